@@ -1,0 +1,130 @@
+//! What a source heard about one attempt, after parsing and before any judgement.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::civil;
+use serde::Serialize;
+
+/// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
+/// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
+pub const ACCOUNT_MAX: usize = 64;
+
+/// One line or event that means something: an attempt by `address`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What became of the attempt.
+    pub verdict: Verdict,
+    /// What kind of attempt it was.
+    pub class: Class,
+    /// The packet's source as the server saw it, never an address out of attacker text.
+    pub address: IpAddr,
+    /// The packet's source port, where the log names it.
+    pub port: Option<u16>,
+    /// The account it was for: attacker text, at most [`ACCOUNT_MAX`] bytes, lossy UTF-8.
+    pub account: Option<String>,
+    /// The transport, where the log names it.
+    pub transport: Option<Transport>,
+    /// Whether the source cannot have been forged.
+    pub proven: bool,
+    /// The time written in the log, in the host's time zone. Year-less syslog dates have none.
+    pub logged_at: Option<civil::DateTime>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It counts against its source.
+    Failure,
+    /// It clears its source.
+    Success,
+    /// It was understood, and counts neither way.
+    Ignored,
+}
+
+/// What kind of attempt it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A known or unknown account with a credential that was refused.
+    WrongCredential,
+    /// An account that does not exist.
+    UnknownAccount,
+    /// An access list that refused the source.
+    Acl,
+    /// A login to something that is not SIP (AMI, ssh).
+    Login,
+    /// A provisioning file or code.
+    Provisioning,
+    /// A challenge that was not answered.
+    Challenge,
+    /// A call to an extension that does not exist.
+    CallRejected,
+}
+
+impl Class {
+    /// The name that configuration, `--json` and logs use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WrongCredential => "wrong-credential",
+            Self::UnknownAccount => "unknown-account",
+            Self::Acl => "acl",
+            Self::Login => "login",
+            Self::Provisioning => "provisioning",
+            Self::Challenge => "challenge",
+            Self::CallRejected => "call-rejected",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The transport a request came over (RFC 3261 section 18, RFC 7118).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// UDP: the source address is forgeable.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// Whether a source that used this transport cannot have been forged.
+    pub fn proves_source(self) -> bool {
+        !matches!(self, Self::Udp)
+    }
+}
+
+/// An account name for display and evidence: at most [`ACCOUNT_MAX`] bytes of `bytes`, with what
+/// is not UTF-8 or is a control character replaced.
+pub fn account(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+            if out.len() + c.len_utf8() > ACCOUNT_MAX {
+                return out;
+            }
+            out.push(c);
+        }
+        if !chunk.invalid().is_empty() {
+            if out.len() + char::REPLACEMENT_CHARACTER.len_utf8() > ACCOUNT_MAX {
+                return out;
+            }
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    out
+}

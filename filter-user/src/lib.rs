@@ -1,0 +1,3 @@
+//! The Ringfence controller as a library, so that tests and the lab can use its parts.
+
+pub mod failure;
