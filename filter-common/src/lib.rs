@@ -1,2 +1,33 @@
-//! Shared.
+//! What the XDP program and everything on the host share: the packet and SIP parsers, the decision
+//! about a packet, the arithmetic of the limits, and the layout of the BPF maps.
+//!
+//! ```text
+//! frame ─ packet ─▶ Headers ─ sip ─▶ Start ─ policy + Tables ─▶ Reason ─▶ verdict, counter
+//! ```
+//!
+//! The same code runs in the kernel over packet memory and on the host over `&[u8]`, so that what
+//! is tested, fuzzed and replayed is what decides. It therefore never touches a pointer, allocates
+//! or panics, and every loop has a bound from [`limits`].
+//!
+//! *Fail open*: whatever is not understood passes. Only a positive match drops.
+
 #![no_std]
+#![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
+#![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+#![cfg_attr(
+    test,
+    expect(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may panic")
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "one BPF program: a call costs its five registers, and the verifier forgets bounds"
+)]
+
+pub mod abi;
+pub mod address;
+pub mod decision;
+pub mod limits;
+pub mod packet;
+pub mod policy;
+pub mod rate;
+pub mod sip;

@@ -1,2 +1,43 @@
-//! skeleton
-fn main() {}
+//! The XDP program: read, decide, account, return.
+//!
+//! Glue only. What is decided is decided in `filter-common`, over the same code that the host
+//! tests; every packet leaves through [`account::account`].
+
+#![no_std]
+#![no_main]
+// The target's inline assembly, which `atomic` needs, is not stable.
+#![feature(asm_experimental_arch)]
+
+mod account;
+mod atomic;
+mod packet;
+mod tables;
+
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use filter_common::policy;
+
+use crate::packet::XdpPacket;
+use crate::tables::KernelTables;
+
+/// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, and headers are
+/// always in the first.
+#[xdp(frags)]
+pub fn ringfence(ctx: XdpContext) -> u32 {
+    let packet = XdpPacket::new(&ctx);
+    let decision = policy::decide(&packet, &KernelTables);
+    account::account(&ctx, decision)
+}
+
+/// Never reached: if any path could panic, the verifier would see the endless loop and refuse the
+/// program.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel lends its helpers to programs under the GPL only; the source is under MIT or
+/// Apache-2.0 as well.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

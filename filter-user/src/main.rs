@@ -1,1 +1,2 @@
-#![allow(missing_docs, reason="skeleton")] fn main() {}
+#![allow(missing_docs, reason = "skeleton")]
+fn main() {}

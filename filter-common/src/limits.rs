@@ -1,0 +1,52 @@
+//! Every bound and capacity, with its why.
+
+/// 802.1Q tags that are looked behind: a customer tag inside a service tag (802.1ad).
+pub const VLAN_DEPTH: usize = 2;
+
+/// IPv6 extension headers that are followed. RFC 8200 section 4.1 recommends at most seven in a
+/// packet, of which ESP ends the walk; a longer chain is [`Layer4::Unknown`].
+///
+/// [`Layer4::Unknown`]: crate::packet::Layer4::Unknown
+pub const IPV6_EXTENSIONS: usize = 6;
+
+/// CR and LF bytes that are skipped before a start line. RFC 3261 section 7.5 tells a server to
+/// ignore CRLFs there, PJSIP skips any number of them; keep-alives are two or four bytes.
+pub const LEADING_NEWLINES: usize = 16;
+
+/// Words of the memory in which a SIP message is searched for a header field. A power of two, so
+/// that an index can be masked.
+pub const WINDOW_WORDS: usize = 256;
+
+/// Bytes of a message that are searched: all of it in a 1500-byte frame, and a rest of the window
+/// for the zeros behind them.
+pub const WINDOW_BYTES: usize = (WINDOW_WORDS - STEP_WORDS - 4) * 8;
+
+/// Words that one step of the search looks at: the kernel calls a function for each step.
+pub const STEP_WORDS: usize = 4;
+
+/// Attempts to win a bucket from other CPUs. Losing them all takes as many concurrent packets of
+/// one source in the few nanoseconds of one attempt; the packet then passes.
+pub const BUCKET_ATTEMPTS: usize = 8;
+
+/// Sources are spread over this many buckets. With 2^18, 2 MiB, an honest source shares its bucket
+/// with one given attacker once in 262,144 times; a power of two, so that a hash can be masked.
+pub const BUCKETS: u32 = 1 << 18;
+
+/// Interfaces that one set of maps serves.
+pub const INTERFACES: usize = 8;
+
+/// Networks that are never dropped.
+pub const TRUSTED_NETWORKS: u32 = 16_384;
+
+/// Banned networks.
+pub const BANNED_NETWORKS: u32 = 131_072;
+
+/// Banned addresses of each family, unless configured otherwise.
+pub const BANNED_ADDRESSES: u32 = 1_000_000;
+
+/// Bytes of the ring buffer to the controller: 4,096 events of 40 bytes with their headers. A power
+/// of two and a multiple of the page size.
+pub const EVENT_BYTES: u32 = 256 * 1024;
+
+/// Events a second that one CPU sends to the controller. More would only describe the same flood.
+pub const EVENTS_PER_SECOND: u64 = 200;

@@ -1,0 +1,360 @@
+//! Frames: from bytes to [`Headers`], over any source of bytes.
+//!
+//! Enters a frame from the Ethernet header on; leaves its source and where its payload is. Never
+//! says what happens to the packet.
+
+use network_types::eth::EthHdr;
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use network_types::tcp::TcpHdr;
+use network_types::udp::UdpHdr;
+
+use crate::address::Address;
+use crate::limits::{IPV6_EXTENSIONS, VLAN_DEPTH, WINDOW_BYTES, WINDOW_WORDS};
+
+/// Part of a packet, copied for a search: little-endian words of its bytes.
+pub type Window = [u64; WINDOW_WORDS];
+
+/// A source of bytes. In the kernel it is packet memory that the verifier watches, on the host a
+/// slice.
+pub trait Packet {
+    /// The frame's length in bytes.
+    fn length(&self) -> usize;
+
+    /// `N` bytes at `offset`, or `None` where the packet ends before.
+    fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// Copies the bytes from `offset` to the packet's end, at most [`WINDOW_BYTES`], into `window`,
+    /// and returns how many. What is behind them in `window` is anything.
+    fn copy(&self, offset: usize, window: &mut Window) -> usize;
+}
+
+impl Packet for &[u8] {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..)?.first_chunk().copied()
+    }
+
+    fn copy(&self, offset: usize, window: &mut Window) -> usize {
+        let bytes = self.get(offset..).unwrap_or_default();
+        let bytes = bytes.get(..WINDOW_BYTES).unwrap_or(bytes);
+        let mut copied = 0usize;
+        for (word, chunk) in window.iter_mut().zip(bytes.chunks(8)) {
+            let mut octets = [0; 8];
+            for (octet, byte) in octets.iter_mut().zip(chunk) {
+                *octet = *byte;
+            }
+            *word = u64::from_le_bytes(octets);
+            copied = copied.wrapping_add(chunk.len());
+        }
+        copied
+    }
+}
+
+/// What the headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// Where the packet says it comes from.
+    pub source: Address,
+    /// What is inside.
+    pub layer4: Layer4,
+}
+
+/// [`Headers`] as plain words.
+pub type Words = [u64; 4];
+
+impl Headers {
+    /// The same as plain words.
+    #[inline(always)]
+    pub fn to_words(self) -> Words {
+        let [first, second] = self.source.words();
+        let (kind, port, payload) = match self.layer4 {
+            Layer4::Udp { port, payload } => (KIND_UDP, port, payload),
+            Layer4::Tcp { port, payload } => (KIND_TCP, port, payload),
+            Layer4::LaterFragment => (KIND_LATER_FRAGMENT, 0, Payload::default()),
+            Layer4::Other => (KIND_OTHER, 0, Payload::default()),
+            Layer4::Unknown => (KIND_UNKNOWN, 0, Payload::default()),
+        };
+        let place = payload.start as u64 | (payload.end as u64) << 32;
+        let rest = kind | u64::from(port) << 16 | u64::from(payload.fragmented) << 32;
+        [first, second, place, rest]
+    }
+
+    /// The inverse of [`to_words`](Self::to_words); words that it never gives are read as
+    /// something.
+    #[inline(always)]
+    pub fn from_words([first, second, place, rest]: Words) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+        let (start, end) = (place as u32 as usize, (place >> 32) as usize);
+        let payload = Payload { start, end, fragmented: rest >> 32 & 1 != 0 };
+        #[expect(clippy::cast_possible_truncation, reason = "the fields of a word")]
+        let (kind, port) = (rest & 0xff, (rest >> 16) as u16);
+        let layer4 = match kind {
+            KIND_UDP => Layer4::Udp { port, payload },
+            KIND_TCP => Layer4::Tcp { port, payload },
+            KIND_LATER_FRAGMENT => Layer4::LaterFragment,
+            KIND_OTHER => Layer4::Other,
+            _ => Layer4::Unknown,
+        };
+        Self { source: Address::from_words([first, second]), layer4 }
+    }
+}
+
+const KIND_UDP: u64 = 1;
+const KIND_TCP: u64 = 2;
+const KIND_LATER_FRAGMENT: u64 = 3;
+const KIND_OTHER: u64 = 4;
+const KIND_UNKNOWN: u64 = 5;
+
+/// The inside of an IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer4 {
+    /// A UDP datagram, or its first fragment.
+    Udp {
+        /// The destination port.
+        port: u16,
+        /// What it carries.
+        payload: Payload,
+    },
+    /// A TCP segment, or its first fragment.
+    Tcp {
+        /// The destination port.
+        port: u16,
+        /// What it carries.
+        payload: Payload,
+    },
+    /// A later fragment: the ports are in the first one.
+    LaterFragment,
+    /// An upper-layer protocol that nobody here reads.
+    Other,
+    /// More extension headers than are followed: something of any protocol.
+    Unknown,
+}
+
+/// Where a payload is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// Its first byte's offset in the frame.
+    pub start: usize,
+    /// The offset behind its last byte, by the lengths that the headers give; the frame may end
+    /// before it.
+    pub end: usize,
+    /// There is more of it in later fragments.
+    pub fragmented: bool,
+}
+
+/// Why there are no [`Headers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// Cut off, or in contradiction with itself.
+    Malformed,
+}
+
+// https://www.iana.org/assignments/ieee-802-numbers
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+// The service tag's EtherType before 802.1ad, still sent by some switches.
+const ETHERTYPE_OLD_SERVICE_VLAN: u16 = 0x9100;
+const VLAN_TAG_LEN: usize = 4;
+
+// https://www.iana.org/assignments/protocol-numbers
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+
+// RFC 791 section 3.1: three flags, then the fragment offset in units of eight bytes.
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Reads the headers of a frame.
+///
+/// # Errors
+///
+/// [`Unparsed`] when there is no IP packet in it, or none whose source can be told.
+#[inline(always)]
+pub fn parse(packet: &impl Packet) -> Result<Headers, Unparsed> {
+    let mut offset = EthHdr::LEN;
+    let mut ethertype = be16(packet, offset.wrapping_sub(2)).ok_or(Unparsed::Malformed)?;
+    for _ in 0..VLAN_DEPTH {
+        if !matches!(
+            ethertype,
+            ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN | ETHERTYPE_OLD_SERVICE_VLAN
+        ) {
+            break;
+        }
+        ethertype = be16(packet, offset.wrapping_add(2)).ok_or(Unparsed::Malformed)?;
+        offset = offset.wrapping_add(VLAN_TAG_LEN);
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet, offset),
+        ETHERTYPE_IPV6 => ipv6(packet, offset),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+/// RFC 791 section 3.1.
+#[inline(always)]
+fn ipv4(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
+    let header: [u8; Ipv4Hdr::LEN] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+    let [version_ihl, _, l0, l1, _, _, f0, f1, _, protocol, ..] = header;
+    let [.., s0, s1, s2, s3, _, _, _, _] = header;
+    let header_len = usize::from(version_ihl & 0x0f).wrapping_mul(4);
+    let total_len = usize::from(u16::from_be_bytes([l0, l1]));
+    if version_ihl >> 4 != 4 || header_len < Ipv4Hdr::LEN || total_len < header_len {
+        return Err(Unparsed::Malformed);
+    }
+    let fragment = u16::from_be_bytes([f0, f1]);
+    let layer4 = if fragment & FRAGMENT_OFFSET == 0 {
+        let start = offset.wrapping_add(header_len);
+        let end = offset.wrapping_add(total_len);
+        layer4(packet, protocol, start, end, fragment & MORE_FRAGMENTS != 0)?
+    } else {
+        Layer4::LaterFragment
+    };
+    Ok(Headers { source: Address::v4([s0, s1, s2, s3]), layer4 })
+}
+
+/// RFC 8200 sections 3 and 4.
+#[inline(always)]
+fn ipv6(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
+    let [version, _, _, _, l0, l1, next, _] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+    if version >> 4 != 6 {
+        return Err(Unparsed::Malformed);
+    }
+    let first = packet.array(offset.wrapping_add(8)).ok_or(Unparsed::Malformed)?;
+    let second = packet.array(offset.wrapping_add(16)).ok_or(Unparsed::Malformed)?;
+    let start = offset.wrapping_add(Ipv6Hdr::LEN);
+    let end = start.wrapping_add(usize::from(u16::from_be_bytes([l0, l1])));
+    let layer4 = extensions(packet, next, start, end)?;
+    Ok(Headers { source: Address::v6(first, second), layer4 })
+}
+
+/// Follows the chain of extension headers (RFC 8200 section 4).
+#[inline(always)]
+fn extensions(
+    packet: &impl Packet,
+    mut next: u8,
+    mut offset: usize,
+    end: usize,
+) -> Result<Layer4, Unparsed> {
+    let mut fragmented = false;
+    for _ in 0..IPV6_EXTENSIONS {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
+                let [following, len] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                next = following;
+                offset = offset.wrapping_add(usize::from(len).wrapping_add(1).wrapping_mul(8));
+            }
+            AUTHENTICATION => {
+                // RFC 4302 section 2.2: in units of four bytes, minus two.
+                let [following, len] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                next = following;
+                offset = offset.wrapping_add(usize::from(len).wrapping_add(2).wrapping_mul(4));
+            }
+            FRAGMENT => {
+                let [following, _, f0, f1] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                let fragment = u16::from_be_bytes([f0, f1]);
+                if fragment >> 3 != 0 {
+                    return Ok(Layer4::LaterFragment);
+                }
+                fragmented = fragment & 1 != 0;
+                next = following;
+                offset = offset.wrapping_add(8);
+            }
+            _ => return layer4(packet, next, offset, end, fragmented),
+        }
+    }
+    match next {
+        UDP | TCP => layer4(packet, next, offset, end, fragmented),
+        _ => Ok(Layer4::Unknown),
+    }
+}
+
+/// UDP (RFC 768) or TCP (RFC 9293 section 3.1) at `offset`, in an IP packet that ends at `end`.
+#[inline(always)]
+fn layer4(
+    packet: &impl Packet,
+    protocol: u8,
+    offset: usize,
+    end: usize,
+    fragmented: bool,
+) -> Result<Layer4, Unparsed> {
+    match protocol {
+        UDP => {
+            let header: [u8; UdpHdr::LEN] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+            let [_, _, p0, p1, l0, l1, _, _] = header;
+            let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
+            // Zero is the length of a jumbogram (RFC 2675 section 4) and of nothing else.
+            if udp_len != 0 && udp_len < UdpHdr::LEN {
+                return Err(Unparsed::Malformed);
+            }
+            let udp_end = offset.wrapping_add(udp_len);
+            let end = if udp_len != 0 && udp_end < end { udp_end } else { end };
+            let start = offset.wrapping_add(UdpHdr::LEN);
+            let port = u16::from_be_bytes([p0, p1]);
+            Ok(Layer4::Udp { port, payload: Payload { start, end, fragmented } })
+        }
+        TCP => {
+            let header: [u8; TcpHdr::LEN] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+            let [_, _, p0, p1, _, _, _, _, _, _, _, _, data_offset, ..] = header;
+            let header_len = usize::from(data_offset >> 4).wrapping_mul(4);
+            if header_len < TcpHdr::LEN {
+                return Err(Unparsed::Malformed);
+            }
+            let start = offset.wrapping_add(header_len);
+            let port = u16::from_be_bytes([p0, p1]);
+            Ok(Layer4::Tcp { port, payload: Payload { start, end, fragmented } })
+        }
+        _ => Ok(Layer4::Other),
+    }
+}
+
+#[inline(always)]
+fn be16(packet: &impl Packet, offset: usize) -> Option<u16> {
+    packet.array(offset).map(u16::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn words_and_back(
+            words: [u64; 2], port: u16, start in 0usize..70_000, end in 0usize..70_000,
+            fragmented: bool, kind in 0..5,
+        ) {
+            let payload = Payload { start, end, fragmented };
+            let source = Address::from_words(words);
+            let layer4 = match kind {
+                0 => Layer4::Udp { port, payload },
+                1 => Layer4::Tcp { port, payload },
+                2 => Layer4::LaterFragment,
+                3 => Layer4::Other,
+                _ => Layer4::Unknown,
+            };
+            let headers = Headers { source, layer4 };
+            prop_assert_eq!(Headers::from_words(headers.to_words()), headers);
+        }
+
+        #[test]
+        fn any_bytes_parse_or_not(bytes: std::vec::Vec<u8>) {
+            let _any = parse(&bytes.as_slice());
+        }
+    }
+
+    extern crate std;
+}

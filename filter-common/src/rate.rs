@@ -1,0 +1,145 @@
+//! The arithmetic of a limit: the generic cell rate algorithm (ITU-T I.371) as virtual scheduling.
+//!
+//! A bucket is one `u64`, the *theoretical arrival time* at which it would be empty again. It needs
+//! no lock and no clean-up, and a zeroed bucket is an empty one.
+
+use crate::limits::BUCKET_ATTEMPTS;
+
+/// A word that other CPUs change too. In the kernel it lies in a map: the BPF target of `core` has
+/// no compare-and-exchange of its own, though the machine has.
+pub trait Bucket {
+    /// Its value now.
+    fn load(&self) -> u64;
+    /// Makes it `new` if it still is `current`; says whether it was.
+    fn replace(&self, current: u64, new: u64) -> bool;
+}
+
+#[cfg(target_has_atomic = "64")]
+impl Bucket for core::sync::atomic::AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        use core::sync::atomic::Ordering::Relaxed;
+        self.compare_exchange(current, new, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// A limit: one packet an interval, and how far a burst may run ahead of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gcra {
+    /// Nanoseconds that one packet is worth. Zero: no limit.
+    pub interval: u64,
+    /// Nanoseconds the theoretical arrival time may be ahead of now.
+    pub tolerance: u64,
+}
+
+impl Gcra {
+    /// A limit of `events` a `period` nanoseconds with bursts of `burst`, all at least one.
+    pub fn new(events: u64, period: u64, burst: u64) -> Self {
+        let interval = period.checked_div(events).unwrap_or(0).max(1);
+        Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1)) }
+    }
+
+    /// Takes one packet's worth out of `bucket` at `now`, nanoseconds on any clock that does not
+    /// go back. False when the limit is reached; the bucket is then left as it is, so a source that
+    /// goes on flooding is not locked out for longer than one that stops.
+    #[inline(always)]
+    pub fn take(&self, bucket: &impl Bucket, now: u64) -> bool {
+        for _ in 0..BUCKET_ATTEMPTS {
+            let arrival = bucket.load();
+            let start = if arrival > now { arrival } else { now };
+            if start.wrapping_sub(now) > self.tolerance {
+                return false;
+            }
+            if bucket.replace(arrival, start.wrapping_add(self.interval)) {
+                return true;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let limit = Gcra::new(10, SECOND, 50);
+        let bucket = AtomicU64::new(0);
+        let start = 1000 * SECOND;
+        assert_eq!((0..100).filter(|_| limit.take(&bucket, start)).count(), 50);
+        let later = start + SECOND;
+        assert_eq!((0..100).filter(|_| limit.take(&bucket, later)).count(), 10);
+    }
+
+    #[test]
+    fn a_rest_fills_the_bucket_and_no_more() {
+        let limit = Gcra::new(10, SECOND, 5);
+        let bucket = AtomicU64::new(0);
+        assert!(limit.take(&bucket, SECOND));
+        assert_eq!((0..100).filter(|_| limit.take(&bucket, 1_000_000 * SECOND)).count(), 5);
+    }
+
+    #[test]
+    fn exact_on_several_threads() {
+        let limit = Gcra::new(1, SECOND, 10_000);
+        let bucket = AtomicU64::new(0);
+        let taken: usize = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| (0..20_000).filter(|_| limit.take(&bucket, SECOND)).count())
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 10_000);
+    }
+
+    proptest! {
+        /// The definition of the limit: in any stretch of time no more than burst + rate × time.
+        #[test]
+        fn never_more_than_burst_and_rate(
+            events in 1u64..1000, burst in 1u64..1000,
+            gaps in proptest::collection::vec(0u64..SECOND / 50, 1..400),
+        ) {
+            let limit = Gcra::new(events, SECOND, burst);
+            let bucket = AtomicU64::new(0);
+            let (mut now, mut taken) = (SECOND, Vec::new());
+            for gap in gaps {
+                now += gap;
+                if limit.take(&bucket, now) {
+                    taken.push(now);
+                }
+            }
+            for (first, from) in taken.iter().enumerate() {
+                for (count, to) in taken[first..].iter().enumerate() {
+                    let allowed = burst + (to - from) / limit.interval;
+                    prop_assert!((count as u64) < allowed, "{count} in {} ns", to - from);
+                }
+            }
+        }
+
+        /// A source that keeps to its rate is never refused.
+        #[test]
+        fn at_the_rate_all_pass(events in 1u64..10_000, burst in 1u64..10, count in 1usize..500) {
+            let limit = Gcra::new(events, SECOND, burst);
+            let bucket = AtomicU64::new(0);
+            for n in 0..count as u64 {
+                prop_assert!(limit.take(&bucket, SECOND + n * limit.interval));
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! SIP: what a payload starts with, and whether a message carries credentials.
+//!
+//! Enters a payload; leaves a [`Start`]. Reads no more than the answer needs.
+
+use crate::limits::{LEADING_NEWLINES, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
+use crate::packet::{Packet, Payload, Window};
+
+/// What a payload starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A REGISTER request, or something that Asterisk would take for one.
+    Register,
+    /// Another request.
+    Request,
+    /// A response.
+    Response,
+    /// Nothing, or CR and LF alone.
+    KeepAlive,
+    /// A STUN message.
+    Stun,
+    /// None of these.
+    NotSip,
+}
+
+const CR: u8 = b'\r';
+/// Words behind a message that a step reads: the rest of its own, and three ahead.
+const ZEROS: usize = STEP_WORDS + 3;
+
+const LF: u8 = b'\n';
+
+/// Folds the case of eight ASCII letters; other bytes cannot become letters by it.
+const LOWER: u64 = 0x2020_2020_2020_2020;
+
+/// `bytes` as the word a [`Window`] holds them in.
+const fn word(bytes: [u8; 8]) -> u64 {
+    u64::from_le_bytes(bytes)
+}
+
+/// The bytes of a word that a name of `len` bytes fills.
+const fn mask(len: u32) -> u64 {
+    u64::MAX >> 64u32.wrapping_sub(len.wrapping_mul(8))
+}
+
+/// Methods other than REGISTER (RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086) with the space
+/// behind them, as far as eight bytes tell.
+const METHODS: [(u64, u64); 13] = [
+    (word(*b"INVITE  "), mask(7)),
+    (word(*b"ACK     "), mask(4)),
+    (word(*b"BYE     "), mask(4)),
+    (word(*b"CANCEL  "), mask(7)),
+    (word(*b"OPTIONS "), mask(8)),
+    (word(*b"PRACK   "), mask(6)),
+    (word(*b"SUBSCRIB"), mask(8)),
+    (word(*b"NOTIFY  "), mask(7)),
+    (word(*b"PUBLISH "), mask(8)),
+    (word(*b"INFO    "), mask(5)),
+    (word(*b"REFER   "), mask(6)),
+    (word(*b"MESSAGE "), mask(8)),
+    (word(*b"UPDATE  "), mask(7)),
+];
+
+/// Reads the start of a payload.
+///
+/// A payload that does not show its method - a first fragment that is cut too early, newlines
+/// without end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a
+/// flood would only have to look like that.
+#[inline(always)]
+pub fn start(packet: &impl Packet, payload: Payload) -> Start {
+    let Payload { mut start, end, fragmented } = payload;
+    let mut newlines = 0;
+    while newlines < LEADING_NEWLINES {
+        if start >= end {
+            return Start::KeepAlive;
+        }
+        match packet.array(start) {
+            Some([CR | LF]) => start = start.wrapping_add(1),
+            Some(_) => break,
+            None => return Start::KeepAlive,
+        }
+        newlines = newlines.wrapping_add(1);
+    }
+    if newlines == LEADING_NEWLINES {
+        return Start::Register;
+    }
+    let cut = if fragmented { Start::Register } else { Start::NotSip };
+    if end.wrapping_sub(start) < 8 {
+        return cut;
+    }
+    let Some(bytes) = packet.array::<8>(start) else {
+        return cut;
+    };
+    classify(packet, start, word(bytes))
+}
+
+#[inline(always)]
+fn classify(packet: &impl Packet, start: usize, first: u64) -> Start {
+    if first == word(*b"SIP/2.0 ") {
+        return Start::Response;
+    }
+    if first | LOWER == word(*b"register") {
+        // The token ends here, or it is a longer one.
+        return match packet.array(start.wrapping_add(8)) {
+            Some([b' ' | b'\t']) => Start::Register,
+            _ => Start::NotSip,
+        };
+    }
+    for (name, mask) in METHODS {
+        if first & mask == name & mask {
+            return Start::Request;
+        }
+    }
+    // RFC 8489 section 5: two zero bits, and the magic cookie in the second word.
+    if first & 0xc0 == 0 && first >> 32 == 0x42a4_1221 {
+        return Start::Stun;
+    }
+    Start::NotSip
+}
+
+/// What a step of the search for credentials found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing yet.
+    On,
+    /// The end of the header.
+    End,
+    /// The field.
+    Found,
+}
+
+/// Whether the header of the SIP message in `window`, ended by [`terminate`], has an
+/// `Authorization` field (RFC 3261 section 20.7), in any case and with up to three spaces before
+/// the colon (section 7.3.1 allows any number): one step of the search, which looks at the
+/// [`STEP_WORDS`] words from `STEP_WORDS * step` on.
+///
+/// The search ends at the empty line before the body: a field in the body is none.
+///
+/// Eight places at once and with few branches: a branch for each place would be more paths than
+/// the verifier follows.
+#[inline(always)]
+pub fn search(window: &Window, step: usize) -> Step {
+    let first = step.wrapping_mul(STEP_WORDS);
+    for word in 0..STEP_WORDS {
+        let ahead = Ahead::new(window, first.wrapping_add(word));
+        let (cr, lf) = (ahead.equal(0, CR), ahead.equal(0, LF));
+        let (cr_next, lf_next) = (ahead.equal(1, CR), ahead.equal(1, LF));
+        // PJSIP takes CRLF, LF and CR each for the end of a line (pj_scan_get_newline).
+        let ends = lf & (lf_next | cr_next) | cr & cr_next;
+        let lines = lf & (ends & ends.wrapping_neg()).wrapping_sub(1);
+        if lines & ahead.letter(1, b'a') != 0 && lines & ahead.authorization() != 0 {
+            return Step::Found;
+        }
+        if ends != 0 {
+            return Step::End;
+        }
+    }
+    Step::On
+}
+
+/// Steps of [`search`] that a message of `len` bytes takes.
+#[inline(always)]
+pub fn steps(len: usize) -> usize {
+    len.min(WINDOW_BYTES).div_ceil(STEP_WORDS * 8)
+}
+
+/// Eight places of a window at once, and the bytes that follow each. An answer has the high bit of
+/// a place's byte set where it is yes.
+struct Ahead([u64; 4]);
+
+impl Ahead {
+    #[inline(always)]
+    fn new(window: &Window, index: usize) -> Self {
+        Self([
+            word_at(window, index),
+            word_at(window, index.wrapping_add(1)),
+            word_at(window, index.wrapping_add(2)),
+            word_at(window, index.wrapping_add(3)),
+        ])
+    }
+
+    /// Whether the place is the byte before `Authorization` and its colon.
+    #[inline(always)]
+    fn authorization(&self) -> u64 {
+        // Not loops: the compiler would not unroll them, and shift by what it then does not know.
+        let named = self.letter(1, b'a')
+            & self.letter(2, b'u')
+            & self.letter(3, b't')
+            & self.letter(4, b'h')
+            & self.letter(5, b'o')
+            & self.letter(6, b'r')
+            & self.letter(7, b'i')
+            & self.letter(8, b'z')
+            & self.letter(9, b'a')
+            & self.letter(10, b't')
+            & self.letter(11, b'i')
+            & self.letter(12, b'o')
+            & self.letter(13, b'n');
+        let colon = self.equal(14, b':')
+            | self.space(14)
+                & (self.equal(15, b':')
+                    | self.space(15)
+                        & (self.equal(16, b':') | self.space(16) & self.equal(17, b':')));
+        named & colon
+    }
+
+    /// Whether the byte that is `behind` the place is a space or a tab.
+    #[inline(always)]
+    fn space(&self, behind: usize) -> u64 {
+        self.equal(behind, b' ') | self.equal(behind, b'\t')
+    }
+
+    /// Whether the byte that is `behind` the place is this letter, given in lower case.
+    #[inline(always)]
+    fn letter(&self, behind: usize, lower: u8) -> u64 {
+        equal(self.bytes(behind) | LOWER, lower)
+    }
+
+    /// Whether the byte that is `behind` the place is `byte`.
+    #[inline(always)]
+    fn equal(&self, behind: usize, byte: u8) -> u64 {
+        equal(self.bytes(behind), byte)
+    }
+
+    /// The eight bytes that are `behind` their places.
+    #[inline(always)]
+    fn bytes(&self, behind: usize) -> u64 {
+        let [first, second, third, fourth] = self.0;
+        let (low, high) = match behind >> 3 {
+            0 => (first, second),
+            1 => (second, third),
+            _ => (third, fourth),
+        };
+        match bit(behind) {
+            0 => low,
+            shift => low >> shift | high.wrapping_shl(64u32.wrapping_sub(shift)),
+        }
+    }
+}
+
+/// Puts zeros behind the first `len` bytes of a window, as many as [`search`] looks ahead.
+#[inline(always)]
+pub fn terminate(window: &mut Window, len: usize) {
+    let len = len.min(WINDOW_BYTES);
+    let index = len >> 3;
+    let kept = 1u64.wrapping_shl(bit(len)).wrapping_sub(1);
+    *word_mut(window, index) &= kept;
+    for more in 1..=ZEROS {
+        *word_mut(window, index.wrapping_add(more)) = 0;
+    }
+}
+
+/// The high bit of each byte of `word` that is `byte`, and nothing else (Hacker's Delight, section 6-1).
+#[inline(always)]
+fn equal(word: u64, byte: u8) -> u64 {
+    const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let zeroed = word ^ u64::from(byte).wrapping_mul(0x0101_0101_0101_0101);
+    !((zeroed & LOW_BITS).wrapping_add(LOW_BITS) | zeroed | LOW_BITS)
+}
+
+/// The word at `index`, wrapping at the window's end: the mask is what the verifier needs to see,
+/// and callers compare what they find with the length.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
+fn word_at(window: &Window, index: usize) -> u64 {
+    window[index & (WINDOW_WORDS - 1)]
+}
+
+/// As [`word_at`].
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
+fn word_mut(window: &mut Window, index: usize) -> &mut u64 {
+    &mut window[index & (WINDOW_WORDS - 1)]
+}
+
+/// Where in its word byte `at` begins.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 56")]
+fn bit(at: usize) -> u32 {
+    ((at & 7) as u32).wrapping_mul(8)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::string::String;
+    use std::vec::Vec;
+    use std::{format, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(payload: &[u8]) -> Start {
+        start(&payload, Payload { start: 0, end: payload.len(), fragmented: false })
+    }
+
+    fn authorized(message: &[u8]) -> bool {
+        let mut window = [0x4141_4141_4141_4141; WINDOW_WORDS];
+        let len = message.copy(0, &mut window);
+        terminate(&mut window, len);
+        let mut found = (0..steps(len)).map(|step| search(&window, step));
+        found.find(|step| *step != Step::On) == Some(Step::Found)
+    }
+
+    /// What [`search`] finds, written to be read.
+    fn authorized_slowly(message: &[u8]) -> bool {
+        let message = &message[..message.len().min(WINDOW_BYTES)];
+        for at in 1..message.len() {
+            let (before, rest) = (message[at - 1], &message[at..]);
+            let after_cr = before == CR && rest[0] == CR;
+            if after_cr || before == LF && matches!(rest[0], CR | LF) {
+                return false;
+            }
+            if before == LF && rest.len() > 13 && rest[..13].eq_ignore_ascii_case(b"authorization")
+            {
+                let spaces = rest[13..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+                if spaces <= 3 && rest.get(13 + spaces) == Some(&b':') {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn starts() {
+        let table: &[(&[u8], Start)] = &[
+            (b"REGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
+            (b"\r\n\r\nREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
+            (b"REGISTERED sip:192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"INVITE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
+            (b"SUBSCRIBE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
+            (b"SIP/2.0 401 Unauthorized\r\n", Start::Response),
+            (b"SIP/3.0 401 Unauthorized\r\n", Start::NotSip),
+            (b"\r\n\r\n", Start::KeepAlive),
+            (b"\r\n", Start::KeepAlive),
+            (b"", Start::KeepAlive),
+            (b"REG", Start::NotSip),
+            (b"\0\x01\0\0\x21\x12\xa4\x42aaaaaaaaaaaa", Start::Stun),
+            (b"\x16\x03\x01\x02\0\x01\0\x01\xfc", Start::NotSip),
+            (b"GET / HTTP/1.0\r\n", Start::NotSip),
+            (b"\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\nREGISTER sip:x SIP/2.0", Start::Register),
+        ];
+        for (payload, expected) in table {
+            assert_eq!(of(payload), *expected, "{}", payload.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_cut_first_fragment_counts_as_register() {
+        let payload: &[u8] = b"REGI";
+        let fragment = Payload { start: 0, end: 4, fragmented: true };
+        assert_eq!(start(&payload, fragment), Start::Register);
+    }
+
+    #[test]
+    fn credentials() {
+        let table: &[(&str, bool)] = &[
+            ("Authorization: Digest\r\n", true),
+            ("authorization : Digest\r\n", true),
+            ("AUTHORIZATION\t: Digest\r\n", true),
+            ("Authorization:\r\n Digest\r\n", true),
+            ("Authorizatio: Digest\r\n", false),
+            ("Authorizations: Digest\r\n", false),
+            ("Proxy-Authorization: Digest\r\n", false),
+            (" Authorization: folded into Via\r\n", false),
+            ("Accept: a\r\nAllow: b\r\nAuthorization: Digest\r\n", true),
+            ("\r\nAuthorization: in the body\r\n", false),
+            ("a\r\rAuthorization: in the body\r\n", false),
+            ("a: *\r\n\r\nAuthorization: in the body\r\n", false),
+            ("\nA\nA\nA\nA\nA\nA\nA\nA\nAuthorization: x\r\n", false),
+            ("A\nA\nA\nA\nA\nA\nA\nA\nA\nAuthorization: x\r\n", true),
+        ];
+        for (fields, expected) in table {
+            // At every place in a word.
+            for pad in 0..16 {
+                let pad = "x".repeat(pad);
+                let message =
+                    format!("REGISTER sip:a SIP/2.0\r\nVia: {pad}\r\n{fields}To: b\r\n\r\n");
+                assert_eq!(authorized(message.as_bytes()), *expected, "{pad}{fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_at_the_end_of_the_window() {
+        for filler in WINDOW_BYTES - 60..WINDOW_BYTES {
+            let message =
+                format!("REGISTER sip:{}\r\nAuthorization: x\r\n\r\n", "a".repeat(filler));
+            assert_eq!(authorized(message.as_bytes()), authorized_slowly(message.as_bytes()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_slow_search(
+            parts in proptest::collection::vec(prop_oneof![
+                Just("\r\n"), Just("\n"), Just("\r"), Just("Authorization"), Just("authorization"),
+                Just(":"), Just(" "), Just("\t"), Just("A"), Just("a"), Just("Via: x"), Just("xyz"),
+            ], 0..400),
+            cut in 0usize..3000,
+        ) {
+            let message: String = parts.concat();
+            let message = &message.as_bytes()[..cut.min(message.len())];
+            prop_assert_eq!(authorized(message), authorized_slowly(message));
+        }
+
+        #[test]
+        fn any_bytes_have_a_start(bytes: Vec<u8>, fragmented: bool, end in 0usize..70_000) {
+            let _any = start(&bytes.as_slice(), Payload { start: 0, end, fragmented });
+        }
+    }
+}

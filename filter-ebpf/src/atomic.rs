@@ -1,0 +1,57 @@
+//! Atomic instructions on words in maps: BPF has them since Linux 5.12 (ISA version 3), but the
+//! target of `core` offers neither `fetch_add` nor `compare_exchange`.
+
+use core::arch::asm;
+
+use filter_common::rate::Bucket;
+
+/// A word in a map that other CPUs change too.
+pub(crate) struct Word(*mut u64);
+
+impl Word {
+    /// # Safety
+    ///
+    /// `pointer` is aligned to eight bytes, points into a map's value, and the value is not freed
+    /// before the program returns.
+    #[inline(always)]
+    pub(crate) unsafe fn new(pointer: *mut u64) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(&self, amount: u64) {
+        // SAFETY: the pointer is valid (`new`), and the instruction changes only what it points to.
+        unsafe {
+            asm!(
+                "lock *(u64 *)({word} + 0) += {amount}",
+                word = in(reg) self.0,
+                amount = in(reg) amount,
+                options(nostack),
+            );
+        }
+    }
+}
+
+impl Bucket for Word {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // SAFETY: the pointer is valid and aligned (`new`); an aligned word is read in one piece.
+        unsafe { self.0.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn replace(&self, current: u64, new: u64) -> bool {
+        let mut seen = current;
+        // SAFETY: as in `add`.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({word} + 0, r0, {new})",
+                word = in(reg) self.0,
+                new = in(reg) new,
+                inout("r0") seen,
+                options(nostack),
+            );
+        }
+        seen == current
+    }
+}
