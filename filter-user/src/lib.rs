@@ -1,3 +1,4 @@
 //! The Ringfence controller as a library, so that tests and the lab can use its parts.
 
+pub mod duration;
 pub mod failure;
