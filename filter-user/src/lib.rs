@@ -1,4 +1,5 @@
 //! The Ringfence controller as a library, so that tests and the lab can use its parts.
 
+pub mod config;
 pub mod duration;
 pub mod failure;

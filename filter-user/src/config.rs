@@ -1,0 +1,328 @@
+//! The configuration: what the daemon may be told, checked before anything else sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::duration::Compact;
+
+/// Where the configuration is read from unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
+
+/// A valid configuration. [`Config::default`] is what a Wazo host needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The interfaces to protect; when empty, the one with the default route.
+    pub interfaces: Vec<String>,
+    /// How the XDP program is attached.
+    pub mode: Mode,
+    /// Judge and count, but drop nothing.
+    pub dry_run: bool,
+    /// Networks that are never dropped and never banned.
+    pub trusted: Vec<IpNet>,
+    /// The ports that carry SIP.
+    pub sip: SipPorts,
+    /// How much is remembered.
+    pub capacity: Capacity,
+    /// Rates for sources that are not known peers.
+    pub limits: Limits,
+    /// The jails by name: every jail that this version knows, enabled or not.
+    pub jails: BTreeMap<&'static str, JailSettings>,
+    /// Where failures are read from.
+    pub sources: Sources,
+    /// Where the daemon keeps what it makes.
+    pub paths: Paths,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: Mode::Auto,
+            dry_run: false,
+            trusted: Vec::new(),
+            sip: SipPorts {
+                udp: vec![PortRange::single(5060)],
+                tcp: vec![PortRange::single(5060), PortRange::single(5061)],
+            },
+            capacity: Capacity {
+                bans: 1_000_000,
+                watched: 100_000,
+            },
+            limits: Limits {
+                register: Limit {
+                    rate: Rate {
+                        events: 10,
+                        period: Duration::from_secs(1),
+                    },
+                    burst: 50,
+                },
+            },
+            jails: KNOWN_JAILS.iter().cloned().collect(),
+            sources: Sources {
+                asterisk: AsteriskSource {
+                    notice_log: "/var/log/asterisk/fail2ban".into(),
+                },
+            },
+            paths: Paths {
+                state: "/var/lib/ringfence".into(),
+                runtime: "/run/ringfence".into(),
+                bpffs: "/sys/fs/bpf/ringfence".into(),
+            },
+        }
+    }
+}
+
+/// Every jail with its defaults. Wazo's own: `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`.
+static KNOWN_JAILS: [(&str, JailSettings); 1] = [(
+    "asterisk-wazo",
+    JailSettings {
+        enabled: true,
+        maxretry: 15,
+        findtime: Duration::from_mins(10),
+        bantime: Duration::from_hours(1),
+        ignoreip: Vec::new(),
+        scope: Scope::Sip,
+    },
+)];
+
+/// How the XDP program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver can, generic otherwise.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack: works everywhere, costs more.
+    Generic,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Native, Self::Generic];
+
+    /// The name in the configuration and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| "use `auto`, `native` or `generic`".to_owned())
+    }
+}
+
+/// What a ban closes to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The SIP ports.
+    Sip,
+    /// Everything.
+    All,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 2] = [Self::Sip, Self::All];
+
+    /// The name in the configuration and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+            Self::All => "all",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|scope| scope.as_str() == text)
+            .ok_or_else(|| "use `sip` or `all`".to_owned())
+    }
+}
+
+/// The ports that carry SIP, by transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipPorts {
+    /// UDP ports.
+    pub udp: Vec<PortRange>,
+    /// TCP and TLS ports.
+    pub tcp: Vec<PortRange>,
+}
+
+/// Ports from `first` to `last`, both included; never port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// One port. Port 0 cannot be written in a configuration and matches nothing.
+    pub const fn single(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+
+    /// The ports of `self`.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
+    /// Whether `port` is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bans in the kernel.
+    pub bans: u32,
+    /// Sources whose failures the jails remember.
+    pub watched: u32,
+}
+
+/// Rates for sources that are not known peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// REGISTER without credentials.
+    pub register: Limit,
+}
+
+/// A token bucket: `burst` at once, refilled at `rate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// How fast the bucket fills.
+    pub rate: Rate,
+    /// How much it holds.
+    pub burst: u32,
+}
+
+/// So many events in a period, as written: `600/m` is not turned into `10/s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    events: u32,
+    period: Duration,
+}
+
+impl Rate {
+    /// The events in a [`period`](Self::period); never 0.
+    pub fn events(self) -> u32 {
+        self.events
+    }
+
+    /// The period that [`events`](Self::events) are counted over.
+    pub fn period(self) -> Duration {
+        self.period
+    }
+
+    /// The time that one event costs; never 0.
+    pub fn interval(self) -> Duration {
+        self.period / self.events
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.events)?;
+        match self.period.as_millis() {
+            1000 => f.write_str("s"),
+            60_000 => f.write_str("m"),
+            3_600_000 => f.write_str("h"),
+            _ => Compact(self.period).fmt(f),
+        }
+    }
+}
+
+/// A jail's settings, by the names that fail2ban gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JailSettings {
+    /// Whether the jail is in use.
+    pub enabled: bool,
+    /// The failure that bans: so many within `findtime`.
+    pub maxretry: u32,
+    /// How long a failure counts.
+    pub findtime: Duration,
+    /// How long a ban lasts.
+    pub bantime: Duration,
+    /// Networks that this jail never bans.
+    pub ignoreip: Vec<IpNet>,
+    /// What a ban closes.
+    pub scope: Scope,
+}
+
+/// Where failures are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Asterisk on this host.
+    pub asterisk: AsteriskSource,
+}
+
+/// What Asterisk writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsteriskSource {
+    /// The log file that holds the NOTICE level.
+    pub notice_log: PathBuf,
+}
+
+/// Where the daemon keeps what it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// What outlives a reboot.
+    pub state: PathBuf,
+    /// What does not: the control socket.
+    pub runtime: PathBuf,
+    /// The pinned program, link and maps.
+    pub bpffs: PathBuf,
+}
+
+impl Paths {
+    /// The socket that the commands talk to.
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+}
