@@ -1,14 +1,32 @@
 //! The configuration: what the daemon may be told, checked before anything else sees it.
+//!
+//! Files enter through [`Config::load`], a valid [`Config`] leaves, with [`Loaded`] to say which
+//! file set what. Nothing here looks at the host: whether an interface or a log file exists is
+//! for those who use it.
+
+mod error;
+mod load;
+mod render;
+mod schema;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::duration::Compact;
+pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
+pub use self::render::Setting;
+pub use self::schema::LIST_MAX;
+use crate::duration::{self, Compact, snippet};
 
 /// Where the configuration is read from unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
@@ -242,6 +260,11 @@ pub struct Limit {
     pub burst: u32,
 }
 
+/// With these bounds an event costs at least a microsecond, and the largest burst at the slowest
+/// rate stays far below 2^63 nanoseconds.
+const RATE_EVENTS: RangeInclusive<u32> = 1..=1_000_000;
+const RATE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
 /// So many events in a period, as written: `600/m` is not turned into `10/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -263,6 +286,41 @@ impl Rate {
     /// The time that one event costs; never 0.
     pub fn interval(self) -> Duration {
         self.period / self.events
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    /// `10/s`, `600/m`, `100/h`, or with any period: `50/10s`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shown = snippet(text);
+        let wrong =
+            || format!("`{shown}` is not a rate; write one such as `10/s`, `600/m` or `50/10s`");
+        let (events, period) = text.split_once('/').ok_or_else(wrong)?;
+        if events.is_empty() || !events.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(wrong());
+        }
+        let period = match period {
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_mins(1),
+            "h" => Duration::from_hours(1),
+            period => duration::parse(period).map_err(|_error| wrong())?,
+        };
+        let events = events
+            .parse()
+            .ok()
+            .filter(|events| RATE_EVENTS.contains(events));
+        match events {
+            Some(events) if RATE_PERIODS.contains(&period) => Ok(Self { events, period }),
+            Some(_) | None => Err(format!(
+                "`{shown}` is out of range; from {} to {} events in {} to {} are possible",
+                RATE_EVENTS.start(),
+                RATE_EVENTS.end(),
+                Compact(*RATE_PERIODS.start()),
+                Compact(*RATE_PERIODS.end()),
+            )),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 /// How much of a wrong text an error repeats, in characters.
-const SNIPPET_MAX: usize = 32;
+const SNIPPET_MAX: usize = 48;
 
 /// Reads a duration such as `1h30m`, or a bare number of seconds.
 ///
@@ -193,7 +193,8 @@ fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-fn snippet(text: &str) -> String {
+/// The beginning of `text`, printable, to be repeated in an error.
+pub(crate) fn snippet(text: &str) -> String {
     let mut out: String = text
         .chars()
         .take(SNIPPET_MAX)

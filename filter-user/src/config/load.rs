@@ -1,0 +1,424 @@
+//! Files to a [`Config`] that knows where each value came from.
+//!
+//! The order is Wazo's (`read_config_file_hierarchy` of `xivo-lib-python`): `conf.d/*.yml` beside
+//! the main file come first, alphabetically, then the main file, then the defaults; the first
+//! that sets a key wins. So `conf.d` overrides `config.yml`, which an upgrade may overwrite.
+//! Sections are merged, lists are replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+use super::schema::{self, Field};
+use super::suggest::{children, join, unknown_key};
+use super::yaml::{self, Entry, Node, Position, Problem, Scalar, Value};
+use super::{Config, DEFAULT_PATH, Mode};
+
+/// The largest file that is read.
+pub const FILE_MAX: u64 = 1024 * 1024;
+
+/// The most files that `conf.d` may hold.
+const FILES_MAX: usize = 256;
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// The files that were read; of two that set a key, the first one holds.
+    pub files: Vec<PathBuf>,
+    /// Who set a setting, by its path; what is not in here is a default.
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+/// Who set a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// A file.
+    File {
+        /// Its path.
+        file: PathBuf,
+        /// The line of the key, counted from 1.
+        line: usize,
+    },
+    /// An option of the command.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// What `ringfence run` may be told over the head of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `-i`; when empty, the configuration holds.
+    pub interfaces: Vec<String>,
+    /// `--mode`.
+    pub mode: Option<Mode>,
+    /// `--dry-run`; when false, the configuration holds.
+    pub dry_run: bool,
+}
+
+impl Config {
+    /// Reads `path` and the directory `conf.d` beside it. Without `path` it is [`DEFAULT_PATH`],
+    /// which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, not only the first.
+    pub fn load(path: Option<&Path>) -> Result<Loaded, ConfigErrors> {
+        read_hierarchy(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some())
+    }
+
+    /// Reads the content of one file; `name` is for errors and origins.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(name: &Path, content: &[u8]) -> Result<Loaded, ConfigErrors> {
+        let source = Source {
+            file: name.to_owned(),
+            content: content.to_owned(),
+        };
+        merge(vec![Ok(source)])
+    }
+}
+
+impl Loaded {
+    /// Who set the setting at `path`, such as `jails.asterisk-wazo.maxretry`.
+    pub fn origin(&self, path: &str) -> &Origin {
+        self.origins.get(path).unwrap_or(&Origin::Default)
+    }
+
+    /// Lets the command line win, by the same rules.
+    ///
+    /// # Errors
+    ///
+    /// When a value is not one that a file might set.
+    pub fn override_with(&mut self, overrides: &Overrides) -> Result<(), ConfigErrors> {
+        let mut values = Vec::new();
+        if !overrides.interfaces.is_empty() {
+            let names = overrides
+                .interfaces
+                .iter()
+                .map(|name| given(name, false))
+                .collect();
+            values.push((
+                "interfaces",
+                Node {
+                    at: NOWHERE,
+                    value: Value::List(names),
+                },
+            ));
+        }
+        if let Some(mode) = overrides.mode {
+            values.push(("mode", given(mode.as_str(), false)));
+        }
+        if overrides.dry_run {
+            values.push(("dry_run", given("true", true)));
+        }
+
+        let mut errors = ConfigErrors::default();
+        let mut fields = schema::fields(&mut self.config);
+        for (path, node) in values {
+            let Some(field) = fields.iter_mut().find(|field| field.path == path) else {
+                continue;
+            };
+            for problem in field.read(&node) {
+                errors.push(ConfigError {
+                    file: None,
+                    line: None,
+                    column: None,
+                    text: problem.text,
+                });
+            }
+            self.origins.insert(path.to_owned(), Origin::CommandLine);
+        }
+        errors.into_result(())
+    }
+}
+
+/// Where a value of the command line stands; never shown.
+const NOWHERE: Position = Position { line: 0, column: 0 };
+
+/// A value of the command line. Text that is not `plain` is never a word of YAML such as `null`.
+fn given(text: &str, plain: bool) -> Node {
+    let scalar = Scalar {
+        text: text.to_owned(),
+        plain,
+    };
+    Node {
+        at: NOWHERE,
+        value: Value::Scalar(scalar),
+    }
+}
+
+struct Source {
+    file: PathBuf,
+    content: Vec<u8>,
+}
+
+pub(super) fn read_hierarchy(main: &Path, required: bool) -> Result<Loaded, ConfigErrors> {
+    let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let mut sources = match conf_d(&directory) {
+        Ok(files) => files.into_iter().map(read).collect(),
+        Err(error) => vec![Err(file_error(&directory, error))],
+    };
+    match read(main.to_owned()) {
+        Err(_missing) if !required && is_missing(main) => {}
+        source => sources.push(source),
+    }
+    merge(sources)
+}
+
+/// The files of `conf.d` that Wazo would read, in its order.
+fn conf_d(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot be listed: {error}")),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| format!("cannot be listed: {error}"))?;
+        if is_wanted(&entry.file_name()) {
+            files.push(entry.path());
+        }
+        if files.len() > FILES_MAX {
+            return Err(format!("more than {FILES_MAX} files; merge some"));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_wanted(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    !name.starts_with(b".") && name.ends_with(b".yml")
+}
+
+fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn read(file: PathBuf) -> Result<Source, ConfigError> {
+    let mut content = Vec::new();
+    match File::open(&file).and_then(|open| open.take(FILE_MAX + 1).read_to_end(&mut content)) {
+        Ok(_) if content.len() as u64 > FILE_MAX => {
+            let text = format!(
+                "larger than {} KiB, which no configuration is",
+                FILE_MAX / 1024
+            );
+            Err(file_error(&file, text))
+        }
+        Ok(_) => Ok(Source { file, content }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(file_error(&file, "no such file".into()))
+        }
+        Err(error) => Err(file_error(&file, format!("cannot be read: {error}"))),
+    }
+}
+
+fn file_error(file: &Path, text: String) -> ConfigError {
+    ConfigError {
+        file: Some(file.to_owned()),
+        line: None,
+        column: None,
+        text,
+    }
+}
+
+/// Merges files of which the first wins.
+fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErrors> {
+    let mut config = Config::default();
+    let mut origins = BTreeMap::new();
+    let mut fields = schema::fields(&mut config);
+    let mut files = Vec::new();
+    let mut errors_by_file = Vec::new();
+
+    // From the last to the first, so that each may simply overwrite what it sets.
+    for source in sources.into_iter().rev() {
+        let source = match source {
+            Ok(source) => source,
+            Err(error) => {
+                errors_by_file.push(vec![error]);
+                continue;
+            }
+        };
+        let mut overlay = Overlay {
+            file: &source.file,
+            fields: &mut fields,
+            origins: &mut origins,
+        };
+        let problems = overlay.content(&source.content);
+        errors_by_file.push(
+            problems
+                .into_iter()
+                .map(|problem| located(&source.file, problem))
+                .collect(),
+        );
+        files.push(source.file);
+    }
+    drop(fields);
+    files.reverse();
+
+    let mut errors = ConfigErrors::default();
+    for error in errors_by_file.into_iter().rev().flatten() {
+        errors.push(error);
+    }
+    let loaded = errors.into_result(Loaded {
+        config,
+        files,
+        origins,
+    })?;
+    loaded.without_contradictions()
+}
+
+fn located(file: &Path, problem: Problem) -> ConfigError {
+    ConfigError {
+        file: Some(file.to_owned()),
+        line: Some(problem.at.line),
+        column: Some(problem.at.column),
+        text: problem.text,
+    }
+}
+
+impl Loaded {
+    fn without_contradictions(self) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        for (path, text) in schema::contradictions(&self.config) {
+            let (file, line) = match self.origin(path) {
+                Origin::File { file, line } => (Some(file.clone()), Some(*line)),
+                Origin::Default | Origin::CommandLine => (None, None),
+            };
+            errors.push(ConfigError {
+                file,
+                line,
+                column: None,
+                text,
+            });
+        }
+        errors.into_result(self)
+    }
+}
+
+/// Lays one file over the settings.
+struct Overlay<'a, 'config> {
+    file: &'a Path,
+    fields: &'a mut [Field<'config>],
+    origins: &'a mut BTreeMap<String, Origin>,
+}
+
+impl Overlay<'_, '_> {
+    fn content(&mut self, content: &[u8]) -> Vec<Problem> {
+        let document = utf8(content).and_then(yaml::parse);
+        let mut problems = match document {
+            Err(problem) => vec![problem],
+            Ok(document) => {
+                let mut problems = document.problems;
+                if let Some(root) = document.root {
+                    self.section("", &root, &mut problems);
+                }
+                problems
+            }
+        };
+        problems.sort_by_key(|problem| (problem.at.line, problem.at.column));
+        problems
+    }
+
+    fn section(&mut self, path: &str, node: &Node, problems: &mut Vec<Problem>) {
+        match &node.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    // One more than can be told, so that the rest is known to exist.
+                    if problems.len() > ERRORS_MAX {
+                        return;
+                    }
+                    self.entry(path, entry, problems);
+                }
+            }
+            Value::Scalar(scalar) if scalar.is_null() => {}
+            value @ (Value::Scalar(_) | Value::List(_)) => {
+                let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
+                let keys: Vec<String> = children(path, &paths)
+                    .iter()
+                    .map(|key| format!("`{key}`"))
+                    .collect();
+                let name = if path.is_empty() {
+                    "the file".into()
+                } else {
+                    format!("`{path}`")
+                };
+                let found = schema::found(value);
+                let keys = keys.join(", ");
+                let text = format!("{name} is {found}; expected a section with the keys {keys}");
+                problems.push(Problem { at: node.at, text });
+            }
+        }
+    }
+
+    fn entry(&mut self, section: &str, entry: &Entry, problems: &mut Vec<Problem>) {
+        let path = join(section, &entry.key);
+        let dotted = entry.key.contains('.');
+        let field = self
+            .fields
+            .iter_mut()
+            .find(|field| !dotted && field.path == path);
+        if let Some(field) = field {
+            let mut found = field.read(&entry.node);
+            if entry.node.value.is_null() {
+                // An absent value has its place after the key, often in the next line.
+                for problem in &mut found {
+                    problem.at = entry.at;
+                }
+            }
+            problems.extend(found);
+            let origin = Origin::File {
+                file: self.file.to_owned(),
+                line: entry.at.line,
+            };
+            self.origins.insert(path, origin);
+            return;
+        }
+        let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
+        if !dotted && children(section, &paths).contains(&&*entry.key) {
+            self.section(&path, &entry.node, problems);
+        } else {
+            let text = unknown_key(section, &entry.key, &paths);
+            problems.push(Problem { at: entry.at, text });
+        }
+    }
+}
+
+fn utf8(content: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(content).map_err(|error| {
+        let before = String::from_utf8_lossy(&content[..error.valid_up_to()]);
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        let text = "not UTF-8; save the file in that encoding".to_owned();
+        Problem {
+            at: Position { line, column },
+            text,
+        }
+    })
+}

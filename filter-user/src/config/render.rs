@@ -1,0 +1,167 @@
+//! A configuration as text: what holds and who set it, and a reference file to start from.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::load::{Loaded, Origin};
+use super::{Config, schema};
+
+/// A setting as it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
+    pub path: String,
+    /// Its value, as a configuration file writes it.
+    pub value: Json,
+    /// Who set it.
+    pub origin: Origin,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+impl Loaded {
+    /// Every setting as it holds, in the order of the reference file.
+    pub fn effective(&self) -> Vec<Setting> {
+        let mut config = self.config.clone();
+        schema::fields(&mut config)
+            .into_iter()
+            .map(|field| Setting {
+                value: field.value(),
+                origin: self.origin(&field.path).clone(),
+                doc: field.doc,
+                path: field.path,
+            })
+            .collect()
+    }
+
+    /// The configuration as a file that sets every key, with who set it as a comment.
+    pub fn render_yaml(&self) -> String {
+        let mut yaml = Yaml::default();
+        for setting in self.effective() {
+            // A file's name may hold anything but NUL, a line break for one.
+            let origin = setting
+                .origin
+                .to_string()
+                .replace(char::is_control, "\u{fffd}");
+            let line = format!("{}  # {origin}", flow(&setting.value));
+            yaml.leaf(&setting.path, "", "", &line);
+        }
+        yaml.text
+    }
+
+    /// `{config, origins, files}`.
+    pub fn render_json(&self) -> Json {
+        let mut config = Map::new();
+        let mut origins = Map::new();
+        for setting in self.effective() {
+            insert(&mut config, &setting.path, setting.value);
+            origins.insert(setting.path, Json::from(setting.origin.to_string()));
+        }
+        let files: Vec<Json> = self
+            .files
+            .iter()
+            .map(|file| Json::from(file.display().to_string()))
+            .collect();
+        json!({"config": config, "origins": origins, "files": files})
+    }
+}
+
+impl Config {
+    /// A file in which every setting is explained and stands commented out with its default.
+    pub fn reference() -> String {
+        let mut yaml = Yaml::default();
+        for field in schema::fields(&mut Self::default()) {
+            yaml.leaf(&field.path, field.doc, "#", &flow(&field.value()));
+        }
+        yaml.text
+    }
+}
+
+/// Block YAML, leaf by leaf.
+#[derive(Default)]
+struct Yaml {
+    text: String,
+    /// The sections of the last leaf.
+    open: Vec<String>,
+}
+
+impl Yaml {
+    fn leaf(&mut self, path: &str, doc: &str, margin: &str, value: &str) {
+        let mut sections: Vec<String> = path.split('.').map(str::to_owned).collect();
+        let key = sections.pop().unwrap_or_default();
+        let shared = self
+            .open
+            .iter()
+            .zip(&sections)
+            .take_while(|(a, b)| a == b)
+            .count();
+        for (level, section) in sections.iter().enumerate().skip(shared) {
+            self.line(level, margin, &format!("{section}:"));
+        }
+        if !doc.is_empty() {
+            self.line(sections.len(), margin, &format!("# {doc}"));
+        }
+        self.line(sections.len(), margin, &format!("{key}: {value}"));
+        self.open = sections;
+    }
+
+    fn line(&mut self, level: usize, margin: &str, text: &str) {
+        self.text.push_str(margin);
+        self.text.extend(std::iter::repeat_n("  ", level));
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+}
+
+fn insert(section: &mut Map<String, Json>, path: &str, value: Json) {
+    match path.split_once('.') {
+        None => {
+            section.insert(path.to_owned(), value);
+        }
+        Some((key, rest)) => {
+            let inner = section
+                .entry(key)
+                .or_insert_with(|| Json::Object(Map::new()));
+            if let Json::Object(inner) = inner {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// A value in one line that every YAML reader takes for the same.
+fn flow(value: &Json) -> String {
+    match value {
+        Json::Array(items) => {
+            let items: Vec<String> = items.iter().map(flow).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::String(text) if is_plain(text) => text.clone(),
+        Json::String(_) | Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
+            // JSON is YAML.
+            value.to_string()
+        }
+    }
+}
+
+/// Whether `text` is text to every YAML reader when it stands without quotes.
+fn is_plain(text: &str) -> bool {
+    if text.contains(':') {
+        return false;
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let word = text.to_ascii_lowercase();
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let reserved = matches!(
+        &*word,
+        "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null"
+    );
+    let begins = word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
+    let says_text = word
+        .bytes()
+        .any(|byte| byte == b'/' || b"dghklmnpqrstuvwyz".contains(&byte));
+    begins && !reserved && says_text && word.bytes().all(harmless)
+}

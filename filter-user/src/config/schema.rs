@@ -1,0 +1,580 @@
+//! Every setting in one table: its path, what it is for, where it lives and what it may be.
+//!
+//! Reading, suggestions, the effective configuration and the reference file all walk this table.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use serde_json::Value as Json;
+
+use super::yaml::{Node, Position, Problem, Scalar, Value};
+use super::{Config, JailSettings, Mode, PortRange, Rate, Scope};
+use crate::duration::{self, Compact, snippet};
+
+/// The most entries of one list. The kernel's maps are sized for it.
+pub const LIST_MAX: usize = 1024;
+
+/// The longest interface name in bytes: Linux's `IFNAMSIZ` without the final NUL.
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// Linux's `PATH_MAX`, without the final NUL.
+const PATH_MAX: usize = 4095;
+
+/// `sun_path` of `unix(7)`, without the final NUL.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A setting.
+pub(super) struct Field<'a> {
+    /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
+    pub(super) path: String,
+    /// What it is for.
+    pub(super) doc: &'static str,
+    slot: Slot<'a>,
+}
+
+/// Where a setting lives, and what it may be.
+enum Slot<'a> {
+    Flag(&'a mut bool),
+    Count(&'a mut u32, RangeInclusive<u32>),
+    Time(&'a mut Duration, RangeInclusive<Duration>),
+    Rate(&'a mut Rate),
+    Mode(&'a mut Mode),
+    Scope(&'a mut Scope),
+    Path(&'a mut PathBuf),
+    Interfaces(&'a mut Vec<String>),
+    /// With what to do instead of naming everybody.
+    Networks(&'a mut Vec<IpNet>, &'static str),
+    Ports(&'a mut Vec<PortRange>),
+}
+
+/// The table, in the order in which it is shown.
+pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
+    use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
+    let Config {
+        interfaces,
+        mode,
+        dry_run,
+        trusted,
+        sip,
+        capacity,
+        ..
+    } = config;
+    let Config {
+        limits,
+        jails,
+        sources,
+        paths,
+        ..
+    } = config;
+    let mut fields = vec![
+        field(
+            "interfaces",
+            "The interfaces to protect; none for the one with the default route.",
+            Interfaces(interfaces),
+        ),
+        field(
+            "mode",
+            "How the program is attached: native (in the driver), generic (works everywhere, \
+             costs more) or auto (native where the driver can).",
+            Slot::Mode(mode),
+        ),
+        field(
+            "dry_run",
+            "Judge and count, but drop nothing.",
+            Flag(dry_run),
+        ),
+        field(
+            "trusted",
+            "Addresses and networks that are never dropped and never banned. Loopback and the \
+             host's own addresses always are.",
+            Networks(
+                trusted,
+                "to watch without dropping anything, set `dry_run: true`",
+            ),
+        ),
+        field(
+            "sip.udp",
+            "The UDP ports that carry SIP; ranges as \"5060-5070\".",
+            Ports(&mut sip.udp),
+        ),
+        field(
+            "sip.tcp",
+            "The TCP ports that carry SIP, with or without TLS.",
+            Ports(&mut sip.tcp),
+        ),
+        field(
+            "capacity.bans",
+            "The most bans in force at a time.",
+            Count(&mut capacity.bans, 1..=10_000_000),
+        ),
+        field(
+            "capacity.watched",
+            "The most sources whose failures the jails remember.",
+            Count(&mut capacity.watched, 1..=10_000_000),
+        ),
+        field(
+            "limits.register.rate",
+            "How fast a source that is not a known peer may send REGISTER without credentials.",
+            Slot::Rate(&mut limits.register.rate),
+        ),
+        field(
+            "limits.register.burst",
+            "How many such requests it may send at once.",
+            Count(&mut limits.register.burst, 1..=100_000),
+        ),
+    ];
+    for (name, jail) in jails {
+        fields.extend(jail_fields(name, jail));
+    }
+    fields.extend([
+        field(
+            "sources.asterisk.notice_log",
+            "The log file to which Asterisk writes its NOTICE level.",
+            Path(&mut sources.asterisk.notice_log),
+        ),
+        field(
+            "paths.state",
+            "The directory for what outlives a reboot.",
+            Path(&mut paths.state),
+        ),
+        field(
+            "paths.runtime",
+            "The directory for the control socket.",
+            Path(&mut paths.runtime),
+        ),
+        field(
+            "paths.bpffs",
+            "The directory on the BPF file system for the pinned program and maps.",
+            Path(&mut paths.bpffs),
+        ),
+    ]);
+    fields
+}
+
+fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
+    let second = Duration::from_secs(1);
+    let month = Duration::from_hours(30 * 24);
+    let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
+    [
+        jail_field(
+            "enabled",
+            "Whether the jail is in use.",
+            Slot::Flag(&mut jail.enabled),
+        ),
+        jail_field(
+            "maxretry",
+            "So many failures within findtime ban their source.",
+            Slot::Count(&mut jail.maxretry, 1..=10_000),
+        ),
+        jail_field(
+            "findtime",
+            "How long a failure counts.",
+            Slot::Time(&mut jail.findtime, second..=month),
+        ),
+        jail_field(
+            "bantime",
+            "How long a ban lasts.",
+            Slot::Time(&mut jail.bantime, second..=duration::MAX),
+        ),
+        jail_field(
+            "ignoreip",
+            "Addresses and networks that this jail never bans.",
+            Slot::Networks(
+                &mut jail.ignoreip,
+                "to switch the jail off, set `enabled: false`",
+            ),
+        ),
+        jail_field(
+            "scope",
+            "What a ban closes: sip (the SIP ports) or all.",
+            Slot::Scope(&mut jail.scope),
+        ),
+    ]
+}
+
+fn field<'a>(path: &str, doc: &'static str, slot: Slot<'a>) -> Field<'a> {
+    Field {
+        path: path.to_owned(),
+        doc,
+        slot,
+    }
+}
+
+impl Field<'_> {
+    /// Takes the value of `node`, or says everything that is wrong with it.
+    pub(super) fn read(&mut self, node: &Node) -> Vec<Problem> {
+        let expected = self.slot.expected();
+        let Err(wrongs) = self.slot.read(node) else {
+            return Vec::new();
+        };
+        let path = &self.path;
+        wrongs
+            .into_iter()
+            .map(|(at, wrong)| {
+                let text = match wrong {
+                    Wrong::Mismatch(found) => format!("`{path}` is {found}; expected {expected}"),
+                    Wrong::Value(reason) => format!("`{path}`: {reason}"),
+                    Wrong::Item(reason) => format!("in `{path}`, {reason}"),
+                };
+                Problem { at, text }
+            })
+            .collect()
+    }
+
+    /// The value as `--json` and the effective configuration show it.
+    pub(super) fn value(&self) -> Json {
+        match &self.slot {
+            Slot::Flag(flag) => Json::from(**flag),
+            Slot::Count(count, _) => Json::from(**count),
+            Slot::Time(time, _) => Json::from(duration::format(**time)),
+            Slot::Rate(rate) => Json::from(rate.to_string()),
+            Slot::Mode(mode) => Json::from(mode.as_str()),
+            Slot::Scope(scope) => Json::from(scope.as_str()),
+            Slot::Path(path) => Json::from(path.display().to_string()),
+            Slot::Interfaces(names) => names.iter().map(|name| Json::from(&**name)).collect(),
+            Slot::Networks(networks, _) => networks
+                .iter()
+                .map(|network| Json::from(network_text(*network)))
+                .collect(),
+            Slot::Ports(ranges) => ranges.iter().map(|range| port_json(*range)).collect(),
+        }
+    }
+}
+
+/// What is wrong with one value.
+enum Wrong {
+    /// It is this, and not what is expected.
+    Mismatch(String),
+    /// It has the right shape, but.
+    Value(String),
+    /// An entry of the list is wrong.
+    Item(String),
+}
+
+type Read<T> = Result<T, Vec<(Position, Wrong)>>;
+
+impl Slot<'_> {
+    fn expected(&self) -> String {
+        match self {
+            Self::Flag(_) => "`true` or `false`".into(),
+            Self::Count(_, range) => {
+                format!("a whole number from {} to {}", range.start(), range.end())
+            }
+            Self::Time(_, range) => format!(
+                "a duration from {} to {}, such as `10m`",
+                Compact(*range.start()),
+                Compact(*range.end())
+            ),
+            Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
+            Self::Mode(_) => "`auto`, `native` or `generic`".into(),
+            Self::Scope(_) => "`sip` or `all`".into(),
+            Self::Path(_) => "an absolute path such as `/run/ringfence`".into(),
+            Self::Interfaces(_) => "a list of interface names such as `[eth0]`".into(),
+            Self::Networks(..) => {
+                "a list of addresses and networks such as `[198.51.100.7, 203.0.113.0/24]`".into()
+            }
+            Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
+        }
+    }
+
+    fn read(&mut self, node: &Node) -> Read<()> {
+        match self {
+            Self::Flag(slot) => **slot = one(node, flag)?,
+            Self::Count(slot, range) => **slot = one(node, |scalar| count(scalar, range))?,
+            Self::Time(slot, range) => **slot = one(node, |scalar| time(scalar, range))?,
+            Self::Rate(slot) => {
+                **slot = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
+            }
+            Self::Mode(slot) => **slot = one(node, choice)?,
+            Self::Scope(slot) => **slot = one(node, choice)?,
+            Self::Path(slot) => **slot = one(node, absolute_path)?,
+            Self::Interfaces(slot) => **slot = interfaces(node)?,
+            Self::Networks(slot, instead) => {
+                **slot = many(node, |scalar| network(&scalar.text, instead))?;
+            }
+            Self::Ports(slot) => **slot = many(node, |scalar| ports(&scalar.text))?,
+        }
+        Ok(())
+    }
+}
+
+fn one<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, Wrong>) -> Read<T> {
+    match &node.value {
+        Value::Scalar(scalar) if !scalar.is_null() => {
+            read(scalar).map_err(|wrong| vec![(node.at, wrong)])
+        }
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
+            Err(vec![(node.at, Wrong::Mismatch(found(&node.value)))])
+        }
+    }
+}
+
+fn many<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec<T>> {
+    let items = match &node.value {
+        Value::List(items) => items,
+        Value::Scalar(scalar) if !scalar.is_null() => {
+            let text = snippet(&scalar.text);
+            // As fail2ban lists addresses.
+            let separator = |c: char| c == ',' || c.is_whitespace();
+            let items: Vec<&str> = text
+                .split(separator)
+                .filter(|item| !item.is_empty())
+                .collect();
+            let reason = format!("write `{text}` as a list: `[{}]`", items.join(", "));
+            return Err(vec![(node.at, Wrong::Value(reason))]);
+        }
+        Value::Scalar(_) | Value::Map(_) => {
+            return Err(vec![(node.at, Wrong::Mismatch(found(&node.value)))]);
+        }
+    };
+    if items.len() > LIST_MAX {
+        let reason = format!("{} entries; at most {LIST_MAX} are possible", items.len());
+        return Err(vec![(node.at, Wrong::Value(reason))]);
+    }
+    let mut values = Vec::with_capacity(items.len());
+    let mut wrongs = Vec::new();
+    for item in items {
+        let value = match &item.value {
+            Value::Scalar(scalar) if !scalar.is_null() => read(scalar),
+            Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
+                Err(format!("an entry is {}", found(&item.value)))
+            }
+        };
+        match value {
+            Ok(value) => values.push(value),
+            Err(reason) => wrongs.push((item.at, Wrong::Item(reason))),
+        }
+    }
+    if wrongs.is_empty() {
+        Ok(values)
+    } else {
+        Err(wrongs)
+    }
+}
+
+/// What `value` is, for an error.
+pub(super) fn found(value: &Value) -> String {
+    match value {
+        Value::Scalar(scalar) if scalar.is_null() => "empty".into(),
+        Value::Scalar(scalar) if scalar.plain => format!("`{}`", snippet(&scalar.text)),
+        Value::Scalar(scalar) => format!("the text `\"{}\"`", snippet(&scalar.text)),
+        Value::List(_) => "a list".into(),
+        Value::Map(_) => "a section".into(),
+    }
+}
+
+fn mismatch(scalar: &Scalar) -> Wrong {
+    Wrong::Mismatch(found(&Value::Scalar(scalar.clone())))
+}
+
+/// The words of YAML 1.1 too, which Wazo's own daemons read.
+fn flag(scalar: &Scalar) -> Result<bool, Wrong> {
+    let word = if scalar.plain {
+        scalar.text.to_ascii_lowercase()
+    } else {
+        String::new()
+    };
+    match &*word {
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" => Ok(false),
+        _ => Err(mismatch(scalar)),
+    }
+}
+
+fn count(scalar: &Scalar, range: &RangeInclusive<u32>) -> Result<u32, Wrong> {
+    Some(scalar)
+        .filter(|scalar| scalar.plain)
+        .and_then(|scalar| decimal(&scalar.text))
+        .filter(|count| range.contains(count))
+        .ok_or_else(|| mismatch(scalar))
+}
+
+/// Digits alone: YAML's readers disagree on what `010` and `1_000` are.
+fn decimal(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let leading_zero = text.len() > 1 && text.starts_with('0');
+    if digits && !leading_zero {
+        text.parse().ok()
+    } else {
+        None
+    }
+}
+
+fn time(scalar: &Scalar, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+    let time = duration::parse(&scalar.text).map_err(|error| Wrong::Value(error.to_string()))?;
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err(mismatch(scalar))
+    }
+}
+
+fn choice<T: std::str::FromStr>(scalar: &Scalar) -> Result<T, Wrong> {
+    scalar.text.parse().map_err(|_wrong| mismatch(scalar))
+}
+
+fn absolute_path(scalar: &Scalar) -> Result<PathBuf, Wrong> {
+    let text = &scalar.text;
+    if !text.starts_with('/') || text.contains(is_invisible) || text.len() > PATH_MAX {
+        return Err(mismatch(scalar));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// What YAML's readers break lines at or drop, and no name needs.
+fn is_invisible(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
+}
+
+fn interfaces(node: &Node) -> Read<Vec<String>> {
+    let names = many(node, |scalar| interface(&scalar.text))?;
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(&***name)) {
+        Some(twice) => Err(vec![(
+            node.at,
+            Wrong::Value(format!("`{}` is listed twice", snippet(twice))),
+        )]),
+        None => Ok(names),
+    }
+}
+
+/// What Linux's `dev_valid_name` takes.
+fn interface(name: &str) -> Result<String, String> {
+    let shown = snippet(name);
+    if name.len() > INTERFACE_NAME_MAX {
+        return Err(format!(
+            "`{shown}` is too long; Linux's interface names have at most {INTERFACE_NAME_MAX} bytes"
+        ));
+    }
+    let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || is_invisible(c);
+    if name.is_empty() || name == "." || name == ".." || name.contains(strange) {
+        return Err(format!(
+            "`{shown}` is not an interface name; write one such as `eth0`"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+fn network(text: &str, instead: &str) -> Result<IpNet, String> {
+    let shown = snippet(text);
+    let Some(written) = parse_network(text) else {
+        return Err(match netmask(text) {
+            Some(network) => format!("write `{shown}` as `{}`", network_text(network)),
+            None => format!(
+                "`{shown}` is not an address or a network; write one such as `198.51.100.7`, \
+                 `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)"
+            ),
+        });
+    };
+    let network = unmapped(written);
+    if network.prefix_len() == 0 {
+        return Err(format!("`{shown}` is everybody; {instead}"));
+    }
+    if network != written {
+        return Err(format!(
+            "write `{shown}` as the IPv4 `{}`",
+            network_text(network)
+        ));
+    }
+    if network.trunc() != network {
+        return Err(format!(
+            "`{shown}` is a host and a network at once; write `{}` for the network or `{}` for \
+             the host",
+            network.trunc(),
+            network.addr()
+        ));
+    }
+    Ok(network)
+}
+
+fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// A network with a mask, as Asterisk's `permit` writes it.
+fn netmask(text: &str) -> Option<IpNet> {
+    let (address, mask) = text.split_once('/')?;
+    let network = IpNet::with_netmask(address.parse().ok()?, mask.parse().ok()?).ok()?;
+    Some(network.trunc())
+}
+
+/// The IPv4 network that an IPv4-mapped one stands for: packets never carry the mapped form.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let mapped: Option<Ipv4Addr> = v6.addr().to_ipv4_mapped();
+    let v4 = mapped
+        .zip(v6.prefix_len().checked_sub(96))
+        .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    v4.map_or(network, IpNet::V4)
+}
+
+/// An address without `/32` or `/128`.
+fn network_text(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
+fn ports(text: &str) -> Result<PortRange, String> {
+    let shown = snippet(text);
+    let port = |text: &str| {
+        decimal(text)
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port > 0)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (Some(first), Some(last)) = (port(first), port(last)) else {
+        return Err(format!(
+            "`{shown}` is not a port; write a number from 1 to 65535 or a range such as \
+             `\"5060-5070\"`"
+        ));
+    };
+    if first > last {
+        return Err(format!(
+            "write `{shown}` with the lower port first: `\"{last}-{first}\"`"
+        ));
+    }
+    Ok(PortRange { first, last })
+}
+
+fn port_json(range: PortRange) -> Json {
+    if range.first == range.last {
+        Json::from(range.first)
+    } else {
+        Json::from(range.to_string())
+    }
+}
+
+/// What is wrong with valid settings taken together: the path to blame and the reason.
+pub(super) fn contradictions(config: &Config) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {
+        let text = "`sip.udp` and `sip.tcp` are both empty, so there is nothing to protect; \
+                    name the ports that Asterisk listens on";
+        found.push(("sip.udp", text.to_owned()));
+    }
+    let socket = config.paths.control_socket();
+    let length = byte_length(&socket);
+    if length > SOCKET_PATH_MAX {
+        let text = format!(
+            "`paths.runtime` makes the socket's path {length} bytes long; Linux allows \
+             {SOCKET_PATH_MAX}"
+        );
+        found.push(("paths.runtime", text));
+    }
+    found
+}
+
+fn byte_length(path: &Path) -> usize {
+    path.as_os_str().len()
+}

@@ -1,0 +1,72 @@
+//! The nearest known key to one that is not known.
+
+use std::collections::BTreeSet;
+
+use crate::duration::snippet;
+
+/// Longer keys are compared with nothing: no setting is as long.
+const KEY_MAX: usize = 40;
+
+/// What to say about `key` in the section `prefix` (empty at the top) when `paths` are known.
+pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
+    let written = join(prefix, &snippet(key));
+    if let Some(path) = paths.iter().find(|path| **path == join(prefix, key)) {
+        let nested = path.replace('.', ": {");
+        let closing = "}".repeat(path.matches('.').count());
+        return format!("unknown key `{written}`; nest it: `{nested}: ...{closing}`");
+    }
+    let here = children(prefix, paths);
+    if let Some(near) = nearest(key, here.iter().copied()) {
+        return format!("unknown key `{written}`; did you mean `{near}`?");
+    }
+    let same_name = paths
+        .iter()
+        .find(|path| path.rsplit('.').next() == Some(key));
+    if let Some(elsewhere) = same_name {
+        return format!("unknown key `{written}`; did you mean `{elsewhere}`?");
+    }
+    let list: Vec<String> = here.iter().map(|key| format!("`{key}`")).collect();
+    format!("unknown key `{written}`; known here: {}", list.join(", "))
+}
+
+/// The keys of the section `prefix`, in the order of `paths`.
+pub(super) fn children<'a>(prefix: &str, paths: &[&'a str]) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    paths
+        .iter()
+        .filter_map(|path| {
+            let rest = match prefix {
+                "" => path,
+                prefix => path.strip_prefix(prefix)?.strip_prefix('.')?,
+            };
+            rest.split('.').next()
+        })
+        .filter(|key| seen.insert(*key))
+        .collect()
+}
+
+/// The path of `key` in the section `prefix`.
+pub(super) fn join(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{prefix}.{key}")
+    }
+}
+
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if key.len() > KEY_MAX {
+        return None;
+    }
+    let key = key.to_lowercase().replace('-', "_");
+    known
+        .map(|known| {
+            (
+                strsim::damerau_levenshtein(&key, &known.replace('-', "_")),
+                known,
+            )
+        })
+        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}

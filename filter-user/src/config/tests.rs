@@ -1,0 +1,931 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Instant;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::load::read_hierarchy;
+use super::*;
+
+fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
+    Config::parse(Path::new("config.yml"), text.as_bytes())
+}
+
+/// What is wrong with `text`, a line each, without the file's name.
+fn complaint(text: &str) -> String {
+    let errors = parse(text).expect_err(text).to_string();
+    let lines: Vec<&str> = errors
+        .lines()
+        .map(|line| line.strip_prefix("config.yml:").unwrap_or(line))
+        .collect();
+    lines.join("\n")
+}
+
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// A directory with these files.
+fn host(files: &[(&str, &str)]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    for (name, content) in files {
+        fs::write(directory.path().join(name), content).unwrap();
+    }
+    directory
+}
+
+fn load(host: &TempDir) -> Result<Loaded, ConfigErrors> {
+    Config::load(Some(&host.path().join("config.yml")))
+}
+
+/// Names in `host` without their directory.
+fn relative(host: &TempDir, text: &str) -> String {
+    text.replace(&format!("{}/", host.path().display()), "")
+}
+
+#[test]
+fn everything_has_a_default() {
+    for text in [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "---\n...\n",
+        "~",
+        "jails:\nsip:\n",
+        "\u{feff}",
+    ] {
+        let loaded = parse(text).expect(text);
+        assert_eq!(loaded.config, Config::default(), "{text:?}");
+        assert!(
+            loaded
+                .effective()
+                .iter()
+                .all(|setting| setting.origin == Origin::Default)
+        );
+    }
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let loaded = parse(
+        "interfaces: [eth0]            # default: the one with the default route
+mode: auto
+trusted: [198.51.100.0/24]    # never dropped, never banned
+sip: {udp: [5060], tcp: [5060, 5061]}
+capacity: {bans: 1000000}
+limits:                       # for sources that are not known peers
+  register: {rate: 10/s, burst: 50}
+jails:
+  asterisk-wazo: {enabled: true, maxretry: 15, findtime: 10m, bantime: 1h, ignoreip: []}
+sources:
+  asterisk: {notice_log: /var/log/asterisk/fail2ban}
+paths: {state: /var/lib/ringfence, runtime: /run/ringfence, bpffs: /sys/fs/bpf/ringfence}
+",
+    )
+    .unwrap();
+    let expected = Config {
+        interfaces: vec!["eth0".into()],
+        trusted: vec!["198.51.100.0/24".parse().unwrap()],
+        ..Config::default()
+    };
+    assert_eq!(loaded.config, expected);
+    assert_eq!(
+        loaded.config.paths.control_socket(),
+        Path::new("/run/ringfence/control.sock")
+    );
+    assert_eq!(
+        loaded.origin("jails.asterisk-wazo.ignoreip").to_string(),
+        "config.yml:9"
+    );
+    assert_eq!(loaded.origin("dry_run"), &Origin::Default);
+}
+
+#[test]
+fn every_setting_can_be_set() {
+    let config = parse(
+        "interfaces: [eth0, eth0.2, '1']
+mode: native
+dry_run: Yes
+trusted: [198.51.100.7, 2001:db8::/64]
+sip:
+  udp: [5060, 5070-5072]
+  tcp: []
+capacity: {bans: 16, watched: 17}
+limits: {register: {rate: 600/m, burst: 1}}
+jails:
+  asterisk-wazo:
+    enabled: off
+    maxretry: 1
+    findtime: 90
+    bantime: 1w
+    ignoreip:
+    - 203.0.113.0/24
+    scope: all
+sources: {asterisk: {notice_log: \"/tmp/a log\"}}
+paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
+",
+    )
+    .unwrap()
+    .config;
+
+    assert_eq!(config.interfaces, ["eth0", "eth0.2", "1"]);
+    assert_eq!(config.mode, Mode::Native);
+    assert!(config.dry_run);
+    assert_eq!(config.trusted[0].to_string(), "198.51.100.7/32");
+    let udp: Vec<u16> = config
+        .sip
+        .udp
+        .iter()
+        .flat_map(|range| range.ports())
+        .collect();
+    assert_eq!(udp, [5060, 5070, 5071, 5072]);
+    assert!(config.sip.tcp.is_empty());
+    assert_eq!(
+        config.capacity,
+        Capacity {
+            bans: 16,
+            watched: 17
+        }
+    );
+    let register = config.limits.register;
+    assert_eq!(
+        (register.rate.events(), register.rate.period()),
+        (600, Duration::from_mins(1))
+    );
+    assert_eq!(
+        (register.rate.interval(), register.burst),
+        (Duration::from_millis(100), 1)
+    );
+    let jail = &config.jails["asterisk-wazo"];
+    assert!(!jail.enabled);
+    assert_eq!((jail.maxretry, jail.scope), (1, Scope::All));
+    assert_eq!(jail.findtime, Duration::from_secs(90));
+    assert_eq!(jail.bantime, Duration::from_hours(7 * 24));
+    assert_eq!(jail.ignoreip, ["203.0.113.0/24".parse().unwrap()]);
+    assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
+    assert_eq!(
+        config.paths.control_socket(),
+        Path::new("/tmp/r/control.sock")
+    );
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    for (text, expected) in [
+        (
+            "intefaces: [eth0]",
+            "1:1: unknown key `intefaces`; did you mean `interfaces`?",
+        ),
+        (
+            "dry-run: true",
+            "1:1: unknown key `dry-run`; did you mean `dry_run`?",
+        ),
+        (
+            "Mode: auto",
+            "1:1: unknown key `Mode`; did you mean `mode`?",
+        ),
+        (
+            "jails:\n  asterisk-wazo:\n    maxretri: 3",
+            "3:5: unknown key `jails.asterisk-wazo.maxretri`; did you mean `maxretry`?",
+        ),
+        (
+            "jails: {asterisk_wazo: {}}",
+            "1:9: unknown key `jails.asterisk_wazo`; did you mean `asterisk-wazo`?",
+        ),
+        (
+            "jails: {sshd: {}}",
+            "1:9: unknown key `jails.sshd`; known here: `asterisk-wazo`",
+        ),
+        (
+            "maxretry: 3",
+            "1:1: unknown key `maxretry`; did you mean `jails.asterisk-wazo.maxretry`?",
+        ),
+        (
+            "sip.udp: [5060]",
+            "1:1: unknown key `sip.udp`; nest it: `sip: {udp: ...}`",
+        ),
+        (
+            "limits: {register.rate: 1/s}",
+            "1:10: unknown key `limits.register.rate`; nest it: `limits: {register: {rate: ...}}`",
+        ),
+        (
+            "sip: {5060: udp}",
+            "1:7: unknown key `sip.5060`; known here: `udp`, `tcp`",
+        ),
+    ] {
+        assert_eq!(complaint(text), expected, "{text}");
+    }
+    let long = format!("{}: 1", "k".repeat(900));
+    assert!(complaint(&long).len() < 256, "{}", complaint(&long));
+}
+
+/// A wrong line and what is said about it.
+const WRONG_VALUES: &[(&str, &str)] = &[
+    (
+        "mode: fast",
+        "`mode` is `fast`; expected `auto`, `native` or `generic`",
+    ),
+    (
+        "mode: ",
+        "`mode` is empty; expected `auto`, `native` or `generic`",
+    ),
+    (
+        "mode: [auto]",
+        "`mode` is a list; expected `auto`, `native` or `generic`",
+    ),
+    (
+        "mode: {}",
+        "`mode` is a section; expected `auto`, `native` or `generic`",
+    ),
+    ("dry_run: 1", "`dry_run` is `1`; expected `true` or `false`"),
+    (
+        "dry_run: \"true\"",
+        "`dry_run` is the text `\"true\"`; expected `true` or `false`",
+    ),
+    (
+        "interfaces: [eth0, a-very-long-interface]",
+        "in `interfaces`, `a-very-long-interface` is too long; Linux's interface names have \
+             at most 15 bytes",
+    ),
+    (
+        "interfaces: [\"eth 0\"]",
+        "in `interfaces`, `eth 0` is not an interface name; write one such as `eth0`",
+    ),
+    (
+        "interfaces: [\"\"]",
+        "in `interfaces`, `` is not an interface name; write one such as `eth0`",
+    ),
+    (
+        "interfaces: [eth0, eth0]",
+        "`interfaces`: `eth0` is listed twice",
+    ),
+    (
+        "interfaces: [[eth0]]",
+        "in `interfaces`, an entry is a list",
+    ),
+    ("interfaces: [~]", "in `interfaces`, an entry is empty"),
+    (
+        "interfaces: eth0",
+        "`interfaces`: write `eth0` as a list: `[eth0]`",
+    ),
+    (
+        "trusted: 192.0.2.1 192.0.2.2",
+        "`trusted`: write `192.0.2.1 192.0.2.2` as a list: `[192.0.2.1, 192.0.2.2]`",
+    ),
+    (
+        "trusted: {a: b}",
+        "`trusted` is a section; expected a list of addresses and networks such as \
+             `[198.51.100.7, 203.0.113.0/24]`",
+    ),
+    (
+        "trusted: [0.0.0.0/0]",
+        "in `trusted`, `0.0.0.0/0` is everybody; to watch without dropping anything, set \
+             `dry_run: true`",
+    ),
+    (
+        "trusted: [\"::/0\"]",
+        "in `trusted`, `::/0` is everybody; to watch without dropping anything, set \
+             `dry_run: true`",
+    ),
+    (
+        "trusted: [\"::ffff:0:0/96\"]",
+        "in `trusted`, `::ffff:0:0/96` is everybody; to watch without dropping anything, set \
+             `dry_run: true`",
+    ),
+    (
+        "trusted: [pbx.example.org]",
+        "in `trusted`, `pbx.example.org` is not an address or a network; write one such as \
+             `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)",
+    ),
+    (
+        "trusted: [10.1.2.3/255.0.0.0]",
+        "in `trusted`, write `10.1.2.3/255.0.0.0` as `10.0.0.0/8`",
+    ),
+    (
+        "trusted: [192.0.2.5/24]",
+        "in `trusted`, `192.0.2.5/24` is a host and a network at once; write `192.0.2.0/24` \
+             for the network or `192.0.2.5` for the host",
+    ),
+    (
+        "trusted: [\"::ffff:192.0.2.1\"]",
+        "in `trusted`, write `::ffff:192.0.2.1` as the IPv4 `192.0.2.1`",
+    ),
+    (
+        "sip: {udp: [0]}",
+        "in `sip.udp`, `0` is not a port; write a number from 1 to 65535 or a range such as \
+             `\"5060-5070\"`",
+    ),
+    (
+        "sip: {udp: [65536]}",
+        "in `sip.udp`, `65536` is not a port; write a number from 1 to 65535 or a range such \
+             as `\"5060-5070\"`",
+    ),
+    (
+        "sip: {tcp: [5070-5060]}",
+        "in `sip.tcp`, write `5070-5060` with the lower port first: `\"5060-5070\"`",
+    ),
+    (
+        "sip: 5060",
+        "`sip` is `5060`; expected a section with the keys `udp`, `tcp`",
+    ),
+    (
+        "capacity: {bans: 0}",
+        "`capacity.bans` is `0`; expected a whole number from 1 to 10000000",
+    ),
+    (
+        "limits: {register: {burst: 0}}",
+        "`limits.register.burst` is `0`; expected a whole number from 1 to 100000",
+    ),
+    (
+        "limits: {register: {rate: 10}}",
+        "`limits.register.rate`: `10` is not a rate; write one such as `10/s`, `600/m` or \
+             `50/10s`",
+    ),
+    (
+        "limits: {register: {rate: 0/s}}",
+        "`limits.register.rate`: `0/s` is out of range; from 1 to 1000000 events in 1s to 1h \
+             are possible",
+    ),
+    (
+        "jails: {asterisk-wazo: {maxretry: 0}}",
+        "`jails.asterisk-wazo.maxretry` is `0`; expected a whole number from 1 to 10000",
+    ),
+    (
+        "jails: {asterisk-wazo: {maxretry: -1}}",
+        "`jails.asterisk-wazo.maxretry` is `-1`; expected a whole number from 1 to 10000",
+    ),
+    (
+        "jails: {asterisk-wazo: {maxretry: \"5\"}}",
+        "`jails.asterisk-wazo.maxretry` is the text `\"5\"`; expected a whole number from 1 to 10000",
+    ),
+    (
+        "jails: {asterisk-wazo: {maxretry: 010}}",
+        "`jails.asterisk-wazo.maxretry` is `010`; expected a whole number from 1 to 10000",
+    ),
+    (
+        "jails: {asterisk-wazo: {maxretry: 1e3}}",
+        "`jails.asterisk-wazo.maxretry` is `1e3`; expected a whole number from 1 to 10000",
+    ),
+    (
+        "jails: {asterisk-wazo: {findtime: 0}}",
+        "`jails.asterisk-wazo.findtime` is `0`; expected a duration from 1s to 30d, such as \
+             `10m`",
+    ),
+    (
+        "jails: {asterisk-wazo: {bantime: -1}}",
+        "`jails.asterisk-wazo.bantime`: `-1` is not a duration; write a number and a unit, \
+             such as `90s`, `10m`, `1h30m` or `7d`",
+    ),
+    (
+        "jails: {asterisk-wazo: {ignoreip: [0.0.0.0/0]}}",
+        "in `jails.asterisk-wazo.ignoreip`, `0.0.0.0/0` is everybody; to switch the jail off, \
+             set `enabled: false`",
+    ),
+    (
+        "jails: {asterisk-wazo: {scope: udp}}",
+        "`jails.asterisk-wazo.scope` is `udp`; expected `sip` or `all`",
+    ),
+    (
+        "paths: {state: var/lib}",
+        "`paths.state` is `var/lib`; expected an absolute path such as `/run/ringfence`",
+    ),
+    (
+        "paths: {state: \"/a\\nb\"}",
+        "`paths.state` is the text `\"/a\\nb\"`; expected an absolute path such as \
+             `/run/ringfence`",
+    ),
+];
+
+#[test]
+fn wrong_values_say_what_is_right() {
+    for (text, expected) in WRONG_VALUES {
+        let said = complaint(text);
+        let (place, said) = said.split_once(": ").unwrap();
+        assert_eq!(said, *expected, "{text}");
+        assert!(place.starts_with("1:"), "{place}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_told() {
+    assert_eq!(
+        complaint("mode: auto\nsip: {udp: [], tcp: []}"),
+        "2: `sip.udp` and `sip.tcp` are both empty, so there is nothing to protect; name the \
+         ports that Asterisk listens on"
+    );
+    assert_eq!(
+        complaint(&format!("paths:\n  runtime: /{}", "r".repeat(100))),
+        "2: `paths.runtime` makes the socket's path 114 bytes long; Linux allows 107"
+    );
+    assert!(parse(&format!("paths:\n  runtime: /{}", "r".repeat(93))).is_ok());
+}
+
+#[test]
+fn all_errors_are_told_up_to_a_bound() {
+    assert_eq!(
+        complaint(
+            "mode:\njails:\n  asterisk-wazo:\n    maxretri: 3\n    maxretry: many\n    \
+             findtime:\n\nsip: 5\nmode: auto\ntrusted: [a/b, 192.0.2.1, 300.0.0.1]\n"
+        ),
+        "1:1: `mode` is empty; expected `auto`, `native` or `generic`
+4:5: unknown key `jails.asterisk-wazo.maxretri`; did you mean `maxretry`?
+5:15: `jails.asterisk-wazo.maxretry` is `many`; expected a whole number from 1 to 10000
+6:5: `jails.asterisk-wazo.findtime` is empty; expected a duration from 1s to 30d, such as `10m`
+8:6: `sip` is `5`; expected a section with the keys `udp`, `tcp`
+9:1: `mode` is set twice in this file, first in line 1
+10:11: in `trusted`, `a/b` is not an address or a network; write one such as `198.51.100.7`, \
+         `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)
+10:27: in `trusted`, `300.0.0.1` is not an address or a network; write one such as \
+         `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)"
+    );
+
+    let many = lines((0..50).map(|n| format!("key{n}x: 1")));
+    let errors = parse(&many).unwrap_err();
+    assert_eq!(errors.errors().len(), ERRORS_MAX);
+    assert!(errors.to_string().ends_with("\nand more"), "{errors}");
+}
+
+#[test]
+fn what_is_not_plain_yaml_is_refused() {
+    let anchors = "anchors and aliases (`&name`, `*name`) are not supported here; write the value \
+                   itself, quoted if it is text that begins so";
+    for (text, expected) in [
+        (
+            "trusted: [a",
+            "2:1: not valid YAML: while parsing a flow sequence, expected ',' or ']'".to_owned(),
+        ),
+        (
+            "mode: auto\n  x: y",
+            "2:4: not valid YAML: mapping values are not allowed in this context".into(),
+        ),
+        (
+            "a\0b: c",
+            "1:2: not valid YAML: found unprintable character".into(),
+        ),
+        ("mode: &a auto", format!("1:7: {anchors}")),
+        ("&a mode: *a", format!("1:1: {anchors}")),
+        (
+            "!exec\ncommand: id",
+            "1:1: the tag `!exec` is not supported here; write the value itself".into(),
+        ),
+        (
+            "mode: !!str auto",
+            "1:7: the tag `!!str` is not supported here; write the value itself".into(),
+        ),
+        (
+            "mode: auto\n---\nmode: auto",
+            "2:1: a second document begins here; keep one to a file".into(),
+        ),
+        (
+            "? [a]\n: b",
+            "1:3: a key must be a name, not a list or a section".into(),
+        ),
+        ("sip:\n  udp: [5060]\n  udp: [5062]", {
+            "3:3: `udp` is set twice in this file, first in line 2".into()
+        }),
+        ("- a", {
+            "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
+             `dry_run`, `trusted`, `sip`, `capacity`, `limits`, `jails`, `sources`, `paths`"
+                .into()
+        }),
+    ] {
+        assert_eq!(complaint(text), expected, "{text}");
+    }
+    let latin1 = Config::parse(Path::new("config.yml"), b"mode: auto\n# caf\xe9\n").unwrap_err();
+    assert_eq!(
+        latin1.to_string(),
+        "config.yml:2:6: not UTF-8; save the file in that encoding"
+    );
+}
+
+#[test]
+fn hostile_files_are_answered_soon() {
+    let size = usize::try_from(FILE_MAX).unwrap();
+    let aliases = lines((1..20).map(|n| {
+        format!(
+            "a{n}: &a{n} [{}]",
+            vec![format!("*a{}", n - 1); 9].join(", ")
+        )
+    }));
+    let nested = lines((0..1400).map(|n| format!("{}a:", " ".repeat(n))));
+    let keys = lines((0..80_000).map(|n| format!("key{n}: 1")));
+    for (what, text) in [
+        ("aliases", format!("a0: &a0 [x]\n{aliases}")),
+        ("nested blocks", nested),
+        ("keys", keys),
+        ("open lists", "[".repeat(size)),
+        ("open maps", "{a: ".repeat(size / 4)),
+        ("block lists", "- ".repeat(size / 2)),
+        ("complex keys", "? ".repeat(size / 2)),
+        ("one scalar", "a".repeat(size)),
+        (
+            "one quoted scalar",
+            format!("mode: \"{}\"", "a".repeat(size - 8)),
+        ),
+        (
+            "an open quote",
+            format!("mode: \"{}", "a ".repeat(size / 2 - 8)),
+        ),
+        ("one key", format!("{}: 1", "a".repeat(1000))),
+        (
+            "a block scalar",
+            format!("mode: |\n{}", " a\n".repeat(size / 4)),
+        ),
+        (
+            "many entries",
+            format!("trusted: [{}]", "10.0.0.1,".repeat(90_000)),
+        ),
+        (
+            "too many entries",
+            format!("trusted: [{}]", "a,".repeat(size / 2 - 8)),
+        ),
+        ("colons", ":".repeat(size)),
+        ("anchors", "&a ".repeat(size / 3)),
+        ("tags", "!a ".repeat(size / 3)),
+        ("documents", "---\n".repeat(size / 4)),
+    ] {
+        let start = Instant::now();
+        let errors = parse(&text).expect_err(what);
+        assert!(errors.to_string().len() < 20_000, "{what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{what}: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
+fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
+    let host = host(&[
+        (
+            "config.yml",
+            "mode: generic\ndry_run: true\ntrusted: [192.0.2.1, 192.0.2.2]\n",
+        ),
+        (
+            "conf.d/20-later.yml",
+            "mode: native\nsip: {udp: [5062]}\ntrusted: [192.0.2.3]\n",
+        ),
+        (
+            "conf.d/10-first.yml",
+            "# mine\nmode: auto\nsip:\n  tcp: []\n",
+        ),
+        ("conf.d/.01-hidden.yml", "mode: [\n"),
+        ("conf.d/01-old.yml.dpkg-old", "mode: [\n"),
+        ("conf.d/01-other.yaml", "mode: [\n"),
+    ]);
+    symlink("/dev/null", host.path().join("conf.d/30-masked.yml")).unwrap();
+    let loaded = load(&host).unwrap();
+
+    let expected = Config {
+        dry_run: true,
+        trusted: vec!["192.0.2.3/32".parse().unwrap()],
+        sip: SipPorts {
+            udp: vec![PortRange::single(5062)],
+            tcp: vec![],
+        },
+        ..Config::default()
+    };
+    assert_eq!(loaded.config, expected);
+    let origins: Vec<String> = loaded
+        .effective()
+        .iter()
+        .filter(|setting| setting.origin != Origin::Default)
+        .map(|setting| relative(&host, &format!("{} {}", setting.path, setting.origin)))
+        .collect();
+    assert_eq!(
+        origins,
+        [
+            "mode conf.d/10-first.yml:2",
+            "dry_run config.yml:2",
+            "trusted conf.d/20-later.yml:3",
+            "sip.udp conf.d/20-later.yml:2",
+            "sip.tcp conf.d/10-first.yml:4",
+        ]
+    );
+    let files: Vec<String> = loaded
+        .files
+        .iter()
+        .map(|file| relative(&host, &file.display().to_string()))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            "conf.d/10-first.yml",
+            "conf.d/20-later.yml",
+            "conf.d/30-masked.yml",
+            "config.yml"
+        ]
+    );
+}
+
+#[test]
+fn errors_come_from_every_file_even_where_another_wins() {
+    let host = host(&[
+        ("config.yml", "mode: fast\n"),
+        (
+            "conf.d/10-me.yml",
+            "mode: auto\njails:\n  asterisk-wazo: {maxretri: 5}\n",
+        ),
+    ]);
+    fs::create_dir(host.path().join("conf.d/20-directory.yml")).unwrap();
+    let errors = load(&host).unwrap_err();
+    assert_eq!(
+        relative(&host, &errors.to_string()),
+        "conf.d/10-me.yml:3:19: unknown key `jails.asterisk-wazo.maxretri`; did you mean \
+         `maxretry`?
+conf.d/20-directory.yml: cannot be read: Is a directory (os error 21)
+config.yml:1:7: `mode` is `fast`; expected `auto`, `native` or `generic`"
+    );
+}
+
+#[test]
+fn only_the_default_file_may_be_missing() {
+    let host = host(&[("conf.d/10-me.yml", "mode: native\n")]);
+    let main = host.path().join("config.yml");
+    let errors = Config::load(Some(&main)).unwrap_err();
+    assert_eq!(
+        relative(&host, &errors.to_string()),
+        "config.yml: no such file"
+    );
+
+    let loaded = read_hierarchy(&main, false).unwrap();
+    assert_eq!(loaded.config.mode, Mode::Native);
+    assert_eq!(loaded.files, [host.path().join("conf.d/10-me.yml")]);
+
+    fs::write(&main, "a".repeat(usize::try_from(FILE_MAX).unwrap() + 1)).unwrap();
+    let errors = read_hierarchy(&main, false).unwrap_err();
+    assert_eq!(
+        relative(&host, &errors.to_string()),
+        "config.yml: larger than 1024 KiB, which no configuration is"
+    );
+
+    let empty = TempDir::new().unwrap();
+    let loaded = read_hierarchy(&empty.path().join("config.yml"), false).unwrap();
+    assert_eq!((loaded.config, loaded.files), (Config::default(), vec![]));
+}
+
+#[test]
+fn the_command_line_wins_by_the_same_rules() {
+    let mut loaded = parse("interfaces: [eth0]\nmode: generic").unwrap();
+    loaded.override_with(&Overrides::default()).unwrap();
+    assert_eq!(loaded, parse("interfaces: [eth0]\nmode: generic").unwrap());
+
+    let overrides = Overrides {
+        interfaces: vec!["eth1".into(), "eth2".into()],
+        mode: Some(Mode::Native),
+        dry_run: true,
+    };
+    loaded.override_with(&overrides).unwrap();
+    assert_eq!(loaded.config.interfaces, ["eth1", "eth2"]);
+    assert_eq!(loaded.config.mode, Mode::Native);
+    assert!(loaded.config.dry_run);
+    assert_eq!(loaded.origin("mode"), &Origin::CommandLine);
+    assert!(
+        loaded
+            .render_yaml()
+            .contains("dry_run: true  # command line\n")
+    );
+
+    let wrong = Overrides {
+        interfaces: vec!["eth 1".into()],
+        ..Overrides::default()
+    };
+    assert_eq!(
+        loaded.override_with(&wrong).unwrap_err().to_string(),
+        "command line: in `interfaces`, `eth 1` is not an interface name; write one such as `eth0`"
+    );
+}
+
+#[test]
+fn the_effective_configuration_says_who_set_what() {
+    let loaded = parse(
+        "trusted: [192.0.2.1, '2001:db8::']\ninterfaces: [on]\njails:\n  asterisk-wazo:\n    \
+         maxretry: 5\nsip: {udp: [5060, 5070-5080]}\n",
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.render_yaml(),
+        "interfaces: [\"on\"]  # config.yml:2
+mode: auto  # default
+dry_run: false  # default
+trusted: [192.0.2.1, \"2001:db8::\"]  # config.yml:1
+sip:
+  udp: [5060, \"5070-5080\"]  # config.yml:6
+  tcp: [5060, 5061]  # default
+capacity:
+  bans: 1000000  # default
+  watched: 100000  # default
+limits:
+  register:
+    rate: 10/s  # default
+    burst: 50  # default
+jails:
+  asterisk-wazo:
+    enabled: true  # default
+    maxretry: 5  # config.yml:5
+    findtime: 10m  # default
+    bantime: 1h  # default
+    ignoreip: []  # default
+    scope: sip  # default
+sources:
+  asterisk:
+    notice_log: /var/log/asterisk/fail2ban  # default
+paths:
+  state: /var/lib/ringfence  # default
+  runtime: /run/ringfence  # default
+  bpffs: /sys/fs/bpf/ringfence  # default
+"
+    );
+    let json = loaded.render_json();
+    assert_eq!(
+        json["config"]["jails"]["asterisk-wazo"]["maxretry"],
+        json!(5)
+    );
+    assert_eq!(json["config"]["sip"]["udp"], json!([5060, "5070-5080"]));
+    assert_eq!(json["config"]["limits"]["register"]["rate"], json!("10/s"));
+    assert_eq!(
+        json["origins"]["jails.asterisk-wazo.maxretry"],
+        json!("config.yml:5")
+    );
+    assert_eq!(json["origins"]["mode"], json!("default"));
+    assert_eq!(json["files"], json!(["config.yml"]));
+}
+
+#[test]
+fn the_reference_file_holds_the_defaults() {
+    let reference = Config::reference();
+    assert_eq!(parse(&reference).unwrap().config, Config::default());
+    let uncommented: Vec<&str> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .collect();
+    let loaded = parse(&uncommented.join("\n")).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert!(
+        loaded
+            .effective()
+            .iter()
+            .all(|setting| setting.origin != Origin::Default)
+    );
+}
+
+fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+    let v4 = (any::<u32>(), 1..=32_u8).prop_map(|(bits, length)| {
+        IpNet::new_assert(std::net::Ipv4Addr::from(bits).into(), length)
+    });
+    let v6 = (any::<u128>(), 1..=128_u8).prop_map(|(bits, length)| {
+        IpNet::new_assert(std::net::Ipv6Addr::from(bits).into(), length)
+    });
+    vec(
+        prop_oneof![v4, v6].prop_map(|network| network.trunc()),
+        0..4,
+    )
+}
+
+fn times(longest: u64) -> impl Strategy<Value = Duration> {
+    (1000..=longest * 1000).prop_map(Duration::from_millis)
+}
+
+fn port_ranges() -> impl Strategy<Value = Vec<PortRange>> {
+    let range = (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| PortRange {
+        first: a.min(b),
+        last: a.max(b),
+    });
+    vec(
+        prop_oneof![range, (1..=u16::MAX).prop_map(PortRange::single)],
+        1..4,
+    )
+}
+
+fn paths() -> impl Strategy<Value = PathBuf> {
+    "/\\PC{0,20}".prop_filter_map("separators", |text| {
+        (!text.contains(['\u{2028}', '\u{2029}', '\u{feff}'])).then(|| text.into())
+    })
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    let jail = (
+        any::<bool>(),
+        1..=10_000_u32,
+        times(30 * 86_400),
+        times(3650 * 86_400),
+        networks(),
+        select(&Scope::ALL),
+    )
+        .prop_map(
+            |(enabled, maxretry, findtime, bantime, ignoreip, scope)| JailSettings {
+                enabled,
+                maxretry,
+                findtime,
+                bantime,
+                ignoreip,
+                scope,
+            },
+        );
+    let interface = prop_oneof![
+        "[a-z0-9._@-]{1,15}",
+        select(vec![
+            "on".to_owned(),
+            "null".into(),
+            "~".into(),
+            "1e3".into(),
+            "#x".into()
+        ]),
+    ]
+    .prop_filter("dots", |name| name != "." && name != "..");
+    let rate =
+        (1..=1_000_000_u32, times(3600)).prop_map(|(events, period)| Rate { events, period });
+    let top = (
+        proptest::collection::btree_set(interface, 0..4),
+        select(&Mode::ALL),
+        any::<bool>(),
+        networks(),
+        (port_ranges(), port_ranges()),
+    );
+    let sizes = (
+        1..=10_000_000_u32,
+        1..=10_000_000_u32,
+        rate,
+        1..=100_000_u32,
+    );
+    (top, sizes, jail, (paths(), paths(), paths(), paths())).prop_map(
+        |((interfaces, mode, dry_run, trusted, (udp, tcp)), sizes, jail, paths)| Config {
+            interfaces: interfaces.into_iter().collect(),
+            mode,
+            dry_run,
+            trusted,
+            sip: SipPorts { udp, tcp },
+            capacity: Capacity {
+                bans: sizes.0,
+                watched: sizes.1,
+            },
+            limits: Limits {
+                register: Limit {
+                    rate: sizes.2,
+                    burst: sizes.3,
+                },
+            },
+            jails: BTreeMap::from([("asterisk-wazo", jail)]),
+            sources: Sources {
+                asterisk: AsteriskSource {
+                    notice_log: paths.0,
+                },
+            },
+            paths: Paths {
+                state: paths.1,
+                runtime: paths.2,
+                bpffs: paths.3,
+            },
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_rendered_is_read_back(config in configs()) {
+        let loaded = Loaded { config, files: vec![], origins: BTreeMap::new() };
+        let yaml = loaded.render_yaml();
+        let back = parse(&yaml).map_err(|errors| TestCaseError::fail(format!("{errors}\n{yaml}")))?;
+        prop_assert_eq!(&back.config, &loaded.config, "{}", yaml);
+        prop_assert_eq!(back.render_json()["config"].clone(), loaded.render_json()["config"].clone());
+        let json: Json = loaded.render_json()["config"].clone();
+        prop_assert_eq!(parse(&json.to_string()).unwrap().config, loaded.config);
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..256)) {
+        if let Err(errors) = Config::parse(Path::new("config.yml"), &bytes) {
+            prop_assert!(!errors.errors().is_empty());
+        }
+    }
+
+    #[test]
+    fn any_yaml_like_text_is_answered(
+        text in "([-?:,{}\\[\\]#&*!|>'\"%@` \n\t]|mode|jails|sip|udp|trusted|[0-9a]|\r|\\PC){0,60}",
+    ) {
+        if let Err(errors) = parse(&text) {
+            prop_assert!(errors.errors().iter().all(|error| error.line.is_some_and(|line| line > 0)));
+        }
+    }
+
+    #[test]
+    fn any_values_are_answered(
+        key in select(vec!["trusted: [", "sip: {udp: [", "mode: ", "interfaces: [",
+            "limits: {register: {rate: ", "jails: {asterisk-wazo: {findtime: "]),
+        value in "[-0-9a-f./: ,\"msh]{0,24}",
+        tail in select(vec!["", "]", "]}", "}}"]),
+    ) {
+        match parse(&format!("{key}{value}{tail}")) {
+            Ok(loaded) => prop_assert!(parse(&loaded.render_yaml()).is_ok()),
+            Err(errors) => prop_assert!(!errors.errors().is_empty()),
+        }
+    }
+}
