@@ -25,7 +25,8 @@ pub struct Attempt {
     pub account: Option<String>,
     /// The transport, where the log names it.
     pub transport: Option<Transport>,
-    /// Whether the source cannot have been forged.
+    /// Whether the source cannot have been forged, neither on the wire nor in the text that named
+    /// it. Not to be told from [`transport`](Self::transport) alone.
     pub proven: bool,
     /// The time written in the log, in the host's time zone. Year-less syslog dates have none.
     pub logged_at: Option<civil::DateTime>,
@@ -113,7 +114,11 @@ pub fn account(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+            let c = if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            };
             if out.len() + c.len_utf8() > ACCOUNT_MAX {
                 return out;
             }

@@ -1,0 +1,480 @@
+//! Lines of Asterisk's NOTICE log: one line without its newline enters, an [`Attempt`] leaves.
+//!
+//! The lines are those of `main/logger.c` for a file channel, in Wazo's date format and in
+//! Asterisk's own, from `res_pjsip/pjsip_distributor.c`, `res_pjsip_session.c`, `acl.c`,
+//! `manager.c` and `chan_iax2.c`. Only the NOTICE level is read: all of these are written there,
+//! and the ERROR level repeats what came over TCP byte for byte, newlines included, so that one
+//! packet writes any line it likes into a file that has that level.
+//!
+//! # What a line proves
+//!
+//! That Asterisk wrote it, or that somebody had Asterisk write it. Recorded with Asterisk 22.10
+//! (`tests/fixtures/asterisk/hostile`), each takes one datagram from any address:
+//!
+//! - PJSIP decodes `%0a` in a parameter of the From URI whose value begins with `%22`, and the
+//!   line break that Asterisk then prints begins a whole NOTICE line about anybody.
+//! - The logger removes what stands between an ESC and the next `m`: the true address of a line
+//!   can vanish and leave a forged one.
+//! - A NUL, or more than 511 bytes, cuts the From short, so that the Call-ID can finish it.
+//!
+//! What this parser promises is that in a line that was neither broken, shortened nor cut it takes
+//! the address that Asterisk put there, or none. No attempt read here is
+//! [`proven`](Attempt::proven), TCP or not: whoever acts on one needs a second witness, such as
+//! a packet seen from that address.
+//!
+//! # One attempt, several lines
+//!
+//! A line that another line about the same packet repeats is understood and ignored:
+//!
+//! | the packet | lines | the one that counts |
+//! |---|---|---|
+//! | fails an endpoint's ACL | `acl.c: SIP ACL`, `Not match Endpoint ACL` | `acl.c`: for a global ACL it is the only one |
+//! | fails an endpoint's contact ACL | `acl.c: SIP Contact ACL`, `Not match Endpoint Contact ACL` | the second: the first names the Contact header's host |
+//! | logs in to AMI as nobody, or from a forbidden address | the reason, `failed to authenticate as` | the second: it ends every refused login |
+//!
+//! An unknown user with credentials still writes `No matching endpoint found` and `Failed to
+//! authenticate`, and a refused packet with credentials `Failed to authenticate` besides its ACL
+//! lines; only the packets before and after tell those from two attempts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
+
+use jiff::civil;
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
+
+use crate::failure::{Attempt, Class, Transport, Verdict, account};
+
+/// Wazo's context for phones that are not provisioned yet. A call to an unknown extension there is
+/// a guess at a provisioning code; anywhere else it is a wrong number.
+const PROVISIONING_CONTEXT: &[u8] = b"xivo-initconfig";
+
+/// Between the From URI and the address in a line of `pjsip_distributor.c`.
+const FAILED_FOR: &[u8] = b"' failed for '";
+
+/// From and Call-ID have 511 bytes each, so that no true line repeats [`FAILED_FOR`] more often.
+const MAX_FAILED_FOR: usize = 64;
+
+static FIND_FAILED_FOR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FAILED_FOR));
+
+/// What `line` says about one attempt, or `None` if it says nothing that matters here.
+pub fn parse(line: &[u8]) -> Option<Attempt> {
+    let (logged_at, message) = notice(line)?;
+    let (file, text) = message.split_at(memchr(b':', message)?);
+    let text = text.strip_prefix(b": ")?;
+    let attempt = match file {
+        b"res_pjsip/pjsip_distributor.c" => distributor(text),
+        b"res_pjsip_session.c" => session(text),
+        b"acl.c" => acl(text),
+        b"manager.c" => manager(text),
+        b"chan_iax2.c" => iax(text),
+        _ => None,
+    }?;
+    Some(Attempt {
+        logged_at,
+        ..attempt
+    })
+}
+
+/// Takes the prefix off a NOTICE line: `[date] NOTICE[lwp][C-call] ` before `file: text`.
+fn notice(line: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
+    let rest = line.strip_prefix(b"[")?;
+    let (logged_at, rest) = wazo_date(rest).or_else(|| stock_date(rest))?;
+    let rest = rest.strip_prefix(b"] NOTICE[")?;
+    let rest = after_digits(rest)?.strip_prefix(b"]")?;
+    let rest = match rest.strip_prefix(b"[C-") {
+        Some(call) => {
+            let (id, rest) = call.split_at(memchr(b']', call)?);
+            if id.is_empty() || !id.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            &rest[1..]
+        }
+        None => rest,
+    };
+    Some((logged_at, rest.strip_prefix(b" ")?))
+}
+
+/// `2026-11-22 09:32:21.1233`, the fraction optional.
+fn wazo_date(text: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
+    let (date, mut rest) = text.split_at_checked(19)?;
+    if !has_shape(date, b"0000-00-00 00:00:00") {
+        return None;
+    }
+    let mut nanosecond: i32 = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        rest = after_digits(fraction)?;
+        let digits = &fraction[..fraction.len() - rest.len()];
+        for place in 0..9 {
+            let digit = digits.get(place).map_or(0, |d| i32::from(d - b'0'));
+            nanosecond = nanosecond * 10 + digit;
+        }
+    }
+    let two = |at: usize| number(&date[at..at + 2]);
+    // A date of the right shape that no calendar has is a line without a time, not a forgery.
+    let time = civil::DateTime::new(
+        i16::from(two(0)) * 100 + i16::from(two(2)),
+        two(5),
+        two(8),
+        two(11),
+        two(14),
+        two(17),
+        nanosecond,
+    );
+    Some((time.ok(), rest))
+}
+
+/// `Nov 22 09:43:06`, which names no year.
+fn stock_date(text: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
+    const MONTHS: [&[u8]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let (date, rest) = text.split_at_checked(15)?;
+    let shaped = has_shape(&date[3..], b" 00 00:00:00") || has_shape(&date[3..], b"  0 00:00:00");
+    (shaped && MONTHS.contains(&&date[..3])).then_some((None, rest))
+}
+
+/// Whether `text` equals `shape` with any digit where `shape` has a `0`.
+fn has_shape(text: &[u8], shape: &[u8]) -> bool {
+    text.len() == shape.len()
+        && text.iter().zip(shape).all(|(t, s)| {
+            if *s == b'0' {
+                t.is_ascii_digit()
+            } else {
+                t == s
+            }
+        })
+}
+
+fn number(two_digits: &[u8]) -> i8 {
+    two_digits
+        .iter()
+        .fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
+}
+
+/// What follows one or more digits.
+fn after_digits(text: &[u8]) -> Option<&[u8]> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    (digits > 0).then(|| &text[digits..])
+}
+
+/// `Request 'M' from 'FROM' failed for 'ADDR:PORT' (callid: X) - REASON`
+fn distributor(text: &[u8]) -> Option<Attempt> {
+    let request = text.strip_prefix(b"Request '")?;
+    // A method is a token: it may hold an apostrophe, but no space.
+    let (method, from_on) = request.split_at(memchr(b' ', request)?);
+    method.strip_suffix(b"'")?;
+    let from_on = from_on.strip_prefix(b" from '")?;
+    let (source, from) = failed_for(from_on)?;
+    let (verdict, class) = reason(text);
+    Some(Attempt {
+        verdict,
+        class,
+        address: source.ip(),
+        port: Some(source.port()),
+        account: uri_of(from).and_then(user_of).map(account),
+        transport: None,
+        proven: false,
+        logged_at: None,
+    })
+}
+
+/// The address that Asterisk printed between the From URI and the Call-ID, and the From URI.
+///
+/// Both texts are the attacker's, and either can hold `' failed for '` and an address. Where only
+/// one place names an address there is no choice. Where several do, the true one is that before
+/// which a whole From stands; if that can be said of two addresses, the line names neither.
+///
+/// Counting quotes does not do: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
+/// and lets anything stand in the brackets of an IPv6 host.
+fn failed_for(from_on: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let mut first = None;
+    let mut after_whole_from: Option<(SocketAddr, &[u8])> = None;
+    let mut places = 0;
+    for at in FIND_FAILED_FOR.find_iter(from_on) {
+        places += 1;
+        if places > MAX_FAILED_FOR {
+            return None;
+        }
+        let from = &from_on[..at];
+        let Some(source) = quoted_source(&from_on[at + FAILED_FOR.len()..]) else {
+            continue;
+        };
+        if places == 1 {
+            first = Some((source, from));
+        }
+        if uri_of(from).is_none() {
+            continue;
+        }
+        match after_whole_from {
+            None => after_whole_from = Some((source, from)),
+            Some((other, _)) if other.ip() != source.ip() => return None,
+            Some(_) => {}
+        }
+    }
+    // A NUL or more than 511 bytes cut a From short, and what follows is what lay on the stack.
+    if places == 1 { first } else { after_whole_from }
+}
+
+/// `ADDR:PORT' (callid: `
+fn quoted_source(text: &[u8]) -> Option<SocketAddr> {
+    let end = memchr(b'\'', &text[..text.len().min(64)])?;
+    text[end..]
+        .starts_with(b"' (callid: ")
+        .then(|| socket_address(&text[..end]))?
+}
+
+/// The URI in `from`, if `from` is something that `pjsip_name_addr_print` can have printed to its
+/// end: `<URI>`, or `"NAME" <URI>`.
+///
+/// PJSIP prints NAME as it came. If it came in quotes, a quote in it has a backslash; if it came
+/// without, it can hold quotes and end in a backslash, but no `<` and no `:`
+/// (`int_parse_name_addr`).
+fn uri_of(from: &[u8]) -> Option<&[u8]> {
+    let Some(name_on) = from.strip_prefix(b"\"") else {
+        return bracketed_uri(from);
+    };
+    let quoted = closing_quote(name_on)
+        .and_then(|end| name_on[end + 1..].strip_prefix(b" "))
+        .and_then(bracketed_uri);
+    quoted.or_else(|| {
+        let name = &name_on[..memchr3(b'<', b':', b'\n', name_on)?];
+        name.ends_with(b"\" ")
+            .then(|| bracketed_uri(&name_on[name.len()..]))?
+    })
+}
+
+/// Where the first quote stands that no backslash takes the meaning of.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr2(b'"', b'\\', &text[at..])?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+        if at > text.len() {
+            return None;
+        }
+    }
+}
+
+/// `<URI>`. User, host and parameters hold no space and no quote, but from an IPv6 host or a value
+/// that begins with a quote on, anything goes: the one is not looked at, the other is printed as
+/// it came or percent-decoded.
+fn bracketed_uri(text: &[u8]) -> Option<&[u8]> {
+    let uri = text.strip_prefix(b"<")?.strip_suffix(b">")?;
+    let colon = memchr(b':', uri)?;
+    if colon == 0 || !uri[..colon].iter().all(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    let strict = &uri[..memchr2(b'"', b'[', uri).unwrap_or(uri.len())];
+    let quote_is_value = uri.get(strict.len()) != Some(&b'"') || strict.ends_with(b"=");
+    (quote_is_value
+        && strict
+            .iter()
+            .all(|b| matches!(b, b'!'..=b'~') && !b"<>\\".contains(b)))
+    .then_some(uri)
+}
+
+/// The user of a SIP URI.
+fn user_of(uri: &[u8]) -> Option<&[u8]> {
+    let rest = &uri[memchr(b':', uri)? + 1..];
+    let user = &rest[..memchr(b'@', rest)?];
+    let user = &user[..memchr(b':', user).unwrap_or(user.len())];
+    (!user.is_empty()).then_some(user)
+}
+
+/// What the end of a distributor line says. The Call-ID before it is attacker text, so that only
+/// the last `) - ` can be Asterisk's.
+fn reason(text: &[u8]) -> (Verdict, Class) {
+    let reason = memrchr(b')', text).map_or(&[][..], |at| &text[at..]);
+    let reason = reason.strip_prefix(b") - ").unwrap_or_default();
+    match reason {
+        b"Failed to authenticate" | b"Error to authenticate" => {
+            (Verdict::Failure, Class::WrongCredential)
+        }
+        b"Not match Endpoint ACL" => (Verdict::Ignored, Class::Acl),
+        b"Not match Endpoint Contact ACL" => (Verdict::Failure, Class::Acl),
+        // `No matching endpoint found`, with or without ` after N tries in X ms`, and whatever
+        // else: a request that Asterisk says failed has failed.
+        _ => (Verdict::Failure, Class::UnknownAccount),
+    }
+}
+
+/// ` NAME: Call (UDP:ip:port) to extension 'E' rejected because extension not found in context 'C'.`
+///
+/// NAME is the endpoint's, from the configuration; E is the caller's, and ends where the last
+/// `' rejected because` begins.
+fn session(text: &[u8]) -> Option<Attempt> {
+    const REJECTED: &[u8] = b"' rejected because extension not found in context '";
+    let text = text.strip_prefix(b" ")?;
+    let name_end = memmem::find(text, b": Call (")?;
+    let call = &text[name_end + b": Call (".len()..];
+    let (transport, source_on) = call.split_at(memchr(b':', call)?);
+    let end = memchr(b')', source_on)?;
+    let source = socket_address(&source_on[1..end])?;
+    let extension = source_on[end..].strip_prefix(b") to extension '")?;
+    let context = &extension[memmem::rfind(extension, REJECTED)? + REJECTED.len()..];
+    let context = context.strip_suffix(b"'.")?;
+    // A good phone that dials a wrong number must never be banned.
+    let verdict = if context == PROVISIONING_CONTEXT {
+        Verdict::Failure
+    } else {
+        Verdict::Ignored
+    };
+    Some(Attempt {
+        verdict,
+        class: Class::CallRejected,
+        address: source.ip(),
+        port: Some(source.port()),
+        account: Some(account(&text[..name_end])),
+        transport: transport_named(transport),
+        proven: false,
+        logged_at: None,
+    })
+}
+
+fn transport_named(name: &[u8]) -> Option<Transport> {
+    [
+        (&b"UDP"[..], Transport::Udp),
+        (b"TCP", Transport::Tcp),
+        (b"TLS", Transport::Tls),
+        (b"WS", Transport::Ws),
+        (b"WSS", Transport::Wss),
+    ]
+    .into_iter()
+    .find_map(|(known, transport)| name.eq_ignore_ascii_case(known).then_some(transport))
+}
+
+/// `SIP ACL: Rejecting 'ADDR' due to a failure to pass ACL '(BASELINE)'`
+///
+/// Not `SIP Contact ACL`, whose address is the Contact header's host, nor the lists of other
+/// modules, which report the failure themselves.
+fn acl(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"SIP ACL: Rejecting '")?;
+    let (address, rest) = rest.split_at(memchr(b'\'', rest)?);
+    let list = rest
+        .strip_prefix(b"' due to a failure to pass ACL '")
+        .or_else(|| rest.strip_prefix(b"' due to use of an invalid ACL '"))?;
+    list.strip_suffix(b"'")?;
+    Some(Attempt {
+        verdict: Verdict::Failure,
+        class: Class::Acl,
+        address: bare_address(address)?,
+        port: None,
+        account: None,
+        transport: None,
+        proven: false,
+        logged_at: None,
+    })
+}
+
+/// `ADDR failed to authenticate as 'USER'` and the two lines that can come before it.
+fn manager(text: &[u8]) -> Option<Attempt> {
+    let (address, rest) = text.split_at(memchr(b' ', text)?);
+    let (user, verdict, class) = [
+        (
+            &b" failed to authenticate as '"[..],
+            Verdict::Failure,
+            Class::Login,
+        ),
+        (
+            b" tried to authenticate with nonexistent user '",
+            Verdict::Ignored,
+            Class::Login,
+        ),
+        (b" failed to pass IP ACL as '", Verdict::Ignored, Class::Acl),
+    ]
+    .into_iter()
+    .find_map(|(text, verdict, class)| Some((rest.strip_prefix(text)?, verdict, class)))?;
+    let user = user.strip_suffix(b"'")?;
+    Some(Attempt {
+        verdict,
+        class,
+        address: bare_address(address)?,
+        port: None,
+        account: (!user.is_empty()).then(|| account(user)),
+        transport: Some(Transport::Tcp),
+        proven: false,
+        logged_at: None,
+    })
+}
+
+/// The refusals of `register_verify` in `chan_iax2.c`. The peer's name is the attacker's: it comes
+/// after the address, but for `No registration for peer`, where the address ends the line.
+fn iax(text: &[u8]) -> Option<Attempt> {
+    let (source, peer, class) = if let Some(peer) = text.strip_prefix(b"No registration for peer '")
+    {
+        let peer = peer.strip_suffix(b")")?;
+        let end = memmem::rfind(peer, b"' (from ")?;
+        (
+            &peer[end + b"' (from ".len()..],
+            &peer[..end],
+            Class::UnknownAccount,
+        )
+    } else {
+        let host = text.strip_prefix(b"Host ")?;
+        let (source, rest) = host.split_at(memchr(b' ', host)?);
+        let (peer, class) = [
+            (
+                &b" failed MD5 authentication for '"[..],
+                Class::WrongCredential,
+            ),
+            (
+                b" did not provide proper plaintext password for '",
+                Class::WrongCredential,
+            ),
+            (
+                b" failed RSA authentication with inkeys '",
+                Class::WrongCredential,
+            ),
+            (b" denied access to register peer '", Class::Acl),
+        ]
+        .into_iter()
+        .find_map(|(text, class)| Some((rest.strip_prefix(text)?, class)))?;
+        (source, &peer[..memrchr(b'\'', peer)?], class)
+    };
+    let (address, port) = match socket_address(source) {
+        Some(source) => (source.ip(), Some(source.port())),
+        // Before Asterisk 12 chan_iax2 named no port.
+        None => (bare_address(source)?, None),
+    };
+    let peer = &peer[..memchr(b'\'', peer).unwrap_or(peer.len())];
+    Some(Attempt {
+        verdict: Verdict::Failure,
+        class,
+        address,
+        port,
+        account: (!peer.is_empty()).then(|| account(peer)),
+        transport: Some(Transport::Udp),
+        proven: false,
+        logged_at: None,
+    })
+}
+
+/// `ip:port` or `[ip6]:port`.
+fn socket_address(text: &[u8]) -> Option<SocketAddr> {
+    // The standard parser takes a scope id, which no packet's source has here.
+    if memchr(b'%', text).is_some() {
+        return None;
+    }
+    let source: SocketAddr = str::from_utf8(text).ok()?.parse().ok()?;
+    (source.port() != 0)
+        .then(|| Some(SocketAddr::new(source_address(source.ip())?, source.port())))?
+}
+
+/// `ip` or `ip6`, without a port.
+fn bare_address(text: &[u8]) -> Option<IpAddr> {
+    source_address(str::from_utf8(text).ok()?.parse().ok()?)
+}
+
+/// The address as the packet carried it, if a packet can come from it.
+fn source_address(address: IpAddr) -> Option<IpAddr> {
+    let address = address.to_canonical();
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,540 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+const PREFIX: &str = "[2026-11-22 09:32:21.1233] NOTICE[9999] ";
+
+fn notice_of(text: &[u8]) -> Option<Attempt> {
+    parse(&[PREFIX.as_bytes(), text].concat())
+}
+
+fn distributor_line(from: &str, source: &str, tail: &str) -> String {
+    format!(
+        "{PREFIX}res_pjsip/pjsip_distributor.c: Request 'REGISTER' from '{from}' failed for \
+         '{source}' (callid: {tail}"
+    )
+}
+
+/// The source in a distributor line with this From and what follows `(callid: `.
+fn source(from: &str, tail: &str) -> Option<String> {
+    let attempt = parse(distributor_line(from, "192.0.2.66:5060", tail).as_bytes())?;
+    Some(attempt.address.to_string())
+}
+
+const TRUE: Option<&str> = Some("192.0.2.66");
+
+#[test]
+fn reads_every_field() {
+    let line = distributor_line("\"1001\" <sip:1001@192.0.2.10>", "192.0.2.66:5061", "x) - ");
+    let attempt = parse(format!("{line}Failed to authenticate").as_bytes()).unwrap();
+    assert_eq!(
+        attempt,
+        Attempt {
+            verdict: Verdict::Failure,
+            class: Class::WrongCredential,
+            address: "192.0.2.66".parse().unwrap(),
+            port: Some(5061),
+            account: Some("1001".to_owned()),
+            transport: None,
+            proven: false,
+            logged_at: Some(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000)),
+        }
+    );
+}
+
+#[test]
+fn prefix_is_strict() {
+    let text = "manager.c: 192.0.2.66 failed to authenticate as 'x'";
+    let good = [
+        "[2026-11-22 09:32:21.1233] NOTICE[1] ",
+        "[2026-11-22 09:32:21] NOTICE[1] ",
+        "[2026-02-30 25:61:61.1] NOTICE[1] ",
+        "[Nov 22 09:43:06] NOTICE[25926] ",
+        "[Nov  2 09:43:06] NOTICE[25926] ",
+        "[Nov 22 09:43:06] NOTICE[25926][C-0000000a] ",
+    ];
+    for prefix in good {
+        assert!(
+            parse(format!("{prefix}{text}").as_bytes()).is_some(),
+            "{prefix}"
+        );
+    }
+    let bad = [
+        "",
+        " [2026-11-22 09:32:21.1233] NOTICE[1] ",
+        "x[Nov 22 09:43:06] NOTICE[1] ",
+        "[Nov 22 09:43:06] WARNING[1] ",
+        "[Nov 22 09:43:06] ERROR[1] ",
+        "[Nov 22 09:43:06] SECURITY[1] ",
+        "[Nov 22 09:43:06] NOTICE[] ",
+        "[Nov 22 09:43:06] NOTICE[a] ",
+        "[Nov 22 09:43:06] NOTICE[1]",
+        "[Nov 22 09:43:06] NOTICE[1][C-] ",
+        "[Nov 22 09:43:06] NOTICE[1][C-xyz] ",
+        "[Nov 22 09:43:06] NOTICE[1]  ",
+        "[Now 22 09:43:06] NOTICE[1] ",
+        "[2026-11-22 09:32:21.] NOTICE[1] ",
+        "[2026-11-22T09:32:21] NOTICE[1] ",
+        "[2026-11-22 09:32:21.1233] NOTICE[1] WARNING[1] ",
+    ];
+    for prefix in bad {
+        assert_eq!(
+            parse(format!("{prefix}{text}").as_bytes()),
+            None,
+            "{prefix}"
+        );
+    }
+}
+
+#[test]
+fn year_less_dates_have_no_time() {
+    let line = "[Nov 22 09:43:06] NOTICE[1] manager.c: 192.0.2.66 failed to authenticate as 'x'";
+    assert_eq!(parse(line.as_bytes()).unwrap().logged_at, None);
+}
+
+#[test]
+fn reason_is_read_from_the_end() {
+    let class = |tail: &str| {
+        let line = distributor_line("<sip:1@h>", "192.0.2.66:5060", tail);
+        parse(line.as_bytes()).map(|a| (a.verdict, a.class))
+    };
+    let failure = |class| Some((Verdict::Failure, class));
+    let cases = [
+        (
+            "x) - Failed to authenticate",
+            failure(Class::WrongCredential),
+        ),
+        (
+            "x) - Error to authenticate",
+            failure(Class::WrongCredential),
+        ),
+        (
+            "x) - No matching endpoint found",
+            failure(Class::UnknownAccount),
+        ),
+        (
+            "x) - No matching endpoint found after 5 tries in 0.084 ms",
+            failure(Class::UnknownAccount),
+        ),
+        (
+            "x) - Not match Endpoint ACL",
+            Some((Verdict::Ignored, Class::Acl)),
+        ),
+        ("x) - Not match Endpoint Contact ACL", failure(Class::Acl)),
+        (
+            "x) - Failed to authenticate) - No matching endpoint found",
+            failure(Class::UnknownAccount),
+        ),
+        (
+            "x) - Not match Endpoint ACL) - Failed to authenticate",
+            failure(Class::WrongCredential),
+        ),
+        // Cut off, or of a later Asterisk.
+        (
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            failure(Class::UnknownAccount),
+        ),
+        ("x) - Not", failure(Class::UnknownAccount)),
+        ("", failure(Class::UnknownAccount)),
+    ];
+    for (tail, expected) in cases {
+        assert_eq!(class(tail), expected, "{tail}");
+    }
+}
+
+#[test]
+fn forged_display_name() {
+    let from = "\"y' failed for '203.0.113.12:5060' (callid: z\" <sip:1001@192.0.2.10>";
+    assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
+}
+
+#[test]
+fn forged_uri_parameter() {
+    let from = "<sip:1001@192.0.2.10;p=\"y' failed for '203.0.113.13:5060' (callid: z\">";
+    assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
+}
+
+#[test]
+fn forged_call_id() {
+    for from in ["<sip:1001@192.0.2.10>", "\"1001\" <sip:1001@192.0.2.10>"] {
+        for tail in [
+            "y' failed for '203.0.113.2:5060' (callid: z) - Failed to authenticate",
+            "y>' failed for '203.0.113.2:5060' (callid: z) - Failed to authenticate",
+            "y\" <sip:a@b>' failed for '203.0.113.2:5060' (callid: z) - Failed to authenticate",
+            "[;p=\">' failed for '203.0.113.2:5060' (callid: z) - Failed to authenticate",
+        ] {
+            assert_eq!(source(from, tail).as_deref(), TRUE, "{from} {tail}");
+        }
+    }
+}
+
+#[test]
+fn forged_on_both_sides() {
+    let from = "\"y' failed for '203.0.113.16:5060' (callid: z\" <sip:1001@192.0.2.10>";
+    let tail = "y' failed for '203.0.113.17:5060' (callid: z) - Failed to authenticate";
+    assert_eq!(source(from, tail).as_deref(), TRUE);
+}
+
+#[test]
+fn forged_with_an_escaped_quote() {
+    let from = "\"a\\\"' failed for '203.0.113.12:5060' (callid: z\" <sip:1001@192.0.2.10>";
+    assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
+}
+
+/// An unquoted name that ends in a backslash prints the same as an escaped quote, so that either
+/// address could be the sender of these.
+#[test]
+fn undecidable_lines_name_nobody() {
+    for from in [
+        "\"a\\\" <sip:x@y>' failed for '203.0.113.12:5060' (callid: z\" <sip:1001@192.0.2.10>",
+        "<sip:1001@h;p=\">' failed for '203.0.113.12:5060' (callid: z\">",
+        "<sip:1001@[>' failed for '203.0.113.12:5060' (callid: z]>",
+    ] {
+        assert_eq!(source(from, "x) - Failed to authenticate"), None, "{from}");
+    }
+}
+
+#[test]
+fn forging_ones_own_address_changes_nothing() {
+    let from = "<sip:1001@h;p=\">' failed for '192.0.2.66:1' (callid: z\">";
+    assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
+}
+
+/// Of a From over 511 bytes Asterisk prints what lay on its stack.
+#[test]
+fn garbage_for_a_from_leaves_the_one_address() {
+    for from in [
+        &b"\x10\xc4]\x8c\x7f"[..],
+        b"<sip:\x7f",
+        b"\"",
+        b"",
+        b"<sip:1001@h;p=",
+    ] {
+        let text = [
+            b"res_pjsip/pjsip_distributor.c: Request 'REGISTER' from '",
+            from,
+            b"' failed for '192.0.2.66:5060' (callid: \xff) - Failed to authenticate",
+        ]
+        .concat();
+        assert_eq!(
+            notice_of(&text).unwrap().address.to_string(),
+            "192.0.2.66",
+            "{from:?}"
+        );
+    }
+    let two = "\"' failed for '203.0.113.12:5060' (callid: z";
+    assert_eq!(source(two, "x) - Failed to authenticate"), None);
+}
+
+#[test]
+fn cut_lines_name_nobody_or_the_true_address() {
+    let line = distributor_line(
+        "\"y' failed for '203.0.113.16:5060' (callid: z\" <sip:1001@192.0.2.10>",
+        "192.0.2.66:5060",
+        "y' failed for '203.0.113.17:5060' (callid: z) - Failed to authenticate",
+    );
+    let forged = line.find("203.0.113.16").unwrap();
+    for end in 0..=line.len() {
+        let found = parse(&line.as_bytes()[..end]).map(|a| a.address.to_string());
+        // Cut between the forged address and the true one, the line has no true one.
+        let before_true = end < line.find("192.0.2.66:5060").unwrap() + 30;
+        if end < forged || !before_true {
+            assert!(
+                found.as_deref().is_none_or(|a| a == "192.0.2.66"),
+                "{}",
+                &line[..end]
+            );
+        }
+    }
+}
+
+#[test]
+fn addresses_are_strict() {
+    let address = |text: &str| {
+        let line = distributor_line("<sip:1@h>", text, "x) - Failed to authenticate");
+        parse(line.as_bytes()).map(|a| a.address.to_string())
+    };
+    assert_eq!(
+        address("[2001:db8::66]:44631").as_deref(),
+        Some("2001:db8::66")
+    );
+    assert_eq!(
+        address("[::ffff:192.0.2.66]:5060").as_deref(),
+        Some("192.0.2.66")
+    );
+    for bad in [
+        "192.0.2.66",
+        "192.0.2.66:",
+        "192.0.2.66:0",
+        "192.0.2.66:65536",
+        "192.0.2.066:1",
+        "192.0.2.66:1 ",
+        " 192.0.2.66:1",
+        "192.0.2:1",
+        "2001:db8::66:5060",
+        "[fe80::1%2]:5060",
+        "[2001:db8::66]",
+        "[192.0.2.66]:1",
+        "0.0.0.0:5060",
+        "[::]:5060",
+        "224.0.1.75:5060",
+        "host.example:5060",
+        "",
+    ] {
+        assert_eq!(address(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn rejected_calls_count_only_in_the_provisioning_context() {
+    let call = |transport: &str, extension: &str, context: &str| {
+        notice_of(
+            format!(
+                "res_pjsip_session.c:  ap1: Call ({transport}:192.0.2.20:49597) to extension \
+                 '{extension}' rejected because extension not found in context '{context}'."
+            )
+            .as_bytes(),
+        )
+    };
+    let guess = call("UDP", "123456", "xivo-initconfig").unwrap();
+    assert_eq!(guess.verdict, Verdict::Failure);
+    assert_eq!(guess.class, Class::CallRejected);
+    assert_eq!(guess.transport, Some(Transport::Udp));
+    assert_eq!(guess.account.as_deref(), Some("ap1"));
+    assert_eq!(guess.port, Some(49597));
+    let wrong_number = call("TLS", "999", "default").unwrap();
+    assert_eq!(wrong_number.verdict, Verdict::Ignored);
+    assert_eq!(wrong_number.transport, Some(Transport::Tls));
+    // The extension cannot choose the context, nor the address.
+    let extension = "1' rejected because extension not found in context 'xivo-initconfig'.";
+    assert_eq!(
+        call("UDP", extension, "default").unwrap().verdict,
+        Verdict::Ignored
+    );
+    let extension = "1) to extension ' Call (UDP:203.0.113.1:1)";
+    assert_eq!(
+        call("UDP", extension, "default")
+            .unwrap()
+            .address
+            .to_string(),
+        "192.0.2.20"
+    );
+    // `%0a` in the extension breaks the line: the first half is no whole line.
+    assert_eq!(
+        notice_of(b"res_pjsip_session.c:  1: Call (UDP:192.0.2.20:1) to extension 'x"),
+        None
+    );
+}
+
+#[test]
+fn manager_counts_one_line_for_each_login() {
+    let login = |text: &str| notice_of(format!("manager.c: {text}").as_bytes());
+    let failed = login("203.0.113.1 failed to authenticate as 'it's'").unwrap();
+    assert_eq!(
+        (failed.verdict, failed.class),
+        (Verdict::Failure, Class::Login)
+    );
+    assert_eq!(failed.account.as_deref(), Some("it's"));
+    assert!(!failed.proven);
+    let nobody = login("203.0.113.1 tried to authenticate with nonexistent user 'x'").unwrap();
+    assert_eq!(nobody.verdict, Verdict::Ignored);
+    let acl = login("2001:db8::1 failed to pass IP ACL as 'x'").unwrap();
+    assert_eq!((acl.verdict, acl.class), (Verdict::Ignored, Class::Acl));
+    // The end of a line that `%0a` in an extension broke.
+    assert_eq!(
+        login(
+            "1.2.3.4 failed to authenticate as 'x' rejected because extension not found in \
+             context 'default'."
+        ),
+        None
+    );
+}
+
+#[test]
+fn acl_counts_only_the_packet_source() {
+    let acl = |purpose: &str| {
+        let text = format!(
+            "acl.c: {purpose}Rejecting '192.0.2.99' due to a failure to pass ACL '(BASELINE)'"
+        );
+        notice_of(text.as_bytes()).map(|a| (a.verdict, a.class))
+    };
+    assert_eq!(acl("SIP ACL: "), Some((Verdict::Failure, Class::Acl)));
+    assert_eq!(acl("SIP Contact ACL: "), None);
+    assert_eq!(acl("Manager User ACL: "), None);
+    assert_eq!(acl(""), None);
+}
+
+#[test]
+fn iax_refusals() {
+    let iax = |text: &str| notice_of(format!("chan_iax2.c: {text}").as_bytes());
+    let unknown =
+        iax("No registration for peer 'x' (from 203.0.113.1:1)' (from 192.0.2.66:4569)").unwrap();
+    assert_eq!(unknown.class, Class::UnknownAccount);
+    assert_eq!(unknown.address.to_string(), "192.0.2.66");
+    assert_eq!(unknown.account.as_deref(), Some("x"));
+    let wrong = iax("Host 192.0.2.66:4569 failed MD5 authentication for 'peer' (a != b)").unwrap();
+    assert_eq!(
+        (wrong.class, wrong.port),
+        (Class::WrongCredential, Some(4569))
+    );
+    assert_eq!(wrong.account.as_deref(), Some("peer"));
+    assert!(iax("Host 192.0.2.66 did not provide proper plaintext password for 'p'").is_some());
+    assert_eq!(iax("No registration for peer 'x' (from host)"), None);
+    assert_eq!(iax("Host 192.0.2.66:4569 is fine"), None);
+}
+
+#[test]
+fn everything_else_means_nothing() {
+    for text in [
+        "",
+        ":",
+        "loader.c: 349 modules will be loaded.",
+        "res_pjsip/pjsip_distributor.c: Request 'REGISTER' from '",
+        "res_pjsip/pjsip_distributor.c: Request 'A B' from '<sip:1@h>' failed for '192.0.2.1:1' (callid: ",
+        "res_pjsip/pjsip_distributor.d: Request 'A' from '<sip:1@h>' failed for '192.0.2.1:1' (callid: ",
+    ] {
+        assert_eq!(notice_of(text.as_bytes()), None, "{text}");
+    }
+    let undated = "Asterisk 22.10.1 built by nobody @ buildd on 2026-07-20";
+    assert_eq!(parse(undated.as_bytes()), None);
+}
+
+/// On a file that also holds ERROR, a packet over TCP writes this line whole, and no parser can
+/// tell: follow a file that has NOTICE only.
+#[test]
+fn a_forged_whole_line_is_a_line() {
+    let line = distributor_line(
+        "<sip:1@h>",
+        "203.0.113.5:5060",
+        "x) - Failed to authenticate",
+    );
+    assert!(!parse(line.as_bytes()).unwrap().proven);
+}
+
+/// Pieces that a forger would put together, and noise.
+fn hostile_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => select(vec![
+            "' failed for '203.0.113.5:5060' (callid: ",
+            "' failed for '",
+            "203.0.113.5:5060",
+            "' (callid: ",
+            "\"",
+            "\\",
+            "\\\"",
+            " <sip:a@b>",
+            ">",
+            "<",
+            "'",
+            "=\"",
+            ";p=",
+            "[",
+            "]",
+            ":",
+            " ",
+            ") - Failed to authenticate",
+            "' from '",
+        ])
+        .prop_map(str::to_owned),
+        1 => "[^\n\r\0\x1b]{0,6}",
+    ];
+    vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// A From as PJSIP prints it whole.
+fn from() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        Just(String::new()),
+        hostile_text().prop_map(|t| format!("\"{}\" ", quoted(&t))),
+        hostile_text().prop_map(|t| format!("\"{}\" ", t.replace(['<', ':'], "").trim())),
+    ];
+    let user = prop_oneof![Just(String::new()), "[a-z0-9'()!*~$&=+,;?/-]{1,8}@"];
+    let host = prop_oneof![
+        3 => "[a-z0-9.-]{1,12}".boxed(),
+        1 => hostile_text().prop_map(|t| format!("[{}]", t.replace(']', ""))).boxed(),
+    ];
+    let parameter = prop_oneof![
+        "[a-z]{1,3}",
+        "[a-z]{1,3}=[a-z0-9'%~]{0,6}",
+        ("[a-z]{1,3}", hostile_text()).prop_map(|(n, t)| format!("{n}=\"{}\"", quoted(&t))),
+        // `%22` and what follows it, decoded.
+        ("[a-z]{1,3}", hostile_text()).prop_map(|(n, t)| format!("{n}=\"{t}")),
+    ];
+    (
+        name,
+        select(vec!["sip", "sips"]),
+        user,
+        host,
+        vec(parameter, 0..3),
+    )
+        .prop_map(|(name, scheme, user, host, parameters)| {
+            let after_user = [vec![host], parameters].concat().join(";");
+            format!("{name}<{scheme}:{user}{after_user}>")
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_survived(bytes in vec(any::<u8>(), 0..300)) {
+        parse(&bytes);
+        notice_of(&bytes);
+        for file in ["res_pjsip/pjsip_distributor.c: Request 'A' from '", "res_pjsip_session.c: ",
+            "acl.c: SIP ACL: Rejecting '", "manager.c: ", "chan_iax2.c: "] {
+            notice_of(&[file.as_bytes(), &bytes].concat());
+        }
+    }
+
+    #[test]
+    fn any_text_after_a_prefix_is_survived(text in hostile_text(), more in hostile_text()) {
+        for file in ["res_pjsip/pjsip_distributor.c: Request 'A' from '", "res_pjsip_session.c:  ",
+            "acl.c: SIP ACL: Rejecting '", "manager.c: ", "chan_iax2.c: Host "] {
+            notice_of(format!("{file}{text}{more}").as_bytes());
+        }
+    }
+
+    /// The attacker's texts never move the address.
+    #[test]
+    fn address_is_the_true_one_or_none(from in from(), call_id in hostile_text()) {
+        let found = source(&from, &format!("{call_id}) - Failed to authenticate"));
+        prop_assert!(found.as_deref().is_none_or(|a| a == "192.0.2.66"), "{found:?}");
+    }
+
+    /// And without a forged name, URI or host they do not even hide it.
+    #[test]
+    fn call_id_does_not_hide_the_address(
+        name in "(\"[a-z ']{0,8}\" )?",
+        user in "[a-z0-9'=;]{1,8}",
+        call_id in hostile_text(),
+    ) {
+        let from = format!("{name}<sip:{user}@192.0.2.10>");
+        let found = source(&from, &format!("{call_id}) - Failed to authenticate"));
+        prop_assert_eq!(found.as_deref(), TRUE);
+    }
+
+    #[test]
+    fn extension_moves_nothing(extension in hostile_text(), user in hostile_text()) {
+        let call = notice_of(format!(
+            "res_pjsip_session.c:  1: Call (UDP:192.0.2.66:1) to extension '{extension}' rejected \
+             because extension not found in context 'default'."
+        ).as_bytes()).unwrap();
+        prop_assert_eq!(call.address.to_string(), "192.0.2.66");
+        prop_assert_eq!(call.verdict, Verdict::Ignored);
+        let login = notice_of(
+            format!("manager.c: 192.0.2.66 failed to authenticate as '{user}'").as_bytes(),
+        ).unwrap();
+        prop_assert_eq!(login.address.to_string(), "192.0.2.66");
+        let peer = notice_of(
+            format!("chan_iax2.c: No registration for peer '{user}' (from 192.0.2.66:4569)")
+                .as_bytes(),
+        ).unwrap();
+        prop_assert_eq!(peer.address.to_string(), "192.0.2.66");
+    }
+}
