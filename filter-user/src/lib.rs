@@ -4,3 +4,4 @@ pub mod config;
 pub mod duration;
 pub mod failure;
 pub mod parse;
+pub mod source;

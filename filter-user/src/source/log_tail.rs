@@ -1,0 +1,601 @@
+//! Follows one log file: a path enters, its lines leave, each once and in the order written.
+//!
+//! The file may be missing, rotated by move or by copy and truncate, deleted, or replaced, also by
+//! a symbolic link. A file that loses its name is read on, because its writer keeps it open until
+//! told to reopen (Asterisk: until `logger reload`), and is let go when it has been silent for a
+//! while after its successor was written to. Must never deliver a line twice, a part of a line, or
+//! more than [`LINE_MAX`] bytes, and never hold on to memory because of what a file contains.
+//!
+//! The order holds across files: before any of them is read, the newer are measured before the
+//! older, so that a line which is read from a new file was written after all that is then read
+//! from the old one.
+//!
+//! Reading blocks on the disk like any read of a local file; the amount for each turn is bounded.
+
+mod lines;
+mod names;
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+pub use self::lines::LINE_MAX;
+use self::lines::LineSplitter;
+use self::names::{Event, Names, Place};
+
+/// How much is read before others get their turn.
+const TURN_BYTES: usize = 256 * 1024;
+
+/// For file systems that send no events, and for directories that were replaced.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long a file without its name must be silent before it is let go.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// How many files are kept open at most while they are silent.
+const FILES_MAX: usize = 16;
+
+/// How often names are looked at again because they changed meanwhile.
+const RENAME_RETRIES: usize = 16;
+
+/// Where to begin in a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what is in it.
+    Beginning,
+    /// With what comes.
+    End,
+}
+
+/// Whether there is a file to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// There is.
+    Ok,
+    /// There is none of that name yet, or just now.
+    Waiting,
+    /// There is, but it cannot be read, for this reason. It is tried again and again.
+    Failed(String),
+}
+
+/// How the following goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Whether there is a file to read.
+    pub health: Health,
+    /// Lines delivered.
+    pub lines: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Lines left out: over [`LINE_MAX`], or without their end when the file went.
+    pub skipped: u64,
+    /// How often another file took the name.
+    pub rotations: u64,
+    /// How often a file was truncated.
+    pub truncations: u64,
+    /// Files that had the name and were gone before they could be opened.
+    pub missed: u64,
+}
+
+/// One log file, followed by name.
+#[derive(Debug)]
+pub struct LogTail {
+    path: PathBuf,
+    inotify: AsyncFd<Watcher>,
+    /// The directory of the name, then that of the file if the name is a symbolic link.
+    dirs: Vec<Dir>,
+    /// What had the name, the oldest first.
+    files: VecDeque<Followed>,
+    /// The file that has the name.
+    current: Option<FileId>,
+    names_changed: bool,
+    next_poll: Instant,
+    grace: Duration,
+    buffer: Box<[u8]>,
+    state: State,
+}
+
+impl LogTail {
+    /// Follows `path`. What comes under that name later is read from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// If the directory of `path` cannot be watched.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with IO and time enabled.
+    pub fn open(path: impl Into<PathBuf>, start: Start) -> io::Result<Self> {
+        let path = path.into();
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        #[expect(
+            deprecated,
+            reason = "`register` is unsafe for descriptors that can close; this one is owned"
+        )]
+        let inotify = AsyncFd::with_interest(Watcher(inotify), Interest::READABLE)?;
+        let dir = Dir::watch(&inotify.get_ref().0, &path).map_err(|error| {
+            let dir = parent(&path).display();
+            io::Error::new(
+                error.kind(),
+                format!("cannot watch the directory {dir}: {error}"),
+            )
+        })?;
+        let mut tail = Self {
+            path,
+            inotify,
+            dirs: vec![dir],
+            files: VecDeque::new(),
+            current: None,
+            names_changed: false,
+            next_poll: Instant::now() + POLL,
+            grace: GRACE,
+            buffer: vec![0; LINE_MAX].into_boxed_slice(),
+            state: State {
+                health: Health::Waiting,
+                lines: 0,
+                bytes: 0,
+                skipped: 0,
+                rotations: 0,
+                truncations: 0,
+                missed: 0,
+            },
+        };
+        if !tail.look_up_names(start)? {
+            let busy = format!("{} is being renamed all the time", tail.path.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, busy));
+        }
+        Ok(tail)
+    }
+
+    /// The path that is followed.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the following goes.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Waits for lines, calls `each` for every one without its newline, and returns how many.
+    ///
+    /// Can be dropped at any await: lines are read and delivered between two of them.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's events cannot be read. What is wrong with the file is in [`Self::state`].
+    pub async fn next_batch(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
+        tokio::task::coop::consume_budget().await;
+        loop {
+            let before = self.state.lines;
+            let more = self.turn(&mut each)?;
+            let delivered = self.state.lines - before;
+            if delivered > 0 {
+                return Ok(delivered);
+            }
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait().await?;
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> io::Result<()> {
+        let events = loop {
+            tokio::select! {
+                ready = self.inotify.readable() => {
+                    match ready?.try_io(|watcher| watcher.get_ref().read()) {
+                        Ok(events) => break events?,
+                        Err(_would_block) => {}
+                    }
+                }
+                () = sleep_until(self.next_poll) => {
+                    self.next_poll = Instant::now() + POLL;
+                    self.watch_dirs_again();
+                    self.names_changed = true;
+                    return Ok(());
+                }
+            }
+        };
+        self.handle(&events);
+        Ok(())
+    }
+
+    /// Reads what is there, up to [`TURN_BYTES`]; whether there is more.
+    fn turn(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+        if self.names_changed {
+            self.look_up_names(Start::Beginning)?;
+        }
+        self.measure();
+        let mut budget = TURN_BYTES;
+        let now = Instant::now();
+        for file in &mut self.files {
+            while file.position < file.size && budget > 0 {
+                let read = match file.read(&mut self.buffer, budget) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) => {
+                        self.state.health = Health::Failed(error.to_string());
+                        break;
+                    }
+                };
+                file.last_read = now;
+                budget -= read;
+                let split = file.lines.split(&self.buffer[..read], each);
+                self.state.bytes += read as u64;
+                self.state.lines += split.lines;
+                self.state.skipped += split.skipped;
+            }
+        }
+        self.let_go(now);
+        Ok(budget == 0 || self.names_changed)
+    }
+
+    /// Measures the files, the newest first.
+    fn measure(&mut self) {
+        for file in self.files.iter_mut().rev() {
+            let Ok(metadata) = file.file.metadata() else {
+                continue;
+            };
+            file.size = metadata.len();
+            if file.size < file.position {
+                file.position = 0;
+                self.state.truncations += 1;
+                self.state.skipped += u64::from(file.lines.holds_part());
+                file.lines = LineSplitter::default();
+            }
+        }
+    }
+
+    /// Closes files that lost their name and that nobody writes to any more.
+    fn let_go(&mut self, now: Instant) {
+        let Some(newest) = self.files.back() else {
+            return;
+        };
+        if Some(newest.id) != self.current || newest.size == 0 {
+            return;
+        }
+        let mut surplus = self.files.len().saturating_sub(FILES_MAX);
+        let current = newest.id;
+        let inotify = &self.inotify.get_ref().0;
+        let state = &mut self.state;
+        self.files.retain(|file| {
+            let drained = file.position >= file.size;
+            let silent = now.duration_since(file.last_read) >= self.grace;
+            if file.id == current || !drained || !(silent || surplus > 0) {
+                return true;
+            }
+            surplus = surplus.saturating_sub(1);
+            state.skipped += u64::from(file.lines.holds_part());
+            file.unwatch(inotify);
+            false
+        });
+    }
+
+    /// Opens what has the name and what had it since the last time.
+    ///
+    /// Renames go on meanwhile: only if none came between reading the events and opening the
+    /// files are these the files that the events meant. Whether it came to that.
+    fn look_up_names(&mut self, start: Start) -> io::Result<bool> {
+        for _ in 0..RENAME_RETRIES {
+            self.drain_events()?;
+            self.watch_link_target();
+            let version = self.version();
+            let left: Vec<_> = self.dirs.iter().flat_map(Dir::open_left).collect();
+            let current = open(&self.path);
+            self.drain_events()?;
+            if self.version() == version {
+                self.names_changed = false;
+                for dir in &mut self.dirs {
+                    dir.names.forget();
+                }
+                self.take_over(left, current, start);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_over(&mut self, left: Vec<Option<Opened>>, current: io::Result<Opened>, start: Start) {
+        // The first to leave the name is the file that had it when last looked at.
+        let known = usize::from(self.current.is_some());
+        for (nth, file) in left.into_iter().enumerate() {
+            match file {
+                Some(file) => self.follow(file, start),
+                None => self.state.missed += u64::from(nth >= known),
+            }
+        }
+        (self.current, self.state.health) = match current {
+            Ok(file) => {
+                let id = file.id;
+                self.follow(file, start);
+                (Some(id), Health::Ok)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Health::Waiting),
+            Err(error) => (None, Health::Failed(error.to_string())),
+        };
+    }
+
+    fn follow(&mut self, opened: Opened, start: Start) {
+        if self.files.iter().any(|file| file.id == opened.id) {
+            return;
+        }
+        self.state.rotations += u64::from(!self.files.is_empty());
+        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
+        self.files.push_back(Followed::new(opened, watch, start));
+    }
+
+    fn version(&self) -> u64 {
+        self.dirs.iter().map(|dir| dir.names.version()).sum()
+    }
+
+    fn drain_events(&mut self) -> io::Result<()> {
+        loop {
+            match self.inotify.get_ref().read() {
+                Ok(events) => self.handle(&events),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn handle(&mut self, events: &[InotifyEvent]) {
+        let before = self.version();
+        for event in events {
+            // Events of files only wake; lost ones may have been about names.
+            self.names_changed |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+            let Some(event_for) = name_event(event) else {
+                continue;
+            };
+            for dir in self
+                .dirs
+                .iter_mut()
+                .filter(|dir| dir.watch == Some(event.wd))
+            {
+                dir.names.handle(event_for);
+            }
+        }
+        self.names_changed |= self.version() != before;
+    }
+
+    /// Also follows renames where the file is, if the name is a symbolic link.
+    fn watch_link_target(&mut self) {
+        let link = self.path.is_symlink();
+        let target = self.path.canonicalize().ok().filter(|_| link);
+        if target == self.dirs.get(1).map(Dir::followed) {
+            return;
+        }
+        let inotify = &self.inotify.get_ref().0;
+        let own = self.dirs[0].watch;
+        for watch in self.dirs.drain(1..).filter_map(|dir| dir.watch) {
+            if Some(watch) != own {
+                inotify.rm_watch(watch).ok();
+            }
+        }
+        self.dirs
+            .extend(target.and_then(|target| Dir::watch(inotify, &target).ok()));
+    }
+
+    /// A directory may have been replaced by another of the same name.
+    fn watch_dirs_again(&mut self) {
+        let inotify = &self.inotify.get_ref().0;
+        for dir in &mut self.dirs {
+            dir.watch = watch_dir(inotify, &dir.path).ok();
+        }
+    }
+}
+
+/// A file by what it is, not by what it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+#[derive(Debug)]
+struct Opened {
+    file: File,
+    id: FileId,
+    size: u64,
+}
+
+/// A file that is read, and how far.
+#[derive(Debug)]
+struct Followed {
+    file: File,
+    id: FileId,
+    watch: Option<WatchDescriptor>,
+    position: u64,
+    size: u64,
+    lines: LineSplitter,
+    last_read: Instant,
+}
+
+impl Followed {
+    fn new(opened: Opened, watch: Option<WatchDescriptor>, start: Start) -> Self {
+        let Opened { file, id, size } = opened;
+        let (position, lines) = match start {
+            Start::Beginning => (0, LineSplitter::default()),
+            Start::End if ends_in_mid_line(&file, size) => (size, LineSplitter::in_mid_line()),
+            Start::End => (size, LineSplitter::default()),
+        };
+        Self {
+            file,
+            id,
+            watch,
+            position,
+            size,
+            lines,
+            last_read: Instant::now(),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], budget: usize) -> io::Result<usize> {
+        let left = usize::try_from(self.size - self.position).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left).min(budget);
+        loop {
+            match self.file.read_at(&mut buffer[..wanted], self.position) {
+                Ok(read) => {
+                    self.position += read as u64;
+                    return Ok(read);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn unwatch(&self, inotify: &Inotify) {
+        if let Some(watch) = self.watch {
+            // Gone already if the file is.
+            inotify.rm_watch(watch).ok();
+        }
+    }
+}
+
+fn ends_in_mid_line(file: &File, size: u64) -> bool {
+    let mut last = [b'\n'];
+    size > 0 && file.read_at(&mut last, size - 1).is_ok() && last != [b'\n']
+}
+
+fn open(path: &Path) -> io::Result<Opened> {
+    // O_NONBLOCK: a named pipe must not hold the daemon.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    let id = FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    };
+    Ok(Opened {
+        file,
+        id,
+        size: metadata.len(),
+    })
+}
+
+/// A directory in which one name is followed.
+#[derive(Debug)]
+struct Dir {
+    path: PathBuf,
+    watch: Option<WatchDescriptor>,
+    names: Names,
+}
+
+impl Dir {
+    fn watch(inotify: &Inotify, path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is no file", path.display()),
+            )
+        })?;
+        let dir = parent(path);
+        let watch = Some(watch_dir(inotify, dir)?);
+        Ok(Self {
+            path: dir.to_owned(),
+            watch,
+            names: Names::new(name),
+        })
+    }
+
+    fn followed(&self) -> PathBuf {
+        self.path.join(self.names.name())
+    }
+
+    /// The files that had the name, as far as they can be found.
+    fn open_left(&self) -> Vec<Option<Opened>> {
+        let open_place = |place: &Place| match place {
+            Place::Named(name) => open(&self.path.join(name)).ok(),
+            Place::Moving(_) | Place::Gone => None,
+        };
+        self.names.left().iter().map(open_place).collect()
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    }
+}
+
+fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
+    let mask = AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_ONLYDIR;
+    Ok(inotify.add_watch(dir, mask)?)
+}
+
+/// Watches the very file that is open, whatever its name is by now.
+fn watch_file(inotify: &Inotify, file: &File) -> Option<WatchDescriptor> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    inotify
+        .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)
+        .ok()
+}
+
+fn name_event(event: &InotifyEvent) -> Option<Event<'_>> {
+    let name: &OsStr = event.name.as_deref()?;
+    let is = |flag| event.mask.contains(flag);
+    if is(AddWatchFlags::IN_MOVED_FROM) {
+        Some(Event::MovedFrom(name, event.cookie))
+    } else if is(AddWatchFlags::IN_MOVED_TO) {
+        Some(Event::MovedTo(name, event.cookie))
+    } else if is(AddWatchFlags::IN_CREATE) {
+        Some(Event::Created(name))
+    } else if is(AddWatchFlags::IN_DELETE) {
+        Some(Event::Deleted(name))
+    } else {
+        None
+    }
+}
+
+/// Gives the inotify descriptor to tokio.
+#[derive(Debug)]
+struct Watcher(Inotify);
+
+impl Watcher {
+    fn read(&self) -> io::Result<Vec<InotifyEvent>> {
+        loop {
+            match self.0.read_events() {
+                Ok(events) => return Ok(events),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsRawFd for Watcher {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

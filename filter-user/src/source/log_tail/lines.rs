@@ -1,0 +1,143 @@
+//! Chunks of bytes enter, whole lines leave.
+
+use memchr::memchr;
+
+/// The longest line that is delivered, in bytes. Asterisk's are below 2 KiB.
+pub const LINE_MAX: usize = 64 * 1024;
+
+/// Puts lines together that arrive in pieces.
+#[derive(Debug, Default)]
+pub(super) struct LineSplitter {
+    held: Vec<u8>,
+    skipping: bool,
+}
+
+/// What one chunk gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) lines: u64,
+    pub(super) skipped: u64,
+}
+
+impl LineSplitter {
+    /// One that begins in the middle of a line, whose rest it leaves out: it could be an
+    /// attacker's text that looks like a line.
+    pub(super) fn in_mid_line() -> Self {
+        Self {
+            held: Vec::new(),
+            skipping: true,
+        }
+    }
+
+    /// Calls `each` for every line that `chunk` ends, without its newline.
+    pub(super) fn split(&mut self, mut chunk: &[u8], each: &mut impl FnMut(&[u8])) -> Split {
+        let mut split = Split::default();
+        while let Some(end) = memchr(b'\n', chunk) {
+            let (line, rest) = (&chunk[..end], &chunk[end + 1..]);
+            chunk = rest;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            if self.held.len() + line.len() > LINE_MAX {
+                self.held.clear();
+                split.skipped += 1;
+                continue;
+            }
+            split.lines += 1;
+            if self.held.is_empty() {
+                each(line);
+            } else {
+                self.held.extend_from_slice(line);
+                each(&self.held);
+                self.held.clear();
+            }
+        }
+        if !self.skipping {
+            if self.held.len() + chunk.len() > LINE_MAX {
+                self.held.clear();
+                self.skipping = true;
+                split.skipped += 1;
+            } else {
+                self.held.extend_from_slice(chunk);
+            }
+        }
+        split
+    }
+
+    /// Whether the beginning of a line waits for its end.
+    pub(super) fn holds_part(&self) -> bool {
+        !self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split_all(splitter: &mut LineSplitter, chunks: &[&[u8]]) -> (Vec<Vec<u8>>, u64) {
+        let mut lines = Vec::new();
+        let mut skipped = 0;
+        for chunk in chunks {
+            let split = splitter.split(chunk, &mut |line| lines.push(line.to_vec()));
+            skipped += split.skipped;
+        }
+        (lines, skipped)
+    }
+
+    #[test]
+    fn holds_a_line_until_its_newline() {
+        let mut splitter = LineSplitter::default();
+        let (lines, _) = split_all(&mut splitter, &[b"one\ntw", b"o", b"", b"\n\nthree"]);
+        assert_eq!(lines, [&b"one"[..], b"two", b""]);
+        assert!(splitter.holds_part());
+    }
+
+    #[test]
+    fn leaves_out_the_rest_of_the_line_it_began_in() {
+        let (lines, skipped) = split_all(
+            &mut LineSplitter::in_mid_line(),
+            &[b"[forged] ", b"line\ntrue\n"],
+        );
+        assert_eq!((lines, skipped), (vec![b"true".to_vec()], 0));
+    }
+
+    #[test]
+    fn leaves_out_lines_that_are_too_long_and_counts_them() {
+        let longest = vec![b'x'; LINE_MAX];
+        let mut splitter = LineSplitter::default();
+        let (lines, skipped) = split_all(
+            &mut splitter,
+            &[
+                &longest, b"\n", &longest, b"x", &longest, &longest, b"\nok\n", &longest,
+                b"y\nok\n",
+            ],
+        );
+        assert_eq!(lines, [&longest[..], b"ok", b"ok"]);
+        assert_eq!(skipped, 2);
+        assert!(splitter.held.capacity() <= 2 * LINE_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(
+            lines in vec(vec(any::<u8>().prop_filter("newline", |b| *b != b'\n'), 0..20), 0..20),
+            cuts in vec(1_usize..30, 1..40),
+        ) {
+            let bytes: Vec<u8> = lines.iter().flat_map(|l| [&l[..], b"\n"].concat()).collect();
+            let mut chunks = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                let (chunk, after) = rest.split_at((*cut).min(rest.len()));
+                chunks.push(chunk);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(split_all(&mut LineSplitter::default(), &chunks), (lines, 0));
+        }
+    }
+}

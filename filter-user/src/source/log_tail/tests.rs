@@ -1,0 +1,419 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::thread;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+
+struct Fixture {
+    dir: TempDir,
+    tail: LogTail,
+}
+
+impl Fixture {
+    /// A tail of `log`, which holds `content`.
+    fn with(content: &str, start: Start) -> Self {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("log"), content).unwrap();
+        let tail = LogTail::open(dir.path().join("log"), start).unwrap();
+        Self { dir, tail }
+    }
+
+    /// A tail of a `log` that is not there yet.
+    fn missing() -> Self {
+        let dir = TempDir::new().unwrap();
+        let tail = LogTail::open(dir.path().join("log"), Start::End).unwrap();
+        Self { dir, tail }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        appender(&self.path(name))
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    /// Reads until `count` lines came, then makes sure that no more do.
+    async fn lines(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut each = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
+        let mut read = 0;
+        while read < count as u64 {
+            let batch = timeout(Duration::from_secs(20), self.tail.next_batch(&mut each));
+            read += batch.await.expect("lines in time").unwrap();
+        }
+        let more = timeout(Duration::from_millis(50), self.tail.next_batch(&mut each)).await;
+        assert!(more.is_err(), "more than {count} lines: {lines:?}");
+        lines
+    }
+}
+
+fn appender(path: &Path) -> File {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn begins_at_the_end_or_at_the_beginning() {
+    let mut end = Fixture::with("old\n", Start::End);
+    end.append("log", "new\n");
+    assert_eq!(end.lines(1).await, ["new"]);
+    let mut beginning = Fixture::with("old\n", Start::Beginning);
+    beginning.append("log", "new\n");
+    assert_eq!(beginning.lines(2).await, ["old", "new"]);
+    assert_eq!(beginning.tail.state().health, Health::Ok);
+    assert_eq!(beginning.tail.state().bytes, 8);
+}
+
+/// The rest of a line could look like a line.
+#[tokio::test]
+async fn does_not_begin_within_a_line() {
+    let mut fixture = Fixture::with("old line, attacker says: ", Start::End);
+    fixture.append("log", "[date] NOTICE[1] forged\nnew\n");
+    assert_eq!(fixture.lines(1).await, ["new"]);
+}
+
+#[tokio::test]
+async fn waits_for_a_missing_file_and_reads_it_from_its_beginning() {
+    let mut fixture = Fixture::missing();
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    assert_eq!(fixture.tail.state().health, Health::Waiting);
+    fixture.append("log", "one\n");
+    assert_eq!(fixture.lines(1).await, ["one"]);
+    assert_eq!(fixture.tail.state().health, Health::Ok);
+    assert_eq!(fixture.tail.state().rotations, 0);
+}
+
+#[tokio::test]
+async fn holds_part_of_a_line() {
+    let mut fixture = Fixture::missing();
+    fixture.append("log", "on");
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    fixture.append("log", "e\ntw");
+    assert_eq!(fixture.lines(1).await, ["one"]);
+    fixture.append("log", "o\n");
+    assert_eq!(fixture.lines(1).await, ["two"]);
+}
+
+#[tokio::test]
+async fn delivers_bytes_as_they_are() {
+    let mut fixture = Fixture::missing();
+    fs::write(fixture.path("log"), b"\xff\0\x1b\r\n").unwrap();
+    let mut lines = Vec::new();
+    fixture
+        .tail
+        .next_batch(|line| lines.push(line.to_vec()))
+        .await
+        .unwrap();
+    assert_eq!(lines, [b"\xff\0\x1b\r"]);
+}
+
+#[tokio::test]
+async fn leaves_out_a_line_that_is_too_long() {
+    let mut fixture = Fixture::missing();
+    fixture.append("log", &format!("one\n{}\ntwo\n", "x".repeat(1024 * 1024)));
+    assert_eq!(fixture.lines(2).await, ["one", "two"]);
+    assert_eq!(fixture.tail.state().skipped, 1);
+}
+
+#[tokio::test]
+async fn drains_the_old_file_before_the_new_one() {
+    let mut fixture = Fixture::with("", Start::End);
+    let mut writer = appender(&fixture.path("log"));
+    writer.write_all(b"1\n").unwrap();
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    fixture.rename("log", "log.1");
+    writer.write_all(b"2\n").unwrap();
+    assert_eq!(fixture.lines(1).await, ["2"]);
+    assert_eq!(fixture.tail.state().health, Health::Waiting);
+    // logrotate's `create` makes the file before the writer is told to reopen.
+    fixture.append("log", "");
+    writer.write_all(b"3\n").unwrap();
+    assert_eq!(fixture.lines(1).await, ["3"]);
+    writer.write_all(b"4\n").unwrap();
+    fixture.append("log", "5\n");
+    assert_eq!(fixture.lines(2).await, ["4", "5"]);
+    // A part of a line in each.
+    writer.write_all(b"6").unwrap();
+    fixture.append("log", "7");
+    writer.write_all(b"6\n").unwrap();
+    fixture.append("log", "7\n");
+    assert_eq!(fixture.lines(2).await, ["66", "77"]);
+    assert_eq!(fixture.tail.state().rotations, 1);
+}
+
+#[tokio::test]
+async fn lets_go_of_a_silent_old_file() {
+    let mut fixture = Fixture::with("", Start::End);
+    fixture.tail.grace = Duration::ZERO;
+    let mut writer = appender(&fixture.path("log"));
+    fixture.rename("log", "log.1");
+    fixture.append("log", "");
+    writer.write_all(b"1\nhalf").unwrap();
+    // While the new file is empty the writer has not reopened.
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    assert_eq!(fixture.tail.files.len(), 2);
+    fixture.append("log", "2\n");
+    assert_eq!(fixture.lines(1).await, ["2"]);
+    assert_eq!(fixture.tail.files.len(), 1);
+    assert_eq!(fixture.tail.state().skipped, 1);
+}
+
+/// Rotations that nobody looked at meanwhile, as when the daemon was stopped for a while.
+#[tokio::test]
+async fn finds_files_that_had_the_name_unseen() {
+    let mut fixture = Fixture::with("", Start::End);
+    for nth in 0..5 {
+        for old in (0..nth).rev() {
+            fixture.rename(&format!("log.{old}"), &format!("log.{}", old + 1));
+        }
+        fixture.append("log", &format!("{nth}\n"));
+        fixture.rename("log", "log.0");
+    }
+    fixture.append("log", "5\n");
+    assert_eq!(fixture.lines(6).await, ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(fixture.tail.state().rotations, 5);
+    assert_eq!(fixture.tail.state().missed, 0);
+}
+
+#[tokio::test]
+async fn counts_files_that_are_gone() {
+    let mut fixture = Fixture::with("", Start::End);
+    fixture.append("log", "0\n");
+    fixture.rename("log", "log.1");
+    fixture.append("log", "lost\n");
+    fixture.rename("log", "log.2");
+    fs::remove_file(fixture.path("log.2")).unwrap();
+    fixture.append("log", "2\n");
+    assert_eq!(fixture.lines(2).await, ["0", "2"]);
+    assert_eq!(fixture.tail.state().missed, 1);
+}
+
+#[tokio::test]
+async fn copy_and_truncate() {
+    let mut fixture = Fixture::with("", Start::End);
+    fixture.append("log", "1\n2\nhalf");
+    assert_eq!(fixture.lines(2).await, ["1", "2"]);
+    fs::copy(fixture.path("log"), fixture.path("log.1")).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(fixture.path("log"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    fixture.append("log", "3\n");
+    assert_eq!(fixture.lines(1).await, ["3"]);
+    let state = fixture.tail.state();
+    assert_eq!(
+        (state.truncations, state.rotations, state.skipped),
+        (1, 0, 1)
+    );
+}
+
+#[tokio::test]
+async fn deletion_and_a_new_file() {
+    let mut fixture = Fixture::with("", Start::End);
+    let mut writer = appender(&fixture.path("log"));
+    fs::remove_file(fixture.path("log")).unwrap();
+    writer.write_all(b"1\n").unwrap();
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    assert_eq!(fixture.tail.state().health, Health::Waiting);
+    fixture.append("log", "2\n");
+    assert_eq!(fixture.lines(1).await, ["2"]);
+    assert_eq!(fixture.tail.state().health, Health::Ok);
+}
+
+#[tokio::test]
+async fn replacement_by_a_rename() {
+    let mut fixture = Fixture::with("0\n", Start::End);
+    fs::write(fixture.path("tmp"), "1\n").unwrap();
+    fixture.rename("tmp", "log");
+    assert_eq!(fixture.lines(1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn replacement_by_a_link_whose_target_rotates() {
+    let mut fixture = Fixture::with("", Start::End);
+    let elsewhere = TempDir::new().unwrap();
+    let target = elsewhere.path().join("real");
+    fs::write(&target, "1\n").unwrap();
+    fs::remove_file(fixture.path("log")).unwrap();
+    symlink(&target, fixture.path("log")).unwrap();
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    let mut writer = appender(&target);
+    fs::rename(&target, elsewhere.path().join("real.1")).unwrap();
+    writer.write_all(b"2\n").unwrap();
+    fs::write(&target, "3\n").unwrap();
+    assert_eq!(fixture.lines(2).await, ["2", "3"]);
+    // And linked to something else.
+    fs::write(fixture.path("other"), "4\n").unwrap();
+    symlink("other", fixture.path("tmp")).unwrap();
+    fixture.rename("tmp", "log");
+    assert_eq!(fixture.lines(1).await, ["4"]);
+    assert_eq!(fixture.tail.state().missed, 0);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_replaced() {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    let tail = LogTail::open(dir.join("log"), Start::End).unwrap();
+    let mut fixture = Fixture { dir: root, tail };
+    fixture.rename("dir", "dir.old");
+    fs::create_dir(&dir).unwrap();
+    fixture.append("dir/log", "1\n");
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    fixture.rename("dir/log", "dir/log.1");
+    fixture.append("dir/log", "2\n");
+    assert_eq!(fixture.lines(1).await, ["2"]);
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_said_and_tried_again() {
+    let mut fixture = Fixture::missing();
+    fs::create_dir(fixture.path("log")).unwrap();
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    assert!(matches!(fixture.tail.state().health, Health::Failed(_)));
+    fs::remove_dir(fixture.path("log")).unwrap();
+    fixture.append("log", "1\n");
+    assert_eq!(fixture.lines(1).await, ["1"]);
+    assert_eq!(fixture.tail.state().health, Health::Ok);
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_an_error_that_names_it() {
+    let dir = TempDir::new().unwrap();
+    let missing = dir.path().join("no/such");
+    let error = LogTail::open(missing.join("log"), Start::End).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    assert!(
+        error.to_string().contains(missing.to_str().unwrap()),
+        "{error}"
+    );
+    assert!(LogTail::open("/", Start::End).is_err());
+}
+
+/// From the write to the callback; the safety poll would take a second.
+#[tokio::test]
+async fn reacts_at_once() {
+    let mut fixture = Fixture::with("", Start::End);
+    let mut writer = appender(&fixture.path("log"));
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut file = writer.try_clone().unwrap();
+        let thread = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(2));
+            sender.send(std::time::Instant::now()).unwrap();
+            file.write_all(b"line\n").unwrap();
+        });
+        fixture.tail.next_batch(|_| ()).await.unwrap();
+        times.push(receiver.recv().unwrap().elapsed());
+        thread.join().unwrap();
+    }
+    writer.flush().unwrap();
+    times.sort();
+    println!("median {:?}, slowest {:?}", times[50], times[99]);
+    assert!(times[50] < Duration::from_millis(50), "{times:?}");
+}
+
+/// Each line once and in order, with a writer that rotates, writes on to the old file and only
+/// then reopens, and a reader that is cancelled all the time.
+#[tokio::test]
+async fn loses_nothing_over_many_rotations() {
+    const LINES: u64 = 100_000;
+    let mut fixture = Fixture::with("", Start::End);
+    let path = fixture.path("log");
+    let writer = thread::spawn(move || {
+        let mut file = appender(&path);
+        let mut rotation = 0;
+        for line in 0..LINES {
+            // Two writes for some lines.
+            if line % 7 == 0 {
+                write!(file, "{line}").unwrap();
+                file.write_all(b"\n").unwrap();
+            } else {
+                file.write_all(format!("{line}\n").as_bytes()).unwrap();
+            }
+            match line % 500 {
+                0 => {
+                    rotation += 1;
+                    fs::rename(&path, path.with_extension(rotation.to_string())).unwrap();
+                }
+                50 => file = appender(&path),
+                _ => {}
+            }
+        }
+    });
+    let mut next = 0;
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while next < LINES {
+        let batch = fixture.tail.next_batch(|line| {
+            assert_eq!(str::from_utf8(line).unwrap().parse(), Ok(next));
+            next += 1;
+        });
+        if let Ok(result) = timeout(Duration::from_micros(200), batch).await {
+            assert!(result.unwrap() > 0);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "stuck at {next}: {:?}",
+            fixture.tail.state()
+        );
+    }
+    writer.join().unwrap();
+    let state = fixture.tail.state().clone();
+    assert_eq!(
+        (state.lines, state.skipped, state.missed),
+        (LINES, 0, 0),
+        "{state:?}"
+    );
+    assert!(state.rotations > 100, "{state:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn writes_may_end_anywhere(lines in vec("[^\n]{0,40}", 1..30), cuts in vec(1_usize..50, 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = runtime.block_on(async {
+            let mut fixture = Fixture::missing();
+            let path = fixture.path("log");
+            let text: String = lines.iter().map(|line| line.clone() + "\n").collect();
+            let writer = thread::spawn(move || {
+                let mut file = appender(&path);
+                let mut rest = text.as_bytes();
+                for cut in cuts.iter().cycle() {
+                    let (now, later) = rest.split_at((*cut).min(rest.len()));
+                    file.write_all(now).unwrap();
+                    rest = later;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+            });
+            let found = fixture.lines(lines.len()).await;
+            writer.join().unwrap();
+            found
+        });
+        prop_assert_eq!(found, lines);
+    }
+}
