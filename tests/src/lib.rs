@@ -1,1 +1,18 @@
-//! The lab and its fixtures.
+//! The lab: a real Asterisk, a real phone and real attackers around the `ringfence` binary, each in
+//! a network namespace that is made for the run and gone after it.
+//!
+//! Nothing here decides what is dropped; it only builds the world, watches it from outside and says
+//! what it saw. No packet leaves the namespaces: none of them has a default route.
+
+pub mod asterisk;
+pub mod attack;
+pub mod child;
+pub mod interrupt;
+pub mod netns;
+pub mod notice;
+pub mod phone;
+pub mod ringfence;
+pub mod scratch;
+pub mod screen;
+pub mod sip;
+pub mod tap;

@@ -1,0 +1,351 @@
+//! A real Asterisk 22, configured as Wazo configures it, in a network namespace.
+
+mod root;
+
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::unistd::{chdir, chroot};
+
+use crate::child::{self, OnSignal, Running};
+use crate::netns::Netns;
+use crate::{interrupt, scratch};
+
+/// Where the instances' directories are, inside the root.
+const INSTANCES: &str = "instances";
+const START_LIMIT: Duration = Duration::from_secs(30);
+const CLI_LIMIT: Duration = Duration::from_secs(10);
+
+const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
+    Via: SIP/2.0/UDP 127.0.0.1:5999;rport;branch=z9hG4bKready\r\nMax-Forwards: 1\r\n\
+    From: <sip:ready@127.0.0.1>;tag=1\r\nTo: <sip:ready@127.0.0.1>\r\nCall-ID: ready\r\n\
+    CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+/// What an instance is given.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names and passwords of the endpoints that may register.
+    pub endpoints: Vec<(String, String)>,
+    /// Whether the `security` file is written as well.
+    pub security_log: bool,
+    /// Name and secret of an AMI user on 127.0.0.1:5038.
+    pub manager: Option<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let endpoint = |name: &str, password: &str| (name.to_owned(), password.to_owned());
+        Self {
+            endpoints: vec![
+                endpoint("1001", "Vy7-kqzP-3hEm"),
+                endpoint("1002", "nU4x-Lw9s-Tb2c"),
+                endpoint("1003", "gM8r-Zd5j-Qf6a"),
+            ],
+            security_log: false,
+            manager: None,
+        }
+    }
+}
+
+/// A running Asterisk, ended and its directory removed on drop.
+#[derive(Debug)]
+pub struct Asterisk {
+    process: Running,
+    directory: InstanceDirectory,
+    root: PathBuf,
+}
+
+impl Asterisk {
+    /// The directory with an unpacked Asterisk in `cache`, fetched from the machine's Debian mirror
+    /// when it is not there yet. `progress` hears what is being done.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be fetched or does not run; the text says what to do.
+    pub fn ensure_root(cache: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
+        root::ensure(cache, progress)
+    }
+
+    /// Starts an instance in `host` from the installation in `root`, and returns when it answers
+    /// SIP.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up; the error carries what Asterisk said.
+    pub fn start(host: &Netns, root: &Path, options: &Options) -> anyhow::Result<Self> {
+        let directory = InstanceDirectory::create(root)?;
+        directory.configure(root, options)?;
+        let console = directory.outside.join("console");
+        let output = fs::File::create(&console).context("create Asterisk's console file")?;
+        let mut command = host.command("/usr/sbin/asterisk");
+        command
+            .args(["-f", "-n", "-C"])
+            .arg(directory.inside.join("etc/asterisk.conf"))
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("duplicate a file")?)
+            .stderr(output);
+        enter(&mut command, root);
+        let process = Running::spawn("asterisk", &mut command)?;
+        let mut asterisk = Self {
+            process,
+            directory,
+            root: root.to_owned(),
+        };
+        if let Err(error) = asterisk.wait_until_up(host) {
+            let said = fs::read_to_string(&console).unwrap_or_default();
+            return Err(error.context(format!("Asterisk did not start; it said:\n{}", said.trim())));
+        }
+        Ok(asterisk)
+    }
+
+    /// The directory of its log files (`fail2ban`, `messages`), as seen from outside.
+    pub fn log_dir(&self) -> PathBuf {
+        self.directory.outside.join("log")
+    }
+
+    /// The NOTICE-only file that the filter reads.
+    pub fn notice_log(&self) -> PathBuf {
+        self.log_dir().join("fail2ban")
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs a command of Asterisk's own command line and returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When Asterisk does not answer.
+    pub fn cli(&self, command: &str) -> anyhow::Result<String> {
+        let mut asterisk = Command::new("/usr/sbin/asterisk");
+        asterisk
+            .arg("-C")
+            .arg(self.directory.inside.join("etc/asterisk.conf"));
+        asterisk.args(["-rx", command]).env_clear();
+        enter(&mut asterisk, &self.root);
+        let name = format!("asterisk -rx '{command}'");
+        Ok(
+            child::finish(&name, &mut asterisk, CLI_LIMIT, OnSignal::Stop)?
+                .success(&name)?
+                .stdout,
+        )
+    }
+
+    /// Rotates the NOTICE log as logrotate does on a Wazo host: rename, then `logger reload`.
+    /// Returns the renamed file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be renamed or Asterisk does not answer.
+    pub fn rotate(&self) -> anyhow::Result<PathBuf> {
+        let (current, old) = (self.notice_log(), self.log_dir().join("fail2ban.1"));
+        fs::rename(&current, &old).context("rename the NOTICE log")?;
+        self.cli("logger reload")?;
+        Ok(old)
+    }
+
+    fn wait_until_up(&mut self, host: &Netns) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        // That the CLI answers is not enough: it does so also while Asterisk dies of its
+        // configuration.
+        let probe = host.run_in(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+            socket.connect((Ipv4Addr::LOCALHOST, 5060))?;
+            Ok(socket)
+        })?;
+        loop {
+            if let Some(status) = self.process.ended()? {
+                bail!("it ended ({status})");
+            }
+            interrupt::check()?;
+            let mut answer = [0; 2048];
+            if self.cli("core waitfullybooted").is_ok()
+                && probe.send(PROBE.as_bytes()).is_ok()
+                && probe.recv(&mut answer).is_ok()
+            {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("it did not answer within {} s", START_LIMIT.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Asterisk {
+    fn drop(&mut self) {
+        // Its own directory goes with it, so nothing that an orderly stop would save is of use.
+        self.process.kill().ok();
+    }
+}
+
+/// One instance's directory in the root, removed on drop.
+#[derive(Debug)]
+struct InstanceDirectory {
+    inside: PathBuf,
+    outside: PathBuf,
+}
+
+impl InstanceDirectory {
+    fn create(root: &Path) -> anyhow::Result<Self> {
+        let name = scratch::prefix();
+        let inside = Path::new("/").join(INSTANCES).join(&name);
+        let outside = root.join(INSTANCES).join(&name);
+        for dir in ["etc", "log", "run", "spool", "lib", "cache"] {
+            let dir = outside.join(dir);
+            fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        Ok(Self { inside, outside })
+    }
+
+    fn configure(&self, root: &Path, options: &Options) -> anyhow::Result<()> {
+        let dir = self.inside.display().to_string();
+        let modules = root::modules(root)?.display().to_string();
+        let (enabled, (user, secret)) = match &options.manager {
+            Some(user) => ("yes", user.clone()),
+            None => ("no", ("nobody".to_owned(), "none".to_owned())),
+        };
+        let endpoints: String = options
+            .endpoints
+            .iter()
+            .map(|(name, password)| {
+                fill(
+                    include_str!("../lab/asterisk/endpoint.conf.in"),
+                    &[("NAME", name), ("PASSWORD", password)],
+                ) + "\n"
+            })
+            .collect();
+        let security = if options.security_log {
+            "security => security"
+        } else {
+            ""
+        };
+        let files = [
+            (
+                "asterisk.conf",
+                fill(
+                    include_str!("../lab/asterisk/asterisk.conf.in"),
+                    &[("DIR", &dir), ("MODULES", &modules)],
+                ),
+            ),
+            (
+                "logger.conf",
+                fill(
+                    include_str!("../lab/asterisk/logger.conf.in"),
+                    &[("SECURITY", security)],
+                ),
+            ),
+            (
+                "manager.conf",
+                fill(
+                    include_str!("../lab/asterisk/manager.conf.in"),
+                    &[("ENABLED", enabled), ("USER", &user), ("SECRET", &secret)],
+                ),
+            ),
+            (
+                "pjsip.conf",
+                fill(
+                    include_str!("../lab/asterisk/pjsip.conf.in"),
+                    &[("ENDPOINTS", &endpoints)],
+                ),
+            ),
+            (
+                "modules.conf",
+                include_str!("../lab/asterisk/modules.conf").to_owned(),
+            ),
+            (
+                "extensions.conf",
+                include_str!("../lab/asterisk/extensions.conf").to_owned(),
+            ),
+            (
+                "rtp.conf",
+                include_str!("../lab/asterisk/rtp.conf").to_owned(),
+            ),
+        ];
+        for (name, text) in files {
+            fs::write(self.outside.join("etc").join(name), text)
+                .with_context(|| format!("write {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for InstanceDirectory {
+    fn drop(&mut self) {
+        // What remains is swept by the next run.
+        fs::remove_dir_all(&self.outside).ok();
+    }
+}
+
+fn enter(command: &mut Command, root: &Path) {
+    let root = root.to_owned();
+    // SAFETY: chroot and chdir are system calls and async-signal-safe, and nix passes a path this
+    // short to them from the stack, without allocating.
+    unsafe {
+        command.pre_exec(move || {
+            chroot(&root)?;
+            Ok(chdir("/")?)
+        });
+    }
+}
+
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    values
+        .iter()
+        .fold(template.to_owned(), |text, (key, value)| {
+            text.replace(&format!("@{key}@"), value)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled() {
+        assert_eq!(
+            fill("a=@A@ b=@B@ @A@", &[("A", "1"), ("B", "2")]),
+            "a=1 b=2 1"
+        );
+    }
+
+    #[test]
+    fn no_placeholder_is_left_over() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(
+            root.path()
+                .join("usr/lib/x86_64-linux-gnu/asterisk/modules"),
+        )
+        .unwrap();
+        let directory = InstanceDirectory::create(root.path()).unwrap();
+        directory
+            .configure(root.path(), &Options::default())
+            .unwrap();
+        for file in fs::read_dir(directory.outside.join("etc"))
+            .unwrap()
+            .flatten()
+        {
+            let text = fs::read_to_string(file.path()).unwrap();
+            let code = text.lines().filter(|line| !line.starts_with(';'));
+            assert!(
+                !code.clone().any(|line| line.contains('@')),
+                "{}",
+                file.path().display()
+            );
+        }
+        let outside = directory.outside.clone();
+        drop(directory);
+        assert!(!outside.exists());
+    }
+}

@@ -1,0 +1,225 @@
+//! A small network of its own: hosts with one `eth0` each on a switch, every one a network
+//! namespace. No default route, so nothing can leave.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
+
+use crate::child::{self, OnSignal};
+use crate::scratch;
+
+const RUN_NETNS: &str = "/run/netns";
+
+/// A switch and the hosts that are plugged into it.
+#[derive(Debug)]
+pub struct Lan {
+    prefix: String,
+    ports: u32,
+    switch: Netns,
+}
+
+impl Lan {
+    /// A switch without hosts.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` (iproute2) is missing or the namespace cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let prefix = scratch::prefix();
+        let switch = Netns::create(&format!("{prefix}-switch"), None)?;
+        let name = &switch.name;
+        ip(&format!("-n {name} link set lo up"))?;
+        ip(&format!("-n {name} link add br0 type bridge"))?;
+        ip(&format!("-n {name} link set br0 up"))?;
+        Ok(Self {
+            prefix,
+            ports: 0,
+            switch,
+        })
+    }
+
+    /// Plugs a host in. Its `eth0` has all of `addresses`: an IPv4 one with the prefix length 24,
+    /// an IPv6 one with 64.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace or its interface cannot be made.
+    pub fn host(&mut self, name: &str, addresses: &[IpAddr]) -> anyhow::Result<Netns> {
+        let port = format!("p{}", self.ports);
+        self.ports += 1;
+        let host = Netns::create(&format!("{}-{name}", self.prefix), Some(port.clone()))?;
+        let (switch, ns) = (&self.switch.name, &host.name);
+        let mut lines = vec![
+            format!("-n {switch} link add {port} type veth peer name eth0 netns {ns}"),
+            format!("-n {switch} link set {port} master br0 up"),
+            format!("-n {ns} link set lo up"),
+        ];
+        lines.extend(addresses.iter().map(|address| match address {
+            IpAddr::V4(v4) => format!("-n {ns} addr add {v4}/24 dev eth0"),
+            IpAddr::V6(v6) => format!("-n {ns} addr add {v6}/64 dev eth0 nodad"),
+        }));
+        lines.push(format!("-n {ns} link set eth0 up"));
+        for line in &lines {
+            ip(line)?;
+        }
+        Ok(host)
+    }
+
+    /// The namespace with the bridge. Every frame to a host leaves it by that host's
+    /// [`Netns::switch_port`], before anything on the host has seen it.
+    pub fn switch(&self) -> &Netns {
+        &self.switch
+    }
+}
+
+/// A way into a network namespace, which does not keep its name alive.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    file: Arc<File>,
+}
+
+impl Entry {
+    /// A command that runs in this network namespace, and else where we run: `ip netns exec` would
+    /// put a fresh `/sys` over the one that holds bpffs.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let file = Arc::clone(&self.file);
+        // SAFETY: setns is a system call and async-signal-safe; the closure allocates nothing.
+        unsafe {
+            command.pre_exec(move || Ok(setns(&*file, CloneFlags::CLONE_NEWNET)?));
+        }
+        command
+    }
+}
+
+/// A network namespace, deleted on drop.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    port: Option<String>,
+    entry: Entry,
+}
+
+impl Netns {
+    fn create(name: &str, port: Option<String>) -> anyhow::Result<Self> {
+        ip(&format!("netns add {name}"))?;
+        let file = File::open(path(name)).with_context(|| format!("open the namespace {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            port,
+            entry: Entry {
+                file: Arc::new(file),
+            },
+        })
+    }
+
+    /// The name under which `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The switch's interface that this host is plugged into.
+    pub fn switch_port(&self) -> Option<&str> {
+        self.port.as_deref()
+    }
+
+    /// A way in, for an owner of a process there that cannot borrow this.
+    pub fn entry(&self) -> Entry {
+        self.entry.clone()
+    }
+
+    /// A command that runs in this network namespace; see [`Entry::command`].
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.entry.command(program)
+    }
+
+    /// Runs `work` on a thread that is in this network namespace. A socket that it makes and
+    /// returns stays there.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace cannot be entered, or `work` fails or panics.
+    pub fn run_in<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                setns(&*self.entry.file, CloneFlags::CLONE_NEWNET)
+                    .with_context(|| format!("enter the namespace {}", self.name))?;
+                work()
+            });
+            thread
+                .join()
+                .map_err(|_panic| anyhow!("panicked in the namespace {}", self.name))?
+        })
+    }
+
+    /// Makes `source` the address that traffic to `destination` leaves with, for tools that do not
+    /// let their user choose.
+    ///
+    /// # Errors
+    ///
+    /// When the route cannot be set.
+    pub fn send_from(&self, source: IpAddr, destination: IpAddr) -> anyhow::Result<()> {
+        ip(&format!(
+            "-n {} route replace {destination} dev eth0 src {source}",
+            self.name
+        ))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // A drop has no caller to tell; the next run sweeps what this one could not remove.
+        delete(&self.name).ok();
+    }
+}
+
+/// Removes what runs that were killed left behind: namespaces, temporary directories and pins.
+///
+/// # Errors
+///
+/// When something cannot be removed.
+pub fn sweep() -> anyhow::Result<()> {
+    for name in scratch::leftovers(Path::new(RUN_NETNS))? {
+        delete(&name)?;
+    }
+    scratch::sweep_directory(&std::env::temp_dir())?;
+    scratch::sweep_directory(Path::new(crate::ringfence::BPFFS))
+}
+
+fn delete(name: &str) -> anyhow::Result<()> {
+    let path = path(name);
+    // Not mounted is what a run that was killed between `open` and `mount` leaves: only a file.
+    umount2(&path, MntFlags::MNT_DETACH).ok();
+    fs::remove_file(&path).with_context(|| format!("delete the namespace {name}"))
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(RUN_NETNS).join(name)
+}
+
+/// Runs `ip` with the words of `line`. None of our names has a space in it.
+fn ip(line: &str) -> anyhow::Result<()> {
+    let mut command = Command::new("ip");
+    command.args(line.split_whitespace());
+    child::finish(
+        &format!("ip {line}"),
+        &mut command,
+        Duration::from_secs(10),
+        OnSignal::Finish,
+    )?
+    .success(&format!("ip {line}"))?;
+    Ok(())
+}

@@ -1,0 +1,484 @@
+//! The `ringfence` binary as a user runs it: started in a namespace, asked over its own command
+//! line, ended by signals.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::child::{self, OnSignal, Running};
+use crate::netns::{Entry, Netns};
+use crate::{interrupt, scratch};
+
+/// Where the kernel's BPF file system is mounted, by `ringfence` if by no one else.
+pub const BPFFS: &str = "/sys/fs/bpf";
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the instance is told; all else is its default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Asterisk's NOTICE-only file.
+    pub notice_log: PathBuf,
+    /// `auto`, `native` or `generic`.
+    pub mode: String,
+    /// Sustained REGISTERs without credentials a second, of one source.
+    pub register_rate: u32,
+    /// How many more may come at once.
+    pub register_burst: u32,
+    /// Failures that ban.
+    pub maxretry: u32,
+    /// How long they are remembered, as `10m`.
+    pub findtime: String,
+    /// How long a ban lasts, as `1h`.
+    pub bantime: String,
+    /// Networks that are never dropped.
+    pub trusted: Vec<String>,
+}
+
+impl Config {
+    /// The defaults of a Wazo host, reading `notice_log`.
+    pub fn new(notice_log: &Path) -> Self {
+        Self {
+            notice_log: notice_log.to_owned(),
+            mode: "native".to_owned(),
+            register_rate: 10,
+            register_burst: 50,
+            maxretry: 15,
+            findtime: "10m".to_owned(),
+            bantime: "1h".to_owned(),
+            trusted: Vec::new(),
+        }
+    }
+
+    fn yaml(&self, paths: &Paths) -> String {
+        format!(
+            "mode: {mode}\n\
+             trusted: [{trusted}]\n\
+             sip: {{udp: [5060], tcp: [5060]}}\n\
+             limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\
+             jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
+             findtime: {findtime}, bantime: {bantime}}}\n\
+             sources:\n  asterisk: {{notice_log: {log}}}\n\
+             paths: {{state: {state}, runtime: {runtime}, bpffs: {bpffs}}}\n",
+            mode = self.mode,
+            trusted = self.trusted.join(", "),
+            rate = self.register_rate,
+            burst = self.register_burst,
+            maxretry = self.maxretry,
+            findtime = self.findtime,
+            bantime = self.bantime,
+            log = self.notice_log.display(),
+            state = paths.state.display(),
+            runtime = paths.runtime.display(),
+            bpffs = paths.bpffs.display(),
+        )
+    }
+}
+
+/// Where one instance keeps what it keeps.
+#[derive(Clone, Debug)]
+struct Paths {
+    config: PathBuf,
+    log: PathBuf,
+    state: PathBuf,
+    runtime: PathBuf,
+    bpffs: PathBuf,
+}
+
+/// `ringfence status --json`, as far as the lab reads it.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Status {
+    /// Whether it drops anything.
+    #[serde(default)]
+    pub enforcing: bool,
+    /// What it is attached to.
+    pub interfaces: Vec<Interface>,
+    /// Packets by reason.
+    pub reasons: BTreeMap<String, Reason>,
+}
+
+/// One interface and its packets.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Packets that the program saw.
+    pub received: u64,
+    /// Those it let through.
+    pub passed: u64,
+    /// Those it did not.
+    pub dropped: u64,
+}
+
+/// One reason and what was decided for it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub struct Reason {
+    /// `pass` or `drop`.
+    pub verdict: String,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bans {
+    bans: Vec<Ban>,
+}
+
+/// One ban in force.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ban {
+    /// The source, `192.0.2.66` or `192.0.2.0/24`.
+    pub network: String,
+    /// The jail that banned it, if a jail did.
+    pub jail: Option<String>,
+    /// Since when.
+    pub since: Option<jiff::Timestamp>,
+    /// Packets dropped for it.
+    #[serde(default)]
+    pub packets: u64,
+}
+
+impl Ban {
+    /// Whether it is a ban of exactly this address.
+    pub fn is_of(&self, address: IpAddr) -> bool {
+        let (base, length) = match self.network.split_once('/') {
+            Some((base, length)) => (base, length.parse().ok()),
+            None => (self.network.as_str(), None),
+        };
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        base.parse() == Ok(address) && length.is_none_or(|length: u8| length == whole)
+    }
+}
+
+/// How to ask a running instance. Cheap to clone, for a thread that polls.
+#[derive(Clone, Debug)]
+pub struct Client {
+    binary: PathBuf,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// What it protects, sees and drops.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or not in the form that is documented.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        self.ask(&["status"])
+    }
+
+    /// The bans in force.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or not in the form that is documented.
+    pub fn bans(&self) -> anyhow::Result<Vec<Ban>> {
+        Ok(self.ask::<Bans>(&["bans"])?.bans)
+    }
+
+    /// Whether `address` is dropped, by what and on which evidence.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer with JSON.
+    pub fn why(&self, address: IpAddr) -> anyhow::Result<serde_json::Value> {
+        self.ask(&["why", &address.to_string()])
+    }
+
+    /// Runs a command and reads the JSON that it prints.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails or prints something else.
+    pub fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+        let name = format!("ringfence {} --json", arguments.join(" "));
+        let finished = self.run(arguments, true)?.success(&name)?;
+        serde_json::from_str(&finished.stdout)
+            .with_context(|| format!("read what `{name}` printed: {}", finished.stdout.trim()))
+    }
+
+    /// Runs a command of the instance's command line, with `--json` or without.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn run(&self, arguments: &[&str], json: bool) -> anyhow::Result<child::Finished> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--socket").arg(&self.socket).args(arguments);
+        if json {
+            command.arg("--json");
+        }
+        let name = format!("ringfence {}", arguments.join(" "));
+        child::finish(&name, &mut command, ASK_LIMIT, OnSignal::Stop)
+    }
+}
+
+/// A running instance. On drop it is stopped, and its program and maps are removed.
+#[derive(Debug)]
+pub struct Ringfence {
+    process: Running,
+    client: Client,
+    paths: Paths,
+    entry: Entry,
+    // Last, so that the daemon's files outlive the daemon.
+    _directory: TempDir,
+}
+
+impl Ringfence {
+    /// Starts `binary` for `eth0` of `host`, and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up; the error carries what it said.
+    pub fn start(host: &Netns, binary: &Path, config: &Config) -> anyhow::Result<Self> {
+        let binary = std::path::absolute(binary).context("path of ringfence")?;
+        if !binary.is_file() {
+            bail!(
+                "{} does not exist: build it with `cargo build`",
+                binary.display()
+            );
+        }
+        let directory = scratch::directory("ringfence")?;
+        let paths = Paths::new(directory.path());
+        fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
+        let process = run(host, &binary, &paths)?;
+        let client = Client {
+            binary,
+            socket: paths.runtime.join("control.sock"),
+        };
+        let entry = host.entry();
+        let mut ringfence = Self {
+            process,
+            client,
+            paths,
+            entry,
+            _directory: directory,
+        };
+        ringfence.wait_until_up()?;
+        Ok(ringfence)
+    }
+
+    /// How to ask it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// See [`Client::status`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        self.client.status()
+    }
+
+    /// See [`Client::bans`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn bans(&self) -> anyhow::Result<Vec<Ban>> {
+        self.client.bans()
+    }
+
+    /// See [`Client::why`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn why(&self, address: IpAddr) -> anyhow::Result<serde_json::Value> {
+        self.client.why(address)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The configuration file that it was given.
+    pub fn config_file(&self) -> &Path {
+        &self.paths.config
+    }
+
+    /// What it wrote to its standard output and standard error.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.paths.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Ends the daemon in order, by SIGTERM. Its program and maps stay in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be ended.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.terminate(STOP_LIMIT).map(drop)
+    }
+
+    /// Ends the daemon by SIGKILL. Its program and maps stay in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be ended.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Starts the daemon again, with the same configuration, after [`Self::stop`] or
+    /// [`Self::kill`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub fn restart(&mut self, host: &Netns) -> anyhow::Result<()> {
+        self.kill()?;
+        self.process = run(host, &self.client.binary, &self.paths)?;
+        self.wait_until_up()
+    }
+
+    fn wait_until_up(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            interrupt::check()?;
+            if let Some(status) = self.process.ended()? {
+                bail!(
+                    "ringfence ended ({status}); it said:\n{}",
+                    self.log().trim()
+                );
+            }
+            match self.status() {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => {
+                    let log = self.log();
+                    return Err(error.context(format!(
+                        "ringfence does not answer after {} s; it said:\n{}",
+                        START_LIMIT.as_secs(),
+                        log.trim()
+                    )));
+                }
+                Err(_not_yet) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn detach(&self) -> anyhow::Result<()> {
+        let mut command = self.entry.command(&self.client.binary);
+        command.arg("-c").arg(&self.paths.config).arg("detach");
+        child::finish(
+            "ringfence detach",
+            &mut command,
+            STOP_LIMIT,
+            OnSignal::Finish,
+        )?
+        .success("ringfence detach")?;
+        Ok(())
+    }
+}
+
+impl Drop for Ringfence {
+    fn drop(&mut self) {
+        // A drop has no caller to tell. Should `detach` fail, its pins are removed all the same,
+        // and the program goes with the namespace's interface.
+        self.stop().ok();
+        self.detach().ok();
+        fs::remove_dir_all(&self.paths.bpffs).ok();
+    }
+}
+
+impl Paths {
+    fn new(directory: &Path) -> Self {
+        Self {
+            config: directory.join("config.yml"),
+            log: directory.join("log"),
+            state: directory.join("state"),
+            runtime: directory.join("run"),
+            bpffs: Path::new(BPFFS).join(format!("{}-lab", scratch::prefix())),
+        }
+    }
+}
+
+fn run(host: &Netns, binary: &Path, paths: &Paths) -> anyhow::Result<Running> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&paths.log)
+        .context("log file")?;
+    let mut command = host.command(binary);
+    command
+        .arg("-c")
+        .arg(&paths.config)
+        .args(["run", "-i", "eth0"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("duplicate a file")?)
+        .stderr(log);
+    Running::spawn("ringfence", &mut command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ban(network: &str) -> Ban {
+        Ban {
+            network: network.to_owned(),
+            jail: None,
+            since: None,
+            packets: 0,
+        }
+    }
+
+    #[test]
+    fn a_ban_is_of_one_address_or_a_network() {
+        let address = "192.0.2.66".parse().unwrap();
+        assert!(ban("192.0.2.66").is_of(address));
+        assert!(ban("192.0.2.66/32").is_of(address));
+        assert!(!ban("192.0.2.66/24").is_of(address));
+        assert!(!ban("192.0.2.67").is_of(address));
+        assert!(!ban("nonsense").is_of(address));
+        assert!(ban("2001:db8::66/128").is_of("2001:db8::66".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_documented_answers_are_read() {
+        let status: Status = serde_json::from_str(
+            r#"{"version": "0.1.0", "uptime_seconds": 3, "enforcing": true,
+                "interfaces": [{"name": "eth0", "mode": "native", "received": 5, "passed": 3,
+                                "dropped": 2}],
+                "reasons": {"banned": {"verdict": "drop", "packets": 2, "bytes": 900}},
+                "bans": {"active": 1, "capacity": 10}, "peers": {"known": 0},
+                "sources": [], "jails": []}"#,
+        )
+        .unwrap();
+        assert_eq!(status.interfaces[0].dropped, 2);
+        assert_eq!(status.reasons["banned"].packets, 2);
+        let bans: Bans = serde_json::from_str(
+            r#"{"bans": [{"network": "192.0.2.66", "jail": "asterisk-wazo", "scope": "sip",
+                 "since": "2026-11-22T09:32:21.123Z", "until": null, "packets": 4,
+                 "reason": "15 failures"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(bans.bans[0].since.unwrap().as_millisecond() % 1000, 123);
+    }
+
+    #[test]
+    fn the_configuration_names_its_own_paths() {
+        let paths = Paths::new(Path::new("/tmp/x"));
+        let yaml = Config::new(Path::new("/log/fail2ban")).yaml(&paths);
+        assert!(yaml.contains("notice_log: /log/fail2ban"), "{yaml}");
+        assert!(yaml.contains("runtime: /tmp/x/run"), "{yaml}");
+        assert!(yaml.contains("bpffs: /sys/fs/bpf/rf"), "{yaml}");
+    }
+}

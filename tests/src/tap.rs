@@ -1,0 +1,517 @@
+//! Listens at an interface and keeps account of the registrations that pass it, per source address.
+//! In the PBX's namespace it sees what the XDP filter let through; at the switch, what was sent.
+//! SIP over UDP only, unfragmented.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::libc;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::netns::Netns;
+use crate::sip::{self, Start};
+
+const SIP_PORT: u16 = 5060;
+/// Room for a second of a flood while the thread has no processor.
+const RECEIVE_BUFFER: usize = 16 << 20;
+/// Sources beyond this many are not told apart.
+const SOURCES_MAX: usize = 4096;
+/// Guesses whose answer is waited for; the oldest is forgotten first.
+const GUESSES_MAX: usize = 1 << 16;
+
+/// A listener on a thread of its own.
+#[derive(Debug)]
+pub struct Tap {
+    stop: Arc<AtomicBool>,
+    ledger: Arc<Mutex<Ledger>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What one source sent, as far as it came past the tap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// REGISTERs without `Authorization`.
+    pub without_credentials: u64,
+    /// REGISTERs with `Authorization`.
+    pub with_credentials: u64,
+    /// Transactions with `Authorization` that were answered with 200, 401, 403 or 404: what tells
+    /// a guesser whether it was right.
+    pub guesses_answered: u64,
+    /// When the first REGISTER came past.
+    pub first: Option<SystemTime>,
+    /// When the last one did.
+    pub last: Option<SystemTime>,
+}
+
+impl Seen {
+    /// All REGISTERs.
+    pub fn registers(&self) -> u64 {
+        self.without_credentials + self.with_credentials
+    }
+
+    /// The time from the first REGISTER to the last, in seconds.
+    pub fn seconds(&self) -> f64 {
+        match (self.first, self.last) {
+            (Some(first), Some(last)) => {
+                last.duration_since(first).unwrap_or_default().as_secs_f64()
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+impl Tap {
+    /// Listens at `interface` of `host`.
+    ///
+    /// # Errors
+    ///
+    /// When the interface does not exist, or we may not listen (this needs root).
+    pub fn start(host: &Netns, interface: &str) -> anyhow::Result<Self> {
+        let socket = host
+            .run_in(|| listen(interface))
+            .with_context(|| format!("listen at {interface} of {}", host.name()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let thread = thread::Builder::new()
+            .name("tap".to_owned())
+            .spawn({
+                let (stop, ledger) = (Arc::clone(&stop), Arc::clone(&ledger));
+                move || run(&socket, &stop, &ledger)
+            })
+            .context("start the tap's thread")?;
+        Ok(Self {
+            stop,
+            ledger,
+            thread: Some(thread),
+        })
+    }
+
+    /// What `source` sent so far.
+    pub fn seen(&self, source: IpAddr) -> Seen {
+        self.ledger()
+            .sources
+            .get(&source)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Packets that the kernel could not hand to the tap: with any, the figures are too low.
+    pub fn lost(&self) -> u64 {
+        self.ledger().lost
+    }
+
+    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been printed; a drop has no caller to tell.
+            thread.join().ok();
+        }
+    }
+}
+
+fn listen(interface: &str) -> anyhow::Result<OwnedFd> {
+    // With protocol 0 nothing arrives before the socket is bound to its one interface.
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context("make a packet socket")?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("receive buffer")?;
+    setsockopt(
+        &socket,
+        sockopt::ReceiveTimeout,
+        &TimeVal::milliseconds(100),
+    )
+    .context("timeout")?;
+    bind_to(
+        &socket,
+        if_nametoindex(interface).context("find the interface")?,
+    )?;
+    Ok(socket)
+}
+
+fn bind_to(socket: &OwnedFd, interface: u32) -> anyhow::Result<()> {
+    // SAFETY: sockaddr_ll is plain data, for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).context("address family")?;
+    address.sll_protocol = u16::try_from(SockProtocol::EthAll as i32).context("protocol")?;
+    address.sll_ifindex = i32::try_from(interface).context("interface index")?;
+    let length = u32::try_from(size_of_val(&address)).context("address length")?;
+    // SAFETY: the descriptor is open, and the pointer and length describe `address`, which lives
+    // through the call.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    Errno::result(bound).context("bind the packet socket")?;
+    Ok(())
+}
+
+/// Packets dropped since the last call.
+fn take_lost(socket: &OwnedFd) -> io::Result<u64> {
+    let mut statistics = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
+    let mut length =
+        libc::socklen_t::try_from(size_of_val(&statistics)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and both pointers are to locals that live through the call;
+    // the kernel writes at most `length` bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(u64::from(statistics.tp_drops))
+}
+
+fn run(socket: &OwnedFd, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
+    let mut buffer = vec![0; 1 << 16];
+    let mut asked = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        if asked.elapsed() > Duration::from_millis(500)
+            && let Ok(lost) = take_lost(socket)
+        {
+            ledger.lock().unwrap_or_else(PoisonError::into_inner).lost += lost;
+            asked = Instant::now();
+        }
+        match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
+            Ok((length, _from)) => {
+                if let Some(packet) = Packet::parse(&buffer[..length]) {
+                    let now = SystemTime::now();
+                    ledger
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .enter(&packet, now);
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            // The interface is gone, and with it all that could come.
+            Err(_) => return,
+        }
+    }
+}
+
+/// A SIP packet over UDP.
+#[derive(Debug, PartialEq, Eq)]
+struct Packet<'a> {
+    source: IpAddr,
+    destination: IpAddr,
+    source_port: u16,
+    destination_port: u16,
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a packet that begins with its IP header.
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (source, destination, udp) = match bytes.first()? >> 4 {
+            4 => ipv4(bytes)?,
+            6 => ipv6(bytes)?,
+            _ => return None,
+        };
+        let port = |at: usize| Some(u16::from_be_bytes(*udp.get(at..)?.first_chunk()?));
+        let (source_port, destination_port) = (port(0)?, port(2)?);
+        if source_port != SIP_PORT && destination_port != SIP_PORT {
+            return None;
+        }
+        Some(Self {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            payload: udp.get(8..)?,
+        })
+    }
+}
+
+fn ipv4(bytes: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header: &[u8; 20] = bytes.first_chunk()?;
+    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+    if header[9] != 17 || fragment != 0 {
+        return None;
+    }
+    let udp = bytes.get(usize::from(header[0] & 0xf) * 4..)?;
+    let address = |at: usize| Some(Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?));
+    Some((address(12)?.into(), address(16)?.into(), udp))
+}
+
+fn ipv6(bytes: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header: &[u8; 40] = bytes.first_chunk()?;
+    if header[6] != 17 {
+        return None;
+    }
+    let address = |at: usize| Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?));
+    Some((address(8)?.into(), address(24)?.into(), &bytes[40..]))
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    sources: HashMap<IpAddr, Seen>,
+    guesses: Guesses,
+    lost: u64,
+}
+
+impl Ledger {
+    fn enter(&mut self, packet: &Packet<'_>, now: SystemTime) {
+        let Some(message) = sip::parse(packet.payload) else {
+            return;
+        };
+        match message.start {
+            Start::Request(b"REGISTER") if packet.destination_port == SIP_PORT => {
+                if message.has_authorization {
+                    self.guesses.ask(&(packet.source, &message).into());
+                }
+                let Some(seen) = self.of(packet.source) else {
+                    return;
+                };
+                if message.has_authorization {
+                    seen.with_credentials += 1;
+                } else {
+                    seen.without_credentials += 1;
+                }
+                seen.first.get_or_insert(now);
+                seen.last = Some(now);
+            }
+            Start::Response(200 | 401 | 403 | 404) if packet.source_port == SIP_PORT => {
+                if self.guesses.answer(&(packet.destination, &message).into())
+                    && let Some(seen) = self.of(packet.destination)
+                {
+                    seen.guesses_answered += 1;
+                }
+            }
+            Start::Request(_) | Start::Response(_) => {}
+        }
+    }
+
+    fn of(&mut self, source: IpAddr) -> Option<&mut Seen> {
+        if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(&source) {
+            return None;
+        }
+        Some(self.sources.entry(source).or_default())
+    }
+}
+
+/// The transactions with credentials, and whether each was answered.
+#[derive(Debug, Default)]
+struct Guesses {
+    hasher: RandomState,
+    answered: HashMap<u64, bool>,
+    order: VecDeque<u64>,
+}
+
+/// What names a transaction: a retransmission has the same, another guess has not.
+#[derive(Debug, Hash)]
+struct Transaction<'a> {
+    client: IpAddr,
+    call_id: &'a [u8],
+    cseq: Option<u32>,
+    branch: Option<&'a [u8]>,
+}
+
+impl<'a> From<(IpAddr, &sip::Message<'a>)> for Transaction<'a> {
+    fn from((client, message): (IpAddr, &sip::Message<'a>)) -> Self {
+        let sip::Message {
+            call_id,
+            cseq,
+            branch,
+            ..
+        } = *message;
+        Self {
+            client,
+            call_id,
+            cseq,
+            branch,
+        }
+    }
+}
+
+impl Guesses {
+    fn ask(&mut self, transaction: &Transaction<'_>) {
+        let key = self.hasher.hash_one(transaction);
+        if self.answered.contains_key(&key) {
+            return;
+        }
+        self.answered.insert(key, false);
+        self.order.push_back(key);
+        if self.order.len() > GUESSES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.answered.remove(&oldest);
+        }
+    }
+
+    /// Whether this is the first answer to a guess.
+    fn answer(&mut self, transaction: &Transaction<'_>) -> bool {
+        let key = self.hasher.hash_one(transaction);
+        self.answered
+            .get_mut(&key)
+            .is_some_and(|answered| !mem::replace(answered, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+    const ATTACKER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
+
+    fn ipv4_packet(protocol: u8, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x46, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+        bytes.extend([192, 0, 2, 66, 192, 0, 2, 10]);
+        bytes.extend([1, 1, 1, 1]); // an option
+        udp(bytes, ports, payload)
+    }
+
+    fn udp(mut bytes: Vec<u8>, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+        bytes.extend(ports.iter().flat_map(|port| port.to_be_bytes()));
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn ipv4_with_options_is_read() {
+        let bytes = ipv4_packet(17, [40_000, 5060], b"x");
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!((packet.source, packet.destination), (ATTACKER, PBX));
+        assert_eq!(
+            (packet.source_port, packet.destination_port),
+            (40_000, 5060)
+        );
+        assert_eq!(packet.payload, b"x");
+    }
+
+    #[test]
+    fn ipv6_is_read() {
+        let mut bytes = vec![0x60, 0, 0, 0, 0, 9, 17, 64];
+        for last in [0x66, 0x10] {
+            bytes.extend("2001:db8::".parse::<Ipv6Addr>().unwrap().octets());
+            *bytes.last_mut().unwrap() = last;
+        }
+        let bytes = udp(bytes, [5060, 40_000], b"y");
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!(packet.source, "2001:db8::66".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            packet.destination,
+            "2001:db8::10".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(packet.payload, b"y");
+    }
+
+    #[test]
+    fn what_is_not_sip_over_udp_is_left_out() {
+        assert_eq!(Packet::parse(&ipv4_packet(6, [40_000, 5060], b"x")), None);
+        assert_eq!(Packet::parse(&ipv4_packet(17, [40_000, 53], b"x")), None);
+        let mut fragment = ipv4_packet(17, [40_000, 5060], b"x");
+        fragment[6] = 0x20;
+        assert_eq!(Packet::parse(&fragment), None);
+        let whole = ipv4_packet(17, [40_000, 5060], b"");
+        for length in 0..whole.len() {
+            assert_eq!(Packet::parse(&whole[..length]), None, "{length}");
+        }
+    }
+
+    fn register(call_id: &str, cseq: u32, branch: &str, authorization: &str) -> Vec<u8> {
+        format!(
+            "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/UDP h;branch={branch}\r\n\
+             Call-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n{authorization}\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn answer(status: u16, call_id: &str, cseq: u32, branch: &str) -> Vec<u8> {
+        format!(
+            "SIP/2.0 {status} X\r\nVia: SIP/2.0/UDP h;branch={branch}\r\n\
+             Call-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    fn enter(ledger: &mut Ledger, from_pbx: bool, payload: &[u8], at: SystemTime) {
+        let (source, destination) = if from_pbx {
+            (PBX, ATTACKER)
+        } else {
+            (ATTACKER, PBX)
+        };
+        let (source_port, destination_port) = if from_pbx { (5060, 9) } else { (9, 5060) };
+        let packet = Packet {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            payload,
+        };
+        ledger.enter(&packet, at);
+    }
+
+    #[test]
+    fn a_guess_counts_when_it_is_answered_and_only_once() {
+        let mut ledger = Ledger::default();
+        let start = SystemTime::UNIX_EPOCH;
+        let later = start + Duration::from_secs(2);
+        let guess = "Authorization: Digest x\r\n";
+        enter(&mut ledger, false, &register("c", 1, "b1", ""), start);
+        enter(&mut ledger, true, &answer(401, "c", 1, "b1"), start);
+        enter(&mut ledger, false, &register("c", 2, "b2", guess), start);
+        enter(&mut ledger, true, &answer(100, "c", 2, "b2"), start);
+        enter(&mut ledger, true, &answer(401, "c", 2, "b2"), start);
+        // Both the request and its answer again: no new guess.
+        enter(&mut ledger, false, &register("c", 2, "b2", guess), start);
+        enter(&mut ledger, true, &answer(401, "c", 2, "b2"), start);
+        // svcrack keeps the Call-ID; this one is not answered.
+        enter(&mut ledger, false, &register("c", 2, "b3", guess), later);
+        let seen = ledger.sources[&ATTACKER];
+        assert_eq!((seen.without_credentials, seen.with_credentials), (1, 3));
+        assert_eq!(seen.guesses_answered, 1);
+        assert!((seen.seconds() - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut ledger = Ledger::default();
+        let guess = "Authorization: Digest x\r\n";
+        for n in 0..u32::try_from(GUESSES_MAX).unwrap() + 10 {
+            let payload = register("c", n, "b", guess);
+            let packet = Packet {
+                source: Ipv4Addr::from_bits(n).into(),
+                destination: PBX,
+                source_port: 9,
+                destination_port: 5060,
+                payload: &payload,
+            };
+            ledger.enter(&packet, SystemTime::UNIX_EPOCH);
+        }
+        assert_eq!(ledger.sources.len(), SOURCES_MAX);
+        assert_eq!(ledger.guesses.answered.len(), GUESSES_MAX);
+        assert_eq!(ledger.guesses.order.len(), GUESSES_MAX);
+    }
+}
