@@ -115,6 +115,18 @@ impl Asterisk {
         self.log_dir().join("fail2ban")
     }
 
+    /// Fails when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Then.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.ended()? {
+            Some(status) => bail!("Asterisk ended by itself ({status})"),
+            None => Ok(()),
+        }
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()

@@ -14,10 +14,10 @@ use crate::child::Running;
 use crate::netns::Netns;
 use crate::scratch;
 
-/// More than this many calls are never asked of SIPp.
+/// More than this many calls are never asked of `sipp`.
 const COUNT_MAX: u32 = 200_000;
 /// Nor a longer run.
-const TIME_MAX: Duration = Duration::from_secs(120);
+const TIME_MAX: Duration = Duration::from_mins(2);
 
 /// The programs that the lab runs, and the Debian packages that they are in.
 const TOOLS: [(&str, &str); 3] = [
@@ -29,16 +29,16 @@ const TOOLS: [(&str, &str); 3] = [
 /// What an attacker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// SIPVicious `svcrack` with a list of passwords against account 1001. It waits for each
+    /// `svcrack` with a list of passwords against account 1001. It waits for each
     /// answer, so its rate is what the server makes of it.
     Svcrack,
-    /// SIPp: REGISTER, and the challenge answered with a wrong password for account 1001.
+    /// `sipp`: REGISTER, and the challenge answered with a wrong password for account 1001.
     Guess,
-    /// SIPp: REGISTER for accounts that do not exist, without credentials.
+    /// `sipp`: REGISTER for accounts that do not exist, without credentials.
     Scan,
-    /// SIPp: the same, with credentials.
+    /// `sipp`: the same, with credentials.
     ScanWithCredentials,
-    /// SIPp: REGISTER for account 1002 without credentials, not waiting for answers.
+    /// `sipp`: REGISTER for account 1002 without credentials, not waiting for answers.
     Flood,
 }
 

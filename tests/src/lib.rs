@@ -8,6 +8,7 @@ pub mod asterisk;
 pub mod attack;
 pub mod child;
 pub mod interrupt;
+pub mod lab;
 pub mod netns;
 pub mod notice;
 pub mod phone;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::interrupt;
 use crate::netns::Netns;
 use crate::sip::{self, Answer, Start};
 
@@ -125,9 +126,20 @@ impl Phone {
         }
     }
 
-    /// Lets the registration that is under way come to its end (32 s at most), then stops.
+    /// Lets the registration that is under way come to its end (32 s at most, or until the run is
+    /// interrupted), then stops.
     pub fn finish(mut self) -> PhoneReport {
         self.shared.control.store(FINISH, Ordering::Relaxed);
+        while self
+            .thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            if interrupt::check().is_err() {
+                self.shared.control.store(ABORT, Ordering::Relaxed);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         self.join();
         self.report()
     }
@@ -402,16 +414,13 @@ mod tests {
 
     fn response(request: &[u8], status: &str, extra: &str) -> Vec<u8> {
         let request = std::str::from_utf8(request).unwrap();
-        let kept: String = request
-            .lines()
-            .filter(|line| {
-                ["Via", "Call", "CSeq"]
-                    .iter()
-                    .any(|name| line.starts_with(name))
-            })
-            .map(|line| format!("{line}\r\n"))
-            .collect();
-        format!("SIP/2.0 {status}\r\n{kept}{extra}\r\n").into_bytes()
+        let kept = |line: &&str| {
+            ["Via", "Call", "CSeq"]
+                .iter()
+                .any(|name| line.starts_with(name))
+        };
+        let kept: Vec<_> = request.lines().filter(kept).collect();
+        format!("SIP/2.0 {status}\r\n{}\r\n{extra}\r\n", kept.join("\r\n")).into_bytes()
     }
 
     #[test]

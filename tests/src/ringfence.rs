@@ -152,14 +152,14 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// Whether it is a ban of exactly this address.
-    pub fn is_of(&self, address: IpAddr) -> bool {
-        let (base, length) = match self.network.split_once('/') {
-            Some((base, length)) => (base, length.parse().ok()),
-            None => (self.network.as_str(), None),
+    /// The address that it is of, if it is of exactly one.
+    pub fn address(&self) -> Option<IpAddr> {
+        let Some((base, length)) = self.network.split_once('/') else {
+            return self.network.parse().ok();
         };
+        let address: IpAddr = base.parse().ok()?;
         let whole = if address.is_ipv4() { 32 } else { 128 };
-        base.parse() == Ok(address) && length.is_none_or(|length: u8| length == whole)
+        (length.parse() == Ok(whole)).then_some(address)
     }
 }
 
@@ -442,13 +442,16 @@ mod tests {
 
     #[test]
     fn a_ban_is_of_one_address_or_a_network() {
-        let address = "192.0.2.66".parse().unwrap();
-        assert!(ban("192.0.2.66").is_of(address));
-        assert!(ban("192.0.2.66/32").is_of(address));
-        assert!(!ban("192.0.2.66/24").is_of(address));
-        assert!(!ban("192.0.2.67").is_of(address));
-        assert!(!ban("nonsense").is_of(address));
-        assert!(ban("2001:db8::66/128").is_of("2001:db8::66".parse().unwrap()));
+        let address: IpAddr = "192.0.2.66".parse().unwrap();
+        assert_eq!(ban("192.0.2.66").address(), Some(address));
+        assert_eq!(ban("192.0.2.66/32").address(), Some(address));
+        assert_eq!(ban("192.0.2.66/24").address(), None);
+        assert_eq!(ban("nonsense").address(), None);
+        assert_eq!(
+            ban("2001:db8::66/128").address(),
+            "2001:db8::66".parse().ok()
+        );
+        assert_eq!(ban("2001:db8::/64").address(), None);
     }
 
     #[test]

@@ -202,14 +202,17 @@ impl Answer<'_> {
             self.uri,
             self.response(challenge)
         );
+        // Writing to a String does not fail.
         if let Some(opaque) = opaque {
-            header.push_str(&format!(", opaque=\"{opaque}\""));
+            write!(header, ", opaque=\"{opaque}\"").ok();
         }
         if *qop_auth {
-            header.push_str(&format!(
+            write!(
+                header,
                 ", qop=auth, nc=00000001, cnonce=\"{}\"",
                 self.cnonce
-            ));
+            )
+            .ok();
         }
         header
     }

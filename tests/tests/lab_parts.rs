@@ -196,7 +196,7 @@ fn victim_of_the_sweep() {
     }
     let lan = Lan::new().unwrap();
     println!("made {}", lan.switch().name());
-    thread::sleep(Duration::from_secs(60));
+    thread::sleep(Duration::from_mins(1));
 }
 
 #[test]

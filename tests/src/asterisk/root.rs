@@ -20,7 +20,7 @@ const SUITE: &str = "forky";
 /// Counts up when the recipe changes, so that an old directory is not taken for a current one.
 const RECIPE: u32 = 1;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const APT_LIMIT: Duration = Duration::from_secs(300);
+const APT_LIMIT: Duration = Duration::from_mins(5);
 /// Packages whose files Asterisk does not need to run here.
 const UNNEEDED: [&str; 7] = [
     "asterisk-core-sounds",

@@ -1,0 +1,370 @@
+//! The main job as one can watch it: a phone that works, attackers that come one after another and
+//! then together, and what the filter makes of them.
+
+mod filter;
+mod plan;
+mod report;
+mod view;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+
+use crate::asterisk::{self, Asterisk};
+use crate::attack::{self, Attacker, Plan};
+use crate::netns::{self, Lan, Netns};
+use crate::notice::Notices;
+use crate::phone::{Account, Phone, PhoneReport};
+use crate::ringfence::{Config, Ringfence};
+use crate::screen::Screen;
+use crate::tap::Tap;
+use crate::{interrupt, screen};
+
+use self::filter::FilterWatch;
+use self::plan::{Origin, PHASES, Phase};
+use self::report::{AttackerResult, Limits};
+pub use self::report::{Check, Report};
+use self::view::{Snapshot, State};
+
+const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
+const PHONE_INTERVAL: Duration = Duration::from_millis(400);
+const SIP_PORT: u16 = 5060;
+
+const TICK: Duration = Duration::from_millis(50);
+const REDRAW_LIVE: Duration = Duration::from_millis(250);
+const REDRAW_PLAIN: Duration = Duration::from_secs(1);
+/// How long what was sent last may take to show in every counter.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The `ringfence` binary. Without one the PBX is on its own.
+    pub ringfence: Option<PathBuf>,
+    /// Where Asterisk is kept between runs.
+    pub cache: PathBuf,
+    /// How long the demonstration takes, without set-up.
+    pub seconds: u32,
+}
+
+/// How long the demonstration takes unless told otherwise.
+pub fn default_seconds() -> u32 {
+    plan::seconds()
+}
+
+/// Runs the demonstration and says how it went. All that was made is gone when it returns.
+///
+/// # Errors
+///
+/// When the world cannot be built or breaks down, or the run is interrupted. That a check failed
+/// is no error; see [`Report::passed`].
+pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
+    attack::check_tools()?;
+    netns::sweep().context("remove what an earlier run left behind")?;
+    let started = Instant::now();
+    let mut lab = Lab::build(settings, screen)?;
+    screen.say(&format!(
+        "ready after {:.1} s\n",
+        started.elapsed().as_secs_f64()
+    ))?;
+    lab.play(settings, screen)?;
+    lab.conclude(screen)
+}
+
+/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+struct Lab {
+    attacks: Vec<Attack>,
+    phone: Option<Phone>,
+    last_phone: PhoneReport,
+    watch: Option<FilterWatch>,
+    ringfence: Option<Ringfence>,
+    limits: Limits,
+    notices: Notices,
+    arrived: Tap,
+    sent: Tap,
+    asterisk: Asterisk,
+    hosts: Hosts,
+    _lan: Lan,
+    started: Instant,
+}
+
+struct Hosts {
+    pbx: Netns,
+    guesser: Netns,
+    scanner: Netns,
+    flooder: Netns,
+    phone: Netns,
+}
+
+struct Attack {
+    what: &'static plan::Attack,
+    source: IpAddr,
+    attacker: Option<Attacker>,
+    /// What the tool said, once it has ended.
+    said: String,
+}
+
+impl Lab {
+    fn build(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Self> {
+        let mut failed = Ok(());
+        let root = Asterisk::ensure_root(&settings.cache, &mut |text| {
+            if failed.is_ok() {
+                failed = screen.say(&format!("  {text}"));
+            }
+        })?;
+        failed?;
+        screen.say("  network namespaces: a switch, the PBX, a phone and three attackers")?;
+        let mut lan = Lan::new()?;
+        let pbx = lan.host("pbx", &[PBX])?;
+        let hosts = Hosts {
+            guesser: lan.host("guesser", &plan::addresses(Origin::Guesser))?,
+            scanner: lan.host("scanner", &plan::addresses(Origin::Scanner))?,
+            flooder: lan.host("flooder", &plan::addresses(Origin::Flooder))?,
+            phone: lan.host("phone", &[PHONE])?,
+            pbx,
+        };
+        let arrived = Tap::start(&hosts.pbx, "eth0")?;
+        let port = hosts
+            .pbx
+            .switch_port()
+            .context("the PBX is not plugged in")?;
+        let sent = Tap::start(lan.switch(), port)?;
+        screen.say("  a real Asterisk 22, set up as Wazo sets it up")?;
+        let options = asterisk::Options::default();
+        let asterisk = Asterisk::start(&hosts.pbx, &root, &options)?;
+        let config = Config::new(&asterisk.notice_log());
+        let ringfence = if let Some(binary) = &settings.ringfence {
+            screen.say("  ringfence on the PBX's network interface, reading Asterisk's log")?;
+            Some(Ringfence::start(&hosts.pbx, binary, &config)?)
+        } else {
+            screen.say("  no filter: what you will see is what it is for")?;
+            None
+        };
+        let watch = ringfence
+            .as_ref()
+            .map(|ringfence| FilterWatch::start(ringfence.client()));
+        Ok(Self {
+            attacks: Vec::new(),
+            phone: Some(start_phone(&hosts.phone, &options)?),
+            last_phone: PhoneReport::default(),
+            watch: watch.transpose()?,
+            ringfence,
+            limits: Limits {
+                maxretry: config.maxretry.into(),
+                rate: config.register_rate,
+                burst: config.register_burst,
+            },
+            notices: Notices::new(&asterisk.notice_log()),
+            arrived,
+            sent,
+            asterisk,
+            hosts,
+            _lan: lan,
+            started: Instant::now(),
+        })
+    }
+
+    fn play(&mut self, settings: &Settings, screen: &mut Screen) -> anyhow::Result<()> {
+        let scale = f64::from(settings.seconds) / f64::from(plan::seconds());
+        self.started = Instant::now();
+        let mut planned = Duration::ZERO;
+        for (number, phase) in PHASES.iter().enumerate() {
+            screen.say(&view::heading(number, phase, screen.paint()))?;
+            let length = Duration::from_secs(phase.seconds.into()).mul_f64(scale);
+            planned += length;
+            for what in phase.attacks {
+                self.attack(what, scale)?;
+            }
+            self.watch_until(self.started + planned, number, phase, screen)?;
+            for attack in &mut self.attacks {
+                attack.end();
+            }
+        }
+        Ok(())
+    }
+
+    fn attack(&mut self, what: &'static plan::Attack, scale: f64) -> anyhow::Result<()> {
+        let host = match what.origin {
+            Origin::Guesser => &self.hosts.guesser,
+            Origin::Scanner => &self.hosts.scanner,
+            Origin::Flooder => &self.hosts.flooder,
+        };
+        let plan = Plan {
+            method: what.method,
+            source: what.source(),
+            target: PBX,
+            rate: what.rate,
+            duration: Duration::from_secs(what.seconds.into()).mul_f64(scale),
+        };
+        let attacker = Some(Attacker::start(host, &plan)?);
+        self.attacks.push(Attack {
+            what,
+            source: plan.source,
+            attacker,
+            said: String::new(),
+        });
+        Ok(())
+    }
+
+    fn watch_until(
+        &mut self,
+        end: Instant,
+        number: usize,
+        phase: &Phase,
+        screen: &mut Screen,
+    ) -> anyhow::Result<()> {
+        let interval = if screen.is_live() {
+            REDRAW_LIVE
+        } else {
+            REDRAW_PLAIN
+        };
+        let mut drawn = Instant::now();
+        while Instant::now() < end {
+            interrupt::check()?;
+            self.asterisk.check()?;
+            for attack in &mut self.attacks {
+                attack.look()?;
+            }
+            if drawn.elapsed() >= interval {
+                drawn = Instant::now();
+                let snapshot = self.snapshot(number, phase)?;
+                if screen.is_live() {
+                    screen.draw(&view::table(&snapshot, screen.paint()))?;
+                } else {
+                    screen.say(&view::line(&snapshot))?;
+                }
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, number: usize, phase: &Phase) -> anyhow::Result<Snapshot> {
+        self.notices.update()?;
+        if let Some(phone) = &self.phone {
+            self.last_phone = phone.report();
+        }
+        Ok(Snapshot {
+            elapsed: self.started.elapsed(),
+            number,
+            title: phase.title,
+            phone_address: PHONE,
+            phone: self.last_phone.clone(),
+            attackers: self
+                .attacks
+                .iter()
+                .map(|attack| self.result(attack))
+                .collect(),
+            filter: self.watch.as_ref().map(FilterWatch::view),
+        })
+    }
+
+    fn result(&self, attack: &Attack) -> AttackerResult {
+        let (sent, arrived) = (
+            self.sent.seen(attack.source),
+            self.arrived.seen(attack.source),
+        );
+        let banned_at = self
+            .watch
+            .as_ref()
+            .and_then(|watch| watch.banned_at(attack.source));
+        let time_to_ban = banned_at.and_then(|at| since(sent.first?, at));
+        let state = match (banned_at, &attack.attacker) {
+            (Some(_), _) => State::Banned,
+            (None, _) if arrived.registers() * 2 < sent.registers() => State::Limited,
+            (None, Some(_)) => State::Attacking,
+            (None, None) => State::Ended,
+        };
+        AttackerResult {
+            name: attack.what.name,
+            tool: attack.what.method.tool(),
+            method: attack.what.method,
+            address: attack.source,
+            rate: attack.what.rate,
+            sent,
+            arrived,
+            notices: self.notices.of(attack.source),
+            time_to_ban,
+            state,
+            said: attack.said.clone(),
+        }
+    }
+
+    /// Stops everything that sends, lets the counters settle and judges.
+    fn conclude(mut self, screen: &mut Screen) -> anyhow::Result<Report> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        if let Some(phone) = self.phone.take() {
+            self.last_phone = phone.finish();
+        }
+        interrupt::check()?;
+        std::thread::sleep(SETTLE);
+        let last = PHASES.last().context("a run has phases")?;
+        if let Some(watch) = &self.watch {
+            watch.refresh()?;
+        }
+        let snapshot = self.snapshot(PHASES.len() - 1, last)?;
+        if screen.is_live() {
+            screen.draw(&view::table(&snapshot, screen.paint()))?;
+            screen.keep();
+        }
+        let unseen = self.sent.lost() + self.arrived.lost();
+        let report = Report::new(&snapshot, &self.limits, seconds, unseen);
+        if !report.passed()
+            && let Some(ringfence) = &self.ringfence
+        {
+            screen::complain(&format!("ringfence said:\n{}", ringfence.log().trim()));
+        }
+        Ok(report)
+    }
+}
+
+impl Attack {
+    fn look(&mut self) -> anyhow::Result<()> {
+        if let Some(attacker) = &mut self.attacker
+            && attacker.ended()?.is_some()
+        {
+            self.end();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if let Some(attacker) = self.attacker.take() {
+            self.said = attacker.output();
+        }
+    }
+}
+
+fn start_phone(host: &Netns, options: &asterisk::Options) -> anyhow::Result<Phone> {
+    let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
+    let registrar = SocketAddr::new(PBX, SIP_PORT);
+    Phone::start(
+        host,
+        Account {
+            name,
+            password,
+            local: PHONE,
+            registrar,
+        },
+        PHONE_INTERVAL,
+    )
+}
+
+/// The time between two readings of the system's clock; none when it was set back in between.
+fn since(first: SystemTime, at: SystemTime) -> Option<Duration> {
+    at.duration_since(first).ok()
+}
+
+/// Writes the report where `--json` asks for it.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_json(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(report).context("make JSON of the report")?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,189 @@
+//! Who attacks when, and what to tell who watches.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::attack::Method;
+
+/// One stretch of the demonstration.
+#[derive(Debug)]
+pub(super) struct Phase {
+    pub(super) title: &'static str,
+    /// What happens and why, in plain words.
+    pub(super) says: &'static str,
+    pub(super) seconds: u32,
+    pub(super) attacks: &'static [Attack],
+}
+
+/// One attacker.
+#[derive(Debug)]
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    pub(super) method: Method,
+    pub(super) origin: Origin,
+    /// The last byte of its address.
+    pub(super) host: u8,
+    pub(super) rate: u32,
+    pub(super) seconds: u32,
+}
+
+/// The host that an attack comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Guesser,
+    Scanner,
+    Flooder,
+}
+
+impl Attack {
+    pub(super) fn source(&self) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, self.host).into()
+    }
+}
+
+pub(super) const PHASES: [Phase; 7] = [
+    Phase {
+        title: "a phone alone",
+        says: "A phone registers every 0.4 s with the right password. Nobody attacks yet, and the\n\
+               filter passes everything. From here on the phone must not notice anything.",
+        seconds: 5,
+        attacks: &[],
+    },
+    Phase {
+        title: "a password guesser",
+        says: "svcrack tries password after password for the phone's account. Asterisk writes each\n\
+               failure to its log; after 15 ringfence bans the address, and the network interface's\n\
+               XDP program drops the rest before the kernel looks at it.",
+        seconds: 8,
+        attacks: &[Attack {
+            name: "guesser svcrack",
+            method: Method::Svcrack,
+            origin: Origin::Guesser,
+            host: 66,
+            rate: 0,
+            seconds: 8,
+        }],
+    },
+    Phase {
+        title: "a steady password guesser",
+        says: "The same at 50 guesses a second from another address, with SIPp.",
+        seconds: 7,
+        attacks: &[Attack {
+            name: "guesser sipp 50/s",
+            method: Method::Guess,
+            origin: Origin::Guesser,
+            host: 67,
+            rate: 50,
+            seconds: 5,
+        }],
+    },
+    Phase {
+        title: "a user scanner",
+        says: "It asks after one account after the other to learn which exist. Asterisk knows none\n\
+               of them and says so in its log.",
+        seconds: 7,
+        attacks: &[Attack {
+            name: "scanner sipp 20/s",
+            method: Method::Scan,
+            origin: Origin::Scanner,
+            host: 68,
+            rate: 20,
+            seconds: 5,
+        }],
+    },
+    Phase {
+        title: "a REGISTER flood",
+        says: "5000 REGISTERs a second without a password. No login fails, so Asterisk's log stays\n\
+               silent and there is nobody to ban: the limit of 10 a second and source, kept in the\n\
+               XDP program itself, has to hold.",
+        seconds: 8,
+        attacks: &[Attack {
+            name: "flooder sipp 5000/s",
+            method: Method::Flood,
+            origin: Origin::Flooder,
+            host: 69,
+            rate: 5000,
+            seconds: 6,
+        }],
+    },
+    Phase {
+        title: "all of them together",
+        says: "A guesser at 500 a second, a scanner and a flood at once, from fresh addresses.",
+        seconds: 12,
+        attacks: &[
+            Attack {
+                name: "guesser sipp 500/s",
+                method: Method::Guess,
+                origin: Origin::Guesser,
+                host: 76,
+                rate: 500,
+                seconds: 9,
+            },
+            Attack {
+                name: "scanner sipp 20/s",
+                method: Method::Scan,
+                origin: Origin::Scanner,
+                host: 78,
+                rate: 20,
+                seconds: 9,
+            },
+            Attack {
+                name: "flooder sipp 5000/s",
+                method: Method::Flood,
+                origin: Origin::Flooder,
+                host: 79,
+                rate: 5000,
+                seconds: 6,
+            },
+        ],
+    },
+    Phase {
+        title: "quiet again",
+        says: "The attackers are gone. Their bans stay for an hour; the phone goes on.",
+        seconds: 3,
+        attacks: &[],
+    },
+];
+
+/// How long all phases take.
+pub(super) fn seconds() -> u32 {
+    PHASES.iter().map(|phase| phase.seconds).sum()
+}
+
+/// All addresses that attacks from `origin` use.
+pub(super) fn addresses(origin: Origin) -> Vec<IpAddr> {
+    let attacks = PHASES.iter().flat_map(|phase| phase.attacks);
+    attacks
+        .filter(|attack| attack.origin == origin)
+        .map(Attack::source)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_address_is_used_twice() {
+        let sources: Vec<_> = PHASES
+            .iter()
+            .flat_map(|phase| phase.attacks)
+            .map(Attack::source)
+            .collect();
+        assert_eq!(sources.iter().collect::<HashSet<_>>().len(), sources.len());
+        assert!(!sources.contains(&super::super::PHONE) && !sources.contains(&super::super::PBX));
+    }
+
+    #[test]
+    fn no_attack_outlasts_its_phase() {
+        for phase in &PHASES {
+            assert!(
+                phase
+                    .attacks
+                    .iter()
+                    .all(|attack| attack.seconds <= phase.seconds)
+            );
+        }
+    }
+}

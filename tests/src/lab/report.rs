@@ -1,0 +1,332 @@
+//! What happened, and whether it is what was promised.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::view::{Snapshot, State};
+use crate::attack::Method;
+use crate::phone::PhoneReport;
+use crate::ringfence::{Reason, Status};
+use crate::screen::Paint;
+use crate::tap::Seen;
+
+/// What the filter was told, as far as checks depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) maxretry: u64,
+    pub(super) rate: u32,
+    pub(super) burst: u32,
+}
+
+/// One attacker's figures.
+#[derive(Clone, Debug)]
+pub(super) struct AttackerResult {
+    pub(super) name: &'static str,
+    pub(super) tool: &'static str,
+    pub(super) method: Method,
+    pub(super) address: IpAddr,
+    pub(super) rate: u32,
+    /// At the switch, before the filter.
+    pub(super) sent: Seen,
+    /// In the PBX, after the filter.
+    pub(super) arrived: Seen,
+    /// Failures of it in Asterisk's NOTICE file.
+    pub(super) notices: u64,
+    /// From its first REGISTER to the ban.
+    pub(super) time_to_ban: Option<Duration>,
+    pub(super) state: State,
+    /// What its tool wrote to standard error.
+    pub(super) said: String,
+}
+
+/// The outcome of a run. Its JSON form is what `--json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether every check held.
+    pub ok: bool,
+    /// Whether there was a filter. Without one nothing is checked.
+    pub filter: bool,
+    /// `native` or `generic`: how the program was attached.
+    pub mode: Option<String>,
+    /// How long the demonstration took.
+    #[serde(serialize_with = "tenths")]
+    pub seconds: f64,
+    /// Guesses of the fastest guesser that Asterisk answered.
+    pub guesses_answered: u64,
+    /// Guesses a second that it was told to make.
+    pub guess_rate: u32,
+    /// From its first packet to its ban.
+    pub time_to_ban_ms: Option<u64>,
+    /// How the phone fared.
+    pub phone: PhoneReport,
+    /// The filter's packets by reason.
+    pub reasons: BTreeMap<String, Reason>,
+    /// Packets that the filter saw.
+    pub received: u64,
+    /// Those it let through.
+    pub passed: u64,
+    /// Those it dropped.
+    pub dropped: u64,
+    /// Each attacker.
+    pub attackers: Vec<AttackerReport>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+/// One attacker in the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttackerReport {
+    /// What it is called in the table.
+    pub name: &'static str,
+    /// The program that attacked.
+    pub tool: &'static str,
+    /// Its address.
+    pub address: IpAddr,
+    /// Calls a second that it was told to make; 0 for as fast as it is answered.
+    pub rate: u32,
+    /// REGISTERs that it sent.
+    pub sent: u64,
+    /// Those with credentials.
+    pub sent_with_credentials: u64,
+    /// REGISTERs that reached Asterisk.
+    pub reached: u64,
+    /// Those with credentials.
+    pub guesses_reached: u64,
+    /// Those that Asterisk answered.
+    pub guesses_answered: u64,
+    /// Failures that Asterisk reported.
+    pub notices: u64,
+    /// Whether it was banned.
+    pub banned: bool,
+    /// From its first packet to its ban.
+    pub time_to_ban_ms: Option<u64>,
+    /// From its first packet to its last.
+    #[serde(serialize_with = "tenths")]
+    pub seconds: f64,
+}
+
+/// One thing that was promised.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether it held.
+    pub ok: bool,
+    /// The figures.
+    pub says: String,
+}
+
+impl Report {
+    pub(super) fn new(snapshot: &Snapshot, limits: &Limits, seconds: f64, lost: u64) -> Self {
+        let status = snapshot.filter.as_ref().map(|filter| &filter.status);
+        let sum = |of: fn(&crate::ringfence::Interface) -> u64| {
+            status.map_or(0, |status| status.interfaces.iter().map(of).sum())
+        };
+        let guessers = snapshot
+            .attackers
+            .iter()
+            .filter(|attacker| attacker.method == Method::Guess);
+        let fastest = guessers.max_by_key(|attacker| attacker.rate);
+        let checks = status.map_or(Vec::new(), |status| checks(snapshot, status, limits, lost));
+        Self {
+            ok: checks.iter().all(|check| check.ok),
+            filter: status.is_some(),
+            mode: status.and_then(|status| Some(status.interfaces.first()?.mode.clone())),
+            seconds,
+            guesses_answered: fastest.map_or(0, |guesser| guesser.arrived.guesses_answered),
+            guess_rate: fastest.map_or(0, |guesser| guesser.rate),
+            time_to_ban_ms: fastest.and_then(|guesser| guesser.time_to_ban).map(millis),
+            phone: snapshot.phone.clone(),
+            reasons: status.map_or(BTreeMap::new(), |status| status.reasons.clone()),
+            received: sum(|interface| interface.received),
+            passed: sum(|interface| interface.passed),
+            dropped: sum(|interface| interface.dropped),
+            attackers: snapshot
+                .attackers
+                .iter()
+                .map(AttackerReport::from)
+                .collect(),
+            checks,
+        }
+    }
+
+    /// Whether every check held.
+    pub fn passed(&self) -> bool {
+        self.ok
+    }
+
+    /// The report in words.
+    pub fn text(&self, paint: Paint) -> String {
+        let mut lines = vec![String::new()];
+        if self.filter {
+            lines.push(paint.bold("What was promised, and what happened"));
+            for check in &self.checks {
+                let mark = if check.ok {
+                    paint.good("held  ")
+                } else {
+                    paint.bad("FAILED")
+                };
+                lines.push(format!("  {mark}  {}: {}", check.name, check.says));
+            }
+        } else {
+            lines.push(paint.bold("Without a filter nothing is promised. What Asterisk had to do"));
+            for attacker in &self.attackers {
+                lines.push(format!(
+                    "  {} from {}: {} REGISTERs, {} guesses answered, {} failures in the log",
+                    attacker.name,
+                    attacker.address,
+                    attacker.reached,
+                    attacker.guesses_answered,
+                    attacker.notices
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+impl From<&AttackerResult> for AttackerReport {
+    fn from(attacker: &AttackerResult) -> Self {
+        Self {
+            name: attacker.name,
+            tool: attacker.tool,
+            address: attacker.address,
+            rate: attacker.rate,
+            sent: attacker.sent.registers(),
+            sent_with_credentials: attacker.sent.with_credentials,
+            reached: attacker.arrived.registers(),
+            guesses_reached: attacker.arrived.with_credentials,
+            guesses_answered: attacker.arrived.guesses_answered,
+            notices: attacker.notices,
+            banned: attacker.state == State::Banned,
+            time_to_ban_ms: attacker.time_to_ban.map(millis),
+            seconds: attacker.sent.seconds(),
+        }
+    }
+}
+
+fn checks(snapshot: &Snapshot, status: &Status, limits: &Limits, lost: u64) -> Vec<Check> {
+    let mut checks = vec![phone_check(&snapshot.phone)];
+    for attacker in &snapshot.attackers {
+        if attacker.sent.registers() == 0 {
+            checks.push(Check {
+                name: "the attackers attack",
+                ok: false,
+                says: format!(
+                    "{} sent nothing; it said: {}",
+                    attacker.name,
+                    attacker.said.trim()
+                ),
+            });
+        } else if attacker.method == Method::Flood {
+            checks.push(flood_check(attacker, limits));
+        } else {
+            checks.push(ban_check(attacker, limits));
+        }
+    }
+    checks.push(counters_check(status));
+    if lost > 0 {
+        checks.push(Check {
+            name: "the lab sees everything",
+            ok: false,
+            says: format!("{lost} packets passed unseen, so the figures above are too low"),
+        });
+    }
+    checks
+}
+
+fn phone_check(phone: &PhoneReport) -> Check {
+    let PhoneReport {
+        attempts, failures, ..
+    } = phone;
+    let why = phone
+        .last_failure
+        .as_ref()
+        .map_or(String::new(), |why| format!(" (last: {why})"));
+    Check {
+        name: "the phone loses nothing",
+        ok: *attempts > 0 && *failures == 0,
+        says: format!("{attempts} registrations, {failures} failed{why}"),
+    }
+}
+
+fn ban_check(attacker: &AttackerResult, limits: &Limits) -> Check {
+    let AttackerResult {
+        name,
+        address,
+        notices,
+        ..
+    } = attacker;
+    let reported = *notices >= limits.maxretry;
+    let banned = attacker.state == State::Banned;
+    let outcome = match (banned, attacker.time_to_ban) {
+        (true, Some(time)) => format!("banned after {} ms", millis(time)),
+        (true, None) => "banned".to_owned(),
+        (false, _) => "not banned".to_owned(),
+    };
+    let guesses = match attacker.arrived.guesses_answered {
+        0 => String::new(),
+        answered => format!(", {answered} guesses answered"),
+    };
+    // Asterisk may keep quiet about a scanner, never about a wrong password: then the lab is broken.
+    let ok = banned || (!reported && attacker.method == Method::Scan);
+    Check {
+        name: "who fails too often is banned",
+        ok,
+        says: format!("{name} {address}: {notices} failures reported, {outcome}{guesses}"),
+    }
+}
+
+fn flood_check(attacker: &AttackerResult, limits: &Limits) -> Check {
+    let seconds = attacker.sent.seconds();
+    let allowed = f64::from(limits.burst) + f64::from(limits.rate) * seconds + 1.0;
+    let (sent, reached) = (attacker.sent.registers(), attacker.arrived.registers());
+    Check {
+        name: "the flood is held to its limit",
+        ok: u32::try_from(reached).is_ok_and(|reached| f64::from(reached) <= allowed),
+        says: format!(
+            "{} {}: {reached} of {sent} reached Asterisk in {seconds:.1} s, {allowed:.0} allowed",
+            attacker.name, attacker.address
+        ),
+    }
+}
+
+fn counters_check(status: &Status) -> Check {
+    let sum = |verdict: &str| -> u64 {
+        let reasons = status.reasons.values();
+        reasons
+            .filter(|reason| reason.verdict == verdict)
+            .map(|reason| reason.packets)
+            .sum()
+    };
+    let (mut received, mut passed, mut dropped) = (0, 0, 0);
+    for interface in &status.interfaces {
+        received += interface.received;
+        passed += interface.passed;
+        dropped += interface.dropped;
+    }
+    let (pass, drop) = (sum("pass"), sum("drop"));
+    Check {
+        name: "every packet is counted once",
+        ok: received > 0 && received == passed + dropped && passed == pass && dropped == drop,
+        says: format!(
+            "received {received} = passed {passed} + dropped {dropped}; \
+             by reason {pass} passed, {drop} dropped"
+        ),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn tenths<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((seconds * 10.0).round() / 10.0)
+}
