@@ -18,6 +18,7 @@ use crate::scratch;
 const COUNT_MAX: u32 = 200_000;
 /// Nor a longer run.
 const TIME_MAX: Duration = Duration::from_mins(2);
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The programs that the lab runs, and the Debian packages that they are in.
 const TOOLS: [(&str, &str); 3] = [
@@ -48,6 +49,15 @@ impl Method {
         match self {
             Self::Svcrack => "svcrack",
             Self::Guess | Self::Scan | Self::ScanWithCredentials | Self::Flood => "sipp",
+        }
+    }
+
+    /// How much longer than planned it may run. `sipp` ends by its count, and waits for what was
+    /// dropped; `svcrack` goes on until it is ended.
+    fn grace(self) -> Duration {
+        match self {
+            Self::Svcrack => Duration::ZERO,
+            Self::Guess | Self::Scan | Self::ScanWithCredentials | Self::Flood => GRACE,
         }
     }
 
@@ -133,7 +143,7 @@ impl Attacker {
         let process = Running::spawn(plan.method.tool(), &mut command)?;
         Ok(Self {
             process,
-            deadline: Instant::now() + plan.duration,
+            deadline: Instant::now() + plan.duration + plan.method.grace(),
             directory,
         })
     }
@@ -218,7 +228,10 @@ fn sipp(host: &Netns, plan: &Plan, directory: &Path) -> anyhow::Result<Command> 
         // the next ones.
         .args(["-l", "20000"])
         // The count is what ends it; the time is for when its packets are dropped.
-        .args(["-timeout", &format!("{}s", plan.duration.as_secs() + 1)])
+        .args([
+            "-timeout",
+            &format!("{}s", (plan.duration + GRACE).as_secs()),
+        ])
         .args(["-nr", "-nd", "-nostdin"])
         .args(["-deadcall_wait", "0"])
         .arg(match plan.target {

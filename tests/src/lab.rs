@@ -263,10 +263,9 @@ impl Lab {
     }
 
     fn result(&self, attack: &Attack) -> AttackerResult {
-        let (sent, arrived) = (
-            self.sent.seen(attack.source),
-            self.arrived.seen(attack.source),
-        );
+        // In this order, so that nothing seems to arrive that was not sent.
+        let arrived = self.arrived.seen(attack.source);
+        let sent = self.sent.seen(attack.source);
         let banned_at = self
             .watch
             .as_ref()
@@ -289,6 +288,7 @@ impl Lab {
             notices: self.notices.of(attack.source),
             time_to_ban,
             state,
+            active: attack.attacker.is_some(),
             said: attack.said.clone(),
         }
     }
@@ -312,10 +312,11 @@ impl Lab {
         }
         let unseen = self.sent.lost() + self.arrived.lost();
         let report = Report::new(&snapshot, &self.limits, seconds, unseen);
-        if !report.passed()
-            && let Some(ringfence) = &self.ringfence
-        {
-            screen::complain(&format!("ringfence said:\n{}", ringfence.log().trim()));
+        if let (false, Some(ringfence)) = (report.passed(), &self.ringfence) {
+            screen::complain(&format!(
+                "what ringfence said:\n{}",
+                ringfence.log().trim_end()
+            ));
         }
         Ok(report)
     }

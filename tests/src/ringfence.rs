@@ -61,7 +61,8 @@ impl Config {
 
     fn yaml(&self, paths: &Paths) -> String {
         format!(
-            "mode: {mode}\n\
+            "interfaces: [eth0]\n\
+             mode: {mode}\n\
              trusted: [{trusted}]\n\
              sip: {{udp: [5060], tcp: [5060]}}\n\
              limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\

@@ -3,11 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use ringfence_tests::asterisk::{Asterisk, Options};
 use ringfence_tests::attack::{self, Attacker, Method, Plan};
 use ringfence_tests::netns::{self, Lan, Netns};
@@ -235,7 +238,6 @@ fn the_tools_guess_and_asterisk_reports_them() {
     let world = World::new();
     let notices = world.attack(Method::Svcrack, ATTACKERS[0], 0, 3);
     let svcrack = world.arrived.seen(ip(ATTACKERS[0]));
-    println!("svcrack: {svcrack:?}");
     assert!(notices.of(ip(ATTACKERS[0])) >= 15, "{svcrack:?}");
     assert!(svcrack.guesses_answered >= 15, "{svcrack:?}");
 
@@ -300,4 +302,89 @@ fn two_asterisks_run_beside_each_other_and_leave_nothing() {
     let logs = [first.asterisk.log_dir(), second.asterisk.log_dir()];
     drop((first, second));
     assert!(logs.iter().all(|directory| !directory.exists()));
+}
+
+/// The lab's binary, without a filter, run until its line that contains `until`.
+fn lab_until(until: &str) -> Child {
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_ringfence-lab"))
+        .args(["--no-filter", "--cache"])
+        .arg(cache())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the lab");
+    let said = BufReader::new(lab.stdout.as_mut().expect("its output"));
+    let found = said
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains(until));
+    assert!(found, "the lab never said {until:?}");
+    lab
+}
+
+/// What the lab with this process id has made.
+fn made_by(pid: u32) -> Vec<PathBuf> {
+    let directories = [
+        "/run/netns".into(),
+        "/sys/fs/bpf".into(),
+        std::env::temp_dir(),
+    ];
+    let root = cache().join("asterisk-forky-1/instances");
+    let prefix = format!("rf{pid}.");
+    let entries = directories
+        .into_iter()
+        .chain([root])
+        .filter_map(|dir| fs::read_dir(dir).ok());
+    let paths = entries.flatten().flatten().map(|entry| entry.path());
+    let ours = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+    };
+    paths.filter(ours).collect()
+}
+
+/// Processes other than `pid` itself that have its mark in their command line.
+fn children_of(pid: u32) -> Vec<String> {
+    let mark = format!("rf{pid}.");
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let lines = processes.flatten().filter_map(|entry| {
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(&mark)).collect()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces"]
+fn an_interrupted_lab_leaves_nothing() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        // In the middle of an attack.
+        let mut lab = lab_until("192.0.2.66 sent");
+        let pid = lab.id();
+        assert!(made_by(pid).len() >= 7, "{:?}", made_by(pid));
+        assert!(!children_of(pid).is_empty());
+        signal::kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+        assert_eq!(lab.wait().unwrap().code(), Some(code));
+        assert!(made_by(pid).is_empty(), "{:?}", made_by(pid));
+        assert_eq!(children_of(pid), [""; 0]);
+    }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces"]
+fn what_a_killed_lab_leaves_is_removed_by_the_next() {
+    let mut lab = lab_until("1/7");
+    let pid = lab.id();
+    lab.kill().unwrap();
+    assert_eq!(lab.wait().unwrap().signal(), Some(9));
+    assert!(
+        until(Duration::from_secs(2), || children_of(pid).is_empty()),
+        "{:?}",
+        children_of(pid)
+    );
+    assert!(!made_by(pid).is_empty());
+    netns::sweep().unwrap();
+    Asterisk::ensure_root(&cache(), &mut |_| ()).unwrap();
+    assert!(made_by(pid).is_empty(), "{:?}", made_by(pid));
 }

@@ -96,8 +96,10 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     progress("unpacking Asterisk");
     lay_out(&partial)?;
     for deb in apt.downloaded()? {
+        let unpacked = unpack(&deb, &partial);
+        // Ctrl-C ends dpkg-deb and tar as well; that they failed is not the news then.
         interrupt::check()?;
-        unpack(&deb, &partial)?;
+        unpacked?;
     }
     let version = version(&partial)?;
     fs::rename(&partial, root).with_context(|| format!("rename to {}", root.display()))?;

@@ -38,6 +38,8 @@ pub(super) struct AttackerResult {
     /// From its first REGISTER to the ban.
     pub(super) time_to_ban: Option<Duration>,
     pub(super) state: State,
+    /// Whether its tool still runs.
+    pub(super) active: bool,
     /// What its tool wrote to standard error.
     pub(super) said: String,
 }
@@ -111,7 +113,8 @@ pub struct AttackerReport {
 /// One thing that was promised.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What it is called.
+    /// What it is about: `phone`, `ban`, `flood` or `counters`; `attack` or `tap` when the lab itself
+    /// did not work.
     pub name: &'static str,
     /// Whether it held.
     pub ok: bool,
@@ -162,14 +165,14 @@ impl Report {
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![String::new()];
         if self.filter {
-            lines.push(paint.bold("What was promised, and what happened"));
+            lines.push(paint.bold("What ringfence promises, and what happened"));
             for check in &self.checks {
                 let mark = if check.ok {
                     paint.good("held  ")
                 } else {
                     paint.bad("FAILED")
                 };
-                lines.push(format!("  {mark}  {}: {}", check.name, check.says));
+                lines.push(format!("  {mark}  {:<9} {}", check.name, check.says));
             }
         } else {
             lines.push(paint.bold("Without a filter nothing is promised. What Asterisk had to do"));
@@ -213,7 +216,7 @@ fn checks(snapshot: &Snapshot, status: &Status, limits: &Limits, lost: u64) -> V
     for attacker in &snapshot.attackers {
         if attacker.sent.registers() == 0 {
             checks.push(Check {
-                name: "the attackers attack",
+                name: "attack",
                 ok: false,
                 says: format!(
                     "{} sent nothing; it said: {}",
@@ -230,7 +233,7 @@ fn checks(snapshot: &Snapshot, status: &Status, limits: &Limits, lost: u64) -> V
     checks.push(counters_check(status));
     if lost > 0 {
         checks.push(Check {
-            name: "the lab sees everything",
+            name: "tap",
             ok: false,
             says: format!("{lost} packets passed unseen, so the figures above are too low"),
         });
@@ -247,7 +250,7 @@ fn phone_check(phone: &PhoneReport) -> Check {
         .as_ref()
         .map_or(String::new(), |why| format!(" (last: {why})"));
     Check {
-        name: "the phone loses nothing",
+        name: "phone",
         ok: *attempts > 0 && *failures == 0,
         says: format!("{attempts} registrations, {failures} failed{why}"),
     }
@@ -274,9 +277,9 @@ fn ban_check(attacker: &AttackerResult, limits: &Limits) -> Check {
     // Asterisk may keep quiet about a scanner, never about a wrong password: then the lab is broken.
     let ok = banned || (!reported && attacker.method == Method::Scan);
     Check {
-        name: "who fails too often is banned",
+        name: "ban",
         ok,
-        says: format!("{name} {address}: {notices} failures reported, {outcome}{guesses}"),
+        says: format!("{name} {address}: {notices} failures in the log, {outcome}{guesses}"),
     }
 }
 
@@ -285,7 +288,7 @@ fn flood_check(attacker: &AttackerResult, limits: &Limits) -> Check {
     let allowed = f64::from(limits.burst) + f64::from(limits.rate) * seconds + 1.0;
     let (sent, reached) = (attacker.sent.registers(), attacker.arrived.registers());
     Check {
-        name: "the flood is held to its limit",
+        name: "flood",
         ok: u32::try_from(reached).is_ok_and(|reached| f64::from(reached) <= allowed),
         says: format!(
             "{} {}: {reached} of {sent} reached Asterisk in {seconds:.1} s, {allowed:.0} allowed",
@@ -310,7 +313,7 @@ fn counters_check(status: &Status) -> Check {
     }
     let (pass, drop) = (sum("pass"), sum("drop"));
     Check {
-        name: "every packet is counted once",
+        name: "counters",
         ok: received > 0 && received == passed + dropped && passed == pass && dropped == drop,
         says: format!(
             "received {received} = passed {passed} + dropped {dropped}; \
@@ -329,4 +332,195 @@ fn millis(duration: Duration) -> u64 {
 )]
 fn tenths<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((seconds * 10.0).round() / 10.0)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::lab::filter::FilterView;
+    use crate::ringfence::Interface;
+
+    const LIMITS: Limits = Limits {
+        maxretry: 15,
+        rate: 10,
+        burst: 50,
+    };
+
+    fn seen(without: u64, with: u64, answered: u64, seconds: u64) -> Seen {
+        let first = SystemTime::UNIX_EPOCH;
+        Seen {
+            without_credentials: without,
+            with_credentials: with,
+            guesses_answered: answered,
+            first: Some(first),
+            last: Some(first + Duration::from_secs(seconds)),
+        }
+    }
+
+    fn attacker(method: Method, sent: Seen, arrived: Seen, notices: u64) -> AttackerResult {
+        AttackerResult {
+            name: "someone",
+            tool: method.tool(),
+            method,
+            address: "192.0.2.66".parse().unwrap(),
+            rate: 500,
+            sent,
+            arrived,
+            notices,
+            time_to_ban: None,
+            state: State::Ended,
+            active: false,
+            said: String::new(),
+        }
+    }
+
+    /// A run in which all went well.
+    pub(in crate::lab) fn snapshot() -> Snapshot {
+        let guesser = attacker(Method::Guess, seen(900, 20, 0, 9), seen(50, 18, 17, 1), 17);
+        let time_to_ban = Some(Duration::from_millis(412));
+        let flooder = attacker(Method::Flood, seen(30_000, 0, 0, 6), seen(110, 0, 0, 6), 0);
+        let reason = |verdict: &str, packets| Reason {
+            verdict: verdict.to_owned(),
+            packets,
+            bytes: packets * 400,
+        };
+        let status = Status {
+            enforcing: true,
+            interfaces: vec![Interface {
+                name: "eth0".to_owned(),
+                mode: "native".to_owned(),
+                received: 31_000,
+                passed: 500,
+                dropped: 30_500,
+            }],
+            reasons: BTreeMap::from([
+                ("banned".to_owned(), reason("drop", 610)),
+                ("register-limit".to_owned(), reason("drop", 29_890)),
+                ("sip".to_owned(), reason("pass", 500)),
+            ]),
+        };
+        Snapshot {
+            elapsed: Duration::from_secs(75),
+            number: 5,
+            title: "all of them together",
+            phone_address: "192.0.2.20".parse().unwrap(),
+            phone: PhoneReport {
+                attempts: 120,
+                p50_ms: Some(1.3),
+                p99_ms: Some(12.0),
+                ..PhoneReport::default()
+            },
+            attackers: vec![
+                AttackerResult {
+                    state: State::Banned,
+                    time_to_ban,
+                    ..guesser
+                },
+                AttackerResult {
+                    state: State::Limited,
+                    active: true,
+                    ..flooder
+                },
+            ],
+            filter: Some(FilterView {
+                status,
+                trouble: None,
+            }),
+        }
+    }
+
+    fn failed(snapshot: &Snapshot, unseen: u64) -> Vec<&'static str> {
+        let report = Report::new(snapshot, &LIMITS, 50.0, unseen);
+        let failed: Vec<_> = report
+            .checks
+            .iter()
+            .filter(|check| !check.ok)
+            .map(|check| check.name)
+            .collect();
+        assert_eq!(report.passed(), failed.is_empty());
+        failed
+    }
+
+    #[test]
+    fn a_good_run_passes() {
+        assert_eq!(failed(&snapshot(), 0), [""; 0]);
+    }
+
+    #[test]
+    fn a_phone_that_fails_or_never_tries_fails_the_run() {
+        let mut run = snapshot();
+        run.phone.failures = 1;
+        assert_eq!(failed(&run, 0), ["phone"]);
+        run.phone = PhoneReport::default();
+        assert_eq!(failed(&run, 0), ["phone"]);
+    }
+
+    #[test]
+    fn a_reported_attacker_without_a_ban_fails_the_run() {
+        let mut run = snapshot();
+        run.attackers[0].state = State::Limited;
+        assert_eq!(failed(&run, 0), ["ban"]);
+        // A guesser that Asterisk did not report means that the lab itself is broken.
+        run.attackers[0].notices = 14;
+        assert_eq!(failed(&run, 0), ["ban"]);
+        // A scanner it may keep quiet about.
+        run.attackers[0].method = Method::Scan;
+        assert_eq!(failed(&run, 0), [""; 0]);
+    }
+
+    #[test]
+    fn a_flood_that_gets_through_fails_the_run() {
+        let mut run = snapshot();
+        run.attackers[1].arrived.without_credentials = 111;
+        assert_eq!(failed(&run, 0), [""; 0]);
+        run.attackers[1].arrived.without_credentials = 112;
+        assert_eq!(failed(&run, 0), ["flood"]);
+    }
+
+    #[test]
+    fn an_attacker_that_did_nothing_fails_the_run() {
+        let mut run = snapshot();
+        run.attackers[1].sent = Seen::default();
+        run.attackers[1].said = "no such option".to_owned();
+        assert_eq!(failed(&run, 0), ["attack"]);
+    }
+
+    #[test]
+    fn counters_that_do_not_add_up_fail_the_run() {
+        let mut run = snapshot();
+        run.filter.as_mut().unwrap().status.interfaces[0].received += 1;
+        assert_eq!(failed(&run, 0), ["counters"]);
+    }
+
+    #[test]
+    fn a_tap_that_missed_something_fails_the_run() {
+        assert_eq!(failed(&snapshot(), 1), ["tap"]);
+    }
+
+    #[test]
+    fn without_a_filter_nothing_is_checked() {
+        let mut run = snapshot();
+        run.filter = None;
+        run.phone.failures = 9;
+        assert_eq!(failed(&run, 0), [""; 0]);
+    }
+
+    #[test]
+    fn json_has_what_others_read() {
+        let report = Report::new(&snapshot(), &LIMITS, 50.0, 0);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["guesses_answered"], 17);
+        assert_eq!(json["guess_rate"], 500);
+        assert_eq!(json["time_to_ban_ms"], 412);
+        assert_eq!(json["phone"]["attempts"], 120);
+        assert_eq!(json["phone"]["failures"], 0);
+        assert_eq!(json["phone"]["p99_ms"], 12.0);
+        assert_eq!(json["reasons"]["banned"]["packets"], 610);
+        assert_eq!(json["received"], 31_000);
+        assert_eq!(json["passed"], 500);
+        assert_eq!(json["dropped"], 30_500);
+        assert_eq!(json["attackers"][1]["reached"], 110);
+    }
 }

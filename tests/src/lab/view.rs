@@ -92,10 +92,7 @@ pub(super) fn line(snapshot: &Snapshot) -> String {
         clock(snapshot.elapsed),
         time(*p99_ms)
     )];
-    let active = snapshot
-        .attackers
-        .iter()
-        .filter(|attacker| attacker.state != State::Ended);
+    let active = snapshot.attackers.iter().filter(|attacker| attacker.active);
     parts.extend(active.map(|attacker| {
         format!(
             "{} sent {} reached {} {}",
@@ -224,4 +221,64 @@ fn thousands(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::tests::snapshot;
+    use super::*;
+
+    #[test]
+    fn the_table_shows_everyone() {
+        let shown = table(&snapshot(), Paint::PLAIN).join("\n");
+        for part in [
+            "01:15  6/7 all of them together",
+            "phone                192.0.2.20       120 registrations  0 failed  p50 1.3 ms",
+            "192.0.2.66       920               68                17  banned after 412 ms",
+            "30,000              110                 0  held to the limit",
+            "filter               native        31,000 received  500 passed  30,500 dropped",
+        ] {
+            assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+        }
+        let (limit, banned) = (
+            shown.find("29,890 register-limit"),
+            shown.find("610 banned"),
+        );
+        assert!(limit.is_some() && limit < banned, "{shown}");
+    }
+
+    #[test]
+    fn a_filter_that_does_not_answer_is_seen() {
+        let mut run = snapshot();
+        run.filter.as_mut().unwrap().trouble = Some("no such socket".to_owned());
+        assert!(
+            table(&run, Paint::PLAIN)
+                .join("\n")
+                .contains("no such socket")
+        );
+        run.filter = None;
+        assert!(table(&run, Paint::PLAIN).join("\n").contains("none"));
+    }
+
+    #[test]
+    fn the_line_names_only_who_attacks_now() {
+        let line = line(&snapshot());
+        assert!(
+            line.starts_with("01:15  phone 120 registrations, 0 failed, p99 12.0 ms"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(" | 192.0.2.66 sent 30000 reached 110 held to the limit"),
+            "{line}"
+        );
+        assert!(!line.contains("412"), "{line}");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1000), "1,000");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
 }
