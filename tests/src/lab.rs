@@ -17,7 +17,7 @@ use crate::attack::{self, Attacker, Plan};
 use crate::netns::{self, Lan, Netns};
 use crate::notice::Notices;
 use crate::phone::{Account, Phone, PhoneReport};
-use crate::ringfence::{Config, Ringfence};
+use crate::ringfence::{self, Config, Ringfence};
 use crate::screen::Screen;
 use crate::tap::Tap;
 use crate::{interrupt, screen};
@@ -63,6 +63,9 @@ pub fn default_seconds() -> u32 {
 /// is no error; see [`Report::passed`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     attack::check_tools()?;
+    if let Some(binary) = &settings.ringfence {
+        ringfence::find(binary)?;
+    }
     netns::sweep().context("remove what an earlier run left behind")?;
     let started = Instant::now();
     let mut lab = Lab::build(settings, screen)?;
@@ -172,7 +175,12 @@ impl Lab {
         self.started = Instant::now();
         let mut planned = Duration::ZERO;
         for (number, phase) in PHASES.iter().enumerate() {
-            screen.say(&view::heading(number, phase, screen.paint()))?;
+            screen.say(&view::heading(
+                number,
+                phase,
+                self.ringfence.is_some(),
+                screen.paint(),
+            ))?;
             let length = Duration::from_secs(phase.seconds.into()).mul_f64(scale);
             planned += length;
             for what in phase.attacks {

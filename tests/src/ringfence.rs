@@ -245,13 +245,7 @@ impl Ringfence {
     ///
     /// When it does not come up; the error carries what it said.
     pub fn start(host: &Netns, binary: &Path, config: &Config) -> anyhow::Result<Self> {
-        let binary = std::path::absolute(binary).context("path of ringfence")?;
-        if !binary.is_file() {
-            bail!(
-                "{} does not exist: build it with `cargo build`",
-                binary.display()
-            );
-        }
+        let binary = find(binary)?;
         let directory = scratch::directory("ringfence")?;
         let paths = Paths::new(directory.path());
         fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
@@ -409,6 +403,22 @@ impl Paths {
             bpffs: Path::new(BPFFS).join(format!("{}-lab", scratch::prefix())),
         }
     }
+}
+
+/// The absolute path of the binary to run.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn find(binary: &Path) -> anyhow::Result<PathBuf> {
+    let binary = std::path::absolute(binary).context("path of ringfence")?;
+    if !binary.is_file() {
+        bail!(
+            "{} does not exist: build it with `cargo build`",
+            binary.display()
+        );
+    }
+    Ok(binary)
 }
 
 fn run(host: &Netns, binary: &Path, paths: &Paths) -> anyhow::Result<Running> {

@@ -93,9 +93,10 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
             "asterisk",
         ],
     )?;
-    progress("unpacking Asterisk");
+    let debs = apt.downloaded()?;
+    progress(&format!("unpacking {} packages", debs.len()));
     lay_out(&partial)?;
-    for deb in apt.downloaded()? {
+    for deb in debs {
         let unpacked = unpack(&deb, &partial);
         // Ctrl-C ends dpkg-deb and tar as well; that they failed is not the news then.
         interrupt::check()?;
@@ -153,6 +154,8 @@ impl Apt {
             ("APT::Sandbox::User", "root".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::Retries", "3".to_owned()),
+            // An index that cannot be had is only a warning otherwise.
+            ("APT::Update::Error-Mode", "any".to_owned()),
         ];
         Ok(Self {
             options: options

@@ -37,10 +37,15 @@ pub(super) enum State {
     Ended,
 }
 
-/// What is said when a phase begins.
-pub(super) fn heading(number: usize, phase: &Phase, paint: Paint) -> String {
+/// What is said when a phase begins. Without a filter only its name: the words are about what the
+/// filter does.
+pub(super) fn heading(number: usize, phase: &Phase, filter: bool, paint: Paint) -> String {
     let title = paint.bold(&format!("{}/{} {}", number + 1, PHASES.len(), phase.title));
-    format!("{title}\n{}\n", phase.says)
+    if filter {
+        format!("{title}\n{}\n", phase.says)
+    } else {
+        title
+    }
 }
 
 /// The table.
