@@ -1,2 +1,73 @@
-#![allow(missing_docs, reason = "skeleton")]
-fn main() {}
+//! `cargo xtask <verb>`: everything a developer or CI runs.
+//!
+//! A verb is a subcommand here and a file beside this one. Nothing in this crate knows what
+//! Ringfence does: it installs, builds, starts and checks.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool talks"
+)]
+
+mod bench;
+mod build;
+mod disasm;
+mod lint;
+mod privilege;
+mod run;
+mod setup;
+mod step;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a developer or CI runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building, testing and running need; quick when nothing is missing
+    Setup(setup::Args),
+    /// Build `ringfence`
+    Build(build::Args),
+    /// Run the lab, or with `-i NIC` run `ringfence` on an interface
+    Run(run::Args),
+    /// Check formatting and lints
+    Lint,
+    /// Lint, then run every test; the privileged ones as root
+    Test(test::Args),
+    /// What `.ci/run` runs: the same as `test`
+    Ci,
+    /// Measure against fail2ban and the bare kernel
+    Bench(bench::Args),
+    /// Print the XDP program's instructions
+    Disasm,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup(args) => setup::run(&args),
+        Verb::Build(args) => build::run(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Lint => lint::run(),
+        Verb::Test(args) => test::run(&args),
+        Verb::Ci => test::run(&test::Args::default()),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::Disasm => disasm::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

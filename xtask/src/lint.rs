@@ -1,0 +1,52 @@
+//! `cargo xtask lint`: formatting, and clippy with every warning an error.
+
+use std::process::Stdio;
+
+use anyhow::{Result, bail};
+
+use crate::setup;
+use crate::step::{succeed, timed};
+use crate::workspace::Workspace;
+
+/// Sets up and lints.
+pub(crate) fn run() -> Result<()> {
+    let workspace = Workspace::find()?;
+    setup::ensure(&workspace, setup::For::Build)?;
+    check(&workspace)
+}
+
+/// Lints a workspace that is set up.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    for component in ["fmt", "clippy"] {
+        let known = workspace
+            .cargo(component)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        if !known {
+            bail!("there is no cargo {component}: run `rustup component add rustfmt clippy`");
+        }
+    }
+    timed("check formatting", || {
+        succeed(workspace.cargo("fmt").args(["--all", "--check"]))
+    })?;
+    timed("lint the host's crates", || {
+        let mut clippy = workspace.cargo("clippy");
+        clippy.args(["--workspace", "--exclude", "filter-ebpf", "--all-targets"]);
+        succeed(clippy.args(["--", "-D", "warnings"]))
+    })?;
+    timed("lint the XDP program", || {
+        // For the host, since Debian's compiler has no clippy: the code is the same but for the
+        // helpers' calls. Without unwinding, which a program without std cannot have there.
+        let mut clippy = workspace.cargo("clippy");
+        clippy.args([
+            "--package",
+            "filter-ebpf",
+            "--config",
+            "profile.dev.panic='abort'",
+        ]);
+        succeed(clippy.args(["--", "-D", "warnings"]))
+    })
+}

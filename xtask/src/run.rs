@@ -1,0 +1,88 @@
+//! `cargo xtask run`: the lab, or `ringfence` on a real interface.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::build;
+use crate::privilege::Root;
+use crate::setup::{self, For};
+use crate::workspace::Workspace;
+
+/// What `run` takes: everything goes to the program that it starts.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// `-i NIC` and options of `ringfence run`; or options of the lab, such as `--json FILE`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<OsString>,
+}
+
+/// Sets up, builds, and becomes the lab or `ringfence`.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let on_interface = names_interface(&args.options);
+    let (purpose, needs) = if on_interface {
+        ("ringfence", For::Build)
+    } else {
+        ("the lab", For::Tests)
+    };
+    let root = Root::obtain(purpose)?;
+    setup::ensure(&workspace, needs)?;
+    let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
+    if on_interface {
+        let mut command = root.command(ringfence);
+        command.arg("run").args(&args.options);
+        return become_command(&mut command);
+    }
+    let lab = build::release(&workspace, "ringfence-tests", "ringfence-lab")?;
+    let mut command = root.command(lab);
+    command
+        .arg("--ringfence")
+        .arg(ringfence)
+        .arg("--cache")
+        .arg(workspace.lab_cache());
+    become_command(command.args(&args.options))
+}
+
+/// Replaces this process, so that the exit status and Ctrl-C are the command's own: it cleans up,
+/// and nobody dies before it has.
+pub(crate) fn become_command(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("start {}", command.get_program().display()))
+}
+
+fn names_interface(options: &[OsString]) -> bool {
+    options.iter().any(|option| is_interface_option(option))
+}
+
+fn is_interface_option(option: &OsStr) -> bool {
+    option.as_bytes().starts_with(b"-i")
+        || option == "--interface"
+        || option.as_bytes().starts_with(b"--interface=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(options: &[&str]) -> bool {
+        names_interface(&options.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_interface_chooses_ringfence() {
+        assert!(names(&["-i", "eth0"]));
+        assert!(names(&["--dry-run", "-ieth0"]));
+        assert!(names(&["--interface=eth0"]));
+    }
+
+    #[test]
+    fn anything_else_is_for_the_lab() {
+        assert!(!names(&[]));
+        assert!(!names(&["--json", "report.json"]));
+        assert!(!names(&["--interval", "5"]));
+    }
+}

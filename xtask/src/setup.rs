@@ -1,0 +1,270 @@
+//! `cargo xtask setup`: from rustup's stable Rust and apt to where everything builds and tests.
+//!
+//! What is there is never guessed from a stamp: packages are asked of dpkg, compiler and linker
+//! are started. That is quick enough to come before every other verb.
+
+mod apt;
+mod compiler;
+mod ebpf_env;
+mod linker;
+mod smoke;
+mod system;
+mod versions;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::step::Steps;
+use crate::workspace::{Workspace, find_program};
+use compiler::{Compiler, Version};
+use ebpf_env::EbpfEnv;
+use system::System;
+use versions::{BENCH_TOOLS, NIGHTLY, TEST_TOOLS, Tool};
+
+/// What `setup` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only say what is missing; fails when something is
+    #[arg(long)]
+    check: bool,
+    /// Also what the measurements need: fail2ban, iptables, nftables
+    #[arg(long)]
+    bench: bool,
+    /// Whose compiler builds the XDP program; a new choice replaces the old one
+    #[arg(long, value_enum)]
+    compiler: Option<Source>,
+}
+
+/// What is to work afterwards; each includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Building.
+    Build,
+    /// The tests and the lab.
+    Tests,
+    /// The measurements.
+    Bench,
+}
+
+/// Whose compiler builds the XDP program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Source {
+    /// A nightly with `rust-src`
+    Rustup,
+    /// The packages `rustc-web` and `rust-web-src`
+    Debian,
+}
+
+/// What is missing.
+struct Missing {
+    tools: Vec<Tool>,
+    compiler: Option<anyhow::Error>,
+}
+
+impl Missing {
+    fn find(toolchain: &Path, system: &System, needs: For, source: Option<Source>) -> Result<Self> {
+        Ok(Self {
+            tools: missing_tools(system, needs)?,
+            compiler: check_compiler(toolchain, source).err(),
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.tools.is_empty() && self.compiler.is_none()
+    }
+}
+
+/// Sets up, or says what is missing.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let needs = if args.bench { For::Bench } else { For::Tests };
+    if args.check {
+        return report(&workspace, needs, args.compiler);
+    }
+    if !complete(&workspace, needs, args.compiler)? {
+        println!("setup: nothing is missing");
+    }
+    Ok(())
+}
+
+/// Makes sure that everything is there; silent when it is.
+pub(crate) fn ensure(workspace: &Workspace, needs: For) -> Result<()> {
+    complete(workspace, needs, None)?;
+    Ok(())
+}
+
+/// The major version of the LLVM that the XDP program is compiled with.
+pub(crate) fn llvm_major(workspace: &Workspace) -> Result<u32> {
+    let env = EbpfEnv::read(&workspace.toolchain()).context("run `cargo xtask setup`")?;
+    Ok(Version::of(&env.rustc)?.llvm)
+}
+
+fn report(workspace: &Workspace, needs: For, source: Option<Source>) -> Result<()> {
+    let missing = Missing::find(&workspace.toolchain(), &System::read(), needs, source)?;
+    for tool in &missing.tools {
+        println!("missing: {} (the program {})", tool.package, tool.program);
+    }
+    if let Some(why) = &missing.compiler {
+        println!("missing: the XDP program's compiler: {why:#}");
+    }
+    if !missing.is_nothing() {
+        bail!("something is missing: run `cargo xtask setup`");
+    }
+    println!("setup: nothing is missing");
+    Ok(())
+}
+
+/// Installs what is missing; says whether anything was.
+fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result<bool> {
+    let toolchain = workspace.toolchain();
+    let system = System::read();
+    let missing = Missing::find(&toolchain, &system, needs, source)?;
+    if missing.is_nothing() {
+        return Ok(false);
+    }
+    let steps = Steps::new(toolchain.join("log"));
+    if !missing.tools.is_empty() {
+        install_tools(&steps, &system, &missing.tools)?;
+    }
+    if let Some(why) = missing.compiler {
+        eprintln!("setup: the XDP program's compiler: {why:#}");
+        install_compiler(&steps, &toolchain, &system, source)?;
+    }
+    Ok(true)
+}
+
+fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
+    let mut wanted: Vec<Tool> = Vec::new();
+    if needs != For::Build {
+        wanted.extend(TEST_TOOLS);
+    }
+    if needs == For::Bench {
+        wanted.extend(BENCH_TOOLS);
+    }
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
+    if system.debian {
+        let packages: Vec<&str> = wanted.iter().map(|tool| tool.package).collect();
+        let missing = apt::missing(&packages)?;
+        wanted.retain(|tool| missing.contains(&tool.package));
+    } else {
+        wanted.retain(|tool| find_program(tool.program).is_none());
+    }
+    Ok(wanted)
+}
+
+fn install_tools(steps: &Steps, system: &System, tools: &[Tool]) -> Result<()> {
+    if system.debian {
+        let packages: Vec<&str> = tools.iter().map(|tool| tool.package).collect();
+        return apt::install(steps, &packages);
+    }
+    let list: Vec<String> = tools
+        .iter()
+        .map(|tool| {
+            format!(
+                "\n  {} (Debian's name), for the program {}",
+                tool.package, tool.program
+            )
+        })
+        .collect();
+    bail!(
+        "on {} set-up installs no packages. Install these, then try again:{}",
+        system.name,
+        list.concat()
+    );
+}
+
+/// Fails with what is wrong with the compiler that was chosen, or that none was.
+fn check_compiler(toolchain: &Path, source: Option<Source>) -> Result<()> {
+    let Ok(env) = EbpfEnv::read(toolchain) else {
+        bail!("none was chosen yet")
+    };
+    let chosen = if env.rustup_toolchain.is_some() {
+        Source::Rustup
+    } else {
+        Source::Debian
+    };
+    if source.is_some_and(|source| source != chosen) {
+        bail!("another one is wanted");
+    }
+    if env.linker != linker::path(toolchain) {
+        bail!("it was set up in another directory");
+    }
+    let version = Version::of(&env.rustc)?;
+    if !env.cargo.is_file() || !compiler::has_library_source(&env.rustc) {
+        bail!(
+            "{} lost its cargo or its library's source",
+            env.rustc.display()
+        );
+    }
+    linker::check(toolchain, version.llvm)
+}
+
+fn install_compiler(
+    steps: &Steps,
+    toolchain: &Path,
+    system: &System,
+    source: Option<Source>,
+) -> Result<()> {
+    if source != Some(Source::Debian) {
+        let tried = compiler::from_rustup(steps, toolchain)
+            .and_then(|compiler| equip(steps, toolchain, &compiler));
+        match tried {
+            Ok(()) => return Ok(()),
+            Err(error) if source == Some(Source::Rustup) => return Err(error),
+            Err(error) if !system.debian => return Err(error.context(instructions(system))),
+            Err(error) => {
+                let error = format!("{error:#}");
+                // The rest is the log's end, which matters only where there is no other way.
+                let why = error
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches(':');
+                eprintln!("setup: not with rustup: {why}");
+                eprintln!("setup: so with Debian's compiler");
+            }
+        }
+    }
+    if !system.debian {
+        bail!("{} has no Debian packages", system.name);
+    }
+    equip(steps, toolchain, &compiler::from_debian(steps)?)
+}
+
+/// Gives the compiler its linker, proves the two, and writes down where they are.
+fn equip(steps: &Steps, toolchain: &Path, compiler: &Compiler) -> Result<()> {
+    if linker::check(toolchain, compiler.version.llvm).is_err() {
+        linker::install(steps, toolchain, compiler)?;
+    }
+    let env = EbpfEnv {
+        cargo: compiler.cargo.clone(),
+        rustc: compiler.rustc.clone(),
+        rustup_toolchain: compiler.rustup_toolchain.clone(),
+        linker: linker::path(toolchain),
+    };
+    smoke::build(steps, toolchain, &env)?;
+    env.write(toolchain)?;
+    eprintln!(
+        "setup: {} {} with LLVM {} builds the XDP program",
+        compiler
+            .rustup_toolchain
+            .as_deref()
+            .unwrap_or("Debian's rustc"),
+        compiler.version.release,
+        compiler.version.llvm
+    );
+    Ok(())
+}
+
+fn instructions(system: &System) -> String {
+    format!(
+        "on {} the XDP program needs a nightly by rustup. Run these, then try again:\n  \
+         rustup toolchain install {NIGHTLY} --profile minimal --component rust-src\n  \
+         cargo xtask setup --compiler rustup\nrustup failed",
+        system.name
+    )
+}

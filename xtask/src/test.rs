@@ -1,0 +1,167 @@
+//! `cargo xtask test`: lints and every test, and proof that the privileged ones ran.
+
+mod summary;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build;
+use crate::lint;
+use crate::privilege::Root;
+use crate::setup::{self, For};
+use crate::step::timed;
+use crate::workspace::Workspace;
+use summary::{Summary, Totals};
+
+/// What `test` takes.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Leave out the tests that need root
+    #[arg(long)]
+    no_privileged: bool,
+    /// Only the tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Sets up, lints, and runs every test; fails when one failed or those asked for did not run.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let root = if args.no_privileged {
+        None
+    } else {
+        Some(privileged()?)
+    };
+    setup::ensure(&workspace, For::Tests)?;
+    lint::check(&workspace)?;
+    let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
+
+    let tests = Tests {
+        workspace: &workspace,
+        ringfence: ringfence.into(),
+        args,
+    };
+    let mut totals = timed("test without privileges", || tests.unprivileged())?;
+    if let Some(root) = root {
+        let privileged = timed("test as root", || tests.privileged(root))?;
+        if privileged.ran() == 0 && args.filter.is_none() {
+            bail!("not one privileged test ran");
+        }
+        totals = totals + privileged;
+    } else {
+        println!("The privileged tests were left out.");
+    }
+    if totals.ran() == 0 {
+        bail!("not one test ran");
+    }
+
+    println!("{} passed, {} failed", totals.passed, totals.failed);
+    if totals.failed > 0 {
+        bail!("{} of {} tests failed", totals.failed, totals.ran());
+    }
+    Ok(())
+}
+
+fn privileged() -> Result<Root> {
+    let root = Root::obtain("the privileged tests")?;
+    root.require_capabilities()?;
+    Ok(root)
+}
+
+struct Tests<'a> {
+    workspace: &'a Workspace,
+    ringfence: OsString,
+    args: &'a Args,
+}
+
+impl Tests<'_> {
+    fn unprivileged(&self) -> Result<Totals> {
+        let mut command = self.cargo_test();
+        command
+            .args(["--workspace", "--exclude", "filter-ebpf"])
+            .args(&self.args.filter);
+        command.arg("--").args(colour());
+        run_counted(&mut command)
+    }
+
+    /// Cargo builds as the user; only the test executables run as root.
+    fn privileged(&self, root: Root) -> Result<Totals> {
+        let mut command = self.cargo_test();
+        if root == Root::Sudo {
+            command.env(runner_variable(), "sudo -E");
+        }
+        // No doc tests: `--ignored` would run the examples that are marked `ignore`.
+        command
+            .args(["--package", "ringfence-tests", "--tests"])
+            .args(&self.args.filter);
+        command
+            .args(["--", "--ignored", "--test-threads=1"])
+            .args(colour());
+        run_counted(&mut command)
+    }
+
+    fn cargo_test(&self) -> Command {
+        let mut command = self.workspace.cargo("test");
+        command
+            .arg("--no-fail-fast")
+            .env("RINGFENCE_BIN", &self.ringfence)
+            .env("RINGFENCE_LAB_CACHE", self.workspace.lab_cache());
+        command
+    }
+}
+
+/// The variable by which cargo learns how to start this host's executables.
+fn runner_variable() -> String {
+    let triple = format!("{}-unknown-linux-{}", std::env::consts::ARCH, libc_name());
+    format!(
+        "CARGO_TARGET_{}_RUNNER",
+        triple.to_uppercase().replace('-', "_")
+    )
+}
+
+const fn libc_name() -> &'static str {
+    if cfg!(target_env = "musl") {
+        "musl"
+    } else {
+        "gnu"
+    }
+}
+
+/// The pipe that counts hides the terminal from the test harness.
+fn colour() -> Option<&'static str> {
+    io::stdout().is_terminal().then_some("--color=always")
+}
+
+/// Runs `cargo test`, shows its output as it comes, and counts.
+fn run_counted(command: &mut Command) -> Result<Totals> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo test")?;
+    let mut output = child.stdout.take().context("cargo test has no output")?;
+    let mut summary = Summary::default();
+    let mut buffer = [0; 4096];
+    let mut out = io::stdout().lock();
+    loop {
+        let count = output
+            .read(&mut buffer)
+            .context("read cargo test's output")?;
+        if count == 0 {
+            break;
+        }
+        let bytes = buffer.get(..count).unwrap_or_default();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .context("print the tests' output")?;
+        summary.feed(bytes);
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    let totals = summary.totals();
+    if !status.success() && totals.failed == 0 {
+        bail!("cargo test failed ({status}), though no test did: see above");
+    }
+    Ok(totals)
+}
