@@ -34,16 +34,16 @@ impl Root {
             return Ok(Self::Already);
         }
         if find_program("sudo").is_none() {
-            bail!("{purpose} needs root, and there is no sudo: run it as root");
+            bail!("root is needed for {purpose}, and there is no sudo: run this as root");
         }
-        eprintln!("xtask: not root: {purpose} goes through sudo");
+        eprintln!("xtask: not root: through sudo for {purpose}");
         let mut sudo = Command::new("sudo");
         if !io::stdin().is_terminal() {
             sudo.arg("-n");
         }
         let status = sudo.arg("true").status().context("run sudo")?;
         if !status.success() {
-            bail!("{purpose} needs root, and sudo refused: run it as root");
+            bail!("root is needed for {purpose}, and sudo refused: run this as root");
         }
         Ok(Self::Sudo)
     }

@@ -21,7 +21,7 @@ use crate::workspace::{Workspace, find_program};
 use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
-use versions::{BENCH_TOOLS, NIGHTLY, TEST_TOOLS, Tool};
+use versions::{BENCH_TOOLS, DEBIAN_MIN, NIGHTLY, TEST_TOOLS, Tool};
 
 /// What `setup` takes.
 #[derive(clap::Args)]
@@ -125,14 +125,49 @@ fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result
         return Ok(false);
     }
     let steps = Steps::new(toolchain.join("log"));
-    if !missing.tools.is_empty() {
-        install_tools(&steps, &system, &missing.tools)?;
+    if system.debian && !missing.tools.is_empty() {
+        let packages: Vec<&str> = missing.tools.iter().map(|tool| tool.package).collect();
+        apt::install(&steps, &packages)?;
     }
-    if let Some(why) = missing.compiler {
-        eprintln!("setup: the XDP program's compiler: {why:#}");
-        install_compiler(&steps, &toolchain, &system, source)?;
+    let compiler = match missing.compiler {
+        Some(why) => {
+            eprintln!("setup: the XDP program's compiler: {why:#}");
+            install_compiler(&steps, &toolchain, &system, source)
+        }
+        None => Ok(()),
+    };
+    if system.debian {
+        compiler?;
+    } else {
+        require_by_hand(&system, &missing.tools, compiler)?;
     }
     Ok(true)
+}
+
+/// Where set-up installs no packages: fails with all that is to be installed.
+fn require_by_hand(system: &System, tools: &[Tool], compiler: Result<()>) -> Result<()> {
+    let mut list: Vec<String> = tools
+        .iter()
+        .map(|Tool { package, program }| {
+            format!("\n  the program {program} (Debian's package {package})")
+        })
+        .collect();
+    if let Err(error) = compiler {
+        list.push(format!(
+            "\n  a compiler for the XDP program, by\n    \
+             rustup toolchain install {NIGHTLY} --profile minimal --component rust-src\n  \
+             since set-up's own try ended so: {error:#}"
+        ));
+    }
+    if list.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "set-up installs packages on Debian {DEBIAN_MIN} and later, and this is {}. Install these, \
+         then run `cargo xtask setup` again:{}",
+        system.name,
+        list.concat()
+    );
 }
 
 fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
@@ -154,27 +189,6 @@ fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
         wanted.retain(|tool| find_program(tool.program).is_none());
     }
     Ok(wanted)
-}
-
-fn install_tools(steps: &Steps, system: &System, tools: &[Tool]) -> Result<()> {
-    if system.debian {
-        let packages: Vec<&str> = tools.iter().map(|tool| tool.package).collect();
-        return apt::install(steps, &packages);
-    }
-    let list: Vec<String> = tools
-        .iter()
-        .map(|tool| {
-            format!(
-                "\n  {} (Debian's name), for the program {}",
-                tool.package, tool.program
-            )
-        })
-        .collect();
-    bail!(
-        "on {} set-up installs no packages. Install these, then try again:{}",
-        system.name,
-        list.concat()
-    );
 }
 
 /// Fails with what is wrong with the compiler that was chosen, or that none was.
@@ -214,8 +228,7 @@ fn install_compiler(
             .and_then(|compiler| equip(steps, toolchain, &compiler));
         match tried {
             Ok(()) => return Ok(()),
-            Err(error) if source == Some(Source::Rustup) => return Err(error),
-            Err(error) if !system.debian => return Err(error.context(instructions(system))),
+            Err(error) if source == Some(Source::Rustup) || !system.debian => return Err(error),
             Err(error) => {
                 let error = format!("{error:#}");
                 // The rest is the log's end, which matters only where there is no other way.
@@ -258,13 +271,4 @@ fn equip(steps: &Steps, toolchain: &Path, compiler: &Compiler) -> Result<()> {
         compiler.version.llvm
     );
     Ok(())
-}
-
-fn instructions(system: &System) -> String {
-    format!(
-        "on {} the XDP program needs a nightly by rustup. Run these, then try again:\n  \
-         rustup toolchain install {NIGHTLY} --profile minimal --component rust-src\n  \
-         cargo xtask setup --compiler rustup\nrustup failed",
-        system.name
-    )
 }
