@@ -67,24 +67,16 @@ impl Default for Config {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
-            capacity: Capacity {
-                bans: 1_000_000,
-                watched: 100_000,
-            },
+            capacity: Capacity { bans: 1_000_000, watched: 100_000 },
             limits: Limits {
                 register: Limit {
-                    rate: Rate {
-                        events: 10,
-                        period: Duration::from_secs(1),
-                    },
+                    rate: Rate { events: 10, period: Duration::from_secs(1) },
                     burst: 50,
                 },
             },
             jails: KNOWN_JAILS.iter().cloned().collect(),
             sources: Sources {
-                asterisk: AsteriskSource {
-                    notice_log: "/var/log/asterisk/fail2ban".into(),
-                },
+                asterisk: AsteriskSource { notice_log: "/var/log/asterisk/fail2ban".into() },
             },
             paths: Paths {
                 state: "/var/lib/ringfence".into(),
@@ -208,10 +200,7 @@ pub struct PortRange {
 impl PortRange {
     /// One port. Port 0 cannot be written in a configuration and matches nothing.
     pub const fn single(port: u16) -> Self {
-        Self {
-            first: port,
-            last: port,
-        }
+        Self { first: port, last: port }
     }
 
     /// The ports of `self`.
@@ -307,10 +296,7 @@ impl FromStr for Rate {
             "h" => Duration::from_hours(1),
             period => duration::parse(period).map_err(|_error| wrong())?,
         };
-        let events = events
-            .parse()
-            .ok()
-            .filter(|events| RATE_EVENTS.contains(events));
+        let events = events.parse().ok().filter(|events| RATE_EVENTS.contains(events));
         match events {
             Some(events) if RATE_PERIODS.contains(&period) => Ok(Self { events, period }),
             Some(_) | None => Err(format!(

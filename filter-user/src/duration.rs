@@ -31,10 +31,7 @@ const SNIPPET_MAX: usize = 48;
 ///
 /// When `text` is not a duration or longer than [`MAX`]; the error says what is right.
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
-    let fail = |reason| ParseError {
-        text: snippet(text),
-        reason,
-    };
+    let fail = |reason| ParseError { text: snippet(text), reason };
     if text.is_empty() {
         return Err(fail(Reason::Malformed));
     }
@@ -157,27 +154,17 @@ impl fmt::Display for ParseError {
                  `1h30m` or `7d`"
             ),
             Reason::NoUnit(number) => {
-                write!(
-                    f,
-                    "`{number}` in `{text}` has no unit; write for example `{number}m`"
-                )
+                write!(f, "`{number}` in `{text}` has no unit; write for example `{number}m`")
             }
             Reason::UnknownUnit(unit) => write!(
                 f,
                 "`{unit}` in `{text}` is not a unit of time; use `w`, `d`, `h`, `m`, `s` or `ms`"
             ),
             Reason::Order => {
-                write!(
-                    f,
-                    "in `{text}` write larger units first and each once, such as `1h30m`"
-                )
+                write!(f, "in `{text}` write larger units first and each once, such as `1h30m`")
             }
             Reason::TooLong => {
-                write!(
-                    f,
-                    "`{text}` is too long; the longest duration is `{}`",
-                    Compact(MAX)
-                )
+                write!(f, "`{text}` is too long; the longest duration is `{}`", Compact(MAX))
             }
         }
     }
@@ -195,11 +182,7 @@ fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
 
 /// The beginning of `text`, printable, to be repeated in an error.
 pub(crate) fn snippet(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(SNIPPET_MAX)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut out: String = text.chars().take(SNIPPET_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(SNIPPET_MAX).is_some() {
         out.push('…');
     }
@@ -244,26 +227,14 @@ mod tests {
             ("h", format!("`h` {malformed}")),
             ("1.5h", format!("`1.5h` {malformed}")),
             ("1h 30m", format!("`1h 30m` {malformed}")),
-            (
-                "1h30",
-                "`30` in `1h30` has no unit; write for example `30m`".into(),
-            ),
+            ("1h30", "`30` in `1h30` has no unit; write for example `30m`".into()),
             (
                 "5min",
                 "`min` in `5min` is not a unit of time; use `w`, `d`, `h`, `m`, `s` or `ms`".into(),
             ),
-            (
-                "30m1h",
-                "in `30m1h` write larger units first and each once, such as `1h30m`".into(),
-            ),
-            (
-                "1m1m",
-                "in `1m1m` write larger units first and each once, such as `1h30m`".into(),
-            ),
-            (
-                "3651d",
-                "`3651d` is too long; the longest duration is `3650d`".into(),
-            ),
+            ("30m1h", "in `30m1h` write larger units first and each once, such as `1h30m`".into()),
+            ("1m1m", "in `1m1m` write larger units first and each once, such as `1h30m`".into()),
+            ("3651d", "`3651d` is too long; the longest duration is `3650d`".into()),
             (
                 "99999999999999999999",
                 "`99999999999999999999` is too long; the longest duration is `3650d`".into(),

@@ -114,11 +114,7 @@ pub fn account(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            let c = if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            };
+            let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
             if out.len() + c.len_utf8() > ACCOUNT_MAX {
                 return out;
             }

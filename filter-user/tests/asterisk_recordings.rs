@@ -103,15 +103,9 @@ fn each_recording_gives_what_the_attack_was() {
     for (name, expected, address) in RECORDINGS {
         let attempts = attempts(name);
         let failures = |class: Class| {
-            attempts
-                .iter()
-                .filter(|a| a.verdict == Verdict::Failure && a.class == class)
-                .count()
+            attempts.iter().filter(|a| a.verdict == Verdict::Failure && a.class == class).count()
         };
-        let ignored = attempts
-            .iter()
-            .filter(|a| a.verdict == Verdict::Ignored)
-            .count();
+        let ignored = attempts.iter().filter(|a| a.verdict == Verdict::Ignored).count();
         let found = [
             failures(Class::WrongCredential),
             failures(Class::UnknownAccount),
@@ -120,11 +114,7 @@ fn each_recording_gives_what_the_attack_was() {
             ignored,
         ];
         assert_eq!(&found, expected, "{name}");
-        assert_eq!(
-            attempts.len(),
-            expected.iter().sum::<usize>(),
-            "{name}: other classes"
-        );
+        assert_eq!(attempts.len(), expected.iter().sum::<usize>(), "{name}: other classes");
         let addresses: BTreeSet<IpAddr> = attempts.iter().map(|a| a.address).collect();
         let attacker: BTreeSet<IpAddr> = address.parse().into_iter().collect();
         assert_eq!(addresses, attacker, "{name}");
@@ -163,11 +153,7 @@ fn hostile_from_does_not_hide_its_sender() {
 /// A forged address before or after the true one.
 #[test]
 fn forged_address_within_a_line_is_not_taken() {
-    for name in [
-        "hostile/forged-from",
-        "hostile/forged-callid",
-        "hostile/forged-both",
-    ] {
+    for name in ["hostile/forged-from", "hostile/forged-callid", "hostile/forged-both"] {
         let lines = lines(name);
         assert_eq!(sources(&lines), vec![HOSTILE_SOURCE; lines.len()], "{name}");
     }
@@ -187,10 +173,7 @@ fn forged_whole_lines_are_taken_but_never_proven() {
     let broken = lines("hostile/broken-line");
     assert_eq!(sources(&broken), ["203.0.113.77", "203.0.113.78"]);
     let shortened = lines("hostile/escape-removed");
-    assert_eq!(
-        sources(&shortened),
-        ["203.0.113.5", "203.0.113.80", "203.0.113.4"]
-    );
+    assert_eq!(sources(&shortened), ["203.0.113.5", "203.0.113.80", "203.0.113.4"]);
     for line in broken.iter().chain(&shortened) {
         assert!(parse(line).is_none_or(|a| !a.proven));
     }
@@ -212,9 +195,5 @@ fn attempts(name: &str) -> Vec<Attempt> {
 
 /// The addresses of the lines that have one.
 fn sources(lines: &[Vec<u8>]) -> Vec<String> {
-    lines
-        .iter()
-        .filter_map(|line| parse(line))
-        .map(|a| a.address.to_string())
-        .collect()
+    lines.iter().filter_map(|line| parse(line)).map(|a| a.address.to_string()).collect()
 }

@@ -93,11 +93,7 @@ impl Asterisk {
             .stderr(output);
         enter(&mut command, root);
         let process = Running::spawn("asterisk", &mut command)?;
-        let mut asterisk = Self {
-            process,
-            directory,
-            root: root.to_owned(),
-        };
+        let mut asterisk = Self { process, directory, root: root.to_owned() };
         if let Err(error) = asterisk.wait_until_up(host) {
             let said = fs::read_to_string(&console).unwrap_or_default();
             return Err(error.context(format!("Asterisk did not start; it said:\n{}", said.trim())));
@@ -139,17 +135,11 @@ impl Asterisk {
     /// When Asterisk does not answer.
     pub fn cli(&self, command: &str) -> anyhow::Result<String> {
         let mut asterisk = Command::new("/usr/sbin/asterisk");
-        asterisk
-            .arg("-C")
-            .arg(self.directory.inside.join("etc/asterisk.conf"));
+        asterisk.arg("-C").arg(self.directory.inside.join("etc/asterisk.conf"));
         asterisk.args(["-rx", command]).env_clear();
         enter(&mut asterisk, &self.root);
         let name = format!("asterisk -rx '{command}'");
-        Ok(
-            child::finish(&name, &mut asterisk, CLI_LIMIT, OnSignal::Stop)?
-                .success(&name)?
-                .stdout,
-        )
+        Ok(child::finish(&name, &mut asterisk, CLI_LIMIT, OnSignal::Stop)?.success(&name)?.stdout)
     }
 
     /// Rotates the NOTICE log as logrotate does on a Wazo host: rename, then `logger reload`.
@@ -238,11 +228,7 @@ impl InstanceDirectory {
                 ) + "\n"
             })
             .collect();
-        let security = if options.security_log {
-            "security => security"
-        } else {
-            ""
-        };
+        let security = if options.security_log { "security => security" } else { "" };
         let files = [
             (
                 "asterisk.conf",
@@ -253,10 +239,7 @@ impl InstanceDirectory {
             ),
             (
                 "logger.conf",
-                fill(
-                    include_str!("../lab/asterisk/logger.conf.in"),
-                    &[("SECURITY", security)],
-                ),
+                fill(include_str!("../lab/asterisk/logger.conf.in"), &[("SECURITY", security)]),
             ),
             (
                 "manager.conf",
@@ -267,23 +250,11 @@ impl InstanceDirectory {
             ),
             (
                 "pjsip.conf",
-                fill(
-                    include_str!("../lab/asterisk/pjsip.conf.in"),
-                    &[("ENDPOINTS", &endpoints)],
-                ),
+                fill(include_str!("../lab/asterisk/pjsip.conf.in"), &[("ENDPOINTS", &endpoints)]),
             ),
-            (
-                "modules.conf",
-                include_str!("../lab/asterisk/modules.conf").to_owned(),
-            ),
-            (
-                "extensions.conf",
-                include_str!("../lab/asterisk/extensions.conf").to_owned(),
-            ),
-            (
-                "rtp.conf",
-                include_str!("../lab/asterisk/rtp.conf").to_owned(),
-            ),
+            ("modules.conf", include_str!("../lab/asterisk/modules.conf").to_owned()),
+            ("extensions.conf", include_str!("../lab/asterisk/extensions.conf").to_owned()),
+            ("rtp.conf", include_str!("../lab/asterisk/rtp.conf").to_owned()),
         ];
         for (name, text) in files {
             fs::write(self.outside.join("etc").join(name), text)
@@ -315,9 +286,7 @@ fn enter(command: &mut Command, root: &Path) {
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     values
         .iter()
-        .fold(template.to_owned(), |text, (key, value)| {
-            text.replace(&format!("@{key}@"), value)
-        })
+        .fold(template.to_owned(), |text, (key, value)| text.replace(&format!("@{key}@"), value))
 }
 
 #[cfg(test)]
@@ -326,35 +295,19 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        assert_eq!(
-            fill("a=@A@ b=@B@ @A@", &[("A", "1"), ("B", "2")]),
-            "a=1 b=2 1"
-        );
+        assert_eq!(fill("a=@A@ b=@B@ @A@", &[("A", "1"), ("B", "2")]), "a=1 b=2 1");
     }
 
     #[test]
     fn no_placeholder_is_left_over() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(
-            root.path()
-                .join("usr/lib/x86_64-linux-gnu/asterisk/modules"),
-        )
-        .unwrap();
+        fs::create_dir_all(root.path().join("usr/lib/x86_64-linux-gnu/asterisk/modules")).unwrap();
         let directory = InstanceDirectory::create(root.path()).unwrap();
-        directory
-            .configure(root.path(), &Options::default())
-            .unwrap();
-        for file in fs::read_dir(directory.outside.join("etc"))
-            .unwrap()
-            .flatten()
-        {
+        directory.configure(root.path(), &Options::default()).unwrap();
+        for file in fs::read_dir(directory.outside.join("etc")).unwrap().flatten() {
             let text = fs::read_to_string(file.path()).unwrap();
             let code = text.lines().filter(|line| !line.starts_with(';'));
-            assert!(
-                !code.clone().any(|line| line.contains('@')),
-                "{}",
-                file.path().display()
-            );
+            assert!(!code.clone().any(|line| line.contains('@')), "{}", file.path().display());
         }
         let outside = directory.outside.clone();
         drop(directory);

@@ -21,11 +21,8 @@ const TIME_MAX: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// The programs that the lab runs, and the Debian packages that they are in.
-const TOOLS: [(&str, &str); 3] = [
-    ("ip", "iproute2"),
-    ("sipp", "sip-tester"),
-    ("svcrack", "sipvicious"),
-];
+const TOOLS: [(&str, &str); 3] =
+    [("ip", "iproute2"), ("sipp", "sip-tester"), ("svcrack", "sipvicious")];
 
 /// What an attacker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +114,7 @@ impl Attacker {
     ///
     /// When the tool is missing or its files cannot be written.
     pub fn start(host: &Netns, plan: &Plan) -> anyhow::Result<Self> {
-        ensure!(
-            plan.duration <= TIME_MAX,
-            "an attack lasts {} s at most",
-            TIME_MAX.as_secs()
-        );
+        ensure!(plan.duration <= TIME_MAX, "an attack lasts {} s at most", TIME_MAX.as_secs());
         let directory = scratch::directory(plan.method.tool())?;
         let mut command = match plan.method {
             Method::Svcrack => {
@@ -173,10 +166,7 @@ impl Attacker {
 ///
 /// When one is.
 pub fn check_tools() -> anyhow::Result<()> {
-    let missing: Vec<_> = TOOLS
-        .iter()
-        .filter(|(tool, _package)| !on_path(tool))
-        .collect();
+    let missing: Vec<_> = TOOLS.iter().filter(|(tool, _package)| !on_path(tool)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -228,10 +218,7 @@ fn sipp(host: &Netns, plan: &Plan, directory: &Path) -> anyhow::Result<Command> 
         // the next ones.
         .args(["-l", "20000"])
         // The count is what ends it; the time is for when its packets are dropped.
-        .args([
-            "-timeout",
-            &format!("{}s", (plan.duration + GRACE).as_secs()),
-        ])
+        .args(["-timeout", &format!("{}s", (plan.duration + GRACE).as_secs())])
         .args(["-nr", "-nd", "-nostdin"])
         .args(["-deadcall_wait", "0"])
         .arg(match plan.target {
@@ -266,10 +253,8 @@ mod tests {
 
     #[test]
     fn the_right_password_is_not_in_the_lists() {
-        let lists = [
-            include_str!("../lab/attack/passwords.txt"),
-            include_str!("../lab/attack/guess.csv"),
-        ];
+        let lists =
+            [include_str!("../lab/attack/passwords.txt"), include_str!("../lab/attack/guess.csv")];
         for (_name, password) in crate::asterisk::Options::default().endpoints {
             assert!(lists.iter().all(|list| !list.contains(&password)));
         }

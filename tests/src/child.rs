@@ -39,11 +39,7 @@ impl Running {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
         let child = command.spawn().with_context(|| format!("start {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            ended: None,
-        })
+        Ok(Self { name: name.to_owned(), child, ended: None })
     }
 
     /// The process id.
@@ -58,10 +54,8 @@ impl Running {
     /// When the kernel does not say.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         if self.ended.is_none() {
-            self.ended = self
-                .child
-                .try_wait()
-                .with_context(|| format!("wait for {}", self.name))?;
+            self.ended =
+                self.child.try_wait().with_context(|| format!("wait for {}", self.name))?;
         }
         Ok(self.ended)
     }
@@ -88,13 +82,8 @@ impl Running {
         if let Some(status) = self.ended()? {
             return Ok(status);
         }
-        self.child
-            .kill()
-            .with_context(|| format!("kill {}", self.name))?;
-        let status = self
-            .child
-            .wait()
-            .with_context(|| format!("wait for {}", self.name))?;
+        self.child.kill().with_context(|| format!("kill {}", self.name))?;
+        let status = self.child.wait().with_context(|| format!("wait for {}", self.name))?;
         self.ended = Some(status);
         Ok(status)
     }
@@ -148,11 +137,7 @@ impl Finished {
         if self.status.success() {
             return Ok(self);
         }
-        let said = if self.stderr.trim().is_empty() {
-            &self.stdout
-        } else {
-            &self.stderr
-        };
+        let said = if self.stderr.trim().is_empty() { &self.stdout } else { &self.stderr };
         bail!("{name} failed ({}): {}", self.status, said.trim());
     }
 }
@@ -197,18 +182,13 @@ pub fn finish(
         }
         thread::sleep(Duration::from_millis(2));
     };
-    Ok(Finished {
-        status,
-        stdout: read_back(&mut stdout)?,
-        stderr: read_back(&mut stderr)?,
-    })
+    Ok(Finished { status, stdout: read_back(&mut stdout)?, stderr: read_back(&mut stderr)? })
 }
 
 fn read_back(file: &mut File) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).context("rewind a file")?;
-    file.read_to_end(&mut bytes)
-        .context("read what a command said")?;
+    file.read_to_end(&mut bytes).context("read what a command said")?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -222,17 +202,8 @@ mod tests {
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
         let finished =
             finish("sh", &mut command, Duration::from_secs(5), OnSignal::Finish).unwrap();
-        assert_eq!(
-            (finished.stdout.as_str(), finished.stderr.as_str()),
-            ("out\n", "err\n")
-        );
-        assert!(
-            finished
-                .success("sh")
-                .unwrap_err()
-                .to_string()
-                .contains("err")
-        );
+        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
+        assert!(finished.success("sh").unwrap_err().to_string().contains("err"));
     }
 
     #[test]
@@ -240,13 +211,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60");
         let started = Instant::now();
-        finish(
-            "sleep",
-            &mut command,
-            Duration::from_millis(50),
-            OnSignal::Finish,
-        )
-        .unwrap_err();
+        finish("sleep", &mut command, Duration::from_millis(50), OnSignal::Finish).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 

@@ -69,10 +69,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let started = Instant::now();
     let mut lab = Lab::build(settings, screen)?;
-    screen.say(&format!(
-        "ready after {:.1} s\n",
-        started.elapsed().as_secs_f64()
-    ))?;
+    screen.say(&format!("ready after {:.1} s\n", started.elapsed().as_secs_f64()))?;
     lab.play(settings, screen)?;
     lab.conclude(screen)
 }
@@ -130,10 +127,7 @@ impl Lab {
             pbx,
         };
         let arrived = Tap::start(&hosts.pbx, "eth0")?;
-        let port = hosts
-            .pbx
-            .switch_port()
-            .context("the PBX is not plugged in")?;
+        let port = hosts.pbx.switch_port().context("the PBX is not plugged in")?;
         let sent = Tap::start(lan.switch(), port)?;
         screen.say("  a real Asterisk 22, set up as Wazo sets it up")?;
         let options = asterisk::Options::default();
@@ -146,9 +140,7 @@ impl Lab {
             screen.say("  no filter: what you will see is what it is for")?;
             None
         };
-        let watch = ringfence
-            .as_ref()
-            .map(|ringfence| FilterWatch::start(ringfence.client()));
+        let watch = ringfence.as_ref().map(|ringfence| FilterWatch::start(ringfence.client()));
         Ok(Self {
             attacks: Vec::new(),
             phone: Some(start_phone(&hosts.phone, &options)?),
@@ -175,12 +167,7 @@ impl Lab {
         self.started = Instant::now();
         let mut planned = Duration::ZERO;
         for (number, phase) in PHASES.iter().enumerate() {
-            screen.say(&view::heading(
-                number,
-                phase,
-                self.ringfence.is_some(),
-                screen.paint(),
-            ))?;
+            screen.say(&view::heading(number, phase, self.ringfence.is_some(), screen.paint()))?;
             let length = Duration::from_secs(phase.seconds.into()).mul_f64(scale);
             planned += length;
             for what in phase.attacks {
@@ -208,12 +195,7 @@ impl Lab {
             duration: Duration::from_secs(what.seconds.into()).mul_f64(scale),
         };
         let attacker = Some(Attacker::start(host, &plan)?);
-        self.attacks.push(Attack {
-            what,
-            source: plan.source,
-            attacker,
-            said: String::new(),
-        });
+        self.attacks.push(Attack { what, source: plan.source, attacker, said: String::new() });
         Ok(())
     }
 
@@ -224,11 +206,7 @@ impl Lab {
         phase: &Phase,
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
-        let interval = if screen.is_live() {
-            REDRAW_LIVE
-        } else {
-            REDRAW_PLAIN
-        };
+        let interval = if screen.is_live() { REDRAW_LIVE } else { REDRAW_PLAIN };
         let mut drawn = Instant::now();
         while Instant::now() < end {
             interrupt::check()?;
@@ -261,11 +239,7 @@ impl Lab {
             title: phase.title,
             phone_address: PHONE,
             phone: self.last_phone.clone(),
-            attackers: self
-                .attacks
-                .iter()
-                .map(|attack| self.result(attack))
-                .collect(),
+            attackers: self.attacks.iter().map(|attack| self.result(attack)).collect(),
             filter: self.watch.as_ref().map(FilterWatch::view),
         })
     }
@@ -274,10 +248,7 @@ impl Lab {
         // In this order, so that nothing seems to arrive that was not sent.
         let arrived = self.arrived.seen(attack.source);
         let sent = self.sent.seen(attack.source);
-        let banned_at = self
-            .watch
-            .as_ref()
-            .and_then(|watch| watch.banned_at(attack.source));
+        let banned_at = self.watch.as_ref().and_then(|watch| watch.banned_at(attack.source));
         let time_to_ban = banned_at.and_then(|at| since(sent.first?, at));
         let state = match (banned_at, &attack.attacker) {
             (Some(_), _) => State::Banned,
@@ -321,10 +292,7 @@ impl Lab {
         let unseen = self.sent.lost() + self.arrived.lost();
         let report = Report::new(&snapshot, &self.limits, seconds, unseen);
         if let (false, Some(ringfence)) = (report.passed(), &self.ringfence) {
-            screen::complain(&format!(
-                "what ringfence said:\n{}",
-                ringfence.log().trim_end()
-            ));
+            screen::complain(&format!("what ringfence said:\n{}", ringfence.log().trim_end()));
         }
         Ok(report)
     }
@@ -350,16 +318,7 @@ impl Attack {
 fn start_phone(host: &Netns, options: &asterisk::Options) -> anyhow::Result<Phone> {
     let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
     let registrar = SocketAddr::new(PBX, SIP_PORT);
-    Phone::start(
-        host,
-        Account {
-            name,
-            password,
-            local: PHONE,
-            registrar,
-        },
-        PHONE_INTERVAL,
-    )
+    Phone::start(host, Account { name, password, local: PHONE, registrar }, PHONE_INTERVAL)
 }
 
 /// The time between two readings of the system's clock; none when it was set back in between.

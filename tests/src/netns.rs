@@ -41,11 +41,7 @@ impl Lan {
         ip(&format!("-n {name} link set lo up"))?;
         ip(&format!("-n {name} link add br0 type bridge"))?;
         ip(&format!("-n {name} link set br0 up"))?;
-        Ok(Self {
-            prefix,
-            ports: 0,
-            switch,
-        })
+        Ok(Self { prefix, ports: 0, switch })
     }
 
     /// Plugs a host in. Its `eth0` has all of `addresses`: an IPv4 one with the prefix length 24,
@@ -114,13 +110,7 @@ impl Netns {
     fn create(name: &str, port: Option<String>) -> anyhow::Result<Self> {
         ip(&format!("netns add {name}"))?;
         let file = File::open(path(name)).with_context(|| format!("open the namespace {name}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            port,
-            entry: Entry {
-                file: Arc::new(file),
-            },
-        })
+        Ok(Self { name: name.to_owned(), port, entry: Entry { file: Arc::new(file) } })
     }
 
     /// The name under which `ip netns` knows it.
@@ -159,9 +149,7 @@ impl Netns {
                     .with_context(|| format!("enter the namespace {}", self.name))?;
                 work()
             });
-            thread
-                .join()
-                .map_err(|_panic| anyhow!("panicked in the namespace {}", self.name))?
+            thread.join().map_err(|_panic| anyhow!("panicked in the namespace {}", self.name))?
         })
     }
 
@@ -172,10 +160,7 @@ impl Netns {
     ///
     /// When the route cannot be set.
     pub fn send_from(&self, source: IpAddr, destination: IpAddr) -> anyhow::Result<()> {
-        ip(&format!(
-            "-n {} route replace {destination} dev eth0 src {source}",
-            self.name
-        ))
+        ip(&format!("-n {} route replace {destination} dev eth0 src {source}", self.name))
     }
 }
 
@@ -214,12 +199,7 @@ fn path(name: &str) -> PathBuf {
 fn ip(line: &str) -> anyhow::Result<()> {
     let mut command = Command::new("ip");
     command.args(line.split_whitespace());
-    child::finish(
-        &format!("ip {line}"),
-        &mut command,
-        Duration::from_secs(10),
-        OnSignal::Finish,
-    )?
-    .success(&format!("ip {line}"))?;
+    child::finish(&format!("ip {line}"), &mut command, Duration::from_secs(10), OnSignal::Finish)?
+        .success(&format!("ip {line}"))?;
     Ok(())
 }

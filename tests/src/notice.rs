@@ -22,12 +22,7 @@ pub struct Notices {
 impl Notices {
     /// Follows the file at `path` from its beginning.
     pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            read: 0,
-            partial: Vec::new(),
-            counts: HashMap::new(),
-        }
+        Self { path: path.to_owned(), read: 0, partial: Vec::new(), counts: HashMap::new() }
     }
 
     /// Reads what was added since the last time.
@@ -38,11 +33,8 @@ impl Notices {
     pub fn update(&mut self) -> anyhow::Result<()> {
         let mut file = File::open(&self.path)
             .with_context(|| format!("open the NOTICE log {}", self.path.display()))?;
-        file.seek(SeekFrom::Start(self.read))
-            .context("seek in the NOTICE log")?;
-        let added = file
-            .read_to_end(&mut self.partial)
-            .context("read the NOTICE log")?;
+        file.seek(SeekFrom::Start(self.read)).context("seek in the NOTICE log")?;
+        let added = file.read_to_end(&mut self.partial).context("read the NOTICE log")?;
         self.read += u64::try_from(added).context("length of the NOTICE log")?;
         self.take_lines();
         Ok(())

@@ -92,9 +92,7 @@ impl Phone {
     pub fn start(host: &Netns, account: Account, interval: Duration) -> anyhow::Result<Self> {
         let socket = host.run_in(|| {
             let socket = UdpSocket::bind((account.local, 0)).context("bind the phone's socket")?;
-            socket
-                .connect(account.registrar)
-                .context("connect the phone's socket")?;
+            socket.connect(account.registrar).context("connect the phone's socket")?;
             Ok(socket)
         })?;
         let shared = Arc::new(Shared::default());
@@ -103,19 +101,12 @@ impl Phone {
             .name("phone".to_owned())
             .spawn(move || agent.run(interval))
             .context("start the phone's thread")?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// How it went so far.
     pub fn report(&self) -> PhoneReport {
-        let record = self
-            .shared
-            .record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);
         PhoneReport {
             attempts: record.attempts,
             failures: record.failures,
@@ -130,11 +121,7 @@ impl Phone {
     /// interrupted), then stops.
     pub fn finish(mut self) -> PhoneReport {
         self.shared.control.store(FINISH, Ordering::Relaxed);
-        while self
-            .thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-        {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             if interrupt::check().is_err() {
                 self.shared.control.store(ABORT, Ordering::Relaxed);
             }
@@ -148,11 +135,7 @@ impl Phone {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            let mut record = self
-                .shared
-                .record
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);
             record.failures += 1;
             record.last_failure = Some("the phone panicked".to_owned());
         }
@@ -194,14 +177,7 @@ impl UserAgent {
     fn new(socket: UdpSocket, account: Account, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let local = socket.local_addr().context("the phone's address")?;
         let call_id = format!("phone-{}-{}", std::process::id(), local.port());
-        Ok(Self {
-            socket,
-            local,
-            account,
-            shared,
-            call_id,
-            cseq: 0,
-        })
+        Ok(Self { socket, local, account, shared, call_id, cseq: 0 })
     }
 
     fn run(mut self, interval: Duration) {
@@ -216,11 +192,7 @@ impl UserAgent {
     }
 
     fn record(&self, result: Result<(), String>, took: Duration) {
-        let mut record = self
-            .shared
-            .record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);
         record.attempts += 1;
         match result {
             Ok(()) if record.times_ms.len() < TIMES_MAX => {
@@ -318,9 +290,7 @@ impl UserAgent {
     /// The status of a response to the request of this transaction.
     fn receive(&self, wait: Duration) -> Option<(u16, Option<sip::Challenge>)> {
         let mut buffer = [0; 4096];
-        self.socket
-            .set_read_timeout(Some(wait.max(Duration::from_millis(1))))
-            .ok()?;
+        self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).ok()?;
         let length = match self.socket.recv(&mut buffer) {
             Ok(length) => length,
             Err(error) => {
@@ -406,19 +376,12 @@ mod tests {
             local: Ipv4Addr::LOCALHOST.into(),
             registrar: registrar.local_addr().unwrap(),
         };
-        (
-            UserAgent::new(socket, account, Arc::new(Shared::default())).unwrap(),
-            registrar,
-        )
+        (UserAgent::new(socket, account, Arc::new(Shared::default())).unwrap(), registrar)
     }
 
     fn response(request: &[u8], status: &str, extra: &str) -> Vec<u8> {
         let request = std::str::from_utf8(request).unwrap();
-        let kept = |line: &&str| {
-            ["Via", "Call", "CSeq"]
-                .iter()
-                .any(|name| line.starts_with(name))
-        };
+        let kept = |line: &&str| ["Via", "Call", "CSeq"].iter().any(|name| line.starts_with(name));
         let kept: Vec<_> = request.lines().filter(kept).collect();
         format!("SIP/2.0 {status}\r\n{}\r\n{extra}\r\n", kept.join("\r\n")).into_bytes()
     }
@@ -430,23 +393,15 @@ mod tests {
             let mut buffer = [0; 4096];
             // The first packet is "lost", and what answers it is not for this transaction.
             registrar.recv(&mut buffer).unwrap();
-            registrar
-                .send(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n")
-                .unwrap();
+            registrar.send(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n").unwrap();
             registrar.send(b"\xff\xff\xff").unwrap();
             let length = registrar.recv(&mut buffer).unwrap();
             let challenge = "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n";
-            registrar
-                .send(&response(&buffer[..length], "401 Unauthorized", challenge))
-                .unwrap();
+            registrar.send(&response(&buffer[..length], "401 Unauthorized", challenge)).unwrap();
             let length = registrar.recv(&mut buffer).unwrap();
             let authorized = sip::parse(&buffer[..length]).unwrap().has_authorization;
-            registrar
-                .send(&response(&buffer[..length], "100 Trying", ""))
-                .unwrap();
-            registrar
-                .send(&response(&buffer[..length], "200 OK", ""))
-                .unwrap();
+            registrar.send(&response(&buffer[..length], "100 Trying", "")).unwrap();
+            registrar.send(&response(&buffer[..length], "200 OK", "")).unwrap();
             authorized
         });
         assert_eq!(agent.register(), Some(Ok(())));
@@ -460,9 +415,7 @@ mod tests {
         let server = thread::spawn(move || {
             let mut buffer = [0; 4096];
             let length = registrar.recv(&mut buffer).unwrap();
-            registrar
-                .send(&response(&buffer[..length], "403 Forbidden", ""))
-                .unwrap();
+            registrar.send(&response(&buffer[..length], "403 Forbidden", "")).unwrap();
         });
         assert_eq!(agent.register(), Some(Err("answered 403".to_owned())));
         server.join().unwrap();

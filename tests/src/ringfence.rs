@@ -250,18 +250,9 @@ impl Ringfence {
         let paths = Paths::new(directory.path());
         fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
         let process = run(host, &binary, &paths)?;
-        let client = Client {
-            binary,
-            socket: paths.runtime.join("control.sock"),
-        };
+        let client = Client { binary, socket: paths.runtime.join("control.sock") };
         let entry = host.entry();
-        let mut ringfence = Self {
-            process,
-            client,
-            paths,
-            entry,
-            _directory: directory,
-        };
+        let mut ringfence = Self { process, client, paths, entry, _directory: directory };
         ringfence.wait_until_up()?;
         Ok(ringfence)
     }
@@ -349,10 +340,7 @@ impl Ringfence {
         loop {
             interrupt::check()?;
             if let Some(status) = self.process.ended()? {
-                bail!(
-                    "ringfence ended ({status}); it said:\n{}",
-                    self.log().trim()
-                );
+                bail!("ringfence ended ({status}); it said:\n{}", self.log().trim());
             }
             match self.status() {
                 Ok(_) => return Ok(()),
@@ -372,13 +360,8 @@ impl Ringfence {
     fn detach(&self) -> anyhow::Result<()> {
         let mut command = self.entry.command(&self.client.binary);
         command.arg("-c").arg(&self.paths.config).arg("detach");
-        child::finish(
-            "ringfence detach",
-            &mut command,
-            STOP_LIMIT,
-            OnSignal::Finish,
-        )?
-        .success("ringfence detach")?;
+        child::finish("ringfence detach", &mut command, STOP_LIMIT, OnSignal::Finish)?
+            .success("ringfence detach")?;
         Ok(())
     }
 }
@@ -413,20 +396,13 @@ impl Paths {
 pub fn find(binary: &Path) -> anyhow::Result<PathBuf> {
     let binary = std::path::absolute(binary).context("path of ringfence")?;
     if !binary.is_file() {
-        bail!(
-            "{} does not exist: build it with `cargo build`",
-            binary.display()
-        );
+        bail!("{} does not exist: build it with `cargo build`", binary.display());
     }
     Ok(binary)
 }
 
 fn run(host: &Netns, binary: &Path, paths: &Paths) -> anyhow::Result<Running> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(&paths.log)
-        .context("log file")?;
+    let log = File::options().create(true).append(true).open(&paths.log).context("log file")?;
     let mut command = host.command(binary);
     command
         .arg("-c")
@@ -443,12 +419,7 @@ mod tests {
     use super::*;
 
     fn ban(network: &str) -> Ban {
-        Ban {
-            network: network.to_owned(),
-            jail: None,
-            since: None,
-            packets: 0,
-        }
+        Ban { network: network.to_owned(), jail: None, since: None, packets: 0 }
     }
 
     #[test]
@@ -458,10 +429,7 @@ mod tests {
         assert_eq!(ban("192.0.2.66/32").address(), Some(address));
         assert_eq!(ban("192.0.2.66/24").address(), None);
         assert_eq!(ban("nonsense").address(), None);
-        assert_eq!(
-            ban("2001:db8::66/128").address(),
-            "2001:db8::66".parse().ok()
-        );
+        assert_eq!(ban("2001:db8::66/128").address(), "2001:db8::66".parse().ok());
         assert_eq!(ban("2001:db8::/64").address(), None);
     }
 

@@ -16,11 +16,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A prefix that no other run uses, nor any other part of this one: `rf1234.0`.
 pub fn prefix() -> String {
-    format!(
-        "rf{}.{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("rf{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A directory under the system's temporary one, removed with its contents on drop.
@@ -49,11 +45,8 @@ pub fn is_leftover(name: &str) -> bool {
 pub fn sweep_directory(directory: &Path) -> anyhow::Result<()> {
     for name in leftovers(directory)? {
         let path = directory.join(name);
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("remove {}", path.display()));
@@ -84,8 +77,7 @@ pub fn leftovers(directory: &Path) -> anyhow::Result<Vec<String>> {
 
 fn owner(name: &str) -> Option<Pid> {
     let (pid, rest) = name.strip_prefix("rf")?.split_once('.')?;
-    rest.starts_with(|c: char| c.is_ascii_digit())
-        .then_some(())?;
+    rest.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
     let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
     Some(Pid::from_raw(pid))
 }
@@ -97,9 +89,7 @@ mod tests {
     #[test]
     fn only_names_with_our_form_have_an_owner() {
         assert_eq!(owner("rf12.0-pbx"), Some(Pid::from_raw(12)));
-        for name in [
-            "rf", "rf12", "rf.0-x", "rf12.x", "rf-1.0", "rf0.0-x", "xrf12.0", "rfx.0",
-        ] {
+        for name in ["rf", "rf12", "rf.0-x", "rf12.x", "rf-1.0", "rf0.0-x", "xrf12.0", "rfx.0"] {
             assert_eq!(owner(name), None, "{name}");
         }
     }

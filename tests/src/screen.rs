@@ -19,10 +19,7 @@ pub struct Screen {
 impl Screen {
     /// Finds out what standard output is.
     pub fn new() -> Self {
-        Self {
-            terminal: io::stdout().is_terminal(),
-            drawn: 0,
-        }
+        Self { terminal: io::stdout().is_terminal(), drawn: 0 }
     }
 
     /// Whether [`Self::draw`] can draw over what it drew before.
@@ -32,9 +29,7 @@ impl Screen {
 
     /// How to emphasise here.
     pub fn paint(&self) -> Paint {
-        Paint {
-            on: self.terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
-        }
+        Paint { on: self.terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()) }
     }
 
     /// Prints lines that stay.
@@ -79,19 +74,10 @@ impl Screen {
         if !self.terminal {
             return usize::MAX;
         }
-        let mut size = libc::winsize {
-            ws_row: 0,
-            ws_col: 0,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: TIOCGWINSZ writes one winsize, which the pointer is to, and nothing else.
         let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-        if result == 0 && size.ws_col > 0 {
-            usize::from(size.ws_col)
-        } else {
-            WIDTH_DEFAULT
-        }
+        if result == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH_DEFAULT }
     }
 }
 
@@ -109,10 +95,7 @@ pub fn complain(text: &str) {
 
 fn write(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("standard output")
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
 /// Emphasis, where there is any.
@@ -151,11 +134,7 @@ impl Paint {
     }
 
     fn code(self, code: &str, text: &str) -> String {
-        if self.on {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 

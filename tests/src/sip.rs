@@ -36,9 +36,7 @@ pub enum Start<'a> {
 
 /// Reads `bytes` as a SIP message.
 pub fn parse(bytes: &[u8]) -> Option<Message<'_>> {
-    let mut lines = bytes
-        .split(|byte| *byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
+    let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     let mut message = Message {
         start: start(lines.next()?)?,
         call_id: &[],
@@ -51,10 +49,7 @@ pub fn parse(bytes: &[u8]) -> Option<Message<'_>> {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             continue;
         };
-        let (name, value) = (
-            line[..colon].trim_ascii_end(),
-            line[colon + 1..].trim_ascii(),
-        );
+        let (name, value) = (line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii());
         if is(name, "call-id") || is(name, "i") {
             message.call_id = value;
         } else if is(name, "cseq") {
@@ -86,10 +81,7 @@ fn is(name: &[u8], other: &str) -> bool {
 }
 
 fn number(value: &[u8]) -> Option<u32> {
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
 }
 
@@ -189,12 +181,7 @@ pub struct Answer<'a> {
 impl Answer<'_> {
     /// The value of `Authorization` that answers `challenge`.
     pub fn header(&self, challenge: &Challenge) -> String {
-        let Challenge {
-            realm,
-            nonce,
-            opaque,
-            qop_auth,
-        } = challenge;
+        let Challenge { realm, nonce, opaque, qop_auth } = challenge;
         let mut header = format!(
             "Digest username=\"{}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{}\", \
              response=\"{}\", algorithm=MD5",
@@ -207,21 +194,13 @@ impl Answer<'_> {
             write!(header, ", opaque=\"{opaque}\"").ok();
         }
         if *qop_auth {
-            write!(
-                header,
-                ", qop=auth, nc=00000001, cnonce=\"{}\"",
-                self.cnonce
-            )
-            .ok();
+            write!(header, ", qop=auth, nc=00000001, cnonce=\"{}\"", self.cnonce).ok();
         }
         header
     }
 
     fn response(&self, challenge: &Challenge) -> String {
-        let a1 = md5(&format!(
-            "{}:{}:{}",
-            self.username, challenge.realm, self.password
-        ));
+        let a1 = md5(&format!("{}:{}:{}", self.username, challenge.realm, self.password));
         let a2 = md5(&format!("{}:{}", self.method, self.uri));
         let nonce = &challenge.nonce;
         if challenge.qop_auth {
@@ -233,13 +212,11 @@ impl Answer<'_> {
 }
 
 fn md5(text: &str) -> String {
-    Md5::digest(text.as_bytes())
-        .iter()
-        .fold(String::with_capacity(32), |mut hex, byte| {
-            // Writing to a String does not fail.
-            write!(hex, "{byte:02x}").ok();
-            hex
-        })
+    Md5::digest(text.as_bytes()).iter().fold(String::with_capacity(32), |mut hex, byte| {
+        // Writing to a String does not fail.
+        write!(hex, "{byte:02x}").ok();
+        hex
+    })
 }
 
 #[cfg(test)]
@@ -323,27 +300,15 @@ mod tests {
             uri: "/dir/index.html",
             cnonce: "0a4f113b",
         };
-        assert_eq!(
-            answer.response(&challenge),
-            "6629fae49393a05397450978507c4ef1"
-        );
+        assert_eq!(answer.response(&challenge), "6629fae49393a05397450978507c4ef1");
         let header = answer.header(&challenge);
-        assert!(
-            header.contains("opaque=\"5ccc069c403ebaf9f0171e9517f40e41\""),
-            "{header}"
-        );
-        assert!(
-            header.contains("qop=auth, nc=00000001, cnonce=\"0a4f113b\""),
-            "{header}"
-        );
+        assert!(header.contains("opaque=\"5ccc069c403ebaf9f0171e9517f40e41\""), "{header}");
+        assert!(header.contains("qop=auth, nc=00000001, cnonce=\"0a4f113b\""), "{header}");
     }
 
     #[test]
     fn another_algorithm_is_not_answered() {
-        assert_eq!(
-            Challenge::parse(b"Digest nonce=\"n\", algorithm=SHA-256"),
-            None
-        );
+        assert_eq!(Challenge::parse(b"Digest nonce=\"n\", algorithm=SHA-256"), None);
         assert_eq!(Challenge::parse(b"Basic realm=\"r\""), None);
         assert_eq!(Challenge::parse(b"Digest realm=\"no nonce\""), None);
     }

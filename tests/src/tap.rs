@@ -94,20 +94,12 @@ impl Tap {
                 move || run(&socket, &stop, &ledger)
             })
             .context("start the tap's thread")?;
-        Ok(Self {
-            stop,
-            ledger,
-            thread: Some(thread),
-        })
+        Ok(Self { stop, ledger, thread: Some(thread) })
     }
 
     /// What `source` sent so far.
     pub fn seen(&self, source: IpAddr) -> Seen {
-        self.ledger()
-            .sources
-            .get(&source)
-            .copied()
-            .unwrap_or_default()
+        self.ledger().sources.get(&source).copied().unwrap_or_default()
     }
 
     /// Packets that the kernel could not hand to the tap: with any, the figures are too low.
@@ -132,24 +124,11 @@ impl Drop for Tap {
 
 fn listen(interface: &str) -> anyhow::Result<OwnedFd> {
     // With protocol 0 nothing arrives before the socket is bound to its one interface.
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .context("make a packet socket")?;
+    let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .context("make a packet socket")?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("receive buffer")?;
-    setsockopt(
-        &socket,
-        sockopt::ReceiveTimeout,
-        &TimeVal::milliseconds(100),
-    )
-    .context("timeout")?;
-    bind_to(
-        &socket,
-        if_nametoindex(interface).context("find the interface")?,
-    )?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(100)).context("timeout")?;
+    bind_to(&socket, if_nametoindex(interface).context("find the interface")?)?;
     Ok(socket)
 }
 
@@ -169,10 +148,7 @@ fn bind_to(socket: &OwnedFd, interface: u32) -> anyhow::Result<()> {
 
 /// Packets dropped since the last call.
 fn take_lost(socket: &OwnedFd) -> io::Result<u64> {
-    let mut statistics = libc::tpacket_stats {
-        tp_packets: 0,
-        tp_drops: 0,
-    };
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
     let mut length =
         libc::socklen_t::try_from(size_of_val(&statistics)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and both pointers are to locals that live through the call;
@@ -204,10 +180,7 @@ fn run(socket: &OwnedFd, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
             Ok((length, _from)) => {
                 if let Some(packet) = Packet::parse(&buffer[..length]) {
                     let now = SystemTime::now();
-                    ledger
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .enter(&packet, now);
+                    ledger.lock().unwrap_or_else(PoisonError::into_inner).enter(&packet, now);
                 }
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -240,13 +213,7 @@ impl<'a> Packet<'a> {
         if source_port != SIP_PORT && destination_port != SIP_PORT {
             return None;
         }
-        Some(Self {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            payload: udp.get(8..)?,
-        })
+        Some(Self { source, destination, source_port, destination_port, payload: udp.get(8..)? })
     }
 }
 
@@ -336,18 +303,8 @@ struct Transaction<'a> {
 
 impl<'a> From<(IpAddr, &sip::Message<'a>)> for Transaction<'a> {
     fn from((client, message): (IpAddr, &sip::Message<'a>)) -> Self {
-        let sip::Message {
-            call_id,
-            cseq,
-            branch,
-            ..
-        } = *message;
-        Self {
-            client,
-            call_id,
-            cseq,
-            branch,
-        }
+        let sip::Message { call_id, cseq, branch, .. } = *message;
+        Self { client, call_id, cseq, branch }
     }
 }
 
@@ -369,9 +326,7 @@ impl Guesses {
     /// Whether this is the first answer to a guess.
     fn answer(&mut self, transaction: &Transaction<'_>) -> bool {
         let key = self.hasher.hash_one(transaction);
-        self.answered
-            .get_mut(&key)
-            .is_some_and(|answered| !mem::replace(answered, true))
+        self.answered.get_mut(&key).is_some_and(|answered| !mem::replace(answered, true))
     }
 }
 
@@ -403,10 +358,7 @@ mod tests {
         let bytes = ipv4_packet(17, [40_000, 5060], b"x");
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!((packet.source, packet.destination), (ATTACKER, PBX));
-        assert_eq!(
-            (packet.source_port, packet.destination_port),
-            (40_000, 5060)
-        );
+        assert_eq!((packet.source_port, packet.destination_port), (40_000, 5060));
         assert_eq!(packet.payload, b"x");
     }
 
@@ -420,10 +372,7 @@ mod tests {
         let bytes = udp(bytes, [5060, 40_000], b"y");
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.source, "2001:db8::66".parse::<IpAddr>().unwrap());
-        assert_eq!(
-            packet.destination,
-            "2001:db8::10".parse::<IpAddr>().unwrap()
-        );
+        assert_eq!(packet.destination, "2001:db8::10".parse::<IpAddr>().unwrap());
         assert_eq!(packet.payload, b"y");
     }
 
@@ -457,19 +406,9 @@ mod tests {
     }
 
     fn enter(ledger: &mut Ledger, from_pbx: bool, payload: &[u8], at: SystemTime) {
-        let (source, destination) = if from_pbx {
-            (PBX, ATTACKER)
-        } else {
-            (ATTACKER, PBX)
-        };
+        let (source, destination) = if from_pbx { (PBX, ATTACKER) } else { (ATTACKER, PBX) };
         let (source_port, destination_port) = if from_pbx { (5060, 9) } else { (9, 5060) };
-        let packet = Packet {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            payload,
-        };
+        let packet = Packet { source, destination, source_port, destination_port, payload };
         ledger.enter(&packet, at);
     }
 

@@ -37,10 +37,7 @@ fn namespaces() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
@@ -78,15 +75,7 @@ impl World {
         let port = pbx.switch_port().expect("a port");
         let sent = Tap::start(lan.switch(), port).expect("a tap");
         let asterisk = Asterisk::start(&pbx, &root, &Options::default()).expect("Asterisk");
-        Self {
-            phone,
-            attacker,
-            asterisk,
-            arrived,
-            sent,
-            _pbx: pbx,
-            _lan: lan,
-        }
+        Self { phone, attacker, asterisk, arrived, sent, _pbx: pbx, _lan: lan }
     }
 
     fn attack(&self, method: Method, source: &str, rate: u32, seconds: u64) -> Notices {
@@ -106,12 +95,7 @@ impl World {
         // The last packet's line may still be on its way.
         thread::sleep(Duration::from_millis(300));
         notices.update().expect("the NOTICE log");
-        assert_ne!(
-            self.sent.seen(ip(source)).registers(),
-            0,
-            "{}",
-            attacker.output()
-        );
+        assert_ne!(self.sent.seen(ip(source)).registers(), 0, "{}", attacker.output());
         notices
     }
 }
@@ -123,10 +107,7 @@ fn namespaces_are_gone_after_use() {
         let mut lan = Lan::new().unwrap();
         let host = lan.host("host", &[ip(PBX), ip(PBX6)]).unwrap();
         let names = [lan.switch().name().to_owned(), host.name().to_owned()];
-        assert!(
-            names.iter().all(|name| namespaces().contains(name)),
-            "{names:?}"
-        );
+        assert!(names.iter().all(|name| namespaces().contains(name)), "{names:?}");
         let seen = host
             .run_in(|| {
                 UdpSocket::bind((ip(PBX), 0))?;
@@ -148,19 +129,12 @@ fn a_namespace_is_entered_for_its_network_only() {
     let outside = fs::read_link("/proc/self/ns/mnt").unwrap();
     let net = fs::read_link("/proc/self/ns/net").unwrap();
     let mut readlink = host.command("readlink");
-    let said = readlink
-        .args(["/proc/self/ns/mnt", "/proc/self/ns/net"])
-        .output()
-        .unwrap();
+    let said = readlink.args(["/proc/self/ns/mnt", "/proc/self/ns/net"]).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     let (inside_mnt, inside_net) = said.trim().split_once('\n').unwrap();
     assert_eq!(Path::new(inside_mnt), outside);
     assert_ne!(Path::new(inside_net), net);
-    let routes = host
-        .command("ip")
-        .args(["route", "show", "default"])
-        .output()
-        .unwrap();
+    let routes = host.command("ip").args(["route", "show", "default"]).output().unwrap();
     assert!(routes.stdout.is_empty(), "there is a default route");
 }
 
@@ -180,10 +154,7 @@ fn namespaces_of_a_killed_process_are_swept() {
         .find_map(|line| Some(line.split_once("made ")?.1.trim().to_owned()))
         .unwrap();
     netns::sweep().unwrap();
-    assert!(
-        namespaces().contains(&name),
-        "the sweep took a living process's namespace"
-    );
+    assert!(namespaces().contains(&name), "the sweep took a living process's namespace");
     victim.kill().unwrap();
     victim.wait().unwrap();
     assert!(namespaces().contains(&name), "{name} went by itself");
@@ -226,10 +197,7 @@ fn a_phone_registers_with_asterisk() {
     let seen = world.arrived.seen(ip(PHONE));
     assert_eq!(seen.without_credentials, report.attempts);
     assert_eq!(seen.guesses_answered, report.attempts);
-    assert_eq!(
-        world.arrived.seen(ip(PHONE)).registers(),
-        world.sent.seen(ip(PHONE)).registers()
-    );
+    assert_eq!(world.arrived.seen(ip(PHONE)).registers(), world.sent.seen(ip(PHONE)).registers());
 }
 
 #[test]
@@ -248,26 +216,14 @@ fn the_tools_guess_and_asterisk_reports_them() {
 
     let notices = world.attack(Method::Scan, ATTACKERS[2], 20, 3);
     let scanner = world.arrived.seen(ip(ATTACKERS[2]));
-    assert_eq!(
-        (scanner.without_credentials, scanner.guesses_answered),
-        (60, 0),
-        "{scanner:?}"
-    );
+    assert_eq!((scanner.without_credentials, scanner.guesses_answered), (60, 0), "{scanner:?}");
     // Asterisk keeps quiet about the first four.
     assert_eq!(notices.of(ip(ATTACKERS[2])), 56);
 
     let notices = world.attack(Method::Flood, ATTACKERS[3], 2000, 2);
     let sent = world.sent.seen(ip(ATTACKERS[3]));
-    assert_eq!(
-        (sent.without_credentials, sent.with_credentials),
-        (4000, 0),
-        "{sent:?}"
-    );
-    assert_eq!(
-        notices.of(ip(ATTACKERS[3])),
-        0,
-        "the flood's account does not exist"
-    );
+    assert_eq!((sent.without_credentials, sent.with_credentials), (4000, 0), "{sent:?}");
+    assert_eq!(notices.of(ip(ATTACKERS[3])), 0, "the flood's account does not exist");
     assert_eq!((world.sent.lost(), world.arrived.lost()), (0, 0));
 }
 
@@ -291,13 +247,7 @@ fn two_asterisks_run_beside_each_other_and_leave_nothing() {
     let (first, second) = (World::new(), World::new());
     assert_ne!(first.asterisk.log_dir(), second.asterisk.log_dir());
     for world in [&first, &second] {
-        assert!(
-            world
-                .asterisk
-                .cli("core show version")
-                .unwrap()
-                .contains("Asterisk 22")
-        );
+        assert!(world.asterisk.cli("core show version").unwrap().contains("Asterisk 22"));
     }
     let logs = [first.asterisk.log_dir(), second.asterisk.log_dir()];
     drop((first, second));
@@ -313,31 +263,20 @@ fn lab_until(until: &str) -> Child {
         .spawn()
         .expect("the lab");
     let said = BufReader::new(lab.stdout.as_mut().expect("its output"));
-    let found = said
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| line.contains(until));
+    let found = said.lines().map_while(Result::ok).any(|line| line.contains(until));
     assert!(found, "the lab never said {until:?}");
     lab
 }
 
 /// What the lab with this process id has made.
 fn made_by(pid: u32) -> Vec<PathBuf> {
-    let directories = [
-        "/run/netns".into(),
-        "/sys/fs/bpf".into(),
-        std::env::temp_dir(),
-    ];
+    let directories = ["/run/netns".into(), "/sys/fs/bpf".into(), std::env::temp_dir()];
     let root = cache().join("asterisk-forky-1/instances");
     let prefix = format!("rf{pid}.");
-    let entries = directories
-        .into_iter()
-        .chain([root])
-        .filter_map(|dir| fs::read_dir(dir).ok());
+    let entries = directories.into_iter().chain([root]).filter_map(|dir| fs::read_dir(dir).ok());
     let paths = entries.flatten().flatten().map(|entry| entry.path());
     let ours = |path: &PathBuf| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
     };
     paths.filter(ours).collect()
 }

@@ -32,9 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn release(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
     let mut command = cargo_build(workspace, package, binary);
     command.arg("--release");
-    timed(&format!("build {binary} (release)"), || {
-        succeed(&mut command)
-    })?;
+    timed(&format!("build {binary} (release)"), || succeed(&mut command))?;
     Ok(workspace.release_binary(binary))
 }
 

@@ -20,17 +20,12 @@ const DEPTH_MAX: usize = 10;
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     let Some(object) = newest_object(workspace.target()) else {
-        bail!(
-            "no {OBJECT} under {}: run `cargo xtask build`",
-            workspace.target().display()
-        );
+        bail!("no {OBJECT} under {}: run `cargo xtask build`", workspace.target().display());
     };
     let objdump = objdump(&workspace)?;
     eprintln!("xtask: {} by {}", object.display(), objdump.display());
     succeed(
-        Command::new(objdump)
-            .args(["--disassemble", "--source", "--no-show-raw-insn"])
-            .arg(object),
+        Command::new(objdump).args(["--disassemble", "--source", "--no-show-raw-insn"]).arg(object),
     )
 }
 
@@ -47,10 +42,7 @@ fn objdump(workspace: &Workspace) -> Result<PathBuf> {
 fn newest_object(target: &Path) -> Option<PathBuf> {
     let mut found = Vec::new();
     collect(target, DEPTH_MAX, &mut found);
-    found
-        .into_iter()
-        .max_by_key(|(modified, _)| *modified)
-        .map(|(_, path)| path)
+    found.into_iter().max_by_key(|(modified, _)| *modified).map(|(_, path)| path)
 }
 
 /// Adds every object below `directory`; a directory that cannot be read holds none.
@@ -87,18 +79,13 @@ mod tests {
     fn the_newest_object_is_found_at_any_depth() {
         let target = env::temp_dir().join(format!("xtask-disasm-{}", process::id()));
         let old = target.join("debug/build/filter-user-1/out").join(DIRECTORY);
-        let new = target
-            .join("release/build/filter-user-2/out/x")
-            .join(DIRECTORY);
+        let new = target.join("release/build/filter-user-2/out/x").join(DIRECTORY);
         for directory in [&old, &new] {
             fs::create_dir_all(directory).unwrap();
             fs::write(directory.join(OBJECT), "").unwrap();
         }
         let before = SystemTime::now() - Duration::from_mins(1);
-        fs::File::open(old.join(OBJECT))
-            .unwrap()
-            .set_modified(before)
-            .unwrap();
+        fs::File::open(old.join(OBJECT)).unwrap().set_modified(before).unwrap();
         assert_eq!(newest_object(&target), Some(new.join(OBJECT)));
         fs::remove_dir_all(&target).unwrap();
         assert_eq!(newest_object(&target), None);

@@ -29,9 +29,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
             bail!("there is no cargo {component}: run `rustup component add rustfmt clippy`");
         }
     }
-    timed("check formatting", || {
-        succeed(workspace.cargo("fmt").args(["--all", "--check"]))
-    })?;
+    timed("check formatting", || succeed(workspace.cargo("fmt").args(["--all", "--check"])))?;
     timed("lint the host's crates", || {
         let mut clippy = workspace.cargo("clippy");
         clippy.args(["--workspace", "--exclude", "filter-ebpf", "--all-targets"]);
@@ -41,12 +39,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         // For the host, since Debian's compiler has no clippy: the code is the same but for the
         // helpers' calls. Without unwinding, which a program without std cannot have there.
         let mut clippy = workspace.cargo("clippy");
-        clippy.args([
-            "--package",
-            "filter-ebpf",
-            "--config",
-            "profile.dev.panic='abort'",
-        ]);
+        clippy.args(["--package", "filter-ebpf", "--config", "profile.dev.panic='abort'"]);
         succeed(clippy.args(["--", "-D", "warnings"]))
     })
 }

@@ -3,11 +3,7 @@
 //! A verb is a subcommand here and a file beside this one. Nothing in this crate knows what
 //! Ringfence does: it installs, builds, starts and checks.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a developer's tool talks"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks")]
 
 mod bench;
 mod build;

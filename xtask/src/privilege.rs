@@ -11,11 +11,7 @@ use crate::workspace::find_program;
 
 /// The capabilities that attaching a program in a network namespace takes
 /// (`include/uapi/linux/capability.h`).
-const NEEDED: [(u32, &str); 3] = [
-    (12, "CAP_NET_ADMIN"),
-    (21, "CAP_SYS_ADMIN"),
-    (39, "CAP_BPF"),
-];
+const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
 
 /// How a command runs as root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,11 +85,7 @@ fn is_root() -> Result<bool> {
 }
 
 fn effective_uid(status: &str) -> Option<u32> {
-    field(status, "Uid:")?
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    field(status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -105,11 +97,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn missing_capabilities(effective: u64) -> Vec<&'static str> {
-    NEEDED
-        .iter()
-        .filter(|(bit, _)| effective & (1 << bit) == 0)
-        .map(|(_, name)| *name)
-        .collect()
+    NEEDED.iter().filter(|(bit, _)| effective & (1 << bit) == 0).map(|(_, name)| *name).collect()
 }
 
 #[cfg(test)]

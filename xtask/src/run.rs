@@ -24,11 +24,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let on_interface = names_interface(&args.options);
-    let (purpose, needs) = if on_interface {
-        ("ringfence", For::Build)
-    } else {
-        ("the lab", For::Tests)
-    };
+    let (purpose, needs) =
+        if on_interface { ("ringfence", For::Build) } else { ("the lab", For::Tests) };
     let root = Root::obtain(purpose)?;
     setup::ensure(&workspace, needs)?;
     let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
@@ -39,11 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let lab = build::release(&workspace, "ringfence-tests", "ringfence-lab")?;
     let mut command = root.command(lab);
-    command
-        .arg("--ringfence")
-        .arg(ringfence)
-        .arg("--cache")
-        .arg(workspace.lab_cache());
+    command.arg("--ringfence").arg(ringfence).arg("--cache").arg(workspace.lab_cache());
     become_command(command.args(&args.options))
 }
 

@@ -193,14 +193,8 @@ fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
 
 /// Fails with what is wrong with the compiler that was chosen, or that none was.
 fn check_compiler(toolchain: &Path, source: Option<Source>) -> Result<()> {
-    let Ok(env) = EbpfEnv::read(toolchain) else {
-        bail!("none was chosen yet")
-    };
-    let chosen = if env.rustup_toolchain.is_some() {
-        Source::Rustup
-    } else {
-        Source::Debian
-    };
+    let Ok(env) = EbpfEnv::read(toolchain) else { bail!("none was chosen yet") };
+    let chosen = if env.rustup_toolchain.is_some() { Source::Rustup } else { Source::Debian };
     if source.is_some_and(|source| source != chosen) {
         bail!("another one is wanted");
     }
@@ -209,10 +203,7 @@ fn check_compiler(toolchain: &Path, source: Option<Source>) -> Result<()> {
     }
     let version = Version::of(&env.rustc)?;
     if !env.cargo.is_file() || !compiler::has_library_source(&env.rustc) {
-        bail!(
-            "{} lost its cargo or its library's source",
-            env.rustc.display()
-        );
+        bail!("{} lost its cargo or its library's source", env.rustc.display());
     }
     linker::check(toolchain, version.llvm)
 }
@@ -232,11 +223,7 @@ fn install_compiler(
             Err(error) => {
                 let error = format!("{error:#}");
                 // The rest is the log's end, which matters only where there is no other way.
-                let why = error
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_end_matches(':');
+                let why = error.lines().next().unwrap_or_default().trim_end_matches(':');
                 eprintln!("setup: not with rustup: {why}");
                 eprintln!("setup: so with Debian's compiler");
             }
@@ -263,10 +250,7 @@ fn equip(steps: &Steps, toolchain: &Path, compiler: &Compiler) -> Result<()> {
     env.write(toolchain)?;
     eprintln!(
         "setup: {} {} with LLVM {} builds the XDP program",
-        compiler
-            .rustup_toolchain
-            .as_deref()
-            .unwrap_or("Debian's rustc"),
+        compiler.rustup_toolchain.as_deref().unwrap_or("Debian's rustc"),
         compiler.version.release,
         compiler.version.llvm
     );

@@ -81,16 +81,10 @@ pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T
 /// Runs a command whose output the developer sees; fails when it does.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let argument = command
-        .get_args()
-        .next()
-        .map(|a| a.to_string_lossy().into_owned());
+    let argument = command.get_args().next().map(|a| a.to_string_lossy().into_owned());
     let status = command.status().with_context(|| format!("run {program}"))?;
     if !status.success() {
-        let name = Path::new(&program)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
         bail!("{name} {} failed ({status})", argument.unwrap_or_default());
     }
     Ok(())
@@ -117,10 +111,7 @@ fn wait(
             erase();
             return Ok(status);
         }
-        let progress = Progress {
-            elapsed: start.elapsed(),
-            log,
-        };
+        let progress = Progress { elapsed: start.elapsed(), log };
         if let Err(error) = check(&progress) {
             child.kill().context("end the command")?;
             child.wait().context("wait for the command's end")?;
@@ -158,14 +149,9 @@ pub(crate) fn read_lossy(log: &Path) -> String {
 /// The last `count` lines that are not blank. A carriage return starts a line too: progress bars
 /// use it.
 fn tail(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text
-        .split(['\n', '\r'])
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    lines
-        .get(lines.len().saturating_sub(count)..)
-        .unwrap_or_default()
-        .join("\n")
+    let lines: Vec<&str> =
+        text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
+    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
 }
 
 #[cfg(test)]
@@ -191,10 +177,7 @@ mod tests {
         let steps = steps("failure");
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo why it failed >&2; exit 3"]);
-        let error = steps
-            .run("job", "a job that fails", &mut command)
-            .unwrap_err()
-            .to_string();
+        let error = steps.run("job", "a job that fails", &mut command).unwrap_err().to_string();
         assert!(error.contains("job.log"), "{error}");
         assert!(error.contains("why it failed"), "{error}");
         fs::remove_dir_all(&steps.logs).unwrap();
@@ -206,9 +189,8 @@ mod tests {
         let start = Instant::now();
         let mut command = Command::new("sleep");
         command.arg("60");
-        let error = steps
-            .run_while("nap", "sleeps", &mut command, |_| bail!("long enough"))
-            .unwrap_err();
+        let error =
+            steps.run_while("nap", "sleeps", &mut command, |_| bail!("long enough")).unwrap_err();
         assert!(format!("{error:#}").contains("long enough"), "{error:#}");
         assert!(start.elapsed() < Duration::from_secs(30));
         fs::remove_dir_all(&steps.logs).unwrap();

@@ -29,20 +29,12 @@ pub(crate) struct Args {
 /// Sets up, lints, and runs every test; fails when one failed or those asked for did not run.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let root = if args.no_privileged {
-        None
-    } else {
-        Some(privileged()?)
-    };
+    let root = if args.no_privileged { None } else { Some(privileged()?) };
     setup::ensure(&workspace, For::Tests)?;
     lint::check(&workspace)?;
     let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
 
-    let tests = Tests {
-        workspace: &workspace,
-        ringfence: ringfence.into(),
-        args,
-    };
+    let tests = Tests { workspace: &workspace, ringfence: ringfence.into(), args };
     let mut totals = timed("test without privileges", || tests.unprivileged())?;
     if let Some(root) = root {
         let privileged = timed("test as root", || tests.privileged(root))?;
@@ -79,9 +71,7 @@ struct Tests<'a> {
 impl Tests<'_> {
     fn unprivileged(&self) -> Result<Totals> {
         let mut command = self.cargo_test();
-        command
-            .args(["--workspace", "--exclude", "filter-ebpf"])
-            .args(&self.args.filter);
+        command.args(["--workspace", "--exclude", "filter-ebpf"]).args(&self.args.filter);
         command.arg("--").args(colour());
         run_counted(&mut command)
     }
@@ -93,12 +83,8 @@ impl Tests<'_> {
             command.env(runner_variable(), "sudo -E");
         }
         // No doc tests: `--ignored` would run the examples that are marked `ignore`.
-        command
-            .args(["--package", "ringfence-tests", "--tests"])
-            .args(&self.args.filter);
-        command
-            .args(["--", "--ignored", "--test-threads=1"])
-            .args(colour());
+        command.args(["--package", "ringfence-tests", "--tests"]).args(&self.args.filter);
+        command.args(["--", "--ignored", "--test-threads=1"]).args(colour());
         run_counted(&mut command)
     }
 
@@ -115,18 +101,11 @@ impl Tests<'_> {
 /// The variable by which cargo learns how to start this host's executables.
 fn runner_variable() -> String {
     let triple = format!("{}-unknown-linux-{}", std::env::consts::ARCH, libc_name());
-    format!(
-        "CARGO_TARGET_{}_RUNNER",
-        triple.to_uppercase().replace('-', "_")
-    )
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace('-', "_"))
 }
 
 const fn libc_name() -> &'static str {
-    if cfg!(target_env = "musl") {
-        "musl"
-    } else {
-        "gnu"
-    }
+    if cfg!(target_env = "musl") { "musl" } else { "gnu" }
 }
 
 /// The pipe that counts hides the terminal from the test harness.
@@ -136,26 +115,19 @@ fn colour() -> Option<&'static str> {
 
 /// Runs `cargo test`, shows its output as it comes, and counts.
 fn run_counted(command: &mut Command) -> Result<Totals> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start cargo test")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let mut output = child.stdout.take().context("cargo test has no output")?;
     let mut summary = Summary::default();
     let mut buffer = [0; 4096];
     let mut out = io::stdout().lock();
     loop {
-        let count = output
-            .read(&mut buffer)
-            .context("read cargo test's output")?;
+        let count = output.read(&mut buffer).context("read cargo test's output")?;
         if count == 0 {
             break;
         }
         let bytes = buffer.get(..count).unwrap_or_default();
-        out.write_all(bytes)
-            .and_then(|()| out.flush())
-            .context("print the tests' output")?;
+        out.write_all(bytes).and_then(|()| out.flush()).context("print the tests' output")?;
         summary.feed(bytes);
     }
     let status = child.wait().context("wait for cargo test")?;

@@ -18,18 +18,9 @@ impl Workspace {
     pub(crate) fn find() -> Result<Self> {
         let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest_dir
-            .parent()
-            .context("xtask lies in no workspace")?
-            .to_path_buf();
+        let root = manifest_dir.parent().context("xtask lies in no workspace")?.to_path_buf();
         let output = Command::new(cargo())
-            .args([
-                "metadata",
-                "--no-deps",
-                "--offline",
-                "--format-version",
-                "1",
-            ])
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
             .arg("--manifest-path")
             .arg(root.join("Cargo.toml"))
             .stderr(Stdio::inherit())
@@ -41,10 +32,7 @@ impl Workspace {
         let metadata = String::from_utf8(output.stdout).context("cargo metadata is not UTF-8")?;
         let target = json_string(&metadata, "target_directory")
             .context("cargo metadata names no target_directory")?;
-        Ok(Self {
-            root,
-            target: PathBuf::from(target),
-        })
+        Ok(Self { root, target: PathBuf::from(target) })
     }
 
     /// Cargo's target directory.
@@ -70,10 +58,7 @@ impl Workspace {
     /// `cargo VERB` at the workspace's root.
     pub(crate) fn cargo(&self, verb: &str) -> Command {
         let mut command = Command::new(cargo());
-        command
-            .arg(verb)
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target);
+        command.arg(verb).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         command
     }
 }
@@ -114,19 +99,13 @@ mod tests {
     #[test]
     fn reads_the_target_directory_out_of_cargo_metadata() {
         let json = r#"{"resolve":null,"target_directory":"/src/a \"b\"/target","version":1}"#;
-        assert_eq!(
-            json_string(json, "target_directory").unwrap(),
-            r#"/src/a "b"/target"#
-        );
+        assert_eq!(json_string(json, "target_directory").unwrap(), r#"/src/a "b"/target"#);
     }
 
     #[test]
     fn a_missing_or_cut_key_is_none() {
         assert_eq!(json_string("{}", "target_directory"), None);
-        assert_eq!(
-            json_string(r#"{"target_directory":"/sr"#, "target_directory"),
-            None
-        );
+        assert_eq!(json_string(r#"{"target_directory":"/sr"#, "target_directory"), None);
     }
 
     #[test]

@@ -58,11 +58,7 @@ impl ConfigErrors {
     }
 
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Self> {
-        if self.errors.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
-        }
+        if self.errors.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 

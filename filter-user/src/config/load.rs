@@ -90,10 +90,7 @@ impl Config {
     ///
     /// As [`Config::load`].
     pub fn parse(name: &Path, content: &[u8]) -> Result<Loaded, ConfigErrors> {
-        let source = Source {
-            file: name.to_owned(),
-            content: content.to_owned(),
-        };
+        let source = Source { file: name.to_owned(), content: content.to_owned() };
         merge(vec![Ok(source)])
     }
 }
@@ -112,18 +109,8 @@ impl Loaded {
     pub fn override_with(&mut self, overrides: &Overrides) -> Result<(), ConfigErrors> {
         let mut values = Vec::new();
         if !overrides.interfaces.is_empty() {
-            let names = overrides
-                .interfaces
-                .iter()
-                .map(|name| given(name, false))
-                .collect();
-            values.push((
-                "interfaces",
-                Node {
-                    at: NOWHERE,
-                    value: Value::List(names),
-                },
-            ));
+            let names = overrides.interfaces.iter().map(|name| given(name, false)).collect();
+            values.push(("interfaces", Node { at: NOWHERE, value: Value::List(names) }));
         }
         if let Some(mode) = overrides.mode {
             values.push(("mode", given(mode.as_str(), false)));
@@ -157,14 +144,8 @@ const NOWHERE: Position = Position { line: 0, column: 0 };
 
 /// A value of the command line. Text that is not `plain` is never a word of YAML such as `null`.
 fn given(text: &str, plain: bool) -> Node {
-    let scalar = Scalar {
-        text: text.to_owned(),
-        plain,
-    };
-    Node {
-        at: NOWHERE,
-        value: Value::Scalar(scalar),
-    }
+    let scalar = Scalar { text: text.to_owned(), plain };
+    Node { at: NOWHERE, value: Value::Scalar(scalar) }
 }
 
 struct Source {
@@ -219,10 +200,7 @@ fn read(file: PathBuf) -> Result<Source, ConfigError> {
     let mut content = Vec::new();
     match File::open(&file).and_then(|open| open.take(FILE_MAX + 1).read_to_end(&mut content)) {
         Ok(_) if content.len() as u64 > FILE_MAX => {
-            let text = format!(
-                "larger than {} KiB, which no configuration is",
-                FILE_MAX / 1024
-            );
+            let text = format!("larger than {} KiB, which no configuration is", FILE_MAX / 1024);
             Err(file_error(&file, text))
         }
         Ok(_) => Ok(Source { file, content }),
@@ -234,12 +212,7 @@ fn read(file: PathBuf) -> Result<Source, ConfigError> {
 }
 
 fn file_error(file: &Path, text: String) -> ConfigError {
-    ConfigError {
-        file: Some(file.to_owned()),
-        line: None,
-        column: None,
-        text,
-    }
+    ConfigError { file: Some(file.to_owned()), line: None, column: None, text }
 }
 
 /// Merges files of which the first wins.
@@ -259,18 +232,11 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
                 continue;
             }
         };
-        let mut overlay = Overlay {
-            file: &source.file,
-            fields: &mut fields,
-            origins: &mut origins,
-        };
+        let mut overlay =
+            Overlay { file: &source.file, fields: &mut fields, origins: &mut origins };
         let problems = overlay.content(&source.content);
-        errors_by_file.push(
-            problems
-                .into_iter()
-                .map(|problem| located(&source.file, problem))
-                .collect(),
-        );
+        errors_by_file
+            .push(problems.into_iter().map(|problem| located(&source.file, problem)).collect());
         files.push(source.file);
     }
     drop(fields);
@@ -280,11 +246,7 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
     for error in errors_by_file.into_iter().rev().flatten() {
         errors.push(error);
     }
-    let loaded = errors.into_result(Loaded {
-        config,
-        files,
-        origins,
-    })?;
+    let loaded = errors.into_result(Loaded { config, files, origins })?;
     loaded.without_contradictions()
 }
 
@@ -305,12 +267,7 @@ impl Loaded {
                 Origin::File { file, line } => (Some(file.clone()), Some(*line)),
                 Origin::Default | Origin::CommandLine => (None, None),
             };
-            errors.push(ConfigError {
-                file,
-                line,
-                column: None,
-                text,
-            });
+            errors.push(ConfigError { file, line, column: None, text });
         }
         errors.into_result(self)
     }
@@ -354,15 +311,9 @@ impl Overlay<'_, '_> {
             Value::Scalar(scalar) if scalar.is_null() => {}
             value @ (Value::Scalar(_) | Value::List(_)) => {
                 let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
-                let keys: Vec<String> = children(path, &paths)
-                    .iter()
-                    .map(|key| format!("`{key}`"))
-                    .collect();
-                let name = if path.is_empty() {
-                    "the file".into()
-                } else {
-                    format!("`{path}`")
-                };
+                let keys: Vec<String> =
+                    children(path, &paths).iter().map(|key| format!("`{key}`")).collect();
+                let name = if path.is_empty() { "the file".into() } else { format!("`{path}`") };
                 let found = schema::found(value);
                 let keys = keys.join(", ");
                 let text = format!("{name} is {found}; expected a section with the keys {keys}");
@@ -374,10 +325,7 @@ impl Overlay<'_, '_> {
     fn entry(&mut self, section: &str, entry: &Entry, problems: &mut Vec<Problem>) {
         let path = join(section, &entry.key);
         let dotted = entry.key.contains('.');
-        let field = self
-            .fields
-            .iter_mut()
-            .find(|field| !dotted && field.path == path);
+        let field = self.fields.iter_mut().find(|field| !dotted && field.path == path);
         if let Some(field) = field {
             let mut found = field.read(&entry.node);
             if entry.node.value.is_null() {
@@ -387,10 +335,7 @@ impl Overlay<'_, '_> {
                 }
             }
             problems.extend(found);
-            let origin = Origin::File {
-                file: self.file.to_owned(),
-                line: entry.at.line,
-            };
+            let origin = Origin::File { file: self.file.to_owned(), line: entry.at.line };
             self.origins.insert(path, origin);
             return;
         }
@@ -408,17 +353,8 @@ fn utf8(content: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(content).map_err(|error| {
         let before = String::from_utf8_lossy(&content[..error.valid_up_to()]);
         let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let text = "not UTF-8; save the file in that encoding".to_owned();
-        Problem {
-            at: Position { line, column },
-            text,
-        }
+        Problem { at: Position { line, column }, text }
     })
 }

@@ -40,10 +40,7 @@ impl Loaded {
         let mut yaml = Yaml::default();
         for setting in self.effective() {
             // A file's name may hold anything but NUL, a line break for one.
-            let origin = setting
-                .origin
-                .to_string()
-                .replace(char::is_control, "\u{fffd}");
+            let origin = setting.origin.to_string().replace(char::is_control, "\u{fffd}");
             let line = format!("{}  # {origin}", flow(&setting.value));
             yaml.leaf(&setting.path, "", "", &line);
         }
@@ -58,11 +55,8 @@ impl Loaded {
             insert(&mut config, &setting.path, setting.value);
             origins.insert(setting.path, Json::from(setting.origin.to_string()));
         }
-        let files: Vec<Json> = self
-            .files
-            .iter()
-            .map(|file| Json::from(file.display().to_string()))
-            .collect();
+        let files: Vec<Json> =
+            self.files.iter().map(|file| Json::from(file.display().to_string())).collect();
         json!({"config": config, "origins": origins, "files": files})
     }
 }
@@ -90,12 +84,7 @@ impl Yaml {
     fn leaf(&mut self, path: &str, doc: &str, margin: &str, value: &str) {
         let mut sections: Vec<String> = path.split('.').map(str::to_owned).collect();
         let key = sections.pop().unwrap_or_default();
-        let shared = self
-            .open
-            .iter()
-            .zip(&sections)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let shared = self.open.iter().zip(&sections).take_while(|(a, b)| a == b).count();
         for (level, section) in sections.iter().enumerate().skip(shared) {
             self.line(level, margin, &format!("{section}:"));
         }
@@ -120,9 +109,7 @@ fn insert(section: &mut Map<String, Json>, path: &str, value: Json) {
             section.insert(path.to_owned(), value);
         }
         Some((key, rest)) => {
-            let inner = section
-                .entry(key)
-                .or_insert_with(|| Json::Object(Map::new()));
+            let inner = section.entry(key).or_insert_with(|| Json::Object(Map::new()));
             if let Json::Object(inner) = inner {
                 insert(inner, rest, value);
             }
@@ -155,13 +142,9 @@ fn is_plain(text: &str) -> bool {
     }
     let word = text.to_ascii_lowercase();
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    let reserved = matches!(
-        &*word,
-        "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null"
-    );
+    let reserved =
+        matches!(&*word, "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "null");
     let begins = word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
-    let says_text = word
-        .bytes()
-        .any(|byte| byte == b'/' || b"dghklmnpqrstuvwyz".contains(&byte));
+    let says_text = word.bytes().any(|byte| byte == b'/' || b"dghklmnpqrstuvwyz".contains(&byte));
     begins && !reserved && says_text && word.bytes().all(harmless)
 }

@@ -54,22 +54,8 @@ enum Slot<'a> {
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
-    let Config {
-        interfaces,
-        mode,
-        dry_run,
-        trusted,
-        sip,
-        capacity,
-        ..
-    } = config;
-    let Config {
-        limits,
-        jails,
-        sources,
-        paths,
-        ..
-    } = config;
+    let Config { interfaces, mode, dry_run, trusted, sip, capacity, .. } = config;
+    let Config { limits, jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -82,30 +68,19 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
              costs more) or auto (native where the driver can).",
             Slot::Mode(mode),
         ),
-        field(
-            "dry_run",
-            "Judge and count, but drop nothing.",
-            Flag(dry_run),
-        ),
+        field("dry_run", "Judge and count, but drop nothing.", Flag(dry_run)),
         field(
             "trusted",
             "Addresses and networks that are never dropped and never banned. Loopback and the \
              host's own addresses always are.",
-            Networks(
-                trusted,
-                "to watch without dropping anything, set `dry_run: true`",
-            ),
+            Networks(trusted, "to watch without dropping anything, set `dry_run: true`"),
         ),
         field(
             "sip.udp",
             "The UDP ports that carry SIP; ranges as \"5060-5070\".",
             Ports(&mut sip.udp),
         ),
-        field(
-            "sip.tcp",
-            "The TCP ports that carry SIP, with or without TLS.",
-            Ports(&mut sip.tcp),
-        ),
+        field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
         field(
             "capacity.bans",
             "The most bans in force at a time.",
@@ -136,16 +111,8 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "The log file to which Asterisk writes its NOTICE level.",
             Path(&mut sources.asterisk.notice_log),
         ),
-        field(
-            "paths.state",
-            "The directory for what outlives a reboot.",
-            Path(&mut paths.state),
-        ),
-        field(
-            "paths.runtime",
-            "The directory for the control socket.",
-            Path(&mut paths.runtime),
-        ),
+        field("paths.state", "The directory for what outlives a reboot.", Path(&mut paths.state)),
+        field("paths.runtime", "The directory for the control socket.", Path(&mut paths.runtime)),
         field(
             "paths.bpffs",
             "The directory on the BPF file system for the pinned program and maps.",
@@ -160,11 +127,7 @@ fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
     let month = Duration::from_hours(30 * 24);
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
     [
-        jail_field(
-            "enabled",
-            "Whether the jail is in use.",
-            Slot::Flag(&mut jail.enabled),
-        ),
+        jail_field("enabled", "Whether the jail is in use.", Slot::Flag(&mut jail.enabled)),
         jail_field(
             "maxretry",
             "So many failures within findtime ban their source.",
@@ -183,10 +146,7 @@ fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
         jail_field(
             "ignoreip",
             "Addresses and networks that this jail never bans.",
-            Slot::Networks(
-                &mut jail.ignoreip,
-                "to switch the jail off, set `enabled: false`",
-            ),
+            Slot::Networks(&mut jail.ignoreip, "to switch the jail off, set `enabled: false`"),
         ),
         jail_field(
             "scope",
@@ -197,11 +157,7 @@ fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
 }
 
 fn field<'a>(path: &str, doc: &'static str, slot: Slot<'a>) -> Field<'a> {
-    Field {
-        path: path.to_owned(),
-        doc,
-        slot,
-    }
+    Field { path: path.to_owned(), doc, slot }
 }
 
 impl Field<'_> {
@@ -236,10 +192,9 @@ impl Field<'_> {
             Slot::Scope(scope) => Json::from(scope.as_str()),
             Slot::Path(path) => Json::from(path.display().to_string()),
             Slot::Interfaces(names) => names.iter().map(|name| Json::from(&**name)).collect(),
-            Slot::Networks(networks, _) => networks
-                .iter()
-                .map(|network| Json::from(network_text(*network)))
-                .collect(),
+            Slot::Networks(networks, _) => {
+                networks.iter().map(|network| Json::from(network_text(*network))).collect()
+            }
             Slot::Ports(ranges) => ranges.iter().map(|range| port_json(*range)).collect(),
         }
     }
@@ -320,10 +275,7 @@ fn many<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec
             let text = snippet(&scalar.text);
             // As fail2ban lists addresses.
             let separator = |c: char| c == ',' || c.is_whitespace();
-            let items: Vec<&str> = text
-                .split(separator)
-                .filter(|item| !item.is_empty())
-                .collect();
+            let items: Vec<&str> = text.split(separator).filter(|item| !item.is_empty()).collect();
             let reason = format!("write `{text}` as a list: `[{}]`", items.join(", "));
             return Err(vec![(node.at, Wrong::Value(reason))]);
         }
@@ -349,11 +301,7 @@ fn many<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec
             Err(reason) => wrongs.push((item.at, Wrong::Item(reason))),
         }
     }
-    if wrongs.is_empty() {
-        Ok(values)
-    } else {
-        Err(wrongs)
-    }
+    if wrongs.is_empty() { Ok(values) } else { Err(wrongs) }
 }
 
 /// What `value` is, for an error.
@@ -373,11 +321,7 @@ fn mismatch(scalar: &Scalar) -> Wrong {
 
 /// The words of YAML 1.1 too, which Wazo's own daemons read.
 fn flag(scalar: &Scalar) -> Result<bool, Wrong> {
-    let word = if scalar.plain {
-        scalar.text.to_ascii_lowercase()
-    } else {
-        String::new()
-    };
+    let word = if scalar.plain { scalar.text.to_ascii_lowercase() } else { String::new() };
     match &*word {
         "true" | "yes" | "on" => Ok(true),
         "false" | "no" | "off" => Ok(false),
@@ -397,20 +341,12 @@ fn count(scalar: &Scalar, range: &RangeInclusive<u32>) -> Result<u32, Wrong> {
 fn decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
-    if digits && !leading_zero {
-        text.parse().ok()
-    } else {
-        None
-    }
+    if digits && !leading_zero { text.parse().ok() } else { None }
 }
 
 fn time(scalar: &Scalar, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
     let time = duration::parse(&scalar.text).map_err(|error| Wrong::Value(error.to_string()))?;
-    if range.contains(&time) {
-        Ok(time)
-    } else {
-        Err(mismatch(scalar))
-    }
+    if range.contains(&time) { Ok(time) } else { Err(mismatch(scalar)) }
 }
 
 fn choice<T: std::str::FromStr>(scalar: &Scalar) -> Result<T, Wrong> {
@@ -434,10 +370,9 @@ fn interfaces(node: &Node) -> Read<Vec<String>> {
     let names = many(node, |scalar| interface(&scalar.text))?;
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| !seen.insert(&***name)) {
-        Some(twice) => Err(vec![(
-            node.at,
-            Wrong::Value(format!("`{}` is listed twice", snippet(twice))),
-        )]),
+        Some(twice) => {
+            Err(vec![(node.at, Wrong::Value(format!("`{}` is listed twice", snippet(twice))))])
+        }
         None => Ok(names),
     }
 }
@@ -452,9 +387,7 @@ fn interface(name: &str) -> Result<String, String> {
     }
     let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || is_invisible(c);
     if name.is_empty() || name == "." || name == ".." || name.contains(strange) {
-        return Err(format!(
-            "`{shown}` is not an interface name; write one such as `eth0`"
-        ));
+        return Err(format!("`{shown}` is not an interface name; write one such as `eth0`"));
     }
     Ok(name.to_owned())
 }
@@ -475,10 +408,7 @@ fn network(text: &str, instead: &str) -> Result<IpNet, String> {
         return Err(format!("`{shown}` is everybody; {instead}"));
     }
     if network != written {
-        return Err(format!(
-            "write `{shown}` as the IPv4 `{}`",
-            network_text(network)
-        ));
+        return Err(format!("write `{shown}` as the IPv4 `{}`", network_text(network)));
     }
     if network.trunc() != network {
         return Err(format!(
@@ -492,9 +422,7 @@ fn network(text: &str, instead: &str) -> Result<IpNet, String> {
 }
 
 fn parse_network(text: &str) -> Option<IpNet> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// A network with a mask, as Asterisk's `permit` writes it.
@@ -528,9 +456,7 @@ fn network_text(network: IpNet) -> String {
 fn ports(text: &str) -> Result<PortRange, String> {
     let shown = snippet(text);
     let port = |text: &str| {
-        decimal(text)
-            .and_then(|port| u16::try_from(port).ok())
-            .filter(|port| *port > 0)
+        decimal(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (Some(first), Some(last)) = (port(first), port(last)) else {
@@ -540,19 +466,13 @@ fn ports(text: &str) -> Result<PortRange, String> {
         ));
     };
     if first > last {
-        return Err(format!(
-            "write `{shown}` with the lower port first: `\"{last}-{first}\"`"
-        ));
+        return Err(format!("write `{shown}` with the lower port first: `\"{last}-{first}\"`"));
     }
     Ok(PortRange { first, last })
 }
 
 fn port_json(range: PortRange) -> Json {
-    if range.first == range.last {
-        Json::from(range.first)
-    } else {
-        Json::from(range.to_string())
-    }
+    if range.first == range.last { Json::from(range.first) } else { Json::from(range.to_string()) }
 }
 
 /// What is wrong with valid settings taken together: the path to blame and the reason.

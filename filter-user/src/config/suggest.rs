@@ -19,9 +19,7 @@ pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
     if let Some(near) = nearest(key, here.iter().copied()) {
         return format!("unknown key `{written}`; did you mean `{near}`?");
     }
-    let same_name = paths
-        .iter()
-        .find(|path| path.rsplit('.').next() == Some(key));
+    let same_name = paths.iter().find(|path| path.rsplit('.').next() == Some(key));
     if let Some(elsewhere) = same_name {
         return format!("unknown key `{written}`; did you mean `{elsewhere}`?");
     }
@@ -47,11 +45,7 @@ pub(super) fn children<'a>(prefix: &str, paths: &[&'a str]) -> Vec<&'a str> {
 
 /// The path of `key` in the section `prefix`.
 pub(super) fn join(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{prefix}.{key}")
-    }
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -60,12 +54,7 @@ fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a st
     }
     let key = key.to_lowercase().replace('-', "_");
     known
-        .map(|known| {
-            (
-                strsim::damerau_levenshtein(&key, &known.replace('-', "_")),
-                known,
-            )
-        })
+        .map(|known| (strsim::damerau_levenshtein(&key, &known.replace('-', "_")), known))
         .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

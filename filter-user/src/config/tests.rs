@@ -19,10 +19,8 @@ fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
 /// What is wrong with `text`, a line each, without the file's name.
 fn complaint(text: &str) -> String {
     let errors = parse(text).expect_err(text).to_string();
-    let lines: Vec<&str> = errors
-        .lines()
-        .map(|line| line.strip_prefix("config.yml:").unwrap_or(line))
-        .collect();
+    let lines: Vec<&str> =
+        errors.lines().map(|line| line.strip_prefix("config.yml:").unwrap_or(line)).collect();
     lines.join("\n")
 }
 
@@ -51,24 +49,11 @@ fn relative(host: &TempDir, text: &str) -> String {
 
 #[test]
 fn everything_has_a_default() {
-    for text in [
-        "",
-        "\n",
-        "# nothing\n",
-        "---\n",
-        "---\n...\n",
-        "~",
-        "jails:\nsip:\n",
-        "\u{feff}",
-    ] {
+    for text in ["", "\n", "# nothing\n", "---\n", "---\n...\n", "~", "jails:\nsip:\n", "\u{feff}"]
+    {
         let loaded = parse(text).expect(text);
         assert_eq!(loaded.config, Config::default(), "{text:?}");
-        assert!(
-            loaded
-                .effective()
-                .iter()
-                .all(|setting| setting.origin == Origin::Default)
-        );
+        assert!(loaded.effective().iter().all(|setting| setting.origin == Origin::Default));
     }
 }
 
@@ -96,14 +81,8 @@ paths: {state: /var/lib/ringfence, runtime: /run/ringfence, bpffs: /sys/fs/bpf/r
         ..Config::default()
     };
     assert_eq!(loaded.config, expected);
-    assert_eq!(
-        loaded.config.paths.control_socket(),
-        Path::new("/run/ringfence/control.sock")
-    );
-    assert_eq!(
-        loaded.origin("jails.asterisk-wazo.ignoreip").to_string(),
-        "config.yml:9"
-    );
+    assert_eq!(loaded.config.paths.control_socket(), Path::new("/run/ringfence/control.sock"));
+    assert_eq!(loaded.origin("jails.asterisk-wazo.ignoreip").to_string(), "config.yml:9");
     assert_eq!(loaded.origin("dry_run"), &Origin::Default);
 }
 
@@ -139,30 +118,13 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(config.mode, Mode::Native);
     assert!(config.dry_run);
     assert_eq!(config.trusted[0].to_string(), "198.51.100.7/32");
-    let udp: Vec<u16> = config
-        .sip
-        .udp
-        .iter()
-        .flat_map(|range| range.ports())
-        .collect();
+    let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
-    assert_eq!(
-        config.capacity,
-        Capacity {
-            bans: 16,
-            watched: 17
-        }
-    );
+    assert_eq!(config.capacity, Capacity { bans: 16, watched: 17 });
     let register = config.limits.register;
-    assert_eq!(
-        (register.rate.events(), register.rate.period()),
-        (600, Duration::from_mins(1))
-    );
-    assert_eq!(
-        (register.rate.interval(), register.burst),
-        (Duration::from_millis(100), 1)
-    );
+    assert_eq!((register.rate.events(), register.rate.period()), (600, Duration::from_mins(1)));
+    assert_eq!((register.rate.interval(), register.burst), (Duration::from_millis(100), 1));
     let jail = &config.jails["asterisk-wazo"];
     assert!(!jail.enabled);
     assert_eq!((jail.maxretry, jail.scope), (1, Scope::All));
@@ -170,27 +132,15 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(jail.bantime, Duration::from_hours(7 * 24));
     assert_eq!(jail.ignoreip, ["203.0.113.0/24".parse().unwrap()]);
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
-    assert_eq!(
-        config.paths.control_socket(),
-        Path::new("/tmp/r/control.sock")
-    );
+    assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
 
 #[test]
 fn unknown_keys_name_the_nearest() {
     for (text, expected) in [
-        (
-            "intefaces: [eth0]",
-            "1:1: unknown key `intefaces`; did you mean `interfaces`?",
-        ),
-        (
-            "dry-run: true",
-            "1:1: unknown key `dry-run`; did you mean `dry_run`?",
-        ),
-        (
-            "Mode: auto",
-            "1:1: unknown key `Mode`; did you mean `mode`?",
-        ),
+        ("intefaces: [eth0]", "1:1: unknown key `intefaces`; did you mean `interfaces`?"),
+        ("dry-run: true", "1:1: unknown key `dry-run`; did you mean `dry_run`?"),
+        ("Mode: auto", "1:1: unknown key `Mode`; did you mean `mode`?"),
         (
             "jails:\n  asterisk-wazo:\n    maxretri: 3",
             "3:5: unknown key `jails.asterisk-wazo.maxretri`; did you mean `maxretry`?",
@@ -199,26 +149,17 @@ fn unknown_keys_name_the_nearest() {
             "jails: {asterisk_wazo: {}}",
             "1:9: unknown key `jails.asterisk_wazo`; did you mean `asterisk-wazo`?",
         ),
-        (
-            "jails: {sshd: {}}",
-            "1:9: unknown key `jails.sshd`; known here: `asterisk-wazo`",
-        ),
+        ("jails: {sshd: {}}", "1:9: unknown key `jails.sshd`; known here: `asterisk-wazo`"),
         (
             "maxretry: 3",
             "1:1: unknown key `maxretry`; did you mean `jails.asterisk-wazo.maxretry`?",
         ),
-        (
-            "sip.udp: [5060]",
-            "1:1: unknown key `sip.udp`; nest it: `sip: {udp: ...}`",
-        ),
+        ("sip.udp: [5060]", "1:1: unknown key `sip.udp`; nest it: `sip: {udp: ...}`"),
         (
             "limits: {register.rate: 1/s}",
             "1:10: unknown key `limits.register.rate`; nest it: `limits: {register: {rate: ...}}`",
         ),
-        (
-            "sip: {5060: udp}",
-            "1:7: unknown key `sip.5060`; known here: `udp`, `tcp`",
-        ),
+        ("sip: {5060: udp}", "1:7: unknown key `sip.5060`; known here: `udp`, `tcp`"),
     ] {
         assert_eq!(complaint(text), expected, "{text}");
     }
@@ -228,27 +169,12 @@ fn unknown_keys_name_the_nearest() {
 
 /// A wrong line and what is said about it.
 const WRONG_VALUES: &[(&str, &str)] = &[
-    (
-        "mode: fast",
-        "`mode` is `fast`; expected `auto`, `native` or `generic`",
-    ),
-    (
-        "mode: ",
-        "`mode` is empty; expected `auto`, `native` or `generic`",
-    ),
-    (
-        "mode: [auto]",
-        "`mode` is a list; expected `auto`, `native` or `generic`",
-    ),
-    (
-        "mode: {}",
-        "`mode` is a section; expected `auto`, `native` or `generic`",
-    ),
+    ("mode: fast", "`mode` is `fast`; expected `auto`, `native` or `generic`"),
+    ("mode: ", "`mode` is empty; expected `auto`, `native` or `generic`"),
+    ("mode: [auto]", "`mode` is a list; expected `auto`, `native` or `generic`"),
+    ("mode: {}", "`mode` is a section; expected `auto`, `native` or `generic`"),
     ("dry_run: 1", "`dry_run` is `1`; expected `true` or `false`"),
-    (
-        "dry_run: \"true\"",
-        "`dry_run` is the text `\"true\"`; expected `true` or `false`",
-    ),
+    ("dry_run: \"true\"", "`dry_run` is the text `\"true\"`; expected `true` or `false`"),
     (
         "interfaces: [eth0, a-very-long-interface]",
         "in `interfaces`, `a-very-long-interface` is too long; Linux's interface names have \
@@ -262,19 +188,10 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "interfaces: [\"\"]",
         "in `interfaces`, `` is not an interface name; write one such as `eth0`",
     ),
-    (
-        "interfaces: [eth0, eth0]",
-        "`interfaces`: `eth0` is listed twice",
-    ),
-    (
-        "interfaces: [[eth0]]",
-        "in `interfaces`, an entry is a list",
-    ),
+    ("interfaces: [eth0, eth0]", "`interfaces`: `eth0` is listed twice"),
+    ("interfaces: [[eth0]]", "in `interfaces`, an entry is a list"),
     ("interfaces: [~]", "in `interfaces`, an entry is empty"),
-    (
-        "interfaces: eth0",
-        "`interfaces`: write `eth0` as a list: `[eth0]`",
-    ),
+    ("interfaces: eth0", "`interfaces`: write `eth0` as a list: `[eth0]`"),
     (
         "trusted: 192.0.2.1 192.0.2.2",
         "`trusted`: write `192.0.2.1 192.0.2.2` as a list: `[192.0.2.1, 192.0.2.2]`",
@@ -304,10 +221,7 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "in `trusted`, `pbx.example.org` is not an address or a network; write one such as \
              `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)",
     ),
-    (
-        "trusted: [10.1.2.3/255.0.0.0]",
-        "in `trusted`, write `10.1.2.3/255.0.0.0` as `10.0.0.0/8`",
-    ),
+    ("trusted: [10.1.2.3/255.0.0.0]", "in `trusted`, write `10.1.2.3/255.0.0.0` as `10.0.0.0/8`"),
     (
         "trusted: [192.0.2.5/24]",
         "in `trusted`, `192.0.2.5/24` is a host and a network at once; write `192.0.2.0/24` \
@@ -331,14 +245,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "sip: {tcp: [5070-5060]}",
         "in `sip.tcp`, write `5070-5060` with the lower port first: `\"5060-5070\"`",
     ),
-    (
-        "sip: 5060",
-        "`sip` is `5060`; expected a section with the keys `udp`, `tcp`",
-    ),
-    (
-        "capacity: {bans: 0}",
-        "`capacity.bans` is `0`; expected a whole number from 1 to 10000000",
-    ),
+    ("sip: 5060", "`sip` is `5060`; expected a section with the keys `udp`, `tcp`"),
+    ("capacity: {bans: 0}", "`capacity.bans` is `0`; expected a whole number from 1 to 10000000"),
     (
         "limits: {register: {burst: 0}}",
         "`limits.register.burst` is `0`; expected a whole number from 1 to 100000",
@@ -465,10 +373,7 @@ fn what_is_not_plain_yaml_is_refused() {
             "mode: auto\n  x: y",
             "2:4: not valid YAML: mapping values are not allowed in this context".into(),
         ),
-        (
-            "a\0b: c",
-            "1:2: not valid YAML: found unprintable character".into(),
-        ),
+        ("a\0b: c", "1:2: not valid YAML: found unprintable character".into()),
         ("mode: &a auto", format!("1:7: {anchors}")),
         ("&a mode: *a", format!("1:1: {anchors}")),
         (
@@ -483,10 +388,7 @@ fn what_is_not_plain_yaml_is_refused() {
             "mode: auto\n---\nmode: auto",
             "2:1: a second document begins here; keep one to a file".into(),
         ),
-        (
-            "? [a]\n: b",
-            "1:3: a key must be a name, not a list or a section".into(),
-        ),
+        ("? [a]\n: b", "1:3: a key must be a name, not a list or a section".into()),
         ("sip:\n  udp: [5060]\n  udp: [5062]", {
             "3:3: `udp` is set twice in this file, first in line 2".into()
         }),
@@ -499,21 +401,15 @@ fn what_is_not_plain_yaml_is_refused() {
         assert_eq!(complaint(text), expected, "{text}");
     }
     let latin1 = Config::parse(Path::new("config.yml"), b"mode: auto\n# caf\xe9\n").unwrap_err();
-    assert_eq!(
-        latin1.to_string(),
-        "config.yml:2:6: not UTF-8; save the file in that encoding"
-    );
+    assert_eq!(latin1.to_string(), "config.yml:2:6: not UTF-8; save the file in that encoding");
 }
 
 #[test]
 fn hostile_files_are_answered_soon() {
     let size = usize::try_from(FILE_MAX).unwrap();
-    let aliases = lines((1..20).map(|n| {
-        format!(
-            "a{n}: &a{n} [{}]",
-            vec![format!("*a{}", n - 1); 9].join(", ")
-        )
-    }));
+    let aliases = lines(
+        (1..20).map(|n| format!("a{n}: &a{n} [{}]", vec![format!("*a{}", n - 1); 9].join(", "))),
+    );
     let nested = lines((0..1400).map(|n| format!("{}a:", " ".repeat(n))));
     let keys = lines((0..80_000).map(|n| format!("key{n}: 1")));
     for (what, text) in [
@@ -525,27 +421,12 @@ fn hostile_files_are_answered_soon() {
         ("block lists", "- ".repeat(size / 2)),
         ("complex keys", "? ".repeat(size / 2)),
         ("one scalar", "a".repeat(size)),
-        (
-            "one quoted scalar",
-            format!("mode: \"{}\"", "a".repeat(size - 8)),
-        ),
-        (
-            "an open quote",
-            format!("mode: \"{}", "a ".repeat(size / 2 - 8)),
-        ),
+        ("one quoted scalar", format!("mode: \"{}\"", "a".repeat(size - 8))),
+        ("an open quote", format!("mode: \"{}", "a ".repeat(size / 2 - 8))),
         ("one key", format!("{}: 1", "a".repeat(1000))),
-        (
-            "a block scalar",
-            format!("mode: |\n{}", " a\n".repeat(size / 4)),
-        ),
-        (
-            "many entries",
-            format!("trusted: [{}]", "10.0.0.1,".repeat(90_000)),
-        ),
-        (
-            "too many entries",
-            format!("trusted: [{}]", "a,".repeat(size / 2 - 8)),
-        ),
+        ("a block scalar", format!("mode: |\n{}", " a\n".repeat(size / 4))),
+        ("many entries", format!("trusted: [{}]", "10.0.0.1,".repeat(90_000))),
+        ("too many entries", format!("trusted: [{}]", "a,".repeat(size / 2 - 8))),
         ("colons", ":".repeat(size)),
         ("anchors", "&a ".repeat(size / 3)),
         ("tags", "!a ".repeat(size / 3)),
@@ -554,29 +435,16 @@ fn hostile_files_are_answered_soon() {
         let start = Instant::now();
         let errors = parse(&text).expect_err(what);
         assert!(errors.to_string().len() < 20_000, "{what}");
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{what}: {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}: {:?}", start.elapsed());
     }
 }
 
 #[test]
 fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
     let host = host(&[
-        (
-            "config.yml",
-            "mode: generic\ndry_run: true\ntrusted: [192.0.2.1, 192.0.2.2]\n",
-        ),
-        (
-            "conf.d/20-later.yml",
-            "mode: native\nsip: {udp: [5062]}\ntrusted: [192.0.2.3]\n",
-        ),
-        (
-            "conf.d/10-first.yml",
-            "# mine\nmode: auto\nsip:\n  tcp: []\n",
-        ),
+        ("config.yml", "mode: generic\ndry_run: true\ntrusted: [192.0.2.1, 192.0.2.2]\n"),
+        ("conf.d/20-later.yml", "mode: native\nsip: {udp: [5062]}\ntrusted: [192.0.2.3]\n"),
+        ("conf.d/10-first.yml", "# mine\nmode: auto\nsip:\n  tcp: []\n"),
         ("conf.d/.01-hidden.yml", "mode: [\n"),
         ("conf.d/01-old.yml.dpkg-old", "mode: [\n"),
         ("conf.d/01-other.yaml", "mode: [\n"),
@@ -587,10 +455,7 @@ fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
     let expected = Config {
         dry_run: true,
         trusted: vec!["192.0.2.3/32".parse().unwrap()],
-        sip: SipPorts {
-            udp: vec![PortRange::single(5062)],
-            tcp: vec![],
-        },
+        sip: SipPorts { udp: vec![PortRange::single(5062)], tcp: vec![] },
         ..Config::default()
     };
     assert_eq!(loaded.config, expected);
@@ -610,19 +475,11 @@ fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
             "sip.tcp conf.d/10-first.yml:4",
         ]
     );
-    let files: Vec<String> = loaded
-        .files
-        .iter()
-        .map(|file| relative(&host, &file.display().to_string()))
-        .collect();
+    let files: Vec<String> =
+        loaded.files.iter().map(|file| relative(&host, &file.display().to_string())).collect();
     assert_eq!(
         files,
-        [
-            "conf.d/10-first.yml",
-            "conf.d/20-later.yml",
-            "conf.d/30-masked.yml",
-            "config.yml"
-        ]
+        ["conf.d/10-first.yml", "conf.d/20-later.yml", "conf.d/30-masked.yml", "config.yml"]
     );
 }
 
@@ -630,10 +487,7 @@ fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
 fn errors_come_from_every_file_even_where_another_wins() {
     let host = host(&[
         ("config.yml", "mode: fast\n"),
-        (
-            "conf.d/10-me.yml",
-            "mode: auto\njails:\n  asterisk-wazo: {maxretri: 5}\n",
-        ),
+        ("conf.d/10-me.yml", "mode: auto\njails:\n  asterisk-wazo: {maxretri: 5}\n"),
     ]);
     fs::create_dir(host.path().join("conf.d/20-directory.yml")).unwrap();
     let errors = load(&host).unwrap_err();
@@ -651,10 +505,7 @@ fn only_the_default_file_may_be_missing() {
     let host = host(&[("conf.d/10-me.yml", "mode: native\n")]);
     let main = host.path().join("config.yml");
     let errors = Config::load(Some(&main)).unwrap_err();
-    assert_eq!(
-        relative(&host, &errors.to_string()),
-        "config.yml: no such file"
-    );
+    assert_eq!(relative(&host, &errors.to_string()), "config.yml: no such file");
 
     let loaded = read_hierarchy(&main, false).unwrap();
     assert_eq!(loaded.config.mode, Mode::Native);
@@ -688,16 +539,9 @@ fn the_command_line_wins_by_the_same_rules() {
     assert_eq!(loaded.config.mode, Mode::Native);
     assert!(loaded.config.dry_run);
     assert_eq!(loaded.origin("mode"), &Origin::CommandLine);
-    assert!(
-        loaded
-            .render_yaml()
-            .contains("dry_run: true  # command line\n")
-    );
+    assert!(loaded.render_yaml().contains("dry_run: true  # command line\n"));
 
-    let wrong = Overrides {
-        interfaces: vec!["eth 1".into()],
-        ..Overrides::default()
-    };
+    let wrong = Overrides { interfaces: vec!["eth 1".into()], ..Overrides::default() };
     assert_eq!(
         loaded.override_with(&wrong).unwrap_err().to_string(),
         "command line: in `interfaces`, `eth 1` is not an interface name; write one such as `eth0`"
@@ -745,16 +589,10 @@ paths:
 "
     );
     let json = loaded.render_json();
-    assert_eq!(
-        json["config"]["jails"]["asterisk-wazo"]["maxretry"],
-        json!(5)
-    );
+    assert_eq!(json["config"]["jails"]["asterisk-wazo"]["maxretry"], json!(5));
     assert_eq!(json["config"]["sip"]["udp"], json!([5060, "5070-5080"]));
     assert_eq!(json["config"]["limits"]["register"]["rate"], json!("10/s"));
-    assert_eq!(
-        json["origins"]["jails.asterisk-wazo.maxretry"],
-        json!("config.yml:5")
-    );
+    assert_eq!(json["origins"]["jails.asterisk-wazo.maxretry"], json!("config.yml:5"));
     assert_eq!(json["origins"]["mode"], json!("default"));
     assert_eq!(json["files"], json!(["config.yml"]));
 }
@@ -763,18 +601,11 @@ paths:
 fn the_reference_file_holds_the_defaults() {
     let reference = Config::reference();
     assert_eq!(parse(&reference).unwrap().config, Config::default());
-    let uncommented: Vec<&str> = reference
-        .lines()
-        .filter_map(|line| line.strip_prefix('#'))
-        .collect();
+    let uncommented: Vec<&str> =
+        reference.lines().filter_map(|line| line.strip_prefix('#')).collect();
     let loaded = parse(&uncommented.join("\n")).unwrap();
     assert_eq!(loaded.config, Config::default());
-    assert!(
-        loaded
-            .effective()
-            .iter()
-            .all(|setting| setting.origin != Origin::Default)
-    );
+    assert!(loaded.effective().iter().all(|setting| setting.origin != Origin::Default));
 }
 
 fn networks() -> impl Strategy<Value = Vec<IpNet>> {
@@ -784,10 +615,7 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
     let v6 = (any::<u128>(), 1..=128_u8).prop_map(|(bits, length)| {
         IpNet::new_assert(std::net::Ipv6Addr::from(bits).into(), length)
     });
-    vec(
-        prop_oneof![v4, v6].prop_map(|network| network.trunc()),
-        0..4,
-    )
+    vec(prop_oneof![v4, v6].prop_map(|network| network.trunc()), 0..4)
 }
 
 fn times(longest: u64) -> impl Strategy<Value = Duration> {
@@ -795,14 +623,9 @@ fn times(longest: u64) -> impl Strategy<Value = Duration> {
 }
 
 fn port_ranges() -> impl Strategy<Value = Vec<PortRange>> {
-    let range = (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| PortRange {
-        first: a.min(b),
-        last: a.max(b),
-    });
-    vec(
-        prop_oneof![range, (1..=u16::MAX).prop_map(PortRange::single)],
-        1..4,
-    )
+    let range = (1..=u16::MAX, 1..=u16::MAX)
+        .prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) });
+    vec(prop_oneof![range, (1..=u16::MAX).prop_map(PortRange::single)], 1..4)
 }
 
 fn paths() -> impl Strategy<Value = PathBuf> {
@@ -812,33 +635,21 @@ fn paths() -> impl Strategy<Value = PathBuf> {
 }
 
 fn configs() -> impl Strategy<Value = Config> {
-    let jail = (
-        any::<bool>(),
-        1..=10_000_u32,
-        times(30 * 86_400),
-        times(3650 * 86_400),
-        networks(),
-        select(&Scope::ALL),
-    )
-        .prop_map(
-            |(enabled, maxretry, findtime, bantime, ignoreip, scope)| JailSettings {
-                enabled,
-                maxretry,
-                findtime,
-                bantime,
-                ignoreip,
-                scope,
-            },
-        );
+    let jail =
+        (
+            any::<bool>(),
+            1..=10_000_u32,
+            times(30 * 86_400),
+            times(3650 * 86_400),
+            networks(),
+            select(&Scope::ALL),
+        )
+            .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope)| {
+                JailSettings { enabled, maxretry, findtime, bantime, ignoreip, scope }
+            });
     let interface = prop_oneof![
         "[a-z0-9._@-]{1,15}",
-        select(vec![
-            "on".to_owned(),
-            "null".into(),
-            "~".into(),
-            "1e3".into(),
-            "#x".into()
-        ]),
+        select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
     ]
     .prop_filter("dots", |name| name != "." && name != "..");
     let rate =
@@ -850,12 +661,7 @@ fn configs() -> impl Strategy<Value = Config> {
         networks(),
         (port_ranges(), port_ranges()),
     );
-    let sizes = (
-        1..=10_000_000_u32,
-        1..=10_000_000_u32,
-        rate,
-        1..=100_000_u32,
-    );
+    let sizes = (1..=10_000_000_u32, 1..=10_000_000_u32, rate, 1..=100_000_u32);
     (top, sizes, jail, (paths(), paths(), paths(), paths())).prop_map(
         |((interfaces, mode, dry_run, trusted, (udp, tcp)), sizes, jail, paths)| Config {
             interfaces: interfaces.into_iter().collect(),
@@ -863,27 +669,11 @@ fn configs() -> impl Strategy<Value = Config> {
             dry_run,
             trusted,
             sip: SipPorts { udp, tcp },
-            capacity: Capacity {
-                bans: sizes.0,
-                watched: sizes.1,
-            },
-            limits: Limits {
-                register: Limit {
-                    rate: sizes.2,
-                    burst: sizes.3,
-                },
-            },
+            capacity: Capacity { bans: sizes.0, watched: sizes.1 },
+            limits: Limits { register: Limit { rate: sizes.2, burst: sizes.3 } },
             jails: BTreeMap::from([("asterisk-wazo", jail)]),
-            sources: Sources {
-                asterisk: AsteriskSource {
-                    notice_log: paths.0,
-                },
-            },
-            paths: Paths {
-                state: paths.1,
-                runtime: paths.2,
-                bpffs: paths.3,
-            },
+            sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
+            paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
         },
     )
 }

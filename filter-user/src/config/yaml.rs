@@ -24,10 +24,7 @@ pub(super) struct Position {
 
 impl From<Marker> for Position {
     fn from(marker: Marker) -> Self {
-        Self {
-            line: marker.line().max(1),
-            column: marker.col() + 1,
-        }
+        Self { line: marker.line().max(1), column: marker.col() + 1 }
     }
 }
 
@@ -92,16 +89,10 @@ pub(super) struct Document {
 /// Reads one YAML document.
 pub(super) fn parse(text: &str) -> Result<Document, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder {
-        parser: Parser::new_from_str(text),
-        nodes: 0,
-        problems: Vec::new(),
-    };
+    let mut builder =
+        Builder { parser: Parser::new_from_str(text), nodes: 0, problems: Vec::new() };
     let root = builder.document()?;
-    Ok(Document {
-        root,
-        problems: builder.problems,
-    })
+    Ok(Document { root, problems: builder.problems })
 }
 
 struct Builder<'a> {
@@ -118,10 +109,7 @@ impl<'a> Builder<'a> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(problem(
-                        at,
-                        "a second document begins here; keep one to a file",
-                    ));
+                    return Err(problem(at, "a second document begins here; keep one to a file"));
                 }
                 Event::Nothing
                 | Event::StreamStart
@@ -147,10 +135,7 @@ impl<'a> Builder<'a> {
             ));
         }
         if depth > DEPTH_MAX {
-            return Err(problem(
-                at,
-                format!("nested more than {DEPTH_MAX} levels deep"),
-            ));
+            return Err(problem(at, format!("nested more than {DEPTH_MAX} levels deep")));
         }
         let (anchor, tag) = match &event {
             Event::Scalar(_, _, anchor, tag)
@@ -229,11 +214,7 @@ impl<'a> Builder<'a> {
                 self.problems.push(Problem { at, text });
             } else {
                 lines.insert(key.text.clone(), at.line);
-                entries.push(Entry {
-                    key: key.text,
-                    at,
-                    node,
-                });
+                entries.push(Entry { key: key.text, at, node });
             }
         }
     }
@@ -241,18 +222,14 @@ impl<'a> Builder<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Position), Problem> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, span.start.into())),
-            Some(Err(error)) => Err(problem(
-                (*error.marker()).into(),
-                format!("not valid YAML: {}", error.info()),
-            )),
+            Some(Err(error)) => {
+                Err(problem((*error.marker()).into(), format!("not valid YAML: {}", error.info())))
+            }
             None => Ok((Event::StreamEnd, Position { line: 1, column: 1 })),
         }
     }
 }
 
 fn problem(at: Position, text: impl Into<String>) -> Problem {
-    Problem {
-        at,
-        text: text.into(),
-    }
+    Problem { at, text: text.into() }
 }

@@ -70,10 +70,7 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
         b"chan_iax2.c" => iax(text),
         _ => None,
     }?;
-    Some(Attempt {
-        logged_at,
-        ..attempt
-    })
+    Some(Attempt { logged_at, ..attempt })
 }
 
 /// Takes the prefix off a NOTICE line: `[date] NOTICE[lwp][C-call] ` before `file: text`.
@@ -138,19 +135,11 @@ fn stock_date(text: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
 /// Whether `text` equals `shape` with any digit where `shape` has a `0`.
 fn has_shape(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
-        && text.iter().zip(shape).all(|(t, s)| {
-            if *s == b'0' {
-                t.is_ascii_digit()
-            } else {
-                t == s
-            }
-        })
+        && text.iter().zip(shape).all(|(t, s)| if *s == b'0' { t.is_ascii_digit() } else { t == s })
 }
 
 fn number(two_digits: &[u8]) -> i8 {
-    two_digits
-        .iter()
-        .fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
+    two_digits.iter().fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
 }
 
 /// What follows one or more digits.
@@ -220,9 +209,7 @@ fn failed_for(from_on: &[u8]) -> Option<(SocketAddr, &[u8])> {
 /// `ADDR:PORT' (callid: `
 fn quoted_source(text: &[u8]) -> Option<SocketAddr> {
     let end = memchr(b'\'', &text[..text.len().min(64)])?;
-    text[end..]
-        .starts_with(b"' (callid: ")
-        .then(|| socket_address(&text[..end]))?
+    text[end..].starts_with(b"' (callid: ").then(|| socket_address(&text[..end]))?
 }
 
 /// The URI in `from`, if `from` is something that `pjsip_name_addr_print` can have printed to its
@@ -240,8 +227,7 @@ fn uri_of(from: &[u8]) -> Option<&[u8]> {
         .and_then(bracketed_uri);
     quoted.or_else(|| {
         let name = &name_on[..memchr3(b'<', b':', b'\n', name_on)?];
-        name.ends_with(b"\" ")
-            .then(|| bracketed_uri(&name_on[name.len()..]))?
+        name.ends_with(b"\" ").then(|| bracketed_uri(&name_on[name.len()..]))?
     })
 }
 
@@ -271,11 +257,8 @@ fn bracketed_uri(text: &[u8]) -> Option<&[u8]> {
     }
     let strict = &uri[..memchr2(b'"', b'[', uri).unwrap_or(uri.len())];
     let quote_is_value = uri.get(strict.len()) != Some(&b'"') || strict.ends_with(b"=");
-    (quote_is_value
-        && strict
-            .iter()
-            .all(|b| matches!(b, b'!'..=b'~') && !b"<>\\".contains(b)))
-    .then_some(uri)
+    (quote_is_value && strict.iter().all(|b| matches!(b, b'!'..=b'~') && !b"<>\\".contains(b)))
+        .then_some(uri)
 }
 
 /// The user of a SIP URI.
@@ -319,11 +302,7 @@ fn session(text: &[u8]) -> Option<Attempt> {
     let context = &extension[memmem::rfind(extension, REJECTED)? + REJECTED.len()..];
     let context = context.strip_suffix(b"'.")?;
     // A good phone that dials a wrong number must never be banned.
-    let verdict = if context == PROVISIONING_CONTEXT {
-        Verdict::Failure
-    } else {
-        Verdict::Ignored
-    };
+    let verdict = if context == PROVISIONING_CONTEXT { Verdict::Failure } else { Verdict::Ignored };
     Some(Attempt {
         verdict,
         class: Class::CallRejected,
@@ -375,16 +354,8 @@ fn acl(text: &[u8]) -> Option<Attempt> {
 fn manager(text: &[u8]) -> Option<Attempt> {
     let (address, rest) = text.split_at(memchr(b' ', text)?);
     let (user, verdict, class) = [
-        (
-            &b" failed to authenticate as '"[..],
-            Verdict::Failure,
-            Class::Login,
-        ),
-        (
-            b" tried to authenticate with nonexistent user '",
-            Verdict::Ignored,
-            Class::Login,
-        ),
+        (&b" failed to authenticate as '"[..], Verdict::Failure, Class::Login),
+        (b" tried to authenticate with nonexistent user '", Verdict::Ignored, Class::Login),
         (b" failed to pass IP ACL as '", Verdict::Ignored, Class::Acl),
     ]
     .into_iter()
@@ -409,27 +380,14 @@ fn iax(text: &[u8]) -> Option<Attempt> {
     {
         let peer = peer.strip_suffix(b")")?;
         let end = memmem::rfind(peer, b"' (from ")?;
-        (
-            &peer[end + b"' (from ".len()..],
-            &peer[..end],
-            Class::UnknownAccount,
-        )
+        (&peer[end + b"' (from ".len()..], &peer[..end], Class::UnknownAccount)
     } else {
         let host = text.strip_prefix(b"Host ")?;
         let (source, rest) = host.split_at(memchr(b' ', host)?);
         let (peer, class) = [
-            (
-                &b" failed MD5 authentication for '"[..],
-                Class::WrongCredential,
-            ),
-            (
-                b" did not provide proper plaintext password for '",
-                Class::WrongCredential,
-            ),
-            (
-                b" failed RSA authentication with inkeys '",
-                Class::WrongCredential,
-            ),
+            (&b" failed MD5 authentication for '"[..], Class::WrongCredential),
+            (b" did not provide proper plaintext password for '", Class::WrongCredential),
+            (b" failed RSA authentication with inkeys '", Class::WrongCredential),
             (b" denied access to register peer '", Class::Acl),
         ]
         .into_iter()

@@ -127,10 +127,7 @@ impl LogTail {
         let inotify = AsyncFd::with_interest(Watcher(inotify), Interest::READABLE)?;
         let dir = Dir::watch(&inotify.get_ref().0, &path).map_err(|error| {
             let dir = parent(&path).display();
-            io::Error::new(
-                error.kind(),
-                format!("cannot watch the directory {dir}: {error}"),
-            )
+            io::Error::new(error.kind(), format!("cannot watch the directory {dir}: {error}"))
         })?;
         let mut tail = Self {
             path,
@@ -360,11 +357,7 @@ impl LogTail {
             let Some(event_for) = name_event(event) else {
                 continue;
             };
-            for dir in self
-                .dirs
-                .iter_mut()
-                .filter(|dir| dir.watch == Some(event.wd))
-            {
+            for dir in self.dirs.iter_mut().filter(|dir| dir.watch == Some(event.wd)) {
                 dir.names.handle(event_for);
             }
         }
@@ -385,8 +378,7 @@ impl LogTail {
                 inotify.rm_watch(watch).ok();
             }
         }
-        self.dirs
-            .extend(target.and_then(|target| Dir::watch(inotify, &target).ok()));
+        self.dirs.extend(target.and_then(|target| Dir::watch(inotify, &target).ok()));
     }
 
     /// A directory may have been replaced by another of the same name.
@@ -432,15 +424,7 @@ impl Followed {
             Start::End if ends_in_mid_line(&file, size) => (size, LineSplitter::in_mid_line()),
             Start::End => (size, LineSplitter::default()),
         };
-        Self {
-            file,
-            id,
-            watch,
-            position,
-            size,
-            lines,
-            last_read: Instant::now(),
-        }
+        Self { file, id, watch, position, size, lines, last_read: Instant::now() }
     }
 
     fn read(&mut self, buffer: &mut [u8], budget: usize) -> io::Result<usize> {
@@ -474,26 +458,13 @@ fn ends_in_mid_line(file: &File, size: u64) -> bool {
 fn open(path: &Path) -> io::Result<Opened> {
     // O_NONBLOCK: a named pipe must not hold the daemon.
     let flags = OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let id = FileId {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-    };
-    Ok(Opened {
-        file,
-        id,
-        size: metadata.len(),
-    })
+    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+    Ok(Opened { file, id, size: metadata.len() })
 }
 
 /// A directory in which one name is followed.
@@ -507,18 +478,11 @@ struct Dir {
 impl Dir {
     fn watch(inotify: &Inotify, path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{} is no file", path.display()),
-            )
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", path.display()))
         })?;
         let dir = parent(path);
         let watch = Some(watch_dir(inotify, dir)?);
-        Ok(Self {
-            path: dir.to_owned(),
-            watch,
-            names: Names::new(name),
-        })
+        Ok(Self { path: dir.to_owned(), watch, names: Names::new(name) })
     }
 
     fn followed(&self) -> PathBuf {
@@ -554,9 +518,7 @@ fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
 /// Watches the very file that is open, whatever its name is by now.
 fn watch_file(inotify: &Inotify, file: &File) -> Option<WatchDescriptor> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    inotify
-        .add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)
-        .ok()
+    inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).ok()
 }
 
 fn name_event(event: &InotifyEvent) -> Option<Event<'_>> {

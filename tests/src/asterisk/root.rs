@@ -22,15 +22,8 @@ const RECIPE: u32 = 1;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const APT_LIMIT: Duration = Duration::from_mins(5);
 /// Packages whose files Asterisk does not need to run here.
-const UNNEEDED: [&str; 7] = [
-    "asterisk-core-sounds",
-    "perl_",
-    "perl-modules",
-    "libperl",
-    "debconf",
-    "apt_",
-    "tzdata",
-];
+const UNNEEDED: [&str; 7] =
+    ["asterisk-core-sounds", "perl_", "perl-modules", "libperl", "debconf", "apt_", "tzdata"];
 const UNNEEDED_PATHS: [&str; 5] = ["doc", "man", "locale", "i18n", "sounds"];
 
 /// The directory with Asterisk in it, made on first use (about 15 s, 80 MiB from the mirror, 185
@@ -85,13 +78,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     progress("downloading Asterisk 22 and its libraries (about 80 MiB)");
     apt.run(
         "download",
-        &[
-            "install",
-            "-y",
-            "--download-only",
-            "--no-install-recommends",
-            "asterisk",
-        ],
+        &["install", "-y", "--download-only", "--no-install-recommends", "asterisk"],
     )?;
     let debs = apt.downloaded()?;
     progress(&format!("unpacking {} packages", debs.len()));
@@ -105,10 +92,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     let version = version(&partial)?;
     fs::rename(&partial, root).with_context(|| format!("rename to {}", root.display()))?;
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    progress(&format!(
-        "{version} is ready ({:.0} s)",
-        started.elapsed().as_secs_f64()
-    ));
+    progress(&format!("{version} is ready ({:.0} s)", started.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -121,11 +105,7 @@ struct Apt {
 impl Apt {
     fn new(dir: &Path) -> anyhow::Result<Self> {
         let (state, cache, etc) = (dir.join("state"), dir.join("cache"), dir.join("etc"));
-        for dir in [
-            &state.join("lists/partial"),
-            &cache.join("archives/partial"),
-            &etc,
-        ] {
+        for dir in [&state.join("lists/partial"), &cache.join("archives/partial"), &etc] {
             fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         }
         let architecture = said(Command::new("dpkg").arg("--print-architecture"), "dpkg")?;
@@ -158,10 +138,7 @@ impl Apt {
             ("APT::Update::Error-Mode", "any".to_owned()),
         ];
         Ok(Self {
-            options: options
-                .iter()
-                .map(|(key, value)| format!("-o{key}={value}"))
-                .collect(),
+            options: options.iter().map(|(key, value)| format!("-o{key}={value}")).collect(),
             archives: cache.join("archives"),
         })
     }
@@ -169,18 +146,16 @@ impl Apt {
     fn run(&self, what: &str, arguments: &[&str]) -> anyhow::Result<Finished> {
         let name = format!("apt-get {what}");
         let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("LC_ALL", "C");
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         command.arg("-q").args(&self.options).args(arguments);
-        child::finish(&name, &mut command, APT_LIMIT, OnSignal::Stop)?
-            .success(&name)
-            .with_context(|| {
+        child::finish(&name, &mut command, APT_LIMIT, OnSignal::Stop)?.success(&name).with_context(
+            || {
                 format!(
                     "get Asterisk from Debian {SUITE}: see that `apt-get update` works on this \
                      machine and that its mirror carries {SUITE}, then run this again"
                 )
-            })
+            },
+        )
     }
 
     fn downloaded(&self) -> anyhow::Result<Vec<PathBuf>> {
@@ -199,12 +174,7 @@ impl Apt {
 /// The Debian mirror that this machine's apt uses.
 fn mirror() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
-    command.args([
-        "indextargets",
-        "--format",
-        "$(LABEL)|$(REPO_URI)",
-        "Created-By: Packages",
-    ]);
+    command.args(["indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"]);
     let said = said(&mut command, "apt-get indextargets")?;
     choose_mirror(&said).map(str::to_owned).context(
         "this machine's apt has no Debian mirror (`apt-get indextargets` names none); the lab \
@@ -230,17 +200,7 @@ fn needed(deb: &Path) -> bool {
 
 /// What maintainer scripts and `base-files` would make.
 fn lay_out(root: &Path) -> anyhow::Result<()> {
-    for dir in [
-        "usr/bin",
-        "usr/sbin",
-        "usr/lib",
-        "usr/lib64",
-        "dev",
-        "etc",
-        "run",
-        "tmp",
-        "var",
-    ] {
+    for dir in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "dev", "etc", "run", "tmp", "var"] {
         let dir = root.join(dir);
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     }
@@ -250,13 +210,8 @@ fn lay_out(root: &Path) -> anyhow::Result<()> {
     symlink("../run", root.join("var/run")).context("link /var/run")?;
     for (name, minor) in [("null", 3), ("random", 8), ("urandom", 9)] {
         let mode = Mode::from_bits_truncate(0o666);
-        mknod(
-            &root.join("dev").join(name),
-            SFlag::S_IFCHR,
-            mode,
-            makedev(1, minor),
-        )
-        .with_context(|| format!("make /dev/{name}: this needs root"))?;
+        mknod(&root.join("dev").join(name), SFlag::S_IFCHR, mode, makedev(1, minor))
+            .with_context(|| format!("make /dev/{name}: this needs root"))?;
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").context("passwd")?;
     fs::write(root.join("etc/group"), "root:x:0:\n").context("group")
@@ -279,11 +234,7 @@ fn unpack(deb: &Path, root: &Path) -> anyhow::Result<()> {
         .status()
         .context("start tar")?;
     let dpkg = dpkg.wait().context("wait for dpkg-deb")?;
-    ensure!(
-        tar.success() && dpkg.success(),
-        "unpack {}: {dpkg}, {tar}",
-        deb.display()
-    );
+    ensure!(tar.success() && dpkg.success(), "unpack {}: {dpkg}, {tar}", deb.display());
     Ok(())
 }
 
@@ -299,15 +250,10 @@ pub(super) fn modules(root: &Path) -> anyhow::Result<PathBuf> {
     let entries = fs::read_dir(&lib).with_context(|| format!("read {}", lib.display()))?;
     for entry in entries.flatten() {
         if entry.path().join("asterisk/modules").is_dir() {
-            return Ok(Path::new("/usr/lib")
-                .join(entry.file_name())
-                .join("asterisk/modules"));
+            return Ok(Path::new("/usr/lib").join(entry.file_name()).join("asterisk/modules"));
         }
     }
-    bail!(
-        "{} has no Asterisk modules; delete it and run this again",
-        root.display()
-    );
+    bail!("{} has no Asterisk modules; delete it and run this again", root.display());
 }
 
 fn said(command: &mut Command, name: &str) -> anyhow::Result<String> {

@@ -49,11 +49,7 @@ fn try_main(arguments: Arguments) -> anyhow::Result<bool> {
     }
     interrupt::install()?;
     let mut screen = Screen::new();
-    screen.say(
-        &screen
-            .paint()
-            .bold("Ringfence lab: building a small world of its own"),
-    )?;
+    screen.say(&screen.paint().bold("Ringfence lab: building a small world of its own"))?;
     let settings = Settings {
         ringfence: arguments.ringfence,
         cache: arguments.cache,

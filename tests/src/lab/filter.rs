@@ -58,11 +58,7 @@ impl FilterWatch {
                 }
             })
             .context("start the thread that asks the filter")?;
-        Ok(Self {
-            client: client.clone(),
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { client: client.clone(), shared, thread: Some(thread) })
     }
 
     /// Asks now.
@@ -94,10 +90,7 @@ impl Shared {
         let (status, bans) = (client.status()?, client.bans()?);
         let now = SystemTime::now();
         let mut known = self.known();
-        known.view = FilterView {
-            status,
-            trouble: None,
-        };
+        known.view = FilterView { status, trouble: None };
         for ban in bans {
             if let Some(address) = ban.address() {
                 let at = ban.since.map_or(now, SystemTime::from);

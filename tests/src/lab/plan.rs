@@ -152,10 +152,7 @@ pub(super) fn seconds() -> u32 {
 /// All addresses that attacks from `origin` use.
 pub(super) fn addresses(origin: Origin) -> Vec<IpAddr> {
     let attacks = PHASES.iter().flat_map(|phase| phase.attacks);
-    attacks
-        .filter(|attack| attack.origin == origin)
-        .map(Attack::source)
-        .collect()
+    attacks.filter(|attack| attack.origin == origin).map(Attack::source).collect()
 }
 
 #[cfg(test)]
@@ -166,11 +163,8 @@ mod tests {
 
     #[test]
     fn no_address_is_used_twice() {
-        let sources: Vec<_> = PHASES
-            .iter()
-            .flat_map(|phase| phase.attacks)
-            .map(Attack::source)
-            .collect();
+        let sources: Vec<_> =
+            PHASES.iter().flat_map(|phase| phase.attacks).map(Attack::source).collect();
         assert_eq!(sources.iter().collect::<HashSet<_>>().len(), sources.len());
         assert!(!sources.contains(&super::super::PHONE) && !sources.contains(&super::super::PBX));
     }
@@ -178,12 +172,7 @@ mod tests {
     #[test]
     fn no_attack_outlasts_its_phase() {
         for phase in &PHASES {
-            assert!(
-                phase
-                    .attacks
-                    .iter()
-                    .all(|attack| attack.seconds <= phase.seconds)
-            );
+            assert!(phase.attacks.iter().all(|attack| attack.seconds <= phase.seconds));
         }
     }
 }

@@ -128,10 +128,8 @@ impl Report {
         let sum = |of: fn(&crate::ringfence::Interface) -> u64| {
             status.map_or(0, |status| status.interfaces.iter().map(of).sum())
         };
-        let guessers = snapshot
-            .attackers
-            .iter()
-            .filter(|attacker| attacker.method == Method::Guess);
+        let guessers =
+            snapshot.attackers.iter().filter(|attacker| attacker.method == Method::Guess);
         let fastest = guessers.max_by_key(|attacker| attacker.rate);
         let checks = status.map_or(Vec::new(), |status| checks(snapshot, status, limits, lost));
         Self {
@@ -147,11 +145,7 @@ impl Report {
             received: sum(|interface| interface.received),
             passed: sum(|interface| interface.passed),
             dropped: sum(|interface| interface.dropped),
-            attackers: snapshot
-                .attackers
-                .iter()
-                .map(AttackerReport::from)
-                .collect(),
+            attackers: snapshot.attackers.iter().map(AttackerReport::from).collect(),
             checks,
         }
     }
@@ -167,11 +161,7 @@ impl Report {
         if self.filter {
             lines.push(paint.bold("What ringfence promises, and what happened"));
             for check in &self.checks {
-                let mark = if check.ok {
-                    paint.good("held  ")
-                } else {
-                    paint.bad("FAILED")
-                };
+                let mark = if check.ok { paint.good("held  ") } else { paint.bad("FAILED") };
                 lines.push(format!("  {mark}  {:<9} {}", check.name, check.says));
             }
         } else {
@@ -218,11 +208,7 @@ fn checks(snapshot: &Snapshot, status: &Status, limits: &Limits, lost: u64) -> V
             checks.push(Check {
                 name: "attack",
                 ok: false,
-                says: format!(
-                    "{} sent nothing; it said: {}",
-                    attacker.name,
-                    attacker.said.trim()
-                ),
+                says: format!("{} sent nothing; it said: {}", attacker.name, attacker.said.trim()),
             });
         } else if attacker.method == Method::Flood {
             checks.push(flood_check(attacker, limits));
@@ -242,13 +228,8 @@ fn checks(snapshot: &Snapshot, status: &Status, limits: &Limits, lost: u64) -> V
 }
 
 fn phone_check(phone: &PhoneReport) -> Check {
-    let PhoneReport {
-        attempts, failures, ..
-    } = phone;
-    let why = phone
-        .last_failure
-        .as_ref()
-        .map_or(String::new(), |why| format!(" (last: {why})"));
+    let PhoneReport { attempts, failures, .. } = phone;
+    let why = phone.last_failure.as_ref().map_or(String::new(), |why| format!(" (last: {why})"));
     Check {
         name: "phone",
         ok: *attempts > 0 && *failures == 0,
@@ -257,12 +238,7 @@ fn phone_check(phone: &PhoneReport) -> Check {
 }
 
 fn ban_check(attacker: &AttackerResult, limits: &Limits) -> Check {
-    let AttackerResult {
-        name,
-        address,
-        notices,
-        ..
-    } = attacker;
+    let AttackerResult { name, address, notices, .. } = attacker;
     let reported = *notices >= limits.maxretry;
     let banned = attacker.state == State::Banned;
     let outcome = match (banned, attacker.time_to_ban) {
@@ -300,10 +276,7 @@ fn flood_check(attacker: &AttackerResult, limits: &Limits) -> Check {
 fn counters_check(status: &Status) -> Check {
     let sum = |verdict: &str| -> u64 {
         let reasons = status.reasons.values();
-        reasons
-            .filter(|reason| reason.verdict == verdict)
-            .map(|reason| reason.packets)
-            .sum()
+        reasons.filter(|reason| reason.verdict == verdict).map(|reason| reason.packets).sum()
     };
     let (mut received, mut passed, mut dropped) = (0, 0, 0);
     for interface in &status.interfaces {
@@ -326,10 +299,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn tenths<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((seconds * 10.0).round() / 10.0)
 }
@@ -342,11 +312,7 @@ pub(super) mod tests {
     use crate::lab::filter::FilterView;
     use crate::ringfence::Interface;
 
-    const LIMITS: Limits = Limits {
-        maxretry: 15,
-        rate: 10,
-        burst: 50,
-    };
+    const LIMITS: Limits = Limits { maxretry: 15, rate: 10, burst: 50 };
 
     fn seen(without: u64, with: u64, answered: u64, seconds: u64) -> Seen {
         let first = SystemTime::UNIX_EPOCH;
@@ -413,32 +379,17 @@ pub(super) mod tests {
                 ..PhoneReport::default()
             },
             attackers: vec![
-                AttackerResult {
-                    state: State::Banned,
-                    time_to_ban,
-                    ..guesser
-                },
-                AttackerResult {
-                    state: State::Limited,
-                    active: true,
-                    ..flooder
-                },
+                AttackerResult { state: State::Banned, time_to_ban, ..guesser },
+                AttackerResult { state: State::Limited, active: true, ..flooder },
             ],
-            filter: Some(FilterView {
-                status,
-                trouble: None,
-            }),
+            filter: Some(FilterView { status, trouble: None }),
         }
     }
 
     fn failed(snapshot: &Snapshot, unseen: u64) -> Vec<&'static str> {
         let report = Report::new(snapshot, &LIMITS, 50.0, unseen);
-        let failed: Vec<_> = report
-            .checks
-            .iter()
-            .filter(|check| !check.ok)
-            .map(|check| check.name)
-            .collect();
+        let failed: Vec<_> =
+            report.checks.iter().filter(|check| !check.ok).map(|check| check.name).collect();
         assert_eq!(report.passed(), failed.is_empty());
         failed
     }

@@ -41,11 +41,7 @@ pub(super) enum State {
 /// filter does.
 pub(super) fn heading(number: usize, phase: &Phase, filter: bool, paint: Paint) -> String {
     let title = paint.bold(&format!("{}/{} {}", number + 1, PHASES.len(), phase.title));
-    if filter {
-        format!("{title}\n{}\n", phase.says)
-    } else {
-        title
-    }
+    if filter { format!("{title}\n{}\n", phase.says) } else { title }
 }
 
 /// The table.
@@ -55,12 +51,7 @@ pub(super) fn table(snapshot: &Snapshot, paint: Paint) -> Vec<String> {
         format!(
             " {}  {}",
             clock(snapshot.elapsed),
-            paint.bold(&format!(
-                "{}/{} {}",
-                snapshot.number + 1,
-                PHASES.len(),
-                snapshot.title
-            ))
+            paint.bold(&format!("{}/{} {}", snapshot.number + 1, PHASES.len(), snapshot.title))
         ),
         String::new(),
         phone(snapshot, paint),
@@ -71,12 +62,7 @@ pub(super) fn table(snapshot: &Snapshot, paint: Paint) -> Vec<String> {
             " {:<20} {:<11} {:>8} {:>16} {:>17}  {}",
             "attacker", "address", "sent", "reached Asterisk", "guesses answered", "state"
         )));
-        lines.extend(
-            snapshot
-                .attackers
-                .iter()
-                .map(|attacker| row(attacker, paint)),
-        );
+        lines.extend(snapshot.attackers.iter().map(|attacker| row(attacker, paint)));
         lines.push(String::new());
     }
     lines.extend(filter(snapshot.filter.as_ref(), paint));
@@ -86,12 +72,7 @@ pub(super) fn table(snapshot: &Snapshot, paint: Paint) -> Vec<String> {
 
 /// The same in one line.
 pub(super) fn line(snapshot: &Snapshot) -> String {
-    let PhoneReport {
-        attempts,
-        failures,
-        p99_ms,
-        ..
-    } = &snapshot.phone;
+    let PhoneReport { attempts, failures, p99_ms, .. } = &snapshot.phone;
     let mut parts = vec![format!(
         "{}  phone {attempts} registrations, {failures} failed, p99 {}",
         clock(snapshot.elapsed),
@@ -111,19 +92,9 @@ pub(super) fn line(snapshot: &Snapshot) -> String {
 }
 
 fn phone(snapshot: &Snapshot, paint: Paint) -> String {
-    let PhoneReport {
-        attempts,
-        failures,
-        p50_ms,
-        p99_ms,
-        ..
-    } = &snapshot.phone;
+    let PhoneReport { attempts, failures, p50_ms, p99_ms, .. } = &snapshot.phone;
     let failed = format!("{failures} failed");
-    let failed = if *failures == 0 {
-        paint.good(&failed)
-    } else {
-        paint.bad(&failed)
-    };
+    let failed = if *failures == 0 { paint.good(&failed) } else { paint.bad(&failed) };
     format!(
         " {:<20} {:<11} {attempts:>8} registrations  {failed}  p50 {}  p99 {}",
         "phone",
@@ -182,29 +153,17 @@ fn filter(filter: Option<&FilterView>, paint: Paint) -> Vec<String> {
             )
         })
         .collect();
-    let mut reasons: Vec<_> = filter
-        .status
-        .reasons
-        .iter()
-        .filter(|(_, r)| r.packets > 0)
-        .collect();
+    let mut reasons: Vec<_> = filter.status.reasons.iter().filter(|(_, r)| r.packets > 0).collect();
     reasons.sort_by_key(|(_name, reason)| std::cmp::Reverse(reason.packets));
     for (name, reason) in reasons.into_iter().take(REASONS_SHOWN) {
         let packets = thousands(reason.packets);
-        lines.push(format!(
-            " {:<20} {:<11} {packets:>8} {name}",
-            "", reason.verdict
-        ));
+        lines.push(format!(" {:<20} {:<11} {packets:>8} {name}", "", reason.verdict));
     }
     lines
 }
 
 fn clock(elapsed: Duration) -> String {
-    format!(
-        "{:02}:{:02}",
-        elapsed.as_secs() / 60,
-        elapsed.as_secs() % 60
-    )
+    format!("{:02}:{:02}", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
 }
 
 fn time(ms: Option<f64>) -> String {
@@ -245,10 +204,7 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part:?} is not in\n{shown}");
         }
-        let (limit, banned) = (
-            shown.find("29,890 register-limit"),
-            shown.find("610 banned"),
-        );
+        let (limit, banned) = (shown.find("29,890 register-limit"), shown.find("610 banned"));
         assert!(limit.is_some() && limit < banned, "{shown}");
     }
 
@@ -256,11 +212,7 @@ mod tests {
     fn a_filter_that_does_not_answer_is_seen() {
         let mut run = snapshot();
         run.filter.as_mut().unwrap().trouble = Some("no such socket".to_owned());
-        assert!(
-            table(&run, Paint::PLAIN)
-                .join("\n")
-                .contains("no such socket")
-        );
+        assert!(table(&run, Paint::PLAIN).join("\n").contains("no such socket"));
         run.filter = None;
         assert!(table(&run, Paint::PLAIN).join("\n").contains("none"));
     }
@@ -272,10 +224,7 @@ mod tests {
             line.starts_with("01:15  phone 120 registrations, 0 failed, p99 12.0 ms"),
             "{line}"
         );
-        assert!(
-            line.ends_with(" | 192.0.2.66 sent 30000 reached 110 held to the limit"),
-            "{line}"
-        );
+        assert!(line.ends_with(" | 192.0.2.66 sent 30000 reached 110 held to the limit"), "{line}");
         assert!(!line.contains("412"), "{line}");
     }
 

@@ -29,15 +29,9 @@ pub(super) fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
 }
 
 fn missing_in<'a>(dpkg_query: &str, wanted: &[&'a str]) -> Vec<&'a str> {
-    let installed: Vec<&str> = dpkg_query
-        .lines()
-        .filter_map(|line| line.strip_suffix(" installed"))
-        .collect();
-    wanted
-        .iter()
-        .copied()
-        .filter(|package| !installed.contains(package))
-        .collect()
+    let installed: Vec<&str> =
+        dpkg_query.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
+    wanted.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
 /// Installs `packages`, and nothing that they only recommend. Never removes one.
@@ -77,14 +71,7 @@ fn update(steps: &Steps, root: Root) -> Result<()> {
 fn install_command(root: Root, packages: &[&str]) -> Command {
     let mut command = apt_get(root);
     command
-        .args([
-            "-o",
-            LOCK_TIMEOUT,
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            "--no-remove",
-        ])
+        .args(["-o", LOCK_TIMEOUT, "install", "--yes", "--no-install-recommends", "--no-remove"])
         .args(packages);
     command
 }
@@ -98,9 +85,7 @@ fn apt_get(root: Root) -> Command {
 /// Whether `apt-get update` was run of late. It empties `partial` each time, whatever it finds.
 fn lists_are_fresh(lists: &Path) -> bool {
     let listed = fs::read_dir(lists).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
     });
     let age = fs::metadata(lists.join("partial"))
         .and_then(|metadata| metadata.modified())
@@ -120,10 +105,7 @@ mod tests {
     fn only_installed_packages_count() {
         let output = "iproute2 installed\nnftables config-files\nlibzstd-dev installed\n";
         assert_eq!(
-            missing_in(
-                output,
-                &["iproute2", "nftables", "libzstd-dev", "sip-tester"]
-            ),
+            missing_in(output, &["iproute2", "nftables", "libzstd-dev", "sip-tester"]),
             ["nftables", "sip-tester"]
         );
         assert_eq!(missing_in("", &["iproute2"]), ["iproute2"]);
@@ -136,11 +118,7 @@ mod tests {
         assert!(!lists_are_fresh(&lists));
         fs::create_dir_all(lists.join("partial")).unwrap();
         assert!(!lists_are_fresh(&lists));
-        fs::write(
-            lists.join("mirror_dists_bookworm_main_binary-amd64_Packages.lz4"),
-            "",
-        )
-        .unwrap();
+        fs::write(lists.join("mirror_dists_bookworm_main_binary-amd64_Packages.lz4"), "").unwrap();
         assert!(lists_are_fresh(&lists));
         fs::remove_dir_all(&lists).unwrap();
     }

@@ -42,45 +42,27 @@ pub(super) struct Version {
 impl Version {
     /// Asks a compiler.
     pub(super) fn of(rustc: &Path) -> Result<Self> {
-        let output = version_command(rustc)
-            .output()
-            .with_context(|| format!("run {}", rustc.display()))?;
+        let output =
+            version_command(rustc).output().with_context(|| format!("run {}", rustc.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         Self::parse(&text).with_context(|| format!("{} -vV says no version", rustc.display()))
     }
 
     fn parse(rustc_vv: &str) -> Option<Self> {
         let value = |key: &str| rustc_vv.lines().find_map(|line| line.strip_prefix(key));
-        let llvm = value("LLVM version: ")?
-            .split('.')
-            .next()?
-            .trim()
-            .parse()
-            .ok()?;
-        Some(Self {
-            release: value("release: ")?.trim().to_owned(),
-            llvm,
-        })
+        let llvm = value("LLVM version: ")?.split('.').next()?.trim().parse().ok()?;
+        Some(Self { release: value("release: ")?.trim().to_owned(), llvm })
     }
 
     /// Why the program cannot be built with it.
     fn refusal(&self) -> Option<String> {
         if !BPF_LINKER_LLVM.contains(&self.llvm) {
-            return Some(format!(
-                "has LLVM {}, which bpf-linker cannot link",
-                self.llvm
-            ));
+            return Some(format!("has LLVM {}, which bpf-linker cannot link", self.llvm));
         }
-        let mut numbers = self
-            .release
-            .split('.')
-            .map(|number| number.parse::<u32>().ok());
+        let mut numbers = self.release.split('.').map(|number| number.parse::<u32>().ok());
         let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
         if (major?, minor?) < RUST_MIN {
-            return Some(format!(
-                "is {}, older than {}.{}",
-                self.release, RUST_MIN.0, RUST_MIN.1
-            ));
+            return Some(format!("is {}, older than {}.{}", self.release, RUST_MIN.0, RUST_MIN.1));
         }
         None
     }
@@ -97,9 +79,7 @@ fn version_command(rustc: &Path) -> Command {
 pub(super) fn has_library_source(rustc: &Path) -> bool {
     let sysroot = rustc.parent().and_then(Path::parent);
     sysroot.is_some_and(|sysroot| {
-        sysroot
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .is_file()
+        sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
     })
 }
 
@@ -110,9 +90,11 @@ pub(super) fn from_rustup(steps: &Steps, toolchain: &Path) -> Result<Compiler> {
     }
     let what = format!("rustup toolchain install {NIGHTLY} with rust-src");
     let mut command = rustup();
-    command
-        .args(["toolchain", "install", NIGHTLY, "--profile", "minimal"])
-        .args(["--component", "rust-src", "--no-self-update"]);
+    command.args(["toolchain", "install", NIGHTLY, "--profile", "minimal"]).args([
+        "--component",
+        "rust-src",
+        "--no-self-update",
+    ]);
     steps.run_while("rustup", &what, &mut command, rustup_gets_on)?;
     installed_nightly(toolchain)?.with_context(|| format!("rustup installed no usable {NIGHTLY}"))
 }
@@ -122,19 +104,13 @@ fn rustup_gets_on(progress: &Progress) -> Result<()> {
         bail!("rustup took more than {} s", RUSTUP_END.as_secs());
     }
     if progress.elapsed > RUSTUP_BEGIN && !read_lossy(progress.log).contains("info: downloading") {
-        bail!(
-            "rustup began no download within {} s",
-            RUSTUP_BEGIN.as_secs()
-        );
+        bail!("rustup began no download within {} s", RUSTUP_BEGIN.as_secs());
     }
     Ok(())
 }
 
 fn installed_nightly(toolchain: &Path) -> Result<Option<Compiler>> {
-    let output = rustup()
-        .args(["toolchain", "list"])
-        .output()
-        .context("run rustup")?;
+    let output = rustup().args(["toolchain", "list"]).output().context("run rustup")?;
     let list = String::from_utf8_lossy(&output.stdout);
     for name in nightlies(&list) {
         let Some(sysroot) = sysroot(name)? else {
@@ -193,10 +169,7 @@ fn prefix_of_rustup(sysroot: &Path, toolchain: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(&lib).with_context(|| format!("create {}", lib.display()))?;
     // Found by the first name when bpf-linker is built, by the second when it runs.
-    let names = [
-        OsStr::new("libLLVM.so"),
-        library.file_name().unwrap_or_default(),
-    ];
+    let names = [OsStr::new("libLLVM.so"), library.file_name().unwrap_or_default()];
     for name in names {
         symlink(&library, lib.join(name)).with_context(|| format!("link {}", library.display()))?;
     }
@@ -207,21 +180,14 @@ fn shared_llvm(lib: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(lib).ok()?;
     entries
         .flatten()
-        .find(|entry| {
-            entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with("libLLVM.so.")
-        })
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("libLLVM.so."))
         .map(|entry| entry.path())
 }
 
 fn rustup() -> Command {
     let mut command = Command::new("rustup");
     // Inside `cargo run` this names the toolchain that xtask itself was built with.
-    command
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .env("RUST_BACKTRACE", "0");
+    command.env_remove("RUSTUP_TOOLCHAIN").env("RUST_BACKTRACE", "0");
     command
 }
 
@@ -259,10 +225,7 @@ mod tests {
         release: 1.96.0\nLLVM version: 22.1.8\n";
 
     fn version(release: &str, llvm: u32) -> Version {
-        Version {
-            release: release.into(),
-            llvm,
-        }
+        Version { release: release.into(), llvm }
     }
 
     #[test]
@@ -280,18 +243,8 @@ mod tests {
     fn refuses_what_cannot_build_the_program() {
         assert_eq!(version("1.96.0", 22).refusal(), None);
         assert_eq!(version("1.101.0-nightly", 23).refusal(), None);
-        assert!(
-            version("1.94.0-nightly", 21)
-                .refusal()
-                .unwrap()
-                .contains("older than 1.95")
-        );
-        assert!(
-            version("1.110.0-nightly", 24)
-                .refusal()
-                .unwrap()
-                .contains("LLVM 24")
-        );
+        assert!(version("1.94.0-nightly", 21).refusal().unwrap().contains("older than 1.95"));
+        assert!(version("1.110.0-nightly", 24).refusal().unwrap().contains("LLVM 24"));
     }
 
     #[test]
@@ -302,10 +255,7 @@ mod tests {
         );
         assert_eq!(
             nightlies(&list),
-            [
-                &format!("{NIGHTLY}-x86_64-unknown-linux-gnu"),
-                "nightly-x86_64-unknown-linux-gnu"
-            ]
+            [&format!("{NIGHTLY}-x86_64-unknown-linux-gnu"), "nightly-x86_64-unknown-linux-gnu"]
         );
         assert_eq!(nightlies("no installed toolchains\n"), [""; 0]);
     }

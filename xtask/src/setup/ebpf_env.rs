@@ -54,10 +54,8 @@ impl EbpfEnv {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let value = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-        };
+        let value =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let required = |key: &str| value(key).with_context(|| format!("no {key}"));
         let rustup_toolchain = value("RUSTUP_TOOLCHAIN").map(str::to_owned);
         if rustup_toolchain.is_none() && value("RUSTC_BOOTSTRAP") != Some("1") {
@@ -96,20 +94,14 @@ mod tests {
 
     #[test]
     fn a_nightly_is_named() {
-        let env = EbpfEnv {
-            rustup_toolchain: Some("nightly-x".into()),
-            ..of_debian()
-        };
+        let env = EbpfEnv { rustup_toolchain: Some("nightly-x".into()), ..of_debian() };
         assert!(env.to_text().contains("RUSTUP_TOOLCHAIN=nightly-x\n"));
         assert!(!env.to_text().contains("BOOTSTRAP"));
     }
 
     #[test]
     fn what_was_written_is_read() {
-        let nightly = EbpfEnv {
-            rustup_toolchain: Some("nightly-x".into()),
-            ..of_debian()
-        };
+        let nightly = EbpfEnv { rustup_toolchain: Some("nightly-x".into()), ..of_debian() };
         for env in [of_debian(), nightly] {
             assert_eq!(EbpfEnv::parse(&env.to_text()).unwrap(), env);
         }

@@ -47,19 +47,8 @@ pub(super) fn install(steps: &Steps, toolchain: &Path, compiler: &Compiler) -> R
     let build = toolchain.join("build");
     let mut command = Command::new(cargo());
     command
-        .args([
-            "install",
-            "bpf-linker",
-            "--locked",
-            "--force",
-            "--version",
-            BPF_LINKER,
-        ])
-        .args([
-            "--no-default-features",
-            "--features",
-            &format!("llvm-{llvm}"),
-        ])
+        .args(["install", "bpf-linker", "--locked", "--force", "--version", BPF_LINKER])
+        .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
         .arg("--root")
         .arg(toolchain)
         .env("LLVM_PREFIX", &compiler.llvm_prefix)

@@ -35,20 +35,8 @@ pub(super) fn build(steps: &Steps, toolchain: &Path, env: &EbpfEnv) -> Result<()
     fs::write(&source, PROGRAM).with_context(|| format!("write {}", source.display()))?;
     let mut command = Command::new(&env.rustc);
     command
-        .args([
-            "--target",
-            "bpfel-unknown-none",
-            "--crate-type",
-            "bin",
-            "--edition",
-            "2024",
-        ])
-        .args([
-            "-Copt-level=3",
-            "-Cdebuginfo=2",
-            "-Clink-arg=--btf",
-            "-Cpanic=abort",
-        ])
+        .args(["--target", "bpfel-unknown-none", "--crate-type", "bin", "--edition", "2024"])
+        .args(["-Copt-level=3", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Cpanic=abort"])
         .arg(format!("-Clinker={}", env.linker.display()))
         .arg("-o")
         .arg(directory.join("smoke.o"))
@@ -58,9 +46,5 @@ pub(super) fn build(steps: &Steps, toolchain: &Path, env: &EbpfEnv) -> Result<()
         Some(name) => command.env("RUSTUP_TOOLCHAIN", name),
         None => command.env("RUSTC_BOOTSTRAP", "1"),
     };
-    steps.run(
-        "smoke",
-        "build a program of one instruction with it",
-        &mut command,
-    )
+    steps.run("smoke", "build a program of one instruction with it", &mut command)
 }

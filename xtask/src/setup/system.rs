@@ -19,10 +19,7 @@ impl System {
     pub(super) fn read() -> Self {
         let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let system = Self::parse(&text);
-        Self {
-            debian: system.debian && find_program("apt-get").is_some(),
-            ..system
-        }
+        Self { debian: system.debian && find_program("apt-get").is_some(), ..system }
     }
 
     fn parse(os_release: &str) -> Self {
@@ -36,9 +33,7 @@ impl System {
         // Debian's testing has no VERSION_ID.
         let recent = version.is_none_or(|version| version >= DEBIAN_MIN);
         Self {
-            name: value("PRETTY_NAME")
-                .unwrap_or("an unknown system")
-                .to_owned(),
+            name: value("PRETTY_NAME").unwrap_or("an unknown system").to_owned(),
             debian: value("ID") == Some("debian") && recent,
         }
     }

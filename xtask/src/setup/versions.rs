@@ -36,34 +36,16 @@ pub(super) struct Tool {
 
 /// What the tests and the lab start.
 pub(super) const TEST_TOOLS: [Tool; 3] = [
-    Tool {
-        package: "iproute2",
-        program: "ip",
-    },
-    Tool {
-        package: "sip-tester",
-        program: "sipp",
-    },
-    Tool {
-        package: "sipvicious",
-        program: "svcrack",
-    },
+    Tool { package: "iproute2", program: "ip" },
+    Tool { package: "sip-tester", program: "sipp" },
+    Tool { package: "sipvicious", program: "svcrack" },
 ];
 
 /// What the measurements start besides.
 pub(super) const BENCH_TOOLS: [Tool; 3] = [
-    Tool {
-        package: FAIL2BAN,
-        program: "fail2ban-server",
-    },
-    Tool {
-        package: "iptables",
-        program: "iptables",
-    },
-    Tool {
-        package: "nftables",
-        program: "nft",
-    },
+    Tool { package: FAIL2BAN, program: "fail2ban-server" },
+    Tool { package: "iptables", program: "iptables" },
+    Tool { package: "nftables", program: "nft" },
 ];
 
 /// The package whose service Debian starts as soon as it is installed.

@@ -22,10 +22,7 @@ impl Add for Totals {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-        }
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 }
 
@@ -61,25 +58,17 @@ fn parse(line: &str) -> Option<Totals> {
     let counts = plain.trim_end().strip_prefix(PREFIX)?;
     let (_verdict, counts) = counts.split_once(". ")?;
     let count = |name: &str| {
-        counts
-            .split("; ")
-            .find_map(|part| part.strip_suffix(name)?.trim_end().parse().ok())
+        counts.split("; ").find_map(|part| part.strip_suffix(name)?.trim_end().parse().ok())
     };
-    Some(Totals {
-        passed: count("passed")?,
-        failed: count("failed")?,
-    })
+    Some(Totals { passed: count("passed")?, failed: count("failed")? })
 }
 
 /// The line without terminal escapes of the form `ESC [ ... m`.
 fn without_colour(line: &str) -> String {
     let mut plain = String::new();
     for (index, part) in line.split('\x1b').enumerate() {
-        let text = if index == 0 {
-            part
-        } else {
-            part.split_once('m').map_or("", |(_, text)| text)
-        };
+        let text =
+            if index == 0 { part } else { part.split_once('m').map_or("", |(_, text)| text) };
         plain.push_str(text.trim_start_matches("(B"));
     }
     plain
@@ -106,34 +95,16 @@ mod tests {
     fn lines_add_up_however_they_are_cut() {
         let output = format!("running 12 tests\ntest a ... ok\n\n{OK}\nrunning 3 tests\n{FAILED}");
         for piece in [1, 7, 4096] {
-            assert_eq!(
-                totals(&output, piece),
-                Totals {
-                    passed: 13,
-                    failed: 2
-                }
-            );
+            assert_eq!(totals(&output, piece), Totals { passed: 13, failed: 2 });
         }
     }
 
     #[test]
     fn colour_does_not_hide_a_result() {
         let red = FAILED.replace("FAILED", "\x1b[31mFAILED\x1b[m");
-        assert_eq!(
-            totals(&red, 4096),
-            Totals {
-                passed: 1,
-                failed: 2
-            }
-        );
+        assert_eq!(totals(&red, 4096), Totals { passed: 1, failed: 2 });
         let reset = OK.replace("ok", "\x1b[32mok\x1b(B\x1b[m");
-        assert_eq!(
-            totals(&reset, 4096),
-            Totals {
-                passed: 12,
-                failed: 0
-            }
-        );
+        assert_eq!(totals(&reset, 4096), Totals { passed: 12, failed: 0 });
     }
 
     #[test]

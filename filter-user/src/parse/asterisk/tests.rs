@@ -56,10 +56,7 @@ fn prefix_is_strict() {
         "[Nov 22 09:43:06] NOTICE[25926][C-0000000a] ",
     ];
     for prefix in good {
-        assert!(
-            parse(format!("{prefix}{text}").as_bytes()).is_some(),
-            "{prefix}"
-        );
+        assert!(parse(format!("{prefix}{text}").as_bytes()).is_some(), "{prefix}");
     }
     let bad = [
         "",
@@ -80,11 +77,7 @@ fn prefix_is_strict() {
         "[2026-11-22 09:32:21.1233] NOTICE[1] WARNING[1] ",
     ];
     for prefix in bad {
-        assert_eq!(
-            parse(format!("{prefix}{text}").as_bytes()),
-            None,
-            "{prefix}"
-        );
+        assert_eq!(parse(format!("{prefix}{text}").as_bytes()), None, "{prefix}");
     }
 }
 
@@ -102,40 +95,22 @@ fn reason_is_read_from_the_end() {
     };
     let failure = |class| Some((Verdict::Failure, class));
     let cases = [
-        (
-            "x) - Failed to authenticate",
-            failure(Class::WrongCredential),
-        ),
-        (
-            "x) - Error to authenticate",
-            failure(Class::WrongCredential),
-        ),
-        (
-            "x) - No matching endpoint found",
-            failure(Class::UnknownAccount),
-        ),
+        ("x) - Failed to authenticate", failure(Class::WrongCredential)),
+        ("x) - Error to authenticate", failure(Class::WrongCredential)),
+        ("x) - No matching endpoint found", failure(Class::UnknownAccount)),
         (
             "x) - No matching endpoint found after 5 tries in 0.084 ms",
             failure(Class::UnknownAccount),
         ),
-        (
-            "x) - Not match Endpoint ACL",
-            Some((Verdict::Ignored, Class::Acl)),
-        ),
+        ("x) - Not match Endpoint ACL", Some((Verdict::Ignored, Class::Acl))),
         ("x) - Not match Endpoint Contact ACL", failure(Class::Acl)),
         (
             "x) - Failed to authenticate) - No matching endpoint found",
             failure(Class::UnknownAccount),
         ),
-        (
-            "x) - Not match Endpoint ACL) - Failed to authenticate",
-            failure(Class::WrongCredential),
-        ),
+        ("x) - Not match Endpoint ACL) - Failed to authenticate", failure(Class::WrongCredential)),
         // Cut off, or of a later Asterisk.
-        (
-            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-            failure(Class::UnknownAccount),
-        ),
+        ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", failure(Class::UnknownAccount)),
         ("x) - Not", failure(Class::UnknownAccount)),
         ("", failure(Class::UnknownAccount)),
     ];
@@ -205,24 +180,14 @@ fn forging_ones_own_address_changes_nothing() {
 /// Of a From over 511 bytes Asterisk prints what lay on its stack.
 #[test]
 fn garbage_for_a_from_leaves_the_one_address() {
-    for from in [
-        &b"\x10\xc4]\x8c\x7f"[..],
-        b"<sip:\x7f",
-        b"\"",
-        b"",
-        b"<sip:1001@h;p=",
-    ] {
+    for from in [&b"\x10\xc4]\x8c\x7f"[..], b"<sip:\x7f", b"\"", b"", b"<sip:1001@h;p="] {
         let text = [
             b"res_pjsip/pjsip_distributor.c: Request 'REGISTER' from '",
             from,
             b"' failed for '192.0.2.66:5060' (callid: \xff) - Failed to authenticate",
         ]
         .concat();
-        assert_eq!(
-            notice_of(&text).unwrap().address.to_string(),
-            "192.0.2.66",
-            "{from:?}"
-        );
+        assert_eq!(notice_of(&text).unwrap().address.to_string(), "192.0.2.66", "{from:?}");
     }
     let two = "\"' failed for '203.0.113.12:5060' (callid: z";
     assert_eq!(source(two, "x) - Failed to authenticate"), None);
@@ -241,11 +206,7 @@ fn cut_lines_name_nobody_or_the_true_address() {
         // Cut between the forged address and the true one, the line has no true one.
         let before_true = end < line.find("192.0.2.66:5060").unwrap() + 30;
         if end < forged || !before_true {
-            assert!(
-                found.as_deref().is_none_or(|a| a == "192.0.2.66"),
-                "{}",
-                &line[..end]
-            );
+            assert!(found.as_deref().is_none_or(|a| a == "192.0.2.66"), "{}", &line[..end]);
         }
     }
 }
@@ -256,14 +217,8 @@ fn addresses_are_strict() {
         let line = distributor_line("<sip:1@h>", text, "x) - Failed to authenticate");
         parse(line.as_bytes()).map(|a| a.address.to_string())
     };
-    assert_eq!(
-        address("[2001:db8::66]:44631").as_deref(),
-        Some("2001:db8::66")
-    );
-    assert_eq!(
-        address("[::ffff:192.0.2.66]:5060").as_deref(),
-        Some("192.0.2.66")
-    );
+    assert_eq!(address("[2001:db8::66]:44631").as_deref(), Some("2001:db8::66"));
+    assert_eq!(address("[::ffff:192.0.2.66]:5060").as_deref(), Some("192.0.2.66"));
     for bad in [
         "192.0.2.66",
         "192.0.2.66:",
@@ -309,18 +264,9 @@ fn rejected_calls_count_only_in_the_provisioning_context() {
     assert_eq!(wrong_number.transport, Some(Transport::Tls));
     // The extension cannot choose the context, nor the address.
     let extension = "1' rejected because extension not found in context 'xivo-initconfig'.";
-    assert_eq!(
-        call("UDP", extension, "default").unwrap().verdict,
-        Verdict::Ignored
-    );
+    assert_eq!(call("UDP", extension, "default").unwrap().verdict, Verdict::Ignored);
     let extension = "1) to extension ' Call (UDP:203.0.113.1:1)";
-    assert_eq!(
-        call("UDP", extension, "default")
-            .unwrap()
-            .address
-            .to_string(),
-        "192.0.2.20"
-    );
+    assert_eq!(call("UDP", extension, "default").unwrap().address.to_string(), "192.0.2.20");
     // `%0a` in the extension breaks the line: the first half is no whole line.
     assert_eq!(
         notice_of(b"res_pjsip_session.c:  1: Call (UDP:192.0.2.20:1) to extension 'x"),
@@ -332,10 +278,7 @@ fn rejected_calls_count_only_in_the_provisioning_context() {
 fn manager_counts_one_line_for_each_login() {
     let login = |text: &str| notice_of(format!("manager.c: {text}").as_bytes());
     let failed = login("203.0.113.1 failed to authenticate as 'it's'").unwrap();
-    assert_eq!(
-        (failed.verdict, failed.class),
-        (Verdict::Failure, Class::Login)
-    );
+    assert_eq!((failed.verdict, failed.class), (Verdict::Failure, Class::Login));
     assert_eq!(failed.account.as_deref(), Some("it's"));
     assert!(!failed.proven);
     let nobody = login("203.0.113.1 tried to authenticate with nonexistent user 'x'").unwrap();
@@ -375,10 +318,7 @@ fn iax_refusals() {
     assert_eq!(unknown.address.to_string(), "192.0.2.66");
     assert_eq!(unknown.account.as_deref(), Some("x"));
     let wrong = iax("Host 192.0.2.66:4569 failed MD5 authentication for 'peer' (a != b)").unwrap();
-    assert_eq!(
-        (wrong.class, wrong.port),
-        (Class::WrongCredential, Some(4569))
-    );
+    assert_eq!((wrong.class, wrong.port), (Class::WrongCredential, Some(4569)));
     assert_eq!(wrong.account.as_deref(), Some("peer"));
     assert!(iax("Host 192.0.2.66 did not provide proper plaintext password for 'p'").is_some());
     assert_eq!(iax("No registration for peer 'x' (from host)"), None);
@@ -405,11 +345,7 @@ fn everything_else_means_nothing() {
 /// tell: follow a file that has NOTICE only.
 #[test]
 fn a_forged_whole_line_is_a_line() {
-    let line = distributor_line(
-        "<sip:1@h>",
-        "203.0.113.5:5060",
-        "x) - Failed to authenticate",
-    );
+    let line = distributor_line("<sip:1@h>", "203.0.113.5:5060", "x) - Failed to authenticate");
     assert!(!parse(line.as_bytes()).unwrap().proven);
 }
 
@@ -466,17 +402,12 @@ fn from() -> impl Strategy<Value = String> {
         // `%22` and what follows it, decoded.
         ("[a-z]{1,3}", hostile_text()).prop_map(|(n, t)| format!("{n}=\"{t}")),
     ];
-    (
-        name,
-        select(vec!["sip", "sips"]),
-        user,
-        host,
-        vec(parameter, 0..3),
-    )
-        .prop_map(|(name, scheme, user, host, parameters)| {
+    (name, select(vec!["sip", "sips"]), user, host, vec(parameter, 0..3)).prop_map(
+        |(name, scheme, user, host, parameters)| {
             let after_user = [vec![host], parameters].concat().join(";");
             format!("{name}<{scheme}:{user}{after_user}>")
-        })
+        },
+    )
 }
 
 proptest! {

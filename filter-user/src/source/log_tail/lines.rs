@@ -23,10 +23,7 @@ impl LineSplitter {
     /// One that begins in the middle of a line, whose rest it leaves out: it could be an
     /// attacker's text that looks like a line.
     pub(super) fn in_mid_line() -> Self {
-        Self {
-            held: Vec::new(),
-            skipping: true,
-        }
+        Self { held: Vec::new(), skipping: true }
     }
 
     /// Calls `each` for every line that `chunk` ends, without its newline.
@@ -97,10 +94,8 @@ mod tests {
 
     #[test]
     fn leaves_out_the_rest_of_the_line_it_began_in() {
-        let (lines, skipped) = split_all(
-            &mut LineSplitter::in_mid_line(),
-            &[b"[forged] ", b"line\ntrue\n"],
-        );
+        let (lines, skipped) =
+            split_all(&mut LineSplitter::in_mid_line(), &[b"[forged] ", b"line\ntrue\n"]);
         assert_eq!((lines, skipped), (vec![b"true".to_vec()], 0));
     }
 
@@ -110,10 +105,7 @@ mod tests {
         let mut splitter = LineSplitter::default();
         let (lines, skipped) = split_all(
             &mut splitter,
-            &[
-                &longest, b"\n", &longest, b"x", &longest, &longest, b"\nok\n", &longest,
-                b"y\nok\n",
-            ],
+            &[&longest, b"\n", &longest, b"x", &longest, &longest, b"\nok\n", &longest, b"y\nok\n"],
         );
         assert_eq!(lines, [&longest[..], b"ok", b"ok"]);
         assert_eq!(skipped, 2);

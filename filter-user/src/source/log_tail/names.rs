@@ -37,11 +37,7 @@ pub(super) enum Place {
 
 impl Names {
     pub(super) fn new(name: &OsStr) -> Self {
-        Self {
-            name: name.to_owned(),
-            left: Vec::new(),
-            version: 0,
-        }
+        Self { name: name.to_owned(), left: Vec::new(), version: 0 }
     }
 
     pub(super) fn name(&self) -> &OsStr {
@@ -160,12 +156,8 @@ mod tests {
 
     #[test]
     fn a_file_that_comes_back_did_not_leave() {
-        let names = after(&[
-            ("from", "log", 1),
-            ("to", "x", 1),
-            ("from", "x", 2),
-            ("to", "log", 2),
-        ]);
+        let names =
+            after(&[("from", "log", 1), ("to", "x", 1), ("from", "x", 2), ("to", "log", 2)]);
         assert!(names.left().is_empty());
     }
 

@@ -36,9 +36,7 @@ impl Fixture {
     }
 
     fn append(&self, name: &str, text: &str) {
-        appender(&self.path(name))
-            .write_all(text.as_bytes())
-            .unwrap();
+        appender(&self.path(name)).write_all(text.as_bytes()).unwrap();
     }
 
     fn rename(&self, from: &str, to: &str) {
@@ -61,11 +59,7 @@ impl Fixture {
 }
 
 fn appender(path: &Path) -> File {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(path)
-        .unwrap()
+    OpenOptions::new().append(true).create(true).open(path).unwrap()
 }
 
 #[tokio::test]
@@ -115,11 +109,7 @@ async fn delivers_bytes_as_they_are() {
     let mut fixture = Fixture::missing();
     fs::write(fixture.path("log"), b"\xff\0\x1b\r\n").unwrap();
     let mut lines = Vec::new();
-    fixture
-        .tail
-        .next_batch(|line| lines.push(line.to_vec()))
-        .await
-        .unwrap();
+    fixture.tail.next_batch(|line| lines.push(line.to_vec())).await.unwrap();
     assert_eq!(lines, [b"\xff\0\x1b\r"]);
 }
 
@@ -210,20 +200,12 @@ async fn copy_and_truncate() {
     fixture.append("log", "1\n2\nhalf");
     assert_eq!(fixture.lines(2).await, ["1", "2"]);
     fs::copy(fixture.path("log"), fixture.path("log.1")).unwrap();
-    OpenOptions::new()
-        .write(true)
-        .open(fixture.path("log"))
-        .unwrap()
-        .set_len(0)
-        .unwrap();
+    OpenOptions::new().write(true).open(fixture.path("log")).unwrap().set_len(0).unwrap();
     assert_eq!(fixture.lines(0).await, [""; 0]);
     fixture.append("log", "3\n");
     assert_eq!(fixture.lines(1).await, ["3"]);
     let state = fixture.tail.state();
-    assert_eq!(
-        (state.truncations, state.rotations, state.skipped),
-        (1, 0, 1)
-    );
+    assert_eq!((state.truncations, state.rotations, state.skipped), (1, 0, 1));
 }
 
 #[tokio::test]
@@ -303,10 +285,7 @@ async fn a_missing_directory_is_an_error_that_names_it() {
     let missing = dir.path().join("no/such");
     let error = LogTail::open(missing.join("log"), Start::End).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    assert!(
-        error.to_string().contains(missing.to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(missing.to_str().unwrap()), "{error}");
     assert!(LogTail::open("/", Start::End).is_err());
 }
 
@@ -372,19 +351,11 @@ async fn loses_nothing_over_many_rotations() {
         if let Ok(result) = timeout(Duration::from_micros(200), batch).await {
             assert!(result.unwrap() > 0);
         }
-        assert!(
-            Instant::now() < deadline,
-            "stuck at {next}: {:?}",
-            fixture.tail.state()
-        );
+        assert!(Instant::now() < deadline, "stuck at {next}: {:?}", fixture.tail.state());
     }
     writer.join().unwrap();
     let state = fixture.tail.state().clone();
-    assert_eq!(
-        (state.lines, state.skipped, state.missed),
-        (LINES, 0, 0),
-        "{state:?}"
-    );
+    assert_eq!((state.lines, state.skipped, state.missed), (LINES, 0, 0), "{state:?}");
     assert!(state.rotations > 100, "{state:?}");
 }
 
