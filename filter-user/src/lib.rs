@@ -1,7 +1,25 @@
 //! The Ringfence controller as a library, so that tests and the lab can use its parts.
+//!
+//! ```text
+//! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
+//! ```
 
+pub mod ban;
+pub mod cli;
+pub mod client;
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod controller;
+pub mod daemon;
+pub mod datapath;
 pub mod duration;
 pub mod failure;
+pub mod host;
+pub mod jail;
 pub mod parse;
+pub mod report;
 pub mod source;
+pub mod test_log;
+#[cfg(feature = "trace")]
+mod trace;

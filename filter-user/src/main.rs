@@ -1,2 +1,163 @@
-#![allow(missing_docs, reason = "skeleton")]
-fn main() {}
+//! `ringfence`: reads the command line, starts what it asks for, prints what comes of it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use filter_user::cli::{Ban, Cli, Command, Run, TestLog, Unban};
+use filter_user::config::{Config, Loaded, Overrides};
+use filter_user::control::{self, Request};
+use filter_user::{client, daemon, datapath, report, test_log};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
+            {
+                eprintln!("ringfence: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        Command::Run(run) => start(cli.config.as_deref(), run),
+        Command::Status(output) => ask(cli, &Request::Status, output.json, report::status),
+        Command::Bans { jail, output } => {
+            ask(cli, &Request::Bans { jail: jail.clone() }, output.json, report::bans)
+        }
+        Command::Jails(output) => ask(cli, &Request::Jails, output.json, report::jails),
+        Command::Why { address, output } => {
+            let address = address.to_canonical();
+            ask(cli, &Request::Why { address }, output.json, report::why)
+        }
+        Command::Ban(ban) => by_hand(cli, ban),
+        Command::Unban(unban) => lift(cli, unban),
+        Command::TestLog(arguments) => test(arguments),
+        Command::CheckConfig(output) => {
+            let loaded = load(cli.config.as_deref())?;
+            if output.json {
+                print(&format!("{:#}\n", loaded.render_json()))
+            } else {
+                print(&loaded.render_yaml())
+            }
+        }
+        Command::Detach => detach(&load(cli.config.as_deref())?.config.paths.bpffs),
+    }
+}
+
+fn start(path: Option<&Path>, run: &Run) -> Result<()> {
+    let environment = env_logger::Env::new().filter_or("RINGFENCE_LOG", "info");
+    env_logger::Builder::from_env(environment).format_target(false).init();
+    let mut loaded = load(path)?;
+    loaded.override_with(&Overrides {
+        interfaces: run.interfaces.clone(),
+        mode: run.mode,
+        dry_run: run.dry_run,
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        daemon::run(loaded.config, shutdown).await
+    })
+}
+
+fn load(path: Option<&Path>) -> Result<Loaded> {
+    Ok(Config::load(path)?)
+}
+
+/// The daemon's socket: as the command line says, or as the configuration does.
+fn socket(cli: &Cli) -> Result<PathBuf> {
+    match &cli.socket {
+        Some(socket) => Ok(socket.clone()),
+        None => Ok(load(cli.config.as_deref())?.config.paths.control_socket()),
+    }
+}
+
+fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> Result<()> {
+    let answer = client::ask(&socket(cli)?, request)?;
+    print(&if json { format!("{answer:#}\n") } else { text(&answer) })
+}
+
+fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
+    if let Some(session) = session().filter(|from| !ban.force && ban.network.contains(from)) {
+        bail!("you are logged in from {session}: `--force` locks you out all the same");
+    }
+    let request = Request::Ban {
+        network: ban.network,
+        seconds: (!ban.forever).then_some(ban.time.as_secs().max(1)),
+        scope: ban.scope,
+        reason: ban.reason.clone(),
+    };
+    ask(cli, &request, ban.output.json, |answer| {
+        let until =
+            answer["until"].as_str().map_or("without end".to_owned(), |u| format!("until {u}"));
+        format!("banned {} {until}\n", answer["banned"].as_str().unwrap_or_default())
+    })
+}
+
+/// Where this session comes from, if it came over ssh.
+fn session() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    connection.split(' ').next()?.parse().ok()
+}
+
+fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
+    let which = match (unban.network, &unban.jail) {
+        (Some(network), _) => control::Unban::Network { network },
+        (None, Some(jail)) => control::Unban::Jail { jail: jail.clone() },
+        (None, None) => control::Unban::All,
+    };
+    ask(cli, &Request::Unban(which), false, |answer| format!("lifted {} bans\n", answer["lifted"]))
+}
+
+fn test(arguments: &TestLog) -> Result<()> {
+    let out = io::BufWriter::new(io::stdout().lock());
+    let TestLog { jail, file, json, all } = arguments;
+    if file.as_os_str() == "-" {
+        return test_log::run(jail, io::stdin().lock(), *json, *all, out);
+    }
+    let log = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    test_log::run(jail, BufReader::new(log), *json, *all, out)
+}
+
+fn detach(bpffs: &Path) -> Result<()> {
+    let interfaces = datapath::detach_all(bpffs)?;
+    print(&if interfaces.is_empty() {
+        "there was nothing to detach\n".to_owned()
+    } else {
+        format!("detached from {}; no ban is in force any more\n", interfaces.join(", "))
+    })
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+}
+
+/// Whether the reader of our output has gone, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

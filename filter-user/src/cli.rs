@@ -1,0 +1,192 @@
+//! The command line: types only.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+
+use crate::config::{Mode, Scope};
+use crate::duration;
+
+/// Keeps SIP attackers out of an Asterisk or Wazo host.
+///
+/// An XDP program drops banned sources and limits REGISTER floods before the kernel sees them; the
+/// daemon reads what Asterisk says about failures and decides who is banned.
+#[derive(Debug, Parser)]
+#[command(name = "ringfence", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file [default: /etc/ringfence/config.yml]
+    #[arg(short, long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// The daemon's control socket [default: as the configuration says]
+    #[arg(long, global = true, value_name = "PATH", env = "RINGFENCE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Protect interfaces: the daemon, in the foreground
+    Run(Run),
+    /// Show what is protected, seen and dropped
+    Status(Output),
+    /// List the bans in force
+    Bans {
+        /// Only those of this jail
+        #[arg(long)]
+        jail: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Ban an address or a network by hand
+    Ban(Ban),
+    /// Lift bans, and forget the failures behind them
+    Unban(Unban),
+    /// Say whether an address is dropped, by what, and on which evidence
+    Why {
+        /// The address
+        address: IpAddr,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show each jail's settings, watched and banned sources
+    Jails(Output),
+    /// Run a log file through a jail's parser: what matches, what does not
+    TestLog(TestLog),
+    /// Read the configuration as `run` would, and print what it comes to
+    CheckConfig(Output),
+    /// Take the filter off its interfaces and lift all bans; only while no daemon runs
+    Detach,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// An interface to protect, instead of those in the configuration; may be repeated
+    #[arg(short, long = "interface", value_name = "IF")]
+    pub interfaces: Vec<String>,
+    /// `auto`, `native` (in the driver) or `generic` (in the network stack)
+    #[arg(long)]
+    pub mode: Option<Mode>,
+    /// Judge and count, but drop nothing
+    #[arg(long)]
+    #[expect(clippy::struct_field_names, reason = "the option is called so")]
+    pub dry_run: bool,
+}
+
+/// What `ban` takes.
+#[derive(Debug, Args)]
+pub struct Ban {
+    /// The address or network
+    #[arg(value_parser = network)]
+    pub network: IpNet,
+    /// For how long, as `90s`, `10m`, `1h30m` or `7d`
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h", conflicts_with = "forever")]
+    pub time: Duration,
+    /// Without end
+    #[arg(long)]
+    pub forever: bool,
+    /// What it closes: `sip` or `all`
+    #[arg(long, default_value = "all")]
+    pub scope: Scope,
+    /// Why, for those who read it later
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Even if this very session comes from there
+    #[arg(long)]
+    pub force: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `unban` takes.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Unban {
+    /// The address or network
+    #[arg(value_parser = network)]
+    pub network: Option<IpNet>,
+    /// All bans of this jail
+    #[arg(long)]
+    pub jail: Option<String>,
+    /// All bans
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What `test-log` takes.
+#[derive(Debug, Args)]
+pub struct TestLog {
+    /// The jail
+    pub jail: String,
+    /// The file, or `-` for standard input
+    pub file: PathBuf,
+    /// Print a JSON document a line, for the lines that mean something
+    #[arg(long)]
+    pub json: bool,
+    /// For every line
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// An address, or a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical().into());
+    }
+    let network: IpNet = text.parse().map_err(|_invalid| {
+        "neither an address nor a network, as `192.0.2.7` or `2001:db8::/64`".to_owned()
+    })?;
+    if network.trunc() != network {
+        return Err(format!("not a network; the network around it is {}", network.trunc()));
+    }
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(network("192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
+        assert_eq!(network("::ffff:192.0.2.7").unwrap().to_string(), "192.0.2.7/32");
+        assert_eq!(network("2001:db8::/64").unwrap().to_string(), "2001:db8::/64");
+        assert!(network("192.0.2.7/24").unwrap_err().contains("192.0.2.0/24"));
+        assert!(network("phone.example").is_err());
+    }
+
+    #[test]
+    fn a_ban_has_one_length() {
+        let parse = |args: &[&str]| {
+            Cli::try_parse_from([&["ringfence", "ban", "192.0.2.7"], args].concat())
+        };
+        assert!(parse(&["--for", "7d"]).is_ok());
+        assert!(parse(&["--forever"]).is_ok());
+        assert!(parse(&["--forever", "--for", "7d"]).is_err());
+        assert!(Cli::try_parse_from(["ringfence", "unban"]).is_err());
+    }
+}

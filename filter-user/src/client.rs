@@ -1,0 +1,47 @@
+//! The other end of the control socket.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::Value;
+
+use crate::control::{Reply, Request};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest reply that is read: a million bans are 200 bytes each.
+const REPLY_MAX: u64 = 1 << 30;
+
+/// Asks the daemon at `socket`.
+///
+/// # Errors
+///
+/// When there is none, or it says no.
+pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
+    let mut stream = UnixStream::connect(socket).map_err(|error| {
+        anyhow!(
+            "no daemon answers at {} ({error}); is `ringfence run` running? \
+             `--socket` names another place",
+            socket.display()
+        )
+    })?;
+    let mut reply = || -> Result<Reply> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut text = serde_json::to_vec(request)?;
+        text.push(b'\n');
+        stream.write_all(&text)?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut line = Vec::new();
+        BufReader::new((&stream).take(REPLY_MAX)).read_until(b'\n', &mut line)?;
+        Ok(serde_json::from_slice(&line)?)
+    };
+    match reply().with_context(|| format!("ask the daemon at {}", socket.display()))? {
+        Reply::Ok(value) => Ok(value),
+        Reply::Error(why) => bail!(why),
+    }
+}

@@ -1,0 +1,85 @@
+//! The clock that the kernel judges by.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+
+/// A moment on `CLOCK_MONOTONIC`, in nanoseconds: what a ban's entry carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KernelTime(pub u64);
+
+impl KernelTime {
+    /// Now, on the coarse clock that the XDP program reads.
+    ///
+    /// # Panics
+    ///
+    /// Never: Linux has had this clock since 2.6.32.
+    pub fn now() -> Self {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+            .expect("CLOCK_MONOTONIC_COARSE is part of every kernel that has XDP");
+        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+        let nanoseconds = u64::try_from(now.tv_nsec()).unwrap_or(0);
+        Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+    }
+
+    /// This moment and `duration`, as far as there is time.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long before this moment `earlier` was; zero if it was not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same moment on the wall clock, given that it is `now` on both.
+    pub fn on_the_wall(self, now: Self, wall: Timestamp) -> Timestamp {
+        let distance = if self >= now {
+            wall.checked_add(self.since(now))
+        } else {
+            wall.checked_sub(now.since(self))
+        };
+        distance.unwrap_or(if self >= now { Timestamp::MAX } else { Timestamp::MIN })
+    }
+}
+
+/// A time for `--json`: RFC 3339 in UTC, with milliseconds.
+#[derive(Clone, Copy)]
+pub struct Rfc3339(pub Timestamp);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_times_lie_around_now() {
+        let (now, wall) = (KernelTime(5_000_000_000), Timestamp::from_second(1000).unwrap());
+        let later = now.after(Duration::from_secs(3)).on_the_wall(now, wall);
+        assert_eq!(later, Timestamp::from_second(1003).unwrap());
+        let earlier = KernelTime(4_000_000_000).on_the_wall(now, wall);
+        assert_eq!(earlier, Timestamp::from_second(999).unwrap());
+        assert_eq!(KernelTime(u64::MAX).on_the_wall(now, Timestamp::MAX), Timestamp::MAX);
+    }
+
+    #[test]
+    fn times_are_written_with_milliseconds() {
+        let time = Timestamp::new(0, 123_456_789).unwrap();
+        assert_eq!(Rfc3339(time).to_string(), "1970-01-01T00:00:00.123Z");
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let first = KernelTime::now();
+        assert!(first.0 > 0);
+        assert!(KernelTime::now() >= first);
+    }
+}

@@ -1,0 +1,263 @@
+//! The one owner of jails, ledger and datapath: hears attempts and answers questions.
+//!
+//! Everything enters by a call with the time; nothing here waits or reads a clock.
+
+mod answers;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use ipnet::IpNet;
+use log::{error, info, warn};
+
+use crate::ban::{Ban, Entry, Ledger, Origin};
+use crate::clock::KernelTime;
+use crate::config::{Config, Scope};
+use crate::datapath::{Datapath, Limited};
+use crate::duration;
+use crate::failure::{Attempt, Verdict};
+use crate::jail::{Jail, Sentence};
+
+pub use self::answers::SourceReport;
+
+/// Sources over a limit that are remembered for `why`.
+const LIMITED_MAX: usize = 4096;
+
+/// The controller over a datapath.
+pub struct Controller<D> {
+    datapath: D,
+    jails: Vec<Jail>,
+    ledger: Ledger,
+    protected: Protected,
+    limited: HashMap<IpAddr, LimitedSource>,
+    sources: Vec<SourceReport>,
+    enforcing: bool,
+    started: KernelTime,
+}
+
+/// Who is never banned.
+#[derive(Debug, Default)]
+struct Protected {
+    own: BTreeSet<IpNet>,
+    trusted: Vec<IpNet>,
+}
+
+impl Protected {
+    /// Why the whole of a network cannot be banned, if it cannot.
+    fn reason(&self, network: IpNet) -> Option<&'static str> {
+        if self.own.iter().any(|own| own.contains(&network)) {
+            Some("the host's own address")
+        } else if self.trusted.iter().any(|trusted| trusted.contains(&network)) {
+            Some("trusted")
+        } else {
+            None
+        }
+    }
+
+    fn networks(&self) -> Vec<IpNet> {
+        self.own.iter().chain(&self.trusted).copied().collect()
+    }
+}
+
+/// A source over a limit.
+#[derive(Clone, Copy, Debug)]
+struct LimitedSource {
+    last: Limited,
+    events: u64,
+}
+
+impl<D: Datapath> Controller<D> {
+    /// A controller that takes over `bans`, already in force.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn new(
+        datapath: D,
+        config: &Config,
+        own: BTreeSet<IpNet>,
+        bans: Vec<Ban>,
+        now: KernelTime,
+    ) -> Result<Self> {
+        let capacity = usize::try_from(config.capacity.watched).unwrap_or(usize::MAX);
+        let jails = config.jails.iter();
+        let jails = jails.map(|(name, settings)| Jail::new(name, settings.clone(), capacity));
+        let mut controller = Self {
+            datapath,
+            jails: jails.collect(),
+            ledger: Ledger::default(),
+            protected: Protected { own, trusted: config.trusted.clone() },
+            limited: HashMap::new(),
+            sources: Vec::new(),
+            enforcing: !config.dry_run,
+            started: now,
+        };
+        controller.datapath.trust(&controller.protected.networks())?;
+        for ban in bans {
+            if let Some(who) = controller.protected.reason(ban.network) {
+                info!("lifted the ban of {}: it is {who} now", ban.network);
+                controller.datapath.unban(ban.network)?;
+            } else {
+                let reason = "in force before the controller started".to_owned();
+                controller.ledger.insert(Entry { ban, reason, evidence: Vec::new() });
+            }
+        }
+        Ok(controller)
+    }
+
+    /// Adds a source; the number it is spoken of by.
+    pub fn add_source(&mut self, report: SourceReport) -> usize {
+        self.sources.push(report);
+        self.sources.len() - 1
+    }
+
+    /// A source, to say how it is.
+    pub fn source_mut(&mut self, number: usize) -> Option<&mut SourceReport> {
+        self.sources.get_mut(number)
+    }
+
+    /// Hears of an attempt that a source read, for the jail of this name.
+    pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
+        let Some(report) = self.sources.get_mut(source) else { return };
+        report.last_event = Some(now);
+        if attempt.verdict == Verdict::Failure {
+            report.failures = report.failures.saturating_add(1);
+        }
+        let name = report.name;
+        if self.protected.reason(attempt.address.into()).is_some() {
+            return;
+        }
+        let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);
+        let Some((place, jail)) = found else { return };
+        if let Some(sentence) = jail.hear(attempt, name, now) {
+            let name = jail.name();
+            self.sentence(place, name, sentence, now);
+        }
+    }
+
+    fn sentence(&mut self, jail: usize, name: &str, sentence: Sentence, now: KernelTime) {
+        let Sentence { address, scope, bantime, failures, evidence } = sentence;
+        let network = IpNet::from(address);
+        let until = now.after(bantime);
+        if let Some(entry) = self.ledger.get(network)
+            && entry.ban.scope == scope
+            && entry.ban.until.is_none_or(|end| end >= until)
+        {
+            return; // What was on its way when the ban came.
+        }
+        let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
+        let ban = Ban { network, scope, origin, since: now, until: Some(until) };
+        let class = evidence.last().map_or("failure", |last| last.class.as_str());
+        let findtime = self.jails.get(jail).map(|jail| jail.settings().findtime);
+        let reason = format!(
+            "{failures} failures within {}, the last one {class}",
+            duration::format(findtime.unwrap_or_default())
+        );
+        match self.enter(Entry { ban, reason: reason.clone(), evidence }) {
+            Ok(()) => info!("{name}: banned {address} for {}: {reason}", duration::format(bantime)),
+            Err(why) => error!("{name}: {address} is not banned: {why:#}"),
+        }
+    }
+
+    /// First the kernel, then the ledger: what is written down is in force.
+    fn enter(&mut self, entry: Entry) -> Result<()> {
+        self.datapath.ban(&entry.ban)?;
+        self.ledger.insert(entry);
+        Ok(())
+    }
+
+    /// Hears that a source is over a limit.
+    pub fn limit_exceeded(&mut self, event: Limited) {
+        if self.limited.len() >= LIMITED_MAX && !self.limited.contains_key(&event.source) {
+            let oldest = self.limited.iter().min_by_key(|(_, source)| source.last.at);
+            if let Some(oldest) = oldest.map(|(address, _)| *address) {
+                self.limited.remove(&oldest);
+            }
+        }
+        let source =
+            self.limited.entry(event.source).or_insert(LimitedSource { last: event, events: 0 });
+        if source.events == 0 {
+            info!("{} is over a limit: {}", event.source, event.reason.as_str());
+        }
+        source.last = event;
+        source.events = source.events.saturating_add(1);
+    }
+
+    /// The host's addresses may have changed.
+    pub fn set_own(&mut self, own: BTreeSet<IpNet>) {
+        if own == self.protected.own {
+            return;
+        }
+        self.protected.own = own;
+        if let Err(why) = self.datapath.trust(&self.protected.networks()) {
+            warn!("the host's new addresses are not trusted yet: {why:#}");
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn next_timeout(&self) -> Option<KernelTime> {
+        let jails = self.jails.iter().filter_map(Jail::next_timeout);
+        jails.chain(self.ledger.next_end()).min()
+    }
+
+    /// Forgets what has had its time: bans that have ended, failures that no longer count.
+    pub fn handle_timeout(&mut self, now: KernelTime) {
+        while let Some(entry) = self.ledger.pop_ended(now) {
+            // The kernel stopped applying it by itself; this only makes room.
+            if let Err(why) = self.datapath.unban(entry.ban.network) {
+                warn!("{why:#}");
+            }
+            info!("the ban of {} has ended", show(entry.ban.network));
+        }
+        for jail in &mut self.jails {
+            jail.handle_timeout(now);
+        }
+    }
+
+    fn ban_by_hand(
+        &mut self,
+        network: IpNet,
+        time: Option<Duration>,
+        scope: Scope,
+        reason: Option<String>,
+        now: KernelTime,
+    ) -> Result<Ban, String> {
+        let network = network.trunc();
+        if let Some(who) = self.protected.reason(network) {
+            return Err(format!("{} is {who}: it is never banned", show(network)));
+        }
+        let until = time.map(|time| now.after(time));
+        let ban = Ban { network, scope, origin: Origin::Hand, since: now, until };
+        let reason = reason.unwrap_or_else(|| "by hand".to_owned());
+        self.enter(Entry { ban, reason, evidence: Vec::new() })
+            .map_err(|why| format!("{why:#}"))?;
+        info!("banned {} by hand", show(network));
+        Ok(ban)
+    }
+
+    fn lift(&mut self, network: IpNet) -> Result<bool, String> {
+        for jail in &mut self.jails {
+            jail.forget_network(network);
+        }
+        self.datapath.unban(network).map_err(|why| format!("{why:#}"))?;
+        let lifted = self.ledger.remove(network).is_some();
+        if lifted {
+            info!("lifted the ban of {}", show(network));
+        }
+        Ok(lifted)
+    }
+}
+
+/// A network as everyone writes it: an address without its full length.
+pub(crate) fn show(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

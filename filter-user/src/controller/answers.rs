@@ -1,0 +1,287 @@
+//! The answers to what can be asked over the control socket: the JSON of `INTERFACE`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use filter_common::decision::Verdict;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Controller, show};
+use crate::ban::{Entry, Origin};
+use crate::clock::{KernelTime, Rfc3339};
+use crate::control::{Reply, Request, Unban};
+use crate::datapath::{Count, Datapath};
+use crate::duration;
+use crate::jail::{Evidence, Jail};
+
+/// How long after its last event a source counts as over a limit.
+const LIMITED_FOR: Duration = Duration::from_secs(2);
+
+/// How a source of failures is.
+#[derive(Clone, Debug)]
+pub struct SourceReport {
+    /// Its name.
+    pub name: &'static str,
+    /// `file`, `journal`, `ami` or `wire`.
+    pub kind: &'static str,
+    /// What it reads.
+    pub place: String,
+    /// `ok`, `waiting` or `failed`, and why.
+    pub state: (&'static str, Option<String>),
+    /// Lines or events that it read.
+    pub events: u64,
+    /// Failures among them.
+    pub failures: u64,
+    /// When the last of them came that meant something.
+    pub last_event: Option<KernelTime>,
+}
+
+/// Now, on both clocks.
+#[derive(Clone, Copy)]
+struct Now {
+    kernel: KernelTime,
+    wall: Timestamp,
+}
+
+impl Now {
+    fn time(self, at: KernelTime) -> String {
+        Rfc3339(at.on_the_wall(self.kernel, self.wall)).to_string()
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Answers a request.
+    pub fn answer(&mut self, request: Request, now: KernelTime, wall: Timestamp) -> Reply {
+        let now = Now { kernel: now, wall };
+        let answer = match request {
+            Request::Status => self.status(now),
+            Request::Bans { jail } => self.bans(jail.as_deref(), now),
+            Request::Jails => Ok(self.jails_report()),
+            Request::Why { address } => Ok(self.why(address, now)),
+            Request::Ban { network, seconds, scope, reason } => {
+                let time = seconds.map(Duration::from_secs);
+                self.ban_by_hand(network, time, scope, reason, now.kernel).map(|ban| {
+                    json!({ "banned": show(ban.network), "until": ban.until.map(|t| now.time(t)) })
+                })
+            }
+            Request::Unban(which) => self.unban(&which),
+        };
+        match answer {
+            Ok(value) => Reply::Ok(value),
+            Err(why) => Reply::Error(why),
+        }
+    }
+
+    fn status(&self, now: Now) -> Result<Value, String> {
+        let counters = self.datapath.counters().map_err(|why| format!("{why:#}"))?;
+        let mut reasons: BTreeMap<&str, (Verdict, Count)> = BTreeMap::new();
+        let mut would_drop: BTreeMap<&str, Count> = BTreeMap::new();
+        let mut interfaces = Vec::new();
+        for counted in &counters {
+            let mut sums = [Count::default(); 2];
+            for (reason, count) in &counted.reasons {
+                let sum = &mut sums[usize::from(reason.verdict() == Verdict::Drop)];
+                *sum = sum.plus(*count);
+                let total = reasons.entry(reason.as_str()).or_insert((reason.verdict(), *count));
+                if counted.interface.slot != counters[0].interface.slot {
+                    total.1 = total.1.plus(*count);
+                }
+            }
+            for (reason, count) in &counted.would_drop {
+                let total = would_drop.entry(reason.as_str()).or_default();
+                *total = total.plus(*count);
+            }
+            let [passed, dropped] = sums;
+            interfaces.push(json!({
+                "name": counted.interface.name,
+                "mode": counted.interface.mode.as_str(),
+                "fallback": counted.interface.fallback,
+                "received": passed.plus(dropped).packets,
+                "passed": passed.packets,
+                "dropped": dropped.packets,
+            }));
+        }
+        let reasons: BTreeMap<&str, Value> = reasons
+            .into_iter()
+            .map(|(name, (verdict, count))| {
+                let Count { packets, bytes } = count;
+                (name, json!({"verdict": verdict.as_str(), "packets": packets, "bytes": bytes}))
+            })
+            .collect();
+        let would_drop: BTreeMap<&str, u64> =
+            would_drop.into_iter().map(|(name, count)| (name, count.packets)).collect();
+        Ok(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": now.kernel.since(self.started).as_secs(),
+            "enforcing": self.enforcing,
+            "interfaces": interfaces,
+            "reasons": reasons,
+            "would_drop": would_drop,
+            "bans": { "active": self.ledger.len(), "capacity": self.datapath.capacity() },
+            "peers": { "known": 0 },
+            "sources": self.sources.iter().map(|source| json!({
+                "name": source.name,
+                "kind": source.kind,
+                "place": source.place,
+                "state": source.state.0,
+                "why": source.state.1,
+                "events": source.events,
+                "failures": source.failures,
+                "last_event": source.last_event.map(|at| now.time(at)),
+            })).collect::<Vec<_>>(),
+            "jails": self.jails.iter().enumerate().map(|(place, jail)| json!({
+                "name": jail.name(),
+                "watched": jail.watched(),
+                "banned": self.banned_by(place),
+            })).collect::<Vec<_>>(),
+        }))
+    }
+
+    fn banned_by(&self, jail: usize) -> usize {
+        let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
+        self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
+    }
+
+    fn bans(&self, jail: Option<&str>, now: Now) -> Result<Value, String> {
+        let wanted = jail.map(|name| self.origin(name)).transpose()?;
+        let mut entries: Vec<&Entry> = self
+            .ledger
+            .iter()
+            .filter(|entry| wanted.is_none_or(|origin| entry.ban.origin == origin))
+            .filter(|entry| entry.ban.in_force(now.kernel))
+            .collect();
+        entries.sort_by_key(|entry| (Reverse(entry.ban.since), entry.ban.network));
+        let bans: Vec<Value> = entries
+            .into_iter()
+            .map(|entry| {
+                json!({
+                    "network": show(entry.ban.network),
+                    "jail": self.jail_name(entry.ban.origin),
+                    "scope": entry.ban.scope.as_str(),
+                    "since": now.time(entry.ban.since),
+                    "until": entry.ban.until.map(|until| now.time(until)),
+                    "packets": self.datapath.packets(entry.ban.network),
+                    "reason": entry.reason,
+                })
+            })
+            .collect();
+        Ok(json!({ "bans": bans }))
+    }
+
+    /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
+    fn origin(&self, name: &str) -> Result<Origin, String> {
+        if name == MANUAL {
+            return Ok(Origin::Hand);
+        }
+        let place = self.jails.iter().position(|jail| jail.name() == name);
+        let place = place.and_then(|place| u8::try_from(place).ok());
+        place.map(Origin::Jail).ok_or_else(|| {
+            let names: Vec<&str> = self.jails.iter().map(Jail::name).collect();
+            format!("there is no jail `{name}`; there are {} and {MANUAL}", names.join(", "))
+        })
+    }
+
+    fn jail_name(&self, origin: Origin) -> &'static str {
+        match origin {
+            Origin::Hand => MANUAL,
+            Origin::Jail(place) => self.jails.get(usize::from(place)).map_or("unknown", Jail::name),
+        }
+    }
+
+    fn jails_report(&self) -> Value {
+        let jails = self.jails.iter().enumerate().map(|(place, jail)| {
+            let settings = jail.settings();
+            json!({
+                "name": jail.name(),
+                "enabled": settings.enabled,
+                "maxretry": settings.maxretry,
+                "findtime": duration::format(settings.findtime),
+                "bantime": duration::format(settings.bantime),
+                "scope": settings.scope.as_str(),
+                "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
+                "watched": jail.watched(),
+                "forgotten": jail.forgotten(),
+                "banned": self.banned_by(place),
+            })
+        });
+        json!({ "jails": jails.collect::<Vec<_>>() })
+    }
+
+    fn why(&self, address: IpAddr, now: Now) -> Value {
+        let protected = self.protected.reason(address.into());
+        let entry = self.ledger.of(address).filter(|entry| entry.ban.in_force(now.kernel));
+        let limited = self.limited.get(&address);
+        let over_limit = limited.filter(|source| now.kernel.since(source.last.at) < LIMITED_FOR);
+        let evidence: Vec<Value> = entry
+            .into_iter()
+            .flat_map(|entry| &entry.evidence)
+            .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
+            .map(|evidence| show_evidence(evidence, now))
+            .collect();
+        json!({
+            "address": address,
+            "dropped": protected.is_none() && self.enforcing && (entry.is_some() || over_limit.is_some()),
+            "network": entry.map(|entry| show(entry.ban.network)),
+            "scope": entry.map(|entry| entry.ban.scope.as_str()),
+            "jail": entry.map(|entry| self.jail_name(entry.ban.origin)),
+            "reason": entry.map(|entry| entry.reason.as_str()),
+            "until": entry.and_then(|entry| entry.ban.until).map(|until| now.time(until)),
+            "trusted": protected.is_some(),
+            "protected": protected,
+            "known": false,
+            "limit": limited.map(|source| json!({
+                "reason": source.last.reason.as_str(),
+                "last": now.time(source.last.at),
+            })),
+            "evidence": evidence,
+            "packets": {
+                // Nothing counts the packets of each source that pass.
+                "passed": null,
+                "dropped": entry.map_or(0, |entry| self.datapath.packets(entry.ban.network)),
+            },
+        })
+    }
+
+    fn unban(&mut self, which: &Unban) -> Result<Value, String> {
+        let networks: Vec<IpNet> = match which {
+            Unban::Network { network } => vec![network.trunc()],
+            Unban::Jail { jail } => {
+                let origin = self.origin(jail)?;
+                let of_jail = self.ledger.iter().filter(|entry| entry.ban.origin == origin);
+                of_jail.map(|entry| entry.ban.network).collect()
+            }
+            Unban::All => self.ledger.iter().map(|entry| entry.ban.network).collect(),
+        };
+        let mut lifted = 0;
+        for network in networks {
+            lifted += usize::from(self.lift(network)?);
+        }
+        if let (Unban::Network { network }, 0) = (which, lifted) {
+            let around = self.ledger.of(network.addr()).map(|entry| show(entry.ban.network));
+            return Err(match around {
+                Some(around) => {
+                    format!("{} is banned as part of {around}: unban that", show(*network))
+                }
+                None => format!("{} is not banned; its failures are forgotten", show(*network)),
+            });
+        }
+        Ok(json!({ "lifted": lifted }))
+    }
+}
+
+/// What `bans` calls the jail of those who were banned by hand.
+const MANUAL: &str = "manual";
+
+fn show_evidence(evidence: &Evidence, now: Now) -> Value {
+    json!({
+        "time": now.time(evidence.at),
+        "source": evidence.source,
+        "class": evidence.class,
+        "account": evidence.account,
+        "proven": evidence.proven,
+    })
+}

@@ -1,0 +1,187 @@
+//! The daemon: builds the parts, then is the one loop that owns the controller.
+//!
+//! In order of importance: end when told to, hear attempts, hear the kernel, let bans end, answer
+//! questions.
+
+mod server;
+
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use log::{info, warn};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until};
+
+use self::server::Question;
+use crate::clock::KernelTime;
+use crate::config::Config;
+use crate::controller::{Controller, SourceReport};
+use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
+use crate::host;
+use crate::source::{Heard, SourceState, notice_log};
+
+/// Batches of attempts that wait for the controller; a source waits when there are more.
+const HEARD_WAITING: usize = 64;
+
+/// Questions that wait for the controller; a client waits when there are more.
+const QUESTIONS_WAITING: usize = 16;
+
+/// How often the host's own addresses are looked up.
+const OWN_ADDRESSES: Duration = Duration::from_secs(15);
+
+/// The jail that hears Asterisk's attempts.
+const ASTERISK_JAIL: &str = "asterisk-wazo";
+
+/// Runs until `shutdown` is done. The filter stays in force after it.
+///
+/// # Errors
+///
+/// When it cannot start: no such interface, another controller at work, a kernel that refuses.
+pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<()> {
+    let interfaces = match &config.interfaces[..] {
+        [] => vec![host::default_interface()?],
+        named => named.to_vec(),
+    };
+    // The kernel first: its lock says whether another controller is at work.
+    let opened = Kernel::open(&Settings {
+        bpffs: config.paths.bpffs.clone(),
+        interfaces,
+        mode: config.mode,
+        dry_run: config.dry_run,
+        trusted: config.trusted.clone(),
+        sip: config.sip.clone(),
+        register: config.limits.register,
+        bans: config.capacity.bans,
+    })?;
+    let Opened { kernel, mut events, bans, notes } = opened;
+    for note in notes {
+        warn!("{note}");
+    }
+    #[cfg(feature = "trace")]
+    let mut kernel = kernel;
+    #[cfg(feature = "trace")]
+    let _loggers = crate::trace::start(&mut kernel)?;
+    announce(&kernel, bans.len(), config.dry_run);
+    let now = KernelTime::now();
+    let mut controller = Controller::new(kernel, &config, host::own_networks()?, bans, now)?;
+
+    make_directory(&config.paths.state)?;
+    make_directory(&config.paths.runtime)?;
+    let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);
+    let socket = server::bind(&config.paths.control_socket())?;
+    let server = tokio::spawn(server::serve(socket, ask));
+
+    let notice_log = config.sources.asterisk.notice_log.clone();
+    let asterisk = controller.add_source(SourceReport {
+        name: "asterisk-notice",
+        kind: "file",
+        place: notice_log.display().to_string(),
+        state: ("waiting", None),
+        events: 0,
+        failures: 0,
+        last_event: None,
+    });
+    let (hear, mut heard) = mpsc::channel(HEARD_WAITING);
+    let follower = tokio::spawn(notice_log::follow(notice_log, hear));
+
+    let mut own_addresses = interval(OWN_ADDRESSES);
+    tokio::pin!(shutdown);
+    let why = loop {
+        let alarm = alarm(&controller);
+        tokio::select! {
+            biased;
+            signal = &mut shutdown => break signal,
+            Some(news) = heard.recv() => take_news(&mut controller, asterisk, news),
+            result = next_events(&mut events, &mut controller) => {
+                result.context("wait for the kernel's events")?;
+            }
+            () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
+            Some(question) = questions.recv() => answer(&mut controller, question),
+            _ = own_addresses.tick() => match host::own_networks() {
+                Ok(own) => controller.set_own(own),
+                Err(error) => warn!("{error:#}"),
+            },
+        }
+    };
+    follower.abort();
+    server.abort();
+    if let Err(error) = fs::remove_file(config.paths.control_socket()) {
+        warn!("remove the control socket: {error}");
+    }
+    info!(
+        "ended by {why}; the filter stays attached and its bans in force \
+         (`ringfence detach` takes it off)"
+    );
+    Ok(())
+}
+
+async fn next_events(
+    events: &mut Events,
+    controller: &mut Controller<Kernel>,
+) -> std::io::Result<()> {
+    events.next_batch(|event| controller.limit_exceeded(event)).await
+}
+
+fn take_news(controller: &mut Controller<Kernel>, source: usize, news: Heard) {
+    let now = KernelTime::now();
+    for attempt in &news.attempts {
+        controller.hear(attempt, source, ASTERISK_JAIL, now);
+    }
+    let Some(report) = controller.source_mut(source) else { return };
+    report.events = report.events.saturating_add(news.lines);
+    let state = match news.state {
+        SourceState::Ok => ("ok", None),
+        SourceState::Waiting => ("waiting", None),
+        SourceState::Failed(why) => ("failed", Some(why)),
+    };
+    if report.state != state {
+        match &state {
+            ("ok", _) => info!("{}: reading {}", report.name, report.place),
+            ("waiting", _) => warn!("{}: there is no {} yet", report.name, report.place),
+            (_, why) => warn!("{}: {}", report.name, why.as_deref().unwrap_or("failed")),
+        }
+        report.state = state;
+    }
+}
+
+fn answer(controller: &mut Controller<Kernel>, question: Question) {
+    let reply = controller.answer(question.request, KernelTime::now(), Timestamp::now());
+    if question.reply.send(reply).is_err() {
+        info!("a client left before its answer");
+    }
+}
+
+/// When the controller has something to do by itself.
+fn alarm(controller: &Controller<Kernel>) -> Instant {
+    const LONGEST: Duration = Duration::from_hours(1);
+    let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(KernelTime::now()));
+    Instant::now() + wait.min(LONGEST)
+}
+
+fn announce(kernel: &Kernel, bans: usize, dry_run: bool) {
+    for Interface { name, mode, fallback, adopted, .. } in kernel.interfaces() {
+        let mode = mode.as_str();
+        let how = if *adopted { "took over" } else { "attached to" };
+        match fallback {
+            Some(why) => warn!("{how} {name} in {mode} mode: its driver does not do XDP ({why})"),
+            None => info!("{how} {name} in {mode} mode"),
+        }
+    }
+    if bans > 0 {
+        info!("{bans} bans were in force already and stay so");
+    }
+    if dry_run {
+        warn!("dry run: judges and counts, drops nothing");
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        bail!("{} is not a directory", path.display());
+    }
+    fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))
+}

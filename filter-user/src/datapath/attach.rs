@@ -1,0 +1,247 @@
+//! One interface: attaching the program to it, or taking over where it is attached already.
+
+use std::fs;
+use std::io;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{Xdp, XdpLink, XdpMode};
+use aya::programs::{ProgramError, loaded_programs};
+use filter_common::abi::PROGRAM;
+use nix::net::if_::if_nametoindex;
+
+use super::netlink;
+use super::pins::{self, Pins, describe_process};
+use crate::config;
+
+/// How the program runs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl Mode {
+    /// The word that `status` uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    fn flag(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+/// An interface under protection.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Which part of the counters is its.
+    pub slot: u32,
+    /// How the program runs on it.
+    pub mode: Mode,
+    /// Why it does not run in the driver, where it was to run there if possible.
+    pub fallback: Option<String>,
+    /// Whether the program was attached before this controller came.
+    pub adopted: bool,
+}
+
+/// The index of an interface.
+pub(super) fn index(name: &str) -> Result<u32> {
+    if_nametoindex(name).map_err(|error| {
+        anyhow!(
+            "there is no interface `{name}` ({}); `ip link` lists those that there are",
+            error.desc()
+        )
+    })
+}
+
+/// Puts the program on an interface: in place of ours where it has one, without a packet between;
+/// else anew.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    name: &str,
+    slot: u32,
+    wanted: config::Mode,
+) -> Result<Interface> {
+    let index = index(name)?;
+    let program: &mut Xdp = ebpf
+        .program_mut(PROGRAM)
+        .with_context(|| format!("the object has no program `{PROGRAM}`"))?
+        .try_into()?;
+    program.load().context("the kernel's verifier refuses the XDP program")?;
+    let adopted = adopt(program, pins, index, name, slot, wanted)?;
+    let (mode, fallback) = match adopted {
+        Some(mode) => (mode, None),
+        None => attach_anew(program, pins, index, name, slot, wanted)?,
+    };
+    let pin = pins.program(slot, name);
+    pins::replace(&pin, |path| Ok(program.pin(path)?))?;
+    Ok(Interface { name: name.to_owned(), slot, mode, fallback, adopted: adopted.is_some() })
+}
+
+/// Replaces the program of our pinned link, if there is one that works and runs as is wanted.
+fn adopt(
+    program: &mut Xdp,
+    pins: &Pins,
+    index: u32,
+    name: &str,
+    slot: u32,
+    wanted: config::Mode,
+) -> Result<Option<Mode>> {
+    let path = pins.link(slot, name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let attached = netlink::attached(index)?;
+    let mode = attached.map(|a| if a.native { Mode::Native } else { Mode::Generic });
+    let fits = matches!(
+        (mode, wanted),
+        (Some(_), config::Mode::Auto)
+            | (Some(Mode::Native), config::Mode::Native)
+            | (Some(Mode::Generic), config::Mode::Generic)
+    );
+    let ours = || -> Result<XdpLink> {
+        Ok(XdpLink::try_from(FdLink::from(PinnedLink::from_pin(&path)?))?)
+    };
+    if let (true, Some(attached), Some(mode)) = (fits, attached, mode) {
+        let link = FdLink::from(PinnedLink::from_pin(&path)?);
+        if link.info()?.program_id() == attached.program {
+            drop(link);
+            let id = program.attach_to_link(ours()?).context("replace the running program")?;
+            // The pin keeps the link; the handle is closed with what is taken here.
+            drop(program.take_link(id)?);
+            return Ok(Some(mode));
+        }
+    }
+    // Left behind by an interface that is gone, or running in another mode than is wanted.
+    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    Ok(None)
+}
+
+fn attach_anew(
+    program: &mut Xdp,
+    pins: &Pins,
+    index: u32,
+    name: &str,
+    slot: u32,
+    wanted: config::Mode,
+) -> Result<(Mode, Option<String>)> {
+    let (mode, fallback) = match wanted {
+        config::Mode::Native => (Mode::Native, None),
+        config::Mode::Generic => (Mode::Generic, None),
+        config::Mode::Auto => match try_attach(program, pins, index, name, slot, Mode::Native) {
+            Ok(()) => return Ok((Mode::Native, None)),
+            Err(Refused::Busy(error)) => return Err(error),
+            Err(Refused::Mode(error)) => (Mode::Generic, Some(format!("{error:#}"))),
+        },
+    };
+    match try_attach(program, pins, index, name, slot, mode) {
+        Ok(()) => Ok((mode, fallback)),
+        Err(Refused::Busy(error)) => Err(error),
+        Err(Refused::Mode(error)) => Err(error.context(match mode {
+            Mode::Native => format!(
+                "`{name}` cannot run XDP in its driver; `mode: auto` or `mode: generic` can"
+            ),
+            Mode::Generic => format!("attach to `{name}`"),
+        })),
+    }
+}
+
+/// Why the kernel did not attach.
+enum Refused {
+    /// There is another program, or this is not allowed: another mode would not help.
+    Busy(anyhow::Error),
+    /// Not in this mode.
+    Mode(anyhow::Error),
+}
+
+fn try_attach(
+    program: &mut Xdp,
+    pins: &Pins,
+    index: u32,
+    name: &str,
+    slot: u32,
+    mode: Mode,
+) -> Result<(), Refused> {
+    let id = match program.attach_to_if_index(index, mode.flag()) {
+        Ok(id) => id,
+        Err(error) => return Err(refused(error, index, name)),
+    };
+    let pin = || -> Result<()> {
+        let link = FdLink::try_from(program.take_link(id)?)
+            .context("the kernel gave no link that can be pinned (it is older than Linux 5.9)")?;
+        let path = pins.link(slot, name);
+        link.pin(&path).with_context(|| format!("pin {}", path.display()))?;
+        Ok(())
+    };
+    pin().map_err(Refused::Busy)
+}
+
+fn refused(error: ProgramError, index: u32, name: &str) -> Refused {
+    let code = if let ProgramError::SyscallError(call) = &error {
+        call.io_error.raw_os_error()
+    } else {
+        None
+    };
+    match code {
+        // The kernel says EBUSY, or EEXIST where the other program runs in the other mode.
+        Some(code) if code == nix::libc::EBUSY || code == nix::libc::EEXIST => {
+            Refused::Busy(busy(index, name))
+        }
+        Some(nix::libc::EPERM) => Refused::Busy(anyhow!(
+            "attach to `{name}`: not permitted; it takes root, or CAP_BPF, CAP_NET_ADMIN and \
+             CAP_PERFMON"
+        )),
+        Some(code) => Refused::Mode(anyhow!(io::Error::from_raw_os_error(code))),
+        None => Refused::Mode(anyhow!(error)),
+    }
+}
+
+/// Says whose program is on an interface.
+fn busy(index: u32, name: &str) -> anyhow::Error {
+    let describe = || -> Result<String> {
+        let Some(attached) = netlink::attached(index)? else {
+            bail!("it is gone again");
+        };
+        let program = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|program| program.id() == attached.program)
+            .and_then(|program| program.name_as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let holder = holder(attached.program)
+            .map_or_else(|| "held by no process".to_owned(), |who| format!("held by {who}"));
+        Ok(format!("`{program}` (id {}, {holder})", attached.program))
+    };
+    let whose = describe().unwrap_or_else(|error| format!("another one ({error:#})"));
+    anyhow!(
+        "`{name}` already has an XDP program: {whose}; stop its owner, or take it off with \
+         `ip link set dev {name} xdp off`"
+    )
+}
+
+/// A process that holds an XDP program or a link to it open, from `/proc/*/fdinfo`.
+fn holder(program: u32) -> Option<String> {
+    let wanted = format!("prog_id:\t{program}");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let id = process.file_name().to_string_lossy().into_owned();
+        id.parse::<u32>().ok()?;
+        let mut files = fs::read_dir(process.path().join("fdinfo")).ok()?.flatten();
+        let holds = files.any(|file| {
+            let info = fs::read_to_string(file.path()).unwrap_or_default();
+            info.lines().any(|line| line == wanted)
+        });
+        holds.then(|| describe_process(&id))
+    })
+}

@@ -1,0 +1,213 @@
+//! The directory of pins: what outlives the controller, and who owns it now.
+//!
+//! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>` and
+//! `<bpffs>/program-<slot>-<interface>` for each interface. Whoever holds the lock on the directory
+//! is the controller.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+const LINK: &str = "link-";
+const PROGRAM: &str = "program-";
+
+/// The directory, locked.
+#[derive(Debug)]
+pub(super) struct Pins {
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// A pinned link, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PinnedLink {
+    pub(super) slot: u32,
+    pub(super) interface: String,
+    pub(super) path: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directory where it is missing, and locks it.
+    pub(super) fn open(directory: &Path) -> Result<Self> {
+        mount_bpffs(directory)?;
+        fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+        Ok(Self { directory: directory.to_owned(), _lock: lock(directory)? })
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(super) fn link(&self, slot: u32, interface: &str) -> PathBuf {
+        self.directory.join(format!("{LINK}{slot}-{interface}"))
+    }
+
+    pub(super) fn program(&self, slot: u32, interface: &str) -> PathBuf {
+        self.directory.join(format!("{PROGRAM}{slot}-{interface}"))
+    }
+
+    /// The links that are pinned.
+    pub(super) fn links(&self) -> Result<Vec<PinnedLink>> {
+        let mut links = Vec::new();
+        for name in names(&self.directory)? {
+            if let Some((slot, interface)) = parse_link(&name) {
+                let path = self.directory.join(&name);
+                links.push(PinnedLink { slot, interface, path });
+            }
+        }
+        Ok(links)
+    }
+
+    /// Removes a link's pin and its program's, which detaches the program.
+    pub(super) fn remove_link(&self, link: &PinnedLink) -> Result<()> {
+        remove(&link.path)?;
+        remove(&self.program(link.slot, &link.interface))
+    }
+}
+
+/// Removes everything that is pinned in a directory: detaches the programs, lifts all bans.
+///
+/// Returns the interfaces that were detached.
+///
+/// # Errors
+///
+/// When a controller still is at work, or a pin cannot be removed.
+pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(directory)?;
+    let mut interfaces = Vec::new();
+    // Links first: a program must not run on without its maps' names.
+    let (links, others): (Vec<_>, Vec<_>) =
+        names(directory)?.into_iter().partition(|name| name.starts_with(LINK));
+    for name in links.iter().chain(&others) {
+        remove(&directory.join(name))?;
+        interfaces.extend(parse_link(name).map(|(_, interface)| interface));
+    }
+    fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
+    Ok(interfaces)
+}
+
+/// Mounts the BPF file system on `/sys/fs/bpf` if `directory` is to be there and nothing is.
+///
+/// # Errors
+///
+/// When `directory` is not, and cannot be brought, on a BPF file system.
+pub fn mount_bpffs(directory: &Path) -> Result<()> {
+    const USUAL: &str = "/sys/fs/bpf";
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if is_bpffs(existing)? {
+        return Ok(());
+    }
+    if !directory.starts_with(USUAL) {
+        bail!(
+            "{} is not on a BPF file system; set `paths.bpffs` to a directory below {USUAL}",
+            directory.display()
+        );
+    }
+    mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("mount the BPF file system on {USUAL} (needs root)"))
+}
+
+fn is_bpffs(path: &Path) -> Result<bool> {
+    let kind = statfs(path).with_context(|| format!("look at {}", path.display()))?;
+    Ok(kind.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>> {
+    let file = File::open(directory).with_context(|| format!("open {}", directory.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            bail!("{} is in use by {}", directory.display(), holder(&file));
+        }
+        Err((_, error)) => Err(error).with_context(|| format!("lock {}", directory.display())),
+    }
+}
+
+/// Who has locked a file, from the kernel's own list.
+fn holder(file: &File) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let find = || -> Option<String> {
+        let inode = format!(":{}", file.metadata().ok()?.ino());
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            // 1: FLOCK  ADVISORY  WRITE 1234 00:2a:5678 0 EOF
+            let mut words = line.split_ascii_whitespace().skip(1);
+            let kind = words.next()?;
+            let process = words.nth(2)?;
+            let place = words.next()?;
+            (kind == "FLOCK" && place.ends_with(&inode)).then(|| describe_process(process))
+        })
+    };
+    find().unwrap_or_else(|| "another process".to_owned())
+}
+
+/// A process for a message: its name and number.
+pub(super) fn describe_process(id: &str) -> String {
+    let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    format!("{} (process {id})", if name.is_empty() { "a process" } else { name.trim() })
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let read = || -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    };
+    read().with_context(|| format!("list {}", directory.display()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a pin anew in place of an older one.
+pub(super) fn replace(path: &Path, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    remove(path)?;
+    pin(path).with_context(|| format!("pin {}", path.display()))
+}
+
+fn parse_link(name: &str) -> Option<(u32, String)> {
+    let (slot, interface) = name.strip_prefix(LINK)?.split_once('-')?;
+    Some((slot.parse().ok()?, interface.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links() {
+        assert_eq!(parse_link("link-3-eth0"), Some((3, "eth0".to_owned())));
+        assert_eq!(parse_link("link-0-br-lan"), Some((0, "br-lan".to_owned())));
+        assert_eq!(parse_link("BANS_V4"), None);
+        assert_eq!(parse_link("link-x-eth0"), None);
+    }
+
+    #[test]
+    fn a_locked_directory_names_its_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        let _held = lock(directory.path()).unwrap();
+        let error = lock(directory.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn an_ordinary_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = mount_bpffs(&directory.path().join("pins")).unwrap_err().to_string();
+        assert!(error.contains("paths.bpffs"), "{error}");
+    }
+}

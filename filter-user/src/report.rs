@@ -1,0 +1,203 @@
+//! What people read: the daemon's answers as text.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// `status`.
+pub fn status(value: &Value) -> String {
+    let mut text = format!(
+        "ringfence {}, running for {}{}\n",
+        string(value, "version"),
+        crate::duration::format(std::time::Duration::from_secs(number(value, "uptime_seconds"))),
+        if value["enforcing"] == true { "" } else { ", dry run: drops nothing" },
+    );
+    let rows = list(value, "interfaces").map(|interface| {
+        let keys = ["received", "passed", "dropped"];
+        let mut row = vec![string(interface, "name"), string(interface, "mode")];
+        row.extend(keys.map(|key| number(interface, key).to_string()));
+        row
+    });
+    text += &table(&["INTERFACE", "MODE", "RECEIVED", "PASSED", "DROPPED"], rows.collect());
+    for interface in list(value, "interfaces") {
+        if let Some(why) = interface["fallback"].as_str() {
+            line(&mut text, &format!("{}: generic because {why}", string(interface, "name")));
+        }
+    }
+    let mut reasons: Vec<(&String, &Value)> =
+        value["reasons"].as_object().into_iter().flatten().collect();
+    reasons.retain(|(_, reason)| number(reason, "packets") > 0);
+    reasons.sort_by_key(|(_, reason)| std::cmp::Reverse(number(reason, "packets")));
+    let rows = reasons.into_iter().map(|(name, reason)| {
+        let count = |key| number(reason, key).to_string();
+        vec![name.clone(), string(reason, "verdict"), count("packets"), count("bytes")]
+    });
+    text += &table(&["REASON", "VERDICT", "PACKETS", "BYTES"], rows.collect());
+    if value["enforcing"] == false {
+        for (name, packets) in value["would_drop"].as_object().into_iter().flatten() {
+            line(&mut text, &format!("would have dropped {packets} packets: {name}"));
+        }
+    }
+    let rows = list(value, "sources").map(|source| {
+        let last = source["last_event"].as_str().unwrap_or("-").to_owned();
+        let (events, failures) = (number(source, "events"), number(source, "failures"));
+        vec![
+            string(source, "name"),
+            string(source, "state"),
+            events.to_string(),
+            failures.to_string(),
+            last,
+            source["why"].as_str().unwrap_or_default().to_owned(),
+        ]
+    });
+    text += &table(&["SOURCE", "STATE", "LINES", "FAILURES", "LAST", ""], rows.collect());
+    let rows = list(value, "jails").map(|jail| {
+        let count = |key| number(jail, key).to_string();
+        vec![string(jail, "name"), count("watched"), count("banned")]
+    });
+    text += &table(&["JAIL", "WATCHED", "BANNED"], rows.collect());
+    let bans = &value["bans"];
+    let (active, capacity) = (number(bans, "active"), number(bans, "capacity"));
+    line(&mut text, &format!("{active} bans in force, room for {capacity}"));
+    text
+}
+
+/// `bans`.
+pub fn bans(value: &Value) -> String {
+    let rows: Vec<Vec<String>> = list(value, "bans")
+        .map(|ban| {
+            vec![
+                string(ban, "network"),
+                string(ban, "jail"),
+                string(ban, "scope"),
+                string(ban, "since"),
+                ban["until"].as_str().unwrap_or("without end").to_owned(),
+                number(ban, "packets").to_string(),
+                string(ban, "reason"),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    table(&["NETWORK", "JAIL", "SCOPE", "SINCE", "UNTIL", "PACKETS", "REASON"], rows)
+}
+
+/// `jails`.
+pub fn jails(value: &Value) -> String {
+    let rows = list(value, "jails").map(|jail| {
+        let mut row = vec![string(jail, "name")];
+        row.push(if jail["enabled"] == true { "yes".to_owned() } else { "no".to_owned() });
+        row.push(number(jail, "maxretry").to_string());
+        row.extend(["findtime", "bantime", "scope"].map(|key| string(jail, key)));
+        row.extend(["watched", "banned"].map(|key| number(jail, key).to_string()));
+        row
+    });
+    let head = ["JAIL", "ENABLED", "MAXRETRY", "FINDTIME", "BANTIME", "SCOPE", "WATCHED", "BANNED"];
+    table(&head, rows.collect())
+}
+
+/// `why`.
+pub fn why(value: &Value) -> String {
+    let address = string(value, "address");
+    let mut text = String::new();
+    if let Some(who) = value["protected"].as_str() {
+        line(&mut text, &format!("{address} is never dropped: it is {who}"));
+    } else if value["network"].is_string() {
+        let network = string(value, "network");
+        let until = value["until"].as_str().unwrap_or("it is lifted by hand");
+        let what = if string(value, "scope") == "sip" { "its SIP" } else { "all of it" };
+        line(&mut text, &format!("{address} is dropped ({what}) until {until}"));
+        line(&mut text, &format!("  ban of {network} by {}", string(value, "jail")));
+        line(&mut text, &format!("  because of {}", string(value, "reason")));
+        let packets = number(&value["packets"], "dropped");
+        line(&mut text, &format!("  {packets} packets so far"));
+    } else {
+        line(&mut text, &format!("{address} is not banned"));
+    }
+    if value["limit"].is_object() {
+        let (limit, last) = (string(&value["limit"], "reason"), string(&value["limit"], "last"));
+        line(&mut text, &format!("it was over a limit ({limit}), at last at {last}"));
+    }
+    let rows: Vec<Vec<String>> = list(value, "evidence")
+        .map(|evidence| {
+            let account = evidence["account"].as_str().unwrap_or("-").to_owned();
+            let proven = if evidence["proven"] == true { "proven" } else { "unproven" };
+            let mut row: Vec<String> =
+                ["time", "source", "class"].map(|k| string(evidence, k)).into();
+            row.extend([account, proven.to_owned()]);
+            row
+        })
+        .collect();
+    if !rows.is_empty() {
+        text += &table(&["FAILURE", "HEARD BY", "CLASS", "ACCOUNT", "SOURCE"], rows);
+    }
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string cannot fail.
+    let _infallible = writeln!(text, "{line}");
+}
+
+fn string(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        line(&mut text, cells.join("  ").trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let text = table(&["A", "LONG"], vec![vec!["wide cell".to_owned(), "x".to_owned()]]);
+        assert_eq!(text, "A          LONG\nwide cell  x\n");
+    }
+
+    #[test]
+    fn nothing_in_an_answer_panics() {
+        for value in [json!({}), json!(null), json!({"bans": 7, "reasons": []})] {
+            let _texts = [status(&value), bans(&value), jails(&value), why(&value)];
+        }
+    }
+
+    #[test]
+    fn why_says_it_in_words() {
+        let value = json!({
+            "address": "192.0.2.66", "dropped": true, "network": "192.0.2.66", "scope": "sip",
+            "jail": "asterisk-wazo", "reason": "15 failures within 10m", "until": null,
+            "protected": null, "packets": {"dropped": 3}, "evidence": [],
+        });
+        let text = why(&value);
+        assert!(text.starts_with("192.0.2.66 is dropped (its SIP) until it is lifted by hand\n"));
+        assert!(text.contains("because of 15 failures within 10m"));
+    }
+}
