@@ -383,7 +383,7 @@ impl Paths {
             log: directory.join("log"),
             state: directory.join("state"),
             runtime: directory.join("run"),
-            bpffs: Path::new(BPFFS).join(format!("{}-lab", scratch::prefix())),
+            bpffs: Path::new(BPFFS).join(format!("{}-lab", scratch::prefix().replace('.', "-"))),
         }
     }
 }

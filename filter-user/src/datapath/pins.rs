@@ -3,6 +3,9 @@
 //! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>` and
 //! `<bpffs>/program-<slot>-<interface>` for each interface. Whoever holds the lock on the directory
 //! is the controller.
+//!
+//! The BPF file system allows no dot in a name, which interfaces of VLANs have (`eth0.20`), and the
+//! kernel no colon in an interface's name: a dot is written as a colon.
 
 use std::fs::{self, File};
 use std::io;
@@ -36,6 +39,12 @@ impl Pins {
     /// Makes the directory where it is missing, and locks it.
     pub(super) fn open(directory: &Path) -> Result<Self> {
         mount_bpffs(directory)?;
+        if directory.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) {
+            bail!(
+                "`paths.bpffs` cannot be {}: the BPF file system allows no dot in a name",
+                directory.display()
+            );
+        }
         fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
         Ok(Self { directory: directory.to_owned(), _lock: lock(directory)? })
     }
@@ -45,11 +54,11 @@ impl Pins {
     }
 
     pub(super) fn link(&self, slot: u32, interface: &str) -> PathBuf {
-        self.directory.join(format!("{LINK}{slot}-{interface}"))
+        self.directory.join(format!("{LINK}{slot}-{}", interface.replace('.', ":")))
     }
 
     pub(super) fn program(&self, slot: u32, interface: &str) -> PathBuf {
-        self.directory.join(format!("{PROGRAM}{slot}-{interface}"))
+        self.directory.join(format!("{PROGRAM}{slot}-{}", interface.replace('.', ":")))
     }
 
     /// The links that are pinned.
@@ -181,7 +190,7 @@ pub(super) fn replace(path: &Path, pin: impl FnOnce(&Path) -> Result<()>) -> Res
 
 fn parse_link(name: &str) -> Option<(u32, String)> {
     let (slot, interface) = name.strip_prefix(LINK)?.split_once('-')?;
-    Some((slot.parse().ok()?, interface.to_owned()))
+    Some((slot.parse().ok()?, interface.replace(':', ".")))
 }
 
 #[cfg(test)]
@@ -192,6 +201,7 @@ mod tests {
     fn names_of_links() {
         assert_eq!(parse_link("link-3-eth0"), Some((3, "eth0".to_owned())));
         assert_eq!(parse_link("link-0-br-lan"), Some((0, "br-lan".to_owned())));
+        assert_eq!(parse_link("link-1-eth0:20"), Some((1, "eth0.20".to_owned())));
         assert_eq!(parse_link("BANS_V4"), None);
         assert_eq!(parse_link("link-x-eth0"), None);
     }
