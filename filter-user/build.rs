@@ -44,7 +44,8 @@ fn build() -> Result<(), String> {
     let linker = setting("LINKER")?;
     println!("cargo::rerun-if-changed={linker}");
 
-    let target_dir = out.join("ebpf");
+    // One for all profiles: `core` is built once.
+    let target_dir = settings_file.ancestors().nth(2).unwrap_or(&out).join("ebpf");
     let flags = [
         format!("-Clinker={linker}"),
         "-Clink-arg=--btf".to_owned(),
@@ -83,7 +84,10 @@ fn build() -> Result<(), String> {
     if !status.success() {
         return Err(format!("the XDP program does not build ({status}); its errors are above"));
     }
-    let object = target_dir.join(TARGET).join(PROFILE).join(OBJECT);
+    // A copy of this build's own: another one may have other features.
+    let built = target_dir.join(TARGET).join(PROFILE).join(OBJECT);
+    let object = out.join(OBJECT);
+    fs::copy(&built, &object).map_err(|e| format!("copy {}: {e}", built.display()))?;
     println!("cargo::rustc-env=RINGFENCE_EBPF_OBJECT={}", object.display());
     Ok(())
 }

@@ -27,6 +27,9 @@ pub mod maps {
     pub const TRUSTED: &str = "TRUSTED";
     /// Array of buckets for REGISTER without credentials, one `u64` each.
     pub const REGISTER: &str = "REGISTER";
+    /// Array of when a source last sent something to a SIP port that passed, one `u32` each, by the
+    /// same hash as [`REGISTER`]: [`seen_unit`](crate::rate::seen_unit).
+    pub const SEEN: &str = "SEEN";
     /// Per-CPU array of [`Counter`](super::Counter).
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event).
@@ -38,7 +41,7 @@ pub mod maps {
 
     /// The maps that outlive the controller, and that several interfaces share.
     pub const PINNED: &[&str] =
-        &[CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, TRUSTED, REGISTER, COUNTERS, EVENTS];
+        &[CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, TRUSTED, REGISTER, SEEN, COUNTERS, EVENTS];
 }
 
 /// Read-only global of the program: which of [`INTERFACES`](crate::limits::INTERFACES) it serves.

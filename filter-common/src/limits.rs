@@ -9,9 +9,10 @@ pub const VLAN_DEPTH: usize = 2;
 /// [`Layer4::Unknown`]: crate::packet::Layer4::Unknown
 pub const IPV6_EXTENSIONS: usize = 6;
 
-/// CR and LF bytes that are skipped before a start line. RFC 3261 section 7.5 tells a server to
-/// ignore CRLFs there, PJSIP skips any number of them; keep-alives are two or four bytes.
-pub const LEADING_NEWLINES: usize = 16;
+/// CR, LF, spaces and tabs that are skipped before a start line. RFC 3261 section 7.5 tells a server
+/// to ignore CRLFs there, Asterisk 22's PJSIP skips any number of all four; keep-alives are two or
+/// four bytes.
+pub const LEADING_BLANKS: usize = 16;
 
 /// Words of the memory in which a SIP message is searched for a header field. A power of two, so
 /// that an index can be masked.
@@ -31,6 +32,10 @@ pub const BUCKET_ATTEMPTS: usize = 8;
 /// Sources are spread over this many buckets. With 2^18, 2 MiB, an honest source shares its bucket
 /// with one given attacker once in 262,144 times; a power of two, so that a hash can be masked.
 pub const BUCKETS: u32 = 1 << 18;
+
+/// How many of [`seen_ago`](crate::rate::seen_ago)'s units after a source's last SIP packet a failure of
+/// it is believed: about eight seconds, in which even an overloaded Asterisk writes its log.
+pub const WITNESS_UNITS: u32 = 8;
 
 /// Interfaces that one set of maps serves.
 pub const INTERFACES: usize = 8;

@@ -42,6 +42,8 @@ pub trait Tables {
     /// else it would follow everything behind this once for each combination of tags, options and
     /// extension headers.
     fn join_paths(&self, words: Words) -> Words;
+    /// Notes that a source's packet passes to SIP, at `now`. Only the controller asks for it.
+    fn saw(&self, _hash: u64, _now: u64) {}
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
     /// The first answer of [`sip::search`] over that memory that is not [`Step::On`], or that. A
@@ -109,6 +111,12 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
     } else {
         reason
     };
+    if matches!(
+        reason,
+        Reason::Register | Reason::RegisterCredentials | Reason::Request | Reason::NotSip
+    ) {
+        tables.saw(headers.source.hash(config.seed), tables.now());
+    }
     Decision { reason, source: Some(headers.source) }
 }
 

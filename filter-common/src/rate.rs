@@ -61,6 +61,18 @@ impl Gcra {
     }
 }
 
+/// A time as it is kept in [`maps::SEEN`](crate::abi::maps::SEEN): in units of 2^30 nanoseconds.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "wraps after 146 years of uptime")]
+pub fn seen_unit(now: u64) -> u32 {
+    (now >> 30) as u32
+}
+
+/// How many units ago `seen` was, zero for a moment that is yet to come.
+pub fn seen_ago(seen: u32, now: u64) -> u32 {
+    seen_unit(now).saturating_sub(seen)
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;

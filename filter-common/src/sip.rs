@@ -2,7 +2,7 @@
 //!
 //! Enters a payload; leaves a [`Start`]. Reads no more than the answer needs.
 
-use crate::limits::{LEADING_NEWLINES, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
+use crate::limits::{LEADING_BLANKS, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
 use crate::packet::{Packet, Payload, Window};
 
 /// What a payload starts with.
@@ -61,25 +61,25 @@ const METHODS: [(u64, u64); 13] = [
 
 /// Reads the start of a payload.
 ///
-/// A payload that does not show its method - a first fragment that is cut too early, newlines
-/// without end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a
+/// A payload that does not show its method - a first fragment that is cut too early, blanks without
+/// end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a
 /// flood would only have to look like that.
 #[inline(always)]
 pub fn start(packet: &impl Packet, payload: Payload) -> Start {
     let Payload { mut start, end, fragmented } = payload;
-    let mut newlines = 0;
-    while newlines < LEADING_NEWLINES {
+    let mut blanks = 0;
+    while blanks < LEADING_BLANKS {
         if start >= end {
             return Start::KeepAlive;
         }
         match packet.array(start) {
-            Some([CR | LF]) => start = start.wrapping_add(1),
+            Some([CR | LF | b' ' | b'\t']) => start = start.wrapping_add(1),
             Some(_) => break,
             None => return Start::KeepAlive,
         }
-        newlines = newlines.wrapping_add(1);
+        blanks = blanks.wrapping_add(1);
     }
-    if newlines == LEADING_NEWLINES {
+    if blanks == LEADING_BLANKS {
         return Start::Register;
     }
     let cut = if fragmented { Start::Register } else { Start::NotSip };
@@ -97,6 +97,7 @@ fn classify(packet: &impl Packet, start: usize, first: u64) -> Start {
     if first == word(*b"SIP/2.0 ") {
         return Start::Response;
     }
+    // RFC 3261 section 7.1 has case matter in a method; Asterisk's PJSIP does not.
     if first | LOWER == word(*b"register") {
         // The token ends here, or it is a longer one.
         return match packet.array(start.wrapping_add(8)) {
@@ -327,6 +328,8 @@ mod tests {
         let table: &[(&[u8], Start)] = &[
             (b"REGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b"\r\n\r\nREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
+            (b" \tREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
+            (b"Register sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b"REGISTERED sip:192.0.2.10 SIP/2.0\r\n", Start::NotSip),
             (b"INVITE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
             (b"SUBSCRIBE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),

@@ -12,6 +12,7 @@ use filter_common::address::Address;
 use filter_common::limits::{BANNED_ADDRESSES, BANNED_NETWORKS, BUCKETS, TRUSTED_NETWORKS};
 use filter_common::packet::{Window, Words};
 use filter_common::policy::{BanSlot, Tables};
+use filter_common::rate::seen_unit;
 use filter_common::sip::{self, Step};
 
 use crate::atomic::Word;
@@ -47,6 +48,9 @@ static TRUSTED: LpmTrie<[u64; 2], u32, { TRUSTED_NETWORKS as usize }> = LpmTrie:
 
 #[btf_map]
 static REGISTER: Array<u64, { BUCKETS as usize }> = Array::new();
+
+#[btf_map]
+static SEEN: Array<u32, { BUCKETS as usize }> = Array::new();
 
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -132,6 +136,20 @@ impl Tables for KernelTables {
         let bucket = REGISTER.get_ptr_mut(hash as u32 & (BUCKETS - 1))?;
         // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
         Some(unsafe { Word::new(bucket) })
+    }
+
+    #[inline(always)]
+    fn saw(&self, hash: u64, now: u64) {
+        let unit = seen_unit(now);
+        if let Some(seen) = SEEN.get_ptr_mut(hash as u32 & (BUCKETS - 1)) {
+            // SAFETY: as above; an aligned word is read and written in one piece. Written only when
+            // it changes, so that CPUs do not take the cache line from each other for each packet.
+            unsafe {
+                if seen.read_volatile() != unit {
+                    seen.write_volatile(unit);
+                }
+            }
+        }
     }
 
     #[inline(always)]

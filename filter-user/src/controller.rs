@@ -122,10 +122,16 @@ impl<D: Datapath> Controller<D> {
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         let Some(report) = self.sources.get_mut(source) else { return };
         report.last_event = Some(now);
+        let name = report.name;
         if attempt.verdict == Verdict::Failure {
             report.failures = report.failures.saturating_add(1);
+            // Attacker text can make up whole lines of a log. It cannot make up a packet: without a
+            // recent one from that address there was no attempt of it.
+            if !attempt.proven && !self.datapath.seen(attempt.address, now) {
+                report.unwitnessed = report.unwitnessed.saturating_add(1);
+                return;
+            }
         }
-        let name = report.name;
         if self.protected.reason(attempt.address.into()).is_some() {
             return;
         }

@@ -83,6 +83,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         state: ("waiting", None),
         events: 0,
         failures: 0,
+        unwitnessed: 0,
         last_event: None,
     });
     let (hear, mut heard) = mpsc::channel(HEARD_WAITING);

@@ -8,11 +8,14 @@ mod kernel;
 mod netlink;
 mod pins;
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
 
 use crate::ban::Ban;
+use crate::clock::KernelTime;
 
 pub use self::attach::{Interface, Mode};
 pub use self::kernel::{Events, Kernel, Limited, Opened, Settings};
@@ -43,6 +46,11 @@ pub trait Datapath {
     ///
     /// When the kernel refuses, which is when there are too many.
     fn trust(&mut self, networks: &[IpNet]) -> Result<()>;
+
+    /// Whether a packet of this address has passed to SIP within the last seconds. Without one, a
+    /// failure that a log tells of it is forged. (Yes, one time in some hundred thousand, for an
+    /// address that has not.)
+    fn seen(&self, address: IpAddr, now: KernelTime) -> bool;
 
     /// Packets that the ban of exactly this network has matched.
     fn packets(&self, network: IpNet) -> u64;

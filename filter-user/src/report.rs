@@ -41,16 +41,21 @@ pub fn status(value: &Value) -> String {
     let rows = list(value, "sources").map(|source| {
         let last = source["last_event"].as_str().unwrap_or("-").to_owned();
         let (events, failures) = (number(source, "events"), number(source, "failures"));
+        let unwitnessed = number(source, "unwitnessed");
         vec![
             string(source, "name"),
             string(source, "state"),
             events.to_string(),
             failures.to_string(),
+            unwitnessed.to_string(),
             last,
             source["why"].as_str().unwrap_or_default().to_owned(),
         ]
     });
-    text += &table(&["SOURCE", "STATE", "LINES", "FAILURES", "LAST", ""], rows.collect());
+    text += &table(
+        &["SOURCE", "STATE", "LINES", "FAILURES", "UNWITNESSED", "LAST", ""],
+        rows.collect(),
+    );
     let rows = list(value, "jails").map(|jail| {
         let count = |key| number(jail, key).to_string();
         vec![string(jail, "name"), count("watched"), count("banned")]

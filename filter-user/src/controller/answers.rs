@@ -36,6 +36,8 @@ pub struct SourceReport {
     pub events: u64,
     /// Failures among them.
     pub failures: u64,
+    /// Failures of addresses from which no packet came: forged, or read long after they were.
+    pub unwitnessed: u64,
     /// When the last of them came that meant something.
     pub last_event: Option<KernelTime>,
 }
@@ -131,6 +133,7 @@ impl<D: Datapath> Controller<D> {
                 "why": source.state.1,
                 "events": source.events,
                 "failures": source.failures,
+                "unwitnessed": source.unwitnessed,
                 "last_event": source.last_event.map(|at| now.time(at)),
             })).collect::<Vec<_>>(),
             "jails": self.jails.iter().enumerate().map(|(place, jail)| json!({

@@ -16,6 +16,7 @@ struct Memory {
     bans: RefCell<BTreeMap<IpNet, Ban>>,
     trusted: Vec<IpNet>,
     full: bool,
+    unseen: Vec<IpAddr>,
 }
 
 impl Datapath for Memory {
@@ -33,6 +34,10 @@ impl Datapath for Memory {
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
         self.trusted = networks.to_vec();
         Ok(())
+    }
+
+    fn seen(&self, address: IpAddr, _now: KernelTime) -> bool {
+        !self.unseen.contains(&address)
     }
 
     fn packets(&self, _network: IpNet) -> u64 {
@@ -79,6 +84,7 @@ fn controller(bans: Vec<Ban>) -> Controller<Memory> {
         state: ("ok", None),
         events: 0,
         failures: 0,
+        unwitnessed: 0,
         last_event: None,
     });
     controller
@@ -173,6 +179,18 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
     assert_eq!(controller.next_timeout(), Some(at(100)));
     controller.handle_timeout(at(100));
     assert!(controller.ledger.is_empty());
+}
+
+#[test]
+fn a_failure_without_a_packet_is_forged() {
+    let mut controller = controller(Vec::new());
+    controller.datapath.unseen = vec![IpAddr::from([203, 0, 113, 12])];
+    fail(&mut controller, [203, 0, 113, 12], 100);
+    fail(&mut controller, [203, 0, 113, 13], 14);
+    assert!(controller.datapath.bans.borrow().is_empty());
+    let status = ask(&mut controller, Request::Status);
+    assert_eq!(status["sources"][0]["unwitnessed"], 100);
+    assert_eq!(status["sources"][0]["failures"], 114);
 }
 
 #[test]

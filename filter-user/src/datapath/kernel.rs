@@ -17,8 +17,8 @@ use filter_common::abi::{
 };
 use filter_common::address::{Address, words};
 use filter_common::decision::{Reason, Verdict};
-use filter_common::limits::{INTERFACES, TRUSTED_NETWORKS};
-use filter_common::rate::Gcra;
+use filter_common::limits::{BUCKETS, INTERFACES, TRUSTED_NETWORKS, WITNESS_UNITS};
+use filter_common::rate::{Gcra, seen_ago};
 use ipnet::IpNet;
 use tokio::io::unix::AsyncFd;
 
@@ -59,6 +59,8 @@ pub struct Kernel {
     network_count: usize,
     config: Array<MapData, Config>,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
+    seen: Array<MapData, u32>,
+    seed: u64,
     counters: PerCpuArray<MapData, Counter>,
     capacity: u32,
     // What the pins do not hold open: the programs of each interface, and the lock.
@@ -112,6 +114,8 @@ impl Kernel {
             network_count: 0,
             config: Array::try_from(take(first, maps::CONFIG)?)?,
             trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
+            seen: Array::try_from(take(first, maps::SEEN)?)?,
+            seed: 0,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
             programs: Vec::new(),
@@ -192,6 +196,7 @@ impl Kernel {
             // Kept over a restart, or every source would be in another's bucket.
             seed: if old.seed == 0 { random()? } else { old.seed },
         };
+        self.seed = config.seed;
         self.config.set(0, config, 0).context("write the configuration to the kernel")
     }
 
@@ -290,6 +295,12 @@ impl Datapath for Kernel {
             config.flags |= FLAG_TRUSTED;
         }
         self.config.set(0, config, 0).context("write the configuration to the kernel")
+    }
+
+    fn seen(&self, address: IpAddr, now: KernelTime) -> bool {
+        let hash = Address::from(address).hash(self.seed);
+        let place = u32::try_from(hash & u64::from(BUCKETS - 1)).unwrap_or(0);
+        self.seen.get(&place, 0).is_ok_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
     }
 
     fn packets(&self, network: IpNet) -> u64 {
