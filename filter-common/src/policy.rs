@@ -145,15 +145,19 @@ fn judge<T: Tables>(
         (Layer4::LaterFragment, _) => Reason::Fragment,
         (Layer4::Other | Layer4::Unknown, _) => Reason::OtherProtocol,
         (Layer4::Udp { .. } | Layer4::Tcp { .. }, None) => Reason::OtherPort,
-        (Layer4::Tcp { .. }, Some(payload)) if payload.start >= payload.end => Reason::TcpControl,
+        (Layer4::Tcp { .. }, Some(payload))
+            if payload.start >= payload.end && !payload.fragmented =>
+        {
+            Reason::TcpControl
+        }
         (Layer4::Udp { .. } | Layer4::Tcp { .. }, Some(payload)) => {
             match sip::start(packet, payload) {
-                Start::Register => register(packet, payload, source, config, tables),
-                Start::Request => Reason::Request,
-                Start::Response => Reason::Response,
-                Start::KeepAlive => Reason::KeepAlive,
-                Start::Stun => Reason::Stun,
-                Start::NotSip => Reason::NotSip,
+                (Start::Register, message) => register(packet, message, source, config, tables),
+                (Start::Request, _) => Reason::Request,
+                (Start::Response, _) => Reason::Response,
+                (Start::KeepAlive, _) => Reason::KeepAlive,
+                (Start::Stun, _) => Reason::Stun,
+                (Start::NotSip, _) => Reason::NotSip,
             }
         }
     }

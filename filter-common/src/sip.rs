@@ -59,48 +59,55 @@ const METHODS: [(u64, u64); 13] = [
     (word(*b"UPDATE  "), mask(7)),
 ];
 
-/// Reads the start of a payload.
+/// Reads the start of a payload: what it is, and the payload from its start line on.
 ///
 /// A payload that does not show its method - a first fragment that is cut too early, blanks without
 /// end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a
 /// flood would only have to look like that.
 #[inline(always)]
-pub fn start(packet: &impl Packet, payload: Payload) -> Start {
+pub fn start(packet: &impl Packet, payload: Payload) -> (Start, Payload) {
     let Payload { mut start, end, fragmented } = payload;
-    let mut blanks = 0;
-    while blanks < LEADING_BLANKS {
+    // What a payload is that ends here, by what it would be if nothing followed in fragments.
+    let cut = |whole| if fragmented { Start::Register } else { whole };
+    let mut newlines = 0;
+    while newlines < LEADING_NEWLINES {
         if start >= end {
-            return Start::KeepAlive;
+            return (cut(Start::KeepAlive), payload);
         }
         match packet.array(start) {
             Some([CR | LF | b' ' | b'\t']) => start = start.wrapping_add(1),
             Some(_) => break,
-            None => return Start::KeepAlive,
+            None => return (cut(Start::KeepAlive), payload),
         }
         blanks = blanks.wrapping_add(1);
     }
-    if blanks == LEADING_BLANKS {
-        return Start::Register;
+    let message = Payload { start, ..payload };
+    if newlines == LEADING_NEWLINES {
+        return (Start::Register, message);
     }
-    let cut = if fragmented { Start::Register } else { Start::NotSip };
     if end.wrapping_sub(start) < 8 {
-        return cut;
+        return (cut(Start::NotSip), message);
     }
-    let Some(bytes) = packet.array::<8>(start) else {
-        return cut;
+    let start = match packet.array::<8>(start) {
+        Some(bytes) => classify(packet, message, word(bytes)),
+        None => cut(Start::NotSip),
     };
-    classify(packet, start, word(bytes))
+    (start, message)
 }
 
 #[inline(always)]
-fn classify(packet: &impl Packet, start: usize, first: u64) -> Start {
+fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     if first == word(*b"SIP/2.0 ") {
         return Start::Response;
     }
     // RFC 3261 section 7.1 has case matter in a method; Asterisk's PJSIP does not.
     if first | LOWER == word(*b"register") {
+        let behind = message.start.wrapping_add(8);
+        if message.fragmented && behind >= message.end {
+            return Start::Register;
+        }
         // The token ends here, or it is a longer one.
-        return match packet.array(start.wrapping_add(8)) {
+        return match packet.array(behind) {
             Some([b' ' | b'\t']) => Start::Register,
             _ => Start::NotSip,
         };
@@ -292,7 +299,7 @@ mod tests {
     use super::*;
 
     fn of(payload: &[u8]) -> Start {
-        start(&payload, Payload { start: 0, end: payload.len(), fragmented: false })
+        start(&payload, Payload { start: 0, end: payload.len(), fragmented: false }).0
     }
 
     fn authorized(message: &[u8]) -> bool {
@@ -351,9 +358,18 @@ mod tests {
 
     #[test]
     fn a_cut_first_fragment_counts_as_register() {
-        let payload: &[u8] = b"REGI";
-        let fragment = Payload { start: 0, end: 4, fragmented: true };
-        assert_eq!(start(&payload, fragment), Start::Register);
+        // Behind each, a byte of padding.
+        for payload in [&b"\0"[..], b"\r\n\0", b"REGI\0", b"REGISTER\0"] {
+            let fragment = Payload { start: 0, end: payload.len() - 1, fragmented: true };
+            assert_eq!(start(&payload, fragment).0, Start::Register, "{}", payload.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_message_begins_at_its_start_line() {
+        let payload: &[u8] = b"\r\n\r\nREGISTER sip:a SIP/2.0\r\n";
+        let whole = Payload { start: 0, end: payload.len(), fragmented: false };
+        assert_eq!(start(&payload, whole), (Start::Register, Payload { start: 4, ..whole }));
     }
 
     #[test]
