@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod netns;
 pub mod notice;
+pub mod packet_builder;
 pub mod phone;
 pub mod ringfence;
 pub mod scratch;
