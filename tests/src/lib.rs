@@ -6,9 +6,11 @@
 
 pub mod asterisk;
 pub mod attack;
+pub mod cases;
 pub mod child;
 pub mod interrupt;
 pub mod lab;
+pub mod model;
 pub mod netns;
 pub mod notice;
 pub mod packet_builder;

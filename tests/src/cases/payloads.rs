@@ -1,0 +1,143 @@
+//! Rows about what is sent to a SIP port, and about a filter that is not configured.
+
+use filter_common::abi::{self, ABI_VERSION};
+use filter_common::decision::Reason::{
+    self, KeepAlive, NotConfigured, NotSip, Register, Request, Response, Stun,
+};
+
+use super::{Case, Ends, World, ip, messages, net};
+use crate::packet_builder::{Frame, arp};
+
+/// The rows.
+pub fn cases() -> Vec<Case> {
+    [methods(), starts(), torture(), sizes(), not_configured()].concat()
+}
+
+fn udp(payload: impl AsRef<[u8]>) -> Vec<u8> {
+    Frame::from(ip("192.0.2.66")).payload(payload).build()
+}
+
+fn row(name: &str, payload: impl AsRef<[u8]>, expect: Reason) -> Case {
+    Case::new(name, udp(payload), expect)
+}
+
+fn methods() -> Vec<Case> {
+    let others = [
+        "INVITE",
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "OPTIONS",
+        "PRACK",
+        "SUBSCRIBE",
+        "NOTIFY",
+        "PUBLISH",
+        "INFO",
+        "REFER",
+        "MESSAGE",
+        "UPDATE",
+    ];
+    let requests = others.map(|method| row(method, messages::request(method), Request));
+    let registers = ["REGISTER", "register", "Register", "rEgIsTeR"]
+        .map(|method| row(&format!("method {method}"), messages::request(method), Register));
+    let unlike = ["invite", "FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
+        .map(|method| row(&format!("method {method}"), messages::request(method), NotSip));
+    [requests.to_vec(), registers.to_vec(), unlike.to_vec()].concat()
+}
+
+fn starts() -> Vec<Case> {
+    let crlf = |times: usize, rest: &[u8]| [&b"\r\n".repeat(times), rest].concat();
+    let register = messages::register();
+    vec![
+        row("register", &register, Register),
+        row("register with compact headers", messages::register_compact(), Register),
+        row(
+            "register with credentials, within the limit",
+            messages::register_with_credentials(),
+            Register,
+        ),
+        row("register and a tab", b"REGISTER\tsip:192.0.2.10 SIP/2.0\r\n\r\n", Register),
+        row("register and nothing", b"REGISTER", NotSip),
+        row("register and a line's end", b"REGISTER\r\n\r\n", NotSip),
+        row("register and a space", b"REGISTER ", Register),
+        row("register, the line cut", b"REGISTER sip:192.0.2.10 SI", Register),
+        row("a request line that is cut in its method", b"INVIT", NotSip),
+        row("a request line that is cut behind its method", b"OPTIONS ", Request),
+        row("a method and no space", b"OPTIONSs", NotSip),
+        row("response 200", messages::response("200 OK"), Response),
+        row("response 401", messages::response("401 Unauthorized"), Response),
+        row("response of another version", b"SIP/3.0 200 OK\r\n\r\n", NotSip),
+        row("response in lower case", b"sip/2.0 200 OK\r\n\r\n", NotSip),
+        row("keep-alive of two newlines (RFC 5626)", b"\r\n\r\n", KeepAlive),
+        row("keep-alive of one newline", b"\r\n", KeepAlive),
+        row("keep-alive of nothing", b"", KeepAlive),
+        row("keep-alive of a zero byte", b"\0", NotSip),
+        row("keep-alive of four zero bytes", b"\0\0\0\0", NotSip),
+        row("keep-alive jaK", b"jaK\0", NotSip),
+        row("newlines before a register", crlf(2, &register), Register),
+        row("newlines before another request", crlf(7, &messages::request("OPTIONS")), Request),
+        row("more newlines than are skipped", crlf(8, &messages::request("OPTIONS")), Register),
+        row("a frame full of newlines", crlf(700, b""), Register),
+        row("stun", messages::stun(), Stun),
+        row("stun, without its cookie", b"\0\x01\0\0abcdabcdefghijkl", NotSip),
+        row("tls over udp", messages::tls_client_hello(), NotSip),
+        row("http", b"GET / HTTP/1.1\r\nHost: 192.0.2.10\r\n\r\n", NotSip),
+        row("ssh", b"SSH-2.0-OpenSSH_9.2p1\r\n", NotSip),
+        row("bytes that are no text", [0xff, 0xfe, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], NotSip),
+        row("text that is no sip", b"hello, is anybody there?\r\n", NotSip),
+        row("eight spaces", b"        ", NotSip),
+        row("sip inside of text", b"x REGISTER sip:192.0.2.10 SIP/2.0\r\n\r\n", NotSip),
+    ]
+}
+
+fn torture() -> Vec<Case> {
+    let kind = |kind| match kind {
+        'R' => Register,
+        'q' => Request,
+        's' => Response,
+        _ => NotSip,
+    };
+    messages::TORTURE
+        .iter()
+        .map(|(name, message, expect)| row(&format!("RFC 4475 {name}"), message, kind(*expect)))
+        .collect()
+}
+
+fn sizes() -> Vec<Case> {
+    let long_line = |len: usize| format!("REGISTER sip:{} SIP/2.0\r\n\r\n", "a".repeat(len));
+    let v6 = Frame::from(ip("2001:db8::66")).payload(messages::long_register(8900)).build();
+    vec![
+        row("a register of 1500 bytes", messages::long_register(1400), Register),
+        row("a jumbo frame", messages::long_register(8900), Register),
+        Case::new("a jumbo frame, ipv6", v6, Register),
+        row(
+            "a jumbo frame of another request",
+            long_line(8900).replace("REGISTER", "OPTIONS"),
+            Request,
+        ),
+        row("a request line of 1400 bytes", long_line(1400), Register),
+        row("a request line of 8900 bytes", long_line(8900), Register),
+        row("the longest udp datagram", long_line(65_507 - 26), Register),
+    ]
+}
+
+fn not_configured() -> Vec<Case> {
+    let blank = World { abi: None, ..World::default() };
+    let banned = blank.clone().ban("192.0.2.66", abi::SCOPE_ALL, Ends::Never);
+    let banned_network = blank.clone().ban_network("192.0.2.0/24", abi::SCOPE_ALL, Ends::Never);
+    let newer = World {
+        abi: Some(ABI_VERSION + 1),
+        trusted: vec![net("198.51.100.0/24")],
+        ..World::default()
+    };
+    let newer = newer.ban("192.0.2.66", abi::SCOPE_ALL, Ends::Never);
+    let register = messages::register();
+    vec![
+        row("not configured: register", &register, NotConfigured).within(blank.clone()),
+        row("not configured: banned", &register, NotConfigured).within(banned),
+        row("not configured: banned network", &register, NotConfigured).within(banned_network),
+        row("not configured: many", &register, NotConfigured).within(blank.clone()).after(200),
+        Case::new("not configured: arp", arp(), NotConfigured).within(blank),
+        row("configured by another version", &register, NotConfigured).within(newer),
+    ]
+}

@@ -1,0 +1,91 @@
+//! The table and random packets, decided on the host.
+
+use filter_common::abi::SCOPE_SIP;
+use filter_common::decision::{Reason, Verdict};
+use filter_common::packet;
+use filter_common::policy::decide;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use ringfence_tests::cases::generated::Packets;
+use ringfence_tests::cases::{self, Ends, World};
+use ringfence_tests::model::Model;
+
+/// Longer than any ban in the table is over.
+const NOW: u64 = 2_000_000 * 1_000_000_000;
+
+#[test]
+fn every_row_has_its_reason() {
+    let mut wrong = Vec::new();
+    let cases = cases::all();
+    for case in &cases {
+        let model = Model::new(&case.world, NOW);
+        for frame in case.earlier() {
+            decide(&frame, &model);
+        }
+        let hits = model.ban_packets();
+        let reason = decide(&case.packet.as_slice(), &model).reason;
+        if reason != case.expect {
+            wrong.push(format!("{}: {reason:?}, not {:?}", case.name, case.expect));
+        }
+        if matches!(case.expect, Reason::Banned | Reason::BannedNetwork) {
+            assert_eq!(model.ban_packets(), hits + 1, "{}: the ban did not count it", case.name);
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    println!("{} rows", cases.len());
+}
+
+/// Fail open: without bans, and with a limit that is not reached, nothing drops.
+#[test]
+fn generated_packets_pass_without_bans() {
+    let model = Model::new(&World { register: None, ..World::default() }, NOW);
+    for frame in Packets::new(0x00b5_e55e_d0fa_0b5e, &cases::all(), 9000).take(200_000) {
+        let reason = decide(&frame.as_slice(), &model).reason;
+        assert_eq!(reason.verdict(), Verdict::Pass, "{reason:?}: {}", frame.escape_ascii());
+    }
+}
+
+/// A ban drops what its source sends to SIP ports, and nobody else's packets.
+#[test]
+fn generated_packets_drop_for_their_own_source_alone() {
+    let banned = "192.0.2.66";
+    let world = World { register: None, ..World::default() };
+    let model = Model::new(&world.ban(banned, SCOPE_SIP, Ends::Never), NOW);
+    let mut dropped = 0;
+    for frame in Packets::new(0x0bad_50ac_e000_0001, &cases::all(), 9000).take(200_000) {
+        let decision = decide(&frame.as_slice(), &model);
+        if decision.reason.verdict() == Verdict::Drop {
+            let headers = packet::parse(&frame.as_slice()).expect("it has a source");
+            assert_eq!(headers.source, banned.parse::<std::net::IpAddr>().unwrap().into());
+            dropped += 1;
+        }
+    }
+    assert!(dropped > 1000, "only {dropped} packets tried it");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    /// Any bytes whatever.
+    #[test]
+    fn any_bytes_pass_without_bans(bytes: Vec<u8>) {
+        let model = Model::new(&World { register: None, ..World::default() }, NOW);
+        let reason = decide(&bytes.as_slice(), &model).reason;
+        prop_assert_eq!(reason.verdict(), Verdict::Pass);
+    }
+
+    /// Any bytes behind an Ethernet header that leads somewhere.
+    #[test]
+    fn any_ip_packet_passes_without_bans(
+        ethertype in prop::sample::select(vec![0x0800u16, 0x86dd, 0x8100]),
+        bytes: Vec<u8>,
+    ) {
+        let frame = ringfence_tests::packet_builder::ethernet(ethertype, &bytes);
+        let model = Model::new(&World { register: None, ..World::default() }, NOW);
+        let reason = decide(&frame.as_slice(), &model).reason;
+        prop_assert_eq!(reason.verdict(), Verdict::Pass);
+    }
+}
