@@ -9,6 +9,7 @@ pub mod attack;
 pub mod cases;
 pub mod child;
 pub mod interrupt;
+pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod netns;
