@@ -68,7 +68,7 @@ reasons! {
     Trusted = 6, Pass, "trusted";
     /// TCP to a SIP port without payload: handshake, acknowledgement, end.
     TcpControl = 7, Pass, "tcp-control";
-    /// CR and LF alone, or nothing (RFC 5626 section 3.5.1).
+    /// CR and LF alone, other white space, or nothing (RFC 5626 section 3.5.1).
     KeepAlive = 8, Pass, "keep-alive";
     /// A STUN message (RFC 8489), which phones send as keep-alive.
     Stun = 9, Pass, "stun";

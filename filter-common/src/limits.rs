@@ -9,10 +9,10 @@ pub const VLAN_DEPTH: usize = 2;
 /// [`Layer4::Unknown`]: crate::packet::Layer4::Unknown
 pub const IPV6_EXTENSIONS: usize = 6;
 
-/// CR, LF, spaces and tabs that are skipped before a start line. RFC 3261 section 7.5 tells a server
-/// to ignore CRLFs there, Asterisk 22's PJSIP skips any number of all four; keep-alives are two or
-/// four bytes.
-pub const LEADING_BLANKS: usize = 16;
+/// Bytes of white space that are skipped before a start line. RFC 3261 section 7.5 tells a server
+/// to ignore CRLFs there, PJSIP skips any number of them, and of spaces and tabs; keep-alives are
+/// two or four bytes.
+pub const LEADING_SPACE: usize = 16;
 
 /// Words of the memory in which a SIP message is searched for a header field. A power of two, so
 /// that an index can be masked.

@@ -2,7 +2,7 @@
 //!
 //! Enters a payload; leaves a [`Start`]. Reads no more than the answer needs.
 
-use crate::limits::{LEADING_BLANKS, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
+use crate::limits::{LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
 use crate::packet::{Packet, Payload, Window};
 
 /// What a payload starts with.
@@ -14,7 +14,7 @@ pub enum Start {
     Request,
     /// A response.
     Response,
-    /// Nothing, or CR and LF alone.
+    /// Nothing, or white space alone.
     KeepAlive,
     /// A STUN message.
     Stun,
@@ -61,16 +61,16 @@ const METHODS: [(u64, u64); 13] = [
 
 /// Reads the start of a payload: what it is, and the payload from its start line on.
 ///
-/// A payload that does not show its method - a first fragment that is cut too early, blanks without
-/// end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a
-/// flood would only have to look like that.
+/// A payload that does not show its method - a first fragment that is cut too early, white space
+/// without end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a flood
+/// would only have to look like that.
 #[inline(always)]
 pub fn start(packet: &impl Packet, payload: Payload) -> (Start, Payload) {
     let Payload { mut start, end, fragmented } = payload;
     // What a payload is that ends here, by what it would be if nothing followed in fragments.
     let cut = |whole| if fragmented { Start::Register } else { whole };
-    let mut newlines = 0;
-    while newlines < LEADING_NEWLINES {
+    let mut spaces = 0;
+    while spaces < LEADING_SPACE {
         if start >= end {
             return (cut(Start::KeepAlive), payload);
         }
@@ -79,10 +79,10 @@ pub fn start(packet: &impl Packet, payload: Payload) -> (Start, Payload) {
             Some(_) => break,
             None => return (cut(Start::KeepAlive), payload),
         }
-        blanks = blanks.wrapping_add(1);
+        spaces = spaces.wrapping_add(1);
     }
     let message = Payload { start, ..payload };
-    if newlines == LEADING_NEWLINES {
+    if spaces == LEADING_SPACE {
         return (Start::Register, message);
     }
     if end.wrapping_sub(start) < 8 {
@@ -106,9 +106,9 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
         if message.fragmented && behind >= message.end {
             return Start::Register;
         }
-        // The token ends here, or it is a longer one.
+        // The token ends here, or it is a longer one. PJSIP takes a folded line too.
         return match packet.array(behind) {
-            Some([b' ' | b'\t']) => Start::Register,
+            Some([b' ' | b'\t' | CR | LF]) => Start::Register,
             _ => Start::NotSip,
         };
     }
@@ -336,7 +336,7 @@ mod tests {
             (b"REGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b"\r\n\r\nREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b" \tREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
-            (b"Register sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
+            (b" \r\n REGISTER\r\n sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b"REGISTERED sip:192.0.2.10 SIP/2.0\r\n", Start::NotSip),
             (b"INVITE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
             (b"SUBSCRIBE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),

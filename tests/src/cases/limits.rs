@@ -87,11 +87,19 @@ fn others() -> Vec<Case> {
 /// What must not get around the limit.
 fn evasions() -> Vec<Case> {
     let newlines = |n: usize| [&b"\r\n".repeat(n), &messages::register()[..]].concat();
+    let space = |space: &[u8]| from(V4, [space, &messages::register()[..]].concat());
+    let folded = |fold| from(V4, format!("REGISTER{fold}sip:a SIP/2.0\r\nTo: b\r\n\r\n"));
     let first = |payload: &str| from(V4, payload).fragment(0, true);
     let first_v6 = |payload: &str| from(V6, payload).extension(Extension::fragment(0, true));
     vec![
         over("evading: newlines before", &from(V4, newlines(2)), RegisterLimit),
         over("evading: many newlines before", &from(V4, newlines(20)), RegisterLimit),
+        over("evading: a space before", &space(b" "), RegisterLimit),
+        over("evading: a tab before", &space(b"\t"), RegisterLimit),
+        over("evading: newlines and spaces before", &space(b"\r\n \r\n\t"), RegisterLimit),
+        over("evading: many spaces before", &space(&[b' '; 100]), RegisterLimit),
+        over("evading: a folded request line", &folded("\r\n "), RegisterLimit),
+        over("evading: a request line folded by a lone newline", &folded("\n\t"), RegisterLimit),
         over("evading: newlines alone", &from(V4, "\n".repeat(40)), RegisterLimit),
         over(
             "evading: method in lower case",
@@ -160,7 +168,11 @@ fn spellings() -> Vec<Case> {
         .map(|(name, text)| fields(&format!("credentials: {name}"), text, RegisterCredentials))
         .collect();
     let message = messages::register_with_credentials();
+    let spaced = [b" ", &message[..]].concat();
+    let folded = format!("REGISTER\r\n sip:a SIP/2.0\r\nAuthorization: {DIGEST}\r\n\r\n");
     cases.extend([
+        over("credentials: a space before", &from(V4, spaced), RegisterCredentials),
+        over("credentials: behind a folded line", &from(V4, folded), RegisterCredentials),
         over("credentials: ipv6", &from(V6, &message), RegisterCredentials),
         over("credentials: tcp", &from(V4, &message).tcp(5060), RegisterCredentials),
         over(

@@ -58,7 +58,7 @@ fn starts() -> Vec<Case> {
         ),
         row("register and a tab", b"REGISTER\tsip:192.0.2.10 SIP/2.0\r\n\r\n", Register),
         row("register and nothing", b"REGISTER", NotSip),
-        row("register and a line's end", b"REGISTER\r\n\r\n", NotSip),
+        row("register and a line's end", b"REGISTER\r\n\r\n", Register),
         row("register and a space", b"REGISTER ", Register),
         row("register, the line cut", b"REGISTER sip:192.0.2.10 SI", Register),
         row("a request line that is cut in its method", b"INVIT", NotSip),
@@ -76,6 +76,7 @@ fn starts() -> Vec<Case> {
         row("keep-alive jaK", b"jaK\0", NotSip),
         row("newlines before a register", crlf(2, &register), Register),
         row("newlines before another request", crlf(7, &messages::request("OPTIONS")), Request),
+        row("spaces before another request", b" \tOPTIONS sip:a SIP/2.0\r\n\r\n", Request),
         row("more newlines than are skipped", crlf(8, &messages::request("OPTIONS")), Register),
         row("a frame full of newlines", crlf(700, b""), Register),
         row("stun", messages::stun(), Stun),
@@ -85,7 +86,7 @@ fn starts() -> Vec<Case> {
         row("ssh", b"SSH-2.0-OpenSSH_9.2p1\r\n", NotSip),
         row("bytes that are no text", [0xff, 0xfe, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], NotSip),
         row("text that is no sip", b"hello, is anybody there?\r\n", NotSip),
-        row("eight spaces", b"        ", NotSip),
+        row("keep-alive of spaces", b"        ", KeepAlive),
         row("sip inside of text", b"x REGISTER sip:192.0.2.10 SIP/2.0\r\n\r\n", NotSip),
     ]
 }
