@@ -112,6 +112,32 @@ impl Kernel {
         Ok(())
     }
 
+    /// Forgets that this source was seen.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn forget_seen(&mut self, source: Address) -> Result<()> {
+        let place = self.bucket(source);
+        let mut map: Array<&mut MapData, u32> = self.map_mut(maps::SEEN)?.try_into()?;
+        Ok(map.set(place, 0, 0)?)
+    }
+
+    /// Whether this source has been seen.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn seen(&self, source: Address) -> Result<bool> {
+        let map: Array<&MapData, u32> = self.map(maps::SEEN)?.try_into()?;
+        Ok(map.get(&self.bucket(source), 0)? != 0)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    fn bucket(&self, source: Address) -> u32 {
+        source.hash(self.seed) as u32 & (BUCKETS - 1)
+    }
+
     fn empty_buckets(&mut self) -> Result<()> {
         let used = std::mem::take(&mut self.used_buckets);
         let mut map: Array<&mut MapData, u64> = self.map_mut(maps::REGISTER)?.try_into()?;

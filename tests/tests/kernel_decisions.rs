@@ -9,6 +9,7 @@ use filter_common::abi::{Counter, Event, SCOPE_ALL, SCOPE_SIP};
 use filter_common::address::Address;
 use filter_common::decision::{Reason, Verdict};
 use filter_common::limits::{EVENTS_PER_SECOND, INTERFACES};
+use filter_common::packet;
 use filter_common::policy::decide;
 use ringfence_tests::cases::generated::Packets;
 use ringfence_tests::cases::{self, Case, Ends, KERNEL_FRAME_MIN, World, messages};
@@ -38,8 +39,21 @@ fn check(kernel: &mut Kernel, case: &Case) -> Result<()> {
     for frame in case.earlier() {
         kernel.run(frame)?;
     }
+    let source = packet::parse(&case.packet.as_slice()).ok().map(|headers| headers.source);
+    if let Some(source) = source {
+        kernel.forget_seen(source)?;
+    }
     let (before, hits) = (kernel.counters()?, kernel.ban_packets()?);
     let verdict = kernel.run(&case.packet)?;
+    let to_sip = matches!(
+        case.expect,
+        Reason::Register | Reason::RegisterCredentials | Reason::Request | Reason::NotSip
+    );
+    if let Some(source) = source
+        && kernel.seen(source)? != to_sip
+    {
+        bail!("its source is noted as seen: {}", !to_sip);
+    }
     let (after, hits) = (kernel.counters()?, kernel.ban_packets()? - hits);
 
     let dry_run = case.world.dry_run && case.expect.verdict() == Verdict::Drop;

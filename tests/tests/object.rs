@@ -36,6 +36,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::BAN_NETS, TRIE, TRIE_KEY, size_of::<BanEntry>(), BANNED_NETWORKS),
         (maps::TRUSTED, TRIE, TRIE_KEY, 4, TRUSTED_NETWORKS),
         (maps::REGISTER, ARRAY, 4, 8, BUCKETS),
+        (maps::SEEN, ARRAY, 4, 4, BUCKETS),
         (maps::COUNTERS, PERCPU, 4, size_of::<Counter>(), COUNTERS),
         (maps::EVENTS, RING, 0, 0, EVENT_BYTES),
     ]
