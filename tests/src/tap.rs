@@ -56,6 +56,8 @@ pub struct Seen {
     pub first: Option<SystemTime>,
     /// When the last one did.
     pub last: Option<SystemTime>,
+    /// When the last of the guesses that were answered was.
+    pub last_answer: Option<SystemTime>,
 }
 
 impl Seen {
@@ -270,6 +272,7 @@ impl Ledger {
                     && let Some(seen) = self.of(packet.destination)
                 {
                     seen.guesses_answered += 1;
+                    seen.last_answer = Some(now);
                 }
             }
             Start::Request(_) | Start::Response(_) => {}
@@ -425,12 +428,12 @@ mod tests {
         enter(&mut ledger, true, &answer(401, "c", 2, "b2"), start);
         // Both the request and its answer again: no new guess.
         enter(&mut ledger, false, &register("c", 2, "b2", guess), start);
-        enter(&mut ledger, true, &answer(401, "c", 2, "b2"), start);
+        enter(&mut ledger, true, &answer(401, "c", 2, "b2"), later);
         // svcrack keeps the Call-ID; this one is not answered.
         enter(&mut ledger, false, &register("c", 2, "b3", guess), later);
         let seen = ledger.sources[&ATTACKER];
         assert_eq!((seen.without_credentials, seen.with_credentials), (1, 3));
-        assert_eq!(seen.guesses_answered, 1);
+        assert_eq!((seen.guesses_answered, seen.last_answer), (1, Some(start)));
         assert!((seen.seconds() - 2.0).abs() < 1e-9);
     }
 

@@ -322,6 +322,7 @@ pub(super) mod tests {
             guesses_answered: answered,
             first: Some(first),
             last: Some(first + Duration::from_secs(seconds)),
+            ..Seen::default()
         }
     }
 
