@@ -166,14 +166,21 @@ impl Attacker {
 ///
 /// When one is.
 pub fn check_tools() -> anyhow::Result<()> {
-    let missing: Vec<_> = TOOLS.iter().filter(|(tool, _package)| !on_path(tool)).collect();
+    require("the lab", &TOOLS)
+}
+
+/// Fails with what to install when a program that `who` needs is missing. A tool is a program and
+/// the Debian package that it is in.
+pub(crate) fn require(who: &str, tools: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<_> = tools.iter().filter(|(tool, _package)| !on_path(tool)).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let tools: Vec<_> = missing.iter().map(|(tool, _package)| *tool).collect();
-    let packages: Vec<_> = missing.iter().map(|(_tool, package)| *package).collect();
+    let mut packages: Vec<_> = missing.iter().map(|(_tool, package)| *package).collect();
+    packages.dedup();
     bail!(
-        "the lab needs {}, which this machine does not have; on Debian: \
+        "{who} needs {}, which this machine does not have; on Debian: \
          apt-get install --no-install-recommends {}",
         tools.join(", "),
         packages.join(" ")
@@ -264,5 +271,9 @@ mod tests {
     fn a_tool_that_does_not_exist_is_missed() {
         assert!(on_path("sh"));
         assert!(!on_path("no-such-tool"));
+        let tools = [("sh", "dash"), ("no-such-tool", "nosuch"), ("nor-this", "nosuch")];
+        let error = require("nobody", &tools).unwrap_err().to_string();
+        assert!(error.contains("nobody needs no-such-tool, nor-this,"), "{error}");
+        assert!(error.ends_with("recommends nosuch"), "{error}");
     }
 }
