@@ -289,6 +289,18 @@ impl Ringfence {
         self.client.why(address)
     }
 
+    /// Fails when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Then; the error carries what it said.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        match self.process.ended()? {
+            Some(status) => bail!("ringfence ended ({status}); it said:\n{}", self.log().trim()),
+            None => Ok(()),
+        }
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -339,9 +351,7 @@ impl Ringfence {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             interrupt::check()?;
-            if let Some(status) = self.process.ended()? {
-                bail!("ringfence ended ({status}); it said:\n{}", self.log().trim());
-            }
+            self.check()?;
             match self.status() {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
@@ -399,6 +409,19 @@ pub fn find(binary: &Path) -> anyhow::Result<PathBuf> {
         bail!("{} does not exist: build it with `cargo build`", binary.display());
     }
     Ok(binary)
+}
+
+/// The version of a binary, as `0.1.0`.
+///
+/// # Errors
+///
+/// When it does not run.
+pub fn version(binary: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(binary);
+    command.arg("--version");
+    let said = child::finish("ringfence --version", &mut command, ASK_LIMIT, OnSignal::Stop)?;
+    let said = said.success("ringfence --version")?.stdout;
+    Ok(said.trim().trim_start_matches("ringfence ").to_owned())
 }
 
 fn run(host: &Netns, binary: &Path, paths: &Paths) -> anyhow::Result<Running> {
