@@ -8,6 +8,7 @@ pub mod asterisk;
 pub mod attack;
 pub mod cases;
 pub mod child;
+pub mod fail2ban;
 pub mod interrupt;
 pub mod kernel;
 pub mod lab;
