@@ -6,7 +6,7 @@
 
 pub mod asterisk;
 pub mod attack;
-pub mod cases;
+pub mod bench;
 pub mod child;
 pub mod fail2ban;
 pub mod interrupt;

@@ -1,0 +1,77 @@
+//! What repeated measurements come to.
+
+use serde::{Serialize, Serializer};
+
+/// Where the values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle one, or the mean of the two in the middle.
+    #[serde(serialize_with = "tenths")]
+    pub median: f64,
+    /// The least.
+    #[serde(serialize_with = "tenths")]
+    pub min: f64,
+    /// The greatest.
+    #[serde(serialize_with = "tenths")]
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of `values`; none of no values.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let upper = *sorted.get(middle)?;
+        let median = if sorted.len().is_multiple_of(2) {
+            f64::midpoint(*sorted.get(middle.checked_sub(1)?)?, upper)
+        } else {
+            upper
+        };
+        Some(Self { median, min, max })
+    }
+
+    /// `17 [16-18]`.
+    pub fn text(&self) -> String {
+        format!("{} [{}-{}]", number(self.median), number(self.min), number(self.max))
+    }
+}
+
+/// A figure for a table: whole where it is whole or big, else to one place.
+fn number(value: f64) -> String {
+    if value >= 100.0 || value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}")
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 10.0).round() / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let spread = |values: &[f64]| Spread::of(values.iter().copied());
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[7.0]), Some(Spread { median: 7.0, min: 7.0, max: 7.0 }));
+        assert_eq!(spread(&[9.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 9.0 }));
+        assert_eq!(spread(&[4.0, 1.0, 9.0, 3.0]).map(|spread| spread.median), Some(3.5));
+    }
+
+    #[test]
+    fn figures_are_short() {
+        let spread = Spread { median: 16.5, min: 16.0, max: 120.4 };
+        assert_eq!(spread.text(), "16.5 [16-120]");
+        assert_eq!(
+            serde_json::to_string(&spread).unwrap(),
+            r#"{"median":16.5,"min":16.0,"max":120.4}"#
+        );
+    }
+}

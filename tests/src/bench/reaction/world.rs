@@ -1,0 +1,211 @@
+//! One measurement in a world of its own: nothing that an earlier one left in Asterisk, in a
+//! firewall or in a page cache of bans is there.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::report::Measurement;
+use super::{Contender, MAXRETRY, Pace};
+use crate::asterisk::{self, Asterisk};
+use crate::attack::{Attacker, Method, Plan};
+use crate::fail2ban::Fail2ban;
+use crate::interrupt;
+use crate::netns::{Lan, Netns};
+use crate::phone::{Account, Phone};
+use crate::ringfence::{Config, Ringfence};
+use crate::tap::Tap;
+
+const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
+const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
+const SIP_PORT: u16 = 5060;
+const PHONE_INTERVAL: Duration = Duration::from_millis(400);
+
+const TICK: Duration = Duration::from_millis(20);
+/// How long everything that was started may take to come to rest.
+const REST: Duration = Duration::from_secs(1);
+/// How long what was sent last may take to show in every counter.
+const SETTLE: Duration = Duration::from_millis(700);
+
+/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+pub(super) struct World {
+    phone: Phone,
+    defence: Defence,
+    /// In the PBX, where answers leave.
+    arrived: Tap,
+    /// At the switch, where nothing is dropped yet.
+    sent: Tap,
+    asterisk: Asterisk,
+    guesser: Netns,
+    _hosts: [Netns; 2],
+    _lan: Lan,
+}
+
+enum Defence {
+    None,
+    Fail2ban(Box<Fail2ban>),
+    Ringfence(Box<Ringfence>),
+}
+
+impl World {
+    pub(super) fn build(
+        root: &Path,
+        contender: Contender,
+        ringfence: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let mut lan = Lan::new()?;
+        let pbx = lan.host("pbx", &[PBX])?;
+        let phone_host = lan.host("phone", &[PHONE])?;
+        let guesser = lan.host("guesser", &[GUESSER])?;
+        let arrived = Tap::start(&pbx, "eth0")?;
+        let port = pbx.switch_port().context("the PBX is not plugged in")?;
+        let sent = Tap::start(lan.switch(), port)?;
+        let options = asterisk::Options::default();
+        let asterisk = Asterisk::start(&pbx, root, &options)?;
+        let defence = Defence::start(contender, &pbx, &asterisk.notice_log(), ringfence)?;
+        let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
+        let registrar = SocketAddr::new(PBX, SIP_PORT);
+        let account = Account { name, password, local: PHONE, registrar };
+        let phone = Phone::start(&phone_host, account, PHONE_INTERVAL)?;
+        let hosts = [pbx, phone_host];
+        Ok(Self { phone, defence, arrived, sent, asterisk, guesser, _hosts: hosts, _lan: lan })
+    }
+
+    /// Lets the guesser in once all is at rest and `wait` is over, and says what became of it.
+    pub(super) fn measure(
+        mut self,
+        pace: &Pace,
+        run: u32,
+        wait: Duration,
+    ) -> anyhow::Result<Measurement> {
+        self.watch(REST + wait, |_world| Ok(false))?;
+        let plan = Plan {
+            method: Method::Guess,
+            source: GUESSER,
+            target: PBX,
+            rate: pace.rate,
+            duration: Duration::from_secs(pace.seconds.into()),
+        };
+        let mut attacker = Attacker::start(&self.guesser, &plan)?;
+        // The attacker ends by itself; its own limit is below this one.
+        self.watch(plan.duration * 2 + REST * 10, |_world| Ok(attacker.ended()?.is_some()))?;
+        self.watch(SETTLE, |_world| Ok(false))?;
+        self.conclude(&plan, run, &attacker)
+    }
+
+    fn conclude(self, plan: &Plan, run: u32, attacker: &Attacker) -> anyhow::Result<Measurement> {
+        let (arrived, sent) = (self.arrived.seen(GUESSER), self.sent.seen(GUESSER));
+        let lost = self.arrived.lost() + self.sent.lost();
+        ensure!(lost == 0, "the lab missed {lost} packets, so its figures would be too low");
+        // Every guess begins with a REGISTER without credentials, answered or not.
+        ensure!(
+            sent.without_credentials * 10 >= u64::from(plan.count()) * 9,
+            "sipp began {} guesses of {}, so nothing was measured; it said:\n{}",
+            sent.without_credentials,
+            plan.count(),
+            attacker.output().trim()
+        );
+        let banned = self.defence.bans(GUESSER)?;
+        let last_answer = arrived.last_answer.filter(|_at| banned);
+        let time_to_ban =
+            last_answer.zip(sent.first).and_then(|(last, first)| last.duration_since(first).ok());
+        let means = self.defence.means()?;
+        interrupt::check()?;
+        let phone = self.phone.finish();
+        interrupt::check()?;
+        ensure!(phone.attempts > 0, "the phone registered not once");
+        Ok(Measurement {
+            contender: self.defence.contender(),
+            means,
+            rate: plan.rate,
+            run,
+            begun: sent.without_credentials,
+            seconds: sent.seconds(),
+            answered: arrived.guesses_answered,
+            after_limit: arrived.guesses_answered.saturating_sub(MAXRETRY),
+            banned,
+            time_to_ban_ms: time_to_ban
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            phone,
+        })
+    }
+
+    /// Sees that everything lives until `done` or `limit` is over.
+    fn watch(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            interrupt::check()?;
+            self.asterisk.check()?;
+            self.defence.check()?;
+            if done(self)? {
+                return Ok(());
+            }
+            thread::sleep(TICK);
+        }
+        Ok(())
+    }
+}
+
+impl Defence {
+    fn start(
+        contender: Contender,
+        pbx: &Netns,
+        notice_log: &Path,
+        ringfence: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        Ok(match contender {
+            Contender::None => Self::None,
+            Contender::Fail2ban => Self::Fail2ban(Box::new(Fail2ban::start(pbx, notice_log)?)),
+            Contender::Ringfence => {
+                let binary = ringfence.context("no ringfence was named")?;
+                let config = Config::new(notice_log);
+                Self::Ringfence(Box::new(Ringfence::start(pbx, binary, &config)?))
+            }
+        })
+    }
+
+    fn contender(&self) -> Contender {
+        match self {
+            Self::None => Contender::None,
+            Self::Fail2ban(_) => Contender::Fail2ban,
+            Self::Ringfence(_) => Contender::Ringfence,
+        }
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Fail2ban(fail2ban) => fail2ban.check(),
+            Self::Ringfence(ringfence) => ringfence.check(),
+        }
+    }
+
+    fn bans(&self, address: IpAddr) -> anyhow::Result<bool> {
+        Ok(match self {
+            Self::None => false,
+            Self::Fail2ban(fail2ban) => fail2ban.banned()?.contains(&address),
+            Self::Ringfence(ringfence) => {
+                ringfence.bans()?.iter().any(|ban| ban.address() == Some(address))
+            }
+        })
+    }
+
+    /// What it works with: fail2ban's backend, or how the XDP program is attached.
+    fn means(&self) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Fail2ban(fail2ban) => Some(fail2ban.backend()?),
+            Self::Ringfence(ringfence) => {
+                Some(ringfence.status()?.interfaces.into_iter().next().context("interface")?.mode)
+            }
+        })
+    }
+}
