@@ -17,7 +17,7 @@ use crate::screen::Screen;
 use crate::{attack, fail2ban, netns, ringfence};
 
 pub use self::report::Report;
-use self::report::Rivals;
+use self::report::Versions;
 use self::world::World;
 
 /// Failures that ban: Wazo's, and ringfence's default.
@@ -77,7 +77,7 @@ pub struct Settings {
 /// measured means nothing, or the run is interrupted. A missed target is no error; see
 /// [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
-    let rivals = check(settings)?;
+    let versions = check(settings)?;
     netns::sweep().context("remove what an earlier run left behind")?;
     let mut failed = Ok(());
     let root = Asterisk::ensure_root(&settings.cache, &mut |text| {
@@ -99,28 +99,28 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
             }
         }
     }
-    Ok(Report::new(settings, rivals, measurements))
+    Ok(Report::new(settings, versions, measurements))
 }
 
 /// Fails when something that will be needed is missing.
-fn check(settings: &Settings) -> anyhow::Result<Rivals> {
+fn check(settings: &Settings) -> anyhow::Result<Versions> {
     attack::check_tools()?;
-    let mut rivals = Rivals::default();
+    let mut versions = Versions::default();
     for contender in &settings.contenders {
         match contender {
             Contender::None => {}
             Contender::Fail2ban => {
                 fail2ban::check_tools()?;
-                rivals.fail2ban = Some(fail2ban::version()?);
+                versions.fail2ban = Some(fail2ban::version()?);
             }
             Contender::Ringfence => {
                 let binary = settings.ringfence.as_deref();
                 let binary = binary.context("which ringfence? Name it with --ringfence PATH")?;
-                rivals.ringfence = Some(ringfence::version(&ringfence::find(binary)?)?);
+                versions.ringfence = Some(ringfence::version(&ringfence::find(binary)?)?);
             }
         }
     }
-    Ok(rivals)
+    Ok(versions)
 }
 
 /// Writes the report where `--json` asks for it.

@@ -94,7 +94,7 @@ pub struct Target {
 
 /// The contenders' versions.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Rivals {
+pub struct Versions {
     /// fail2ban's.
     pub fail2ban: Option<String>,
     /// Ringfence's.
@@ -113,7 +113,7 @@ pub struct Report {
     /// Failures that ban.
     pub maxretry: u64,
     /// The contenders' versions.
-    pub versions: Rivals,
+    pub versions: Versions,
     /// For each contender and rate.
     pub summaries: Vec<Summary>,
     /// Ringfence beside fail2ban, for each rate.
@@ -222,7 +222,7 @@ impl Target {
 impl Report {
     pub(super) fn new(
         settings: &Settings,
-        versions: Rivals,
+        versions: Versions,
         measurements: Vec<Measurement>,
     ) -> Self {
         let summaries: Vec<_> = PACES
@@ -366,7 +366,7 @@ mod tests {
             runs: 3,
         };
         let versions =
-            Rivals { fail2ban: Some("1.0.2".to_owned()), ringfence: Some("0.1.0".to_owned()) };
+            Versions { fail2ban: Some("1.0.2".to_owned()), ringfence: Some("0.1.0".to_owned()) };
         Report::new(&settings, versions, measurements)
     }
 

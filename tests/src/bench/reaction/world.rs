@@ -1,5 +1,5 @@
-//! One measurement in a world of its own: nothing that an earlier one left in Asterisk, in a
-//! firewall or in a page cache of bans is there.
+//! One measurement in a world of its own, so that nothing is there that an earlier one left in
+//! Asterisk, in its log or in a firewall.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
