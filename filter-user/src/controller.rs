@@ -135,6 +135,10 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(attempt.address.into()).is_some() {
             return;
         }
+        // What was on its way when the ban came.
+        if self.ledger.get(attempt.address.into()).is_some_and(|entry| entry.ban.in_force(now)) {
+            return;
+        }
         let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);
         let Some((place, jail)) = found else { return };
         if let Some(sentence) = jail.hear(attempt, name, now) {
@@ -147,12 +151,6 @@ impl<D: Datapath> Controller<D> {
         let Sentence { address, scope, bantime, failures, evidence } = sentence;
         let network = IpNet::from(address);
         let until = now.after(bantime);
-        if let Some(entry) = self.ledger.get(network)
-            && entry.ban.scope == scope
-            && entry.ban.until.is_none_or(|end| end >= until)
-        {
-            return; // What was on its way when the ban came.
-        }
         let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
         let ban = Ban { network, scope, origin, since: now, until: Some(until) };
         let class = evidence.last().map_or("failure", |last| last.class.as_str());

@@ -146,22 +146,12 @@ fn own_and_trusted_addresses_are_never_banned() {
     let mut controller = controller(Vec::new());
     for address in [[192, 0, 2, 10], [198, 51, 100, 9], [127, 0, 0, 1]] {
         fail(&mut controller, address, 50);
-        let why = refuse(&mut controller, ban(&IpAddr::from(address).to_string().add("/32"), None));
+        let network = IpNet::from(IpAddr::from(address)).to_string();
+        let why = refuse(&mut controller, ban(&network, None));
         assert!(why.contains("never banned"), "{why}");
     }
     assert!(controller.datapath.bans.borrow().is_empty());
     assert_eq!(controller.datapath.trusted.len(), 3);
-}
-
-trait Add {
-    fn add(self, more: &str) -> String;
-}
-
-impl Add for String {
-    fn add(mut self, more: &str) -> String {
-        self.push_str(more);
-        self
-    }
 }
 
 #[test]

@@ -128,7 +128,12 @@ impl Kernel {
             kernel.ban(ban)?;
         }
         kernel.network_count = kernel.networks.keys().count();
-        let bans = kernel.bans()?;
+        let now = KernelTime::now();
+        let (bans, ended): (Vec<Ban>, Vec<Ban>) =
+            kernel.bans()?.into_iter().partition(|ban| ban.in_force(now));
+        for ban in ended {
+            kernel.unban(ban.network)?;
+        }
         write_trusted(&mut kernel.trusted, &settings.trusted)?;
         write_ports(&mut ports, &settings.sip)?;
         kernel.write_config(settings)?;
@@ -155,9 +160,8 @@ impl Kernel {
         &mut self.programs
     }
 
-    /// The bans in the maps that still are in force.
+    /// The bans in the maps, those that have ended too.
     fn bans(&self) -> Result<Vec<Ban>> {
-        let now = KernelTime::now();
         let mut bans = Vec::new();
         for entry in &self.bans_v4 {
             let (word, entry) = entry.context("read the bans of IPv4 addresses")?;
@@ -171,7 +175,6 @@ impl Kernel {
             let (key, entry) = entry.context("read the banned networks")?;
             bans.extend(network_of(&key).and_then(|network| read_ban(network, &entry)));
         }
-        bans.retain(|ban| ban.in_force(now));
         Ok(bans)
     }
 
