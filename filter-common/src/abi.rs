@@ -104,7 +104,7 @@ pub struct BanEntry {
     pub until: u64,
     /// When it began.
     pub since: u64,
-    /// Packets it has dropped. Written by the program.
+    /// Packets it has matched, those of a dry run or of a trusted source too. Written by the program.
     pub packets: u64,
     /// One of the `SCOPE_*`.
     pub scope: u8,

@@ -46,6 +46,27 @@ impl KernelTime {
     }
 }
 
+/// One moment on both clocks, to tell the one's times on the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// On the kernel's.
+    pub kernel: KernelTime,
+    /// On the wall.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// Now.
+    pub fn read() -> Self {
+        Self { kernel: KernelTime::now(), wall: Timestamp::now() }
+    }
+
+    /// A moment of the kernel's clock, for `--json`.
+    pub fn show(self, at: KernelTime) -> String {
+        Rfc3339(at.on_the_wall(self.kernel, self.wall)).to_string()
+    }
+}
+
 /// A time for `--json`: RFC 3339 in UTC, with milliseconds.
 #[derive(Clone, Copy)]
 pub struct Rfc3339(pub Timestamp);

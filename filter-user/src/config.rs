@@ -46,7 +46,7 @@ pub struct Config {
     pub sip: SipPorts,
     /// How much is remembered.
     pub capacity: Capacity,
-    /// Rates for sources that are not known peers.
+    /// Rates for each source.
     pub limits: Limits,
     /// The jails by name: every jail that this version knows, enabled or not.
     pub jails: BTreeMap<&'static str, JailSettings>,
@@ -99,6 +99,11 @@ static KNOWN_JAILS: [(&str, JailSettings); 1] = [(
         scope: Scope::Sip,
     },
 )];
+
+/// The names of the jails, in an order that only grows.
+pub fn known_jails() -> impl Iterator<Item = &'static str> {
+    KNOWN_JAILS.iter().map(|(name, _)| *name)
+}
 
 /// How the XDP program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,10 +238,10 @@ pub struct Capacity {
     pub watched: u32,
 }
 
-/// Rates for sources that are not known peers.
+/// Rates for each source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// REGISTER without credentials.
+    /// REGISTER; over the rate, one with credentials still passes.
     pub register: Limit,
 }
 
@@ -356,7 +361,7 @@ pub struct AsteriskSource {
 /// Where the daemon keeps what it makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// What outlives a reboot.
+    /// The daemon's state.
     pub state: PathBuf,
     /// What does not: the control socket.
     pub runtime: PathBuf,

@@ -5,22 +5,29 @@
 mod answers;
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
 use crate::ban::{Ban, Entry, Ledger, Origin};
-use crate::clock::KernelTime;
-use crate::config::{Config, Scope};
+use crate::clock::{KernelTime, Now};
+use crate::config::{Config, Scope, known_jails};
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
 use crate::jail::{Jail, Sentence};
 
 pub use self::answers::SourceReport;
+
+/// The length of the widest network that can be banned by hand: a slip of the finger must not close
+/// the host to everybody.
+const WIDEST: u8 = 8;
+
+/// Where IPv4 lies in the maps of networks: an IPv6 network around it would include all of IPv4.
+const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
 /// Sources over a limit that are remembered for `why`.
 const LIMITED_MAX: usize = 4096;
@@ -34,7 +41,7 @@ pub struct Controller<D> {
     limited: HashMap<IpAddr, LimitedSource>,
     sources: Vec<SourceReport>,
     enforcing: bool,
-    started: KernelTime,
+    started: Now,
 }
 
 /// Who is never banned.
@@ -79,10 +86,11 @@ impl<D: Datapath> Controller<D> {
         config: &Config,
         own: BTreeSet<IpNet>,
         bans: Vec<Ban>,
-        now: KernelTime,
+        now: Now,
     ) -> Result<Self> {
         let capacity = usize::try_from(config.capacity.watched).unwrap_or(usize::MAX);
-        let jails = config.jails.iter();
+        // In the order in which they are known: a jail's place is in the kernel's entries.
+        let jails = known_jails().filter_map(|name| config.jails.get_key_value(name));
         let jails = jails.map(|(name, settings)| Jail::new(name, settings.clone(), capacity));
         let mut controller = Self {
             datapath,
@@ -107,6 +115,16 @@ impl<D: Datapath> Controller<D> {
         Ok(controller)
     }
 
+    /// How many bans are in force.
+    pub fn ban_count(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// The datapath.
+    pub fn datapath_mut(&mut self) -> &mut D {
+        &mut self.datapath
+    }
+
     /// Adds a source; the number it is spoken of by.
     pub fn add_source(&mut self, report: SourceReport) -> usize {
         self.sources.push(report);
@@ -125,15 +143,15 @@ impl<D: Datapath> Controller<D> {
         let name = report.name;
         if attempt.verdict == Verdict::Failure {
             report.failures = report.failures.saturating_add(1);
+            if self.protected.reason(attempt.address.into()).is_some() {
+                return;
+            }
             // Attacker text can make up whole lines of a log. It cannot make up a packet: without a
             // recent one from that address there was no attempt of it.
             if !attempt.proven && !self.datapath.seen(attempt.address, now) {
                 report.unwitnessed = report.unwitnessed.saturating_add(1);
                 return;
             }
-        }
-        if self.protected.reason(attempt.address.into()).is_some() {
-            return;
         }
         // What was on its way when the ban came.
         if self.ledger.get(attempt.address.into()).is_some_and(|entry| entry.ban.in_force(now)) {
@@ -231,6 +249,14 @@ impl<D: Datapath> Controller<D> {
         let network = network.trunc();
         if let Some(who) = self.protected.reason(network) {
             return Err(format!("{} is {who}: it is never banned", show(network)));
+        }
+        if network.prefix_len() < WIDEST
+            || IpNet::V6(MAPPED).contains(&network)
+            || network.contains(&IpNet::V6(MAPPED))
+        {
+            return Err(format!(
+                "{network} is too wide: /{WIDEST} is the widest that can be banned"
+            ));
         }
         let until = time.map(|time| now.after(time));
         let ban = Ban { network, scope, origin: Origin::Hand, since: now, until };

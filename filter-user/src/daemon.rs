@@ -11,13 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use jiff::Timestamp;
 use log::{info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
 use self::server::Question;
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Now};
 use crate::config::Config;
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
@@ -30,8 +29,8 @@ const HEARD_WAITING: usize = 64;
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
 
-/// How often the host's own addresses are looked up.
-const OWN_ADDRESSES: Duration = Duration::from_secs(15);
+/// How often the host's addresses and interfaces are looked at.
+const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// The jail that hears Asterisk's attempts.
 const ASTERISK_JAIL: &str = "asterisk-wazo";
@@ -46,13 +45,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         [] => vec![host::default_interface()?],
         named => named.to_vec(),
     };
+    let own = host::own_networks()?;
     // The kernel first: its lock says whether another controller is at work.
     let opened = Kernel::open(&Settings {
         bpffs: config.paths.bpffs.clone(),
         interfaces,
         mode: config.mode,
         dry_run: config.dry_run,
-        trusted: config.trusted.clone(),
+        trusted: own.iter().chain(&config.trusted).copied().collect(),
         sip: config.sip.clone(),
         register: config.limits.register,
         bans: config.capacity.bans,
@@ -65,9 +65,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let mut kernel = kernel;
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
-    announce(&kernel, bans.len(), config.dry_run);
-    let now = KernelTime::now();
-    let mut controller = Controller::new(kernel, &config, host::own_networks()?, bans, now)?;
+    announce(&kernel, config.dry_run);
+    let mut controller = Controller::new(kernel, &config, own, bans, Now::read())?;
+    if controller.ban_count() > 0 {
+        info!("{} bans were in force already and stay so", controller.ban_count());
+    }
 
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
@@ -80,7 +82,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         name: "asterisk-notice",
         kind: "file",
         place: notice_log.display().to_string(),
-        state: ("waiting", None),
+        state: ("waiting", Some("not looked at yet".to_owned())),
         events: 0,
         failures: 0,
         unwitnessed: 0,
@@ -89,7 +91,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let (hear, mut heard) = mpsc::channel(HEARD_WAITING);
     let follower = tokio::spawn(notice_log::follow(notice_log, hear));
 
-    let mut own_addresses = interval(OWN_ADDRESSES);
+    let mut host_look = interval(HOST_LOOK);
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
@@ -102,10 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             }
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
             Some(question) = questions.recv() => answer(&mut controller, question),
-            _ = own_addresses.tick() => match host::own_networks() {
-                Ok(own) => controller.set_own(own),
-                Err(error) => warn!("{error:#}"),
-            },
+            _ = host_look.tick() => look_at_host(&mut controller),
         }
     };
     follower.abort();
@@ -149,8 +148,19 @@ fn take_news(controller: &mut Controller<Kernel>, source: usize, news: Heard) {
     }
 }
 
+/// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
+fn look_at_host(controller: &mut Controller<Kernel>) {
+    match host::own_networks() {
+        Ok(own) => controller.set_own(own),
+        Err(error) => warn!("{error:#}"),
+    }
+    for note in controller.datapath_mut().check() {
+        warn!("{note}");
+    }
+}
+
 fn answer(controller: &mut Controller<Kernel>, question: Question) {
-    let reply = controller.answer(question.request, KernelTime::now(), Timestamp::now());
+    let reply = controller.answer(question.request, KernelTime::now());
     if question.reply.send(reply).is_err() {
         info!("a client left before its answer");
     }
@@ -163,7 +173,7 @@ fn alarm(controller: &Controller<Kernel>) -> Instant {
     Instant::now() + wait.min(LONGEST)
 }
 
-fn announce(kernel: &Kernel, bans: usize, dry_run: bool) {
+fn announce(kernel: &Kernel, dry_run: bool) {
     for Interface { name, mode, fallback, adopted, .. } in kernel.interfaces() {
         let mode = mode.as_str();
         let how = if *adopted { "took over" } else { "attached to" };
@@ -171,9 +181,6 @@ fn announce(kernel: &Kernel, bans: usize, dry_run: bool) {
             Some(why) => warn!("{how} {name} in {mode} mode: its driver does not do XDP ({why})"),
             None => info!("{how} {name} in {mode} mode"),
         }
-    }
-    if bans > 0 {
-        info!("{bans} bans were in force already and stay so");
     }
     if dry_run {
         warn!("dry run: judges and counts, drops nothing");

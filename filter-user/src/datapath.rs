@@ -7,6 +7,7 @@ mod attach;
 mod kernel;
 mod netlink;
 mod pins;
+mod privileges;
 
 use std::net::IpAddr;
 

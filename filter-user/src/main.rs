@@ -1,6 +1,6 @@
 //! `ringfence`: reads the command line, starts what it asks for, prints what comes of it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -72,10 +72,12 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
         .context("start the runtime")?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
+        let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
         let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
         let shutdown = async move {
             tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => "SIGHUP",
                 _ = terminate.recv() => "SIGTERM",
             }
         };
@@ -117,10 +119,23 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
     })
 }
 
-/// Where this session comes from, if it came over ssh.
+/// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the
+/// environments of the processes above are asked too.
 fn session() -> Option<IpAddr> {
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    connection.split(' ').next()?.parse().ok()
+    const ANCESTORS: usize = 16;
+    let mut process = std::process::id().to_string();
+    for _ in 0..ANCESTORS {
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let connection = variables.find_map(|v| v.strip_prefix(b"SSH_CONNECTION="));
+        if let Some(from) = connection.and_then(|c| c.split(|byte| *byte == b' ').next()) {
+            return std::str::from_utf8(from).ok()?.parse().ok();
+        }
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        parent.trim().clone_into(&mut process);
+    }
+    None
 }
 
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {

@@ -112,13 +112,17 @@ pub fn why(value: &Value) -> String {
         let network = string(value, "network");
         let until = value["until"].as_str().unwrap_or("it is lifted by hand");
         let what = if string(value, "scope") == "sip" { "its SIP" } else { "all of it" };
-        line(&mut text, &format!("{address} is dropped ({what}) until {until}"));
+        let is = if value["dropped"] == true { "is" } else { "would be, but for the dry run," };
+        line(&mut text, &format!("{address} {is} dropped ({what}) until {until}"));
         line(&mut text, &format!("  ban of {network} by {}", string(value, "jail")));
         line(&mut text, &format!("  because of {}", string(value, "reason")));
         let packets = number(&value["packets"], "dropped");
         line(&mut text, &format!("  {packets} packets so far"));
     } else {
         line(&mut text, &format!("{address} is not banned"));
+    }
+    for jail in list(value, "ignored_by").filter_map(Value::as_str) {
+        line(&mut text, &format!("{jail} ignores it (ignoreip)"));
     }
     if value["limit"].is_object() {
         let (limit, last) = (string(&value["limit"], "reason"), string(&value["limit"], "last"));

@@ -83,7 +83,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
         field(
             "capacity.bans",
-            "The most bans in force at a time.",
+            "How many addresses of each family can be banned at a time.",
             Count(&mut capacity.bans, 1..=10_000_000),
         ),
         field(
@@ -93,7 +93,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         ),
         field(
             "limits.register.rate",
-            "How fast a source that is not a known peer may send REGISTER without credentials.",
+            "How fast a source may send REGISTER; over it, one with credentials still passes.",
             Slot::Rate(&mut limits.register.rate),
         ),
         field(
@@ -111,7 +111,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "The log file to which Asterisk writes its NOTICE level.",
             Path(&mut sources.asterisk.notice_log),
         ),
-        field("paths.state", "The directory for what outlives a reboot.", Path(&mut paths.state)),
+        field("paths.state", "The directory for the daemon's state.", Path(&mut paths.state)),
         field("paths.runtime", "The directory for the control socket.", Path(&mut paths.runtime)),
         field(
             "paths.bpffs",

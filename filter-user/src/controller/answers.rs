@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use filter_common::decision::Verdict;
 use ipnet::IpNet;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Controller, show};
 use crate::ban::{Entry, Origin};
-use crate::clock::{KernelTime, Rfc3339};
+use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
 use crate::duration;
@@ -42,23 +41,9 @@ pub struct SourceReport {
     pub last_event: Option<KernelTime>,
 }
 
-/// Now, on both clocks.
-#[derive(Clone, Copy)]
-struct Now {
-    kernel: KernelTime,
-    wall: Timestamp,
-}
-
-impl Now {
-    fn time(self, at: KernelTime) -> String {
-        Rfc3339(at.on_the_wall(self.kernel, self.wall)).to_string()
-    }
-}
-
 impl<D: Datapath> Controller<D> {
     /// Answers a request.
-    pub fn answer(&mut self, request: Request, now: KernelTime, wall: Timestamp) -> Reply {
-        let now = Now { kernel: now, wall };
+    pub fn answer(&mut self, request: Request, now: KernelTime) -> Reply {
         let answer = match request {
             Request::Status => self.status(now),
             Request::Bans { jail } => self.bans(jail.as_deref(), now),
@@ -66,8 +51,8 @@ impl<D: Datapath> Controller<D> {
             Request::Why { address } => Ok(self.why(address, now)),
             Request::Ban { network, seconds, scope, reason } => {
                 let time = seconds.map(Duration::from_secs);
-                self.ban_by_hand(network, time, scope, reason, now.kernel).map(|ban| {
-                    json!({ "banned": show(ban.network), "until": ban.until.map(|t| now.time(t)) })
+                self.ban_by_hand(network, time, scope, reason, now).map(|ban| {
+                    json!({ "banned": show(ban.network), "until": ban.until.map(|t| self.started.show(t)) })
                 })
             }
             Request::Unban(which) => self.unban(&which),
@@ -78,7 +63,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn status(&self, now: Now) -> Result<Value, String> {
+    fn status(&self, now: KernelTime) -> Result<Value, String> {
         let counters = self.datapath.counters().map_err(|why| format!("{why:#}"))?;
         let mut reasons: BTreeMap<&str, (Verdict, Count)> = BTreeMap::new();
         let mut would_drop: BTreeMap<&str, Count> = BTreeMap::new();
@@ -101,6 +86,7 @@ impl<D: Datapath> Controller<D> {
             interfaces.push(json!({
                 "name": counted.interface.name,
                 "mode": counted.interface.mode.as_str(),
+                "attached": counted.interface.attached,
                 "fallback": counted.interface.fallback,
                 "received": passed.plus(dropped).packets,
                 "passed": passed.packets,
@@ -118,7 +104,7 @@ impl<D: Datapath> Controller<D> {
             would_drop.into_iter().map(|(name, count)| (name, count.packets)).collect();
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_seconds": now.kernel.since(self.started).as_secs(),
+            "uptime_seconds": now.since(self.started.kernel).as_secs(),
             "enforcing": self.enforcing,
             "interfaces": interfaces,
             "reasons": reasons,
@@ -134,7 +120,7 @@ impl<D: Datapath> Controller<D> {
                 "events": source.events,
                 "failures": source.failures,
                 "unwitnessed": source.unwitnessed,
-                "last_event": source.last_event.map(|at| now.time(at)),
+                "last_event": source.last_event.map(|at| self.started.show(at)),
             })).collect::<Vec<_>>(),
             "jails": self.jails.iter().enumerate().map(|(place, jail)| json!({
                 "name": jail.name(),
@@ -149,13 +135,13 @@ impl<D: Datapath> Controller<D> {
         self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
     }
 
-    fn bans(&self, jail: Option<&str>, now: Now) -> Result<Value, String> {
+    fn bans(&self, jail: Option<&str>, now: KernelTime) -> Result<Value, String> {
         let wanted = jail.map(|name| self.origin(name)).transpose()?;
         let mut entries: Vec<&Entry> = self
             .ledger
             .iter()
             .filter(|entry| wanted.is_none_or(|origin| entry.ban.origin == origin))
-            .filter(|entry| entry.ban.in_force(now.kernel))
+            .filter(|entry| entry.ban.in_force(now))
             .collect();
         entries.sort_by_key(|entry| (Reverse(entry.ban.since), entry.ban.network));
         let bans: Vec<Value> = entries
@@ -165,8 +151,8 @@ impl<D: Datapath> Controller<D> {
                     "network": show(entry.ban.network),
                     "jail": self.jail_name(entry.ban.origin),
                     "scope": entry.ban.scope.as_str(),
-                    "since": now.time(entry.ban.since),
-                    "until": entry.ban.until.map(|until| now.time(until)),
+                    "since": self.started.show(entry.ban.since),
+                    "until": entry.ban.until.map(|until| self.started.show(until)),
                     "packets": self.datapath.packets(entry.ban.network),
                     "reason": entry.reason,
                 })
@@ -214,17 +200,20 @@ impl<D: Datapath> Controller<D> {
         json!({ "jails": jails.collect::<Vec<_>>() })
     }
 
-    fn why(&self, address: IpAddr, now: Now) -> Value {
+    fn why(&self, address: IpAddr, now: KernelTime) -> Value {
         let protected = self.protected.reason(address.into());
-        let entry = self.ledger.of(address).filter(|entry| entry.ban.in_force(now.kernel));
+        let entry = self.ledger.of(address).filter(|entry| entry.ban.in_force(now));
         let limited = self.limited.get(&address);
-        let over_limit = limited.filter(|source| now.kernel.since(source.last.at) < LIMITED_FOR);
+        let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
         let evidence: Vec<Value> = entry
             .into_iter()
             .flat_map(|entry| &entry.evidence)
             .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
-            .map(|evidence| show_evidence(evidence, now))
+            .map(|evidence| show_evidence(evidence, self.started))
             .collect();
+        let ignores =
+            |jail: &&Jail| jail.settings().ignoreip.iter().any(|ip| ip.contains(&address));
+        let ignored_by: Vec<&str> = self.jails.iter().filter(ignores).map(Jail::name).collect();
         json!({
             "address": address,
             "dropped": protected.is_none() && self.enforcing && (entry.is_some() || over_limit.is_some()),
@@ -232,13 +221,14 @@ impl<D: Datapath> Controller<D> {
             "scope": entry.map(|entry| entry.ban.scope.as_str()),
             "jail": entry.map(|entry| self.jail_name(entry.ban.origin)),
             "reason": entry.map(|entry| entry.reason.as_str()),
-            "until": entry.and_then(|entry| entry.ban.until).map(|until| now.time(until)),
+            "until": entry.and_then(|entry| entry.ban.until).map(|until| self.started.show(until)),
             "trusted": protected.is_some(),
             "protected": protected,
+            "ignored_by": ignored_by,
             "known": false,
             "limit": limited.map(|source| json!({
                 "reason": source.last.reason.as_str(),
-                "last": now.time(source.last.at),
+                "last": self.started.show(source.last.at),
             })),
             "evidence": evidence,
             "packets": {
@@ -279,9 +269,9 @@ impl<D: Datapath> Controller<D> {
 /// What `bans` calls the jail of those who were banned by hand.
 const MANUAL: &str = "manual";
 
-fn show_evidence(evidence: &Evidence, now: Now) -> Value {
+fn show_evidence(evidence: &Evidence, clock: Now) -> Value {
     json!({
-        "time": now.time(evidence.at),
+        "time": clock.show(evidence.at),
         "source": evidence.source,
         "class": evidence.class,
         "account": evidence.account,

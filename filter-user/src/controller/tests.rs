@@ -51,6 +51,7 @@ impl Datapath for Memory {
             mode: Mode::Native,
             fallback: None,
             adopted: false,
+            attached: true,
         };
         let count = |packets| Count { packets, bytes: packets * 100 };
         let counters = |slot, name| InterfaceCounters {
@@ -73,10 +74,11 @@ fn at(seconds: u64) -> KernelTime {
 }
 
 fn controller(bans: Vec<Ban>) -> Controller<Memory> {
+    let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
     let config = Config { trusted, ..Config::default() };
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
-    let mut controller = Controller::new(Memory::default(), &config, own, bans, at(0)).unwrap();
+    let mut controller = Controller::new(Memory::default(), &config, own, bans, started).unwrap();
     controller.add_source(SourceReport {
         name: "asterisk-notice",
         kind: "file",
@@ -107,14 +109,14 @@ fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
 }
 
 fn ask(controller: &mut Controller<Memory>, request: Request) -> Value {
-    match controller.answer(request, at(20), Timestamp::from_second(1020).unwrap()) {
+    match controller.answer(request, at(20)) {
         Reply::Ok(value) => value,
         Reply::Error(why) => panic!("{why}"),
     }
 }
 
 fn refuse(controller: &mut Controller<Memory>, request: Request) -> String {
-    match controller.answer(request, at(20), Timestamp::from_second(1020).unwrap()) {
+    match controller.answer(request, at(20)) {
         Reply::Ok(value) => panic!("{value}"),
         Reply::Error(why) => why,
     }
@@ -152,6 +154,17 @@ fn own_and_trusted_addresses_are_never_banned() {
     }
     assert!(controller.datapath.bans.borrow().is_empty());
     assert_eq!(controller.datapath.trusted.len(), 3);
+}
+
+#[test]
+fn the_whole_world_is_not_banned_by_hand() {
+    let mut controller = controller(Vec::new());
+    for network in ["0.0.0.0/0", "128.0.0.0/1", "::/0", "::/64"] {
+        let why = refuse(&mut controller, ban(network, None));
+        assert!(why.contains("too wide"), "{network}: {why}");
+    }
+    ask(&mut controller, ban("10.0.0.0/8", None));
+    ask(&mut controller, ban("2001:db8::/32", None));
 }
 
 #[test]

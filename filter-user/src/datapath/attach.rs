@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
@@ -54,6 +55,8 @@ pub struct Interface {
     pub fallback: Option<String>,
     /// Whether the program was attached before this controller came.
     pub adopted: bool,
+    /// Whether the program is on it now.
+    pub attached: bool,
 }
 
 /// The index of an interface.
@@ -80,7 +83,7 @@ pub(super) fn attach(
         .program_mut(PROGRAM)
         .with_context(|| format!("the object has no program `{PROGRAM}`"))?
         .try_into()?;
-    program.load().context("the kernel's verifier refuses the XDP program")?;
+    load(program)?;
     let adopted = adopt(program, pins, index, name, slot, wanted)?;
     let (mode, fallback) = match adopted {
         Some(mode) => (mode, None),
@@ -88,8 +91,35 @@ pub(super) fn attach(
     };
     let pin = pins.program(slot, name);
     pins::replace(&pin, |path| Ok(program.pin(path)?))?;
-    Ok(Interface { name: name.to_owned(), slot, mode, fallback, adopted: adopted.is_some() })
+    Ok(Interface {
+        name: name.to_owned(),
+        slot,
+        mode,
+        fallback,
+        adopted: adopted.is_some(),
+        attached: true,
+    })
 }
+
+/// Loads the program, once.
+fn load(program: &mut Xdp) -> Result<()> {
+    match program.load() {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().rev().take(VERIFIER_LINES).collect();
+            let end: Vec<&str> = lines.into_iter().rev().collect();
+            Err(anyhow!(
+                "the kernel's verifier refuses the XDP program ({io_error}); its last words: {}",
+                end.join(" / ")
+            ))
+        }
+        Err(error) => Err(error).context("load the XDP program"),
+    }
+}
+
+/// Lines of the verifier's log that an error shows.
+const VERIFIER_LINES: usize = 4;
 
 /// Replaces the program of our pinned link, if there is one that works and runs as is wanted.
 fn adopt(
@@ -127,7 +157,30 @@ fn adopt(
     }
     // Left behind by an interface that is gone, or running in another mode than is wanted.
     fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    wait_until_free(index, attached);
     Ok(None)
+}
+
+/// Waits until a program whose link is gone is off its interface: the kernel takes it off a moment
+/// later (`bpf_link_put` in `kernel/bpf/syscall.c`).
+fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
+    const LOOKS: usize = 100;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..LOOKS {
+        match netlink::attached(index) {
+            Ok(Some(now)) if Some(now) == was => std::thread::sleep(PAUSE),
+            _ => return,
+        }
+    }
+}
+
+/// Whether the program of this slot still is on its interface. It is not when the interface was
+/// deleted, even if there is a new one of its name.
+pub(super) fn is_attached(ebpf: &Ebpf, name: &str) -> Result<bool> {
+    let Some(program) = ebpf.program(PROGRAM) else { return Ok(false) };
+    let program: &Xdp = program.try_into()?;
+    let attached = netlink::attached(index(name)?)?;
+    Ok(attached.is_some_and(|attached| program.info().is_ok_and(|p| p.id() == attached.program)))
 }
 
 fn attach_anew(
@@ -226,8 +279,8 @@ fn busy(index: u32, name: &str) -> anyhow::Error {
     };
     let whose = describe().unwrap_or_else(|error| format!("another one ({error:#})"));
     anyhow!(
-        "`{name}` already has an XDP program: {whose}; stop its owner, or take it off with \
-         `ip link set dev {name} xdp off`"
+        "`{name}` already has an XDP program: {whose}; stop its owner (one that is pinned goes with \
+         its pin below /sys/fs/bpf, one without a link with `ip link set dev {name} xdp off`)"
     )
 }
 

@@ -24,6 +24,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::attach::{self, Interface, attach};
 use super::pins::Pins;
+use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
 use crate::clock::KernelTime;
@@ -63,6 +64,7 @@ pub struct Kernel {
     seed: u64,
     counters: PerCpuArray<MapData, Counter>,
     capacity: u32,
+    mode: config::Mode,
     // What the pins do not hold open: the programs of each interface, and the lock.
     programs: Vec<Ebpf>,
     pins: Pins,
@@ -94,6 +96,7 @@ impl Kernel {
         for name in &settings.interfaces {
             attach::index(name)?;
         }
+        privileges::check()?;
         let pins = Pins::open(&settings.bpffs)?;
         let mut notes = Vec::new();
         let saved = take_over(&pins, settings.bans, &mut notes)?;
@@ -118,6 +121,7 @@ impl Kernel {
             seed: 0,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
+            mode: settings.mode,
             programs: Vec::new(),
             pins,
         };
@@ -152,6 +156,33 @@ impl Kernel {
     /// The interfaces it protects.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// Puts the program back on interfaces that were deleted and made anew since. Returns what the
+    /// administrator should know of it.
+    pub fn check(&mut self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (interface, program) in self.interfaces.iter_mut().zip(&mut self.programs) {
+            let name = interface.name.clone();
+            let there = attach::is_attached(program, &name);
+            let (attached, note) = match there {
+                Ok(true) => (true, None),
+                // Gone, or not to be asked about: it is looked at again.
+                Err(error) => (false, Some(format!("`{name}` is unprotected: {error:#}"))),
+                Ok(false) => match attach(program, &self.pins, &name, interface.slot, self.mode) {
+                    Ok(again) => {
+                        *interface = again;
+                        (true, Some(format!("`{name}` had lost the program: attached it again")))
+                    }
+                    Err(error) => (false, Some(format!("`{name}` is unprotected: {error:#}"))),
+                },
+            };
+            if attached != interface.attached || attached {
+                notes.extend(note);
+            }
+            interface.attached = attached;
+        }
+        notes
     }
 
     /// The programs, for `aya-log` to find its map in.
@@ -502,7 +533,7 @@ fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>
     if !pins.map(maps::CONFIG).exists() {
         return Ok(Vec::new());
     }
-    if pinned_version(&pins.map(maps::CONFIG)) != Some(abi::ABI_VERSION) {
+    if pinned_version(&pins.map(maps::CONFIG))? != Some(abi::ABI_VERSION) {
         for name in maps::PINNED {
             unpin(&pins.map(name))?;
         }
@@ -540,11 +571,14 @@ fn resized(pin: &Path, bans: u32) -> bool {
     MapInfo::from_pin(pin).is_ok_and(|info| info.max_entries() != bans)
 }
 
-/// The version of pinned maps, if they can be read at all.
-fn pinned_version(pin: &Path) -> Option<u32> {
-    let map = Map::from_map_data(MapData::from_pin(pin).ok()?).ok()?;
-    let config: Array<MapData, Config> = Array::try_from(map).ok()?;
-    config.get(&0, 0).ok().map(|config| config.abi_version)
+/// The version of pinned maps, if they are of a kind that has one.
+fn pinned_version(pin: &Path) -> Result<Option<u32>> {
+    let map = MapData::from_pin(pin).with_context(|| format!("open {}", pin.display()))?;
+    let config = Map::from_map_data(map).map(Array::<MapData, Config>::try_from);
+    Ok(match config {
+        Ok(Ok(config)) => config.get(&0, 0).ok().map(|config| config.abi_version),
+        _ => None,
+    })
 }
 
 fn entries<K: Pod>(pin: &Path) -> Result<Vec<(K, BanEntry)>> {

@@ -7,11 +7,13 @@
 //! The BPF file system allows no dot in a name, which interfaces of VLANs have (`eth0.20`), and the
 //! kernel no colon in an interface's name: a dot is written as a colon.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use filter_common::abi::maps::PINNED;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -45,7 +47,13 @@ impl Pins {
                 directory.display()
             );
         }
-        fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+        // For root alone: whoever can open it can lock it.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o700)))
+            .with_context(|| format!("make {}", directory.display()))?;
         Ok(Self { directory: directory.to_owned(), _lock: lock(directory)? })
     }
 
@@ -80,7 +88,7 @@ impl Pins {
     }
 }
 
-/// Removes everything that is pinned in a directory: detaches the programs, lifts all bans.
+/// Removes everything that we have pinned in a directory: detaches the programs, lifts all bans.
 ///
 /// Returns the interfaces that were detached.
 ///
@@ -93,14 +101,19 @@ pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
     }
     let _lock = lock(directory)?;
     let mut interfaces = Vec::new();
+    let ours = |name: &String| {
+        parse_link(name).is_some() || name.starts_with(PROGRAM) || PINNED.contains(&&**name)
+    };
     // Links first: a program must not run on without its maps' names.
     let (links, others): (Vec<_>, Vec<_>) =
-        names(directory)?.into_iter().partition(|name| name.starts_with(LINK));
+        names(directory)?.into_iter().filter(ours).partition(|name| name.starts_with(LINK));
     for name in links.iter().chain(&others) {
         remove(&directory.join(name))?;
         interfaces.extend(parse_link(name).map(|(_, interface)| interface));
     }
-    fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
+    if names(directory)?.is_empty() {
+        fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
+    }
     Ok(interfaces)
 }
 

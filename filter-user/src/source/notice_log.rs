@@ -22,21 +22,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Follows the log at `path` for as long as somebody listens. Reads only as fast as it is listened
 /// to: what is not read yet stays in the file.
 pub async fn follow(path: PathBuf, heard: mpsc::Sender<Heard>) {
-    let mut start = Start::End;
     while !heard.is_closed() {
-        let failure = match LogTail::open(&path, start) {
+        let failure = match LogTail::open(&path, Start::End) {
             Ok(mut tail) => match read(&mut tail, &heard).await {
                 Ok(()) => return,
-                Err(error) => {
-                    start = Start::End;
-                    format!("read {}: {error}", path.display())
-                }
+                Err(error) => format!("read {}: {error}", path.display()),
             },
-            Err(error) => {
-                // What is there when it can be followed at last is all new.
-                start = Start::Beginning;
-                error.to_string()
-            }
+            Err(error) => error.to_string(),
         };
         let state = SourceState::Failed(failure);
         if heard.send(Heard { attempts: Vec::new(), lines: 0, state }).await.is_err() {
