@@ -191,12 +191,13 @@ fn a_limit_gives_what_it_says() {
     let mut passed = 0;
     while start.elapsed() < Duration::from_secs(2) {
         for _ in 0..50 {
-            passed += u32::from(kernel.run(&frame).unwrap() == Verdict::Pass);
+            passed += u128::from(kernel.run(&frame).unwrap() == Verdict::Pass);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    // A tick more or less of the coarse clock, and the burst.
-    assert!((105..=113).contains(&passed), "{passed} in two seconds");
+    // The burst, and one each twenty milliseconds; less when this was kept from running.
+    let most = 11 + start.elapsed().as_millis() / 20;
+    assert!((60..=most).contains(&passed), "{passed} of {most}");
 }
 
 /// The controller hears of who is over the limit, and not of each of their packets.
