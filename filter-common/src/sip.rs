@@ -244,10 +244,10 @@ impl Ahead {
     }
 }
 
-/// Puts zeros behind the first `len` bytes of a window, as many as [`search`] looks ahead.
+/// Puts zeros behind the first `len` bytes of a window, of which [`Packet::copy`] gave no more than
+/// [`WINDOW_BYTES`], as many as [`search`] looks ahead.
 #[inline(always)]
 pub fn terminate(window: &mut Window, len: usize) {
-    let len = len.min(WINDOW_BYTES);
     let index = len >> 3;
     let kept = 1u64.wrapping_shl(bit(len)).wrapping_sub(1);
     *word_mut(window, index) &= kept;

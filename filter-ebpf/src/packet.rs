@@ -9,7 +9,8 @@ use filter_common::limits::WINDOW_BYTES;
 use filter_common::packet::{Packet, Window};
 
 /// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers
-/// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535.
+/// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535. All
+/// ones, so that it is a mask as well.
 const OFFSET_MAX: usize = 0x3fff;
 
 /// The packet of an [`XdpContext`].
@@ -36,7 +37,7 @@ impl Packet for XdpPacket<'_> {
         if offset > OFFSET_MAX {
             return None;
         }
-        let start = self.ctx.data() + offset;
+        let start = self.ctx.data() + bounded(offset);
         if opaque(start + N) > self.ctx.data_end() {
             return None;
         }
@@ -46,10 +47,14 @@ impl Packet for XdpPacket<'_> {
 
     #[inline(always)]
     fn copy(&self, offset: usize, window: &mut Window) -> usize {
-        let wanted = opaque(self.length().saturating_sub(offset).min(WINDOW_BYTES));
-        if wanted == 0 || wanted > WINDOW_BYTES {
+        let wanted = self.length().saturating_sub(offset).min(WINDOW_BYTES);
+        // Linux 6.1 learns from `wanted == 0` no lower bound, as 6.12 does, but from adding one
+        // ("R3 min value is outside of the allowed memory range", where the length is R4).
+        let before_last = opaque(wanted.wrapping_sub(1));
+        if before_last >= WINDOW_BYTES {
             return 0;
         }
+        let wanted = before_last + 1;
         // SAFETY: `window` has WINDOW_BYTES, and `wanted` is no more.
         let failed = unsafe {
             bpf_xdp_load_bytes(
@@ -59,8 +64,28 @@ impl Packet for XdpPacket<'_> {
                 wanted as u32,
             )
         };
-        if failed == 0 { wanted } else { 0 }
+        // Opaque, so that an index made of it keeps its mask. Without one Linux 6.1 knows no bound
+        // of it ("math between map_value pointer and register with unbounded min value").
+        if failed == 0 { opaque(wanted) } else { 0 }
     }
+}
+
+/// `offset`, which is no more than [`OFFSET_MAX`], in a register that the verifier knows to be no
+/// more. The compiler keeps an offset on the stack, compares one copy of it and adds another, and
+/// Linux 6.1 does not apply to one copy what the comparison says about the other, as 6.12 does
+/// ("invalid access to packet, off=0 size=1, R3(id=31,off=0,r=0)").
+#[inline(always)]
+fn bounded(mut offset: usize) -> usize {
+    // SAFETY: changes a register's value, and that only where it is above the mask.
+    unsafe {
+        asm!(
+            "{0} &= {max}",
+            inout(reg) offset,
+            max = const OFFSET_MAX,
+            options(pure, nomem, nostack),
+        );
+    }
+    offset
 }
 
 /// `value`, but the compiler no longer knows where it comes from, so that it leaves a comparison
