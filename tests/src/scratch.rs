@@ -1,9 +1,10 @@
-//! Names of what a run makes outside its own memory. Each begins with `rf<pid>.`, so that a later
-//! run can tell what a dead one left behind from what a live one uses.
+//! Names of what a run makes outside its own memory. Each begins with `rf<pid>.`, or with `rf<pid>-`
+//! on the BPF file system, which allows no dot, so that a later run can tell what a dead one left
+//! behind from what a live one uses.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
@@ -29,6 +30,14 @@ pub fn directory(purpose: &str) -> anyhow::Result<TempDir> {
         .prefix(&format!("{}-{purpose}-", prefix()))
         .tempdir()
         .context("make a temporary directory")
+}
+
+/// What this run has made and not removed yet, in `directory`.
+pub fn own(directory: &Path) -> Vec<PathBuf> {
+    let us = Some(Pid::this());
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| owner(&entry.file_name().to_string_lossy()) == us);
+    ours.map(|entry| entry.path()).collect()
 }
 
 /// Whether `name` was made by a run that is no longer alive.
@@ -76,7 +85,7 @@ pub fn leftovers(directory: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn owner(name: &str) -> Option<Pid> {
-    let (pid, rest) = name.strip_prefix("rf")?.split_once('.')?;
+    let (pid, rest) = name.strip_prefix("rf")?.split_once(['.', '-'])?;
     rest.starts_with(|c: char| c.is_ascii_digit()).then_some(())?;
     let pid = pid.parse().ok().filter(|pid| *pid > 0)?;
     Some(Pid::from_raw(pid))
@@ -89,6 +98,7 @@ mod tests {
     #[test]
     fn only_names_with_our_form_have_an_owner() {
         assert_eq!(owner("rf12.0-pbx"), Some(Pid::from_raw(12)));
+        assert_eq!(owner("rf12-0-lab"), Some(Pid::from_raw(12)));
         for name in ["rf", "rf12", "rf.0-x", "rf12.x", "rf-1.0", "rf0.0-x", "xrf12.0", "rfx.0"] {
             assert_eq!(owner(name), None, "{name}");
         }
