@@ -32,6 +32,8 @@ pub enum Method {
     Svcrack,
     /// `sipp`: REGISTER, and the challenge answered with a wrong password for account 1001.
     Guess,
+    /// `sipp`: the same over one TCP connection.
+    GuessTcp,
     /// `sipp`: REGISTER for accounts that do not exist, without credentials.
     Scan,
     /// `sipp`: the same, with credentials.
@@ -45,7 +47,9 @@ impl Method {
     pub fn tool(self) -> &'static str {
         match self {
             Self::Svcrack => "svcrack",
-            Self::Guess | Self::Scan | Self::ScanWithCredentials | Self::Flood => "sipp",
+            Self::Guess | Self::GuessTcp | Self::Scan | Self::ScanWithCredentials | Self::Flood => {
+                "sipp"
+            }
         }
     }
 
@@ -54,14 +58,18 @@ impl Method {
     fn grace(self) -> Duration {
         match self {
             Self::Svcrack => Duration::ZERO,
-            Self::Guess | Self::Scan | Self::ScanWithCredentials | Self::Flood => GRACE,
+            Self::Guess | Self::GuessTcp | Self::Scan | Self::ScanWithCredentials | Self::Flood => {
+                GRACE
+            }
         }
     }
 
     fn scenario(self) -> &'static str {
         match self {
             Self::Svcrack => "",
-            Self::Guess | Self::ScanWithCredentials => include_str!("../lab/attack/guess.xml"),
+            Self::Guess | Self::GuessTcp | Self::ScanWithCredentials => {
+                include_str!("../lab/attack/guess.xml")
+            }
             Self::Scan => include_str!("../lab/attack/scan.xml"),
             Self::Flood => include_str!("../lab/attack/flood.xml"),
         }
@@ -69,7 +77,7 @@ impl Method {
 
     fn accounts(self) -> &'static str {
         match self {
-            Self::Guess => include_str!("../lab/attack/guess.csv"),
+            Self::Guess | Self::GuessTcp => include_str!("../lab/attack/guess.csv"),
             Self::ScanWithCredentials => include_str!("../lab/attack/scan.csv"),
             Self::Svcrack | Self::Scan | Self::Flood => "",
         }
@@ -121,9 +129,11 @@ impl Attacker {
                 host.send_from(plan.source, plan.target)?;
                 svcrack(host, plan, directory.path())?
             }
-            Method::Guess | Method::Scan | Method::ScanWithCredentials | Method::Flood => {
-                sipp(host, plan, directory.path())?
-            }
+            Method::Guess
+            | Method::GuessTcp
+            | Method::Scan
+            | Method::ScanWithCredentials
+            | Method::Flood => sipp(host, plan, directory.path())?,
         };
         let output = fs::File::create(directory.path().join("output")).context("output file")?;
         command
@@ -215,6 +225,9 @@ fn sipp(host: &Netns, plan: &Plan, directory: &Path) -> anyhow::Result<Command> 
         let accounts = directory.join("accounts.csv");
         fs::write(&accounts, plan.method.accounts()).context("write the accounts")?;
         command.arg("-inf").arg(accounts);
+    }
+    if plan.method == Method::GuessTcp {
+        command.args(["-t", "t1"]);
     }
     let source = plan.source.to_string();
     command

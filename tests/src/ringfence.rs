@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -42,6 +42,10 @@ pub struct Config {
     pub bantime: String,
     /// Networks that are never dropped.
     pub trusted: Vec<String>,
+    /// The interfaces to protect.
+    pub interfaces: Vec<String>,
+    /// Judge and count, but drop nothing.
+    pub dry_run: bool,
 }
 
 impl Config {
@@ -56,12 +60,14 @@ impl Config {
             findtime: "10m".to_owned(),
             bantime: "1h".to_owned(),
             trusted: Vec::new(),
+            interfaces: vec!["eth0".to_owned()],
+            dry_run: false,
         }
     }
 
     fn yaml(&self, paths: &Paths) -> String {
         format!(
-            "interfaces: [eth0]\n\
+            "interfaces: [{interfaces}]\n\
              mode: {mode}\n\
              trusted: [{trusted}]\n\
              sip: {{udp: [5060], tcp: [5060]}}\n\
@@ -70,6 +76,7 @@ impl Config {
              findtime: {findtime}, bantime: {bantime}}}\n\
              sources:\n  asterisk: {{notice_log: {log}}}\n\
              paths: {{state: {state}, runtime: {runtime}, bpffs: {bpffs}}}\n",
+            interfaces = self.interfaces.join(", "),
             mode = self.mode,
             trusted = self.trusted.join(", "),
             rate = self.register_rate,
@@ -105,6 +112,30 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// Packets by reason.
     pub reasons: BTreeMap<String, Reason>,
+}
+
+impl Status {
+    /// Fails when the packets of the interfaces are not those of the reasons.
+    ///
+    /// # Errors
+    ///
+    /// Then.
+    pub fn adds_up(&self) -> anyhow::Result<()> {
+        let of = |verdict: &str| -> u64 {
+            let reasons = self.reasons.values().filter(|reason| reason.verdict == verdict);
+            reasons.map(|reason| reason.packets).sum()
+        };
+        let sum = |packets: fn(&Interface) -> u64| self.interfaces.iter().map(packets).sum::<u64>();
+        let each =
+            |interface: &Interface| interface.received == interface.passed + interface.dropped;
+        if self.interfaces.iter().all(each)
+            && sum(|interface| interface.passed) == of("pass")
+            && sum(|interface| interface.dropped) == of("drop")
+        {
+            return Ok(());
+        }
+        bail!("this does not add up: {self:?}");
+    }
 }
 
 /// One interface and its packets.
@@ -232,6 +263,7 @@ impl Client {
 pub struct Ringfence {
     process: Running,
     client: Client,
+    config: Config,
     paths: Paths,
     entry: Entry,
     // Last, so that the daemon's files outlive the daemon.
@@ -239,7 +271,7 @@ pub struct Ringfence {
 }
 
 impl Ringfence {
-    /// Starts `binary` for `eth0` of `host`, and returns when it answers.
+    /// Starts `binary` in `host`, and returns when it answers.
     ///
     /// # Errors
     ///
@@ -249,12 +281,34 @@ impl Ringfence {
         let directory = scratch::directory("ringfence")?;
         let paths = Paths::new(directory.path());
         fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
-        let process = run(host, &binary, &paths)?;
+        let process = run(host, &binary, config, &paths)?;
         let client = Client { binary, socket: paths.runtime.join("control.sock") };
-        let entry = host.entry();
-        let mut ringfence = Self { process, client, paths, entry, _directory: directory };
+        let (config, entry) = (config.clone(), host.entry());
+        let mut ringfence = Self { process, client, config, paths, entry, _directory: directory };
         ringfence.wait_until_up()?;
         Ok(ringfence)
+    }
+
+    /// Runs `binary` in `host` to its end, for a configuration that it is to refuse. Returns what
+    /// it said, and the pins that it left.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn refused(
+        host: &Netns,
+        binary: &Path,
+        config: &Config,
+    ) -> anyhow::Result<(child::Finished, Vec<PathBuf>)> {
+        let binary = find(binary)?;
+        let directory = scratch::directory("ringfence")?;
+        let paths = Paths::new(directory.path());
+        fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
+        let mut command = command(host, &binary, config, &paths);
+        let finished = child::finish("ringfence run", &mut command, START_LIMIT, OnSignal::Stop);
+        let left = entries(&paths.bpffs);
+        fs::remove_dir_all(&paths.bpffs).ok();
+        Ok((finished?, left))
     }
 
     /// How to ask it.
@@ -311,6 +365,11 @@ impl Ringfence {
         &self.paths.config
     }
 
+    /// What is pinned now, by this instance or by those before it.
+    pub fn pins(&self) -> Vec<PathBuf> {
+        entries(&self.paths.bpffs)
+    }
+
     /// What it wrote to its standard output and standard error.
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.paths.log).unwrap_or_default();
@@ -343,7 +402,7 @@ impl Ringfence {
     /// When it does not come up.
     pub fn restart(&mut self, host: &Netns) -> anyhow::Result<()> {
         self.kill()?;
-        self.process = run(host, &self.client.binary, &self.paths)?;
+        self.process = run(host, &self.client.binary, &self.config, &self.paths)?;
         self.wait_until_up()
     }
 
@@ -367,12 +426,15 @@ impl Ringfence {
         }
     }
 
-    fn detach(&self) -> anyhow::Result<()> {
+    /// Runs `ringfence detach`, for after [`Self::stop`] or [`Self::kill`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn detach(&self) -> anyhow::Result<child::Finished> {
         let mut command = self.entry.command(&self.client.binary);
         command.arg("-c").arg(&self.paths.config).arg("detach");
-        child::finish("ringfence detach", &mut command, STOP_LIMIT, OnSignal::Finish)?
-            .success("ringfence detach")?;
-        Ok(())
+        child::finish("ringfence detach", &mut command, STOP_LIMIT, OnSignal::Finish)
     }
 }
 
@@ -396,6 +458,29 @@ impl Paths {
             bpffs: Path::new(BPFFS).join(format!("{}-lab", scratch::prefix().replace('.', "-"))),
         }
     }
+}
+
+/// The binary to test: that of `RINGFENCE_BIN`, or else the one that was built last beside the
+/// executable that runs.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn built() -> anyhow::Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("RINGFENCE_BIN") {
+        return find(Path::new(&binary));
+    }
+    let own = std::env::current_exe().context("path of this executable")?;
+    let target = own.ancestors().nth(3).context("this executable is not in a target directory")?;
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("ringfence"));
+    let age = |path: &PathBuf| -> Option<SystemTime> { fs::metadata(path).ok()?.modified().ok() };
+    let newest = built.into_iter().filter(|path| age(path).is_some()).max_by_key(age);
+    newest.with_context(|| {
+        format!(
+            "there is no ringfence in {}: build it with `cargo build --release -p filter-user`",
+            target.display()
+        )
+    })
 }
 
 /// The absolute path of the binary to run.
@@ -424,17 +509,30 @@ pub fn version(binary: &Path) -> anyhow::Result<String> {
     Ok(said.trim().trim_start_matches("ringfence ").to_owned())
 }
 
-fn run(host: &Netns, binary: &Path, paths: &Paths) -> anyhow::Result<Running> {
-    let log = File::options().create(true).append(true).open(&paths.log).context("log file")?;
+fn command(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> Command {
     let mut command = host.command(binary);
+    command.arg("-c").arg(&paths.config).arg("run");
+    for interface in &config.interfaces {
+        command.args(["-i", interface]);
+    }
+    if config.dry_run {
+        command.arg("--dry-run");
+    }
     command
-        .arg("-c")
-        .arg(&paths.config)
-        .args(["run", "-i", "eth0"])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().context("duplicate a file")?)
-        .stderr(log);
+}
+
+fn run(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> anyhow::Result<Running> {
+    let log = File::options().create(true).append(true).open(&paths.log).context("log file")?;
+    let mut command = command(host, binary, config, paths);
+    command.stdin(Stdio::null());
+    command.stdout(log.try_clone().context("duplicate a file")?).stderr(log);
     Running::spawn("ringfence", &mut command)
+}
+
+/// What is in a directory, nothing if there is none.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]

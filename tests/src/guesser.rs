@@ -1,0 +1,154 @@
+//! One guess at a time, where a test must know exactly how many there were: a REGISTER with
+//! credentials that are wrong, from an address and with texts of its own choice.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::netns::Netns;
+use crate::sip::{self, Start};
+
+const SIP_PORT: u16 = 5060;
+/// How long an answer may take: Asterisk's is here in a few milliseconds.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Who guesses, over one socket.
+#[derive(Debug)]
+pub struct Guesser {
+    socket: Socket,
+    local: SocketAddr,
+    target: IpAddr,
+    guesses: u32,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Guesser {
+    /// From `source`, an address of `host`, to the SIP port of `target`.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made.
+    pub fn udp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
+        let socket = host.run_in(|| {
+            let socket = UdpSocket::bind((source, 0)).context("bind the guesser's socket")?;
+            socket.connect((target, SIP_PORT)).context("connect the guesser's socket")?;
+            Ok(socket)
+        })?;
+        socket.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
+        let local = socket.local_addr().context("the guesser's address")?;
+        Ok(Self { socket: Socket::Udp(socket), local, target, guesses: 0 })
+    }
+
+    /// The same over a TCP connection.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection.
+    pub fn tcp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
+        let stream = dial(host, source, SocketAddr::new(target, SIP_PORT))?;
+        stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
+        let local = stream.local_addr().context("the guesser's address")?;
+        Ok(Self { socket: Socket::Tcp(stream), local, target, guesses: 0 })
+    }
+
+    /// Guesses once; the status of the answer, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the guess cannot be sent.
+    pub fn guess(&mut self) -> anyhow::Result<Option<u16>> {
+        let from = format!("<sip:1001@{}>", self.host());
+        let call_id = format!("guess-{}-{}", self.local.port(), self.guesses);
+        self.guess_as(&from, &call_id)
+    }
+
+    /// Guesses once, with `from` as what stands in `From` before its tag.
+    ///
+    /// # Errors
+    ///
+    /// When the guess cannot be sent.
+    pub fn guess_as(&mut self, from: &str, call_id: &str) -> anyhow::Result<Option<u16>> {
+        self.guesses += 1;
+        let request = self.request(from, call_id);
+        let mut buffer = [0; 8192];
+        let length = match &mut self.socket {
+            Socket::Udp(socket) => {
+                socket.send(request.as_bytes()).context("send a guess")?;
+                socket.recv(&mut buffer)
+            }
+            Socket::Tcp(stream) => {
+                stream.write_all(request.as_bytes()).context("send a guess")?;
+                stream.read(&mut buffer)
+            }
+        };
+        let Ok(length) = length else { return Ok(None) };
+        Ok(sip::parse(&buffer[..length]).and_then(|message| match message.start {
+            Start::Response(status) => Some(status),
+            Start::Request(_) => None,
+        }))
+    }
+
+    fn request(&self, from: &str, call_id: &str) -> String {
+        let (local, host, number) = (self.local, self.host(), self.guesses);
+        let transport = match self.socket {
+            Socket::Udp(_) => "UDP",
+            Socket::Tcp(_) => "TCP",
+        };
+        // Asterisk reports a nonce that it never made as it does a wrong password.
+        format!(
+            "REGISTER sip:{host} SIP/2.0\r\n\
+             Via: SIP/2.0/{transport} {local};rport;branch=z9hG4bKg{port}x{number}\r\n\
+             Max-Forwards: 70\r\n\
+             From: {from};tag={number}\r\n\
+             To: <sip:1001@{host}>\r\n\
+             Call-ID: {call_id}\r\n\
+             CSeq: {number} REGISTER\r\n\
+             Contact: <sip:1001@{local}>\r\n\
+             Authorization: Digest username=\"1001\", realm=\"asterisk\", nonce=\"1/{number:032x}\", \
+             uri=\"sip:{host}\", response=\"{number:032x}\", algorithm=MD5, opaque=\"{number:08x}\", \
+             qop=auth, nc=00000001, cnonce=\"{number:08x}\"\r\n\
+             Content-Length: 0\r\n\r\n",
+            port = local.port(),
+        )
+    }
+
+    fn host(&self) -> String {
+        match self.target {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        }
+    }
+}
+
+/// A TCP connection from `source`, an address of `host`.
+///
+/// # Errors
+///
+/// When there is no answer within half a second, or a refusal.
+pub fn dial(host: &Netns, source: IpAddr, target: SocketAddr) -> anyhow::Result<TcpStream> {
+    host.run_in(|| {
+        let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+            .context("make a TCP socket")?;
+        let patience = TimeVal::milliseconds(i64::try_from(PATIENCE.as_millis())?);
+        // Linux bounds the time of a connect(2) by this too.
+        setsockopt(&socket, sockopt::SendTimeout, &patience).context("set a timeout")?;
+        let own = SockaddrStorage::from(SocketAddr::new(source, 0));
+        bind(socket.as_raw_fd(), &own).with_context(|| format!("bind to {source}"))?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(target))
+            .with_context(|| format!("connect to {target}"))?;
+        Ok(TcpStream::from(socket))
+    })
+}
