@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use tokio::io::unix::AsyncFd;
 
 use super::attach::{self, Interface, attach};
-use super::pins::Pins;
+use super::pins::{Pins, detach_all};
 use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
@@ -98,6 +98,18 @@ impl Kernel {
         }
         privileges::check()?;
         let pins = Pins::open(&settings.bpffs)?;
+        let fresh = pins.is_empty()?;
+        match Self::open_with(pins, settings) {
+            // Nobody would take the maps over, nor let go of the interfaces that it got.
+            Err(error) if fresh => Err(match detach_all(&settings.bpffs) {
+                Ok(_interfaces) => error,
+                Err(left) => error.context(format!("cannot tidy up after this ({left:#})")),
+            }),
+            opened => opened,
+        }
+    }
+
+    fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
         let mut notes = Vec::new();
         let saved = take_over(&pins, settings.bans, &mut notes)?;
         let slots = slots(&pins, &settings.interfaces, &mut notes)?;

@@ -57,6 +57,11 @@ impl Pins {
         Ok(Self { directory: directory.to_owned(), _lock: lock(directory)? })
     }
 
+    /// Whether nothing is pinned.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(names(&self.directory)?.is_empty())
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
