@@ -1,0 +1,281 @@
+//! The command line against a running daemon: what an administrator does by hand, and what they
+//! are told when it cannot be done.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use ringfence_tests::child::{self, Finished, OnSignal};
+use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::scratch;
+use ringfence_tests::world::{
+    ATTACKERS, ATTACKERS6, Echo, Hosts, OTHER_PORT, PBX, PBX6, SIP_PORT, nothing_is_left,
+    tcp_reaches, udp_reaches, until,
+};
+use serde_json::{Value, json};
+
+const TRUSTED: IpAddr = ATTACKERS[4];
+
+/// A daemon on a host whose ports answer. Fields are dropped in this order.
+struct Site {
+    ringfence: Ringfence,
+    echo: Echo,
+    hosts: Hosts,
+}
+
+impl Site {
+    fn new() -> Self {
+        let hosts = Hosts::new().unwrap();
+        let echo = Echo::start(&hosts.pbx).unwrap();
+        let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
+        config.trusted = vec![TRUSTED.to_string()];
+        let binary = ringfence::built().unwrap();
+        let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+        Self { ringfence, echo, hosts }
+    }
+
+    fn run(&self, line: &str) -> Finished {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.ringfence.client().run(&words, false).unwrap()
+    }
+
+    /// Runs a command that is to do what it says.
+    fn done(&self, line: &str) -> String {
+        self.run(line).success(line).unwrap().stdout
+    }
+
+    /// Runs a command that is to fail in one line, which says all of `words`.
+    fn fails(&self, line: &str, words: &[&str]) {
+        fails(&self.run(line), words);
+    }
+
+    fn bans(&self) -> Vec<Value> {
+        let bans: Value = self.ringfence.client().ask(&["bans"]).unwrap();
+        bans["bans"].as_array().unwrap().clone()
+    }
+
+    fn why(&self, address: IpAddr) -> Value {
+        self.ringfence.why(address).unwrap()
+    }
+
+    /// What of the PBX a source reaches: SIP over UDP and TCP, and other ports over both.
+    fn reaches(&self, source: IpAddr) -> [bool; 4] {
+        let host = &self.hosts.attacker;
+        [
+            udp_reaches(host, source, SIP_PORT).unwrap(),
+            tcp_reaches(host, source, SIP_PORT),
+            udp_reaches(host, source, OTHER_PORT).unwrap(),
+            tcp_reaches(host, source, OTHER_PORT),
+        ]
+    }
+
+    fn end(self) {
+        let Self { ringfence, echo, hosts } = self;
+        drop((ringfence, echo, hosts));
+        nothing_is_left().unwrap();
+    }
+}
+
+const ALL: [bool; 4] = [true; 4];
+const NOTHING: [bool; 4] = [false; 4];
+const ALL_BUT_SIP: [bool; 4] = [false, false, true, true];
+
+fn fails(said: &Finished, words: &[&str]) {
+    assert_eq!((said.status.code(), said.stdout.as_str()), (Some(1), ""), "{said:?}");
+    assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
+    for word in words {
+        assert!(said.stderr.contains(word), "{said:?} does not say {word:?}");
+    }
+}
+
+fn ringfence(line: &str) -> Finished {
+    let mut command = Command::new(ringfence::built().unwrap());
+    command.args(line.split_whitespace()).env_remove("RINGFENCE_SOCKET");
+    child::finish(line, &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn bans_by_hand_close_what_they_say() {
+    let site = Site::new();
+    let [sip, all, other, _, _] = ATTACKERS;
+    assert_eq!(site.reaches(sip), ALL);
+    site.done(&format!("ban {sip} --scope sip --for 10m --reason nuisance"));
+    site.done(&format!("ban {all} --forever"));
+    assert_eq!(site.reaches(sip), ALL_BUT_SIP);
+    assert_eq!(site.reaches(all), NOTHING);
+    assert_eq!(site.reaches(other), ALL);
+
+    let bans = site.bans();
+    let of = |address: IpAddr| {
+        bans.iter().find(|ban| ban["network"] == address.to_string()).unwrap().clone()
+    };
+    assert_eq!(
+        (bans.len(), &of(sip)["scope"], &of(all)["scope"]),
+        (2, &json!("sip"), &json!("all"))
+    );
+    assert_eq!((&of(sip)["reason"], &of(sip)["jail"]), (&json!("nuisance"), &json!("manual")));
+    assert_eq!((of(sip)["until"].is_string(), &of(all)["until"]), (true, &Value::Null));
+    assert!(of(sip)["packets"].as_u64() > Some(0), "{bans:?}");
+    assert_eq!(site.why(all)["dropped"], true);
+
+    // Banned anew, it is banned as was said last.
+    site.done(&format!("ban {all} --scope sip --for 2s"));
+    assert_eq!(site.reaches(all), ALL_BUT_SIP);
+    assert!(until(Duration::from_secs(4), || site.bans().len() == 1), "{:?}", site.bans());
+    assert_eq!(site.reaches(all), ALL);
+    site.done(&format!("unban {sip}"));
+    assert_eq!(site.reaches(sip), ALL);
+
+    // Who came over ssh does not lock themselves out by mistake.
+    let here = |arguments: &[&str]| {
+        let mut command = Command::new(ringfence::built().unwrap());
+        command.arg("-c").arg(site.ringfence.config_file()).args(["ban", "192.0.2.64/28"]);
+        command.args(arguments).env_remove("RINGFENCE_SOCKET");
+        command.env("SSH_CONNECTION", format!("{other} 50022 {PBX} 22"));
+        child::finish("ban", &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap()
+    };
+    fails(&here(&[]), &[&other.to_string(), "--force"]);
+    assert!(site.bans().is_empty(), "{:?}", site.bans());
+    here(&["--force"]).success("ban --force").unwrap();
+    assert_eq!(site.bans().len(), 1);
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn networks_and_ipv6_are_banned_and_lifted() {
+    let site = Site::new();
+    let [six, seven] = ATTACKERS6;
+    // Now the two hosts know each other's links, and need not ask from a banned address.
+    assert_eq!((site.reaches(six), site.reaches(seven)), (ALL, ALL));
+    site.done(&format!("ban {six}"));
+    assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL));
+    // The PBX's own address is in it, and goes on working.
+    site.done("ban 2001:db8::/64 --scope sip");
+    assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL_BUT_SIP));
+    site.done("ban 192.0.2.64/29");
+    assert_eq!((site.reaches(ATTACKERS[0]), site.reaches(ATTACKERS[3])), (NOTHING, NOTHING));
+    let why = site.why(ATTACKERS[0]);
+    assert_eq!((&why["dropped"], &why["network"]), (&json!(true), &json!("192.0.2.64/29")));
+    let bans = site.bans();
+    let networks: Vec<&str> = bans.iter().filter_map(|ban| ban["network"].as_str()).collect();
+    for network in ["2001:db8::66", "2001:db8::/64", "192.0.2.64/29"] {
+        assert!(networks.contains(&network), "{networks:?}");
+    }
+    assert!(bans.iter().all(|ban| ban["packets"].as_u64() > Some(0)), "{bans:?}");
+
+    // Trust is stronger than a ban of a network around it.
+    assert_eq!(site.reaches(TRUSTED), ALL);
+    let why = site.why(TRUSTED);
+    assert_eq!((&why["dropped"], &why["trusted"]), (&json!(false), &json!(true)), "{why}");
+
+    site.fails(&format!("unban {}", ATTACKERS[0]), &["192.0.2.64/29"]);
+    site.done("unban 192.0.2.64/29");
+    assert_eq!(site.reaches(ATTACKERS[0]), ALL);
+    site.done("unban --jail asterisk-wazo");
+    assert_eq!(site.bans().len(), 2);
+    site.done("unban --jail manual");
+    assert_eq!((site.bans().len(), site.reaches(six), site.reaches(seven)), (0, ALL, ALL));
+    site.done("ban 2001:db8::/64");
+    site.done(&format!("ban {}", ATTACKERS[0]));
+    assert!(site.done("unban --all").contains('2'));
+    assert_eq!((site.reaches(seven), site.reaches(ATTACKERS[0])), (ALL, ALL));
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn only_trusted_sources_are_over_a_limit_in_vain() {
+    const REGISTERS: u64 = 300;
+    let site = Site::new();
+    for source in [TRUSTED, ATTACKERS[0]] {
+        let socket = site.hosts.attacker.run_in(|| Ok(UdpSocket::bind((source, 0))?)).unwrap();
+        socket.connect((PBX, SIP_PORT)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        for _register in 0..REGISTERS {
+            socket.send(b"REGISTER sip:192.0.2.10 SIP/2.0\r\nCSeq: 1 REGISTER\r\n\r\n").unwrap();
+        }
+    }
+    let status = site.ringfence.status().unwrap();
+    let packets = |reason: &str| status.reasons.get(reason).map_or(0, |reason| reason.packets);
+    let (limited, trusted) = (packets("register-limit"), packets("trusted"));
+    // A burst of 50 each, and ten a second while it lasted.
+    assert!((200..=250).contains(&limited), "{status:?}");
+    assert!((200..=250).contains(&trusted), "{status:?}");
+    assert_eq!(limited, status.interfaces[0].dropped, "{status:?}");
+    let over = || site.why(ATTACKERS[0])["limit"]["reason"] == "register-limit";
+    assert!(until(Duration::from_secs(1), over), "{}", site.why(ATTACKERS[0]));
+    assert!(site.bans().is_empty(), "{:?}", site.bans());
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let site = Site::new();
+    for own in [PBX, PBX6, IpAddr::from([127, 0, 0, 1])] {
+        site.fails(&format!("ban {own}"), &[&own.to_string(), "own address", "never banned"]);
+    }
+    site.fails(&format!("ban {TRUSTED} --scope sip"), &[&TRUSTED.to_string(), "trusted"]);
+    site.fails("bans --jail nosuch", &["nosuch", "asterisk-wazo", "manual"]);
+    site.fails("unban --jail nosuch", &["nosuch", "asterisk-wazo"]);
+    site.fails("unban 192.0.2.99", &["192.0.2.99", "not banned"]);
+    assert!(site.bans().is_empty());
+    for wrong in [
+        "",
+        "ban",
+        "ban 999.0.2.1",
+        "ban phone.example",
+        "ban 192.0.2.7/24",
+        "ban 192.0.2.7 --for soon",
+        "ban 192.0.2.7 --for 1h --forever",
+        "ban 192.0.2.7 --scope ssh",
+        "unban",
+        "unban 192.0.2.7 --all",
+        "why nobody",
+        "run --mode fast",
+        "nosuch",
+        "status --nosuch",
+    ] {
+        let said = site.run(wrong);
+        assert_eq!(said.status.code(), Some(2), "{wrong}: {said:?}");
+        assert!(!said.stderr.is_empty() && said.stdout.is_empty(), "{wrong}: {said:?}");
+    }
+    assert!(site.bans().is_empty());
+    site.end();
+}
+
+#[test]
+#[ignore = "requires the ringfence binary"]
+fn without_a_daemon_commands_say_so() {
+    for command in ["status", "bans", "jails", "why 192.0.2.1", "ban 192.0.2.1", "unban --all"] {
+        let said = ringfence(&format!("--socket /nonexistent/control.sock {command}"));
+        fails(&said, &["no daemon", "/nonexistent/control.sock", "ringfence run"]);
+    }
+}
+
+#[test]
+#[ignore = "requires the ringfence binary"]
+fn files_that_are_wrong_are_named() {
+    let directory = scratch::directory("cli").unwrap();
+    let file = directory.path().join("config.yml");
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        ringfence(&format!("-c {} check-config", file.display()))
+    };
+    fails(
+        &check("interfaces: [eth0]\njails:\n  asterisk-wazo: {maxretries: 5}\n"),
+        &["config.yml:3", "maxretries", "maxretry"],
+    );
+    let said = check("jails: {asterisk-wazo: {maxretry: 7}}\n").success("check-config").unwrap();
+    assert!(said.stdout.contains("maxretry: 7"), "{said:?}");
+    let nosuch = directory.path().join("nosuch.yml");
+    fails(&ringfence(&format!("-c {} check-config", nosuch.display())), &["nosuch.yml"]);
+    fails(&ringfence("test-log asterisk-wazo /nonexistent/log"), &["/nonexistent/log"]);
+    fails(&ringfence("test-log nosuch /dev/null"), &["nosuch", "asterisk-wazo"]);
+}
