@@ -31,6 +31,9 @@ static EVENTS: RingBuf<(), { EVENT_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 static EVENT_RATE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
+/// Nanoseconds that one event is worth.
+const EVENT_INTERVAL: u64 = 1_000_000_000 / EVENTS_PER_SECOND;
+
 /// Counts the packet and returns what XDP does with it.
 #[inline(always)]
 pub(crate) fn account(ctx: &XdpContext, decision: Decision) -> u32 {
@@ -78,8 +81,7 @@ fn notify(decision: Decision) {
     };
     // SAFETY: this CPU's own slot, aligned to eight bytes.
     let bucket = unsafe { Word::new(bucket) };
-    const INTERVAL: u64 = 1_000_000_000 / EVENTS_PER_SECOND;
-    let limit = Gcra { interval: INTERVAL, tolerance: INTERVAL * 20 };
+    let limit = Gcra { interval: EVENT_INTERVAL, tolerance: EVENT_INTERVAL * 20 };
     if limit.take(&bucket, now) {
         let event = Event {
             time: now,

@@ -6,7 +6,17 @@
 #![no_std]
 #![no_main]
 // The target's inline assembly, which `atomic` needs, is not stable.
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![expect(
+    clippy::inline_always,
+    reason = "one BPF program: a call costs its five registers, and the verifier forgets bounds"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths and indices are bounded or masked; a checked conversion is a panic's path"
+)]
+#![expect(missing_docs, reason = "the macro of the entry function makes one without")]
+#![expect(unreachable_pub, reason = "the same macro wants a public function")]
 
 mod account;
 mod atomic;
@@ -23,6 +33,7 @@ use crate::tables::KernelTables;
 /// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, and headers are
 /// always in the first.
 #[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence(ctx: XdpContext) -> u32 {
     let packet = XdpPacket::new(&ctx);
     let decision = policy::decide(&packet, &KernelTables);

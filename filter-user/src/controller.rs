@@ -138,31 +138,50 @@ impl<D: Datapath> Controller<D> {
 
     /// Hears of an attempt that a source read, for the jail of this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
+        let witness = self.witness(attempt, now);
         let Some(report) = self.sources.get_mut(source) else { return };
         report.last_event = Some(now);
         let name = report.name;
         if attempt.verdict == Verdict::Failure {
             report.failures = report.failures.saturating_add(1);
-            if self.protected.reason(attempt.address.into()).is_some() {
-                return;
-            }
-            // Attacker text can make up whole lines of a log. It cannot make up a packet: without a
-            // recent one from that address there was no attempt of it.
-            if !attempt.proven && !self.datapath.seen(attempt.address, now) {
+        }
+        let Some(address) = witness else {
+            if self.protected.reason(attempt.address.into()).is_none() {
                 report.unwitnessed = report.unwitnessed.saturating_add(1);
-                return;
             }
+            return;
+        };
+        if self.protected.reason(address.into()).is_some() {
+            return;
         }
         // What was on its way when the ban came.
-        if self.ledger.get(attempt.address.into()).is_some_and(|entry| entry.ban.in_force(now)) {
+        if self.ledger.get(address.into()).is_some_and(|entry| entry.ban.in_force(now)) {
             return;
         }
         let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);
         let Some((place, jail)) = found else { return };
-        if let Some(sentence) = jail.hear(attempt, name, now) {
+        let attempt = Attempt { address, ..attempt.clone() };
+        if let Some(sentence) = jail.hear(&attempt, name, now) {
             let name = jail.name();
             self.sentence(place, name, sentence, now);
         }
+    }
+
+    /// Whose attempt it was, by the packets that were seen.
+    ///
+    /// Attacker text can make up an address in a line of a log, and whole lines. It cannot make up a
+    /// packet: without a recent one from an address there was no attempt of it.
+    fn witness(&self, attempt: &Attempt, now: KernelTime) -> Option<IpAddr> {
+        if attempt.proven || attempt.verdict != Verdict::Failure {
+            return attempt.decided.then_some(attempt.address);
+        }
+        let named = std::iter::once(&attempt.address).chain(&attempt.rivals);
+        let mut seen = named.copied().filter(|address| self.datapath.seen(*address, now));
+        let first = seen.next()?;
+        if seen.next().is_none() {
+            return Some(first);
+        }
+        (attempt.decided && first == attempt.address).then_some(first)
     }
 
     fn sentence(&mut self, jail: usize, name: &str, sentence: Sentence, now: KernelTime) {

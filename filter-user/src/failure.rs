@@ -30,6 +30,10 @@ pub struct Attempt {
     pub proven: bool,
     /// The time written in the log, in the host's time zone. Year-less syslog dates have none.
     pub logged_at: Option<civil::DateTime>,
+    /// Other addresses that the line names in the same way: attacker text that looks like it.
+    pub rivals: Vec<IpAddr>,
+    /// Whether the line alone says that it is `address` and none of the rivals.
+    pub decided: bool,
 }
 
 /// What became of an attempt.

@@ -251,6 +251,8 @@ mod tests {
             transport: None,
             proven: false,
             logged_at: None,
+            rivals: Vec::new(),
+            decided: true,
         }
     }
 

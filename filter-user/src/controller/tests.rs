@@ -103,6 +103,8 @@ fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
             transport: None,
             proven: false,
             logged_at: None,
+            rivals: Vec::new(),
+            decided: true,
         };
         controller.hear(&attempt, 0, "asterisk-wazo", at(n));
     }
@@ -194,6 +196,43 @@ fn a_failure_without_a_packet_is_forged() {
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["sources"][0]["unwitnessed"], 100);
     assert_eq!(status["sources"][0]["failures"], 114);
+}
+
+#[test]
+fn the_packet_decides_where_the_line_does_not() {
+    let (attacker, victim) = (IpAddr::from([203, 0, 113, 13]), IpAddr::from([203, 0, 113, 12]));
+    let undecided = Attempt {
+        verdict: Verdict::Failure,
+        class: Class::WrongCredential,
+        address: victim,
+        port: None,
+        account: None,
+        transport: None,
+        proven: false,
+        logged_at: None,
+        rivals: vec![attacker],
+        decided: false,
+    };
+    let mut controller = controller(Vec::new());
+    controller.datapath.unseen = vec![victim];
+    for n in 0..15 {
+        controller.hear(&undecided, 0, "asterisk-wazo", at(n));
+    }
+    let bans: Vec<IpNet> = controller.datapath.bans.borrow().keys().copied().collect();
+    assert_eq!(bans, [IpNet::from(attacker)]);
+    // Both have sent something: then nobody is named.
+    controller.datapath.unseen.clear();
+    ask(&mut controller, Request::Unban(Unban::All));
+    for n in 0..100 {
+        controller.hear(&undecided, 0, "asterisk-wazo", at(n));
+    }
+    assert!(controller.datapath.bans.borrow().is_empty());
+    // And where the line decides, its word holds.
+    let decided = Attempt { decided: true, address: attacker, rivals: vec![victim], ..undecided };
+    for n in 0..15 {
+        controller.hear(&decided, 0, "asterisk-wazo", at(n));
+    }
+    assert_eq!(controller.datapath.bans.borrow().len(), 1);
 }
 
 #[test]

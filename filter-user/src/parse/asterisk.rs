@@ -57,8 +57,15 @@ const MAX_FAILED_FOR: usize = 64;
 
 static FIND_FAILED_FOR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FAILED_FOR));
 
-/// What `line` says about one attempt, or `None` if it says nothing that matters here.
+/// What `line` says about one attempt, or `None` if it says nothing that matters here, or not whose
+/// attempt it was.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
+    parse_undecided(line).filter(|attempt| attempt.decided)
+}
+
+/// The same, but with the attempts of which `line` does not say whose they were: whoever knows which
+/// addresses sent something can tell.
+pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
     let (logged_at, message) = notice(line)?;
     let (file, text) = message.split_at(memchr(b':', message)?);
     let text = text.strip_prefix(b": ")?;
@@ -155,9 +162,11 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
     let (method, from_on) = request.split_at(memchr(b' ', request)?);
     method.strip_suffix(b"'")?;
     let from_on = from_on.strip_prefix(b" from '")?;
-    let (source, from) = failed_for(from_on)?;
+    let FailedFor { source, from, rivals, decided } = failed_for(from_on)?;
     let (verdict, class) = reason(text);
     Some(Attempt {
+        rivals,
+        decided,
         verdict,
         class,
         address: source.ip(),
@@ -169,17 +178,28 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
     })
 }
 
+/// Whose request a line says failed.
+struct FailedFor<'a> {
+    source: SocketAddr,
+    from: &'a [u8],
+    /// The other addresses that stand in such a place.
+    rivals: Vec<IpAddr>,
+    /// Whether the line alone says that it is `source`.
+    decided: bool,
+}
+
 /// The address that Asterisk printed between the From URI and the Call-ID, and the From URI.
 ///
 /// Both texts are the attacker's, and either can hold `' failed for '` and an address. Where only
 /// one place names an address there is no choice. Where several do, the true one is that before
-/// which a whole From stands; if that can be said of two addresses, the line names neither.
+/// which a whole From stands; if that can be said of two addresses, the line does not decide.
 ///
 /// Counting quotes does not do: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
 /// and lets anything stand in the brackets of an IPv6 host.
-fn failed_for(from_on: &[u8]) -> Option<(SocketAddr, &[u8])> {
-    let mut first = None;
-    let mut after_whole_from: Option<(SocketAddr, &[u8])> = None;
+fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
+    let mut named: Vec<(SocketAddr, &[u8])> = Vec::new();
+    let mut after_whole_from: Option<usize> = None;
+    let mut decided = true;
     let mut places = 0;
     for at in FIND_FAILED_FOR.find_iter(from_on) {
         places += 1;
@@ -190,20 +210,23 @@ fn failed_for(from_on: &[u8]) -> Option<(SocketAddr, &[u8])> {
         let Some(source) = quoted_source(&from_on[at + FAILED_FOR.len()..]) else {
             continue;
         };
-        if places == 1 {
-            first = Some((source, from));
-        }
+        named.push((source, from));
         if uri_of(from).is_none() {
             continue;
         }
         match after_whole_from {
-            None => after_whole_from = Some((source, from)),
-            Some((other, _)) if other.ip() != source.ip() => return None,
-            Some(_) => {}
+            None => after_whole_from = Some(named.len() - 1),
+            Some(other) => decided &= named[other].0.ip() == source.ip(),
         }
     }
     // A NUL or more than 511 bytes cut a From short, and what follows is what lay on the stack.
-    if places == 1 { first } else { after_whole_from }
+    decided &= places == 1 || after_whole_from.is_some();
+    let (source, from) = *named.get(after_whole_from.unwrap_or(0))?;
+    let mut rivals: Vec<IpAddr> = named.iter().map(|(rival, _)| rival.ip()).collect();
+    rivals.sort_unstable();
+    rivals.dedup();
+    rivals.retain(|rival| *rival != source.ip());
+    Some(FailedFor { source, from, rivals, decided })
 }
 
 /// `ADDR:PORT' (callid: `
@@ -312,6 +335,8 @@ fn session(text: &[u8]) -> Option<Attempt> {
         transport: transport_named(transport),
         proven: false,
         logged_at: None,
+        rivals: Vec::new(),
+        decided: true,
     })
 }
 
@@ -347,6 +372,8 @@ fn acl(text: &[u8]) -> Option<Attempt> {
         transport: None,
         proven: false,
         logged_at: None,
+        rivals: Vec::new(),
+        decided: true,
     })
 }
 
@@ -370,6 +397,8 @@ fn manager(text: &[u8]) -> Option<Attempt> {
         transport: Some(Transport::Tcp),
         proven: false,
         logged_at: None,
+        rivals: Vec::new(),
+        decided: true,
     })
 }
 
@@ -409,6 +438,8 @@ fn iax(text: &[u8]) -> Option<Attempt> {
         transport: Some(Transport::Udp),
         proven: false,
         logged_at: None,
+        rivals: Vec::new(),
+        decided: true,
     })
 }
 

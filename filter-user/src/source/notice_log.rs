@@ -43,7 +43,7 @@ async fn read(tail: &mut LogTail, heard: &mpsc::Sender<Heard>) -> io::Result<()>
     let (mut told, mut reported) = (None, 0);
     loop {
         let mut attempts: Vec<Attempt> = Vec::new();
-        let lines = tail.next_batch(|line| attempts.extend(asterisk::parse(line)));
+        let lines = tail.next_batch(|line| attempts.extend(asterisk::parse_undecided(line)));
         if let Ok(read) = timeout(LOOK, lines).await {
             read?;
         }

@@ -39,6 +39,8 @@ fn reads_every_field() {
             account: Some("1001".to_owned()),
             transport: None,
             proven: false,
+            rivals: Vec::new(),
+            decided: true,
             logged_at: Some(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000)),
         }
     );
