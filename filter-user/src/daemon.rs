@@ -45,7 +45,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         [] => vec![host::default_interface()?],
         named => named.to_vec(),
     };
+    // What can go wrong without the kernel goes wrong before it has the program.
     let own = host::own_networks()?;
+    make_directory(&config.paths.state)?;
+    make_directory(&config.paths.runtime)?;
     // The kernel first: its lock says whether another controller is at work.
     let opened = Kernel::open(&Settings {
         bpffs: config.paths.bpffs.clone(),
@@ -71,8 +74,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         info!("{} bans were in force already and stay so", controller.ban_count());
     }
 
-    make_directory(&config.paths.state)?;
-    make_directory(&config.paths.runtime)?;
     let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);
     let socket = server::bind(&config.paths.control_socket())?;
     let server = tokio::spawn(server::serve(socket, ask));

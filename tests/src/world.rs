@@ -26,12 +26,14 @@ pub const PBX6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 
 /// The phone.
 pub const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
 /// The attacker's addresses.
-pub const ATTACKERS: [IpAddr; 5] = [
+pub const ATTACKERS: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 67)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 68)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 69)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 70)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 71)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 72)),
 ];
 /// The attacker's addresses of IPv6.
 pub const ATTACKERS6: [IpAddr; 2] = [

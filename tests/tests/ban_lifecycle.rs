@@ -163,15 +163,24 @@ fn text_in_a_message_bans_nobody_else() {
     let forged = format!("' failed for '{VICTIM}:5060' (callid: x) - Failed to authenticate ");
     let uri = format!("<sip:1001@{PBX}>");
     let many = forged.repeat(30);
+    // PJSIP decodes it where its value begins with a quote: a whole line of its own in the log.
+    let line = format!(
+        "[2026-11-22 09:32:21.1233] NOTICE[1] res_pjsip/pjsip_distributor.c: \
+         Request 'REGISTER' from '<sip:1001@x>' failed for '{VICTIM}:5060' (callid: x) - \
+         Failed to authenticate"
+    );
     let messages = [
         (format!("\"{forged}\" {uri}"), "c".to_owned()),
-        (uri.clone(), forged),
+        (uri.clone(), forged.clone()),
         (uri.clone(), many.clone()),
         (format!("\"{many}\" {uri}"), "c".to_owned()),
+        // Of these, two addresses can be the true one; the packets tell which.
         (format!("\"{many}\" {uri}"), many),
+        (format!("\"y\\\" <sip:a@b>{forged}x\" {uri}"), "c".to_owned()),
+        (format!("<sip:1001@{PBX};p=%22%0a{}%0a>", percent_encoded(&line)), "c".to_owned()),
     ];
-    // Of the last, two addresses can be the true one, and neither is taken.
-    let undecidable = ATTACKERS[4];
+    // The true address of the last stands in a line that does not begin as one.
+    let hidden = ATTACKERS[6];
     let mut not_banned = Vec::new();
     for (source, (from, call_id)) in ATTACKERS.into_iter().zip(&messages) {
         let mut guesser = Guesser::udp(&world.hosts.attacker, source, PBX).unwrap();
@@ -180,12 +189,15 @@ fn text_in_a_message_bans_nobody_else() {
                 break;
             }
         }
-        if source != undecidable && !until(SOON, || world.is_banned(source).unwrap()) {
+        if source != hidden && !until(SOON, || world.is_banned(source).unwrap()) {
             not_banned.push(source);
         }
     }
-    // Those that ban the first four, and all of the last.
-    assert!(until(SOON, || lines(&world) >= 4 * 15 + 20), "{} lines were read", lines(&world));
+    // Those that ban the others, and all of the last.
+    assert!(until(SOON, || lines(&world) >= 6 * 15 + 20), "{} lines were read", lines(&world));
+    let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
+    let unwitnessed = status["sources"][0]["unwitnessed"].as_u64().unwrap();
+    assert!(unwitnessed >= 15, "the forged lines were not taken for failures: {status}");
     // Asterisk prints what lies on its stack where a From is too long.
     let log = fs::read(world.asterisk.notice_log()).unwrap();
     let log = String::from_utf8_lossy(&log);
@@ -196,6 +208,14 @@ fn text_in_a_message_bans_nobody_else() {
     let why: Value = world.ringfence.client().ask(&["why", VICTIM]).unwrap();
     assert_eq!(why["evidence"], serde_json::json!([]), "{why}");
     world.end().unwrap();
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        _ => format!("%{byte:02x}"),
+    });
+    encoded.collect()
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn ringfence(line: &str) -> Finished {
 #[ignore = "requires root: network namespaces, BPF"]
 fn bans_by_hand_close_what_they_say() {
     let site = Site::new();
-    let [sip, all, other, _, _] = ATTACKERS;
+    let [sip, all, other, ..] = ATTACKERS;
     assert_eq!(site.reaches(sip), ALL);
     site.done(&format!("ban {sip} --scope sip --for 10m --reason nuisance"));
     site.done(&format!("ban {all} --forever"));

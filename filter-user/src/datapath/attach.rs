@@ -86,6 +86,9 @@ pub(super) fn attach(
     load(program)?;
     let adopted = adopt(program, pins, index, name, slot, wanted)?;
     let (mode, fallback) = match adopted {
+        Some(Mode::Generic) if wanted == config::Mode::Auto => {
+            (Mode::Generic, Some("it was attached so before this controller started".to_owned()))
+        }
         Some(mode) => (mode, None),
         None => attach_anew(program, pins, index, name, slot, wanted)?,
     };

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use tokio::io::unix::AsyncFd;
 
 use super::attach::{self, Interface, attach};
-use super::pins::{Pins, detach_all};
+use super::pins::{PinnedLink, Pins, detach_all};
 use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
@@ -112,7 +112,7 @@ impl Kernel {
     fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
         let mut notes = Vec::new();
         let saved = take_over(&pins, settings.bans, &mut notes)?;
-        let slots = slots(&pins, &settings.interfaces, &mut notes)?;
+        let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
 
         let mut programs = Vec::new();
         for slot in &slots {
@@ -162,6 +162,11 @@ impl Kernel {
             kernel.interfaces.push(interface);
         }
         kernel.programs = programs;
+        // Last: a start that is refused above leaves them as they were.
+        for link in &unwanted {
+            kernel.pins.remove_link(link)?;
+            notes.push(format!("took the program off `{}`, now unprotected", link.interface));
+        }
         Ok(Opened { kernel, events, bans, notes })
     }
 
@@ -494,31 +499,28 @@ struct Slot {
     fresh: bool,
 }
 
-/// Gives each interface the slot it had, or a free one; takes the program off interfaces that are
+/// Gives each interface the slot it had, or a free one; says which links are of interfaces that are
 /// no longer to be protected.
-fn slots(pins: &Pins, wanted: &[String], notes: &mut Vec<String>) -> Result<Vec<Slot>> {
-    let links = pins.links()?;
-    let mut used = HashSet::new();
-    for link in &links {
-        if wanted.contains(&link.interface) {
-            used.insert(link.slot);
-        } else {
-            pins.remove_link(link)?;
-            notes.push(format!("took the program off `{}`, now unprotected", link.interface));
-        }
-    }
+fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
+    let (links, unwanted): (Vec<PinnedLink>, Vec<PinnedLink>) =
+        pins.links()?.into_iter().partition(|link| wanted.contains(&link.interface));
+    let going: HashSet<u32> = unwanted.iter().map(|link| link.slot).collect();
+    let mut used: HashSet<u32> = links.iter().map(|link| link.slot).collect();
     let mut slots: Vec<Slot> = Vec::new();
     for name in wanted {
         if slots.iter().any(|slot| slot.name == *name) {
             continue;
         }
         let old = links.iter().find(|link| link.interface == *name).map(|link| link.slot);
-        let free = (0..=u32::try_from(wanted.len())?).find(|number| !used.contains(number));
-        let number = old.or(free).unwrap_or(0);
+        let all = || (0u32..).take(INTERFACES);
+        // That of an interface on its way out only if there is no other: its last packets count.
+        let free = all().find(|number| !used.contains(number) && !going.contains(number));
+        let free = free.or_else(|| all().find(|number| !used.contains(number)));
+        let number = old.or(free).context("no counters are left for another interface")?;
         used.insert(number);
         slots.push(Slot { number, name: name.clone(), fresh: old.is_none() });
     }
-    Ok(slots)
+    Ok((slots, unwanted))
 }
 
 fn load(pins: &Pins, bans: u32, slot: u32) -> Result<Ebpf> {
