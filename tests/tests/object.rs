@@ -6,7 +6,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapInfo;
-use aya_obj::generated::bpf_map_type;
+use aya::util::KernelVersion;
+use aya_obj::generated::{BPF_F_NO_PREALLOC, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
     self, BanEntry, COUNTERS_PER_INTERFACE, Config, Counter, PORT_BLOCKS, PORTS_PER_BLOCK, maps,
@@ -126,11 +127,20 @@ fn empty_maps_take_little_memory() {
     assert!(sum <= MEMORY_BUDGET, "{sum} bytes: {taken:?}");
 }
 
-/// Bytes that the kernel has taken for a map.
+/// Bytes that the kernel has taken for a map, or 0 where it does not know: before Linux 6.4 it tells
+/// what all entries would take, of a map that takes memory only for those that it has too.
 fn memlock(map: &MapInfo) -> Result<u64> {
     let fd = map.fd()?;
     let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
     let text = fs::read_to_string(path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
-    Ok(line.context("the kernel does not tell")?.trim().parse()?)
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        value.with_context(|| format!("the kernel tells no {name}"))
+    };
+    let flags = u32::from_str_radix(field("map_flags:")?.trim_start_matches("0x"), 16)?;
+    let grows = flags & BPF_F_NO_PREALLOC != 0;
+    if grows && KernelVersion::current()? < KernelVersion::new(6, 4, 0) {
+        return Ok(0);
+    }
+    Ok(field("memlock:")?.parse()?)
 }
