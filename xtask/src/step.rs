@@ -20,6 +20,7 @@ const WIDTH: usize = 100;
 
 /// Runs commands with their output in a log, one at a time.
 pub(crate) struct Steps {
+    verb: &'static str,
     logs: PathBuf,
 }
 
@@ -32,9 +33,14 @@ pub(crate) struct Progress<'a> {
 }
 
 impl Steps {
-    /// Logs go under `logs`, a file per step.
+    /// Those of set-up. Logs go under `logs`, a file per step.
     pub(crate) fn new(logs: PathBuf) -> Self {
-        Self { logs }
+        Self::of("setup", logs)
+    }
+
+    /// Those of another verb.
+    pub(crate) fn of(verb: &'static str, logs: PathBuf) -> Self {
+        Self { verb, logs }
     }
 
     /// Runs `command`, which `what` describes, to its successful end.
@@ -53,12 +59,12 @@ impl Steps {
         fs::create_dir_all(&self.logs)
             .with_context(|| format!("create {}", self.logs.display()))?;
         let log = self.logs.join(format!("{name}.log"));
-        eprintln!("setup: {what}");
+        eprintln!("{}: {what}", self.verb);
         let start = Instant::now();
         let status = wait(&log, command, check)
             .with_context(|| format!("{name}: {what} (log: {})", log.display()))?;
         if status.success() {
-            eprintln!("setup:   done in {:.1} s", start.elapsed().as_secs_f64());
+            eprintln!("{}:   done in {:.1} s", self.verb, start.elapsed().as_secs_f64());
             return Ok(());
         }
         bail!(
@@ -148,7 +154,7 @@ pub(crate) fn read_lossy(log: &Path) -> String {
 
 /// The last `count` lines that are not blank. A carriage return starts a line too: progress bars
 /// use it.
-fn tail(text: &str, count: usize) -> String {
+pub(crate) fn tail(text: &str, count: usize) -> String {
     let lines: Vec<&str> =
         text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
     lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
