@@ -14,6 +14,7 @@ mod run;
 mod setup;
 mod step;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Verb {
     Lint,
     /// Lint, then run every test; the privileged ones as root
     Test(test::Args),
+    /// Try the program on the kernels that are supported, each in a virtual machine
+    TestVm(vm::Args),
     /// What `.ci/run` runs: the same as `test`
     Ci,
     /// Measure against fail2ban and the bare kernel
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
+        Verb::TestVm(args) => vm::run(&args),
         Verb::Ci => test::run(&test::Args::default()),
         Verb::Bench(args) => bench::run(&args),
         Verb::Disasm => disasm::run(),

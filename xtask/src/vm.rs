@@ -1,0 +1,201 @@
+//! `cargo xtask test-vm`: the kernels that Ringfence is to run on, each in a virtual machine.
+//!
+//! The kernels are Debian's own packages, unpacked and not installed; the machine is QEMU with its
+//! translator, since a KVM is not to be had everywhere. Inside runs `ringfence-vm-init`, which says
+//! what it finds on the serial line.
+
+mod findings;
+mod initramfs;
+mod machine;
+mod packages;
+
+use std::env::consts::ARCH;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::build;
+use crate::setup::{self, For};
+use crate::step::{read_lossy, tail, timed};
+use crate::workspace::{Workspace, find_program};
+use findings::Findings;
+use initramfs::Initramfs;
+use machine::Machine;
+use packages::{Kernel, Packages};
+
+/// The oldest kernel that is supported, and the long-term one after it.
+const KERNELS: [&str; 2] = ["6.1", "6.12"];
+/// Modules that the network inside is made of; each after those that it needs.
+const MODULES: [&str; 4] = ["llc", "stp", "bridge", "veth"];
+/// Test executables that need a kernel and nothing else.
+const TESTS: [&str; 2] = ["object", "kernel_decisions"];
+/// How many of the serial line's last lines a failure shows.
+const SHOWN: usize = 40;
+
+/// What `test-vm` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Series of the kernels, as Debian packages them
+    #[arg(default_values = KERNELS, value_parser = series)]
+    kernels: Vec<String>,
+}
+
+/// What came of one kernel.
+struct Run {
+    kernel: String,
+    findings: Findings,
+    seconds: f64,
+    log: PathBuf,
+    error: Option<anyhow::Error>,
+}
+
+/// Fetches the kernels, builds, boots each, and fails unless everything passed on all.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(ARCH == "x86_64", "the virtual machine is an x86_64, and runs what is built on one");
+    let workspace = Workspace::find()?;
+    setup::ensure(&workspace, For::Tests)?;
+    let cache = workspace.target().join("vm");
+    let packages = Packages::open(&cache.join("packages"))?;
+    let kernels: Vec<Kernel> =
+        args.kernels.iter().map(|series| packages.kernel(series)).collect::<Result<_>>()?;
+    let machine = packages.qemu()?;
+    let programs = programs(&workspace)?;
+
+    let mut runs = Vec::new();
+    for kernel in &kernels {
+        runs.push(try_kernel(&cache, &machine, kernel, &programs)?);
+    }
+    report(&runs)
+}
+
+/// A series as `6.1`, which becomes part of a package's name.
+fn series(text: &str) -> Result<String, String> {
+    let numbers: Vec<&str> = text.split('.').collect();
+    let valid = numbers.len() == 2 && numbers.iter().all(|n| n.parse::<u32>().is_ok());
+    valid.then(|| text.to_owned()).ok_or_else(|| "a series is two numbers, as `6.1`".to_owned())
+}
+
+/// Everything that runs inside, by its name there.
+fn programs(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
+    let ringfence = build::release(workspace, "filter-user", "ringfence")?;
+    // In release too, since the translator makes everything ten times slower. With the tests of a
+    // package cargo builds its programs.
+    let mut command = workspace.cargo("test");
+    command.args(["--release", "--no-run", "--message-format=json-render-diagnostics"]);
+    command.args(["--package", "ringfence-tests"]).stderr(Stdio::inherit());
+    for test in TESTS {
+        command.args(["--test", test]);
+    }
+    let messages = timed("build the tests (release)", || {
+        let output = command.output().context("run cargo test")?;
+        ensure!(output.status.success(), "cargo test --no-run failed ({})", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    })?;
+    let init = workspace.release_binary("ringfence-vm-init");
+    let mut programs = vec![("init".to_owned(), init), ("ringfence".to_owned(), ringfence)];
+    for test in TESTS {
+        let built = executable(&messages, test)
+            .with_context(|| format!("cargo names no executable for the test {test}"))?;
+        programs.push((format!("tests/{test}"), built));
+    }
+    Ok(programs)
+}
+
+/// The executable of a test among cargo's messages, a JSON document a line.
+fn executable(messages: &str, test: &str) -> Option<PathBuf> {
+    let name = format!("\"name\":\"{test}\"");
+    let line = messages
+        .lines()
+        .find(|line| line.contains("\"kind\":[\"test\"]") && line.contains(&name))?;
+    let (_, rest) = line.split_once("\"executable\":\"")?;
+    let (path, _) = rest.split_once('"')?;
+    Some(PathBuf::from(path.replace("\\\\", "\\")))
+}
+
+/// Boots one kernel. That something failed inside is in what it returns, not an error.
+fn try_kernel(
+    cache: &Path,
+    machine: &Machine,
+    kernel: &Kernel,
+    programs: &[(String, PathBuf)],
+) -> Result<Run> {
+    let ip = find_program("ip").context("there is no program `ip`: install iproute2")?;
+    let mut files = Initramfs::new(&cache.join("stripped"));
+    for (name, path) in programs {
+        files.program(name, path)?;
+    }
+    files.program("bin/ip", &ip)?;
+    for module in MODULES {
+        files.file(&format!("modules/{module}.ko"), &kernel.module(module)?);
+    }
+    let order: String = MODULES.map(|module| format!("{module}.ko\n")).concat();
+    files.text("modules/order", &order);
+    let image = cache.join(format!("{}.cpio", kernel.series));
+    files.write(&image)?;
+
+    let start = Instant::now();
+    let (log, ended) = machine.boot(kernel, &image);
+    let findings = Findings::read(&read_lossy(&log));
+    let error = ended.and_then(|()| findings.complete()).err();
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Run { kernel: kernel.release.clone(), findings, seconds, log, error })
+}
+
+/// Prints what was found; fails when that is not all good.
+fn report(runs: &[Run]) -> Result<()> {
+    let (mut passed, mut failed) = (0, 0);
+    for run in runs {
+        println!("\nLinux {} in {:.0} s (log: {})", run.kernel, run.seconds, run.log.display());
+        for check in &run.findings.checks {
+            let word = if check.failure.is_none() { "ok" } else { "FAILED" };
+            println!("  {word:7}{:6.1} s  {}", check.seconds, check.name);
+            if let Some(why) = &check.failure {
+                println!("                   {why}");
+            }
+        }
+        let bad = run.findings.failed();
+        passed += run.findings.checks.len() - bad;
+        failed += bad;
+        if let Some(error) = &run.error {
+            println!("  FAILED           {error:#}");
+            failed += usize::from(bad == 0);
+            println!("the end of {}:\n{}", run.log.display(), tail(&read_lossy(&run.log), SHOWN));
+        }
+    }
+    println!("\nInstructions that the verifier followed, of 1,000,000 at most:");
+    for run in runs {
+        let verified = run.findings.verified.map_or("-".to_owned(), |count| count.to_string());
+        println!("  {:26} {verified:>9}", run.kernel);
+    }
+    println!("\n{passed} passed, {failed} failed");
+    if failed > 0 {
+        bail!("{failed} checks failed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_two_numbers() {
+        assert_eq!(series("6.12").unwrap(), "6.12");
+        for text in ["6", "6.1.0", "", "6.x", "../.."] {
+            assert!(series(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn finds_an_executable_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"object"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"object"},"executable":"/t/object-1"}"#,
+        );
+        assert_eq!(executable(messages, "object").unwrap(), Path::new("/t/object-1"));
+        assert_eq!(executable(messages, "kernel_decisions"), None);
+    }
+}
