@@ -14,7 +14,7 @@ use crate::datapath::Kernel;
 /// # Errors
 ///
 /// When a program has no lines to give.
-pub fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
+pub(crate) fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = Vec::new();
     for program in kernel.programs() {
         let logger = EbpfLogger::init(program).context("find the program's log")?;
