@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use tokio::io::unix::AsyncFd;
 
 use super::attach::{self, Interface, attach};
-use super::pins::{PinnedLink, Pins, detach_all};
+use super::pins::{self, PinnedLink, Pins, detach_all};
 use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
@@ -549,7 +549,7 @@ fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>
     }
     if pinned_version(&pins.map(maps::CONFIG))? != Some(abi::ABI_VERSION) {
         for name in maps::PINNED {
-            unpin(&pins.map(name))?;
+            pins::remove(&pins.map(name))?;
         }
         notes.push(
             "the pinned maps are of another version: made them anew, without their bans".to_owned(),
@@ -562,13 +562,13 @@ fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>
         for (word, entry) in entries::<u32>(&v4)? {
             saved.extend(read_ban(IpAddr::from(word.to_le_bytes()).into(), &entry));
         }
-        unpin(&v4)?;
+        pins::remove(&v4)?;
     }
     if resized(&v6, bans) {
         for (key, entry) in entries::<[u64; 2]>(&v6)? {
             saved.extend(read_ban(IpAddr::from(Address::from_words(key)).into(), &entry));
         }
-        unpin(&v6)?;
+        pins::remove(&v6)?;
     }
     let now = KernelTime::now();
     saved.retain(|ban| ban.in_force(now));
@@ -602,15 +602,6 @@ fn entries<K: Pod>(pin: &Path) -> Result<Vec<(K, BanEntry)>> {
         Ok(map.iter().collect::<std::result::Result<_, _>>()?)
     };
     read().with_context(|| format!("read {}", pin.display()))
-}
-
-fn unpin(pin: &Path) -> Result<()> {
-    match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", pin.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Makes the map of trusted networks hold exactly these.

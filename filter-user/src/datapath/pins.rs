@@ -191,7 +191,8 @@ fn names(directory: &Path) -> Result<Vec<String>> {
     read().with_context(|| format!("list {}", directory.display()))
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// Removes a pin, if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", path.display()))
