@@ -105,13 +105,6 @@ pub enum Transport {
     Wss,
 }
 
-impl Transport {
-    /// Whether a source that used this transport cannot have been forged.
-    pub fn proves_source(self) -> bool {
-        !matches!(self, Self::Udp)
-    }
-}
-
 /// An account name for display and evidence: at most [`ACCOUNT_MAX`] bytes of `bytes`, with what
 /// is not UTF-8 or is a control character replaced.
 pub fn account(bytes: &[u8]) -> String {

@@ -73,10 +73,9 @@ impl<D: Datapath> Controller<D> {
             for (reason, count) in &counted.reasons {
                 let sum = &mut sums[usize::from(reason.verdict() == Verdict::Drop)];
                 *sum = sum.plus(*count);
-                let total = reasons.entry(reason.as_str()).or_insert((reason.verdict(), *count));
-                if counted.interface.slot != counters[0].interface.slot {
-                    total.1 = total.1.plus(*count);
-                }
+                let none = (reason.verdict(), Count::default());
+                let (_, total) = reasons.entry(reason.as_str()).or_insert(none);
+                *total = total.plus(*count);
             }
             for (reason, count) in &counted.would_drop {
                 let total = would_drop.entry(reason.as_str()).or_default();

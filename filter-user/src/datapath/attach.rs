@@ -145,14 +145,11 @@ fn adopt(
             | (Some(Mode::Native), config::Mode::Native)
             | (Some(Mode::Generic), config::Mode::Generic)
     );
-    let ours = || -> Result<XdpLink> {
-        Ok(XdpLink::try_from(FdLink::from(PinnedLink::from_pin(&path)?))?)
-    };
     if let (true, Some(attached), Some(mode)) = (fits, attached, mode) {
         let link = FdLink::from(PinnedLink::from_pin(&path)?);
         if link.info()?.program_id() == attached.program {
-            drop(link);
-            let id = program.attach_to_link(ours()?).context("replace the running program")?;
+            let link = XdpLink::try_from(link)?;
+            let id = program.attach_to_link(link).context("replace the running program")?;
             // The pin keeps the link; the handle is closed with what is taken here.
             drop(program.take_link(id)?);
             return Ok(Some(mode));
