@@ -5,9 +5,11 @@
 //! for those who use it.
 
 mod error;
+mod limits;
 mod load;
 mod render;
 mod schema;
+mod signatures;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -15,7 +17,6 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,10 +24,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
-use crate::duration::{self, Compact, snippet};
+pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
 
 /// Where the configuration is read from unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
@@ -46,8 +48,12 @@ pub struct Config {
     pub sip: SipPorts,
     /// How much is remembered.
     pub capacity: Capacity,
-    /// Rates for each source.
+    /// How much of what may come in how fast.
     pub limits: Limits,
+    /// Peers that have proven themselves.
+    pub peers: Peers,
+    /// What scanners call themselves.
+    pub signatures: Signatures,
     /// The jails by name: every jail that this version knows, enabled or not.
     pub jails: BTreeMap<&'static str, JailSettings>,
     /// Where failures are read from.
@@ -67,13 +73,10 @@ impl Default for Config {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
-            capacity: Capacity { bans: 1_000_000, watched: 100_000 },
-            limits: Limits {
-                register: Limit {
-                    rate: Rate { events: 10, period: Duration::from_secs(1) },
-                    burst: 50,
-                },
-            },
+            capacity: Capacity { bans: 1_000_000, bans_ipv6: 131_072, watched: 100_000 },
+            limits: Limits::default(),
+            peers: Peers { remember: Duration::from_hours(2) },
+            signatures: Signatures::default(),
             jails: KNOWN_JAILS.iter().cloned().collect(),
             sources: Sources {
                 asterisk: AsteriskSource { notice_log: "/var/log/asterisk/fail2ban".into() },
@@ -232,99 +235,19 @@ impl fmt::Display for PortRange {
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Bans in the kernel.
+    /// IPv4 addresses that are banned at a time.
     pub bans: u32,
+    /// IPv6 addresses that are banned at a time.
+    pub bans_ipv6: u32,
     /// Sources whose failures the jails remember.
     pub watched: u32,
 }
 
-/// Rates for each source.
+/// Peers that have proven themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// REGISTER; over the rate, one with credentials still passes.
-    pub register: Limit,
-}
-
-/// A token bucket: `burst` at once, refilled at `rate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// How fast the bucket fills.
-    pub rate: Rate,
-    /// How much it holds.
-    pub burst: u32,
-}
-
-/// With these bounds an event costs at least a microsecond, and the largest burst at the slowest
-/// rate stays far below 2^63 nanoseconds.
-const RATE_EVENTS: RangeInclusive<u32> = 1..=1_000_000;
-const RATE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
-
-/// So many events in a period, as written: `600/m` is not turned into `10/s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    events: u32,
-    period: Duration,
-}
-
-impl Rate {
-    /// The events in a [`period`](Self::period); never 0.
-    pub fn events(self) -> u32 {
-        self.events
-    }
-
-    /// The period that [`events`](Self::events) are counted over.
-    pub fn period(self) -> Duration {
-        self.period
-    }
-
-    /// The time that one event costs; never 0.
-    pub fn interval(self) -> Duration {
-        self.period / self.events
-    }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    /// `10/s`, `600/m`, `100/h`, or with any period: `50/10s`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let shown = snippet(text);
-        let wrong =
-            || format!("`{shown}` is not a rate; write one such as `10/s`, `600/m` or `50/10s`");
-        let (events, period) = text.split_once('/').ok_or_else(wrong)?;
-        if events.is_empty() || !events.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(wrong());
-        }
-        let period = match period {
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_mins(1),
-            "h" => Duration::from_hours(1),
-            period => duration::parse(period).map_err(|_error| wrong())?,
-        };
-        let events = events.parse().ok().filter(|events| RATE_EVENTS.contains(events));
-        match events {
-            Some(events) if RATE_PERIODS.contains(&period) => Ok(Self { events, period }),
-            Some(_) | None => Err(format!(
-                "`{shown}` is out of range; from {} to {} events in {} to {} are possible",
-                RATE_EVENTS.start(),
-                RATE_EVENTS.end(),
-                Compact(*RATE_PERIODS.start()),
-                Compact(*RATE_PERIODS.end()),
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/", self.events)?;
-        match self.period.as_millis() {
-            1000 => f.write_str("s"),
-            60_000 => f.write_str("m"),
-            3_600_000 => f.write_str("h"),
-            _ => Compact(self.period).fmt(f),
-        }
-    }
+pub struct Peers {
+    /// How long a peer stays known after it last proved itself.
+    pub remember: Duration,
 }
 
 /// A jail's settings, by the names that fail2ban gave them.

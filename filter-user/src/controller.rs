@@ -41,6 +41,7 @@ pub struct Controller<D> {
     limited: HashMap<IpAddr, LimitedSource>,
     sources: Vec<SourceReport>,
     enforcing: bool,
+    capacity_ipv6: u32,
     started: Now,
 }
 
@@ -100,6 +101,7 @@ impl<D: Datapath> Controller<D> {
             limited: HashMap::new(),
             sources: Vec::new(),
             enforcing: !config.dry_run,
+            capacity_ipv6: config.capacity.bans_ipv6,
             started: now,
         };
         controller.datapath.trust(&controller.protected.networks())?;

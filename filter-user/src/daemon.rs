@@ -57,8 +57,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         dry_run: config.dry_run,
         trusted: own.iter().chain(&config.trusted).copied().collect(),
         sip: config.sip.clone(),
-        register: config.limits.register,
+        limits: config.limits,
+        peers: config.peers,
+        signatures: config.signatures.clone(),
         bans: config.capacity.bans,
+        bans_ipv6: config.capacity.bans_ipv6,
     })?;
     let Opened { kernel, mut events, bans, notes } = opened;
     for note in notes {

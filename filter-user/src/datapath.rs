@@ -63,7 +63,7 @@ pub trait Datapath {
     /// When the kernel refuses.
     fn counters(&self) -> Result<Vec<InterfaceCounters>>;
 
-    /// How many addresses of one family can be banned.
+    /// How many IPv4 addresses can be banned.
     fn capacity(&self) -> u64;
 }
 

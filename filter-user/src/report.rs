@@ -63,7 +63,11 @@ pub fn status(value: &Value) -> String {
     text += &table(&["JAIL", "WATCHED", "BANNED"], rows.collect());
     let bans = &value["bans"];
     let (active, capacity) = (number(bans, "active"), number(bans, "capacity"));
-    line(&mut text, &format!("{active} bans in force, room for {capacity}"));
+    let ipv6 = number(bans, "capacity_ipv6");
+    line(
+        &mut text,
+        &format!("{active} bans in force, room for {capacity} IPv4 and {ipv6} IPv6 addresses"),
+    );
     text
 }
 

@@ -17,7 +17,7 @@ pub struct Setting {
     /// Who set it.
     pub origin: Origin,
     /// What it is for.
-    pub doc: &'static str,
+    pub doc: String,
 }
 
 impl Loaded {
@@ -66,7 +66,7 @@ impl Config {
     pub fn reference() -> String {
         let mut yaml = Yaml::default();
         for field in schema::fields(&mut Self::default()) {
-            yaml.leaf(&field.path, field.doc, "#", &flow(&field.value()));
+            yaml.leaf(&field.path, &field.doc, "#", &flow(&field.value()));
         }
         yaml.text
     }

@@ -12,7 +12,10 @@ use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value as Json;
 
 use super::yaml::{Node, Position, Problem, Scalar, Value};
-use super::{Config, JailSettings, Mode, PortRange, Rate, Scope};
+use super::{
+    ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortRange, Rate, Scope,
+    USER_AGENTS_MAX, UserAgent,
+};
 use crate::duration::{self, Compact, snippet};
 
 /// The most entries of one list. The kernel's maps are sized for it.
@@ -32,7 +35,7 @@ pub(super) struct Field<'a> {
     /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
     pub(super) path: String,
     /// What it is for.
-    pub(super) doc: &'static str,
+    pub(super) doc: String,
     slot: Slot<'a>,
 }
 
@@ -40,6 +43,7 @@ pub(super) struct Field<'a> {
 enum Slot<'a> {
     Flag(&'a mut bool),
     Count(&'a mut u32, RangeInclusive<u32>),
+    Length(&'a mut u8, RangeInclusive<u8>),
     Time(&'a mut Duration, RangeInclusive<Duration>),
     Rate(&'a mut Rate),
     Mode(&'a mut Mode),
@@ -49,13 +53,14 @@ enum Slot<'a> {
     /// With what to do instead of naming everybody.
     Networks(&'a mut Vec<IpNet>, &'static str),
     Ports(&'a mut Vec<PortRange>),
+    UserAgents(&'a mut Vec<UserAgent>),
 }
 
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
     let Config { interfaces, mode, dry_run, trusted, sip, capacity, .. } = config;
-    let Config { limits, jails, sources, paths, .. } = config;
+    let Config { limits, peers, signatures, jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -83,25 +88,33 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
         field(
             "capacity.bans",
-            "How many addresses of each family can be banned at a time.",
+            "How many IPv4 addresses can be banned at a time.",
             Count(&mut capacity.bans, 1..=10_000_000),
+        ),
+        field(
+            "capacity.bans_ipv6",
+            "How many IPv6 addresses can be banned at a time.",
+            Count(&mut capacity.bans_ipv6, 1..=10_000_000),
         ),
         field(
             "capacity.watched",
             "The most sources whose failures the jails remember.",
             Count(&mut capacity.watched, 1..=10_000_000),
         ),
-        field(
-            "limits.register.rate",
-            "How fast a source may send REGISTER; over it, one with credentials still passes.",
-            Slot::Rate(&mut limits.register.rate),
-        ),
-        field(
-            "limits.register.burst",
-            "How many such requests it may send at once.",
-            Count(&mut limits.register.burst, 1..=100_000),
-        ),
     ];
+    fields.extend(limit_fields(limits));
+    fields.extend([
+        field(
+            "peers.remember",
+            "How long a peer stays known after it last proved itself.",
+            Slot::Time(&mut peers.remember, Duration::from_mins(1)..=Duration::from_hours(7 * 24)),
+        ),
+        field(
+            "signatures.user_agents",
+            "User-Agents of scanners, whose packets are dropped; a final `*` stands for anything.",
+            Slot::UserAgents(&mut signatures.user_agents),
+        ),
+    ]);
     for (name, jail) in jails {
         fields.extend(jail_fields(name, jail));
     }
@@ -120,6 +133,87 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         ),
     ]);
     fields
+}
+
+fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
+    let Limits { source, prefix, shared, known, greylist, admitted, flood } = limits;
+    let mut fields = class_fields("limits", "a source that is not a known peer", source);
+    fields.extend([
+        field(
+            "limits.prefix.ipv4",
+            "The length of the IPv4 networks that the limits in this section are for.",
+            Slot::Length(&mut prefix.ipv4, 8..=32),
+        ),
+        field(
+            "limits.prefix.ipv6",
+            "The length of the IPv6 networks that the limits in this section are for.",
+            Slot::Length(&mut prefix.ipv6, 16..=128),
+        ),
+    ]);
+    let who = "all sources of a network together that are not known peers";
+    fields.extend(class_fields("limits.prefix", who, &mut prefix.classes));
+    let who = "all sources together that are not known peers";
+    fields.extend(class_fields("limits.shared", who, shared));
+    fields.extend(limit_field(
+        "limits.known",
+        "How fast each known peer may send anything.",
+        known,
+    ));
+    fields.push(field(
+        "limits.greylist",
+        "While a shared limit is reached: let in a REGISTER of an unknown source when it comes for \
+         the second time, as forged floods do not.",
+        Slot::Flag(greylist),
+    ));
+    fields.extend(limit_field(
+        "limits.admitted",
+        "How fast the greylist lets in, from all sources together.",
+        admitted,
+    ));
+    fields.extend(limit_field(
+        "limits.flood.after",
+        "How much over its limit a source may send before it is banned; only one that has a TCP \
+         connection or is a known peer is.",
+        &mut flood.after,
+    ));
+    fields.push(field(
+        "limits.flood.ban",
+        "How long such a ban lasts.",
+        Slot::Time(&mut flood.ban, Duration::from_secs(1)..=Duration::from_hours(24)),
+    ));
+    fields
+}
+
+/// The limits of each class, for `who`.
+fn class_fields<'a>(section: &str, who: &str, limits: &'a mut ClassLimits) -> Vec<Field<'a>> {
+    let ClassLimits { register, register_credentials, invite, options, subscribe, other, syn } =
+        limits;
+    let classes = [
+        ("register", "REGISTER without credentials", register),
+        ("register_credentials", "REGISTER with credentials", register_credentials),
+        ("invite", "INVITE", invite),
+        ("options", "OPTIONS", options),
+        ("subscribe", "SUBSCRIBE", subscribe),
+        ("other", "anything else to a SIP port", other),
+        ("syn", "TCP connections to a SIP port", syn),
+    ];
+    let fields = classes.into_iter().flat_map(|(name, what, limit)| {
+        let doc = format!("How fast {who} may send {what}.");
+        limit_field(&format!("{section}.{name}"), &doc, limit)
+    });
+    fields.collect()
+}
+
+fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2] {
+    let Limit { rate, burst } = limit;
+    [
+        field(&format!("{path}.rate"), doc, Slot::Rate(rate)),
+        field(
+            &format!("{path}.burst"),
+            "How many of these at once.",
+            Slot::Count(burst, 1..=100_000),
+        ),
+    ]
 }
 
 fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
@@ -156,8 +250,8 @@ fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
     ]
 }
 
-fn field<'a>(path: &str, doc: &'static str, slot: Slot<'a>) -> Field<'a> {
-    Field { path: path.to_owned(), doc, slot }
+fn field<'a>(path: &str, doc: &str, slot: Slot<'a>) -> Field<'a> {
+    Field { path: path.to_owned(), doc: doc.to_owned(), slot }
 }
 
 impl Field<'_> {
@@ -186,6 +280,7 @@ impl Field<'_> {
         match &self.slot {
             Slot::Flag(flag) => Json::from(**flag),
             Slot::Count(count, _) => Json::from(**count),
+            Slot::Length(length, _) => Json::from(**length),
             Slot::Time(time, _) => Json::from(duration::format(**time)),
             Slot::Rate(rate) => Json::from(rate.to_string()),
             Slot::Mode(mode) => Json::from(mode.as_str()),
@@ -196,6 +291,9 @@ impl Field<'_> {
                 networks.iter().map(|network| Json::from(network_text(*network))).collect()
             }
             Slot::Ports(ranges) => ranges.iter().map(|range| port_json(*range)).collect(),
+            Slot::UserAgents(names) => {
+                names.iter().map(|name| Json::from(name.to_string())).collect()
+            }
         }
     }
 }
@@ -219,6 +317,9 @@ impl Slot<'_> {
             Self::Count(_, range) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
+            Self::Length(_, range) => {
+                format!("a length in bits from {} to {}", range.start(), range.end())
+            }
             Self::Time(_, range) => format!(
                 "a duration from {} to {}, such as `10m`",
                 Compact(*range.start()),
@@ -233,6 +334,7 @@ impl Slot<'_> {
                 "a list of addresses and networks such as `[198.51.100.7, 203.0.113.0/24]`".into()
             }
             Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
+            Self::UserAgents(_) => "a list of User-Agents such as `[sipcli*, iWar]`".into(),
         }
     }
 
@@ -240,6 +342,7 @@ impl Slot<'_> {
         match self {
             Self::Flag(slot) => **slot = one(node, flag)?,
             Self::Count(slot, range) => **slot = one(node, |scalar| count(scalar, range))?,
+            Self::Length(slot, range) => **slot = one(node, |scalar| length(scalar, range))?,
             Self::Time(slot, range) => **slot = one(node, |scalar| time(scalar, range))?,
             Self::Rate(slot) => {
                 **slot = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
@@ -252,6 +355,7 @@ impl Slot<'_> {
                 **slot = many(node, |scalar| network(&scalar.text, instead))?;
             }
             Self::Ports(slot) => **slot = many(node, |scalar| ports(&scalar.text))?,
+            Self::UserAgents(slot) => **slot = user_agents(node)?,
         }
         Ok(())
     }
@@ -337,6 +441,11 @@ fn count(scalar: &Scalar, range: &RangeInclusive<u32>) -> Result<u32, Wrong> {
         .ok_or_else(|| mismatch(scalar))
 }
 
+fn length(scalar: &Scalar, range: &RangeInclusive<u8>) -> Result<u8, Wrong> {
+    let range = u32::from(*range.start())..=u32::from(*range.end());
+    u8::try_from(count(scalar, &range)?).map_err(|_too_long| mismatch(scalar))
+}
+
 /// Digits alone: YAML's readers disagree on what `010` and `1_000` are.
 fn decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -368,12 +477,27 @@ fn is_invisible(c: char) -> bool {
 
 fn interfaces(node: &Node) -> Read<Vec<String>> {
     let names = many(node, |scalar| interface(&scalar.text))?;
+    once(node, names, Clone::clone)
+}
+
+fn user_agents(node: &Node) -> Read<Vec<UserAgent>> {
+    let names: Vec<UserAgent> = many(node, |scalar| scalar.text.parse())?;
+    if names.len() > USER_AGENTS_MAX {
+        let reason = format!("{} entries; at most {USER_AGENTS_MAX} are possible", names.len());
+        return Err(vec![(node.at, Wrong::Value(reason))]);
+    }
+    once(node, names, |name| name.to_string().to_ascii_lowercase())
+}
+
+/// `values`, if no two of them have the same key.
+fn once<T: ToString>(node: &Node, values: Vec<T>, key: impl Fn(&T) -> String) -> Read<Vec<T>> {
     let mut seen = BTreeSet::new();
-    match names.iter().find(|name| !seen.insert(&***name)) {
+    match values.iter().find(|value| !seen.insert(key(value))) {
         Some(twice) => {
-            Err(vec![(node.at, Wrong::Value(format!("`{}` is listed twice", snippet(twice))))])
+            let reason = format!("`{}` is listed twice", snippet(&twice.to_string()));
+            Err(vec![(node.at, Wrong::Value(reason))])
         }
-        None => Ok(names),
+        None => Ok(values),
     }
 }
 

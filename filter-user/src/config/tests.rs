@@ -66,7 +66,7 @@ trusted: [198.51.100.0/24]    # never dropped, never banned
 sip: {udp: [5060], tcp: [5060, 5061]}
 capacity: {bans: 1000000}
 limits:                       # for sources that are not known peers
-  register: {rate: 10/s, burst: 50}
+  register: {rate: 10/s, burst: 250}
 jails:
   asterisk-wazo: {enabled: true, maxretry: 15, findtime: 10m, bantime: 1h, ignoreip: []}
 sources:
@@ -96,8 +96,18 @@ trusted: [198.51.100.7, 2001:db8::/64]
 sip:
   udp: [5060, 5070-5072]
   tcp: []
-capacity: {bans: 16, watched: 17}
-limits: {register: {rate: 600/m, burst: 1}}
+capacity: {bans: 16, bans_ipv6: 18, watched: 17}
+limits:
+  register: {rate: 600/m, burst: 1}
+  syn: {burst: 2}
+  prefix: {ipv4: 28, ipv6: 56, invite: {burst: 3}}
+  shared: {options: {rate: 50/10s}}
+  known: {burst: 4}
+  greylist: no
+  admitted: {burst: 5}
+  flood: {after: {burst: 6}, ban: 2m}
+peers: {remember: 30m}
+signatures: {user_agents: [Bad Phone*, scan/1.0]}
 jails:
   asterisk-wazo:
     enabled: off
@@ -121,8 +131,22 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
-    assert_eq!(config.capacity, Capacity { bans: 16, watched: 17 });
-    let register = config.limits.register;
+    assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17 });
+    let Limits { source, prefix, shared, known, greylist, admitted, flood } = config.limits;
+    assert_eq!((source.syn.burst, prefix.classes.invite.burst), (2, 3));
+    assert_eq!((prefix.ipv4, prefix.ipv6), (28, 56));
+    assert_eq!(shared.options.rate.interval(), Duration::from_millis(200));
+    assert_eq!((known.burst, greylist, admitted.burst), (4, false, 5));
+    assert_eq!((flood.after.burst, flood.ban), (6, Duration::from_mins(2)));
+    assert_eq!(config.peers.remember, Duration::from_mins(30));
+    let user_agents: Vec<(String, bool)> = config
+        .signatures
+        .user_agents
+        .iter()
+        .map(|user_agent| (user_agent.folded(), user_agent.is_prefix()))
+        .collect();
+    assert_eq!(user_agents, [("bad phone".to_owned(), true), ("scan/1.0".to_owned(), false)]);
+    let register = source.register;
     assert_eq!((register.rate.events(), register.rate.period()), (600, Duration::from_mins(1)));
     assert_eq!((register.rate.interval(), register.burst), (Duration::from_millis(100), 1));
     let jail = &config.jails["asterisk-wazo"];
@@ -250,6 +274,38 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     (
         "limits: {register: {burst: 0}}",
         "`limits.register.burst` is `0`; expected a whole number from 1 to 100000",
+    ),
+    (
+        "limits: {prefix: {ipv4: 7}}",
+        "`limits.prefix.ipv4` is `7`; expected a length in bits from 8 to 32",
+    ),
+    (
+        "limits: {prefix: {ipv6: 300}}",
+        "`limits.prefix.ipv6` is `300`; expected a length in bits from 16 to 128",
+    ),
+    (
+        "limits: {flood: {ban: 25h}}",
+        "`limits.flood.ban` is `25h`; expected a duration from 1s to 1d, such as `10m`",
+    ),
+    (
+        "signatures: {user_agents: [\"*\"]}",
+        "in `signatures.user_agents`, `*` is not a User-Agent; write printable ASCII such as \
+             `sipcli*` or `iWar`",
+    ),
+    (
+        "signatures: {user_agents: [sip*]}",
+        "in `signatures.user_agents`, `sip*` would take in too many; write at least 4 bytes \
+             before the `*`",
+    ),
+    (
+        "signatures: {user_agents: [si*cli]}",
+        "in `signatures.user_agents`, in `si*cli` the `*` must come last and once",
+    ),
+    ("signatures: {user_agents: [iWar, IWAR]}", "`signatures.user_agents`: `IWAR` is listed twice"),
+    (
+        "signatures: {user_agents: [abcdefghijklmnopqrstuvwxyz012345]}",
+        "in `signatures.user_agents`, `abcdefghijklmnopqrstuvwxyz012345` is too long; 31 bytes \
+             are compared: write `abcdefghijklmnopqrstuvwxyz01234*`",
     ),
     (
         "limits: {register: {rate: 10}}",
@@ -394,7 +450,8 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `capacity`, `limits`, `jails`, `sources`, `paths`"
+             `dry_run`, `trusted`, `sip`, `capacity`, `limits`, `peers`, `signatures`, `jails`, \
+             `sources`, `paths`"
                 .into()
         }),
     ] {
@@ -548,16 +605,7 @@ fn the_command_line_wins_by_the_same_rules() {
     );
 }
 
-#[test]
-fn the_effective_configuration_says_who_set_what() {
-    let loaded = parse(
-        "trusted: [192.0.2.1, '2001:db8::']\ninterfaces: [on]\njails:\n  asterisk-wazo:\n    \
-         maxretry: 5\nsip: {udp: [5060, 5070-5080]}\n",
-    )
-    .unwrap();
-    assert_eq!(
-        loaded.render_yaml(),
-        "interfaces: [\"on\"]  # config.yml:2
+const EFFECTIVE: &str = "interfaces: [\"on\"]  # config.yml:2
 mode: auto  # default
 dry_run: false  # default
 trusted: [192.0.2.1, \"2001:db8::\"]  # config.yml:1
@@ -566,11 +614,92 @@ sip:
   tcp: [5060, 5061]  # default
 capacity:
   bans: 1000000  # default
+  bans_ipv6: 131072  # default
   watched: 100000  # default
 limits:
   register:
     rate: 10/s  # default
-    burst: 50  # default
+    burst: 250  # default
+  register_credentials:
+    rate: 10/s  # default
+    burst: 250  # default
+  invite:
+    rate: 10/s  # default
+    burst: 100  # default
+  options:
+    rate: 10/s  # default
+    burst: 100  # default
+  subscribe:
+    rate: 20/s  # default
+    burst: 500  # default
+  other:
+    rate: 20/s  # default
+    burst: 500  # default
+  syn:
+    rate: 20/s  # default
+    burst: 300  # default
+  prefix:
+    ipv4: 24  # default
+    ipv6: 64  # default
+    register:
+      rate: 40/s  # default
+      burst: 1000  # default
+    register_credentials:
+      rate: 40/s  # default
+      burst: 1000  # default
+    invite:
+      rate: 40/s  # default
+      burst: 400  # default
+    options:
+      rate: 40/s  # default
+      burst: 400  # default
+    subscribe:
+      rate: 80/s  # default
+      burst: 2000  # default
+    other:
+      rate: 80/s  # default
+      burst: 2000  # default
+    syn:
+      rate: 80/s  # default
+      burst: 1200  # default
+  shared:
+    register:
+      rate: 300/s  # default
+      burst: 1000  # default
+    register_credentials:
+      rate: 300/s  # default
+      burst: 1000  # default
+    invite:
+      rate: 200/s  # default
+      burst: 500  # default
+    options:
+      rate: 200/s  # default
+      burst: 500  # default
+    subscribe:
+      rate: 300/s  # default
+      burst: 1000  # default
+    other:
+      rate: 1000/s  # default
+      burst: 2000  # default
+    syn:
+      rate: 5000/s  # default
+      burst: 10000  # default
+  known:
+    rate: 500/s  # default
+    burst: 5000  # default
+  greylist: true  # default
+  admitted:
+    rate: 200/s  # default
+    burst: 500  # default
+  flood:
+    after:
+      rate: 100/s  # default
+      burst: 2000  # default
+    ban: 1m  # default
+peers:
+  remember: 2h  # default
+signatures:
+  user_agents: [iWar]  # config.yml:7
 jails:
   asterisk-wazo:
     enabled: true  # default
@@ -586,8 +715,16 @@ paths:
   state: /var/lib/ringfence  # default
   runtime: /run/ringfence  # default
   bpffs: /sys/fs/bpf/ringfence  # default
-"
-    );
+";
+
+#[test]
+fn the_effective_configuration_says_who_set_what() {
+    let loaded = parse(
+        "trusted: [192.0.2.1, '2001:db8::']\ninterfaces: [on]\njails:\n  asterisk-wazo:\n    \
+         maxretry: 5\nsip: {udp: [5060, 5070-5080]}\nsignatures: {user_agents: [iWar]}\n",
+    )
+    .unwrap();
+    assert_eq!(loaded.render_yaml(), EFFECTIVE);
     let json = loaded.render_json();
     assert_eq!(json["config"]["jails"]["asterisk-wazo"]["maxretry"], json!(5));
     assert_eq!(json["config"]["sip"]["udp"], json!([5060, "5070-5080"]));
@@ -606,6 +743,21 @@ fn the_reference_file_holds_the_defaults() {
     let loaded = parse(&uncommented.join("\n")).unwrap();
     assert_eq!(loaded.config, Config::default());
     assert!(loaded.effective().iter().all(|setting| setting.origin != Origin::Default));
+}
+
+#[test]
+fn the_readme_shows_every_key_with_its_default() {
+    let readme = include_str!("../../../README.md");
+    let yaml = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let loaded = parse(yaml).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    let missing: Vec<String> = loaded
+        .effective()
+        .into_iter()
+        .filter(|setting| setting.origin == Origin::Default)
+        .map(|setting| setting.path)
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 fn networks() -> impl Strategy<Value = Vec<IpNet>> {
@@ -661,21 +813,63 @@ fn configs() -> impl Strategy<Value = Config> {
         networks(),
         (port_ranges(), port_ranges()),
     );
-    let sizes = (1..=10_000_000_u32, 1..=10_000_000_u32, rate, 1..=100_000_u32);
-    (top, sizes, jail, (paths(), paths(), paths(), paths())).prop_map(
-        |((interfaces, mode, dry_run, trusted, (udp, tcp)), sizes, jail, paths)| Config {
-            interfaces: interfaces.into_iter().collect(),
-            mode,
-            dry_run,
-            trusted,
-            sip: SipPorts { udp, tcp },
-            capacity: Capacity { bans: sizes.0, watched: sizes.1 },
-            limits: Limits { register: Limit { rate: sizes.2, burst: sizes.3 } },
-            jails: BTreeMap::from([("asterisk-wazo", jail)]),
-            sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
-            paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
+    let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
+    let classes = proptest::array::uniform7(limit.clone()).prop_map(
+        |[register, register_credentials, invite, options, subscribe, other, syn]| ClassLimits {
+            register,
+            register_credentials,
+            invite,
+            options,
+            subscribe,
+            other,
+            syn,
         },
+    );
+    let limits = (
+        proptest::array::uniform3(classes),
+        (8..=32_u8, 16..=128_u8),
+        proptest::array::uniform3(limit),
+        any::<bool>(),
+        times(86_400),
     )
+        .prop_map(
+            |([source, classes, shared], (ipv4, ipv6), [known, admitted, after], greylist, ban)| {
+                Limits {
+                    source,
+                    prefix: PrefixLimits { ipv4, ipv6, classes },
+                    shared,
+                    known,
+                    greylist,
+                    admitted,
+                    flood: Flood { after, ban },
+                }
+            },
+        );
+    let user_agents = proptest::collection::btree_set("[!-)+-~][ -)+-~]{2,28}[!-)+-~]\\*?", 0..4)
+        .prop_filter_map("twice", |texts| {
+            let texts: std::collections::BTreeSet<String> =
+                texts.into_iter().map(|text| text.to_ascii_lowercase()).collect();
+            texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<UserAgent>>>()
+        });
+    let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
+    let sizes = proptest::array::uniform3(1..=10_000_000_u32);
+    (top, sizes, (limits, user_agents, remember), jail, (paths(), paths(), paths(), paths()))
+        .prop_map(|((interfaces, mode, dry_run, trusted, (udp, tcp)), sizes, how, jail, paths)| {
+            Config {
+                interfaces: interfaces.into_iter().collect(),
+                mode,
+                dry_run,
+                trusted,
+                sip: SipPorts { udp, tcp },
+                capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
+                limits: how.0,
+                peers: Peers { remember: how.2 },
+                signatures: Signatures { user_agents: how.1 },
+                jails: BTreeMap::from([("asterisk-wazo", jail)]),
+                sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
+                paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
+            }
+        })
 }
 
 proptest! {
@@ -709,7 +903,8 @@ proptest! {
     #[test]
     fn any_values_are_answered(
         key in select(vec!["trusted: [", "sip: {udp: [", "mode: ", "interfaces: [",
-            "limits: {register: {rate: ", "jails: {asterisk-wazo: {findtime: "]),
+            "limits: {register: {rate: ", "signatures: {user_agents: [",
+            "limits: {prefix: {ipv4: ", "jails: {asterisk-wazo: {findtime: "]),
         value in "[-0-9a-f./: ,\"msh]{0,24}",
         tail in select(vec!["", "]", "]}", "}}"]),
     ) {

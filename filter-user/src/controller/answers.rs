@@ -108,7 +108,11 @@ impl<D: Datapath> Controller<D> {
             "interfaces": interfaces,
             "reasons": reasons,
             "would_drop": would_drop,
-            "bans": { "active": self.ledger.len(), "capacity": self.datapath.capacity() },
+            "bans": {
+                "active": self.ledger.len(),
+                "capacity": self.datapath.capacity(),
+                "capacity_ipv6": self.capacity_ipv6,
+            },
             "peers": { "known": 0 },
             "sources": self.sources.iter().map(|source| json!({
                 "name": source.name,

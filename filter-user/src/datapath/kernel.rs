@@ -28,7 +28,7 @@ use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
 use crate::clock::KernelTime;
-use crate::config::{self, Limit, Scope, SipPorts};
+use crate::config::{self, Limit, Limits, Peers, Scope, Signatures, SipPorts};
 
 /// What the kernel is told.
 #[derive(Clone, Debug)]
@@ -45,10 +45,16 @@ pub struct Settings {
     pub trusted: Vec<IpNet>,
     /// The SIP ports.
     pub sip: SipPorts,
-    /// The limit of REGISTER without credentials.
-    pub register: Limit,
-    /// Addresses of each family that can be banned.
+    /// How much of what may come in how fast.
+    pub limits: Limits,
+    /// Peers that have proven themselves.
+    pub peers: Peers,
+    /// What scanners call themselves.
+    pub signatures: Signatures,
+    /// IPv4 addresses that can be banned.
     pub bans: u32,
+    /// IPv6 addresses that can be banned.
+    pub bans_ipv6: u32,
 }
 
 /// The program on its interfaces, and its maps.
@@ -111,12 +117,12 @@ impl Kernel {
 
     fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
         let mut notes = Vec::new();
-        let saved = take_over(&pins, settings.bans, &mut notes)?;
+        let saved = take_over(&pins, settings, &mut notes)?;
         let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
 
         let mut programs = Vec::new();
         for slot in &slots {
-            programs.push(load(&pins, settings.bans, slot.number)?);
+            programs.push(load(&pins, settings, slot.number)?);
         }
         let Some(first) = programs.first_mut() else {
             bail!("no interface to protect; name one with `-i` or `interfaces:`");
@@ -228,7 +234,7 @@ impl Kernel {
 
     fn write_config(&mut self, settings: &Settings) -> Result<()> {
         let old = self.config.get(&0, 0).unwrap_or_default();
-        let limit = gcra(settings.register);
+        let limit = gcra(settings.limits.source.register);
         let mut flags = 0;
         if settings.dry_run {
             flags |= FLAG_DRY_RUN;
@@ -523,12 +529,12 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
     Ok((slots, unwanted))
 }
 
-fn load(pins: &Pins, bans: u32, slot: u32) -> Result<Ebpf> {
+fn load(pins: &Pins, settings: &Settings, slot: u32) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global(abi::INTERFACE_SLOT, &slot, true)
-        .map_max_entries(maps::BANS_V4, bans)
-        .map_max_entries(maps::BANS_V6, bans);
+        .map_max_entries(maps::BANS_V4, settings.bans)
+        .map_max_entries(maps::BANS_V6, settings.bans_ipv6);
     for name in maps::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }
@@ -543,7 +549,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
 /// unpinned, and made anew by the loader. The program that runs keeps its own until it is replaced.
 ///
 /// Returns the bans that were in them.
-fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>> {
+fn take_over(pins: &Pins, settings: &Settings, notes: &mut Vec<String>) -> Result<Vec<Ban>> {
     if !pins.map(maps::CONFIG).exists() {
         return Ok(Vec::new());
     }
@@ -558,13 +564,13 @@ fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>
     }
     let mut saved = Vec::new();
     let (v4, v6) = (pins.map(maps::BANS_V4), pins.map(maps::BANS_V6));
-    if resized(&v4, bans) {
+    if resized(&v4, settings.bans) {
         for (word, entry) in entries::<u32>(&v4)? {
             saved.extend(read_ban(IpAddr::from(word.to_le_bytes()).into(), &entry));
         }
         pins::remove(&v4)?;
     }
-    if resized(&v6, bans) {
+    if resized(&v6, settings.bans_ipv6) {
         for (key, entry) in entries::<[u64; 2]>(&v6)? {
             saved.extend(read_ban(IpAddr::from(Address::from_words(key)).into(), &entry));
         }
@@ -572,11 +578,15 @@ fn take_over(pins: &Pins, bans: u32, notes: &mut Vec<String>) -> Result<Vec<Ban>
     }
     let now = KernelTime::now();
     saved.retain(|ban| ban.in_force(now));
-    if saved.len() > usize::try_from(bans).unwrap_or(usize::MAX) {
-        bail!(
-            "`capacity: {{bans: {bans}}}` is less than the {} bans in force; lift some first",
-            saved.len()
-        );
+    for (key, room, is_ipv4) in
+        [("bans", settings.bans, true), ("bans_ipv6", settings.bans_ipv6, false)]
+    {
+        let bans = saved.iter().filter(|ban| ban.network.addr().is_ipv4() == is_ipv4).count();
+        if bans > usize::try_from(room).unwrap_or(usize::MAX) {
+            bail!(
+                "`capacity: {{{key}: {room}}}` is less than the {bans} bans in force; lift some first"
+            );
+        }
     }
     Ok(saved)
 }
