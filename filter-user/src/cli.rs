@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::config::{Mode, Scope};
+use crate::config::Mode;
 use crate::duration;
 
 /// Keeps SIP attackers out of an Asterisk or Wazo host.
@@ -101,9 +101,9 @@ pub struct Ban {
     /// Without end
     #[arg(long)]
     pub forever: bool,
-    /// What it closes: `sip` or `all`
+    /// What it closes: `sip`, `all`, or a name in `ports` of the configuration, as `ssh`
     #[arg(long, default_value = "all")]
-    pub scope: Scope,
+    pub scope: String,
     /// Why, for those who read it later
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

@@ -7,6 +7,7 @@
 mod error;
 mod limits;
 mod load;
+mod ports;
 mod render;
 mod schema;
 mod signatures;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
+pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
 pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
@@ -46,6 +48,8 @@ pub struct Config {
     pub trusted: Vec<IpNet>,
     /// The ports that carry SIP.
     pub sip: SipPorts,
+    /// Other ports, by name.
+    pub ports: PortClasses,
     /// How much is remembered.
     pub capacity: Capacity,
     /// How much of what may come in how fast.
@@ -73,6 +77,7 @@ impl Default for Config {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
+            ports: PortClasses::default(),
             capacity: Capacity { bans: 1_000_000, bans_ipv6: 131_072, watched: 100_000 },
             limits: Limits::default(),
             peers: Peers { remember: Duration::from_hours(2) },
@@ -147,88 +152,6 @@ impl FromStr for Mode {
             .into_iter()
             .find(|mode| mode.as_str() == text)
             .ok_or_else(|| "use `auto`, `native` or `generic`".to_owned())
-    }
-}
-
-/// What a ban closes to its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The SIP ports.
-    Sip,
-    /// Everything.
-    All,
-}
-
-impl Scope {
-    /// Every scope.
-    pub const ALL: [Self; 2] = [Self::Sip, Self::All];
-
-    /// The name in the configuration and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sip => "sip",
-            Self::All => "all",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or_else(|| "use `sip` or `all`".to_owned())
-    }
-}
-
-/// The ports that carry SIP, by transport.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SipPorts {
-    /// UDP ports.
-    pub udp: Vec<PortRange>,
-    /// TCP and TLS ports.
-    pub tcp: Vec<PortRange>,
-}
-
-/// Ports from `first` to `last`, both included; never port 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
-}
-
-impl PortRange {
-    /// One port. Port 0 cannot be written in a configuration and matches nothing.
-    pub const fn single(port: u16) -> Self {
-        Self { first: port, last: port }
-    }
-
-    /// The ports of `self`.
-    pub fn ports(self) -> impl Iterator<Item = u16> {
-        self.first..=self.last
-    }
-
-    /// Whether `port` is one of them.
-    pub fn contains(self, port: u16) -> bool {
-        (self.first..=self.last).contains(&port)
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
-            write!(f, "{}", self.first)
-        } else {
-            write!(f, "{}-{}", self.first, self.last)
-        }
     }
 }
 

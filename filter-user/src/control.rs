@@ -6,8 +6,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::Scope;
-
 /// The longest request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
 
@@ -35,9 +33,8 @@ pub enum Request {
         network: IpNet,
         /// For how many seconds; `None`: without end.
         seconds: Option<u64>,
-        /// What it drops.
-        #[serde(with = "scope")]
-        scope: Scope,
+        /// What it closes: a name that the daemon's configuration knows.
+        scope: String,
         /// Why, for those who read it later.
         reason: Option<String>,
     },
@@ -73,26 +70,6 @@ pub enum Reply {
     Error(String),
 }
 
-mod scope {
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::config::Scope;
-
-    // `serialize_with` functions get a reference.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-    pub(super) fn serialize<S: Serializer>(
-        scope: &Scope,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(scope.as_str())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Scope, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +83,7 @@ mod tests {
             Request::Ban {
                 network: "2001:db8::/64".parse().unwrap(),
                 seconds: Some(60),
-                scope: Scope::Sip,
+                scope: "ssh".to_owned(),
                 reason: None,
             },
             Request::Unban(Unban::Network { network: "192.0.2.1/32".parse().unwrap() }),

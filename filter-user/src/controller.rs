@@ -14,7 +14,7 @@ use log::{error, info, warn};
 
 use crate::ban::{Ban, Entry, Ledger, Origin};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Config, Scope, known_jails};
+use crate::config::{Config, PortClasses, known_jails};
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
@@ -39,6 +39,7 @@ pub struct Controller<D> {
     ledger: Ledger,
     protected: Protected,
     limited: HashMap<IpAddr, LimitedSource>,
+    ports: PortClasses,
     sources: Vec<SourceReport>,
     enforcing: bool,
     capacity_ipv6: u32,
@@ -99,6 +100,7 @@ impl<D: Datapath> Controller<D> {
             ledger: Ledger::default(),
             protected: Protected { own, trusted: config.trusted.clone() },
             limited: HashMap::new(),
+            ports: config.ports.clone(),
             sources: Vec::new(),
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
@@ -263,11 +265,12 @@ impl<D: Datapath> Controller<D> {
         &mut self,
         network: IpNet,
         time: Option<Duration>,
-        scope: Scope,
+        scope: &str,
         reason: Option<String>,
         now: KernelTime,
     ) -> Result<Ban, String> {
         let network = network.trunc();
+        let scope = self.ports.scope(scope)?;
         if let Some(who) = self.protected.reason(network) {
             return Err(format!("{} is {who}: it is never banned", show(network)));
         }

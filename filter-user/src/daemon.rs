@@ -57,6 +57,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         dry_run: config.dry_run,
         trusted: own.iter().chain(&config.trusted).copied().collect(),
         sip: config.sip.clone(),
+        ports: config.ports.clone(),
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),

@@ -109,7 +109,7 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
     let request = Request::Ban {
         network: ban.network,
         seconds: (!ban.forever).then_some(ban.time.as_secs().max(1)),
-        scope: ban.scope,
+        scope: ban.scope.clone(),
         reason: ban.reason.clone(),
     };
     ask(cli, &request, ban.output.json, |answer| {

@@ -115,7 +115,11 @@ pub fn why(value: &Value) -> String {
     } else if value["network"].is_string() {
         let network = string(value, "network");
         let until = value["until"].as_str().unwrap_or("it is lifted by hand");
-        let what = if string(value, "scope") == "sip" { "its SIP" } else { "all of it" };
+        let what = match &*string(value, "scope") {
+            "sip" => "its SIP".to_owned(),
+            "all" => "all of it".to_owned(),
+            ports => format!("its {ports}"),
+        };
         let is = if value["dropped"] == true { "is" } else { "would be, but for the dry run," };
         line(&mut text, &format!("{address} {is} dropped ({what}) until {until}"));
         line(&mut text, &format!("  ban of {network} by {}", string(value, "jail")));

@@ -5,7 +5,7 @@
 //! that sets a key wins. So `conf.d` overrides `config.yml`, which an upgrade may overwrite.
 //! Sections are merged, lists are replaced as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
-use super::yaml::{self, Entry, Node, Position, Problem, Scalar, Value};
-use super::{Config, DEFAULT_PATH, Mode};
+use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
+use super::{Config, DEFAULT_PATH, Mode, PortClasses};
 
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
@@ -219,25 +219,31 @@ fn file_error(file: &Path, text: String) -> ConfigError {
 fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErrors> {
     let mut config = Config::default();
     let mut origins = BTreeMap::new();
+    // From the last to the first, so that each may simply overwrite what it sets.
+    let sources: Vec<Result<Parsed, ConfigError>> =
+        sources.into_iter().rev().map(|source| source.map(Parsed::from)).collect();
+    let refused = name_ports(&mut config.ports, sources.iter().flatten());
     let mut fields = schema::fields(&mut config);
     let mut files = Vec::new();
     let mut errors_by_file = Vec::new();
 
-    // From the last to the first, so that each may simply overwrite what it sets.
-    for source in sources.into_iter().rev() {
-        let source = match source {
+    for source in sources {
+        let Parsed { file, document } = match source {
             Ok(source) => source,
             Err(error) => {
                 errors_by_file.push(vec![error]);
                 continue;
             }
         };
-        let mut overlay =
-            Overlay { file: &source.file, fields: &mut fields, origins: &mut origins };
-        let problems = overlay.content(&source.content);
-        errors_by_file
-            .push(problems.into_iter().map(|problem| located(&source.file, problem)).collect());
-        files.push(source.file);
+        let mut overlay = Overlay {
+            file: &file,
+            fields: &mut fields,
+            origins: &mut origins,
+            refused_ports: &refused,
+        };
+        let problems = overlay.content(document);
+        errors_by_file.push(problems.into_iter().map(|problem| located(&file, problem)).collect());
+        files.push(file);
     }
     drop(fields);
     files.reverse();
@@ -249,6 +255,40 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
     let loaded = errors.into_result(Loaded { config, files, origins })?;
     loaded.without_contradictions()
 }
+
+/// A file as YAML.
+struct Parsed {
+    file: PathBuf,
+    document: Result<Document, Problem>,
+}
+
+impl From<Source> for Parsed {
+    fn from(source: Source) -> Self {
+        let document = utf8(&source.content).and_then(yaml::parse);
+        Self { file: source.file, document }
+    }
+}
+
+/// Adds the names that files give to ports, before any of them is read as a setting: which settings
+/// there are depends on them. Returns those that cannot be, and why.
+fn name_ports<'a>(
+    ports: &mut PortClasses,
+    sources: impl Iterator<Item = &'a Parsed>,
+) -> BTreeMap<String, String> {
+    let entries = |node: &'a Node| match &node.value {
+        Value::Map(entries) => &entries[..],
+        Value::Scalar(_) | Value::List(_) => &[],
+    };
+    let roots = sources.filter_map(|source| source.document.as_ref().ok()?.root.as_ref());
+    let sections = roots.flat_map(entries).filter(|entry| entry.key == PORTS);
+    let names: BTreeSet<&str> =
+        sections.flat_map(|section| entries(&section.node)).map(|entry| &*entry.key).collect();
+    let add = |name: &str| ports.add(name).err().map(|why| (name.to_owned(), why));
+    names.into_iter().filter_map(add).collect()
+}
+
+/// The section whose keys are the administrator's.
+const PORTS: &str = "ports";
 
 fn located(file: &Path, problem: Problem) -> ConfigError {
     ConfigError {
@@ -263,7 +303,7 @@ impl Loaded {
     fn without_contradictions(self) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         for (path, text) in schema::contradictions(&self.config) {
-            let (file, line) = match self.origin(path) {
+            let (file, line) = match self.origin(&path) {
                 Origin::File { file, line } => (Some(file.clone()), Some(*line)),
                 Origin::Default | Origin::CommandLine => (None, None),
             };
@@ -278,11 +318,11 @@ struct Overlay<'a, 'config> {
     file: &'a Path,
     fields: &'a mut [Field<'config>],
     origins: &'a mut BTreeMap<String, Origin>,
+    refused_ports: &'a BTreeMap<String, String>,
 }
 
 impl Overlay<'_, '_> {
-    fn content(&mut self, content: &[u8]) -> Vec<Problem> {
-        let document = utf8(content).and_then(yaml::parse);
+    fn content(&mut self, document: Result<Document, Problem>) -> Vec<Problem> {
         let mut problems = match document {
             Err(problem) => vec![problem],
             Ok(document) => {
@@ -343,7 +383,11 @@ impl Overlay<'_, '_> {
         if !dotted && children(section, &paths).contains(&&*entry.key) {
             self.section(&path, &entry.node, problems);
         } else {
-            let text = unknown_key(section, &entry.key, &paths);
+            let refused = self.refused_ports.get(&entry.key).filter(|_| section == PORTS);
+            let text = match refused {
+                Some(why) => format!("in `{PORTS}`, {why}"),
+                None => unknown_key(section, &entry.key, &paths),
+            };
             problems.push(Problem { at: entry.at, text });
         }
     }

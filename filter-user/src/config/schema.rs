@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value as Json;
 
+use super::ports::{choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortRange, Rate, Scope,
+    ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortClass, PortRange, Rate, Scope,
     USER_AGENTS_MAX, UserAgent,
 };
 use crate::duration::{self, Compact, snippet};
@@ -47,7 +49,8 @@ enum Slot<'a> {
     Time(&'a mut Duration, RangeInclusive<Duration>),
     Rate(&'a mut Rate),
     Mode(&'a mut Mode),
-    Scope(&'a mut Scope),
+    /// With the names of the port classes.
+    Scope(&'a mut Scope, Rc<[String]>),
     Path(&'a mut PathBuf),
     Interfaces(&'a mut Vec<String>),
     /// With what to do instead of naming everybody.
@@ -59,7 +62,8 @@ enum Slot<'a> {
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
-    let Config { interfaces, mode, dry_run, trusted, sip, capacity, .. } = config;
+    let Config { interfaces, mode, dry_run, trusted, sip, ports, capacity, .. } = config;
+    let names: Rc<[String]> = ports.names().into();
     let Config { limits, peers, signatures, jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
@@ -86,6 +90,11 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             Ports(&mut sip.udp),
         ),
         field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
+    ];
+    for class in ports.iter_mut() {
+        fields.extend(port_fields(class));
+    }
+    fields.extend([
         field(
             "capacity.bans",
             "How many IPv4 addresses can be banned at a time.",
@@ -101,7 +110,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "The most sources whose failures the jails remember.",
             Count(&mut capacity.watched, 1..=10_000_000),
         ),
-    ];
+    ]);
     fields.extend(limit_fields(limits));
     fields.extend([
         field(
@@ -116,7 +125,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         ),
     ]);
     for (name, jail) in jails {
-        fields.extend(jail_fields(name, jail));
+        fields.extend(jail_fields(name, jail, &names));
     }
     fields.extend([
         field(
@@ -216,7 +225,20 @@ fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2
     ]
 }
 
-fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
+fn port_fields(class: &mut PortClass) -> [Field<'_>; 2] {
+    let PortClass { name, udp, tcp } = class;
+    let doc = |transport| format!("The {transport} ports that a ban of scope {name} closes.");
+    [
+        field(&format!("ports.{name}.udp"), &doc("UDP"), Slot::Ports(udp)),
+        field(&format!("ports.{name}.tcp"), &doc("TCP"), Slot::Ports(tcp)),
+    ]
+}
+
+fn jail_fields<'a>(
+    name: &str,
+    jail: &'a mut JailSettings,
+    classes: &Rc<[String]>,
+) -> [Field<'a>; 6] {
     let second = Duration::from_secs(1);
     let month = Duration::from_hours(30 * 24);
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
@@ -244,8 +266,8 @@ fn jail_fields<'a>(name: &str, jail: &'a mut JailSettings) -> [Field<'a>; 6] {
         ),
         jail_field(
             "scope",
-            "What a ban closes: sip (the SIP ports) or all.",
-            Slot::Scope(&mut jail.scope),
+            "What a ban closes: sip (the SIP ports), a name in ports, or all.",
+            Slot::Scope(&mut jail.scope, Rc::clone(classes)),
         ),
     ]
 }
@@ -284,7 +306,7 @@ impl Field<'_> {
             Slot::Time(time, _) => Json::from(duration::format(**time)),
             Slot::Rate(rate) => Json::from(rate.to_string()),
             Slot::Mode(mode) => Json::from(mode.as_str()),
-            Slot::Scope(scope) => Json::from(scope.as_str()),
+            Slot::Scope(scope, classes) => Json::from(scope_name(**scope, classes)),
             Slot::Path(path) => Json::from(path.display().to_string()),
             Slot::Interfaces(names) => names.iter().map(|name| Json::from(&**name)).collect(),
             Slot::Networks(networks, _) => {
@@ -327,7 +349,7 @@ impl Slot<'_> {
             ),
             Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
             Self::Mode(_) => "`auto`, `native` or `generic`".into(),
-            Self::Scope(_) => "`sip` or `all`".into(),
+            Self::Scope(_, classes) => scopes(classes),
             Self::Path(_) => "an absolute path such as `/run/ringfence`".into(),
             Self::Interfaces(_) => "a list of interface names such as `[eth0]`".into(),
             Self::Networks(..) => {
@@ -348,7 +370,10 @@ impl Slot<'_> {
                 **slot = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
             }
             Self::Mode(slot) => **slot = one(node, choice)?,
-            Self::Scope(slot) => **slot = one(node, choice)?,
+            Self::Scope(slot, classes) => {
+                let scope = |scalar: &Scalar| scope_named(&scalar.text, classes);
+                **slot = one(node, |scalar| scope(scalar).ok_or_else(|| mismatch(scalar)))?;
+            }
             Self::Path(slot) => **slot = one(node, absolute_path)?,
             Self::Interfaces(slot) => **slot = interfaces(node)?,
             Self::Networks(slot, instead) => {
@@ -599,13 +624,27 @@ fn port_json(range: PortRange) -> Json {
     if range.first == range.last { Json::from(range.first) } else { Json::from(range.to_string()) }
 }
 
+fn scope_name(scope: Scope, classes: &[String]) -> String {
+    let name = |bit| classes.get(usize::from(bit).checked_sub(1)?);
+    match scope {
+        Scope::Sip => "sip".to_owned(),
+        Scope::All => "all".to_owned(),
+        Scope::Ports(number) => name(number).cloned().unwrap_or_default(),
+    }
+}
+
 /// What is wrong with valid settings taken together: the path to blame and the reason.
-pub(super) fn contradictions(config: &Config) -> Vec<(&'static str, String)> {
+pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {
         let text = "`sip.udp` and `sip.tcp` are both empty, so there is nothing to protect; \
                     name the ports that Asterisk listens on";
-        found.push(("sip.udp", text.to_owned()));
+        found.push(("sip.udp".to_owned(), text.to_owned()));
+    }
+    for (name, jail) in &config.jails {
+        if let Err(why) = config.ports.scope(config.ports.name(jail.scope)) {
+            found.push((format!("jails.{name}.scope"), why));
+        }
     }
     let socket = config.paths.control_socket();
     let length = byte_length(&socket);
@@ -614,7 +653,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(&'static str, String)> {
             "`paths.runtime` makes the socket's path {length} bytes long; Linux allows \
              {SOCKET_PATH_MAX}"
         );
-        found.push(("paths.runtime", text));
+        found.push(("paths.runtime".to_owned(), text));
     }
     found
 }

@@ -354,7 +354,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "jails: {asterisk-wazo: {scope: udp}}",
-        "`jails.asterisk-wazo.scope` is `udp`; expected `sip` or `all`",
+        "`jails.asterisk-wazo.scope` is `udp`; expected `sip`, `ssh`, `provisioning`, `http` or \
+             `all`",
     ),
     (
         "paths: {state: var/lib}",
@@ -450,8 +451,8 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `capacity`, `limits`, `peers`, `signatures`, `jails`, \
-             `sources`, `paths`"
+             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `signatures`, \
+             `jails`, `sources`, `paths`"
                 .into()
         }),
     ] {
@@ -612,6 +613,16 @@ trusted: [192.0.2.1, \"2001:db8::\"]  # config.yml:1
 sip:
   udp: [5060, \"5070-5080\"]  # config.yml:6
   tcp: [5060, 5061]  # default
+ports:
+  ssh:
+    udp: []  # default
+    tcp: [22]  # default
+  provisioning:
+    udp: [69]  # default
+    tcp: [8667]  # default
+  http:
+    udp: []  # default
+    tcp: [80, 443]  # default
 capacity:
   bans: 1000000  # default
   bans_ipv6: 131072  # default
@@ -760,6 +771,45 @@ fn the_readme_shows_every_key_with_its_default() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+#[test]
+fn ports_get_names_from_every_file() {
+    let host = host(&[
+        ("config.yml", "ports: {vpn: {udp: [1194]}}\njails: {asterisk-wazo: {scope: web-rtc}}\n"),
+        ("conf.d/10-me.yml", "ports: {web-rtc: {tcp: [8089-8090]}, ssh: {tcp: [22, 2222]}}\n"),
+    ]);
+    let Loaded { config, .. } = load(&host).unwrap();
+    let named: Vec<(u8, &str)> =
+        config.ports.iter().map(|(scope, class)| (scope.bit(), &*class.name)).collect();
+    assert_eq!(named, [(1, "ssh"), (2, "provisioning"), (3, "http"), (4, "vpn"), (5, "web-rtc")]);
+    assert_eq!(config.jails["asterisk-wazo"].scope, Scope::Ports(5));
+    let (_, ssh) = config.ports.iter().next().unwrap();
+    assert_eq!(ssh.tcp, [PortRange::single(22), PortRange::single(2222)]);
+
+    for (text, expected) in [
+        (
+            "ports: {sip: {udp: [1]}}",
+            "1:9: in `ports`, `sip` is taken; give these ports another name",
+        ),
+        (
+            "ports: {Big Ones: {udp: [1]}}",
+            "1:9: in `ports`, `Big Ones` is not a name for ports; write small letters, digits, `-` \
+             and `_`, at most 32",
+        ),
+        (
+            "ports: {a: {tcp: [1]}, b: {tcp: [2]}, c: {tcp: [3]}}",
+            "1:39: in `ports`, `c` is one too many: at most 5 names are possible, and there are \
+             `ssh`, `provisioning`, `http`, `a`, `b`",
+        ),
+        ("ports: {a: {sctp: [1]}}", "1:13: unknown key `ports.a.sctp`; known here: `udp`, `tcp`"),
+        (
+            "ports: {a: {}}\njails: {asterisk-wazo: {scope: a}}",
+            "2: the scope `a` closes nothing: list its ports in `ports: {a: {tcp: [...]}}`",
+        ),
+    ] {
+        assert_eq!(complaint(text), expected, "{text}");
+    }
+}
+
 fn networks() -> impl Strategy<Value = Vec<IpNet>> {
     let v4 = (any::<u32>(), 1..=32_u8).prop_map(|(bits, length)| {
         IpNet::new_assert(std::net::Ipv4Addr::from(bits).into(), length)
@@ -780,6 +830,18 @@ fn port_ranges() -> impl Strategy<Value = Vec<PortRange>> {
     vec(prop_oneof![range, (1..=u16::MAX).prop_map(PortRange::single)], 1..4)
 }
 
+fn port_classes() -> impl Strategy<Value = PortClasses> {
+    vec(port_ranges(), 8).prop_map(|ranges| {
+        let mut classes = PortClasses::default();
+        classes.add("vpn").unwrap();
+        for (class, ranges) in classes.iter_mut().zip(ranges.chunks(2)) {
+            class.udp.clone_from(&ranges[0]);
+            class.tcp.clone_from(&ranges[1]);
+        }
+        classes
+    })
+}
+
 fn paths() -> impl Strategy<Value = PathBuf> {
     "/\\PC{0,20}".prop_filter_map("separators", |text| {
         (!text.contains(['\u{2028}', '\u{2029}', '\u{feff}'])).then(|| text.into())
@@ -794,7 +856,7 @@ fn configs() -> impl Strategy<Value = Config> {
             times(30 * 86_400),
             times(3650 * 86_400),
             networks(),
-            select(&Scope::ALL),
+            select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]),
         )
             .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope)| {
                 JailSettings { enabled, maxretry, findtime, bantime, ignoreip, scope }
@@ -811,7 +873,7 @@ fn configs() -> impl Strategy<Value = Config> {
         select(&Mode::ALL),
         any::<bool>(),
         networks(),
-        (port_ranges(), port_ranges()),
+        (port_ranges(), port_ranges(), port_classes()),
     );
     let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
     let classes = proptest::array::uniform7(limit.clone()).prop_map(
@@ -854,22 +916,25 @@ fn configs() -> impl Strategy<Value = Config> {
     let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
     let sizes = proptest::array::uniform3(1..=10_000_000_u32);
     (top, sizes, (limits, user_agents, remember), jail, (paths(), paths(), paths(), paths()))
-        .prop_map(|((interfaces, mode, dry_run, trusted, (udp, tcp)), sizes, how, jail, paths)| {
-            Config {
-                interfaces: interfaces.into_iter().collect(),
-                mode,
-                dry_run,
-                trusted,
-                sip: SipPorts { udp, tcp },
-                capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
-                limits: how.0,
-                peers: Peers { remember: how.2 },
-                signatures: Signatures { user_agents: how.1 },
-                jails: BTreeMap::from([("asterisk-wazo", jail)]),
-                sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
-                paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
-            }
-        })
+        .prop_map(
+            |((interfaces, mode, dry_run, trusted, (udp, tcp, ports)), sizes, how, jail, paths)| {
+                Config {
+                    interfaces: interfaces.into_iter().collect(),
+                    mode,
+                    dry_run,
+                    trusted,
+                    sip: SipPorts { udp, tcp },
+                    ports,
+                    capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
+                    limits: how.0,
+                    peers: Peers { remember: how.2 },
+                    signatures: Signatures { user_agents: how.1 },
+                    jails: BTreeMap::from([("asterisk-wazo", jail)]),
+                    sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
+                    paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
+                }
+            },
+        )
 }
 
 proptest! {

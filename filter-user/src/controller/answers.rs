@@ -51,7 +51,7 @@ impl<D: Datapath> Controller<D> {
             Request::Why { address } => Ok(self.why(address, now)),
             Request::Ban { network, seconds, scope, reason } => {
                 let time = seconds.map(Duration::from_secs);
-                self.ban_by_hand(network, time, scope, reason, now).map(|ban| {
+                self.ban_by_hand(network, time, &scope, reason, now).map(|ban| {
                     json!({ "banned": show(ban.network), "until": ban.until.map(|t| self.started.show(t)) })
                 })
             }
@@ -153,7 +153,7 @@ impl<D: Datapath> Controller<D> {
                 json!({
                     "network": show(entry.ban.network),
                     "jail": self.jail_name(entry.ban.origin),
-                    "scope": entry.ban.scope.as_str(),
+                    "scope": self.ports.name(entry.ban.scope),
                     "since": self.started.show(entry.ban.since),
                     "until": entry.ban.until.map(|until| self.started.show(until)),
                     "packets": self.datapath.packets(entry.ban.network),
@@ -193,7 +193,7 @@ impl<D: Datapath> Controller<D> {
                 "maxretry": settings.maxretry,
                 "findtime": duration::format(settings.findtime),
                 "bantime": duration::format(settings.bantime),
-                "scope": settings.scope.as_str(),
+                "scope": self.ports.name(settings.scope),
                 "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
                 "watched": jail.watched(),
                 "forgotten": jail.forgotten(),
@@ -221,7 +221,7 @@ impl<D: Datapath> Controller<D> {
             "address": address,
             "dropped": protected.is_none() && self.enforcing && (entry.is_some() || over_limit.is_some()),
             "network": entry.map(|entry| show(entry.ban.network)),
-            "scope": entry.map(|entry| entry.ban.scope.as_str()),
+            "scope": entry.map(|entry| self.ports.name(entry.ban.scope)),
             "jail": entry.map(|entry| self.jail_name(entry.ban.origin)),
             "reason": entry.map(|entry| entry.reason.as_str()),
             "until": entry.and_then(|entry| entry.ban.until).map(|until| self.started.show(until)),

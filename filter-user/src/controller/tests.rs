@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
+use crate::config::Scope;
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Interface, InterfaceCounters, Mode};
 use crate::failure::Class;
@@ -125,7 +126,12 @@ fn refuse(controller: &mut Controller<Memory>, request: Request) -> String {
 }
 
 fn ban(network: &str, seconds: Option<u64>) -> Request {
-    Request::Ban { network: network.parse().unwrap(), seconds, scope: Scope::All, reason: None }
+    Request::Ban {
+        network: network.parse().unwrap(),
+        seconds,
+        scope: "all".to_owned(),
+        reason: None,
+    }
 }
 
 #[test]
@@ -251,7 +257,7 @@ fn a_jail_does_not_shorten_a_longer_ban() {
     let forever = Request::Ban {
         network: "203.0.113.7/32".parse().unwrap(),
         seconds: None,
-        scope: Scope::Sip,
+        scope: "sip".to_owned(),
         reason: Some("well known".to_owned()),
     };
     ask(&mut controller, forever);

@@ -28,7 +28,7 @@ use super::privileges;
 use super::{Count, Datapath, InterfaceCounters, OBJECT};
 use crate::ban::{Ban, Origin};
 use crate::clock::KernelTime;
-use crate::config::{self, Limit, Limits, Peers, Scope, Signatures, SipPorts};
+use crate::config::{self, Limit, Limits, Peers, PortClasses, Scope, Signatures, SipPorts};
 
 /// What the kernel is told.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Settings {
     pub trusted: Vec<IpNet>,
     /// The SIP ports.
     pub sip: SipPorts,
+    /// Other ports that a ban can close.
+    pub ports: PortClasses,
     /// How much of what may come in how fast.
     pub limits: Limits,
     /// Peers that have proven themselves.
@@ -312,6 +314,7 @@ impl Datapath for Kernel {
             scope: match ban.scope {
                 Scope::Sip => SCOPE_SIP,
                 Scope::All => SCOPE_ALL,
+                Scope::Ports(_) => bail!("the XDP program knows the scopes `sip` and `all` only"),
             },
             origin: ban.origin.number(),
             reserved: [0; 6],
