@@ -1,6 +1,9 @@
 //! A ban, and the ledger of those in force.
 
-use std::collections::{BTreeSet, HashMap};
+mod ends;
+mod ledger;
+pub mod networks;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -9,13 +12,19 @@ use crate::clock::KernelTime;
 use crate::config::Scope;
 use crate::jail::Evidence;
 
+pub use self::ends::Ends;
+pub(crate) use self::ledger::last_to_end;
+pub use self::ledger::{Ledger, Write};
+
 /// Who decided a ban.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// Somebody, with `ringfence ban`.
     Hand,
     /// A jail, by its place among the known ones.
     Jail(u8),
+    /// The kernel, because of a flood.
+    Flood,
 }
 
 impl Origin {
@@ -23,17 +32,24 @@ impl Origin {
     pub fn number(self) -> u8 {
         match self {
             Self::Hand => 0,
-            Self::Jail(place) => place.saturating_add(1),
+            Self::Jail(place) => place.saturating_add(1).min(Self::FLOOD - 1),
+            Self::Flood => Self::FLOOD,
         }
     }
 
     /// The inverse of [`number`](Self::number).
     pub fn from_number(number: u8) -> Self {
-        number.checked_sub(1).map_or(Self::Hand, Self::Jail)
+        match number {
+            0 => Self::Hand,
+            Self::FLOOD => Self::Flood,
+            number => Self::Jail(number - 1),
+        }
     }
+
+    const FLOOD: u8 = u8::MAX;
 }
 
-/// A ban, as the kernel's map holds it.
+/// A ban: one decision about one address or network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ban {
     /// One address, as `/32` or `/128`, or a network.
@@ -53,6 +69,12 @@ impl Ban {
     pub fn in_force(&self, now: KernelTime) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+
+    /// The address, if it is of a single one.
+    pub fn address(&self) -> Option<IpAddr> {
+        let is_address = self.network.prefix_len() == self.network.max_prefix_len();
+        is_address.then(|| self.network.addr())
+    }
 }
 
 /// A ban and why.
@@ -60,133 +82,101 @@ impl Ban {
 pub struct Entry {
     /// The ban.
     pub ban: Ban,
+    /// Networks inside it that it leaves out.
+    pub except: Vec<IpNet>,
     /// Why, in words.
     pub reason: String,
     /// The failures behind it, the last ones last.
     pub evidence: Vec<Evidence>,
 }
 
-/// The bans in force, by network and by when they end.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    entries: HashMap<IpNet, Entry>,
-    ends: BTreeSet<(KernelTime, IpNet)>,
+/// Scopes that are closed together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// With this one too.
+    #[must_use]
+    pub fn and(self, scope: Scope) -> Self {
+        Self(self.0 | 1_u8.checked_shl(scope.bit().into()).unwrap_or(0))
+    }
+
+    /// Whether this one is among them.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.and(scope) == self
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        (0..8).filter_map(Scope::from_bit).filter(move |scope| self.contains(*scope))
+    }
+
+    /// The kernel's mask: bit [`Scope::bit`] for each.
+    pub fn mask(self) -> u8 {
+        self.0
+    }
+
+    /// The inverse of [`mask`](Self::mask); bits that stand for no scope are left out.
+    pub fn from_mask(mask: u8) -> Self {
+        Self(mask).iter().fold(Self::default(), Self::and)
+    }
 }
 
-impl Ledger {
-    /// Enters a ban, in place of one of the same network.
-    pub fn insert(&mut self, entry: Entry) {
-        let (network, until) = (entry.ban.network, entry.ban.until);
-        self.remove(network);
-        if let Some(until) = until {
-            self.ends.insert((until, network));
-        }
-        self.entries.insert(network, entry);
-    }
+/// What the kernel holds against one address: all its bans in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// What is closed to it.
+    pub scopes: Scopes,
+    /// Whose ban ends last.
+    pub origin: Origin,
+    /// When the first of them began.
+    pub since: KernelTime,
+    /// When the last of them ends; `None`: never.
+    pub until: Option<KernelTime>,
+}
 
-    /// Strikes a ban out.
-    pub fn remove(&mut self, network: IpNet) -> Option<Entry> {
-        let entry = self.entries.remove(&network)?;
-        if let Some(until) = entry.ban.until {
-            self.ends.remove(&(until, network));
-        }
-        Some(entry)
-    }
+/// What the kernel holds against a network. Its address lookup takes the longest one around an
+/// address, and looks at no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkEntry {
+    /// The network; a single address too, where that is a hole.
+    pub network: IpNet,
+    /// What is closed to it, and until when: nothing at all for a hole.
+    pub ends: Ends,
+    /// Whose ban of exactly this network ends last.
+    pub origin: Origin,
+    /// When the first of them began.
+    pub since: KernelTime,
+}
 
-    /// The ban of exactly this network.
-    pub fn get(&self, network: IpNet) -> Option<&Entry> {
-        self.entries.get(&network)
-    }
-
-    /// The ban that the kernel would apply to an address: its own, or that of the longest network
-    /// around it.
-    pub fn of(&self, address: IpAddr) -> Option<&Entry> {
-        let own = IpNet::from(address);
-        (0..=own.max_prefix_len()).rev().find_map(|length| {
-            let network = IpNet::new(address, length).ok()?.trunc();
-            self.entries.get(&network)
-        })
-    }
-
-    /// A ban that has ended by `now`, struck out.
-    pub fn pop_ended(&mut self, now: KernelTime) -> Option<Entry> {
-        let (until, network) = *self.ends.first()?;
-        if until > now {
-            return None;
-        }
-        self.remove(network)
-    }
-
-    /// When the next ban ends.
-    pub fn next_end(&self) -> Option<KernelTime> {
-        self.ends.first().map(|(until, _)| *until)
-    }
-
-    /// All bans, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
+/// What the kernel holds when a controller starts.
+#[derive(Clone, Debug, Default)]
+pub struct InForce {
+    /// Against addresses.
+    pub addresses: Vec<AddressEntry>,
+    /// Against networks.
+    pub networks: Vec<NetworkEntry>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(network: &str, until: Option<u64>) -> Entry {
-        Entry {
-            ban: Ban {
-                network: network.parse().unwrap(),
-                scope: Scope::Sip,
-                origin: Origin::Hand,
-                since: KernelTime(0),
-                until: until.map(KernelTime),
-            },
-            reason: String::new(),
-            evidence: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn bans_end_in_order_and_once() {
-        let mut ledger = Ledger::default();
-        ledger.insert(entry("192.0.2.1/32", Some(20)));
-        ledger.insert(entry("192.0.2.2/32", Some(10)));
-        ledger.insert(entry("192.0.2.3/32", None));
-        // Entered again, it ends at its new time only.
-        ledger.insert(entry("192.0.2.1/32", Some(30)));
-        assert_eq!(ledger.next_end(), Some(KernelTime(10)));
-        let ended = ledger.pop_ended(KernelTime(25)).unwrap();
-        assert_eq!(ended.ban.network, "192.0.2.2/32".parse().unwrap());
-        assert!(ledger.pop_ended(KernelTime(25)).is_none());
-        assert!(ledger.pop_ended(KernelTime(30)).is_some());
-        assert!(ledger.pop_ended(KernelTime(u64::MAX)).is_none());
-        assert_eq!(ledger.len(), 1);
-    }
-
-    #[test]
-    fn the_longest_network_is_the_ban_of_an_address() {
-        let mut ledger = Ledger::default();
-        ledger.insert(entry("2001:db8::/32", None));
-        ledger.insert(entry("2001:db8:1::/48", None));
-        let found = ledger.of("2001:db8:1::7".parse().unwrap()).unwrap();
-        assert_eq!(found.ban.network, "2001:db8:1::/48".parse().unwrap());
-        assert!(ledger.of("192.0.2.1".parse().unwrap()).is_none());
-    }
-
     #[test]
     fn origins_have_numbers() {
-        for origin in [Origin::Hand, Origin::Jail(0), Origin::Jail(7)] {
+        for origin in [Origin::Hand, Origin::Jail(0), Origin::Jail(7), Origin::Flood] {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }
+    }
+
+    #[test]
+    fn scopes_are_a_mask() {
+        let scopes = Scopes::default().and(Scope::Sip).and(Scope::Ports(2)).and(Scope::All);
+        assert_eq!(scopes.mask(), 0b1000_0101);
+        assert_eq!(Scopes::from_mask(0b1100_0101), scopes);
+        let each: Vec<Scope> = scopes.iter().collect();
+        assert_eq!(each, [Scope::Sip, Scope::Ports(2), Scope::All]);
     }
 }

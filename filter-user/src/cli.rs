@@ -58,6 +58,9 @@ pub enum Command {
     },
     /// Show each jail's settings, watched and banned sources
     Jails(Output),
+    /// Close SIP to all but trusted networks, as while Asterisk restarts; it opens by itself
+    #[command(subcommand)]
+    Maintenance(Maintenance),
     /// Run a log file through a jail's parser: what matches, what does not
     TestLog(TestLog),
     /// Read the configuration as `run` would, and print what it comes to
@@ -107,12 +110,36 @@ pub struct Ban {
     /// Why, for those who read it later
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Even if this very session comes from there
+    /// An address or network inside it that is left out; may be repeated
+    #[arg(long, value_name = "NET", value_parser = network)]
+    pub except: Vec<IpNet>,
+    /// Even if this very session comes from there, or it is a known peer
     #[arg(long)]
     pub force: bool,
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What `maintenance` takes.
+#[derive(Debug, Subcommand)]
+pub enum Maintenance {
+    /// Close SIP
+    On {
+        /// For how long, as `90s`, `10m` or `1h30m`; at most 24 h
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
+        time: Duration,
+        /// To known peers as well
+        #[arg(long)]
+        closed_to_known: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Open SIP again
+    Off(Output),
+    /// Say whether SIP is closed, and until when
+    Status(Output),
 }
 
 /// What `unban` takes.
@@ -188,5 +215,17 @@ mod tests {
         assert!(parse(&["--forever"]).is_ok());
         assert!(parse(&["--forever", "--for", "7d"]).is_err());
         assert!(Cli::try_parse_from(["ringfence", "unban"]).is_err());
+    }
+
+    #[test]
+    fn maintenance_and_exceptions() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("ringfence maintenance on --for 10m --closed-to-known").is_ok());
+        assert!(parse("ringfence maintenance off").is_ok());
+        assert!(parse("ringfence maintenance status --json").is_ok());
+        assert!(parse("ringfence maintenance").is_err());
+        let line = "ringfence ban 192.0.2.0/24 --except 192.0.2.7 --except 192.0.2.64/28";
+        let Command::Ban(ban) = parse(line).unwrap().command else { panic!("{line}") };
+        assert_eq!(ban.except.len(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! The control protocol: one request a connection, a line of JSON each way.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,12 @@ use serde_json::Value;
 
 /// The longest request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
+
+/// The most networks that one ban leaves out.
+pub const EXCEPT_MAX: usize = 64;
+
+/// The longest maintenance: who forgets to end one is not closed for good.
+pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 
 /// What the daemon can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +42,36 @@ pub enum Request {
         seconds: Option<u64>,
         /// What it closes: a name that the daemon's configuration knows.
         scope: String,
+        /// Networks inside it that are left out; at most [`EXCEPT_MAX`].
+        #[serde(default)]
+        except: Vec<IpNet>,
         /// Why, for those who read it later.
         reason: Option<String>,
+        /// Even if it is a known peer.
+        #[serde(default)]
+        force: bool,
     },
+    /// Close SIP for maintenance, open it again, or say how it is.
+    Maintenance(Maintenance),
     /// Lift bans, and forget the failures behind them.
     Unban(Unban),
+}
+
+/// What to do about SIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "maintenance", rename_all = "kebab-case")]
+pub enum Maintenance {
+    /// Close it to all but trusted networks.
+    On {
+        /// For how many seconds, at most [`MAINTENANCE_MAX`].
+        seconds: u64,
+        /// To known peers as well.
+        closed_to_known: bool,
+    },
+    /// Open it.
+    Off,
+    /// Say how it is.
+    Status,
 }
 
 /// Which bans to lift.
@@ -84,8 +116,13 @@ mod tests {
                 network: "2001:db8::/64".parse().unwrap(),
                 seconds: Some(60),
                 scope: "ssh".to_owned(),
+                except: vec!["2001:db8::7/128".parse().unwrap()],
                 reason: None,
+                force: true,
             },
+            Request::Maintenance(Maintenance::On { seconds: 600, closed_to_known: true }),
+            Request::Maintenance(Maintenance::Off),
+            Request::Maintenance(Maintenance::Status),
             Request::Unban(Unban::Network { network: "192.0.2.1/32".parse().unwrap() }),
             Request::Unban(Unban::All),
         ];

@@ -3,6 +3,7 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod maintenance;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -12,9 +13,10 @@ use anyhow::Result;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
-use crate::ban::{Ban, Entry, Ledger, Origin};
+use crate::ban::{Ban, Entry, InForce, Ledger, Origin, Write};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Config, PortClasses, known_jails};
+use crate::config::{Config, PortClasses, Scope, known_jails};
+use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
@@ -41,6 +43,7 @@ pub struct Controller<D> {
     limited: HashMap<IpAddr, LimitedSource>,
     ports: PortClasses,
     sources: Vec<SourceReport>,
+    spared: u64,
     enforcing: bool,
     capacity_ipv6: u32,
     started: Now,
@@ -87,7 +90,7 @@ impl<D: Datapath> Controller<D> {
         datapath: D,
         config: &Config,
         own: BTreeSet<IpNet>,
-        bans: Vec<Ban>,
+        bans: &InForce,
         now: Now,
     ) -> Result<Self> {
         let capacity = usize::try_from(config.capacity.watched).unwrap_or(usize::MAX);
@@ -102,20 +105,23 @@ impl<D: Datapath> Controller<D> {
             limited: HashMap::new(),
             ports: config.ports.clone(),
             sources: Vec::new(),
+            spared: 0,
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
             started: now,
         };
         controller.datapath.trust(&controller.protected.networks())?;
-        for ban in bans {
-            if let Some(who) = controller.protected.reason(ban.network) {
-                info!("lifted the ban of {}: it is {who} now", ban.network);
-                controller.datapath.unban(ban.network)?;
-            } else {
-                let reason = "in force before the controller started".to_owned();
-                controller.ledger.insert(Entry { ban, reason, evidence: Vec::new() });
+        let Self { datapath, ledger, protected, .. } = &mut controller;
+        let wanted = |network: IpNet| {
+            let who = protected.reason(network);
+            if let Some(who) = who {
+                info!("lifted the ban of {}: it is {who} now", show(network));
             }
-        }
+            who.is_none()
+        };
+        let reason = "in force before the controller started";
+        let writes = ledger.adopt(bans, now.kernel, reason, wanted);
+        write(datapath, &writes)?;
         Ok(controller)
     }
 
@@ -158,12 +164,25 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(address.into()).is_some() {
             return;
         }
-        // What was on its way when the ban came.
-        if self.ledger.get(address.into()).is_some_and(|entry| entry.ban.in_force(now)) {
+        // Anybody can fail over UDP in the name of a phone that is registered.
+        if attempt.verdict == Verdict::Failure
+            && !attempt.proven
+            && self.datapath.known(address).is_some_and(|peer| now < peer.until)
+        {
+            self.spared = self.spared.saturating_add(1);
             return;
         }
         let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);
         let Some((place, jail)) = found else { return };
+        // What was on its way when the ban came.
+        let scope = jail.settings().scope;
+        let stands = |ban: Ban| {
+            ban.in_force(now)
+                && (ban.origin == Origin::Hand || ban.scope == Scope::All || ban.scope == scope)
+        };
+        if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
+            return;
+        }
         let attempt = Attempt { address, ..attempt.clone() };
         if let Some(sentence) = jail.hear(&attempt, name, now) {
             let name = jail.name();
@@ -200,17 +219,45 @@ impl<D: Datapath> Controller<D> {
             "{failures} failures within {}, the last one {class}",
             duration::format(findtime.unwrap_or_default())
         );
-        match self.enter(Entry { ban, reason: reason.clone(), evidence }) {
+        match self.enter(&Entry { ban, except: Vec::new(), reason: reason.clone(), evidence }) {
             Ok(()) => info!("{name}: banned {address} for {}: {reason}", duration::format(bantime)),
             Err(why) => error!("{name}: {address} is not banned: {why:#}"),
         }
     }
 
-    /// First the kernel, then the ledger: what is written down is in force.
-    fn enter(&mut self, entry: Entry) -> Result<()> {
-        self.datapath.ban(&entry.ban)?;
-        self.ledger.insert(entry);
-        Ok(())
+    /// Into the kernel and the ledger, or into neither: what is written down is in force.
+    fn enter(&mut self, entry: &Entry) -> Result<()> {
+        let replaced = self.ledger.replaced_by(entry);
+        let writes = self.ledger.insert(entry.clone());
+        let Err(why) = write(&mut self.datapath, &writes) else { return Ok(()) };
+        let mut undo = self.ledger.remove(entry);
+        for old in replaced {
+            undo.extend(self.ledger.insert(old));
+        }
+        if let Err(also) = write(&mut self.datapath, &undo) {
+            warn!("{also:#}");
+        }
+        Err(why)
+    }
+
+    /// Hears that the kernel has banned a source for a flood: one that cannot be forged.
+    pub fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
+        let network = IpNet::from(source);
+        let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
+        if is_new && self.ledger.floods() >= LIMITED_MAX {
+            return; // It is in force all the same; nobody reads a list as long.
+        }
+        let ban =
+            Ban { network, scope: Scope::Sip, origin: Origin::Flood, since, until: Some(until) };
+        let reason = "went on flooding over a limit".to_owned();
+        if is_new {
+            info!("flood: banned {source} for {}", duration::format(until.since(since)));
+        }
+        if let Err(why) =
+            self.enter(&Entry { ban, except: Vec::new(), reason, evidence: Vec::new() })
+        {
+            warn!("{why:#}");
+        }
     }
 
     /// Hears that a source is over a limit.
@@ -249,9 +296,10 @@ impl<D: Datapath> Controller<D> {
 
     /// Forgets what has had its time: bans that have ended, failures that no longer count.
     pub fn handle_timeout(&mut self, now: KernelTime) {
-        while let Some(entry) = self.ledger.pop_ended(now) {
-            // The kernel stopped applying it by itself; this only makes room.
-            if let Err(why) = self.datapath.unban(entry.ban.network) {
+        while let Some((entry, writes)) = self.ledger.pop_ended(now) {
+            // The kernel stopped applying it by itself; this makes room, or leaves what other bans
+            // of the same address close.
+            if let Err(why) = write(&mut self.datapath, &writes) {
                 warn!("{why:#}");
             }
             info!("the ban of {} has ended", show(entry.ban.network));
@@ -261,16 +309,10 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn ban_by_hand(
-        &mut self,
-        network: IpNet,
-        time: Option<Duration>,
-        scope: &str,
-        reason: Option<String>,
-        now: KernelTime,
-    ) -> Result<Ban, String> {
-        let network = network.trunc();
-        let scope = self.ports.scope(scope)?;
+    fn ban_by_hand(&mut self, wish: Wish, now: KernelTime) -> Result<Ban, String> {
+        let network = wish.network.trunc();
+        let scope = self.ports.scope(&wish.scope)?;
+        let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
         if let Some(who) = self.protected.reason(network) {
             return Err(format!("{} is {who}: it is never banned", show(network)));
         }
@@ -282,26 +324,74 @@ impl<D: Datapath> Controller<D> {
                 "{network} is too wide: /{WIDEST} is the widest that can be banned"
             ));
         }
-        let until = time.map(|time| now.after(time));
+        if let Some(outside) = except.iter().find(|e| !network.contains(*e) || **e == network) {
+            return Err(format!(
+                "{} is no part of {}: `--except` takes what is inside",
+                show(*outside),
+                show(network)
+            ));
+        }
+        if except.len() > EXCEPT_MAX {
+            return Err(format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len()));
+        }
+        let until = wish.time.map(|time| now.after(time));
         let ban = Ban { network, scope, origin: Origin::Hand, since: now, until };
-        let reason = reason.unwrap_or_else(|| "by hand".to_owned());
-        self.enter(Entry { ban, reason, evidence: Vec::new() })
+        let known = ban.address().and_then(|address| self.datapath.known(address));
+        if known.is_some_and(|peer| now < peer.until) && !wish.force {
+            return Err(format!(
+                "{} is a known peer, most likely a phone that is registered: `--force` bans it all \
+                 the same",
+                show(network)
+            ));
+        }
+        let reason = wish.reason.unwrap_or_else(|| "by hand".to_owned());
+        self.enter(&Entry { ban, except, reason, evidence: Vec::new() })
             .map_err(|why| format!("{why:#}"))?;
         info!("banned {} by hand", show(network));
         Ok(ban)
     }
 
-    fn lift(&mut self, network: IpNet) -> Result<bool, String> {
+    /// Lifts the bans of exactly this network, or those of one origin; how many there were.
+    fn lift(&mut self, network: IpNet, origin: Option<Origin>) -> Result<usize, String> {
         for jail in &mut self.jails {
             jail.forget_network(network);
         }
-        self.datapath.unban(network).map_err(|why| format!("{why:#}"))?;
-        let lifted = self.ledger.remove(network).is_some();
-        if lifted {
+        let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
+        let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
+        for ban in &bans {
+            let writes = self.ledger.remove(ban);
+            write(&mut self.datapath, &writes).map_err(|why| format!("{why:#}"))?;
             info!("lifted the ban of {}", show(network));
         }
-        Ok(lifted)
+        if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
+            // The kernel may have banned it for a flood without a word.
+            self.datapath.unban(network.addr()).map_err(|why| format!("{why:#}"))?;
+        }
+        Ok(bans.len())
     }
+}
+
+/// A ban by hand, as it is asked for.
+struct Wish {
+    network: IpNet,
+    except: Vec<IpNet>,
+    time: Option<Duration>,
+    scope: String,
+    reason: Option<String>,
+    force: bool,
+}
+
+/// Writes all, or up to what the kernel refuses.
+fn write(datapath: &mut impl Datapath, writes: &[Write]) -> Result<()> {
+    for write in writes {
+        match write {
+            Write::Address(entry) => datapath.ban(entry)?,
+            Write::NoAddress(address) => datapath.unban(*address)?,
+            Write::Network(entry) => datapath.ban_network(entry)?,
+            Write::NoNetwork(network) => datapath.unban_network(*network)?,
+        }
+    }
+    Ok(())
 }
 
 /// A network as everyone writes it: an address without its full length.

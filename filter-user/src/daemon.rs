@@ -73,7 +73,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
     announce(&kernel, config.dry_run);
-    let mut controller = Controller::new(kernel, &config, own, bans, Now::read())?;
+    let mut controller = Controller::new(kernel, &config, own, &bans, Now::read())?;
     if controller.ban_count() > 0 {
         info!("{} bans were in force already and stay so", controller.ban_count());
     }

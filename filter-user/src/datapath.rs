@@ -15,7 +15,7 @@ use anyhow::Result;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
 
-use crate::ban::Ban;
+use crate::ban::{AddressEntry, NetworkEntry};
 use crate::clock::KernelTime;
 
 pub use self::attach::{Interface, Mode};
@@ -27,19 +27,33 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("RINGFENCE_EBPF_OBJE
 
 /// What the controller wants of the kernel.
 pub trait Datapath {
-    /// Puts a ban into force, or changes the one of the same network; its packets stay counted.
+    /// Holds this against an address, in place of what was held; its packets stay counted.
     ///
     /// # Errors
     ///
     /// When the kernel refuses, which is when its table is full.
-    fn ban(&mut self, ban: &Ban) -> Result<()>;
+    fn ban(&mut self, entry: &AddressEntry) -> Result<()>;
 
-    /// Lifts a ban; one that is not there is lifted.
+    /// Holds nothing against an address any more, not a flood either.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
-    fn unban(&mut self, network: IpNet) -> Result<()>;
+    fn unban(&mut self, address: IpAddr) -> Result<()>;
+
+    /// Holds this against the addresses that have no longer network around them which has an entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`ban`](Self::ban).
+    fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()>;
+
+    /// Has no entry of exactly this network any more.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    fn unban_network(&mut self, network: IpNet) -> Result<()>;
 
     /// Makes exactly these networks the ones that are never dropped.
     ///
@@ -48,12 +62,29 @@ pub trait Datapath {
     /// When the kernel refuses, which is when there are too many.
     fn trust(&mut self, networks: &[IpNet]) -> Result<()>;
 
+    /// Closes SIP for maintenance, or opens it again (`None`). What is closed ends by itself, outlives
+    /// the controller, and leaves trusted networks alone.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()>;
+
+    /// Whether SIP is closed for maintenance; one that has ended may still be told.
+    fn in_maintenance(&self) -> Option<Maintenance>;
+
+    /// What is known of a peer that has proven itself and is not forgotten yet.
+    fn known(&self, address: IpAddr) -> Option<KnownPeer>;
+
+    /// How many such peers there are.
+    fn known_count(&self) -> u64;
+
     /// Whether a packet of this address has passed to SIP within the last seconds. Without one, a
     /// failure that a log tells of it is forged. (Yes, one time in some hundred thousand, for an
     /// address that has not.)
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool;
 
-    /// Packets that the ban of exactly this network has matched.
+    /// Packets that the entry of exactly this network, or address, has matched.
     fn packets(&self, network: IpNet) -> u64;
 
     /// The counters of each interface since they were attached first.
@@ -65,6 +96,24 @@ pub trait Datapath {
 
     /// How many IPv4 addresses can be banned.
     fn capacity(&self) -> u64;
+}
+
+/// SIP is closed to all but trusted networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maintenance {
+    /// When it opens by itself.
+    pub until: KernelTime,
+    /// Whether it stays open to known peers.
+    pub known_allowed: bool,
+}
+
+/// A peer that has proven itself: what it sent was answered, and came back with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// When it is forgotten, unless it proves itself again.
+    pub until: KernelTime,
+    /// Packets of it that passed to SIP.
+    pub passed: u64,
 }
 
 /// What one interface has counted.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use filter_user::cli::{Ban, Cli, Command, Run, TestLog, Unban};
+use filter_user::cli::{Ban, Cli, Command, Maintenance, Run, TestLog, Unban};
 use filter_user::config::{Config, Loaded, Overrides};
 use filter_user::control::{self, Request};
 use filter_user::{client, daemon, datapath, report, test_log};
@@ -44,6 +44,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         }
         Command::Ban(ban) => by_hand(cli, ban),
         Command::Unban(unban) => lift(cli, unban),
+        Command::Maintenance(maintenance) => maintain(cli, maintenance),
         Command::TestLog(arguments) => test(arguments),
         Command::CheckConfig(output) => {
             let loaded = load(cli.config.as_deref())?;
@@ -110,13 +111,28 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
         network: ban.network,
         seconds: (!ban.forever).then_some(ban.time.as_secs().max(1)),
         scope: ban.scope.clone(),
+        except: ban.except.clone(),
         reason: ban.reason.clone(),
+        force: ban.force,
     };
     ask(cli, &request, ban.output.json, |answer| {
         let until =
             answer["until"].as_str().map_or("without end".to_owned(), |u| format!("until {u}"));
         format!("banned {} {until}\n", answer["banned"].as_str().unwrap_or_default())
     })
+}
+
+fn maintain(cli: &Cli, maintenance: &Maintenance) -> Result<()> {
+    let (what, output) = match maintenance {
+        Maintenance::On { time, closed_to_known, output } => {
+            // Less than a second is as good as none, and none is refused.
+            let (seconds, closed_to_known) = (time.as_secs(), *closed_to_known);
+            (control::Maintenance::On { seconds, closed_to_known }, output)
+        }
+        Maintenance::Off(output) => (control::Maintenance::Off, output),
+        Maintenance::Status(output) => (control::Maintenance::Status, output),
+    };
+    ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
 }
 
 /// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the

@@ -12,6 +12,9 @@ pub fn status(value: &Value) -> String {
         crate::duration::format(std::time::Duration::from_secs(number(value, "uptime_seconds"))),
         if value["enforcing"] == true { "" } else { ", dry run: drops nothing" },
     );
+    if value["maintenance"]["on"] == true {
+        text += &maintenance(&value["maintenance"]);
+    }
     let rows = list(value, "interfaces").map(|interface| {
         let keys = ["received", "passed", "dropped"];
         let mut row = vec![string(interface, "name"), string(interface, "mode")];
@@ -68,15 +71,38 @@ pub fn status(value: &Value) -> String {
         &mut text,
         &format!("{active} bans in force, room for {capacity} IPv4 and {ipv6} IPv6 addresses"),
     );
+    let peers = &value["peers"];
+    let (known, spared) = (number(peers, "known"), number(peers, "spared"));
+    line(
+        &mut text,
+        &format!("{known} known peers; {spared} unproven failures of such not counted"),
+    );
     text
+}
+
+/// `maintenance`.
+pub fn maintenance(value: &Value) -> String {
+    if value["on"] != true {
+        return "SIP is open: there is no maintenance\n".to_owned();
+    }
+    let known = if value["closed_to_known"] == true { "" } else { " and known peers" };
+    format!(
+        "SIP is closed for maintenance until {}, to all but trusted networks{known}\n",
+        string(value, "until")
+    )
 }
 
 /// `bans`.
 pub fn bans(value: &Value) -> String {
     let rows: Vec<Vec<String>> = list(value, "bans")
         .map(|ban| {
+            let except: Vec<&str> = list(ban, "except").filter_map(Value::as_str).collect();
+            let network = match &except[..] {
+                [] => string(ban, "network"),
+                except => format!("{} except {}", string(ban, "network"), except.join(", ")),
+            };
             vec![
-                string(ban, "network"),
+                network,
                 string(ban, "jail"),
                 string(ban, "scope"),
                 string(ban, "since"),
@@ -128,6 +154,18 @@ pub fn why(value: &Value) -> String {
         line(&mut text, &format!("  {packets} packets so far"));
     } else {
         line(&mut text, &format!("{address} is not banned"));
+    }
+    // The first of them is told above.
+    let others = list(value, "bans")
+        .filter(|ban| ["network", "jail", "scope"].iter().any(|key| ban[*key] != value[*key]));
+    for ban in others {
+        let until = ban["until"].as_str().unwrap_or("it is lifted by hand");
+        let [network, jail, scope] = ["network", "jail", "scope"].map(|key| string(ban, key));
+        line(&mut text, &format!("also: ban of {network} by {jail}, scope {scope}, until {until}"));
+    }
+    if let Some(until) = value["known_until"].as_str() {
+        let passed = number(&value["packets"], "passed");
+        line(&mut text, &format!("it is a known peer until {until}; {passed} packets passed"));
     }
     for jail in list(value, "ignored_by").filter_map(Value::as_str) {
         line(&mut text, &format!("{jail} ignores it (ignoreip)"));
@@ -202,7 +240,8 @@ mod tests {
     #[test]
     fn nothing_in_an_answer_panics() {
         for value in [json!({}), json!(null), json!({"bans": 7, "reasons": []})] {
-            let _texts = [status(&value), bans(&value), jails(&value), why(&value)];
+            let _texts =
+                [status(&value), bans(&value), jails(&value), why(&value), maintenance(&value)];
         }
     }
 

@@ -162,6 +162,8 @@ fn networks_and_ipv6_are_banned_and_lifted() {
     assert_eq!((site.reaches(ATTACKERS[0]), site.reaches(ATTACKERS[3])), (NOTHING, NOTHING));
     let why = site.why(ATTACKERS[0]);
     assert_eq!((&why["dropped"], &why["network"]), (&json!(true), &json!("192.0.2.64/29")));
+    site.done(&format!("ban 192.0.2.64/29 --except {}", ATTACKERS[3]));
+    assert_eq!((site.reaches(ATTACKERS[0]), site.reaches(ATTACKERS[3])), (NOTHING, ALL));
     let bans = site.bans();
     let networks: Vec<&str> = bans.iter().filter_map(|ban| ban["network"].as_str()).collect();
     for network in ["2001:db8::66", "2001:db8::/64", "192.0.2.64/29"] {
@@ -222,6 +224,9 @@ fn what_cannot_be_done_is_said_in_one_line() {
         site.fails(&format!("ban {own}"), &[&own.to_string(), "own address", "never banned"]);
     }
     site.fails(&format!("ban {TRUSTED} --scope sip"), &[&TRUSTED.to_string(), "trusted"]);
+    site.fails("ban 192.0.2.7 --scope nosuch", &["nosuch", "ssh"]);
+    site.fails("ban 192.0.2.0/24 --except 192.0.3.1", &["192.0.3.1", "192.0.2.0/24"]);
+    site.fails("maintenance on --for 25h", &["1d", "--for"]);
     site.fails("bans --jail nosuch", &["nosuch", "asterisk-wazo", "manual"]);
     site.fails("unban --jail nosuch", &["nosuch", "asterisk-wazo"]);
     site.fails("unban 192.0.2.99", &["192.0.2.99", "not banned"]);
@@ -234,7 +239,9 @@ fn what_cannot_be_done_is_said_in_one_line() {
         "ban 192.0.2.7/24",
         "ban 192.0.2.7 --for soon",
         "ban 192.0.2.7 --for 1h --forever",
-        "ban 192.0.2.7 --scope ssh",
+        "ban 192.0.2.7 --except phone.example",
+        "maintenance",
+        "maintenance on --for soon",
         "unban",
         "unban 192.0.2.7 --all",
         "why nobody",

@@ -1,7 +1,7 @@
 //! The answers to what can be asked over the control socket: the JSON of `INTERFACE`.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use filter_common::decision::Verdict;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Controller, show};
-use crate::ban::{Entry, Origin};
+use super::{Controller, Wish, show};
+use crate::ban::{Entry, Origin, last_to_end};
 use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
@@ -49,12 +49,14 @@ impl<D: Datapath> Controller<D> {
             Request::Bans { jail } => self.bans(jail.as_deref(), now),
             Request::Jails => Ok(self.jails_report()),
             Request::Why { address } => Ok(self.why(address, now)),
-            Request::Ban { network, seconds, scope, reason } => {
+            Request::Ban { network, seconds, scope, except, reason, force } => {
                 let time = seconds.map(Duration::from_secs);
-                self.ban_by_hand(network, time, &scope, reason, now).map(|ban| {
+                let wish = Wish { network, except, time, scope, reason, force };
+                self.ban_by_hand(wish, now).map(|ban| {
                     json!({ "banned": show(ban.network), "until": ban.until.map(|t| self.started.show(t)) })
                 })
             }
+            Request::Maintenance(what) => self.maintain(what, now),
             Request::Unban(which) => self.unban(&which),
         };
         match answer {
@@ -113,7 +115,8 @@ impl<D: Datapath> Controller<D> {
                 "capacity": self.datapath.capacity(),
                 "capacity_ipv6": self.capacity_ipv6,
             },
-            "peers": { "known": 0 },
+            "peers": { "known": self.datapath.known_count(), "spared": self.spared },
+            "maintenance": self.maintenance(now),
             "sources": self.sources.iter().map(|source| json!({
                 "name": source.name,
                 "kind": source.kind,
@@ -152,6 +155,7 @@ impl<D: Datapath> Controller<D> {
             .map(|entry| {
                 json!({
                     "network": show(entry.ban.network),
+                    "except": entry.except.iter().map(|hole| show(*hole)).collect::<Vec<_>>(),
                     "jail": self.jail_name(entry.ban.origin),
                     "scope": self.ports.name(entry.ban.scope),
                     "since": self.started.show(entry.ban.since),
@@ -166,20 +170,26 @@ impl<D: Datapath> Controller<D> {
 
     /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
     fn origin(&self, name: &str) -> Result<Origin, String> {
-        if name == MANUAL {
-            return Ok(Origin::Hand);
+        match name {
+            MANUAL => return Ok(Origin::Hand),
+            FLOOD => return Ok(Origin::Flood),
+            _ => {}
         }
         let place = self.jails.iter().position(|jail| jail.name() == name);
         let place = place.and_then(|place| u8::try_from(place).ok());
         place.map(Origin::Jail).ok_or_else(|| {
             let names: Vec<&str> = self.jails.iter().map(Jail::name).collect();
-            format!("there is no jail `{name}`; there are {} and {MANUAL}", names.join(", "))
+            format!(
+                "there is no jail `{name}`; there are {}, {MANUAL} and {FLOOD}",
+                names.join(", ")
+            )
         })
     }
 
     fn jail_name(&self, origin: Origin) -> &'static str {
         match origin {
             Origin::Hand => MANUAL,
+            Origin::Flood => FLOOD,
             Origin::Jail(place) => self.jails.get(usize::from(place)).map_or("unknown", Jail::name),
         }
     }
@@ -205,11 +215,17 @@ impl<D: Datapath> Controller<D> {
 
     fn why(&self, address: IpAddr, now: KernelTime) -> Value {
         let protected = self.protected.reason(address.into());
-        let entry = self.ledger.of(address).filter(|entry| entry.ban.in_force(now));
+        let bans: Vec<&Entry> =
+            self.ledger.of(address).into_iter().filter(|entry| entry.ban.in_force(now)).collect();
+        // Of several the widest scope, and then the one that ends last, is shown first.
+        let widest = bans.iter().map(|entry| entry.ban.scope).max();
+        let of_widest = bans.iter().copied().filter(|entry| Some(entry.ban.scope) == widest);
+        let entry = last_to_end(of_widest);
+        let known = self.datapath.known(address).filter(|peer| now < peer.until);
         let limited = self.limited.get(&address);
         let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
-        let evidence: Vec<Value> = entry
-            .into_iter()
+        let evidence: Vec<Value> = bans
+            .iter()
             .flat_map(|entry| &entry.evidence)
             .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
             .map(|evidence| show_evidence(evidence, self.started))
@@ -228,36 +244,47 @@ impl<D: Datapath> Controller<D> {
             "trusted": protected.is_some(),
             "protected": protected,
             "ignored_by": ignored_by,
-            "known": false,
+            "bans": bans.iter().map(|entry| json!({
+                "network": show(entry.ban.network),
+                "jail": self.jail_name(entry.ban.origin),
+                "scope": self.ports.name(entry.ban.scope),
+                "until": entry.ban.until.map(|until| self.started.show(until)),
+                "reason": entry.reason,
+            })).collect::<Vec<_>>(),
+            "known": known.is_some(),
+            "known_until": known.map(|peer| self.started.show(peer.until)),
             "limit": limited.map(|source| json!({
                 "reason": source.last.reason.as_str(),
                 "last": self.started.show(source.last.at),
             })),
             "evidence": evidence,
             "packets": {
-                // Nothing counts the packets of each source that pass.
-                "passed": null,
+                // Only those of known peers are counted one by one.
+                "passed": known.map(|peer| peer.passed),
                 "dropped": entry.map_or(0, |entry| self.datapath.packets(entry.ban.network)),
             },
         })
     }
 
     fn unban(&mut self, which: &Unban) -> Result<Value, String> {
-        let networks: Vec<IpNet> = match which {
-            Unban::Network { network } => vec![network.trunc()],
-            Unban::Jail { jail } => {
-                let origin = self.origin(jail)?;
-                let of_jail = self.ledger.iter().filter(|entry| entry.ban.origin == origin);
-                of_jail.map(|entry| entry.ban.network).collect()
+        let origin = match which {
+            Unban::Jail { jail } => Some(self.origin(jail)?),
+            Unban::Network { .. } | Unban::All => None,
+        };
+        let networks: BTreeSet<IpNet> = match which {
+            Unban::Network { network } => BTreeSet::from([network.trunc()]),
+            Unban::Jail { .. } | Unban::All => {
+                let wanted = |e: &&Entry| origin.is_none_or(|origin| e.ban.origin == origin);
+                self.ledger.iter().filter(wanted).map(|entry| entry.ban.network).collect()
             }
-            Unban::All => self.ledger.iter().map(|entry| entry.ban.network).collect(),
         };
         let mut lifted = 0;
         for network in networks {
-            lifted += usize::from(self.lift(network)?);
+            lifted += self.lift(network, origin)?;
         }
         if let (Unban::Network { network }, 0) = (which, lifted) {
-            let around = self.ledger.of(network.addr()).map(|entry| show(entry.ban.network));
+            let around = self.ledger.of(network.addr());
+            let around = around.first().map(|entry| show(entry.ban.network));
             return Err(match around {
                 Some(around) => {
                     format!("{} is banned as part of {around}: unban that", show(*network))
@@ -271,6 +298,9 @@ impl<D: Datapath> Controller<D> {
 
 /// What `bans` calls the jail of those who were banned by hand.
 const MANUAL: &str = "manual";
+
+/// And of those whom the kernel has banned for a flood.
+const FLOOD: &str = "flood";
 
 fn show_evidence(evidence: &Evidence, clock: Now) -> Value {
     json!({

@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use filter_common::decision::Reason;
@@ -6,30 +5,80 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
-use crate::config::Scope;
-use crate::control::{Reply, Request, Unban};
-use crate::datapath::{Count, Interface, InterfaceCounters, Mode};
+use crate::ban::{AddressEntry, NetworkEntry, Scopes};
+use crate::control::{self, Reply, Request, Unban};
+use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
 use crate::failure::Class;
 
 /// A datapath that only remembers.
 #[derive(Default)]
 struct Memory {
-    bans: RefCell<BTreeMap<IpNet, Ban>>,
+    bans: BTreeMap<IpAddr, AddressEntry>,
+    networks: BTreeMap<IpNet, NetworkEntry>,
     trusted: Vec<IpNet>,
-    full: bool,
+    room: Option<usize>,
     unseen: Vec<IpAddr>,
+    known: Vec<IpAddr>,
+    closed: Option<Maintenance>,
 }
 
-impl Datapath for Memory {
-    fn ban(&mut self, ban: &Ban) -> Result<()> {
-        anyhow::ensure!(!self.full, "the table is full");
-        self.bans.borrow_mut().insert(ban.network, *ban);
+impl Memory {
+    fn room(&self) -> Result<()> {
+        let full = self.room.is_some_and(|room| self.bans.len() + self.networks.len() >= room);
+        anyhow::ensure!(!full, "the table is full");
         Ok(())
     }
 
-    fn unban(&mut self, network: IpNet) -> Result<()> {
-        self.bans.borrow_mut().remove(&network);
+    fn held(&self) -> InForce {
+        InForce {
+            addresses: self.bans.values().copied().collect(),
+            networks: self.networks.values().copied().collect(),
+        }
+    }
+}
+
+impl Datapath for Memory {
+    fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
+        if !self.bans.contains_key(&entry.address) {
+            self.room()?;
+        }
+        self.bans.insert(entry.address, *entry);
         Ok(())
+    }
+
+    fn unban(&mut self, address: IpAddr) -> Result<()> {
+        self.bans.remove(&address);
+        Ok(())
+    }
+
+    fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
+        if !self.networks.contains_key(&entry.network) {
+            self.room()?;
+        }
+        self.networks.insert(entry.network, *entry);
+        Ok(())
+    }
+
+    fn unban_network(&mut self, network: IpNet) -> Result<()> {
+        self.networks.remove(&network);
+        Ok(())
+    }
+
+    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+        self.closed = closed;
+        Ok(())
+    }
+
+    fn in_maintenance(&self) -> Option<Maintenance> {
+        self.closed
+    }
+
+    fn known(&self, address: IpAddr) -> Option<KnownPeer> {
+        self.known.contains(&address).then_some(KnownPeer { until: at(7200), passed: 42 })
+    }
+
+    fn known_count(&self) -> u64 {
+        u64::try_from(self.known.len()).unwrap()
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
@@ -74,12 +123,18 @@ fn at(seconds: u64) -> KernelTime {
     KernelTime(seconds * SECOND)
 }
 
-fn controller(bans: Vec<Ban>) -> Controller<Memory> {
+fn controller() -> Controller<Memory> {
+    started_over(Memory::default())
+}
+
+/// The controller after a start over what the kernel still holds.
+fn started_over(datapath: Memory) -> Controller<Memory> {
     let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
     let config = Config { trusted, ..Config::default() };
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
-    let mut controller = Controller::new(Memory::default(), &config, own, bans, started).unwrap();
+    let held = datapath.held();
+    let mut controller = Controller::new(datapath, &config, own, &held, started).unwrap();
     controller.add_source(SourceReport {
         name: "asterisk-notice",
         kind: "file",
@@ -130,15 +185,17 @@ fn ban(network: &str, seconds: Option<u64>) -> Request {
         network: network.parse().unwrap(),
         seconds,
         scope: "all".to_owned(),
+        except: Vec::new(),
         reason: None,
+        force: false,
     }
 }
 
 #[test]
 fn fifteen_failures_ban_in_kernel_and_ledger() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     fail(&mut controller, [203, 0, 113, 7], 14);
-    assert!(controller.datapath.bans.borrow().is_empty());
+    assert!(controller.datapath.bans.is_empty());
     fail(&mut controller, [203, 0, 113, 7], 1);
     let bans = ask(&mut controller, Request::Bans { jail: None });
     let ban = &bans["bans"][0];
@@ -148,25 +205,25 @@ fn fifteen_failures_ban_in_kernel_and_ledger() {
     assert_eq!(ban["packets"], 7);
     assert_eq!(ban["since"], "1970-01-01T00:16:40.000Z");
     assert_eq!(ban["until"], "1970-01-01T01:16:40.000Z");
-    assert_eq!(controller.datapath.bans.borrow().len(), 1);
+    assert_eq!(controller.datapath.bans.len(), 1);
 }
 
 #[test]
 fn own_and_trusted_addresses_are_never_banned() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     for address in [[192, 0, 2, 10], [198, 51, 100, 9], [127, 0, 0, 1]] {
         fail(&mut controller, address, 50);
         let network = IpNet::from(IpAddr::from(address)).to_string();
         let why = refuse(&mut controller, ban(&network, None));
         assert!(why.contains("never banned"), "{why}");
     }
-    assert!(controller.datapath.bans.borrow().is_empty());
+    assert!(controller.datapath.bans.is_empty());
     assert_eq!(controller.datapath.trusted.len(), 3);
 }
 
 #[test]
 fn the_whole_world_is_not_banned_by_hand() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     for network in ["0.0.0.0/0", "128.0.0.0/1", "::/0", "::/64"] {
         let why = refuse(&mut controller, ban(network, None));
         assert!(why.contains("too wide"), "{network}: {why}");
@@ -177,14 +234,18 @@ fn the_whole_world_is_not_banned_by_hand() {
 
 #[test]
 fn adopted_bans_stay_unless_they_are_trusted_now() {
-    let adopted = |network: &str| Ban {
-        network: network.parse().unwrap(),
-        scope: Scope::Sip,
+    let adopted = |address: [u8; 4]| AddressEntry {
+        address: address.into(),
+        scopes: Scopes::default().and(Scope::Sip),
         origin: Origin::Jail(0),
         since: at(0),
         until: Some(at(100)),
     };
-    let mut controller = controller(vec![adopted("203.0.113.7/32"), adopted("198.51.100.1/32")]);
+    let mut memory = Memory::default();
+    memory.ban(&adopted([203, 0, 113, 7])).unwrap();
+    memory.ban(&adopted([198, 51, 100, 1])).unwrap();
+    let mut controller = started_over(memory);
+    assert_eq!(controller.datapath.bans.len(), 1);
     let bans = ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()) });
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);
     assert_eq!(controller.next_timeout(), Some(at(100)));
@@ -194,11 +255,11 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
 
 #[test]
 fn a_failure_without_a_packet_is_forged() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     controller.datapath.unseen = vec![IpAddr::from([203, 0, 113, 12])];
     fail(&mut controller, [203, 0, 113, 12], 100);
     fail(&mut controller, [203, 0, 113, 13], 14);
-    assert!(controller.datapath.bans.borrow().is_empty());
+    assert!(controller.datapath.bans.is_empty());
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["sources"][0]["unwitnessed"], 100);
     assert_eq!(status["sources"][0]["failures"], 114);
@@ -219,32 +280,32 @@ fn the_packet_decides_where_the_line_does_not() {
         rivals: vec![attacker],
         decided: false,
     };
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     controller.datapath.unseen = vec![victim];
     for n in 0..15 {
         controller.hear(&undecided, 0, "asterisk-wazo", at(n));
     }
-    let bans: Vec<IpNet> = controller.datapath.bans.borrow().keys().copied().collect();
-    assert_eq!(bans, [IpNet::from(attacker)]);
+    let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
+    assert_eq!(bans, [attacker]);
     // Both have sent something: then nobody is named.
     controller.datapath.unseen.clear();
     ask(&mut controller, Request::Unban(Unban::All));
     for n in 0..100 {
         controller.hear(&undecided, 0, "asterisk-wazo", at(n));
     }
-    assert!(controller.datapath.bans.borrow().is_empty());
+    assert!(controller.datapath.bans.is_empty());
     // And where the line decides, its word holds.
     let decided = Attempt { decided: true, address: attacker, rivals: vec![victim], ..undecided };
     for n in 0..15 {
         controller.hear(&decided, 0, "asterisk-wazo", at(n));
     }
-    assert_eq!(controller.datapath.bans.borrow().len(), 1);
+    assert_eq!(controller.datapath.bans.len(), 1);
 }
 
 #[test]
 fn a_full_table_is_said_and_not_written_down() {
-    let mut controller = controller(Vec::new());
-    controller.datapath.full = true;
+    let mut controller = controller();
+    controller.datapath.room = Some(0);
     fail(&mut controller, [203, 0, 113, 7], 15);
     assert!(controller.ledger.is_empty());
     let why = refuse(&mut controller, ban("203.0.113.8/32", Some(60)));
@@ -253,12 +314,14 @@ fn a_full_table_is_said_and_not_written_down() {
 
 #[test]
 fn a_jail_does_not_shorten_a_longer_ban() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     let forever = Request::Ban {
         network: "203.0.113.7/32".parse().unwrap(),
         seconds: None,
         scope: "sip".to_owned(),
+        except: Vec::new(),
         reason: Some("well known".to_owned()),
+        force: false,
     };
     ask(&mut controller, forever);
     fail(&mut controller, [203, 0, 113, 7], 15);
@@ -269,7 +332,7 @@ fn a_jail_does_not_shorten_a_longer_ban() {
 
 #[test]
 fn unban_lifts_and_forgets() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     fail(&mut controller, [203, 0, 113, 7], 15);
     fail(&mut controller, [203, 0, 113, 7], 10);
     let network = "203.0.113.7/32".parse().unwrap();
@@ -288,7 +351,7 @@ fn unban_lifts_and_forgets() {
 
 #[test]
 fn why_shows_the_evidence() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     fail(&mut controller, [203, 0, 113, 7], 15);
     let address = IpAddr::from([203, 0, 113, 7]);
     let why = ask(&mut controller, Request::Why { address });
@@ -308,7 +371,7 @@ fn why_shows_the_evidence() {
 
 #[test]
 fn status_adds_up_over_interfaces() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["interfaces"][1]["received"], 8);
     assert_eq!(status["interfaces"][1]["dropped"], 3);
@@ -320,14 +383,14 @@ fn status_adds_up_over_interfaces() {
 
 #[test]
 fn a_jail_that_there_is_not_is_named() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     let why = refuse(&mut controller, Request::Bans { jail: Some("sshd2".to_owned()) });
     assert!(why.contains("asterisk-wazo"), "{why}");
 }
 
 #[test]
 fn sources_over_limits_are_bounded() {
-    let mut controller = controller(Vec::new());
+    let mut controller = controller();
     for n in 0..u32::try_from(LIMITED_MAX).unwrap() + 10 {
         let source = IpAddr::from(n.to_be_bytes());
         let at = KernelTime(n.into());
@@ -335,4 +398,173 @@ fn sources_over_limits_are_bounded() {
     }
     assert_eq!(controller.limited.len(), LIMITED_MAX);
     assert!(!controller.limited.contains_key(&IpAddr::from([0, 0, 0, 0])));
+}
+
+fn closes(controller: &mut Controller<Memory>, address: [u8; 4], scope: &str) -> bool {
+    let why = ask(controller, Request::Why { address: address.into() });
+    why["bans"].as_array().unwrap().iter().any(|ban| ban["scope"] == scope)
+}
+
+fn ban_except(network: &str, except: &[&str]) -> Request {
+    let except = except.iter().map(|hole| hole.parse().unwrap()).collect();
+    let network = network.parse().unwrap();
+    let scope = "ssh".to_owned();
+    Request::Ban { network, seconds: Some(60), scope, except, reason: None, force: false }
+}
+
+#[test]
+fn a_network_is_banned_but_for_its_exceptions() {
+    let mut controller = controller();
+    ask(&mut controller, ban_except("203.0.113.0/24", &["203.0.113.7/32", "203.0.113.64/28"]));
+    assert_eq!(controller.datapath.networks.len(), 3);
+    let bans = ask(&mut controller, Request::Bans { jail: None });
+    assert_eq!(bans["bans"][0]["scope"], "ssh");
+    assert_eq!(bans["bans"][0]["except"], serde_json::json!(["203.0.113.7", "203.0.113.64/28"]));
+    // The same after a start over.
+    let mut controller = started_over(controller.datapath);
+    assert!(closes(&mut controller, [203, 0, 113, 8], "ssh"));
+    for address in [[203, 0, 113, 7], [203, 0, 113, 65]] {
+        assert!(!closes(&mut controller, address, "ssh"));
+    }
+    controller.handle_timeout(at(1000));
+    assert!(controller.datapath.networks.is_empty() && controller.ledger.is_empty());
+
+    for (request, expected) in [
+        (ban_except("203.0.113.0/24", &["203.0.114.1/32"]), "no part of 203.0.113.0/24"),
+        (ban_except("203.0.113.0/24", &["203.0.113.0/24"]), "no part of"),
+        (ban_except("203.0.113.0/24", &["203.0.113.1/32"; EXCEPT_MAX + 1]), "at most 64"),
+    ] {
+        let why = refuse(&mut controller, request);
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[test]
+fn a_ban_that_does_not_fit_leaves_nothing_behind() {
+    let mut controller = controller();
+    ask(&mut controller, ban("203.0.113.0/24", None));
+    controller.datapath.room = Some(2);
+    let why = refuse(&mut controller, ban_except("203.0.0.0/16", &["203.0.1.0/24"]));
+    assert!(why.contains("full"), "{why}");
+    assert_eq!((controller.ledger.len(), controller.datapath.networks.len()), (1, 1));
+    assert!(closes(&mut controller, [203, 0, 113, 7], "all"));
+    assert!(!closes(&mut controller, [203, 0, 113, 7], "ssh"));
+}
+
+#[test]
+fn bans_of_one_address_are_each_listed_and_end_each() {
+    let mut controller = controller();
+    fail(&mut controller, [203, 0, 113, 7], 15);
+    let address = IpAddr::from([203, 0, 113, 7]);
+    ask(&mut controller, ban_except("203.0.113.7/32", &[]));
+    let scopes = Scopes::default().and(Scope::Sip).and(Scope::Ports(1));
+    assert_eq!(controller.datapath.bans[&address].scopes, scopes);
+    let bans = ask(&mut controller, Request::Bans { jail: None });
+    assert_eq!(bans["bans"].as_array().unwrap().len(), 2);
+    // That of ssh ends after a minute, the jail's after an hour.
+    controller.handle_timeout(at(80));
+    assert_eq!(controller.datapath.bans[&address].scopes, Scopes::default().and(Scope::Sip));
+    let jail = "asterisk-wazo".to_owned();
+    assert_eq!(ask(&mut controller, Request::Unban(Unban::Jail { jail }))["lifted"], 1);
+    assert!(controller.datapath.bans.is_empty());
+}
+
+#[test]
+fn a_scope_that_there_is_not_is_named() {
+    let mut controller = controller();
+    let network = "203.0.113.7/32".parse().unwrap();
+    let scope = "telnet".to_owned();
+    let request =
+        Request::Ban { network, seconds: None, scope, except: vec![], reason: None, force: false };
+    let why = refuse(&mut controller, request);
+    assert!(why.contains("`telnet`") && why.contains("`provisioning`"), "{why}");
+}
+
+#[test]
+fn known_peers_are_not_banned_for_what_can_be_forged() {
+    let mut controller = controller();
+    let address = IpAddr::from([203, 0, 113, 7]);
+    controller.datapath.known = vec![address];
+    fail(&mut controller, [203, 0, 113, 7], 100);
+    assert!(controller.ledger.is_empty());
+    let status = ask(&mut controller, Request::Status);
+    assert_eq!(status["peers"], serde_json::json!({"known": 1, "spared": 100}));
+    let why = ask(&mut controller, Request::Why { address });
+    assert_eq!((&why["known"], &why["packets"]["passed"]), (&Value::Bool(true), &42.into()));
+
+    let why = refuse(&mut controller, ban("203.0.113.7/32", Some(60)));
+    assert!(why.contains("known peer") && why.contains("--force"), "{why}");
+    let Request::Ban { network, seconds, scope, except, reason, .. } =
+        ban("203.0.113.7/32", Some(60))
+    else {
+        unreachable!("it is a ban");
+    };
+    let forced = Request::Ban { network, seconds, scope, except, reason, force: true };
+    ask(&mut controller, forced);
+    ask(&mut controller, Request::Unban(Unban::All));
+    // What cannot be forged counts.
+    for n in 0..15 {
+        controller.hear(&proven(address), 0, "asterisk-wazo", at(n));
+    }
+    assert_eq!(controller.ledger.len(), 1);
+}
+
+fn proven(address: IpAddr) -> Attempt {
+    Attempt {
+        verdict: Verdict::Failure,
+        class: Class::WrongCredential,
+        address,
+        port: None,
+        account: None,
+        transport: None,
+        proven: true,
+        logged_at: None,
+        rivals: Vec::new(),
+        decided: true,
+    }
+}
+
+#[test]
+fn floods_that_the_kernel_ended_are_told() {
+    let mut controller = controller();
+    let address = IpAddr::from([203, 0, 113, 7]);
+    controller.flooding(address, at(10), at(70));
+    let bans = ask(&mut controller, Request::Bans { jail: Some("flood".to_owned()) });
+    assert_eq!(
+        (&bans["bans"][0]["jail"], &bans["bans"][0]["scope"]),
+        (&"flood".into(), &"sip".into())
+    );
+    let why = ask(&mut controller, Request::Why { address });
+    assert_eq!((&why["dropped"], &why["jail"]), (&Value::Bool(true), &"flood".into()));
+    controller.handle_timeout(at(70));
+    assert!(controller.ledger.is_empty() && controller.datapath.bans.is_empty());
+    for n in 0..u32::try_from(LIMITED_MAX).unwrap() + 10 {
+        controller.flooding(IpAddr::from(n.to_be_bytes()), at(10), at(70));
+    }
+    assert_eq!(controller.ledger.len(), LIMITED_MAX);
+}
+
+#[test]
+fn maintenance_ends_by_itself_and_outlives_the_controller() {
+    let mut controller = controller();
+    let on = |seconds| control::Maintenance::On { seconds, closed_to_known: true };
+    for seconds in [0, 24 * 3600 + 1] {
+        let why = refuse(&mut controller, Request::Maintenance(on(seconds)));
+        assert!(why.contains("from 1s to 1d"), "{why}");
+    }
+    ask(&mut controller, Request::Maintenance(on(600)));
+    let mut controller = started_over(controller.datapath);
+    let status = ask(&mut controller, Request::Status);
+    assert_eq!(
+        status["maintenance"],
+        serde_json::json!({"on": true, "until": "1970-01-01T00:27:00.000Z", "closed_to_known": true})
+    );
+    let Reply::Ok(later) =
+        controller.answer(Request::Maintenance(control::Maintenance::Status), at(620))
+    else {
+        panic!("refused");
+    };
+    assert_eq!((&later["on"], &later["until"]), (&Value::Bool(false), &Value::Null));
+    ask(&mut controller, Request::Maintenance(control::Maintenance::Off));
+    assert_eq!(controller.datapath.closed, None);
 }

@@ -25,8 +25,8 @@ use tokio::io::unix::AsyncFd;
 use super::attach::{self, Interface, attach};
 use super::pins::{self, PinnedLink, Pins, detach_all};
 use super::privileges;
-use super::{Count, Datapath, InterfaceCounters, OBJECT};
-use crate::ban::{Ban, Origin};
+use super::{Count, Datapath, InterfaceCounters, KnownPeer, Maintenance, OBJECT};
+use crate::ban::{AddressEntry, Ends, InForce, NetworkEntry, Origin, Scopes};
 use crate::clock::KernelTime;
 use crate::config::{self, Limit, Limits, Peers, PortClasses, Scope, Signatures, SipPorts};
 
@@ -84,8 +84,8 @@ pub struct Opened {
     pub kernel: Kernel,
     /// What it tells.
     pub events: Events,
-    /// Bans that were in force already, from the pinned maps.
-    pub bans: Vec<Ban>,
+    /// What the pinned maps hold; some of it may have ended.
+    pub bans: InForce,
     /// What the administrator should know about the start.
     pub notes: Vec<String>,
 }
@@ -148,16 +148,11 @@ impl Kernel {
         let mut ports = Array::try_from(take(first, maps::PORTS)?)?;
         let events = Events::new(take(first, maps::EVENTS)?)?;
 
-        for ban in &saved {
-            kernel.ban(ban)?;
+        for entry in &saved {
+            kernel.ban(entry)?;
         }
         kernel.network_count = kernel.networks.keys().count();
-        let now = KernelTime::now();
-        let (bans, ended): (Vec<Ban>, Vec<Ban>) =
-            kernel.bans()?.into_iter().partition(|ban| ban.in_force(now));
-        for ban in ended {
-            kernel.unban(ban.network)?;
-        }
+        let bans = kernel.held()?;
         write_trusted(&mut kernel.trusted, &settings.trusted)?;
         write_ports(&mut ports, &settings.sip)?;
         kernel.write_config(settings)?;
@@ -216,22 +211,51 @@ impl Kernel {
         &mut self.programs
     }
 
-    /// The bans in the maps, those that have ended too.
-    fn bans(&self) -> Result<Vec<Ban>> {
-        let mut bans = Vec::new();
+    /// What the maps hold, what has ended too.
+    fn held(&self) -> Result<InForce> {
+        let mut held = InForce::default();
         for entry in &self.bans_v4 {
             let (word, entry) = entry.context("read the bans of IPv4 addresses")?;
-            bans.extend(read_ban(IpAddr::from(word.to_le_bytes()).into(), &entry));
+            held.addresses.extend(read_address(IpAddr::from(word.to_le_bytes()), &entry));
         }
         for entry in &self.bans_v6 {
             let (key, entry) = entry.context("read the bans of IPv6 addresses")?;
-            bans.extend(read_ban(IpAddr::from(Address::from_words(key)).into(), &entry));
+            let address = IpAddr::from(Address::from_words(key));
+            held.addresses.extend(read_address(address, &entry));
         }
         for entry in &self.networks {
             let (key, entry) = entry.context("read the banned networks")?;
-            bans.extend(network_of(&key).and_then(|network| read_ban(network, &entry)));
+            held.networks.extend(network_of(&key).and_then(|net| read_network(net, &entry)));
         }
-        Ok(bans)
+        Ok(held)
+    }
+
+    fn write(&mut self, key: &BanKey, old: Option<BanEntry>, entry: BanEntry) -> Result<()> {
+        let entry = BanEntry { packets: old.map_or(0, |old| old.packets), ..entry };
+        match key {
+            BanKey::V4(word) => self.bans_v4.insert(word, entry, 0),
+            BanKey::V6(words) => self.bans_v6.insert(words, entry, 0),
+            BanKey::Network(key) => self.networks.insert(key, entry, 0),
+        }
+        .context("is the table full? `capacity: {bans: N}` sizes it")?;
+        if old.is_none() && matches!(key, BanKey::Network(_)) {
+            self.count_networks(1)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &BanKey) -> Result<()> {
+        let removed = match key {
+            BanKey::V4(word) => self.bans_v4.remove(word),
+            BanKey::V6(words) => self.bans_v6.remove(words),
+            BanKey::Network(key) => self.networks.remove(key),
+        };
+        match removed {
+            Ok(()) if matches!(key, BanKey::Network(_)) => self.count_networks(-1),
+            Ok(()) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write_config(&mut self, settings: &Settings) -> Result<()> {
@@ -288,10 +312,10 @@ impl Kernel {
         }))
     }
 
-    fn entry(&self, network: IpNet) -> Option<BanEntry> {
-        match key(network) {
-            BanKey::V4(word) => self.bans_v4.get(&word, 0).ok(),
-            BanKey::V6(words) => self.bans_v6.get(&words, 0).ok(),
+    fn entry(&self, key: &BanKey) -> Option<BanEntry> {
+        match key {
+            BanKey::V4(word) => self.bans_v4.get(word, 0).ok(),
+            BanKey::V6(words) => self.bans_v6.get(words, 0).ok(),
             // A lookup would find the longest prefix around this one: compare the keys.
             BanKey::Network(key) => {
                 let same = |other: &Key<[u64; 2]>| {
@@ -305,46 +329,43 @@ impl Kernel {
 }
 
 impl Datapath for Kernel {
-    fn ban(&mut self, ban: &Ban) -> Result<()> {
-        let old = self.entry(ban.network);
-        let entry = BanEntry {
-            until: ban.until.map_or(FOREVER, |until| until.0),
-            since: ban.since.0,
-            packets: old.map_or(0, |old| old.packets),
-            scope: match ban.scope {
-                Scope::Sip => SCOPE_SIP,
-                Scope::All => SCOPE_ALL,
-                Scope::Ports(_) => bail!("the XDP program knows the scopes `sip` and `all` only"),
-            },
-            origin: ban.origin.number(),
-            reserved: [0; 6],
+    fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
+        let key = key(entry.address.into());
+        let old = self.entry(&key);
+        let new = BanEntry {
+            until: entry.until.map_or(FOREVER, |until| until.0),
+            since: entry.since.0,
+            scope: scope_number(entry.scopes.iter())?,
+            origin: entry.origin.number(),
+            ..BanEntry::default()
         };
-        let written = match key(ban.network) {
-            BanKey::V4(word) => self.bans_v4.insert(word, entry, 0),
-            BanKey::V6(words) => self.bans_v6.insert(words, entry, 0),
-            BanKey::Network(key) => self.networks.insert(&key, entry, 0),
-        };
-        written.with_context(|| {
-            format!("ban {} (is the table full? `capacity: {{bans: N}}` sizes it)", ban.network)
-        })?;
-        if old.is_none() && matches!(key(ban.network), BanKey::Network(_)) {
-            self.count_networks(1)?;
-        }
-        Ok(())
+        self.write(&key, old, new).with_context(|| format!("ban {}", entry.address))
     }
 
-    fn unban(&mut self, network: IpNet) -> Result<()> {
-        let removed = match key(network) {
-            BanKey::V4(word) => self.bans_v4.remove(&word),
-            BanKey::V6(words) => self.bans_v6.remove(&words),
-            BanKey::Network(key) => self.networks.remove(&key),
+    fn unban(&mut self, address: IpAddr) -> Result<()> {
+        let removed = self.remove(&key(address.into()));
+        removed.with_context(|| format!("lift the ban of {address}"))
+    }
+
+    fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
+        let key = BanKey::Network(network_key(entry.network));
+        let old = self.entry(&key);
+        let scope = scope_number(entry.ends.iter().map(|(scope, _)| scope))?;
+        // One end for all: that of the wider scope. A hole is a ban that has ended.
+        let last = entry.ends.iter().last();
+        let new = BanEntry {
+            until: last.map_or(0, |(_, until)| until.map_or(FOREVER, |until| until.0)),
+            since: entry.since.0,
+            scope,
+            origin: entry.origin.number(),
+            ..BanEntry::default()
         };
-        match removed {
-            Ok(()) if matches!(key(network), BanKey::Network(_)) => self.count_networks(-1),
-            Ok(()) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("lift the ban of {network}")),
-        }
+        self.write(&key, old, new).with_context(|| format!("ban {}", entry.network))
+    }
+
+    fn unban_network(&mut self, network: IpNet) -> Result<()> {
+        let removed = self.remove(&BanKey::Network(network_key(network)));
+        removed.with_context(|| format!("lift the ban of {network}"))
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
@@ -357,6 +378,25 @@ impl Datapath for Kernel {
         self.config.set(0, config, 0).context("write the configuration to the kernel")
     }
 
+    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+        match closed {
+            Some(_) => bail!("the XDP program of this version cannot close SIP for maintenance"),
+            None => Ok(()),
+        }
+    }
+
+    fn in_maintenance(&self) -> Option<Maintenance> {
+        None
+    }
+
+    fn known(&self, _address: IpAddr) -> Option<KnownPeer> {
+        None
+    }
+
+    fn known_count(&self) -> u64 {
+        0
+    }
+
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool {
         let hash = Address::from(address).hash(self.seed);
         let place = u32::try_from(hash & u64::from(BUCKETS - 1)).unwrap_or(0);
@@ -364,7 +404,7 @@ impl Datapath for Kernel {
     }
 
     fn packets(&self, network: IpNet) -> u64 {
-        self.entry(network).map_or(0, |entry| entry.packets)
+        self.entry(&key(network)).map_or(0, |entry| entry.packets)
     }
 
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
@@ -478,15 +518,41 @@ fn network_of(key: &Key<[u64; 2]>) -> Option<IpNet> {
     IpNet::new(address, u8::try_from(length).ok()?).ok()
 }
 
-fn read_ban(network: IpNet, entry: &BanEntry) -> Option<Ban> {
-    let scope = match entry.scope {
-        SCOPE_SIP => Scope::Sip,
-        SCOPE_ALL => Scope::All,
-        _ => return None,
-    };
+/// The number of what covers all of these: the program closes SIP or everything.
+fn scope_number(mut scopes: impl Iterator<Item = Scope>) -> Result<u8> {
+    scopes.try_fold(SCOPE_SIP, |number, scope| match scope {
+        Scope::Sip => Ok(number),
+        Scope::All => Ok(SCOPE_ALL),
+        Scope::Ports(_) => bail!("the XDP program closes SIP or everything, no other ports"),
+    })
+}
+
+fn read_scope(entry: &BanEntry) -> Option<Scope> {
+    match entry.scope {
+        SCOPE_SIP => Some(Scope::Sip),
+        SCOPE_ALL => Some(Scope::All),
+        _ => None,
+    }
+}
+
+fn read_address(address: IpAddr, entry: &BanEntry) -> Option<AddressEntry> {
+    Some(AddressEntry {
+        address,
+        scopes: Scopes::default().and(read_scope(entry)?),
+        origin: Origin::from_number(entry.origin),
+        since: KernelTime(entry.since),
+        until: (entry.until != FOREVER).then_some(KernelTime(entry.until)),
+    })
+}
+
+fn read_network(network: IpNet, entry: &BanEntry) -> Option<NetworkEntry> {
     let until = (entry.until != FOREVER).then_some(KernelTime(entry.until));
-    let origin = Origin::from_number(entry.origin);
-    Some(Ban { network, scope, origin, since: KernelTime(entry.since), until })
+    Some(NetworkEntry {
+        network,
+        ends: Ends::NONE.and(read_scope(entry)?, until),
+        origin: Origin::from_number(entry.origin),
+        since: KernelTime(entry.since),
+    })
 }
 
 fn gcra(limit: Limit) -> Gcra {
@@ -552,7 +618,11 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
 /// unpinned, and made anew by the loader. The program that runs keeps its own until it is replaced.
 ///
 /// Returns the bans that were in them.
-fn take_over(pins: &Pins, settings: &Settings, notes: &mut Vec<String>) -> Result<Vec<Ban>> {
+fn take_over(
+    pins: &Pins,
+    settings: &Settings,
+    notes: &mut Vec<String>,
+) -> Result<Vec<AddressEntry>> {
     if !pins.map(maps::CONFIG).exists() {
         return Ok(Vec::new());
     }
@@ -569,22 +639,22 @@ fn take_over(pins: &Pins, settings: &Settings, notes: &mut Vec<String>) -> Resul
     let (v4, v6) = (pins.map(maps::BANS_V4), pins.map(maps::BANS_V6));
     if resized(&v4, settings.bans) {
         for (word, entry) in entries::<u32>(&v4)? {
-            saved.extend(read_ban(IpAddr::from(word.to_le_bytes()).into(), &entry));
+            saved.extend(read_address(IpAddr::from(word.to_le_bytes()), &entry));
         }
         pins::remove(&v4)?;
     }
     if resized(&v6, settings.bans_ipv6) {
         for (key, entry) in entries::<[u64; 2]>(&v6)? {
-            saved.extend(read_ban(IpAddr::from(Address::from_words(key)).into(), &entry));
+            saved.extend(read_address(IpAddr::from(Address::from_words(key)), &entry));
         }
         pins::remove(&v6)?;
     }
     let now = KernelTime::now();
-    saved.retain(|ban| ban.in_force(now));
+    saved.retain(|entry| entry.until.is_none_or(|until| now < until));
     for (key, room, is_ipv4) in
         [("bans", settings.bans, true), ("bans_ipv6", settings.bans_ipv6, false)]
     {
-        let bans = saved.iter().filter(|ban| ban.network.addr().is_ipv4() == is_ipv4).count();
+        let bans = saved.iter().filter(|ban| ban.address.is_ipv4() == is_ipv4).count();
         if bans > usize::try_from(room).unwrap_or(usize::MAX) {
             bail!(
                 "`capacity: {{{key}: {room}}}` is less than the {bans} bans in force; lift some first"

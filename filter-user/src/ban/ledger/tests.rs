@@ -1,0 +1,129 @@
+use super::*;
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn entry(network: &str, origin: Origin, scope: Scope, until: Option<u64>) -> Entry {
+    let (network, until) = (net(network), until.map(KernelTime));
+    plain(Ban { network, scope, origin, since: KernelTime(1), until }, "")
+}
+
+fn by_hand(network: &str, until: Option<u64>) -> Entry {
+    entry(network, Origin::Hand, Scope::Sip, until)
+}
+
+/// What a kernel would hold that was told all of `writes`.
+fn held(writes: &[Write]) -> InForce {
+    let (mut addresses, mut networks) = (BTreeMap::new(), BTreeMap::new());
+    for write in writes {
+        match write {
+            Write::Address(entry) => drop(addresses.insert(entry.address, *entry)),
+            Write::NoAddress(address) => drop(addresses.remove(address)),
+            Write::Network(entry) => drop(networks.insert(entry.network, *entry)),
+            Write::NoNetwork(network) => drop(networks.remove(network)),
+        }
+    }
+    InForce {
+        addresses: addresses.into_values().collect(),
+        networks: networks.into_values().collect(),
+    }
+}
+
+#[test]
+fn bans_end_in_order_and_once() {
+    let mut ledger = Ledger::default();
+    ledger.insert(by_hand("192.0.2.1/32", Some(20)));
+    ledger.insert(by_hand("192.0.2.2/32", Some(10)));
+    ledger.insert(by_hand("192.0.2.3/32", None));
+    // Entered again, it ends at its new time only.
+    ledger.insert(by_hand("192.0.2.1/32", Some(30)));
+    assert_eq!(ledger.next_end(), Some(KernelTime(10)));
+    let (ended, writes) = ledger.pop_ended(KernelTime(25)).unwrap();
+    assert_eq!(ended.ban.network, net("192.0.2.2/32"));
+    assert_eq!(writes, [Write::NoAddress(IpAddr::from([192, 0, 2, 2]))]);
+    assert!(ledger.pop_ended(KernelTime(25)).is_none());
+    assert!(ledger.pop_ended(KernelTime(30)).is_some());
+    assert!(ledger.pop_ended(KernelTime(u64::MAX)).is_none());
+    assert_eq!(ledger.len(), 1);
+}
+
+#[test]
+fn bans_of_one_address_are_one_entry_that_narrows() {
+    let mut ledger = Ledger::default();
+    let last = |writes: Vec<Write>| match writes[..] {
+        [Write::Address(entry)] => {
+            let scopes: Vec<Scope> = entry.scopes.iter().collect();
+            (scopes, entry.until.map(|until| until.0), entry.origin)
+        }
+        ref other => panic!("{other:?}"),
+    };
+    let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
+    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10))));
+    assert_eq!(written, (vec![sip], Some(10), Origin::Jail(0)));
+    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Jail(1), ssh, Some(30))));
+    assert_eq!(written, (vec![sip, ssh], Some(30), Origin::Jail(1)));
+    assert_eq!(ledger.len(), 2);
+    let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
+    assert_eq!(last(writes), (vec![ssh], Some(30), Origin::Jail(1)));
+    // Of those by hand the last one stands.
+    ledger.insert(entry("192.0.2.1/32", Origin::Hand, Scope::All, None));
+    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Hand, sip, Some(20))));
+    assert_eq!(written, (vec![sip, ssh], Some(30), Origin::Jail(1)));
+    assert_eq!(ledger.len(), 2);
+}
+
+#[test]
+fn a_hole_comes_before_its_ban_and_goes_after_it() {
+    let mut ledger = Ledger::default();
+    let hole = net("198.51.100.7/32");
+    let ban = Entry { except: vec![hole], ..by_hand("198.51.100.0/24", Some(10)) };
+    let networks = |writes: &[Write]| -> Vec<(IpNet, Option<bool>)> {
+        let of_network = writes.iter().filter_map(|write| match write {
+            Write::Network(entry) => Some((entry.network, Some(entry.ends.is_empty()))),
+            Write::NoNetwork(network) => Some((*network, None)),
+            Write::Address(_) | Write::NoAddress(_) => None,
+        });
+        of_network.collect()
+    };
+    let writes = ledger.insert(ban.clone());
+    assert_eq!(networks(&writes), [(hole, Some(true)), (net("198.51.100.0/24"), Some(false))]);
+    assert_eq!(ledger.of(hole.addr()).len(), 0);
+    assert_eq!(ledger.of(IpAddr::from([198, 51, 100, 8])).len(), 1);
+    // The address in the hole can still be banned by itself.
+    let writes = ledger.insert(by_hand("198.51.100.7/32", Some(20)));
+    assert!(matches!(writes[..], [Write::Address(_)]), "{writes:?}");
+    assert_eq!(ledger.of(hole.addr()).len(), 1);
+    // Said again with another exception, the first one has none any more.
+    let other = net("198.51.100.9/32");
+    let writes = ledger.insert(Entry { except: vec![other], ..ban });
+    assert_eq!(networks(&writes), [(other, Some(true)), (hole, None)]);
+    let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
+    assert_eq!(networks(&writes), [(net("198.51.100.0/24"), None), (other, None)]);
+}
+
+#[test]
+fn what_the_kernel_holds_is_taken_over() {
+    let mut ledger = Ledger::default();
+    let hole = net("198.51.100.64/28");
+    let mut writes = ledger.insert(by_hand("198.0.0.0/8", Some(100)));
+    writes.extend(ledger.insert(Entry {
+        except: vec![hole],
+        ..entry("198.51.100.0/24", Origin::Hand, Scope::All, None)
+    }));
+    writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(0), Scope::Sip, Some(50))));
+    writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(1), Scope::All, Some(9))));
+    let held_before = held(&writes);
+    let mut again = Ledger::default();
+    assert_eq!(again.adopt(&held_before, KernelTime(8), "before", |_| true), []);
+    assert_eq!(again.of(IpAddr::from([198, 51, 100, 66])).len(), 0);
+    assert_eq!(again.of(IpAddr::from([198, 51, 100, 1])).len(), 2);
+    // What has ended is not taken over, and not left in the kernel; nor is what is not wanted.
+    let mut later = Ledger::default();
+    let wanted = |network: IpNet| network != net("198.51.100.65/32");
+    let gone = later.adopt(&held_before, KernelTime(100), "before", wanted);
+    assert_eq!(gone.len(), 3, "{gone:?}");
+    assert!(gone.contains(&Write::NoAddress(IpAddr::from([198, 51, 100, 65]))));
+    assert!(gone.contains(&Write::NoNetwork(net("198.0.0.0/8"))));
+    assert_eq!(later.len(), 1);
+}

@@ -1,0 +1,55 @@
+//! SIP closed for maintenance: asked for here, kept and ended by the kernel.
+
+use std::time::Duration;
+
+use log::info;
+use serde_json::{Value, json};
+
+use super::Controller;
+use crate::clock::KernelTime;
+use crate::control::{self, MAINTENANCE_MAX};
+use crate::datapath::{Datapath, Maintenance};
+use crate::duration;
+
+impl<D: Datapath> Controller<D> {
+    pub(super) fn maintain(
+        &mut self,
+        what: control::Maintenance,
+        now: KernelTime,
+    ) -> Result<Value, String> {
+        let closed = match what {
+            control::Maintenance::Status => return Ok(self.maintenance(now)),
+            control::Maintenance::Off => None,
+            control::Maintenance::On { seconds, closed_to_known } => {
+                let time = Duration::from_secs(seconds);
+                if time.is_zero() || time > MAINTENANCE_MAX {
+                    return Err(format!(
+                        "a maintenance takes from 1s to {}; `--for` says how long",
+                        duration::format(MAINTENANCE_MAX)
+                    ));
+                }
+                Some(Maintenance { until: now.after(time), known_allowed: !closed_to_known })
+            }
+        };
+        self.datapath.maintenance(closed).map_err(|why| format!("{why:#}"))?;
+        match closed {
+            Some(closed) => {
+                let time = duration::format(closed.until.since(now));
+                let known = if closed.known_allowed { " and known peers" } else { "" };
+                info!("SIP is closed for {time}, to all but trusted networks{known}");
+            }
+            None => info!("SIP is open again"),
+        }
+        Ok(self.maintenance(now))
+    }
+
+    /// `{on, until, closed_to_known}`, as the kernel has it.
+    pub(super) fn maintenance(&self, now: KernelTime) -> Value {
+        let closed = self.datapath.in_maintenance().filter(|closed| now < closed.until);
+        json!({
+            "on": closed.is_some(),
+            "until": closed.map(|closed| self.started.show(closed.until)),
+            "closed_to_known": closed.is_some_and(|closed| !closed.known_allowed),
+        })
+    }
+}
