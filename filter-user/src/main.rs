@@ -104,7 +104,10 @@ fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> 
 }
 
 fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
-    if let Some(session) = session().filter(|from| !ban.force && ban.network.contains(from)) {
+    let closes = |from: &IpAddr| {
+        ban.network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
+    };
+    if let Some(session) = session().filter(|from| !ban.force && closes(from)) {
         bail!("you are logged in from {session}: `--force` locks you out all the same");
     }
     let request = Request::Ban {

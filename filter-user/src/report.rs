@@ -155,6 +155,9 @@ pub fn why(value: &Value) -> String {
     } else {
         line(&mut text, &format!("{address} is not banned"));
     }
+    if let Some(until) = value["maintenance_until"].as_str() {
+        line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));
+    }
     // The first of them is told above.
     let others = list(value, "bans")
         .filter(|ban| ["network", "jail", "scope"].iter().any(|key| ban[*key] != value[*key]));

@@ -141,6 +141,7 @@ fn bans_by_hand_close_what_they_say() {
     };
     fails(&here(&[]), &[&other.to_string(), "--force"]);
     assert!(site.bans().is_empty(), "{:?}", site.bans());
+    here(&["--except", &other.to_string()]).success("ban --except").unwrap();
     here(&["--force"]).success("ban --force").unwrap();
     assert_eq!(site.bans().len(), 1);
     site.end();

@@ -222,6 +222,10 @@ impl<D: Datapath> Controller<D> {
         let of_widest = bans.iter().copied().filter(|entry| Some(entry.ban.scope) == widest);
         let entry = last_to_end(of_widest);
         let known = self.datapath.known(address).filter(|peer| now < peer.until);
+        let closed = self
+            .closed(now)
+            .filter(|closed| !(closed.known_allowed && known.is_some()))
+            .filter(|_| protected.is_none());
         let limited = self.limited.get(&address);
         let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
         let evidence: Vec<Value> = bans
@@ -235,7 +239,10 @@ impl<D: Datapath> Controller<D> {
         let ignored_by: Vec<&str> = self.jails.iter().filter(ignores).map(Jail::name).collect();
         json!({
             "address": address,
-            "dropped": protected.is_none() && self.enforcing && (entry.is_some() || over_limit.is_some()),
+            "dropped": protected.is_none()
+                && self.enforcing
+                && (entry.is_some() || over_limit.is_some() || closed.is_some()),
+            "maintenance_until": closed.map(|closed| self.started.show(closed.until)),
             "network": entry.map(|entry| show(entry.ban.network)),
             "scope": entry.map(|entry| self.ports.name(entry.ban.scope)),
             "jail": entry.map(|entry| self.jail_name(entry.ban.origin)),

@@ -43,9 +43,14 @@ impl<D: Datapath> Controller<D> {
         Ok(self.maintenance(now))
     }
 
+    /// The maintenance in force.
+    pub(super) fn closed(&self, now: KernelTime) -> Option<Maintenance> {
+        self.datapath.in_maintenance().filter(|closed| now < closed.until)
+    }
+
     /// `{on, until, closed_to_known}`, as the kernel has it.
     pub(super) fn maintenance(&self, now: KernelTime) -> Value {
-        let closed = self.datapath.in_maintenance().filter(|closed| now < closed.until);
+        let closed = self.closed(now);
         json!({
             "on": closed.is_some(),
             "until": closed.map(|closed| self.started.show(closed.until)),

@@ -559,6 +559,15 @@ fn maintenance_ends_by_itself_and_outlives_the_controller() {
         status["maintenance"],
         serde_json::json!({"on": true, "until": "1970-01-01T00:27:00.000Z", "closed_to_known": true})
     );
+    let address = IpAddr::from([203, 0, 113, 7]);
+    let mut dropped = |known: &[IpAddr], closed_to_known: bool| {
+        controller.datapath.known = known.to_vec();
+        let on = control::Maintenance::On { seconds: 600, closed_to_known };
+        ask(&mut controller, Request::Maintenance(on));
+        ask(&mut controller, Request::Why { address })["dropped"] == true
+    };
+    assert_eq!((dropped(&[], false), dropped(&[address], false)), (true, false));
+    assert!(dropped(&[address], true));
     let Reply::Ok(later) =
         controller.answer(Request::Maintenance(control::Maintenance::Status), at(620))
     else {
