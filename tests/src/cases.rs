@@ -7,6 +7,7 @@ pub mod bans;
 pub mod frames;
 pub mod generated;
 pub mod limits;
+pub mod malformed;
 pub mod messages;
 pub mod payloads;
 pub mod recorded;
@@ -79,7 +80,15 @@ impl Case {
 
 /// Every row.
 pub fn all() -> Vec<Case> {
-    [frames::cases(), payloads::cases(), recorded::cases(), bans::cases(), limits::cases()].concat()
+    [
+        frames::cases(),
+        malformed::cases(),
+        payloads::cases(),
+        recorded::cases(),
+        bans::cases(),
+        limits::cases(),
+    ]
+    .concat()
 }
 
 /// What is known besides the packet.

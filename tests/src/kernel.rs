@@ -48,6 +48,8 @@ pub struct Kernel {
     ports: BTreeSet<u32>,
     used_buckets: BTreeSet<u32>,
     seed: u64,
+    /// Whether there is something in the maps of bans: to look through empty ones takes long.
+    has_bans: bool,
 }
 
 impl Kernel {
@@ -64,7 +66,14 @@ impl Kernel {
         let program: &mut Xdp =
             ebpf.program_mut(PROGRAM).context("the object has no such program")?.try_into()?;
         program.load().context("load the program")?;
-        Ok(Self { ebpf, slot, ports: BTreeSet::new(), used_buckets: BTreeSet::new(), seed: 0 })
+        Ok(Self {
+            ebpf,
+            slot,
+            ports: BTreeSet::new(),
+            used_buckets: BTreeSet::new(),
+            seed: 0,
+            has_bans: false,
+        })
     }
 
     /// The program.
@@ -148,9 +157,12 @@ impl Kernel {
     }
 
     fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
-        clear_hash::<u32>(self.map_mut(maps::BANS_V4)?)?;
-        clear_hash::<[u64; 2]>(self.map_mut(maps::BANS_V6)?)?;
-        clear_trie::<BanEntry>(self.map_mut(maps::BAN_NETS)?)?;
+        if self.has_bans {
+            clear_hash::<u32>(self.map_mut(maps::BANS_V4)?)?;
+            clear_hash::<[u64; 2]>(self.map_mut(maps::BANS_V6)?)?;
+            clear_trie::<BanEntry>(self.map_mut(maps::BAN_NETS)?)?;
+        }
+        self.has_bans = !world.bans.is_empty();
         for ban in &world.bans {
             let entry = ban.entry(now);
             match ban.who {
@@ -271,6 +283,9 @@ impl Kernel {
     ///
     /// When a map cannot be read.
     pub fn ban_packets(&self) -> Result<u64> {
+        if !self.has_bans {
+            return Ok(0);
+        }
         let v4: HashMap<_, u32, BanEntry> = self.map(maps::BANS_V4)?.try_into()?;
         let v6: HashMap<_, [u64; 2], BanEntry> = self.map(maps::BANS_V6)?.try_into()?;
         let networks: LpmTrie<_, [u64; 2], BanEntry> = self.map(maps::BAN_NETS)?.try_into()?;

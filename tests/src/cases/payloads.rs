@@ -10,7 +10,7 @@ use crate::packet_builder::{Frame, arp};
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [methods(), starts(), torture(), sizes(), not_configured()].concat()
+    [methods(), starts(), neighbours(), torture(), sizes(), not_configured()].concat()
 }
 
 fn udp(payload: impl AsRef<[u8]>) -> Vec<u8> {
@@ -88,6 +88,44 @@ fn starts() -> Vec<Case> {
         row("text that is no sip", b"hello, is anybody there?\r\n", NotSip),
         row("keep-alive of spaces", b"        ", KeepAlive),
         row("sip inside of text", b"x REGISTER sip:192.0.2.10 SIP/2.0\r\n\r\n", NotSip),
+    ]
+}
+
+/// What comes to a SIP port beside SIP.
+fn neighbours() -> Vec<Case> {
+    let tcp = |name: &str, port, payload: &[u8], expect| {
+        let frame = Frame::from(ip("192.0.2.66")).tcp(port).payload(payload);
+        Case::new(name, frame.build(), expect)
+    };
+    // RFC 8489 section 5: class and method, length, cookie.
+    let stun = |kind: u16, attributes: &[u8]| {
+        let mut message = messages::stun();
+        message[..2].copy_from_slice(&kind.to_be_bytes());
+        message[3] = u8::try_from(attributes.len()).expect("a short message");
+        [&message[..], attributes].concat()
+    };
+    let software = b"\x80\x22\0\x04test";
+    let upgrade = b"GET /ws HTTP/1.1\r\nHost: pbx.example.com\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: sip\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let masked = [&[0x81, 0xfe, 1, 0x90, 1, 2, 3, 4][..], &[0x55; 64]].concat();
+    vec![
+        row("stun with an attribute", stun(1, software), Stun),
+        row("stun indication", stun(0x11, &[]), Stun),
+        row("stun success", stun(0x101, &[]), Stun),
+        row("stun error", stun(0x111, software), Stun),
+        row("turn channel data", [0x40, 0, 0, 4, 0x21, 0x12, 0xa4, 0x42], NotSip),
+        row("stun that ends in its cookie", [0, 1, 0, 0, 0x21, 0x12, 0xa4], NotSip),
+        tcp("keep-alive ping over tcp", 5060, b"\r\n\r\n", KeepAlive),
+        tcp("keep-alive pong over tcp", 5060, b"\r\n", KeepAlive),
+        tcp("the websocket of a browser (RFC 7118)", 5060, upgrade, NotSip),
+        tcp("a frame of a websocket", 5060, &masked, NotSip),
+        tcp("tls in the clear port", 5060, &messages::tls_client_hello(), NotSip),
+        tcp("tls application data", 5061, b"\x17\x03\x03\0\x20aaaaaaaaaaaaaaaa", NotSip),
+        tcp("tls alert", 5061, b"\x15\x03\x03\0\x02\x01\0", NotSip),
+        tcp("ssh over tcp", 5060, b"SSH-2.0-OpenSSH_9.2p1\r\n", NotSip),
+        row("dtls over udp", b"\x16\xfe\xff\0\0\0\0\0\0\0\0\0\x10\x01\0\0\x04", NotSip),
+        row("rtp to the sip port", [0x80, 0, 0, 1, 0, 0, 0, 0xa0, 1, 2, 3, 4], NotSip),
     ]
 }
 
