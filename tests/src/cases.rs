@@ -11,6 +11,7 @@ pub mod malformed;
 pub mod messages;
 pub mod payloads;
 pub mod recorded;
+pub mod worlds;
 
 use std::net::IpAddr;
 use std::time::Duration;

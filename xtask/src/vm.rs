@@ -30,7 +30,7 @@ const KERNELS: [&str; 2] = ["6.1", "6.12"];
 /// Modules that the network inside is made of; each after those that it needs.
 const MODULES: [&str; 4] = ["llc", "stp", "bridge", "veth"];
 /// Test executables that need a kernel and nothing else.
-const TESTS: [&str; 2] = ["object", "kernel_decisions"];
+const TESTS: [&str; 3] = ["object", "kernel_decisions", "kernel_agreement"];
 /// How many of the serial line's last lines a failure shows.
 const SHOWN: usize = 40;
 

@@ -22,6 +22,8 @@ use ringfence_tests::ringfence::{Config, Ringfence};
 const RINGFENCE: &str = "/ringfence";
 const MODULES: &str = "/modules";
 const TESTS: &str = "/tests";
+/// How many generated packets `kernel_agreement` runs, of its million: everything is slow here.
+const PACKETS: &str = "50000";
 
 const PBX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
@@ -251,6 +253,7 @@ fn verified(process: u32) -> anyhow::Result<u64> {
 fn run_tests(executable: &Path) -> anyhow::Result<()> {
     let mut tests = Command::new(executable)
         .args(["--ignored", "--test-threads=1", "--nocapture"])
+        .env("RINGFENCE_PACKETS", PACKETS)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

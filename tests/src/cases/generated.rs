@@ -1,9 +1,9 @@
-//! Packets by the hundred thousand: built at random, and mutations of the table's own.
+//! Packets by the million: built at random, mutations of the table's own, and made of nothing.
 
 use std::net::IpAddr;
 
 use super::{Case, messages, recorded};
-use crate::packet_builder::{Extension, Frame, OLD_SERVICE_VLAN, SERVICE_VLAN, VLAN};
+use crate::packet_builder::{Extension, Frame, IPV4, IPV6, OLD_SERVICE_VLAN, SERVICE_VLAN, VLAN};
 
 /// Sources that generated packets come from, so that a [`World`](super::World) can be about them.
 pub const SOURCES: [&str; 8] = [
@@ -119,6 +119,22 @@ impl Packets {
         lie(random, frame).build()
     }
 
+    /// Bytes that nobody meant anything by, mostly behind an Ethernet header that leads somewhere.
+    fn noise(&mut self) -> Vec<u8> {
+        let random = &mut self.random;
+        let longest = if random.once_in(8) { 2000 } else { 120 };
+        let len = random.below(longest);
+        let mut frame: Vec<u8> = (0..len).map(|_| random.byte()).collect();
+        let (ethertype, version) = *random.pick(&[(IPV4, 0x45), (IPV6, 0x60), (VLAN, 0)]);
+        if !random.once_in(4)
+            && let Some(head) = frame.first_chunk_mut::<15>()
+        {
+            head[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            head[14] = version;
+        }
+        frame
+    }
+
     fn mutated(&mut self) -> Vec<u8> {
         let mut frame = self.random.pick(&self.frames).clone();
         for _ in 0..=self.random.below(6) {
@@ -132,7 +148,11 @@ impl Iterator for Packets {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        let mut frame = if self.random.once_in(2) { self.built() } else { self.mutated() };
+        let mut frame = match self.random.below(16) {
+            0..8 => self.built(),
+            8..14 => self.mutated(),
+            _ => self.noise(),
+        };
         frame.truncate(self.longest);
         Some(frame)
     }
