@@ -11,6 +11,7 @@ pub mod cases;
 pub mod child;
 pub mod fail2ban;
 pub mod foreign;
+pub mod fuzz;
 pub mod guesser;
 pub mod interrupt;
 pub mod kernel;

@@ -8,6 +8,7 @@
 mod bench;
 mod build;
 mod disasm;
+mod fuzz;
 mod lint;
 mod privilege;
 mod run;
@@ -47,6 +48,8 @@ enum Verb {
     Ci,
     /// Measure against fail2ban and the bare kernel
     Bench(bench::Args),
+    /// Look for bytes that break what must hold for any bytes, with libFuzzer
+    Fuzz(fuzz::Args),
     /// Print the XDP program's instructions
     Disasm,
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Verb::TestVm(args) => vm::run(&args),
         Verb::Ci => test::run(&test::Args::default()),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Disasm => disasm::run(),
     };
     match done {

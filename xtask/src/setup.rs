@@ -21,7 +21,7 @@ use crate::workspace::{Workspace, find_program};
 use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
-use versions::{BENCH_TOOLS, DEBIAN_MIN, NIGHTLY, TEST_TOOLS, Tool};
+use versions::{BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, NIGHTLY, TEST_TOOLS, Tool};
 
 /// What `setup` takes.
 #[derive(clap::Args)]
@@ -37,14 +37,16 @@ pub(crate) struct Args {
     compiler: Option<Source>,
 }
 
-/// What is to work afterwards; each includes the one before.
+/// What is to work afterwards; each includes building.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     /// Building.
     Build,
+    /// The targets of libFuzzer.
+    Fuzzing,
     /// The tests and the lab.
     Tests,
-    /// The measurements.
+    /// The measurements, and what the tests need.
     Bench,
 }
 
@@ -171,13 +173,12 @@ fn require_by_hand(system: &System, tools: &[Tool], compiler: Result<()>) -> Res
 }
 
 fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
-    let mut wanted: Vec<Tool> = Vec::new();
-    if needs != For::Build {
-        wanted.extend(TEST_TOOLS);
-    }
-    if needs == For::Bench {
-        wanted.extend(BENCH_TOOLS);
-    }
+    let mut wanted: Vec<Tool> = match needs {
+        For::Build => Vec::new(),
+        For::Fuzzing => FUZZ_TOOLS.to_vec(),
+        For::Tests => TEST_TOOLS.to_vec(),
+        For::Bench => [&TEST_TOOLS[..], &BENCH_TOOLS].concat(),
+    };
     if wanted.is_empty() {
         return Ok(wanted);
     }

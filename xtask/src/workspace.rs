@@ -35,6 +35,11 @@ impl Workspace {
         Ok(Self { root, target: PathBuf::from(target) })
     }
 
+    /// The workspace's root.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Cargo's target directory.
     pub(crate) fn target(&self) -> &Path {
         &self.target

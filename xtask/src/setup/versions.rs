@@ -41,6 +41,9 @@ pub(super) const TEST_TOOLS: [Tool; 3] = [
     Tool { package: "sipvicious", program: "svcrack" },
 ];
 
+/// What builds libFuzzer, besides what building takes.
+pub(super) const FUZZ_TOOLS: [Tool; 1] = [Tool { package: "g++", program: "c++" }];
+
 /// What the measurements start besides.
 pub(super) const BENCH_TOOLS: [Tool; 4] = [
     Tool { package: FAIL2BAN, program: "fail2ban-server" },

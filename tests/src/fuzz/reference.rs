@@ -1,0 +1,208 @@
+//! The parsers once more, written to be read and not for a verifier: bytes are taken from the front
+//! of what is left of them. Two that were written differently agree, or one is wrong.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use filter_common::limits::{IPV6_EXTENSIONS, LEADING_SPACE, VLAN_DEPTH, WINDOW_BYTES};
+use filter_common::packet::{Headers, Layer4, Payload, Unparsed};
+
+/// What is left of a frame, and where it begins.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Unparsed> {
+        let taken = self.peek(count)?;
+        self.skip(count);
+        Ok(taken)
+    }
+
+    fn peek(&self, count: usize) -> Result<&'a [u8], Unparsed> {
+        self.bytes.get(..count).ok_or(Unparsed::Malformed)
+    }
+
+    /// Goes on, over the frame's end too.
+    fn skip(&mut self, count: usize) {
+        self.bytes = self.bytes.get(count..).unwrap_or_default();
+        self.offset += count;
+    }
+}
+
+/// [`filter_common::packet::parse`].
+///
+/// # Errors
+///
+/// As there.
+pub fn headers(frame: &[u8]) -> Result<Headers, Unparsed> {
+    let mut rest = Rest { bytes: frame, offset: 0 };
+    rest.take(12)?;
+    let mut ethertype = half(rest.take(2)?);
+    let mut tags = 0;
+    while tags < VLAN_DEPTH && [0x8100, 0x88a8, 0x9100].contains(&ethertype) {
+        ethertype = half(&rest.take(4)?[2..]);
+        tags += 1;
+    }
+    match ethertype {
+        0x0800 => ipv4(rest),
+        0x86dd => ipv6(rest),
+        _ => Err(Unparsed::NotIp),
+    }
+}
+
+fn ipv4(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
+    let start = rest.offset;
+    let header = rest.peek(20)?;
+    let header_len = usize::from(header[0] % 16) * 4;
+    let total_len = usize::from(half(&header[2..]));
+    if header[0] / 16 != 4 || header_len < 20 || header_len > total_len {
+        return Err(Unparsed::Malformed);
+    }
+    let source: [u8; 4] = header[12..16].try_into().expect("four bytes");
+    let fragment = half(&header[6..]);
+    let layer4 = if fragment & 0x1fff != 0 {
+        Layer4::LaterFragment
+    } else {
+        rest.skip(header_len);
+        upper(&rest, header[9], start + total_len, fragment & 0x2000 != 0)?
+    };
+    Ok(Headers { source: IpAddr::from(Ipv4Addr::from(source)).into(), layer4 })
+}
+
+fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
+    // The destination is nobody's business.
+    let header = rest.peek(24)?;
+    if header[0] / 16 != 6 {
+        return Err(Unparsed::Malformed);
+    }
+    let source: [u8; 16] = header[8..24].try_into().expect("sixteen bytes");
+    let source = IpAddr::from(Ipv6Addr::from(source)).into();
+    let mut next = header[6];
+    let end = rest.offset + 40 + usize::from(half(&header[4..]));
+    rest.skip(40);
+    let mut fragmented = false;
+    let mut followed = 0;
+    while followed < IPV6_EXTENSIONS {
+        let units = |rest: &Rest<'_>| rest.peek(2).map(|header| usize::from(header[1]));
+        let len = match next {
+            0 | 43 | 60 | 135 => (units(&rest)? + 1) * 8,
+            51 => (units(&rest)? + 2) * 4,
+            44 => {
+                let fragment = half(&rest.peek(4)?[2..]);
+                if fragment >= 8 {
+                    return Ok(Headers { source, layer4: Layer4::LaterFragment });
+                }
+                fragmented = fragment % 2 == 1;
+                8
+            }
+            _ => break,
+        };
+        next = rest.peek(1)?[0];
+        rest.skip(len);
+        followed += 1;
+    }
+    // Behind the last extension that is followed nothing but these two is told from one more.
+    let layer4 = match next {
+        6 | 17 => upper(&rest, next, end, fragmented)?,
+        _ if followed == IPV6_EXTENSIONS => Layer4::Unknown,
+        _ => Layer4::Other,
+    };
+    Ok(Headers { source, layer4 })
+}
+
+fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<Layer4, Unparsed> {
+    match protocol {
+        17 => {
+            let header = rest.peek(8)?;
+            let end = match usize::from(half(&header[4..])) {
+                0 => end,
+                1..8 => return Err(Unparsed::Malformed),
+                len => end.min(rest.offset + len),
+            };
+            let payload = Payload { start: rest.offset + 8, end, fragmented };
+            Ok(Layer4::Udp { port: half(&header[2..]), payload })
+        }
+        6 => {
+            let header = rest.peek(20)?;
+            let len = usize::from(header[12] / 16) * 4;
+            if len < 20 {
+                return Err(Unparsed::Malformed);
+            }
+            let payload = Payload { start: rest.offset + len, end, fragmented };
+            Ok(Layer4::Tcp { port: half(&header[2..]), payload })
+        }
+        _ => Ok(Layer4::Other),
+    }
+}
+
+/// A payload within its frame: what of it lies between its start and its end.
+pub fn payload(frame: &[u8], payload: Payload) -> &[u8] {
+    let end = payload.end.min(frame.len());
+    frame.get(payload.start..end).unwrap_or_default()
+}
+
+/// Whether a payload is judged as REGISTER: it is one for Asterisk, or does not show its method.
+///
+/// `behind` is the byte behind a payload that ends with its method, if the frame has one.
+pub fn is_register(payload: &[u8], fragmented: bool, behind: Option<u8>) -> bool {
+    let message = message(payload);
+    if payload.len() - message.len() >= LEADING_SPACE {
+        return true;
+    }
+    if message.len() < 8 {
+        return fragmented;
+    }
+    let (method, rest) = message.split_at(8);
+    let next = rest.first().copied().or(if fragmented { Some(b' ') } else { behind });
+    method.eq_ignore_ascii_case(b"REGISTER") && next.is_some_and(is_space)
+}
+
+/// Whether a payload is a keep-alive: white space alone.
+pub fn is_keep_alive(payload: &[u8], fragmented: bool) -> bool {
+    !fragmented && payload.len() < LEADING_SPACE && payload.iter().copied().all(is_space)
+}
+
+/// Whether a payload is a response.
+pub fn is_response(payload: &[u8]) -> bool {
+    payload.len() - message(payload).len() < LEADING_SPACE
+        && message(payload).starts_with(b"SIP/2.0 ")
+}
+
+/// A payload from its start line on, behind no more white space than is skipped.
+pub fn message(payload: &[u8]) -> &[u8] {
+    let spaces = payload.iter().take(LEADING_SPACE).take_while(|byte| is_space(**byte)).count();
+    &payload[spaces..]
+}
+
+/// Whether a message has an `Authorization` field in its header, as far as is searched.
+pub fn is_authorized(message: &[u8]) -> bool {
+    let message = &message[..message.len().min(WINDOW_BYTES)];
+    for at in 1..message.len() {
+        let (before, rest) = (message[at - 1], &message[at..]);
+        let empty_line = match before {
+            b'\n' => matches!(rest[0], b'\r' | b'\n'),
+            b'\r' => rest[0] == b'\r',
+            _ => false,
+        };
+        if empty_line {
+            return false;
+        }
+        let named = rest.get(..13).is_some_and(|n| n.eq_ignore_ascii_case(b"authorization"));
+        if before == b'\n' && named {
+            let spaces = rest[13..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+            if spaces <= 3 && rest.get(13 + spaces) == Some(&b':') {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | b' ' | b'\t')
+}
+
+fn half(bytes: &[u8]) -> u16 {
+    u16::from_be_bytes([bytes[0], bytes[1]])
+}
