@@ -151,7 +151,8 @@ impl Target {
         })
     }
 
-    /// Replaces the corpus by the fewest of all inputs that reach what all of them do.
+    /// Replaces the corpus by the fewest of all inputs that reach what all of them do. Inputs with a
+    /// name that is not a hash were made by hand, for a value and not for what it reaches: they stay.
     fn minimise(&self) -> Result<()> {
         let fewest = self.found.with_extension("fewest");
         if fewest.exists() {
@@ -164,10 +165,10 @@ impl Target {
         succeed(merge.args([&fewest, &self.corpus, &self.found]))?;
         let kept = files(&fewest)?;
         ensure!(!kept.is_empty(), "libFuzzer kept nothing");
-        for old in files(&self.corpus)? {
-            fs::remove_file(&old).with_context(|| format!("remove {}", old.display()))?;
+        for old in files(&self.corpus)?.iter().filter(|path| is_found(path)) {
+            fs::remove_file(old).with_context(|| format!("remove {}", old.display()))?;
         }
-        for file in &kept {
+        for file in kept.iter().filter(|path| is_found(path)) {
             let name = file.file_name().unwrap_or_default();
             fs::copy(file, self.corpus.join(name))
                 .with_context(|| format!("copy {}", file.display()))?;
@@ -181,6 +182,12 @@ impl Target {
         command.args([LONGEST, HANGS, MEMORY]);
         command
     }
+}
+
+/// Whether an input has the name that libFuzzer gives: its SHA-1.
+fn is_found(input: &Path) -> bool {
+    let name = input.file_name().unwrap_or_default().to_string_lossy();
+    name.len() == 40 && name.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {
@@ -201,6 +208,12 @@ mod tests {
     fn all_targets_unless_one_is_named() {
         assert_eq!(choose(targets(), None).unwrap(), ["decide", "packet"]);
         assert_eq!(choose(targets(), Some("packet")).unwrap(), ["packet"]);
+    }
+
+    #[test]
+    fn an_input_with_a_name_stays() {
+        assert!(is_found(Path::new("corpus/sip/0b8e0ab1c3d1e5f60718293a4b5c6d7e8f901234")));
+        assert!(!is_found(Path::new("corpus/sip/authorization-3-spaces")));
     }
 
     #[test]
