@@ -51,6 +51,12 @@ struct Run {
     error: Option<anyhow::Error>,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { kernels: KERNELS.map(str::to_owned).to_vec() }
+    }
+}
+
 /// Fetches the kernels, builds, boots each, and fails unless everything passed on all.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(ARCH == "x86_64", "the virtual machine is an x86_64, and runs what is built on one");
