@@ -1,15 +1,25 @@
 //! The written contract between the XDP program and the controller: map names, keys and values.
 //!
 //! Everything here is plain data without padding, in which any bit pattern is valid. Addresses in
-//! keys and events are the words of [`address`](crate::address), so in network order. Times are nanoseconds of `CLOCK_MONOTONIC`, read in the
-//! kernel with `bpf_ktime_get_coarse_ns` and on the host from `CLOCK_MONOTONIC_COARSE`.
+//! keys and events are the words of [`address`](crate::address), so in network order. Times are
+//! nanoseconds of `CLOCK_MONOTONIC` to a tick, unless said otherwise; the program makes them of
+//! `bpf_jiffies64`, which costs next to nothing.
+
+use crate::decision::Code;
+use crate::rate::Gcra;
 
 /// Grows with every change to this module that an older program or controller would misread.
 /// Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
 pub const PROGRAM: &str = "ringfence";
+
+/// The classifier that watches what leaves: who has proved itself.
+pub const EGRESS_PROGRAM: &str = "ringfence_out";
+
+/// The program that says how the kernel's two clocks stand: run by `BPF_PROG_TEST_RUN` alone.
+pub const CLOCK_PROGRAM: &str = "ringfence_clock";
 
 /// Names of the maps in the object and of their pins.
 pub mod maps {
@@ -17,31 +27,58 @@ pub mod maps {
     pub const CONFIG: &str = "CONFIG";
     /// Array of [`PORT_BLOCKS`](super::PORT_BLOCKS) blocks of port classes.
     pub const PORTS: &str = "PORTS";
-    /// Hash of [`BanEntry`](super::BanEntry) by IPv4 address.
+    /// Array of [`Line`](crate::ban_table::Line): the bans of IPv4 addresses, by
+    /// [`ban_table`](crate::ban_table). Mapped into the controller's memory, its only writer but for
+    /// the packets counted.
     pub const BANS_V4: &str = "BANS_V4";
     /// Hash of [`BanEntry`](super::BanEntry) by IPv6 address.
     pub const BANS_V6: &str = "BANS_V6";
-    /// Longest-prefix trie of [`BanEntry`](super::BanEntry) by mapped address.
+    /// Longest-prefix trie of [`NetworkEntry`](super::NetworkEntry) by mapped address.
     pub const BAN_NETS: &str = "BAN_NETS";
+    /// Array of words of bits: where there may be a ban, by [`gate`](crate::gate). Mapped into the
+    /// controller's memory.
+    pub const PRESENCE: &str = "PRESENCE";
     /// Longest-prefix trie of networks that are never dropped, by mapped address.
     pub const TRUSTED: &str = "TRUSTED";
-    /// Array of buckets for REGISTER without credentials, one `u64` each.
-    pub const REGISTER: &str = "REGISTER";
+    /// Array of words of bits: who may be trusted, by [`gate`](crate::gate).
+    pub const TRUST_GATE: &str = "TRUST_GATE";
+    /// Array of [`Buckets`](super::Buckets): those of unknown sources, by the hash of the address.
+    pub const SOURCES: &str = "SOURCES";
+    /// Array of [`Buckets`](super::Buckets): those of the networks of unknown sources.
+    pub const PREFIXES: &str = "PREFIXES";
+    /// Array of [`SharedBucket`](super::SharedBucket): what all unknown sources share.
+    pub const SHARED: &str = "SHARED";
+    /// Hash of [`Peer`](super::Peer) by address: the known peers.
+    pub const KNOWN: &str = "KNOWN";
+    /// Array of words of bits: who may be known, by [`gate`](crate::gate).
+    pub const KNOWN_GATE: &str = "KNOWN_GATE";
+    /// Hash of [`Flooder`](super::Flooder) by address: the program's own short bans. The one that
+    /// was longest ago used makes room.
+    pub const FLOODERS: &str = "FLOODERS";
+    /// Array of [`greylist::Line`](crate::greylist::Line).
+    pub const GREYLIST: &str = "GREYLIST";
+    /// Longest-prefix trie of [`Signature`](super::Signature) by the folded start of a User-Agent.
+    pub const SIGNATURES: &str = "SIGNATURES";
     /// Array of when a source last sent something to a SIP port that passed, one `u32` each, by the
-    /// same hash as [`REGISTER`]: [`seen_unit`](crate::rate::seen_unit).
+    /// hash of the address: [`seen_unit`](crate::rate::seen_unit).
     pub const SEEN: &str = "SEEN";
     /// Per-CPU array of [`Counter`](super::Counter).
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Array of one [`Learning`](super::Learning).
+    pub const LEARNED: &str = "LEARNED";
     /// Per-CPU scratch memory of the program: not for the controller, and not pinned.
     pub const SCRATCH: &str = "SCRATCH";
     /// Per-CPU bucket that limits events: not for the controller, and not pinned.
     pub const EVENT_RATE: &str = "EVENT_RATE";
 
     /// The maps that outlive the controller, and that several interfaces share.
-    pub const PINNED: &[&str] =
-        &[CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, TRUSTED, REGISTER, SEEN, COUNTERS, EVENTS];
+    pub const PINNED: &[&str] = &[
+        CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
+        PREFIXES, SHARED, KNOWN, KNOWN_GATE, FLOODERS, GREYLIST, SIGNATURES, SEEN, COUNTERS,
+        EVENTS, LEARNED,
+    ];
 }
 
 /// Read-only global of the program: which of [`INTERFACES`](crate::limits::INTERFACES) it serves.
@@ -49,7 +86,7 @@ pub const INTERFACE_SLOT: &str = "INTERFACE_SLOT";
 
 /// Counters of one kind for one interface. More than there are reasons, so that one more reason
 /// does not move the others.
-pub const REASON_SLOTS: u32 = 32;
+pub const REASON_SLOTS: u32 = 64;
 
 /// Counters of one interface: what happened, then what would have happened in a dry run.
 pub const COUNTERS_PER_INTERFACE: u32 = REASON_SLOTS * 2;
@@ -57,28 +94,33 @@ pub const COUNTERS_PER_INTERFACE: u32 = REASON_SLOTS * 2;
 /// Ports whose classes are in one value of [`maps::PORTS`].
 pub const PORTS_PER_BLOCK: usize = 64;
 
-/// Blocks of all 65,536 ports.
-pub const PORT_BLOCKS: u32 = 1024;
+/// Blocks of all 65,536 ports of UDP, then of those of TCP.
+pub const PORT_BLOCKS: u32 = 2048;
 
-/// The port carries SIP over UDP.
-pub const PORT_SIP_UDP: u8 = 1;
-/// The port carries SIP over TCP, TLS included.
-pub const PORT_SIP_TCP: u8 = 2;
+/// Both a class of ports and the scope of a ban: the ports that carry SIP.
+pub const SCOPE_SIP: u8 = 1;
+/// As [`SCOPE_SIP`]: the first of [`NAMED_SCOPES`] classes that the configuration names, each the
+/// double of the one before.
+pub const SCOPE_NAMED: u8 = 2;
+/// Classes of ports that the configuration can name.
+pub const NAMED_SCOPES: usize = 6;
+/// The scope of a ban of everything.
+pub const SCOPE_ALL: u8 = 0x80;
 
 /// Judge and count, but drop nothing.
 pub const FLAG_DRY_RUN: u32 = 1;
-/// There is at least one trusted network.
-pub const FLAG_TRUSTED: u32 = 2;
-/// There is at least one banned network.
-pub const FLAG_BANNED_NETWORKS: u32 = 4;
+/// Maintenance closes SIP to known peers too.
+pub const FLAG_CLOSED_TO_KNOWN: u32 = 2;
+/// Under overload the retransmission of a REGISTER is let in.
+pub const FLAG_GREYLIST: u32 = 4;
+/// There is at least one signature.
+pub const FLAG_SIGNATURES: u32 = 8;
 
-/// A ban drops only traffic to SIP ports (and later fragments, whose ports are unknown).
-pub const SCOPE_SIP: u8 = 1;
-/// A ban drops everything.
-pub const SCOPE_ALL: u8 = 2;
+/// End of a ban that does not end, in the units of [`unit`](crate::rate::unit).
+pub const FOREVER: u32 = u32::MAX;
 
-/// [`BanEntry::until`] of a ban that does not end.
-pub const FOREVER: u64 = u64::MAX;
+/// Classes of limits: [`Class`](crate::class::Class), and one spare place.
+pub const CLASSES: usize = 8;
 
 /// What the controller configures. All zero, as the kernel makes it: pass everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -88,30 +130,154 @@ pub struct Config {
     pub abi_version: u32,
     /// Sum of the `FLAG_*`.
     pub flags: u32,
-    /// [`Gcra::interval`](crate::rate::Gcra::interval) of REGISTER without credentials.
-    pub register_interval: u64,
-    /// [`Gcra::tolerance`](crate::rate::Gcra::tolerance) of the same.
-    pub register_tolerance: u64,
     /// Secret of [`Address::hash`](crate::address::Address::hash).
     pub seed: u64,
+    /// `jiffies64` at the time zero of `CLOCK_MONOTONIC`; modulo 2^64.
+    pub jiffies_epoch: u64,
+    /// Nanoseconds a jiffy.
+    pub tick: u64,
+    /// SIP is closed until then; zero when it is not.
+    pub maintenance_until: u64,
+    /// Nanoseconds for which a peer that has proved itself is known.
+    pub known_for: u64,
+    /// Nanoseconds for which a proven source is banned whose flood goes on.
+    pub flood_ban: u64,
+    /// Lines of the table of [`maps::BANS_V4`].
+    pub ban_lines: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The words of an IPv4 source that its network's bucket goes by.
+    pub prefix_v4: [u64; 2],
+    /// The same of an IPv6 source.
+    pub prefix_v6: [u64; 2],
+    /// The limits of one unknown source, by class; in the last place, how often a REGISTER over the
+    /// limit is searched for credentials.
+    pub source: [Gcra; CLASSES],
+    /// The limits of one network of unknown sources, by class.
+    pub prefix: [Gcra; CLASSES],
+    /// The limits of all unknown sources together, by class.
+    pub shared: [Gcra; CLASSES],
+    /// The limit of a known peer, for all it sends.
+    pub known: Gcra,
+    /// The limit of all that the greylist lets in.
+    pub admitted: Gcra,
+    /// What a source may send over its limit before its flood counts as going on.
+    pub flood: Gcra,
 }
 
-/// A ban.
+/// A ban of one IPv6 address. Times in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct BanEntry {
-    /// When it ends by itself.
-    pub until: u64,
-    /// When it began.
-    pub since: u64,
     /// Packets it has matched, those of a dry run or of a trusted source too. Written by the program.
     pub packets: u64,
-    /// One of the `SCOPE_*`.
-    pub scope: u8,
+    /// When it ends by itself.
+    pub until: u32,
+    /// When it began.
+    pub since: u32,
+    /// Sum of the `SCOPE_*`.
+    pub scopes: u8,
     /// Who decided it: a number of the controller's.
     pub origin: u8,
     /// Zero.
     pub reserved: [u8; 6],
+}
+
+/// What is in force for a network, by the longest prefix: bans of wider networks around it are
+/// written into it by the controller. Times in the units of [`unit`](crate::rate::unit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct NetworkEntry {
+    /// Packets it has matched. Written by the program.
+    pub packets: u64,
+    /// When the ban of each scope ends, by the number of its bit; zero where there is none, so a
+    /// hole in a wider ban is all zero.
+    pub ends: [u32; 8],
+    /// When the first ban of exactly this network, or the hole, began.
+    pub since: u32,
+    /// Who decided it: a number of the controller's.
+    pub origin: u8,
+    /// The length of the prefix among 128 bits: a lookup finds the longest one, and whoever asks for
+    /// this one must see that it is.
+    pub length: u8,
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+/// Buckets of one source or network, by class; the last one has another use in each map.
+pub type Buckets = [u64; CLASSES];
+
+/// The place of a source's bucket of searches among its [`Buckets`].
+pub const SEARCHES: usize = CLASSES - 1;
+
+/// The place of a source's bucket of packets over its limit, among the [`Buckets`] that are at its
+/// own hash in [`maps::PREFIXES`].
+pub const EXCESS: usize = CLASSES - 1;
+
+/// A bucket with a cache line of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct SharedBucket {
+    /// The bucket.
+    pub bucket: u64,
+    /// Zero.
+    pub reserved: [u64; 7],
+}
+
+/// Shared buckets: one for each class, and in the last place the one of those let in.
+pub const SHARED_BUCKETS: u32 = 8;
+
+const _: () = assert!(SHARED_BUCKETS as usize == CLASSES);
+
+/// The place of the bucket of those that the greylist lets in, among the shared ones.
+pub const ADMITTED: usize = CLASSES - 1;
+
+/// A known peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Peer {
+    /// When it stops being known.
+    pub until: u64,
+    /// Its bucket.
+    pub bucket: u64,
+    /// The bucket of what it sends over that.
+    pub excess: u64,
+    /// It is banned until then.
+    pub blocked_until: u64,
+    /// Packets that passed.
+    pub passed: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+}
+
+/// What [`EGRESS_PROGRAM`] has done to [`maps::KNOWN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Learning {
+    /// Peers entered.
+    pub learned: u64,
+    /// Times that the end of one was moved.
+    pub refreshed: u64,
+    /// Times that there was no room for one.
+    pub full: u64,
+}
+
+/// A source that the program has banned itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Flooder {
+    /// When that ends.
+    pub until: u64,
+    /// Packets dropped.
+    pub packets: u64,
+}
+
+/// A User-Agent that is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Signature {
+    /// Packets it has matched.
+    pub packets: u64,
 }
 
 /// One counter of one CPU.
@@ -122,6 +288,16 @@ pub struct Counter {
     pub packets: u64,
     /// Bytes of those packets, from the Ethernet header on.
     pub bytes: u64,
+}
+
+/// What [`CLOCK_PROGRAM`] writes over the first bytes of its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Clocks {
+    /// `jiffies64`.
+    pub jiffies: u64,
+    /// `CLOCK_MONOTONIC_COARSE` in nanoseconds.
+    pub monotonic: u64,
 }
 
 /// Something the controller must know.
@@ -138,36 +314,53 @@ pub struct Event {
     pub source: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
-const _: () = assert!(size_of::<BanEntry>() == 32);
+const _: () = assert!(size_of::<Config>() == 96 + 27 * 16);
+const _: () = assert!(size_of::<BanEntry>() == 24);
+const _: () = assert!(size_of::<NetworkEntry>() == 48);
+const _: () = assert!(size_of::<SharedBucket>() == 64);
+const _: () = assert!(size_of::<Peer>() == 48);
+const _: () = assert!(size_of::<Learning>() == 24);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Event>() == 32);
 
-/// The place of a port's class: which block, and which byte in it.
+/// The place of a port's classes: which block, and which byte in it.
 #[inline(always)]
-pub fn port_place(port: u16) -> (u32, usize) {
-    (u32::from(port >> 6), usize::from(port & 63))
+pub fn port_place(tcp: bool, port: u16) -> (u32, usize) {
+    let half = if tcp { PORT_BLOCKS / 2 } else { 0 };
+    (half | u32::from(port >> 6), usize::from(port & 63))
 }
 
 /// The counter of a reason on an interface, in [`maps::COUNTERS`].
 #[inline(always)]
-pub fn counter_index(slot: u32, would: bool, reason: crate::decision::Reason) -> u32 {
+pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
     let bank = if would { REASON_SLOTS } else { 0 };
-    slot.wrapping_mul(COUNTERS_PER_INTERFACE).wrapping_add(bank).wrapping_add(reason.index())
+    slot.wrapping_mul(COUNTERS_PER_INTERFACE).wrapping_add(bank).wrapping_add(code.number())
 }
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{BanEntry, Config, Counter, Event};
+    use super::{
+        BanEntry, Config, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket, Signature,
+    };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BanEntry {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Counter {}
+    unsafe impl aya::Pod for NetworkEntry {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Event {}
+    unsafe impl aya::Pod for SharedBucket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Peer {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Learning {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flooder {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Signature {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counter {}
 }
 
 #[cfg(test)]
@@ -176,15 +369,17 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        for name in maps::PINNED.iter().chain(&[maps::SCRATCH, maps::EVENT_RATE, PROGRAM]) {
+        let others = [maps::SCRATCH, maps::EVENT_RATE, PROGRAM, EGRESS_PROGRAM, CLOCK_PROGRAM];
+        for name in maps::PINNED.iter().chain(&others) {
             assert!(name.len() <= 15, "{name}");
         }
     }
 
     #[test]
     fn every_port_has_its_place() {
-        let (block, byte) = port_place(u16::MAX);
+        let (block, byte) = port_place(true, u16::MAX);
         assert_eq!((block + 1, byte + 1), (PORT_BLOCKS, PORTS_PER_BLOCK));
-        assert_eq!(port_place(5060), (79, 4));
+        assert_eq!(port_place(false, 5060), (79, 4));
+        assert_eq!(port_place(true, 0), (PORT_BLOCKS / 2, 0));
     }
 }

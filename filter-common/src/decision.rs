@@ -76,9 +76,9 @@ reasons! {
     Response = 10, Pass, "response";
     /// A SIP request other than REGISTER.
     Request = 11, Pass, "request";
-    /// A REGISTER within its source's limit.
+    /// A REGISTER without credentials within the limits.
     Register = 12, Pass, "register";
-    /// A REGISTER with credentials from a source that is over its limit for those without.
+    /// A REGISTER with credentials within the limits.
     RegisterCredentials = 13, Pass, "register-credentials";
     /// Something else on a SIP port: the rest of a TCP stream, or no SIP at all.
     NotSip = 14, Pass, "not-sip";
@@ -90,6 +90,36 @@ reasons! {
     BannedNetwork = 17, Drop, "banned-network";
     /// A REGISTER without credentials over its source's limit.
     RegisterLimit = 18, Drop, "register-limit";
+    /// A REGISTER with credentials over its source's limit.
+    CredentialsLimit = 19, Drop, "credentials-limit";
+    /// An INVITE over its source's limit.
+    InviteLimit = 20, Drop, "invite-limit";
+    /// An OPTIONS over its source's limit.
+    OptionsLimit = 21, Drop, "options-limit";
+    /// A SUBSCRIBE over its source's limit.
+    SubscribeLimit = 22, Drop, "subscribe-limit";
+    /// Anything else sent to SIP over its source's limit.
+    OtherLimit = 23, Drop, "other-limit";
+    /// A TCP connection request over its source's limit.
+    SynLimit = 24, Drop, "syn-limit";
+    /// Over the limit of its source's network.
+    PrefixLimit = 25, Drop, "prefix-limit";
+    /// Over what all unknown sources share.
+    SharedLimit = 26, Drop, "shared-limit";
+    /// The same, but its retransmission will be let in.
+    Greylist = 27, Drop, "greylist";
+    /// A known peer over its limit.
+    KnownLimit = 28, Drop, "known-limit";
+    /// Its source's flood went on, and so the program banned it for a while.
+    Flooding = 29, Drop, "flooding";
+    /// It names the User-Agent of a scanner.
+    Signature = 30, Drop, "signature";
+    /// SIP is closed.
+    Maintenance = 31, Drop, "maintenance";
+    /// From a known peer, within its limit.
+    Known = 32, Pass, "known";
+    /// Over what all unknown sources share, but its source sent it again.
+    Admitted = 33, Pass, "admitted";
 }
 
 impl Reason {
@@ -98,6 +128,95 @@ impl Reason {
     pub fn index(self) -> u32 {
         self as u32
     }
+
+    /// The reason with this number.
+    pub fn from_index(index: u32) -> Option<Self> {
+        usize::try_from(index).ok().and_then(|index| Self::ALL.get(index)).copied()
+    }
+}
+
+/// The number of a [`Reason`], as the stages of the program hand it to each other: whoever takes
+/// one need not ask which it is to know what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(u32);
+
+const FLOOD: u32 = 1 << 16;
+
+/// The numbers of the reasons that drop.
+const DROPS: core::ops::Range<u32> = 16..32;
+
+impl Code {
+    /// Not decided yet: the source is unknown, and its packet goes to SIP.
+    pub const UNKNOWN: Self = Self(1000);
+    /// Not decided yet: the packet is of a class that has limits.
+    pub const LIMITED: Self = Self(1001);
+    /// Not decided yet: the budget of all unknown sources is used up.
+    pub const OVERLOAD: Self = Self(1002);
+
+    /// Not decided yet: a source's flood over TCP goes on. With the reason why it drops if the source
+    /// is no proven one.
+    #[inline(always)]
+    pub fn flood(otherwise: Self) -> Self {
+        Self(otherwise.0 | FLOOD)
+    }
+
+    /// The reason in [`flood`](Self::flood), if it is that.
+    #[inline(always)]
+    pub fn as_flood(self) -> Option<Self> {
+        (self.0 & FLOOD != 0).then_some(Self(self.0 & !FLOOD))
+    }
+
+    /// A number that came from [`number`](Self::number). Any other one is one that passes.
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Whether the packet drops.
+    #[inline(always)]
+    pub fn drops(self) -> bool {
+        self.0.wrapping_sub(DROPS.start) < DROPS.end.wrapping_sub(DROPS.start)
+    }
+
+    /// Whether it is this reason's.
+    #[inline(always)]
+    pub fn is(self, reason: Reason) -> bool {
+        self.0 == reason.index()
+    }
+
+    /// The bit of the reason among 64; none while it is not decided.
+    #[inline(always)]
+    pub fn bit(self) -> u64 {
+        if self.0 < 64 { 1u64.wrapping_shl(self.0) } else { 0 }
+    }
+
+    /// The reason.
+    pub fn reason(self) -> Option<Reason> {
+        Reason::from_index(self.0)
+    }
+}
+
+impl From<Reason> for Code {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self(reason.index())
+    }
+}
+
+/// The [bits](Code::bit) of some reasons.
+pub const fn bits(reasons: &[Reason]) -> u64 {
+    let (mut bits, mut rest) = (0, reasons);
+    while let [first, others @ ..] = rest {
+        bits |= 1u64.wrapping_shl(*first as u32);
+        rest = others;
+    }
+    bits
 }
 
 #[cfg(test)]
@@ -111,6 +230,16 @@ mod tests {
             assert_eq!(usize::try_from(reason.index()), Ok(place), "{reason:?}");
         }
         assert!(Reason::ALL.len() <= usize::try_from(REASON_SLOTS).unwrap());
+    }
+
+    #[test]
+    fn codes_know_what_drops() {
+        for reason in Reason::ALL {
+            let code = Code::from(*reason);
+            assert_eq!(code.drops(), reason.verdict() == Verdict::Drop, "{reason:?}");
+            assert_eq!(code.reason(), Some(*reason));
+            assert_eq!(bits(&[*reason]), code.bit());
+        }
     }
 
     #[test]

@@ -25,7 +25,12 @@
 
 pub mod abi;
 pub mod address;
+pub mod ban_table;
+pub mod class;
 pub mod decision;
+pub mod gate;
+pub mod greylist;
+pub mod learn;
 pub mod limits;
 pub mod packet;
 pub mod policy;

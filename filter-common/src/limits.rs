@@ -29,9 +29,35 @@ pub const STEP_WORDS: usize = 4;
 /// one source in the few nanoseconds of one attempt; the packet then passes.
 pub const BUCKET_ATTEMPTS: usize = 8;
 
-/// Sources are spread over this many buckets. With 2^18, 2 MiB, an honest source shares its bucket
-/// with one given attacker once in 262,144 times; a power of two, so that a hash can be masked.
-pub const BUCKETS: u32 = 1 << 18;
+/// Sources are spread over this many lines of buckets. With 2^16, 4 MiB, an honest source that is
+/// not known yet shares its buckets with one given attacker once in 65,536 times; a power of two,
+/// so that a hash can be masked.
+pub const SOURCE_LINES: u32 = 1 << 16;
+
+/// The networks of sources are spread over so many lines, 1 MiB.
+pub const PREFIX_LINES: u32 = 1 << 14;
+
+/// Places of [`maps::SEEN`](crate::abi::maps::SEEN), 1 MiB.
+pub const SEEN_PLACES: u32 = 1 << 18;
+
+/// Known peers. They cost 100 bytes each, and what there is room for half a megabyte.
+pub const KNOWN_PEERS: u32 = 32_768;
+
+/// Sources that the program itself has banned.
+pub const FLOODERS: u32 = 4096;
+
+/// Lines of the greylist, 2 MiB: what is dropped in a second of 500,000 packets.
+pub const GREYLIST_LINES: u32 = 1 << 15;
+
+/// Words of a REGISTER that tell it from others, for the greylist: request line, Via, From, To and
+/// Call-ID of all but the wordiest.
+pub const IDENTITY_WORDS: usize = 64;
+
+/// Words of a User-Agent that are compared, 32 bytes.
+pub const AGENT_WORDS: usize = 4;
+
+/// Signatures.
+pub const SIGNATURES: u32 = 256;
 
 /// How many of [`seen_ago`](crate::rate::seen_ago)'s units after a source's last SIP packet a failure of
 /// it is believed: about eight seconds, in which even an overloaded Asterisk writes its log.
@@ -46,8 +72,12 @@ pub const TRUSTED_NETWORKS: u32 = 16_384;
 /// Banned networks.
 pub const BANNED_NETWORKS: u32 = 131_072;
 
-/// Banned addresses of each family, unless configured otherwise.
-pub const BANNED_ADDRESSES: u32 = 1_000_000;
+/// Banned IPv4 addresses, unless configured otherwise.
+pub const BANNED_V4: u32 = 1_000_000;
+
+/// Banned IPv6 addresses, unless configured otherwise: who has one has 2^64, and is banned by the
+/// network.
+pub const BANNED_V6: u32 = 131_072;
 
 /// Bytes of the ring buffer to the controller: 4,096 events of 40 bytes with their headers. A power
 /// of two and a multiple of the page size.

@@ -1,230 +1,304 @@
 //! The decision about a packet: what is looked up, in which order, and what wins.
 //!
-//! Cheapest and most decisive first. A trusted network is looked up last of all, and only for a
-//! packet that would drop: it wins over everything, and costs nothing on the way of other packets.
+//! Cheapest and most decisive first. Trust is looked up last of all, and only for a packet that
+//! would drop: it wins over everything, and costs nothing on the way of other packets.
 
-use crate::abi::{
-    ABI_VERSION, BanEntry, Config, FLAG_BANNED_NETWORKS, FLAG_TRUSTED, PORT_SIP_TCP, PORT_SIP_UDP,
-    SCOPE_ALL, SCOPE_SIP,
-};
+pub mod bans;
+pub mod tiers;
+
+use self::tiers::Task;
+use crate::abi::{ABI_VERSION, Config, FLAG_SIGNATURES, SCOPE_ALL, SCOPE_SIP};
 use crate::address::Address;
-use crate::decision::{Reason, Verdict};
-use crate::packet::{self, Headers, Layer4, Packet, Payload, Unparsed, Window, Words};
-use crate::rate::{Bucket, Gcra};
-use crate::sip::{self, Start, Step};
+use crate::ban_table;
+use crate::decision::{Code, Reason, bits};
+use crate::gate;
+use crate::greylist::Cells;
+use crate::packet::{self, Headers, Layer4, Packet, Place, Unparsed, Window, Words};
+use crate::rate::Bucket;
+use crate::sip::{Agent, Fields};
 
 /// What is known besides the packet: the BPF maps in the kernel, a model of them on the host.
 pub trait Tables {
-    /// A ban in a table.
+    /// A line of the table of banned IPv4 addresses.
+    type Line<'a>: ban_table::Shared
+    where
+        Self: 'a;
+    /// A ban of an IPv6 address.
     type Ban<'a>: BanSlot
+    where
+        Self: 'a;
+    /// What is in force for a network.
+    type Network<'a>: NetworkSlot
     where
         Self: 'a;
     /// A bucket of a limit.
     type Bucket<'a>: Bucket
     where
         Self: 'a;
+    /// A known peer.
+    type Peer<'a>: PeerSlot
+    where
+        Self: 'a;
+    /// A line of the greylist.
+    type Cells<'a>: Cells
+    where
+        Self: 'a;
 
     /// The configuration.
-    fn config(&self) -> Option<Config>;
-    /// Now, nanoseconds of `CLOCK_MONOTONIC`.
-    fn now(&self) -> u64;
-    /// The ban of exactly this address, in force or not.
-    fn ban(&self, source: Address) -> Option<Self::Ban<'_>>;
-    /// The ban of the longest network around this address, in force or not.
-    fn network_ban(&self, source: Address) -> Option<Self::Ban<'_>>;
+    fn config(&self) -> Option<&Config>;
+    /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick.
+    fn now(&self, config: &Config) -> u64;
+    /// A word of the gate of bans.
+    fn presence(&self, word: u32) -> u64;
+    /// A line of the table of banned IPv4 addresses.
+    fn ban_line(&self, line: u32) -> Option<Self::Line<'_>>;
+    /// The ban of exactly this IPv6 address, in force or not.
+    fn ban_v6(&self, source: Address) -> Option<Self::Ban<'_>>;
+    /// What is entered for the longest network around this address.
+    fn network(&self, source: Address) -> Option<Self::Network<'_>>;
+    /// A word of the gate of trust.
+    fn trust_gate(&self, word: u32) -> u64;
     /// Whether the address is in a trusted network.
     fn trusted(&self, source: Address) -> bool;
-    /// The `PORT_*` classes of a port.
-    fn port_classes(&self, port: u16) -> u8;
-    /// The bucket of a source's REGISTER requests.
-    fn register_bucket(&self, hash: u64) -> Option<Self::Bucket<'_>>;
-    /// `words`. In the kernel in such a way that the verifier forgets on which path they were read:
-    /// else it would follow everything behind this once for each combination of tags, options and
-    /// extension headers.
-    fn join_paths(&self, words: Words) -> Words;
+    /// The classes of a port, a sum of `SCOPE_*`.
+    fn port_classes(&self, tcp: bool, port: u16) -> u8;
+    /// A bucket of a source.
+    fn source_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
+    /// A bucket of a network of sources.
+    fn prefix_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
+    /// A bucket of all unknown sources.
+    fn shared_bucket(&self, place: usize) -> Option<Self::Bucket<'_>>;
+    /// A word of the gate of known peers.
+    fn known_gate(&self, word: u32) -> u64;
+    /// The peer with this address, known or no longer.
+    fn peer(&self, source: Address) -> Option<Self::Peer<'_>>;
+    /// Whether the program itself has banned this source, which counts the packet.
+    fn flooder(&self, source: Address, now: u64) -> bool;
+    /// Bans a source until then. No room for it is no harm: it stays limited.
+    fn block(&self, source: Address, until: u64);
+    /// Whether the host has a TCP connection with the source of this segment, by addresses and
+    /// ports: then the source is no forged one.
+    fn connected(&self, headers: &Headers) -> bool;
+    /// A line of the greylist.
+    fn cells(&self, line: u32) -> Option<Self::Cells<'_>>;
+    /// Whether a User-Agent is one that is dropped, which counts the packet.
+    fn signature(&self, agent: &Agent) -> bool;
     /// Notes that a source's packet passes to SIP, at `now`. Only the controller asks for it.
     fn saw(&self, _hash: u64, _now: u64) {}
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
-    /// The first answer of [`sip::search`] over that memory that is not [`Step::On`], or that. A
-    /// loop in the kernel's own hands: written out, it would be more instructions than the verifier
-    /// follows.
-    fn search(&self, steps: usize) -> Step;
+    /// So many steps of [`sip::search`](crate::sip::search) over that memory. A loop in the kernel's own hands: written
+    /// out, it would be more instructions than the verifier follows.
+    fn search_steps(&self, steps: usize) -> Fields;
+    /// So many steps of [`sip::identity`](crate::sip::identity) over that memory.
+    fn identity_steps(&self, steps: usize, seed: u64) -> u64;
+    /// The User-Agent at this place of that memory.
+    fn agent(&self, at: u64) -> Option<Agent>;
+
+    // The stages that not every packet comes to. In the kernel each is a function of its own that the verifier follows once, and
+    // not once for each path that leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c); they
+    // take and give plain numbers.
+
+    /// [`packet::parse`] as plain words.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline(always)]
+    fn parse(&self, packet: &impl Packet) -> Result<Words, Unparsed> {
+        packet::parse(packet).map(Headers::to_words)
+    }
+    /// [`bans::network`].
+    #[inline(always)]
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+        bans::network(source, reach, self, now)
+    }
+    /// [`tiers::classify`].
+    #[inline(always)]
+    fn classify(&self, packet: &impl Packet, words: Words) -> Task {
+        tiers::classify(packet, words, self)
+    }
+    /// [`tiers::limit`].
+    #[inline(always)]
+    fn limit(&self, source: [u64; 2], task: Task) -> Code {
+        tiers::limit(source, task, self)
+    }
+    /// [`tiers::flood`].
+    #[inline(always)]
+    fn flood(&self, _packet: &impl Packet, words: Words) -> bool {
+        tiers::flood(words, self)
+    }
+    /// [`tiers::search`].
+    #[inline(always)]
+    fn search(&self, packet: &impl Packet, message: Place) -> Fields {
+        tiers::search(packet, message, self)
+    }
+    /// [`tiers::is_scanner`].
+    #[inline(always)]
+    fn is_scanner(&self, agent: u64) -> bool {
+        tiers::is_scanner(agent, self)
+    }
+    /// [`tiers::greylisted`].
+    #[inline(always)]
+    fn greylisted(&self, packet: &impl Packet, words: Words) -> Code {
+        tiers::greylisted(packet, words, self)
+    }
 }
 
-/// One ban, where it lies in its table.
+/// A ban of an IPv6 address, where it lies in its table.
 pub trait BanSlot {
-    /// When it ends.
-    fn until(&self) -> u64;
-    /// One of the `SCOPE_*`.
-    fn scope(&self) -> u8;
-    /// Counts a packet it dropped.
+    /// When it ends, in units.
+    fn until(&self) -> u32;
+    /// Sum of the `SCOPE_*`.
+    fn scopes(&self) -> u8;
+    /// Counts a packet.
     fn hit(&self);
 }
 
-impl BanSlot for &core::cell::Cell<BanEntry> {
-    fn until(&self) -> u64 {
-        self.get().until
-    }
+/// What is in force for a network, where it lies in its table.
+pub trait NetworkSlot {
+    /// When the ban of the scope with this bit ends, in units.
+    fn end(&self, bit: usize) -> u32;
+    /// Counts a packet.
+    fn hit(&self);
+}
 
-    fn scope(&self) -> u8 {
-        self.get().scope
-    }
-
-    fn hit(&self) {
-        let entry = self.get();
-        self.set(BanEntry { packets: entry.packets.wrapping_add(1), ..entry });
-    }
+/// A known peer, where it lies in its table.
+pub trait PeerSlot {
+    /// A bucket where it lies in the entry.
+    type Bucket: Bucket;
+    /// When it stops being known.
+    fn until(&self) -> u64;
+    /// Its bucket.
+    fn bucket(&self) -> Self::Bucket;
+    /// The bucket of what it sends over that.
+    fn excess(&self) -> Self::Bucket;
+    /// Until when it is banned.
+    fn blocked_until(&self) -> u64;
+    /// Bans it.
+    fn block(&self, until: u64);
+    /// Counts a packet.
+    fn count(&self, passed: bool);
 }
 
 /// A reason, and the source it is about where one was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Why the packet passes or drops.
-    pub reason: Reason,
+    pub code: Code,
     /// The packet's source.
     pub source: Option<Address>,
+    /// The offset behind the IP packet; zero when none was read.
+    pub end: usize,
 }
+
+/// Reasons of packets that tell the controller that a source is there.
+const SEEN: u64 = bits(&[
+    Reason::Register,
+    Reason::RegisterCredentials,
+    Reason::Request,
+    Reason::NotSip,
+    Reason::Known,
+    Reason::Admitted,
+]);
 
 /// Decides about a packet.
 #[inline(always)]
 pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
+    let without_source = |reason: Reason| Decision { code: reason.into(), source: None, end: 0 };
     let Some(config) = tables.config().filter(|config| config.abi_version == ABI_VERSION) else {
-        return Decision { reason: Reason::NotConfigured, source: None };
+        return without_source(Reason::NotConfigured);
     };
-    let headers = match packet::parse(packet) {
-        Ok(headers) => headers,
-        Err(Unparsed::NotIp) => {
-            return Decision { reason: Reason::NotIp, source: None };
-        }
-        Err(Unparsed::Malformed) => {
-            return Decision { reason: Reason::Malformed, source: None };
-        }
+    let words = match packet::plain_udp(packet) {
+        Some(words) => words,
+        None => match tables.parse(packet) {
+            Ok(words) => words,
+            Err(Unparsed::NotIp) => return without_source(Reason::NotIp),
+            Err(Unparsed::Malformed) => return without_source(Reason::Malformed),
+        },
     };
-    let headers = Headers::from_words(tables.join_paths(headers.to_words()));
-    let reason = judge(packet, &headers, &config, tables);
-    let reason = if reason.verdict() == Verdict::Drop
-        && config.flags & FLAG_TRUSTED != 0
-        && tables.trusted(headers.source)
-    {
-        Reason::Trusted
-    } else {
-        reason
-    };
-    if matches!(
-        reason,
-        Reason::Register | Reason::RegisterCredentials | Reason::Request | Reason::NotSip
-    ) {
-        tables.saw(headers.source.hash(config.seed), tables.now());
+    let headers = Headers::from_words(words);
+    let source = headers.source;
+    // One stage after the other and none from within another: the kernel's stack is 512 bytes.
+    let mut code = judge(&headers, config, tables);
+    if code == Code::UNKNOWN {
+        code = unknown(packet, words, config, tables);
     }
-    Decision { reason, source: Some(headers.source) }
+    if code.drops() && trusted(source, config, tables) {
+        code = Reason::Trusted.into();
+    }
+    if code.bit() & SEEN != 0 {
+        tables.saw(source.hash(config.seed), tables.now(config));
+    }
+    Decision { code, source: Some(source), end: headers.end }
 }
 
-/// The reason, but for trust.
+/// The stages of a packet to a SIP port from a source that is not known.
 #[inline(always)]
-fn judge<T: Tables>(
-    packet: &impl Packet,
-    headers: &Headers,
-    config: &Config,
-    tables: &T,
-) -> Reason {
-    let source = headers.source;
-    let sip = sip_payload(headers.layer4, tables);
-    if let Some(ban) = tables.ban(source)
-        && drops(&ban, headers.layer4, sip.is_some(), tables)
-    {
-        return Reason::Banned;
-    }
-    if config.flags & FLAG_BANNED_NETWORKS != 0
-        && let Some(ban) = tables.network_ban(source)
-        && drops(&ban, headers.layer4, sip.is_some(), tables)
-    {
-        return Reason::BannedNetwork;
-    }
-    match (headers.layer4, sip) {
-        (Layer4::LaterFragment, _) => Reason::Fragment,
-        (Layer4::Other | Layer4::Unknown, _) => Reason::OtherProtocol,
-        (Layer4::Udp { .. } | Layer4::Tcp { .. }, None) => Reason::OtherPort,
-        (Layer4::Tcp { .. }, Some(payload))
-            if payload.start >= payload.end && !payload.fragmented =>
-        {
-            Reason::TcpControl
+fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
+    let mut task = tables.classify(packet, words);
+    let mut code = task.code();
+    if code == Code::LIMITED {
+        let message = task.message(words);
+        let mut found = None;
+        if task.wants_search() {
+            let fields = tables.search(packet, message);
+            if fields.credentials != 0 {
+                task = task.with_credentials();
+            }
+            found = Some(fields);
         }
-        (Layer4::Udp { .. } | Layer4::Tcp { .. }, Some(payload)) => {
-            match sip::start(packet, payload) {
-                (Start::Register, message) => register(packet, message, source, config, tables),
-                (Start::Request, _) => Reason::Request,
-                (Start::Response, _) => Reason::Response,
-                (Start::KeepAlive, _) => Reason::KeepAlive,
-                (Start::Stun, _) => Reason::Stun,
-                (Start::NotSip, _) => Reason::NotSip,
+        let [first, second, ..] = words;
+        code = tables.limit([first, second], task);
+        if code.bit() & tiers::SIGNED != 0 && config.flags & FLAG_SIGNATURES != 0 {
+            let fields = match found {
+                Some(fields) => fields,
+                None => tables.search(packet, message),
+            };
+            if fields.agent != 0 && tables.is_scanner(fields.agent) {
+                code = Reason::Signature.into();
             }
         }
     }
+    if code == Code::OVERLOAD {
+        code = tables.greylisted(packet, words);
+    }
+    if let Some(otherwise) = code.as_flood() {
+        code = if tables.flood(packet, words) { Reason::Flooding.into() } else { otherwise };
+    }
+    code
 }
 
-/// The payload, if the packet goes to a SIP port.
+/// The reason, but for trust, of a packet with these [`Headers`]; or [`Code::UNKNOWN`].
 #[inline(always)]
-fn sip_payload(layer4: Layer4, tables: &impl Tables) -> Option<Payload> {
-    let (port, class, payload) = match layer4 {
-        Layer4::Udp { port, payload } => (port, PORT_SIP_UDP, payload),
-        Layer4::Tcp { port, payload } => (port, PORT_SIP_TCP, payload),
-        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+fn judge<T: Tables>(headers: &Headers, config: &Config, tables: &T) -> Code {
+    let (classes, known_port) = match headers.layer4 {
+        Layer4::Udp { port, .. } => (tables.port_classes(false, port), true),
+        Layer4::Tcp { port, .. } => (tables.port_classes(true, port), true),
+        // The port is not known, and so the narrowest ban includes it: a banned source must not get
+        // through by fragmenting.
+        Layer4::LaterFragment | Layer4::Unknown => (!SCOPE_ALL, false),
+        Layer4::Other => (0, false),
     };
-    (tables.port_classes(port) & class != 0).then_some(payload)
-}
-
-/// Whether a ban is in force for a packet. Where the port is not known, the narrowest ban includes
-/// it: a banned source must not get through by fragmenting.
-#[inline(always)]
-fn drops(ban: &impl BanSlot, layer4: Layer4, sip: bool, tables: &impl Tables) -> bool {
-    let in_scope = match ban.scope() {
-        SCOPE_ALL => true,
-        SCOPE_SIP => sip || matches!(layer4, Layer4::LaterFragment | Layer4::Unknown),
-        _ => false,
-    };
-    let in_force = in_scope && tables.now() < ban.until();
-    if in_force {
-        ban.hit();
+    let now = tables.now(config);
+    if let Some(reason) = bans::banned(headers.source, classes, config, tables, now) {
+        return reason.into();
     }
-    in_force
-}
-
-/// A REGISTER: credentials are looked for only when its source is over the limit.
-#[inline(always)]
-fn register<T: Tables>(
-    packet: &impl Packet,
-    payload: Payload,
-    source: Address,
-    config: &Config,
-    tables: &T,
-) -> Reason {
-    let limit = Gcra { interval: config.register_interval, tolerance: config.register_tolerance };
-    let Some(bucket) = tables.register_bucket(source.hash(config.seed)) else {
-        return Reason::Register;
-    };
-    if limit.take(&bucket, tables.now()) {
-        return Reason::Register;
+    if known_port && classes & SCOPE_SIP != 0 {
+        return tiers::sip(headers.source, config, tables, now);
     }
-    if authorized(packet, payload, tables) {
-        Reason::RegisterCredentials
-    } else {
-        Reason::RegisterLimit
+    match headers.layer4 {
+        Layer4::LaterFragment => Reason::Fragment.into(),
+        Layer4::Other | Layer4::Unknown => Reason::OtherProtocol.into(),
+        Layer4::Udp { .. } | Layer4::Tcp { .. } => Reason::OtherPort.into(),
     }
 }
 
-/// Whether the request carries credentials. No memory for the search is no evidence that it does
-/// not.
+/// Whether a source is trusted: asked of the trie only where the gate says that it may be.
 #[inline(always)]
-fn authorized<T: Tables>(packet: &impl Packet, payload: Payload, tables: &T) -> bool {
-    let steps = tables.with_window(|window| {
-        let copied = packet.copy(payload.start, window);
-        let len = copied.min(payload.end.saturating_sub(payload.start));
-        sip::terminate(window, len);
-        sip::steps(len)
-    });
-    match steps {
-        Some(steps) => tables.search(steps) == Step::Found,
-        None => true,
-    }
+fn trusted(source: Address, config: &Config, tables: &(impl Tables + ?Sized)) -> bool {
+    let bit = |place: gate::Place| tables.trust_gate(place.word).wrapping_shr(place.shift) & 1;
+    let exact = bit(gate::trust_exact(source, config.seed));
+    let network = bit(gate::trust_network(source, config.seed));
+    exact | network != 0 && tables.trusted(source)
 }

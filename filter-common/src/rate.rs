@@ -26,8 +26,9 @@ impl Bucket for core::sync::atomic::AtomicU64 {
     }
 }
 
-/// A limit: one packet an interval, and how far a burst may run ahead of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A limit: one packet an interval, and how far a burst may run ahead of that. All zero: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
 pub struct Gcra {
     /// Nanoseconds that one packet is worth. Zero: no limit.
     pub interval: u64,
@@ -42,11 +43,21 @@ impl Gcra {
         Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1)) }
     }
 
+    /// Whether `bucket` has room for a packet at `now`: [`take`](Self::take) without taking.
+    #[inline(always)]
+    pub fn has_room(&self, bucket: &impl Bucket, now: u64) -> bool {
+        let arrival = bucket.load();
+        arrival <= now || arrival.wrapping_sub(now) <= self.tolerance || self.interval == 0
+    }
+
     /// Takes one packet's worth out of `bucket` at `now`, nanoseconds on any clock that does not
     /// go back. False when the limit is reached; the bucket is then left as it is, so a source that
     /// goes on flooding is not locked out for longer than one that stops.
     #[inline(always)]
     pub fn take(&self, bucket: &impl Bucket, now: u64) -> bool {
+        if self.interval == 0 {
+            return true;
+        }
         for _ in 0..BUCKET_ATTEMPTS {
             let arrival = bucket.load();
             let start = if arrival > now { arrival } else { now };
@@ -60,6 +71,16 @@ impl Gcra {
         true
     }
 }
+
+/// A time as entries of bans keep it: in units of 2^28 nanoseconds, about a quarter of a second.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "wraps after 36 years of uptime")]
+pub fn unit(now: u64) -> u32 {
+    (now >> UNIT_SHIFT) as u32
+}
+
+/// The bits of a nanosecond time that [`unit`] leaves out.
+pub const UNIT_SHIFT: u32 = 28;
 
 /// A time as it is kept in [`maps::SEEN`](crate::abi::maps::SEEN): in units of 2^30 nanoseconds.
 #[inline(always)]

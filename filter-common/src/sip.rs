@@ -1,8 +1,10 @@
-//! SIP: what a payload starts with, and whether a message carries credentials.
+//! SIP: what a payload starts with, whether a message carries credentials, and what it was made by.
 //!
 //! Enters a payload; leaves a [`Start`]. Reads no more than the answer needs.
 
-use crate::limits::{LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS};
+use crate::limits::{
+    AGENT_WORDS, IDENTITY_WORDS, LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS,
+};
 use crate::packet::{Packet, Payload, Window};
 
 /// What a payload starts with.
@@ -10,7 +12,13 @@ use crate::packet::{Packet, Payload, Window};
 pub enum Start {
     /// A REGISTER request, or something that Asterisk would take for one.
     Register,
-    /// Another request.
+    /// An INVITE, in any case.
+    Invite,
+    /// An OPTIONS, in any case.
+    Options,
+    /// A SUBSCRIBE, in any case.
+    Subscribe,
+    /// A request of another method.
     Request,
     /// A response.
     Response,
@@ -41,23 +49,26 @@ const fn mask(len: u32) -> u64 {
     u64::MAX >> 64u32.wrapping_sub(len.wrapping_mul(8))
 }
 
-/// Methods other than REGISTER (RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086) with the space
-/// behind them, as far as eight bytes tell.
-const METHODS: [(u64, u64); 13] = [
-    (word(*b"INVITE  "), mask(7)),
-    (word(*b"ACK     "), mask(4)),
-    (word(*b"BYE     "), mask(4)),
-    (word(*b"CANCEL  "), mask(7)),
-    (word(*b"OPTIONS "), mask(8)),
-    (word(*b"PRACK   "), mask(6)),
-    (word(*b"SUBSCRIB"), mask(8)),
-    (word(*b"NOTIFY  "), mask(7)),
-    (word(*b"PUBLISH "), mask(8)),
-    (word(*b"INFO    "), mask(5)),
-    (word(*b"REFER   "), mask(6)),
-    (word(*b"MESSAGE "), mask(8)),
-    (word(*b"UPDATE  "), mask(7)),
+/// Methods other than REGISTER (RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086) in lower case, and
+/// their length, as far as eight bytes tell.
+const METHODS: [(u64, u32, Start); 13] = [
+    (word(*b"invite\0\0"), 6, Start::Invite),
+    (word(*b"options\0"), 7, Start::Options),
+    (word(*b"subscrib"), 8, Start::Subscribe),
+    (word(*b"ack\0\0\0\0\0"), 3, Start::Request),
+    (word(*b"bye\0\0\0\0\0"), 3, Start::Request),
+    (word(*b"cancel\0\0"), 6, Start::Request),
+    (word(*b"prack\0\0\0"), 5, Start::Request),
+    (word(*b"notify\0\0"), 6, Start::Request),
+    (word(*b"publish\0"), 7, Start::Request),
+    (word(*b"info\0\0\0\0"), 4, Start::Request),
+    (word(*b"refer\0\0\0"), 5, Start::Request),
+    (word(*b"message\0"), 7, Start::Request),
+    (word(*b"update\0\0"), 6, Start::Request),
 ];
+
+/// The bits of the characters that may stand behind a method.
+const BLANKS: u64 = 1 << b' ' | 1 << b'\t' | 1 << CR | 1 << LF;
 
 /// Reads the start of a payload: what it is, and the payload from its start line on.
 ///
@@ -101,7 +112,8 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
         return Start::Response;
     }
     // RFC 3261 section 7.1 has case matter in a method; Asterisk's PJSIP does not.
-    if first | LOWER == word(*b"register") {
+    let lower = first | LOWER;
+    if lower == word(*b"register") {
         let behind = message.start.wrapping_add(8);
         if message.fragmented && behind >= message.end {
             return Start::Register;
@@ -112,9 +124,13 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
             _ => Start::NotSip,
         };
     }
-    for (name, mask) in METHODS {
-        if first & mask == name & mask {
-            return Start::Request;
+    for (name, len, start) in METHODS {
+        if lower & mask(len) == name {
+            let behind = first.wrapping_shr(len.wrapping_mul(8)) & 0xff;
+            // Of a name of eight bytes what follows is not looked at.
+            if len == 8 || behind < 64 && BLANKS >> behind & 1 != 0 {
+                return start;
+            }
         }
     }
     // RFC 8489 section 5: two zero bits, and the magic cookie in the second word.
@@ -124,44 +140,133 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     Start::NotSip
 }
 
-/// What a step of the search for credentials found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing yet.
-    On,
-    /// The end of the header.
-    End,
-    /// The field.
-    Found,
+/// What a search of a message's header has found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fields {
+    /// Not zero: there is an `Authorization` field.
+    pub credentials: u64,
+    /// Where in the window the name of the `User-Agent` field begins; zero when there is none.
+    pub agent: u64,
 }
 
-/// Whether the header of the SIP message in `window`, ended by [`terminate`], has an
-/// `Authorization` field (RFC 3261 section 20.7), in any case and with up to three spaces before
-/// the colon (section 7.3.1 allows any number): one step of the search, which looks at the
-/// [`STEP_WORDS`] words from `STEP_WORDS * step` on.
+impl Fields {
+    /// The same as a plain word.
+    #[inline(always)]
+    pub fn to_word(self) -> u64 {
+        u64::from(self.credentials != 0) | self.agent << 1
+    }
+
+    /// The inverse of [`to_word`](Self::to_word).
+    #[inline(always)]
+    pub fn from_word(word: u64) -> Self {
+        Self { credentials: word & 1, agent: word >> 1 }
+    }
+}
+
+/// Searches the header of the SIP message in `window`, ended by [`terminate`], for `Authorization`
+/// (RFC 3261 section 20.7) and `User-Agent` (section 20.41), in any case and with up to three spaces
+/// before the colon (section 7.3.1 allows any number): one step, which looks at the [`STEP_WORDS`]
+/// words from `STEP_WORDS * step` on. Whether that was the last one.
 ///
 /// The search ends at the empty line before the body: a field in the body is none.
 ///
 /// Eight places at once and with few branches: a branch for each place would be more paths than
 /// the verifier follows.
 #[inline(always)]
-pub fn search(window: &Window, step: usize) -> Step {
+pub fn search(window: &Window, step: usize, fields: &mut Fields) -> bool {
     let first = step.wrapping_mul(STEP_WORDS);
     for word in 0..STEP_WORDS {
-        let ahead = Ahead::new(window, first.wrapping_add(word));
+        let index = first.wrapping_add(word);
+        let ahead = Ahead::new(window, index);
         let (cr, lf) = (ahead.equal(0, CR), ahead.equal(0, LF));
         let (cr_next, lf_next) = (ahead.equal(1, CR), ahead.equal(1, LF));
         // PJSIP takes CRLF, LF and CR each for the end of a line (pj_scan_get_newline).
         let ends = lf & (lf_next | cr_next) | cr & cr_next;
         let lines = lf & (ends & ends.wrapping_neg()).wrapping_sub(1);
-        if lines & ahead.letter(1, b'a') != 0 && lines & ahead.authorization() != 0 {
-            return Step::Found;
+        if lines & ahead.letter(1, b'a') != 0 {
+            fields.credentials |= lines & ahead.authorization();
+        }
+        if lines & ahead.letter(1, b'u') != 0 {
+            let named = lines & ahead.user_agent();
+            if named != 0 && fields.agent == 0 {
+                let place = u64::from(named.trailing_zeros() >> 3);
+                fields.agent = (index as u64).wrapping_mul(8).wrapping_add(place).wrapping_add(1);
+            }
         }
         if ends != 0 {
-            return Step::End;
+            return true;
         }
     }
-    Step::On
+    false
+}
+
+/// A User-Agent as signatures compare it: its first bytes, in lower case (and other bytes that
+/// differ only in that bit made the same), zeros behind.
+pub type Agent = [u64; AGENT_WORDS];
+
+/// The User-Agent whose name begins at `at` in the window.
+#[inline(always)]
+pub fn agent(window: &Window, at: usize) -> Agent {
+    let mut at = at.wrapping_add(b"User-Agent".len());
+    for _ in 0..AGENT_SKIP {
+        match byte_at(window, at) {
+            b':' | b' ' | b'\t' => at = at.wrapping_add(1),
+            _ => break,
+        }
+    }
+    let mut agent = [0; AGENT_WORDS];
+    let mut open = u64::MAX;
+    for (word, place) in agent.iter_mut().zip(0usize..) {
+        let index = (at >> 3).wrapping_add(place);
+        let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
+        // Two shifts: one by 64 is none.
+        let bytes =
+            low.wrapping_shr(bit(at)) | (high << 1).wrapping_shl(63u32.wrapping_sub(bit(at)));
+        let ends = equal(bytes, CR) | equal(bytes, LF) | equal(bytes, 0);
+        // Below the first end: all bytes where there is none.
+        let before = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
+        *word = (bytes | LOWER) & before & open;
+        open &= if ends == 0 { u64::MAX } else { 0 };
+    }
+    agent
+}
+
+/// Bytes that are skipped between the name of a field and its value.
+const AGENT_SKIP: usize = 8;
+
+/// A User-Agent of a configuration as [`agent`] gives it, and how many bytes of it count.
+pub fn agent_of(text: &[u8]) -> (Agent, usize) {
+    let mut agent = [0; AGENT_WORDS];
+    for (word, chunk) in agent.iter_mut().zip(text.chunks(8)) {
+        for (byte, shift) in chunk.iter().zip((0u32..).step_by(8)) {
+            *word |= u64::from(*byte | 0x20).wrapping_shl(shift);
+        }
+    }
+    (agent, text.len().min(AGENT_WORDS * 8))
+}
+
+/// One step of the hash that tells a request from others: over [`IDENTITY_STEP`] words of the
+/// window. Retransmissions are the same byte for byte (RFC 3261 section 17.1.2.2).
+#[inline(always)]
+pub fn identity(window: &Window, step: usize, mut hash: u64) -> u64 {
+    let first = step.wrapping_mul(IDENTITY_STEP);
+    for word in 0..IDENTITY_STEP {
+        let word = word_at(window, first.wrapping_add(word));
+        hash = (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    hash
+}
+
+/// Words of one step of [`identity`].
+pub const IDENTITY_STEP: usize = 8;
+
+/// Steps of [`identity`] that a message of `len` bytes takes: the rest is less than a step.
+#[inline(always)]
+pub fn identity_steps(len: usize) -> usize {
+    let words = len >> 3;
+    let words = if words > IDENTITY_WORDS { IDENTITY_WORDS } else { words };
+    words / IDENTITY_STEP
 }
 
 /// Steps of [`search`] that a message of `len` bytes takes.
@@ -207,6 +312,27 @@ impl Ahead {
                 & (self.equal(15, b':')
                     | self.space(15)
                         & (self.equal(16, b':') | self.space(16) & self.equal(17, b':')));
+        named & colon
+    }
+
+    /// Whether the place is the byte before `User-Agent` and its colon.
+    #[inline(always)]
+    fn user_agent(&self) -> u64 {
+        let named = self.letter(1, b'u')
+            & self.letter(2, b's')
+            & self.letter(3, b'e')
+            & self.letter(4, b'r')
+            & self.equal(5, b'-')
+            & self.letter(6, b'a')
+            & self.letter(7, b'g')
+            & self.letter(8, b'e')
+            & self.letter(9, b'n')
+            & self.letter(10, b't');
+        let colon = self.equal(11, b':')
+            | self.space(11)
+                & (self.equal(12, b':')
+                    | self.space(12)
+                        & (self.equal(13, b':') | self.space(13) & self.equal(14, b':')));
         named & colon
     }
 
@@ -268,7 +394,7 @@ fn equal(word: u64, byte: u8) -> u64 {
 /// and callers compare what they find with the length.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
-fn word_at(window: &Window, index: usize) -> u64 {
+pub(crate) fn word_at(window: &Window, index: usize) -> u64 {
     window[index & (WINDOW_WORDS - 1)]
 }
 
@@ -277,6 +403,13 @@ fn word_at(window: &Window, index: usize) -> u64 {
 #[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
 fn word_mut(window: &mut Window, index: usize) -> &mut u64 {
     &mut window[index & (WINDOW_WORDS - 1)]
+}
+
+/// The byte at `at`, wrapping as [`word_at`].
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a byte of the word")]
+pub(crate) fn byte_at(window: &Window, at: usize) -> u8 {
+    word_at(window, at >> 3).wrapping_shr(bit(at)) as u8
 }
 
 /// Where in its word byte `at` begins.
@@ -306,8 +439,61 @@ mod tests {
         let mut window = [0x4141_4141_4141_4141; WINDOW_WORDS];
         let len = message.copy(0, &mut window);
         terminate(&mut window, len);
-        let mut found = (0..steps(len)).map(|step| search(&window, step));
-        found.find(|step| *step != Step::On) == Some(Step::Found)
+        let mut fields = Fields::default();
+        let _ended = (0..steps(len)).any(|step| search(&window, step, &mut fields));
+        fields.credentials != 0
+    }
+
+    fn user_agent(message: &[u8]) -> Option<Agent> {
+        let mut window = [0x4141_4141_4141_4141; WINDOW_WORDS];
+        let len = message.copy(0, &mut window);
+        terminate(&mut window, len);
+        let mut fields = Fields::default();
+        let _ended = (0..steps(len)).any(|step| search(&window, step, &mut fields));
+        (fields.agent != 0).then(|| agent(&window, usize::try_from(fields.agent).unwrap()))
+    }
+
+    #[test]
+    fn agents() {
+        let table: &[(&str, Option<&str>)] = &[
+            ("User-Agent: friendly-scanner\r\n", Some("friendly-scanner")),
+            ("USER-AGENT:friendly-scanner\n", Some("friendly-scanner")),
+            ("user-agent  :  FRIENDLY-Scanner\r\n", Some("friendly-scanner")),
+            ("User-Agent:\r\n", Some("")),
+            ("User-Agent: ", Some("")),
+            ("User-Agents: friendly-scanner\r\n", None),
+            ("X-User-Agent: friendly-scanner\r\n", None),
+            ("\r\nUser-Agent: in the body\r\n", None),
+            ("User-Agent: one\r\nUser-Agent: two\r\n", Some("one")),
+            (
+                "Authorization: x\r\nUser-Agent: 0123456789012345678901234567890123456789\r\n",
+                Some("01234567890123456789012345678901"),
+            ),
+        ];
+        for (fields, expected) in table {
+            for pad in 0..16 {
+                let pad = "x".repeat(pad);
+                let message = format!("REGISTER sip:a SIP/2.0\r\nVia: {pad}\r\n{fields}To: b\r\n");
+                let expected = expected.map(|text| agent_of(text.as_bytes()).0);
+                // Cut off at the end, it is nobody's.
+                let message = message.replace("User-Agent: To", "User-Agent: \r\nTo");
+                assert_eq!(user_agent(message.as_bytes()), expected, "{message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn identities() {
+        let identify = |message: &[u8]| {
+            let mut window = [0; WINDOW_WORDS];
+            let len = message.copy(0, &mut window);
+            (0..identity_steps(len)).fold(7, |hash, step| identity(&window, step, hash))
+        };
+        let message = [b'a'; 400];
+        let mut other = message;
+        other[383] = b'b';
+        assert_eq!(identify(&message), identify(&message));
+        assert_ne!(identify(&message), identify(&other));
     }
 
     /// What [`search`] finds, written to be read.
@@ -338,8 +524,15 @@ mod tests {
             (b" \tREGISTER sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b" \r\n REGISTER\r\n sip:192.0.2.10 SIP/2.0\r\n", Start::Register),
             (b"REGISTERED sip:192.0.2.10 SIP/2.0\r\n", Start::NotSip),
-            (b"INVITE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
-            (b"SUBSCRIBE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
+            (b"INVITE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Invite),
+            (b"invite sip:600@192.0.2.10 SIP/2.0\r\n", Start::Invite),
+            (b"INVITER sip:600@192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"SUBSCRIBE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Subscribe),
+            (b"OPTIONS\tsip:600@192.0.2.10 SIP/2.0\r\n", Start::Options),
+            (b"ACK\r\n sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
+            (b"INVITE\0sip:600@192.0.2.10 SIP/2.0\r\n", Start::NotSip),
+            (b"OPTIONS sip:600@192.0.2.10 SIP/2.0\r\n", Start::Options),
+            (b"MESSAGE sip:600@192.0.2.10 SIP/2.0\r\n", Start::Request),
             (b"SIP/2.0 401 Unauthorized\r\n", Start::Response),
             (b"SIP/3.0 401 Unauthorized\r\n", Start::NotSip),
             (b"\r\n\r\n", Start::KeepAlive),

@@ -7,15 +7,16 @@ use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DRY_RUN, counter_index};
-use filter_common::decision::{Reason, Verdict};
+use filter_common::decision::{Code, Reason, bits};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND, INTERFACES};
 use filter_common::packet::Packet as _;
-use filter_common::policy::{Decision, Tables as _};
+use filter_common::policy::Decision;
 use filter_common::rate::Gcra;
 
 use crate::atomic::Word;
 use crate::packet::XdpPacket;
-use crate::tables::KernelTables;
+use crate::stages;
+use crate::tables::{config, now};
 
 /// The interface this copy of the program serves, set when it is loaded.
 #[unsafe(no_mangle)]
@@ -37,28 +38,40 @@ const EVENT_INTERVAL: u64 = 1_000_000_000 / EVENTS_PER_SECOND;
 /// Counts the packet and returns what XDP does with it.
 #[inline(always)]
 pub(crate) fn account(ctx: &XdpContext, decision: Decision) -> u32 {
-    let length = XdpPacket::new(ctx).length() as u64;
-    let reason = decision.reason;
-    let dropped = reason.verdict() == Verdict::Drop;
-    let dry_run =
-        dropped && KernelTables.config().is_some_and(|config| config.flags & FLAG_DRY_RUN != 0);
-    if dropped {
+    let length = length(ctx, decision.end) as u64;
+    let code = decision.code;
+    let dropped = code.drops();
+    let dry_run = dropped && config().is_some_and(|config| config.flags & FLAG_DRY_RUN != 0);
+    if code.bit() & NOTIFIED != 0 {
         notify(decision);
     }
     if dry_run {
-        count(reason, true, length);
-        count(Reason::DryRun, false, length);
+        count(code, true, length);
+        count(Reason::DryRun.into(), false, length);
         return XDP_PASS;
     }
-    count(reason, false, length);
+    count(code, false, length);
     #[cfg(feature = "trace")]
-    aya_log_ebpf::debug!(ctx, "reason {} dropped {}", reason.index(), u32::from(dropped));
+    aya_log_ebpf::debug!(ctx, "reason {} dropped {}", code.number(), u32::from(dropped));
     if dropped { XDP_DROP } else { XDP_PASS }
 }
 
+/// The frame's length. Only a frame in several buffers needs a helper for it, and a call costs more
+/// than all that is counted: where the IP packet ends with the first buffer, or that is no longer
+/// than the least frame, which is padded, there is no other one. (A frame may say that its packet
+/// ends in the first buffer and go on.)
 #[inline(always)]
-fn count(reason: Reason, would: bool, length: u64) {
-    let index = counter_index(INTERFACE_SLOT.load(), would, reason);
+fn length(ctx: &XdpContext, end: usize) -> usize {
+    let first = ctx.data_end() - ctx.data();
+    if end == first || first <= ETHERNET_MIN { first } else { XdpPacket::new(ctx).length() }
+}
+
+/// Bytes of the least Ethernet frame without its checksum (IEEE 802.3 section 3.2.8).
+const ETHERNET_MIN: usize = 60;
+
+#[inline(always)]
+fn count(code: Code, would: bool, length: u64) {
+    let index = counter_index(INTERFACE_SLOT.load(), would, code);
     if let Some(counter) = COUNTERS.get_ptr_mut(index) {
         // SAFETY: this CPU's own slot; an XDP program is not interrupted by another on its CPU.
         unsafe {
@@ -68,14 +81,29 @@ fn count(reason: Reason, would: bool, length: u64) {
     }
 }
 
-/// Sends an event about a source that is over a limit: the controller does not see its packets.
-/// Bans it decided itself, and counts them in their entries.
+/// Reasons that are about one source: it is over its own limit, or the program banned it, and the
+/// controller does not see its packets. Bans it decided itself, and counts them in their entries; of
+/// limits that sources share no one source is to blame.
+const NOTIFIED: u64 = bits(&[
+    Reason::RegisterLimit,
+    Reason::CredentialsLimit,
+    Reason::InviteLimit,
+    Reason::OptionsLimit,
+    Reason::SubscribeLimit,
+    Reason::OtherLimit,
+    Reason::SynLimit,
+    Reason::KnownLimit,
+    Reason::Flooding,
+    Reason::Signature,
+]);
+
+/// Sends an event, but not one for each packet of a flood.
 #[inline(always)]
 fn notify(decision: Decision) {
-    let (Reason::RegisterLimit, Some(source)) = (decision.reason, decision.source) else {
+    let (Some(source), Some(config)) = (decision.source, config()) else {
         return;
     };
-    let now = KernelTables.now();
+    let now = now(config);
     let Some(bucket) = EVENT_RATE.get_ptr_mut(0) else {
         return;
     };
@@ -83,13 +111,15 @@ fn notify(decision: Decision) {
     let bucket = unsafe { Word::new(bucket) };
     let limit = Gcra { interval: EVENT_INTERVAL, tolerance: EVENT_INTERVAL * 20 };
     if limit.take(&bucket, now) {
-        let event = Event {
-            time: now,
-            reason: decision.reason.index(),
-            slot: INTERFACE_SLOT.load(),
-            source: source.words(),
-        };
-        // A full ring loses the event and nothing else: the packet is counted all the same.
-        let _full = EVENTS.output_untyped::<Event>(event, 0);
+        let [s0, s1] = source.words();
+        stages::ringfence_tell(decision.code.number().into(), s0, s1, now);
     }
+}
+
+/// Sends an event about a source. Not zero: the ring was full, which loses the event and nothing
+/// else, as the packet is counted all the same.
+#[inline(always)]
+pub(crate) fn tell(code: Code, source: [u64; 2], time: u64) -> u32 {
+    let event = Event { time, reason: code.number(), slot: INTERFACE_SLOT.load(), source };
+    u32::from(EVENTS.output_untyped::<Event>(event, 0).is_err())
 }

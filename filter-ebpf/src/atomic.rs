@@ -30,6 +30,19 @@ impl Word {
             );
         }
     }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, bits: u64) {
+        // SAFETY: as in `add`.
+        unsafe {
+            asm!(
+                "lock *(u64 *)({word} + 0) |= {bits}",
+                word = in(reg) self.0,
+                bits = in(reg) bits,
+                options(nostack),
+            );
+        }
+    }
 }
 
 impl Bucket for Word {

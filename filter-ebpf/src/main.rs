@@ -20,7 +20,13 @@
 
 mod account;
 mod atomic;
+mod clock;
+mod egress;
+mod hints;
 mod packet;
+mod skb;
+mod socket;
+mod stages;
 mod tables;
 
 use aya_ebpf::macros::xdp;
@@ -36,7 +42,7 @@ use crate::tables::KernelTables;
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence(ctx: XdpContext) -> u32 {
     let packet = XdpPacket::new(&ctx);
-    let decision = policy::decide(&packet, &KernelTables);
+    let decision = policy::decide(&packet, &KernelTables { ctx: ctx.ctx });
     account::account(&ctx, decision)
 }
 

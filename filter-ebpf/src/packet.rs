@@ -1,5 +1,6 @@
 //! The packet as the verifier lets it be read: the only packet pointers of the program.
 
+#[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
 use aya_ebpf::EbpfContext as _;
@@ -8,10 +9,12 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::limits::WINDOW_BYTES;
 use filter_common::packet::{Packet, Window};
 
+use crate::hints::{masked, opaque};
+
 /// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers
 /// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535. All
 /// ones, so that it is a mask as well.
-const OFFSET_MAX: usize = 0x3fff;
+pub(crate) const OFFSET_MAX: usize = 0x3fff;
 
 /// The packet of an [`XdpContext`].
 pub(crate) struct XdpPacket<'a> {
@@ -37,12 +40,29 @@ impl Packet for XdpPacket<'_> {
         if offset > OFFSET_MAX {
             return None;
         }
-        let start = self.ctx.data() + bounded(offset);
+        let start = self.ctx.data() + masked::<OFFSET_MAX>(offset);
         if opaque(start + N) > self.ctx.data_end() {
             return None;
         }
         // SAFETY: data <= start and start + N <= data_end, as the verifier proves again.
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        if offset > OFFSET_MAX {
+            return None;
+        }
+        let start = self.ctx.data() + masked::<OFFSET_MAX>(offset);
+        if opaque(start + N * 8) > self.ctx.data_end() {
+            return None;
+        }
+        let mut words = [0; N];
+        for (place, word) in words.iter_mut().enumerate() {
+            // SAFETY: as in `array`.
+            *word = unsafe { load(start + place * 8) };
+        }
+        Some(words)
     }
 
     #[inline(always)]
@@ -70,35 +90,29 @@ impl Packet for XdpPacket<'_> {
     }
 }
 
-/// `offset`, which is no more than [`OFFSET_MAX`], in a register that the verifier knows to be no
-/// more. The compiler keeps an offset on the stack, compares one copy of it and adds another, and
-/// Linux 6.1 does not apply to one copy what the comparison says about the other, as 6.12 does
-/// ("invalid access to packet, off=0 size=1, R3(id=31,off=0,r=0)").
+/// The eight bytes at `address`, in one instruction. The compiler takes the target for one that reads
+/// only aligned words in one piece, and would read bytes; what Linux compiles this for can.
+///
+/// # Safety
+///
+/// As of a read of eight bytes at a pointer.
 #[inline(always)]
-fn bounded(mut offset: usize) -> usize {
-    // SAFETY: changes a register's value, and that only where it is above the mask.
+unsafe fn load(address: usize) -> u64 {
+    let word;
+    // SAFETY: as the caller promises.
+    #[cfg(target_arch = "bpf")]
     unsafe {
         asm!(
-            "{0} &= {max}",
-            inout(reg) offset,
-            max = const OFFSET_MAX,
-            options(pure, nomem, nostack),
+            "{word} = *(u64 *)({address} + 0)",
+            word = out(reg) word,
+            address = in(reg) address,
+            options(pure, readonly, nostack),
         );
     }
-    offset
-}
-
-/// `value`, but the compiler no longer knows where it comes from, so that it leaves a comparison
-/// as it is written. Without it LLVM turns `start + 1 > end` into `start >= end`, from which the
-/// verifier learns no range ("invalid access to packet, off=0 size=1, r=0";
-/// `find_good_pkt_pointers` in `kernel/bpf/verifier.c`), and drops bounds that it has already seen
-/// to hold but the verifier has not ("R4 invalid zero-sized read").
-#[inline(always)]
-fn opaque(mut value: usize) -> usize {
-    // SAFETY: moves a register to itself. (No instruction at all would leave two entries for one
-    // offset in the line information, which the kernel refuses.)
+    // SAFETY: as above. For the linter, which reads this for the host.
+    #[cfg(not(target_arch = "bpf"))]
     unsafe {
-        asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
+        word = (address as *const u64).read_unaligned();
     }
-    value
+    word
 }

@@ -1,21 +1,37 @@
 //! The maps, and the view of them that decides.
 
 use core::ffi::c_void;
+use core::ptr::addr_of;
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_md};
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, PerCpuArray};
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use aya_ebpf::macros::btf_map;
-use filter_common::abi::{BanEntry, Config, PORT_BLOCKS, PORTS_PER_BLOCK, port_place};
+use aya_ebpf::programs::XdpContext;
+use filter_common::abi::{
+    BanEntry, Buckets, CLASSES, Config, Flooder, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer,
+    SHARED_BUCKETS, SharedBucket, Signature, port_place,
+};
 use filter_common::address::Address;
-use filter_common::limits::{BANNED_ADDRESSES, BANNED_NETWORKS, BUCKETS, TRUSTED_NETWORKS};
-use filter_common::packet::{Window, Words};
-use filter_common::policy::{BanSlot, Tables};
+use filter_common::ban_table::{self, Line};
+use filter_common::decision::Code;
+use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
+use filter_common::greylist;
+use filter_common::learn::Reading;
+use filter_common::limits::{
+    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS,
+    PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
+};
+use filter_common::packet::{self, Headers, Packet, Place, Unparsed, Window, Words};
+use filter_common::policy::tiers::Task;
+use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::seen_unit;
-use filter_common::sip::{self, Step};
+use filter_common::sip::{self, Agent, Fields};
 
 use crate::atomic::Word;
+use crate::hints::masked;
+use crate::{socket, stages};
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
@@ -23,34 +39,64 @@ static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
 static PORTS: Array<[u8; PORTS_PER_BLOCK], { PORT_BLOCKS as usize }> = Array::new();
 
-// Not preallocated: an empty table of a million costs nothing.
+// As many lines as the controller asks for when it loads the program.
 #[btf_map]
-static BANS_V4: HashMap<
-    u32,
-    BanEntry,
-    { BANNED_ADDRESSES as usize },
-    { BPF_F_NO_PREALLOC as usize },
-> = HashMap::new();
+static BANS_V4: Array<Line, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
+// Not preallocated: an empty table costs little.
 #[btf_map]
 static BANS_V6: HashMap<
     [u64; 2],
     BanEntry,
-    { BANNED_ADDRESSES as usize },
+    { BANNED_V6 as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
 
 #[btf_map]
-static BAN_NETS: LpmTrie<[u64; 2], BanEntry, { BANNED_NETWORKS as usize }> = LpmTrie::new();
+static BAN_NETS: LpmTrie<[u64; 2], NetworkEntry, { BANNED_NETWORKS as usize }> = LpmTrie::new();
+
+#[btf_map]
+static PRESENCE: Array<u64, { PRESENCE_WORDS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map]
 static TRUSTED: LpmTrie<[u64; 2], u32, { TRUSTED_NETWORKS as usize }> = LpmTrie::new();
 
 #[btf_map]
-static REGISTER: Array<u64, { BUCKETS as usize }> = Array::new();
+static TRUST_GATE: Array<u64, { TRUST_WORDS as usize }> = Array::new();
 
 #[btf_map]
-static SEEN: Array<u32, { BUCKETS as usize }> = Array::new();
+static SOURCES: Array<Buckets, { SOURCE_LINES as usize }> = Array::new();
+
+#[btf_map]
+static PREFIXES: Array<Buckets, { PREFIX_LINES as usize }> = Array::new();
+
+#[btf_map]
+static SHARED: Array<SharedBucket, { SHARED_BUCKETS as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static KNOWN: HashMap<
+    [u64; 2],
+    Peer,
+    { KNOWN_PEERS as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+
+#[btf_map]
+pub(crate) static KNOWN_GATE: Array<u64, { KNOWN_WORDS as usize }> = Array::new();
+
+#[btf_map]
+static FLOODERS: LruHashMap<[u64; 2], Flooder, { FLOODERS_MAX as usize }> = LruHashMap::new();
+
+#[btf_map]
+static GREYLIST: Array<greylist::Line, { GREYLIST_LINES as usize }> = Array::new();
+
+#[btf_map]
+static SIGNATURES: LpmTrie<[u64; AGENT_WORDS], Signature, { SIGNATURES_MAX as usize }> =
+    LpmTrie::new();
+
+#[btf_map]
+static SEEN: Array<u32, { SEEN_PLACES as usize }> = Array::new();
 
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -60,26 +106,76 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 struct Scratch {
     window: Window,
     words: Words,
+    reading: Reading,
 }
 
 /// The maps as [`Tables`].
-pub(crate) struct KernelTables;
+pub(crate) struct KernelTables {
+    /// The program's context; null in a stage that has none, which asks nothing about the packet.
+    pub(crate) ctx: *mut xdp_md,
+}
 
-/// A ban's value in its map.
+/// The configuration, if there is a map.
+#[inline(always)]
+pub(crate) fn config<'a>() -> Option<&'a Config> {
+    CONFIG.get(0)
+}
+
+/// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick of a few milliseconds: enough for bans of seconds
+/// and limits of packets a second, and a twentieth of the cost of the exact clock.
+#[inline(always)]
+pub(crate) fn now(config: &Config) -> u64 {
+    // SAFETY: takes nothing.
+    let jiffies = unsafe { bpf_jiffies64() };
+    jiffies.wrapping_sub(config.jiffies_epoch).wrapping_mul(config.tick)
+}
+
+/// A line of the table of banned IPv4 addresses.
+pub(crate) struct BanLine(*mut Line);
+
+impl BanLine {
+    #[inline(always)]
+    fn word(&self, place: usize) -> *mut u64 {
+        // Never beyond the line: places are constants below 8.
+        self.0.cast::<u64>().wrapping_add(place)
+    }
+}
+
+impl ban_table::Shared for BanLine {
+    #[inline(always)]
+    fn head(&self, slot: usize) -> u64 {
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        unsafe { self.word(slot).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn body(&self, slot: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.word(slot + ban_table::SLOTS).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn hit(&self, slot: usize) {
+        // SAFETY: as above, and aligned to eight bytes.
+        unsafe { Word::new(self.word(slot + ban_table::SLOTS)) }.add(1);
+    }
+}
+
+/// A ban's value in the map of IPv6 addresses.
 pub(crate) struct Ban(*mut BanEntry);
 
 impl BanSlot for Ban {
     #[inline(always)]
-    fn until(&self) -> u64 {
+    fn until(&self) -> u32 {
         // SAFETY: a lookup's result stays readable while the program runs (RCU), and the controller
         // writes it whole.
         unsafe { (*self.0).until }
     }
 
     #[inline(always)]
-    fn scope(&self) -> u8 {
+    fn scopes(&self) -> u8 {
         // SAFETY: as above.
-        unsafe { (*self.0).scope }
+        unsafe { (*self.0).scopes }
     }
 
     #[inline(always)]
@@ -89,80 +185,249 @@ impl BanSlot for Ban {
     }
 }
 
+/// A network's value in the map of networks.
+pub(crate) struct Network(*mut NetworkEntry);
+
+impl NetworkSlot for Network {
+    #[inline(always)]
+    fn end(&self, bit: usize) -> u32 {
+        // SAFETY: as above; the bit is a constant below 8.
+        unsafe { addr_of!((*self.0).ends).cast::<u32>().add(bit).read() }
+    }
+
+    #[inline(always)]
+    fn hit(&self) {
+        // SAFETY: as above; the field is aligned to eight bytes.
+        unsafe { Word::new(&raw mut (*self.0).packets) }.add(1);
+    }
+}
+
+/// A peer's value in the map of known peers.
+pub(crate) struct KnownPeer(*mut Peer);
+
+impl PeerSlot for KnownPeer {
+    type Bucket = Word;
+
+    #[inline(always)]
+    fn until(&self) -> u64 {
+        // SAFETY: a lookup's result stays readable while the program runs (RCU).
+        unsafe { (&raw const (*self.0).until).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn bucket(&self) -> Word {
+        // SAFETY: as above; the field is aligned to eight bytes.
+        unsafe { Word::new(&raw mut (*self.0).bucket) }
+    }
+
+    #[inline(always)]
+    fn excess(&self) -> Word {
+        // SAFETY: as above.
+        unsafe { Word::new(&raw mut (*self.0).excess) }
+    }
+
+    #[inline(always)]
+    fn blocked_until(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).blocked_until).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn block(&self, until: u64) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).blocked_until).write_volatile(until) }
+    }
+
+    #[inline(always)]
+    fn count(&self, passed: bool) {
+        // SAFETY: as above.
+        let counter =
+            unsafe { if passed { &raw mut (*self.0).passed } else { &raw mut (*self.0).dropped } };
+        // SAFETY: as above.
+        unsafe { Word::new(counter) }.add(1);
+    }
+}
+
+/// A line of the greylist.
+pub(crate) struct Cells(*mut greylist::Line);
+
+impl greylist::Cells for Cells {
+    #[inline(always)]
+    fn load(&self, cell: usize) -> u32 {
+        // SAFETY: an array's value lives as long as the map; the mask keeps it inside.
+        unsafe { self.0.cast::<u32>().add(masked::<{ greylist::CELLS - 1 }>(cell)).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn store(&self, cell: usize, value: u32) {
+        // SAFETY: as above.
+        unsafe {
+            self.0.cast::<u32>().add(masked::<{ greylist::CELLS - 1 }>(cell)).write_volatile(value);
+        }
+    }
+}
+
+/// A bucket of a line of them.
+///
+/// # Safety
+///
+/// `line` is an array's value.
+#[inline(always)]
+unsafe fn bucket(line: *mut Buckets, place: usize) -> Word {
+    // SAFETY: the mask keeps it inside the line, which lives as long as its map and is aligned.
+    unsafe { Word::new(line.cast::<u64>().add(masked::<{ CLASSES - 1 }>(place))) }
+}
+
 impl Tables for KernelTables {
-    type Ban<'a> = Ban;
-    type Bucket<'a> = Word;
+    type Line<'a>
+        = BanLine
+    where
+        Self: 'a;
+    type Ban<'a>
+        = Ban
+    where
+        Self: 'a;
+    type Network<'a>
+        = Network
+    where
+        Self: 'a;
+    type Bucket<'a>
+        = Word
+    where
+        Self: 'a;
+    type Peer<'a>
+        = KnownPeer
+    where
+        Self: 'a;
+    type Cells<'a>
+        = Cells
+    where
+        Self: 'a;
 
     #[inline(always)]
-    fn config(&self) -> Option<Config> {
-        CONFIG.get(0).copied()
+    fn config(&self) -> Option<&Config> {
+        config()
     }
 
     #[inline(always)]
-    fn now(&self) -> u64 {
-        // SAFETY: takes nothing. Coarse, a tick of a few milliseconds, is enough for bans of
-        // seconds and limits of packets a second, and half the cost of the exact clock.
-        unsafe { bpf_ktime_get_coarse_ns() }
+    fn now(&self, config: &Config) -> u64 {
+        now(config)
     }
 
     #[inline(always)]
-    fn ban(&self, source: Address) -> Option<Ban> {
-        let slot = match source.v4_word() {
-            Some(word) => BANS_V4.get_ptr_mut(word),
-            None => BANS_V6.get_ptr_mut(source.words()),
-        };
-        slot.map(Ban)
+    fn presence(&self, word: u32) -> u64 {
+        PRESENCE.get(word).copied().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]
-    fn network_ban(&self, source: Address) -> Option<Ban> {
+    fn ban_line(&self, line: u32) -> Option<BanLine> {
+        BANS_V4.get_ptr_mut(line).map(BanLine)
+    }
+
+    #[inline(always)]
+    fn ban_v6(&self, source: Address) -> Option<Ban> {
+        BANS_V6.get_ptr_mut(source.words()).map(Ban)
+    }
+
+    #[inline(always)]
+    fn network(&self, source: Address) -> Option<Network> {
         let entry = BAN_NETS.get(&Key::new(128, source.words()))?;
-        Some(Ban(core::ptr::from_ref(entry).cast_mut()))
+        Some(Network(core::ptr::from_ref(entry).cast_mut()))
+    }
+
+    #[inline(always)]
+    fn trust_gate(&self, word: u32) -> u64 {
+        TRUST_GATE.get(word).copied().unwrap_or(u64::MAX)
     }
 
     #[inline(always)]
     fn trusted(&self, source: Address) -> bool {
-        TRUSTED.get(&Key::new(128, source.words())).is_some()
+        let [s0, s1] = source.words();
+        stages::ringfence_trust(s0, s1) != 0
     }
 
     #[inline(always)]
-    fn port_classes(&self, port: u16) -> u8 {
-        let (block, byte) = port_place(port);
+    fn port_classes(&self, tcp: bool, port: u16) -> u8 {
+        let (block, byte) = port_place(tcp, port);
         PORTS.get(block).and_then(|block| block.get(byte)).copied().unwrap_or(0)
     }
 
     #[inline(always)]
-    fn register_bucket(&self, hash: u64) -> Option<Word> {
-        let bucket = REGISTER.get_ptr_mut(hash as u32 & (BUCKETS - 1))?;
+    fn source_bucket(&self, line: u32, place: usize) -> Option<Word> {
+        let line = SOURCES.get_ptr_mut(line)?;
+        // SAFETY: it is one.
+        Some(unsafe { bucket(line, place) })
+    }
+
+    #[inline(always)]
+    fn prefix_bucket(&self, line: u32, place: usize) -> Option<Word> {
+        let line = PREFIXES.get_ptr_mut(line)?;
+        // SAFETY: it is one.
+        Some(unsafe { bucket(line, place) })
+    }
+
+    #[inline(always)]
+    fn shared_bucket(&self, place: usize) -> Option<Word> {
+        let shared = SHARED.get_ptr_mut(place as u32)?;
         // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
-        Some(unsafe { Word::new(bucket) })
+        Some(unsafe { Word::new(&raw mut (*shared).bucket) })
+    }
+
+    #[inline(always)]
+    fn known_gate(&self, word: u32) -> u64 {
+        KNOWN_GATE.get(word).copied().unwrap_or(u64::MAX)
+    }
+
+    #[inline(always)]
+    fn peer(&self, source: Address) -> Option<KnownPeer> {
+        KNOWN.get_ptr_mut(source.words()).map(KnownPeer)
+    }
+
+    #[inline(always)]
+    fn flooder(&self, source: Address, now: u64) -> bool {
+        let Some(flooder) = FLOODERS.get_ptr_mut(source.words()) else {
+            return false;
+        };
+        // SAFETY: a lookup's result stays readable while the program runs (RCU).
+        let banned = now < unsafe { (*flooder).until };
+        if banned {
+            // SAFETY: as above; the field is aligned to eight bytes.
+            unsafe { Word::new(&raw mut (*flooder).packets) }.add(1);
+        }
+        banned
+    }
+
+    #[inline(always)]
+    fn block(&self, source: Address, until: u64) {
+        let _full = FLOODERS.insert(source.words(), Flooder { until, packets: 1 }, 0);
+    }
+
+    #[inline(always)]
+    fn connected(&self, headers: &Headers) -> bool {
+        socket::connected(&XdpContext::new(self.ctx), headers)
+    }
+
+    #[inline(always)]
+    fn cells(&self, line: u32) -> Option<Cells> {
+        GREYLIST.get_ptr_mut(line).map(Cells)
+    }
+
+    #[inline(always)]
+    fn signature(&self, agent: &Agent) -> bool {
+        signature(agent)
     }
 
     #[inline(always)]
     fn saw(&self, hash: u64, now: u64) {
         let unit = seen_unit(now);
-        if let Some(seen) = SEEN.get_ptr_mut(hash as u32 & (BUCKETS - 1)) {
-            // SAFETY: as above; an aligned word is read and written in one piece. Written only when
-            // it changes, so that CPUs do not take the cache line from each other for each packet.
+        if let Some(seen) = SEEN.get_ptr_mut(hash as u32 & (SEEN_PLACES - 1)) {
+            // SAFETY: an aligned word is read and written in one piece. Written only when it
+            // changes, so that CPUs do not take the cache line from each other for each packet.
             unsafe {
                 if seen.read_volatile() != unit {
                     seen.write_volatile(unit);
                 }
             }
-        }
-    }
-
-    #[inline(always)]
-    fn join_paths(&self, words: Words) -> Words {
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-            return words;
-        };
-        // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
-        // Volatile, or the compiler would see that what is read is what was written.
-        unsafe {
-            let place = &raw mut (*scratch).words;
-            place.write_volatile(words);
-            place.read_volatile()
         }
     }
 
@@ -174,46 +439,170 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn search(&self, steps: usize) -> Step {
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-            return Step::On;
+    fn search_steps(&self, steps: usize) -> Fields {
+        let Some(window) = window() else {
+            return Fields::default();
         };
-        // SAFETY: as above.
-        let window = unsafe { &raw const (*scratch).window };
-        let mut search = Search { window, found: 0 };
+        let mut search = Search { window, fields: Fields::default() };
         let step: unsafe extern "C" fn(u64, *mut Search) -> i64 = search_step;
         // SAFETY: the callback has the signature that `bpf_loop` asks for, and `search` outlives
         // the call.
         unsafe {
             bpf_loop(steps as u32, step as *mut c_void, (&raw mut search).cast(), 0);
         }
-        match search.found {
-            SEARCH_FOUND => Step::Found,
-            SEARCH_END => Step::End,
-            _ => Step::On,
+        search.fields
+    }
+
+    #[inline(always)]
+    fn identity_steps(&self, steps: usize, seed: u64) -> u64 {
+        let Some(window) = window() else {
+            return seed;
+        };
+        let mut identity = Identity { window, hash: seed };
+        let step: unsafe extern "C" fn(u64, *mut Identity) -> i64 = identity_step;
+        // SAFETY: as above.
+        unsafe {
+            bpf_loop(steps as u32, step as *mut c_void, (&raw mut identity).cast(), 0);
+        }
+        identity.hash
+    }
+
+    #[inline(always)]
+    fn agent(&self, at: u64) -> Option<Agent> {
+        // SAFETY: this CPU's own memory, and nobody writes it now.
+        window().map(|window| sip::agent(unsafe { &*window }, at as usize))
+    }
+
+    #[inline(always)]
+    fn parse(&self, _packet: &impl Packet) -> Result<Words, Unparsed> {
+        match stages::ringfence_parse(self.ctx) {
+            PARSED => SCRATCH.get(0).map(|scratch| scratch.words).ok_or(Unparsed::Malformed),
+            NOT_IP => Err(Unparsed::NotIp),
+            _ => Err(Unparsed::Malformed),
         }
     }
+
+    #[inline(always)]
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+        let [s0, s1] = source.words();
+        stages::ringfence_net(s0, s1, reach.into(), now.into()) != 0
+    }
+
+    #[inline(always)]
+    fn classify(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Task {
+        Task(stages::ringfence_class(self.ctx, w0, w1, w2, w3))
+    }
+
+    #[inline(always)]
+    fn limit(&self, [s0, s1]: [u64; 2], Task(task): Task) -> Code {
+        Code::from_number(stages::ringfence_limit(s0, s1, task))
+    }
+
+    #[inline(always)]
+    fn flood(&self, _packet: &impl Packet, [w0, w1, _, w3]: Words) -> bool {
+        stages::ringfence_flood(self.ctx, w0, w1, w3) != 0
+    }
+
+    #[inline(always)]
+    fn search(&self, _packet: &impl Packet, Place(message): Place) -> Fields {
+        Fields::from_word(stages::ringfence_search(self.ctx, message))
+    }
+
+    #[inline(always)]
+    fn is_scanner(&self, agent: u64) -> bool {
+        stages::ringfence_scanner(agent) != 0
+    }
+
+    #[inline(always)]
+    fn greylisted(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
+        Code::from_number(stages::ringfence_grey(self.ctx, w0, w1, w2, w3))
+    }
+}
+
+/// What [`parse`] answers when the headers lie in this CPU's memory.
+const PARSED: u32 = 0;
+/// What it answers for [`Unparsed::NotIp`].
+const NOT_IP: u32 = 1;
+/// What it answers for [`Unparsed::Malformed`].
+const MALFORMED: u32 = 2;
+
+/// Reads the headers of a packet into this CPU's memory.
+#[inline(always)]
+pub(crate) fn parse(packet: &impl Packet) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return MALFORMED;
+    };
+    match packet::parse(packet) {
+        Ok(headers) => {
+            // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
+            unsafe { (*scratch).words = headers.to_words() };
+            PARSED
+        }
+        Err(Unparsed::NotIp) => NOT_IP,
+        Err(Unparsed::Malformed) => MALFORMED,
+    }
+}
+
+/// Whether the address with these words is in a trusted network.
+#[inline(always)]
+pub(crate) fn trusted(source: [u64; 2]) -> bool {
+    TRUSTED.get(&Key::new(128, source)).is_some()
+}
+
+/// Whether a User-Agent is one that is dropped, which counts the packet.
+#[inline(always)]
+pub(crate) fn signature(agent: &Agent) -> bool {
+    let Some(entry) = SIGNATURES.get(&Key::new(size_of::<Agent>() as u32 * 8, *agent)) else {
+        return false;
+    };
+    // SAFETY: a lookup's result stays readable while the program runs (RCU); aligned.
+    unsafe { Word::new((&raw const entry.packets).cast_mut()) }.add(1);
+    true
+}
+
+/// This CPU's window.
+#[inline(always)]
+pub(crate) fn window() -> Option<*const Window> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw const (*scratch).window })
+}
+
+/// This CPU's memory for what has been read of a message that leaves.
+#[inline(always)]
+pub(crate) fn reading() -> Option<*mut Reading> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).reading })
 }
 
 /// The context of [`search_step`].
 #[repr(C)]
 struct Search {
     window: *const Window,
-    found: u64,
+    fields: Fields,
 }
-
-const SEARCH_END: u64 = 1;
-const SEARCH_FOUND: u64 = 2;
 
 /// One step, called by `bpf_loop` (Linux 5.17). Returns whether to stop.
 #[inline(never)]
 unsafe extern "C" fn search_step(step: u64, search: *mut Search) -> i64 {
     // SAFETY: `KernelTables::search` passed both, and its window is this CPU's own.
-    let (window, found) = unsafe { (&*(*search).window, &mut (*search).found) };
-    *found = match sip::search(window, step as usize) {
-        Step::On => return 0,
-        Step::End => SEARCH_END,
-        Step::Found => SEARCH_FOUND,
-    };
-    1
+    let (window, fields) = unsafe { (&*(*search).window, &mut (*search).fields) };
+    i64::from(sip::search(window, step as usize, fields))
+}
+
+/// The context of [`identity_step`].
+#[repr(C)]
+struct Identity {
+    window: *const Window,
+    hash: u64,
+}
+
+/// As [`search_step`].
+#[inline(never)]
+unsafe extern "C" fn identity_step(step: u64, identity: *mut Identity) -> i64 {
+    // SAFETY: `KernelTables::identify` passed both, and its window is this CPU's own.
+    let (window, hash) = unsafe { (&*(*identity).window, &mut (*identity).hash) };
+    *hash = sip::identity(window, step as usize, *hash);
+    0
 }

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Result;
+use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
@@ -46,6 +47,7 @@ pub struct Controller<D> {
     spared: u64,
     enforcing: bool,
     capacity_ipv6: u32,
+    flood_ban: Duration,
     started: Now,
 }
 
@@ -108,6 +110,7 @@ impl<D: Datapath> Controller<D> {
             spared: 0,
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
+            flood_ban: config.limits.flood.ban,
             started: now,
         };
         controller.datapath.trust(&controller.protected.networks())?;
@@ -241,7 +244,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Hears that the kernel has banned a source for a flood: one that cannot be forged.
-    pub fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
+    fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
         let network = IpNet::from(source);
         let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.ledger.floods() >= LIMITED_MAX {
@@ -260,8 +263,11 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Hears that a source is over a limit.
+    /// Hears that a source is over a limit, or that the program has banned it for that.
     pub fn limit_exceeded(&mut self, event: Limited) {
+        if event.reason == Reason::Flooding {
+            self.flooding(event.source, event.at, event.at.after(self.flood_ban));
+        }
         if self.limited.len() >= LIMITED_MAX && !self.limited.contains_key(&event.source) {
             let oldest = self.limited.iter().min_by_key(|(_, source)| source.last.at);
             if let Some(oldest) = oldest.map(|(address, _)| *address) {

@@ -4,10 +4,19 @@
 //! below this module.
 
 mod attach;
+pub mod ban_table;
+mod bans;
+pub mod clocks;
+mod configure;
+mod egress;
+mod events;
+pub mod gates;
 mod kernel;
+mod memory;
 mod netlink;
 mod pins;
 mod privileges;
+mod take_over;
 
 use std::net::IpAddr;
 
@@ -19,7 +28,8 @@ use crate::ban::{AddressEntry, NetworkEntry};
 use crate::clock::KernelTime;
 
 pub use self::attach::{Interface, Mode};
-pub use self::kernel::{Events, Kernel, Limited, Opened, Settings};
+pub use self::events::{Events, Limited};
+pub use self::kernel::{Kernel, Opened, Settings};
 pub use self::pins::{detach_all, mount_bpffs};
 
 /// The XDP program's object, as `build.rs` built it.
@@ -73,6 +83,14 @@ pub trait Datapath {
     /// Whether SIP is closed for maintenance; one that has ended may still be told.
     fn in_maintenance(&self) -> Option<Maintenance>;
 
+    /// Makes a peer known that has proven itself just now: whose success a source that cannot be
+    /// forged tells of.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, which is when there are too many.
+    fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()>;
+
     /// What is known of a peer that has proven itself and is not forgotten yet.
     fn known(&self, address: IpAddr) -> Option<KnownPeer>;
 
@@ -93,6 +111,10 @@ pub trait Datapath {
     ///
     /// When the kernel refuses.
     fn counters(&self) -> Result<Vec<InterfaceCounters>>;
+
+    /// The User-Agents that are dropped, as they were configured, each with the packets it has
+    /// matched: one that matches nothing for long is dead.
+    fn signatures(&self) -> Vec<(String, u64)>;
 
     /// How many IPv4 addresses can be banned.
     fn capacity(&self) -> u64;

@@ -1,4 +1,31 @@
 //! Measurements, each of ringfence beside its rival in the same run.
 
 mod figures;
+pub mod packets;
+pub mod phone;
 pub mod reaction;
+mod sender;
+mod sources;
+mod stopwatch;
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+/// A count as a figure; none here is near 2^52.
+#[expect(clippy::cast_precision_loss, reason = "packets of minutes at most")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Writes a report where `--json` asks for it.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_json(report: &impl Serialize, path: &Path) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(report).context("make JSON of the report")?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}

@@ -4,28 +4,46 @@
 //! real maps, so that neither can drift away from the other.
 
 pub mod bans;
+pub mod floods;
 pub mod frames;
 pub mod generated;
+pub mod greylist;
 pub mod limits;
+pub mod maintenance;
 pub mod malformed;
 pub mod messages;
+pub mod networks;
 pub mod payloads;
+pub mod peers;
 pub mod recorded;
+pub mod scopes;
+pub mod shares;
+pub mod signatures;
 pub mod worlds;
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use filter_common::abi::{
-    self, ABI_VERSION, BanEntry, Config, FLAG_BANNED_NETWORKS, FLAG_DRY_RUN, FLAG_TRUSTED,
-    PORT_SIP_TCP, PORT_SIP_UDP,
+    self, ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
+    FLAG_GREYLIST, FLAG_SIGNATURES, NetworkEntry, SCOPE_SIP, SEARCHES,
 };
+use filter_common::address::Address;
+use filter_common::ban_table::{Slot, lines_for};
+use filter_common::class::Class;
 use filter_common::decision::Reason;
-use filter_common::rate::Gcra;
+use filter_common::rate::{Gcra, unit};
+use filter_common::sip::{Agent, agent_of};
 use ipnet::IpNet;
+
+use crate::model::{Tally, mapped_prefix};
 
 /// The least that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
 pub const KERNEL_FRAME_MIN: usize = 14;
+
+/// Bans of IPv4 addresses that the tables of a [`World`] are made for.
+pub const BANS: u32 = 64;
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -36,14 +54,32 @@ pub struct Case {
     pub packet: Vec<u8>,
     /// What else is known.
     pub world: World,
-    /// How many frames come first.
-    pub before: usize,
-    /// What they are, if not the same.
-    pub other: Option<Vec<u8>>,
+    /// What comes first.
+    pub before: Vec<Step>,
     /// The reason the frame must have.
     pub expect: Reason,
     /// Whether the kernel can be asked too: not about frames without an Ethernet header.
     pub kernel: bool,
+}
+
+/// Something that comes before a row's frame.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// So many frames like the row's own.
+    Same(usize),
+    /// Other frames.
+    Others(Vec<Vec<u8>>),
+    /// So much time.
+    Wait(Duration),
+}
+
+/// What happens before a row's frame, one by one.
+#[derive(Clone, Copy, Debug)]
+pub enum Earlier<'a> {
+    /// A frame arrives.
+    Frame(&'a [u8]),
+    /// Time passes.
+    Wait(Duration),
 }
 
 impl Case {
@@ -51,7 +87,7 @@ impl Case {
     pub fn new(name: impl Into<String>, packet: Vec<u8>, expect: Reason) -> Self {
         let kernel = packet.len() >= KERNEL_FRAME_MIN;
         let world = World::default();
-        Self { name: name.into(), packet, world, before: 0, other: None, expect, kernel }
+        Self { name: name.into(), packet, world, before: Vec::new(), expect, kernel }
     }
 
     /// The row in another world.
@@ -60,22 +96,107 @@ impl Case {
         Self { world, ..self }
     }
 
-    /// The row after so many frames like its own.
+    /// The row after so many frames like its own, and nothing else.
     #[must_use]
-    pub fn after(self, before: usize) -> Self {
-        Self { before, ..self }
+    pub fn after(self, count: usize) -> Self {
+        Self { before: vec![Step::Same(count)], ..self }
     }
 
-    /// The row after so many frames of another kind.
+    /// The row after so many frames of another kind, and nothing else.
     #[must_use]
-    pub fn after_other(self, before: usize, other: Vec<u8>) -> Self {
-        Self { before, other: Some(other), ..self }
+    pub fn after_other(self, count: usize, other: Vec<u8>) -> Self {
+        Self { before: vec![Step::Others(vec![other; count])], ..self }
     }
 
-    /// The frames that come first.
-    pub fn earlier(&self) -> impl Iterator<Item = &[u8]> {
-        let frame = self.other.as_ref().unwrap_or(&self.packet);
-        std::iter::repeat_n(frame.as_slice(), self.before)
+    /// The row after these frames as well.
+    #[must_use]
+    pub fn then(mut self, others: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.before.push(Step::Others(others.into_iter().collect()));
+        self
+    }
+
+    /// The row after so many frames like its own as well.
+    #[must_use]
+    pub fn then_same(mut self, count: usize) -> Self {
+        self.before.push(Step::Same(count));
+        self
+    }
+
+    /// The row after so many milliseconds as well.
+    #[must_use]
+    pub fn then_wait(mut self, milliseconds: u64) -> Self {
+        self.before.push(Step::Wait(Duration::from_millis(milliseconds)));
+        self
+    }
+
+    /// What the entries of the world must have counted of the row's frame, by its reason: what they
+    /// had counted before and after it.
+    ///
+    /// # Errors
+    ///
+    /// Says what is not so.
+    pub fn check_tally(&self, before: Tally, after: Tally) -> Result<(), String> {
+        if self.expect == Reason::Trusted {
+            // What it met before that counted it.
+            return Ok(());
+        }
+        let is_peer = !self.world.peers.is_empty();
+        let mut expected = before;
+        match self.expect {
+            Reason::Banned | Reason::BannedNetwork => expected.bans += 1,
+            Reason::Known => expected.peers_passed += 1,
+            Reason::KnownLimit => expected.peers_dropped += 1,
+            Reason::Flooding if is_peer => expected.peers_dropped += 1,
+            Reason::Flooding => expected.flooders += 1,
+            Reason::Signature => expected.signatures += 1,
+            Reason::DryRun => return Err("no packet has it".to_owned()),
+            Reason::NotConfigured
+            | Reason::NotIp
+            | Reason::Malformed
+            | Reason::Fragment
+            | Reason::OtherProtocol
+            | Reason::OtherPort
+            | Reason::Trusted
+            | Reason::TcpControl
+            | Reason::KeepAlive
+            | Reason::Stun
+            | Reason::Response
+            | Reason::Request
+            | Reason::Register
+            | Reason::RegisterCredentials
+            | Reason::NotSip
+            | Reason::RegisterLimit
+            | Reason::CredentialsLimit
+            | Reason::InviteLimit
+            | Reason::OptionsLimit
+            | Reason::SubscribeLimit
+            | Reason::OtherLimit
+            | Reason::SynLimit
+            | Reason::PrefixLimit
+            | Reason::SharedLimit
+            | Reason::Greylist
+            | Reason::Maintenance
+            | Reason::Admitted => {}
+        }
+        if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
+            // A source that is banned anew is counted from one.
+            expected.flooders = 1;
+        }
+        if after == expected { Ok(()) } else { Err(format!("counted {after:?}, not {expected:?}")) }
+    }
+
+    /// What comes first.
+    pub fn earlier(&self) -> impl Iterator<Item = Earlier<'_>> {
+        self.before.iter().flat_map(|step| {
+            let earlier: Vec<_> = match step {
+                Step::Same(count) => vec![Earlier::Frame(&self.packet); *count],
+                Step::Others(frames) => {
+                    frames.iter().map(|frame| Earlier::Frame(frame.as_slice())).collect()
+                }
+                Step::Wait(time) => vec![Earlier::Wait(*time)],
+            };
+            earlier
+        })
     }
 }
 
@@ -87,7 +208,15 @@ pub fn all() -> Vec<Case> {
         payloads::cases(),
         recorded::cases(),
         bans::cases(),
+        scopes::cases(),
+        networks::cases(),
         limits::cases(),
+        shares::cases(),
+        peers::cases(),
+        floods::cases(),
+        greylist::cases(),
+        signatures::cases(),
+        maintenance::cases(),
     ]
     .concat()
 }
@@ -103,13 +232,45 @@ pub struct World {
     pub sip_udp: Vec<u16>,
     /// Ports with SIP over TCP.
     pub sip_tcp: Vec<u16>,
-    /// The limit of REGISTER without credentials.
-    pub register: Option<Limit>,
+    /// Ports that bans can close by themselves.
+    pub ports: Vec<Ports>,
+    /// The limits of one unknown source, by [`Class`]; in the last place, how often a REGISTER over
+    /// the limit is searched for credentials.
+    pub source: Limits,
+    /// The limits of one network of them.
+    pub prefix: Limits,
+    /// The limits of all of them together.
+    pub shared: Limits,
+    /// Prefix lengths of such a network, of IPv4 and of IPv6.
+    pub prefix_lengths: [u8; 2],
+    /// The limit of each known peer.
+    pub known: Option<Limit>,
+    /// The limit of all that the greylist lets in.
+    pub admitted: Option<Limit>,
+    /// What a source may send over its limit before its flood goes on.
+    pub flood: Option<Limit>,
+    /// For how long it then is banned.
+    pub flood_ban: Duration,
+    /// Whether there is a greylist.
+    pub greylist: bool,
+    /// User-Agents that are dropped; with `*` at the end, all that begin so.
+    pub signatures: Vec<&'static str>,
+    /// SIP is closed.
+    pub maintenance: Option<Maintenance>,
     /// Bans.
     pub bans: Vec<Ban>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
+    /// Known peers, and until when.
+    pub peers: Vec<(IpAddr, Ends)>,
+    /// Sources that the program has banned, and until when.
+    pub flooders: Vec<(IpAddr, Ends)>,
+    /// Sources with a connection from their TCP port 40000 to port 5060.
+    pub connected: Vec<IpAddr>,
 }
+
+/// Limits by [`Class`].
+pub type Limits = [Option<Limit>; CLASSES];
 
 /// A limit as it is configured.
 #[derive(Clone, Copy, Debug)]
@@ -122,13 +283,53 @@ pub struct Limit {
     pub burst: u64,
 }
 
-/// A ban.
+impl Limit {
+    /// So many a second.
+    const fn a_second(events: u64, burst: u64) -> Self {
+        Self { events, period: Duration::from_secs(1), burst }
+    }
+
+    /// `burst` at once, then one an hour, so that no row takes long enough to get another.
+    const fn once(burst: u64) -> Self {
+        Self { events: 1, period: Duration::from_hours(1), burst }
+    }
+
+    /// As the program has it.
+    fn gcra(limit: Option<Self>) -> Gcra {
+        limit.map_or(Gcra::default(), |limit| {
+            let period = u64::try_from(limit.period.as_nanos()).unwrap_or(u64::MAX);
+            Gcra::new(limit.events, period, limit.burst)
+        })
+    }
+}
+
+/// Ports of a class that has a name.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// The class: [`abi::SCOPE_NAMED`] or a later one.
+    pub scope: u8,
+    /// Whether over TCP.
+    pub tcp: bool,
+    /// From which to which.
+    pub range: RangeInclusive<u16>,
+}
+
+/// SIP is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Maintenance {
+    /// Until when.
+    pub ends: Ends,
+    /// To known peers too.
+    pub closed_to_known: bool,
+}
+
+/// A ban, or a hole in bans.
 #[derive(Clone, Copy, Debug)]
 pub struct Ban {
     /// Who.
     pub who: Who,
-    /// One of [`abi::SCOPE_SIP`] and [`abi::SCOPE_ALL`], or what nobody writes.
-    pub scope: u8,
+    /// Sum of the `SCOPE_*`. Zero, of a network: what wider networks close is open to it.
+    pub scopes: u8,
     /// Until when.
     pub ends: Ends,
 }
@@ -142,7 +343,7 @@ pub enum Who {
     Network(IpNet),
 }
 
-/// When a ban ends.
+/// When something ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Ends {
     /// It has, so many seconds ago.
@@ -153,42 +354,150 @@ pub enum Ends {
     Never,
 }
 
+impl Ends {
+    /// Whether that is yet to come.
+    pub fn is_ahead(self) -> bool {
+        matches!(self, Self::In(1..) | Self::Never)
+    }
+
+    /// Nanoseconds of the kernel's clock, when it is `now`.
+    pub fn time(self, now: u64) -> u64 {
+        const SECOND: u64 = 1_000_000_000;
+        match self {
+            Self::Ago(seconds) => now.saturating_sub(seconds.saturating_mul(SECOND)),
+            Self::In(seconds) => now.saturating_add(seconds.saturating_mul(SECOND)),
+            Self::Never => u64::MAX,
+        }
+    }
+
+    /// The same in the units of [`unit`], and never zero: that would be no ban.
+    pub fn unit(self, now: u64) -> u32 {
+        match self {
+            Self::Never => abi::FOREVER,
+            Self::Ago(_) | Self::In(_) => unit(self.time(now)).max(1),
+        }
+    }
+}
+
 impl Default for World {
-    /// SIP on 5060 over UDP and TCP and on 5061 over TLS, a limit that one packet does not reach,
+    /// SIP on 5060 over UDP and TCP and on 5061 over TLS, limits that one packet does not reach,
     /// and no bans.
     fn default() -> Self {
+        let of_all = |limit| {
+            let mut limits = [Some(limit); CLASSES];
+            limits[SEARCHES] = None;
+            limits
+        };
         Self {
             abi: Some(ABI_VERSION),
             dry_run: false,
             sip_udp: vec![5060],
             sip_tcp: vec![5060, 5061],
-            register: Some(Limit { events: 10, period: Duration::from_secs(1), burst: 50 }),
+            ports: Vec::new(),
+            source: of_all(Limit::a_second(10, 250)),
+            prefix: of_all(Limit::a_second(40, 1000)),
+            shared: of_all(Limit::a_second(300, 1000)),
+            prefix_lengths: [24, 64],
+            known: Some(Limit::a_second(500, 5000)),
+            admitted: Some(Limit::a_second(200, 500)),
+            flood: Some(Limit::a_second(100, 2000)),
+            flood_ban: Duration::from_mins(1),
+            greylist: false,
+            signatures: Vec::new(),
+            maintenance: None,
             bans: Vec::new(),
             trusted: Vec::new(),
+            peers: Vec::new(),
+            flooders: Vec::new(),
+            connected: Vec::new(),
         }
     }
 }
 
 impl World {
-    /// The default with one more ban of an address.
+    /// Secret of the hashes.
+    pub const SEED: u64 = 0x5eed;
+
+    /// The same without any limit.
     #[must_use]
-    pub fn ban(mut self, address: &str, scope: u8, ends: Ends) -> Self {
-        self.bans.push(Ban { who: Who::Address(ip(address)), scope, ends });
+    pub fn unlimited(self) -> Self {
+        let none = [None; CLASSES];
+        let (source, prefix, shared) = (none, none, none);
+        Self { source, prefix, shared, known: None, admitted: None, flood: None, ..self }
+    }
+
+    /// The same with one more ban of an address.
+    #[must_use]
+    pub fn ban(mut self, address: &str, scopes: u8, ends: Ends) -> Self {
+        self.bans.push(Ban { who: Who::Address(ip(address)), scopes, ends });
         self
     }
 
-    /// The default with one more ban of a network.
+    /// The same with one more ban of a network.
     #[must_use]
-    pub fn ban_network(mut self, network: &str, scope: u8, ends: Ends) -> Self {
-        self.bans.push(Ban { who: Who::Network(net(network)), scope, ends });
+    pub fn ban_network(mut self, network: &str, scopes: u8, ends: Ends) -> Self {
+        self.bans.push(Ban { who: Who::Network(net(network)), scopes, ends });
         self
     }
 
-    /// The default with one more trusted network.
+    /// The same with one more hole in bans of networks.
+    #[must_use]
+    pub fn hole(self, network: &str) -> Self {
+        self.ban_network(network, 0, Ends::Never)
+    }
+
+    /// The same with one more trusted network.
     #[must_use]
     pub fn trust(mut self, network: &str) -> Self {
         self.trusted.push(net(network));
         self
+    }
+
+    /// The same with one more known peer.
+    #[must_use]
+    pub fn peer(mut self, address: &str, ends: Ends) -> Self {
+        self.peers.push((ip(address), ends));
+        self
+    }
+
+    /// The same with one more source that the program has banned.
+    #[must_use]
+    pub fn flooder(mut self, address: &str, ends: Ends) -> Self {
+        self.flooders.push((ip(address), ends));
+        self
+    }
+
+    /// The same with one more source that has a connection.
+    #[must_use]
+    pub fn connect(mut self, address: &str) -> Self {
+        self.connected.push(ip(address));
+        self
+    }
+
+    /// The same with one more class of ports.
+    #[must_use]
+    pub fn named(mut self, scope: u8, tcp: bool, range: RangeInclusive<u16>) -> Self {
+        self.ports.push(Ports { scope, tcp, range });
+        self
+    }
+
+    /// The same with one more User-Agent that is dropped.
+    #[must_use]
+    pub fn signature(mut self, agent: &'static str) -> Self {
+        self.signatures.push(agent);
+        self
+    }
+
+    /// The same, but SIP is closed.
+    #[must_use]
+    pub fn closed(self, ends: Ends, closed_to_known: bool) -> Self {
+        Self { maintenance: Some(Maintenance { ends, closed_to_known }), ..self }
+    }
+
+    /// The same with a greylist.
+    #[must_use]
+    pub fn greylisting(self) -> Self {
+        Self { greylist: true, ..self }
     }
 
     /// The same, but only watching.
@@ -197,57 +506,179 @@ impl World {
         Self { dry_run: true, ..self }
     }
 
-    /// The default with another limit: `burst` at once, then one an hour, so that no test is slow
-    /// enough to get another.
+    /// The same with another limit of REGISTER without credentials of one source.
     #[must_use]
     pub fn limit(self, burst: u64) -> Self {
-        let period = Duration::from_hours(1);
-        Self { register: Some(Limit { events: 1, period, burst }), ..self }
+        self.source_limit(Class::Register, burst)
     }
 
-    /// The value of [`abi::maps::CONFIG`].
-    pub fn config(&self) -> Config {
+    /// The same with another limit of one source for a class.
+    #[must_use]
+    pub fn source_limit(mut self, class: Class, burst: u64) -> Self {
+        self.source[class.index()] = Some(Limit::once(burst));
+        self
+    }
+
+    /// The same with another limit of one network of sources for a class.
+    #[must_use]
+    pub fn prefix_limit(mut self, class: Class, burst: u64) -> Self {
+        self.prefix[class.index()] = Some(Limit::once(burst));
+        self
+    }
+
+    /// The same with another limit of all unknown sources for a class.
+    #[must_use]
+    pub fn shared_limit(mut self, class: Class, burst: u64) -> Self {
+        self.shared[class.index()] = Some(Limit::once(burst));
+        self
+    }
+
+    /// The same, but no more REGISTERs of a source over its limit are searched for credentials.
+    #[must_use]
+    pub fn search_limit(mut self, burst: u64) -> Self {
+        self.source[SEARCHES] = Some(Limit::once(burst));
+        self
+    }
+
+    /// The same with another limit of known peers.
+    #[must_use]
+    pub fn known_limit(self, burst: u64) -> Self {
+        Self { known: Some(Limit::once(burst)), ..self }
+    }
+
+    /// The same with another limit of what the greylist lets in.
+    #[must_use]
+    pub fn admitted_limit(self, burst: u64) -> Self {
+        Self { admitted: Some(Limit::once(burst)), ..self }
+    }
+
+    /// The same, but a flood goes on after so many packets over the limit.
+    #[must_use]
+    pub fn flood_after(self, burst: u64) -> Self {
+        Self { flood: Some(Limit::once(burst)), ..self }
+    }
+
+    /// The value of [`abi::maps::CONFIG`] at `now`. Its clock counts nanoseconds from zero: who has
+    /// `jiffies64` for a clock writes that in.
+    pub fn config(&self, now: u64) -> Config {
         let Some(abi_version) = self.abi else {
             return Config::default();
         };
-        let networks = self.bans.iter().any(|ban| matches!(ban.who, Who::Network(_)));
+        let closed_to_known = self.maintenance.is_some_and(|closed| closed.closed_to_known);
         let flags = [
             (self.dry_run, FLAG_DRY_RUN),
-            (!self.trusted.is_empty(), FLAG_TRUSTED),
-            (networks, FLAG_BANNED_NETWORKS),
+            (closed_to_known, FLAG_CLOSED_TO_KNOWN),
+            (self.greylist, FLAG_GREYLIST),
+            (!self.signatures.is_empty(), FLAG_SIGNATURES),
         ];
-        let limit = self.register.map_or(Gcra { interval: 0, tolerance: 0 }, |limit| {
-            let period = u64::try_from(limit.period.as_nanos()).unwrap_or(u64::MAX);
-            Gcra::new(limit.events, period, limit.burst)
-        });
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let [v4, v6] = self.prefix_lengths;
         Config {
             abi_version,
             flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
-            register_interval: limit.interval,
-            register_tolerance: limit.tolerance,
-            seed: 0x5eed,
+            seed: Self::SEED,
+            jiffies_epoch: 0,
+            tick: 1,
+            maintenance_until: self.maintenance.map_or(0, |closed| closed.ends.time(now)),
+            known_for: nanoseconds(Duration::from_hours(2)),
+            flood_ban: nanoseconds(self.flood_ban),
+            ban_lines: lines_for(BANS),
+            reserved: 0,
+            prefix_v4: prefix_words(96 + u32::from(v4)),
+            prefix_v6: prefix_words(v6.into()),
+            source: self.source.map(Limit::gcra),
+            prefix: self.prefix.map(Limit::gcra),
+            shared: self.shared.map(Limit::gcra),
+            known: Limit::gcra(self.known),
+            admitted: Limit::gcra(self.admitted),
+            flood: Limit::gcra(self.flood),
         }
     }
 
-    /// Each SIP port with the classes it is in.
-    pub fn ports(&self) -> impl Iterator<Item = (u16, u8)> {
-        let udp = self.sip_udp.iter().map(|port| (*port, PORT_SIP_UDP));
-        let tcp = self.sip_tcp.iter().map(|port| (*port, PORT_SIP_TCP));
-        udp.chain(tcp)
+    /// Each port that is of a class: whether over TCP, which, and the class.
+    pub fn port_classes(&self) -> impl Iterator<Item = (bool, u16, u8)> {
+        let udp = self.sip_udp.iter().map(|port| (false, *port, SCOPE_SIP));
+        let tcp = self.sip_tcp.iter().map(|port| (true, *port, SCOPE_SIP));
+        let named = self
+            .ports
+            .iter()
+            .flat_map(|named| named.range.clone().map(|port| (named.tcp, port, named.scope)));
+        udp.chain(tcp).chain(named)
+    }
+
+    /// The bans of IPv4 addresses at `now`, as they lie in their table.
+    pub fn slots(&self, now: u64) -> impl Iterator<Item = Slot> {
+        self.address_bans().filter_map(move |(address, ban)| {
+            let address = Address::from(address).v4_word()?;
+            let until = ban.ends.unit(now);
+            let scopes = ban.scopes;
+            Some(Slot { address, until, since: 1, scopes, ..Slot::default() })
+        })
+    }
+
+    /// The bans of IPv6 addresses at `now`, as they lie in their map.
+    pub fn v6_bans(&self, now: u64) -> impl Iterator<Item = (Address, BanEntry)> {
+        self.address_bans().filter(|(address, _)| address.is_ipv6()).map(move |(address, ban)| {
+            let (until, scopes) = (ban.ends.unit(now), ban.scopes);
+            let entry = BanEntry { until, since: 1, scopes, ..BanEntry::default() };
+            (address.into(), entry)
+        })
+    }
+
+    fn address_bans(&self) -> impl Iterator<Item = (IpAddr, &Ban)> {
+        self.bans.iter().filter_map(|ban| match ban.who {
+            Who::Address(address) => Some((address, ban)),
+            Who::Network(_) => None,
+        })
+    }
+
+    /// The bans of networks and the holes in them at `now`, as they lie in their map: an entry says
+    /// what is in force there by itself and by wider ones.
+    pub fn networks(&self, now: u64) -> Vec<(IpNet, NetworkEntry)> {
+        let own = || {
+            self.bans.iter().filter_map(|ban| match ban.who {
+                Who::Network(network) => Some((network, ban)),
+                Who::Address(_) => None,
+            })
+        };
+        let mut entries: Vec<(IpNet, NetworkEntry)> = Vec::new();
+        for (network, _) in own() {
+            let mut around: Vec<_> = own().filter(|(wider, _)| wider.contains(&network)).collect();
+            around.sort_by_key(|(wider, _)| std::cmp::Reverse(wider.prefix_len()));
+            let mut ends = [0; 8];
+            for (_, wider) in around {
+                if wider.scopes == 0 {
+                    break;
+                }
+                let until = wider.ends.unit(now);
+                for (bit, end) in ends.iter_mut().enumerate() {
+                    if wider.scopes >> bit & 1 != 0 {
+                        *end = until.max(*end);
+                    }
+                }
+            }
+            let length = u8::try_from(mapped_prefix(&network)).unwrap_or(u8::MAX);
+            let entry = NetworkEntry { ends, since: 1, length, ..NetworkEntry::default() };
+            entries.push((network, entry));
+        }
+        entries
+    }
+
+    /// The keys of the map of signatures: each with how many of its bits count.
+    pub fn signature_keys(&self) -> impl Iterator<Item = (Agent, u32)> {
+        self.signatures.iter().map(|text| {
+            let start = text.strip_suffix('*');
+            let (agent, len) = agent_of(start.unwrap_or(text).as_bytes());
+            let bits = if start.is_some() { u32::try_from(len * 8).unwrap_or(256) } else { 256 };
+            (agent, bits)
+        })
     }
 }
 
-impl Ban {
-    /// The ban as it lies in a map, at `now`.
-    pub fn entry(&self, now: u64) -> BanEntry {
-        const SECOND: u64 = 1_000_000_000;
-        let until = match self.ends {
-            Ends::Ago(seconds) => now.saturating_sub(seconds * SECOND),
-            Ends::In(seconds) => now + seconds * SECOND,
-            Ends::Never => abi::FOREVER,
-        };
-        BanEntry { until, since: 1, scope: self.scope, ..BanEntry::default() }
-    }
+/// The words that are kept of an address whose network has this prefix length, of 128.
+fn prefix_words(length: u32) -> [u64; 2] {
+    let mask = u128::MAX.checked_shl(128u32.saturating_sub(length)).unwrap_or(0);
+    filter_common::address::words(mask.into())
 }
 
 /// An address in a table.

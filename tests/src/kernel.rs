@@ -2,25 +2,42 @@
 //! packet by `BPF_PROG_TEST_RUN`. Attached to nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::Xdp;
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use aya::programs::{ProgramInfo, Xdp};
+use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    BanEntry, Config, Counter, Event, INTERFACE_SLOT, PORTS_PER_BLOCK, PROGRAM, counter_index,
-    maps, port_place,
+    BanEntry, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Counter, Event, Flooder,
+    INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS, SharedBucket,
+    Signature, counter_index, maps, port_place,
 };
 use filter_common::address::Address;
+use filter_common::ban_table::{Line, lines_for};
 use filter_common::decision::{Reason, Verdict};
-use filter_common::limits::BUCKETS;
+use filter_common::greylist;
+use filter_common::limits::{AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, SEEN_PLACES, SOURCE_LINES};
 use filter_common::packet;
 use filter_user::datapath::OBJECT;
-use nix::time::{ClockId, clock_gettime};
+use filter_user::datapath::ban_table::BanTable;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 
-use crate::cases::{Who, World};
-use crate::model::mapped_prefix;
+use crate::cases::{BANS, World};
+use crate::model::{Gates, Tally, ban_lines, mapped_prefix};
+use crate::netns;
+use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
 /// What `XDP_DROP` and `XDP_PASS` are in the kernel's `enum xdp_action`.
 const XDP_DROP: u32 = 1;
@@ -45,11 +62,15 @@ pub struct Counters {
 pub struct Kernel {
     ebpf: Ebpf,
     slot: u32,
+    config: Config,
+    gates: Gates,
+    bans_v4: Arc<[AtomicU64]>,
     ports: BTreeSet<u32>,
-    used_buckets: BTreeSet<u32>,
-    seed: u64,
-    /// Whether there is something in the maps of bans: to look through empty ones takes long.
-    has_bans: bool,
+    used_sources: BTreeSet<u32>,
+    used_prefixes: BTreeSet<u32>,
+    connections: Vec<Connection>,
+    /// What the maps are filled with: to look through empty ones takes long.
+    world: World,
 }
 
 impl Kernel {
@@ -61,18 +82,26 @@ impl Kernel {
     pub fn load(slot: u32) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .override_global(INTERFACE_SLOT, &slot, true)
+            .map_max_entries(maps::BANS_V4, lines_for(BANS))
             .load(OBJECT)
             .context("load the maps")?;
-        let program: &mut Xdp =
-            ebpf.program_mut(PROGRAM).context("the object has no such program")?.try_into()?;
-        program.load().context("load the program")?;
+        for name in [PROGRAM, CLOCK_PROGRAM] {
+            let program: &mut Xdp =
+                ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
+            program.load().with_context(|| format!("load {name}"))?;
+        }
+        let world = World::default();
         Ok(Self {
             ebpf,
             slot,
+            config: Config::default(),
+            gates: Gates::of(&world),
+            bans_v4: ban_lines(&world, 0),
             ports: BTreeSet::new(),
-            used_buckets: BTreeSet::new(),
-            seed: 0,
-            has_bans: false,
+            used_sources: BTreeSet::new(),
+            used_prefixes: BTreeSet::new(),
+            connections: Vec::new(),
+            world,
         })
     }
 
@@ -82,25 +111,89 @@ impl Kernel {
     ///
     /// When it is of another kind.
     pub fn program(&self) -> Result<&Xdp> {
-        let program = self.ebpf.program(PROGRAM).context("the object has no such program")?;
+        self.program_called(PROGRAM)
+    }
+
+    fn program_called(&self, name: &str) -> Result<&Xdp> {
+        let program = self.ebpf.program(name).context("the object has no such program")?;
         Ok(program.try_into()?)
     }
 
-    /// Makes the maps say what `world` says at `now`, and nothing else but the counters.
+    /// How the kernel's clocks stand.
+    ///
+    /// # Errors
+    ///
+    /// When the program that tells cannot be run.
+    pub fn clocks(&self) -> Result<Clocks> {
+        let (packet, mut out) = ([0; 64], [0; 64]);
+        let options = TestRunOptions {
+            data_in: Some(&packet),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        };
+        let result = self.program_called(CLOCK_PROGRAM)?.test_run(options)?;
+        if result.return_value != XDP_PASS {
+            bail!("{CLOCK_PROGRAM} returned {}", result.return_value);
+        }
+        let word = |at: usize| out[at..].first_chunk().map_or(0, |b| u64::from_ne_bytes(*b));
+        Ok(Clocks { jiffies: word(0), monotonic: word(8) })
+    }
+
+    /// Makes the maps say what `world` says at `now`, and nothing else but the counters. For the
+    /// program the time stands still then, but for [`wait`](Self::wait): a jiffy is a nanosecond.
     ///
     /// # Errors
     ///
     /// When a map cannot be written.
     pub fn enter(&mut self, world: &World, now: u64) -> Result<()> {
-        self.seed = world.config().seed;
-        self.set_config(world.config())?;
+        let jiffies_epoch = self.clocks()?.jiffies.wrapping_sub(now);
+        self.enter_with(world, now, &Config { jiffies_epoch, tick: 1, ..world.config(now) })
+    }
+
+    /// As [`enter`](Self::enter), but time passes as it does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn enter_in_time(&mut self, world: &World) -> Result<()> {
+        let tick = nanoseconds(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?)?;
+        let clocks = self.clocks()?;
+        let now = clocks.monotonic;
+        let jiffies_epoch = clocks.jiffies.wrapping_sub(now / tick);
+        self.enter_with(world, now, &Config { jiffies_epoch, tick, ..world.config(now) })
+    }
+
+    fn enter_with(&mut self, world: &World, now: u64, config: &Config) -> Result<()> {
+        // The one without a configuration has no clock either.
+        self.config = if world.abi.is_some() { *config } else { Config::default() };
+        self.set_config()?;
         self.set_ports(world)?;
         self.empty_buckets()?;
         self.set_bans(world, now)?;
-        self.set_trusted(world)
+        self.set_gates(world)?;
+        self.set_peers(world, now)?;
+        self.set_signatures(world)?;
+        self.connections.clear();
+        for source in &world.connected {
+            self.connections.push(Connection::new(*source)?);
+        }
+        self.world = world.clone();
+        Ok(())
     }
 
-    fn set_config(&mut self, config: Config) -> Result<()> {
+    /// Lets so many nanoseconds pass.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be written.
+    pub fn wait(&mut self, time: u64) -> Result<()> {
+        self.config.jiffies_epoch =
+            self.config.jiffies_epoch.wrapping_sub(time / self.config.tick.max(1));
+        self.set_config()
+    }
+
+    fn set_config(&mut self) -> Result<()> {
+        let config = self.config;
         let mut map: Array<&mut MapData, Config> = self.map_mut(maps::CONFIG)?.try_into()?;
         Ok(map.set(0, config, 0)?)
     }
@@ -108,8 +201,8 @@ impl Kernel {
     fn set_ports(&mut self, world: &World) -> Result<()> {
         let mut blocks: BTreeMap<_, _> =
             self.ports.iter().map(|block| (*block, [0u8; PORTS_PER_BLOCK])).collect();
-        for (port, class) in world.ports() {
-            let (block, byte) = port_place(port);
+        for (tcp, port, class) in world.port_classes() {
+            let (block, byte) = port_place(tcp, port);
             blocks.entry(block).or_insert([0; PORTS_PER_BLOCK])[byte] |= class;
         }
         self.ports = blocks.keys().copied().collect();
@@ -127,7 +220,7 @@ impl Kernel {
     ///
     /// When the map cannot be written.
     pub fn forget_seen(&mut self, source: Address) -> Result<()> {
-        let place = self.bucket(source);
+        let place = line(source, SEEN_PLACES);
         let mut map: Array<&mut MapData, u32> = self.map_mut(maps::SEEN)?.try_into()?;
         Ok(map.set(place, 0, 0)?)
     }
@@ -139,58 +232,109 @@ impl Kernel {
     /// When the map cannot be read.
     pub fn seen(&self, source: Address) -> Result<bool> {
         let map: Array<&MapData, u32> = self.map(maps::SEEN)?.try_into()?;
-        Ok(map.get(&self.bucket(source), 0)? != 0)
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
-    fn bucket(&self, source: Address) -> u32 {
-        source.hash(self.seed) as u32 & (BUCKETS - 1)
+        Ok(map.get(&line(source, SEEN_PLACES), 0)? != 0)
     }
 
     fn empty_buckets(&mut self) -> Result<()> {
-        let used = std::mem::take(&mut self.used_buckets);
-        let mut map: Array<&mut MapData, u64> = self.map_mut(maps::REGISTER)?.try_into()?;
-        for bucket in used {
-            map.set(bucket, 0, 0)?;
+        let (sources, prefixes) =
+            (std::mem::take(&mut self.used_sources), std::mem::take(&mut self.used_prefixes));
+        for (name, used) in [(maps::SOURCES, sources), (maps::PREFIXES, prefixes)] {
+            let mut map: Array<&mut MapData, Buckets> = self.map_mut(name)?.try_into()?;
+            for line in used {
+                map.set(line, [0; CLASSES], 0)?;
+            }
         }
-        Ok(())
-    }
-
-    fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
-        if self.has_bans {
-            clear_hash::<u32>(self.map_mut(maps::BANS_V4)?)?;
-            clear_hash::<[u64; 2]>(self.map_mut(maps::BANS_V6)?)?;
-            clear_trie::<BanEntry>(self.map_mut(maps::BAN_NETS)?)?;
+        let mut map: Array<&mut MapData, SharedBucket> = self.map_mut(maps::SHARED)?.try_into()?;
+        for place in 0..SHARED_BUCKETS {
+            map.set(place, SharedBucket::default(), 0)?;
         }
-        self.has_bans = !world.bans.is_empty();
-        for ban in &world.bans {
-            let entry = ban.entry(now);
-            match ban.who {
-                Who::Address(address) => {
-                    let address = Address::from(address);
-                    if let Some(word) = address.v4_word() {
-                        let map = self.map_mut(maps::BANS_V4)?;
-                        HashMap::<_, u32, BanEntry>::try_from(map)?.insert(word, entry, 0)?;
-                    } else {
-                        let map = self.map_mut(maps::BANS_V6)?;
-                        let mut map = HashMap::<_, [u64; 2], BanEntry>::try_from(map)?;
-                        map.insert(address.words(), entry, 0)?;
-                    }
-                }
-                Who::Network(network) => {
-                    let map = self.map_mut(maps::BAN_NETS)?;
-                    LpmTrie::try_from(map)?.insert(&trie_key(&network), entry, 0)?;
-                }
+        if self.world.greylist {
+            let mut map: Array<&mut MapData, greylist::Line> =
+                self.map_mut(maps::GREYLIST)?.try_into()?;
+            for line in 0..GREYLIST_LINES {
+                map.set(line, greylist::Line::default(), 0)?;
             }
         }
         Ok(())
     }
 
-    fn set_trusted(&mut self, world: &World) -> Result<()> {
-        clear_trie::<u32>(self.map_mut(maps::TRUSTED)?)?;
+    fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
+        let lines = ban_lines(world, now);
+        let mut map: Array<&mut MapData, Line> = self.map_mut(maps::BANS_V4)?.try_into()?;
+        for (place, words) in (0..).zip(lines.chunks_exact(8)) {
+            let mut line = Line::default();
+            for (word, from) in line.iter_mut().zip(words) {
+                *word = from.load(Ordering::Relaxed);
+            }
+            map.set(place, line, 0)?;
+        }
+        self.bans_v4 = lines;
+        if !self.world.bans.is_empty() {
+            clear_hash::<BanEntry>(self.map_mut(maps::BANS_V6)?)?;
+            clear_trie::<NetworkEntry>(self.map_mut(maps::BAN_NETS)?)?;
+        }
+        let map = self.map_mut(maps::BANS_V6)?;
+        let mut map = HashMap::<_, [u64; 2], BanEntry>::try_from(map)?;
+        for (source, ban) in world.v6_bans(now) {
+            map.insert(source.words(), ban, 0)?;
+        }
+        let mut map: LpmTrie<_, [u64; 2], NetworkEntry> =
+            self.map_mut(maps::BAN_NETS)?.try_into()?;
+        for (network, entry) in world.networks(now) {
+            map.insert(&trie_key(&network), entry, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The gates, and who is trusted. Only what changes: the gate of bans has half a million words.
+    fn set_gates(&mut self, world: &World) -> Result<()> {
+        let (old, new) = (self.gates.clone(), Gates::of(world));
+        if !Arc::ptr_eq(&old.presence, &new.presence) {
+            let load = |of: &AtomicU64| of.load(Ordering::Relaxed);
+            let (old, new) = (old.presence.iter().map(load), new.presence.iter().map(load));
+            change_words(self.map_mut(maps::PRESENCE)?, old, new)?;
+        }
+        for (name, old, new) in
+            [(maps::TRUST_GATE, &old.trust, &new.trust), (maps::KNOWN_GATE, &old.known, &new.known)]
+        {
+            change_words(self.map_mut(name)?, old.iter().copied(), new.iter().copied())?;
+        }
+        self.gates = new;
+        if !self.world.trusted.is_empty() {
+            clear_trie::<u32>(self.map_mut(maps::TRUSTED)?)?;
+        }
         let mut map: LpmTrie<_, [u64; 2], u32> = self.map_mut(maps::TRUSTED)?.try_into()?;
         for network in &world.trusted {
             map.insert(&trie_key(network), 1, 0)?;
+        }
+        Ok(())
+    }
+
+    fn set_peers(&mut self, world: &World, now: u64) -> Result<()> {
+        clear_hash::<Peer>(self.map_mut(maps::KNOWN)?)?;
+        clear_hash::<Flooder>(self.map_mut(maps::FLOODERS)?)?;
+        let mut map: HashMap<_, [u64; 2], Peer> = self.map_mut(maps::KNOWN)?.try_into()?;
+        for (address, ends) in &world.peers {
+            let peer = Peer { until: ends.time(now), ..Peer::default() };
+            map.insert(Address::from(*address).words(), peer, 0)?;
+        }
+        let mut map: HashMap<_, [u64; 2], Flooder> = self.map_mut(maps::FLOODERS)?.try_into()?;
+        for (address, ends) in &world.flooders {
+            let flooder = Flooder { until: ends.time(now), packets: 0 };
+            map.insert(Address::from(*address).words(), flooder, 0)?;
+        }
+        Ok(())
+    }
+
+    fn set_signatures(&mut self, world: &World) -> Result<()> {
+        let mut map: LpmTrie<_, [u64; AGENT_WORDS], Signature> =
+            self.map_mut(maps::SIGNATURES)?.try_into()?;
+        let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
+        for key in keys {
+            map.remove(&key)?;
+        }
+        for (agent, bits) in world.signature_keys() {
+            map.insert(&Key::new(bits, agent), Signature::default(), 0)?;
         }
         Ok(())
     }
@@ -221,10 +365,31 @@ impl Kernel {
         self.run_with(frame, options)
     }
 
+    /// Runs the program over a frame so many times in a row, on the CPU that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn repeat(&self, frame: &[u8], times: u32) -> Result<()> {
+        let options =
+            TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::new() };
+        self.program()?.test_run(options)?;
+        Ok(())
+    }
+
     fn run_with(&mut self, frame: &[u8], options: TestRunOptions<'_>) -> Result<Verdict> {
         if let Ok(headers) = packet::parse(&frame) {
-            let hash = headers.source.hash(self.seed) & u64::from(BUCKETS - 1);
-            self.used_buckets.insert(u32::try_from(hash)?);
+            let source = headers.source;
+            self.used_sources.insert(line(source, SOURCE_LINES));
+            self.used_prefixes.insert(line(source, PREFIX_LINES));
+            let masks = if source.v4_word().is_some() {
+                self.config.prefix_v4
+            } else {
+                self.config.prefix_v6
+            };
+            let [first, second] = source.words();
+            let network = Address::from_words([first & masks[0], second & masks[1]]);
+            self.used_prefixes.insert(line(network, PREFIX_LINES));
         }
         let result = self.program()?.test_run(options)?;
         match result.return_value {
@@ -242,7 +407,7 @@ impl Kernel {
     pub fn counter(&self, would: bool, reason: Reason) -> Result<Counter> {
         let map: PerCpuArray<_, Counter> = self.map(maps::COUNTERS)?.try_into()?;
         let mut sum = Counter::default();
-        for cpu in map.get(&counter_index(self.slot, would, reason), 0)?.iter() {
+        for cpu in map.get(&counter_index(self.slot, would, reason.into()), 0)?.iter() {
             sum.packets += cpu.packets;
             sum.bytes += cpu.bytes;
         }
@@ -277,29 +442,51 @@ impl Kernel {
         Ok(sum)
     }
 
-    /// Packets that bans say they have dropped.
+    /// What the entries of the world have counted.
     ///
     /// # Errors
     ///
     /// When a map cannot be read.
-    pub fn ban_packets(&self) -> Result<u64> {
-        if !self.has_bans {
-            return Ok(0);
+    pub fn tally(&self) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let flooders: HashMap<_, [u64; 2], Flooder> = self.map(maps::FLOODERS)?.try_into()?;
+        for entry in &flooders {
+            tally.flooders += entry?.1.packets;
         }
-        let v4: HashMap<_, u32, BanEntry> = self.map(maps::BANS_V4)?.try_into()?;
-        let v6: HashMap<_, [u64; 2], BanEntry> = self.map(maps::BANS_V6)?.try_into()?;
-        let networks: LpmTrie<_, [u64; 2], BanEntry> = self.map(maps::BAN_NETS)?.try_into()?;
-        let mut sum = 0;
-        for entry in &v4 {
-            sum += entry?.1.packets;
+        if !self.world.bans.is_empty() {
+            let map: Array<&MapData, Line> = self.map(maps::BANS_V4)?.try_into()?;
+            let mut lines = Vec::new();
+            for place in 0..lines_for(BANS) {
+                lines.extend(map.get(&place, 0)?.map(AtomicU64::new));
+            }
+            let table = BanTable::new(lines, World::SEED, usize::try_from(BANS)?);
+            tally.bans = table.iter().map(|slot| slot.packets).sum();
+            let v6: HashMap<_, [u64; 2], BanEntry> = self.map(maps::BANS_V6)?.try_into()?;
+            for entry in &v6 {
+                tally.bans += entry?.1.packets;
+            }
+            let networks: LpmTrie<_, [u64; 2], NetworkEntry> =
+                self.map(maps::BAN_NETS)?.try_into()?;
+            for entry in &networks {
+                tally.bans += entry?.1.packets;
+            }
         }
-        for entry in &v6 {
-            sum += entry?.1.packets;
+        if !self.world.peers.is_empty() {
+            let known: HashMap<_, [u64; 2], Peer> = self.map(maps::KNOWN)?.try_into()?;
+            for entry in &known {
+                let peer = entry?.1;
+                tally.peers_passed += peer.passed;
+                tally.peers_dropped += peer.dropped;
+            }
         }
-        for entry in &networks {
-            sum += entry?.1.packets;
+        if !self.world.signatures.is_empty() {
+            let map: LpmTrie<_, [u64; AGENT_WORDS], Signature> =
+                self.map(maps::SIGNATURES)?.try_into()?;
+            for entry in &map {
+                tally.signatures += entry?.1.packets;
+            }
         }
-        Ok(sum)
+        Ok(tally)
     }
 
     /// The events that nobody has read yet.
@@ -329,13 +516,49 @@ impl Kernel {
     }
 }
 
+/// Bytes that the kernel has taken for each map of a program, by the map's name and number: its
+/// tables and the entries there are, of the size that was asked of the allocator. 0 where the kernel
+/// does not know: before Linux 6.4 it tells what all entries would take, of a map that takes memory
+/// only for those that it has too.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn memory(program: &ProgramInfo) -> Result<BTreeMap<(String, u32), u64>> {
+    let ids = program.map_ids()?.context("the kernel does not tell a program's maps")?;
+    let mut taken = BTreeMap::new();
+    for id in ids {
+        let map = MapInfo::from_id(id)?;
+        let name = map.name_as_str().unwrap_or("?").to_owned();
+        taken.insert((name, id), memlock(&map)?);
+    }
+    Ok(taken)
+}
+
+fn memlock(map: &MapInfo) -> Result<u64> {
+    /// `BPF_F_NO_PREALLOC` in include/uapi/linux/bpf.h.
+    const GROWS: u32 = 1;
+    let fd = map.fd()?;
+    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path)?;
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        value.with_context(|| format!("the kernel tells no {name}"))
+    };
+    let flags = u32::from_str_radix(field("map_flags:")?.trim_start_matches("0x"), 16)?;
+    if flags & GROWS != 0 && KernelVersion::current()? < KernelVersion::new(6, 4, 0) {
+        return Ok(0);
+    }
+    Ok(field("memlock:")?.parse()?)
+}
+
 /// Whether the kernel can be told where a test run's first buffer ends: since Linux 6.18.
 ///
 /// # Errors
 ///
 /// When it does not say which it is.
 pub fn can_split() -> Result<bool> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor) >= (6, 18)),
@@ -343,22 +566,114 @@ pub fn can_split() -> Result<bool> {
     }
 }
 
-/// Now, on the clock that the program reads.
+/// Runs `test` in a network namespace that nobody else is in, and that is gone with it: there rows
+/// have the connections that they speak of.
+///
+/// # Errors
+///
+/// When there is none to be had, or what `test` fails with.
+///
+/// # Panics
+///
+/// When `test` does.
+pub fn in_own_network<T: Send>(test: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        netns::ip("link set lo up")?;
+        netns::ip(&format!("addr add {TARGET_V4}/32 dev lo"))?;
+        netns::ip(&format!("addr add {TARGET_V6}/128 dev lo nodad"))?;
+        test()
+    };
+    thread::scope(|scope| match scope.spawn(run).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// A TCP connection between the addresses and ports of a source's frames.
+#[derive(Debug)]
+struct Connection {
+    source: IpAddr,
+    ends: Option<(OwnedFd, TcpStream)>,
+}
+
+impl Connection {
+    fn new(source: IpAddr) -> Result<Self> {
+        let (target, family, length) = match source {
+            IpAddr::V4(_) => (IpAddr::V4(TARGET_V4), AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (IpAddr::V6(TARGET_V6), AddressFamily::Inet6, 128),
+        };
+        netns::ip(&format!("addr add {source}/{length} dev lo{}", nodad(source)))?;
+        let mut connection = Self { source, ends: None };
+        let target = SocketAddr::from((target, 5060));
+        let listener = TcpListener::bind(target).context("listen where frames go to")?;
+        let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(client.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((source, SOURCE_PORT))))?;
+        connect(client.as_raw_fd(), &SockaddrStorage::from(target)).context("connect")?;
+        let (server, _) = listener.accept()?;
+        for end in [client.as_fd(), server.as_fd()] {
+            // Closed at once, so that the ports are free for the next row.
+            setsockopt(&end, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+        }
+        connection.ends = Some((client, server));
+        Ok(connection)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.ends = None;
+        let length = if self.source.is_ipv4() { 32 } else { 128 };
+        // The namespace may be going, and takes it with it.
+        let _gone = netns::ip(&format!("addr del {}/{length} dev lo", self.source));
+    }
+}
+
+/// What `ip` must be told of an address that is there at once.
+fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}
+
+/// Now, on the clock that the controller reads.
 ///
 /// # Errors
 ///
 /// When the kernel has no such clock.
 pub fn now() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?;
-    Ok(u64::try_from(now.tv_sec())? * 1_000_000_000 + u64::try_from(now.tv_nsec())?)
+    nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?)
+}
+
+fn nanoseconds(time: nix::sys::time::TimeSpec) -> Result<u64> {
+    Ok(u64::try_from(time.tv_sec())? * 1_000_000_000 + u64::try_from(time.tv_nsec())?)
+}
+
+/// The line of a source, of so many.
+#[expect(clippy::cast_possible_truncation, reason = "masked")]
+fn line(source: Address, lines: u32) -> u32 {
+    source.hash(World::SEED) as u32 & (lines - 1)
+}
+
+/// Writes the words of an array that are not as they were.
+fn change_words(
+    map: &mut Map,
+    old: impl Iterator<Item = u64>,
+    new: impl Iterator<Item = u64>,
+) -> Result<()> {
+    let mut map: Array<_, u64> = map.try_into()?;
+    for (place, (old, new)) in (0..).zip(old.zip(new)) {
+        if old != new {
+            map.set(place, new, 0)?;
+        }
+    }
+    Ok(())
 }
 
 fn trie_key(network: &ipnet::IpNet) -> Key<[u64; 2]> {
     Key::new(mapped_prefix(network), Address::from(network.network()).words())
 }
 
-fn clear_hash<K: aya::Pod>(map: &mut Map) -> Result<()> {
-    let mut map: HashMap<_, K, BanEntry> = map.try_into()?;
+fn clear_hash<V: aya::Pod>(map: &mut Map) -> Result<()> {
+    let mut map: HashMap<_, [u64; 2], V> = map.try_into()?;
     let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
     for key in keys {
         map.remove(&key)?;

@@ -7,6 +7,7 @@
 pub mod asterisk;
 pub mod attack;
 pub mod bench;
+pub mod bpf;
 pub mod cases;
 pub mod child;
 pub mod fail2ban;

@@ -1,136 +1,533 @@
-//! The tables on the host: plain collections in place of the BPF maps.
+//! The tables on the host: plain memory in place of the BPF maps, filled by the writers that fill
+//! those.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use filter_common::abi::{BanEntry, Config};
+use filter_common::abi::{
+    BanEntry, Buckets, CLASSES, Config, Flooder, NetworkEntry, Peer, Signature,
+};
 use filter_common::address::Address;
-use filter_common::limits::{BUCKETS, WINDOW_WORDS};
-use filter_common::packet::{Packet, Window, Words};
-use filter_common::policy::Tables;
+use filter_common::ban_table::{self, lines_for};
+use filter_common::gate::PRESENCE_WORDS;
+use filter_common::greylist::{self, CELLS};
+use filter_common::limits::WINDOW_WORDS;
+use filter_common::packet::{self, Headers, Layer4, Packet, Window};
+use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::Bucket;
-use filter_common::sip::{self, Step};
+use filter_common::sip::{self, Agent, Fields};
+use filter_user::datapath::ban_table::{BanTable, memory};
+use filter_user::datapath::gates::{self, Presence};
 use ipnet::IpNet;
 
-use crate::cases::{Who, World};
+use crate::cases::{BANS, Who, World};
+use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
-/// A [`World`] at one moment.
+/// What each entry of a [`World`] has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets of bans.
+    pub bans: u64,
+    /// Packets of known peers that passed.
+    pub peers_passed: u64,
+    /// Packets of known peers that were dropped.
+    pub peers_dropped: u64,
+    /// Packets of sources that the program has banned.
+    pub flooders: u64,
+    /// Packets with a User-Agent that is dropped.
+    pub signatures: u64,
+}
+
+/// The gates of a [`World`].
+#[derive(Clone)]
+pub struct Gates {
+    /// The words of the gate of bans.
+    pub presence: Arc<[AtomicU64]>,
+    /// The words of the gate of trust.
+    pub trust: Arc<[u64]>,
+    /// The words of the gate of known peers.
+    pub known: Arc<[u64]>,
+}
+
+impl fmt::Debug for Gates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gates").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The gates of a world without bans, trust and peers: four megabytes that most rows share.
+    static CLOSED: Gates = Gates {
+        presence: gates::words(PRESENCE_WORDS).into(),
+        trust: gates::trust(&[], World::SEED).into(),
+        known: gates::known(std::iter::empty(), World::SEED).into(),
+    };
+    /// The gate of bans that was asked for last, and of whom: rows come in worlds.
+    static LAST: RefCell<Option<(String, Arc<[AtomicU64]>)>> = const { RefCell::new(None) };
+}
+
+/// The gate of bans of a world.
+fn presence(world: &World) -> Arc<[AtomicU64]> {
+    let banned: Vec<_> = world.bans.iter().map(|ban| ban.who).collect();
+    let key = format!("{banned:?}");
+    LAST.with_borrow_mut(|last| {
+        if let Some((of, gate)) = last
+            && *of == key
+        {
+            return Arc::clone(gate);
+        }
+        let gate: Arc<[AtomicU64]> = gates::words(PRESENCE_WORDS).into();
+        let presence = Presence::new(Arc::clone(&gate), World::SEED);
+        for who in banned {
+            match who {
+                Who::Address(address) => presence.add_address(address),
+                Who::Network(network) => presence.add_network(network),
+            }
+        }
+        *last = Some((key, Arc::clone(&gate)));
+        gate
+    })
+}
+
+impl Gates {
+    /// The gates of a world.
+    pub fn of(world: &World) -> Self {
+        let mut gates = CLOSED.with(Clone::clone);
+        if !world.bans.is_empty() {
+            gates.presence = presence(world);
+        }
+        if !world.trusted.is_empty() {
+            gates.trust = gates::trust(&world.trusted, World::SEED).into();
+        }
+        if !world.peers.is_empty() {
+            let peers = world.peers.iter().map(|(address, _)| Address::from(*address));
+            gates.known = gates::known(peers, World::SEED).into();
+        }
+        gates
+    }
+}
+
+/// The table of the banned IPv4 addresses of a world at `now`.
+///
+/// # Panics
+///
+/// When the world has more of them than [`BANS`].
+pub fn ban_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
+    let lines: Arc<[AtomicU64]> = memory(lines_for(BANS)).into();
+    let capacity = usize::try_from(BANS).expect("a small number");
+    let mut table = BanTable::new(Arc::clone(&lines), World::SEED, capacity);
+    for slot in world.slots(now) {
+        table.insert(slot).expect("the table is large enough");
+    }
+    lines
+}
+
+/// A [`World`], at a moment that can be moved.
 #[derive(Debug)]
 pub struct Model {
     config: Config,
-    now: u64,
-    ports: BTreeMap<u16, u8>,
-    bans: HashMap<Address, Cell<BanEntry>>,
-    networks: Vec<(IpNet, Cell<BanEntry>)>,
+    now: Cell<u64>,
+    gates: Gates,
+    bans_v4: Arc<[AtomicU64]>,
+    bans_v6: HashMap<Address, Cell<BanEntry>>,
+    networks: Vec<(IpNet, Cell<NetworkEntry>)>,
+    ports: HashMap<(bool, u16), u8>,
     trusted: Vec<IpNet>,
-    buckets: RefCell<BTreeMap<u64, u64>>,
+    sources: Lines,
+    prefixes: Lines,
+    shared: [Cell<u64>; CLASSES],
+    peers: HashMap<Address, Cell<Peer>>,
+    flooders: RefCell<HashMap<Address, Flooder>>,
+    connected: Vec<Address>,
+    /// Where the packet that is decided on says its connection is.
+    ends: Cell<Option<Ends>>,
+    greylist: RefCell<HashMap<u32, greylist::Line>>,
+    signatures: Vec<(Agent, u32, Cell<Signature>)>,
     window: RefCell<Window>,
 }
+
+/// Ports and destination of a segment.
+type Ends = ([u8; 4], [u8; 16]);
+
+/// The lines of buckets that something is in.
+type Lines = RefCell<HashMap<u32, Buckets>>;
 
 impl Model {
     /// `world` at `now`.
     pub fn new(world: &World, now: u64) -> Self {
-        let mut model = Self {
-            config: world.config(),
-            now,
-            ports: BTreeMap::new(),
-            bans: HashMap::new(),
-            networks: Vec::new(),
+        Self::with_gates(world, now, Gates::of(world))
+    }
+
+    /// As [`new`](Self::new), for who has the world's gates already.
+    pub fn with_gates(world: &World, now: u64, gates: Gates) -> Self {
+        let mut ports = HashMap::new();
+        for (tcp, port, class) in world.port_classes() {
+            *ports.entry((tcp, port)).or_default() |= class;
+        }
+        let known = |(address, ends): &(_, crate::cases::Ends)| {
+            let peer = Peer { until: ends.time(now), ..Peer::default() };
+            (Address::from(*address), Cell::new(peer))
+        };
+        let flooder = |(address, ends): &(_, crate::cases::Ends)| {
+            (Address::from(*address), Flooder { until: ends.time(now), packets: 0 })
+        };
+        let networks = world.networks(now).into_iter();
+        let signatures = world.signature_keys();
+        Self {
+            config: world.config(now),
+            now: Cell::new(now),
+            gates,
+            bans_v4: ban_lines(world, now),
+            bans_v6: world.v6_bans(now).map(|(source, ban)| (source, Cell::new(ban))).collect(),
+            networks: networks.map(|(network, entry)| (network, Cell::new(entry))).collect(),
+            ports,
             trusted: world.trusted.clone(),
-            buckets: RefCell::default(),
+            sources: Lines::default(),
+            prefixes: Lines::default(),
+            shared: Default::default(),
+            peers: world.peers.iter().map(known).collect(),
+            flooders: RefCell::new(world.flooders.iter().map(flooder).collect()),
+            connected: world.connected.iter().map(|source| Address::from(*source)).collect(),
+            ends: Cell::default(),
+            greylist: RefCell::default(),
+            signatures: signatures.map(|(agent, bits)| (agent, bits, Cell::default())).collect(),
             // As in the kernel, what is in it is anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
-        };
-        for (port, class) in world.ports() {
-            *model.ports.entry(port).or_default() |= class;
         }
-        for ban in &world.bans {
-            let entry = Cell::new(ban.entry(now));
-            match ban.who {
-                Who::Address(address) => {
-                    model.bans.insert(address.into(), entry);
-                }
-                Who::Network(network) => model.networks.push((network, entry)),
-            }
-        }
-        model
     }
 
-    /// Packets that bans say they have dropped.
-    pub fn ban_packets(&self) -> u64 {
-        let networks = self.networks.iter().map(|(_, entry)| entry);
-        self.bans.values().chain(networks).map(|entry| entry.get().packets).sum()
+    /// Decides about a packet.
+    pub fn decide(&self, packet: &impl Packet) -> Decision {
+        self.ends.set(packet::parse(packet).ok().and_then(|headers| ends(packet, &headers)));
+        policy::decide(packet, self)
+    }
+
+    /// Lets so many nanoseconds pass.
+    pub fn wait(&self, time: u64) {
+        self.now.set(self.now.get() + time);
+    }
+
+    /// What its entries have counted.
+    pub fn tally(&self) -> Tally {
+        let capacity = usize::try_from(BANS).unwrap_or(usize::MAX);
+        let table = BanTable::new(&self.bans_v4, World::SEED, capacity);
+        let v4: u64 = table.iter().map(|slot| slot.packets).sum();
+        let v6: u64 = self.bans_v6.values().map(|ban| ban.get().packets).sum();
+        let networks: u64 = self.networks.iter().map(|(_, entry)| entry.get().packets).sum();
+        let signatures = self.signatures.iter().map(|(_, _, signature)| signature.get().packets);
+        Tally {
+            bans: v4 + v6 + networks,
+            peers_passed: self.peers.values().map(|peer| peer.get().passed).sum(),
+            peers_dropped: self.peers.values().map(|peer| peer.get().dropped).sum(),
+            flooders: self.flooders.borrow().values().map(|flooder| flooder.packets).sum(),
+            signatures: signatures.sum(),
+        }
     }
 }
 
-/// A bucket in a [`Model`].
+/// A line of the table of banned IPv4 addresses in a [`Model`].
 #[derive(Debug)]
-pub struct ModelBucket<'a> {
-    buckets: &'a RefCell<BTreeMap<u64, u64>>,
-    index: u64,
+pub struct ModelLine<'a>(&'a [AtomicU64]);
+
+impl ban_table::Shared for ModelLine<'_> {
+    fn head(&self, slot: usize) -> u64 {
+        self.0[slot].load(Ordering::Relaxed)
+    }
+
+    fn body(&self, slot: usize) -> u64 {
+        self.0[slot + ban_table::SLOTS].load(Ordering::Relaxed)
+    }
+
+    fn hit(&self, slot: usize) {
+        self.0[slot + ban_table::SLOTS].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
-impl Bucket for ModelBucket<'_> {
+/// An entry in a [`Model`].
+#[derive(Debug)]
+pub struct Entry<'a, T: Copy>(&'a Cell<T>);
+
+impl<T: Copy> Entry<'_, T> {
+    fn change(&self, change: impl FnOnce(&mut T)) {
+        let mut entry = self.0.get();
+        change(&mut entry);
+        self.0.set(entry);
+    }
+}
+
+impl BanSlot for Entry<'_, BanEntry> {
+    fn until(&self) -> u32 {
+        self.0.get().until
+    }
+
+    fn scopes(&self) -> u8 {
+        self.0.get().scopes
+    }
+
+    fn hit(&self) {
+        self.change(|ban| ban.packets += 1);
+    }
+}
+
+impl NetworkSlot for Entry<'_, NetworkEntry> {
+    fn end(&self, bit: usize) -> u32 {
+        self.0.get().ends[bit]
+    }
+
+    fn hit(&self) {
+        self.change(|network| network.packets += 1);
+    }
+}
+
+impl<'a> PeerSlot for Entry<'a, Peer> {
+    type Bucket = PeerBucket<'a>;
+
+    fn until(&self) -> u64 {
+        self.0.get().until
+    }
+
+    fn bucket(&self) -> PeerBucket<'a> {
+        PeerBucket { peer: self.0, excess: false }
+    }
+
+    fn excess(&self) -> PeerBucket<'a> {
+        PeerBucket { peer: self.0, excess: true }
+    }
+
+    fn blocked_until(&self) -> u64 {
+        self.0.get().blocked_until
+    }
+
+    fn block(&self, until: u64) {
+        self.change(|peer| peer.blocked_until = until);
+    }
+
+    fn count(&self, passed: bool) {
+        self.change(|peer| *if passed { &mut peer.passed } else { &mut peer.dropped } += 1);
+    }
+}
+
+/// A bucket of a known peer.
+#[derive(Debug)]
+pub struct PeerBucket<'a> {
+    peer: &'a Cell<Peer>,
+    excess: bool,
+}
+
+impl Bucket for PeerBucket<'_> {
     fn load(&self) -> u64 {
-        self.buckets.borrow().get(&self.index).copied().unwrap_or(0)
+        let peer = self.peer.get();
+        if self.excess { peer.excess } else { peer.bucket }
     }
 
     fn replace(&self, current: u64, new: u64) -> bool {
         let same = self.load() == current;
         if same {
-            self.buckets.borrow_mut().insert(self.index, new);
+            Entry(self.peer).change(|peer| {
+                *if self.excess { &mut peer.excess } else { &mut peer.bucket } = new;
+            });
         }
         same
     }
 }
 
+/// A bucket in a [`Model`] that no known peer has.
+#[derive(Debug)]
+pub enum ModelBucket<'a> {
+    /// One of a source or of a network of sources.
+    Line(&'a Lines, u32, usize),
+    /// One of all unknown sources.
+    Shared(&'a Cell<u64>),
+}
+
+impl Bucket for ModelBucket<'_> {
+    fn load(&self) -> u64 {
+        match self {
+            Self::Line(lines, line, place) => {
+                lines.borrow().get(line).map_or(0, |buckets| buckets[*place])
+            }
+            Self::Shared(bucket) => bucket.get(),
+        }
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        let same = self.load() == current;
+        match self {
+            Self::Line(lines, line, place) if same => {
+                lines.borrow_mut().entry(*line).or_default()[*place] = new;
+            }
+            Self::Shared(bucket) if same => bucket.set(new),
+            Self::Line(..) | Self::Shared(_) => {}
+        }
+        same
+    }
+}
+
+/// A line of the greylist in a [`Model`].
+#[derive(Debug)]
+pub struct ModelCells<'a> {
+    lines: &'a RefCell<HashMap<u32, greylist::Line>>,
+    line: u32,
+}
+
+impl greylist::Cells for ModelCells<'_> {
+    fn load(&self, cell: usize) -> u32 {
+        self.lines.borrow().get(&self.line).map_or(0, |cells| cells[cell & (CELLS - 1)])
+    }
+
+    fn store(&self, cell: usize, value: u32) {
+        self.lines.borrow_mut().entry(self.line).or_default()[cell & (CELLS - 1)] = value;
+    }
+}
+
 impl Tables for Model {
-    type Ban<'a> = &'a Cell<BanEntry>;
+    type Line<'a> = ModelLine<'a>;
+    type Ban<'a> = Entry<'a, BanEntry>;
+    type Network<'a> = Entry<'a, NetworkEntry>;
     type Bucket<'a> = ModelBucket<'a>;
+    type Peer<'a> = Entry<'a, Peer>;
+    type Cells<'a> = ModelCells<'a>;
 
-    fn config(&self) -> Option<Config> {
-        Some(self.config)
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
     }
 
-    fn now(&self) -> u64 {
-        self.now
+    fn now(&self, _config: &Config) -> u64 {
+        self.now.get()
     }
 
-    fn ban(&self, source: Address) -> Option<&Cell<BanEntry>> {
-        self.bans.get(&source)
+    fn presence(&self, word: u32) -> u64 {
+        let word = usize::try_from(word).ok().and_then(|word| self.gates.presence.get(word));
+        word.map_or(u64::MAX, |word| word.load(Ordering::Relaxed))
     }
 
-    fn network_ban(&self, source: Address) -> Option<&Cell<BanEntry>> {
+    fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {
+        let start = usize::try_from(line).ok()? * 8;
+        self.bans_v4.get(start..start + 8).map(ModelLine)
+    }
+
+    fn ban_v6(&self, source: Address) -> Option<Entry<'_, BanEntry>> {
+        self.bans_v6.get(&source).map(Entry)
+    }
+
+    fn network(&self, source: Address) -> Option<Entry<'_, NetworkEntry>> {
         let around = self.networks.iter().filter(|(network, _)| contains(network, source));
-        around.max_by_key(|(network, _)| mapped_prefix(network)).map(|(_, entry)| entry)
+        around.max_by_key(|(network, _)| mapped_prefix(network)).map(|(_, entry)| Entry(entry))
+    }
+
+    fn trust_gate(&self, word: u32) -> u64 {
+        let word = usize::try_from(word).ok().and_then(|word| self.gates.trust.get(word));
+        word.copied().unwrap_or(u64::MAX)
     }
 
     fn trusted(&self, source: Address) -> bool {
         self.trusted.iter().any(|network| contains(network, source))
     }
 
-    fn port_classes(&self, port: u16) -> u8 {
-        self.ports.get(&port).copied().unwrap_or(0)
+    fn port_classes(&self, tcp: bool, port: u16) -> u8 {
+        self.ports.get(&(tcp, port)).copied().unwrap_or(0)
     }
 
-    fn register_bucket(&self, hash: u64) -> Option<ModelBucket<'_>> {
-        let index = hash & u64::from(BUCKETS - 1);
-        Some(ModelBucket { buckets: &self.buckets, index })
+    fn source_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {
+        Some(ModelBucket::Line(&self.sources, line, place))
     }
 
-    fn join_paths(&self, words: Words) -> Words {
-        words
+    fn prefix_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {
+        Some(ModelBucket::Line(&self.prefixes, line, place))
+    }
+
+    fn shared_bucket(&self, place: usize) -> Option<ModelBucket<'_>> {
+        self.shared.get(place).map(ModelBucket::Shared)
+    }
+
+    fn known_gate(&self, word: u32) -> u64 {
+        let word = usize::try_from(word).ok().and_then(|word| self.gates.known.get(word));
+        word.copied().unwrap_or(u64::MAX)
+    }
+
+    fn peer(&self, source: Address) -> Option<Entry<'_, Peer>> {
+        self.peers.get(&source).map(Entry)
+    }
+
+    fn flooder(&self, source: Address, now: u64) -> bool {
+        let mut flooders = self.flooders.borrow_mut();
+        let banned = flooders.get_mut(&source).filter(|flooder| now < flooder.until);
+        banned.map(|flooder| flooder.packets += 1).is_some()
+    }
+
+    fn block(&self, source: Address, until: u64) {
+        self.flooders.borrow_mut().insert(source, Flooder { until, packets: 1 });
+    }
+
+    fn connected(&self, headers: &Headers) -> bool {
+        let to = |address: &[u8]| {
+            let mut destination = [0; 16];
+            destination[..address.len()].copy_from_slice(address);
+            let [s0, s1] = SOURCE_PORT.to_be_bytes();
+            let [d0, d1] = 5060u16.to_be_bytes();
+            Some(([s0, s1, d0, d1], destination))
+        };
+        let v4 = headers.source.v4_word().is_some();
+        let here = if v4 { to(&TARGET_V4.octets()) } else { to(&TARGET_V6.octets()) };
+        self.connected.contains(&headers.source) && self.ends.get() == here
+    }
+
+    fn cells(&self, line: u32) -> Option<ModelCells<'_>> {
+        Some(ModelCells { lines: &self.greylist, line })
+    }
+
+    fn signature(&self, agent: &Agent) -> bool {
+        let matching =
+            self.signatures.iter().filter(|(start, bits, _)| begins(agent, start, *bits));
+        let longest = matching.max_by_key(|(_, bits, _)| *bits);
+        let count = |(_, _, signature): &(_, _, Cell<Signature>)| {
+            Entry(signature).change(|signature| signature.packets += 1);
+        };
+        longest.map(count).is_some()
     }
 
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
         Some(fill(&mut self.window.borrow_mut()))
     }
 
-    fn search(&self, steps: usize) -> Step {
-        let window = self.window.borrow();
-        let mut answers = (0..steps).map(|step| sip::search(&window, step));
-        answers.find(|step| *step != Step::On).unwrap_or(Step::On)
+    fn search_steps(&self, steps: usize) -> Fields {
+        let (window, mut fields) = (self.window.borrow(), Fields::default());
+        let _ended = (0..steps).any(|step| sip::search(&window, step, &mut fields));
+        fields
     }
+
+    fn identity_steps(&self, steps: usize, seed: u64) -> u64 {
+        let window = self.window.borrow();
+        (0..steps).fold(seed, |hash, step| sip::identity(&window, step, hash))
+    }
+
+    fn agent(&self, at: u64) -> Option<Agent> {
+        Some(sip::agent(&self.window.borrow(), usize::try_from(at).ok()?))
+    }
+}
+
+/// Ports and destination of a segment, as far as the packet has them.
+fn ends(packet: &impl Packet, headers: &Headers) -> Option<Ends> {
+    let Layer4::Tcp { start, .. } = headers.layer4 else {
+        return None;
+    };
+    let destination = if headers.source.v4_word().is_some() {
+        let [a, b, c, d] = packet.array(headers.network + 16)?;
+        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    } else {
+        packet.array(headers.network + 24)?
+    };
+    Some((packet.array(start)?, destination))
+}
+
+/// Whether a User-Agent has these first bits.
+fn begins(agent: &Agent, start: &Agent, bits: u32) -> bool {
+    let bytes = |agent: &Agent| agent.map(u64::to_le_bytes).concat();
+    let len = usize::try_from(bits / 8).unwrap_or(usize::MAX);
+    bytes(agent).get(..len) == bytes(start).get(..len)
 }
 
 /// A network's prefix length among the 128 bits that both families share.
@@ -170,6 +567,10 @@ impl Packet for SplitFrame<'_> {
 
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.bytes.get(..self.linear).unwrap_or(self.bytes).array(offset)
+    }
+
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        self.bytes.get(..self.linear).unwrap_or(self.bytes).words(offset)
     }
 
     fn copy(&self, offset: usize, window: &mut Window) -> usize {

@@ -3,7 +3,9 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,12 +13,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
+use nix::libc;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::child::{self, OnSignal};
-use crate::scratch;
+use crate::{packet_builder, scratch};
 
 const RUN_NETNS: &str = "/run/netns";
 
@@ -78,6 +82,106 @@ impl Lan {
     }
 }
 
+/// Two hosts on one cable: what leaves the `eth0` of one comes out of that of the other, with no
+/// switch between.
+#[derive(Debug)]
+pub struct Cable {
+    /// One end, without an address.
+    pub near: Netns,
+    /// The other end, where fixture frames go: it has their target's addresses.
+    pub far: Netns,
+}
+
+impl Cable {
+    /// Lays it.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` (iproute2) is missing or a namespace cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let prefix = scratch::prefix();
+        let near = Netns::create(&format!("{prefix}-near"), None)?;
+        let far = Netns::create(&format!("{prefix}-far"), None)?;
+        let (n, f) = (&near.name, &far.name);
+        let [m0, m1, m2, m3, m4, m5] = packet_builder::TARGET_MAC;
+        for line in [
+            format!(
+                "-n {n} link add eth0 type veth peer name eth0 netns {f} \
+                 address {m0:x}:{m1:x}:{m2:x}:{m3:x}:{m4:x}:{m5:x}"
+            ),
+            format!("-n {f} addr add {}/24 dev eth0", packet_builder::TARGET_V4),
+            format!("-n {f} addr add {}/64 dev eth0 nodad", packet_builder::TARGET_V6),
+            format!("-n {f} link set lo up"),
+            format!("-n {f} link set eth0 up"),
+            format!("-n {n} link set eth0 up"),
+        ] {
+            ip(&line)?;
+        }
+        Ok(Self { near, far })
+    }
+
+    /// Gives the near end an address.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` fails.
+    pub fn near_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
+        ip(&format!("-n {} link set lo up", self.near.name))?;
+        ip(&format!("-n {} addr add {address}/24 dev eth0", self.near.name))
+    }
+
+    /// Gives the near end one more interface, which leads nowhere.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` fails.
+    pub fn near_link(&self, name: &str) -> anyhow::Result<()> {
+        ip(&format!("-n {} link add {name} type veth peer name {name}-end", self.near.name))
+    }
+
+    /// Sends what the far end has for anybody to `gateway` at the near end, where it is lost.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` fails.
+    pub fn far_default_route(&self, gateway: Ipv4Addr) -> anyhow::Result<()> {
+        ip(&format!("-n {} route add default via {gateway} dev eth0", self.far.name))
+    }
+
+    /// Has the far end take frames in that an XDP program redirects to it, even where it has none
+    /// itself: veth has a queue for them only then, or with GRO.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn far_takes_frames(&self) -> anyhow::Result<()> {
+        self.far.run_in(|| switch_gro_on("eth0"))
+    }
+}
+
+fn switch_gro_on(interface: &str) -> anyhow::Result<()> {
+    // `ETHTOOL_SGRO` in include/uapi/linux/ethtool.h.
+    const SET_GRO: u32 = 0x2c;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .context("make a socket")?;
+    let mut value = Value { command: SET_GRO, data: 1 };
+    // SAFETY: an ifreq is plain data, and all zero is one.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = libc::c_char::try_from(from).context("name of an interface")?;
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: SIOCETHTOOL reads the name and the value, both of which live through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    ensure!(result == 0, "switch GRO on: {}", io::Error::last_os_error());
+    Ok(())
+}
+
 /// A way into a network namespace, which does not keep its name alive.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -85,6 +189,15 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Moves the calling thread there, for the rest of its life.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn enter(&self) -> anyhow::Result<()> {
+        setns(&*self.file, CloneFlags::CLONE_NEWNET).context("enter a namespace")
+    }
+
     /// A command that runs in this network namespace, and else where we run: `ip netns exec` would
     /// put a fresh `/sys` over the one that holds bpffs.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -196,7 +309,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 /// Runs `ip` with the words of `line`. None of our names has a space in it.
-fn ip(line: &str) -> anyhow::Result<()> {
+pub(crate) fn ip(line: &str) -> anyhow::Result<()> {
     let mut command = Command::new("ip");
     command.args(line.split_whitespace());
     child::finish(&format!("ip {line}"), &mut command, Duration::from_secs(10), OnSignal::Finish)?

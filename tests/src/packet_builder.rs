@@ -40,13 +40,20 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
-/// Who all frames go to.
-const TARGET_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-const TARGET_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+/// The MAC address that all frames go to.
+pub const TARGET_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x10];
+/// Who all IPv4 frames go to.
+pub const TARGET_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Who all IPv6 frames go to.
+pub const TARGET_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+
+/// The source port of all frames, unless told otherwise.
+pub const SOURCE_PORT: u16 = 40_000;
 
 /// A frame that is being built.
 #[derive(Clone, Debug)]
 pub struct Frame {
+    target_mac: [u8; 6],
     tags: Vec<(u16, u16)>,
     ethertype: Option<u16>,
     source: IpAddr,
@@ -141,6 +148,7 @@ impl Frame {
     /// A UDP datagram from `source` to port 5060 without payload.
     pub fn from(source: IpAddr) -> Self {
         Self {
+            target_mac: TARGET_MAC,
             tags: Vec::new(),
             ethertype: None,
             source,
@@ -151,7 +159,7 @@ impl Frame {
             fragment: 0,
             extensions: Vec::new(),
             layer4: Layer4::Udp(5060),
-            source_port: 40_000,
+            source_port: SOURCE_PORT,
             udp_len: None,
             checksum: None,
             tcp_flags: flag::PSH | flag::ACK,
@@ -159,6 +167,13 @@ impl Frame {
             data_offset: None,
             payload: Vec::new(),
         }
+    }
+
+    /// Another MAC address to go to.
+    #[must_use]
+    pub fn target_mac(mut self, mac: [u8; 6]) -> Self {
+        self.target_mac = mac;
+        self
     }
 
     /// One more VLAN tag, inside those there are.
@@ -298,7 +313,8 @@ impl Frame {
 
     /// The frame's bytes.
     pub fn build(&self) -> Vec<u8> {
-        let mut frame = vec![0x02, 0, 0, 0, 0, 0x10, 0x02, 0, 0, 0, 0, 0x66];
+        let mut frame = self.target_mac.to_vec();
+        frame.extend([0x02, 0, 0, 0, 0, 0x66]);
         for (kind, vlan) in &self.tags {
             frame.extend(kind.to_be_bytes());
             frame.extend(vlan.to_be_bytes());
@@ -439,7 +455,7 @@ pub fn arp() -> Vec<u8> {
 }
 
 /// RFC 1071, over parts of even length but for the last.
-fn internet_checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn internet_checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for pair in parts.iter().flat_map(|part| part.chunks(2)) {
         let word = [pair[0], pair.get(1).copied().unwrap_or(0)];

@@ -104,6 +104,11 @@ impl Phone {
         Ok(Self { shared, thread: Some(thread) })
     }
 
+    /// Forgets how it went so far; the registration that is under way counts from here on.
+    pub fn count_anew(&self) {
+        *self.shared.record.lock().unwrap_or_else(PoisonError::into_inner) = Record::default();
+    }
+
     /// How it went so far.
     pub fn report(&self) -> PhoneReport {
         let record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);

@@ -46,6 +46,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Judge and count, but drop nothing.
     pub dry_run: bool,
+    /// Drop what has the User-Agent of a scanner. It would never reach Asterisk, and so no jail.
+    pub signatures: bool,
 }
 
 impl Config {
@@ -62,6 +64,7 @@ impl Config {
             trusted: Vec::new(),
             interfaces: vec!["eth0".to_owned()],
             dry_run: false,
+            signatures: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl Config {
              trusted: [{trusted}]\n\
              sip: {{udp: [5060], tcp: [5060]}}\n\
              limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\
+             {signatures}\
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
              findtime: {findtime}, bantime: {bantime}}}\n\
              sources:\n  asterisk: {{notice_log: {log}}}\n\
@@ -80,6 +84,7 @@ impl Config {
             mode = self.mode,
             trusted = self.trusted.join(", "),
             rate = self.register_rate,
+            signatures = if self.signatures { "" } else { "signatures: {user_agents: []}\n" },
             burst = self.register_burst,
             maxretry = self.maxretry,
             findtime = self.findtime,
@@ -228,6 +233,11 @@ impl Client {
     /// When it does not answer with JSON.
     pub fn why(&self, address: IpAddr) -> anyhow::Result<serde_json::Value> {
         self.ask(&["why", &address.to_string()])
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Runs a command and reads the JSON that it prints.

@@ -1,13 +1,11 @@
 //! The table and random packets, decided on the host.
 
 use filter_common::abi::SCOPE_SIP;
-use filter_common::decision::{Reason, Verdict};
 use filter_common::packet;
-use filter_common::policy::decide;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use ringfence_tests::cases::generated::Packets;
-use ringfence_tests::cases::{self, Ends, World};
+use ringfence_tests::cases::{self, Earlier, Ends, World};
 use ringfence_tests::model::Model;
 
 /// Longer than any ban in the table is over.
@@ -19,16 +17,20 @@ fn every_row_has_its_reason() {
     let cases = cases::all();
     for case in &cases {
         let model = Model::new(&case.world, NOW);
-        for frame in case.earlier() {
-            decide(&frame, &model);
+        for earlier in case.earlier() {
+            match earlier {
+                Earlier::Frame(frame) => {
+                    model.decide(&frame);
+                }
+                Earlier::Wait(time) => model.wait(u64::try_from(time.as_nanos()).unwrap()),
+            }
         }
-        let hits = model.ban_packets();
-        let reason = decide(&case.packet.as_slice(), &model).reason;
-        if reason != case.expect {
+        let before = model.tally();
+        let reason = model.decide(&case.packet.as_slice()).code.reason();
+        if reason != Some(case.expect) {
             wrong.push(format!("{}: {reason:?}, not {:?}", case.name, case.expect));
-        }
-        if matches!(case.expect, Reason::Banned | Reason::BannedNetwork) {
-            assert_eq!(model.ban_packets(), hits + 1, "{}: the ban did not count it", case.name);
+        } else if let Err(why) = case.check_tally(before, model.tally()) {
+            wrong.push(format!("{}: {why}", case.name));
         }
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
@@ -38,10 +40,10 @@ fn every_row_has_its_reason() {
 /// Fail open: without bans, and with a limit that is not reached, nothing drops.
 #[test]
 fn generated_packets_pass_without_bans() {
-    let model = Model::new(&World { register: None, ..World::default() }, NOW);
+    let model = Model::new(&World::default().unlimited(), NOW);
     for frame in Packets::new(0x00b5_e55e_d0fa_0b5e, &cases::all(), 9000).take(200_000) {
-        let reason = decide(&frame.as_slice(), &model).reason;
-        assert_eq!(reason.verdict(), Verdict::Pass, "{reason:?}: {}", frame.escape_ascii());
+        let code = model.decide(&frame.as_slice()).code;
+        assert!(!code.drops(), "{:?}: {}", code.reason(), frame.escape_ascii());
     }
 }
 
@@ -49,12 +51,11 @@ fn generated_packets_pass_without_bans() {
 #[test]
 fn generated_packets_drop_for_their_own_source_alone() {
     let banned = "192.0.2.66";
-    let world = World { register: None, ..World::default() };
+    let world = World::default().unlimited();
     let model = Model::new(&world.ban(banned, SCOPE_SIP, Ends::Never), NOW);
     let mut dropped = 0;
     for frame in Packets::new(0x0bad_50ac_e000_0001, &cases::all(), 9000).take(200_000) {
-        let decision = decide(&frame.as_slice(), &model);
-        if decision.reason.verdict() == Verdict::Drop {
+        if model.decide(&frame.as_slice()).code.drops() {
             let headers = packet::parse(&frame.as_slice()).expect("it has a source");
             assert_eq!(headers.source, banned.parse::<std::net::IpAddr>().unwrap().into());
             dropped += 1;
@@ -72,9 +73,9 @@ proptest! {
     /// Any bytes whatever.
     #[test]
     fn any_bytes_pass_without_bans(bytes: Vec<u8>) {
-        let model = Model::new(&World { register: None, ..World::default() }, NOW);
-        let reason = decide(&bytes.as_slice(), &model).reason;
-        prop_assert_eq!(reason.verdict(), Verdict::Pass);
+        let model = Model::new(&World::default().unlimited(), NOW);
+        let code = model.decide(&bytes.as_slice()).code;
+        prop_assert!(!code.drops(), "{:?}", code.reason());
     }
 
     /// Any bytes behind an Ethernet header that leads somewhere.
@@ -84,8 +85,8 @@ proptest! {
         bytes: Vec<u8>,
     ) {
         let frame = ringfence_tests::packet_builder::ethernet(ethertype, &bytes);
-        let model = Model::new(&World { register: None, ..World::default() }, NOW);
-        let reason = decide(&frame.as_slice(), &model).reason;
-        prop_assert_eq!(reason.verdict(), Verdict::Pass);
+        let model = Model::new(&World::default().unlimited(), NOW);
+        let code = model.decide(&frame.as_slice()).code;
+        prop_assert!(!code.drops(), "{:?}", code.reason());
     }
 }

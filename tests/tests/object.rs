@@ -1,22 +1,21 @@
 //! The object that the library embeds: that it says what `abi` says, and that the kernel takes it.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-
-use anyhow::{Context as _, Result};
-use aya::maps::MapInfo;
-use aya::util::KernelVersion;
-use aya_obj::generated::{BPF_F_NO_PREALLOC, bpf_map_type};
+use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, COUNTERS_PER_INTERFACE, Config, Counter, PORT_BLOCKS, PORTS_PER_BLOCK, maps,
+    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Config, Counter, Flooder, Learning,
+    NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, SharedBucket, Signature,
+    maps,
 };
+use filter_common::ban_table::Line;
+use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
+use filter_common::greylist;
 use filter_common::limits::{
-    BANNED_ADDRESSES, BANNED_NETWORKS, BUCKETS, EVENT_BYTES, INTERFACES, TRUSTED_NETWORKS,
+    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES,
+    KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
 };
 use filter_user::datapath::OBJECT;
-use ringfence_tests::kernel::Kernel;
+use ringfence_tests::kernel::{Kernel, memory};
 
 /// A longest-prefix trie's key: the prefix length, and the address's two words.
 const TRIE_KEY: usize = 4 + 16;
@@ -25,19 +24,31 @@ const TRIE_KEY: usize = 4 + 16;
 const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     use bpf_map_type::{
         BPF_MAP_TYPE_ARRAY as ARRAY, BPF_MAP_TYPE_HASH as HASH, BPF_MAP_TYPE_LPM_TRIE as TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY as PERCPU, BPF_MAP_TYPE_RINGBUF as RING,
+        BPF_MAP_TYPE_LRU_HASH as LRU, BPF_MAP_TYPE_PERCPU_ARRAY as PERCPU,
+        BPF_MAP_TYPE_RINGBUF as RING,
     };
     #[expect(clippy::cast_possible_truncation, reason = "eight")]
     const COUNTERS: u32 = INTERFACES as u32 * COUNTERS_PER_INTERFACE;
     &[
         (maps::CONFIG, ARRAY, 4, size_of::<Config>(), 1),
         (maps::PORTS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
-        (maps::BANS_V4, HASH, 4, size_of::<BanEntry>(), BANNED_ADDRESSES),
-        (maps::BANS_V6, HASH, 16, size_of::<BanEntry>(), BANNED_ADDRESSES),
-        (maps::BAN_NETS, TRIE, TRIE_KEY, size_of::<BanEntry>(), BANNED_NETWORKS),
+        // As many as the controller asks for.
+        (maps::BANS_V4, ARRAY, 4, size_of::<Line>(), 1),
+        (maps::BANS_V6, HASH, 16, size_of::<BanEntry>(), BANNED_V6),
+        (maps::BAN_NETS, TRIE, TRIE_KEY, size_of::<NetworkEntry>(), BANNED_NETWORKS),
+        (maps::PRESENCE, ARRAY, 4, 8, PRESENCE_WORDS),
         (maps::TRUSTED, TRIE, TRIE_KEY, 4, TRUSTED_NETWORKS),
-        (maps::REGISTER, ARRAY, 4, 8, BUCKETS),
-        (maps::SEEN, ARRAY, 4, 4, BUCKETS),
+        (maps::TRUST_GATE, ARRAY, 4, 8, TRUST_WORDS),
+        (maps::SOURCES, ARRAY, 4, size_of::<Buckets>(), SOURCE_LINES),
+        (maps::PREFIXES, ARRAY, 4, size_of::<Buckets>(), PREFIX_LINES),
+        (maps::SHARED, ARRAY, 4, size_of::<SharedBucket>(), SHARED_BUCKETS),
+        (maps::KNOWN, HASH, 16, size_of::<Peer>(), KNOWN_PEERS),
+        (maps::KNOWN_GATE, ARRAY, 4, 8, KNOWN_WORDS),
+        (maps::LEARNED, ARRAY, 4, size_of::<Learning>(), 1),
+        (maps::FLOODERS, LRU, 16, size_of::<Flooder>(), FLOODERS),
+        (maps::GREYLIST, ARRAY, 4, size_of::<greylist::Line>(), GREYLIST_LINES),
+        (maps::SIGNATURES, TRIE, 4 + 8 * AGENT_WORDS, size_of::<Signature>(), SIGNATURES),
+        (maps::SEEN, ARRAY, 4, 4, SEEN_PLACES),
         (maps::COUNTERS, PERCPU, 4, size_of::<Counter>(), COUNTERS),
         (maps::EVENTS, RING, 0, 0, EVENT_BYTES),
     ]
@@ -81,18 +92,30 @@ fn it_has_no_map_that_nobody_speaks_of() {
     }
 }
 
+/// The controller maps these into its memory.
 #[test]
-fn it_has_one_program_for_fragmented_buffers() {
+fn the_tables_it_shares_can_be_mapped() {
     let object = object();
-    let names: Vec<_> = object.programs.keys().collect();
-    assert_eq!(names, [abi::PROGRAM]);
-    let program = &object.programs[abi::PROGRAM];
-    assert!(
-        matches!(program.section, ProgramSection::Xdp { frags: true, .. }),
-        "{:?}",
-        program.section
-    );
-    assert_eq!(program.license.to_bytes(), b"Dual MIT/GPL");
+    for name in [maps::BANS_V4, maps::PRESENCE] {
+        assert_ne!(object.maps[name].map_flags() & BPF_F_MMAPABLE, 0, "{name}");
+    }
+}
+
+#[test]
+fn it_has_the_programs_of_the_abi() {
+    let object = object();
+    let mut names: Vec<_> = object.programs.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, [abi::PROGRAM, abi::CLOCK_PROGRAM, abi::EGRESS_PROGRAM]);
+    for (name, fragments) in [(abi::PROGRAM, true), (abi::CLOCK_PROGRAM, false)] {
+        let program = &object.programs[name];
+        assert!(
+            matches!(program.section, ProgramSection::Xdp { frags, .. } if frags == fragments),
+            "{name}: {:?}",
+            program.section
+        );
+        assert_eq!(program.license.to_bytes(), b"Dual MIT/GPL");
+    }
 }
 
 #[test]
@@ -114,14 +137,7 @@ fn the_verifier_accepts_it() {
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn empty_maps_take_little_memory() {
     let kernel = Kernel::load(0).unwrap();
-    let info = kernel.program().unwrap().info().unwrap();
-    let ids = info.map_ids().unwrap().expect("Linux tells since 4.15");
-    let mut taken = BTreeMap::new();
-    for id in ids {
-        let map = MapInfo::from_id(id).unwrap();
-        let name = map.name_as_str().unwrap_or("?").to_owned();
-        taken.insert((name, id), memlock(&map).unwrap());
-    }
+    let taken = memory(&kernel.program().unwrap().info().unwrap()).unwrap();
     let sum: u64 = taken.values().sum();
     for ((name, _), bytes) in &taken {
         println!("{name:12} {bytes:10}");
@@ -129,22 +145,4 @@ fn empty_maps_take_little_memory() {
     println!("{:12} {sum:10}", "all");
     assert!(taken.len() >= MAPS.len(), "{taken:?}");
     assert!(sum <= MEMORY_BUDGET, "{sum} bytes: {taken:?}");
-}
-
-/// Bytes that the kernel has taken for a map, or 0 where it does not know: before Linux 6.4 it tells
-/// what all entries would take, of a map that takes memory only for those that it has too.
-fn memlock(map: &MapInfo) -> Result<u64> {
-    let fd = map.fd()?;
-    let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-    let text = fs::read_to_string(path)?;
-    let field = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        value.with_context(|| format!("the kernel tells no {name}"))
-    };
-    let flags = u32::from_str_radix(field("map_flags:")?.trim_start_matches("0x"), 16)?;
-    let grows = flags & BPF_F_NO_PREALLOC != 0;
-    if grows && KernelVersion::current()? < KernelVersion::new(6, 4, 0) {
-        return Ok(0);
-    }
-    Ok(field("memlock:")?.parse()?)
 }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only say what is missing; fails when something is
     #[arg(long)]
     check: bool,
-    /// Also what the measurements need: fail2ban, iptables, nftables
+    /// Also what the measurements need: fail2ban, iptables, nftables, ipset
     #[arg(long)]
     bench: bool,
     /// Whose compiler builds the XDP program; a new choice replaces the old one

@@ -27,10 +27,11 @@ use packages::{Kernel, Packages};
 
 /// The oldest kernel that is supported, and the long-term one after it.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
-/// Modules that the network inside is made of; each after those that it needs.
-const MODULES: [&str; 4] = ["llc", "stp", "bridge", "veth"];
+/// Modules that the network inside is made of, each after those that it needs, and those that a
+/// classifier takes before Linux 6.6.
+const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"];
 /// Test executables that need a kernel and nothing else.
-const TESTS: [&str; 3] = ["object", "kernel_decisions", "kernel_agreement"];
+const TESTS: [&str; 4] = ["object", "kernel_decisions", "kernel_agreement", "egress"];
 /// How many of the serial line's last lines a failure shows.
 const SHOWN: usize = 40;
 

@@ -4,7 +4,7 @@ use crate::clock::KernelTime;
 use crate::config::Scope;
 
 /// The kernel's end of what does not end.
-const FOREVER: KernelTime = KernelTime(filter_common::abi::FOREVER);
+const FOREVER: KernelTime = KernelTime(u64::MAX);
 
 /// For each scope, whether it is closed and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

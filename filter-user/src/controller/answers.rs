@@ -117,6 +117,9 @@ impl<D: Datapath> Controller<D> {
             },
             "peers": { "known": self.datapath.known_count(), "spared": self.spared },
             "maintenance": self.maintenance(now),
+            "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {
+                json!({"user_agent": agent, "packets": packets})
+            }).collect::<Vec<_>>(),
             "sources": self.sources.iter().map(|source| json!({
                 "name": source.name,
                 "kind": source.kind,

@@ -73,6 +73,11 @@ impl Datapath for Memory {
         self.closed
     }
 
+    fn know(&mut self, address: IpAddr, _now: KernelTime) -> Result<()> {
+        self.known.push(address);
+        Ok(())
+    }
+
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
         self.known.contains(&address).then_some(KnownPeer { until: at(7200), passed: 42 })
     }
@@ -110,6 +115,10 @@ impl Datapath for Memory {
             would_drop: vec![(Reason::Banned, count(0))],
         };
         Ok(vec![counters(0, "eth0"), counters(1, "eth1")])
+    }
+
+    fn signatures(&self) -> Vec<(String, u64)> {
+        vec![("sipcli*".to_owned(), 3)]
     }
 
     fn capacity(&self) -> u64 {

@@ -83,7 +83,7 @@ pub(super) fn attach(
         .program_mut(PROGRAM)
         .with_context(|| format!("the object has no program `{PROGRAM}`"))?
         .try_into()?;
-    load(program)?;
+    loaded(program.load())?;
     let adopted = adopt(program, pins, index, name, slot, wanted)?;
     let (mode, fallback) = match adopted {
         Some(Mode::Generic) if wanted == config::Mode::Auto => {
@@ -104,20 +104,20 @@ pub(super) fn attach(
     })
 }
 
-/// Loads the program, once.
-fn load(program: &mut Xdp) -> Result<()> {
-    match program.load() {
+/// What came of loading a program, which happens once.
+pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()> {
+    match result {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
         Err(ProgramError::LoadError { io_error, verifier_log }) => {
             let log = verifier_log.to_string();
             let lines: Vec<&str> = log.lines().rev().take(VERIFIER_LINES).collect();
             let end: Vec<&str> = lines.into_iter().rev().collect();
             Err(anyhow!(
-                "the kernel's verifier refuses the XDP program ({io_error}); its last words: {}",
+                "the kernel's verifier refuses the program ({io_error}); its last words: {}",
                 end.join(" / ")
             ))
         }
-        Err(error) => Err(error).context("load the XDP program"),
+        Err(error) => Err(error).context("load the program"),
     }
 }
 

@@ -1,15 +1,17 @@
-//! Which XDP program an interface has, asked of the kernel over rtnetlink.
+//! Which XDP program an interface has, and which filter at its egress, asked of the kernel over
+//! rtnetlink.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 
 // include/uapi/linux/netlink.h, rtnetlink.h, if_link.h
 const RTM_GETLINK: u16 = 18;
+const RTM_GETTFILTER: u16 = 46;
 const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_HEADER: usize = 16;
@@ -20,6 +22,12 @@ const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_SKB: u8 = 2;
 const NLA_TYPE_MASK: u16 = 0x3fff;
+// include/uapi/linux/pkt_sched.h, pkt_cls.h, if_ether.h
+const TC_MESSAGE: usize = 20;
+const EGRESS: u32 = 0xffff_fff3;
+const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+const ETH_P_ALL: u16 = 3;
 
 /// An XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,22 +40,83 @@ pub(super) struct Attached {
 
 /// The XDP program of an interface, if it has one.
 pub(super) fn attached(index: u32) -> Result<Option<Attached>> {
-    let asked = || -> Result<Vec<u8>> {
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
-        let raw = fd.as_raw_fd();
-        sendto(raw, &request(index), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        let mut answer = vec![0; 32 * 1024];
-        let length = recv(raw, &mut answer, MsgFlags::empty())?;
-        answer.truncate(length);
-        Ok(answer)
-    };
-    let answer = asked().with_context(|| format!("ask the kernel about interface {index}"))?;
+    let answer =
+        ask(&request(index)).with_context(|| format!("ask the kernel about interface {index}"))?;
     parse(&answer)
+}
+
+/// A filter's place at an interface's egress.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilterPlace {
+    /// The interface's index.
+    pub(super) interface: u32,
+    /// Which come first.
+    pub(super) priority: u16,
+    /// Which of those of a priority.
+    pub(super) handle: u32,
+}
+
+/// The name of the filter at a place, empty where it is none of BPF; `None` where there is no filter.
+pub(super) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
+    let index = place.interface;
+    let answer = ask(&filter_request(place))
+        .with_context(|| format!("ask the kernel about the filters of interface {index}"))?;
+    parse_filter(&answer)
+}
+
+fn ask(request: &[u8]) -> Result<Vec<u8>> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    let raw = fd.as_raw_fd();
+    sendto(raw, request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    let mut answer = vec![0; 32 * 1024];
+    let length = recv(raw, &mut answer, MsgFlags::empty())?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
+/// `struct nlmsghdr`, then `struct tcmsg`.
+fn filter_request(place: FilterPlace) -> Vec<u8> {
+    let protocol = u32::from(ETH_P_ALL.to_be());
+    let mut bytes = Vec::with_capacity(NLMSG_HEADER + TC_MESSAGE);
+    bytes.extend((NLMSG_HEADER + TC_MESSAGE).to_ne_bytes().iter().take(4));
+    bytes.extend(RTM_GETTFILTER.to_ne_bytes());
+    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
+    bytes.extend([0; 8]); // sequence number, port
+    bytes.extend([0; 4]); // family, padding
+    bytes.extend(place.interface.to_ne_bytes());
+    bytes.extend(place.handle.to_ne_bytes());
+    bytes.extend(EGRESS.to_ne_bytes());
+    bytes.extend((u32::from(place.priority) << 16 | protocol).to_ne_bytes());
+    bytes
+}
+
+fn parse_filter(answer: &[u8]) -> Result<Option<String>> {
+    // No such filter, chain or qdisc, of which Linux says either.
+    let missing = [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput];
+    let attributes = match attributes(answer, TC_MESSAGE) {
+        Ok(Some(attributes)) => attributes,
+        Ok(None) => return Ok(None),
+        Err(error) if missing.contains(&error.kind()) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let name = find(attributes, TCA_OPTIONS).and_then(|options| find(options, TCA_BPF_NAME));
+    let name = name.unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(Some(String::from_utf8_lossy(name).into_owned()))
+}
+
+/// The attributes behind an answer's fixed part of `fixed` bytes, or the error that it is.
+fn attributes(answer: &[u8], fixed: usize) -> io::Result<Option<&[u8]>> {
+    if u16_at(answer, 4) == Some(NLMSG_ERROR) {
+        let code = answer.get(NLMSG_HEADER..NLMSG_HEADER + 4).and_then(|c| c.try_into().ok());
+        let code = i32::from_ne_bytes(code.unwrap_or_default());
+        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+    }
+    Ok(answer.get(NLMSG_HEADER + fixed..))
 }
 
 fn request(index: u32) -> Vec<u8> {
@@ -63,13 +132,8 @@ fn request(index: u32) -> Vec<u8> {
 }
 
 fn parse(answer: &[u8]) -> Result<Option<Attached>> {
-    let kind = u16_at(answer, 4).context("a netlink answer without a header")?;
-    if kind == NLMSG_ERROR {
-        let code = answer.get(NLMSG_HEADER..NLMSG_HEADER + 4).and_then(|c| c.try_into().ok());
-        let code = i32::from_ne_bytes(code.unwrap_or_default());
-        bail!(io::Error::from_raw_os_error(code.saturating_neg()));
-    }
-    let attributes = answer.get(NLMSG_HEADER + INTERFACE_INFO..).unwrap_or_default();
+    u16_at(answer, 4).context("a netlink answer without a header")?;
+    let attributes = attributes(answer, INTERFACE_INFO)?.unwrap_or_default();
     let Some(xdp) = find(attributes, IFLA_XDP) else {
         return Ok(None);
     };
@@ -130,6 +194,22 @@ mod tests {
         assert_eq!(parse(&bytes).unwrap(), Some(Attached { program: 77, native: false }));
         let none = answer(&attribute(IFLA_XDP, &attribute(IFLA_XDP_ATTACHED, &[0])));
         assert_eq!(parse(&none).unwrap(), None);
+    }
+
+    #[test]
+    fn reads_the_name_of_a_filter() {
+        let options = attribute(TCA_OPTIONS, &attribute(TCA_BPF_NAME, b"ringfence_out\0"));
+        let mut bytes = vec![0; NLMSG_HEADER + TC_MESSAGE];
+        bytes[4..6].copy_from_slice(&44u16.to_ne_bytes());
+        bytes.extend(&options);
+        assert_eq!(parse_filter(&bytes).unwrap().as_deref(), Some("ringfence_out"));
+        for length in 0..bytes.len() {
+            let _any = parse_filter(&bytes[..length]);
+        }
+        let mut missing = vec![0; NLMSG_HEADER + 4];
+        missing[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
+        missing[NLMSG_HEADER..].copy_from_slice(&(-nix::libc::ENOENT).to_ne_bytes());
+        assert_eq!(parse_filter(&missing).unwrap(), None);
     }
 
     #[test]

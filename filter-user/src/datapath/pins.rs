@@ -1,7 +1,7 @@
 //! The directory of pins: what outlives the controller, and who owns it now.
 //!
-//! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>` and
-//! `<bpffs>/program-<slot>-<interface>` for each interface. Whoever holds the lock on the directory
+//! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>`,
+//! `<bpffs>/program-<slot>-<interface>` and `<bpffs>/out-<slot>-<interface>` for each interface. Whoever holds the lock on the directory
 //! is the controller.
 //!
 //! The BPF file system allows no dot in a name, which interfaces of VLANs have (`eth0.20`), and the
@@ -19,8 +19,11 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::egress;
+
 const LINK: &str = "link-";
 const PROGRAM: &str = "program-";
+const EGRESS: &str = "out-";
 
 /// The directory, locked.
 #[derive(Debug)]
@@ -74,11 +77,16 @@ impl Pins {
         self.directory.join(format!("{PROGRAM}{slot}-{}", interface.replace('.', ":")))
     }
 
+    /// What holds the classifier at an interface's egress.
+    pub(super) fn egress(&self, slot: u32, interface: &str) -> PathBuf {
+        self.directory.join(format!("{EGRESS}{slot}-{}", interface.replace('.', ":")))
+    }
+
     /// The links that are pinned.
     pub(super) fn links(&self) -> Result<Vec<PinnedLink>> {
         let mut links = Vec::new();
         for name in names(&self.directory)? {
-            if let Some((slot, interface)) = parse_link(&name) {
+            if let Some((slot, interface)) = parse(LINK, &name) {
                 let path = self.directory.join(&name);
                 links.push(PinnedLink { slot, interface, path });
             }
@@ -86,9 +94,10 @@ impl Pins {
         Ok(links)
     }
 
-    /// Removes a link's pin and its program's, which detaches the program.
+    /// Removes a link's pin and its program's, which detaches the program, and the classifier.
     pub(super) fn remove_link(&self, link: &PinnedLink) -> Result<()> {
         remove(&link.path)?;
+        egress::detach(&self.egress(link.slot, &link.interface), &link.interface)?;
         remove(&self.program(link.slot, &link.interface))
     }
 }
@@ -107,14 +116,20 @@ pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
     let _lock = lock(directory)?;
     let mut interfaces = Vec::new();
     let ours = |name: &String| {
-        parse_link(name).is_some() || name.starts_with(PROGRAM) || PINNED.contains(&&**name)
+        parse(LINK, name).is_some()
+            || parse(EGRESS, name).is_some()
+            || name.starts_with(PROGRAM)
+            || PINNED.contains(&&**name)
     };
     // Links first: a program must not run on without its maps' names.
     let (links, others): (Vec<_>, Vec<_>) =
         names(directory)?.into_iter().filter(ours).partition(|name| name.starts_with(LINK));
     for name in links.iter().chain(&others) {
-        remove(&directory.join(name))?;
-        interfaces.extend(parse_link(name).map(|(_, interface)| interface));
+        match parse(EGRESS, name) {
+            Some((_, interface)) => egress::detach(&directory.join(name), &interface)?,
+            None => remove(&directory.join(name))?,
+        }
+        interfaces.extend(parse(LINK, name).map(|(_, interface)| interface));
     }
     if names(directory)?.is_empty() {
         fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
@@ -207,8 +222,9 @@ pub(super) fn replace(path: &Path, pin: impl FnOnce(&Path) -> Result<()>) -> Res
     pin(path).with_context(|| format!("pin {}", path.display()))
 }
 
-fn parse_link(name: &str) -> Option<(u32, String)> {
-    let (slot, interface) = name.strip_prefix(LINK)?.split_once('-')?;
+/// The slot and the interface in the name of a pin of one kind.
+fn parse(kind: &str, name: &str) -> Option<(u32, String)> {
+    let (slot, interface) = name.strip_prefix(kind)?.split_once('-')?;
     Some((slot.parse().ok()?, interface.replace(':', ".")))
 }
 
@@ -218,11 +234,13 @@ mod tests {
 
     #[test]
     fn names_of_links() {
-        assert_eq!(parse_link("link-3-eth0"), Some((3, "eth0".to_owned())));
-        assert_eq!(parse_link("link-0-br-lan"), Some((0, "br-lan".to_owned())));
-        assert_eq!(parse_link("link-1-eth0:20"), Some((1, "eth0.20".to_owned())));
-        assert_eq!(parse_link("BANS_V4"), None);
-        assert_eq!(parse_link("link-x-eth0"), None);
+        assert_eq!(parse(LINK, "link-3-eth0"), Some((3, "eth0".to_owned())));
+        assert_eq!(parse(LINK, "link-0-br-lan"), Some((0, "br-lan".to_owned())));
+        assert_eq!(parse(LINK, "link-1-eth0:20"), Some((1, "eth0.20".to_owned())));
+        assert_eq!(parse(LINK, "out-0-eth0"), None);
+        assert_eq!(parse(EGRESS, "out-1-eth0:20"), Some((1, "eth0.20".to_owned())));
+        assert_eq!(parse(LINK, "BANS_V4"), None);
+        assert_eq!(parse(LINK, "link-x-eth0"), None);
     }
 
     #[test]

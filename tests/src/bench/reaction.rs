@@ -5,7 +5,7 @@
 mod report;
 mod world;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -121,15 +121,4 @@ fn check(settings: &Settings) -> anyhow::Result<Versions> {
         }
     }
     Ok(versions)
-}
-
-/// Writes the report where `--json` asks for it.
-///
-/// # Errors
-///
-/// When the file cannot be written.
-pub fn write_json(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(report).context("make JSON of the report")?;
-    text.push('\n');
-    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }

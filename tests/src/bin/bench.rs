@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
+use ringfence_tests::bench::{packets, phone, write_json};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 
@@ -20,6 +22,63 @@ struct Arguments {
 enum Benchmark {
     /// How many guesses Asterisk answers until the guesser is shut out, beside fail2ban
     Reaction(Reaction),
+    /// What a packet costs with a million bans, beside an empty program, nftables and ipset
+    Packets(Packets),
+    /// How a registered phone fares in a flood of forged REGISTERs, beside nothing and nftables
+    Phone(Phone),
+}
+
+#[derive(Debug, Args)]
+struct Phone {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    cache: PathBuf,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    runs: u32,
+    /// How long each flood is
+    #[arg(long, value_name = "S", default_value_t = 8.0, value_parser = seconds)]
+    seconds: f64,
+    /// Who is measured; can be given more than once
+    #[arg(long = "contender", value_name = "NAME",
+          default_values = ["none", "nft-source", "nft-total", "ringfence"])]
+    contenders: Vec<phone::Contender>,
+    /// Write every single run to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when the phone notices the flood behind ringfence
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Packets {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// How often each case is measured
+    #[arg(long, value_name = "N", default_value_t = 7,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long each flood of a round is
+    #[arg(long, value_name = "S", default_value_t = 0.3, value_parser = seconds)]
+    seconds: f64,
+    /// Only the cases with this in their names; can be given more than once
+    #[arg(long, value_name = "CASE")]
+    only: Vec<String>,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -47,8 +106,12 @@ struct Reaction {
 }
 
 fn main() -> ExitCode {
-    let Arguments { benchmark: Benchmark::Reaction(arguments) } = Arguments::parse();
-    match reaction(arguments) {
+    let done = match Arguments::parse().benchmark {
+        Benchmark::Reaction(arguments) => reaction(arguments),
+        Benchmark::Packets(arguments) => packets(arguments),
+        Benchmark::Phone(arguments) => phone(arguments),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -59,12 +122,62 @@ fn main() -> ExitCode {
     }
 }
 
-fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
+/// From a hundredth of a second to a minute.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.01..=60.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("it has to be from 0.01 to 60".to_owned())
+    }
+}
+
+/// Takes signals over, and has the kernel's say that we may.
+fn prepare() -> anyhow::Result<Screen> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("it makes network namespaces, which needs root: run it with sudo");
     }
     interrupt::install()?;
-    let mut screen = Screen::new();
+    Ok(Screen::new())
+}
+
+fn packets(arguments: Packets) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("What a packet costs, with a million bans"))?;
+    let settings = packets::Settings {
+        ringfence: arguments.ringfence,
+        rounds: arguments.rounds,
+        time: Duration::from_secs_f64(arguments.seconds),
+        only: arguments.only,
+    };
+    let report = packets::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn phone(arguments: Phone) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("A phone in a flood of forged REGISTERs"))?;
+    let settings = phone::Settings {
+        contenders: arguments.contenders,
+        ringfence: arguments.ringfence,
+        cache: arguments.cache,
+        runs: arguments.runs,
+        time: Duration::from_secs_f64(arguments.seconds),
+    };
+    let report = phone::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
     screen.say(&screen.paint().bold("A password guesser at a real Asterisk, again and again"))?;
     let settings = reaction::Settings {
         contenders: arguments.contenders,
@@ -75,7 +188,7 @@ fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
     let report = reaction::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     if let Some(path) = &arguments.json {
-        reaction::write_json(&report, path)?;
+        write_json(&report, path)?;
     }
     Ok(!arguments.check || report.targets_met())
 }

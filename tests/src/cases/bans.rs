@@ -74,7 +74,7 @@ fn scopes() -> Vec<Case> {
     let sip = World::default().ban(V4, SCOPE_SIP, In(600)).ban(V6, SCOPE_SIP, In(600));
     let all = World::default().ban(V4, SCOPE_ALL, In(600)).ban(V6, SCOPE_ALL, In(600));
     let none = World::default().ban(V4, 0, In(600));
-    let unknown = World::default().ban(V4, 3, In(600));
+    let unknown = World::default().ban(V4, 0x40, In(600));
     let too_many = (0..7).fold(from(V6), |frame, _| frame.extension(Extension::destination(1)));
     let later_v6 = from(V6).extension(Extension::fragment(9, false));
     // Frame, what a ban from SIP makes of it, what it is without a ban.
@@ -142,7 +142,7 @@ fn networks() -> Vec<Case> {
             BannedNetwork,
         ),
         row("banned network: the narrowest counts", &from(V4), &nested, BannedNetwork),
-        row("banned network: the narrowest alone counts", &from(V4).tcp(22), &nested, OtherPort),
+        row("banned network: the wider one counts too", &from(V4).tcp(22), &nested, BannedNetwork),
         row(
             "banned network: the wider one outside",
             &from("192.0.2.1").tcp(22),

@@ -302,7 +302,7 @@ fn tcp() -> Vec<Case> {
         row("tcp open", &syn, TcpControl),
         row("tcp open, ipv6", &v6().tcp(5060).payload([]).tcp_flags(flag::SYN), TcpControl),
         row("tcp open, padded", &syn, TcpControl).padded(&syn),
-        row("tcp open with data (RFC 7413)", &v4().tcp(5060).tcp_flags(flag::SYN), Request),
+        row("tcp open with data (RFC 7413)", &v4().tcp(5060).tcp_flags(flag::SYN), TcpControl),
         row("tcp acknowledgement", &bare.clone().tcp_flags(flag::ACK), TcpControl),
         row("tcp end", &bare.clone().tcp_flags(flag::FIN | flag::ACK), TcpControl),
         row("tcp reset", &bare.clone().tcp_flags(flag::RST), TcpControl),

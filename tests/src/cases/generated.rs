@@ -68,6 +68,7 @@ pub struct Packets {
     frames: Vec<Vec<u8>>,
     payloads: Vec<Vec<u8>>,
     longest: usize,
+    last: Vec<u8>,
 }
 
 impl Packets {
@@ -84,9 +85,22 @@ impl Packets {
             b"\r\n\r\n".to_vec(),
             Vec::new(),
         ];
+        for method in ["INVITE", "OPTIONS", "SUBSCRIBE", "MESSAGE"] {
+            payloads.push(messages::request(method));
+            for agent in ["friendly-scanner", "sipcli/v1.8", "iWar", "a phone"] {
+                let field = format!("User-Agent: {agent}\r\n");
+                payloads.push(messages::request_with(method, &field, ""));
+            }
+        }
         payloads.extend(recorded::RECORDED.iter().map(|(_, payload, _)| payload.to_vec()));
         payloads.extend(messages::TORTURE.iter().map(|(_, payload, _)| payload.to_vec()));
-        Self { random: Random::new(seed), frames: frames.collect(), payloads, longest }
+        Self {
+            random: Random::new(seed),
+            frames: frames.collect(),
+            payloads,
+            longest,
+            last: Vec::new(),
+        }
     }
 
     fn built(&mut self) -> Vec<u8> {
@@ -113,7 +127,10 @@ impl Packets {
         let port = *random.pick(&[5060, 5060, 5060, 5060, 5061, 22, 53, 10_000, 0, u16::MAX]);
         frame = match random.below(8) {
             0..5 => frame.udp(port),
-            5 | 6 => frame.tcp(port).tcp_options(&vec![1; random.below(41)]),
+            5 | 6 => {
+                let frame = frame.tcp(port).tcp_options(&vec![1; random.below(41)]);
+                if random.once_in(3) { frame.tcp_flags(random.byte()) } else { frame }
+            }
             _ => frame.protocol(random.byte()),
         };
         lie(random, frame).build()
@@ -149,11 +166,14 @@ impl Iterator for Packets {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         let mut frame = match self.random.below(16) {
-            0..8 => self.built(),
-            8..14 => self.mutated(),
+            0..7 => self.built(),
+            7..13 => self.mutated(),
+            // Once more, as who was not answered sends it.
+            13 | 14 => std::mem::take(&mut self.last),
             _ => self.noise(),
         };
         frame.truncate(self.longest);
+        self.last.clone_from(&frame);
         Some(frame)
     }
 }
@@ -194,7 +214,9 @@ fn lie(random: &mut Random, frame: Frame) -> Frame {
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     const TELLING: [u8; 16] =
         [0, 1, 4, 6, 7, 8, 17, 43, 44, 51, 60, 0x7f, 0x80, 0xff, b'\r', b'\n'];
-    const TELLING_TEXTS: [&str; 6] = [
+    const TELLING_TEXTS: [&str; 8] = [
+        "\r\nUser-Agent: iWar\r\n",
+        "\nuser-agent\t:sip",
         "\r\nAuthorization: x\r\n",
         "\r\n\r\n",
         "\nauthorization :",

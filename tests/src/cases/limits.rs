@@ -44,7 +44,7 @@ fn fields(name: &str, fields: &str, expect: Reason) -> Case {
 }
 
 fn bursts() -> Vec<Case> {
-    let unlimited = World { register: None, ..World::default() };
+    let unlimited = World::default().unlimited();
     let mut cases: Vec<_> = (0..3)
         .map(|n| {
             over(format!("limit: number {} of the burst", n + 1), &plain(V4), Register).after(n)
@@ -76,7 +76,11 @@ fn others() -> Vec<Case> {
         flooded("flooded: by another source", &plain("192.0.2.20"), Register),
         flooded("flooded: by another source, ipv6", &plain(V6), Register),
         flooded("flooded: credentials of the same source", &register(V4), RegisterCredentials),
-        flooded("flooded: credentials of another source", &register("192.0.2.20"), Register),
+        flooded(
+            "flooded: credentials of another source",
+            &register("192.0.2.20"),
+            RegisterCredentials,
+        ),
         flooded("flooded: another request", &from(V4, messages::request("INVITE")), Request),
         flooded("flooded: a response", &from(V4, messages::response("200 OK")), Response),
         flooded("flooded: a keep-alive", &from(V4, "\r\n\r\n"), KeepAlive),

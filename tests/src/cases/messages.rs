@@ -107,7 +107,7 @@ pub fn tls_client_hello() -> Vec<u8> {
 }
 
 /// The torture tests of RFC 4475 (section 3), abridged: name, message, and whether it is what the
-/// filter takes for a REGISTER (`R`), another request (`q`), a response (`s`) or none (`n`).
+/// filter takes for a REGISTER (`R`), one with credentials (`C`), another request (`q`), a response (`s`) or none (`n`).
 ///
 /// Whatever is odd behind the first bytes is Asterisk's to judge, never the filter's.
 pub const TORTURE: &[(&str, &[u8], char)] = &[
@@ -139,7 +139,7 @@ pub const TORTURE: &[(&str, &[u8], char)] = &[
     ("baddn", b"OPTIONS sip:t.watson@example.org SIP/2.0\r\nFrom: Bell, Alexander <sip:a.g.bell@example.com>;tag=43\r\n\r\n", 'q'),
     ("novelsc", b"OPTIONS soap.beep://192.0.2.103:3002 SIP/2.0\r\n\r\n", 'q'),
     ("invut", b"INVITE sip:user@example.com SIP/2.0\r\nContent-Type: application/unknownformat\r\n\r\n<audio>\r\n", 'q'),
-    ("regaut01", b"REGISTER sip:example.com SIP/2.0\r\nAuthorization: NoOneKnowsThisScheme opaque-data=here\r\n\r\n", 'R'),
+    ("regaut01", b"REGISTER sip:example.com SIP/2.0\r\nAuthorization: NoOneKnowsThisScheme opaque-data=here\r\n\r\n", 'C'),
     ("cparam02", b"REGISTER sip:example.com SIP/2.0\r\nContact: <sip:+19725552222@gw1.example.net;unknownparam>\r\n\r\n", 'R'),
     ("sdp01", b"INVITE sip:user@example.com SIP/2.0\r\nAccept: text/nobodyKnowsThis\r\n\r\nv=0\r\n", 'q'),
     ("escruri", b"INVITE sip:user@example.com?Route=%3Csip:example.com%3E SIP/2.0\r\n\r\n", 'q'),

@@ -2,7 +2,7 @@
 
 use filter_common::abi::{self, ABI_VERSION};
 use filter_common::decision::Reason::{
-    self, KeepAlive, NotConfigured, NotSip, Register, Request, Response, Stun,
+    self, KeepAlive, NotConfigured, NotSip, Register, RegisterCredentials, Request, Response, Stun,
 };
 
 use super::{Case, Ends, World, ip, messages, net};
@@ -40,9 +40,12 @@ fn methods() -> Vec<Case> {
     let requests = others.map(|method| row(method, messages::request(method), Request));
     let registers = ["REGISTER", "register", "Register", "rEgIsTeR"]
         .map(|method| row(&format!("method {method}"), messages::request(method), Register));
-    let unlike = ["invite", "FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
+    // PJSIP takes these in any case.
+    let limited = ["invite", "Options", "sUBSCRIBE"]
+        .map(|method| row(&format!("method {method}"), messages::request(method), Request));
+    let unlike = ["bye", "FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
         .map(|method| row(&format!("method {method}"), messages::request(method), NotSip));
-    [requests.to_vec(), registers.to_vec(), unlike.to_vec()].concat()
+    [requests.to_vec(), registers.to_vec(), limited.to_vec(), unlike.to_vec()].concat()
 }
 
 fn starts() -> Vec<Case> {
@@ -54,7 +57,7 @@ fn starts() -> Vec<Case> {
         row(
             "register with credentials, within the limit",
             messages::register_with_credentials(),
-            Register,
+            RegisterCredentials,
         ),
         row("register and a tab", b"REGISTER\tsip:192.0.2.10 SIP/2.0\r\n\r\n", Register),
         row("register and nothing", b"REGISTER", NotSip),
@@ -132,6 +135,7 @@ fn neighbours() -> Vec<Case> {
 fn torture() -> Vec<Case> {
     let kind = |kind| match kind {
         'R' => Register,
+        'C' => RegisterCredentials,
         'q' => Request,
         's' => Response,
         _ => NotSip,

@@ -27,10 +27,10 @@ recorded! {
     "options-udp-options-noauth-unknown" => Request,
     "options-udp-sipsak-options" => Request,
     "options-udp-svmap" => Request,
-    "register-credentials-tcp-tcp-reg-wrongpw" => Register,
-    "register-credentials-udp-acl-contact" => Register,
-    "register-credentials-udp-sipsak-flood" => Register,
-    "register-credentials-udp-svcrack-found" => Register,
+    "register-credentials-tcp-tcp-reg-wrongpw" => RegisterCredentials,
+    "register-credentials-udp-acl-contact" => RegisterCredentials,
+    "register-credentials-udp-sipsak-flood" => RegisterCredentials,
+    "register-credentials-udp-svcrack-found" => RegisterCredentials,
     "register-tcp-sipp-regflood-tcp" => Register,
     "register-tcp-tcp-reg-unknown" => Register,
     "register-udp-acl-contact" => Register,
@@ -52,7 +52,7 @@ pub fn cases() -> Vec<Case> {
         let frame = Frame::from(ip("192.0.2.66")).payload(payload);
         let frame = if name.contains("-tcp-") { frame.tcp(5060) } else { frame.udp(5060) }.build();
         cases.push(Case::new(format!("recorded: {name}"), frame.clone(), *expect));
-        if *expect == Reason::Register {
+        if matches!(expect, Reason::Register | Reason::RegisterCredentials) {
             let over = if name.contains("credentials") {
                 Reason::RegisterCredentials
             } else {

@@ -1,27 +1,46 @@
 //! Worlds that have something to say about [generated](super::generated) packets' sources.
 
-use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_SIP};
+use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP};
+use filter_common::class::Class;
 
 use super::{Ends, World};
 
 /// The worlds, each with its name.
 pub fn all() -> Vec<(&'static str, World)> {
     let strict = strict();
-    let register = None;
     vec![
-        ("no bans, no limit", World { register, ..World::default() }),
-        ("a limit of two", World::default().limit(2)),
+        ("no bans, no limit", World::default().unlimited()),
+        ("a limit of two", limited(2)),
         ("bans, trust and a limit of one", strict.clone()),
         ("the same, watching", strict.clone().watching()),
         ("the same, not configured", World { abi: None, ..strict.clone() }),
         ("the same, of another version", World { abi: Some(ABI_VERSION + 1), ..strict.clone() }),
         ("the same, and everybody is trusted", strict.trust("0.0.0.0/0").trust("::/0")),
+        ("known peers, signatures and named ports", known()),
+        ("known peers that flood", known().known_limit(4).flood_after(5)),
+        ("a limit of two for networks", networks()),
+        ("a budget of two for all", shared()),
+        ("the same with a greylist", shared().greylisting()),
+        ("the same with a greylist that lets in two", shared().greylisting().admitted_limit(2)),
+        ("floods over tcp", floods()),
+        ("closed", known().closed(Ends::In(3600), false)),
+        (
+            "closed to known peers too, with trust",
+            known().closed(Ends::Never, true).trust("fe80::/10"),
+        ),
+        ("closed until now", known().closed(Ends::Ago(0), true)),
+        ("everything at once", everything()),
     ]
+}
+
+/// The same limit for each source and class.
+fn limited(burst: u64) -> World {
+    Class::ALL.iter().fold(World::default(), |world, class| world.source_limit(*class, burst))
 }
 
 /// Bans of every kind, in force and over, some trust, and a limit of one.
 fn strict() -> World {
-    World::default()
+    limited(1)
         .ban("192.0.2.66", SCOPE_SIP, Ends::Never)
         .ban("192.0.2.67", SCOPE_ALL, Ends::Ago(5))
         .ban("2001:db8::66", SCOPE_ALL, Ends::In(3600))
@@ -29,5 +48,64 @@ fn strict() -> World {
         .ban_network("2001:db8:1::/48", SCOPE_ALL, Ends::In(3600))
         .trust("fe80::/10")
         .trust("192.0.2.128/25")
-        .limit(1)
+}
+
+/// Some of the sources are known, one not any more; scanners, and bans of named ports.
+fn known() -> World {
+    limited(3)
+        .search_limit(2)
+        .peer("192.0.2.66", Ends::In(3600))
+        .peer("2001:db8::66", Ends::Never)
+        .peer("198.51.100.7", Ends::Ago(1))
+        .signature("friendly-scanner*")
+        .signature("sip*")
+        .signature("iWar")
+        .named(SCOPE_NAMED, true, 22..=22)
+        .named(SCOPE_NAMED << 5, false, 53..=60)
+        .ban("192.0.2.67", SCOPE_NAMED, Ends::In(3600))
+        .ban("2001:db8::67", SCOPE_NAMED << 5 | SCOPE_SIP, Ends::Never)
+        .ban_network("192.0.2.0/24", SCOPE_NAMED, Ends::In(3600))
+        .ban_network("192.0.2.128/25", SCOPE_NAMED << 5, Ends::In(3600))
+        .hole("192.0.2.66/31")
+}
+
+/// Limits of networks that several of the sources are in.
+fn networks() -> World {
+    let world = World { prefix_lengths: [23, 32], ..World::default() };
+    Class::ALL.iter().fold(world, |world, class| world.prefix_limit(*class, 2))
+}
+
+/// Limits of all unknown sources together.
+fn shared() -> World {
+    let world = limited(5).peer("192.0.2.67", Ends::Never).trust("192.0.2.130/32");
+    Class::ALL.iter().fold(world, |world, class| world.shared_limit(*class, 2))
+}
+
+/// Sources that flood: two with a connection, one that is banned for it.
+fn floods() -> World {
+    limited(2)
+        .flood_after(4)
+        .connect("192.0.2.66")
+        .connect("2001:db8::66")
+        .flooder("192.0.2.67", Ends::In(3600))
+        .flooder("2001:db8::67", Ends::Ago(1))
+}
+
+fn everything() -> World {
+    let world = World { prefix_lengths: [24, 48], ..floods() }
+        .greylisting()
+        .search_limit(4)
+        .known_limit(3)
+        .peer("2001:db8:1::1", Ends::In(60))
+        .signature("friendly-scanner*")
+        .signature("s*")
+        .ban("192.0.2.130", SCOPE_SIP, Ends::In(60))
+        .ban_network("2001:db8::/32", SCOPE_ALL, Ends::In(30))
+        .ban_network("2001:db8:1::/48", SCOPE_SIP, Ends::In(90))
+        .hole("2001:db8::/64")
+        .trust("198.51.100.0/24")
+        .closed(Ends::In(20), false);
+    [Class::Register, Class::Invite, Class::Other]
+        .iter()
+        .fold(world, |world, class| world.prefix_limit(*class, 8).shared_limit(*class, 12))
 }

@@ -1,42 +1,62 @@
 //! Any row of frames, decided one after the other in one of the [`worlds`].
 //!
-//! The first byte of an input chooses the world. Behind it come the frames, each behind its length
-//! in two bytes, lowest first.
+//! The first byte of an input chooses the world, and how much time passes between two frames. Behind
+//! it come the frames, each behind its length in two bytes, lowest first.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::iter::Sum;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
-use filter_common::abi::{ABI_VERSION, SCOPE_ALL};
+use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_SIP, SEARCHES};
 use filter_common::address::Address;
+use filter_common::class::Class;
 use filter_common::decision::{Reason, Verdict};
+use filter_common::limits::{PREFIX_LINES, SOURCE_LINES};
 use filter_common::packet::{Headers, Layer4};
-use filter_common::policy::{Decision, decide};
+use filter_common::policy::Decision;
 use ipnet::IpNet;
 
 use super::reference;
-use crate::cases::{Ends, Who, World, worlds};
-use crate::model::Model;
+use crate::cases::{Ban, Limit, Limits, Who, World, worlds};
+use crate::model::{Gates, Model};
 
 /// Longer after the start than any ban in a world is over, in nanoseconds.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
 
-/// What drops was asked for by a ban or by the limit and comes from nobody who is trusted; each frame
-/// has one reason, and the counts of frames, of bytes and of bans add up.
+/// Nanoseconds between two frames, for each time that the first byte of an input goes round all
+/// worlds: with it requests can be sent again, and bans end.
+const STEP: u64 = 170_000_000;
+
+/// The worlds with their gates, which take long to make.
+static WORLDS: LazyLock<Vec<(World, Gates)>> = LazyLock::new(|| {
+    let with_gates = |(_, world)| {
+        let gates = Gates::of(&world);
+        (world, gates)
+    };
+    worlds::all().into_iter().map(with_gates).collect()
+});
+
+/// What drops was asked for and comes from nobody who is trusted; what passes for being known, let
+/// in or trusted is; each frame has one reason, and the counts of frames, of bytes and of entries
+/// add up.
 ///
 /// # Panics
 ///
 /// When one of these is not so.
 pub fn check(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
-    let worlds = worlds::all();
-    let (_, world) = &worlds[usize::from(*choice) % worlds.len()];
-    let model = Model::new(world, NOW);
+    let choice = usize::from(*choice);
+    let (world, gates) = &WORLDS[choice % WORLDS.len()];
+    let step = STEP * (choice / WORLDS.len()) as u64;
+    let model = Model::with_gates(world, NOW, gates.clone());
     let mut counters = [Counter::default(); Reason::ALL.len()];
     let mut received = Counter::default();
-    let mut admitted: HashMap<Address, u64> = HashMap::new();
+    let mut history = History::default();
     for frame in frames(rest) {
-        let Decision { reason, source } = decide(&frame, &model);
+        let Decision { code, source, .. } = model.decide(&frame);
+        let reason = code.reason().expect("a frame has a reason");
         received.add(frame);
         counters[reason as usize].add(frame);
         if world.abi != Some(ABI_VERSION) {
@@ -49,28 +69,356 @@ pub fn check(data: &[u8]) {
             assert!(matches!(reason, Reason::NotIp | Reason::Malformed), "{reason:?}");
             continue;
         };
-        let admitted = admitted.entry(headers.source).or_default();
-        let asked_for = is_over_limit(world, frame, headers, *admitted)
-            && reason == Reason::RegisterLimit
-            || is_banned(world, headers, true) && reason == Reason::Banned
-            || is_banned(world, headers, false) && reason == Reason::BannedNetwork;
+        let seen = Seen { world, frame, headers, elapsed: history.elapsed };
         if reason.verdict() == Verdict::Drop {
-            assert!(asked_for, "nothing asked for {reason:?}");
+            assert!(seen.asks_for(reason, &history), "nothing asked for {reason:?}");
             assert!(!is_trusted(world, headers.source), "{reason:?}, though trusted");
         }
         assert!(reason != Reason::Trusted || is_trusted(world, headers.source), "not trusted");
-        *admitted += u64::from(reason == Reason::Register);
+        assert!(reason != Reason::Known || seen.is_known(), "not known");
+        assert!(reason != Reason::Admitted || world.greylist, "let in without a greylist");
+        seen.remember(reason, &mut history);
+        model.wait(step);
+        history.elapsed += step;
     }
     let sum = |verdict| {
         let of_verdict = Reason::ALL.iter().filter(|reason| reason.verdict() == verdict);
         of_verdict.map(|reason| counters[*reason as usize]).sum::<Counter>()
     };
     assert_eq!(received, [sum(Verdict::Pass), sum(Verdict::Drop)].into_iter().sum());
-    // What passes for trust may have met a ban first, and then the ban has counted it.
+    // What passes for trust may have met a ban or a limit first, and then that has counted it.
     let packets = |reason: Reason| counters[reason as usize].packets;
-    let banned = packets(Reason::Banned) + packets(Reason::BannedNetwork);
-    let counted = model.ban_packets();
-    assert!((banned..=banned + packets(Reason::Trusted)).contains(&counted), "{counted}");
+    let is = |what, counted: u64, least: u64| {
+        let most = least + packets(Reason::Trusted);
+        assert!((least..=most).contains(&counted), "{what} counted {counted}, not {least}");
+    };
+    let tally = model.tally();
+    is("bans", tally.bans, packets(Reason::Banned) + packets(Reason::BannedNetwork));
+    is("signatures", tally.signatures, packets(Reason::Signature));
+    assert_eq!(tally.peers_passed, packets(Reason::Known));
+    let flooding = packets(Reason::KnownLimit) + packets(Reason::Flooding);
+    is("known peers and flooders", tally.peers_dropped + tally.flooders, flooding);
+}
+
+/// How many frames there were before, for whoever has a limit.
+#[derive(Default)]
+struct History {
+    /// Nanoseconds since the first frame.
+    elapsed: u64,
+    /// Of a line of sources and a class: those that may have taken from its limit.
+    sources: HashMap<(u64, Class), u64>,
+    /// The same of networks.
+    prefixes: HashMap<(u64, Class), u64>,
+    /// The same of all sources.
+    shared: HashMap<Class, u64>,
+    /// Those of a line of sources that may have been over a limit and searched.
+    searched: HashMap<u64, u64>,
+    /// Those over TCP of a line of sources that were over its limits.
+    excess: HashMap<u64, u64>,
+    /// REGISTERs that were let in.
+    admitted: u64,
+    /// Those of a known peer.
+    known: HashMap<Address, u64>,
+}
+
+/// One frame more.
+fn count<K: Eq + Hash>(frames: &mut HashMap<K, u64>, key: K) {
+    *frames.entry(key).or_default() += 1;
+}
+
+/// Whether so many frames before are all that a limit gives at once.
+fn is_used_up<K: Eq + Hash>(limit: Option<Limit>, frames: &HashMap<K, u64>, key: &K) -> bool {
+    limit.is_some_and(|limit| frames.get(key).copied().unwrap_or(0) >= limit.burst)
+}
+
+/// A frame in its world, and when it comes.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    world: &'a World,
+    frame: &'a [u8],
+    headers: Headers,
+    elapsed: u64,
+}
+
+impl Seen<'_> {
+    /// Whether the world has something for which the frame may drop with this reason. Limits fill by
+    /// one in an hour, or have so much at once as no input uses up.
+    fn asks_for(self, reason: Reason, history: &History) -> bool {
+        let Self { world, headers, .. } = self;
+        if matches!(reason, Reason::Banned | Reason::BannedNetwork) {
+            return self.is_banned(reason == Reason::Banned);
+        }
+        if !self.is_sip() {
+            return false;
+        }
+        let known = self.is_known();
+        let closed = world
+            .maintenance
+            .is_some_and(|closed| self.is_ahead(closed.ends) && (!known || closed.closed_to_known));
+        if reason == Reason::Maintenance {
+            return closed;
+        }
+        if closed {
+            return false;
+        }
+        if known {
+            let over = is_used_up(world.known, &history.known, &headers.source);
+            let sent = history.known.get(&headers.source).copied().unwrap_or(0);
+            let burst = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.burst);
+            let flooding = sent >= burst(world.known).saturating_add(burst(world.flood));
+            return reason == Reason::KnownLimit && over || reason == Reason::Flooding && flooding;
+        }
+        let Some(class) = self.class() else {
+            return reason == Reason::Flooding && self.may_be_flooder(history);
+        };
+        // One that was not searched, or whose fields lie behind what is searched, counts as one
+        // without credentials.
+        let classes = [Some(class), (class == Class::Credentials).then_some(Class::Register)];
+        let classes = || classes.into_iter().flatten();
+        let (source, prefix) = self.lines();
+        let of = |limits: Limits, class: Class| limits[class.index()];
+        let over_source =
+            |class: Class| is_used_up(of(world.source, class), &history.sources, &(source, class));
+        let over_all = |class: Class| is_used_up(of(world.shared, class), &history.shared, &class);
+        let registers = [Class::Register, Class::Credentials];
+        // Not known whether it has credentials: then it drops when either limit is reached.
+        let unsearched = is_used_up(world.source[SEARCHES], &history.searched, &source)
+            && registers.into_iter().any(over_source);
+        let both = registers.into_iter().all(over_source);
+        let is_register = registers.contains(&class);
+        let overload = is_register && registers.into_iter().any(over_all);
+        match reason {
+            Reason::RegisterLimit => {
+                is_register
+                    && (unsearched || both || class == Class::Register && over_source(class))
+                    || overload && over_source(Class::Register)
+            }
+            Reason::CredentialsLimit
+            | Reason::InviteLimit
+            | Reason::OptionsLimit
+            | Reason::SubscribeLimit
+            | Reason::OtherLimit
+            | Reason::SynLimit => {
+                classes().any(|class| class.over() == reason && over_source(class))
+            }
+            Reason::PrefixLimit => classes().any(|class| {
+                is_used_up(of(world.prefix, class), &history.prefixes, &(prefix, class))
+            }),
+            Reason::Greylist => world.greylist && overload,
+            Reason::SharedLimit => {
+                let admitted = world.admitted.is_some_and(|limit| history.admitted >= limit.burst);
+                let used_up = if is_register {
+                    overload && (!world.greylist || admitted)
+                } else {
+                    over_all(class)
+                };
+                used_up || self.is_tcp() && self.floods_on(history)
+            }
+            Reason::Flooding => self.may_be_flooder(history),
+            Reason::Signature => self.is_scanner(),
+            // Of a known peer, or asked about above, or no reason to drop.
+            Reason::KnownLimit
+            | Reason::Maintenance
+            | Reason::Banned
+            | Reason::BannedNetwork
+            | Reason::NotConfigured
+            | Reason::NotIp
+            | Reason::Malformed
+            | Reason::Fragment
+            | Reason::OtherProtocol
+            | Reason::OtherPort
+            | Reason::Trusted
+            | Reason::TcpControl
+            | Reason::KeepAlive
+            | Reason::Stun
+            | Reason::Response
+            | Reason::Request
+            | Reason::Register
+            | Reason::RegisterCredentials
+            | Reason::NotSip
+            | Reason::DryRun
+            | Reason::Known
+            | Reason::Admitted => false,
+        }
+    }
+
+    /// Counts it wherever it may have taken something.
+    fn remember(self, reason: Reason, history: &mut History) {
+        if !self.is_sip() {
+            return;
+        }
+        if self.is_known() {
+            count(&mut history.known, self.headers.source);
+            return;
+        }
+        let Some(class) = self.class() else { return };
+        let (source, prefix) = self.lines();
+        // A trusted one was over some limit, unless it is for what it says it was made by.
+        let over = reason.verdict() == Verdict::Drop && reason != Reason::Signature;
+        if over {
+            count(&mut history.excess, source);
+        } else if reason == Reason::Admitted {
+            count(&mut history.sources, (source, Class::Register));
+            history.admitted += 1;
+        } else {
+            if reason == Reason::Trusted {
+                count(&mut history.excess, source);
+                count(&mut history.sources, (source, Class::Register));
+                history.admitted += 1;
+            }
+            count(&mut history.sources, (source, class));
+            count(&mut history.prefixes, (prefix, class));
+            count(&mut history.shared, class);
+        }
+        if matches!(class, Class::Register | Class::Credentials) {
+            count(&mut history.searched, source);
+        }
+    }
+
+    /// Whether a ban in force, of the address or of a network, is for it.
+    fn is_banned(self, of_address: bool) -> bool {
+        let reach = self.classes() | SCOPE_ALL;
+        let closes = |ban: &Ban| ban.scopes & reach != 0 && self.is_ahead(ban.ends);
+        let source = self.headers.source;
+        if of_address {
+            return self.world.bans.iter().any(|ban| match ban.who {
+                Who::Address(address) => Address::from(address) == source && closes(ban),
+                Who::Network(_) => false,
+            });
+        }
+        let mut around: Vec<_> = self
+            .world
+            .bans
+            .iter()
+            .filter_map(|ban| match ban.who {
+                Who::Network(network) => contains(&network, source).then_some((network, ban)),
+                Who::Address(_) => None,
+            })
+            .collect();
+        around.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+        around.iter().take_while(|(_, ban)| ban.scopes != 0).any(|(_, ban)| closes(ban))
+    }
+
+    /// The classes of its port; every one if it does not tell its port.
+    fn classes(self) -> u8 {
+        let (tcp, port) = match self.headers.layer4 {
+            Layer4::Udp { port, .. } => (false, port),
+            Layer4::Tcp { port, .. } => (true, port),
+            Layer4::LaterFragment | Layer4::Unknown => return u8::MAX,
+            Layer4::Other => return 0,
+        };
+        let of_port = self.world.port_classes().filter(|named| (named.0, named.1) == (tcp, port));
+        of_port.fold(0, |classes, named| classes | named.2)
+    }
+
+    /// Whether it goes to a SIP port, and says so.
+    fn is_sip(self) -> bool {
+        let tells = matches!(self.headers.layer4, Layer4::Udp { .. } | Layer4::Tcp { .. });
+        tells && self.classes() & SCOPE_SIP != 0
+    }
+
+    fn is_tcp(self) -> bool {
+        matches!(self.headers.layer4, Layer4::Tcp { .. })
+    }
+
+    fn is_known(self) -> bool {
+        let peers = self.world.peers.iter();
+        peers
+            .filter(|(address, _)| Address::from(*address) == self.headers.source)
+            .any(|(_, ends)| self.is_ahead(*ends))
+    }
+
+    /// Whether something may still hold: units of a quarter of a second end early or late.
+    fn is_ahead(self, ends: crate::cases::Ends) -> bool {
+        ends.is_ahead() && ends.time(NOW) > (NOW + self.elapsed).saturating_sub(1 << 28)
+    }
+
+    /// The lines of buckets of its source and of its network.
+    fn lines(self) -> (u64, u64) {
+        let hash = |source: Address, lines: u32| source.hash(World::SEED) & u64::from(lines - 1);
+        let source = self.headers.source;
+        let [v4, v6] = self.world.prefix_lengths;
+        let network = match IpAddr::from(source) {
+            address @ IpAddr::V4(_) => IpNet::new(address, v4),
+            address @ IpAddr::V6(_) => IpNet::new(address, v6),
+        };
+        // The address of an IPv4 network is in the form that both families share; a network of all
+        // of IPv4 keeps its 96 bits before.
+        let network = network.expect("a prefix length").trunc().addr();
+        (hash(source, SOURCE_LINES), hash(network.into(), PREFIX_LINES))
+    }
+
+    /// Of which class of limits it is, if it is limited.
+    fn class(self) -> Option<Class> {
+        let (payload, tcp, syn) = match self.headers.layer4 {
+            Layer4::Udp { payload, .. } => (payload, false, false),
+            Layer4::Tcp { payload, syn, .. } => (payload, true, syn),
+            Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+        };
+        if syn {
+            return Some(Class::Syn);
+        }
+        if tcp && payload.start >= payload.end && !payload.fragmented {
+            return None;
+        }
+        let bytes = reference::payload(self.frame, payload);
+        let behind = self.frame.get(payload.end).copied();
+        if reference::is_register(bytes, payload.fragmented, behind) {
+            let credentials = reference::is_authorized(reference::message(bytes));
+            return Some(if credentials { Class::Credentials } else { Class::Register });
+        }
+        let named = [
+            ("INVITE", Class::Invite),
+            ("OPTIONS", Class::Options),
+            ("SUBSCRIBE", Class::Subscribe),
+        ];
+        let named = named.iter().find(|(method, _)| reference::is_method(bytes, method));
+        // Over TCP other requests alone, of which it is enough that they may be some.
+        Some(named.map_or(Class::Other, |(_, class)| *class))
+    }
+
+    /// Whether its source has sent so much over its limits that its flood goes on.
+    fn floods_on(self, history: &History) -> bool {
+        let (source, _) = self.lines();
+        // The bucket of a source's excess lies in a line of networks, of which there are fewer.
+        let line = |source: u64| source & u64::from(PREFIX_LINES - 1);
+        let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(source));
+        let sent: u64 = sent.map(|(_, sent)| sent).sum();
+        self.world.flood.is_some_and(|limit| sent >= limit.burst)
+    }
+
+    /// Whether the program may have banned its source.
+    fn may_be_flooder(self, history: &History) -> bool {
+        let source = self.headers.source;
+        let is = |address: &IpAddr| Address::from(*address) == source;
+        let from_the_start = self.world.flooders.iter();
+        let from_the_start =
+            from_the_start.filter(|(address, _)| is(address)).any(|(_, ends)| self.is_ahead(*ends));
+        let proven = self.world.connected.iter().any(is);
+        self.is_tcp() && (from_the_start || proven && self.floods_on(history))
+    }
+
+    /// Whether it says that it was made by what is dropped.
+    fn is_scanner(self) -> bool {
+        let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = self.headers.layer4
+        else {
+            return false;
+        };
+        let bytes = reference::payload(self.frame, payload);
+        let Some(agent) = reference::user_agent(reference::message(bytes)) else {
+            return false;
+        };
+        let agent: Vec<u8> = agent.iter().map(|byte| byte | 0x20).collect();
+        self.world.signatures.iter().any(|signature| match signature.strip_suffix('*') {
+            Some(start) => agent.starts_with(&folded(start)),
+            None => agent == folded(signature),
+        })
+    }
+}
+
+/// A User-Agent as it is compared.
+fn folded(text: &str) -> Vec<u8> {
+    text.bytes().map(|byte| byte | 0x20).collect()
 }
 
 /// The frames of an input; the last may be cut.
@@ -94,42 +442,6 @@ pub fn input<'a>(world: u8, frames: impl IntoIterator<Item = &'a [u8]>) -> Vec<u
         input.extend(&frame[..usize::from(len)]);
     }
     input
-}
-
-/// Whether a ban in force, of the address or of a network, is for such a packet.
-fn is_banned(world: &World, headers: Headers, of_address: bool) -> bool {
-    world.bans.iter().any(|ban| {
-        let has = match ban.who {
-            Who::Address(address) => of_address && Address::from(address) == headers.source,
-            Who::Network(network) => !of_address && contains(&network, headers.source),
-        };
-        let in_force = matches!(ban.ends, Ends::In(1..) | Ends::Never);
-        has && in_force && (ban.scope == SCOPE_ALL || may_be_sip(world, headers.layer4))
-    })
-}
-
-/// Whether a REGISTER without credentials may drop: its source has used up its burst, which nothing
-/// refills here since no time passes.
-fn is_over_limit(world: &World, frame: &[u8], headers: Headers, admitted: u64) -> bool {
-    let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = headers.layer4 else {
-        return false;
-    };
-    let bytes = reference::payload(frame, payload);
-    let behind = frame.get(payload.end).copied();
-    reference::is_register(bytes, payload.fragmented, behind)
-        && may_be_sip(world, headers.layer4)
-        && world.register.is_some_and(|limit| admitted >= limit.burst)
-        && !reference::is_authorized(reference::message(bytes))
-}
-
-/// Whether a packet goes to a SIP port, or to one that it does not tell.
-fn may_be_sip(world: &World, layer4: Layer4) -> bool {
-    match layer4 {
-        Layer4::Udp { port, .. } => world.sip_udp.contains(&port),
-        Layer4::Tcp { port, .. } => world.sip_tcp.contains(&port),
-        Layer4::LaterFragment | Layer4::Unknown => true,
-        Layer4::Other => false,
-    }
 }
 
 fn is_trusted(world: &World, source: Address) -> bool {

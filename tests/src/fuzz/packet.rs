@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use filter_common::packet::{self, Headers, Packet, Window};
+use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 
 use super::reference;
 
@@ -19,9 +19,17 @@ pub fn check(data: &[u8]) {
     let frame = Watched { bytes: data, furthest: Cell::new(0) };
     let parsed = packet::parse(&frame);
     assert_eq!(parsed, reference::headers(data), "the two parsers do not agree");
+    if let Some(words) = packet::plain_udp(&frame) {
+        assert_eq!(parsed.map(Headers::to_words), Ok(words), "the short way is not the long one");
+    }
     assert!(frame.furthest.get() <= REACH, "it read at {}", frame.furthest.get());
     if let Ok(headers) = parsed {
-        assert_eq!(Headers::from_words(headers.to_words()), headers);
+        let end = match headers.layer4 {
+            // The payload of a datagram may end before its packet.
+            Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. } => payload.end,
+            Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => headers.end,
+        };
+        assert_eq!(Headers::from_words(headers.to_words()), Headers { end, ..headers });
     }
 }
 
@@ -42,6 +50,11 @@ impl Packet for Watched<'_> {
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.furthest.set(self.furthest.get().max(offset));
         self.bytes.array(offset)
+    }
+
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        self.furthest.set(self.furthest.get().max(offset));
+        self.bytes.words(offset)
     }
 
     fn copy(&self, offset: usize, window: &mut Window) -> usize {

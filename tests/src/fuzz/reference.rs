@@ -61,13 +61,15 @@ fn ipv4(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
     }
     let source: [u8; 4] = header[12..16].try_into().expect("four bytes");
     let fragment = half(&header[6..]);
+    let end = start + total_len;
     let layer4 = if fragment & 0x1fff != 0 {
         Layer4::LaterFragment
     } else {
         rest.skip(header_len);
-        upper(&rest, header[9], start + total_len, fragment & 0x2000 != 0)?
+        upper(&rest, header[9], end, fragment & 0x2000 != 0)?
     };
-    Ok(Headers { source: IpAddr::from(Ipv4Addr::from(source)).into(), layer4 })
+    let source = IpAddr::from(Ipv4Addr::from(source)).into();
+    Ok(Headers { source, layer4, network: start, end })
 }
 
 fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
@@ -78,6 +80,7 @@ fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
     }
     let source: [u8; 16] = header[8..24].try_into().expect("sixteen bytes");
     let source = IpAddr::from(Ipv6Addr::from(source)).into();
+    let network = rest.offset;
     let mut next = header[6];
     let end = rest.offset + 40 + usize::from(half(&header[4..]));
     rest.skip(40);
@@ -91,7 +94,7 @@ fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
             44 => {
                 let fragment = half(&rest.peek(4)?[2..]);
                 if fragment >= 8 {
-                    return Ok(Headers { source, layer4: Layer4::LaterFragment });
+                    return Ok(Headers { source, layer4: Layer4::LaterFragment, network, end });
                 }
                 fragmented = fragment % 2 == 1;
                 8
@@ -102,13 +105,11 @@ fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
         rest.skip(len);
         followed += 1;
     }
-    // Behind the last extension that is followed nothing but these two is told from one more.
     let layer4 = match next {
-        6 | 17 => upper(&rest, next, end, fragmented)?,
-        _ if followed == IPV6_EXTENSIONS => Layer4::Unknown,
-        _ => Layer4::Other,
+        0 | 43 | 44 | 51 | 60 | 135 => Layer4::Unknown,
+        _ => upper(&rest, next, end, fragmented)?,
     };
-    Ok(Headers { source, layer4 })
+    Ok(Headers { source, layer4, network, end })
 }
 
 fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<Layer4, Unparsed> {
@@ -130,7 +131,9 @@ fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<
                 return Err(Unparsed::Malformed);
             }
             let payload = Payload { start: rest.offset + len, end, fragmented };
-            Ok(Layer4::Tcp { port: half(&header[2..]), payload })
+            // SYN and not ACK.
+            let syn = header[13] & 0x12 == 0x02;
+            Ok(Layer4::Tcp { port: half(&header[2..]), payload, syn, start: rest.offset })
         }
         _ => Ok(Layer4::Other),
     }
@@ -175,8 +178,37 @@ pub fn message(payload: &[u8]) -> &[u8] {
     &payload[spaces..]
 }
 
+/// Whether a payload is a request of this method, in any case. Seven or eight bytes are compared,
+/// and where that takes in the space behind the method, a NUL counts as one: its case is folded too.
+pub fn is_method(payload: &[u8], method: &str) -> bool {
+    let message = message(payload);
+    if payload.len() - message.len() >= LEADING_SPACE || message.len() < 8 {
+        return false;
+    }
+    let named = [method, " "].concat();
+    let compared = named.len().min(8);
+    message[..compared].iter().zip(named.bytes()).all(|(byte, of)| *byte | 0x20 == of | 0x20)
+}
+
 /// Whether a message has an `Authorization` field in its header, as far as is searched.
 pub fn is_authorized(message: &[u8]) -> bool {
+    field(message, b"authorization").is_some()
+}
+
+/// What the first `User-Agent` field of a message's header says, as far as is searched and no more
+/// than 32 bytes of it.
+pub fn user_agent(message: &[u8]) -> Option<&[u8]> {
+    let value = field(message, b"user-agent")?;
+    // The colon is among the eight bytes that may come before it.
+    let skipped = value.iter().take(8).take_while(|byte| matches!(byte, b':' | b' ' | b'\t'));
+    let value = &value[skipped.count()..];
+    let end = value.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    let value = &value[..end.unwrap_or(value.len())];
+    Some(&value[..value.len().min(32)])
+}
+
+/// What comes behind the name of a field of a message's header, as far as is searched.
+fn field<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let message = &message[..message.len().min(WINDOW_BYTES)];
     for at in 1..message.len() {
         let (before, rest) = (message[at - 1], &message[at..]);
@@ -186,17 +218,17 @@ pub fn is_authorized(message: &[u8]) -> bool {
             _ => false,
         };
         if empty_line {
-            return false;
+            return None;
         }
-        let named = rest.get(..13).is_some_and(|n| n.eq_ignore_ascii_case(b"authorization"));
-        if before == b'\n' && named {
-            let spaces = rest[13..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-            if spaces <= 3 && rest.get(13 + spaces) == Some(&b':') {
-                return true;
+        let Some((start, value)) = rest.split_at_checked(name.len()) else { continue };
+        if before == b'\n' && start.eq_ignore_ascii_case(name) {
+            let spaces = value.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+            if spaces <= 3 && value.get(spaces) == Some(&b':') {
+                return Some(value);
             }
         }
     }
-    false
+    None
 }
 
 fn is_space(byte: u8) -> bool {

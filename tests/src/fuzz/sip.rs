@@ -1,11 +1,11 @@
-//! Any payload: how it starts, and whether it carries credentials.
+//! Any payload: how it starts, whether it carries credentials, and what it says it was made by.
 //!
 //! The first byte of an input says whether there is more in later fragments, the second how many
 //! bytes of the rest are padding behind the payload.
 
 use filter_common::limits::WINDOW_WORDS;
 use filter_common::packet::{Packet as _, Payload};
-use filter_common::sip::{self, Start, Step};
+use filter_common::sip::{self, Agent, Fields, Start};
 
 use super::reference;
 
@@ -32,22 +32,35 @@ fn check_start(frame: &[u8], payload: Payload) {
     let keep_alive = reference::is_keep_alive(bytes, payload.fragmented);
     assert_eq!(start == Start::KeepAlive, keep_alive, "{start:?}");
     assert_eq!(start == Start::Response, reference::is_response(bytes), "{start:?}");
+    for (method, is) in
+        [("INVITE", Start::Invite), ("OPTIONS", Start::Options), ("SUBSCRIBE", Start::Subscribe)]
+    {
+        assert_eq!(start == is, reference::is_method(bytes, method), "{start:?}");
+    }
     assert_eq!(Payload { start: 0, ..message }, payload);
     assert!(message.start <= payload.end);
     assert!(bytes[..message.start].iter().all(|byte| b"\r\n \t".contains(byte)));
 }
 
 fn check_search(message: &[u8]) {
-    let found = search(message, 0);
-    assert_eq!(found, reference::is_authorized(message));
+    let (credentials, agent) = search(message, 0);
+    assert_eq!(credentials, reference::is_authorized(message));
+    let expected = reference::user_agent(message).map(|text| sip::agent_of(text).0);
+    assert_eq!(agent, expected);
     // What an earlier message left in the window says nothing about this one.
-    assert_eq!(found, search(message, u64::from_le_bytes(*b"\nAuthori")));
+    for left in [*b"\nAuthori", *b"\nUser-Ag", *b": iWar\r\n"] {
+        assert_eq!(search(message, u64::from_le_bytes(left)), (credentials, agent));
+    }
 }
 
-fn search(message: &[u8], left: u64) -> bool {
+/// Whether there are credentials, and the User-Agent.
+fn search(message: &[u8], left: u64) -> (bool, Option<Agent>) {
     let mut window = [left; WINDOW_WORDS];
     let len = message.copy(0, &mut window);
     sip::terminate(&mut window, len);
-    let mut answers = (0..sip::steps(len)).map(|step| sip::search(&window, step));
-    answers.find(|step| *step != Step::On) == Some(Step::Found)
+    let mut fields = Fields::default();
+    let _ended = (0..sip::steps(len)).any(|step| sip::search(&window, step, &mut fields));
+    assert_eq!(Fields::from_word(fields.to_word()).agent, fields.agent);
+    let agent = usize::try_from(fields.agent).ok().filter(|agent| *agent != 0);
+    (fields.credentials != 0, agent.map(|at| sip::agent(&window, at)))
 }

@@ -45,13 +45,14 @@ pub(super) const TEST_TOOLS: [Tool; 3] = [
 pub(super) const FUZZ_TOOLS: [Tool; 1] = [Tool { package: "g++", program: "c++" }];
 
 /// What the measurements start besides.
-pub(super) const BENCH_TOOLS: [Tool; 4] = [
+pub(super) const BENCH_TOOLS: [Tool; 5] = [
     Tool { package: FAIL2BAN, program: "fail2ban-server" },
     // Without it fail2ban polls the log and is slower than where it was installed with what it
     // recommends. A module, so elsewhere it is not looked for apart from fail2ban itself.
     Tool { package: "python3-pyinotify", program: "fail2ban-server" },
     Tool { package: "iptables", program: "iptables" },
     Tool { package: "nftables", program: "nft" },
+    Tool { package: "ipset", program: "ipset" },
 ];
 
 /// The package whose service Debian starts as soon as it is installed.

@@ -1,0 +1,149 @@
+//! Gates: bits that say where it is worth looking, so that a packet without a ban costs no lookup
+//! that misses the cache, and a dropped one no longest-prefix lookup for trust.
+//!
+//! A bit that is set without need costs time, a missing one would be wrong: the controller sets bits
+//! before it enters what they announce, and clears them after that is gone.
+
+use crate::address::Address;
+
+/// In the word of [`presence`]: an address there may be banned.
+pub const ADDRESSES: u64 = 1;
+/// In the word of [`presence`]: a network there may be banned.
+pub const NETWORKS: u64 = 2;
+
+/// Bits for each place of [`presence`].
+const PRESENCE_BITS: u32 = 2;
+
+/// Words of the gate of bans for IPv4: 2^24 networks of /24.
+const PRESENCE_V4: u32 = 1 << 19;
+
+/// Words of the gate of bans for IPv6: hashes of /32 networks.
+const PRESENCE_V6: u32 = 1 << 15;
+
+/// Words of the gate of bans.
+pub const PRESENCE_WORDS: u32 = PRESENCE_V4 + PRESENCE_V6;
+
+/// Words of one of the three tables of the gate of trust, of a bit for each 16-bit number.
+const TRUST_TABLE: u32 = 1 << 10;
+
+/// Words of the gate of trust.
+pub const TRUST_WORDS: u32 = TRUST_TABLE * 3;
+
+/// A place in a gate: which word, and by how much its bits are shifted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Which word.
+    pub word: u32,
+    /// Where in it the bits are.
+    pub shift: u32,
+}
+
+/// The place of an address's /24 or /32 in the gate of bans.
+#[inline(always)]
+pub fn presence(source: Address, seed: u64) -> Place {
+    if let Some(word) = source.v4_word() {
+        presence_v4(u32::from_be(word) >> 8)
+    } else {
+        place(PRESENCE_V4, fold(source, seed) >> 12, PRESENCE_BITS)
+    }
+}
+
+/// The place of an IPv4 network of /24 by its number, 24 bits.
+#[inline(always)]
+pub fn presence_v4(number: u32) -> Place {
+    place(0, number, PRESENCE_BITS)
+}
+
+/// The place of exactly this address in the gate of trust.
+#[inline(always)]
+pub fn trust_exact(source: Address, seed: u64) -> Place {
+    place(0, (scatter(source, seed) >> 48) as u32, 1)
+}
+
+/// Words of the gate of known peers: a bit for each hash of 18 bits.
+pub const KNOWN_WORDS: u32 = 1 << 12;
+
+/// The place of an address in the gate of known peers.
+#[inline(always)]
+pub fn known(source: Address, seed: u64) -> Place {
+    place(0, (scatter(source, seed) >> 46) as u32, 1)
+}
+
+/// The place of an address's network in the gate of trust: its /16, or the hash of its /32.
+#[inline(always)]
+pub fn trust_network(source: Address, seed: u64) -> Place {
+    match source.v4_word() {
+        Some(word) => trust_v4(u32::from_be(word) >> 16),
+        None => place(2 * TRUST_TABLE, fold(source, seed) >> 16, 1),
+    }
+}
+
+/// The place of an IPv4 network of /16 by its number, 16 bits.
+#[inline(always)]
+pub fn trust_v4(number: u32) -> Place {
+    place(TRUST_TABLE, number, 1)
+}
+
+/// Words of the gate of trust that IPv6 networks are in.
+pub const TRUST_V6_WORDS: core::ops::Range<u32> = 2 * TRUST_TABLE..TRUST_WORDS;
+
+/// Words of the gate of bans that IPv6 networks and addresses are in.
+pub const PRESENCE_V6_WORDS: core::ops::Range<u32> = PRESENCE_V4..PRESENCE_WORDS;
+
+/// A hash that is good enough for a gate, whose bits may be set without need, and costs little.
+#[inline(always)]
+fn scatter(source: Address, seed: u64) -> u64 {
+    let [first, second] = source.words();
+    (first.rotate_left(23) ^ second ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// A hash of the first 32 bits of an IPv6 address.
+#[inline(always)]
+fn fold(source: Address, seed: u64) -> u32 {
+    let [first, _] = source.words();
+    let start = (first & 0xffff_ffff) ^ (seed >> 32);
+    (start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+#[inline(always)]
+fn place(base: u32, number: u32, bits: u32) -> Place {
+    let per_word = 64u32.wrapping_shr(bits.wrapping_sub(1));
+    let (index, rest) = match bits {
+        2 => (number >> 5, number & 31),
+        _ => (number >> 6, number & 63),
+    };
+    debug_assert!(rest < per_word);
+    Place { word: base.wrapping_add(index), shift: rest.wrapping_mul(bits) }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ipv4_networks_have_places_of_their_own() {
+        let at = |text: &str| presence(text.parse::<IpAddr>().unwrap().into(), 7);
+        assert_eq!(at("192.0.2.1"), at("192.0.2.255"));
+        assert_ne!(at("192.0.2.1"), at("192.0.3.1"));
+        assert_eq!(at("255.255.255.255"), Place { word: PRESENCE_V4 - 1, shift: 62 });
+        assert_eq!(at("192.0.2.1"), presence_v4(0x00c0_0002));
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_in_their_tables(words: [u64; 2], v4: [u8; 4], seed: u64) {
+            for source in [Address::from_words(words), Address::v4(v4)] {
+                prop_assert!(presence(source, seed).word < PRESENCE_WORDS);
+                prop_assert!(presence(source, seed).shift <= 62);
+                prop_assert!(known(source, seed).word < KNOWN_WORDS);
+                for trust in [trust_exact(source, seed), trust_network(source, seed)] {
+                    prop_assert!(trust.word < TRUST_WORDS && trust.shift <= 63);
+                }
+            }
+        }
+    }
+}

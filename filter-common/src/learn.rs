@@ -1,0 +1,322 @@
+//! Who has proved itself, told by what leaves the host: the peers that Asterisk has let in, and those
+//! that its administrator has named.
+//!
+//! Enters a frame on its way out; leaves whom it makes a known peer, if anybody. Never changes what
+//! becomes of the frame.
+//!
+//! Two things are proof, and nothing else is:
+//!
+//! - **`200 OK` to a REGISTER, with a binding in it.** Asterisk sends one only to who has passed its
+//!   authentication. A `CSeq` that says `REGISTER` is not enough: it is copied from the request, and an
+//!   OPTIONS is answered with `200 OK` to anybody where there are guests. So there must be a Contact with
+//!   its `expires` too, which Asterisk writes into no other response, and which is not zero: who removes
+//!   a binding, or only asks for them where there are none, gains nothing.
+//! - **An OPTIONS or a REGISTER of Asterisk's own.** It sends them to the contacts that it watches
+//!   (`qualify_frequency`), which are configured or were registered by somebody with a password, and to
+//!   the registrars it is told to register at. No request from outside has it send one elsewhere.
+//!
+//! Not proof: a `200 OK` to INVITE, SUBSCRIBE or OPTIONS, which guests (the endpoint `anonymous`) and
+//! endpoints told by their address alone, which can be forged, get without a password; nor an INVITE of
+//! Asterisk's own, which goes where a redirection or a transfer says.
+//!
+//! Over TCP a segment may begin in the middle of a message, in text that came from the peer, which
+//! chooses with its window where that is. A message is therefore recognised only by its first line, the
+//! CRLF behind it and the `Via` behind that, all as Asterisk writes them. PJSIP repeats a lone carriage
+//! return of a quoted name, but takes no name with a line feed in it, and leaves `%0d%0a` escaped
+//! (tried with Asterisk 22.10.1).
+
+use crate::abi::{ABI_VERSION, Config, SCOPE_SIP};
+use crate::address::Address;
+use crate::gate;
+use crate::packet::{Headers, Layer4, Packet, Payload, Place, Window};
+use crate::sip::{byte_at, word_at};
+
+/// A peer's end is moved when that is by more than this: not for every message.
+pub const REFRESH: u64 = 60 * 1_000_000_000;
+
+/// A packet with a payload, on its way from a port to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// Where it goes.
+    pub destination: Address,
+    /// Whether it is a TCP segment, or a UDP datagram.
+    pub tcp: bool,
+    /// Its source port.
+    pub port: u16,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// Where a packet goes, and what it carries; `None` where it carries nothing, or no ports.
+#[inline(always)]
+pub fn leaving(packet: &impl Packet, headers: &Headers) -> Option<Leaving> {
+    let (tcp, payload, ports) = match headers.layer4 {
+        Layer4::Udp { payload, .. } => (false, payload, payload.start.wrapping_sub(UDP_HEADER)),
+        Layer4::Tcp { payload, start, .. } => (true, payload, start),
+        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+    };
+    if payload.start >= payload.end {
+        return None;
+    }
+    let port = u16::from_be_bytes(packet.array(ports)?);
+    let destination = if headers.source.v4_word().is_some() {
+        Address::v4(packet.array(headers.network.wrapping_add(16))?)
+    } else {
+        let first = packet.array(headers.network.wrapping_add(24))?;
+        Address::v6(first, packet.array(headers.network.wrapping_add(32))?)
+    };
+    Some(Leaving { destination, tcp, port, payload })
+}
+
+/// RFC 768.
+const UDP_HEADER: usize = 8;
+
+/// What is known besides the packet: the BPF maps in the kernel, a model of them on the host.
+pub trait Peers {
+    /// The configuration.
+    fn config(&self) -> Option<&Config>;
+    /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick.
+    fn now(&self, config: &Config) -> u64;
+    /// The classes of a port, a sum of `SCOPE_*`.
+    fn port_classes(&self, tcp: bool, port: u16) -> u8;
+    /// Memory for [`Packet::copy`].
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
+    /// [`read`] of the first `bytes` bytes of that memory, one after the other, until it says that it
+    /// has seen enough.
+    fn read_all(&self, bytes: usize, reading: Reading) -> Reading;
+    /// When the peer with this address stops being known, where it has an entry.
+    fn until(&self, peer: Address) -> Option<u64>;
+    /// Moves the end of a peer that has an entry, of which all else is kept.
+    fn prolong(&self, peer: Address, until: u64);
+    /// Sets the bit of a peer in the gate of known peers, where it is not set.
+    fn announce(&self, place: gate::Place);
+    /// Makes an entry. False where there is no room for one.
+    fn insert(&self, peer: Address, until: u64) -> bool;
+}
+
+/// What a packet that left has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing.
+    Nothing,
+    /// There is a new peer.
+    Learned,
+    /// A peer stays known for longer.
+    Refreshed,
+    /// There was no room for a new peer.
+    Full,
+}
+
+/// Whether a packet is worth to be read: it leaves a SIP port.
+#[inline(always)]
+pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
+    let configured = |config: &Config| config.abi_version == ABI_VERSION && config.known_for != 0;
+    peers.port_classes(leaving.tcp, leaving.port) & SCOPE_SIP != 0
+        && peers.config().is_some_and(configured)
+}
+
+/// Makes the destination of a packet a known peer, if what it carries is proof.
+#[inline(always)]
+pub fn learn<P: Peers + ?Sized>(
+    packet: &impl Packet,
+    destination: Address,
+    message: Place,
+    peers: &P,
+) -> Outcome {
+    let message = Payload::from(message);
+    let begun = peers.with_window(|window| {
+        let copied = packet.copy(message.start, window);
+        let len = copied.min(message.end.saturating_sub(message.start));
+        Reading::begin(window, len).map(|reading| (len, reading))
+    });
+    let Some(Some((len, reading))) = begun else {
+        return Outcome::Nothing;
+    };
+    if !peers.read_all(len, reading).is_proof() {
+        return Outcome::Nothing;
+    }
+    let Some(config) = peers.config() else {
+        return Outcome::Nothing;
+    };
+    let until = peers.now(config).wrapping_add(config.known_for);
+    let outcome = match peers.until(destination) {
+        Some(old) if until <= old.saturating_add(REFRESH) => Outcome::Nothing,
+        Some(_) => {
+            peers.prolong(destination, until);
+            Outcome::Refreshed
+        }
+        None if peers.insert(destination, until) => Outcome::Learned,
+        None => Outcome::Full,
+    };
+    // Each time, and after the entry is there: a bit that the controller has cleared meanwhile comes
+    // back.
+    if outcome != Outcome::Full {
+        peers.announce(gate::known(destination, config.seed));
+    }
+    outcome
+}
+
+/// What has been read of a message so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Reading {
+    /// The last sixteen bytes in lower case, the last one lowest.
+    older: u64,
+    newer: u64,
+    /// Where the reading is.
+    line: u64,
+    /// Sum of [`REGISTERS`] and [`BINDS`], or [`PROOF`].
+    seen: u64,
+}
+
+/// In the request line.
+const REQUEST_LINE: u64 = 0;
+/// In the first field of a request's header.
+const FIRST_FIELD: u64 = 1;
+/// In a field of a response's header that nobody asks for.
+const OTHER: u64 = 2;
+/// In the `CSeq` of a response.
+const CSEQ: u64 = 3;
+/// In a Contact of a response.
+const CONTACT: u64 = 4;
+
+/// The `CSeq` says REGISTER.
+const REGISTERS: u64 = 1;
+/// There is a Contact that is bound.
+const BINDS: u64 = 2;
+/// Enough.
+const PROOF: u64 = REGISTERS | BINDS;
+
+impl Reading {
+    /// The reading of a message of `len` bytes, if it begins with one of the three first lines that are
+    /// worth it.
+    #[inline(always)]
+    pub fn begin(window: &Window, len: usize) -> Option<Self> {
+        let ahead = |index| word_at(window, index);
+        let via = ahead(2) & mask(4) == u64::from(u32::from_le_bytes(*b"Via:"))
+            || ahead(2) & mask(2) == u64::from(u16::from_le_bytes(*b"v:"));
+        let first = ahead(0);
+        let line = if first == u64::from_le_bytes(*b"SIP/2.0 ") {
+            let ok = ahead(1) == u64::from_le_bytes(*b"200 OK\r\n");
+            (ok && via).then_some(OTHER)?
+        } else if first == u64::from_le_bytes(*b"OPTIONS ")
+            || first == u64::from_le_bytes(*b"REGISTER")
+        {
+            REQUEST_LINE
+        } else {
+            return None;
+        };
+        // Less is no message, and what is behind it in the window is an older one.
+        (len >= SHORTEST).then_some(Self { older: 0, newer: 0, line, seen: 0 })
+    }
+
+    /// Whether the message is proof that who gets it is a peer.
+    #[inline(always)]
+    pub fn is_proof(&self) -> bool {
+        self.seen == PROOF
+    }
+
+    /// Whether the last bytes are these, less than eight.
+    #[inline(always)]
+    fn ends_with<const N: usize>(&self, bytes: &[u8; N]) -> bool {
+        self.newer & mask(N) == tail(bytes)
+    }
+
+    /// Whether the last bytes are `older` and then `newer`.
+    #[inline(always)]
+    fn ends_with_both<const N: usize>(&self, older: &[u8; N], newer: [u8; 8]) -> bool {
+        self.newer == u64::from_be_bytes(newer) && self.older & mask(N) == tail(older)
+    }
+}
+
+/// Bytes that are compared at a message's beginning.
+const SHORTEST: usize = 24;
+
+/// At most eight bytes as the end of [`Reading::newer`].
+#[inline(always)]
+const fn tail<const N: usize>(bytes: &[u8; N]) -> u64 {
+    let mut word = 0;
+    let mut at = 0;
+    while at < N {
+        #[expect(clippy::indexing_slicing, reason = "below its length; computed when compiled")]
+        let byte = bytes[at];
+        word = word << 8 | byte as u64;
+        at = at.wrapping_add(1);
+    }
+    word
+}
+
+/// The lowest `len` bytes of a word, less than eight.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 56")]
+const fn mask(len: usize) -> u64 {
+    1u64.wrapping_shl(len.wrapping_mul(8) as u32).wrapping_sub(1)
+}
+
+/// Reads the byte at `at` of a message in `window`. Whether that was enough.
+///
+/// One byte at a time: the kernel calls a function for each, and the verifier follows that once.
+#[inline(always)]
+pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
+    let byte = byte_at(window, at).to_ascii_lowercase();
+    reading.older = reading.older << 8 | reading.newer >> 56;
+    reading.newer = reading.newer << 8 | u64::from(byte);
+    match byte {
+        b'\n' => line_ended(reading),
+        b':' => named(reading),
+        b'1'..=b'9' if reading.line == CONTACT && reading.older & mask(3) == tail(b">;e") => {
+            if reading.newer >> 8 == tail(b"xpires=") {
+                reading.seen |= BINDS;
+            }
+            reading.is_proof()
+        }
+        _ => false,
+    }
+}
+
+/// At a line feed, of which one without a carriage return ends no line of Asterisk's.
+#[inline(always)]
+fn line_ended(reading: &mut Reading) -> bool {
+    if !reading.ends_with(b"\r\n") {
+        return false;
+    }
+    match reading.line {
+        REQUEST_LINE => {
+            reading.line = FIRST_FIELD;
+            return !reading.ends_with_both(b" s", *b"ip/2.0\r\n");
+        }
+        CSEQ => {
+            if !reading.ends_with_both(b" re", *b"gister\r\n") {
+                return true;
+            }
+            reading.seen |= REGISTERS;
+        }
+        _ => {}
+    }
+    reading.line = OTHER;
+    // The empty line before the body.
+    reading.is_proof() || reading.ends_with(b"\r\n\r\n")
+}
+
+/// At a colon, which may end the name of a field.
+#[inline(always)]
+fn named(reading: &mut Reading) -> bool {
+    match reading.line {
+        FIRST_FIELD => {
+            if reading.ends_with(b"\r\nvia:") || reading.ends_with(b"\r\nv:") {
+                reading.seen = PROOF;
+            }
+            return true;
+        }
+        OTHER => {
+            if reading.ends_with(b"\r\ncseq:") {
+                reading.line = CSEQ;
+            } else if reading.ends_with_both(b"\r\n", *b"contact:") || reading.ends_with(b"\r\nm:")
+            {
+                reading.line = CONTACT;
+            }
+        }
+        _ => {}
+    }
+    false
+}

@@ -1,0 +1,81 @@
+//! Whether a packet's source is banned, for the port that it goes to.
+
+use super::{BanSlot as _, NetworkSlot as _, Tables};
+use crate::abi::{Config, SCOPE_ALL};
+use crate::address::Address;
+use crate::ban_table::{self, Shared as _};
+use crate::decision::Reason;
+use crate::gate::{self, ADDRESSES, NETWORKS};
+use crate::rate::unit;
+
+/// Why the packet drops, if its source is banned for `classes` of ports.
+#[inline(always)]
+pub(super) fn banned<T: Tables + ?Sized>(
+    source: Address,
+    classes: u8,
+    config: &Config,
+    tables: &T,
+    now: u64,
+) -> Option<Reason> {
+    let place = gate::presence(source, config.seed);
+    let present = tables.presence(place.word).wrapping_shr(place.shift);
+    let (reach, now) = (classes | SCOPE_ALL, unit(now));
+    if present & ADDRESSES != 0 && address(source, reach, config, tables, now) {
+        return Some(Reason::Banned);
+    }
+    if present & NETWORKS != 0 && tables.network_banned(source, reach, now) {
+        return Some(Reason::BannedNetwork);
+    }
+    None
+}
+
+/// By a ban of exactly this address.
+#[inline(always)]
+fn address<T: Tables + ?Sized>(
+    source: Address,
+    reach: u8,
+    config: &Config,
+    tables: &T,
+    now: u32,
+) -> bool {
+    let Some(word) = source.v4_word() else {
+        let Some(ban) = tables.ban_v6(source) else {
+            return false;
+        };
+        let banned = ban.scopes() & reach != 0 && ban_table::in_force(ban.until(), now);
+        if banned {
+            ban.hit();
+        }
+        return banned;
+    };
+    for place in ban_table::places(word, config.seed, config.ban_lines) {
+        let Some(line) = tables.ban_line(place) else {
+            return false;
+        };
+        if let Some((slot, until)) = ban_table::find(&line, word) {
+            let scopes = ban_table::scopes(line.body(slot));
+            let banned = scopes & reach != 0 && ban_table::in_force(until, now);
+            if banned {
+                line.hit(slot);
+            }
+            return banned;
+        }
+    }
+    false
+}
+
+/// Whether a source is banned for a sum of `SCOPE_*` at `now`, in units, by what is in force for the
+/// longest network around it.
+#[inline(always)]
+pub fn network<T: Tables + ?Sized>(source: Address, reach: u8, tables: &T, now: u32) -> bool {
+    let Some(network) = tables.network(source) else {
+        return false;
+    };
+    for (bit, scope) in (0..8usize).zip([1u8, 2, 4, 8, 16, 32, 64, 128]) {
+        if reach & scope != 0 && ban_table::in_force(network.end(bit), now) {
+            network.hit();
+            return true;
+        }
+    }
+    false
+}

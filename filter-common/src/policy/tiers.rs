@@ -1,0 +1,412 @@
+//! What a packet to a SIP port may: known peers have a wide bucket of their own, unknown sources
+//! narrow ones by class, their network one, and all of them together share one.
+
+use super::{PeerSlot, Tables};
+use crate::abi::{
+    ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
+};
+use crate::address::Address;
+use crate::class::{self, Class};
+use crate::decision::{Code, Reason, bits};
+use crate::limits::{GREYLIST_LINES, PREFIX_LINES, SOURCE_LINES};
+use crate::packet::{Headers, Layer4, Packet, Payload, Place, Words};
+use crate::rate::Gcra;
+use crate::sip::{self, Fields, Start};
+use crate::{gate, greylist};
+
+/// Why a packet to a SIP port passes or drops, or [`Code::UNKNOWN`].
+#[inline(always)]
+pub(super) fn sip<T: Tables + ?Sized>(
+    source: Address,
+    config: &Config,
+    tables: &T,
+    now: u64,
+) -> Code {
+    let place = gate::known(source, config.seed);
+    let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
+    let peer = if may_be { tables.peer(source) } else { None };
+    let peer = peer.filter(|peer| now < peer.until());
+    if now < config.maintenance_until
+        && (peer.is_none() || config.flags & FLAG_CLOSED_TO_KNOWN != 0)
+    {
+        return Reason::Maintenance.into();
+    }
+    match peer {
+        Some(peer) => known(&peer, config, now).into(),
+        None => Code::UNKNOWN,
+    }
+}
+
+/// From a known peer: all it sends, in one bucket. A flood in its name may be forged, but then the
+/// bucket is empty anyway, and the short ban spares the host.
+#[inline(always)]
+fn known(peer: &impl PeerSlot, config: &Config, now: u64) -> Reason {
+    let reason = if now < peer.blocked_until() {
+        Reason::Flooding
+    } else if config.known.take(&peer.bucket(), now) {
+        Reason::Known
+    } else if config.flood.take(&peer.excess(), now) {
+        Reason::KnownLimit
+    } else {
+        peer.block(now.wrapping_add(config.flood_ban));
+        Reason::Flooding
+    };
+    peer.count(matches!(reason, Reason::Known));
+    reason
+}
+
+/// What is known of a packet whose class has limits, or why it passes without: one plain word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task(pub u64);
+
+const TASK_TCP: u64 = 1 << 24;
+const TASK_SEARCH: u64 = 1 << 25;
+
+impl Task {
+    #[inline(always)]
+    fn decided(code: Code) -> Self {
+        Self(u64::from(code.number()))
+    }
+
+    #[inline(always)]
+    fn limited(class: Class, tcp: bool, pass: Reason, message: Payload) -> Self {
+        let flags = if tcp { TASK_TCP } else { 0 };
+        let kind = u64::from(class as u32) << 16 | u64::from(pass.index()) << 8;
+        Self(kind | flags | 1 << 26 | (message.start as u64) << 32)
+    }
+
+    /// Why the packet passes or drops, or [`Code::LIMITED`].
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    pub fn code(self) -> Code {
+        if self.0 & 1 << 26 != 0 { Code::LIMITED } else { Code::from_number(self.0 as u32) }
+    }
+
+    /// Where the message is.
+    #[inline(always)]
+    pub fn message(self, [_, _, place, _]: Words) -> Place {
+        Place(self.0 >> 32 | place & 0xffff_ffff_0000_0000)
+    }
+
+    /// Whether its class is known only when its header has been searched for credentials.
+    #[inline(always)]
+    pub fn wants_search(self) -> bool {
+        self.0 & TASK_SEARCH != 0
+    }
+
+    /// It carries credentials.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_credentials(self) -> Self {
+        let others = self.0 & !0x00ff_ff00;
+        let class = u64::from(Class::Credentials as u32) << 16;
+        Self(others | class | u64::from(Reason::RegisterCredentials.index()) << 8)
+    }
+
+    #[inline(always)]
+    fn class(self) -> usize {
+        (self.0 >> 16) as usize & 7
+    }
+
+    #[inline(always)]
+    fn pass(self) -> Code {
+        #[expect(clippy::cast_possible_truncation, reason = "masked")]
+        let pass = (self.0 >> 8) as u32 & 0xff;
+        Code::from_number(pass)
+    }
+}
+
+/// Requests that passed, which are looked at for the User-Agent of a scanner.
+pub(super) const SIGNED: u64 =
+    bits(&[Reason::Register, Reason::RegisterCredentials, Reason::Request]);
+
+/// Of what class a packet of an unknown source to a SIP port is, or why it is not limited.
+#[inline(always)]
+pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Task {
+    let Some(config) = tables.config() else {
+        return Task::decided(Reason::NotConfigured.into());
+    };
+    let headers = Headers::from_words(words);
+    let now = tables.now(config);
+    let (tcp, syn, payload) = match headers.layer4 {
+        Layer4::Udp { payload, .. } => (false, false, payload),
+        Layer4::Tcp { payload, syn, .. } => (true, syn, payload),
+        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => {
+            return Task::decided(Reason::OtherProtocol.into());
+        }
+    };
+    if tcp && tables.flooder(headers.source, now) {
+        return Task::decided(Reason::Flooding.into());
+    }
+    if syn {
+        // With data too (RFC 7413): else one byte of it would let a flood around this limit.
+        return Task::limited(Class::Syn, tcp, Reason::TcpControl, payload);
+    }
+    if tcp && payload.start >= payload.end && !payload.fragmented {
+        return Task::decided(Reason::TcpControl.into());
+    }
+    let (start, message) = sip::start(packet, payload);
+    let (class, pass) = match start {
+        Start::Register => (Class::Register, Reason::Register),
+        Start::Invite => (Class::Invite, Reason::Request),
+        Start::Options => (Class::Options, Reason::Request),
+        Start::Subscribe => (Class::Subscribe, Reason::Request),
+        Start::Request => (Class::Other, Reason::Request),
+        Start::Response => (Class::Other, Reason::Response),
+        Start::KeepAlive => (Class::Other, Reason::KeepAlive),
+        Start::Stun => (Class::Other, Reason::Stun),
+        Start::NotSip => (Class::Other, Reason::NotSip),
+    };
+    // Over TCP the rest may be the middle of a message, of a TLS record: it is bounded by the
+    // connection that it belongs to.
+    if tcp && !matches!(pass, Reason::Register | Reason::Request) {
+        return Task::decided(pass.into());
+    }
+    let task = Task::limited(class, tcp, pass, message);
+    if class != Class::Register {
+        return task;
+    }
+    let limits = Limits::of(headers.source, config, tables, now);
+    if !limits.shared_has_room(class) {
+        Task::decided(overload(config))
+    } else if limits.may_search() {
+        Task(task.0 | TASK_SEARCH)
+    } else {
+        Task::decided(limits.over(class.index(), tcp))
+    }
+}
+
+/// What becomes of a REGISTER when the budget of all unknown sources is used up.
+#[inline(always)]
+fn overload(config: &Config) -> Code {
+    if config.flags & FLAG_GREYLIST != 0 { Code::OVERLOAD } else { Reason::SharedLimit.into() }
+}
+
+/// Takes one packet's worth from each of a source's limits for a class: why it passes or drops.
+#[inline(always)]
+pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Code {
+    let Some(config) = tables.config() else {
+        return Reason::NotConfigured.into();
+    };
+    let now = tables.now(config);
+    let limits = Limits::of(Address::from_words(source), config, tables, now);
+    let class = task.class();
+    match limits.take(class) {
+        Over::Nothing => task.pass(),
+        Over::Source => limits.over(class, task.0 & TASK_TCP != 0),
+        Over::Prefix => Reason::PrefixLimit.into(),
+        Over::Shared if class <= Class::Credentials.index() => overload(config),
+        Over::Shared => Reason::SharedLimit.into(),
+    }
+}
+
+/// A flood over TCP that goes on: bans its source for a while if the host has the connection, and says
+/// whether it does.
+#[inline(always)]
+pub fn flood<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
+    let Some(config) = tables.config() else {
+        return false;
+    };
+    let headers = Headers::from_words(words);
+    let proven = tables.connected(&headers);
+    if proven {
+        tables.block(headers.source, tables.now(config).wrapping_add(config.flood_ban));
+    }
+    proven
+}
+
+/// The first level at which there was no room for a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    Source,
+    Prefix,
+    Shared,
+}
+
+/// The limits of one unknown source. A bucket that is not there limits nothing.
+struct Limits<'a, T: ?Sized> {
+    config: &'a Config,
+    tables: &'a T,
+    now: u64,
+    /// Of the source.
+    hash: u64,
+    source: u32,
+    prefix: u32,
+}
+
+impl<'a, T: Tables + ?Sized> Limits<'a, T> {
+    #[inline(always)]
+    fn of(source: Address, config: &'a Config, tables: &'a T, now: u64) -> Self {
+        let hash = source.hash(config.seed);
+        let [first, second] = source.words();
+        let [m0, m1] = if source.v4_word().is_some() { config.prefix_v4 } else { config.prefix_v6 };
+        let network = Address::from_words([first & m0, second & m1]).hash(config.seed);
+        #[expect(clippy::cast_possible_truncation, reason = "masked")]
+        let (source, prefix) =
+            (hash as u32 & (SOURCE_LINES - 1), network as u32 & (PREFIX_LINES - 1));
+        Self { config, tables, now, hash, source, prefix }
+    }
+
+    /// Takes one packet's worth at every level, or says at which there is none. Looks before it
+    /// takes, so that a source over its own limit takes nothing from what all share, and forged
+    /// sources take nothing from those whose buckets they share.
+    #[inline(always)]
+    fn take(&self, place: usize) -> Over {
+        let Self { config, tables, now, .. } = *self;
+        let [by_source, by_prefix, by_all] =
+            [at(&config.source, place), at(&config.prefix, place), at(&config.shared, place)];
+        let (Some(source), Some(prefix), Some(all)) = (
+            tables.source_bucket(self.source, place),
+            tables.prefix_bucket(self.prefix, place),
+            tables.shared_bucket(place),
+        ) else {
+            return Over::Nothing;
+        };
+        if !by_source.has_room(&source, now) {
+            return Over::Source;
+        }
+        if !by_prefix.has_room(&prefix, now) {
+            return Over::Prefix;
+        }
+        if !by_all.take(&all, now) {
+            return Over::Shared;
+        }
+        if !by_source.take(&source, now) {
+            return Over::Source;
+        }
+        if !by_prefix.take(&prefix, now) {
+            return Over::Prefix;
+        }
+        Over::Nothing
+    }
+
+    #[inline(always)]
+    fn shared_has_room(&self, class: Class) -> bool {
+        let place = class.index();
+        let limit = at(&self.config.shared, place);
+        self.tables.shared_bucket(place).is_none_or(|bucket| limit.has_room(&bucket, self.now))
+    }
+
+    /// Whether a REGISTER is worth a search for credentials, which costs more than all else: not
+    /// when it would be over its limit with them and without, and not for each packet of a flood.
+    #[inline(always)]
+    fn may_search(&self) -> bool {
+        let has_room = |class: Class| {
+            let place = class.index();
+            let limit = at(&self.config.source, place);
+            let bucket = self.tables.source_bucket(self.source, place);
+            bucket.is_none_or(|bucket| limit.has_room(&bucket, self.now))
+        };
+        match (has_room(Class::Register), has_room(Class::Credentials)) {
+            (true, true) => true,
+            (false, false) => false,
+            _ => {
+                let limit = at(&self.config.source, SEARCHES);
+                let bucket = self.tables.source_bucket(self.source, SEARCHES);
+                bucket.is_none_or(|bucket| limit.take(&bucket, self.now))
+            }
+        }
+    }
+
+    /// What becomes of a packet whose source is over its limit for a class. One over TCP is counted:
+    /// the flood may be one that goes on.
+    #[inline(always)]
+    fn over(&self, place: usize, tcp: bool) -> Code {
+        if tcp {
+            #[expect(clippy::cast_possible_truncation, reason = "masked")]
+            let line = self.hash as u32 & (PREFIX_LINES - 1);
+            let bucket = self.tables.prefix_bucket(line, EXCESS);
+            if bucket.is_some_and(|bucket| !self.config.flood.take(&bucket, self.now)) {
+                return Code::flood(class::over(place));
+            }
+        }
+        class::over(place)
+    }
+}
+
+/// The limit at a place. Masked, which the verifier wants to see.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "masked to the length, a power of two")]
+fn at(limits: &[Gcra; CLASSES], place: usize) -> Gcra {
+    limits[place & (CLASSES - 1)]
+}
+
+/// The shared budget is used up: a REGISTER that was dropped before and is sent again passes, and
+/// what its source sends next.
+#[inline(always)]
+pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Code {
+    let Some(config) = tables.config() else {
+        return Reason::NotConfigured.into();
+    };
+    let Headers { source, layer4, .. } = Headers::from_words(words);
+    let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = layer4 else {
+        return Reason::SharedLimit.into();
+    };
+    let now = tables.now(config);
+    let hash = source.hash(config.seed);
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let line = |hash: u64| tables.cells(hash as u32 & (GREYLIST_LINES - 1));
+    let Some(of_source) = line(hash) else {
+        return Reason::SharedLimit.into();
+    };
+    if !greylist::is_admitted(&of_source, hash, now) {
+        let Some(steps) = copy(packet, Place::from(payload), tables, sip::identity_steps) else {
+            return Reason::SharedLimit.into();
+        };
+        let identity = tables.identity_steps(steps, hash ^ config.seed);
+        let Some(of_message) = line(identity) else {
+            return Reason::SharedLimit.into();
+        };
+        if !greylist::repeats(&of_message, identity, now) {
+            return Reason::Greylist.into();
+        }
+        greylist::admit(&of_source, hash, now);
+    }
+    let place = Class::Register.index();
+    let own = at(&config.source, place);
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let source = hash as u32 & (SOURCE_LINES - 1);
+    // As in `take`: what is not let in takes nothing from its source.
+    let of_source = tables.source_bucket(source, place);
+    if of_source.as_ref().is_some_and(|bucket| !own.has_room(bucket, now)) {
+        return Reason::RegisterLimit.into();
+    }
+    if tables.shared_bucket(ADMITTED).is_some_and(|bucket| !config.admitted.take(&bucket, now)) {
+        return Reason::SharedLimit.into();
+    }
+    if of_source.is_some_and(|bucket| !own.take(&bucket, now)) {
+        return Reason::RegisterLimit.into();
+    }
+    Reason::Admitted.into()
+}
+
+/// Copies a message for a search, and says how many steps that takes.
+#[inline(always)]
+fn copy<T: Tables + ?Sized>(
+    packet: &impl Packet,
+    message: Place,
+    tables: &T,
+    steps: impl Fn(usize) -> usize,
+) -> Option<usize> {
+    let message = Payload::from(message);
+    tables.with_window(|window| {
+        let copied = packet.copy(message.start, window);
+        let len = copied.min(message.end.saturating_sub(message.start));
+        sip::terminate(window, len);
+        steps(len)
+    })
+}
+
+/// What a request's header has of what matters. No memory for the search: nothing.
+#[inline(always)]
+pub fn search<T: Tables + ?Sized>(packet: &impl Packet, message: Place, tables: &T) -> Fields {
+    let steps = copy(packet, message, tables, sip::steps);
+    steps.map_or(Fields::default(), |steps| tables.search_steps(steps))
+}
+
+/// Whether the User-Agent whose place the last search found is one that is dropped.
+#[inline(always)]
+pub fn is_scanner<T: Tables + ?Sized>(agent: u64, tables: &T) -> bool {
+    tables.agent(agent).is_some_and(|agent| tables.signature(&agent))
+}

@@ -1,0 +1,332 @@
+//! Who is learned from what Asterisk sends: its recorded answers, which are under `fixtures/leaving`,
+//! and what somebody would have it send who has no password.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use filter_common::abi::{ABI_VERSION, Config, SCOPE_SIP};
+use filter_common::address::Address;
+use filter_common::gate;
+use filter_common::learn::{self, Outcome, Peers, REFRESH, Reading};
+use filter_common::limits::{WINDOW_BYTES, WINDOW_WORDS};
+use filter_common::packet::{self, Packet as _, Place, Window};
+use proptest::prelude::*;
+
+const HOUR: u64 = 3_600_000_000_000;
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
+const PEER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20));
+
+/// The maps.
+struct Model {
+    config: Config,
+    now: Cell<u64>,
+    room: usize,
+    peers: RefCell<HashMap<Address, u64>>,
+    gate: RefCell<HashSet<gate::Place>>,
+    window: RefCell<Window>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            config: Config { abi_version: ABI_VERSION, known_for: 2 * HOUR, ..Config::default() },
+            now: Cell::new(HOUR),
+            room: 2,
+            peers: RefCell::default(),
+            gate: RefCell::default(),
+            // What an earlier message left.
+            window: RefCell::new([u64::from_le_bytes(*b"\r\nVia: x"); WINDOW_WORDS]),
+        }
+    }
+
+    fn sees(&self, frame: &[u8]) -> Outcome {
+        let Ok(headers) = packet::parse(&frame) else { return Outcome::Nothing };
+        let Some(leaving) = learn::leaving(&frame, &headers) else { return Outcome::Nothing };
+        if !learn::is_watched(&leaving, self) {
+            return Outcome::Nothing;
+        }
+        learn::learn(&frame, leaving.destination, Place::from(leaving.payload), self)
+    }
+}
+
+impl Peers for Model {
+    fn config(&self) -> Option<&Config> {
+        Some(&self.config)
+    }
+
+    fn now(&self, _config: &Config) -> u64 {
+        self.now.get()
+    }
+
+    fn port_classes(&self, _tcp: bool, port: u16) -> u8 {
+        if port == 5060 { SCOPE_SIP } else { 0 }
+    }
+
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
+        Some(fill(&mut self.window.borrow_mut()))
+    }
+
+    fn read_all(&self, bytes: usize, mut reading: Reading) -> Reading {
+        let window = self.window.borrow();
+        let _enough = (0..bytes).any(|at| learn::read(&window, at, &mut reading));
+        reading
+    }
+
+    fn until(&self, peer: Address) -> Option<u64> {
+        self.peers.borrow().get(&peer).copied()
+    }
+
+    fn prolong(&self, peer: Address, until: u64) {
+        assert!(self.peers.borrow_mut().insert(peer, until).is_some());
+    }
+
+    fn announce(&self, place: gate::Place) {
+        self.gate.borrow_mut().insert(place);
+    }
+
+    fn insert(&self, peer: Address, until: u64) -> bool {
+        let mut peers = self.peers.borrow_mut();
+        let room = peers.len() < self.room;
+        if room {
+            peers.insert(peer, until);
+        }
+        room
+    }
+}
+
+/// A message on its way from a port to a peer.
+fn frame(to: IpAddr, tcp: bool, port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut layer4 = port.to_be_bytes().to_vec();
+    layer4.extend(40_000u16.to_be_bytes());
+    if tcp {
+        layer4.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
+    } else {
+        layer4.extend(u16::try_from(payload.len() + 8).unwrap().to_be_bytes());
+        layer4.extend([0, 0]);
+    }
+    layer4.extend(payload);
+    let protocol = if tcp { 6 } else { 17 };
+    let length = |more: usize| u16::try_from(layer4.len() + more).unwrap().to_be_bytes();
+    let mut frame = vec![2; 12];
+    match to {
+        IpAddr::V4(to) => {
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend(length(20));
+            frame.extend([0, 0, 0x40, 0, 64, protocol, 0, 0, 192, 0, 2, 10]);
+            frame.extend(to.octets());
+        }
+        IpAddr::V6(to) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(length(0));
+            frame.extend([protocol, 64]);
+            frame.extend(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10).octets());
+            frame.extend(to.octets());
+        }
+    }
+    frame.extend(layer4);
+    frame
+}
+
+fn proves(message: &[u8]) -> bool {
+    let [udp, tcp] = [false, true].map(|tcp| {
+        let model = Model::new();
+        let outcome = model.sees(&frame(PEER, tcp, 5060, message));
+        let known = model.until(PEER.into());
+        assert_eq!(known, (outcome == Outcome::Learned).then_some(3 * HOUR));
+        known.is_some()
+    });
+    assert_eq!(udp, tcp);
+    udp
+}
+
+fn recorded(kind: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/leaving").join(kind);
+    let read = |entry: fs::DirEntry| {
+        (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).unwrap())
+    };
+    fs::read_dir(directory).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+#[test]
+fn what_asterisk_sends_to_peers() {
+    let messages = recorded("proof");
+    assert!(messages.len() >= 3, "{}", messages.len());
+    for (name, message) in messages {
+        assert!(proves(&message), "{name}");
+    }
+}
+
+#[test]
+fn what_asterisk_sends_to_anybody() {
+    let messages = recorded("none");
+    assert!(messages.len() >= 10, "{}", messages.len());
+    for (name, message) in messages {
+        assert!(!proves(&message), "{name}");
+    }
+}
+
+const REGISTERED: &str = "SIP/2.0 200 OK\r\n\
+    Via: SIP/2.0/UDP 192.0.2.20:42465;rport=42465;received=192.0.2.20;branch=z9hG4bKc1492a197475\r\n\
+    Call-ID: atk9769be0c@192.0.2.20\r\n\
+    From: <sip:1001@192.0.2.10>;tag=a9519315\r\n\
+    To: <sip:1001@192.0.2.10>;tag=z9hG4bKc1492a197475\r\n\
+    CSeq: 2 REGISTER\r\n\
+    Contact: <sip:x@192.0.2.20:42465>;expires=59\r\n\
+    Content-Length:  0\r\n\r\n";
+
+const QUALIFY: &str = "OPTIONS sip:1001@192.0.2.20:5060 SIP/2.0\r\n\
+    Via: SIP/2.0/UDP 192.0.2.10:5060;rport;branch=z9hG4bKPj1\r\n\
+    From: <sip:wazo@192.0.2.10>;tag=1\r\n\
+    To: <sip:1001@192.0.2.20>\r\n\
+    CSeq: 1 OPTIONS\r\n\r\n";
+
+#[test]
+fn what_is_proof_and_what_only_looks_like_it() {
+    assert!(proves(REGISTERED.as_bytes()));
+    assert!(proves(QUALIFY.as_bytes()));
+    let table: &[(&str, &str, &str, bool)] = &[
+        (REGISTERED, "CSeq: 2 REGISTER", "cseq: 2 register", true),
+        (REGISTERED, "Via: ", "v: ", true),
+        (REGISTERED, "Contact: ", "m: ", true),
+        (REGISTERED, "Contact:", "Contact: <sip:y@192.0.2.20>\r\nContact:", true),
+        (REGISTERED, "200 OK", "200 Ok", false),
+        (REGISTERED, "200 OK", "202 OK", false),
+        (REGISTERED, "200 OK", "401 Unauthorized", false),
+        (REGISTERED, "SIP/2.0 200", "SIP/3.0 200", false),
+        (REGISTERED, "2 REGISTER", "2 OPTIONS", false),
+        (REGISTERED, "2 REGISTER", "2 REGISTERS", false),
+        (REGISTERED, "2 REGISTER", "2 XREGISTER", false),
+        (REGISTERED, "CSeq: 2 REGISTER", "X-CSeq: 2 REGISTER", false),
+        // No binding: of one who removes his, or of an OPTIONS whose CSeq lies.
+        (REGISTERED, ";expires=59", ";expires=0", false),
+        (REGISTERED, ";expires=59", "", false),
+        (REGISTERED, "<sip:x@192.0.2.20:42465>;expires=59", "<sip:x@192.0.2.20;expires=59>", false),
+        (REGISTERED, "Contact: <sip:x@192.0.2.20:42465>;expires=59\r\n", "", false),
+        (REGISTERED, "Contact: ", "X-Contact: ", false),
+        // In the body, or in a field that somebody else wrote.
+        (REGISTERED, "Contact: ", "\r\nContact: ", false),
+        (REGISTERED, "CSeq: ", "\r\nCSeq: ", false),
+        (REGISTERED, "Contact: ", "Subject: a\nContact: ", false),
+        (REGISTERED, "CSeq: ", "Subject: a\rCSeq: ", false),
+        // What follows the first line must be Asterisk's: a segment may begin in somebody's text.
+        (REGISTERED, "\r\nVia", "\" <sip:a@b>;tag=1\r\nVia", false),
+        (REGISTERED, "\r\nVia", "\r\n Via", false),
+        (REGISTERED, "\r\nVia", "\r\nX-Via", false),
+        (REGISTERED, "\r\nVia", "\nVia", false),
+        (QUALIFY, "OPTIONS sip:", "REGISTER sip:", true),
+        (QUALIFY, "Via: ", "v: ", true),
+        (QUALIFY, "OPTIONS sip:", "INVITE sip:", false),
+        (QUALIFY, "OPTIONS sip:", "NOTIFY sip:", false),
+        (QUALIFY, "OPTIONS sip:", "options sip:", false),
+        (QUALIFY, " SIP/2.0\r\nVia", "\" <sip:a@b>\r\nVia", false),
+        (QUALIFY, " SIP/2.0\r\nVia", " SIP/2.0\r\n Via", false),
+        (QUALIFY, " SIP/2.0\r\nVia", " SIP/2.0\nVia", false),
+        (QUALIFY, "Via: ", "Call-ID: a\r\nVia: ", false),
+    ];
+    for (message, from, to, expected) in table {
+        assert!(message.contains(from), "{from:?}");
+        let changed = message.replacen(from, to, 1);
+        assert_eq!(proves(changed.as_bytes()), *expected, "{changed}");
+    }
+}
+
+#[test]
+fn no_part_of_a_message_is_proof() {
+    for (message, enough) in [(REGISTERED, ";expires=5"), (QUALIFY, "\r\nVia:")] {
+        let end = message.find(enough).unwrap() + enough.len();
+        for length in 0..message.len() {
+            let (before, behind) = message.as_bytes().split_at(length);
+            assert_eq!(proves(before), length >= end, "{length}");
+            assert!(length == 0 || !proves(behind), "{length}");
+        }
+    }
+}
+
+#[test]
+fn only_what_leaves_a_sip_port() {
+    let model = Model::new();
+    assert_eq!(model.sees(&frame(PEER, false, 5061, REGISTERED.as_bytes())), Outcome::Nothing);
+    let mut later_fragment = frame(PEER, false, 5060, REGISTERED.as_bytes());
+    later_fragment[21] = 1;
+    assert_eq!(model.sees(&later_fragment), Outcome::Nothing);
+    let never = Model { config: Config { known_for: 0, ..model.config }, ..Model::new() };
+    assert_eq!(never.sees(&frame(PEER, false, 5060, REGISTERED.as_bytes())), Outcome::Nothing);
+    let older = Model { config: Config { abi_version: 1, ..model.config }, ..Model::new() };
+    assert_eq!(older.sees(&frame(PEER, false, 5060, REGISTERED.as_bytes())), Outcome::Nothing);
+    assert_eq!(model.sees(&frame(PEER6, true, 5060, REGISTERED.as_bytes())), Outcome::Learned);
+    assert_eq!(model.until(PEER6.into()), Some(3 * HOUR));
+}
+
+#[test]
+fn an_end_is_moved_once_a_minute() {
+    let model = Model::new();
+    let registered = frame(PEER, false, 5060, REGISTERED.as_bytes());
+    assert_eq!(model.sees(&registered), Outcome::Learned);
+    model.now.set(HOUR + REFRESH);
+    model.gate.borrow_mut().clear();
+    assert_eq!(model.sees(&registered), Outcome::Nothing);
+    assert_eq!(model.gate.borrow().len(), 1, "a bit that is gone comes back");
+    model.now.set(HOUR + REFRESH + 1);
+    assert_eq!(model.sees(&registered), Outcome::Refreshed);
+    assert_eq!(model.until(PEER.into()), Some(3 * HOUR + REFRESH + 1));
+}
+
+#[test]
+fn a_full_table_takes_nobody_and_forgets_nobody() {
+    let model = Model { room: 1, ..Model::new() };
+    let registered = |peer| frame(peer, false, 5060, REGISTERED.as_bytes());
+    assert_eq!(model.sees(&registered(PEER)), Outcome::Learned);
+    assert_eq!(model.sees(&registered(PEER6)), Outcome::Full);
+    let place = |peer: IpAddr| gate::known(peer.into(), model.config.seed);
+    assert_eq!(*model.gate.borrow(), HashSet::from([place(PEER)]));
+    model.now.set(2 * HOUR);
+    assert_eq!(model.sees(&registered(PEER)), Outcome::Refreshed);
+    assert_eq!(model.until(PEER6.into()), None);
+}
+
+#[test]
+fn a_message_longer_than_the_window() {
+    let padding = "x".repeat(WINDOW_BYTES);
+    let long =
+        REGISTERED.replace("Content-Length", &format!("X-Padding: {padding}\r\nContent-Length"));
+    assert!(proves(long.as_bytes()));
+    let too_late = REGISTERED.replace("Contact", &format!("X-Padding: {padding}\r\nContact"));
+    assert!(!proves(too_late.as_bytes()));
+}
+
+proptest! {
+    /// Nothing that somebody has Asterisk repeat in a refusal is proof, wherever a segment of it
+    /// begins: all but a line break is his.
+    #[test]
+    fn no_text_of_a_strangers_is_proof(
+        parts in proptest::collection::vec(prop_oneof![
+            Just("SIP/2.0 200 OK"), Just("OPTIONS sip:a SIP/2.0"), Just("REGISTER sip:a SIP/2.0"),
+            Just("Via: "), Just("CSeq: 1 REGISTER"), Just("Contact: <sip:a>;expires=60"), Just("\r"),
+            Just("\n"), Just(">;expires=1"), Just(" "), Just("x"),
+        ], 0..12),
+    ) {
+        let text = parts.concat().replace("\r\n", "");
+        let refusal = format!(
+            "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/TCP a;branch=b;x={text}\r\nCall-ID: {text}\r\n\
+             From: \"{text}\" <sip:a@b>;tag=1\r\nTo: \"{text}\" <sip:a@b>\r\nCSeq: 1 REGISTER\r\n\r\n"
+        );
+        for start in 0..refusal.len() {
+            prop_assert!(!proves(&refusal.as_bytes()[start..]), "{:?}", &refusal[start..]);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read(bytes: Vec<u8>) {
+        let model = Model::new();
+        let _any = model.sees(&bytes);
+        let _any = model.sees(&frame(PEER, true, 5060, &bytes));
+        let mut window = [0; WINDOW_WORDS];
+        let length = bytes.as_slice().copy(0, &mut window);
+        prop_assert!(length <= WINDOW_BYTES);
+    }
+}

@@ -1,0 +1,179 @@
+//! The classifier of what leaves: read, and remember who has proved himself. It changes no packet and
+//! decides about none.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, TC_ACT_UNSPEC};
+use aya_ebpf::btf_maps::Array;
+use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::macros::{btf_map, classifier};
+use aya_ebpf::programs::TcContext;
+use filter_common::abi::{Config, Learning, Peer};
+use filter_common::address::Address;
+use filter_common::gate;
+use filter_common::learn::{self, Outcome, Peers, Reading};
+use filter_common::packet::{self, Place, Window};
+use filter_common::policy::{PeerSlot as _, Tables as _};
+
+use crate::atomic::Word;
+use crate::skb::SkbPacket;
+use crate::tables::{self, KNOWN, KNOWN_GATE, KernelTables};
+
+#[btf_map]
+static LEARNED: Array<Learning, 1> = Array::new();
+
+/// The entry, at an interface's egress. `TC_ACT_UNSPEC`, which is `TCX_NEXT` as well, leaves the
+/// packet to whoever is attached there too.
+#[classifier]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
+pub fn ringfence_out(ctx: TcContext) -> i32 {
+    watch(&ctx);
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn watch(ctx: &TcContext) {
+    // SAFETY: the context is the one the kernel passed in.
+    let forwarded = unsafe { (*ctx.skb.skb).ingress_ifindex } != 0;
+    if forwarded {
+        // Not the host's own words: anybody whose packets it routes could have written them.
+        return;
+    }
+    let packet = SkbPacket::new(ctx);
+    let Ok(headers) = packet::parse(&packet) else {
+        return;
+    };
+    let Some(leaving) = learn::leaving(&packet, &headers) else {
+        return;
+    };
+    if learn::is_watched(&leaving, &KernelPeers) {
+        let [first, second] = leaving.destination.words();
+        ringfence_learn(ctx.skb.skb, first, second, Place::from(leaving.payload).0);
+    }
+}
+
+/// [`learn::learn`], and what it did to the counters; as the stages of the other program (`stages`) a
+/// function that the verifier follows on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_learn(
+    ctx: *mut __sk_buff,
+    first: u64,
+    second: u64,
+    message: u64,
+) -> u32 {
+    let ctx = TcContext::new(ctx);
+    let peer = Address::from_words([first, second]);
+    let outcome = learn::learn(&SkbPacket::new(&ctx), peer, Place(message), &KernelPeers);
+    if let (Some(learned), true) = (LEARNED.get_ptr_mut(0), outcome != Outcome::Nothing) {
+        // SAFETY: an array's value lives as long as the map; the fields are aligned to eight bytes.
+        let counter = unsafe {
+            match outcome {
+                Outcome::Learned => &raw mut (*learned).learned,
+                Outcome::Refreshed => &raw mut (*learned).refreshed,
+                Outcome::Nothing | Outcome::Full => &raw mut (*learned).full,
+            }
+        };
+        // SAFETY: as above.
+        unsafe { Word::new(counter) }.add(1);
+    }
+    outcome as u32
+}
+
+/// The maps as [`Peers`].
+struct KernelPeers;
+
+const TABLES: KernelTables = KernelTables { ctx: core::ptr::null_mut() };
+
+impl Peers for KernelPeers {
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        tables::config()
+    }
+
+    #[inline(always)]
+    fn now(&self, config: &Config) -> u64 {
+        tables::now(config)
+    }
+
+    #[inline(always)]
+    fn port_classes(&self, tcp: bool, port: u16) -> u8 {
+        TABLES.port_classes(tcp, port)
+    }
+
+    #[inline(always)]
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
+        TABLES.with_window(fill)
+    }
+
+    #[inline(always)]
+    fn read_all(&self, bytes: usize, begun: Reading) -> Reading {
+        let (Some(window), Some(reading)) = (tables::window(), tables::reading()) else {
+            return begun;
+        };
+        // In a map and not on the stack: Linux 6.1's verifier takes what a callback leaves there for
+        // what it leaves after one call, and cuts out the code for all else.
+        // SAFETY: this CPU's own memory; no other packet comes in between.
+        unsafe { reading.write_volatile(begun) };
+        let mut read = Read { window, reading };
+        let step: unsafe extern "C" fn(u64, *mut Read) -> i64 = read_step;
+        // SAFETY: the callback has the signature that `bpf_loop` asks for, and `read` outlives the
+        // call.
+        unsafe {
+            bpf_loop(bytes as u32, step as *mut c_void, (&raw mut read).cast(), 0);
+        }
+        // SAFETY: as above.
+        unsafe { reading.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn until(&self, peer: Address) -> Option<u64> {
+        TABLES.peer(peer).map(|peer| peer.until())
+    }
+
+    #[inline(always)]
+    fn prolong(&self, peer: Address, until: u64) {
+        if let Some(peer) = KNOWN.get_ptr_mut(peer.words()) {
+            // SAFETY: a lookup's result stays writable while the program runs (RCU); aligned.
+            unsafe { (&raw mut (*peer).until).write_volatile(until) }
+        }
+    }
+
+    #[inline(always)]
+    fn announce(&self, place: gate::Place) {
+        let Some(word) = KNOWN_GATE.get_ptr_mut(place.word) else {
+            return;
+        };
+        let bit = 1u64.wrapping_shl(place.shift);
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        if unsafe { word.read_volatile() } & bit == 0 {
+            // SAFETY: as above.
+            unsafe { Word::new(word) }.set(bit);
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&self, peer: Address, until: u64) -> bool {
+        let entry = Peer { until, ..Peer::default() };
+        // Another CPU's entry, made since it was looked up, is as good.
+        matches!(KNOWN.insert(peer.words(), entry, u64::from(BPF_NOEXIST)), Ok(()) | Err(EEXIST))
+    }
+}
+
+/// `include/uapi/asm-generic/errno-base.h`, negative as helpers return it.
+const EEXIST: i32 = -17;
+
+/// The context of [`read_step`].
+#[repr(C)]
+struct Read {
+    window: *const Window,
+    reading: *mut Reading,
+}
+
+/// One byte, called by `bpf_loop` (Linux 5.17). Returns whether to stop.
+#[inline(never)]
+unsafe extern "C" fn read_step(at: u64, read: *mut Read) -> i64 {
+    // SAFETY: `KernelPeers::read_all` passed both, which are this CPU's own.
+    let (window, reading) = unsafe { (&*(*read).window, &mut *(*read).reading) };
+    i64::from(learn::read(window, at as usize, reading))
+}

@@ -1,0 +1,128 @@
+//! A cable, and floods over it: how many frames a second come out of its far end.
+//!
+//! Sender and receiver share one CPU, so what the receiver costs for a frame shows whole.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::net::if_::if_nametoindex;
+use serde_json::Value;
+
+use crate::bench::float;
+use crate::bench::sender::{Family, Sender};
+use crate::bench::sources::Choice;
+use crate::bench::stopwatch::Stopwatch;
+use crate::bpf::{Link, Program};
+use crate::interrupt;
+use crate::netns::{Cable, Netns};
+use crate::packet_builder::Frame;
+
+/// Frames between two looks at the clock: some ten milliseconds.
+const FRAMES: u32 = 1 << 16;
+/// A run that lost more of its frames on the way than this is made again. They are lost where the
+/// kernel hands the receiver over to another thread, because the machine is busy.
+const LOST_MAX: f64 = 0.01;
+const ATTEMPTS: u32 = 5;
+/// What may be under way when the sender is done.
+const DRAIN: Duration = Duration::from_millis(5);
+
+/// The interface at each end.
+const INTERFACE: &str = "eth0";
+
+/// Two hosts on a cable.
+#[derive(Debug)]
+pub(super) struct Lane {
+    cable: Cable,
+    far: u32,
+    senders: AtomicU32,
+}
+
+/// How a flood went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flood {
+    /// Frames that came out of the cable.
+    pub(super) received: u64,
+    /// Nanoseconds for each of them.
+    pub(super) nanoseconds: f64,
+}
+
+impl Lane {
+    /// Lays the cable. Its far end takes redirected frames even where no XDP program is attached.
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let cable = Cable::new()?;
+        let index = || if_nametoindex(INTERFACE).context("find the cable's end");
+        let far = cable.far.run_in(index)?;
+        Ok(Self { cable, far, senders: AtomicU32::new(0) })
+    }
+
+    /// The host at the far end, whose `eth0` is attacked.
+    pub(super) fn host(&self) -> &Netns {
+        &self.cable.far
+    }
+
+    /// The cable.
+    pub(super) fn cable(&self) -> &Cable {
+        &self.cable
+    }
+
+    /// A sender at the near end.
+    pub(super) fn sender(
+        &self,
+        frame: &Frame,
+        family: Family,
+        choice: Choice,
+    ) -> anyhow::Result<Sender> {
+        let number = self.senders.fetch_add(1, Ordering::Relaxed);
+        Sender::on(&self.cable, &format!("sender{number}"), frame, family, choice)
+    }
+
+    /// Runs an XDP program at the far end until what this returns is dropped.
+    pub(super) fn attach(&self, program: &Program) -> anyhow::Result<Link> {
+        self.host().run_in(|| Link::attach(program, self.far))
+    }
+
+    /// Sends for about `time`, and again if too much was lost.
+    pub(super) fn flood(&self, sender: &Sender, time: Duration) -> anyhow::Result<Flood> {
+        for _attempt in 0..ATTEMPTS {
+            let before = self.received()?;
+            let (sent, took) = self.cable.near.run_in(|| send(sender, time))?;
+            std::thread::sleep(DRAIN);
+            let received = self.received()?.saturating_sub(before);
+            if float(received) >= float(sent) * (1.0 - LOST_MAX) {
+                let nanoseconds = took.as_secs_f64() * 1e9 / float(received);
+                return Ok(Flood { received, nanoseconds });
+            }
+        }
+        anyhow::bail!(
+            "in each of {ATTEMPTS} tries more than {} % of the frames were lost on the way: the \
+             machine is too busy to measure on",
+            LOST_MAX * 100.0
+        )
+    }
+
+    /// Frames that the driver at the far end has taken in.
+    fn received(&self) -> anyhow::Result<u64> {
+        let mut command = self.host().command("ip");
+        command.args(["-j", "-s", "link", "show", INTERFACE]);
+        let output = command.output().context("run ip")?;
+        let said: Value = serde_json::from_slice(&output.stdout).context("read what ip printed")?;
+        let packets = said.pointer("/0/stats64/rx/packets").and_then(Value::as_u64);
+        packets.context("ip printed no count of packets")
+    }
+}
+
+/// Sends, on the thread's own CPU. Returns how much, and how long it was at work.
+fn send(sender: &Sender, time: Duration) -> anyhow::Result<(u64, Duration)> {
+    let stopwatch = Stopwatch::start()?;
+    let mut sent = 0;
+    loop {
+        interrupt::check()?;
+        sender.send(FRAMES)?;
+        sent += u64::from(FRAMES);
+        let took = stopwatch.elapsed()?;
+        if took >= time {
+            return Ok((sent, took));
+        }
+    }
+}

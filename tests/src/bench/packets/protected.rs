@@ -1,0 +1,211 @@
+//! Ringfence at the far end of a lane, its tables filled the way that the controller fills them.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::ProgramInfo;
+use filter_common::decision::Verdict;
+use filter_user::ban::{AddressEntry, Ends, NetworkEntry, Origin, Scopes};
+use filter_user::clock::KernelTime;
+use filter_user::config::{ClassLimits, Config, Limit, Mode, Scope};
+use filter_user::datapath::{Datapath as _, Kernel, Settings, detach_all};
+use filter_user::host;
+use ipnet::IpNet;
+use tokio::runtime::{Builder, Runtime};
+
+use super::lane::Lane;
+use crate::bench::sources::Banned;
+use crate::bpf::{Link, Program};
+use crate::ringfence::BPFFS;
+use crate::{kernel, scratch};
+
+const INTERFACE: &str = "eth0";
+/// The slot of the only interface.
+const SLOT: u32 = 0;
+
+/// How long bans last.
+const OUTLASTS: Duration = Duration::from_hours(24);
+
+/// Which limit is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limits {
+    /// The product's defaults.
+    Default,
+    /// One that a test run of a million packets does not reach.
+    Wide,
+}
+
+/// The program on a lane's far end. Dropped, it is taken off, and its maps are gone.
+pub(super) struct Protected {
+    kernel: Kernel,
+    // The kernel's events are registered with it.
+    runtime: Runtime,
+    // Last, so that the kernel has let go of its lock.
+    pins: Pins,
+}
+
+/// A directory of pins, removed on drop.
+struct Pins(PathBuf);
+
+/// Packets since some moment, by verdict.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Verdicts {
+    /// Passed.
+    pub(super) passed: u64,
+    /// Dropped.
+    pub(super) dropped: u64,
+}
+
+impl Protected {
+    /// Attaches the program in the driver, with empty tables.
+    pub(super) fn attach(lane: &Lane) -> Result<Self> {
+        let directory =
+            Path::new(BPFFS).join(format!("{}-bench", scratch::prefix().replace('.', "-")));
+        let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
+        let pins = Pins(directory);
+        let kernel = open(lane, &runtime, &pins.0, Limits::Default)?;
+        Ok(Self { kernel, runtime, pins })
+    }
+
+    /// Puts other limits in force, as a restart of the controller does: the maps stay.
+    pub(super) fn restart(self, lane: &Lane, limits: Limits) -> Result<Self> {
+        let Self { kernel, runtime, pins } = self;
+        drop(kernel);
+        let kernel = open(lane, &runtime, &pins.0, limits)?;
+        Ok(Self { kernel, runtime, pins })
+    }
+
+    /// Bans all of these. Returns how long the IPv4 addresses took.
+    pub(super) fn fill(&mut self, banned: &Banned) -> Result<Duration> {
+        let started = Instant::now();
+        for address in &banned.v4 {
+            self.kernel.ban(&ban(IpAddr::from(*address)))?;
+        }
+        let took = started.elapsed();
+        for address in &banned.v6 {
+            self.kernel.ban(&ban(IpAddr::from(*address)))?;
+        }
+        for network in &banned.networks {
+            self.kernel.ban_network(&ban_network(*network))?;
+        }
+        Ok(took)
+    }
+
+    /// Makes this a known peer.
+    pub(super) fn know(&mut self, address: IpAddr) -> Result<()> {
+        self.kernel.know(address, KernelTime::now())
+    }
+
+    /// The program that is attached.
+    pub(super) fn program(&self) -> Result<Program> {
+        Program::from_pin(&self.pins.0.join(format!("program-{SLOT}-{INTERFACE}")))
+    }
+
+    /// What keeps it attached.
+    pub(super) fn link(&self) -> Result<Link> {
+        Link::from_pin(&self.pins.0.join(format!("link-{SLOT}-{INTERFACE}")))
+    }
+
+    /// Packets by verdict, since it was attached.
+    pub(super) fn verdicts(&self) -> Result<Verdicts> {
+        let mut verdicts = Verdicts::default();
+        for interface in self.kernel.counters()? {
+            for (reason, count) in interface.reasons {
+                match reason.verdict() {
+                    Verdict::Pass => verdicts.passed += count.packets,
+                    Verdict::Drop => verdicts.dropped += count.packets,
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Bytes that the kernel has taken for all maps of the program, see [`kernel::memory`].
+    pub(super) fn memory(&self) -> Result<u64> {
+        let pin = self.pins.0.join(format!("program-{SLOT}-{INTERFACE}"));
+        let program = ProgramInfo::from_pin(&pin).context("open the pinned program")?;
+        Ok(kernel::memory(&program)?.values().sum())
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // A drop has no caller to tell; the next run sweeps what this one could not remove.
+        detach_all(&self.0).ok();
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+impl Verdicts {
+    /// What came since `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            passed: self.passed.saturating_sub(before.passed),
+            dropped: self.dropped.saturating_sub(before.dropped),
+        }
+    }
+}
+
+fn open(lane: &Lane, runtime: &Runtime, directory: &Path, limits: Limits) -> Result<Kernel> {
+    let opened = lane.host().run_in(|| {
+        let _runtime = runtime.enter();
+        Kernel::open(&settings(directory, limits)?)
+    })?;
+    let mode = opened.kernel.interfaces().first().map(|interface| interface.mode.as_str());
+    ensure!(mode == Some("native"), "the program is attached in mode {mode:?}");
+    Ok(opened.kernel)
+}
+
+fn settings(directory: &Path, limits: Limits) -> Result<Settings> {
+    let mut config = Config::default();
+    if limits == Limits::Wide {
+        let wide =
+            Limit { rate: "1000000/s".parse().map_err(anyhow::Error::msg)?, burst: u32::MAX };
+        let all = ClassLimits {
+            register: wide,
+            register_credentials: wide,
+            invite: wide,
+            options: wide,
+            subscribe: wide,
+            other: wide,
+            syn: wide,
+        };
+        (config.limits.source, config.limits.shared, config.limits.known) = (all, all, wide);
+        config.limits.prefix.classes = all;
+    }
+    Ok(Settings {
+        bpffs: directory.to_owned(),
+        interfaces: vec![INTERFACE.to_owned()],
+        mode: Mode::Native,
+        dry_run: false,
+        trusted: host::own_networks()?.into_iter().collect(),
+        sip: config.sip,
+        ports: config.ports,
+        limits: config.limits,
+        peers: config.peers,
+        signatures: config.signatures,
+        bans: config.capacity.bans,
+        bans_ipv6: config.capacity.bans_ipv6,
+    })
+}
+
+/// As a jail bans without proof: SIP alone, for a time that outlasts the measurement.
+fn ban(address: IpAddr) -> AddressEntry {
+    let now = KernelTime::now();
+    AddressEntry {
+        address,
+        scopes: Scopes::default().and(Scope::Sip),
+        origin: Origin::Jail(0),
+        since: now,
+        until: Some(now.after(OUTLASTS)),
+    }
+}
+
+fn ban_network(network: IpNet) -> NetworkEntry {
+    let now = KernelTime::now();
+    let ends = Ends::NONE.and(Scope::Sip, Some(now.after(OUTLASTS)));
+    NetworkEntry { network, ends, origin: Origin::Jail(0), since: now }
+}

@@ -1,0 +1,312 @@
+//! What was measured, and whether that is what was promised.
+
+use std::thread;
+
+use serde::Serialize;
+
+use crate::bench::figures::Spread;
+use crate::screen::Paint;
+
+/// What a part of the table has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// Floods of live frames against ringfence.
+    Flood,
+    /// The same against others.
+    Rival,
+    /// The program alone, run over one frame.
+    Run,
+    /// What is not about packets.
+    Table,
+}
+
+impl Group {
+    const ALL: [Self; 4] = [Self::Flood, Self::Rival, Self::Run, Self::Table];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Flood => "Ringfence, live frames",
+            Self::Rival => "What else there is, the same frames",
+            Self::Run => "Ringfence's program alone, one frame again and again",
+            Self::Table => "Bans and memory",
+        }
+    }
+}
+
+/// What a ratio or a figure is to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The median must be as much.
+    AtLeast(f64),
+    /// The median must be no more.
+    AtMost(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(least) => format!(">= {least}"),
+            Self::AtMost(most) => format!("<= {most}"),
+        }
+    }
+}
+
+/// What a figure is put beside, measured in turn with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Baseline {
+    /// What it is.
+    pub name: &'static str,
+    /// Its own figure.
+    pub figure: Spread,
+    /// The case in units of it.
+    pub ratio: Spread,
+    /// Of the ratio: `%` or `x`.
+    pub ratio_unit: &'static str,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Where it stands.
+    pub group: Group,
+    /// The name that `--only` takes.
+    pub case: String,
+    /// What was measured.
+    pub what: String,
+    /// The figure over all rounds.
+    pub figure: Spread,
+    /// Of the figure.
+    pub unit: &'static str,
+    /// What 99 of 100 do not exceed, where there are so many.
+    pub p99: Option<f64>,
+    /// What it was put beside.
+    pub baseline: Option<Baseline>,
+    /// What the ratio is to reach, or without a baseline the figure.
+    pub bound: Option<Bound>,
+    /// Whether it does; nothing where nothing was promised.
+    pub met: Option<bool>,
+    /// What has to be known to read it.
+    pub note: Option<String>,
+    /// The figure of each round.
+    pub rounds: Vec<f64>,
+}
+
+impl Row {
+    /// A row of the figures of each round, or none if there was none.
+    pub(super) fn new(
+        group: Group,
+        case: &str,
+        what: &str,
+        unit: &'static str,
+        rounds: Vec<f64>,
+    ) -> Option<Self> {
+        Some(Self {
+            group,
+            case: case.to_owned(),
+            what: what.to_owned(),
+            figure: Spread::of(rounds.iter().copied())?,
+            unit,
+            p99: None,
+            baseline: None,
+            bound: None,
+            met: None,
+            note: None,
+            rounds,
+        })
+    }
+
+    /// Beside `baseline`, with the ratio of each round.
+    pub(super) fn beside(
+        mut self,
+        name: &'static str,
+        baseline: impl IntoIterator<Item = f64>,
+        ratio: impl IntoIterator<Item = f64>,
+        ratio_unit: &'static str,
+    ) -> Self {
+        if let (Some(figure), Some(ratio)) = (Spread::of(baseline), Spread::of(ratio)) {
+            self.baseline = Some(Baseline { name, figure, ratio, ratio_unit });
+        }
+        self
+    }
+
+    /// With what it is to reach.
+    pub(super) fn must(mut self, bound: Option<Bound>) -> Self {
+        let value = self.baseline.as_ref().map_or(self.figure, |baseline| baseline.ratio);
+        self.bound = bound;
+        self.met = bound.map(|bound| bound.holds(value.median));
+        self
+    }
+
+    /// With what 99 of 100 of its rounds do not exceed.
+    pub(super) fn with_p99(mut self) -> Self {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() * 99).div_ceil(100);
+        self.p99 = rank.checked_sub(1).and_then(|index| sorted.get(index)).copied();
+        self
+    }
+
+    /// With a remark.
+    pub(super) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
+    /// What was measured is not what was to be measured, so nothing is reached.
+    pub(super) fn void(mut self, why: impl Into<String>) -> Self {
+        self.met = self.bound.map(|_bound| false);
+        self.note(why)
+    }
+}
+
+/// The outcome. Its JSON form is what `--json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `packets`.
+    pub benchmark: &'static str,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The processors' model, as the kernel names it.
+    pub processor: String,
+    /// How many.
+    pub processors: usize,
+    /// Rounds of each case.
+    pub rounds: u32,
+    /// Seconds of each flood in a round.
+    pub seconds: f64,
+    /// The table.
+    pub rows: Vec<Row>,
+    /// Whether the whole table was measured.
+    pub complete: bool,
+}
+
+impl Report {
+    pub(super) fn new(rounds: u32, seconds: f64, complete: bool, rows: Vec<Row>) -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpu = read("/proc/cpuinfo");
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        Self {
+            benchmark: "packets",
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            processor: model.map_or_else(String::new, |(_, model)| model.trim().to_owned()),
+            processors: thread::available_parallelism().map_or(0, usize::from),
+            rounds,
+            seconds,
+            rows,
+            complete,
+        }
+    }
+
+    /// Whether everything that was measured is as promised.
+    pub fn targets_met(&self) -> bool {
+        self.rows.iter().all(|row| row.met != Some(false))
+    }
+
+    /// The table.
+    pub fn text(&self, paint: Paint) -> String {
+        let mut lines = vec![
+            String::new(),
+            paint.dim(&format!(
+                "{:<64} {:>26}  {:<34} {:<22} {}",
+                "", "", "beside, in the same round", "ratio", "must reach"
+            )),
+        ];
+        for group in Group::ALL {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.group == group).collect();
+            if !rows.is_empty() {
+                lines.push(paint.bold(group.title()));
+                lines.extend(rows.iter().flat_map(|row| row.lines(paint)));
+            }
+        }
+        lines.push(paint.dim(&format!(
+            "  median [least-most] of {} rounds of {} s; Linux {}, {} x {}",
+            self.rounds, self.seconds, self.kernel, self.processors, self.processor
+        )));
+        lines.join("\n")
+    }
+}
+
+impl Row {
+    fn lines(&self, paint: Paint) -> Vec<String> {
+        let figure = match self.p99 {
+            Some(p99) => format!("{:.0}, p99 {p99:.0} {}", self.figure.median, self.unit),
+            None => format!("{} {}", self.figure.text(), self.unit),
+        };
+        let (beside, ratio) = match &self.baseline {
+            Some(baseline) => (
+                format!("{} {}", baseline.name, baseline.figure.text()),
+                format!("{} {}", baseline.ratio.text(), baseline.ratio_unit),
+            ),
+            None => (String::new(), String::new()),
+        };
+        let bound = self.bound.map_or_else(String::new, Bound::text);
+        let verdict = match self.met {
+            Some(true) => paint.good("met"),
+            Some(false) => paint.bad("MISSED"),
+            None => String::new(),
+        };
+        let row =
+            format!("  {:<62} {figure:>26}  {beside:<34} {ratio:<22} {bound} {verdict}", self.what);
+        let note = self.note.as_ref().map(|note| paint.dim(&format!("      {note}")));
+        [Some(row.trim_end().to_owned()), note].into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(rounds: Vec<f64>, share: f64, bound: Bound) -> Row {
+        Row::new(Group::Flood, "banned-one", "one banned source", "kpps", rounds)
+            .unwrap()
+            .beside("bare drop", [5000.0], [share], "%")
+            .must(Some(bound))
+    }
+
+    #[test]
+    fn a_bound_is_on_the_median_of_the_ratio() {
+        assert_eq!(row(vec![1.0], 85.0, Bound::AtLeast(85.0)).met, Some(true));
+        assert_eq!(row(vec![1.0], 84.9, Bound::AtLeast(85.0)).met, Some(false));
+        assert_eq!(row(vec![1.0], 2.1, Bound::AtMost(2.0)).met, Some(false));
+        let alone = Row::new(Group::Table, "memory", "memory", "MiB", vec![41.0]).unwrap();
+        assert_eq!(alone.must(Some(Bound::AtMost(40.0))).met, Some(false));
+        assert!(Row::new(Group::Table, "x", "x", "s", Vec::new()).is_none());
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_met() {
+        let void = row(vec![1.0], 99.0, Bound::AtLeast(45.0)).void("99 % passed");
+        assert_eq!(void.met, Some(false));
+        let report = Report::new(3, 0.2, true, vec![void]);
+        assert!(!report.targets_met());
+        let text = report.text(Paint::PLAIN);
+        assert!(text.contains("MISSED") && text.contains("99 % passed"), "{text}");
+    }
+
+    #[test]
+    fn the_table_has_every_figure() {
+        let rows = vec![row(vec![4500.0, 4600.0, 4400.0], 90.5, Bound::AtLeast(85.0))];
+        let report = Report::new(3, 0.2, true, rows);
+        assert!(report.targets_met());
+        let text = report.text(Paint::PLAIN);
+        for part in ["4500 [4400-4600] kpps", "bare drop 5000", "90.5 [90.5-90.5] %", ">= 85 met"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_99th_of_a_hundred() {
+        let rounds = (1..=200).rev().map(f64::from).collect();
+        let row = Row::new(Group::Table, "ban", "ban", "us", rounds).unwrap().with_p99();
+        assert_eq!(row.p99, Some(198.0));
+    }
+}

@@ -1,0 +1,151 @@
+//! A PBX on a cable; the phone and the flood at the other end of it.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+
+use super::Contender;
+use super::flood::Flood;
+use crate::asterisk::{self, Asterisk};
+use crate::bench::packets::register_frame;
+use crate::child::{self, OnSignal};
+use crate::netns::Cable;
+use crate::packet_builder::TARGET_V4;
+use crate::phone::{Account, Phone, PhoneReport};
+use crate::ringfence::{Config, Ringfence};
+use crate::{interrupt, scratch};
+
+const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
+const SIP_PORT: u16 = 5060;
+const INTERVAL: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(20);
+/// How long the phone may take to register a few times before the flood.
+const CALM: Duration = Duration::from_secs(20);
+const CALM_REGISTRATIONS: u64 = 4;
+
+/// What an administrator would write against floods, each for UDP to port 5060. Sources that are
+/// not in the set yet are added to it until it is full; then they pass.
+const NFT_SOURCE: &str = "table inet filter {\n \
+    set flooders { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }\n \
+    chain input { type filter hook input priority 0; policy accept;\n  \
+    udp dport 5060 add @flooders { ip saddr limit rate over 10/second burst 50 packets } drop\n";
+const NFT_TOTAL: &str = "  udp dport 5060 limit rate over 1000/second burst 1000 packets drop\n";
+const NFT_END: &str = " }\n}\n";
+
+/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+pub(super) struct World {
+    phone: Phone,
+    ringfence: Option<Ringfence>,
+    asterisk: Asterisk,
+    cable: Cable,
+}
+
+/// How one flood went.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    /// Frames that were sent in a second.
+    pub(super) sent_a_second: u64,
+    /// Seconds from the first to the last.
+    pub(super) seconds: f64,
+    /// Registrations that a phone that notices nothing has done while the flood was to last.
+    pub(super) due: u64,
+    /// Those that this one had done by then.
+    pub(super) in_time: u64,
+    /// How the phone fared in the flood, with what it had begun when that was over.
+    pub(super) phone: PhoneReport,
+    /// And before it.
+    pub(super) before: PhoneReport,
+}
+
+impl World {
+    pub(super) fn build(
+        root: &Path,
+        contender: Contender,
+        ringfence: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let cable = Cable::new()?;
+        cable.near_address(PHONE)?;
+        // Answers to forged sources leave as they would on the Internet, and end at the other end.
+        cable.far_default_route(PHONE)?;
+        let options = asterisk::Options::default();
+        let asterisk = Asterisk::start(&cable.far, root, &options)?;
+        let ringfence = match contender {
+            Contender::None => None,
+            Contender::NftSource => nft(&cable, &[NFT_SOURCE, NFT_END])?,
+            Contender::NftTotal => nft(&cable, &[NFT_SOURCE, NFT_TOTAL, NFT_END])?,
+            Contender::Ringfence => {
+                let binary = ringfence.context("which ringfence? Name it with --ringfence PATH")?;
+                Some(Ringfence::start(&cable.far, binary, &Config::new(&asterisk.notice_log()))?)
+            }
+        };
+        if ringfence.is_none() {
+            cable.far_takes_frames()?;
+        }
+        let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
+        let registrar = SocketAddr::new(IpAddr::V4(TARGET_V4), SIP_PORT);
+        let account = Account { name, password, local: PHONE.into(), registrar };
+        let phone = Phone::start(&cable.near, account, INTERVAL)?;
+        Ok(Self { phone, ringfence, asterisk, cable })
+    }
+
+    /// Lets the phone register in peace, then in a flood.
+    pub(super) fn measure(mut self, rate: u32, time: Duration) -> anyhow::Result<Outcome> {
+        self.watch(CALM, |phone| phone.attempts >= CALM_REGISTRATIONS)?;
+        let before = self.phone.report();
+        if before.attempts < CALM_REGISTRATIONS || before.failures > 0 {
+            bail!("the phone does not register even without a flood: {before:?}");
+        }
+        let flood = Flood::start(&self.cable, &register_frame(), rate)?;
+        self.phone.count_anew();
+        self.watch(time, |_phone| false)?;
+        let report = self.phone.report();
+        let in_time = report.attempts - report.failures;
+        let phone = self.phone.finish();
+        let sent = flood.finish()?;
+        interrupt::check()?;
+        let nanoseconds = sent.time.as_nanos().max(1);
+        let sent_a_second = u128::from(sent.frames) * 1_000_000_000 / nanoseconds;
+        Ok(Outcome {
+            sent_a_second: u64::try_from(sent_a_second)?,
+            due: u64::try_from(time.as_millis() / INTERVAL.as_millis())?,
+            in_time,
+            seconds: sent.time.as_secs_f64(),
+            phone,
+            before,
+        })
+    }
+
+    /// Sees that everything lives until `done` or `limit` is over.
+    fn watch(
+        &mut self,
+        limit: Duration,
+        done: impl Fn(&PhoneReport) -> bool,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + limit;
+        while Instant::now() < end && !done(&self.phone.report()) {
+            interrupt::check()?;
+            self.asterisk.check()?;
+            if let Some(ringfence) = &mut self.ringfence {
+                ringfence.check()?;
+            }
+            thread::sleep(TICK);
+        }
+        Ok(())
+    }
+}
+
+fn nft(cable: &Cable, rules: &[&str]) -> anyhow::Result<Option<Ringfence>> {
+    let directory = scratch::directory("nft")?;
+    let path = directory.path().join("rules");
+    fs::write(&path, rules.concat()).with_context(|| format!("write {}", path.display()))?;
+    let mut command = cable.far.command("nft");
+    command.arg("-f").arg(&path);
+    let finished = child::finish("nft", &mut command, Duration::from_secs(10), OnSignal::Finish)?;
+    finished.success("nft")?;
+    Ok(None)
+}

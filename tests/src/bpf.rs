@@ -1,0 +1,401 @@
+//! bpf(2) itself, for what has to have nothing in common with the program under test: programs of a
+//! few instructions, test runs of any program, and the links and maps that measurements need.
+//!
+//! Numbers and structures are those of `include/uapi/linux/bpf.h`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use nix::libc;
+
+const LICENSE: &CStr = c"MIT";
+
+const MAP_CREATE: libc::c_long = 0;
+const PROG_LOAD: libc::c_long = 5;
+const OBJ_GET: libc::c_long = 7;
+const PROG_TEST_RUN: libc::c_long = 10;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
+
+const MAP_TYPE_HASH: u32 = 1;
+const MAP_TYPE_ARRAY: u32 = 2;
+const PROG_TYPE_XDP: u32 = 6;
+const ATTACH_XDP: u32 = 37;
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`: what the program returns is done, with real frames.
+const TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
+/// `XDP_FLAGS_DRV_MODE`: in the driver or not at all.
+const DRIVER_MODE: u32 = 1 << 2;
+
+/// Frames of one live run that are under way together: the kernel's default.
+const LIVE_BATCH: u32 = 64;
+
+/// Bytes of `union bpf_attr` in which it takes a name.
+const NAME_LEN: usize = 16;
+
+/// What an XDP program returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `XDP_DROP`.
+    Drop,
+    /// `XDP_PASS`.
+    Pass,
+    /// Another.
+    Other(u32),
+}
+
+impl Action {
+    fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A loaded XDP program.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+}
+
+/// An XDP program on an interface, for as long as this or a pin of it is there.
+#[derive(Debug)]
+pub struct Link {
+    fd: OwnedFd,
+}
+
+/// A map of one zeroed `u64`, for a program's state.
+#[derive(Debug)]
+pub struct Word {
+    fd: OwnedFd,
+}
+
+/// A hash of `u32` keys and `u64` values, all of its memory taken at once.
+#[derive(Debug)]
+pub struct PlainHash {
+    fd: OwnedFd,
+}
+
+#[repr(C)]
+struct Load {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; NAME_LEN],
+    interface: u32,
+    attach: u32,
+}
+
+#[repr(C)]
+struct Get {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct Create {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    entries: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct Attach {
+    program: u32,
+    interface: u32,
+    kind: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct Update {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Run {
+    program: u32,
+    result: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
+#[repr(C)]
+struct Batch {
+    first: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+impl Program {
+    /// Loads instructions, each eight bytes as the kernel has them.
+    ///
+    /// # Errors
+    ///
+    /// When the name is too long or the kernel refuses, with what the verifier said.
+    pub fn load(name: &str, code: &[u64]) -> anyhow::Result<Self> {
+        ensure!(name.len() < NAME_LEN, "the name {name} is too long");
+        let mut bytes = [0; NAME_LEN];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        let mut log = vec![0u8; 64 * 1024];
+        let mut load = Load {
+            kind: PROG_TYPE_XDP,
+            instructions: u32::try_from(code.len()).context("length of the program")?,
+            code: address(code.as_ptr()),
+            license: address(LICENSE.as_ptr()),
+            log_level: 1,
+            log_size: u32::try_from(log.len())?,
+            log: address(log.as_mut_ptr()),
+            kernel_version: 0,
+            flags: 0,
+            name: bytes,
+            interface: 0,
+            // What a link that is to run this in place of another asks for.
+            attach: ATTACH_XDP,
+        };
+        match call_fd(PROG_LOAD, &mut load) {
+            Ok(fd) => Ok(Self { fd }),
+            Err(error) => {
+                let said = String::from_utf8_lossy(&log);
+                let said = said.trim_end_matches('\0').trim();
+                Err(error).with_context(|| format!("load the XDP program {name}: {said}"))
+            }
+        }
+    }
+
+    /// A program that does nothing but return `XDP_DROP`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn drop_all() -> anyhow::Result<Self> {
+        Self::load("bare_drop", &[0x0000_0001_0000_00b7, 0x95])
+    }
+
+    /// A program that does nothing but return `XDP_PASS`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn pass_all() -> anyhow::Result<Self> {
+        Self::load("bare_pass", &[0x0000_0002_0000_00b7, 0x95])
+    }
+
+    /// A pinned program.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn from_pin(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { fd: open_pin(path)? })
+    }
+
+    /// Runs the program `repeat` times over the same frame, and says what it returned last.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses or a signal comes.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Action> {
+        let mut run = self.test(frame, repeat)?;
+        call(PROG_TEST_RUN, &mut run).context("run an XDP program over a frame")?;
+        Ok(Action::from_number(run.result))
+    }
+
+    /// What the program makes of a frame, if it changes it in place.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn rewrite(&self, frame: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let mut out = vec![0u8; frame.len()];
+        let mut run = self.test(frame, 1)?;
+        run.data_out = address(out.as_mut_ptr());
+        run.data_size_out = run.data_size_in;
+        call(PROG_TEST_RUN, &mut run).context("run an XDP program over a frame")?;
+        Ok(out)
+    }
+
+    /// Makes `count` real frames and does with each what the program returns for it. The interfaces
+    /// it redirects to are those of the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn send(&self, frame: &[u8], count: u32) -> anyhow::Result<()> {
+        let mut run = self.test(frame, count)?;
+        run.flags = TEST_XDP_LIVE_FRAMES;
+        run.batch = LIVE_BATCH;
+        call(PROG_TEST_RUN, &mut run).context("send live frames (it takes Linux 5.18)")?;
+        Ok(())
+    }
+
+    fn test(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Run> {
+        Ok(Run {
+            program: number(&self.fd)?,
+            data_size_in: u32::try_from(frame.len()).context("length of the frame")?,
+            data_in: address(frame.as_ptr()),
+            repeat,
+            ..Run::default()
+        })
+    }
+}
+
+impl Link {
+    /// Puts a program on an interface of the calling thread's network namespace, in its driver.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses: there is another one, or the driver cannot.
+    pub fn attach(program: &Program, interface: u32) -> anyhow::Result<Self> {
+        let mut attach = Attach {
+            program: number(&program.fd)?,
+            interface,
+            kind: ATTACH_XDP,
+            flags: DRIVER_MODE,
+        };
+        let fd = call_fd(LINK_CREATE, &mut attach).context("attach an XDP program")?;
+        Ok(Self { fd })
+    }
+
+    /// A pinned link.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn from_pin(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self { fd: open_pin(path)? })
+    }
+
+    /// Runs this program in place of the one that runs now.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn replace(&self, program: &Program) -> anyhow::Result<()> {
+        let mut update =
+            Update { link: number(&self.fd)?, program: number(&program.fd)?, flags: 0, old: 0 };
+        call(LINK_UPDATE, &mut update).context("replace an XDP program")?;
+        Ok(())
+    }
+}
+
+impl Word {
+    /// A new one.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { fd: create(MAP_TYPE_ARRAY, 8, 1)? })
+    }
+
+    /// Its descriptor, as instructions name it.
+    pub fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl PlainHash {
+    /// Room for `entries`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn new(entries: u32) -> anyhow::Result<Self> {
+        Ok(Self { fd: create(MAP_TYPE_HASH, 8, entries)? })
+    }
+
+    /// Enters every key with its value, in one call.
+    ///
+    /// # Errors
+    ///
+    /// When the lengths differ or the kernel refuses.
+    pub fn insert_all(&self, keys: &[u32], values: &[u64]) -> anyhow::Result<()> {
+        ensure!(keys.len() == values.len(), "every key has one value");
+        let mut batch = Batch {
+            first: 0,
+            next: 0,
+            keys: address(keys.as_ptr()),
+            values: address(values.as_ptr()),
+            count: u32::try_from(keys.len()).context("count of the keys")?,
+            map: number(&self.fd)?,
+            element_flags: 0,
+            flags: 0,
+        };
+        call(MAP_UPDATE_BATCH, &mut batch).context("fill a hash")?;
+        ensure!(usize::try_from(batch.count)? == keys.len(), "the kernel took {}", batch.count);
+        Ok(())
+    }
+}
+
+fn create(kind: u32, value_size: u32, entries: u32) -> anyhow::Result<OwnedFd> {
+    let mut create = Create { kind, key_size: 4, value_size, entries, flags: 0 };
+    call_fd(MAP_CREATE, &mut create).context("make a map")
+}
+
+fn open_pin(path: &Path) -> anyhow::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes()).context("path of a pin")?;
+    let mut get = Get { path: address(name.as_ptr()), fd: 0, flags: 0 };
+    call_fd(OBJ_GET, &mut get).with_context(|| format!("open {}", path.display()))
+}
+
+fn number(fd: &OwnedFd) -> anyhow::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).context("descriptor")
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.expose_provenance() as u64
+}
+
+fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `attributes` is the plain head of `union bpf_attr` that the command reads and answers
+    // in, of the size that is passed, and lives through the call, as what it points to does.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn call_fd<T>(command: libc::c_long, attributes: &mut T) -> anyhow::Result<OwnedFd> {
+    match RawFd::try_from(call(command, attributes)?) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(fd) => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Err(_) => bail!("the kernel gave no descriptor"),
+    }
+}

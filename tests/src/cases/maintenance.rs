@@ -1,0 +1,100 @@
+//! Rows about SIP that is closed for a while.
+
+use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
+use filter_common::decision::Reason::{
+    self, Banned, Flooding, Fragment, Known, KnownLimit, Maintenance, Malformed, OtherPort,
+    OtherProtocol, Register, TcpControl, Trusted,
+};
+
+use super::Ends::{Ago, In, Never};
+use super::{Case, World, ip, messages};
+use crate::packet_builder::{Extension, Frame, flag};
+
+const V4: &str = "192.0.2.66";
+const V6: &str = "2001:db8::66";
+
+/// The rows.
+pub fn cases() -> Vec<Case> {
+    [closed(), open()].concat()
+}
+
+fn from(source: &str) -> Frame {
+    Frame::from(ip(source)).payload(messages::register())
+}
+
+fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) -> Case {
+    Case::new(format!("maintenance: {}", name.into()), frame.build(), expect).within(world.clone())
+}
+
+fn closed() -> Vec<Case> {
+    let world = World::default().closed(In(600), false);
+    let payloads = [
+        ("register", messages::register()),
+        ("register with credentials", messages::register_with_credentials()),
+        ("invite", messages::request("INVITE")),
+        ("response", messages::response("200 OK")),
+        ("keep-alive", b"\r\n\r\n".to_vec()),
+        ("nothing", Vec::new()),
+        ("no sip", b"hello, is anybody there?".to_vec()),
+    ];
+    let mut cases = Vec::new();
+    for (name, payload) in payloads {
+        for source in [V4, V6] {
+            let frame = from(source).payload(&payload);
+            cases.push(row(format!("{name} over udp, {source}"), &frame, &world, Maintenance));
+            let frame = frame.tcp(5061);
+            cases.push(row(format!("{name} over tcp, {source}"), &frame, &world, Maintenance));
+        }
+    }
+    let syn = from(V4).tcp(5060).tcp_flags(flag::SYN).payload([]);
+    let first = from(V6).extension(Extension::fragment(0, true));
+    let forever = World::default().closed(Never, false);
+    cases.extend([
+        row("a connection", &syn, &world, Maintenance),
+        row("a first fragment", &first, &world, Maintenance),
+        row("again and again", &from(V4), &world, Maintenance).after(300),
+        row("until then", &from(V4), &world, Maintenance).then_wait(599_999),
+        row("then", &from(V4), &world, Register).then_wait(600_001),
+        row("without end", &from(V4), &forever, Maintenance).then_wait(86_400_000),
+        row("trusted", &from(V4), &world.clone().trust("192.0.2.0/24"), Trusted),
+        row("watching", &from(V4), &world.clone().watching(), Maintenance),
+        row("banned", &from(V4), &world.clone().ban(V4, SCOPE_SIP, Never), Banned),
+        row("a flooder", &syn, &world.clone().flooder(V4, In(60)), Maintenance),
+        row("one who is no longer known", &from(V4), &world.clone().peer(V4, Ago(1)), Maintenance),
+        row("one who is not known any more", &from(V4), &world.peer(V4, In(60)), Maintenance)
+            .then_wait(61_000),
+    ]);
+    cases
+}
+
+/// To whom and to what it is open.
+fn open() -> Vec<Case> {
+    let world = World::default().closed(In(600), false).peer(V4, In(600)).peer(V6, In(600));
+    let to_all = World::default().closed(In(600), true).peer(V4, In(600)).peer(V6, In(600));
+    let over = World::default().closed(Ago(0), true).peer(V4, In(600));
+    let few = world.clone().known_limit(1).flood_after(1);
+    let banned = world.clone().ban(V6, SCOPE_ALL, Never);
+    vec![
+        row("a known peer", &from(V4), &world, Known),
+        row("a known peer, ipv6", &from(V6).tcp(5061), &world, Known),
+        row("a known peer, closed to them too", &from(V4), &to_all, Maintenance),
+        row("a known peer, closed to them too, ipv6", &from(V6).tcp(5061), &to_all, Maintenance),
+        row("a known and trusted peer", &from(V4), &to_all.clone().trust("192.0.2.66/32"), Trusted),
+        row("a known peer over its limit", &from(V4), &few, KnownLimit).after(1),
+        row("a known peer that floods", &from(V4), &few, Flooding).after(2),
+        row("a known peer that is banned", &from(V6), &banned, Banned),
+        row("has ended", &from("192.0.2.67"), &over, Register),
+        row("has ended, a known peer", &from(V4), &over, Known),
+        row(
+            "has ended, a connection",
+            &from("192.0.2.67").tcp(5060).payload([]),
+            &over,
+            TcpControl,
+        ),
+        row("ssh", &from("192.0.2.67").tcp(22), &to_all, OtherPort),
+        row("rtp", &from("192.0.2.67").udp(10_000), &to_all, OtherPort),
+        row("icmp", &from("192.0.2.67").protocol(1), &to_all, OtherProtocol),
+        row("a later fragment", &from("192.0.2.67").fragment(9, false), &to_all, Fragment),
+        row("malformed", &from("192.0.2.67").udp_len(7), &to_all, Malformed),
+    ]
+}

@@ -1,0 +1,192 @@
+//! The classifier of what leaves, in the real kernel: run over packets by `BPF_PROG_TEST_RUN`, attached
+//! to nothing.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use aya::maps::{Array, HashMap};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use filter_common::abi::{
+    ABI_VERSION, Config, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
+    port_place,
+};
+use filter_common::address::Address;
+use filter_common::gate;
+use filter_user::datapath::OBJECT;
+
+/// `TC_ACT_UNSPEC` and `TCX_NEXT`.
+const NEXT: u32 = u32::MAX;
+const HOUR: u64 = 3_600_000_000_000;
+const SEED: u64 = 7;
+/// Where `struct __sk_buff` has `ingress_ifindex`, and where it ends (`include/uapi/linux/bpf.h`).
+const INGRESS: usize = 36;
+const CONTEXT: usize = 192;
+/// The most instructions that a kernel's verifier may follow, half of what it allows.
+const INSTRUCTION_BUDGET: u32 = 500_000;
+
+struct Kernel {
+    ebpf: Ebpf,
+}
+
+impl Kernel {
+    fn load(room: u32) -> Self {
+        let mut ebpf = EbpfLoader::new().map_max_entries(maps::KNOWN, room).load(OBJECT).unwrap();
+        let mut config: Array<_, Config> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
+        // A clock that counts its own ticks, from zero at an epoch of its own.
+        let entry = Config {
+            abi_version: ABI_VERSION,
+            known_for: HOUR,
+            tick: 4_000_000,
+            seed: SEED,
+            ..Config::default()
+        };
+        config.set(0, entry, 0).unwrap();
+        let mut ports: Array<_, [u8; PORTS_PER_BLOCK]> =
+            ebpf.map_mut(maps::PORTS).unwrap().try_into().unwrap();
+        for tcp in [false, true] {
+            let (block, byte) = port_place(tcp, 5060);
+            let mut classes = [0; PORTS_PER_BLOCK];
+            classes[byte] = SCOPE_SIP;
+            ports.set(block, classes, 0).unwrap();
+        }
+        let program: &mut SchedClassifier =
+            ebpf.program_mut(EGRESS_PROGRAM).unwrap().try_into().unwrap();
+        program.load().unwrap();
+        Self { ebpf }
+    }
+
+    fn program(&self) -> &SchedClassifier {
+        self.ebpf.program(EGRESS_PROGRAM).unwrap().try_into().unwrap()
+    }
+
+    /// A frame leaves, which must not change it.
+    fn sees(&self, frame: &[u8], from_interface: u32) {
+        let mut context = [0; CONTEXT];
+        context[INGRESS..INGRESS + 4].copy_from_slice(&from_interface.to_ne_bytes());
+        let mut out = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        };
+        assert_eq!(self.program().test_run(options).unwrap().return_value, NEXT);
+        assert_eq!(out, frame);
+    }
+
+    fn peer(&self, address: IpAddr) -> Option<Peer> {
+        let known: HashMap<_, [u64; 2], Peer> =
+            self.ebpf.map(maps::KNOWN).unwrap().try_into().unwrap();
+        known.get(&Address::from(address).words(), 0).ok()
+    }
+
+    fn set_peer(&mut self, address: IpAddr, peer: Peer) {
+        let mut known: HashMap<_, [u64; 2], Peer> =
+            self.ebpf.map_mut(maps::KNOWN).unwrap().try_into().unwrap();
+        known.insert(Address::from(address).words(), peer, 0).unwrap();
+    }
+
+    fn learned(&self) -> Learning {
+        let learned: Array<_, Learning> = self.ebpf.map(maps::LEARNED).unwrap().try_into().unwrap();
+        learned.get(&0, 0).unwrap()
+    }
+
+    fn is_announced(&self, address: IpAddr) -> bool {
+        let words: Array<_, u64> = self.ebpf.map(maps::KNOWN_GATE).unwrap().try_into().unwrap();
+        let place = gate::known(address.into(), SEED);
+        words.get(&place.word, 0).unwrap() >> place.shift & 1 != 0
+    }
+}
+
+fn phone(last: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, last).into()
+}
+
+/// A UDP datagram from port 5060 to a phone.
+fn frame(to: IpAddr, payload: &[u8]) -> Vec<u8> {
+    let IpAddr::V4(to) = to else { panic!("{to}") };
+    let length = |more: usize| u16::try_from(payload.len() + more).unwrap().to_be_bytes();
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, 0]);
+    frame.extend(length(28));
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 10]);
+    frame.extend(to.octets());
+    frame.extend([5060u16.to_be_bytes(), 40_000u16.to_be_bytes(), length(8), [0, 0]].concat());
+    frame.extend(payload);
+    frame
+}
+
+/// What Asterisk was recorded to send.
+fn recorded(kind: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../filter-common/tests/fixtures/leaving")
+        .join(kind);
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn it_learns_what_the_host_learns() {
+    let kernel = Kernel::load(16);
+    let info = kernel.program().info().unwrap();
+    assert_eq!(info.name_as_str(), Some(EGRESS_PROGRAM));
+    let verified = info.verified_instruction_count().unwrap();
+    assert!(verified <= INSTRUCTION_BUDGET, "{verified} of {INSTRUCTION_BUDGET}");
+    for message in recorded("none") {
+        kernel.sees(&frame(phone(66), &message), 0);
+    }
+    assert_eq!(kernel.peer(phone(66)), None);
+    assert_eq!(kernel.learned(), Learning::default());
+    let messages = recorded("proof");
+    assert!(messages.len() >= 3);
+    for (message, last) in messages.iter().zip(20..) {
+        kernel.sees(&frame(phone(last), message), 0);
+        let peer = kernel.peer(phone(last)).unwrap();
+        assert!(peer.until > HOUR);
+        assert_eq!(peer, Peer { until: peer.until, ..Peer::default() });
+        assert!(kernel.is_announced(phone(last)));
+    }
+    assert_eq!(kernel.learned().learned, u64::try_from(messages.len()).unwrap());
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn a_peer_keeps_what_it_has_used_up() {
+    let mut kernel = Kernel::load(16);
+    let used = Peer { until: 1, bucket: 2, excess: 3, blocked_until: 4, passed: 5, dropped: 6 };
+    kernel.set_peer(phone(20), used);
+    let message = recorded("proof").remove(0);
+    kernel.sees(&frame(phone(20), &message), 0);
+    let peer = kernel.peer(phone(20)).unwrap();
+    assert!(peer.until > HOUR);
+    assert_eq!(peer, Peer { until: peer.until, ..used });
+    kernel.sees(&frame(phone(20), &message), 0);
+    assert_eq!(kernel.peer(phone(20)), Some(peer), "its end moves once a minute");
+    assert_eq!(kernel.learned(), Learning { refreshed: 1, ..Learning::default() });
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn a_full_table_keeps_whom_it_has() {
+    let kernel = Kernel::load(1);
+    let message = recorded("proof").remove(0);
+    kernel.sees(&frame(phone(20), &message), 0);
+    kernel.sees(&frame(phone(21), &message), 0);
+    assert!(kernel.peer(phone(20)).is_some());
+    assert_eq!(kernel.peer(phone(21)), None);
+    assert!(!kernel.is_announced(phone(21)));
+    assert_eq!(kernel.learned(), Learning { learned: 1, refreshed: 0, full: 1 });
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn what_the_host_only_forwards_is_nobodys_proof() {
+    let kernel = Kernel::load(16);
+    kernel.sees(&frame(phone(20), &recorded("proof").remove(0)), 1);
+    assert_eq!(kernel.peer(phone(20)), None);
+}
