@@ -6,10 +6,11 @@
 //! branch and Call-ID; what forges a million sources sends each packet once. So the first one is
 //! remembered and dropped, and the one that repeats it is let in, and its source for a while.
 //!
-//! A [`Line`] is one cache line: the number of the next cell, and a ring of cells. A cell holds a tag
-//! of 20 bits and a time of 12, in units of [`UNIT_SHIFT`]. So the table forgets in the order in which it
-//! learned: with [`GREYLIST_LINES`](crate::limits::GREYLIST_LINES) lines, after about a second at
-//! half a million forged packets a second.
+//! A [`Line`] is one cache line, that of a source: the number of the next cell, and a ring of cells. A
+//! cell holds a tag of 20 bits, of a request or of the source that was let in, and a time of 12, in units
+//! of [`UNIT_SHIFT`]. A request is noted only if the cell that is next is as old as a retransmission:
+//! then the first of many that come at once stay, those of a hundred phones behind one address as
+//! well as those of a flood that is too fast to remember.
 
 /// Words of a line: the number and the cells.
 pub const CELLS: usize = 16;
@@ -37,8 +38,21 @@ const ADMITTED: u32 = 64;
 pub trait Cells {
     /// A cell.
     fn load(&self, cell: usize) -> u32;
+    /// Two cells, the lower one of this number times two in the lower half.
+    fn pair(&self, pair: usize) -> u64;
     /// Writes a cell.
     fn store(&self, cell: usize, value: u32);
+}
+
+/// What a line says of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It has not been seen, or only just now.
+    New,
+    /// It is a retransmission.
+    Repeated,
+    /// Its source was let in of late.
+    Admitted,
 }
 
 #[inline(always)]
@@ -65,42 +79,68 @@ fn age(line: &impl Cells, tag: u32, now: u32) -> u32 {
     youngest
 }
 
+/// Whether one of two tags is in a line: eight words of two cells at once, and without a branch.
 #[inline(always)]
-fn enter(line: &impl Cells, tag: u32, now: u32) {
+fn has_one(line: &impl Cells, first: u32, second: u32) -> bool {
+    const LOW: u64 = 0x0000_0001_0000_0001;
+    const TAGS: u64 = 0xffff_f000_ffff_f000;
+    let both = |tag: u32| u64::from(tag << 12).wrapping_mul(LOW);
+    let (first, second) = (both(first), both(second));
+    // The high bit of a half that is zero, and perhaps of one above it (Hacker's Delight, 6-1).
+    let zeros = |word: u64| word.wrapping_sub(LOW) & !word;
+    let mut found = 0;
+    for pair in 0..CELLS / 2 {
+        let tags = line.pair(pair) & TAGS;
+        found |= zeros(tags ^ first) | zeros(tags ^ second);
+    }
+    found & 0x8000_0000_8000_0000 != 0
+}
+
+/// Writes the next cell, if it is older than `least`.
+#[inline(always)]
+fn enter(line: &impl Cells, tag: u32, now: u32, least: u32) {
     let next = line.load(0) & 15;
     let cell = next | next.wrapping_sub(1) >> 31;
-    line.store(0, cell.wrapping_add(1));
-    line.store(cell as usize, tag << 12 | now);
-}
-
-/// A tag of 20 bits, never zero.
-#[inline(always)]
-fn tag(hash: u64) -> u32 {
-    (hash >> 44) as u32 | 1
-}
-
-/// Notes a request by its hash. Whether it repeats one that was noted a retransmission's time ago.
-#[inline(always)]
-pub fn repeats(line: &impl Cells, hash: u64, now: u64) -> bool {
-    let (tag, now) = (tag(hash), now_unit(now));
-    let age = age(line, tag, now);
-    if age > LATEST {
-        enter(line, tag, now);
+    let old = line.load(cell as usize);
+    if old == 0 || now.wrapping_sub(old) & TIME >= least {
+        line.store(0, cell.wrapping_add(1));
+        line.store(cell as usize, tag << 12 | now);
     }
-    (SOONEST..=LATEST).contains(&age)
+}
+
+/// A tag of 20 bits, never zero. Those of requests and of sources differ.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "20 bits of a hash")]
+fn tag(hash: u64, of_source: bool) -> u32 {
+    ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
+}
+
+/// Asks of a request by its hash and that of its source, and notes it if it is new.
+#[inline(always)]
+pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
+    let (source, request, now) = (tag(source, true), tag(request, false), now_unit(now));
+    if has_one(line, source, request) {
+        if age(line, source, now) <= ADMITTED {
+            return Told::Admitted;
+        }
+        match age(line, request, now) {
+            SOONEST..=LATEST => return Told::Repeated,
+            0..SOONEST => return Told::New,
+            _ => {}
+        }
+    }
+    enter(line, request, now, NOTED);
+    Told::New
 }
 
 /// Notes that a source was let in.
 #[inline(always)]
-pub fn admit(line: &impl Cells, hash: u64, now: u64) {
-    enter(line, tag(hash), now_unit(now));
+pub fn admit(line: &impl Cells, source: u64, now: u64) {
+    enter(line, tag(source, true), now_unit(now), 0);
 }
 
-/// Whether a source was let in of late.
-#[inline(always)]
-pub fn is_admitted(line: &impl Cells, hash: u64, now: u64) -> bool {
-    age(line, tag(hash), now_unit(now)) <= ADMITTED
-}
+/// Units for which a cell is kept: T1, and its start may lie at the end of a unit.
+const NOTED: u32 = 5;
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +149,7 @@ mod tests {
     use super::*;
 
     const MILLISECOND: u64 = 1_000_000;
+    const SOURCE: u64 = 0x1234 << 44;
 
     #[derive(Default)]
     struct Memory([Cell<u32>; CELLS]);
@@ -118,20 +159,29 @@ mod tests {
             self.0[cell].get()
         }
 
+        fn pair(&self, pair: usize) -> u64 {
+            u64::from(self.load(2 * pair)) | u64::from(self.load(2 * pair + 1)) << 32
+        }
+
         fn store(&self, cell: usize, value: u32) {
             self.0[cell].set(value);
         }
     }
 
+    /// The hash of request `n`.
+    fn request(n: u64) -> u64 {
+        (4 * n + 4) << 44
+    }
+
     #[test]
     fn timer_e_is_let_in() {
         for start in [0, 1, 100, 133, 134, 1_000_000, 549_755] {
-            // Each of timer E's retransmissions repeats the one before.
             let line = Memory::default();
             let at = |after: u64| (start + after) * MILLISECOND;
-            assert!(!repeats(&line, 7 << 44, at(0)));
+            assert_eq!(ask(&line, SOURCE, request(7), at(0)), Told::New);
             for after in [500, 1500, 3500, 7500, 11_500, 15_500, 31_500] {
-                assert!(repeats(&line, 7 << 44, at(after)), "{after} ms after {start}");
+                let told = ask(&line, SOURCE, request(7), at(after));
+                assert_eq!(told, Told::Repeated, "{after} ms after {start}");
             }
         }
     }
@@ -139,32 +189,49 @@ mod tests {
     #[test]
     fn duplicates_and_late_ones_are_not() {
         let line = Memory::default();
-        let hash = 99 << 44;
-        assert!(!repeats(&line, hash, 0));
-        assert!(!repeats(&line, hash, 0));
-        assert!(!repeats(&line, hash, 130 * MILLISECOND));
-        assert!(!repeats(&line, hash, 36_000 * MILLISECOND));
-        assert!(repeats(&line, hash, 37_000 * MILLISECOND), "it was noted anew");
+        let ask = |after| ask(&line, SOURCE, request(99), after * MILLISECOND);
+        for after in [0, 0, 130, 36_000] {
+            assert_eq!(ask(after), Told::New, "{after} ms");
+        }
+        assert_eq!(ask(37_000), Told::Repeated, "it was noted anew");
     }
 
     #[test]
-    fn others_push_the_oldest_out() {
+    fn of_many_at_once_the_first_stay() {
         let line = Memory::default();
         let second = 1000 * MILLISECOND;
-        for n in 0..=16u64 {
-            assert!(!repeats(&line, (2 * n + 3) << 44, second + n * 135 * MILLISECOND));
+        for n in 0..200 {
+            assert_eq!(ask(&line, SOURCE, request(n), second), Told::New);
         }
-        assert!(!repeats(&line, 3 << 44, 4 * second), "it was the oldest");
-        assert!(repeats(&line, 35 << 44, 4 * second), "the youngest is still there");
+        let again = 1500 * MILLISECOND;
+        assert_eq!(ask(&line, SOURCE, request(0), again), Told::Repeated);
+        assert_eq!(ask(&line, SOURCE, request(14), again), Told::Repeated);
+        assert_eq!(ask(&line, SOURCE, request(15), again), Told::New);
+        // By now the others are old enough to make room.
+        for n in 300..315 {
+            assert_eq!(ask(&line, SOURCE, request(n), 2 * second), Told::New);
+        }
+        assert_eq!(ask(&line, SOURCE, request(0), 3 * second), Told::New);
     }
 
     #[test]
     fn a_source_stays_let_in_for_seconds() {
         let line = Memory::default();
-        let hash = 5 << 44;
-        assert!(!is_admitted(&line, hash, 0));
-        admit(&line, hash, 0);
-        assert!(is_admitted(&line, hash, 8000 * MILLISECOND));
-        assert!(!is_admitted(&line, hash, 9000 * MILLISECOND));
+        for n in 0..20 {
+            ask(&line, SOURCE, request(n), 0);
+        }
+        admit(&line, SOURCE, 0);
+        assert_eq!(ask(&line, SOURCE, request(1000), 8000 * MILLISECOND), Told::Admitted);
+        assert_eq!(ask(&line, SOURCE, request(1000), 9000 * MILLISECOND), Told::New);
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_is() {
+        for cell in 1..CELLS {
+            let line = Memory::default();
+            line.store(cell, 77 << 12 | 5);
+            assert!(has_one(&line, 77, 1) && has_one(&line, 1, 77), "{cell}");
+            assert!(!has_one(&line, 76, 78) && !has_one(&line, 1, 3), "{cell}");
+        }
     }
 }

@@ -46,12 +46,11 @@ pub const KNOWN_PEERS: u32 = 32_768;
 /// Sources that the program itself has banned.
 pub const FLOODERS: u32 = 4096;
 
-/// Lines of the greylist, 2 MiB: what is dropped in a second of 500,000 packets.
+/// Lines of the greylist, 2 MiB: what 500,000 sources send in a second.
 pub const GREYLIST_LINES: u32 = 1 << 15;
 
-/// Words of a REGISTER that tell it from others, for the greylist: request line, Via, From, To and
-/// Call-ID of all but the wordiest.
-pub const IDENTITY_WORDS: usize = 64;
+/// Blocks of 64 bytes of a REGISTER that tell it from others, for the greylist.
+pub const IDENTITY_BLOCKS: usize = 8;
 
 /// Words of a User-Agent that are compared, 32 bytes.
 pub const AGENT_WORDS: usize = 4;

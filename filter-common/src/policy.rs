@@ -90,8 +90,6 @@ pub trait Tables {
     /// So many steps of [`sip::search`](crate::sip::search) over that memory. A loop in the kernel's own hands: written
     /// out, it would be more instructions than the verifier follows.
     fn search_steps(&self, steps: usize) -> Fields;
-    /// So many steps of [`sip::identity`](crate::sip::identity) over that memory.
-    fn identity_steps(&self, steps: usize, seed: u64) -> u64;
     /// The User-Agent at this place of that memory.
     fn agent(&self, at: u64) -> Option<Agent>;
 

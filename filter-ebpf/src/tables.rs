@@ -259,6 +259,12 @@ impl greylist::Cells for Cells {
     }
 
     #[inline(always)]
+    fn pair(&self, pair: usize) -> u64 {
+        // SAFETY: as above; the place is a constant below 8.
+        unsafe { self.0.cast::<u64>().add(pair).read_volatile() }
+    }
+
+    #[inline(always)]
     fn store(&self, cell: usize, value: u32) {
         // SAFETY: as above.
         unsafe {
@@ -454,20 +460,6 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn identity_steps(&self, steps: usize, seed: u64) -> u64 {
-        let Some(window) = window() else {
-            return seed;
-        };
-        let mut identity = Identity { window, hash: seed };
-        let step: unsafe extern "C" fn(u64, *mut Identity) -> i64 = identity_step;
-        // SAFETY: as above.
-        unsafe {
-            bpf_loop(steps as u32, step as *mut c_void, (&raw mut identity).cast(), 0);
-        }
-        identity.hash
-    }
-
-    #[inline(always)]
     fn agent(&self, at: u64) -> Option<Agent> {
         // SAFETY: this CPU's own memory, and nobody writes it now.
         window().map(|window| sip::agent(unsafe { &*window }, at as usize))
@@ -589,20 +581,4 @@ unsafe extern "C" fn search_step(step: u64, search: *mut Search) -> i64 {
     // SAFETY: `KernelTables::search` passed both, and its window is this CPU's own.
     let (window, fields) = unsafe { (&*(*search).window, &mut (*search).fields) };
     i64::from(sip::search(window, step as usize, fields))
-}
-
-/// The context of [`identity_step`].
-#[repr(C)]
-struct Identity {
-    window: *const Window,
-    hash: u64,
-}
-
-/// As [`search_step`].
-#[inline(never)]
-unsafe extern "C" fn identity_step(step: u64, identity: *mut Identity) -> i64 {
-    // SAFETY: `KernelTables::identify` passed both, and its window is this CPU's own.
-    let (window, hash) = unsafe { (&*(*identity).window, &mut (*identity).hash) };
-    *hash = sip::identity(window, step as usize, *hash);
-    0
 }

@@ -378,6 +378,10 @@ impl greylist::Cells for ModelCells<'_> {
         self.lines.borrow().get(&self.line).map_or(0, |cells| cells[cell & (CELLS - 1)])
     }
 
+    fn pair(&self, pair: usize) -> u64 {
+        u64::from(self.load(2 * pair)) | u64::from(self.load(2 * pair + 1)) << 32
+    }
+
     fn store(&self, cell: usize, value: u32) {
         self.lines.borrow_mut().entry(self.line).or_default()[cell & (CELLS - 1)] = value;
     }
@@ -497,11 +501,6 @@ impl Tables for Model {
         let (window, mut fields) = (self.window.borrow(), Fields::default());
         let _ended = (0..steps).any(|step| sip::search(&window, step, &mut fields));
         fields
-    }
-
-    fn identity_steps(&self, steps: usize, seed: u64) -> u64 {
-        let window = self.window.borrow();
-        (0..steps).fold(seed, |hash, step| sip::identity(&window, step, hash))
     }
 
     fn agent(&self, at: u64) -> Option<Agent> {

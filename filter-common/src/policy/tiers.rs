@@ -8,11 +8,12 @@ use crate::abi::{
 use crate::address::Address;
 use crate::class::{self, Class};
 use crate::decision::{Code, Reason, bits};
+use crate::gate;
+use crate::greylist::{self, Told};
 use crate::limits::{GREYLIST_LINES, PREFIX_LINES, SOURCE_LINES};
 use crate::packet::{Headers, Layer4, Packet, Payload, Place, Words};
 use crate::rate::Gcra;
 use crate::sip::{self, Fields, Start};
-use crate::{gate, greylist};
 
 /// Why a packet to a SIP port passes or drops, or [`Code::UNKNOWN`].
 #[inline(always)]
@@ -346,22 +347,13 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     let now = tables.now(config);
     let hash = source.hash(config.seed);
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
-    let line = |hash: u64| tables.cells(hash as u32 & (GREYLIST_LINES - 1));
-    let Some(of_source) = line(hash) else {
+    let Some(line) = tables.cells(hash as u32 & (GREYLIST_LINES - 1)) else {
         return Reason::SharedLimit.into();
     };
-    if !greylist::is_admitted(&of_source, hash, now) {
-        let Some(steps) = copy(packet, Place::from(payload), tables, sip::identity_steps) else {
-            return Reason::SharedLimit.into();
-        };
-        let identity = tables.identity_steps(steps, hash ^ config.seed);
-        let Some(of_message) = line(identity) else {
-            return Reason::SharedLimit.into();
-        };
-        if !greylist::repeats(&of_message, identity, now) {
-            return Reason::Greylist.into();
-        }
-        greylist::admit(&of_source, hash, now);
+    match greylist::ask(&line, hash, sip::identity(packet, payload, hash), now) {
+        Told::New => return Reason::Greylist.into(),
+        Told::Repeated => greylist::admit(&line, hash, now),
+        Told::Admitted => {}
     }
     let place = Class::Register.index();
     let own = at(&config.source, place);
@@ -381,27 +373,16 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     Reason::Admitted.into()
 }
 
-/// Copies a message for a search, and says how many steps that takes.
-#[inline(always)]
-fn copy<T: Tables + ?Sized>(
-    packet: &impl Packet,
-    message: Place,
-    tables: &T,
-    steps: impl Fn(usize) -> usize,
-) -> Option<usize> {
-    let message = Payload::from(message);
-    tables.with_window(|window| {
-        let copied = packet.copy(message.start, window);
-        let len = copied.min(message.end.saturating_sub(message.start));
-        sip::terminate(window, len);
-        steps(len)
-    })
-}
-
 /// What a request's header has of what matters. No memory for the search: nothing.
 #[inline(always)]
 pub fn search<T: Tables + ?Sized>(packet: &impl Packet, message: Place, tables: &T) -> Fields {
-    let steps = copy(packet, message, tables, sip::steps);
+    let message = Payload::from(message);
+    let steps = tables.with_window(|window| {
+        let copied = packet.copy(message.start, window);
+        let len = copied.min(message.end.saturating_sub(message.start));
+        sip::terminate(window, len);
+        sip::steps(len)
+    });
     steps.map_or(Fields::default(), |steps| tables.search_steps(steps))
 }
 

@@ -41,9 +41,9 @@ fn methods() -> Vec<Case> {
     let registers = ["REGISTER", "register", "Register", "rEgIsTeR"]
         .map(|method| row(&format!("method {method}"), messages::request(method), Register));
     // PJSIP takes these in any case.
-    let limited = ["invite", "Options", "sUBSCRIBE"]
+    let limited = ["invite", "Options", "sUBSCRIBE", "bye"]
         .map(|method| row(&format!("method {method}"), messages::request(method), Request));
-    let unlike = ["bye", "FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
+    let unlike = ["FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
         .map(|method| row(&format!("method {method}"), messages::request(method), NotSip));
     [requests.to_vec(), registers.to_vec(), limited.to_vec(), unlike.to_vec()].concat()
 }
@@ -59,6 +59,9 @@ fn starts() -> Vec<Case> {
             messages::register_with_credentials(),
             RegisterCredentials,
         ),
+        row("invite and a tab", b"INVITE\tsip:192.0.2.10 SIP/2.0\r\n\r\n", Request),
+        row("bye and a newline", b"BYE\r\n sip:192.0.2.10 SIP/2.0\r\n\r\n", Request),
+        row("invite and a zero", b"INVITE\0sip:192.0.2.10 SIP/2.0\r\n\r\n", NotSip),
         row("register and a tab", b"REGISTER\tsip:192.0.2.10 SIP/2.0\r\n\r\n", Register),
         row("register and nothing", b"REGISTER", NotSip),
         row("register and a line's end", b"REGISTER\r\n\r\n", Register),

@@ -178,16 +178,17 @@ pub fn message(payload: &[u8]) -> &[u8] {
     &payload[spaces..]
 }
 
-/// Whether a payload is a request of this method, in any case. Seven or eight bytes are compared,
-/// and where that takes in the space behind the method, a NUL counts as one: its case is folded too.
+/// Whether a payload is a request of this method, in any case, with white space behind it. Of a longer
+/// name eight bytes are compared, and nothing behind them.
 pub fn is_method(payload: &[u8], method: &str) -> bool {
     let message = message(payload);
     if payload.len() - message.len() >= LEADING_SPACE || message.len() < 8 {
         return false;
     }
-    let named = [method, " "].concat();
-    let compared = named.len().min(8);
-    message[..compared].iter().zip(named.bytes()).all(|(byte, of)| *byte | 0x20 == of | 0x20)
+    let compared = method.len().min(8);
+    let named =
+        message[..compared].iter().zip(method.bytes()).all(|(byte, of)| byte | 0x20 == of | 0x20);
+    named && (compared == 8 || matches!(message[compared], b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// Whether a message has an `Authorization` field in its header, as far as is searched.
