@@ -98,8 +98,12 @@ pub fn places(address: u32, seed: u64, lines: u32) -> [u32; CHOICES] {
     let mut hash = (u64::from(address) ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let place = |half: u32| (u64::from(half).wrapping_mul(u64::from(lines)) >> 32) as u32;
-    [place((hash >> 32) as u32), place(hash as u32 ^ seed as u32)]
+    let place = |half: u32, lines: u32| (u64::from(half).wrapping_mul(lines.into()) >> 32) as u32;
+    let first = place((hash >> 32) as u32, lines);
+    // Some way behind the first, and never the first again.
+    let second = place(hash as u32 ^ seed as u32, lines.wrapping_sub(1));
+    let second = first.wrapping_add(second).wrapping_add(1);
+    [first, if second < lines { second } else { second.wrapping_sub(lines) }]
 }
 
 /// Lines of a table that is made for so many bans.
@@ -107,7 +111,7 @@ pub fn lines_for(bans: u32) -> u32 {
     let per_line = (SLOTS as u64).saturating_mul(FILL);
     let lines = u64::from(bans).saturating_mul(100).div_ceil(per_line);
     // A small table has no room to move bans about in.
-    u32::try_from(lines.saturating_add(16)).unwrap_or(u32::MAX)
+    u32::try_from(lines.saturating_add(64)).unwrap_or(u32::MAX)
 }
 
 /// The slot of an address in a line, if it is there.
@@ -155,8 +159,9 @@ mod tests {
         }
 
         #[test]
-        fn places_are_in_the_table(address: u32, seed: u64, lines in 1u32..) {
-            prop_assert!(places(address, seed, lines).iter().all(|line| *line < lines));
+        fn places_are_in_the_table_and_differ(address: u32, seed: u64, lines in 2u32..1 << 31) {
+            let [first, second] = places(address, seed, lines);
+            prop_assert!(first < lines && second < lines && first != second);
         }
     }
 

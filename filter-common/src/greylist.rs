@@ -110,7 +110,6 @@ fn enter(line: &impl Cells, tag: u32, now: u32, least: u32) {
 
 /// A tag of 20 bits, never zero. Those of requests and of sources differ.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "20 bits of a hash")]
 fn tag(hash: u64, of_source: bool) -> u32 {
     ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
 }
@@ -133,10 +132,13 @@ pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
     Told::New
 }
 
-/// Notes that a source was let in.
+/// Notes that a source was let in, unless it was just now.
 #[inline(always)]
 pub fn admit(line: &impl Cells, source: u64, now: u64) {
-    enter(line, tag(source, true), now_unit(now), 0);
+    let (tag, now) = (tag(source, true), now_unit(now));
+    if !has_one(line, tag, tag) || age(line, tag, now) > ADMITTED / 2 {
+        enter(line, tag, now, 0);
+    }
 }
 
 /// Units for which a cell is kept: T1, and its start may lie at the end of a unit.

@@ -193,7 +193,16 @@ pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Co
     let limits = Limits::of(Address::from_words(source), config, tables, now);
     let class = task.class();
     match limits.take(class) {
-        Over::Nothing => task.pass(),
+        Over::Nothing => {
+            // The answer to its challenge is to pass as well, should the budget be used up by then.
+            if class == Class::Register.index()
+                && config.flags & FLAG_GREYLIST != 0
+                && let Some(line) = greylist_line(limits.hash, tables)
+            {
+                greylist::admit(&line, limits.hash, now);
+            }
+            task.pass()
+        }
         Over::Source => limits.over(class, task.0 & TASK_TCP != 0),
         Over::Prefix => Reason::PrefixLimit.into(),
         Over::Shared if class <= Class::Credentials.index() => overload(config),
@@ -333,6 +342,13 @@ fn at(limits: &[Gcra; CLASSES], place: usize) -> Gcra {
     limits[place & (CLASSES - 1)]
 }
 
+/// The line of a source by its hash.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "masked")]
+fn greylist_line<T: Tables + ?Sized>(hash: u64, tables: &T) -> Option<T::Cells<'_>> {
+    tables.cells(hash as u32 & (GREYLIST_LINES - 1))
+}
+
 /// The shared budget is used up: a REGISTER that was dropped before and is sent again passes, and
 /// what its source sends next.
 #[inline(always)]
@@ -346,8 +362,7 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     };
     let now = tables.now(config);
     let hash = source.hash(config.seed);
-    #[expect(clippy::cast_possible_truncation, reason = "masked")]
-    let Some(line) = tables.cells(hash as u32 & (GREYLIST_LINES - 1)) else {
+    let Some(line) = greylist_line(hash, tables) else {
         return Reason::SharedLimit.into();
     };
     match greylist::ask(&line, hash, sip::identity(packet, payload, hash), now) {

@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn packets_stay_counted() {
-        let mut table = BanTable::new(memory(4), 1, 10);
+        let mut table = BanTable::new(memory(lines_for(10)), 1, 10);
         table.insert(Slot { packets: 41, ..slot(9) }).unwrap();
         table.insert(Slot { until: 99, scopes: 0x80, ..slot(9) }).unwrap();
         assert_eq!(table.get(9), Some(Slot { until: 99, scopes: 0x80, packets: 41, ..slot(9) }));
@@ -296,7 +296,7 @@ mod tests {
             seed: u64,
             steps in proptest::collection::vec((0u32..60, prop_oneof![Just(0u32), 1u32..5]), 0..400),
         ) {
-            let mut table = BanTable::new(memory(18), seed, 48);
+            let mut table = BanTable::new(memory(lines_for(48)), seed, 48);
             let mut model = BTreeMap::new();
             for (address, until) in steps {
                 if until == 0 {

@@ -34,6 +34,8 @@ pub enum Contender {
     NftTotal,
     /// Ringfence with its defaults.
     Ringfence,
+    /// The same, and a phone that has never been there before the flood.
+    RingfenceNew,
 }
 
 impl Contender {
@@ -44,6 +46,7 @@ impl Contender {
             Self::NftSource => "nftables, 10/s a source",
             Self::NftTotal => "nftables, and 1000/s for all",
             Self::Ringfence => "ringfence",
+            Self::RingfenceNew => "ringfence, a new phone",
         }
     }
 }

@@ -45,7 +45,7 @@ struct Phone {
     seconds: f64,
     /// Who is measured; can be given more than once
     #[arg(long = "contender", value_name = "NAME",
-          default_values = ["none", "nft-source", "nft-total", "ringfence"])]
+          default_values = ["none", "nft-source", "nft-total", "ringfence", "ringfence-new"])]
     contenders: Vec<phone::Contender>,
     /// Write every single run to FILE as JSON too
     #[arg(long, value_name = "FILE")]

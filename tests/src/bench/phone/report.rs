@@ -120,8 +120,13 @@ impl Summary {
 
 impl Report {
     pub(super) fn new(measurements: Vec<Measurement>) -> Self {
-        let contenders =
-            [Contender::None, Contender::NftSource, Contender::NftTotal, Contender::Ringfence];
+        let contenders = [
+            Contender::None,
+            Contender::NftSource,
+            Contender::NftTotal,
+            Contender::Ringfence,
+            Contender::RingfenceNew,
+        ];
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             benchmark: "phone",
@@ -186,7 +191,7 @@ mod tests {
             due: 20,
             in_time: 20 - failures,
             phone,
-            before,
+            before: Some(before),
         };
         Measurement { contender, rate, run: 1, outcome }
     }

@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long the phone may take to register a few times before the flood.
 const CALM: Duration = Duration::from_secs(20);
 const CALM_REGISTRATIONS: u64 = 4;
+/// How long a flood goes on before a new phone comes.
+const HEAD_START: Duration = Duration::from_secs(3);
 
 /// What an administrator would write against floods, each for UDP to port 5060. Sources that are
 /// not in the set yet are added to it until it is full; then they pass.
@@ -39,7 +41,8 @@ const NFT_END: &str = " }\n}\n";
 
 /// All that was made. Fields are dropped in this order: what runs before what it runs in.
 pub(super) struct World {
-    phone: Phone,
+    phone: Option<Phone>,
+    account: Account,
     ringfence: Option<Ringfence>,
     asterisk: Asterisk,
     cable: Cable,
@@ -59,7 +62,7 @@ pub(super) struct Outcome {
     /// How the phone fared in the flood, with what it had begun when that was over.
     pub(super) phone: PhoneReport,
     /// And before it.
-    pub(super) before: PhoneReport,
+    pub(super) before: Option<PhoneReport>,
 }
 
 impl World {
@@ -78,7 +81,7 @@ impl World {
             Contender::None => None,
             Contender::NftSource => nft(&cable, &[NFT_SOURCE, NFT_END])?,
             Contender::NftTotal => nft(&cable, &[NFT_SOURCE, NFT_TOTAL, NFT_END])?,
-            Contender::Ringfence => {
+            Contender::Ringfence | Contender::RingfenceNew => {
                 let binary = ringfence.context("which ringfence? Name it with --ringfence PATH")?;
                 Some(Ringfence::start(&cable.far, binary, &Config::new(&asterisk.notice_log()))?)
             }
@@ -89,23 +92,34 @@ impl World {
         let (name, password) = options.endpoints.first().cloned().context("no endpoint")?;
         let registrar = SocketAddr::new(IpAddr::V4(TARGET_V4), SIP_PORT);
         let account = Account { name, password, local: PHONE.into(), registrar };
-        let phone = Phone::start(&cable.near, account, INTERVAL)?;
-        Ok(Self { phone, ringfence, asterisk, cable })
+        let phone = if contender == Contender::RingfenceNew {
+            None
+        } else {
+            Some(Phone::start(&cable.near, account.clone(), INTERVAL)?)
+        };
+        Ok(Self { phone, account, ringfence, asterisk, cable })
     }
 
-    /// Lets the phone register in peace, then in a flood.
+    /// Lets the phone register in peace, then in a flood; or, where it is to be a new one, in a flood
+    /// that has used up what unknown sources share.
     pub(super) fn measure(mut self, rate: u32, time: Duration) -> anyhow::Result<Outcome> {
-        self.watch(CALM, |phone| phone.attempts >= CALM_REGISTRATIONS)?;
-        let before = self.phone.report();
-        if before.attempts < CALM_REGISTRATIONS || before.failures > 0 {
-            bail!("the phone does not register even without a flood: {before:?}");
-        }
+        let before = match &self.phone {
+            Some(_) => Some(self.calm()?),
+            None => None,
+        };
         let flood = Flood::start(&self.cable, &register_frame(), rate)?;
-        self.phone.count_anew();
+        if let Some(phone) = &self.phone {
+            phone.count_anew();
+        } else {
+            self.watch(HEAD_START, |_phone| false)?;
+            let phone = Phone::start(&self.cable.near, self.account.clone(), INTERVAL)?;
+            self.phone = Some(phone);
+        }
         self.watch(time, |_phone| false)?;
-        let report = self.phone.report();
+        let phone = self.phone.take().context("there is no phone")?;
+        let report = phone.report();
         let in_time = report.attempts - report.failures;
-        let phone = self.phone.finish();
+        let phone = phone.finish();
         let sent = flood.finish()?;
         interrupt::check()?;
         let nanoseconds = sent.time.as_nanos().max(1);
@@ -120,6 +134,16 @@ impl World {
         })
     }
 
+    /// How the phone fares without a flood.
+    fn calm(&mut self) -> anyhow::Result<PhoneReport> {
+        self.watch(CALM, |phone| phone.attempts >= CALM_REGISTRATIONS)?;
+        let report = self.phone.as_ref().context("there is no phone")?.report();
+        if report.attempts < CALM_REGISTRATIONS || report.failures > 0 {
+            bail!("the phone does not register even without a flood: {report:?}");
+        }
+        Ok(report)
+    }
+
     /// Sees that everything lives until `done` or `limit` is over.
     fn watch(
         &mut self,
@@ -127,7 +151,8 @@ impl World {
         done: impl Fn(&PhoneReport) -> bool,
     ) -> anyhow::Result<()> {
         let end = Instant::now() + limit;
-        while Instant::now() < end && !done(&self.phone.report()) {
+        let is_done = |phone: &Option<Phone>| phone.as_ref().is_some_and(|p| done(&p.report()));
+        while Instant::now() < end && !is_done(&self.phone) {
             interrupt::check()?;
             self.asterisk.check()?;
             if let Some(ringfence) = &mut self.ringfence {
