@@ -196,9 +196,10 @@ impl<D: Datapath> Controller<D> {
     /// Whose attempt it was, by the packets that were seen.
     ///
     /// Attacker text can make up an address in a line of a log, and whole lines. It cannot make up a
-    /// packet: without a recent one from an address there was no attempt of it.
+    /// packet: without a recent one from an address there was no attempt of it. What no such text can
+    /// have made up needs none.
     fn witness(&self, attempt: &Attempt, now: KernelTime) -> Option<IpAddr> {
-        if attempt.proven || attempt.verdict != Verdict::Failure {
+        if !attempt.needs_witness || attempt.verdict != Verdict::Failure {
             return attempt.decided.then_some(attempt.address);
         }
         let named = std::iter::once(&attempt.address).chain(&attempt.rivals);

@@ -3,12 +3,16 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use jiff::civil;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 use serde::Serialize;
 
 /// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
 /// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
 pub const ACCOUNT_MAX: usize = 64;
+
+/// How much of a session's name is kept, in bytes. A Call-ID is attacker text of any length.
+pub const SESSION_MAX: usize = 128;
 
 /// One line or event that means something: an attempt by `address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +27,62 @@ pub struct Attempt {
     pub port: Option<u16>,
     /// The account it was for: attacker text, at most [`ACCOUNT_MAX`] bytes, lossy UTF-8.
     pub account: Option<String>,
+    /// The Call-ID of the request or the name of the session: attacker text, at most
+    /// [`SESSION_MAX`] bytes, lossy UTF-8.
+    pub session: Option<String>,
     /// The transport, where the log names it.
     pub transport: Option<Transport>,
     /// Whether the source cannot have been forged, neither on the wire nor in the text that named
     /// it. Not to be told from [`transport`](Self::transport) alone.
     pub proven: bool,
-    /// The time written in the log, in the host's time zone. Year-less syslog dates have none.
-    pub logged_at: Option<civil::DateTime>,
+    /// Whether attacker text can have made up the whole of it, so that it takes a packet of
+    /// `address` to a SIP port to believe it.
+    pub needs_witness: bool,
+    /// The time written in the log. Year-less syslog dates have none.
+    pub logged_at: Option<LoggedAt>,
     /// Other addresses that the line names in the same way: attacker text that looks like it.
     pub rivals: Vec<IpAddr>,
     /// Whether the line alone says that it is `address` and none of the rivals.
     pub decided: bool,
+}
+
+impl Attempt {
+    /// An attempt of which no more is known than this.
+    pub fn new(verdict: Verdict, class: Class, address: IpAddr) -> Self {
+        Self {
+            verdict,
+            class,
+            address,
+            port: None,
+            account: None,
+            session: None,
+            transport: None,
+            proven: false,
+            needs_witness: false,
+            logged_at: None,
+            rivals: Vec::new(),
+            decided: true,
+        }
+    }
+}
+
+/// A time as a log writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedAt {
+    /// In the time zone of the host.
+    Host(civil::DateTime),
+    /// With its offset from UTC.
+    Instant(Timestamp),
+}
+
+impl LoggedAt {
+    /// The instant, on a host in `zone`; `None` for one that no calendar has.
+    pub fn instant(self, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Host(time) => zone.to_timestamp(time).ok(),
+            Self::Instant(instant) => Some(instant),
+        }
+    }
 }
 
 /// What became of an attempt.
@@ -66,6 +115,8 @@ pub enum Class {
     Challenge,
     /// A call to an extension that does not exist.
     CallRejected,
+    /// Something that is not SIP.
+    Malformed,
 }
 
 impl Class {
@@ -79,6 +130,7 @@ impl Class {
             Self::Provisioning => "provisioning",
             Self::Challenge => "challenge",
             Self::CallRejected => "call-rejected",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -105,20 +157,36 @@ pub enum Transport {
     Wss,
 }
 
+impl Transport {
+    /// Whether there was a connection, so that the source address cannot have been forged.
+    pub fn proves_source(self) -> bool {
+        self != Self::Udp
+    }
+}
+
 /// An account name for display and evidence: at most [`ACCOUNT_MAX`] bytes of `bytes`, with what
 /// is not UTF-8 or is a control character replaced.
 pub fn account(bytes: &[u8]) -> String {
+    shown(bytes, ACCOUNT_MAX)
+}
+
+/// A session's name, like [`account`], at most [`SESSION_MAX`] bytes.
+pub fn session(bytes: &[u8]) -> String {
+    shown(bytes, SESSION_MAX)
+}
+
+fn shown(bytes: &[u8], longest: usize) -> String {
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             let c = if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-            if out.len() + c.len_utf8() > ACCOUNT_MAX {
+            if out.len() + c.len_utf8() > longest {
                 return out;
             }
             out.push(c);
         }
         if !chunk.invalid().is_empty() {
-            if out.len() + char::REPLACEMENT_CHARACTER.len_utf8() > ACCOUNT_MAX {
+            if out.len() + char::REPLACEMENT_CHARACTER.len_utf8() > longest {
                 return out;
             }
             out.push(char::REPLACEMENT_CHARACTER);

@@ -242,18 +242,8 @@ mod tests {
     }
 
     fn attempt(address: IpAddr, verdict: Verdict) -> Attempt {
-        Attempt {
-            verdict,
-            class: Class::WrongCredential,
-            address,
-            port: None,
-            account: Some("1001".to_owned()),
-            transport: None,
-            proven: false,
-            logged_at: None,
-            rivals: Vec::new(),
-            decided: true,
-        }
+        let account = Some("1001".to_owned());
+        Attempt { account, ..Attempt::new(verdict, Class::WrongCredential, address) }
     }
 
     fn failure(last: u8) -> Attempt {

@@ -4,4 +4,15 @@
 //! must never panic, whatever the bytes, and never take an address out of text that the attacker
 //! chose while another reading of the same bytes is possible.
 
+pub mod ami;
 pub mod asterisk;
+pub mod provd;
+pub mod security;
+mod security_event;
+pub mod sshd;
+mod text;
+
+use crate::failure::Attempt;
+
+/// A parser of lines.
+pub type Parser = fn(&[u8]) -> Option<Attempt>;

@@ -9,8 +9,9 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::clock::Rfc3339;
+use crate::config::known_jails;
 use crate::failure::{Attempt, Verdict};
-use crate::parse::asterisk;
+use crate::parse::{Parser, asterisk, provd, security, sshd};
 
 /// The longest line that is kept; the rest of a longer one is left out.
 const LINE_MAX: usize = 64 * 1024;
@@ -18,13 +19,16 @@ const LINE_MAX: usize = 64 * 1024;
 /// Lines that no one understood, of which that many are shown.
 const SAMPLES: usize = 5;
 
-type Parser = fn(&[u8]) -> Option<Attempt>;
-
 /// The parser of a jail's log.
 fn parser(jail: &str) -> Result<Parser> {
     match jail {
-        "asterisk-wazo" => Ok(asterisk::parse),
-        other => bail!("there is no jail `{other}`; there is asterisk-wazo"),
+        "asterisk-wazo" => Ok(|line| asterisk::parse(line).or_else(|| security::parse(line))),
+        "sshd" => Ok(sshd::parse),
+        "wazo-provd" => Ok(provd::parse),
+        other => {
+            let known: Vec<&str> = known_jails().collect();
+            bail!("there is no jail `{other}`; there are {}", known.join(", "))
+        }
     }
 }
 
@@ -65,8 +69,7 @@ fn documents(parse: Parser, log: impl BufRead, all: bool, mut out: impl Write) -
 
 /// The time of an attempt, as far as its line gives one.
 fn time(attempt: &Attempt) -> Option<String> {
-    let zoned = attempt.logged_at?.to_zoned(TimeZone::system()).ok()?;
-    Some(Rfc3339(zoned.timestamp()).to_string())
+    Some(Rfc3339(attempt.logged_at?.instant(&TimeZone::system())?).to_string())
 }
 
 fn summary(parse: Parser, log: impl BufRead, all: bool, mut out: impl Write) -> Result<()> {

@@ -160,16 +160,9 @@ fn started_over(datapath: Memory) -> Controller<Memory> {
 fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
     for n in 0..times {
         let attempt = Attempt {
-            verdict: Verdict::Failure,
-            class: Class::WrongCredential,
-            address: IpAddr::from(address),
-            port: Some(5060),
             account: Some("1001".to_owned()),
-            transport: None,
-            proven: false,
-            logged_at: None,
-            rivals: Vec::new(),
-            decided: true,
+            needs_witness: true,
+            ..Attempt::new(Verdict::Failure, Class::WrongCredential, IpAddr::from(address))
         };
         controller.hear(&attempt, 0, "asterisk-wazo", at(n));
     }
@@ -278,16 +271,10 @@ fn a_failure_without_a_packet_is_forged() {
 fn the_packet_decides_where_the_line_does_not() {
     let (attacker, victim) = (IpAddr::from([203, 0, 113, 13]), IpAddr::from([203, 0, 113, 12]));
     let undecided = Attempt {
-        verdict: Verdict::Failure,
-        class: Class::WrongCredential,
-        address: victim,
-        port: None,
-        account: None,
-        transport: None,
-        proven: false,
-        logged_at: None,
+        needs_witness: true,
         rivals: vec![attacker],
         decided: false,
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, victim)
     };
     let mut controller = controller();
     controller.datapath.unseen = vec![victim];
@@ -519,18 +506,8 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
 }
 
 fn proven(address: IpAddr) -> Attempt {
-    Attempt {
-        verdict: Verdict::Failure,
-        class: Class::WrongCredential,
-        address,
-        port: None,
-        account: None,
-        transport: None,
-        proven: true,
-        logged_at: None,
-        rivals: Vec::new(),
-        decided: true,
-    }
+    let attempt = Attempt::new(Verdict::Failure, Class::WrongCredential, address);
+    Attempt { proven: true, ..attempt }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The lines are those of `main/logger.c` for a file channel, in Wazo's date format and in
 //! Asterisk's own, from `res_pjsip/pjsip_distributor.c`, `res_pjsip_session.c`, `acl.c`,
-//! `manager.c` and `chan_iax2.c`. Only the NOTICE level is read: all of these are written there,
+//! `manager.c` and `chan_iax2.c`. What counts is of the NOTICE level: all of these are written there,
 //! and the ERROR level repeats what came over TCP byte for byte, newlines included, so that one
 //! packet writes any line it likes into a file that has that level.
 //!
@@ -39,11 +39,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use jiff::civil;
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
 
-use crate::failure::{Attempt, Class, Transport, Verdict, account};
+use super::text::{after_digits, asterisk_line, bare_address, socket_address, transport_named};
+use crate::failure::{Attempt, Class, Transport, Verdict, account, session};
 
 /// Wazo's context for phones that are not provisioned yet. A call to an unknown extension there is
 /// a guess at a provisioning code; anywhere else it is a wrong number.
@@ -66,93 +66,21 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
 /// The same, but with the attempts of which `line` does not say whose they were: whoever knows which
 /// addresses sent something can tell.
 pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
-    let (logged_at, message) = notice(line)?;
+    let (logged_at, level, message) = asterisk_line(line)?;
     let (file, text) = message.split_at(memchr(b':', message)?);
     let text = text.strip_prefix(b": ")?;
-    let attempt = match file {
-        b"res_pjsip/pjsip_distributor.c" => distributor(text),
-        b"res_pjsip_session.c" => session(text),
-        b"acl.c" => acl(text),
-        b"manager.c" => manager(text),
-        b"chan_iax2.c" => iax(text),
+    let attempt = match (level, file) {
+        (b"NOTICE", b"res_pjsip/pjsip_distributor.c") => distributor(text),
+        (b"NOTICE", b"res_pjsip_session.c") => rejected_call(text),
+        (b"NOTICE", b"acl.c") => acl(text),
+        (b"NOTICE", b"manager.c") => manager(text),
+        (b"NOTICE", b"chan_iax2.c") => iax(text),
+        (b"WARNING", b"res_pjsip_acl.c") => global_acl(text),
+        (b"WARNING", b"pjproject") => dropped(text),
         _ => None,
     }?;
-    Some(Attempt { logged_at, ..attempt })
-}
-
-/// Takes the prefix off a NOTICE line: `[date] NOTICE[lwp][C-call] ` before `file: text`.
-fn notice(line: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
-    let rest = line.strip_prefix(b"[")?;
-    let (logged_at, rest) = wazo_date(rest).or_else(|| stock_date(rest))?;
-    let rest = rest.strip_prefix(b"] NOTICE[")?;
-    let rest = after_digits(rest)?.strip_prefix(b"]")?;
-    let rest = match rest.strip_prefix(b"[C-") {
-        Some(call) => {
-            let (id, rest) = call.split_at(memchr(b']', call)?);
-            if id.is_empty() || !id.iter().all(u8::is_ascii_hexdigit) {
-                return None;
-            }
-            &rest[1..]
-        }
-        None => rest,
-    };
-    Some((logged_at, rest.strip_prefix(b" ")?))
-}
-
-/// `2026-11-22 09:32:21.1233`, the fraction optional.
-fn wazo_date(text: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
-    let (date, mut rest) = text.split_at_checked(19)?;
-    if !has_shape(date, b"0000-00-00 00:00:00") {
-        return None;
-    }
-    let mut nanosecond: i32 = 0;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        rest = after_digits(fraction)?;
-        let digits = &fraction[..fraction.len() - rest.len()];
-        for place in 0..9 {
-            let digit = digits.get(place).map_or(0, |d| i32::from(d - b'0'));
-            nanosecond = nanosecond * 10 + digit;
-        }
-    }
-    let two = |at: usize| number(&date[at..at + 2]);
-    // A date of the right shape that no calendar has is a line without a time, not a forgery.
-    let time = civil::DateTime::new(
-        i16::from(two(0)) * 100 + i16::from(two(2)),
-        two(5),
-        two(8),
-        two(11),
-        two(14),
-        two(17),
-        nanosecond,
-    );
-    Some((time.ok(), rest))
-}
-
-/// `Nov 22 09:43:06`, which names no year.
-fn stock_date(text: &[u8]) -> Option<(Option<civil::DateTime>, &[u8])> {
-    const MONTHS: [&[u8]; 12] = [
-        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
-        b"Dec",
-    ];
-    let (date, rest) = text.split_at_checked(15)?;
-    let shaped = has_shape(&date[3..], b" 00 00:00:00") || has_shape(&date[3..], b"  0 00:00:00");
-    (shaped && MONTHS.contains(&&date[..3])).then_some((None, rest))
-}
-
-/// Whether `text` equals `shape` with any digit where `shape` has a `0`.
-fn has_shape(text: &[u8], shape: &[u8]) -> bool {
-    text.len() == shape.len()
-        && text.iter().zip(shape).all(|(t, s)| if *s == b'0' { t.is_ascii_digit() } else { t == s })
-}
-
-fn number(two_digits: &[u8]) -> i8 {
-    two_digits.iter().fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
-}
-
-/// What follows one or more digits.
-fn after_digits(text: &[u8]) -> Option<&[u8]> {
-    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    (digits > 0).then(|| &text[digits..])
+    // Whatever it says, attacker text can have Asterisk write a whole line.
+    Some(Attempt { logged_at, needs_witness: true, ..attempt })
 }
 
 /// `Request 'M' from 'FROM' failed for 'ADDR:PORT' (callid: X) - REASON`
@@ -162,19 +90,16 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
     let (method, from_on) = request.split_at(memchr(b' ', request)?);
     method.strip_suffix(b"'")?;
     let from_on = from_on.strip_prefix(b" from '")?;
-    let FailedFor { source, from, rivals, decided } = failed_for(from_on)?;
+    let FailedFor { source, from, call_id_on, rivals, decided } = failed_for(from_on)?;
     let (verdict, class) = reason(text);
+    let call_id = memmem::rfind(call_id_on, b") - ").map(|end| &call_id_on[..end]);
     Some(Attempt {
         rivals,
         decided,
-        verdict,
-        class,
-        address: source.ip(),
         port: Some(source.port()),
         account: uri_of(from).and_then(user_of).map(account),
-        transport: None,
-        proven: false,
-        logged_at: None,
+        session: call_id.map(session),
+        ..Attempt::new(verdict, class, source.ip())
     })
 }
 
@@ -182,6 +107,8 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
 struct FailedFor<'a> {
     source: SocketAddr,
     from: &'a [u8],
+    /// The Call-ID and what follows.
+    call_id_on: &'a [u8],
     /// The other addresses that stand in such a place.
     rivals: Vec<IpAddr>,
     /// Whether the line alone says that it is `source`.
@@ -197,7 +124,7 @@ struct FailedFor<'a> {
 /// Counting quotes does not do: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
 /// and lets anything stand in the brackets of an IPv6 host.
 fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
-    let mut named: Vec<(SocketAddr, &[u8])> = Vec::new();
+    let mut named: Vec<(SocketAddr, &[u8], &[u8])> = Vec::new();
     let mut after_whole_from: Option<usize> = None;
     let mut decided = true;
     let mut places = 0;
@@ -207,10 +134,10 @@ fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
             return None;
         }
         let from = &from_on[..at];
-        let Some(source) = quoted_source(&from_on[at + FAILED_FOR.len()..]) else {
+        let Some((source, call_id_on)) = quoted_source(&from_on[at + FAILED_FOR.len()..]) else {
             continue;
         };
-        named.push((source, from));
+        named.push((source, from, call_id_on));
         if uri_of(from).is_none() {
             continue;
         }
@@ -221,18 +148,19 @@ fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
     }
     // A NUL or more than 511 bytes cut a From short, and what follows is what lay on the stack.
     decided &= places == 1 || after_whole_from.is_some();
-    let (source, from) = *named.get(after_whole_from.unwrap_or(0))?;
-    let mut rivals: Vec<IpAddr> = named.iter().map(|(rival, _)| rival.ip()).collect();
+    let (source, from, call_id_on) = *named.get(after_whole_from.unwrap_or(0))?;
+    let mut rivals: Vec<IpAddr> = named.iter().map(|(rival, ..)| rival.ip()).collect();
     rivals.sort_unstable();
     rivals.dedup();
     rivals.retain(|rival| *rival != source.ip());
-    Some(FailedFor { source, from, rivals, decided })
+    Some(FailedFor { source, from, call_id_on, rivals, decided })
 }
 
-/// `ADDR:PORT' (callid: `
-fn quoted_source(text: &[u8]) -> Option<SocketAddr> {
+/// `ADDR:PORT' (callid: `, and what follows.
+fn quoted_source(text: &[u8]) -> Option<(SocketAddr, &[u8])> {
     let end = memchr(b'\'', &text[..text.len().min(64)])?;
-    text[end..].starts_with(b"' (callid: ").then(|| socket_address(&text[..end]))?
+    let rest = text[end..].strip_prefix(b"' (callid: ")?;
+    Some((socket_address(&text[..end])?, rest))
 }
 
 /// The URI in `from`, if `from` is something that `pjsip_name_addr_print` can have printed to its
@@ -313,7 +241,7 @@ fn reason(text: &[u8]) -> (Verdict, Class) {
 ///
 /// NAME is the endpoint's, from the configuration; E is the caller's, and ends where the last
 /// `' rejected because` begins.
-fn session(text: &[u8]) -> Option<Attempt> {
+fn rejected_call(text: &[u8]) -> Option<Attempt> {
     const REJECTED: &[u8] = b"' rejected because extension not found in context '";
     let text = text.strip_prefix(b" ")?;
     let name_end = memmem::find(text, b": Call (")?;
@@ -327,29 +255,11 @@ fn session(text: &[u8]) -> Option<Attempt> {
     // A good phone that dials a wrong number must never be banned.
     let verdict = if context == PROVISIONING_CONTEXT { Verdict::Failure } else { Verdict::Ignored };
     Some(Attempt {
-        verdict,
-        class: Class::CallRejected,
-        address: source.ip(),
         port: Some(source.port()),
         account: Some(account(&text[..name_end])),
         transport: transport_named(transport),
-        proven: false,
-        logged_at: None,
-        rivals: Vec::new(),
-        decided: true,
+        ..Attempt::new(verdict, Class::CallRejected, source.ip())
     })
-}
-
-fn transport_named(name: &[u8]) -> Option<Transport> {
-    [
-        (&b"UDP"[..], Transport::Udp),
-        (b"TCP", Transport::Tcp),
-        (b"TLS", Transport::Tls),
-        (b"WS", Transport::Ws),
-        (b"WSS", Transport::Wss),
-    ]
-    .into_iter()
-    .find_map(|(known, transport)| name.eq_ignore_ascii_case(known).then_some(transport))
 }
 
 /// `SIP ACL: Rejecting 'ADDR' due to a failure to pass ACL '(BASELINE)'`
@@ -363,17 +273,33 @@ fn acl(text: &[u8]) -> Option<Attempt> {
         .strip_prefix(b"' due to a failure to pass ACL '")
         .or_else(|| rest.strip_prefix(b"' due to use of an invalid ACL '"))?;
     list.strip_suffix(b"'")?;
+    Some(Attempt::new(Verdict::Failure, Class::Acl, bare_address(address)?))
+}
+
+/// `Incoming SIP message from ADDR:PORT did not pass ACL test`
+///
+/// `acl.c` has reported the failure.
+fn global_acl(text: &[u8]) -> Option<Attempt> {
+    let source = text.strip_prefix(b"Incoming SIP message from ")?;
+    let source = socket_address(source.strip_suffix(b" did not pass ACL test")?)?;
+    let port = Some(source.port());
+    Some(Attempt { port, ..Attempt::new(Verdict::Ignored, Class::Acl, source.ip()) })
+}
+
+/// `<TAB> sip_transport.c Dropping N bytes packet from UDP ADDR:PORT : WHY`
+///
+/// Devices send other things than SIP to a SIP port, so that it does not count.
+fn dropped(text: &[u8]) -> Option<Attempt> {
+    let text = text.trim_ascii_start().strip_prefix(b"sip_transport.c")?.trim_ascii_start();
+    let text = after_digits(text.strip_prefix(b"Dropping ")?)?;
+    let source_on = text.strip_prefix(b" bytes packet from ")?;
+    let (transport, source_on) = source_on.split_at(memchr(b' ', source_on)?);
+    let source = &source_on[1..];
+    let source = socket_address(&source[..memchr(b' ', source)?])?;
     Some(Attempt {
-        verdict: Verdict::Failure,
-        class: Class::Acl,
-        address: bare_address(address)?,
-        port: None,
-        account: None,
-        transport: None,
-        proven: false,
-        logged_at: None,
-        rivals: Vec::new(),
-        decided: true,
+        port: Some(source.port()),
+        transport: transport_named(transport),
+        ..Attempt::new(Verdict::Ignored, Class::Malformed, source.ip())
     })
 }
 
@@ -389,16 +315,9 @@ fn manager(text: &[u8]) -> Option<Attempt> {
     .find_map(|(text, verdict, class)| Some((rest.strip_prefix(text)?, verdict, class)))?;
     let user = user.strip_suffix(b"'")?;
     Some(Attempt {
-        verdict,
-        class,
-        address: bare_address(address)?,
-        port: None,
         account: (!user.is_empty()).then(|| account(user)),
         transport: Some(Transport::Tcp),
-        proven: false,
-        logged_at: None,
-        rivals: Vec::new(),
-        decided: true,
+        ..Attempt::new(verdict, class, bare_address(address)?)
     })
 }
 
@@ -430,39 +349,11 @@ fn iax(text: &[u8]) -> Option<Attempt> {
     };
     let peer = &peer[..memchr(b'\'', peer).unwrap_or(peer.len())];
     Some(Attempt {
-        verdict: Verdict::Failure,
-        class,
-        address,
         port,
         account: (!peer.is_empty()).then(|| account(peer)),
         transport: Some(Transport::Udp),
-        proven: false,
-        logged_at: None,
-        rivals: Vec::new(),
-        decided: true,
+        ..Attempt::new(Verdict::Failure, class, address)
     })
-}
-
-/// `ip:port` or `[ip6]:port`.
-fn socket_address(text: &[u8]) -> Option<SocketAddr> {
-    // The standard parser takes a scope id, which no packet's source has here.
-    if memchr(b'%', text).is_some() {
-        return None;
-    }
-    let source: SocketAddr = str::from_utf8(text).ok()?.parse().ok()?;
-    (source.port() != 0)
-        .then(|| Some(SocketAddr::new(source_address(source.ip())?, source.port())))?
-}
-
-/// `ip` or `ip6`, without a port.
-fn bare_address(text: &[u8]) -> Option<IpAddr> {
-    source_address(str::from_utf8(text).ok()?.parse().ok()?)
-}
-
-/// The address as the packet carried it, if a packet can come from it.
-fn source_address(address: IpAddr) -> Option<IpAddr> {
-    let address = address.to_canonical();
-    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
 
 #[cfg(test)]

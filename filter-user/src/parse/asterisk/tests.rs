@@ -1,8 +1,10 @@
+use jiff::civil;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::failure::LoggedAt;
 
 const PREFIX: &str = "[2026-11-22 09:32:21.1233] NOTICE[9999] ";
 
@@ -37,13 +39,33 @@ fn reads_every_field() {
             address: "192.0.2.66".parse().unwrap(),
             port: Some(5061),
             account: Some("1001".to_owned()),
+            session: Some("x".to_owned()),
             transport: None,
             proven: false,
+            needs_witness: true,
             rivals: Vec::new(),
             decided: true,
-            logged_at: Some(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000)),
+            logged_at: Some(LoggedAt::Host(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000))),
         }
     );
+}
+
+#[test]
+fn warnings_are_understood_and_do_not_count() {
+    let lines = [
+        "[2026-11-22 09:34:21.7665] WARNING[10004] res_pjsip_acl.c: Incoming SIP message from \
+         192.0.2.99:36400 did not pass ACL test",
+        "[2026-11-22 09:34:37.6230] WARNING[10004] pjproject: \t       sip_transport.c Dropping 40 \
+         bytes packet from UDP 192.0.2.99:36400 : PJSIP syntax error exception when parsing 'Via' \
+         header on line 2 col 0",
+    ];
+    for (line, class) in lines.into_iter().zip([Class::Acl, Class::Malformed]) {
+        let attempt = parse(line.as_bytes()).unwrap();
+        assert_eq!((attempt.verdict, attempt.class), (Verdict::Ignored, class));
+        assert_eq!(attempt.address.to_string(), "192.0.2.99");
+        assert_eq!(attempt.port, Some(36400));
+        assert_eq!(parse(line.replace("WARNING", "ERROR").as_bytes()), None);
+    }
 }
 
 #[test]

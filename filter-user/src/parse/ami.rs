@@ -1,0 +1,135 @@
+//! Blocks of Asterisk's manager interface: one block without its empty line enters, what it says
+//! about one attempt leaves.
+//!
+//! # What attacker text can do
+//!
+//! Asterisk writes account and Call-ID as they are. PJSIP decodes `%0d%0a` in the user of a From
+//! URI, of which the account keeps 36 characters, so that one event can carry header lines that
+//! Asterisk did not write, or an empty line that ends its block early. Recorded with Asterisk 22.10
+//! (`tests/fixtures/ami/*/inj3-ami-*`). What Asterisk itself writes stands around it:
+//!
+//! ```text
+//! Event: InvalidAccountID
+//! Privilege: security,all            \
+//! EventTV: ...                        |
+//! Severity: ...                       | no attacker text before these
+//! Service: PJSIP                      |
+//! EventVersion: 1                    /
+//! AccountID: (attacker text)
+//! SessionID: (attacker text)
+//! LocalAddress: IPV4/UDP/192.0.2.10/5060
+//! RemoteAddress: IPV4/UDP/192.0.2.66/42366
+//! (headers of this event, without line breaks)
+//! ```
+//!
+//! So the beginning is taken as strictly as it is written, and the source from the last
+//! `RemoteAddress` that directly follows a `LocalAddress`. A block that was cut is
+//! [`Block::Cut`]: the blocks that follow are its rest until it has its source.
+
+use memchr::memmem;
+
+use super::security_event::{SecurityEvent, remote};
+use crate::failure::Attempt;
+
+/// Header lines of one block. Asterisk's own have 15 at most, and 36 characters of account cannot
+/// add as many.
+const LINES_MAX: usize = 64;
+
+/// What a block is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Block<'a> {
+    /// What a security event says; `None` if nothing about an attempt.
+    Security(Option<Attempt>),
+    /// The beginning of a security event that an empty line in attacker text has cut.
+    Cut,
+    /// The answer to an action.
+    Response(Response<'a>),
+    /// Another event, or the rest of one that was cut.
+    Other,
+}
+
+/// The answer to an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// Whether it is `Success`.
+    pub success: bool,
+    /// The `ActionID` that the action had.
+    pub action: &'a [u8],
+    /// `Message`: what Asterisk says about it.
+    pub message: &'a [u8],
+    /// `Challenge`: what a digest is to be made of.
+    pub challenge: &'a [u8],
+}
+
+/// Tells what `block` is.
+pub fn parse(block: &[u8]) -> Block<'_> {
+    let mut lines: Vec<&[u8]> = Vec::new();
+    let mut rest = block;
+    while !rest.is_empty() {
+        let end = memmem::find(rest, b"\r\n").unwrap_or(rest.len());
+        if lines.len() == LINES_MAX {
+            return Block::Other;
+        }
+        lines.push(&rest[..end]);
+        rest = rest.get(end + 2..).unwrap_or_default();
+    }
+    match lines.first() {
+        Some(first) if first.starts_with(b"Response: ") => Block::Response(response(&lines)),
+        Some(first) if first.starts_with(b"Event: ") => security(&lines).unwrap_or(Block::Other),
+        Some(_) | None => Block::Other,
+    }
+}
+
+/// The value of the header `name`, if `line` is one.
+fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    line.strip_prefix(name.as_bytes())?.strip_prefix(b": ")
+}
+
+fn response<'a>(lines: &[&'a [u8]]) -> Response<'a> {
+    let find = |name| lines.iter().find_map(|line| value(line, name)).unwrap_or_default();
+    Response {
+        success: find("Response") == b"Success",
+        action: find("ActionID"),
+        message: find("Message"),
+        challenge: find("Challenge"),
+    }
+}
+
+fn security<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
+    let [event, privilege, time, severity, service, version, account, ..] = lines else {
+        return None;
+    };
+    let name = value(event, "Event")?;
+    if value(privilege, "Privilege")? != b"security,all" {
+        return None;
+    }
+    let time = value(time, "EventTV")?;
+    value(severity, "Severity")?;
+    let service = value(service, "Service")?;
+    value(version, "EventVersion")?;
+    let account = value(account, "AccountID")?;
+    let Some((at, remote)) = source(lines) else {
+        return Some(Block::Cut);
+    };
+    let session = lines.get(at.wrapping_sub(2)).and_then(|line| value(line, "SessionID"));
+    let after = lines.get(at + 1..).unwrap_or_default();
+    let acl = after.iter().find_map(|line| value(line, "ACLName")).unwrap_or_default();
+    let session = session.unwrap_or_default();
+    let event = SecurityEvent { name, time, service, account, session, remote, acl };
+    Some(Block::Security(event.attempt()))
+}
+
+/// The last `RemoteAddress` directly behind a `LocalAddress`, and in which line.
+fn source(lines: &[&[u8]]) -> Option<(usize, super::security_event::Remote)> {
+    let (at, [_local, remote_line]) =
+        lines.windows(2).enumerate().rev().find_map(|(at, pair)| {
+            let pair: [&[u8]; 2] = [pair[0], pair[1]];
+            let is_source =
+                pair[0].starts_with(b"LocalAddress: ") && pair[1].starts_with(b"RemoteAddress: ");
+            is_source.then_some((at, pair))
+        })?;
+    Some((at + 1, remote(value(remote_line, "RemoteAddress")?)?))
+}
+
+#[cfg(test)]
+mod tests;

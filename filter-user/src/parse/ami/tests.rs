@@ -1,0 +1,185 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::failure::{Class, Transport, Verdict};
+
+/// An event with this account and Call-ID, as Asterisk writes it.
+fn event(name: &str, account: &str, session: &str, tail: &str) -> String {
+    format!(
+        "Event: {name}\r\nPrivilege: security,all\r\nEventTV: 2026-11-22T09:32:21.123+0100\r\n\
+         Severity: Error\r\nService: PJSIP\r\nEventVersion: 1\r\nAccountID: {account}\r\n\
+         SessionID: {session}\r\nLocalAddress: IPV4/UDP/192.0.2.10/5060\r\n\
+         RemoteAddress: IPV4/UDP/192.0.2.66/42366{tail}"
+    )
+}
+
+fn attempt(block: &str) -> Option<Attempt> {
+    match parse(block.as_bytes()) {
+        Block::Security(attempt) => attempt,
+        Block::Cut | Block::Response(_) | Block::Other => None,
+    }
+}
+
+#[test]
+fn reads_every_field() {
+    let tail = "\r\nChallenge: 1/a\r\nResponse: b\r\nExpectedResponse: ";
+    let attempt = attempt(&event("ChallengeResponseFailed", "1001", "x@y", tail)).unwrap();
+    assert_eq!((attempt.verdict, attempt.class), (Verdict::Failure, Class::WrongCredential));
+    assert_eq!(attempt.address.to_string(), "192.0.2.66");
+    assert_eq!((attempt.port, attempt.transport), (Some(42366), Some(Transport::Udp)));
+    assert_eq!(attempt.account.as_deref(), Some("1001"));
+    assert_eq!(attempt.session.as_deref(), Some("x@y"));
+    assert!(!attempt.proven && !attempt.needs_witness && attempt.decided);
+    let time = attempt.logged_at.unwrap().instant(&jiff::tz::TimeZone::UTC).unwrap();
+    assert_eq!(time.to_string(), "2026-11-22T08:32:21.123Z");
+}
+
+#[test]
+fn each_event_has_its_class() {
+    let acl = "\r\nACLName: not_match_endpoint_acl";
+    let contacts = "\r\nACLName: registrar_attempt_exceeds_maximum_configured_contacts";
+    let cases = [
+        ("ChallengeResponseFailed", "", Some((Verdict::Failure, Class::WrongCredential))),
+        ("InvalidPassword", "", Some((Verdict::Failure, Class::WrongCredential))),
+        ("InvalidAccountID", "", Some((Verdict::Failure, Class::UnknownAccount))),
+        ("FailedACL", acl, Some((Verdict::Failure, Class::Acl))),
+        ("FailedACL", contacts, Some((Verdict::Ignored, Class::Acl))),
+        ("RequestNotSupported", "", Some((Verdict::Ignored, Class::Acl))),
+        ("ChallengeSent", "\r\nChallenge: ", Some((Verdict::Ignored, Class::Challenge))),
+        ("SuccessfulAuth", "\r\nUsingPassword: 1", Some((Verdict::Success, Class::Challenge))),
+        ("MemoryLimit", "", None),
+    ];
+    for (name, tail, expected) in cases {
+        let found = attempt(&event(name, "1001", "x", tail)).map(|a| (a.verdict, a.class));
+        assert_eq!(found, expected, "{name}");
+    }
+    let ami = event("InvalidPassword", "sec", "0x7fe7440017a0", "").replace("PJSIP", "AMI");
+    assert_eq!(attempt(&ami).unwrap().class, Class::Login);
+}
+
+#[test]
+fn a_connection_or_an_answered_challenge_proves_the_source() {
+    for (transport, proven) in
+        [("UDP", false), ("TCP", true), ("TLS", true), ("WS", true), ("WSS", true)]
+    {
+        let block = event("InvalidAccountID", "1", "x", "")
+            .replace("IPV4/UDP/192.0.2.66", &format!("IPV4/{transport}/192.0.2.66"));
+        assert_eq!(attempt(&block).unwrap().proven, proven, "{transport}");
+    }
+    assert!(attempt(&event("SuccessfulAuth", "1", "x", "")).unwrap().proven);
+}
+
+#[test]
+fn the_artificial_account_is_none() {
+    assert_eq!(attempt(&event("ChallengeSent", "<unknown>", "x", "")).unwrap().account, None);
+}
+
+#[test]
+fn header_lines_in_the_account_do_not_move_the_source() {
+    for account in [
+        "\r\nRemoteAddress: IPV4/UDP/1.1.1.1/1",
+        "\r\nLocalAddress: IPV4/UDP/1.1.1.1/1\r\nRemoteAddress: IPV4/UDP/203.0.113.1/1",
+        "x\r\nSessionID: y",
+        "\r\nACLName: z",
+    ] {
+        let block = event("FailedACL", account, "x", "\r\nACLName: list");
+        let attempt = attempt(&block).unwrap();
+        assert_eq!(attempt.address.to_string(), "192.0.2.66", "{account:?}");
+        assert_eq!(attempt.session.as_deref(), Some("x"), "{account:?}");
+    }
+}
+
+#[test]
+fn an_empty_line_in_the_account_cuts_the_block() {
+    let whole = event("InvalidAccountID", "\r\n\r\nEvent: X", "x", "");
+    let (head, rest) = whole.split_once("\r\n\r\n").unwrap();
+    assert_eq!(parse(head.as_bytes()), Block::Cut);
+    assert_eq!(parse(rest.as_bytes()), Block::Other);
+    assert_eq!(attempt(&whole).unwrap().address.to_string(), "192.0.2.66");
+}
+
+#[test]
+fn what_is_not_written_by_asterisk_is_no_event() {
+    let good = event("InvalidAccountID", "1", "x", "");
+    assert!(attempt(&good).is_some());
+    for (from, to) in [
+        ("Privilege: security,all", "Privilege: system,all"),
+        ("Privilege: security,all\r\n", ""),
+        ("EventVersion: 1\r\n", ""),
+        ("IPV4/UDP/192.0.2.66/42366", "IPV4/UDP/192.0.2.66"),
+        ("IPV4/UDP/192.0.2.66/42366", "IPV4/UDP/192.0.2.66/"),
+        ("IPV4/UDP/192.0.2.66/42366", "IPV4/UDP/192.0.2.66/+1"),
+        ("IPV4/UDP/192.0.2.66/42366", "IPV4/UDP/0.0.0.0/1"),
+        ("IPV4/UDP/192.0.2.66/42366", "Unknown/UDP/192.0.2.66/1"),
+        ("IPV4/UDP/192.0.2.66/42366", "IPV4/SCTP/192.0.2.66/1"),
+        ("LocalAddress: IPV4/UDP/192.0.2.10/5060\r\n", ""),
+    ] {
+        let block = good.replace(from, to);
+        assert_ne!(block, good);
+        assert_eq!(attempt(&block), None, "{block}");
+    }
+    let many = "\r\nX: y".repeat(LINES_MAX);
+    assert_eq!(attempt(&event("InvalidAccountID", "1", "x", &many)), None);
+}
+
+#[test]
+fn a_response_says_what_was_answered() {
+    let block = b"Response: Success\r\nActionID: challenge\r\nChallenge: 160512217";
+    let expected =
+        Response { success: true, action: b"challenge", message: b"", challenge: b"160512217" };
+    assert_eq!(parse(block), Block::Response(expected));
+    let block = b"Response: Error\r\nActionID: login\r\nMessage: Authentication failed";
+    let Block::Response(response) = parse(block) else { panic!() };
+    assert!(!response.success);
+    assert_eq!(response.message, b"Authentication failed");
+}
+
+/// What an attacker can get into an account or a Call-ID, and then some.
+fn hostile() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        "\x1b",
+        "Event: FailedACL",
+        "Privilege: security,all",
+        "SessionID: ",
+        "AccountID: ",
+        "LocalAddress: IPV4/UDP/203.0.113.1/1",
+        "RemoteAddress: IPV4/UDP/203.0.113.2/2",
+        "RemoteAddress: ",
+        "Response: Success",
+        "m",
+        "é",
+    ];
+    vec(select(pieces), 0..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_account_moves_the_source(account in hostile(), session in "[^\r\n]{0,40}") {
+        let block = event("InvalidAccountID", &account, &session, "");
+        let attempt = attempt(&block).unwrap();
+        prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
+        prop_assert_eq!(attempt.port, Some(42366));
+    }
+
+    #[test]
+    fn any_bytes_are_parsed(bytes in vec(any::<u8>(), 0..400)) {
+        parse(&bytes);
+    }
+
+    #[test]
+    fn any_change_of_an_event_is_parsed(
+        at in any::<prop::sample::Index>(), byte in any::<u8>(), length in any::<prop::sample::Index>(),
+    ) {
+        let mut block = event("FailedACL", "1001", "x", "\r\nACLName: a").into_bytes();
+        let place = at.index(block.len());
+        block[place] = byte;
+        block.truncate(length.index(block.len() + 1));
+        parse(&block);
+    }
+}

@@ -1,0 +1,139 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::failure::{Class, Transport, Verdict};
+
+const PREFIX: &str = "[2026-11-22 09:32:21.1220] SECURITY[10023] res_security_log.c: ";
+
+fn message(name: &str, account: &str, session: &str, tail: &str) -> String {
+    format!(
+        "SecurityEvent=\"{name}\",EventTV=\"2026-11-22T09:32:21.121+0000\",Severity=\"Error\",\
+         Service=\"PJSIP\",EventVersion=\"1\",AccountID=\"{account}\",SessionID=\"{session}\",\
+         LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",RemoteAddress=\"IPV4/UDP/192.0.2.66/42366\"{tail}"
+    )
+}
+
+fn plain(text: &str) -> Option<Attempt> {
+    parse(format!("{PREFIX}{text}").as_bytes())
+}
+
+fn json_line(text: &str) -> String {
+    serde_json::json!({
+        "hostname": "pbx", "timestamp": "2026-11-22 09:32:21.1220",
+        "identifiers": {"lwp": 10023, "callid": ""},
+        "logmsg": {
+            "location": {"filename": "res_security_log.c", "function": "security_event", "line": 106},
+            "level": "SECURITY", "message": text,
+        },
+    })
+    .to_string()
+}
+
+/// What the logger writes to a plain file: what stands between an ESC and the next `m` is gone.
+fn without_escapes(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, escaped)) = rest.split_once('\x1b') {
+        out.push_str(before);
+        rest = escaped.split_once('m').map_or("", |(_, after)| after);
+    }
+    out + rest
+}
+
+#[test]
+fn reads_every_field() {
+    let tail = ",Challenge=\"1/a\",Response=\"b\",ExpectedResponse=\"\"";
+    let text = message("ChallengeResponseFailed", "1001", "x@y", tail);
+    let (plain, json) = (plain(&text).unwrap(), parse(json_line(&text).as_bytes()).unwrap());
+    assert_eq!((plain.verdict, plain.class), (Verdict::Failure, Class::WrongCredential));
+    assert_eq!(plain.address.to_string(), "192.0.2.66");
+    assert_eq!((plain.port, plain.transport), (Some(42366), Some(Transport::Udp)));
+    assert_eq!(plain.account.as_deref(), Some("1001"));
+    assert_eq!(plain.session.as_deref(), Some("x@y"));
+    assert!(plain.needs_witness && !json.needs_witness);
+    assert_eq!(Attempt { needs_witness: false, ..plain }, json);
+}
+
+#[test]
+fn quotes_in_account_and_call_id_do_not_move_the_source() {
+    let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
+                  RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\",Challenge=\"";
+    for (account, session) in [(forged, "x"), ("1001", forged), (forged, forged)] {
+        let text = message("ChallengeSent", account, session, ",Challenge=\"\"");
+        assert_eq!(plain(&text).unwrap().address.to_string(), "192.0.2.66");
+        assert_eq!(parse(json_line(&text).as_bytes()).unwrap().address.to_string(), "192.0.2.66");
+    }
+}
+
+#[test]
+fn a_line_whose_source_was_removed_names_nobody() {
+    let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
+                  RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\",Challenge=\"\x1b";
+    for (session, tail) in [(forged, ",Challenge=\"\""), (forged, ""), ("a\x1b", "")] {
+        let text = message("ChallengeSent", "1001", session, tail);
+        assert_eq!(plain(&without_escapes(&text)), None, "{session:?}");
+        // In JSON the ESC is escaped, and nothing is removed.
+        assert_eq!(parse(json_line(&text).as_bytes()).unwrap().address.to_string(), "192.0.2.66");
+    }
+}
+
+#[test]
+fn other_levels_and_files_are_not_read() {
+    let text = message("InvalidAccountID", "1", "x", "");
+    assert!(plain(&text).is_some());
+    let line = format!("{PREFIX}{text}");
+    for (from, to) in
+        [("SECURITY[", "NOTICE["), ("res_security_log.c", "manager.c"), ("[2026", "2026")]
+    {
+        assert_eq!(parse(line.replacen(from, to, 1).as_bytes()), None, "{to}");
+    }
+    let json = json_line(&text).replace("\"SECURITY\"", "\"ERROR\"");
+    assert_eq!(parse(json.as_bytes()), None);
+}
+
+proptest! {
+    /// Whatever stands in account and Call-ID, removed by the logger or not.
+    #[test]
+    fn attacker_text_never_names_another(
+        account in hostile(), session in hostile(), tail in select(vec![
+            "", ",Challenge=\"\"", ",ACLName=\"a\"",
+            ",Challenge=\"1/a\",Response=\"b\",ExpectedResponse=\"\"",
+        ]),
+    ) {
+        let text = message("InvalidAccountID", &account, &session, tail);
+        if let Some(attempt) = plain(&without_escapes(&text)) {
+            prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
+        }
+        let attempt = parse(json_line(&text).as_bytes()).unwrap();
+        prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
+        prop_assert_eq!(attempt.port, Some(42366));
+    }
+
+    #[test]
+    fn any_bytes_are_parsed(bytes in vec(any::<u8>(), 0..300)) {
+        parse(&bytes);
+        parse(&[PREFIX.as_bytes(), &bytes].concat());
+    }
+}
+
+fn hostile() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "\"",
+        ",",
+        "\",",
+        "\x1b",
+        "m",
+        "SessionID=\"",
+        "LocalAddress=\"IPV4/UDP/192.0.2.10/5060\"",
+        "RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\"",
+        "\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",RemoteAddress=\"IPV4/UDP/203.0.113.1/1\"",
+        ",Challenge=\"\"",
+        ",Challenge=\"",
+        "oteAddress=\"",
+        "x",
+        "é",
+    ];
+    vec(select(pieces), 0..8).prop_map(|pieces| pieces.concat())
+}

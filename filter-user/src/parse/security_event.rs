@@ -1,0 +1,105 @@
+//! What one of Asterisk's security events says, however it was read: names and values enter, an
+//! [`Attempt`] leaves.
+//!
+//! The events are those of `main/security_events.c` as `res_pjsip/security_events.c` and
+//! `main/manager.c` raise them.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use memchr::memchr;
+
+use super::text::source_address;
+use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account, session};
+
+/// What PJSIP calls the account of a request that belongs to none (`artificial_endpoint`).
+const NO_ACCOUNT: &[u8] = b"<unknown>";
+
+/// A phone that has more contacts than its AOR allows: it has registered with its password.
+const TOO_MANY_CONTACTS: &[u8] = b"registrar_attempt_exceeds_maximum_configured_contacts";
+
+/// An event taken apart. Account and session are attacker text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SecurityEvent<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) time: &'a [u8],
+    pub(super) service: &'a [u8],
+    pub(super) account: &'a [u8],
+    pub(super) session: &'a [u8],
+    pub(super) remote: Remote,
+    /// The access list of a `FailedACL`.
+    pub(super) acl: &'a [u8],
+}
+
+/// Where the request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remote {
+    pub(super) address: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+impl SecurityEvent<'_> {
+    /// The attempt, or `None` if the event is of none.
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        let Remote { address, transport } = self.remote;
+        let of = |sip| if self.service == b"AMI" { Class::Login } else { sip };
+        let (verdict, class) = match self.name {
+            b"ChallengeResponseFailed" | b"InvalidPassword" => {
+                (Verdict::Failure, of(Class::WrongCredential))
+            }
+            b"InvalidAccountID" => (Verdict::Failure, of(Class::UnknownAccount)),
+            b"FailedACL" if self.acl == TOO_MANY_CONTACTS => (Verdict::Ignored, Class::Acl),
+            b"FailedACL" => (Verdict::Failure, Class::Acl),
+            b"RequestNotSupported" | b"RequestNotAllowed" => (Verdict::Ignored, Class::Acl),
+            // The first leg of every good registration.
+            b"ChallengeSent" => (Verdict::Ignored, Class::Challenge),
+            b"SuccessfulAuth" => (Verdict::Success, of(Class::Challenge)),
+            _ => return None,
+        };
+        let account_named = !self.account.is_empty() && self.account != NO_ACCOUNT;
+        Some(Attempt {
+            port: Some(address.port()),
+            account: account_named.then(|| account(self.account)),
+            session: (!self.session.is_empty()).then(|| session(self.session)),
+            transport: Some(transport),
+            // Who answers a challenge has received it.
+            proven: transport.proves_source() || verdict == Verdict::Success,
+            logged_at: event_time(self.time).map(LoggedAt::Instant),
+            ..Attempt::new(verdict, class, address.ip())
+        })
+    }
+}
+
+/// `IPV4/UDP/192.0.2.66/42366`
+pub(super) fn remote(text: &[u8]) -> Option<Remote> {
+    let (family, rest) = text.split_at(memchr(b'/', text)?);
+    let rest = &rest[1..];
+    let (transport, rest) = rest.split_at(memchr(b'/', rest)?);
+    let rest = &rest[1..];
+    let (address, port) = rest.split_at(memchr(b'/', rest)?);
+    let address = source_address(str::from_utf8(address).ok()?.parse().ok()?)?;
+    // `Unknown` is what Asterisk writes for neither.
+    if !matches!(family, b"IPV4" | b"IPV6") {
+        return None;
+    }
+    let port = &port[1..];
+    if port.is_empty() || !port.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let port = str::from_utf8(port).ok()?.parse().ok()?;
+    let transport = match transport {
+        b"UDP" => Transport::Udp,
+        b"TCP" => Transport::Tcp,
+        b"TLS" => Transport::Tls,
+        b"WS" => Transport::Ws,
+        b"WSS" => Transport::Wss,
+        _ => return None,
+    };
+    Some(Remote { address: SocketAddr::new(address, port), transport })
+}
+
+/// `2026-11-22T09:32:21.123+0000`
+fn event_time(text: &[u8]) -> Option<Timestamp> {
+    let text = str::from_utf8(text).ok()?;
+    Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", text).ok()
+}

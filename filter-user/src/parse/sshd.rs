@@ -1,0 +1,340 @@
+//! What OpenSSH's server logs: one line of a syslog file or one entry of the systemd journal as JSON
+//! enters, an [`Attempt`] leaves.
+//!
+//! A failure is what fail2ban's filter `sshd` counts in its mode `normal`. The program is `sshd`,
+//! since OpenSSH 9.8 `sshd-session`, since 10.0 `sshd-auth` too.
+//!
+//! The user name is attacker text and stands before the address, with spaces if he likes; sshd
+//! prints control characters in octal (`log.c`), so that there is no line break in it. So the
+//! address is read from the end of the message, where nothing is the attacker's, and a message with
+//! attacker text on both sides is read only if the place of the address is the only one of its kind.
+//!
+//! Whoever fails here has completed a TCP connection: its source is proven. A local user can write
+//! to syslog in the name of sshd, but not to the journal: an entry counts only if root's sshd wrote
+//! it (`systemd.journal-fields(7)`, trusted fields).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use memchr::{memchr, memmem};
+use serde::Deserialize;
+
+use super::text::{after_digits, bare_address, stock_date};
+use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account};
+
+/// The programs that log, as syslog and the journal call them.
+const PROGRAMS: [&[u8]; 3] = [b"sshd", b"sshd-session", b"sshd-auth"];
+
+/// What `line` of `auth.log` or of `journalctl -o json` says about one attempt, or `None` if it says
+/// nothing that matters here.
+pub fn parse(line: &[u8]) -> Option<Attempt> {
+    if line.first() == Some(&b'{') {
+        return journal_entry(line)?.attempt;
+    }
+    let (logged_at, rest) = match stock_date(line) {
+        Some(found) => found,
+        None => rfc3339_date(line)?,
+    };
+    let rest = rest.strip_prefix(b" ")?;
+    let (_host, rest) = rest.split_at(memchr(b' ', rest)?);
+    let (program, message) = rest.split_at(memmem::find(rest, b": ")?);
+    let program = program.strip_prefix(b" ")?;
+    let name = &program[..memchr(b'[', program).unwrap_or(program.len())];
+    if let Some(pid) = program[name.len()..].strip_prefix(b"[")
+        && after_digits(pid) != Some(b"]")
+    {
+        return None;
+    }
+    if !PROGRAMS.contains(&name) {
+        return None;
+    }
+    let attempt = message_of(&message[2..])?;
+    Some(Attempt { logged_at, ..attempt })
+}
+
+/// `2026-11-22T09:43:06.123456+00:00`, as newer versions of rsyslog write it.
+fn rfc3339_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    let (date, rest) = line.split_at(memchr(b' ', line)?);
+    let time: Timestamp = str::from_utf8(date).ok()?.parse().ok()?;
+    Some((Some(LoggedAt::Instant(time)), rest))
+}
+
+/// An entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is, to go on from there.
+    pub cursor: String,
+    /// What it says.
+    pub attempt: Option<Attempt>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, rename = "__CURSOR")]
+    cursor: Cow<'a, str>,
+    #[serde(borrow, default, rename = "__REALTIME_TIMESTAMP")]
+    microseconds: Cow<'a, str>,
+    #[serde(borrow, default, rename = "_COMM")]
+    program: Cow<'a, str>,
+    #[serde(borrow, default, rename = "_UID")]
+    user: Cow<'a, str>,
+    #[serde(borrow, default, rename = "MESSAGE")]
+    message: Option<Field<'a>>,
+}
+
+/// A field as `journalctl` writes it: what is not UTF-8 is an array of bytes, what is there twice
+/// an array of values.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Bytes(Vec<u8>),
+    Other(serde::de::IgnoredAny),
+}
+
+/// Takes apart an entry of `journalctl -o json`; `None` if it is none.
+pub fn journal_entry(line: &[u8]) -> Option<Entry> {
+    let fields: Fields = serde_json::from_slice(line).ok()?;
+    let trusted = PROGRAMS.contains(&fields.program.as_bytes()) && fields.user == "0";
+    let attempt = match &fields.message {
+        Some(Field::Text(text)) if trusted => message_of(text.as_bytes()),
+        Some(Field::Bytes(bytes)) if trusted => message_of(bytes),
+        Some(Field::Text(_) | Field::Bytes(_) | Field::Other(_)) | None => None,
+    };
+    let instant =
+        fields.microseconds.parse().ok().and_then(|m| Timestamp::from_microsecond(m).ok());
+    let logged_at = instant.map(LoggedAt::Instant);
+    let attempt = attempt.map(|attempt| Attempt { logged_at, ..attempt });
+    Some(Entry { cursor: fields.cursor.into_owned(), attempt })
+}
+
+/// What a message of sshd says.
+fn message_of(text: &[u8]) -> Option<Attempt> {
+    let text = text.trim_ascii_end();
+    let text = text.strip_suffix(b" [preauth]").unwrap_or(text);
+    let text =
+        text.strip_prefix(b"error: ").or_else(|| text.strip_prefix(b"fatal: ")).unwrap_or(text);
+    let text = text.strip_prefix(b"PAM: ").unwrap_or(text);
+    failed(text)
+        .or_else(|| accepted(text))
+        .or_else(|| invalid_user(text))
+        .or_else(|| too_many(text))
+        .or_else(|| pam(text))
+        .or_else(|| not_allowed(text))
+        .or_else(|| refused(text))
+        .or_else(|| disconnect(text))
+        .or_else(|| closed(text))
+        .or_else(|| change_of_username(text))
+        .or_else(|| pam_unix(text))
+}
+
+fn attempt(verdict: Verdict, source: Source, user: &[u8]) -> Attempt {
+    Attempt {
+        port: source.port,
+        account: (!user.is_empty()).then(|| account(user)),
+        transport: Some(Transport::Tcp),
+        proven: true,
+        ..Attempt::new(verdict, Class::Login, source.address)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Source {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+/// `ADDR` or `ADDR port N`, and nothing else.
+fn source(text: &[u8]) -> Option<Source> {
+    let Some(end) = memmem::find(text, b" port ") else {
+        return Some(Source { address: bare_address(text)?, port: None });
+    };
+    let port = &text[end + b" port ".len()..];
+    let digits = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    let port = str::from_utf8(port).ok().filter(|_| digits)?.parse().ok()?;
+    Some(Source { address: bare_address(&text[..end])?, port: Some(port) })
+}
+
+/// `USER from SOURCE`, where nothing follows: the last ` from ` is sshd's own.
+fn user_from(text: &[u8]) -> Option<(&[u8], Source)> {
+    let end = memmem::rfind(text, b" from ")?;
+    Some((&text[..end], source(&text[end + b" from ".len()..])?))
+}
+
+fn without_protocol(text: &[u8]) -> &[u8] {
+    text.strip_suffix(b" ssh2").unwrap_or(text)
+}
+
+fn without_invalid(user: &[u8]) -> &[u8] {
+    let user = user.strip_prefix(b"invalid user ").unwrap_or(user);
+    user.strip_prefix(b"illegal user ").unwrap_or(user)
+}
+
+/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2`
+///
+/// A key that was refused is not a failure: a client offers all that it has.
+fn failed(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"Failed ")?;
+    let (method, rest) = rest.split_at(memchr(b' ', rest)?);
+    let rest = rest.strip_prefix(b" for ")?;
+    let (rest, verdict) = if method == b"publickey" {
+        (without_key(rest), Verdict::Ignored)
+    } else {
+        (rest, Verdict::Failure)
+    };
+    let (user, source) = user_from(without_protocol(rest))?;
+    Some(attempt(verdict, source, without_invalid(user)))
+}
+
+/// Takes off `: TYPE SHA256:HASH`, behind a key that was offered.
+fn without_key(text: &[u8]) -> &[u8] {
+    let Some(at) = memmem::rfind(text, b": ") else { return text };
+    let key = &text[at + 2..];
+    let hash = memchr(b' ', key).and_then(|end| key[end + 1..].strip_prefix(b"SHA256:"));
+    if hash.is_some_and(|hash| memchr(b' ', hash).is_none()) { &text[..at] } else { text }
+}
+
+/// `Accepted METHOD for USER from SOURCE ssh2[: KEY]`
+///
+/// The user exists, and his name has no space.
+fn accepted(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"Accepted ")?;
+    let rest = rest[memchr(b' ', rest)?..].strip_prefix(b" for ")?;
+    let (user, rest) = rest.split_at(memchr(b' ', rest)?);
+    let rest = rest.strip_prefix(b" from ")?;
+    let source = source(&rest[..memmem::find(rest, b" ssh2")?])?;
+    Some(attempt(Verdict::Success, source, user))
+}
+
+/// `Invalid user USER from SOURCE`
+fn invalid_user(text: &[u8]) -> Option<Attempt> {
+    let rest = [&b"Invalid user "[..], b"invalid user ", b"Illegal user ", b"illegal user "]
+        .into_iter()
+        .find_map(|start| text.strip_prefix(start))?;
+    // Without a name there are two spaces.
+    let (user, source) =
+        user_from(rest).or_else(|| Some((&[][..], source(rest.strip_prefix(b"from ")?)?)))?;
+    Some(attempt(Verdict::Failure, source, user))
+}
+
+/// `maximum authentication attempts exceeded for [invalid user ]USER from SOURCE ssh2`
+fn too_many(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"maximum authentication attempts exceeded for ")?;
+    let (user, source) = user_from(without_protocol(rest))?;
+    Some(attempt(Verdict::Failure, source, without_invalid(user)))
+}
+
+/// `Authentication failure for [illegal user ]USER from HOST[ via ADDR]`, from PAM.
+fn pam(text: &[u8]) -> Option<Attempt> {
+    let rest = [
+        &b"Authentication failure for "[..],
+        b"authentication failure for ",
+        b"Authentication error for ",
+        b"authentication error for ",
+        b"Authentication failed for ",
+        b"authentication failed for ",
+        b"User not known to the underlying authentication module for ",
+    ]
+    .into_iter()
+    .find_map(|start| text.strip_prefix(start))?;
+    let via = memmem::rfind(rest, b" via ").filter(|at| bare_address(&rest[at + 5..]).is_some());
+    let (user, source) = user_from(&rest[..via.unwrap_or(rest.len())])?;
+    Some(attempt(Verdict::Failure, source, without_invalid(user)))
+}
+
+/// `User USER from HOST not allowed because REASON`
+fn not_allowed(text: &[u8]) -> Option<Attempt> {
+    const REASONS: [&[u8]; 5] = [
+        b" not allowed because not listed in AllowUsers",
+        b" not allowed because listed in DenyUsers",
+        b" not allowed because not in any group",
+        b" not allowed because a group is listed in DenyGroups",
+        b" not allowed because none of user's groups are listed in AllowGroups",
+    ];
+    let rest = text.strip_prefix(b"User ")?;
+    let rest = REASONS.into_iter().find_map(|reason| rest.strip_suffix(reason))?;
+    let (user, source) = user_from(rest)?;
+    Some(attempt(Verdict::Failure, source, user))
+}
+
+/// `ROOT LOGIN REFUSED FROM SOURCE` and `refused connect from NAME (ADDR)`
+fn refused(text: &[u8]) -> Option<Attempt> {
+    if let Some(rest) = text.strip_prefix(b"ROOT LOGIN REFUSED FROM ") {
+        return Some(attempt(Verdict::Failure, source(rest)?, b"root"));
+    }
+    let rest = text.strip_prefix(b"refused connect from ")?;
+    let address = rest.strip_suffix(b")")?;
+    let address = &address[memmem::rfind(address, b" (")? + 2..];
+    Some(attempt(Verdict::Failure, source(address)?, b""))
+}
+
+/// `Received disconnect from ADDR port N:CODE: TEXT`
+///
+/// The text is the client's. One that gives up says 3 and `Auth fail`, one that is done 11.
+fn disconnect(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"Received disconnect from ")?;
+    let port = memmem::find(rest, b" port ")? + b" port ".len();
+    let end = port + memchr(b':', &rest[port..])?;
+    let source = source(&rest[..end])?;
+    let said = rest[end + 1..].trim_ascii_start();
+    let failed = said.starts_with(b"3: ") && said.ends_with(b": Auth fail");
+    let verdict = if failed { Verdict::Failure } else { Verdict::Ignored };
+    Some(attempt(verdict, source, b""))
+}
+
+/// `Connection closed by [invalid user USER ]SOURCE` and its like: the end of what failed before.
+fn closed(text: &[u8]) -> Option<Attempt> {
+    let rest = [
+        &b"Connection closed by "[..],
+        b"Connection reset by ",
+        b"Disconnected from ",
+        b"Disconnecting ",
+    ]
+    .into_iter()
+    .find_map(|start| text.strip_prefix(start))?;
+    let rest = rest.strip_suffix(b": Too many authentication failures").unwrap_or(rest);
+    let named = [&b"invalid user "[..], b"authenticating user ", b"user "]
+        .into_iter()
+        .find_map(|start| rest.strip_prefix(start));
+    let Some(named) = named else {
+        return Some(attempt(Verdict::Ignored, source(rest)?, b""));
+    };
+    // From the end: the port, the address, and before it the name.
+    let port = memmem::rfind(named, b" port ")?;
+    let at = named[..port].iter().rposition(|byte| *byte == b' ')?;
+    Some(attempt(Verdict::Ignored, source(&named[at + 1..])?, &named[..at]))
+}
+
+/// `Disconnecting invalid user USER ADDR port N: Change of username or service not allowed: (...)`
+///
+/// Names stand on both sides.
+fn change_of_username(text: &[u8]) -> Option<Attempt> {
+    const CHANGE: &[u8] = b": Change of username or service not allowed: ";
+    let rest = text.strip_prefix(b"Disconnecting ")?;
+    let rest = rest
+        .strip_prefix(b"invalid user ")
+        .or_else(|| rest.strip_prefix(b"authenticating user "))?;
+    let end = memmem::find(rest, CHANGE)?;
+    if memmem::find(&rest[end + 1..], CHANGE).is_some() {
+        return None;
+    }
+    let named = &rest[..end];
+    let port = memmem::rfind(named, b" port ")?;
+    let at = named[..port].iter().rposition(|byte| *byte == b' ')?;
+    Some(attempt(Verdict::Failure, source(&named[at + 1..])?, &named[..at]))
+}
+
+/// `pam_unix(sshd:auth): authentication failure; ... rhost=ADDR[  user=USER]`: sshd reports the same.
+fn pam_unix(text: &[u8]) -> Option<Attempt> {
+    let rest = text.strip_prefix(b"pam_")?;
+    let module = memchr(b'(', rest)?;
+    let rest = rest[module..].strip_prefix(b"(sshd:auth): authentication failure;")?;
+    let host = &rest[memmem::find(rest, b" rhost=")? + b" rhost=".len()..];
+    let end = memchr(b' ', host).unwrap_or(host.len());
+    let user = host[end..].trim_ascii_start().strip_prefix(b"user=").unwrap_or_default();
+    Some(attempt(Verdict::Ignored, source(&host[..end])?, user))
+}
+
+#[cfg(test)]
+mod tests;
