@@ -84,7 +84,17 @@ impl Default for Config {
             signatures: Signatures::default(),
             jails: KNOWN_JAILS.iter().cloned().collect(),
             sources: Sources {
-                asterisk: AsteriskSource { notice_log: "/var/log/asterisk/fail2ban".into() },
+                asterisk: AsteriskSource {
+                    notice_log: "/var/log/asterisk/fail2ban".into(),
+                    security_log: None,
+                    ami: AmiSource {
+                        enabled: true,
+                        host: "127.0.0.1".into(),
+                        port: 5038,
+                        user: "ringfence".into(),
+                        secret_file: "/etc/ringfence/ami.secret".into(),
+                    },
+                },
             },
             paths: Paths {
                 state: "/var/lib/ringfence".into(),
@@ -202,6 +212,25 @@ pub struct Sources {
 pub struct AsteriskSource {
     /// The log file that holds the NOTICE level.
     pub notice_log: PathBuf,
+    /// The log file that holds the SECURITY level, plain or JSON, if that is to be read.
+    pub security_log: Option<PathBuf>,
+    /// Its manager interface.
+    pub ami: AmiSource,
+}
+
+/// Asterisk's manager interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AmiSource {
+    /// Whether its security events are listened to.
+    pub enabled: bool,
+    /// The name or address of its host.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// The user to log in as.
+    pub user: String,
+    /// The file with the user's secret.
+    pub secret_file: PathBuf,
 }
 
 /// Where the daemon keeps what it makes.

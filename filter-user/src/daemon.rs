@@ -4,6 +4,7 @@
 //! questions.
 
 mod server;
+mod sources;
 
 use std::fs;
 use std::future::Future;
@@ -16,24 +17,18 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
 use self::server::Question;
+use self::sources::Sources;
 use crate::clock::{KernelTime, Now};
 use crate::config::Config;
-use crate::controller::{Controller, SourceReport};
+use crate::controller::Controller;
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
 use crate::host;
-use crate::source::{Heard, SourceState, notice_log};
-
-/// Batches of attempts that wait for the controller; a source waits when there are more.
-const HEARD_WAITING: usize = 64;
 
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
 
 /// How often the host's addresses and interfaces are looked at.
 const HOST_LOOK: Duration = Duration::from_secs(5);
-
-/// The jail that hears Asterisk's attempts.
-const ASTERISK_JAIL: &str = "asterisk-wazo";
 
 /// Runs until `shutdown` is done. The filter stays in force after it.
 ///
@@ -82,20 +77,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let socket = server::bind(&config.paths.control_socket())?;
     let server = tokio::spawn(server::serve(socket, ask));
 
-    let notice_log = config.sources.asterisk.notice_log.clone();
-    let asterisk = controller.add_source(SourceReport {
-        name: "asterisk-notice",
-        kind: "file",
-        place: notice_log.display().to_string(),
-        state: ("waiting", Some("not looked at yet".to_owned())),
-        events: 0,
-        failures: 0,
-        unwitnessed: 0,
-        last_event: None,
-    });
-    let (hear, mut heard) = mpsc::channel(HEARD_WAITING);
-    let follower = tokio::spawn(notice_log::follow(notice_log, hear));
-
+    let mut sources = Sources::start(&config, &mut controller);
     let mut host_look = interval(HOST_LOOK);
     tokio::pin!(shutdown);
     let why = loop {
@@ -103,7 +85,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         tokio::select! {
             biased;
             signal = &mut shutdown => break signal,
-            Some(news) = heard.recv() => take_news(&mut controller, asterisk, news),
+            Some(news) = sources.next() => sources.take(&mut controller, news),
             result = next_events(&mut events, &mut controller) => {
                 result.context("wait for the kernel's events")?;
             }
@@ -112,7 +94,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             _ = host_look.tick() => look_at_host(&mut controller),
         }
     };
-    follower.abort();
+    drop(sources);
     server.abort();
     if let Err(error) = fs::remove_file(config.paths.control_socket()) {
         warn!("remove the control socket: {error}");
@@ -129,28 +111,6 @@ async fn next_events(
     controller: &mut Controller<Kernel>,
 ) -> std::io::Result<()> {
     events.next_batch(|event| controller.limit_exceeded(event)).await
-}
-
-fn take_news(controller: &mut Controller<Kernel>, source: usize, news: Heard) {
-    let now = KernelTime::now();
-    for attempt in &news.attempts {
-        controller.hear(attempt, source, ASTERISK_JAIL, now);
-    }
-    let Some(report) = controller.source_mut(source) else { return };
-    report.events = report.events.saturating_add(news.lines);
-    let state = match news.state {
-        SourceState::Ok => ("ok", None),
-        SourceState::Waiting => ("waiting", None),
-        SourceState::Failed(why) => ("failed", Some(why)),
-    };
-    if report.state != state {
-        match &state {
-            ("ok", _) => info!("{}: reading {}", report.name, report.place),
-            ("waiting", _) => warn!("{}: there is no {} yet", report.name, report.place),
-            (_, why) => warn!("{}: {}", report.name, why.as_deref().unwrap_or("failed")),
-        }
-        report.state = state;
-    }
 }
 
 /// Follows what may have changed on the host: its addresses, and interfaces that were made anew.

@@ -1,11 +1,14 @@
-//! Where the controller hears of attempts: bytes enter from files, attempts leave through a
-//! channel.
+//! Where the controller hears of attempts: bytes enter from files, processes and connections,
+//! attempts leave through a channel.
 //!
 //! Sources do the waiting and the bookkeeping. They must never decide what a failure leads to, and
 //! never end because their input is away for a while.
 
+pub mod ami;
+pub mod log_file;
 pub mod log_tail;
-pub mod notice_log;
+
+use tokio::sync::mpsc;
 
 use crate::failure::Attempt;
 
@@ -14,8 +17,10 @@ use crate::failure::Attempt;
 pub struct Heard {
     /// What the lines said.
     pub attempts: Vec<Attempt>,
-    /// How many lines were read for it.
+    /// How many lines or events were read for it.
     pub lines: u64,
+    /// How many events were lost meanwhile, because the controller did not keep up.
+    pub lost: u64,
     /// How the source is now.
     pub state: SourceState,
 }
@@ -25,8 +30,57 @@ pub struct Heard {
 pub enum SourceState {
     /// It reads.
     Ok,
-    /// There is nothing to read from yet.
-    Waiting,
+    /// There is nothing to read from yet, for this reason.
+    Waiting(String),
     /// It cannot read, for this reason; it goes on trying.
     Failed(String),
+}
+
+impl Heard {
+    /// Nothing but how the source is.
+    pub fn state(state: SourceState) -> Self {
+        Self { attempts: Vec::new(), lines: 0, lost: 0, state }
+    }
+}
+
+/// A source's way to the controller, which knows it by a number.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    source: usize,
+    channel: mpsc::Sender<(usize, Heard)>,
+}
+
+impl Outlet {
+    /// The way of the source with this number.
+    pub fn new(source: usize, channel: mpsc::Sender<(usize, Heard)>) -> Self {
+        Self { source, channel }
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_closed(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// Sends, and waits while the controller has enough to do. Whether anybody listens.
+    pub async fn send(&self, heard: Heard) -> bool {
+        self.channel.send((self.source, heard)).await.is_ok()
+    }
+
+    /// Waits until something can be sent at once; `None` when nobody listens.
+    async fn ready(&self) -> Option<Ready<'_>> {
+        let permit = self.channel.reserve().await.ok()?;
+        Some(Ready { source: self.source, permit })
+    }
+}
+
+/// Room for one message.
+struct Ready<'a> {
+    source: usize,
+    permit: mpsc::Permit<'a, (usize, Heard)>,
+}
+
+impl Ready<'_> {
+    fn send(self, heard: Heard) {
+        self.permit.send((self.source, heard));
+    }
 }

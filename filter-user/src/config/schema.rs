@@ -26,6 +26,9 @@ pub const LIST_MAX: usize = 1024;
 /// The longest interface name in bytes: Linux's `IFNAMSIZ` without the final NUL.
 const INTERFACE_NAME_MAX: usize = 15;
 
+/// The longest host name of the DNS (RFC 1035 section 2.3.4), and more than a user name needs.
+const WORD_MAX: usize = 255;
+
 /// Linux's `PATH_MAX`, without the final NUL.
 const PATH_MAX: usize = 4095;
 
@@ -52,6 +55,11 @@ enum Slot<'a> {
     /// With the names of the port classes.
     Scope(&'a mut Scope, Rc<[String]>),
     Path(&'a mut PathBuf),
+    /// An empty one for none.
+    OptionalPath(&'a mut Option<PathBuf>),
+    Port(&'a mut u16),
+    /// Text without spaces, with what it is.
+    Word(&'a mut String, &'static str),
     Interfaces(&'a mut Vec<String>),
     /// With what to do instead of naming everybody.
     Networks(&'a mut Vec<IpNet>, &'static str),
@@ -132,6 +140,37 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "sources.asterisk.notice_log",
             "The log file to which Asterisk writes its NOTICE level.",
             Path(&mut sources.asterisk.notice_log),
+        ),
+        field(
+            "sources.asterisk.security_log",
+            "The log file to which Asterisk writes its SECURITY level, plain or [json]; \"\" for \
+             none. AMI has the same and more.",
+            Slot::OptionalPath(&mut sources.asterisk.security_log),
+        ),
+        field(
+            "sources.asterisk.ami.enabled",
+            "Whether to listen to the security events of Asterisk's manager interface.",
+            Flag(&mut sources.asterisk.ami.enabled),
+        ),
+        field(
+            "sources.asterisk.ami.host",
+            "The host of the manager interface.",
+            Slot::Word(&mut sources.asterisk.ami.host, "a host such as `127.0.0.1`"),
+        ),
+        field(
+            "sources.asterisk.ami.port",
+            "Its TCP port.",
+            Slot::Port(&mut sources.asterisk.ami.port),
+        ),
+        field(
+            "sources.asterisk.ami.user",
+            "The user to log in as: a section of manager.conf with `read = security`.",
+            Slot::Word(&mut sources.asterisk.ami.user, "a user such as `ringfence`"),
+        ),
+        field(
+            "sources.asterisk.ami.secret_file",
+            "The file with the line `secret = VALUE`, which Asterisk's manager.conf can include.",
+            Path(&mut sources.asterisk.ami.secret_file),
         ),
         field("paths.state", "The directory for the daemon's state.", Path(&mut paths.state)),
         field("paths.runtime", "The directory for the control socket.", Path(&mut paths.runtime)),
@@ -308,6 +347,11 @@ impl Field<'_> {
             Slot::Mode(mode) => Json::from(mode.as_str()),
             Slot::Scope(scope, classes) => Json::from(scope_name(**scope, classes)),
             Slot::Path(path) => Json::from(path.display().to_string()),
+            Slot::OptionalPath(path) => {
+                Json::from(path.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
+            }
+            Slot::Port(port) => Json::from(**port),
+            Slot::Word(word, _) => Json::from(&***word),
             Slot::Interfaces(names) => names.iter().map(|name| Json::from(&**name)).collect(),
             Slot::Networks(networks, _) => {
                 networks.iter().map(|network| Json::from(network_text(*network))).collect()
@@ -351,6 +395,9 @@ impl Slot<'_> {
             Self::Mode(_) => "`auto`, `native` or `generic`".into(),
             Self::Scope(_, classes) => scopes(classes),
             Self::Path(_) => "an absolute path such as `/run/ringfence`".into(),
+            Self::OptionalPath(_) => "an absolute path, or `\"\"` for none".into(),
+            Self::Port(_) => "a port from 1 to 65535".into(),
+            Self::Word(_, what) => (*what).into(),
             Self::Interfaces(_) => "a list of interface names such as `[eth0]`".into(),
             Self::Networks(..) => {
                 "a list of addresses and networks such as `[198.51.100.7, 203.0.113.0/24]`".into()
@@ -375,6 +422,9 @@ impl Slot<'_> {
                 **slot = one(node, |scalar| scope(scalar).ok_or_else(|| mismatch(scalar)))?;
             }
             Self::Path(slot) => **slot = one(node, absolute_path)?,
+            Self::OptionalPath(slot) => **slot = one(node, optional_path)?,
+            Self::Port(slot) => **slot = one(node, port)?,
+            Self::Word(slot, _) => **slot = one(node, word)?,
             Self::Interfaces(slot) => **slot = interfaces(node)?,
             Self::Networks(slot, instead) => {
                 **slot = many(node, |scalar| network(&scalar.text, instead))?;
@@ -493,6 +543,24 @@ fn absolute_path(scalar: &Scalar) -> Result<PathBuf, Wrong> {
         return Err(mismatch(scalar));
     }
     Ok(PathBuf::from(text))
+}
+
+fn optional_path(scalar: &Scalar) -> Result<Option<PathBuf>, Wrong> {
+    if scalar.text.is_empty() { Ok(None) } else { absolute_path(scalar).map(Some) }
+}
+
+fn port(scalar: &Scalar) -> Result<u16, Wrong> {
+    let port = count(scalar, &(1..=u32::from(u16::MAX)))?;
+    u16::try_from(port).map_err(|_above| mismatch(scalar))
+}
+
+fn word(scalar: &Scalar) -> Result<String, Wrong> {
+    let text = &scalar.text;
+    let strange = |c: char| c.is_whitespace() || is_invisible(c);
+    if text.is_empty() || text.len() > WORD_MAX || text.contains(strange) {
+        return Err(mismatch(scalar));
+    }
+    Ok(text.clone())
 }
 
 /// What YAML's readers break lines at or drop, and no name needs.

@@ -722,6 +722,13 @@ jails:
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
+    security_log: \"\"  # default
+    ami:
+      enabled: true  # default
+      host: 127.0.0.1  # default
+      port: 5038  # default
+      user: ringfence  # default
+      secret_file: /etc/ringfence/ami.secret  # default
 paths:
   state: /var/lib/ringfence  # default
   runtime: /run/ringfence  # default
@@ -848,6 +855,23 @@ fn paths() -> impl Strategy<Value = PathBuf> {
     })
 }
 
+fn sources() -> impl Strategy<Value = Sources> {
+    let ami = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, "\\PC{1,9}", paths())
+        .prop_filter_map("spaces", |(enabled, host, port, user, secret_file)| {
+            let strange = |c: char| c.is_whitespace() || c == '\u{feff}';
+            (!user.contains(strange)).then_some(AmiSource {
+                enabled,
+                host,
+                port,
+                user,
+                secret_file,
+            })
+        });
+    (paths(), proptest::option::of(paths()), ami).prop_map(|(notice_log, security_log, ami)| {
+        Sources { asterisk: AsteriskSource { notice_log, security_log, ami } }
+    })
+}
+
 fn configs() -> impl Strategy<Value = Config> {
     let jail =
         (
@@ -915,26 +939,25 @@ fn configs() -> impl Strategy<Value = Config> {
         });
     let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
     let sizes = proptest::array::uniform3(1..=10_000_000_u32);
-    (top, sizes, (limits, user_agents, remember), jail, (paths(), paths(), paths(), paths()))
-        .prop_map(
-            |((interfaces, mode, dry_run, trusted, (udp, tcp, ports)), sizes, how, jail, paths)| {
-                Config {
-                    interfaces: interfaces.into_iter().collect(),
-                    mode,
-                    dry_run,
-                    trusted,
-                    sip: SipPorts { udp, tcp },
-                    ports,
-                    capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
-                    limits: how.0,
-                    peers: Peers { remember: how.2 },
-                    signatures: Signatures { user_agents: how.1 },
-                    jails: BTreeMap::from([("asterisk-wazo", jail)]),
-                    sources: Sources { asterisk: AsteriskSource { notice_log: paths.0 } },
-                    paths: Paths { state: paths.1, runtime: paths.2, bpffs: paths.3 },
-                }
-            },
-        )
+    (top, sizes, (limits, user_agents, remember), jail, sources(), (paths(), paths(), paths()))
+        .prop_map(|(top, sizes, how, jail, sources, paths)| {
+            let (interfaces, mode, dry_run, trusted, (udp, tcp, ports)) = top;
+            Config {
+                interfaces: interfaces.into_iter().collect(),
+                mode,
+                dry_run,
+                trusted,
+                sip: SipPorts { udp, tcp },
+                ports,
+                capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
+                limits: how.0,
+                peers: Peers { remember: how.2 },
+                signatures: Signatures { user_agents: how.1 },
+                jails: BTreeMap::from([("asterisk-wazo", jail)]),
+                sources,
+                paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
+            }
+        })
 }
 
 proptest! {

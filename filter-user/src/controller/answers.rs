@@ -37,8 +37,27 @@ pub struct SourceReport {
     pub failures: u64,
     /// Failures of addresses from which no packet came: forged, or read long after they were.
     pub unwitnessed: u64,
+    /// Events that were lost because the controller did not keep up.
+    pub lost: u64,
     /// When the last of them came that meant something.
     pub last_event: Option<KernelTime>,
+}
+
+impl SourceReport {
+    /// A source that has not been heard of yet.
+    pub fn new(name: &'static str, kind: &'static str, place: String) -> Self {
+        Self {
+            name,
+            kind,
+            place,
+            state: ("waiting", Some("not looked at yet".to_owned())),
+            events: 0,
+            failures: 0,
+            unwitnessed: 0,
+            lost: 0,
+            last_event: None,
+        }
+    }
 }
 
 impl<D: Datapath> Controller<D> {
@@ -129,6 +148,7 @@ impl<D: Datapath> Controller<D> {
                 "events": source.events,
                 "failures": source.failures,
                 "unwitnessed": source.unwitnessed,
+                "lost": source.lost,
                 "last_event": source.last_event.map(|at| self.started.show(at)),
             })).collect::<Vec<_>>(),
             "jails": self.jails.iter().enumerate().map(|(place, jail)| json!({

@@ -144,16 +144,11 @@ fn started_over(datapath: Memory) -> Controller<Memory> {
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
     let held = datapath.held();
     let mut controller = Controller::new(datapath, &config, own, &held, started).unwrap();
-    controller.add_source(SourceReport {
-        name: "asterisk-notice",
-        kind: "file",
-        place: "/var/log/asterisk/fail2ban".to_owned(),
-        state: ("ok", None),
-        events: 0,
-        failures: 0,
-        unwitnessed: 0,
-        last_event: None,
-    });
+    controller.add_source(SourceReport::new(
+        "asterisk-notice",
+        "file",
+        "/var/log/asterisk/fail2ban".to_owned(),
+    ));
     controller
 }
 

@@ -1,0 +1,114 @@
+//! The sources that the configuration asks for, each a task of its own, and their way into the
+//! controller.
+
+use std::path::Path;
+
+use log::{info, warn};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::clock::KernelTime;
+use crate::config::Config;
+use crate::controller::{Controller, SourceReport};
+use crate::datapath::Datapath;
+use crate::parse::{Parser, asterisk, security};
+use crate::source::{Heard, Outlet, SourceState, ami, log_file};
+
+/// Batches of attempts that wait for the controller; a source waits when there are more.
+const HEARD_WAITING: usize = 64;
+
+/// The jail that hears Asterisk's attempts.
+const ASTERISK_JAIL: &str = "asterisk-wazo";
+
+/// The running sources. They end when this is dropped.
+pub(super) struct Sources {
+    tasks: JoinSet<()>,
+    /// The jail of each, by the controller's number.
+    jails: Vec<&'static str>,
+    outlet: mpsc::Sender<(usize, Heard)>,
+    heard: mpsc::Receiver<(usize, Heard)>,
+}
+
+impl Sources {
+    /// Starts what `config` asks for.
+    pub(super) fn start<D: Datapath>(config: &Config, controller: &mut Controller<D>) -> Self {
+        let (outlet, heard) = mpsc::channel(HEARD_WAITING);
+        let mut sources = Self { tasks: JoinSet::new(), jails: Vec::new(), outlet, heard };
+        let asterisk = &config.sources.asterisk;
+        let notice: Parser = asterisk::parse_undecided;
+        sources.file(controller, "asterisk-notice", &asterisk.notice_log, notice, ASTERISK_JAIL);
+        if let Some(log) = &asterisk.security_log {
+            sources.file(controller, "asterisk-security", log, security::parse, ASTERISK_JAIL);
+        }
+        if asterisk.ami.enabled {
+            let login = asterisk.ami.clone();
+            let place = format!("{}:{}", login.host, login.port);
+            let outlet = sources.add(controller, "asterisk-ami", "ami", place, ASTERISK_JAIL);
+            sources.spawn(ami::follow(login, outlet));
+        }
+        sources
+    }
+
+    /// Waits for what a source sends. Can be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Option<(usize, Heard)> {
+        self.heard.recv().await
+    }
+
+    /// Takes what a source has sent to the controller.
+    pub(super) fn take<D: Datapath>(
+        &self,
+        controller: &mut Controller<D>,
+        (source, news): (usize, Heard),
+    ) {
+        let now = KernelTime::now();
+        let Some(jail) = self.jails.get(source) else { return };
+        for attempt in &news.attempts {
+            controller.hear(attempt, source, jail, now);
+        }
+        let Some(report) = controller.source_mut(source) else { return };
+        report.events = report.events.saturating_add(news.lines);
+        report.lost = report.lost.saturating_add(news.lost);
+        let state = match news.state {
+            SourceState::Ok => ("ok", None),
+            SourceState::Waiting(why) => ("waiting", Some(why)),
+            SourceState::Failed(why) => ("failed", Some(why)),
+        };
+        if report.state != state {
+            match &state.1 {
+                None => info!("{}: reading {}", report.name, report.place),
+                Some(why) => warn!("{}: {why}", report.name),
+            }
+            report.state = state;
+        }
+    }
+
+    fn file<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        name: &'static str,
+        path: &Path,
+        parser: Parser,
+        jail: &'static str,
+    ) {
+        let outlet = self.add(controller, name, "file", path.display().to_string(), jail);
+        self.spawn(log_file::follow(path.to_owned(), parser, outlet));
+    }
+
+    fn add<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        name: &'static str,
+        kind: &'static str,
+        place: String,
+        jail: &'static str,
+    ) -> Outlet {
+        let number = controller.add_source(SourceReport::new(name, kind, place));
+        debug_assert_eq!(number, self.jails.len(), "the controller counts sources as this does");
+        self.jails.push(jail);
+        Outlet::new(number, self.outlet.clone())
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+}

@@ -1,0 +1,275 @@
+//! Bytes of Asterisk's manager interface to blocks: what Asterisk sends enters in any portions, its
+//! blocks leave, each ended by an empty line.
+//!
+//! What is kept is at most [`FRAME_MAX`] and one read. A longer block is left out and counted, up
+//! to the empty line that ends it.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::failure::Attempt;
+use crate::parse::ami::{self, Block};
+
+/// The longest block. A datagram of 64 KiB limits a Call-ID, and so an event of Asterisk's.
+pub const FRAME_MAX: usize = 128 * 1024;
+
+/// The longest banner line.
+const BANNER_MAX: usize = 256;
+
+/// How every banner begins (`main/manager.c`).
+const BANNER: &[u8] = b"Asterisk Call Manager/";
+
+/// What came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A security event, and what it says about an attempt.
+    Security(Option<Attempt>),
+    /// The answer to an action.
+    Response(Bytes),
+    /// Anything else.
+    Other,
+}
+
+/// The bytes that came and are not a block yet.
+#[derive(Debug, Default)]
+pub struct Frames {
+    buffer: BytesMut,
+    /// Up to where no end of a block was found.
+    searched: usize,
+    greeted: bool,
+    /// In a block that is too long.
+    skipping: bool,
+    skipped: u64,
+    /// A security event of which the rest is to come.
+    cut: Option<Bytes>,
+}
+
+/// What came first was not the banner of a manager interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAmi;
+
+impl Frames {
+    /// Where to write what comes next.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// How many blocks were left out because they were too long, since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// The next message, if all of it has come.
+    ///
+    /// # Errors
+    ///
+    /// When the other side does not greet as Asterisk does.
+    pub fn next_message(&mut self) -> Result<Option<Message>, NotAmi> {
+        if !self.greeted {
+            self.greeted = self.take_banner()?;
+            if !self.greeted {
+                return Ok(None);
+            }
+        }
+        while let Some(block) = self.next_block() {
+            if let Some(message) = self.message(block) {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_banner(&mut self) -> Result<bool, NotAmi> {
+        let known = self.buffer.len().min(BANNER.len());
+        if self.buffer[..known] != BANNER[..known] {
+            return Err(NotAmi);
+        }
+        let end = memmem::find(&self.buffer, b"\r\n");
+        match end {
+            Some(end) if end <= BANNER_MAX => {
+                self.buffer.advance(end + 2);
+                Ok(true)
+            }
+            None if self.buffer.len() <= BANNER_MAX => Ok(false),
+            Some(_) | None => Err(NotAmi),
+        }
+    }
+
+    fn next_block(&mut self) -> Option<Bytes> {
+        const END: &[u8] = b"\r\n\r\n";
+        loop {
+            let from = self.searched.saturating_sub(END.len() - 1);
+            let Some(end) = memmem::find(&self.buffer[from..], END) else {
+                self.searched = self.buffer.len();
+                if self.buffer.len() > FRAME_MAX {
+                    self.skipping = true;
+                    // What is kept may be the beginning of the end.
+                    self.buffer.advance(self.buffer.len() - (END.len() - 1));
+                    self.searched = 0;
+                }
+                return None;
+            };
+            let block = self.buffer.split_to(from + end).freeze();
+            self.buffer.advance(END.len());
+            self.searched = 0;
+            if std::mem::take(&mut self.skipping) || block.len() > FRAME_MAX {
+                self.skipped = self.skipped.saturating_add(1);
+                self.cut = None;
+                continue;
+            }
+            return Some(block);
+        }
+    }
+
+    /// What `block` is, or `None` if that is for a later one to say.
+    fn message(&mut self, block: Bytes) -> Option<Message> {
+        match ami::parse(&block) {
+            Block::Security(attempt) => {
+                self.cut = None;
+                Some(Message::Security(attempt))
+            }
+            Block::Cut => {
+                self.cut = Some(block);
+                None
+            }
+            Block::Response(_) if self.cut.is_none() => Some(Message::Response(block)),
+            Block::Response(_) | Block::Other => self.rest_of_cut(&block),
+        }
+    }
+
+    /// Asterisk writes an event in one piece, so that what follows one that was cut is its rest.
+    fn rest_of_cut(&mut self, block: &[u8]) -> Option<Message> {
+        let Some(cut) = self.cut.take() else {
+            return Some(Message::Other);
+        };
+        let whole = [&cut, &b"\r\n\r\n"[..], block].concat();
+        match ami::parse(&whole) {
+            Block::Security(attempt) => Some(Message::Security(attempt)),
+            Block::Cut if whole.len() <= FRAME_MAX => {
+                self.cut = Some(whole.into());
+                None
+            }
+            Block::Cut => {
+                self.skipped = self.skipped.saturating_add(1);
+                None
+            }
+            Block::Response(_) | Block::Other => Some(Message::Other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STREAM: &str = "Asterisk Call Manager/11.0.0\r\n\
+        Response: Success\r\nActionID: login\r\nMessage: Authentication accepted\r\n\r\n\
+        Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n\
+        Event: InvalidAccountID\r\nPrivilege: security,all\r\n\
+        EventTV: 2026-11-22T09:39:10.668+0000\r\nSeverity: Error\r\nService: PJSIP\r\n\
+        EventVersion: 1\r\nAccountID: \r\n\r\nEvent: X\r\nSessionID: a@192.0.2.139\r\n\
+        LocalAddress: IPV4/UDP/192.0.2.10/5060\r\nRemoteAddress: IPV4/UDP/192.0.2.139/45570\r\n\r\n\
+        Event: ChallengeSent\r\nPrivilege: security,all\r\n\
+        EventTV: 2026-11-22T09:39:10.668+0000\r\nSeverity: Informational\r\nService: PJSIP\r\n\
+        EventVersion: 1\r\nAccountID: <unknown>\r\nSessionID: a@192.0.2.139\r\n\
+        LocalAddress: IPV4/UDP/192.0.2.10/5060\r\nRemoteAddress: IPV4/UDP/192.0.2.139/45570\r\n\
+        Challenge: \r\n\r\n";
+
+    fn read<'a>(
+        frames: &mut Frames,
+        portions: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Message>, NotAmi> {
+        let mut messages = Vec::new();
+        for portion in portions {
+            frames.buffer().extend_from_slice(portion);
+            while let Some(message) = frames.next_message()? {
+                messages.push(message);
+            }
+            assert!(frames.buffer.len() <= FRAME_MAX + portion.len());
+        }
+        Ok(messages)
+    }
+
+    fn sources(messages: &[Message]) -> Vec<String> {
+        let attempts = messages.iter().filter_map(|message| match message {
+            Message::Security(attempt) => attempt.as_ref(),
+            Message::Response(_) | Message::Other => None,
+        });
+        attempts.map(|attempt| attempt.address.to_string()).collect()
+    }
+
+    #[test]
+    fn an_event_that_attacker_text_cut_is_put_together() {
+        let messages = read(&mut Frames::default(), [STREAM.as_bytes()]).unwrap();
+        assert_eq!(messages.len(), 4);
+        assert!(matches!(messages[0], Message::Response(_)));
+        assert_eq!(messages[1], Message::Other);
+        assert_eq!(sources(&messages), ["192.0.2.139", "192.0.2.139"]);
+    }
+
+    #[test]
+    fn an_event_that_stays_cut_does_not_take_the_next_one() {
+        let stream = STREAM.replace(
+            "RemoteAddress: IPV4/UDP/192.0.2.139/45570\r\n\r\nEvent: Ch",
+            "\
+            \r\n\r\nEvent: Ch",
+        );
+        let messages = read(&mut Frames::default(), [stream.as_bytes()]).unwrap();
+        assert_eq!(sources(&messages), ["192.0.2.139"]);
+    }
+
+    #[test]
+    fn long_blocks_are_left_out() {
+        let mut frames = Frames::default();
+        let (banner, rest) = STREAM.split_once("\r\n").unwrap();
+        let long = "x".repeat(FRAME_MAX * 3 + 1);
+        let stream = format!("{banner}\r\n{long}\r\n\r\n{rest}");
+        let messages = read(&mut frames, stream.as_bytes().chunks(4096)).unwrap();
+        assert_eq!((messages.len(), frames.take_skipped()), (4, 1));
+    }
+
+    #[test]
+    fn another_greeting_is_refused() {
+        for greeting in ["SSH-2.0-OpenSSH_9.2p1\r\n", "\r\n", "HTTP/1.1 400\r\n"] {
+            assert_eq!(read(&mut Frames::default(), [greeting.as_bytes()]), Err(NotAmi));
+        }
+        let endless = [BANNER, &[b'1'; BANNER_MAX + 1]].concat();
+        assert_eq!(read(&mut Frames::default(), [&endless[..]]), Err(NotAmi));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same(cuts in vec(any::<prop::sample::Index>(), 0..12)) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(STREAM.len())).collect();
+            cuts.extend([0, STREAM.len()]);
+            cuts.sort_unstable();
+            let portions = cuts.windows(2).map(|ends| &STREAM.as_bytes()[ends[0]..ends[1]]);
+            let split = read(&mut Frames::default(), portions).unwrap();
+            prop_assert_eq!(split, read(&mut Frames::default(), [STREAM.as_bytes()]).unwrap());
+        }
+
+        #[test]
+        fn any_bytes_are_read(portions in vec(vec(any::<u8>(), 0..64), 0..20)) {
+            let mut frames = Frames { greeted: true, ..Frames::default() };
+            prop_assert!(read(&mut frames, portions.iter().map(|p| &p[..])).is_ok());
+        }
+
+        /// Where bytes are lost or changed, nothing is made up: no address that was not written.
+        #[test]
+        fn damage_names_nobody_else(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut stream = STREAM.as_bytes().to_vec();
+            let from = "Asterisk Call Manager/11.0.0\r\n".len();
+            let address = memmem::rfind(&stream, b"192.0.2.139/").unwrap();
+            let place = from + at.index(address - from);
+            stream[place] = byte;
+            let named = sources(&read(&mut Frames::default(), [&stream[..]]).unwrap());
+            let written = String::from_utf8_lossy(&stream).into_owned();
+            for name in named {
+                prop_assert!(written.contains(&format!("/{name}/")), "{}", name);
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The client against what a real Asterisk does not do on demand: refuse, fall silent, hang up,
+//! send more than is taken. The real one is in `tests/tests/ami.rs` of the workspace.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use tempfile::TempDir;
+use tokio::io::BufReader;
+use tokio::io::{AsyncBufReadExt, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+
+use super::*;
+
+const EVENT: &str = "Event: InvalidAccountID\r\nPrivilege: security,all\r\n\
+    EventTV: 2026-11-22T09:39:10.668+0000\r\nSeverity: Error\r\nService: PJSIP\r\n\
+    EventVersion: 1\r\nAccountID: 1\r\nSessionID: a\r\n\
+    LocalAddress: IPV4/UDP/192.0.2.10/5060\r\nRemoteAddress: IPV4/UDP/192.0.2.66/45570\r\n\r\n";
+
+const CHALLENGE: &str = "Response: Success\r\nActionID: challenge\r\nChallenge: 160512217\r\n\r\n";
+const WELCOME: &str =
+    "Response: Success\r\nActionID: login\r\nMessage: Authentication accepted\r\n\r\n";
+
+/// Short, but long enough for a busy machine to answer in.
+const TEST: Timing = Timing {
+    answer: Duration::from_secs(5),
+    silence: Duration::from_millis(400),
+    own_login: Duration::from_millis(300),
+    retry: Duration::from_millis(10),
+    retry_max: Duration::from_millis(40),
+};
+
+struct Lab {
+    directory: TempDir,
+    listener: TcpListener,
+    heard: mpsc::Receiver<(usize, Heard)>,
+}
+
+impl Lab {
+    /// A client that waits for the other side, which is the test, with room for so many messages.
+    async fn new(room: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let secret_file = directory.path().join("secret");
+        fs::write(&secret_file, "secret = s3cret\n").unwrap();
+        fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (outlet, heard) = mpsc::channel(room);
+        let login = AmiSource {
+            enabled: true,
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            user: "ringfence".to_owned(),
+            secret_file,
+        };
+        tokio::spawn(follow_at(login, Outlet::new(0, outlet), TEST));
+        Self { directory, listener, heard }
+    }
+
+    /// Accepts the client and answers its challenge and its login.
+    async fn log_in(&self) -> BufReader<TcpStream> {
+        let mut stream = BufReader::new(self.listener.accept().await.unwrap().0);
+        stream.write_all(b"Asterisk Call Manager/11.0.0\r\n").await.unwrap();
+        assert!(action(&mut stream).await.contains("AuthType: MD5"));
+        stream.write_all(CHALLENGE.as_bytes()).await.unwrap();
+        let login = action(&mut stream).await;
+        assert!(
+            login.contains("Username: ringfence\r\n") && login.contains("Events: security\r\n")
+        );
+        assert!(!login.contains("s3cret"), "{login}");
+        stream
+    }
+
+    async fn next(&mut self) -> Heard {
+        self.heard.recv().await.unwrap().1
+    }
+}
+
+/// One action as the client sent it.
+async fn action(stream: &mut BufReader<TcpStream>) -> String {
+    let mut action = String::new();
+    while !action.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut action).await.unwrap() > 0, "it hung up");
+    }
+    action
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(test);
+}
+
+#[test]
+fn an_event_is_heard_and_a_hang_up_is_followed_by_a_new_login() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        for _session in 0..3 {
+            let mut stream = lab.log_in().await;
+            send(&mut stream, WELCOME).await;
+            send(&mut stream, EVENT).await;
+            let heard = lab.next().await;
+            assert_eq!((heard.lines, heard.lost, &heard.state), (1, 0, &SourceState::Ok));
+            assert_eq!(heard.attempts[0].address.to_string(), "192.0.2.66");
+            drop(stream);
+            assert!(matches!(lab.next().await.state, SourceState::Failed(_)));
+        }
+    });
+}
+
+#[test]
+fn a_refusal_says_what_to_compare() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        let mut stream = lab.log_in().await;
+        let refusal =
+            "Response: Error\r\nActionID: login\r\nMessage: Authentication failed\r\n\r\n";
+        send(&mut stream, refusal).await;
+        let SourceState::Failed(why) = lab.next().await.state else { panic!() };
+        assert!(why.contains("(Authentication failed)") && why.contains("manager.conf"), "{why}");
+    });
+}
+
+#[test]
+fn without_a_challenge_the_secret_is_sent_on_this_host_alone() {
+    run(async {
+        let lab = Lab::new(8).await;
+        let mut stream = BufReader::new(lab.listener.accept().await.unwrap().0);
+        send(&mut stream, "Asterisk Call Manager/11.0.0\r\n").await;
+        action(&mut stream).await;
+        let refusal = "Response: Error\r\nActionID: challenge\r\nMessage: no\r\n\r\n";
+        send(&mut stream, refusal).await;
+        assert!(action(&mut stream).await.contains("\r\nSecret: s3cret\r\n"));
+    });
+}
+
+#[test]
+fn a_login_without_the_class_is_said() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        let mut stream = lab.log_in().await;
+        send(&mut stream, WELCOME).await;
+        let SourceState::Failed(why) = lab.next().await.state else { panic!() };
+        assert!(why.contains("read = security"), "{why}");
+        // And taken back when an event comes after all.
+        send(&mut stream, EVENT).await;
+        assert_eq!(lab.next().await.state, SourceState::Ok);
+    });
+}
+
+#[test]
+fn a_silent_asterisk_is_asked_and_then_left() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        let mut stream = lab.log_in().await;
+        send(&mut stream, WELCOME).await;
+        send(&mut stream, EVENT).await;
+        assert_eq!(lab.next().await.state, SourceState::Ok);
+        assert!(action(&mut stream).await.contains("Action: Ping"));
+        send(&mut stream, "Response: Success\r\nActionID: ping\r\nPing: Pong\r\n\r\n").await;
+        assert!(action(&mut stream).await.contains("Action: Ping"));
+        let SourceState::Failed(why) = lab.next().await.state else { panic!() };
+        assert!(why.contains("has not answered"), "{why}");
+    });
+}
+
+#[test]
+fn without_a_secret_it_waits_until_there_is_one() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        drop(lab.log_in().await);
+        let path = lab.directory.path().join("secret");
+        let away = lab.directory.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        assert!(matches!(lab.next().await.state, SourceState::Failed(_)));
+        let SourceState::Waiting(why) = lab.next().await.state else { panic!() };
+        assert!(why.contains("secret of AMI's user `ringfence`"), "{why}");
+        fs::rename(&away, &path).unwrap();
+        lab.log_in().await;
+    });
+}
+
+/// A controller that does not listen: Asterisk is read all the same, and what has no room is
+/// counted.
+#[test]
+fn what_is_not_taken_has_a_bound_and_is_counted() {
+    run(async {
+        const EVENTS: usize = QUEUE_MAX.next_multiple_of(100) + 1000;
+        let mut lab = Lab::new(1).await;
+        let mut stream = lab.log_in().await;
+        send(&mut stream, WELCOME).await;
+        send(&mut stream, EVENT).await;
+        // The one place in the channel is taken by what is not received below.
+        while lab.heard.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let chunk = EVENT.repeat(100);
+        for _hundred in 0..EVENTS / 100 {
+            send(&mut stream, &chunk).await;
+        }
+        // It hangs up once it has read all of it.
+        stream.shutdown().await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        let (mut events, mut kept, mut lost) = (0, 0, 0);
+        loop {
+            let heard = lab.next().await;
+            assert!(heard.attempts.len() <= QUEUE_MAX);
+            (events, lost) = (events + heard.lines, lost + heard.lost);
+            kept += heard.attempts.len() as u64;
+            if heard.state != SourceState::Ok {
+                break;
+            }
+        }
+        assert_eq!(events, EVENTS as u64 + 1);
+        assert_eq!(events, kept + lost);
+        assert!(lost > 0);
+    });
+}
