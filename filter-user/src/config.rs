@@ -95,6 +95,8 @@ impl Default for Config {
                         secret_file: "/etc/ringfence/ami.secret".into(),
                     },
                 },
+                sshd: SshdSource { log: SshdLog::Auto, auth_log: "/var/log/auth.log".into() },
+                wazo_provd: ProvdSource { log: "/var/log/wazo-provd-fail2ban.log".into() },
             },
             paths: Paths {
                 state: "/var/lib/ringfence".into(),
@@ -105,18 +107,43 @@ impl Default for Config {
     }
 }
 
-/// Every jail with its defaults. Wazo's own: `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`.
-static KNOWN_JAILS: [(&str, JailSettings); 1] = [(
-    "asterisk-wazo",
-    JailSettings {
-        enabled: true,
-        maxretry: 15,
-        findtime: Duration::from_mins(10),
-        bantime: Duration::from_hours(1),
-        ignoreip: Vec::new(),
-        scope: Scope::Sip,
-    },
-)];
+/// Every jail with its defaults, in an order that only grows. Wazo's own: `etc/fail2ban/jail.d/wazo.conf`
+/// of `xivo-config`, for `sshd` Debian's.
+static KNOWN_JAILS: [(&str, JailSettings); 3] = [
+    (
+        "asterisk-wazo",
+        JailSettings {
+            enabled: true,
+            maxretry: 15,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_hours(1),
+            ignoreip: Vec::new(),
+            scope: Scope::Sip,
+        },
+    ),
+    (
+        "sshd",
+        JailSettings {
+            enabled: true,
+            maxretry: 5,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            scope: Scope::All,
+        },
+    ),
+    (
+        "wazo-provd",
+        JailSettings {
+            enabled: true,
+            maxretry: 10,
+            findtime: Duration::from_mins(1),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            scope: Scope::All,
+        },
+    ),
+];
 
 /// The names of the jails, in an order that only grows.
 pub fn known_jails() -> impl Iterator<Item = &'static str> {
@@ -205,6 +232,62 @@ pub struct JailSettings {
 pub struct Sources {
     /// Asterisk on this host.
     pub asterisk: AsteriskSource,
+    /// OpenSSH's server.
+    pub sshd: SshdSource,
+    /// Wazo's provisioning server.
+    pub wazo_provd: ProvdSource,
+}
+
+/// Where OpenSSH's server is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshdSource {
+    /// Which log is read.
+    pub log: SshdLog,
+    /// The file, where it is that.
+    pub auth_log: PathBuf,
+}
+
+/// Which log of sshd is read. Both would count each failure twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SshdLog {
+    /// The journal where systemd keeps one, otherwise the file.
+    Auto,
+    /// The systemd journal.
+    Journal,
+    /// The file that syslog writes.
+    File,
+}
+
+impl SshdLog {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Journal, Self::File];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Journal => "journal",
+            Self::File => "file",
+        }
+    }
+}
+
+impl FromStr for SshdLog {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|log| log.as_str() == text)
+            .ok_or_else(|| "use `auto`, `journal` or `file`".to_owned())
+    }
+}
+
+/// What wazo-provd writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvdSource {
+    /// Its security log.
+    pub log: PathBuf,
 }
 
 /// What Asterisk writes.

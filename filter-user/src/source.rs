@@ -5,6 +5,7 @@
 //! never end because their input is away for a while.
 
 pub mod ami;
+pub mod journal;
 pub mod log_file;
 pub mod log_tail;
 

@@ -28,6 +28,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Asterisk's NOTICE-only file.
     pub notice_log: PathBuf,
+    /// The file with the secret of AMI's user `ringfence`, if AMI is to be listened to.
+    pub ami_secret: Option<PathBuf>,
+    /// The directory with `auth.log` and wazo-provd's `provd.log`, if the jails `sshd` and
+    /// `wazo-provd` are to be in use.
+    pub other_logs: Option<PathBuf>,
     /// `auto`, `native` or `generic`.
     pub mode: String,
     /// Sustained REGISTERs without credentials a second, of one source.
@@ -55,6 +60,8 @@ impl Config {
     pub fn new(notice_log: &Path) -> Self {
         Self {
             notice_log: notice_log.to_owned(),
+            ami_secret: None,
+            other_logs: None,
             mode: "native".to_owned(),
             register_rate: 10,
             register_burst: 50,
@@ -77,8 +84,12 @@ impl Config {
              limits:\n  register: {{rate: {rate}/s, burst: {burst}}}\n\
              {signatures}\
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
-             findtime: {findtime}, bantime: {bantime}}}\n\
-             sources:\n  asterisk: {{notice_log: {log}}}\n\
+             findtime: {findtime}, bantime: {bantime}}}\n  \
+             sshd: {{enabled: {others}}}\n  wazo-provd: {{enabled: {others}}}\n\
+             sources:\n  asterisk: {{notice_log: {log}, ami: {{enabled: {ami}, \
+             secret_file: {secret}}}}}\n  \
+             sshd: {{log: file, auth_log: {other_logs}/auth.log}}\n  \
+             wazo_provd: {{log: {other_logs}/provd.log}}\n\
              paths: {{state: {state}, runtime: {runtime}, bpffs: {bpffs}}}\n",
             interfaces = self.interfaces.join(", "),
             mode = self.mode,
@@ -90,6 +101,10 @@ impl Config {
             findtime = self.findtime,
             bantime = self.bantime,
             log = self.notice_log.display(),
+            ami = self.ami_secret.is_some(),
+            secret = self.ami_secret.as_deref().unwrap_or(Path::new("/nonexistent")).display(),
+            others = self.other_logs.is_some(),
+            other_logs = self.other_logs.as_deref().unwrap_or(Path::new("/nonexistent")).display(),
             state = paths.state.display(),
             runtime = paths.runtime.display(),
             bpffs = paths.bpffs.display(),

@@ -16,7 +16,7 @@ use super::ports::{choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
     ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortClass, PortRange, Rate, Scope,
-    USER_AGENTS_MAX, UserAgent,
+    Sources, SshdLog, USER_AGENTS_MAX, UserAgent,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -54,6 +54,7 @@ enum Slot<'a> {
     Mode(&'a mut Mode),
     /// With the names of the port classes.
     Scope(&'a mut Scope, Rc<[String]>),
+    SshdLog(&'a mut SshdLog),
     Path(&'a mut PathBuf),
     /// An empty one for none.
     OptionalPath(&'a mut Option<PathBuf>),
@@ -135,43 +136,8 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     for (name, jail) in jails {
         fields.extend(jail_fields(name, jail, &names));
     }
+    fields.extend(source_fields(sources));
     fields.extend([
-        field(
-            "sources.asterisk.notice_log",
-            "The log file to which Asterisk writes its NOTICE level.",
-            Path(&mut sources.asterisk.notice_log),
-        ),
-        field(
-            "sources.asterisk.security_log",
-            "The log file to which Asterisk writes its SECURITY level, plain or [json]; \"\" for \
-             none. AMI has the same and more.",
-            Slot::OptionalPath(&mut sources.asterisk.security_log),
-        ),
-        field(
-            "sources.asterisk.ami.enabled",
-            "Whether to listen to the security events of Asterisk's manager interface.",
-            Flag(&mut sources.asterisk.ami.enabled),
-        ),
-        field(
-            "sources.asterisk.ami.host",
-            "The host of the manager interface.",
-            Slot::Word(&mut sources.asterisk.ami.host, "a host such as `127.0.0.1`"),
-        ),
-        field(
-            "sources.asterisk.ami.port",
-            "Its TCP port.",
-            Slot::Port(&mut sources.asterisk.ami.port),
-        ),
-        field(
-            "sources.asterisk.ami.user",
-            "The user to log in as: a section of manager.conf with `read = security`.",
-            Slot::Word(&mut sources.asterisk.ami.user, "a user such as `ringfence`"),
-        ),
-        field(
-            "sources.asterisk.ami.secret_file",
-            "The file with the line `secret = VALUE`, which Asterisk's manager.conf can include.",
-            Path(&mut sources.asterisk.ami.secret_file),
-        ),
         field("paths.state", "The directory for the daemon's state.", Path(&mut paths.state)),
         field("paths.runtime", "The directory for the control socket.", Path(&mut paths.runtime)),
         field(
@@ -264,6 +230,60 @@ fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2
     ]
 }
 
+fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
+    use Slot::{Flag, Path};
+    let Sources { asterisk, sshd, wazo_provd } = sources;
+    vec![
+        field(
+            "sources.asterisk.notice_log",
+            "The log file to which Asterisk writes its NOTICE level.",
+            Path(&mut asterisk.notice_log),
+        ),
+        field(
+            "sources.asterisk.security_log",
+            "The log file to which Asterisk writes its SECURITY level, plain or [json]; \"\" for \
+             none. AMI has the same and more.",
+            Slot::OptionalPath(&mut asterisk.security_log),
+        ),
+        field(
+            "sources.asterisk.ami.enabled",
+            "Whether to listen to the security events of Asterisk's manager interface.",
+            Flag(&mut asterisk.ami.enabled),
+        ),
+        field(
+            "sources.asterisk.ami.host",
+            "The host of the manager interface.",
+            Slot::Word(&mut asterisk.ami.host, "a host such as `127.0.0.1`"),
+        ),
+        field("sources.asterisk.ami.port", "Its TCP port.", Slot::Port(&mut asterisk.ami.port)),
+        field(
+            "sources.asterisk.ami.user",
+            "The user to log in as: a section of manager.conf with `read = security`.",
+            Slot::Word(&mut asterisk.ami.user, "a user such as `ringfence`"),
+        ),
+        field(
+            "sources.asterisk.ami.secret_file",
+            "The file with the line `secret = VALUE`, which Asterisk's manager.conf can include.",
+            Path(&mut asterisk.ami.secret_file),
+        ),
+        field(
+            "sources.sshd.log",
+            "Where sshd is heard: journal, file or auto (the journal where systemd keeps one).",
+            Slot::SshdLog(&mut sshd.log),
+        ),
+        field(
+            "sources.sshd.auth_log",
+            "The file to which syslog writes what sshd says.",
+            Path(&mut sshd.auth_log),
+        ),
+        field(
+            "sources.wazo_provd.log",
+            "The security log of wazo-provd.",
+            Path(&mut wazo_provd.log),
+        ),
+    ]
+}
+
 fn port_fields(class: &mut PortClass) -> [Field<'_>; 2] {
     let PortClass { name, udp, tcp } = class;
     let doc = |transport| format!("The {transport} ports that a ban of scope {name} closes.");
@@ -346,6 +366,7 @@ impl Field<'_> {
             Slot::Rate(rate) => Json::from(rate.to_string()),
             Slot::Mode(mode) => Json::from(mode.as_str()),
             Slot::Scope(scope, classes) => Json::from(scope_name(**scope, classes)),
+            Slot::SshdLog(log) => Json::from(log.as_str()),
             Slot::Path(path) => Json::from(path.display().to_string()),
             Slot::OptionalPath(path) => {
                 Json::from(path.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
@@ -394,6 +415,7 @@ impl Slot<'_> {
             Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
             Self::Mode(_) => "`auto`, `native` or `generic`".into(),
             Self::Scope(_, classes) => scopes(classes),
+            Self::SshdLog(_) => "`auto`, `journal` or `file`".into(),
             Self::Path(_) => "an absolute path such as `/run/ringfence`".into(),
             Self::OptionalPath(_) => "an absolute path, or `\"\"` for none".into(),
             Self::Port(_) => "a port from 1 to 65535".into(),
@@ -421,6 +443,7 @@ impl Slot<'_> {
                 let scope = |scalar: &Scalar| scope_named(&scalar.text, classes);
                 **slot = one(node, |scalar| scope(scalar).ok_or_else(|| mismatch(scalar)))?;
             }
+            Self::SshdLog(slot) => **slot = one(node, choice)?,
             Self::Path(slot) => **slot = one(node, absolute_path)?,
             Self::OptionalPath(slot) => **slot = one(node, optional_path)?,
             Self::Port(slot) => **slot = one(node, port)?,

@@ -173,7 +173,10 @@ fn unknown_keys_name_the_nearest() {
             "jails: {asterisk_wazo: {}}",
             "1:9: unknown key `jails.asterisk_wazo`; did you mean `asterisk-wazo`?",
         ),
-        ("jails: {sshd: {}}", "1:9: unknown key `jails.sshd`; known here: `asterisk-wazo`"),
+        (
+            "jails: {nginx: {}}",
+            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `sshd`, `wazo-provd`",
+        ),
         (
             "maxretry: 3",
             "1:1: unknown key `maxretry`; did you mean `jails.asterisk-wazo.maxretry`?",
@@ -719,6 +722,20 @@ jails:
     bantime: 1h  # default
     ignoreip: []  # default
     scope: sip  # default
+  sshd:
+    enabled: true  # default
+    maxretry: 5  # default
+    findtime: 10m  # default
+    bantime: 10m  # default
+    ignoreip: []  # default
+    scope: all  # default
+  wazo-provd:
+    enabled: true  # default
+    maxretry: 10  # default
+    findtime: 1m  # default
+    bantime: 10m  # default
+    ignoreip: []  # default
+    scope: all  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -729,6 +746,11 @@ sources:
       port: 5038  # default
       user: ringfence  # default
       secret_file: /etc/ringfence/ami.secret  # default
+  sshd:
+    log: auto  # default
+    auth_log: /var/log/auth.log  # default
+  wazo_provd:
+    log: /var/log/wazo-provd-fail2ban.log  # default
 paths:
   state: /var/lib/ringfence  # default
   runtime: /run/ringfence  # default
@@ -867,9 +889,16 @@ fn sources() -> impl Strategy<Value = Sources> {
                 secret_file,
             })
         });
-    (paths(), proptest::option::of(paths()), ami).prop_map(|(notice_log, security_log, ami)| {
-        Sources { asterisk: AsteriskSource { notice_log, security_log, ami } }
-    })
+    let asterisk = (paths(), proptest::option::of(paths()), ami).prop_map(
+        |(notice_log, security_log, ami)| AsteriskSource { notice_log, security_log, ami },
+    );
+    (asterisk, select(&SshdLog::ALL), paths(), paths()).prop_map(
+        |(asterisk, log, auth_log, provd)| Sources {
+            asterisk,
+            sshd: SshdSource { log, auth_log },
+            wazo_provd: ProvdSource { log: provd },
+        },
+    )
 }
 
 fn configs() -> impl Strategy<Value = Config> {
@@ -953,7 +982,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 limits: how.0,
                 peers: Peers { remember: how.2 },
                 signatures: Signatures { user_agents: how.1 },
-                jails: BTreeMap::from([("asterisk-wazo", jail)]),
+                jails: known_jails().map(|name| (name, jail.clone())).collect(),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

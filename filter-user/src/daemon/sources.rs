@@ -2,16 +2,18 @@
 //! controller.
 
 use std::path::Path;
+use std::time::Duration;
 
 use log::{info, warn};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock::KernelTime;
-use crate::config::Config;
+use crate::config::{Config, SshdLog};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
-use crate::parse::{Parser, asterisk, security};
+use crate::parse::{Parser, asterisk, provd, security, sshd};
+use crate::source::journal::{self, Journal};
 use crate::source::{Heard, Outlet, SourceState, ami, log_file};
 
 /// Batches of attempts that wait for the controller; a source waits when there are more.
@@ -19,6 +21,15 @@ const HEARD_WAITING: usize = 64;
 
 /// The jail that hears Asterisk's attempts.
 const ASTERISK_JAIL: &str = "asterisk-wazo";
+
+/// The jail that hears sshd.
+const SSHD_JAIL: &str = "sshd";
+
+/// The jail that hears wazo-provd.
+const PROVD_JAIL: &str = "wazo-provd";
+
+/// Where systemd-journald listens if it runs.
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 /// The running sources. They end when this is dropped.
 pub(super) struct Sources {
@@ -45,6 +56,13 @@ impl Sources {
             let place = format!("{}:{}", login.host, login.port);
             let outlet = sources.add(controller, "asterisk-ami", "ami", place, ASTERISK_JAIL);
             sources.spawn(ami::follow(login, outlet));
+        }
+        if let Some(jail) = config.jails.get(SSHD_JAIL).filter(|jail| jail.enabled) {
+            sources.sshd(config, jail.findtime, controller);
+        }
+        if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
+            let log = &config.sources.wazo_provd.log;
+            sources.file(controller, "wazo-provd", log, provd::parse, PROVD_JAIL);
         }
         sources
     }
@@ -79,6 +97,30 @@ impl Sources {
                 Some(why) => warn!("{}: {why}", report.name),
             }
             report.state = state;
+        }
+    }
+
+    fn sshd<D: Datapath>(
+        &mut self,
+        config: &Config,
+        findtime: Duration,
+        controller: &mut Controller<D>,
+    ) {
+        let journal = match config.sources.sshd.log {
+            SshdLog::Auto => Path::new(JOURNAL_SOCKET).exists(),
+            SshdLog::Journal => true,
+            SshdLog::File => false,
+        };
+        if journal {
+            let outlet = self.add(controller, "sshd", "journal", "journalctl".into(), SSHD_JAIL);
+            let journal = Journal {
+                journalctl: "journalctl".into(),
+                cursor_file: config.paths.state.join("sshd.cursor"),
+                max_age: findtime,
+            };
+            self.spawn(journal::follow(journal, outlet));
+        } else {
+            self.file(controller, "sshd", &config.sources.sshd.auth_log, sshd::parse, SSHD_JAIL);
         }
     }
 

@@ -12,7 +12,7 @@
 //!
 //! Reading blocks on the disk like any read of a local file; the amount for each turn is bounded.
 
-mod lines;
+pub(super) mod lines;
 mod names;
 
 use std::collections::VecDeque;

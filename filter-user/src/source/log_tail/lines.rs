@@ -7,27 +7,31 @@ pub const LINE_MAX: usize = 64 * 1024;
 
 /// Puts lines together that arrive in pieces.
 #[derive(Debug, Default)]
-pub(super) struct LineSplitter {
+pub(in crate::source) struct LineSplitter {
     held: Vec<u8>,
     skipping: bool,
 }
 
 /// What one chunk gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Split {
-    pub(super) lines: u64,
-    pub(super) skipped: u64,
+pub(in crate::source) struct Split {
+    pub(in crate::source) lines: u64,
+    pub(in crate::source) skipped: u64,
 }
 
 impl LineSplitter {
     /// One that begins in the middle of a line, whose rest it leaves out: it could be an
     /// attacker's text that looks like a line.
-    pub(super) fn in_mid_line() -> Self {
+    pub(in crate::source) fn in_mid_line() -> Self {
         Self { held: Vec::new(), skipping: true }
     }
 
     /// Calls `each` for every line that `chunk` ends, without its newline.
-    pub(super) fn split(&mut self, mut chunk: &[u8], each: &mut impl FnMut(&[u8])) -> Split {
+    pub(in crate::source) fn split(
+        &mut self,
+        mut chunk: &[u8],
+        each: &mut impl FnMut(&[u8]),
+    ) -> Split {
         let mut split = Split::default();
         while let Some(end) = memchr(b'\n', chunk) {
             let (line, rest) = (&chunk[..end], &chunk[end + 1..]);
@@ -62,7 +66,7 @@ impl LineSplitter {
     }
 
     /// Whether the beginning of a line waits for its end.
-    pub(super) fn holds_part(&self) -> bool {
+    pub(in crate::source) fn holds_part(&self) -> bool {
         !self.held.is_empty()
     }
 }
