@@ -2,8 +2,9 @@
 
 mod root;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,6 +36,8 @@ pub struct Options {
     pub security_log: bool,
     /// Name and secret of an AMI user on 127.0.0.1:5038.
     pub manager: Option<(String, String)>,
+    /// The secret of the AMI user that Ringfence ships, in [`Asterisk::ami_secret`].
+    pub ami_secret: Option<String>,
 }
 
 impl Default for Options {
@@ -48,6 +51,7 @@ impl Default for Options {
             ],
             security_log: false,
             manager: None,
+            ami_secret: None,
         }
     }
 }
@@ -109,6 +113,11 @@ impl Asterisk {
     /// The NOTICE-only file that the filter reads.
     pub fn notice_log(&self) -> PathBuf {
         self.log_dir().join("fail2ban")
+    }
+
+    /// The file with the secret of AMI's user `ringfence`, which Asterisk reads as well.
+    pub fn ami_secret(&self) -> PathBuf {
+        self.directory.outside.join("etc/ami.secret")
     }
 
     /// Fails when it has ended.
@@ -214,10 +223,13 @@ impl InstanceDirectory {
     fn configure(&self, root: &Path, options: &Options) -> anyhow::Result<()> {
         let dir = self.inside.display().to_string();
         let modules = root::modules(root)?.display().to_string();
-        let (enabled, (user, secret)) = match &options.manager {
-            Some(user) => ("yes", user.clone()),
-            None => ("no", ("nobody".to_owned(), "none".to_owned())),
-        };
+        let wanted = options.manager.is_some() || options.ami_secret.is_some();
+        let enabled = if wanted { "yes" } else { "no" };
+        let (user, secret) =
+            options.manager.clone().unwrap_or_else(|| ("nobody".to_owned(), "none".to_owned()));
+        let secret_file = self.inside.join("etc/ami.secret").display().to_string();
+        let shipped = include_str!("../../packaging/asterisk/manager.d/ringfence.conf")
+            .replace("/etc/ringfence/ami.secret", &secret_file);
         let endpoints: String = options
             .endpoints
             .iter()
@@ -248,6 +260,7 @@ impl InstanceDirectory {
                     &[("ENABLED", enabled), ("USER", &user), ("SECRET", &secret)],
                 ),
             ),
+            ("manager.d-ringfence.conf", shipped),
             (
                 "pjsip.conf",
                 fill(include_str!("../lab/asterisk/pjsip.conf.in"), &[("ENDPOINTS", &endpoints)]),
@@ -259,6 +272,12 @@ impl InstanceDirectory {
         for (name, text) in files {
             fs::write(self.outside.join("etc").join(name), text)
                 .with_context(|| format!("write {name}"))?;
+        }
+        if let Some(secret) = &options.ami_secret {
+            let file = self.outside.join("etc/ami.secret");
+            fs::write(&file, format!("secret = {secret}\n")).context("write AMI's secret")?;
+            fs::set_permissions(&file, Permissions::from_mode(0o640))
+                .context("keep AMI's secret")?;
         }
         Ok(())
     }

@@ -114,6 +114,19 @@ impl World {
     ///
     /// When something does not start.
     pub fn new(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        Self::with(&asterisk::Options::default(), adjust)
+    }
+
+    /// The same with an Asterisk of this kind. If it has AMI's user `ringfence`, the filter listens
+    /// to AMI.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub fn with(
+        options: &asterisk::Options,
+        adjust: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<Self> {
         attack::check_tools()?;
         let binary = ringfence::built()?;
         let hosts = Hosts::new()?;
@@ -121,8 +134,9 @@ impl World {
         let arrived = Tap::start(&hosts.pbx, "eth0")?;
         let port = hosts.pbx.switch_port().context("the PBX is not plugged in")?;
         let sent = Tap::start(hosts.lan.switch(), port)?;
-        let asterisk = Asterisk::start(&hosts.pbx, &root, &asterisk::Options::default())?;
+        let asterisk = Asterisk::start(&hosts.pbx, &root, options)?;
         let mut config = Config::new(&asterisk.notice_log());
+        config.ami_secret = options.ami_secret.as_ref().map(|_secret| asterisk.ami_secret());
         adjust(&mut config);
         let ringfence = Ringfence::start(&hosts.pbx, &binary, &config)?;
         Ok(Self { ringfence, arrived, sent, asterisk, hosts })

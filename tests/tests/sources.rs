@@ -1,0 +1,150 @@
+//! The sources beside the NOTICE log, each with what really writes to it: AMI of a real Asterisk,
+//! files that a test appends to as wazo-provd and sshd do.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use ringfence_tests::asterisk::Options;
+use ringfence_tests::attack::Method;
+use ringfence_tests::guesser::Guesser;
+use ringfence_tests::world::{ATTACKERS, PBX, World, until};
+use serde_json::Value;
+
+/// How long a failure may take from the wire to the ban.
+const SOON: Duration = Duration::from_secs(2);
+
+/// An address that sends nothing.
+const VICTIM: &str = "203.0.113.66";
+
+fn with_ami() -> Options {
+    Options { ami_secret: Some("tG5w-8Hqn-Zr3c".to_owned()), ..Options::default() }
+}
+
+/// The row of a source in `status`.
+fn source_of(world: &World, name: &str) -> Value {
+    let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
+    let sources = status["sources"].as_array().unwrap();
+    sources.iter().find(|source| source["name"] == name).unwrap().clone()
+}
+
+fn failures(world: &World, name: &str) -> u64 {
+    source_of(world, name)["failures"].as_u64().unwrap()
+}
+
+fn wait_for_ami(world: &World) {
+    let listens = || source_of(world, "asterisk-ami")["state"] == "ok";
+    assert!(until(Duration::from_secs(10), listens), "{}", source_of(world, "asterisk-ami"));
+}
+
+/// Text that takes the sender's address out of the NOTICE log, or puts another one there, does
+/// neither to AMI.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn who_hides_from_the_notice_log_is_heard_over_ami() {
+    const GUESSES: u64 = 12;
+    let world = World::with(&with_ami(), |config| config.maxretry = 10).unwrap();
+    wait_for_ami(&world);
+    let source = ATTACKERS[0];
+    let mut guesser = Guesser::udp(&world.hosts.attacker, source, PBX).unwrap();
+    let uri = format!("<sip:1001@{PBX}>");
+    for number in 0..GUESSES {
+        // From the ESC to the next `m` nothing reaches the log, the true address among it.
+        let (from, call_id) = match number % 3 {
+            0 => (format!("\"\x1b\" {uri}"), format!("m-{number}")),
+            1 => {
+                let forged = format!("m' failed for '{VICTIM}:5060' (callid: {number}");
+                (format!("\"\x1b\" {uri}"), forged)
+            }
+            // A line break, behind which the true address stands.
+            _ => (format!("<sip:1001@{PBX};p=%22%0a>"), format!("c-{number}")),
+        };
+        guesser.guess_as(&from, &call_id).unwrap();
+        if number == 8 {
+            let all = until(SOON, || failures(&world, "asterisk-ami") == 9);
+            assert!(all, "{}", source_of(&world, "asterisk-ami"));
+            // What the NOTICE log says of it names somebody who sent nothing.
+            let notice = source_of(&world, "asterisk-notice");
+            assert_eq!(notice["failures"], notice["unwitnessed"], "{notice}");
+            assert_ne!(notice["unwitnessed"], 0, "{notice}");
+            assert!(!world.is_banned(source).unwrap());
+        }
+    }
+    assert!(until(SOON, || world.is_banned(source).unwrap()), "{:?}", world.ringfence.bans());
+    assert!(!world.is_banned(VICTIM.parse().unwrap()).unwrap());
+    let why: Value = world.ringfence.client().ask(&["why", &source.to_string()]).unwrap();
+    let heard = why["evidence"].as_array().unwrap();
+    assert!(heard.iter().all(|e| e["source"] == "asterisk-ami"), "{why}");
+    assert!(heard.iter().all(|e| e["class"] == "wrong-credential"), "{why}");
+    world.end().unwrap();
+}
+
+/// A burst of events comes in full, and Asterisk's restart is outlived.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn ami_loses_no_failure_of_a_burst_and_logs_in_again() {
+    const GUESSES: u32 = 300;
+    let world = World::with(&with_ami(), |config| {
+        config.maxretry = 10_000;
+        (config.register_rate, config.register_burst) = (10_000, 10_000);
+    })
+    .unwrap();
+    wait_for_ami(&world);
+    let second = Duration::from_secs(1);
+    let attack = world.attack(Method::Guess, ATTACKERS[0], GUESSES, second).unwrap();
+    let all = || failures(&world, "asterisk-ami") >= u64::from(GUESSES);
+    assert!(until(Duration::from_secs(20), all), "{}", source_of(&world, "asterisk-ami"));
+    drop(attack);
+    assert_eq!(source_of(&world, "asterisk-ami")["lost"], 0);
+    assert_eq!(failures(&world, "asterisk-ami"), world.reported(ATTACKERS[0]).unwrap());
+
+    // Asterisk hangs up on everybody, as when it restarts.
+    world.asterisk.cli("module reload manager").unwrap();
+    world.asterisk.cli("core restart now").ok();
+    let down = || source_of(&world, "asterisk-ami")["state"] == "failed";
+    assert!(until(Duration::from_secs(10), down), "{}", source_of(&world, "asterisk-ami"));
+    let up = || source_of(&world, "asterisk-ami")["state"] == "ok";
+    assert!(until(Duration::from_secs(30), up), "{}", source_of(&world, "asterisk-ami"));
+    world.end().unwrap();
+}
+
+/// Failures of sshd and wazo-provd ban without a packet to a SIP port.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn sshd_and_wazo_provd_ban_without_sip() {
+    let logs = tempfile::tempdir().unwrap();
+    let directory = logs.path().to_owned();
+    let world = World::new(|config| config.other_logs = Some(directory)).unwrap();
+    let append = |file: &str, line: &str| {
+        let path = logs.path().join(file);
+        let mut log = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(log, "{line}").unwrap();
+    };
+    let (ssh, provd) = (ATTACKERS[1], ATTACKERS[2]);
+    for port in 0..5 {
+        append(
+            "auth.log",
+            &format!("Nov 22 09:43:06 pbx sshd[1]: Invalid user x from {ssh} port 502{port}"),
+        );
+    }
+    for _request in 0..10 {
+        let text = "[2026-08-07 12:34:56,123] Sensitive file requested from";
+        append("provd.log", &format!("{text} {provd}: 001565aabbcc.cfg"));
+    }
+    let jail = |address: IpAddr| {
+        let bans = world.ringfence.bans().unwrap();
+        bans.into_iter().find(|ban| ban.address() == Some(address)).and_then(|ban| ban.jail)
+    };
+    assert!(until(2 * SOON, || jail(ssh).as_deref() == Some("sshd")), "{:?}", jail(ssh));
+    assert!(until(SOON, || jail(provd).as_deref() == Some("wazo-provd")), "{:?}", jail(provd));
+    // wazo-provd's log is rotated by copying and truncating it.
+    fs::write(logs.path().join("provd.log"), "").unwrap();
+    thread::sleep(Duration::from_secs(2));
+    append("provd.log", "[2026-08-07 12:34:56,123] Sensitive file requested from 192.0.2.99: a");
+    assert!(until(SOON, || failures(&world, "wazo-provd") == 11));
+    world.end().unwrap();
+}
