@@ -20,8 +20,9 @@ use crate::config::{Config, PortClasses, Scope, known_jails};
 use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
-use crate::failure::{Attempt, Verdict};
+use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::{Jail, Sentence};
+use crate::join::Join;
 
 pub use self::answers::SourceReport;
 
@@ -45,6 +46,7 @@ pub struct Controller<D> {
     ports: PortClasses,
     sources: Vec<SourceReport>,
     spared: u64,
+    join: Join,
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
@@ -108,6 +110,7 @@ impl<D: Datapath> Controller<D> {
             ports: config.ports.clone(),
             sources: Vec::new(),
             spared: 0,
+            join: Join::default(),
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
@@ -173,6 +176,11 @@ impl<D: Datapath> Controller<D> {
             && self.datapath.known(address).is_some_and(|peer| now < peer.until)
         {
             self.spared = self.spared.saturating_add(1);
+            return;
+        }
+        // What another source has told of already, or this one in another class.
+        let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
+        if joins && !self.join.is_first(attempt, address, source, now) {
             return;
         }
         let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);

@@ -17,6 +17,7 @@ pub mod duration;
 pub mod failure;
 pub mod host;
 pub mod jail;
+pub mod join;
 pub mod parse;
 pub mod report;
 pub mod source;

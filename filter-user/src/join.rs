@@ -1,0 +1,212 @@
+//! One attempt that is heard several times: of the NOTICE log, the security log and AMI, and twice
+//! of one of them. Attempts and time enter; whether one is heard for the first time leaves.
+//!
+//! Two are the same packet's if they are of one address and one Call-ID, came within [`WINDOW`] of
+//! each other, and differ in source or class: a source tells of a packet once in each class. So a
+//! Call-ID that an attacker keeps for all his tries hides none of them, and a source that he has
+//! silenced leaves what the others tell. If he silences them in turns, faster than the window, two
+//! of his packets can count as one.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::clock::KernelTime;
+use crate::failure::{Attempt, Class, Verdict};
+
+/// How far apart the sources tell of one packet at most. Under 500 failures at once Asterisk's logs
+/// and AMI were up to 90 ms behind the wire, and each source waits for the controller on its own.
+pub const WINDOW: Duration = Duration::from_secs(1);
+
+/// Packets that are remembered; the oldest are forgotten when there are more.
+pub const PACKETS_MAX: usize = 65_536;
+
+/// Packets of one address and Call-ID that a new attempt is compared with.
+const COMPARED_MAX: usize = 1024;
+
+/// Who sent it, and under which Call-ID. Lines on access lists and on logins name none.
+type Key = (IpAddr, Option<Box<str>>);
+
+/// What was heard of late.
+#[derive(Debug, Default)]
+pub struct Join {
+    packets: HashMap<Key, VecDeque<Packet>>,
+    /// In the order in which they were first heard of.
+    order: VecDeque<(KernelTime, Key)>,
+}
+
+#[derive(Debug)]
+struct Packet {
+    at: KernelTime,
+    /// Who has told of it, in which class.
+    told: Vec<(usize, Class)>,
+}
+
+impl Join {
+    /// Whether nobody else has told of the packet behind `attempt`, which came from `address` and
+    /// `source` tells of at `now`. Time never goes back.
+    pub fn is_first(
+        &mut self,
+        attempt: &Attempt,
+        address: IpAddr,
+        source: usize,
+        now: KernelTime,
+    ) -> bool {
+        self.forget_old(now);
+        let session = attempt.session.as_deref().map(Box::from);
+        if !matches!(attempt.class, Class::Acl | Class::Login) {
+            return self.tell((address, session), attempt.class, source, now);
+        }
+        // A packet that an access list refused is told of as a wrong credential too, by Call-ID.
+        if session.is_some() {
+            self.tell((address, session), attempt.class, source, now);
+        }
+        attempt.verdict == Verdict::Failure
+            && self.tell((address, None), attempt.class, source, now)
+    }
+
+    fn tell(&mut self, key: Key, class: Class, source: usize, now: KernelTime) -> bool {
+        let packets = self.packets.entry(key.clone()).or_default();
+        while packets.len() > COMPARED_MAX
+            || packets.front().is_some_and(|first| now.since(first.at) > WINDOW)
+        {
+            packets.pop_front();
+        }
+        let mark = (source, class);
+        if let Some(packet) = packets.iter_mut().find(|packet| !packet.told.contains(&mark)) {
+            packet.told.push(mark);
+            return false;
+        }
+        packets.push_back(Packet { at: now, told: vec![mark] });
+        self.order.push_back((now, key));
+        true
+    }
+
+    fn forget_old(&mut self, now: KernelTime) {
+        while let Some((at, _)) = self.order.front()
+            && (now.since(*at) > WINDOW || self.order.len() > PACKETS_MAX)
+        {
+            let Some((at, key)) = self.order.pop_front() else { return };
+            if self.packets.get(&key).is_some_and(|p| p.back().is_none_or(|last| last.at <= at)) {
+                self.packets.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTICE: usize = 0;
+    const AMI: usize = 1;
+
+    fn attempt(class: Class, call_id: Option<&str>) -> Attempt {
+        let session = call_id.map(str::to_owned);
+        Attempt { session, ..Attempt::new(Verdict::Failure, class, [192, 0, 2, 66].into()) }
+    }
+
+    fn at(milliseconds: u64) -> KernelTime {
+        KernelTime(milliseconds * 1_000_000)
+    }
+
+    fn told(join: &mut Join, attempt: &Attempt, source: usize, now: KernelTime) -> bool {
+        join.is_first(attempt, attempt.address, source, now)
+    }
+
+    /// How many of these count: class, Call-ID, source, time in milliseconds.
+    fn count(heard: &[(Class, Option<&str>, usize, u64)]) -> usize {
+        let mut join = Join::default();
+        let first = |(class, call_id, source, time): &(Class, Option<&str>, usize, u64)| {
+            told(&mut join, &attempt(*class, *call_id), *source, at(*time))
+        };
+        heard.iter().copied().filter(first).count()
+    }
+
+    #[test]
+    fn two_sources_tell_of_one_packet() {
+        use Class::WrongCredential as Wrong;
+        assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("a"), AMI, 40)]), 1);
+        assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("b"), AMI, 40)]), 2);
+        assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("a"), AMI, 1001)]), 2);
+    }
+
+    #[test]
+    fn one_call_id_for_all_tries_hides_none() {
+        use Class::WrongCredential as Wrong;
+        let tries = (0..15)
+            .flat_map(|n| [(Wrong, Some("a"), NOTICE, n * 7), (Wrong, Some("a"), AMI, n * 7 + 1)]);
+        assert_eq!(count(&tries.collect::<Vec<_>>()), 15);
+        // In batches, as the sources come under load.
+        let log = (0..15).map(|n| (Wrong, Some("a"), NOTICE, n));
+        let ami = (0..15).map(|n| (Wrong, Some("a"), AMI, 20 + n));
+        assert_eq!(count(&log.chain(ami).collect::<Vec<_>>()), 15);
+    }
+
+    #[test]
+    fn a_silenced_source_leaves_the_other() {
+        use Class::WrongCredential as Wrong;
+        let ami_alone = (0..15).map(|n| (Wrong, Some("a"), AMI, n * 7));
+        assert_eq!(count(&ami_alone.collect::<Vec<_>>()), 15);
+        let in_turns = (0..15).map(|n| {
+            let source = if n % 2 == 0 { AMI } else { NOTICE };
+            (Wrong, Some("a"), source, n * 1100)
+        });
+        assert_eq!(count(&in_turns.collect::<Vec<_>>()), 15);
+    }
+
+    /// An unknown user with credentials: two lines and two events.
+    #[test]
+    fn two_classes_tell_of_one_packet() {
+        use Class::{UnknownAccount, WrongCredential};
+        let packet = [
+            (UnknownAccount, Some("a"), NOTICE, 0),
+            (UnknownAccount, Some("a"), AMI, 0),
+            (WrongCredential, Some("a"), NOTICE, 1),
+            (WrongCredential, Some("a"), AMI, 1),
+        ];
+        assert_eq!(count(&packet), 1);
+    }
+
+    /// An endpoint's access list: `acl.c` names no Call-ID, and the credentials are refused besides.
+    #[test]
+    fn a_refusal_by_an_access_list_counts_once() {
+        use Class::{Acl, WrongCredential};
+        let packet = [
+            (Acl, None, NOTICE, 0),
+            (Acl, Some("a"), AMI, 0),
+            (WrongCredential, Some("a"), AMI, 1),
+            (WrongCredential, Some("a"), NOTICE, 1),
+        ];
+        assert_eq!(count(&packet), 1);
+    }
+
+    /// A good phone over its contacts beside one that a list refuses.
+    #[test]
+    fn what_does_not_count_hides_nothing_that_does() {
+        let mut join = Join::default();
+        let contacts = attempt(Class::Acl, Some("a"));
+        let contacts = Attempt { verdict: Verdict::Ignored, ..contacts };
+        assert!(!told(&mut join, &contacts, AMI, at(0)));
+        assert!(told(&mut join, &attempt(Class::Acl, None), NOTICE, at(1)));
+    }
+
+    #[test]
+    fn what_names_no_session_counts_each_time() {
+        let lines: Vec<_> = (0..10).map(|n| (Class::Login, None, NOTICE, n)).collect();
+        assert_eq!(count(&lines), 10);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut join = Join::default();
+        for n in 0..PACKETS_MAX + 1000 {
+            let call_id = if n % 2 == 0 { "same".to_owned() } else { n.to_string() };
+            told(&mut join, &attempt(Class::WrongCredential, Some(&call_id)), AMI, at(0));
+            assert!(join.order.len() <= PACKETS_MAX + 1 && join.packets.len() <= join.order.len());
+            assert!(join.packets.values().next().is_none_or(|p| p.len() <= COMPARED_MAX + 1));
+        }
+        told(&mut join, &attempt(Class::WrongCredential, Some("x")), AMI, at(5000));
+        assert_eq!((join.order.len(), join.packets.len()), (1, 1));
+    }
+}
