@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
 use crate::ban::{Ban, Entry, InForce, Ledger, Origin, Write};
+use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
 use crate::config::{Config, PortClasses, Scope, known_jails};
 use crate::control::EXCEPT_MAX;
@@ -47,6 +48,7 @@ pub struct Controller<D> {
     sources: Vec<SourceReport>,
     spared: u64,
     join: Join,
+    challenges: Challenges,
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
@@ -111,6 +113,7 @@ impl<D: Datapath> Controller<D> {
             sources: Vec::new(),
             spared: 0,
             join: Join::default(),
+            challenges: Challenges::default(),
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
@@ -170,12 +173,7 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(address.into()).is_some() {
             return;
         }
-        // Anybody can fail over UDP in the name of a phone that is registered.
-        if attempt.verdict == Verdict::Failure
-            && !attempt.proven
-            && self.datapath.known(address).is_some_and(|peer| now < peer.until)
-        {
-            self.spared = self.spared.saturating_add(1);
+        if self.spare(attempt, address, now) {
             return;
         }
         // What another source has told of already, or this one in another class.
@@ -183,8 +181,29 @@ impl<D: Datapath> Controller<D> {
         if joins && !self.join.is_first(attempt, address, source, now) {
             return;
         }
-        let found = self.jails.iter_mut().enumerate().find(|(_, j)| j.name() == jail);
-        let Some((place, jail)) = found else { return };
+        let Some(place) = self.jails.iter().position(|j| j.name() == jail) else { return };
+        let attempt = Attempt { address, ..attempt.clone() };
+        self.challenges.hear(&attempt, Teller { source, jail: place }, now);
+        self.judge(&attempt, name, place, now);
+    }
+
+    /// Whether a failure is left out because anybody can fail over UDP in the name of a phone that is
+    /// registered.
+    fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
+        let spared = attempt.verdict == Verdict::Failure
+            && !attempt.proven
+            && self.datapath.known(address).is_some_and(|peer| now < peer.until);
+        self.spared = self.spared.saturating_add(spared.into());
+        spared
+    }
+
+    /// Has a jail hear of an attempt that is known to have been one.
+    fn judge(&mut self, attempt: &Attempt, source: &'static str, place: usize, now: KernelTime) {
+        let address = attempt.address;
+        if self.protected.reason(address.into()).is_some() {
+            return;
+        }
+        let Some(jail) = self.jails.get_mut(place) else { return };
         // What was on its way when the ban came.
         let scope = jail.settings().scope;
         let stands = |ban: Ban| {
@@ -194,8 +213,7 @@ impl<D: Datapath> Controller<D> {
         if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
             return;
         }
-        let attempt = Attempt { address, ..attempt.clone() };
-        if let Some(sentence) = jail.hear(&attempt, name, now) {
+        if let Some(sentence) = jail.hear(attempt, source, now) {
             let name = jail.name();
             self.sentence(place, name, sentence, now);
         }
@@ -306,7 +324,7 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        jails.chain(self.ledger.next_end()).min()
+        jails.chain(self.ledger.next_end()).chain(self.challenges.next_timeout()).min()
     }
 
     /// Forgets what has had its time: bans that have ended, failures that no longer count.
@@ -318,6 +336,14 @@ impl<D: Datapath> Controller<D> {
                 warn!("{why:#}");
             }
             info!("the ban of {} has ended", show(entry.ban.network));
+        }
+        while let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) {
+            let Some(report) = self.sources.get_mut(source) else { continue };
+            report.failures = report.failures.saturating_add(1);
+            let name = report.name;
+            if !self.spare(&attempt, attempt.address, now) {
+                self.judge(&attempt, name, jail, now);
+            }
         }
         for jail in &mut self.jails {
             jail.handle_timeout(now);

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod ban;
+pub mod challenge;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -8,9 +8,12 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use filter_user::challenge::{Challenges, PATIENCE, Teller};
+use filter_user::clock::KernelTime;
 use filter_user::failure::{Attempt, Class, Transport, Verdict, session};
 use filter_user::parse::security;
 use filter_user::source::ami::{Frames, Message};
+use jiff::tz::TimeZone;
 
 #[path = "common/pcap.rs"]
 mod pcap;
@@ -116,6 +119,37 @@ fn a_connection_proves_its_source_and_a_datagram_does_not() {
         }
     }
     assert_eq!(seen.len(), 4, "UDP and TCP over IPv4 and IPv6: {seen:?}");
+}
+
+/// Scans of which Asterisk logs nothing at all: recording, challenges that nobody answered.
+#[test]
+fn a_scan_that_no_log_shows_is_found_by_its_unanswered_challenges() {
+    for (name, expected) in [
+        ("wazo22/reg-unknown-slow", 12),
+        ("wazo22/svmap", 1),
+        ("wazo22/svwar-register", 1),
+        ("wazo22/reg-noauth-known", 6),
+        // Of eight requests four are reported as of an unknown account.
+        ("wazo22/invite-unknown", 4),
+        ("stock22/reg-unknown-slow", 0),
+        ("wazo22/reg-good", 0),
+        ("wazo22/reg-too-many-contacts", 0),
+        ("wazo22/sipp-goodauth", 0),
+        ("wazo22/reg-wrongpw", 0),
+        ("wazo22/acl-endpoint", 0),
+        ("wazo22/svcrack", 0),
+    ] {
+        let mut challenges = Challenges::default();
+        let mut now = KernelTime(0);
+        for attempt in sip(attempts(name)) {
+            let at = attempt.logged_at.unwrap().instant(&TimeZone::UTC).unwrap();
+            now = KernelTime(u64::try_from(at.as_nanosecond()).unwrap());
+            challenges.hear(&attempt, Teller { source: 0, jail: 0 }, now);
+        }
+        let later = now.after(PATIENCE);
+        let unanswered = std::iter::from_fn(|| challenges.unanswered(later)).count();
+        assert_eq!(unanswered, expected, "{name}");
+    }
 }
 
 /// The `security` log says the same, but where a line break in attacker text broke its line.

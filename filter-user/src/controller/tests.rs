@@ -558,3 +558,26 @@ fn maintenance_ends_by_itself_and_outlives_the_controller() {
     ask(&mut controller, Request::Maintenance(control::Maintenance::Off));
     assert_eq!(controller.datapath.closed, None);
 }
+
+/// A scanner that Asterisk only challenges, and a phone that answers.
+#[test]
+fn unanswered_challenges_ban_in_the_end() {
+    let mut controller = controller();
+    let (scanner, phone) = (IpAddr::from([203, 0, 113, 40]), IpAddr::from([203, 0, 113, 41]));
+    for n in 0..15 {
+        for address in [scanner, phone] {
+            let session = Some(n.to_string());
+            let challenge = Attempt::new(Verdict::Ignored, Class::Challenge, address);
+            let challenge = Attempt { session, ..challenge };
+            controller.hear(&challenge, 0, "asterisk-wazo", at(n));
+        }
+        let success = Attempt::new(Verdict::Success, Class::Challenge, phone);
+        controller.hear(&success, 0, "asterisk-wazo", at(n));
+    }
+    controller.handle_timeout(at(45));
+    assert!(controller.ledger.is_empty());
+    assert_eq!(controller.next_timeout(), Some(at(46)));
+    controller.handle_timeout(at(46));
+    let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
+    assert_eq!(bans, [scanner]);
+}

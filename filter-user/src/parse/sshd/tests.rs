@@ -145,6 +145,24 @@ fn the_journal_is_believed_where_it_vouches() {
     }
 }
 
+/// As `journalctl -o json` of systemd 252 writes them.
+#[test]
+fn entries_of_a_real_journal_are_read() {
+    let journal = include_str!("../../../tests/fixtures/sshd/journal.json");
+    let found: Vec<(Verdict, String)> = journal
+        .lines()
+        .map(|line| parse(line.as_bytes()).unwrap())
+        .map(|attempt| (attempt.verdict, attempt.address.to_string()))
+        .collect();
+    let (attacker, friend) = ("192.0.2.66".to_owned(), "192.0.2.77".to_owned());
+    let expected = [
+        (Verdict::Failure, attacker.clone()),
+        (Verdict::Failure, attacker),
+        (Verdict::Success, friend),
+    ];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_journal_message_may_be_bytes_or_nothing() {
     let bytes = b"Invalid user \xff from 192.0.2.66 port 5022";

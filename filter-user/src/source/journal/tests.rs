@@ -1,5 +1,5 @@
-//! The journal's reader with a program in the place of `journalctl`, which writes what that writes,
-//! at the test's pace. With the real one: `tests/tests/sources.rs` of the workspace.
+//! The journal's reader with a program in the place of `journalctl`, which ends and fails at the
+//! test's pace. What the real one writes is in `tests/fixtures/sshd/journal.json`.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,244 @@
+//! Challenges that nobody answered: what attempts of SIP say, and time, enter; failures leave.
+//!
+//! Asterisk challenges each request without credentials, a scanner's as a phone's. A phone answers,
+//! under the Call-ID of the challenge; who scans for accounts does not, and on a host set up as Wazo's
+//! Asterisk then logs little or nothing (`unidentified_request_count` of `pjsip.conf`). So each
+//! challenge that has had no answer for [`PATIENCE`] is a failure, unless its packet was told of as
+//! one, or the address has answered any challenge since.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::clock::KernelTime;
+use crate::failure::{Attempt, Class, Verdict};
+use crate::join::{self, Join};
+
+/// How long a client may take: as long as a SIP transaction lives (timer F, RFC 3261 section
+/// 17.1.2.2).
+pub const PATIENCE: Duration = Duration::from_secs(32);
+
+/// Challenges that wait for an answer; the oldest are forgotten, and do not count, when there are
+/// more.
+pub const WAITING_MAX: usize = 65_536;
+
+/// Failures whose challenge is expected: more than Asterisk reports before it tells of a challenge.
+const EXPECTED_MAX: usize = 1024;
+
+/// The challenges that wait.
+#[derive(Debug, Default)]
+pub struct Challenges {
+    /// In the order in which they were sent.
+    waiting: VecDeque<Waiting>,
+    /// Those of an address and Call-ID that are neither answered nor told of, by number.
+    open: HashMap<IpAddr, HashMap<Box<str>, VecDeque<u64>>>,
+    /// Packets that were told of as failures: their challenge is about to be told of.
+    expected: VecDeque<(KernelTime, IpAddr, Box<str>)>,
+    /// Several sources may tell of one challenge.
+    join: Join,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    since: KernelTime,
+    teller: Teller,
+    attempt: Attempt,
+}
+
+/// Who told of a challenge, and which jail hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Teller {
+    /// The number of the source.
+    pub source: usize,
+    /// The place of the jail.
+    pub jail: usize,
+}
+
+impl Challenges {
+    /// Hears of an attempt: of a failure once, of a challenge from everybody who tells of it.
+    pub fn hear(&mut self, attempt: &Attempt, teller: Teller, now: KernelTime) {
+        let session = attempt.session.as_deref().unwrap_or_default();
+        match (attempt.verdict, attempt.class) {
+            (Verdict::Success, Class::Challenge) => {
+                self.open.remove(&attempt.address);
+            }
+            (Verdict::Ignored, Class::Challenge) => {
+                let first = self.join.is_first(attempt, attempt.address, teller.source, now);
+                if !first || self.was_expected(attempt.address, session, now) {
+                    return;
+                }
+                if self.waiting.len() >= WAITING_MAX
+                    && let Some(oldest) = self.waiting.pop_front()
+                {
+                    self.take(&oldest);
+                }
+                let number = self.next;
+                self.next += 1;
+                let sessions = self.open.entry(attempt.address).or_default();
+                sessions.entry(session.into()).or_default().push_back(number);
+                let attempt = attempt.clone();
+                self.waiting.push_back(Waiting { number, since: now, teller, attempt });
+            }
+            // Its challenge, before it.
+            (Verdict::Failure, Class::WrongCredential) => self.close(attempt.address, session),
+            // Asterisk reports these first and then challenges them all the same.
+            (Verdict::Failure, Class::UnknownAccount | Class::Acl) => {
+                if self.expected.len() >= EXPECTED_MAX {
+                    self.expected.pop_front();
+                }
+                self.expected.push_back((now, attempt.address, session.into()));
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`unanswered`](Self::unanswered) has something to say.
+    pub fn next_timeout(&self) -> Option<KernelTime> {
+        self.waiting.front().map(|first| first.since.after(PATIENCE))
+    }
+
+    /// A challenge that has waited too long, and who told of it.
+    pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Teller)> {
+        while self.next_timeout().is_some_and(|time| time <= now) {
+            let waiting = self.waiting.pop_front()?;
+            if self.take(&waiting) {
+                let attempt = Attempt { verdict: Verdict::Failure, ..waiting.attempt };
+                return Some((attempt, waiting.teller));
+            }
+        }
+        None
+    }
+
+    /// Whether the packet of a challenge has been told of as a failure; once for each.
+    fn was_expected(&mut self, address: IpAddr, session: &str, now: KernelTime) -> bool {
+        while self.expected.front().is_some_and(|(at, ..)| now.since(*at) > join::WINDOW) {
+            self.expected.pop_front();
+        }
+        let of =
+            |(_, who, what): &(KernelTime, IpAddr, Box<str>)| *who == address && **what == *session;
+        let found = self.expected.iter().rposition(of);
+        found.is_some_and(|place| self.expected.remove(place).is_some())
+    }
+
+    fn close(&mut self, address: IpAddr, session: &str) {
+        let Some(sessions) = self.open.get_mut(&address) else { return };
+        let Some(numbers) = sessions.get_mut(session) else { return };
+        numbers.pop_back();
+        if numbers.is_empty() {
+            sessions.remove(session);
+        }
+        if sessions.is_empty() {
+            self.open.remove(&address);
+        }
+    }
+
+    /// Closes this very one; whether it was open.
+    fn take(&mut self, waiting: &Waiting) -> bool {
+        let Attempt { address, session, .. } = &waiting.attempt;
+        let session = session.as_deref().unwrap_or_default();
+        let Some(sessions) = self.open.get_mut(address) else { return false };
+        let Some(numbers) = sessions.get_mut(session) else { return false };
+        if numbers.front() != Some(&waiting.number) {
+            return false;
+        }
+        numbers.pop_front();
+        if numbers.is_empty() {
+            sessions.remove(session);
+        }
+        if sessions.is_empty() {
+            self.open.remove(address);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TELLER: Teller = Teller { source: 3, jail: 0 };
+
+    fn at(milliseconds: u64) -> KernelTime {
+        KernelTime(milliseconds * 1_000_000)
+    }
+
+    fn attempt(verdict: Verdict, class: Class, call_id: &str) -> Attempt {
+        let session = Some(call_id.to_owned());
+        Attempt { session, ..Attempt::new(verdict, class, [192, 0, 2, 66].into()) }
+    }
+
+    fn challenge(call_id: &str) -> Attempt {
+        attempt(Verdict::Ignored, Class::Challenge, call_id)
+    }
+
+    /// How many are unanswered at a time, in milliseconds.
+    fn unanswered(challenges: &mut Challenges, now: u64) -> usize {
+        std::iter::from_fn(|| challenges.unanswered(at(now))).count()
+    }
+
+    #[test]
+    fn a_challenge_without_an_answer_is_a_failure_in_the_end() {
+        let mut challenges = Challenges::default();
+        for n in 0..10 {
+            challenges.hear(&challenge("same"), TELLER, at(n * 1300));
+        }
+        assert_eq!(challenges.next_timeout(), Some(at(32_000)));
+        assert_eq!(unanswered(&mut challenges, 31_999), 0);
+        let (failure, teller) = challenges.unanswered(at(32_000)).unwrap();
+        assert_eq!((failure.verdict, failure.class), (Verdict::Failure, Class::Challenge));
+        assert_eq!(teller, TELLER);
+        assert_eq!(unanswered(&mut challenges, 100_000), 9);
+        assert!(challenges.open.is_empty() && challenges.next_timeout().is_none());
+    }
+
+    /// A phone registers every minute under one Call-ID.
+    #[test]
+    fn a_phone_that_answers_never_fails() {
+        let mut challenges = Challenges::default();
+        let success = attempt(Verdict::Success, Class::Challenge, "phone");
+        for n in 0..100 {
+            challenges.hear(&challenge("phone"), TELLER, at(n * 31_999));
+            assert_eq!(unanswered(&mut challenges, n * 31_999), 0);
+            challenges.hear(&success, TELLER, at(n * 31_999 + 5));
+        }
+        assert_eq!(unanswered(&mut challenges, 10_000_000), 0);
+    }
+
+    #[test]
+    fn what_counts_already_does_not_count_again() {
+        let mut challenges = Challenges::default();
+        challenges.hear(&challenge("a"), TELLER, at(0));
+        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "a"), TELLER, at(5));
+        for class in [Class::UnknownAccount, Class::Acl] {
+            challenges.hear(&attempt(Verdict::Failure, class, "a"), TELLER, at(5));
+            challenges.hear(&challenge("a"), TELLER, at(5));
+        }
+        challenges.hear(&challenge("a"), TELLER, at(5));
+        challenges.hear(&challenge("b"), TELLER, at(6));
+        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "c"), TELLER, at(7));
+        assert_eq!(unanswered(&mut challenges, 60_000), 2);
+    }
+
+    #[test]
+    fn a_challenge_that_two_sources_tell_of_is_one() {
+        let mut challenges = Challenges::default();
+        for source in [1, 2] {
+            challenges.hear(&challenge("a"), Teller { source, jail: 0 }, at(0));
+        }
+        assert_eq!(unanswered(&mut challenges, 60_000), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut challenges = Challenges::default();
+        for n in 0..WAITING_MAX + 100 {
+            challenges.hear(&challenge(&n.to_string()), TELLER, at(0));
+        }
+        assert_eq!(challenges.waiting.len(), WAITING_MAX);
+        assert_eq!(challenges.open.values().map(HashMap::len).sum::<usize>(), WAITING_MAX);
+        assert_eq!(unanswered(&mut challenges, 60_000), WAITING_MAX);
+        assert!(challenges.open.is_empty());
+    }
+}
