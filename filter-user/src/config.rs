@@ -119,6 +119,7 @@ static KNOWN_JAILS: [(&str, JailSettings); 3] = [
             bantime: Duration::from_hours(1),
             ignoreip: Vec::new(),
             scope: Scope::Sip,
+            unproven_scope: Some(Scope::Sip),
         },
     ),
     (
@@ -129,7 +130,8 @@ static KNOWN_JAILS: [(&str, JailSettings); 3] = [
             findtime: Duration::from_mins(10),
             bantime: Duration::from_mins(10),
             ignoreip: Vec::new(),
-            scope: Scope::All,
+            scope: PortClasses::SSH,
+            unproven_scope: Some(PortClasses::SSH),
         },
     ),
     (
@@ -140,7 +142,8 @@ static KNOWN_JAILS: [(&str, JailSettings); 3] = [
             findtime: Duration::from_mins(1),
             bantime: Duration::from_mins(10),
             ignoreip: Vec::new(),
-            scope: Scope::All,
+            scope: PortClasses::PROVISIONING,
+            unproven_scope: Some(PortClasses::PROVISIONING),
         },
     ),
 ];
@@ -223,8 +226,11 @@ pub struct JailSettings {
     pub bantime: Duration,
     /// Networks that this jail never bans.
     pub ignoreip: Vec<IpNet>,
-    /// What a ban closes.
+    /// What a ban closes whose failures all have a source that cannot have been forged.
     pub scope: Scope,
+    /// What any other ban closes; when `None`, a failure counts only if its source cannot have been
+    /// forged.
+    pub unproven_scope: Option<Scope>,
 }
 
 /// Where failures are read from.

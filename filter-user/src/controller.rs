@@ -173,15 +173,19 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(address.into()).is_some() {
             return;
         }
-        if self.spare(attempt, address, now) {
+        let Some(place) = self.jails.iter().position(|j| j.name() == jail) else { return };
+        // Before they are joined: another source may prove it.
+        if self.spare(attempt, address, now) || self.ignores(attempt, place) {
             return;
         }
         // What another source has told of already, or this one in another class.
         let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
         if joins && !self.join.is_first(attempt, address, source, now) {
+            if attempt.verdict == Verdict::Failure && attempt.proven {
+                self.prove(address, attempt.class, place, now);
+            }
             return;
         }
-        let Some(place) = self.jails.iter().position(|j| j.name() == jail) else { return };
         let attempt = Attempt { address, ..attempt.clone() };
         self.challenges.hear(&attempt, Teller { source, jail: place }, now);
         self.judge(&attempt, name, place, now);
@@ -197,6 +201,22 @@ impl<D: Datapath> Controller<D> {
         spared
     }
 
+    /// Whether a jail counts no failure like this, because its source can have been forged.
+    fn ignores(&self, attempt: &Attempt, place: usize) -> bool {
+        attempt.verdict == Verdict::Failure
+            && !attempt.proven
+            && self.jails.get(place).is_some_and(|j| j.settings().unproven_scope.is_none())
+    }
+
+    /// Tells a jail that a failure that it has heard of is proven.
+    fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        if let Some(sentence) = jail.prove(address, class, now) {
+            let name = jail.name();
+            self.sentence(place, name, sentence, now);
+        }
+    }
+
     /// Has a jail hear of an attempt that is known to have been one.
     fn judge(&mut self, attempt: &Attempt, source: &'static str, place: usize, now: KernelTime) {
         let address = attempt.address;
@@ -205,10 +225,13 @@ impl<D: Datapath> Controller<D> {
         }
         let Some(jail) = self.jails.get_mut(place) else { return };
         // What was on its way when the ban came.
-        let scope = jail.settings().scope;
+        let settings = jail.settings();
+        let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_scope };
         let stands = |ban: Ban| {
             ban.in_force(now)
-                && (ban.origin == Origin::Hand || ban.scope == Scope::All || ban.scope == scope)
+                && (ban.origin == Origin::Hand
+                    || ban.scope == Scope::All
+                    || Some(ban.scope) == scope)
         };
         if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
             return;
@@ -341,7 +364,7 @@ impl<D: Datapath> Controller<D> {
             let Some(report) = self.sources.get_mut(source) else { continue };
             report.failures = report.failures.saturating_add(1);
             let name = report.name;
-            if !self.spare(&attempt, attempt.address, now) {
+            if !self.spare(&attempt, attempt.address, now) && !self.ignores(&attempt, jail) {
                 self.judge(&attempt, name, jail, now);
             }
         }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::clock::KernelTime;
 use crate::config::{JailSettings, Scope};
 use crate::failure::{Attempt, Class, Verdict};
+use crate::join;
 
 /// Failures that are remembered for `why`, of each source.
 pub const EVIDENCE_MAX: usize = 8;
@@ -37,7 +38,7 @@ pub struct Sentence {
     pub scope: Scope,
     /// For how long.
     pub bantime: Duration,
-    /// How many failures there were within the jail's `findtime`.
+    /// How many failures it is for, all within the jail's `findtime`.
     pub failures: usize,
     /// The last of them.
     pub evidence: Vec<Evidence>,
@@ -59,13 +60,33 @@ pub struct Jail {
 
 #[derive(Debug, Default)]
 struct Watched {
-    failures: VecDeque<KernelTime>,
+    failures: VecDeque<Failure>,
     evidence: VecDeque<Evidence>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    at: KernelTime,
+    class: Class,
+    /// Whether its source cannot have been forged.
+    proven: bool,
+    /// Whether there is a ban of the unproven scope for it.
+    punished: bool,
 }
 
 impl Watched {
     fn rank(&self, address: IpAddr) -> Option<(usize, KernelTime, IpAddr)> {
-        self.failures.back().map(|last| (self.failures.len(), *last, address))
+        self.failures.back().map(|last| (self.failures.len(), last.at, address))
+    }
+
+    fn forget_before(&mut self, findtime: Duration, now: KernelTime) {
+        while self.failures.front().is_some_and(|first| now.since(first.at) >= findtime) {
+            self.failures.pop_front();
+        }
+    }
+
+    fn count(&self, counts: impl Fn(&Failure) -> bool) -> usize {
+        self.failures.iter().filter(|failure| counts(failure)).count()
     }
 }
 
@@ -128,12 +149,13 @@ impl Jail {
         if !self.settings.enabled || contains(&self.settings.ignoreip, address) {
             return None;
         }
-        let mut watched = self.take(address).unwrap_or_default();
-        let findtime = self.settings.findtime;
-        while watched.failures.front().is_some_and(|first| now.since(*first) >= findtime) {
-            watched.failures.pop_front();
+        if !attempt.proven && self.settings.unproven_scope.is_none() {
+            return None;
         }
-        watched.failures.push_back(now);
+        let mut watched = self.take(address).unwrap_or_default();
+        watched.forget_before(self.settings.findtime, now);
+        let Attempt { class, proven, .. } = *attempt;
+        watched.failures.push_back(Failure { at: now, class, proven, punished: false });
         if watched.evidence.len() >= EVIDENCE_MAX {
             watched.evidence.pop_front();
         }
@@ -144,18 +166,60 @@ impl Jail {
             account: attempt.account.as_deref().map(Box::from),
             proven: attempt.proven,
         });
-        if watched.failures.len() >= usize::try_from(self.settings.maxretry).unwrap_or(usize::MAX) {
-            return Some(Sentence {
-                address,
-                scope: self.settings.scope,
-                bantime: self.settings.bantime,
-                failures: watched.failures.len(),
-                evidence: watched.evidence.into(),
-            });
+        self.judge(address, watched, now)
+    }
+
+    /// Hears that the source of a failure that has counted already, of this class and a moment ago,
+    /// cannot have been forged: another source tells of it that knows. Answers as
+    /// [`hear`](Self::hear).
+    pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<Sentence> {
+        let mut watched = self.take(address)?;
+        watched.forget_before(self.settings.findtime, now);
+        watched.failures.back()?;
+        let recent = |at| now.since(at) <= join::WINDOW;
+        let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f.at);
+        if let Some(failure) = watched.failures.iter_mut().rev().find(open) {
+            failure.proven = true;
+            let same = |e: &&mut Evidence| !e.proven && e.class == class && e.at == failure.at;
+            if let Some(evidence) = watched.evidence.iter_mut().rev().find(same) {
+                evidence.proven = true;
+            }
+        }
+        self.judge(address, watched, now)
+    }
+
+    /// A sentence if the failures are enough for one; they are kept as long as they can lead to
+    /// another.
+    fn judge(
+        &mut self,
+        address: IpAddr,
+        mut watched: Watched,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        let JailSettings { scope, unproven_scope, bantime, findtime, maxretry, .. } = self.settings;
+        let maxretry = usize::try_from(maxretry).unwrap_or(usize::MAX);
+        let sentence = |scope, failures, evidence: &VecDeque<Evidence>| {
+            let evidence = evidence.iter().cloned().collect();
+            Some(Sentence { address, scope, bantime, failures, evidence })
+        };
+        let proven = watched.count(|failure| failure.proven);
+        if proven >= maxretry {
+            return sentence(scope, proven, &watched.evidence);
+        }
+        let unpunished = watched.count(|failure| !failure.punished);
+        let narrow = unproven_scope.filter(|_| unpunished >= maxretry);
+        let passed = narrow.and_then(|scope| sentence(scope, unpunished, &watched.evidence));
+        if narrow.is_some() {
+            if narrow == Some(scope) {
+                return passed;
+            }
+            // What is proven, or may be proven yet, counts towards the wider ban.
+            watched.failures.retain(|f| f.proven || now.since(f.at) <= join::WINDOW);
+            watched.failures.iter_mut().for_each(|failure| failure.punished = true);
         }
         self.put(address, watched);
         self.next_sweep.get_or_insert(now.after(findtime));
-        None
+        passed
     }
 
     /// Forgets a source's failures; says whether there were any.
@@ -184,7 +248,7 @@ impl Jail {
         }
         let findtime = self.settings.findtime;
         let old = |watched: &Watched| {
-            watched.failures.back().is_none_or(|last| now.since(*last) >= findtime)
+            watched.failures.back().is_none_or(|last| now.since(last.at) >= findtime)
         };
         let stale: Vec<IpAddr> =
             self.watched.iter().filter(|(_, w)| old(w)).map(|(address, _)| *address).collect();
@@ -238,6 +302,7 @@ mod tests {
             bantime: Duration::from_hours(1),
             ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
             scope: Scope::Sip,
+            unproven_scope: Some(Scope::Sip),
         }
     }
 
@@ -303,6 +368,65 @@ mod tests {
         }
         assert_eq!((jail.watched(), jail.forgotten()), (10, 191));
         assert!(jail.hear(&failure(1), "log", at(3)).is_some());
+    }
+
+    fn wide(maxretry: u32, unproven_scope: Option<Scope>) -> Jail {
+        let settings =
+            JailSettings { scope: Scope::All, unproven_scope, ..settings(maxretry, 600) };
+        Jail::new("asterisk-wazo", settings, 100)
+    }
+
+    fn proven() -> Attempt {
+        Attempt { proven: true, ..failure(1) }
+    }
+
+    #[test]
+    fn a_wide_ban_wants_proof() {
+        let mut jail = wide(3, Some(Scope::Sip));
+        let mut hear = |attempt: Attempt, time| {
+            jail.hear(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
+        };
+        assert_eq!((hear(proven(), 0), hear(proven(), 10)), (None, None));
+        assert_eq!(hear(failure(1), 20), Some((Scope::Sip, 3)));
+        // Two of the three are proven: one more that is makes three.
+        assert_eq!(hear(failure(1), 30), None);
+        assert_eq!(hear(proven(), 40), Some((Scope::All, 3)));
+        assert_eq!(jail.watched(), 0);
+    }
+
+    #[test]
+    fn proof_comes_late() {
+        let mut jail = wide(2, Some(Scope::Sip));
+        let wrong = Class::WrongCredential;
+        let address = failure(1).address;
+        assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+        assert_eq!(jail.prove(address, wrong, at(0)), None);
+        let narrow = jail.hear(&failure(1), "log", at(10)).unwrap();
+        assert_eq!((narrow.scope, narrow.failures), (Scope::Sip, 2));
+        assert_eq!(jail.prove(address, Class::UnknownAccount, at(10)), None);
+        assert_eq!(jail.prove(address, wrong, at(12)), None);
+        let wide = jail.prove(address, wrong, at(11)).unwrap();
+        assert_eq!((wide.scope, wide.failures), (Scope::All, 2));
+        assert!(wide.evidence.iter().all(|evidence| evidence.proven));
+        assert_eq!(jail.prove(address, wrong, at(11)), None);
+    }
+
+    #[test]
+    fn what_can_be_forged_may_count_for_nothing() {
+        let mut jail = wide(1, None);
+        assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+        assert_eq!(jail.watched(), 0);
+        assert_eq!(jail.hear(&proven(), "log", at(0)).unwrap().scope, Scope::All);
+    }
+
+    #[test]
+    fn unproven_failures_after_a_narrow_ban_are_no_memory() {
+        let mut jail = wide(3, Some(Scope::Sip));
+        for n in 0..3000 {
+            let sentence = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
+            assert!(sentence.is_none_or(|sentence| sentence.scope == Scope::Sip));
+            assert!(jail.watched.values().all(|watched| watched.failures.len() <= 12));
+        }
     }
 
     #[test]

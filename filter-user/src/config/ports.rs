@@ -10,6 +10,9 @@ pub const PORT_CLASSES_MAX: usize = 5;
 /// The longest name, in bytes.
 const NAME_MAX: usize = 32;
 
+/// What the configuration calls no scope at all.
+pub(super) const NONE: &str = "none";
+
 /// The bit of [`Scope::All`].
 const ALL_BIT: u8 = 7;
 
@@ -128,6 +131,12 @@ impl Default for PortClasses {
 }
 
 impl PortClasses {
+    /// What closes SSH.
+    pub const SSH: Scope = Scope::Ports(1);
+
+    /// What closes the provisioning of phones.
+    pub const PROVISIONING: Scope = Scope::Ports(2);
+
     /// The classes, each with the scope that closes it.
     pub fn iter(&self) -> impl Iterator<Item = (Scope, &PortClass)> {
         (1..).map(Scope::Ports).zip(&self.0)
@@ -183,7 +192,7 @@ impl PortClasses {
             return Ok(());
         }
         let shown = snippet(name);
-        if name == "sip" || name == "all" {
+        if ["sip", "all", NONE].contains(&name) {
             return Err(format!("`{name}` is taken; give these ports another name"));
         }
         let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
@@ -246,6 +255,8 @@ mod tests {
         for name in ["sip", "ssh", "provisioning", "http", "all"] {
             assert_eq!(ports.name(ports.scope(name).unwrap()), name);
         }
+        assert_eq!(ports.scope("ssh"), Ok(PortClasses::SSH));
+        assert_eq!(ports.scope("provisioning"), Ok(PortClasses::PROVISIONING));
         assert_eq!(
             ports.scope("shh").unwrap_err(),
             "there is no scope `shh`; use `sip`, `ssh`, `provisioning`, `http` or `all`"

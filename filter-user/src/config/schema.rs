@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::Value as Json;
 
-use super::ports::{choice as scopes, named as scope_named};
+use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
     ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortClass, PortRange, Rate, Scope,
@@ -54,6 +54,8 @@ enum Slot<'a> {
     Mode(&'a mut Mode),
     /// With the names of the port classes.
     Scope(&'a mut Scope, Rc<[String]>),
+    /// [`NONE`] for none.
+    OptionalScope(&'a mut Option<Scope>, Rc<[String]>),
     SshdLog(&'a mut SshdLog),
     Path(&'a mut PathBuf),
     /// An empty one for none.
@@ -297,7 +299,7 @@ fn jail_fields<'a>(
     name: &str,
     jail: &'a mut JailSettings,
     classes: &Rc<[String]>,
-) -> [Field<'a>; 6] {
+) -> [Field<'a>; 7] {
     let second = Duration::from_secs(1);
     let month = Duration::from_hours(30 * 24);
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
@@ -327,6 +329,12 @@ fn jail_fields<'a>(
             "scope",
             "What a ban closes: sip (the SIP ports), a name in ports, or all.",
             Slot::Scope(&mut jail.scope, Rc::clone(classes)),
+        ),
+        jail_field(
+            "unproven_scope",
+            "What it closes when the source of too many of its failures can have been forged (UDP); \
+             none to count no such failure.",
+            Slot::OptionalScope(&mut jail.unproven_scope, Rc::clone(classes)),
         ),
     ]
 }
@@ -366,6 +374,9 @@ impl Field<'_> {
             Slot::Rate(rate) => Json::from(rate.to_string()),
             Slot::Mode(mode) => Json::from(mode.as_str()),
             Slot::Scope(scope, classes) => Json::from(scope_name(**scope, classes)),
+            Slot::OptionalScope(scope, classes) => Json::from(
+                scope.map_or_else(|| NONE.to_owned(), |scope| scope_name(scope, classes)),
+            ),
             Slot::SshdLog(log) => Json::from(log.as_str()),
             Slot::Path(path) => Json::from(path.display().to_string()),
             Slot::OptionalPath(path) => {
@@ -415,6 +426,7 @@ impl Slot<'_> {
             Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
             Self::Mode(_) => "`auto`, `native` or `generic`".into(),
             Self::Scope(_, classes) => scopes(classes),
+            Self::OptionalScope(_, classes) => format!("`{NONE}`, {}", scopes(classes)),
             Self::SshdLog(_) => "`auto`, `journal` or `file`".into(),
             Self::Path(_) => "an absolute path such as `/run/ringfence`".into(),
             Self::OptionalPath(_) => "an absolute path, or `\"\"` for none".into(),
@@ -442,6 +454,13 @@ impl Slot<'_> {
             Self::Scope(slot, classes) => {
                 let scope = |scalar: &Scalar| scope_named(&scalar.text, classes);
                 **slot = one(node, |scalar| scope(scalar).ok_or_else(|| mismatch(scalar)))?;
+            }
+            Self::OptionalScope(slot, classes) => {
+                let scope = |scalar: &Scalar| match &*scalar.text {
+                    NONE => Ok(None),
+                    name => scope_named(name, classes).map(Some).ok_or_else(|| mismatch(scalar)),
+                };
+                **slot = one(node, scope)?;
             }
             Self::SshdLog(slot) => **slot = one(node, choice)?,
             Self::Path(slot) => **slot = one(node, absolute_path)?,
@@ -733,8 +752,11 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
         found.push(("sip.udp".to_owned(), text.to_owned()));
     }
     for (name, jail) in &config.jails {
-        if let Err(why) = config.ports.scope(config.ports.name(jail.scope)) {
-            found.push((format!("jails.{name}.scope"), why));
+        for (key, scope) in [("scope", Some(jail.scope)), ("unproven_scope", jail.unproven_scope)] {
+            if let Some(Err(why)) = scope.map(|scope| config.ports.scope(config.ports.name(scope)))
+            {
+                found.push((format!("jails.{name}.{key}"), why));
+            }
         }
     }
     let socket = config.paths.control_socket();

@@ -722,20 +722,23 @@ jails:
     bantime: 1h  # default
     ignoreip: []  # default
     scope: sip  # default
+    unproven_scope: sip  # default
   sshd:
     enabled: true  # default
     maxretry: 5  # default
     findtime: 10m  # default
     bantime: 10m  # default
     ignoreip: []  # default
-    scope: all  # default
+    scope: ssh  # default
+    unproven_scope: ssh  # default
   wazo-provd:
     enabled: true  # default
     maxretry: 10  # default
     findtime: 1m  # default
     bantime: 10m  # default
     ignoreip: []  # default
-    scope: all  # default
+    scope: provisioning  # default
+    unproven_scope: provisioning  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -834,6 +837,14 @@ fn ports_get_names_from_every_file() {
             "ports: {a: {}}\njails: {asterisk-wazo: {scope: a}}",
             "2: the scope `a` closes nothing: list its ports in `ports: {a: {tcp: [...]}}`",
         ),
+        (
+            "ports: {a: {}}\njails: {sshd: {unproven_scope: a}}",
+            "2: the scope `a` closes nothing: list its ports in `ports: {a: {tcp: [...]}}`",
+        ),
+        (
+            "ports: {none: {tcp: [1]}}",
+            "1:9: in `ports`, `none` is taken; give these ports another name",
+        ),
     ] {
         assert_eq!(complaint(text), expected, "{text}");
     }
@@ -902,18 +913,19 @@ fn sources() -> impl Strategy<Value = Sources> {
 }
 
 fn configs() -> impl Strategy<Value = Config> {
-    let jail =
-        (
-            any::<bool>(),
-            1..=10_000_u32,
-            times(30 * 86_400),
-            times(3650 * 86_400),
-            networks(),
-            select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]),
-        )
-            .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope)| {
-                JailSettings { enabled, maxretry, findtime, bantime, ignoreip, scope }
-            });
+    let scope = || select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]);
+    let jail = (
+        any::<bool>(),
+        1..=10_000_u32,
+        times(30 * 86_400),
+        times(3650 * 86_400),
+        networks(),
+        scope(),
+        proptest::option::of(scope()),
+    )
+        .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope)| {
+            JailSettings { enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope }
+        });
     let interface = prop_oneof![
         "[a-z0-9._@-]{1,15}",
         select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),

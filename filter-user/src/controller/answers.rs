@@ -227,6 +227,7 @@ impl<D: Datapath> Controller<D> {
                 "findtime": duration::format(settings.findtime),
                 "bantime": duration::format(settings.bantime),
                 "scope": self.ports.name(settings.scope),
+                "unproven_scope": settings.unproven_scope.map(|scope| self.ports.name(scope)),
                 "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
                 "watched": jail.watched(),
                 "forgotten": jail.forgotten(),

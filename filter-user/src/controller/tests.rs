@@ -138,9 +138,14 @@ fn controller() -> Controller<Memory> {
 
 /// The controller after a start over what the kernel still holds.
 fn started_over(datapath: Memory) -> Controller<Memory> {
+    started_with(datapath, |_default| {})
+}
+
+fn started_with(datapath: Memory, adjust: impl FnOnce(&mut Config)) -> Controller<Memory> {
     let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
-    let config = Config { trusted, ..Config::default() };
+    let mut config = Config { trusted, ..Config::default() };
+    adjust(&mut config);
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
     let held = datapath.held();
     let mut controller = Controller::new(datapath, &config, own, &held, started).unwrap();
@@ -580,4 +585,43 @@ fn unanswered_challenges_ban_in_the_end() {
     controller.handle_timeout(at(46));
     let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
     assert_eq!(bans, [scanner]);
+}
+
+/// A guesser over TCP: the NOTICE log is first to tell of each try, and cannot prove it; AMI can.
+#[test]
+fn a_ban_of_everything_wants_proof() {
+    let settings = |unproven_scope| {
+        move |config: &mut Config| {
+            let jail = config.jails.get_mut("asterisk-wazo").unwrap();
+            (jail.scope, jail.unproven_scope) = (Scope::All, unproven_scope);
+        }
+    };
+    let address = IpAddr::from([203, 0, 113, 7]);
+    let scopes = |controller: &Controller<Memory>| {
+        let mut scopes: Vec<Scope> = controller.ledger.iter().map(|e| e.ban.scope).collect();
+        scopes.sort();
+        scopes
+    };
+    let tell = |controller: &mut Controller<Memory>, proof: bool| {
+        let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+        for n in 0..15 {
+            let session = Some(n.to_string());
+            let notice = Attempt { proven: false, session, ..proven(address) };
+            controller.hear(&notice, 0, "asterisk-wazo", at(n));
+            if proof {
+                let event = Attempt { proven: true, ..notice };
+                controller.hear(&event, ami, "asterisk-wazo", at(n));
+            }
+        }
+    };
+    for (unproven, proof, expected) in [
+        (Some(Scope::Sip), false, &[Scope::Sip][..]),
+        (Some(Scope::Sip), true, &[Scope::Sip, Scope::All]),
+        (None, false, &[]),
+        (None, true, &[Scope::All]),
+    ] {
+        let mut controller = started_with(Memory::default(), settings(unproven));
+        tell(&mut controller, proof);
+        assert_eq!(scopes(&controller), expected, "{unproven:?} {proof}");
+    }
 }
