@@ -47,6 +47,8 @@ pub struct Controller<D> {
     ports: PortClasses,
     sources: Vec<SourceReport>,
     spared: u64,
+    /// Whether the last peer that proved itself could not be made known: it is said once.
+    peers_full: bool,
     join: Join,
     challenges: Challenges,
     enforcing: bool,
@@ -112,6 +114,7 @@ impl<D: Datapath> Controller<D> {
             ports: config.ports.clone(),
             sources: Vec::new(),
             spared: 0,
+            peers_full: false,
             join: Join::default(),
             challenges: Challenges::default(),
             enforcing: !config.dry_run,
@@ -174,6 +177,9 @@ impl<D: Datapath> Controller<D> {
             return;
         }
         let Some(place) = self.jails.iter().position(|j| j.name() == jail) else { return };
+        if attempt.answered {
+            self.know(address, now);
+        }
         // Before they are joined: another source may prove it.
         if self.spare(attempt, address, now) || self.ignores(attempt, place) {
             return;
@@ -189,6 +195,17 @@ impl<D: Datapath> Controller<D> {
         let attempt = Attempt { address, ..attempt.clone() };
         self.challenges.hear(&attempt, Teller { source, jail: place }, now);
         self.judge(&attempt, name, place, now);
+    }
+
+    /// Makes a peer known. One that registers over TLS or a WebSocket the program cannot see do so.
+    fn know(&mut self, address: IpAddr, now: KernelTime) {
+        let result = self.datapath.know(address, now);
+        if let Err(why) = &result
+            && !self.peers_full
+        {
+            warn!("{address} has registered, but is no known peer: {why:#}");
+        }
+        self.peers_full = result.is_err();
     }
 
     /// Whether a failure is left out because anybody can fail over UDP in the name of a phone that is

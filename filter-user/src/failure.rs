@@ -16,6 +16,7 @@ pub const SESSION_MAX: usize = 128;
 
 /// One line or event that means something: an attempt by `address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Attempt {
     /// What became of the attempt.
     pub verdict: Verdict,
@@ -35,6 +36,9 @@ pub struct Attempt {
     /// Whether the source cannot have been forged, neither on the wire nor in the text that named
     /// it. Not to be told from [`transport`](Self::transport) alone.
     pub proven: bool,
+    /// Whether it answered a challenge that was sent to this very address, with the right password,
+    /// and no text can have made that up: a SIP peer has proven itself.
+    pub answered: bool,
     /// Whether attacker text can have made up the whole of it, so that it takes a packet of
     /// `address` to a SIP port to believe it.
     pub needs_witness: bool,
@@ -58,6 +62,7 @@ impl Attempt {
             session: None,
             transport: None,
             proven: false,
+            answered: false,
             needs_witness: false,
             logged_at: None,
             rivals: Vec::new(),

@@ -110,6 +110,7 @@ fn a_connection_proves_its_source_and_a_datagram_does_not() {
     for name in recordings() {
         for attempt in sip(attempts(&name)) {
             let success = attempt.verdict == Verdict::Success;
+            assert_eq!(attempt.answered, success);
             assert_eq!(attempt.proven, attempt.transport != Some(Transport::Udp) || success);
             assert!(!attempt.needs_witness && attempt.decided);
             seen.insert((

@@ -625,3 +625,24 @@ fn a_ban_of_everything_wants_proof() {
         assert_eq!(scopes(&controller), expected, "{unproven:?} {proof}");
     }
 }
+
+#[test]
+fn who_answers_a_challenge_is_a_known_peer() {
+    let mut controller = controller();
+    let success = |address: [u8; 4], answered| Attempt {
+        proven: true,
+        answered,
+        ..Attempt::new(Verdict::Success, Class::Challenge, address.into())
+    };
+    for (address, answered) in [
+        ([203, 0, 113, 7], true),
+        // A trunk that needs no password, nginx before Asterisk's WebSocket, a trusted network.
+        ([203, 0, 113, 8], false),
+        ([127, 0, 0, 1], true),
+        ([192, 0, 2, 10], true),
+        ([198, 51, 100, 7], true),
+    ] {
+        controller.hear(&success(address, answered), 0, "asterisk-wazo", at(1));
+    }
+    assert_eq!(controller.datapath.known, [IpAddr::from([203, 0, 113, 7])]);
+}

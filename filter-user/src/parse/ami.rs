@@ -113,9 +113,10 @@ fn security<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
     };
     let session = lines.get(at.wrapping_sub(2)).and_then(|line| value(line, "SessionID"));
     let after = lines.get(at + 1..).unwrap_or_default();
-    let acl = after.iter().find_map(|line| value(line, "ACLName")).unwrap_or_default();
+    let header = |name| after.iter().find_map(|line| value(line, name)).unwrap_or_default();
+    let (acl, password) = (header("ACLName"), header("UsingPassword"));
     let session = session.unwrap_or_default();
-    let event = SecurityEvent { name, time, service, account, session, remote, acl };
+    let event = SecurityEvent { name, time, service, account, session, remote, acl, password };
     Some(Block::Security(event.attempt()))
 }
 

@@ -47,7 +47,7 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     }
     let attempt = event(message.strip_prefix(b"res_security_log.c: ")?)?;
     let logged_at = attempt.logged_at.or(logged_at);
-    Some(Attempt { needs_witness: !attempt.proven, logged_at, ..attempt })
+    Some(Attempt { needs_witness: !attempt.proven, answered: false, logged_at, ..attempt })
 }
 
 #[derive(Deserialize)]
@@ -90,13 +90,13 @@ fn event(text: &[u8]) -> Option<Attempt> {
     let at = memmem::rfind(rest, b"\",LocalAddress=\"")?;
     let (accounts, addresses) = rest.split_at(at);
     let (_local, addresses) = first(&addresses[2..], b"LocalAddress=\"")?;
-    let (remote, acl) = source(addresses)?;
+    let Source { remote, acl, password } = source(addresses)?;
     // Which of several is the true one does not matter to the address.
     let (account, session) = match memmem::find(accounts, b"\",SessionID=\"") {
         Some(end) => (&accounts[..end], &accounts[end + b"\",SessionID=\"".len()..]),
         None => (accounts, &[][..]),
     };
-    SecurityEvent { name, time, service, account, session, remote, acl }.attempt()
+    SecurityEvent { name, time, service, account, session, remote, acl, password }.attempt()
 }
 
 /// The value behind `name`, up to its quote, and what follows its comma.
@@ -106,15 +106,22 @@ fn first<'a>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((value, rest.strip_prefix(b"\",")?))
 }
 
-/// `RemoteAddress="..."` and the headers that end the line: the source, and the access list.
-fn source(text: &[u8]) -> Option<(Remote, &[u8])> {
+/// Where a request came from, and what stands behind that.
+struct Source<'a> {
+    remote: Remote,
+    acl: &'a [u8],
+    password: &'a [u8],
+}
+
+/// `RemoteAddress="..."` and the headers that end the line.
+fn source(text: &[u8]) -> Option<Source<'_>> {
     let text = text.strip_prefix(b"RemoteAddress=\"")?;
     let (address, mut rest) = text.split_at(memchr(b'"', text)?);
-    let mut acl = &[][..];
+    let (mut acl, mut password) = (&[][..], &[][..]);
     loop {
         rest = &rest[1..];
         if rest.is_empty() {
-            return Some((remote(address)?, acl));
+            return Some(Source { remote: remote(address)?, acl, password });
         }
         let header = rest.strip_prefix(b",")?;
         let (name, value) = header.split_at(memchr(b'=', header)?);
@@ -123,8 +130,10 @@ fn source(text: &[u8]) -> Option<(Remote, &[u8])> {
         if !TAIL.contains(&name) {
             return None;
         }
-        if name == b"ACLName" {
-            acl = &value[..end];
+        match name {
+            b"ACLName" => acl = &value[..end],
+            b"UsingPassword" => password = &value[..end],
+            _ => {}
         }
         rest = &value[end..];
     }

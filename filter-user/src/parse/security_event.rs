@@ -29,6 +29,8 @@ pub(super) struct SecurityEvent<'a> {
     pub(super) remote: Remote,
     /// The access list of a `FailedACL`.
     pub(super) acl: &'a [u8],
+    /// `UsingPassword` of a `SuccessfulAuth`: `1` if the request had credentials.
+    pub(super) password: &'a [u8],
 }
 
 /// Where the request came from.
@@ -56,14 +58,18 @@ impl SecurityEvent<'_> {
             b"SuccessfulAuth" => (Verdict::Success, of(Class::Challenge)),
             _ => return None,
         };
+        // Asterisk's nonce is good for the address that it was sent to (`build_nonce` of
+        // `res_pjsip_authenticator_digest.c`), so who answers has received it.
+        let answered =
+            verdict == Verdict::Success && class == Class::Challenge && self.password == b"1";
         let account_named = !self.account.is_empty() && self.account != NO_ACCOUNT;
         Some(Attempt {
             port: Some(address.port()),
             account: account_named.then(|| account(self.account)),
             session: (!self.session.is_empty()).then(|| session(self.session)),
             transport: Some(transport),
-            // Who answers a challenge has received it.
-            proven: transport.proves_source() || verdict == Verdict::Success,
+            proven: transport.proves_source() || answered,
+            answered,
             logged_at: event_time(self.time).map(LoggedAt::Instant),
             ..Attempt::new(verdict, class, address.ip())
         })

@@ -68,7 +68,16 @@ fn a_connection_or_an_answered_challenge_proves_the_source() {
             .replace("IPV4/UDP/192.0.2.66", &format!("IPV4/{transport}/192.0.2.66"));
         assert_eq!(attempt(&block).unwrap().proven, proven, "{transport}");
     }
-    assert!(attempt(&event("SuccessfulAuth", "1", "x", "")).unwrap().proven);
+    for (service, password, proven) in [
+        ("PJSIP", "\r\nUsingPassword: 1", true),
+        ("PJSIP", "\r\nUsingPassword: 0", false),
+        ("PJSIP", "", false),
+        ("AMI", "\r\nUsingPassword: 1", false),
+    ] {
+        let block = event("SuccessfulAuth", "1", "x", password).replace("PJSIP", service);
+        let attempt = attempt(&block).unwrap();
+        assert_eq!((attempt.proven, attempt.answered), (proven, proven), "{service} {password}");
+    }
 }
 
 #[test]

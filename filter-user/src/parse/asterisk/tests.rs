@@ -42,6 +42,7 @@ fn reads_every_field() {
             session: Some("x".to_owned()),
             transport: None,
             proven: false,
+            answered: false,
             needs_witness: true,
             rivals: Vec::new(),
             decided: true,

@@ -56,6 +56,15 @@ fn reads_every_field() {
     assert_eq!(Attempt { needs_witness: false, ..plain }, json);
 }
 
+/// Nothing in a plain log makes a peer known.
+#[test]
+fn an_answered_challenge_is_told_by_json() {
+    let text = message("SuccessfulAuth", "1001", "x@y", ",UsingPassword=\"1\"");
+    let (plain, json) = (plain(&text).unwrap(), parse(json_line(&text).as_bytes()).unwrap());
+    assert_eq!((plain.verdict, json.verdict), (Verdict::Success, Verdict::Success));
+    assert!(json.answered && !plain.answered);
+}
+
 #[test]
 fn quotes_in_account_and_call_id_do_not_move_the_source() {
     let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
