@@ -82,6 +82,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
+        let save = sources.next_save().map(Instant::from_std);
         tokio::select! {
             biased;
             signal = &mut shutdown => break signal,
@@ -90,10 +91,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 result.context("wait for the kernel's events")?;
             }
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
+            () = sleep_until(save.unwrap_or(alarm)), if save.is_some() => sources.save(),
             Some(question) = questions.recv() => answer(&mut controller, question),
             _ = host_look.tick() => look_at_host(&mut controller),
         }
     };
+    sources.save();
     drop(sources);
     server.abort();
     if let Err(error) = fs::remove_file(config.paths.control_socket()) {

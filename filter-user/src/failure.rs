@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, civil};
 use serde::Serialize;
 
 /// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
@@ -68,6 +69,16 @@ impl Attempt {
             rivals: Vec::new(),
             decided: true,
         }
+    }
+}
+
+impl Attempt {
+    /// Whether it was made less than `max_age` before `now`, by the date in the log; yes if there is
+    /// none. What is read after a pause must not count as if it came just now.
+    pub fn is_recent(&self, now: Timestamp, max_age: Duration) -> bool {
+        let at = self.logged_at.and_then(|at| at.instant(&TimeZone::system()));
+        let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+        at.is_none_or(|at| now.duration_since(at) < max_age)
     }
 }
 

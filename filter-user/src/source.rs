@@ -5,6 +5,7 @@
 //! never end because their input is away for a while.
 
 pub mod ami;
+pub mod bookmarks;
 pub mod journal;
 pub mod log_file;
 pub mod log_tail;
@@ -24,6 +25,8 @@ pub struct Heard {
     pub lost: u64,
     /// How the source is now.
     pub state: SourceState,
+    /// Where it stands then, to go on from there after a restart, as [`bookmarks`] keep it.
+    pub place: Option<String>,
 }
 
 /// How a source is.
@@ -40,7 +43,7 @@ pub enum SourceState {
 impl Heard {
     /// Nothing but how the source is.
     pub fn state(state: SourceState) -> Self {
-        Self { attempts: Vec::new(), lines: 0, lost: 0, state }
+        Self { attempts: Vec::new(), lines: 0, lost: 0, state, place: None }
     }
 }
 

@@ -13,8 +13,10 @@ use crate::config::{Config, SshdLog};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
 use crate::parse::{Parser, asterisk, provd, security, sshd};
+use crate::source::bookmarks::{Bookmarks, Directory};
 use crate::source::journal::{self, Journal};
-use crate::source::{Heard, Outlet, SourceState, ami, log_file};
+use crate::source::log_file::{self, LogFile};
+use crate::source::{Heard, Outlet, SourceState, ami};
 
 /// Batches of attempts that wait for the controller; a source waits when there are more.
 const HEARD_WAITING: usize = 64;
@@ -36,6 +38,9 @@ pub(super) struct Sources {
     tasks: JoinSet<()>,
     /// The jail of each, by the controller's number.
     jails: Vec<&'static str>,
+    bookmarks: Bookmarks,
+    /// Whether the last attempt to write them down failed: it is said once.
+    unsaved: bool,
     outlet: mpsc::Sender<(usize, Heard)>,
     heard: mpsc::Receiver<(usize, Heard)>,
 }
@@ -44,12 +49,18 @@ impl Sources {
     /// Starts what `config` asks for.
     pub(super) fn start<D: Datapath>(config: &Config, controller: &mut Controller<D>) -> Self {
         let (outlet, heard) = mpsc::channel(HEARD_WAITING);
-        let mut sources = Self { tasks: JoinSet::new(), jails: Vec::new(), outlet, heard };
+        let bookmarks = Bookmarks::new(Directory::new(&config.paths.state));
+        let (tasks, jails) = (JoinSet::new(), Vec::new());
+        let mut sources = Self { tasks, jails, bookmarks, unsaved: false, outlet, heard };
+        let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
         let notice: Parser = asterisk::parse_undecided;
-        sources.file(controller, "asterisk-notice", &asterisk.notice_log, notice, ASTERISK_JAIL);
+        let age = findtime(ASTERISK_JAIL);
+        let log = &asterisk.notice_log;
+        sources.file(controller, "asterisk-notice", log, notice, (ASTERISK_JAIL, age));
         if let Some(log) = &asterisk.security_log {
-            sources.file(controller, "asterisk-security", log, security::parse, ASTERISK_JAIL);
+            let parser = security::parse;
+            sources.file(controller, "asterisk-security", log, parser, (ASTERISK_JAIL, age));
         }
         if asterisk.ami.enabled {
             let login = asterisk.ami.clone();
@@ -62,7 +73,8 @@ impl Sources {
         }
         if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
             let log = &config.sources.wazo_provd.log;
-            sources.file(controller, "wazo-provd", log, provd::parse, PROVD_JAIL);
+            let jail = (PROVD_JAIL, findtime(PROVD_JAIL));
+            sources.file(controller, "wazo-provd", log, provd::parse, jail);
         }
         sources
     }
@@ -74,7 +86,7 @@ impl Sources {
 
     /// Takes what a source has sent to the controller.
     pub(super) fn take<D: Datapath>(
-        &self,
+        &mut self,
         controller: &mut Controller<D>,
         (source, news): (usize, Heard),
     ) {
@@ -86,6 +98,9 @@ impl Sources {
         let Some(report) = controller.source_mut(source) else { return };
         report.events = report.events.saturating_add(news.lines);
         report.lost = report.lost.saturating_add(news.lost);
+        if let Some(place) = news.place {
+            self.bookmarks.reach(report.name, place);
+        }
         let state = match news.state {
             SourceState::Ok => ("ok", None),
             SourceState::Waiting(why) => ("waiting", Some(why)),
@@ -98,6 +113,26 @@ impl Sources {
             }
             report.state = state;
         }
+        // Also while there is more to hear than time to do anything else.
+        if self.next_save().is_some_and(|due| due <= std::time::Instant::now()) {
+            self.save();
+        }
+    }
+
+    /// When [`save`](Self::save) is due.
+    pub(super) fn next_save(&self) -> Option<std::time::Instant> {
+        self.bookmarks.next_save()
+    }
+
+    /// Writes down how far each source has been read.
+    pub(super) fn save(&mut self) {
+        let saved = self.bookmarks.save();
+        if let Err(why) = &saved
+            && !self.unsaved
+        {
+            warn!("after a restart the logs are not read on from where they were: {why}");
+        }
+        self.unsaved = saved.is_err();
     }
 
     fn sshd<D: Datapath>(
@@ -115,12 +150,13 @@ impl Sources {
             let outlet = self.add(controller, "sshd", "journal", "journalctl".into(), SSHD_JAIL);
             let journal = Journal {
                 journalctl: "journalctl".into(),
-                cursor_file: config.paths.state.join("sshd.cursor"),
+                place: self.bookmarks.load("sshd"),
                 max_age: findtime,
             };
             self.spawn(journal::follow(journal, outlet));
         } else {
-            self.file(controller, "sshd", &config.sources.sshd.auth_log, sshd::parse, SSHD_JAIL);
+            let jail = (SSHD_JAIL, findtime);
+            self.file(controller, "sshd", &config.sources.sshd.auth_log, sshd::parse, jail);
         }
     }
 
@@ -130,10 +166,12 @@ impl Sources {
         name: &'static str,
         path: &Path,
         parser: Parser,
-        jail: &'static str,
+        (jail, max_age): (&'static str, Duration),
     ) {
         let outlet = self.add(controller, name, "file", path.display().to_string(), jail);
-        self.spawn(log_file::follow(path.to_owned(), parser, outlet));
+        let place = self.bookmarks.load(name);
+        let log = LogFile { path: path.to_owned(), parser, place, max_age };
+        self.spawn(log_file::follow(log, outlet));
     }
 
     fn add<D: Datapath>(

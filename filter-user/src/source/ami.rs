@@ -299,7 +299,7 @@ impl Queue {
 
     fn drain(&mut self, state: SourceState) -> Heard {
         let (lines, lost) = (std::mem::take(&mut self.events), std::mem::take(&mut self.lost));
-        Heard { attempts: std::mem::take(&mut self.attempts), lines, lost, state }
+        Heard { attempts: std::mem::take(&mut self.attempts), lines, lost, state, place: None }
     }
 }
 

@@ -1,31 +1,25 @@
 //! The systemd journal as a source: follows sshd's entries through `journalctl`, sends what they
-//! say, and keeps the place reached in a file, to go on from there after a restart.
+//! say and the place reached, to go on from there after a restart.
 //!
 //! An entry that is older than what still counts is passed over: failures count from when they are
 //! heard, and those of yesterday must ban nobody today.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
 use super::log_tail::lines::LineSplitter;
 use super::{Heard, Outlet, SourceState};
-use crate::failure::{Attempt, LoggedAt};
 use crate::parse::sshd::{self, Entry};
 
 /// The pause before `journalctl` is started again.
 const RETRY: Duration = Duration::from_secs(2);
-
-/// How often the place is written down at most. What came since is heard again after a crash.
-const SAVE: Duration = Duration::from_secs(1);
 
 /// Bytes that are read at a time.
 const READ: usize = 64 * 1024;
@@ -41,16 +35,18 @@ const ERROR_MAX: u64 = 1024;
 pub struct Journal {
     /// The program.
     pub journalctl: PathBuf,
-    /// Where the place reached is kept.
-    pub cursor_file: PathBuf,
+    /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the journal
+    /// already is passed over.
+    pub place: Option<String>,
     /// Entries older than this are passed over.
     pub max_age: Duration,
 }
 
 /// Follows the journal for as long as somebody listens.
 pub async fn follow(journal: Journal, outlet: Outlet) {
+    let mut cursor = journal.place.clone().filter(|place| is_cursor(place));
     while !outlet.is_closed() {
-        let state = match run(&journal, &outlet).await {
+        let state = match run(&journal, &mut cursor, &outlet).await {
             Ok(None) => return,
             Ok(Some(why)) => SourceState::Failed(why),
             Err(error) if error.kind() == io::ErrorKind::NotFound => SourceState::Waiting(format!(
@@ -67,24 +63,25 @@ pub async fn follow(journal: Journal, outlet: Outlet) {
 }
 
 /// One run of `journalctl`: why it ended, or `None` when nobody listens.
-async fn run(journal: &Journal, outlet: &Outlet) -> io::Result<Option<String>> {
-    let cursor = read_cursor(&journal.cursor_file);
+async fn run(
+    journal: &Journal,
+    cursor: &mut Option<String>,
+    outlet: &Outlet,
+) -> io::Result<Option<String>> {
+    let before = cursor.clone();
     let mut child = start(journal, cursor.as_deref())?;
     let stdout = child.stdout.take();
     let Some(mut stdout) = stdout else { return Ok(Some("it has no output".to_owned())) };
-    let mut place = Place { file: &journal.cursor_file, unsaved: None, saved_at: Instant::now() };
     if !outlet.send(Heard::state(SourceState::Ok)).await {
         return Ok(None);
     }
-    let listening = relay(&mut stdout, journal.max_age, &mut place, outlet).await?;
-    place.save()?;
-    if !listening {
+    if !relay(&mut stdout, journal.max_age, cursor, outlet).await? {
         return Ok(None);
     }
     let (status, said) = end(child).await?;
-    if cursor.is_some() && !status.success() && place.unsaved.is_none() {
+    if !status.success() && *cursor == before {
         // A place that the journal does not know, or no longer.
-        fs::remove_file(&journal.cursor_file).ok();
+        *cursor = None;
     }
     Ok(Some(format!("journalctl ended ({status}): {}", said.trim())))
 }
@@ -107,23 +104,13 @@ fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
 async fn relay(
     stdout: &mut ChildStdout,
     max_age: Duration,
-    place: &mut Place<'_>,
+    reached: &mut Option<String>,
     outlet: &Outlet,
 ) -> io::Result<bool> {
     let mut lines = LineSplitter::default();
     let mut buffer = vec![0; READ];
     loop {
-        let read = if place.unsaved.is_some() {
-            match timeout(SAVE, stdout.read(&mut buffer)).await {
-                Ok(read) => read?,
-                Err(_silent) => {
-                    place.save()?;
-                    continue;
-                }
-            }
-        } else {
-            stdout.read(&mut buffer).await?
-        };
+        let read = stdout.read(&mut buffer).await?;
         if read == 0 {
             return Ok(true);
         }
@@ -133,25 +120,18 @@ async fn relay(
         let split = lines.split(&buffer[..read], &mut |line: &[u8]| {
             let Some(entry) = sshd::journal_entry(line) else { return };
             let Entry { cursor: at, attempt } = entry;
-            attempts.extend(attempt.filter(|attempt| counts(attempt, now, max_age)));
+            attempts.extend(attempt.filter(|attempt| attempt.is_recent(now, max_age)));
             cursor = Some(at);
         });
-        let heard =
-            Heard { attempts, lines: split.lines, lost: split.skipped, state: SourceState::Ok };
-        if (heard.lines > 0 || heard.lost > 0) && !outlet.send(heard).await {
+        if split.lines == 0 && split.skipped == 0 {
+            continue;
+        }
+        *reached = cursor.or_else(|| reached.take());
+        let (lines, lost, state) = (split.lines, split.skipped, SourceState::Ok);
+        if !outlet.send(Heard { attempts, lines, lost, state, place: reached.clone() }).await {
             return Ok(false);
         }
-        // Only behind what has been handed over.
-        if let Some(cursor) = cursor {
-            place.reach(cursor)?;
-        }
     }
-}
-
-fn counts(attempt: &Attempt, now: Timestamp, max_age: Duration) -> bool {
-    let at = attempt.logged_at.and_then(|at: LoggedAt| at.instant(&TimeZone::UTC));
-    let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
-    at.is_none_or(|at| now.duration_since(at) < max_age)
 }
 
 async fn end(mut child: Child) -> io::Result<(ExitStatus, String)> {
@@ -163,37 +143,10 @@ async fn end(mut child: Child) -> io::Result<(ExitStatus, String)> {
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// The place reached.
-struct Place<'a> {
-    file: &'a Path,
-    unsaved: Option<String>,
-    saved_at: Instant,
-}
-
-impl Place<'_> {
-    fn reach(&mut self, cursor: String) -> io::Result<()> {
-        self.unsaved = Some(cursor);
-        if self.saved_at.elapsed() >= SAVE { self.save() } else { Ok(()) }
-    }
-
-    /// Writes it down in one step, so that a reader finds the old or the new one.
-    fn save(&mut self) -> io::Result<()> {
-        if let Some(cursor) = self.unsaved.take() {
-            let new = self.file.with_extension("new");
-            fs::write(&new, cursor)?;
-            fs::rename(new, self.file)?;
-            self.saved_at = Instant::now();
-        }
-        Ok(())
-    }
-}
-
-/// The place in `file`, if there is one that can be believed.
-fn read_cursor(file: &Path) -> Option<String> {
-    let cursor = fs::read_to_string(file).ok()?;
+/// Whether this can be believed to be a place in the journal.
+fn is_cursor(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"=;-".contains(&byte);
-    (!cursor.is_empty() && cursor.len() <= CURSOR_MAX && cursor.bytes().all(plain))
-        .then_some(cursor)
+    !text.is_empty() && text.len() <= CURSOR_MAX && text.bytes().all(plain)
 }
 
 #[cfg(test)]

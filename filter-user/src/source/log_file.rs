@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
-use super::log_tail::{Health, LogTail, Start};
+use super::log_tail::{Health, LogTail, Position, Start};
 use super::{Heard, Outlet, SourceState};
 use crate::failure::Attempt;
 use crate::parse::Parser;
@@ -17,12 +18,32 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How often the file's state is looked at when no line comes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Follows the log at `path` for as long as somebody listens. Reads only as fast as it is listened
+/// What to follow.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    /// The log.
+    pub path: PathBuf,
+    /// What says what its lines mean.
+    pub parser: Parser,
+    /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the log already
+    /// is passed over.
+    pub place: Option<String>,
+    /// Of what was written meanwhile, attempts older than this by their date are passed over.
+    pub max_age: Duration,
+}
+
+/// Follows a log for as long as somebody listens. Reads only as fast as it is listened
 /// to: what is not read yet stays in the file.
-pub async fn follow(path: PathBuf, parser: Parser, outlet: Outlet) {
+pub async fn follow(log: LogFile, outlet: Outlet) {
+    let path = &log.path;
+    let mut position = log.place.as_deref().and_then(Position::from_text);
     while !outlet.is_closed() {
-        let failure = match LogTail::open(&path, Start::End) {
-            Ok(mut tail) => match read(&mut tail, parser, &outlet).await {
+        let opened = match &position {
+            Some(position) => LogTail::resume(path, position),
+            None => LogTail::open(path, Start::End),
+        };
+        let failure = match opened {
+            Ok(mut tail) => match read(&mut tail, &log, &mut position, &outlet).await {
                 Ok(()) => return,
                 Err(error) => format!("read {}: {error}", path.display()),
             },
@@ -36,11 +57,18 @@ pub async fn follow(path: PathBuf, parser: Parser, outlet: Outlet) {
 }
 
 /// Reads until nobody listens, or the file cannot be followed any more.
-async fn read(tail: &mut LogTail, parser: Parser, outlet: &Outlet) -> io::Result<()> {
+async fn read(
+    tail: &mut LogTail,
+    log: &LogFile,
+    position: &mut Option<Position>,
+    outlet: &Outlet,
+) -> io::Result<()> {
     let (mut told, mut reported) = (None, 0);
     loop {
         let mut attempts: Vec<Attempt> = Vec::new();
-        let lines = tail.next_batch(|line| attempts.extend(parser(line)));
+        let (behind, now) = (tail.is_behind(), Timestamp::now());
+        let counts = |attempt: &Attempt| !behind || attempt.is_recent(now, log.max_age);
+        let lines = tail.next_batch(|line| attempts.extend((log.parser)(line).filter(counts)));
         if let Ok(read) = timeout(LOOK, lines).await {
             read?;
         }
@@ -55,7 +83,10 @@ async fn read(tail: &mut LogTail, parser: Parser, outlet: &Outlet) -> io::Result
         if lines > 0 || !attempts.is_empty() || told.as_ref() != Some(&state) {
             reported = tail.state().lines;
             told = Some(state.clone());
-            if !outlet.send(Heard { attempts, lines, lost: 0, state }).await {
+            let reached = tail.position();
+            let place = Some(reached.to_text());
+            *position = Some(reached);
+            if !outlet.send(Heard { attempts, lines, lost: 0, state, place }).await {
                 return Ok(());
             }
         }

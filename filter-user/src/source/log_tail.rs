@@ -10,10 +10,15 @@
 //! older, so that a line which is read from a new file was written after all that is then read
 //! from the old one.
 //!
+//! Where the following stands leaves as a [`Position`], and a later process goes on from there: it
+//! looks for the files by what they are and how they begin, also for what rotation made meanwhile.
+//!
 //! Reading blocks on the disk like any read of a local file; the amount for each turn is bounded.
 
 pub(super) mod lines;
 mod names;
+mod position;
+mod siblings;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -22,7 +27,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -34,6 +39,9 @@ use tokio::time::{Instant, sleep_until};
 pub use self::lines::LINE_MAX;
 use self::lines::LineSplitter;
 use self::names::{Event, Names, Place};
+use self::position::Prefix;
+pub use self::position::{FilePosition, Position};
+use self::siblings::Sibling;
 
 /// How much is read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -46,6 +54,9 @@ const GRACE: Duration = Duration::from_mins(1);
 
 /// How many files are kept open at most while they are silent.
 const FILES_MAX: usize = 16;
+
+/// How far the time of a file's last write lags behind the clock: a tick of the kernel.
+const TICK: Duration = Duration::from_millis(20);
 
 /// How often names are looked at again because they changed meanwhile.
 const RENAME_RETRIES: usize = 16;
@@ -101,9 +112,13 @@ pub struct LogTail {
     /// The file that has the name.
     current: Option<FileId>,
     names_changed: bool,
+    /// When the names were last looked at: what was written since may have been rotated unseen.
+    looked: SystemTime,
     next_poll: Instant,
     grace: Duration,
     buffer: Box<[u8]>,
+    /// Bytes that an earlier process had left.
+    backlog: u64,
     state: State,
 }
 
@@ -118,6 +133,37 @@ impl LogTail {
     ///
     /// Outside a tokio runtime with IO and time enabled.
     pub fn open(path: impl Into<PathBuf>, start: Start) -> io::Result<Self> {
+        let mut tail = Self::watching(path)?;
+        tail.begin(start)?;
+        Ok(tail)
+    }
+
+    /// Follows `path` from where another `LogTail` was.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Panics
+    ///
+    /// As [`open`](Self::open).
+    pub fn resume(path: impl Into<PathBuf>, position: &Position) -> io::Result<Self> {
+        let mut tail = Self::watching(path)?;
+        tail.looked = position.at();
+        for file in &position.files {
+            tail.find(file);
+        }
+        tail.begin(Start::Beginning)?;
+        tail.backlog = tail.files.iter().map(|f| f.size.saturating_sub(f.position)).sum();
+        Ok(tail)
+    }
+
+    /// Whether lines come that were written before this began to follow.
+    pub fn is_behind(&self) -> bool {
+        self.state.bytes < self.backlog
+    }
+
+    fn watching(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         #[expect(
@@ -129,16 +175,18 @@ impl LogTail {
             let dir = parent(&path).display();
             io::Error::new(error.kind(), format!("cannot watch the directory {dir}: {error}"))
         })?;
-        let mut tail = Self {
+        Ok(Self {
             path,
             inotify,
             dirs: vec![dir],
             files: VecDeque::new(),
             current: None,
             names_changed: false,
+            looked: SystemTime::now(),
             next_poll: Instant::now() + POLL,
             grace: GRACE,
             buffer: vec![0; LINE_MAX].into_boxed_slice(),
+            backlog: 0,
             state: State {
                 health: Health::Waiting,
                 lines: 0,
@@ -148,12 +196,91 @@ impl LogTail {
                 truncations: 0,
                 missed: 0,
             },
-        };
-        if !tail.look_up_names(start)? {
-            let busy = format!("{} is being renamed all the time", tail.path.display());
+        })
+    }
+
+    fn begin(&mut self, start: Start) -> io::Result<()> {
+        if !self.look_up_names(start)? {
+            let busy = format!("{} is being renamed all the time", self.path.display());
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, busy));
         }
-        Ok(tail)
+        Ok(())
+    }
+
+    /// Where the following stands: behind every line that was delivered.
+    pub fn position(&self) -> Position {
+        let files = self.files.iter().map(|file| FilePosition {
+            device: file.id.device,
+            inode: file.id.inode,
+            offset: file.delivered(),
+            in_mid_line: file.lines.is_skipping(),
+            prefix: file.prefix.clone(),
+        });
+        Position::new(self.looked, files.collect())
+    }
+
+    /// Goes on in a file of an earlier process. If it was truncated meanwhile, in its copy, and then in
+    /// what was written to it since.
+    fn find(&mut self, wanted: &FilePosition) {
+        let id = FileId { device: wanted.device, inode: wanted.inode };
+        let mut siblings = siblings::of(&self.path);
+        let same = siblings.iter().position(|sibling| sibling.opened.id == id);
+        let same = same.map(|place| siblings.swap_remove(place).opened);
+        let fits =
+            |opened: &Opened| opened.size >= wanted.offset && wanted.prefix.is_of(&opened.file);
+        let (rest, anew) = match same {
+            Some(same) if fits(&same) => (Some(same), None),
+            same => {
+                let copy = siblings.into_iter().map(|sibling| sibling.opened).find(fits);
+                (copy.filter(|_| !wanted.prefix.is_empty()), same)
+            }
+        };
+        match rest {
+            Some(rest) => {
+                let lines = if wanted.in_mid_line {
+                    LineSplitter::in_mid_line()
+                } else {
+                    LineSplitter::default()
+                };
+                self.read_on(rest, wanted.offset, lines, self.files.len());
+            }
+            None => self.state.missed += u64::from(wanted.offset > 0),
+        }
+        if let Some(anew) = anew {
+            self.read_on(anew, 0, LineSplitter::default(), self.files.len());
+        }
+    }
+
+    /// Reads a file from `position` as the one with this place.
+    fn read_on(&mut self, opened: Opened, position: u64, lines: LineSplitter, place: usize) {
+        if self.files.iter().any(|file| file.id == opened.id) {
+            return;
+        }
+        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
+        let mut file = Followed::new(opened, watch, Start::Beginning);
+        (file.position, file.lines) = (position, lines);
+        self.files.insert(place, file);
+    }
+
+    /// Follows what was made since the names were last looked at, and rotated away unseen: copies of
+    /// a file that was truncated, and files that had the name while nobody looked.
+    fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<FileId>) {
+        let unseen = siblings.into_iter().filter(|sibling| {
+            let id = sibling.opened.id;
+            let is_known = |file: &Followed| {
+                file.id == id || (file.delivered() > 0 && file.prefix.is_of(&sibling.opened.file))
+            };
+            sibling.rotated
+                && Some(id) != current
+                && sibling.made.is_some_and(|made| made >= self.looked)
+                && !self.files.iter().any(is_known)
+        });
+        for sibling in unseen.collect::<Vec<_>>() {
+            let place = self.files.iter().position(|file| Some(file.id) == current);
+            let place = place.unwrap_or(self.files.len());
+            self.state.rotations += 1;
+            self.read_on(sibling.opened, 0, LineSplitter::default(), place);
+        }
     }
 
     /// The path that is followed.
@@ -229,6 +356,13 @@ impl LogTail {
                         break;
                     }
                 };
+                if !file.prefix.is_of(&file.file) {
+                    // Truncated and written anew since it was measured: that is not what followed.
+                    file.position -= read as u64;
+                    file.size = 0;
+                    self.names_changed = true;
+                    break;
+                }
                 file.last_read = now;
                 budget -= read;
                 let split = file.lines.split(&self.buffer[..read], each);
@@ -243,18 +377,41 @@ impl LogTail {
 
     /// Measures the files, the newest first.
     fn measure(&mut self) {
-        for file in self.files.iter_mut().rev() {
+        let mut truncated = Vec::new();
+        for (place, file) in self.files.iter_mut().enumerate().rev() {
             let Ok(metadata) = file.file.metadata() else {
                 continue;
             };
-            file.size = metadata.len();
-            if file.size < file.position {
-                file.position = 0;
+            let size = metadata.len();
+            let grew = size != file.size;
+            file.size = size;
+            if size < file.position || (grew && !file.prefix.is_of(&file.file)) {
                 self.state.truncations += 1;
-                self.state.skipped += u64::from(file.lines.holds_part());
-                file.lines = LineSplitter::default();
+                let prefix = std::mem::take(&mut file.prefix);
+                let lines = std::mem::take(&mut file.lines);
+                let position = std::mem::take(&mut file.position);
+                truncated.push((place, prefix, position, lines));
+            }
+            if grew {
+                file.prefix.extend(&file.file, size);
             }
         }
+        // From the last to the first, so that the places stay.
+        for (place, prefix, position, lines) in truncated {
+            self.find_copy(place, &prefix, position, lines);
+        }
+    }
+
+    /// Reads what a truncated file still held in the copy that was made of it, if there is one.
+    fn find_copy(&mut self, place: usize, prefix: &Prefix, position: u64, lines: LineSplitter) {
+        let held_part = lines.holds_part();
+        let fits = |s: &Sibling| s.opened.size >= position && prefix.is_of(&s.opened.file);
+        let copy = siblings::of(&self.path).into_iter().find(|s| !prefix.is_empty() && fits(s));
+        match copy {
+            Some(copy) => self.read_on(copy.opened, position, lines, place),
+            None => self.state.skipped += u64::from(held_part),
+        }
+        self.names_changed = true;
     }
 
     /// Closes files that lost their name and that nobody writes to any more.
@@ -291,7 +448,9 @@ impl LogTail {
             self.drain_events()?;
             self.watch_link_target();
             let version = self.version();
+            let looked = SystemTime::now();
             let left: Vec<_> = self.dirs.iter().flat_map(Dir::open_left).collect();
+            let siblings = siblings::of(&self.path);
             let current = open(&self.path);
             self.drain_events()?;
             if self.version() == version {
@@ -299,14 +458,21 @@ impl LogTail {
                 for dir in &mut self.dirs {
                     dir.names.forget();
                 }
-                self.take_over(left, current, start);
+                self.take_over(left, siblings, current, start);
+                self.looked = looked.checked_sub(TICK).unwrap_or(looked);
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn take_over(&mut self, left: Vec<Option<Opened>>, current: io::Result<Opened>, start: Start) {
+    fn take_over(
+        &mut self,
+        left: Vec<Option<Opened>>,
+        siblings: Vec<Sibling>,
+        current: io::Result<Opened>,
+        start: Start,
+    ) {
         // The first to leave the name is the file that had it when last looked at.
         let known = usize::from(self.current.is_some());
         for (nth, file) in left.into_iter().enumerate() {
@@ -315,6 +481,7 @@ impl LogTail {
                 None => self.state.missed += u64::from(nth >= known),
             }
         }
+        self.find_unseen(siblings, current.as_ref().ok().map(|file| file.id));
         (self.current, self.state.health) = match current {
             Ok(file) => {
                 let id = file.id;
@@ -413,6 +580,7 @@ struct Followed {
     position: u64,
     size: u64,
     lines: LineSplitter,
+    prefix: Prefix,
     last_read: Instant,
 }
 
@@ -424,7 +592,14 @@ impl Followed {
             Start::End if ends_in_mid_line(&file, size) => (size, LineSplitter::in_mid_line()),
             Start::End => (size, LineSplitter::default()),
         };
-        Self { file, id, watch, position, size, lines, last_read: Instant::now() }
+        let mut prefix = Prefix::default();
+        prefix.extend(&file, size);
+        Self { file, id, watch, position, size, lines, prefix, last_read: Instant::now() }
+    }
+
+    /// Behind the last line that was delivered, in bytes.
+    fn delivered(&self) -> u64 {
+        self.position.saturating_sub(self.lines.held())
     }
 
     fn read(&mut self, buffer: &mut [u8], budget: usize) -> io::Result<usize> {

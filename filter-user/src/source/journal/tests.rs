@@ -1,15 +1,17 @@
 //! The journal's reader with a program in the place of `journalctl`, which ends and fails at the
 //! test's pace. What the real one writes is in `tests/fixtures/sshd/journal.json`.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use jiff::SignedDuration;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::failure::Attempt;
 
 fn entry(cursor: &str, at: Timestamp, user: &str) -> String {
     serde_json::json!({
@@ -26,24 +28,24 @@ fn journal(directory: &TempDir, script: &str) -> Journal {
     let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{script}\n", arguments.display());
     fs::write(&journalctl, script).unwrap();
     fs::set_permissions(&journalctl, Permissions::from_mode(0o700)).unwrap();
-    let cursor_file = directory.path().join("sshd.cursor");
-    Journal { journalctl, cursor_file, max_age: Duration::from_mins(10) }
+    Journal { journalctl, place: None, max_age: Duration::from_mins(10) }
 }
 
-/// What is heard up to the first message in another state than `Ok`, and that state.
-async fn hear(journal: &Journal) -> (Vec<Attempt>, SourceState) {
+/// What is heard up to the first message in another state than `Ok`, that state, and the place.
+async fn hear(journal: &Journal) -> (Vec<Attempt>, SourceState, Option<String>) {
     let (outlet, mut heard) = mpsc::channel(8);
     let task = tokio::spawn(follow(journal.clone(), Outlet::new(0, outlet)));
-    let mut attempts = Vec::new();
+    let (mut attempts, mut place) = (Vec::new(), None);
     let state = loop {
         let news = timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap().1;
         attempts.extend(news.attempts);
+        place = news.place.or(place);
         if news.state != SourceState::Ok {
             break news.state;
         }
     };
     task.abort();
-    (attempts, state)
+    (attempts, state, place)
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -56,12 +58,13 @@ fn the_place_is_kept_and_gone_on_from() {
         let directory = tempfile::tempdir().unwrap();
         let now = Timestamp::now();
         let lines = [entry("s=1;i=1", now, "a"), entry("s=1;i=2", now, "b")].join("\n");
-        let journal = journal(&directory, &format!("cat <<'END'\n{lines}\nEND\nexit 1"));
-        let (attempts, state) = hear(&journal).await;
+        let mut journal = journal(&directory, &format!("cat <<'END'\n{lines}\nEND\nexit 1"));
+        let (attempts, state, place) = hear(&journal).await;
         let users: Vec<&str> = attempts.iter().filter_map(|a| a.account.as_deref()).collect();
         assert_eq!(users, ["a", "b"]);
         assert!(matches!(state, SourceState::Failed(why) if why.contains("journalctl ended")));
-        assert_eq!(fs::read_to_string(&journal.cursor_file).unwrap(), "s=1;i=2");
+        assert_eq!(place.as_deref(), Some("s=1;i=2"));
+        journal.place = place;
         hear(&journal).await;
         let arguments = fs::read_to_string(directory.path().join("arguments")).unwrap();
         let runs: Vec<&str> = arguments.lines().collect();
@@ -81,7 +84,7 @@ fn what_is_old_counts_no_more() {
         let old = now - SignedDuration::from_secs(601);
         let lines = [entry("s=1;i=1", old, "old"), entry("s=1;i=2", now, "new")].join("\n");
         let journal = journal(&directory, &format!("cat <<'END'\n{lines}\nEND"));
-        let (attempts, _) = hear(&journal).await;
+        let (attempts, ..) = hear(&journal).await;
         let users: Vec<&str> = attempts.iter().filter_map(|a| a.account.as_deref()).collect();
         assert_eq!(users, ["new"]);
     });
@@ -91,11 +94,23 @@ fn what_is_old_counts_no_more() {
 fn a_place_that_the_journal_does_not_know_is_given_up() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
-        let journal = journal(&directory, "echo 'Failed to seek to cursor' >&2; exit 1");
-        fs::write(&journal.cursor_file, "s=gone;i=1").unwrap();
-        let (_, state) = hear(&journal).await;
-        assert!(matches!(state, SourceState::Failed(why) if why.contains("seek to cursor")));
-        assert!(!journal.cursor_file.exists());
+        let mut journal = journal(&directory, "echo 'Failed to seek to cursor' >&2; exit 1");
+        journal.place = Some("s=gone;i=1".to_owned());
+        let (outlet, mut heard) = mpsc::channel(8);
+        let task = tokio::spawn(follow(journal, Outlet::new(0, outlet)));
+        let mut failures = 0;
+        while failures < 2 {
+            let news = timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap().1;
+            if let SourceState::Failed(why) = news.state {
+                assert!(why.contains("seek to cursor"), "{why}");
+                failures += 1;
+            }
+        }
+        task.abort();
+        let arguments = fs::read_to_string(directory.path().join("arguments")).unwrap();
+        let runs: Vec<&str> = arguments.lines().collect();
+        assert!(runs[0].contains("--after-cursor=s=gone;i=1"), "{arguments}");
+        assert!(runs[1].contains("--lines=0"), "{arguments}");
     });
 }
 
@@ -105,21 +120,17 @@ fn without_journalctl_it_waits() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = journal(&directory, "");
         journal.journalctl = directory.path().join("absent");
-        let (_, state) = hear(&journal).await;
+        let (_, state, _) = hear(&journal).await;
         assert!(matches!(state, SourceState::Waiting(_)));
     });
 }
 
 #[test]
 fn a_place_is_believed_only_if_it_looks_like_one() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("cursor");
     for (text, believed) in
         [("s=ab12;i=1;b=c-d", true), ("", false), ("s=1\n--root=/", false), ("$(id)", false)]
     {
-        fs::write(&file, text).unwrap();
-        assert_eq!(read_cursor(&file).is_some(), believed, "{text:?}");
+        assert_eq!(is_cursor(text), believed, "{text:?}");
     }
-    fs::write(&file, "s".repeat(CURSOR_MAX + 1)).unwrap();
-    assert_eq!(read_cursor(&file), None);
+    assert!(!is_cursor(&"s".repeat(CURSOR_MAX + 1)));
 }

@@ -65,6 +65,16 @@ impl LineSplitter {
         split
     }
 
+    /// Bytes of the line whose end has not come yet.
+    pub(in crate::source) fn held(&self) -> u64 {
+        self.held.len() as u64
+    }
+
+    /// Whether the rest of a line is being left out.
+    pub(in crate::source) fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// Whether the beginning of a line waits for its end.
     pub(in crate::source) fn holds_part(&self) -> bool {
         !self.held.is_empty()

@@ -205,7 +205,8 @@ async fn copy_and_truncate() {
     fixture.append("log", "3\n");
     assert_eq!(fixture.lines(1).await, ["3"]);
     let state = fixture.tail.state();
-    assert_eq!((state.truncations, state.rotations, state.skipped), (1, 0, 1));
+    // The half line waits for its end in the copy.
+    assert_eq!((state.truncations, state.rotations, state.skipped), (1, 0, 0));
 }
 
 #[tokio::test]

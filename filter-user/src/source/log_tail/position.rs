@@ -1,0 +1,125 @@
+//! Where the following of a log stands, to be written down: files by what they are, how they begin,
+//! and how far they were read.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// How much of a file's beginning is remembered. A line of a log begins with its date, so that no
+/// other file begins so.
+const PREFIX_MAX: usize = 128;
+
+/// The most files that a position is believed to name.
+const FILES_MAX: usize = 64;
+
+/// Where the following of a log stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// When the names were looked at last, in microseconds of the Unix epoch.
+    at: u64,
+    /// The files, the oldest first.
+    pub(super) files: Vec<FilePosition>,
+}
+
+impl Position {
+    pub(super) fn new(at: SystemTime, files: Vec<FilePosition>) -> Self {
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        Self { at: u64::try_from(at).unwrap_or(u64::MAX), files }
+    }
+
+    pub(super) fn at(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_micros(self.at)).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// As one line of JSON.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The inverse of [`to_text`](Self::to_text); `None` for anything else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let position: Self = serde_json::from_str(text).ok()?;
+        let fits = |file: &FilePosition| file.prefix.0.len() <= PREFIX_MAX;
+        (position.files.len() <= FILES_MAX && position.files.iter().all(fits)).then_some(position)
+    }
+}
+
+/// One file, and how far it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePosition {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// Behind the last line that was delivered, in bytes.
+    pub(super) offset: u64,
+    /// Whether the rest of a line follows that is left out.
+    pub(super) in_mid_line: bool,
+    pub(super) prefix: Prefix,
+}
+
+/// How a file begins, by which it is told from another one that has its inode, and found in a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Prefix(Vec<u8>);
+
+impl Prefix {
+    /// Takes in what `file`, which is `size` bytes long, has more of it by now.
+    pub(super) fn extend(&mut self, file: &File, size: u64) {
+        let wanted = usize::try_from(size).unwrap_or(PREFIX_MAX).min(PREFIX_MAX);
+        if self.0.len() < wanted {
+            self.0 = first(file, wanted);
+        }
+    }
+
+    /// Whether `file` begins so.
+    pub(super) fn is_of(&self, file: &File) -> bool {
+        first(file, self.0.len()) == self.0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The first `length` bytes, or as many as there are.
+fn first(file: &File, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut read = 0;
+    while read < length {
+        match file.read_at(&mut bytes[read..], read as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(more) => read += more,
+        }
+    }
+    bytes.truncate(read);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn is_read_back() {
+        let prefix = Prefix(b"[2026-11-22 09:32:21.1220] \xff\n".to_vec());
+        let file =
+            FilePosition { device: 1, inode: u64::MAX, offset: 7, in_mid_line: true, prefix };
+        let at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+        let position = Position::new(at, vec![file]);
+        assert_eq!(position.at(), at);
+        assert_eq!(Position::from_text(&position.to_text()), Some(position));
+    }
+
+    proptest! {
+        #[test]
+        fn other_text_is_none(text: String, length in 129_usize..200) {
+            prop_assert_eq!(Position::from_text(&text), None);
+            let prefix = Prefix(vec![0; length]);
+            let file = FilePosition { device: 1, inode: 2, offset: 7, in_mid_line: false, prefix };
+            let position = Position::new(UNIX_EPOCH, vec![file]);
+            prop_assert_eq!(Position::from_text(&position.to_text()), None);
+        }
+    }
+}
