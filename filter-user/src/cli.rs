@@ -65,8 +65,24 @@ pub enum Command {
     TestLog(TestLog),
     /// Read the configuration as `run` would, and print what it comes to
     CheckConfig(Output),
+    /// Say what keeps failures from being heard, and what mends it
+    Doctor(Doctor),
     /// Take the filter off its interfaces and lift all bans; only while no daemon runs
     Detach,
+}
+
+/// What `doctor` takes.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Install what is shipped for it; asks before each file
+    #[arg(long, conflicts_with = "json")]
+    pub fix: bool,
+    /// Asterisk's directory of configuration
+    #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
+    pub asterisk_config: PathBuf,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// How to print.

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use filter_user::cli::{Ban, Cli, Command, Maintenance, Run, TestLog, Unban};
+use filter_user::cli::{Ban, Cli, Command, Doctor, Maintenance, Run, TestLog, Unban};
 use filter_user::config::{Config, Loaded, Overrides};
 use filter_user::control::{self, Request};
-use filter_user::{client, daemon, datapath, report, test_log};
+use filter_user::{client, daemon, datapath, doctor, report, test_log};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +54,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
                 print(&loaded.render_yaml())
             }
         }
+        Command::Doctor(arguments) => examine(cli, arguments),
         Command::Detach => detach(&load(cli.config.as_deref())?.config.paths.bpffs),
     }
 }
@@ -101,6 +102,39 @@ fn socket(cli: &Cli) -> Result<PathBuf> {
 fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> Result<()> {
     let answer = client::ask(&socket(cli)?, request)?;
     print(&if json { format!("{answer:#}\n") } else { text(&answer) })
+}
+
+fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
+    let config = load(cli.config.as_deref())?.config;
+    let status = client::ask(&socket(cli)?, &Request::Status).map_err(|why| format!("{why:#}"));
+    let findings = doctor::examine(&config, &status, &arguments.asterisk_config);
+    if arguments.output.json {
+        print(&format!("{:#}\n", doctor::to_json(&findings)))?;
+    } else {
+        print(&doctor::to_text(&findings))?;
+    }
+    if arguments.fix {
+        for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
+            if agreed(&fix.question())? {
+                fix.apply().with_context(|| fix.question().replace('?', ""))?;
+                print(&format!("done; then: {}\n", fix.afterwards()))?;
+            }
+        }
+        return Ok(());
+    }
+    match findings.len() {
+        0 => Ok(()),
+        1 => bail!("one thing is wrong"),
+        n => bail!("{n} things are wrong"),
+    }
+}
+
+/// Whether the answer to a question is yes.
+fn agreed(question: &str) -> Result<bool> {
+    print(&format!("{question} [y/N] "))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("read the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {

@@ -1,0 +1,120 @@
+//! What is wrong with what Ringfence hears, and the line that mends it: the configuration, what the
+//! daemon says of itself, and Asterisk's configuration files enter; findings leave.
+//!
+//! Changes nothing by itself: [`Fix::apply`] does, once somebody has agreed.
+
+mod asterisk;
+mod fix;
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+
+pub use self::fix::Fix;
+
+/// How long a source may say nothing at all before that is a finding, in seconds.
+const SILENT: u64 = 24 * 3600;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is about: `daemon`, `asterisk`, or the name of a source.
+    pub subject: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub mend: String,
+    /// What `--fix` does about it, if it can.
+    pub fix: Option<Fix>,
+}
+
+impl Finding {
+    fn new(subject: &str, problem: impl Into<String>, mend: impl Into<String>) -> Self {
+        let (problem, mend) = (problem.into(), mend.into());
+        Self { subject: subject.to_owned(), problem, mend, fix: None }
+    }
+}
+
+/// Looks at everything. `status` is the daemon's answer, or why there is none; `etc` is Asterisk's
+/// directory of configuration, `/etc/asterisk`.
+pub fn examine(config: &Config, status: &Result<Value, String>, etc: &Path) -> Vec<Finding> {
+    let mut findings = match status {
+        Ok(status) => sources(status),
+        Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
+    };
+    findings.extend(asterisk::examine(config, etc));
+    findings
+}
+
+/// What the daemon says of its sources.
+fn sources(status: &Value) -> Vec<Finding> {
+    let uptime = status["uptime_seconds"].as_u64().unwrap_or(0);
+    let none = Vec::new();
+    let mut findings = Vec::new();
+    for source in status["sources"].as_array().unwrap_or(&none) {
+        let name = source["name"].as_str().unwrap_or_default();
+        let place = source["place"].as_str().unwrap_or_default();
+        let state = source["state"].as_str().unwrap_or_default();
+        if state != "ok" {
+            let why = source["why"].as_str().unwrap_or(state);
+            findings.push(Finding::new(name, why, mend(name)));
+        } else if source["events"] == 0 && uptime >= SILENT {
+            let problem = format!("nothing has come from {place} since the daemon started");
+            findings.push(Finding::new(name, problem, mend(name)));
+        }
+        if let Some(lost) = source["lost"].as_u64().filter(|lost| *lost > 0) {
+            let problem = format!("{lost} events or lines were lost or too long to be read");
+            findings.push(Finding::new(
+                name,
+                problem,
+                "see the daemon's log: `journalctl -u ringfence`",
+            ));
+        }
+    }
+    findings
+}
+
+/// What most often helps a source.
+fn mend(source: &str) -> &'static str {
+    match source {
+        "asterisk-notice" => {
+            "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`"
+        }
+        "asterisk-security" => {
+            "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`"
+        }
+        "asterisk-ami" => {
+            "set up AMI's user with `ringfence doctor --fix`, or `sources: {asterisk: {ami: {enabled: false}}}`"
+        }
+        "sshd" => {
+            "name the log that sshd writes: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`"
+        }
+        "wazo-provd" => {
+            "name its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`"
+        }
+        _ => "see docs/operations.md",
+    }
+}
+
+/// As `doctor --json` prints it.
+pub fn to_json(findings: &[Finding]) -> Value {
+    json!({ "ok": findings.is_empty(), "findings": findings })
+}
+
+/// As `doctor` prints it.
+pub fn to_text(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return "nothing is wrong\n".to_owned();
+    }
+    findings
+        .iter()
+        .map(|Finding { subject, problem, mend, .. }| format!("{subject}: {problem}\n    {mend}\n"))
+        .collect::<Vec<_>>()
+        .concat()
+}
+
+#[cfg(test)]
+mod tests;
