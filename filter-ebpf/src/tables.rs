@@ -259,6 +259,7 @@ impl greylist::Cells for Cells {
     }
 
     #[inline(always)]
+    #[expect(clippy::cast_ptr_alignment, reason = "the kernel aligns values to eight bytes")]
     fn pair(&self, pair: usize) -> u64 {
         // SAFETY: as above; the place is a constant below 8.
         unsafe { self.0.cast::<u64>().add(pair).read_volatile() }
