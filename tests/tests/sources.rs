@@ -86,7 +86,7 @@ fn who_hides_from_the_notice_log_is_heard_over_ami() {
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn a_burst_is_heard_in_full_and_counts_once_and_a_restart_is_outlived() {
-    const GUESSES: u32 = 300;
+    const GUESSES: u32 = 200;
     let world = World::with(&with_ami(), |config| {
         config.maxretry = GUESSES + 1;
         (config.register_rate, config.register_burst) = (10_000, 10_000);
