@@ -111,6 +111,8 @@ pub struct LogTail {
     files: VecDeque<Followed>,
     /// The file that has the name.
     current: Option<FileId>,
+    /// Files that were read to their end and let go of, while they are there under another name.
+    let_go: Vec<FileId>,
     names_changed: bool,
     /// When the names were last looked at: what was written since may have been rotated unseen.
     looked: SystemTime,
@@ -181,6 +183,7 @@ impl LogTail {
             dirs: vec![dir],
             files: VecDeque::new(),
             current: None,
+            let_go: Vec::new(),
             names_changed: false,
             looked: SystemTime::now(),
             next_poll: Instant::now() + POLL,
@@ -265,6 +268,8 @@ impl LogTail {
     /// Follows what was made since the names were last looked at, and rotated away unseen: copies of
     /// a file that was truncated, and files that had the name while nobody looked.
     fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<FileId>) {
+        // One that is deleted may leave its number to another.
+        self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
         let unseen = siblings.into_iter().filter(|sibling| {
             let id = sibling.opened.id;
             let is_known = |file: &Followed| {
@@ -273,6 +278,7 @@ impl LogTail {
             sibling.rotated
                 && Some(id) != current
                 && sibling.made.is_some_and(|made| made >= self.looked)
+                && !self.let_go.contains(&id)
                 && !self.files.iter().any(is_known)
         });
         for sibling in unseen.collect::<Vec<_>>() {
@@ -425,7 +431,7 @@ impl LogTail {
         let mut surplus = self.files.len().saturating_sub(FILES_MAX);
         let current = newest.id;
         let inotify = &self.inotify.get_ref().0;
-        let state = &mut self.state;
+        let (state, let_go) = (&mut self.state, &mut self.let_go);
         self.files.retain(|file| {
             let drained = file.position >= file.size;
             let silent = now.duration_since(file.last_read) >= self.grace;
@@ -435,6 +441,7 @@ impl LogTail {
             surplus = surplus.saturating_sub(1);
             state.skipped += u64::from(file.lines.holds_part());
             file.unwatch(inotify);
+            let_go.push(file.id);
             false
         });
     }
