@@ -5,16 +5,17 @@ mod ledger;
 pub mod networks;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Moment};
 use crate::config::Scope;
 use crate::jail::Evidence;
 
 pub use self::ends::Ends;
 pub(crate) use self::ledger::last_to_end;
-pub use self::ledger::{Ledger, Write};
+pub use self::ledger::{Ledger, Reconciled, Write};
 
 /// Who decided a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,7 +60,7 @@ pub struct Ban {
     /// Who decided it.
     pub origin: Origin,
     /// When it began.
-    pub since: KernelTime,
+    pub since: Moment,
     /// When it ends by itself; `None`: never.
     pub until: Option<KernelTime>,
 }
@@ -77,18 +78,69 @@ impl Ban {
     }
 }
 
-/// A ban and why.
-#[derive(Clone, Debug)]
+/// A ban and why. There may be a million: a copy shares what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The ban.
     pub ban: Ban,
-    /// Networks inside it that it leaves out.
-    pub except: Vec<IpNet>,
     /// Why, in words.
-    pub reason: String,
-    /// The failures behind it, the last ones last.
-    pub evidence: Vec<Evidence>,
+    pub reason: Arc<str>,
+    details: Option<Arc<Details>>,
 }
+
+/// What few bans have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Details {
+    except: Vec<IpNet>,
+    evidence: Vec<Evidence>,
+}
+
+impl Entry {
+    /// A ban of the whole network, on no evidence.
+    pub fn new(ban: Ban, reason: impl Into<Arc<str>>) -> Self {
+        Self { ban, reason: reason.into(), details: None }
+    }
+
+    /// Networks inside it that it leaves out.
+    pub fn except(&self) -> &[IpNet] {
+        self.details.as_deref().map_or(&[], |details| &details.except)
+    }
+
+    /// The failures behind it, the last ones last, as far as they are remembered here.
+    pub fn evidence(&self) -> &[Evidence] {
+        self.details.as_deref().map_or(&[], |details| &details.evidence)
+    }
+
+    /// The same with these exceptions.
+    #[must_use]
+    pub fn with_except(self, except: Vec<IpNet>) -> Self {
+        let evidence = self.evidence().to_vec();
+        self.with(Details { except, evidence })
+    }
+
+    /// The same on this evidence.
+    #[must_use]
+    pub fn with_evidence(self, evidence: Vec<Evidence>) -> Self {
+        let except = self.except().to_vec();
+        self.with(Details { except, evidence })
+    }
+
+    fn with(mut self, details: Details) -> Self {
+        self.details = (details != Details::default()).then(|| Arc::new(details));
+        self
+    }
+
+    /// What it is known by: one decision of each about each scope of a network.
+    pub fn key(&self) -> Key {
+        (self.ban.network, self.ban.origin, self.ban.scope)
+    }
+}
+
+/// Why there is a ban of which only the kernel knew.
+pub(crate) const ADOPTED: &str = "in force before the controller started";
+
+/// A ban's place among the bans.
+pub type Key = (IpNet, Origin, Scope);
 
 /// Scopes that are closed together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +151,12 @@ impl Scopes {
     #[must_use]
     pub fn and(self, scope: Scope) -> Self {
         Self(self.0 | 1_u8.checked_shl(scope.bit().into()).unwrap_or(0))
+    }
+
+    /// Those of them that `other` does not have.
+    #[must_use]
+    pub fn beyond(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether this one is among them.

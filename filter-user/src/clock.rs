@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 
 /// A moment on `CLOCK_MONOTONIC`, in nanoseconds: what a ban's entry carries.
@@ -34,15 +34,30 @@ impl KernelTime {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// A moment on `CLOCK_MONOTONIC`, in nanoseconds, which may lie before this boot: when something began
+/// that has outlived one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// The same moment, or the boot if it was before.
+    pub fn in_this_boot(self) -> KernelTime {
+        KernelTime(u64::try_from(self.0).unwrap_or(0))
+    }
 
     /// The same moment on the wall clock, given that it is `now` on both.
-    pub fn on_the_wall(self, now: Self, wall: Timestamp) -> Timestamp {
-        let distance = if self >= now {
-            wall.checked_add(self.since(now))
-        } else {
-            wall.checked_sub(now.since(self))
-        };
-        distance.unwrap_or(if self >= now { Timestamp::MAX } else { Timestamp::MIN })
+    pub fn on_the_wall(self, now: KernelTime, wall: Timestamp) -> Timestamp {
+        let distance = SignedDuration::from_nanos(self.0.saturating_sub(Self::from(now).0));
+        let end = if self >= now.into() { Timestamp::MAX } else { Timestamp::MIN };
+        wall.checked_add(distance).unwrap_or(end)
+    }
+}
+
+impl From<KernelTime> for Moment {
+    fn from(time: KernelTime) -> Self {
+        Self(i64::try_from(time.0).unwrap_or(i64::MAX))
     }
 }
 
@@ -62,8 +77,8 @@ impl Now {
     }
 
     /// A moment of the kernel's clock, for `--json`.
-    pub fn show(self, at: KernelTime) -> String {
-        Rfc3339(at.on_the_wall(self.kernel, self.wall)).to_string()
+    pub fn show(self, at: impl Into<Moment>) -> String {
+        Rfc3339(at.into().on_the_wall(self.kernel, self.wall)).to_string()
     }
 }
 
@@ -84,11 +99,15 @@ mod tests {
     #[test]
     fn wall_times_lie_around_now() {
         let (now, wall) = (KernelTime(5_000_000_000), Timestamp::from_second(1000).unwrap());
-        let later = now.after(Duration::from_secs(3)).on_the_wall(now, wall);
+        let later = Moment::from(now.after(Duration::from_secs(3))).on_the_wall(now, wall);
         assert_eq!(later, Timestamp::from_second(1003).unwrap());
-        let earlier = KernelTime(4_000_000_000).on_the_wall(now, wall);
-        assert_eq!(earlier, Timestamp::from_second(999).unwrap());
-        assert_eq!(KernelTime(u64::MAX).on_the_wall(now, Timestamp::MAX), Timestamp::MAX);
+        for (earlier, second) in [(4_000_000_000, 999), (-2_000_000_000, 993)] {
+            let earlier = Moment(earlier).on_the_wall(now, wall);
+            assert_eq!(earlier, Timestamp::from_second(second).unwrap());
+        }
+        let last = Moment::from(KernelTime(u64::MAX));
+        assert_eq!(last.on_the_wall(now, Timestamp::MAX), Timestamp::MAX);
+        assert_eq!(Moment(-1).in_this_boot(), KernelTime(0));
     }
 
     #[test]

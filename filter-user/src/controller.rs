@@ -3,9 +3,10 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod keeping;
 mod maintenance;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
-use crate::ban::{Ban, Entry, InForce, Ledger, Origin, Write};
+use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Write};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
 use crate::config::{Config, PortClasses, Scope, known_jails};
@@ -24,6 +25,7 @@ use crate::duration;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
+use crate::store::{Kept, Store};
 
 pub use self::answers::SourceReport;
 
@@ -42,6 +44,10 @@ pub struct Controller<D> {
     datapath: D,
     jails: Vec<Jail>,
     ledger: Ledger,
+    store: Store,
+    /// The bans whose evidence is in memory, the oldest first.
+    explained: VecDeque<Key>,
+    putting_all: Option<Putting>,
     protected: Protected,
     limited: HashMap<IpAddr, LimitedSource>,
     ports: PortClasses,
@@ -55,6 +61,13 @@ pub struct Controller<D> {
     capacity_ipv6: u32,
     flood_ban: Duration,
     started: Now,
+}
+
+/// All bans are put into the store again: how far that is.
+#[derive(Clone, Copy, Debug)]
+enum Putting {
+    Begins,
+    Behind(Key),
 }
 
 /// Who is never banned.
@@ -89,7 +102,7 @@ struct LimitedSource {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// A controller that takes over `bans`, already in force.
+    /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already.
     ///
     /// # Errors
     ///
@@ -98,9 +111,10 @@ impl<D: Datapath> Controller<D> {
         datapath: D,
         config: &Config,
         own: BTreeSet<IpNet>,
-        bans: &InForce,
+        bans: (Store, Option<Kept>, &InForce),
         now: Now,
     ) -> Result<Self> {
+        let (store, kept, held) = bans;
         let capacity = usize::try_from(config.capacity.watched).unwrap_or(usize::MAX);
         // In the order in which they are known: a jail's place is in the kernel's entries.
         let jails = known_jails().filter_map(|name| config.jails.get_key_value(name));
@@ -109,6 +123,9 @@ impl<D: Datapath> Controller<D> {
             datapath,
             jails: jails.collect(),
             ledger: Ledger::default(),
+            store,
+            explained: VecDeque::new(),
+            putting_all: None,
             protected: Protected { own, trusted: config.trusted.clone() },
             limited: HashMap::new(),
             ports: config.ports.clone(),
@@ -123,17 +140,7 @@ impl<D: Datapath> Controller<D> {
             started: now,
         };
         controller.datapath.trust(&controller.protected.networks())?;
-        let Self { datapath, ledger, protected, .. } = &mut controller;
-        let wanted = |network: IpNet| {
-            let who = protected.reason(network);
-            if let Some(who) = who {
-                info!("lifted the ban of {}: it is {who} now", show(network));
-            }
-            who.is_none()
-        };
-        let reason = "in force before the controller started";
-        let writes = ledger.adopt(bans, now.kernel, reason, wanted);
-        write(datapath, &writes)?;
+        controller.take_over(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
     }
 
@@ -282,24 +289,28 @@ impl<D: Datapath> Controller<D> {
         let network = IpNet::from(address);
         let until = now.after(bantime);
         let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
-        let ban = Ban { network, scope, origin, since: now, until: Some(until) };
+        let ban = Ban { network, scope, origin, since: now.into(), until: Some(until) };
         let class = evidence.last().map_or("failure", |last| last.class.as_str());
         let findtime = self.jails.get(jail).map(|jail| jail.settings().findtime);
         let reason = format!(
             "{failures} failures within {}, the last one {class}",
             duration::format(findtime.unwrap_or_default())
         );
-        match self.enter(&Entry { ban, except: Vec::new(), reason: reason.clone(), evidence }) {
-            Ok(()) => info!("{name}: banned {address} for {}: {reason}", duration::format(bantime)),
-            Err(why) => error!("{name}: {address} is not banned: {why:#}"),
+        let says = format!("{name}: banned {address} for {}: {reason}", duration::format(bantime));
+        if let Err(why) = self.enter(&Entry::new(ban, reason).with_evidence(evidence), Some(says)) {
+            error!("{name}: {address} is not banned: {why:#}");
         }
     }
 
-    /// Into the kernel and the ledger, or into neither: what is written down is in force.
-    fn enter(&mut self, entry: &Entry) -> Result<()> {
+    /// Into the kernel and the ledger, or into neither: what is written down is in force. Then into
+    /// the store, and `says` is said when it is there.
+    fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
         let replaced = self.ledger.replaced_by(entry);
         let writes = self.ledger.insert(entry.clone());
-        let Err(why) = write(&mut self.datapath, &writes) else { return Ok(()) };
+        let Err(why) = write(&mut self.datapath, &writes) else {
+            self.keep(entry, &replaced, says);
+            return Ok(());
+        };
         let mut undo = self.ledger.remove(entry);
         for old in replaced {
             undo.extend(self.ledger.insert(old));
@@ -317,15 +328,18 @@ impl<D: Datapath> Controller<D> {
         if is_new && self.ledger.floods() >= LIMITED_MAX {
             return; // It is in force all the same; nobody reads a list as long.
         }
-        let ban =
-            Ban { network, scope: Scope::Sip, origin: Origin::Flood, since, until: Some(until) };
-        let reason = "went on flooding over a limit".to_owned();
+        let ban = Ban {
+            network,
+            scope: Scope::Sip,
+            origin: Origin::Flood,
+            since: since.into(),
+            until: Some(until),
+        };
+        let reason = "went on flooding over a limit";
         if is_new {
             info!("flood: banned {source} for {}", duration::format(until.since(since)));
         }
-        if let Err(why) =
-            self.enter(&Entry { ban, except: Vec::new(), reason, evidence: Vec::new() })
-        {
+        if let Err(why) = self.enter(&Entry::new(ban, reason), None) {
             warn!("{why:#}");
         }
     }
@@ -375,6 +389,7 @@ impl<D: Datapath> Controller<D> {
             if let Err(why) = write(&mut self.datapath, &writes) {
                 warn!("{why:#}");
             }
+            self.store.remove(entry.key());
             info!("the ban of {} has ended", show(entry.ban.network));
         }
         while let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) {
@@ -416,7 +431,7 @@ impl<D: Datapath> Controller<D> {
             return Err(format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len()));
         }
         let until = wish.time.map(|time| now.after(time));
-        let ban = Ban { network, scope, origin: Origin::Hand, since: now, until };
+        let ban = Ban { network, scope, origin: Origin::Hand, since: now.into(), until };
         let known = ban.address().and_then(|address| self.datapath.known(address));
         if known.is_some_and(|peer| now < peer.until) && !wish.force {
             return Err(format!(
@@ -426,9 +441,9 @@ impl<D: Datapath> Controller<D> {
             ));
         }
         let reason = wish.reason.unwrap_or_else(|| "by hand".to_owned());
-        self.enter(&Entry { ban, except, reason, evidence: Vec::new() })
+        let says = format!("banned {} by hand", show(network));
+        self.enter(&Entry::new(ban, reason).with_except(except), Some(says))
             .map_err(|why| format!("{why:#}"))?;
-        info!("banned {} by hand", show(network));
         Ok(ban)
     }
 
@@ -441,6 +456,7 @@ impl<D: Datapath> Controller<D> {
         let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
             let writes = self.ledger.remove(ban);
+            self.store.remove(ban.key());
             write(&mut self.datapath, &writes).map_err(|why| format!("{why:#}"))?;
             info!("lifted the ban of {}", show(network));
         }
@@ -465,14 +481,18 @@ struct Wish {
 /// Writes all, or up to what the kernel refuses.
 fn write(datapath: &mut impl Datapath, writes: &[Write]) -> Result<()> {
     for write in writes {
-        match write {
-            Write::Address(entry) => datapath.ban(entry)?,
-            Write::NoAddress(address) => datapath.unban(*address)?,
-            Write::Network(entry) => datapath.ban_network(entry)?,
-            Write::NoNetwork(network) => datapath.unban_network(*network)?,
-        }
+        write_one(datapath, write)?;
     }
     Ok(())
+}
+
+fn write_one(datapath: &mut impl Datapath, write: &Write) -> Result<()> {
+    match write {
+        Write::Address(entry) => datapath.ban(entry),
+        Write::NoAddress(address) => datapath.unban(*address),
+        Write::Network(entry) => datapath.ban_network(entry),
+        Write::NoNetwork(network) => datapath.unban_network(*network),
+    }
 }
 
 /// A network as everyone writes it: an address without its full length.

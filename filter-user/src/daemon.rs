@@ -3,6 +3,7 @@
 //! In order of importance: end when told to, hear attempts, hear the kernel, let bans end, answer
 //! questions.
 
+mod answer;
 mod server;
 mod sources;
 
@@ -14,21 +15,25 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use log::{info, warn};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
-use self::server::Question;
+use self::answer::answer;
 use self::sources::Sources;
 use crate::clock::{KernelTime, Now};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
 use crate::host;
+use crate::store::{self, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
 
 /// How often the host's addresses and interfaces are looked at.
 const HOST_LOOK: Duration = Duration::from_secs(5);
+
+/// How long the controller hears others before it puts more of its bans into a new store.
+const PUTTING: Duration = Duration::from_millis(20);
 
 /// Runs until `shutdown` is done. The filter stays in force after it.
 ///
@@ -68,7 +73,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
     announce(&kernel, config.dry_run);
-    let mut controller = Controller::new(kernel, &config, own, &bans, Now::read())?;
+    let settings = store::Settings {
+        directory: config.paths.state.clone(),
+        ports: config.ports.clone(),
+        clock: store::Clock::read,
+    };
+    let Started { store, kept, news: mut store_news, thread } =
+        store::start(settings).context("start the store's thread")?;
+    let bans = (store.clone(), kept, &bans);
+    let mut controller = Controller::new(kernel, &config, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
         info!("{} bans were in force already and stay so", controller.ban_count());
     }
@@ -93,12 +106,21 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
             () = sleep_until(save.unwrap_or(alarm)), if save.is_some() => sources.save(),
             Some(question) = questions.recv() => answer(&mut controller, question),
+            Some(news) = store_news.recv() => match news {
+                News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),
+                News::WantsAll => controller.put_all(),
+            },
+            () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
             _ = host_look.tick() => look_at_host(&mut controller),
         }
     };
     sources.save();
     drop(sources);
     server.abort();
+    store.end();
+    if thread.join().is_err() {
+        warn!("the store's thread has failed");
+    }
     if let Err(error) = fs::remove_file(config.paths.control_socket()) {
         warn!("remove the control socket: {error}");
     }
@@ -124,13 +146,6 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
     }
     for note in controller.datapath_mut().check() {
         warn!("{note}");
-    }
-}
-
-fn answer(controller: &mut Controller<Kernel>, question: Question) {
-    let reply = controller.answer(question.request, KernelTime::now());
-    if question.reply.send(reply).is_err() {
-        info!("a client left before its answer");
     }
 }
 

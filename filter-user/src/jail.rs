@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Moment};
 use crate::config::{JailSettings, Scope};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::join;
@@ -20,7 +20,7 @@ pub struct Evidence {
     /// The source that heard it.
     pub source: &'static str,
     /// When it was heard.
-    pub at: KernelTime,
+    pub at: Moment,
     /// What kind of failure it was.
     pub class: Class,
     /// For which account.
@@ -161,7 +161,7 @@ impl Jail {
         }
         watched.evidence.push_back(Evidence {
             source,
-            at: now,
+            at: now.into(),
             class: attempt.class,
             account: attempt.account.as_deref().map(Box::from),
             proven: attempt.proven,
@@ -180,7 +180,8 @@ impl Jail {
         let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f.at);
         if let Some(failure) = watched.failures.iter_mut().rev().find(open) {
             failure.proven = true;
-            let same = |e: &&mut Evidence| !e.proven && e.class == class && e.at == failure.at;
+            let same =
+                |e: &&mut Evidence| !e.proven && e.class == class && e.at == failure.at.into();
             if let Some(evidence) = watched.evidence.iter_mut().rev().find(same) {
                 evidence.proven = true;
             }

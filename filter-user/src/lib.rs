@@ -23,6 +23,7 @@ pub mod join;
 pub mod parse;
 pub mod report;
 pub mod source;
+pub mod store;
 pub mod test_log;
 #[cfg(feature = "trace")]
 mod trace;

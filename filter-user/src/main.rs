@@ -155,7 +155,8 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
     ask(cli, &request, ban.output.json, |answer| {
         let until =
             answer["until"].as_str().map_or("without end".to_owned(), |u| format!("until {u}"));
-        format!("banned {} {until}\n", answer["banned"].as_str().unwrap_or_default())
+        let banned = answer["banned"].as_str().unwrap_or_default();
+        format!("banned {banned} {until}\n{}", report::unless_durable(answer))
     })
 }
 
@@ -197,7 +198,9 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
         (None, Some(jail)) => control::Unban::Jail { jail: jail.clone() },
         (None, None) => control::Unban::All,
     };
-    ask(cli, &Request::Unban(which), false, |answer| format!("lifted {} bans\n", answer["lifted"]))
+    ask(cli, &Request::Unban(which), false, |answer| {
+        format!("lifted {} bans\n{}", answer["lifted"], report::unless_durable(answer))
+    })
 }
 
 fn test(arguments: &TestLog) -> Result<()> {

@@ -71,6 +71,12 @@ pub fn status(value: &Value) -> String {
         &mut text,
         &format!("{active} bans in force, room for {capacity} IPv4 and {ipv6} IPv6 addresses"),
     );
+    let store = &value["store"];
+    if store["state"] == "failed" {
+        let (path, why) = (string(store, "path"), string(store, "why"));
+        let pending = number(store, "pending");
+        line(&mut text, &format!("STORE FAILED: {path}: {why}; {pending} changes wait"));
+    }
     let peers = &value["peers"];
     let (known, spared) = (number(peers, "known"), number(peers, "spared"));
     line(
@@ -90,6 +96,14 @@ pub fn maintenance(value: &Value) -> String {
         "SIP is closed for maintenance until {}, to all but trusted networks{known}\n",
         string(value, "until")
     )
+}
+
+/// What `ban` and `unban` say when a reboot would undo it; nothing otherwise.
+pub fn unless_durable(value: &Value) -> String {
+    if value["durable"] != false {
+        return String::new();
+    }
+    format!("it is not written down yet: the store failed: {}\n", string(value, "why"))
 }
 
 /// `bans`.
@@ -176,6 +190,10 @@ pub fn why(value: &Value) -> String {
     if value["limit"].is_object() {
         let (limit, last) = (string(&value["limit"], "reason"), string(&value["limit"], "last"));
         line(&mut text, &format!("it was over a limit ({limit}), at last at {last}"));
+    }
+    if value["history"].is_object() {
+        let (bans, last) = (number(&value["history"], "bans"), string(&value["history"], "last"));
+        line(&mut text, &format!("jails have banned it {bans} times, at last at {last}"));
     }
     let rows: Vec<Vec<String>> = list(value, "evidence")
         .map(|evidence| {

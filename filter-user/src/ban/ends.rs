@@ -1,5 +1,7 @@
 //! When what is closed opens again, scope by scope.
 
+use std::time::Duration;
+
 use crate::clock::KernelTime;
 use crate::config::Scope;
 
@@ -43,6 +45,16 @@ impl Ends {
             }
         }
         rest
+    }
+
+    /// Whether both close the same, but for less than `tolerance` in time.
+    pub fn agree(self, other: Self, tolerance: Duration) -> bool {
+        let near = |(one, other): (KernelTime, KernelTime)| {
+            let is_closed = |end| end > KernelTime(0);
+            is_closed(one) == is_closed(other)
+                && one.since(other).max(other.since(one)) <= tolerance
+        };
+        self.0.into_iter().zip(other.0).all(near)
     }
 
     /// Whether nothing is closed.

@@ -3,19 +3,19 @@
 //! Several bans of one address are one entry in the kernel, and a network's entry says what those
 //! around it say too. So each change here is answered with the entries to write.
 
+mod reconcile;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
 use ipnet::IpNet;
 
-use super::networks::{Change, Networks, read_back};
-use super::{AddressEntry, Ban, Ends, Entry, InForce, NetworkEntry, Origin, Scopes};
+pub use self::reconcile::Reconciled;
+use super::networks::{Change, Networks};
+use super::{AddressEntry, Ban, Ends, Entry, Key, NetworkEntry, Origin, Scopes};
 use crate::clock::KernelTime;
 use crate::config::Scope;
-
-/// A ban's place: one decision of each about each scope of a network.
-type Key = (IpNet, Origin, Scope);
 
 /// What the kernel must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +46,15 @@ impl Ledger {
     /// hand only the last one of a network stands.
     pub fn insert(&mut self, entry: Entry) -> Vec<Write> {
         let mut touched = Vec::new();
-        let key = (entry.ban.network, entry.ban.origin, entry.ban.scope);
+        let key = entry.key();
         // Holes before what they are in, so that nobody in them is shut out for a moment.
-        for hole in &entry.except {
+        for hole in entry.except() {
             *self.holes.entry(*hole).or_default() += 1;
             touched.push(*hole);
         }
-        for old in self.replaced_by(&entry).into_iter().map(|old| key_of(&old)).collect::<Vec<_>>()
-        {
-            touched.extend(self.strike_out(old).into_iter().flat_map(|old| old.except));
+        for old in self.replaced_by(&entry) {
+            self.strike_out(old.key());
+            touched.extend(old.except());
         }
         if let Some(until) = entry.ban.until {
             self.ends.insert((until, key));
@@ -78,7 +78,7 @@ impl Ledger {
 
     /// Strikes out this ban.
     pub fn remove(&mut self, entry: &Entry) -> Vec<Write> {
-        self.remove_key(key_of(entry)).map_or(Vec::new(), |(_, writes)| writes)
+        self.remove_key(entry.key()).map_or(Vec::new(), |(_, writes)| writes)
     }
 
     /// A ban that has ended by `now`, struck out, and what is to be written for it.
@@ -118,6 +118,20 @@ impl Ledger {
         self.ends.first().map(|(until, _)| *until)
     }
 
+    /// Up to `count` bans behind this one, in the order of [`iter`](Self::iter); from the first one
+    /// for `None`.
+    pub fn after(&self, key: Option<Key>, count: usize) -> impl Iterator<Item = &Entry> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range((start, Bound::Unbounded)).map(|(_, entry)| entry).take(count)
+    }
+
+    /// Forgets the evidence of a ban, to make room.
+    pub fn forget_evidence(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            *entry = entry.clone().with_evidence(Vec::new());
+        }
+    }
+
     /// All bans, by network.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
@@ -138,73 +152,29 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// Takes over what the kernel holds, as far as it is in force and `wanted`. Returns what is to be
-    /// written so that the kernel holds that and no more.
-    pub fn adopt(
-        &mut self,
-        held: &InForce,
-        now: KernelTime,
-        reason: &str,
-        wanted: impl Fn(IpNet) -> bool,
-    ) -> Vec<Write> {
-        let mut writes = Vec::new();
-        for entry in &held.addresses {
-            let network = IpNet::from(entry.address);
-            let AddressEntry { scopes, origin, since, until, .. } = *entry;
-            if until.is_some_and(|until| until <= now) || !wanted(network) {
-                writes.push(Write::NoAddress(entry.address));
-                continue;
-            }
-            for scope in scopes.iter() {
-                let ban = Ban { network, scope, origin, since, until };
-                self.insert(plain(ban, reason));
-            }
-        }
-        self.adopt_networks(&held.networks, now, reason, wanted);
-        for entry in &held.networks {
-            let entry_now = self.networks.entry(entry.network);
-            if entry_now != Some(entry.ends) {
-                let change = Change { network: entry.network, ends: entry_now };
-                writes.push(self.write_of(change));
-            }
-        }
-        writes
-    }
-
-    fn adopt_networks(
-        &mut self,
-        held: &[NetworkEntry],
-        now: KernelTime,
-        reason: &str,
-        wanted: impl Fn(IpNet) -> bool,
-    ) {
-        let by_network: BTreeMap<IpNet, &NetworkEntry> =
-            held.iter().map(|entry| (entry.network, entry)).collect();
-        let ends: Vec<(IpNet, Ends)> = held.iter().map(|held| (held.network, held.ends)).collect();
-        let origins = read_back(&ends);
-        for found in origins.iter().filter(|found| wanted(found.network)) {
-            let Some(NetworkEntry { network, origin, since, .. }) =
-                by_network.get(&found.network).copied().copied()
-            else {
-                continue;
-            };
-            let in_force = |until: Option<KernelTime>| until.is_none_or(|until| now < until);
-            for (scope, until) in found.own.iter().filter(|(_, until)| in_force(*until)) {
-                self.insert(plain(Ban { network, scope, origin, since, until }, reason));
-            }
-        }
-        // A hole belongs to the ban next around it, and of several to the one that ends last;
-        // without one it has nothing to leave out.
-        for hole in origins.iter().filter(|found| found.is_hole) {
-            let mut around = hole.network.supernet();
-            while let Some(network) = around {
-                let last = last_to_end(self.of_network(network));
-                if let Some(mut entry) = last.cloned() {
-                    entry.except.push(hole.network);
-                    self.insert(entry);
-                    break;
+    /// Enters many at once, where nothing is to be written for it: what is entered already stays as
+    /// it is. Quick when they come in order and the ledger is empty.
+    pub fn load(&mut self, entries: Vec<Entry>) {
+        if self.entries.is_empty() {
+            for entry in &entries {
+                for hole in entry.except() {
+                    *self.holes.entry(*hole).or_default() += 1;
                 }
-                around = network.supernet();
+            }
+            let is_flood = |entry: &&Entry| entry.ban.origin == Origin::Flood;
+            self.floods = entries.iter().filter(is_flood).count();
+            let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
+            self.ends = ends.collect();
+            self.entries = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+            let networks = self.entries.keys().map(|(network, ..)| *network);
+            let mut touched: BTreeSet<IpNet> = networks.filter(|n| !is_address(*n)).collect();
+            touched.extend(self.holes.keys());
+            self.writes(&touched.into_iter().collect::<Vec<_>>());
+        } else {
+            for entry in entries {
+                if self.replaced_by(&entry).is_empty() {
+                    self.insert(entry);
+                }
             }
         }
     }
@@ -213,7 +183,7 @@ impl Ledger {
         let entry = self.strike_out(key)?;
         // The ban first: without its holes it would shut out who is in them.
         let mut touched = vec![entry.ban.network];
-        touched.extend(&entry.except);
+        touched.extend(entry.except());
         let writes = self.writes(&touched);
         Some((entry, writes))
     }
@@ -224,7 +194,7 @@ impl Ledger {
         if let Some(until) = entry.ban.until {
             self.ends.remove(&(until, key));
         }
-        for hole in &entry.except {
+        for hole in entry.except() {
             if let Some(bans) = self.holes.get_mut(hole) {
                 *bans = bans.saturating_sub(1);
                 if *bans == 0 {
@@ -239,14 +209,20 @@ impl Ledger {
     fn writes(&mut self, touched: &[IpNet]) -> Vec<Write> {
         let mut writes = Vec::new();
         for network in touched {
-            let is_address = network.prefix_len() == network.max_prefix_len();
+            let is_address = is_address(*network);
             if is_address {
                 writes.push(self.address(network.addr()));
             }
             let own = if is_address { Ends::NONE } else { self.own_ends(*network) };
             let is_hole = self.holes.contains_key(network);
+            if own.is_empty() && !is_hole && self.networks.entry(*network).is_none() {
+                continue;
+            }
             let changes = self.networks.set(*network, own, is_hole);
             writes.extend(changes.into_iter().map(|change| self.write_of(change)));
+        }
+        if writes.len() < 2 {
+            return writes;
         }
         let mut seen = HashSet::new();
         writes.reverse();
@@ -261,18 +237,8 @@ impl Ledger {
     }
 
     fn address(&self, address: IpAddr) -> Write {
-        let bans = || self.of_network(address.into()).map(|entry| entry.ban);
-        let last = last_to_end(self.of_network(address.into())).map(|entry| entry.ban);
-        let since = bans().map(|ban| ban.since).min();
-        let (Some(last), Some(since)) = (last, since) else { return Write::NoAddress(address) };
-        let scopes = bans().fold(Scopes::default(), |scopes, ban| scopes.and(ban.scope));
-        Write::Address(AddressEntry {
-            address,
-            scopes,
-            origin: last.origin,
-            since,
-            until: last.until,
-        })
+        let bans = self.of_network(address.into()).map(|entry| entry.ban);
+        merged(address, bans).map_or(Write::NoAddress(address), Write::Address)
     }
 
     fn write_of(&self, change: Change) -> Write {
@@ -280,7 +246,7 @@ impl Ledger {
             return Write::NoNetwork(change.network);
         };
         let bans = || self.of_network(network).map(|entry| entry.ban);
-        let since = bans().map(|ban| ban.since).min().unwrap_or(KernelTime(0));
+        let since = bans().map(|ban| ban.since.in_this_boot()).min().unwrap_or(KernelTime(0));
         let last = last_to_end(self.of_network(network));
         let origin = last.map_or(Origin::Hand, |entry| entry.ban.origin);
         Write::Network(NetworkEntry { network, ends, origin, since })
@@ -292,12 +258,22 @@ pub(crate) fn last_to_end<'a>(entries: impl Iterator<Item = &'a Entry>) -> Optio
     entries.max_by_key(|entry| (entry.ban.until.is_none(), entry.ban.until))
 }
 
-fn key_of(entry: &Entry) -> Key {
-    (entry.ban.network, entry.ban.origin, entry.ban.scope)
+/// What the kernel holds for all bans of an address, if there are any.
+fn merged(address: IpAddr, bans: impl Iterator<Item = Ban>) -> Option<AddressEntry> {
+    bans.fold(None, |merged: Option<AddressEntry>, ban| {
+        let since = ban.since.in_this_boot();
+        let scopes = merged.map_or(Scopes::default(), |merged| merged.scopes).and(ban.scope);
+        let alone = AddressEntry { address, scopes, origin: ban.origin, since, until: ban.until };
+        let Some(merged) = merged else { return Some(alone) };
+        let since = since.min(merged.since);
+        let is_last = (ban.until.is_none(), ban.until) >= (merged.until.is_none(), merged.until);
+        let last = if is_last { alone } else { merged };
+        Some(AddressEntry { scopes, since, ..last })
+    })
 }
 
-fn plain(ban: Ban, reason: &str) -> Entry {
-    Entry { ban, except: Vec::new(), reason: reason.to_owned(), evidence: Vec::new() }
+fn is_address(network: IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
 }
 
 /// Which of the kernel's entries is written: those of networks and of addresses are not the same,

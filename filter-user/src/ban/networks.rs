@@ -66,6 +66,11 @@ impl Networks {
         self.nodes.get(&network).map(|node| node.entry)
     }
 
+    /// Every entry, by network.
+    pub fn iter(&self) -> impl Iterator<Item = (IpNet, Ends)> {
+        self.nodes.iter().map(|(network, node)| (*network, node.entry))
+    }
+
     /// Whether exactly this network is a hole.
     pub fn is_hole(&self, network: IpNet) -> bool {
         self.nodes.get(&network).is_some_and(|node| node.is_hole)

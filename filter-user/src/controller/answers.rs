@@ -136,6 +136,7 @@ impl<D: Datapath> Controller<D> {
             },
             "peers": { "known": self.datapath.known_count(), "spared": self.spared },
             "maintenance": self.maintenance(now),
+            "store": self.store_report(),
             "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {
                 json!({"user_agent": agent, "packets": packets})
             }).collect::<Vec<_>>(),
@@ -159,6 +160,16 @@ impl<D: Datapath> Controller<D> {
         }))
     }
 
+    fn store_report(&self) -> Value {
+        let status = self.store.status();
+        json!({
+            "state": if status.failed.is_some() { "failed" } else { "ok" },
+            "why": status.failed,
+            "path": status.path.display().to_string(),
+            "pending": status.pending,
+        })
+    }
+
     fn banned_by(&self, jail: usize) -> usize {
         let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
         self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
@@ -178,13 +189,13 @@ impl<D: Datapath> Controller<D> {
             .map(|entry| {
                 json!({
                     "network": show(entry.ban.network),
-                    "except": entry.except.iter().map(|hole| show(*hole)).collect::<Vec<_>>(),
+                    "except": entry.except().iter().map(|hole| show(*hole)).collect::<Vec<_>>(),
                     "jail": self.jail_name(entry.ban.origin),
                     "scope": self.ports.name(entry.ban.scope),
                     "since": self.started.show(entry.ban.since),
                     "until": entry.ban.until.map(|until| self.started.show(until)),
                     "packets": self.datapath.packets(entry.ban.network),
-                    "reason": entry.reason,
+                    "reason": &*entry.reason,
                 })
             })
             .collect();
@@ -254,7 +265,7 @@ impl<D: Datapath> Controller<D> {
         let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
         let evidence: Vec<Value> = bans
             .iter()
-            .flat_map(|entry| &entry.evidence)
+            .flat_map(|entry| entry.evidence())
             .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
             .map(|evidence| show_evidence(evidence, self.started))
             .collect();
@@ -270,7 +281,7 @@ impl<D: Datapath> Controller<D> {
             "network": entry.map(|entry| show(entry.ban.network)),
             "scope": entry.map(|entry| self.ports.name(entry.ban.scope)),
             "jail": entry.map(|entry| self.jail_name(entry.ban.origin)),
-            "reason": entry.map(|entry| entry.reason.as_str()),
+            "reason": entry.map(|entry| &*entry.reason),
             "until": entry.and_then(|entry| entry.ban.until).map(|until| self.started.show(until)),
             "trusted": protected.is_some(),
             "protected": protected,
@@ -280,7 +291,8 @@ impl<D: Datapath> Controller<D> {
                 "jail": self.jail_name(entry.ban.origin),
                 "scope": self.ports.name(entry.ban.scope),
                 "until": entry.ban.until.map(|until| self.started.show(until)),
-                "reason": entry.reason,
+                "reason": &*entry.reason,
+                "evidence": entry.evidence().len(),
             })).collect::<Vec<_>>(),
             "known": known.is_some(),
             "known_until": known.map(|peer| self.started.show(peer.until)),

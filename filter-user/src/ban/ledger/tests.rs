@@ -1,4 +1,6 @@
 use super::*;
+use crate::ban::InForce;
+use crate::clock::Moment;
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -6,7 +8,7 @@ fn net(text: &str) -> IpNet {
 
 fn entry(network: &str, origin: Origin, scope: Scope, until: Option<u64>) -> Entry {
     let (network, until) = (net(network), until.map(KernelTime));
-    plain(Ban { network, scope, origin, since: KernelTime(1), until }, "")
+    Entry::new(Ban { network, scope, origin, since: Moment(1), until }, "")
 }
 
 fn by_hand(network: &str, until: Option<u64>) -> Entry {
@@ -77,7 +79,7 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
 fn a_hole_comes_before_its_ban_and_goes_after_it() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.7/32");
-    let ban = Entry { except: vec![hole], ..by_hand("198.51.100.0/24", Some(10)) };
+    let ban = by_hand("198.51.100.0/24", Some(10)).with_except(vec![hole]);
     let networks = |writes: &[Write]| -> Vec<(IpNet, Option<bool>)> {
         let of_network = writes.iter().filter_map(|write| match write {
             Write::Network(entry) => Some((entry.network, Some(entry.ends.is_empty()))),
@@ -96,7 +98,7 @@ fn a_hole_comes_before_its_ban_and_goes_after_it() {
     assert_eq!(ledger.of(hole.addr()).len(), 1);
     // Said again with another exception, the first one has none any more.
     let other = net("198.51.100.9/32");
-    let writes = ledger.insert(Entry { except: vec![other], ..ban });
+    let writes = ledger.insert(ban.with_except(vec![other]));
     assert_eq!(networks(&writes), [(other, Some(true)), (hole, None)]);
     let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
     assert_eq!(networks(&writes), [(net("198.51.100.0/24"), None), (other, None)]);
@@ -107,21 +109,24 @@ fn what_the_kernel_holds_is_taken_over() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.64/28");
     let mut writes = ledger.insert(by_hand("198.0.0.0/8", Some(100)));
-    writes.extend(ledger.insert(Entry {
-        except: vec![hole],
-        ..entry("198.51.100.0/24", Origin::Hand, Scope::All, None)
-    }));
+    writes.extend(
+        ledger.insert(
+            entry("198.51.100.0/24", Origin::Hand, Scope::All, None).with_except(vec![hole]),
+        ),
+    );
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(0), Scope::Sip, Some(50))));
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(1), Scope::All, Some(9))));
     let held_before = held(&writes);
     let mut again = Ledger::default();
-    assert_eq!(again.adopt(&held_before, KernelTime(8), "before", |_| true), []);
+    let none = HashSet::new();
+    let done = again.reconcile(&held_before, &none, KernelTime(8), "before", |_| true);
+    assert_eq!((done.writes, done.adopted.len()), (vec![], again.len()));
     assert_eq!(again.of(IpAddr::from([198, 51, 100, 66])).len(), 0);
     assert_eq!(again.of(IpAddr::from([198, 51, 100, 1])).len(), 2);
     // What has ended is not taken over, and not left in the kernel; nor is what is not wanted.
     let mut later = Ledger::default();
     let wanted = |network: IpNet| network != net("198.51.100.65/32");
-    let gone = later.adopt(&held_before, KernelTime(100), "before", wanted);
+    let gone = later.reconcile(&held_before, &none, KernelTime(100), "before", wanted).writes;
     assert_eq!(gone.len(), 3, "{gone:?}");
     assert!(gone.contains(&Write::NoAddress(IpAddr::from([198, 51, 100, 65]))));
     assert!(gone.contains(&Write::NoNetwork(net("198.0.0.0/8"))));

@@ -1,0 +1,134 @@
+//! What the controller has to do with the store.
+
+use std::collections::HashSet;
+
+use log::{error, info, warn};
+
+use super::{Controller, Putting, show, write_one};
+use crate::ban::{ADOPTED, Entry, InForce, Origin, Write};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::store::{Kept, Store};
+
+/// The last bans whose evidence is in memory; that of the others is in the store.
+const EXPLAINED: usize = 10_000;
+
+/// Bans that are put again at once.
+const PUT_AT_ONCE: usize = 4096;
+
+impl<D: Datapath> Controller<D> {
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes over what was `kept` and what the kernel has `held`, and has both the same.
+    pub(super) fn take_over(&mut self, kept: Kept, held: &InForce, now: KernelTime) {
+        let Self { datapath, ledger, protected, store, .. } = self;
+        let Kept { mut bans, ended, .. } = kept;
+        let wanted = |network| protected.reason(network).is_none();
+        bans.retain(|entry| {
+            let network = entry.ban.network;
+            if let Some(who) = protected.reason(network) {
+                info!("lifted the ban of {}: it is {who} now", show(network));
+                store.remove(entry.key());
+                return false;
+            }
+            entry.ban.in_force(now)
+        });
+        for key in &ended {
+            store.remove(*key);
+        }
+        let ended: HashSet<_> = ended.into_iter().map(|(network, ..)| network).collect();
+        ledger.load(bans);
+        let done = ledger.reconcile(held, &ended, now, ADOPTED, wanted);
+        for entry in &done.adopted {
+            store.put(entry, true, None);
+        }
+        let mut refused = 0_usize;
+        for write in &done.writes {
+            let Err(why) = write_one(datapath, write) else { continue };
+            if refused == 0 {
+                error!("{why:#}");
+            }
+            refused += 1;
+            // Not in force, so not to be listed. It stays in the store, for when there is room.
+            let network = match write {
+                Write::Address(entry) => entry.address.into(),
+                Write::Network(entry) => entry.network,
+                Write::NoAddress(_) | Write::NoNetwork(_) => continue,
+            };
+            let bans: Vec<Entry> = ledger.of_network(network).cloned().collect();
+            for entry in bans {
+                ledger.remove(&entry);
+            }
+        }
+        if refused > 0 {
+            warn!("{refused} bans that were kept are not in force: the kernel refused them");
+        }
+    }
+
+    /// Takes over what could be read only now.
+    pub fn take_kept(&mut self, kept: Kept, now: KernelTime) {
+        for entry in &kept.bans {
+            // What is written down says more than what the kernel held.
+            let adopted = self
+                .ledger
+                .of_network(entry.ban.network)
+                .find(|old| old.key() == entry.key() && &*old.reason == ADOPTED);
+            if let Some(adopted) = adopted.cloned() {
+                self.ledger.remove(&adopted);
+            }
+        }
+        // As if the kernel held nothing: all is written again, and nothing taken from it.
+        self.take_over(kept, &InForce::default(), now);
+    }
+
+    /// Has a ban kept that is in force.
+    pub(super) fn keep(&mut self, entry: &Entry, replaced: &[Entry], says: Option<String>) {
+        let key = entry.key();
+        let is_new = replaced.iter().all(|old| old.key() != key);
+        for old in replaced.iter().filter(|old| old.key() != key) {
+            self.store.remove(old.key());
+        }
+        self.store.put(entry, is_new, says);
+        if !entry.evidence().is_empty() {
+            self.explained.push_back(key);
+        }
+        if self.explained.len() > EXPLAINED
+            && let Some(oldest) = self.explained.pop_front()
+        {
+            self.ledger.forget_evidence(&oldest);
+        }
+    }
+
+    /// Begins to put all bans into the store again.
+    pub fn put_all(&mut self) {
+        self.putting_all = Some(Putting::Begins);
+    }
+
+    /// Whether that has not come to its end.
+    pub fn is_putting_all(&self) -> bool {
+        self.putting_all.is_some()
+    }
+
+    /// Puts some more of them, if the store has room.
+    pub fn put_more(&mut self) {
+        let behind = match self.putting_all {
+            None => return,
+            Some(Putting::Begins) => None,
+            Some(Putting::Behind(key)) => Some(key),
+        };
+        if !self.store.has_room() {
+            return;
+        }
+        let mut last = None;
+        for entry in self.ledger.after(behind, PUT_AT_ONCE) {
+            last = Some(entry.key());
+            if entry.ban.origin != Origin::Flood {
+                self.store.put(entry, false, None);
+            }
+        }
+        self.putting_all = last.map(Putting::Behind);
+    }
+}

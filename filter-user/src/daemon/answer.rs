@@ -1,0 +1,101 @@
+//! Answers that wait for the store: what is told has to be durable, and some of it only the store
+//! knows.
+
+use serde_json::{Value, json};
+
+use super::server::Question;
+use crate::clock::KernelTime;
+use crate::control::{Reply, Request};
+use crate::controller::Controller;
+use crate::datapath::Kernel;
+use crate::store::Found;
+
+/// Has a question answered, now or as soon as the store has all that the answer tells of.
+pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
+    let Question { request, reply } = question;
+    let address = if let Request::Why { address } = &request { Some(*address) } else { None };
+    let says_whether = matches!(request, Request::Ban { .. } | Request::Unban(_));
+    let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
+    let answer = controller.answer(request, KernelTime::now());
+    let store = controller.store().clone();
+    if !waits {
+        send(reply, answer);
+        return;
+    }
+    let settled = store.settled();
+    tokio::spawn(async move {
+        let settled = settled.await;
+        let mut answer = answer;
+        if let Reply::Ok(value) = &mut answer {
+            if says_whether {
+                value["durable"] = settled.is_ok().into();
+                value["why"] = settled.err().into();
+            }
+            if let Some(address) = address {
+                explain(value, store.look_up(address).await.unwrap_or_default());
+            }
+        }
+        send(reply, answer);
+    });
+}
+
+fn send(reply: tokio::sync::oneshot::Sender<Reply>, answer: Reply) {
+    if reply.send(answer).is_err() {
+        log::info!("a client left before its answer");
+    }
+}
+
+/// Adds to `why` what only the store knows: evidence that is not in memory, and the past.
+fn explain(value: &mut Value, found: Found) {
+    let address = value["address"].clone();
+    let mut failures = Vec::new();
+    for kept in found.evidence {
+        let unexplained = value["bans"].as_array_mut().into_iter().flatten().find(|ban| {
+            ban["network"] == address
+                && ban["jail"] == *kept.jail
+                && ban["scope"] == *kept.scope
+                && ban["evidence"] == 0
+        });
+        if let Some(ban) = unexplained {
+            ban["evidence"] = kept.failures.len().into();
+            failures.extend(kept.failures);
+        }
+    }
+    if let Some(evidence) = value["evidence"].as_array_mut() {
+        evidence.splice(0..0, failures);
+    }
+    value["history"] = found
+        .offences
+        .map_or(Value::Null, |offences| json!({"bans": offences.bans, "last": offences.last}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{KeptEvidence, Offences};
+
+    #[test]
+    fn evidence_is_added_where_there_is_none() {
+        let kept = |jail: &str, class: &str| KeptEvidence {
+            jail: jail.to_owned(),
+            scope: "sip".to_owned(),
+            failures: vec![json!({"class": class})],
+        };
+        let ban = |jail: &str, evidence: usize| json!({"network": "192.0.2.1", "jail": jail, "scope": "sip", "evidence": evidence});
+        let mut value = json!({
+            "address": "192.0.2.1",
+            "bans": [ban("one", 0), ban("two", 1)],
+            "evidence": [{"class": "acl"}],
+        });
+        let found = Found {
+            evidence: vec![kept("one", "login"), kept("two", "acl"), kept("three", "login")],
+            offences: Some(Offences { bans: 3, last: "2026-01-01T00:00:00.000Z".to_owned() }),
+        };
+        explain(&mut value, found);
+        assert_eq!(value["evidence"], json!([{"class": "login"}, {"class": "acl"}]));
+        assert_eq!(value["bans"][0]["evidence"], 1);
+        assert_eq!(value["history"]["bans"], 3);
+        explain(&mut value, Found::default());
+        assert_eq!(value["history"], Value::Null);
+    }
+}

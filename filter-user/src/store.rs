@@ -1,0 +1,220 @@
+//! The store: what outlives the controller and the host's reboot, in one file of `SQLite`.
+//!
+//! Changes of bans and positions of sources enter, without a wait; what was kept leaves when a
+//! controller starts. It must never hold up who decides: one thread writes, all that has gathered
+//! since its last commit in one transaction, and who needs to know that a change is durable waits
+//! for that by itself. When the disk fails, the changes gather until it works again.
+//!
+//! Bans are written as the times of day at which they began and end, and with the boot in which that
+//! was: in the same boot they are read back as they were by the kernel's clock, after another one by
+//! the wall clock. A flood's ban is the kernel's, and so short that it is not written.
+
+mod aside;
+mod database;
+mod failure;
+mod pending;
+mod rows;
+mod schema;
+mod times;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use log::info;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::pending::Shared;
+pub use self::rows::{KeptEvidence, Offences};
+pub use self::times::Clock;
+use crate::ban::{Entry, Key, Origin};
+use crate::config::PortClasses;
+
+/// The name of the file in the directory of the state.
+pub const FILE: &str = "ringfence.db";
+
+/// The longest key of a source's position, in bytes, and how many there may be.
+pub const POSITION_KEY_MAX: usize = 256;
+
+/// How many sources may keep a position.
+pub const POSITIONS_MAX: usize = 256;
+
+/// The way into the store. Copies lead to the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far the store is.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// The number of the last change that is durable, and all before it.
+    durable: u64,
+    /// Why nothing can be written, while that is so.
+    failed: Option<String>,
+}
+
+/// What was kept.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The bans in force, by network.
+    pub bans: Vec<Entry>,
+    /// The bans that have ended since they were written.
+    pub ended: Vec<Key>,
+    /// Where the sources were, by the names they gave.
+    pub positions: BTreeMap<String, Vec<u8>>,
+}
+
+/// What the store wants of who has the bans.
+#[derive(Debug)]
+pub enum News {
+    /// The file could be read at last.
+    Kept(Kept),
+    /// The file was made anew: all bans are to be [`put`](Store::put) again, by and by.
+    WantsAll,
+}
+
+/// How the store is.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Why nothing can be written, if so.
+    pub failed: Option<String>,
+    /// The file.
+    pub path: PathBuf,
+    /// Changes that are not durable yet.
+    pub pending: usize,
+}
+
+/// What is known of an address beside its bans' entries.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The evidence of each of its bans that has any, by jail's name and scope's name.
+    pub evidence: Vec<KeptEvidence>,
+    /// How often jails have banned it, if they have.
+    pub offences: Option<Offences>,
+}
+
+/// How the store is started.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of the state; it exists.
+    pub directory: PathBuf,
+    /// What names the scopes.
+    pub ports: PortClasses,
+    /// The clocks.
+    pub clock: fn() -> Clock,
+}
+
+/// A store at work.
+#[derive(Debug)]
+pub struct Started {
+    /// The way into it.
+    pub store: Store,
+    /// What was kept; `None`: it cannot be read for now, and comes as [`News::Kept`].
+    pub kept: Option<Kept>,
+    /// What it wants later.
+    pub news: mpsc::Receiver<News>,
+    /// The thread that writes, which ends with [`Store::end`].
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts the store. Returns when it has read what was kept, or knows that it cannot for now.
+///
+/// # Errors
+///
+/// When no thread can be started.
+pub fn start(settings: Settings) -> std::io::Result<Started> {
+    let (mut started, first) = writer::start(settings)?;
+    // Without a word the thread has failed: then there is nothing.
+    started.kept = first.recv().unwrap_or_default();
+    Ok(started)
+}
+
+impl Store {
+    /// A store that gathers and never writes.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        let (sender, progress) = watch::channel(Progress::default());
+        Self { shared: Arc::new(Shared::new(PathBuf::new(), sender)), progress }
+    }
+
+    /// Has a ban written, in place of one with its key. `is_new` says that the ledger had none with
+    /// this key; `says` is logged as soon as it is durable, or cannot be.
+    pub fn put(&self, entry: &Entry, is_new: bool, says: Option<String>) {
+        if entry.ban.origin == Origin::Flood {
+            if let Some(says) = says {
+                info!("{says}");
+            }
+            return;
+        }
+        let offence = matches!(entry.ban.origin, Origin::Jail(_)) && says.is_some();
+        self.shared.change(|pending| pending.put(entry, is_new, offence, says));
+    }
+
+    /// Has a ban struck out.
+    pub fn remove(&self, key: Key) {
+        if key.1 != Origin::Flood {
+            self.shared.change(|pending| pending.remove(key));
+        }
+    }
+
+    /// Has a source's position written, within a second, and no later than the bans that were put
+    /// before. Nothing is kept under more names than [`POSITIONS_MAX`].
+    pub fn set_position(&self, name: &str, position: Vec<u8>) {
+        self.shared.change(|pending| pending.set_position(name, position));
+    }
+
+    /// Waits until all changes before this call are durable.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be made so for now: why.
+    pub fn settled(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
+        let (number, mut progress) = (self.shared.last_number(), self.progress.clone());
+        async move {
+            let reached = |now: &Progress| now.durable >= number || now.failed.is_some();
+            match progress.wait_for(reached).await {
+                Ok(now) if now.durable >= number => Ok(()),
+                Ok(now) => Err(now.failed.clone().unwrap_or_default()),
+                Err(_gone) => Err("the store has ended".to_owned()),
+            }
+        }
+    }
+
+    /// Asks what is known of an address and its bans. No answer: the store cannot be read for now.
+    pub fn look_up(&self, address: IpAddr) -> oneshot::Receiver<Found> {
+        self.shared.ask(address)
+    }
+
+    /// Whether there is room to [`put`](Self::put) many at once.
+    pub fn has_room(&self) -> bool {
+        self.shared.has_room()
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Status {
+        Status {
+            failed: self.progress.borrow().failed.clone(),
+            path: self.shared.path().to_owned(),
+            pending: self.shared.pending(),
+        }
+    }
+
+    /// Has all that is pending written, as far as possible, and ends the thread.
+    pub fn end(&self) {
+        self.shared.end();
+    }
+}
+
+/// The file in this directory.
+fn file_in(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! The file: opened, read, written.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::warn;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
+
+use super::failure::Failure;
+use super::pending::{Batch, Change};
+use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
+use super::times::Clock;
+use super::{Found, Kept, schema};
+use crate::ban::{Ban, Entry, Key};
+use crate::config::PortClasses;
+
+/// How long an address is remembered after a jail has last banned it.
+const OFFENDERS_FOR: Duration = Duration::from_hours(24 * 365);
+
+/// Addresses that are remembered so; those whose last ban is the longest ago are forgotten first.
+const OFFENDERS_MAX: i64 = 1_000_000;
+
+/// Evidence of so many bans is shown for one address.
+const EVIDENCE_SHOWN: usize = 16;
+
+/// The file, open. No other process can write it meanwhile.
+pub(super) struct Database {
+    connection: Connection,
+    clock: Clock,
+    clock_id: i64,
+    /// Device and number of the file.
+    place: (u64, u64),
+    is_new: bool,
+}
+
+/// What a file has.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) kept: Kept,
+    /// Rows that say nothing to this program; they stay.
+    pub(super) unread: usize,
+    pub(super) offenders: Vec<(IpNet, i64, i64)>,
+}
+
+/// What a row is.
+enum Read {
+    InForce(Entry),
+    Ended(Key),
+    Unread,
+}
+
+impl Database {
+    /// Opens the file, which is made if there is none, and brings it to this version.
+    pub(super) fn open(path: &Path, clock: Clock) -> Result<Self, Failure> {
+        // Made here, because it names attackers' accounts and so is for root only.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| Failure::Retry(format!("open {}: {error}", path.display())))?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        let mut connection = connect(path)?;
+        let version = schema::migrate(&mut connection)?;
+        // Only now: the file of something else stays as it is.
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        let place = place(path)?;
+        let mut database = Self { connection, clock, clock_id: 0, place, is_new: version == 0 };
+        database.clock_id = database.write_clock()?;
+        Ok(database)
+    }
+
+    /// Whether the file was made by [`open`](Self::open).
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    fn write_clock(&self) -> Result<i64, Failure> {
+        let clock = &self.clock;
+        self.connection.execute(
+            "INSERT INTO clocks (boot, ahead) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![clock.boot, clock.ahead],
+        )?;
+        let sql = "SELECT id FROM clocks WHERE boot = ?1";
+        Ok(self.connection.query_row(sql, [&clock.boot], |row| row.get(0))?)
+    }
+
+    /// Reads what is kept, and takes the clock that this boot's rows were written by.
+    pub(super) fn load(&mut self, ports: &PortClasses) -> Result<Contents, Failure> {
+        let now = self.clock.clone();
+        let mut contents = Contents::default();
+        read_bans(&self.connection, &now, ports, "", &mut contents)?;
+        contents.kept.positions = read_positions(&self.connection)?;
+        let sql = "SELECT ahead FROM clocks WHERE id = ?1";
+        self.clock.ahead = self.connection.query_row(sql, [self.clock_id], |row| row.get(0))?;
+        Ok(contents)
+    }
+
+    /// Strikes out what nothing needs any more.
+    pub(super) fn tidy(&self) -> Result<(), Failure> {
+        let clocks =
+            "DELETE FROM clocks WHERE id <> ?1 AND id NOT IN (SELECT DISTINCT clock FROM bans)";
+        let boots: i64 =
+            self.connection.query_row("SELECT count(*) FROM clocks", [], |row| row.get(0))?;
+        if boots > 1 {
+            self.connection.execute(clocks, [self.clock_id])?;
+        }
+        let year = i64::try_from(OFFENDERS_FOR.as_nanos()).unwrap_or(i64::MAX);
+        let old = "DELETE FROM offenders WHERE last < ?1";
+        self.connection.execute(old, [self.clock.now.saturating_sub(year)])?;
+        let many = "DELETE FROM offenders WHERE network IN (
+            SELECT network FROM offenders ORDER BY last
+            LIMIT max(0, (SELECT count(*) FROM offenders) - ?1))";
+        self.connection.execute(many, [OFFENDERS_MAX])?;
+        Ok(())
+    }
+
+    /// Writes all of a batch, or nothing: then the failure, and whether that is not for sure.
+    pub(super) fn write(
+        &mut self,
+        batch: &Batch,
+        ports: &PortClasses,
+        now: &Clock,
+    ) -> Result<(), (Failure, bool)> {
+        let sure = |failure: Failure| (failure, false);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| sure(error.into()))?;
+        if now.has_stepped_since(&self.clock) {
+            shift(&transaction, self.clock_id, &self.clock, now).map_err(sure)?;
+        }
+        let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
+        write_bans(&transaction, batch, ports, clock, self.clock_id).map_err(sure)?;
+        write_positions(&transaction, &batch.positions).map_err(sure)?;
+        let clock = clock.clone();
+        transaction.commit().map_err(|error| (error.into(), true))?;
+        self.clock = clock;
+        Ok(())
+    }
+
+    /// Whether the file that is open still is the one at `path`.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        place(path).is_ok_and(|place| place == self.place)
+    }
+
+    /// Writes what was read from a file that is no good.
+    pub(super) fn restore(&mut self, contents: &Contents) -> Result<(), Failure> {
+        let transaction = self.connection.transaction()?;
+        {
+            let sql = "INSERT OR REPLACE INTO offenders (network, bans, last) VALUES (?1, ?2, ?3)";
+            let mut insert = transaction.prepare(sql)?;
+            for (network, bans, last) in &contents.offenders {
+                insert.execute(params![NetworkBytes::new(*network).as_slice(), bans, last])?;
+            }
+        }
+        write_positions(&transaction, &contents.kept.positions)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// What is known of an address and the bans of exactly this address.
+    pub(super) fn look_up(&self, address: IpAddr) -> Result<Found, Failure> {
+        let column = NetworkBytes::new(address.into());
+        let sql = "SELECT origin, scope, failures FROM evidence WHERE network = ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let evidence = statement.query_map([column.as_slice()], |row| {
+            let failures: String = row.get(2)?;
+            Ok(KeptEvidence::read(row.get(0)?, row.get(1)?, &failures))
+        })?;
+        let evidence = evidence.take(EVIDENCE_SHOWN).collect::<Result<_, _>>()?;
+        let mut statement =
+            self.connection.prepare("SELECT bans, last FROM offenders WHERE network = ?1")?;
+        let mut rows = statement.query([column.as_slice()])?;
+        let offences = match rows.next()? {
+            Some(row) => Some(Offences::read(row.get(0)?, row.get(1)?)),
+            None => None,
+        };
+        Ok(Found { evidence, offences })
+    }
+}
+
+/// Reads as much as can be read of a file that is no good: of the bans from both ends up to where
+/// it is broken.
+///
+/// Returns whether that was all of it.
+pub(super) fn salvage(path: &Path, now: &Clock, ports: &PortClasses) -> (Contents, bool) {
+    let mut contents = Contents::default();
+    let Ok(connection) = connect(path) else { return (contents, false) };
+    let bans = read_bans(&connection, now, ports, "", &mut contents);
+    if bans.is_err() {
+        let mut behind = Contents::default();
+        let _broken = read_bans(&connection, now, ports, "ORDER BY network DESC", &mut behind);
+        let mut seen: HashSet<Key> = contents.kept.bans.iter().map(Entry::key).collect();
+        behind.kept.bans.retain(|entry| seen.insert(entry.key()));
+        contents.kept.bans.append(&mut behind.kept.bans);
+        contents.kept.bans.sort_by_key(Entry::key);
+        contents.kept.ended.append(&mut behind.kept.ended);
+    }
+    let positions = read_positions(&connection);
+    let offenders = read_offenders(&connection, &mut contents.offenders);
+    let complete = bans.is_ok() && positions.is_ok() && offenders.is_ok();
+    contents.kept.positions = positions.unwrap_or_default();
+    (contents, complete)
+}
+
+fn connect(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(1))?;
+    // Held by one process, the log needs no shared memory, and nobody else can write.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // A commit is on the disk when it returns (`sqlite.org/pragma.html#pragma_synchronous`).
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn place(path: &Path) -> std::io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+fn read_bans(
+    connection: &Connection,
+    now: &Clock,
+    ports: &PortClasses,
+    order: &str,
+    contents: &mut Contents,
+) -> Result<(), Failure> {
+    let mut clocks: BTreeMap<i64, Clock> = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT id, boot, ahead FROM clocks")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        clocks.insert(row.get(0)?, Clock { boot: row.get(1)?, ahead: row.get(2)?, now: now.now });
+    }
+    let sql = format!(
+        "SELECT network, origin, scope, since, until, clock, reason, except_for FROM bans {order}"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let mut reader = Reader { now, ports, clocks, reasons: HashSet::new() };
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        match reader.ban(row)? {
+            Read::InForce(entry) => contents.kept.bans.push(entry),
+            Read::Ended(key) => contents.kept.ended.push(key),
+            Read::Unread => contents.unread += 1,
+        }
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    now: &'a Clock,
+    ports: &'a PortClasses,
+    clocks: BTreeMap<i64, Clock>,
+    /// The same for a million bans, most often.
+    reasons: HashSet<Arc<str>>,
+}
+
+impl Reader<'_> {
+    fn ban(&mut self, row: &Row<'_>) -> Result<Read, Failure> {
+        let text = |column| match row.get_ref(column) {
+            Ok(ValueRef::Text(text)) => std::str::from_utf8(text).ok(),
+            Ok(_) | Err(_) => None,
+        };
+        let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
+        let scope = text(2).and_then(|name| rows::scope(name, self.ports));
+        let clock = self.clocks.get(&row.get(5)?);
+        let (Some(network), Some(origin), Some(scope), Some(clock), Some(reason)) =
+            (network, text(1).map(rows::origin), scope, clock, text(6))
+        else {
+            return Ok(Read::Unread);
+        };
+        let (since, until): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let end = until.map(|until| self.now.end(clock, since, until));
+        if end == Some(None) {
+            return Ok(Read::Ended((network, origin, scope)));
+        }
+        let since = self.now.beginning(clock, since);
+        let ban = Ban { network, scope, origin, since, until: end.flatten() };
+        let reason = if let Some(known) = self.reasons.get(reason) {
+            Arc::clone(known)
+        } else {
+            let new: Arc<str> = Arc::from(reason);
+            self.reasons.insert(Arc::clone(&new));
+            new
+        };
+        let entry = Entry::new(ban, reason);
+        let Some(except) = text(7) else { return Ok(Read::InForce(entry)) };
+        let except = except.split(' ').filter_map(|network| network.parse().ok()).collect();
+        Ok(Read::InForce(entry.with_except(except)))
+    }
+}
+
+fn read_positions(connection: &Connection) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut statement = connection.prepare("SELECT name, position FROM positions")?;
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.take(super::POSITIONS_MAX).collect::<Result<_, _>>()?)
+}
+
+fn read_offenders(
+    connection: &Connection,
+    offenders: &mut Vec<(IpNet, i64, i64)>,
+) -> Result<(), Failure> {
+    let mut statement = connection.prepare("SELECT network, bans, last FROM offenders")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
+        if let Some(network) = network {
+            offenders.push((network, row.get(1)?, row.get(2)?));
+        }
+    }
+    Ok(())
+}
+
+/// The wall clock was set: what was written by it in this boot is told anew.
+fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(), Failure> {
+    let by = new.ahead.saturating_sub(old.ahead);
+    connection.execute("UPDATE clocks SET ahead = ?2 WHERE id = ?1", params![id, new.ahead])?;
+    let sql = "UPDATE bans SET since = since + ?2, until = until + ?2 WHERE clock = ?1";
+    let rows = connection.execute(sql, params![id, by])?;
+    warn!(
+        "the wall clock was set by {} s: the times of {rows} bans are written anew",
+        by / 1_000_000_000
+    );
+    Ok(())
+}
+
+fn write_bans(
+    connection: &Connection,
+    batch: &Batch,
+    ports: &PortClasses,
+    clock: &Clock,
+    clock_id: i64,
+) -> Result<(), Failure> {
+    let mut put = connection.prepare(
+        "INSERT OR REPLACE INTO bans
+            (network, origin, scope, since, until, clock, reason, except_for)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let mut explain = connection.prepare(
+        "INSERT OR REPLACE INTO evidence (network, origin, scope, failures)
+            VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let mut count = connection.prepare(
+        "INSERT INTO offenders (network, bans, last) VALUES (?1, ?2, ?3)
+            ON CONFLICT (network) DO UPDATE SET bans = bans + ?2, last = max(last, ?3)",
+    )?;
+    let mut remove = Removal::prepare(connection)?;
+    for (key, change) in &batch.bans {
+        let columns = KeyColumns::new(*key, ports);
+        let network = columns.network.as_slice();
+        let Change::Put { entry, offences, .. } = change else {
+            remove.execute(&columns)?;
+            continue;
+        };
+        let since = clock.utc(entry.ban.since);
+        put.execute(params![
+            network,
+            columns.origin,
+            columns.scope,
+            since,
+            entry.ban.until.map(|until| clock.utc(until)),
+            clock_id,
+            &*entry.reason,
+            rows::exceptions(entry),
+        ])?;
+        if let Some(failures) = rows::evidence_column(entry.evidence(), clock) {
+            explain.execute(params![network, columns.origin, columns.scope, failures])?;
+        }
+        if *offences > 0 {
+            count.execute(params![network, offences, since])?;
+        }
+    }
+    Ok(())
+}
+
+struct Removal<'a> {
+    ban: Statement<'a>,
+    evidence: Statement<'a>,
+}
+
+impl<'a> Removal<'a> {
+    fn prepare(connection: &'a Connection) -> Result<Self, Failure> {
+        let of = |table| {
+            let sql =
+                format!("DELETE FROM {table} WHERE network = ?1 AND origin = ?2 AND scope = ?3");
+            connection.prepare(&sql)
+        };
+        Ok(Self { ban: of("bans")?, evidence: of("evidence")? })
+    }
+
+    fn execute(&mut self, key: &KeyColumns<'_>) -> Result<(), Failure> {
+        for statement in [&mut self.ban, &mut self.evidence] {
+            statement.execute(params![key.network.as_slice(), key.origin, key.scope])?;
+        }
+        Ok(())
+    }
+}
+
+fn write_positions(
+    connection: &Connection,
+    positions: &BTreeMap<String, Vec<u8>>,
+) -> Result<(), Failure> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT OR REPLACE INTO positions (name, position) VALUES (?1, ?2)";
+    let mut put = connection.prepare(sql)?;
+    for (name, position) in positions {
+        put.execute(params![name, position])?;
+    }
+    Ok(())
+}

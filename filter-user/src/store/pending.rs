@@ -1,0 +1,263 @@
+//! What waits to be written: the last word on each ban and position.
+//!
+//! It is bounded by the bans that the ledger and the file have: a ban that came and went before it was
+//! written leaves nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::info;
+use tokio::sync::{oneshot, watch};
+
+use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress};
+use crate::ban::{ADOPTED, Entry, Key};
+
+/// With so many changes waiting the disk is behind: bans then come without their evidence, and those
+/// that are put again by and by wait.
+const MANY: usize = 65_536;
+
+/// Words for the log that wait for their bans to be durable.
+const SAYINGS_MAX: usize = 4096;
+
+/// Questions that wait; those beyond are not answered.
+const QUESTIONS_MAX: usize = 64;
+
+/// A change of a ban.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Put {
+        entry: Entry,
+        /// How many offences of its address are to be counted.
+        offences: u32,
+        /// Whether the file has no such ban.
+        fresh: bool,
+    },
+    Remove,
+}
+
+/// What is written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) bans: HashMap<Key, Change>,
+    pub(super) positions: BTreeMap<String, Vec<u8>>,
+    pub(super) sayings: Vec<String>,
+    /// The number of the last change in it.
+    pub(super) number: u64,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    batch: Batch,
+    questions: Vec<(IpAddr, oneshot::Sender<Found>)>,
+    /// Whether it is known what the file has.
+    is_read: bool,
+    ending: bool,
+}
+
+impl Pending {
+    pub(super) fn put(&mut self, entry: &Entry, is_new: bool, offence: bool, says: Option<String>) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        let behind = batch.bans.len() >= MANY;
+        let entry = if behind { entry.clone().with_evidence(Vec::new()) } else { entry.clone() };
+        let (before, fresh) = match batch.bans.get(&entry.key()) {
+            Some(Change::Put { offences, fresh, .. }) => (*offences, *fresh),
+            Some(Change::Remove) => (0, false),
+            None => (0, is_new && self.is_read),
+        };
+        let offences = before.saturating_add(offence.into());
+        batch.bans.insert(entry.key(), Change::Put { entry, offences, fresh });
+        match says {
+            Some(says) if batch.sayings.len() < SAYINGS_MAX => batch.sayings.push(says),
+            Some(says) => info!("{says}"),
+            None => {}
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) {
+        self.batch.number += 1;
+        if let Some(Change::Put { fresh: true, .. }) = self.batch.bans.get(&key) {
+            self.batch.bans.remove(&key);
+        } else {
+            self.batch.bans.insert(key, Change::Remove);
+        }
+    }
+
+    pub(super) fn set_position(&mut self, name: &str, position: Vec<u8>) {
+        let positions = &mut self.batch.positions;
+        if let Some(old) = positions.get_mut(name) {
+            *old = position;
+        } else if name.len() <= POSITION_KEY_MAX && positions.len() < POSITIONS_MAX {
+            positions.insert(name.to_owned(), position);
+        }
+    }
+
+    /// What the file has is known from now on.
+    pub(super) fn set_read(&mut self) {
+        self.is_read = true;
+    }
+
+    /// Whether what waits says more of a ban than the file does. What the kernel alone knew of it
+    /// does not, and gives way.
+    pub(super) fn overrules(&mut self, key: &Key) -> bool {
+        match self.batch.bans.get(key) {
+            None => false,
+            Some(Change::Put { entry, .. }) if &*entry.reason == ADOPTED => {
+                self.batch.bans.remove(key);
+                false
+            }
+            Some(Change::Put { .. } | Change::Remove) => true,
+        }
+    }
+
+    /// Back comes what could not be written; what has changed meanwhile stands. `unsure` says that the
+    /// file may have it all the same.
+    fn put_back(&mut self, batch: Batch, unsure: bool) {
+        for (key, mut old) in batch.bans {
+            let was_fresh = match &mut old {
+                Change::Put { fresh, .. } => {
+                    *fresh &= !unsure;
+                    *fresh
+                }
+                Change::Remove => false,
+            };
+            match self.batch.bans.get_mut(&key) {
+                None => drop(self.batch.bans.insert(key, old)),
+                Some(Change::Remove) if was_fresh => drop(self.batch.bans.remove(&key)),
+                Some(Change::Remove) => {}
+                Some(Change::Put { offences, fresh, .. }) => {
+                    *fresh = was_fresh;
+                    if let Change::Put { offences: before, .. } = old {
+                        *offences = offences.saturating_add(before);
+                    }
+                }
+            }
+        }
+        for (name, position) in batch.positions {
+            self.batch.positions.entry(name).or_insert(position);
+        }
+    }
+}
+
+/// What the writer's thread is woken for.
+pub(super) enum Work {
+    Write,
+    Answer(Vec<(IpAddr, oneshot::Sender<Found>)>),
+    End,
+}
+
+/// What waits, between who decides and who writes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pending: Mutex<Pending>,
+    awake: Condvar,
+    path: PathBuf,
+    progress: watch::Sender<Progress>,
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, progress: watch::Sender<Progress>) -> Self {
+        Self { pending: Mutex::default(), awake: Condvar::new(), path, progress }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.awake.notify_one();
+    }
+
+    pub(super) fn last_number(&self) -> u64 {
+        self.lock().batch.number
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.lock().batch.bans.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.pending() < MANY
+    }
+
+    pub(super) fn ask(&self, address: IpAddr) -> oneshot::Receiver<Found> {
+        let (answer, found) = oneshot::channel();
+        self.change(|pending| {
+            if pending.questions.len() < QUESTIONS_MAX {
+                pending.questions.push((address, answer));
+            }
+        });
+        found
+    }
+
+    pub(super) fn end(&self) {
+        self.change(|pending| pending.ending = true);
+    }
+
+    /// Waits for something to do, at most so long. Changes of bans are written at once if `writable`,
+    /// and positions alone when the time is up.
+    pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
+        let mut pending = self.lock();
+        let idle = |pending: &mut Pending| {
+            let bans =
+                writable && !(pending.batch.bans.is_empty() && pending.batch.sayings.is_empty());
+            !bans && pending.questions.is_empty() && !pending.ending
+        };
+        pending = self
+            .awake
+            .wait_timeout_while(pending, time, idle)
+            .map_or_else(|poisoned| poisoned.into_inner().0, |(pending, _)| pending);
+        if !pending.questions.is_empty() {
+            return Some(Work::Answer(std::mem::take(&mut pending.questions)));
+        }
+        if pending.ending {
+            return Some(Work::End);
+        }
+        let something = !pending.batch.bans.is_empty()
+            || !pending.batch.positions.is_empty()
+            || !pending.batch.sayings.is_empty();
+        something.then_some(Work::Write)
+    }
+
+    /// Takes all that waits.
+    pub(super) fn take(&self) -> Batch {
+        let mut pending = self.lock();
+        let number = pending.batch.number;
+        std::mem::replace(&mut pending.batch, Batch { number, ..Batch::default() })
+    }
+
+    /// A batch is durable.
+    pub(super) fn done(&self, number: u64, sayings: &[String]) {
+        self.progress.send_modify(|progress| {
+            progress.durable = number;
+            progress.failed = None;
+        });
+        for says in sayings {
+            info!("{says}");
+        }
+    }
+
+    /// Nothing can be written for now. What is said of bans is said all the same: they are in force.
+    pub(super) fn failed(&self, batch: Batch, unsure: bool, why: &str) {
+        let mut batch = batch;
+        let mut sayings = std::mem::take(&mut batch.sayings);
+        self.change(|pending| {
+            pending.put_back(batch, unsure);
+            sayings.append(&mut pending.batch.sayings);
+        });
+        self.progress.send_modify(|progress| progress.failed = Some(why.to_owned()));
+        for says in sayings {
+            info!("{says} (not written down yet)");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // What is in it is whole between any two statements that can panic.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,224 @@
+//! How bans and what is behind them lie in the tables.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::times::Clock;
+use crate::ban::{Entry, Key, Origin};
+use crate::config::{PortClasses, Scope, known_jails};
+use crate::jail::Evidence;
+
+/// The column of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NetworkBytes {
+    bytes: [u8; 18],
+    len: usize,
+}
+
+impl NetworkBytes {
+    pub(super) fn new(network: IpNet) -> Self {
+        let mut bytes = [0; 18];
+        let mut len = 0;
+        let mut push = |more: &[u8]| {
+            for byte in more {
+                if let Some(place) = bytes.get_mut(len) {
+                    *place = *byte;
+                    len += 1;
+                }
+            }
+        };
+        match network.addr() {
+            IpAddr::V4(v4) => {
+                push(&[4]);
+                push(&v4.octets());
+            }
+            IpAddr::V6(v6) => {
+                push(&[6]);
+                push(&v6.octets());
+            }
+        }
+        push(&[network.prefix_len()]);
+        Self { bytes, len }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The inverse of [`NetworkBytes`]; `None` for what is none.
+pub(super) fn network(bytes: &[u8]) -> Option<IpNet> {
+    let (length, rest) = bytes.split_last()?;
+    let (family, address) = rest.split_first()?;
+    let address = match family {
+        4 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?)),
+        6 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
+        _ => return None,
+    };
+    let network = IpNet::new(address, *length).ok()?;
+    (network == network.trunc()).then_some(network)
+}
+
+const MANUAL: &str = "manual";
+
+/// An origin's column: the name that `bans` shows.
+pub(super) fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Hand => MANUAL,
+        Origin::Flood => "flood",
+        Origin::Jail(place) => known_jails().nth(place.into()).unwrap_or("unknown"),
+    }
+}
+
+/// The inverse of [`origin_name`]. The jail of another version of the program is a jail that this one
+/// does not know.
+pub(super) fn origin(name: &str) -> Origin {
+    if name == MANUAL {
+        return Origin::Hand;
+    }
+    let place = known_jails().position(|jail| jail == name);
+    Origin::Jail(place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX - 1))
+}
+
+/// The columns of a ban's key.
+pub(super) struct KeyColumns<'a> {
+    pub(super) network: NetworkBytes,
+    pub(super) origin: &'static str,
+    pub(super) scope: &'a str,
+}
+
+impl<'a> KeyColumns<'a> {
+    pub(super) fn new((network, origin, scope): Key, ports: &'a PortClasses) -> Self {
+        let network = NetworkBytes::new(network);
+        Self { network, origin: origin_name(origin), scope: ports.name(scope) }
+    }
+}
+
+/// A scope's column, read; `None` for ports that the configuration does not name any more.
+pub(super) fn scope(name: &str, ports: &PortClasses) -> Option<Scope> {
+    ports.scope(name).ok()
+}
+
+/// The column of a ban's exceptions; `None` where there is none.
+pub(super) fn exceptions(entry: &Entry) -> Option<String> {
+    let all: Vec<String> = entry.except().iter().map(ToString::to_string).collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
+/// One failure in the column of the evidence.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FailureColumn {
+    at: i64,
+    source: String,
+    class: String,
+    account: Option<String>,
+    proven: bool,
+}
+
+/// The column of the evidence; `None` where there is none.
+pub(super) fn evidence_column(evidence: &[Evidence], clock: &Clock) -> Option<String> {
+    let columns: Vec<FailureColumn> = evidence
+        .iter()
+        .map(|evidence| FailureColumn {
+            at: clock.utc(evidence.at),
+            source: evidence.source.to_owned(),
+            class: evidence.class.as_str().to_owned(),
+            account: evidence.account.as_deref().map(str::to_owned),
+            proven: evidence.proven,
+        })
+        .collect();
+    // Strings, numbers and truth values are JSON.
+    (!columns.is_empty()).then(|| serde_json::to_string(&columns).unwrap_or_default())
+}
+
+/// The evidence of one ban, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptEvidence {
+    /// The jail, as `bans` names it.
+    pub jail: String,
+    /// The scope's name.
+    pub scope: String,
+    /// The failures, the last ones last, as `why --json` shows them.
+    pub failures: Vec<serde_json::Value>,
+}
+
+impl KeptEvidence {
+    /// From the columns; what cannot be read is left out.
+    pub(super) fn read(jail: String, scope: String, column: &str) -> Self {
+        let columns: Vec<FailureColumn> = serde_json::from_str(column).unwrap_or_default();
+        let failures = columns.into_iter().map(|failure| {
+            let FailureColumn { at, source, class, account, proven } = failure;
+            serde_json::json!({
+                "time": rfc3339(at),
+                "source": source,
+                "class": class,
+                "account": account,
+                "proven": proven,
+            })
+        });
+        Self { jail, scope, failures: failures.collect() }
+    }
+}
+
+/// How often jails have banned an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offences {
+    /// How often.
+    pub bans: u64,
+    /// When the last time was: RFC 3339 in UTC.
+    pub last: String,
+}
+
+impl Offences {
+    pub(super) fn read(bans: i64, last: i64) -> Self {
+        Self { bans: u64::try_from(bans).unwrap_or(0), last: rfc3339(last) }
+    }
+}
+
+fn rfc3339(utc: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(utc.into()).unwrap_or_default();
+    crate::clock::Rfc3339(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_there_and_back_in_the_ledgers_order() {
+        let texts = [
+            "0.0.0.0/8",
+            "192.0.2.0/24",
+            "192.0.2.0/32",
+            "192.0.2.1/32",
+            "::/1",
+            "2001:db8::7/128",
+        ];
+        let networks: Vec<IpNet> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        assert!(networks.is_sorted());
+        let columns: Vec<NetworkBytes> = networks.iter().copied().map(NetworkBytes::new).collect();
+        assert!(columns.iter().map(NetworkBytes::as_slice).is_sorted());
+        for (column, expected) in columns.iter().zip(networks) {
+            assert_eq!(network(column.as_slice()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_network() {
+        for bytes in
+            [&[][..], &[4], &[4, 1, 2, 3, 4], &[4, 1, 2, 3, 4, 33], &[4, 1, 2, 3, 4, 8], &[5; 6]]
+        {
+            assert_eq!(network(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn origins_have_names() {
+        for known in [Origin::Hand, Origin::Jail(0)] {
+            assert_eq!(origin(origin_name(known)), known);
+        }
+        assert_eq!(origin_name(origin("of another version")), "unknown");
+    }
+}
