@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::control::{Reply, Request};
@@ -40,8 +40,37 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         BufReader::new((&stream).take(REPLY_MAX)).read_until(b'\n', &mut line)?;
         Ok(serde_json::from_slice(&line)?)
     };
-    match reply().with_context(|| format!("ask the daemon at {}", socket.display()))? {
-        Reply::Ok(value) => Ok(value),
-        Reply::Error(why) => bail!(why),
+    match reply() {
+        Ok(Reply::Ok(value)) => Ok(value),
+        Ok(Reply::Error(why)) => bail!(why),
+        // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
+        Err(error) => bail!("the daemon at {} gave no answer: {error:#}", socket.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_ends_is_no_broken_pipe() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let ends = thread::spawn(move || {
+            for _ in 0..50 {
+                drop(listener.accept().unwrap());
+            }
+        });
+        for _ in 0..50 {
+            let error = ask(&socket, &Request::Status).unwrap_err();
+            assert!(error.to_string().contains("gave no answer"), "{error:#}");
+            assert!(!error.chain().any(<dyn std::error::Error>::is::<io::Error>), "{error:?}");
+        }
+        ends.join().unwrap();
     }
 }
