@@ -42,7 +42,8 @@ impl<D: Datapath> Controller<D> {
         let ended: HashSet<_> = ended.into_iter().map(|(network, ..)| network).collect();
         ledger.load(bans);
         let done = ledger.reconcile(held, &ended, now, ADOPTED, wanted);
-        for entry in &done.adopted {
+        let many = done.adopted.len() > PUT_AT_ONCE;
+        for entry in done.adopted.iter().filter(|_| !many) {
             store.put(entry, true, None);
         }
         let mut refused = 0_usize;
@@ -62,6 +63,9 @@ impl<D: Datapath> Controller<D> {
             for entry in bans {
                 ledger.remove(&entry);
             }
+        }
+        if many {
+            self.put_all();
         }
         if refused > 0 {
             warn!("{refused} bans that were kept are not in force: the kernel refused them");

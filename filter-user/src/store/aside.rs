@@ -34,7 +34,8 @@ pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn with(path: &Path, ending: &str) -> PathBuf {
+/// The path with this at its end.
+pub(super) fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)

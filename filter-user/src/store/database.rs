@@ -13,6 +13,7 @@ use log::warn;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
 
+use super::aside::with;
 use super::failure::Failure;
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
@@ -193,23 +194,55 @@ impl Database {
 ///
 /// Returns whether that was all of it.
 pub(super) fn salvage(path: &Path, now: &Clock, ports: &PortClasses) -> (Contents, bool) {
+    let found = connect(path).map(|connection| read_all(&connection, now, ports));
+    match found {
+        Ok((contents, true)) => (contents, true),
+        // A disk that cannot be written takes no log; without one the file is all there is.
+        _ if !with(path, "-wal").exists() => match connect_unwritable(path) {
+            Ok(connection) => read_all(&connection, now, ports),
+            Err(_closed) => (Contents::default(), false),
+        },
+        found => found.unwrap_or_default(),
+    }
+}
+
+fn read_all(connection: &Connection, now: &Clock, ports: &PortClasses) -> (Contents, bool) {
     let mut contents = Contents::default();
-    let Ok(connection) = connect(path) else { return (contents, false) };
-    let bans = read_bans(&connection, now, ports, "", &mut contents);
+    let bans = read_bans(connection, now, ports, "", &mut contents);
     if bans.is_err() {
         let mut behind = Contents::default();
-        let _broken = read_bans(&connection, now, ports, "ORDER BY network DESC", &mut behind);
+        let _broken = read_bans(connection, now, ports, "ORDER BY network DESC", &mut behind);
         let mut seen: HashSet<Key> = contents.kept.bans.iter().map(Entry::key).collect();
         behind.kept.bans.retain(|entry| seen.insert(entry.key()));
         contents.kept.bans.append(&mut behind.kept.bans);
         contents.kept.bans.sort_by_key(Entry::key);
         contents.kept.ended.append(&mut behind.kept.ended);
     }
-    let positions = read_positions(&connection);
-    let offenders = read_offenders(&connection, &mut contents.offenders);
+    let positions = read_positions(connection);
+    let offenders = read_offenders(connection, &mut contents.offenders);
     let complete = bans.is_ok() && positions.is_ok() && offenders.is_ok();
     contents.kept.positions = positions.unwrap_or_default();
     (contents, complete)
+}
+
+/// For a file on a disk that cannot be written (`sqlite.org/uri.html`, `immutable`).
+fn connect_unwritable(path: &Path) -> Result<Connection, Failure> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push('%');
+            for half in [byte >> 4, byte & 15] {
+                uri.extend(char::from_digit(half.into(), 16));
+            }
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(uri, flags)?)
 }
 
 fn connect(path: &Path) -> Result<Connection, Failure> {

@@ -53,6 +53,8 @@ pub(super) struct Batch {
 pub(super) struct Pending {
     batch: Batch,
     questions: Vec<(IpAddr, oneshot::Sender<Found>)>,
+    /// The number of the last change that the writer has taken.
+    taken: u64,
     /// Whether it is known what the file has.
     is_read: bool,
     ending: bool,
@@ -204,9 +206,8 @@ impl Shared {
     pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
         let mut pending = self.lock();
         let idle = |pending: &mut Pending| {
-            let bans =
-                writable && !(pending.batch.bans.is_empty() && pending.batch.sayings.is_empty());
-            !bans && pending.questions.is_empty() && !pending.ending
+            let decided = writable && pending.batch.number > pending.taken;
+            !decided && pending.questions.is_empty() && !pending.ending
         };
         pending = self
             .awake
@@ -218,9 +219,10 @@ impl Shared {
         if pending.ending {
             return Some(Work::End);
         }
+        // Changes that came to nothing are to be reported as well.
         let something = !pending.batch.bans.is_empty()
             || !pending.batch.positions.is_empty()
-            || !pending.batch.sayings.is_empty();
+            || pending.batch.number > pending.taken;
         something.then_some(Work::Write)
     }
 
@@ -228,6 +230,7 @@ impl Shared {
     pub(super) fn take(&self) -> Batch {
         let mut pending = self.lock();
         let number = pending.batch.number;
+        pending.taken = number;
         std::mem::replace(&mut pending.batch, Batch { number, ..Batch::default() })
     }
 
