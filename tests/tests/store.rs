@@ -1,0 +1,282 @@
+//! What was reported is kept: over kills at any moment, a reboot, a full disk and one that cannot be
+//! written.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use filter_user::ban::{Ban, Entry, Origin};
+use filter_user::clock::{KernelTime, Moment};
+use filter_user::config::{PortClasses, Scope};
+use filter_user::store::{self, Clock, News, Started, Store};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use ringfence_tests::ringfence::{self, Client, Config, Ringfence};
+use ringfence_tests::scratch;
+use ringfence_tests::world::{Hosts, nothing_is_left, until};
+use serde_json::Value;
+
+/// Kills, each followed by a look at what is there.
+const KILLS: u32 = 12;
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_was_reported_is_there_after_a_kill() {
+    let mut chance = Chance::new();
+    let hosts = Hosts::new().unwrap();
+    let config = Config::new(Path::new("/nonexistent/fail2ban"));
+    let binary = ringfence::built().unwrap();
+    let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+    let next = AtomicU32::new(0);
+    let mut expected = BTreeSet::new();
+    for kill in 0..KILLS {
+        let client = ringfence.client().clone();
+        let over = AtomicBool::new(false);
+        let pause = chance.below(400);
+        let reported: Vec<Reported> = thread::scope(|scope| {
+            let callers: Vec<_> = (0..3)
+                .map(|place| {
+                    scope.spawn({
+                        let (client, next, over) = (&client, &next, &over);
+                        move || report(client, place, next, over)
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(30 + pause));
+            ringfence.kill().unwrap();
+            over.store(true, Ordering::Relaxed);
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        for Reported { there, gone } in reported {
+            expected.extend(there);
+            for network in gone {
+                expected.remove(&network);
+            }
+        }
+        // What was decided and not reported may be there or not.
+        if kill % 3 == 2 {
+            // As after a reboot: the kernel has nothing.
+            ringfence.detach().unwrap().success("detach").unwrap();
+        }
+        ringfence.restart(&hosts.pbx).unwrap();
+        let bans = ringfence.bans().unwrap();
+        let now: BTreeSet<String> = bans.into_iter().map(|ban| ban.network).collect();
+        let lost: Vec<_> = expected.difference(&now).collect();
+        assert!(
+            lost.is_empty(),
+            "kill {kill} after {pause} ms ({chance:?}) lost {lost:?}\n{}",
+            ringfence.log()
+        );
+        let status: Value = ringfence.client().ask(&["status"]).unwrap();
+        assert_eq!(status["store"]["state"], "ok", "{status}");
+        expected = now;
+    }
+    assert!(expected.len() > 100, "only {} bans were entered", expected.len());
+    // And what was lifted stays so.
+    ringfence.client().run(&["unban", "--all"], false).unwrap().success("unban").unwrap();
+    ringfence.kill().unwrap();
+    ringfence.detach().unwrap();
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(ringfence.bans().unwrap().is_empty());
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+/// What a caller was told.
+#[derive(Default)]
+struct Reported {
+    there: Vec<String>,
+    gone: Vec<String>,
+}
+
+/// Bans one address after the other, lifts some again, and lists what is banned, until the controller
+/// is gone.
+fn report(client: &Client, place: u32, next: &AtomicU32, over: &AtomicBool) -> Reported {
+    let mut reported = Reported::default();
+    while !over.load(Ordering::Relaxed) {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let address = IpAddr::from((0x0a00_0000 | number).to_be_bytes()).to_string();
+        let done = |arguments: &[&str]| {
+            client.run(arguments, false).is_ok_and(|finished| finished.status.success())
+        };
+        if done(&["ban", &address]) {
+            if !number.is_multiple_of(5) {
+                reported.there.push(address);
+            } else if done(&["unban", &address]) {
+                reported.gone.push(address);
+            }
+        }
+        if place == 0 && number.is_multiple_of(7) {
+            let listed = client.bans().unwrap_or_default();
+            // Those of others may be lifted meanwhile.
+            let stays = |network: &String| !number_of(network).is_multiple_of(5);
+            reported.there.extend(listed.into_iter().map(|ban| ban.network).filter(stays));
+        }
+    }
+    reported
+}
+
+fn number_of(address: &str) -> u32 {
+    let octets = address.split('.').filter_map(|octet| octet.parse::<u32>().ok());
+    octets.fold(0, |number, octet| number << 8 | octet) & 0x00ff_ffff
+}
+
+/// Chance that can be told.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        Self(now.as_secs() << 30 | u64::from(now.subsec_nanos()))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        // Knuth's constants for a linear congruential generator.
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[test]
+#[ignore = "requires root: a disk of its own in a mount namespace"]
+fn a_full_disk_is_waited_for() {
+    on_a_small_disk(|disk| {
+        let started = start(disk);
+        put(&started.store, 0..10);
+        wait(&started.store).unwrap();
+        let filler = disk.join("filler");
+        fill(&filler);
+        put(&started.store, 10..5000);
+        let why = wait(&started.store).unwrap_err();
+        assert!(why.contains("full") && why.contains("make room"), "{why}");
+        let status = started.store.status();
+        assert_eq!(status.failed, Some(why));
+        assert!(status.pending >= 4000, "{status:?}");
+        // One that was written goes, and one that was not.
+        started.store.remove(entry(3).key());
+        started.store.remove(entry(3000).key());
+        fs::remove_file(filler).unwrap();
+        assert!(until(Duration::from_secs(20), || started.store.status().failed.is_none()));
+        wait(&started.store).unwrap();
+        assert_eq!(started.store.status().pending, 0);
+        end(started);
+        let again = start(disk);
+        let kept = again.kept.as_ref().unwrap();
+        let expected: Vec<Entry> =
+            (0..5000).filter(|n| ![3, 3000].contains(n)).map(entry).collect();
+        assert_eq!(kept.bans.len(), expected.len());
+        assert!(kept.bans.iter().map(Entry::key).eq(expected.iter().map(Entry::key)));
+        end(again);
+    });
+}
+
+#[test]
+#[ignore = "requires root: a disk of its own in a mount namespace"]
+fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
+    on_a_small_disk(|disk| {
+        let started = start(disk);
+        put(&started.store, 0..10);
+        wait(&started.store).unwrap();
+        // As it is when the host loses its power.
+        let cut = disk.join("cut off?");
+        fs::create_dir(&cut).unwrap();
+        for name in [store::FILE.to_owned(), format!("{}-wal", store::FILE)] {
+            fs::copy(disk.join(&name), cut.join(&name)).unwrap();
+        }
+        end(started);
+        remount(disk, MsFlags::MS_RDONLY);
+        // What SQLite's log has can be read only where it can be written.
+        let mut later = start(&cut);
+        assert!(later.kept.is_none() && later.store.status().failed.is_some());
+        let started = start(disk);
+        assert_eq!(started.kept.as_ref().unwrap().bans.len(), 10);
+        put(&started.store, 10..20);
+        let why = wait(&started.store).unwrap_err();
+        assert!(why.contains("Read-only") || why.contains("writable"), "{why}");
+        remount(disk, MsFlags::empty());
+        assert!(until(Duration::from_secs(20), || started.store.status().failed.is_none()));
+        end(started);
+        let again = start(disk);
+        assert_eq!(again.kept.as_ref().unwrap().bans.len(), 20);
+        end(again);
+        let Some(News::Kept(kept)) = later.news.blocking_recv() else { panic!("not read") };
+        assert_eq!(kept.bans.len(), 10);
+        end(later);
+    });
+}
+
+/// Runs this with a disk of 1 MiB, which nobody else sees.
+fn on_a_small_disk(test: impl FnOnce(&Path) + Send) {
+    let directory = scratch::directory("disk").unwrap();
+    thread::scope(|scope| {
+        let run = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(
+                Some("tmpfs"),
+                directory.path(),
+                Some("tmpfs"),
+                MsFlags::empty(),
+                Some("size=1m"),
+            )
+            .unwrap();
+            test(directory.path());
+            umount(directory.path()).unwrap();
+        };
+        scope.spawn(run).join().unwrap();
+    });
+}
+
+fn remount(disk: &Path, flags: MsFlags) {
+    mount(None::<&str>, disk, None::<&str>, MsFlags::MS_REMOUNT | flags, Some("size=1m")).unwrap();
+}
+
+fn fill(path: &Path) {
+    let mut size = 1 << 20;
+    while size >= 1024 {
+        let old = fs::read(path).unwrap_or_default();
+        if fs::write(path, vec![0; old.len() + size]).is_err() {
+            fs::write(path, old).unwrap();
+            size /= 2;
+        }
+    }
+}
+
+fn start(disk: &Path) -> Started {
+    let directory = disk.to_owned();
+    let settings = store::Settings { directory, ports: PortClasses::default(), clock: Clock::read };
+    store::start(settings).unwrap()
+}
+
+fn end(started: Started) {
+    started.store.end();
+    started.thread.join().unwrap();
+}
+
+fn entry(number: u16) -> Entry {
+    let [high, low] = number.to_be_bytes();
+    let network = IpAddr::from([10, 0, high, low]).into();
+    let until = Some(KernelTime::now().after(Duration::from_hours(1)));
+    let ban = Ban { network, scope: Scope::Sip, origin: Origin::Hand, since: Moment(0), until };
+    Entry::new(ban, "because")
+}
+
+fn put(store: &Store, numbers: std::ops::Range<u16>) {
+    for number in numbers {
+        store.put(&entry(number), true, None);
+    }
+}
+
+fn wait(store: &Store) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.settled())
+}
