@@ -21,6 +21,7 @@ mod take_over;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
 
@@ -96,6 +97,9 @@ pub trait Datapath {
 
     /// How many such peers there are.
     fn known_count(&self) -> u64;
+
+    /// What the program has learned of peers since its maps were made.
+    fn learning(&self) -> Learning;
 
     /// Whether a packet of this address has passed to SIP within the last seconds. Without one, a
     /// failure that a log tells of it is forged. (Yes, one time in some hundred thousand, for an

@@ -83,6 +83,10 @@ pub fn status(value: &Value) -> String {
         &mut text,
         &format!("{known} known peers; {spared} unproven failures of such not counted"),
     );
+    let no_room = number(peers, "no_room");
+    if no_room > 0 {
+        line(&mut text, &format!("{no_room} times there was no room for another known peer"));
+    }
     text
 }
 

@@ -86,6 +86,7 @@ impl<D: Datapath> Controller<D> {
 
     fn status(&self, now: KernelTime) -> Result<Value, String> {
         let counters = self.datapath.counters().map_err(|why| format!("{why:#}"))?;
+        let learning = self.datapath.learning();
         let mut reasons: BTreeMap<&str, (Verdict, Count)> = BTreeMap::new();
         let mut would_drop: BTreeMap<&str, Count> = BTreeMap::new();
         let mut interfaces = Vec::new();
@@ -134,7 +135,12 @@ impl<D: Datapath> Controller<D> {
                 "capacity": self.datapath.capacity(),
                 "capacity_ipv6": self.capacity_ipv6,
             },
-            "peers": { "known": self.datapath.known_count(), "spared": self.spared },
+            "peers": {
+                "known": self.datapath.known_count(),
+                "spared": self.spared,
+                "learned": learning.learned,
+                "no_room": learning.full,
+            },
             "maintenance": self.maintenance(now),
             "store": self.store_report(),
             "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -80,6 +81,10 @@ impl Datapath for Memory {
 
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
         self.known.contains(&address).then_some(KnownPeer { until: at(7200), passed: 42 })
+    }
+
+    fn learning(&self) -> Learning {
+        Learning { learned: 3, refreshed: 2, full: 1 }
     }
 
     fn known_count(&self) -> u64 {
@@ -485,7 +490,10 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
     fail(&mut controller, [203, 0, 113, 7], 100);
     assert!(controller.ledger.is_empty());
     let status = ask(&mut controller, Request::Status);
-    assert_eq!(status["peers"], serde_json::json!({"known": 1, "spared": 100}));
+    assert_eq!(
+        status["peers"],
+        serde_json::json!({"known": 1, "spared": 100, "learned": 3, "no_room": 1})
+    );
     let why = ask(&mut controller, Request::Why { address });
     assert_eq!((&why["known"], &why["packets"]["passed"]), (&Value::Bool(true), &42.into()));
 

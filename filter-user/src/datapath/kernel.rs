@@ -12,7 +12,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use filter_common::abi::{
-    self, Config, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Peer, counter_index, maps,
+    self, Config, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::lines_for;
@@ -80,6 +80,7 @@ pub struct Kernel {
     trust_gate: Array<MapData, u64>,
     known: HashMap<MapData, [u64; 2], Peer>,
     known_gate: Array<MapData, u64>,
+    learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
     user_agents: Vec<UserAgent>,
@@ -174,6 +175,7 @@ impl Kernel {
             trust_gate: Array::try_from(take(first, maps::TRUST_GATE)?)?,
             known: HashMap::try_from(take(first, maps::KNOWN)?)?,
             known_gate: Array::try_from(take(first, maps::KNOWN_GATE)?)?,
+            learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
             user_agents: settings.signatures.user_agents.clone(),
@@ -410,6 +412,10 @@ impl Datapath for Kernel {
         let peer = self.known.get(&Address::from(address).words(), 0).ok()?;
         let until = KernelTime(peer.until);
         (until > KernelTime::now()).then_some(KnownPeer { until, passed: peer.passed })
+    }
+
+    fn learning(&self) -> Learning {
+        self.learned.get(&0, 0).unwrap_or_default()
     }
 
     fn known_count(&self) -> u64 {
