@@ -44,7 +44,7 @@ enum Verb {
     Test(test::Args),
     /// Try the program on the kernels that are supported, each in a virtual machine
     TestVm(vm::Args),
-    /// What `.ci/run` runs: `test`, and when nothing failed `test-vm`
+    /// Before a release: `test`, and when nothing failed `test-vm`
     Ci,
     /// Measure against fail2ban and the bare kernel
     Bench(bench::Args),
