@@ -3,9 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 
 use aya::maps::{Array, HashMap};
 use aya::programs::SchedClassifier;
@@ -120,13 +118,36 @@ fn frame(to: IpAddr, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What Asterisk was recorded to send.
-fn recorded(kind: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../filter-common/tests/fixtures/leaving")
-        .join(kind);
-    let entries = fs::read_dir(directory).unwrap();
-    entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
+/// Answers of Asterisk's, in the program itself: it also runs where there are no files.
+macro_rules! answers {
+    ($($file:literal),* $(,)?) => {
+        vec![$(include_bytes!(concat!("../../filter-common/tests/fixtures/leaving/", $file)).to_vec()),*]
+    };
+}
+
+/// Those to who has not proved himself.
+fn to_strangers() -> Vec<Vec<u8>> {
+    answers![
+        "none/stock22-acl-contact-401-register.sip",
+        "none/stock22-acl-contact-404-invite.sip",
+        "none/stock22-acl-global-403-register.sip",
+        "none/stock22-invite-good-badext-401-invite.sip",
+        "none/stock22-options-noauth-unknown-401-options.sip",
+        "none/stock22-sipp-goodauth-481-bye.sip",
+        "none/stock22-sipp-regflood-tcp-401-register.sip",
+        "none/stock22-subscribe-unknown-401-subscribe.sip",
+        "none/stock22-v6-reg-unknown-401-register.sip",
+        "none/stock22-v6-tcp-wrongpw-401-register.sip",
+    ]
+}
+
+/// Those to who has.
+fn proofs() -> Vec<Vec<u8>> {
+    answers![
+        "proof/stock22-reg-other-aor-200-register.sip",
+        "proof/stock22-sipp-goodauth-200-register.sip",
+        "proof/stock22-svcrack-found-200-register.sip",
+    ]
 }
 
 #[test]
@@ -137,12 +158,12 @@ fn it_learns_what_the_host_learns() {
     assert_eq!(info.name_as_str(), Some(EGRESS_PROGRAM));
     let verified = info.verified_instruction_count().unwrap();
     assert!(verified <= INSTRUCTION_BUDGET, "{verified} of {INSTRUCTION_BUDGET}");
-    for message in recorded("none") {
+    for message in to_strangers() {
         kernel.sees(&frame(phone(66), &message), 0);
     }
     assert_eq!(kernel.peer(phone(66)), None);
     assert_eq!(kernel.learned(), Learning::default());
-    let messages = recorded("proof");
+    let messages = proofs();
     assert!(messages.len() >= 3);
     for (message, last) in messages.iter().zip(20..) {
         kernel.sees(&frame(phone(last), message), 0);
@@ -160,7 +181,7 @@ fn a_peer_keeps_what_it_has_used_up() {
     let mut kernel = Kernel::load(16);
     let used = Peer { until: 1, bucket: 2, excess: 3, blocked_until: 4, passed: 5, dropped: 6 };
     kernel.set_peer(phone(20), used);
-    let message = recorded("proof").remove(0);
+    let message = proofs().remove(0);
     kernel.sees(&frame(phone(20), &message), 0);
     let peer = kernel.peer(phone(20)).unwrap();
     assert!(peer.until > HOUR);
@@ -174,7 +195,7 @@ fn a_peer_keeps_what_it_has_used_up() {
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_full_table_keeps_whom_it_has() {
     let kernel = Kernel::load(1);
-    let message = recorded("proof").remove(0);
+    let message = proofs().remove(0);
     kernel.sees(&frame(phone(20), &message), 0);
     kernel.sees(&frame(phone(21), &message), 0);
     assert!(kernel.peer(phone(20)).is_some());
@@ -187,6 +208,6 @@ fn a_full_table_keeps_whom_it_has() {
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn what_the_host_only_forwards_is_nobodys_proof() {
     let kernel = Kernel::load(16);
-    kernel.sees(&frame(phone(20), &recorded("proof").remove(0)), 1);
+    kernel.sees(&frame(phone(20), &proofs().remove(0)), 1);
     assert_eq!(kernel.peer(phone(20)), None);
 }
