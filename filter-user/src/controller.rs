@@ -285,7 +285,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn sentence(&mut self, jail: usize, name: &str, sentence: Sentence, now: KernelTime) {
-        let Sentence { address, scope, bantime, failures, evidence } = sentence;
+        let Sentence { address, scope, bantime, failures, evidence, .. } = sentence;
         let network = IpNet::from(address);
         let until = now.after(bantime);
         let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));

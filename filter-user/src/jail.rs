@@ -40,6 +40,8 @@ pub struct Sentence {
     pub bantime: Duration,
     /// How many failures it is for, all within the jail's `findtime`.
     pub failures: usize,
+    /// Whether so many of them are proven that it would be passed for them alone.
+    pub proven: bool,
     /// The last of them.
     pub evidence: Vec<Evidence>,
 }
@@ -199,17 +201,17 @@ impl Jail {
     ) -> Option<Sentence> {
         let JailSettings { scope, unproven_scope, bantime, findtime, maxretry, .. } = self.settings;
         let maxretry = usize::try_from(maxretry).unwrap_or(usize::MAX);
-        let sentence = |scope, failures, evidence: &VecDeque<Evidence>| {
+        let sentence = |scope, failures, proven, evidence: &VecDeque<Evidence>| {
             let evidence = evidence.iter().cloned().collect();
-            Some(Sentence { address, scope, bantime, failures, evidence })
+            Some(Sentence { address, scope, bantime, failures, proven, evidence })
         };
         let proven = watched.count(|failure| failure.proven);
         if proven >= maxretry {
-            return sentence(scope, proven, &watched.evidence);
+            return sentence(scope, proven, true, &watched.evidence);
         }
         let unpunished = watched.count(|failure| !failure.punished);
         let narrow = unproven_scope.filter(|_| unpunished >= maxretry);
-        let passed = narrow.and_then(|scope| sentence(scope, unpunished, &watched.evidence));
+        let passed = narrow.and_then(|scope| sentence(scope, unpunished, false, &watched.evidence));
         if narrow.is_some() {
             if narrow == Some(scope) {
                 return passed;
