@@ -63,7 +63,7 @@ static PRESENCE: Array<u64, { PRESENCE_WORDS as usize }, { BPF_F_MMAPABLE as usi
 static TRUSTED: LpmTrie<[u64; 2], u32, { TRUSTED_NETWORKS as usize }> = LpmTrie::new();
 
 #[btf_map]
-static TRUST_GATE: Array<u64, { TRUST_WORDS as usize }> = Array::new();
+static TRUST_GATE: Array<u64, { TRUST_WORDS as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 static SOURCES: Array<Buckets, { SOURCE_LINES as usize }> = Array::new();
@@ -83,7 +83,8 @@ pub(crate) static KNOWN: HashMap<
 > = HashMap::new();
 
 #[btf_map]
-pub(crate) static KNOWN_GATE: Array<u64, { KNOWN_WORDS as usize }> = Array::new();
+pub(crate) static KNOWN_GATE: Array<u64, { KNOWN_WORDS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map]
 static FLOODERS: LruHashMap<[u64; 2], Flooder, { FLOODERS_MAX as usize }> = LruHashMap::new();

@@ -96,7 +96,7 @@ fn it_has_no_map_that_nobody_speaks_of() {
 #[test]
 fn the_tables_it_shares_can_be_mapped() {
     let object = object();
-    for name in [maps::BANS_V4, maps::PRESENCE] {
+    for name in [maps::BANS_V4, maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE] {
         assert_ne!(object.maps[name].map_flags() & BPF_F_MMAPABLE, 0, "{name}");
     }
 }

@@ -63,6 +63,25 @@ impl<M: AsRef<[AtomicU64]>> Presence<M> {
     }
 }
 
+/// Adds these bits to a gate that the program reads, and writes, at the same time.
+pub fn open(memory: &[AtomicU64], bits: &[u64]) {
+    for (word, bits) in memory.iter().zip(bits) {
+        word.fetch_or(*bits, Ordering::Release);
+    }
+}
+
+/// Takes all bits but these out of a gate that the program reads, and writes, at the same time.
+pub fn close(memory: &[AtomicU64], bits: &[u64]) {
+    for (word, bits) in memory.iter().zip(bits) {
+        word.fetch_and(*bits, Ordering::Release);
+    }
+}
+
+/// Sets the bit of a known peer in their gate, which the program does too.
+pub fn add_known(memory: &[AtomicU64], peer: Address, seed: u64) {
+    set(memory, gate::known(peer, seed), 1);
+}
+
 /// Memory of a gate of its own, for tests and models.
 pub fn words(count: u32) -> Vec<AtomicU64> {
     (0..count).map(|_| AtomicU64::default()).collect()
@@ -104,7 +123,7 @@ pub fn trust(networks: &[IpNet], seed: u64) -> Vec<u64> {
 /// The words of the gate of known peers for these.
 pub fn known(peers: impl Iterator<Item = Address>, seed: u64) -> Vec<u64> {
     let gate = words(KNOWN_WORDS);
-    peers.for_each(|peer| set(&gate, gate::known(peer, seed), 1));
+    peers.for_each(|peer| add_known(&gate, peer, seed));
     gate.into_iter().map(AtomicU64::into_inner).collect()
 }
 

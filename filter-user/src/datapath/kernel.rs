@@ -77,9 +77,9 @@ pub struct Kernel {
     config: Array<MapData, Config>,
     seed: u64,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
-    trust_gate: Array<MapData, u64>,
+    trust_gate: Memory,
     known: HashMap<MapData, [u64; 2], Peer>,
-    known_gate: Array<MapData, u64>,
+    known_gate: Memory,
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
@@ -172,9 +172,9 @@ impl Kernel {
             config,
             seed,
             trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
-            trust_gate: Array::try_from(take(first, maps::TRUST_GATE)?)?,
+            trust_gate: Memory::of(data(take(first, maps::TRUST_GATE)?)?)?,
             known: HashMap::try_from(take(first, maps::KNOWN)?)?,
-            known_gate: Array::try_from(take(first, maps::KNOWN_GATE)?)?,
+            known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
@@ -285,27 +285,17 @@ impl Kernel {
             let _gone = self.known.remove(key);
         }
         if !gone.is_empty() {
-            // Cleared by the first; the second has those that the program entered meanwhile, which it
-            // does before it sets their bit.
-            let written = self.write_known_gate(false).and_then(|()| self.write_known_gate(true));
-            if let Err(error) = written {
-                log::warn!("{error:#}");
-            }
+            // Whoever the program enters between the two has no bit for a moment: it sets the bit after
+            // the entry, so that the second finds him.
+            gates::close(self.known_gate.as_ref(), &self.known_bits());
+            gates::open(self.known_gate.as_ref(), &self.known_bits());
         }
     }
 
-    /// Sets the bits of the known peers in their gate, beside those that are set or in their place.
-    fn write_known_gate(&mut self, beside: bool) -> Result<()> {
+    /// The gate of the known peers, as it would be with no others.
+    fn known_bits(&self) -> Vec<u64> {
         let known = self.known.keys().filter_map(std::result::Result::ok).map(Address::from_words);
-        let gate = gates::known(known, self.seed);
-        for (word, bits) in (0..).zip(gate) {
-            let old = self.known_gate.get(&word, 0)?;
-            let new = if beside { old | bits } else { bits };
-            if new != old {
-                self.known_gate.set(word, new, 0).context("write the gate of known peers")?;
-            }
-        }
-        Ok(())
+        gates::known(known, self.seed)
     }
 
     fn clear_counters(&mut self, slot: u32) -> Result<()> {
@@ -355,18 +345,9 @@ impl Datapath for Kernel {
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
         // The gate opens before and closes after: nobody loses trust for a moment.
         let gate = gates::trust(networks, self.seed);
-        for (word, bits) in (0..).zip(&gate) {
-            let old = self.trust_gate.get(&word, 0)?;
-            if old | bits != old {
-                self.trust_gate.set(word, old | bits, 0).context("write the gate of trust")?;
-            }
-        }
+        gates::open(self.trust_gate.as_ref(), &gate);
         write_trusted(&mut self.trusted, networks)?;
-        for (word, bits) in (0..).zip(gate) {
-            if self.trust_gate.get(&word, 0)? != bits {
-                self.trust_gate.set(word, bits, 0).context("write the gate of trust")?;
-            }
-        }
+        gates::close(self.trust_gate.as_ref(), &gate);
         Ok(())
     }
 
@@ -397,14 +378,7 @@ impl Datapath for Kernel {
         self.known
             .insert(key, Peer { until, ..old }, 0)
             .context("there are too many known peers")?;
-        for (word, bits) in (0..).zip(gates::known(std::iter::once(address), self.seed)) {
-            if bits != 0 {
-                let old = self.known_gate.get(&word, 0)?;
-                self.known_gate
-                    .set(word, old | bits, 0)
-                    .context("write the gate of known peers")?;
-            }
-        }
+        gates::add_known(self.known_gate.as_ref(), address, self.seed);
         Ok(())
     }
 
