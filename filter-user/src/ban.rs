@@ -3,6 +3,7 @@
 mod ends;
 mod ledger;
 pub mod networks;
+mod roster;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use crate::jail::Evidence;
 pub use self::ends::Ends;
 pub(crate) use self::ledger::last_to_end;
 pub use self::ledger::{Ledger, Reconciled, Write};
+pub use self::roster::{RESERVED, Roster};
 
 /// Who decided a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// Somebody, with `ringfence ban`.
     Hand,
-    /// A jail, by its place among the known ones.
+    /// A jail, by its number in the [`Roster`].
     Jail(u8),
     /// The kernel, because of a flood.
     Flood,
@@ -46,6 +48,9 @@ impl Origin {
             number => Self::Jail(number - 1),
         }
     }
+
+    /// A jail of which nobody knows the name any more.
+    pub const UNKNOWN: Self = Self::Jail(Self::FLOOD - 2);
 
     const FLOOD: u8 = u8::MAX;
 }

@@ -5,6 +5,7 @@
 //! for those who use it.
 
 mod error;
+mod jails;
 mod limits;
 mod load;
 mod ports;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::jails::{built_in_jails, intern};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
 pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};
@@ -82,7 +84,7 @@ impl Default for Config {
             limits: Limits::default(),
             peers: Peers { remember: Duration::from_hours(2) },
             signatures: Signatures::default(),
-            jails: KNOWN_JAILS.iter().cloned().collect(),
+            jails: jails::defaults(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),
@@ -105,52 +107,6 @@ impl Default for Config {
             },
         }
     }
-}
-
-/// Every jail with its defaults, in an order that only grows. Wazo's own: `etc/fail2ban/jail.d/wazo.conf`
-/// of `xivo-config`, for `sshd` Debian's.
-static KNOWN_JAILS: [(&str, JailSettings); 3] = [
-    (
-        "asterisk-wazo",
-        JailSettings {
-            enabled: true,
-            maxretry: 15,
-            findtime: Duration::from_mins(10),
-            bantime: Duration::from_hours(1),
-            ignoreip: Vec::new(),
-            scope: Scope::Sip,
-            unproven_scope: Some(Scope::Sip),
-        },
-    ),
-    (
-        "sshd",
-        JailSettings {
-            enabled: true,
-            maxretry: 5,
-            findtime: Duration::from_mins(10),
-            bantime: Duration::from_mins(10),
-            ignoreip: Vec::new(),
-            scope: PortClasses::SSH,
-            unproven_scope: Some(PortClasses::SSH),
-        },
-    ),
-    (
-        "wazo-provd",
-        JailSettings {
-            enabled: true,
-            maxretry: 10,
-            findtime: Duration::from_mins(1),
-            bantime: Duration::from_mins(10),
-            ignoreip: Vec::new(),
-            scope: PortClasses::PROVISIONING,
-            unproven_scope: Some(PortClasses::PROVISIONING),
-        },
-    ),
-];
-
-/// The names of the jails, in an order that only grows.
-pub fn known_jails() -> impl Iterator<Item = &'static str> {
-    KNOWN_JAILS.iter().map(|(name, _)| *name)
 }
 
 /// How the XDP program is attached to an interface.

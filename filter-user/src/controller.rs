@@ -8,6 +8,7 @@ mod maintenance;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,10 +16,10 @@ use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
-use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Write};
+use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Roster, Write};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Config, PortClasses, Scope, known_jails};
+use crate::config::{Config, PortClasses, Scope};
 use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
@@ -43,6 +44,7 @@ const LIMITED_MAX: usize = 4096;
 pub struct Controller<D> {
     datapath: D,
     jails: Vec<Jail>,
+    roster: Arc<Roster>,
     ledger: Ledger,
     store: Store,
     /// The bans whose evidence is in memory, the oldest first.
@@ -102,7 +104,8 @@ struct LimitedSource {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already.
+    /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already;
+    /// `roster` names the jails of `config`.
     ///
     /// # Errors
     ///
@@ -110,18 +113,20 @@ impl<D: Datapath> Controller<D> {
     pub fn new(
         datapath: D,
         config: &Config,
+        roster: Arc<Roster>,
         own: BTreeSet<IpNet>,
         bans: (Store, Option<Kept>, &InForce),
         now: Now,
     ) -> Result<Self> {
         let (store, kept, held) = bans;
         let capacity = usize::try_from(config.capacity.watched).unwrap_or(usize::MAX);
-        // In the order in which they are known: a jail's place is in the kernel's entries.
-        let jails = known_jails().filter_map(|name| config.jails.get_key_value(name));
+        let names = roster.names();
+        let jails = names.iter().filter_map(|name| config.jails.get_key_value(name));
         let jails = jails.map(|(name, settings)| Jail::new(name, settings.clone(), capacity));
         let mut controller = Self {
             datapath,
             jails: jails.collect(),
+            roster,
             ledger: Ledger::default(),
             store,
             explained: VecDeque::new(),
@@ -288,7 +293,7 @@ impl<D: Datapath> Controller<D> {
         let Sentence { address, scope, bantime, failures, evidence, .. } = sentence;
         let network = IpNet::from(address);
         let until = now.after(bantime);
-        let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
+        let origin = self.origin_of(name);
         let ban = Ban { network, scope, origin, since: now.into(), until: Some(until) };
         let class = evidence.last().map_or("failure", |last| last.class.as_str());
         let findtime = self.jails.get(jail).map(|jail| jail.settings().findtime);

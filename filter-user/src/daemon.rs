@@ -10,6 +10,7 @@ mod sources;
 use std::fs;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,12 +20,13 @@ use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use self::answer::answer;
 use self::sources::Sources;
+use crate::ban::Roster;
 use crate::clock::{KernelTime, Now};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
 use crate::host;
-use crate::store::{self, News, Started};
+use crate::store::{self, Names, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
@@ -73,15 +75,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
     announce(&kernel, config.dry_run);
+    let roster = Arc::new(Roster::new(config.jails.keys().copied()));
     let settings = store::Settings {
         directory: config.paths.state.clone(),
-        ports: config.ports.clone(),
+        names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         clock: store::Clock::read,
     };
     let Started { store, kept, news: mut store_news, thread } =
         store::start(settings).context("start the store's thread")?;
     let bans = (store.clone(), kept, &bans);
-    let mut controller = Controller::new(kernel, &config, own, bans, Now::read())?;
+    let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
         info!("{} bans were in force already and stay so", controller.ban_count());
     }

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
-use crate::ban::{Entry, Key, Origin};
+use crate::ban::{Entry, Key, Origin, Roster};
 use crate::config::PortClasses;
 
 /// The name of the file in the directory of the state.
@@ -99,13 +99,22 @@ pub struct Found {
     pub offences: Option<Offences>,
 }
 
+/// What names scopes and those who decide bans.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// The scopes.
+    pub ports: PortClasses,
+    /// Who decides; of those that it does not know, the store tells it.
+    pub jails: Arc<Roster>,
+}
+
 /// How the store is started.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The directory of the state; it exists.
     pub directory: PathBuf,
-    /// What names the scopes.
-    pub ports: PortClasses,
+    /// What its rows name.
+    pub names: Names,
     /// The clocks.
     pub clock: fn() -> Clock,
 }

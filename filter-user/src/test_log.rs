@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::clock::Rfc3339;
-use crate::config::known_jails;
+use crate::config::built_in_jails;
 use crate::failure::{Attempt, Verdict};
 use crate::parse::{Parser, asterisk, provd, security, sshd};
 
@@ -26,7 +26,7 @@ fn parser(jail: &str) -> Result<Parser> {
         "sshd" => Ok(sshd::parse),
         "wazo-provd" => Ok(provd::parse),
         other => {
-            let known: Vec<&str> = known_jails().collect();
+            let known: Vec<&str> = built_in_jails().map(|(_, name)| name).collect();
             bail!("there is no jail `{other}`; there are {}", known.join(", "))
         }
     }

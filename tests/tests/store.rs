@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::{KernelTime, Moment};
-use filter_user::config::{PortClasses, Scope};
-use filter_user::store::{self, Clock, News, Started, Store};
+use filter_user::config::Scope;
+use filter_user::store::{self, Clock, Names, News, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use ringfence_tests::ringfence::{self, Client, Config, Ringfence};
@@ -253,7 +253,7 @@ fn fill(path: &Path) {
 
 fn start(disk: &Path) -> Started {
     let directory = disk.to_owned();
-    let settings = store::Settings { directory, ports: PortClasses::default(), clock: Clock::read };
+    let settings = store::Settings { directory, names: Names::default(), clock: Clock::read };
     store::start(settings).unwrap()
 }
 

@@ -994,7 +994,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 limits: how.0,
                 peers: Peers { remember: how.2 },
                 signatures: Signatures { user_agents: how.1 },
-                jails: known_jails().map(|name| (name, jail.clone())).collect(),
+                jails: built_in_jails().map(|(_, name)| (name, jail.clone())).collect(),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

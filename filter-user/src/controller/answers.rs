@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{Controller, Wish, show};
-use crate::ban::{Entry, Origin, last_to_end};
+use crate::ban::{Entry, Origin, RESERVED, last_to_end};
 use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
@@ -158,10 +158,10 @@ impl<D: Datapath> Controller<D> {
                 "lost": source.lost,
                 "last_event": source.last_event.map(|at| self.started.show(at)),
             })).collect::<Vec<_>>(),
-            "jails": self.jails.iter().enumerate().map(|(place, jail)| json!({
+            "jails": self.jails.iter().map(|jail| json!({
                 "name": jail.name(),
                 "watched": jail.watched(),
-                "banned": self.banned_by(place),
+                "banned": self.banned_by(jail.name()),
             })).collect::<Vec<_>>(),
         }))
     }
@@ -176,8 +176,8 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    fn banned_by(&self, jail: usize) -> usize {
-        let origin = Origin::Jail(u8::try_from(jail).unwrap_or(u8::MAX));
+    fn banned_by(&self, jail: &str) -> usize {
+        let origin = self.origin_of(jail);
         self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
     }
 
@@ -210,32 +210,23 @@ impl<D: Datapath> Controller<D> {
 
     /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
     fn origin(&self, name: &str) -> Result<Origin, String> {
-        match name {
-            MANUAL => return Ok(Origin::Hand),
-            FLOOD => return Ok(Origin::Flood),
-            _ => {}
-        }
-        let place = self.jails.iter().position(|jail| jail.name() == name);
-        let place = place.and_then(|place| u8::try_from(place).ok());
-        place.map(Origin::Jail).ok_or_else(|| {
-            let names: Vec<&str> = self.jails.iter().map(Jail::name).collect();
-            format!(
-                "there is no jail `{name}`; there are {}, {MANUAL} and {FLOOD}",
-                names.join(", ")
-            )
+        self.roster.origin(name).ok_or_else(|| {
+            let names = self.roster.names().join(", ");
+            format!("there is no jail `{name}`; there are {names}, {}", RESERVED.join(", "))
         })
     }
 
+    /// Who is behind the bans of a jail.
+    pub(super) fn origin_of(&self, jail: &str) -> Origin {
+        self.roster.origin(jail).unwrap_or(Origin::UNKNOWN)
+    }
+
     fn jail_name(&self, origin: Origin) -> &'static str {
-        match origin {
-            Origin::Hand => MANUAL,
-            Origin::Flood => FLOOD,
-            Origin::Jail(place) => self.jails.get(usize::from(place)).map_or("unknown", Jail::name),
-        }
+        self.roster.name(origin)
     }
 
     fn jails_report(&self) -> Value {
-        let jails = self.jails.iter().enumerate().map(|(place, jail)| {
+        let jails = self.jails.iter().map(|jail| {
             let settings = jail.settings();
             json!({
                 "name": jail.name(),
@@ -248,7 +239,7 @@ impl<D: Datapath> Controller<D> {
                 "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
                 "watched": jail.watched(),
                 "forgotten": jail.forgotten(),
-                "banned": self.banned_by(place),
+                "banned": self.banned_by(jail.name()),
             })
         });
         json!({ "jails": jails.collect::<Vec<_>>() })
@@ -344,12 +335,6 @@ impl<D: Datapath> Controller<D> {
         Ok(json!({ "lifted": lifted }))
     }
 }
-
-/// What `bans` calls the jail of those who were banned by hand.
-const MANUAL: &str = "manual";
-
-/// And of those whom the kernel has banned for a flood.
-const FLOOD: &str = "flood";
 
 fn show_evidence(evidence: &Evidence, clock: Now) -> Value {
     json!({

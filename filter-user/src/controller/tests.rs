@@ -153,8 +153,15 @@ fn started_with(datapath: Memory, adjust: impl FnOnce(&mut Config)) -> Controlle
     adjust(&mut config);
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
     let held = datapath.held();
-    let mut controller =
-        Controller::new(datapath, &config, own, (Store::nowhere(), None, &held), started).unwrap();
+    let mut controller = Controller::new(
+        datapath,
+        &config,
+        Arc::default(),
+        own,
+        (Store::nowhere(), None, &held),
+        started,
+    )
+    .unwrap();
     controller.add_source(SourceReport::new(
         "asterisk-notice",
         "file",

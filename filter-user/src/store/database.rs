@@ -18,9 +18,8 @@ use super::failure::Failure;
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
-use super::{Found, Kept, schema};
+use super::{Found, Kept, Names, schema};
 use crate::ban::{Ban, Entry, Key};
-use crate::config::PortClasses;
 
 /// How long an address is remembered after a jail has last banned it.
 const OFFENDERS_FOR: Duration = Duration::from_hours(24 * 365);
@@ -96,10 +95,10 @@ impl Database {
     }
 
     /// Reads what is kept, and takes the clock that this boot's rows were written by.
-    pub(super) fn load(&mut self, ports: &PortClasses) -> Result<Contents, Failure> {
+    pub(super) fn load(&mut self, names: &Names) -> Result<Contents, Failure> {
         let now = self.clock.clone();
         let mut contents = Contents::default();
-        read_bans(&self.connection, &now, ports, "", &mut contents)?;
+        read_bans(&self.connection, &now, names, "", &mut contents)?;
         contents.kept.positions = read_positions(&self.connection)?;
         let sql = "SELECT ahead FROM clocks WHERE id = ?1";
         self.clock.ahead = self.connection.query_row(sql, [self.clock_id], |row| row.get(0))?;
@@ -129,7 +128,7 @@ impl Database {
     pub(super) fn write(
         &mut self,
         batch: &Batch,
-        ports: &PortClasses,
+        names: &Names,
         now: &Clock,
     ) -> Result<(), (Failure, bool)> {
         let sure = |failure: Failure| (failure, false);
@@ -141,7 +140,7 @@ impl Database {
             shift(&transaction, self.clock_id, &self.clock, now).map_err(sure)?;
         }
         let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
-        write_bans(&transaction, batch, ports, clock, self.clock_id).map_err(sure)?;
+        write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
         write_positions(&transaction, &batch.positions).map_err(sure)?;
         let clock = clock.clone();
         transaction.commit().map_err(|error| (error.into(), true))?;
@@ -193,25 +192,25 @@ impl Database {
 /// it is broken.
 ///
 /// Returns whether that was all of it.
-pub(super) fn salvage(path: &Path, now: &Clock, ports: &PortClasses) -> (Contents, bool) {
-    let found = connect(path).map(|connection| read_all(&connection, now, ports));
+pub(super) fn salvage(path: &Path, now: &Clock, names: &Names) -> (Contents, bool) {
+    let found = connect(path).map(|connection| read_all(&connection, now, names));
     match found {
         Ok((contents, true)) => (contents, true),
         // A disk that cannot be written takes no log; without one the file is all there is.
         _ if !with(path, "-wal").exists() => match connect_unwritable(path) {
-            Ok(connection) => read_all(&connection, now, ports),
+            Ok(connection) => read_all(&connection, now, names),
             Err(_closed) => (Contents::default(), false),
         },
         found => found.unwrap_or_default(),
     }
 }
 
-fn read_all(connection: &Connection, now: &Clock, ports: &PortClasses) -> (Contents, bool) {
+fn read_all(connection: &Connection, now: &Clock, names: &Names) -> (Contents, bool) {
     let mut contents = Contents::default();
-    let bans = read_bans(connection, now, ports, "", &mut contents);
+    let bans = read_bans(connection, now, names, "", &mut contents);
     if bans.is_err() {
         let mut behind = Contents::default();
-        let _broken = read_bans(connection, now, ports, "ORDER BY network DESC", &mut behind);
+        let _broken = read_bans(connection, now, names, "ORDER BY network DESC", &mut behind);
         let mut seen: HashSet<Key> = contents.kept.bans.iter().map(Entry::key).collect();
         behind.kept.bans.retain(|entry| seen.insert(entry.key()));
         contents.kept.bans.append(&mut behind.kept.bans);
@@ -266,7 +265,7 @@ fn place(path: &Path) -> std::io::Result<(u64, u64)> {
 fn read_bans(
     connection: &Connection,
     now: &Clock,
-    ports: &PortClasses,
+    names: &Names,
     order: &str,
     contents: &mut Contents,
 ) -> Result<(), Failure> {
@@ -280,7 +279,7 @@ fn read_bans(
         "SELECT network, origin, scope, since, until, clock, reason, except_for FROM bans {order}"
     );
     let mut statement = connection.prepare(&sql)?;
-    let mut reader = Reader { now, ports, clocks, reasons: HashSet::new() };
+    let mut reader = Reader { now, names, clocks, reasons: HashSet::new() };
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         match reader.ban(row)? {
@@ -294,7 +293,7 @@ fn read_bans(
 
 struct Reader<'a> {
     now: &'a Clock,
-    ports: &'a PortClasses,
+    names: &'a Names,
     clocks: BTreeMap<i64, Clock>,
     /// The same for a million bans, most often.
     reasons: HashSet<Arc<str>>,
@@ -307,10 +306,10 @@ impl Reader<'_> {
             Ok(_) | Err(_) => None,
         };
         let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
-        let scope = text(2).and_then(|name| rows::scope(name, self.ports));
+        let scope = text(2).and_then(|name| rows::scope(name, self.names));
         let clock = self.clocks.get(&row.get(5)?);
         let (Some(network), Some(origin), Some(scope), Some(clock), Some(reason)) =
-            (network, text(1).map(rows::origin), scope, clock, text(6))
+            (network, text(1).map(|name| self.names.jails.enlist(name)), scope, clock, text(6))
         else {
             return Ok(Read::Unread);
         };
@@ -372,7 +371,7 @@ fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(
 fn write_bans(
     connection: &Connection,
     batch: &Batch,
-    ports: &PortClasses,
+    names: &Names,
     clock: &Clock,
     clock_id: i64,
 ) -> Result<(), Failure> {
@@ -391,7 +390,7 @@ fn write_bans(
     )?;
     let mut remove = Removal::prepare(connection)?;
     for (key, change) in &batch.bans {
-        let columns = KeyColumns::new(*key, ports);
+        let columns = KeyColumns::new(*key, names);
         let network = columns.network.as_slice();
         let Change::Put { entry, offences, .. } = change else {
             remove.execute(&columns)?;

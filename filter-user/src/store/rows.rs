@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::Names;
 use super::times::Clock;
-use crate::ban::{Entry, Key, Origin};
-use crate::config::{PortClasses, Scope, known_jails};
+use crate::ban::{Entry, Key};
+use crate::config::Scope;
 use crate::jail::Evidence;
 
 /// The column of a network.
@@ -61,27 +62,6 @@ pub(super) fn network(bytes: &[u8]) -> Option<IpNet> {
     (network == network.trunc()).then_some(network)
 }
 
-const MANUAL: &str = "manual";
-
-/// An origin's column: the name that `bans` shows.
-pub(super) fn origin_name(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Hand => MANUAL,
-        Origin::Flood => "flood",
-        Origin::Jail(place) => known_jails().nth(place.into()).unwrap_or("unknown"),
-    }
-}
-
-/// The inverse of [`origin_name`]. The jail of another version of the program is a jail that this one
-/// does not know.
-pub(super) fn origin(name: &str) -> Origin {
-    if name == MANUAL {
-        return Origin::Hand;
-    }
-    let place = known_jails().position(|jail| jail == name);
-    Origin::Jail(place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX - 1))
-}
-
 /// The columns of a ban's key.
 pub(super) struct KeyColumns<'a> {
     pub(super) network: NetworkBytes,
@@ -90,15 +70,15 @@ pub(super) struct KeyColumns<'a> {
 }
 
 impl<'a> KeyColumns<'a> {
-    pub(super) fn new((network, origin, scope): Key, ports: &'a PortClasses) -> Self {
+    pub(super) fn new((network, origin, scope): Key, names: &'a Names) -> Self {
         let network = NetworkBytes::new(network);
-        Self { network, origin: origin_name(origin), scope: ports.name(scope) }
+        Self { network, origin: names.jails.name(origin), scope: names.ports.name(scope) }
     }
 }
 
 /// A scope's column, read; `None` for ports that the configuration does not name any more.
-pub(super) fn scope(name: &str, ports: &PortClasses) -> Option<Scope> {
-    ports.scope(name).ok()
+pub(super) fn scope(name: &str, names: &Names) -> Option<Scope> {
+    names.ports.scope(name).ok()
 }
 
 /// The column of a ban's exceptions; `None` where there is none.
@@ -212,13 +192,5 @@ mod tests {
         {
             assert_eq!(network(bytes), None, "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn origins_have_names() {
-        for known in [Origin::Hand, Origin::Jail(0)] {
-            assert_eq!(origin(origin_name(known)), known);
-        }
-        assert_eq!(origin_name(origin("of another version")), "unknown");
     }
 }

@@ -32,8 +32,13 @@ fn second_boot() -> Clock {
 }
 
 fn open(directory: &TempDir, clock: fn() -> Clock) -> Started {
+    open_with(directory, clock, Arc::default())
+}
+
+fn open_with(directory: &TempDir, clock: fn() -> Clock, jails: Arc<Roster>) -> Started {
     let directory = directory.path().to_owned();
-    start(Settings { directory, ports: PortClasses::default(), clock }).unwrap()
+    let names = Names { jails, ..Names::default() };
+    start(Settings { directory, names, clock }).unwrap()
 }
 
 /// Ends the store, and waits until its file is closed.
@@ -126,6 +131,29 @@ fn bans_are_read_back_as_they_were() {
 }
 
 #[test]
+fn bans_keep_the_name_of_their_jail() {
+    let directory = TempDir::new().unwrap();
+    let jails = Arc::new(Roster::new(["apache", "web"]));
+    let started = open_with(&directory, first_boot, Arc::clone(&jails));
+    let web = jails.origin("web").unwrap();
+    started.store.put(&entry("192.0.2.1/32", web, None), true, None);
+    wait(&started.store).unwrap();
+    end(started);
+    // One jail is gone, and another one has its number.
+    let jails = Arc::new(Roster::new(["apache", "ftp"]));
+    assert_eq!(jails.name(web), "ftp");
+    let started = open_with(&directory, first_boot, Arc::clone(&jails));
+    let bans = &started.kept.as_ref().unwrap().bans;
+    assert_eq!(jails.name(bans[0].ban.origin), "web");
+    started.store.remove(bans[0].key());
+    wait(&started.store).unwrap();
+    end(started);
+    let started = open(&directory, first_boot);
+    assert!(started.kept.as_ref().unwrap().bans.is_empty());
+    end(started);
+}
+
+#[test]
 fn bans_outlive_a_reboot_until_their_time() {
     let directory = TempDir::new().unwrap();
     let bans = [
@@ -156,21 +184,21 @@ fn bans_outlive_a_reboot_until_their_time() {
 fn a_wall_clock_that_is_set_moves_what_was_written() {
     let directory = TempDir::new().unwrap();
     let mut database = Database::open(&directory.path().join(FILE), first_boot()).unwrap();
-    let ports = PortClasses::default();
+    let names = Names::default();
     let batch = |n: u64| {
         let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
         let ban = entry(&format!("192.0.2.{n}/32"), Origin::Hand, Some(200));
         shared.change(|pending| pending.put(&ban, true, false, None));
         shared.take()
     };
-    database.write(&batch(1), &ports, &first_boot()).unwrap();
+    database.write(&batch(1), &names, &first_boot()).unwrap();
     // Ten seconds later the clock turns out to have been an hour behind.
-    database.write(&batch(2), &ports, &clock("first", 110, 4610)).unwrap();
+    database.write(&batch(2), &names, &clock("first", 110, 4610)).unwrap();
     drop(database);
     // A second after that the host starts again.
     let mut database =
         Database::open(&directory.path().join(FILE), clock("second", 1, 4611)).unwrap();
-    let kept = database.load(&ports).unwrap().kept;
+    let kept = database.load(&names).unwrap().kept;
     let ends: Vec<_> = kept.bans.iter().map(|entry| entry.ban.until.unwrap().0 / SECOND).collect();
     assert_eq!(ends, [90, 90]);
 }

@@ -130,7 +130,7 @@ impl Writer {
         }
         let batch = self.shared.take();
         let clock = (self.settings.clock)();
-        match database.write(&batch, &self.settings.ports, &clock) {
+        match database.write(&batch, &self.settings.names, &clock) {
             Ok(()) => {
                 self.works();
                 self.shared.done(batch.number, &batch.sayings);
@@ -167,9 +167,9 @@ impl Writer {
 
     fn open(&mut self) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let ports = self.settings.ports.clone();
+        let names = self.settings.names.clone();
         let opened = Database::open(&self.path, clock.clone()).and_then(|mut database| {
-            let contents = if self.is_read { None } else { Some(database.load(&ports)?) };
+            let contents = if self.is_read { None } else { Some(database.load(&names)?) };
             Ok((database, contents))
         });
         let (database, contents) = match opened {
@@ -177,7 +177,7 @@ impl Writer {
             Err(Failure::Broken(why)) => return self.begin_anew(&why),
             Err(failure) => {
                 // A full disk, or one that cannot be written, can still be read.
-                let (contents, complete) = database::salvage(&self.path, &clock, &ports);
+                let (contents, complete) = database::salvage(&self.path, &clock, &names);
                 if complete && !self.is_read {
                     self.tell(contents.kept);
                 }
@@ -203,7 +203,7 @@ impl Writer {
     /// In place of a file that is no good.
     fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let (mut contents, _) = database::salvage(&self.path, &clock, &self.settings.ports);
+        let (mut contents, _) = database::salvage(&self.path, &clock, &self.settings.names);
         let aside = move_aside(&self.path, Timestamp::now())
             .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
         error!(
