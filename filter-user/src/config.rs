@@ -80,7 +80,7 @@ impl Default for Config {
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
             ports: PortClasses::default(),
-            capacity: Capacity { bans: 1_000_000, bans_ipv6: 131_072, watched: 100_000 },
+            capacity: Capacity { bans: 1_000_000, bans_ipv6: 131_072, watched: 1_000_000 },
             limits: Limits::default(),
             peers: Peers { remember: Duration::from_hours(2) },
             signatures: Signatures::default(),

@@ -629,7 +629,7 @@ ports:
 capacity:
   bans: 1000000  # default
   bans_ipv6: 131072  # default
-  watched: 100000  # default
+  watched: 1000000  # default
 limits:
   register:
     rate: 10/s  # default

@@ -262,9 +262,9 @@ impl<D: Datapath> Controller<D> {
         let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
         let evidence: Vec<Value> = bans
             .iter()
-            .flat_map(|entry| entry.evidence())
+            .flat_map(|entry| entry.evidence().iter().cloned())
             .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
-            .map(|evidence| show_evidence(evidence, self.started))
+            .map(|evidence| show_evidence(&evidence, self.started))
             .collect();
         let ignores =
             |jail: &&Jail| jail.settings().ignoreip.iter().any(|ip| ip.contains(&address));

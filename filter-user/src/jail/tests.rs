@@ -1,0 +1,246 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn settings(maxretry: u32, findtime: u64) -> JailSettings {
+    JailSettings {
+        enabled: true,
+        maxretry,
+        findtime: Duration::from_secs(findtime),
+        bantime: Duration::from_hours(1),
+        ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
+        scope: Scope::Sip,
+        unproven_scope: Some(Scope::Sip),
+    }
+}
+
+fn attempt(address: IpAddr, verdict: Verdict) -> Attempt {
+    let account = Some("1001".to_owned());
+    Attempt { account, ..Attempt::new(verdict, Class::WrongCredential, address) }
+}
+
+fn failure(last: u8) -> Attempt {
+    attempt(IpAddr::from([192, 0, 2, last]), Verdict::Failure)
+}
+
+fn at(seconds: u64) -> KernelTime {
+    KernelTime(seconds * SECOND)
+}
+
+#[test]
+fn the_last_failure_bans_and_clears() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
+    assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
+    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
+    let sentence = jail.hear(&failure(1), "log", at(3)).unwrap();
+    assert_eq!((sentence.failures, sentence.evidence.len()), (3, 3));
+    assert_eq!(jail.watched(), 0);
+    assert_eq!(jail.hear(&failure(1), "log", at(4)), None);
+}
+
+#[test]
+fn old_failures_do_not_count() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(1), "log", at(1));
+    assert_eq!(jail.hear(&failure(1), "log", at(600)), None);
+    assert!(jail.hear(&failure(1), "log", at(600)).is_some());
+}
+
+#[test]
+fn a_success_clears() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&attempt(IpAddr::from([192, 0, 2, 1]), Verdict::Success), "log", at(1));
+    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
+}
+
+#[test]
+fn ignored_networks_and_disabled_jails_watch_nobody() {
+    let mut jail = Jail::new("asterisk-wazo", settings(1, 600), 100);
+    let ignored = attempt(IpAddr::from([198, 51, 100, 7]), Verdict::Failure);
+    assert_eq!(jail.hear(&ignored, "log", at(0)), None);
+    let mut jail =
+        Jail::new("asterisk-wazo", JailSettings { enabled: false, ..settings(1, 600) }, 100);
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn many_sources_do_not_push_out_the_one_about_to_be_banned() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(1), "log", at(1));
+    for n in 0..200u8 {
+        jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(2));
+    }
+    assert_eq!((jail.watched(), jail.forgotten()), (10, 191));
+    assert!(jail.hear(&failure(1), "log", at(3)).is_some());
+}
+
+fn wide(maxretry: u32, unproven_scope: Option<Scope>) -> Jail {
+    let settings = JailSettings { scope: Scope::All, unproven_scope, ..settings(maxretry, 600) };
+    Jail::new("asterisk-wazo", settings, 100)
+}
+
+fn proven() -> Attempt {
+    Attempt { proven: true, ..failure(1) }
+}
+
+#[test]
+fn a_wide_ban_wants_proof() {
+    let mut jail = wide(3, Some(Scope::Sip));
+    let mut hear = |attempt: Attempt, time| {
+        jail.hear(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
+    };
+    assert_eq!((hear(proven(), 0), hear(proven(), 10)), (None, None));
+    assert_eq!(hear(failure(1), 20), Some((Scope::Sip, 3)));
+    // Two of the three are proven: one more that is makes three.
+    assert_eq!(hear(failure(1), 30), None);
+    assert_eq!(hear(proven(), 40), Some((Scope::All, 3)));
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn proof_comes_late() {
+    let mut jail = wide(2, Some(Scope::Sip));
+    let wrong = Class::WrongCredential;
+    let address = failure(1).address;
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.prove(address, wrong, at(0)), None);
+    let narrow = jail.hear(&failure(1), "log", at(10)).unwrap();
+    assert_eq!((narrow.scope, narrow.failures), (Scope::Sip, 2));
+    assert_eq!(jail.prove(address, Class::UnknownAccount, at(10)), None);
+    assert_eq!(jail.prove(address, wrong, at(12)), None);
+    let wide = jail.prove(address, wrong, at(11)).unwrap();
+    assert_eq!((wide.scope, wide.failures), (Scope::All, 2));
+    assert!(wide.evidence.iter().all(|evidence| evidence.proven));
+    assert_eq!(jail.prove(address, wrong, at(11)), None);
+}
+
+#[test]
+fn what_can_be_forged_may_count_for_nothing() {
+    let mut jail = wide(1, None);
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.watched(), 0);
+    assert_eq!(jail.hear(&proven(), "log", at(0)).unwrap().scope, Scope::All);
+}
+
+#[test]
+fn unproven_failures_after_a_narrow_ban_are_no_memory() {
+    let mut jail = wide(3, Some(Scope::Sip));
+    for n in 0..3000 {
+        let sentence = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
+        assert!(sentence.is_none_or(|sentence| sentence.scope == Scope::Sip));
+        assert!(jail.watched.failures(failure(1).address).len() <= 12);
+    }
+}
+
+#[test]
+fn a_sweep_forgets_the_stale() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(2), "log", at(500));
+    assert_eq!(jail.next_timeout(), Some(at(600)));
+    jail.handle_timeout(at(600));
+    assert_eq!(jail.watched(), 1);
+    jail.handle_timeout(at(1200));
+    assert_eq!((jail.watched(), jail.next_timeout()), (0, None));
+}
+
+#[test]
+fn a_sweep_of_many_takes_turns() {
+    let many = u32::try_from(SWEPT_AT_ONCE).unwrap() * 2;
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100_000);
+    for n in 0..=many {
+        jail.hear(&attempt(IpAddr::from(n.to_be_bytes()), Verdict::Failure), "log", at(0));
+    }
+    for left in [SWEPT_AT_ONCE + 1, 1, 0] {
+        assert_eq!(jail.next_timeout(), Some(at(600)));
+        jail.handle_timeout(at(600));
+        assert_eq!(jail.watched(), left);
+    }
+    assert_eq!(jail.next_timeout(), None);
+}
+
+#[test]
+fn evidence_says_who_heard_what_and_when() {
+    let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
+    for n in 0..20 {
+        let account = Some(format!("10{n:02}"));
+        let attempt = Attempt { account, proven: n % 2 == 0, ..failure(1) };
+        jail.hear(&attempt, if n < 15 { "log" } else { "ami" }, at(100 + n));
+    }
+    let evidence = jail.evidence(failure(1).address);
+    assert_eq!(evidence.len(), EVIDENCE_MAX);
+    for (evidence, n) in evidence.iter().zip(12..) {
+        let expected = Evidence {
+            source: if n < 15 { "log" } else { "ami" },
+            at: at(100 + n).into(),
+            class: Class::WrongCredential,
+            account: Some(format!("10{n:02}").into()),
+            proven: n % 2 == 0,
+        };
+        assert_eq!(*evidence, expected);
+    }
+    assert_eq!(jail.evidence(failure(2).address), []);
+}
+
+#[test]
+fn a_network_is_forgotten() {
+    let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
+    for last in 0..20 {
+        jail.hear(&failure(last), "log", at(0));
+    }
+    jail.forget_network("192.0.2.0/28".parse().unwrap());
+    assert_eq!(jail.watched(), 4);
+    jail.forget_network("192.0.2.17/32".parse().unwrap());
+    assert_eq!(jail.watched(), 3);
+    assert!(jail.evidence(failure(17).address).is_empty());
+}
+
+proptest! {
+    /// The definition of a jail, counted anew at every failure.
+    #[test]
+    fn bans_exactly_at_maxretry_within_findtime(
+        maxretry in 1u32..6, findtime in 1u64..20,
+        steps in proptest::collection::vec((0u64..8, 0u8..4, any::<bool>()), 1..200),
+    ) {
+        let mut jail = Jail::new("asterisk-wazo", settings(maxretry, findtime), 1000);
+        let mut model: HashMap<u8, Vec<u64>> = HashMap::new();
+        let mut now = 0;
+        for (gap, source, success) in steps {
+            now += gap;
+            jail.handle_timeout(at(now));
+            let address = IpAddr::from([192, 0, 2, source]);
+            let times = model.entry(source).or_default();
+            if success && now % 5 == 0 {
+                times.clear();
+                jail.hear(&attempt(address, Verdict::Success), "log", at(now));
+                continue;
+            }
+            times.push(now);
+            let recent = times.iter().filter(|time| now - **time < findtime).count();
+            let banned = jail.hear(&failure(source), "log", at(now)).is_some();
+            prop_assert_eq!(banned, recent >= maxretry as usize);
+            if banned {
+                times.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded(
+        capacity in 1usize..20, sources in proptest::collection::vec(any::<[u8; 4]>(), 1..300),
+    ) {
+        let mut jail = Jail::new("asterisk-wazo", settings(5, 600), capacity);
+        for (now, source) in sources.into_iter().enumerate() {
+            jail.hear(&attempt(IpAddr::from(source), Verdict::Failure), "log", at(now as u64 / 10));
+            prop_assert!(jail.watched() <= capacity);
+        }
+    }
+}
