@@ -5,6 +5,7 @@
 //! for those who use it.
 
 mod error;
+mod increment;
 mod jails;
 mod limits;
 mod load;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
 pub use self::jails::{built_in_jails, intern};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
@@ -58,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// Peers that have proven themselves.
     pub peers: Peers,
+    /// Sources that were banned before.
+    pub offenders: Offenders,
     /// What scanners call themselves.
     pub signatures: Signatures,
     /// The jails by name: every jail that this version knows, enabled or not.
@@ -80,9 +84,15 @@ impl Default for Config {
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
             ports: PortClasses::default(),
-            capacity: Capacity { bans: 1_000_000, bans_ipv6: 131_072, watched: 1_000_000 },
+            capacity: Capacity {
+                bans: 1_000_000,
+                bans_ipv6: 131_072,
+                watched: 1_000_000,
+                offenders: 100_000,
+            },
             limits: Limits::default(),
             peers: Peers { remember: Duration::from_hours(2) },
+            offenders: Offenders { remember: Duration::from_hours(30 * 24) },
             signatures: Signatures::default(),
             jails: jails::defaults(),
             sources: Sources {
@@ -160,12 +170,21 @@ pub struct Capacity {
     pub bans_ipv6: u32,
     /// Sources whose failures the jails remember.
     pub watched: u32,
+    /// Addresses whose earlier bans are counted, those of each jail by themselves.
+    pub offenders: u32,
 }
 
 /// Peers that have proven themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peers {
     /// How long a peer stays known after it last proved itself.
+    pub remember: Duration,
+}
+
+/// Sources that were banned before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offenders {
+    /// How long a ban counts after it has ended, and all before it.
     pub remember: Duration,
 }
 
@@ -187,6 +206,8 @@ pub struct JailSettings {
     /// What any other ban closes; when `None`, a failure counts only if its source cannot have been
     /// forged.
     pub unproven_scope: Option<Scope>,
+    /// How its bans grow.
+    pub increment: Increment,
 }
 
 /// Where failures are read from.

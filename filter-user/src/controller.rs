@@ -23,6 +23,7 @@ use crate::config::{Config, PortClasses, Scope};
 use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
+use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
@@ -59,6 +60,7 @@ pub struct Controller<D> {
     peers_full: bool,
     join: Join,
     challenges: Challenges,
+    escalation: Escalation,
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
@@ -139,6 +141,7 @@ impl<D: Datapath> Controller<D> {
             peers_full: false,
             join: Join::default(),
             challenges: Challenges::default(),
+            escalation: Escalation::new(Bounds::from(config), || fastrand::u32(..)),
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
@@ -290,21 +293,34 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn sentence(&mut self, jail: usize, name: &str, sentence: Sentence, now: KernelTime) {
-        let Sentence { address, scope, bantime, failures, evidence, .. } = sentence;
+        let Sentence { address, scope, bantime, failures, proven, evidence } = sentence;
         let network = IpNet::from(address);
-        let until = now.after(bantime);
         let origin = self.origin_of(name);
+        let Origin::Jail(number) = origin else { return };
+        let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
+        // A jail hears of nobody whom it has banned, but that what he did before is proven now.
+        let stands = |ban: Ban| ban.origin == origin && ban.in_force(now);
+        let again = self.ledger.of_network(network).any(|entry| stands(entry.ban));
+        let case = Case { who: Offender { address, jail: number }, proven, again };
+        let (time, number) = self.escalation.term(case, bantime, &settings.increment, now);
+        let until = now.after(time);
         let ban = Ban { network, scope, origin, since: now.into(), until: Some(until) };
         let class = evidence.last().map_or("failure", |last| last.class.as_str());
-        let findtime = self.jails.get(jail).map(|jail| jail.settings().findtime);
-        let reason = format!(
+        let mut reason = format!(
             "{failures} failures within {}, the last one {class}",
-            duration::format(findtime.unwrap_or_default())
+            duration::format(settings.findtime)
         );
-        let says = format!("{name}: banned {address} for {}: {reason}", duration::format(bantime));
-        if let Err(why) = self.enter(&Entry::new(ban, reason).with_evidence(evidence), Some(says)) {
-            error!("{name}: {address} is not banned: {why:#}");
+        if number > 1 {
+            reason = format!("{reason}; {} ban", ordinal(number));
         }
+        let says = format!("{name}: banned {address} for {}: {reason}", duration::format(time));
+        let entry = Entry::new(ban, reason).with_evidence(evidence);
+        if let Err(why) = self.enter(&entry, Some(says)) {
+            error!("{name}: {address} is not banned: {why:#}");
+            return;
+        }
+        let record = self.escalation.note(case, now, until);
+        self.store.set_offences(case.who, record);
     }
 
     /// Into the kernel and the ledger, or into neither: what is written down is in force. Then into
@@ -498,6 +514,18 @@ fn write_one(datapath: &mut impl Datapath, write: &Write) -> Result<()> {
         Write::Network(entry) => datapath.ban_network(entry),
         Write::NoNetwork(network) => datapath.unban_network(*network),
     }
+}
+
+/// `3rd`.
+fn ordinal(number: u32) -> String {
+    let ending = match (number % 10, number % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
 }
 
 /// A network as everyone writes it: an address without its full length.

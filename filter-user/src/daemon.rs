@@ -25,6 +25,7 @@ use crate::clock::{KernelTime, Now};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
+use crate::escalation::Bounds;
 use crate::host;
 use crate::store::{self, Names, News, Started};
 
@@ -79,6 +80,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let settings = store::Settings {
         directory: config.paths.state.clone(),
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
+        offenders: Bounds::from(&config),
         clock: store::Clock::read,
     };
     let Started { store, kept, news: mut store_news, thread } =

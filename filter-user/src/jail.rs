@@ -187,14 +187,13 @@ impl Jail {
         let narrow = unproven_scope.filter(|_| unpunished >= maxretry);
         let passed = narrow.and_then(|scope| sentence(scope, unpunished, false));
         if narrow.is_some() {
-            if narrow == Some(scope) {
-                return passed;
-            }
-            // What is proven, or may be proven yet, counts towards the wider ban.
+            // What is proven, or may be proven yet, counts towards the wider or longer ban.
             self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
             self.failures.iter_mut().for_each(|failure| failure.punished = true);
         }
-        let rank = self.failures.len().saturating_mul(RANKS.into()) / maxretry;
+        // Behind a ban that stands only those count that are proven.
+        let counting = if narrow.is_some() { proven } else { unpunished.max(proven) };
+        let rank = counting.saturating_mul(RANKS.into()) / maxretry;
         let rank = u8::try_from(rank).unwrap_or(u8::MAX);
         let forgotten = self.watched.put(address, &mut self.failures, rank);
         self.forgotten = self.forgotten.saturating_add(forgotten);

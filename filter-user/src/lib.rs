@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod duration;
+pub mod escalation;
 pub mod failure;
 pub mod host;
 pub mod jail;

@@ -196,8 +196,19 @@ pub fn why(value: &Value) -> String {
         line(&mut text, &format!("it was over a limit ({limit}), at last at {last}"));
     }
     if value["history"].is_object() {
-        let (bans, last) = (number(&value["history"], "bans"), string(&value["history"], "last"));
-        line(&mut text, &format!("jails have banned it {bans} times, at last at {last}"));
+        let history = &value["history"];
+        let (bans, proven) = (number(history, "bans"), number(history, "proven"));
+        let times = if bans == 1 { "once".to_owned() } else { format!("{bans} times") };
+        let last = string(history, "last");
+        line(
+            &mut text,
+            &format!("jails have banned it {times} ({proven} proven), at last at {last}"),
+        );
+        for by in list(history, "jails") {
+            let jail = by["jail"].as_str().unwrap_or("before this was written down");
+            let (bans, proven) = (number(by, "bans"), number(by, "proven"));
+            line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
+        }
     }
     let rows: Vec<Vec<String>> = list(value, "evidence")
         .map(|evidence| {

@@ -33,6 +33,7 @@ pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
 use crate::ban::{Entry, Key, Origin, Roster};
 use crate::config::PortClasses;
+use crate::escalation::{Bounds, Offender, Pardon, Record};
 
 /// The name of the file in the directory of the state.
 pub const FILE: &str = "ringfence.db";
@@ -66,6 +67,8 @@ pub struct Kept {
     pub bans: Vec<Entry>,
     /// The bans that have ended since they were written.
     pub ended: Vec<Key>,
+    /// The bans that there were, by those whose they were.
+    pub offences: Vec<(Offender, Record)>,
     /// Where the sources were, by the names they gave.
     pub positions: BTreeMap<String, Vec<u8>>,
 }
@@ -95,8 +98,8 @@ pub struct Status {
 pub struct Found {
     /// The evidence of each of its bans that has any, by jail's name and scope's name.
     pub evidence: Vec<KeptEvidence>,
-    /// How often jails have banned it, if they have.
-    pub offences: Option<Offences>,
+    /// How often each jail has banned it.
+    pub offences: Vec<Offences>,
 }
 
 /// What names scopes and those who decide bans.
@@ -115,6 +118,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// What its rows name.
     pub names: Names,
+    /// How much is kept of earlier bans.
+    pub offenders: Bounds,
     /// The clocks.
     pub clock: fn() -> Clock,
 }
@@ -161,8 +166,7 @@ impl Store {
             }
             return;
         }
-        let offence = matches!(entry.ban.origin, Origin::Jail(_)) && says.is_some();
-        self.shared.change(|pending| pending.put(entry, is_new, offence, says));
+        self.shared.change(|pending| pending.put(entry, is_new, says));
     }
 
     /// Has a ban struck out.
@@ -170,6 +174,16 @@ impl Store {
         if key.1 != Origin::Flood {
             self.shared.change(|pending| pending.remove(key));
         }
+    }
+
+    /// Has what is known of an offender written, in place of what was.
+    pub fn set_offences(&self, who: Offender, record: Record) {
+        self.shared.change(|pending| pending.set_offences(who, record));
+    }
+
+    /// Has earlier bans forgotten.
+    pub fn pardon(&self, pardon: Pardon) {
+        self.shared.change(|pending| pending.pardon(pardon));
     }
 
     /// Has a source's position written, within a second, and no later than the bans that were put

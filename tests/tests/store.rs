@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::{KernelTime, Moment};
-use filter_user::config::Scope;
+use filter_user::config::{Config as Settings, Scope};
+use filter_user::escalation::Bounds;
 use filter_user::store::{self, Clock, Names, News, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
@@ -253,8 +254,9 @@ fn fill(path: &Path) {
 
 fn start(disk: &Path) -> Started {
     let directory = disk.to_owned();
-    let settings = store::Settings { directory, names: Names::default(), clock: Clock::read };
-    store::start(settings).unwrap()
+    let offenders = Bounds::from(&Settings::default());
+    let (names, clock) = (Names::default(), Clock::read);
+    store::start(store::Settings { directory, names, offenders, clock }).unwrap()
 }
 
 fn end(started: Started) {

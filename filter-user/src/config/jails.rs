@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{JailSettings, PortClasses, Scope};
+use super::{Increment, JailSettings, PortClasses, Scope};
 
 /// A jail that is there without being configured.
 struct BuiltIn {
@@ -28,6 +28,7 @@ static BUILT_IN: [BuiltIn; 3] = [
             ignoreip: Vec::new(),
             scope: Scope::Sip,
             unproven_scope: Some(Scope::Sip),
+            increment: Increment::OFF,
         },
     },
     BuiltIn {
@@ -41,6 +42,7 @@ static BUILT_IN: [BuiltIn; 3] = [
             ignoreip: Vec::new(),
             scope: PortClasses::SSH,
             unproven_scope: Some(PortClasses::SSH),
+            increment: Increment::OFF,
         },
     },
     BuiltIn {
@@ -54,6 +56,7 @@ static BUILT_IN: [BuiltIn; 3] = [
             ignoreip: Vec::new(),
             scope: PortClasses::PROVISIONING,
             unproven_scope: Some(PortClasses::PROVISIONING),
+            increment: Increment::OFF,
         },
     },
 ];

@@ -364,8 +364,8 @@ impl Overlay<'_, '_> {
 
     fn entry(&mut self, section: &str, entry: &Entry, problems: &mut Vec<Problem>) {
         let path = join(section, &entry.key);
-        let dotted = entry.key.contains('.');
-        let field = self.fields.iter_mut().find(|field| !dotted && field.path == path);
+        let is_key = schema::keys(&path).last() == Some(&&*entry.key);
+        let field = self.fields.iter_mut().find(|field| is_key && field.path == path);
         if let Some(field) = field {
             let mut found = field.read(&entry.node);
             if entry.node.value.is_null() {
@@ -380,7 +380,7 @@ impl Overlay<'_, '_> {
             return;
         }
         let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
-        if !dotted && children(section, &paths).contains(&&*entry.key) {
+        if is_key && children(section, &paths).contains(&&*entry.key) {
             self.section(&path, &entry.node, problems);
         } else {
             let refused = self.refused_ports.get(&entry.key).filter(|_| section == PORTS);

@@ -52,7 +52,7 @@ impl Loaded {
         let mut config = Map::new();
         let mut origins = Map::new();
         for setting in self.effective() {
-            insert(&mut config, &setting.path, setting.value);
+            insert(&mut config, &schema::keys(&setting.path), setting.value);
             origins.insert(setting.path, Json::from(setting.origin.to_string()));
         }
         let files: Vec<Json> =
@@ -82,7 +82,7 @@ struct Yaml {
 
 impl Yaml {
     fn leaf(&mut self, path: &str, doc: &str, margin: &str, value: &str) {
-        let mut sections: Vec<String> = path.split('.').map(str::to_owned).collect();
+        let mut sections: Vec<String> = schema::keys(path).into_iter().map(str::to_owned).collect();
         let key = sections.pop().unwrap_or_default();
         let shared = self.open.iter().zip(&sections).take_while(|(a, b)| a == b).count();
         for (level, section) in sections.iter().enumerate().skip(shared) {
@@ -103,13 +103,14 @@ impl Yaml {
     }
 }
 
-fn insert(section: &mut Map<String, Json>, path: &str, value: Json) {
-    match path.split_once('.') {
-        None => {
-            section.insert(path.to_owned(), value);
+fn insert(section: &mut Map<String, Json>, keys: &[&str], value: Json) {
+    match keys {
+        [] => {}
+        [key] => {
+            section.insert((*key).to_owned(), value);
         }
-        Some((key, rest)) => {
-            let inner = section.entry(key).or_insert_with(|| Json::Object(Map::new()));
+        [key, rest @ ..] => {
+            let inner = section.entry(*key).or_insert_with(|| Json::Object(Map::new()));
             if let Json::Object(inner) = inner {
                 insert(inner, rest, value);
             }

@@ -15,8 +15,8 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, JailSettings, Limit, Limits, Mode, PortClass, PortRange, Rate, Scope,
-    Sources, SshdLog, USER_AGENTS_MAX, UserAgent,
+    ClassLimits, Config, Factor, Increment, JailSettings, Limit, Limits, MULTIPLIERS_MAX, Mode,
+    PortClass, PortRange, Rate, Scope, Sources, SshdLog, USER_AGENTS_MAX, UserAgent,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -35,6 +35,16 @@ const PATH_MAX: usize = 4095;
 /// `sun_path` of `unix(7)`, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// The keys that lead to a setting. What belongs to a jail's `bantime`, which is a setting itself, has a
+/// dot in its key, as fail2ban writes it: `bantime.increment`.
+pub(super) fn keys(path: &str) -> Vec<&str> {
+    let keys: Vec<&str> = path.split('.').collect();
+    match (&keys[..], path.splitn(3, '.').last()) {
+        (["jails", jail, "bantime", _], Some(dotted)) => vec!["jails", jail, dotted],
+        _ => keys,
+    }
+}
+
 /// A setting.
 pub(super) struct Field<'a> {
     /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
@@ -51,6 +61,8 @@ enum Slot<'a> {
     Length(&'a mut u8, RangeInclusive<u8>),
     Time(&'a mut Duration, RangeInclusive<Duration>),
     Rate(&'a mut Rate),
+    Factor(&'a mut Factor),
+    Multipliers(&'a mut Vec<u32>),
     Mode(&'a mut Mode),
     /// With the names of the port classes.
     Scope(&'a mut Scope, Rc<[String]>),
@@ -75,7 +87,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
     let Config { interfaces, mode, dry_run, trusted, sip, ports, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
-    let Config { limits, peers, signatures, jails, sources, paths, .. } = config;
+    let Config { limits, peers, offenders, signatures, jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -121,6 +133,12 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "The most sources whose failures the jails remember.",
             Count(&mut capacity.watched, 1..=10_000_000),
         ),
+        field(
+            "capacity.offenders",
+            "The most addresses whose earlier bans are counted, by jail; those that were proven are \
+             forgotten last.",
+            Count(&mut capacity.offenders, 1..=10_000_000),
+        ),
     ]);
     fields.extend(limit_fields(limits));
     fields.extend([
@@ -128,6 +146,11 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "peers.remember",
             "How long a peer stays known after it last proved itself.",
             Slot::Time(&mut peers.remember, Duration::from_mins(1)..=Duration::from_hours(7 * 24)),
+        ),
+        field(
+            "offenders.remember",
+            "How long the bans of an address count after the last of them has ended.",
+            Slot::Time(&mut offenders.remember, Duration::from_mins(1)..=duration::MAX),
         ),
         field(
             "signatures.user_agents",
@@ -299,11 +322,11 @@ fn jail_fields<'a>(
     name: &str,
     jail: &'a mut JailSettings,
     classes: &Rc<[String]>,
-) -> [Field<'a>; 7] {
+) -> Vec<Field<'a>> {
     let second = Duration::from_secs(1);
     let month = Duration::from_hours(30 * 24);
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
-    [
+    let mut fields = vec![
         jail_field("enabled", "Whether the jail is in use.", Slot::Flag(&mut jail.enabled)),
         jail_field(
             "maxretry",
@@ -335,6 +358,50 @@ fn jail_fields<'a>(
             "What it closes when the source of too many of its failures can have been forged (UDP); \
              none to count no such failure.",
             Slot::OptionalScope(&mut jail.unproven_scope, Rc::clone(classes)),
+        ),
+    ];
+    fields.extend(increment_fields(name, &mut jail.increment));
+    fields
+}
+
+fn increment_fields<'a>(name: &str, increment: &'a mut Increment) -> [Field<'a>; 7] {
+    let jail_field = |key, doc, slot| field(&format!("jails.{name}.bantime.{key}"), doc, slot);
+    [
+        jail_field(
+            "increment",
+            "Whether a ban lasts longer with each one before it: bantime * 2^N * factor, where N is \
+             the number of earlier bans, at most 20.",
+            Slot::Flag(&mut increment.enabled),
+        ),
+        jail_field(
+            "factor",
+            "What the longer time is multiplied by.",
+            Slot::Factor(&mut increment.factor),
+        ),
+        jail_field(
+            "maxtime",
+            "The longest that it grows.",
+            Slot::Time(&mut increment.maxtime, Duration::from_secs(1)..=duration::MAX),
+        ),
+        jail_field(
+            "rndtime",
+            "Up to so much more, at random.",
+            Slot::Time(&mut increment.rndtime, Duration::ZERO..=duration::MAX),
+        ),
+        jail_field(
+            "multipliers",
+            "What stands in place of 2^N, from N = 0 on; the last one for all that follow.",
+            Slot::Multipliers(&mut increment.multipliers),
+        ),
+        jail_field(
+            "overalljails",
+            "Whether the bans of all jails count.",
+            Slot::Flag(&mut increment.overalljails),
+        ),
+        jail_field(
+            "unproven",
+            "Whether bans count and grow whose source can have been forged (UDP).",
+            Slot::Flag(&mut increment.unproven),
         ),
     ]
 }
@@ -372,6 +439,8 @@ impl Field<'_> {
             Slot::Length(length, _) => Json::from(**length),
             Slot::Time(time, _) => Json::from(duration::format(**time)),
             Slot::Rate(rate) => Json::from(rate.to_string()),
+            Slot::Factor(factor) => factor_json(**factor),
+            Slot::Multipliers(multipliers) => multipliers.iter().copied().map(Json::from).collect(),
             Slot::Mode(mode) => Json::from(mode.as_str()),
             Slot::Scope(scope, classes) => Json::from(scope_name(**scope, classes)),
             Slot::OptionalScope(scope, classes) => Json::from(
@@ -424,6 +493,10 @@ impl Slot<'_> {
                 Compact(*range.end())
             ),
             Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
+            Self::Factor(_) => {
+                "a number from 0.001 to 1000, with at most three digits after the point".into()
+            }
+            Self::Multipliers(_) => "a list of whole numbers such as `[1, 2, 4, 8, 16]`".into(),
             Self::Mode(_) => "`auto`, `native` or `generic`".into(),
             Self::Scope(_, classes) => scopes(classes),
             Self::OptionalScope(_, classes) => format!("`{NONE}`, {}", scopes(classes)),
@@ -450,6 +523,11 @@ impl Slot<'_> {
             Self::Rate(slot) => {
                 **slot = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
             }
+            Self::Factor(slot) => {
+                let factor = |scalar: &Scalar| scalar.text.parse().map_err(|()| mismatch(scalar));
+                **slot = one(node, factor)?;
+            }
+            Self::Multipliers(slot) => **slot = multipliers(node)?,
             Self::Mode(slot) => **slot = one(node, choice)?,
             Self::Scope(slot, classes) => {
                 let scope = |scalar: &Scalar| scope_named(&scalar.text, classes);
@@ -624,6 +702,19 @@ fn user_agents(node: &Node) -> Read<Vec<UserAgent>> {
     once(node, names, |name| name.to_string().to_ascii_lowercase())
 }
 
+fn multipliers(node: &Node) -> Read<Vec<u32>> {
+    let values = many(node, |scalar| {
+        decimal(&scalar.text).filter(|value| *value > 0).ok_or_else(|| {
+            format!("`{}` is not a multiplier; write a whole number above 0", snippet(&scalar.text))
+        })
+    })?;
+    if values.len() > MULTIPLIERS_MAX {
+        let reason = format!("{} entries; at most {MULTIPLIERS_MAX} are possible", values.len());
+        return Err(vec![(node.at, Wrong::Value(reason))]);
+    }
+    Ok(values)
+}
+
 /// `values`, if no two of them have the same key.
 fn once<T: ToString>(node: &Node, values: Vec<T>, key: impl Fn(&T) -> String) -> Read<Vec<T>> {
     let mut seen = BTreeSet::new();
@@ -728,6 +819,13 @@ fn ports(text: &str) -> Result<PortRange, String> {
         return Err(format!("write `{shown}` with the lower port first: `\"{last}-{first}\"`"));
     }
     Ok(PortRange { first, last })
+}
+
+fn factor_json(factor: Factor) -> Json {
+    match factor.thousandths() {
+        whole if whole.is_multiple_of(1000) => Json::from(whole / 1000),
+        thousandths => Json::from(f64::from(thousandths) / 1000.0),
+    }
 }
 
 fn port_json(range: PortRange) -> Json {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::schema::keys;
 use crate::duration::snippet;
 
 /// Longer keys are compared with nothing: no setting is as long.
@@ -11,15 +12,16 @@ const KEY_MAX: usize = 40;
 pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
     let written = join(prefix, &snippet(key));
     if let Some(path) = paths.iter().find(|path| **path == join(prefix, key)) {
-        let nested = path.replace('.', ": {");
-        let closing = "}".repeat(path.matches('.').count());
+        let nested = keys(path);
+        let closing = "}".repeat(nested.len().saturating_sub(1));
+        let nested = nested.join(": {");
         return format!("unknown key `{written}`; nest it: `{nested}: ...{closing}`");
     }
     let here = children(prefix, paths);
     if let Some(near) = nearest(key, here.iter().copied()) {
         return format!("unknown key `{written}`; did you mean `{near}`?");
     }
-    let same_name = paths.iter().find(|path| path.rsplit('.').next() == Some(key));
+    let same_name = paths.iter().find(|path| keys(path).last() == Some(&key));
     if let Some(elsewhere) = same_name {
         return format!("unknown key `{written}`; did you mean `{elsewhere}`?");
     }
@@ -29,15 +31,16 @@ pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
 
 /// The keys of the section `prefix`, in the order of `paths`.
 pub(super) fn children<'a>(prefix: &str, paths: &[&'a str]) -> Vec<&'a str> {
+    let above = if prefix.is_empty() { Vec::new() } else { keys(prefix) };
     let mut seen = BTreeSet::new();
     paths
         .iter()
         .filter_map(|path| {
-            let rest = match prefix {
-                "" => path,
-                prefix => path.strip_prefix(prefix)?.strip_prefix('.')?,
-            };
-            rest.split('.').next()
+            let keys = keys(path);
+            keys.iter()
+                .zip(&above)
+                .all(|(key, above)| key == above)
+                .then(|| keys.get(above.len()).copied())?
         })
         .filter(|key| seen.insert(*key))
         .collect()

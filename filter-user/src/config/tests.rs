@@ -96,7 +96,7 @@ trusted: [198.51.100.7, 2001:db8::/64]
 sip:
   udp: [5060, 5070-5072]
   tcp: []
-capacity: {bans: 16, bans_ipv6: 18, watched: 17}
+capacity: {bans: 16, bans_ipv6: 18, watched: 17, offenders: 19}
 limits:
   register: {rate: 600/m, burst: 1}
   syn: {burst: 2}
@@ -107,6 +107,7 @@ limits:
   admitted: {burst: 5}
   flood: {after: {burst: 6}, ban: 2m}
 peers: {remember: 30m}
+offenders: {remember: 1d}
 signatures: {user_agents: [Bad Phone*, scan/1.0]}
 jails:
   asterisk-wazo:
@@ -117,6 +118,13 @@ jails:
     ignoreip:
     - 203.0.113.0/24
     scope: all
+    bantime.increment: true
+    bantime.factor: 1.5
+    bantime.maxtime: 5w
+    bantime.rndtime: 10m
+    bantime.multipliers: [1, 2, 4]
+    bantime.overalljails: yes
+    bantime.unproven: on
 sources: {asterisk: {notice_log: \"/tmp/a log\"}}
 paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
 ",
@@ -131,7 +139,7 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
-    assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17 });
+    assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17, offenders: 19 });
     let Limits { source, prefix, shared, known, greylist, admitted, flood } = config.limits;
     assert_eq!((source.syn.burst, prefix.classes.invite.burst), (2, 3));
     assert_eq!((prefix.ipv4, prefix.ipv6), (28, 56));
@@ -155,6 +163,17 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(jail.findtime, Duration::from_secs(90));
     assert_eq!(jail.bantime, Duration::from_hours(7 * 24));
     assert_eq!(jail.ignoreip, ["203.0.113.0/24".parse().unwrap()]);
+    let increment = Increment {
+        enabled: true,
+        factor: Factor::from_thousandths(1500).unwrap(),
+        maxtime: Duration::from_hours(5 * 7 * 24),
+        rndtime: Duration::from_mins(10),
+        multipliers: vec![1, 2, 4],
+        overalljails: true,
+        unproven: true,
+    };
+    assert_eq!(jail.increment, increment);
+    assert_eq!(config.offenders.remember, Duration::from_hours(24));
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
     assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
@@ -176,6 +195,17 @@ fn unknown_keys_name_the_nearest() {
         (
             "jails: {nginx: {}}",
             "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `sshd`, `wazo-provd`",
+        ),
+        (
+            "jails: {sshd: {bantime.incremental: true}}",
+            "1:16: unknown key `jails.sshd.bantime.incremental`; did you mean `bantime.increment`?",
+        ),
+        (
+            "jails: {sshd: {factor: 2}}",
+            "1:16: unknown key `jails.sshd.factor`; known here: `enabled`, `maxretry`, `findtime`, \
+             `bantime`, `ignoreip`, `scope`, `unproven_scope`, `bantime.increment`, \
+             `bantime.factor`, `bantime.maxtime`, `bantime.rndtime`, `bantime.multipliers`, \
+             `bantime.overalljails`, `bantime.unproven`",
         ),
         (
             "maxretry: 3",
@@ -361,6 +391,23 @@ const WRONG_VALUES: &[(&str, &str)] = &[
              `all`",
     ),
     (
+        "jails: {sshd: {bantime.factor: 0}}",
+        "`jails.sshd.bantime.factor` is `0`; expected a number from 0.001 to 1000, with at most \
+             three digits after the point",
+    ),
+    (
+        "jails: {sshd: {bantime.multipliers: 1 2 4}}",
+        "`jails.sshd.bantime.multipliers`: write `1 2 4` as a list: `[1, 2, 4]`",
+    ),
+    (
+        "jails: {sshd: {bantime.multipliers: [1, 0]}}",
+        "in `jails.sshd.bantime.multipliers`, `0` is not a multiplier; write a whole number above 0",
+    ),
+    (
+        "jails: {sshd: {bantime: {increment: true}}}",
+        "`jails.sshd.bantime` is a section; expected a duration from 1s to 3650d, such as `10m`",
+    ),
+    (
         "paths: {state: var/lib}",
         "`paths.state` is `var/lib`; expected an absolute path such as `/run/ringfence`",
     ),
@@ -454,7 +501,7 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `signatures`, \
+             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `offenders`, `signatures`, \
              `jails`, `sources`, `paths`"
                 .into()
         }),
@@ -630,6 +677,7 @@ capacity:
   bans: 1000000  # default
   bans_ipv6: 131072  # default
   watched: 1000000  # default
+  offenders: 100000  # default
 limits:
   register:
     rate: 10/s  # default
@@ -712,6 +760,8 @@ limits:
     ban: 1m  # default
 peers:
   remember: 2h  # default
+offenders:
+  remember: 30d  # default
 signatures:
   user_agents: [iWar]  # config.yml:7
 jails:
@@ -723,6 +773,13 @@ jails:
     ignoreip: []  # default
     scope: sip  # default
     unproven_scope: sip  # default
+    bantime.increment: false  # default
+    bantime.factor: 1  # default
+    bantime.maxtime: 3650d  # default
+    bantime.rndtime: 0s  # default
+    bantime.multipliers: []  # default
+    bantime.overalljails: false  # default
+    bantime.unproven: false  # default
   sshd:
     enabled: true  # default
     maxretry: 5  # default
@@ -731,6 +788,13 @@ jails:
     ignoreip: []  # default
     scope: ssh  # default
     unproven_scope: ssh  # default
+    bantime.increment: false  # default
+    bantime.factor: 1  # default
+    bantime.maxtime: 3650d  # default
+    bantime.rndtime: 0s  # default
+    bantime.multipliers: []  # default
+    bantime.overalljails: false  # default
+    bantime.unproven: false  # default
   wazo-provd:
     enabled: true  # default
     maxretry: 10  # default
@@ -739,6 +803,13 @@ jails:
     ignoreip: []  # default
     scope: provisioning  # default
     unproven_scope: provisioning  # default
+    bantime.increment: false  # default
+    bantime.factor: 1  # default
+    bantime.maxtime: 3650d  # default
+    bantime.rndtime: 0s  # default
+    bantime.multipliers: []  # default
+    bantime.overalljails: false  # default
+    bantime.unproven: false  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -912,9 +983,26 @@ fn sources() -> impl Strategy<Value = Sources> {
     )
 }
 
-fn configs() -> impl Strategy<Value = Config> {
+fn increments() -> impl Strategy<Value = Increment> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
+    let multipliers = vec(1..=u32::MAX, 0..=MULTIPLIERS_MAX);
+    (flags, factor, times(3650 * 86_400), times(3650 * 86_400), multipliers).prop_map(
+        |((enabled, overalljails, unproven), factor, maxtime, rndtime, multipliers)| Increment {
+            enabled,
+            factor,
+            maxtime,
+            rndtime,
+            multipliers,
+            overalljails,
+            unproven,
+        },
+    )
+}
+
+fn jail_settings() -> impl Strategy<Value = JailSettings> {
     let scope = || select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]);
-    let jail = (
+    (
         any::<bool>(),
         1..=10_000_u32,
         times(30 * 86_400),
@@ -922,10 +1010,25 @@ fn configs() -> impl Strategy<Value = Config> {
         networks(),
         scope(),
         proptest::option::of(scope()),
+        increments(),
     )
-        .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope)| {
-            JailSettings { enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope }
-        });
+        .prop_map(
+            |(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope, increment)| {
+                JailSettings {
+                    enabled,
+                    maxretry,
+                    findtime,
+                    bantime,
+                    ignoreip,
+                    scope,
+                    unproven_scope,
+                    increment,
+                }
+            },
+        )
+}
+
+fn configs() -> impl Strategy<Value = Config> {
     let interface = prop_oneof![
         "[a-z0-9._@-]{1,15}",
         select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
@@ -979,8 +1082,15 @@ fn configs() -> impl Strategy<Value = Config> {
             texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<UserAgent>>>()
         });
     let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
-    let sizes = proptest::array::uniform3(1..=10_000_000_u32);
-    (top, sizes, (limits, user_agents, remember), jail, sources(), (paths(), paths(), paths()))
+    let sizes = proptest::array::uniform4(1..=10_000_000_u32);
+    (
+        top,
+        sizes,
+        (limits, user_agents, remember),
+        jail_settings(),
+        sources(),
+        (paths(), paths(), paths()),
+    )
         .prop_map(|(top, sizes, how, jail, sources, paths)| {
             let (interfaces, mode, dry_run, trusted, (udp, tcp, ports)) = top;
             Config {
@@ -990,9 +1100,15 @@ fn configs() -> impl Strategy<Value = Config> {
                 trusted,
                 sip: SipPorts { udp, tcp },
                 ports,
-                capacity: Capacity { bans: sizes[0], bans_ipv6: sizes[1], watched: sizes[2] },
+                capacity: Capacity {
+                    bans: sizes[0],
+                    bans_ipv6: sizes[1],
+                    watched: sizes[2],
+                    offenders: sizes[3],
+                },
                 limits: how.0,
                 peers: Peers { remember: how.2 },
+                offenders: Offenders { remember: how.2 },
                 signatures: Signatures { user_agents: how.1 },
                 jails: built_in_jails().map(|(_, name)| (name, jail.clone())).collect(),
                 sources,

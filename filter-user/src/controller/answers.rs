@@ -15,6 +15,7 @@ use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
 use crate::duration;
+use crate::escalation::Pardon;
 use crate::jail::{Evidence, Jail};
 
 /// How long after its last event a source counts as over a limit.
@@ -234,6 +235,7 @@ impl<D: Datapath> Controller<D> {
                 "maxretry": settings.maxretry,
                 "findtime": duration::format(settings.findtime),
                 "bantime": duration::format(settings.bantime),
+                "increment": settings.increment.enabled,
                 "scope": self.ports.name(settings.scope),
                 "unproven_scope": settings.unproven_scope.map(|scope| self.ports.name(scope)),
                 "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
@@ -260,12 +262,14 @@ impl<D: Datapath> Controller<D> {
             .filter(|_| protected.is_none());
         let limited = self.limited.get(&address);
         let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
-        let evidence: Vec<Value> = bans
-            .iter()
-            .flat_map(|entry| entry.evidence().iter().cloned())
-            .chain(self.jails.iter().flat_map(|jail| jail.evidence(address)))
-            .map(|evidence| show_evidence(&evidence, self.started))
-            .collect();
+        let mut evidence: Vec<Evidence> =
+            bans.iter().flat_map(|entry| entry.evidence().iter().cloned()).collect();
+        // A jail remembers what is behind a ban as long as it may be proven yet.
+        let counted = self.jails.iter().flat_map(|jail| jail.evidence(address));
+        let behind_none: Vec<_> = counted.filter(|seen| !evidence.contains(seen)).collect();
+        evidence.extend(behind_none);
+        let evidence: Vec<Value> =
+            evidence.iter().map(|evidence| show_evidence(evidence, self.started)).collect();
         let ignores =
             |jail: &&Jail| jail.settings().ignoreip.iter().any(|ip| ip.contains(&address));
         let ignored_by: Vec<&str> = self.jails.iter().filter(ignores).map(Jail::name).collect();
@@ -318,6 +322,20 @@ impl<D: Datapath> Controller<D> {
                 self.ledger.iter().filter(wanted).map(|entry| entry.ban.network).collect()
             }
         };
+        let pardon = match (which, origin) {
+            (Unban::Network { network }, _) => {
+                Some(Pardon { network: Some(network.trunc()), jail: None })
+            }
+            (Unban::All, _) => Some(Pardon { network: None, jail: None }),
+            (Unban::Jail { .. }, Some(Origin::Jail(number))) => {
+                Some(Pardon { network: None, jail: Some(number) })
+            }
+            (Unban::Jail { .. }, _) => None,
+        };
+        if let Some(pardon) = pardon {
+            self.escalation.pardon(pardon);
+            self.store.pardon(pardon);
+        }
         let mut lifted = 0;
         for network in networks {
             lifted += self.lift(network, origin)?;

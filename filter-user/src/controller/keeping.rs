@@ -25,7 +25,7 @@ impl<D: Datapath> Controller<D> {
     /// Takes over what was `kept` and what the kernel has `held`, and has both the same.
     pub(super) fn take_over(&mut self, kept: Kept, held: &InForce, now: KernelTime) {
         let Self { datapath, ledger, protected, store, .. } = self;
-        let Kept { mut bans, ended, .. } = kept;
+        let Kept { mut bans, ended, offences, .. } = kept;
         let wanted = |network| protected.reason(network).is_none();
         bans.retain(|entry| {
             let network = entry.ban.network;
@@ -66,6 +66,9 @@ impl<D: Datapath> Controller<D> {
         }
         if many {
             self.put_all();
+        }
+        for (who, record) in self.escalation.load(offences, now) {
+            self.store.set_offences(who, record);
         }
         if refused > 0 {
             warn!("{refused} bans that were kept are not in force: the kernel refused them");
@@ -109,6 +112,9 @@ impl<D: Datapath> Controller<D> {
     /// Begins to put all bans into the store again.
     pub fn put_all(&mut self) {
         self.putting_all = Some(Putting::Begins);
+        for (who, record) in self.escalation.history().iter() {
+            self.store.set_offences(who, *record);
+        }
     }
 
     /// Whether that has not come to its end.

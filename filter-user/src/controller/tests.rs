@@ -662,3 +662,99 @@ fn who_answers_a_challenge_is_a_known_peer() {
     }
     assert_eq!(controller.datapath.known, [IpAddr::from([203, 0, 113, 7])]);
 }
+
+fn growing(config: &mut Config) {
+    let jail = config.jails.get_mut("asterisk-wazo").unwrap();
+    (jail.maxretry, jail.increment.enabled) = (3, true);
+}
+
+/// Has an address banned at this second, and its ban end. How long it lasted, in hours, and why it was.
+fn banned_for(
+    controller: &mut Controller<Memory>,
+    attempt: &Attempt,
+    second: u64,
+) -> (u64, String) {
+    for _ in 0..3 {
+        controller.hear(attempt, 0, "asterisk-wazo", at(second));
+    }
+    let entry = controller.ledger.iter().next().unwrap().clone();
+    let until = entry.ban.until.unwrap();
+    controller.handle_timeout(until);
+    assert!(controller.ledger.is_empty());
+    (until.since(at(second)).as_secs() / 3600, entry.reason.to_string())
+}
+
+#[test]
+fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
+    let mut controller = started_with(Memory::default(), growing);
+    let address = IpAddr::from([203, 0, 113, 7]);
+    let proven = proven(address);
+    let unproven = Attempt { proven: false, ..proven.clone() };
+    let mut day = 0;
+    let mut ban = |controller: &mut Controller<Memory>, attempt| {
+        day += 1;
+        banned_for(controller, attempt, day * 86_400)
+    };
+    let failures = "3 failures within 10m, the last one wrong-credential";
+    assert_eq!(ban(&mut controller, &proven), (1, failures.to_owned()));
+    assert_eq!(ban(&mut controller, &proven), (2, format!("{failures}; 2nd ban")));
+    assert_eq!(ban(&mut controller, &unproven), (1, format!("{failures}; 3rd ban")));
+    assert_eq!(ban(&mut controller, &proven), (4, format!("{failures}; 4th ban")));
+    // Not banned at the moment: it says so, and forgets all the same.
+    let network = address.into();
+    let why = refuse(&mut controller, Request::Unban(Unban::Network { network }));
+    assert!(why.contains("not banned"), "{why}");
+    assert_eq!(ban(&mut controller, &proven), (1, failures.to_owned()));
+    for (which, hours) in [
+        (Unban::Jail { jail: "sshd".to_owned() }, 2),
+        (Unban::Jail { jail: "manual".to_owned() }, 4),
+        (Unban::Jail { jail: "asterisk-wazo".to_owned() }, 1),
+        (Unban::Network { network: "203.0.113.0/24".parse().unwrap() }, 1),
+        (Unban::All, 1),
+    ] {
+        drop(controller.answer(Request::Unban(which), at(20)));
+        assert_eq!(ban(&mut controller, &proven).0, hours);
+    }
+}
+
+/// The NOTICE log is first to tell of each failure over TCP, and cannot prove it; AMI does so a moment
+/// later. Both are one ban, which is a proven one.
+#[test]
+fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
+    let mut controller = started_with(Memory::default(), growing);
+    let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    let address = IpAddr::from([203, 0, 113, 7]);
+    for (day, hours) in [(1, 1), (2, 2), (3, 4)] {
+        for n in 0..3 {
+            let session = Some(format!("{day}-{n}"));
+            let notice = Attempt { proven: false, session, ..proven(address) };
+            let event = Attempt { proven: true, ..notice.clone() };
+            controller.hear(&notice, 0, "asterisk-wazo", at(day * 86_400 + n));
+            controller.hear(&event, ami, "asterisk-wazo", at(day * 86_400 + n));
+        }
+        let bans: Vec<Ban> = controller.ledger.iter().map(|entry| entry.ban).collect();
+        let until = at(day * 86_400 + 2).after(Duration::from_hours(hours));
+        assert_eq!((bans.len(), bans[0].until), (1, Some(until)), "day {day}");
+        assert_eq!(controller.datapath.bans[&address].until, Some(until));
+        controller.handle_timeout(until);
+    }
+    let record = *controller.escalation.history().iter().next().unwrap().1;
+    assert_eq!((record.bans, record.proven), (3, 3));
+}
+
+#[test]
+fn a_ban_that_the_kernel_refuses_is_no_offence() {
+    let mut controller = started_with(Memory::default(), growing);
+    controller.datapath.room = Some(0);
+    for n in 0..3 {
+        controller.hear(&proven(IpAddr::from([203, 0, 113, 7])), 0, "asterisk-wazo", at(n));
+    }
+    assert!(controller.escalation.history().is_empty());
+}
+
+#[test]
+fn bans_are_numbered_in_words() {
+    let words = [1, 2, 3, 4, 11, 12, 13, 21, 111, 122].map(ordinal);
+    let expected = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "111th", "122nd"];
+    assert_eq!(words, expected);
+}

@@ -8,7 +8,7 @@ use crate::clock::KernelTime;
 use crate::control::{Reply, Request};
 use crate::controller::Controller;
 use crate::datapath::Kernel;
-use crate::store::Found;
+use crate::store::{Found, Offences};
 
 /// Has a question answered, now or as soon as the store has all that the answer tells of.
 pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
@@ -64,15 +64,30 @@ fn explain(value: &mut Value, found: Found) {
     if let Some(evidence) = value["evidence"].as_array_mut() {
         evidence.splice(0..0, failures);
     }
-    value["history"] = found
-        .offences
-        .map_or(Value::Null, |offences| json!({"bans": offences.bans, "last": offences.last}));
+    value["history"] = history(&found.offences);
+}
+
+/// The bans that there were, over all jails and by each.
+fn history(offences: &[Offences]) -> Value {
+    let sum = |count: fn(&Offences) -> u64| offences.iter().map(count).sum::<u64>();
+    let jails: Vec<Value> = offences
+        .iter()
+        .map(|by| {
+            let jail = Some(&by.jail).filter(|jail| !jail.is_empty());
+            json!({"jail": jail, "bans": by.bans, "proven": by.proven, "last": by.last})
+        })
+        .collect();
+    // RFC 3339 in UTC: the last as text is the last in time.
+    offences.iter().map(|by| &by.last).max().map_or(Value::Null, |last| {
+        let (bans, proven) = (sum(|by| by.bans), sum(|by| by.proven));
+        json!({"bans": bans, "proven": proven, "last": last, "jails": jails})
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{KeptEvidence, Offences};
+    use crate::store::KeptEvidence;
 
     #[test]
     fn evidence_is_added_where_there_is_none() {
@@ -82,6 +97,10 @@ mod tests {
             failures: vec![json!({"class": class})],
         };
         let ban = |jail: &str, evidence: usize| json!({"network": "192.0.2.1", "jail": jail, "scope": "sip", "evidence": evidence});
+        let past = |jail: &str, bans, last: &str| {
+            let (jail, last) = (jail.to_owned(), last.to_owned());
+            Offences { jail, bans, proven: bans - 1, last }
+        };
         let mut value = json!({
             "address": "192.0.2.1",
             "bans": [ban("one", 0), ban("two", 1)],
@@ -89,12 +108,18 @@ mod tests {
         });
         let found = Found {
             evidence: vec![kept("one", "login"), kept("two", "acl"), kept("three", "login")],
-            offences: Some(Offences { bans: 3, last: "2026-01-01T00:00:00.000Z".to_owned() }),
+            offences: vec![past("one", 3, "2026-01-02T00:00:00.000Z"), past("", 1, "2025")],
         };
         explain(&mut value, found);
         assert_eq!(value["evidence"], json!([{"class": "login"}, {"class": "acl"}]));
         assert_eq!(value["bans"][0]["evidence"], 1);
-        assert_eq!(value["history"]["bans"], 3);
+        assert_eq!(
+            value["history"],
+            json!({"bans": 4, "proven": 2, "last": "2026-01-02T00:00:00.000Z", "jails": [
+                {"jail": "one", "bans": 3, "proven": 2, "last": "2026-01-02T00:00:00.000Z"},
+                {"jail": null, "bans": 1, "proven": 0, "last": "2025"},
+            ]})
+        );
         explain(&mut value, Found::default());
         assert_eq!(value["history"], Value::Null);
     }

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Increment;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -15,6 +16,7 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
         scope: Scope::Sip,
         unproven_scope: Some(Scope::Sip),
+        increment: Increment::OFF,
     }
 }
 
@@ -32,14 +34,41 @@ fn at(seconds: u64) -> KernelTime {
 }
 
 #[test]
-fn the_last_failure_bans_and_clears() {
+fn the_last_failure_bans_and_none_counts_twice() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
     assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
     assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
     let sentence = jail.hear(&failure(1), "log", at(3)).unwrap();
     assert_eq!((sentence.failures, sentence.evidence.len()), (3, 3));
-    assert_eq!(jail.watched(), 0);
     assert_eq!(jail.hear(&failure(1), "log", at(4)), None);
+    assert_eq!(jail.hear(&failure(1), "log", at(5)), None);
+    assert!(jail.hear(&failure(1), "log", at(6)).is_some());
+}
+
+#[test]
+fn a_ban_of_the_same_scope_is_proven_late() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
+    let (address, wrong) = (failure(1).address, Class::WrongCredential);
+    assert_eq!(jail.hear(&proven(), "ami", at(1)), None);
+    let unproven = jail.hear(&failure(1), "log", at(2)).unwrap();
+    assert!(!unproven.proven);
+    let sentence = jail.prove(address, wrong, at(2)).unwrap();
+    assert_eq!((sentence.proven, sentence.scope, sentence.failures), (true, Scope::Sip, 2));
+    assert_eq!(jail.prove(address, wrong, at(2)), None);
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn who_is_banned_is_forgotten_before_those_who_may_be() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    for n in 10..200u8 {
+        for _ in 0..3 {
+            jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(1));
+        }
+    }
+    jail.hear(&failure(1), "log", at(2));
+    assert!(jail.hear(&failure(1), "log", at(2)).is_some());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,15 +19,10 @@ use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
 use super::{Found, Kept, Names, schema};
-use crate::ban::{Ban, Entry, Key};
+use crate::ban::{Ban, Entry, Key, Origin};
+use crate::escalation::{Bounds, Offender, Pardon, Record};
 
-/// How long an address is remembered after a jail has last banned it.
-const OFFENDERS_FOR: Duration = Duration::from_hours(24 * 365);
-
-/// Addresses that are remembered so; those whose last ban is the longest ago are forgotten first.
-const OFFENDERS_MAX: i64 = 1_000_000;
-
-/// Evidence of so many bans is shown for one address.
+/// Evidence of so many bans is shown for one address, and the past with so many jails.
 const EVIDENCE_SHOWN: usize = 16;
 
 /// The file, open. No other process can write it meanwhile.
@@ -46,8 +41,65 @@ pub(super) struct Contents {
     pub(super) kept: Kept,
     /// Rows that say nothing to this program; they stay.
     pub(super) unread: usize,
-    pub(super) offenders: Vec<(IpNet, i64, i64)>,
+    pub(super) offences: Vec<OffencesRow>,
 }
+
+/// The bans of an address by one jail, as they are written.
+#[derive(Debug)]
+pub(super) struct OffencesRow {
+    network: IpNet,
+    jail: String,
+    bans: u32,
+    proven: u32,
+    last: i64,
+    until: i64,
+    last_proven: Option<i64>,
+}
+
+impl OffencesRow {
+    fn new(who: Offender, record: &Record, names: &Names, clock: &Clock) -> Self {
+        Self {
+            network: who.address.into(),
+            jail: names.jails.name(Origin::Jail(who.jail)).to_owned(),
+            bans: record.bans,
+            proven: record.proven,
+            last: clock.utc(record.last),
+            until: clock.utc(record.until),
+            last_proven: record.last_proven.map(|at| clock.utc(at)),
+        }
+    }
+
+    /// `None` where nobody knows the jail any more.
+    fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
+        let Some(Origin::Jail(jail)) = names.jails.origin(&self.jail) else { return None };
+        let who = Offender { address: self.network.addr(), jail };
+        let record = Record {
+            bans: self.bans,
+            proven: self.proven,
+            last: now.moment(self.last),
+            until: now.moment(self.until),
+            last_proven: self.last_proven.map(|at| now.moment(at)),
+        };
+        Some((who, record))
+    }
+
+    fn write(&self, put: &mut Statement<'_>) -> Result<(), Failure> {
+        let network = NetworkBytes::new(self.network);
+        put.execute(params![
+            network.as_slice(),
+            self.jail,
+            self.bans,
+            self.proven,
+            self.last,
+            self.until,
+            self.last_proven,
+        ])?;
+        Ok(())
+    }
+}
+
+const PUT_OFFENCES: &str = "INSERT OR REPLACE INTO offences
+    (network, jail, bans, proven, last, until, last_proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// What a row is.
 enum Read {
@@ -100,13 +152,16 @@ impl Database {
         let mut contents = Contents::default();
         read_bans(&self.connection, &now, names, "", &mut contents)?;
         contents.kept.positions = read_positions(&self.connection)?;
+        read_offences(&self.connection, &mut contents.offences)?;
+        let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
+        contents.kept.offences = known.collect();
         let sql = "SELECT ahead FROM clocks WHERE id = ?1";
         self.clock.ahead = self.connection.query_row(sql, [self.clock_id], |row| row.get(0))?;
         Ok(contents)
     }
 
-    /// Strikes out what nothing needs any more.
-    pub(super) fn tidy(&self) -> Result<(), Failure> {
+    /// Strikes out what nothing needs any more, and what is beyond these bounds.
+    pub(super) fn tidy(&self, bounds: &Bounds, now: &Clock) -> Result<(), Failure> {
         let clocks =
             "DELETE FROM clocks WHERE id <> ?1 AND id NOT IN (SELECT DISTINCT clock FROM bans)";
         let boots: i64 =
@@ -114,13 +169,13 @@ impl Database {
         if boots > 1 {
             self.connection.execute(clocks, [self.clock_id])?;
         }
-        let year = i64::try_from(OFFENDERS_FOR.as_nanos()).unwrap_or(i64::MAX);
-        let old = "DELETE FROM offenders WHERE last < ?1";
-        self.connection.execute(old, [self.clock.now.saturating_sub(year)])?;
-        let many = "DELETE FROM offenders WHERE network IN (
-            SELECT network FROM offenders ORDER BY last
-            LIMIT max(0, (SELECT count(*) FROM offenders) - ?1))";
-        self.connection.execute(many, [OFFENDERS_MAX])?;
+        let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
+        let old = "DELETE FROM offences WHERE until < ?1";
+        self.connection.execute(old, [now.now.saturating_sub(remember)])?;
+        let many = "DELETE FROM offences WHERE (network, jail) IN (
+            SELECT network, jail FROM offences ORDER BY proven > 0, until
+            LIMIT max(0, (SELECT count(*) FROM offences) - ?1))";
+        self.connection.execute(many, [i64::try_from(bounds.capacity).unwrap_or(i64::MAX)])?;
         Ok(())
     }
 
@@ -141,6 +196,7 @@ impl Database {
         }
         let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
         write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
+        write_offences(&transaction, batch, names, clock).map_err(sure)?;
         write_positions(&transaction, &batch.positions).map_err(sure)?;
         let clock = clock.clone();
         transaction.commit().map_err(|error| (error.into(), true))?;
@@ -157,10 +213,9 @@ impl Database {
     pub(super) fn restore(&mut self, contents: &Contents) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         {
-            let sql = "INSERT OR REPLACE INTO offenders (network, bans, last) VALUES (?1, ?2, ?3)";
-            let mut insert = transaction.prepare(sql)?;
-            for (network, bans, last) in &contents.offenders {
-                insert.execute(params![NetworkBytes::new(*network).as_slice(), bans, last])?;
+            let mut put = transaction.prepare(PUT_OFFENCES)?;
+            for row in &contents.offences {
+                row.write(&mut put)?;
             }
         }
         write_positions(&transaction, &contents.kept.positions)?;
@@ -177,13 +232,10 @@ impl Database {
             Ok(KeptEvidence::read(row.get(0)?, row.get(1)?, &failures))
         })?;
         let evidence = evidence.take(EVIDENCE_SHOWN).collect::<Result<_, _>>()?;
-        let mut statement =
-            self.connection.prepare("SELECT bans, last FROM offenders WHERE network = ?1")?;
-        let mut rows = statement.query([column.as_slice()])?;
-        let offences = match rows.next()? {
-            Some(row) => Some(Offences::read(row.get(0)?, row.get(1)?)),
-            None => None,
-        };
+        let sql = "SELECT jail, bans, proven, last FROM offences WHERE network = ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let offences = statement.query_map([column.as_slice()], Offences::read)?;
+        let offences = offences.take(EVIDENCE_SHOWN).collect::<Result<_, _>>()?;
         Ok(Found { evidence, offences })
     }
 }
@@ -218,8 +270,10 @@ fn read_all(connection: &Connection, now: &Clock, names: &Names) -> (Contents, b
         contents.kept.ended.append(&mut behind.kept.ended);
     }
     let positions = read_positions(connection);
-    let offenders = read_offenders(connection, &mut contents.offenders);
-    let complete = bans.is_ok() && positions.is_ok() && offenders.is_ok();
+    let offences = read_offences(connection, &mut contents.offences);
+    let complete = bans.is_ok() && positions.is_ok() && offences.is_ok();
+    contents.kept.offences =
+        contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
     contents.kept.positions = positions.unwrap_or_default();
     (contents, complete)
 }
@@ -340,16 +394,22 @@ fn read_positions(connection: &Connection) -> Result<BTreeMap<String, Vec<u8>>, 
     Ok(found.take(super::POSITIONS_MAX).collect::<Result<_, _>>()?)
 }
 
-fn read_offenders(
-    connection: &Connection,
-    offenders: &mut Vec<(IpNet, i64, i64)>,
-) -> Result<(), Failure> {
-    let mut statement = connection.prepare("SELECT network, bans, last FROM offenders")?;
+fn read_offences(connection: &Connection, offences: &mut Vec<OffencesRow>) -> Result<(), Failure> {
+    let mut statement = connection
+        .prepare("SELECT network, jail, bans, proven, last, until, last_proven FROM offences")?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
-        if let Some(network) = network {
-            offenders.push((network, row.get(1)?, row.get(2)?));
+        let count = |column| row.get(column).map(|n: i64| u32::try_from(n).unwrap_or(u32::MAX));
+        if let Some(network) = row.get_ref(0)?.as_blob().ok().and_then(rows::network) {
+            offences.push(OffencesRow {
+                network,
+                jail: row.get(1)?,
+                bans: count(2)?,
+                proven: count(3)?,
+                last: row.get(4)?,
+                until: row.get(5)?,
+                last_proven: row.get(6)?,
+            });
         }
     }
     Ok(())
@@ -384,15 +444,11 @@ fn write_bans(
         "INSERT OR REPLACE INTO evidence (network, origin, scope, failures)
             VALUES (?1, ?2, ?3, ?4)",
     )?;
-    let mut count = connection.prepare(
-        "INSERT INTO offenders (network, bans, last) VALUES (?1, ?2, ?3)
-            ON CONFLICT (network) DO UPDATE SET bans = bans + ?2, last = max(last, ?3)",
-    )?;
     let mut remove = Removal::prepare(connection)?;
     for (key, change) in &batch.bans {
         let columns = KeyColumns::new(*key, names);
         let network = columns.network.as_slice();
-        let Change::Put { entry, offences, .. } = change else {
+        let Change::Put { entry, .. } = change else {
             remove.execute(&columns)?;
             continue;
         };
@@ -409,9 +465,6 @@ fn write_bans(
         ])?;
         if let Some(failures) = rows::evidence_column(entry.evidence(), clock) {
             explain.execute(params![network, columns.origin, columns.scope, failures])?;
-        }
-        if *offences > 0 {
-            count.execute(params![network, offences, since])?;
         }
     }
     Ok(())
@@ -439,6 +492,37 @@ impl<'a> Removal<'a> {
         Ok(())
     }
 }
+
+fn write_offences(
+    connection: &Connection,
+    batch: &Batch,
+    names: &Names,
+    clock: &Clock,
+) -> Result<(), Failure> {
+    for pardon in &batch.pardons {
+        let Pardon { network, jail } = pardon;
+        let jail = jail.map(|jail| names.jails.name(Origin::Jail(jail)));
+        let column = |address: IpAddr| NetworkBytes::new(address.into());
+        let [first, last] = match network {
+            Some(network) => [column(network.network()), column(network.broadcast())],
+            None => [column(FIRST_ADDRESS), column(LAST_ADDRESS)],
+        };
+        connection.execute(
+            "DELETE FROM offences
+                WHERE network BETWEEN ?1 AND ?2 AND (?3 IS NULL OR jail = ?3)",
+            params![first.as_slice(), last.as_slice(), jail],
+        )?;
+    }
+    let mut put = connection.prepare(PUT_OFFENCES)?;
+    for (who, record) in &batch.offences {
+        OffencesRow::new(*who, record, names, clock).write(&mut put)?;
+    }
+    Ok(())
+}
+
+/// In the order of the column.
+const FIRST_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LAST_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 
 fn write_positions(
     connection: &Connection,

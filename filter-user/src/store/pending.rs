@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress};
 use crate::ban::{ADOPTED, Entry, Key};
+use crate::escalation::{Offender, Pardon, Record};
 
 /// With so many changes waiting the disk is behind: bans then come without their evidence, and those
 /// that are put again by and by wait.
@@ -30,8 +31,6 @@ const QUESTIONS_MAX: usize = 64;
 pub(super) enum Change {
     Put {
         entry: Entry,
-        /// How many offences of its address are to be counted.
-        offences: u32,
         /// Whether the file has no such ban.
         fresh: bool,
     },
@@ -42,6 +41,9 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bans: HashMap<Key, Change>,
+    /// Whose earlier bans are to be forgotten, before any are written.
+    pub(super) pardons: Vec<Pardon>,
+    pub(super) offences: HashMap<Offender, Record>,
     pub(super) positions: BTreeMap<String, Vec<u8>>,
     pub(super) sayings: Vec<String>,
     /// The number of the last change in it.
@@ -61,18 +63,17 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn put(&mut self, entry: &Entry, is_new: bool, offence: bool, says: Option<String>) {
+    pub(super) fn put(&mut self, entry: &Entry, is_new: bool, says: Option<String>) {
         let batch = &mut self.batch;
         batch.number += 1;
         let behind = batch.bans.len() >= MANY;
         let entry = if behind { entry.clone().with_evidence(Vec::new()) } else { entry.clone() };
-        let (before, fresh) = match batch.bans.get(&entry.key()) {
-            Some(Change::Put { offences, fresh, .. }) => (*offences, *fresh),
-            Some(Change::Remove) => (0, false),
-            None => (0, is_new && self.is_read),
+        let fresh = match batch.bans.get(&entry.key()) {
+            Some(Change::Put { fresh, .. }) => *fresh,
+            Some(Change::Remove) => false,
+            None => is_new && self.is_read,
         };
-        let offences = before.saturating_add(offence.into());
-        batch.bans.insert(entry.key(), Change::Put { entry, offences, fresh });
+        batch.bans.insert(entry.key(), Change::Put { entry, fresh });
         match says {
             Some(says) if batch.sayings.len() < SAYINGS_MAX => batch.sayings.push(says),
             Some(says) => info!("{says}"),
@@ -87,6 +88,29 @@ impl Pending {
         } else {
             self.batch.bans.insert(key, Change::Remove);
         }
+    }
+
+    /// Of those beyond [`MANY`] only what is in memory is known.
+    pub(super) fn set_offences(&mut self, who: Offender, record: Record) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        if batch.offences.len() < MANY || batch.offences.contains_key(&who) {
+            batch.offences.insert(who, record);
+        }
+    }
+
+    pub(super) fn pardon(&mut self, pardon: Pardon) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        batch.offences.retain(|who, _| !pardon.covers(*who));
+        if batch.pardons.len() < MANY && !batch.pardons.contains(&pardon) {
+            batch.pardons.push(pardon);
+        }
+    }
+
+    /// Whether what the file says of an offender is out of date.
+    pub(super) fn pardons(&self, who: Offender) -> bool {
+        self.batch.pardons.iter().any(|pardon| pardon.covers(who))
     }
 
     pub(super) fn set_position(&mut self, name: &str, position: Vec<u8>) {
@@ -131,14 +155,16 @@ impl Pending {
                 None => drop(self.batch.bans.insert(key, old)),
                 Some(Change::Remove) if was_fresh => drop(self.batch.bans.remove(&key)),
                 Some(Change::Remove) => {}
-                Some(Change::Put { offences, fresh, .. }) => {
-                    *fresh = was_fresh;
-                    if let Change::Put { offences: before, .. } = old {
-                        *offences = offences.saturating_add(before);
-                    }
-                }
+                Some(Change::Put { fresh, .. }) => *fresh = was_fresh,
             }
         }
+        for (who, record) in batch.offences {
+            if !self.pardons(who) {
+                self.batch.offences.entry(who).or_insert(record);
+            }
+        }
+        let newer = std::mem::replace(&mut self.batch.pardons, batch.pardons);
+        self.batch.pardons.extend(newer);
         for (name, position) in batch.positions {
             self.batch.positions.entry(name).or_insert(position);
         }

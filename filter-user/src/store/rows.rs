@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use super::Names;
@@ -142,18 +143,24 @@ impl KeptEvidence {
     }
 }
 
-/// How often jails have banned an address.
+/// How often a jail has banned an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offences {
+    /// The jail, as `bans` names it; empty where it was not written down.
+    pub jail: String,
     /// How often.
     pub bans: u64,
+    /// How many of these bans were for failures whose source cannot have been forged.
+    pub proven: u64,
     /// When the last time was: RFC 3339 in UTC.
     pub last: String,
 }
 
 impl Offences {
-    pub(super) fn read(bans: i64, last: i64) -> Self {
-        Self { bans: u64::try_from(bans).unwrap_or(0), last: rfc3339(last) }
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
+        let (bans, proven) = (count(1)?, count(2)?);
+        Ok(Self { jail: row.get(0)?, bans, proven, last: rfc3339(row.get(3)?) })
     }
 }
 

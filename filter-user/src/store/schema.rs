@@ -11,7 +11,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -51,6 +51,21 @@ const STEPS: [&str; 2] = [
         name TEXT PRIMARY KEY,
         position BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    CREATE TABLE offences (
+        network BLOB NOT NULL,      -- an address
+        jail TEXT NOT NULL,         -- '': not written down
+        bans INTEGER NOT NULL,
+        proven INTEGER NOT NULL,    -- so many of them
+        last INTEGER NOT NULL,      -- when the last one came
+        until INTEGER NOT NULL,     -- when the last of them ends
+        last_proven INTEGER,        -- when the last proven one came
+        PRIMARY KEY (network, jail)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO offences SELECT network, '', bans, 0, last, last, NULL FROM offenders;
+    CREATE INDEX offences_by_until ON offences (until);
+    DROP TABLE offenders;
     ",
 ];
 

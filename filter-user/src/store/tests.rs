@@ -38,7 +38,8 @@ fn open(directory: &TempDir, clock: fn() -> Clock) -> Started {
 fn open_with(directory: &TempDir, clock: fn() -> Clock, jails: Arc<Roster>) -> Started {
     let directory = directory.path().to_owned();
     let names = Names { jails, ..Names::default() };
-    start(Settings { directory, names, clock }).unwrap()
+    let offenders = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
+    start(Settings { directory, names, offenders, clock }).unwrap()
 }
 
 /// Ends the store, and waits until its file is closed.
@@ -188,7 +189,7 @@ fn a_wall_clock_that_is_set_moves_what_was_written() {
     let batch = |n: u64| {
         let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
         let ban = entry(&format!("192.0.2.{n}/32"), Origin::Hand, Some(200));
-        shared.change(|pending| pending.put(&ban, true, false, None));
+        shared.change(|pending| pending.put(&ban, true, None));
         shared.take()
     };
     database.write(&batch(1), &names, &first_boot()).unwrap();
@@ -220,14 +221,135 @@ fn evidence_and_history_are_asked_for() {
         (&second["class"], &second["account"]),
         (&"wrong-credential".into(), &"1001".into())
     );
-    let last = "1970-01-01T00:16:30.000Z".to_owned();
-    assert_eq!(found.offences, Some(Offences { bans: 2, last }));
+    assert_eq!(found.offences, []);
     // The ban goes, and its evidence; the past stays.
     started.store.remove(ban.key());
+    started.store.set_offences(offender(1, 0), record(3, 2, 90));
     wait(&started.store).unwrap();
     let found = started.store.look_up(IpAddr::from([192, 0, 2, 1])).blocking_recv().unwrap();
-    assert!(found.evidence.is_empty() && found.offences.is_some());
+    let last = "1970-01-01T00:16:30.000Z".to_owned();
+    let offences = Offences { jail: "asterisk-wazo".to_owned(), bans: 3, proven: 2, last };
+    assert_eq!((found.evidence, found.offences), (vec![], vec![offences]));
     end(started);
+}
+
+fn offender(last: u8, jail: u8) -> Offender {
+    Offender { address: IpAddr::from([192, 0, 2, last]), jail }
+}
+
+/// The last of these bans came at this second of the first boot, and lasts for 20 s.
+fn record(bans: u32, proven: u32, second: i64) -> Record {
+    let at = |second: i64| Moment(second * 1_000_000_000);
+    let last_proven = (proven > 0).then(|| at(second));
+    Record { bans, proven, last: at(second), until: at(second + 20), last_proven }
+}
+
+#[test]
+fn earlier_bans_are_kept_until_they_are_pardoned() {
+    let directory = TempDir::new().unwrap();
+    let six = Offender { address: "2001:db8::1".parse().unwrap(), jail: 0 };
+    let all = [(offender(1, 0), 1), (offender(1, 1), 2), (offender(200, 1), 3), (six, 4)];
+    let kept = |started: &Started| {
+        let mut kept = started.kept.as_ref().unwrap().offences.clone();
+        kept.sort_by_key(|(who, _)| *who);
+        kept
+    };
+    let started = open(&directory, first_boot);
+    for (who, bans) in all {
+        started.store.set_offences(who, record(bans, 1, 90));
+    }
+    // The last word holds.
+    started.store.set_offences(six, record(5, 0, 95));
+    wait(&started.store).unwrap();
+    end(started);
+
+    // A minute later, after a reboot: 70 s ago, and 50 s since its end.
+    let started = open(&directory, second_boot);
+    let second = |who, record: Record, second: i64| {
+        let at = |second: i64| Moment(second * 1_000_000_000);
+        let last_proven = record.last_proven.map(|_| at(second));
+        (who, Record { last: at(second), until: at(second + 20), last_proven, ..record })
+    };
+    let mut expected: Vec<_> =
+        all.into_iter().map(|(who, bans)| second(who, record(bans, 1, 90), -60)).collect();
+    expected[3] = second(six, record(5, 0, 95), -55);
+    assert_eq!(kept(&started), expected);
+    let pardon = |network: Option<&str>, jail| {
+        started.store.pardon(Pardon { network: network.map(|net| net.parse().unwrap()), jail });
+    };
+    pardon(Some("192.0.2.0/25"), Some(1));
+    pardon(Some("2001:db8::/64"), None);
+    // What comes after a pardon counts.
+    pardon(Some("192.0.2.200/32"), None);
+    started.store.set_offences(offender(200, 1), record(1, 1, -60));
+    wait(&started.store).unwrap();
+    end(started);
+    let started = open(&directory, second_boot);
+    expected = vec![expected[0], second(offender(200, 1), record(1, 1, 0), -60)];
+    assert_eq!(kept(&started), expected);
+    started.store.pardon(Pardon { network: None, jail: None });
+    wait(&started.store).unwrap();
+    end(started);
+    let started = open(&directory, second_boot);
+    assert_eq!(kept(&started), []);
+    end(started);
+}
+
+#[test]
+fn old_offenders_go_and_those_beyond_the_bound() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(FILE);
+    let mut database = Database::open(&path, first_boot()).unwrap();
+    let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
+    shared.change(|pending| {
+        for n in 0..10 {
+            pending.set_offences(offender(n, 0), record(1, u32::from(n == 0), i64::from(n) * 10));
+        }
+    });
+    let names = Names::default();
+    database.write(&shared.take(), &names, &first_boot()).unwrap();
+    // The bans of these ended at 20 s, 30 s, ...; it is 100 s.
+    let mut left = |capacity, seconds| {
+        let remember = Duration::from_secs(seconds);
+        database.tidy(&Bounds { capacity, remember }, &first_boot()).unwrap();
+        let kept = database.load(&names).unwrap().kept.offences;
+        let mut kept: Vec<u8> = kept
+            .iter()
+            .map(|(who, _)| if let IpAddr::V4(v4) = who.address { v4.octets()[3] } else { 0 })
+            .collect();
+        kept.sort_unstable();
+        kept
+    };
+    assert_eq!(left(8, 1000), [0, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(left(8, 40), [4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn what_is_known_of_offenders_waits_for_the_disk_too() {
+    let store = Store::nowhere();
+    for n in 0..4 {
+        store.set_offences(offender(n, 0), record(1, 0, 90));
+    }
+    let pardon = |last| Pardon { network: Some(offender(last, 0).address.into()), jail: None };
+    store.pardon(pardon(9));
+    let batch = store.shared.take();
+    assert_eq!((batch.offences.len(), &batch.pardons[..]), (4, &[pardon(9)][..]));
+    // Meanwhile one is banned again, one is pardoned, and one is pardoned and banned again.
+    store.set_offences(offender(1, 0), record(2, 0, 95));
+    store.pardon(pardon(2));
+    store.pardon(pardon(3));
+    store.set_offences(offender(3, 0), record(1, 1, 95));
+    store.shared.failed(batch, true, "full");
+    let batch = store.shared.take();
+    assert_eq!(batch.pardons, [pardon(9), pardon(2), pardon(3)]);
+    let mut offences: Vec<_> = batch.offences.into_iter().collect();
+    offences.sort_by_key(|(who, _)| *who);
+    let expected = [
+        (offender(0, 0), record(1, 0, 90)),
+        (offender(1, 0), record(2, 0, 95)),
+        (offender(3, 0), record(1, 1, 95)),
+    ];
+    assert_eq!(offences, expected);
 }
 
 #[test]
@@ -283,11 +405,11 @@ fn what_could_not_be_written_comes_back_behind_what_is_newer() {
     let batch = store.shared.take();
     assert!(!batch.bans.contains_key(&bans[0].key()), "the file never had it");
     let put = |ban: &Entry| match &batch.bans[&ban.key()] {
-        pending::Change::Put { entry, offences, fresh } => (&*entry.reason, *offences, *fresh),
+        pending::Change::Put { entry, fresh } => (&*entry.reason, *fresh),
         pending::Change::Remove => panic!("removed"),
     };
-    assert_eq!(put(&bans[1]), ("newer", 1, true));
-    assert_eq!(put(&bans[2]), ("because", 1, true));
+    assert_eq!(put(&bans[1]), ("newer", true));
+    assert_eq!(put(&bans[2]), ("because", true));
 }
 
 #[test]
@@ -310,7 +432,8 @@ fn an_older_file_is_brought_to_this_version() {
     assert_eq!(networks(kept), ["192.0.2.1/32"]);
     assert_eq!(&*kept.bans[0].reason, "of old");
     let found = started.store.look_up(IpAddr::from([192, 0, 2, 1])).blocking_recv().unwrap();
-    assert_eq!(found.offences.unwrap().bans, 1);
+    assert_eq!((&*found.offences[0].jail, found.offences[0].bans), ("", 1));
+    assert_eq!(kept.offences, [], "whose they are is not known");
     end(started);
     let now = Connection::open(&path).unwrap();
     let version: u32 = now.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();

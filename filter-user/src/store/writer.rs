@@ -114,7 +114,10 @@ impl Writer {
             }
             if Instant::now() >= tidy_at {
                 tidy_at = Instant::now() + TIDY;
-                if let Some(Err(failure)) = self.database.as_ref().map(Database::tidy) {
+                let now = (self.settings.clock)();
+                let tidied =
+                    self.database.as_ref().map(|open| open.tidy(&self.settings.offenders, &now));
+                if let Some(Err(failure)) = tidied {
                     retry_at = self.fail(Batch::default(), false, &failure);
                 }
             }
@@ -249,6 +252,7 @@ impl Writer {
             // What was decided since is the last word.
             kept.bans.retain(|entry| !pending.overrules(&entry.key()));
             kept.ended.retain(|key| !pending.overrules(key));
+            kept.offences.retain(|(who, _)| !pending.pardons(*who));
             pending.set_read();
         });
         if let Some(kept) = self.tell_first(Some(kept)) {
