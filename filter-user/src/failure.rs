@@ -43,6 +43,9 @@ pub struct Attempt {
     /// Whether attacker text can have made up the whole of it, so that it takes a packet of
     /// `address` to a SIP port to believe it.
     pub needs_witness: bool,
+    /// Whether the first refusal on this connection, by address and port, is the same attempt: sshd
+    /// logs a user that does not exist when he comes, and again when it refuses him.
+    pub announces: bool,
     /// The time written in the log. Year-less syslog dates have none.
     pub logged_at: Option<LoggedAt>,
     /// Other addresses that the line names in the same way: attacker text that looks like it.
@@ -65,6 +68,7 @@ impl Attempt {
             proven: false,
             answered: false,
             needs_witness: false,
+            announces: false,
             logged_at: None,
             rivals: Vec::new(),
             decided: true,

@@ -7,7 +7,7 @@
 //! silenced leaves what the others tell. If he silences them in turns, faster than the window, two
 //! of his packets can count as one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 /// Packets that are remembered; the oldest are forgotten when there are more.
 pub const PACKETS_MAX: usize = 65_536;
 
+/// How long after an announced attempt its refusal comes at most: sshd's default `LoginGraceTime`.
+const ANNOUNCED: Duration = Duration::from_mins(2);
+
 /// Packets of one address and Call-ID that a new attempt is compared with.
 const COMPARED_MAX: usize = 1024;
 
@@ -33,6 +36,10 @@ pub struct Join {
     packets: HashMap<Key, VecDeque<Packet>>,
     /// In the order in which they were first heard of.
     order: VecDeque<(KernelTime, Key)>,
+    /// Connections whose next refusal has been counted.
+    announced: HashSet<(IpAddr, u16)>,
+    /// Those in the order in which they were announced, and those that were refused since.
+    announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
 }
 
 #[derive(Debug)]
@@ -53,6 +60,17 @@ impl Join {
         now: KernelTime,
     ) -> bool {
         self.forget_old(now);
+        if let Some(port) = attempt.port {
+            let connection = (address, port);
+            if attempt.announces {
+                self.announced.insert(connection);
+                self.announced_order.push_back((now, connection));
+                return true;
+            }
+            if attempt.class == Class::Login && self.announced.remove(&connection) {
+                return false;
+            }
+        }
         let session = attempt.session.as_deref().map(Box::from);
         if !matches!(attempt.class, Class::Acl | Class::Login) {
             return self.tell((address, session), attempt.class, source, now);
@@ -83,6 +101,12 @@ impl Join {
     }
 
     fn forget_old(&mut self, now: KernelTime) {
+        while let Some((at, connection)) = self.announced_order.front().copied()
+            && (now.since(at) > ANNOUNCED || self.announced_order.len() > PACKETS_MAX)
+        {
+            self.announced_order.pop_front();
+            self.announced.remove(&connection);
+        }
         while let Some((at, _)) = self.order.front()
             && (now.since(*at) > WINDOW || self.order.len() > PACKETS_MAX)
         {
@@ -195,6 +219,29 @@ mod tests {
     fn what_names_no_session_counts_each_time() {
         let lines: Vec<_> = (0..10).map(|n| (Class::Login, None, NOTICE, n)).collect();
         assert_eq!(count(&lines), 10);
+    }
+
+    /// `Invalid user`, and three passwords on its connection.
+    #[test]
+    fn an_announced_attempt_is_its_first_refusal() {
+        let mut join = Join::default();
+        let on = |port, announces| {
+            let attempt = attempt(Class::Login, None);
+            Attempt { port: Some(port), announces, ..attempt }
+        };
+        assert!(told(&mut join, &on(5022, true), NOTICE, at(0)));
+        assert!(told(&mut join, &on(5023, false), NOTICE, at(1000)));
+        let passwords: Vec<_> =
+            (1..4).map(|n| told(&mut join, &on(5022, false), NOTICE, at(n * 3000))).collect();
+        assert_eq!(passwords, [false, true, true]);
+        assert!(told(&mut join, &on(5024, true), NOTICE, at(10_000)));
+        assert!(told(&mut join, &on(5024, false), NOTICE, at(131_000)));
+        for n in 0..2 * u64::from(u16::MAX) {
+            let port = u16::try_from(n % 60_000).unwrap();
+            told(&mut join, &on(port, true), NOTICE, at(200_000));
+            assert!(join.announced.len() <= join.announced_order.len());
+            assert!(join.announced_order.len() <= PACKETS_MAX + 1);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Lines of Asterisk's NOTICE log: one line without its newline enters, an [`Attempt`] leaves.
 //!
 //! The lines are those of `main/logger.c` for a file channel, in Wazo's date format and in
-//! Asterisk's own, from `res_pjsip/pjsip_distributor.c`, `res_pjsip_session.c`, `acl.c`,
-//! `manager.c` and `chan_iax2.c`. What counts is of the NOTICE level: all of these are written there,
+//! Asterisk's own, and as older versions and syslog write them, from `res_pjsip/pjsip_distributor.c`,
+//! `res_pjsip_session.c`, `acl.c`, `manager.c`, `chan_iax2.c` and `chan_sip.c`. What counts is of the NOTICE level: all of these are written there,
 //! and the ERROR level repeats what came over TCP byte for byte, newlines included, so that one
 //! packet writes any line it likes into a file that has that level.
 //!
@@ -36,18 +36,29 @@
 //! authenticate`, and a refused packet with credentials `Failed to authenticate` besides its ACL
 //! lines; only the packets before and after tell those from two attempts.
 
+mod chan_sip;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
 
-use super::text::{after_digits, asterisk_line, bare_address, socket_address, transport_named};
+use super::text::{
+    AsteriskLine, after_digits, asterisk_line, bare_address, socket_address, transport_named,
+};
 use crate::failure::{Attempt, Class, Transport, Verdict, account, session};
 
 /// Wazo's context for phones that are not provisioned yet. A call to an unknown extension there is
 /// a guess at a provisioning code; anywhere else it is a wrong number.
 const PROVISIONING_CONTEXT: &[u8] = b"xivo-initconfig";
+
+/// The endpoint of calls that nobody's is (`res_pjsip_endpoint_identifier_anonymous.c`), which has its
+/// domain behind it in some configurations.
+const GUEST: &[u8] = b"anonymous";
+
+/// What the dialplan of `FreePBX` logs of a guest's call, before the address.
+const GUEST_CALL: &[u8] = b"\"Rejecting unknown SIP connection from ";
 
 /// Between the From URI and the address in a line of `pjsip_distributor.c`.
 const FAILED_FOR: &[u8] = b"' failed for '";
@@ -66,17 +77,17 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
 /// The same, but with the attempts of which `line` does not say whose they were: whoever knows which
 /// addresses sent something can tell.
 pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
-    let (logged_at, level, message) = asterisk_line(line)?;
-    let (file, text) = message.split_at(memchr(b':', message)?);
-    let text = text.strip_prefix(b": ")?;
+    let AsteriskLine { logged_at, level, file, text } = asterisk_line(line)?;
     let attempt = match (level, file) {
         (b"NOTICE", b"res_pjsip/pjsip_distributor.c") => distributor(text),
         (b"NOTICE", b"res_pjsip_session.c") => rejected_call(text),
         (b"NOTICE", b"acl.c") => acl(text),
         (b"NOTICE", b"manager.c") => manager(text),
         (b"NOTICE", b"chan_iax2.c") => iax(text),
+        (b"NOTICE", b"chan_sip.c") => chan_sip::parse(text),
         (b"WARNING", b"res_pjsip_acl.c") => global_acl(text),
         (b"WARNING", b"pjproject") => dropped(text),
+        (b"WARNING", _) if file.starts_with(b"Ext. ") => chan_sip::rejected_guest(text),
         _ => None,
     }?;
     // Whatever it says, attacker text can have Asterisk write a whole line.
@@ -85,11 +96,18 @@ pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
 
 /// `Request 'M' from 'FROM' failed for 'ADDR:PORT' (callid: X) - REASON`
 fn distributor(text: &[u8]) -> Option<Attempt> {
-    let request = text.strip_prefix(b"Request '")?;
-    // A method is a token: it may hold an apostrophe, but no space.
-    let (method, from_on) = request.split_at(memchr(b' ', request)?);
-    method.strip_suffix(b"'")?;
-    let from_on = from_on.strip_prefix(b" from '")?;
+    let request = text.strip_prefix(b"Request ")?;
+    let from_on = match request.strip_prefix(b"'") {
+        // A method is a token: it may hold an apostrophe, but no space.
+        Some(method_on) => {
+            let (method, from_on) = method_on.split_at(memchr(b' ', method_on)?);
+            method.strip_suffix(b"'")?;
+            &from_on[1..]
+        }
+        // Up to version 13 no method was named.
+        None => request,
+    };
+    let from_on = from_on.strip_prefix(b"from '")?;
     let FailedFor { source, from, call_id_on, rivals, decided } = failed_for(from_on)?;
     let (verdict, class) = reason(text);
     let call_id = memmem::rfind(call_id_on, b") - ").map(|end| &call_id_on[..end]);
@@ -243,7 +261,7 @@ fn reason(text: &[u8]) -> (Verdict, Class) {
 /// `' rejected because` begins.
 fn rejected_call(text: &[u8]) -> Option<Attempt> {
     const REJECTED: &[u8] = b"' rejected because extension not found in context '";
-    let text = text.strip_prefix(b" ")?;
+    let Some(text) = text.strip_prefix(b" ") else { return chan_sip::call(text) };
     let name_end = memmem::find(text, b": Call (")?;
     let call = &text[name_end + b": Call (".len()..];
     let (transport, source_on) = call.split_at(memchr(b':', call)?);
@@ -252,14 +270,39 @@ fn rejected_call(text: &[u8]) -> Option<Attempt> {
     let extension = source_on[end..].strip_prefix(b") to extension '")?;
     let context = &extension[memmem::rfind(extension, REJECTED)? + REJECTED.len()..];
     let context = context.strip_suffix(b"'.")?;
-    // A good phone that dials a wrong number must never be banned.
-    let verdict = if context == PROVISIONING_CONTEXT { Verdict::Failure } else { Verdict::Ignored };
     Some(Attempt {
         port: Some(source.port()),
         account: Some(account(&text[..name_end])),
         transport: transport_named(transport),
-        ..Attempt::new(verdict, Class::CallRejected, source.ip())
+        ..Attempt::new(call_verdict(&text[..name_end], context), Class::CallRejected, source.ip())
     })
+}
+
+/// What a call to an extension that does not exist is: a good phone that dials a wrong number must never
+/// be banned, but one that has no account yet or will have none is guessing.
+fn call_verdict(endpoint: &[u8], context: &[u8]) -> Verdict {
+    let guest = endpoint.is_empty() || endpoint == GUEST || endpoint.starts_with(b"anonymous@");
+    if guest || context == PROVISIONING_CONTEXT { Verdict::Failure } else { Verdict::Ignored }
+}
+
+/// An address as it is printed without its port too.
+#[derive(Clone, Copy)]
+struct Source {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+/// `ADDR:PORT`, `[ADDR]:PORT` or `ADDR`; old versions put an IPv4 address in brackets too.
+fn source_of(text: &[u8]) -> Option<Source> {
+    if let Some(source) = socket_address(text) {
+        return Some(Source { address: source.ip(), port: Some(source.port()) });
+    }
+    let Some(bracketed) = text.strip_prefix(b"[") else {
+        return Some(Source { address: bare_address(text)?, port: None });
+    };
+    let (address, port) = bracketed.split_at(memchr(b']', bracketed)?);
+    let port = str::from_utf8(port.strip_prefix(b"]:")?).ok()?.parse().ok()?;
+    Some(Source { address: bare_address(address)?, port: Some(port) })
 }
 
 /// `SIP ACL: Rejecting 'ADDR' due to a failure to pass ACL '(BASELINE)'`
@@ -321,7 +364,7 @@ fn manager(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// The refusals of `register_verify` in `chan_iax2.c`. The peer's name is the attacker's: it comes
+/// The refusals of `register_verify` and of calls in `chan_iax2.c`. The peer's name is the attacker's: it comes
 /// after the address, but for `No registration for peer`, where the address ends the line.
 fn iax(text: &[u8]) -> Option<Attempt> {
     let (source, peer, class) = if let Some(peer) = text.strip_prefix(b"No registration for peer '")
@@ -336,17 +379,15 @@ fn iax(text: &[u8]) -> Option<Attempt> {
             (&b" failed MD5 authentication for '"[..], Class::WrongCredential),
             (b" did not provide proper plaintext password for '", Class::WrongCredential),
             (b" failed RSA authentication with inkeys '", Class::WrongCredential),
+            (b" failed to authenticate as '", Class::WrongCredential),
             (b" denied access to register peer '", Class::Acl),
         ]
         .into_iter()
         .find_map(|(text, class)| Some((rest.strip_prefix(text)?, class)))?;
         (source, &peer[..memrchr(b'\'', peer)?], class)
     };
-    let (address, port) = match socket_address(source) {
-        Some(source) => (source.ip(), Some(source.port())),
-        // Before Asterisk 12 chan_iax2 named no port.
-        None => (bare_address(source)?, None),
-    };
+    // Before Asterisk 12 chan_iax2 named no port.
+    let Source { address, port } = source_of(source)?;
     let peer = &peer[..memchr(b'\'', peer).unwrap_or(peer.len())];
     Some(Attempt {
         port,

@@ -17,7 +17,7 @@ use memchr::{memchr, memmem};
 use serde::Deserialize;
 
 use super::security_event::{Remote, SecurityEvent, remote};
-use super::text::{asterisk_line, stock_date, wazo_date};
+use super::text::{AsteriskLine, asterisk_line, stock_date, wazo_date};
 use crate::failure::Attempt;
 
 /// Headers that can follow `RemoteAddress`.
@@ -41,11 +41,11 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     if line.first() == Some(&b'{') {
         return json(line);
     }
-    let (logged_at, level, message) = asterisk_line(line)?;
-    if level != b"SECURITY" {
+    let AsteriskLine { logged_at, level, file, text } = asterisk_line(line)?;
+    if (level, file) != (b"SECURITY", b"res_security_log.c") {
         return None;
     }
-    let attempt = event(message.strip_prefix(b"res_security_log.c: ")?)?;
+    let attempt = event(text)?;
     let logged_at = attempt.logged_at.or(logged_at);
     Some(Attempt { needs_witness: !attempt.proven, answered: false, logged_at, ..attempt })
 }

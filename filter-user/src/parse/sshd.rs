@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use memchr::{memchr, memmem};
 use serde::Deserialize;
 
-use super::text::{after_digits, bare_address, stock_date};
+use super::text::{Syslog, after_digits, bare_address, syslog_line};
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account};
 
 /// The programs that log, as syslog and the journal call them.
@@ -32,32 +32,12 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     if line.first() == Some(&b'{') {
         return journal_entry(line)?.attempt;
     }
-    let (logged_at, rest) = match stock_date(line) {
-        Some(found) => found,
-        None => rfc3339_date(line)?,
-    };
-    let rest = rest.strip_prefix(b" ")?;
-    let (_host, rest) = rest.split_at(memchr(b' ', rest)?);
-    let (program, message) = rest.split_at(memmem::find(rest, b": ")?);
-    let program = program.strip_prefix(b" ")?;
-    let name = &program[..memchr(b'[', program).unwrap_or(program.len())];
-    if let Some(pid) = program[name.len()..].strip_prefix(b"[")
-        && after_digits(pid) != Some(b"]")
-    {
+    let Syslog { logged_at, program, message } = syslog_line(line)?;
+    if !PROGRAMS.contains(&program) {
         return None;
     }
-    if !PROGRAMS.contains(&name) {
-        return None;
-    }
-    let attempt = message_of(&message[2..])?;
+    let attempt = message_of(message)?;
     Some(Attempt { logged_at, ..attempt })
-}
-
-/// `2026-11-22T09:43:06.123456+00:00`, as newer versions of rsyslog write it.
-fn rfc3339_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
-    let (date, rest) = line.split_at(memchr(b' ', line)?);
-    let time: Timestamp = str::from_utf8(date).ok()?.parse().ok()?;
-    Some((Some(LoggedAt::Instant(time)), rest))
 }
 
 /// An entry of the journal.
@@ -112,6 +92,7 @@ pub fn journal_entry(line: &[u8]) -> Option<Entry> {
 /// What a message of sshd says.
 fn message_of(text: &[u8]) -> Option<Attempt> {
     let text = text.trim_ascii_end();
+    let text = without_message_id(text).unwrap_or(text);
     let text = text.strip_suffix(b" [preauth]").unwrap_or(text);
     let text =
         text.strip_prefix(b"error: ").or_else(|| text.strip_prefix(b"fatal: ")).unwrap_or(text);
@@ -127,6 +108,14 @@ fn message_of(text: &[u8]) -> Option<Attempt> {
         .or_else(|| closed(text))
         .or_else(|| change_of_username(text))
         .or_else(|| pam_unix(text))
+}
+
+/// Takes off `[ID 800047 auth.info] `, which Solaris's syslog puts first.
+fn without_message_id(text: &[u8]) -> Option<&[u8]> {
+    let facility = after_digits(text.strip_prefix(b"[ID ")?)?.strip_prefix(b" ")?;
+    let end = memchr(b']', facility)?;
+    facility[..end].iter().all(|b| b.is_ascii_alphanumeric() || *b == b'.').then_some(())?;
+    facility[end + 1..].strip_prefix(b" ")
 }
 
 fn attempt(verdict: Verdict, source: Source, user: &[u8]) -> Attempt {
@@ -163,7 +152,7 @@ fn user_from(text: &[u8]) -> Option<(&[u8], Source)> {
 }
 
 fn without_protocol(text: &[u8]) -> &[u8] {
-    text.strip_suffix(b" ssh2").unwrap_or(text)
+    text.strip_suffix(b" ssh2").or_else(|| text.strip_suffix(b" ssh1")).unwrap_or(text)
 }
 
 fn without_invalid(user: &[u8]) -> &[u8] {
@@ -171,20 +160,48 @@ fn without_invalid(user: &[u8]) -> &[u8] {
     user.strip_prefix(b"illegal user ").unwrap_or(user)
 }
 
-/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2`
+/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2`, where old versions end otherwise: then a
+/// second address leaves nobody.
 ///
 /// A key that was refused is not a failure: a client offers all that it has.
 fn failed(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Failed ")?;
     let (method, rest) = rest.split_at(memchr(b' ', rest)?);
     let rest = rest.strip_prefix(b" for ")?;
+    if method == b"hostbased" {
+        return failed_host(rest);
+    }
     let (rest, verdict) = if method == b"publickey" {
         (without_key(rest), Verdict::Ignored)
     } else {
         (rest, Verdict::Failure)
     };
-    let (user, source) = user_from(without_protocol(rest))?;
+    let named = without_protocol(rest);
+    if named.len() == rest.len() && addresses(named) > 1 {
+        return None;
+    }
+    let (user, source) = user_from(named)?;
     Some(attempt(verdict, source, without_invalid(user)))
+}
+
+/// In how many places of `text` an address follows ` from `.
+fn addresses(text: &[u8]) -> usize {
+    let word = |at: usize| text[at + b" from ".len()..].split(|byte| *byte == b' ').next();
+    let named = |at: &usize| word(*at).is_some_and(|word| bare_address(word).is_some());
+    memmem::find_iter(text, b" from ").filter(named).count()
+}
+
+/// `[invalid user ]USER from SOURCE ssh2: KEY, client user "USER", client host "HOST"`
+///
+/// The client's texts stand on both sides, so that a second ` ssh2: ` leaves nobody.
+fn failed_host(rest: &[u8]) -> Option<Attempt> {
+    const KEY: &[u8] = b" ssh2: ";
+    let end = memmem::find(rest, KEY)?;
+    if memmem::find(&rest[end + KEY.len()..], KEY).is_some() {
+        return None;
+    }
+    let (user, source) = user_from(&rest[..end])?;
+    Some(attempt(Verdict::Failure, source, without_invalid(user)))
 }
 
 /// Takes off `: TYPE SHA256:HASH`, behind a key that was offered.
@@ -215,7 +232,7 @@ fn invalid_user(text: &[u8]) -> Option<Attempt> {
     // Without a name there are two spaces.
     let (user, source) =
         user_from(rest).or_else(|| Some((&[][..], source(rest.strip_prefix(b"from ")?)?)))?;
-    Some(attempt(Verdict::Failure, source, user))
+    Some(Attempt { announces: true, ..attempt(Verdict::Failure, source, user) })
 }
 
 /// `maximum authentication attempts exceeded for [invalid user ]USER from SOURCE ssh2`
@@ -269,15 +286,18 @@ fn refused(text: &[u8]) -> Option<Attempt> {
     Some(attempt(Verdict::Failure, source(address)?, b""))
 }
 
-/// `Received disconnect from ADDR port N:CODE: TEXT`
+/// `Received disconnect from ADDR port N:CODE: TEXT`, before OpenSSH 7.2 `ADDR: CODE: TEXT`
 ///
 /// The text is the client's. One that gives up says 3 and `Auth fail`, one that is done 11.
 fn disconnect(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Received disconnect from ")?;
-    let port = memmem::find(rest, b" port ")? + b" port ".len();
-    let end = port + memchr(b':', &rest[port..])?;
+    let address = memchr(b' ', rest)?;
+    let end = match rest[address..].strip_prefix(b" port ") {
+        Some(port) => rest.len() - port.len() + memchr(b':', port)?,
+        None => address.checked_sub(1)?,
+    };
     let source = source(&rest[..end])?;
-    let said = rest[end + 1..].trim_ascii_start();
+    let said = rest[end..].strip_prefix(b":")?.trim_ascii_start();
     let failed = said.starts_with(b"3: ") && said.ends_with(b": Auth fail");
     let verdict = if failed { Verdict::Failure } else { Verdict::Ignored };
     Some(attempt(verdict, source, b""))

@@ -2,19 +2,40 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use jiff::civil;
-use memchr::memchr;
+use jiff::{Timestamp, civil};
+use memchr::{memchr, memmem};
 
 use crate::failure::{LoggedAt, Transport};
 
-/// Takes the prefix off a line of one of Asterisk's log files (`main/logger.c`):
-/// `[date] LEVEL[lwp][C-call] ` before `file: text`. The time, the level, and what follows.
-pub(super) fn asterisk_line(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8], &[u8])> {
-    let rest = line.strip_prefix(b"[")?;
-    let (logged_at, rest) = wazo_date(rest, b'.').or_else(|| stock_date(rest))?;
-    let rest = rest.strip_prefix(b"] ")?;
+/// A line of one of Asterisk's log files (`main/logger.c`), taken apart.
+pub(super) struct AsteriskLine<'a> {
+    pub(super) logged_at: Option<LoggedAt>,
+    pub(super) level: &'a [u8],
+    /// The source file, or what stands there instead.
+    pub(super) file: &'a [u8],
+    pub(super) text: &'a [u8],
+}
+
+/// Takes a line of one of Asterisk's log files apart: `[date] LEVEL[lwp][C-call] file: text`.
+///
+/// Older versions, verbose channels and syslog write more or less of it: `LEVEL [lwp]`, `LEVEL[lwp]:`,
+/// `file:line function: text`, `file:line in function: text`, and `date host asterisk[pid]: ` or
+/// nothing for the date in brackets.
+pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
+    let (logged_at, rest) = match line.strip_prefix(b"[") {
+        Some(rest) => {
+            let (logged_at, rest) = wazo_date(rest, b'.').or_else(|| stock_date(rest))?;
+            (logged_at, rest.strip_prefix(b"] ")?)
+        }
+        None if line.first()?.is_ascii_uppercase() && stock_date(line).is_none() => (None, line),
+        None => {
+            let Syslog { logged_at, program, message } = syslog_line(line)?;
+            (program == b"asterisk").then_some((logged_at, message))?
+        }
+    };
     let letters = rest.iter().take_while(|b| b.is_ascii_uppercase()).count();
     let (level, rest) = rest.split_at(letters);
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
     let rest = after_digits(rest.strip_prefix(b"[")?)?.strip_prefix(b"]")?;
     let rest = match rest.strip_prefix(b"[C-") {
         Some(call) => {
@@ -26,7 +47,85 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8], &[u
         }
         None => rest,
     };
-    Some((logged_at, level, rest.strip_prefix(b" ")?))
+    let rest = rest.strip_prefix(b":").unwrap_or(rest).strip_prefix(b" ")?;
+    let (file, rest) = rest.split_at(memchr(b':', rest)?);
+    let rest = &rest[1..];
+    // A function is named only behind a line.
+    let text = match after_digits(rest) {
+        Some(behind) => after_function(behind).unwrap_or(behind),
+        None => rest,
+    };
+    let text = text.strip_prefix(b" ")?;
+    Some(AsteriskLine { logged_at, level, file, text })
+}
+
+/// What follows ` function:` or ` in function:`.
+fn after_function(text: &[u8]) -> Option<&[u8]> {
+    let name = text.strip_prefix(b" ")?;
+    let name = name.strip_prefix(b"in ").unwrap_or(name);
+    let length = name.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    name[length..].strip_prefix(b":").filter(|_| length > 0)
+}
+
+/// A line of a file that syslog writes.
+pub(super) struct Syslog<'a> {
+    pub(super) logged_at: Option<LoggedAt>,
+    /// Without its process number.
+    pub(super) program: &'a [u8],
+    pub(super) message: &'a [u8],
+}
+
+/// Takes apart `date host program[pid]: message`, with the date of RFC 3164 or of RFC 3339, or what RFC
+/// 5424 section 6 says: `<priority>1 date host program pid id data message`.
+pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
+    if let Some(rest) = line.strip_prefix(b"<") {
+        let (logged_at, rest) = rfc3339_date(after_digits(rest)?.strip_prefix(b">1 ")?)?;
+        let mut words = rest.strip_prefix(b" ")?.splitn(5, |byte| *byte == b' ');
+        let (_host, program, _pid, _id) =
+            (words.next()?, words.next()?, words.next()?, words.next()?);
+        let message = after_data(words.next()?)?.strip_prefix(b" ")?;
+        return Some(Syslog { logged_at, program, message });
+    }
+    let (logged_at, rest) = match stock_date(line) {
+        Some(found) => found,
+        None => rfc3339_date(line)?,
+    };
+    let rest = rest.strip_prefix(b" ")?;
+    let (_host, rest) = rest.split_at(memchr(b' ', rest)?);
+    let (program, message) = rest.split_at(memmem::find(rest, b": ")?);
+    let program = program.strip_prefix(b" ")?;
+    let name = &program[..memchr(b'[', program).unwrap_or(program.len())];
+    if let Some(pid) = program[name.len()..].strip_prefix(b"[")
+        && after_digits(pid) != Some(b"]")
+    {
+        return None;
+    }
+    Some(Syslog { logged_at, program: name, message: &message[2..] })
+}
+
+/// What follows the structured data of RFC 5424: `-`, or elements in brackets whose values are in quotes.
+fn after_data(text: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = text.strip_prefix(b"-") {
+        return Some(rest);
+    }
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b']' if !quoted && text.get(at + 1) != Some(&b'[') => return Some(&text[at + 1..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `2026-11-22T09:43:06.123456+00:00`, as newer versions of rsyslog write it.
+fn rfc3339_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    let (date, rest) = line.split_at(memchr(b' ', line)?);
+    let time: Timestamp = str::from_utf8(date).ok()?.parse().ok()?;
+    Some((Some(LoggedAt::Instant(time)), rest))
 }
 
 /// `2026-11-22 09:32:21.1233`, the fraction optional and behind `point`.
@@ -58,15 +157,19 @@ pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u
     Some((time.ok().map(LoggedAt::Host), rest))
 }
 
-/// `Nov 22 09:43:06`, which names no year.
+/// `Nov 22 09:43:06`, which names no year; some write `Nov 2` with one space.
 pub(super) fn stock_date(text: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     const MONTHS: [&[u8]; 12] = [
         b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
         b"Dec",
     ];
-    let (date, rest) = text.split_at_checked(15)?;
-    let shaped = has_shape(&date[3..], b" 00 00:00:00") || has_shape(&date[3..], b"  0 00:00:00");
-    (shaped && MONTHS.contains(&&date[..3])).then_some((None, rest))
+    let shaped = |length: usize, shape: &[u8]| {
+        let (date, rest) = text.split_at_checked(length)?;
+        (has_shape(&date[3..], shape) && MONTHS.contains(&&date[..3])).then_some((None, rest))
+    };
+    shaped(15, b" 00 00:00:00")
+        .or_else(|| shaped(15, b"  0 00:00:00"))
+        .or_else(|| shaped(14, b" 0 00:00:00"))
 }
 
 /// Whether `text` equals `shape` with any digit where `shape` has a `0`.

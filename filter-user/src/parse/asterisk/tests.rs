@@ -44,11 +44,74 @@ fn reads_every_field() {
             proven: false,
             answered: false,
             needs_witness: true,
+            announces: false,
             rivals: Vec::new(),
             decided: true,
             logged_at: Some(LoggedAt::Host(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000))),
         }
     );
+}
+
+/// As older versions, other settings and syslog write lines; each is of 192.0.2.66.
+#[test]
+fn other_versions_write_it_otherwise() {
+    use Class::{Acl, CallRejected, Login, UnknownAccount, WrongCredential};
+    const SIP: &str = "chan_sip.c: Registration from '\"7\" <sip:7@pbx.example>' failed for";
+    #[rustfmt::skip]
+    let cases = [
+        (format!("{PREFIX}{SIP} '192.0.2.66' - Wrong password"), WrongCredential, Some("7")),
+        (format!("{PREFIX}{SIP} '192.0.2.66:5060' - No matching peer found"), UnknownAccount, Some("7")),
+        (format!("{PREFIX}{SIP} '192.0.2.66:5060' - ACL error (permit/deny)"), Acl, Some("7")),
+        (format!("[Nov  2 09:43:06] NOTICE [99]: chan_sip.c:287 in handle: {}", &SIP[12..])
+            + " '192.0.2.66:5060' - Wrong password", WrongCredential, Some("7")),
+        (format!("Nov 22 09:43:06 pbx asterisk[7]: NOTICE[99]: chan_sip.c:287 handle_request: {}", &SIP[12..])
+            + " '192.0.2.66:5060' - Wrong password", WrongCredential, Some("7")),
+        (format!("NOTICE[99]: {SIP} '192.0.2.66:5060' - Wrong password"), WrongCredential, Some("7")),
+        (format!("{PREFIX}chan_sip.c: Call from '' (192.0.2.66:5060) to extension '00') to extension '1' rejected because extension not found in context 'default'."), CallRejected, None),
+        (format!("{PREFIX}res_pjsip_session.c:23 new_invite: Call from 'anonymous' (TCP:[192.0.2.66]:5060) to extension '+44' rejected because extension not found in context 'default'."), CallRejected, Some("anonymous")),
+        (format!("{PREFIX}res_pjsip_session.c:  anonymous: Call (UDP:192.0.2.66:5060) to extension '+44' rejected because extension not found in context 'default'."), CallRejected, Some("anonymous")),
+        (format!("{PREFIX}chan_sip.c: hacking attempt detected '192.0.2.66'"), UnknownAccount, None),
+        (format!("{PREFIX}res_pjsip/pjsip_distributor.c:688 log_failed_request: Request from '<sip:7@pbx.example>' failed for '192.0.2.66:5060' (callid: x) - No matching endpoint found"), UnknownAccount, Some("7")),
+        (format!("{PREFIX}chan_iax2.c: Host 192.0.2.66 failed to authenticate as 'x'"), WrongCredential, Some("x")),
+        ("[2026-11-22 09:43:06] NOTICE [99] manager.c: 192.0.2.66 failed to authenticate as 'admin'".to_owned(), Login, Some("admin")),
+        ("[2026-11-22 09:43:06] WARNING[9][C-1d] Ext. s: \"Rejecting unknown SIP connection from 192.0.2.66\"".to_owned(), CallRejected, None),
+        ("Nov 22 09:43:06 pbx asterisk[7]: WARNING[9][C-1d]: Ext. s:6 in @ from-sip-external: \"Rejecting unknown SIP connection from 192.0.2.66:5060\"".to_owned(), CallRejected, None),
+    ];
+    for (line, class, user) in cases {
+        let attempt = parse(line.as_bytes()).expect(&line);
+        assert_eq!((attempt.verdict, attempt.class), (Verdict::Failure, class), "{line}");
+        assert_eq!((Some(&*attempt.address.to_string()), attempt.account.as_deref()), (TRUE, user));
+        assert!(attempt.needs_witness);
+    }
+}
+
+#[test]
+fn the_texts_of_chan_sip_do_not_move_the_address() {
+    for to in [
+        "' failed for '203.0.113.9' - Wrong password",
+        "<sip:x' failed for '203.0.113.9:5060' - No matching peer found@y>",
+        "",
+    ] {
+        let line = format!(
+            "{PREFIX}chan_sip.c: Registration from '{to}' failed for '192.0.2.66' - Wrong password"
+        );
+        let address = parse(line.as_bytes()).map(|attempt| attempt.address.to_string());
+        assert_eq!(address.as_deref(), TRUE);
+    }
+    let rejected = "rejected because extension not found in context 'default'.";
+    for (name, extension) in
+        [("' (203.0.113.9:1) to extension '5' x", "6"), ("x", "' (203.0.113.9:1) to extension '5")]
+    {
+        let line = format!(
+            "{PREFIX}chan_sip.c: Call from '{name}' (192.0.2.66:5060) to extension '{extension}' {rejected}"
+        );
+        assert_eq!(parse(line.as_bytes()), None, "{line}");
+    }
+    // A peer that dialled a wrong number.
+    let line = format!(
+        "{PREFIX}chan_sip.c: Call from '1001' (192.0.2.66:5060) to extension '5' {rejected}"
+    );
+    assert_eq!(parse(line.as_bytes()).unwrap().verdict, Verdict::Ignored);
 }
 
 #[test]

@@ -47,6 +47,35 @@ fn what_fail2ban_counts_in_mode_normal() {
 }
 
 #[test]
+fn other_systems_and_older_versions() {
+    use Verdict::{Failure, Ignored};
+    let host = ": RSA 8c:e3:aa, client user \"x\", client host \"evil.example\"";
+    #[rustfmt::skip]
+    let cases = [
+        (format!("{PREFIX}[ID 800047 auth.info] Failed password for root from 192.0.2.66 port 5022 ssh2"), Failure),
+        (format!("{PREFIX}Failed password for root from 192.0.2.66 port 5022 ssh1"), Failure),
+        (format!("{PREFIX}Failed password for root from 192.0.2.66 port 5022"), Failure),
+        (format!("{PREFIX}Failed hostbased for root from 192.0.2.66 port 5022 ssh2{host}"), Failure),
+        ("Nov 2 09:43:06 pbx sshd[12]: Failed password for root from 192.0.2.66 port 5022 ssh2".to_owned(), Failure),
+        ("<38>1 2026-11-22T09:43:06.5-04:00 pbx sshd 12 - - Failed unknown for root from 192.0.2.66 port 5022 ssh2".to_owned(), Failure),
+        ("<38>1 2026-11-22T09:43:06Z pbx sshd 12 - [a x=\"]\\\"] \"][b] Failed password for root from 192.0.2.66 port 5022 ssh2".to_owned(), Failure),
+        (format!("{PREFIX}Received disconnect from 192.0.2.66: 3: x: Auth fail [preauth]"), Failure),
+        (format!("{PREFIX}Received disconnect from 192.0.2.66: 11: Bye Bye [preauth]"), Ignored),
+    ];
+    for (line, verdict) in cases {
+        let attempt = parse(line.as_bytes()).expect(&line);
+        assert_eq!((attempt.verdict, &*attempt.address.to_string()), (verdict, "192.0.2.66"));
+    }
+    // Two addresses, and nothing that says which is sshd's.
+    for message in [
+        "Failed password for x from 192.0.2.66 port 5022 ssh1: ruser from 203.0.113.9",
+        "Failed hostbased for x from 203.0.113.9 port 1 ssh2: y from 192.0.2.66 port 5022 ssh2: RSA aa",
+    ] {
+        assert_eq!(said(message), None, "{message}");
+    }
+}
+
+#[test]
 fn messages_without_a_port() {
     use Verdict::{Failure, Ignored};
     #[rustfmt::skip]
