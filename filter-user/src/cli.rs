@@ -61,7 +61,7 @@ pub enum Command {
     /// Close SIP to all but trusted networks, as while Asterisk restarts; it opens by itself
     #[command(subcommand)]
     Maintenance(Maintenance),
-    /// Run a log file through a jail's parser: what matches, what does not
+    /// Run a log file through a jail's parser, or a filter of fail2ban's: what matches, what does not
     TestLog(TestLog),
     /// Read the configuration as `run` would, and print what it comes to
     CheckConfig(Output),
@@ -176,7 +176,7 @@ pub struct Unban {
 /// What `test-log` takes.
 #[derive(Debug, Args)]
 pub struct TestLog {
-    /// The jail
+    /// The jail, or the path of a fail2ban filter, as `/etc/fail2ban/filter.d/sshd.conf[mode=extra]`
     pub jail: String,
     /// The file, or `-` for standard input
     pub file: PathBuf,

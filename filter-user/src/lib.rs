@@ -17,6 +17,7 @@ pub mod datapath;
 pub mod doctor;
 pub mod duration;
 pub mod escalation;
+pub mod fail2ban;
 pub mod failure;
 pub mod host;
 pub mod jail;

@@ -12,6 +12,8 @@ mod security_event;
 pub mod sshd;
 mod text;
 
+pub(crate) use text::source_address;
+
 use crate::failure::Attempt;
 
 /// A parser of lines.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::tz::TimeZone;
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use crate::clock::Rfc3339;
 use crate::config::built_in_jails;
+use crate::fail2ban::{Filter, Options, Reading};
 use crate::failure::{Attempt, Verdict};
 use crate::parse::{Parser, asterisk, provd, security, sshd};
 
@@ -19,39 +21,93 @@ const LINE_MAX: usize = 64 * 1024;
 /// Lines that no one understood, of which that many are shown.
 const SAMPLES: usize = 5;
 
-/// The parser of a jail's log.
-fn parser(jail: &str) -> Result<Parser> {
-    match jail {
-        "asterisk-wazo" => Ok(|line| asterisk::parse(line).or_else(|| security::parse(line))),
-        "sshd" => Ok(sshd::parse),
-        "wazo-provd" => Ok(provd::parse),
-        other => {
-            let known: Vec<&str> = built_in_jails().map(|(_, name)| name).collect();
-            bail!("there is no jail `{other}`; there are {}", known.join(", "))
+/// What reads the lines.
+enum Reader {
+    /// A jail's parser.
+    Parser(Parser),
+    /// A filter of fail2ban's.
+    Filter(Box<Filter>),
+}
+
+/// What one line says.
+enum Said {
+    /// Something about an attempt.
+    Attempt(Box<Attempt>),
+    /// Something that counts neither way, and why.
+    Passed(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
+impl Reader {
+    /// The parser of a jail, or a filter: whatever has a slash in it, or ends as its file does.
+    fn new(name: &str) -> Result<Self> {
+        let parser: Parser = match name {
+            "asterisk-wazo" => |line| asterisk::parse(line).or_else(|| security::parse(line)),
+            "sshd" => sshd::parse,
+            "wazo-provd" => provd::parse,
+            file if file.contains('/') || file.split('[').next().is_some_and(is_filter) => {
+                return Ok(Self::Filter(Box::new(Filter::load(file, Options::default())?)));
+            }
+            other => {
+                let known: Vec<&str> = built_in_jails().map(|(_, name)| name).collect();
+                let known = known.join(", ");
+                bail!(
+                    "there is no jail `{other}`; there are {known}; a filter of fail2ban's is named \
+                     by its path, as /etc/fail2ban/filter.d/{other}.conf"
+                )
+            }
+        };
+        Ok(Self::Parser(parser))
+    }
+
+    fn read(&self, line: &[u8]) -> Said {
+        match self {
+            Self::Parser(parse) => {
+                parse(line).map_or(Said::Nothing, |attempt| Said::Attempt(Box::new(attempt)))
+            }
+            Self::Filter(filter) => match filter.read(line) {
+                Reading::Failure(attempt) => Said::Attempt(attempt),
+                Reading::Ignored => Said::Passed(UNDERSTOOD),
+                Reading::NoAddress => Said::Passed("matched, but names no single address"),
+                Reading::TooComplex => {
+                    Said::Passed("given up: an expression has too many ways to match")
+                }
+                Reading::Nothing => Said::Nothing,
+            },
         }
     }
 }
 
-/// Runs `log` through the parser of `jail`. With `json` a document for each line that means
-/// something, or with `all` for each line; otherwise a summary.
+/// Whether a name is that of a filter's file.
+fn is_filter(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "conf" || ending == "local")
+}
+
+/// A line that was understood and counts neither way.
+const UNDERSTOOD: &str = "understood, and no failure";
+
+/// Runs `log` through the parser of the jail `name`, or the filter of fail2ban's at that path. With
+/// `json` a document for each line that means something, or with `all` for each line; otherwise a
+/// summary.
 ///
 /// # Errors
 ///
-/// When there is no such jail, or reading or writing fails.
-pub fn run(jail: &str, log: impl BufRead, json: bool, all: bool, out: impl Write) -> Result<()> {
-    let parse = parser(jail)?;
-    if json { documents(parse, log, all, out) } else { summary(parse, log, all, out) }
+/// When there is no such jail or filter, or reading or writing fails.
+pub fn run(name: &str, log: impl BufRead, json: bool, all: bool, out: impl Write) -> Result<()> {
+    let reader = Reader::new(name)?;
+    if json { documents(&reader, log, all, out) } else { summary(&reader, log, all, out) }
 }
 
-fn documents(parse: Parser, log: impl BufRead, all: bool, mut out: impl Write) -> Result<()> {
+fn documents(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write) -> Result<()> {
     each_line(log, |line| {
-        let attempt = parse(line);
-        if attempt.is_none() && !all {
+        let said = reader.read(line);
+        if matches!(said, Said::Nothing) && !all {
             return Ok(());
         }
         let text = String::from_utf8_lossy(line);
-        let document = match &attempt {
-            Some(attempt) => json!({
+        let document = match &said {
+            Said::Attempt(attempt) => json!({
                 "line": text,
                 "verdict": attempt.verdict,
                 "class": attempt.class,
@@ -61,7 +117,8 @@ fn documents(parse: Parser, log: impl BufRead, all: bool, mut out: impl Write) -
                 "proven": attempt.proven,
                 "time": time(attempt),
             }),
-            None => json!({ "line": text, "verdict": null }),
+            Said::Passed(why) => json!({ "line": text, "verdict": Verdict::Ignored, "why": why }),
+            Said::Nothing => json!({ "line": text, "verdict": null }),
         };
         writeln!(out, "{document}")
     })
@@ -72,24 +129,31 @@ fn time(attempt: &Attempt) -> Option<String> {
     Some(Rfc3339(attempt.logged_at?.instant(&TimeZone::system())?).to_string())
 }
 
-fn summary(parse: Parser, log: impl BufRead, all: bool, mut out: impl Write) -> Result<()> {
+fn summary(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write) -> Result<()> {
     let mut lines = 0u64;
     let mut verdicts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failures: BTreeMap<IpAddr, BTreeMap<&str, u64>> = BTreeMap::new();
     let mut samples: Vec<String> = Vec::new();
     each_line(log, |line| {
         lines += 1;
-        let Some(attempt) = parse(line) else {
-            *verdicts.entry("no match").or_default() += 1;
-            if all || samples.len() < SAMPLES {
-                samples.push(String::from_utf8_lossy(line).into_owned());
+        let attempt = match reader.read(line) {
+            Said::Attempt(attempt) => attempt,
+            Said::Passed(why) => {
+                *verdicts.entry(why).or_default() += 1;
+                return Ok(());
             }
-            return Ok(());
+            Said::Nothing => {
+                *verdicts.entry("no match").or_default() += 1;
+                if all || samples.len() < SAMPLES {
+                    samples.push(String::from_utf8_lossy(line).into_owned());
+                }
+                return Ok(());
+            }
         };
         let verdict = match attempt.verdict {
             Verdict::Failure => "failure",
             Verdict::Success => "success",
-            Verdict::Ignored => "understood, and no failure",
+            Verdict::Ignored => UNDERSTOOD,
         };
         *verdicts.entry(verdict).or_default() += 1;
         if attempt.verdict == Verdict::Failure {
@@ -196,6 +260,32 @@ mod tests {
         })
         .unwrap();
         assert_eq!(lengths, [LINE_MAX, 5]);
+    }
+
+    #[test]
+    fn a_filter_of_fail2ban_reads_lines_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mine.conf");
+        let text =
+            "[Definition]\nfailregex = ^failed from <HOST>$\nignoreregex = 192\\.0\\.2\\.7\n";
+        std::fs::write(&path, text).unwrap();
+        let log = b"2026-11-22 09:32:21 failed from 192.0.2.66\nfailed from 192.0.2.7\n\
+                    failed from localhost\nstarted\n";
+        let printed = |json| {
+            let mut out = Vec::new();
+            // The date leaves its blank behind, as in fail2ban.
+            run(path.to_str().unwrap(), &log[..], json, false, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = printed(false);
+        for line in ["4 lines", "1  understood", "1  matched, but names", "2  no match"] {
+            assert!(text.contains(line), "{text}");
+        }
+        let documents: Vec<serde_json::Value> =
+            printed(true).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(documents.len(), 2);
+        assert_eq!(documents[0]["verdict"], "ignored");
+        assert!(documents[1]["why"].as_str().unwrap().contains("address"));
     }
 
     #[test]

@@ -217,7 +217,7 @@ pub(super) fn bare_address(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// The address as the packet carried it, if a packet can come from it.
-pub(super) fn source_address(address: IpAddr) -> Option<IpAddr> {
+pub(crate) fn source_address(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     (!address.is_unspecified() && !address.is_multicast()).then_some(address)
 }
