@@ -28,7 +28,7 @@ use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
-pub use self::jails::{built_in_jails, intern};
+pub use self::jails::{RECIDIVE, built_in_jails, intern};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
 pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};

@@ -19,13 +19,13 @@ use log::{error, info, warn};
 use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Roster, Write};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Config, PortClasses, Scope};
+use crate::config::{Config, PortClasses, RECIDIVE, Scope};
 use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
-use crate::jail::{Jail, Sentence};
+use crate::jail::{Evidence, Jail, Sentence};
 use crate::join::Join;
 use crate::store::{Kept, Store};
 
@@ -292,7 +292,7 @@ impl<D: Datapath> Controller<D> {
         (attempt.decided && first == attempt.address).then_some(first)
     }
 
-    fn sentence(&mut self, jail: usize, name: &str, sentence: Sentence, now: KernelTime) {
+    fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
         let Sentence { address, scope, bantime, failures, proven, evidence } = sentence;
         let network = IpNet::from(address);
         let origin = self.origin_of(name);
@@ -305,11 +305,16 @@ impl<D: Datapath> Controller<D> {
         let (time, number) = self.escalation.term(case, bantime, &settings.increment, now);
         let until = now.after(time);
         let ban = Ban { network, scope, origin, since: now.into(), until: Some(until) };
-        let class = evidence.last().map_or("failure", |last| last.class.as_str());
-        let mut reason = format!(
-            "{failures} failures within {}, the last one {class}",
-            duration::format(settings.findtime)
-        );
+        let within = duration::format(settings.findtime);
+        let mut reason = match evidence.last() {
+            Some(Evidence { class: Class::Ban, source, .. }) => {
+                format!("{failures} bans within {within}, the last one by {source}")
+            }
+            last => {
+                let class = last.map_or("failure", |last| last.class.as_str());
+                format!("{failures} failures within {within}, the last one {class}")
+            }
+        };
         if number > 1 {
             reason = format!("{reason}; {} ban", ordinal(number));
         }
@@ -321,6 +326,38 @@ impl<D: Datapath> Controller<D> {
         }
         let record = self.escalation.note(case, now, until);
         self.store.set_offences(case.who, record);
+        if name != RECIDIVE {
+            self.tell_recidive(name, case, now);
+        }
+    }
+
+    /// Has the jail `recidive` hear of a ban by another.
+    fn tell_recidive(&mut self, by: &'static str, case: Case, now: KernelTime) {
+        let Case { who: Offender { address, .. }, proven, again } = case;
+        let Some(place) = self.jails.iter().position(|jail| jail.name() == RECIDIVE) else {
+            return;
+        };
+        let origin = self.origin_of(RECIDIVE);
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        let (scope, unproven_scope) = (jail.settings().scope, jail.settings().unproven_scope);
+        let closes = if proven { Some(scope) } else { unproven_scope };
+        let stands = |ban: Ban| {
+            ban.origin == origin
+                && ban.in_force(now)
+                && (ban.scope == scope || Some(ban.scope) == closes)
+        };
+        if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
+            return;
+        }
+        let sentence = if again && unproven_scope.is_some() {
+            jail.prove(address, Class::Ban, now)
+        } else {
+            let ban = Attempt::new(Verdict::Failure, Class::Ban, address);
+            jail.hear(&Attempt { proven, ..ban }, by, now)
+        };
+        if let Some(sentence) = sentence {
+            self.sentence(place, RECIDIVE, sentence, now);
+        }
     }
 
     /// Into the kernel and the ledger, or into neither: what is written down is in force. Then into

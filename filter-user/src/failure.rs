@@ -137,6 +137,8 @@ pub enum Class {
     CallRejected,
     /// Something that is not SIP.
     Malformed,
+    /// A ban by another jail.
+    Ban,
 }
 
 impl Class {
@@ -151,6 +153,7 @@ impl Class {
             Self::Challenge => "challenge",
             Self::CallRejected => "call-rejected",
             Self::Malformed => "malformed",
+            Self::Ban => "ban",
         }
     }
 }

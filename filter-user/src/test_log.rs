@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::clock::Rfc3339;
-use crate::config::built_in_jails;
+use crate::config::{RECIDIVE, built_in_jails};
 use crate::fail2ban::{Filter, Options, Reading};
 use crate::failure::{Attempt, Verdict};
 use crate::parse::{Parser, asterisk, provd, security, sshd};
@@ -46,6 +46,9 @@ impl Reader {
             "asterisk-wazo" => |line| asterisk::parse(line).or_else(|| security::parse(line)),
             "sshd" => sshd::parse,
             "wazo-provd" => provd::parse,
+            RECIDIVE => {
+                bail!("the jail `{RECIDIVE}` reads no log: it hears of the bans by the others")
+            }
             file if file.contains('/') || file.split('[').next().is_some_and(is_filter) => {
                 return Ok(Self::Filter(Box::new(Filter::load(file, Options::default())?)));
             }
@@ -292,5 +295,7 @@ mod tests {
     fn another_jail_is_refused() {
         let error = run("sshd2", LOG, false, false, io::sink()).unwrap_err().to_string();
         assert!(error.contains("asterisk-wazo"), "{error}");
+        let error = run("recidive", LOG, false, false, io::sink()).unwrap_err().to_string();
+        assert!(error.contains("reads no log"), "{error}");
     }
 }

@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(number("asterisk-wazo"), Some(1));
         assert_eq!(number("sshd"), Some(2));
         assert_eq!(number("wazo-provd"), Some(3));
+        assert_eq!(number("recidive"), Some(4));
         assert_eq!(number("apache"), Some(17));
         assert_eq!(number("web"), Some(18));
         assert_eq!(number("flood"), Some(255));
@@ -136,7 +137,7 @@ mod tests {
         let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
         assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 237);
         assert_eq!(roster.name(origins[299]), "unknown");
-        assert_eq!(roster.name(Origin::Jail(3)), "unknown");
+        assert_eq!(roster.name(Origin::Jail(4)), "unknown");
         for origin in origins {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }

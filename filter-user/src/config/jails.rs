@@ -14,9 +14,12 @@ struct BuiltIn {
     settings: JailSettings,
 }
 
+/// The jail that hears of the bans by the others.
+pub const RECIDIVE: &str = "recidive";
+
 /// Each with its defaults: Wazo's own of `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`, for `sshd`
-/// Debian's.
-static BUILT_IN: [BuiltIn; 3] = [
+/// Debian's, for `recidive` those of fail2ban's `jail.conf`.
+static BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "asterisk-wazo",
         number: 0,
@@ -56,6 +59,20 @@ static BUILT_IN: [BuiltIn; 3] = [
             ignoreip: Vec::new(),
             scope: PortClasses::PROVISIONING,
             unproven_scope: Some(PortClasses::PROVISIONING),
+            increment: Increment::OFF,
+        },
+    },
+    BuiltIn {
+        name: RECIDIVE,
+        number: 3,
+        settings: JailSettings {
+            enabled: false,
+            maxretry: 5,
+            findtime: Duration::from_hours(24),
+            bantime: Duration::from_hours(7 * 24),
+            ignoreip: Vec::new(),
+            scope: Scope::All,
+            unproven_scope: None,
             increment: Increment::OFF,
         },
     },

@@ -194,7 +194,7 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "jails: {nginx: {}}",
-            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `sshd`, `wazo-provd`",
+            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `recidive`, `sshd`, `wazo-provd`",
         ),
         (
             "jails: {sshd: {bantime.incremental: true}}",
@@ -773,6 +773,21 @@ jails:
     ignoreip: []  # default
     scope: sip  # default
     unproven_scope: sip  # default
+    bantime.increment: false  # default
+    bantime.factor: 1  # default
+    bantime.maxtime: 3650d  # default
+    bantime.rndtime: 0s  # default
+    bantime.multipliers: []  # default
+    bantime.overalljails: false  # default
+    bantime.unproven: false  # default
+  recidive:
+    enabled: false  # default
+    maxretry: 5  # default
+    findtime: 1d  # default
+    bantime: 7d  # default
+    ignoreip: []  # default
+    scope: all  # default
+    unproven_scope: none  # default
     bantime.increment: false  # default
     bantime.factor: 1  # default
     bantime.maxtime: 3650d  # default

@@ -758,3 +758,94 @@ fn bans_are_numbered_in_words() {
     let expected = ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "111th", "122nd"];
     assert_eq!(words, expected);
 }
+
+/// Has a jail ban an address, and the ban end.
+fn ban_by(
+    controller: &mut Controller<Memory>,
+    jail: &str,
+    address: IpAddr,
+    proven: bool,
+    second: u64,
+) {
+    let attempt = Attempt { proven, ..Attempt::new(Verdict::Failure, Class::Login, address) };
+    let maxretry = if jail == "sshd" { 5 } else { 3 };
+    for _ in 0..maxretry {
+        controller.hear(&attempt, 0, jail, at(second));
+    }
+    controller.handle_timeout(at(second + 3600));
+}
+
+fn with_recidive(unproven_scope: Option<Scope>) -> Controller<Memory> {
+    started_with(Memory::default(), |config| {
+        growing(config);
+        let jail = config.jails.get_mut("recidive").unwrap();
+        (jail.enabled, jail.unproven_scope) = (true, unproven_scope);
+    })
+}
+
+fn recidive(controller: &mut Controller<Memory>) -> Vec<(String, String, String)> {
+    let bans = ask(controller, Request::Bans { jail: Some("recidive".to_owned()) });
+    let text = |ban: &Value, key: &str| ban[key].as_str().unwrap().to_owned();
+    let bans = bans["bans"].as_array().unwrap().iter();
+    bans.map(|ban| (text(ban, "network"), text(ban, "scope"), text(ban, "reason"))).collect()
+}
+
+#[test]
+fn the_fifth_proven_ban_in_a_day_is_a_week_for_everything() {
+    let mut controller = with_recidive(None);
+    let [address, victim] = [7, 8].map(|last| IpAddr::from([203, 0, 113, last]));
+    for n in 0..5 {
+        assert_eq!(recidive(&mut controller), []);
+        // Bans by hand, for floods, and those that can be forged are none.
+        ask(&mut controller, ban("203.0.113.8/32", Some(1)));
+        controller.flooding(victim, at(n * 5000), at(n * 5000 + 60));
+        ban_by(&mut controller, "asterisk-wazo", victim, false, n * 5000);
+        let jail = if n % 2 == 0 { "asterisk-wazo" } else { "sshd" };
+        ban_by(&mut controller, jail, address, true, n * 5000);
+    }
+    let said = "5 bans within 1d, the last one by asterisk-wazo".to_owned();
+    assert_eq!(recidive(&mut controller), [("203.0.113.7".to_owned(), "all".to_owned(), said)]);
+    let ban = controller.ledger.iter().find(|entry| entry.ban.scope == Scope::All).unwrap();
+    assert_eq!(ban.ban.until, Some(at(20_000 + 7 * 86_400)));
+    assert_eq!(ban.evidence().len(), 5);
+    assert!(ban.evidence().iter().all(|of| of.proven && of.class == Class::Ban));
+    assert_eq!(controller.ledger.of(victim).len(), 0);
+    let status = ask(&mut controller, Request::Status);
+    let jails = status["jails"].as_array().unwrap();
+    assert!(
+        jails.iter().any(|jail| jail["name"] == "recidive" && jail["banned"] == 1),
+        "{jails:?}"
+    );
+}
+
+#[test]
+fn bans_more_than_a_day_apart_are_no_relapse() {
+    let mut controller = with_recidive(None);
+    for n in 0..20 {
+        ban_by(&mut controller, "sshd", IpAddr::from([203, 0, 113, 7]), true, n * 7 * 3600);
+    }
+    assert_eq!(recidive(&mut controller), []);
+}
+
+#[test]
+fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
+    let mut controller = with_recidive(Some(Scope::Sip));
+    let address = IpAddr::from([203, 0, 113, 7]);
+    let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    for n in 0..4 {
+        ban_by(&mut controller, "asterisk-wazo", address, false, n * 5000);
+    }
+    // One that is proven late is one ban, and not two.
+    let second = 20_000;
+    for n in 0..3 {
+        let session = Some(format!("{n}"));
+        let notice = Attempt { proven: false, session, ..proven(address) };
+        controller.hear(&notice, 0, "asterisk-wazo", at(second));
+        controller.hear(&Attempt { proven: true, ..notice }, ami, "asterisk-wazo", at(second));
+    }
+    let said = "5 bans within 1d, the last one by asterisk-wazo".to_owned();
+    assert_eq!(recidive(&mut controller), [("203.0.113.7".to_owned(), "sip".to_owned(), said)]);
+    let evidence: Vec<bool> =
+        controller.jails[3].evidence(address).iter().map(|e| e.proven).collect();
+    assert_eq!(evidence, [true]);
+}
