@@ -1,6 +1,7 @@
 //! Measurements, each of ringfence beside its rival in the same run.
 
 mod figures;
+pub mod hearing;
 pub mod packets;
 pub mod phone;
 pub mod reaction;

@@ -49,7 +49,8 @@ impl Stopwatch {
     }
 }
 
-fn stay_on_one_cpu() -> anyhow::Result<usize> {
+/// Keeps this thread on the last of the CPUs that it may run on, and those that it starts; which that is.
+pub(super) fn stay_on_one_cpu() -> anyhow::Result<usize> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).context("ask for the CPUs")?;
     let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false));

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
-use ringfence_tests::bench::{packets, phone, write_json};
+use ringfence_tests::bench::{hearing, packets, phone, write_json};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 
@@ -26,6 +27,41 @@ enum Benchmark {
     Packets(Packets),
     /// How a registered phone fares in a flood of forged REGISTERs, beside nothing and nftables
     Phone(Phone),
+    /// How many lines of a log a second are heard on one CPU, beside fail2ban-regex
+    Hearing(Hearing),
+    /// A part of `hearing`: a process that hears one log
+    #[command(hide = true)]
+    Listen(hearing::Listen),
+}
+
+#[derive(Debug, Args)]
+struct Hearing {
+    /// Not used here: the parts of ringfence are in this program
+    #[arg(long, value_name = "PATH", hide = true)]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// The size of the two logs of Asterisk; the others are half of it
+    #[arg(long, value_name = "N", default_value_t = 1 << 30,
+          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 36))]
+    bytes: u64,
+    /// How often each log is heard
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Only the logs with this in their names; can be given more than once
+    #[arg(long, value_name = "LOG")]
+    only: Vec<String>,
+    /// Measure ringfence alone
+    #[arg(long)]
+    no_fail2ban: bool,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +146,8 @@ fn main() -> ExitCode {
         Benchmark::Reaction(arguments) => reaction(arguments),
         Benchmark::Packets(arguments) => packets(arguments),
         Benchmark::Phone(arguments) => phone(arguments),
+        Benchmark::Hearing(arguments) => hearing(arguments),
+        Benchmark::Listen(order) => listen(&order),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -139,6 +177,30 @@ fn prepare() -> anyhow::Result<Screen> {
     }
     interrupt::install()?;
     Ok(Screen::new())
+}
+
+fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
+    interrupt::install()?;
+    let mut screen = Screen::new();
+    screen.say(&screen.paint().bold("Lines of a log, heard on one CPU"))?;
+    let settings = hearing::Settings {
+        bytes: arguments.bytes,
+        rounds: arguments.rounds,
+        only: arguments.only,
+        fail2ban: !arguments.no_fail2ban,
+    };
+    let report = hearing::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn listen(order: &hearing::Listen) -> anyhow::Result<bool> {
+    let outcome = serde_json::to_string(&hearing::listener::listen(order)?);
+    Screen::new().say(&outcome.context("make JSON of what was heard")?)?;
+    Ok(true)
 }
 
 fn packets(arguments: Packets) -> anyhow::Result<bool> {

@@ -1,0 +1,253 @@
+//! The process that hears one log: the parts of the daemon over a datapath in memory, on one CPU.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use filter_user::ban::{InForce, Roster};
+use filter_user::clock::{KernelTime, Now};
+use filter_user::config::Config;
+use filter_user::controller::{Controller, SourceReport};
+use filter_user::escalation::Bounds;
+use filter_user::source::bookmarks::{Bookmarks, Directory};
+use filter_user::source::log_file::{self, LogFile};
+use filter_user::source::{Heard, Outlet, SourceState};
+use filter_user::store::{self, Names, Started};
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::memory::Memory;
+use super::{Log, appear, log_in};
+use crate::bench::stopwatch::stay_on_one_cpu;
+
+/// Batches that wait for the controller, as many as in the daemon.
+const WAITING: usize = 64;
+
+/// How often the size of the process is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long no line may come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to listen to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Listen {
+    /// Which log it is
+    log: Log,
+    /// The file with its lines
+    file: PathBuf,
+    /// A directory of its own
+    directory: PathBuf,
+    /// How many lines there are
+    lines: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Lines heard.
+    pub lines: u64,
+    /// Failures among them.
+    pub failures: u64,
+    /// Addresses that were banned in the end.
+    pub banned: u64,
+    /// Seconds on the clock.
+    pub wall: f64,
+    /// Seconds at work, of all threads.
+    pub cpu: f64,
+    /// The most memory that the process had in the first half of the lines, in KiB.
+    pub first_half_kib: u64,
+    /// The same in the second half.
+    pub second_half_kib: u64,
+}
+
+impl Outcome {
+    /// Lines for each second at work.
+    pub fn rate(&self) -> f64 {
+        crate::bench::float(self.lines) / self.cpu
+    }
+
+    /// How much more memory the process had in the second half than in the first, in KiB.
+    pub fn grown_kib(&self) -> u64 {
+        self.second_half_kib.saturating_sub(self.first_half_kib)
+    }
+
+    /// What is said when it is done.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{:.0} thousand lines a second at work, {:.0} on the clock; {} MiB, {} KiB more in the end",
+            self.rate() / 1e3,
+            crate::bench::float(self.lines) / self.wall / 1e3,
+            self.second_half_kib >> 10,
+            self.grown_kib()
+        )
+    }
+}
+
+/// Listens until all lines were heard.
+///
+/// # Errors
+///
+/// When a part cannot be started, or lines do not come.
+pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
+    // Before there is any other thread.
+    stay_on_one_cpu()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("start the runtime")?;
+    let state = order.directory.join("state");
+    fs::create_dir(&state).with_context(|| format!("make {}", state.display()))?;
+    let config = Config::default();
+    let roster = Arc::new(Roster::new(config.jails.keys().copied()));
+    let settings = store::Settings {
+        directory: state.clone(),
+        names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
+        offenders: Bounds::from(&config),
+        clock: store::Clock::read,
+    };
+    let Started { store, kept, thread, news: _news } =
+        store::start(settings).context("start the store")?;
+    let bans = (store.clone(), kept, &InForce::default());
+    let mut controller =
+        Controller::new(Memory::default(), &config, roster, BTreeSet::new(), bans, Now::read())?;
+    let heard = runtime.block_on(hear(order, &config, &mut controller, &state));
+    store.end();
+    ensure!(thread.join().is_ok(), "the store's thread has failed");
+    heard
+}
+
+async fn hear(
+    order: &Listen,
+    config: &Config,
+    controller: &mut Controller<Memory>,
+    state: &Path,
+) -> anyhow::Result<Outcome> {
+    let log = log_in(&order.directory);
+    let place = log.display().to_string();
+    let source = controller.add_source(SourceReport::new("log", "file", place));
+    let (outlet, mut heard) = mpsc::channel(WAITING);
+    let jail = order.log.jail();
+    let max_age = config.jails.get(jail).map(|jail| jail.findtime).context("no such jail")?;
+    let file = LogFile { path: log.clone(), parser: order.log.parser(), place: None, max_age };
+    let follower = tokio::spawn(log_file::follow(file, Outlet::new(source, outlet)));
+    let (_, first) = heard.recv().await.context("the source has ended")?;
+    ensure!(matches!(first.state, SourceState::Waiting(_)), "it begins with {:?}", first.state);
+    appear(&order.file, &log)?;
+    let mut bookmarks = Bookmarks::new(Directory::new(state));
+    let mut size = Size::default();
+    let (started, worked) = (Instant::now(), at_work()?);
+    let mut lines = 0;
+    while lines < order.lines {
+        let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        let (_, news) = next.context("no line comes")?.context("the source has ended")?;
+        lines += take(controller, &mut bookmarks, source, jail, news)?;
+        size.look(lines * 2 > order.lines)?;
+    }
+    let (wall, cpu) = (started.elapsed(), at_work()?.saturating_sub(worked));
+    follower.abort();
+    let report = controller.source_mut(source).context("the source is unknown")?;
+    let (lines, failures) = (report.events, report.failures);
+    Ok(Outcome {
+        lines,
+        failures,
+        banned: controller.datapath_mut().banned() as u64,
+        wall: wall.as_secs_f64(),
+        cpu: cpu.as_secs_f64(),
+        first_half_kib: size.halves[0],
+        second_half_kib: size.halves[1],
+    })
+}
+
+/// What the daemon does with what a source sends; how many lines it was.
+fn take(
+    controller: &mut Controller<Memory>,
+    bookmarks: &mut Bookmarks,
+    source: usize,
+    jail: &str,
+    news: Heard,
+) -> anyhow::Result<u64> {
+    let now = KernelTime::now();
+    for attempt in &news.attempts {
+        controller.hear(attempt, source, jail, now);
+    }
+    if let Some(report) = controller.source_mut(source) {
+        report.events += news.lines;
+    }
+    if let Some(place) = news.place {
+        bookmarks.reach("log", place);
+    }
+    if bookmarks.next_save().is_some_and(|due| due <= Instant::now()) {
+        bookmarks.save().context("write down the place")?;
+    }
+    Ok(news.lines)
+}
+
+/// The time at work of all threads of this process.
+fn at_work() -> anyhow::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("ask for CPU time")?.into())
+}
+
+/// The most memory in each half.
+#[derive(Debug, Default)]
+struct Size {
+    looked: Option<Instant>,
+    second_half: bool,
+    halves: [u64; 2],
+}
+
+impl Size {
+    /// Looks, unless it has just looked.
+    fn look(&mut self, second_half: bool) -> anyhow::Result<()> {
+        let recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK);
+        if recent && self.second_half == second_half {
+            return Ok(());
+        }
+        (self.looked, self.second_half) = (Some(Instant::now()), second_half);
+        let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+        let size = resident_kib(&status).context("/proc/self/status has no VmRSS")?;
+        let half = &mut self.halves[usize::from(second_half)];
+        *half = size.max(*half);
+        Ok(())
+    }
+}
+
+/// The `VmRSS` of a process's status.
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_read_from_the_status() {
+        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    5312 kB\nVmData:\t1 kB\n"), Some(5312));
+        assert_eq!(resident_kib("Name:\tVmRSS: 1 kB\n"), None);
+        let mut size = Size::default();
+        size.look(false).unwrap();
+        size.look(true).unwrap();
+        assert!(size.halves.iter().all(|kib| *kib > 100), "{size:?}");
+    }
+
+    #[test]
+    fn every_line_and_failure_is_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("written");
+        for log in Log::ALL {
+            let own = directory.path().join(log.name());
+            fs::create_dir(&own).unwrap();
+            let written = log.write(&file, 200_000).unwrap();
+            let order = Listen { log, file: file.clone(), directory: own, lines: written.lines };
+            // It stays on one CPU.
+            let heard = std::thread::spawn(move || listen(&order).unwrap()).join().unwrap();
+            assert_eq!((heard.lines, heard.failures), (written.lines, written.failures));
+            let is_quiet = log.name().ends_with("quiet");
+            assert!((is_quiet || heard.banned > 0) && heard.cpu > 0.0, "{heard:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A datapath without a kernel: it holds what it is told, and has seen everybody.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use filter_common::abi::Learning;
+use filter_user::ban::{AddressEntry, NetworkEntry};
+use filter_user::clock::KernelTime;
+use filter_user::datapath::{Datapath, InterfaceCounters, KnownPeer, Maintenance};
+use ipnet::IpNet;
+
+/// The bans that are in force.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    addresses: HashMap<IpAddr, AddressEntry>,
+    networks: HashMap<IpNet, NetworkEntry>,
+}
+
+impl Memory {
+    /// How many addresses are banned.
+    pub(super) fn banned(&self) -> usize {
+        self.addresses.len()
+    }
+}
+
+impl Datapath for Memory {
+    fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
+        self.addresses.insert(entry.address, *entry);
+        Ok(())
+    }
+
+    fn unban(&mut self, address: IpAddr) -> Result<()> {
+        self.addresses.remove(&address);
+        Ok(())
+    }
+
+    fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
+        self.networks.insert(entry.network, *entry);
+        Ok(())
+    }
+
+    fn unban_network(&mut self, network: IpNet) -> Result<()> {
+        self.networks.remove(&network);
+        Ok(())
+    }
+
+    fn trust(&mut self, _networks: &[IpNet]) -> Result<()> {
+        Ok(())
+    }
+
+    fn maintenance(&mut self, _closed: Option<Maintenance>) -> Result<()> {
+        Ok(())
+    }
+
+    fn in_maintenance(&self) -> Option<Maintenance> {
+        None
+    }
+
+    fn know(&mut self, _address: IpAddr, _now: KernelTime) -> Result<()> {
+        Ok(())
+    }
+
+    fn known(&self, _address: IpAddr) -> Option<KnownPeer> {
+        None
+    }
+
+    fn known_count(&self) -> u64 {
+        0
+    }
+
+    fn learning(&self) -> Learning {
+        Learning { learned: 0, refreshed: 0, full: 0 }
+    }
+
+    fn seen(&self, _address: IpAddr, _now: KernelTime) -> bool {
+        true
+    }
+
+    fn packets(&self, _network: IpNet) -> u64 {
+        0
+    }
+
+    fn counters(&self) -> Result<Vec<InterfaceCounters>> {
+        Ok(Vec::new())
+    }
+
+    fn signatures(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    fn capacity(&self) -> u64 {
+        1_000_000
+    }
+}
