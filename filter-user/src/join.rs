@@ -8,6 +8,7 @@
 //! of his packets can count as one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,13 +28,16 @@ const ANNOUNCED: Duration = Duration::from_mins(2);
 /// Packets of one address and Call-ID that a new attempt is compared with.
 const COMPARED_MAX: usize = 1024;
 
-/// Who sent it, and under which Call-ID. Lines on access lists and on logins name none.
-type Key = (IpAddr, Option<Box<str>>);
+/// Who sent it, and under which Call-ID, as a hash under a secret: of 65,536 no two are the same but
+/// one time in ten thousand million, and nobody can choose them. Lines on access lists and on logins
+/// name no Call-ID.
+type Key = u64;
 
 /// What was heard of late.
 #[derive(Debug, Default)]
 pub struct Join {
-    packets: HashMap<Key, VecDeque<Packet>>,
+    secret: RandomState,
+    packets: HashMap<Key, Packets>,
     /// In the order in which they were first heard of.
     order: VecDeque<(KernelTime, Key)>,
     /// Connections whose next refusal has been counted.
@@ -42,11 +46,44 @@ pub struct Join {
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
 }
 
-#[derive(Debug)]
-struct Packet {
-    at: KernelTime,
-    /// Who has told of it, in which class.
-    told: Vec<(usize, Class)>,
+/// The packets of one address and Call-ID.
+///
+/// Each teller begins with the first that it has not told of in that class, so what it has told of
+/// has no gaps: a number says it all.
+#[derive(Debug, Default)]
+struct Packets {
+    /// When each was first heard of, the oldest first.
+    heard: VecDeque<KernelTime>,
+    /// How many were forgotten before them.
+    forgotten: u64,
+    /// The number of packets, with those forgotten, that a source has told of in a class.
+    told: Vec<((usize, Class), u64)>,
+}
+
+impl Packets {
+    /// Whether nobody else has told of a packet that `mark` tells of now.
+    fn tell(&mut self, mark: (usize, Class), now: KernelTime) -> bool {
+        while self.heard.len() > COMPARED_MAX
+            || self.heard.front().is_some_and(|first| now.since(*first) > WINDOW)
+        {
+            self.heard.pop_front();
+            self.forgotten += 1;
+        }
+        let heard = self.forgotten + self.heard.len() as u64;
+        let place = self.told.iter().position(|(other, _)| *other == mark);
+        let place = place.unwrap_or_else(|| {
+            self.told.push((mark, 0));
+            self.told.len() - 1
+        });
+        let (_, told) = &mut self.told[place];
+        let before = (*told).max(self.forgotten);
+        *told = before + 1;
+        let is_first = before == heard;
+        if is_first {
+            self.heard.push_back(now);
+        }
+        is_first
+    }
 }
 
 impl Join {
@@ -71,7 +108,7 @@ impl Join {
                 return false;
             }
         }
-        let session = attempt.session.as_deref().map(Box::from);
+        let session = attempt.session.as_deref();
         if !matches!(attempt.class, Class::Acl | Class::Login) {
             return self.tell((address, session), attempt.class, source, now);
         }
@@ -83,21 +120,19 @@ impl Join {
             && self.tell((address, None), attempt.class, source, now)
     }
 
-    fn tell(&mut self, key: Key, class: Class, source: usize, now: KernelTime) -> bool {
-        let packets = self.packets.entry(key.clone()).or_default();
-        while packets.len() > COMPARED_MAX
-            || packets.front().is_some_and(|first| now.since(first.at) > WINDOW)
-        {
-            packets.pop_front();
+    fn tell(
+        &mut self,
+        of: (IpAddr, Option<&str>),
+        class: Class,
+        source: usize,
+        now: KernelTime,
+    ) -> bool {
+        let key = self.secret.hash_one(of);
+        let is_first = self.packets.entry(key).or_default().tell((source, class), now);
+        if is_first {
+            self.order.push_back((now, key));
         }
-        let mark = (source, class);
-        if let Some(packet) = packets.iter_mut().find(|packet| !packet.told.contains(&mark)) {
-            packet.told.push(mark);
-            return false;
-        }
-        packets.push_back(Packet { at: now, told: vec![mark] });
-        self.order.push_back((now, key));
-        true
+        is_first
     }
 
     fn forget_old(&mut self, now: KernelTime) {
@@ -107,11 +142,12 @@ impl Join {
             self.announced_order.pop_front();
             self.announced.remove(&connection);
         }
-        while let Some((at, _)) = self.order.front()
-            && (now.since(*at) > WINDOW || self.order.len() > PACKETS_MAX)
+        while let Some((at, key)) = self.order.front().copied()
+            && (now.since(at) > WINDOW || self.order.len() > PACKETS_MAX)
         {
-            let Some((at, key)) = self.order.pop_front() else { return };
-            if self.packets.get(&key).is_some_and(|p| p.back().is_none_or(|last| last.at <= at)) {
+            self.order.pop_front();
+            if self.packets.get(&key).is_some_and(|p| p.heard.back().is_none_or(|last| *last <= at))
+            {
                 self.packets.remove(&key);
             }
         }
@@ -251,7 +287,7 @@ mod tests {
             let call_id = if n % 2 == 0 { "same".to_owned() } else { n.to_string() };
             told(&mut join, &attempt(Class::WrongCredential, Some(&call_id)), AMI, at(0));
             assert!(join.order.len() <= PACKETS_MAX + 1 && join.packets.len() <= join.order.len());
-            assert!(join.packets.values().next().is_none_or(|p| p.len() <= COMPARED_MAX + 1));
+            assert!(join.packets.values().next().is_none_or(|p| p.heard.len() <= COMPARED_MAX + 1));
         }
         told(&mut join, &attempt(Class::WrongCredential, Some("x")), AMI, at(5000));
         assert_eq!((join.order.len(), join.packets.len()), (1, 1));
