@@ -207,9 +207,11 @@ impl<D: Datapath> Controller<D> {
             }
             return;
         }
-        let attempt = Attempt { address, ..attempt.clone() };
-        self.challenges.hear(&attempt, Teller { source, jail: place }, now);
-        self.judge(&attempt, name, place, now);
+        let of_a_rival =
+            (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
+        let attempt = of_a_rival.as_ref().unwrap_or(attempt);
+        self.challenges.hear(attempt, Teller { source, jail: place }, now);
+        self.judge(attempt, name, place, now);
     }
 
     /// Makes a peer known. One that registers over TLS or a WebSocket the program cannot see do so.

@@ -199,6 +199,12 @@ pub fn session(bytes: &[u8]) -> String {
 }
 
 fn shown(bytes: &[u8], longest: usize) -> String {
+    let start = &bytes[..bytes.len().min(longest)];
+    let plain = start.iter().all(|byte| (b' '..=b'~').contains(byte));
+    // As nearly all are.
+    if plain && let Ok(text) = str::from_utf8(start) {
+        return text.to_owned();
+    }
     let mut out = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

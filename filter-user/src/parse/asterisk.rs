@@ -41,7 +41,7 @@ mod chan_sip;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem::{Finder, FinderRev};
 use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
 
 use super::text::{
@@ -67,6 +67,9 @@ const FAILED_FOR: &[u8] = b"' failed for '";
 const MAX_FAILED_FOR: usize = 64;
 
 static FIND_FAILED_FOR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FAILED_FOR));
+
+/// Behind the Call-ID.
+static FIND_CALL_ID_END: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b") - "));
 
 /// What `line` says about one attempt, or `None` if it says nothing that matters here, or not whose
 /// attempt it was.
@@ -108,14 +111,15 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
         None => request,
     };
     let from_on = from_on.strip_prefix(b"from '")?;
-    let FailedFor { source, from, call_id_on, rivals, decided } = failed_for(from_on)?;
+    let FailedFor { named, rivals, decided } = failed_for(from_on)?;
+    let Named { source, uri, call_id_on } = named;
     let (verdict, class) = reason(text);
-    let call_id = memmem::rfind(call_id_on, b") - ").map(|end| &call_id_on[..end]);
+    let call_id = FIND_CALL_ID_END.rfind(call_id_on).map(|end| &call_id_on[..end]);
     Some(Attempt {
         rivals,
         decided,
         port: Some(source.port()),
-        account: uri_of(from).and_then(user_of).map(account),
+        account: uri.and_then(user_of).map(account),
         session: call_id.map(session),
         ..Attempt::new(verdict, class, source.ip())
     })
@@ -123,14 +127,21 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
 
 /// Whose request a line says failed.
 struct FailedFor<'a> {
-    source: SocketAddr,
-    from: &'a [u8],
-    /// The Call-ID and what follows.
-    call_id_on: &'a [u8],
+    named: Named<'a>,
     /// The other addresses that stand in such a place.
     rivals: Vec<IpAddr>,
-    /// Whether the line alone says that it is `source`.
+    /// Whether the line alone says that it is the named one.
     decided: bool,
+}
+
+/// An address in the place of the source.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    source: SocketAddr,
+    /// The URI before it, if what stands before it is a whole From.
+    uri: Option<&'a [u8]>,
+    /// The Call-ID and what follows.
+    call_id_on: &'a [u8],
 }
 
 /// The address that Asterisk printed between the From URI and the Call-ID, and the From URI.
@@ -142,8 +153,10 @@ struct FailedFor<'a> {
 /// Counting quotes does not do: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
 /// and lets anything stand in the brackets of an IPv6 host.
 fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
-    let mut named: Vec<(SocketAddr, &[u8], &[u8])> = Vec::new();
-    let mut after_whole_from: Option<usize> = None;
+    let mut first: Option<Named> = None;
+    let mut after_whole_from: Option<Named> = None;
+    // Those that are not the first one's.
+    let mut others: Vec<IpAddr> = Vec::new();
     let mut decided = true;
     let mut places = 0;
     for at in FIND_FAILED_FOR.find_iter(from_on) {
@@ -151,27 +164,30 @@ fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
         if places > MAX_FAILED_FOR {
             return None;
         }
-        let from = &from_on[..at];
         let Some((source, call_id_on)) = quoted_source(&from_on[at + FAILED_FOR.len()..]) else {
             continue;
         };
-        named.push((source, from, call_id_on));
-        if uri_of(from).is_none() {
-            continue;
+        let named = Named { source, uri: uri_of(&from_on[..at]), call_id_on };
+        if first.get_or_insert(named).source.ip() != source.ip() {
+            others.push(source.ip());
         }
-        match after_whole_from {
-            None => after_whole_from = Some(named.len() - 1),
-            Some(other) => decided &= named[other].0.ip() == source.ip(),
+        if named.uri.is_some() {
+            let whole = after_whole_from.get_or_insert(named);
+            decided &= whole.source.ip() == source.ip();
         }
     }
     // A NUL or more than 511 bytes cut a From short, and what follows is what lay on the stack.
     decided &= places == 1 || after_whole_from.is_some();
-    let (source, from, call_id_on) = *named.get(after_whole_from.unwrap_or(0))?;
-    let mut rivals: Vec<IpAddr> = named.iter().map(|(rival, ..)| rival.ip()).collect();
-    rivals.sort_unstable();
-    rivals.dedup();
-    rivals.retain(|rival| *rival != source.ip());
-    Some(FailedFor { source, from, call_id_on, rivals, decided })
+    let first = first?;
+    let named = after_whole_from.unwrap_or(first);
+    let mut rivals = others;
+    if !rivals.is_empty() {
+        rivals.push(first.source.ip());
+        rivals.sort_unstable();
+        rivals.dedup();
+        rivals.retain(|rival| *rival != named.source.ip());
+    }
+    Some(FailedFor { named, rivals, decided })
 }
 
 /// `ADDR:PORT' (callid: `, and what follows.
