@@ -5,6 +5,7 @@
 //! for those who use it.
 
 mod error;
+mod host_name;
 mod increment;
 mod jails;
 mod limits;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
 pub use self::jails::{RECIDIVE, built_in_jails, intern};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
@@ -50,6 +52,8 @@ pub struct Config {
     pub dry_run: bool,
     /// Networks that are never dropped and never banned.
     pub trusted: Vec<IpNet>,
+    /// Hosts whose addresses are trusted too, whatever they are at the time.
+    pub trusted_names: Vec<HostName>,
     /// The ports that carry SIP.
     pub sip: SipPorts,
     /// Other ports, by name.
@@ -79,6 +83,7 @@ impl Default for Config {
             mode: Mode::Auto,
             dry_run: false,
             trusted: Vec::new(),
+            trusted_names: Vec::new(),
             sip: SipPorts {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
@@ -201,6 +206,8 @@ pub struct JailSettings {
     pub bantime: Duration,
     /// Networks that this jail never bans.
     pub ignoreip: Vec<IpNet>,
+    /// Hosts whose addresses it never bans, whatever they are at the time.
+    pub ignore_names: Vec<HostName>,
     /// What a ban closes whose failures all have a source that cannot have been forged.
     pub scope: Scope,
     /// What any other ban closes; when `None`, a failure counts only if its source cannot have been

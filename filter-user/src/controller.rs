@@ -5,6 +5,7 @@
 mod answers;
 mod keeping;
 mod maintenance;
+mod names;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -30,6 +31,7 @@ use crate::join::Join;
 use crate::store::{Kept, Store};
 
 pub use self::answers::SourceReport;
+use self::names::Names;
 
 /// The length of the widest network that can be banned by hand: a slip of the finger must not close
 /// the host to everybody.
@@ -52,6 +54,7 @@ pub struct Controller<D> {
     explained: VecDeque<Key>,
     putting_all: Option<Putting>,
     protected: Protected,
+    names: Names,
     limited: HashMap<IpAddr, LimitedSource>,
     ports: PortClasses,
     sources: Vec<SourceReport>,
@@ -79,6 +82,8 @@ enum Putting {
 struct Protected {
     own: BTreeSet<IpNet>,
     trusted: Vec<IpNet>,
+    /// The addresses of trusted names.
+    named: BTreeSet<IpNet>,
 }
 
 impl Protected {
@@ -86,7 +91,7 @@ impl Protected {
     fn reason(&self, network: IpNet) -> Option<&'static str> {
         if self.own.iter().any(|own| own.contains(&network)) {
             Some("the host's own address")
-        } else if self.trusted.iter().any(|trusted| trusted.contains(&network)) {
+        } else if self.trusted.iter().chain(&self.named).any(|trusted| trusted.contains(&network)) {
             Some("trusted")
         } else {
             None
@@ -94,7 +99,7 @@ impl Protected {
     }
 
     fn networks(&self) -> Vec<IpNet> {
-        self.own.iter().chain(&self.trusted).copied().collect()
+        self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
     }
 }
 
@@ -133,7 +138,8 @@ impl<D: Datapath> Controller<D> {
             store,
             explained: VecDeque::new(),
             putting_all: None,
-            protected: Protected { own, trusted: config.trusted.clone() },
+            protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
+            names: Names::new(config),
             limited: HashMap::new(),
             ports: config.ports.clone(),
             sources: Vec::new(),
@@ -254,7 +260,7 @@ impl<D: Datapath> Controller<D> {
     /// Has a jail hear of an attempt that is known to have been one.
     fn judge(&mut self, attempt: &Attempt, source: &'static str, place: usize, now: KernelTime) {
         let address = attempt.address;
-        if self.protected.reason(address.into()).is_some() {
+        if self.protected.reason(address.into()).is_some() || self.ignores_by_name(place, address) {
             return;
         }
         let Some(jail) = self.jails.get_mut(place) else { return };

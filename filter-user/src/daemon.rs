@@ -25,6 +25,7 @@ use crate::clock::{KernelTime, Now};
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
+use crate::dns::{self, Following};
 use crate::escalation::Bounds;
 use crate::host;
 use crate::store::{self, Names, News, Started};
@@ -96,6 +97,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let server = tokio::spawn(server::serve(socket, ask));
 
     let mut sources = Sources::start(&config, &mut controller);
+    let mut names = Following::start(dns::names(&config), dns::system_resolver);
     let mut host_look = interval(HOST_LOOK);
     tokio::pin!(shutdown);
     let why = loop {
@@ -110,6 +112,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             }
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
             () = sleep_until(save.unwrap_or(alarm)), if save.is_some() => sources.save(),
+            Some(news) = names.next() => controller.resolved(news),
             Some(question) = questions.recv() => answer(&mut controller, question),
             Some(news) = store_news.recv() => match news {
                 News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),

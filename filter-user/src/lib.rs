@@ -14,6 +14,7 @@ pub mod control;
 pub mod controller;
 pub mod daemon;
 pub mod datapath;
+pub mod dns;
 pub mod doctor;
 pub mod duration;
 pub mod escalation;

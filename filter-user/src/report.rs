@@ -77,6 +77,9 @@ pub fn status(value: &Value) -> String {
         let pending = number(store, "pending");
         line(&mut text, &format!("STORE FAILED: {path}: {why}; {pending} changes wait"));
     }
+    for name in list(value, "trusted_names") {
+        line(&mut text, &format!("trusted is {}", host(name)));
+    }
     let peers = &value["peers"];
     let (known, spared) = (number(peers, "known"), number(peers, "spared"));
     line(
@@ -147,7 +150,27 @@ pub fn jails(value: &Value) -> String {
         row
     });
     let head = ["JAIL", "ENABLED", "MAXRETRY", "FINDTIME", "BANTIME", "SCOPE", "WATCHED", "BANNED"];
-    table(&head, rows.collect())
+    let mut text = table(&head, rows.collect());
+    for jail in list(value, "jails") {
+        for name in list(jail, "ignored_names") {
+            let jail = string(jail, "name");
+            line(&mut text, &format!("{jail} ignores {}", host(name)));
+        }
+    }
+    text
+}
+
+/// A host that is known by name, and what is known of it.
+fn host(value: &Value) -> String {
+    let name = string(value, "name");
+    let addresses: Vec<&str> = list(value, "addresses").filter_map(Value::as_str).collect();
+    let addresses = match (&addresses[..], string(value, "state").as_str()) {
+        ([], "waiting") => "not looked up yet".to_owned(),
+        ([], _) => "no address".to_owned(),
+        (some, _) => some.join(", "),
+    };
+    let why = value["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
+    format!("{name}: {addresses}{why}")
 }
 
 /// `why`.

@@ -15,8 +15,9 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, Factor, Increment, JailSettings, Limit, Limits, MULTIPLIERS_MAX, Mode,
-    PortClass, PortRange, Rate, Scope, Sources, SshdLog, USER_AGENTS_MAX, UserAgent,
+    ClassLimits, Config, Factor, HOST_NAMES_MAX, HostName, Increment, JailSettings, Limit, Limits,
+    MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources, SshdLog, USER_AGENTS_MAX,
+    UserAgent,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -76,16 +77,17 @@ enum Slot<'a> {
     /// Text without spaces, with what it is.
     Word(&'a mut String, &'static str),
     Interfaces(&'a mut Vec<String>),
-    /// With what to do instead of naming everybody.
-    Networks(&'a mut Vec<IpNet>, &'static str),
+    /// Networks and names, with what to do instead of naming everybody.
+    Hosts(&'a mut Vec<IpNet>, &'a mut Vec<HostName>, &'static str),
     Ports(&'a mut Vec<PortRange>),
     UserAgents(&'a mut Vec<UserAgent>),
 }
 
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
-    use Slot::{Count, Flag, Interfaces, Networks, Path, Ports};
-    let Config { interfaces, mode, dry_run, trusted, sip, ports, capacity, .. } = config;
+    use Slot::{Count, Flag, Hosts, Interfaces, Path, Ports};
+    let Config { interfaces, mode, dry_run, trusted, trusted_names, sip, .. } = config;
+    let Config { ports, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, peers, offenders, signatures, jails, sources, paths, .. } = config;
     let mut fields = vec![
@@ -103,9 +105,13 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         field("dry_run", "Judge and count, but drop nothing.", Flag(dry_run)),
         field(
             "trusted",
-            "Addresses and networks that are never dropped and never banned. Loopback and the \
-             host's own addresses always are.",
-            Networks(trusted, "to watch without dropping anything, set `dry_run: true`"),
+            "Addresses, networks and names of hosts that are never dropped and never banned. Loopback \
+             and the host's own addresses always are.",
+            Hosts(
+                trusted,
+                trusted_names,
+                "to watch without dropping anything, set `dry_run: true`",
+            ),
         ),
         field(
             "sip.udp",
@@ -345,8 +351,12 @@ fn jail_fields<'a>(
         ),
         jail_field(
             "ignoreip",
-            "Addresses and networks that this jail never bans.",
-            Slot::Networks(&mut jail.ignoreip, "to switch the jail off, set `enabled: false`"),
+            "Addresses, networks and names of hosts that this jail never bans.",
+            Slot::Hosts(
+                &mut jail.ignoreip,
+                &mut jail.ignore_names,
+                "to switch the jail off, set `enabled: false`",
+            ),
         ),
         jail_field(
             "scope",
@@ -454,8 +464,9 @@ impl Field<'_> {
             Slot::Port(port) => Json::from(**port),
             Slot::Word(word, _) => Json::from(&***word),
             Slot::Interfaces(names) => names.iter().map(|name| Json::from(&**name)).collect(),
-            Slot::Networks(networks, _) => {
-                networks.iter().map(|network| Json::from(network_text(*network))).collect()
+            Slot::Hosts(networks, names, _) => {
+                let networks = networks.iter().map(|network| network_text(*network));
+                networks.chain(names.iter().map(ToString::to_string)).map(Json::from).collect()
             }
             Slot::Ports(ranges) => ranges.iter().map(|range| port_json(*range)).collect(),
             Slot::UserAgents(names) => {
@@ -506,8 +517,9 @@ impl Slot<'_> {
             Self::Port(_) => "a port from 1 to 65535".into(),
             Self::Word(_, what) => (*what).into(),
             Self::Interfaces(_) => "a list of interface names such as `[eth0]`".into(),
-            Self::Networks(..) => {
-                "a list of addresses and networks such as `[198.51.100.7, 203.0.113.0/24]`".into()
+            Self::Hosts(..) => {
+                "a list of addresses, networks and names such as `[198.51.100.7, 203.0.113.0/24]`"
+                    .into()
             }
             Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
             Self::UserAgents(_) => "a list of User-Agents such as `[sipcli*, iWar]`".into(),
@@ -546,8 +558,8 @@ impl Slot<'_> {
             Self::Port(slot) => **slot = one(node, port)?,
             Self::Word(slot, _) => **slot = one(node, word)?,
             Self::Interfaces(slot) => **slot = interfaces(node)?,
-            Self::Networks(slot, instead) => {
-                **slot = many(node, |scalar| network(&scalar.text, instead))?;
+            Self::Hosts(networks, names, instead) => {
+                (**networks, **names) = hosts(node, instead)?;
             }
             Self::Ports(slot) => **slot = many(node, |scalar| ports(&scalar.text))?,
             Self::UserAgents(slot) => **slot = user_agents(node)?,
@@ -742,6 +754,35 @@ fn interface(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// Networks, and the names of hosts.
+fn hosts(node: &Node, instead: &str) -> Read<(Vec<IpNet>, Vec<HostName>)> {
+    let read = |scalar: &Scalar| match network(&scalar.text, instead) {
+        Ok(network) => Ok(Ok(network)),
+        // What has a letter that no address has is meant to be a name.
+        Err(_) if !is_numeric(&scalar.text) => scalar.text.parse().map(Err),
+        Err(why) => Err(why),
+    };
+    let mut networks = Vec::new();
+    let mut names: Vec<HostName> = Vec::new();
+    for host in many(node, read)? {
+        match host {
+            Ok(network) => networks.push(network),
+            Err(name) if names.contains(&name) => {}
+            Err(name) => names.push(name),
+        }
+    }
+    if names.len() > HOST_NAMES_MAX {
+        let reason = format!("{} names; at most {HOST_NAMES_MAX} are possible", names.len());
+        return Err(vec![(node.at, Wrong::Value(reason))]);
+    }
+    Ok((networks, names))
+}
+
+/// Whether this is written as addresses and networks are.
+fn is_numeric(text: &str) -> bool {
+    text.contains([':', '/']) || text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
 fn network(text: &str, instead: &str) -> Result<IpNet, String> {
     let shown = snippet(text);
     let Some(written) = parse_network(text) else {
@@ -749,7 +790,7 @@ fn network(text: &str, instead: &str) -> Result<IpNet, String> {
             Some(network) => format!("write `{shown}` as `{}`", network_text(network)),
             None => format!(
                 "`{shown}` is not an address or a network; write one such as `198.51.100.7`, \
-                 `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)"
+                 `203.0.113.0/24` or `2001:db8::/64`, or a name such as `office.example.org`"
             ),
         });
     };

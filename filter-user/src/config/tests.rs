@@ -255,8 +255,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "trusted: {a: b}",
-        "`trusted` is a section; expected a list of addresses and networks such as \
-             `[198.51.100.7, 203.0.113.0/24]`",
+        "`trusted` is a section; expected a list of addresses, networks and names \
+             such as `[198.51.100.7, 203.0.113.0/24]`",
     ),
     (
         "trusted: [0.0.0.0/0]",
@@ -273,10 +273,10 @@ const WRONG_VALUES: &[(&str, &str)] = &[
         "in `trusted`, `::ffff:0:0/96` is everybody; to watch without dropping anything, set \
              `dry_run: true`",
     ),
+    ("trusted: [pbx]", "in `trusted`, write `pbx` with its domain, such as `pbx.example.org`"),
     (
-        "trusted: [pbx.example.org]",
-        "in `trusted`, `pbx.example.org` is not an address or a network; write one such as \
-             `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)",
+        "jails: {sshd: {ignoreip: [p_x.example.org]}}",
+        "in `jails.sshd.ignoreip`, `p_x.example.org` is not the name of a host",
     ),
     ("trusted: [10.1.2.3/255.0.0.0]", "in `trusted`, write `10.1.2.3/255.0.0.0` as `10.0.0.0/8`"),
     (
@@ -456,9 +456,9 @@ fn all_errors_are_told_up_to_a_bound() {
 8:6: `sip` is `5`; expected a section with the keys `udp`, `tcp`
 9:1: `mode` is set twice in this file, first in line 1
 10:11: in `trusted`, `a/b` is not an address or a network; write one such as `198.51.100.7`, \
-         `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)
+         `203.0.113.0/24` or `2001:db8::/64`, or a name such as `office.example.org`
 10:27: in `trusted`, `300.0.0.1` is not an address or a network; write one such as \
-         `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64` (names are not looked up)"
+         `198.51.100.7`, `203.0.113.0/24` or `2001:db8::/64`, or a name such as `office.example.org`"
     );
 
     let many = lines((0..50).map(|n| format!("key{n}x: 1")));
@@ -946,6 +946,14 @@ fn networks() -> impl Strategy<Value = Vec<IpNet>> {
     vec(prop_oneof![v4, v6].prop_map(|network| network.trunc()), 0..4)
 }
 
+fn host_names() -> impl Strategy<Value = Vec<HostName>> {
+    proptest::collection::btree_set(
+        "[a-z0-9]{1,8}(-[a-z0-9]{1,4})?(\\.[a-z][a-z0-9]{0,5}){1,3}",
+        0..3,
+    )
+    .prop_map(|names| names.iter().map(|name| name.parse().unwrap()).collect())
+}
+
 fn times(longest: u64) -> impl Strategy<Value = Duration> {
     (1000..=longest * 1000).prop_map(Duration::from_millis)
 }
@@ -1022,19 +1030,29 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
         1..=10_000_u32,
         times(30 * 86_400),
         times(3650 * 86_400),
-        networks(),
+        (networks(), host_names()),
         scope(),
         proptest::option::of(scope()),
         increments(),
     )
         .prop_map(
-            |(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven_scope, increment)| {
+            |(
+                enabled,
+                maxretry,
+                findtime,
+                bantime,
+                (ignoreip, ignore_names),
+                scope,
+                unproven_scope,
+                increment,
+            )| {
                 JailSettings {
                     enabled,
                     maxretry,
                     findtime,
                     bantime,
                     ignoreip,
+                    ignore_names,
                     scope,
                     unproven_scope,
                     increment,
@@ -1055,7 +1073,7 @@ fn configs() -> impl Strategy<Value = Config> {
         proptest::collection::btree_set(interface, 0..4),
         select(&Mode::ALL),
         any::<bool>(),
-        networks(),
+        (networks(), host_names()),
         (port_ranges(), port_ranges(), port_classes()),
     );
     let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
@@ -1107,12 +1125,13 @@ fn configs() -> impl Strategy<Value = Config> {
         (paths(), paths(), paths()),
     )
         .prop_map(|(top, sizes, how, jail, sources, paths)| {
-            let (interfaces, mode, dry_run, trusted, (udp, tcp, ports)) = top;
+            let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
             Config {
                 interfaces: interfaces.into_iter().collect(),
                 mode,
                 dry_run,
                 trusted,
+                trusted_names,
                 sip: SipPorts { udp, tcp },
                 ports,
                 capacity: Capacity {
@@ -1173,4 +1192,24 @@ proptest! {
             Err(errors) => prop_assert!(!errors.errors().is_empty()),
         }
     }
+}
+
+#[test]
+fn hosts_by_address_and_by_name() {
+    let loaded = parse(
+        "trusted: [192.0.2.1, Office.example.org.]\n\
+         jails: {sshd: {ignoreip: [a.example, 203.0.113.0/24, a.example, b.example]}}\n",
+    )
+    .unwrap();
+    let names = |names: &[HostName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(loaded.config.trusted, ["192.0.2.1/32".parse().unwrap()]);
+    assert_eq!(names(&loaded.config.trusted_names), ["office.example.org"]);
+    let sshd = &loaded.config.jails["sshd"];
+    assert_eq!(sshd.ignoreip, ["203.0.113.0/24".parse().unwrap()]);
+    assert_eq!(names(&sshd.ignore_names), ["a.example", "b.example"]);
+    let many: Vec<String> = (0..65).map(|n| format!("host-{n}.example")).collect();
+    assert_eq!(
+        complaint(&format!("trusted: [{}]", many.join(", "))),
+        "1:10: `trusted`: 65 names; at most 64 are possible"
+    );
 }

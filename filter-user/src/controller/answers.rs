@@ -144,6 +144,7 @@ impl<D: Datapath> Controller<D> {
             },
             "maintenance": self.maintenance(now),
             "store": self.store_report(),
+            "trusted_names": self.names.report_trusted(),
             "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {
                 json!({"user_agent": agent, "packets": packets})
             }).collect::<Vec<_>>(),
@@ -239,6 +240,7 @@ impl<D: Datapath> Controller<D> {
                 "scope": self.ports.name(settings.scope),
                 "unproven_scope": settings.unproven_scope.map(|scope| self.ports.name(scope)),
                 "ignoreip": settings.ignoreip.iter().map(|ip| show(*ip)).collect::<Vec<_>>(),
+                "ignored_names": self.names.report(&settings.ignore_names),
                 "watched": jail.watched(),
                 "forgotten": jail.forgotten(),
                 "banned": self.banned_by(jail.name()),
@@ -270,8 +272,10 @@ impl<D: Datapath> Controller<D> {
         evidence.extend(behind_none);
         let evidence: Vec<Value> =
             evidence.iter().map(|evidence| show_evidence(evidence, self.started)).collect();
-        let ignores =
-            |jail: &&Jail| jail.settings().ignoreip.iter().any(|ip| ip.contains(&address));
+        let ignores = |jail: &&Jail| {
+            jail.settings().ignoreip.iter().any(|ip| ip.contains(&address))
+                || self.names.contain(&jail.settings().ignore_names, address)
+        };
         let ignored_by: Vec<&str> = self.jails.iter().filter(ignores).map(Jail::name).collect();
         json!({
             "address": address,

@@ -14,6 +14,7 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         findtime: Duration::from_secs(findtime),
         bantime: Duration::from_hours(1),
         ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
+        ignore_names: Vec::new(),
         scope: Scope::Sip,
         unproven_scope: Some(Scope::Sip),
         increment: Increment::OFF,

@@ -1,0 +1,139 @@
+//! What the controller does with the addresses of hosts that are known by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use log::{info, warn};
+use serde_json::{Value, json};
+
+use super::{Controller, write};
+use crate::ban::{Entry, Origin};
+use crate::config::{Config, HostName};
+use crate::datapath::Datapath;
+use crate::dns::{self, Addresses, News};
+
+/// The names of a configuration with their addresses, as far as these are known.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// By name; nothing for one that has not been looked up yet.
+    addresses: BTreeMap<HostName, Option<Addresses>>,
+    trusted: Vec<HostName>,
+}
+
+impl Names {
+    pub(super) fn new(config: &Config) -> Self {
+        let addresses = dns::names(config).into_iter().map(|name| (name, None)).collect();
+        Self { addresses, trusted: config.trusted_names.clone() }
+    }
+
+    /// Whether one of these names has this address.
+    pub(super) fn contain(&self, names: &[HostName], address: IpAddr) -> bool {
+        names.iter().filter_map(|name| self.of(name)).any(|of| of.all.contains(&address))
+    }
+
+    /// The addresses that are trusted.
+    pub(super) fn trusted(&self) -> BTreeSet<IpNet> {
+        let known = self.trusted.iter().filter_map(|name| self.of(name));
+        known.flat_map(|addresses| &addresses.all).copied().map(IpNet::from).collect()
+    }
+
+    fn of(&self, name: &HostName) -> Option<&Addresses> {
+        self.addresses.get(name)?.as_ref()
+    }
+
+    /// These names as `jails` and `status` tell of them.
+    pub(super) fn report(&self, names: &[HostName]) -> Vec<Value> {
+        let report = |name: &HostName| {
+            let known = self.of(name);
+            let failed = known.and_then(|addresses| addresses.failed.as_deref());
+            json!({
+                "name": name.as_str(),
+                "addresses": known.map(|addresses| &addresses.all).into_iter().flatten().collect::<Vec<_>>(),
+                "state": match (known, failed) {
+                    (None, _) => "waiting",
+                    (Some(_), None) => "ok",
+                    (Some(_), Some(_)) => "failed",
+                },
+                "why": failed,
+            })
+        };
+        names.iter().map(report).collect()
+    }
+
+    /// The trusted names as `status` tells of them.
+    pub(super) fn report_trusted(&self) -> Vec<Value> {
+        self.report(&self.trusted)
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Whether a jail counts nothing of an address because a name in its `ignoreip` has it.
+    pub(super) fn ignores_by_name(&self, place: usize, address: IpAddr) -> bool {
+        let jail = self.jails.get(place);
+        jail.is_some_and(|jail| self.names.contain(&jail.settings().ignore_names, address))
+    }
+
+    /// Hears of a name's addresses. Whoever has one newly gets in again at once: the bans are lifted
+    /// that would not have come had it been known before.
+    pub fn resolved(&mut self, News { name, addresses }: News) {
+        let Some(known) = self.names.addresses.get_mut(&name) else { return };
+        let before = known.replace(addresses.clone()).unwrap_or_default();
+        let Addresses { all, failed } = addresses;
+        if before.all != all && !all.is_empty() {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            info!("{name} is {}", all.join(", "));
+        }
+        match (&before.failed, &failed) {
+            (Some(_), None) => info!("{name} can be looked up again"),
+            (None, Some(why)) => {
+                let stays = if all.is_empty() { "" } else { "; its last addresses hold" };
+                warn!("{name} cannot be looked up: {why}{stays}");
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        if before.all == all {
+            return;
+        }
+        let new: Vec<IpAddr> = all.difference(&before.all).copied().collect();
+        for place in 0..self.jails.len() {
+            let Some(jail) = self.jails.get_mut(place) else { continue };
+            if !jail.settings().ignore_names.contains(&name) {
+                continue;
+            }
+            let jail_name = jail.name();
+            for address in &new {
+                jail.forget(*address);
+            }
+            let origin = self.origin_of(jail_name);
+            for address in &new {
+                let why = format!("{name}, which {jail_name} ignores");
+                self.welcome(*address, Some(origin), &why);
+            }
+        }
+        if self.names.trusted.contains(&name) {
+            self.protected.named = self.names.trusted();
+            if let Err(why) = self.datapath.trust(&self.protected.networks()) {
+                warn!("the new addresses of {name} are not trusted yet: {why:#}");
+            }
+            for address in new {
+                self.welcome(address, None, &format!("{name}, which is trusted"));
+            }
+        }
+    }
+
+    /// Lifts the bans of an address, or those of one origin.
+    fn welcome(&mut self, address: IpAddr, origin: Option<Origin>, is: &str) {
+        let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
+        let bans: Vec<Entry> =
+            self.ledger.of_network(address.into()).filter(wanted).cloned().collect();
+        for ban in bans {
+            let writes = self.ledger.remove(&ban);
+            self.store.remove(ban.key());
+            match write(&mut self.datapath, &writes) {
+                Ok(()) => info!("lifted the ban of {address}: it is {is}"),
+                Err(why) => warn!("the ban of {address}, which is {is}, is not lifted: {why:#}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Host names to addresses: each name is asked for again when its answer no longer holds, and the
+//! last good answer stays while none comes.
+//!
+//! The system's resolvers are asked (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory.
+
+mod followed;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::RecordType;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub use self::followed::{ADDRESSES_MAX, Addresses, RETRY, TTL_MAX, TTL_MIN};
+use self::followed::{Answer, Followed};
+use crate::config::{Config, HostName};
+
+/// News that wait to be heard; who has more to tell waits.
+const NEWS_WAITING: usize = 16;
+
+/// How long an answer without a TTL holds: that there is no such record, from a simple server.
+const NO_TTL: Duration = Duration::from_mins(1);
+
+/// A name's addresses have changed, or how they are come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The name.
+    pub name: HostName,
+    /// Its addresses now.
+    pub addresses: Addresses,
+}
+
+/// Names that are followed until this is dropped.
+#[derive(Debug)]
+pub struct Following {
+    _tasks: JoinSet<()>,
+    news: mpsc::Receiver<News>,
+}
+
+impl Following {
+    /// Begins to follow `names`; does not wait for an answer. `resolver` makes what is asked, anew for
+    /// each question: how the system is configured may have changed.
+    pub fn start(
+        names: impl IntoIterator<Item = HostName>,
+        resolver: impl Fn() -> Result<TokioResolver, String> + Clone + Send + 'static,
+    ) -> Self {
+        let (sender, news) = mpsc::channel(NEWS_WAITING);
+        let mut tasks = JoinSet::new();
+        for name in names {
+            tasks.spawn(follow(name, resolver.clone(), sender.clone()));
+        }
+        Self { _tasks: tasks, news }
+    }
+
+    /// Waits for news; `None` if no name is followed. Can be dropped while it waits.
+    pub async fn next(&mut self) -> Option<News> {
+        self.news.recv().await
+    }
+}
+
+/// A resolver as the system is configured.
+///
+/// # Errors
+///
+/// When `resolv.conf` cannot be read or makes no sense: why.
+pub fn system_resolver() -> Result<TokioResolver, String> {
+    let builder =
+        TokioResolver::builder_tokio().map_err(|error| format!("resolv.conf: {error}"))?;
+    builder.build().map_err(|error| error.to_string())
+}
+
+async fn follow(
+    name: HostName,
+    resolver: impl Fn() -> Result<TokioResolver, String>,
+    news: mpsc::Sender<News>,
+) {
+    let mut followed = Followed::default();
+    let mut told = None;
+    loop {
+        let answers = match resolver() {
+            Ok(resolver) => ask(&resolver, &name).await,
+            Err(why) => [Err(why.clone()), Err(why)],
+        };
+        let (addresses, wait) = followed.take(answers);
+        if told.as_ref() != Some(&addresses) {
+            told = Some(addresses.clone());
+            if news.send(News { name: name.clone(), addresses }).await.is_err() {
+                return;
+            }
+        }
+        sleep(wait).await;
+    }
+}
+
+async fn ask(resolver: &TokioResolver, name: &HostName) -> [Result<Answer, String>; 2] {
+    // From the root: the domains that the host searches have no part in it.
+    let name = format!("{name}.");
+    let (v4, v6) = tokio::join!(
+        resolver.lookup(&*name, RecordType::A),
+        resolver.lookup(&*name, RecordType::AAAA)
+    );
+    [v4, v6].map(|found| match found {
+        Ok(found) => Ok(Answer {
+            ttl: found.valid_until().saturating_duration_since(Instant::now()),
+            addresses: found.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
+        }),
+        Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+            if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+        {
+            let ttl = none.negative_ttl.map_or(NO_TTL, |ttl| Duration::from_secs(ttl.into()));
+            Ok(Answer { addresses: Vec::new(), ttl })
+        }
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Every name of a configuration, once.
+pub fn names(config: &Config) -> BTreeSet<HostName> {
+    let ignored = config.jails.values().flat_map(|jail| &jail.ignore_names);
+    ignored.chain(&config.trusted_names).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests;

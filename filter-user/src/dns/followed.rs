@@ -1,0 +1,187 @@
+//! One name over time: answers enter, its addresses leave, and when to ask again. No socket, no clock.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long an answer holds at least, whatever its TTL says: asking is not free.
+pub const TTL_MIN: Duration = Duration::from_secs(10);
+
+/// How long an answer holds at most: whoever has moved wants to be let in.
+pub const TTL_MAX: Duration = Duration::from_mins(10);
+
+/// The pause after a first failure; each is twice the one before, up to [`TTL_MAX`].
+pub const RETRY: Duration = Duration::from_secs(5);
+
+/// The most addresses of one name, of each family.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// What the DNS says of one family of a name's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) addresses: Vec<IpAddr>,
+    /// How long it holds.
+    pub(super) ttl: Duration,
+}
+
+/// A name's addresses and how they were come by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The addresses of the last good answers.
+    pub all: BTreeSet<IpAddr>,
+    /// Why the last question had no good answer, if so.
+    pub failed: Option<String>,
+}
+
+/// A name that is followed.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// The last good answers for IPv4 and IPv6.
+    good: [BTreeSet<IpAddr>; 2],
+    backoff: Option<Duration>,
+}
+
+impl Followed {
+    /// Takes the answers for IPv4 and IPv6, each a failure perhaps, after which the last good one
+    /// stays. Also says how long to wait before the next question.
+    pub(super) fn take(&mut self, answers: [Result<Answer, String>; 2]) -> (Addresses, Duration) {
+        let mut wait = TTL_MAX;
+        let mut failed = None;
+        for (good, answer) in self.good.iter_mut().zip(answers) {
+            match answer.and_then(|answer| Ok((usable(&answer.addresses)?, answer.ttl))) {
+                Ok((addresses, ttl)) => {
+                    wait = wait.min(ttl);
+                    *good = addresses;
+                }
+                Err(why) => failed = failed.or(Some(why)),
+            }
+        }
+        let all: BTreeSet<IpAddr> = self.good.iter().flatten().copied().collect();
+        if failed.is_some() {
+            wait = self.backoff.map_or(RETRY, |last| (last * 2).min(TTL_MAX));
+            self.backoff = Some(wait);
+        } else {
+            self.backoff = None;
+            wait = wait.clamp(TTL_MIN, TTL_MAX);
+            if all.is_empty() {
+                failed = Some("it has no address".to_owned());
+            }
+        }
+        (Addresses { all, failed }, wait)
+    }
+}
+
+/// What of an answer can be a host elsewhere. Whoever filters the DNS answers `0.0.0.0` or loopback
+/// instead of the truth.
+fn usable(answer: &[IpAddr]) -> Result<BTreeSet<IpAddr>, String> {
+    let canonical = answer.iter().map(IpAddr::to_canonical);
+    let addresses: BTreeSet<IpAddr> = canonical.filter(|address| is_elsewhere(*address)).collect();
+    match answer.first() {
+        Some(first) if addresses.is_empty() => {
+            Err(format!("the answer {first} is no host's address"))
+        }
+        Some(_) | None => Ok(addresses.into_iter().take(ADDRESSES_MAX).collect()),
+    }
+}
+
+fn is_elsewhere(address: IpAddr) -> bool {
+    let is_broadcast = |address| matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_broadcast(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "what the DNS says may be an error too")]
+    fn answer(addresses: &[&str], ttl: u64) -> Result<Answer, String> {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Ok(Answer { addresses, ttl: Duration::from_secs(ttl) })
+    }
+
+    fn failure() -> Result<Answer, String> {
+        Err("no server answers".to_owned())
+    }
+
+    fn texts(addresses: &Addresses) -> Vec<String> {
+        addresses.all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_shorter_ttl_holds_within_bounds() {
+        let mut name = Followed::default();
+        let (addresses, wait) =
+            name.take([answer(&["192.0.2.7"], 60), answer(&["2001:db8::7"], 30)]);
+        assert_eq!(texts(&addresses), ["192.0.2.7", "2001:db8::7"]);
+        assert_eq!((addresses.failed, wait), (None, Duration::from_secs(30)));
+        let (addresses, wait) = name.take([answer(&["192.0.2.8"], 0), answer(&[], 900)]);
+        assert_eq!((texts(&addresses), wait), (vec!["192.0.2.8".to_owned()], TTL_MIN));
+        let (_, wait) = name.take([answer(&["192.0.2.8"], 86_400), answer(&[], 86_400)]);
+        assert_eq!(wait, TTL_MAX);
+    }
+
+    #[test]
+    fn the_last_good_answer_stays() {
+        let mut name = Followed::default();
+        name.take([answer(&["192.0.2.7"], 60), answer(&["2001:db8::7"], 60)]);
+        let waits: Vec<Duration> = (0..9)
+            .map(|_| {
+                let (addresses, wait) = name.take([failure(), failure()]);
+                assert_eq!(texts(&addresses), ["192.0.2.7", "2001:db8::7"]);
+                assert_eq!(addresses.failed.as_deref(), Some("no server answers"));
+                wait
+            })
+            .collect();
+        assert_eq!(waits[..3], [RETRY, RETRY * 2, RETRY * 4]);
+        assert_eq!(waits[8], TTL_MAX);
+        // One family answers, the other does not.
+        let (addresses, _) = name.take([answer(&["192.0.2.8"], 60), failure()]);
+        assert_eq!(texts(&addresses), ["192.0.2.8", "2001:db8::7"]);
+        let (addresses, _) = name.take([answer(&["192.0.2.8"], 60), answer(&[], 60)]);
+        assert_eq!((texts(&addresses), addresses.failed), (vec!["192.0.2.8".to_owned()], None));
+        assert_eq!(name.take([failure(), failure()]).1, RETRY);
+    }
+
+    #[test]
+    fn a_name_without_an_address_has_lost_it() {
+        let mut name = Followed::default();
+        name.take([answer(&["192.0.2.7"], 60), answer(&[], 60)]);
+        let (addresses, wait) = name.take([answer(&[], 60), answer(&[], 60)]);
+        assert_eq!((addresses.all.len(), wait), (0, Duration::from_mins(1)));
+        assert_eq!(addresses.failed.as_deref(), Some("it has no address"));
+    }
+
+    #[test]
+    fn answers_that_are_no_host_are_refused() {
+        let mut name = Followed::default();
+        name.take([answer(&["192.0.2.7"], 60), answer(&[], 60)]);
+        for wrong in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+        ] {
+            let (addresses, _) = name.take([answer(&[wrong], 60), answer(&[], 60)]);
+            assert_eq!(texts(&addresses), ["192.0.2.7"], "{wrong}");
+            assert!(addresses.failed.unwrap().contains(wrong), "{wrong}");
+        }
+        let (addresses, _) = name.take([answer(&["0.0.0.0", "192.0.2.8"], 60), answer(&[], 60)]);
+        assert_eq!((texts(&addresses), addresses.failed), (vec!["192.0.2.8".to_owned()], None));
+        let (addresses, _) = name.take([answer(&[], 60), answer(&["::ffff:192.0.2.9"], 60)]);
+        assert_eq!(texts(&addresses), ["192.0.2.9"]);
+    }
+
+    #[test]
+    fn addresses_are_bounded() {
+        let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let (addresses, _) = Followed::default().take([answer(&many, 60), answer(&[], 60)]);
+        assert_eq!(addresses.all.len(), ADDRESSES_MAX);
+    }
+}
