@@ -52,6 +52,9 @@ pub struct Attempt {
     pub rivals: Vec<IpAddr>,
     /// Whether the line alone says that it is `address` and none of the rivals.
     pub decided: bool,
+    /// Which rule of its parser recognised it, one of the parser's `RULES`; empty where rules have
+    /// no names.
+    pub rule: &'static str,
 }
 
 impl Attempt {
@@ -72,6 +75,7 @@ impl Attempt {
             logged_at: None,
             rivals: Vec::new(),
             decided: true,
+            rule: "",
         }
     }
 }

@@ -66,6 +66,38 @@ const FAILED_FOR: &[u8] = b"' failed for '";
 /// From and Call-ID have 511 bytes each, so that no true line repeats [`FAILED_FOR`] more often.
 const MAX_FAILED_FOR: usize = 64;
 
+/// The rules, as `status` names them.
+pub const RULES: &[&str] = &[
+    FAILED_TO_AUTHENTICATE,
+    NO_MATCHING_ENDPOINT,
+    ENDPOINT_ACL,
+    CONTACT_ACL,
+    SIP_ACL,
+    GLOBAL_ACL,
+    REJECTED_CALL,
+    DROPPED_PACKET,
+    MANAGER_LOGIN,
+    IAX_REGISTRATION,
+    CHAN_SIP,
+    REJECTED_GUEST,
+];
+
+/// Rules whose lines Asterisk writes as it raises the security event.
+pub const FAILED_REQUESTS: [&str; 2] = [FAILED_TO_AUTHENTICATE, NO_MATCHING_ENDPOINT];
+
+const FAILED_TO_AUTHENTICATE: &str = "failed-to-authenticate";
+const NO_MATCHING_ENDPOINT: &str = "no-matching-endpoint";
+const ENDPOINT_ACL: &str = "endpoint-acl";
+const CONTACT_ACL: &str = "endpoint-contact-acl";
+const SIP_ACL: &str = "sip-acl";
+const GLOBAL_ACL: &str = "global-acl";
+const REJECTED_CALL: &str = "rejected-call";
+const DROPPED_PACKET: &str = "dropped-packet";
+const MANAGER_LOGIN: &str = "manager-login";
+const IAX_REGISTRATION: &str = "iax-registration";
+const CHAN_SIP: &str = "chan-sip";
+const REJECTED_GUEST: &str = "rejected-guest";
+
 static FIND_FAILED_FOR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FAILED_FOR));
 
 /// Behind the Call-ID.
@@ -83,18 +115,25 @@ pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
     let AsteriskLine { logged_at, level, file, text } = asterisk_line(line)?;
     let attempt = match (level, file) {
         (b"NOTICE", b"res_pjsip/pjsip_distributor.c") => distributor(text),
-        (b"NOTICE", b"res_pjsip_session.c") => rejected_call(text),
-        (b"NOTICE", b"acl.c") => acl(text),
-        (b"NOTICE", b"manager.c") => manager(text),
-        (b"NOTICE", b"chan_iax2.c") => iax(text),
-        (b"NOTICE", b"chan_sip.c") => chan_sip::parse(text),
-        (b"WARNING", b"res_pjsip_acl.c") => global_acl(text),
-        (b"WARNING", b"pjproject") => dropped(text),
-        (b"WARNING", _) if file.starts_with(b"Ext. ") => chan_sip::rejected_guest(text),
+        (b"NOTICE", b"res_pjsip_session.c") => named(REJECTED_CALL, rejected_call(text)),
+        (b"NOTICE", b"acl.c") => named(SIP_ACL, acl(text)),
+        (b"NOTICE", b"manager.c") => named(MANAGER_LOGIN, manager(text)),
+        (b"NOTICE", b"chan_iax2.c") => named(IAX_REGISTRATION, iax(text)),
+        (b"NOTICE", b"chan_sip.c") => named(CHAN_SIP, chan_sip::parse(text)),
+        (b"WARNING", b"res_pjsip_acl.c") => named(GLOBAL_ACL, global_acl(text)),
+        (b"WARNING", b"pjproject") => named(DROPPED_PACKET, dropped(text)),
+        (b"WARNING", _) if file.starts_with(b"Ext. ") => {
+            named(REJECTED_GUEST, chan_sip::rejected_guest(text))
+        }
         _ => None,
     }?;
     // Whatever it says, attacker text can have Asterisk write a whole line.
     Some(Attempt { logged_at, needs_witness: true, ..attempt })
+}
+
+/// The attempt that a rule recognised.
+fn named(rule: &'static str, attempt: Option<Attempt>) -> Option<Attempt> {
+    attempt.map(|attempt| Attempt { rule, ..attempt })
 }
 
 /// `Request 'M' from 'FROM' failed for 'ADDR:PORT' (callid: X) - REASON`
@@ -113,11 +152,12 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
     let from_on = from_on.strip_prefix(b"from '")?;
     let FailedFor { named, rivals, decided } = failed_for(from_on)?;
     let Named { source, uri, call_id_on } = named;
-    let (verdict, class) = reason(text);
+    let (verdict, class, rule) = reason(text);
     let call_id = FIND_CALL_ID_END.rfind(call_id_on).map(|end| &call_id_on[..end]);
     Some(Attempt {
         rivals,
         decided,
+        rule,
         port: Some(source.port()),
         account: uri.and_then(user_of).map(account),
         session: call_id.map(session),
@@ -256,18 +296,18 @@ fn user_of(uri: &[u8]) -> Option<&[u8]> {
 
 /// What the end of a distributor line says. The Call-ID before it is attacker text, so that only
 /// the last `) - ` can be Asterisk's.
-fn reason(text: &[u8]) -> (Verdict, Class) {
+fn reason(text: &[u8]) -> (Verdict, Class, &'static str) {
     let reason = memrchr(b')', text).map_or(&[][..], |at| &text[at..]);
     let reason = reason.strip_prefix(b") - ").unwrap_or_default();
     match reason {
         b"Failed to authenticate" | b"Error to authenticate" => {
-            (Verdict::Failure, Class::WrongCredential)
+            (Verdict::Failure, Class::WrongCredential, FAILED_TO_AUTHENTICATE)
         }
-        b"Not match Endpoint ACL" => (Verdict::Ignored, Class::Acl),
-        b"Not match Endpoint Contact ACL" => (Verdict::Failure, Class::Acl),
+        b"Not match Endpoint ACL" => (Verdict::Ignored, Class::Acl, ENDPOINT_ACL),
+        b"Not match Endpoint Contact ACL" => (Verdict::Failure, Class::Acl, CONTACT_ACL),
         // `No matching endpoint found`, with or without ` after N tries in X ms`, and whatever
         // else: a request that Asterisk says failed has failed.
-        _ => (Verdict::Failure, Class::UnknownAccount),
+        _ => (Verdict::Failure, Class::UnknownAccount, NO_MATCHING_ENDPOINT),
     }
 }
 

@@ -15,6 +15,12 @@ use memchr::{memchr, memmem};
 use super::text::{after_digits, bare_address, wazo_date};
 use crate::failure::{Attempt, Class, LoggedAt, Verdict, account};
 
+/// The rules, as `status` names them.
+pub const RULES: &[&str] = &[SENSITIVE_FILE, NEW_DEVICE];
+
+const SENSITIVE_FILE: &str = "sensitive-file";
+const NEW_DEVICE: &str = "new-device";
+
 /// What `line` says about one attempt, or `None` if it says nothing that matters here.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
     let (logged_at, message) = security_log(line).or_else(|| general_log(line))?;
@@ -28,6 +34,7 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     let (address, what) = rest.split_at(memmem::find(rest, b": ")?);
     let what = &what[2..];
     Some(Attempt {
+        rule: if device { NEW_DEVICE } else { SENSITIVE_FILE },
         // The name of a file, or the number that wazo-provd gave to a device.
         account: (!device && !what.is_empty()).then(|| account(what)),
         logged_at,

@@ -35,6 +35,9 @@ const TAIL: [&[u8]; 11] = [
     b"ReceivedChallenge",
 ];
 
+/// The rules, as `status` names them: the events.
+pub const RULES: &[&str] = super::security_event::RULES;
+
 /// What `line` says about one attempt, or `None` if it says nothing that matters here, or not whose
 /// attempt it was.
 pub fn parse(line: &[u8]) -> Option<Attempt> {

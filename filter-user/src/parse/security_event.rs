@@ -12,6 +12,18 @@ use memchr::memchr;
 use super::text::source_address;
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account, session};
 
+/// The names of the events that say something about an attempt, as `status` names the rules.
+pub(super) const RULES: &[&str] = &[
+    "ChallengeResponseFailed",
+    "InvalidPassword",
+    "InvalidAccountID",
+    "FailedACL",
+    "RequestNotSupported",
+    "RequestNotAllowed",
+    "ChallengeSent",
+    "SuccessfulAuth",
+];
+
 /// What PJSIP calls the account of a request that belongs to none (`artificial_endpoint`).
 const NO_ACCOUNT: &[u8] = b"<unknown>";
 
@@ -44,6 +56,7 @@ impl SecurityEvent<'_> {
     /// The attempt, or `None` if the event is of none.
     pub(super) fn attempt(&self) -> Option<Attempt> {
         let Remote { address, transport } = self.remote;
+        let rule = RULES.iter().find(|rule| rule.as_bytes() == self.name)?;
         let of = |sip| if self.service == b"AMI" { Class::Login } else { sip };
         let (verdict, class) = match self.name {
             b"ChallengeResponseFailed" | b"InvalidPassword" => {
@@ -70,6 +83,7 @@ impl SecurityEvent<'_> {
             transport: Some(transport),
             proven: transport.proves_source() || answered,
             answered,
+            rule,
             logged_at: event_time(self.time).map(LoggedAt::Instant),
             ..Attempt::new(verdict, class, address.ip())
         })

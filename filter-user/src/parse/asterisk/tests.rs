@@ -47,6 +47,7 @@ fn reads_every_field() {
             announces: false,
             rivals: Vec::new(),
             decided: true,
+            rule: "failed-to-authenticate",
             logged_at: Some(LoggedAt::Host(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000))),
         }
     );
