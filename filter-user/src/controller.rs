@@ -3,6 +3,7 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod hearing;
 mod keeping;
 mod maintenance;
 mod names;
@@ -58,6 +59,7 @@ pub struct Controller<D> {
     limited: HashMap<IpAddr, LimitedSource>,
     ports: PortClasses,
     sources: Vec<SourceReport>,
+    hearing: hearing::Hearing,
     spared: u64,
     /// Whether the last peer that proved itself could not be made known: it is said once.
     peers_full: bool,
@@ -143,6 +145,7 @@ impl<D: Datapath> Controller<D> {
             limited: HashMap::new(),
             ports: config.ports.clone(),
             sources: Vec::new(),
+            hearing: hearing::Hearing::default(),
             spared: 0,
             peers_full: false,
             join: Join::default(),

@@ -33,7 +33,7 @@ use crate::store::{self, Names, News, Started};
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
 
-/// How often the host's addresses and interfaces are looked at.
+/// How often the host's addresses and interfaces are looked at, and whether the sources hear.
 const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the controller hears others before it puts more of its bans into a new store.
@@ -119,10 +119,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 News::WantsAll => controller.put_all(),
             },
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
-            _ = host_look.tick() => look_at_host(&mut controller),
+            _ = host_look.tick() => {
+                look_at_host(&mut controller);
+                controller.look_at_hearing(KernelTime::now());
+                sources.remember(&controller, false);
+            }
         }
     };
     sources.save();
+    sources.remember(&controller, true);
     drop(sources);
     server.abort();
     store.end();

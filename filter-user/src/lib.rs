@@ -20,6 +20,7 @@ pub mod duration;
 pub mod escalation;
 pub mod fail2ban;
 pub mod failure;
+pub mod hearing;
 pub mod host;
 pub mod jail;
 pub mod join;

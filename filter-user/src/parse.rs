@@ -10,6 +10,7 @@ pub mod provd;
 pub mod security;
 mod security_event;
 pub mod sshd;
+pub mod suspect;
 mod text;
 
 pub(crate) use text::source_address;

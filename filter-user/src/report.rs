@@ -59,6 +59,7 @@ pub fn status(value: &Value) -> String {
         &["SOURCE", "STATE", "LINES", "FAILURES", "UNWITNESSED", "LAST", ""],
         rows.collect(),
     );
+    text += &hearing(value);
     let rows = list(value, "jails").map(|jail| {
         let count = |key| number(jail, key).to_string();
         vec![string(jail, "name"), count("watched"), count("banned")]
@@ -89,6 +90,28 @@ pub fn status(value: &Value) -> String {
     let no_room = number(peers, "no_room");
     if no_room > 0 {
         line(&mut text, &format!("{no_room} times there was no room for another known peer"));
+    }
+    text
+}
+
+/// Whether the sources hear: what gives away that they do not.
+fn hearing(value: &Value) -> String {
+    let mut text = String::new();
+    for finding in list(value, "hearing") {
+        let (source, problem) = (string(finding, "source"), string(finding, "problem"));
+        line(&mut text, &format!("NOT HEARD: {source}: {problem}"));
+        line(&mut text, &format!("    {}", string(finding, "mend")));
+    }
+    for source in list(value, "sources") {
+        let (unparsed, name) = (&source["unparsed"], string(source, "name"));
+        let lines = number(unparsed, "lines");
+        if lines > 0 {
+            line(&mut text, &format!("{name}: {lines} lines without a rule look like failures"));
+        }
+        for sample in list(unparsed, "samples") {
+            let (lines, sample) = (number(sample, "lines"), string(sample, "line"));
+            line(&mut text, &format!("    {lines} like: {sample}"));
+        }
     }
     text
 }

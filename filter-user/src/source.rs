@@ -13,6 +13,7 @@ pub mod log_tail;
 use tokio::sync::mpsc;
 
 use crate::failure::Attempt;
+use crate::hearing::Unparsed;
 
 /// What a source sends: attempts in the order in which they were read, and how it is.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Heard {
     pub attempts: Vec<Attempt>,
     /// How many lines or events were read for it.
     pub lines: u64,
+    /// Which of them look like failures and match no rule.
+    pub unparsed: Unparsed,
     /// How many events were lost meanwhile, because the controller did not keep up.
     pub lost: u64,
     /// How the source is now.
@@ -43,7 +46,14 @@ pub enum SourceState {
 impl Heard {
     /// Nothing but how the source is.
     pub fn state(state: SourceState) -> Self {
-        Self { attempts: Vec::new(), lines: 0, lost: 0, state, place: None }
+        Self {
+            attempts: Vec::new(),
+            lines: 0,
+            unparsed: Unparsed::default(),
+            lost: 0,
+            state,
+            place: None,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
@@ -13,6 +14,8 @@ use crate::clock::Rfc3339;
 use crate::config::{RECIDIVE, built_in_jails};
 use crate::fail2ban::{Filter, Options, Reading};
 use crate::failure::{Attempt, Verdict};
+use crate::hearing::{Sample, Unparsed};
+use crate::parse::suspect::looks_like_failure;
 use crate::parse::{Parser, asterisk, provd, security, sshd};
 
 /// The longest line that is kept; the rest of a longer one is left out.
@@ -121,7 +124,11 @@ fn documents(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write)
                 "time": time(attempt),
             }),
             Said::Passed(why) => json!({ "line": text, "verdict": Verdict::Ignored, "why": why }),
-            Said::Nothing => json!({ "line": text, "verdict": null }),
+            Said::Nothing => json!({
+                "line": text,
+                "verdict": null,
+                "looks_like_failure": looks_like_failure(line),
+            }),
         };
         writeln!(out, "{document}")
     })
@@ -137,6 +144,7 @@ fn summary(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write) -
     let mut verdicts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failures: BTreeMap<IpAddr, BTreeMap<&str, u64>> = BTreeMap::new();
     let mut samples: Vec<String> = Vec::new();
+    let mut unparsed = Unparsed::default();
     each_line(log, |line| {
         lines += 1;
         let attempt = match reader.read(line) {
@@ -147,7 +155,11 @@ fn summary(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write) -
             }
             Said::Nothing => {
                 *verdicts.entry("no match").or_default() += 1;
-                if all || samples.len() < SAMPLES {
+                let suspect = looks_like_failure(line);
+                if suspect {
+                    unparsed.add(line, Timestamp::UNIX_EPOCH);
+                }
+                if all || !suspect && samples.len() < SAMPLES {
                     samples.push(String::from_utf8_lossy(line).into_owned());
                 }
                 return Ok(());
@@ -180,11 +192,17 @@ fn summary(reader: &Reader, log: impl BufRead, all: bool, mut out: impl Write) -
             classes.into_iter().map(|(class, count)| format!("{count} {class}")).collect();
         writeln!(out, "  {address}: {}", classes.join(", "))?;
     }
+    if !unparsed.is_empty() {
+        writeln!(out, "{} lines without a match look like failures, such as", unparsed.lines())?;
+    }
+    for Sample { text, lines, .. } in unparsed.samples() {
+        writeln!(out, "  {lines} like: {text}")?;
+    }
     if !samples.is_empty() {
         writeln!(
             out,
             "{}",
-            if all { "lines without a match" } else { "some lines without a match" }
+            if all { "lines without a match" } else { "some other lines without a match" }
         )?;
     }
     for sample in samples {

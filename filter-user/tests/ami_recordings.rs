@@ -234,7 +234,7 @@ fn attempts(name: &str) -> Vec<Attempt> {
     for portion in bytes.chunks(1009) {
         frames.buffer().extend_from_slice(portion);
         while let Some(message) = frames.next_message().expect("a banner") {
-            if let Message::Security(Some(attempt)) = message {
+            if let Message::Security(attempt) = message {
                 attempts.push(attempt);
             }
         }

@@ -9,13 +9,14 @@ use filter_common::decision::Verdict;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Controller, Wish, show};
+use super::{Controller, Wish, hearing, show};
 use crate::ban::{Entry, Origin, RESERVED, last_to_end};
 use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
 use crate::duration;
 use crate::escalation::Pardon;
+use crate::hearing::Ear;
 use crate::jail::{Evidence, Jail};
 
 /// How long after its last event a source counts as over a limit.
@@ -42,6 +43,10 @@ pub struct SourceReport {
     pub lost: u64,
     /// When the last of them came that meant something.
     pub last_event: Option<KernelTime>,
+    /// The jail that hears it.
+    pub jail: &'static str,
+    /// What it has heard, to tell whether it hears.
+    pub ear: Ear,
 }
 
 impl SourceReport {
@@ -57,7 +62,15 @@ impl SourceReport {
             unwitnessed: 0,
             lost: 0,
             last_event: None,
+            jail: "",
+            ear: Ear::default(),
         }
+    }
+
+    /// The same for a jail, by a parser with these rules.
+    #[must_use]
+    pub fn heard_by(self, jail: &'static str, rules: &'static [&'static str]) -> Self {
+        Self { jail, ear: Ear::new(rules), ..self }
     }
 }
 
@@ -159,7 +172,10 @@ impl<D: Datapath> Controller<D> {
                 "unwitnessed": source.unwitnessed,
                 "lost": source.lost,
                 "last_event": source.last_event.map(|at| self.started.show(at)),
+                "rules": hearing::rules(&source.ear),
+                "unparsed": hearing::unparsed(&source.ear),
             })).collect::<Vec<_>>(),
+            "hearing": self.hearing_findings(now),
             "jails": self.jails.iter().map(|jail| json!({
                 "name": jail.name(),
                 "watched": jail.watched(),

@@ -12,6 +12,7 @@ use crate::ban::{AddressEntry, NetworkEntry, Scopes};
 use crate::control::{self, Reply, Request, Unban};
 use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
 use crate::failure::Class;
+use crate::parse::{self, asterisk};
 
 /// A datapath that only remembers.
 #[derive(Default)]
@@ -164,12 +165,16 @@ fn started_with(datapath: Memory, adjust: impl FnOnce(&mut Config)) -> Controlle
         started,
     )
     .unwrap();
-    controller.add_source(SourceReport::new(
-        "asterisk-notice",
-        "file",
-        "/var/log/asterisk/fail2ban".to_owned(),
-    ));
+    let log = "/var/log/asterisk/fail2ban".to_owned();
+    let notice = SourceReport::new("asterisk-notice", "file", log);
+    controller.add_source(notice.heard_by("asterisk-wazo", asterisk::RULES));
     controller
+}
+
+/// The source that listens to AMI.
+fn ami() -> SourceReport {
+    let ami = SourceReport::new("asterisk-ami", "ami", String::new());
+    ami.heard_by("asterisk-wazo", parse::ami::RULES)
 }
 
 fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
@@ -605,6 +610,46 @@ fn unanswered_challenges_ban_in_the_end() {
     assert_eq!(bans, [scanner]);
 }
 
+#[test]
+fn what_seems_not_to_be_heard_is_in_the_status() {
+    let mut controller = controller();
+    controller.source_reads(0, true, at(0));
+    let mut news = crate::source::Heard::state(crate::source::SourceState::Ok);
+    news.lines = 4;
+    news.attempts = vec![Attempt {
+        rule: "no-matching-endpoint",
+        ..Attempt::new(Verdict::Failure, Class::UnknownAccount, IpAddr::from([203, 0, 113, 7]))
+    }];
+    let wall = Timestamp::from_second(1007).unwrap();
+    for _line in 0..3 {
+        news.unparsed.add(b"x.c: 203.0.113.7 \x1b was refused", wall);
+    }
+    controller.take_note(0, &mut news, at(5));
+    let status = ask(&mut controller, Request::Status);
+    let source = &status["sources"][0];
+    let rules = source["rules"].as_array().unwrap();
+    let hit = rules.iter().find(|rule| rule["name"] == "no-matching-endpoint").unwrap();
+    assert_eq!((&hit["hits"], &hit["last"]), (&1.into(), &"1970-01-01T00:16:45.000Z".into()));
+    assert!(rules.iter().filter(|rule| rule["last"].is_null()).count() > 5, "{rules:?}");
+    let sample = &source["unparsed"]["samples"][0];
+    assert_eq!(sample["line"], "x.c: 203.0.113.7 \u{fffd} was refused");
+    assert_eq!(
+        (&sample["lines"], &sample["last"]),
+        (&3.into(), &"1970-01-01T00:16:47.000Z".into())
+    );
+    let finding = &status["hearing"][0];
+    assert_eq!(
+        (&finding["source"], &finding["kind"]),
+        (&"asterisk-notice".into(), &"unparsed".into())
+    );
+    assert!(
+        finding["mend"].as_str().unwrap().contains("test-log asterisk-wazo /var/log/asterisk/")
+    );
+    let text = crate::report::status(&status);
+    assert!(text.contains("NOT HEARD: asterisk-notice: 3 lines look like failures"), "{text}");
+    assert!(text.contains("    3 like: x.c: 203.0.113.7 \u{fffd} was refused\n"), "{text}");
+}
+
 /// A guesser over TCP: the NOTICE log is first to tell of each try, and cannot prove it; AMI can.
 #[test]
 fn a_ban_of_everything_wants_proof() {
@@ -621,7 +666,7 @@ fn a_ban_of_everything_wants_proof() {
         scopes
     };
     let tell = |controller: &mut Controller<Memory>, proof: bool| {
-        let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+        let ami = controller.add_source(ami());
         for n in 0..15 {
             let session = Some(n.to_string());
             let notice = Attempt { proven: false, session, ..proven(address) };
@@ -724,7 +769,7 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
 #[test]
 fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
     let mut controller = started_with(Memory::default(), growing);
-    let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    let ami = controller.add_source(ami());
     let address = IpAddr::from([203, 0, 113, 7]);
     for (day, hours) in [(1, 1), (2, 2), (3, 4)] {
         for n in 0..3 {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -12,7 +12,8 @@ use crate::clock::KernelTime;
 use crate::config::{Config, SshdLog};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
-use crate::parse::{Parser, asterisk, provd, security, sshd};
+use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
+use crate::parse::{self, Parser, asterisk, provd, security, sshd};
 use crate::source::bookmarks::{Bookmarks, Directory};
 use crate::source::journal::{self, Journal};
 use crate::source::log_file::{self, LogFile};
@@ -39,6 +40,7 @@ pub(super) struct Sources {
     /// The jail of each, by the controller's number.
     jails: Vec<&'static str>,
     bookmarks: Bookmarks,
+    memory: Memory,
     /// Whether the last attempt to write them down failed: it is said once.
     unsaved: bool,
     outlet: mpsc::Sender<(usize, Heard)>,
@@ -50,22 +52,25 @@ impl Sources {
     pub(super) fn start<D: Datapath>(config: &Config, controller: &mut Controller<D>) -> Self {
         let (outlet, heard) = mpsc::channel(HEARD_WAITING);
         let bookmarks = Bookmarks::new(Directory::new(&config.paths.state));
+        let memory = Memory::load(&config.paths.state);
         let (tasks, jails) = (JoinSet::new(), Vec::new());
-        let mut sources = Self { tasks, jails, bookmarks, unsaved: false, outlet, heard };
+        let mut sources = Self { tasks, jails, bookmarks, memory, unsaved: false, outlet, heard };
         let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
         let notice: Parser = asterisk::parse_undecided;
         let age = findtime(ASTERISK_JAIL);
         let log = &asterisk.notice_log;
-        sources.file(controller, "asterisk-notice", log, notice, (ASTERISK_JAIL, age));
+        sources.file(controller, NOTICE, log, (notice, asterisk::RULES), (ASTERISK_JAIL, age));
         if let Some(log) = &asterisk.security_log {
-            let parser = security::parse;
-            sources.file(controller, "asterisk-security", log, parser, (ASTERISK_JAIL, age));
+            let parser = (security::parse as Parser, security::RULES);
+            sources.file(controller, SECURITY, log, parser, (ASTERISK_JAIL, age));
         }
         if asterisk.ami.enabled {
             let login = asterisk.ami.clone();
             let place = format!("{}:{}", login.host, login.port);
-            let outlet = sources.add(controller, "asterisk-ami", "ami", place, ASTERISK_JAIL);
+            let report = SourceReport::new(AMI, "ami", place);
+            let report = report.heard_by(ASTERISK_JAIL, parse::ami::RULES);
+            let outlet = sources.add(controller, report);
             sources.spawn(ami::follow(login, outlet));
         }
         if let Some(jail) = config.jails.get(SSHD_JAIL).filter(|jail| jail.enabled) {
@@ -74,7 +79,7 @@ impl Sources {
         if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
             let log = &config.sources.wazo_provd.log;
             let jail = (PROVD_JAIL, findtime(PROVD_JAIL));
-            sources.file(controller, "wazo-provd", log, provd::parse, jail);
+            sources.file(controller, "wazo-provd", log, (provd::parse, provd::RULES), jail);
         }
         sources
     }
@@ -88,13 +93,15 @@ impl Sources {
     pub(super) fn take<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        (source, news): (usize, Heard),
+        (source, mut news): (usize, Heard),
     ) {
         let now = KernelTime::now();
         let Some(jail) = self.jails.get(source) else { return };
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
         }
+        controller.source_reads(source, news.state == SourceState::Ok, now);
+        controller.take_note(source, &mut news, now);
         let Some(report) = controller.source_mut(source) else { return };
         report.events = report.events.saturating_add(news.lines);
         report.lost = report.lost.saturating_add(news.lost);
@@ -135,6 +142,15 @@ impl Sources {
         self.unsaved = saved.is_err();
     }
 
+    /// Keeps what is known of how often each source tells something, if that is due.
+    pub(super) fn remember<D: Datapath>(&mut self, controller: &Controller<D>, at_once: bool) {
+        if (at_once || self.memory.is_due())
+            && let Err(why) = self.memory.save(controller.ears())
+        {
+            debug!("what is known of the sources' rhythm is not kept: {why}");
+        }
+    }
+
     fn sshd<D: Datapath>(
         &mut self,
         config: &Config,
@@ -147,7 +163,8 @@ impl Sources {
             SshdLog::File => false,
         };
         if journal {
-            let outlet = self.add(controller, "sshd", "journal", "journalctl".into(), SSHD_JAIL);
+            let report = SourceReport::new("sshd", "journal", "journalctl".into());
+            let outlet = self.add(controller, report.heard_by(SSHD_JAIL, sshd::RULES));
             let journal = Journal {
                 journalctl: "journalctl".into(),
                 place: self.bookmarks.load("sshd"),
@@ -156,7 +173,8 @@ impl Sources {
             self.spawn(journal::follow(journal, outlet));
         } else {
             let jail = (SSHD_JAIL, findtime);
-            self.file(controller, "sshd", &config.sources.sshd.auth_log, sshd::parse, jail);
+            let parser = (sshd::parse as Parser, sshd::RULES);
+            self.file(controller, "sshd", &config.sources.sshd.auth_log, parser, jail);
         }
     }
 
@@ -165,10 +183,11 @@ impl Sources {
         controller: &mut Controller<D>,
         name: &'static str,
         path: &Path,
-        parser: Parser,
+        (parser, rules): (Parser, &'static [&'static str]),
         (jail, max_age): (&'static str, Duration),
     ) {
-        let outlet = self.add(controller, name, "file", path.display().to_string(), jail);
+        let report = SourceReport::new(name, "file", path.display().to_string());
+        let outlet = self.add(controller, report.heard_by(jail, rules));
         let place = self.bookmarks.load(name);
         let log = LogFile { path: path.to_owned(), parser, place, max_age };
         self.spawn(log_file::follow(log, outlet));
@@ -177,14 +196,16 @@ impl Sources {
     fn add<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        name: &'static str,
-        kind: &'static str,
-        place: String,
-        jail: &'static str,
+        mut report: SourceReport,
     ) -> Outlet {
-        let number = controller.add_source(SourceReport::new(name, kind, place));
-        debug_assert_eq!(number, self.jails.len(), "the controller counts sources as this does");
-        self.jails.push(jail);
+        self.jails.push(report.jail);
+        self.memory.recall(report.name, &mut report.ear);
+        let number = controller.add_source(report);
+        debug_assert_eq!(
+            number + 1,
+            self.jails.len(),
+            "the controller counts sources as this does"
+        );
         Outlet::new(number, self.outlet.clone())
     }
 

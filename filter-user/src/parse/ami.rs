@@ -35,6 +35,9 @@ use crate::failure::Attempt;
 /// add as many.
 const LINES_MAX: usize = 64;
 
+/// The rules, as `status` names them: the events.
+pub const RULES: &[&str] = super::security_event::RULES;
+
 /// What a block is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block<'a> {
@@ -44,6 +47,8 @@ pub enum Block<'a> {
     Cut,
     /// The answer to an action.
     Response(Response<'a>),
+    /// A security event that is not written as those that are known.
+    Unread,
     /// Another event, or the rest of one that was cut.
     Other,
 }
@@ -75,9 +80,28 @@ pub fn parse(block: &[u8]) -> Block<'_> {
     }
     match lines.first() {
         Some(first) if first.starts_with(b"Response: ") => Block::Response(response(&lines)),
-        Some(first) if first.starts_with(b"Event: ") => security(&lines).unwrap_or(Block::Other),
+        Some(first) if first.starts_with(b"Event: ") => {
+            security(&lines).unwrap_or_else(|| other(&lines))
+        }
         Some(_) | None => Block::Other,
     }
+}
+
+/// An event that is not written as a security event: whether it says that it is one.
+fn other<'a>(lines: &[&[u8]]) -> Block<'a> {
+    let privilege = lines.get(1).and_then(|line| value(line, "Privilege"));
+    if privilege.is_some_and(|of| of.starts_with(b"security")) {
+        Block::Unread
+    } else {
+        Block::Other
+    }
+}
+
+/// Whether an event without a rule is of something that Asterisk calls an error. Load and memory
+/// limits are too, but name no attempt either.
+pub fn is_of_failure(event: &[u8]) -> bool {
+    memmem::find(event, b"\r\nSeverity: Informational\r\n").is_none()
+        && memmem::find(event, b"\r\nRemoteAddress: ").is_some()
 }
 
 /// The value of the header `name`, if `line` is one.

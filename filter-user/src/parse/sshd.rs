@@ -26,6 +26,39 @@ use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account};
 /// The programs that log, as syslog and the journal call them.
 const PROGRAMS: [&[u8]; 3] = [b"sshd", b"sshd-session", b"sshd-auth"];
 
+/// The rules, as `status` names them, in the order in which they are tried.
+pub const RULES: &[&str] = &[
+    "failed",
+    "accepted",
+    "invalid-user",
+    "too-many-attempts",
+    "pam",
+    "not-allowed",
+    "refused",
+    "disconnect",
+    "closed",
+    "change-of-username",
+    "pam-unix",
+];
+
+/// What recognises a message.
+type Matcher = fn(&[u8]) -> Option<Attempt>;
+
+/// What recognises each of [`RULES`].
+const MATCHERS: [Matcher; RULES.len()] = [
+    failed,
+    accepted,
+    invalid_user,
+    too_many,
+    pam,
+    not_allowed,
+    refused,
+    disconnect,
+    closed,
+    change_of_username,
+    pam_unix,
+];
+
 /// What `line` of `auth.log` or of `journalctl -o json` says about one attempt, or `None` if it says
 /// nothing that matters here.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
@@ -42,11 +75,13 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
 
 /// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// Where it is, to go on from there.
     pub cursor: String,
     /// What it says.
     pub attempt: Option<Attempt>,
+    /// The message, if it is sshd's and no rule took it.
+    pub unparsed: Option<Cow<'a, [u8]>>,
 }
 
 #[derive(Deserialize)]
@@ -74,19 +109,23 @@ enum Field<'a> {
 }
 
 /// Takes apart an entry of `journalctl -o json`; `None` if it is none.
-pub fn journal_entry(line: &[u8]) -> Option<Entry> {
+pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     let fields: Fields = serde_json::from_slice(line).ok()?;
     let trusted = PROGRAMS.contains(&fields.program.as_bytes()) && fields.user == "0";
-    let attempt = match &fields.message {
-        Some(Field::Text(text)) if trusted => message_of(text.as_bytes()),
-        Some(Field::Bytes(bytes)) if trusted => message_of(bytes),
-        Some(Field::Text(_) | Field::Bytes(_) | Field::Other(_)) | None => None,
+    let message: Option<Cow<'_, [u8]>> = match fields.message {
+        Some(Field::Text(Cow::Borrowed(text))) => Some(text.as_bytes().into()),
+        Some(Field::Text(Cow::Owned(text))) => Some(text.into_bytes().into()),
+        Some(Field::Bytes(bytes)) => Some(bytes.into()),
+        Some(Field::Other(_)) | None => None,
     };
+    let message = message.filter(|_message| trusted);
+    let attempt = message.as_deref().and_then(message_of);
+    let unparsed = message.filter(|_message| attempt.is_none());
     let instant =
         fields.microseconds.parse().ok().and_then(|m| Timestamp::from_microsecond(m).ok());
     let logged_at = instant.map(LoggedAt::Instant);
     let attempt = attempt.map(|attempt| Attempt { logged_at, ..attempt });
-    Some(Entry { cursor: fields.cursor.into_owned(), attempt })
+    Some(Entry { cursor: fields.cursor.into_owned(), attempt, unparsed })
 }
 
 /// What a message of sshd says.
@@ -97,17 +136,8 @@ fn message_of(text: &[u8]) -> Option<Attempt> {
     let text =
         text.strip_prefix(b"error: ").or_else(|| text.strip_prefix(b"fatal: ")).unwrap_or(text);
     let text = text.strip_prefix(b"PAM: ").unwrap_or(text);
-    failed(text)
-        .or_else(|| accepted(text))
-        .or_else(|| invalid_user(text))
-        .or_else(|| too_many(text))
-        .or_else(|| pam(text))
-        .or_else(|| not_allowed(text))
-        .or_else(|| refused(text))
-        .or_else(|| disconnect(text))
-        .or_else(|| closed(text))
-        .or_else(|| change_of_username(text))
-        .or_else(|| pam_unix(text))
+    let mut rules = RULES.iter().zip(MATCHERS);
+    rules.find_map(|(rule, matches)| Some(Attempt { rule, ..matches(text)? }))
 }
 
 /// Takes off `[ID 800047 auth.info] `, which Solaris's syslog puts first.

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -22,6 +23,7 @@ pub use self::frames::{FRAME_MAX, Frames, Message};
 use super::{Heard, Outlet, SourceState};
 use crate::config::AmiSource;
 use crate::failure::{Attempt, Verdict};
+use crate::hearing::Unparsed;
 use crate::parse::ami::{self, Block, Response};
 
 /// How long what may take.
@@ -159,7 +161,7 @@ async fn connect(login: &AmiSource) -> io::Result<TcpStream> {
 fn response(block: &[u8]) -> Option<Response<'_>> {
     match ami::parse(block) {
         Block::Response(response) => Some(response),
-        Block::Security(_) | Block::Cut | Block::Other => None,
+        Block::Security(_) | Block::Cut | Block::Unread | Block::Other => None,
     }
 }
 
@@ -275,15 +277,23 @@ struct Queue {
     attempts: Vec<Attempt>,
     events: u64,
     lost: u64,
+    unparsed: Unparsed,
     /// Whether there ever was a security event.
     security: bool,
 }
 
 impl Queue {
     fn take(&mut self, message: Message) {
-        let Message::Security(attempt) = message else { return };
+        let (attempt, event) = match message {
+            Message::Security(attempt) => (Some(attempt), None),
+            Message::Unknown(event) => (None, Some(event)),
+            Message::Response(_) | Message::Other => return,
+        };
         self.security = true;
         self.events = self.events.saturating_add(1);
+        if let Some(event) = event.filter(|event| ami::is_of_failure(event)) {
+            self.unparsed.add(&event, Timestamp::now());
+        }
         let Some(attempt) = attempt else { return };
         let room = if attempt.verdict == Verdict::Ignored { QUEUE_MAX / 2 } else { QUEUE_MAX };
         if self.attempts.len() < room {
@@ -299,7 +309,9 @@ impl Queue {
 
     fn drain(&mut self, state: SourceState) -> Heard {
         let (lines, lost) = (std::mem::take(&mut self.events), std::mem::take(&mut self.lost));
-        Heard { attempts: std::mem::take(&mut self.attempts), lines, lost, state, place: None }
+        let attempts = std::mem::take(&mut self.attempts);
+        let unparsed = std::mem::take(&mut self.unparsed);
+        Heard { attempts, lines, unparsed, lost, state, place: None }
     }
 }
 

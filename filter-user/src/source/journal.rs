@@ -16,7 +16,9 @@ use tokio::time::sleep;
 
 use super::log_tail::lines::LineSplitter;
 use super::{Heard, Outlet, SourceState};
+use crate::hearing::Unparsed;
 use crate::parse::sshd::{self, Entry};
+use crate::parse::suspect::looks_like_failure;
 
 /// The pause before `journalctl` is started again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -116,10 +118,14 @@ async fn relay(
         }
         let now = Timestamp::now();
         let mut attempts = Vec::new();
+        let mut unparsed = Unparsed::default();
         let mut cursor = None;
         let split = lines.split(&buffer[..read], &mut |line: &[u8]| {
             let Some(entry) = sshd::journal_entry(line) else { return };
-            let Entry { cursor: at, attempt } = entry;
+            let Entry { cursor: at, attempt, unparsed: message } = entry;
+            if let Some(message) = message.filter(|message| looks_like_failure(message)) {
+                unparsed.add(&message, now);
+            }
             attempts.extend(attempt.filter(|attempt| attempt.is_recent(now, max_age)));
             cursor = Some(at);
         });
@@ -128,7 +134,8 @@ async fn relay(
         }
         *reached = cursor.or_else(|| reached.take());
         let (lines, lost, state) = (split.lines, split.skipped, SourceState::Ok);
-        if !outlet.send(Heard { attempts, lines, lost, state, place: reached.clone() }).await {
+        let place = reached.clone();
+        if !outlet.send(Heard { attempts, lines, unparsed, lost, state, place }).await {
             return Ok(false);
         }
     }

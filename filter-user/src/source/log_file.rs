@@ -10,7 +10,9 @@ use tokio::time::{sleep, timeout};
 use super::log_tail::{Health, LogTail, Position, Start};
 use super::{Heard, Outlet, SourceState};
 use crate::failure::Attempt;
+use crate::hearing::Unparsed;
 use crate::parse::Parser;
+use crate::parse::suspect::looks_like_failure;
 
 /// The pause after the file could not be followed at all.
 const RETRY: Duration = Duration::from_secs(2);
@@ -68,13 +70,23 @@ async fn read(
         let mut attempts: Vec<Attempt> = Vec::new();
         let (behind, now) = (tail.is_behind(), Timestamp::now());
         let counts = |attempt: &Attempt| !behind || attempt.is_recent(now, log.max_age);
-        let lines = tail.next_batch(|line| attempts.extend((log.parser)(line).filter(counts)));
+        let mut unparsed = Unparsed::default();
+        let lines = tail.next_batch(|line| match (log.parser)(line) {
+            Some(attempt) => attempts.extend(Some(attempt).filter(counts)),
+            None if looks_like_failure(line) => unparsed.add(line, now),
+            None => {}
+        });
         if let Ok(read) = timeout(LOOK, lines).await {
             read?;
         }
         let lines = tail.state().lines.saturating_sub(reported);
         let state = match &tail.state().health {
             Health::Ok => SourceState::Ok,
+            Health::Waiting if tail.reads_on_without_name() => SourceState::Waiting(format!(
+                "there is no {} any more; its writer may still write to the file that was removed or \
+                 renamed, until it is told to open its logs anew",
+                tail.path().display()
+            )),
             Health::Waiting => {
                 SourceState::Waiting(format!("there is no {} yet", tail.path().display()))
             }
@@ -86,7 +98,7 @@ async fn read(
             let reached = tail.position();
             let place = Some(reached.to_text());
             *position = Some(reached);
-            if !outlet.send(Heard { attempts, lines, lost: 0, state, place }).await {
+            if !outlet.send(Heard { attempts, lines, unparsed, lost: 0, state, place }).await {
                 return Ok(());
             }
         }

@@ -160,6 +160,11 @@ impl LogTail {
         Ok(tail)
     }
 
+    /// Whether what had the name has lost it and is read on, because its writer may keep it open.
+    pub fn reads_on_without_name(&self) -> bool {
+        self.current.is_none() && !self.files.is_empty()
+    }
+
     /// Whether lines come that were written before this began to follow.
     pub fn is_behind(&self) -> bool {
         self.state.bytes < self.backlog

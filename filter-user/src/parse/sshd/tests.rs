@@ -162,15 +162,17 @@ fn entry(program: &str, user: &str, message: &serde_json::Value) -> Vec<u8> {
 #[test]
 fn the_journal_is_believed_where_it_vouches() {
     let message = "Invalid user admin from 192.0.2.66 port 5022".into();
-    let found = journal_entry(&entry("sshd-session", "0", &message)).unwrap();
+    let line = entry("sshd-session", "0", &message);
+    let found = journal_entry(&line).unwrap();
     assert_eq!(found.cursor, "s=a;i=1");
     let attempt = found.attempt.unwrap();
     assert_eq!(attempt.address.to_string(), "192.0.2.66");
     let time = attempt.logged_at.unwrap().instant(&jiff::tz::TimeZone::UTC).unwrap();
     assert_eq!(time.as_microsecond(), 1_795_340_558_123_456);
     for (program, user) in [("logger", "0"), ("sshd", "1000"), ("sshd", "")] {
-        let found = journal_entry(&entry(program, user, &message)).unwrap();
-        assert_eq!(found.attempt, None, "{program} {user}");
+        let line = entry(program, user, &message);
+        let found = journal_entry(&line).unwrap();
+        assert_eq!((found.attempt, found.unparsed), (None, None), "{program} {user}");
     }
 }
 
@@ -195,12 +197,20 @@ fn entries_of_a_real_journal_are_read() {
 #[test]
 fn a_journal_message_may_be_bytes_or_nothing() {
     let bytes = b"Invalid user \xff from 192.0.2.66 port 5022";
-    let found = journal_entry(&entry("sshd", "0", &serde_json::json!(bytes.to_vec()))).unwrap();
+    let line = entry("sshd", "0", &serde_json::json!(bytes.to_vec()));
+    let found = journal_entry(&line).unwrap();
     assert_eq!(found.attempt.unwrap().address.to_string(), "192.0.2.66");
     for message in [serde_json::Value::Null, serde_json::json!(["a", "b"]), serde_json::json!(1)] {
         assert_eq!(journal_entry(&entry("sshd", "0", &message)).unwrap().attempt, None);
     }
     assert_eq!(journal_entry(b"{\"MESSAGE\":\"x\"}"), None);
+}
+
+#[test]
+fn a_message_of_sshd_without_a_rule_is_handed_on() {
+    let line = entry("sshd", "0", &"login of x from 192.0.2.66 was refused".into());
+    let found = journal_entry(&line).unwrap();
+    assert_eq!(found.unparsed.as_deref(), Some(&b"login of x from 192.0.2.66 was refused"[..]));
 }
 
 proptest! {

@@ -22,8 +22,10 @@ const BANNER: &[u8] = b"Asterisk Call Manager/";
 /// What came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A security event, and what it says about an attempt.
-    Security(Option<Attempt>),
+    /// A security event that says something about an attempt.
+    Security(Attempt),
+    /// A security event that says nothing that is known.
+    Unknown(Bytes),
     /// The answer to an action.
     Response(Bytes),
     /// Anything else.
@@ -126,25 +128,28 @@ impl Frames {
         match ami::parse(&block) {
             Block::Security(attempt) => {
                 self.cut = None;
-                Some(Message::Security(attempt))
+                Some(attempt.map_or(Message::Unknown(block), Message::Security))
             }
             Block::Cut => {
                 self.cut = Some(block);
                 None
             }
             Block::Response(_) if self.cut.is_none() => Some(Message::Response(block)),
-            Block::Response(_) | Block::Other => self.rest_of_cut(&block),
+            Block::Response(_) | Block::Unread | Block::Other => self.rest_of_cut(block),
         }
     }
 
     /// Asterisk writes an event in one piece, so that what follows one that was cut is its rest.
-    fn rest_of_cut(&mut self, block: &[u8]) -> Option<Message> {
+    fn rest_of_cut(&mut self, block: Bytes) -> Option<Message> {
         let Some(cut) = self.cut.take() else {
-            return Some(Message::Other);
+            let unread = ami::parse(&block) == Block::Unread;
+            return Some(if unread { Message::Unknown(block) } else { Message::Other });
         };
-        let whole = [&cut, &b"\r\n\r\n"[..], block].concat();
+        let whole = [&cut, &b"\r\n\r\n"[..], &block].concat();
         match ami::parse(&whole) {
-            Block::Security(attempt) => Some(Message::Security(attempt)),
+            Block::Security(attempt) => {
+                Some(attempt.map_or_else(|| Message::Unknown(whole.into()), Message::Security))
+            }
             Block::Cut if whole.len() <= FRAME_MAX => {
                 self.cut = Some(whole.into());
                 None
@@ -153,7 +158,7 @@ impl Frames {
                 self.skipped = self.skipped.saturating_add(1);
                 None
             }
-            Block::Response(_) | Block::Other => Some(Message::Other),
+            Block::Response(_) | Block::Unread | Block::Other => Some(Message::Other),
         }
     }
 }
@@ -195,8 +200,8 @@ mod tests {
 
     fn sources(messages: &[Message]) -> Vec<String> {
         let attempts = messages.iter().filter_map(|message| match message {
-            Message::Security(attempt) => attempt.as_ref(),
-            Message::Response(_) | Message::Other => None,
+            Message::Security(attempt) => Some(attempt),
+            Message::Unknown(_) | Message::Response(_) | Message::Other => None,
         });
         attempts.map(|attempt| attempt.address.to_string()).collect()
     }

@@ -111,6 +111,31 @@ fn an_event_is_heard_and_a_hang_up_is_followed_by_a_new_login() {
     });
 }
 
+/// What a later version may tell: an error with a name that nobody knows, an event in other headers.
+#[test]
+fn events_that_are_not_known_are_counted_with_a_sample() {
+    run(async {
+        let mut lab = Lab::new(8).await;
+        let mut stream = lab.log_in().await;
+        send(&mut stream, WELCOME).await;
+        let unknown = EVENT.replace("InvalidAccountID", "UnexpectedAddress");
+        let harmless = unknown.replace("Severity: Error", "Severity: Informational");
+        let reworded = EVENT.replace("EventTV: ", "Time: ");
+        send(&mut stream, &[EVENT, &unknown, &harmless, &reworded].concat()).await;
+        let (mut lines, mut attempts, mut unparsed) = (0, 0, Unparsed::default());
+        while lines < 4 {
+            let heard = lab.next().await;
+            lines += heard.lines;
+            attempts += heard.attempts.len();
+            unparsed.merge(heard.unparsed);
+        }
+        assert_eq!((lines, attempts, unparsed.lines()), (4, 1, 2));
+        let samples = unparsed.samples();
+        let named = |name: &str| samples.iter().any(|sample| sample.text.contains(name));
+        assert!(named("Event: UnexpectedAddress") && named("Time: 2026"), "{samples:?}");
+    });
+}
+
 #[test]
 fn a_refusal_says_what_to_compare() {
     run(async {

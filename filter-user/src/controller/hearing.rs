@@ -1,0 +1,137 @@
+//! Whether the sources hear what there is to hear: what they sent is compared, what that gives away
+//! is said once.
+
+use std::collections::BTreeSet;
+
+use filter_common::decision::Reason;
+use jiff::Timestamp;
+use log::{info, warn};
+use serde_json::{Value, json};
+
+use super::Controller;
+use crate::clock::{KernelTime, Moment, Rfc3339};
+use crate::datapath::Datapath;
+use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
+use crate::source::Heard;
+
+/// Requests of each of which AMI tells, by why they passed.
+const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, Reason::Admitted];
+
+/// What was said, and what was counted when it was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    told: BTreeSet<(&'static str, Kind, String)>,
+    passed: Option<u64>,
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Takes note of what a source has sent, besides the attempts.
+    pub fn take_note(&mut self, source: usize, news: &mut Heard, now: KernelTime) {
+        let now = self.on_the_wall(now);
+        let Some(report) = self.sources.get_mut(source) else { return };
+        let unparsed = std::mem::take(&mut news.unparsed);
+        report.ear.hear(news.lines, &news.attempts, unparsed, now);
+        let name = report.name;
+        if is_asterisk(name) {
+            let asterisk = self.sources.iter_mut().filter(|source| is_asterisk(source.name));
+            let ears = asterisk.map(|source| (source.name, &mut source.ear));
+            hearing::compare(name, (news.lines, &news.attempts), ears, now);
+        }
+    }
+
+    /// A source reads, or it does not.
+    pub fn source_reads(&mut self, source: usize, reads: bool, now: KernelTime) {
+        let now = self.on_the_wall(now);
+        if let Some(report) = self.sources.get_mut(source) {
+            report.ear.reads(reads, now);
+        }
+    }
+
+    /// Looks whether the sources hear, and says what is new.
+    pub fn look_at_hearing(&mut self, now: KernelTime) {
+        let wall = self.on_the_wall(now);
+        let passed = self.registers_passed();
+        let before = self.hearing.passed.replace(passed).unwrap_or(passed);
+        // The filter has no counters of the time before it was attached anew.
+        let news = passed.saturating_sub(before);
+        if let Some(ami) = self.sources.iter_mut().find(|source| source.name == AMI) {
+            ami.ear.requests_passed(news, wall);
+        }
+        let findings = self.findings(wall);
+        let key = |finding: &Finding| (finding.source, finding.kind, finding.key.clone());
+        let told: BTreeSet<_> = findings.iter().map(key).collect();
+        for finding in findings.iter().filter(|finding| !self.hearing.told.contains(&key(finding)))
+        {
+            warn!("{}: {}; {}", finding.source, finding.problem, finding.mend);
+        }
+        let of = |(source, kind, _): &(&'static str, Kind, String)| (*source, *kind);
+        let still: BTreeSet<_> = told.iter().map(of).collect();
+        let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
+        for (source, kind) in over.difference(&still) {
+            info!("{source}: {}", kind.over());
+        }
+        self.hearing.told = told;
+    }
+
+    /// The names of the sources, and what they heard.
+    pub fn ears(&self) -> impl Iterator<Item = (&str, &Ear)> {
+        self.sources.iter().map(|source| (source.name, &source.ear))
+    }
+
+    /// The findings, for `status`.
+    pub(super) fn hearing_findings(&self, now: KernelTime) -> Vec<Finding> {
+        self.findings(self.on_the_wall(now))
+    }
+
+    fn findings(&self, now: Timestamp) -> Vec<Finding> {
+        let judge = |source: &super::SourceReport| {
+            let super::SourceReport { name, kind, jail, .. } = *source;
+            hearing::judge(Place { name, kind, path: &source.place, jail }, &source.ear, now)
+        };
+        self.sources.iter().flat_map(judge).collect()
+    }
+
+    fn registers_passed(&self) -> u64 {
+        // What cannot be read is complained of where it is asked for.
+        let counters = self.datapath.counters().unwrap_or_default();
+        let reasons = counters.iter().flat_map(|counted| &counted.reasons);
+        reasons
+            .filter(|(reason, _)| REGISTERS.contains(reason))
+            .map(|(_, count)| count.packets)
+            .sum()
+    }
+
+    fn on_the_wall(&self, now: KernelTime) -> Timestamp {
+        Moment::from(now).on_the_wall(self.started.kernel, self.started.wall)
+    }
+}
+
+fn is_asterisk(source: &str) -> bool {
+    [NOTICE, SECURITY, AMI].contains(&source)
+}
+
+/// The rules of a source, for `status`.
+pub(super) fn rules(ear: &Ear) -> Vec<Value> {
+    let rule = |rule: &hearing::Rule| {
+        json!({
+            "name": rule.name,
+            "hits": rule.hits.count,
+            "last": rule.hits.last.map(|at| Rfc3339(at).to_string()),
+        })
+    };
+    ear.rules.iter().map(rule).collect()
+}
+
+/// What a source did not understand, for `status`.
+pub(super) fn unparsed(ear: &Ear) -> Value {
+    let samples = ear.unparsed.samples();
+    json!({
+        "lines": ear.unparsed.lines(),
+        "last": samples.first().map(|sample| Rfc3339(sample.last).to_string()),
+        "samples": samples.iter().map(|sample| json!({
+            "line": sample.text,
+            "lines": sample.lines,
+            "last": Rfc3339(sample.last).to_string(),
+        })).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,137 @@
+//! How often something used to come: events and their times enter, whether it is overdue leaves.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What is known of how often something comes. Times are those at which it was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rhythm {
+    /// How often it came.
+    pub count: u64,
+    /// When first.
+    pub first: Option<Timestamp>,
+    /// When last.
+    pub last: Option<Timestamp>,
+    /// The longest pause so far, in seconds.
+    pub longest_pause: u64,
+}
+
+/// A pause that is longer than any before it by far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// How long it is by now.
+    pub silent: Duration,
+    /// How long the longest before it was.
+    pub longest: Duration,
+}
+
+/// It takes so many events to know a rhythm.
+const EVENTS: u64 = 100;
+
+/// And so long: a weekend must be in it.
+const LEARNED_AFTER: Duration = Duration::from_hours(8 * 24);
+
+/// How much longer than the longest a pause must be to mean something.
+const FACTOR: u32 = 3;
+
+impl Rhythm {
+    /// It came `count` times, and there was somebody to hear it since `listening`.
+    pub fn note(&mut self, count: u64, now: Timestamp, listening: Timestamp) {
+        self.count = self.count.saturating_add(count);
+        self.first.get_or_insert(now);
+        self.longest_pause = self.longest_pause.max(self.pause(now, listening).as_secs());
+        self.last = Some(now);
+    }
+
+    /// Whether the pause now is at least `least` and much longer than it ever was, as far as that
+    /// can be known.
+    pub fn overdue(
+        &self,
+        now: Timestamp,
+        listening: Timestamp,
+        least: Duration,
+    ) -> Option<Overdue> {
+        let known_for = between(self.first?, self.last?);
+        let (silent, longest) =
+            (self.pause(now, listening), Duration::from_secs(self.longest_pause));
+        let known = self.count >= EVENTS && known_for >= LEARNED_AFTER;
+        let overdue = silent >= least && silent > longest.saturating_mul(FACTOR);
+        (known && overdue).then_some(Overdue { silent, longest })
+    }
+
+    /// How long there was somebody to hear it and it did not come.
+    fn pause(&self, now: Timestamp, listening: Timestamp) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| between(last.max(listening), now))
+    }
+}
+
+/// How long after `from` it is; nothing if it is before.
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
+    to.duration_since(from).try_into().unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + hours * HOUR).unwrap()
+    }
+
+    /// An event each hour by day, for ten days.
+    fn by_day() -> Rhythm {
+        let mut rhythm = Rhythm::default();
+        for hour in (0..240).filter(|hour| hour % 24 < 14) {
+            rhythm.note(1, at(hour), at(0));
+        }
+        rhythm
+    }
+
+    #[test]
+    fn a_pause_much_longer_than_any_is_overdue() {
+        let rhythm = by_day();
+        assert_eq!((rhythm.count, rhythm.longest_pause), (140, 11 * 3600));
+        let least = Duration::from_hours(12);
+        let end = 229;
+        assert_eq!(rhythm.overdue(at(end + 33), at(0), least), None);
+        let overdue = rhythm.overdue(at(end + 34), at(0), least).unwrap();
+        assert_eq!(overdue.silent, Duration::from_hours(34));
+        assert_eq!(overdue.longest, Duration::from_hours(11));
+        assert_eq!(rhythm.overdue(at(end + 34), at(0), Duration::from_hours(35)), None);
+    }
+
+    #[test]
+    fn a_pause_in_which_nobody_listened_is_none() {
+        let rhythm = by_day();
+        assert_eq!(rhythm.overdue(at(1000), at(990), Duration::from_hours(1)), None);
+        let mut rhythm = rhythm;
+        rhythm.note(1, at(1000), at(990));
+        assert_eq!(rhythm.longest_pause, 11 * 3600);
+    }
+
+    #[test]
+    fn what_came_seldom_or_for_days_only_is_not_known() {
+        let mut infrequent = Rhythm::default();
+        let mut young = Rhythm::default();
+        for event in 0..99 {
+            infrequent.note(1, at(event * 3), at(0));
+            young.note(10, at(event), at(0));
+        }
+        for rhythm in [infrequent, young, Rhythm::default()] {
+            assert_eq!(rhythm.overdue(at(10_000), at(0), Duration::ZERO), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_pause() {
+        let mut rhythm = by_day();
+        rhythm.note(1, at(-5000), at(-5000));
+        assert_eq!(rhythm.longest_pause, 11 * 3600);
+        assert_eq!(rhythm.overdue(at(-6000), at(-5000), Duration::ZERO), None);
+    }
+}

@@ -1,0 +1,185 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::failure::Class;
+use crate::parse::{ami, asterisk};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+const DAY: i64 = 24 * 3600;
+
+fn place(name: &'static str) -> Place<'static> {
+    let kind = if name == AMI { "ami" } else { "file" };
+    Place { name, kind, path: "/var/log/x", jail: "asterisk-wazo" }
+}
+
+fn ear(rules: &'static [&'static str]) -> Ear {
+    let mut ear = Ear::new(rules);
+    ear.reads(true, at(0));
+    ear
+}
+
+fn failure(rule: &'static str) -> Attempt {
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
+    Attempt { rule, ..Attempt::new(Verdict::Failure, Class::WrongCredential, address) }
+}
+
+fn suspects(count: usize, now: Timestamp) -> Unparsed {
+    let mut unparsed = Unparsed::default();
+    for _line in 0..count {
+        unparsed.add(b"res_new.c: 192.0.2.66 was refused", now);
+    }
+    unparsed
+}
+
+fn kinds(ear: &Ear, now: Timestamp) -> Vec<Kind> {
+    judge(place(NOTICE), ear, now).into_iter().map(|finding| finding.kind).collect()
+}
+
+#[test]
+fn lines_that_look_like_failures_are_told_with_a_sample() {
+    let mut ear = ear(asterisk::RULES);
+    ear.hear(2, &[], suspects(2, at(1)), at(1));
+    assert_eq!(kinds(&ear, at(1)), []);
+    ear.hear(2, &[], suspects(2, at(2)), at(2));
+    let [finding] = &judge(place(NOTICE), &ear, at(2))[..] else { panic!() };
+    assert_eq!(
+        finding.problem,
+        "4 lines look like failures and match no rule; the last such: res_new.c: 192.0.2.66 was refused"
+    );
+    assert!(finding.mend.starts_with("`ringfence test-log asterisk-wazo /var/log/x`"));
+    // It is said again when there are ten times as many, and not before.
+    ear.hear(5, &[], suspects(5, at(3)), at(3));
+    assert_eq!(judge(place(NOTICE), &ear, at(3))[0].key, finding.key);
+    ear.hear(1, &[], suspects(1, at(4)), at(4));
+    assert_ne!(judge(place(NOTICE), &ear, at(4))[0].key, finding.key);
+}
+
+#[test]
+fn a_rule_whose_lines_have_changed_their_words_is_named() {
+    let mut ear = ear(asterisk::RULES);
+    let attempts = vec![failure("failed-to-authenticate"); 10];
+    ear.hear(10, &attempts, Unparsed::default(), at(1));
+    ear.hear(1, &[failure("sip-acl")], Unparsed::default(), at(1));
+    ear.hear(3, &[], suspects(3, at(2)), at(2));
+    let problem = &judge(place(NOTICE), &ear, at(2))[0].problem;
+    let named = "match no rule (and since then nothing has matched `failed-to-authenticate`); the";
+    assert!(problem.contains(named), "{problem}");
+    ear.hear(1, &attempts[..1], Unparsed::default(), at(3));
+    assert!(!judge(place(NOTICE), &ear, at(3))[0].problem.contains("since then"));
+}
+
+/// A line each hour for ten days, every tenth of them a hit.
+fn ten_days() -> Ear {
+    let mut ear = ear(asterisk::RULES);
+    for hour in 0..240 {
+        let hits = vec![failure("no-matching-endpoint"); usize::from(hour % 2 == 0)];
+        ear.hear(1, &hits, Unparsed::default(), at(hour * 3600));
+    }
+    ear
+}
+
+#[test]
+fn a_source_that_falls_silent_is_told_and_its_rules_are_not() {
+    let ear = ten_days();
+    assert_eq!(kinds(&ear, at(10 * DAY + 10 * 3600)), []);
+    assert_eq!(kinds(&ear, at(10 * DAY + 12 * 3600)), [Kind::Silent]);
+    assert_eq!(kinds(&ear, at(30 * DAY)), [Kind::Silent]);
+    let problem = &judge(place(NOTICE), &ear, at(11 * DAY))[0].problem;
+    assert!(
+        problem.contains("/var/log/x for 1d1h, and it was never silent for more than 1h"),
+        "{problem}"
+    );
+    // While it cannot read, that is told already.
+    let mut failed = ear;
+    failed.reads(false, at(30 * DAY));
+    assert_eq!(kinds(&failed, at(30 * DAY)), []);
+    // A rotation does not break a silence, a day without the source does.
+    failed.reads(true, at(30 * DAY + 60));
+    assert_eq!(kinds(&failed, at(30 * DAY + 60)), [Kind::Silent]);
+    failed.reads(false, at(31 * DAY));
+    failed.reads(true, at(32 * DAY));
+    assert_eq!(kinds(&failed, at(32 * DAY)), []);
+}
+
+#[test]
+fn a_rule_that_stops_while_lines_come_is_told() {
+    let mut ear = ten_days();
+    let hear_until = |ear: &mut Ear, from: i64, to: i64| {
+        for hour in from..to {
+            ear.hear(1, &[], Unparsed::default(), at(hour * 3600));
+        }
+    };
+    hear_until(&mut ear, 240, 400);
+    assert_eq!(kinds(&ear, at(400 * 3600)), []);
+    hear_until(&mut ear, 400, 410);
+    let [finding] = &judge(place(NOTICE), &ear, at(410 * 3600))[..] else { panic!() };
+    assert_eq!((finding.kind, finding.key.as_str()), (Kind::Rule, "no-matching-endpoint"));
+    assert!(
+        finding.problem.contains("for 7d4h and 171 lines; before, it matched 120"),
+        "{finding:?}"
+    );
+    // A rule that has never matched is no news: most hosts have no IAX2.
+    assert_eq!(ear.rules.iter().filter(|rule| rule.hits.count > 0).count(), 1);
+}
+
+/// What `judge` says of the NOTICE log and of AMI.
+fn compared(notice: &Ear, ami: &Ear, now: Timestamp) -> [Vec<Kind>; 2] {
+    let kinds = |name, ear| judge(place(name), ear, now).iter().map(|f| f.kind).collect();
+    [kinds(NOTICE, notice), kinds(AMI, ami)]
+}
+
+fn tell(teller: &str, lines: u64, attempts: &[Attempt], ears: (&mut Ear, &mut Ear), second: i64) {
+    let ears = [(NOTICE, ears.0), (AMI, ears.1)];
+    compare(teller, (lines, attempts), ears.into_iter(), at(second));
+}
+
+#[test]
+fn what_one_source_tells_and_the_other_does_not_is_found() {
+    let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
+    let events = vec![failure("ChallengeResponseFailed"); 10];
+    tell(AMI, 10, &events, (&mut notice, &mut ami), 100);
+    assert_eq!(compared(&notice, &ami, at(109)), [vec![], vec![]]);
+    assert_eq!(compared(&notice, &ami, at(110)), [vec![Kind::Unechoed], vec![]]);
+    // A line that an attacker has garbled is a line.
+    tell(NOTICE, 1, &[], (&mut notice, &mut ami), 111);
+    assert_eq!(compared(&notice, &ami, at(120)), [vec![], vec![]]);
+    // Over AMI challenges alone do not do.
+    let lines = vec![failure("failed-to-authenticate"); 10];
+    tell(NOTICE, 10, &lines, (&mut notice, &mut ami), 200);
+    tell(AMI, 5, &[], (&mut notice, &mut ami), 201);
+    assert_eq!(compared(&notice, &ami, at(210)), [vec![], vec![Kind::Unechoed]]);
+    tell(AMI, 1, &events[..1], (&mut notice, &mut ami), 211);
+    assert_eq!(compared(&notice, &ami, at(300)), [vec![], vec![]]);
+}
+
+#[test]
+fn what_only_one_can_tell_or_was_told_before_is_not_missing() {
+    let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
+    let only_notice = vec![failure("iax-registration"); 50];
+    tell(NOTICE, 50, &only_notice, (&mut notice, &mut ami), 100);
+    let early = crate::failure::LoggedAt::Instant(at(-1));
+    let before = vec![Attempt { logged_at: Some(early), ..failure("failed-to-authenticate") }; 50];
+    tell(NOTICE, 50, &before, (&mut notice, &mut ami), 100);
+    assert_eq!(compared(&notice, &ami, at(1000)), [vec![], vec![]]);
+    // Nor is what came while it was away.
+    let lines = vec![failure("failed-to-authenticate"); 50];
+    tell(NOTICE, 50, &lines, (&mut notice, &mut ami), 100);
+    ami.reads(false, at(105));
+    ami.reads(true, at(106));
+    assert_eq!(compared(&notice, &ami, at(1000)), [vec![], vec![]]);
+}
+
+#[test]
+fn requests_of_which_ami_tells_nothing_are_found() {
+    let mut ear = ear(ami::RULES);
+    ear.requests_passed(60, at(10));
+    ear.requests_passed(60, at(20));
+    let kinds = |ear: &Ear, second| compared(&Ear::default(), ear, at(second))[1].clone();
+    assert_eq!(kinds(&ear, 69), []);
+    assert_eq!(kinds(&ear, 70), [Kind::Unheard]);
+    ear.hear(1, &[], Unparsed::default(), at(71));
+    assert_eq!(kinds(&ear, 200), []);
+}
