@@ -4,16 +4,18 @@
 //! Changes nothing by itself: [`Fix::apply`] does, once somebody has agreed.
 
 mod asterisk;
+mod conf;
 mod fix;
-
-use std::path::Path;
+mod host;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::hearing::mend;
 
 pub use self::fix::Fix;
+pub use self::host::Host;
 
 /// How long a source may say nothing at all before that is a finding, in seconds.
 const SILENT: u64 = 24 * 3600;
@@ -38,14 +40,14 @@ impl Finding {
     }
 }
 
-/// Looks at everything. `status` is the daemon's answer, or why there is none; `etc` is Asterisk's
-/// directory of configuration, `/etc/asterisk`.
-pub fn examine(config: &Config, status: &Result<Value, String>, etc: &Path) -> Vec<Finding> {
+/// Looks at everything. `status` is the daemon's answer, or why there is none.
+pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
         Ok(status) => sources(status),
         Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
     };
-    findings.extend(asterisk::examine(config, etc));
+    findings.extend(asterisk::examine(config, host));
+    findings.extend(host::examine(config, host));
     findings
 }
 
@@ -74,29 +76,11 @@ fn sources(status: &Value) -> Vec<Finding> {
             ));
         }
     }
-    findings
-}
-
-/// What most often helps a source.
-fn mend(source: &str) -> &'static str {
-    match source {
-        "asterisk-notice" => {
-            "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`"
-        }
-        "asterisk-security" => {
-            "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`"
-        }
-        "asterisk-ami" => {
-            "set up AMI's user with `ringfence doctor --fix`, or `sources: {asterisk: {ami: {enabled: false}}}`"
-        }
-        "sshd" => {
-            "name the log that sshd writes: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`"
-        }
-        "wazo-provd" => {
-            "name its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`"
-        }
-        _ => "see docs/operations.md",
+    for heard in status["hearing"].as_array().unwrap_or(&none) {
+        let text = |key: &str| heard[key].as_str().unwrap_or_default().to_owned();
+        findings.push(Finding::new(&text("source"), text("problem"), text("mend")));
     }
+    findings
 }
 
 /// As `doctor --json` prints it.

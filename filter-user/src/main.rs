@@ -107,26 +107,37 @@ fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> 
 fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     let config = load(cli.config.as_deref())?.config;
     let status = client::ask(&socket(cli)?, &Request::Status).map_err(|why| format!("{why:#}"));
-    let findings = doctor::examine(&config, &status, &arguments.asterisk_config);
+    let host = doctor::Host::new(&arguments.asterisk_config);
+    let findings = doctor::examine(&config, &status, &host);
     if arguments.output.json {
         print(&format!("{:#}\n", doctor::to_json(&findings)))?;
     } else {
         print(&doctor::to_text(&findings))?;
     }
-    if arguments.fix {
-        for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
-            if agreed(&fix.question())? {
-                fix.apply().with_context(|| fix.question().replace('?', ""))?;
-                print(&format!("done; then: {}\n", fix.afterwards()))?;
-            }
-        }
-        return Ok(());
-    }
-    match findings.len() {
+    let mended = if arguments.fix { mend(&findings)? } else { 0 };
+    match findings.len() - mended {
         0 => Ok(()),
         1 => bail!("one thing is wrong"),
         n => bail!("{n} things are wrong"),
     }
+}
+
+/// Does what can be done about findings, after asking. About how many that was.
+fn mend(findings: &[doctor::Finding]) -> Result<usize> {
+    let mut afterwards: Vec<&str> = Vec::new();
+    let mut mended = 0;
+    for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
+        if agreed(&fix.question())? {
+            fix.apply().with_context(|| fix.question().replace('?', ""))?;
+            print("done\n")?;
+            mended += 1;
+            afterwards.extend(fix.afterwards().filter(|then| !afterwards.contains(then)));
+        }
+    }
+    if !afterwards.is_empty() {
+        print(&format!("then: {}\n", afterwards.join("; ")))?;
+    }
+    Ok(mended)
 }
 
 /// Whether the answer to a question is yes.

@@ -120,6 +120,12 @@ impl Asterisk {
         self.directory.outside.join("etc/ami.secret")
     }
 
+    /// A file of the instance as Asterisk itself sees it, in its root.
+    pub fn inside(&self, outside: &Path) -> PathBuf {
+        let below = outside.strip_prefix(&self.directory.outside).unwrap_or(outside);
+        self.directory.inside.join(below)
+    }
+
     /// Fails when it has ended.
     ///
     /// # Errors

@@ -1,22 +1,21 @@
 //! Asterisk's `logger.conf` and `manager.conf`: whether they have Asterisk say what Ringfence reads.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::{Finding, Fix};
+use nix::unistd::User;
+
+use super::conf::{Conf, has};
+use super::{Finding, Fix, Host};
 use crate::config::Config;
+use crate::hearing::{AMI, NOTICE, SECURITY};
 
-/// The most of one file that is read, in bytes.
-const FILE_MAX: u64 = 1 << 20;
+/// Where Asterisk writes a log whose name has no directory.
+const LOG_DIRECTORY: &str = "/var/log/asterisk";
 
-/// One `key = value` or `key => value`, and the section that it is in.
-struct Setting {
-    section: String,
-    key: String,
-    value: String,
-}
-
-pub(super) fn examine(config: &Config, etc: &Path) -> Vec<Finding> {
+pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {
+    let etc = &host.asterisk;
     if !etc.is_dir() {
         let problem = format!("there is no {}", etc.display());
         return vec![Finding::new("asterisk", problem, "name it with `--asterisk-config DIR`")];
@@ -25,37 +24,50 @@ pub(super) fn examine(config: &Config, etc: &Path) -> Vec<Finding> {
     if config.sources.asterisk.ami.enabled {
         findings.extend(manager(config, etc));
     }
+    findings.extend(rotation(config, host));
     findings
 }
 
 /// Whether each log that is read is one that Asterisk writes, with its level.
 fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
-    let settings = settings(etc, "logger");
+    let conf = Conf::read(etc, "logger");
     let source = &config.sources.asterisk;
-    let mut findings = Vec::new();
+    let mut findings = unreadable(NOTICE, &conf);
     let wanted = [
-        ("asterisk-notice", Some(&source.notice_log), "notice", "notice"),
-        ("asterisk-security", source.security_log.as_ref(), "security", "[json]security"),
+        (NOTICE, Some(&source.notice_log), "notice", "ringfence-notice.conf"),
+        (SECURITY, source.security_log.as_ref(), "[json]security", "ringfence.conf"),
     ];
-    for (name, log, level, levels) in wanted {
+    for (name, log, levels, drop_in) in wanted {
         let Some(log) = log else { continue };
+        let level = levels.trim_start_matches("[json]");
         let file = log.file_name().unwrap_or_default().to_string_lossy();
-        let writes = settings.iter().any(|setting| {
+        let writes = conf.section("logfiles").any(|setting| {
             let same = Path::new(&setting.key).file_name() == log.file_name();
-            setting.section == "logfiles" && same && has(&setting.value, level)
+            same && has(&setting.value, level)
         });
         if writes {
             continue;
         }
+        // As Asterisk writes it: a path only where it is not in the directory of its logs.
+        let plain = log.parent() == Some(Path::new(LOG_DIRECTORY));
+        let channel = if plain { file.clone() } else { log.to_string_lossy() };
         let mut finding = Finding::new(
             name,
             format!("logger.conf has no `{file}` with the level {level}"),
-            format!("under [logfiles]: `{file} => {levels}`; then `asterisk -rx 'logger reload'`"),
+            format!(
+                "under [logfiles]: `{channel} => {levels}`; then `asterisk -rx 'logger reload'`"
+            ),
         );
-        if level == "security" && file == "security" {
-            finding.fix = Some(Fix::Logger { etc: etc.to_owned() });
+        let drop_in = Fix::Logger {
+            file: etc.join("logger.d").join(drop_in),
+            channel: channel.into_owned(),
+            levels,
+        };
+        if drop_in.is_to_do() {
+            finding.fix = Some(drop_in.clone());
         }
         findings.push(finding);
+        findings.extend(not_included(name, &conf, &etc.join("logger.conf"), &drop_in));
     }
     findings
 }
@@ -63,88 +75,142 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
 /// Whether AMI has the user, and gives it security events.
 fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
     let ami = &config.sources.asterisk.ami;
-    let settings = settings(etc, "manager");
-    let values = |section: &str, key: &str| {
-        let of = |s: &&Setting| s.section == section && s.key.eq_ignore_ascii_case(key);
-        settings.iter().filter(of).map(|s| s.value.as_str()).collect::<Vec<_>>()
-    };
-    let mut findings = Vec::new();
-    let mut find = |problem: String, mend: String| {
-        findings.push(Finding::new("asterisk-ami", problem, mend));
-    };
-    let yes = |value: &&&str| ["yes", "true", "on", "1", "y", "t"].contains(&&***value);
-    if values("general", "enabled").iter().rfind(yes).is_none() {
+    let conf = Conf::read(etc, "manager");
+    let mut findings = unreadable(AMI, &conf);
+    let mut find = |problem: String, mend: String| findings.push(Finding::new(AMI, problem, mend));
+    if conf.values("general", "enabled").last().is_none_or(|value| !is_yes(value)) {
         let mend = "under [general]: `enabled = yes`; then `asterisk -rx 'manager reload'`";
         find("manager.conf does not switch AMI on".to_owned(), mend.to_owned());
     }
-    if !settings.iter().any(|setting| setting.section == ami.user) {
+    let port = conf.values("general", "port").last().map_or("5038", |port| *port).to_owned();
+    if port != ami.port.to_string() {
+        find(
+            format!(
+                "manager.conf has AMI on port {port}, and Ringfence looks for it on {}",
+                ami.port
+            ),
+            format!("`sources: {{asterisk: {{ami: {{port: {port}}}}}}}`"),
+        );
+    }
+    let reads = conf.values(&ami.user, "read");
+    if !conf.has_section(&ami.user) {
+        let shipped = ami.user == "ringfence";
         find(
             format!("manager.conf has no user `{}`", ami.user),
-            "`ringfence doctor --fix` adds the one that Ringfence ships".to_owned(),
+            if shipped {
+                "`ringfence doctor --fix` adds the one that Ringfence ships".to_owned()
+            } else {
+                format!("add it with `read = security`: `[{}]`", ami.user)
+            },
         );
-        if let Some(finding) = findings.last_mut().filter(|_| ami.user == "ringfence") {
-            finding.fix = Some(Fix::Manager { etc: etc.to_owned() });
+        if shipped {
+            let (file, secret) = (etc.join("manager.d/ringfence.conf"), ami.secret_file.clone());
+            let drop_in = Fix::Manager { file, secret };
+            if let Some(finding) = findings.last_mut().filter(|_| drop_in.is_to_do()) {
+                finding.fix = Some(drop_in.clone());
+            }
+            findings.extend(not_included(AMI, &conf, &etc.join("manager.conf"), &drop_in));
         }
-    } else if !values(&ami.user, "read")
-        .iter()
-        .any(|read| has(read, "security") || has(read, "all"))
-    {
+    } else if !reads.iter().any(|read| has(read, "security") || has(read, "all")) {
         find(
             format!("AMI's user `{}` gets no security events", ami.user),
             format!("in its section [{}]: `read = security`", ami.user),
         );
+    } else if conf.section(&ami.user).any(|s| s.key.to_ascii_lowercase().starts_with("eventfilter"))
+    {
+        find(
+            format!("an eventfilter keeps events from AMI's user `{}`", ami.user),
+            format!("take it out of its section [{}]", ami.user),
+        );
     }
-    if !ami.secret_file.exists() {
-        let problem = format!("there is no {} with its secret", ami.secret_file.display());
-        let mend = "`ringfence doctor --fix` makes one; then `asterisk -rx 'manager reload'`";
-        let fix = Some(Fix::Secret { file: ami.secret_file.clone() });
-        findings.push(Finding { fix, ..Finding::new("asterisk-ami", problem, mend) });
-    }
+    findings.extend(secret(&ami.secret_file));
     findings
 }
 
-/// Whether `word` is in a list such as `notice,warning` or `[json]security`.
-fn has(list: &str, word: &str) -> bool {
-    let list = list.trim_start();
-    let list = list.strip_prefix('[').and_then(|l| l.split_once(']')).map_or(list, |(_, l)| l);
-    list.split(',').any(|item| item.trim().eq_ignore_ascii_case(word))
+/// What Asterisk takes for yes (`ast_true`).
+fn is_yes(value: &str) -> bool {
+    ["yes", "true", "y", "t", "1", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
-/// The settings of `NAME.conf`, and of `NAME.d/*.conf` where that is included.
-fn settings(etc: &Path, name: &str) -> Vec<Setting> {
-    let main = read(&etc.join(format!("{name}.conf")));
-    let directory = format!("{name}.d");
-    let includes = main.lines().map(str::trim_start).any(|line| {
-        let rest = line.strip_prefix("#include").or_else(|| line.strip_prefix("#tryinclude"));
-        rest.is_some_and(|rest| rest.contains(&format!("{directory}/")))
+/// Whether the secret is there, and Asterisk can read it and nobody else.
+fn secret(file: &Path) -> Option<Finding> {
+    let shown = file.display();
+    let Ok(metadata) = fs::metadata(file) else {
+        let mend = "`ringfence doctor --fix` makes one; then `asterisk -rx 'manager reload'`";
+        let fix = Some(Fix::Secret { file: file.to_owned() });
+        return Some(Finding {
+            fix,
+            ..Finding::new(AMI, format!("there is no {shown} with its secret"), mend)
+        });
+    };
+    if metadata.permissions().mode() & 0o007 != 0 {
+        let mend = format!("chmod 0640 {shown}; chown root:asterisk {shown}");
+        return Some(Finding::new(AMI, format!("everybody may read its secret, {shown}"), mend));
+    }
+    let directory = file.parent()?;
+    let mode = fs::metadata(directory).ok()?.permissions().mode();
+    (User::from_name("asterisk").ok()?.is_some() && mode & 0o001 == 0).then(|| {
+        let directory = directory.display();
+        let problem = format!("Asterisk cannot enter {directory} to read its secret");
+        Finding::new(AMI, problem, format!("chmod 0755 {directory}"))
+    })
+}
+
+/// That the directory of what is shipped is not one that `main` includes.
+fn not_included(subject: &str, conf: &Conf, main: &Path, drop_in: &Fix) -> Option<Finding> {
+    let directory = drop_in.file().parent()?.file_name()?.to_string_lossy().into_owned();
+    if conf.includes(drop_in.file()) || !main.exists() {
+        return None;
+    }
+    let line = format!("#include {directory}/*.conf");
+    let name = main.file_name()?.to_string_lossy();
+    let problem =
+        format!("{name} does not include {directory}/, where Ringfence installs its part");
+    let mut finding = Finding::new(subject, problem, format!("at the end of {name}: `{line}`"));
+    finding.fix = Some(Fix::Include { file: main.to_owned(), line });
+    Some(finding)
+}
+
+/// Files of the configuration that Asterisk, as its own user, cannot read.
+fn unreadable(subject: &str, conf: &Conf) -> Vec<Finding> {
+    let Ok(Some(asterisk)) = User::from_name("asterisk") else { return Vec::new() };
+    let hidden = conf.files().iter().filter(|file| {
+        fs::metadata(file).is_ok_and(|metadata| {
+            let mode = metadata.mode();
+            let may = [
+                (metadata.uid() == asterisk.uid.as_raw(), 0o400),
+                (metadata.gid() == asterisk.gid.as_raw(), 0o040),
+                (true, 0o004),
+            ];
+            !may.iter().any(|(is, bit)| *is && mode & bit != 0)
+        })
     });
-    let mut texts = vec![main];
-    if includes && let Ok(entries) = fs::read_dir(etc.join(directory)) {
-        let files = entries.flatten().map(|entry| entry.path());
-        texts
-            .extend(files.filter(|f| f.extension().is_some_and(|e| e == "conf")).map(|f| read(&f)));
-    }
-    texts.iter().flat_map(|text| parse(text)).collect()
+    let finding = |file: &std::path::PathBuf| {
+        let file = file.display();
+        let problem = format!("Asterisk cannot read {file}");
+        Finding::new(subject, problem, format!("chown root:asterisk {file}; chmod 0640 {file}"))
+    };
+    hidden.map(finding).collect()
 }
 
-fn read(file: &Path) -> String {
-    let small = fs::metadata(file).is_ok_and(|metadata| metadata.len() <= FILE_MAX);
-    let bytes = if small { fs::read(file).unwrap_or_default() } else { Vec::new() };
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// `[section](options)`, `key = value` and `key => value`; a `;` begins a comment.
-fn parse(text: &str) -> Vec<Setting> {
-    let mut section = String::new();
-    let mut settings = Vec::new();
-    for line in text.lines() {
-        let line = line.split(';').next().unwrap_or_default().trim();
-        if let Some(rest) = line.strip_prefix('[') {
-            rest.split(']').next().unwrap_or_default().clone_into(&mut section);
-        } else if let Some((key, value)) = line.split_once('=') {
-            let value = value.strip_prefix('>').unwrap_or(value).trim().to_owned();
-            settings.push(Setting { section: section.clone(), key: key.trim().to_owned(), value });
-        }
+/// Whether the `security` log, which no package knows of, is rotated.
+fn rotation(config: &Config, host: &Host) -> Option<Finding> {
+    let log = config.sources.asterisk.security_log.as_ref()?;
+    let directory = host.etc.join("logrotate.d");
+    let files = fs::read_dir(&directory).ok()?.flatten();
+    let rotated = files.filter_map(|file| fs::read_to_string(file.path()).ok()).any(|text| {
+        text.split([' ', '\t', '\n', '{', '"'])
+            .filter(|word| word.starts_with('/'))
+            .any(|word| glob::Pattern::new(word).is_ok_and(|pattern| pattern.matches_path(log)))
+    });
+    if rotated {
+        return None;
     }
-    settings
+    let shown = log.display();
+    let problem =
+        format!("no file in {} rotates {shown}, which grows for ever", directory.display());
+    let fix = Fix::Logrotate { file: directory.join("ringfence"), log: log.clone() };
+    let mend = "`ringfence doctor --fix` installs the one that Ringfence ships";
+    let fix = fix.is_to_do().then_some(fix);
+    Some(Finding { fix, ..Finding::new(SECURITY, problem, mend) })
 }

@@ -1,8 +1,9 @@
-//! What the doctor can do by itself: install what is shipped.
+//! What the doctor can do by itself: install what is shipped, and have Asterisk include it.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, chown};
@@ -14,47 +15,104 @@ const MANAGER: &str = include_str!("../../../packaging/asterisk/manager.d/ringfe
 /// A log of the SECURITY level.
 const LOGGER: &str = include_str!("../../../packaging/asterisk/logger.d/ringfence.conf");
 
-/// Something to install. None of them replaces a file that is there.
+/// What it says of the log.
+const CHANNEL: &str = "security => [json]security";
+
+/// Where [`MANAGER`] has its secret, unless the configuration says otherwise.
+const SECRET: &str = "/etc/ringfence/ami.secret";
+
+/// How the log of the SECURITY level is rotated.
+const LOGROTATE: &str = include_str!("../../../packaging/logrotate.d/ringfence");
+
+/// Which log [`LOGROTATE`] is of.
+const ROTATED: &str = "/var/log/asterisk/security";
+
+/// What is put behind the name of a file for the copy of what it was.
+const BACKUP: &str = ".before-ringfence";
+
+/// Something to install. None of them replaces a file that is there; the one that changes a file keeps
+/// a copy of what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fix {
     /// AMI's user `ringfence`.
     Manager {
-        /// Asterisk's directory of configuration.
-        etc: PathBuf,
+        /// The file for it.
+        file: PathBuf,
+        /// The file with its secret.
+        secret: PathBuf,
     },
-    /// The log `security` as JSON.
+    /// A log.
     Logger {
-        /// Asterisk's directory of configuration.
-        etc: PathBuf,
+        /// The file that says so.
+        file: PathBuf,
+        /// The log, as Asterisk names it.
+        channel: String,
+        /// Its levels.
+        levels: &'static str,
     },
     /// A new secret for AMI's user, which Asterisk can read too.
     Secret {
         /// The file.
         file: PathBuf,
     },
+    /// A line at the end of a file of Asterisk's.
+    Include {
+        /// The file.
+        file: PathBuf,
+        /// The line.
+        line: String,
+    },
+    /// The rotation of a log.
+    Logrotate {
+        /// The file that says so.
+        file: PathBuf,
+        /// The log.
+        log: PathBuf,
+    },
 }
 
 impl Fix {
     /// What it does, to be asked about.
     pub fn question(&self) -> String {
-        format!("write {}?", self.file().display())
-    }
-
-    /// What Asterisk is to be told afterwards.
-    pub fn afterwards(&self) -> &'static str {
+        let file = self.file().display();
         match self {
-            Self::Manager { .. } | Self::Secret { .. } => "asterisk -rx 'manager reload'",
-            Self::Logger { .. } => "asterisk -rx 'logger reload'",
+            Self::Include { line, .. } => format!("add `{line}` to {file}?"),
+            Self::Manager { .. }
+            | Self::Logger { .. }
+            | Self::Secret { .. }
+            | Self::Logrotate { .. } => format!("write {file}?"),
         }
     }
 
-    fn file(&self) -> PathBuf {
+    /// What Asterisk is to be told afterwards, if anything.
+    pub fn afterwards(&self) -> Option<&'static str> {
+        const MANAGER_RELOAD: &str = "asterisk -rx 'manager reload'";
+        const LOGGER_RELOAD: &str = "asterisk -rx 'logger reload'";
         match self {
-            Self::Manager { etc } => etc.join("manager.d/ringfence.conf"),
-            Self::Logger { etc } => etc.join("logger.d/ringfence.conf"),
-            Self::Secret { file } => file.clone(),
+            Self::Manager { .. } | Self::Secret { .. } => Some(MANAGER_RELOAD),
+            Self::Logger { .. } => Some(LOGGER_RELOAD),
+            Self::Include { line, .. } => {
+                Some(if line.contains("logger") { LOGGER_RELOAD } else { MANAGER_RELOAD })
+            }
+            Self::Logrotate { .. } => None,
         }
+    }
+
+    /// The file that it writes.
+    pub(super) fn file(&self) -> &Path {
+        match self {
+            Self::Manager { file, .. }
+            | Self::Logger { file, .. }
+            | Self::Secret { file }
+            | Self::Include { file, .. }
+            | Self::Logrotate { file, .. } => file,
+        }
+    }
+
+    /// Whether there is no such file yet.
+    pub(super) fn is_to_do(&self) -> bool {
+        !self.file().exists()
     }
 
     /// Does it.
@@ -63,15 +121,28 @@ impl Fix {
     ///
     /// When there is such a file already, or it cannot be written.
     pub fn apply(&self) -> io::Result<()> {
-        let file = self.file();
         match self {
-            Self::Manager { .. } => write(&file, MANAGER, 0o644),
-            Self::Logger { .. } => write(&file, LOGGER, 0o644),
-            Self::Secret { .. } => {
-                write(&file, &format!("secret = {}\n", secret()?), 0o640)?;
+            Self::Manager { file, secret } => {
+                write(file, &MANAGER.replace(SECRET, &secret.to_string_lossy()), 0o644)
+            }
+            Self::Logger { file, channel, levels } => {
+                let line = format!("{channel} => {levels}");
+                let text = if CHANNEL.ends_with(levels) {
+                    LOGGER.replace(CHANNEL, &line)
+                } else {
+                    format!("; The log that Ringfence reads.\n\n[logfiles](+)\n{line}\n")
+                };
+                write(file, &text, 0o644)
+            }
+            Self::Secret { file } => {
+                write(file, &format!("secret = {}\n", secret()?), 0o640)?;
                 // Where there is no such group, Asterisk runs as root.
                 let group = Group::from_name("asterisk")?;
-                group.map_or(Ok(()), |group| Ok(chown(&file, None, Some(group.gid))?))
+                group.map_or(Ok(()), |group| Ok(chown(file, None, Some(group.gid))?))
+            }
+            Self::Include { file, line } => append(file, line),
+            Self::Logrotate { file, log } => {
+                write(file, &LOGROTATE.replace(ROTATED, &log.to_string_lossy()), 0o644)
             }
         }
     }
@@ -83,6 +154,44 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// Adds a line to the end of a file in one step: whoever reads it finds it with the line or without.
+/// Mode and owner stay.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    // Of a link, what it leads to.
+    let path = fs::canonicalize(path)?;
+    let metadata = fs::metadata(&path)?;
+    let mut text = fs::read(&path)?;
+    let backup = beside(&path, BACKUP);
+    // The first one is what it was before Ringfence.
+    if !backup.exists() {
+        fs::copy(&path, &backup)?;
+        chown(&backup, Some(metadata.uid().into()), Some(metadata.gid().into()))?;
+    }
+    if !text.ends_with(b"\n") && !text.is_empty() {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(line.as_bytes());
+    text.push(b'\n');
+    let new = beside(&path, ".new-ringfence");
+    let written = File::create(&new).and_then(|mut file| {
+        fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        file.set_permissions(metadata.permissions())?;
+        file.write_all(&text)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&new, &path)).inspect_err(|_failed| {
+        // It may not be there at all.
+        fs::remove_file(&new).ok();
+    })
+}
+
+/// A file beside another, with more behind its name.
+fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(more);
+    name.into()
 }
 
 /// 192 random bits in hexadecimal digits.

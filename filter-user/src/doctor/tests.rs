@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use tempfile::TempDir;
 
@@ -26,16 +26,25 @@ fn config(etc: &TempDir) -> Config {
     config
 }
 
+/// A host that has nothing but Asterisk's configuration.
+fn host(etc: &TempDir) -> Host {
+    let (other, run) = (etc.path().join("etc"), etc.path().join("run"));
+    Host { asterisk: etc.path().to_owned(), etc: other, run, ask: |_command| None }
+}
+
+fn look(config: &Config, etc: &TempDir) -> Vec<Finding> {
+    examine(config, &Ok(json!({})), &host(etc))
+}
+
 fn problems(config: &Config, etc: &TempDir) -> Vec<String> {
-    let findings = examine(config, &Ok(json!({})), etc.path());
-    findings.into_iter().map(|finding| finding.problem).collect()
+    look(config, etc).into_iter().map(|finding| finding.problem).collect()
 }
 
 #[test]
 fn a_fresh_host_is_mended() {
     let etc = etc();
     let config = config(&etc);
-    let findings = examine(&config, &Ok(json!({})), etc.path());
+    let findings = look(&config, &etc);
     assert_eq!(findings.len(), 2, "{findings:?}");
     for finding in &findings {
         finding.fix.as_ref().unwrap().apply().unwrap();
@@ -50,13 +59,139 @@ fn a_fresh_host_is_mended() {
     assert_eq!(fs::read_to_string(secret).unwrap(), text);
 }
 
+/// Does all that `--fix` can.
+fn mend_all(config: &Config, etc: &TempDir) {
+    let findings = look(config, etc);
+    assert!(findings.iter().any(|finding| finding.fix.is_some()));
+    for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
+        fix.apply().unwrap();
+    }
+}
+
+/// What an Asterisk has that is not Wazo's: no directories of drop-ins, other levels.
+#[test]
+fn a_plain_asterisk_is_mended_and_what_it_had_is_kept() {
+    let etc = tempfile::tempdir().unwrap();
+    let manager = etc.path().join("manager.conf");
+    let before = "[general]\nenabled = yes\nbindaddr = 127.0.0.1";
+    fs::write(&manager, before).unwrap();
+    fs::set_permissions(&manager, fs::Permissions::from_mode(0o640)).unwrap();
+    let inode = fs::metadata(&manager).unwrap().ino();
+    fs::write(etc.path().join("logger.conf"), "[logfiles]\nmessages => notice,error\n").unwrap();
+    let config = config(&etc);
+    let expected = [
+        "logger.conf has no `fail2ban` with the level notice",
+        "logger.conf does not include logger.d/, where Ringfence installs its part",
+        "manager.conf has no user `ringfence`",
+        "manager.conf does not include manager.d/, where Ringfence installs its part",
+    ];
+    assert_eq!(problems(&config, &etc)[..4], expected);
+    mend_all(&config, &etc);
+    assert_eq!(problems(&config, &etc), [""; 0]);
+    let after = fs::read_to_string(&manager).unwrap();
+    assert_eq!(after, format!("{before}\n#include manager.d/*.conf\n"));
+    let metadata = fs::metadata(&manager).unwrap();
+    assert_eq!((metadata.permissions().mode() & 0o7777, metadata.ino() == inode), (0o640, false));
+    let kept = etc.path().join("manager.conf.before-ringfence");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), before);
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o7777, 0o640);
+    let notice = fs::read_to_string(etc.path().join("logger.d/ringfence-notice.conf")).unwrap();
+    assert!(notice.ends_with("[logfiles](+)\nfail2ban => notice\n"), "{notice}");
+    let user = fs::read_to_string(etc.path().join("manager.d/ringfence.conf")).unwrap();
+    let secret = config.sources.asterisk.ami.secret_file.display().to_string();
+    assert!(user.contains(&format!("#tryinclude {secret}\n")), "{user}");
+}
+
+#[test]
+fn a_log_that_nothing_rotates_is_named() {
+    let etc = etc();
+    let mut config = config(&etc);
+    config.sources.asterisk.ami.enabled = false;
+    config.sources.asterisk.security_log = Some("/var/log/asterisk/security".into());
+    let logger = "[logfiles]\nfail2ban => notice\nsecurity => [json]security\n";
+    fs::write(etc.path().join("logger.conf"), logger).unwrap();
+    let directory = etc.path().join("etc/logrotate.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("asterisk"), "/var/log/asterisk/full {\n}\n").unwrap();
+    let found = problems(&config, &etc);
+    assert!(
+        found.len() == 1 && found[0].contains("rotates /var/log/asterisk/security"),
+        "{found:?}"
+    );
+    mend_all(&config, &etc);
+    assert_eq!(problems(&config, &etc), [""; 0]);
+    fs::write(directory.join("ringfence"), "/var/log/asterisk/*rity {\n}\n").unwrap();
+    assert_eq!(problems(&config, &etc), [""; 0]);
+}
+
+#[test]
+fn what_keeps_ami_from_its_events_is_named() {
+    let etc = etc();
+    let config = config(&etc);
+    mend_all(&config, &etc);
+    let manager = "[general]\nenabled = yes\nport = 5039\n#include manager.d/*.conf\n\
+                   [ringfence](+)\neventfilter = !Event: ChallengeSent\n";
+    fs::write(etc.path().join("manager.conf"), manager).unwrap();
+    let secret = &config.sources.asterisk.ami.secret_file;
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o644)).unwrap();
+    let found = problems(&config, &etc);
+    assert_eq!(found[0], "manager.conf has AMI on port 5039, and Ringfence looks for it on 5038");
+    assert_eq!(found[1], "an eventfilter keeps events from AMI's user `ringfence`");
+    assert!(found[2].starts_with("everybody may read its secret"), "{found:?}");
+    assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn what_bans_beside_and_what_does_not_start_is_named() {
+    let etc = etc();
+    let mut config = config(&etc);
+    config.sources.asterisk.ami.enabled = false;
+    let run = etc.path().join("run");
+    let own = std::process::id().to_string();
+    for (file, text) in [
+        ("run/systemd/system/x", ""),
+        ("run/systemd/journal/socket", ""),
+        ("run/fail2ban/fail2ban.pid", own.as_str()),
+        ("etc/systemd/journald.conf", "[Journal]\n#Storage=none\nRateLimitBurst=200\n"),
+        ("etc/systemd/journald.conf.d/x.conf", "[Journal]\nStorage=none\n"),
+    ] {
+        let file = etc.path().join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let said = |command: &[&str]| match command[0] {
+        "systemctl" => Some("disabled\n".to_owned()),
+        _ => Some(
+            "Status\n|- Number of jail: 3\n`- Jail list:\tasterisk-wazo, nginx, sshd\n".to_owned(),
+        ),
+    };
+    let host = Host { ask: said, ..host(&etc) };
+    let findings = examine(&config, &Ok(json!({})), &host);
+    let found: Vec<&str> = findings.iter().map(|finding| finding.problem.as_str()).collect();
+    assert_eq!(found[0], "ringfence.service does not start with the host");
+    assert_eq!(found[1], "fail2ban bans beside Ringfence: asterisk-wazo, sshd");
+    assert!(
+        findings[1].mend.contains("enabled = false\\n' asterisk-wazo sshd >"),
+        "{}",
+        findings[1].mend
+    );
+    assert!(found[2].contains("Storage=none") && found[3].contains("beyond 200"), "{found:?}");
+    assert_eq!(found.len(), 4);
+    // A file of a fail2ban that has ended.
+    fs::write(run.join("fail2ban/fail2ban.pid"), "4194305").unwrap();
+    assert_eq!(examine(&config, &Ok(json!({})), &host).len(), 3);
+}
+
 #[test]
 fn levels_that_are_off_are_named() {
     let etc = etc();
     let mut config = config(&etc);
     config.sources.asterisk.ami.enabled = false;
     config.sources.asterisk.security_log = Some("/var/log/asterisk/security".into());
-    let expected = ["logger.conf has no `security` with the level security"];
+    let expected = [
+        "logger.conf has no `security` with the level security",
+        "logger.conf does not include logger.d/, where Ringfence installs its part",
+    ];
     assert_eq!(problems(&config, &etc), expected);
     fs::write(
         etc.path().join("logger.conf"),
@@ -64,12 +199,9 @@ fn levels_that_are_off_are_named() {
     )
     .unwrap();
     assert_eq!(problems(&config, &etc)[0], "logger.conf has no `fail2ban` with the level notice");
-    // Installed, but not included.
-    let finding = examine(&config, &Ok(json!({})), etc.path()).pop().unwrap();
-    finding.fix.unwrap().apply().unwrap();
-    assert_eq!(problems(&config, &etc).len(), 2);
-    let all = "[logfiles]\nfail2ban => notice\n#tryinclude logger.d/*.conf\n";
+    let all = "[logfiles]\nfail2ban => notice\n";
     fs::write(etc.path().join("logger.conf"), all).unwrap();
+    mend_all(&config, &etc);
     assert_eq!(problems(&config, &etc), [""; 0]);
 }
 
@@ -78,7 +210,9 @@ fn ami_without_its_class_is_named() {
     let etc = etc();
     let config = config(&etc);
     fs::create_dir(etc.path().join("ringfence")).unwrap();
-    fs::write(&config.sources.asterisk.ami.secret_file, "secret = x").unwrap();
+    let secret = &config.sources.asterisk.ami.secret_file;
+    fs::write(secret, "secret = x").unwrap();
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o640)).unwrap();
     let user = etc.path().join("manager.d/ringfence.conf");
     fs::write(&user, "[ringfence]\nread = system,call\n").unwrap();
     assert_eq!(problems(&config, &etc), ["AMI's user `ringfence` gets no security events"]);
@@ -87,7 +221,11 @@ fn ami_without_its_class_is_named() {
     fs::write(etc.path().join("manager.conf"), "[general]\nenabled = no\n").unwrap();
     assert_eq!(
         problems(&config, &etc),
-        ["manager.conf does not switch AMI on", "manager.conf has no user `ringfence`"]
+        [
+            "manager.conf does not switch AMI on",
+            "manager.conf has no user `ringfence`",
+            "manager.conf does not include manager.d/, where Ringfence installs its part"
+        ]
     );
 }
 
@@ -110,7 +248,9 @@ fn sources_that_fail_wait_or_are_silent_are_named() {
     assert!(found[1].1.starts_with("3 events"), "{found:?}");
     assert_eq!((found[2].0.as_str(), found.len()), ("sshd", 3));
     assert_eq!(problems(SILENT - 1).len(), 2);
-    let down = examine(&Config::default(), &Err("no daemon".to_owned()), Path::new("/nonexistent"));
+    let etc = tempfile::tempdir().unwrap();
+    let nowhere = Host { asterisk: etc.path().join("none"), ..host(&etc) };
+    let down = examine(&Config::default(), &Err("no daemon".to_owned()), &nowhere);
     assert_eq!(down.len(), 2);
     assert!(to_text(&down).contains("daemon: no daemon\n    systemctl start ringfence\n"));
     assert_eq!((&to_json(&down)["ok"], &to_json(&[])["ok"]), (&json!(false), &json!(true)));

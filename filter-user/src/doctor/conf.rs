@@ -1,0 +1,196 @@
+//! Asterisk's configuration files as Asterisk reads them (`main/config.c`): includes, templates,
+//! comments. A name enters, the settings leave in their order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The most of one file that is read, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+
+/// How deep files may include each other, as Asterisk's own limit is.
+const DEPTH_MAX: usize = 10;
+
+/// How many files are read in all.
+const FILES_MAX: usize = 256;
+
+/// One `key = value` or `key => value`, and the section that it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) section: String,
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+/// A file and all that it includes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conf {
+    settings: Vec<Setting>,
+    /// Sections, and the template that they begin with.
+    templates: Vec<(String, String)>,
+    /// The files that were read.
+    files: Vec<PathBuf>,
+    /// What includes name.
+    included: Vec<PathBuf>,
+}
+
+impl Conf {
+    /// Reads `NAME.conf` in `etc`.
+    pub(super) fn read(etc: &Path, name: &str) -> Self {
+        let mut conf = Self::default();
+        conf.read_file(etc, &etc.join(format!("{name}.conf")), &mut String::new(), 0);
+        conf
+    }
+
+    /// The settings of all sections of this name.
+    pub(super) fn section(&self, name: &str) -> impl Iterator<Item = &Setting> {
+        self.settings.iter().filter(move |setting| setting.section == name)
+    }
+
+    /// The values of a key in a section and in the templates of which it is made; the last one holds.
+    pub(super) fn values(&self, section: &str, key: &str) -> Vec<&str> {
+        let templates = self.templates.iter().filter(|(of, _)| of == section);
+        let templates = templates.map(|(_, template)| template.as_str());
+        let sections = templates.chain([section]);
+        let settings = sections.flat_map(|section| self.section(section));
+        let of_key = settings.filter(|setting| setting.key.eq_ignore_ascii_case(key));
+        of_key.map(|setting| setting.value.as_str()).collect()
+    }
+
+    /// Whether there is such a section.
+    pub(super) fn has_section(&self, name: &str) -> bool {
+        self.section(name).next().is_some()
+    }
+
+    /// The files that were read.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Whether a file would be read if it were there.
+    pub(super) fn includes(&self, file: &Path) -> bool {
+        self.included.iter().any(|included| {
+            let pattern = glob::Pattern::new(&included.to_string_lossy());
+            pattern.is_ok_and(|pattern| pattern.matches_path(file))
+        })
+    }
+
+    fn read_file(&mut self, etc: &Path, file: &Path, section: &mut String, depth: usize) {
+        let small = fs::metadata(file).is_ok_and(|metadata| metadata.len() <= FILE_MAX);
+        if !small || depth > DEPTH_MAX || self.files.len() >= FILES_MAX {
+            return;
+        }
+        let bytes = fs::read(file).unwrap_or_default();
+        self.files.push(file.to_owned());
+        let mut in_comment = false;
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            let line = line.trim();
+            if in_comment || (line.starts_with(";--") && !line.starts_with(";---")) {
+                in_comment = !line.contains("--;");
+                continue;
+            }
+            let line = line.split(';').next().unwrap_or_default().trim();
+            if let Some(rest) = line.strip_prefix('[') {
+                self.begin_section(rest, section);
+            } else if let Some(included) = included(line) {
+                // An absolute path takes the place of the directory.
+                let pattern = etc.join(included);
+                self.included.push(pattern.clone());
+                let found = glob::glob(&pattern.to_string_lossy());
+                // In the order of the alphabet, as Asterisk sorts them.
+                for file in found.into_iter().flatten().flatten() {
+                    self.read_file(etc, &file, section, depth + 1);
+                }
+            } else if let Some((key, value)) = line.split_once('=') {
+                let value = value.strip_prefix('>').unwrap_or(value).trim().to_owned();
+                let (section, key) = (section.clone(), key.trim().to_owned());
+                self.settings.push(Setting { section, key, value });
+            }
+        }
+    }
+
+    /// `NAME]` and, behind it, `(!)`, `(+)` or the names of templates.
+    fn begin_section(&mut self, rest: &str, section: &mut String) {
+        let (name, options) = rest.split_once(']').unwrap_or((rest, ""));
+        name.clone_into(section);
+        let options = options.trim().trim_start_matches('(').trim_end_matches(')');
+        let templates = options.split(',').map(str::trim).filter(|o| !["", "!", "+"].contains(o));
+        self.templates.extend(templates.map(|template| (name.to_owned(), template.to_owned())));
+    }
+}
+
+/// `FILE` of `#include FILE`, `#include "FILE"` or `#tryinclude FILE`.
+fn included(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("#tryinclude").or_else(|| line.strip_prefix("#include"))?;
+    let file = rest.trim().trim_matches(['"', '<', '>', '\'']);
+    (rest.starts_with([' ', '\t', '"', '<']) && !file.is_empty()).then_some(file)
+}
+
+/// Whether `word` is in a list such as `notice,warning` or `[json]security`.
+pub(super) fn has(list: &str, word: &str) -> bool {
+    let list = list.trim_start();
+    let list = list.strip_prefix('[').and_then(|l| l.split_once(']')).map_or(list, |(_, l)| l);
+    let items = list.split([',', '|']).map(str::trim);
+    items.into_iter().any(|item| item == "*" || item.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn etc(files: &[(&str, &str)]) -> TempDir {
+        let etc = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = etc.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        etc
+    }
+
+    #[test]
+    fn includes_are_read_where_they_stand() {
+        let etc = etc(&[
+            ("manager.conf", "[general]\nport = 1\n#include \"manager.d/*.conf\"\n[last]\na=b"),
+            ("manager.d/2.conf", "[two]\n#tryinclude secret\nread = all ; all\n"),
+            ("manager.d/1.conf", "port = 2\n;-- [two]\nread = no\n --;\n;[two]\n"),
+            ("manager.d/3.txt", "[three]\na = b\n"),
+            ("secret", "secret => x"),
+        ]);
+        let conf = Conf::read(etc.path(), "manager");
+        assert_eq!(conf.values("general", "Port"), ["1", "2"]);
+        assert_eq!(
+            (conf.values("two", "secret"), conf.values("two", "read")),
+            (vec!["x"], vec!["all"])
+        );
+        assert!(conf.has_section("last") && !conf.has_section("three"));
+        assert!(conf.includes(&etc.path().join("manager.d/new.conf")));
+        assert!(!conf.includes(&etc.path().join("manager.d/new.txt")));
+        assert_eq!(conf.files().len(), 4);
+    }
+
+    #[test]
+    fn a_template_gives_its_values() {
+        let text = "[t](!)\nread = system\n[u](t)\nwrite = x\n[u](+)\nread = security\n";
+        let etc = etc(&[("manager.conf", text)]);
+        let conf = Conf::read(etc.path(), "manager");
+        assert_eq!(conf.values("u", "read"), ["system", "security"]);
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_comes_to_an_end() {
+        let etc = etc(&[("logger.conf", "#include logger.conf\n#include logger.conf\n[a]\nb=c\n")]);
+        let conf = Conf::read(etc.path(), "logger");
+        assert!(conf.has_section("a") && conf.files().len() <= FILES_MAX);
+        assert!(!Conf::read(etc.path(), "nothing").has_section("a"));
+    }
+
+    #[test]
+    fn levels_are_read_as_asterisk_reads_them() {
+        for (list, is) in [("[json]security", true), ("notice, SECURITY", true), ("*", true)] {
+            assert_eq!(has(list, "security"), is, "{list}");
+        }
+        assert!(!has("notice,securityx", "security"));
+    }
+}

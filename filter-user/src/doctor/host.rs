@@ -1,0 +1,124 @@
+//! What else on the host keeps failures from being heard, or bans beside Ringfence.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Finding;
+use crate::config::{Config, SshdLog};
+
+/// With fewer messages in each interval journald leaves out what a guesser causes.
+const FEW_MESSAGES: u64 = 1000;
+
+/// The host as the doctor sees it.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Asterisk's directory of configuration.
+    pub asterisk: PathBuf,
+    /// The host's directory of configuration.
+    pub etc: PathBuf,
+    /// What is of this boot.
+    pub run: PathBuf,
+    /// Runs a program, and says what it printed if that worked.
+    pub ask: fn(&[&str]) -> Option<String>,
+}
+
+impl Host {
+    /// This one, with Asterisk's configuration in `asterisk`.
+    pub fn new(asterisk: &Path) -> Self {
+        Self { asterisk: asterisk.to_owned(), etc: "/etc".into(), run: "/run".into(), ask }
+    }
+}
+
+fn ask(command: &[&str]) -> Option<String> {
+    let (program, arguments) = command.split_first()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null());
+    Some(String::from_utf8_lossy(&command.output().ok()?.stdout).into_owned())
+}
+
+pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {
+    let findings = [service(host), fail2ban(config, host)];
+    findings.into_iter().flatten().chain(journal(config, host)).collect()
+}
+
+/// Whether the service comes with the next boot, where it is installed.
+fn service(host: &Host) -> Option<Finding> {
+    if !host.run.join("systemd/system").exists() {
+        return None;
+    }
+    let enabled = (host.ask)(&["systemctl", "is-enabled", "ringfence.service"])?;
+    (enabled.trim() == "disabled").then(|| {
+        let problem = "ringfence.service does not start with the host";
+        Finding::new("daemon", problem, "systemctl enable ringfence")
+    })
+}
+
+/// Whether fail2ban bans what Ringfence does: each then lifts bans that the other still has.
+fn fail2ban(config: &Config, host: &Host) -> Option<Finding> {
+    let pid = fs::read_to_string(host.run.join("fail2ban/fail2ban.pid")).ok()?;
+    let running = pid
+        .trim()
+        .parse::<u32>()
+        .is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
+    let jails = (host.ask)(&["fail2ban-client", "status"]).filter(|_said| running)?;
+    let (_, jails) = jails.split_once("Jail list:")?;
+    let own = |jail: &&str| config.jails.get(*jail).is_some_and(|jail| jail.enabled);
+    let both: Vec<&str> = jails.lines().next()?.split(',').map(str::trim).filter(own).collect();
+    (!both.is_empty()).then(|| {
+        let sections = both.join(" ");
+        Finding::new(
+            "fail2ban",
+            format!("fail2ban bans beside Ringfence: {}", both.join(", ")),
+            format!(
+                "printf '[%s]\\nenabled = false\\n' {sections} > /etc/fail2ban/jail.d/ringfence.local; \
+                 systemctl reload fail2ban"
+            ),
+        )
+    })
+}
+
+/// Whether journald keeps what sshd says, where the journal is what is read.
+fn journal(config: &Config, host: &Host) -> Vec<Finding> {
+    let reads = config.jails.get("sshd").is_some_and(|jail| jail.enabled)
+        && match config.sources.sshd.log {
+            SshdLog::Auto => host.run.join("systemd/journal/socket").exists(),
+            SshdLog::Journal => true,
+            SshdLog::File => false,
+        };
+    if !reads {
+        return Vec::new();
+    }
+    let text = journald_conf(&host.etc);
+    let value = |key: &str| {
+        let settings = text.lines().filter_map(|line| line.trim().split_once('='));
+        settings.filter(|(k, _)| k.trim() == key).map(|(_, v)| v.trim()).next_back()
+    };
+    let mut findings = Vec::new();
+    if value("Storage") == Some("none") {
+        let problem =
+            "journald keeps nothing (`Storage=none`), so that there is no journal to read";
+        let mend = "in /etc/systemd/journald.conf: `Storage=auto`; then `systemctl restart systemd-journald`";
+        findings.push(Finding::new("sshd", problem, mend));
+    }
+    let burst = value("RateLimitBurst").and_then(|burst| burst.parse::<u64>().ok());
+    if let Some(burst) = burst.filter(|burst| (1..FEW_MESSAGES).contains(burst)) {
+        let problem = format!(
+            "journald drops what sshd says beyond {burst} messages an interval (`RateLimitBurst`)"
+        );
+        let mend = "in /etc/systemd/journald.conf: `RateLimitBurst=10000`; then `systemctl restart systemd-journald`";
+        findings.push(Finding::new("sshd", problem, mend));
+    }
+    findings
+}
+
+/// `journald.conf` and then its drop-ins: the last one holds.
+fn journald_conf(etc: &Path) -> String {
+    let systemd = etc.join("systemd");
+    let drop_ins = fs::read_dir(systemd.join("journald.conf.d")).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = drop_ins.map(|entry| entry.path()).collect();
+    files.sort();
+    files.insert(0, systemd.join("journald.conf"));
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    texts.collect::<Vec<_>>().join("\n")
+}
