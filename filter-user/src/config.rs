@@ -17,6 +17,7 @@ mod signatures;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::failure::Class;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
@@ -37,6 +40,7 @@ pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
 pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
+pub use self::weights::Weights;
 
 /// Where the configuration is read from unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
@@ -198,8 +202,12 @@ pub struct Offenders {
 pub struct JailSettings {
     /// Whether the jail is in use.
     pub enabled: bool,
-    /// The failure that bans: so many within `findtime`.
+    /// The failure that bans: so many within `findtime`, by weight.
     pub maxretry: u32,
+    /// How much a failure counts; where the jail's sources know one class alone, `None`: 1.
+    pub weights: Option<Weights>,
+    /// Failures on so many accounts within `findtime` ban too; 0: any number may fail.
+    pub maxaccounts: u32,
     /// How long a failure counts.
     pub findtime: Duration,
     /// How long a ban lasts.
@@ -215,6 +223,13 @@ pub struct JailSettings {
     pub unproven_scope: Option<Scope>,
     /// How its bans grow.
     pub increment: Increment,
+}
+
+impl JailSettings {
+    /// How much a failure of this class counts.
+    pub fn weight(&self, class: Class) -> u32 {
+        self.weights.as_ref().map_or(1, |weights| weights.of(class))
+    }
 }
 
 /// Where failures are read from.

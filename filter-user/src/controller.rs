@@ -27,7 +27,7 @@ use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
-use crate::jail::{Evidence, Jail, Sentence};
+use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::store::{Kept, Store};
 
@@ -304,7 +304,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
-        let Sentence { address, scope, bantime, failures, proven, evidence } = sentence;
+        let Sentence { address, scope, bantime, proven, mut reason, evidence, .. } = sentence;
         let network = IpNet::from(address);
         let origin = self.origin_of(name);
         let Origin::Jail(number) = origin else { return };
@@ -316,16 +316,6 @@ impl<D: Datapath> Controller<D> {
         let (time, number) = self.escalation.term(case, bantime, &settings.increment, now);
         let until = now.after(time);
         let ban = Ban { network, scope, origin, since: now.into(), until: Some(until) };
-        let within = duration::format(settings.findtime);
-        let mut reason = match evidence.last() {
-            Some(Evidence { class: Class::Ban, source, .. }) => {
-                format!("{failures} bans within {within}, the last one by {source}")
-            }
-            last => {
-                let class = last.map_or("failure", |last| last.class.as_str());
-                format!("{failures} failures within {within}, the last one {class}")
-            }
-        };
         if number > 1 {
             reason = format!("{reason}; {} ban", ordinal(number));
         }

@@ -1,14 +1,18 @@
 //! A jail: attempts and time in, bans out. No clock, no socket, no map.
 
 mod slots;
+mod tally;
 mod tick;
 mod watched;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::tally::Tally;
 use self::watched::{Failure, RANKS, Watched};
 use crate::clock::{KernelTime, Moment};
 use crate::config::{JailSettings, Scope};
@@ -52,6 +56,8 @@ pub struct Sentence {
     pub failures: usize,
     /// Whether so many of them are proven that it would be passed for them alone.
     pub proven: bool,
+    /// Why, in words.
+    pub reason: String,
     /// The last of them.
     pub evidence: Vec<Evidence>,
 }
@@ -66,6 +72,9 @@ pub struct Jail {
     tellers: Vec<&'static str>,
     /// The failures of the source that is judged.
     failures: Vec<Failure>,
+    accounts: Vec<NonZeroU32>,
+    /// Hashes the names of accounts. Its key is random, so that nobody can choose names that are the same.
+    hasher: RandomState,
     now: KernelTime,
     next_sweep: Option<KernelTime>,
     forgotten: u64,
@@ -81,6 +90,8 @@ impl Jail {
             watched: Watched::new(capacity, maxretry),
             tellers: Vec::new(),
             failures: Vec::new(),
+            accounts: Vec::new(),
+            hasher: RandomState::new(),
             now: KernelTime(0),
             next_sweep: None,
             forgotten: 0,
@@ -135,6 +146,9 @@ impl Jail {
         if !attempt.proven && self.settings.unproven_scope.is_none() {
             return None;
         }
+        if self.settings.weight(attempt.class) == 0 {
+            return None;
+        }
         self.take(address, now);
         let Attempt { class, proven, .. } = *attempt;
         let teller = self.teller(source);
@@ -144,11 +158,12 @@ impl Jail {
             proven,
             punished: false,
             teller,
-            account: attempt.account.as_deref().map(Box::from),
+            account: attempt.account.as_deref().and_then(|account| self.account(account)),
+            name: attempt.account.as_deref().map(Box::from),
         });
         // The names of those that are not shown are not kept.
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
-            untold.account = None;
+            untold.name = None;
         }
         self.judge(address, now)
     }
@@ -170,35 +185,44 @@ impl Jail {
     /// A sentence if the failures are enough for one; they are kept as long as they can lead to
     /// another.
     fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<Sentence> {
-        let JailSettings { scope, unproven_scope, bantime, findtime, maxretry, .. } = self.settings;
-        let maxretry = usize::try_from(maxretry).unwrap_or(usize::MAX);
-        let count = |counts: fn(&Failure) -> bool| {
-            self.failures.iter().filter(|failure| counts(failure)).count()
+        let Self { settings, failures, accounts, .. } = self;
+        let JailSettings { scope, unproven_scope, findtime, .. } = *settings;
+        let mut tally = |counts: fn(&&Failure) -> bool| {
+            Tally::of(failures.iter().filter(counts), settings, accounts)
         };
-        let sentence = |scope, failures, proven| {
-            let evidence = self.tell(&self.failures);
-            Some(Sentence { address, scope, bantime, failures, proven, evidence })
-        };
-        let proven = count(|failure| failure.proven);
-        if proven >= maxretry {
-            return sentence(scope, proven, true);
+        let [proven, unpunished] = [tally(|f| f.proven), tally(|f| !f.punished)];
+        if proven.is_enough(settings) {
+            return Some(self.sentence(address, scope, proven, true));
         }
-        let unpunished = count(|failure| !failure.punished);
-        let narrow = unproven_scope.filter(|_| unpunished >= maxretry);
-        let passed = narrow.and_then(|scope| sentence(scope, unpunished, false));
+        let narrow = unproven_scope.filter(|_| unpunished.is_enough(settings));
+        let passed = narrow.map(|scope| self.sentence(address, scope, unpunished, false));
         if narrow.is_some() {
             // What is proven, or may be proven yet, counts towards the wider or longer ban.
             self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
             self.failures.iter_mut().for_each(|failure| failure.punished = true);
         }
         // Behind a ban that stands only those count that are proven.
-        let counting = if narrow.is_some() { proven } else { unpunished.max(proven) };
-        let rank = counting.saturating_mul(RANKS.into()) / maxretry;
-        let rank = u8::try_from(rank).unwrap_or(u8::MAX);
+        let open =
+            if narrow.is_some() { 0 } else { unpunished.nearness(RANKS - 1, &self.settings) };
+        let rank = proven.nearness(RANKS - 1, &self.settings).max(open);
         let forgotten = self.watched.put(address, &mut self.failures, rank);
         self.forgotten = self.forgotten.saturating_add(forgotten);
         self.next_sweep.get_or_insert(now.after(findtime));
         passed
+    }
+
+    fn sentence(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> Sentence {
+        let evidence = self.tell(&self.failures);
+        let reason = tally.reason(evidence.last(), &self.settings);
+        Sentence {
+            address,
+            scope,
+            bantime: self.settings.bantime,
+            failures: tally.failures,
+            proven,
+            reason,
+            evidence,
+        }
     }
 
     /// Forgets a source's failures; says whether there were any.
@@ -248,6 +272,10 @@ impl Jail {
         self.failures.retain(|failure| failure.at.age(now) < findtime);
     }
 
+    fn account(&self, name: &str) -> Option<NonZeroU32> {
+        NonZeroU32::new(u32::try_from(self.hasher.hash_one(name) >> 32).unwrap_or(0))
+    }
+
     fn teller(&mut self, name: &'static str) -> u8 {
         let known = self.tellers.iter().position(|known| *known == name);
         let place = known.unwrap_or_else(|| {
@@ -264,7 +292,7 @@ impl Jail {
             source: self.tellers.get(usize::from(failure.teller)).copied().unwrap_or("unknown"),
             at: failure.at.seen_from(self.now).into(),
             class: failure.class,
-            account: failure.account.clone(),
+            account: failure.name.clone(),
             proven: failure.proven,
         };
         failures.iter().skip(told).map(tell).collect()

@@ -167,17 +167,38 @@ pub fn jails(value: &Value) -> String {
     let rows = list(value, "jails").map(|jail| {
         let mut row = vec![string(jail, "name")];
         row.push(if jail["enabled"] == true { "yes".to_owned() } else { "no".to_owned() });
-        row.push(number(jail, "maxretry").to_string());
+        row.extend(["maxretry", "maxaccounts"].map(|key| number(jail, key).to_string()));
         row.extend(["findtime", "bantime", "scope"].map(|key| string(jail, key)));
         row.extend(["watched", "banned"].map(|key| number(jail, key).to_string()));
         row
     });
-    let head = ["JAIL", "ENABLED", "MAXRETRY", "FINDTIME", "BANTIME", "SCOPE", "WATCHED", "BANNED"];
+    let head = [
+        "JAIL",
+        "ENABLED",
+        "MAXRETRY",
+        "MAXACCOUNTS",
+        "FINDTIME",
+        "BANTIME",
+        "SCOPE",
+        "WATCHED",
+        "BANNED",
+    ];
     let mut text = table(&head, rows.collect());
     for jail in list(value, "jails") {
         for name in list(jail, "ignored_names") {
             let jail = string(jail, "name");
             line(&mut text, &format!("{jail} ignores {}", host(name)));
+        }
+    }
+    for jail in list(value, "jails") {
+        let weights = jail["weights"].as_object().into_iter().flatten();
+        let unequal: Vec<String> = weights
+            .filter(|(_, weight)| **weight != 1)
+            .map(|(class, weight)| format!("{class} {weight}"))
+            .collect();
+        if !unequal.is_empty() {
+            let name = string(jail, "name");
+            line(&mut text, &format!("{name}: a failure counts 1, but {}", unequal.join(", ")));
         }
     }
     text

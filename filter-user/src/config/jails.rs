@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Increment, JailSettings, PortClasses, Scope};
+use super::{Increment, JailSettings, PortClasses, Scope, Weights};
 
 /// A jail that is there without being configured.
 struct BuiltIn {
@@ -26,6 +26,8 @@ static BUILT_IN: [BuiltIn; 4] = [
         settings: JailSettings {
             enabled: true,
             maxretry: 15,
+            weights: Some(Weights::ASTERISK),
+            maxaccounts: 10,
             findtime: Duration::from_mins(10),
             bantime: Duration::from_hours(1),
             ignoreip: Vec::new(),
@@ -41,6 +43,8 @@ static BUILT_IN: [BuiltIn; 4] = [
         settings: JailSettings {
             enabled: true,
             maxretry: 5,
+            weights: None,
+            maxaccounts: 0,
             findtime: Duration::from_mins(10),
             bantime: Duration::from_mins(10),
             ignoreip: Vec::new(),
@@ -56,6 +60,8 @@ static BUILT_IN: [BuiltIn; 4] = [
         settings: JailSettings {
             enabled: true,
             maxretry: 10,
+            weights: None,
+            maxaccounts: 0,
             findtime: Duration::from_mins(1),
             bantime: Duration::from_mins(10),
             ignoreip: Vec::new(),
@@ -71,6 +77,8 @@ static BUILT_IN: [BuiltIn; 4] = [
         settings: JailSettings {
             enabled: false,
             maxretry: 5,
+            weights: None,
+            maxaccounts: 0,
             findtime: Duration::from_hours(24),
             bantime: Duration::from_hours(7 * 24),
             ignoreip: Vec::new(),

@@ -17,7 +17,7 @@ use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
     ClassLimits, Config, Factor, HOST_NAMES_MAX, HostName, Increment, JailSettings, Limit, Limits,
     MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources, SshdLog, USER_AGENTS_MAX,
-    UserAgent,
+    UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -371,6 +371,16 @@ fn jail_fields<'a>(
         ),
     ];
     fields.extend(increment_fields(name, &mut jail.increment));
+    fields.push(jail_field(
+        "maxaccounts",
+        "Failures on so many accounts within findtime ban their source too; 0 for no such ban.",
+        Slot::Count(&mut jail.maxaccounts, 0..=10_000),
+    ));
+    for (class, weight) in jail.weights.iter_mut().flat_map(Weights::iter_mut) {
+        let path = format!("jails.{name}.weights.{class}");
+        let doc = format!("How much a failure of the class {class} counts; 0: not at all.");
+        fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000)));
+    }
     fields
 }
 

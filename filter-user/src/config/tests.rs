@@ -205,7 +205,7 @@ fn unknown_keys_name_the_nearest() {
             "1:16: unknown key `jails.sshd.factor`; known here: `enabled`, `maxretry`, `findtime`, \
              `bantime`, `ignoreip`, `scope`, `unproven_scope`, `bantime.increment`, \
              `bantime.factor`, `bantime.maxtime`, `bantime.rndtime`, `bantime.multipliers`, \
-             `bantime.overalljails`, `bantime.unproven`",
+             `bantime.overalljails`, `bantime.unproven`, `maxaccounts`",
         ),
         (
             "maxretry: 3",
@@ -780,6 +780,15 @@ jails:
     bantime.multipliers: []  # default
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
+    maxaccounts: 10  # default
+    weights:
+      wrong-credential: 1  # default
+      unknown-account: 1  # default
+      acl: 1  # default
+      challenge: 1  # default
+      call-rejected: 1  # default
+      malformed: 1  # default
+      login: 1  # default
   recidive:
     enabled: false  # default
     maxretry: 5  # default
@@ -795,6 +804,7 @@ jails:
     bantime.multipliers: []  # default
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
+    maxaccounts: 0  # default
   sshd:
     enabled: true  # default
     maxretry: 5  # default
@@ -810,6 +820,7 @@ jails:
     bantime.multipliers: []  # default
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
+    maxaccounts: 0  # default
   wazo-provd:
     enabled: true  # default
     maxretry: 10  # default
@@ -825,6 +836,7 @@ jails:
     bantime.multipliers: []  # default
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
+    maxaccounts: 0  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -1033,35 +1045,31 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
         (networks(), host_names()),
         scope(),
         proptest::option::of(scope()),
-        increments(),
+        (increments(), 0..=10_000_u32, proptest::array::uniform7(0..=10_000_u32)),
     )
-        .prop_map(
-            |(
+        .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven, more)| {
+            let (ignoreip, ignore_names) = ignoreip;
+            let (increment, maxaccounts, chosen) = more;
+            let mut weights = Weights::ASTERISK;
+            weights.iter_mut().zip(chosen).for_each(|((_, weight), chosen)| *weight = chosen);
+            JailSettings {
                 enabled,
                 maxretry,
+                weights: Some(weights),
+                maxaccounts,
                 findtime,
                 bantime,
-                (ignoreip, ignore_names),
+                ignoreip,
+                ignore_names,
                 scope,
-                unproven_scope,
+                unproven_scope: unproven,
                 increment,
-            )| {
-                JailSettings {
-                    enabled,
-                    maxretry,
-                    findtime,
-                    bantime,
-                    ignoreip,
-                    ignore_names,
-                    scope,
-                    unproven_scope,
-                    increment,
-                }
-            },
-        )
+            }
+        })
 }
 
 fn configs() -> impl Strategy<Value = Config> {
+    let defaults = Config::default().jails;
     let interface = prop_oneof![
         "[a-z0-9._@-]{1,15}",
         select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
@@ -1124,7 +1132,7 @@ fn configs() -> impl Strategy<Value = Config> {
         sources(),
         (paths(), paths(), paths()),
     )
-        .prop_map(|(top, sizes, how, jail, sources, paths)| {
+        .prop_map(move |(top, sizes, how, jail, sources, paths)| {
             let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
             Config {
                 interfaces: interfaces.into_iter().collect(),
@@ -1144,7 +1152,13 @@ fn configs() -> impl Strategy<Value = Config> {
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
                 signatures: Signatures { user_agents: how.1 },
-                jails: built_in_jails().map(|(_, name)| (name, jail.clone())).collect(),
+                jails: built_in_jails()
+                    .map(|(_, name)| {
+                        let weights =
+                            jail.weights.clone().filter(|_| defaults[name].weights.is_some());
+                        (name, JailSettings { weights, ..jail.clone() })
+                    })
+                    .collect(),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

@@ -250,6 +250,10 @@ impl<D: Datapath> Controller<D> {
                 "name": jail.name(),
                 "enabled": settings.enabled,
                 "maxretry": settings.maxretry,
+                "maxaccounts": settings.maxaccounts,
+                "weights": settings.weights.as_ref().map(|weights| {
+                    weights.iter().map(|(class, weight)| (class.as_str(), weight)).collect::<BTreeMap<_, _>>()
+                }),
                 "findtime": duration::format(settings.findtime),
                 "bantime": duration::format(settings.bantime),
                 "increment": settings.increment.enabled,

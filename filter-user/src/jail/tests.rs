@@ -1,9 +1,9 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Increment;
+use crate::config::{Increment, Weights};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -11,6 +11,8 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
     JailSettings {
         enabled: true,
         maxretry,
+        weights: Some(Weights::ASTERISK),
+        maxaccounts: 0,
         findtime: Duration::from_secs(findtime),
         bantime: Duration::from_hours(1),
         ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
@@ -19,6 +21,14 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         unproven_scope: Some(Scope::Sip),
         increment: Increment::OFF,
     }
+}
+
+fn weighing(of: &[(Class, u32)]) -> Weights {
+    let mut weights = Weights::ASTERISK;
+    for (class, weight) in weights.iter_mut() {
+        *weight = of.iter().find(|(of, _)| *of == class).map_or(1, |(_, weight)| *weight);
+    }
+    weights
 }
 
 fn attempt(address: IpAddr, verdict: Verdict) -> Attempt {
@@ -153,6 +163,53 @@ fn proof_comes_late() {
 }
 
 #[test]
+fn failures_count_by_their_class() {
+    let weights = weighing(&[(Class::UnknownAccount, 3), (Class::Acl, 0)]);
+    let settings = JailSettings { weights: Some(weights), ..settings(5, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    let mut hear = |class| jail.hear(&Attempt { class, ..failure(1) }, "log", at(0));
+    assert!((0..9).all(|_| hear(Class::Acl).is_none()));
+    assert_eq!(hear(Class::WrongCredential), None);
+    assert_eq!(hear(Class::UnknownAccount), None);
+    assert_eq!(
+        hear(Class::WrongCredential).unwrap().reason,
+        "3 failures that count 5 within 10m, the last one wrong-credential"
+    );
+}
+
+fn guess(account: u32) -> Attempt {
+    let account = Some(account.to_string());
+    Attempt { account, class: Class::UnknownAccount, ..failure(1) }
+}
+
+#[test]
+fn who_tries_many_accounts_is_banned() {
+    let settings = JailSettings { maxaccounts: 4, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    // An office with three old phones, and what names no account.
+    for n in 0..9 {
+        assert_eq!(jail.hear(&guess(n % 3), "log", at(0)), None);
+    }
+    assert_eq!(jail.hear(&Attempt { account: None, ..failure(1) }, "log", at(0)), None);
+    assert_eq!(
+        jail.hear(&guess(3), "log", at(0)).unwrap().reason,
+        "11 failures on 4 accounts within 10m, the last one unknown-account"
+    );
+}
+
+#[test]
+fn accounts_want_proof_for_a_wide_ban() {
+    let settings = JailSettings { maxaccounts: 3, scope: Scope::All, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    let mut hear = |account, proven| {
+        let attempt = Attempt { proven, ..guess(account) };
+        jail.hear(&attempt, "log", at(0)).map(|sentence| sentence.scope)
+    };
+    assert_eq!((hear(0, true), hear(1, true), hear(2, false)), (None, None, Some(Scope::Sip)));
+    assert_eq!((hear(3, false), hear(1, true), hear(4, true)), (None, None, Some(Scope::All)));
+}
+
+#[test]
 fn what_can_be_forged_may_count_for_nothing() {
     let mut jail = wide(1, None);
     assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
@@ -237,28 +294,49 @@ proptest! {
     /// The definition of a jail, counted anew at every failure.
     #[test]
     fn bans_exactly_at_maxretry_within_findtime(
-        maxretry in 1u32..6, findtime in 1u64..20,
-        steps in proptest::collection::vec((0u64..8, 0u8..4, any::<bool>()), 1..200),
+        (maxretry, findtime, maxaccounts) in (1u32..9, 1u64..20, 0u32..5),
+        weights in proptest::array::uniform3(0u32..4),
+        steps in proptest::collection::vec((0u64..8, 0u8..4, any::<bool>(), 0usize..3, 0u8..6), 1..200),
     ) {
-        let mut jail = Jail::new("asterisk-wazo", settings(maxretry, findtime), 1000);
-        let mut model: HashMap<u8, Vec<u64>> = HashMap::new();
+        let classes = [Class::WrongCredential, Class::UnknownAccount, Class::Acl];
+        let settings = JailSettings {
+            maxaccounts,
+            weights: Some(weighing(&classes.into_iter().zip(weights).collect::<Vec<_>>())),
+            ..settings(maxretry, findtime)
+        };
+        let mut jail = Jail::new("asterisk-wazo", settings, 1000);
+        let mut model: HashMap<u8, Vec<(u64, u32, u8)>> = HashMap::new();
         let mut now = 0;
-        for (gap, source, success) in steps {
+        for (gap, source, success, class, account) in steps {
             now += gap;
             jail.handle_timeout(at(now));
             let address = IpAddr::from([192, 0, 2, source]);
-            let times = model.entry(source).or_default();
+            let failures = model.entry(source).or_default();
             if success && now % 5 == 0 {
-                times.clear();
+                failures.clear();
                 jail.hear(&attempt(address, Verdict::Success), "log", at(now));
                 continue;
             }
-            times.push(now);
-            let recent = times.iter().filter(|time| now - **time < findtime).count();
-            let banned = jail.hear(&failure(source), "log", at(now)).is_some();
-            prop_assert_eq!(banned, recent >= maxretry as usize);
-            if banned {
-                times.clear();
+            let failure = Attempt {
+                class: classes[class],
+                account: (account > 0).then(|| account.to_string()),
+                ..failure(source)
+            };
+            let sentence = jail.hear(&failure, "log", at(now));
+            if weights[class] == 0 {
+                prop_assert_eq!(sentence, None);
+                continue;
+            }
+            failures.push((now, weights[class], account));
+            failures.retain(|(time, ..)| now - time < findtime);
+            let points: u32 = failures.iter().map(|(_, weight, _)| weight).sum();
+            let accounts: HashSet<u8> =
+                failures.iter().map(|(.., account)| *account).filter(|a| *a > 0).collect();
+            let on_accounts = maxaccounts > 0 && accounts.len() >= maxaccounts as usize;
+            prop_assert_eq!(sentence.is_some(), points >= maxretry || on_accounts);
+            if let Some(sentence) = sentence {
+                prop_assert_eq!(sentence.failures, failures.len());
+                failures.clear();
             }
         }
     }

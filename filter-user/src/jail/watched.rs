@@ -1,6 +1,6 @@
 //! The sources that have failed, in little memory: failures by address enter and leave.
 //!
-//! A source with one failure takes 60 bytes: a record, which is in a chain of those with the same
+//! A source with one failure takes 64 bytes: a record, which is in a chain of those with the same
 //! hash, and a node for the failure. All links are numbers in [`Slots`]. The sources of each rank are
 //! a queue, which begins with those whose last failure is the oldest: so the least dangerous is at
 //! hand when there is no room, those that have had their time stand in front, and neither takes a
@@ -39,8 +39,10 @@ pub(super) struct Failure {
     pub(super) punished: bool,
     /// The number of who told of it.
     pub(super) teller: u8,
-    /// The account's name, if it is kept.
-    pub(super) account: Option<Box<str>>,
+    /// The hash of the account's name, if it has one.
+    pub(super) account: Option<NonZeroU32>,
+    /// The name itself, if it is kept.
+    pub(super) name: Option<Box<str>>,
 }
 
 /// The sources that have failed.
@@ -74,6 +76,7 @@ struct Record {
 #[derive(Debug)]
 struct Node {
     at: Tick,
+    account: Option<NonZeroU32>,
     name: Link,
     older: Link,
     class: Class,
@@ -138,10 +141,11 @@ impl Watched {
         }
         let mut newest = None;
         for failure in failures.drain(..) {
-            let Failure { at, class, proven, punished, teller, account } = failure;
-            let name = account.and_then(|name| self.keep_name(name, rank));
+            let Failure { at, class, proven, punished, teller, account, name } = failure;
+            let name = name.and_then(|name| self.keep_name(name, rank));
             newest = self.nodes.insert(Node {
                 at,
+                account,
                 name,
                 older: newest,
                 class,
@@ -169,8 +173,8 @@ impl Watched {
         let mut failures = Vec::new();
         while let Some(node) = next.and_then(|number| self.nodes.get(number)) {
             next = node.older;
-            let account = node.name.and_then(|name| self.names.get(name)).cloned();
-            failures.push(node.failure(account));
+            let name = node.name.and_then(|name| self.names.get(name)).cloned();
+            failures.push(node.failure(name));
         }
         failures.reverse();
         failures
@@ -289,8 +293,8 @@ impl Watched {
         let mut next = Some(record.newest);
         while let Some(node) = next.and_then(|number| self.nodes.remove(number)) {
             next = node.older;
-            let account = node.name.and_then(|name| self.names.remove(name));
-            tell(node.failure(account));
+            let name = node.name.and_then(|name| self.names.remove(name));
+            tell(node.failure(name));
         }
         true
     }
@@ -333,9 +337,9 @@ impl Watched {
 }
 
 impl Node {
-    fn failure(&self, account: Option<Box<str>>) -> Failure {
-        let Self { at, class, proven, punished, teller, .. } = *self;
-        Failure { at, class, proven, punished, teller, account }
+    fn failure(&self, name: Option<Box<str>>) -> Failure {
+        let Self { at, account, class, proven, punished, teller, .. } = *self;
+        Failure { at, class, proven, punished, teller, account, name }
     }
 }
 

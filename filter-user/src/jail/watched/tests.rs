@@ -22,7 +22,8 @@ fn failure(second: u64, name: Option<&str>) -> Failure {
         proven: false,
         punished: false,
         teller: 0,
-        account: name.map(Box::from),
+        account: None,
+        name: name.map(Box::from),
     }
 }
 
@@ -158,7 +159,7 @@ fn names_are_kept_for_those_nearest_to_a_ban() {
         assert_eq!(watched.put(source, &mut failures, rank), 0);
     };
     let named = |watched: &Watched, source: IpAddr| {
-        watched.failures(source).iter().filter(|f| f.account.is_some()).count()
+        watched.failures(source).iter().filter(|f| f.name.is_some()).count()
     };
     for n in 0..names_max {
         put(&mut watched, address(n), 1 + u8::from(n == 7));

@@ -1,0 +1,39 @@
+//! How much each kind of failure counts.
+
+use crate::failure::Class;
+
+/// The classes of failures that Asterisk's sources tell of.
+const CLASSES: usize = 7;
+
+/// How much a failure of each class counts towards `maxretry`, for the classes that a jail's sources
+/// tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weights([(Class, u32); CLASSES]);
+
+impl Weights {
+    /// The classes that Asterisk's sources tell apart, each as much as any other.
+    pub const ASTERISK: Self = Self([
+        (Class::WrongCredential, 1),
+        (Class::UnknownAccount, 1),
+        (Class::Acl, 1),
+        (Class::Challenge, 1),
+        (Class::CallRejected, 1),
+        (Class::Malformed, 1),
+        (Class::Login, 1),
+    ]);
+
+    /// How much a failure of this class counts.
+    pub fn of(&self, class: Class) -> u32 {
+        self.0.iter().find(|(of, _)| *of == class).map_or(1, |(_, weight)| *weight)
+    }
+
+    /// Every class with its weight.
+    pub fn iter(&self) -> impl Iterator<Item = (Class, u32)> {
+        self.0.iter().copied()
+    }
+
+    /// Every class with its weight, to change it.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Class, &mut u32)> {
+        self.0.iter_mut().map(|(class, weight)| (*class, weight))
+    }
+}
