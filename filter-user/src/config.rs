@@ -5,6 +5,7 @@
 //! for those who use it.
 
 mod error;
+mod guessing;
 mod host_name;
 mod increment;
 mod jails;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use crate::failure::Class;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::guessing::GuessingSettings;
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
 pub use self::jails::{RECIDIVE, built_in_jails, intern};
@@ -223,6 +225,8 @@ pub struct JailSettings {
     pub unproven_scope: Option<Scope>,
     /// How its bans grow.
     pub increment: Increment,
+    /// What is too much, over days.
+    pub guessing: GuessingSettings,
 }
 
 impl JailSettings {

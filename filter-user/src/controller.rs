@@ -254,10 +254,8 @@ impl<D: Datapath> Controller<D> {
     /// Tells a jail that a failure that it has heard of is proven.
     fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
         let Some(jail) = self.jails.get_mut(place) else { return };
-        if let Some(sentence) = jail.prove(address, class, now) {
-            let name = jail.name();
-            self.sentence(place, name, sentence, now);
-        }
+        let passed = jail.prove(address, class, now);
+        self.carry_out(place, passed, now);
     }
 
     /// Has a jail hear of an attempt that is known to have been one.
@@ -279,10 +277,36 @@ impl<D: Datapath> Controller<D> {
         if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
             return;
         }
-        if let Some(sentence) = jail.hear(attempt, source, now) {
-            let name = jail.name();
+        let passed = jail.hear(attempt, source, now);
+        self.carry_out(place, passed, now);
+    }
+
+    /// Enters the sentence that a jail has passed, and those of the others whom it has accused.
+    fn carry_out(&mut self, place: usize, passed: Option<Sentence>, now: KernelTime) {
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        let (name, accused) = (jail.name(), jail.accused());
+        if let Some(sentence) = passed {
             self.sentence(place, name, sentence, now);
         }
+        for sentence in accused {
+            if self.may_be_banned(place, &sentence, now) {
+                self.sentence(place, name, sentence, now);
+            }
+        }
+    }
+
+    /// Whether a source may be banned for what it did a while ago.
+    fn may_be_banned(&self, place: usize, sentence: &Sentence, now: KernelTime) -> bool {
+        let Sentence { address, scope, proven, .. } = *sentence;
+        let is_known = || self.datapath.known(address).is_some_and(|peer| now < peer.until);
+        let stands = |ban: Ban| {
+            let covers = ban.scope == Scope::All || ban.scope == scope;
+            ban.in_force(now) && (ban.origin == Origin::Hand || covers)
+        };
+        self.protected.reason(address.into()).is_none()
+            && !self.ignores_by_name(place, address)
+            && (proven || !is_known())
+            && !self.ledger.of_network(address.into()).any(|entry| stands(entry.ban))
     }
 
     /// Whose attempt it was, by the packets that were seen.

@@ -1,6 +1,8 @@
 //! A jail: attempts and time in, bans out. No clock, no socket, no map.
 
+mod guessing;
 mod slots;
+mod table;
 mod tally;
 mod tick;
 mod watched;
@@ -12,8 +14,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::guessing::Attacked;
+use self::guessing::{Guess, Guessing, Suspect};
+use self::table::RANKS;
 use self::tally::Tally;
-use self::watched::{Failure, RANKS, Watched};
+use self::watched::{Failure, Watched};
 use crate::clock::{KernelTime, Moment};
 use crate::config::{JailSettings, Scope};
 use crate::failure::{Attempt, Class, Verdict};
@@ -77,6 +82,10 @@ pub struct Jail {
     hasher: RandomState,
     now: KernelTime,
     next_sweep: Option<KernelTime>,
+    guessing: Guessing,
+    next_sweep_of_guessing: Option<KernelTime>,
+    suspects: Vec<Suspect>,
+    accused: Vec<Sentence>,
     forgotten: u64,
 }
 
@@ -84,6 +93,7 @@ impl Jail {
     /// A jail that remembers at most `capacity` sources at a time.
     pub fn new(name: &'static str, settings: JailSettings, capacity: usize) -> Self {
         let maxretry = usize::try_from(settings.maxretry).unwrap_or(usize::MAX);
+        let guessing = Guessing::new(settings.guessing);
         Self {
             name,
             settings,
@@ -94,6 +104,10 @@ impl Jail {
             hasher: RandomState::new(),
             now: KernelTime(0),
             next_sweep: None,
+            guessing,
+            next_sweep_of_guessing: None,
+            suspects: Vec::new(),
+            accused: Vec::new(),
             forgotten: 0,
         }
     }
@@ -152,20 +166,25 @@ impl Jail {
         self.take(address, now);
         let Attempt { class, proven, .. } = *attempt;
         let teller = self.teller(source);
+        let account = attempt.account.as_deref().and_then(|account| self.account(account));
         self.failures.push(Failure {
             at: now.into(),
             class,
             proven,
             punished: false,
             teller,
-            account: attempt.account.as_deref().and_then(|account| self.account(account)),
+            account,
             name: attempt.account.as_deref().map(Box::from),
         });
         // The names of those that are not shown are not kept.
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
             untold.name = None;
         }
-        self.judge(address, now)
+        let passed = self.judge(address, now);
+        let account = account.zip(attempt.account.as_deref());
+        let guess = Guess { source: address, account, proven };
+        self.guessing.hear(guess, now, &mut self.suspects);
+        self.accuse(passed, address, now)
     }
 
     /// Hears that the source of a failure that has counted already, of this class and a moment ago,
@@ -176,10 +195,17 @@ impl Jail {
         self.watched.last(address).filter(|last| last.age(now) <= join::WINDOW)?;
         self.take(address, now);
         let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f);
-        if let Some(failure) = self.failures.iter_mut().rev().find(open) {
+        let failure = self.failures.iter_mut().rev().find(open).map(|failure| {
             failure.proven = true;
+            (failure.account, failure.name.clone())
+        });
+        let passed = self.judge(address, now);
+        if let Some((account, name)) = failure {
+            let account = account.zip(name.as_deref());
+            let guess = Guess { source: address, account, proven: true };
+            self.guessing.prove(guess, now, &mut self.suspects);
         }
-        self.judge(address, now)
+        self.accuse(passed, address, now)
     }
 
     /// A sentence if the failures are enough for one; they are kept as long as they can lead to
@@ -211,6 +237,51 @@ impl Jail {
         passed
     }
 
+    /// Sentences whom the last failure has made suspects of guessing over days. The answer is for the
+    /// source of the failure: what has been `passed` on it, or this.
+    fn accuse(
+        &mut self,
+        passed: Option<Sentence>,
+        address: IpAddr,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        self.accused.clear(); // Nobody has asked for them.
+        let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
+        let mut own = passed;
+        for suspect in std::mem::take(&mut self.suspects) {
+            let Suspect { source, failures, proven, reason } = suspect;
+            let scope = if proven { Some(scope) } else { unproven_scope };
+            let Some(scope) = scope else { continue };
+            if contains(&self.settings.ignoreip, source) {
+                continue;
+            }
+            let failures = usize::try_from(failures).unwrap_or(usize::MAX);
+            let evidence = self.evidence(source);
+            let sentence =
+                Sentence { address: source, scope, bantime, failures, proven, reason, evidence };
+            if source != address {
+                self.accused.push(sentence);
+            } else if own.as_ref().is_none_or(|own| proven && !own.proven) {
+                own = Some(sentence);
+            }
+        }
+        if !self.guessing.is_empty() {
+            self.next_sweep_of_guessing.get_or_insert(now.after(guessing.findtime));
+        }
+        own
+    }
+
+    /// The sentences of other sources that the last attempt has led to: those that guess at the same
+    /// account. They have failed before; whether they may be banned now is to be asked anew.
+    pub fn accused(&mut self) -> Vec<Sentence> {
+        std::mem::take(&mut self.accused)
+    }
+
+    /// The accounts that many sources have guessed at, those of late last.
+    pub fn attacked(&self) -> &[Attacked] {
+        self.guessing.attacked()
+    }
+
     fn sentence(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> Sentence {
         let evidence = self.tell(&self.failures);
         let reason = tally.reason(evidence.last(), &self.settings);
@@ -227,6 +298,7 @@ impl Jail {
 
     /// Forgets a source's failures; says whether there were any.
     pub fn forget(&mut self, address: IpAddr) -> bool {
+        self.guessing.forget(address);
         self.watched.take(address, &mut self.failures)
     }
 
@@ -236,8 +308,8 @@ impl Jail {
             self.forget(network.addr());
             return;
         }
-        let inside: Vec<IpAddr> =
-            self.watched.addresses().filter(|address| network.contains(address)).collect();
+        let all = self.watched.addresses().chain(self.guessing.sources());
+        let inside: Vec<IpAddr> = all.filter(|address| network.contains(address)).collect();
         for address in inside {
             self.forget(address);
         }
@@ -245,23 +317,24 @@ impl Jail {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
-        self.next_sweep
+        self.next_sweep.into_iter().chain(self.next_sweep_of_guessing).min()
     }
 
     /// Forgets sources whose failures all are older than `findtime`: some at a time, so that nobody
     /// waits for it.
     pub fn handle_timeout(&mut self, now: KernelTime) {
-        if self.next_sweep.is_none_or(|sweep| now < sweep) {
-            return;
+        let is_due = |sweep: Option<KernelTime>| sweep.is_some_and(|sweep| sweep <= now);
+        self.now = self.now.max(now);
+        if is_due(self.next_sweep) {
+            let findtime = self.settings.findtime;
+            let oldest = self.watched.forget_old(findtime, SWEPT_AT_ONCE, now);
+            self.next_sweep = next_sweep(oldest, findtime, now);
         }
-        self.now = now;
-        let findtime = self.settings.findtime;
-        let oldest = self.watched.forget_old(findtime, SWEPT_AT_ONCE, now);
-        self.next_sweep = oldest.map(|age| {
-            let wait = findtime.saturating_sub(age);
-            let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };
-            now.after(wait)
-        });
+        if is_due(self.next_sweep_of_guessing) {
+            let oldest = self.guessing.forget_old(SWEPT_AT_ONCE, now);
+            let findtime = self.settings.guessing.findtime;
+            self.next_sweep_of_guessing = next_sweep(oldest, findtime, now);
+        }
     }
 
     /// Takes the failures of a source that are not too old.
@@ -297,6 +370,13 @@ impl Jail {
         };
         failures.iter().skip(told).map(tell).collect()
     }
+}
+
+/// When to forget more, where the oldest that is left is so old.
+fn next_sweep(oldest: Option<Duration>, findtime: Duration, now: KernelTime) -> Option<KernelTime> {
+    let wait = findtime.saturating_sub(oldest?);
+    let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };
+    Some(now.after(wait))
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {

@@ -200,6 +200,18 @@ pub fn jails(value: &Value) -> String {
             let name = string(jail, "name");
             line(&mut text, &format!("{name}: a failure counts 1, but {}", unequal.join(", ")));
         }
+        for attacked in list(jail, "attacked") {
+            let [account, last] = ["account", "last"].map(|key| string(attacked, key));
+            let [failures, sources] = ["failures", "sources"].map(|key| number(attacked, key));
+            let name = string(jail, "name");
+            line(
+                &mut text,
+                &format!(
+                    "{name}: the account {account} is guessed at: {failures} failures of {sources} \
+                     sources, the last one at {last}"
+                ),
+            );
+        }
     }
     text
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Increment, JailSettings, PortClasses, Scope, Weights};
+use super::{GuessingSettings, Increment, JailSettings, PortClasses, Scope, Weights};
 
 /// A jail that is there without being configured.
 struct BuiltIn {
@@ -35,6 +35,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             scope: Scope::Sip,
             unproven_scope: Some(Scope::Sip),
             increment: Increment::OFF,
+            guessing: GuessingSettings::ACCOUNTS,
         },
     },
     BuiltIn {
@@ -52,6 +53,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             scope: PortClasses::SSH,
             unproven_scope: Some(PortClasses::SSH),
             increment: Increment::OFF,
+            guessing: GuessingSettings::ACCOUNTS,
         },
     },
     BuiltIn {
@@ -69,6 +71,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             scope: PortClasses::PROVISIONING,
             unproven_scope: Some(PortClasses::PROVISIONING),
             increment: Increment::OFF,
+            guessing: GuessingSettings::OFF,
         },
     },
     BuiltIn {
@@ -86,6 +89,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             scope: Scope::All,
             unproven_scope: None,
             increment: Increment::OFF,
+            guessing: GuessingSettings::OFF,
         },
     },
 ];

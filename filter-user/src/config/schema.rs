@@ -15,9 +15,9 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, Factor, HOST_NAMES_MAX, HostName, Increment, JailSettings, Limit, Limits,
-    MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources, SshdLog, USER_AGENTS_MAX,
-    UserAgent, Weights,
+    ClassLimits, Config, Factor, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
+    JailSettings, Limit, Limits, MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources,
+    SshdLog, USER_AGENTS_MAX, UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -376,12 +376,46 @@ fn jail_fields<'a>(
         "Failures on so many accounts within findtime ban their source too; 0 for no such ban.",
         Slot::Count(&mut jail.maxaccounts, 0..=10_000),
     ));
+    fields.extend(guessing_fields(name, &mut jail.guessing));
     for (class, weight) in jail.weights.iter_mut().flat_map(Weights::iter_mut) {
         let path = format!("jails.{name}.weights.{class}");
         let doc = format!("How much a failure of the class {class} counts; 0: not at all.");
         fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000)));
     }
     fields
+}
+
+fn guessing_fields<'a>(name: &str, guessing: &'a mut GuessingSettings) -> [Field<'a>; 5] {
+    let jail_field = |key, doc, slot| field(&format!("jails.{name}.guessing.{key}"), doc, slot);
+    let (hour, month) = (Duration::from_hours(1), Duration::from_hours(30 * 24));
+    [
+        jail_field(
+            "findtime",
+            "How long a failure counts for the settings in this section, to an eighth.",
+            Slot::Time(&mut guessing.findtime, hour..=month),
+        ),
+        jail_field(
+            "maxretry",
+            "So many failures of one source ban it, and so many on one account the sources of them; 0 \
+             for no such ban.",
+            Slot::Count(&mut guessing.maxretry, 0..=500),
+        ),
+        jail_field(
+            "sources",
+            "The failures on an account have to come from so many sources.",
+            Slot::Count(&mut guessing.sources, 1..=200),
+        ),
+        jail_field(
+            "each",
+            "Of these, a source is banned that has failed on the account so often itself.",
+            Slot::Count(&mut guessing.each, 1..=100),
+        ),
+        jail_field(
+            "maxaccounts",
+            "Failures on so many accounts ban their source; 0 for no such ban.",
+            Slot::Count(&mut guessing.maxaccounts, 0..=200),
+        ),
+    ]
 }
 
 fn increment_fields<'a>(name: &str, increment: &'a mut Increment) -> [Field<'a>; 7] {

@@ -205,7 +205,7 @@ fn unknown_keys_name_the_nearest() {
             "1:16: unknown key `jails.sshd.factor`; known here: `enabled`, `maxretry`, `findtime`, \
              `bantime`, `ignoreip`, `scope`, `unproven_scope`, `bantime.increment`, \
              `bantime.factor`, `bantime.maxtime`, `bantime.rndtime`, `bantime.multipliers`, \
-             `bantime.overalljails`, `bantime.unproven`, `maxaccounts`",
+             `bantime.overalljails`, `bantime.unproven`, `maxaccounts`, `guessing`",
         ),
         (
             "maxretry: 3",
@@ -781,6 +781,12 @@ jails:
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
     maxaccounts: 10  # default
+    guessing:
+      findtime: 7d  # default
+      maxretry: 0  # default
+      sources: 5  # default
+      each: 3  # default
+      maxaccounts: 100  # default
     weights:
       wrong-credential: 1  # default
       unknown-account: 1  # default
@@ -805,6 +811,12 @@ jails:
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
     maxaccounts: 0  # default
+    guessing:
+      findtime: 7d  # default
+      maxretry: 0  # default
+      sources: 5  # default
+      each: 3  # default
+      maxaccounts: 0  # default
   sshd:
     enabled: true  # default
     maxretry: 5  # default
@@ -821,6 +833,12 @@ jails:
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
     maxaccounts: 0  # default
+    guessing:
+      findtime: 7d  # default
+      maxretry: 0  # default
+      sources: 5  # default
+      each: 3  # default
+      maxaccounts: 100  # default
   wazo-provd:
     enabled: true  # default
     maxretry: 10  # default
@@ -837,6 +855,12 @@ jails:
     bantime.overalljails: false  # default
     bantime.unproven: false  # default
     maxaccounts: 0  # default
+    guessing:
+      findtime: 7d  # default
+      maxretry: 0  # default
+      sources: 5  # default
+      each: 3  # default
+      maxaccounts: 0  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -1064,6 +1088,10 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
                 scope,
                 unproven_scope: unproven,
                 increment,
+                guessing: GuessingSettings {
+                    findtime: findtime.max(Duration::from_hours(1)),
+                    ..GuessingSettings::ACCOUNTS
+                },
             }
         })
 }

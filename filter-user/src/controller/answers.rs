@@ -251,6 +251,19 @@ impl<D: Datapath> Controller<D> {
                 "enabled": settings.enabled,
                 "maxretry": settings.maxretry,
                 "maxaccounts": settings.maxaccounts,
+                "guessing": {
+                    "findtime": duration::format(settings.guessing.findtime),
+                    "maxretry": settings.guessing.maxretry,
+                    "sources": settings.guessing.sources,
+                    "each": settings.guessing.each,
+                    "maxaccounts": settings.guessing.maxaccounts,
+                },
+                "attacked": jail.attacked().iter().map(|attacked| json!({
+                    "account": &*attacked.account,
+                    "failures": attacked.failures,
+                    "sources": attacked.sources,
+                    "last": self.started.show(attacked.last),
+                })).collect::<Vec<_>>(),
                 "weights": settings.weights.as_ref().map(|weights| {
                     weights.iter().map(|(class, weight)| (class.as_str(), weight)).collect::<BTreeMap<_, _>>()
                 }),

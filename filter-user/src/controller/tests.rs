@@ -896,3 +896,32 @@ fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
         controller.jails[3].evidence(address).iter().map(|e| e.proven).collect();
     assert_eq!(evidence, [true]);
 }
+
+#[test]
+fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
+    let mut controller = started_with(Memory::default(), |config| {
+        let jail = config.jails.get_mut("asterisk-wazo").unwrap();
+        (jail.guessing.maxretry, jail.guessing.sources, jail.guessing.each) = (12, 4, 3);
+    });
+    let guessers: Vec<[u8; 4]> = (1..=3).map(|n| [203, 0, 113, n]).collect();
+    for guesser in &guessers {
+        fail(&mut controller, *guesser, 3);
+    }
+    // He has mistyped it, and is registered by now.
+    let user = [203, 0, 113, 9];
+    fail(&mut controller, user, 2);
+    controller.datapath.know(user.into(), at(10)).unwrap();
+    assert!(controller.datapath.bans.is_empty());
+    fail(&mut controller, [203, 0, 113, 20], 1);
+    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let banned: BTreeSet<&str> =
+        bans["bans"].as_array().unwrap().iter().map(|b| b["network"].as_str().unwrap()).collect();
+    assert_eq!(banned, BTreeSet::from(["203.0.113.1", "203.0.113.2", "203.0.113.3"]));
+    let reason =
+        "3 failures on the account 1001, on which 5 sources have failed 12 times within 7d";
+    assert_eq!(bans["bans"][0]["reason"], reason);
+    let jails = ask(&mut controller, Request::Jails);
+    assert_eq!(jails["jails"][0]["attacked"][0]["account"], "1001");
+    let text = crate::report::jails(&jails);
+    assert!(text.contains("the account 1001 is guessed at: 12 failures of 5 sources"), "{text}");
+}

@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Increment, Weights};
+use crate::config::{GuessingSettings, Increment, Weights};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -20,6 +20,7 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         scope: Scope::Sip,
         unproven_scope: Some(Scope::Sip),
         increment: Increment::OFF,
+        guessing: GuessingSettings::OFF,
     }
 }
 

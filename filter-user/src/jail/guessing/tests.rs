@@ -1,0 +1,220 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: u64 = 3600;
+
+fn settings(maxretry: u32, sources: u32, each: u32, maxaccounts: u32) -> GuessingSettings {
+    let findtime = Duration::from_hours(7 * 24);
+    GuessingSettings { findtime, maxretry, sources, each, maxaccounts }
+}
+
+fn at(second: u64) -> KernelTime {
+    KernelTime(second * 1_000_000_000)
+}
+
+fn source(n: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, n])
+}
+
+fn guess(n: u8, account: u32) -> Guess<'static> {
+    Guess {
+        source: source(n),
+        account: NonZeroU32::new(account).map(|a| (a, "1001")),
+        proven: false,
+    }
+}
+
+fn hear(guessing: &mut Guessing, guess: Guess<'_>, second: u64) -> Vec<Suspect> {
+    let mut suspects = Vec::new();
+    guessing.hear(guess, at(second), &mut suspects);
+    suspects
+}
+
+#[test]
+fn one_that_tries_once_an_hour_is_found() {
+    let mut guessing = Guessing::new(settings(50, 5, 3, 0));
+    let mut tries = (0..).map(|n| hear(&mut guessing, guess(1, 1), n * HOUR));
+    assert_eq!(tries.by_ref().take(49).flatten().count(), 0);
+    let suspects = tries.next().unwrap();
+    assert_eq!(suspects.len(), 1);
+    assert_eq!(suspects[0].reason, "50 failures within 7d");
+    // And again, for as many more.
+    assert_eq!(tries.take(50).flatten().count(), 1);
+}
+
+#[test]
+fn one_that_tries_each_account_once_is_found() {
+    let mut guessing = Guessing::new(settings(0, 5, 3, 100));
+    let tries = (1..=100).map(|n| hear(&mut guessing, guess(1, n), u64::from(n) * HOUR));
+    let suspects: Vec<Suspect> = tries.flatten().collect();
+    assert_eq!(suspects.len(), 1);
+    assert_eq!(suspects[0].reason, "100 failures on 100 accounts within 7d");
+}
+
+#[test]
+fn many_that_try_one_account_are_found_and_those_who_mistyped_are_not() {
+    let mut guessing = Guessing::new(settings(30, 8, 3, 0));
+    let user = 200;
+    assert_eq!(hear(&mut guessing, guess(user, 1), 0), []);
+    let mut suspects = Vec::new();
+    for n in 0..40 {
+        suspects.extend(hear(&mut guessing, guess(u8::try_from(n % 10).unwrap(), 1), n * HOUR));
+    }
+    let banned: HashSet<IpAddr> = suspects.iter().map(|suspect| suspect.source).collect();
+    assert_eq!(banned, (0..10).map(source).collect());
+    let expected =
+        "3 failures on the account 1001, on which 11 sources have failed 30 times within 7d";
+    assert!(suspects.iter().any(|suspect| suspect.reason == expected), "{suspects:?}");
+    let attacked = &guessing.attacked()[0];
+    assert_eq!((&*attacked.account, attacked.failures, attacked.sources), ("1001", 41, 11));
+    // Whoever joins in later is found as soon as it is no mistake any more.
+    let late: Vec<usize> =
+        (0..3).map(|n| hear(&mut guessing, guess(100, 1), (41 + n) * HOUR).len()).collect();
+    assert_eq!(late, [0, 0, 1]);
+}
+
+#[test]
+fn one_source_alone_attacks_no_account() {
+    let mut guessing = Guessing::new(settings(30, 2, 3, 0));
+    for n in 0..29 {
+        assert_eq!(hear(&mut guessing, guess(1, 1), n), []);
+    }
+    assert!(guessing.attacked().is_empty());
+}
+
+#[test]
+fn a_success_clears_its_source_and_no_other() {
+    let mut guessing = Guessing::new(settings(10, 2, 2, 0));
+    for _ in 0..4 {
+        assert_eq!(hear(&mut guessing, guess(1, 1), 0), []);
+        assert_eq!(hear(&mut guessing, guess(2, 1), 0), []);
+    }
+    guessing.forget(source(1));
+    assert_eq!(guessing.sources().collect::<Vec<_>>(), [source(2)]);
+    assert_eq!(hear(&mut guessing, guess(1, 1), 1), []);
+    for _ in 0..4 {
+        assert_eq!(hear(&mut guessing, guess(3, 1), 1), []);
+    }
+    let suspects: HashSet<IpAddr> =
+        hear(&mut guessing, guess(3, 1), 2).into_iter().map(|suspect| suspect.source).collect();
+    assert_eq!(suspects, HashSet::from([source(2), source(3)]));
+}
+
+#[test]
+fn proof_is_each_ones_own() {
+    let mut guessing = Guessing::new(settings(8, 2, 3, 0));
+    let proven = |n| Guess { proven: true, ..guess(n, 1) };
+    let mut suspects = Vec::new();
+    for _ in 0..4 {
+        suspects.extend(hear(&mut guessing, proven(1), 0));
+        suspects.extend(hear(&mut guessing, guess(2, 1), 0));
+        guessing.prove(proven(3), at(0), &mut suspects); // Of whom nothing is known.
+    }
+    suspects.sort_by_key(|suspect| suspect.source);
+    let told: Vec<(IpAddr, bool)> = suspects.iter().map(|s| (s.source, s.proven)).collect();
+    assert_eq!(told, [(source(1), true), (source(2), false)]);
+
+    let mut guessing = Guessing::new(settings(3, 5, 3, 0));
+    hear(&mut guessing, guess(2, 1), 0);
+    hear(&mut guessing, guess(2, 1), 0);
+    let mut suspects = Vec::new();
+    guessing.prove(proven(2), at(1), &mut suspects);
+    guessing.prove(proven(2), at(1), &mut suspects);
+    suspects.extend(hear(&mut guessing, proven(2), 1));
+    assert_eq!(suspects.iter().map(|s| s.proven).collect::<Vec<_>>(), [true]);
+}
+
+#[test]
+fn what_has_had_its_time_is_forgotten() {
+    let mut guessing = Guessing::new(settings(10, 2, 3, 50));
+    for n in 0..20 {
+        hear(&mut guessing, guess(n, n.into()), 0);
+    }
+    let week = 7 * 24 * HOUR;
+    assert_eq!(guessing.forget_old(1000, at(week - 1)), Some(Duration::from_secs(week - 1)));
+    assert_eq!(guessing.forget_old(1000, at(week)), None);
+    assert!(guessing.is_empty());
+}
+
+#[test]
+fn more_sources_than_are_remembered_still_count() {
+    let mut guessing = Guessing::new(settings(500, 200, 3, 0));
+    let account = NonZeroU32::new(7).map(|account| (account, "1001"));
+    for n in 0..499_u16 {
+        let [high, low] = n.to_be_bytes();
+        let source = IpAddr::from([10, 0, high, low]);
+        assert_eq!(hear(&mut guessing, Guess { source, account, proven: false }, 0), []);
+    }
+    assert!(guessing.attacked().is_empty());
+    hear(&mut guessing, guess(1, 7), 0);
+    assert_eq!(guessing.attacked()[0].failures, 500);
+}
+
+proptest! {
+    /// The definition, counted anew at every failure.
+    #[test]
+    fn suspects_are_those_of_the_definition(
+        (maxretry, sources, each, maxaccounts) in (0u32..12, 1u32..4, 1u32..4, 0u32..5),
+        steps in proptest::collection::vec((0u64..200, 0u8..5, 0u32..6, any::<bool>()), 1..150),
+    ) {
+        let settings = settings(maxretry, sources, each, maxaccounts);
+        let part = 7 * 24 * HOUR / 8;
+        let mut guessing = Guessing::new(settings);
+        let mut by_source: HashMap<u8, Vec<(u64, u32)>> = HashMap::new();
+        let mut by_account: HashMap<u32, Vec<(u64, u8)>> = HashMap::new();
+        let mut open: HashMap<(u32, u8), u32> = HashMap::new();
+        let mut now = 0;
+        for (gap, n, account, success) in steps {
+            now += gap * 600;
+            guessing.forget_old(1000, at(now));
+            if success && gap % 4 == 0 {
+                guessing.forget(source(n));
+                for failures in by_account.values_mut() {
+                    failures.retain(|(_, who)| *who != n);
+                }
+                open.retain(|(_, who), _| *who != n);
+                by_source.remove(&n);
+                continue;
+            }
+            let counts = |time: u64| now / part - time / part < 8;
+            let mut expected = HashSet::new();
+            let own = by_source.entry(n).or_default();
+            own.push((now, account));
+            own.retain(|(time, _)| counts(*time));
+            let accounts: HashSet<u32> =
+                own.iter().map(|(_, account)| *account).filter(|account| *account > 0).collect();
+            if (maxretry > 0 && own.len() >= maxretry as usize)
+                || (maxaccounts > 0 && accounts.len() >= maxaccounts as usize)
+            {
+                expected.insert(n);
+                own.clear();
+            }
+            if maxretry > 0 && account > 0 {
+                let failures = by_account.entry(account).or_default();
+                failures.push((now, n));
+                failures.retain(|(time, _)| counts(*time));
+                open.retain(|(of, who), _| {
+                    *of != account || failures.iter().any(|(_, other)| other == who)
+                });
+                *open.entry((account, n)).or_default() += 1;
+                let who: HashSet<u8> = failures.iter().map(|(_, who)| *who).collect();
+                if failures.len() >= maxretry as usize && who.len() >= sources as usize {
+                    for n in who {
+                        let count = failures.iter().filter(|(_, other)| *other == n).count();
+                        let is_open = open.entry((account, n)).or_default();
+                        if count >= each as usize && *is_open >= each {
+                            *is_open = 0;
+                            expected.insert(n);
+                        }
+                    }
+                }
+            }
+            let suspects = hear(&mut guessing, guess(n, account), now);
+            let told: HashSet<IpAddr> = suspects.iter().map(|suspect| suspect.source).collect();
+            prop_assert_eq!(told, expected.into_iter().map(source).collect::<HashSet<_>>());
+        }
+    }
+}
