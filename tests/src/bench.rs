@@ -1,13 +1,16 @@
 //! Measurements, each of ringfence beside its rival in the same run.
 
-mod figures;
+pub(crate) mod figures;
 pub mod hearing;
+pub mod latency;
 pub mod packets;
 pub mod phone;
+mod process;
 pub mod reaction;
 mod sender;
 mod sources;
 mod stopwatch;
+pub mod watched;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::bench::figures::percentile;
 use crate::interrupt;
 use crate::netns::Netns;
 use crate::sip::{self, Answer, Start};
@@ -152,14 +153,6 @@ impl Drop for Phone {
         self.shared.control.store(ABORT, Ordering::Relaxed);
         self.join();
     }
-}
-
-/// The value that `percent` of the sorted values do not exceed (nearest rank).
-fn percentile(values: &[f64], percent: usize) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.checked_sub(1)?).copied()
 }
 
 struct UserAgent {
@@ -360,15 +353,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_seen() {
-        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
-        assert_eq!(percentile(&values, 50), Some(100.0));
-        assert_eq!(percentile(&values, 99), Some(198.0));
-        assert_eq!(percentile(&[7.0], 99), Some(7.0));
-        assert_eq!(percentile(&[], 50), None);
-    }
 
     fn agent() -> (UserAgent, UdpSocket) {
         let registrar = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

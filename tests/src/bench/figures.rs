@@ -38,6 +38,14 @@ impl Spread {
     }
 }
 
+/// The value that `percent` of the sorted values do not exceed (nearest rank).
+pub(crate) fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
 /// A figure for a table: whole where it is whole or big, else to one place.
 fn number(value: f64) -> String {
     if value >= 100.0 || value.fract() == 0.0 {
@@ -63,6 +71,15 @@ mod tests {
         assert_eq!(spread(&[7.0]), Some(Spread { median: 7.0, min: 7.0, max: 7.0 }));
         assert_eq!(spread(&[9.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 9.0 }));
         assert_eq!(spread(&[4.0, 1.0, 9.0, 3.0]).map(|spread| spread.median), Some(3.5));
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(percentile(&values, 50), Some(100.0));
+        assert_eq!(percentile(&values, 99), Some(198.0));
+        assert_eq!(percentile(&[7.0], 99), Some(7.0));
+        assert_eq!(percentile(&[], 50), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
-use ringfence_tests::bench::{hearing, packets, phone, write_json};
+use ringfence_tests::bench::{hearing, latency, packets, phone, watched, write_json};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 
@@ -29,9 +29,62 @@ enum Benchmark {
     Phone(Phone),
     /// How many lines of a log a second are heard on one CPU, beside fail2ban-regex
     Hearing(Hearing),
+    /// How long it takes from a line or an event to the ban, alone and in 1000 failures a second
+    Latency(Latency),
+    /// What a jail needs for each of a million sources that it watches
+    Watched(Watched),
     /// A part of `hearing`: a process that hears one log
     #[command(hide = true)]
     Listen(hearing::Listen),
+    /// A part of `watched`: a process with one jail
+    #[command(hide = true)]
+    Watch {
+        /// How sources fail
+        case: watched::Case,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Watched {
+    /// Not used here: the parts of ringfence are in this program
+    #[arg(long, value_name = "PATH", hide = true)]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Latency {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// How many bans, one at a time
+    #[arg(long, value_name = "N", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    bans: u32,
+    /// How long the load is
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// How often all is measured
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Write every single ban to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +200,9 @@ fn main() -> ExitCode {
         Benchmark::Packets(arguments) => packets(arguments),
         Benchmark::Phone(arguments) => phone(arguments),
         Benchmark::Hearing(arguments) => hearing(arguments),
+        Benchmark::Latency(arguments) => latency(arguments),
+        Benchmark::Watched(arguments) => watched(&arguments),
+        Benchmark::Watch { case } => watch(case),
         Benchmark::Listen(order) => listen(&order),
     };
     match done {
@@ -195,6 +251,41 @@ fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
         write_json(&report, path)?;
     }
     Ok(!arguments.check || report.targets_met())
+}
+
+fn latency(arguments: Latency) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("From a failure to the ban"))?;
+    let settings = latency::Settings {
+        ringfence: arguments.ringfence,
+        bans: arguments.bans,
+        time: Duration::from_secs_f64(arguments.seconds),
+        rounds: arguments.rounds,
+    };
+    let report = latency::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn watched(arguments: &Watched) -> anyhow::Result<bool> {
+    interrupt::install()?;
+    let mut screen = Screen::new();
+    screen.say(&screen.paint().bold("A million watched sources"))?;
+    let report = watched::run(&mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn watch(case: watched::Case) -> anyhow::Result<bool> {
+    let outcome = serde_json::to_string(&watched::watch(case)?);
+    Screen::new().say(&outcome.context("make JSON of what a jail needs")?)?;
+    Ok(true)
 }
 
 fn listen(order: &hearing::Listen) -> anyhow::Result<bool> {

@@ -16,12 +16,12 @@ use filter_user::source::bookmarks::{Bookmarks, Directory};
 use filter_user::source::log_file::{self, LogFile};
 use filter_user::source::{Heard, Outlet, SourceState};
 use filter_user::store::{self, Names, Started};
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::memory::Memory;
 use super::{Log, appear, log_in};
+use crate::bench::process::{at_work, resident_kib};
 use crate::bench::stopwatch::stay_on_one_cpu;
 
 /// Batches that wait for the controller, as many as in the daemon.
@@ -185,11 +185,6 @@ fn take(
     Ok(news.lines)
 }
 
-/// The time at work of all threads of this process.
-fn at_work() -> anyhow::Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("ask for CPU time")?.into())
-}
-
 /// The most memory in each half.
 #[derive(Debug, Default)]
 struct Size {
@@ -206,18 +201,11 @@ impl Size {
             return Ok(());
         }
         (self.looked, self.second_half) = (Some(Instant::now()), second_half);
-        let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-        let size = resident_kib(&status).context("/proc/self/status has no VmRSS")?;
+        let size = resident_kib()?;
         let half = &mut self.halves[usize::from(second_half)];
         *half = size.max(*half);
         Ok(())
     }
-}
-
-/// The `VmRSS` of a process's status.
-fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -225,9 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_size_is_read_from_the_status() {
-        assert_eq!(resident_kib("Name:\tx\nVmRSS:\t    5312 kB\nVmData:\t1 kB\n"), Some(5312));
-        assert_eq!(resident_kib("Name:\tVmRSS: 1 kB\n"), None);
+    fn the_size_is_looked_at_in_each_half() {
         let mut size = Size::default();
         size.look(false).unwrap();
         size.look(true).unwrap();

@@ -4,7 +4,7 @@ use std::thread;
 
 use serde::Serialize;
 
-use crate::bench::figures::Spread;
+use crate::bench::figures::{Spread, percentile};
 use crate::screen::Paint;
 
 /// What a part of the table has in common.
@@ -148,10 +148,7 @@ impl Row {
 
     /// With what 99 of 100 of its rounds do not exceed.
     pub(super) fn with_p99(mut self) -> Self {
-        let mut sorted = self.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        let rank = (sorted.len() * 99).div_ceil(100);
-        self.p99 = rank.checked_sub(1).and_then(|index| sorted.get(index)).copied();
+        self.p99 = percentile(&self.rounds, 99);
         self
     }
 

@@ -1,0 +1,246 @@
+//! What was measured, and whether that is what was promised.
+
+use std::fs;
+use std::thread;
+
+use serde::Serialize;
+
+use super::{Pace, RATE, Way};
+use crate::bench::figures::{Spread, percentile};
+use crate::screen::Paint;
+
+/// All bans of one way at one pace, in one round.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Measurement {
+    pub(super) way: Way,
+    pub(super) pace: Pace,
+    pub(super) round: u32,
+    /// For each ban.
+    pub(super) times: Vec<Time>,
+}
+
+/// Milliseconds from the failure to the drop.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Time {
+    /// On the clock.
+    pub(super) clock: f64,
+    /// Without those that the daemon, or who measured, waited for a CPU that other processes had.
+    pub(super) cpu_free: f64,
+}
+
+/// What the rounds of one way at one pace come to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    way: Way,
+    pace: Pace,
+    /// Bans, in all rounds.
+    pub bans: usize,
+    /// Milliseconds that half of a round's bans did not exceed, on the clock.
+    pub clock_p50_ms: Spread,
+    /// Those that 99 of 100 did not exceed, on the clock.
+    pub clock_p99_ms: Spread,
+    /// Those that half did not exceed, without what others had the CPU for.
+    pub p50_ms: Spread,
+    /// Those that 99 of 100 did not exceed, without what others had the CPU for.
+    pub p99_ms: Spread,
+    /// Milliseconds that are promised for them, in the median of the rounds.
+    pub promised_ms: f64,
+    /// Whether that is kept.
+    pub met: bool,
+}
+
+/// The outcome. Its JSON form is what `--json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `latency`.
+    pub benchmark: &'static str,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Processors.
+    pub processors: usize,
+    /// For each way and pace.
+    pub summaries: Vec<Summary>,
+    /// Every single ban.
+    measurements: Vec<Measurement>,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "a line of the NOTICE log",
+            Self::Ami => "an event of AMI",
+        }
+    }
+}
+
+impl Pace {
+    fn name(self) -> String {
+        match self {
+            Self::Single => "one at a time".to_owned(),
+            Self::Load => format!("in {RATE} failures/s"),
+        }
+    }
+
+    /// Milliseconds that 99 of 100 bans are not to exceed.
+    fn promised_ms(self) -> f64 {
+        match self {
+            Self::Single => 2.0,
+            Self::Load => 20.0,
+        }
+    }
+}
+
+impl Measurement {
+    /// What `percent` of the bans did not exceed, in milliseconds.
+    fn percentile(&self, percent: usize, of: fn(&Time) -> f64) -> Option<f64> {
+        let times: Vec<f64> = self.times.iter().map(of).collect();
+        percentile(&times, percent)
+    }
+
+    /// What is said when it is done.
+    pub(super) fn line(&self) -> String {
+        let time = |percent, of| self.percentile(percent, of).unwrap_or_default();
+        format!(
+            "{:<25} {:<18} round {}: {} bans, p50 {:.2} ms, p99 {:.2} ms; with a CPU free {:.2}, {:.2}",
+            self.way.name(),
+            self.pace.name(),
+            self.round,
+            self.times.len(),
+            time(50, clock),
+            time(99, clock),
+            time(50, cpu_free),
+            time(99, cpu_free)
+        )
+    }
+}
+
+fn clock(time: &Time) -> f64 {
+    time.clock
+}
+
+fn cpu_free(time: &Time) -> f64 {
+    time.cpu_free
+}
+
+impl Summary {
+    fn of(measurements: &[Measurement], way: Way, pace: Pace) -> Option<Self> {
+        let rounds = || measurements.iter().filter(|m| m.way == way && m.pace == pace);
+        let spread = |percent, of: fn(&Time) -> f64| {
+            Spread::of(rounds().filter_map(|round| round.percentile(percent, of)))
+        };
+        let (p99_ms, promised_ms) = (spread(99, cpu_free)?, pace.promised_ms());
+        Some(Self {
+            way,
+            pace,
+            bans: rounds().map(|round| round.times.len()).sum(),
+            clock_p50_ms: spread(50, clock)?,
+            clock_p99_ms: spread(99, clock)?,
+            p50_ms: spread(50, cpu_free)?,
+            p99_ms,
+            promised_ms,
+            met: p99_ms.median < promised_ms,
+        })
+    }
+
+    fn row(&self, paint: Paint) -> String {
+        let spread = |Spread { median, min, max }| format!("{median:.2} [{min:.2}-{max:.2}]");
+        format!(
+            "  {}  {:<25} {:<18} {:>5}  {:<18} {:<18} {:<18} {:<18} {:>4}",
+            if self.met { paint.good("met   ") } else { paint.bad("MISSED") },
+            self.way.name(),
+            self.pace.name(),
+            self.bans,
+            spread(self.clock_p50_ms),
+            spread(self.clock_p99_ms),
+            spread(self.p50_ms),
+            spread(self.p99_ms),
+            self.promised_ms,
+        )
+    }
+}
+
+impl Report {
+    pub(super) fn new(measurements: Vec<Measurement>) -> Self {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let ways = [Way::Log, Way::Ami].into_iter();
+        let cases = ways.flat_map(|way| [Pace::Single, Pace::Load].map(|pace| (way, pace)));
+        let summaries = cases.filter_map(|(way, pace)| Summary::of(&measurements, way, pace));
+        Self {
+            benchmark: "latency",
+            kernel: release.trim().to_owned(),
+            processors: thread::available_parallelism().map_or(0, usize::from),
+            summaries: summaries.collect(),
+            measurements,
+        }
+    }
+
+    /// Whether every promise was kept.
+    pub fn targets_met(&self) -> bool {
+        self.summaries.len() == 4 && self.summaries.iter().all(|summary| summary.met)
+    }
+
+    /// The report in words.
+    pub fn text(&self, paint: Paint) -> String {
+        let mut lines = vec![
+            String::new(),
+            paint.bold("From the failure that is one too many to the first packet dropped, ms"),
+            paint.dim(&format!(
+                "          {:<25} {:<18} {:>5}  {:<18} {:<18} {:<18} {:<18} {:>4}",
+                "",
+                "",
+                "bans",
+                "p50, clock",
+                "p99, clock",
+                "p50, CPU free",
+                "p99, CPU free",
+                "promised"
+            )),
+        ];
+        lines.extend(self.summaries.iter().map(|summary| summary.row(paint)));
+        lines.push(paint.dim(&format!(
+            "  median [least-most] of the rounds; Linux {}, {} processors",
+            self.kernel, self.processors
+        )));
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(slowest: f64) -> Vec<Measurement> {
+        let cases = [Way::Log, Way::Ami]
+            .into_iter()
+            .flat_map(|way| [Pace::Single, Pace::Load].map(|pace| (way, pace)));
+        let measurement = |(way, pace)| {
+            let time = |cpu_free| Time { clock: cpu_free + 5.0, cpu_free };
+            let mut times = vec![time(0.3); 98];
+            times.extend([time(slowest); 2]);
+            Measurement { way, pace, round: 1, times }
+        };
+        cases.map(measurement).collect()
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_way_and_pace() {
+        let text = Report::new(measured(1.5)).text(Paint::PLAIN);
+        for row in [
+            "met     a line of the NOTICE log  one at a time        100  5.30 [5.30-5.30]   \
+             6.50 [6.50-6.50]   0.30 [0.30-0.30]   1.50 [1.50-1.50]      2",
+            "met     an event of AMI           in 1000 failures/s   100  5.30 [5.30-5.30]   \
+             6.50 [6.50-6.50]   0.30 [0.30-0.30]   1.50 [1.50-1.50]     20",
+        ] {
+            assert!(text.contains(row), "{row:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn one_in_fifty_that_is_late_misses_the_promise() {
+        assert!(Report::new(measured(1.999)).targets_met());
+        let late = Report::new(measured(2.0));
+        assert!(!late.targets_met());
+        assert_eq!(late.summaries.iter().filter(|summary| !summary.met).count(), 2);
+        assert!(!Report::new(measured(1.0).split_off(1)).targets_met());
+    }
+}

@@ -1,0 +1,248 @@
+//! The daemon in its namespace, what it hears from, and who looks when a source is dropped.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::prctl;
+use tempfile::TempDir;
+
+use super::manager::{Listener, Session};
+use super::report::Time;
+use super::{MAXRETRY, RATE, Way, telling};
+use crate::bench::float;
+use crate::bench::sender::Family;
+use crate::bench::sources::Choice;
+use crate::bpf::{Action, Program};
+use crate::netns::Cable;
+use crate::packet_builder::Frame;
+use crate::ringfence::{Config, Ringfence};
+use crate::{interrupt, scratch};
+
+/// How long a ban may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a source is dropped.
+const LOOK: Duration = Duration::from_micros(20);
+
+/// How long the daemon is left alone between two single bans.
+const REST: Duration = Duration::from_millis(20);
+
+/// Sources whose failures are mixed under load.
+const MIXED: u32 = 10;
+
+/// The number of the first source.
+const FIRST: u32 = 0x5000_0000;
+
+/// A daemon at work. Fields are dropped in this order: what runs before what it runs in.
+pub(super) struct Stage {
+    ringfence: Ringfence,
+    program: Program,
+    log: File,
+    session: Session,
+    next: u32,
+    _listener: Listener,
+    _directory: TempDir,
+    _cable: Cable,
+}
+
+/// A source that is about to be banned.
+struct Pending {
+    probe: Vec<u8>,
+    since: Instant,
+    waited: Waited,
+}
+
+/// How long the daemon and this thread have waited for a CPU that others had.
+#[derive(Clone, Copy)]
+struct Waited {
+    daemon: Duration,
+    own: Duration,
+}
+
+impl Waited {
+    fn since(self, earlier: Self) -> Duration {
+        // They may have waited at the same time.
+        let daemon = self.daemon.saturating_sub(earlier.daemon);
+        daemon.max(self.own.saturating_sub(earlier.own))
+    }
+}
+
+impl Stage {
+    pub(super) fn build(binary: &Path) -> anyhow::Result<Self> {
+        // Or each look would be up to 50 microseconds late.
+        prctl::set_timerslack(1).context("have short sleeps")?;
+        let cable = Cable::new()?;
+        let directory = scratch::directory("latency")?;
+        let (log, secret) = (directory.path().join("fail2ban"), directory.path().join("secret"));
+        fs::write(&log, "").context("make an empty log")?;
+        fs::write(&secret, "secret = lab\n").context("write AMI's secret")?;
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).context("hide AMI's secret")?;
+        let listener = Listener::open(&cable.far)?;
+        let config = Config { ami_secret: Some(secret), maxretry: MAXRETRY, ..Config::new(&log) };
+        let ringfence = Ringfence::start(&cable.far, binary, &config)?;
+        let session = listener.accept()?;
+        let pin = ringfence.pins().into_iter().find(|pin| {
+            pin.file_name().is_some_and(|name| name.to_string_lossy().starts_with("program-"))
+        });
+        let program = Program::from_pin(&pin.context("the daemon has pinned no program")?)?;
+        let log = OpenOptions::new().append(true).open(&log).context("open the log")?;
+        Ok(Self {
+            ringfence,
+            program,
+            log,
+            session,
+            next: FIRST,
+            _listener: listener,
+            _directory: directory,
+            _cable: cable,
+        })
+    }
+
+    /// The time to each of so many bans, one at a time.
+    pub(super) fn one_by_one(&mut self, way: Way, bans: u32) -> anyhow::Result<Vec<Time>> {
+        let mut times = Vec::new();
+        for _ in 0..bans {
+            interrupt::check()?;
+            let source = self.appear()?;
+            for attempt in 1..MAXRETRY {
+                self.tell(way, source, attempt)?;
+            }
+            thread::sleep(REST);
+            let pending = self.tell_last(way, source)?;
+            let time = loop {
+                if let Some(time) = self.time(&pending)? {
+                    break time;
+                }
+                thread::sleep(LOOK);
+            };
+            times.push(time);
+            thread::sleep(REST);
+        }
+        self.ringfence.check()?;
+        Ok(times)
+    }
+
+    /// The time to each ban while failures come evenly for `time`.
+    pub(super) fn under_load(&mut self, way: Way, time: Duration) -> anyhow::Result<Vec<Time>> {
+        let (mut times, mut pending) = (Vec::new(), Vec::new());
+        let (mut told, mut sources) = (0_u32, Vec::new());
+        let started = Instant::now();
+        let interval = Duration::from_secs(1) / RATE;
+        while started.elapsed() < time || !pending.is_empty() {
+            while started.elapsed() < time && started.elapsed() >= interval * told {
+                if told.is_multiple_of(MIXED * MAXRETRY) {
+                    interrupt::check()?;
+                    sources = (0..MIXED).map(|_| self.appear()).collect::<anyhow::Result<_>>()?;
+                }
+                let (place, attempt) = (told % MIXED, told / MIXED % MAXRETRY + 1);
+                let source = *sources.get(usize::try_from(place)?).context("no such source")?;
+                if attempt == MAXRETRY {
+                    pending.push(self.tell_last(way, source)?);
+                } else {
+                    self.tell(way, source, attempt)?;
+                }
+                told += 1;
+            }
+            let mut waiting = Vec::new();
+            for one in pending {
+                match self.time(&one)? {
+                    Some(time) => times.push(time),
+                    None => waiting.push(one),
+                }
+            }
+            pending = waiting;
+            thread::sleep(LOOK);
+        }
+        let rate = f64::from(told) / time.as_secs_f64();
+        ensure!(rate > 0.95 * f64::from(RATE), "only {rate:.0} failures a second were told");
+        ensure!(float(times.len() as u64) > 0.9 * rate / f64::from(MAXRETRY), "hardly any bans");
+        self.ringfence.check()?;
+        Ok(times)
+    }
+
+    /// A source of which nobody has heard, and a packet of it to the SIP port: its witness.
+    fn appear(&mut self) -> anyhow::Result<IpAddr> {
+        let source = Family::V4.source(Choice::One(self.next));
+        self.next += 1;
+        let text = b"OPTIONS sip:192.0.2.10 SIP/2.0\r\nCSeq: 1 OPTIONS\r\n\r\n";
+        let packet = Frame::from(source).udp(5060).payload(text).build();
+        if self.program.run(&packet, 1)? != Action::Pass {
+            bail!("the packet of {source} did not pass");
+        }
+        Ok(source)
+    }
+
+    fn tell(&mut self, way: Way, source: IpAddr, attempt: u32) -> anyhow::Result<()> {
+        match way {
+            Way::Log => {
+                let line = telling::line(source, attempt);
+                self.log.write_all(line.as_bytes()).context("write to the log")
+            }
+            Way::Ami => self.session.send(&telling::events(source, attempt)),
+        }
+    }
+
+    /// Tells of the failure that bans; the clock runs from before it is written.
+    fn tell_last(&mut self, way: Way, source: IpAddr) -> anyhow::Result<Pending> {
+        // What no limit drops: a segment without data.
+        let probe = Frame::from(source).tcp(5060).payload([]).build();
+        if self.is_dropped(&probe)? {
+            bail!("{source} is dropped before it is banned");
+        }
+        let pending = Pending { probe, waited: self.waited()?, since: Instant::now() };
+        self.tell(way, source, MAXRETRY)?;
+        Ok(pending)
+    }
+
+    /// How long the ban has taken, if it is there.
+    fn time(&self, pending: &Pending) -> anyhow::Result<Option<Time>> {
+        let dropped = self.is_dropped(&pending.probe)?;
+        let clock = pending.since.elapsed();
+        if !dropped {
+            ensure!(clock < LIMIT, "a source is not banned {} s after it failed", LIMIT.as_secs());
+            return Ok(None);
+        }
+        let waited = self.waited()?.since(pending.waited);
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let cpu_free = milliseconds(clock.saturating_sub(waited));
+        Ok(Some(Time { clock: milliseconds(clock), cpu_free }))
+    }
+
+    fn is_dropped(&self, probe: &[u8]) -> anyhow::Result<bool> {
+        Ok(self.program.run(probe, 1)? == Action::Drop)
+    }
+
+    fn waited(&self) -> anyhow::Result<Waited> {
+        // The controller is the first thread.
+        let daemon = waited_for_cpu(&format!("/proc/{0}/task/{0}/schedstat", self.ringfence.id()))?;
+        Ok(Waited { daemon, own: waited_for_cpu("/proc/thread-self/schedstat")? })
+    }
+}
+
+/// The second figure: nanoseconds of waiting (Documentation/scheduler/sched-stats).
+fn waited_for_cpu(path: &str) -> anyhow::Result<Duration> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let field = text.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+    Ok(Duration::from_nanos(field.with_context(|| format!("{path} says {text:?}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_waited_at_once_counts_once() {
+        let ms = Duration::from_millis;
+        let before = Waited { daemon: ms(10), own: ms(20) };
+        let after = Waited { daemon: ms(13), own: ms(22) };
+        assert_eq!(after.since(before), ms(3));
+        assert_eq!(before.since(after), ms(0));
+        waited_for_cpu("/proc/thread-self/schedstat").unwrap();
+    }
+}

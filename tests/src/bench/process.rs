@@ -1,0 +1,51 @@
+//! What this process is to the kernel and to its allocator.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::libc;
+use nix::time::{ClockId, clock_gettime};
+
+/// Its resident memory, in KiB.
+pub(super) fn resident_kib() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    resident_in(&status).context("/proc/self/status has no VmRSS")
+}
+
+/// The `VmRSS` of a process's status.
+fn resident_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Bytes that the allocator has given away and not got back, with what it needs for each.
+pub(super) fn allocated() -> u64 {
+    // SAFETY: it only reads the allocator's own counters.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as u64
+}
+
+/// The time at work of all threads.
+pub(super) fn at_work() -> anyhow::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("ask for CPU time")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_resident_size_is_read_from_the_status() {
+        assert_eq!(resident_in("Name:\tx\nVmRSS:\t    5312 kB\nVmData:\t1 kB\n"), Some(5312));
+        assert_eq!(resident_in("Name:\tVmRSS: 1 kB\n"), None);
+        assert!(resident_kib().unwrap() > 100);
+    }
+
+    #[test]
+    fn what_is_allocated_is_counted() {
+        let before = allocated();
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(allocated() >= before + (60 << 20), "{} bytes", block.len());
+    }
+}
