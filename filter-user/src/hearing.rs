@@ -35,6 +35,9 @@ const SILENT_RULE: Duration = Duration::from_hours(7 * 24);
 /// So many lines that look like failures are a finding.
 const UNPARSED: u64 = 3;
 
+/// If there was one in so much time.
+const OF_LATE: Duration = Duration::from_hours(7 * 24);
+
 /// A rule that matched so often has been in use.
 const USED: u64 = 10;
 
@@ -124,11 +127,11 @@ impl Kind {
     /// What is said when there is no such sign any more.
     pub fn over(self) -> &'static str {
         match self {
-            Self::Unparsed => "no line is left that looks like a failure and matches no rule",
+            Self::Unparsed => "no line of late looks like a failure and matches no rule",
             Self::Rule => "its rules match again",
             Self::Silent => "it is heard of again",
-            Self::Unechoed => "it tells again of what the other sources tell of",
-            Self::Unheard => "it tells again of REGISTERs",
+            Self::Unechoed => "nothing is missing any more of what the other sources tell of",
+            Self::Unheard => "nothing is missing any more of the REGISTERs that pass",
         }
     }
 }
@@ -184,6 +187,11 @@ impl Ear {
             }
             (true, Some(_)) | (false, None) => {}
         }
+    }
+
+    /// Whether the source reads.
+    pub fn is_listening(&self) -> bool {
+        self.listening.is_some()
     }
 
     /// It read lines, and attempts were among them.
@@ -255,7 +263,7 @@ pub const AMI: &str = "asterisk-ami";
 
 /// What gives away that a source does not hear what it should.
 pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
-    let unparsed = unparsed(place, ear);
+    let unparsed = unparsed(place, ear, now);
     let (Some(_), Some(listening)) = (ear.listening, ear.attentive) else {
         return unparsed.into_iter().collect();
     };
@@ -266,7 +274,7 @@ pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
     findings.into_iter().flatten().chain(rules).collect()
 }
 
-fn unparsed(place: Place<'_>, ear: &Ear) -> Option<Finding> {
+fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
     let lines = ear.unparsed.lines();
     let sample = *ear.unparsed.samples().first()?;
     // The strongest sign of a rule that rots: what it matched goes on in other words.
@@ -277,7 +285,7 @@ fn unparsed(place: Place<'_>, ear: &Ear) -> Option<Finding> {
         [] => String::new(),
         names => format!(" (and since then nothing has matched {})", names.join(", ")),
     };
-    (lines >= UNPARSED).then(|| Finding {
+    (lines >= UNPARSED && between(sample.last, now) <= OF_LATE).then(|| Finding {
         source: place.name,
         kind: Kind::Unparsed,
         problem: format!(

@@ -41,7 +41,7 @@ fn times_said(world: &World, text: &str) -> usize {
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn a_notice_log_that_misses_what_ami_tells_is_found() {
     let options = Options { ami_secret: Some("tG5w-8Hqn-Zr3c".to_owned()), ..Options::default() };
-    let world = World::with(&options, |config| config.maxretry = 10_000).unwrap();
+    let mut world = World::with(&options, |config| config.maxretry = 10_000).unwrap();
     let listens = || source(&world, "asterisk-ami")["state"] == "ok";
     assert!(until(Duration::from_secs(10), listens));
     let guess = || {
@@ -76,8 +76,13 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     world.asterisk.cli("logger reload").unwrap();
     guess();
     assert!(until(SOON, || found(&world, "asterisk-notice").is_empty()), "{}", status(&world));
-    assert!(until(SOON, || times_said(&world, "it tells again of what") == 1));
+    assert!(until(SOON, || times_said(&world, "nothing is missing any more of what") == 1));
     assert_eq!(times_said(&world, "nothing has come from"), 1);
+
+    let before = hits(&source(&world, "asterisk-notice")["rules"]);
+    world.ringfence.stop().unwrap();
+    world.ringfence.restart(&world.hosts.pbx).unwrap();
+    assert!(hits(&source(&world, "asterisk-notice")["rules"]) >= before);
     world.end().unwrap();
 }
 

@@ -68,7 +68,10 @@ impl<D: Datapath> Controller<D> {
         let still: BTreeSet<_> = told.iter().map(of).collect();
         let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
         for (source, kind) in over.difference(&still) {
-            info!("{source}: {}", kind.over());
+            // One that does not read has said so, and mends nothing by that.
+            if self.ears().any(|(name, ear)| name == *source && ear.is_listening()) {
+                info!("{source}: {}", kind.over());
+            }
         }
         self.hearing.told = told;
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -41,6 +41,8 @@ pub(super) struct Sources {
     jails: Vec<&'static str>,
     bookmarks: Bookmarks,
     memory: Memory,
+    /// Whether the last attempt to keep it failed: it is said once.
+    forgetful: bool,
     /// Whether the last attempt to write them down failed: it is said once.
     unsaved: bool,
     outlet: mpsc::Sender<(usize, Heard)>,
@@ -54,7 +56,9 @@ impl Sources {
         let bookmarks = Bookmarks::new(Directory::new(&config.paths.state));
         let memory = Memory::load(&config.paths.state);
         let (tasks, jails) = (JoinSet::new(), Vec::new());
-        let mut sources = Self { tasks, jails, bookmarks, memory, unsaved: false, outlet, heard };
+        let (unsaved, forgetful) = (false, false);
+        let mut sources =
+            Self { tasks, jails, bookmarks, memory, forgetful, unsaved, outlet, heard };
         let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
         let notice: Parser = asterisk::parse_undecided;
@@ -144,11 +148,16 @@ impl Sources {
 
     /// Keeps what is known of how often each source tells something, if that is due.
     pub(super) fn remember<D: Datapath>(&mut self, controller: &Controller<D>, at_once: bool) {
-        if (at_once || self.memory.is_due())
-            && let Err(why) = self.memory.save(controller.ears())
-        {
-            debug!("what is known of the sources' rhythm is not kept: {why}");
+        if !at_once && !self.memory.is_due() {
+            return;
         }
+        let saved = self.memory.save(controller.ears());
+        if let Err(why) = &saved
+            && !self.forgetful
+        {
+            warn!("how often the sources tell something is not kept over a restart: {why}");
+        }
+        self.forgetful = saved.is_err();
     }
 
     fn sshd<D: Datapath>(

@@ -41,6 +41,10 @@ impl Rhythm {
     /// It came `count` times, and there was somebody to hear it since `listening`.
     pub fn note(&mut self, count: u64, now: Timestamp, listening: Timestamp) {
         self.count = self.count.saturating_add(count);
+        // Thousands can come at once.
+        if self.last == Some(now) {
+            return;
+        }
         self.first.get_or_insert(now);
         self.longest_pause = self.longest_pause.max(self.pause(now, listening).as_secs());
         self.last = Some(now);

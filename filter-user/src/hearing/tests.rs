@@ -55,6 +55,8 @@ fn lines_that_look_like_failures_are_told_with_a_sample() {
     assert_eq!(judge(place(NOTICE), &ear, at(3))[0].key, finding.key);
     ear.hear(1, &[], suspects(1, at(4)), at(4));
     assert_ne!(judge(place(NOTICE), &ear, at(4))[0].key, finding.key);
+    assert_eq!(kinds(&ear, at(4 + 7 * DAY)), [Kind::Unparsed]);
+    assert_eq!(kinds(&ear, at(5 + 7 * DAY)), []);
 }
 
 #[test]
