@@ -24,6 +24,7 @@ const SHIPPED: &str = "/etc/fail2ban";
 const SERVICES: &str = "/etc/services";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const ASK_LIMIT: Duration = Duration::from_secs(10);
+const DOWNLOAD_LIMIT: Duration = Duration::from_mins(2);
 
 /// The programs that fail2ban needs, and the Debian packages that they are in.
 const TOOLS: [(&str, &str); 3] =
@@ -206,6 +207,36 @@ pub fn version() -> anyhow::Result<String> {
     command.arg("-V");
     let said = child::finish("fail2ban-server -V", &mut command, ASK_LIMIT, OnSignal::Stop)?;
     Ok(said.success("fail2ban-server -V")?.stdout.trim().to_owned())
+}
+
+/// Debian's package unpacked below `cache`, with fail2ban's own tests in it; got from the machine's
+/// mirror on first use. Nothing is installed.
+///
+/// # Errors
+///
+/// When it cannot be had.
+pub fn unpacked(cache: &Path) -> anyhow::Result<PathBuf> {
+    let root = cache.join("fail2ban");
+    if root.is_dir() {
+        return Ok(root);
+    }
+    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
+    let download = scratch::directory("fail2ban-package")?;
+    let mut get = Command::new("apt-get");
+    // The user `_apt` may not write there.
+    get.args(["-q", "-oAPT::Sandbox::User=root", "download", "fail2ban"]);
+    get.current_dir(download.path());
+    child::finish("apt-get download", &mut get, DOWNLOAD_LIMIT, OnSignal::Stop)?
+        .success("apt-get download fail2ban")
+        .context("see that `apt-get update` works on this machine, then run this again")?;
+    let entries = fs::read_dir(download.path()).context("read what was downloaded")?;
+    let package = entries.flatten().map(|entry| entry.path()).next();
+    let partial = cache.join("fail2ban.partial");
+    let mut unpack = Command::new("dpkg-deb");
+    unpack.arg("-x").arg(package.context("apt-get downloaded nothing")?).arg(&partial);
+    child::finish("dpkg-deb", &mut unpack, DOWNLOAD_LIMIT, OnSignal::Stop)?.success("dpkg-deb")?;
+    fs::rename(&partial, &root).with_context(|| format!("rename to {}", root.display()))?;
+    Ok(root)
 }
 
 /// Copies the files `*.conf` of one directory, not of those in it.

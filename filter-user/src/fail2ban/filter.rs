@@ -1,13 +1,12 @@
 //! A filter of fail2ban's: its file enters, a parser of lines leaves.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::date::Detector;
-use super::error::{Error, snippet};
+use super::error::{Error, Place, snippet};
 use super::ini::Value;
 use super::layers::{Layers, Variables};
 use super::pattern::{Groups, Pattern, TooComplex};
@@ -111,13 +110,8 @@ impl Filter {
         Self::new(&base, &layers, set, options)
     }
 
-    fn new(
-        base: &Path,
-        layers: &Layers,
-        set: BTreeMap<String, String>,
-        options: Options,
-    ) -> Result<Self, Error> {
-        let definition = Definition::new(layers, set, options.log)?;
+    fn new(base: &Path, layers: &Layers, set: Variables, options: Options) -> Result<Self, Error> {
+        let definition = Definition::new(base, layers, set, options.log)?;
         let fail = definition.patterns("failregex")?;
         if fail.is_empty() {
             let text = "has no `failregex` in [Definition]: nothing would ever match";
@@ -312,11 +306,17 @@ struct Definition<'a> {
     layers: &'a Layers,
     /// What was set, and then the values of `[Init]`; names in lower case.
     set: Variables,
+    /// The file as a whole, for what was set from outside it.
+    file: Place,
 }
 
 impl<'a> Definition<'a> {
-    fn new(layers: &'a Layers, set: BTreeMap<String, String>, log: LogType) -> Result<Self, Error> {
-        let mut set: Variables = set;
+    fn new(
+        base: &Path,
+        layers: &'a Layers,
+        mut set: Variables,
+        log: LogType,
+    ) -> Result<Self, Error> {
         let own = layers.own(DEFINITION).any(|(name, _)| name == "logtype");
         if !own && !set.contains_key("logtype") {
             let log = match log {
@@ -333,17 +333,20 @@ impl<'a> Definition<'a> {
                 set.insert(name.to_owned(), value.text);
             }
         }
-        Ok(Self { layers, set })
+        let file = Place { path: base.with_added_extension("conf").into(), line: 0 };
+        Ok(Self { layers, set, file })
     }
 
     /// The value of an option with everything in it replaced, if it has one.
     fn value(&self, option: &str) -> Result<Option<Value>, Error> {
-        let written = self.layers.get(DEFINITION, option, &self.set)?;
-        let value = match (self.set.get(option), written) {
-            (Some(text), Some(value)) => Value { text: text.clone(), place: value.place },
-            (_, Some(value)) => value,
-            (_, None) => return Ok(None),
+        let written = match self.layers.get(DEFINITION, option, &self.set)? {
+            Some(value) => Some(value),
+            None => self.layers.get(INIT, option, &Variables::new())?,
         };
+        let place = written.as_ref().map_or(&self.file, |value| &value.place).clone();
+        let text = self.set.get(option).cloned().or(written.map(|value| value.text));
+        let Some(text) = text else { return Ok(None) };
+        let value = Value { text, place };
         let text = tags::replace(option, value.text, |name| {
             if let Some(text) = self.set.get(name) {
                 return Ok(Some(text.clone()));

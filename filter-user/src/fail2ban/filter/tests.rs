@@ -120,6 +120,17 @@ fn names_are_replaced_and_can_be_set() {
 }
 
 #[test]
+fn options_may_stand_in_init_or_be_set_from_outside() {
+    let text = "[Init]\ndatepattern = ^t=%%Y-%%m-%%d\n[Definition]\nfailregex = ^ <HOST>$\n";
+    let filter = load(text).unwrap();
+    assert_eq!(address(&filter, "t=2026-11-22 192.0.2.1").unwrap(), "192.0.2.1");
+    let filter = load_with(text, "[datepattern=\"{NONE}\"]", Options::default()).unwrap();
+    assert_eq!(address(&filter, "t=2026-11-22 192.0.2.1"), None);
+    let error = load_with(text, "[maxlines=2]", Options::default()).unwrap_err().to_string();
+    assert!(error.contains("mine.conf: `maxlines = 2`"), "{error}");
+}
+
+#[test]
 fn a_local_file_beside_it_changes_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mine.conf");
