@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::config::Mode;
-use crate::duration;
+use crate::{duration, fail2ban};
 
 /// Keeps SIP attackers out of an Asterisk or Wazo host.
 ///
@@ -63,6 +63,9 @@ pub enum Command {
     Maintenance(Maintenance),
     /// Run a log file through a jail's parser, or a filter of fail2ban's: what matches, what does not
     TestLog(TestLog),
+    /// Take over what another program is set to, and whom it has banned
+    #[command(subcommand)]
+    Import(Import),
     /// Read the configuration as `run` would, and print what it comes to
     CheckConfig(Output),
     /// Say what keeps failures from being heard, and what mends it
@@ -80,6 +83,39 @@ pub struct Doctor {
     /// Asterisk's directory of configuration
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `import` takes.
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Jails' settings, filters and bans of fail2ban; changes nothing of fail2ban's
+    Fail2ban(ImportFail2ban),
+}
+
+/// What `import fail2ban` takes.
+#[derive(Debug, Args)]
+pub struct ImportFail2ban {
+    /// The directory of fail2ban's configuration
+    #[arg(long, value_name = "DIR", default_value = fail2ban::DIRECTORY)]
+    pub from: PathBuf,
+    /// Its database [default: as its configuration says]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<PathBuf>,
+    /// That of a Wazo host, where Wazo has it; fails if it is none
+    #[arg(long, conflicts_with_all = ["from", "database"])]
+    pub from_wazo: bool,
+    /// Where the settings go [default: conf.d/50-fail2ban.yml beside the configuration file]
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Only show what would be taken
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace settings that are there already
+    #[arg(long)]
+    pub force: bool,
     /// How to print.
     #[command(flatten)]
     pub output: Output,
@@ -231,6 +267,17 @@ mod tests {
         assert!(parse(&["--forever"]).is_ok());
         assert!(parse(&["--forever", "--for", "7d"]).is_err());
         assert!(Cli::try_parse_from(["ringfence", "unban"]).is_err());
+    }
+
+    #[test]
+    fn an_import_is_of_one_place() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(
+            parse("ringfence import fail2ban --from /x --database /y --dry-run --json").is_ok()
+        );
+        assert!(parse("ringfence import fail2ban --from-wazo").is_ok());
+        assert!(parse("ringfence import fail2ban --from-wazo --from /x").is_err());
+        assert!(parse("ringfence import").is_err());
     }
 
     #[test]

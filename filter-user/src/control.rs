@@ -13,6 +13,9 @@ pub const REQUEST_MAX: u64 = 16 * 1024;
 /// The most networks that one ban leaves out.
 pub const EXCEPT_MAX: usize = 64;
 
+/// The most bans that one request takes over: each has at most 150 bytes.
+pub const TAKE_OVER_MAX: usize = 100;
+
 /// The longest maintenance: who forgets to end one is not closed for good.
 pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 
@@ -51,10 +54,28 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// Take over bans of jails from another program.
+    TakeOver {
+        /// The bans, at most [`TAKE_OVER_MAX`].
+        bans: Vec<Decided>,
+        /// Where they come from, for those who read it later.
+        from: String,
+    },
     /// Close SIP for maintenance, open it again, or say how it is.
     Maintenance(Maintenance),
     /// Lift bans, and forget the failures behind them.
     Unban(Unban),
+}
+
+/// A ban that another program has decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The address.
+    pub address: IpAddr,
+    /// The jail, by its name here.
+    pub jail: String,
+    /// For how many seconds yet; `None`: without end.
+    pub seconds: Option<u64>,
 }
 
 /// What to do about SIP.
@@ -120,6 +141,14 @@ mod tests {
                 reason: None,
                 force: true,
             },
+            Request::TakeOver {
+                bans: vec![Decided {
+                    address: IpAddr::from([192, 0, 2, 1]),
+                    jail: "sshd".to_owned(),
+                    seconds: None,
+                }],
+                from: "fail2ban".to_owned(),
+            },
             Request::Maintenance(Maintenance::On { seconds: 600, closed_to_known: true }),
             Request::Maintenance(Maintenance::Off),
             Request::Maintenance(Maintenance::Status),
@@ -130,6 +159,19 @@ mod tests {
             let text = serde_json::to_string(&request).unwrap();
             assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
         }
+    }
+
+    #[test]
+    fn the_longest_that_is_taken_over_at_once_fits_into_a_request() {
+        let longest = Decided {
+            address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+            jail: "x".repeat(48),
+            seconds: Some(u64::MAX),
+        };
+        let bans = vec![longest; TAKE_OVER_MAX];
+        let request = Request::TakeOver { bans, from: "fail2ban".to_owned() };
+        let length = serde_json::to_string(&request).unwrap().len();
+        assert!((length as u64) < REQUEST_MAX, "{length}");
     }
 
     #[test]

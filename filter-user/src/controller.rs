@@ -7,6 +7,7 @@ mod hearing;
 mod keeping;
 mod maintenance;
 mod names;
+mod successor;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};

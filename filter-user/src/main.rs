@@ -8,10 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use filter_user::cli::{Ban, Cli, Command, Doctor, Maintenance, Run, TestLog, Unban};
-use filter_user::config::{Config, Loaded, Overrides};
+use filter_user::cli::{
+    Ban, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog, Unban,
+};
+use filter_user::config::{Config, DEFAULT_PATH, Loaded, Overrides};
 use filter_user::control::{self, Request};
-use filter_user::{client, daemon, datapath, doctor, report, test_log};
+use filter_user::{client, daemon, datapath, doctor, fail2ban, report, test_log};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,6 +49,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Unban(unban) => lift(cli, unban),
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
         Command::TestLog(arguments) => test(arguments),
+        Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
         Command::CheckConfig(output) => {
             let loaded = load(cli.config.as_deref())?;
             if output.json {
@@ -222,6 +226,47 @@ fn test(arguments: &TestLog) -> Result<()> {
     }
     let log = File::open(file).with_context(|| format!("open {}", file.display()))?;
     test_log::run(jail, BufReader::new(log), *json, *all, out)
+}
+
+fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
+    let path = cli.config.as_deref();
+    let config = load(path)?.config;
+    let sources = fail2ban::Sources {
+        directory: arguments.from.clone(),
+        database: arguments.database.clone(),
+        wazo: arguments.from_wazo,
+    };
+    let now = Timestamp::now();
+    let import = fail2ban::import(&sources, &config.ports, now)?;
+    let json = arguments.output.json;
+    let target = arguments.to.clone().unwrap_or_else(|| {
+        let directory = path.unwrap_or(Path::new(DEFAULT_PATH)).parent();
+        directory.unwrap_or(Path::new("")).join("conf.d/50-fail2ban.yml")
+    });
+    let say = |text: &str| if json { Ok(()) } else { print(text) };
+    say(&import.to_text())?;
+    say(&format!("{}:\n\n{}\n", target.display(), import.settings))?;
+    let mut document = import.to_json();
+    let result = if arguments.dry_run {
+        Ok(())
+    } else {
+        fail2ban::write_settings(&import.settings, &target, path, arguments.force)?;
+        document["written"] = target.display().to_string().into();
+        hand_over(cli, &import.bans, now).map(|done| document["bans_handed_over"] = done.to_json())
+    };
+    if json {
+        print(&format!("{document:#}\n"))?;
+    } else if result.is_ok() {
+        print(&report::imported(&document))?;
+    }
+    result
+}
+
+fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<fail2ban::HandedOver> {
+    let socket = socket(cli)?;
+    fail2ban::hand_over(bans, now, |request| client::ask(&socket, request)).context(
+        "the settings are written, but not all bans are handed over; run this again while the daemon runs",
+    )
 }
 
 fn detach(bpffs: &Path) -> Result<()> {

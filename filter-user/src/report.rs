@@ -136,6 +136,31 @@ pub fn unless_durable(value: &Value) -> String {
     format!("it is not written down yet: the store failed: {}\n", string(value, "why"))
 }
 
+/// The end of `import fail2ban`: what was done, and what is left to do.
+pub fn imported(value: &Value) -> String {
+    let Some(target) = value["written"].as_str() else {
+        return "dry run: nothing is written, and no ban is handed over\n".to_owned();
+    };
+    let mut text = format!("written to {target}\n");
+    let bans = &value["bans_handed_over"];
+    line(&mut text, &format!("{} bans handed over to the daemon", number(bans, "entered")));
+    for (why, count) in bans["refused"].as_object().into_iter().flatten() {
+        line(&mut text, &format!("  {count} not: {why}"));
+    }
+    if bans["durable"] == false {
+        line(&mut text, "  they are not written down yet: the store failed");
+    }
+    text += "then, with nothing of fail2ban's changed yet:\n";
+    for command in ["systemctl restart ringfence", "systemctl disable --now fail2ban"] {
+        line(&mut text, &format!("  {command}"));
+    }
+    if bans["refused"].as_object().is_some_and(|refused| !refused.is_empty()) {
+        text +=
+            "bans of jails that are new come with the same command once more, after the restart\n";
+    }
+    text
+}
+
 /// `bans`.
 pub fn bans(value: &Value) -> String {
     let rows: Vec<Vec<String>> = list(value, "bans")
@@ -357,6 +382,19 @@ mod tests {
         for value in [json!({}), json!(null), json!({"bans": 7, "reasons": []})] {
             let _texts =
                 [status(&value), bans(&value), jails(&value), why(&value), maintenance(&value)];
+            let _text = imported(&value);
+        }
+    }
+
+    #[test]
+    fn an_import_says_what_is_left_to_do() {
+        assert!(imported(&json!({})).contains("nothing is written"));
+        let bans = json!({"entered": 2, "refused": {"known peers": 1}, "durable": true});
+        let text = imported(&json!({"written": "/x.yml", "bans_handed_over": bans}));
+        for expected in
+            ["written to /x.yml\n2 bans", "1 not: known peers", "disable --now fail2ban"]
+        {
+            assert!(text.contains(expected), "{text}");
         }
     }
 

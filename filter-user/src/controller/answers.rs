@@ -89,6 +89,7 @@ impl<D: Datapath> Controller<D> {
                     json!({ "banned": show(ban.network), "until": ban.until.map(|t| self.started.show(t)) })
                 })
             }
+            Request::TakeOver { bans, from } => self.take_over_bans(&bans, &from, now),
             Request::Maintenance(what) => self.maintain(what, now),
             Request::Unban(which) => self.unban(&which),
         };

@@ -14,6 +14,8 @@ use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenanc
 use crate::failure::Class;
 use crate::parse::{self, asterisk};
 
+mod successor;
+
 /// A datapath that only remembers.
 #[derive(Default)]
 struct Memory {

@@ -14,7 +14,8 @@ use crate::store::{Found, Offences};
 pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
     let Question { request, reply } = question;
     let address = if let Request::Why { address } = &request { Some(*address) } else { None };
-    let says_whether = matches!(request, Request::Ban { .. } | Request::Unban(_));
+    let says_whether =
+        matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
     let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
     let answer = controller.answer(request, KernelTime::now());
     let store = controller.store().clone();

@@ -131,6 +131,12 @@ impl Layers {
         }
     }
 
+    /// The names of the sections, without those that are not jails.
+    pub(super) fn sections(&self) -> impl Iterator<Item = &str> {
+        let special = |name: &str| name == INCLUDES || name.starts_with(KNOWN);
+        self.ini.sections.keys().map(String::as_str).filter(move |name| !special(name))
+    }
+
     /// The options that a section has itself.
     pub(super) fn own(&self, section: &str) -> impl Iterator<Item = (&str, &Value)> {
         let options = self.ini.sections.get(section).into_iter().flatten();

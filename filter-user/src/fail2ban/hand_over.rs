@@ -1,0 +1,157 @@
+//! What was taken goes where it belongs: the settings into a file of the configuration, the bans to
+//! the daemon.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::import::Ban;
+use crate::config::Config;
+use crate::control::{Decided, Request, TAKE_OVER_MAX};
+
+/// Writes settings to `target`, a file in `conf.d` of the configuration at `config`, and sees that the
+/// whole configuration is right with it; otherwise all is as before.
+///
+/// # Errors
+///
+/// When `target` is there with other settings, unless `force`; when it cannot be written; when the
+/// configuration would not be right.
+pub fn write_settings(
+    settings: &str,
+    target: &Path,
+    config: Option<&Path>,
+    force: bool,
+) -> Result<()> {
+    let before = match fs::read_to_string(target) {
+        Ok(before) => Some(before),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+        Err(why) => return Err(why).with_context(|| format!("read {}", target.display())),
+    };
+    if before.as_deref() == Some(settings) {
+        return Ok(());
+    }
+    if before.is_some() && !force {
+        bail!("{} is there already, with other settings: `--force` replaces it", target.display());
+    }
+    put(target, settings)?;
+    let Err(wrong) = Config::load(config) else { return Ok(()) };
+    match before {
+        Some(before) => put(target, &before)?,
+        None => fs::remove_file(target).with_context(|| format!("remove {}", target.display()))?,
+    }
+    Err(anyhow!("with these settings the configuration is wrong, so they are not written: {wrong}"))
+}
+
+/// Replaces a file as a whole.
+fn put(target: &Path, text: &str) -> Result<()> {
+    let directory = target.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    let partial = target.with_extension("partial");
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, target))
+        .with_context(|| format!("write {}", target.display()))
+}
+
+/// What became of bans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// How many are in force now.
+    pub entered: u64,
+    /// How many are not, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Why the store does not have them, if it does not.
+    pub not_durable: Option<String>,
+}
+
+impl HandedOver {
+    /// For `--json`.
+    pub fn to_json(&self) -> Value {
+        json!({"entered": self.entered, "refused": self.refused, "durable": self.not_durable.is_none()})
+    }
+}
+
+/// Hands bans to the daemon, which `ask` asks.
+///
+/// # Errors
+///
+/// When it does not answer.
+pub fn hand_over(
+    bans: &[Ban],
+    now: Timestamp,
+    mut ask: impl FnMut(&Request) -> Result<Value>,
+) -> Result<HandedOver> {
+    let mut done = HandedOver::default();
+    for some in bans.chunks(TAKE_OVER_MAX) {
+        let bans = some.iter().map(|ban| Decided {
+            address: ban.network.addr(),
+            jail: ban.jail.clone(),
+            // Of a ban that ends in this very second too something is left.
+            seconds: ban.until.map(|until| {
+                u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0).max(1)
+            }),
+        });
+        let request = Request::TakeOver { bans: bans.collect(), from: "fail2ban".to_owned() };
+        let answer = ask(&request)?;
+        done.entered += answer["entered"].as_u64().unwrap_or(0);
+        for (why, count) in answer["refused"].as_object().into_iter().flatten() {
+            *done.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
+        }
+        if answer["durable"] == false {
+            done.not_durable = Some(answer["why"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_written_once_and_only_if_they_are_right() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.yml");
+        fs::write(&config, "jails: {sshd: {maxretry: 3}}\n").unwrap();
+        let target = directory.path().join("conf.d/50-fail2ban.yml");
+        let write = |settings: &str, force| write_settings(settings, &target, Some(&config), force);
+        write("jails: {sshd: {maxretry: 4}}\n", false).unwrap();
+        let jails = Config::load(Some(&config)).unwrap().config.jails;
+        assert_eq!(jails["sshd"].maxretry, 4);
+        // The same again is nothing new.
+        write("jails: {sshd: {maxretry: 4}}\n", false).unwrap();
+        let why = write("jails: {}\n", false).unwrap_err().to_string();
+        assert!(why.contains("`--force`"), "{why}");
+        let why = write("jails: {sshd: {maxretry: 0}}\n", true).unwrap_err().to_string();
+        assert!(why.contains("not written"), "{why}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "jails: {sshd: {maxretry: 4}}\n");
+        write("jails: {sshd: {maxretry: 6}}\n", true).unwrap();
+        assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bans_are_handed_over_in_parts() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let ban = |until| Ban {
+            jail: "sshd".to_owned(),
+            network: "192.0.2.1/32".parse().unwrap(),
+            until: Some(Timestamp::from_second(until).unwrap()),
+        };
+        let mut bans = vec![ban(1060); TAKE_OVER_MAX];
+        bans.push(ban(990));
+        let mut seconds = Vec::new();
+        let done = hand_over(&bans, now, |request| {
+            let Request::TakeOver { bans, .. } = request else { panic!("{request:?}") };
+            seconds.extend(bans.iter().map(|ban| ban.seconds.unwrap()));
+            let refused = json!({"known peers": 1});
+            Ok(json!({"entered": bans.len() - 1, "refused": refused, "durable": true}))
+        });
+        let done = done.unwrap();
+        assert_eq!((done.entered, &done.refused["known peers"]), (TAKE_OVER_MAX as u64 - 1, &2));
+        assert_eq!((seconds[0], seconds[TAKE_OVER_MAX]), (60, 1));
+    }
+}

@@ -1,0 +1,271 @@
+//! The jails of fail2ban's configuration: `jail.conf` and what changes it enters, what each enabled
+//! jail is set to leaves.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::Error;
+use super::layers::{Layers, Variables};
+use super::{options, seconds};
+use crate::duration;
+
+/// A jail of fail2ban's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Jail {
+    pub(super) name: String,
+    pub(super) enabled: bool,
+    /// What stands before the bracket in `filter`.
+    pub(super) filter: String,
+    /// The whole of `filter`.
+    pub(super) filter_with_options: String,
+    pub(super) maxretry: Option<u32>,
+    pub(super) findtime: Option<Duration>,
+    /// For ever is as long as a ban of a jail can be.
+    pub(super) bantime: Option<Duration>,
+    /// What belongs to `bantime`, by the name behind the dot, as it is written.
+    pub(super) increment: Vec<(&'static str, String)>,
+    pub(super) ignoreip: Vec<String>,
+    /// Files, which may have wild cards.
+    pub(super) logs: Vec<String>,
+    /// Whether it reads systemd's journal instead.
+    pub(super) journal: bool,
+    /// What of the journal, if the jail says so.
+    pub(super) journal_match: Vec<String>,
+    /// What its usual action closes, as it is written: `ssh`, `http,https`, `0:65535`.
+    pub(super) ports: String,
+    /// Whether its action closes all ports, whatever `port` says.
+    pub(super) all_ports: bool,
+    /// What could not be read, or means nothing here: what, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// What belongs to `bantime` and has the same name and meaning here.
+const INCREMENT: [&str; 6] =
+    ["increment", "factor", "maxtime", "rndtime", "multipliers", "overalljails"];
+
+/// What a jail may set and what there is no setting for, with what to do about it.
+const LEFT_OUT: [(&str, &str); 9] = [
+    ("failregex", "a jail's own expressions: put them into the filter's `.local` file"),
+    ("ignoreregex", "a jail's own expressions: put them into the filter's `.local` file"),
+    ("prefregex", "a jail's own expression: put it into the filter's `.local` file"),
+    ("datepattern", "a jail's own date pattern: put it into the filter's `.local` file"),
+    ("ignorecommand", "no program is run for an address: name addresses in `ignoreip`"),
+    ("bantime.formula", "no formula is evaluated: `bantime.multipliers` can come close to it"),
+    ("logtimezone", "dates without a zone are in that of the host"),
+    ("usedns", "host names in logs are never resolved"),
+    ("maxlines", "expressions over several lines are not supported"),
+];
+
+/// Reads the jails that a directory as `/etc/fail2ban` configures.
+pub(super) fn read(directory: &Path) -> Result<Vec<Jail>, Error> {
+    let base = directory.join("jail");
+    let Some(layers) = Layers::read(&base)? else {
+        let text = "is not there: `--from` names the directory of fail2ban's configuration";
+        return Err(Error::of_file(&base.with_extension("conf"), text));
+    };
+    Ok(layers.sections().map(|name| jail(&layers, name, directory)).collect())
+}
+
+fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
+    let mut jail = Jail { name: name.to_owned(), ..Jail::default() };
+    let path = directory.display().to_string();
+    let variables = Variables::from([("fail2ban_confpath".to_owned(), path)]);
+    let mut reader = Reader { layers, name, variables, left_out: Vec::new() };
+    jail.enabled = reader.flag("enabled");
+    if !jail.enabled {
+        return jail;
+    }
+    jail.filter_with_options = reader.text("filter").unwrap_or_default();
+    match options::parse(&jail.filter_with_options) {
+        Ok((filter, _)) => filter.clone_into(&mut jail.filter),
+        Err(why) => reader.left_out.push(format!("filter: {why}")),
+    }
+    jail.maxretry =
+        reader.parsed("maxretry", |text| text.trim().parse().map_err(|_e| not_a_number(text)));
+    jail.findtime = reader.parsed("findtime", |text| {
+        seconds::parse(text)?.ok_or_else(|| "`-1` is no time to find failures in".to_owned())
+    });
+    jail.bantime =
+        reader.parsed("bantime", |text| Ok(seconds::parse(text)?.unwrap_or(duration::MAX)));
+    for option in INCREMENT {
+        if let Some(text) = reader.text(&format!("bantime.{option}")) {
+            jail.increment.push((option, text.trim().to_owned()));
+        }
+    }
+    let words = |text: String| -> Vec<String> {
+        let words = text.split([' ', ',', '\n']).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    jail.ignoreip = reader.text("ignoreip").map(words).unwrap_or_default();
+    jail.journal = reader.text("backend").is_some_and(|backend| backend.starts_with("systemd"));
+    let lines = |text: String| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    if jail.journal {
+        jail.journal_match = reader.text("journalmatch").map(lines).unwrap_or_default();
+    } else {
+        jail.logs = reader.text("logpath").map(lines).unwrap_or_default();
+        for log in &mut jail.logs {
+            // Where to begin reading, which here is always where it was left off.
+            for place in [" head", " tail"] {
+                let shorter = log.strip_suffix(place).map(str::trim_end).map(str::to_owned);
+                *log = shorter.unwrap_or_else(|| log.clone());
+            }
+        }
+    }
+    jail.ports = reader.text("port").unwrap_or_default();
+    reader.action(&mut jail);
+    let set_by_default = |option: &str| ["usedns", "maxlines"].contains(&option);
+    for (option, why) in LEFT_OUT {
+        let own = layers.own(name).any(|(own, _)| own == option);
+        if own
+            || (!set_by_default(option) && reader.text(option).is_some_and(|text| !text.is_empty()))
+        {
+            reader.left_out.push(format!("{option}: {why}"));
+        }
+    }
+    jail.left_out = reader.left_out;
+    jail
+}
+
+/// The options of one jail.
+struct Reader<'a> {
+    layers: &'a Layers,
+    name: &'a str,
+    variables: Variables,
+    left_out: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn text(&mut self, option: &str) -> Option<String> {
+        match self.layers.get(self.name, option, &self.variables) {
+            Ok(value) => value.map(|value| value.text),
+            Err(why) => {
+                self.left_out.push(why.to_string());
+                None
+            }
+        }
+    }
+
+    fn flag(&mut self, option: &str) -> bool {
+        let text = self.text(option).unwrap_or_default().trim().to_lowercase();
+        ["1", "on", "true", "yes"].contains(&text.as_str())
+    }
+
+    fn parsed<T>(&mut self, option: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(option)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.left_out.push(format!("{option}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// What its actions close; other things that they do have nothing that does them here.
+    fn action(&mut self, jail: &mut Jail) {
+        let mut others = Vec::new();
+        for line in self.text("action").unwrap_or_default().lines().map(str::trim) {
+            if line.is_empty() {
+                continue;
+            }
+            let Ok((name, set)) = options::parse(line) else {
+                others.push(line.to_owned());
+                continue;
+            };
+            let closes = ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw"];
+            if !closes.iter().any(|tool| name.starts_with(tool)) {
+                others.push(name.to_owned());
+                continue;
+            }
+            jail.all_ports |= name.contains("allports");
+            if let Some(port) = set.get("port") {
+                port.clone_into(&mut jail.ports);
+            }
+        }
+        if !others.is_empty() {
+            let others = others.join(", ");
+            self.left_out
+                .push(format!("action {others}: a ban closes ports, and does nothing else"));
+        }
+    }
+}
+
+fn not_a_number(text: &str) -> String {
+    format!("`{}` is no number", text.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn jails(files: &[(&str, &str)]) -> Vec<Jail> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        read(directory.path()).unwrap()
+    }
+
+    const BASE: &str = "[DEFAULT]\nenabled = false\nmaxretry = 5\nfindtime = 10m\nbantime = 10m\n\
+        mode = normal\nfilter = %(__name__)s[mode=%(mode)s]\nbackend = auto\nport = 0:65535\n\
+        action = %(banaction)s[port=\"%(port)s\"]\nbanaction = iptables-multiport\n\
+        [sshd]\nport = ssh\nlogpath = /var/log/auth.log\n[web]\nport = http,https\n";
+
+    #[test]
+    fn a_jail_has_what_its_files_say() {
+        let local = "[DEFAULT]\nignoreip = 127.0.0.1/8 ::1, 203.0.113.0/24\n  office.example.org\n\
+            bantime.increment = true\nbantime.maxtime = 1w\n[sshd]\nenabled = yes\nmode = aggressive\n\
+            bantime = 1d12h\nlogpath = /a.log tail\n /b*.log\n";
+        let jails = jails(&[("jail.conf", BASE), ("jail.local", local)]);
+        let [sshd, web] = &jails[..] else { panic!("{jails:?}") };
+        assert!(sshd.enabled && !web.enabled);
+        assert_eq!(
+            (sshd.filter.as_str(), sshd.filter_with_options.as_str()),
+            ("sshd", "sshd[mode=aggressive]")
+        );
+        assert_eq!((sshd.maxretry, sshd.findtime), (Some(5), Some(Duration::from_mins(10))));
+        assert_eq!(sshd.bantime, Some(Duration::from_hours(36)));
+        assert_eq!(sshd.ignoreip, ["127.0.0.1/8", "::1", "203.0.113.0/24", "office.example.org"]);
+        assert_eq!(sshd.logs, ["/a.log", "/b*.log"]);
+        assert_eq!((sshd.ports.as_str(), sshd.all_ports), ("ssh", false));
+        let increment = [("increment", "true"), ("maxtime", "1w")];
+        assert_eq!(sshd.increment, increment.map(|(name, text)| (name, text.to_owned())));
+        assert_eq!(sshd.left_out, [""; 0]);
+    }
+
+    #[test]
+    fn what_means_nothing_here_is_named() {
+        let local = "[web]\nenabled = true\nbackend = systemd[journalflags=1]\nbantime = -1\nmaxretry = many\n\
+            findtime = 1 moon\nfailregex = ^x <HOST>\nignorecommand = /bin/true <ip>\n\
+            action = %(banaction)s-allports[name=x]\n  sendmail-whois[name=x, dest=root]\n\
+            datepattern = %(nobody)s\njournalmatch = _COMM=web\n";
+        let jails = jails(&[("jail.conf", BASE), ("jail.d/web.local", local)]);
+        let web = jails.iter().find(|jail| jail.name == "web").unwrap();
+        assert!(web.journal && web.all_ports && web.bantime == Some(duration::MAX));
+        assert_eq!((web.maxretry, web.findtime), (None, None));
+        assert_eq!(web.journal_match, ["_COMM=web"]);
+        let text = web.left_out.join("\n");
+        for expected in [
+            "maxretry: `many`",
+            "findtime: `1 moon`",
+            "failregex: ",
+            "ignorecommand: ",
+            "action sendmail-whois",
+            "datepattern: ",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn without_a_configuration_it_says_where_it_looked() {
+        let error = read(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent/jail.conf: "), "{error}");
+    }
+}
