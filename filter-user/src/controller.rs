@@ -6,6 +6,7 @@ mod answers;
 mod hearing;
 mod keeping;
 mod maintenance;
+mod memory;
 mod names;
 mod successor;
 
@@ -30,7 +31,7 @@ use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
-use crate::store::{Kept, Store};
+use crate::store::{Kept, Store, What};
 
 pub use self::answers::SourceReport;
 use self::names::Names;
@@ -255,7 +256,8 @@ impl<D: Datapath> Controller<D> {
     /// Tells a jail that a failure that it has heard of is proven.
     fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
         let Some(jail) = self.jails.get_mut(place) else { return };
-        let passed = jail.prove(address, class, now);
+        let (name, passed) = (jail.name(), jail.prove(address, class, now));
+        self.tell(name, What::Proven(address, class), now);
         self.carry_out(place, passed, now);
     }
 
@@ -278,7 +280,13 @@ impl<D: Datapath> Controller<D> {
         if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
             return;
         }
+        let (name, watched) = (jail.name(), jail.watched());
         let passed = jail.hear(attempt, source, now);
+        // A success of a source without failures is nothing to be remembered.
+        if attempt.verdict == Verdict::Failure || jail.watched() != watched {
+            let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
+            self.tell(name, what, now);
+        }
         self.carry_out(place, passed, now);
     }
 
@@ -467,6 +475,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Forgets what has had its time: bans that have ended, failures that no longer count.
     pub fn handle_timeout(&mut self, now: KernelTime) {
+        let _together = self.store.hold();
         while let Some((entry, writes)) = self.ledger.pop_ended(now) {
             // The kernel stopped applying it by itself; this makes room, or leaves what other bans
             // of the same address close.
@@ -532,10 +541,13 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Lifts the bans of exactly this network, or those of one origin; how many there were.
-    fn lift(&mut self, network: IpNet, origin: Option<Origin>) -> Result<usize, String> {
-        for jail in &mut self.jails {
-            jail.forget_network(network);
-        }
+    fn lift(
+        &mut self,
+        network: IpNet,
+        origin: Option<Origin>,
+        now: KernelTime,
+    ) -> Result<usize, String> {
+        self.forget(network, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {

@@ -9,6 +9,7 @@ mod sources;
 
 use std::fs;
 use std::future::Future;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,10 +83,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         directory: config.paths.state.clone(),
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
+        findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
         clock: store::Clock::read,
     };
-    let Started { store, kept, news: mut store_news, thread } =
+    let Started { store, mut kept, news: mut store_news, thread } =
         store::start(settings).context("start the store's thread")?;
+    let (positions, told) = kept
+        .as_mut()
+        .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))
+        .unwrap_or_default();
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
@@ -96,13 +102,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let socket = server::bind(&config.paths.control_socket())?;
     let server = tokio::spawn(server::serve(socket, ask));
 
-    let mut sources = Sources::start(&config, &mut controller);
+    let mut sources = Sources::start(&config, positions, &mut controller);
+    controller.recall(told, KernelTime::now());
     let mut names = Following::start(dns::names(&config), dns::system_resolver);
     let mut host_look = interval(HOST_LOOK);
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
-        let save = sources.next_save().map(Instant::from_std);
         tokio::select! {
             biased;
             signal = &mut shutdown => break signal,
@@ -111,7 +117,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 result.context("wait for the kernel's events")?;
             }
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
-            () = sleep_until(save.unwrap_or(alarm)), if save.is_some() => sources.save(),
             Some(news) = names.next() => controller.resolved(news),
             Some(question) = questions.recv() => answer(&mut controller, question),
             Some(news) = store_news.recv() => match news {
@@ -126,7 +131,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             }
         }
     };
-    sources.save();
     sources.remember(&controller, true);
     drop(sources);
     server.abort();

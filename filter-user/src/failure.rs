@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
 /// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
@@ -15,8 +15,9 @@ pub const ACCOUNT_MAX: usize = 64;
 /// How much of a session's name is kept, in bytes. A Call-ID is attacker text of any length.
 pub const SESSION_MAX: usize = 128;
 
-/// One line or event that means something: an attempt by `address`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One line or event that means something: an attempt by `address`. Its JSON, which the store keeps, is
+/// what a jail goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Attempt {
     /// What became of the attempt.
@@ -26,35 +27,50 @@ pub struct Attempt {
     /// The packet's source as the server saw it, never an address out of attacker text.
     pub address: IpAddr,
     /// The packet's source port, where the log names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The account it was for: attacker text, at most [`ACCOUNT_MAX`] bytes, lossy UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// The Call-ID of the request or the name of the session: attacker text, at most
     /// [`SESSION_MAX`] bytes, lossy UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The transport, where the log names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
     /// Whether the source cannot have been forged, neither on the wire nor in the text that named
     /// it. Not to be told from [`transport`](Self::transport) alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proven: bool,
     /// Whether it answered a challenge that was sent to this very address, with the right password,
     /// and no text can have made that up: a SIP peer has proven itself.
+    #[serde(skip)]
     pub answered: bool,
     /// Whether attacker text can have made up the whole of it, so that it takes a packet of
     /// `address` to a SIP port to believe it.
+    #[serde(skip)]
     pub needs_witness: bool,
     /// Whether the first refusal on this connection, by address and port, is the same attempt: sshd
     /// logs a user that does not exist when he comes, and again when it refuses him.
     pub announces: bool,
     /// The time written in the log. Year-less syslog dates have none.
+    #[serde(skip)]
     pub logged_at: Option<LoggedAt>,
     /// Other addresses that the line names in the same way: attacker text that looks like it.
+    #[serde(skip)]
     pub rivals: Vec<IpAddr>,
     /// Whether the line alone says that it is `address` and none of the rivals.
+    #[serde(skip, default = "yes")]
     pub decided: bool,
     /// Which rule of its parser recognised it, one of the parser's `RULES`; empty where rules have
     /// no names.
+    #[serde(skip)]
     pub rule: &'static str,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Attempt {
@@ -110,7 +126,7 @@ impl LoggedAt {
 }
 
 /// What became of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It counts against its source.
@@ -122,7 +138,7 @@ pub enum Verdict {
 }
 
 /// What kind of attempt it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// A known or unknown account with a credential that was refused.
@@ -169,7 +185,7 @@ impl fmt::Display for Class {
 }
 
 /// The transport a request came over (RFC 3261 section 18, RFC 7118).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// UDP: the source address is forgeable.

@@ -5,7 +5,6 @@
 //! never end because their input is away for a while.
 
 pub mod ami;
-pub mod bookmarks;
 pub mod journal;
 pub mod log_file;
 pub mod log_tail;
@@ -28,7 +27,7 @@ pub struct Heard {
     pub lost: u64,
     /// How the source is now.
     pub state: SourceState,
-    /// Where it stands then, to go on from there after a restart, as [`bookmarks`] keep it.
+    /// Where it stands then, to go on from there after a restart.
     pub place: Option<String>,
 }
 

@@ -1,9 +1,12 @@
 //! The store: what outlives the controller and the host's reboot, in one file of `SQLite`.
 //!
-//! Changes of bans and positions of sources enter, without a wait; what was kept leaves when a
-//! controller starts. It must never hold up who decides: one thread writes, all that has gathered
-//! since its last commit in one transaction, and who needs to know that a change is durable waits
-//! for that by itself. When the disk fails, the changes gather until it works again.
+//! Changes of bans, what the jails were told and positions of sources enter, without a wait; what was
+//! kept leaves when a controller starts. It must never hold up who decides: one thread writes, all that
+//! has gathered since its last commit in one transaction, and who needs to know that a change is durable
+//! waits for that by itself. When the disk fails, the changes gather until it works again.
+//!
+//! What enters while a [`Hold`] is there is written together. So a source's position is written with
+//! what was decided of all that stands before it, and never before that.
 //!
 //! Bans are written as the times of day at which they began and end, and with the boot in which that
 //! was: in the same boot they are read back as they were by the kernel's clock, after another one by
@@ -13,9 +16,11 @@ mod aside;
 mod database;
 mod failure;
 mod pending;
+mod positions;
 mod rows;
 mod schema;
 mod times;
+mod told;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,6 +29,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use log::info;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
+pub use self::told::{TOLD_MAX, Told, What};
 use crate::ban::{Entry, Key, Origin, Roster};
 use crate::config::PortClasses;
 use crate::escalation::{Bounds, Offender, Pardon, Record};
@@ -38,8 +45,11 @@ use crate::escalation::{Bounds, Offender, Pardon, Record};
 /// The name of the file in the directory of the state.
 pub const FILE: &str = "ringfence.db";
 
-/// The longest key of a source's position, in bytes, and how many there may be.
+/// The longest name of a source that has a position, in bytes.
 pub const POSITION_KEY_MAX: usize = 256;
+
+/// The longest position that is believed, in bytes.
+pub const POSITION_MAX: usize = 64 * 1024;
 
 /// How many sources may keep a position.
 pub const POSITIONS_MAX: usize = 256;
@@ -71,6 +81,8 @@ pub struct Kept {
     pub offences: Vec<(Offender, Record)>,
     /// Where the sources were, by the names they gave.
     pub positions: BTreeMap<String, Vec<u8>>,
+    /// What the jails were told in this boot, the oldest first.
+    pub told: Vec<Told>,
 }
 
 /// What the store wants of who has the bans.
@@ -120,6 +132,8 @@ pub struct Settings {
     pub names: Names,
     /// How much is kept of earlier bans.
     pub offenders: Bounds,
+    /// How long what the jails were told is kept: the longest of their `findtime`.
+    pub findtime: Duration,
     /// The clocks.
     pub clock: fn() -> Clock,
 }
@@ -157,6 +171,12 @@ impl Store {
         Self { shared: Arc::new(Shared::new(PathBuf::new(), sender)), progress }
     }
 
+    /// What waits of what the jails were told.
+    #[cfg(test)]
+    pub(crate) fn take_told(&self) -> Vec<Told> {
+        self.shared.take().told.into_iter().map(|(_, told)| told).collect()
+    }
+
     /// Has a ban written, in place of one with its key. `is_new` says that the ledger had none with
     /// this key; `says` is logged as soon as it is durable, or cannot be.
     pub fn put(&self, entry: &Entry, is_new: bool, says: Option<String>) {
@@ -186,10 +206,24 @@ impl Store {
         self.shared.change(|pending| pending.pardon(pardon));
     }
 
-    /// Has a source's position written, within a second, and no later than the bans that were put
-    /// before. Nothing is kept under more names than [`POSITIONS_MAX`].
+    /// Until this goes, nothing is written: what enters meanwhile is written together. Must not be
+    /// held over a wait.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.shared.hold();
+        Hold(Arc::clone(&self.shared))
+    }
+
+    /// Has a source's position written, within a second. Nothing is kept under more names than
+    /// [`POSITIONS_MAX`].
     pub fn set_position(&self, name: &str, position: Vec<u8>) {
-        self.shared.change(|pending| pending.set_position(name, position));
+        self.shared.note(|pending| pending.set_position(name, position));
+    }
+
+    /// Has written what a jail was told, within a second. About the last [`TOLD_MAX`] are kept, until they are
+    /// as old as [`Settings::findtime`].
+    pub fn tell(&self, told: Told) {
+        self.shared.note(|pending| pending.tell(told));
     }
 
     /// Waits until all changes before this call are durable.
@@ -231,6 +265,16 @@ impl Store {
     /// Has all that is pending written, as far as possible, and ends the thread.
     pub fn end(&self) {
         self.shared.end();
+    }
+}
+
+/// While it is there, nothing is written.
+#[derive(Debug)]
+pub struct Hold(Arc<Shared>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 

@@ -1,31 +1,33 @@
 //! A log that is written and rotated without a pause, by move and by copy and truncate, and its
-//! reader killed with SIGKILL at any moment, or ended in order: every line is heard, none twice in
-//! one life, and none again after an orderly end. After a kill at most what was heard within the
-//! last second is heard again.
+//! reader killed with SIGKILL at any moment, or ended in order: in the end the store has been told of
+//! every line once and of none twice, and has each ban that some of the lines led to.
 //!
 //! The reader is this program itself, so that there is a process to kill.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "what a test cannot do fails it")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use filter_user::ban::{Ban, Entry, Origin};
+use filter_user::clock::KernelTime;
+use filter_user::config::{Config, Scope};
+use filter_user::escalation::Bounds;
 use filter_user::failure::{Attempt, Class, Verdict};
 use filter_user::source::Outlet;
-use filter_user::source::bookmarks::{Bookmarks, Directory};
 use filter_user::source::log_file::{self, LogFile};
+use filter_user::store::{self, Clock, Kept, Names, Started, Store, Told, What};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant as TokioInstant, sleep_until};
 
 /// How long the log is written to.
 const TIME: Duration = Duration::from_secs(12);
@@ -33,9 +35,8 @@ const TIME: Duration = Duration::from_secs(12);
 /// Rotated files that are kept: more than are made while the reader is dead.
 const KEPT: usize = 40;
 
-/// How long before a kill something may have been heard that is heard again: the second between two
-/// notes of the place, and what a busy machine takes.
-const AGAIN: Duration = Duration::from_millis(2500);
+/// One line in so many leads to a ban, and so to a commit at once.
+const BANS: u64 = 50;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -53,51 +54,79 @@ fn main() {
     println!("kill_anywhere: ok");
 }
 
-/// The reader: what it hears goes to the file `heard`, and then its place is noted.
+/// The reader: what it hears goes to the store as the controller has it go there.
 async fn follow(directory: &Path) {
-    let mut bookmarks = Bookmarks::new(Directory::new(directory));
-    let mut heard =
-        OpenOptions::new().append(true).create(true).open(directory.join("heard")).unwrap();
-    writeln!(heard, "life {} 0", micros()).unwrap();
+    let Started { store, kept, news: _news, thread } = open(directory);
+    let mut kept = kept.unwrap();
     let (sender, mut news) = mpsc::channel(8);
     let log = LogFile {
         path: directory.join("log"),
         parser: number,
-        place: bookmarks.load("log"),
+        place: kept.positions.remove("log").map(|place| String::from_utf8(place).unwrap()),
         max_age: Duration::from_hours(1),
     };
     tokio::spawn(log_file::follow(log, Outlet::new(0, sender)));
     let mut end = signal(SignalKind::terminate()).unwrap();
     loop {
-        let due = bookmarks.next_save().map(TokioInstant::from_std);
         tokio::select! {
             biased;
             _ = end.recv() => break,
-            () = sleep_until(due.unwrap_or_else(TokioInstant::now)), if due.is_some() => {
-                bookmarks.save().unwrap();
-            }
             Some((_, news)) = news.recv() => {
-                let now = micros();
-                let mut lines = String::new();
-                for account in news.attempts.iter().filter_map(|a| a.account.as_deref()) {
-                    writeln!(lines, "line {now} {account}").unwrap();
+                let _together = store.hold();
+                let last = news.attempts.last().map(number_of);
+                for attempt in news.attempts {
+                    hear(&store, attempt);
                 }
-                heard.write_all(lines.as_bytes()).unwrap();
                 if let Some(place) = news.place {
-                    bookmarks.reach("log", place);
+                    store.set_position("log", place.into_bytes());
+                }
+                if let Some(last) = last {
+                    fs::write(directory.join("last"), last.to_string()).unwrap();
                 }
             }
         }
     }
-    bookmarks.save().unwrap();
-    writeln!(heard, "end {} 0", micros()).unwrap();
+    store.end();
+    thread.join().unwrap();
+}
+
+fn hear(store: &Store, attempt: Attempt) {
+    let number = number_of(&attempt);
+    let source = "log".into();
+    let what = What::Attempt { source, attempt };
+    store.tell(Told { at: KernelTime::now(), jail: "lines".into(), what });
+    if number.is_multiple_of(BANS) {
+        let network = address(number).into();
+        let (scope, origin, since) = (Scope::Sip, Origin::Jail(0), KernelTime::now().into());
+        let ban = Ban { network, scope, origin, since, until: None };
+        store.put(&Entry::new(ban, "because"), true, Some(String::new()));
+    }
+}
+
+fn open(directory: &Path) -> Started {
+    store::start(store::Settings {
+        directory: directory.to_owned(),
+        names: Names::default(),
+        offenders: Bounds::from(&Config::default()),
+        findtime: Duration::from_hours(1),
+        clock: Clock::read,
+    })
+    .unwrap()
+}
+
+fn address(number: u64) -> IpAddr {
+    (0x0a00_0000 + u32::try_from(number).unwrap()).to_be_bytes().into()
+}
+
+fn number_of(attempt: &Attempt) -> u64 {
+    attempt.account.as_deref().unwrap().parse().unwrap()
 }
 
 /// The number at the beginning of a line.
 fn number(line: &[u8]) -> Option<Attempt> {
     let account = line.split(|byte| *byte == b' ').next()?;
-    let account = Some(String::from_utf8(account.to_vec()).ok()?);
-    let address = [192, 0, 2, 66].into();
+    let account = String::from_utf8(account.to_vec()).ok()?;
+    let (address, account) = (address(account.parse().ok()?), Some(account));
     Some(Attempt { account, ..Attempt::new(Verdict::Failure, Class::WrongCredential, address) })
 }
 
@@ -116,36 +145,43 @@ fn test(mut dice: Dice) {
             written
         });
         // The place that the first one noted is the beginning.
-        thread::sleep(Duration::from_millis(1200));
+        thread::sleep(Duration::from_millis(1500));
         let kills = kill_again_and_again(first, directory.path(), &done, &mut dice);
         (writer.join().unwrap(), kills)
     });
     let mut last = start(directory.path());
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !heard(directory.path()).contains_key(&written) {
-        if Instant::now() > deadline {
-            println!("the last line was not heard");
-            break;
-        }
+    let reached = || fs::read_to_string(directory.path().join("last")).unwrap_or_default();
+    while reached() != written.to_string() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(100));
     }
     // What came by a detour may come after the last line.
     thread::sleep(Duration::from_secs(3));
     end(&mut last, Signal::SIGTERM);
-    let text = fs::read_to_string(directory.path().join("heard")).unwrap();
-    let heard = heard(directory.path());
-    let missing: Vec<u64> = (1..=written).filter(|number| !heard.contains_key(number)).collect();
-    assert!(
-        missing.is_empty(),
-        "{} of {written} lost: {:?}",
-        missing.len(),
-        &missing[..missing.len().min(20)]
-    );
-    let again = check_repeats(&text);
-    println!(
-        "kill_anywhere: {written} lines, {kills} ends, {again} lines heard again after a kill"
-    );
+    let Started { store, kept, news: _news, thread } = open(directory.path());
+    let bans = check(kept.unwrap(), written);
+    store.end();
+    thread.join().unwrap();
+    println!("kill_anywhere: {written} lines, {bans} bans, {kills} ends");
     assert!(kills > 20 && written > 1000, "too little has happened");
+}
+
+/// Checks what the store has in the end; how many bans.
+fn check(kept: Kept, written: u64) -> usize {
+    let mut told: BTreeMap<u64, usize> = BTreeMap::new();
+    for Told { what, .. } in kept.told {
+        let What::Attempt { attempt, .. } = what else { panic!("{what:?}") };
+        *told.entry(number_of(&attempt)).or_default() += 1;
+    }
+    let first = |numbers: Vec<u64>| numbers.into_iter().take(20).collect::<Vec<_>>();
+    let lost = (1..=written).filter(|number| !told.contains_key(number)).collect();
+    let twice = told.iter().filter(|(_, times)| **times > 1).map(|(number, _)| *number).collect();
+    assert_eq!((first(lost), first(twice)), (Vec::new(), Vec::new()), "of {written}: lost, twice");
+    let banned: BTreeSet<IpAddr> = kept.bans.iter().map(|entry| entry.ban.network.addr()).collect();
+    let meant: BTreeSet<IpAddr> =
+        (1..=written).filter(|number| number.is_multiple_of(BANS)).map(address).collect();
+    assert!(banned == meant, "banned are {} of {}", banned.len(), meant.len());
+    banned.len()
 }
 
 /// Writes numbered lines and rotates the log; the number of the last line.
@@ -218,61 +254,6 @@ fn start(directory: &Path) -> Child {
 fn end(reader: &mut Child, how: Signal) {
     kill(Pid::from_raw(reader.id().cast_signed()), how).unwrap();
     reader.wait().unwrap();
-}
-
-/// When each line was heard first.
-fn heard(directory: &Path) -> BTreeMap<u64, u64> {
-    let text = fs::read_to_string(directory.join("heard")).unwrap_or_default();
-    let mut heard = BTreeMap::new();
-    for (what, time, number) in text.lines().filter_map(entry) {
-        if what == "line" {
-            heard.entry(number).or_insert(time);
-        }
-    }
-    heard
-}
-
-fn entry(line: &str) -> Option<(&str, u64, u64)> {
-    let mut words = line.split(' ');
-    Some((words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-}
-
-/// Checks what was heard again; how many lines.
-fn check_repeats(text: &str) -> usize {
-    // Number to time and life.
-    let mut heard: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
-    let (mut life, mut last_time, mut orderly) = (0_usize, 0, BTreeSet::new());
-    let mut deaths: BTreeMap<usize, u64> = BTreeMap::new();
-    let mut again = 0;
-    for (what, time, number) in text.lines().filter_map(entry) {
-        match what {
-            "life" => {
-                deaths.insert(life, last_time);
-                life += 1;
-            }
-            "end" => {
-                orderly.insert(life);
-            }
-            _ => {
-                if let Some((before, in_life)) = heard.insert(number, (time, life)) {
-                    again += 1;
-                    assert_ne!(in_life, life, "line {number} came twice in one life");
-                    assert!(
-                        !orderly.contains(&in_life),
-                        "line {number} came again after an orderly end"
-                    );
-                    let died = deaths[&in_life];
-                    assert!(
-                        Duration::from_micros(died.saturating_sub(before)) < AGAIN,
-                        "line {number} came again, {} us before the kill",
-                        died - before
-                    );
-                }
-            }
-        }
-        last_time = time;
-    }
-    again
 }
 
 fn micros() -> u64 {

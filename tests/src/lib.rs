@@ -9,6 +9,7 @@ pub mod attack;
 pub mod bench;
 pub mod bpf;
 pub mod cases;
+pub mod chance;
 pub mod child;
 pub mod fail2ban;
 pub mod foreign;

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::{KernelTime, Moment};
@@ -18,6 +18,7 @@ use filter_user::escalation::Bounds;
 use filter_user::store::{self, Clock, Names, News, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
+use ringfence_tests::chance::Chance;
 use ringfence_tests::ringfence::{self, Client, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{Hosts, nothing_is_left, until};
@@ -29,7 +30,7 @@ const KILLS: u32 = 12;
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_was_reported_is_there_after_a_kill() {
-    let mut chance = Chance::new();
+    let mut chance = Chance::of_now();
     let hosts = Hosts::new().unwrap();
     let config = Config::new(Path::new("/nonexistent/fail2ban"));
     let binary = ringfence::built().unwrap();
@@ -126,24 +127,6 @@ fn report(client: &Client, place: u32, next: &AtomicU32, over: &AtomicBool) -> R
 fn number_of(address: &str) -> u32 {
     let octets = address.split('.').filter_map(|octet| octet.parse::<u32>().ok());
     octets.fold(0, |number, octet| number << 8 | octet) & 0x00ff_ffff
-}
-
-/// Chance that can be told.
-#[derive(Debug)]
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        Self(now.as_secs() << 30 | u64::from(now.subsec_nanos()))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        // Knuth's constants for a linear congruential generator.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 #[test]
@@ -254,9 +237,14 @@ fn fill(path: &Path) {
 
 fn start(disk: &Path) -> Started {
     let directory = disk.to_owned();
-    let offenders = Bounds::from(&Settings::default());
-    let (names, clock) = (Names::default(), Clock::read);
-    store::start(store::Settings { directory, names, offenders, clock }).unwrap()
+    store::start(store::Settings {
+        directory,
+        names: Names::default(),
+        offenders: Bounds::from(&Settings::default()),
+        findtime: Duration::from_mins(10),
+        clock: Clock::read,
+    })
+    .unwrap()
 }
 
 fn end(started: Started) {

@@ -91,7 +91,7 @@ impl<D: Datapath> Controller<D> {
             }
             Request::TakeOver { bans, from } => self.take_over_bans(&bans, &from, now),
             Request::Maintenance(what) => self.maintain(what, now),
-            Request::Unban(which) => self.unban(&which),
+            Request::Unban(which) => self.unban(&which, now),
         };
         match answer {
             Ok(value) => Reply::Ok(value),
@@ -348,7 +348,7 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    fn unban(&mut self, which: &Unban) -> Result<Value, String> {
+    fn unban(&mut self, which: &Unban, now: KernelTime) -> Result<Value, String> {
         let origin = match which {
             Unban::Jail { jail } => Some(self.origin(jail)?),
             Unban::Network { .. } | Unban::All => None,
@@ -376,7 +376,7 @@ impl<D: Datapath> Controller<D> {
         }
         let mut lifted = 0;
         for network in networks {
-            lifted += self.lift(network, origin)?;
+            lifted += self.lift(network, origin, now)?;
         }
         if let (Unban::Network { network }, 0) = (which, lifted) {
             let around = self.ledger.of(network.addr());

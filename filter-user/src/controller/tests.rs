@@ -18,7 +18,7 @@ mod successor;
 
 /// A datapath that only remembers.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     bans: BTreeMap<IpAddr, AddressEntry>,
     networks: BTreeMap<IpNet, NetworkEntry>,
     trusted: Vec<IpNet>,
@@ -138,7 +138,7 @@ impl Datapath for Memory {
 
 const SECOND: u64 = 1_000_000_000;
 
-fn at(seconds: u64) -> KernelTime {
+pub(super) fn at(seconds: u64) -> KernelTime {
     KernelTime(seconds * SECOND)
 }
 
@@ -151,19 +151,32 @@ fn started_over(datapath: Memory) -> Controller<Memory> {
     started_with(datapath, |_default| {})
 }
 
-fn started_with(datapath: Memory, adjust: impl FnOnce(&mut Config)) -> Controller<Memory> {
+pub(super) fn started_with(
+    datapath: Memory,
+    adjust: impl FnOnce(&mut Config),
+) -> Controller<Memory> {
+    started_again(datapath, Vec::new(), adjust)
+}
+
+/// The controller after a start over what the kernel still holds and the store has kept.
+pub(super) fn started_again(
+    datapath: Memory,
+    bans: Vec<Entry>,
+    adjust: impl FnOnce(&mut Config),
+) -> Controller<Memory> {
     let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
     let mut config = Config { trusted, ..Config::default() };
     adjust(&mut config);
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
     let held = datapath.held();
+    let kept = Some(Kept { bans, ..Kept::default() });
     let mut controller = Controller::new(
         datapath,
         &config,
         Arc::default(),
         own,
-        (Store::nowhere(), None, &held),
+        (Store::nowhere(), kept, &held),
         started,
     )
     .unwrap();
@@ -179,7 +192,7 @@ fn ami() -> SourceReport {
     ami.heard_by("asterisk-wazo", parse::ami::RULES)
 }
 
-fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
+pub(super) fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
     for n in 0..times {
         let attempt = Attempt {
             account: Some("1001".to_owned()),

@@ -1,6 +1,7 @@
 //! The sources that the configuration asks for, each a task of its own, and their way into the
 //! controller.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
 use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
 use crate::parse::{self, Parser, asterisk, provd, security, sshd};
-use crate::source::bookmarks::{Bookmarks, Directory};
 use crate::source::journal::{self, Journal};
 use crate::source::log_file::{self, LogFile};
 use crate::source::{Heard, Outlet, SourceState, ami};
@@ -39,26 +39,26 @@ pub(super) struct Sources {
     tasks: JoinSet<()>,
     /// The jail of each, by the controller's number.
     jails: Vec<&'static str>,
-    bookmarks: Bookmarks,
+    /// Where they were when the last process ended, by their names.
+    positions: BTreeMap<String, Vec<u8>>,
     memory: Memory,
     /// Whether the last attempt to keep it failed: it is said once.
     forgetful: bool,
-    /// Whether the last attempt to write them down failed: it is said once.
-    unsaved: bool,
     outlet: mpsc::Sender<(usize, Heard)>,
     heard: mpsc::Receiver<(usize, Heard)>,
 }
 
 impl Sources {
-    /// Starts what `config` asks for.
-    pub(super) fn start<D: Datapath>(config: &Config, controller: &mut Controller<D>) -> Self {
+    /// Starts what `config` asks for, each from where its position says that it was.
+    pub(super) fn start<D: Datapath>(
+        config: &Config,
+        positions: BTreeMap<String, Vec<u8>>,
+        controller: &mut Controller<D>,
+    ) -> Self {
         let (outlet, heard) = mpsc::channel(HEARD_WAITING);
-        let bookmarks = Bookmarks::new(Directory::new(&config.paths.state));
         let memory = Memory::load(&config.paths.state);
         let (tasks, jails) = (JoinSet::new(), Vec::new());
-        let (unsaved, forgetful) = (false, false);
-        let mut sources =
-            Self { tasks, jails, bookmarks, memory, forgetful, unsaved, outlet, heard };
+        let mut sources = Self { tasks, jails, positions, memory, forgetful: false, outlet, heard };
         let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
         let notice: Parser = asterisk::parse_undecided;
@@ -93,7 +93,8 @@ impl Sources {
         self.heard.recv().await
     }
 
-    /// Takes what a source has sent to the controller.
+    /// Takes what a source has sent to the controller. What that leads to is written together with how
+    /// far the source is: after a kill all of it holds, or the source sends it again.
     pub(super) fn take<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -101,16 +102,18 @@ impl Sources {
     ) {
         let now = KernelTime::now();
         let Some(jail) = self.jails.get(source) else { return };
+        let _together = controller.store().hold();
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
         }
         controller.source_reads(source, news.state == SourceState::Ok, now);
         controller.take_note(source, &mut news, now);
+        let store = controller.store().clone();
         let Some(report) = controller.source_mut(source) else { return };
         report.events = report.events.saturating_add(news.lines);
         report.lost = report.lost.saturating_add(news.lost);
         if let Some(place) = news.place {
-            self.bookmarks.reach(report.name, place);
+            store.set_position(report.name, place.into_bytes());
         }
         let state = match news.state {
             SourceState::Ok => ("ok", None),
@@ -124,26 +127,6 @@ impl Sources {
             }
             report.state = state;
         }
-        // Also while there is more to hear than time to do anything else.
-        if self.next_save().is_some_and(|due| due <= std::time::Instant::now()) {
-            self.save();
-        }
-    }
-
-    /// When [`save`](Self::save) is due.
-    pub(super) fn next_save(&self) -> Option<std::time::Instant> {
-        self.bookmarks.next_save()
-    }
-
-    /// Writes down how far each source has been read.
-    pub(super) fn save(&mut self) {
-        let saved = self.bookmarks.save();
-        if let Err(why) = &saved
-            && !self.unsaved
-        {
-            warn!("after a restart the logs are not read on from where they were: {why}");
-        }
-        self.unsaved = saved.is_err();
     }
 
     /// Keeps what is known of how often each source tells something, if that is due.
@@ -176,7 +159,7 @@ impl Sources {
             let outlet = self.add(controller, report.heard_by(SSHD_JAIL, sshd::RULES));
             let journal = Journal {
                 journalctl: "journalctl".into(),
-                place: self.bookmarks.load("sshd"),
+                place: self.place("sshd"),
                 max_age: findtime,
             };
             self.spawn(journal::follow(journal, outlet));
@@ -197,9 +180,13 @@ impl Sources {
     ) {
         let report = SourceReport::new(name, "file", path.display().to_string());
         let outlet = self.add(controller, report.heard_by(jail, rules));
-        let place = self.bookmarks.load(name);
+        let place = self.place(name);
         let log = LogFile { path: path.to_owned(), parser, place, max_age };
         self.spawn(log_file::follow(log, outlet));
+    }
+
+    fn place(&self, name: &str) -> Option<String> {
+        self.positions.get(name).and_then(|place| String::from_utf8(place.clone()).ok())
     }
 
     fn add<D: Datapath>(

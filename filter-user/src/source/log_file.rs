@@ -76,7 +76,9 @@ async fn read(
             None if looks_like_failure(line) => unparsed.add(line, now),
             None => {}
         });
-        if let Ok(read) = timeout(LOOK, lines).await {
+        // Where it begins is told at once: a first start that is killed must not begin anew.
+        let wait = if told.is_none() { Duration::ZERO } else { LOOK };
+        if let Ok(read) = timeout(wait, lines).await {
             read?;
         }
         let lines = tail.state().lines.saturating_sub(reported);

@@ -18,12 +18,16 @@ use super::failure::Failure;
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
-use super::{Found, Kept, Names, schema};
+use super::{Found, Kept, Names, positions, schema, told};
 use crate::ban::{Ban, Entry, Key, Origin};
+use crate::clock::Moment;
 use crate::escalation::{Bounds, Offender, Pardon, Record};
 
 /// Evidence of so many bans is shown for one address, and the past with so many jails.
 const EVIDENCE_SHOWN: usize = 16;
+
+/// So much of what the jails were told may be kept beyond what is meant to be.
+const TOLD_SURPLUS: usize = 8192;
 
 /// The file, open. No other process can write it meanwhile.
 pub(super) struct Database {
@@ -33,6 +37,10 @@ pub(super) struct Database {
     /// Device and number of the file.
     place: (u64, u64),
     is_new: bool,
+    /// How long what the jails were told is kept.
+    findtime: Duration,
+    /// How much of it was written since what is too much was struck out.
+    told: usize,
 }
 
 /// What a file has.
@@ -110,7 +118,7 @@ enum Read {
 
 impl Database {
     /// Opens the file, which is made if there is none, and brings it to this version.
-    pub(super) fn open(path: &Path, clock: Clock) -> Result<Self, Failure> {
+    pub(super) fn open(path: &Path, clock: Clock, findtime: Duration) -> Result<Self, Failure> {
         // Made here, because it names attackers' accounts and so is for root only.
         OpenOptions::new()
             .append(true)
@@ -125,8 +133,12 @@ impl Database {
         let version = schema::migrate(&mut connection)?;
         // Only now: the file of something else stays as it is.
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        let place = place(path)?;
-        let mut database = Self { connection, clock, clock_id: 0, place, is_new: version == 0 };
+        if let Some(directory) = path.parent() {
+            positions::take_over_files(&mut connection, directory)?;
+        }
+        let (place, is_new) = (place(path)?, version == 0);
+        let mut database =
+            Self { connection, clock, clock_id: 0, place, is_new, findtime, told: 0 };
         database.clock_id = database.write_clock()?;
         Ok(database)
     }
@@ -151,7 +163,8 @@ impl Database {
         let now = self.clock.clone();
         let mut contents = Contents::default();
         read_bans(&self.connection, &now, names, "", &mut contents)?;
-        contents.kept.positions = read_positions(&self.connection)?;
+        contents.kept.positions = positions::read(&self.connection)?;
+        contents.kept.told = told::read(&self.connection, &now, self.findtime)?;
         read_offences(&self.connection, &mut contents.offences)?;
         let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
         contents.kept.offences = known.collect();
@@ -167,8 +180,10 @@ impl Database {
         let boots: i64 =
             self.connection.query_row("SELECT count(*) FROM clocks", [], |row| row.get(0))?;
         if boots > 1 {
+            told::tidy(&self.connection, self.clock_id)?;
             self.connection.execute(clocks, [self.clock_id])?;
         }
+        told::shorten(&self.connection, self.clock_id)?;
         let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
         let old = "DELETE FROM offences WHERE until < ?1";
         self.connection.execute(old, [now.now.saturating_sub(remember)])?;
@@ -197,10 +212,17 @@ impl Database {
         let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
         write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
         write_offences(&transaction, batch, names, clock).map_err(sure)?;
-        write_positions(&transaction, &batch.positions).map_err(sure)?;
+        positions::write(&transaction, &batch.positions).map_err(sure)?;
+        let told = batch.told.iter().map(|(number, told)| (*number, told));
+        told::write(&transaction, told, (now, self.clock_id), self.findtime).map_err(sure)?;
+        let told = self.told.saturating_add(batch.told.len());
+        if told > TOLD_SURPLUS {
+            told::shorten(&transaction, self.clock_id).map_err(sure)?;
+        }
         let clock = clock.clone();
         transaction.commit().map_err(|error| (error.into(), true))?;
         self.clock = clock;
+        self.told = if told > TOLD_SURPLUS { 0 } else { told };
         Ok(())
     }
 
@@ -218,7 +240,13 @@ impl Database {
                 row.write(&mut put)?;
             }
         }
-        write_positions(&transaction, &contents.kept.positions)?;
+        positions::write(&transaction, &contents.kept.positions)?;
+        let told = &contents.kept.told;
+        let told = told.iter().enumerate().map(|(place, told)| {
+            let number = Moment::from(told.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
+            (number, told)
+        });
+        told::write(&transaction, told, (&self.clock, self.clock_id), self.findtime)?;
         Ok(transaction.commit()?)
     }
 
@@ -244,20 +272,30 @@ impl Database {
 /// it is broken.
 ///
 /// Returns whether that was all of it.
-pub(super) fn salvage(path: &Path, now: &Clock, names: &Names) -> (Contents, bool) {
-    let found = connect(path).map(|connection| read_all(&connection, now, names));
+pub(super) fn salvage(
+    path: &Path,
+    now: &Clock,
+    names: &Names,
+    findtime: Duration,
+) -> (Contents, bool) {
+    let found = connect(path).map(|connection| read_all(&connection, now, names, findtime));
     match found {
         Ok((contents, true)) => (contents, true),
         // A disk that cannot be written takes no log; without one the file is all there is.
         _ if !with(path, "-wal").exists() => match connect_unwritable(path) {
-            Ok(connection) => read_all(&connection, now, names),
+            Ok(connection) => read_all(&connection, now, names, findtime),
             Err(_closed) => (Contents::default(), false),
         },
         found => found.unwrap_or_default(),
     }
 }
 
-fn read_all(connection: &Connection, now: &Clock, names: &Names) -> (Contents, bool) {
+fn read_all(
+    connection: &Connection,
+    now: &Clock,
+    names: &Names,
+    findtime: Duration,
+) -> (Contents, bool) {
     let mut contents = Contents::default();
     let bans = read_bans(connection, now, names, "", &mut contents);
     if bans.is_err() {
@@ -269,12 +307,14 @@ fn read_all(connection: &Connection, now: &Clock, names: &Names) -> (Contents, b
         contents.kept.bans.sort_by_key(Entry::key);
         contents.kept.ended.append(&mut behind.kept.ended);
     }
-    let positions = read_positions(connection);
+    let positions = positions::read(connection);
+    let told = told::read(connection, now, findtime);
     let offences = read_offences(connection, &mut contents.offences);
-    let complete = bans.is_ok() && positions.is_ok() && offences.is_ok();
+    let complete = bans.is_ok() && positions.is_ok() && told.is_ok() && offences.is_ok();
     contents.kept.offences =
         contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
     contents.kept.positions = positions.unwrap_or_default();
+    contents.kept.told = told.unwrap_or_default();
     (contents, complete)
 }
 
@@ -386,12 +426,6 @@ impl Reader<'_> {
         let except = except.split(' ').filter_map(|network| network.parse().ok()).collect();
         Ok(Read::InForce(entry.with_except(except)))
     }
-}
-
-fn read_positions(connection: &Connection) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut statement = connection.prepare("SELECT name, position FROM positions")?;
-    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(found.take(super::POSITIONS_MAX).collect::<Result<_, _>>()?)
 }
 
 fn read_offences(connection: &Connection, offences: &mut Vec<OffencesRow>) -> Result<(), Failure> {
@@ -523,18 +557,3 @@ fn write_offences(
 /// In the order of the column.
 const FIRST_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const LAST_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
-
-fn write_positions(
-    connection: &Connection,
-    positions: &BTreeMap<String, Vec<u8>>,
-) -> Result<(), Failure> {
-    if positions.is_empty() {
-        return Ok(());
-    }
-    let sql = "INSERT OR REPLACE INTO positions (name, position) VALUES (?1, ?2)";
-    let mut put = connection.prepare(sql)?;
-    for (name, position) in positions {
-        put.execute(params![name, position])?;
-    }
-    Ok(())
-}

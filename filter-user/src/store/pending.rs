@@ -1,9 +1,9 @@
-//! What waits to be written: the last word on each ban and position.
+//! What waits to be written: the last word on each ban and position, and what the jails were told.
 //!
 //! It is bounded by the bans that the ledger and the file have: a ban that came and went before it was
-//! written leaves nothing.
+//! written leaves nothing. Of what the jails were told, the last is kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,9 @@ use std::time::Duration;
 use log::info;
 use tokio::sync::{oneshot, watch};
 
-use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress};
+use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
 use crate::ban::{ADOPTED, Entry, Key};
+use crate::clock::Moment;
 use crate::escalation::{Offender, Pardon, Record};
 
 /// With so many changes waiting the disk is behind: bans then come without their evidence, and those
@@ -45,6 +46,8 @@ pub(super) struct Batch {
     pub(super) pardons: Vec<Pardon>,
     pub(super) offences: HashMap<Offender, Record>,
     pub(super) positions: BTreeMap<String, Vec<u8>>,
+    /// By number, in that order.
+    pub(super) told: VecDeque<(i64, Told)>,
     pub(super) sayings: Vec<String>,
     /// The number of the last change in it.
     pub(super) number: u64,
@@ -59,6 +62,10 @@ pub(super) struct Pending {
     taken: u64,
     /// Whether it is known what the file has.
     is_read: bool,
+    /// The number of the last word to a jail.
+    last_told: i64,
+    /// How many decide something that is to be written together.
+    holds: u32,
     ending: bool,
 }
 
@@ -122,6 +129,18 @@ impl Pending {
         }
     }
 
+    pub(super) fn tell(&mut self, told: Told) {
+        // Greater than that of any other of this boot, without a look into the file.
+        self.last_told = Moment::from(told.at).0.max(self.last_told.saturating_add(1));
+        self.batch.told.push_back((self.last_told, told));
+        self.forget_first_told();
+    }
+
+    fn forget_first_told(&mut self) {
+        let surplus = self.batch.told.len().saturating_sub(TOLD_MAX);
+        self.batch.told.drain(..surplus);
+    }
+
     /// What the file has is known from now on.
     pub(super) fn set_read(&mut self) {
         self.is_read = true;
@@ -168,6 +187,9 @@ impl Pending {
         for (name, position) in batch.positions {
             self.batch.positions.entry(name).or_insert(position);
         }
+        let newer = std::mem::replace(&mut self.batch.told, batch.told);
+        self.batch.told.extend(newer);
+        self.forget_first_told();
     }
 }
 
@@ -201,6 +223,19 @@ impl Shared {
         self.awake.notify_one();
     }
 
+    /// As [`change`](Self::change), for what can wait for company.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+    }
+
+    pub(super) fn hold(&self) {
+        self.note(|pending| pending.holds = pending.holds.saturating_add(1));
+    }
+
+    pub(super) fn release(&self) {
+        self.change(|pending| pending.holds = pending.holds.saturating_sub(1));
+    }
+
     pub(super) fn last_number(&self) -> u64 {
         self.lock().batch.number
     }
@@ -232,7 +267,7 @@ impl Shared {
     pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
         let mut pending = self.lock();
         let idle = |pending: &mut Pending| {
-            let decided = writable && pending.batch.number > pending.taken;
+            let decided = writable && pending.holds == 0 && pending.batch.number > pending.taken;
             !decided && pending.questions.is_empty() && !pending.ending
         };
         pending = self
@@ -248,13 +283,17 @@ impl Shared {
         // Changes that came to nothing are to be reported as well.
         let something = !pending.batch.bans.is_empty()
             || !pending.batch.positions.is_empty()
+            || !pending.batch.told.is_empty()
             || pending.batch.number > pending.taken;
         something.then_some(Work::Write)
     }
 
-    /// Takes all that waits.
+    /// Takes all that waits, when nobody holds it.
     pub(super) fn take(&self) -> Batch {
-        let mut pending = self.lock();
+        let mut pending = self
+            .awake
+            .wait_while(self.lock(), |pending| pending.holds > 0)
+            .unwrap_or_else(PoisonError::into_inner);
         let number = pending.batch.number;
         pending.taken = number;
         std::mem::replace(&mut pending.batch, Batch { number, ..Batch::default() })

@@ -11,7 +11,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -66,6 +66,17 @@ const STEPS: [&str; 3] = [
     INSERT INTO offences SELECT network, '', bans, 0, last, last, NULL FROM offenders;
     CREATE INDEX offences_by_until ON offences (until);
     DROP TABLE offenders;
+    ",
+    "
+    -- What the jails were told, in that order.
+    CREATE TABLE told (
+        clock INTEGER NOT NULL REFERENCES clocks (id),
+        number INTEGER NOT NULL,    -- at, or one more than the number before
+        at INTEGER NOT NULL,        -- nanoseconds of CLOCK_MONOTONIC in that boot
+        jail TEXT NOT NULL,
+        what TEXT NOT NULL,         -- JSON
+        PRIMARY KEY (clock, number)
+    ) STRICT, WITHOUT ROWID;
     ",
 ];
 

@@ -12,10 +12,12 @@ use super::*;
 use crate::ban::Ban;
 use crate::clock::{KernelTime, Moment};
 use crate::config::Scope;
-use crate::failure::Class;
+use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::jail::Evidence;
 
 const SECOND: u64 = 1_000_000_000;
+
+const FINDTIME: Duration = Duration::from_mins(1);
 
 fn clock(boot: &str, kernel: u64, wall: i64) -> Clock {
     Clock::at(boot, KernelTime(kernel * SECOND), Timestamp::from_second(wall).unwrap())
@@ -39,7 +41,7 @@ fn open_with(directory: &TempDir, clock: fn() -> Clock, jails: Arc<Roster>) -> S
     let directory = directory.path().to_owned();
     let names = Names { jails, ..Names::default() };
     let offenders = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
-    start(Settings { directory, names, offenders, clock }).unwrap()
+    start(Settings { directory, names, offenders, findtime: FINDTIME, clock }).unwrap()
 }
 
 /// Ends the store, and waits until its file is closed.
@@ -184,7 +186,8 @@ fn bans_outlive_a_reboot_until_their_time() {
 #[test]
 fn a_wall_clock_that_is_set_moves_what_was_written() {
     let directory = TempDir::new().unwrap();
-    let mut database = Database::open(&directory.path().join(FILE), first_boot()).unwrap();
+    let mut database =
+        Database::open(&directory.path().join(FILE), first_boot(), FINDTIME).unwrap();
     let names = Names::default();
     let batch = |n: u64| {
         let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
@@ -198,7 +201,7 @@ fn a_wall_clock_that_is_set_moves_what_was_written() {
     drop(database);
     // A second after that the host starts again.
     let mut database =
-        Database::open(&directory.path().join(FILE), clock("second", 1, 4611)).unwrap();
+        Database::open(&directory.path().join(FILE), clock("second", 1, 4611), FINDTIME).unwrap();
     let kept = database.load(&names).unwrap().kept;
     let ends: Vec<_> = kept.bans.iter().map(|entry| entry.ban.until.unwrap().0 / SECOND).collect();
     assert_eq!(ends, [90, 90]);
@@ -299,7 +302,7 @@ fn earlier_bans_are_kept_until_they_are_pardoned() {
 fn old_offenders_go_and_those_beyond_the_bound() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
-    let mut database = Database::open(&path, first_boot()).unwrap();
+    let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
     let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
     shared.change(|pending| {
         for n in 0..10 {
@@ -369,6 +372,116 @@ fn positions_are_kept() {
 }
 
 #[test]
+fn positions_that_were_in_files_are_taken_over_once() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(format!("{name}.position"));
+    fs::write(file("sshd"), "there").unwrap();
+    fs::write(file("wazo-provd"), "x".repeat(POSITION_MAX + 1)).unwrap();
+    let started = open(&directory, first_boot);
+    let there = BTreeMap::from([("sshd".to_owned(), b"there".to_vec())]);
+    assert_eq!(started.kept.as_ref().unwrap().positions, there);
+    assert!(!file("sshd").exists() && !file("wazo-provd").exists());
+    started.store.set_position("sshd", b"further".to_vec());
+    end(started);
+    // One that is put there again is older than what the store has.
+    fs::write(file("sshd"), "there").unwrap();
+    let started = open(&directory, first_boot);
+    assert_eq!(started.kept.as_ref().unwrap().positions["sshd"], b"further");
+    end(started);
+}
+
+fn told(second: u64) -> Told {
+    let attempt = Attempt {
+        account: Some("1001\u{fffd}\"".to_owned()),
+        port: Some(5060),
+        proven: true,
+        transport: Some(Transport::Tls),
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, [192, 0, 2, 66].into())
+    };
+    let what = match second % 3 {
+        0 => What::Attempt { source: "asterisk-ami".into(), attempt },
+        1 => What::Proven([192, 0, 2, 66].into(), Class::Acl),
+        _ => What::Forgotten("2001:db8::/32".parse().unwrap()),
+    };
+    Told { at: KernelTime(second * SECOND), jail: "asterisk-wazo".into(), what }
+}
+
+#[test]
+fn what_the_jails_were_told_is_kept_for_this_boot() {
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, first_boot);
+    for second in 30..100 {
+        started.store.tell(told(second));
+    }
+    end(started);
+    // At 100 s, what is a minute old counts no more.
+    let started = open(&directory, first_boot);
+    let expected: Vec<Told> = (41..100).map(told).collect();
+    assert_eq!(started.kept.as_ref().unwrap().told, expected);
+    end(started);
+    let started = open(&directory, second_boot);
+    assert!(started.kept.as_ref().unwrap().told.is_empty());
+    end(started);
+}
+
+#[test]
+fn the_last_that_the_jails_were_told_is_kept_and_no_more() {
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, first_boot);
+    for part in [TOLD_MAX / 2, TOLD_MAX, TOLD_MAX / 2] {
+        for _ in 0..part {
+            started.store.tell(told(90));
+        }
+        // A position alone has to wait, a ban is written at once.
+        started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+        wait(&started.store).unwrap();
+    }
+    started.store.tell(told(91));
+    end(started);
+    let started = open(&directory, first_boot);
+    let kept = &started.kept.as_ref().unwrap().told;
+    assert_eq!(kept.last(), Some(&told(91)));
+    assert!((TOLD_MAX..=TOLD_MAX + 8193).contains(&kept.len()), "{}", kept.len());
+    end(started);
+}
+
+#[test]
+fn what_may_have_been_written_is_not_told_twice() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(FILE);
+    let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
+    let (store, names) = (Store::nowhere(), Names::default());
+    // Within one tick of the clock, as most of them are.
+    (0..9).for_each(|n| store.tell(Told { at: KernelTime(90 * SECOND), ..told(n) }));
+    for _ in 0..2 {
+        let batch = store.shared.take();
+        database.write(&batch, &names, &first_boot()).unwrap();
+        store.shared.failed(batch, true, "cut off");
+    }
+    let kept = database.load(&names).unwrap().kept.told;
+    assert!(kept.into_iter().map(|told| told.what).eq((0..9).map(|n| told(n).what)));
+}
+
+#[test]
+fn what_is_decided_together_is_written_together() {
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, first_boot);
+    let hold = started.store.hold();
+    started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+    // Longer than a position waits for company.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(started.store.status().pending, 1);
+    started.store.set_position("sshd", b"there".to_vec());
+    drop(hold);
+    wait(&started.store).unwrap();
+    assert!(
+        started.store.shared.take().positions.is_empty(),
+        "it has not been written with the ban"
+    );
+    end(started);
+}
+
+#[test]
 fn a_ban_that_came_and_went_unwritten_leaves_nothing() {
     let store = Store::nowhere();
     store.shared.change(pending::Pending::set_read);
@@ -395,7 +508,9 @@ fn what_could_not_be_written_comes_back_behind_what_is_newer() {
     for ban in &bans {
         store.put(ban, true, Some("said".to_owned()));
     }
+    (0..3).for_each(|second| store.tell(told(second)));
     let batch = store.shared.take();
+    store.tell(told(3));
     // Meanwhile one is lifted and one is decided anew.
     store.remove(bans[0].key());
     let newer = Entry::new(bans[1].ban, "newer");
@@ -410,6 +525,7 @@ fn what_could_not_be_written_comes_back_behind_what_is_newer() {
     };
     assert_eq!(put(&bans[1]), ("newer", true));
     assert_eq!(put(&bans[2]), ("because", true));
+    assert!(batch.told.into_iter().map(|(_, told)| told).eq((0..4).map(told)));
 }
 
 #[test]

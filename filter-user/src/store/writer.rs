@@ -170,17 +170,18 @@ impl Writer {
 
     fn open(&mut self) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let names = self.settings.names.clone();
-        let opened = Database::open(&self.path, clock.clone()).and_then(|mut database| {
-            let contents = if self.is_read { None } else { Some(database.load(&names)?) };
-            Ok((database, contents))
-        });
+        let (names, findtime) = (self.settings.names.clone(), self.settings.findtime);
+        let opened =
+            Database::open(&self.path, clock.clone(), findtime).and_then(|mut database| {
+                let contents = if self.is_read { None } else { Some(database.load(&names)?) };
+                Ok((database, contents))
+            });
         let (database, contents) = match opened {
             Ok(opened) => opened,
             Err(Failure::Broken(why)) => return self.begin_anew(&why),
             Err(failure) => {
                 // A full disk, or one that cannot be written, can still be read.
-                let (contents, complete) = database::salvage(&self.path, &clock, &names);
+                let (contents, complete) = database::salvage(&self.path, &clock, &names, findtime);
                 if complete && !self.is_read {
                     self.tell(contents.kept);
                 }
@@ -206,7 +207,9 @@ impl Writer {
     /// In place of a file that is no good.
     fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let (mut contents, _) = database::salvage(&self.path, &clock, &self.settings.names);
+        let Settings { names, findtime, .. } = &self.settings;
+        let findtime = *findtime;
+        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime);
         let aside = move_aside(&self.path, Timestamp::now())
             .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
         error!(
@@ -217,13 +220,13 @@ impl Writer {
             contents.kept.bans.len(),
         );
         if !self.is_read {
-            let positions = contents.kept.positions.clone();
+            let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
             let kept = std::mem::take(&mut contents.kept);
-            contents.kept.positions = positions;
+            contents.kept = Kept { positions, told, ..Kept::default() };
             self.tell(kept);
         }
         self.salvaged = Some(contents);
-        let database = Database::open(&self.path, clock)?;
+        let database = Database::open(&self.path, clock, findtime)?;
         self.take_up(database, true)
     }
 

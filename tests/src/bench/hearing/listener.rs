@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use filter_user::clock::{KernelTime, Now};
 use filter_user::config::Config;
 use filter_user::controller::{Controller, SourceReport};
 use filter_user::escalation::Bounds;
-use filter_user::source::bookmarks::{Bookmarks, Directory};
 use filter_user::source::log_file::{self, LogFile};
 use filter_user::source::{Heard, Outlet, SourceState};
 use filter_user::store::{self, Names, Started};
@@ -103,9 +102,10 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
     let config = Config::default();
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
     let settings = store::Settings {
-        directory: state.clone(),
+        directory: state,
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
+        findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
         clock: store::Clock::read,
     };
     let Started { store, kept, thread, news: _news } =
@@ -113,7 +113,7 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
     let bans = (store.clone(), kept, &InForce::default());
     let mut controller =
         Controller::new(Memory::default(), &config, roster, BTreeSet::new(), bans, Now::read())?;
-    let heard = runtime.block_on(hear(order, &config, &mut controller, &state));
+    let heard = runtime.block_on(hear(order, &config, &mut controller));
     store.end();
     ensure!(thread.join().is_ok(), "the store's thread has failed");
     heard
@@ -123,7 +123,6 @@ async fn hear(
     order: &Listen,
     config: &Config,
     controller: &mut Controller<Memory>,
-    state: &Path,
 ) -> anyhow::Result<Outcome> {
     let log = log_in(&order.directory);
     let place = log.display().to_string();
@@ -136,14 +135,13 @@ async fn hear(
     let (_, first) = heard.recv().await.context("the source has ended")?;
     ensure!(matches!(first.state, SourceState::Waiting(_)), "it begins with {:?}", first.state);
     appear(&order.file, &log)?;
-    let mut bookmarks = Bookmarks::new(Directory::new(state));
     let mut size = Size::default();
     let (started, worked) = (Instant::now(), at_work()?);
     let mut lines = 0;
     while lines < order.lines {
         let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
         let (_, news) = next.context("no line comes")?.context("the source has ended")?;
-        lines += take(controller, &mut bookmarks, source, jail, news)?;
+        lines += take(controller, source, jail, news);
         size.look(lines * 2 > order.lines)?;
     }
     let (wall, cpu) = (started.elapsed(), at_work()?.saturating_sub(worked));
@@ -162,14 +160,10 @@ async fn hear(
 }
 
 /// What the daemon does with what a source sends; how many lines it was.
-fn take(
-    controller: &mut Controller<Memory>,
-    bookmarks: &mut Bookmarks,
-    source: usize,
-    jail: &str,
-    news: Heard,
-) -> anyhow::Result<u64> {
+fn take(controller: &mut Controller<Memory>, source: usize, jail: &str, news: Heard) -> u64 {
     let now = KernelTime::now();
+    let store = controller.store().clone();
+    let _together = store.hold();
     for attempt in &news.attempts {
         controller.hear(attempt, source, jail, now);
     }
@@ -177,12 +171,9 @@ fn take(
         report.events += news.lines;
     }
     if let Some(place) = news.place {
-        bookmarks.reach("log", place);
+        store.set_position("log", place.into_bytes());
     }
-    if bookmarks.next_save().is_some_and(|due| due <= Instant::now()) {
-        bookmarks.save().context("write down the place")?;
-    }
-    Ok(news.lines)
+    news.lines
 }
 
 /// The most memory in each half.

@@ -1,0 +1,88 @@
+//! What the jails know, over restarts: what they are told is kept, and told again.
+
+use ipnet::IpNet;
+
+use super::Controller;
+use crate::ban::{ADOPTED, Entry};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::failure::Attempt;
+use crate::join;
+use crate::store::{Told, What};
+
+/// The source of what a source heard that the configuration has no more.
+const GONE: &str = "a source of before";
+
+impl<D: Datapath> Controller<D> {
+    /// Keeps what a jail is told.
+    pub(super) fn tell(&self, jail: &str, what: What, now: KernelTime) {
+        self.store.tell(Told { at: now, jail: jail.into(), what });
+    }
+
+    /// Has the jails forget the failures of every source in a network.
+    pub(super) fn forget(&mut self, network: IpNet, now: KernelTime) {
+        for place in 0..self.jails.len() {
+            self.forget_in(place, network, now);
+        }
+    }
+
+    fn forget_in(&mut self, place: usize, network: IpNet, now: KernelTime) {
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        let (name, watched) = (jail.name(), jail.watched());
+        jail.forget_network(network);
+        if jail.watched() != watched {
+            self.tell(name, What::Forgotten(network), now);
+        }
+    }
+
+    /// Tells the jails what they were `told` before, so that they know it again. The sentences that they
+    /// answer with have been passed.
+    pub fn recall(&mut self, told: Vec<Told>, now: KernelTime) {
+        let Some(last) = told.last().map(|last| last.at) else { return };
+        for Told { at, jail, what } in told {
+            let Some(place) = self.jails.iter().position(|j| j.name() == &*jail) else { continue };
+            let Some(jail) = self.jails.get_mut(place) else { continue };
+            match what {
+                What::Forgotten(network) => jail.forget_network(network),
+                What::Proven(address, class) => {
+                    let _passed = (jail.prove(address, class, at), jail.accused());
+                }
+                What::Attempt { source, attempt } => {
+                    self.recall_attempt(&attempt, &source, place, (at, now));
+                    // Another source may be about to tell of the same.
+                    let source = self.sources.iter().position(|report| report.name == &*source);
+                    if let Some(source) = source.filter(|_| last.since(at) <= join::WINDOW) {
+                        self.join.is_first(&attempt, attempt.address, source, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn recall_attempt(
+        &mut self,
+        attempt: &Attempt,
+        source: &str,
+        place: usize,
+        (at, now): (KernelTime, KernelTime),
+    ) {
+        let network = IpNet::from(attempt.address);
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        if self.protected.reason(network).is_some() {
+            return;
+        }
+        let source = self.sources.iter().find(|report| report.name == source);
+        let _passed =
+            (jail.hear(attempt, source.map_or(GONE, |report| report.name), at), jail.accused());
+        let origin = self.roster.origin(jail.name());
+        let is_adopted =
+            |entry: &Entry| &*entry.reason == ADOPTED && Some(entry.ban.origin) == origin;
+        if self.ledger.of_network(network).any(is_adopted) {
+            // It has led to a ban of which only the kernel knew.
+            self.forget_in(place, network, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::tests::{Memory, at, fail, started_again, started_with};
+use super::*;
+use crate::ban::{Ban, Entry};
+use crate::config::Scope;
+use crate::controller::SourceReport;
+use crate::failure::{Attempt, Class, Verdict};
+
+const ATTACKER: [u8; 4] = [203, 0, 113, 7];
+
+/// As after a kill once all was written, or an orderly end.
+fn restart(controller: Controller<Memory>, told: &mut Vec<Told>) -> Controller<Memory> {
+    told.extend(controller.store.take_told());
+    let bans = controller.ledger.iter().cloned().collect();
+    let mut controller = started_again(controller.datapath, bans, |_| {});
+    controller.recall(told.clone(), at(20));
+    // What is kept already is not kept again.
+    assert_eq!(controller.store.take_told(), []);
+    controller
+}
+
+fn bans(controller: &Controller<Memory>) -> Vec<Entry> {
+    controller.ledger.iter().cloned().collect()
+}
+
+#[test]
+fn failures_before_a_restart_count() {
+    let (mut controller, mut told) = (started_with(Memory::default(), |_| {}), Vec::new());
+    fail(&mut controller, ATTACKER, 10);
+    controller = restart(controller, &mut told);
+    fail(&mut controller, ATTACKER, 4);
+    assert!(controller.ledger.is_empty());
+    controller = restart(controller, &mut told);
+    fail(&mut controller, ATTACKER, 1);
+    let [ban] = &bans(&controller)[..] else { panic!("not banned") };
+    assert!(ban.reason.starts_with("15 failures"), "{}", ban.reason);
+    // And a ban that was lifted, with the failures behind it.
+    controller.lift(IpNet::from(IpAddr::from(ATTACKER)), None, at(20)).unwrap();
+    controller = restart(controller, &mut told);
+    fail(&mut controller, ATTACKER, 14);
+    assert!(controller.ledger.is_empty());
+}
+
+#[test]
+fn a_ban_that_has_ended_is_not_passed_again() {
+    let (mut controller, mut told) = (started_with(Memory::default(), |_| {}), Vec::new());
+    fail(&mut controller, ATTACKER, 15);
+    assert_eq!(bans(&controller).len(), 1);
+    controller.handle_timeout(at(4000));
+    assert!(controller.ledger.is_empty());
+    controller = restart(controller, &mut told);
+    assert!(controller.ledger.is_empty());
+    fail(&mut controller, ATTACKER, 14);
+    assert!(controller.ledger.is_empty());
+}
+
+/// The controller was killed after the ban was in the kernel, and before it was written down.
+#[test]
+fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again() {
+    let mut controller = started_with(Memory::default(), |_| {});
+    fail(&mut controller, ATTACKER, 14);
+    let mut told = controller.store.take_told();
+    fail(&mut controller, ATTACKER, 1);
+    controller = started_again(controller.datapath, Vec::new(), |_| {});
+    controller.recall(told.clone(), at(20));
+    let [ban] = &bans(&controller)[..] else { panic!("not adopted") };
+    assert_eq!((&*ban.reason, ban.ban.until), (ADOPTED, Some(at(3600))));
+    // The last line is read again, while it stands and after it has ended.
+    fail(&mut controller, ATTACKER, 1);
+    controller.handle_timeout(at(4000));
+    assert!(controller.ledger.is_empty());
+    controller = restart(controller, &mut told);
+    fail(&mut controller, ATTACKER, 14);
+    assert!(controller.ledger.is_empty());
+}
+
+/// AMI told of it, the controller was killed, and then the line in the log is read.
+#[test]
+fn what_another_source_told_of_before_the_restart_counts_once() {
+    let mut told = Vec::new();
+    let mut controller = started_with(Memory::default(), |_| {});
+    controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    let attempt = |session: &str| Attempt {
+        session: Some(session.to_owned()),
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, ATTACKER.into())
+    };
+    for n in 0..14 {
+        controller.hear(&attempt(&n.to_string()), 1, "asterisk-wazo", at(19));
+    }
+    told.extend(controller.store.take_told());
+    controller = started_again(controller.datapath, Vec::new(), |_| {});
+    controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    controller.recall(told, at(20));
+    for n in 0..14 {
+        controller.hear(&attempt(&n.to_string()), 0, "asterisk-wazo", at(20));
+    }
+    assert!(controller.ledger.is_empty());
+    controller.hear(&attempt("another"), 0, "asterisk-wazo", at(20));
+    assert_eq!(bans(&controller).len(), 1);
+}
+
+/// Without the evidence, of which there may be some that is too old to count, and the history.
+fn decisions(controller: &Controller<Memory>) -> Vec<Ban> {
+    bans(controller).into_iter().map(|entry| entry.ban).collect()
+}
+
+proptest! {
+    /// A controller that is restarted at any moments decides what one does that is not.
+    #[test]
+    fn a_restart_changes_no_decision(
+        steps in proptest::collection::vec((0u64..40, 0u8..3, 0u8..8, any::<bool>()), 1..120),
+        restarts in proptest::collection::vec(0usize..120, 0..4),
+    ) {
+        let start = || started_with(Memory::default(), adjust);
+        let (mut steady, mut shaky, mut told) = (start(), start(), Vec::new());
+        let mut now = 0;
+        for (place, (gap, source, what, proven)) in steps.into_iter().enumerate() {
+            now += gap;
+            let verdict = if what == 0 { Verdict::Success } else { Verdict::Failure };
+            let address = IpAddr::from([203, 0, 113, source]);
+            let class = Class::WrongCredential;
+            let attempt = Attempt { proven, ..Attempt::new(verdict, class, address) };
+            for controller in [&mut steady, &mut shaky] {
+                controller.handle_timeout(at(now));
+                controller.hear(&attempt, 0, "sshd", at(now));
+            }
+            prop_assert_eq!(decisions(&steady), decisions(&shaky));
+            if restarts.contains(&place) {
+                told.extend(shaky.store.take_told());
+                let bans = bans(&shaky);
+                let datapath = std::mem::take(&mut shaky.datapath);
+                shaky = started_again(datapath, bans, adjust);
+                shaky.recall(told.clone(), at(now));
+            }
+        }
+    }
+}
+
+fn adjust(config: &mut crate::config::Config) {
+    let jail = config.jails.get_mut("sshd").unwrap();
+    (jail.maxretry, jail.scope, jail.unproven_scope) = (4, Scope::All, Some(Scope::Sip));
+    (jail.findtime, jail.bantime) = (Duration::from_mins(2), Duration::from_mins(1));
+}
