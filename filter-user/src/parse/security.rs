@@ -77,7 +77,9 @@ fn json(line: &[u8]) -> Option<Attempt> {
     }
     let date = timestamp.trim_start_matches('[').as_bytes();
     let date = wazo_date(date, b'.').or_else(|| stock_date(date)).and_then(|(date, _)| date);
-    let attempt = event(logmsg.message.as_bytes())?;
+    // The line break that ends a line in a file is part of the message.
+    let message = logmsg.message.strip_suffix('\n').unwrap_or(&logmsg.message);
+    let attempt = event(message.as_bytes())?;
     let logged_at = attempt.logged_at.or(date);
     Some(Attempt { logged_at, ..attempt })
 }

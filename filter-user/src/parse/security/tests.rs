@@ -25,7 +25,7 @@ fn json_line(text: &str) -> String {
         "identifiers": {"lwp": 10023, "callid": ""},
         "logmsg": {
             "location": {"filename": "res_security_log.c", "function": "security_event", "line": 106},
-            "level": "SECURITY", "message": text,
+            "level": "SECURITY", "message": format!("{text}\n"),
         },
     })
     .to_string()
