@@ -31,7 +31,7 @@ use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
-use crate::store::{Kept, Store, What};
+use crate::store::{Kept, Store};
 
 pub use self::answers::SourceReport;
 use self::names::Names;
@@ -255,9 +255,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Tells a jail that a failure that it has heard of is proven.
     fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
-        let Some(jail) = self.jails.get_mut(place) else { return };
-        let (name, passed) = (jail.name(), jail.prove(address, class, now));
-        self.tell(name, What::Proven(address, class), now);
+        let passed = self.told_proven(place, address, class, now);
         self.carry_out(place, passed, now);
     }
 
@@ -280,13 +278,7 @@ impl<D: Datapath> Controller<D> {
         if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
             return;
         }
-        let (name, watched) = (jail.name(), jail.watched());
-        let passed = jail.hear(attempt, source, now);
-        // A success of a source without failures is nothing to be remembered.
-        if attempt.verdict == Verdict::Failure || jail.watched() != watched {
-            let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
-            self.tell(name, what, now);
-        }
+        let passed = self.told(place, attempt, source, now);
         self.carry_out(place, passed, now);
     }
 
@@ -384,10 +376,10 @@ impl<D: Datapath> Controller<D> {
             return;
         }
         let sentence = if again && unproven_scope.is_some() {
-            jail.prove(address, Class::Ban, now)
+            self.told_proven(place, address, Class::Ban, now)
         } else {
             let ban = Attempt::new(Verdict::Failure, Class::Ban, address);
-            jail.hear(&Attempt { proven, ..ban }, by, now)
+            self.told(place, &Attempt { proven, ..ban }, by, now)
         };
         if let Some(sentence) = sentence {
             self.sentence(place, RECIDIVE, sentence, now);

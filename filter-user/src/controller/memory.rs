@@ -1,12 +1,15 @@
 //! What the jails know, over restarts: what they are told is kept, and told again.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::Controller;
 use crate::ban::{ADOPTED, Entry};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
-use crate::failure::Attempt;
+use crate::failure::{Attempt, Class, Verdict};
+use crate::jail::Sentence;
 use crate::join;
 use crate::store::{Told, What};
 
@@ -14,8 +17,40 @@ use crate::store::{Told, What};
 const GONE: &str = "a source of before";
 
 impl<D: Datapath> Controller<D> {
-    /// Keeps what a jail is told.
-    pub(super) fn tell(&self, jail: &str, what: What, now: KernelTime) {
+    /// Tells a jail of an attempt, and keeps that.
+    pub(super) fn told(
+        &mut self,
+        place: usize,
+        attempt: &Attempt,
+        source: &'static str,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        let jail = self.jails.get_mut(place)?;
+        let (name, watched) = (jail.name(), jail.watched());
+        let sentence = jail.hear(attempt, source, now);
+        // A success of a source without failures is nothing to be remembered.
+        if attempt.verdict == Verdict::Failure || jail.watched() != watched {
+            let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
+            self.keep_told(name, what, now);
+        }
+        sentence
+    }
+
+    /// Tells a jail that a failure that it has heard of is proven, and keeps that.
+    pub(super) fn told_proven(
+        &mut self,
+        place: usize,
+        address: IpAddr,
+        class: Class,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        let jail = self.jails.get_mut(place)?;
+        let (name, sentence) = (jail.name(), jail.prove(address, class, now));
+        self.keep_told(name, What::Proven(address, class), now);
+        sentence
+    }
+
+    fn keep_told(&self, jail: &str, what: What, now: KernelTime) {
         self.store.tell(Told { at: now, jail: jail.into(), what });
     }
 
@@ -31,7 +66,7 @@ impl<D: Datapath> Controller<D> {
         let (name, watched) = (jail.name(), jail.watched());
         jail.forget_network(network);
         if jail.watched() != watched {
-            self.tell(name, What::Forgotten(network), now);
+            self.keep_told(name, What::Forgotten(network), now);
         }
     }
 
@@ -71,9 +106,10 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(network).is_some() {
             return;
         }
-        let source = self.sources.iter().find(|report| report.name == source);
-        let _passed =
-            (jail.hear(attempt, source.map_or(GONE, |report| report.name), at), jail.accused());
+        // The jail `recidive` hears of other jails.
+        let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
+        let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
+        let _passed = (jail.hear(attempt, source.unwrap_or(GONE), at), jail.accused());
         let origin = self.roster.origin(jail.name());
         let is_adopted =
             |entry: &Entry| &*entry.reason == ADOPTED && Some(entry.ban.origin) == origin;
