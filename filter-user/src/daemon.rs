@@ -54,8 +54,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    // The kernel first: its lock says whether another controller is at work.
-    let opened = Kernel::open(&Settings {
+    let settings = Settings {
         bpffs: config.paths.bpffs.clone(),
         interfaces,
         mode: config.mode,
@@ -68,8 +67,20 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         signatures: config.signatures.clone(),
         bans: config.capacity.bans,
         bans_ipv6: config.capacity.bans_ipv6,
-    })?;
-    let Opened { kernel, mut events, bans, notes } = opened;
+    };
+    // First of all: whether another controller is at work.
+    let locked = Kernel::lock(&settings)?;
+    let roster = Arc::new(Roster::new(config.jails.keys().copied()));
+    // A million bans take longer to read than a program to load: the one while the other.
+    let starting = store::begin(store::Settings {
+        directory: config.paths.state.clone(),
+        names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
+        offenders: Bounds::from(&config),
+        findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
+        clock: store::Clock::read,
+    })
+    .context("start the store's thread")?;
+    let Opened { kernel, mut events, bans, notes } = locked.open(&settings)?;
     for note in notes {
         warn!("{note}");
     }
@@ -78,16 +89,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
     announce(&kernel, config.dry_run);
-    let roster = Arc::new(Roster::new(config.jails.keys().copied()));
-    let settings = store::Settings {
-        directory: config.paths.state.clone(),
-        names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
-        offenders: Bounds::from(&config),
-        findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
-        clock: store::Clock::read,
-    };
-    let Started { store, mut kept, news: mut store_news, thread } =
-        store::start(settings).context("start the store's thread")?;
+    let Started { store, mut kept, news: mut store_news, thread } = starting.wait();
     let (positions, told) = kept
         .as_mut()
         .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))

@@ -30,7 +30,7 @@ use crate::clock::KernelTime;
 
 pub use self::attach::{Interface, Mode};
 pub use self::events::{Events, Limited};
-pub use self::kernel::{Kernel, Opened, Settings};
+pub use self::kernel::{Kernel, Locked, Opened, Settings};
 pub use self::pins::{detach_all, mount_bpffs};
 
 /// The XDP program's object, as `build.rs` built it.

@@ -151,16 +151,39 @@ pub struct Started {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts the store. Returns when it has read what was kept, or knows that it cannot for now.
+/// A store that reads what was kept.
+#[derive(Debug)]
+pub struct Starting {
+    started: Started,
+    first: std::sync::mpsc::Receiver<Option<Kept>>,
+}
+
+impl Starting {
+    /// Waits until it has read what was kept, or knows that it cannot for now.
+    pub fn wait(mut self) -> Started {
+        // Without a word the thread has failed: then there is nothing.
+        self.started.kept = self.first.recv().unwrap_or_default();
+        self.started
+    }
+}
+
+/// Starts the store, which begins to read what was kept.
 ///
 /// # Errors
 ///
 /// When no thread can be started.
+pub fn begin(settings: Settings) -> std::io::Result<Starting> {
+    let (started, first) = writer::start(settings)?;
+    Ok(Starting { started, first })
+}
+
+/// [`begin`], and a wait until that is done.
+///
+/// # Errors
+///
+/// As there.
 pub fn start(settings: Settings) -> std::io::Result<Started> {
-    let (mut started, first) = writer::start(settings)?;
-    // Without a word the thread has failed: then there is nothing.
-    started.kept = first.recv().unwrap_or_default();
-    Ok(started)
+    Ok(begin(settings)?.wait())
 }
 
 impl Store {

@@ -110,6 +110,31 @@ pub struct Opened {
     pub notes: Vec<String>,
 }
 
+/// The right to be the one controller over a directory of pins.
+#[derive(Debug)]
+pub struct Locked {
+    pins: Pins,
+    fresh: bool,
+}
+
+impl Locked {
+    /// The rest of [`Kernel::open`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open(self, settings: &Settings) -> Result<Opened> {
+        match Kernel::open_with(self.pins, settings) {
+            // Nobody would take the maps over, nor let go of the interfaces that it got.
+            Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
+                Ok(_interfaces) => error,
+                Err(left) => error.context(format!("cannot tidy up after this ({left:#})")),
+            }),
+            opened => opened,
+        }
+    }
+}
+
 impl Kernel {
     /// Loads the program, or takes over what an earlier controller left, and attaches it.
     ///
@@ -118,6 +143,16 @@ impl Kernel {
     /// When there is no such interface, it has another XDP program, another controller owns the
     /// pins, or the kernel refuses.
     pub fn open(settings: &Settings) -> Result<Opened> {
+        Self::lock(settings)?.open(settings)
+    }
+
+    /// The first step of [`open`](Self::open), which takes no time: sees that the interfaces are there,
+    /// and that no other controller is at work.
+    ///
+    /// # Errors
+    ///
+    /// When that is not so.
+    pub fn lock(settings: &Settings) -> Result<Locked> {
         if settings.interfaces.len() > INTERFACES {
             bail!("{} interfaces at most; these are {}", INTERFACES, settings.interfaces.len());
         }
@@ -127,14 +162,7 @@ impl Kernel {
         privileges::check()?;
         let pins = Pins::open(&settings.bpffs)?;
         let fresh = pins.is_empty()?;
-        match Self::open_with(pins, settings) {
-            // Nobody would take the maps over, nor let go of the interfaces that it got.
-            Err(error) if fresh => Err(match detach_all(&settings.bpffs) {
-                Ok(_interfaces) => error,
-                Err(left) => error.context(format!("cannot tidy up after this ({left:#})")),
-            }),
-            opened => opened,
-        }
+        Ok(Locked { pins, fresh })
     }
 
     fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
