@@ -18,7 +18,7 @@ use crate::netns::Netns;
 use crate::{interrupt, scratch};
 
 /// Where the instances' directories are, inside the root.
-const INSTANCES: &str = "instances";
+pub(crate) const INSTANCES: &str = "instances";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const CLI_LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,12 +32,21 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
 pub struct Options {
     /// Names and passwords of the endpoints that may register.
     pub endpoints: Vec<(String, String)>,
-    /// Whether the `security` file is written as well.
-    pub security_log: bool,
+    /// Whether the `security` file is written as well, and how.
+    pub security_log: Option<LogForm>,
     /// Name and secret of an AMI user on 127.0.0.1:5038.
     pub manager: Option<(String, String)>,
     /// The secret of the AMI user that Ringfence ships, in [`Asterisk::ami_secret`].
     pub ami_secret: Option<String>,
+}
+
+/// How Asterisk writes a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    /// Lines of text.
+    Plain,
+    /// An object of JSON a line.
+    Json,
 }
 
 impl Default for Options {
@@ -49,7 +58,7 @@ impl Default for Options {
                 endpoint("1002", "nU4x-Lw9s-Tb2c"),
                 endpoint("1003", "gM8r-Zd5j-Qf6a"),
             ],
-            security_log: false,
+            security_log: None,
             manager: None,
             ami_secret: None,
         }
@@ -113,6 +122,11 @@ impl Asterisk {
     /// The NOTICE-only file that the filter reads.
     pub fn notice_log(&self) -> PathBuf {
         self.log_dir().join("fail2ban")
+    }
+
+    /// The file of its security events, if [`Options::security_log`] asks for it.
+    pub fn security_log(&self) -> PathBuf {
+        self.log_dir().join("security")
     }
 
     /// The file with the secret of AMI's user `ringfence`, which Asterisk reads as well.
@@ -246,7 +260,11 @@ impl InstanceDirectory {
                 ) + "\n"
             })
             .collect();
-        let security = if options.security_log { "security => security" } else { "" };
+        let security = match options.security_log {
+            Some(LogForm::Plain) => "security => security",
+            Some(LogForm::Json) => "security => [json]security",
+            None => "",
+        };
         let files = [
             (
                 "asterisk.conf",
@@ -296,7 +314,8 @@ impl Drop for InstanceDirectory {
     }
 }
 
-fn enter(command: &mut Command, root: &Path) {
+/// Has a command run with the directory `root` as its root.
+pub(crate) fn enter(command: &mut Command, root: &Path) {
     let root = root.to_owned();
     // SAFETY: chroot and chdir are system calls and async-signal-safe, and nix passes a path this
     // short to them from the stack, without allocating.

@@ -27,5 +27,6 @@ pub mod ringfence;
 pub mod scratch;
 pub mod screen;
 pub mod sip;
+pub mod sshd;
 pub mod tap;
 pub mod world;

@@ -28,6 +28,8 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Asterisk's NOTICE-only file.
     pub notice_log: PathBuf,
+    /// Asterisk's log of security events, if it is to be read.
+    pub security_log: Option<PathBuf>,
     /// The file with the secret of AMI's user `ringfence`, if AMI is to be listened to.
     pub ami_secret: Option<PathBuf>,
     /// The directory with `auth.log` and wazo-provd's `provd.log`, if the jails `sshd` and
@@ -60,6 +62,7 @@ impl Config {
     pub fn new(notice_log: &Path) -> Self {
         Self {
             notice_log: notice_log.to_owned(),
+            security_log: None,
             ami_secret: None,
             other_logs: None,
             mode: "native".to_owned(),
@@ -86,7 +89,7 @@ impl Config {
              jails:\n  asterisk-wazo: {{enabled: true, maxretry: {maxretry}, \
              findtime: {findtime}, bantime: {bantime}}}\n  \
              sshd: {{enabled: {others}}}\n  wazo-provd: {{enabled: {others}}}\n\
-             sources:\n  asterisk: {{notice_log: {log}, ami: {{enabled: {ami}, \
+             sources:\n  asterisk: {{notice_log: {log}, security_log: \"{security_log}\", ami: {{enabled: {ami}, \
              secret_file: {secret}}}}}\n  \
              sshd: {{log: file, auth_log: {other_logs}/auth.log}}\n  \
              wazo_provd: {{log: {other_logs}/provd.log}}\n\
@@ -101,6 +104,7 @@ impl Config {
             findtime = self.findtime,
             bantime = self.bantime,
             log = self.notice_log.display(),
+            security_log = self.security_log.as_deref().unwrap_or(Path::new("")).display(),
             ami = self.ami_secret.is_some(),
             secret = self.ami_secret.as_deref().unwrap_or(Path::new("/nonexistent")).display(),
             others = self.other_logs.is_some(),

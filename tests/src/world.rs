@@ -137,6 +137,7 @@ impl World {
         let asterisk = Asterisk::start(&hosts.pbx, &root, options)?;
         let mut config = Config::new(&asterisk.notice_log());
         config.ami_secret = options.ami_secret.as_ref().map(|_secret| asterisk.ami_secret());
+        config.security_log = options.security_log.map(|_form| asterisk.security_log());
         adjust(&mut config);
         let ringfence = Ringfence::start(&hosts.pbx, &binary, &config)?;
         Ok(Self { ringfence, arrived, sent, asterisk, hosts })
@@ -325,7 +326,11 @@ pub fn nothing_is_left() -> anyhow::Result<()> {
 }
 
 /// Where Asterisk is kept between runs: `RINGFENCE_LAB_CACHE`, or `lab` in cargo's directory.
-fn cache() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+///
+/// When there is no such directory.
+pub fn cache() -> anyhow::Result<PathBuf> {
     if let Some(cache) = std::env::var_os("RINGFENCE_LAB_CACHE") {
         return Ok(cache.into());
     }

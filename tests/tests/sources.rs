@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
 
-use ringfence_tests::asterisk::Options;
+use ringfence_tests::asterisk::{LogForm, Options};
 use ringfence_tests::attack::Method;
 use ringfence_tests::guesser::Guesser;
 use ringfence_tests::world::{ATTACKERS, PBX, World, until};
@@ -149,4 +149,38 @@ fn sshd_and_wazo_provd_ban_without_sip() {
     append("provd.log", "[2026-08-07 12:34:56,123] Sensitive file requested from 192.0.2.99: a");
     assert!(until(SOON, || failures(&world, "wazo-provd") == 11));
     world.end().unwrap();
+}
+
+/// The `security` log, in either form, tells of each attempt as AMI and the NOTICE log do, and it counts
+/// once.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn the_security_log_tells_what_ami_does_and_counts_once() {
+    const GUESSES: u32 = 40;
+    for form in [LogForm::Plain, LogForm::Json] {
+        let options = Options { security_log: Some(form), ..with_ami() };
+        let world = World::with(&options, |config| {
+            config.maxretry = GUESSES + 1;
+            (config.register_rate, config.register_burst) = (10_000, 10_000);
+        })
+        .unwrap();
+        wait_for_ami(&world);
+        let source = ATTACKERS[0];
+        let mut guesser = Guesser::udp(&world.hosts.attacker, source, PBX).unwrap();
+        let uri = format!("<sip:1001@{PBX}>");
+        for number in 0..GUESSES {
+            guesser.guess_as(&uri, &format!("{form:?}-{number}")).unwrap();
+        }
+        for name in ["asterisk-security", "asterisk-ami", "asterisk-notice"] {
+            let all = until(2 * SOON, || failures(&world, name) == u64::from(GUESSES));
+            let log = fs::read(world.asterisk.security_log()).unwrap();
+            let log = String::from_utf8_lossy(&log);
+            assert!(all, "{form:?}: {}\n{log}", source_of(&world, name));
+        }
+        assert!(!world.is_banned(source).unwrap(), "{form:?}: some counted twice");
+        // One more is one too many, and what the three told of the others has counted.
+        guesser.guess_as(&uri, "the last").unwrap();
+        assert!(until(SOON, || world.is_banned(source).unwrap()), "{form:?}");
+        world.end().unwrap();
+    }
 }

@@ -35,8 +35,9 @@ pub(super) struct Tool {
 }
 
 /// What the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 3] = [
+pub(super) const TEST_TOOLS: [Tool; 4] = [
     Tool { package: "iproute2", program: "ip" },
+    Tool { package: "openssh-client", program: "ssh" },
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
 ];
