@@ -26,6 +26,8 @@ pub enum Origin {
     Hand,
     /// A jail, by its number in the [`Roster`].
     Jail(u8),
+    /// The controller, because of the offenders in a network.
+    Escalation,
     /// The kernel, because of a flood.
     Flood,
 }
@@ -35,7 +37,8 @@ impl Origin {
     pub fn number(self) -> u8 {
         match self {
             Self::Hand => 0,
-            Self::Jail(place) => place.saturating_add(1).min(Self::FLOOD - 1),
+            Self::Jail(place) => place.saturating_add(1).min(Self::ESCALATION - 1),
+            Self::Escalation => Self::ESCALATION,
             Self::Flood => Self::FLOOD,
         }
     }
@@ -45,14 +48,16 @@ impl Origin {
         match number {
             0 => Self::Hand,
             Self::FLOOD => Self::Flood,
+            Self::ESCALATION => Self::Escalation,
             number => Self::Jail(number - 1),
         }
     }
 
     /// A jail of which nobody knows the name any more.
-    pub const UNKNOWN: Self = Self::Jail(Self::FLOOD - 2);
+    pub const UNKNOWN: Self = Self::Jail(Self::ESCALATION - 2);
 
     const FLOOD: u8 = u8::MAX;
+    const ESCALATION: u8 = Self::FLOOD - 1;
 }
 
 /// A ban: one decision about one address or network.
@@ -229,7 +234,9 @@ mod tests {
 
     #[test]
     fn origins_have_numbers() {
-        for origin in [Origin::Hand, Origin::Jail(0), Origin::Jail(7), Origin::Flood] {
+        for origin in
+            [Origin::Hand, Origin::Jail(0), Origin::Jail(7), Origin::Escalation, Origin::Flood]
+        {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }
     }

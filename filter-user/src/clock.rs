@@ -47,6 +47,12 @@ impl Moment {
         KernelTime(u64::try_from(self.0).unwrap_or(0))
     }
 
+    /// How long before `now` it was; zero if it was not.
+    pub fn age(self, now: KernelTime) -> Duration {
+        let age = Self::from(now).0.saturating_sub(self.0);
+        Duration::from_nanos(u64::try_from(age).unwrap_or(0))
+    }
+
     /// The same moment on the wall clock, given that it is `now` on both.
     pub fn on_the_wall(self, now: KernelTime, wall: Timestamp) -> Timestamp {
         let distance = SignedDuration::from_nanos(self.0.saturating_sub(Self::from(now).0));
@@ -108,6 +114,8 @@ mod tests {
         let last = Moment::from(KernelTime(u64::MAX));
         assert_eq!(last.on_the_wall(now, Timestamp::MAX), Timestamp::MAX);
         assert_eq!(Moment(-1).in_this_boot(), KernelTime(0));
+        assert_eq!(Moment(-2_000_000_000).age(now), Duration::from_secs(7));
+        assert_eq!(Moment(6_000_000_000).age(now), Duration::ZERO);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! for those who use it.
 
 mod error;
+mod escalation;
 mod guessing;
 mod host_name;
 mod increment;
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 use crate::failure::Class;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::escalation::{Escalation, Thresholds};
 pub use self::guessing::GuessingSettings;
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
@@ -72,6 +74,8 @@ pub struct Config {
     pub peers: Peers,
     /// Sources that were banned before.
     pub offenders: Offenders,
+    /// When networks are banned for the offenders in them.
+    pub escalation: Escalation,
     /// What scanners call themselves.
     pub signatures: Signatures,
     /// The jails by name: every jail that this version knows, enabled or not.
@@ -104,6 +108,7 @@ impl Default for Config {
             limits: Limits::default(),
             peers: Peers { remember: Duration::from_hours(2) },
             offenders: Offenders { remember: Duration::from_hours(30 * 24) },
+            escalation: Escalation::default(),
             signatures: Signatures::default(),
             jails: jails::defaults(),
             sources: Sources {

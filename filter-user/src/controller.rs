@@ -8,6 +8,7 @@ mod keeping;
 mod maintenance;
 mod memory;
 mod names;
+mod networks;
 mod successor;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -152,7 +153,9 @@ impl<D: Datapath> Controller<D> {
             peers_full: false,
             join: Join::default(),
             challenges: Challenges::default(),
-            escalation: Escalation::new(Bounds::from(config), || fastrand::u32(..)),
+            escalation: Escalation::new(Bounds::from(config), config.escalation.clone(), || {
+                fastrand::u32(..)
+            }),
             enforcing: !config.dry_run,
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
@@ -234,6 +237,7 @@ impl<D: Datapath> Controller<D> {
             warn!("{address} has registered, but is no known peer: {why:#}");
         }
         self.peers_full = result.is_err();
+        self.leave_out(address);
     }
 
     /// Whether a failure is left out because anybody can fail over UDP in the name of a phone that is
@@ -352,6 +356,9 @@ impl<D: Datapath> Controller<D> {
         }
         let record = self.escalation.note(case, now, until);
         self.store.set_offences(case.who, record);
+        if proven {
+            self.escalate(address, now);
+        }
         if name != RECIDIVE {
             self.tell_recidive(name, case, now);
         }
@@ -403,6 +410,13 @@ impl<D: Datapath> Controller<D> {
             warn!("{also:#}");
         }
         Err(why)
+    }
+
+    /// Strikes out a ban.
+    fn strike(&mut self, entry: &Entry) -> Result<()> {
+        let writes = self.ledger.remove(entry);
+        self.store.remove(entry.key());
+        write(&mut self.datapath, &writes)
     }
 
     /// Hears that the kernel has banned a source for a flood: one that cannot be forged.
@@ -543,9 +557,7 @@ impl<D: Datapath> Controller<D> {
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
-            let writes = self.ledger.remove(ban);
-            self.store.remove(ban.key());
-            write(&mut self.datapath, &writes).map_err(|why| format!("{why:#}"))?;
+            self.strike(ban).map_err(|why| format!("{why:#}"))?;
             info!("lifted the ban of {}", show(network));
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {

@@ -95,6 +95,9 @@ pub trait Datapath {
     /// What is known of a peer that has proven itself and is not forgotten yet.
     fn known(&self, address: IpAddr) -> Option<KnownPeer>;
 
+    /// Such peers in a network, all of them.
+    fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr>;
+
     /// How many such peers there are.
     fn known_count(&self) -> u64;
 

@@ -1,9 +1,11 @@
-//! What becomes of a jail's sentence: how long the ban lasts, by those before it.
+//! What becomes of a jail's sentence: how long the ban lasts, by those before it, and which networks are
+//! banned with it, by their offenders.
 //!
 //! History and time in, terms of bans out. No clock, no map, and no chance but the one that is given.
 
 mod history;
 mod increment;
+mod networks;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,8 +14,9 @@ use ipnet::IpNet;
 
 pub use self::history::{Bounds, History, Record};
 pub use self::increment::term;
+pub use self::networks::{Candidate, Networks};
 use crate::clock::KernelTime;
-use crate::config::Increment;
+use crate::config::{self, Increment};
 
 /// Who was banned, and by which jail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,14 +60,16 @@ pub struct Case {
 #[derive(Debug)]
 pub struct Escalation {
     history: History,
+    networks: Networks,
     /// A number as good as any other.
     chance: fn() -> u32,
 }
 
 impl Escalation {
     /// One that knows of nobody yet.
-    pub fn new(bounds: Bounds, chance: fn() -> u32) -> Self {
-        Self { history: History::new(bounds), chance }
+    pub fn new(bounds: Bounds, networks: config::Escalation, chance: fn() -> u32) -> Self {
+        let networks = Networks::new(networks, networks::OFFENDERS_MAX);
+        Self { history: History::new(bounds), networks, chance }
     }
 
     /// How long a ban is to last that would be of `bantime`, and the how many-th of this jail it is.
@@ -93,7 +98,25 @@ impl Escalation {
 
     /// Notes that the ban has come, and lasts until then. Returns what is known of its offender now.
     pub fn note(&mut self, case: Case, now: KernelTime, until: KernelTime) -> Record {
+        if case.proven {
+            self.networks.hear(case.who.address, now.into());
+        }
         self.history.note(case, now, until)
+    }
+
+    /// The networks that are to be banned after a ban of this address that is proven, the widest first.
+    pub fn candidates(&mut self, address: IpAddr, now: KernelTime) -> Vec<Candidate> {
+        self.networks.candidates(address, now)
+    }
+
+    /// Notes that a network cannot be banned.
+    pub fn spare(&mut self, network: IpNet, now: KernelTime) {
+        self.networks.spare(network, now);
+    }
+
+    /// The offenders of whom networks are banned.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
     }
 
     /// What there is of earlier bans.
@@ -107,12 +130,19 @@ impl Escalation {
         kept: Vec<(Offender, Record)>,
         now: KernelTime,
     ) -> Vec<(Offender, Record)> {
+        for (who, record) in &kept {
+            if let Some(at) = record.last_proven {
+                self.networks.hear(who.address, at);
+            }
+        }
         self.history.load(kept, now)
     }
 
     /// Forgets.
     pub fn pardon(&mut self, pardon: Pardon) {
         self.history.pardon(pardon);
+        let Self { history, networks, .. } = self;
+        networks.retain(pardon.network, |address| history.has_proven(address));
     }
 }
 
@@ -133,7 +163,7 @@ mod tests {
 
     fn escalation() -> Escalation {
         let bounds = Bounds { capacity: 10, remember: Duration::from_hours(240) };
-        Escalation::new(bounds, || 1 << 31)
+        Escalation::new(bounds, config::Escalation::default(), || 1 << 31)
     }
 
     fn on() -> Increment {

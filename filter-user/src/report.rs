@@ -65,6 +65,14 @@ pub fn status(value: &Value) -> String {
         vec![string(jail, "name"), count("watched"), count("banned")]
     });
     text += &table(&["JAIL", "WATCHED", "BANNED"], rows.collect());
+    let escalation = &value["escalation"];
+    if escalation["enabled"] == true {
+        let (offenders, banned) = (number(escalation, "offenders"), number(escalation, "banned"));
+        line(
+            &mut text,
+            &format!("{banned} networks banned; {offenders} proven offenders count towards more"),
+        );
+    }
     let bans = &value["bans"];
     let (active, capacity) = (number(bans, "active"), number(bans, "capacity"));
     let ipv6 = number(bans, "capacity_ipv6");

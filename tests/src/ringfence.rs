@@ -53,6 +53,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Judge and count, but drop nothing.
     pub dry_run: bool,
+    /// More of the configuration, as a file in `conf.d`.
+    pub more: String,
     /// Drop what has the User-Agent of a scanner. It would never reach Asterisk, and so no jail.
     pub signatures: bool,
 }
@@ -74,8 +76,16 @@ impl Config {
             trusted: Vec::new(),
             interfaces: vec!["eth0".to_owned()],
             dry_run: false,
+            more: String::new(),
             signatures: false,
         }
+    }
+
+    fn write(&self, paths: &Paths) -> anyhow::Result<()> {
+        fs::write(&paths.config, self.yaml(paths)).context("write the configuration")?;
+        let more = paths.config.with_file_name("conf.d");
+        fs::create_dir_all(&more).context("make conf.d")?;
+        fs::write(more.join("more.yml"), &self.more).context("write conf.d/more.yml")
     }
 
     fn yaml(&self, paths: &Paths) -> String {
@@ -309,7 +319,7 @@ impl Ringfence {
         let binary = find(binary)?;
         let directory = scratch::directory("ringfence")?;
         let paths = Paths::new(directory.path());
-        fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
+        config.write(&paths)?;
         let process = run(host, &binary, config, &paths)?;
         let client = Client { binary, socket: paths.runtime.join("control.sock") };
         let (config, entry) = (config.clone(), host.entry());
@@ -332,7 +342,7 @@ impl Ringfence {
         let binary = find(binary)?;
         let directory = scratch::directory("ringfence")?;
         let paths = Paths::new(directory.path());
-        fs::write(&paths.config, config.yaml(&paths)).context("write the configuration")?;
+        config.write(&paths)?;
         let mut command = command(host, &binary, config, &paths);
         let finished = child::finish("ringfence run", &mut command, START_LIMIT, OnSignal::Stop);
         let left = entries(&paths.bpffs);

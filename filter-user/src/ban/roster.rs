@@ -11,6 +11,9 @@ const OWN: u8 = 16;
 /// What `bans` calls the jail of those who were banned by hand.
 const MANUAL: &str = "manual";
 
+/// And of networks that were banned for the offenders in them.
+const ESCALATION: &str = "escalation";
+
 /// And of those whom the kernel has banned for a flood.
 const FLOOD: &str = "flood";
 
@@ -18,7 +21,7 @@ const FLOOD: &str = "flood";
 const UNKNOWN: &str = "unknown";
 
 /// The names that no jail can have.
-pub const RESERVED: [&str; 3] = [MANUAL, FLOOD, UNKNOWN];
+pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 
 /// The names of those who decide bans.
 ///
@@ -46,6 +49,7 @@ impl Roster {
     pub fn name(&self, origin: Origin) -> &'static str {
         let number = match origin {
             Origin::Hand => return MANUAL,
+            Origin::Escalation => return ESCALATION,
             Origin::Flood => return FLOOD,
             Origin::Jail(number) => number,
         };
@@ -60,6 +64,7 @@ impl Roster {
     pub fn origin(&self, name: &str) -> Option<Origin> {
         match name {
             MANUAL => return Some(Origin::Hand),
+            ESCALATION => return Some(Origin::Escalation),
             FLOOD => return Some(Origin::Flood),
             UNKNOWN => return Some(Origin::UNKNOWN),
             _ => {}
@@ -115,7 +120,7 @@ mod tests {
         assert_eq!(number("recidive"), Some(4));
         assert_eq!(number("apache"), Some(17));
         assert_eq!(number("web"), Some(18));
-        assert_eq!(number("flood"), Some(255));
+        assert_eq!((number("escalation"), number("flood")), (Some(254), Some(255)));
         assert_eq!(number("other"), None);
         for name in roster.names() {
             assert_eq!(roster.name(roster.origin(name).unwrap()), name);
@@ -135,7 +140,7 @@ mod tests {
     fn numbers_come_to_an_end() {
         let roster = Roster::default();
         let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
-        assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 237);
+        assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 236);
         assert_eq!(roster.name(origins[299]), "unknown");
         assert_eq!(roster.name(Origin::Jail(4)), "unknown");
         for origin in origins {

@@ -15,9 +15,9 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, Factor, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
+    ClassLimits, Config, Escalation, Factor, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
     JailSettings, Limit, Limits, MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources,
-    SshdLog, USER_AGENTS_MAX, UserAgent, Weights,
+    SshdLog, Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -89,7 +89,8 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { interfaces, mode, dry_run, trusted, trusted_names, sip, .. } = config;
     let Config { ports, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
-    let Config { limits, peers, offenders, signatures, jails, sources, paths, .. } = config;
+    let Config { limits, peers, offenders, escalation, signatures, jails, sources, paths, .. } =
+        config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -158,12 +159,13 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
             "How long the bans of an address count after the last of them has ended.",
             Slot::Time(&mut offenders.remember, Duration::from_mins(1)..=duration::MAX),
         ),
-        field(
-            "signatures.user_agents",
-            "User-Agents of scanners, whose packets are dropped; a final `*` stands for anything.",
-            Slot::UserAgents(&mut signatures.user_agents),
-        ),
     ]);
+    fields.extend(escalation_fields(escalation, &names));
+    fields.extend([field(
+        "signatures.user_agents",
+        "User-Agents of scanners, whose packets are dropped; a final `*` stands for anything.",
+        Slot::UserAgents(&mut signatures.user_agents),
+    )]);
     for (name, jail) in jails {
         fields.extend(jail_fields(name, jail, &names));
     }
@@ -257,6 +259,68 @@ fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2
             &format!("{path}.burst"),
             "How many of these at once.",
             Slot::Count(burst, 1..=100_000),
+        ),
+    ]
+}
+
+fn escalation_fields<'a>(escalation: &'a mut Escalation, classes: &Rc<[String]>) -> Vec<Field<'a>> {
+    let Escalation { enabled, findtime, bantime, scope, ipv4, ipv6 } = escalation;
+    let second = Duration::from_secs(1);
+    let mut fields = vec![
+        field(
+            "escalation.enabled",
+            "Whether a network is banned for the proven offenders in it.",
+            Slot::Flag(enabled),
+        ),
+        field(
+            "escalation.findtime",
+            "How long an address counts as an offender after a jail has banned it, for failures whose \
+             source cannot have been forged.",
+            Slot::Time(findtime, second..=Duration::from_hours(30 * 24)),
+        ),
+        field(
+            "escalation.bantime",
+            "How long the ban of a network lasts.",
+            Slot::Time(bantime, second..=duration::MAX),
+        ),
+        field(
+            "escalation.scope",
+            "What it closes: sip (the SIP ports), a name in ports, or all.",
+            Slot::Scope(scope, Rc::clone(classes)),
+        ),
+    ];
+    fields.extend(threshold_fields("ipv4", ipv4, 8..=32));
+    fields.extend(threshold_fields("ipv6", ipv6, 16..=128));
+    fields
+}
+
+fn threshold_fields<'a>(
+    family: &str,
+    thresholds: &'a mut Thresholds,
+    lengths: RangeInclusive<u8>,
+) -> [Field<'a>; 4] {
+    let Thresholds { prefix, offenders, wide_prefix, wide_offenders } = thresholds;
+    let family_field = |key, doc, slot| field(&format!("escalation.{family}.{key}"), doc, slot);
+    [
+        family_field(
+            "prefix",
+            "The length of the networks that are banned.",
+            Slot::Length(prefix, lengths.clone()),
+        ),
+        family_field(
+            "offenders",
+            "So many offenders in one have it banned; 0 for never.",
+            Slot::Count(offenders, 0..=10_000),
+        ),
+        family_field(
+            "wide_prefix",
+            "The length of wider networks that are banned.",
+            Slot::Length(wide_prefix, lengths),
+        ),
+        family_field(
+            "wide_offenders",
+            "So many offenders in one of those have it banned; 0 for never.",
+            Slot::Count(wide_offenders, 0..=10_000),
         ),
     ]
 }
@@ -940,6 +1004,20 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             {
                 found.push((format!("jails.{name}.{key}"), why));
             }
+        }
+    }
+    let Escalation { scope, ipv4, ipv6, .. } = &config.escalation;
+    if let Err(why) = config.ports.scope(config.ports.name(*scope)) {
+        found.push(("escalation.scope".to_owned(), why));
+    }
+    for (family, of) in [("ipv4", ipv4), ("ipv6", ipv6)] {
+        if of.wide_prefix >= of.prefix {
+            let text = format!(
+                "`escalation.{family}.wide_prefix` is {}, and must be less than the `prefix` beside it, \
+                 {}: a wider network has a shorter one",
+                of.wide_prefix, of.prefix
+            );
+            found.push((format!("escalation.{family}.wide_prefix"), text));
         }
     }
     let socket = config.paths.control_socket();

@@ -108,6 +108,8 @@ limits:
   flood: {after: {burst: 6}, ban: 2m}
 peers: {remember: 30m}
 offenders: {remember: 1d}
+escalation: {enabled: true, findtime: 2d, bantime: 3d, scope: all, ipv4: {prefix: 28, offenders: 2},
+  ipv6: {wide_prefix: 32, wide_offenders: 0}}
 signatures: {user_agents: [Bad Phone*, scan/1.0]}
 jails:
   asterisk-wazo:
@@ -174,6 +176,11 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     };
     assert_eq!(jail.increment, increment);
     assert_eq!(config.offenders.remember, Duration::from_hours(24));
+    let Escalation { enabled, findtime, bantime, scope, ipv4, ipv6 } = config.escalation;
+    assert_eq!((enabled, scope), (true, Scope::All));
+    assert_eq!((findtime, bantime), (Duration::from_hours(48), Duration::from_hours(72)));
+    assert_eq!((ipv4.prefix, ipv4.offenders, ipv4.wide_prefix), (28, 2, 16));
+    assert_eq!((ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders), (64, 32, 0));
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
     assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
@@ -440,6 +447,11 @@ fn what_does_not_fit_together_is_told() {
         "2: `paths.runtime` makes the socket's path 114 bytes long; Linux allows 107"
     );
     assert!(parse(&format!("paths:\n  runtime: /{}", "r".repeat(93))).is_ok());
+    assert_eq!(
+        complaint("escalation: {ipv4: {\n  wide_prefix: 28}}"),
+        "2: `escalation.ipv4.wide_prefix` is 28, and must be less than the `prefix` beside it, 24: a \
+         wider network has a shorter one"
+    );
 }
 
 #[test]
@@ -501,7 +513,7 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `offenders`, `signatures`, \
+             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `offenders`, `escalation`, `signatures`, \
              `jails`, `sources`, `paths`"
                 .into()
         }),
@@ -762,6 +774,21 @@ peers:
   remember: 2h  # default
 offenders:
   remember: 30d  # default
+escalation:
+  enabled: false  # default
+  findtime: 1d  # default
+  bantime: 1d  # default
+  scope: sip  # default
+  ipv4:
+    prefix: 24  # default
+    offenders: 4  # default
+    wide_prefix: 16  # default
+    wide_offenders: 64  # default
+  ipv6:
+    prefix: 64  # default
+    offenders: 4  # default
+    wide_prefix: 48  # default
+    wide_offenders: 16  # default
 signatures:
   user_agents: [iWar]  # config.yml:7
 jails:
@@ -1042,6 +1069,33 @@ fn sources() -> impl Strategy<Value = Sources> {
     )
 }
 
+fn escalations() -> impl Strategy<Value = Escalation> {
+    let thresholds = |shortest: u8, longest: u8| {
+        let lengths =
+            (shortest..longest).prop_flat_map(move |wide| (Just(wide), wide + 1..=longest));
+        (lengths, 0..=10_000_u32, 0..=10_000_u32).prop_map(
+            |((wide_prefix, prefix), offenders, wide_offenders)| Thresholds {
+                prefix,
+                offenders,
+                wide_prefix,
+                wide_offenders,
+            },
+        )
+    };
+    let scope = select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]);
+    let times = (times(30 * 86_400), times(3650 * 86_400));
+    (any::<bool>(), times, scope, thresholds(8, 32), thresholds(16, 128)).prop_map(
+        |(enabled, (findtime, bantime), scope, ipv4, ipv6)| Escalation {
+            enabled,
+            findtime,
+            bantime,
+            scope,
+            ipv4,
+            ipv6,
+        },
+    )
+}
+
 fn increments() -> impl Strategy<Value = Increment> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
@@ -1155,7 +1209,7 @@ fn configs() -> impl Strategy<Value = Config> {
     (
         top,
         sizes,
-        (limits, user_agents, remember),
+        (limits, user_agents, remember, escalations()),
         jail_settings(),
         sources(),
         (paths(), paths(), paths()),
@@ -1179,6 +1233,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 limits: how.0,
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
+                escalation: how.3,
                 signatures: Signatures { user_agents: how.1 },
                 jails: built_in_jails()
                     .map(|(_, name)| {

@@ -177,10 +177,15 @@ impl<D: Datapath> Controller<D> {
                 "unparsed": hearing::unparsed(&source.ear),
             })).collect::<Vec<_>>(),
             "hearing": self.hearing_findings(now),
+            "escalation": {
+                "enabled": self.escalation.networks().settings().enabled,
+                "offenders": self.escalation.networks().len(),
+                "banned": self.banned_by(Origin::Escalation),
+            },
             "jails": self.jails.iter().map(|jail| json!({
                 "name": jail.name(),
                 "watched": jail.watched(),
-                "banned": self.banned_by(jail.name()),
+                "banned": self.banned_by(self.origin_of(jail.name())),
             })).collect::<Vec<_>>(),
         }))
     }
@@ -195,8 +200,7 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    fn banned_by(&self, jail: &str) -> usize {
-        let origin = self.origin_of(jail);
+    fn banned_by(&self, origin: Origin) -> usize {
         self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
     }
 
@@ -277,7 +281,7 @@ impl<D: Datapath> Controller<D> {
                 "ignored_names": self.names.report(&settings.ignore_names),
                 "watched": jail.watched(),
                 "forgotten": jail.forgotten(),
-                "banned": self.banned_by(jail.name()),
+                "banned": self.banned_by(self.origin_of(jail.name())),
             })
         });
         json!({ "jails": jails.collect::<Vec<_>>() })

@@ -32,6 +32,11 @@ impl Names {
         names.iter().filter_map(|name| self.of(name)).any(|of| of.all.contains(&address))
     }
 
+    /// The addresses of these names.
+    pub(super) fn addresses(&self, names: &[HostName]) -> impl Iterator<Item = IpAddr> {
+        names.iter().filter_map(|name| self.of(name)).flat_map(|of| of.all.iter().copied())
+    }
+
     /// The addresses that are trusted.
     pub(super) fn trusted(&self) -> BTreeSet<IpNet> {
         let known = self.trusted.iter().filter_map(|name| self.of(name));
@@ -124,6 +129,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Lifts the bans of an address, or those of one origin.
     fn welcome(&mut self, address: IpAddr, origin: Option<Origin>, is: &str) {
+        self.leave_out(address);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> =
             self.ledger.of_network(address.into()).filter(wanted).cloned().collect();

@@ -1,4 +1,5 @@
 mod names;
+mod networks;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +87,10 @@ impl Datapath for Memory {
 
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
         self.known.contains(&address).then_some(KnownPeer { until: at(7200), passed: 42 })
+    }
+
+    fn known_in(&self, network: IpNet, _now: KernelTime) -> Vec<IpAddr> {
+        self.known.iter().copied().filter(|address| network.contains(address)).collect()
     }
 
     fn learning(&self) -> Learning {

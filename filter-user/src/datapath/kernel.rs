@@ -416,6 +416,13 @@ impl Datapath for Kernel {
         (until > KernelTime::now()).then_some(KnownPeer { until, passed: peer.passed })
     }
 
+    fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
+        let known = self.known.iter().filter_map(std::result::Result::ok);
+        let known = known.filter(|(_, peer)| peer.until > now.0);
+        let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
+        addresses.filter(|address| network.contains(address)).collect()
+    }
+
     fn learning(&self) -> Learning {
         self.learned.get(&0, 0).unwrap_or_default()
     }

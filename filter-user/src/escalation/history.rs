@@ -44,8 +44,7 @@ pub struct Record {
 
 impl Record {
     fn has_ended_before(&self, now: KernelTime, remember: Duration) -> bool {
-        let ago = Moment::from(now).0.saturating_sub(self.until.0);
-        u64::try_from(ago).is_ok_and(|ago| Duration::from_nanos(ago) >= remember)
+        self.until.age(now) >= remember
     }
 
     /// Both together, of which neither has counted what the other has.
@@ -113,6 +112,12 @@ impl History {
             bans: sum.bans.saturating_add(record.bans),
             proven: sum.proven.saturating_add(record.proven),
         })
+    }
+
+    /// Whether any ban of an address is remembered that was proven.
+    pub fn has_proven(&self, address: IpAddr) -> bool {
+        let place = |jail| Offender { address, jail };
+        self.records.range(place(u8::MIN)..=place(u8::MAX)).any(|(_, record)| record.proven > 0)
     }
 
     /// Counts a ban that has come at `now`. Returns what is known of its offender with it.

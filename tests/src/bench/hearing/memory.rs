@@ -65,6 +65,10 @@ impl Datapath for Memory {
         None
     }
 
+    fn known_in(&self, _network: IpNet, _now: KernelTime) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
     fn known_count(&self) -> u64 {
         0
     }
