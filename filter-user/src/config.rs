@@ -12,6 +12,7 @@ mod increment;
 mod jails;
 mod limits;
 mod load;
+mod logs;
 mod ports;
 mod render;
 mod schema;
@@ -37,9 +38,10 @@ pub use self::escalation::{Escalation, Thresholds};
 pub use self::guessing::GuessingSettings;
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
-pub use self::jails::{RECIDIVE, built_in_jails, intern};
+pub use self::jails::{OWN_JAILS_MAX, RECIDIVE, built_in_jails, intern};
 pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
+pub use self::logs::{FilterName, JournalMatch, LOGS_MAX, LogPattern};
 pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
@@ -78,7 +80,7 @@ pub struct Config {
     pub escalation: Escalation,
     /// What scanners call themselves.
     pub signatures: Signatures,
-    /// The jails by name: every jail that this version knows, enabled or not.
+    /// The jails by name, enabled or not: those that are built in, and the administrator's own.
     pub jails: BTreeMap<&'static str, JailSettings>,
     /// Where failures are read from.
     pub sources: Sources,
@@ -232,6 +234,10 @@ pub struct JailSettings {
     pub increment: Increment,
     /// What is too much, over days.
     pub guessing: GuessingSettings,
+    /// The filter that reads its log in place of the parser that comes with it.
+    pub filter: Option<FilterName>,
+    /// What it reads, if it is one of the administrator's own.
+    pub own: Option<OwnJail>,
 }
 
 impl JailSettings {
@@ -239,6 +245,18 @@ impl JailSettings {
     pub fn weight(&self, class: Class) -> u32 {
         self.weights.as_ref().map_or(1, |weights| weights.of(class))
     }
+}
+
+/// What a jail of the administrator's own reads, with its filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnJail {
+    /// Its logs.
+    pub log: Vec<LogPattern>,
+    /// What it reads in the journal: whatever one of these matches.
+    pub journal: Vec<JournalMatch>,
+    /// Whether the sources in there cannot have been forged: they have connections, and nobody can
+    /// write lines of his own into it.
+    pub proven: bool,
 }
 
 /// Where failures are read from.

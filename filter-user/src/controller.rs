@@ -182,6 +182,11 @@ impl<D: Datapath> Controller<D> {
         self.sources.len() - 1
     }
 
+    /// The name of what an unproven ban closes, or that it is none.
+    pub fn scope_name(&self, scope: Option<Scope>) -> &str {
+        scope.map_or("nothing: none is made", |scope| self.ports.name(scope))
+    }
+
     /// A source, to say how it is.
     pub fn source_mut(&mut self, number: usize) -> Option<&mut SourceReport> {
         self.sources.get_mut(number)

@@ -4,6 +4,7 @@
 //! questions.
 
 mod answer;
+mod own_logs;
 mod server;
 mod sources;
 

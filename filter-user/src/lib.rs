@@ -23,6 +23,7 @@ pub mod failure;
 pub mod hearing;
 pub mod host;
 pub mod jail;
+pub mod jail_filter;
 pub mod join;
 pub mod parse;
 pub mod report;

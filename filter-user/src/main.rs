@@ -11,9 +11,9 @@ use clap::Parser as _;
 use filter_user::cli::{
     Ban, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog, Unban,
 };
-use filter_user::config::{Config, DEFAULT_PATH, Loaded, Overrides};
+use filter_user::config::{Config, ConfigError, DEFAULT_PATH, Loaded, Overrides};
 use filter_user::control::{self, Request};
-use filter_user::{client, daemon, datapath, doctor, fail2ban, report, test_log};
+use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, report, test_log};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,10 +48,13 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Ban(ban) => by_hand(cli, ban),
         Command::Unban(unban) => lift(cli, unban),
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
-        Command::TestLog(arguments) => test(arguments),
+        Command::TestLog(arguments) => test(cli, arguments),
         Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
         Command::CheckConfig(output) => {
             let loaded = load(cli.config.as_deref())?;
+            if let Some(wrong) = lines(&jail_filter::check(&loaded)) {
+                bail!("{wrong}");
+            }
             if output.json {
                 print(&format!("{:#}\n", loaded.render_json()))
             } else {
@@ -93,6 +96,12 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
 
 fn load(path: Option<&Path>) -> Result<Loaded> {
     Ok(Config::load(path)?)
+}
+
+/// Each in a line of its own, if there are any.
+fn lines(errors: &[ConfigError]) -> Option<String> {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// The daemon's socket: as the command line says, or as the configuration does.
@@ -218,9 +227,15 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
     })
 }
 
-fn test(arguments: &TestLog) -> Result<()> {
+fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
     let out = io::BufWriter::new(io::stdout().lock());
     let TestLog { jail, file, json, all } = arguments;
+    let config = if test_log::is_filter(jail) {
+        Config::default()
+    } else {
+        load(cli.config.as_deref())?.config
+    };
+    let jail = (&**jail, &config);
     if file.as_os_str() == "-" {
         return test_log::run(jail, io::stdin().lock(), *json, *all, out);
     }

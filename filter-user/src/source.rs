@@ -7,6 +7,7 @@
 pub mod ami;
 pub mod journal;
 pub mod log_file;
+pub mod log_patterns;
 pub mod log_tail;
 
 use tokio::sync::mpsc;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
@@ -11,12 +12,13 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::clock::Rfc3339;
-use crate::config::{RECIDIVE, built_in_jails};
-use crate::fail2ban::{Filter, Options, Reading};
+use crate::config::{Config, RECIDIVE};
+use crate::fail2ban::{Filter, LogType, Options, Reading};
 use crate::failure::{Attempt, Verdict};
 use crate::hearing::{Sample, Unparsed};
+use crate::jail_filter;
 use crate::parse::suspect::looks_like_failure;
-use crate::parse::{Parser, asterisk, provd, security, sshd};
+use crate::parse::{Function, Parser, asterisk, provd, security, sshd};
 
 /// The longest line that is kept; the rest of a longer one is left out.
 const LINE_MAX: usize = 64 * 1024;
@@ -26,10 +28,10 @@ const SAMPLES: usize = 5;
 
 /// What reads the lines.
 enum Reader {
-    /// A jail's parser.
-    Parser(Parser),
+    /// The parser of a built-in jail.
+    BuiltIn(Function),
     /// A filter of fail2ban's.
-    Filter(Box<Filter>),
+    Filter(Arc<Filter>),
 }
 
 /// What one line says.
@@ -43,33 +45,30 @@ enum Said {
 }
 
 impl Reader {
-    /// The parser of a jail, or a filter: whatever has a slash in it, or ends as its file does.
-    fn new(name: &str) -> Result<Self> {
-        let parser: Parser = match name {
-            "asterisk-wazo" => |line| asterisk::parse(line).or_else(|| security::parse(line)),
-            "sshd" => sshd::parse,
-            "wazo-provd" => provd::parse,
-            RECIDIVE => {
-                bail!("the jail `{RECIDIVE}` reads no log: it hears of the bans by the others")
-            }
-            file if file.contains('/') || file.split('[').next().is_some_and(is_filter) => {
-                return Ok(Self::Filter(Box::new(Filter::load(file, Options::default())?)));
-            }
-            other => {
-                let known: Vec<&str> = built_in_jails().map(|(_, name)| name).collect();
-                let known = known.join(", ");
-                bail!(
-                    "there is no jail `{other}`; there are {known}; a filter of fail2ban's is named \
-                     by its path, as /etc/fail2ban/filter.d/{other}.conf"
-                )
-            }
+    /// The parser or the filter of a jail of this configuration; or a filter, which is whatever has a
+    /// slash in it or ends as its file does.
+    fn new(name: &str, config: &Config) -> Result<Self> {
+        if is_filter(name) {
+            return Ok(Self::Filter(Arc::new(Filter::load(name, Options::default())?)));
+        }
+        let Some(jail) = config.jails.get(name) else {
+            let known: Vec<&str> = config.jails.keys().copied().collect();
+            let known = known.join(", ");
+            bail!(
+                "there is no jail `{name}`; there are {known}; a filter of fail2ban's is named \
+                 by its path, as /etc/fail2ban/filter.d/{name}.conf"
+            )
         };
-        Ok(Self::Parser(parser))
+        Ok(match jail_filter::parser(name, jail, LogType::File)? {
+            Some(Parser::Filter(filter)) => Self::Filter(filter),
+            Some(Parser::BuiltIn(parse)) => Self::BuiltIn(parse),
+            None => Self::BuiltIn(built_in(name)?),
+        })
     }
 
     fn read(&self, line: &[u8]) -> Said {
         match self {
-            Self::Parser(parse) => {
+            Self::BuiltIn(parse) => {
                 parse(line).map_or(Said::Nothing, |attempt| Said::Attempt(Box::new(attempt)))
             }
             Self::Filter(filter) => match filter.read(line) {
@@ -85,23 +84,43 @@ impl Reader {
     }
 }
 
-/// Whether a name is that of a filter's file.
-fn is_filter(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|ending| ending == "conf" || ending == "local")
+/// The parser of a built-in jail.
+fn built_in(name: &str) -> Result<Function> {
+    match name {
+        "asterisk-wazo" => Ok(|line| asterisk::parse(line).or_else(|| security::parse(line))),
+        "sshd" => Ok(sshd::parse),
+        "wazo-provd" => Ok(provd::parse),
+        RECIDIVE => bail!("the jail `{RECIDIVE}` reads no log: it hears of the bans by the others"),
+        other => bail!("the jail `{other}` has no filter"),
+    }
+}
+
+/// Whether this is a filter of fail2ban's by its path, and no jail.
+pub fn is_filter(name: &str) -> bool {
+    let file = Path::new(name.split('[').next().unwrap_or_default());
+    let ends = file.extension().is_some_and(|ending| ending == "conf" || ending == "local");
+    name.contains('/') || ends
 }
 
 /// A line that was understood and counts neither way.
 const UNDERSTOOD: &str = "understood, and no failure";
 
-/// Runs `log` through the parser of the jail `name`, or the filter of fail2ban's at that path. With
+/// Runs `log` through what reads the log of the jail `name` of this configuration, or the filter of
+/// fail2ban's at that path. With
 /// `json` a document for each line that means something, or with `all` for each line; otherwise a
 /// summary.
 ///
 /// # Errors
 ///
 /// When there is no such jail or filter, or reading or writing fails.
-pub fn run(name: &str, log: impl BufRead, json: bool, all: bool, out: impl Write) -> Result<()> {
-    let reader = Reader::new(name)?;
+pub fn run(
+    (name, config): (&str, &Config),
+    log: impl BufRead,
+    json: bool,
+    all: bool,
+    out: impl Write,
+) -> Result<()> {
+    let reader = Reader::new(name, config)?;
     if json { documents(&reader, log, all, out) } else { summary(&reader, log, all, out) }
 }
 
@@ -245,7 +264,7 @@ mod tests {
 
     fn printed(json: bool, all: bool) -> String {
         let mut out = Vec::new();
-        run("asterisk-wazo", LOG, json, all, &mut out).unwrap();
+        run(("asterisk-wazo", &Config::default()), LOG, json, all, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -295,7 +314,8 @@ mod tests {
         let printed = |json| {
             let mut out = Vec::new();
             // The date leaves its blank behind, as in fail2ban.
-            run(path.to_str().unwrap(), &log[..], json, false, &mut out).unwrap();
+            run((path.to_str().unwrap(), &Config::default()), &log[..], json, false, &mut out)
+                .unwrap();
             String::from_utf8(out).unwrap()
         };
         let text = printed(false);
@@ -311,9 +331,13 @@ mod tests {
 
     #[test]
     fn another_jail_is_refused() {
-        let error = run("sshd2", LOG, false, false, io::sink()).unwrap_err().to_string();
+        let error = run(("sshd2", &Config::default()), LOG, false, false, io::sink())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("asterisk-wazo"), "{error}");
-        let error = run("recidive", LOG, false, false, io::sink()).unwrap_err().to_string();
+        let error = run(("recidive", &Config::default()), LOG, false, false, io::sink())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("reads no log"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ use filter_user::clock::KernelTime;
 use filter_user::config::{Config, Scope};
 use filter_user::escalation::Bounds;
 use filter_user::failure::{Attempt, Class, Verdict};
+use filter_user::parse::Parser;
 use filter_user::source::Outlet;
 use filter_user::source::log_file::{self, LogFile};
 use filter_user::store::{self, Clock, Kept, Names, Started, Store, Told, What};
@@ -61,7 +62,8 @@ async fn follow(directory: &Path) {
     let (sender, mut news) = mpsc::channel(8);
     let log = LogFile {
         path: directory.join("log"),
-        parser: number,
+        parser: Parser::BuiltIn(number),
+        is_new: false,
         place: kept.positions.remove("log").map(|place| String::from_utf8(place).unwrap()),
         max_age: Duration::from_hours(1),
     };

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{GuessingSettings, Increment, JailSettings, PortClasses, Scope, Weights};
+use super::{GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Weights};
+use crate::ban::RESERVED;
+use crate::duration::snippet;
 
 /// A jail that is there without being configured.
 struct BuiltIn {
@@ -36,6 +38,8 @@ static BUILT_IN: [BuiltIn; 4] = [
             unproven_scope: Some(Scope::Sip),
             increment: Increment::OFF,
             guessing: GuessingSettings::ACCOUNTS,
+            filter: None,
+            own: None,
         },
     },
     BuiltIn {
@@ -54,6 +58,8 @@ static BUILT_IN: [BuiltIn; 4] = [
             unproven_scope: Some(PortClasses::SSH),
             increment: Increment::OFF,
             guessing: GuessingSettings::ACCOUNTS,
+            filter: None,
+            own: None,
         },
     },
     BuiltIn {
@@ -72,6 +78,8 @@ static BUILT_IN: [BuiltIn; 4] = [
             unproven_scope: Some(PortClasses::PROVISIONING),
             increment: Increment::OFF,
             guessing: GuessingSettings::OFF,
+            filter: None,
+            own: None,
         },
     },
     BuiltIn {
@@ -90,6 +98,8 @@ static BUILT_IN: [BuiltIn; 4] = [
             unproven_scope: None,
             increment: Increment::OFF,
             guessing: GuessingSettings::OFF,
+            filter: None,
+            own: None,
         },
     },
 ];
@@ -102,6 +112,66 @@ pub fn built_in_jails() -> impl Iterator<Item = (u8, &'static str)> {
 /// The jails of an empty configuration.
 pub(super) fn defaults() -> BTreeMap<&'static str, JailSettings> {
     BUILT_IN.iter().map(|jail| (jail.name, jail.settings.clone())).collect()
+}
+
+/// The most jails of the administrator's own.
+pub const OWN_JAILS_MAX: usize = 64;
+
+/// The longest name of a jail, in bytes.
+const NAME_MAX: usize = 32;
+
+impl JailSettings {
+    /// A jail of the administrator's own, with fail2ban's defaults. What can have been forged does not
+    /// close all that it might.
+    pub(super) fn own() -> Self {
+        Self {
+            enabled: true,
+            maxretry: 5,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: Scope::All,
+            unproven_scope: Some(Scope::Sip),
+            increment: Increment::OFF,
+            weights: None,
+            maxaccounts: 0,
+            guessing: GuessingSettings::OFF,
+            filter: None,
+            own: Some(OwnJail::default()),
+        }
+    }
+}
+
+/// Adds a jail of the administrator's own, unless there is one of this name.
+///
+/// # Errors
+///
+/// When there cannot be: why.
+pub(super) fn add(
+    jails: &mut BTreeMap<&'static str, JailSettings>,
+    name: &str,
+) -> Result<(), String> {
+    if jails.contains_key(name) {
+        return Ok(());
+    }
+    let shown = snippet(name);
+    if RESERVED.contains(&name) {
+        return Err(format!("`{name}` is taken; give this jail another name"));
+    }
+    let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
+        return Err(format!(
+            "`{shown}` is not a name for a jail; write small letters, digits and `-`, at most \
+             {NAME_MAX}"
+        ));
+    }
+    if jails.len() >= BUILT_IN.len() + OWN_JAILS_MAX {
+        return Err(format!("`{shown}` is one too many: at most {OWN_JAILS_MAX} are possible"));
+    }
+    jails.insert(intern(name), JailSettings::own());
+    Ok(())
 }
 
 /// The name of a jail, which stays in memory once: few come out of configurations and the store, and

@@ -17,7 +17,7 @@ use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
-use super::{Config, DEFAULT_PATH, Mode, PortClasses};
+use super::{Config, DEFAULT_PATH, JailSettings, Mode, PortClasses, jails};
 
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
@@ -222,7 +222,10 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
     // From the last to the first, so that each may simply overwrite what it sets.
     let sources: Vec<Result<Parsed, ConfigError>> =
         sources.into_iter().rev().map(|source| source.map(Parsed::from)).collect();
-    let refused = name_ports(&mut config.ports, sources.iter().flatten());
+    let refused = Refused {
+        ports: name_ports(&mut config.ports, sources.iter().flatten()),
+        jails: name_jails(&mut config.jails, sources.iter().flatten()),
+    };
     let mut fields = schema::fields(&mut config);
     let mut files = Vec::new();
     let mut errors_by_file = Vec::new();
@@ -235,12 +238,8 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
                 continue;
             }
         };
-        let mut overlay = Overlay {
-            file: &file,
-            fields: &mut fields,
-            origins: &mut origins,
-            refused_ports: &refused,
-        };
+        let mut overlay =
+            Overlay { file: &file, fields: &mut fields, origins: &mut origins, refused: &refused };
         let problems = overlay.content(document);
         errors_by_file.push(problems.into_iter().map(|problem| located(&file, problem)).collect());
         files.push(file);
@@ -269,26 +268,72 @@ impl From<Source> for Parsed {
     }
 }
 
+/// The keys of the administrator's that cannot be, and why.
+struct Refused {
+    ports: BTreeMap<String, String>,
+    jails: BTreeMap<String, String>,
+}
+
+impl Refused {
+    fn reason(&self, section: &str, key: &str) -> Option<&str> {
+        let section = match section {
+            PORTS => &self.ports,
+            JAILS => &self.jails,
+            _ => return None,
+        };
+        section.get(key).map(String::as_str)
+    }
+}
+
 /// Adds the names that files give to ports, before any of them is read as a setting: which settings
 /// there are depends on them. Returns those that cannot be, and why.
 fn name_ports<'a>(
     ports: &mut PortClasses,
     sources: impl Iterator<Item = &'a Parsed>,
 ) -> BTreeMap<String, String> {
-    let entries = |node: &'a Node| match &node.value {
-        Value::Map(entries) => &entries[..],
-        Value::Scalar(_) | Value::List(_) => &[],
-    };
-    let roots = sources.filter_map(|source| source.document.as_ref().ok()?.root.as_ref());
-    let sections = roots.flat_map(entries).filter(|entry| entry.key == PORTS);
-    let names: BTreeSet<&str> =
-        sections.flat_map(|section| entries(&section.node)).map(|entry| &*entry.key).collect();
+    let names: BTreeSet<&str> = named(PORTS, sources).map(|entry| &*entry.key).collect();
     let add = |name: &str| ports.add(name).err().map(|why| (name.to_owned(), why));
     names.into_iter().filter_map(add).collect()
 }
 
-/// The section whose keys are the administrator's.
+/// The same for the names of jails: one of the administrator's own has a filter. What has none is a
+/// jail that there is, or misspelt.
+fn name_jails<'a>(
+    jails: &mut BTreeMap<&'static str, JailSettings>,
+    sources: impl Iterator<Item = &'a Parsed>,
+) -> BTreeMap<String, String> {
+    let is_own = |entry: &&Entry| entries(&entry.node).iter().any(|entry| entry.key == FILTER);
+    let own = named(JAILS, sources).filter(is_own);
+    let names: BTreeSet<&str> = own.map(|entry| &*entry.key).collect();
+    let add = |name: &str| jails::add(jails, name).err().map(|why| (name.to_owned(), why));
+    names.into_iter().filter_map(add).collect()
+}
+
+/// What is named in a section of all files.
+fn named<'a>(
+    section: &'a str,
+    sources: impl Iterator<Item = &'a Parsed>,
+) -> impl Iterator<Item = &'a Entry> {
+    let roots = sources.filter_map(|source| source.document.as_ref().ok()?.root.as_ref());
+    let sections = roots.flat_map(entries).filter(move |entry| entry.key == section);
+    sections.flat_map(|section| entries(&section.node))
+}
+
+fn entries(node: &Node) -> &[Entry] {
+    match &node.value {
+        Value::Map(entries) => entries,
+        Value::Scalar(_) | Value::List(_) => &[],
+    }
+}
+
+/// The section of names for ports, whose keys are the administrator's.
 const PORTS: &str = "ports";
+
+/// The section of jails, whose keys may be.
+const JAILS: &str = "jails";
+
+/// What a jail of the administrator's own must have.
+const FILTER: &str = "filter";
 
 fn located(file: &Path, problem: Problem) -> ConfigError {
     ConfigError {
@@ -318,7 +363,7 @@ struct Overlay<'a, 'config> {
     file: &'a Path,
     fields: &'a mut [Field<'config>],
     origins: &'a mut BTreeMap<String, Origin>,
-    refused_ports: &'a BTreeMap<String, String>,
+    refused: &'a Refused,
 }
 
 impl Overlay<'_, '_> {
@@ -383,9 +428,8 @@ impl Overlay<'_, '_> {
         if is_key && children(section, &paths).contains(&&*entry.key) {
             self.section(&path, &entry.node, problems);
         } else {
-            let refused = self.refused_ports.get(&entry.key).filter(|_| section == PORTS);
-            let text = match refused {
-                Some(why) => format!("in `{PORTS}`, {why}"),
+            let text = match self.refused.reason(section, &entry.key) {
+                Some(why) => format!("in `{section}`, {why}"),
                 None => unknown_key(section, &entry.key, &paths),
             };
             problems.push(Problem { at: entry.at, text });

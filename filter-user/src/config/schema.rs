@@ -15,9 +15,10 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, Escalation, Factor, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
-    JailSettings, Limit, Limits, MULTIPLIERS_MAX, Mode, PortClass, PortRange, Rate, Scope, Sources,
-    SshdLog, Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
+    ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX,
+    HostName, Increment, JailSettings, JournalMatch, LOGS_MAX, Limit, Limits, LogPattern,
+    MULTIPLIERS_MAX, Mode, OwnJail, PortClass, PortRange, RECIDIVE, Rate, Scope, Sources, SshdLog,
+    Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -80,6 +81,10 @@ enum Slot<'a> {
     /// Networks and names, with what to do instead of naming everybody.
     Hosts(&'a mut Vec<IpNet>, &'a mut Vec<HostName>, &'static str),
     Ports(&'a mut Vec<PortRange>),
+    /// An empty one for none.
+    Filter(&'a mut Option<FilterName>),
+    Logs(&'a mut Vec<LogPattern>),
+    Journal(&'a mut Vec<JournalMatch>),
     UserAgents(&'a mut Vec<UserAgent>),
 }
 
@@ -446,6 +451,10 @@ fn jail_fields<'a>(
         let doc = format!("How much a failure of the class {class} counts; 0: not at all.");
         fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000)));
     }
+    // It hears of bans and reads no log.
+    if name != RECIDIVE {
+        fields.extend(log_fields(name, &mut jail.filter, &mut jail.own));
+    }
     fields
 }
 
@@ -478,6 +487,35 @@ fn guessing_fields<'a>(name: &str, guessing: &'a mut GuessingSettings) -> [Field
             "maxaccounts",
             "Failures on so many accounts ban their source; 0 for no such ban.",
             Slot::Count(&mut guessing.maxaccounts, 0..=200),
+        ),
+    ]
+}
+
+fn log_fields<'a>(
+    name: &str,
+    filter: &'a mut Option<FilterName>,
+    own: &'a mut Option<OwnJail>,
+) -> Vec<Field<'a>> {
+    let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
+    let Some(OwnJail { log, journal, proven }) = own else {
+        let doc = "A filter of fail2ban's that reads its log in place of what is built in.";
+        return vec![jail_field("filter", doc, Slot::Filter(filter))];
+    };
+    let doc = "The filter of fail2ban's that reads its logs: a path, or a name in \
+               /etc/fail2ban/filter.d.";
+    vec![
+        jail_field("filter", doc, Slot::Filter(filter)),
+        jail_field("log", "Its logs; with *, ? and [...] those that there are.", Slot::Logs(log)),
+        jail_field(
+            "journal",
+            "What it reads in systemd's journal: whatever one of these matches.",
+            Slot::Journal(journal),
+        ),
+        jail_field(
+            "proven",
+            "Whether nobody can forge the sources in there: they have connections (TCP), and only \
+             their server writes what is read.",
+            Slot::Flag(proven),
         ),
     ]
 }
@@ -576,6 +614,13 @@ impl Field<'_> {
                 let networks = networks.iter().map(|network| network_text(*network));
                 networks.chain(names.iter().map(ToString::to_string)).map(Json::from).collect()
             }
+            Slot::Filter(filter) => {
+                Json::from(filter.as_ref().map(ToString::to_string).unwrap_or_default())
+            }
+            Slot::Logs(logs) => logs.iter().map(|log| Json::from(log.as_str())).collect(),
+            Slot::Journal(matches) => {
+                matches.iter().map(|wanted| Json::from(wanted.to_string())).collect()
+            }
             Slot::Ports(ranges) => ranges.iter().map(|range| port_json(*range)).collect(),
             Slot::UserAgents(names) => {
                 names.iter().map(|name| Json::from(name.to_string())).collect()
@@ -629,6 +674,12 @@ impl Slot<'_> {
                 "a list of addresses, networks and names such as `[198.51.100.7, 203.0.113.0/24]`"
                     .into()
             }
+            Self::Filter(_) => "a filter of fail2ban's, or `\"\"` for none".into(),
+            Self::Logs(_) => "a list of logs such as `[/var/log/nginx/error.log]`".into(),
+            Self::Journal(_) => {
+                "a list of what to read in the journal, such as `[_SYSTEMD_UNIT=nginx.service]`"
+                    .into()
+            }
             Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
             Self::UserAgents(_) => "a list of User-Agents such as `[sipcli*, iWar]`".into(),
         }
@@ -669,6 +720,9 @@ impl Slot<'_> {
             Self::Hosts(networks, names, instead) => {
                 (**networks, **names) = hosts(node, instead)?;
             }
+            Self::Filter(slot) => **slot = one(node, filter)?,
+            Self::Logs(slot) => **slot = few(node, |scalar| scalar.text.parse())?,
+            Self::Journal(slot) => **slot = few(node, |scalar| scalar.text.parse())?,
             Self::Ports(slot) => **slot = many(node, |scalar| ports(&scalar.text))?,
             Self::UserAgents(slot) => **slot = user_agents(node)?,
         }
@@ -721,6 +775,23 @@ fn many<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec
         }
     }
     if wrongs.is_empty() { Ok(values) } else { Err(wrongs) }
+}
+
+/// As [`many`], at most [`LOGS_MAX`].
+fn few<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec<T>> {
+    let values = many(node, read)?;
+    if values.len() > LOGS_MAX {
+        let reason = format!("{} entries; at most {LOGS_MAX} are possible", values.len());
+        return Err(vec![(node.at, Wrong::Value(reason))]);
+    }
+    Ok(values)
+}
+
+fn filter(scalar: &Scalar) -> Result<Option<FilterName>, Wrong> {
+    if scalar.text.is_empty() {
+        return Ok(None);
+    }
+    scalar.text.parse().map(Some).map_err(Wrong::Value)
 }
 
 /// What `value` is, for an error.
@@ -1019,6 +1090,17 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             );
             found.push((format!("escalation.{family}.wide_prefix"), text));
         }
+    }
+    for (name, jail) in &config.jails {
+        let Some(own) = &jail.own else { continue };
+        let text = if jail.filter.is_none() {
+            "has no filter: name one, or leave the jail out"
+        } else if own.log.is_empty() && own.journal.is_empty() {
+            "has nothing to read: name its `log` or its `journal`"
+        } else {
+            continue;
+        };
+        found.push((format!("jails.{name}.filter"), format!("the jail `{name}` {text}")));
     }
     let socket = config.paths.control_socket();
     let length = byte_length(&socket);

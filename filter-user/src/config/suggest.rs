@@ -26,7 +26,8 @@ pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
         return format!("unknown key `{written}`; did you mean `{elsewhere}`?");
     }
     let list: Vec<String> = here.iter().map(|key| format!("`{key}`")).collect();
-    format!("unknown key `{written}`; known here: {}", list.join(", "))
+    let own = if prefix == "jails" { "; a jail of your own has a `filter`" } else { "" };
+    format!("unknown key `{written}`; known here: {}{own}", list.join(", "))
 }
 
 /// The keys of the section `prefix`, in the order of `paths`.

@@ -201,7 +201,8 @@ fn unknown_keys_name_the_nearest() {
         ),
         (
             "jails: {nginx: {}}",
-            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `recidive`, `sshd`, `wazo-provd`",
+            "1:9: unknown key `jails.nginx`; known here: `asterisk-wazo`, `recidive`, `sshd`, \
+             `wazo-provd`; a jail of your own has a `filter`",
         ),
         (
             "jails: {sshd: {bantime.incremental: true}}",
@@ -212,7 +213,7 @@ fn unknown_keys_name_the_nearest() {
             "1:16: unknown key `jails.sshd.factor`; known here: `enabled`, `maxretry`, `findtime`, \
              `bantime`, `ignoreip`, `scope`, `unproven_scope`, `bantime.increment`, \
              `bantime.factor`, `bantime.maxtime`, `bantime.rndtime`, `bantime.multipliers`, \
-             `bantime.overalljails`, `bantime.unproven`, `maxaccounts`, `guessing`",
+             `bantime.overalljails`, `bantime.unproven`, `maxaccounts`, `guessing`, `filter`",
         ),
         (
             "maxretry: 3",
@@ -822,6 +823,7 @@ jails:
       call-rejected: 1  # default
       malformed: 1  # default
       login: 1  # default
+    filter: \"\"  # default
   recidive:
     enabled: false  # default
     maxretry: 5  # default
@@ -866,6 +868,7 @@ jails:
       sources: 5  # default
       each: 3  # default
       maxaccounts: 100  # default
+    filter: \"\"  # default
   wazo-provd:
     enabled: true  # default
     maxretry: 10  # default
@@ -888,6 +891,7 @@ jails:
       sources: 5  # default
       each: 3  # default
       maxaccounts: 0  # default
+    filter: \"\"  # default
 sources:
   asterisk:
     notice_log: /var/log/asterisk/fail2ban  # default
@@ -1146,8 +1150,24 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
                     findtime: findtime.max(Duration::from_hours(1)),
                     ..GuessingSettings::ACCOUNTS
                 },
+                filter: None,
+                own: None,
             }
         })
+}
+
+fn own_jails() -> impl Strategy<Value = OwnJail> {
+    let logs =
+        "/[a-z]{1,8}(/[a-z*?. -]{1,8}x){0,2}".prop_filter_map("**", |text| text.parse().ok());
+    let terms = "[A-Z_]{1,8}=[a-z. -]{0,8}x( [+] _[A-Z]{1,4}=[a-z]{1,4})?";
+    let matches = terms.prop_filter_map("terms", |text| text.parse().ok());
+    (vec(logs, 1..4), vec(matches, 0..3), any::<bool>())
+        .prop_map(|(log, journal, proven)| OwnJail { log, journal, proven })
+}
+
+fn own_jail(like: &JailSettings, own: OwnJail) -> JailSettings {
+    let filter = Some("/etc/fail2ban/filter.d/a b.conf[mode=\"x, y\"]".parse().unwrap());
+    JailSettings { filter, own: Some(own), weights: None, ..like.clone() }
 }
 
 fn configs() -> impl Strategy<Value = Config> {
@@ -1210,11 +1230,11 @@ fn configs() -> impl Strategy<Value = Config> {
         top,
         sizes,
         (limits, user_agents, remember, escalations()),
-        jail_settings(),
+        (jail_settings(), proptest::option::of(own_jails())),
         sources(),
         (paths(), paths(), paths()),
     )
-        .prop_map(move |(top, sizes, how, jail, sources, paths)| {
+        .prop_map(move |(top, sizes, how, (jail, own), sources, paths)| {
             let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
             Config {
                 interfaces: interfaces.into_iter().collect(),
@@ -1241,6 +1261,7 @@ fn configs() -> impl Strategy<Value = Config> {
                             jail.weights.clone().filter(|_| defaults[name].weights.is_some());
                         (name, JailSettings { weights, ..jail.clone() })
                     })
+                    .chain(own.map(|own| ("of-my-own", own_jail(&jail, own))))
                     .collect(),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
@@ -1309,4 +1330,83 @@ fn hosts_by_address_and_by_name() {
         complaint(&format!("trusted: [{}]", many.join(", "))),
         "1:10: `trusted`: 65 names; at most 64 are possible"
     );
+}
+
+#[test]
+fn jails_of_the_administrators_own() {
+    let loaded = parse(
+        "jails:\n  my-web:\n    filter: /etc/fail2ban/filter.d/nginx-http-auth.conf\n    \
+         log: [/var/log/nginx/*error.log]\n    maxretry: 7\n    proven: true\n    scope: http\n",
+    )
+    .unwrap();
+    let jail = &loaded.config.jails["my-web"];
+    let own = jail.own.as_ref().unwrap();
+    assert_eq!((jail.maxretry, jail.bantime, own.proven), (7, Duration::from_mins(10), true));
+    assert_eq!((jail.scope, jail.unproven_scope), (Scope::Ports(3), Some(Scope::Sip)));
+    assert_eq!(own.log[0].as_str(), "/var/log/nginx/*error.log");
+    assert_eq!(loaded.origin("jails.my-web.maxretry").to_string(), "config.yml:5");
+    assert_eq!(loaded.config.jails.len(), built_in_jails().count() + 1);
+    for (text, says) in [
+        ("jails: {sshh: {maxretry: 3}}", "1:9: unknown key `jails.sshh`; did you mean `sshd`?"),
+        (
+            "jails: {web: {log: [/x]}}",
+            "1:9: unknown key `jails.web`; known here: `asterisk-wazo`, `recidive`, `sshd`, \
+             `wazo-provd`; a jail of your own has a `filter`",
+        ),
+        (
+            "jails: {web: {filter: x, lg: [/x]}}",
+            "1:26: unknown key `jails.web.lg`; did you mean `log`?",
+        ),
+        (
+            "jails: {Web: {filter: x, log: [/x]}}",
+            "1:9: in `jails`, `Web` is not a name for a jail; write small letters, digits and `-`, \
+             at most 32",
+        ),
+        (
+            "jails: {manual: {filter: x, log: [/x]}}",
+            "1:9: in `jails`, `manual` is taken; give this jail another name",
+        ),
+        (
+            "jails: {web: {filter: x}}",
+            "the jail `web` has nothing to read: name its `log` or its `journal`",
+        ),
+        (
+            "jails: {web: {filter: \"\", log: [/x]}}",
+            "the jail `web` has no filter: name one, or leave the jail out",
+        ),
+        (
+            "jails: {sshd: {log: [/x]}}",
+            "1:16: unknown key `jails.sshd.log`; did you mean `sources.sshd.log`?",
+        ),
+        (
+            "jails: {web: {filter: x, log: [x]}}",
+            "1:32: in `jails.web.log`, `x` is not the path of a log; write one such as \
+             `/var/log/nginx/error.log` or `/var/log/nginx/*error.log`",
+        ),
+        (
+            "jails: {web: {filter: x, log: /x}}",
+            "1:31: `jails.web.log`: write `/x` as a list: `[/x]`",
+        ),
+    ] {
+        let said = complaint(text);
+        assert!(said.ends_with(says), "{text}: {said}");
+    }
+    let many = |count: usize| {
+        let jails: Vec<String> =
+            (0..count).map(|n| format!("jail-{n}: {{filter: x, log: [/x]}}")).collect();
+        parse(&format!("jails: {{{}}}", jails.join(", ")))
+    };
+    assert!(many(OWN_JAILS_MAX).is_ok());
+    assert!(many(OWN_JAILS_MAX + 1).unwrap_err().to_string().contains("at most 64 are possible"));
+}
+
+#[test]
+fn a_jail_of_ones_own_may_be_in_several_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (main, conf_d) = (directory.path().join("config.yml"), directory.path().join("conf.d"));
+    fs::create_dir(&conf_d).unwrap();
+    fs::write(&main, "jails: {web: {filter: x, log: [/a], maxretry: 3}}").unwrap();
+    fs::write(conf_d.join("50.yml"), "jails: {web: {maxretry: 4}}").unwrap();
+    let loaded = Config::load(Some(&main)).unwrap();
+    assert_eq!(loaded.config.jails["web"].maxretry, 4);
 }

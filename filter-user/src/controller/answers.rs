@@ -47,6 +47,8 @@ pub struct SourceReport {
     pub jail: &'static str,
     /// What it has heard, to tell whether it hears.
     pub ear: Ear,
+    /// Whether what it read is gone, and it with it.
+    pub is_gone: bool,
 }
 
 impl SourceReport {
@@ -64,6 +66,7 @@ impl SourceReport {
             last_event: None,
             jail: "",
             ear: Ear::default(),
+            is_gone: false,
         }
     }
 
@@ -162,7 +165,7 @@ impl<D: Datapath> Controller<D> {
             "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {
                 json!({"user_agent": agent, "packets": packets})
             }).collect::<Vec<_>>(),
-            "sources": self.sources.iter().map(|source| json!({
+            "sources": self.sources.iter().filter(|source| !source.is_gone).map(|source| json!({
                 "name": source.name,
                 "kind": source.kind,
                 "place": source.place,

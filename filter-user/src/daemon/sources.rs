@@ -2,21 +2,28 @@
 //! controller.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{error, info, warn};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use super::own_logs::{self, FILES_MAX, Slots};
 
 use crate::clock::KernelTime;
-use crate::config::{Config, SshdLog};
+use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
+use crate::fail2ban::{self, LogType};
 use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
-use crate::parse::{self, Parser, asterisk, provd, security, sshd};
-use crate::source::journal::{self, Journal};
+use crate::jail_filter;
+use crate::parse::{self, Function, Parser, asterisk, provd, security, sshd};
+use crate::source::journal::{self, Entries, Journal};
 use crate::source::log_file::{self, LogFile};
+use crate::source::log_patterns;
+use crate::source::log_tail::is_rotated;
 use crate::source::{Heard, Outlet, SourceState, ami};
 
 /// Batches of attempts that wait for the controller; a source waits when there are more.
@@ -34,18 +41,65 @@ const PROVD_JAIL: &str = "wazo-provd";
 /// Where systemd-journald listens if it runs.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
+/// How often it is looked whether there are other logs of a pattern.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What was found, that waits to be read.
+const FOUND_WAITING: usize = 4;
+
 /// The running sources. They end when this is dropped.
 pub(super) struct Sources {
     tasks: JoinSet<()>,
-    /// The jail of each, by the controller's number.
-    jails: Vec<&'static str>,
-    /// Where they were when the last process ended, by their names.
+    /// What is known of each, by the controller's number.
+    feeds: Vec<Feed>,
+    /// Where they were when the last process ended, by the keys of their positions.
     positions: BTreeMap<String, Vec<u8>>,
     memory: Memory,
     /// Whether the last attempt to keep it failed: it is said once.
     forgetful: bool,
+    slots: Slots,
+    patterns: Vec<Patterns>,
     outlet: mpsc::Sender<(usize, Heard)>,
     heard: mpsc::Receiver<(usize, Heard)>,
+    look: mpsc::Sender<Found>,
+    found: mpsc::Receiver<Found>,
+}
+
+/// What is known of a source.
+struct Feed {
+    jail: &'static str,
+    /// What its position is kept by.
+    key: &'static str,
+    /// What is kept before it.
+    of: String,
+    task: Option<AbortHandle>,
+    /// The file, if it is one of a pattern: which pattern, path and slot.
+    file: Option<(usize, PathBuf, usize)>,
+    /// Whether the file was not found when last looked for.
+    is_missing: bool,
+}
+
+/// Patterns of the logs of a jail.
+struct Patterns {
+    jail: &'static str,
+    parser: Parser,
+    max_age: Duration,
+    /// Whether it has been said that there are too many files.
+    told: bool,
+}
+
+/// What [`Sources::next`] waits for.
+pub(super) enum News {
+    /// A source of this number has read something.
+    Heard(usize, Heard),
+    /// It was looked for the logs of patterns.
+    Found(Found),
+}
+
+/// The files that patterns have, by the number of the patterns.
+pub(super) struct Found {
+    patterns: usize,
+    paths: Vec<PathBuf>,
 }
 
 impl Sources {
@@ -57,16 +111,33 @@ impl Sources {
     ) -> Self {
         let (outlet, heard) = mpsc::channel(HEARD_WAITING);
         let memory = Memory::load(&config.paths.state);
-        let (tasks, jails) = (JoinSet::new(), Vec::new());
-        let mut sources = Self { tasks, jails, positions, memory, forgetful: false, outlet, heard };
+        let (look, found) = mpsc::channel(FOUND_WAITING);
+        let slots = Slots::new(|key| position(&positions, key));
+        let (tasks, feeds, patterns) = (JoinSet::new(), Vec::new(), Vec::new());
+        let forgetful = false;
+        let mut sources = Self {
+            tasks,
+            feeds,
+            positions,
+            memory,
+            forgetful,
+            slots,
+            patterns,
+            outlet,
+            heard,
+            look,
+            found,
+        };
         let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
-        let notice: Parser = asterisk::parse_undecided;
+        let by_filter = |jail: &str, log, built_in| by_filter(config, jail, log, built_in);
+        let notice = (asterisk::parse_undecided as Function, asterisk::RULES);
+        let notice = by_filter(ASTERISK_JAIL, LogType::File, notice);
         let age = findtime(ASTERISK_JAIL);
         let log = &asterisk.notice_log;
-        sources.file(controller, NOTICE, log, (notice, asterisk::RULES), (ASTERISK_JAIL, age));
+        sources.file(controller, NOTICE, log, notice, (ASTERISK_JAIL, age));
         if let Some(log) = &asterisk.security_log {
-            let parser = (security::parse as Parser, security::RULES);
+            let parser = (Parser::BuiltIn(security::parse), security::RULES);
             sources.file(controller, SECURITY, log, parser, (ASTERISK_JAIL, age));
         }
         if asterisk.ami.enabled {
@@ -74,7 +145,7 @@ impl Sources {
             let place = format!("{}:{}", login.host, login.port);
             let report = SourceReport::new(AMI, "ami", place);
             let report = report.heard_by(ASTERISK_JAIL, parse::ami::RULES);
-            let outlet = sources.add(controller, report);
+            let outlet = sources.add(controller, report, AMI);
             sources.spawn(ami::follow(login, outlet));
         }
         if let Some(jail) = config.jails.get(SSHD_JAIL).filter(|jail| jail.enabled) {
@@ -83,25 +154,194 @@ impl Sources {
         if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
             let log = &config.sources.wazo_provd.log;
             let jail = (PROVD_JAIL, findtime(PROVD_JAIL));
-            sources.file(controller, "wazo-provd", log, (provd::parse, provd::RULES), jail);
+            let parser = by_filter(PROVD_JAIL, LogType::File, (provd::parse, provd::RULES));
+            sources.file(controller, "wazo-provd", log, parser, jail);
+        }
+        for (name, jail) in &config.jails {
+            if let Some(own) = jail.own.as_ref().filter(|_| jail.enabled) {
+                sources.own(controller, name, jail, own);
+            }
         }
         sources
     }
 
-    /// Waits for what a source sends. Can be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Option<(usize, Heard)> {
-        self.heard.recv().await
+    /// Starts what a jail of the administrator's own reads.
+    fn own<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        name: &'static str,
+        jail: &JailSettings,
+        own: &OwnJail,
+    ) {
+        if jail.unproven_scope != Some(jail.scope) && !own.proven {
+            let scope = controller.scope_name(jail.unproven_scope);
+            warn!(
+                "{name}: what it reads is not known to be proven, so its bans close {scope}; say \
+                 `proven: true` if it tells of connections, over TCP"
+            );
+        }
+        if !own.journal.is_empty() {
+            let place = own.journal.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
+            let report = SourceReport::new(name, "journal", place).heard_by(name, &[]);
+            let parser = match jail_filter::parser(name, jail, LogType::Journal) {
+                Ok(Some(parser)) => parser,
+                Ok(None) => return,
+                Err(why) => {
+                    self.fail(controller, report, &why);
+                    return;
+                }
+            };
+            let key = format!("journal-{name}");
+            let outlet = self.add(controller, report, &key);
+            let journal = Journal {
+                journalctl: "journalctl".into(),
+                entries: Entries::Matching(own.journal.clone(), parser),
+                place: position(&self.positions, &key),
+                max_age: jail.findtime,
+            };
+            self.spawn(journal::follow(journal, outlet));
+        }
+        if own.log.is_empty() {
+            return;
+        }
+        let parser = match jail_filter::parser(name, jail, LogType::File) {
+            Ok(Some(parser)) => parser,
+            Ok(None) => return,
+            Err(why) => {
+                let logs = own.log.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                let report = SourceReport::new(name, "file", logs).heard_by(name, &[]);
+                self.fail(controller, report, &why);
+                return;
+            }
+        };
+        let max_age = jail.findtime;
+        self.patterns.push(Patterns { jail: name, parser, max_age, told: false });
+        let patterns = self.patterns.len() - 1;
+        let (paths, globs): (Vec<_>, Vec<_>) = own.log.iter().partition(|log| log.path().is_some());
+        for path in paths.into_iter().filter_map(LogPattern::path) {
+            self.log(controller, patterns, path, false, false);
+        }
+        if globs.is_empty() {
+            return;
+        }
+        let globs: Vec<LogPattern> = globs.into_iter().cloned().collect();
+        // What is new since an earlier process is read from its beginning.
+        let is_known = self.slots.is_known(name);
+        for path in log_patterns::find(&globs, FILES_MAX) {
+            self.log(controller, patterns, &path, true, is_known);
+        }
+        self.spawn(look(patterns, globs, self.look.clone()));
+    }
+
+    /// Adds a source that cannot be read because its filter is no good.
+    fn fail<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        mut report: SourceReport,
+        why: &fail2ban::Error,
+    ) {
+        error!("{}: nothing of it is read: {why}", report.name);
+        report.state = ("failed", Some(why.to_string()));
+        let name = report.name;
+        drop(self.add(controller, report, name));
+    }
+
+    /// Starts to read a log of a jail's own.
+    fn log<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        patterns: usize,
+        path: &Path,
+        of_pattern: bool,
+        is_new: bool,
+    ) {
+        let Some(&mut Patterns { jail, ref parser, max_age, ref mut told }) =
+            self.patterns.get_mut(patterns)
+        else {
+            return;
+        };
+        let file = own_logs::File { jail, path: path.to_owned() };
+        let Some((slot, place)) = self.slots.take(file) else {
+            if !std::mem::replace(told, true) {
+                warn!("{jail}: more than {FILES_MAX} logs: {} is not read", path.display());
+            }
+            return;
+        };
+        let (path, parser) = (path.to_owned(), parser.clone());
+        let report = SourceReport::new(jail, "file", path.display().to_string());
+        let outlet = self.add(controller, report.heard_by(jail, &[]), &own_logs::key(slot));
+        let log = LogFile { path: path.clone(), parser, place, is_new, max_age };
+        let task = self.tasks.spawn(log_file::follow(log, outlet));
+        if let Some(feed) = self.feeds.last_mut() {
+            feed.of = own_logs::of(jail, &path);
+            feed.task = Some(task);
+            feed.file = of_pattern.then_some((patterns, path, slot));
+        }
+    }
+
+    /// Begins to read the logs that are new, and lets go of those that are gone.
+    fn find<D: Datapath>(
+        &mut self,
+        controller: &mut Controller<D>,
+        &Found { patterns, ref paths }: &Found,
+    ) {
+        let mut read = Vec::new();
+        for (number, feed) in self.feeds.iter_mut().enumerate() {
+            let Some((_, path, slot)) = feed.file.as_ref().filter(|(of, ..)| *of == patterns)
+            else {
+                continue;
+            };
+            if paths.contains(path) {
+                feed.is_missing = false;
+            } else if !std::mem::replace(&mut feed.is_missing, true) {
+                // What is left of it may not be read yet, or its name be between two files.
+            } else if let Some(task) = feed.task.take() {
+                task.abort();
+                info!("{}: {} is gone", feed.jail, path.display());
+                self.slots.leave(*slot);
+                feed.file = None;
+                if let Some(report) = controller.source_mut(number) {
+                    report.is_gone = true;
+                }
+                continue;
+            }
+            read.push(path.clone());
+        }
+        for path in paths {
+            if !read.iter().any(|read| read == path || is_rotated(read, path)) {
+                self.log(controller, patterns, path, true, true);
+            }
+        }
+    }
+
+    /// Waits for what a source sends, or for logs that are found. Can be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Option<News> {
+        tokio::select! {
+            biased;
+            Some((source, heard)) = self.heard.recv() => Some(News::Heard(source, heard)),
+            Some(found) = self.found.recv() => Some(News::Found(found)),
+            else => None,
+        }
+    }
+
+    /// Takes the news to the controller.
+    pub(super) fn take<D: Datapath>(&mut self, controller: &mut Controller<D>, news: News) {
+        match news {
+            News::Heard(source, heard) => self.hear(controller, source, heard),
+            News::Found(found) => self.find(controller, &found),
+        }
     }
 
     /// Takes what a source has sent to the controller. What that leads to is written together with how
     /// far the source is: after a kill all of it holds, or the source sends it again.
-    pub(super) fn take<D: Datapath>(
+    fn hear<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        (source, mut news): (usize, Heard),
+        source: usize,
+        mut news: Heard,
     ) {
         let now = KernelTime::now();
-        let Some(jail) = self.jails.get(source) else { return };
+        let Some(Feed { jail, key, of, .. }) = self.feeds.get(source) else { return };
         let _together = controller.store().hold();
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
@@ -113,7 +353,7 @@ impl Sources {
         report.events = report.events.saturating_add(news.lines);
         report.lost = report.lost.saturating_add(news.lost);
         if let Some(place) = news.place {
-            store.set_position(report.name, place.into_bytes());
+            store.set_position(key, format!("{of}{place}").into_bytes());
         }
         let state = match news.state {
             SourceState::Ok => ("ok", None),
@@ -156,16 +396,23 @@ impl Sources {
         };
         if journal {
             let report = SourceReport::new("sshd", "journal", "journalctl".into());
-            let outlet = self.add(controller, report.heard_by(SSHD_JAIL, sshd::RULES));
+            let (parser, rules) =
+                by_filter(config, SSHD_JAIL, LogType::Journal, (sshd::parse, sshd::RULES));
+            let outlet = self.add(controller, report.heard_by(SSHD_JAIL, rules), "sshd");
+            let entries = match parser {
+                Parser::BuiltIn(_) => Entries::Sshd,
+                filter @ Parser::Filter(_) => Entries::SshdBy(filter),
+            };
             let journal = Journal {
                 journalctl: "journalctl".into(),
-                place: self.place("sshd"),
+                entries,
+                place: position(&self.positions, "sshd"),
                 max_age: findtime,
             };
             self.spawn(journal::follow(journal, outlet));
         } else {
             let jail = (SSHD_JAIL, findtime);
-            let parser = (sshd::parse as Parser, sshd::RULES);
+            let parser = by_filter(config, SSHD_JAIL, LogType::File, (sshd::parse, sshd::RULES));
             self.file(controller, "sshd", &config.sources.sshd.auth_log, parser, jail);
         }
     }
@@ -175,37 +422,72 @@ impl Sources {
         controller: &mut Controller<D>,
         name: &'static str,
         path: &Path,
-        (parser, rules): (Parser, &'static [&'static str]),
+        (parser, rules): (Parser, Rules),
         (jail, max_age): (&'static str, Duration),
     ) {
         let report = SourceReport::new(name, "file", path.display().to_string());
-        let outlet = self.add(controller, report.heard_by(jail, rules));
-        let place = self.place(name);
-        let log = LogFile { path: path.to_owned(), parser, place, max_age };
+        let outlet = self.add(controller, report.heard_by(jail, rules), name);
+        let place = position(&self.positions, name);
+        let log = LogFile { path: path.to_owned(), parser, place, is_new: false, max_age };
         self.spawn(log_file::follow(log, outlet));
     }
 
-    fn place(&self, name: &str) -> Option<String> {
-        self.positions.get(name).and_then(|place| String::from_utf8(place.clone()).ok())
-    }
-
+    /// Adds a source whose position is kept by `key`.
     fn add<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
         mut report: SourceReport,
+        key: &str,
     ) -> Outlet {
-        self.jails.push(report.jail);
+        let (jail, key) = (report.jail, intern(key));
         self.memory.recall(report.name, &mut report.ear);
         let number = controller.add_source(report);
-        debug_assert_eq!(
-            number + 1,
-            self.jails.len(),
-            "the controller counts sources as this does"
-        );
+        debug_assert_eq!(number, self.feeds.len(), "the controller counts sources as this does");
+        let of = String::new();
+        self.feeds.push(Feed { jail, key, of, task: None, file: None, is_missing: false });
         Outlet::new(number, self.outlet.clone())
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
+}
+
+/// The names of a parser's rules.
+type Rules = &'static [&'static str];
+
+/// What reads the log of a built-in jail: the filter that the jail names, or what is built in.
+fn by_filter(
+    config: &Config,
+    name: &str,
+    log: LogType,
+    (built_in, rules): (Function, Rules),
+) -> (Parser, Rules) {
+    let filter = config.jails.get(name).map(|jail| jail_filter::parser(name, jail, log));
+    match filter {
+        Some(Ok(Some(filter))) => (filter, &[]),
+        Some(Ok(None)) | None => (Parser::BuiltIn(built_in), rules),
+        Some(Err(why)) => {
+            error!("{name}: its filter is not used, but what is built in: {why}");
+            (Parser::BuiltIn(built_in), rules)
+        }
+    }
+}
+
+/// Looks for the logs of patterns for as long as somebody listens.
+async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Found>) {
+    loop {
+        sleep(LOOK).await;
+        let globs = globs.clone();
+        let find = move || log_patterns::find(&globs, FILES_MAX);
+        let Ok(paths) = tokio::task::spawn_blocking(find).await else { return };
+        if outlet.send(Found { patterns, paths }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The position that an earlier process has left.
+fn position(positions: &BTreeMap<String, Vec<u8>>, key: &str) -> Option<String> {
+    positions.get(key).and_then(|place| String::from_utf8(place.clone()).ok())
 }

@@ -21,6 +21,8 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         unproven_scope: Some(Scope::Sip),
         increment: Increment::OFF,
         guessing: GuessingSettings::OFF,
+        filter: None,
+        own: None,
     }
 }
 

@@ -16,12 +16,12 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use jiff::Timestamp;
 use memchr::{memchr, memmem};
 use serde::Deserialize;
 
+use super::journal::{Field, instant};
 use super::text::{Syslog, after_digits, bare_address, syslog_line};
-use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account};
+use crate::failure::{Attempt, Class, Transport, Verdict, account};
 
 /// The programs that log, as syslog and the journal call them.
 const PROGRAMS: [&[u8]; 3] = [b"sshd", b"sshd-session", b"sshd-auth"];
@@ -98,16 +98,6 @@ struct Fields<'a> {
     message: Option<Field<'a>>,
 }
 
-/// A field as `journalctl` writes it: what is not UTF-8 is an array of bytes, what is there twice
-/// an array of values.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Field<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
-    Bytes(Vec<u8>),
-    Other(serde::de::IgnoredAny),
-}
-
 /// Takes apart an entry of `journalctl -o json`; `None` if it is none.
 pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     let fields: Fields = serde_json::from_slice(line).ok()?;
@@ -121,9 +111,7 @@ pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     let message = message.filter(|_message| trusted);
     let attempt = message.as_deref().and_then(message_of);
     let unparsed = message.filter(|_message| attempt.is_none());
-    let instant =
-        fields.microseconds.parse().ok().and_then(|m| Timestamp::from_microsecond(m).ok());
-    let logged_at = instant.map(LoggedAt::Instant);
+    let logged_at = instant(&fields.microseconds);
     let attempt = attempt.map(|attempt| Attempt { logged_at, ..attempt });
     Some(Entry { cursor: fields.cursor.into_owned(), attempt, unparsed })
 }

@@ -1,5 +1,5 @@
-//! The systemd journal as a source: follows sshd's entries through `journalctl`, sends what they
-//! say and the place reached, to go on from there after a restart.
+//! The systemd journal as a source: follows entries through `journalctl`, those of sshd or of what a
+//! jail names, sends what they say and the place reached, to go on from there after a restart.
 //!
 //! An entry that is older than what still counts is passed over: failures count from when they are
 //! heard, and those of yesterday must ban nobody today.
@@ -16,9 +16,12 @@ use tokio::time::sleep;
 
 use super::log_tail::lines::LineSplitter;
 use super::{Heard, Outlet, SourceState};
+use crate::config::JournalMatch;
+use crate::failure::Attempt;
 use crate::hearing::Unparsed;
-use crate::parse::sshd::{self, Entry};
+use crate::parse::sshd::Entry;
 use crate::parse::suspect::looks_like_failure;
+use crate::parse::{Parser, journal, sshd};
 
 /// The pause before `journalctl` is started again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -29,6 +32,10 @@ const READ: usize = 64 * 1024;
 /// The longest place that is believed. A cursor has some 200 bytes.
 const CURSOR_MAX: usize = 1024;
 
+/// What is needed of an entry.
+const FIELDS: &str =
+    "--output-fields=MESSAGE,_COMM,_UID,_HOSTNAME,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID";
+
 /// What is said on standard error, of which that much is kept.
 const ERROR_MAX: u64 = 1024;
 
@@ -37,11 +44,64 @@ const ERROR_MAX: u64 = 1024;
 pub struct Journal {
     /// The program.
     pub journalctl: PathBuf,
+    /// Which entries, and what reads them.
+    pub entries: Entries,
     /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the journal
     /// already is passed over.
     pub place: Option<String>,
     /// Entries older than this are passed over.
     pub max_age: Duration,
+}
+
+/// Which entries are read, and how.
+#[derive(Clone, Debug)]
+pub enum Entries {
+    /// What sshd says.
+    Sshd,
+    /// What sshd says, as a parser reads it.
+    SshdBy(Parser),
+    /// What any of these matches, as a parser reads it.
+    Matching(Vec<JournalMatch>, Parser),
+}
+
+impl Entries {
+    /// The terms, of which those with a `+` between them are alternatives.
+    fn terms(&self) -> Vec<&str> {
+        match self {
+            Self::Sshd => vec!["_COMM=sshd", "+", "_COMM=sshd-session", "+", "_COMM=sshd-auth"],
+            // Whoever is on the host can write to the journal in the name of sshd, but not as root.
+            Self::SshdBy(_) => vec![
+                "_UID=0",
+                "_COMM=sshd",
+                "+",
+                "_UID=0",
+                "_COMM=sshd-session",
+                "+",
+                "_UID=0",
+                "_COMM=sshd-auth",
+            ],
+            Self::Matching(matches, _) => {
+                let mut terms = Vec::new();
+                for wanted in matches {
+                    if !terms.is_empty() {
+                        terms.push("+");
+                    }
+                    terms.extend(wanted.terms());
+                }
+                terms
+            }
+        }
+    }
+
+    /// What an entry says; `None` if it is none.
+    fn read<'a>(&self, line: &'a [u8]) -> Option<Entry<'a>> {
+        let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
+            return sshd::journal_entry(line);
+        };
+        let journal::Entry { cursor, logged_at, line } = journal::entry(line)?;
+        let attempt = parser.parse(&line).map(|attempt| Attempt { logged_at, ..attempt });
+        Some(Entry { cursor, attempt, unparsed: None })
+    }
 }
 
 /// Follows the journal for as long as somebody listens.
@@ -77,7 +137,7 @@ async fn run(
     if !outlet.send(Heard::state(SourceState::Ok)).await {
         return Ok(None);
     }
-    if !relay(&mut stdout, journal.max_age, cursor, outlet).await? {
+    if !relay(&mut stdout, journal, cursor, outlet).await? {
         return Ok(None);
     }
     let (status, said) = end(child).await?;
@@ -91,13 +151,12 @@ async fn run(
 fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
     let mut command = Command::new(&journal.journalctl);
     command.args(["--follow", "--no-pager", "--quiet", "--output=json"]);
-    command.arg("--output-fields=MESSAGE,_COMM,_UID");
+    command.arg(FIELDS);
     match cursor {
         Some(cursor) => command.arg("--no-tail").arg(format!("--after-cursor={cursor}")),
         None => command.arg("--lines=0"),
     };
-    // The terms with a `+` between them are alternatives.
-    command.args(["_COMM=sshd", "+", "_COMM=sshd-session", "+", "_COMM=sshd-auth"]);
+    command.args(journal.entries.terms());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn()
 }
@@ -105,7 +164,7 @@ fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
 /// Sends what comes until the output ends (`true`) or nobody listens (`false`).
 async fn relay(
     stdout: &mut ChildStdout,
-    max_age: Duration,
+    journal: &Journal,
     reached: &mut Option<String>,
     outlet: &Outlet,
 ) -> io::Result<bool> {
@@ -121,12 +180,12 @@ async fn relay(
         let mut unparsed = Unparsed::default();
         let mut cursor = None;
         let split = lines.split(&buffer[..read], &mut |line: &[u8]| {
-            let Some(entry) = sshd::journal_entry(line) else { return };
+            let Some(entry) = journal.entries.read(line) else { return };
             let Entry { cursor: at, attempt, unparsed: message } = entry;
             if let Some(message) = message.filter(|message| looks_like_failure(message)) {
                 unparsed.add(&message, now);
             }
-            attempts.extend(attempt.filter(|attempt| attempt.is_recent(now, max_age)));
+            attempts.extend(attempt.filter(|attempt| attempt.is_recent(now, journal.max_age)));
             cursor = Some(at);
         });
         if split.lines == 0 && split.skipped == 0 {

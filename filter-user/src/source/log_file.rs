@@ -30,6 +30,9 @@ pub struct LogFile {
     /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the log already
     /// is passed over.
     pub place: Option<String>,
+    /// Whether the log was made only now, or while nobody looked: then it is read from its beginning,
+    /// and the dates in it are looked at.
+    pub is_new: bool,
     /// Of what was written meanwhile, attempts older than this by their date are passed over.
     pub max_age: Duration,
 }
@@ -42,6 +45,7 @@ pub async fn follow(log: LogFile, outlet: Outlet) {
     while !outlet.is_closed() {
         let opened = match &position {
             Some(position) => LogTail::resume(path, position),
+            None if log.is_new => LogTail::open(path, Start::Beginning),
             None => LogTail::open(path, Start::End),
         };
         let failure = match opened {
@@ -69,11 +73,12 @@ async fn read(
     loop {
         let mut attempts: Vec<Attempt> = Vec::new();
         let (behind, now) = (tail.is_behind(), Timestamp::now());
+        let behind = behind || log.is_new;
         let counts = |attempt: &Attempt| !behind || attempt.is_recent(now, log.max_age);
         let mut unparsed = Unparsed::default();
-        let lines = tail.next_batch(|line| match (log.parser)(line) {
+        let lines = tail.next_batch(|line| match log.parser.parse(line) {
             Some(attempt) => attempts.extend(Some(attempt).filter(counts)),
-            None if looks_like_failure(line) => unparsed.add(line, now),
+            None if log.parser.tells_all() && looks_like_failure(line) => unparsed.add(line, now),
             None => {}
         });
         // Where it begins is told at once: a first start that is killed must not begin anew.

@@ -42,6 +42,7 @@ use self::names::{Event, Names, Place};
 use self::position::Prefix;
 pub use self::position::{FilePosition, Position};
 use self::siblings::Sibling;
+pub use self::siblings::is_rotated;
 
 /// How much is read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;

@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tempfile::TempDir;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::failure::Attempt;
+use crate::fail2ban::{Filter, LogType, Options};
 
 fn entry(cursor: &str, at: Timestamp, user: &str) -> String {
     serde_json::json!({
@@ -28,7 +29,7 @@ fn journal(directory: &TempDir, script: &str) -> Journal {
     let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{script}\n", arguments.display());
     fs::write(&journalctl, script).unwrap();
     fs::set_permissions(&journalctl, Permissions::from_mode(0o700)).unwrap();
-    Journal { journalctl, place: None, max_age: Duration::from_mins(10) }
+    Journal { journalctl, entries: Entries::Sshd, place: None, max_age: Duration::from_mins(10) }
 }
 
 /// What is heard up to the first message in another state than `Ok`, that state, and the place.
@@ -133,4 +134,32 @@ fn a_place_is_believed_only_if_it_looks_like_one() {
         assert_eq!(is_cursor(text), believed, "{text:?}");
     }
     assert!(!is_cursor(&"s".repeat(CURSOR_MAX + 1)));
+}
+
+#[test]
+fn a_jails_own_entries_are_read_by_its_filter() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let filter = directory.path().join("web.conf");
+        fs::write(&filter, "[Definition]\nfailregex = ^\\S+ web\\[\\d+\\]: refused <HOST>$\n")
+            .unwrap();
+        let options = Options { log: LogType::Journal, ..Options::default() };
+        let filter = Filter::load(filter.to_str().unwrap(), options).unwrap();
+        let now = Timestamp::now();
+        let entry = serde_json::json!({
+            "__CURSOR": "s=1;i=1", "__REALTIME_TIMESTAMP": now.as_microsecond().to_string(),
+            "_HOSTNAME": "pbx", "SYSLOG_IDENTIFIER": "web", "_PID": "7",
+            "MESSAGE": "refused 192.0.2.66",
+        });
+        let mut journal = journal(&directory, &format!("echo '{entry}'"));
+        let units = ["_SYSTEMD_UNIT=a.service _COMM=web", "_COMM=b"];
+        let units = units.iter().map(|unit| unit.parse().unwrap()).collect();
+        journal.entries = Entries::Matching(units, Parser::Filter(Arc::new(filter)));
+        let (attempts, _, place) = hear(&journal).await;
+        assert_eq!(attempts[0].address, std::net::IpAddr::from([192, 0, 2, 66]));
+        assert!(attempts[0].logged_at.is_some());
+        assert_eq!((attempts.len(), place.as_deref()), (1, Some("s=1;i=1")));
+        let arguments = fs::read_to_string(directory.path().join("arguments")).unwrap();
+        assert!(arguments.trim_end().ends_with("_SYSTEMD_UNIT=a.service _COMM=web + _COMM=b"));
+    });
 }

@@ -31,7 +31,7 @@ pub(super) fn of(path: &Path) -> Vec<Sibling> {
         .flatten()
         .filter_map(|entry| {
             let rotated = entry.file_name() != name;
-            if rotated && !is_rotated(name, &entry.file_name()) {
+            if rotated && !is_rotated_name(name, &entry.file_name()) {
                 return None;
             }
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -46,8 +46,14 @@ pub(super) fn of(path: &Path) -> Vec<Sibling> {
     opened.collect()
 }
 
+/// Whether `other` is what rotation made of `log`, by their names.
+pub fn is_rotated(log: &Path, other: &Path) -> bool {
+    let names = log.file_name().zip(other.file_name());
+    log.parent() == other.parent() && names.is_some_and(|(log, other)| is_rotated_name(log, other))
+}
+
 /// Whether rotation makes `other` of `name`: `log.1`, `log-20261122`, `log.2026-11-22`.
-fn is_rotated(name: &OsStr, other: &OsStr) -> bool {
+fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
     let Some(rest) = other.as_bytes().strip_prefix(name.as_bytes()) else { return false };
     let [b'.' | b'-', number @ ..] = rest else { return false };
     number.first().is_some_and(u8::is_ascii_digit)
@@ -72,7 +78,7 @@ mod tests {
             ("logs.1", false),
             ("full.1", false),
         ] {
-            assert_eq!(is_rotated("log".as_ref(), other.as_ref()), rotated, "{other}");
+            assert_eq!(is_rotated_name("log".as_ref(), other.as_ref()), rotated, "{other}");
         }
     }
 }

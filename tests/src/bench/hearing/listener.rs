@@ -130,7 +130,13 @@ async fn hear(
     let (outlet, mut heard) = mpsc::channel(WAITING);
     let jail = order.log.jail();
     let max_age = config.jails.get(jail).map(|jail| jail.findtime).context("no such jail")?;
-    let file = LogFile { path: log.clone(), parser: order.log.parser(), place: None, max_age };
+    let file = LogFile {
+        path: log.clone(),
+        parser: order.log.parser(),
+        place: None,
+        is_new: false,
+        max_age,
+    };
     let follower = tokio::spawn(log_file::follow(file, Outlet::new(source, outlet)));
     let (_, first) = heard.recv().await.context("the source has ended")?;
     ensure!(matches!(first.state, SourceState::Waiting(_)), "it begins with {:?}", first.state);

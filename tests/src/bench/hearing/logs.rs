@@ -133,10 +133,10 @@ impl Log {
     /// What reads its lines.
     pub(super) fn parser(self) -> Parser {
         match self {
-            Self::NoticeAttack | Self::NoticeQuiet => asterisk::parse_undecided,
-            Self::SecurityAttack => security::parse,
-            Self::SshdAttack | Self::SshdQuiet => sshd::parse,
-            Self::ProvdAttack => provd::parse,
+            Self::NoticeAttack | Self::NoticeQuiet => Parser::BuiltIn(asterisk::parse_undecided),
+            Self::SecurityAttack => Parser::BuiltIn(security::parse),
+            Self::SshdAttack | Self::SshdQuiet => Parser::BuiltIn(sshd::parse),
+            Self::ProvdAttack => Parser::BuiltIn(provd::parse),
         }
     }
 
@@ -160,7 +160,7 @@ impl Log {
     }
 
     fn is_failure(self, line: &str) -> bool {
-        let attempt = self.parser()(line.as_bytes());
+        let attempt = self.parser().parse(line.as_bytes());
         attempt.is_some_and(|attempt| attempt.verdict == Verdict::Failure)
     }
 

@@ -1,0 +1,211 @@
+//! A jail of the administrator's own, with a filter in fail2ban's syntax: its logs come, rotate and
+//! go, and so does the jail.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringfence_tests::ringfence::{Config, Ringfence, built};
+use ringfence_tests::world::{ATTACKERS, Echo, Hosts, OTHER_PORT, tcp_reaches, until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a failure may take from the log to the ban.
+const SOON: Duration = Duration::from_secs(5);
+
+/// And how long a log that is new may go unnoticed.
+const LOOK: Duration = Duration::from_secs(20);
+
+const FILTER: &str = "[Definition]
+failregex = ^\\S+ \\[error\\] user \"<F-USER>[^\"]*</F-USER>\": password mismatch, client: <HOST>$
+ignoreregex = user \"monitor\"
+";
+
+/// The controller, with a jail `my-web` beside the others.
+struct Bench {
+    ringfence: Ringfence,
+    _echo: Echo,
+    hosts: Hosts,
+    logs: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let logs = tempfile::tempdir().unwrap();
+        fs::write(logs.path().join("web.conf"), FILTER).unwrap();
+        let hosts = Hosts::new().unwrap();
+        let echo = Echo::start(&hosts.pbx).unwrap();
+        let config = Config::new(&logs.path().join("notice"));
+        let ringfence = Ringfence::start(&hosts.pbx, &built().unwrap(), &config).unwrap();
+        Self { ringfence, _echo: echo, hosts, logs }
+    }
+
+    fn conf_d(&self) -> PathBuf {
+        self.ringfence.config_file().parent().unwrap().join("conf.d")
+    }
+
+    fn configure(&mut self) {
+        let logs = self.logs.path().display();
+        let jail = format!(
+            "jails:\n  my-web:\n    filter: {logs}/web.conf\n    log: [\"{logs}/*error.log\"]\n    \
+             maxretry: 3\n    proven: true\n"
+        );
+        fs::create_dir(self.conf_d()).unwrap();
+        fs::write(self.conf_d().join("50-web.yml"), jail).unwrap();
+        self.ringfence.restart(&self.hosts.pbx).unwrap();
+    }
+
+    fn forget(&mut self) {
+        fs::remove_dir_all(self.conf_d()).unwrap();
+        self.ringfence.restart(&self.hosts.pbx).unwrap();
+    }
+
+    fn fail(&self, log: &str, source: IpAddr, times: u32) {
+        let path = self.logs.path().join(log);
+        let mut log = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let now = jiff::Timestamp::now();
+        for _ in 0..times {
+            writeln!(log, "{now} [error] user \"x\": password mismatch, client: {source}").unwrap();
+        }
+        let now = jiff::Timestamp::now();
+        writeln!(log, "{now} [error] user \"monitor\": password mismatch, client: {source}")
+            .unwrap();
+        log.write_all(b"\xff\xfe no line of it\n").unwrap();
+    }
+
+    /// The jail that has banned an address.
+    fn jail_of(&self, source: IpAddr) -> Option<String> {
+        let bans = self.ringfence.bans().unwrap();
+        bans.into_iter().find(|ban| ban.address() == Some(source)).and_then(|ban| ban.jail)
+    }
+
+    fn banned(&self, source: IpAddr, within: Duration) -> bool {
+        until(within, || self.jail_of(source).as_deref() == Some("my-web"))
+    }
+
+    fn reaches(&self, source: IpAddr) -> bool {
+        tcp_reaches(&self.hosts.attacker, source, OTHER_PORT)
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Value {
+        self.ringfence.client().ask(arguments).unwrap()
+    }
+
+    /// What was read of each log, by its name.
+    fn sources(&self) -> Vec<(String, String, u64)> {
+        let status = self.ask(&["status"]);
+        let sources = status["sources"].as_array().unwrap().iter();
+        let own = sources.filter(|source| source["name"] == "my-web");
+        let mut own: Vec<_> = own
+            .map(|source| {
+                let place = source["place"].as_str().unwrap().rsplit('/').next().unwrap();
+                let state = source["state"].as_str().unwrap();
+                (place.to_owned(), state.to_owned(), source["failures"].as_u64().unwrap())
+            })
+            .collect();
+        own.sort();
+        own
+    }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_jail_of_ones_own_comes_works_and_goes() {
+    let mut bench = Bench::new();
+    let [first, second, third, fourth, ..] = ATTACKERS;
+    let ok = |name: &str, failures| (name.to_owned(), "ok".to_owned(), failures);
+
+    // What was in a log before counts for nothing.
+    bench.fail("a-error.log", fourth, 3);
+    bench.configure();
+    assert!(until(SOON, || bench.sources() == [ok("a-error.log", 0)]), "{:?}", bench.sources());
+    bench.fail("a-error.log", first, 2);
+    assert!(until(SOON, || bench.sources() == [ok("a-error.log", 2)]), "{:?}", bench.sources());
+    assert!(bench.jail_of(first).is_none() && bench.reaches(first));
+    bench.fail("a-error.log", first, 1);
+    assert!(bench.banned(first, SOON), "{}", bench.ringfence.log());
+    assert!(!bench.reaches(first) && bench.reaches(second));
+    let bans = bench.ask(&["bans", "--jail", "my-web"]);
+    assert_eq!(bans["bans"][0]["scope"], "all", "{bans}");
+    let jails = bench.ask(&["jails"]);
+    let jail = jails["jails"].as_array().unwrap().iter().find(|jail| jail["name"] == "my-web");
+    assert_eq!(jail.unwrap()["banned"], 1, "{jails}");
+    let why = bench.ask(&["why", &first.to_string()]);
+    assert_eq!(why["evidence"][0]["source"], "my-web", "{why}");
+    assert_eq!(why["evidence"][0]["account"], "x", "{why}");
+
+    // A log that comes later, from its beginning; one that is rotated, where it was.
+    bench.fail("b-error.log", second, 3);
+    let log = |name: &str| bench.logs.path().join(name);
+    fs::rename(log("a-error.log"), log("a-error.log.1")).unwrap();
+    bench.fail("a-error.log", third, 2);
+    assert!(bench.banned(second, LOOK), "{}", bench.ringfence.log());
+    let read = [ok("a-error.log", 5), ok("b-error.log", 3)];
+    assert!(until(SOON, || bench.sources() == read), "{:?}", bench.sources());
+
+    // Lifted for one and for the jail.
+    let lifted = bench.ringfence.client().run(&["unban", &first.to_string()], false).unwrap();
+    assert!(lifted.success("unban").is_ok());
+    assert!(bench.jail_of(first).is_none() && bench.reaches(first));
+
+    // A restart goes on where it was, and finds what came meanwhile.
+    bench.ringfence.stop().unwrap();
+    bench.fail("a-error.log", third, 3);
+    bench.fail("c-error.log", fourth, 3);
+    bench.ringfence.restart(&bench.hosts.pbx).unwrap();
+    assert!(bench.banned(third, SOON), "{}", bench.ringfence.log());
+    assert!(bench.banned(fourth, SOON), "{}", bench.ringfence.log());
+    assert!(bench.banned(second, SOON) && bench.jail_of(first).is_none());
+    assert!(bench.sources().contains(&ok("a-error.log", 3)), "{:?}", bench.sources());
+
+    // A log that is gone is no source any more.
+    fs::remove_file(log("b-error.log")).unwrap();
+    let gone = || !bench.sources().iter().any(|(name, ..)| name == "b-error.log");
+    assert!(until(2 * LOOK, gone), "{:?}", bench.sources());
+
+    // Without the jail its bans stay, by its name, until they are lifted.
+    bench.forget();
+    for source in [second, third, fourth] {
+        assert_eq!(bench.jail_of(source).as_deref(), Some("my-web"));
+        assert!(!bench.reaches(source));
+    }
+    bench.fail("a-error.log", first, 5);
+    let lifted = bench.ringfence.client().run(&["unban", "--jail", "my-web"], false).unwrap();
+    assert!(lifted.success("unban").unwrap().stdout.contains("lifted 3 bans"));
+    assert!([first, second, third, fourth].iter().all(|source| bench.reaches(*source)));
+    bench.ringfence.detach().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_filter_that_is_no_good_is_told_and_the_others_go_on() {
+    let mut bench = Bench::new();
+    fs::write(bench.logs.path().join("web.conf"), "[Definition]\nfailregex = (<HOST>\n").unwrap();
+    bench.configure();
+    let sources = bench.sources();
+    assert_eq!(sources[0].1, "failed", "{sources:?}");
+    assert!(bench.ringfence.log().contains("web.conf:2"), "{}", bench.ringfence.log());
+    let config = bench.ringfence.config_file().to_owned();
+    let mut command = bench.hosts.pbx.command(built().unwrap());
+    let said = command.arg("-c").arg(&config).arg("check-config").output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(text.contains("50-web.yml:3: `jails.my-web.filter`"), "{text}");
+
+    // Mended, `test-log` reads a log as the jail does.
+    fs::write(bench.logs.path().join("web.conf"), FILTER).unwrap();
+    bench.fail("error.log", ATTACKERS[0], 2);
+    let mut command = bench.hosts.pbx.command(built().unwrap());
+    let log = bench.logs.path().join("error.log");
+    let said = command.arg("-c").arg(&config).args(["test-log", "my-web", "--json"]).arg(log);
+    let said = String::from_utf8(said.output().unwrap().stdout).unwrap();
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let failures = lines.iter().filter(|line| line["verdict"] == "failure");
+    assert!(failures.clone().all(|line| line["proven"] == true), "{said}");
+    assert_eq!(failures.count(), 2, "{said}");
+    bench.ringfence.detach().ok();
+}
