@@ -120,7 +120,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 result.context("wait for the kernel's events")?;
             }
             () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
-            Some(news) = names.next() => controller.resolved(news),
+            Some(news) = names.next() => controller.resolved(news, KernelTime::now()),
             Some(question) = questions.recv() => answer(&mut controller, question),
             Some(news) = store_news.recv() => match news {
                 News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),

@@ -61,7 +61,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn forget_in(&mut self, place: usize, network: IpNet, now: KernelTime) {
+    /// Has one jail forget them.
+    pub(super) fn forget_in(&mut self, place: usize, network: IpNet, now: KernelTime) {
         let Some(jail) = self.jails.get_mut(place) else { return };
         let (name, watched) = (jail.name(), jail.watched());
         jail.forget_network(network);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Controller, write};
 use crate::ban::{Entry, Origin};
+use crate::clock::KernelTime;
 use crate::config::{Config, HostName};
 use crate::datapath::Datapath;
 use crate::dns::{self, Addresses, News};
@@ -81,7 +82,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Hears of a name's addresses. Whoever has one newly gets in again at once: the bans are lifted
     /// that would not have come had it been known before.
-    pub fn resolved(&mut self, News { name, addresses }: News) {
+    pub fn resolved(&mut self, News { name, addresses }: News, now: KernelTime) {
         let Some(known) = self.names.addresses.get_mut(&name) else { return };
         let before = known.replace(addresses.clone()).unwrap_or_default();
         let Addresses { all, failed } = addresses;
@@ -102,13 +103,13 @@ impl<D: Datapath> Controller<D> {
         }
         let new: Vec<IpAddr> = all.difference(&before.all).copied().collect();
         for place in 0..self.jails.len() {
-            let Some(jail) = self.jails.get_mut(place) else { continue };
+            let Some(jail) = self.jails.get(place) else { continue };
             if !jail.settings().ignore_names.contains(&name) {
                 continue;
             }
             let jail_name = jail.name();
             for address in &new {
-                jail.forget(*address);
+                self.forget_in(place, (*address).into(), now);
             }
             let origin = self.origin_of(jail_name);
             for address in &new {

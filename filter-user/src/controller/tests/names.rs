@@ -8,7 +8,7 @@ use crate::dns::{Addresses, News};
 fn resolved(controller: &mut Controller<Memory>, name: &str, addresses: &[[u8; 4]]) {
     let all = addresses.iter().copied().map(IpAddr::from).collect();
     let addresses = Addresses { all, failed: None };
-    controller.resolved(News { name: name.parse().unwrap(), addresses });
+    controller.resolved(News { name: name.parse().unwrap(), addresses }, at(0));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_trusted_name_is_trusted_at_its_address() {
         name: "office.example.org".parse().unwrap(),
         addresses: Addresses { all: BTreeSet::from([IpAddr::from(office)]), failed },
     };
-    controller.resolved(news);
+    controller.resolved(news, at(0));
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["trusted_names"][0]["why"], "no server answers");
     assert!(controller.datapath_mut().trusted.contains(&network));

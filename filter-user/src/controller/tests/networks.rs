@@ -198,7 +198,7 @@ fn a_name_that_is_ignored_is_left_out_of_the_ban_of_a_network() {
         let all = BTreeSet::from([IpAddr::from([203, 0, 113, last])]);
         let name = "office.example.org".parse().unwrap();
         let addresses = Addresses { all, failed: None };
-        controller.resolved(News { name, addresses });
+        controller.resolved(News { name, addresses }, at(0));
     };
     resolved(&mut controller, 40);
     for last in 1..=3 {
