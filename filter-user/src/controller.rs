@@ -449,7 +449,9 @@ impl<D: Datapath> Controller<D> {
 
     /// Hears that a source is over a limit, or that the program has banned it for that.
     pub fn limit_exceeded(&mut self, event: Limited) {
-        if event.reason == Reason::Flooding {
+        // What is trusted passes, whatever the program thinks of it.
+        let passes = self.protected.reason(event.source.into()).is_some();
+        if event.reason == Reason::Flooding && !passes {
             self.flooding(event.source, event.at, event.at.after(self.flood_ban));
         }
         if self.limited.len() >= LIMITED_MAX && !self.limited.contains_key(&event.source) {
