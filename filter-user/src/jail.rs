@@ -27,7 +27,8 @@ use crate::join;
 /// Failures that are remembered for `why`, of each source.
 pub const EVIDENCE_MAX: usize = 8;
 
-/// Sources that are forgotten at once because they have had their time: about a millisecond.
+/// Sources that are forgotten at once because they have had their time: a million of them must not hold
+/// up what comes in meanwhile.
 const SWEPT_AT_ONCE: usize = 4096;
 
 /// Into how many parts the time is cut after which sources are forgotten.

@@ -5,6 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 
 use super::*;
+use crate::jail_filter;
 
 const BASE: &str = "[DEFAULT]\nenabled = false\nmaxretry = 5\nfindtime = 10m\nbantime = 10m\n\
     backend = auto\nport = 0:65535\naction = iptables-multiport[port=\"%(port)s\"]\n\
@@ -165,4 +166,35 @@ fn names_and_texts_are_written_as_yaml_reads_them() {
     ] {
         assert_eq!(quoted(text), written);
     }
+}
+
+#[test]
+fn another_jail_comes_with_its_filter_and_its_bans() {
+    let local = "[my_web]\nenabled = true\nmaxretry = 2\nfindtime = 1h\n\
+        [mail]\nenabled = true\nbackend = systemd\nport = smtp\n";
+    let web = "[Definition]\nfailregex = ^refused <HOST>$\n";
+    let mail =
+        "[Definition]\nfailregex = ^refused <HOST>$\njournalmatch = _SYSTEMD_UNIT=mail.service\n";
+    let directory = tree(&[
+        ("jail.conf", BASE),
+        ("jail.local", local),
+        ("filter.d/my_web.conf", web),
+        ("filter.d/mail.conf", mail),
+    ]);
+    let import = import_from(directory.path(), false).unwrap();
+    let config = config(&import);
+    let jail = &config.jails["my-web"];
+    assert_eq!((jail.maxretry, jail.findtime.as_secs(), jail.bantime.as_secs()), (2, 3600, 600));
+    let shown = |name: &str| import.settings.lines().any(|line| line.trim() == name);
+    assert!(shown("log: [\"/var/log/nginx/*error.log\"]"), "{}", import.settings);
+    assert!(shown("journal: [\"_SYSTEMD_UNIT=mail.service\"]"), "{}", import.settings);
+    assert!(shown("scope: http"), "{}", import.settings);
+    // As fail2ban's does, its ban closes what it closes whoever could have forged it.
+    assert_eq!(jail.unproven_scope, Some(jail.scope));
+    let all = config.ports.name(config.jails["mail"].scope);
+    assert_eq!(all, "all", "no class of ports is of mail alone");
+    let said = import.left_out.join("\n");
+    assert!(said.contains("mail: port `smtp`: "), "{said}");
+    let parser = jail_filter::parser("my-web", jail, LogType::File);
+    assert!(parser.is_ok_and(|parser| parser.is_some()), "the jail can use the filter");
 }
