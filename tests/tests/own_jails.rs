@@ -54,13 +54,12 @@ impl Bench {
             "jails:\n  my-web:\n    filter: {logs}/web.conf\n    log: [\"{logs}/*error.log\"]\n    \
              maxretry: 3\n    proven: true\n"
         );
-        fs::create_dir(self.conf_d()).unwrap();
         fs::write(self.conf_d().join("50-web.yml"), jail).unwrap();
         self.ringfence.restart(&self.hosts.pbx).unwrap();
     }
 
     fn forget(&mut self) {
-        fs::remove_dir_all(self.conf_d()).unwrap();
+        fs::remove_file(self.conf_d().join("50-web.yml")).unwrap();
         self.ringfence.restart(&self.hosts.pbx).unwrap();
     }
 
