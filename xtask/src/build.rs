@@ -36,6 +36,13 @@ pub(crate) fn release(workspace: &Workspace, package: &str, binary: &str) -> Res
     Ok(workspace.release_binary(binary))
 }
 
+/// Builds one binary as tests are built, with the checks of debug builds; returns where it is.
+pub(crate) fn debug(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
+    let mut command = cargo_build(workspace, package, binary);
+    timed(&format!("build {binary}"), || succeed(&mut command))?;
+    Ok(workspace.debug_binary(binary))
+}
+
 fn cargo_build(workspace: &Workspace, package: &str, binary: &str) -> Command {
     let mut command = workspace.cargo("build");
     command.args(["--package", package, "--bin", binary]);

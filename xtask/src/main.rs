@@ -44,7 +44,7 @@ enum Verb {
     Test(test::Args),
     /// Try the program on the kernels that are supported, each in a virtual machine
     TestVm(vm::Args),
-    /// Before a release: `test`, and when nothing failed `test-vm`
+    /// Before a release: `test --release`, and when nothing failed `test-vm`
     Ci,
     /// Measure against fail2ban and the bare kernel
     Bench(bench::Args),
@@ -62,7 +62,9 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
         Verb::TestVm(args) => vm::run(&args),
-        Verb::Ci => test::run(&test::Args::default()).and_then(|()| vm::run(&vm::Args::default())),
+        Verb::Ci => {
+            test::run(&test::Args::of_release()).and_then(|()| vm::run(&vm::Args::default()))
+        }
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Disasm => disasm::run(),

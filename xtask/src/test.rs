@@ -22,8 +22,18 @@ pub(crate) struct Args {
     /// Leave out the tests that need root
     #[arg(long)]
     no_privileged: bool,
+    /// Test `ringfence` as it is shipped, not as a debug build
+    #[arg(long)]
+    release: bool,
     /// Only the tests whose name contains this
     filter: Option<String>,
+}
+
+impl Args {
+    /// What is tested before a release.
+    pub(crate) fn of_release() -> Self {
+        Self { release: true, ..Self::default() }
+    }
 }
 
 /// Sets up, lints, and runs every test; fails when one failed or those asked for did not run.
@@ -32,7 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = if args.no_privileged { None } else { Some(privileged()?) };
     setup::ensure(&workspace, For::Tests)?;
     lint::check(&workspace)?;
-    let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
+    let build = if args.release { build::release } else { build::debug };
+    let ringfence = build(&workspace, "filter-user", "ringfence")?;
 
     let tests = Tests { workspace: &workspace, ringfence: ringfence.into(), args };
     let mut totals = timed("test without privileges", || tests.unprivileged())?;

@@ -60,6 +60,11 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
+    /// A binary of the `dev` profile, built or not.
+    pub(crate) fn debug_binary(&self, name: &str) -> PathBuf {
+        self.target.join("debug").join(name)
+    }
+
     /// `cargo VERB` at the workspace's root.
     pub(crate) fn cargo(&self, verb: &str) -> Command {
         let mut command = Command::new(cargo());
