@@ -6,11 +6,12 @@
 //! `bpf_jiffies64`, which costs next to nothing.
 
 use crate::decision::Code;
+use crate::limits::{CONNECTION_BUCKETS, STREAM_PREFIXES, STREAM_SOURCES};
 use crate::rate::Gcra;
 
 /// Grows with every change to this module that an older program or controller would misread.
 /// Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
 pub const PROGRAM: &str = "ringfence";
@@ -48,6 +49,9 @@ pub mod maps {
     pub const PREFIXES: &str = "PREFIXES";
     /// Array of [`SharedBucket`](super::SharedBucket): what all unknown sources share.
     pub const SHARED: &str = "SHARED";
+    /// Array of [`STREAM_BUCKETS`](super::STREAM_BUCKETS) buckets of bytes, one `u64` each: of the TCP
+    /// connections of unknown sources, of these sources, and of their networks.
+    pub const STREAMS: &str = "STREAMS";
     /// Hash of [`Peer`](super::Peer) by address: the known peers.
     pub const KNOWN: &str = "KNOWN";
     /// Array of words of bits: who may be known, by [`gate`](crate::gate).
@@ -76,8 +80,8 @@ pub mod maps {
     /// The maps that outlive the controller, and that several interfaces share.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
-        PREFIXES, SHARED, KNOWN, KNOWN_GATE, FLOODERS, GREYLIST, SIGNATURES, SEEN, COUNTERS,
-        EVENTS, LEARNED,
+        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, FLOODERS, GREYLIST, SIGNATURES, SEEN,
+        COUNTERS, EVENTS, LEARNED,
     ];
 }
 
@@ -115,6 +119,11 @@ pub const FLAG_CLOSED_TO_KNOWN: u32 = 2;
 pub const FLAG_GREYLIST: u32 = 4;
 /// There is at least one signature.
 pub const FLAG_SIGNATURES: u32 = 8;
+
+/// Who entered the host's own addresses among the bans: a packet that claims to come from one is
+/// [`Spoofed`](crate::decision::Reason::Spoofed). The last number that the controller keeps for jails of
+/// its own, and gives to none.
+pub const ORIGIN_OWN: u8 = 16;
 
 /// End of a ban that does not end, in the units of [`unit`](crate::rate::unit).
 pub const FOREVER: u32 = u32::MAX;
@@ -163,6 +172,15 @@ pub struct Config {
     pub admitted: Gcra,
     /// What a source may send over its limit before its flood counts as going on.
     pub flood: Gcra,
+    /// The bytes of one TCP connection of an unknown source.
+    pub connection_bytes: Gcra,
+    /// The bytes that one unknown source sends over TCP.
+    pub source_bytes: Gcra,
+    /// The bytes that one network of unknown sources sends over TCP.
+    pub prefix_bytes: Gcra,
+    /// The bytes that all unknown sources send over TCP: on connections that the host has, and as much
+    /// again on others.
+    pub shared_bytes: Gcra,
 }
 
 /// A ban of one IPv6 address. Times in the units of [`unit`](crate::rate::unit).
@@ -224,10 +242,19 @@ pub struct SharedBucket {
     pub reserved: [u64; 7],
 }
 
-/// Shared buckets: one for each class, and in the last place the one of those let in.
-pub const SHARED_BUCKETS: u32 = 8;
+/// Shared buckets: one for each class, the one of those let in, and two of bytes over TCP.
+pub const SHARED_BUCKETS: u32 = 10;
 
-const _: () = assert!(SHARED_BUCKETS as usize == CLASSES);
+/// The place of the bucket of bytes on TCP connections that the host has, among the shared ones.
+pub const CONNECTED_BYTES: usize = CLASSES;
+
+/// The place of the bucket of bytes on others, which may be forged: they take nothing from those.
+pub const UNCONNECTED_BYTES: usize = CLASSES + 1;
+
+/// Buckets of [`maps::STREAMS`].
+pub const STREAM_BUCKETS: u32 = CONNECTION_BUCKETS + STREAM_SOURCES + STREAM_PREFIXES;
+
+const _: () = assert!(SHARED_BUCKETS as usize == CLASSES + 2);
 
 /// The place of the bucket of those that the greylist lets in, among the shared ones.
 pub const ADMITTED: usize = CLASSES - 1;
@@ -314,7 +341,7 @@ pub struct Event {
     pub source: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Config>() == 96 + 27 * 16);
+const _: () = assert!(size_of::<Config>() == 96 + 31 * 16);
 const _: () = assert!(size_of::<BanEntry>() == 24);
 const _: () = assert!(size_of::<NetworkEntry>() == 48);
 const _: () = assert!(size_of::<SharedBucket>() == 64);

@@ -11,6 +11,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address([u64; 2]);
 
+/// The first octet of a word.
+const FIRST_OCTET: u32 = 0xff;
+
+/// The second word of `::1`.
+const LOOPBACK_V6: u64 = 1 << 56;
+
 /// The octets 00 00 ff ff before an IPv4 address's own, in the second word.
 const MAPPED: u64 = 0xffff_0000;
 
@@ -29,7 +35,7 @@ impl Address {
 
     /// The source with these words.
     #[inline(always)]
-    pub fn from_words(words: [u64; 2]) -> Self {
+    pub const fn from_words(words: [u64; 2]) -> Self {
         Self(words)
     }
 
@@ -39,14 +45,34 @@ impl Address {
         self.0
     }
 
-    /// The key of an IPv4 ban, if it is an IPv4 address. An IPv6 packet with an IPv4-mapped source
-    /// has no place on the wire (RFC 4942 section 2.2) and is taken for what it claims to be.
+    /// The key of an IPv4 ban, if it is an IPv4 address.
     #[inline(always)]
     pub fn v4_word(self) -> Option<u32> {
         let [first, second] = self.0;
         #[expect(clippy::cast_possible_truncation, reason = "the halves of the word")]
         let (marker, word) = (second as u32, (second >> 32) as u32);
         (first == 0 && u64::from(marker) == MAPPED).then_some(word)
+    }
+
+    /// Whether it is unspecified, or of the IPv4 network 0.0.0.0/8: who has no address yet sends from
+    /// it (DHCP, duplicate address detection), and SIP cannot be answered (RFC 6890).
+    #[inline(always)]
+    pub fn is_unspecified(self) -> bool {
+        match self.v4_word() {
+            Some(word) => word & FIRST_OCTET == 0,
+            None => self.0 == [0, 0],
+        }
+    }
+
+    /// Whether no packet comes from it over a wire: loopback, multicast and broadcast (RFC 6890; RFC
+    /// 1122 section 3.2.1.3; RFC 4291 sections 2.5.3 and 2.7).
+    #[inline(always)]
+    pub fn is_martian(self) -> bool {
+        let Some(word) = self.v4_word() else {
+            let [first, second] = self.0;
+            return first & 0xff == 0xff || first == 0 && second == LOOPBACK_V6;
+        };
+        word & FIRST_OCTET == 127 || word & 0xf0 == 0xe0 || word == u32::MAX
     }
 
     /// A hash that spreads sources over buckets. `seed` is secret, so that nobody can choose an

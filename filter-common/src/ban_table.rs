@@ -135,6 +135,12 @@ pub fn scopes(body: u64) -> u8 {
     (body >> 48) as u8
 }
 
+/// Who decided, in a slot's second word.
+#[inline(always)]
+pub fn origin(body: u64) -> u8 {
+    (body >> 56) as u8
+}
+
 /// Whether a ban that ends at `until` is in force at `now`, both in units.
 #[inline(always)]
 pub fn in_force(until: u32, now: u32) -> bool {
@@ -156,6 +162,7 @@ mod tests {
             let slot = Slot { address, until, since, scopes, origin, packets };
             prop_assert_eq!(Slot::from_words(slot.head(), slot.body(), since), Some(slot));
             prop_assert_eq!(super::scopes(slot.body()), scopes);
+            prop_assert_eq!(super::origin(slot.body()), origin);
         }
 
         #[test]

@@ -120,6 +120,10 @@ reasons! {
     Known = 32, Pass, "known";
     /// Over what all unknown sources share, but its source sent it again.
     Admitted = 33, Pass, "admitted";
+    /// Its source is one that no packet from a wire has: the host's own address, loopback, multicast.
+    Spoofed = 34, Drop, "spoofed";
+    /// A TCP segment over the bytes that its connection or its source may send.
+    StreamLimit = 35, Drop, "stream-limit";
 }
 
 impl Reason {
@@ -142,8 +146,8 @@ pub struct Code(u32);
 
 const FLOOD: u32 = 1 << 16;
 
-/// The numbers of the reasons that drop.
-const DROPS: core::ops::Range<u32> = 16..32;
+/// The [bits](Code::bit) of the reasons that drop.
+const DROPS: u64 = 0xffff_0000 | bits(&[Reason::Spoofed, Reason::StreamLimit]);
 
 impl Code {
     /// Not decided yet: the source is unknown, and its packet goes to SIP.
@@ -181,7 +185,7 @@ impl Code {
     /// Whether the packet drops.
     #[inline(always)]
     pub fn drops(self) -> bool {
-        self.0.wrapping_sub(DROPS.start) < DROPS.end.wrapping_sub(DROPS.start)
+        self.bit() & DROPS != 0
     }
 
     /// Whether it is this reason's.

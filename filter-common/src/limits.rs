@@ -1,10 +1,13 @@
 //! Every bound and capacity, with its why.
 
-/// 802.1Q tags that are looked behind: a customer tag inside a service tag (802.1ad).
-pub const VLAN_DEPTH: usize = 2;
+/// 802.1Q tags that are looked behind: a customer tag inside a service tag (802.1ad), and as many
+/// priority tags again. Linux takes off any number of those (`skb_vlan_untag` in
+/// `net/core/skbuff.c`); a frame with more is [`Layer4::Unknown`](crate::packet::Layer4::Unknown).
+pub const VLAN_DEPTH: usize = 4;
 
 /// IPv6 extension headers that are followed. RFC 8200 section 4.1 recommends at most seven in a
-/// packet, of which ESP ends the walk; a longer chain is [`Layer4::Unknown`].
+/// packet, of which ESP ends the walk. Linux follows any number; a longer chain is
+/// [`Layer4::Unknown`], which is judged as the strictest class is.
 ///
 /// [`Layer4::Unknown`]: crate::packet::Layer4::Unknown
 pub const IPV6_EXTENSIONS: usize = 6;
@@ -37,6 +40,15 @@ pub const SOURCE_LINES: u32 = 1 << 16;
 
 /// The networks of sources are spread over so many lines, 1 MiB.
 pub const PREFIX_LINES: u32 = 1 << 14;
+
+/// Buckets of the bytes of TCP connections of unknown sources, half a megabyte.
+pub const CONNECTION_BUCKETS: u32 = 1 << 16;
+
+/// Buckets of the bytes that unknown sources send over TCP, half a megabyte.
+pub const STREAM_SOURCES: u32 = 1 << 16;
+
+/// Buckets of the bytes that the networks of unknown sources send over TCP.
+pub const STREAM_PREFIXES: u32 = 1 << 14;
 
 /// Places of [`maps::SEEN`](crate::abi::maps::SEEN), 1 MiB.
 pub const SEEN_PLACES: u32 = 1 << 18;

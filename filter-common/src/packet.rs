@@ -26,6 +26,13 @@ pub trait Packet {
     /// As many little-endian words from `offset` on, or `None` where the packet ends before.
     fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]>;
 
+    /// The same, or `None` too where they are not in the packet's first buffer: what most packets need
+    /// and no more.
+    #[inline(always)]
+    fn near_words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        self.words(offset)
+    }
+
     /// Copies the bytes from `offset` to the packet's end, at most [`WINDOW_BYTES`], into `window`,
     /// and returns how many. What is behind them in `window` is anything.
     fn copy(&self, offset: usize, window: &mut Window) -> usize;
@@ -125,6 +132,12 @@ impl Headers {
     }
 }
 
+/// Whether these words are of a TCP segment.
+#[inline(always)]
+pub fn is_tcp([_, _, _, rest]: Words) -> bool {
+    matches!(rest & 0xf, KIND_TCP | KIND_SYN)
+}
+
 const KIND_UDP: u64 = 1;
 const KIND_TCP: u64 = 2;
 const KIND_LATER_FRAGMENT: u64 = 3;
@@ -157,7 +170,8 @@ pub enum Layer4 {
     LaterFragment,
     /// An upper-layer protocol that nobody here reads.
     Other,
-    /// More extension headers than are followed: something of any protocol.
+    /// Headers of which the rest is in later fragments, or more of them than are followed: something
+    /// of any protocol, to any port.
     Unknown,
 }
 
@@ -198,7 +212,7 @@ impl From<Place> for Payload {
 pub enum Unparsed {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// Cut off, or in contradiction with itself.
+    /// A header that is cut off or contradicts itself: nothing that Linux takes.
     Malformed,
 }
 
@@ -210,6 +224,15 @@ const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 // The service tag's EtherType before 802.1ad, still sent by some switches.
 const ETHERTYPE_OLD_SERVICE_VLAN: u16 = 0x9100;
 const VLAN_TAG_LEN: usize = 4;
+const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
+
+// RFC 2516 section 4, and the PPP protocol number behind it.
+const PPPOE_HEADER_LEN: usize = 8;
+const PPP_IPV4: u16 = 0x0021;
+const PPP_IPV6: u16 = 0x0057;
+
+/// The source of a frame whose source was not read, for the buckets: one that nobody has (RFC 6666).
+pub const UNREAD_SOURCE: Address = Address::from_words([1, 0]);
 
 // https://www.iana.org/assignments/protocol-numbers
 const TCP: u8 = 6;
@@ -239,20 +262,35 @@ pub fn parse(packet: &impl Packet) -> Result<Headers, Unparsed> {
     let mut offset = EthHdr::LEN;
     let mut ethertype = be16(packet, offset.wrapping_sub(2)).ok_or(Unparsed::Malformed)?;
     for _ in 0..VLAN_DEPTH {
-        if !matches!(
-            ethertype,
-            ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN | ETHERTYPE_OLD_SERVICE_VLAN
-        ) {
+        if !is_vlan(ethertype) {
             break;
         }
         ethertype = be16(packet, offset.wrapping_add(2)).ok_or(Unparsed::Malformed)?;
         offset = offset.wrapping_add(VLAN_TAG_LEN);
     }
+    if ethertype == ETHERTYPE_PPPOE_SESSION {
+        ethertype = match be16(packet, offset.wrapping_add(6)) {
+            Some(PPP_IPV4) => ETHERTYPE_IPV4,
+            Some(PPP_IPV6) => ETHERTYPE_IPV6,
+            _ => return Err(Unparsed::NotIp),
+        };
+        offset = offset.wrapping_add(PPPOE_HEADER_LEN);
+    }
     match ethertype {
         ETHERTYPE_IPV4 => ipv4(packet, offset),
         ETHERTYPE_IPV6 => ipv6(packet, offset),
+        _ if is_vlan(ethertype) => {
+            let layer4 = Layer4::Unknown;
+            Ok(Headers { source: UNREAD_SOURCE, layer4, network: offset, end: 0 })
+        }
         _ => Err(Unparsed::NotIp),
     }
+}
+
+/// Whether a tag of four bytes is next.
+#[inline(always)]
+fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN | ETHERTYPE_OLD_SERVICE_VLAN)
 }
 
 /// [`parse`] and [`Headers::to_words`] for what most packets are, UDP in IPv4 without options, tags or
@@ -261,7 +299,7 @@ pub fn parse(packet: &impl Packet) -> Result<Headers, Unparsed> {
 pub fn plain_udp(packet: &impl Packet) -> Option<Words> {
     // From the EtherType on.
     let start = EthHdr::LEN.wrapping_sub(2);
-    let [w0, w1, w2, w3] = packet.words::<4>(start)?;
+    let [w0, w1, w2, w3] = packet.near_words::<4>(start)?;
     // EtherType, version and header length; no fragment offset, and no more fragments; protocol.
     let plain = w0 & 0x00ff_ffff == 0x0045_0008 && w1 & 0xff00_ff3f == u64::from(UDP) << 24;
     let total_len = be16_of(w0 >> 32);
@@ -297,10 +335,16 @@ fn ipv4(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
     let [.., s0, s1, s2, s3, _, _, _, _] = header;
     let header_len = usize::from(version_ihl & 0x0f).wrapping_mul(4);
     let total_len = usize::from(u16::from_be_bytes([l0, l1]));
-    if version_ihl >> 4 != 4 || header_len < Ipv4Hdr::LEN || total_len < header_len {
+    if version_ihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
         return Err(Unparsed::Malformed);
     }
-    let end = offset.wrapping_add(total_len);
+    let end = match total_len {
+        // What the kernel itself has put together of more than 65,535 bytes (`iph_totlen` in
+        // include/linux/ip.h), seen in generic mode.
+        0 => packet.length(),
+        _ if total_len < header_len => return Err(Unparsed::Malformed),
+        _ => offset.wrapping_add(total_len),
+    };
     let fragment = u16::from_be_bytes([f0, f1]);
     let layer4 = if fragment & FRAGMENT_OFFSET == 0 {
         let start = offset.wrapping_add(header_len);
@@ -321,9 +365,21 @@ fn ipv6(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
     let first = packet.array(offset.wrapping_add(8)).ok_or(Unparsed::Malformed)?;
     let second = packet.array(offset.wrapping_add(16)).ok_or(Unparsed::Malformed)?;
     let start = offset.wrapping_add(Ipv6Hdr::LEN);
-    let end = start.wrapping_add(usize::from(u16::from_be_bytes([l0, l1])));
+    let end = match u16::from_be_bytes([l0, l1]) {
+        // A jumbogram (RFC 2675), but Linux asks for no more than a header of that kind and takes the
+        // frame's length (`ip6_rcv_core` in net/ipv6/ip6_input.c).
+        0 if next == HOP_BY_HOP => packet.length(),
+        len => start.wrapping_add(usize::from(len)),
+    };
+    let source = Address::v6(first, second);
+    if source.v4_word().is_some() {
+        // An IPv4-mapped source has no place on the wire (RFC 4942 section 2.2), and Linux takes none.
+        // It must not pass for the IPv4 address.
+        let source = Address::from_words([0, 0]);
+        return Ok(Headers { source, layer4: Layer4::Unknown, network: offset, end });
+    }
     let layer4 = extensions(packet, next, start, end)?;
-    Ok(Headers { source: Address::v6(first, second), layer4, network: offset, end })
+    Ok(Headers { source, layer4, network: offset, end })
 }
 
 /// Follows the chain of extension headers (RFC 8200 section 4).
@@ -338,18 +394,24 @@ fn extensions(
     for _ in 0..IPV6_EXTENSIONS {
         match next {
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | MOBILITY => {
-                let [following, len] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                let Some([following, len]) = packet.array(offset) else {
+                    return cut(fragmented);
+                };
                 next = following;
                 offset = offset.wrapping_add(usize::from(len).wrapping_add(1).wrapping_mul(8));
             }
             AUTHENTICATION => {
                 // RFC 4302 section 2.2: in units of four bytes, minus two.
-                let [following, len] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                let Some([following, len]) = packet.array(offset) else {
+                    return cut(fragmented);
+                };
                 next = following;
                 offset = offset.wrapping_add(usize::from(len).wrapping_add(2).wrapping_mul(4));
             }
             FRAGMENT => {
-                let [following, _, f0, f1] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+                let Some([following, _, f0, f1]) = packet.array(offset) else {
+                    return cut(fragmented);
+                };
                 let fragment = u16::from_be_bytes([f0, f1]);
                 if fragment >> 3 != 0 {
                     return Ok(Layer4::LaterFragment);
@@ -369,6 +431,13 @@ fn extensions(
     }
 }
 
+/// What a packet is whose headers are cut off: the rest may come in later fragments, of which the
+/// first need not be longer than eight bytes.
+#[inline(always)]
+fn cut(fragmented: bool) -> Result<Layer4, Unparsed> {
+    if fragmented { Ok(Layer4::Unknown) } else { Err(Unparsed::Malformed) }
+}
+
 /// UDP (RFC 768) or TCP (RFC 9293 section 3.1) at `offset`, in an IP packet that ends at `end`.
 #[inline(always)]
 fn layer4(
@@ -380,7 +449,9 @@ fn layer4(
 ) -> Result<Layer4, Unparsed> {
     match protocol {
         UDP => {
-            let header: [u8; UdpHdr::LEN] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+            let Some(header) = packet.array::<{ UdpHdr::LEN }>(offset) else {
+                return cut(fragmented);
+            };
             let [_, _, p0, p1, l0, l1, _, _] = header;
             let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
             // Zero is the length of a jumbogram (RFC 2675 section 4) and of nothing else.
@@ -394,7 +465,9 @@ fn layer4(
             Ok(Layer4::Udp { port, payload: Payload { start, end, fragmented } })
         }
         TCP => {
-            let header: [u8; TcpHdr::LEN] = packet.array(offset).ok_or(Unparsed::Malformed)?;
+            let Some(header) = packet.array::<{ TcpHdr::LEN }>(offset) else {
+                return cut(fragmented);
+            };
             let [_, _, p0, p1, _, _, _, _, _, _, _, _, data_offset, flags, ..] = header;
             let header_len = usize::from(data_offset >> 4).wrapping_mul(4);
             if header_len < TcpHdr::LEN {

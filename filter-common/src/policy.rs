@@ -4,6 +4,7 @@
 //! would drop: it wins over everything, and costs nothing on the way of other packets.
 
 pub mod bans;
+pub mod stream;
 pub mod tiers;
 
 use self::tiers::Task;
@@ -66,6 +67,8 @@ pub trait Tables {
     fn source_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
     /// A bucket of a network of sources.
     fn prefix_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
+    /// A bucket of bytes over TCP.
+    fn stream_bucket(&self, place: u32) -> Option<Self::Bucket<'_>>;
     /// A bucket of all unknown sources.
     fn shared_bucket(&self, place: usize) -> Option<Self::Bucket<'_>>;
     /// A word of the gate of known peers.
@@ -111,6 +114,11 @@ pub trait Tables {
     fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
         bans::network(source, reach, self, now)
     }
+    /// [`stream::take`].
+    #[inline(always)]
+    fn stream(&self, packet: &impl Packet, words: Words) -> Code {
+        stream::take(packet, words, self)
+    }
     /// [`tiers::classify`].
     #[inline(always)]
     fn classify(&self, packet: &impl Packet, words: Words) -> Task {
@@ -149,6 +157,8 @@ pub trait BanSlot {
     fn until(&self) -> u32;
     /// Sum of the `SCOPE_*`.
     fn scopes(&self) -> u8;
+    /// Who decided it: a number of the controller's, or `ORIGIN_OWN`.
+    fn origin(&self) -> u8;
     /// Counts a packet.
     fn hit(&self);
 }
@@ -222,7 +232,7 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, tables);
     }
-    if code.drops() && trusted(source, config, tables) {
+    if code.drops() && !code.is(Reason::Spoofed) && trusted(source, config, tables) {
         code = Reason::Trusted.into();
     }
     if code.bit() & SEEN != 0 {
@@ -234,6 +244,25 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
 /// The stages of a packet to a SIP port from a source that is not known.
 #[inline(always)]
 fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
+    let mut code = Code::UNKNOWN;
+    if packet::is_tcp(words) {
+        code = tables.stream(packet, words);
+    }
+    if code == Code::UNKNOWN {
+        code = limited(packet, words, config, tables);
+    }
+    if code == Code::OVERLOAD {
+        code = tables.greylisted(packet, words);
+    }
+    if let Some(otherwise) = code.as_flood() {
+        code = if tables.flood(packet, words) { Reason::Flooding.into() } else { otherwise };
+    }
+    code
+}
+
+/// What the limits of its class say of a packet.
+#[inline(always)]
+fn limited<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
     let mut task = tables.classify(packet, words);
     let mut code = task.code();
     if code == Code::LIMITED {
@@ -258,38 +287,47 @@ fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, table
             }
         }
     }
-    if code == Code::OVERLOAD {
-        code = tables.greylisted(packet, words);
-    }
-    if let Some(otherwise) = code.as_flood() {
-        code = if tables.flood(packet, words) { Reason::Flooding.into() } else { otherwise };
-    }
     code
 }
 
 /// The reason, but for trust, of a packet with these [`Headers`]; or [`Code::UNKNOWN`].
 #[inline(always)]
 fn judge<T: Tables>(headers: &Headers, config: &Config, tables: &T) -> Code {
-    let (classes, known_port) = match headers.layer4 {
-        Layer4::Udp { port, .. } => (tables.port_classes(false, port), true),
-        Layer4::Tcp { port, .. } => (tables.port_classes(true, port), true),
+    let source = headers.source;
+    let (classes, may_be_sip) = match headers.layer4 {
+        Layer4::Udp { port, .. } => sip_port(tables.port_classes(false, port)),
+        Layer4::Tcp { port, .. } => sip_port(tables.port_classes(true, port)),
         // The port is not known, and so the narrowest ban includes it: a banned source must not get
         // through by fragmenting.
-        Layer4::LaterFragment | Layer4::Unknown => (!SCOPE_ALL, false),
+        Layer4::LaterFragment => (!SCOPE_ALL, false),
+        // Nor must anybody by headers that are not followed here, and are by the kernel.
+        Layer4::Unknown => (!SCOPE_ALL, true),
         Layer4::Other => (0, false),
     };
+    if source.is_martian() {
+        return Reason::Spoofed.into();
+    }
     let now = tables.now(config);
-    if let Some(reason) = bans::banned(headers.source, classes, config, tables, now) {
+    if let Some(reason) = bans::banned(source, classes, config, tables, now) {
         return reason.into();
     }
-    if known_port && classes & SCOPE_SIP != 0 {
-        return tiers::sip(headers.source, config, tables, now);
+    if may_be_sip {
+        if source.is_unspecified() {
+            return Reason::Spoofed.into();
+        }
+        return tiers::sip(source, config, tables, now);
     }
     match headers.layer4 {
         Layer4::LaterFragment => Reason::Fragment.into(),
         Layer4::Other | Layer4::Unknown => Reason::OtherProtocol.into(),
         Layer4::Udp { .. } | Layer4::Tcp { .. } => Reason::OtherPort.into(),
     }
+}
+
+/// The classes of a port, and whether it is a SIP port.
+#[inline(always)]
+fn sip_port(classes: u8) -> (u8, bool) {
+    (classes, classes & SCOPE_SIP != 0)
 }
 
 /// Whether a source is trusted: asked of the trie only where the gate says that it may be.

@@ -46,8 +46,22 @@ impl Gcra {
     /// Whether `bucket` has room for a packet at `now`: [`take`](Self::take) without taking.
     #[inline(always)]
     pub fn has_room(&self, bucket: &impl Bucket, now: u64) -> bool {
+        self.has_room_for(bucket, now, 1)
+    }
+
+    /// [`take_units`](Self::take_units) without taking.
+    #[inline(always)]
+    pub fn has_room_for(&self, bucket: &impl Bucket, now: u64, units: u64) -> bool {
         let arrival = bucket.load();
-        arrival <= now || arrival.wrapping_sub(now) <= self.tolerance || self.interval == 0
+        arrival <= now
+            || self.fits(arrival.wrapping_sub(now), self.interval.wrapping_mul(units))
+            || self.interval == 0
+    }
+
+    /// Whether what costs so many nanoseconds fits into a bucket that is so far ahead of now.
+    #[inline(always)]
+    fn fits(&self, ahead: u64, cost: u64) -> bool {
+        ahead.wrapping_add(cost) <= self.tolerance.wrapping_add(self.interval)
     }
 
     /// Takes one packet's worth out of `bucket` at `now`, nanoseconds on any clock that does not
@@ -55,16 +69,25 @@ impl Gcra {
     /// goes on flooding is not locked out for longer than one that stops.
     #[inline(always)]
     pub fn take(&self, bucket: &impl Bucket, now: u64) -> bool {
+        self.take_units(bucket, now, 1)
+    }
+
+    /// Takes the worth of so many packets at once, or of so many bytes where the limit counts those,
+    /// fewer than 2^20. An empty bucket lets anything through and is in debt for it: otherwise what is
+    /// larger than the burst would never get through.
+    #[inline(always)]
+    pub fn take_units(&self, bucket: &impl Bucket, now: u64, units: u64) -> bool {
         if self.interval == 0 {
             return true;
         }
+        let cost = self.interval.wrapping_mul(units);
         for _ in 0..BUCKET_ATTEMPTS {
             let arrival = bucket.load();
             let start = if arrival > now { arrival } else { now };
-            if start.wrapping_sub(now) > self.tolerance {
+            if arrival > now && !self.fits(start.wrapping_sub(now), cost) {
                 return false;
             }
-            if bucket.replace(arrival, start.wrapping_add(self.interval)) {
+            if bucket.replace(arrival, start.wrapping_add(cost)) {
                 return true;
             }
         }
@@ -141,7 +164,42 @@ mod tests {
         assert_eq!(taken, 10_000);
     }
 
+    #[test]
+    fn more_than_the_burst_passes_an_empty_bucket_alone() {
+        let limit = Gcra::new(1000, SECOND, 5000);
+        let bucket = AtomicU64::new(0);
+        assert!(limit.take_units(&bucket, SECOND, 60_000));
+        assert!(!limit.has_room_for(&bucket, SECOND, 1));
+        assert!(!limit.take_units(&bucket, 50 * SECOND, 6000));
+        assert!(limit.take_units(&bucket, 57 * SECOND, 1000));
+        assert!(limit.take_units(&bucket, 62 * SECOND, 60_000));
+    }
+
     proptest! {
+        /// However a stream is cut, no more gets through than the burst and the rate allow, but for
+        /// one piece.
+        #[test]
+        fn pieces_of_any_size(
+            sizes in proptest::collection::vec((1u64..9000, 0u64..SECOND / 20), 1..300),
+        ) {
+            let limit = Gcra::new(4096, SECOND, 32_768);
+            let bucket = AtomicU64::new(0);
+            let (mut now, mut taken) = (SECOND, 0);
+            for (size, gap) in sizes {
+                now += gap;
+                prop_assert_eq!(
+                    limit.has_room_for(&bucket, now, size),
+                    {
+                        let took = limit.take_units(&bucket, now, size);
+                        taken += if took { size } else { 0 };
+                        took
+                    }
+                );
+            }
+            let allowed = 32_768 + (now - SECOND) / limit.interval + 9000;
+            prop_assert!(taken <= allowed, "{taken} of {allowed}");
+        }
+
         /// The definition of the limit: in any stretch of time no more than burst + rate × time.
         #[test]
         fn never_more_than_burst_and_rate(

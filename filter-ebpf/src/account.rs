@@ -57,13 +57,14 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision) -> u32 {
 }
 
 /// The frame's length. Only a frame in several buffers needs a helper for it, and a call costs more
-/// than all that is counted: where the IP packet ends with the first buffer, or that is no longer
-/// than the least frame, which is padded, there is no other one. (A frame may say that its packet
-/// ends in the first buffer and go on.)
+/// than all that is counted: where the IP packet ends with the first buffer, or in it when that is no
+/// longer than the least frame, which is padded, there is no other one. (A frame may say that its
+/// packet ends in the first buffer and go on.)
 #[inline(always)]
 fn length(ctx: &XdpContext, end: usize) -> usize {
     let first = ctx.data_end() - ctx.data();
-    if end == first || first <= ETHERNET_MIN { first } else { XdpPacket::new(ctx).length() }
+    let is_all = end == first || end < first && first <= ETHERNET_MIN;
+    if is_all && end != 0 { first } else { XdpPacket::new(ctx).length() }
 }
 
 /// Bytes of the least Ethernet frame without its checksum (IEEE 802.3 section 3.2.8).

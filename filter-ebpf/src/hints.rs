@@ -35,3 +35,27 @@ pub(crate) fn opaque(mut value: usize) -> usize {
     }
     value
 }
+
+/// Gives the registers that a call leaves without a value one. Where a value does not matter, as that
+/// of a field beside a `None`, the compiler takes whatever is in a register, and the verifier refuses
+/// to have one read that nothing is in ("R1 `!read_ok`").
+#[inline(always)]
+pub(crate) fn readable() {
+    // SAFETY: writes registers that it says it writes.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        asm!(
+            "r1 = 0",
+            "r2 = 0",
+            "r3 = 0",
+            "r4 = 0",
+            "r5 = 0",
+            out("r1") _,
+            out("r2") _,
+            out("r3") _,
+            out("r4") _,
+            out("r5") _,
+            options(nomem, nostack),
+        );
+    }
+}

@@ -36,8 +36,8 @@ use filter_common::policy;
 use crate::packet::XdpPacket;
 use crate::tables::KernelTables;
 
-/// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, and headers are
-/// always in the first.
+/// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, of which the first may
+/// be empty.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence(ctx: XdpContext) -> u32 {

@@ -9,7 +9,9 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::limits::WINDOW_BYTES;
 use filter_common::packet::{Packet, Window};
 
-use crate::hints::{masked, opaque};
+use crate::hints::{masked, opaque, readable};
+use crate::tables::Edge;
+use crate::{stages, tables};
 
 /// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers
 /// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535. All
@@ -26,6 +28,40 @@ impl<'a> XdpPacket<'a> {
     pub(crate) fn new(ctx: &'a XdpContext) -> Self {
         Self { ctx }
     }
+
+    /// Bytes that are not, or not all, in the frame's first buffer: some drivers put nothing there.
+    #[inline(always)]
+    fn far(&self, offset: usize, len: usize) -> Option<*const Edge> {
+        let failed = stages::ringfence_far(self.ctx.ctx, offset as u64, len as u64);
+        readable();
+        if failed != 0 {
+            return None;
+        }
+        tables::edge()
+    }
+
+    /// [`far`](Self::far) without the answer: whether it failed.
+    #[inline(always)]
+    pub(crate) fn load_edge(&self, offset: usize, len: usize) -> bool {
+        let Some(edge) = tables::edge() else {
+            return true;
+        };
+        // Linux 6.1 learns from `len == 0` no lower bound, see `copy`.
+        let before_last = opaque(len.wrapping_sub(1));
+        if offset > OFFSET_MAX || before_last >= size_of::<Edge>() {
+            return true;
+        }
+        // SAFETY: the edge has as many bytes, and is this CPU's own.
+        let failed = unsafe {
+            bpf_xdp_load_bytes(
+                self.ctx.as_ptr().cast(),
+                offset as u32,
+                edge.cast_mut().cast(),
+                (before_last + 1) as u32,
+            )
+        };
+        failed != 0
+    }
 }
 
 impl Packet for XdpPacket<'_> {
@@ -37,12 +73,15 @@ impl Packet for XdpPacket<'_> {
 
     #[inline(always)]
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        const { assert!(N <= size_of::<Edge>()) };
         if offset > OFFSET_MAX {
             return None;
         }
         let start = self.ctx.data() + masked::<OFFSET_MAX>(offset);
         if opaque(start + N) > self.ctx.data_end() {
-            return None;
+            let edge = self.far(offset, N)?;
+            // SAFETY: a map's value, which is as long as N at least.
+            return Some(unsafe { edge.cast::<[u8; N]>().read() });
         }
         // SAFETY: data <= start and start + N <= data_end, as the verifier proves again.
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
@@ -50,6 +89,17 @@ impl Packet for XdpPacket<'_> {
 
     #[inline(always)]
     fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        if let Some(words) = self.near_words(offset) {
+            return Some(words);
+        }
+        const { assert!(N * 8 <= size_of::<Edge>()) };
+        let edge = self.far(offset, N * 8)?;
+        // SAFETY: as in `array`.
+        Some(unsafe { edge.cast::<[u64; N]>().read() })
+    }
+
+    #[inline(always)]
+    fn near_words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
         if offset > OFFSET_MAX {
             return None;
         }

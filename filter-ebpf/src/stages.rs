@@ -12,8 +12,8 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::address::Address;
 use filter_common::decision::Code;
 use filter_common::packet::Place;
-use filter_common::policy::bans;
 use filter_common::policy::tiers::{self, Task};
+use filter_common::policy::{bans, stream};
 use filter_common::sip;
 
 use crate::account;
@@ -26,6 +26,14 @@ use crate::tables::{self, KernelTables};
 pub extern "C" fn ringfence_parse(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
     tables::parse(&XdpPacket::new(&ctx))
+}
+
+/// Copies bytes of the packet into this CPU's [`Edge`](tables::Edge). Zero, unless there are fewer.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_far(ctx: *mut xdp_md, offset: u64, len: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    u32::from(XdpPacket::new(&ctx).load_edge(offset as usize, len as usize))
 }
 
 /// [`bans::network`].
@@ -49,6 +57,15 @@ pub extern "C" fn ringfence_trust(s0: u64, s1: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn ringfence_tell(code: u64, s0: u64, s1: u64, now: u64) -> u32 {
     account::tell(Code::from_number(code as u32), [s0, s1], now)
+}
+
+/// [`stream::take`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_stream(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx });
+    stream::take(&packet, [w0, w1, w2, w3], &tables).number()
 }
 
 /// [`tiers::classify`].

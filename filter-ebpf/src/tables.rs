@@ -11,7 +11,7 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
     BanEntry, Buckets, CLASSES, Config, Flooder, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer,
-    SHARED_BUCKETS, SharedBucket, Signature, port_place,
+    SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
@@ -75,6 +75,9 @@ static PREFIXES: Array<Buckets, { PREFIX_LINES as usize }> = Array::new();
 static SHARED: Array<SharedBucket, { SHARED_BUCKETS as usize }> = Array::new();
 
 #[btf_map]
+static STREAMS: Array<u64, { STREAM_BUCKETS as usize }> = Array::new();
+
+#[btf_map]
 pub(crate) static KNOWN: HashMap<
     [u64; 2],
     Peer,
@@ -108,7 +111,11 @@ struct Scratch {
     window: Window,
     words: Words,
     reading: Reading,
+    edge: Edge,
 }
+
+/// What was read of a packet beyond its first buffer.
+pub(crate) type Edge = [u64; 8];
 
 /// The maps as [`Tables`].
 pub(crate) struct KernelTables {
@@ -177,6 +184,12 @@ impl BanSlot for Ban {
     fn scopes(&self) -> u8 {
         // SAFETY: as above.
         unsafe { (*self.0).scopes }
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> u8 {
+        // SAFETY: as above.
+        unsafe { (*self.0).origin }
     }
 
     #[inline(always)]
@@ -375,6 +388,13 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn stream_bucket(&self, place: u32) -> Option<Word> {
+        let bucket = STREAMS.get_ptr_mut(place)?;
+        // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
+        Some(unsafe { Word::new(bucket) })
+    }
+
+    #[inline(always)]
     fn shared_bucket(&self, place: usize) -> Option<Word> {
         let shared = SHARED.get_ptr_mut(place as u32)?;
         // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
@@ -483,6 +503,11 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn stream(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
+        Code::from_number(stages::ringfence_stream(self.ctx, w0, w1, w2, w3))
+    }
+
+    #[inline(always)]
     fn classify(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Task {
         Task(stages::ringfence_class(self.ctx, w0, w1, w2, w3))
     }
@@ -560,6 +585,14 @@ pub(crate) fn window() -> Option<*const Window> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: a map's value.
     Some(unsafe { &raw const (*scratch).window })
+}
+
+/// This CPU's memory for what is read of a packet beyond its first buffer.
+#[inline(always)]
+pub(crate) fn edge() -> Option<*const Edge> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw const (*scratch).edge })
 }
 
 /// This CPU's memory for what has been read of a message that leaves.

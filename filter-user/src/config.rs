@@ -39,7 +39,7 @@ pub use self::guessing::GuessingSettings;
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
 pub use self::jails::{OWN_JAILS_MAX, RECIDIVE, built_in_jails, intern};
-pub use self::limits::{ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
+pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
 pub use self::logs::{FilterName, JournalMatch, LOGS_MAX, LogPattern};
 pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};

@@ -30,6 +30,7 @@ use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Verdict};
+use crate::host;
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::store::{Kept, Store};
@@ -103,8 +104,9 @@ impl Protected {
         }
     }
 
+    /// Networks whose packets never drop.
     fn networks(&self) -> Vec<IpNet> {
-        self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
+        self.trusted.iter().chain(&self.named).copied().collect()
     }
 }
 
@@ -161,6 +163,7 @@ impl<D: Datapath> Controller<D> {
             flood_ban: config.limits.flood.ban,
             started: now,
         };
+        controller.datapath.own(&host::addresses(&controller.protected.own))?;
         controller.datapath.trust(&controller.protected.networks())?;
         controller.take_over(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
@@ -474,10 +477,12 @@ impl<D: Datapath> Controller<D> {
         if own == self.protected.own {
             return;
         }
-        self.protected.own = own;
-        if let Err(why) = self.datapath.trust(&self.protected.networks()) {
-            warn!("the host's new addresses are not trusted yet: {why:#}");
+        if let Err(why) = self.datapath.own(&host::addresses(&own)) {
+            // Left as they were, so that the next look tries again.
+            warn!("packets in the name of the host's new addresses are not dropped yet: {why:#}");
+            return;
         }
+        self.protected.own = own;
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.

@@ -18,6 +18,7 @@ mod pins;
 mod privileges;
 mod take_over;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -65,6 +66,13 @@ pub trait Datapath {
     ///
     /// When the kernel refuses.
     fn unban_network(&mut self, network: IpNet) -> Result<()>;
+
+    /// Makes exactly these the host's own addresses: a packet that claims to come from one drops.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, which is when its table is full.
+    fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()>;
 
     /// Makes exactly these networks the ones that are never dropped.
     ///

@@ -27,6 +27,12 @@ pub fn own_networks() -> Result<BTreeSet<IpNet>> {
     Ok(own)
 }
 
+/// The addresses among [`own_networks`], without those of the loopback networks.
+pub fn addresses(own: &BTreeSet<IpNet>) -> BTreeSet<IpAddr> {
+    let single = own.iter().filter(|network| network.prefix_len() == network.max_prefix_len());
+    single.map(IpNet::addr).filter(|address| !address.is_loopback()).collect()
+}
+
 /// The interface with the default route, of IPv4 or else of IPv6.
 ///
 /// # Errors

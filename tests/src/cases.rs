@@ -4,6 +4,7 @@
 //! real maps, so that neither can drift away from the other.
 
 pub mod bans;
+pub mod carriers;
 pub mod floods;
 pub mod frames;
 pub mod generated;
@@ -26,13 +27,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use filter_common::abi::{
-    self, ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
-    FLAG_GREYLIST, FLAG_SIGNATURES, NetworkEntry, SCOPE_SIP, SEARCHES,
+    ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN, FLAG_GREYLIST,
+    FLAG_SIGNATURES, FOREVER, NetworkEntry, ORIGIN_OWN, SCOPE_ALL, SCOPE_SIP, SEARCHES,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::class::Class;
 use filter_common::decision::Reason;
+use filter_common::packet;
 use filter_common::rate::{Gcra, unit};
 use filter_common::sip::{Agent, agent_of};
 use ipnet::IpNet;
@@ -144,6 +146,7 @@ impl Case {
         let mut expected = before;
         match self.expect {
             Reason::Banned | Reason::BannedNetwork => expected.bans += 1,
+            Reason::Spoofed if self.is_own() => expected.bans += 1,
             Reason::Known => expected.peers_passed += 1,
             Reason::KnownLimit => expected.peers_dropped += 1,
             Reason::Flooding if is_peer => expected.peers_dropped += 1,
@@ -176,6 +179,8 @@ impl Case {
             | Reason::SharedLimit
             | Reason::Greylist
             | Reason::Maintenance
+            | Reason::Spoofed
+            | Reason::StreamLimit
             | Reason::Admitted => {}
         }
         if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
@@ -183,6 +188,13 @@ impl Case {
             expected.flooders = 1;
         }
         if after == expected { Ok(()) } else { Err(format!("counted {after:?}, not {expected:?}")) }
+    }
+
+    /// Whether its source is an address of the host's own, which has an entry.
+    fn is_own(&self) -> bool {
+        let headers = packet::parse(&self.packet.as_slice());
+        let mut own = self.world.own.iter();
+        headers.is_ok_and(|headers| own.any(|own| Address::from(*own) == headers.source))
     }
 
     /// What comes first.
@@ -217,6 +229,7 @@ pub fn all() -> Vec<Case> {
         greylist::cases(),
         signatures::cases(),
         maintenance::cases(),
+        carriers::cases(),
     ]
     .concat()
 }
@@ -241,6 +254,8 @@ pub struct World {
     pub prefix: Limits,
     /// The limits of all of them together.
     pub shared: Limits,
+    /// The limits of bytes over TCP: of a connection, a source, a network, all.
+    pub bytes: Box<[Option<Limit>; 4]>,
     /// Prefix lengths of such a network, of IPv4 and of IPv6.
     pub prefix_lengths: [u8; 2],
     /// The limit of each known peer.
@@ -259,6 +274,8 @@ pub struct World {
     pub maintenance: Option<Maintenance>,
     /// Bans.
     pub bans: Vec<Ban>,
+    /// The host's own addresses.
+    pub own: Vec<IpAddr>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
     /// Known peers, and until when.
@@ -306,7 +323,7 @@ impl Limit {
 /// Ports of a class that has a name.
 #[derive(Clone, Debug)]
 pub struct Ports {
-    /// The class: [`abi::SCOPE_NAMED`] or a later one.
+    /// The class: [`SCOPE_NAMED`](filter_common::abi::SCOPE_NAMED) or a later one.
     pub scope: u8,
     /// Whether over TCP.
     pub tcp: bool,
@@ -373,7 +390,7 @@ impl Ends {
     /// The same in the units of [`unit`], and never zero: that would be no ban.
     pub fn unit(self, now: u64) -> u32 {
         match self {
-            Self::Never => abi::FOREVER,
+            Self::Never => FOREVER,
             Self::Ago(_) | Self::In(_) => unit(self.time(now)).max(1),
         }
     }
@@ -397,6 +414,12 @@ impl Default for World {
             source: of_all(Limit::a_second(10, 250)),
             prefix: of_all(Limit::a_second(40, 1000)),
             shared: of_all(Limit::a_second(300, 1000)),
+            bytes: Box::new([
+                Some(Limit::a_second(3000, 24_000)),
+                Some(Limit::a_second(4000, 32_000)),
+                Some(Limit::a_second(16_000, 128_000)),
+                Some(Limit::a_second(200_000, 650_000)),
+            ]),
             prefix_lengths: [24, 64],
             known: Some(Limit::a_second(500, 5000)),
             admitted: Some(Limit::a_second(200, 500)),
@@ -406,6 +429,7 @@ impl Default for World {
             signatures: Vec::new(),
             maintenance: None,
             bans: Vec::new(),
+            own: Vec::new(),
             trusted: Vec::new(),
             peers: Vec::new(),
             flooders: Vec::new(),
@@ -422,8 +446,8 @@ impl World {
     #[must_use]
     pub fn unlimited(self) -> Self {
         let none = [None; CLASSES];
-        let (source, prefix, shared) = (none, none, none);
-        Self { source, prefix, shared, known: None, admitted: None, flood: None, ..self }
+        let (source, prefix, shared, bytes) = (none, none, none, Box::new([None; 4]));
+        Self { source, prefix, shared, bytes, known: None, admitted: None, flood: None, ..self }
     }
 
     /// The same with one more ban of an address.
@@ -444,6 +468,13 @@ impl World {
     #[must_use]
     pub fn hole(self, network: &str) -> Self {
         self.ban_network(network, 0, Ends::Never)
+    }
+
+    /// The same with one more address of the host's own.
+    #[must_use]
+    pub fn own(mut self, address: &str) -> Self {
+        self.own.push(ip(address));
+        self
     }
 
     /// The same with one more trusted network.
@@ -540,6 +571,14 @@ impl World {
         self
     }
 
+    /// The same with other limits of bytes over TCP: of a connection, a source, a network, all. Zero:
+    /// none.
+    #[must_use]
+    pub fn byte_limits(self, bursts: [u64; 4]) -> Self {
+        let limit = |burst| (burst != 0).then(|| Limit::once(burst));
+        Self { bytes: Box::new(bursts.map(limit)), ..self }
+    }
+
     /// The same with another limit of known peers.
     #[must_use]
     pub fn known_limit(self, burst: u64) -> Self {
@@ -558,7 +597,7 @@ impl World {
         Self { flood: Some(Limit::once(burst)), ..self }
     }
 
-    /// The value of [`abi::maps::CONFIG`] at `now`. Its clock counts nanoseconds from zero: who has
+    /// The value of [`maps::CONFIG`](filter_common::abi::maps::CONFIG) at `now`. Its clock counts nanoseconds from zero: who has
     /// `jiffies64` for a clock writes that in.
     pub fn config(&self, now: u64) -> Config {
         let Some(abi_version) = self.abi else {
@@ -573,6 +612,7 @@ impl World {
         ];
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let [v4, v6] = self.prefix_lengths;
+        let [connection, source_bytes, prefix_bytes, shared_bytes] = *self.bytes;
         Config {
             abi_version,
             flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
@@ -592,6 +632,10 @@ impl World {
             known: Limit::gcra(self.known),
             admitted: Limit::gcra(self.admitted),
             flood: Limit::gcra(self.flood),
+            connection_bytes: Limit::gcra(connection),
+            source_bytes: Limit::gcra(source_bytes),
+            prefix_bytes: Limit::gcra(prefix_bytes),
+            shared_bytes: Limit::gcra(shared_bytes),
         }
     }
 
@@ -608,21 +652,40 @@ impl World {
 
     /// The bans of IPv4 addresses at `now`, as they lie in their table.
     pub fn slots(&self, now: u64) -> impl Iterator<Item = Slot> {
-        self.address_bans().filter_map(move |(address, ban)| {
+        let bans = self.address_bans().filter_map(move |(address, ban)| {
             let address = Address::from(address).v4_word()?;
             let until = ban.ends.unit(now);
             let scopes = ban.scopes;
             Some(Slot { address, until, since: 1, scopes, ..Slot::default() })
-        })
+        });
+        let own = self.own.iter().filter_map(|address| {
+            let address = Address::from(*address).v4_word()?;
+            let (until, scopes, origin) = (FOREVER, SCOPE_ALL, ORIGIN_OWN);
+            Some(Slot { address, until, since: 1, scopes, origin, ..Slot::default() })
+        });
+        bans.chain(own)
     }
 
     /// The bans of IPv6 addresses at `now`, as they lie in their map.
     pub fn v6_bans(&self, now: u64) -> impl Iterator<Item = (Address, BanEntry)> {
-        self.address_bans().filter(|(address, _)| address.is_ipv6()).map(move |(address, ban)| {
+        let bans = self.address_bans().filter(|(address, _)| address.is_ipv6());
+        let bans = bans.map(move |(address, ban)| {
             let (until, scopes) = (ban.ends.unit(now), ban.scopes);
             let entry = BanEntry { until, since: 1, scopes, ..BanEntry::default() };
             (address.into(), entry)
-        })
+        });
+        let own = self.own.iter().filter(|address| address.is_ipv6()).map(|address| {
+            let (until, scopes, origin) = (FOREVER, SCOPE_ALL, ORIGIN_OWN);
+            let entry = BanEntry { until, since: 1, scopes, origin, ..BanEntry::default() };
+            (Address::from(*address), entry)
+        });
+        bans.chain(own)
+    }
+
+    /// Every address that has an entry: those that are banned, and the host's own.
+    pub fn entered(&self) -> impl Iterator<Item = Who> {
+        let own = self.own.iter().copied().map(Who::Address);
+        self.bans.iter().map(|ban| ban.who).chain(own)
     }
 
     fn address_bans(&self) -> impl Iterator<Item = (IpAddr, &Ban)> {

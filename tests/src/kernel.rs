@@ -25,7 +25,8 @@ use filter_common::ban_table::{Line, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
 use filter_common::limits::{AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, SEEN_PLACES, SOURCE_LINES};
-use filter_common::packet;
+use filter_common::packet::{self, Layer4, Packet as _};
+use filter_common::policy::stream;
 use filter_user::datapath::OBJECT;
 use filter_user::datapath::ban_table::BanTable;
 use nix::sched::{CloneFlags, unshare};
@@ -68,6 +69,8 @@ pub struct Kernel {
     ports: BTreeSet<u32>,
     used_sources: BTreeSet<u32>,
     used_prefixes: BTreeSet<u32>,
+    used_streams: BTreeSet<u32>,
+    used_greylist: BTreeSet<u32>,
     connections: Vec<Connection>,
     /// What the maps are filled with: to look through empty ones takes long.
     world: World,
@@ -100,6 +103,8 @@ impl Kernel {
             ports: BTreeSet::new(),
             used_sources: BTreeSet::new(),
             used_prefixes: BTreeSet::new(),
+            used_streams: BTreeSet::new(),
+            used_greylist: BTreeSet::new(),
             connections: Vec::new(),
             world,
         })
@@ -244,16 +249,20 @@ impl Kernel {
                 map.set(line, [0; CLASSES], 0)?;
             }
         }
+        let streams = std::mem::take(&mut self.used_streams);
+        let mut map: Array<&mut MapData, u64> = self.map_mut(maps::STREAMS)?.try_into()?;
+        for place in streams {
+            map.set(place, 0, 0)?;
+        }
         let mut map: Array<&mut MapData, SharedBucket> = self.map_mut(maps::SHARED)?.try_into()?;
         for place in 0..SHARED_BUCKETS {
             map.set(place, SharedBucket::default(), 0)?;
         }
-        if self.world.greylist {
-            let mut map: Array<&mut MapData, greylist::Line> =
-                self.map_mut(maps::GREYLIST)?.try_into()?;
-            for line in 0..GREYLIST_LINES {
-                map.set(line, greylist::Line::default(), 0)?;
-            }
+        let greylist = std::mem::take(&mut self.used_greylist);
+        let mut map: Array<&mut MapData, greylist::Line> =
+            self.map_mut(maps::GREYLIST)?.try_into()?;
+        for line in greylist {
+            map.set(line, greylist::Line::default(), 0)?;
         }
         Ok(())
     }
@@ -269,7 +278,7 @@ impl Kernel {
             map.set(place, line, 0)?;
         }
         self.bans_v4 = lines;
-        if !self.world.bans.is_empty() {
+        if self.world.entered().next().is_some() {
             clear_hash::<BanEntry>(self.map_mut(maps::BANS_V6)?)?;
             clear_trie::<NetworkEntry>(self.map_mut(maps::BAN_NETS)?)?;
         }
@@ -381,6 +390,7 @@ impl Kernel {
         if let Ok(headers) = packet::parse(&frame) {
             let source = headers.source;
             self.used_sources.insert(line(source, SOURCE_LINES));
+            self.used_greylist.insert(line(source, GREYLIST_LINES));
             self.used_prefixes.insert(line(source, PREFIX_LINES));
             let masks = if source.v4_word().is_some() {
                 self.config.prefix_v4
@@ -390,6 +400,11 @@ impl Kernel {
             let [first, second] = source.words();
             let network = Address::from_words([first & masks[0], second & masks[1]]);
             self.used_prefixes.insert(line(network, PREFIX_LINES));
+            if let Layer4::Tcp { start, .. } = headers.layer4
+                && let Some(ports) = (&frame).array(start)
+            {
+                self.used_streams.extend(stream::places(source, ports, &self.config));
+            }
         }
         let result = self.program()?.test_run(options)?;
         match result.return_value {
@@ -453,7 +468,7 @@ impl Kernel {
         for entry in &flooders {
             tally.flooders += entry?.1.packets;
         }
-        if !self.world.bans.is_empty() {
+        if self.world.entered().next().is_some() {
             let map: Array<&MapData, Line> = self.map(maps::BANS_V4)?.try_into()?;
             let mut lines = Vec::new();
             for place in 0..lines_for(BANS) {

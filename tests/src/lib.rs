@@ -29,4 +29,5 @@ pub mod screen;
 pub mod sip;
 pub mod sshd;
 pub mod tap;
+pub mod wire;
 pub mod world;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::abi::{
-    BanEntry, Buckets, CLASSES, Config, Flooder, NetworkEntry, Peer, Signature,
+    BanEntry, Buckets, Config, Flooder, NetworkEntry, Peer, SHARED_BUCKETS, Signature,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, lines_for};
@@ -71,7 +71,7 @@ thread_local! {
 
 /// The gate of bans of a world.
 fn presence(world: &World) -> Arc<[AtomicU64]> {
-    let banned: Vec<_> = world.bans.iter().map(|ban| ban.who).collect();
+    let banned: Vec<_> = world.entered().collect();
     let key = format!("{banned:?}");
     LAST.with_borrow_mut(|last| {
         if let Some((of, gate)) = last
@@ -96,7 +96,7 @@ impl Gates {
     /// The gates of a world.
     pub fn of(world: &World) -> Self {
         let mut gates = CLOSED.with(Clone::clone);
-        if !world.bans.is_empty() {
+        if world.entered().next().is_some() {
             gates.presence = presence(world);
         }
         if !world.trusted.is_empty() {
@@ -138,7 +138,8 @@ pub struct Model {
     trusted: Vec<IpNet>,
     sources: Lines,
     prefixes: Lines,
-    shared: [Cell<u64>; CLASSES],
+    streams: RefCell<HashMap<u32, u64>>,
+    shared: [Cell<u64>; SHARED_BUCKETS as usize],
     peers: HashMap<Address, Cell<Peer>>,
     flooders: RefCell<HashMap<Address, Flooder>>,
     connected: Vec<Address>,
@@ -187,6 +188,7 @@ impl Model {
             trusted: world.trusted.clone(),
             sources: Lines::default(),
             prefixes: Lines::default(),
+            streams: RefCell::default(),
             shared: Default::default(),
             peers: world.peers.iter().map(known).collect(),
             flooders: RefCell::new(world.flooders.iter().map(flooder).collect()),
@@ -267,6 +269,10 @@ impl BanSlot for Entry<'_, BanEntry> {
         self.0.get().scopes
     }
 
+    fn origin(&self) -> u8 {
+        self.0.get().origin
+    }
+
     fn hit(&self) {
         self.change(|ban| ban.packets += 1);
     }
@@ -339,6 +345,8 @@ impl Bucket for PeerBucket<'_> {
 pub enum ModelBucket<'a> {
     /// One of a source or of a network of sources.
     Line(&'a Lines, u32, usize),
+    /// One of bytes over TCP.
+    Stream(&'a RefCell<HashMap<u32, u64>>, u32),
     /// One of all unknown sources.
     Shared(&'a Cell<u64>),
 }
@@ -349,6 +357,7 @@ impl Bucket for ModelBucket<'_> {
             Self::Line(lines, line, place) => {
                 lines.borrow().get(line).map_or(0, |buckets| buckets[*place])
             }
+            Self::Stream(buckets, place) => buckets.borrow().get(place).copied().unwrap_or(0),
             Self::Shared(bucket) => bucket.get(),
         }
     }
@@ -359,8 +368,11 @@ impl Bucket for ModelBucket<'_> {
             Self::Line(lines, line, place) if same => {
                 lines.borrow_mut().entry(*line).or_default()[*place] = new;
             }
+            Self::Stream(buckets, place) if same => {
+                buckets.borrow_mut().insert(*place, new);
+            }
             Self::Shared(bucket) if same => bucket.set(new),
-            Self::Line(..) | Self::Shared(_) => {}
+            Self::Line(..) | Self::Stream(..) | Self::Shared(_) => {}
         }
         same
     }
@@ -441,6 +453,10 @@ impl Tables for Model {
 
     fn prefix_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {
         Some(ModelBucket::Line(&self.prefixes, line, place))
+    }
+
+    fn stream_bucket(&self, place: u32) -> Option<ModelBucket<'_>> {
+        Some(ModelBucket::Stream(&self.streams, place))
     }
 
     fn shared_bucket(&self, place: usize) -> Option<ModelBucket<'_>> {
@@ -549,8 +565,8 @@ fn contains(network: &IpNet, source: Address) -> bool {
     bits(source) & mask == bits(Address::from(network.network())) & mask
 }
 
-/// A frame as the kernel shows it to a program for fragmented buffers: read where it lies as far as
-/// the first buffer goes, copied from wherever it is.
+/// A frame as the kernel shows it to a program for fragmented buffers: near words are in the first
+/// buffer alone.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitFrame<'a> {
     /// The whole frame.
@@ -565,10 +581,14 @@ impl Packet for SplitFrame<'_> {
     }
 
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.bytes.get(..self.linear).unwrap_or(self.bytes).array(offset)
+        self.bytes.array(offset)
     }
 
     fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
+        self.bytes.words(offset)
+    }
+
+    fn near_words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
         self.bytes.get(..self.linear).unwrap_or(self.bytes).words(offset)
     }
 

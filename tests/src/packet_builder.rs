@@ -15,6 +15,8 @@ pub const OLD_SERVICE_VLAN: u16 = 0x9100;
 pub const IPV4: u16 = 0x0800;
 /// `EtherType` of IPv6.
 pub const IPV6: u16 = 0x86dd;
+/// `EtherType` of a `PPPoE` session.
+pub const PPPOE_SESSION: u16 = 0x8864;
 /// `EtherType` of ARP.
 pub const ARP: u16 = 0x0806;
 
@@ -36,6 +38,8 @@ pub mod flag {
     pub const RST: u8 = 0x04;
     /// Push.
     pub const PSH: u8 = 0x08;
+    /// Urgent.
+    pub const URG: u8 = 0x20;
     /// Acknowledge.
     pub const ACK: u8 = 0x10;
 }
@@ -325,6 +329,19 @@ impl Frame {
             IpAddr::V6(source) => (IPV6, self.ipv6(source, &inner)),
         };
         frame.extend(self.ethertype.unwrap_or(ethertype).to_be_bytes());
+        frame.extend(packet);
+        frame
+    }
+
+    /// The frame's bytes with its packet in a `PPPoE` session (RFC 2516 section 4).
+    pub fn in_pppoe(&self) -> Vec<u8> {
+        let mut frame = self.build();
+        let at = 12 + 4 * self.tags.len();
+        let packet = frame.split_off(at + 2);
+        frame[at..].copy_from_slice(&PPPOE_SESSION.to_be_bytes());
+        frame.extend([0x11, 0, 0, 1]);
+        frame.extend(low_half(packet.len() + 2).to_be_bytes());
+        frame.extend([0, if self.source.is_ipv4() { 0x21 } else { 0x57 }]);
         frame.extend(packet);
         frame
     }

@@ -134,7 +134,8 @@ fn listen(interface: &str) -> anyhow::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn bind_to(socket: &OwnedFd, interface: u32) -> anyhow::Result<()> {
+/// Has a packet socket send to, and hear, one interface.
+pub(crate) fn bind_to(socket: &OwnedFd, interface: u32) -> anyhow::Result<()> {
     // SAFETY: sockaddr_ll is plain data, for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).context("address family")?;

@@ -1,7 +1,7 @@
 //! Whether a packet's source is banned, for the port that it goes to.
 
 use super::{BanSlot as _, NetworkSlot as _, Tables};
-use crate::abi::{Config, SCOPE_ALL};
+use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
 use crate::address::Address;
 use crate::ban_table::{self, Shared as _};
 use crate::decision::Reason;
@@ -20,8 +20,10 @@ pub(super) fn banned<T: Tables + ?Sized>(
     let place = gate::presence(source, config.seed);
     let present = tables.presence(place.word).wrapping_shr(place.shift);
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
-    if present & ADDRESSES != 0 && address(source, reach, config, tables, now) {
-        return Some(Reason::Banned);
+    if present & ADDRESSES != 0
+        && let Some(origin) = address(source, reach, config, tables, now)
+    {
+        return Some(if origin == ORIGIN_OWN { Reason::Spoofed } else { Reason::Banned });
     }
     if present & NETWORKS != 0 && tables.network_banned(source, reach, now) {
         return Some(Reason::BannedNetwork);
@@ -29,7 +31,7 @@ pub(super) fn banned<T: Tables + ?Sized>(
     None
 }
 
-/// By a ban of exactly this address.
+/// Who banned exactly this address, if it is.
 #[inline(always)]
 fn address<T: Tables + ?Sized>(
     source: Address,
@@ -37,31 +39,27 @@ fn address<T: Tables + ?Sized>(
     config: &Config,
     tables: &T,
     now: u32,
-) -> bool {
+) -> Option<u8> {
     let Some(word) = source.v4_word() else {
-        let Some(ban) = tables.ban_v6(source) else {
-            return false;
-        };
+        let ban = tables.ban_v6(source)?;
         let banned = ban.scopes() & reach != 0 && ban_table::in_force(ban.until(), now);
         if banned {
             ban.hit();
         }
-        return banned;
+        return banned.then(|| ban.origin());
     };
     for place in ban_table::places(word, config.seed, config.ban_lines) {
-        let Some(line) = tables.ban_line(place) else {
-            return false;
-        };
+        let line = tables.ban_line(place)?;
         if let Some((slot, until)) = ban_table::find(&line, word) {
-            let scopes = ban_table::scopes(line.body(slot));
-            let banned = scopes & reach != 0 && ban_table::in_force(until, now);
+            let body = line.body(slot);
+            let banned = ban_table::scopes(body) & reach != 0 && ban_table::in_force(until, now);
             if banned {
                 line.hit(slot);
             }
-            return banned;
+            return banned.then(|| ban_table::origin(body));
         }
     }
-    false
+    None
 }
 
 /// Whether a source is banned for a sum of `SCOPE_*` at `now`, in units, by what is in force for the

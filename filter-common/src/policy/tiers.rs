@@ -132,13 +132,15 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
     let (tcp, syn, payload) = match headers.layer4 {
         Layer4::Udp { payload, .. } => (false, false, payload),
         Layer4::Tcp { payload, syn, .. } => (true, syn, payload),
-        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => {
+        Layer4::Unknown => {
+            // It may be a REGISTER, and what hides must not be better off.
+            let nowhere = Payload::default();
+            return Task::limited(Class::Register, false, Reason::OtherProtocol, nowhere);
+        }
+        Layer4::LaterFragment | Layer4::Other => {
             return Task::decided(Reason::OtherProtocol.into());
         }
     };
-    if tcp && tables.flooder(headers.source, now) {
-        return Task::decided(Reason::Flooding.into());
-    }
     if syn {
         // With data too (RFC 7413): else one byte of it would let a flood around this limit.
         return Task::limited(Class::Syn, tcp, Reason::TcpControl, payload);
@@ -158,8 +160,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         Start::Stun => (Class::Other, Reason::Stun),
         Start::NotSip => (Class::Other, Reason::NotSip),
     };
-    // Over TCP the rest may be the middle of a message, of a TLS record: it is bounded by the
-    // connection that it belongs to.
+    // Over TCP the rest may be the middle of a message, of a TLS record: its bytes are limited.
     if tcp && !matches!(pass, Reason::Register | Reason::Request) {
         return Task::decided(pass.into());
     }
@@ -249,9 +250,7 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
     #[inline(always)]
     fn of(source: Address, config: &'a Config, tables: &'a T, now: u64) -> Self {
         let hash = source.hash(config.seed);
-        let [first, second] = source.words();
-        let [m0, m1] = if source.v4_word().is_some() { config.prefix_v4 } else { config.prefix_v6 };
-        let network = Address::from_words([first & m0, second & m1]).hash(config.seed);
+        let network = network_hash(source, config);
         #[expect(clippy::cast_possible_truncation, reason = "masked")]
         let (source, prefix) =
             (hash as u32 & (SOURCE_LINES - 1), network as u32 & (PREFIX_LINES - 1));
@@ -319,20 +318,37 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         }
     }
 
-    /// What becomes of a packet whose source is over its limit for a class. One over TCP is counted:
-    /// the flood may be one that goes on.
+    /// What becomes of a packet whose source is over its limit for a class.
     #[inline(always)]
     fn over(&self, place: usize, tcp: bool) -> Code {
-        if tcp {
-            #[expect(clippy::cast_possible_truncation, reason = "masked")]
-            let line = self.hash as u32 & (PREFIX_LINES - 1);
-            let bucket = self.tables.prefix_bucket(line, EXCESS);
-            if bucket.is_some_and(|bucket| !self.config.flood.take(&bucket, self.now)) {
-                return Code::flood(class::over(place));
-            }
-        }
-        class::over(place)
+        let code = class::over(place);
+        if tcp { over_tcp(self.hash, code, self.config, self.tables, self.now) } else { code }
     }
+}
+
+/// What becomes of a TCP segment that drops with `code` because its source, of this hash, is over a
+/// limit of its own: it is counted, and the flood may be one that goes on.
+#[inline(always)]
+pub(super) fn over_tcp<T: Tables + ?Sized>(
+    hash: u64,
+    code: Code,
+    config: &Config,
+    tables: &T,
+    now: u64,
+) -> Code {
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let line = hash as u32 & (PREFIX_LINES - 1);
+    let bucket = tables.prefix_bucket(line, EXCESS);
+    let goes_on = bucket.is_some_and(|bucket| !config.flood.take(&bucket, now));
+    if goes_on { Code::flood(code) } else { code }
+}
+
+/// The hash of the network of a source, for the limits.
+#[inline(always)]
+pub(super) fn network_hash(source: Address, config: &Config) -> u64 {
+    let [first, second] = source.words();
+    let [m0, m1] = if source.v4_word().is_some() { config.prefix_v4 } else { config.prefix_v6 };
+    Address::from_words([first & m0, second & m1]).hash(config.seed)
 }
 
 /// The limit at a place. Masked, which the verifier wants to see.

@@ -107,6 +107,8 @@ impl Default for Roster {
 
 #[cfg(test)]
 mod tests {
+    use filter_common::abi::ORIGIN_OWN;
+
     use super::*;
 
     #[test]
@@ -118,6 +120,7 @@ mod tests {
         assert_eq!(number("sshd"), Some(2));
         assert_eq!(number("wazo-provd"), Some(3));
         assert_eq!(number("recidive"), Some(4));
+        assert_eq!(ORIGIN_OWN, 16);
         assert_eq!(number("apache"), Some(17));
         assert_eq!(number("web"), Some(18));
         assert_eq!((number("escalation"), number("flood")), (Some(254), Some(255)));

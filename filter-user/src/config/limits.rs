@@ -18,6 +18,8 @@ pub struct Limits {
     pub prefix: PrefixLimits,
     /// For all unknown sources together.
     pub shared: ClassLimits,
+    /// For the bytes that unknown sources send over TCP.
+    pub tcp_bytes: ByteLimits,
     /// For each known peer, all classes together.
     pub known: Limit,
     /// While the shared budget is used up, whether an unknown source's first REGISTER is dropped
@@ -64,6 +66,12 @@ impl Default for Limits {
                 other: limit(1000, 2000),
                 syn: limit(5000, 10_000),
             },
+            tcp_bytes: ByteLimits {
+                connection: limit(3000, 24_000),
+                source: limit(4000, 32_000),
+                prefix: limit(16_000, 128_000),
+                shared: limit(200_000, 650_000),
+            },
             known: limit(500, 5000),
             greylist: true,
             admitted: limit(200, 500),
@@ -108,6 +116,20 @@ pub struct PrefixLimits {
     pub ipv6: u8,
     /// The limits.
     pub classes: ClassLimits,
+}
+
+/// How many bytes unknown sources may send to SIP ports over TCP, TLS handshakes among them: what is
+/// between the headers of TCP and the end of the packet. `docs/packet-flow.md` derives the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteLimits {
+    /// On each connection.
+    pub connection: Limit,
+    /// For each source.
+    pub source: Limit,
+    /// For all sources of a network together.
+    pub prefix: Limit,
+    /// For all sources together.
+    pub shared: Limit,
 }
 
 /// When a proven source that goes on flooding is banned: one that has a TCP connection, or is a

@@ -15,10 +15,10 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX,
-    HostName, Increment, JailSettings, JournalMatch, LOGS_MAX, Limit, Limits, LogPattern,
-    MULTIPLIERS_MAX, Mode, OwnJail, PortClass, PortRange, RECIDIVE, Rate, Scope, Sources, SshdLog,
-    Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
+    ByteLimits, ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings,
+    HOST_NAMES_MAX, HostName, Increment, JailSettings, JournalMatch, LOGS_MAX, Limit, Limits,
+    LogPattern, MULTIPLIERS_MAX, Mode, OwnJail, PortClass, PortRange, RECIDIVE, Rate, Scope,
+    Sources, SshdLog, Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
 
@@ -188,7 +188,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
 }
 
 fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
-    let Limits { source, prefix, shared, known, greylist, admitted, flood } = limits;
+    let Limits { source, prefix, shared, tcp_bytes, known, greylist, admitted, flood } = limits;
     let mut fields = class_fields("limits", "a source that is not a known peer", source);
     fields.extend([
         field(
@@ -206,6 +206,7 @@ fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
     fields.extend(class_fields("limits.prefix", who, &mut prefix.classes));
     let who = "all sources together that are not known peers";
     fields.extend(class_fields("limits.shared", who, shared));
+    fields.extend(byte_fields(tcp_bytes));
     fields.extend(limit_field(
         "limits.known",
         "How fast each known peer may send anything.",
@@ -256,15 +257,32 @@ fn class_fields<'a>(section: &str, who: &str, limits: &'a mut ClassLimits) -> Ve
     fields.collect()
 }
 
+/// The limits of bytes over TCP.
+fn byte_fields(limits: &mut ByteLimits) -> Vec<Field<'_>> {
+    let ByteLimits { connection, source, prefix, shared } = limits;
+    let who = [
+        ("connection", "on a TCP connection to a SIP port", connection),
+        ("source", "over TCP to SIP ports", source),
+        ("prefix", "with the others of its network over TCP to SIP ports", prefix),
+        ("shared", "with all others over TCP to SIP ports", shared),
+    ];
+    let fields = who.into_iter().flat_map(|(name, how, limit)| {
+        let doc = format!("How many bytes a source that is not a known peer may send {how}.");
+        limit_of(&format!("limits.tcp_bytes.{name}"), &doc, limit, 1_000_000)
+    });
+    fields.collect()
+}
+
 fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2] {
+    limit_of(path, doc, limit, 100_000)
+}
+
+/// The two fields of a limit whose burst is at most `most`.
+fn limit_of<'a>(path: &str, doc: &str, limit: &'a mut Limit, most: u32) -> [Field<'a>; 2] {
     let Limit { rate, burst } = limit;
     [
         field(&format!("{path}.rate"), doc, Slot::Rate(rate)),
-        field(
-            &format!("{path}.burst"),
-            "How many of these at once.",
-            Slot::Count(burst, 1..=100_000),
-        ),
+        field(&format!("{path}.burst"), "How many of these at once.", Slot::Count(burst, 1..=most)),
     ]
 }
 

@@ -102,6 +102,7 @@ limits:
   syn: {burst: 2}
   prefix: {ipv4: 28, ipv6: 56, invite: {burst: 3}}
   shared: {options: {rate: 50/10s}}
+  tcp_bytes: {connection: {burst: 1000000}, source: {burst: 7}}
   known: {burst: 4}
   greylist: no
   admitted: {burst: 5}
@@ -142,10 +143,12 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
     assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17, offenders: 19 });
-    let Limits { source, prefix, shared, known, greylist, admitted, flood } = config.limits;
+    let Limits { source, prefix, shared, tcp_bytes, known, greylist, admitted, flood } =
+        config.limits;
     assert_eq!((source.syn.burst, prefix.classes.invite.burst), (2, 3));
     assert_eq!((prefix.ipv4, prefix.ipv6), (28, 56));
     assert_eq!(shared.options.rate.interval(), Duration::from_millis(200));
+    assert_eq!((tcp_bytes.connection.burst, tcp_bytes.source.burst), (1_000_000, 7));
     assert_eq!((known.burst, greylist, admitted.burst), (4, false, 5));
     assert_eq!((flood.after.burst, flood.ban), (6, Duration::from_mins(2)));
     assert_eq!(config.peers.remember, Duration::from_mins(30));
@@ -759,6 +762,19 @@ limits:
     syn:
       rate: 5000/s  # default
       burst: 10000  # default
+  tcp_bytes:
+    connection:
+      rate: 3000/s  # default
+      burst: 24000  # default
+    source:
+      rate: 4000/s  # default
+      burst: 32000  # default
+    prefix:
+      rate: 16000/s  # default
+      burst: 128000  # default
+    shared:
+      rate: 200000/s  # default
+      burst: 650000  # default
   known:
     rate: 500/s  # default
     burst: 5000  # default
@@ -1170,22 +1186,9 @@ fn own_jail(like: &JailSettings, own: OwnJail) -> JailSettings {
     JailSettings { filter, own: Some(own), weights: None, ..like.clone() }
 }
 
-fn configs() -> impl Strategy<Value = Config> {
-    let defaults = Config::default().jails;
-    let interface = prop_oneof![
-        "[a-z0-9._@-]{1,15}",
-        select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
-    ]
-    .prop_filter("dots", |name| name != "." && name != "..");
+fn limits() -> impl Strategy<Value = Limits> {
     let rate =
         (1..=1_000_000_u32, times(3600)).prop_map(|(events, period)| Rate { events, period });
-    let top = (
-        proptest::collection::btree_set(interface, 0..4),
-        select(&Mode::ALL),
-        any::<bool>(),
-        (networks(), host_names()),
-        (port_ranges(), port_ranges(), port_classes()),
-    );
     let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
     let classes = proptest::array::uniform7(limit.clone()).prop_map(
         |[register, register_credentials, invite, options, subscribe, other, syn]| ClassLimits {
@@ -1198,26 +1201,54 @@ fn configs() -> impl Strategy<Value = Config> {
             syn,
         },
     );
-    let limits = (
+    (
         proptest::array::uniform3(classes),
         (8..=32_u8, 16..=128_u8),
-        proptest::array::uniform3(limit),
+        proptest::array::uniform7(limit),
         any::<bool>(),
         times(86_400),
     )
         .prop_map(
-            |([source, classes, shared], (ipv4, ipv6), [known, admitted, after], greylist, ban)| {
+            |(
+                [source, classes, shared],
+                (ipv4, ipv6),
+                [known, admitted, after, connection, of_source, of_prefix, of_all],
+                greylist,
+                ban,
+            )| {
                 Limits {
                     source,
                     prefix: PrefixLimits { ipv4, ipv6, classes },
                     shared,
+                    tcp_bytes: ByteLimits {
+                        connection,
+                        source: of_source,
+                        prefix: of_prefix,
+                        shared: of_all,
+                    },
                     known,
                     greylist,
                     admitted,
                     flood: Flood { after, ban },
                 }
             },
-        );
+        )
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    let defaults = Config::default().jails;
+    let interface = prop_oneof![
+        "[a-z0-9._@-]{1,15}",
+        select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
+    ]
+    .prop_filter("dots", |name| name != "." && name != "..");
+    let top = (
+        proptest::collection::btree_set(interface, 0..4),
+        select(&Mode::ALL),
+        any::<bool>(),
+        (networks(), host_names()),
+        (port_ranges(), port_ranges(), port_classes()),
+    );
     let user_agents = proptest::collection::btree_set("[!-)+-~][ -)+-~]{2,28}[!-)+-~]\\*?", 0..4)
         .prop_filter_map("twice", |texts| {
             let texts: std::collections::BTreeSet<String> =
@@ -1229,7 +1260,7 @@ fn configs() -> impl Strategy<Value = Config> {
     (
         top,
         sizes,
-        (limits, user_agents, remember, escalations()),
+        (limits(), user_agents, remember, escalations()),
         (jail_settings(), proptest::option::of(own_jails())),
         sources(),
         (paths(), paths(), paths()),

@@ -22,6 +22,7 @@ mod successor;
 pub(super) struct Memory {
     bans: BTreeMap<IpAddr, AddressEntry>,
     networks: BTreeMap<IpNet, NetworkEntry>,
+    own: BTreeSet<IpAddr>,
     trusted: Vec<IpNet>,
     room: Option<usize>,
     unseen: Vec<IpAddr>,
@@ -99,6 +100,11 @@ impl Datapath for Memory {
 
     fn known_count(&self) -> u64 {
         u64::try_from(self.known.len()).unwrap()
+    }
+
+    fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        self.own.clone_from(addresses);
+        Ok(())
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
@@ -262,7 +268,8 @@ fn own_and_trusted_addresses_are_never_banned() {
         controller.limit_exceeded(flood);
     }
     assert!(controller.datapath.bans.is_empty() && controller.ledger.is_empty());
-    assert_eq!(controller.datapath.trusted.len(), 3);
+    assert_eq!(controller.datapath.trusted.len(), 1);
+    assert_eq!(controller.datapath.own, BTreeSet::from([[192, 0, 2, 10].into()]));
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub struct BanTable<M> {
     seed: u64,
     lines: u32,
     capacity: usize,
+    spare: usize,
     len: usize,
 }
 
@@ -50,9 +51,14 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
     pub fn new(memory: M, seed: u64, capacity: usize) -> Self {
         let lines = memory.as_ref().len() / LINE_WORDS;
         let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-        let mut table = Self { memory, seed, lines, capacity, len: 0 };
+        let mut table = Self { memory, seed, lines, capacity, spare: 0, len: 0 };
         table.len = table.iter().count();
         table
+    }
+
+    /// Makes it take so many entries that are no bans beside those.
+    pub fn reserve(&mut self, spare: usize) {
+        self.spare = spare;
     }
 
     /// How many lines there are.
@@ -80,7 +86,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
             self.change(at, slot);
             return Ok(());
         }
-        if self.len >= self.capacity {
+        if self.len >= self.capacity.saturating_add(self.spare) {
             return Err(Full);
         }
         let at = self.make_room(slot.address).ok_or(Full)?;

@@ -1,12 +1,13 @@
 //! The bans in the maps.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, MapData, MapError};
-use filter_common::abi::{self, BanEntry, FOREVER};
+use filter_common::abi::{self, BanEntry, FOREVER, ORIGIN_OWN, SCOPE_ALL};
 use filter_common::address::{Address, words};
 use filter_common::ban_table::Slot;
 use filter_common::rate::{UNIT_SHIFT, unit};
@@ -25,6 +26,8 @@ pub(super) struct Bans {
     v6: HashMap<MapData, [u64; 2], BanEntry>,
     networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
     presence: Presence<Memory>,
+    /// The host's own addresses, of which no packet may come in.
+    own: BTreeSet<IpAddr>,
     /// Bits of the gate that may stand for nothing any more.
     stale: usize,
 }
@@ -39,9 +42,41 @@ impl Bans {
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Self {
-        let bans = Self { v4, v6, networks, presence, stale: 0 };
+        let bans = Self { v4, v6, networks, presence, own: BTreeSet::new(), stale: 0 };
         bans.rebuild();
         bans
+    }
+
+    /// Makes exactly these the host's own addresses: packets that claim to come from one drop. They are
+    /// entries among the bans, since looking for those is all that each packet has time for.
+    pub(super) fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        // Those of an earlier process too.
+        let mut old: BTreeSet<IpAddr> = std::mem::take(&mut self.own);
+        let v4 = self.v4.iter().filter(|slot| slot.origin == ORIGIN_OWN);
+        old.extend(v4.map(|slot| IpAddr::from(slot.address.to_le_bytes())));
+        for entry in &self.v6 {
+            let (key, entry) = entry.context("read the bans of IPv6 addresses")?;
+            if entry.origin == ORIGIN_OWN {
+                old.insert(IpAddr::from(Address::from_words(key)));
+            }
+        }
+        for gone in old.difference(addresses) {
+            self.unban(*gone)?;
+        }
+        self.own.clone_from(addresses);
+        let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+        self.v4.reserve(v4);
+        for address in addresses {
+            self.presence.add_address(*address);
+            let entered = match address {
+                IpAddr::V4(v4) => {
+                    self.v4.insert(own_slot(*v4)).map_err(|Full| anyhow!("the table is full"))
+                }
+                IpAddr::V6(v6) => self.v6.insert(words(*v6), own_entry(), 0).map_err(Into::into),
+            };
+            entered.with_context(|| format!("keep out who claims to be {address}"))?;
+        }
+        Ok(())
     }
 
     /// Lines of the table of IPv4 addresses.
@@ -52,10 +87,10 @@ impl Bans {
     /// What the maps hold, what has ended too.
     pub(super) fn held(&self) -> Result<InForce> {
         let mut held = InForce::default();
-        held.addresses.extend(self.v4.iter().map(|slot| read_slot(&slot)));
+        held.addresses.extend(self.v4.iter().filter_map(|slot| read_slot(&slot)));
         for entry in &self.v6 {
             let (key, entry) = entry.context("read the bans of IPv6 addresses")?;
-            held.addresses.push(read_entry(IpAddr::from(Address::from_words(key)), &entry));
+            held.addresses.extend(read_entry(IpAddr::from(Address::from_words(key)), &entry));
         }
         for entry in &self.networks {
             let (key, entry) = entry.context("read the banned networks")?;
@@ -81,6 +116,9 @@ impl Bans {
     }
 
     pub(super) fn unban(&mut self, address: IpAddr) -> Result<()> {
+        if self.own.contains(&address) {
+            return Ok(());
+        }
         match address {
             IpAddr::V4(v4) => {
                 self.v4.remove(v4_word(v4));
@@ -175,14 +213,30 @@ fn slot(address: Ipv4Addr, entry: &AddressEntry) -> Slot {
     }
 }
 
-pub(super) fn read_slot(slot: &Slot) -> AddressEntry {
-    AddressEntry {
+/// The ban in a slot, unless it is there for one of the host's own addresses.
+pub(super) fn read_slot(slot: &Slot) -> Option<AddressEntry> {
+    let entry = AddressEntry {
         address: IpAddr::from(slot.address.to_le_bytes()),
         scopes: Scopes::from_mask(slot.scopes),
         origin: Origin::from_number(slot.origin),
         since: moment(slot.since),
         until: until(slot.until),
+    };
+    (slot.origin != ORIGIN_OWN).then_some(entry)
+}
+
+fn own_slot(address: Ipv4Addr) -> Slot {
+    Slot {
+        address: v4_word(address),
+        until: FOREVER,
+        scopes: SCOPE_ALL,
+        origin: ORIGIN_OWN,
+        ..Slot::default()
     }
+}
+
+fn own_entry() -> BanEntry {
+    BanEntry { until: FOREVER, scopes: SCOPE_ALL, origin: ORIGIN_OWN, ..BanEntry::default() }
 }
 
 fn new_entry(entry: &AddressEntry) -> BanEntry {
@@ -195,14 +249,16 @@ fn new_entry(entry: &AddressEntry) -> BanEntry {
     }
 }
 
-pub(super) fn read_entry(address: IpAddr, entry: &BanEntry) -> AddressEntry {
-    AddressEntry {
+/// As [`read_slot`].
+pub(super) fn read_entry(address: IpAddr, entry: &BanEntry) -> Option<AddressEntry> {
+    let read = AddressEntry {
         address,
         scopes: Scopes::from_mask(entry.scopes),
         origin: Origin::from_number(entry.origin),
         since: moment(entry.since),
         until: until(entry.until),
-    }
+    };
+    (entry.origin != ORIGIN_OWN).then_some(read)
 }
 
 fn new_network(entry: &NetworkEntry, key: &Key<[u64; 2]>) -> abi::NetworkEntry {
@@ -291,8 +347,10 @@ mod tests {
             since: moment(7),
             until: None,
         };
-        assert_eq!(read_slot(&slot(Ipv4Addr::new(192, 0, 2, 66), &entry)), entry);
-        assert_eq!(read_entry(address, &new_entry(&entry)), entry);
+        assert_eq!(read_slot(&slot(Ipv4Addr::new(192, 0, 2, 66), &entry)), Some(entry));
+        assert_eq!(read_slot(&own_slot(Ipv4Addr::new(192, 0, 2, 66))), None);
+        assert_eq!(read_entry(address, &own_entry()), None);
+        assert_eq!(read_entry(address, &new_entry(&entry)), Some(entry));
         let network = "198.51.100.0/24".parse().unwrap();
         let ends = Ends::NONE.and(Scope::Sip, None).and(Scope::All, Some(moment(9)));
         let entry = NetworkEntry { network, ends, origin: Origin::Hand, since: moment(3) };

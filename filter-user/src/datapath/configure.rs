@@ -28,7 +28,7 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         (settings.limits.greylist, FLAG_GREYLIST),
         (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
-    let Limits { source, prefix, shared, known, admitted, flood, .. } = &settings.limits;
+    let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = &settings.limits;
     let mut of_source = gcras(source);
     if let Some(place) = of_source.get_mut(SEARCHES) {
         *place = SEARCH;
@@ -53,6 +53,10 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         known: gcra(*known),
         admitted: gcra(*admitted),
         flood: gcra(flood.after),
+        connection_bytes: gcra(tcp_bytes.connection),
+        source_bytes: gcra(tcp_bytes.source),
+        prefix_bytes: gcra(tcp_bytes.prefix),
+        shared_bytes: gcra(tcp_bytes.shared),
     }
 }
 

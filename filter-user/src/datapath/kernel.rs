@@ -1,6 +1,6 @@
 //! The program and its maps: loaded or taken over, and spoken to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
@@ -52,6 +52,8 @@ pub struct Settings {
     pub mode: config::Mode,
     /// Judge and count, but drop nothing.
     pub dry_run: bool,
+    /// The host's own addresses, of which no packet comes in.
+    pub own: BTreeSet<IpAddr>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
     /// The SIP ports.
@@ -224,6 +226,7 @@ impl Kernel {
             kernel.ban(entry)?;
         }
         let bans = kernel.bans.held()?;
+        kernel.own(&settings.own)?;
         kernel.trust(&settings.trusted)?;
         configure::write_ports(&mut ports, &settings.sip, &settings.ports)?;
         configure::write_signatures(&mut kernel.signatures, &kernel.user_agents)?;
@@ -368,6 +371,10 @@ impl Datapath for Kernel {
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
         self.bans.unban_network(network)
+    }
+
+    fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        self.bans.own(addresses)
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {

@@ -83,7 +83,7 @@ fn v4_bans(pin: &Path, seed: u64) -> Result<Vec<AddressEntry>> {
     let read = || -> Result<Vec<AddressEntry>> {
         let map = Map::from_map_data(MapData::from_pin(pin)?)?;
         let table = BanTable::new(Memory::of(data(map)?)?, seed, 0);
-        Ok(table.iter().map(|slot| read_slot(&slot)).collect())
+        Ok(table.iter().filter_map(|slot| read_slot(&slot)).collect())
     };
     read().with_context(|| format!("read {}", pin.display()))
 }
@@ -92,9 +92,9 @@ fn v6_bans(pin: &Path) -> Result<Vec<AddressEntry>> {
     let read = || -> Result<Vec<AddressEntry>> {
         let map = Map::from_map_data(MapData::from_pin(pin)?)?;
         let map: HashMap<MapData, [u64; 2], BanEntry> = HashMap::try_from(map)?;
-        let all = map.iter().map(|item| {
-            let (key, entry) = item?;
-            Ok(read_entry(IpAddr::from(Address::from_words(key)), &entry))
+        let all = map.iter().filter_map(|item| {
+            let read = |(key, entry)| read_entry(IpAddr::from(Address::from_words(key)), &entry);
+            item.map(read).map_err(Into::into).transpose()
         });
         all.collect()
     };

@@ -3,7 +3,7 @@
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
 use filter_common::decision::Reason::{
     self, Banned, BannedNetwork, Fragment, KeepAlive, Malformed, NotIp, OtherPort, OtherProtocol,
-    Register, RegisterLimit, Request, TcpControl, Trusted,
+    Register, RegisterLimit, Request, Spoofed, TcpControl, Trusted,
 };
 
 use super::Ends::{Ago, In, Never};
@@ -46,10 +46,10 @@ fn addresses() -> Vec<Case> {
         row("banned: not the neighbour, ipv6", &from("2001:db8::67"), &v6, Request),
         row("banned: not the other half of an address", &from("2001:db8:0:1::66"), &v6, Request),
         row("banned: not the same words backwards", &from("66.2.0.192"), &v4, Request),
-        // Not valid on the wire, and taken for what it claims to be.
-        row("banned: ipv4 mapped into ipv6", &from("::ffff:192.0.2.66"), &v4, Banned),
+        // Not valid on the wire, and nobody's.
+        row("banned: ipv4 mapped into ipv6", &from("::ffff:192.0.2.66"), &v4, Spoofed),
         row("banned: ipv4-compatible ipv6 is another", &from("::192.0.2.66"), &v4, Request),
-        row("banned: even a loopback address", &from("::1"), &loopback, Banned),
+        row("banned: a loopback address is nobody's", &from("::1"), &loopback, Spoofed),
         row("banned: malformed passes", &from(V4).version(5), &v4, Malformed),
         Case::new("banned: no ip passes", arp(), NotIp).within(v4),
     ]

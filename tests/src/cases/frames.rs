@@ -87,12 +87,22 @@ fn ethernet_frames() -> Vec<Case> {
         row("two vlans", &stacked, Request),
         row("two vlans, both customer's", &v4().tag(VLAN, 7).tag(VLAN, 8), Request),
         row("two vlans, ipv6", &v6().tag(OLD_SERVICE_VLAN, 7).tag(VLAN, 8), Request),
-        row("three vlans are one more than is looked behind", &stacked.tag(VLAN, 9), NotIp),
+        row("four vlans", &stacked.clone().tag(VLAN, 9).tag(VLAN, 0), Request),
+        row(
+            "five vlans are one more than is looked behind",
+            &stacked.tag(VLAN, 9).tag(VLAN, 0).tag(VLAN, 0),
+            OtherProtocol,
+        ),
         row("arp in a vlan", &v4().tag(VLAN, 7).ethertype(ARP), NotIp),
         Case::new("arp", arp(), NotIp),
         Case::new("lldp", ethernet(0x88cc, &[2, 7, 4, 2, 0, 0, 0, 0, 0x66, 0, 0]), NotIp),
         Case::new("spanning tree in 802.3", ethernet(38, &[0x42, 0x42, 3, 0, 0, 0]), NotIp),
-        Case::new("pppoe session", ethernet(0x8864, &[0x11, 0, 0, 1, 0, 6, 0, 0x21]), NotIp),
+        Case::new("pppoe discovery", ethernet(0x8863, &[0x11, 9, 0, 0, 0, 4, 1, 1]), NotIp),
+        Case::new("pppoe echo", ethernet(0x8864, &[0x11, 0, 0, 1, 0, 6, 0xc0, 0x21]), NotIp),
+        Case::new("pppoe cut", ethernet(0x8864, &[0x11, 0, 0, 1, 0, 6, 0]), NotIp),
+        Case::new("pppoe session", v4().in_pppoe(), Request),
+        Case::new("pppoe session, ipv6", v6().in_pppoe(), Request),
+        Case::new("pppoe session in a vlan", v6().tag(VLAN, 7).in_pppoe(), Request),
         Case::new("mpls", ethernet(0x8847, &[0, 1, 0x11, 64, 0x45, 0]), NotIp),
         row("ipv6 under the EtherType of ipv4", &v6().ethertype(IPV4), Malformed),
         row("ipv4 under the EtherType of ipv6", &v4().ethertype(IPV6), Malformed),
@@ -112,7 +122,8 @@ fn ipv4() -> Vec<Case> {
         row("ipv4 whose options are the payload", &v4().ihl(15), OtherPort),
         row("ipv4 of version 5", &v4().version(5), Malformed),
         row("ipv4 of version 0", &v4().version(0), Malformed),
-        row("ipv4 with a total length of 0", &v4().ip_len(0), Malformed),
+        // As the kernel hands over what it has put together of more than fits into the field.
+        row("ipv4 with a total length of 0", &v4().ip_len(0), Request),
         row("ipv4 with a total length of 19", &v4().ip_len(19), Malformed),
         row("ipv4 whose length ends before its udp header", &v4().ip_len(20), KeepAlive),
         row("ipv4 whose length ends in the payload", &v4().ip_len(28 + 4), NotSip),
@@ -140,7 +151,7 @@ fn ipv4_fragments() -> Vec<Case> {
         row(
             "first fragment without all of its udp header",
             &first.clone().protocol(17).payload([1; 7]),
-            Malformed,
+            OtherProtocol,
         ),
         row(
             "first fragment that ends before its method does",
@@ -221,7 +232,8 @@ fn ipv6() -> Vec<Case> {
         row("ipv6 whose length ends in the udp header", &v6().ip_len(4), KeepAlive),
         row("ipv6 whose length ends in the payload", &v6().ip_len(8 + 7), NotSip),
         row("ipv6 whose length is all there can be", &v6().ip_len(u16::MAX), Request),
-        row("jumbogram", &with(&[Extension::hop_by_hop(1)]).ip_len(0).udp_len(0), KeepAlive),
+        row("jumbogram", &with(&[Extension::hop_by_hop(1)]).ip_len(0).udp_len(0), Request),
+        row("ipv6 of no length", &v6().ip_len(0).udp_len(0), KeepAlive),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Rows about the limit of REGISTER without credentials.
 
 use filter_common::decision::Reason::{
-    self, KeepAlive, Register, RegisterCredentials, RegisterLimit, Request, Response,
+    self, KeepAlive, Register, RegisterCredentials, RegisterLimit, Request, Response, StreamLimit,
 };
 use filter_common::limits::WINDOW_BYTES;
 
@@ -129,7 +129,7 @@ fn evasions() -> Vec<Case> {
         over(
             "evading: first fragment of tcp cut before the payload",
             &first("").tcp(5060),
-            RegisterLimit,
+            StreamLimit,
         ),
         over("evading: udp longer than its packet", &plain(V4).udp_len(5000), RegisterLimit),
         over("evading: udp of length 0", &plain(V4).udp_len(0), RegisterLimit),

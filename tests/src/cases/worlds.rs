@@ -30,6 +30,8 @@ pub fn all() -> Vec<(&'static str, World)> {
         ),
         ("closed until now", known().closed(Ends::Ago(0), true)),
         ("everything at once", everything()),
+        ("few bytes over tcp", streams().byte_limits([900, 1500, 0, 0])),
+        ("few bytes over tcp for networks and all", streams().byte_limits([0, 0, 1200, 1600])),
     ]
 }
 
@@ -89,6 +91,18 @@ fn floods() -> World {
         .connect("2001:db8::66")
         .flooder("192.0.2.67", Ends::In(3600))
         .flooder("2001:db8::67", Ends::Ago(1))
+}
+
+/// Sources with a connection and without, and addresses of the host's own.
+fn streams() -> World {
+    World { prefix_lengths: [23, 32], ..World::default() }
+        .flood_after(4)
+        .connect("192.0.2.66")
+        .connect("2001:db8::66")
+        .own("192.0.2.67")
+        .own("2001:db8::67")
+        .peer("198.51.100.7", Ends::Never)
+        .trust("192.0.2.128/25")
 }
 
 fn everything() -> World {

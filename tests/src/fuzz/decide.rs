@@ -15,7 +15,7 @@ use filter_common::class::Class;
 use filter_common::decision::{Reason, Verdict};
 use filter_common::limits::{PREFIX_LINES, SOURCE_LINES};
 use filter_common::packet::{Headers, Layer4};
-use filter_common::policy::Decision;
+use filter_common::policy::{Decision, stream};
 use ipnet::IpNet;
 
 use super::reference;
@@ -72,7 +72,8 @@ pub fn check(data: &[u8]) {
         let seen = Seen { world, frame, headers, elapsed: history.elapsed };
         if reason.verdict() == Verdict::Drop {
             assert!(seen.asks_for(reason, &history), "nothing asked for {reason:?}");
-            assert!(!is_trusted(world, headers.source), "{reason:?}, though trusted");
+            let spoofed = reason == Reason::Spoofed;
+            assert!(spoofed || !is_trusted(world, headers.source), "{reason:?}, though trusted");
         }
         assert!(reason != Reason::Trusted || is_trusted(world, headers.source), "not trusted");
         assert!(reason != Reason::Known || seen.is_known(), "not known");
@@ -93,7 +94,8 @@ pub fn check(data: &[u8]) {
         assert!((least..=most).contains(&counted), "{what} counted {counted}, not {least}");
     };
     let tally = model.tally();
-    is("bans", tally.bans, packets(Reason::Banned) + packets(Reason::BannedNetwork));
+    let banned = packets(Reason::Banned) + packets(Reason::BannedNetwork);
+    is("bans", tally.bans, banned + history.own);
     is("signatures", tally.signatures, packets(Reason::Signature));
     assert_eq!(tally.peers_passed, packets(Reason::Known));
     let flooding = packets(Reason::KnownLimit) + packets(Reason::Flooding);
@@ -115,6 +117,11 @@ struct History {
     searched: HashMap<u64, u64>,
     /// Those over TCP of a line of sources that were over its limits.
     excess: HashMap<u64, u64>,
+    /// Bytes over TCP of each bucket of them, and of all.
+    bytes: HashMap<u32, u64>,
+    all_bytes: u64,
+    /// Those in the name of the host's own addresses.
+    own: u64,
     /// REGISTERs that were let in.
     admitted: u64,
     /// Those of a known peer.
@@ -148,6 +155,9 @@ impl Seen<'_> {
         if matches!(reason, Reason::Banned | Reason::BannedNetwork) {
             return self.is_banned(reason == Reason::Banned);
         }
+        if reason == Reason::Spoofed {
+            return self.is_spoofed();
+        }
         if !self.is_sip() {
             return false;
         }
@@ -162,11 +172,7 @@ impl Seen<'_> {
             return false;
         }
         if known {
-            let over = is_used_up(world.known, &history.known, &headers.source);
-            let sent = history.known.get(&headers.source).copied().unwrap_or(0);
-            let burst = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.burst);
-            let flooding = sent >= burst(world.known).saturating_add(burst(world.flood));
-            return reason == Reason::KnownLimit && over || reason == Reason::Flooding && flooding;
+            return self.asks_for_of_peer(reason, history);
         }
         let Some(class) = self.class() else {
             return reason == Reason::Flooding && self.may_be_flooder(history);
@@ -201,18 +207,26 @@ impl Seen<'_> {
             | Reason::SynLimit => {
                 classes().any(|class| class.over() == reason && over_source(class))
             }
-            Reason::PrefixLimit => classes().any(|class| {
-                is_used_up(of(world.prefix, class), &history.prefixes, &(prefix, class))
-            }),
+            Reason::PrefixLimit => {
+                let over = |class| {
+                    is_used_up(of(world.prefix, class), &history.prefixes, &(prefix, class))
+                };
+                self.is_over_bytes(2, history) || classes().any(over)
+            }
+            Reason::StreamLimit => self.is_over_bytes(0, history) || self.is_over_bytes(1, history),
             Reason::Greylist => world.greylist && overload,
             Reason::SharedLimit => {
                 let admitted = world.admitted.is_some_and(|limit| history.admitted >= limit.burst);
+                // What is not read has no retransmission that could be told.
+                let hidden = headers.layer4 == Layer4::Unknown;
                 let used_up = if is_register {
-                    overload && (!world.greylist || admitted)
+                    overload && (!world.greylist || admitted || hidden)
                 } else {
                     over_all(class)
                 };
-                used_up || self.is_tcp() && self.floods_on(history)
+                used_up
+                    || self.is_over_bytes(3, history)
+                    || self.is_tcp() && self.floods_on(history)
             }
             Reason::Flooding => self.may_be_flooder(history),
             Reason::Signature => self.is_scanner(),
@@ -221,6 +235,7 @@ impl Seen<'_> {
             | Reason::Maintenance
             | Reason::Banned
             | Reason::BannedNetwork
+            | Reason::Spoofed
             | Reason::NotConfigured
             | Reason::NotIp
             | Reason::Malformed
@@ -242,8 +257,21 @@ impl Seen<'_> {
         }
     }
 
+    /// The same of a known peer's, while SIP is open.
+    fn asks_for_of_peer(self, reason: Reason, history: &History) -> bool {
+        let Self { world, headers, .. } = self;
+        let over = is_used_up(world.known, &history.known, &headers.source);
+        let sent = history.known.get(&headers.source).copied().unwrap_or(0);
+        let burst = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.burst);
+        let flooding = sent >= burst(world.known).saturating_add(burst(world.flood));
+        reason == Reason::KnownLimit && over || reason == Reason::Flooding && flooding
+    }
+
     /// Counts it wherever it may have taken something.
     fn remember(self, reason: Reason, history: &mut History) {
+        if reason == Reason::Spoofed && self.is_own() {
+            history.own += 1;
+        }
         if !self.is_sip() {
             return;
         }
@@ -252,6 +280,12 @@ impl Seen<'_> {
             return;
         }
         let Some(class) = self.class() else { return };
+        if let Some((places, bytes)) = self.stream() {
+            for place in places {
+                *history.bytes.entry(place).or_default() += bytes;
+            }
+            history.all_bytes += bytes;
+        }
         let (source, prefix) = self.lines();
         // A trusted one was over some limit, unless it is for what it says it was made by.
         let over = reason.verdict() == Verdict::Drop && reason != Reason::Signature;
@@ -278,6 +312,9 @@ impl Seen<'_> {
     /// Whether a ban in force, of the address or of a network, is for it.
     fn is_banned(self, of_address: bool) -> bool {
         let reach = self.classes() | SCOPE_ALL;
+        if self.is_own() {
+            return false;
+        }
         let closes = |ban: &Ban| ban.scopes & reach != 0 && self.is_ahead(ban.ends);
         let source = self.headers.source;
         if of_address {
@@ -311,10 +348,48 @@ impl Seen<'_> {
         of_port.fold(0, |classes, named| classes | named.2)
     }
 
-    /// Whether it goes to a SIP port, and says so.
+    /// Whether it goes to a SIP port, or may.
     fn is_sip(self) -> bool {
-        let tells = matches!(self.headers.layer4, Layer4::Udp { .. } | Layer4::Tcp { .. });
-        tells && self.classes() & SCOPE_SIP != 0
+        match self.headers.layer4 {
+            Layer4::Udp { .. } | Layer4::Tcp { .. } => self.classes() & SCOPE_SIP != 0,
+            Layer4::Unknown => true,
+            Layer4::LaterFragment | Layer4::Other => false,
+        }
+    }
+
+    /// Whether its source is one that nobody has, or that has no use for SIP.
+    fn is_spoofed(self) -> bool {
+        let source = self.headers.source;
+        source.is_martian() || self.is_own() || self.is_sip() && source.is_unspecified()
+    }
+
+    /// Whether it says that it comes from the host itself.
+    fn is_own(self) -> bool {
+        self.world.own.iter().any(|own| Address::from(*own) == self.headers.source)
+    }
+
+    /// Its buckets of bytes over TCP, and how many it takes from each.
+    fn stream(self) -> Option<([u32; 3], u64)> {
+        let Layer4::Tcp { payload, start, .. } = self.headers.layer4 else {
+            return None;
+        };
+        let ports = self.frame.get(start..)?.first_chunk()?;
+        let places = stream::places(self.headers.source, *ports, &self.world.config(NOW));
+        let len = payload.end.saturating_sub(payload.start).min(0xffff);
+        let bytes = if payload.fragmented { 0xffff } else { len };
+        (bytes != 0).then_some((places, u64::try_from(bytes).ok()?))
+    }
+
+    /// Whether the limit of bytes at this place of the world's may be used up.
+    fn is_over_bytes(self, limit: usize, history: &History) -> bool {
+        let Some((places, bytes)) = self.stream() else {
+            return false;
+        };
+        let sent = match places.get(limit) {
+            Some(place) => history.bytes.get(place).copied().unwrap_or(0),
+            None => history.all_bytes,
+        };
+        self.world.bytes[limit].is_some_and(|limit| sent != 0 && sent + bytes > limit.burst)
     }
 
     fn is_tcp(self) -> bool {
@@ -353,7 +428,8 @@ impl Seen<'_> {
         let (payload, tcp, syn) = match self.headers.layer4 {
             Layer4::Udp { payload, .. } => (payload, false, false),
             Layer4::Tcp { payload, syn, .. } => (payload, true, syn),
-            Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+            Layer4::Unknown => return Some(Class::Register),
+            Layer4::LaterFragment | Layer4::Other => return None,
         };
         if syn {
             return Some(Class::Syn);

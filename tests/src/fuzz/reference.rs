@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter_common::limits::{IPV6_EXTENSIONS, LEADING_SPACE, VLAN_DEPTH, WINDOW_BYTES};
-use filter_common::packet::{Headers, Layer4, Payload, Unparsed};
+use filter_common::packet::{Headers, Layer4, Payload, UNREAD_SOURCE, Unparsed};
 
 /// What is left of a frame, and where it begins.
 struct Rest<'a> {
@@ -44,9 +44,20 @@ pub fn headers(frame: &[u8]) -> Result<Headers, Unparsed> {
         ethertype = half(&rest.take(4)?[2..]);
         tags += 1;
     }
+    if ethertype == 0x8864 {
+        ethertype = match rest.take(8).map(|header| half(&header[6..])) {
+            Ok(0x21) => 0x0800,
+            Ok(0x57) => 0x86dd,
+            Ok(_) | Err(_) => return Err(Unparsed::NotIp),
+        };
+    }
     match ethertype {
         0x0800 => ipv4(rest),
         0x86dd => ipv6(rest),
+        0x8100 | 0x88a8 | 0x9100 => {
+            let (source, network) = (UNREAD_SOURCE, rest.offset);
+            Ok(Headers { source, layer4: Layer4::Unknown, network, end: 0 })
+        }
         _ => Err(Unparsed::NotIp),
     }
 }
@@ -55,8 +66,12 @@ fn ipv4(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
     let start = rest.offset;
     let header = rest.peek(20)?;
     let header_len = usize::from(header[0] % 16) * 4;
-    let total_len = usize::from(half(&header[2..]));
-    if header[0] / 16 != 4 || header_len < 20 || header_len > total_len {
+    let total_len = match usize::from(half(&header[2..])) {
+        0 => rest.bytes.len(),
+        len if len < header_len => return Err(Unparsed::Malformed),
+        len => len,
+    };
+    if header[0] / 16 != 4 || header_len < 20 {
         return Err(Unparsed::Malformed);
     }
     let source: [u8; 4] = header[12..16].try_into().expect("four bytes");
@@ -79,43 +94,69 @@ fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
         return Err(Unparsed::Malformed);
     }
     let source: [u8; 16] = header[8..24].try_into().expect("sixteen bytes");
-    let source = IpAddr::from(Ipv6Addr::from(source)).into();
+    let source = Ipv6Addr::from(source);
     let network = rest.offset;
-    let mut next = header[6];
-    let end = rest.offset + 40 + usize::from(half(&header[4..]));
+    let next = header[6];
+    let end = match usize::from(half(&header[4..])) {
+        0 if next == 0 => network + rest.bytes.len(),
+        len => network + 40 + len,
+    };
+    if source.to_ipv4_mapped().is_some() {
+        let source = IpAddr::from(Ipv6Addr::UNSPECIFIED).into();
+        return Ok(Headers { source, layer4: Layer4::Unknown, network, end });
+    }
+    let source = IpAddr::from(source).into();
     rest.skip(40);
+    let layer4 = chain(rest, next, end)?;
+    Ok(Headers { source, layer4, network, end })
+}
+
+/// What is behind a chain of extension headers.
+fn chain(mut rest: Rest<'_>, mut next: u8, end: usize) -> Result<Layer4, Unparsed> {
     let mut fragmented = false;
     let mut followed = 0;
     while followed < IPV6_EXTENSIONS {
-        let units = |rest: &Rest<'_>| rest.peek(2).map(|header| usize::from(header[1]));
+        let Ok(header) = rest.peek(if next == 44 { 4 } else { 2 }) else {
+            let is_extension = matches!(next, 0 | 43 | 44 | 51 | 60 | 135);
+            return if is_extension {
+                cut(fragmented)
+            } else {
+                upper(&rest, next, end, fragmented)
+            };
+        };
+        let units = usize::from(header[1]);
         let len = match next {
-            0 | 43 | 60 | 135 => (units(&rest)? + 1) * 8,
-            51 => (units(&rest)? + 2) * 4,
+            0 | 43 | 60 | 135 => (units + 1) * 8,
+            51 => (units + 2) * 4,
             44 => {
-                let fragment = half(&rest.peek(4)?[2..]);
+                let fragment = half(&header[2..]);
                 if fragment >= 8 {
-                    return Ok(Headers { source, layer4: Layer4::LaterFragment, network, end });
+                    return Ok(Layer4::LaterFragment);
                 }
                 fragmented = fragment % 2 == 1;
                 8
             }
             _ => break,
         };
-        next = rest.peek(1)?[0];
+        next = header[0];
         rest.skip(len);
         followed += 1;
     }
-    let layer4 = match next {
-        0 | 43 | 44 | 51 | 60 | 135 => Layer4::Unknown,
-        _ => upper(&rest, next, end, fragmented)?,
-    };
-    Ok(Headers { source, layer4, network, end })
+    match next {
+        0 | 43 | 44 | 51 | 60 | 135 => Ok(Layer4::Unknown),
+        _ => upper(&rest, next, end, fragmented),
+    }
+}
+
+/// What is cut off may come in later fragments, or is nothing.
+fn cut(fragmented: bool) -> Result<Layer4, Unparsed> {
+    if fragmented { Ok(Layer4::Unknown) } else { Err(Unparsed::Malformed) }
 }
 
 fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<Layer4, Unparsed> {
     match protocol {
         17 => {
-            let header = rest.peek(8)?;
+            let Ok(header) = rest.peek(8) else { return cut(fragmented) };
             let end = match usize::from(half(&header[4..])) {
                 0 => end,
                 1..8 => return Err(Unparsed::Malformed),
@@ -125,7 +166,7 @@ fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<
             Ok(Layer4::Udp { port: half(&header[2..]), payload })
         }
         6 => {
-            let header = rest.peek(20)?;
+            let Ok(header) = rest.peek(20) else { return cut(fragmented) };
             let len = usize::from(header[12] / 16) * 4;
             if len < 20 {
                 return Err(Unparsed::Malformed);

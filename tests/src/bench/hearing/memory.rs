@@ -1,6 +1,6 @@
 //! A datapath without a kernel: it holds what it is told, and has seen everybody.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -42,6 +42,10 @@ impl Datapath for Memory {
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
         self.networks.remove(&network);
+        Ok(())
+    }
+
+    fn own(&mut self, _addresses: &BTreeSet<IpAddr>) -> Result<()> {
         Ok(())
     }
 

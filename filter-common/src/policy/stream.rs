@@ -1,0 +1,93 @@
+//! The budget of an unknown source over TCP, in bytes: how a stream is cut into segments, and how
+//! many messages there are in one, does not matter then.
+//!
+//! A segment takes its bytes from the buckets of its connection, its source, its network, and all
+//! unknown sources together. Those of a TLS handshake count as well.
+
+use super::Tables;
+use super::tiers::{network_hash, over_tcp};
+use crate::abi::{CONNECTED_BYTES, Config, UNCONNECTED_BYTES};
+use crate::address::Address;
+use crate::decision::{Code, Reason};
+use crate::limits::{CONNECTION_BUCKETS, STREAM_PREFIXES, STREAM_SOURCES};
+use crate::packet::{Headers, Layer4, Packet, Words};
+
+/// Bytes of the longest segment: what one counts as that has more of it in later fragments.
+const LONGEST: usize = 0xffff;
+
+/// Takes a segment's bytes: why it drops, or [`Code::UNKNOWN`].
+///
+/// Looks before it takes, as the limits of the classes do.
+#[inline(always)]
+pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Code {
+    let Some(config) = tables.config() else {
+        return Reason::NotConfigured.into();
+    };
+    let headers = Headers::from_words(words);
+    let Layer4::Tcp { payload, start, .. } = headers.layer4 else {
+        return Code::UNKNOWN;
+    };
+    let now = tables.now(config);
+    if tables.flooder(headers.source, now) {
+        return Reason::Flooding.into();
+    }
+    let length = payload.end.wrapping_sub(payload.start);
+    let bytes = if payload.fragmented || payload.start < payload.end && length > LONGEST {
+        LONGEST
+    } else if payload.start < payload.end {
+        length
+    } else {
+        return Code::UNKNOWN;
+    } as u64;
+    let Some(ports) = packet.array(start) else {
+        return Code::UNKNOWN;
+    };
+    let hash = headers.source.hash(config.seed);
+    let [connection, source, prefix] = places(headers.source, ports, config);
+    let (Some(connection), Some(source), Some(prefix)) = (
+        tables.stream_bucket(connection),
+        tables.stream_bucket(source),
+        tables.stream_bucket(prefix),
+    ) else {
+        return Code::UNKNOWN;
+    };
+    if !config.connection_bytes.has_room_for(&connection, now, bytes)
+        || !config.source_bytes.has_room_for(&source, now, bytes)
+    {
+        return over_tcp(hash, Reason::StreamLimit.into(), config, tables, now);
+    }
+    if !config.prefix_bytes.has_room_for(&prefix, now, bytes) {
+        return Reason::PrefixLimit.into();
+    }
+    // Segments of no connection, which anybody can forge, take nothing from those of one.
+    let place = if tables.connected(&headers) { CONNECTED_BYTES } else { UNCONNECTED_BYTES };
+    let shared = tables.shared_bucket(place);
+    if shared.is_some_and(|bucket| !config.shared_bytes.take_units(&bucket, now, bytes)) {
+        return Reason::SharedLimit.into();
+    }
+    if !config.connection_bytes.take_units(&connection, now, bytes)
+        || !config.source_bytes.take_units(&source, now, bytes)
+    {
+        return Reason::StreamLimit.into();
+    }
+    if !config.prefix_bytes.take_units(&prefix, now, bytes) {
+        return Reason::PrefixLimit.into();
+    }
+    Code::UNKNOWN
+}
+
+/// The buckets of a connection by the source's address and the segment's ports, of its source, and of
+/// its network, in [`maps::STREAMS`](crate::abi::maps::STREAMS).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "masked, or the upper half")]
+pub fn places(source: Address, ports: [u8; 4], config: &Config) -> [u32; 3] {
+    let (hash, network) = (source.hash(config.seed), network_hash(source, config));
+    let connection = (hash ^ u64::from(u32::from_le_bytes(ports)))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_shr(32) as u32;
+    [
+        connection & (CONNECTION_BUCKETS - 1),
+        CONNECTION_BUCKETS | hash as u32 & (STREAM_SOURCES - 1),
+        (CONNECTION_BUCKETS + STREAM_SOURCES) | network as u32 & (STREAM_PREFIXES - 1),
+    ]
+}

@@ -1,0 +1,343 @@
+//! Ways past the limits, tried on a real Asterisk: however a REGISTER is carried, no more of them get
+//! there than the plain way brings, and none while SIP is closed.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use ringfence_tests::asterisk::{self, LogForm};
+use ringfence_tests::guesser::dial;
+use ringfence_tests::packet_builder::{Extension, Frame, VLAN};
+use ringfence_tests::wire::{self, Wire};
+use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, until};
+use serde_json::Value;
+
+/// REGISTERs of each way.
+const SENT: usize = 400;
+/// What the limit of one source lets in at once.
+const BURST: u32 = 100;
+/// What may get to Asterisk: the burst, and ten a second while the test sends.
+const REACHES_MAX: usize = 150;
+
+/// A way to carry a message over the wire, in one frame or more.
+struct Way {
+    name: &'static str,
+    source: IpAddr,
+    carry: fn(Frame, &[u8]) -> Vec<Frame>,
+    fate: Fate,
+}
+
+/// What becomes of a way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Linux takes it.
+    Arrives,
+    /// Linux takes it or not, by its version.
+    MayArrive,
+    /// Nobody has the source.
+    Spoofed,
+}
+
+fn v4(last: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, last])
+}
+
+fn v6(last: u16) -> IpAddr {
+    IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0x77, last])
+}
+
+fn ways() -> Vec<Way> {
+    use Fate::{Arrives, MayArrive, Spoofed};
+
+    let way = |name, source, carry, fate| Way { name, source, carry, fate };
+    vec![
+        way("a datagram", v4(101), |frame, message| vec![frame.payload(message)], Arrives),
+        way("ipv6", v6(1), |frame, message| vec![frame.payload(message)], Arrives),
+        way("options", v4(102), |f, m| vec![f.ip_options(&[1; 8]).payload(m)], Arrives),
+        way("one tag", v4(103), |f, m| vec![f.tag(VLAN, 0).payload(m)], Arrives),
+        way("two tags", v4(104), |f, m| vec![tags(f, 2).payload(m)], Arrives),
+        way("three tags", v4(105), |f, m| vec![tags(f, 3).payload(m)], Arrives),
+        way("six tags", v4(106), |f, m| vec![tags(f, 6).payload(m)], Arrives),
+        way("one header", v6(2), |f, m| vec![headers(f, 1).payload(m)], Arrives),
+        way("six headers", v6(3), |f, m| vec![headers(f, 6).payload(m)], Arrives),
+        way("seven headers", v6(4), |f, m| vec![headers(f, 7).payload(m)], Arrives),
+        way("40 headers", v6(5), |f, m| vec![headers(f, 40).payload(m)], Arrives),
+        way(
+            "no length",
+            v6(6),
+            |f, m| vec![f.extension(Extension::hop_by_hop(1)).ip_len(0).payload(m)],
+            MayArrive,
+        ),
+        way(
+            "an atomic fragment",
+            v6(7),
+            |f, m| vec![f.extension(Extension::fragment(0, false)).payload(m)],
+            Arrives,
+        ),
+        way("tiny fragments", v4(107), |frame, message| fragments(&frame, message, 8), Arrives),
+        way("fragments", v4(108), |frame, message| fragments(&frame, message, 120), Arrives),
+        way(
+            "the last fragment first",
+            v4(109),
+            |frame, message| fragments(&frame, message, 200).into_iter().rev().collect(),
+            Arrives,
+        ),
+        way("its own address", PBX6, |frame, message| vec![frame.payload(message)], Spoofed),
+        way("its own address, ipv4", PBX, |frame, message| vec![frame.payload(message)], Spoofed),
+        way(
+            "loopback",
+            IpAddr::from([127, 0, 0, 1]),
+            |frame, message| vec![frame.payload(message)],
+            Spoofed,
+        ),
+        way(
+            "its own address behind headers",
+            PBX6,
+            |frame, message| vec![headers(frame, 9).payload(message)],
+            Spoofed,
+        ),
+    ]
+}
+
+fn tags(frame: Frame, count: usize) -> Frame {
+    (0..count).fold(frame, |frame, _| frame.tag(VLAN, 0))
+}
+
+fn headers(frame: Frame, count: usize) -> Frame {
+    (0..count).fold(frame, |frame, _| frame.extension(Extension::destination(1)))
+}
+
+/// A datagram over IPv4 in fragments of so many bytes.
+fn fragments(frame: &Frame, message: &[u8], size: usize) -> Vec<Frame> {
+    let whole = frame.clone().payload(message).build();
+    let datagram = &whole[34..];
+    let count = datagram.len().div_ceil(size);
+    let pieces = datagram.chunks(size).enumerate();
+    let fragment = |(number, piece): (usize, &[u8])| {
+        let offset = u16::try_from(number * size / 8).unwrap();
+        frame.clone().protocol(17).payload(piece).fragment(offset, number + 1 < count)
+    };
+    pieces.map(fragment).collect()
+}
+
+/// A REGISTER of an account that there is, without credentials: Asterisk challenges it.
+fn register(way: usize, number: usize, transport: &str) -> Vec<u8> {
+    format!(
+        "REGISTER sip:{PBX} SIP/2.0\r\n\
+         Via: SIP/2.0/{transport} 192.0.2.66:5060;branch=z9hG4bKway{way}n{number};rport\r\n\
+         Max-Forwards: 70\r\n\
+         From: <sip:1001@{PBX}>;tag=1928301774\r\n\
+         To: <sip:1001@{PBX}>\r\n\
+         Call-ID: way{way}n{number}z\r\n\
+         CSeq: 1 REGISTER\r\n\
+         Contact: <sip:1001@192.0.2.66:5060>\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// How many REGISTERs of a way Asterisk has challenged, by its log of security events.
+fn reached(world: &World, way: usize) -> usize {
+    let log = fs::read(world.asterisk.security_log()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&log);
+    let mark = format!("SessionID=\"way{way}n");
+    let calls = text.lines().filter(|line| line.contains("ChallengeSent"));
+    let calls = calls.filter_map(|line| line.split(&mark).nth(1)?.split('z').next());
+    calls.collect::<std::collections::HashSet<_>>().len()
+}
+
+fn world() -> World {
+    let options =
+        asterisk::Options { security_log: Some(LogForm::Plain), ..asterisk::Options::default() };
+    let world = World::with(&options, |config| {
+        // No jail is to end the attack, and no other way's share is to be used up.
+        config.security_log = None;
+        config.register_burst = BURST;
+        config.more = String::from(
+            "limits:\n  prefix: {register: {rate: 10000/s, burst: 100000}}\n  \
+             shared: {register: {rate: 10000/s, burst: 100000}}\n",
+        );
+    })
+    .unwrap();
+    wire::take_all_sources(&world.hosts.pbx).unwrap();
+    world
+}
+
+fn reason(world: &World, name: &str) -> u64 {
+    let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
+    status["reasons"][name]["packets"].as_u64().unwrap()
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn no_way_to_carry_a_register_gets_past_the_limit() {
+    let world = world();
+    let target = wire::hardware_address(&world.hosts.pbx).unwrap();
+    let wire = Wire::of(&world.hosts.attacker).unwrap();
+    let (spoofed, ways) = (reason(&world, "spoofed"), ways());
+    for (number, way) in ways.iter().enumerate() {
+        let frame = Frame::from(way.source).target_mac(target);
+        for n in 0..SENT {
+            for frame in (way.carry)(frame.clone(), &register(number, n, "UDP")) {
+                wire.send(&frame.build()).unwrap();
+            }
+        }
+    }
+    let settled = || reached(&world, 0) >= usize::try_from(BURST).unwrap();
+    assert!(until(Duration::from_secs(5), settled), "{} datagrams", reached(&world, 0));
+    thread::sleep(Duration::from_millis(500));
+    let mut wrong = Vec::new();
+    for (number, way) in ways.iter().enumerate() {
+        let count = reached(&world, number);
+        println!("{}: {count} of {SENT}", way.name);
+        let least = usize::try_from(BURST).unwrap();
+        let right = match way.fate {
+            Fate::Arrives => (least..=REACHES_MAX).contains(&count),
+            Fate::MayArrive => count <= REACHES_MAX,
+            Fate::Spoofed => count == 0,
+        };
+        if !right {
+            wrong.push(format!("{}: {count} of {SENT}", way.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let nobody = ways.iter().filter(|way| way.fate == Fate::Spoofed).count() * SENT;
+    let counted = reason(&world, "spoofed") - spoofed;
+    assert_eq!(counted, u64::try_from(nobody).unwrap());
+
+    let closed = world.ringfence.client().run(&["maintenance", "on", "--for", "1m"], false);
+    closed.unwrap().success("maintenance").unwrap();
+    for (number, way) in ways.iter().enumerate() {
+        let frame = Frame::from(way.source).target_mac(target);
+        for n in 0..20 {
+            for frame in (way.carry)(frame.clone(), &register(100 + number, n, "UDP")) {
+                wire.send(&frame.build()).unwrap();
+            }
+        }
+    }
+    thread::sleep(Duration::from_millis(500));
+    for (number, way) in ways.iter().enumerate() {
+        assert_eq!(reached(&world, 100 + number), 0, "{} while SIP is closed", way.name);
+    }
+    world.end().unwrap();
+}
+
+/// How a stream of REGISTERs is cut into writes.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// A message a write.
+    Messages,
+    /// One byte, and then writes that begin with the second byte of a message.
+    Behind,
+    /// As much as fits into a segment, and more.
+    Together,
+    /// Fifty bytes a write.
+    Pieces,
+}
+
+/// Sends all messages over one connection, as far as they get within a few seconds.
+fn stream(world: &World, source: IpAddr, way: usize, cut: Cut) {
+    let target = if source.is_ipv4() { PBX } else { PBX6 };
+    let mut stream =
+        dial(&world.hosts.attacker, source, SocketAddr::new(target, SIP_PORT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let messages: Vec<Vec<u8>> = (0..SENT * 5).map(|n| register(way, n, "TCP")).collect();
+    let all = messages.concat();
+    let pieces: Vec<&[u8]> = match cut {
+        Cut::Messages => messages.iter().map(Vec::as_slice).collect(),
+        Cut::Behind => {
+            let (first, rest) = all.split_at(1);
+            let pieces = rest.chunks(messages[0].len() * 3);
+            std::iter::once(first).chain(pieces).collect()
+        }
+        Cut::Together => all.chunks(60_000).collect(),
+        Cut::Pieces => all.chunks(50).collect(),
+    };
+    let end = Instant::now() + Duration::from_secs(4);
+    let mut pieces = pieces.into_iter();
+    let mut rest: &[u8] = &[];
+    while Instant::now() < end {
+        if rest.is_empty() {
+            let Some(piece) = pieces.next() else { break };
+            rest = piece;
+        }
+        match stream.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_ended) => break,
+        }
+    }
+    thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn no_cut_of_a_stream_gets_past_the_limit_of_bytes() {
+    let world = world();
+    let cuts = [
+        (ATTACKERS[0], Cut::Messages),
+        (ATTACKERS[1], Cut::Behind),
+        (ATTACKERS[2], Cut::Together),
+        (ATTACKERS[3], Cut::Pieces),
+        (ATTACKERS6[0], Cut::Together),
+        (ATTACKERS6[1], Cut::Behind),
+    ];
+    // 24,000 bytes, and 3,000 a second for as long as this sends.
+    let most = (24_000 + 3000 * 6) / register(0, 0, "TCP").len();
+    for (way, (source, cut)) in cuts.into_iter().enumerate() {
+        stream(&world, source, 200 + way, cut);
+        let count = reached(&world, 200 + way);
+        println!("{cut:?} from {source}: {count} of {}", SENT * 5);
+        assert!((20..=most).contains(&count), "{cut:?} from {source}: {count}, at most {most}");
+    }
+    assert!(reason(&world, "stream-limit") > 0);
+    world.end().unwrap();
+}
+
+/// A large INVITE of somebody unknown comes through, over TCP as well as UDP.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
+    let world = world();
+    let large = |number: usize| {
+        let body = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.66\r\ns=-\r\n{}", "a=x\r\n".repeat(1500));
+        let head = String::from_utf8(register(300, number, "TCP")).unwrap();
+        let head = head.replace("REGISTER", "INVITE");
+        head.replace("Content-Length: 0", &format!("Content-Length: {}", body.len())) + &body
+    };
+    let target = SocketAddr::new(PBX, SIP_PORT);
+    let mut stream = dial(&world.hosts.attacker, ATTACKERS[5], target).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for number in 0..3 {
+        stream.write_all(large(number).as_bytes()).unwrap();
+    }
+    assert!(
+        until(Duration::from_secs(5), || reached(&world, 300) == 3),
+        "{}",
+        reached(&world, 300)
+    );
+
+    // As nginx hands WebSockets on, the host talks to itself.
+    let spoofed = reason(&world, "spoofed");
+    let own = [IpAddr::from([127, 0, 0, 1]), PBX, PBX6];
+    for (number, address) in own.into_iter().enumerate() {
+        let socket = world.hosts.pbx.run_in(|| Ok(UdpSocket::bind((address, 0)).unwrap())).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let message = register(301, number, "UDP");
+        socket.send_to(&message, SocketAddr::new(address, SIP_PORT)).unwrap();
+        assert!(socket.recv(&mut [0; 2048]).is_ok(), "no answer to {address}");
+        let mut stream =
+            dial(&world.hosts.pbx, address, SocketAddr::new(address, SIP_PORT)).unwrap();
+        for n in 0..SENT {
+            stream.write_all(&register(302 + number, n, "TCP")).unwrap();
+        }
+        let all = || reached(&world, 302 + number) == SENT;
+        assert!(until(Duration::from_secs(5), all), "{}", reached(&world, 302 + number));
+    }
+    assert_eq!(reason(&world, "spoofed"), spoofed);
+    world.end().unwrap();
+}
