@@ -1,5 +1,6 @@
 //! Measurements, each of ringfence beside its rival in the same run.
 
+mod code;
 pub(crate) mod figures;
 pub mod hearing;
 pub mod latency;

@@ -76,6 +76,12 @@ pub struct Word {
     fd: OwnedFd,
 }
 
+/// An array of zeroed lines of the cache.
+#[derive(Debug)]
+pub struct Lines {
+    fd: OwnedFd,
+}
+
 /// A hash of `u32` keys and `u64` values, all of its memory taken at once.
 #[derive(Debug)]
 pub struct PlainHash {
@@ -323,6 +329,25 @@ impl Word {
     /// When the kernel refuses.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self { fd: create(MAP_TYPE_ARRAY, 8, 1)? })
+    }
+
+    /// Its descriptor, as instructions name it.
+    pub fn descriptor(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Lines {
+    /// Bytes of a line.
+    pub const LEN: u32 = 64;
+
+    /// So many.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn new(lines: u32) -> anyhow::Result<Self> {
+        Ok(Self { fd: create(MAP_TYPE_ARRAY, Self::LEN, lines)? })
     }
 
     /// Its descriptor, as instructions name it.

@@ -7,6 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, ensure};
 use nix::net::if_::if_nametoindex;
 
+use super::code::{
+    ADD, ADD_IMM, ALU32_AND_IMM, ALU32_MOV, ALU32_MUL_IMM, ALU32_OR_IMM, ALU32_RSH_IMM, ALU32_XOR,
+    AND_IMM, Code, LOAD_64, LSH_IMM, MOV, MOV_IMM, MUL, OR, R0, R1, R2, R5, R7, R8, RSH_IMM,
+    STORE_16, STORE_32, STORE_64, SUB, TO_BE, XOR, XOR_IMM,
+};
 use super::sources::{
     self, Choice, LOOPBACK_BITS, V4_BEFORE_LOOPBACK, V4_FIRST, V4_MULTIPLY, V4_SHIFT, V4_SPAN,
     V6_GLOBAL_BIT, V6_MULTIPLY,
@@ -51,12 +56,26 @@ impl Sender {
         choice: Choice,
     ) -> anyhow::Result<Self> {
         cable.near_link(name)?;
-        cable.near.run_in(|| {
-            let index = |name| if_nametoindex(name).context("find an end of the cable");
-            let sender = Self::new(frame, family, choice, index("eth0")?)?;
-            let link = Link::attach(&sender.program, index(name)?)?;
-            Ok(Self { _attached: Some(link), ..sender })
-        })
+        let sender = Self::to_far_end(cable, frame, family, choice)?;
+        let link = sender.attach(cable, name)?;
+        Ok(Self { _attached: Some(link), ..sender })
+    }
+
+    /// The same, but not attached: see [`attach`](Self::attach).
+    pub(super) fn to_far_end(
+        cable: &Cable,
+        frame: &Frame,
+        family: Family,
+        choice: Choice,
+    ) -> anyhow::Result<Self> {
+        cable.near.run_in(|| Self::new(frame, family, choice, index("eth0")?))
+    }
+
+    /// Puts the program on an interface of the near end, until what this returns is dropped. It
+    /// sends faster then, and no other can be there. The kernel's direct calls of XDP programs are
+    /// for 48 that are attached (`BPF_DISPATCHER_MAX`), so those should not be that work later.
+    pub(super) fn attach(&self, cable: &Cable, name: &str) -> anyhow::Result<Link> {
+        cable.near.run_in(|| Link::attach(&self.program, index(name)?))
     }
 
     /// Frames like `frame`, whose own source only says of which family they are, from the sources
@@ -78,6 +97,10 @@ impl Sender {
     }
 }
 
+fn index(name: &str) -> anyhow::Result<u32> {
+    if_nametoindex(name).context("find an end of the cable")
+}
+
 /// Of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
@@ -92,7 +115,10 @@ impl Family {
     pub(super) fn source(self, choice: Choice) -> IpAddr {
         let (first, _count) = choice.numbers();
         match self {
-            Self::V4 => Ipv4Addr::from_bits(sources::v4(first).to_bits() & choice.mask()).into(),
+            Self::V4 => {
+                let address = sources::v4(first).to_bits() & choice.mask() | choice.bits();
+                Ipv4Addr::from_bits(address).into()
+            }
             Self::V6 => sources::v6(first.into()).into(),
         }
     }
@@ -101,7 +127,7 @@ impl Family {
 fn v4(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Result<Vec<u64>> {
     ensure!(frame.len() >= V4_HEADERS, "the frame has no room for IPv4 and UDP");
     let mut code = Code::new(V4_HEADERS);
-    code.number(state, choice);
+    number(&mut code, state, choice);
     for (multiply, shift) in V4_MULTIPLY.into_iter().zip(V4_SHIFT) {
         code.op(ALU32_MUL_IMM, R0, 0, multiply);
         code.op(ALU32_MOV, R5, R0, 0);
@@ -118,6 +144,7 @@ fn v4(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Res
     code.op(LSH_IMM, R5, 0, LOOPBACK_BITS.into());
     code.op(ADD, R0, R5, 0);
     code.op(ALU32_AND_IMM, R0, 0, choice.mask());
+    code.op(ALU32_OR_IMM, R0, 0, choice.bits());
     // The header's checksum: what all frames have in common, and the two halves of the source.
     code.op(MOV, R5, R0, 0);
     code.op(AND_IMM, R5, 0, 0xffff);
@@ -136,13 +163,13 @@ fn v4(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Res
     code.store(STORE_16, V4_CHECKSUM, R5);
     code.op(TO_BE, R0, 0, 32);
     code.store(STORE_32, V4_SOURCE, R0);
-    Ok(code.redirect(interface))
+    Ok(redirect(code, interface))
 }
 
 fn v6(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Result<Vec<u64>> {
     ensure!(frame.len() >= V6_HEADERS, "the frame has no room for IPv6 and UDP");
     let mut code = Code::new(V6_HEADERS);
-    code.number(state, choice);
+    number(&mut code, state, choice);
     let [first, second, third] = V6_MULTIPLY;
     for multiply in [first, second] {
         code.wide(R5, multiply);
@@ -161,7 +188,7 @@ fn v6(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Res
     code.op(MUL, R0, R5, 0);
     code.op(TO_BE, R0, 0, 64);
     code.store(STORE_64, V6_SOURCE + 8, R0);
-    Ok(code.redirect(interface))
+    Ok(redirect(code, interface))
 }
 
 /// The sum of an IPv4 header's words (RFC 1071) without its checksum and its source.
@@ -171,130 +198,29 @@ fn common_sum(frame: &[u8]) -> u32 {
     words.map(|(_, word)| word.iter().fold(0, |word, byte| word << 8 | u32::from(*byte))).sum()
 }
 
-// Registers: R0 the address that comes to be, R2 the packet, R5 and R8 spare, R7 the state.
-const R0: u8 = 0;
-const R1: u8 = 1;
-const R2: u8 = 2;
-const R3: u8 = 3;
-const R4: u8 = 4;
-const R5: u8 = 5;
-const R7: u8 = 7;
-const R8: u8 = 8;
-
-// Opcodes, RFC 9669. `_IMM` take a constant, the others a register.
-const ADD_IMM: u8 = 0x07;
-const ADD: u8 = 0x0f;
-const SUB: u8 = 0x1f;
-const MUL: u8 = 0x2f;
-const OR: u8 = 0x4f;
-const AND_IMM: u8 = 0x57;
-const LSH_IMM: u8 = 0x67;
-const RSH_IMM: u8 = 0x77;
-const XOR_IMM: u8 = 0xa7;
-const XOR: u8 = 0xaf;
-const MOV_IMM: u8 = 0xb7;
-const MOV: u8 = 0xbf;
-const TO_BE: u8 = 0xdc;
-const ALU32_MUL_IMM: u8 = 0x24;
-const ALU32_AND_IMM: u8 = 0x54;
-const ALU32_RSH_IMM: u8 = 0x74;
-const ALU32_XOR: u8 = 0xac;
-const ALU32_MOV: u8 = 0xbc;
-const LOAD_32: u8 = 0x61;
-const LOAD_64: u8 = 0x79;
-const STORE_16: u8 = 0x6b;
-const STORE_32: u8 = 0x63;
-const STORE_64: u8 = 0x7b;
-const LOAD_WIDE: u8 = 0x18;
-const JUMP_GREATER: u8 = 0x2d;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-/// In place of a source register of [`LOAD_WIDE`]: the address of a map's value.
-const MAP_VALUE: u8 = 2;
-
-const XDP_DROP: u32 = 1;
-
-/// Instructions as they are written.
-struct Code {
-    instructions: Vec<u64>,
-    /// Where the jump is over everything, if the frame is too short.
-    guard: usize,
+/// Draws the next number of a choice into R0. R5 and R8 are spare, R7 is the state.
+fn number(code: &mut Code, state: &Word, choice: Choice) {
+    let (first, count) = choice.numbers();
+    code.map_value(R7, state.descriptor());
+    code.load(LOAD_64, R0, R7, 0);
+    code.wide(R5, STEP_MULTIPLY);
+    code.op(MUL, R0, R5, 0);
+    code.wide(R5, STEP_ADD);
+    code.op(ADD, R0, R5, 0);
+    code.store_at(STORE_64, R7, 0, R0);
+    code.op(RSH_IMM, R0, 0, 32);
+    code.wide(R5, count.into());
+    code.op(MUL, R0, R5, 0);
+    code.op(RSH_IMM, R0, 0, 32);
+    code.wide(R5, first.into());
+    code.op(ADD, R0, R5, 0);
 }
 
-impl Code {
-    /// Begins a program that looks at frames of at least `length` bytes.
-    fn new(length: usize) -> Self {
-        let mut code = Self { instructions: Vec::new(), guard: 0 };
-        code.write(LOAD_32, R2, R1, 0, 0);
-        code.write(LOAD_32, R3, R1, 4, 0);
-        code.op(MOV, R4, R2, 0);
-        code.op(ADD_IMM, R4, 0, u32::try_from(length).unwrap_or(u32::MAX));
-        code.guard = code.instructions.len();
-        code.write(JUMP_GREATER, R4, R3, 0, 0);
-        code
-    }
-
-    /// Draws the next number of a choice into R0.
-    fn number(&mut self, state: &Word, choice: Choice) {
-        let (first, count) = choice.numbers();
-        let descriptor = state.descriptor().cast_unsigned();
-        self.write(LOAD_WIDE, R7, MAP_VALUE, 0, descriptor);
-        self.write(0, 0, 0, 0, 0);
-        self.write(LOAD_64, R0, R7, 0, 0);
-        self.wide(R5, STEP_MULTIPLY);
-        self.op(MUL, R0, R5, 0);
-        self.wide(R5, STEP_ADD);
-        self.op(ADD, R0, R5, 0);
-        self.write(STORE_64, R7, R0, 0, 0);
-        self.op(RSH_IMM, R0, 0, 32);
-        self.wide(R5, count.into());
-        self.op(MUL, R0, R5, 0);
-        self.op(RSH_IMM, R0, 0, 32);
-        self.wide(R5, first.into());
-        self.op(ADD, R0, R5, 0);
-    }
-
-    /// Ends the program: redirect, or drop what was too short.
-    fn redirect(mut self, interface: u32) -> Vec<u64> {
-        self.op(MOV_IMM, R1, 0, interface);
-        self.op(MOV_IMM, R2, 0, 0);
-        self.op(CALL, 0, 0, REDIRECT);
-        self.op(EXIT, 0, 0, 0);
-        let skipped = self.instructions.len() - self.guard - 1;
-        self.op(MOV_IMM, R0, 0, XDP_DROP);
-        self.op(EXIT, 0, 0, 0);
-        if let Some(guard) = self.instructions.get_mut(self.guard) {
-            *guard |= u64::try_from(skipped & 0x7fff).unwrap_or(0) << 16;
-        }
-        self.instructions
-    }
-
-    /// A constant of 64 bits.
-    fn wide(&mut self, register: u8, value: u64) {
-        let halves = [value & 0xffff_ffff, value >> 32].map(u32::try_from);
-        let [Ok(low), Ok(high)] = halves else { return };
-        self.write(LOAD_WIDE, register, 0, 0, low);
-        self.write(0, 0, 0, 0, high);
-    }
-
-    /// Stores a register in the packet.
-    fn store(&mut self, opcode: u8, offset: usize, register: u8) {
-        self.write(opcode, R2, register, u16::try_from(offset).unwrap_or(u16::MAX), 0);
-    }
-
-    fn op(&mut self, opcode: u8, to: u8, from: u8, constant: u32) {
-        self.write(opcode, to, from, 0, constant);
-    }
-
-    fn write(&mut self, opcode: u8, to: u8, from: u8, offset: u16, constant: u32) {
-        let registers = from << 4 | to;
-        self.instructions.push(
-            u64::from(opcode)
-                | u64::from(registers) << 8
-                | u64::from(offset) << 16
-                | u64::from(constant) << 32,
-        );
-    }
+fn redirect(mut code: Code, interface: u32) -> Vec<u64> {
+    code.op(MOV_IMM, R1, 0, interface);
+    code.op(MOV_IMM, R2, 0, 0);
+    code.call(REDIRECT);
+    code.finish()
 }
 
 #[cfg(test)]
@@ -320,7 +246,7 @@ mod tests {
     #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
     fn the_kernel_computes_the_same_sources() {
         for family in [Family::V4, Family::V6] {
-            for choice in [Choice::One(77), Choice::Stranger(0x4000_0001)] {
+            for choice in [Choice::One(77), Choice::Stranger(0x4000_0001), Choice::InNetwork(5)] {
                 let sources: HashSet<_> =
                     sent(family, choice, 3).iter().map(|frame| source(frame)).collect();
                 assert_eq!(sources, HashSet::from([family.source(choice)]), "{choice:?}");
@@ -330,6 +256,23 @@ mod tests {
             let frames = sent(family, Choice::Among(10), 300);
             let sources: HashSet<_> = frames.iter().map(|frame| source(frame)).collect();
             assert_eq!(sources, all);
+        }
+    }
+
+    #[test]
+    #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+    fn frames_come_from_the_networks_that_are_asked_for() {
+        let networks = sources::Banned::new(0, 0, 40).networks;
+        for family in [Family::V4, Family::V6] {
+            let frames = sent(family, Choice::InNetworks(20), 400);
+            let hit: HashSet<_> = frames
+                .iter()
+                .map(|frame| {
+                    let source = source(frame);
+                    networks.iter().position(|network| network.contains(&source)).unwrap()
+                })
+                .collect();
+            assert_eq!(hit.len(), 20, "{family:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Source addresses that are computed and not remembered: the tables are filled with them here, and
 //! the sender computes the same ones in the kernel, for a few nanoseconds and no cache miss.
 //!
-//! An address is a function of a number. Banned are the numbers from 0 to [`Banned::numbers`].
+//! An address is a function of a number. Banned are the numbers from 0 on.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -28,8 +28,7 @@ pub(super) const V6_GLOBAL_BIT: u8 = 61;
 const NETWORK_BIT: u32 = 1 << 12;
 
 /// Numbers of networks, far from those of addresses.
-const V4_NETWORKS_FROM: u32 = 0x8000_0000;
-const V6_NETWORKS_FROM: u64 = 0x8000_0000;
+const NETWORKS_FROM: u32 = 0x8000_0000;
 
 /// Which sources a flood comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +41,10 @@ pub(super) enum Choice {
     Strangers(u32),
     /// One of [`Choice::Strangers`].
     Stranger(u32),
+    /// At random one in each of so many banned networks of its family, the first ones.
+    InNetworks(u32),
+    /// One in the banned network of this number.
+    InNetwork(u32),
 }
 
 impl Choice {
@@ -51,14 +54,24 @@ impl Choice {
             Self::One(number) | Self::Stranger(number) => (number, 1),
             Self::Among(count) => (0, count),
             Self::Strangers(first) => (first, u32::MAX - first),
+            Self::InNetworks(count) => (NETWORKS_FROM, count),
+            Self::InNetwork(number) => (NETWORKS_FROM + number, 1),
         }
     }
 
     /// The bits that remain of an IPv4 address.
     pub(super) fn mask(self) -> u32 {
         match self {
-            Self::One(_) | Self::Among(_) => u32::MAX,
+            Self::One(_) | Self::Among(_) | Self::InNetworks(_) | Self::InNetwork(_) => u32::MAX,
             Self::Strangers(_) | Self::Stranger(_) => !NETWORK_BIT,
+        }
+    }
+
+    /// The bits that an IPv4 address has besides.
+    pub(super) fn bits(self) -> u32 {
+        match self {
+            Self::InNetworks(_) | Self::InNetwork(_) => NETWORK_BIT,
+            Self::One(_) | Self::Among(_) | Self::Strangers(_) | Self::Stranger(_) => 0,
         }
     }
 }
@@ -93,11 +106,9 @@ pub(super) fn v6(number: u64) -> Ipv6Addr {
 /// What is banned.
 #[derive(Debug)]
 pub(super) struct Banned {
-    /// The IPv4 addresses, all different.
+    /// The IPv4 addresses, all different. They are of as many numbers and a few more, because a few
+    /// numbers have the address of another.
     pub(super) v4: Vec<Ipv4Addr>,
-    /// The numbers that they are of. A few more than there are addresses, because a few have the
-    /// address of another.
-    pub(super) numbers: u32,
     /// The IPv6 addresses.
     pub(super) v6: Vec<Ipv6Addr>,
     /// The networks of both families, all different.
@@ -110,17 +121,16 @@ impl Banned {
     pub(super) fn new(v4_count: usize, v6_count: usize, networks: usize) -> Self {
         let mut seen = HashSet::with_capacity(v4_count);
         let mut addresses = Vec::with_capacity(v4_count);
-        let mut numbers = 0;
-        while addresses.len() < v4_count {
-            let address = v4(numbers);
-            numbers += 1;
+        for address in (0..).map(v4) {
+            if addresses.len() == v4_count {
+                break;
+            }
             if seen.insert(address) {
                 addresses.push(address);
             }
         }
         Self {
             v4: addresses,
-            numbers,
             v6: (0..).map(v6).take(v6_count).collect(),
             networks: v4_networks()
                 .take(networks / 2)
@@ -132,7 +142,7 @@ impl Banned {
 
 fn v4_networks() -> impl Iterator<Item = IpNet> {
     let mut seen = HashSet::new();
-    (V4_NETWORKS_FROM..).filter_map(move |number| {
+    (NETWORKS_FROM..).filter_map(move |number| {
         let length = 20 + u8::try_from(number % 9).unwrap_or(0);
         let address = Ipv4Addr::from_bits(v4(number).to_bits() | NETWORK_BIT);
         let network = Ipv4Net::new(address, length).ok()?.trunc();
@@ -142,7 +152,7 @@ fn v4_networks() -> impl Iterator<Item = IpNet> {
 
 fn v6_networks() -> impl Iterator<Item = IpNet> {
     let mut seen = HashSet::new();
-    (V6_NETWORKS_FROM..).filter_map(move |number| {
+    (u64::from(NETWORKS_FROM)..).filter_map(move |number| {
         let length = 48 + u8::try_from(number % 17).unwrap_or(0);
         let network = Ipv6Net::new(v6(number), length).ok()?.trunc();
         seen.insert(network).then_some(IpNet::V6(network))
@@ -169,7 +179,8 @@ mod tests {
         assert_eq!(banned.v4.iter().collect::<HashSet<_>>().len(), 50_000);
         assert_eq!(banned.v6.iter().collect::<HashSet<_>>().len(), 1000);
         assert_eq!(banned.networks.iter().collect::<HashSet<_>>().len(), 2000);
-        assert!((50_000..50_010).contains(&banned.numbers), "{}", banned.numbers);
+        let addresses: HashSet<_> = banned.v4.iter().copied().collect();
+        assert!((0..50_000).map(v4).all(|address| addresses.contains(&address)));
         let v4_networks = banned.networks.iter().filter(|network| network.addr().is_ipv4());
         assert_eq!(v4_networks.count(), 1000);
     }

@@ -23,7 +23,7 @@ struct Arguments {
 enum Benchmark {
     /// How many guesses Asterisk answers until the guesser is shut out, beside fail2ban
     Reaction(Reaction),
-    /// What a packet costs with a million bans, beside an empty program, nftables and ipset
+    /// What a packet costs, beside empty programs, nftables and ipset, and what a ban does
     Packets(Packets),
     /// How a registered phone fares in a flood of forged REGISTERs, beside nothing and nftables
     Phone(Phone),
@@ -296,7 +296,7 @@ fn listen(order: &hearing::Listen) -> anyhow::Result<bool> {
 
 fn packets(arguments: Packets) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
-    screen.say(&screen.paint().bold("What a packet costs, with a million bans"))?;
+    screen.say(&screen.paint().bold("What a packet costs, with no bans, some, and a million"))?;
     let settings = packets::Settings {
         ringfence: arguments.ringfence,
         rounds: arguments.rounds,

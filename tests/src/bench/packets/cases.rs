@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::report::Group;
+use super::rivals::{Contender, Set};
 use crate::bench::sender::Family;
 use crate::bench::sources::{Banned, Choice};
 use crate::packet_builder::{Frame, TARGET_MAC};
@@ -25,19 +27,47 @@ pub(super) enum Verdict {
     Passed,
 }
 
+/// Where a flood goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// Ringfence with no bans.
+    Empty,
+    /// Ringfence with the bans of a usual host.
+    Usual,
+    /// Ringfence with a million bans.
+    Full,
+    /// As [`At::Usual`], but in generic mode.
+    Generic,
+    /// A bare drop with a load from an array of so many MiB.
+    Reference(u32),
+    /// Another firewall.
+    Rival(Contender),
+}
+
+impl At {
+    /// The part of the table.
+    pub(super) fn group(self) -> Group {
+        match self {
+            Self::Empty | Self::Usual | Self::Full => Group::Flood,
+            Self::Generic => Group::Generic,
+            Self::Reference(_) => Group::Reference,
+            Self::Rival(_) => Group::Rival,
+        }
+    }
+}
+
 /// One flood.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     /// Its name for `--only`.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// What it is.
-    pub(super) what: &'static str,
+    pub(super) what: String,
+    pub(super) at: At,
     pub(super) family: Family,
     pub(super) choice: Choice,
     pub(super) frame: Frame,
     pub(super) verdict: Verdict,
-    /// The least share of bare drop, in percent.
-    pub(super) at_least: Option<f64>,
 }
 
 /// One frame, again and again.
@@ -51,111 +81,256 @@ pub(super) struct Run {
     pub(super) verdict: Verdict,
 }
 
-/// Floods on empty tables.
-pub(super) fn empty() -> Vec<Case> {
+/// The reference of a random line of the table of bans, as large as for a million.
+pub(super) const REFERENCE_TABLE: &str = "reference-23m";
+/// The reference of a random line of the presence bits.
+pub(super) const REFERENCE_PRESENCE: &str = "reference-4m";
+
+/// All floods, in the order of a round: what is put beside another is near it.
+pub(super) fn all() -> Vec<Case> {
+    let mut cases = banned_sources();
+    cases.extend(other_sources());
+    cases.extend(usual_sources());
+    cases.extend(networks());
+    cases.extend(registers());
+    cases.extend(Contender::all().map(rival));
+    cases.extend(generic());
+    cases
+}
+
+fn banned_sources() -> Vec<Case> {
+    let v4 = |at, name, what, choice| ours(at, name, what, Family::V4, Kind::Register, choice);
+    let v6 = |at, name, what, choice| ours(at, name, what, Family::V6, Kind::Register, choice);
+    let million = Choice::Among(among(MANY.v4));
     vec![
-        Case {
-            name: "empty-not-sip",
-            what: "no bans at all: random sources, not SIP",
-            family: Family::V4,
-            choice: Choice::Strangers(0),
-            frame: passing(other(source_v4())),
-            verdict: Verdict::Passed,
-            at_least: None,
-        },
-        Case {
-            name: "empty-register-one",
-            what: "no bans at all: REGISTER flood, one unknown source over its limit",
-            family: Family::V4,
-            choice: Choice::Stranger(STRANGER),
-            frame: passing(register(source_v4())),
-            verdict: Verdict::Dropped,
-            at_least: None,
-        },
+        v4(
+            At::Reference(23),
+            REFERENCE_TABLE,
+            "bare drop and one load of a random line of 23 MiB",
+            million,
+        ),
+        v4(
+            At::Full,
+            "banned-random",
+            "flood from random banned IPv4 sources among the million",
+            million,
+        ),
+        v6(
+            At::Full,
+            "banned6-random",
+            "flood from random banned IPv6 sources among 100,000",
+            Choice::Among(among(MANY.v6)),
+        ),
+        v4(At::Full, "banned-one", "flood from one banned IPv4 source", Choice::One(BANNED)),
+        v6(At::Full, "banned6-one", "flood from one banned IPv6 source", Choice::One(BANNED)),
     ]
 }
 
-/// Floods on full tables.
-pub(super) fn full(banned: &Banned) -> Vec<Case> {
-    let v6 = u32::try_from(banned.v6.len()).unwrap_or(u32::MAX);
-    let case = |name, what, choice, frame: Frame, verdict, at_least| Case {
-        name,
-        what,
-        family: Family::V4,
-        choice,
-        frame: passing(frame),
-        verdict,
-        at_least,
-    };
-    let v6_case = |name, what, choice| Case {
-        name,
-        what,
-        family: Family::V6,
-        choice,
-        frame: passing(register(source_v6())),
-        verdict: Verdict::Dropped,
-        at_least: None,
+/// Sources that are not banned, and no SIP.
+fn other_sources() -> Vec<Case> {
+    let strangers = Choice::Strangers(STRANGERS);
+    let v4 = |at, name, what| ours(at, name, what, Family::V4, Kind::Other, strangers);
+    let v6 = |at, name, what| ours(at, name, what, Family::V6, Kind::Other, strangers);
+    vec![
+        ours(
+            At::Reference(4),
+            REFERENCE_PRESENCE,
+            "bare drop and one load of a random line of 4 MiB",
+            Family::V4,
+            Kind::Register,
+            strangers,
+        ),
+        v4(At::Full, "not-sip", "random sources that are not banned, not SIP"),
+        v6(At::Full, "not-sip6", "random IPv6 sources that are not banned, not SIP"),
+        v4(At::Empty, "empty-not-sip", "no bans: random sources, not SIP"),
+        v4(At::Usual, "usual-not-sip", "usual host: random sources, not banned, not SIP"),
+        v6(At::Usual, "usual-not-sip6", "usual host: random IPv6 sources, not banned, not SIP"),
+        v6(At::Empty, "empty-not-sip6", "no bans: random IPv6 sources, not SIP"),
+    ]
+}
+
+/// Banned sources at a usual host.
+fn usual_sources() -> Vec<Case> {
+    let case = |family, name, what, count| {
+        ours(At::Usual, name, what, family, Kind::Register, Choice::Among(among(count)))
     };
     vec![
         case(
-            "banned-one",
-            "flood from one banned IPv4 source",
-            Choice::One(BANNED),
-            register(source_v4()),
-            Verdict::Dropped,
-            Some(85.0),
+            Family::V4,
+            "usual-banned-random",
+            "usual host: random banned IPv4 sources among 10,000",
+            USUAL.v4,
         ),
         case(
-            "banned-random",
-            "flood from random banned IPv4 sources among the million",
-            Choice::Among(banned.numbers),
-            register(source_v4()),
-            Verdict::Dropped,
-            Some(55.0),
+            Family::V6,
+            "usual-banned6-random",
+            "usual host: random banned IPv6 sources among 1,000",
+            USUAL.v6,
         ),
-        v6_case("banned6-one", "flood from one banned IPv6 source", Choice::One(BANNED)),
-        v6_case("banned6-random", "flood from random banned IPv6 sources", Choice::Among(v6)),
-        case(
-            "not-sip",
-            "random sources that are not banned, not SIP",
-            Choice::Strangers(banned.numbers),
-            other(source_v4()),
-            Verdict::Passed,
-            Some(75.0),
+    ]
+}
+
+/// Sources in banned networks.
+fn networks() -> Vec<Case> {
+    let one = Choice::InNetwork(BANNED);
+    let many = Choice::InNetworks(among(MANY.networks / 2));
+    let usual = Choice::InNetworks(among(USUAL.networks / 2));
+    let v4 = |at, name, what, choice| ours(at, name, what, Family::V4, Kind::Register, choice);
+    let v6 = |at, name, what, choice| ours(at, name, what, Family::V6, Kind::Register, choice);
+    vec![
+        v4(At::Full, "network-one", "flood from one source in a banned IPv4 network", one),
+        v6(At::Full, "network6-one", "flood from one source in a banned IPv6 network", one),
+        v4(At::Full, "network-random", "random banned IPv4 networks among 50,000", many),
+        v6(At::Full, "network6-random", "random banned IPv6 networks among 50,000", many),
+        v4(
+            At::Usual,
+            "usual-network-random",
+            "usual host: random banned IPv4 networks among 500",
+            usual,
         ),
+        v6(
+            At::Usual,
+            "usual-network6-random",
+            "usual host: random banned IPv6 networks among 500",
+            usual,
+        ),
+    ]
+}
+
+/// REGISTERs of unknown sources.
+fn registers() -> Vec<Case> {
+    let case = |at, name, what, choice| ours(at, name, what, Family::V4, Kind::Register, choice);
+    vec![
         case(
+            At::Full,
             "register-one",
             "REGISTER flood, one unknown source over its limit",
             Choice::Stranger(STRANGER),
-            register(source_v4()),
-            Verdict::Dropped,
-            Some(65.0),
         ),
         case(
+            At::Empty,
+            "empty-register-one",
+            "no bans: REGISTER flood, one unknown source over its limit",
+            Choice::Stranger(STRANGER),
+        ),
+        case(
+            At::Full,
             "register-random",
             "REGISTER flood, random unknown sources over the shared budget",
-            Choice::Strangers(banned.numbers),
-            register(source_v4()),
-            Verdict::Dropped,
-            Some(45.0),
+            Choice::Strangers(STRANGERS),
         ),
     ]
+}
+
+/// Floods in generic mode, with the bans of a usual host.
+fn generic() -> Vec<Case> {
+    let case = |name, what, kind, choice| ours(At::Generic, name, what, Family::V4, kind, choice);
+    vec![
+        case("generic-banned-one", "one banned IPv4 source", Kind::Register, Choice::One(BANNED)),
+        case(
+            "generic-banned-random",
+            "random banned IPv4 sources among 10,000",
+            Kind::Register,
+            Choice::Among(among(USUAL.v4)),
+        ),
+        case(
+            "generic-register-one",
+            "REGISTER flood, one unknown source over its limit",
+            Kind::Register,
+            Choice::Stranger(STRANGER),
+        ),
+        case(
+            "generic-register-random",
+            "REGISTER flood, random unknown sources over the shared budget",
+            Kind::Register,
+            Choice::Strangers(STRANGERS),
+        ),
+        case(
+            "generic-not-sip",
+            "random sources that are not banned, not SIP",
+            Kind::Other,
+            Choice::Strangers(STRANGERS),
+        ),
+    ]
+}
+
+/// Whether a rival is in the table of generic mode too.
+pub(super) fn is_beside_generic(case: &Case) -> bool {
+    matches!(case.at, At::Rival(contender) if contender.is_beside_generic())
+}
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A REGISTER, which is dropped in every case.
+    Register,
+    /// No SIP, which passes in every case.
+    Other,
+}
+
+fn ours(at: At, name: &str, what: &str, family: Family, kind: Kind, choice: Choice) -> Case {
+    let source = family.source(Choice::One(0));
+    let (frame, verdict) = match kind {
+        Kind::Register => (register(source), Verdict::Dropped),
+        Kind::Other => (other(source), Verdict::Passed),
+    };
+    Case {
+        name: name.to_owned(),
+        what: what.to_owned(),
+        at,
+        family,
+        choice,
+        frame: passing(frame),
+        verdict,
+    }
+}
+
+/// A flood that another firewall drops. Its frames reach the receiver's own address, port 5060.
+fn rival(contender: Contender) -> Case {
+    let choice = match contender.set {
+        // A few numbers have the address of another; the sets are of the first numbers.
+        Set::Addresses(count) => Choice::Among(among(count)),
+        Set::Networks => Choice::InNetworks(among(USUAL.networks / 2)),
+        Set::Limit => Choice::Strangers(STRANGERS),
+    };
+    Case {
+        name: contender.name(),
+        what: contender.what(),
+        at: At::Rival(contender),
+        family: contender.family,
+        choice,
+        frame: register(contender.family.source(Choice::One(0))),
+        verdict: Verdict::Dropped,
+    }
+}
+
+fn among(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Frames for test runs on full tables with the default limits.
 pub(super) fn runs(banned: &Banned) -> Vec<Run> {
     let v4 = Family::V4.source(Choice::One(BANNED));
     let v6 = Family::V6.source(Choice::One(BANNED));
-    let network = banned.networks.iter().find(|network| network.addr().is_ipv4());
-    let inside = network.map_or(v4, IpNet::broadcast);
+    let last = |of: fn(&IpAddr) -> bool| {
+        banned.networks.iter().find(|network| of(&network.addr())).map(IpNet::broadcast)
+    };
+    let inside = last(IpAddr::is_ipv4).unwrap_or(v4);
+    let inside6 = last(IpAddr::is_ipv6).unwrap_or(v6);
     let stranger = Family::V4.source(Choice::Stranger(STRANGER));
     vec![
         run("run-banned", "a banned IPv4 source", register(v4), Verdict::Dropped),
         run("run-banned6", "a banned IPv6 source", register(v6), Verdict::Dropped),
         run(
             "run-banned-network",
-            "a source in a banned network",
+            "a source in a banned IPv4 network",
             register(inside),
+            Verdict::Dropped,
+        ),
+        run(
+            "run-banned-network6",
+            "a source in a banned IPv6 network",
+            register(inside6),
             Verdict::Dropped,
         ),
         run("run-not-sip", "not banned, not SIP", other(stranger), Verdict::Passed),
@@ -183,27 +358,43 @@ pub(super) fn known_peer() -> IpAddr {
     Family::V4.source(Choice::Stranger(STRANGER + 2))
 }
 
-/// The frame of rivals' floods: it reaches the receiver's own address, port 5060.
-pub(super) fn rival_frame() -> Frame {
-    register(source_v4())
+/// A REGISTER to the receiver's own address.
+pub(super) fn register_frame() -> Frame {
+    register(Family::V4.source(Choice::One(0)))
 }
 
 /// The number of the one banned source.
 const BANNED: u32 = 77;
 /// The number of the one stranger, far from the banned ones.
 const STRANGER: u32 = 0x4000_0000;
+/// Strangers have numbers from this on: more than are banned anywhere.
+const STRANGERS: u32 = 1 << 21;
+
+/// How much is banned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Amount {
+    /// IPv4 addresses.
+    pub(super) v4: usize,
+    /// IPv6 addresses.
+    pub(super) v6: usize,
+    /// Networks, half of each family.
+    pub(super) networks: usize,
+}
+
+impl Amount {
+    /// The sources.
+    pub(super) fn banned(self) -> Banned {
+        Banned::new(self.v4, self.v6, self.networks)
+    }
+}
+
+/// At [`At::Full`].
+pub(super) const MANY: Amount = Amount { v4: 1_000_000, v6: 100_000, networks: 100_000 };
+/// At [`At::Usual`] and [`At::Generic`].
+pub(super) const USUAL: Amount = Amount { v4: 10_000, v6: 1000, networks: 1000 };
 
 fn run(name: &'static str, what: &'static str, frame: Frame, verdict: Verdict) -> Run {
     Run { name, what, frame, verdict }
-}
-
-/// A source for frames that get theirs from the sender.
-fn source_v4() -> IpAddr {
-    Family::V4.source(Choice::One(0))
-}
-
-fn source_v6() -> IpAddr {
-    Family::V6.source(Choice::One(0))
 }
 
 fn passing(frame: Frame) -> Frame {
@@ -247,19 +438,26 @@ mod tests {
 
     #[test]
     fn a_register_is_of_the_size_that_is_said() {
-        assert_eq!(register(source_v4()).build().len(), REGISTER_FRAME);
-        assert!(register(source_v6()).build().len() >= REGISTER_FRAME);
+        assert_eq!(register(Family::V4.source(Choice::One(0))).build().len(), REGISTER_FRAME);
+        assert!(register(Family::V6.source(Choice::One(0))).build().len() >= REGISTER_FRAME);
     }
 
     #[test]
     fn names_are_unique() {
         let banned = Banned::new(10, 10, 10);
-        let mut names: Vec<_> =
-            full(&banned).iter().chain(&empty()).map(|case| case.name).collect();
-        names.extend(runs(&banned).iter().chain(&passed_runs()).map(|run| run.name));
+        let mut names: Vec<String> = all().into_iter().map(|case| case.name).collect();
+        let runs = runs(&banned).into_iter().chain(passed_runs());
+        names.extend(runs.map(|run| run.name.to_owned()));
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn strangers_have_other_numbers_than_what_is_banned() {
+        // A few numbers in a million have the address of another.
+        let most = [MANY, USUAL].into_iter().flat_map(|amount| [amount.v4, amount.v6]).max();
+        assert!(most.is_some_and(|most| among(2 * most) < STRANGERS));
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Sender and receiver share one CPU, so what the receiver costs for a frame shows whole.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,13 +28,14 @@ const DRAIN: Duration = Duration::from_millis(5);
 
 /// The interface at each end.
 const INTERFACE: &str = "eth0";
+/// Where the sender at work is attached.
+const SENDER: &str = "sender";
 
 /// Two hosts on a cable.
 #[derive(Debug)]
 pub(super) struct Lane {
     cable: Cable,
     far: u32,
-    senders: AtomicU32,
 }
 
 /// How a flood went.
@@ -51,9 +51,10 @@ impl Lane {
     /// Lays the cable. Its far end takes redirected frames even where no XDP program is attached.
     pub(super) fn new() -> anyhow::Result<Self> {
         let cable = Cable::new()?;
+        cable.near_link(SENDER)?;
         let index = || if_nametoindex(INTERFACE).context("find the cable's end");
         let far = cable.far.run_in(index)?;
-        Ok(Self { cable, far, senders: AtomicU32::new(0) })
+        Ok(Self { cable, far })
     }
 
     /// The host at the far end, whose `eth0` is attacked.
@@ -66,15 +67,19 @@ impl Lane {
         &self.cable
     }
 
-    /// A sender at the near end.
+    /// A sender at the near end, which has to be [at work](Self::at_work) to send.
     pub(super) fn sender(
         &self,
         frame: &Frame,
         family: Family,
         choice: Choice,
     ) -> anyhow::Result<Sender> {
-        let number = self.senders.fetch_add(1, Ordering::Relaxed);
-        Sender::on(&self.cable, &format!("sender{number}"), frame, family, choice)
+        Sender::to_far_end(&self.cable, frame, family, choice)
+    }
+
+    /// Has this sender, and no other, at work until what this returns is dropped.
+    pub(super) fn at_work(&self, sender: &Sender) -> anyhow::Result<Link> {
+        sender.attach(&self.cable, SENDER)
     }
 
     /// Runs an XDP program at the far end until what this returns is dropped.

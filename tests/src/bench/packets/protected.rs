@@ -43,6 +43,7 @@ pub(super) struct Protected {
     kernel: Kernel,
     // The kernel's events are registered with it.
     runtime: Runtime,
+    mode: Mode,
     // Last, so that the kernel has let go of its lock.
     pins: Pins,
 }
@@ -60,22 +61,22 @@ pub(super) struct Verdicts {
 }
 
 impl Protected {
-    /// Attaches the program in the driver, with empty tables.
-    pub(super) fn attach(lane: &Lane) -> Result<Self> {
+    /// Attaches the program in this mode, with empty tables.
+    pub(super) fn attach(lane: &Lane, mode: Mode) -> Result<Self> {
         let directory =
             Path::new(BPFFS).join(format!("{}-bench", scratch::prefix().replace('.', "-")));
         let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
         let pins = Pins(directory);
-        let kernel = open(lane, &runtime, &pins.0, Limits::Default)?;
-        Ok(Self { kernel, runtime, pins })
+        let kernel = open(lane, &runtime, &pins.0, mode, Limits::Default)?;
+        Ok(Self { kernel, runtime, mode, pins })
     }
 
     /// Puts other limits in force, as a restart of the controller does: the maps stay.
     pub(super) fn restart(self, lane: &Lane, limits: Limits) -> Result<Self> {
-        let Self { kernel, runtime, pins } = self;
+        let Self { kernel, runtime, mode, pins } = self;
         drop(kernel);
-        let kernel = open(lane, &runtime, &pins.0, limits)?;
-        Ok(Self { kernel, runtime, pins })
+        let kernel = open(lane, &runtime, &pins.0, mode, limits)?;
+        Ok(Self { kernel, runtime, mode, pins })
     }
 
     /// Bans all of these. Returns how long the IPv4 addresses took.
@@ -149,17 +150,24 @@ impl Verdicts {
     }
 }
 
-fn open(lane: &Lane, runtime: &Runtime, directory: &Path, limits: Limits) -> Result<Kernel> {
+fn open(
+    lane: &Lane,
+    runtime: &Runtime,
+    directory: &Path,
+    mode: Mode,
+    limits: Limits,
+) -> Result<Kernel> {
     let opened = lane.host().run_in(|| {
         let _runtime = runtime.enter();
-        Kernel::open(&settings(directory, limits)?)
+        Kernel::open(&settings(directory, mode, limits)?)
     })?;
-    let mode = opened.kernel.interfaces().first().map(|interface| interface.mode.as_str());
-    ensure!(mode == Some("native"), "the program is attached in mode {mode:?}");
+    let attached = opened.kernel.interfaces().first().map(|interface| interface.mode.as_str());
+    let wanted = if mode == Mode::Generic { "generic" } else { "native" };
+    ensure!(attached == Some(wanted), "the program is attached in mode {attached:?}");
     Ok(opened.kernel)
 }
 
-fn settings(directory: &Path, limits: Limits) -> Result<Settings> {
+fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
     let mut config = Config::default();
     if limits == Limits::Wide {
         let wide =
@@ -179,7 +187,7 @@ fn settings(directory: &Path, limits: Limits) -> Result<Settings> {
     Ok(Settings {
         bpffs: directory.to_owned(),
         interfaces: vec![INTERFACE.to_owned()],
-        mode: Mode::Native,
+        mode,
         dry_run: false,
         own: host::addresses(&host::own_networks()?),
         trusted: Vec::new(),

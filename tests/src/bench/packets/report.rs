@@ -11,10 +11,14 @@ use crate::screen::Paint;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
+    /// Programs that show the machine.
+    Reference,
     /// Floods of live frames against ringfence.
     Flood,
     /// The same against others.
     Rival,
+    /// Floods in generic mode, beside what is at the same place.
+    Generic,
     /// The program alone, run over one frame.
     Run,
     /// What is not about packets.
@@ -22,12 +26,17 @@ pub enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 4] = [Self::Flood, Self::Rival, Self::Run, Self::Table];
+    const ALL: [Self; 6] =
+        [Self::Reference, Self::Flood, Self::Rival, Self::Generic, Self::Run, Self::Table];
 
     fn title(self) -> &'static str {
         match self {
+            Self::Reference => "What memory costs on this machine, live frames",
             Self::Flood => "Ringfence, live frames",
             Self::Rival => "What else there is, the same frames",
+            Self::Generic => {
+                "Ringfence in generic mode at a usual host, and nftables' ingress hook"
+            }
             Self::Run => "Ringfence's program alone, one frame again and again",
             Self::Table => "Bans and memory",
         }

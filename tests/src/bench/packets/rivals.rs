@@ -3,23 +3,27 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::cases::USUAL;
 use super::lane::Lane;
+use crate::bench::sender::Family;
+use crate::bench::sources::Banned;
 use crate::child::{self, OnSignal};
 use crate::scratch;
 
 /// The programs, and the Debian packages that they are in.
-const TOOLS: [(&str, &str); 3] =
-    [("nft", "nftables"), ("iptables", "iptables"), ("ipset", "ipset")];
+const TOOLS: [(&str, &str); 4] =
+    [("nft", "nftables"), ("iptables", "iptables"), ("ip6tables", "iptables"), ("ipset", "ipset")];
 const LIMIT: Duration = Duration::from_mins(1);
 /// More than any set of the measurement holds.
 const SET_MAX: usize = 1 << 17;
+/// Sources in the large sets.
+const MANY: usize = 100_000;
 
 /// One way to drop by a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,60 +36,191 @@ pub(super) enum Rival {
     Ipset,
 }
 
-impl Rival {
-    pub(super) const ALL: [Self; 3] = [Self::NftIngress, Self::NftInput, Self::Ipset];
+/// What a rival drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Set {
+    /// A set of so many sources.
+    Addresses(usize),
+    /// A set of the networks that are banned at a usual host.
+    Networks,
+    /// No set: what is sent to port 5060 above a limit for all together.
+    Limit,
+}
+
+/// A rival with its set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contender {
+    pub(super) rival: Rival,
+    pub(super) family: Family,
+    pub(super) set: Set,
+}
+
+impl Contender {
+    /// All of them; near each other what is put beside each other.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        use Rival::{Ipset, NftIngress, NftInput};
+        let sets = |family, rivals: &'static [Rival], set| {
+            rivals.iter().map(move |rival| Self { rival: *rival, family, set })
+        };
+        sets(Family::V4, &[NftIngress, NftInput, Ipset], Set::Addresses(MANY))
+            .chain(sets(Family::V4, &[NftIngress], Set::Limit))
+            .chain(sets(Family::V4, &[NftIngress, NftInput, Ipset], Set::Addresses(1)))
+            .chain(sets(Family::V4, &[NftIngress, Ipset], Set::Networks))
+            .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Addresses(MANY)))
+            .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Addresses(1)))
+            .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Networks))
+    }
 
     /// Its name for `--only`.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::NftIngress => "nft-ingress",
-            Self::NftInput => "nft-input",
-            Self::Ipset => "ipset",
+    pub(super) fn name(self) -> String {
+        let rival = match self.rival {
+            Rival::NftIngress => "nft-ingress",
+            Rival::NftInput => "nft-input",
+            Rival::Ipset => "ipset",
+        };
+        let family = match self.family {
+            Family::V4 => "",
+            Family::V6 => "6",
+        };
+        match self.set {
+            Set::Addresses(count) => format!("{rival}{family}-{count}"),
+            Set::Networks => format!("{rival}{family}-networks"),
+            Set::Limit => format!("{rival}{family}-limit"),
         }
     }
 
     /// What it is.
-    pub(super) fn what(self) -> &'static str {
-        match self {
-            Self::NftIngress => "nftables set, netdev ingress hook",
-            Self::NftInput => "nftables set, input hook",
-            Self::Ipset => "iptables INPUT with ipset",
-        }
+    pub(super) fn what(self) -> String {
+        let rival = match self.rival {
+            Rival::NftIngress => "nftables, netdev ingress",
+            Rival::NftInput => "nftables, input",
+            Rival::Ipset => "iptables with ipset",
+        };
+        let family = match self.family {
+            Family::V4 => "",
+            Family::V6 => "IPv6, ",
+        };
+        let set = match self.set {
+            Set::Addresses(1) => "one source".to_owned(),
+            Set::Addresses(_) => "random sources among 100,000".to_owned(),
+            Set::Networks => format!("random networks among {}", USUAL.networks / 2),
+            Set::Limit => "random sources over one limit for all".to_owned(),
+        };
+        format!("{rival}: {family}{set}")
     }
 
-    /// Sets it up at the far end of a lane, to drop these sources.
-    pub(super) fn set_up(self, lane: &Lane, banned: &[Ipv4Addr]) -> anyhow::Result<()> {
+    /// Whether generic mode is put beside it.
+    pub(super) fn is_beside_generic(self) -> bool {
+        self.rival == Rival::NftIngress
+            && self.family == Family::V4
+            && matches!(self.set, Set::Addresses(_) | Set::Limit)
+    }
+
+    /// Sets it up at the far end of a lane, to drop of these sources what its set is of.
+    pub(super) fn set_up(self, lane: &Lane, many: &Banned, usual: &Banned) -> anyhow::Result<()> {
         lane.cable().far_takes_frames()?;
-        match self {
-            Self::NftIngress => nft(
-                lane,
-                "table netdev bench",
-                "type filter hook ingress device eth0 priority 0;",
-                banned,
-            ),
-            Self::NftInput => {
-                nft(lane, "table ip bench", "type filter hook input priority 0;", banned)
+        let elements: Vec<String> = match (self.set, self.family) {
+            (Set::Addresses(count), Family::V4) => {
+                many.v4.iter().take(count).map(ToString::to_string).collect()
             }
-            Self::Ipset => ipset(lane, banned),
+            (Set::Addresses(count), Family::V6) => {
+                many.v6.iter().take(count).map(ToString::to_string).collect()
+            }
+            (Set::Networks, family) => {
+                let networks = usual.networks.iter();
+                let of_family =
+                    networks.filter(|network| network.addr().is_ipv4() == (family == Family::V4));
+                of_family.map(ToString::to_string).collect()
+            }
+            (Set::Limit, _) => Vec::new(),
+        };
+        match self.rival {
+            Rival::NftIngress | Rival::NftInput => {
+                from_file(lane, "nft", &["-f"], &self.nft(&elements))
+            }
+            Rival::Ipset => self.ipset(lane, &elements),
         }
     }
 
     /// Packets that it has dropped.
     pub(super) fn dropped(self, lane: &Lane) -> anyhow::Result<u64> {
-        match self {
-            Self::NftIngress | Self::NftInput => {
-                let family = if self == Self::NftIngress { "netdev" } else { "ip" };
-                let said = run(lane, "nft", &["-j", "list", "chain", family, "bench", "drops"])?;
+        match self.rival {
+            Rival::NftIngress | Rival::NftInput => {
+                let arguments = ["-j", "list", "chain", self.nft_table(), "bench", "drops"];
+                let said = run(lane, "nft", &arguments)?;
                 let said: Value = serde_json::from_str(&said).context("read what nft printed")?;
                 counter(&said).context("nft printed no counter")
             }
-            Self::Ipset => {
-                let said = run(lane, "iptables", &["-nvxL", "INPUT"])?;
+            Rival::Ipset => {
+                let said = run(lane, self.iptables(), &["-nvxL", "INPUT"])?;
                 let rule = said.lines().find(|line| line.contains("match-set"));
                 let packets = rule.and_then(|line| line.split_whitespace().next()?.parse().ok());
                 packets.with_context(|| format!("iptables printed no counter: {said}"))
             }
         }
+    }
+
+    fn nft_table(self) -> &'static str {
+        match (self.rival, self.family) {
+            (Rival::NftIngress, _) => "netdev",
+            (Rival::NftInput | Rival::Ipset, Family::V4) => "ip",
+            (Rival::NftInput | Rival::Ipset, Family::V6) => "ip6",
+        }
+    }
+
+    fn iptables(self) -> &'static str {
+        match self.family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        }
+    }
+
+    fn nft(self, elements: &[String]) -> String {
+        let table = self.nft_table();
+        let hook = match self.rival {
+            Rival::NftIngress => "type filter hook ingress device eth0 priority 0;",
+            Rival::NftInput | Rival::Ipset => "type filter hook input priority 0;",
+        };
+        let (kind, source) = match self.family {
+            Family::V4 => ("ipv4_addr", "ip saddr"),
+            Family::V6 => ("ipv6_addr", "ip6 saddr"),
+        };
+        // Networks may lie in each other.
+        let flags = match self.set {
+            Set::Networks => "flags interval; auto-merge;",
+            Set::Addresses(_) | Set::Limit => "",
+        };
+        let (set, rule) = match self.set {
+            Set::Limit => (String::new(), "udp dport 5060 limit rate over 1000/second".to_owned()),
+            Set::Addresses(_) | Set::Networks => {
+                let elements = elements.join(", ");
+                (
+                    format!("set banned {{ type {kind}; {flags} elements = {{ {elements} }}; }}"),
+                    format!("{source} @banned"),
+                )
+            }
+        };
+        format!(
+            "table {table} bench {{\n {set}\n chain drops {{ {hook} {rule} counter drop; }}\n}}\n"
+        )
+    }
+
+    fn ipset(self, lane: &Lane, elements: &[String]) -> anyhow::Result<()> {
+        let kind = match self.set {
+            Set::Networks => "hash:net",
+            Set::Addresses(_) | Set::Limit => "hash:ip",
+        };
+        let family = match self.family {
+            Family::V4 => "inet",
+            Family::V6 => "inet6",
+        };
+        let mut commands = format!("create banned {kind} family {family} maxelem {SET_MAX}\n");
+        for element in elements {
+            writeln!(commands, "add banned {element}").context("write a string")?;
+        }
+        from_file(lane, "ipset", &["restore", "-file"], &commands)?;
+        let rule = ["-I", "INPUT", "-m", "set", "--match-set", "banned", "src", "-j", "DROP"];
+        run(lane, self.iptables(), &rule).map(drop)
     }
 }
 
@@ -98,26 +233,6 @@ pub(super) fn check_tools() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn nft(lane: &Lane, table: &str, hook: &str, banned: &[Ipv4Addr]) -> anyhow::Result<()> {
-    let elements: Vec<String> = banned.iter().map(Ipv4Addr::to_string).collect();
-    let rules = format!(
-        "{table} {{\n set banned {{ type ipv4_addr; elements = {{ {} }}; }}\n \
-         chain drops {{ {hook} ip saddr @banned counter drop; }}\n}}\n",
-        elements.join(", ")
-    );
-    from_file(lane, "nft", &["-f"], &rules)
-}
-
-fn ipset(lane: &Lane, banned: &[Ipv4Addr]) -> anyhow::Result<()> {
-    let mut commands = format!("create banned hash:ip maxelem {SET_MAX}\n");
-    for address in banned {
-        writeln!(commands, "add banned {address}").context("write a string")?;
-    }
-    from_file(lane, "ipset", &["restore", "-file"], &commands)?;
-    let rule = ["-I", "INPUT", "-m", "set", "--match-set", "banned", "src", "-j", "DROP"];
-    run(lane, "iptables", &rule).map(drop)
 }
 
 /// Runs a program that reads `text` from the file that it is given last.
@@ -151,6 +266,24 @@ fn counter(said: &Value) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_are_of_their_family_and_their_set() {
+        let contender = |rival, family, set| Contender { rival, family, set };
+        let elements = ["2001:db8::/48".to_owned(), "2001:db8:1::/56".to_owned()];
+        let networks = contender(Rival::NftIngress, Family::V6, Set::Networks);
+        let rules = networks.nft(&elements);
+        for part in [
+            "table netdev bench",
+            "type ipv6_addr; flags interval; auto-merge;",
+            "{ 2001:db8::/48, 2001:db8:1::/56 }",
+            "ip6 saddr @banned counter drop",
+        ] {
+            assert!(rules.contains(part), "{part:?} is not in\n{rules}");
+        }
+        let limit = contender(Rival::NftInput, Family::V4, Set::Limit).nft(&[]);
+        assert!(limit.contains("table ip bench") && !limit.contains("set banned"), "{limit}");
+    }
 
     #[test]
     fn the_counter_is_found_where_nft_has_it() {
