@@ -6,13 +6,13 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The middle one, or the mean of the two in the middle.
-    #[serde(serialize_with = "tenths")]
+    #[serde(serialize_with = "hundredths")]
     pub median: f64,
     /// The least.
-    #[serde(serialize_with = "tenths")]
+    #[serde(serialize_with = "hundredths")]
     pub min: f64,
     /// The greatest.
-    #[serde(serialize_with = "tenths")]
+    #[serde(serialize_with = "hundredths")]
     pub max: f64,
 }
 
@@ -46,18 +46,21 @@ pub(crate) fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
-/// A figure for a table: whole where it is whole or big, else to one place.
+/// A figure for a table: whole where it is whole or big, else to one place, or to two where it is
+/// small, as ratios are.
 fn number(value: f64) -> String {
     if value >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")
+    } else if value < 10.0 {
+        format!("{value:.2}")
     } else {
         format!("{value:.1}")
     }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
-fn tenths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((value * 10.0).round() / 10.0)
+fn hundredths<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 100.0).round() / 100.0)
 }
 
 #[cfg(test)]
@@ -86,6 +89,8 @@ mod tests {
     fn figures_are_short() {
         let spread = Spread { median: 16.5, min: 16.0, max: 120.4 };
         assert_eq!(spread.text(), "16.5 [16-120]");
+        let ratio = Spread { median: 2.454, min: 2.0, max: 9.99 };
+        assert_eq!(ratio.text(), "2.45 [2-9.99]");
         assert_eq!(
             serde_json::to_string(&spread).unwrap(),
             r#"{"median":16.5,"min":16.0,"max":120.4}"#

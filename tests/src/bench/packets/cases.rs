@@ -285,13 +285,18 @@ fn ours(at: At, name: &str, what: &str, family: Family, kind: Kind, choice: Choi
     }
 }
 
-/// A flood that another firewall drops. Its frames reach the receiver's own address, port 5060.
+/// A flood that meets another firewall. What that drops reaches the receiver's own address, port 5060.
 fn rival(contender: Contender) -> Case {
     let choice = match contender.set {
         // A few numbers have the address of another; the sets are of the first numbers.
         Set::Addresses(count) => Choice::Among(among(count)),
         Set::Networks => Choice::InNetworks(among(USUAL.networks / 2)),
-        Set::Limit => Choice::Strangers(STRANGERS),
+        Set::Limit | Set::Others => Choice::Strangers(STRANGERS),
+    };
+    let source = contender.family.source(Choice::One(0));
+    let (frame, verdict) = match contender.set {
+        Set::Others => (passing(other(source)), Verdict::Passed),
+        Set::Addresses(_) | Set::Networks | Set::Limit => (register(source), Verdict::Dropped),
     };
     Case {
         name: contender.name(),
@@ -299,8 +304,8 @@ fn rival(contender: Contender) -> Case {
         at: At::Rival(contender),
         family: contender.family,
         choice,
-        frame: register(contender.family.source(Choice::One(0))),
-        verdict: Verdict::Dropped,
+        frame,
+        verdict,
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Floods {
     entries: Vec<Entry>,
     hosts: Hosts,
     bare: Bare,
+    /// A host that neither has an XDP program nor a rule.
+    plain: Lane,
     time: Duration,
 }
 
@@ -33,8 +35,9 @@ pub(super) struct Floods {
 struct Entry {
     case: Case,
     sender: Sender,
-    /// What sends the same frames to the bare host, for a case in generic mode.
-    native: Option<Sender>,
+    /// What sends the same frames to the bare host, for a case in generic mode; or to the plain
+    /// one, for what another firewall passes.
+    beside: Option<Sender>,
     /// What is asked for the case alone; others share a host.
     alone: Option<Alone>,
     rounds: Vec<Round>,
@@ -125,7 +128,9 @@ impl Floods {
             full: full.map(|(lane, protected)| Host::new(lane, protected)).transpose()?,
             generic: host(At::Generic, Mode::Generic, Some(usual))?,
         };
-        let mut floods = Self { entries: Vec::new(), hosts, bare: Bare::new()?, time };
+        let plain = Lane::new()?;
+        plain.cable().far_takes_frames()?;
+        let mut floods = Self { entries: Vec::new(), hosts, bare: Bare::new()?, plain, time };
         for case in cases {
             interrupt::check()?;
             let entry = floods.entry(case, many, usual)?;
@@ -152,11 +157,12 @@ impl Floods {
             (None, Some(host)) => sender(&host.lane)?,
             (Some(Alone::Reference(_)) | None, _) => sender(&self.bare.lane)?,
         };
-        let native = match case.at {
-            At::Generic => Some(sender(&self.bare.lane)?),
-            At::Empty | At::Usual | At::Full | At::Reference(_) | At::Rival(_) => None,
+        let beside = match (case.at, case.verdict) {
+            (At::Generic, _) => Some(sender(&self.bare.lane)?),
+            (At::Rival(_), Verdict::Passed) => Some(sender(&self.plain)?),
+            (At::Empty | At::Usual | At::Full | At::Reference(_) | At::Rival(_), _) => None,
         };
-        Ok(Entry { case, sender: own, native, alone, rounds: Vec::new() })
+        Ok(Entry { case, sender: own, beside, alone, rounds: Vec::new() })
     }
 
     /// All rounds, and what they come to.
@@ -220,18 +226,31 @@ impl Floods {
             lane.flood(&entry.sender, self.time)
         };
         let before = bare()?;
+        let pass = match &entry.beside {
+            Some(sender) => {
+                let _sender = self.plain.at_work(sender)?;
+                Some(self.plain.flood(sender, self.time)?.nanoseconds)
+            }
+            None => None,
+        };
         let counted = contender.dropped(lane)?;
         let case = lane.flood(&entry.sender, self.time)?;
         let counted = contender.dropped(lane)?.saturating_sub(counted);
         let after = bare()?;
         // What was lost and sent again has been counted too.
         let judged = (float(counted) / float(case.received)).min(1.0);
-        Ok(dropped(case, [before, after], judged))
+        let round = dropped(case, [before, after], judged);
+        Ok(match entry.case.verdict {
+            Verdict::Dropped => round,
+            Verdict::Passed => {
+                Round { pass, judged: 1.0 - judged, verdict: Verdict::Passed, ..round }
+            }
+        })
     }
 
     fn ringfence(&self, entry: &Entry, host: &Host) -> anyhow::Result<Round> {
         let native = || -> anyhow::Result<Option<f64>> {
-            let Some(sender) = &entry.native else { return Ok(None) };
+            let Some(sender) = &entry.beside else { return Ok(None) };
             let lane = &self.bare.lane;
             let _sender = lane.at_work(sender)?;
             let flood = self.with(&self.bare.link, &self.bare.drop, lane, sender)?;

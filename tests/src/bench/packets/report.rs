@@ -222,7 +222,7 @@ impl Report {
         let mut lines = vec![
             String::new(),
             paint.dim(&format!(
-                "{:<64} {:>26}  {:<34} {:<22} {}",
+                "{:<72} {:>26}  {:<34} {:<22} {}",
                 "", "", "beside, in the same round", "ratio", "must reach"
             )),
         ];
@@ -261,7 +261,7 @@ impl Row {
             None => String::new(),
         };
         let row =
-            format!("  {:<62} {figure:>26}  {beside:<34} {ratio:<22} {bound} {verdict}", self.what);
+            format!("  {:<70} {figure:>26}  {beside:<34} {ratio:<22} {bound} {verdict}", self.what);
         let note = self.note.as_ref().map(|note| paint.dim(&format!("      {note}")));
         [Some(row.trim_end().to_owned()), note].into_iter().flatten().collect()
     }

@@ -41,6 +41,8 @@ pub(super) enum Rival {
 pub(super) enum Set {
     /// A set of so many sources.
     Addresses(usize),
+    /// The largest set of sources, which none of the flood is in.
+    Others,
     /// A set of the networks that are banned at a usual host.
     Networks,
     /// No set: what is sent to port 5060 above a limit for all together.
@@ -69,6 +71,8 @@ impl Contender {
             .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Addresses(MANY)))
             .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Addresses(1)))
             .chain(sets(Family::V6, &[NftIngress, Ipset], Set::Networks))
+            .chain(sets(Family::V4, &[NftIngress], Set::Others))
+            .chain(sets(Family::V6, &[NftIngress], Set::Others))
     }
 
     /// Its name for `--only`.
@@ -84,6 +88,7 @@ impl Contender {
         };
         match self.set {
             Set::Addresses(count) => format!("{rival}{family}-{count}"),
+            Set::Others => format!("{rival}{family}-not-sip"),
             Set::Networks => format!("{rival}{family}-networks"),
             Set::Limit => format!("{rival}{family}-limit"),
         }
@@ -103,6 +108,7 @@ impl Contender {
         let set = match self.set {
             Set::Addresses(1) => "one source".to_owned(),
             Set::Addresses(_) => "random sources among 100,000".to_owned(),
+            Set::Others => "random sources not among 100,000, not SIP".to_owned(),
             Set::Networks => format!("random networks among {}", USUAL.networks / 2),
             Set::Limit => "random sources over one limit for all".to_owned(),
         };
@@ -113,19 +119,21 @@ impl Contender {
     pub(super) fn is_beside_generic(self) -> bool {
         self.rival == Rival::NftIngress
             && self.family == Family::V4
-            && matches!(self.set, Set::Addresses(_) | Set::Limit)
+            && matches!(self.set, Set::Addresses(_) | Set::Others | Set::Limit)
     }
 
     /// Sets it up at the far end of a lane, to drop of these sources what its set is of.
     pub(super) fn set_up(self, lane: &Lane, many: &Banned, usual: &Banned) -> anyhow::Result<()> {
         lane.cable().far_takes_frames()?;
+        let addresses = |count| -> Vec<String> {
+            match self.family {
+                Family::V4 => many.v4.iter().take(count).map(ToString::to_string).collect(),
+                Family::V6 => many.v6.iter().take(count).map(ToString::to_string).collect(),
+            }
+        };
         let elements: Vec<String> = match (self.set, self.family) {
-            (Set::Addresses(count), Family::V4) => {
-                many.v4.iter().take(count).map(ToString::to_string).collect()
-            }
-            (Set::Addresses(count), Family::V6) => {
-                many.v6.iter().take(count).map(ToString::to_string).collect()
-            }
+            (Set::Addresses(count), _) => addresses(count),
+            (Set::Others, _) => addresses(MANY),
             (Set::Networks, family) => {
                 let networks = usual.networks.iter();
                 let of_family =
@@ -188,11 +196,11 @@ impl Contender {
         // Networks may lie in each other.
         let flags = match self.set {
             Set::Networks => "flags interval; auto-merge;",
-            Set::Addresses(_) | Set::Limit => "",
+            Set::Addresses(_) | Set::Others | Set::Limit => "",
         };
         let (set, rule) = match self.set {
             Set::Limit => (String::new(), "udp dport 5060 limit rate over 1000/second".to_owned()),
-            Set::Addresses(_) | Set::Networks => {
+            Set::Addresses(_) | Set::Others | Set::Networks => {
                 let elements = elements.join(", ");
                 (
                     format!("set banned {{ type {kind}; {flags} elements = {{ {elements} }}; }}"),
@@ -208,7 +216,7 @@ impl Contender {
     fn ipset(self, lane: &Lane, elements: &[String]) -> anyhow::Result<()> {
         let kind = match self.set {
             Set::Networks => "hash:net",
-            Set::Addresses(_) | Set::Limit => "hash:ip",
+            Set::Addresses(_) | Set::Others | Set::Limit => "hash:ip",
         };
         let family = match self.family {
             Family::V4 => "inet",

@@ -93,7 +93,7 @@ fn of_bare_programs(group: Group, case: &Case, rounds: &[Round]) -> Vec<Row> {
         Verdict::Passed => rows.extend(new(&case.what).map(|row| {
             row.beside(bare, drops(), net(), "%").must(bound).note(
                 "the ratio leaves out what the stack does with a passed frame: bare drop / (bare \
-                 drop + Ringfence - empty pass), in ns; so do all other ratios of this case",
+                 drop + this - empty pass), in ns; a promise does so too",
             )
         })),
     }
