@@ -81,6 +81,8 @@ impl Slot {
 
 /// A line where it lies in the table.
 pub trait Shared {
+    /// The first words of its slots.
+    fn heads(&self) -> [u64; SLOTS];
     /// The first word of a slot.
     fn head(&self, slot: usize) -> u64;
     /// The second word of a slot.
@@ -114,18 +116,35 @@ pub fn lines_for(bans: u32) -> u32 {
     u32::try_from(lines.saturating_add(64)).unwrap_or(u32::MAX)
 }
 
-/// The slot of an address in a line, if it is there.
+/// Where an address is in its two lines, by the first words of each: all ones for the second line, or
+/// zero, and which slot.
+///
+/// Without a branch on what the lines hold. They are in no cache, and where a ban lies is a matter of
+/// chance: each branch would be guessed wrong as often as not, and all that has been done meanwhile would
+/// be done again when the line is there.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
-pub fn find(line: &impl Shared, address: u32) -> Option<(usize, u32)> {
-    for slot in 0..SLOTS {
-        let head = line.head(slot);
-        let until = (head >> 32) as u32;
-        if head as u32 == address && until != 0 {
-            return Some((slot, until));
-        }
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a word, and less than eight")]
+pub fn find(first: [u64; SLOTS], second: [u64; SLOTS], address: u32) -> Option<(u32, usize)> {
+    // One where a slot holds the address. A free slot holds none, and nobody is 0.0.0.0.
+    let holds = |head: u64| u64::from(head as u32 ^ address).wrapping_sub(1) >> 63;
+    let bits = |heads: [u64; SLOTS]| {
+        let [none, one, two] = heads.map(holds);
+        none | one << 1 | two << 2
+    };
+    let (first, second) = (bits(first), bits(second));
+    if first | second == 0 || address == 0 {
+        return None;
     }
-    None
+    // All ones where the second line has it. While a ban is moved, both have.
+    let of_second = (second.wrapping_sub(1) >> 63).wrapping_sub(1);
+    let slots = (first & !of_second) | (second & of_second);
+    Some((of_second as u32, slots as usize >> 1))
+}
+
+/// When the ban of a slot ends, by its first word.
+#[inline(always)]
+pub fn until(head: u64) -> u32 {
+    (head >> 32) as u32
 }
 
 /// The scopes in a slot's second word.

@@ -33,11 +33,9 @@ impl<'a> XdpPacket<'a> {
     #[inline(always)]
     fn far(&self, offset: usize, len: usize) -> Option<*const Edge> {
         let failed = stages::ringfence_far(self.ctx.ctx, offset as u64, len as u64);
+        let edge = tables::edge();
         readable();
-        if failed != 0 {
-            return None;
-        }
-        tables::edge()
+        if failed == 0 { edge } else { None }
     }
 
     /// [`far`](Self::far) without the answer: whether it failed.
@@ -68,7 +66,9 @@ impl Packet for XdpPacket<'_> {
     #[inline(always)]
     fn length(&self) -> usize {
         // SAFETY: the context is the one the kernel passed in.
-        unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize }
+        let length = unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize };
+        readable();
+        length
     }
 
     #[inline(always)]

@@ -142,17 +142,35 @@ pub(crate) fn now(config: &Config) -> u64 {
 pub(crate) struct BanLine(*mut Line);
 
 impl BanLine {
+    /// A word at a place that is known when this is compiled.
+    #[inline(always)]
+    fn near(&self, place: usize) -> *mut u64 {
+        self.0.cast::<u64>().wrapping_add(place)
+    }
+
     #[inline(always)]
     fn word(&self, place: usize) -> *mut u64 {
-        // Never beyond the line: places are constants below 8.
-        self.0.cast::<u64>().wrapping_add(place)
+        // The mask keeps it inside the line.
+        self.0.cast::<u64>().wrapping_add(masked::<7>(place))
     }
 }
 
 impl ban_table::Shared for BanLine {
     #[inline(always)]
-    fn head(&self, slot: usize) -> u64 {
+    fn heads(&self) -> [u64; ban_table::SLOTS] {
         // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        unsafe {
+            [
+                self.0.cast::<u64>().read_volatile(),
+                self.near(1).read_volatile(),
+                self.near(2).read_volatile(),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn head(&self, slot: usize) -> u64 {
+        // SAFETY: as above.
         unsafe { self.word(slot).read_volatile() }
     }
 
@@ -162,10 +180,22 @@ impl ban_table::Shared for BanLine {
         unsafe { self.word(slot + ban_table::SLOTS).read_volatile() }
     }
 
+    /// Without a lock: a locked addition waits for the line, which is in no cache, and has all loads
+    /// behind it wait as well. Of two CPUs that drop packets of one source at the same moment one may
+    /// go uncounted here. Only the lower half is written, so that scopes and origin, which the
+    /// controller changes, stay what they are.
     #[inline(always)]
     fn hit(&self, slot: usize) {
-        // SAFETY: as above, and aligned to eight bytes.
-        unsafe { Word::new(self.word(slot + ban_table::SLOTS)) }.add(1);
+        let word = self.word(slot + ban_table::SLOTS);
+        let low = word.cast::<u32>();
+        // SAFETY: as above; the lower half of a word comes first on the machines this is for.
+        let count = unsafe { low.read_volatile() }.wrapping_add(1);
+        // SAFETY: as above.
+        unsafe { low.write_volatile(count) };
+        if count == 0 {
+            // SAFETY: as above, and aligned to eight bytes.
+            unsafe { Word::new(word) }.add(1 << 32);
+        }
     }
 }
 
@@ -194,9 +224,20 @@ impl BanSlot for Ban {
 
     #[inline(always)]
     fn hit(&self) {
-        // SAFETY: as above; the field is aligned to eight bytes.
-        unsafe { Word::new(&raw mut (*self.0).packets) }.add(1);
+        // SAFETY: as above.
+        unsafe { count(&raw mut (*self.0).packets) };
     }
+}
+
+/// Counts a packet, without a lock as [`BanLine::hit`](ban_table::Shared::hit).
+///
+/// # Safety
+///
+/// `packets` is in a map's value.
+#[inline(always)]
+unsafe fn count(packets: *mut u64) {
+    // SAFETY: as the caller promises.
+    unsafe { packets.write_volatile(packets.read_volatile().wrapping_add(1)) };
 }
 
 /// A network's value in the map of networks.
@@ -211,8 +252,8 @@ impl NetworkSlot for Network {
 
     #[inline(always)]
     fn hit(&self) {
-        // SAFETY: as above; the field is aligned to eight bytes.
-        unsafe { Word::new(&raw mut (*self.0).packets) }.add(1);
+        // SAFETY: as above.
+        unsafe { count(&raw mut (*self.0).packets) };
     }
 }
 

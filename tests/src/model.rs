@@ -235,6 +235,10 @@ impl Model {
 pub struct ModelLine<'a>(&'a [AtomicU64]);
 
 impl ban_table::Shared for ModelLine<'_> {
+    fn heads(&self) -> [u64; ban_table::SLOTS] {
+        std::array::from_fn(|slot| self.head(slot))
+    }
+
     fn head(&self, slot: usize) -> u64 {
         self.0[slot].load(Ordering::Relaxed)
     }

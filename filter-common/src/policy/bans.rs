@@ -48,18 +48,17 @@ fn address<T: Tables + ?Sized>(
         }
         return banned.then(|| ban.origin());
     };
-    for place in ban_table::places(word, config.seed, config.ban_lines) {
-        let line = tables.ban_line(place)?;
-        if let Some((slot, until)) = ban_table::find(&line, word) {
-            let body = line.body(slot);
-            let banned = ban_table::scopes(body) & reach != 0 && ban_table::in_force(until, now);
-            if banned {
-                line.hit(slot);
-            }
-            return banned.then(|| ban_table::origin(body));
-        }
+    let [first, second] = ban_table::places(word, config.seed, config.ban_lines);
+    // Both lines before either is looked at: they are in no cache, and come at the same time.
+    let (heads, others) = (tables.ban_line(first)?.heads(), tables.ban_line(second)?.heads());
+    let (of_second, slot) = ban_table::find(heads, others, word)?;
+    let line = tables.ban_line(first ^ (first ^ second) & of_second)?;
+    let (until, body) = (ban_table::until(line.head(slot)), line.body(slot));
+    let banned = ban_table::scopes(body) & reach != 0 && ban_table::in_force(until, now);
+    if banned {
+        line.hit(slot);
     }
-    None
+    banned.then(|| ban_table::origin(body))
 }
 
 /// Whether a source is banned for a sum of `SCOPE_*` at `now`, in units, by what is in force for the
