@@ -331,6 +331,7 @@ fn what_sshd_says_of_failures() {
             "2026-11-22T09:43:06+0000 pbx sshd-session[1234]: ",
             "2026-11-22T09:43:06.123456+00:00 pbx sshd-auth[1234]: ",
             "Nov 22 09:43:06 pbx auth.info sshd[1234]: ",
+            "Nov 22 09:43:06 [sshd] ",
             "Sun Nov 22 09:43:06 2026 auth.info sshd[1234]: ",
             "<38>Nov 22 09:43:06 pbx sshd[1234]: ",
             "<38>1 2026-11-22T09:43:06Z pbx sshd 1234 - - ",

@@ -163,16 +163,16 @@ pub(super) fn repeats_refusal(attempt: &Attempt, refusal: &Attempt) -> bool {
 /// (`register_verify` of `chan_iax2.c`, from version 1.2 on).
 pub(super) fn names_peer_for_address(line: &[u8]) -> bool {
     in_asterisk_line(line, |line| {
-        let is_one = line.file == b"chan_iax2.c" && {
-            let host = line.text.strip_prefix(b"Host ");
-            host.is_some_and(|host| {
-                memmem::find(host, b" failed RSA authentication with inkeys '").is_some()
-                    || memmem::find(host, b" trying to do RSA authentication, but we").is_some()
-            })
-        };
-        is_one.then_some(())
+        (line.file == b"chan_iax2.c" && is_of_peer_by_key(line.text)).then_some(())
     })
     .is_some()
+}
+
+/// Whether a text of `chan_iax2.c` is of a peer with a key.
+fn is_of_peer_by_key(text: &[u8]) -> bool {
+    const BY_KEY: [&[u8]; 2] =
+        [b" failed RSA authentication with inkeys '", b" trying to do RSA authentication, but we"];
+    text.starts_with(b"Host ") && BY_KEY.iter().any(|by| memmem::find(text, by).is_some())
 }
 
 /// The attempt that a rule recognised.
@@ -552,6 +552,9 @@ fn iax_registration(text: &[u8]) -> Option<IaxRefusal<'_>> {
 
 /// `Host ADDR failed MD5 authentication for 'X' (...)` and its like; the name without quotes too.
 fn iax_host(text: &[u8]) -> Option<IaxRefusal<'_>> {
+    if is_of_peer_by_key(text) {
+        return None;
+    }
     let host = text.strip_prefix(b"Host ")?;
     let (source, rest) = host.split_at(memchr(b' ', host)?);
     let (peer, class) = [

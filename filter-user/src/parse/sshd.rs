@@ -7,7 +7,7 @@
 //! The user name is attacker text and stands before the address, with spaces if he likes, but without a
 //! colon: what follows one is the login style (`auth2.c`). sshd prints control characters in octal
 //! (`log.c`), so that there is no line break in it. So the address is read from the end of the message,
-//! where nothing is the attacker's, or from before the first ` ssh2: `, behind which nothing is
+//! where nothing is the attacker's, or from before the first ` ssh2: ` or ` ssh1: `, behind which nothing is
 //! OpenSSH's own: a key, a principal, a host name. Any other message with attacker text on both sides is
 //! read only if the place of the address is the only one of its kind.
 //!
@@ -219,7 +219,8 @@ fn failed(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Failed ")?;
     let (method, rest) = rest.split_at(memchr(b' ', rest)?);
     let rest = rest.strip_prefix(b" for ")?;
-    let named = match memmem::find(rest, b" ssh2: ") {
+    let extra = [&b" ssh2: "[..], b" ssh1: "].into_iter().filter_map(|by| memmem::find(rest, by));
+    let named = match extra.min() {
         Some(end) => &rest[..end],
         None => rest.strip_suffix(b" ssh2").or_else(|| {
             let named = rest.strip_suffix(b" ssh1").unwrap_or(rest);

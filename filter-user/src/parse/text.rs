@@ -222,6 +222,11 @@ pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
     let (logged_at, rest) = syslog_date(line)?;
     let rest = rest.strip_prefix(b" ")?;
     let (first, after) = rest.split_at(memchr(b' ', rest)?);
+    // As metalog writes it: `[program] message`.
+    let bracketed = first.strip_suffix(b":").unwrap_or(first).strip_prefix(b"[");
+    if let Some(program) = bracketed.and_then(|word| word.strip_suffix(b"]")) {
+        return Some(Syslog { logged_at, program, message: &after[1..] });
+    }
     // A host, a facility, both or neither.
     let rest = if names_program(first) { rest } else { &after[1..] };
     let (second, after) = rest.split_at(memchr(b' ', rest)?);
