@@ -150,13 +150,7 @@ fn documents(
                 let document = document(&shown, &attempt);
                 attempt.each().try_for_each(|_each| writeln!(out, "{document}"))
             }
-            Said::Passed(why) => {
-                writeln!(
-                    out,
-                    "{}",
-                    json!({ "line": shown, "verdict": Verdict::Ignored, "why": why })
-                )
-            }
+            Said::Passed(why) => writeln!(out, "{}", of_nobody(&shown, why)),
             Said::Nothing => {
                 let looks_like_failure = looks_like_failure(line);
                 let why = "no rule matches";
@@ -174,6 +168,25 @@ fn documents(
         }
     })?;
     out.flush().context("write the result")
+}
+
+/// A line that says nothing of an attempt that has an address.
+fn of_nobody(line: &str, why: &str) -> Value {
+    json!({
+        "line": line,
+        "verdict": Verdict::Ignored,
+        "class": null,
+        "address": null,
+        "port": null,
+        "account": null,
+        "session": null,
+        "transport": null,
+        "proven": false,
+        "needs_witness": false,
+        "rule": null,
+        "time": null,
+        "why": why,
+    })
 }
 
 /// An attempt; one of which its line does not say whose it is names nobody.

@@ -290,7 +290,8 @@ fn a_packet_that_is_repeated_says_nothing() {
     assert_eq!(failures(ASTERISK, &logger), "203.0.113.66");
     // Whatever it writes itself, nothing of it is proven.
     let ended = error.replace("GET", "-- end of packet.\nGET");
-    for document in documents(ASTERISK, ended.as_bytes()) {
+    let documents = documents(ASTERISK, ended.as_bytes());
+    for document in documents.iter().filter(|document| document["verdict"] == "failure") {
         assert_ne!(document["proven"], true);
         assert_ne!(document["needs_witness"], false);
     }

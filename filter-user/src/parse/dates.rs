@@ -168,3 +168,55 @@ pub(crate) fn without_year(line: &[u8]) -> Option<civil::DateTime> {
         read.ok()?.to_datetime().ok()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(format: &str, date: &str) -> Option<String> {
+        let time = DateFormat::new(format).read(date.as_bytes())?;
+        let zone = jiff::tz::TimeZone::UTC;
+        time.instant(&zone).map(|instant| instant.to_string())
+    }
+
+    #[test]
+    fn a_date_is_read_as_the_configuration_says() {
+        for (format, date) in [
+            ("%d/%m/%Y %H:%M:%S", "01/09/2023 23:19:35"),
+            ("%D %T", "09/01/23 23:19:35"),
+            ("%x %X", "09/01/23 23:19:35"),
+            ("%F %T.%3q", "2023-09-01 23:19:35.000"),
+            ("%Y-%m-%d_%H.%M.%S", "2023-09-01_23.19.35"),
+            ("%c", "Fri Sep  1 23:19:35 2023"),
+            ("%F %T %Z", "2023-09-01 23:19:35 EDT"),
+            ("%a %d %b %Y %r", "Fri 01 Sep 2023 11:19:35 PM"),
+            ("%s", "1693610375"),
+            ("%FT%T%z", "2023-09-02T01:19:35+0200"),
+            // What it says no more, since it was changed.
+            ("%x %X", "2023-09-01T23:19:35+00:00"),
+        ] {
+            let time = said(format, date);
+            assert_eq!(time.as_deref(), Some("2023-09-01T23:19:35Z"), "{format} {date}");
+        }
+        assert_eq!(said("%b %e %T", "Sep  1 23:19:35"), None);
+        assert_eq!(said("%H:%M", "23:19"), None);
+    }
+
+    #[test]
+    fn a_date_without_a_year_has_a_place_among_others() {
+        let at = |line: &str| without_year(line.as_bytes());
+        let [first, second] = ["Nov 22 09:43:06 pbx", "[Nov 22 09:43:07] NOTICE"].map(at);
+        assert!(first.is_some() && first < second);
+        assert_eq!(at("2026-11-22 09:43:06"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_date_is_read(format in "[%a-zA-Z0-9:_ -]{0,12}", date in any::<Vec<u8>>()) {
+            DateFormat::new(&format).read(&date);
+            without_year(&date);
+        }
+    }
+}
