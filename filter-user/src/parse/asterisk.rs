@@ -161,11 +161,8 @@ pub(super) fn repeats_refusal(attempt: &Attempt, refusal: &Attempt) -> bool {
 
 /// Whether `line` tells of a failure and has the name of a peer where others have the address
 /// (`register_verify` of `chan_iax2.c`, from version 1.2 on).
-pub(super) fn names_peer_for_address(line: &[u8]) -> bool {
-    in_asterisk_line(line, |line| {
-        (line.file == b"chan_iax2.c" && is_of_peer_by_key(line.text)).then_some(())
-    })
-    .is_some()
+pub(super) fn names_peer_for_address(line: &AsteriskLine<'_>) -> bool {
+    line.file == b"chan_iax2.c" && is_of_peer_by_key(line.text)
 }
 
 /// Whether a text of `chan_iax2.c` is of a peer with a key.

@@ -142,28 +142,27 @@ impl AsteriskLog {
                 (false, b"SECURITY") => Kind::Security,
                 (false, _) => Kind::Mixed,
             };
-            Some((attempt, kind, if line.is_json { 0 } else { packet_behind(line) }))
+            let said = match attempt {
+                Some(attempt) => Said::Attempt(Box::new(attempt)),
+                None if asterisk::names_peer_for_address(line) => Said::Passed(
+                    "names no address: where others have it, Asterisk writes a peer's name",
+                ),
+                None => Said::Nothing,
+            };
+            Some((said, kind, if line.is_json { 0 } else { packet_behind(line) }))
         };
-        let (attempt, kind) = match in_asterisk_line(line, of_line) {
-            Some((attempt, kind, packet)) => {
+        let (said, kind) = match in_asterisk_line(line, of_line) {
+            Some((said, kind, packet)) => {
                 self.packet = packet;
-                (attempt, kind)
+                (said, kind)
             }
             // Every log begins with what wrote it.
             None if is_first_line(line) => return Said::Nothing,
-            None => (None, Kind::Mixed),
+            None => (Said::Nothing, Kind::Mixed),
         };
         let is_as_before = self.kind == Kind::Unknown || self.kind == kind;
         self.kind = if is_as_before { kind } else { Kind::Mixed };
-        let Some(attempt) = attempt else {
-            return if asterisk::names_peer_for_address(line) {
-                Said::Passed(
-                    "names no address: where others have it, Asterisk writes a peer's name",
-                )
-            } else {
-                Said::Nothing
-            };
-        };
+        let Said::Attempt(attempt) = said else { return said };
         if let Some(at) = self.refusals.iter().position(|r| asterisk::repeats_refusal(&attempt, r))
         {
             self.refusals.remove(at);
@@ -171,13 +170,13 @@ impl AsteriskLog {
         }
         if asterisk::is_refusal(&attempt) {
             self.refusals.truncate(REFUSALS - 1);
-            self.refusals.push_front(attempt.clone());
+            self.refusals.push_front((*attempt).clone());
         }
-        Said::Attempt(Box::new(if self.kind == Kind::Mixed {
-            Attempt { proven: false, answered: false, needs_witness: true, ..attempt }
-        } else {
-            attempt
-        }))
+        if self.kind != Kind::Mixed {
+            return Said::Attempt(attempt);
+        }
+        let unproven = Attempt { proven: false, answered: false, needs_witness: true, ..*attempt };
+        Said::Attempt(Box::new(unproven))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::{Timestamp, civil};
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memchr3, memmem};
 use serde::Deserialize;
 
 use super::dates::{self, DateFormat};
@@ -145,10 +145,11 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
 /// Nothing of an attacker's stands before the level.
 fn bracketed_date(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let within = &text[..text.len().min(DATE_MAX + 2)];
-    memmem::find_iter(within, b"] ").find_map(|end| {
+    memchr_iter(b']', within).find_map(|end| {
+        let rest = text[end + 1..].strip_prefix(b" ")?;
         // Whatever its format, a date has a number.
         text[..end].iter().any(u8::is_ascii_digit).then_some(())?;
-        let rest = without_colour(&text[end + 2..]);
+        let rest = without_colour(rest);
         level_and_thread(rest).map(|_| (&text[..end], rest))
     })
 }
@@ -180,6 +181,7 @@ fn without_colour(mut text: &[u8]) -> &[u8] {
 
 /// Where a colour begins in `text`.
 fn colour_in(text: &[u8]) -> Option<usize> {
+    memchr3(b'\x1b', b'#', b'^', text)?;
     ESCAPES.iter().filter_map(|escape| memmem::find(text, escape)).min()
 }
 
