@@ -219,9 +219,12 @@ pub struct TestLog {
     /// Print a JSON document a line, for the lines that mean something
     #[arg(long)]
     pub json: bool,
-    /// For every line
+    /// For every line; without --json, list each that means nothing
     #[arg(long)]
     pub all: bool,
+    /// List the lines that mean something
+    #[arg(long, conflicts_with = "json")]
+    pub matched: bool,
 }
 
 /// An address, or a network.

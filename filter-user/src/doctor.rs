@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::hearing::mend;
 
+pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
 

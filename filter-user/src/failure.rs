@@ -63,6 +63,9 @@ pub struct Attempt {
     /// Whether the line alone says that it is `address` and none of the rivals.
     #[serde(skip, default = "yes")]
     pub decided: bool,
+    /// How many such attempts the line tells of, at most [`TIMES_MAX`].
+    #[serde(skip, default = "once")]
+    pub times: u32,
     /// Which rule of its parser recognised it, one of the parser's `RULES`; empty where rules have
     /// no names.
     #[serde(skip)]
@@ -72,6 +75,13 @@ pub struct Attempt {
 fn yes() -> bool {
     true
 }
+
+fn once() -> u32 {
+    1
+}
+
+/// The most attempts that one line is taken to tell of.
+pub const TIMES_MAX: u32 = 100;
 
 impl Attempt {
     /// An attempt of which no more is known than this.
@@ -91,8 +101,15 @@ impl Attempt {
             logged_at: None,
             rivals: Vec::new(),
             decided: true,
+            times: 1,
             rule: "",
         }
+    }
+
+    /// Each of the attempts that it stands for.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let times = usize::try_from(self.times.min(TIMES_MAX)).unwrap_or(1);
+        std::iter::repeat_n(Self { times: 1, ..self }, times)
     }
 }
 

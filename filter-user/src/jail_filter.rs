@@ -1,11 +1,32 @@
-//! The filters that jails name, loaded with what is known of each jail's log.
+//! What reads the logs of jails: the filters that they name, loaded with what is known of each jail's
+//! log, and the parsers of those that are built in.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{ConfigError, JailSettings, Loaded, Origin};
+use crate::doctor;
 use crate::fail2ban::{self, Filter, LogType, Options};
 use crate::failure::Class;
-use crate::parse::Parser;
+use crate::parse::dates::DateFormat;
+use crate::parse::{ASTERISK_RULES, Parser, provd, sshd};
+
+/// Where Asterisk's configuration is.
+const ASTERISK_ETC: &str = "/etc/asterisk";
+
+/// The parser of a built-in jail and the names of its rules; `None` of any other jail.
+pub fn built_in(name: &str) -> Option<(Parser, &'static [&'static str])> {
+    Some(match name {
+        "asterisk-wazo" => {
+            let format = doctor::dateformat(Path::new(ASTERISK_ETC));
+            let dates = format.as_deref().map(DateFormat::new).unwrap_or_default();
+            (Parser::Asterisk(Arc::new(dates)), ASTERISK_RULES)
+        }
+        "sshd" => (Parser::BuiltIn(sshd::parse), sshd::RULES),
+        "wazo-provd" => (Parser::BuiltIn(provd::parse), provd::RULES),
+        _ => return None,
+    })
+}
 
 /// What reads the log of a jail by the filter that it names, if it names one.
 ///

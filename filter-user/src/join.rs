@@ -2,7 +2,8 @@
 //! of one of them. Attempts and time enter; whether one is heard for the first time leaves.
 //!
 //! Two are the same packet's if they are of one address and one Call-ID, came within [`WINDOW`] of
-//! each other, and differ in source or class: a source tells of a packet once in each class. So a
+//! each other, and differ in source, level or class: a source tells of a packet once in each class, and
+//! a log that has the levels NOTICE and SECURITY once at each. So a
 //! Call-ID that an attacker keeps for all his tries hides none of them, and a source that he has
 //! silenced leaves what the others tell. If he silences them in turns, faster than the window, two
 //! of his packets can count as one.
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::clock::KernelTime;
 use crate::failure::{Attempt, Class, Verdict};
+use crate::parse::security;
 
 /// How far apart the sources tell of one packet at most. Under 500 failures at once Asterisk's logs
 /// and AMI were up to 90 ms behind the wire, and each source waits for the controller on its own.
@@ -46,6 +48,9 @@ pub struct Join {
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
 }
 
+/// Who tells: a source, whether at the level SECURITY, and in which class.
+type Mark = (usize, bool, Class);
+
 /// The packets of one address and Call-ID.
 ///
 /// Each teller begins with the first that it has not told of in that class, so what it has told of
@@ -57,12 +62,12 @@ struct Packets {
     /// How many were forgotten before them.
     forgotten: u64,
     /// The number of packets, with those forgotten, that a source has told of in a class.
-    told: Vec<((usize, Class), u64)>,
+    told: Vec<(Mark, u64)>,
 }
 
 impl Packets {
     /// Whether nobody else has told of a packet that `mark` tells of now.
-    fn tell(&mut self, mark: (usize, Class), now: KernelTime) -> bool {
+    fn tell(&mut self, mark: Mark, now: KernelTime) -> bool {
         while self.heard.len() > COMPARED_MAX
             || self.heard.front().is_some_and(|first| now.since(*first) > WINDOW)
         {
@@ -108,27 +113,21 @@ impl Join {
                 return false;
             }
         }
+        let mark = (source, security::RULES.contains(&attempt.rule), attempt.class);
         let session = attempt.session.as_deref();
         if !matches!(attempt.class, Class::Acl | Class::Login) {
-            return self.tell((address, session), attempt.class, source, now);
+            return self.tell((address, session), mark, now);
         }
         // A packet that an access list refused is told of as a wrong credential too, by Call-ID.
         if session.is_some() {
-            self.tell((address, session), attempt.class, source, now);
+            self.tell((address, session), mark, now);
         }
-        attempt.verdict == Verdict::Failure
-            && self.tell((address, None), attempt.class, source, now)
+        attempt.verdict == Verdict::Failure && self.tell((address, None), mark, now)
     }
 
-    fn tell(
-        &mut self,
-        of: (IpAddr, Option<&str>),
-        class: Class,
-        source: usize,
-        now: KernelTime,
-    ) -> bool {
+    fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> bool {
         let key = self.secret.hash_one(of);
-        let is_first = self.packets.entry(key).or_default().tell((source, class), now);
+        let is_first = self.packets.entry(key).or_default().tell(mark, now);
         if is_first {
             self.order.push_back((now, key));
         }
@@ -189,6 +188,16 @@ mod tests {
         assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("a"), AMI, 40)]), 1);
         assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("b"), AMI, 40)]), 2);
         assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("a"), AMI, 1001)]), 2);
+    }
+
+    #[test]
+    fn one_log_tells_of_a_packet_at_both_levels() {
+        let notice = attempt(Class::WrongCredential, Some("a"));
+        let event = Attempt { rule: "ChallengeResponseFailed", ..notice.clone() };
+        let mut join = Join::default();
+        let counted = (0..15).flat_map(|n| [(&notice, at(n)), (&event, at(n))]);
+        let counted = counted.filter(|(attempt, now)| told(&mut join, attempt, NOTICE, *now));
+        assert_eq!(counted.count(), 15);
     }
 
     #[test]

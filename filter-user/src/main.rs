@@ -13,7 +13,8 @@ use filter_user::cli::{
 };
 use filter_user::config::{Config, ConfigError, DEFAULT_PATH, Loaded, Overrides};
 use filter_user::control::{self, Request};
-use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, report, test_log};
+use filter_user::test_log::{self, Test};
+use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, report};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -229,18 +230,17 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
 
 fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
     let out = io::BufWriter::new(io::stdout().lock());
-    let TestLog { jail, file, json, all } = arguments;
+    let &TestLog { ref jail, ref file, json, all, matched } = arguments;
     let config = if test_log::is_filter(jail) {
         Config::default()
     } else {
         load(cli.config.as_deref())?.config
     };
-    let jail = (&**jail, &config);
-    if file.as_os_str() == "-" {
-        return test_log::run(jail, io::stdin().lock(), *json, *all, out);
-    }
-    let log = File::open(file).with_context(|| format!("open {}", file.display()))?;
-    test_log::run(jail, BufReader::new(log), *json, *all, out)
+    let path = (file.as_os_str() != "-").then_some(&**file);
+    let test = Test { jail, config: &config, path, json, all, matched };
+    let Some(path) = path else { return test_log::run(test, io::stdin().lock(), out) };
+    let log = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    test_log::run(test, BufReader::new(log), out)
 }
 
 fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {

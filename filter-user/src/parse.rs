@@ -2,21 +2,27 @@
 //!
 //! They are pure functions over bytes. They hold no state, open nothing and know no clock; they
 //! must never panic, whatever the bytes, and never take an address out of text that the attacker
-//! chose while another reading of the same bytes is possible.
+//! chose while another reading of the same bytes is possible. Only [`Reader`], which reads a log in the
+//! order of its lines, remembers what they have shown.
 
 pub mod ami;
 pub mod asterisk;
+pub mod dates;
 pub mod journal;
 pub mod provd;
+mod reader;
 pub mod security;
 mod security_event;
 pub mod sshd;
 pub mod suspect;
 mod text;
 
+pub use reader::{ASTERISK_RULES, Reader, Said, UNDERSTOOD, why_ignored};
 pub(crate) use text::source_address;
 
 use std::sync::Arc;
+
+use dates::DateFormat;
 
 use crate::fail2ban::Filter;
 use crate::failure::Attempt;
@@ -29,15 +35,21 @@ pub type Function = fn(&[u8]) -> Option<Attempt>;
 pub enum Parser {
     /// A function of this module.
     BuiltIn(Function),
+    /// What reads Asterisk's logs, of whatever level, with dates in this format.
+    Asterisk(Arc<DateFormat>),
     /// A filter of fail2ban's.
     Filter(Arc<Filter>),
 }
 
 impl Parser {
-    /// What a line without its newline says about one attempt, if anything.
+    /// What a line without its newline says about one attempt, if anything. A line of one of Asterisk's
+    /// logs says more to a [`Reader`].
     pub fn parse(&self, line: &[u8]) -> Option<Attempt> {
         match self {
             Self::BuiltIn(parse) => parse(line),
+            Self::Asterisk(dates) => text::in_asterisk_line(line, |line| {
+                asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
+            }),
             Self::Filter(filter) => filter.parse(line),
         }
     }
@@ -45,6 +57,6 @@ impl Parser {
     /// Whether it is meant to know every failure in its log. What a filter looks for is up to who wrote
     /// it.
     pub fn tells_all(&self) -> bool {
-        matches!(self, Self::BuiltIn(_))
+        matches!(self, Self::BuiltIn(_) | Self::Asterisk(_))
     }
 }

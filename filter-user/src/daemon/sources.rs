@@ -19,7 +19,7 @@ use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
 use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
 use crate::jail_filter;
-use crate::parse::{self, Function, Parser, asterisk, provd, security, sshd};
+use crate::parse::{self, Parser};
 use crate::source::journal::{self, Entries, Journal};
 use crate::source::log_file::{self, LogFile};
 use crate::source::log_patterns;
@@ -130,14 +130,13 @@ impl Sources {
         };
         let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
         let asterisk = &config.sources.asterisk;
-        let by_filter = |jail: &str, log, built_in| by_filter(config, jail, log, built_in);
-        let notice = (asterisk::parse_undecided as Function, asterisk::RULES);
-        let notice = by_filter(ASTERISK_JAIL, LogType::File, notice);
+        let by_filter = |jail: &str, log| by_filter(config, jail, log);
+        let notice = by_filter(ASTERISK_JAIL, LogType::File);
         let age = findtime(ASTERISK_JAIL);
         let log = &asterisk.notice_log;
         sources.file(controller, NOTICE, log, notice, (ASTERISK_JAIL, age));
         if let Some(log) = &asterisk.security_log {
-            let parser = (Parser::BuiltIn(security::parse), security::RULES);
+            let parser = jail_filter::built_in(ASTERISK_JAIL);
             sources.file(controller, SECURITY, log, parser, (ASTERISK_JAIL, age));
         }
         if asterisk.ami.enabled {
@@ -154,7 +153,7 @@ impl Sources {
         if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
             let log = &config.sources.wazo_provd.log;
             let jail = (PROVD_JAIL, findtime(PROVD_JAIL));
-            let parser = by_filter(PROVD_JAIL, LogType::File, (provd::parse, provd::RULES));
+            let parser = by_filter(PROVD_JAIL, LogType::File);
             sources.file(controller, "wazo-provd", log, parser, jail);
         }
         for (name, jail) in &config.jails {
@@ -396,11 +395,12 @@ impl Sources {
         };
         if journal {
             let report = SourceReport::new("sshd", "journal", "journalctl".into());
-            let (parser, rules) =
-                by_filter(config, SSHD_JAIL, LogType::Journal, (sshd::parse, sshd::RULES));
+            let Some((parser, rules)) = by_filter(config, SSHD_JAIL, LogType::Journal) else {
+                return;
+            };
             let outlet = self.add(controller, report.heard_by(SSHD_JAIL, rules), "sshd");
             let entries = match parser {
-                Parser::BuiltIn(_) => Entries::Sshd,
+                Parser::BuiltIn(_) | Parser::Asterisk(_) => Entries::Sshd,
                 filter @ Parser::Filter(_) => Entries::SshdBy(filter),
             };
             let journal = Journal {
@@ -412,7 +412,7 @@ impl Sources {
             self.spawn(journal::follow(journal, outlet));
         } else {
             let jail = (SSHD_JAIL, findtime);
-            let parser = by_filter(config, SSHD_JAIL, LogType::File, (sshd::parse, sshd::RULES));
+            let parser = by_filter(config, SSHD_JAIL, LogType::File);
             self.file(controller, "sshd", &config.sources.sshd.auth_log, parser, jail);
         }
     }
@@ -422,9 +422,10 @@ impl Sources {
         controller: &mut Controller<D>,
         name: &'static str,
         path: &Path,
-        (parser, rules): (Parser, Rules),
+        parser: Option<(Parser, Rules)>,
         (jail, max_age): (&'static str, Duration),
     ) {
+        let Some((parser, rules)) = parser else { return };
         let report = SourceReport::new(name, "file", path.display().to_string());
         let outlet = self.add(controller, report.heard_by(jail, rules), name);
         let place = position(&self.positions, name);
@@ -457,21 +458,14 @@ impl Sources {
 type Rules = &'static [&'static str];
 
 /// What reads the log of a built-in jail: the filter that the jail names, or what is built in.
-fn by_filter(
-    config: &Config,
-    name: &str,
-    log: LogType,
-    (built_in, rules): (Function, Rules),
-) -> (Parser, Rules) {
+fn by_filter(config: &Config, name: &str, log: LogType) -> Option<(Parser, Rules)> {
     let filter = config.jails.get(name).map(|jail| jail_filter::parser(name, jail, log));
     match filter {
-        Some(Ok(Some(filter))) => (filter, &[]),
-        Some(Ok(None)) | None => (Parser::BuiltIn(built_in), rules),
-        Some(Err(why)) => {
-            error!("{name}: its filter is not used, but what is built in: {why}");
-            (Parser::BuiltIn(built_in), rules)
-        }
+        Some(Ok(Some(filter))) => return Some((filter, &[])),
+        Some(Ok(None)) | None => {}
+        Some(Err(why)) => error!("{name}: its filter is not used, but what is built in: {why}"),
     }
+    jail_filter::built_in(name)
 }
 
 /// Looks for the logs of patterns for as long as somebody listens.

@@ -72,6 +72,12 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
     findings
 }
 
+/// What `logger.conf` sets `dateformat` to.
+pub(crate) fn dateformat(etc: &Path) -> Option<String> {
+    let conf = Conf::read(etc, "logger");
+    conf.values("general", "dateformat").last().map(|format| (*format).to_owned())
+}
+
 /// Whether AMI has the user, and gives it security events.
 fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
     let ami = &config.sources.asterisk.ami;

@@ -317,6 +317,12 @@ impl<'a> Definition<'a> {
         mut set: Variables,
         log: LogType,
     ) -> Result<Self, Error> {
+        // As written in `jail.conf`, where a percent sign is doubled, or as fail2ban hands it on.
+        for value in set.values_mut() {
+            if let Ok(expanded) = layers.expand(DEFINITION, value, &Variables::new()) {
+                *value = expanded;
+            }
+        }
         let own = layers.own(DEFINITION).any(|(name, _)| name == "logtype");
         if !own && !set.contains_key("logtype") {
             let log = match log {

@@ -26,7 +26,7 @@ const INCLUDES: &str = "INCLUDES";
 /// Before the name of a section: the values that a later file has replaced.
 const KNOWN: &str = "KNOWN/";
 
-/// Values that win over those in files, by name in lower case.
+/// Values that win over those in files, by name in lower case, with no references in them.
 pub(super) type Variables = BTreeMap<String, String>;
 
 /// A configuration as its files make it.
@@ -143,7 +143,8 @@ impl Layers {
         options.map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The value of an option, with all references replaced; from `[DEFAULT]` if the section has none.
+    /// The value of an option, with all references replaced; from `[DEFAULT]` if the section has none. A
+    /// variable of its name wins, and is taken as it is.
     pub(super) fn get(
         &self,
         section: &str,
@@ -151,14 +152,27 @@ impl Layers {
         variables: &Variables,
     ) -> Result<Option<Value>, Error> {
         let option = option.to_lowercase();
-        let mut scope = Scope { layers: self, section, variables, left: REFERENCES_MAX };
         let Some(raw) = self.raw(section, &option) else { return Ok(None) };
-        let text = variables.get(&option).map_or(raw.text.as_str(), String::as_str);
+        let text = match variables.get(&option) {
+            Some(text) => text.clone(),
+            None => self
+                .expand(section, &raw.text, variables)
+                .map_err(|why| raw.place.error(format!("`{}`: {why}", snippet(&option))))?,
+        };
+        Ok(Some(Value { text, place: raw.place.clone() }))
+    }
+
+    /// A value of a section with all references in it replaced.
+    pub(super) fn expand(
+        &self,
+        section: &str,
+        text: &str,
+        variables: &Variables,
+    ) -> Result<String, String> {
+        let mut scope = Scope { layers: self, section, variables, left: REFERENCES_MAX };
         let mut out = String::new();
-        scope
-            .replace(text, 0, &mut out)
-            .map_err(|why| raw.place.error(format!("`{}`: {why}", snippet(&option))))?;
-        Ok(Some(Value { text: out, place: raw.place.clone() }))
+        scope.replace(text, 0, &mut out)?;
+        Ok(out)
     }
 
     /// The same, for a name that may say another section: `section/option`.
@@ -220,10 +234,16 @@ impl<'a> Scope<'a> {
                     snippet(reference.get(..16).unwrap_or(reference))
                 ));
             };
-            let value =
-                self.find(name).ok_or_else(|| format!("nothing is called `{}`", snippet(name)))?;
             self.left = self.left.checked_sub(1).ok_or("comes to too many references")?;
-            self.replace(value, depth + 1, out)?;
+            if let Some(value) = self.variables.get(&name.to_lowercase()) {
+                // What was set from outside has no references left: a percent sign is one.
+                out.push_str(value);
+            } else {
+                let value = self
+                    .find(name)
+                    .ok_or_else(|| format!("nothing is called `{}`", snippet(name)))?;
+                self.replace(value, depth + 1, out)?;
+            }
             if out.len() > VALUE_MAX {
                 return Err("becomes longer than 256 KiB with all references replaced".to_owned());
             }
@@ -240,9 +260,6 @@ impl<'a> Scope<'a> {
         let lower = name.to_lowercase();
         if lower == "__name__" {
             return Some(self.section);
-        }
-        if let Some(value) = self.variables.get(&lower) {
-            return Some(value);
         }
         if let Some(value) = self.layers.raw(self.section, &lower) {
             return Some(&value.text);

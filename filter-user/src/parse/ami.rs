@@ -22,13 +22,16 @@
 //! (headers of this event, without line breaks)
 //! ```
 //!
-//! So the beginning is taken as strictly as it is written, and the source from the last
-//! `RemoteAddress` that directly follows a `LocalAddress`. A block that was cut is
-//! [`Block::Cut`]: the blocks that follow are its rest until it has its source.
+//! So the beginning is taken as strictly as it is written, and the source from a `RemoteAddress` that
+//! directly follows a `LocalAddress`. A block in which several do, and name more than one address, does
+//! not decide: over HTTP, AMI decodes line breaks in the header `Key` too, which it writes behind the
+//! source. A block that was cut is [`Block::Cut`]: the blocks that follow are its rest until it has its
+//! source.
 
 use memchr::memmem;
 
-use super::security_event::{SecurityEvent, remote};
+use super::security;
+use super::security_event::{Remote, SecurityEvent, remote};
 use crate::failure::Attempt;
 
 /// Header lines of one block. Asterisk's own have 15 at most, and 36 characters of account cannot
@@ -81,7 +84,7 @@ pub fn parse(block: &[u8]) -> Block<'_> {
     match lines.first() {
         Some(first) if first.starts_with(b"Response: ") => Block::Response(response(&lines)),
         Some(first) if first.starts_with(b"Event: ") => {
-            security(&lines).unwrap_or_else(|| other(&lines))
+            security_event(&lines).unwrap_or_else(|| other(&lines))
         }
         Some(_) | None => Block::Other,
     }
@@ -119,7 +122,7 @@ fn response<'a>(lines: &[&'a [u8]]) -> Response<'a> {
     }
 }
 
-fn security<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
+fn security_event<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
     let [event, privilege, time, severity, service, version, account, ..] = lines else {
         return None;
     };
@@ -132,28 +135,25 @@ fn security<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
     let service = value(service, "Service")?;
     value(version, "EventVersion")?;
     let account = value(account, "AccountID")?;
-    let Some((at, remote)) = source(lines) else {
+    let Some((at, Some(remote))) = sources(lines).last() else {
         return Some(Block::Cut);
     };
+    let named = sources(lines).filter_map(|(_, remote)| Some(remote?.address.ip())).collect();
     let session = lines.get(at.wrapping_sub(2)).and_then(|line| value(line, "SessionID"));
     let after = lines.get(at + 1..).unwrap_or_default();
     let header = |name| after.iter().find_map(|line| value(line, name)).unwrap_or_default();
     let (acl, password) = (header("ACLName"), header("UsingPassword"));
     let session = session.unwrap_or_default();
     let event = SecurityEvent { name, time, service, account, session, remote, acl, password };
-    Some(Block::Security(event.attempt()))
+    Some(Block::Security(event.attempt().map(|attempt| security::of_one(attempt, named))))
 }
 
-/// The last `RemoteAddress` directly behind a `LocalAddress`, and in which line.
-fn source(lines: &[&[u8]]) -> Option<(usize, super::security_event::Remote)> {
-    let (at, [_local, remote_line]) =
-        lines.windows(2).enumerate().rev().find_map(|(at, pair)| {
-            let pair: [&[u8]; 2] = [pair[0], pair[1]];
-            let is_source =
-                pair[0].starts_with(b"LocalAddress: ") && pair[1].starts_with(b"RemoteAddress: ");
-            is_source.then_some((at, pair))
-        })?;
-    Some((at + 1, remote(value(remote_line, "RemoteAddress")?)?))
+/// Each `RemoteAddress` directly behind a `LocalAddress`, if it is one, and in which line.
+fn sources<'a>(lines: &'a [&[u8]]) -> impl Iterator<Item = (usize, Option<Remote>)> + 'a {
+    lines.windows(2).enumerate().filter_map(|(at, pair)| {
+        pair[0].starts_with(b"LocalAddress: ").then_some(())?;
+        Some((at + 1, remote(value(pair[1], "RemoteAddress")?)))
+    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! The lines are those of `main/logger.c` for a file channel, in Wazo's date format and in
 //! Asterisk's own, and as older versions and syslog write them, from `res_pjsip/pjsip_distributor.c`,
-//! `res_pjsip_session.c`, `acl.c`, `manager.c`, `chan_iax2.c` and `chan_sip.c`. What counts is of the NOTICE level: all of these are written there,
-//! and the ERROR level repeats what came over TCP byte for byte, newlines included, so that one
-//! packet writes any line it likes into a file that has that level.
+//! `res_pjsip_session.c`, `res_pjsip_registrar.c`, `acl.c`, `manager.c`, `chan_iax2.c` and `chan_sip.c`.
+//! What counts is of the levels NOTICE and WARNING. The level ERROR repeats what came over TCP byte for
+//! byte, newlines included, so that one packet writes any line it likes into a file that has that level.
 //!
 //! # What a line proves
 //!
@@ -30,7 +30,10 @@
 //! |---|---|---|
 //! | fails an endpoint's ACL | `acl.c: SIP ACL`, `Not match Endpoint ACL` | `acl.c`: for a global ACL it is the only one |
 //! | fails an endpoint's contact ACL | `acl.c: SIP Contact ACL`, `Not match Endpoint Contact ACL` | the second: the first names the Contact header's host |
-//! | logs in to AMI as nobody, or from a forbidden address | the reason, `failed to authenticate as` | the second: it ends every refused login |
+//!
+//! A login to AMI as nobody, or from a forbidden address, is told of twice over TCP, by the reason and by
+//! `failed to authenticate as`, and over HTTP by the reason alone. Both count here; whoever reads the
+//! lines in their order leaves the second out ([`Reader`](super::Reader)).
 //!
 //! An unknown user with credentials still writes `No matching endpoint found` and `Failed to
 //! authenticate`, and a refused packet with credentials `Failed to authenticate` besides its ACL
@@ -44,8 +47,9 @@ use std::sync::LazyLock;
 use memchr::memmem::{Finder, FinderRev};
 use memchr::{memchr, memchr2, memchr3, memmem, memrchr};
 
+use super::dates::DateFormat;
 use super::text::{
-    AsteriskLine, after_digits, asterisk_line, bare_address, socket_address, transport_named,
+    AsteriskLine, after_digits, bare_address, in_asterisk_line, socket_address, transport_named,
 };
 use crate::failure::{Attempt, Class, Transport, Verdict, account, session};
 
@@ -77,8 +81,11 @@ pub const RULES: &[&str] = &[
     REJECTED_CALL,
     DROPPED_PACKET,
     MANAGER_LOGIN,
+    MANAGER_REFUSAL,
     IAX_REGISTRATION,
+    IAX_CALL,
     CHAN_SIP,
+    REGISTRAR,
     REJECTED_GUEST,
 ];
 
@@ -94,7 +101,10 @@ const GLOBAL_ACL: &str = "global-acl";
 const REJECTED_CALL: &str = "rejected-call";
 const DROPPED_PACKET: &str = "dropped-packet";
 const MANAGER_LOGIN: &str = "manager-login";
+const MANAGER_REFUSAL: &str = "manager-refusal";
 const IAX_REGISTRATION: &str = "iax-registration";
+const IAX_CALL: &str = "iax-call";
+const REGISTRAR: &str = "registrar";
 const CHAN_SIP: &str = "chan-sip";
 const REJECTED_GUEST: &str = "rejected-guest";
 
@@ -112,23 +122,54 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
 /// The same, but with the attempts of which `line` does not say whose they were: whoever knows which
 /// addresses sent something can tell.
 pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
-    let AsteriskLine { logged_at, level, file, text } = asterisk_line(line)?;
-    let attempt = match (level, file) {
+    in_asterisk_line(line, |line| of_line(line, &DateFormat::default()))
+}
+
+pub(super) fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
+    let text = line.text;
+    let attempt = match (line.level, line.file) {
         (b"NOTICE", b"res_pjsip/pjsip_distributor.c") => distributor(text),
         (b"NOTICE", b"res_pjsip_session.c") => named(REJECTED_CALL, rejected_call(text)),
-        (b"NOTICE", b"acl.c") => named(SIP_ACL, acl(text)),
-        (b"NOTICE", b"manager.c") => named(MANAGER_LOGIN, manager(text)),
-        (b"NOTICE", b"chan_iax2.c") => named(IAX_REGISTRATION, iax(text)),
+        (b"NOTICE" | b"WARNING", b"acl.c") => named(SIP_ACL, acl(text)),
+        (b"NOTICE", b"manager.c") => manager(text),
+        (b"NOTICE", b"chan_iax2.c") => iax(text, Verdict::Failure),
+        // Up to version 13 both were of the level NOTICE.
+        (b"WARNING", b"chan_iax2.c") => iax(text, Verdict::Ignored),
         (b"NOTICE", b"chan_sip.c") => named(CHAN_SIP, chan_sip::parse(text)),
+        (b"WARNING", b"res_pjsip_registrar.c") => named(REGISTRAR, registrar(text)),
         (b"WARNING", b"res_pjsip_acl.c") => named(GLOBAL_ACL, global_acl(text)),
         (b"WARNING", b"pjproject") => named(DROPPED_PACKET, dropped(text)),
-        (b"WARNING", _) if file.starts_with(b"Ext. ") => {
+        (b"WARNING", file) if file.starts_with(b"Ext. ") => {
             named(REJECTED_GUEST, chan_sip::rejected_guest(text))
         }
         _ => None,
     }?;
     // Whatever it says, attacker text can have Asterisk write a whole line.
-    Some(Attempt { logged_at, needs_witness: true, ..attempt })
+    Some(Attempt { logged_at: line.logged_at(dates), needs_witness: true, ..attempt })
+}
+
+/// Whether `attempt` is a login to AMI that another line may end.
+pub(super) fn is_refusal(attempt: &Attempt) -> bool {
+    attempt.rule == MANAGER_REFUSAL
+}
+
+/// Whether `attempt` ends a login to AMI that `refusal` has told of already.
+pub(super) fn repeats_refusal(attempt: &Attempt, refusal: &Attempt) -> bool {
+    (attempt.rule, refusal.rule) == (MANAGER_LOGIN, MANAGER_REFUSAL)
+        && (attempt.address, &attempt.account) == (refusal.address, &refusal.account)
+}
+
+/// Whether `line` tells of a failure and has the name of a peer where others have the address
+/// (`register_verify` of `chan_iax2.c`, from version 1.2 on).
+pub(super) fn names_peer_for_address(line: &AsteriskLine<'_>) -> bool {
+    line.file == b"chan_iax2.c" && is_of_peer_by_key(line.text)
+}
+
+/// Whether a text of `chan_iax2.c` is of a peer with a key.
+fn is_of_peer_by_key(text: &[u8]) -> bool {
+    const BY_KEY: [&[u8]; 2] =
+        [b" failed RSA authentication with inkeys '", b" trying to do RSA authentication, but we"];
+    text.starts_with(b"Host ") && BY_KEY.iter().any(|by| memmem::find(text, by).is_some())
 }
 
 /// The attempt that a rule recognised.
@@ -337,8 +378,15 @@ fn rejected_call(text: &[u8]) -> Option<Attempt> {
 /// What a call to an extension that does not exist is: a good phone that dials a wrong number must never
 /// be banned, but one that has no account yet or will have none is guessing.
 fn call_verdict(endpoint: &[u8], context: &[u8]) -> Verdict {
-    let guest = endpoint.is_empty() || endpoint == GUEST || endpoint.starts_with(b"anonymous@");
-    if guest || context == PROVISIONING_CONTEXT { Verdict::Failure } else { Verdict::Ignored }
+    if is_guest(endpoint) || context == PROVISIONING_CONTEXT {
+        Verdict::Failure
+    } else {
+        Verdict::Ignored
+    }
+}
+
+fn is_guest(endpoint: &[u8]) -> bool {
+    endpoint.is_empty() || endpoint == GUEST || endpoint.starts_with(b"anonymous@")
 }
 
 /// An address as it is printed without its port too.
@@ -371,6 +419,7 @@ fn acl(text: &[u8]) -> Option<Attempt> {
     let list = rest
         .strip_prefix(b"' due to a failure to pass ACL '")
         .or_else(|| rest.strip_prefix(b"' due to use of an invalid ACL '"))?;
+    let list = list.strip_suffix(b".").unwrap_or(list);
     list.strip_suffix(b"'")?;
     Some(Attempt::new(Verdict::Failure, Class::Acl, bare_address(address)?))
 }
@@ -402,55 +451,141 @@ fn dropped(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// `ADDR failed to authenticate as 'USER'` and the two lines that can come before it.
+/// `ADDR failed to authenticate as 'USER'` and the two lines that can come before it, or alone.
 fn manager(text: &[u8]) -> Option<Attempt> {
     let (address, rest) = text.split_at(memchr(b' ', text)?);
-    let (user, verdict, class) = [
-        (&b" failed to authenticate as '"[..], Verdict::Failure, Class::Login),
-        (b" tried to authenticate with nonexistent user '", Verdict::Ignored, Class::Login),
-        (b" failed to pass IP ACL as '", Verdict::Ignored, Class::Acl),
+    let (user, rule, class) = [
+        (&b" failed to authenticate as '"[..], MANAGER_LOGIN, Class::Login),
+        (b" tried to authenticate with nonexistent user '", MANAGER_REFUSAL, Class::Login),
+        (b" failed to pass IP ACL as '", MANAGER_REFUSAL, Class::Acl),
     ]
     .into_iter()
-    .find_map(|(text, verdict, class)| Some((rest.strip_prefix(text)?, verdict, class)))?;
+    .find_map(|(text, rule, class)| Some((rest.strip_prefix(text)?, rule, class)))?;
     let user = user.strip_suffix(b"'")?;
     Some(Attempt {
+        rule,
         account: (!user.is_empty()).then(|| account(user)),
         transport: Some(Transport::Tcp),
-        ..Attempt::new(verdict, class, bare_address(address)?)
+        ..Attempt::new(Verdict::Failure, class, bare_address(address)?)
     })
 }
 
-/// The refusals of `register_verify` and of calls in `chan_iax2.c`. The peer's name is the attacker's: it comes
-/// after the address, but for `No registration for peer`, where the address ends the line.
-fn iax(text: &[u8]) -> Option<Attempt> {
-    let (source, peer, class) = if let Some(peer) = text.strip_prefix(b"No registration for peer '")
-    {
-        let peer = peer.strip_suffix(b")")?;
-        let end = memmem::rfind(peer, b"' (from ")?;
-        (&peer[end + b"' (from ".len()..], &peer[..end], Class::UnknownAccount)
-    } else {
-        let host = text.strip_prefix(b"Host ")?;
-        let (source, rest) = host.split_at(memchr(b' ', host)?);
-        let (peer, class) = [
-            (&b" failed MD5 authentication for '"[..], Class::WrongCredential),
-            (b" did not provide proper plaintext password for '", Class::WrongCredential),
-            (b" failed RSA authentication with inkeys '", Class::WrongCredential),
-            (b" failed to authenticate as '", Class::WrongCredential),
-            (b" denied access to register peer '", Class::Acl),
-        ]
-        .into_iter()
-        .find_map(|(text, class)| Some((rest.strip_prefix(text)?, class)))?;
-        (source, &peer[..memrchr(b'\'', peer)?], class)
-    };
+/// The refusals of `res_pjsip_registrar.c`, whose address is `ADDR:PORT` without brackets for IPv6 too.
+///
+/// A phone that is set up wrongly is refused so as well, with its password: only a guest counts. The AOR
+/// can be the caller's text, and stands before the address.
+fn registrar(text: &[u8]) -> Option<Attempt> {
+    const ENDS: [&[u8]; 3] = [
+        b") has no configured AORs",
+        b") attempted to register to an AOR with a non-SIP URI",
+        b") unable to register",
+    ];
+    let named = ENDS.into_iter().find_map(|end| text.strip_suffix(end));
+    let not_found = || text.strip_suffix(b")").filter(|_| text.starts_with(b"AOR '"));
+    let named = named.or_else(not_found)?;
+    let end = memmem::rfind(named, b"' (")?;
+    let source = &named[end + b"' (".len()..];
+    let quote = memrchr(b'\'', &named[..end])?;
+    named[..quote].ends_with(b"ndpoint ").then_some(())?;
+    let endpoint = &named[quote + 1..end];
+    let colon = memrchr(b':', source)?;
+    let address = source[..colon].strip_prefix(b"[").unwrap_or(&source[..colon]);
+    let address = address.strip_suffix(b"]").unwrap_or(address);
+    let port = str::from_utf8(&source[colon + 1..]).ok()?.parse().ok()?;
+    let verdict = if is_guest(endpoint) { Verdict::Failure } else { Verdict::Ignored };
+    Some(Attempt {
+        port: Some(port),
+        account: (!endpoint.is_empty()).then(|| account(endpoint)),
+        ..Attempt::new(verdict, Class::UnknownAccount, bare_address(address)?)
+    })
+}
+
+/// The refusals of `chan_iax2.c`. What the caller says comes after the address, but for `No
+/// registration for peer`, where the address ends the line.
+///
+/// For RSA, the peer's name stands in the place of the address (`register_verify`): such a line is
+/// nobody's.
+fn iax(text: &[u8], wrong_number: Verdict) -> Option<Attempt> {
+    let (source, peer, class, rule) =
+        iax_registration(text).or_else(|| iax_host(text)).or_else(|| iax_call(text))?;
     // Before Asterisk 12 chan_iax2 named no port.
     let Source { address, port } = source_of(source)?;
-    let peer = &peer[..memchr(b'\'', peer).unwrap_or(peer.len())];
+    // A guest's without a secret is of the level NOTICE, that of a peer who has proven himself WARNING.
+    let verdict = if class == Class::CallRejected {
+        wrong_number
+    } else if class == Class::Malformed {
+        Verdict::Ignored
+    } else {
+        Verdict::Failure
+    };
     Some(Attempt {
+        rule,
         port,
         account: (!peer.is_empty()).then(|| account(peer)),
         transport: Some(Transport::Udp),
-        ..Attempt::new(Verdict::Failure, class, address)
+        ..Attempt::new(verdict, class, address)
     })
+}
+
+/// An address, who it says it is, and what came of it.
+type IaxRefusal<'a> = (&'a [u8], &'a [u8], Class, &'static str);
+
+/// `No registration for peer 'X' (from ADDR)`, `Peer 'X' is not dynamic (from ADDR)`, `Empty
+/// registration from ADDR`
+fn iax_registration(text: &[u8]) -> Option<IaxRefusal<'_>> {
+    if let Some(source) = text.strip_prefix(b"Empty registration from ") {
+        return Some((source, b"", Class::UnknownAccount, IAX_REGISTRATION));
+    }
+    let (peer, from) = [
+        (&b"No registration for peer '"[..], &b"' (from "[..]),
+        (b"Peer '", b"' is not dynamic (from "),
+    ]
+    .into_iter()
+    .find_map(|(start, from)| Some((text.strip_prefix(start)?.strip_suffix(b")")?, from)))?;
+    let end = memmem::rfind(peer, from)?;
+    let named = &peer[..memchr(b'\'', peer).unwrap_or(end).min(end)];
+    Some((&peer[end + from.len()..], named, Class::UnknownAccount, IAX_REGISTRATION))
+}
+
+/// `Host ADDR failed MD5 authentication for 'X' (...)` and its like; the name without quotes too.
+fn iax_host(text: &[u8]) -> Option<IaxRefusal<'_>> {
+    if is_of_peer_by_key(text) {
+        return None;
+    }
+    let host = text.strip_prefix(b"Host ")?;
+    let (source, rest) = host.split_at(memchr(b' ', host)?);
+    let (peer, class) = [
+        (&b" failed MD5 authentication for "[..], Class::WrongCredential),
+        (b" did not provide proper plaintext password for ", Class::WrongCredential),
+        (b" failed to authenticate as ", Class::WrongCredential),
+        (b" denied access to register peer ", Class::Acl),
+    ]
+    .into_iter()
+    .find_map(|(text, class)| Some((rest.strip_prefix(text)?, class)))?;
+    let peer = match peer.strip_prefix(b"'") {
+        Some(quoted) => &quoted[..memchr(b'\'', quoted)?],
+        None => peer,
+    };
+    Some((source, peer, class, IAX_REGISTRATION))
+}
+
+/// `Rejected connect attempt from ADDR, WHY`
+fn iax_call(text: &[u8]) -> Option<IaxRefusal<'_>> {
+    let (start, from) =
+        [(&b"Rejected connect attempt from "[..], true), (b"Rejected dial attempt from ", false)]
+            .into_iter()
+            .find_map(|(start, connects)| Some((text.strip_prefix(start)?, connects)))?;
+    let (source, why) = start.split_at(memchr(b',', start)?);
+    let class = if why.starts_with(b", who was trying to reach '") {
+        // No user of `iax.conf` may call from there.
+        Class::UnknownAccount
+    } else if why.starts_with(b", request '") && why.ends_with(b"' does not exist") {
+        if from { Class::CallRejected } else { Class::Malformed }
+    } else {
+        // A codec that neither side minds.
+        why.starts_with(b", requested").then_some(Class::Malformed)?
+    };
+    Some((source, b"", class, IAX_CALL))
 }
 
 #[cfg(test)]

@@ -4,14 +4,17 @@
 //! A failure is what fail2ban's filter `sshd` counts in its mode `normal`. The program is `sshd`,
 //! since OpenSSH 9.8 `sshd-session`, since 10.0 `sshd-auth` too.
 //!
-//! The user name is attacker text and stands before the address, with spaces if he likes; sshd
-//! prints control characters in octal (`log.c`), so that there is no line break in it. So the
-//! address is read from the end of the message, where nothing is the attacker's, and a message with
-//! attacker text on both sides is read only if the place of the address is the only one of its kind.
+//! The user name is attacker text and stands before the address, with spaces if he likes, but without a
+//! colon: what follows one is the login style (`auth2.c`). sshd prints control characters in octal
+//! (`log.c`), so that there is no line break in it. So the address is read from the end of the message,
+//! where nothing is the attacker's, or from before the first ` ssh2: ` or ` ssh1: `, behind which nothing is
+//! OpenSSH's own: a key, a principal, a host name. Any other message with attacker text on both sides is
+//! read only if the place of the address is the only one of its kind.
 //!
 //! Whoever fails here has completed a TCP connection: its source is proven. A local user can write
 //! to syslog in the name of sshd, but not to the journal: an entry counts only if root's sshd wrote
-//! it (`systemd.journal-fields(7)`, trusted fields).
+//! it (`systemd.journal-fields(7)`, trusted fields). Of a process that has ended at once, journald knows
+//! the user but not the program: then root's word is taken for that.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -21,7 +24,7 @@ use serde::Deserialize;
 
 use super::journal::{Field, instant};
 use super::text::{Syslog, after_digits, bare_address, syslog_line};
-use crate::failure::{Attempt, Class, Transport, Verdict, account};
+use crate::failure::{Attempt, Class, TIMES_MAX, Transport, Verdict, account};
 
 /// The programs that log, as syslog and the journal call them.
 const PROGRAMS: [&[u8]; 3] = [b"sshd", b"sshd-session", b"sshd-auth"];
@@ -91,17 +94,33 @@ struct Fields<'a> {
     #[serde(borrow, default, rename = "__REALTIME_TIMESTAMP")]
     microseconds: Cow<'a, str>,
     #[serde(borrow, default, rename = "_COMM")]
-    program: Cow<'a, str>,
+    program: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "SYSLOG_IDENTIFIER")]
+    identifier: Cow<'a, str>,
     #[serde(borrow, default, rename = "_UID")]
     user: Cow<'a, str>,
     #[serde(borrow, default, rename = "MESSAGE")]
     message: Option<Field<'a>>,
 }
 
+impl Fields<'_> {
+    /// Whether root's sshd has written it.
+    fn are_trusted(&self) -> bool {
+        // What has ended before journald looked has no `_COMM`, but always its user.
+        let program = self.program.as_deref().unwrap_or(&self.identifier);
+        PROGRAMS.contains(&program.as_bytes()) && self.user == "0"
+    }
+}
+
+/// Whether an entry of `journalctl -o json` is one that root's sshd has written.
+pub fn is_trusted(line: &[u8]) -> bool {
+    serde_json::from_slice(line).is_ok_and(|fields: Fields<'_>| fields.are_trusted())
+}
+
 /// Takes apart an entry of `journalctl -o json`; `None` if it is none.
 pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     let fields: Fields = serde_json::from_slice(line).ok()?;
-    let trusted = PROGRAMS.contains(&fields.program.as_bytes()) && fields.user == "0";
+    let trusted = fields.are_trusted();
     let message: Option<Cow<'_, [u8]>> = match fields.message {
         Some(Field::Text(Cow::Borrowed(text))) => Some(text.as_bytes().into()),
         Some(Field::Text(Cow::Owned(text))) => Some(text.into_bytes().into()),
@@ -119,13 +138,26 @@ pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
 /// What a message of sshd says.
 fn message_of(text: &[u8]) -> Option<Attempt> {
     let text = text.trim_ascii_end();
+    let (text, times) = without_repetition(text).unwrap_or((text, 1));
     let text = without_message_id(text).unwrap_or(text);
     let text = text.strip_suffix(b" [preauth]").unwrap_or(text);
     let text =
         text.strip_prefix(b"error: ").or_else(|| text.strip_prefix(b"fatal: ")).unwrap_or(text);
     let text = text.strip_prefix(b"PAM: ").unwrap_or(text);
     let mut rules = RULES.iter().zip(MATCHERS);
-    rules.find_map(|(rule, matches)| Some(Attempt { rule, ..matches(text)? }))
+    let attempt = rules.find_map(|(rule, matches)| Some(Attempt { rule, ..matches(text)? }))?;
+    Some(Attempt { times, ..attempt })
+}
+
+/// Takes off `message repeated N times: [ ` and the bracket at the end, which rsyslog puts around a
+/// message that came again N times.
+fn without_repetition(text: &[u8]) -> Option<(&[u8], u32)> {
+    let count = text.strip_prefix(b"message repeated ")?;
+    let rest = after_digits(count)?;
+    let times = str::from_utf8(&count[..count.len() - rest.len()]).ok()?.parse();
+    let message = rest.strip_prefix(b" times: [")?.strip_suffix(b"]")?;
+    // So many are as good as any more.
+    Some((message.trim_ascii(), times.map_or(TIMES_MAX, |times: u32| times.clamp(1, TIMES_MAX))))
 }
 
 /// Takes off `[ID 800047 auth.info] `, which Solaris's syslog puts first.
@@ -178,28 +210,28 @@ fn without_invalid(user: &[u8]) -> &[u8] {
     user.strip_prefix(b"illegal user ").unwrap_or(user)
 }
 
-/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2`, where old versions end otherwise: then a
-/// second address leaves nobody.
+/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2[: EXTRA]`, where old versions end otherwise:
+/// then a second address leaves nobody.
 ///
-/// A key that was refused is not a failure: a client offers all that it has.
+/// A key that was refused is not a failure of a user that exists: a client offers all that it has. Nor
+/// is one that sshd has only put off.
 fn failed(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Failed ")?;
     let (method, rest) = rest.split_at(memchr(b' ', rest)?);
     let rest = rest.strip_prefix(b" for ")?;
-    if method == b"hostbased" {
-        return failed_host(rest);
-    }
-    let (rest, verdict) = if method == b"publickey" {
-        (without_key(rest), Verdict::Ignored)
-    } else {
-        (rest, Verdict::Failure)
+    let extra = [&b" ssh2: "[..], b" ssh1: "].into_iter().filter_map(|by| memmem::find(rest, by));
+    let named = match extra.min() {
+        Some(end) => &rest[..end],
+        None => rest.strip_suffix(b" ssh2").or_else(|| {
+            let named = rest.strip_suffix(b" ssh1").unwrap_or(rest);
+            (named.len() < rest.len() || addresses(named) <= 1).then_some(named)
+        })?,
     };
-    let named = without_protocol(rest);
-    if named.len() == rest.len() && addresses(named) > 1 {
-        return None;
-    }
     let (user, source) = user_from(named)?;
-    Some(attempt(verdict, source, without_invalid(user)))
+    let name = without_invalid(user);
+    let is_offer = method == b"publickey" && name.len() == user.len();
+    let verdict = if is_offer { Verdict::Ignored } else { Verdict::Failure };
+    Some(attempt(verdict, source, name))
 }
 
 /// In how many places of `text` an address follows ` from `.
@@ -207,27 +239,6 @@ fn addresses(text: &[u8]) -> usize {
     let word = |at: usize| text[at + b" from ".len()..].split(|byte| *byte == b' ').next();
     let named = |at: &usize| word(*at).is_some_and(|word| bare_address(word).is_some());
     memmem::find_iter(text, b" from ").filter(named).count()
-}
-
-/// `[invalid user ]USER from SOURCE ssh2: KEY, client user "USER", client host "HOST"`
-///
-/// The client's texts stand on both sides, so that a second ` ssh2: ` leaves nobody.
-fn failed_host(rest: &[u8]) -> Option<Attempt> {
-    const KEY: &[u8] = b" ssh2: ";
-    let end = memmem::find(rest, KEY)?;
-    if memmem::find(&rest[end + KEY.len()..], KEY).is_some() {
-        return None;
-    }
-    let (user, source) = user_from(&rest[..end])?;
-    Some(attempt(Verdict::Failure, source, without_invalid(user)))
-}
-
-/// Takes off `: TYPE SHA256:HASH`, behind a key that was offered.
-fn without_key(text: &[u8]) -> &[u8] {
-    let Some(at) = memmem::rfind(text, b": ") else { return text };
-    let key = &text[at + 2..];
-    let hash = memchr(b' ', key).and_then(|end| key[end + 1..].strip_prefix(b"SHA256:"));
-    if hash.is_some_and(|hash| memchr(b' ', hash).is_none()) { &text[..at] } else { text }
 }
 
 /// `Accepted METHOD for USER from SOURCE ssh2[: KEY]`
@@ -260,19 +271,25 @@ fn too_many(text: &[u8]) -> Option<Attempt> {
     Some(attempt(Verdict::Failure, source, without_invalid(user)))
 }
 
-/// `Authentication failure for [illegal user ]USER from HOST[ via ADDR]`, from PAM.
+/// `Authentication failure for [illegal user ]USER from HOST[ via ADDR]`, from PAM, with whatever
+/// `pam_strerror` says of a credential.
 fn pam(text: &[u8]) -> Option<Attempt> {
-    let rest = [
-        &b"Authentication failure for "[..],
-        b"authentication failure for ",
-        b"Authentication error for ",
-        b"authentication error for ",
-        b"Authentication failed for ",
-        b"authentication failed for ",
+    const REFUSALS: [&[u8]; 9] = [
+        b"uthentication failure for ",
+        b"uthentication error for ",
+        b"uthentication failed for ",
         b"User not known to the underlying authentication module for ",
-    ]
-    .into_iter()
-    .find_map(|start| text.strip_prefix(start))?;
+        b"Permission denied for ",
+        b"Have exhausted maximum number of retries for service for ",
+        b"Have exhasted maximum number of retries for service for ",
+        b"Insufficient credentials to access authentication data for ",
+        b"Maximum number of tries exceeded for ",
+    ];
+    let text = match text.split_first() {
+        Some((b'A' | b'a', rest)) => rest,
+        Some(_) | None => text,
+    };
+    let rest = REFUSALS.into_iter().find_map(|start| text.strip_prefix(start))?;
     let via = memmem::rfind(rest, b" via ").filter(|at| bare_address(&rest[at + 5..]).is_some());
     let (user, source) = user_from(&rest[..via.unwrap_or(rest.len())])?;
     Some(attempt(Verdict::Failure, source, without_invalid(user)))

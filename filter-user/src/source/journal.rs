@@ -68,9 +68,9 @@ impl Entries {
     /// The terms, of which those with a `+` between them are alternatives.
     fn terms(&self) -> Vec<&str> {
         match self {
-            Self::Sshd => vec!["_COMM=sshd", "+", "_COMM=sshd-session", "+", "_COMM=sshd-auth"],
-            // Whoever is on the host can write to the journal in the name of sshd, but not as root.
-            Self::SshdBy(_) => vec![
+            // Whoever is on the host can write to the journal in the name of sshd, but not as root. What
+            // has ended before journald looked has no `_COMM`.
+            Self::Sshd | Self::SshdBy(_) => vec![
                 "_UID=0",
                 "_COMM=sshd",
                 "+",
@@ -79,6 +79,15 @@ impl Entries {
                 "+",
                 "_UID=0",
                 "_COMM=sshd-auth",
+                "+",
+                "_UID=0",
+                "SYSLOG_IDENTIFIER=sshd",
+                "+",
+                "_UID=0",
+                "SYSLOG_IDENTIFIER=sshd-session",
+                "+",
+                "_UID=0",
+                "SYSLOG_IDENTIFIER=sshd-auth",
             ],
             Self::Matching(matches, _) => {
                 let mut terms = Vec::new();
@@ -98,6 +107,13 @@ impl Entries {
         let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
             return sshd::journal_entry(line);
         };
+        if matches!(self, Self::SshdBy(_)) && !sshd::is_trusted(line) {
+            return Some(Entry {
+                cursor: journal::entry(line)?.cursor,
+                attempt: None,
+                unparsed: None,
+            });
+        }
         let journal::Entry { cursor, logged_at, line } = journal::entry(line)?;
         let attempt = parser.parse(&line).map(|attempt| Attempt { logged_at, ..attempt });
         Some(Entry { cursor, attempt, unparsed: None })
@@ -185,7 +201,8 @@ async fn relay(
             if let Some(message) = message.filter(|message| looks_like_failure(message)) {
                 unparsed.add(&message, now);
             }
-            attempts.extend(attempt.filter(|attempt| attempt.is_recent(now, journal.max_age)));
+            let recent = attempt.filter(|attempt| attempt.is_recent(now, journal.max_age));
+            attempts.extend(recent.into_iter().flat_map(Attempt::each));
             cursor = Some(at);
         });
         if split.lines == 0 && split.skipped == 0 {

@@ -11,8 +11,8 @@ use super::log_tail::{Health, LogTail, Position, Start};
 use super::{Heard, Outlet, SourceState};
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
-use crate::parse::Parser;
 use crate::parse::suspect::looks_like_failure;
+use crate::parse::{Parser, Reader, Said};
 
 /// The pause after the file could not be followed at all.
 const RETRY: Duration = Duration::from_secs(2);
@@ -70,16 +70,19 @@ async fn read(
     outlet: &Outlet,
 ) -> io::Result<()> {
     let (mut told, mut reported) = (None, 0);
+    let mut reader = Reader::new(log.parser.clone());
     loop {
         let mut attempts: Vec<Attempt> = Vec::new();
         let (behind, now) = (tail.is_behind(), Timestamp::now());
         let behind = behind || log.is_new;
         let counts = |attempt: &Attempt| !behind || attempt.is_recent(now, log.max_age);
         let mut unparsed = Unparsed::default();
-        let lines = tail.next_batch(|line| match log.parser.parse(line) {
-            Some(attempt) => attempts.extend(Some(attempt).filter(counts)),
-            None if log.parser.tells_all() && looks_like_failure(line) => unparsed.add(line, now),
-            None => {}
+        let lines = tail.next_batch(|line| match reader.read(line) {
+            Said::Attempt(attempt) if counts(&attempt) => attempts.extend(attempt.each()),
+            Said::Nothing if log.parser.tells_all() && looks_like_failure(line) => {
+                unparsed.add(line, now);
+            }
+            Said::Attempt(_) | Said::Nothing | Said::Passed(_) => {}
         });
         // Where it begins is told at once: a first start that is killed must not begin anew.
         let wait = if told.is_none() { Duration::ZERO } else { LOOK };

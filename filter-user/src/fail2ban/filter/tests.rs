@@ -130,6 +130,24 @@ fn options_may_stand_in_init_or_be_set_from_outside() {
     assert!(error.contains("mine.conf: `maxlines = 2`"), "{error}");
 }
 
+/// As in fail2ban's own `cowrie.conf`: a percent sign in what `[Init]` or the brackets set.
+#[test]
+fn a_percent_sign_may_be_set_from_init_and_from_outside() {
+    let text = "[Init]\ndatepattern = %%Y-%%m-%%d %%H:%%M:%%S\n[Definition]\n\
+                datepattern = ^%%d/%%m/%%Y %%H:%%M:%%S\nall = ^%(datepattern)s<datepattern>$\n\
+                failregex = ^\\s*failed from <HOST>$\n";
+    for (set, line) in [
+        ("", "2026-08-07 12:34:56 failed from 192.0.2.1"),
+        ("[datepattern=\"%Y/%m/%d\"]", "2026/08/07 failed from 192.0.2.1"),
+        ("[datepattern=\"%%Y/%%m/%%d\"]", "2026/08/07 failed from 192.0.2.1"),
+    ] {
+        let filter = load_with(text, set, Options::default()).unwrap();
+        assert_eq!(address(&filter, line).as_deref(), Some("192.0.2.1"), "{set}");
+        let day = filter.parse(line.as_bytes()).unwrap().logged_at.unwrap();
+        assert!(format!("{day:?}").contains("2026-08-07"), "{set} {day:?}");
+    }
+}
+
 #[test]
 fn a_local_file_beside_it_changes_it() {
     let directory = tempfile::tempdir().unwrap();

@@ -97,7 +97,25 @@ fn header_lines_in_the_account_do_not_move_the_source() {
         let attempt = attempt(&block).unwrap();
         assert_eq!(attempt.address.to_string(), "192.0.2.66", "{account:?}");
         assert_eq!(attempt.session.as_deref(), Some("x"), "{account:?}");
+        // An account of PJSIP's has no room for both addresses.
+        assert_eq!(attempt.decided, !account.contains("LocalAddress"), "{account:?}");
     }
+}
+
+/// Over HTTP, AMI decodes line breaks in what a login sends.
+#[test]
+fn a_second_source_behind_the_first_leaves_nobody() {
+    let forged = "x\r\nLocalAddress: IPV4/TCP/192.0.2.10/5060\r\n\
+                  RemoteAddress: IPV4/TCP/203.0.113.1/5060";
+    let tail = format!("\r\nChallenge: 1\r\nResponse: {forged}\r\nExpectedResponse: 0123");
+    let block = event("ChallengeResponseFailed", "", "0x7fb5", &tail).replace("PJSIP", "AMI");
+    let found = attempt(&block).unwrap();
+    assert!(!found.decided && !found.proven && found.needs_witness);
+    let truth = "192.0.2.66".parse().unwrap();
+    assert!(found.address == truth || found.rivals.contains(&truth));
+    // Whoever forges his own address hides nothing.
+    let own = attempt(&block.replace("203.0.113.1", "192.0.2.66")).unwrap();
+    assert!(own.decided && own.address == truth);
 }
 
 #[test]
@@ -174,6 +192,22 @@ proptest! {
         let attempt = attempt(&block).unwrap();
         prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
         prop_assert_eq!(attempt.port, Some(42366));
+    }
+
+    /// Whatever stands in any text of the attacker's.
+    #[test]
+    fn a_block_names_the_true_address_or_does_not_decide(
+        account in hostile(), session in hostile(), challenge in hostile(), response in hostile(),
+        (event_name, header) in select(vec![("ChallengeResponseFailed", "Response"),
+            ("InvalidPassword", "ReceivedHash"), ("RequestNotAllowed", "RequestParams")]),
+    ) {
+        let tail = format!("\r\nChallenge: {challenge}\r\n{header}: {response}\r\nSessionTV: x");
+        let found = attempt(&event(event_name, &account, &session, &tail));
+        let truth: std::net::IpAddr = "192.0.2.66".parse().unwrap();
+        if let Some(found) = found {
+            prop_assert!(!found.decided || found.address == truth);
+            prop_assert!(found.address == truth || found.rivals.contains(&truth));
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ fn reads_every_field() {
             announces: false,
             rivals: Vec::new(),
             decided: true,
+            times: 1,
             rule: "failed-to-authenticate",
             logged_at: Some(LoggedAt::Host(civil::date(2026, 11, 22).at(9, 32, 21, 123_300_000))),
         }
@@ -160,9 +161,9 @@ fn prefix_is_strict() {
         "[Nov 22 09:43:06] NOTICE[1][C-] ",
         "[Nov 22 09:43:06] NOTICE[1][C-xyz] ",
         "[Nov 22 09:43:06] NOTICE[1]  ",
-        "[Now 22 09:43:06] NOTICE[1] ",
-        "[2026-11-22 09:32:21.] NOTICE[1] ",
-        "[2026-11-22T09:32:21] NOTICE[1] ",
+        "[] NOTICE[1] ",
+        "[now] NOTICE[1] ",
+        "[2026-11-22 09:32:21.1233 NOTICE[1] ",
         "[2026-11-22 09:32:21.1233] NOTICE[1] WARNING[1] ",
     ];
     for prefix in bad {
@@ -371,9 +372,15 @@ fn manager_counts_one_line_for_each_login() {
     assert_eq!(failed.account.as_deref(), Some("it's"));
     assert!(!failed.proven);
     let nobody = login("203.0.113.1 tried to authenticate with nonexistent user 'x'").unwrap();
-    assert_eq!(nobody.verdict, Verdict::Ignored);
-    let acl = login("2001:db8::1 failed to pass IP ACL as 'x'").unwrap();
-    assert_eq!((acl.verdict, acl.class), (Verdict::Ignored, Class::Acl));
+    assert_eq!((nobody.verdict, nobody.class), (Verdict::Failure, Class::Login));
+    let acl = login("203.0.113.1 failed to pass IP ACL as 'x'").unwrap();
+    assert_eq!((acl.verdict, acl.class), (Verdict::Failure, Class::Acl));
+    // Over TCP the same login is told of once more.
+    let end = login("203.0.113.1 failed to authenticate as 'x'").unwrap();
+    for refusal in [&nobody, &acl] {
+        assert!(repeats_refusal(&end, refusal) && !repeats_refusal(refusal, &end));
+    }
+    assert!(!repeats_refusal(&end, &end) && !repeats_refusal(&failed, &nobody));
     // The end of a line that `%0a` in an extension broke.
     assert_eq!(
         login(

@@ -65,14 +65,58 @@ fn an_answered_challenge_is_told_by_json() {
     assert!(json.answered && !plain.answered);
 }
 
+/// Whom a line names, and of those that it does not decide about whether the true one is among them.
+fn named(line: &str) -> Option<String> {
+    let undecided = parse_undecided(line.as_bytes());
+    if let Some(attempt) = &undecided
+        && !attempt.decided
+    {
+        let truth = "192.0.2.66".parse().unwrap();
+        assert!(attempt.address == truth || attempt.rivals.contains(&truth), "{line}");
+        assert!(attempt.needs_witness && !attempt.proven && !attempt.answered, "{line}");
+    }
+    let attempt = parse(line.as_bytes());
+    assert_eq!(attempt, undecided.filter(|attempt| attempt.decided));
+    attempt.map(|attempt| attempt.address.to_string())
+}
+
+const TRUE: Option<&str> = Some("192.0.2.66");
+
 #[test]
-fn quotes_in_account_and_call_id_do_not_move_the_source() {
+fn a_second_address_leaves_nobody() {
     let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
                   RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\",Challenge=\"";
     for (account, session) in [(forged, "x"), ("1001", forged), (forged, forged)] {
         let text = message("ChallengeSent", account, session, ",Challenge=\"\"");
-        assert_eq!(plain(&text).unwrap().address.to_string(), "192.0.2.66");
-        assert_eq!(parse(json_line(&text).as_bytes()).unwrap().address.to_string(), "192.0.2.66");
+        for line in [format!("{PREFIX}{text}"), json_line(&text)] {
+            assert_eq!(named(&line), None, "{line}");
+            let undecided = parse_undecided(line.as_bytes()).unwrap();
+            assert_eq!(undecided.rivals.len(), 1);
+            // Whoever forges his own address hides nothing.
+            assert_eq!(named(&line.replace("203.0.113.1", "192.0.2.66")).as_deref(), TRUE);
+        }
+    }
+}
+
+/// AMI writes the header `Key` as it came, behind the address.
+#[test]
+fn the_key_of_a_login_to_ami_moves_nothing() {
+    for key in [
+        "x\",LocalAddress=\"IPV4/TCP/192.0.2.10/5060\",RemoteAddress=\"IPV4/TCP/198.51.100.9/5060",
+        "x\",LocalAddress=\"IPV4/TCP/192.0.2.10/5060\",RemoteAddress=\"IPV4/TCP/198.51.100.9/5060\",\
+         Challenge=\"1\",Response=\"y",
+        "x\",RemoteAddress=\"IPV4/TCP/198.51.100.9/5060",
+    ] {
+        let tail = format!(
+            ",Challenge=\"123456789\",Response=\"{key}\",ExpectedResponse=\"0123\",\
+             SessionTV=\"2026-08-07T12:34:50.000+0000\""
+        );
+        let text = message("ChallengeResponseFailed", "admin", "0x7fb580001518", &tail);
+        let text = text.replace("\"PJSIP\"", "\"AMI\"").replace("IPV4/UDP", "IPV4/TCP");
+        for line in [format!("{PREFIX}{text}"), json_line(&text)] {
+            assert_eq!(named(&line), None, "{line}");
+            assert_eq!(parse_undecided(line.as_bytes()).unwrap().rivals.len(), 1);
+        }
     }
 }
 
@@ -83,9 +127,10 @@ fn a_line_whose_source_was_removed_names_nobody() {
     for (session, tail) in [(forged, ",Challenge=\"\""), (forged, ""), ("a\x1b", "")] {
         let text = message("ChallengeSent", "1001", session, tail);
         assert_eq!(plain(&without_escapes(&text)), None, "{session:?}");
-        // In JSON the ESC is escaped, and nothing is removed.
-        assert_eq!(parse(json_line(&text).as_bytes()).unwrap().address.to_string(), "192.0.2.66");
     }
+    // In JSON the ESC is escaped, and nothing is removed.
+    let text = message("ChallengeSent", "1001", "a\x1b", "");
+    assert_eq!(named(&json_line(&text)).as_deref(), TRUE);
 }
 
 #[test]
@@ -103,21 +148,39 @@ fn other_levels_and_files_are_not_read() {
 }
 
 proptest! {
-    /// Whatever stands in account and Call-ID, removed by the logger or not.
+    /// Whatever stands in any text of the attacker's, removed by the logger or not.
     #[test]
     fn attacker_text_never_names_another(
-        account in hostile(), session in hostile(), tail in select(vec![
-            "", ",Challenge=\"\"", ",ACLName=\"a\"",
-            ",Challenge=\"1/a\",Response=\"b\",ExpectedResponse=\"\"",
+        account in hostile(), session in hostile(), behind in hostile(), more in hostile(),
+        event in select(vec!["InvalidAccountID", "ChallengeResponseFailed", "InvalidPassword",
+            "ChallengeSent", "RequestNotAllowed", "FailedACL", "SuccessfulAuth"]),
+        tail in select(vec![
+            "", ",Challenge=\"<a>\"", ",ACLName=\"<a>\"", ",RequestType=\"<a>\",SessionTV=\"<b>\"",
+            ",Challenge=\"<a>\",Response=\"<b>\",ExpectedResponse=\"\"",
+            ",Module=\"m\",Challenge=\"<a>\",ReceivedChallenge=\"<b>\",ReceivedHash=\"<a>\"",
         ]),
+        service in select(vec!["PJSIP", "AMI"]),
+        clean in 0..4,
     ) {
-        let text = message("InvalidAccountID", &account, &session, tail);
-        if let Some(attempt) = plain(&without_escapes(&text)) {
-            prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
-        }
-        let attempt = parse(json_line(&text).as_bytes()).unwrap();
-        prop_assert_eq!(attempt.address.to_string(), "192.0.2.66");
-        prop_assert_eq!(attempt.port, Some(42366));
+        let keep = |text: String, number: i32| if clean == number { String::new() } else { text };
+        let (account, session) = (keep(account, 1), keep(session, 2));
+        let tail = tail.replace("<a>", &behind).replace("<b>", &more);
+        let text = message(event, &account, &session, &keep(tail, 3));
+        let text = text.replacen("\"PJSIP\"", &format!("\"{service}\""), 1);
+        let found = plain(&without_escapes(&text)).map(|attempt| attempt.address.to_string());
+        prop_assert!(found.as_deref().is_none_or(|a| TRUE == Some(a)), "{found:?}");
+        let found = named(&json_line(&text));
+        prop_assert!(found.as_deref().is_none_or(|a| TRUE == Some(a)), "{found:?}");
+    }
+
+    /// Who forges nothing hides nothing.
+    #[test]
+    fn other_text_hides_nothing(account in "[a-z0-9,\" ]{0,12}", session in "[a-z0-9@,. \"]{0,12}") {
+        let text = message("InvalidAccountID", &account, &session, "");
+        let json = json_line(&text);
+        prop_assert!(named(&json).as_deref() == TRUE);
+        let plain = format!("{PREFIX}{text}");
+        prop_assert!(named(&plain).as_deref() == TRUE);
     }
 
     #[test]
@@ -141,6 +204,8 @@ fn hostile() -> impl Strategy<Value = String> {
         ",Challenge=\"\"",
         ",Challenge=\"",
         "oteAddress=\"",
+        "ExpectedAddress=\"IPV4/TCP/203.0.113.1/5060\"",
+        "SessionTV=\"",
         "x",
         "é",
     ];

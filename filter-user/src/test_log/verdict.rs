@@ -1,0 +1,195 @@
+//! What a jail would have done: attempts enter with their lines, sentences leave.
+//!
+//! The jail and what joins the lines about one packet are the daemon's. What no log tells is left to who
+//! reads: whether packets of a source were seen, and who is a known peer.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use jiff::tz::TimeZone;
+
+use crate::clock::KernelTime;
+use crate::config::{Config, intern};
+use crate::duration;
+use crate::failure::{Attempt, Verdict};
+use crate::jail::{Jail, Sentence};
+use crate::join::Join;
+use crate::parse::dates;
+
+/// Sources that are watched at a time.
+const SOURCES: usize = 100_000;
+
+/// Sentences that are told of one by one.
+const TOLD: usize = 1000;
+
+/// A jail without a host.
+pub(super) struct Court<'a> {
+    jail: Jail,
+    join: Join,
+    config: &'a Config,
+    /// The first time that a line says, in nanoseconds.
+    began: Option<i128>,
+    now: KernelTime,
+    passed: Vec<(u64, Sentence)>,
+    untold: usize,
+    /// Until when each banned source is shut out.
+    shut_out: Vec<(IpAddr, KernelTime)>,
+    spared: u64,
+    forgeable: u64,
+    failures: u64,
+    has_undated: bool,
+    asks_for_witness: bool,
+}
+
+impl<'a> Court<'a> {
+    /// The court of a jail of this configuration, if it is one.
+    pub(super) fn new(name: &str, config: &'a Config) -> Option<Self> {
+        let settings = config.jails.get(name)?;
+        Some(Self {
+            jail: Jail::new(intern(name), settings.clone(), SOURCES),
+            join: Join::default(),
+            config,
+            began: None,
+            now: KernelTime(0),
+            passed: Vec::new(),
+            untold: 0,
+            shut_out: Vec::new(),
+            spared: 0,
+            forgeable: 0,
+            failures: 0,
+            has_undated: false,
+            asks_for_witness: false,
+        })
+    }
+
+    /// Hears of an attempt that the line of this number tells of.
+    pub(super) fn hear(&mut self, attempt: &Attempt, line: &[u8], number: u64) {
+        self.tick(attempt, line);
+        let address = attempt.address;
+        let is_failure = attempt.verdict == Verdict::Failure;
+        for attempt in attempt.clone().each() {
+            self.failures += u64::from(is_failure);
+            if self.is_trusted(address) {
+                self.spared += u64::from(is_failure);
+                continue;
+            }
+            if is_failure && !attempt.proven && self.jail.settings().unproven_scope.is_none() {
+                self.forgeable += 1;
+                continue;
+            }
+            if self.shut_out.iter().any(|(banned, until)| *banned == address && self.now < *until) {
+                continue;
+            }
+            if is_failure && !self.join.is_first(&attempt, address, 0, self.now) {
+                continue;
+            }
+            self.asks_for_witness |= attempt.needs_witness && is_failure;
+            let own = self.jail.hear(&attempt, "log", self.now);
+            let others = self.jail.accused();
+            for sentence in own.into_iter().chain(others) {
+                self.sentence(sentence, number);
+            }
+        }
+    }
+
+    /// Sets the time to that of a line, which never goes back.
+    fn tick(&mut self, attempt: &Attempt, line: &[u8]) {
+        let instant = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
+        let year_less = || {
+            let time = dates::without_year(line)?;
+            Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        };
+        let Some(at) = instant.or_else(year_less) else {
+            self.has_undated = true;
+            return;
+        };
+        let at = at.as_nanosecond();
+        let began = *self.began.get_or_insert(at);
+        self.now = self.now.max(KernelTime(u64::try_from(at - began).unwrap_or(0)));
+        while self.jail.next_timeout().is_some_and(|due| due <= self.now) {
+            let before = self.jail.next_timeout();
+            self.jail.handle_timeout(self.now);
+            if self.jail.next_timeout() == before {
+                break;
+            }
+        }
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+            || self.config.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    fn sentence(&mut self, sentence: Sentence, number: u64) {
+        self.shut_out.retain(|(_, until)| self.now < *until);
+        self.shut_out.push((sentence.address, self.now.after(sentence.bantime)));
+        if self.passed.len() < TOLD {
+            self.passed.push((number, sentence));
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    /// Says what the jail would have done.
+    pub(super) fn print(&self, out: &mut impl Write) -> Result<()> {
+        if self.failures == 0 {
+            return Ok(());
+        }
+        let settings = self.jail.settings();
+        let name = self.jail.name();
+        if !settings.enabled {
+            writeln!(out, "the jail {name} is not enabled: it would have done nothing")?;
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "what the jail {name} would have done (maxretry {}, findtime {})",
+            settings.maxretry,
+            duration::format(settings.findtime)
+        )?;
+        if self.passed.is_empty() {
+            writeln!(out, "  banned nobody")?;
+        }
+        for (number, sentence) in &self.passed {
+            let Sentence { address, scope, bantime, reason, .. } = sentence;
+            let (scope, time) = (self.config.ports.name(*scope), duration::format(*bantime));
+            writeln!(
+                out,
+                "  banned {address} for {time} after line {number}, scope {scope}: {reason}"
+            )?;
+        }
+        if self.untold > 0 {
+            writeln!(out, "  and passed {} more bans", self.untold)?;
+        }
+        if self.asks_for_witness {
+            writeln!(
+                out,
+                "  only if packets of the banned were seen at a SIP port: text that others have sent \
+                 can make up lines like these"
+            )?;
+        }
+        if self.spared > 0 {
+            writeln!(
+                out,
+                "  {} failures are of trusted addresses, which are never banned",
+                self.spared
+            )?;
+        }
+        if self.forgeable > 0 {
+            writeln!(
+                out,
+                "  {} failures do not count, because their source can have been forged \
+                 (`unproven_scope`)",
+                self.forgeable
+            )?;
+        }
+        if self.has_undated {
+            writeln!(
+                out,
+                "  some lines have no date that is read: they are taken to have come at once"
+            )?;
+        }
+        Ok(())
+    }
+}
