@@ -121,6 +121,8 @@ impl Default for Config {
                         enabled: true,
                         host: "127.0.0.1".into(),
                         port: 5038,
+                        remote: false,
+                        listener: "asterisk".into(),
                         user: "ringfence".into(),
                         secret_file: "/etc/ringfence/ami.secret".into(),
                     },
@@ -342,6 +344,10 @@ pub struct AmiSource {
     pub host: String,
     /// Its TCP port.
     pub port: u16,
+    /// Whether it may be where it cannot be told who listens.
+    pub remote: bool,
+    /// The user of this host, by name or number, that may listen there besides root.
+    pub listener: String,
     /// The user to log in as.
     pub user: String,
     /// The file with the user's secret.

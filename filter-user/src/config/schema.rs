@@ -357,6 +357,18 @@ fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
         ),
         field("sources.asterisk.ami.port", "Its TCP port.", Slot::Port(&mut asterisk.ami.port)),
         field(
+            "sources.asterisk.ami.remote",
+            "Whether it may be on another host or in another network namespace: nobody can tell who \
+             listens there, and the connection is not encrypted.",
+            Flag(&mut asterisk.ami.remote),
+        ),
+        field(
+            "sources.asterisk.ami.listener",
+            "The user that Asterisk runs as, by name or number. On this host only a process of this \
+             user or of root is logged in to.",
+            Slot::Word(&mut asterisk.ami.listener, "a user such as `asterisk`"),
+        ),
+        field(
             "sources.asterisk.ami.user",
             "The user to log in as: a section of manager.conf with `read = security`.",
             Slot::Word(&mut asterisk.ami.user, "a user such as `ringfence`"),

@@ -900,6 +900,8 @@ sources:
       enabled: true  # default
       host: 127.0.0.1  # default
       port: 5038  # default
+      remote: false  # default
+      listener: asterisk  # default
       user: ringfence  # default
       secret_file: /etc/ringfence/ami.secret  # default
   sshd:
@@ -1050,17 +1052,22 @@ fn paths() -> impl Strategy<Value = PathBuf> {
 }
 
 fn sources() -> impl Strategy<Value = Sources> {
-    let ami = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, "\\PC{1,9}", paths())
-        .prop_filter_map("spaces", |(enabled, host, port, user, secret_file)| {
+    let place = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, any::<bool>(), "[a-z0-9]{1,9}");
+    let ami = (place, "\\PC{1,9}", paths()).prop_filter_map(
+        "spaces",
+        |((enabled, host, port, remote, listener), user, secret_file)| {
             let strange = |c: char| c.is_whitespace() || c == '\u{feff}';
             (!user.contains(strange)).then_some(AmiSource {
                 enabled,
                 host,
                 port,
+                remote,
+                listener,
                 user,
                 secret_file,
             })
-        });
+        },
+    );
     let asterisk = (paths(), proptest::option::of(paths()), ami).prop_map(
         |(notice_log, security_log, ami)| AsteriskSource { notice_log, security_log, ami },
     );
