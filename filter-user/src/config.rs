@@ -68,6 +68,8 @@ pub struct Config {
     pub sip: SipPorts,
     /// Other ports, by name.
     pub ports: PortClasses,
+    /// The length of the IPv6 networks of which the addresses are one source to the jails.
+    pub ipv6_prefix: u8,
     /// How much is remembered.
     pub capacity: Capacity,
     /// How much of what may come in how fast.
@@ -101,6 +103,7 @@ impl Default for Config {
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
             ports: PortClasses::default(),
+            ipv6_prefix: 64,
             capacity: Capacity {
                 bans: 1_000_000,
                 bans_ipv6: 131_072,
