@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::getuid;
 use serde_json::Value;
 
 use crate::control::{Reply, Request};
@@ -29,6 +31,15 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
             socket.display()
         )
     })?;
+    let credentials = getsockopt(&stream, sockopt::PeerCredentials)
+        .with_context(|| format!("see who listens at {}", socket.display()))?;
+    if !may_answer(credentials.uid(), getuid().as_raw()) {
+        bail!(
+            "the user {} listens at {}, and not root: that is no daemon of Ringfence",
+            credentials.uid(),
+            socket.display()
+        );
+    }
     let mut reply = || -> Result<Reply> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -48,6 +59,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     }
 }
 
+/// Whether to believe who listens: anybody else could say that a ban is in force.
+fn may_answer(listener: u32, own: u32) -> bool {
+    listener == 0 || listener == own
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -55,6 +71,13 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn another_user_is_no_daemon() {
+        for (listener, own, may) in [(0, 0, true), (0, 7, true), (7, 7, true), (7, 0, false)] {
+            assert_eq!(may_answer(listener, own), may, "{listener} {own}");
+        }
+    }
 
     #[test]
     fn a_daemon_that_ends_is_no_broken_pipe() {

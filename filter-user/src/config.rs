@@ -68,6 +68,8 @@ pub struct Config {
     pub sip: SipPorts,
     /// Other ports, by name.
     pub ports: PortClasses,
+    /// The length of the IPv6 networks of which the addresses are one source to the jails.
+    pub ipv6_prefix: u8,
     /// How much is remembered.
     pub capacity: Capacity,
     /// How much of what may come in how fast.
@@ -101,6 +103,7 @@ impl Default for Config {
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
             ports: PortClasses::default(),
+            ipv6_prefix: 64,
             capacity: Capacity {
                 bans: 1_000_000,
                 bans_ipv6: 131_072,
@@ -121,6 +124,8 @@ impl Default for Config {
                         enabled: true,
                         host: "127.0.0.1".into(),
                         port: 5038,
+                        remote: false,
+                        listener: "asterisk".into(),
                         user: "ringfence".into(),
                         secret_file: "/etc/ringfence/ami.secret".into(),
                     },
@@ -342,6 +347,10 @@ pub struct AmiSource {
     pub host: String,
     /// Its TCP port.
     pub port: u16,
+    /// Whether it may be where it cannot be told who listens.
+    pub remote: bool,
+    /// The user of this host, by name or number, that may listen there besides root.
+    pub listener: String,
     /// The user to log in as.
     pub user: String,
     /// The file with the user's secret.

@@ -9,6 +9,7 @@ mod maintenance;
 mod memory;
 mod names;
 mod networks;
+mod of_source;
 mod successor;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -33,10 +34,13 @@ use crate::failure::{Attempt, Class, Verdict};
 use crate::host;
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
+use crate::prefix::SourcePrefix;
 use crate::store::{Kept, Store};
 
 pub use self::answers::SourceReport;
 use self::names::Names;
+use self::networks::KnownIpv6;
+use self::of_source::is_address;
 
 /// The length of the widest network that can be banned by hand: a slip of the finger must not close
 /// the host to everybody.
@@ -52,6 +56,7 @@ const LIMITED_MAX: usize = 4096;
 pub struct Controller<D> {
     datapath: D,
     jails: Vec<Jail>,
+    prefix: SourcePrefix,
     roster: Arc<Roster>,
     ledger: Ledger,
     store: Store,
@@ -60,6 +65,7 @@ pub struct Controller<D> {
     putting_all: Option<Putting>,
     protected: Protected,
     names: Names,
+    known_ipv6: KnownIpv6,
     limited: HashMap<IpAddr, LimitedSource>,
     ports: PortClasses,
     sources: Vec<SourceReport>,
@@ -140,6 +146,7 @@ impl<D: Datapath> Controller<D> {
         let mut controller = Self {
             datapath,
             jails: jails.collect(),
+            prefix: SourcePrefix::ipv6(config.ipv6_prefix),
             roster,
             ledger: Ledger::default(),
             store,
@@ -147,6 +154,7 @@ impl<D: Datapath> Controller<D> {
             putting_all: None,
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
             names: Names::new(config),
+            known_ipv6: KnownIpv6::default(),
             limited: HashMap::new(),
             ports: config.ports.clone(),
             sources: Vec::new(),
@@ -245,15 +253,15 @@ impl<D: Datapath> Controller<D> {
             warn!("{address} has registered, but is no known peer: {why:#}");
         }
         self.peers_full = result.is_err();
-        self.leave_out(address);
+        self.known_ipv6.forget();
+        self.leave_out(address, None, now);
     }
 
     /// Whether a failure is left out because anybody can fail over UDP in the name of a phone that is
     /// registered.
     fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
-        let spared = attempt.verdict == Verdict::Failure
-            && !attempt.proven
-            && self.datapath.known(address).is_some_and(|peer| now < peer.until);
+        let spared =
+            attempt.verdict == Verdict::Failure && !attempt.proven && self.is_known(address, now);
         self.spared = self.spared.saturating_add(spared.into());
         spared
     }
@@ -287,7 +295,7 @@ impl<D: Datapath> Controller<D> {
                     || ban.scope == Scope::All
                     || Some(ban.scope) == scope)
         };
-        if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
+        if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
             return;
         }
         let passed = self.told(place, attempt, source, now);
@@ -311,15 +319,15 @@ impl<D: Datapath> Controller<D> {
     /// Whether a source may be banned for what it did a while ago.
     fn may_be_banned(&self, place: usize, sentence: &Sentence, now: KernelTime) -> bool {
         let Sentence { address, scope, proven, .. } = *sentence;
-        let is_known = || self.datapath.known(address).is_some_and(|peer| now < peer.until);
+        let network = self.prefix.network(address);
         let stands = |ban: Ban| {
             let covers = ban.scope == Scope::All || ban.scope == scope;
             ban.in_force(now) && (ban.origin == Origin::Hand || covers)
         };
-        self.protected.reason(address.into()).is_none()
+        self.protected.reason(network).is_none()
             && !self.ignores_by_name(place, address)
-            && (proven || !is_known())
-            && !self.ledger.of_network(address.into()).any(|entry| stands(entry.ban))
+            && (proven || !self.is_known(address, now))
+            && !self.ledger.of_network(network).any(|entry| stands(entry.ban))
     }
 
     /// Whose attempt it was, by the packets that were seen.
@@ -340,9 +348,35 @@ impl<D: Datapath> Controller<D> {
         (attempt.decided && first == attempt.address).then_some(first)
     }
 
+    /// Bans a source for what it did; of one that cannot be banned as a whole, the addresses that
+    /// failed.
     fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
+        let network = self.prefix.network(sentence.address);
+        if is_address(network) {
+            self.ban_source(jail, name, (network, Vec::new()), sentence, now);
+            return;
+        }
+        match self.holes(network, Some(jail), now) {
+            Ok(except) => self.ban_source(jail, name, (network, except), sentence, now),
+            Err(why) => {
+                warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                for address in self.addresses_behind(&sentence.evidence, jail, now) {
+                    let sentence = Sentence { address, ..sentence.clone() };
+                    self.ban_source(jail, name, (address.into(), Vec::new()), sentence, now);
+                }
+            }
+        }
+    }
+
+    fn ban_source(
+        &mut self,
+        jail: usize,
+        name: &'static str,
+        (network, except): (IpNet, Vec<IpNet>),
+        sentence: Sentence,
+        now: KernelTime,
+    ) {
         let Sentence { address, scope, bantime, proven, mut reason, evidence, .. } = sentence;
-        let network = IpNet::from(address);
         let origin = self.origin_of(name);
         let Origin::Jail(number) = origin else { return };
         let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
@@ -356,10 +390,11 @@ impl<D: Datapath> Controller<D> {
         if number > 1 {
             reason = format!("{reason}; {} ban", ordinal(number));
         }
-        let says = format!("{name}: banned {address} for {}: {reason}", duration::format(time));
-        let entry = Entry::new(ban, reason).with_evidence(evidence);
+        let (shown, time) = (show(network), duration::format(time));
+        let says = format!("{name}: banned {shown} for {time}: {reason}{}", left_out(&except));
+        let entry = Entry::new(ban, reason).with_evidence(evidence).with_except(except);
         if let Err(why) = self.enter(&entry, Some(says)) {
-            error!("{name}: {address} is not banned: {why:#}");
+            error!("{name}: {shown} is not banned: {why:#}");
             return;
         }
         let record = self.escalation.note(case, now, until);
@@ -387,7 +422,7 @@ impl<D: Datapath> Controller<D> {
                 && ban.in_force(now)
                 && (ban.scope == scope || Some(ban.scope) == closes)
         };
-        if self.ledger.of_network(address.into()).any(|entry| stands(entry.ban)) {
+        if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
             return;
         }
         let sentence = if again && unproven_scope.is_some() {
@@ -617,6 +652,14 @@ fn ordinal(number: u32) -> String {
         _ => "th",
     };
     format!("{number}{ending}")
+}
+
+/// In words, that these are left out of a ban.
+fn left_out(except: &[IpNet]) -> String {
+    match except.len() {
+        0 => String::new(),
+        holes => format!(", but for {holes} trusted or known addresses and networks in it"),
+    }
 }
 
 /// A network as everyone writes it: an address without its full length.

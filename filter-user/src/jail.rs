@@ -1,4 +1,6 @@
 //! A jail: attempts and time in, bans out. No clock, no socket, no map.
+//!
+//! Who counts as one source is for others to say: a jail knows a source by an address.
 
 mod guessing;
 mod slots;
@@ -18,7 +20,7 @@ pub use self::guessing::Attacked;
 use self::guessing::{Guess, Guessing, Suspect};
 use self::table::RANKS;
 use self::tally::Tally;
-use self::watched::{Failure, Watched};
+use self::watched::{Details, Failure, Watched};
 use crate::clock::{KernelTime, Moment};
 use crate::config::{JailSettings, Scope};
 use crate::failure::{Attempt, Class, Verdict};
@@ -41,6 +43,8 @@ pub struct Evidence {
     pub source: &'static str,
     /// When it was heard.
     pub at: Moment,
+    /// The address that failed, as far as it is remembered of a source that has many.
+    pub address: Option<IpAddr>,
     /// What kind of failure it was.
     pub class: Class,
     /// For which account.
@@ -52,7 +56,7 @@ pub struct Evidence {
 /// What a jail has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence {
-    /// Who is to be banned.
+    /// Who is to be banned: the first address of the source.
     pub address: IpAddr,
     /// What the ban drops.
     pub scope: Scope,
@@ -135,18 +139,29 @@ impl Jail {
 
     /// The failures on record of a source.
     pub fn evidence(&self, address: IpAddr) -> Vec<Evidence> {
-        self.tell(&self.watched.failures(address))
+        self.tell(address, &self.watched.failures(address))
     }
 
-    /// Hears of an attempt from `source` at `now`, which never goes back. A success clears its source's record;
-    /// the failure that reaches `maxretry` within `findtime` is answered with a sentence.
+    /// Hears of an attempt of an address that is a source by itself; see [`hear_of`](Self::hear_of).
     pub fn hear(
         &mut self,
         attempt: &Attempt,
-        source: &'static str,
+        teller: &'static str,
         now: KernelTime,
     ) -> Option<Sentence> {
-        let address = attempt.address;
+        self.hear_of(attempt.address, attempt, teller, now)
+    }
+
+    /// Hears of an attempt by the source of this first `address`; `teller` tells of it at `now`, which
+    /// never goes back. A success clears its source's record; the failure that reaches `maxretry` within
+    /// `findtime` is answered with a sentence.
+    pub fn hear_of(
+        &mut self,
+        address: IpAddr,
+        attempt: &Attempt,
+        teller: &'static str,
+        now: KernelTime,
+    ) -> Option<Sentence> {
         match attempt.verdict {
             Verdict::Ignored => return None,
             Verdict::Success => {
@@ -155,7 +170,7 @@ impl Jail {
             }
             Verdict::Failure => {}
         }
-        if !self.settings.enabled || contains(&self.settings.ignoreip, address) {
+        if !self.settings.enabled || contains(&self.settings.ignoreip, attempt.address) {
             return None;
         }
         if !attempt.proven && self.settings.unproven_scope.is_none() {
@@ -166,7 +181,7 @@ impl Jail {
         }
         self.take(address, now);
         let Attempt { class, proven, .. } = *attempt;
-        let teller = self.teller(source);
+        let teller = self.teller(teller);
         let account = attempt.account.as_deref().and_then(|account| self.account(account));
         self.failures.push(Failure {
             at: now.into(),
@@ -175,11 +190,20 @@ impl Jail {
             punished: false,
             teller,
             account,
-            name: attempt.account.as_deref().map(Box::from),
+            details: Details {
+                name: attempt.account.as_deref().map(Box::from),
+                // Of IPv4 the source is the address; and who is banned is all of a source.
+                address: match attempt.address {
+                    IpAddr::V6(from) if class != Class::Ban || attempt.address != address => {
+                        Some(from)
+                    }
+                    IpAddr::V4(_) | IpAddr::V6(_) => None,
+                },
+            },
         });
-        // The names of those that are not shown are not kept.
+        // The details of those that are not shown are not kept.
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
-            untold.name = None;
+            untold.details = Details::default();
         }
         let passed = self.judge(address, now);
         let account = account.zip(attempt.account.as_deref());
@@ -192,13 +216,25 @@ impl Jail {
     /// cannot have been forged: another source tells of it that knows. Answers as
     /// [`hear`](Self::hear).
     pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<Sentence> {
+        self.prove_of(address, address, class, now)
+    }
+
+    /// The same, of a failure `from` an address of the source of this first `address`.
+    pub fn prove_of(
+        &mut self,
+        address: IpAddr,
+        from: IpAddr,
+        class: Class,
+        now: KernelTime,
+    ) -> Option<Sentence> {
         let recent = |failure: &Failure| failure.at.age(now) <= join::WINDOW;
         self.watched.last(address).filter(|last| last.age(now) <= join::WINDOW)?;
         self.take(address, now);
-        let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f);
+        let is_from = |f: &Failure| f.details.address.is_none_or(|known| from == known);
+        let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f) && is_from(f);
         let failure = self.failures.iter_mut().rev().find(open).map(|failure| {
             failure.proven = true;
-            (failure.account, failure.name.clone())
+            (failure.account, failure.details.name.clone())
         });
         let passed = self.judge(address, now);
         if let Some((account, name)) = failure {
@@ -284,7 +320,7 @@ impl Jail {
     }
 
     fn sentence(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> Sentence {
-        let evidence = self.tell(&self.failures);
+        let evidence = self.tell(address, &self.failures);
         let reason = tally.reason(evidence.last(), &self.settings);
         Sentence {
             address,
@@ -360,13 +396,17 @@ impl Jail {
     }
 
     /// The last of these failures, as `why` shows them.
-    fn tell(&self, failures: &[Failure]) -> Vec<Evidence> {
+    fn tell(&self, of: IpAddr, failures: &[Failure]) -> Vec<Evidence> {
         let told = failures.len().saturating_sub(EVIDENCE_MAX);
         let tell = |failure: &Failure| Evidence {
             source: self.tellers.get(usize::from(failure.teller)).copied().unwrap_or("unknown"),
             at: failure.at.seen_from(self.now).into(),
+            address: match of {
+                IpAddr::V4(_) => Some(of),
+                IpAddr::V6(_) => failure.details.address.map(IpAddr::from),
+            },
             class: failure.class,
-            account: failure.name.clone(),
+            account: failure.details.name.clone(),
             proven: failure.proven,
         };
         failures.iter().skip(told).map(tell).collect()

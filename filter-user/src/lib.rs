@@ -26,6 +26,7 @@ pub mod jail;
 pub mod jail_filter;
 pub mod join;
 pub mod parse;
+pub mod prefix;
 pub mod report;
 pub mod source;
 pub mod store;

@@ -224,7 +224,9 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
         (None, None) => control::Unban::All,
     };
     ask(cli, &Request::Unban(which), false, |answer| {
-        format!("lifted {} bans\n{}", answer["lifted"], report::unless_durable(answer))
+        let of =
+            answer["network"].as_str().map_or_else(String::new, |network| format!(" of {network}"));
+        format!("lifted {} bans{of}\n{}", answer["lifted"], report::unless_durable(answer))
     })
 }
 

@@ -322,18 +322,27 @@ pub fn why(value: &Value) -> String {
             line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
         }
     }
+    // Of a source that has many addresses, which of them failed.
+    let addresses = list(value, "evidence").filter_map(|evidence| evidence["address"].as_str());
+    let of_many = addresses.into_iter().any(|from| from != address);
     let rows: Vec<Vec<String>> = list(value, "evidence")
         .map(|evidence| {
             let account = evidence["account"].as_str().unwrap_or("-").to_owned();
             let proven = if evidence["proven"] == true { "proven" } else { "unproven" };
             let mut row: Vec<String> =
                 ["time", "source", "class"].map(|k| string(evidence, k)).into();
+            if of_many {
+                row.push(evidence["address"].as_str().unwrap_or("-").to_owned());
+            }
             row.extend([account, proven.to_owned()]);
             row
         })
         .collect();
     if !rows.is_empty() {
-        text += &table(&["FAILURE", "HEARD BY", "CLASS", "ACCOUNT", "SOURCE"], rows);
+        let address = of_many.then_some("ADDRESS");
+        let headings = ["FAILURE", "HEARD BY", "CLASS"].into_iter().chain(address);
+        let headings: Vec<&str> = headings.chain(["ACCOUNT", "SOURCE"]).collect();
+        text += &table(&headings, rows);
     }
     text
 }

@@ -23,7 +23,7 @@ mod times;
 mod told;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::info;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -266,9 +267,10 @@ impl Store {
         }
     }
 
-    /// Asks what is known of an address and its bans. No answer: the store cannot be read for now.
-    pub fn look_up(&self, address: IpAddr) -> oneshot::Receiver<Found> {
-        self.shared.ask(address)
+    /// Asks what is known of an address, and of the source that it is of, and of their bans. No answer:
+    /// the store cannot be read for now.
+    pub fn look_up(&self, address: IpAddr, source: IpNet) -> oneshot::Receiver<Found> {
+        self.shared.ask(BTreeSet::from([address.into(), source]))
     }
 
     /// Whether there is room to [`put`](Self::put) many at once.

@@ -227,6 +227,12 @@ impl Ban {
         let whole = if address.is_ipv4() { 32 } else { 128 };
         (length.parse() == Ok(whole)).then_some(address)
     }
+
+    /// Whether an address is the one or in the network that it is of.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let network = self.network.parse::<ipnet::IpNet>();
+        network.map_or_else(|_one| self.address() == Some(address), |n| n.contains(&address))
+    }
 }
 
 /// How to ask a running instance. Cheap to clone, for a thread that polls.

@@ -199,7 +199,7 @@ impl World {
     ///
     /// When the filter does not answer.
     pub fn is_banned(&self, source: IpAddr) -> anyhow::Result<bool> {
-        Ok(self.ringfence.bans()?.iter().any(|ban| ban.address() == Some(source)))
+        Ok(self.ringfence.bans()?.iter().any(|ban| ban.covers(source)))
     }
 
     /// Takes everything down, and fails when something is left.

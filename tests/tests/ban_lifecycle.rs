@@ -118,24 +118,36 @@ fn a_rotation_of_the_log_loses_no_failure() {
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn guessers_over_tcp_and_ipv6_are_banned() {
     let world = World::new(|_defaults| ()).unwrap();
-    let (tcp, six) = (ATTACKERS[0], ATTACKERS6[0]);
+    let (tcp, [six, seven]) = (ATTACKERS[0], ATTACKERS6);
     let length = Duration::from_secs(8);
-    let attacks = [
-        world.attack(Method::GuessTcp, tcp, 20, length).unwrap(),
-        world.attack(Method::Guess, six, 20, length).unwrap(),
-    ];
-    let mut tcp6 = Guesser::tcp(&world.hosts.attacker, ATTACKERS6[1], PBX6).unwrap();
-    guess_until_banned(&world, &mut tcp6, ATTACKERS6[1], 15);
-    assert_eq!(tcp6.guess().unwrap(), None, "its connection still is served");
-    for source in [tcp, six] {
-        let banned = || world.is_banned(source).unwrap();
-        assert!(until(Duration::from_secs(10), banned), "{source}: {:?}", world.reported(source));
+    let attack = world.attack(Method::GuessTcp, tcp, 20, length).unwrap();
+    // Two addresses of one /64 are one source.
+    let mut udp6 = Guesser::udp(&world.hosts.attacker, six, PBX6).unwrap();
+    let mut tcp6 = Guesser::tcp(&world.hosts.attacker, seven, PBX6).unwrap();
+    for number in 0..7 {
+        let answers = (udp6.guess().unwrap(), tcp6.guess().unwrap());
+        assert_eq!(answers, (Some(401), Some(401)), "guess {number} of 7");
     }
+    assert!(!world.is_banned(six).unwrap());
+    assert_eq!(tcp6.guess().unwrap(), Some(401));
+    assert!(until(SOON, || world.is_banned(seven).unwrap()), "{:?}", world.ringfence.bans());
+    assert_eq!(tcp6.guess().unwrap(), None, "its connection still is served");
+    assert_eq!(udp6.guess().unwrap(), None);
+    let why = world.ringfence.why(six).unwrap();
+    assert_eq!((&why["dropped"], &why["network"]), (&true.into(), &"2001:db8::/64".into()));
+    let failed = |address: IpAddr| {
+        let of = address.to_string();
+        why["evidence"].as_array().unwrap().iter().any(|failure| failure["address"] == of)
+    };
+    assert!(failed(six) && failed(seven), "{why}");
+    let attacks = [attack, world.attack(Method::Guess, six, 20, length).unwrap()];
+    let banned = || world.is_banned(tcp).unwrap();
+    assert!(until(Duration::from_secs(10), banned), "{:?}", world.reported(tcp));
 
     let state = || {
         let bans = world.ringfence.bans().unwrap();
         [tcp, six].map(|source| {
-            let ban = bans.iter().find(|ban| ban.address() == Some(source)).unwrap();
+            let ban = bans.iter().find(|ban| ban.covers(source)).unwrap();
             (world.reported(source).unwrap(), ban.packets)
         })
     };

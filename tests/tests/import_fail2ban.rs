@@ -89,7 +89,7 @@ fn settings_and_bans_of_fail2ban_are_taken_over() {
         found.unwrap_or_else(|| panic!("{network} is not in {bans:?}"))
     };
     assert_eq!(bans.len(), 2);
-    assert_eq!(of("2001:db8::7")["until"], Value::Null);
+    assert_eq!(of("2001:db8::/64")["until"], Value::Null);
     assert_eq!(of("203.0.113.7")["reason"], "taken over from fail2ban");
     let until: jiff::Timestamp =
         of("203.0.113.7")["until"].as_str().and_then(|text| text.parse().ok()).expect("a time");

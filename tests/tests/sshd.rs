@@ -37,8 +37,11 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
     assert!(until(SOON, || is_open(&hosts, ATTACKERS[6])), "sshd does not listen");
     let said = || fs::read_to_string(&auth_log).unwrap();
+    // Of IPv6 the network of the address.
     let banned = || -> Vec<IpAddr> {
-        ringfence.bans().unwrap().iter().filter_map(ringfence::Ban::address).collect()
+        let bans = ringfence.bans().unwrap();
+        let all = ATTACKERS.into_iter().chain(ATTACKERS6).chain([VICTIM.parse().unwrap()]);
+        all.filter(|address| bans.iter().any(|ban| ban.covers(*address))).collect()
     };
 
     // Names of no user, with what the log writes behind a name in them, each with a few wrong passwords.
@@ -62,6 +65,7 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
         assert!(jailed, "{source} as {user:?} is not banned: {:?}\n{}", banned(), said());
     }
     let mut expected: Vec<IpAddr> = attempts.iter().map(|(source, ..)| *source).collect();
+    expected.push(ATTACKERS6[1]);
     expected.sort();
     let mut all = banned();
     all.sort();

@@ -43,7 +43,7 @@ impl Default for Escalation {
             bantime: day,
             scope: Scope::Sip,
             ipv4: Thresholds { prefix: 24, offenders: 4, wide_prefix: 16, wide_offenders: 64 },
-            ipv6: Thresholds { prefix: 64, offenders: 4, wide_prefix: 48, wide_offenders: 16 },
+            ipv6: Thresholds { prefix: 56, offenders: 4, wide_prefix: 48, wide_offenders: 16 },
         }
     }
 }

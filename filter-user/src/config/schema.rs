@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
-    ByteLimits, ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings,
+    ByteLimits, Capacity, ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings,
     HOST_NAMES_MAX, HostName, Increment, JailSettings, JournalMatch, LOGS_MAX, Limit, Limits,
     LogPattern, MULTIPLIERS_MAX, Mode, OwnJail, PortClass, PortRange, RECIDIVE, Rate, Scope,
     Sources, SshdLog, Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
@@ -90,9 +90,9 @@ enum Slot<'a> {
 
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
-    use Slot::{Count, Flag, Hosts, Interfaces, Path, Ports};
+    use Slot::{Flag, Hosts, Interfaces, Path, Ports};
     let Config { interfaces, mode, dry_run, trusted, trusted_names, sip, .. } = config;
-    let Config { ports, capacity, .. } = config;
+    let Config { ports, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, peers, offenders, escalation, signatures, jails, sources, paths, .. } =
         config;
@@ -129,29 +129,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     for class in ports.iter_mut() {
         fields.extend(port_fields(class));
     }
-    fields.extend([
-        field(
-            "capacity.bans",
-            "How many IPv4 addresses can be banned at a time.",
-            Count(&mut capacity.bans, 1..=10_000_000),
-        ),
-        field(
-            "capacity.bans_ipv6",
-            "How many IPv6 addresses can be banned at a time.",
-            Count(&mut capacity.bans_ipv6, 1..=10_000_000),
-        ),
-        field(
-            "capacity.watched",
-            "The most sources whose failures the jails remember.",
-            Count(&mut capacity.watched, 1..=10_000_000),
-        ),
-        field(
-            "capacity.offenders",
-            "The most addresses whose earlier bans are counted, by jail; those that were proven are \
-             forgotten last.",
-            Count(&mut capacity.offenders, 1..=10_000_000),
-        ),
-    ]);
+    fields.extend(capacity_fields(ipv6_prefix, capacity));
     fields.extend(limit_fields(limits));
     fields.extend([
         field(
@@ -185,6 +163,40 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         ),
     ]);
     fields
+}
+
+fn capacity_fields<'a>(ipv6_prefix: &'a mut u8, capacity: &'a mut Capacity) -> [Field<'a>; 5] {
+    use Slot::Count;
+    [
+        field(
+            "ipv6_prefix",
+            "The length of the IPv6 networks that jails count and ban as one source; 128 for single \
+             addresses. Who has one address in a /64 has all of them. Known peers and who is ignored \
+             in it are left out of a ban.",
+            Slot::Length(ipv6_prefix, 48..=128),
+        ),
+        field(
+            "capacity.bans",
+            "How many IPv4 addresses can be banned at a time.",
+            Count(&mut capacity.bans, 1..=10_000_000),
+        ),
+        field(
+            "capacity.bans_ipv6",
+            "How many single IPv6 addresses can be banned at a time; of networks it is 131072.",
+            Count(&mut capacity.bans_ipv6, 1..=10_000_000),
+        ),
+        field(
+            "capacity.watched",
+            "The most sources whose failures the jails remember.",
+            Count(&mut capacity.watched, 1..=10_000_000),
+        ),
+        field(
+            "capacity.offenders",
+            "The most addresses whose earlier bans are counted, by jail; those that were proven are \
+             forgotten last.",
+            Count(&mut capacity.offenders, 1..=10_000_000),
+        ),
+    ]
 }
 
 fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
@@ -374,6 +386,18 @@ fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
             Slot::Word(&mut asterisk.ami.host, "a host such as `127.0.0.1`"),
         ),
         field("sources.asterisk.ami.port", "Its TCP port.", Slot::Port(&mut asterisk.ami.port)),
+        field(
+            "sources.asterisk.ami.remote",
+            "Whether it may be on another host or in another network namespace: nobody can tell who \
+             listens there, and the connection is not encrypted.",
+            Flag(&mut asterisk.ami.remote),
+        ),
+        field(
+            "sources.asterisk.ami.listener",
+            "The user that Asterisk runs as, by name or number. On this host only a process of this \
+             user or of root is logged in to.",
+            Slot::Word(&mut asterisk.ami.listener, "a user such as `asterisk`"),
+        ),
         field(
             "sources.asterisk.ami.user",
             "The user to log in as: a section of manager.conf with `read = security`.",
@@ -1095,7 +1119,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             }
         }
     }
-    let Escalation { scope, ipv4, ipv6, .. } = &config.escalation;
+    let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;
     if let Err(why) = config.ports.scope(config.ports.name(*scope)) {
         found.push(("escalation.scope".to_owned(), why));
     }
@@ -1108,6 +1132,15 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             );
             found.push((format!("escalation.{family}.wide_prefix"), text));
         }
+    }
+    let never = *enabled && ipv6.offenders > 1 && config.ipv6_prefix < 128;
+    if never && ipv6.prefix >= config.ipv6_prefix {
+        let text = format!(
+            "`escalation.ipv6.prefix` is {}, and must be less than `ipv6_prefix`, {}: one such network \
+             is one offender",
+            ipv6.prefix, config.ipv6_prefix
+        );
+        found.push(("escalation.ipv6.prefix".to_owned(), text));
     }
     for (name, jail) in &config.jails {
         let Some(own) = &jail.own else { continue };

@@ -96,6 +96,7 @@ trusted: [198.51.100.7, 2001:db8::/64]
 sip:
   udp: [5060, 5070-5072]
   tcp: []
+ipv6_prefix: 56
 capacity: {bans: 16, bans_ipv6: 18, watched: 17, offenders: 19}
 limits:
   register: {rate: 600/m, burst: 1}
@@ -110,7 +111,7 @@ limits:
 peers: {remember: 30m}
 offenders: {remember: 1d}
 escalation: {enabled: true, findtime: 2d, bantime: 3d, scope: all, ipv4: {prefix: 28, offenders: 2},
-  ipv6: {wide_prefix: 32, wide_offenders: 0}}
+  ipv6: {prefix: 52, wide_prefix: 32, wide_offenders: 0}}
 signatures: {user_agents: [Bad Phone*, scan/1.0]}
 jails:
   asterisk-wazo:
@@ -183,7 +184,10 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!((enabled, scope), (true, Scope::All));
     assert_eq!((findtime, bantime), (Duration::from_hours(48), Duration::from_hours(72)));
     assert_eq!((ipv4.prefix, ipv4.offenders, ipv4.wide_prefix), (28, 2, 16));
-    assert_eq!((ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders), (64, 32, 0));
+    assert_eq!(
+        (config.ipv6_prefix, ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders),
+        (56, 52, 32, 0)
+    );
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
     assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
@@ -232,7 +236,7 @@ fn unknown_keys_name_the_nearest() {
         assert_eq!(complaint(text), expected, "{text}");
     }
     let long = format!("{}: 1", "k".repeat(900));
-    assert!(complaint(&long).len() < 256, "{}", complaint(&long));
+    assert!(complaint(&long).len() < 300, "{}", complaint(&long));
 }
 
 /// A wrong line and what is said about it.
@@ -456,6 +460,18 @@ fn what_does_not_fit_together_is_told() {
         "2: `escalation.ipv4.wide_prefix` is 28, and must be less than the `prefix` beside it, 24: a \
          wider network has a shorter one"
     );
+    assert_eq!(
+        complaint("escalation: {enabled: true, ipv6: {\n  prefix: 64}}"),
+        "2: `escalation.ipv6.prefix` is 64, and must be less than `ipv6_prefix`, 64: one such network \
+         is one offender"
+    );
+    for text in [
+        "escalation: {ipv6: {prefix: 64}}",
+        "ipv6_prefix: 128\nescalation: {enabled: true, ipv6: {prefix: 64}}",
+        "escalation: {enabled: true, ipv6: {prefix: 64, offenders: 1}}",
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
+    }
 }
 
 #[test]
@@ -517,7 +533,7 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `ports`, `capacity`, `limits`, `peers`, `offenders`, `escalation`, `signatures`, \
+             `dry_run`, `trusted`, `sip`, `ports`, `ipv6_prefix`, `capacity`, `limits`, `peers`, `offenders`, `escalation`, `signatures`, \
              `jails`, `sources`, `paths`"
                 .into()
         }),
@@ -689,6 +705,7 @@ ports:
   http:
     udp: []  # default
     tcp: [80, 443]  # default
+ipv6_prefix: 64  # default
 capacity:
   bans: 1000000  # default
   bans_ipv6: 131072  # default
@@ -802,7 +819,7 @@ escalation:
     wide_prefix: 16  # default
     wide_offenders: 64  # default
   ipv6:
-    prefix: 64  # default
+    prefix: 56  # default
     offenders: 4  # default
     wide_prefix: 48  # default
     wide_offenders: 16  # default
@@ -916,6 +933,8 @@ sources:
       enabled: true  # default
       host: 127.0.0.1  # default
       port: 5038  # default
+      remote: false  # default
+      listener: asterisk  # default
       user: ringfence  # default
       secret_file: /etc/ringfence/ami.secret  # default
   sshd:
@@ -1066,17 +1085,22 @@ fn paths() -> impl Strategy<Value = PathBuf> {
 }
 
 fn sources() -> impl Strategy<Value = Sources> {
-    let ami = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, "\\PC{1,9}", paths())
-        .prop_filter_map("spaces", |(enabled, host, port, user, secret_file)| {
+    let place = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, any::<bool>(), "[a-z0-9]{1,9}");
+    let ami = (place, "\\PC{1,9}", paths()).prop_filter_map(
+        "spaces",
+        |((enabled, host, port, remote, listener), user, secret_file)| {
             let strange = |c: char| c.is_whitespace() || c == '\u{feff}';
             (!user.contains(strange)).then_some(AmiSource {
                 enabled,
                 host,
                 port,
+                remote,
+                listener,
                 user,
                 secret_file,
             })
-        });
+        },
+    );
     let asterisk = (paths(), proptest::option::of(paths()), ami).prop_map(
         |(notice_log, security_log, ami)| AsteriskSource { notice_log, security_log, ami },
     );
@@ -1256,7 +1280,7 @@ fn configs() -> impl Strategy<Value = Config> {
             texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<UserAgent>>>()
         });
     let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
-    let sizes = proptest::array::uniform4(1..=10_000_000_u32);
+    let sizes = (proptest::array::uniform4(1..=10_000_000_u32), 48..=128_u8);
     (
         top,
         sizes,
@@ -1265,7 +1289,7 @@ fn configs() -> impl Strategy<Value = Config> {
         sources(),
         (paths(), paths(), paths()),
     )
-        .prop_map(move |(top, sizes, how, (jail, own), sources, paths)| {
+        .prop_map(move |(top, (sizes, ipv6_prefix), how, (jail, own), sources, paths)| {
             let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
             Config {
                 interfaces: interfaces.into_iter().collect(),
@@ -1275,6 +1299,8 @@ fn configs() -> impl Strategy<Value = Config> {
                 trusted_names,
                 sip: SipPorts { udp, tcp },
                 ports,
+                // A network that is one source has no several offenders in it.
+                ipv6_prefix: if how.3.ipv6.prefix < ipv6_prefix { ipv6_prefix } else { 128 },
                 capacity: Capacity {
                     bans: sizes[0],
                     bans_ipv6: sizes[1],

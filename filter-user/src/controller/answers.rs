@@ -9,7 +9,7 @@ use filter_common::decision::Verdict;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Controller, Wish, hearing, show};
+use super::{Controller, Wish, hearing, is_address, show};
 use crate::ban::{Entry, Origin, RESERVED, last_to_end};
 use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request, Unban};
@@ -247,7 +247,7 @@ impl<D: Datapath> Controller<D> {
         self.roster.origin(jail).unwrap_or(Origin::UNKNOWN)
     }
 
-    fn jail_name(&self, origin: Origin) -> &'static str {
+    pub(super) fn jail_name(&self, origin: Origin) -> &'static str {
         self.roster.name(origin)
     }
 
@@ -308,7 +308,8 @@ impl<D: Datapath> Controller<D> {
         let mut evidence: Vec<Evidence> =
             bans.iter().flat_map(|entry| entry.evidence().iter().cloned()).collect();
         // A jail remembers what is behind a ban as long as it may be proven yet.
-        let counted = self.jails.iter().flat_map(|jail| jail.evidence(address));
+        let source = self.source_of(address, now);
+        let counted = self.jails.iter().flat_map(|jail| jail.evidence(source.addr()));
         let behind_none: Vec<_> = counted.filter(|seen| !evidence.contains(seen)).collect();
         evidence.extend(behind_none);
         let evidence: Vec<Value> =
@@ -320,6 +321,7 @@ impl<D: Datapath> Controller<D> {
         let ignored_by: Vec<&str> = self.jails.iter().filter(ignores).map(Jail::name).collect();
         json!({
             "address": address,
+            "source": show(source),
             "dropped": protected.is_none()
                 && self.enforcing
                 && (entry.is_some() || over_limit.is_some() || closed.is_some()),
@@ -367,9 +369,19 @@ impl<D: Datapath> Controller<D> {
                 self.ledger.iter().filter(wanted).map(|entry| entry.ban.network).collect()
             }
         };
+        // Of an address, what its source has done, and the bans by jails for that.
+        let around = match which {
+            Unban::Network { network } if is_address(*network) => {
+                self.by_jails_around(network.addr(), now)
+            }
+            Unban::Network { .. } | Unban::Jail { .. } | Unban::All => Vec::new(),
+        };
         let pardon = match (which, origin) {
             (Unban::Network { network }, _) => {
-                Some(Pardon { network: Some(network.trunc()), jail: None })
+                let network = network.trunc();
+                let network =
+                    if is_address(network) { self.source_of(network.addr(), now) } else { network };
+                Some(Pardon { network: Some(network), jail: None })
             }
             (Unban::All, _) => Some(Pardon { network: None, jail: None }),
             (Unban::Jail { .. }, Some(Origin::Jail(number))) => {
@@ -385,6 +397,9 @@ impl<D: Datapath> Controller<D> {
         for network in networks {
             lifted += self.lift(network, origin, now)?;
         }
+        for entry in &around {
+            lifted += self.lift(entry.ban.network, Some(entry.ban.origin), now)?;
+        }
         if let (Unban::Network { network }, 0) = (which, lifted) {
             let around = self.ledger.of(network.addr());
             let around = around.first().map(|entry| show(entry.ban.network));
@@ -395,7 +410,8 @@ impl<D: Datapath> Controller<D> {
                 None => format!("{} is not banned; its failures are forgotten", show(*network)),
             });
         }
-        Ok(json!({ "lifted": lifted }))
+        let around = around.first().map(|entry| show(entry.ban.network));
+        Ok(json!({ "lifted": lifted, "network": around }))
     }
 }
 
@@ -403,6 +419,7 @@ fn show_evidence(evidence: &Evidence, clock: Now) -> Value {
     json!({
         "time": clock.show(evidence.at),
         "source": evidence.source,
+        "address": evidence.address,
         "class": evidence.class,
         "account": evidence.account,
         "proven": evidence.proven,

@@ -25,9 +25,10 @@ impl<D: Datapath> Controller<D> {
         source: &'static str,
         now: KernelTime,
     ) -> Option<Sentence> {
+        let of = self.source_of(attempt.address, now).addr();
         let jail = self.jails.get_mut(place)?;
         let (name, watched) = (jail.name(), jail.watched());
-        let sentence = jail.hear(attempt, source, now);
+        let sentence = jail.hear_of(of, attempt, source, now);
         // A success of a source without failures is nothing to be remembered.
         if attempt.verdict == Verdict::Failure || jail.watched() != watched {
             let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
@@ -44,8 +45,9 @@ impl<D: Datapath> Controller<D> {
         class: Class,
         now: KernelTime,
     ) -> Option<Sentence> {
+        let of = self.source_of(address, now).addr();
         let jail = self.jails.get_mut(place)?;
-        let (name, sentence) = (jail.name(), jail.prove(address, class, now));
+        let (name, sentence) = (jail.name(), jail.prove_of(of, address, class, now));
         self.keep_told(name, What::Proven(address, class), now);
         sentence
     }
@@ -63,10 +65,10 @@ impl<D: Datapath> Controller<D> {
 
     /// Has one jail forget them.
     pub(super) fn forget_in(&mut self, place: usize, network: IpNet, now: KernelTime) {
-        let Some(jail) = self.jails.get_mut(place) else { return };
+        let Some(jail) = self.jails.get(place) else { return };
         let (name, watched) = (jail.name(), jail.watched());
-        jail.forget_network(network);
-        if jail.watched() != watched {
+        self.forget_sources(place, network);
+        if self.jails.get(place).is_some_and(|jail| jail.watched() != watched) {
             self.keep_told(name, What::Forgotten(network), now);
         }
     }
@@ -77,11 +79,12 @@ impl<D: Datapath> Controller<D> {
         let Some(last) = told.last().map(|last| last.at) else { return };
         for Told { at, jail, what } in told {
             let Some(place) = self.jails.iter().position(|j| j.name() == &*jail) else { continue };
-            let Some(jail) = self.jails.get_mut(place) else { continue };
             match what {
-                What::Forgotten(network) => jail.forget_network(network),
+                What::Forgotten(network) => self.forget_sources(place, network),
                 What::Proven(address, class) => {
-                    let _passed = (jail.prove(address, class, at), jail.accused());
+                    let of = self.source_of(address, now).addr();
+                    let Some(jail) = self.jails.get_mut(place) else { continue };
+                    let _passed = (jail.prove_of(of, address, class, at), jail.accused());
                 }
                 What::Attempt { source, attempt } => {
                     self.recall_attempt(&attempt, &source, place, (at, now));
@@ -102,19 +105,20 @@ impl<D: Datapath> Controller<D> {
         place: usize,
         (at, now): (KernelTime, KernelTime),
     ) {
-        let network = IpNet::from(attempt.address);
+        let (address, network) = (attempt.address, self.source_of(attempt.address, now));
         let Some(jail) = self.jails.get_mut(place) else { return };
-        if self.protected.reason(network).is_some() {
+        if self.protected.reason(address.into()).is_some() {
             return;
         }
         // The jail `recidive` hears of other jails.
         let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
         let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
-        let _passed = (jail.hear(attempt, source.unwrap_or(GONE), at), jail.accused());
+        let _passed =
+            (jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at), jail.accused());
         let origin = self.roster.origin(jail.name());
         let is_adopted =
             |entry: &Entry| &*entry.reason == ADOPTED && Some(entry.ban.origin) == origin;
-        if self.ledger.of_network(network).any(is_adopted) {
+        if self.bans_of(address, now).any(is_adopted) {
             // It has led to a ban of which only the kernel knew.
             self.forget_in(place, network, now);
         }

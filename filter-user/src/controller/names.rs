@@ -114,7 +114,7 @@ impl<D: Datapath> Controller<D> {
             let origin = self.origin_of(jail_name);
             for address in &new {
                 let why = format!("{name}, which {jail_name} ignores");
-                self.welcome(*address, Some(origin), &why);
+                self.welcome(*address, Some(origin), &why, now);
             }
         }
         if self.names.trusted.contains(&name) {
@@ -123,14 +123,14 @@ impl<D: Datapath> Controller<D> {
                 warn!("the new addresses of {name} are not trusted yet: {why:#}");
             }
             for address in new {
-                self.welcome(address, None, &format!("{name}, which is trusted"));
+                self.welcome(address, None, &format!("{name}, which is trusted"), now);
             }
         }
     }
 
     /// Lifts the bans of an address, or those of one origin.
-    fn welcome(&mut self, address: IpAddr, origin: Option<Origin>, is: &str) {
-        self.leave_out(address);
+    fn welcome(&mut self, address: IpAddr, origin: Option<Origin>, is: &str, now: KernelTime) {
+        self.leave_out(address, origin, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> =
             self.ledger.of_network(address.into()).filter(wanted).cloned().collect();

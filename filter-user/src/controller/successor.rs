@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use log::info;
 use serde_json::{Value, json};
 
-use super::Controller;
+use super::{Controller, is_address};
 use crate::ban::{Ban, Entry};
 use crate::clock::KernelTime;
 use crate::control::{Decided, TAKE_OVER_MAX};
@@ -49,8 +48,8 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> Result<(), &'static str> {
         let address = decided.address.to_canonical();
-        let network = IpNet::from(address);
-        if self.protected.reason(network).is_some() {
+        let network = self.prefix.network(self.prefix.source(address));
+        if self.protected.reason(address.into()).is_some() {
             return Err("trusted, or the host's own");
         }
         let place = self.jails.iter().position(|jail| jail.name() == decided.jail);
@@ -64,14 +63,19 @@ impl<D: Datapath> Controller<D> {
             return Err("ignored by the jail");
         }
         let scope = settings.unproven_scope.ok_or("of a jail that bans nobody unproven")?;
-        if self.datapath.known(address).is_some_and(|peer| now < peer.until) {
+        if self.is_known(address, now) {
             return Err("known peers");
         }
+        let holes = (!is_address(network)).then(|| self.holes(network, Some(place), now));
+        let (network, except) = match holes {
+            Some(Ok(except)) => (network, except),
+            Some(Err(_)) | None => (address.into(), Vec::new()),
+        };
         let time = decided.seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
         let until = time.map(|time| now.after(time));
         let origin = self.origin_of(&decided.jail);
         let ban = Ban { network, scope, origin, since: now.into(), until };
-        let entry = Entry::new(ban, format!("taken over from {from}"));
+        let entry = Entry::new(ban, format!("taken over from {from}")).with_except(except);
         // What is left is told in whole seconds.
         let nearly = time.map(|time| now.after(time.saturating_sub(Duration::from_secs(1))));
         let stands = |here: &Ban| {

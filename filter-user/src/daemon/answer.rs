@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::server::Question;
 use crate::clock::KernelTime;
 use crate::control::{Reply, Request};
-use crate::controller::Controller;
+use crate::controller::{Controller, show};
 use crate::datapath::Kernel;
 use crate::store::{Found, Offences};
 
@@ -17,7 +17,9 @@ pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
     let says_whether =
         matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
     let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-    let answer = controller.answer(request, KernelTime::now());
+    let now = KernelTime::now();
+    let answer = controller.answer(request, now);
+    let of = address.map(|address| (address, controller.source_of(address, now)));
     let store = controller.store().clone();
     if !waits {
         send(reply, answer);
@@ -32,8 +34,8 @@ pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
                 value["durable"] = settled.is_ok().into();
                 value["why"] = settled.err().into();
             }
-            if let Some(address) = address {
-                explain(value, store.look_up(address).await.unwrap_or_default());
+            if let Some((address, source)) = of {
+                explain(value, store.look_up(address, source).await.unwrap_or_default());
             }
         }
         send(reply, answer);
@@ -48,11 +50,11 @@ fn send(reply: tokio::sync::oneshot::Sender<Reply>, answer: Reply) {
 
 /// Adds to `why` what only the store knows: evidence that is not in memory, and the past.
 fn explain(value: &mut Value, found: Found) {
-    let address = value["address"].clone();
     let mut failures = Vec::new();
     for kept in found.evidence {
+        let network = show(kept.network);
         let unexplained = value["bans"].as_array_mut().into_iter().flatten().find(|ban| {
-            ban["network"] == address
+            ban["network"] == *network
                 && ban["jail"] == *kept.jail
                 && ban["scope"] == *kept.scope
                 && ban["evidence"] == 0
@@ -93,6 +95,7 @@ mod tests {
     #[test]
     fn evidence_is_added_where_there_is_none() {
         let kept = |jail: &str, class: &str| KeptEvidence {
+            network: "192.0.2.1/32".parse().unwrap(),
             jail: jail.to_owned(),
             scope: "sip".to_owned(),
             failures: vec![json!({"class": class})],

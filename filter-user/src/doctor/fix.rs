@@ -1,7 +1,7 @@
 //! What the doctor can do by itself: install what is shipped, and have Asterisk include it.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -164,10 +164,11 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     let metadata = fs::metadata(&path)?;
     let mut text = fs::read(&path)?;
     let backup = beside(&path, BACKUP);
-    // The first one is what it was before Ringfence.
-    if !backup.exists() {
-        fs::copy(&path, &backup)?;
-        chown(&backup, Some(metadata.uid().into()), Some(metadata.gid().into()))?;
+    // The first one is what it was before Ringfence. The directory may be another user's, who must not
+    // have root write where a link of his leads.
+    match create(&backup, &metadata, &text) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(_) | Err(_) => {}
     }
     if !text.ends_with(b"\n") && !text.is_empty() {
         text.push(b'\n');
@@ -175,16 +176,22 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     text.extend_from_slice(line.as_bytes());
     text.push(b'\n');
     let new = beside(&path, ".new-ringfence");
-    let written = File::create(&new).and_then(|mut file| {
-        fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
-        file.set_permissions(metadata.permissions())?;
-        file.write_all(&text)?;
-        file.sync_all()
-    });
+    // One that was left behind.
+    fs::remove_file(&new).ok();
+    let written = create(&new, &metadata, &text).and_then(|file| file.sync_all());
     written.and_then(|()| fs::rename(&new, &path)).inspect_err(|_failed| {
         // It may not be there at all.
         fs::remove_file(&new).ok();
     })
+}
+
+/// Makes a file with the owner and mode of another; never through a link.
+fn create(path: &Path, like: &Metadata, text: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    file.set_permissions(like.permissions())?;
+    file.write_all(text)?;
+    Ok(file)
 }
 
 /// A file beside another, with more behind its name.

@@ -255,3 +255,18 @@ fn sources_that_fail_wait_or_are_silent_are_named() {
     assert!(to_text(&down).contains("daemon: no daemon\n    systemctl start ringfence\n"));
     assert_eq!((&to_json(&down)["ok"], &to_json(&[])["ok"]), (&json!(false), &json!(true)));
 }
+
+/// Asterisk's directory is its user's, who may have put links there.
+#[test]
+fn what_is_added_goes_through_no_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("manager.conf"), "[general]\n").unwrap();
+    for name in ["manager.conf.before-ringfence", "manager.conf.new-ringfence"] {
+        std::os::unix::fs::symlink(at("elsewhere"), at(name)).unwrap();
+    }
+    let line = "#include manager.d/*.conf".to_owned();
+    Fix::Include { file: at("manager.conf"), line: line.clone() }.apply().unwrap();
+    assert_eq!(fs::read_to_string(at("manager.conf")).unwrap(), format!("[general]\n{line}\n"));
+    assert!(!at("elsewhere").exists());
+}

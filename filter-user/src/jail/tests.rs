@@ -271,6 +271,7 @@ fn evidence_says_who_heard_what_and_when() {
         let expected = Evidence {
             source: if n < 15 { "log" } else { "ami" },
             at: at(100 + n).into(),
+            address: Some(failure(1).address),
             class: Class::WrongCredential,
             account: Some(format!("10{n:02}").into()),
             proven: n % 2 == 0,

@@ -1,7 +1,8 @@
 //! The sources that have failed: failures by address enter and leave.
 //!
-//! The names of the accounts are attacker text of any length. They are kept apart from the
-//! [`Table`], in a store with a bound of its own, for the sources of the highest ranks.
+//! The names of the accounts are attacker text of any length. With the addresses, of a source that has
+//! many, they are kept apart from the [`Table`], in a store with a bound of its own, for the sources of
+//! the highest ranks.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -16,8 +17,8 @@ use crate::failure::Class;
 /// Failures that are remembered, for each source that can be.
 const FAILURES_PER_SOURCE: usize = 2;
 
-/// Names of accounts that are remembered, over all sources.
-const NAMES_MAX: usize = 65_536;
+/// Failures of which account and address are remembered, over all sources.
+const DETAILS_MAX: usize = 65_536;
 
 /// A failure of a source.
 #[derive(Clone, Debug)]
@@ -32,15 +33,24 @@ pub(super) struct Failure {
     pub(super) teller: u8,
     /// The hash of the account's name, if it has one.
     pub(super) account: Option<NonZeroU32>,
-    /// The name itself, if it is kept.
+    /// The name itself, and the address where its source has several, if they are kept.
+    pub(super) details: Details,
+}
+
+/// What is told of a failure and does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Details {
+    /// The account's name.
     pub(super) name: Option<Box<str>>,
+    /// The address that failed.
+    pub(super) address: Option<Ipv6Addr>,
 }
 
 /// The sources that have failed.
 #[derive(Debug)]
 pub(super) struct Watched {
     table: Table<Node>,
-    names: Slots<Box<str>>,
+    details: Slots<Details>,
 }
 
 /// A failure as it is kept.
@@ -48,7 +58,7 @@ pub(super) struct Watched {
 struct Node {
     at: Tick,
     account: Option<NonZeroU32>,
-    name: Link,
+    details: Link,
     class: Class,
     proven: bool,
     punished: bool,
@@ -66,7 +76,7 @@ impl Watched {
     pub(super) fn new(capacity: usize, failures: usize) -> Self {
         let capacity = capacity.max(1);
         let failures = capacity.saturating_mul(FAILURES_PER_SOURCE).saturating_add(failures);
-        Self { table: Table::new(capacity, failures), names: Slots::new() }
+        Self { table: Table::new(capacity, failures), details: Slots::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,10 +86,10 @@ impl Watched {
     /// Forgets a source; its failures, the oldest first, are in `failures` after that.
     pub(super) fn take(&mut self, address: IpAddr, failures: &mut Vec<Failure>) -> bool {
         failures.clear();
-        let Self { table, names } = self;
+        let Self { table, details } = self;
         let found = table.take(key(address), |node| {
-            let name = node.name.and_then(|name| names.remove(name));
-            failures.push(node.failure(name));
+            let kept = node.details.and_then(|kept| details.remove(kept));
+            failures.push(node.failure(kept));
         });
         failures.reverse();
         found
@@ -94,13 +104,13 @@ impl Watched {
         }
         let too_many = failures.len().saturating_sub(self.table.items_max());
         failures.drain(..too_many);
-        let Self { table, names } = self;
-        let forgotten = table.make_room(failures.len(), |node| forget_name(names, &node));
+        let Self { table, details } = self;
+        let forgotten = table.make_room(failures.len(), |node| forget_details(details, &node));
         let mut newest = None;
         for failure in failures.drain(..) {
-            let Failure { at, class, proven, punished, teller, account, name } = failure;
-            let name = name.and_then(|name| self.keep_name(name, rank));
-            let node = Node { at, account, name, class, proven, punished, teller };
+            let Failure { at, class, proven, punished, teller, account, details } = failure;
+            let details = self.keep(details, rank);
+            let node = Node { at, account, details, class, proven, punished, teller };
             newest = self.table.add(node, newest);
         }
         self.table.enter(key(address), newest, rank);
@@ -114,8 +124,8 @@ impl Watched {
 
     /// A source's failures, the oldest first.
     pub(super) fn failures(&self, address: IpAddr) -> Vec<Failure> {
-        let name = |node: &Node| node.name.and_then(|name| self.names.get(name)).cloned();
-        let told = self.table.items(key(address)).map(|node| node.failure(name(node)));
+        let kept = |node: &Node| node.details.and_then(|kept| self.details.get(kept)).cloned();
+        let told = self.table.items(key(address)).map(|node| node.failure(kept(node)));
         let mut failures: Vec<Failure> = told.collect();
         failures.reverse();
         failures
@@ -134,29 +144,35 @@ impl Watched {
         most: usize,
         now: KernelTime,
     ) -> Option<Duration> {
-        let Self { table, names } = self;
-        table.forget_old(findtime, most, now, |node| forget_name(names, &node))
+        let Self { table, details } = self;
+        table.forget_old(findtime, most, now, |node| forget_details(details, &node))
     }
 
-    /// Keeps a name for a source of this rank, in place of those of one that is no nearer to a ban.
-    fn keep_name(&mut self, name: Box<str>, rank: u8) -> Link {
-        let Self { table, names } = self;
-        let room = names.len() < NAMES_MAX
-            || table.visit(rank, |node| node.name.take().and_then(|n| names.remove(n)).is_some());
-        if room { names.insert(name) } else { None }
+    /// Keeps what there is for a source of this rank, in place of that of one that is no nearer to a
+    /// ban.
+    fn keep(&mut self, new: Details, rank: u8) -> Link {
+        if new == Details::default() {
+            return None;
+        }
+        let Self { table, details } = self;
+        let room = details.len() < DETAILS_MAX
+            || table
+                .visit(rank, |node| node.details.take().and_then(|n| details.remove(n)).is_some());
+        if room { details.insert(new) } else { None }
     }
 }
 
-fn forget_name(names: &mut Slots<Box<str>>, node: &Node) {
-    if let Some(name) = node.name {
-        names.remove(name);
+fn forget_details(details: &mut Slots<Details>, node: &Node) {
+    if let Some(kept) = node.details {
+        details.remove(kept);
     }
 }
 
 impl Node {
-    fn failure(&self, name: Option<Box<str>>) -> Failure {
+    fn failure(&self, details: Option<Details>) -> Failure {
         let Self { at, account, class, proven, punished, teller, .. } = *self;
-        Failure { at, class, proven, punished, teller, account, name }
+        let details = details.unwrap_or_default();
+        Failure { at, class, proven, punished, teller, account, details }
     }
 }
 

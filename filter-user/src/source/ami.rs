@@ -4,9 +4,12 @@
 //! Asterisk ends a session that does not take its events within a tenth of a second (`writetimeout`
 //! of `manager.conf`). So it is always read; what the controller cannot take yet waits in a queue
 //! with a bound, and what finds that full is counted as lost, challenges first.
+//!
+//! The secret itself is never sent, and its digest only to a process of Asterisk's user or root's.
 
 mod actions;
 mod frames;
+mod listener;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,11 +18,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::actions::SecretError;
 use self::frames::NotAmi;
 pub use self::frames::{FRAME_MAX, Frames, Message};
+use self::listener::{Owner, Place};
 use super::{Heard, Outlet, SourceState};
 use crate::config::AmiSource;
 use crate::failure::{Attempt, Verdict};
@@ -107,29 +112,25 @@ async fn session(
         SecretError::Unusable(why) => End::Failed(why),
     })?;
     let place = format!("{}:{}", login.host, login.port);
-    let connect = timeout(timing.answer, connect(login)).await;
-    let stream = connect
-        .unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(|error| End::Failed(format!("connect to AMI at {place}: {error}")))?;
-    let peer = stream.peer_addr().map_err(|error| End::Failed(error.to_string()))?;
-    let mut connection = Connection { stream, frames: Frames::default(), timing, queue };
+    let failed = |why: String| End::Failed(format!("AMI at {place}: {why}"));
+    let owner = Owner::of(&login.listener).map_err(failed)?;
+    let mut connection = connect(login, owner, timing, queue).await?;
 
-    let answer = connection.ask(actions::CHALLENGE, "challenge").await;
-    let answer = answer.map_err(|why| End::Failed(format!("AMI at {place}: {why}")))?;
+    let answer = connection.ask(actions::CHALLENGE, "challenge").await.map_err(failed)?;
     let action = match response(&answer) {
         Some(Response { success: true, challenge, .. }) if !challenge.is_empty() => {
             actions::login_by_digest(&login.user, &secret, challenge)
         }
-        _ if peer.ip().to_canonical().is_loopback() => {
-            actions::login_by_secret(&login.user, &secret)
-        }
-        _ => {
-            let why = "offers no login by MD5 challenge, and the secret is not sent over a network";
-            return Err(End::Failed(format!("AMI at {place} {why}")));
+        other => {
+            let message = other.map(|r| String::from_utf8_lossy(r.message).into_owned());
+            return Err(failed(format!(
+                "it refuses a login by MD5 challenge ({}), as Asterisk does not, and the secret \
+                 itself is never sent; see with `ss -ltnp` what listens there",
+                message.unwrap_or_default()
+            )));
         }
     };
-    let answer = connection.ask(&action, "login").await;
-    let answer = answer.map_err(|why| End::Failed(format!("AMI at {place}: {why}")))?;
+    let answer = connection.ask(&action, "login").await.map_err(failed)?;
     match response(&answer) {
         Some(Response { success: true, .. }) => {}
         other => {
@@ -146,16 +147,68 @@ async fn session(
     connection.listen(outlet, login).await
 }
 
-async fn connect(login: &AmiSource) -> io::Result<TcpStream> {
-    let mut last = io::ErrorKind::NotFound.into();
-    let addresses: Vec<SocketAddr> = lookup_host((&*login.host, login.port)).await?.collect();
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+/// Connects to the first address at which somebody greets who may be told the digest of the secret.
+async fn connect<'a>(
+    login: &AmiSource,
+    owner: Owner,
+    timing: Timing,
+    queue: &'a mut Queue,
+) -> Result<Connection<'a>, End> {
+    let place = format!("{}:{}", login.host, login.port);
+    let failed = |error: io::Error| End::Failed(format!("connect to AMI at {place}: {error}"));
+    let found = within(timing.answer, lookup_host((&*login.host, login.port))).await;
+    let mut last = failed(io::ErrorKind::NotFound.into());
+    for address in found.map_err(failed)?.collect::<Vec<SocketAddr>>() {
+        if address.ip().to_canonical().is_loopback()
+            && let Err(why) = ask_kernel(&owner, move |owner| owner.check_listener(address)).await
+        {
+            last = End::Failed(format!("AMI at {place}: {why}"));
+            continue;
+        }
+        let stream = match within(timing.answer, TcpStream::connect(address)).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                last = failed(error);
+                continue;
+            }
+        };
+        let frames = Frames::default();
+        let mut connection = Connection { stream, frames, timing, queue: &mut *queue };
+        match connection.check(&owner, login.remote).await {
+            Ok(()) => {
+                let Connection { stream, frames, .. } = connection;
+                return Ok(Connection { stream, frames, timing, queue });
+            }
+            Err(why) => last = End::Failed(format!("AMI at {place}: {why}")),
         }
     }
     Err(last)
+}
+
+/// What comes of it in this time.
+async fn within<T>(limit: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, what).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Whether the other end may be there.
+fn may_be(place: Place, remote: bool) -> Result<(), String> {
+    if place == Place::Here || remote {
+        return Ok(());
+    }
+    let why = "it is not on this host, so nobody can tell who listens, and whoever is in between can \
+               read and change what is sent; if that is safe, set `sources: {asterisk: {ami: {remote: \
+               true}}}`";
+    Err(why.to_owned())
+}
+
+/// Reads the kernel's tables, which may be long, where nobody waits for it.
+async fn ask_kernel<T: Send + 'static>(
+    owner: &Owner,
+    ask: impl FnOnce(&Owner) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let owner = owner.clone();
+    let asked = spawn_blocking(move || ask(&owner)).await;
+    asked.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn response(block: &[u8]) -> Option<Response<'_>> {
@@ -173,6 +226,23 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
+    /// Waits for the banner, and looks whose it is. Who writes it has accepted the connection, so that
+    /// from here on the kernel tells whose the other end is.
+    async fn check(&mut self, owner: &Owner, remote: bool) -> Result<(), String> {
+        let limit = self.timing.answer;
+        let greeted = async {
+            while !self.frames.is_greeted().map_err(not_ami)? {
+                self.read().await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        let late = |_late| Err(format!("no answer within {} s", limit.as_secs()));
+        timeout(limit, greeted).await.unwrap_or_else(late)?;
+        let ends = self.stream.local_addr().and_then(|own| Ok((own, self.stream.peer_addr()?)));
+        let (own, peer) = ends.map_err(|error| error.to_string())?;
+        may_be(ask_kernel(owner, move |owner| owner.check_peer(own, peer)).await?, remote)
+    }
+
     /// Sends an action and returns the block that answers it.
     async fn ask(&mut self, action: &str, id: &str) -> Result<bytes::Bytes, String> {
         let limit = self.timing.answer;
@@ -243,8 +313,7 @@ impl Connection<'_> {
                         let why = format!("it has not answered for {} s", (2 * silence).as_secs());
                         return Err(ended(why));
                     }
-                    timeout(answer, self.stream.write_all(actions::PING.as_bytes())).await
-                        .unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()))
+                    within(answer, self.stream.write_all(actions::PING.as_bytes())).await
                         .map_err(|error| ended(error.to_string()))?;
                     (asked, silent_until) = (true, Instant::now() + silence);
                 }

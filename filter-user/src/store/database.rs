@@ -1,6 +1,6 @@
 //! The file: opened, read, written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -250,21 +250,30 @@ impl Database {
         Ok(transaction.commit()?)
     }
 
-    /// What is known of an address and the bans of exactly this address.
-    pub(super) fn look_up(&self, address: IpAddr) -> Result<Found, Failure> {
-        let column = NetworkBytes::new(address.into());
-        let sql = "SELECT origin, scope, failures FROM evidence WHERE network = ?1";
-        let mut statement = self.connection.prepare(sql)?;
-        let evidence = statement.query_map([column.as_slice()], |row| {
-            let failures: String = row.get(2)?;
-            Ok(KeptEvidence::read(row.get(0)?, row.get(1)?, &failures))
-        })?;
-        let evidence = evidence.take(EVIDENCE_SHOWN).collect::<Result<_, _>>()?;
-        let sql = "SELECT jail, bans, proven, last FROM offences WHERE network = ?1";
-        let mut statement = self.connection.prepare(sql)?;
-        let offences = statement.query_map([column.as_slice()], Offences::read)?;
-        let offences = offences.take(EVIDENCE_SHOWN).collect::<Result<_, _>>()?;
-        Ok(Found { evidence, offences })
+    /// What is known of offenders with these networks, and of the bans of exactly these networks.
+    pub(super) fn look_up(&self, networks: &BTreeSet<IpNet>) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        for network in networks {
+            let column = NetworkBytes::new(*network);
+            let sql = "SELECT origin, scope, failures FROM evidence WHERE network = ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            let evidence = statement.query_map([column.as_slice()], |row| {
+                let failures: String = row.get(2)?;
+                Ok(KeptEvidence::read(*network, row.get(0)?, row.get(1)?, &failures))
+            })?;
+            for evidence in evidence.take(EVIDENCE_SHOWN) {
+                found.evidence.push(evidence?);
+            }
+            // An offender is written down by the first address.
+            let column = NetworkBytes::new(network.addr().into());
+            let sql = "SELECT jail, bans, proven, last FROM offences WHERE network = ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            let offences = statement.query_map([column.as_slice()], Offences::read)?;
+            for offences in offences.take(EVIDENCE_SHOWN) {
+                found.offences.push(offences?);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -3,12 +3,12 @@
 //! It is bounded by the bans that the ledger and the file have: a ban that came and went before it was
 //! written leaves nothing. Of what the jails were told, the last is kept.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::info;
 use tokio::sync::{oneshot, watch};
 
@@ -57,7 +57,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     batch: Batch,
-    questions: Vec<(IpAddr, oneshot::Sender<Found>)>,
+    questions: Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>,
     /// The number of the last change that the writer has taken.
     taken: u64,
     /// Whether it is known what the file has.
@@ -196,7 +196,7 @@ impl Pending {
 /// What the writer's thread is woken for.
 pub(super) enum Work {
     Write,
-    Answer(Vec<(IpAddr, oneshot::Sender<Found>)>),
+    Answer(Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>),
     End,
 }
 
@@ -248,11 +248,11 @@ impl Shared {
         self.pending() < MANY
     }
 
-    pub(super) fn ask(&self, address: IpAddr) -> oneshot::Receiver<Found> {
+    pub(super) fn ask(&self, networks: BTreeSet<IpNet>) -> oneshot::Receiver<Found> {
         let (answer, found) = oneshot::channel();
         self.change(|pending| {
             if pending.questions.len() < QUESTIONS_MAX {
-                pending.questions.push((address, answer));
+                pending.questions.push((networks, answer));
             }
         });
         found

@@ -93,6 +93,8 @@ pub(super) fn exceptions(entry: &Entry) -> Option<String> {
 pub(super) struct FailureColumn {
     at: i64,
     source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
     class: String,
     account: Option<String>,
     proven: bool,
@@ -105,6 +107,7 @@ pub(super) fn evidence_column(evidence: &[Evidence], clock: &Clock) -> Option<St
         .map(|evidence| FailureColumn {
             at: clock.utc(evidence.at),
             source: evidence.source.to_owned(),
+            address: evidence.address,
             class: evidence.class.as_str().to_owned(),
             account: evidence.account.as_deref().map(str::to_owned),
             proven: evidence.proven,
@@ -117,6 +120,8 @@ pub(super) fn evidence_column(evidence: &[Evidence], clock: &Clock) -> Option<St
 /// The evidence of one ban, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptEvidence {
+    /// Who is banned.
+    pub network: IpNet,
     /// The jail, as `bans` names it.
     pub jail: String,
     /// The scope's name.
@@ -127,19 +132,20 @@ pub struct KeptEvidence {
 
 impl KeptEvidence {
     /// From the columns; what cannot be read is left out.
-    pub(super) fn read(jail: String, scope: String, column: &str) -> Self {
+    pub(super) fn read(network: IpNet, jail: String, scope: String, column: &str) -> Self {
         let columns: Vec<FailureColumn> = serde_json::from_str(column).unwrap_or_default();
         let failures = columns.into_iter().map(|failure| {
-            let FailureColumn { at, source, class, account, proven } = failure;
+            let FailureColumn { at, source, address, class, account, proven } = failure;
             serde_json::json!({
                 "time": rfc3339(at),
                 "source": source,
+                "address": address,
                 "class": class,
                 "account": account,
                 "proven": proven,
             })
         });
-        Self { jail, scope, failures: failures.collect() }
+        Self { network, jail, scope, failures: failures.collect() }
     }
 }
 

@@ -74,11 +74,18 @@ fn failures() -> Vec<Evidence> {
     let failure = |second: u64| Evidence {
         source: "asterisk-notice",
         at: KernelTime(second * SECOND).into(),
+        address: Some([192, 0, 2, 1].into()),
         class: Class::WrongCredential,
         account: Some("1001".into()),
         proven: false,
     };
     vec![failure(89), failure(90)]
+}
+
+/// What is known of 192.0.2.LAST.
+fn look_up(store: &Store, last: u8) -> Found {
+    let address = IpAddr::from([192, 0, 2, last]);
+    store.look_up(address, address.into()).blocking_recv().unwrap()
 }
 
 fn fill(directory: &TempDir, bans: &[Entry]) {
@@ -216,7 +223,7 @@ fn evidence_and_history_are_asked_for() {
         started.store.put(&ban, true, Some("said".to_owned()));
         wait(&started.store).unwrap();
     }
-    let found = started.store.look_up(IpAddr::from([192, 0, 2, 1])).blocking_recv().unwrap();
+    let found = look_up(&started.store, 1);
     assert_eq!(found.evidence[0].jail, "asterisk-wazo");
     let second = &found.evidence[0].failures[1];
     assert_eq!(second["time"], "1970-01-01T00:16:30.000Z");
@@ -225,11 +232,12 @@ fn evidence_and_history_are_asked_for() {
         (&"wrong-credential".into(), &"1001".into())
     );
     assert_eq!(found.offences, []);
+    assert_eq!(second["address"], "192.0.2.1");
     // The ban goes, and its evidence; the past stays.
     started.store.remove(ban.key());
     started.store.set_offences(offender(1, 0), record(3, 2, 90));
     wait(&started.store).unwrap();
-    let found = started.store.look_up(IpAddr::from([192, 0, 2, 1])).blocking_recv().unwrap();
+    let found = look_up(&started.store, 1);
     let last = "1970-01-01T00:16:30.000Z".to_owned();
     let offences = Offences { jail: "asterisk-wazo".to_owned(), bans: 3, proven: 2, last };
     assert_eq!((found.evidence, found.offences), (vec![], vec![offences]));
@@ -547,7 +555,7 @@ fn an_older_file_is_brought_to_this_version() {
     let kept = started.kept.as_ref().unwrap();
     assert_eq!(networks(kept), ["192.0.2.1/32"]);
     assert_eq!(&*kept.bans[0].reason, "of old");
-    let found = started.store.look_up(IpAddr::from([192, 0, 2, 1])).blocking_recv().unwrap();
+    let found = look_up(&started.store, 1);
     assert_eq!((&*found.offences[0].jail, found.offences[0].bans), ("", 1));
     assert_eq!(kept.offences, [], "whose they are is not known");
     end(started);

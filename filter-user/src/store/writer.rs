@@ -94,8 +94,8 @@ impl Writer {
                     }
                 }
                 Some(Work::Answer(questions)) => {
-                    for (address, answer) in questions {
-                        let found = self.database.as_ref().map(|open| open.look_up(address));
+                    for (networks, answer) in questions {
+                        let found = self.database.as_ref().map(|open| open.look_up(&networks));
                         match found {
                             // Who asked may have gone.
                             Some(Ok(found)) => drop(answer.send(found)),

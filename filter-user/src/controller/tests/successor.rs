@@ -28,8 +28,11 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
     let bans = ask(&mut controller, Request::Bans { jail: Some("sshd".to_owned()) });
     let networks: Vec<_> =
         bans["bans"].as_array().unwrap().iter().map(|ban| &ban["network"]).collect();
-    assert_eq!(networks, ["203.0.113.8", "2001:db8::7"]);
-    assert_eq!(controller.datapath.bans.len(), 3);
+    assert_eq!(networks, ["203.0.113.8", "2001:db8::/64"]);
+    assert_eq!((controller.datapath.bans.len(), controller.datapath.networks.len()), (2, 1));
+    // Another address of the network that is banned.
+    let answer = take_over(&mut controller, &[decided("2001:db8::8", "sshd", None)]);
+    assert_eq!(answer["refused"]["banned as long already"], 1, "{answer}");
 }
 
 #[test]

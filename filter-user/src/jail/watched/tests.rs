@@ -21,7 +21,7 @@ fn failure(second: u64, name: Option<&str>) -> Failure {
         punished: false,
         teller: 0,
         account: None,
-        name: name.map(Box::from),
+        details: Details { name: name.map(Box::from), address: None },
     }
 }
 
@@ -35,30 +35,30 @@ fn failures_come_back_as_they_were() {
     let mut taken = Vec::new();
     assert!(watched.take(address(1), &mut taken));
     for failures in [taken, watched.failures(address(2))] {
-        let names: Vec<Option<&str>> = failures.iter().map(|f| f.name.as_deref()).collect();
+        let names: Vec<Option<&str>> = failures.iter().map(|f| f.details.name.as_deref()).collect();
         assert_eq!(names, [Some("one"), None, Some("two")]);
         assert!(failures.iter().map(|f| f.at).eq((1..4).map(|second| at(second).into())));
     }
     let mut addresses: Vec<IpAddr> = watched.addresses().collect();
     addresses.sort_unstable();
-    assert_eq!((addresses, watched.names.len()), (vec![address(2)], 2));
+    assert_eq!((addresses, watched.details.len()), (vec![address(2)], 2));
 }
 
 #[test]
 fn names_are_kept_for_those_nearest_to_a_ban() {
-    let names_max = u16::try_from(NAMES_MAX / 2).unwrap();
+    let names_max = u16::try_from(DETAILS_MAX / 2).unwrap();
     let mut watched = Watched::new(1_000_000, 15);
     let put = |watched: &mut Watched, source: IpAddr, rank: u8| {
         let mut failures = vec![failure(0, Some("1001")), failure(0, None), failure(0, Some("2"))];
         assert_eq!(watched.put(source, &mut failures, rank), 0);
     };
     let named = |watched: &Watched, source: IpAddr| {
-        watched.failures(source).iter().filter(|f| f.name.is_some()).count()
+        watched.failures(source).iter().filter(|f| f.details.name.is_some()).count()
     };
     for n in 0..names_max {
         put(&mut watched, address(n), 1 + u8::from(n == 7));
     }
-    assert_eq!((watched.names.len(), named(&watched, address(0))), (NAMES_MAX, 2));
+    assert_eq!((watched.details.len(), named(&watched, address(0))), (DETAILS_MAX, 2));
     // A rank that is lower has no room, one as high has that of the first, a higher that of the next.
     put(&mut watched, address(40_000), 0);
     assert_eq!(named(&watched, address(40_000)), 0);
@@ -66,5 +66,5 @@ fn names_are_kept_for_those_nearest_to_a_ban() {
     put(&mut watched, address(40_002), 2);
     let have = [0, 1, 2, 7, 40_001, 40_002].map(|n| named(&watched, address(n)));
     assert_eq!(have, [0, 0, 2, 2, 2, 2]);
-    assert_eq!(watched.names.len(), NAMES_MAX);
+    assert_eq!(watched.details.len(), DETAILS_MAX);
 }

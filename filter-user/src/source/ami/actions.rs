@@ -79,15 +79,6 @@ pub(super) fn login_by_digest(user: &str, secret: &Secret, challenge: &[u8]) -> 
     )
 }
 
-/// Logs in with the secret itself. Asks for security events alone.
-pub(super) fn login_by_secret(user: &str, secret: &Secret) -> String {
-    let secret = &secret.0;
-    format!(
-        "Action: Login\r\nActionID: login\r\nUsername: {user}\r\nSecret: {secret}\r\n\
-         Events: security\r\n\r\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;

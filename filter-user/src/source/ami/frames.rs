@@ -67,11 +67,8 @@ impl Frames {
     ///
     /// When the other side does not greet as Asterisk does.
     pub fn next_message(&mut self) -> Result<Option<Message>, NotAmi> {
-        if !self.greeted {
-            self.greeted = self.take_banner()?;
-            if !self.greeted {
-                return Ok(None);
-            }
+        if !self.is_greeted()? {
+            return Ok(None);
         }
         while let Some(block) = self.next_block() {
             if let Some(message) = self.message(block) {
@@ -79,6 +76,18 @@ impl Frames {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the banner has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_message`](Self::next_message).
+    pub fn is_greeted(&mut self) -> Result<bool, NotAmi> {
+        if !self.greeted {
+            self.greeted = self.take_banner()?;
+        }
+        Ok(self.greeted)
     }
 
     fn take_banner(&mut self) -> Result<bool, NotAmi> {

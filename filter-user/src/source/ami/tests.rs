@@ -2,8 +2,11 @@
 //! send more than is taken. The real one is in `tests/tests/ami.rs` of the workspace.
 
 use std::fs::{self, Permissions};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 
+use nix::unistd::{getuid, setfsuid};
 use tempfile::TempDir;
 use tokio::io::BufReader;
 use tokio::io::{AsyncBufReadExt, AsyncWrite};
@@ -12,6 +15,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::config::Config;
 
 const EVENT: &str = "Event: InvalidAccountID\r\nPrivilege: security,all\r\n\
     EventTV: 2026-11-22T09:39:10.668+0000\r\nSeverity: Error\r\nService: PJSIP\r\n\
@@ -40,19 +44,23 @@ struct Lab {
 impl Lab {
     /// A client that waits for the other side, which is the test, with room for so many messages.
     async fn new(room: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::of(room, listener, |_login| {})
+    }
+
+    fn of(room: usize, listener: TcpListener, adjust: impl FnOnce(&mut AmiSource)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let secret_file = directory.path().join("secret");
         fs::write(&secret_file, "secret = s3cret\n").unwrap();
         fs::set_permissions(&secret_file, Permissions::from_mode(0o600)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (outlet, heard) = mpsc::channel(room);
-        let login = AmiSource {
-            enabled: true,
-            host: "127.0.0.1".to_owned(),
+        let mut login = AmiSource {
             port: listener.local_addr().unwrap().port(),
-            user: "ringfence".to_owned(),
+            listener: getuid().to_string(),
             secret_file,
+            ..Config::default().sources.asterisk.ami
         };
+        adjust(&mut login);
         tokio::spawn(follow_at(login, Outlet::new(0, outlet), TEST));
         Self { directory, listener, heard }
     }
@@ -149,17 +157,105 @@ fn a_refusal_says_what_to_compare() {
     });
 }
 
+/// Whatever answers the challenge, and however often: all that the client sends is looked at.
 #[test]
-fn without_a_challenge_the_secret_is_sent_on_this_host_alone() {
+fn without_a_challenge_nothing_of_the_secret_is_sent() {
+    for answer in [
+        "Response: Error\r\nActionID: challenge\r\nMessage: no\r\n\r\n",
+        "Response: Success\r\nActionID: challenge\r\n\r\n",
+        "Response: Success\r\nActionID: challenge\r\nChallenge: \r\n\r\n",
+        "Response: Goodbye\r\nActionID: challenge\r\n\r\n",
+    ] {
+        run(async {
+            let mut lab = Lab::new(8).await;
+            for _session in 0..3 {
+                let mut stream = BufReader::new(lab.listener.accept().await.unwrap().0);
+                send(&mut stream, "Asterisk Call Manager/11.0.0\r\n").await;
+                let mut sent = action(&mut stream).await;
+                send(&mut stream, answer).await;
+                stream.read_to_string(&mut sent).await.unwrap();
+                assert_eq!(sent, actions::CHALLENGE, "{answer}");
+                let SourceState::Failed(why) = lab.next().await.state else { panic!() };
+                assert!(why.contains("refuses a login by MD5 challenge"), "{why}");
+            }
+        });
+    }
+}
+
+/// Another user's number.
+const NOBODY: u32 = 65_534;
+
+/// Does something as another user, if this one is root; otherwise it is done by whom the client does
+/// not expect.
+fn as_another<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    thread::spawn(|| {
+        // Of this thread alone. The kernel gives a socket to the user that its maker has here.
+        if getuid().is_root() {
+            setfsuid(NOBODY.into());
+        }
+        work()
+    })
+}
+
+fn not_me(login: &mut AmiSource) {
+    login.listener = (getuid().as_raw() + 1).to_string();
+}
+
+/// A local user who has the port before Asterisk.
+#[test]
+fn another_user_who_listens_is_not_even_connected_to() {
     run(async {
-        let lab = Lab::new(8).await;
-        let mut stream = BufReader::new(lab.listener.accept().await.unwrap().0);
-        send(&mut stream, "Asterisk Call Manager/11.0.0\r\n").await;
-        action(&mut stream).await;
-        let refusal = "Response: Error\r\nActionID: challenge\r\nMessage: no\r\n\r\n";
-        send(&mut stream, refusal).await;
-        assert!(action(&mut stream).await.contains("\r\nSecret: s3cret\r\n"));
+        let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = as_another(bind).join().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let mut lab = Lab::of(8, listener, not_me);
+        let SourceState::Failed(why) = lab.next().await.state else { panic!() };
+        assert!(why.contains("neither root nor") && why.contains("ss -ltnp"), "{why}");
+        assert!(timeout(Duration::from_millis(50), lab.listener.accept()).await.is_err());
     });
+}
+
+/// Who has the port only once it has been looked who listens.
+#[test]
+fn another_user_who_accepts_is_sent_nothing() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut login = AmiSource {
+            port: listener.local_addr().unwrap().port(),
+            ..Config::default().sources.asterisk.ami
+        };
+        let thief = as_another(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"Asterisk Call Manager/11.0.0\r\n").unwrap();
+            let mut sent = Vec::new();
+            stream.read_to_end(&mut sent).unwrap();
+            sent
+        });
+        let stream = TcpStream::connect(("127.0.0.1", login.port)).await.unwrap();
+        let (frames, mut queue) = (Frames::default(), Queue::default());
+        let mut connection = Connection { stream, frames, timing: TEST, queue: &mut queue };
+        not_me(&mut login);
+        let owner = Owner::of(&login.listener).unwrap();
+        let why = connection.check(&owner, true).await.unwrap_err();
+        assert!(why.contains("neither root nor"), "{why}");
+        drop(connection);
+        assert_eq!(thief.join().unwrap(), b"");
+    });
+}
+
+#[test]
+fn another_host_is_logged_in_to_only_by_leave() {
+    for (place, remote, is) in [
+        (Place::Here, false, true),
+        (Place::Here, true, true),
+        (Place::Elsewhere, false, false),
+        (Place::Elsewhere, true, true),
+    ] {
+        assert_eq!(may_be(place, remote).is_ok(), is, "{place:?} {remote}");
+    }
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! What holds for an address because of the source that it is of.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Controller;
+use crate::ban::{Entry, Origin};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::jail::Evidence;
+
+impl<D: Datapath> Controller<D> {
+    /// The source that an address is of. A known peer is one by itself: what others in its network do is
+    /// not held against it, nor what it does against them.
+    pub fn source_of(&self, address: IpAddr, now: KernelTime) -> IpNet {
+        let network = self.prefix.network(self.prefix.source(address));
+        if !is_address(network) && self.is_known(address, now) {
+            return address.into();
+        }
+        network
+    }
+
+    /// Whether an address is a known peer.
+    pub(super) fn is_known(&self, address: IpAddr, now: KernelTime) -> bool {
+        self.datapath.known(address).is_some_and(|peer| now < peer.until)
+    }
+
+    /// The bans of exactly an address, and those of the source that it is of, unless they leave it out.
+    pub(super) fn bans_of(&self, address: IpAddr, now: KernelTime) -> impl Iterator<Item = &Entry> {
+        let closes =
+            move |entry: &&Entry| !entry.except().iter().any(|hole| hole.contains(&address));
+        let networks = BTreeSet::from([IpNet::from(address), self.source_of(address, now)]);
+        networks.into_iter().flat_map(|network| self.ledger.of_network(network)).filter(closes)
+    }
+
+    /// The bans by jails of the network in which an address is.
+    pub(super) fn by_jails_around(&self, address: IpAddr, now: KernelTime) -> Vec<Entry> {
+        let by_jail = |entry: &&Entry| {
+            matches!(entry.ban.origin, Origin::Jail(_)) && !is_address(entry.ban.network)
+        };
+        self.bans_of(address, now).filter(by_jail).cloned().collect()
+    }
+
+    /// The addresses that have failed, of those that a jail may ban.
+    pub(super) fn addresses_behind(
+        &self,
+        evidence: &[Evidence],
+        place: usize,
+        now: KernelTime,
+    ) -> BTreeSet<IpAddr> {
+        let Some(jail) = self.jails.get(place) else { return BTreeSet::new() };
+        let may = |address: &IpAddr| {
+            self.protected.reason((*address).into()).is_none()
+                && !jail.settings().ignoreip.iter().any(|ignored| ignored.contains(address))
+                && !self.ignores_by_name(place, *address)
+                && !self.is_known(*address, now)
+        };
+        evidence.iter().filter_map(|failure| failure.address).filter(may).collect()
+    }
+
+    /// Has a jail forget the failures of the sources in a network; of an address, those of its source.
+    pub(super) fn forget_sources(&mut self, place: usize, network: IpNet) {
+        let source = self.prefix.source(network.addr());
+        let Some(jail) = self.jails.get_mut(place) else { return };
+        jail.forget_network(network);
+        if is_address(network) {
+            jail.forget(source);
+        }
+    }
+}
+
+pub(super) fn is_address(network: IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
+}

@@ -1,0 +1,105 @@
+//! Which addresses are one source: addresses enter, the source that they are of leaves.
+//!
+//! An IPv4 address is a source. In IPv6 a network is one, a /64 unless the configuration says
+//! otherwise: who has a host in it has 2^64 addresses, and would else begin anew with each of them.
+//!
+//! A source is named by its first address, which no host in it has (RFC 4291 section 2.6.1), so that a
+//! source and a single address in it are two.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+/// Where the addresses of a network are not one host's: IPv4 as IPv6, of this host (`::/48` has the
+/// mapped addresses, which stand for all of IPv4 in the kernel's maps) and behind NAT64 (RFC 6052, RFC
+/// 8215); Teredo, where a network is a server's (RFC 4380); and a link.
+const SINGLE: [Ipv6Net; 5] = [
+    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 48),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 48),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+];
+
+/// The length of the IPv6 networks that are sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePrefix(u8);
+
+impl SourcePrefix {
+    /// Every address by itself.
+    pub const SINGLE: Self = Self(128);
+
+    /// IPv6 networks of this length, or single addresses from 128 on.
+    pub fn ipv6(length: u8) -> Self {
+        Self(length.min(128))
+    }
+
+    /// The first address of the source that an address is of.
+    pub fn source(self, address: IpAddr) -> IpAddr {
+        self.around(address).map_or(address, |around| around.network().into())
+    }
+
+    /// What a source is, by its first address: a network, or one address.
+    pub fn network(self, source: IpAddr) -> IpNet {
+        match self.around(source) {
+            Some(network) if network.addr() == network.network() => network.into(),
+            Some(_) | None => source.into(),
+        }
+    }
+
+    fn around(self, address: IpAddr) -> Option<Ipv6Net> {
+        let IpAddr::V6(address) = address else { return None };
+        let is_single = SINGLE.iter().any(|single| single.contains(&address));
+        Ipv6Net::new(address, self.0).ok().filter(|_| !is_single)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ipv6_is_taken_together_and_ipv4_is_not() {
+        for (length, address, source, network) in [
+            (64, "203.0.113.7", "203.0.113.7", "203.0.113.7/32"),
+            (64, "2001:db8:0:1:2::3", "2001:db8:0:1::", "2001:db8:0:1::/64"),
+            (56, "2001:db8:0:ff::1", "2001:db8::", "2001:db8::/56"),
+            (128, "2001:db8::1", "2001:db8::1", "2001:db8::1/128"),
+            (128, "2001:db8::", "2001:db8::", "2001:db8::/128"),
+            // Neighbours on a link; IPv4, of which none may be all of it.
+            (64, "fe80::1", "fe80::1", "fe80::1/128"),
+            (64, "fe80::", "fe80::", "fe80::/128"),
+            (48, "::ffff:203.0.113.7", "::ffff:203.0.113.7", "::ffff:203.0.113.7/128"),
+            (48, "::7", "::7", "::7/128"),
+            (64, "64:ff9b::203.0.113.7", "64:ff9b::203.0.113.7", "64:ff9b::cb00:7107/128"),
+            (64, "2001:0:1::7", "2001:0:1::7", "2001:0:1::7/128"),
+        ] {
+            let prefix = SourcePrefix::ipv6(length);
+            let found = prefix.source(address.parse().unwrap());
+            assert_eq!(found, source.parse::<IpAddr>().unwrap());
+            assert_eq!(prefix.network(found).to_string(), network);
+        }
+        let alone = SourcePrefix::ipv6(64).network("2001:db8::1".parse().unwrap());
+        assert_eq!(alone.to_string(), "2001:db8::1/128");
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_in_its_source(
+            bits in any::<u128>(), v4 in any::<[u8; 4]>(), length in 48..=130_u8,
+        ) {
+            let prefix = SourcePrefix::ipv6(length);
+            for address in [IpAddr::from(bits.to_be_bytes()), IpAddr::from(v4)] {
+                let source = prefix.source(address);
+                prop_assert!(prefix.network(source).contains(&address));
+                prop_assert_eq!(prefix.source(source), source);
+                // Of IPv4 it closes one address at most.
+                let low = IpAddr::from((bits & u128::from(u64::MAX)).to_be_bytes());
+                let mapped: IpNet = "::ffff:0:0/96".parse().unwrap();
+                prop_assert!(!prefix.network(prefix.source(low)).contains(&mapped));
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Who is at the other end of a connection on this host: the kernel's tables of TCP sockets enter,
+//! whether the right user has the socket leaves.
+//!
+//! Any local user can listen on a port that nobody has, and would be taken for Asterisk: he would get
+//! the digest of the secret, and could have anybody banned or made known.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use nix::unistd::{Uid, User};
+
+/// The TCP sockets of this process's network namespace (`proc(5)`).
+const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+
+/// `TCP_LISTEN` of `include/net/tcp_states.h`.
+const LISTEN: u8 = 10;
+
+/// Readings of the tables before a socket counts as not being there: while they are read others come
+/// and go, and the kernel may pass one over.
+const READINGS: usize = 3;
+
+/// The user that may have Asterisk's sockets, besides root.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    name: String,
+    uid: Option<u32>,
+}
+
+/// Where the other end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On this host, where the right user has it.
+    Here,
+    /// On another host, or in another network namespace.
+    Elsewhere,
+}
+
+impl Owner {
+    /// The user of this name or number.
+    ///
+    /// # Errors
+    ///
+    /// When the users of this host cannot be read.
+    pub(super) fn of(name: &str) -> Result<Self, String> {
+        let uid = match name.parse() {
+            Ok(uid) => Some(uid),
+            Err(_no_number) => User::from_name(name)
+                .map_err(|error| format!("cannot look up the user `{name}`: {error}"))?
+                .map(|user| user.uid.as_raw()),
+        };
+        Ok(Self { name: name.to_owned(), uid })
+    }
+
+    fn is(&self, uid: u32) -> bool {
+        uid == 0 || Some(uid) == self.uid
+    }
+
+    fn refuse(&self, uid: u32) -> String {
+        let Self { name, uid: own } = self;
+        let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+        let who =
+            known.map_or_else(|| format!("the user {uid}"), |user| format!("`{}`", user.name));
+        let missing = if own.is_some() { "" } else { ", whom this host does not have" };
+        format!(
+            "{who} listens there, and neither root nor `{name}`{missing}; nothing is sent. \
+             `ss -ltnp` shows the process; if that is Asterisk, name its user: `sources: {{asterisk: \
+             {{ami: {{listener: USER}}}}}}`"
+        )
+    }
+
+    /// Looks whether somebody else listens at an address of this host; yes too if nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// Who does, or that it cannot be told.
+    pub(super) fn check_listener(&self, at: SocketAddr) -> Result<(), String> {
+        self.check_listeners(&sockets(|socket| socket.listens_at(at).is_some())?, at)
+    }
+
+    fn check_listeners(&self, listeners: &[Socket], at: SocketAddr) -> Result<(), String> {
+        // Whoever else listens, to less of it, is not who is connected to.
+        let first = listeners.iter().filter_map(|socket| socket.listens_at(at)).min();
+        let mut first = listeners.iter().filter(|socket| socket.listens_at(at) == first);
+        let other = first.find(|socket| !self.is(socket.uid));
+        other.map_or(Ok(()), |other| Err(self.refuse(other.uid)))
+    }
+
+    /// Looks whose socket is at the other end of a connection from `own` to `peer`, over which
+    /// something has been read: before a connection is accepted its socket is nobody's.
+    ///
+    /// # Errors
+    ///
+    /// Whose it is, or that it cannot be told.
+    pub(super) fn check_peer(&self, own: SocketAddr, peer: SocketAddr) -> Result<Place, String> {
+        for _reading in 0..READINGS {
+            let ends =
+                sockets(|socket| is_same(socket.local, peer) && is_same(socket.remote, own))?;
+            if let Some(place) = self.place(&ends)? {
+                return Ok(place);
+            }
+        }
+        if peer.ip().to_canonical().is_loopback() {
+            return Err("the kernel does not say who listens there; nothing is sent".to_owned());
+        }
+        Ok(Place::Elsewhere)
+    }
+
+    /// Where the other end is, of which these are all sockets; `None` if it is not among them.
+    fn place(&self, ends: &[Socket]) -> Result<Option<Place>, String> {
+        match ends {
+            [] => Ok(None),
+            [end, ..] if end.inode == 0 => Err("it hung up".to_owned()),
+            [end] if self.is(end.uid) => Ok(Some(Place::Here)),
+            [end, ..] => Err(self.refuse(end.uid)),
+        }
+    }
+}
+
+/// A row of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Socket {
+    local: SocketAddr,
+    remote: SocketAddr,
+    state: u8,
+    uid: u32,
+    /// 0 for what no process has: not accepted yet, or closed.
+    inode: u64,
+}
+
+impl Socket {
+    /// Whether it would get a connection to an address, and after how many other kinds of listeners:
+    /// the kernel looks for one of this very address, then of the family, then of both.
+    fn listens_at(&self, address: SocketAddr) -> Option<u8> {
+        if self.state != LISTEN || self.local.port() != address.port() {
+            return None;
+        }
+        let wanted = address.ip().to_canonical();
+        match self.local.ip().to_canonical() {
+            local if local == wanted => Some(0),
+            IpAddr::V4(any) if any.is_unspecified() && wanted.is_ipv4() => Some(1),
+            IpAddr::V6(any) if any.is_unspecified() => Some(2),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Reads a row; `None` for the headings and what nobody knows.
+    fn parse(row: &str) -> Option<Self> {
+        let mut columns = row.split_ascii_whitespace();
+        // sl, local_address, rem_address, st, queues, timer, retrnsmt, uid, timeout, inode
+        let (local, remote) = (columns.nth(1)?, columns.next()?);
+        let state = u8::from_str_radix(columns.next()?, 16).ok()?;
+        let uid = columns.nth(3)?.parse().ok()?;
+        let inode = columns.nth(1)?.parse().ok()?;
+        Some(Self { local: address(local)?, remote: address(remote)?, state, uid, inode })
+    }
+}
+
+/// `0100007F:13AE`: words as they are in memory, and the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok();
+    let bytes = |at| word(at).map(u32::to_ne_bytes);
+    let ip = match ip.len() {
+        8 => IpAddr::from(Ipv4Addr::from(bytes(0)?)),
+        32 => {
+            let words = [bytes(0)?, bytes(1)?, bytes(2)?, bytes(3)?];
+            let all: [u8; 16] = words.as_flattened().try_into().ok()?;
+            IpAddr::from(Ipv6Addr::from(all))
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+/// Whether both are the same end: IPv4 over an IPv6 socket is IPv4.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
+}
+
+/// The sockets that are wanted, of both families.
+fn sockets(wanted: impl Fn(&Socket) -> bool) -> Result<Vec<Socket>, String> {
+    let mut found = Vec::new();
+    for table in TABLES {
+        match read(Path::new(table), &wanted, &mut found) {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table != TABLES[0] => {}
+            result => result.map_err(|error| {
+                format!("it cannot be told who listens there: {table}: {error}; nothing is sent")
+            })?,
+        }
+    }
+    Ok(found)
+}
+
+fn read(
+    table: &Path,
+    wanted: &impl Fn(&Socket) -> bool,
+    found: &mut Vec<Socket>,
+) -> io::Result<()> {
+    // Row by row: there may be a million.
+    for row in BufReader::new(File::open(table)?).lines() {
+        found.extend(Socket::parse(&row?).filter(wanted));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADINGS: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when \
+                            retrnsmt   uid  timeout inode";
+
+    /// As Linux 6.1 writes them.
+    const LISTENS: &str = "   0: 0100007F:13AE 00000000:0000 0A 00000000:00000000 00:00000000 \
+                           00000000   112        0 20331 1 0000000000000000 100 0 0 10 0";
+    const ACCEPTED: &str = "   1: 0100007F:13AE 0100007F:C350 01 00000000:00000000 00:00000000 \
+                            00000000   112        0 20340 2 0000000000000000 20 4 30 10 -1";
+    const WAITS: &str = "   2: 0100007F:13AE 0100007F:C350 01 00000000:00000000 00:00000000 \
+                         00000000     0        0 0 1 0000000000000000 20 0 0 10 -1";
+    const MAPPED: &str = "   3: 0000000000000000FFFF00000100007F:13AE \
+                          0000000000000000FFFF00000100007F:C350 01 00000000:00000000 00:00000000 \
+                          00000000   112        0 20341 2 0000000000000000 20 4 30 10 -1";
+    const ANY: &str = "   4: 00000000000000000000000000000000:13AE \
+                       00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 \
+                       00000000   112        0 20342 1 0000000000000000 100 0 0 10 0";
+
+    fn owner(uid: Option<u32>) -> Owner {
+        Owner { name: "asterisk".to_owned(), uid }
+    }
+
+    fn rows(rows: &[&str]) -> Vec<Socket> {
+        rows.iter().filter_map(|row| Socket::parse(row)).collect()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn rows_are_read_as_the_kernel_writes_them() {
+        let [own, peer]: [SocketAddr; 2] =
+            ["127.0.0.1:50000", "127.0.0.1:5038"].map(|text| text.parse().unwrap());
+        assert_eq!(rows(&[HEADINGS, "", "   0: x"]), []);
+        for row in [ACCEPTED, MAPPED] {
+            let socket = Socket::parse(row).unwrap();
+            assert!(is_same(socket.local, peer) && is_same(socket.remote, own), "{row}");
+            assert_eq!((socket.state, socket.uid, socket.inode > 0), (1, 112, true));
+        }
+        for (row, at, listens) in [
+            (LISTENS, "127.0.0.1:5038", Some(0)),
+            (LISTENS, "127.0.0.2:5038", None),
+            (LISTENS, "127.0.0.1:5039", None),
+            (&*LISTENS.replace("0100007F", "00000000"), "127.0.0.1:5038", Some(1)),
+            (&*LISTENS.replace("0100007F", "00000000"), "[::1]:5038", None),
+            (ANY, "127.0.0.1:5038", Some(2)),
+            (ANY, "[::1]:5038", Some(2)),
+            (ACCEPTED, "127.0.0.1:5038", None),
+        ] {
+            let socket = Socket::parse(row).unwrap();
+            assert_eq!(socket.listens_at(at.parse().unwrap()), listens, "{row} {at}");
+        }
+        assert_eq!(
+            address("B80D0120000000000000000001000000:0001").unwrap().to_string(),
+            "[2001:db8::1]:1"
+        );
+    }
+
+    #[test]
+    fn root_and_asterisk_may_have_the_socket_and_nobody_else() {
+        let at = "127.0.0.1:5038".parse().unwrap();
+        for (uid, is) in [(Some(112), true), (Some(113), false), (None, false)] {
+            let owner = owner(uid);
+            assert_eq!(owner.check_listeners(&rows(&[LISTENS]), at).is_ok(), is, "{uid:?}");
+            assert_eq!(owner.place(&rows(&[ACCEPTED])).is_ok(), is, "{uid:?}");
+        }
+        assert_eq!(owner(Some(112)).place(&rows(&[ACCEPTED])), Ok(Some(Place::Here)));
+        let of_root = LISTENS.replace(" 112 ", " 0 ");
+        assert!(owner(None).check_listeners(&rows(&[&of_root]), at).is_ok());
+        // One of two that share the port is enough.
+        assert!(owner(None).check_listeners(&rows(&[&of_root, LISTENS]), at).is_err());
+        // Who listens to IPv6 alone has no say where somebody listens to IPv4.
+        assert!(owner(None).check_listeners(&rows(&[&of_root, ANY]), at).is_ok());
+        assert!(owner(None).check_listeners(&rows(&[ANY]), at).is_err());
+        let why = owner(None).check_listeners(&rows(&[LISTENS]), at).unwrap_err();
+        assert!(why.contains("listener: USER") && why.contains("does not have"), "{why}");
+    }
+
+    /// The kernel shows it as root's until it is accepted.
+    #[test]
+    fn a_socket_that_nobody_has_accepted_is_nobodys() {
+        assert!(owner(Some(112)).place(&rows(&[WAITS])).is_err());
+        assert_eq!(owner(Some(112)).place(&[]), Ok(None));
+    }
+
+    #[test]
+    fn the_owner_of_a_real_connection_is_found() {
+        let me = Owner::of(&nix::unistd::getuid().to_string()).unwrap();
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            // A host may have no IPv6.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            let host =
+                if address == "[::]:0" { "127.0.0.1" } else { &address[..address.len() - 2] };
+            let to: SocketAddr = format!("{host}:{port}").parse().unwrap();
+            me.check_listener(to).unwrap();
+            let client = TcpStream::connect(to).unwrap();
+            let own = client.local_addr().unwrap();
+            assert!(me.check_peer(own, to).is_err(), "{address}: not accepted yet");
+            let (mut server, _) = listener.accept().unwrap();
+            server.write_all(b"x").unwrap();
+            assert_eq!(me.check_peer(own, to), Ok(Place::Here), "{address}");
+            drop((server, listener));
+        }
+        let [nobody, away] = ["127.0.0.1:1", "192.0.2.1:1"].map(|text| text.parse().unwrap());
+        me.check_listener(nobody).unwrap();
+        assert!(me.check_peer(away, nobody).is_err());
+        assert_eq!(me.check_peer(nobody, away), Ok(Place::Elsewhere));
+    }
+
+    proptest! {
+        #[test]
+        fn any_row_is_read(row in "\\PC{0,200}", cut in 0..ANY.len(), letter in any::<char>()) {
+            Socket::parse(&row);
+            let mut damaged = ANY.to_owned();
+            damaged.replace_range(cut..=cut, &letter.to_string());
+            Socket::parse(&damaged);
+        }
+    }
+}
