@@ -29,7 +29,8 @@ use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
-use crate::failure::{Attempt, Class, Verdict};
+use crate::failure::{Attempt, Class, Transport, Verdict};
+use crate::host::Exposure;
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::store::{Kept, Store};
@@ -63,6 +64,7 @@ pub struct Controller<D> {
     ports: PortClasses,
     sources: Vec<SourceReport>,
     hearing: hearing::Hearing,
+    exposures: Vec<Exposure>,
     spared: u64,
     /// Whether the last peer that proved itself could not be made known: it is said once.
     peers_full: bool,
@@ -149,6 +151,7 @@ impl<D: Datapath> Controller<D> {
             ports: config.ports.clone(),
             sources: Vec::new(),
             hearing: hearing::Hearing::default(),
+            exposures: Vec::new(),
             spared: 0,
             peers_full: false,
             join: Join::default(),
@@ -195,7 +198,13 @@ impl<D: Datapath> Controller<D> {
     /// Hears of an attempt that a source read, for the jail of this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         let witness = self.witness(attempt, now);
+        let is_seen = self.is_seen(attempt, witness, now);
         let Some(report) = self.sources.get_mut(source) else { return };
+        match is_seen {
+            Some(true) => report.unseen = 0,
+            Some(false) => report.unseen = report.unseen.saturating_add(1),
+            None => {}
+        }
         report.last_event = Some(now);
         let name = report.name;
         if attempt.verdict == Verdict::Failure {
@@ -317,6 +326,20 @@ impl<D: Datapath> Controller<D> {
             && !self.ignores_by_name(place, address)
             && (proven || !is_known())
             && !self.ledger.of_network(address.into()).any(|entry| stands(entry.ban))
+    }
+
+    /// Whether the filter has seen a packet of a failure that it should have seen, if it should.
+    fn is_seen(&self, attempt: &Attempt, witness: Option<IpAddr>, now: KernelTime) -> Option<bool> {
+        let address = attempt.address;
+        if attempt.verdict != Verdict::Failure || self.protected.reason(address.into()).is_some() {
+            return None;
+        }
+        if attempt.needs_witness {
+            return Some(witness.is_some());
+        }
+        // What AMI tells of over these comes in to a SIP port. What sshd tells of does not.
+        let is_sip = matches!(attempt.transport, Some(Transport::Udp | Transport::Tcp));
+        is_sip.then(|| self.datapath.seen(address, now))
     }
 
     /// Whose attempt it was, by the packets that were seen.

@@ -8,6 +8,7 @@ mod own_logs;
 mod server;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::mem;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use log::{info, warn};
+use filter_common::limits::INTERFACES;
+use ipnet::IpNet;
+use log::{debug, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
@@ -24,12 +27,12 @@ use self::answer::answer;
 use self::sources::Sources;
 use crate::ban::Roster;
 use crate::clock::{KernelTime, Now};
-use crate::config::Config;
+use crate::config::{Config, SipPorts};
 use crate::controller::Controller;
-use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
+use crate::datapath::{self, Datapath as _, Events, Interface, Kernel, Opened, Settings};
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
-use crate::host;
+use crate::host::{self, Asterisk, Network, Protection};
 use crate::store::{self, Names, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
@@ -37,6 +40,9 @@ const QUESTIONS_WAITING: usize = 16;
 
 /// How often the host's addresses and interfaces are looked at, and whether the sources hear.
 const HOST_LOOK: Duration = Duration::from_secs(5);
+
+/// How often an Asterisk is looked for.
+const ASTERISK_LOOK: Duration = Duration::from_mins(1);
 
 /// How long the controller hears others before it puts more of its bans into a new store.
 const PUTTING: Duration = Duration::from_millis(20);
@@ -47,28 +53,14 @@ const PUTTING: Duration = Duration::from_millis(20);
 ///
 /// When it cannot start: no such interface, another controller at work, a kernel that refuses.
 pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<()> {
-    let interfaces = match &config.interfaces[..] {
-        [] => vec![host::default_interface()?],
-        named => named.to_vec(),
-    };
+    let follows = config.interfaces.is_empty();
+    let interfaces =
+        if follows { exposed(&config.paths.bpffs)? } else { config.interfaces.clone() };
     // What can go wrong without the kernel goes wrong before it has the program.
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    let settings = Settings {
-        bpffs: config.paths.bpffs.clone(),
-        interfaces,
-        mode: config.mode,
-        dry_run: config.dry_run,
-        trusted: own.iter().chain(&config.trusted).copied().collect(),
-        sip: config.sip.clone(),
-        ports: config.ports.clone(),
-        limits: config.limits,
-        peers: config.peers,
-        signatures: config.signatures.clone(),
-        bans: config.capacity.bans,
-        bans_ipv6: config.capacity.bans_ipv6,
-    };
+    let settings = settings(&config, interfaces, &own);
     // First of all: whether another controller is at work.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
@@ -89,7 +81,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let mut kernel = kernel;
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
-    announce(&kernel, config.dry_run);
+    announce(&kernel.interfaces());
+    if config.dry_run {
+        warn!("dry run: judges and counts, drops nothing");
+    }
     let Started { store, mut kept, news: mut store_news, thread } = starting.wait();
     let (positions, told) = kept
         .as_mut()
@@ -109,6 +104,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     controller.recall(told, KernelTime::now());
     let mut names = Following::start(dns::names(&config), dns::system_resolver);
     let mut host_look = interval(HOST_LOOK);
+    let mut outlook = Outlook { follows, sip: config.sip.clone(), asterisk: None };
+    let (tell, mut told_of_asterisk) = mpsc::channel(1);
+    let asterisk = tokio::spawn(look_for_asterisk(tell));
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
@@ -127,8 +125,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 News::WantsAll => controller.put_all(),
             },
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
+            Some(found) = told_of_asterisk.recv() => outlook.asterisk = found,
             _ = host_look.tick() => {
-                look_at_host(&mut controller);
+                look_at_host(&mut controller, &outlook);
                 controller.look_at_hearing(KernelTime::now());
                 sources.remember(&controller, false);
             }
@@ -137,6 +136,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     sources.remember(&controller, true);
     drop(sources);
     server.abort();
+    asterisk.abort();
     store.end();
     if thread.join().is_err() {
         warn!("the store's thread has failed");
@@ -151,6 +151,24 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     Ok(())
 }
 
+/// What the kernel is told of the configuration and the host.
+fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> Settings {
+    Settings {
+        bpffs: config.paths.bpffs.clone(),
+        interfaces,
+        mode: config.mode,
+        dry_run: config.dry_run,
+        trusted: own.iter().chain(&config.trusted).copied().collect(),
+        sip: config.sip.clone(),
+        ports: config.ports.clone(),
+        limits: config.limits,
+        peers: config.peers,
+        signatures: config.signatures.clone(),
+        bans: config.capacity.bans,
+        bans_ipv6: config.capacity.bans_ipv6,
+    }
+}
+
 async fn next_events(
     events: &mut Events,
     controller: &mut Controller<Kernel>,
@@ -159,13 +177,93 @@ async fn next_events(
 }
 
 /// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
-fn look_at_host(controller: &mut Controller<Kernel>) {
+fn look_at_host(controller: &mut Controller<Kernel>, outlook: &Outlook) {
     match host::own_networks() {
         Ok(own) => controller.set_own(own),
         Err(error) => warn!("{error:#}"),
     }
     for note in controller.datapath_mut().check() {
         warn!("{note}");
+    }
+    match Network::read() {
+        Ok(network) => outlook.tell(controller, &network),
+        Err(error) => warn!("{error:#}"),
+    }
+}
+
+/// What the daemon knows of where packets come in.
+struct Outlook {
+    /// Whether the interfaces are those with a default route, whichever these are.
+    follows: bool,
+    sip: SipPorts,
+    asterisk: Option<Asterisk>,
+}
+
+impl Outlook {
+    fn tell(&self, controller: &mut Controller<Kernel>, network: &Network) {
+        if self.follows {
+            follow(controller.datapath_mut(), network);
+        }
+        let interfaces = controller.datapath_mut().interfaces();
+        let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
+        let protection = Protection { interfaces: &names, sip: &self.sip };
+        let exposures = host::exposures(network, self.asterisk.as_ref(), protection);
+        let hint = host::hint(&exposures, self.asterisk.as_ref(), protection);
+        controller.set_exposures(exposures, hint);
+    }
+}
+
+/// Protects the interfaces that have a default route now. What cannot be is told of as not seen.
+fn follow(kernel: &mut Kernel, network: &Network) {
+    let known = kernel.interfaces();
+    let is_new = |name: &String| known.iter().all(|interface| interface.name != *name);
+    for name in network.exposed().iter().filter(|name| is_new(name)) {
+        match kernel.protect(name) {
+            Ok(Some(interface)) => announce(&[interface]),
+            Ok(None) => {}
+            Err(error) => debug!("`{name}`: {error:#}"),
+        }
+    }
+}
+
+/// The interfaces to protect where none is named: those with a default route, and those that were
+/// protected before and are there, so that one whose route is away for a moment is not bare then.
+fn exposed(bpffs: &Path) -> Result<Vec<String>> {
+    let network = Network::read()?;
+    let mut names = network.exposed();
+    for (tunnel, beneath) in network.tunnels() {
+        match beneath {
+            Some(beneath) => info!(
+                "the default route is on `{tunnel}`, which has no Ethernet header: protects `{beneath}`, \
+                 by which its packets come in"
+            ),
+            None => warn!("the default route is on `{tunnel}`, which has no Ethernet header"),
+        }
+    }
+    for name in datapath::protected(bpffs).unwrap_or_default() {
+        if !names.contains(&name) {
+            info!("`{name}` has no default route now; it was protected before and stays so");
+            names.push(name);
+        }
+    }
+    names.truncate(INTERFACES);
+    if names.is_empty() {
+        bail!(
+            "there is no default route to tell the interface by; \
+             name it with `-i` or with `interfaces: [NAME]`"
+        );
+    }
+    Ok(names)
+}
+
+/// Looks for an Asterisk now and then, beside the loop: it takes a look at every process.
+async fn look_for_asterisk(tell: mpsc::Sender<Option<Asterisk>>) {
+    loop {
+        let found = tokio::task::spawn_blocking(Asterisk::find).await;
+        if tell.send(found.unwrap_or_default()).await.is_err() {
+            return;
+        }
+        sleep(ASTERISK_LOOK).await;
     }
 }
 
@@ -176,17 +274,16 @@ fn alarm(controller: &Controller<Kernel>) -> Instant {
     Instant::now() + wait.min(LONGEST)
 }
 
-fn announce(kernel: &Kernel, dry_run: bool) {
-    for Interface { name, mode, fallback, adopted, .. } in kernel.interfaces() {
+fn announce(interfaces: &[Interface]) {
+    // One without the program has been told of.
+    for interface in interfaces.iter().filter(|interface| interface.unprotected.is_none()) {
+        let Interface { name, mode, fallback, adopted, .. } = interface;
         let mode = mode.as_str();
         let how = if *adopted { "took over" } else { "attached to" };
         match fallback {
-            Some(why) => warn!("{how} {name} in {mode} mode: its driver does not do XDP ({why})"),
+            Some(why) => warn!("{how} {name} in {mode} mode: {why}"),
             None => info!("{how} {name} in {mode} mode"),
         }
-    }
-    if dry_run {
-        warn!("dry run: judges and counts, drops nothing");
     }
 }
 

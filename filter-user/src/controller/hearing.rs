@@ -12,6 +12,7 @@ use super::Controller;
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
+use crate::host::Exposure;
 use crate::source::Heard;
 
 /// Requests of each of which AMI tells, by why they passed.
@@ -22,6 +23,8 @@ const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, R
 pub(super) struct Hearing {
     told: BTreeSet<(&'static str, Kind, String)>,
     passed: Option<u64>,
+    /// Where SIP may come in that the filter does not see.
+    hint: String,
 }
 
 impl<D: Datapath> Controller<D> {
@@ -76,6 +79,19 @@ impl<D: Datapath> Controller<D> {
         self.hearing.told = told;
     }
 
+    /// Hears what is not seen on this host, and where else SIP may come in. Says what is new.
+    pub fn set_exposures(&mut self, exposures: Vec<Exposure>, hint: String) {
+        for one in exposures.iter().filter(|one| !self.exposures.contains(one)) {
+            warn!("{}: {}; {}", one.subject, one.problem, one.mend);
+        }
+        let still = |one: &&Exposure| exposures.iter().any(|now| now.subject == one.subject);
+        for one in self.exposures.iter().filter(|one| !still(one)) {
+            info!("{}: no longer so: {}", one.subject, one.problem);
+        }
+        self.hearing.hint = hint;
+        self.exposures = exposures;
+    }
+
     /// The names of the sources, and what they heard.
     pub fn ears(&self) -> impl Iterator<Item = (&str, &Ear)> {
         self.sources.iter().map(|source| (source.name, &source.ear))
@@ -91,7 +107,13 @@ impl<D: Datapath> Controller<D> {
             let super::SourceReport { name, kind, jail, .. } = *source;
             hearing::judge(Place { name, kind, path: &source.place, jail }, &source.ear, now)
         };
-        self.sources.iter().flat_map(judge).collect()
+        let blind = |source: &super::SourceReport| {
+            hearing::unwitnessed(source.name, source.unseen, &self.hearing.hint)
+        };
+        self.sources
+            .iter()
+            .flat_map(|source| judge(source).into_iter().chain(blind(source)))
+            .collect()
     }
 
     fn registers_passed(&self) -> u64 {

@@ -27,6 +27,7 @@ pub(super) struct Memory {
     unseen: Vec<IpAddr>,
     known: Vec<IpAddr>,
     closed: Option<Maintenance>,
+    bare: Option<String>,
 }
 
 impl Memory {
@@ -114,6 +115,10 @@ impl Datapath for Memory {
         7
     }
 
+    fn interfaces(&self) -> Vec<Interface> {
+        self.counters().unwrap().into_iter().map(|counted| counted.interface).collect()
+    }
+
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
         let interface = |slot: u32, name: &str| Interface {
             name: name.to_owned(),
@@ -121,7 +126,8 @@ impl Datapath for Memory {
             mode: Mode::Native,
             fallback: None,
             adopted: false,
-            attached: true,
+            unprotected: self.bare.clone(),
+            not_learning: None,
         };
         let count = |packets| Count { packets, bytes: packets * 100 };
         let counters = |slot, name| InterfaceCounters {
