@@ -125,7 +125,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 News::WantsAll => controller.put_all(),
             },
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
-            Some(found) = told_of_asterisk.recv() => outlook.asterisk = found,
+            Some(found) = told_of_asterisk.recv() => outlook.take(found, &mut controller),
             _ = host_look.tick() => {
                 look_at_host(&mut controller, &outlook);
                 controller.look_at_hearing(KernelTime::now());
@@ -200,6 +200,18 @@ struct Outlook {
 }
 
 impl Outlook {
+    /// Hears of an Asterisk, or that there is none.
+    fn take(&mut self, found: Option<Asterisk>, controller: &mut Controller<Kernel>) {
+        if found == self.asterisk {
+            return;
+        }
+        self.asterisk = found;
+        match Network::read() {
+            Ok(network) => self.tell(controller, &network),
+            Err(error) => warn!("{error:#}"),
+        }
+    }
+
     fn tell(&self, controller: &mut Controller<Kernel>, network: &Network) {
         if self.follows {
             follow(controller.datapath_mut(), network);

@@ -126,11 +126,7 @@ pub(super) fn attach(
     place: Place<'_>,
     wanted: config::Mode,
 ) -> Result<Taken> {
-    let program: &mut Xdp = ebpf
-        .program_mut(PROGRAM)
-        .with_context(|| format!("the object has no program `{PROGRAM}`"))?
-        .try_into()?;
-    loaded(program.load())?;
+    let program = load(ebpf)?;
     let path = pins.link(place.slot, place.pin);
     let taken = if let Some(ours) = ours(&path, place.index)? {
         take_over(program, pins, place, ours, wanted)?
@@ -142,6 +138,16 @@ pub(super) fn attach(
     let pin = pins.program(place.slot, place.pin);
     pins::replace(&pin, |path| Ok(program.pin(path)?))?;
     Ok(taken)
+}
+
+/// The program, loaded.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
+    let program: &mut Xdp = ebpf
+        .program_mut(PROGRAM)
+        .with_context(|| format!("the object has no program `{PROGRAM}`"))?
+        .try_into()?;
+    loaded(program.load())?;
+    Ok(program)
 }
 
 /// What came of loading a program, which happens once.
@@ -206,14 +212,18 @@ fn take_over(
         | (config::Mode::Generic, Mode::Generic) => None,
     };
     let Some(other) = other else {
-        let link = XdpLink::try_from(link)?;
-        let id = program.attach_to_link(link).context("replace the running program")?;
-        // The pin keeps the link; the handle is closed with what is taken here.
-        drop(program.take_link(id)?);
         let came_by_itself = wanted == config::Mode::Auto && mode == Mode::Generic;
-        let fallback = came_by_itself.then(|| NO_XDP.to_owned());
-        return Ok(Taken { mode, fallback, adopted: true });
+        return keep(program, link, mode, came_by_itself.then(|| NO_XDP.to_owned()));
     };
+    // Nothing can be attached beneath a program, so that what is taken off could not be put back.
+    if let Some(upon) = program_upon(place.index)? {
+        let why = format!("`{upon}`, which lies upon it, has an XDP program");
+        return if wanted == config::Mode::Auto {
+            keep(program, link, mode, Some(why))
+        } else {
+            Err(stays(place.name, &why))
+        };
+    }
     // The kernel lets no interface have both at once.
     let was = netlink::attached(place.index)?;
     pins::remove(&pins.link(place.slot, place.pin))?;
@@ -232,6 +242,26 @@ fn take_over(
         Refused::Mode(why) => Err(stays(place.name, &format!("{why:#}"))),
         Refused::Busy(error) => Err(error),
     }
+}
+
+/// Replaces the program of a link, in one step.
+fn keep(program: &mut Xdp, link: FdLink, mode: Mode, fallback: Option<String>) -> Result<Taken> {
+    let link = XdpLink::try_from(link)?;
+    let id = program.attach_to_link(link).context("replace the running program")?;
+    // The pin keeps the link; the handle is closed with what is taken here.
+    drop(program.take_link(id)?);
+    Ok(Taken { mode, fallback, adopted: true })
+}
+
+/// The interface upon this one that has an XDP program: its bridge, bond or VLAN.
+fn program_upon(index: u32) -> Result<Option<String>> {
+    let links = netlink::links()?;
+    let master = links.iter().find(|link| link.index == index).and_then(|link| link.master);
+    let is_upon = |link: &&netlink::Link| {
+        let stacked = link.beneath == Some(index) && link.kind.contains("vlan");
+        link.xdp.is_some() && (Some(link.index) == master || stacked)
+    };
+    Ok(links.iter().find(is_upon).map(|link| link.name.clone()))
 }
 
 /// Says why a mode that was asked for cannot be had, where the program was on the interface before.
@@ -378,6 +408,12 @@ fn reason(code: i32, does_xdp: Option<bool>, mtu: u32, name: &str) -> String {
 
 /// Says whose program is on an interface.
 fn busy(index: u32, name: &str) -> anyhow::Error {
+    if let Ok(Some(upon)) = program_upon(index) {
+        return anyhow!(
+            "`{name}` cannot have an XDP program while `{upon}`, which lies upon it, has one; protect one \
+             of them"
+        );
+    }
     let describe = || -> Result<String> {
         let Some(attached) = netlink::attached(index)? else {
             bail!("it is gone again");

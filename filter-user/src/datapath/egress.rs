@@ -47,11 +47,7 @@ pub(super) enum Done {
 ///
 /// When the kernel refuses, or there is somebody else's filter in its place.
 pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<Done> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(EGRESS_PROGRAM)
-        .with_context(|| format!("the object has no program `{EGRESS_PROGRAM}`"))?
-        .try_into()?;
-    attach::loaded(program.load())?;
+    let program = load(ebpf)?;
     if has_links()? {
         attach_link(program, &pins.egress(place.slot, place.pin), place.name)
     } else {
@@ -59,13 +55,20 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<D
     }
 }
 
+/// The classifier, loaded.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(EGRESS_PROGRAM)
+        .with_context(|| format!("the object has no program `{EGRESS_PROGRAM}`"))?
+        .try_into()?;
+    attach::loaded(program.load())?;
+    Ok(program)
+}
+
 /// Whether our classifier, which was attached by this process, still is where it was put.
 pub(super) fn is_attached(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<bool> {
     if has_links()? {
-        let program: &mut SchedClassifier = ebpf
-            .program_mut(EGRESS_PROGRAM)
-            .with_context(|| format!("the object has no program `{EGRESS_PROGRAM}`"))?
-            .try_into()?;
+        let program = load(ebpf)?;
         // To replace a program by itself changes nothing; the kernel refuses where there is no link.
         let pin = pins.egress(place.slot, place.pin);
         return Ok(pin.exists() && adopt(program, &pin).is_ok());

@@ -5,9 +5,12 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
+    setsockopt, socket,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
 // include/uapi/linux/netlink.h, rtnetlink.h, if_link.h
 const RTM_NEWLINK: u16 = 16;
@@ -20,6 +23,7 @@ const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_ECHO: u16 = 8;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -204,16 +208,22 @@ pub(super) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
     let FilterPlace { interface, priority, handle } = place;
     let info = u32::from(priority) << 16 | u32::from(ETH_P_ALL.to_be());
     let body = traffic_control(interface, handle, EGRESS, info);
-    let answer = ask(SockProtocol::NetlinkRoute, &message(RTM_GETTFILTER, NLM_F_REQUEST, &body))
-        .with_context(|| format!("ask the kernel about the filters of interface {interface}"))?;
+    let answer =
+        ask(SockProtocol::NetlinkRoute, &message(RTM_GETTFILTER, NLM_F_REQUEST | NLM_F_ACK, &body))
+            .with_context(|| {
+                format!("ask the kernel about the filters of interface {interface}")
+            })?;
     parse_filter(&answer)
 }
 
 /// What kind of qdisc an interface has at its ingress, if it has one: `clsact` or `ingress`.
 pub(super) fn ingress_qdisc(interface: u32) -> Result<Option<String>> {
     let body = traffic_control(interface, 0, CLSACT, 0);
-    let answer = ask(SockProtocol::NetlinkRoute, &message(RTM_GETQDISC, NLM_F_REQUEST, &body))
-        .with_context(|| format!("ask the kernel about the qdiscs of interface {interface}"))?;
+    let answer = ask(
+        SockProtocol::NetlinkRoute,
+        &message(RTM_GETQDISC, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO, &body),
+    )
+    .with_context(|| format!("ask the kernel about the qdiscs of interface {interface}"))?;
     let Some(attributes) = unless_missing(attributes(&answer, TC_MESSAGE))? else {
         return Ok(None);
     };
@@ -241,10 +251,14 @@ pub(super) fn remove_clsact(interface: u32) -> Result<()> {
 }
 
 fn open(protocol: SockProtocol) -> io::Result<std::os::fd::OwnedFd> {
-    Ok(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?)
+    let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+    // The kernel answers at once or not at all, and nobody is to wait for ever.
+    setsockopt(&fd, ReceiveTimeout, &TimeVal::seconds(1))?;
+    Ok(fd)
 }
 
-/// Sends a request that one message answers; the answer.
+/// Sends a request that one message answers; the answer. It is to ask for an acknowledgement where there
+/// may be nothing to tell.
 fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
     let fd = open(protocol)?;
     let raw = fd.as_raw_fd();
