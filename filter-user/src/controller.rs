@@ -198,7 +198,7 @@ impl<D: Datapath> Controller<D> {
     /// Hears of an attempt that a source read, for the jail of this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         let witness = self.witness(attempt, now);
-        let is_seen = self.is_seen(attempt, witness, now);
+        let is_seen = self.is_seen(attempt, now);
         let Some(report) = self.sources.get_mut(source) else { return };
         match is_seen {
             Some(true) => report.unseen = 0,
@@ -329,17 +329,20 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Whether the filter has seen a packet of a failure that it should have seen, if it should.
-    fn is_seen(&self, attempt: &Attempt, witness: Option<IpAddr>, now: KernelTime) -> Option<bool> {
-        let address = attempt.address;
-        if attempt.verdict != Verdict::Failure || self.protected.reason(address.into()).is_some() {
+    fn is_seen(&self, attempt: &Attempt, now: KernelTime) -> Option<bool> {
+        // What AMI tells of over these comes in to a SIP port. What sshd tells of does not.
+        let is_sip = attempt.needs_witness
+            || matches!(attempt.transport, Some(Transport::Udp | Transport::Tcp));
+        let is_own = self.protected.reason(attempt.address.into()).is_some();
+        if attempt.verdict != Verdict::Failure || !is_sip || is_own {
             return None;
         }
-        if attempt.needs_witness {
-            return Some(witness.is_some());
+        let mut named = std::iter::once(&attempt.address).chain(&attempt.rivals);
+        if named.any(|address| self.datapath.seen(*address, now)) {
+            return Some(true);
         }
-        // What AMI tells of over these comes in to a SIP port. What sshd tells of does not.
-        let is_sip = matches!(attempt.transport, Some(Transport::Udp | Transport::Tcp));
-        is_sip.then(|| self.datapath.seen(address, now))
+        // Who was seen then is not remembered, when a line is read long after.
+        (!self.is_old(attempt, now)).then_some(false)
     }
 
     /// Whose attempt it was, by the packets that were seen.

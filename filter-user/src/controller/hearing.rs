@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use filter_common::decision::Reason;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use log::{info, warn};
 use serde_json::{Value, json};
 
@@ -17,6 +18,9 @@ use crate::source::Heard;
 
 /// Requests of each of which AMI tells, by why they passed.
 const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, Reason::Admitted];
+
+/// A source's packets are remembered for about eight seconds.
+const FRESH_SECONDS: i64 = 5;
 
 /// What was said, and what was counted when it was last looked at.
 #[derive(Debug, Default)]
@@ -124,6 +128,14 @@ impl<D: Datapath> Controller<D> {
             .filter(|(reason, _)| REGISTERS.contains(reason))
             .map(|(_, count)| count.packets)
             .sum()
+    }
+
+    /// Whether a line was written so long ago that the packets behind it are forgotten.
+    pub(super) fn is_old(&self, attempt: &crate::failure::Attempt, now: KernelTime) -> bool {
+        let written = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
+        written.is_some_and(|written| {
+            self.on_the_wall(now).duration_since(written).as_secs() > FRESH_SECONDS
+        })
     }
 
     fn on_the_wall(&self, now: KernelTime) -> Timestamp {
