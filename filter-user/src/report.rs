@@ -280,7 +280,11 @@ fn host(value: &Value) -> String {
         (some, _) => some.join(", "),
     };
     let why = value["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
-    format!("{name}: {addresses}{why}")
+    let more = match number(value, "left_out") {
+        0 => String::new(),
+        more => format!("; {more} more are left out"),
+    };
+    format!("{name}: {addresses}{more}{why}")
 }
 
 /// `why`.
