@@ -41,8 +41,8 @@ const QUESTIONS_WAITING: usize = 16;
 /// How often the host's addresses and interfaces are looked at, and whether the sources hear.
 const HOST_LOOK: Duration = Duration::from_secs(5);
 
-/// How often an Asterisk is looked for.
-const ASTERISK_LOOK: Duration = Duration::from_mins(1);
+/// Of so many looks at the host one is for an Asterisk.
+const LOOKS_PER_ASTERISK: u32 = 12;
 
 /// How long the controller hears others before it puts more of its bans into a new store.
 const PUTTING: Duration = Duration::from_millis(20);
@@ -104,9 +104,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     controller.recall(told, KernelTime::now());
     let mut names = Following::start(dns::names(&config), dns::system_resolver);
     let mut host_look = interval(HOST_LOOK);
-    let mut outlook = Outlook { follows, sip: config.sip.clone(), asterisk: None };
-    let (tell, mut told_of_asterisk) = mpsc::channel(1);
-    let asterisk = tokio::spawn(look_for_asterisk(tell));
+    let outlook = Outlook { follows, sip: config.sip.clone() };
+    let (tell, mut seen) = mpsc::channel(1);
+    let watch = tokio::spawn(watch_host(tell));
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
@@ -125,9 +125,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 News::WantsAll => controller.put_all(),
             },
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
-            Some(found) = told_of_asterisk.recv() => outlook.take(found, &mut controller),
+            Some(seen) = seen.recv() => outlook.take(&seen, &mut controller),
             _ = host_look.tick() => {
-                look_at_host(&mut controller, &outlook);
+                look_at_host(&mut controller);
                 controller.look_at_hearing(KernelTime::now());
                 sources.remember(&controller, false);
             }
@@ -136,7 +136,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     sources.remember(&controller, true);
     drop(sources);
     server.abort();
-    asterisk.abort();
+    watch.abort();
     store.end();
     if thread.join().is_err() {
         warn!("the store's thread has failed");
@@ -177,7 +177,7 @@ async fn next_events(
 }
 
 /// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
-fn look_at_host(controller: &mut Controller<Kernel>, outlook: &Outlook) {
+fn look_at_host(controller: &mut Controller<Kernel>) {
     match host::own_networks() {
         Ok(own) => controller.set_own(own),
         Err(error) => warn!("{error:#}"),
@@ -185,42 +185,27 @@ fn look_at_host(controller: &mut Controller<Kernel>, outlook: &Outlook) {
     for note in controller.datapath_mut().check() {
         warn!("{note}");
     }
-    match Network::read() {
-        Ok(network) => outlook.tell(controller, &network),
-        Err(error) => warn!("{error:#}"),
-    }
 }
 
-/// What the daemon knows of where packets come in.
+/// Where packets come in, as the daemon sees it.
 struct Outlook {
     /// Whether the interfaces are those with a default route, whichever these are.
     follows: bool,
     sip: SipPorts,
-    asterisk: Option<Asterisk>,
 }
 
 impl Outlook {
-    /// Hears of an Asterisk, or that there is none.
-    fn take(&mut self, found: Option<Asterisk>, controller: &mut Controller<Kernel>) {
-        if found == self.asterisk {
-            return;
-        }
-        self.asterisk = found;
-        match Network::read() {
-            Ok(network) => self.tell(controller, &network),
-            Err(error) => warn!("{error:#}"),
-        }
-    }
-
-    fn tell(&self, controller: &mut Controller<Kernel>, network: &Network) {
+    /// Hears how the host is.
+    fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
+        let Seen { network, asterisk } = seen;
         if self.follows {
             follow(controller.datapath_mut(), network);
         }
         let interfaces = controller.datapath_mut().interfaces();
         let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
         let protection = Protection { interfaces: &names, sip: &self.sip };
-        let exposures = host::exposures(network, self.asterisk.as_ref(), protection);
-        let hint = host::hint(&exposures, self.asterisk.as_ref(), protection);
+        let exposures = host::exposures(network, asterisk.as_ref(), protection);
+        let hint = host::hint(&exposures, asterisk.as_ref(), protection);
         controller.set_exposures(exposures, hint);
     }
 }
@@ -231,7 +216,12 @@ fn follow(kernel: &mut Kernel, network: &Network) {
     let is_new = |name: &String| known.iter().all(|interface| interface.name != *name);
     for name in network.exposed().iter().filter(|name| is_new(name)) {
         match kernel.protect(name) {
-            Ok(Some(interface)) => announce(&[interface]),
+            Ok(Some(interface)) => {
+                if let Some(why) = &interface.unprotected {
+                    warn!("`{name}` is unprotected: {why}");
+                }
+                announce(&[interface]);
+            }
             Ok(None) => {}
             Err(error) => debug!("`{name}`: {error:#}"),
         }
@@ -268,14 +258,30 @@ fn exposed(bpffs: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Looks for an Asterisk now and then, beside the loop: it takes a look at every process.
-async fn look_for_asterisk(tell: mpsc::Sender<Option<Asterisk>>) {
-    loop {
-        let found = tokio::task::spawn_blocking(Asterisk::find).await;
-        if tell.send(found.unwrap_or_default()).await.is_err() {
-            return;
+/// What a look at the host shows.
+struct Seen {
+    network: Network,
+    asterisk: Option<Asterisk>,
+}
+
+/// Looks at the host again and again, beside the loop: it may have many interfaces, routes and processes.
+async fn watch_host(tell: mpsc::Sender<Seen>) {
+    let mut asterisk = None;
+    for look in 0u32.. {
+        if look.is_multiple_of(LOOKS_PER_ASTERISK) {
+            asterisk = tokio::task::spawn_blocking(Asterisk::find).await.unwrap_or_default();
         }
-        sleep(ASTERISK_LOOK).await;
+        match tokio::task::spawn_blocking(Network::read).await {
+            Ok(Ok(network)) => {
+                let seen = Seen { network, asterisk: asterisk.clone() };
+                if tell.send(seen).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(error)) => debug!("{error:#}"),
+            Err(error) => debug!("{error}"),
+        }
+        sleep(HOST_LOOK).await;
     }
 }
 

@@ -294,11 +294,12 @@ impl Kernel {
         notes
     }
 
-    /// Protects one more interface, unless it is protected already. Returns how it went, if it is new.
+    /// Protects one more interface, unless it is looked after already. Returns how it went, if it is new;
+    /// where the kernel refuses for now, [`check`](Self::check) tries again.
     ///
     /// # Errors
     ///
-    /// When it cannot be, as there is no room or the kernel refuses.
+    /// When there is no room for it, or no such interface.
     pub fn protect(&mut self, name: &str) -> Result<Option<Interface>> {
         let index = attach::usable(name)?;
         let is_it = |guard: &Guard| guard.index == Some(index) || guard.pin == name;
@@ -316,9 +317,13 @@ impl Kernel {
             wanted: name.to_owned(),
             fresh: true,
         };
-        let mut guard = Guard::new(&slot, load(&self.pins, self.bans_ipv6, lines, number)?);
+        let mut program = load(&self.pins, self.bans_ipv6, lines, number)?;
+        attach::load(&mut program)?;
+        let mut guard = Guard::new(&slot, program);
         self.clear_counters(number)?;
-        guard.begin(&self.pins, self.mode)?;
+        if let Err(error) = guard.begin(&self.pins, self.mode) {
+            guard.interface.unprotected = Some(format!("{error:#}"));
+        }
         let interface = guard.interface.clone();
         self.guards.push(guard);
         Ok(Some(interface))
