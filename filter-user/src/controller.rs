@@ -330,9 +330,8 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether the filter has seen a packet of a failure that it should have seen, if it should.
     fn is_seen(&self, attempt: &Attempt, now: KernelTime) -> Option<bool> {
-        // What AMI tells of over these comes in to a SIP port. What sshd tells of does not.
-        let is_sip = attempt.needs_witness
-            || matches!(attempt.transport, Some(Transport::Udp | Transport::Tcp));
+        // Over UDP it is SIP that AMI tells of; over TCP it may be AMI itself, or sshd.
+        let is_sip = attempt.needs_witness || attempt.transport == Some(Transport::Udp);
         let is_own = self.protected.reason(attempt.address.into()).is_some();
         if attempt.verdict != Verdict::Failure || !is_sip || is_own {
             return None;

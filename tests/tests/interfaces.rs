@@ -425,6 +425,30 @@ fn a_bridge_with_guests_is_said_to_hide_them() {
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
+fn an_asterisk_in_a_container_is_said_to_teach_nothing() {
+    let hosts = Hosts::new().unwrap();
+    let directory = scratch::directory("asterisk").unwrap();
+    let asterisk = directory.path().join("asterisk");
+    symlink("/bin/sleep", &asterisk).unwrap();
+    let start_in =
+        |host: &Netns| Running::spawn("asterisk", host.command(&asterisk).arg("60")).unwrap();
+    let elsewhere = start_in(&hosts.attacker);
+    let mut ringfence = start(&hosts, &config(&["eth0"]));
+    let is_said = |ringfence: &Ringfence| {
+        text(ringfence, &["status"]).contains("NOT SEEN: asterisk: Asterisk (process ")
+    };
+    assert!(until(SOON, || is_said(&ringfence)), "{}", status(&ringfence));
+    // With one of its own, the host is what it should be.
+    let own = start_in(&hosts.pbx);
+    ringfence.restart(&hosts.pbx).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!is_said(&ringfence), "{}", status(&ringfence));
+    drop((ringfence, own, elsewhere, directory, hosts));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
 fn failures_whose_packets_are_not_seen_are_told_of() {
     let hosts = Hosts::new().unwrap();
     let directory = scratch::directory("log").unwrap();

@@ -345,7 +345,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
     assert!(!found(&mut controller));
     // What AMI tells of needs no witness; whether packets are seen shows all the same.
     let ami = controller.add_source(ami());
-    for transport in [Transport::Wss, Transport::Udp] {
+    for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
         assert!(!found(&mut controller));
         let told = Attempt {
             transport: Some(transport),
