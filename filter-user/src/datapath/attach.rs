@@ -199,12 +199,12 @@ fn take_over(
 ) -> Result<Taken> {
     let other = match (wanted, mode) {
         (config::Mode::Generic, Mode::Native) => Some(Mode::Generic),
-        (config::Mode::Native, Mode::Generic) if netlink::does_xdp(place.index) == Some(false) => {
+        (config::Mode::Native, Mode::Generic) if does_xdp(place.index) == Some(false) => {
             return Err(stays(place.name, NO_XDP));
         }
         (config::Mode::Native, Mode::Generic) => Some(Mode::Native),
         // It came by itself, and what it came of may be gone.
-        (config::Mode::Auto, Mode::Generic) if netlink::does_xdp(place.index) != Some(false) => {
+        (config::Mode::Auto, Mode::Generic) if does_xdp(place.index) != Some(false) => {
             Some(Mode::Native)
         }
         (config::Mode::Auto, _)
@@ -262,6 +262,16 @@ fn program_upon(index: u32) -> Result<Option<String>> {
         link.xdp.is_some() && (Some(link.index) == master || stacked)
     };
     Ok(links.iter().find(is_upon).map(|link| link.name.clone()))
+}
+
+/// Whether the driver of an interface does XDP, as far as it can be told.
+fn does_xdp(index: u32) -> Option<bool> {
+    // Before Linux 6.3 only of these, which have no driver.
+    const NEVER: [&str; 7] = ["bridge", "dummy", "ifb", "ipvlan", "macvlan", "vlan", "vxlan"];
+    netlink::does_xdp(index).or_else(|| {
+        let link = netlink::link(index).ok()?;
+        NEVER.contains(&&*link.kind).then_some(false)
+    })
 }
 
 /// Says why a mode that was asked for cannot be had, where the program was on the interface before.
@@ -371,7 +381,7 @@ fn refused(error: ProgramError, Place { index, name, .. }: Place<'_>) -> Refused
         )),
         Some(code) => {
             let mtu = netlink::link(index).map_or(0, |link| link.mtu);
-            Refused::Mode(anyhow!(reason(code, netlink::does_xdp(index), mtu, name)))
+            Refused::Mode(anyhow!(reason(code, does_xdp(index), mtu, name)))
         }
         None => Refused::Mode(anyhow!(error)),
     }
