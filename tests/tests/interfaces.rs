@@ -152,6 +152,17 @@ fn one_that_is_missing_is_waited_for() {
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(!gets_through(&hosts));
     assert_eq!(interface(&ringfence, "late0")["protected"], false);
+
+    // Somebody mistypes a name: what was protected stays so until it is mended.
+    ip(&hosts.pbx, "link add late0 type veth peer name late1");
+    let names = ["eht0", "late0"].map(str::to_owned);
+    ringfence.restart_with(&hosts.pbx, |config| config.interfaces = names.to_vec()).unwrap();
+    assert!(!gets_through(&hosts));
+    assert_eq!(times_said(&ringfence, "`eth0` is not among the interfaces; it keeps"), 1);
+    let names = vec!["late0".to_owned()];
+    ringfence.restart_with(&hosts.pbx, |config| config.interfaces = names).unwrap();
+    assert_eq!(times_said(&ringfence, "took the program off `eth0`, now unprotected"), 1);
+    assert!(gets_through(&hosts));
     drop((ringfence, echo, hosts));
     nothing_is_left().unwrap();
 }

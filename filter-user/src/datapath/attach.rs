@@ -403,7 +403,8 @@ fn reason(code: i32, does_xdp: Option<bool>, mtu: u32, name: &str) -> String {
         ),
         EOPNOTSUPP => format!("{NO_XDP} ({error})"),
         ENOSPC | ENOMEM => format!(
-            "its driver does XDP, but has too few queues left for it ({error}): {fewer}, {then}"
+            "its driver does XDP, but has too few queues free for it ({error}): more of them, or \
+             {fewer}, {then}"
         ),
         ERANGE | E2BIG => format!(
             "its driver does XDP, but not with an MTU of {mtu} ({error}): a smaller one, {then}"

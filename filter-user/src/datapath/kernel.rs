@@ -258,7 +258,7 @@ impl Kernel {
         for guard in &mut guards {
             if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
                 // What was on it stays there; a mode that cannot be had is for the administrator to mend.
-                if guard.has_ours(&kernel.pins) {
+                if settings.mode != config::Mode::Auto && guard.has_ours(&kernel.pins) {
                     return Err(error);
                 }
                 guard.interface.unprotected = Some(format!("{error:#}"));
@@ -271,9 +271,18 @@ impl Kernel {
         }
         kernel.guards = guards;
         // Last: a start that is refused above leaves them as they were.
+        let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
         for link in &unwanted {
+            let name = link.name();
+            if let Some(Guard { pin, .. }) = missing {
+                // Its name may be a slip for this one.
+                notes.push(format!(
+                    "`{name}` is not among the interfaces; it keeps the program while `{pin}` is not there"
+                ));
+                continue;
+            }
             kernel.pins.remove_link(link)?;
-            notes.push(format!("took the program off `{}`, now unprotected", link.name()));
+            notes.push(format!("took the program off `{name}`, now unprotected"));
         }
         Ok(Opened { kernel, events, bans, notes })
     }

@@ -231,6 +231,34 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_upon_a_protected_interface_is_covered() {
+        let links = [
+            ("eth0", "", ETHER),
+            ("eth1", "", ETHER),
+            ("bond0", "bond", ETHER),
+            ("br0", "bridge", ETHER),
+            ("bond0.20", "vlan", ETHER),
+            ("tap0", "tun", ETHER),
+            ("pair0", "veth", ETHER),
+        ];
+        let network = Network::of(&links, &[]).plug("eth0", "bond0").plug("eth1", "bond0");
+        let mut network = network.plug("bond0.20", "br0").plug("tap0", "br0");
+        network.links[4].beneath = Some(3);
+        // The other end of a pair, which has a number in another namespace.
+        network.links[6].beneath = Some(1);
+        let covered = |name: &str, protected: &[&str]| {
+            network.is_covered(name, &|name| protected.contains(&name))
+        };
+        for name in ["br0", "bond0.20", "bond0", "eth0"] {
+            assert!(covered(name, &["eth0", "eth1"]), "{name}");
+            assert!(!covered(name, &["tap0"]), "{name}");
+        }
+        assert!(!covered("br0", &["eth0"]) && !covered("eth1", &["eth0"]));
+        assert!(covered("br0", &["bond0"]) && !covered("pair0", &["eth0"]));
+        assert!(!covered("none", &[]));
+    }
+
+    #[test]
     fn beneath_a_tunnel_is_what_its_packets_come_in_by() {
         let links = [("eth0", "", ETHER), ("tun0", "tun", NONE), ("ppp0", "ppp", PPP)];
         let network = Network::of(&links, &[("tun0", 0, true), ("eth0", 100, true)]);
