@@ -54,7 +54,7 @@ pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
 /// A valid configuration. [`Config::default`] is what a Wazo host needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The interfaces to protect; when empty, the one with the default route.
+    /// The interfaces to protect; when empty, each one with a default route.
     pub interfaces: Vec<String>,
     /// How the XDP program is attached.
     pub mode: Mode,

@@ -30,8 +30,8 @@ use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
-use crate::failure::{Attempt, Class, Verdict};
-use crate::host;
+use crate::failure::{Attempt, Class, Transport, Verdict};
+use crate::host::{self, Exposure};
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::prefix::SourcePrefix;
@@ -70,6 +70,7 @@ pub struct Controller<D> {
     ports: PortClasses,
     sources: Vec<SourceReport>,
     hearing: hearing::Hearing,
+    exposures: Vec<Exposure>,
     spared: u64,
     /// Whether the last peer that proved itself could not be made known: it is said once.
     peers_full: bool,
@@ -159,6 +160,7 @@ impl<D: Datapath> Controller<D> {
             ports: config.ports.clone(),
             sources: Vec::new(),
             hearing: hearing::Hearing::default(),
+            exposures: Vec::new(),
             spared: 0,
             peers_full: false,
             join: Join::default(),
@@ -206,7 +208,13 @@ impl<D: Datapath> Controller<D> {
     /// Hears of an attempt that a source read, for the jail of this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         let witness = self.witness(attempt, now);
+        let is_seen = self.is_seen(attempt, now);
         let Some(report) = self.sources.get_mut(source) else { return };
+        match is_seen {
+            Some(true) => report.unseen = 0,
+            Some(false) => report.unseen = report.unseen.saturating_add(1),
+            None => {}
+        }
         report.last_event = Some(now);
         let name = report.name;
         if attempt.verdict == Verdict::Failure {
@@ -328,6 +336,22 @@ impl<D: Datapath> Controller<D> {
             && !self.ignores_by_name(place, address)
             && (proven || !self.is_known(address, now))
             && !self.ledger.of_network(network).any(|entry| stands(entry.ban))
+    }
+
+    /// Whether the filter has seen a packet of a failure that it should have seen, if it should.
+    fn is_seen(&self, attempt: &Attempt, now: KernelTime) -> Option<bool> {
+        // Over UDP it is SIP that AMI tells of; over TCP it may be AMI itself, or sshd.
+        let is_sip = attempt.needs_witness || attempt.transport == Some(Transport::Udp);
+        let is_own = self.protected.reason(attempt.address.into()).is_some();
+        if attempt.verdict != Verdict::Failure || !is_sip || is_own {
+            return None;
+        }
+        let mut named = std::iter::once(&attempt.address).chain(&attempt.rivals);
+        if named.any(|address| self.datapath.seen(*address, now)) {
+            return Some(true);
+        }
+        // Who was seen then is not remembered, when a line is read long after.
+        (!self.is_old(attempt, now)).then_some(false)
     }
 
     /// Whose attempt it was, by the packets that were seen.

@@ -8,6 +8,7 @@ mod own_logs;
 mod server;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::mem;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use log::{info, warn};
+use filter_common::limits::INTERFACES;
+use ipnet::IpNet;
+use log::{debug, info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
@@ -24,12 +27,12 @@ use self::answer::answer;
 use self::sources::Sources;
 use crate::ban::Roster;
 use crate::clock::{KernelTime, Now};
-use crate::config::Config;
+use crate::config::{Config, SipPorts};
 use crate::controller::Controller;
-use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
+use crate::datapath::{self, Datapath as _, Events, Interface, Kernel, Opened, Settings};
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
-use crate::host;
+use crate::host::{self, Asterisk, Network, Protection};
 use crate::store::{self, Names, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
@@ -37,6 +40,9 @@ const QUESTIONS_WAITING: usize = 16;
 
 /// How often the host's addresses and interfaces are looked at, and whether the sources hear.
 const HOST_LOOK: Duration = Duration::from_secs(5);
+
+/// Of so many looks at the host one is for an Asterisk.
+const LOOKS_PER_ASTERISK: u32 = 12;
 
 /// How long the controller hears others before it puts more of its bans into a new store.
 const PUTTING: Duration = Duration::from_millis(20);
@@ -47,29 +53,14 @@ const PUTTING: Duration = Duration::from_millis(20);
 ///
 /// When it cannot start: no such interface, another controller at work, a kernel that refuses.
 pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<()> {
-    let interfaces = match &config.interfaces[..] {
-        [] => vec![host::default_interface()?],
-        named => named.to_vec(),
-    };
+    let follows = config.interfaces.is_empty();
+    let interfaces =
+        if follows { exposed(&config.paths.bpffs)? } else { config.interfaces.clone() };
     // What can go wrong without the kernel goes wrong before it has the program.
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    let settings = Settings {
-        bpffs: config.paths.bpffs.clone(),
-        interfaces,
-        mode: config.mode,
-        dry_run: config.dry_run,
-        own: host::addresses(&own),
-        trusted: config.trusted.clone(),
-        sip: config.sip.clone(),
-        ports: config.ports.clone(),
-        limits: config.limits,
-        peers: config.peers,
-        signatures: config.signatures.clone(),
-        bans: config.capacity.bans,
-        bans_ipv6: config.capacity.bans_ipv6,
-    };
+    let settings = settings(&config, interfaces, &own);
     // First of all: whether another controller is at work.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
@@ -90,7 +81,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let mut kernel = kernel;
     #[cfg(feature = "trace")]
     let _loggers = crate::trace::start(&mut kernel)?;
-    announce(&kernel, config.dry_run);
+    announce(&kernel.interfaces());
+    if config.dry_run {
+        warn!("dry run: judges and counts, drops nothing");
+    }
     let Started { store, mut kept, news: mut store_news, thread } = starting.wait();
     let (positions, told) = kept
         .as_mut()
@@ -110,6 +104,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     controller.recall(told, KernelTime::now());
     let mut names = Following::start(dns::names(&config), dns::system_resolver);
     let mut host_look = interval(HOST_LOOK);
+    let outlook = Outlook { follows, sip: config.sip.clone() };
+    let (tell, mut seen) = mpsc::channel(1);
+    let watch = tokio::spawn(watch_host(tell));
     tokio::pin!(shutdown);
     let why = loop {
         let alarm = alarm(&controller);
@@ -128,6 +125,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
                 News::WantsAll => controller.put_all(),
             },
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
+            Some(seen) = seen.recv() => outlook.take(&seen, &mut controller),
             _ = host_look.tick() => {
                 look_at_host(&mut controller);
                 controller.look_at_hearing(KernelTime::now());
@@ -138,6 +136,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     sources.remember(&controller, true);
     drop(sources);
     server.abort();
+    watch.abort();
     store.end();
     if thread.join().is_err() {
         warn!("the store's thread has failed");
@@ -150,6 +149,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
          (`ringfence detach` takes it off)"
     );
     Ok(())
+}
+
+/// What the kernel is told of the configuration and the host.
+fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> Settings {
+    Settings {
+        bpffs: config.paths.bpffs.clone(),
+        interfaces,
+        mode: config.mode,
+        dry_run: config.dry_run,
+        own: host::addresses(own),
+        trusted: config.trusted.clone(),
+        sip: config.sip.clone(),
+        ports: config.ports.clone(),
+        limits: config.limits,
+        peers: config.peers,
+        signatures: config.signatures.clone(),
+        bans: config.capacity.bans,
+        bans_ipv6: config.capacity.bans_ipv6,
+    }
 }
 
 async fn next_events(
@@ -170,6 +188,104 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
     }
 }
 
+/// Where packets come in, as the daemon sees it.
+struct Outlook {
+    /// Whether the interfaces are those with a default route, whichever these are.
+    follows: bool,
+    sip: SipPorts,
+}
+
+impl Outlook {
+    /// Hears how the host is.
+    fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
+        let Seen { network, asterisk } = seen;
+        if self.follows {
+            follow(controller.datapath_mut(), network);
+        }
+        let interfaces = controller.datapath_mut().interfaces();
+        let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
+        let protection = Protection { interfaces: &names, sip: &self.sip };
+        let exposures = host::exposures(network, asterisk.as_ref(), protection);
+        let hint = host::hint(&exposures, asterisk.as_ref(), protection);
+        controller.set_exposures(exposures, hint);
+    }
+}
+
+/// Protects the interfaces that have a default route now. What cannot be is told of as not seen.
+fn follow(kernel: &mut Kernel, network: &Network) {
+    let known = kernel.interfaces();
+    let is_new = |name: &String| known.iter().all(|interface| interface.name != *name);
+    for name in network.exposed().iter().filter(|name| is_new(name)) {
+        match kernel.protect(name) {
+            Ok(Some(interface)) => {
+                if let Some(why) = &interface.unprotected {
+                    warn!("`{name}` is unprotected: {why}");
+                }
+                announce(&[interface]);
+            }
+            Ok(None) => {}
+            Err(error) => debug!("`{name}`: {error:#}"),
+        }
+    }
+}
+
+/// The interfaces to protect where none is named: those with a default route, and those that were
+/// protected before and are there, so that one whose route is away for a moment is not bare then.
+fn exposed(bpffs: &Path) -> Result<Vec<String>> {
+    let network = Network::read()?;
+    let mut names = network.exposed();
+    for (tunnel, beneath) in network.tunnels() {
+        match beneath {
+            Some(beneath) => info!(
+                "the default route is on `{tunnel}`, which has no Ethernet header: protects `{beneath}`, \
+                 by which its packets come in"
+            ),
+            None => warn!("the default route is on `{tunnel}`, which has no Ethernet header"),
+        }
+    }
+    for name in datapath::protected(bpffs).unwrap_or_default() {
+        if !names.contains(&name) {
+            info!("`{name}` has no default route now; it was protected before and stays so");
+            names.push(name);
+        }
+    }
+    names.truncate(INTERFACES);
+    if names.is_empty() {
+        bail!(
+            "there is no default route to tell the interface by; \
+             name it with `-i` or with `interfaces: [NAME]`"
+        );
+    }
+    Ok(names)
+}
+
+/// What a look at the host shows.
+struct Seen {
+    network: Network,
+    asterisk: Option<Asterisk>,
+}
+
+/// Looks at the host again and again, beside the loop: it may have many interfaces, routes and processes.
+async fn watch_host(tell: mpsc::Sender<Seen>) {
+    let mut asterisk = None;
+    for look in 0u32.. {
+        if look.is_multiple_of(LOOKS_PER_ASTERISK) {
+            asterisk = tokio::task::spawn_blocking(Asterisk::find).await.unwrap_or_default();
+        }
+        match tokio::task::spawn_blocking(Network::read).await {
+            Ok(Ok(network)) => {
+                let seen = Seen { network, asterisk: asterisk.clone() };
+                if tell.send(seen).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Err(error)) => debug!("{error:#}"),
+            Err(error) => debug!("{error}"),
+        }
+        sleep(HOST_LOOK).await;
+    }
+}
+
 /// When the controller has something to do by itself.
 fn alarm(controller: &Controller<Kernel>) -> Instant {
     const LONGEST: Duration = Duration::from_hours(1);
@@ -177,17 +293,16 @@ fn alarm(controller: &Controller<Kernel>) -> Instant {
     Instant::now() + wait.min(LONGEST)
 }
 
-fn announce(kernel: &Kernel, dry_run: bool) {
-    for Interface { name, mode, fallback, adopted, .. } in kernel.interfaces() {
+fn announce(interfaces: &[Interface]) {
+    // One without the program has been told of.
+    for interface in interfaces.iter().filter(|interface| interface.unprotected.is_none()) {
+        let Interface { name, mode, fallback, adopted, .. } = interface;
         let mode = mode.as_str();
         let how = if *adopted { "took over" } else { "attached to" };
         match fallback {
-            Some(why) => warn!("{how} {name} in {mode} mode: its driver does not do XDP ({why})"),
+            Some(why) => warn!("{how} {name} in {mode} mode: {why}"),
             None => info!("{how} {name} in {mode} mode"),
         }
-    }
-    if dry_run {
-        warn!("dry run: judges and counts, drops nothing");
     }
 }
 

@@ -13,7 +13,7 @@ mod events;
 pub mod gates;
 mod kernel;
 mod memory;
-mod netlink;
+pub(crate) mod netlink;
 mod pins;
 mod privileges;
 mod take_over;
@@ -32,7 +32,7 @@ use crate::clock::KernelTime;
 pub use self::attach::{Interface, Mode};
 pub use self::events::{Events, Limited};
 pub use self::kernel::{Kernel, Locked, Opened, Settings};
-pub use self::pins::{detach_all, mount_bpffs};
+pub use self::pins::{detach_all, mount_bpffs, protected};
 
 /// The XDP program's object, as `build.rs` built it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("RINGFENCE_EBPF_OBJECT"));
@@ -119,6 +119,9 @@ pub trait Datapath {
 
     /// Packets that the entry of exactly this network, or address, has matched.
     fn packets(&self, network: IpNet) -> u64;
+
+    /// The interfaces that are protected, or are to be.
+    fn interfaces(&self) -> Vec<Interface>;
 
     /// The counters of each interface since they were attached first.
     ///

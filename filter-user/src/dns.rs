@@ -1,6 +1,8 @@
 //! Host names to addresses: each name is asked for again when its answer no longer holds, and the
 //! last good answer stays while none comes.
 //!
+//! A name without an address is asked for as a SIP domain: the hosts of its SRV records stand for it.
+//!
 //! The system's resolvers are asked (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory.
 
 mod followed;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -25,6 +27,12 @@ const NEWS_WAITING: usize = 16;
 
 /// How long an answer without a TTL holds: that there is no such record, from a simple server.
 const NO_TTL: Duration = Duration::from_mins(1);
+
+/// The services whose hosts stand for a name without an address (RFC 3263).
+const SERVICES: [&str; 3] = ["_sip._udp", "_sip._tcp", "_sips._tcp"];
+
+/// The most hosts of a name's services.
+const TARGETS_MAX: usize = 16;
 
 /// A name's addresses have changed, or how they are come by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,23 +108,90 @@ async fn follow(
 async fn ask(resolver: &TokioResolver, name: &HostName) -> [Result<Answer, String>; 2] {
     // From the root: the domains that the host searches have no part in it.
     let name = format!("{name}.");
+    let answers = addresses(resolver, &name).await;
+    let is_none = |answer: &Result<Answer, String>| {
+        answer.as_ref().is_ok_and(|answer| answer.addresses.is_empty())
+    };
+    if answers.iter().all(is_none) { of_services(resolver, &name, answers).await } else { answers }
+}
+
+/// The IPv4 and IPv6 addresses of a name.
+async fn addresses(resolver: &TokioResolver, name: &str) -> [Result<Answer, String>; 2] {
     let (v4, v6) = tokio::join!(
-        resolver.lookup(&*name, RecordType::A),
-        resolver.lookup(&*name, RecordType::AAAA)
+        records(resolver, name, RecordType::A),
+        records(resolver, name, RecordType::AAAA)
     );
-    [v4, v6].map(|found| match found {
-        Ok(found) => Ok(Answer {
-            ttl: found.valid_until().saturating_duration_since(Instant::now()),
-            addresses: found.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
-        }),
+    [v4, v6].map(|found| {
+        let (data, ttl) = found?;
+        Ok(Answer {
+            addresses: data.iter().filter_map(RData::ip_addr).collect(),
+            ttl,
+            missing: None,
+        })
+    })
+}
+
+/// The addresses of the hosts that provide SIP for a name, which has none itself.
+async fn of_services(
+    resolver: &TokioResolver,
+    name: &str,
+    [mut v4, mut v6]: [Result<Answer, String>; 2],
+) -> [Result<Answer, String>; 2] {
+    let mut hosts: Vec<String> = Vec::new();
+    for service in SERVICES {
+        match records(resolver, &format!("{service}.{name}"), RecordType::SRV).await {
+            Ok((data, ttl)) => {
+                let targets = data.iter().filter_map(|data| {
+                    if let RData::SRV(service) = data {
+                        Some(service.target.to_string())
+                    } else {
+                        None
+                    }
+                });
+                // A lone dot stands for: there is no such service.
+                hosts.extend(targets.filter(|target| target != "."));
+                for answer in [&mut v4, &mut v6].into_iter().flatten() {
+                    answer.ttl = answer.ttl.min(ttl);
+                }
+            }
+            Err(why) => {
+                for answer in [&mut v4, &mut v6].into_iter().flatten() {
+                    answer.missing.get_or_insert(format!("{service}: {why}"));
+                }
+            }
+        }
+    }
+    hosts.sort();
+    hosts.dedup();
+    for host in hosts.iter().take(TARGETS_MAX) {
+        for (sum, found) in [&mut v4, &mut v6].into_iter().zip(addresses(resolver, host).await) {
+            if let Ok(sum) = sum {
+                sum.add(host, found);
+            }
+        }
+    }
+    [v4, v6]
+}
+
+/// The records of a kind that a name has, and how long that holds.
+async fn records(
+    resolver: &TokioResolver,
+    name: &str,
+    kind: RecordType,
+) -> Result<(Vec<RData>, Duration), String> {
+    match resolver.lookup(name, kind).await {
+        Ok(found) => {
+            let ttl = found.valid_until().saturating_duration_since(Instant::now());
+            Ok((found.answers().iter().map(|record| record.data.clone()).collect(), ttl))
+        }
         Err(NetError::Dns(DnsError::NoRecordsFound(none)))
             if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
         {
             let ttl = none.negative_ttl.map_or(NO_TTL, |ttl| Duration::from_secs(ttl.into()));
-            Ok(Answer { addresses: Vec::new(), ttl })
+            Ok((Vec::new(), ttl))
         }
         Err(error) => Err(error.to_string()),
-    })
+    }
 }
 
 /// Every name of a configuration, once.

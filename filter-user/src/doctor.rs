@@ -44,11 +44,36 @@ impl Finding {
 /// Looks at everything. `status` is the daemon's answer, or why there is none.
 pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
-        Ok(status) => sources(status),
+        Ok(status) => interfaces(status).into_iter().chain(sources(status)).collect(),
         Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
     };
     findings.extend(asterisk::examine(config, host));
     findings.extend(host::examine(config, host));
+    findings
+}
+
+/// What the daemon says of its interfaces, and of what it does not see.
+fn interfaces(status: &Value) -> Vec<Finding> {
+    let none = Vec::new();
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let mut findings = Vec::new();
+    for interface in status["interfaces"].as_array().unwrap_or(&none) {
+        let name = text(interface, "name");
+        if interface["protected"] == false {
+            let problem = format!("UNPROTECTED: {}", text(interface, "why"));
+            let mend =
+                "it is tried again every five seconds; `journalctl -u ringfence` has the rest";
+            findings.push(Finding::new(&name, problem, mend));
+        } else if interface["learning"] == false {
+            let why = text(interface, "not_learning");
+            let problem = format!("no known peers are learned from what leaves: {why}");
+            let mend = "when that is mended it goes on by itself, within five seconds";
+            findings.push(Finding::new(&name, problem, mend));
+        }
+    }
+    for one in status["exposure"].as_array().unwrap_or(&none) {
+        findings.push(Finding::new(&text(one, "subject"), text(one, "problem"), text(one, "mend")));
+    }
     findings
 }
 

@@ -44,6 +44,9 @@ const USED: u64 = 10;
 /// So many failures that another source tells of are.
 const UNECHOED: u64 = 10;
 
+/// So many failures one after the other whose packets the filter has not seen are a finding.
+pub const UNWITNESSED: u64 = 10;
+
 /// And so many requests that the filter has seen pass.
 const UNHEARD_REQUESTS: u64 = 100;
 
@@ -121,6 +124,8 @@ pub enum Kind {
     Unechoed,
     /// The filter passes requests of which it says nothing.
     Unheard,
+    /// It tells of failures of which the filter has seen no packet.
+    Unwitnessed,
 }
 
 impl Kind {
@@ -132,6 +137,7 @@ impl Kind {
             Self::Silent => "it is heard of again",
             Self::Unechoed => "nothing is missing any more of what the other sources tell of",
             Self::Unheard => "nothing is missing any more of the REGISTERs that pass",
+            Self::Unwitnessed => "the filter sees the packets of failures again",
         }
     }
 }
@@ -376,6 +382,21 @@ fn unheard(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
                security` and no `eventfilter`"
             .to_owned(),
         key: String::new(),
+    })
+}
+
+/// Failures of which the filter has seen no packet, one after the other: it looks elsewhere.
+pub fn unwitnessed(source: &'static str, unseen: u64, mend: &str) -> Option<Finding> {
+    (unseen >= UNWITNESSED).then(|| Finding {
+        source,
+        kind: Kind::Unwitnessed,
+        problem: format!(
+            "{unseen} of {unseen} failures unwitnessed: SIP comes in on another port or interface, or \
+             the lines are forged"
+        ),
+        mend: mend.to_owned(),
+        // Said again when it is ten times as much.
+        key: format!("{}", unseen.ilog10()),
     })
 }
 

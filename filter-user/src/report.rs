@@ -15,18 +15,7 @@ pub fn status(value: &Value) -> String {
     if value["maintenance"]["on"] == true {
         text += &maintenance(&value["maintenance"]);
     }
-    let rows = list(value, "interfaces").map(|interface| {
-        let keys = ["received", "passed", "dropped"];
-        let mut row = vec![string(interface, "name"), string(interface, "mode")];
-        row.extend(keys.map(|key| number(interface, key).to_string()));
-        row
-    });
-    text += &table(&["INTERFACE", "MODE", "RECEIVED", "PASSED", "DROPPED"], rows.collect());
-    for interface in list(value, "interfaces") {
-        if let Some(why) = interface["fallback"].as_str() {
-            line(&mut text, &format!("{}: generic because {why}", string(interface, "name")));
-        }
-    }
+    text += &interfaces(value);
     let mut reasons: Vec<(&String, &Value)> =
         value["reasons"].as_object().into_iter().flatten().collect();
     reasons.retain(|(_, reason)| number(reason, "packets") > 0);
@@ -98,6 +87,38 @@ pub fn status(value: &Value) -> String {
     let no_room = number(peers, "no_room");
     if no_room > 0 {
         line(&mut text, &format!("{no_room} times there was no room for another known peer"));
+    }
+    text
+}
+
+/// What is protected, and what the filter does not see.
+fn interfaces(value: &Value) -> String {
+    let rows = list(value, "interfaces").map(|interface| {
+        let keys = ["received", "passed", "dropped"];
+        let is_bare = interface["protected"] == false;
+        let mode = if is_bare { "UNPROTECTED".to_owned() } else { string(interface, "mode") };
+        let mut row = vec![string(interface, "name"), mode];
+        row.extend(keys.map(|key| number(interface, key).to_string()));
+        row
+    });
+    let mut text = table(&["INTERFACE", "MODE", "RECEIVED", "PASSED", "DROPPED"], rows.collect());
+    for interface in list(value, "interfaces") {
+        let name = string(interface, "name");
+        if let Some(why) = interface["why"].as_str() {
+            line(&mut text, &format!("UNPROTECTED: {name}: {why}"));
+            continue;
+        }
+        if let Some(why) = interface["fallback"].as_str() {
+            line(&mut text, &format!("{name}: generic because {why}"));
+        }
+        if let Some(why) = interface["not_learning"].as_str() {
+            line(&mut text, &format!("NOT LEARNING: {name}: {why}"));
+        }
+    }
+    for exposure in list(value, "exposure") {
+        let (subject, problem) = (string(exposure, "subject"), string(exposure, "problem"));
+        line(&mut text, &format!("NOT SEEN: {subject}: {problem}"));
+        line(&mut text, &format!("    {}", string(exposure, "mend")));
     }
     text
 }
@@ -259,7 +280,11 @@ fn host(value: &Value) -> String {
         (some, _) => some.join(", "),
     };
     let why = value["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
-    format!("{name}: {addresses}{why}")
+    let more = match number(value, "left_out") {
+        0 => String::new(),
+        more => format!("; {more} more are left out"),
+    };
+    format!("{name}: {addresses}{more}{why}")
 }
 
 /// `why`.
@@ -276,7 +301,11 @@ pub fn why(value: &Value) -> String {
             "all" => "all of it".to_owned(),
             ports => format!("its {ports}"),
         };
-        let is = if value["dropped"] == true { "is" } else { "would be, but for the dry run," };
+        let is = match (&value["dropped"], &value["enforcing"]) {
+            (dropped, _) if *dropped == true => "is",
+            (_, enforcing) if *enforcing == true => "would be, but no interface is protected,",
+            _ => "would be, but for the dry run,",
+        };
         line(&mut text, &format!("{address} {is} dropped ({what}) until {until}"));
         line(&mut text, &format!("  ban of {network} by {}", string(value, "jail")));
         line(&mut text, &format!("  because of {}", string(value, "reason")));
@@ -284,6 +313,11 @@ pub fn why(value: &Value) -> String {
         line(&mut text, &format!("  {packets} packets so far"));
     } else {
         line(&mut text, &format!("{address} is not banned"));
+    }
+    let bare: Vec<&str> = list(value, "unprotected").filter_map(Value::as_str).collect();
+    if !bare.is_empty() {
+        let bare = bare.join(", ");
+        line(&mut text, &format!("UNPROTECTED: {bare}: nothing is dropped there"));
     }
     if let Some(until) = value["maintenance_until"].as_str() {
         line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));

@@ -21,6 +21,7 @@ const PROG_TEST_RUN: libc::c_long = 10;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
@@ -398,6 +399,17 @@ fn open_pin(path: &Path) -> anyhow::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes()).context("path of a pin")?;
     let mut get = Get { path: address(name.as_ptr()), fd: 0, flags: 0 };
     call_fd(OBJ_GET, &mut get).with_context(|| format!("open {}", path.display()))
+}
+
+/// Takes what a pinned link holds off its interface, whoever has made it. The pin stays.
+///
+/// # Errors
+///
+/// When there is no such pin, or the kernel refuses.
+pub fn force_off(path: &Path) -> anyhow::Result<()> {
+    let link = open_pin(path)?;
+    call(LINK_DETACH, &mut number(&link)?).context("detach a link")?;
+    Ok(())
 }
 
 fn number(fd: &OwnedFd) -> anyhow::Result<u32> {

@@ -21,6 +21,7 @@ pub mod lab;
 pub mod model;
 pub mod netns;
 pub mod notice;
+pub mod old_kernel;
 pub mod packet_builder;
 pub mod phone;
 pub mod ringfence;

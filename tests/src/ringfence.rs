@@ -55,6 +55,8 @@ pub struct Config {
     pub dry_run: bool,
     /// More of the configuration, as a file in `conf.d`.
     pub more: String,
+    /// A library to load before others, as [`crate::old_kernel`] makes one.
+    pub preload: Option<PathBuf>,
     /// Drop what has the User-Agent of a scanner. It would never reach Asterisk, and so no jail.
     pub signatures: bool,
 }
@@ -77,6 +79,7 @@ impl Config {
             interfaces: vec!["eth0".to_owned()],
             dry_run: false,
             more: String::new(),
+            preload: None,
             signatures: false,
         }
     }
@@ -451,6 +454,50 @@ impl Ringfence {
         self.wait_until_up()
     }
 
+    /// Starts the daemon again, with another configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::restart`].
+    pub fn restart_with(
+        &mut self,
+        host: &Netns,
+        adjust: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<()> {
+        adjust(&mut self.config);
+        self.config.write(&self.paths)?;
+        self.restart(host)
+    }
+
+    /// Runs the daemon, ended before, to its end with another configuration, which it is to refuse.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn refuses(
+        &mut self,
+        host: &Netns,
+        adjust: impl FnOnce(&mut Config),
+    ) -> anyhow::Result<child::Finished> {
+        self.kill()?;
+        let mut config = self.config.clone();
+        adjust(&mut config);
+        config.write(&self.paths)?;
+        let mut command = command(host, &self.client.binary, &config, &self.paths);
+        child::finish("ringfence run", &mut command, START_LIMIT, OnSignal::Stop)
+    }
+
+    /// Runs `ringfence doctor` in `host`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn doctor(&self, host: &Netns) -> anyhow::Result<child::Finished> {
+        let mut command = host.command(&self.client.binary);
+        command.arg("-c").arg(&self.paths.config).arg("doctor");
+        child::finish("ringfence doctor", &mut command, ASK_LIMIT, OnSignal::Stop)
+    }
+
     fn wait_until_up(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -562,6 +609,9 @@ fn command(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> Comma
     }
     if config.dry_run {
         command.arg("--dry-run");
+    }
+    if let Some(library) = &config.preload {
+        command.env("LD_PRELOAD", library);
     }
     command
 }

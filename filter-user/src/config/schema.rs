@@ -99,7 +99,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let mut fields = vec![
         field(
             "interfaces",
-            "The interfaces to protect; none for the one with the default route.",
+            "The interfaces to protect; none for each one with a default route.",
             Interfaces(interfaces),
         ),
         field(

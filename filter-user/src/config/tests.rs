@@ -60,7 +60,7 @@ fn everything_has_a_default() {
 #[test]
 fn the_documented_example_is_read() {
     let loaded = parse(
-        "interfaces: [eth0]            # default: the one with the default route
+        "interfaces: [eth0]            # default: each one with a default route
 mode: auto
 trusted: [198.51.100.0/24]    # never dropped, never banned
 sip: {udp: [5060], tcp: [5060, 5061]}

@@ -39,6 +39,8 @@ pub struct SourceReport {
     pub failures: u64,
     /// Failures of addresses from which no packet came: forged, or read long after they were.
     pub unwitnessed: u64,
+    /// Failures without a packet since the last one that had one.
+    pub unseen: u64,
     /// Events that were lost because the controller did not keep up.
     pub lost: u64,
     /// When the last of them came that meant something.
@@ -62,6 +64,7 @@ impl SourceReport {
             events: 0,
             failures: 0,
             unwitnessed: 0,
+            unseen: 0,
             lost: 0,
             last_event: None,
             jail: "",
@@ -125,7 +128,11 @@ impl<D: Datapath> Controller<D> {
             interfaces.push(json!({
                 "name": counted.interface.name,
                 "mode": counted.interface.mode.as_str(),
-                "attached": counted.interface.attached,
+                "attached": counted.interface.unprotected.is_none(),
+                "protected": counted.interface.unprotected.is_none(),
+                "why": counted.interface.unprotected,
+                "learning": counted.interface.not_learning.is_none(),
+                "not_learning": counted.interface.not_learning,
                 "fallback": counted.interface.fallback,
                 "received": passed.plus(dropped).packets,
                 "passed": passed.packets,
@@ -180,6 +187,7 @@ impl<D: Datapath> Controller<D> {
                 "unparsed": hearing::unparsed(&source.ear),
             })).collect::<Vec<_>>(),
             "hearing": self.hearing_findings(now),
+            "exposure": self.exposures,
             "escalation": {
                 "enabled": self.escalation.networks().settings().enabled,
                 "offenders": self.escalation.networks().len(),
@@ -292,6 +300,13 @@ impl<D: Datapath> Controller<D> {
 
     fn why(&self, address: IpAddr, now: KernelTime) -> Value {
         let protected = self.protected.reason(address.into());
+        let interfaces = self.datapath.interfaces();
+        let bare: Vec<&str> = interfaces
+            .iter()
+            .filter(|interface| interface.unprotected.is_some())
+            .map(|interface| &*interface.name)
+            .collect();
+        let all_bare = !bare.is_empty() && bare.len() == interfaces.len();
         let bans: Vec<&Entry> =
             self.ledger.of(address).into_iter().filter(|entry| entry.ban.in_force(now)).collect();
         // Of several the widest scope, and then the one that ends last, is shown first.
@@ -324,7 +339,10 @@ impl<D: Datapath> Controller<D> {
             "source": show(source),
             "dropped": protected.is_none()
                 && self.enforcing
+                && !all_bare
                 && (entry.is_some() || over_limit.is_some() || closed.is_some()),
+            "enforcing": self.enforcing,
+            "unprotected": bare,
             "maintenance_until": closed.map(|closed| self.started.show(closed.until)),
             "network": entry.map(|entry| show(entry.ban.network)),
             "scope": entry.map(|entry| self.ports.name(entry.ban.scope)),

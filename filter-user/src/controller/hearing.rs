@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use filter_common::decision::Reason;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use log::{info, warn};
 use serde_json::{Value, json};
 
@@ -12,16 +13,22 @@ use super::Controller;
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
+use crate::host::Exposure;
 use crate::source::Heard;
 
 /// Requests of each of which AMI tells, by why they passed.
 const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, Reason::Admitted];
+
+/// A source's packets are remembered for about eight seconds.
+const FRESH_SECONDS: i64 = 5;
 
 /// What was said, and what was counted when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     told: BTreeSet<(&'static str, Kind, String)>,
     passed: Option<u64>,
+    /// Where SIP may come in that the filter does not see.
+    hint: String,
 }
 
 impl<D: Datapath> Controller<D> {
@@ -76,6 +83,19 @@ impl<D: Datapath> Controller<D> {
         self.hearing.told = told;
     }
 
+    /// Hears what is not seen on this host, and where else SIP may come in. Says what is new.
+    pub fn set_exposures(&mut self, exposures: Vec<Exposure>, hint: String) {
+        for one in exposures.iter().filter(|one| !self.exposures.contains(one)) {
+            warn!("{}: {}; {}", one.subject, one.problem, one.mend);
+        }
+        let still = |one: &&Exposure| exposures.iter().any(|now| now.subject == one.subject);
+        for one in self.exposures.iter().filter(|one| !still(one)) {
+            info!("{}: no longer so: {}", one.subject, one.problem);
+        }
+        self.hearing.hint = hint;
+        self.exposures = exposures;
+    }
+
     /// The names of the sources, and what they heard.
     pub fn ears(&self) -> impl Iterator<Item = (&str, &Ear)> {
         self.sources.iter().map(|source| (source.name, &source.ear))
@@ -91,7 +111,13 @@ impl<D: Datapath> Controller<D> {
             let super::SourceReport { name, kind, jail, .. } = *source;
             hearing::judge(Place { name, kind, path: &source.place, jail }, &source.ear, now)
         };
-        self.sources.iter().flat_map(judge).collect()
+        let blind = |source: &super::SourceReport| {
+            hearing::unwitnessed(source.name, source.unseen, &self.hearing.hint)
+        };
+        self.sources
+            .iter()
+            .flat_map(|source| judge(source).into_iter().chain(blind(source)))
+            .collect()
     }
 
     fn registers_passed(&self) -> u64 {
@@ -102,6 +128,14 @@ impl<D: Datapath> Controller<D> {
             .filter(|(reason, _)| REGISTERS.contains(reason))
             .map(|(_, count)| count.packets)
             .sum()
+    }
+
+    /// Whether a line was written so long ago that the packets behind it are forgotten.
+    pub(super) fn is_old(&self, attempt: &crate::failure::Attempt, now: KernelTime) -> bool {
+        let written = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
+        written.is_some_and(|written| {
+            self.on_the_wall(now).duration_since(written).as_secs() > FRESH_SECONDS
+        })
     }
 
     fn on_the_wall(&self, now: KernelTime) -> Timestamp {

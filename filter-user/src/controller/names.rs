@@ -12,7 +12,7 @@ use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::{Config, HostName};
 use crate::datapath::Datapath;
-use crate::dns::{self, Addresses, News};
+use crate::dns::{self, ADDRESSES_MAX, Addresses, News};
 
 /// The names of a configuration with their addresses, as far as these are known.
 #[derive(Debug, Default)]
@@ -62,6 +62,7 @@ impl Names {
                     (Some(_), Some(_)) => "failed",
                 },
                 "why": failed,
+                "left_out": known.map_or(0, |addresses| addresses.left_out),
             })
         };
         names.iter().map(report).collect()
@@ -85,7 +86,13 @@ impl<D: Datapath> Controller<D> {
     pub fn resolved(&mut self, News { name, addresses }: News, now: KernelTime) {
         let Some(known) = self.names.addresses.get_mut(&name) else { return };
         let before = known.replace(addresses.clone()).unwrap_or_default();
-        let Addresses { all, failed } = addresses;
+        let Addresses { all, left_out, failed } = addresses;
+        if left_out > before.left_out {
+            warn!(
+                "{name} has {left_out} addresses too many: {ADDRESSES_MAX} of each family are taken; \
+                 name the rest as networks"
+            );
+        }
         if before.all != all && !all.is_empty() {
             let all: Vec<String> = all.iter().map(ToString::to_string).collect();
             info!("{name} is {}", all.join(", "));

@@ -14,7 +14,7 @@ use super::*;
 use crate::ban::{AddressEntry, NetworkEntry, Scopes};
 use crate::control::{self, Reply, Request, Unban};
 use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
-use crate::failure::Class;
+use crate::failure::LoggedAt;
 use crate::parse::{self, asterisk};
 
 mod successor;
@@ -32,6 +32,7 @@ pub(super) struct Memory {
     closed: Option<Maintenance>,
     /// How often it was asked for known peers.
     asked_for_known: Cell<u64>,
+    bare: Option<String>,
 }
 
 impl Memory {
@@ -127,6 +128,10 @@ impl Datapath for Memory {
         7
     }
 
+    fn interfaces(&self) -> Vec<Interface> {
+        self.counters().unwrap().into_iter().map(|counted| counted.interface).collect()
+    }
+
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
         let interface = |slot: u32, name: &str| Interface {
             name: name.to_owned(),
@@ -134,7 +139,8 @@ impl Datapath for Memory {
             mode: Mode::Native,
             fallback: None,
             adopted: false,
-            attached: true,
+            unprotected: self.bare.clone(),
+            not_learning: None,
         };
         let count = |packets| Count { packets, bytes: packets * 100 };
         let counters = |slot, name| InterfaceCounters {
@@ -321,6 +327,73 @@ fn a_failure_without_a_packet_is_forged() {
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["sources"][0]["unwitnessed"], 100);
     assert_eq!(status["sources"][0]["failures"], 114);
+}
+
+#[test]
+fn failures_without_a_packet_one_after_the_other_are_a_finding() {
+    let mut controller = controller();
+    let elsewhere = [203, 0, 113, 12];
+    controller.datapath.unseen = vec![IpAddr::from(elsewhere)];
+    let found = |controller: &mut Controller<Memory>| {
+        let status = ask(controller, Request::Status);
+        status["hearing"].as_array().unwrap().iter().any(|one| one["kind"] == "unwitnessed")
+    };
+    fail(&mut controller, elsewhere, crate::hearing::UNWITNESSED - 1);
+    assert!(!found(&mut controller));
+    fail(&mut controller, [203, 0, 113, 13], 1);
+    fail(&mut controller, elsewhere, crate::hearing::UNWITNESSED - 1);
+    assert!(!found(&mut controller), "a packet was seen in between");
+    fail(&mut controller, elsewhere, 1);
+    assert!(found(&mut controller));
+    fail(&mut controller, [203, 0, 113, 13], 1);
+    assert!(!found(&mut controller), "it sees again");
+    // Lines that were written long before they are read say nothing.
+    let old = Attempt {
+        needs_witness: true,
+        logged_at: Some(LoggedAt::Instant(Timestamp::from_second(900).unwrap())),
+        ..Attempt::new(Verdict::Failure, Class::WrongCredential, IpAddr::from(elsewhere))
+    };
+    for n in 0..50 {
+        controller.hear(&old, 0, "asterisk-wazo", at(n));
+    }
+    assert!(!found(&mut controller));
+    // What AMI tells of needs no witness; whether packets are seen shows all the same.
+    let ami = controller.add_source(ami());
+    for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
+        assert!(!found(&mut controller));
+        let told = Attempt {
+            transport: Some(transport),
+            needs_witness: false,
+            logged_at: None,
+            ..old.clone()
+        };
+        for n in 0..50 {
+            controller.hear(&told, ami, "asterisk-wazo", at(n));
+        }
+    }
+    assert!(found(&mut controller));
+}
+
+#[test]
+fn what_is_not_protected_is_not_dropped() {
+    let mut controller = controller();
+    ask(&mut controller, ban("203.0.113.7/32", None));
+    let why = |controller: &mut Controller<Memory>| {
+        let address = IpAddr::from([203, 0, 113, 7]);
+        ask(controller, Request::Why { address })
+    };
+    assert_eq!(why(&mut controller)["dropped"], true);
+    controller.datapath.bare = Some("it is gone".to_owned());
+    let why = why(&mut controller);
+    assert_eq!((&why["dropped"], &why["unprotected"][1]), (&false.into(), &"eth1".into()));
+    let text = crate::report::why(&why);
+    assert!(
+        text.contains("no interface is protected") && text.contains("UNPROTECTED: eth0"),
+        "{text}"
+    );
+    let status = ask(&mut controller, Request::Status);
+    assert_eq!(status["interfaces"][0]["protected"], false);
+    assert!(crate::report::status(&status).contains("UNPROTECTED: eth0: it is gone"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -14,7 +15,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::netlink;
 use super::pins::{self, Pins, describe_process};
-use crate::config;
+use crate::{config, host};
 
 /// How the program runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +56,10 @@ pub struct Interface {
     pub fallback: Option<String>,
     /// Whether the program was attached before this controller came.
     pub adopted: bool,
-    /// Whether the program is on it now.
-    pub attached: bool,
+    /// Why the program is not on it, where it is not.
+    pub unprotected: Option<String>,
+    /// Why nothing is learned from what leaves it, where nothing is.
+    pub not_learning: Option<String>,
 }
 
 /// The index of an interface.
@@ -69,39 +72,82 @@ pub(super) fn index(name: &str) -> Result<u32> {
     })
 }
 
+/// The index of an interface that the program can judge.
+pub(super) fn usable(name: &str) -> Result<u32> {
+    let index = index(name)?;
+    let link = netlink::link(index)?;
+    if !link.has_ethernet() {
+        let kind = if link.kind.is_empty() { "a tunnel" } else { &*link.kind };
+        let instead = host::beneath(&link).map_or_else(
+            || "name the interface that its packets come in by".to_owned(),
+            |beneath| format!("name `{beneath}`, by which its packets come in"),
+        );
+        let seen = if link.is_ppp() {
+            "PPPoE is looked into there"
+        } else {
+            "what is inside is not seen there"
+        };
+        bail!(
+            "`{name}` ({kind}) has no Ethernet header, without which the program reads nothing; \
+             {instead} ({seen})"
+        );
+    }
+    Ok(index)
+}
+
+/// Where the program is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// The interface's index.
+    pub(super) index: u32,
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its name in pins, which is older where it was renamed.
+    pub(super) pin: &'a str,
+    /// Which part of the counters is its.
+    pub(super) slot: u32,
+}
+
+/// How the program was attached.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) mode: Mode,
+    /// Why not in the driver, if that was tried.
+    pub(super) fallback: Option<String>,
+    /// Whether it was there already.
+    pub(super) adopted: bool,
+}
+
 /// Puts the program on an interface: in place of ours where it has one, without a packet between;
 /// else anew.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
-    name: &str,
-    slot: u32,
+    place: Place<'_>,
     wanted: config::Mode,
-) -> Result<Interface> {
-    let index = index(name)?;
+) -> Result<Taken> {
+    let program = load(ebpf)?;
+    let path = pins.link(place.slot, place.pin);
+    let taken = if let Some(ours) = ours(&path, place.index)? {
+        take_over(program, pins, place, ours, wanted)?
+    } else {
+        // Left behind by an interface that is gone.
+        pins::remove(&path)?;
+        attach_anew(program, pins, place, wanted)?
+    };
+    let pin = pins.program(place.slot, place.pin);
+    pins::replace(&pin, |path| Ok(program.pin(path)?))?;
+    Ok(taken)
+}
+
+/// The program, loaded.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     let program: &mut Xdp = ebpf
         .program_mut(PROGRAM)
         .with_context(|| format!("the object has no program `{PROGRAM}`"))?
         .try_into()?;
     loaded(program.load())?;
-    let adopted = adopt(program, pins, index, name, slot, wanted)?;
-    let (mode, fallback) = match adopted {
-        Some(Mode::Generic) if wanted == config::Mode::Auto => {
-            (Mode::Generic, Some("it was attached so before this controller started".to_owned()))
-        }
-        Some(mode) => (mode, None),
-        None => attach_anew(program, pins, index, name, slot, wanted)?,
-    };
-    let pin = pins.program(slot, name);
-    pins::replace(&pin, |path| Ok(program.pin(path)?))?;
-    Ok(Interface {
-        name: name.to_owned(),
-        slot,
-        mode,
-        fallback,
-        adopted: adopted.is_some(),
-        attached: true,
-    })
+    Ok(program)
 }
 
 /// What came of loading a program, which happens once.
@@ -124,48 +170,123 @@ pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()
 /// Lines of the verifier's log that an error shows.
 const VERIFIER_LINES: usize = 4;
 
-/// Replaces the program of our pinned link, if there is one that works and runs as is wanted.
-fn adopt(
-    program: &mut Xdp,
-    pins: &Pins,
-    index: u32,
-    name: &str,
-    slot: u32,
-    wanted: config::Mode,
-) -> Result<Option<Mode>> {
-    let path = pins.link(slot, name);
-    if !path.exists() {
+/// Our pinned link, if its program is what the interface has, and how it runs.
+fn ours(path: &Path, index: u32) -> Result<Option<(FdLink, Mode)>> {
+    let Some(attached) = netlink::attached(index)? else { return Ok(None) };
+    if pinned_program(path) != Some(attached.program) {
         return Ok(None);
     }
-    let attached = netlink::attached(index)?;
-    let mode = attached.map(|a| if a.native { Mode::Native } else { Mode::Generic });
-    let fits = matches!(
-        (mode, wanted),
-        (Some(_), config::Mode::Auto)
-            | (Some(Mode::Native), config::Mode::Native)
-            | (Some(Mode::Generic), config::Mode::Generic)
-    );
-    if let (true, Some(attached), Some(mode)) = (fits, attached, mode) {
-        let link = FdLink::from(PinnedLink::from_pin(&path)?);
-        if link.info()?.program_id() == attached.program {
-            let link = XdpLink::try_from(link)?;
-            let id = program.attach_to_link(link).context("replace the running program")?;
-            // The pin keeps the link; the handle is closed with what is taken here.
-            drop(program.take_link(id)?);
-            return Ok(Some(mode));
-        }
-    }
-    // Left behind by an interface that is gone, or running in another mode than is wanted.
-    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-    wait_until_free(index, attached);
-    Ok(None)
+    let mode = if attached.native { Mode::Native } else { Mode::Generic };
+    Ok(Some((FdLink::from(PinnedLink::from_pin(path)?), mode)))
 }
 
-/// Waits until a program whose link is gone is off its interface: the kernel takes it off a moment
+/// The id of the program of a pinned link.
+pub(super) fn pinned_program(path: &Path) -> Option<u32> {
+    if !path.exists() {
+        return None;
+    }
+    let link = FdLink::from(PinnedLink::from_pin(path).ok()?);
+    Some(link.info().ok()?.program_id())
+}
+
+/// Replaces the program of our link, or the link where it is to run in another mode.
+fn take_over(
+    program: &mut Xdp,
+    pins: &Pins,
+    place: Place<'_>,
+    (link, mode): (FdLink, Mode),
+    wanted: config::Mode,
+) -> Result<Taken> {
+    let other = match (wanted, mode) {
+        (config::Mode::Generic, Mode::Native) => Some(Mode::Generic),
+        (config::Mode::Native, Mode::Generic) if does_xdp(place.index) == Some(false) => {
+            return Err(stays(place.name, NO_XDP));
+        }
+        (config::Mode::Native, Mode::Generic) => Some(Mode::Native),
+        // It came by itself, and what it came of may be gone.
+        (config::Mode::Auto, Mode::Generic) if does_xdp(place.index) != Some(false) => {
+            Some(Mode::Native)
+        }
+        (config::Mode::Auto, _)
+        | (config::Mode::Native, Mode::Native)
+        | (config::Mode::Generic, Mode::Generic) => None,
+    };
+    let Some(other) = other else {
+        let came_by_itself = wanted == config::Mode::Auto && mode == Mode::Generic;
+        return keep(program, link, mode, came_by_itself.then(|| NO_XDP.to_owned()));
+    };
+    // Nothing can be attached beneath a program, so that what is taken off could not be put back.
+    if let Some(upon) = program_upon(place.index)? {
+        let why = format!("`{upon}`, which lies upon it, has an XDP program");
+        return if wanted == config::Mode::Auto {
+            keep(program, link, mode, Some(why))
+        } else {
+            Err(stays(place.name, &why))
+        };
+    }
+    // The kernel lets no interface have both at once.
+    let was = netlink::attached(place.index)?;
+    pins::remove(&pins.link(place.slot, place.pin))?;
+    drop(link);
+    wait_until_free(place.index, was);
+    let Err(refused) = try_attach(program, pins, place, other) else {
+        return Ok(Taken { mode: other, fallback: None, adopted: false });
+    };
+    let back = try_attach(program, pins, place, mode);
+    back.map_err(Refused::into_error)
+        .with_context(|| format!("`{}` has lost the program that it had", place.name))?;
+    match refused {
+        Refused::Mode(why) if wanted == config::Mode::Auto => {
+            Ok(Taken { mode, fallback: Some(format!("{why:#}")), adopted: true })
+        }
+        Refused::Mode(why) => Err(stays(place.name, &format!("{why:#}"))),
+        Refused::Busy(error) => Err(error),
+    }
+}
+
+/// Replaces the program of a link, in one step.
+fn keep(program: &mut Xdp, link: FdLink, mode: Mode, fallback: Option<String>) -> Result<Taken> {
+    let link = XdpLink::try_from(link)?;
+    let id = program.attach_to_link(link).context("replace the running program")?;
+    // The pin keeps the link; the handle is closed with what is taken here.
+    drop(program.take_link(id)?);
+    Ok(Taken { mode, fallback, adopted: true })
+}
+
+/// The interface upon this one that has an XDP program: its bridge, bond or VLAN.
+fn program_upon(index: u32) -> Result<Option<String>> {
+    let links = netlink::links()?;
+    let master = links.iter().find(|link| link.index == index).and_then(|link| link.master);
+    let is_upon = |link: &&netlink::Link| {
+        let stacked = link.beneath == Some(index) && link.kind.contains("vlan");
+        link.xdp.is_some() && (Some(link.index) == master || stacked)
+    };
+    Ok(links.iter().find(is_upon).map(|link| link.name.clone()))
+}
+
+/// Whether the driver of an interface does XDP, as far as it can be told.
+fn does_xdp(index: u32) -> Option<bool> {
+    // Before Linux 6.3 only of these, which have no driver.
+    const NEVER: [&str; 7] = ["bridge", "dummy", "ifb", "ipvlan", "macvlan", "vlan", "vxlan"];
+    netlink::does_xdp(index).or_else(|| {
+        let link = netlink::link(index).ok()?;
+        NEVER.contains(&&*link.kind).then_some(false)
+    })
+}
+
+/// Says why a mode that was asked for cannot be had, where the program was on the interface before.
+fn stays(name: &str, why: &str) -> anyhow::Error {
+    anyhow!(
+        "`{name}` cannot run XDP as `mode` says ({why}); the program that was on it stays, in the mode \
+         that it had; `mode: auto` or `mode: generic` can go on"
+    )
+}
+
+/// Waits until a program whose link is gone is off its interface: the kernel may take it off a moment
 /// later (`bpf_link_put` in `kernel/bpf/syscall.c`).
 fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
-    const LOOKS: usize = 100;
-    const PAUSE: Duration = Duration::from_millis(10);
+    const LOOKS: usize = 1000;
+    const PAUSE: Duration = Duration::from_millis(1);
     for _ in 0..LOOKS {
         match netlink::attached(index) {
             Ok(Some(now)) if Some(now) == was => std::thread::sleep(PAUSE),
@@ -174,34 +295,34 @@ fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
     }
 }
 
-/// Whether the program of this slot still is on its interface. It is not when the interface was
+/// Whether the program of this slot still is on an interface. It is not when the interface was
 /// deleted, even if there is a new one of its name.
-pub(super) fn is_attached(ebpf: &Ebpf, name: &str) -> Result<bool> {
+pub(super) fn is_attached(ebpf: &Ebpf, index: u32) -> Result<bool> {
     let Some(program) = ebpf.program(PROGRAM) else { return Ok(false) };
     let program: &Xdp = program.try_into()?;
-    let attached = netlink::attached(index(name)?)?;
+    let attached = netlink::attached(index)?;
     Ok(attached.is_some_and(|attached| program.info().is_ok_and(|p| p.id() == attached.program)))
 }
 
 fn attach_anew(
     program: &mut Xdp,
     pins: &Pins,
-    index: u32,
-    name: &str,
-    slot: u32,
+    place: Place<'_>,
     wanted: config::Mode,
-) -> Result<(Mode, Option<String>)> {
+) -> Result<Taken> {
+    let taken = |mode, fallback| Taken { mode, fallback, adopted: false };
     let (mode, fallback) = match wanted {
         config::Mode::Native => (Mode::Native, None),
         config::Mode::Generic => (Mode::Generic, None),
-        config::Mode::Auto => match try_attach(program, pins, index, name, slot, Mode::Native) {
-            Ok(()) => return Ok((Mode::Native, None)),
+        config::Mode::Auto => match try_attach(program, pins, place, Mode::Native) {
+            Ok(()) => return Ok(taken(Mode::Native, None)),
             Err(Refused::Busy(error)) => return Err(error),
             Err(Refused::Mode(error)) => (Mode::Generic, Some(format!("{error:#}"))),
         },
     };
-    match try_attach(program, pins, index, name, slot, mode) {
-        Ok(()) => Ok((mode, fallback)),
+    let name = place.name;
+    match try_attach(program, pins, place, mode) {
+        Ok(()) => Ok(taken(mode, fallback)),
         Err(Refused::Busy(error)) => Err(error),
         Err(Refused::Mode(error)) => Err(error.context(match mode {
             Mode::Native => format!(
@@ -220,29 +341,30 @@ enum Refused {
     Mode(anyhow::Error),
 }
 
-fn try_attach(
-    program: &mut Xdp,
-    pins: &Pins,
-    index: u32,
-    name: &str,
-    slot: u32,
-    mode: Mode,
-) -> Result<(), Refused> {
-    let id = match program.attach_to_if_index(index, mode.flag()) {
+impl Refused {
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Busy(error) | Self::Mode(error) => error,
+        }
+    }
+}
+
+fn try_attach(program: &mut Xdp, pins: &Pins, place: Place<'_>, mode: Mode) -> Result<(), Refused> {
+    let id = match program.attach_to_if_index(place.index, mode.flag()) {
         Ok(id) => id,
-        Err(error) => return Err(refused(error, index, name)),
+        Err(error) => return Err(refused(error, place)),
     };
     let pin = || -> Result<()> {
         let link = FdLink::try_from(program.take_link(id)?)
             .context("the kernel gave no link that can be pinned (it is older than Linux 5.9)")?;
-        let path = pins.link(slot, name);
+        let path = pins.link(place.slot, place.pin);
         link.pin(&path).with_context(|| format!("pin {}", path.display()))?;
         Ok(())
     };
     pin().map_err(Refused::Busy)
 }
 
-fn refused(error: ProgramError, index: u32, name: &str) -> Refused {
+fn refused(error: ProgramError, Place { index, name, .. }: Place<'_>) -> Refused {
     let code = if let ProgramError::SyscallError(call) = &error {
         call.io_error.raw_os_error()
     } else {
@@ -257,13 +379,52 @@ fn refused(error: ProgramError, index: u32, name: &str) -> Refused {
             "attach to `{name}`: not permitted; it takes root, or CAP_BPF, CAP_NET_ADMIN and \
              CAP_PERFMON"
         )),
-        Some(code) => Refused::Mode(anyhow!(io::Error::from_raw_os_error(code))),
+        Some(code) => {
+            let mtu = netlink::link(index).map_or(0, |link| link.mtu);
+            Refused::Mode(anyhow!(reason(code, does_xdp(index), mtu, name)))
+        }
         None => Refused::Mode(anyhow!(error)),
+    }
+}
+
+/// What is said of a driver without XDP.
+const NO_XDP: &str = "its driver does not do XDP";
+
+/// Why a driver has refused, and what helps.
+fn reason(code: i32, does_xdp: Option<bool>, mtu: u32, name: &str) -> String {
+    use nix::libc::{E2BIG, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP, ERANGE};
+    let error = io::Error::from_raw_os_error(code);
+    let then = "then a restart of Ringfence brings the native mode";
+    let fewer = format!("`ethtool -L {name} combined N` with about half as many");
+    match code {
+        EOPNOTSUPP if does_xdp == Some(true) => format!(
+            "its driver does XDP, but not with an offload that is on ({error}): \
+             `ethtool -K {name} lro off rx-gro-hw off`, {then}"
+        ),
+        EOPNOTSUPP => format!("{NO_XDP} ({error})"),
+        ENOSPC | ENOMEM => format!(
+            "its driver does XDP, but has too few queues free for it ({error}): more of them, or \
+             {fewer}, {then}"
+        ),
+        ERANGE | E2BIG => format!(
+            "its driver does XDP, but not with an MTU of {mtu} ({error}): a smaller one, {then}"
+        ),
+        EINVAL => format!(
+            "its driver does XDP, but not with this MTU ({mtu}) or so many queues ({error}): a smaller \
+             MTU, or {fewer}, {then}"
+        ),
+        _ => format!("its driver has refused ({error})"),
     }
 }
 
 /// Says whose program is on an interface.
 fn busy(index: u32, name: &str) -> anyhow::Error {
+    if let Ok(Some(upon)) = program_upon(index) {
+        return anyhow!(
+            "`{name}` cannot have an XDP program while `{upon}`, which lies upon it, has one; protect one \
+             of them"
+        );
+    }
     let describe = || -> Result<String> {
         let Some(attached) = netlink::attached(index)? else {
             bail!("it is gone again");
@@ -297,4 +458,28 @@ fn holder(program: u32) -> Option<String> {
         });
         holds.then(|| describe_process(&id))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc::{EINVAL, EIO, ENOSPC, EOPNOTSUPP, ERANGE};
+
+    use super::*;
+
+    #[test]
+    fn only_a_driver_without_xdp_is_said_to_have_none() {
+        for (code, does_xdp, says) in [
+            (EOPNOTSUPP, Some(false), "does not do XDP"),
+            (EOPNOTSUPP, None, "does not do XDP"),
+            (EOPNOTSUPP, Some(true), "offload"),
+            (ENOSPC, Some(true), "queues"),
+            (ERANGE, None, "an MTU of 9001"),
+            (EINVAL, None, "this MTU (9001) or so many queues"),
+            (EIO, None, "has refused"),
+        ] {
+            let reason = reason(code, does_xdp, 9001, "eth0");
+            assert!(reason.contains(says), "{reason}");
+            assert_eq!(reason.contains(NO_XDP), says == "does not do XDP", "{reason}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use aya::util::KernelVersion;
 use filter_common::abi::EGRESS_PROGRAM;
 use nix::net::if_::if_nametoindex;
 
-use super::attach;
+use super::attach::{self, Place};
 use super::netlink::{self, FilterPlace};
 use super::pins::{self, Pins};
 
@@ -29,32 +29,63 @@ use super::pins::{self, Pins};
 const PRIORITY: u16 = 5;
 const HANDLE: TcHandle = TcHandle::new(0, 5060);
 
+/// The qdisc whose filters see what leaves. The older `ingress` is at the same place.
+const CLSACT: &str = "clsact";
+
+/// What has become of the classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It was there.
+    Kept,
+    /// It was put there.
+    Added,
+}
+
 /// Puts the classifier on an interface, in place of ours where it has one.
 ///
 /// # Errors
 ///
 /// When the kernel refuses, or there is somebody else's filter in its place.
-pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, name: &str, slot: u32) -> Result<()> {
+pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<Done> {
+    let program = load(ebpf)?;
+    if has_links()? {
+        attach_link(program, &pins.egress(place.slot, place.pin), place.name)
+    } else {
+        attach_filter(program, pins, place)
+    }
+}
+
+/// The classifier, loaded.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     let program: &mut SchedClassifier = ebpf
         .program_mut(EGRESS_PROGRAM)
         .with_context(|| format!("the object has no program `{EGRESS_PROGRAM}`"))?
         .try_into()?;
     attach::loaded(program.load())?;
-    let pin = pins.egress(slot, name);
-    if KernelVersion::current()? >= KernelVersion::new(6, 6, 0) {
-        attach_link(program, &pin, name)
-    } else {
-        attach_filter(program, &pin, name)
-    }
+    Ok(program)
 }
 
-/// Takes the classifier off an interface, which may be gone, and removes its pin.
+/// Whether our classifier, which was attached by this process, still is where it was put.
+pub(super) fn is_attached(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<bool> {
+    if has_links()? {
+        let program = load(ebpf)?;
+        // To replace a program by itself changes nothing; the kernel refuses where there is no link.
+        let pin = pins.egress(place.slot, place.pin);
+        return Ok(pin.exists() && adopt(program, &pin).is_ok());
+    }
+    let there = netlink::egress_filter(filter_place(place.index))?;
+    Ok(there.as_deref() == Some(EGRESS_PROGRAM)
+        && netlink::ingress_qdisc(place.index)?.as_deref() == Some(CLSACT))
+}
+
+/// Takes the classifier off an interface, which may be gone, and removes its pin. Also removes the
+/// `clsact` qdisc that was made for it, unless somebody else uses it.
 ///
 /// # Errors
 ///
 /// When the kernel refuses.
-pub(super) fn detach(pin: &Path, name: &str) -> Result<()> {
-    if if_nametoindex(name).is_ok() {
+pub(super) fn detach(pin: &Path, made: &Path, name: &str) -> Result<()> {
+    if let Ok(index) = if_nametoindex(name) {
         match qdisc_detach_program(name, TcAttachType::Egress, EGRESS_PROGRAM) {
             Ok(()) => {}
             // A link, which goes with its pin; or somebody has taken it off.
@@ -63,14 +94,31 @@ pub(super) fn detach(pin: &Path, name: &str) -> Result<()> {
                 return Err(error).with_context(|| format!("take the filter off `{name}`"));
             }
         }
+        if made.exists()
+            && netlink::ingress_qdisc(index)?.as_deref() == Some(CLSACT)
+            && !netlink::has_filters(index)?
+        {
+            netlink::remove_clsact(index)
+                .with_context(|| format!("remove the `{CLSACT}` qdisc of `{name}`"))?;
+        }
     }
+    pins::remove(made)?;
     pins::remove(pin)
 }
 
-fn attach_link(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<()> {
+/// Whether the kernel has TCX.
+fn has_links() -> Result<bool> {
+    Ok(KernelVersion::current()? >= KernelVersion::new(6, 6, 0))
+}
+
+fn filter_place(interface: u32) -> FilterPlace {
+    FilterPlace { interface, priority: PRIORITY, handle: HANDLE.into() }
+}
+
+fn attach_link(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<Done> {
     if pin.exists() {
         if adopt(program, pin).is_ok() {
-            return Ok(());
+            return Ok(Done::Kept);
         }
         // Left behind by an interface that is gone.
         fs::remove_file(pin).with_context(|| format!("remove {}", pin.display()))?;
@@ -81,7 +129,7 @@ fn attach_link(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<
         .with_context(|| format!("attach to the egress of `{name}`"))?;
     let link = FdLink::try_from(program.take_link(id)?)?;
     link.pin(pin).with_context(|| format!("pin {}", pin.display()))?;
-    Ok(())
+    Ok(Done::Added)
 }
 
 /// Replaces the program of our pinned link. The kernel says whether it still is on its interface.
@@ -93,35 +141,56 @@ fn adopt(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-fn attach_filter(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<()> {
-    let place =
-        FilterPlace { interface: attach::index(name)?, priority: PRIORITY, handle: HANDLE.into() };
-    let id = match netlink::egress_filter(place)? {
+fn attach_filter(program: &mut SchedClassifier, pins: &Pins, place: Place<'_>) -> Result<Done> {
+    let Place { index, name, slot, pin } = place;
+    let made = pins.qdisc(slot, pin);
+    match netlink::ingress_qdisc(index)?.as_deref() {
+        Some(CLSACT) => {}
+        Some(other) => {
+            // One that an earlier version has put there, where it saw what came in.
+            let _none = qdisc_detach_program(name, TcAttachType::Egress, EGRESS_PROGRAM);
+            bail!(
+                "`{name}` has a qdisc `{other}`, beside which there can be no `{CLSACT}`, and it shows \
+                 nothing that leaves; have its filters set up in a `{CLSACT}` \
+                 (`tc qdisc del dev {name} {other}`, `tc qdisc add dev {name} {CLSACT}`), or listen to AMI"
+            );
+        }
+        None => {
+            add_clsact(name)?;
+            pins::replace(&made, |path| Ok(program.pin(path)?))?;
+        }
+    }
+    if made.exists() {
+        // Of the program that is loaded now, so that the one before is let go.
+        pins::replace(&made, |path| Ok(program.pin(path)?))?;
+    }
+    let (id, done) = match netlink::egress_filter(filter_place(index))? {
         Some(there) if there == EGRESS_PROGRAM => {
             let ours =
                 SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, HANDLE, None)?;
-            program.attach_to_link(ours).context("replace the running classifier")?
+            let id = program.attach_to_link(ours).context("replace the running classifier")?;
+            (id, Done::Kept)
         }
         Some(there) => bail!(
             "`{name}` already has a filter at this place, `{there}`; `tc filter del dev {name} \
              egress pref {PRIORITY}` removes it"
         ),
-        None => add_filter(program, name)?,
+        None => (add_filter(program, name)?, Done::Added),
     };
     // What it is dropped with would take the filter off again.
     std::mem::forget(program.take_link(id)?);
-    pins::replace(pin, |path| Ok(program.pin(path)?))
+    pins::replace(&pins.egress(slot, pin), |path| Ok(program.pin(path)?))?;
+    Ok(done)
+}
+
+fn add_clsact(name: &str) -> Result<()> {
+    match qdisc_add_clsact(name) {
+        Ok(()) | Err(TcError::AlreadyAttached) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("give `{name}` a `{CLSACT}` qdisc")),
+    }
 }
 
 fn add_filter(program: &mut SchedClassifier, name: &str) -> Result<SchedClassifierLinkId> {
-    match qdisc_add_clsact(name) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
-        // As the kernel says it.
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(nix::libc::EEXIST) => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("give `{name}` a `clsact` qdisc"));
-        }
-    }
     let place = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
     program
         .attach_with_options(name, TcAttachType::Egress, TcAttachOptions::Netlink(place))

@@ -21,7 +21,7 @@ use filter_common::limits::{INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_U
 use filter_common::rate::seen_ago;
 use ipnet::IpNet;
 
-use super::attach::{self, Interface, attach};
+use super::attach::{self, Interface, Mode, Place, Taken, attach};
 use super::ban_table::BanTable;
 use super::bans::{Bans, network_key, unless_missing};
 use super::clocks;
@@ -30,7 +30,8 @@ use super::egress;
 use super::events::Events;
 use super::gates::{self, Presence};
 use super::memory::Memory;
-use super::pins::{PinnedLink, Pins, detach_all};
+use super::netlink;
+use super::pins::{self, PinnedLink, Pins, detach_all};
 use super::privileges;
 use super::take_over::take_over;
 use super::{Count, Datapath, InterfaceCounters, KnownPeer, Maintenance, OBJECT};
@@ -74,7 +75,7 @@ pub struct Settings {
 
 /// The program on its interfaces, and its maps.
 pub struct Kernel {
-    interfaces: Vec<Interface>,
+    guards: Vec<Guard>,
     bans: Bans,
     config: Array<MapData, Config>,
     seed: u64,
@@ -92,9 +93,19 @@ pub struct Kernel {
     remember: Duration,
     mode: config::Mode,
     checks: u32,
-    // What the pins do not hold open: the programs of each interface, and the lock.
-    programs: Vec<Ebpf>,
+    bans_ipv6: u32,
+    // Holds the lock.
     pins: Pins,
+}
+
+/// An interface, and its copy of the program.
+struct Guard {
+    interface: Interface,
+    /// Its index, unless it is not there.
+    index: Option<u32>,
+    /// Its name in pins, by which it is looked for when it is not there.
+    pin: String,
+    program: Ebpf,
 }
 
 /// Of so many [`Kernel::check`]s one looks through the known peers for those to forget.
@@ -158,10 +169,15 @@ impl Kernel {
         if settings.interfaces.len() > INTERFACES {
             bail!("{} interfaces at most; these are {}", INTERFACES, settings.interfaces.len());
         }
-        for name in &settings.interfaces {
-            attach::index(name)?;
-        }
         privileges::check()?;
+        // One that is missing is waited for while another is protected.
+        let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
+        if let Some(Err(error)) = missing.next()
+            && missing.all(|usable| usable.is_err())
+            && pins::protected(&settings.bpffs)?.is_empty()
+        {
+            return Err(error);
+        }
         let pins = Pins::open(&settings.bpffs)?;
         let fresh = pins.is_empty()?;
         Ok(Locked { pins, fresh })
@@ -172,12 +188,18 @@ impl Kernel {
         let lines = lines_for(settings.bans);
         let saved = take_over(&pins, settings, lines, &mut notes)?;
         let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
+        notes.extend(slots.iter().filter_map(Slot::renamed));
 
-        let mut programs = Vec::new();
+        let mut guards = Vec::new();
         for slot in &slots {
-            programs.push(load(&pins, settings, lines, slot.number)?);
+            let mut program = load(&pins, settings.bans_ipv6, lines, slot.number)?;
+            // Now, while all of its maps are open: the interface may come later.
+            attach::load(&mut program)?;
+            // What is said of one that cannot be loaded is said where it is attached.
+            let _said_later = egress::load(&mut program);
+            guards.push(Guard::new(slot, program));
         }
-        let Some(first) = programs.first_mut() else {
+        let Some(first) = guards.first_mut().map(|guard| &mut guard.program) else {
             bail!("no interface to protect; name one with `-i` or `interfaces:`");
         };
         let mut config: Array<MapData, Config> = Array::try_from(take(first, maps::CONFIG)?)?;
@@ -192,7 +214,7 @@ impl Kernel {
         let table = BanTable::new(Memory::of(data(take(first, maps::BANS_V4)?)?)?, seed, capacity);
         let gate = Presence::new(Memory::of(data(take(first, maps::PRESENCE)?)?)?, seed);
         let mut kernel = Self {
-            interfaces: Vec::new(),
+            guards: Vec::new(),
             bans: Bans::new(
                 table,
                 HashMap::try_from(take(first, maps::BANS_V6)?)?,
@@ -215,7 +237,7 @@ impl Kernel {
             remember: settings.peers.remember,
             mode: settings.mode,
             checks: 0,
-            programs: Vec::new(),
+            bans_ipv6: settings.bans_ipv6,
             pins,
         };
         let mut ports = Array::try_from(take(first, maps::PORTS)?)?;
@@ -235,28 +257,41 @@ impl Kernel {
         for slot in slots.iter().filter(|slot| slot.fresh) {
             kernel.clear_counters(slot.number)?;
         }
-        for (slot, program) in slots.iter().zip(&mut programs) {
-            let pins = &kernel.pins;
-            let interface = attach(program, pins, &slot.name, slot.number, settings.mode)?;
-            kernel.interfaces.push(interface);
-            notes.extend(attach_egress(program, pins, &slot.name, slot.number));
+        let mut refused = None;
+        for guard in &mut guards {
+            if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
+                // What was on it stays there; a mode that cannot be had is for the administrator to mend.
+                if settings.mode != config::Mode::Auto && guard.has_ours(&kernel.pins) {
+                    return Err(error);
+                }
+                guard.interface.unprotected = Some(format!("{error:#}"));
+                refused = refused.or(Some(error));
+            }
+            notes.extend(guard.amiss());
         }
-        kernel.programs = programs;
+        if let (Some(error), true) = (refused, guards.iter().all(Guard::is_bare)) {
+            return Err(error);
+        }
+        kernel.guards = guards;
         // Last: a start that is refused above leaves them as they were.
+        let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
         for link in &unwanted {
+            let name = link.name();
+            if let Some(Guard { pin, .. }) = missing {
+                // Its name may be a slip for this one.
+                notes.push(format!(
+                    "`{name}` is not among the interfaces; it keeps the program while `{pin}` is not there"
+                ));
+                continue;
+            }
             kernel.pins.remove_link(link)?;
-            notes.push(format!("took the program off `{}`, now unprotected", link.interface));
+            notes.push(format!("took the program off `{name}`, now unprotected"));
         }
         Ok(Opened { kernel, events, bans, notes })
     }
 
-    /// The interfaces it protects.
-    pub fn interfaces(&self) -> &[Interface] {
-        &self.interfaces
-    }
-
-    /// Puts the program back on interfaces that were deleted and made anew since. Returns what the
-    /// administrator should know of it.
+    /// Puts programs back where they were lost, and on interfaces that have come. Returns what the
+    /// administrator should know of it: what has changed.
     pub fn check(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         notes
@@ -265,40 +300,57 @@ impl Kernel {
         if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
             self.forget_peers(KernelTime::now());
         }
-        for (interface, program) in self.interfaces.iter_mut().zip(&mut self.programs) {
-            let name = interface.name.clone();
-            let there = attach::is_attached(program, &name);
-            let (attached, note) = match there {
-                Ok(true) => (true, None),
-                // Gone, or not to be asked about: it is looked at again.
-                Err(error) => (false, Some(format!("`{name}` is unprotected: {error:#}"))),
-                Ok(false) => match attach(program, &self.pins, &name, interface.slot, self.mode) {
-                    Ok(again) => {
-                        notes.extend(attach_egress(program, &self.pins, &name, interface.slot));
-                        *interface = again;
-                        (true, Some(format!("`{name}` had lost the program: attached it again")))
-                    }
-                    Err(error) => (false, Some(format!("`{name}` is unprotected: {error:#}"))),
-                },
-            };
-            if attached != interface.attached || attached {
-                notes.extend(note);
-            }
-            interface.attached = attached;
+        for guard in &mut self.guards {
+            guard.check(&self.pins, self.mode, &mut notes);
         }
         notes
     }
 
+    /// Protects one more interface, unless it is looked after already. Returns how it went, if it is new;
+    /// where the kernel refuses for now, [`check`](Self::check) tries again.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, or no such interface.
+    pub fn protect(&mut self, name: &str) -> Result<Option<Interface>> {
+        let index = attach::usable(name)?;
+        let is_it = |guard: &Guard| guard.index == Some(index) || guard.pin == name;
+        if self.guards.iter().any(is_it) {
+            return Ok(None);
+        }
+        let used = |number: u32| self.guards.iter().any(|guard| guard.interface.slot == number);
+        let free = (0u32..).take(INTERFACES).find(|number| !used(*number));
+        let number = free.with_context(|| format!("{INTERFACES} interfaces at most"))?;
+        let lines = self.bans.lines();
+        let slot = Slot {
+            number,
+            index: Some(index),
+            name: netlink::link(index)?.name,
+            wanted: name.to_owned(),
+            fresh: true,
+        };
+        let mut program = load(&self.pins, self.bans_ipv6, lines, number)?;
+        attach::load(&mut program)?;
+        let mut guard = Guard::new(&slot, program);
+        self.clear_counters(number)?;
+        if let Err(error) = guard.begin(&self.pins, self.mode) {
+            guard.interface.unprotected = Some(format!("{error:#}"));
+        }
+        let interface = guard.interface.clone();
+        self.guards.push(guard);
+        Ok(Some(interface))
+    }
+
     /// The programs, for `aya-log` to find its map in.
     #[cfg(feature = "trace")]
-    pub fn programs(&mut self) -> &mut [Ebpf] {
-        &mut self.programs
+    pub fn programs(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        self.guards.iter_mut().map(|guard| &mut guard.program)
     }
 
     /// Has the program's clock go right again if it does not, as after a host has slept.
     fn check_clock(&mut self) -> Result<()> {
-        let Some(first) = self.programs.first_mut() else { return Ok(()) };
-        let now = clocks::measure(first)?;
+        let Some(first) = self.guards.first_mut() else { return Ok(()) };
+        let now = clocks::measure(&mut first.program)?;
         let mut config = self.config.get(&0, 0)?;
         if now.differs(clocks::Clocks { epoch: config.jiffies_epoch, tick: config.tick }) {
             (config.jiffies_epoch, config.tick) = (now.epoch, now.tick);
@@ -451,6 +503,10 @@ impl Datapath for Kernel {
         self.bans.packets(network)
     }
 
+    fn interfaces(&self) -> Vec<Interface> {
+        self.guards.iter().map(|guard| guard.interface.clone()).collect()
+    }
+
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
         let counters = |interface: &Interface| -> Result<InterfaceCounters> {
             let read = |would: bool| -> Result<Vec<(Reason, Count)>> {
@@ -464,7 +520,7 @@ impl Datapath for Kernel {
                 would_drop: read(true)?,
             })
         };
-        self.interfaces.iter().map(counters).collect::<Result<_>>().context("read the counters")
+        self.interfaces().iter().map(counters).collect::<Result<_>>().context("read the counters")
     }
 
     fn signatures(&self) -> Vec<(String, u64)> {
@@ -479,50 +535,219 @@ impl Datapath for Kernel {
     }
 }
 
-/// Attaches the classifier that learns the known peers; what is amiss if it cannot be, since
-/// protection does not depend on it.
-fn attach_egress(ebpf: &mut Ebpf, pins: &Pins, name: &str, slot: u32) -> Option<String> {
-    let attached = egress::attach(ebpf, pins, name, slot);
-    attached.err().map(|error| format!("no known peers are learned on `{name}`: {error:#}"))
+impl Guard {
+    fn new(slot: &Slot, program: Ebpf) -> Self {
+        let interface = Interface {
+            name: slot.name.clone(),
+            slot: slot.number,
+            mode: Mode::Generic,
+            fallback: None,
+            adopted: false,
+            unprotected: Some("it has not been looked at yet".to_owned()),
+            not_learning: None,
+        };
+        Self { interface, index: slot.index, pin: slot.pin().to_owned(), program }
+    }
+
+    fn is_bare(&self) -> bool {
+        self.interface.unprotected.is_some()
+    }
+
+    /// Whether a program of ours is on the interface, be it of this controller or of an earlier one.
+    fn has_ours(&self, pins: &Pins) -> bool {
+        let pinned = attach::pinned_program(&pins.link(self.interface.slot, &self.pin));
+        let on = self.index.and_then(|index| netlink::attached(index).ok()?);
+        on.is_some_and(|on| Some(on.program) == pinned)
+    }
+
+    /// Puts the program on the interface, and the classifier, which may be missing.
+    fn begin(&mut self, pins: &Pins, mode: config::Mode) -> Result<()> {
+        let index = match self.index {
+            Some(index) => index,
+            None => attach::usable(&self.pin)?,
+        };
+        let name = netlink::link(index)?.name;
+        attach::usable(&name)?;
+        let slot = self.interface.slot;
+        let place = Place { index, name: &name, pin: &self.pin, slot };
+        let Taken { mode, fallback, adopted } = attach(&mut self.program, pins, place, mode)?;
+        let learns = egress::attach(&mut self.program, pins, place);
+        self.index = Some(index);
+        self.interface = Interface {
+            name,
+            slot,
+            mode,
+            fallback,
+            adopted,
+            unprotected: None,
+            not_learning: learns.err().map(|error| format!("{error:#}")),
+        };
+        Ok(())
+    }
+
+    /// What is not as it should be.
+    fn amiss(&self) -> Vec<String> {
+        let Interface { name, unprotected, not_learning, .. } = &self.interface;
+        let bare = unprotected.as_ref().map(|why| format!("`{name}` is unprotected: {why}"));
+        let deaf = not_learning.as_ref().filter(|_| bare.is_none());
+        let deaf = deaf.map(|why| format!("no known peers are learned on `{name}`: {why}"));
+        bare.into_iter().chain(deaf).collect()
+    }
+
+    /// Sees whether all is where it belongs, and puts it there.
+    fn check(&mut self, pins: &Pins, mode: config::Mode, notes: &mut Vec<String>) {
+        let before = self.interface.clone();
+        let link = self.index.and_then(|index| netlink::link(index).ok());
+        let on = link
+            .as_ref()
+            .is_some_and(|link| attach::is_attached(&self.program, link.index).unwrap_or(false));
+        match link {
+            Some(link) if on => {
+                if link.name != before.name {
+                    notes.push(format!("`{}` is called `{}` now", before.name, link.name));
+                    self.interface.name = link.name;
+                }
+                self.interface.unprotected = None;
+                self.check_egress(pins, link.index, notes);
+            }
+            // Gone: one of its name may have come.
+            link => {
+                self.index = link.map(|link| link.index);
+                if let Err(error) = self.begin(pins, mode) {
+                    self.interface.unprotected = Some(format!("{error:#}"));
+                }
+            }
+        }
+        let now = &self.interface;
+        let name = &now.name;
+        match (&before.unprotected, &now.unprotected) {
+            (Some(_), None) if on => notes.push(format!("`{name}` is protected again")),
+            (Some(_), None) => {
+                notes.push(format!("attached to `{name}` in {} mode", now.mode.as_str()));
+            }
+            (None, None) if !on => {
+                notes.push(format!("`{name}` had lost the program: attached it again"));
+            }
+            (None, None) | (_, Some(_)) => {}
+        }
+        // Numbers in what the kernel says may change from one time to the next.
+        let gist = |why: &Option<String>| {
+            why.as_ref().map(|why| why.replace(|letter: char| letter.is_ascii_digit(), ""))
+        };
+        let gists = |of: &Interface| [gist(&of.unprotected), gist(&of.not_learning)];
+        if gists(now) != gists(&before) {
+            notes.extend(self.amiss());
+        }
+    }
+
+    /// The same for the classifier of what leaves.
+    fn check_egress(&mut self, pins: &Pins, index: u32, notes: &mut Vec<String>) {
+        let name = self.interface.name.clone();
+        let place = Place { index, name: &name, pin: &self.pin, slot: self.interface.slot };
+        let was_deaf = self.interface.not_learning.take().is_some();
+        if !was_deaf && egress::is_attached(&mut self.program, pins, place).unwrap_or(false) {
+            return;
+        }
+        match egress::attach(&mut self.program, pins, place) {
+            Ok(_) if was_deaf => notes.push(format!("known peers are learned on `{name}` again")),
+            Ok(egress::Done::Added) => notes.push(format!(
+                "`{name}` had lost the classifier of what leaves: attached it again"
+            )),
+            Ok(egress::Done::Kept) => {}
+            Err(error) => self.interface.not_learning = Some(format!("{error:#}")),
+        }
+    }
 }
 
 /// Part of the counters, and who has it.
+#[derive(Clone, Debug)]
 struct Slot {
     number: u32,
+    /// The interface's index, unless it is not there.
+    index: Option<u32>,
+    /// Its name now.
     name: String,
+    /// Its name in the configuration.
+    wanted: String,
     fresh: bool,
+}
+
+impl Slot {
+    /// The name by which it is pinned: under which it is found when it is gone.
+    fn pin(&self) -> &str {
+        if self.is_renamed() { &self.wanted } else { &self.name }
+    }
+
+    /// Whether the interface goes by another name than that of the configuration, which is not an
+    /// alternative one either.
+    fn is_renamed(&self) -> bool {
+        self.index.is_some() && self.name != self.wanted && attach::index(&self.wanted).is_err()
+    }
+
+    fn renamed(&self) -> Option<String> {
+        let Self { wanted, name, .. } = self;
+        self.is_renamed().then(|| {
+            format!(
+                "there is no `{wanted}` any more: it is called `{name}` now, and stays protected; name \
+                 that in `interfaces:`"
+            )
+        })
+    }
 }
 
 /// Gives each interface the slot it had, or a free one; says which links are of interfaces that are
 /// no longer to be protected.
 fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
-    let (links, unwanted): (Vec<PinnedLink>, Vec<PinnedLink>) =
-        pins.links()?.into_iter().partition(|link| wanted.contains(&link.interface));
-    let going: HashSet<u32> = unwanted.iter().map(|link| link.slot).collect();
-    let mut used: HashSet<u32> = links.iter().map(|link| link.slot).collect();
-    let mut slots: Vec<Slot> = Vec::new();
-    for name in wanted {
-        if slots.iter().any(|slot| slot.name == *name) {
+    let mut links = pins.links()?;
+    let mut slots: Vec<(Slot, Option<PinnedLink>)> = Vec::new();
+    for wanted in wanted {
+        let mut index = attach::index(wanted).ok();
+        let is = |link: &PinnedLink| link.on.as_ref().map(|(index, _)| *index);
+        // That of the interface, whatever its name was; that of one which is gone; and where none has
+        // the name, that of one which had it.
+        let by_index = links.iter().position(|link| index.is_some() && is(link) == index);
+        let of_name = |link: &PinnedLink| link.interface == *wanted;
+        let by_name = || {
+            links.iter().position(|link| of_name(link) && (is(link).is_none() || index.is_none()))
+        };
+        let link = by_index.or_else(by_name).map(|place| links.swap_remove(place));
+        index = index.or_else(|| link.as_ref().and_then(is));
+        let name = match index {
+            Some(index) => netlink::link(index)?.name,
+            None => wanted.clone(),
+        };
+        if slots.iter().any(|(slot, _)| slot.name == name || slot.wanted == *wanted) {
+            links.extend(link);
             continue;
         }
-        let old = links.iter().find(|link| link.interface == *name).map(|link| link.slot);
+        let number = link.as_ref().map_or(0, |link| link.slot);
+        let slot = Slot { number, index, name, wanted: wanted.clone(), fresh: link.is_none() };
+        slots.push((slot, link));
+    }
+    let going: HashSet<u32> = links.iter().map(|link| link.slot).collect();
+    let kept = slots.iter().filter_map(|(_, link)| link.as_ref());
+    let mut used: HashSet<u32> = kept.map(|link| link.slot).collect();
+    for (slot, link) in &mut slots {
+        if let Some(link) = link {
+            pins.rename(link, slot.pin())?;
+            continue;
+        }
         let all = || (0u32..).take(INTERFACES);
         // That of an interface on its way out only if there is no other: its last packets count.
         let free = all().find(|number| !used.contains(number) && !going.contains(number));
         let free = free.or_else(|| all().find(|number| !used.contains(number)));
-        let number = old.or(free).context("no counters are left for another interface")?;
-        used.insert(number);
-        slots.push(Slot { number, name: name.clone(), fresh: old.is_none() });
+        slot.number = free.context("no counters are left for another interface")?;
+        used.insert(slot.number);
     }
-    Ok((slots, unwanted))
+    Ok((slots.into_iter().map(|(slot, _)| slot).collect(), links))
 }
 
-fn load(pins: &Pins, settings: &Settings, lines: u32, slot: u32) -> Result<Ebpf> {
+fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader
         .override_global(abi::INTERFACE_SLOT, &slot, true)
         .map_max_entries(maps::BANS_V4, lines)
-        .map_max_entries(maps::BANS_V6, settings.bans_ipv6);
+        .map_max_entries(maps::BANS_V6, bans_ipv6);
     for name in maps::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }

@@ -1,8 +1,9 @@
 //! The directory of pins: what outlives the controller, and who owns it now.
 //!
 //! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>`,
-//! `<bpffs>/program-<slot>-<interface>` and `<bpffs>/out-<slot>-<interface>` for each interface. Whoever holds the lock on the directory
-//! is the controller.
+//! `<bpffs>/program-<slot>-<interface>` and `<bpffs>/out-<slot>-<interface>` for each interface, and
+//! `<bpffs>/qdisc-<slot>-<interface>` where it was given a `clsact` qdisc. Whoever holds the lock on the
+//! directory is the controller.
 //!
 //! The BPF file system allows no dot in a name, which interfaces of VLANs have (`eth0.20`), and the
 //! kernel no colon in an interface's name: a dot is written as a colon.
@@ -19,11 +20,13 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::egress;
+use super::netlink::{self, Link};
+use super::{attach, egress};
 
 const LINK: &str = "link-";
 const PROGRAM: &str = "program-";
 const EGRESS: &str = "out-";
+const QDISC: &str = "qdisc-";
 
 /// The directory, locked.
 #[derive(Debug)]
@@ -36,8 +39,18 @@ pub(super) struct Pins {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PinnedLink {
     pub(super) slot: u32,
+    /// The interface's name when it was pinned.
     pub(super) interface: String,
     pub(super) path: PathBuf,
+    /// The interface that has its program now: index and name.
+    pub(super) on: Option<(u32, String)>,
+}
+
+impl PinnedLink {
+    /// The interface's name, as far as it is known.
+    pub(super) fn name(&self) -> &str {
+        self.on.as_ref().map_or(&self.interface, |(_, name)| name)
+    }
 }
 
 impl Pins {
@@ -70,36 +83,79 @@ impl Pins {
     }
 
     pub(super) fn link(&self, slot: u32, interface: &str) -> PathBuf {
-        self.directory.join(format!("{LINK}{slot}-{}", interface.replace('.', ":")))
+        pin(&self.directory, LINK, slot, interface)
     }
 
     pub(super) fn program(&self, slot: u32, interface: &str) -> PathBuf {
-        self.directory.join(format!("{PROGRAM}{slot}-{}", interface.replace('.', ":")))
+        pin(&self.directory, PROGRAM, slot, interface)
     }
 
     /// What holds the classifier at an interface's egress.
     pub(super) fn egress(&self, slot: u32, interface: &str) -> PathBuf {
-        self.directory.join(format!("{EGRESS}{slot}-{}", interface.replace('.', ":")))
+        pin(&self.directory, EGRESS, slot, interface)
+    }
+
+    /// That the interface's `clsact` qdisc was made for the classifier.
+    pub(super) fn qdisc(&self, slot: u32, interface: &str) -> PathBuf {
+        pin(&self.directory, QDISC, slot, interface)
     }
 
     /// The links that are pinned.
     pub(super) fn links(&self) -> Result<Vec<PinnedLink>> {
-        let mut links = Vec::new();
-        for name in names(&self.directory)? {
-            if let Some((slot, interface)) = parse(LINK, &name) {
-                let path = self.directory.join(&name);
-                links.push(PinnedLink { slot, interface, path });
+        links(&self.directory)
+    }
+
+    /// Has the pins of an interface bear the name that it has now.
+    pub(super) fn rename(&self, link: &mut PinnedLink, name: &str) -> Result<()> {
+        for kind in [PROGRAM, EGRESS, QDISC, LINK] {
+            let [from, to] =
+                [&*link.interface, name].map(|name| pin(&self.directory, kind, link.slot, name));
+            if from != to && from.exists() {
+                remove(&to)?;
+                fs::rename(&from, &to).with_context(|| format!("rename {}", from.display()))?;
             }
         }
-        Ok(links)
+        name.clone_into(&mut link.interface);
+        link.path = self.link(link.slot, name);
+        Ok(())
     }
 
     /// Removes a link's pin and its program's, which detaches the program, and the classifier.
     pub(super) fn remove_link(&self, link: &PinnedLink) -> Result<()> {
-        remove(&link.path)?;
-        egress::detach(&self.egress(link.slot, &link.interface), &link.interface)?;
-        remove(&self.program(link.slot, &link.interface))
+        remove_link(&self.directory, link)
     }
+}
+
+fn pin(directory: &Path, kind: &str, slot: u32, interface: &str) -> PathBuf {
+    directory.join(format!("{kind}{slot}-{}", interface.replace('.', ":")))
+}
+
+/// The links in a directory, and where they are.
+fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
+    let mut links = Vec::new();
+    let mut on_host: Option<Vec<Link>> = None;
+    for name in names(directory)? {
+        if let Some((slot, interface)) = parse(LINK, &name) {
+            let path = directory.join(&name);
+            let on_host = match &mut on_host {
+                Some(some) => some,
+                none => none.insert(netlink::links()?),
+            };
+            // Each interface has its own copy of the program.
+            let program = attach::pinned_program(&path);
+            let has = |link: &&Link| link.xdp.is_some_and(|xdp| Some(xdp.program) == program);
+            let on = on_host.iter().find(has).map(|link| (link.index, link.name.clone()));
+            links.push(PinnedLink { slot, interface, path, on });
+        }
+    }
+    Ok(links)
+}
+
+fn remove_link(directory: &Path, link: &PinnedLink) -> Result<()> {
+    remove(&link.path)?;
+    let of = |kind| pin(directory, kind, link.slot, &link.interface);
+    egress::detach(&of(EGRESS), &of(QDISC), link.name())?;
+    remove(&of(PROGRAM))
 }
 
 /// Removes everything that we have pinned in a directory: detaches the programs, lifts all bans.
@@ -114,27 +170,39 @@ pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let _lock = lock(directory)?;
-    let mut interfaces = Vec::new();
-    let ours = |name: &String| {
-        parse(LINK, name).is_some()
-            || parse(EGRESS, name).is_some()
-            || name.starts_with(PROGRAM)
-            || PINNED.contains(&&**name)
-    };
     // Links first: a program must not run on without its maps' names.
-    let (links, others): (Vec<_>, Vec<_>) =
-        names(directory)?.into_iter().filter(ours).partition(|name| name.starts_with(LINK));
-    for name in links.iter().chain(&others) {
-        match parse(EGRESS, name) {
-            Some((_, interface)) => egress::detach(&directory.join(name), &interface)?,
-            None => remove(&directory.join(name))?,
+    let links = links(directory)?;
+    for link in &links {
+        remove_link(directory, link)?;
+    }
+    for name in names(directory)? {
+        if let Some((slot, interface)) = parse(EGRESS, &name) {
+            let made = pin(directory, QDISC, slot, &interface);
+            egress::detach(&directory.join(&name), &made, &interface)?;
+        } else if parse(QDISC, &name).is_some()
+            || name.starts_with(PROGRAM)
+            || PINNED.contains(&&*name)
+        {
+            remove(&directory.join(&name))?;
         }
-        interfaces.extend(parse(LINK, name).map(|(_, interface)| interface));
     }
     if names(directory)?.is_empty() {
         fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
     }
-    Ok(interfaces)
+    Ok(links.iter().map(|link| link.name().to_owned()).collect())
+}
+
+/// The interfaces that have a program pinned in a directory, and are there.
+///
+/// # Errors
+///
+/// When that cannot be told.
+pub fn protected(directory: &Path) -> Result<Vec<String>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let on = links(directory)?.into_iter().filter_map(|link| link.on);
+    Ok(on.map(|(_, name)| name).collect())
 }
 
 /// Mounts the BPF file system on `/sys/fs/bpf` if `directory` is to be there and nothing is.

@@ -10,6 +10,15 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// Fails when the process lacks a capability that loading and attaching take.
 pub(super) fn check() -> Result<()> {
+    // Root in a container may have every capability, and none that counts for the kernel.
+    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if is_nested(&users) {
+        bail!(
+            "this is an unprivileged container (its users are mapped: /proc/self/uid_map), where the \
+             kernel lets nobody load BPF; run Ringfence on the host and name the interface by which the \
+             container's packets come in there, or make the container a privileged one"
+        );
+    }
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     let Some(effective) = effective(&status) else { return Ok(()) };
     let missing = missing(effective);
@@ -20,6 +29,12 @@ pub(super) fn check() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether a map of users is that of a user namespace of its own.
+fn is_nested(users: &str) -> bool {
+    let fields: Vec<&str> = users.split_ascii_whitespace().collect();
+    !fields.is_empty() && fields != ["0", "0", "4294967295"]
 }
 
 fn effective(status: &str) -> Option<u64> {
@@ -41,6 +56,14 @@ fn missing(effective: u64) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_of_mapped_users_is_told() {
+        assert!(!is_nested("         0          0 4294967295\n"));
+        assert!(is_nested("         0     100000      65536\n"));
+        assert!(is_nested("0 1000 1\n1 100000 65536\n"));
+        assert!(!is_nested(""), "a kernel without user namespaces");
+    }
 
     #[test]
     fn what_is_missing_is_named() {

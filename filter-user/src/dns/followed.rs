@@ -14,7 +14,7 @@ pub const TTL_MAX: Duration = Duration::from_mins(10);
 pub const RETRY: Duration = Duration::from_secs(5);
 
 /// The most addresses of one name, of each family.
-pub const ADDRESSES_MAX: usize = 16;
+pub const ADDRESSES_MAX: usize = 64;
 
 /// What the DNS says of one family of a name's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,23 @@ pub(super) struct Answer {
     pub(super) addresses: Vec<IpAddr>,
     /// How long it holds.
     pub(super) ttl: Duration,
+    /// Why some of it is missing, if so.
+    pub(super) missing: Option<String>,
+}
+
+impl Answer {
+    /// Adds what there is to say of one host of several.
+    pub(super) fn add(&mut self, host: &str, found: Result<Self, String>) {
+        match found {
+            Ok(found) => {
+                self.addresses.extend(found.addresses);
+                self.ttl = self.ttl.min(found.ttl);
+            }
+            Err(why) => {
+                self.missing.get_or_insert(format!("{host} {why}"));
+            }
+        }
+    }
 }
 
 /// A name's addresses and how they were come by.
@@ -29,6 +46,8 @@ pub(super) struct Answer {
 pub struct Addresses {
     /// The addresses of the last good answers.
     pub all: BTreeSet<IpAddr>,
+    /// How many more there are, which are left out.
+    pub left_out: usize,
     /// Why the last question had no good answer, if so.
     pub failed: Option<String>,
 }
@@ -37,7 +56,7 @@ pub struct Addresses {
 #[derive(Debug, Default)]
 pub(super) struct Followed {
     /// The last good answers for IPv4 and IPv6.
-    good: [BTreeSet<IpAddr>; 2],
+    good: [Usable; 2],
     backoff: Option<Duration>,
 }
 
@@ -48,15 +67,27 @@ impl Followed {
         let mut wait = TTL_MAX;
         let mut failed = None;
         for (good, answer) in self.good.iter_mut().zip(answers) {
-            match answer.and_then(|answer| Ok((usable(&answer.addresses)?, answer.ttl))) {
-                Ok((addresses, ttl)) => {
+            let answer = answer.and_then(|answer| Ok((usable(&answer.addresses)?, answer)));
+            match answer {
+                Ok((addresses, Answer { ttl, missing: None, .. })) => {
                     wait = wait.min(ttl);
                     *good = addresses;
+                }
+                // What is missing may be what was good before.
+                Ok((mut addresses, Answer { missing: Some(why), .. })) => {
+                    addresses.taken.extend(&good.taken);
+                    while addresses.taken.len() > ADDRESSES_MAX {
+                        addresses.taken.pop_last();
+                    }
+                    *good = addresses;
+                    failed = failed.or(Some(why));
                 }
                 Err(why) => failed = failed.or(Some(why)),
             }
         }
-        let all: BTreeSet<IpAddr> = self.good.iter().flatten().copied().collect();
+        let all: BTreeSet<IpAddr> =
+            self.good.iter().flat_map(|good| &good.taken).copied().collect();
+        let left_out = self.good.iter().map(|good| good.left_out).sum();
         if failed.is_some() {
             wait = self.backoff.map_or(RETRY, |last| (last * 2).min(TTL_MAX));
             self.backoff = Some(wait);
@@ -64,23 +95,33 @@ impl Followed {
             self.backoff = None;
             wait = wait.clamp(TTL_MIN, TTL_MAX);
             if all.is_empty() {
-                failed = Some("it has no address".to_owned());
+                failed = Some("it has no address, nor a host for SIP (SRV)".to_owned());
             }
         }
-        (Addresses { all, failed }, wait)
+        (Addresses { all, left_out, failed }, wait)
     }
+}
+
+/// What is taken of an answer.
+#[derive(Clone, Debug, Default)]
+struct Usable {
+    taken: BTreeSet<IpAddr>,
+    left_out: usize,
 }
 
 /// What of an answer can be a host elsewhere. Whoever filters the DNS answers `0.0.0.0` or loopback
 /// instead of the truth.
-fn usable(answer: &[IpAddr]) -> Result<BTreeSet<IpAddr>, String> {
+fn usable(answer: &[IpAddr]) -> Result<Usable, String> {
     let canonical = answer.iter().map(IpAddr::to_canonical);
     let addresses: BTreeSet<IpAddr> = canonical.filter(|address| is_elsewhere(*address)).collect();
     match answer.first() {
         Some(first) if addresses.is_empty() => {
             Err(format!("the answer {first} is no host's address"))
         }
-        Some(_) | None => Ok(addresses.into_iter().take(ADDRESSES_MAX).collect()),
+        Some(_) | None => Ok(Usable {
+            left_out: addresses.len().saturating_sub(ADDRESSES_MAX),
+            taken: addresses.into_iter().take(ADDRESSES_MAX).collect(),
+        }),
     }
 }
 
@@ -99,7 +140,7 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "what the DNS says may be an error too")]
     fn answer(addresses: &[&str], ttl: u64) -> Result<Answer, String> {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        Ok(Answer { addresses, ttl: Duration::from_secs(ttl) })
+        Ok(Answer { addresses, ttl: Duration::from_secs(ttl), missing: None })
     }
 
     fn failure() -> Result<Answer, String> {
@@ -151,7 +192,7 @@ mod tests {
         name.take([answer(&["192.0.2.7"], 60), answer(&[], 60)]);
         let (addresses, wait) = name.take([answer(&[], 60), answer(&[], 60)]);
         assert_eq!((addresses.all.len(), wait), (0, Duration::from_mins(1)));
-        assert_eq!(addresses.failed.as_deref(), Some("it has no address"));
+        assert!(addresses.failed.unwrap().starts_with("it has no address"));
     }
 
     #[test]
@@ -182,6 +223,20 @@ mod tests {
         let many: Vec<String> = (0..100).map(|n| format!("192.0.2.{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let (addresses, _) = Followed::default().take([answer(&many, 60), answer(&[], 60)]);
-        assert_eq!(addresses.all.len(), ADDRESSES_MAX);
+        assert_eq!((addresses.all.len(), addresses.left_out), (ADDRESSES_MAX, 100 - ADDRESSES_MAX));
+    }
+
+    #[test]
+    fn what_is_missing_of_an_answer_stays_as_it_was() {
+        let mut name = Followed::default();
+        name.take([answer(&["192.0.2.7", "192.0.2.8"], 60), answer(&[], 60)]);
+        let mut partly = answer(&["192.0.2.7"], 60).unwrap();
+        partly.add("b.example.", failure());
+        let (addresses, wait) = name.take([Ok(partly), answer(&[], 60)]);
+        assert_eq!(texts(&addresses), ["192.0.2.7", "192.0.2.8"]);
+        assert_eq!(addresses.failed.as_deref(), Some("b.example. no server answers"));
+        assert_eq!(wait, RETRY);
+        let (addresses, _) = name.take([answer(&["192.0.2.7"], 60), answer(&[], 60)]);
+        assert_eq!((texts(&addresses), addresses.failed), (vec!["192.0.2.7".to_owned()], None));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
+use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{RData, Record};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -16,6 +17,8 @@ use super::*;
 struct Zone {
     code: ResponseCode,
     addresses: Vec<IpAddr>,
+    /// Whether the addresses are those of two hosts that provide SIP for the name.
+    is_domain: bool,
     ttl: u32,
     questions: u64,
 }
@@ -31,7 +34,8 @@ impl Server {
     async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = socket.local_addr().unwrap();
-        let zone = Zone { code: ResponseCode::NoError, addresses: vec![], ttl: 0, questions: 0 };
+        let code = ResponseCode::NoError;
+        let zone = Zone { code, addresses: vec![], is_domain: false, ttl: 0, questions: 0 };
         let zone = Arc::new(Mutex::new(zone));
         let mut task = JoinSet::new();
         task.spawn(serve(socket, Arc::clone(&zone)));
@@ -79,15 +83,32 @@ fn answer(question: &Message, zone: &mut Zone) -> Message {
     let query = question.queries[0].clone();
     let mut answer = Message::error_msg(question.metadata.id, OpCode::Query, zone.code);
     answer.metadata.recursion_available = true;
-    if query.name().to_string() == "office.example.org." {
-        for address in &zone.addresses {
-            let data = match address {
-                IpAddr::V4(v4) => RData::A((*v4).into()),
-                IpAddr::V6(v6) => RData::AAAA((*v6).into()),
-            };
-            if data.record_type() == query.query_type() {
-                answer.add_answer(Record::from_rdata(query.name().clone(), zone.ttl, data));
-            }
+    let asked = query.name().to_string();
+    let service = asked.strip_suffix(".office.example.org.").filter(|_| zone.is_domain);
+    let targets: &[&str] = match service {
+        Some("_sip._udp") => &["a.office.example.org.", "b.office.example.org."],
+        Some("_sip._tcp") => &["a.office.example.org."],
+        Some("_sips._tcp") => &["."],
+        _ => &[],
+    };
+    for target in targets.iter().filter(|_| query.query_type() == RecordType::SRV) {
+        let data = RData::SRV(SRV::new(1, 1, 5060, target.parse().unwrap()));
+        answer.add_answer(Record::from_rdata(query.name().clone(), zone.ttl, data));
+    }
+    let half = zone.addresses.len() / 2;
+    let addresses = match service {
+        Some("a") => &zone.addresses[..half],
+        Some("b") => &zone.addresses[half..],
+        _ if asked == "office.example.org." && !zone.is_domain => &zone.addresses[..],
+        _ => &[],
+    };
+    for address in addresses {
+        let data = match address {
+            IpAddr::V4(v4) => RData::A((*v4).into()),
+            IpAddr::V6(v6) => RData::AAAA((*v6).into()),
+        };
+        if data.record_type() == query.query_type() {
+            answer.add_answer(Record::from_rdata(query.name().clone(), zone.ttl, data));
         }
     }
     answer.add_query(query);
@@ -145,7 +166,24 @@ async fn a_name_that_does_not_exist_has_no_address() {
     let server = Server::start().await;
     server.say(ResponseCode::NXDomain, &[], 1);
     let mut following = server.follow("office.example.org");
-    assert_eq!(next(&mut following).await, (set(&[]), Some("it has no address".to_owned())));
+    let (addresses, failed) = next(&mut following).await;
+    assert_eq!((addresses, &failed.unwrap()[..17]), (set(&[]), "it has no address"));
+}
+
+#[tokio::test]
+async fn a_sip_domain_stands_for_the_hosts_of_its_services() {
+    let server = Server::start().await;
+    server.say(ResponseCode::NoError, &["192.0.2.7", "192.0.2.8", "2001:db8::7"], 1);
+    server.zone.lock().unwrap().is_domain = true;
+    let mut following = server.follow("office.example.org");
+    let all = set(&["192.0.2.7", "192.0.2.8", "2001:db8::7"]);
+    assert_eq!(next(&mut following).await, (all.clone(), None));
+    // One that has an address of its own is not asked for services.
+    server.zone.lock().unwrap().is_domain = false;
+    server.say(ResponseCode::NoError, &["192.0.2.9"], 60);
+    let before = server.questions();
+    assert_eq!(next(&mut following).await, (set(&["192.0.2.9"]), None));
+    assert_eq!(server.questions() - before, 2);
 }
 
 #[tokio::test]

@@ -117,7 +117,8 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
     controller.datapath.known = vec![host(1, 0x77), host(2, 0x77)];
     let all = BTreeSet::from([host(1, 0x88)]);
     let name = "office.example.org".parse().unwrap();
-    controller.resolved(News { name, addresses: Addresses { all, failed: None } }, at(0));
+    controller
+        .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(0));
     // Of a known peer nothing that can be forged counts, nor does anything of who is ignored.
     for n in [0x70, 0x77, 0x88] {
         for _ in 0..14 {
@@ -242,7 +243,8 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
     }
     let all = BTreeSet::from([host(1, 0x88)]);
     let name = "office.example.org".parse().unwrap();
-    controller.resolved(News { name, addresses: Addresses { all, failed: None } }, at(6));
+    controller
+        .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(6));
     let holes = |jail: &str, controller: &mut Controller<Memory>| {
         let bans = ask(controller, Request::Bans { jail: Some(jail.to_owned()) });
         bans["bans"][0]["except"].as_array().unwrap().len()

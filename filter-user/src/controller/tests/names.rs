@@ -7,7 +7,7 @@ use crate::dns::{Addresses, News};
 
 fn resolved(controller: &mut Controller<Memory>, name: &str, addresses: &[[u8; 4]]) {
     let all = addresses.iter().copied().map(IpAddr::from).collect();
-    let addresses = Addresses { all, failed: None };
+    let addresses = Addresses { all, left_out: 0, failed: None };
     controller.resolved(News { name: name.parse().unwrap(), addresses }, at(0));
 }
 
@@ -56,7 +56,7 @@ fn a_trusted_name_is_trusted_at_its_address() {
     let failed = Some("no server answers".to_owned());
     let news = News {
         name: "office.example.org".parse().unwrap(),
-        addresses: Addresses { all: BTreeSet::from([IpAddr::from(office)]), failed },
+        addresses: Addresses { all: BTreeSet::from([IpAddr::from(office)]), left_out: 0, failed },
     };
     controller.resolved(news, at(0));
     let status = ask(&mut controller, Request::Status);

@@ -197,7 +197,7 @@ fn a_name_that_is_ignored_is_left_out_of_the_ban_of_a_network() {
     let resolved = |controller: &mut Controller<Memory>, last: u8| {
         let all = BTreeSet::from([IpAddr::from([203, 0, 113, last])]);
         let name = "office.example.org".parse().unwrap();
-        let addresses = Addresses { all, failed: None };
+        let addresses = Addresses { all, left_out: 0, failed: None };
         controller.resolved(News { name, addresses }, at(0));
     };
     resolved(&mut controller, 40);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use filter_common::abi::Learning;
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
-use filter_user::datapath::{Datapath, InterfaceCounters, KnownPeer, Maintenance};
+use filter_user::datapath::{Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance};
 use ipnet::IpNet;
 
 /// The bans that are in force.
@@ -87,6 +87,10 @@ impl Datapath for Memory {
 
     fn packets(&self, _network: IpNet) -> u64 {
         0
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        Vec::new()
     }
 
     fn counters(&self) -> Result<Vec<InterfaceCounters>> {
