@@ -8,15 +8,17 @@ mod own_logs;
 mod server;
 mod sources;
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::future::Future;
 use std::mem;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use log::{info, warn};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
@@ -40,6 +42,37 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// How long the controller hears others before it puts more of its bans into a new store.
 const PUTTING: Duration = Duration::from_millis(20);
+
+/// What ends the daemon: SIGINT or SIGTERM. The signals by which other daemons reload or open their logs
+/// anew end nothing.
+///
+/// # Errors
+///
+/// When signals cannot be waited for.
+pub fn signals() -> Result<impl Future<Output = &'static str>> {
+    let wait = |kind, name| signal(kind).with_context(|| format!("wait for {name}"));
+    let mut interrupt = wait(SignalKind::interrupt(), "SIGINT")?;
+    let mut terminate = wait(SignalKind::terminate(), "SIGTERM")?;
+    let mut hangup = wait(SignalKind::hangup(), "SIGHUP")?;
+    let mut user1 = wait(SignalKind::user_defined1(), "SIGUSR1")?;
+    let mut user2 = wait(SignalKind::user_defined2(), "SIGUSR2")?;
+    Ok(async move {
+        loop {
+            let ignored = tokio::select! {
+                _ = interrupt.recv() => return "SIGINT",
+                _ = terminate.recv() => return "SIGTERM",
+                _ = hangup.recv() => "SIGHUP",
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            warn!(
+                "{ignored} is ignored: there is no reload yet. `systemctl restart ringfence` takes a new \
+                 configuration, and the filter stays in force meanwhile; rotated logs are followed by \
+                 themselves"
+            );
+        }
+    })
+}
 
 /// Runs until `shutdown` is done. The filter stays in force after it.
 ///
@@ -98,7 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
-        info!("{} bans were in force already and stay so", controller.ban_count());
+        info!("{} bans from before this start are in force", controller.ban_count());
     }
 
     let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);
@@ -194,5 +227,9 @@ fn make_directory(path: &Path) -> Result<()> {
     if path.exists() && !path.is_dir() {
         bail!("{} is not a directory", path.display());
     }
-    fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))
+    let mut make = DirBuilder::new();
+    make.recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))
 }

@@ -11,7 +11,7 @@ mod host;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors, Loaded};
 use crate::hearing::mend;
 
 pub use self::fix::Fix;
@@ -38,6 +38,23 @@ impl Finding {
         let (problem, mend) = (problem.into(), mend.into());
         Self { subject: subject.to_owned(), problem, mend, fix: None }
     }
+}
+
+/// What is wrong with the configuration itself, and what of it is not read.
+pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
+    let wrong = wrong.errors().iter().map(|error| {
+        let mend = "mend it, then `ringfence check-config`: no daemon starts with it";
+        Finding::new("configuration", error.to_string(), mend)
+    });
+    let ignored = loaded.ignored.iter().map(|file| {
+        let problem = format!("{} is not read", file.display());
+        Finding::new(
+            "configuration",
+            problem,
+            "only files in conf.d that end in `.yml` are: rename it",
+        )
+    });
+    wrong.chain(ignored).collect()
 }
 
 /// Looks at everything. `status` is the daemon's answer, or why there is none.

@@ -32,6 +32,8 @@ pub struct Loaded {
     pub config: Config,
     /// The files that were read; of two that set a key, the first one holds.
     pub files: Vec<PathBuf>,
+    /// Files in `conf.d` that were not read, because of their names.
+    pub ignored: Vec<PathBuf>,
     /// Who set a setting, by its path; what is not in here is a default.
     pub(super) origins: BTreeMap<String, Origin>,
 }
@@ -84,6 +86,14 @@ impl Config {
         read_hierarchy(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some())
     }
 
+    /// The same, but whatever is right holds, with defaults for the rest: for commands that need
+    /// nothing but the paths, and must work while the configuration is wrong.
+    pub fn load_what_is_right(path: Option<&Path>) -> (Loaded, ConfigErrors) {
+        let (loaded, errors) = read_all(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some());
+        let wrong = if errors.errors().is_empty() { loaded.contradictions() } else { errors };
+        (loaded, wrong)
+    }
+
     /// Reads the content of one file; `name` is for errors and origins.
     ///
     /// # Errors
@@ -91,7 +101,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(name: &Path, content: &[u8]) -> Result<Loaded, ConfigErrors> {
         let source = Source { file: name.to_owned(), content: content.to_owned() };
-        merge(vec![Ok(source)])
+        checked(merge(vec![Ok(source)]))
     }
 }
 
@@ -154,37 +164,65 @@ struct Source {
 }
 
 pub(super) fn read_hierarchy(main: &Path, required: bool) -> Result<Loaded, ConfigErrors> {
+    checked(read_all(main, required))
+}
+
+fn read_all(main: &Path, required: bool) -> (Loaded, ConfigErrors) {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
-    let mut sources = match conf_d(&directory) {
-        Ok(files) => files.into_iter().map(read).collect(),
-        Err(error) => vec![Err(file_error(&directory, error))],
+    let (mut sources, ignored) = match conf_d(&directory) {
+        Ok((files, ignored)) => (files.into_iter().map(read).collect(), ignored),
+        Err(error) => (vec![Err(file_error(&directory, error))], Vec::new()),
     };
     match read(main.to_owned()) {
         Err(_missing) if !required && is_missing(main) => {}
         source => sources.push(source),
     }
-    merge(sources)
+    let (loaded, errors) = merge(sources);
+    (Loaded { ignored, ..loaded }, errors)
 }
 
-/// The files of `conf.d` that Wazo would read, in its order.
-fn conf_d(directory: &Path) -> Result<Vec<PathBuf>, String> {
+/// What was merged, if nothing is wrong with it.
+fn checked((loaded, errors): (Loaded, ConfigErrors)) -> Result<Loaded, ConfigErrors> {
+    let loaded = errors.into_result(loaded)?;
+    loaded.contradictions().into_result(loaded)
+}
+
+/// The files of `conf.d` that Wazo would read, in its order; and those that somebody may take for
+/// such.
+fn conf_d(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(format!("cannot be listed: {error}")),
     };
-    let mut files = Vec::new();
+    let (mut files, mut ignored) = (Vec::new(), Vec::new());
     for entry in entries {
         let entry = entry.map_err(|error| format!("cannot be listed: {error}"))?;
         if is_wanted(&entry.file_name()) {
             files.push(entry.path());
+        } else if ignored.len() < FILES_MAX && !is_left_over(&entry.file_name()) {
+            ignored.push(entry.path());
         }
         if files.len() > FILES_MAX {
             return Err(format!("more than {FILES_MAX} files; merge some"));
         }
     }
     files.sort();
-    Ok(files)
+    ignored.sort();
+    Ok((files, ignored))
+}
+
+/// Whether a file's name says that nobody means it to be read: hidden ones, and what editors and
+/// packages leave.
+fn is_left_over(name: &OsStr) -> bool {
+    const ENDINGS: [&[u8]; 8] =
+        [b"~", b".bak", b".orig", b".old", b".swp", b".save", b".disabled", b".partial"];
+    let name = name.as_bytes();
+    let packages = [&b".dpkg-"[..], b".ucf-"];
+    name.starts_with(b".")
+        || name.starts_with(b"README")
+        || ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || packages.iter().any(|mark| name.windows(mark.len()).any(|part| part == *mark))
 }
 
 fn is_wanted(name: &OsStr) -> bool {
@@ -216,7 +254,7 @@ fn file_error(file: &Path, text: String) -> ConfigError {
 }
 
 /// Merges files of which the first wins.
-fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErrors> {
+fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
     let mut config = Config::default();
     let mut origins = BTreeMap::new();
     // From the last to the first, so that each may simply overwrite what it sets.
@@ -251,8 +289,7 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
     for error in errors_by_file.into_iter().rev().flatten() {
         errors.push(error);
     }
-    let loaded = errors.into_result(Loaded { config, files, origins })?;
-    loaded.without_contradictions()
+    (Loaded { config, files, ignored: Vec::new(), origins }, errors)
 }
 
 /// A file as YAML.
@@ -345,7 +382,8 @@ fn located(file: &Path, problem: Problem) -> ConfigError {
 }
 
 impl Loaded {
-    fn without_contradictions(self) -> Result<Self, ConfigErrors> {
+    /// Settings that are right by themselves, but not together.
+    fn contradictions(&self) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
         for (path, text) in schema::contradictions(&self.config) {
             let (file, line) = match self.origin(&path) {
@@ -354,7 +392,7 @@ impl Loaded {
             };
             errors.push(ConfigError { file, line, column: None, text });
         }
-        errors.into_result(self)
+        errors
     }
 }
 

@@ -957,6 +957,35 @@ fn the_readme_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn paths_are_read_while_all_else_is_wrong() {
+    let host = host(&[
+        ("config.yml", "trustd: 1\npaths: {runtime: /run/other, state: 7}\n"),
+        ("conf.d/10-broken.yml", "jails: {sshd: [\n"),
+        ("conf.d/20.yaml", "dry_run: true\n"),
+        ("conf.d/30.conf", ""),
+        ("conf.d/40.yml~", ""),
+        ("conf.d/.hidden.yml", ""),
+        ("conf.d/50.yml.dpkg-old", ""),
+    ]);
+    let (loaded, wrong) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+    assert_eq!(loaded.config.paths.runtime, Path::new("/run/other"));
+    assert_eq!(loaded.config.paths.bpffs, Config::default().paths.bpffs);
+    let wrong = relative(&host, &wrong.to_string());
+    assert!(wrong.contains("10-broken.yml:") && wrong.contains("`trustd`"), "{wrong}");
+    let ignored: Vec<String> =
+        loaded.ignored.iter().map(|file| relative(&host, &file.display().to_string())).collect();
+    assert_eq!(ignored, ["conf.d/20.yaml", "conf.d/30.conf"]);
+    assert!(load(&host).is_err());
+}
+
+#[test]
+fn only_what_is_set_is_shown() {
+    let shown = parse("jails: {sshd: {maxretry: 7}}\n").unwrap().render_set();
+    assert_eq!(shown, "jails:\n  sshd:\n    maxretry: 7  # config.yml:1\n");
+    assert!(parse("").unwrap().render_set().starts_with("# nothing is set"));
+}
+
+#[test]
 fn ports_get_names_from_every_file() {
     let host = host(&[
         ("config.yml", "ports: {vpn: {udp: [1194]}}\njails: {asterisk-wazo: {scope: web-rtc}}\n"),
@@ -1272,7 +1301,8 @@ fn configs() -> impl Strategy<Value = Config> {
 proptest! {
     #[test]
     fn what_is_rendered_is_read_back(config in configs()) {
-        let loaded = Loaded { config, files: vec![], origins: BTreeMap::new() };
+        let (files, ignored) = (vec![], vec![]);
+        let loaded = Loaded { config, files, ignored, origins: BTreeMap::new() };
         let yaml = loaded.render_yaml();
         let back = parse(&yaml).map_err(|errors| TestCaseError::fail(format!("{errors}\n{yaml}")))?;
         prop_assert_eq!(&back.config, &loaded.config, "{}", yaml);

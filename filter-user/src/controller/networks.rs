@@ -64,7 +64,8 @@ impl<D: Datapath> Controller<D> {
             holes => format!(", but for {holes} trusted or known addresses and networks in it"),
         };
         let time = duration::format(bantime);
-        let says = format!("escalation: banned {network} for {time}: {reason}{left_out}");
+        let says =
+            format!("escalation: banned {network} for {time}: {reason}{left_out}{}", self.dry());
         let entry = Entry::new(ban, reason).with_except(except);
         match self.enter(&entry, Some(says)) {
             Ok(()) => true,

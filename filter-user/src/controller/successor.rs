@@ -15,6 +15,18 @@ use crate::datapath::Datapath;
 use crate::duration;
 use crate::jail::Jail;
 
+/// Bans that were taken over that a line names.
+const TOLD: usize = 10;
+
+/// Bans taken over since the log last told of any.
+#[derive(Debug, Default)]
+pub(super) struct TakenOver {
+    whom: String,
+    entered: usize,
+    asked: usize,
+    first: Vec<String>,
+}
+
 impl<D: Datapath> Controller<D> {
     /// Enters the bans whose jails there are. Nobody can say any more whether their sources had been
     /// forged: they close what a jail closes to those whose could have been, and spare known peers.
@@ -22,6 +34,8 @@ impl<D: Datapath> Controller<D> {
         &mut self,
         bans: &[Decided],
         from: &str,
+        last: bool,
+        who: &str,
         now: KernelTime,
     ) -> Result<Value, String> {
         if bans.len() > TAKE_OVER_MAX {
@@ -32,14 +46,42 @@ impl<D: Datapath> Controller<D> {
         }
         let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
         let mut entered = 0;
+        let whom = format!("from {from}, asked by {who}");
+        if self.taken_over.whom != whom {
+            self.tell_taken_over();
+            self.taken_over.whom = whom;
+        }
         for ban in bans {
             match self.take_over_ban(ban, from, now) {
-                Ok(()) => entered += 1,
+                Ok(()) => {
+                    entered += 1;
+                    self.taken_over.entered += 1;
+                    if self.taken_over.first.len() < TOLD {
+                        self.taken_over.first.push(format!("{} ({})", ban.address, ban.jail));
+                    }
+                }
                 Err(why) => *refused.entry(why).or_default() += 1,
             }
         }
-        info!("took {entered} of {} bans over from {from}", bans.len());
+        self.taken_over.asked += bans.len();
+        if last {
+            self.tell_taken_over();
+        }
         Ok(json!({ "entered": entered, "refused": refused }))
+    }
+
+    /// Tells the log of the bans that came in several requests, in one line.
+    pub(super) fn tell_taken_over(&mut self) {
+        let TakenOver { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
+        if asked == 0 {
+            return;
+        }
+        let first = match first.len() {
+            0 => String::new(),
+            some if some == entered => format!(": {}", first.join(", ")),
+            _ => format!(": {} and others", first.join(", ")),
+        };
+        info!("took over {entered} of {asked} bans {whom}{first}{}", self.dry());
     }
 
     fn take_over_ban(

@@ -12,12 +12,12 @@ use crate::store::{Found, Offences};
 
 /// Has a question answered, now or as soon as the store has all that the answer tells of.
 pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
-    let Question { request, reply } = question;
+    let Question { request, who, reply } = question;
     let address = if let Request::Why { address } = &request { Some(*address) } else { None };
     let says_whether =
         matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
     let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-    let answer = controller.answer(request, KernelTime::now());
+    let answer = controller.answer_to(request, &who, KernelTime::now());
     let store = controller.store().clone();
     if !waits {
         send(reply, answer);

@@ -86,7 +86,8 @@ pub fn hand_over(
     mut ask: impl FnMut(&Request) -> Result<Value>,
 ) -> Result<HandedOver> {
     let mut done = HandedOver::default();
-    for some in bans.chunks(TAKE_OVER_MAX) {
+    let chunks = bans.len().div_ceil(TAKE_OVER_MAX);
+    for (number, some) in bans.chunks(TAKE_OVER_MAX).enumerate() {
         let bans = some.iter().map(|ban| Decided {
             address: ban.network.addr(),
             jail: ban.jail.clone(),
@@ -95,7 +96,8 @@ pub fn hand_over(
                 u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0).max(1)
             }),
         });
-        let request = Request::TakeOver { bans: bans.collect(), from: "fail2ban".to_owned() };
+        let (bans, last) = (bans.collect(), number + 1 == chunks);
+        let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last };
         let answer = ask(&request)?;
         done.entered += answer["entered"].as_u64().unwrap_or(0);
         for (why, count) in answer["refused"].as_object().into_iter().flatten() {
