@@ -151,6 +151,9 @@ pub struct ImportFail2ban {
     /// Where the settings go [default: conf.d/50-fail2ban.yml beside the configuration file]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Asterisk's directory of configuration, which says what is in its logs
+    #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
+    pub asterisk_config: PathBuf,
     /// Only show what would be taken
     #[arg(long)]
     pub dry_run: bool,

@@ -3,7 +3,7 @@
 //!
 //! Changes nothing by itself: [`Fix::apply`] does, once somebody has agreed.
 
-mod asterisk;
+pub(crate) mod asterisk;
 mod conf;
 mod fix;
 mod host;

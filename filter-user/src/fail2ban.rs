@@ -39,5 +39,5 @@ mod tags;
 
 pub use error::Error;
 pub use filter::{Filter, LogType, Options, Reading};
-pub use hand_over::{HandedOver, hand_over, write_settings};
+pub use hand_over::{Checked, HandedOver, check_settings, hand_over, write_settings};
 pub use import::{Ban, DIRECTORY, Import, Sources, import};

@@ -325,30 +325,38 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
 
 fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
     let path = cli.config.as_deref();
-    let config = load(path)?.config;
-    let sources = fail2ban::Sources {
-        directory: arguments.from.clone(),
-        database: arguments.database.clone(),
-        wazo: arguments.from_wazo,
-    };
-    let now = Timestamp::now();
-    let import = fail2ban::import(&sources, &config.ports, now)?;
-    let json = arguments.output.json;
     let target = arguments.to.clone().unwrap_or_else(|| {
         let directory = path.unwrap_or(Path::new(DEFAULT_PATH)).parent();
         directory.unwrap_or(Path::new("")).join("conf.d/50-fail2ban.yml")
     });
+    let sources = fail2ban::Sources {
+        directory: arguments.from.clone(),
+        database: arguments.database.clone(),
+        wazo: arguments.from_wazo,
+        asterisk: arguments.asterisk_config.clone(),
+    };
+    let now = Timestamp::now();
+    // What an earlier import has set is set by this one anew.
+    let config = Config::load_with(path, &target, b"")?.config;
+    let mut import = fail2ban::import(&sources, &config, now)?;
+    let json = arguments.output.json;
     let say = |text: &str| if json { Ok(()) } else { print(text) };
+    // What would keep the real run from writing keeps the dry run from saying that it would.
+    let checked = fail2ban::check_settings(&import.settings, &target, path, arguments.force);
+    if let Ok(checked) = &checked {
+        import.left_out.extend(checked.overruled.iter().cloned());
+    }
     say(&import.to_text())?;
     say(&format!("{}:\n\n{}\n", target.display(), import.settings))?;
     let mut document = import.to_json();
-    let result = if arguments.dry_run {
-        Ok(())
-    } else {
-        fail2ban::write_settings(&import.settings, &target, path, arguments.force)?;
+    let result = checked.and_then(|checked| {
+        if arguments.dry_run {
+            return Ok(());
+        }
+        fail2ban::write_settings(&import.settings, &target, &checked)?;
         document["written"] = target.display().to_string().into();
         hand_over(cli, &import.bans, now).map(|done| document["bans_handed_over"] = done.to_json())
-    };
+    });
     if json {
         if let Err(error) = &result {
             document["error"] = format!("{error:#}").into();

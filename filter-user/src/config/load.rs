@@ -86,10 +86,26 @@ impl Config {
         read_hierarchy(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some())
     }
 
+    /// The same, as it would be with this content of `file` in `conf.d`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn load_with(
+        path: Option<&Path>,
+        file: &Path,
+        content: &[u8],
+    ) -> Result<Loaded, ConfigErrors> {
+        let main = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let source = Source { file: file.to_owned(), content: content.to_owned() };
+        checked(read_all(main, path.is_some(), Some(source)))
+    }
+
     /// The same, but whatever is right holds, with defaults for the rest: for commands that need
     /// nothing but the paths, and must work while the configuration is wrong.
     pub fn load_what_is_right(path: Option<&Path>) -> (Loaded, ConfigErrors) {
-        let (loaded, errors) = read_all(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some());
+        let (loaded, errors) =
+            read_all(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some(), None);
         let wrong = if errors.errors().is_empty() { loaded.contradictions() } else { errors };
         (loaded, wrong)
     }
@@ -164,21 +180,37 @@ struct Source {
 }
 
 pub(super) fn read_hierarchy(main: &Path, required: bool) -> Result<Loaded, ConfigErrors> {
-    checked(read_all(main, required))
+    checked(read_all(main, required, None))
 }
 
-fn read_all(main: &Path, required: bool) -> (Loaded, ConfigErrors) {
+fn read_all(main: &Path, required: bool, instead: Option<Source>) -> (Loaded, ConfigErrors) {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
-    let (mut sources, ignored) = match conf_d(&directory) {
+    let (mut sources, ignored): (Vec<_>, _) = match conf_d(&directory) {
         Ok((files, ignored)) => (files.into_iter().map(read).collect(), ignored),
         Err(error) => (vec![Err(file_error(&directory, error))], Vec::new()),
     };
+    if let Some(instead) = instead {
+        let is_there = |source: &Result<Source, ConfigError>| match source {
+            Ok(source) => same_file(&source.file, &instead.file),
+            Err(error) => error.file.as_ref().is_some_and(|file| same_file(file, &instead.file)),
+        };
+        sources.retain(|source| !is_there(source));
+        let place = sources.iter().position(|source| {
+            source.as_ref().is_ok_and(|source| source.file.file_name() > instead.file.file_name())
+        });
+        sources.insert(place.unwrap_or(sources.len()), Ok(instead));
+    }
     match read(main.to_owned()) {
         Err(_missing) if !required && is_missing(main) => {}
         source => sources.push(source),
     }
     let (loaded, errors) = merge(sources);
     (Loaded { ignored, ..loaded }, errors)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    one == other || absolute(one).is_some_and(|one| Some(one) == absolute(other))
 }
 
 /// What was merged, if nothing is wrong with it.

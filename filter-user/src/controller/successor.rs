@@ -93,21 +93,22 @@ impl<D: Datapath> Controller<D> {
         let address = decided.address.to_canonical();
         let network = IpNet::from(address);
         if self.protected.reason(network).is_some() {
-            return Err("trusted, or the host's own");
+            return Err("trusted, or the host's own address");
         }
         let place = self.jails.iter().position(|jail| jail.name() == decided.jail);
         let settings = place.and_then(|place| self.jails.get(place)).map(Jail::settings);
         let (Some(place), Some(settings)) = (place, settings.filter(|settings| settings.enabled))
         else {
-            return Err("of a jail that there is not, or that is disabled");
+            return Err("their jail is not there yet, or disabled");
         };
         let ignored = settings.ignoreip.iter().any(|ignored| ignored.contains(&address));
         if ignored || self.ignores_by_name(place, address) {
-            return Err("ignored by the jail");
+            return Err("their jail ignores them");
         }
-        let scope = settings.unproven_scope.ok_or("of a jail that bans nobody unproven")?;
+        // Of a jail that makes no ban unproven, what its bans close: these are made already.
+        let scope = settings.unproven_scope.unwrap_or(settings.scope);
         if self.datapath.known(address).is_some_and(|peer| now < peer.until) {
-            return Err("known peers");
+            return Err("known peers, most likely phones");
         }
         let time = decided.seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
         let until = time.map(|time| now.after(time));
@@ -121,8 +122,8 @@ impl<D: Datapath> Controller<D> {
             here.origin == origin && here.scope == scope && here.in_force(now) && as_long
         };
         if self.ledger.of_network(network).any(|entry| stands(&entry.ban)) {
-            return Err("banned as long already");
+            return Err("they are banned as long already");
         }
-        self.enter(&entry, None).map_err(|_full| "beyond what the kernel has room for")
+        self.enter(&entry, None).map_err(|_full| "there is no room for more bans")
     }
 }

@@ -44,16 +44,55 @@ const INCREMENT: [&str; 6] =
     ["increment", "factor", "maxtime", "rndtime", "multipliers", "overalljails"];
 
 /// What a jail may set and what there is no setting for, with what to do about it.
-const LEFT_OUT: [(&str, &str); 9] = [
-    ("failregex", "a jail's own expressions: put them into the filter's `.local` file"),
-    ("ignoreregex", "a jail's own expressions: put them into the filter's `.local` file"),
-    ("prefregex", "a jail's own expression: put it into the filter's `.local` file"),
-    ("datepattern", "a jail's own date pattern: put it into the filter's `.local` file"),
+const LEFT_OUT: [(&str, &str); 11] = [
+    ("failregex", "what only the jail's own expressions match bans nobody here"),
+    ("ignoreregex", "what the jail's own expressions let pass counts here"),
+    ("prefregex", "what only the jail's own expression matches bans nobody here"),
+    ("datepattern", "the jail's own date pattern is not used"),
+    ("logencoding", "logs are read as bytes, whatever their encoding"),
+    ("skip_if_nologs", "a log that is not there is waited for"),
     ("ignorecommand", "no program is run for an address: name addresses in `ignoreip`"),
     ("bantime.formula", "no formula is evaluated: `bantime.multipliers` can come close to it"),
     ("logtimezone", "dates without a zone are in that of the host"),
     ("usedns", "host names in logs are never resolved"),
     ("maxlines", "expressions over several lines are not supported"),
+];
+
+/// Expressions that can stand in the filter instead.
+const IN_FILTER: [&str; 4] = ["failregex", "ignoreregex", "prefregex", "datepattern"];
+
+/// What else a jail may set: what is taken, and what makes no difference to who is banned.
+const KNOWN: [&str; 30] = [
+    "enabled",
+    "filter",
+    "mode",
+    "port",
+    "protocol",
+    "chain",
+    "banaction",
+    "banaction_allports",
+    "action",
+    "logpath",
+    "backend",
+    "maxretry",
+    "findtime",
+    "bantime",
+    "ignoreip",
+    "ignoreself",
+    "ignorecache",
+    "maxmatches",
+    "journalmatch",
+    "destemail",
+    "sender",
+    "sendername",
+    "mta",
+    "fail2ban_agent",
+    "systemd_if_nologs",
+    "known",
+    "name",
+    "__name__",
+    "blocktype",
+    "returntype",
 ];
 
 /// Reads the jails that a directory as `/etc/fail2ban` configures.
@@ -115,13 +154,28 @@ fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
     }
     jail.ports = reader.text("port").unwrap_or_default();
     reader.action(&mut jail);
-    let set_by_default = |option: &str| ["usedns", "maxlines"].contains(&option);
+    if layers.own(name).any(|(own, _)| own == "ignoreself") && !reader.flag("ignoreself") {
+        let text = "ignoreself: the host's own addresses are never banned here";
+        reader.left_out.push(text.to_owned());
+    }
+    reader.unknown();
+    let set_by_default =
+        |option: &str| ["usedns", "maxlines", "logencoding", "skip_if_nologs"].contains(&option);
     for (option, why) in LEFT_OUT {
         let own = layers.own(name).any(|(own, _)| own == option);
         if own
             || (!set_by_default(option) && reader.text(option).is_some_and(|text| !text.is_empty()))
         {
-            reader.left_out.push(format!("{option}: {why}"));
+            let filter =
+                directory.join("filter.d").join(&jail.filter).with_added_extension("local");
+            reader.left_out.push(if IN_FILTER.contains(&option) {
+                format!(
+                    "{option}: {why}; to have it, put it under [Definition] into {}, and import again",
+                    filter.display()
+                )
+            } else {
+                format!("{option}: {why}")
+            });
         }
     }
     jail.left_out = reader.left_out;
@@ -163,9 +217,33 @@ impl Reader<'_> {
         }
     }
 
+    /// Options that mean nothing here, and that nothing else in the section is made of.
+    fn unknown(&mut self) {
+        let is_known = |option: &str| {
+            KNOWN.contains(&option)
+                || LEFT_OUT.iter().any(|(known, _)| *known == option)
+                || INCREMENT.iter().any(|known| option == format!("bantime.{known}"))
+                || ["action", "bantime."].iter().any(|begin| option.starts_with(begin))
+        };
+        let is_used = |option: &str| {
+            let reference = format!("%({option})s");
+            self.layers
+                .own(self.name)
+                .any(|(_, value)| value.text.to_lowercase().contains(&reference))
+        };
+        let unknown: Vec<String> = self
+            .layers
+            .own(self.name)
+            .map(|(option, _)| option)
+            .filter(|option| !is_known(option) && !is_used(option))
+            .map(|option| format!("{option}: there is no such setting here"))
+            .collect();
+        self.left_out.extend(unknown);
+    }
+
     /// What its actions close; other things that they do have nothing that does them here.
     fn action(&mut self, jail: &mut Jail) {
-        let mut others = Vec::new();
+        let (mut others, mut ports) = (Vec::new(), Vec::new());
         for line in self.text("action").unwrap_or_default().lines().map(str::trim) {
             if line.is_empty() {
                 continue;
@@ -174,15 +252,22 @@ impl Reader<'_> {
                 others.push(line.to_owned());
                 continue;
             };
-            let closes = ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw"];
+            let closes =
+                ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw", "route"];
             if !closes.iter().any(|tool| name.starts_with(tool)) {
                 others.push(name.to_owned());
                 continue;
             }
-            jail.all_ports |= name.contains("allports");
-            if let Some(port) = set.get("port") {
-                port.clone_into(&mut jail.ports);
+            jail.all_ports |= name.contains("allports")
+                || ["route", "shorewall"].contains(&name)
+                || set.get("type").is_some_and(|kind| kind == "allports");
+            match set.get("port").map(|port| port.trim().to_owned()) {
+                Some(port) if !port.is_empty() && !ports.contains(&port) => ports.push(port),
+                Some(_) | None => {}
             }
+        }
+        if !ports.is_empty() {
+            jail.ports = ports.join(",");
         }
         if !others.is_empty() {
             let others = others.join(", ");

@@ -57,6 +57,17 @@ fn who_is_never_banned_is_not_banned_now() {
 }
 
 #[test]
+fn bans_of_a_jail_that_wants_proof_are_taken_too() {
+    let mut controller = started_with(Memory::default(), |config| {
+        config.jails.get_mut("recidive").unwrap().enabled = true;
+    });
+    let answer = take_over(&mut controller, &[decided("203.0.113.7", "recidive", Some(100))]);
+    assert_eq!(answer["entered"], 1, "{answer}");
+    let bans = ask(&mut controller, Request::Bans { jail: None });
+    assert_eq!(bans["bans"][0]["scope"], "all");
+}
+
+#[test]
 fn twice_is_as_good_as_once() {
     let mut controller = controller();
     let bans = [decided("203.0.113.7", "sshd", Some(100))];
