@@ -32,6 +32,7 @@ use crate::datapath::{Events, Interface, Kernel, Opened, Settings};
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
 use crate::host;
+use crate::report::count;
 use crate::store::{self, Names, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
@@ -131,7 +132,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
-        info!("{} bans from before this start are in force", controller.ban_count());
+        info!("in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
     let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);

@@ -98,14 +98,11 @@ pub fn status(value: &Value) -> String {
     }
     let peers = &value["peers"];
     let (known, spared) = (number(peers, "known"), number(peers, "spared"));
-    line(
-        &mut text,
-        &format!(
-            "{}; {} in their names did not count, because anybody can make them up",
-            count(known, "known peer"),
-            count(spared, "failure")
-        ),
-    );
+    line(&mut text, &count(known, "known peer"));
+    if spared > 0 {
+        let spared = counts(spared, "failure in their names was", "failures in their names were");
+        line(&mut text, &format!("{spared} not counted: anybody can make them up"));
+    }
     let no_room = number(peers, "no_room");
     if no_room > 0 {
         let times = count(no_room, "time");

@@ -106,8 +106,11 @@ impl Pins {
 ///
 /// When a controller still is at work, or a pin cannot be removed.
 pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
-    if !directory.is_dir() {
-        return Ok(Vec::new());
+    match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("open {}", directory.display()))?,
+        Ok(metadata) if !metadata.is_dir() => return Ok(Vec::new()),
+        Ok(_) => {}
     }
     let _lock = lock(directory)?;
     let mut interfaces = Vec::new();
