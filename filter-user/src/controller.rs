@@ -560,9 +560,7 @@ impl<D: Datapath> Controller<D> {
         self.may_be_banned_by_hand(network, &except)?;
         let until = wish.time.map(|time| now.after(time));
         let ban = Ban { network, scope, origin: Origin::Hand, since: now.into(), until };
-        let known = self.datapath.known_in(network, now);
-        let is_hole = |peer: &&IpAddr| except.iter().any(|hole| hole.contains(*peer));
-        let known = known.len() - known.iter().filter(is_hole).count();
+        let known = self.known_inside(network, &except, now);
         if known > 0 && ban.address().is_some() && !wish.force {
             return Err(format!(
                 "{} is a known peer, most likely a phone that is registered: `--force` bans it all \
@@ -608,6 +606,17 @@ impl<D: Datapath> Controller<D> {
             "shortened": replaced.as_ref().is_some_and(longer),
             "known_peers": known,
         }))
+    }
+
+    /// How many known peers a ban of a network would cut off.
+    fn known_inside(&self, network: IpNet, except: &[IpNet], now: KernelTime) -> usize {
+        if network.prefix_len() == network.max_prefix_len() {
+            let peer = self.datapath.known(network.addr());
+            return usize::from(peer.is_some_and(|peer| now < peer.until));
+        }
+        let is_left_out = |peer: &IpAddr| except.iter().any(|hole| hole.contains(peer));
+        let known = self.datapath.known_in(network, now).into_iter();
+        known.filter(|peer| !is_left_out(peer)).count()
     }
 
     fn may_be_banned_by_hand(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {

@@ -94,7 +94,7 @@ pub fn status(value: &Value) -> String {
         ),
     );
     for name in list(value, "trusted_names") {
-        line(&mut text, &format!("trusted is {}", host(name)));
+        line(&mut text, &format!("trusted: {}", host(name)));
     }
     let peers = &value["peers"];
     let (known, spared) = (number(peers, "known"), number(peers, "spared"));
@@ -344,12 +344,14 @@ pub fn jails(value: &Value) -> String {
 fn host(value: &Value) -> String {
     let name = string(value, "name");
     let addresses: Vec<&str> = list(value, "addresses").filter_map(Value::as_str).collect();
-    let addresses = match (&addresses[..], string(value, "state").as_str()) {
-        ([], "waiting") => "not looked up yet".to_owned(),
-        ([], _) => "no address".to_owned(),
-        (some, _) => some.join(", "),
+    let why = value["why"].as_str();
+    let addresses = match (&addresses[..], string(value, "state").as_str(), why) {
+        ([], "waiting", _) => "not looked up yet".to_owned(),
+        ([], _, Some(why)) => return format!("{name}: {why}"),
+        ([], _, None) => "no address".to_owned(),
+        (some, ..) => some.join(", "),
     };
-    let why = value["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
+    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
     format!("{name}: {addresses}{why}")
 }
 

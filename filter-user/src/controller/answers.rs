@@ -356,7 +356,9 @@ impl<D: Datapath> Controller<D> {
                 "network": show(entry.ban.network),
                 "jail": self.jail_name(entry.ban.origin),
                 "scope": self.ports.name(entry.ban.scope),
+                "since": self.started.show(entry.ban.since),
                 "until": entry.ban.until.map(|until| self.started.show(until)),
+                "packets": self.datapath.packets(entry.ban.network),
                 "reason": &*entry.reason,
                 "evidence": entry.evidence().len(),
             })).collect::<Vec<_>>(),
@@ -422,7 +424,7 @@ impl<D: Datapath> Controller<D> {
         };
         let (networks, stay): (BTreeSet<IpNet>, BTreeSet<IpNet>) = match which {
             Unban::Network { network, inside } => {
-                let within = self.banned_inside(*network);
+                let within = self.ledger.inside(*network).map(|entry| entry.ban.network).collect();
                 let own = BTreeSet::from([network.trunc()]);
                 if *inside { (&own | &within, BTreeSet::new()) } else { (own, within) }
             }
@@ -473,15 +475,6 @@ impl<D: Datapath> Controller<D> {
         Ok(
             json!({ "lifted": lifted, "networks": names, "inside": inside, "inside_banned": inside_banned }),
         )
-    }
-
-    /// The banned addresses and networks in a network, without itself.
-    fn banned_inside(&self, network: IpNet) -> BTreeSet<IpNet> {
-        if network.prefix_len() == network.max_prefix_len() {
-            return BTreeSet::new();
-        }
-        let inside = |other: &IpNet| network.contains(other) && *other != network.trunc();
-        self.ledger.iter().map(|entry| entry.ban.network).filter(inside).collect()
     }
 
     /// Why nothing was lifted.

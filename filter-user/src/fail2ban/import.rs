@@ -24,6 +24,7 @@ use super::layers::{Layers, Variables};
 use super::{options, seconds};
 use crate::ban::RESERVED;
 use crate::config::{Config, OWN_JAILS_MAX, RECIDIVE, built_in_jails};
+use crate::controller::show;
 use crate::duration;
 
 /// Where fail2ban is configured, unless told otherwise.
@@ -88,7 +89,7 @@ impl Import {
     pub fn to_json(&self) -> Value {
         let bans = self.bans.iter().map(|ban| {
             let until = ban.until.map(|until| until.to_string());
-            json!({"network": ban.network, "jail": ban.jail, "until": until})
+            json!({"network": show(ban.network), "jail": ban.jail, "until": until})
         });
         json!({
             "settings": self.settings,
