@@ -41,6 +41,12 @@ pub fn start() {
     }
 }
 
+/// What a command says of itself on standard error, as a line of the log where the journal reads it.
+pub fn command_says(level: Level, text: &str) -> String {
+    let text = format!("ringfence: {text}");
+    if is_journal() { for_journal(level, &text) } else { format!("{text}\n") }
+}
+
 /// The first part that says nothing. A word that is no level would be taken for a module, and all else
 /// would be silent.
 fn wrong(asked: &str) -> Option<String> {

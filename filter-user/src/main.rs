@@ -22,6 +22,7 @@ use filter_user::{
     client, daemon, datapath, doctor, fail2ban, jail_filter, logging, report, test_log,
 };
 use jiff::Timestamp;
+use log::Level;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
                 // Whoever cannot take it has the line on standard error.
                 print(&format!("{:#}\n", json!({ "error": text }))).ok();
             }
-            say(&text);
+            say(Level::Error, &text);
             ExitCode::FAILURE
         }
     }
@@ -55,10 +56,10 @@ impl fmt::Display for Told {
 
 impl Error for Told {}
 
-fn say(text: &str) {
+fn say(level: Level, text: &str) {
     #[expect(clippy::print_stderr, reason = "the one place where errors and warnings are printed")]
     {
-        eprintln!("ringfence: {text}");
+        eprint!("{}", logging::command_says(level, text));
     }
 }
 
@@ -153,7 +154,7 @@ fn not_read(ignored: &Path) -> String {
 fn paths(cli: &Cli) -> Paths {
     let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
     if let Some(warning) = warning(&wrong) {
-        say(&warning);
+        say(Level::Warn, &warning);
     }
     loaded.config.paths
 }
@@ -173,13 +174,13 @@ fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
     let loaded = load(cli.config.as_deref())?;
     match lines(&jail_filter::check(&loaded)) {
         // A start goes on without it.
-        Some(wrong) if arguments.quiet => say(&format!("warning: {wrong}")),
+        Some(wrong) if arguments.quiet => say(Level::Warn, &format!("warning: {wrong}")),
         Some(wrong) => bail!("{wrong}"),
         None => {}
     }
     datapath::check_place(&loaded.config.paths.bpffs)?;
     for ignored in &loaded.ignored {
-        say(&format!("warning: {}", not_read(ignored)));
+        say(Level::Warn, &format!("warning: {}", not_read(ignored)));
     }
     match arguments {
         CheckConfig { quiet: true, .. } => Ok(()),
@@ -313,7 +314,11 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
     let config = if test_log::is_filter(jail) {
         Config::default()
     } else {
-        load(cli.config.as_deref())?.config
+        let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+        if let Some(warning) = warning(&wrong) {
+            say(Level::Warn, &warning);
+        }
+        loaded.config
     };
     let jail = (&**jail, &config);
     if file.as_os_str() == "-" {

@@ -253,7 +253,8 @@ pub fn imported(value: &Value) -> String {
     if bans["durable"] == false {
         line(&mut text, "  they are not written down yet: the store failed");
     }
-    text += "then, with nothing of fail2ban's changed yet:\n";
+    text += &dry_run(bans);
+    text += "then, as fail2ban itself goes on unchanged:\n";
     for command in ["systemctl restart ringfence", "systemctl disable --now fail2ban"] {
         line(&mut text, &format!("  {command}"));
     }

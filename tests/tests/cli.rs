@@ -379,6 +379,33 @@ fn what_programs_read_is_one_document() {
 
 #[test]
 #[ignore = "requires the ringfence binary"]
+fn the_journal_gets_a_priority_and_no_second_time() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = scratch::directory("cli").unwrap();
+    let log = directory.path().join("log");
+    let run = |is_journal: bool| {
+        let file = fs::File::create(&log).unwrap();
+        let own = file.metadata().unwrap();
+        let mut command = Command::new(ringfence::built().unwrap());
+        command.arg("-c").arg(directory.path().join("config.yml")).args(["run", "-i", "nosuch"]);
+        command.env("RINGFENCE_LOG", "garbage").stderr(file);
+        if is_journal {
+            command.env("JOURNAL_STREAM", format!("{}:{}", own.dev(), own.ino()));
+        }
+        assert_eq!(command.status().unwrap().code(), Some(1));
+        fs::read_to_string(&log).unwrap()
+    };
+    fs::write(directory.path().join("config.yml"), "").unwrap();
+    let said = run(true);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("<4>RINGFENCE_LOG: `garbage` is no level"), "{said}");
+    assert!(lines[1].starts_with("<3>ringfence: there is no interface `nosuch`"), "{said}");
+    let said = run(false);
+    assert!(said.contains(" WARN ") && !said.contains('<'), "{said}");
+}
+
+#[test]
+#[ignore = "requires the ringfence binary"]
 fn files_that_are_wrong_are_named() {
     let directory = scratch::directory("cli").unwrap();
     let file = directory.path().join("config.yml");

@@ -67,7 +67,7 @@ impl<D: Datapath> Controller<D> {
         if last {
             self.tell_taken_over();
         }
-        Ok(json!({ "entered": entered, "refused": refused }))
+        Ok(json!({ "entered": entered, "refused": refused, "enforcing": self.enforcing }))
     }
 
     /// Tells the log of the bans that came in several requests, in one line.

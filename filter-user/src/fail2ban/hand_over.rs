@@ -89,6 +89,8 @@ pub struct HandedOver {
     pub entered: u64,
     /// How many are not, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Whether the daemon only counts what it would drop.
+    pub dry_run: bool,
     /// Why the store does not have them, if it does not.
     pub not_durable: Option<String>,
 }
@@ -96,7 +98,12 @@ pub struct HandedOver {
 impl HandedOver {
     /// For `--json`.
     pub fn to_json(&self) -> Value {
-        json!({"entered": self.entered, "refused": self.refused, "durable": self.not_durable.is_none()})
+        json!({
+            "entered": self.entered,
+            "refused": self.refused,
+            "durable": self.not_durable.is_none(),
+            "enforcing": !self.dry_run,
+        })
     }
 }
 
@@ -128,6 +135,7 @@ pub fn hand_over(
         for (why, count) in answer["refused"].as_object().into_iter().flatten() {
             *done.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
         }
+        done.dry_run |= answer["enforcing"] == false;
         if answer["durable"] == false {
             done.not_durable = Some(answer["why"].as_str().unwrap_or_default().to_owned());
         }
