@@ -7,6 +7,7 @@ pub(crate) mod asterisk;
 mod conf;
 mod fix;
 mod host;
+mod sshd;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -70,6 +71,7 @@ pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> 
     };
     findings.extend(asterisk::examine(config, host));
     findings.extend(host::examine(config, host));
+    findings.extend(sshd::examine(config, &host.etc));
     findings
 }
 
