@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::database::{self, Banned};
 use super::error::Error;
 use super::filter::{Filter, LogType, Options};
-use super::jails::{self, Jail};
+use super::jails::{self, Effect, Jail};
 use super::layers::{Layers, Variables};
 use super::{options, seconds};
 use crate::ban::RESERVED;
@@ -276,6 +276,23 @@ impl Taking<'_> {
             return None;
         }
         let mut section = Section::new(&name);
+        match (&jail.effect, known) {
+            (Effect::Bans, _) => {}
+            (Effect::Tells, Some(_)) => {
+                let text = "its actions ban nobody in fail2ban; here it does ban: `enabled: false` keeps it from that";
+                section.notes.push(text.to_owned());
+            }
+            (Effect::Tells, None) => {
+                let text = "its actions ban nobody in fail2ban, so it is no jail here";
+                self.done.left_out.push(format!("{}: {text}", jail.name));
+                return None;
+            }
+            (Effect::Allows, _) => {
+                let text = "its action lets addresses in, which no jail here does";
+                self.done.left_out.push(format!("{}: {text}", jail.name));
+                return None;
+            }
+        }
         if let Some(known) = known {
             self.filter_of(jail, known, &mut section);
             self.logs_of(jail, &mut section);
@@ -463,8 +480,18 @@ impl Section {
 
     fn set(&mut self, key: &str, value: &str) {
         if let Err(why) = self.try_set(key, value) {
-            self.left_out.push(format!("{key}: {value}: {why}"));
+            self.left_out.push(format!("{key}: {value}: {why}; the default holds"));
         }
+    }
+
+    /// The same, or what comes nearest to it of what is possible.
+    fn set_or_nearest(&mut self, key: &str, value: &str, nearest: &str) {
+        let Err(why) = self.try_set(key, value) else { return };
+        let instead = match self.try_set(key, nearest) {
+            Ok(()) => format!("{nearest} is set instead"),
+            Err(_) => "the default holds".to_owned(),
+        };
+        self.left_out.push(format!("{key}: {value}: {why}; {instead}"));
     }
 
     fn try_set(&mut self, key: &str, value: &str) -> Result<(), String> {
@@ -477,13 +504,17 @@ impl Section {
     /// What every jail has.
     fn common(&mut self, jail: &Jail) {
         if let Some(maxretry) = jail.maxretry {
-            self.set("maxretry", &maxretry.to_string());
+            let nearest = maxretry.clamp(1, 10_000).to_string();
+            self.set_or_nearest("maxretry", &maxretry.to_string(), &nearest);
         }
         if let Some(findtime) = jail.findtime {
-            self.set("findtime", &duration::format(findtime));
+            self.set_or_nearest("findtime", &duration::format(findtime), "30d");
         }
         if let Some(bantime) = jail.bantime {
-            self.set("bantime", &duration::format(bantime));
+            // No time at all is none that a ban can have.
+            let nearest = if bantime.is_zero() { bantime } else { duration::MAX };
+            let nearest = duration::format(nearest);
+            self.set_or_nearest("bantime", &duration::format(bantime), &nearest);
         }
         let mut ignored: Vec<String> = Vec::new();
         for entry in &jail.ignoreip {

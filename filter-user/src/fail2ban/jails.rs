@@ -9,6 +9,18 @@ use super::layers::{Layers, Variables};
 use super::{options, seconds};
 use crate::duration;
 
+/// What a jail's actions do to an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Close something to it, as far as is known.
+    #[default]
+    Bans,
+    /// Tell somebody of it.
+    Tells,
+    /// Let it in.
+    Allows,
+}
+
 /// A jail of fail2ban's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Jail {
@@ -33,6 +45,8 @@ pub(super) struct Jail {
     pub(super) journal_match: Vec<String>,
     /// What its usual action closes, as it is written: `ssh`, `http,https`, `0:65535`.
     pub(super) ports: String,
+    /// What its actions do.
+    pub(super) effect: Effect,
     /// Whether its action closes all ports, whatever `port` says.
     pub(super) all_ports: bool,
     /// What could not be read, or means nothing here: what, and why.
@@ -56,6 +70,22 @@ const LEFT_OUT: [(&str, &str); 11] = [
     ("logtimezone", "dates without a zone are in that of the host"),
     ("usedns", "host names in logs are never resolved"),
     ("maxlines", "expressions over several lines are not supported"),
+];
+
+/// How the names of actions begin that tell somebody of an address, and close nothing to it.
+const TELLERS: [&str; 12] = [
+    "sendmail",
+    "mail",
+    "mynetwatchman",
+    "dshield",
+    "complain",
+    "xarf",
+    "abuseipdb",
+    "blocklist_de",
+    "badips",
+    "dummy",
+    "smtp.py",
+    "helpers",
 ];
 
 /// Expressions that can stand in the filter instead.
@@ -244,14 +274,22 @@ impl Reader<'_> {
     /// What its actions close; other things that they do have nothing that does them here.
     fn action(&mut self, jail: &mut Jail) {
         let (mut others, mut ports) = (Vec::new(), Vec::new());
-        for line in self.text("action").unwrap_or_default().lines().map(str::trim) {
-            if line.is_empty() {
-                continue;
-            }
-            let Ok((name, set)) = options::parse(line) else {
-                others.push(line.to_owned());
+        let (mut tells, mut bans) = (0, 0);
+        for line in one_a_line(&self.text("action").unwrap_or_default()) {
+            let Ok((name, set)) = options::parse(&line) else {
+                bans += 1;
+                others.push(line);
                 continue;
             };
+            if TELLERS.iter().any(|teller| name.starts_with(teller)) {
+                tells += 1;
+            } else {
+                bans += 1;
+            }
+            let blocktype = set.get("blocktype").map(|kind| kind.to_uppercase());
+            if matches!(blocktype.as_deref(), Some("RETURN" | "ACCEPT")) {
+                jail.effect = Effect::Allows;
+            }
             let closes =
                 ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw", "route"];
             if !closes.iter().any(|tool| name.starts_with(tool)) {
@@ -266,6 +304,9 @@ impl Reader<'_> {
                 Some(_) | None => {}
             }
         }
+        if bans == 0 && tells > 0 {
+            jail.effect = Effect::Tells;
+        }
         if !ports.is_empty() {
             jail.ports = ports.join(",");
         }
@@ -275,6 +316,19 @@ impl Reader<'_> {
                 .push(format!("action {others}: a ban closes ports, and does nothing else"));
         }
     }
+}
+
+/// Actions, each in a line: what stands in brackets may go over several.
+fn one_a_line(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let is_open = |line: &String| line.matches('[').count() > line.matches(']').count();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match lines.last_mut().filter(|last| is_open(last)) {
+            Some(last) => *last = format!("{last} {line}"),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }
 
 fn not_a_number(text: &str) -> String {
@@ -345,6 +399,26 @@ mod tests {
             "datepattern: ",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_actions_do_is_known() {
+        for (action, effect) in [
+            ("iptables[port=1]", Effect::Bans),
+            ("iptables[port=1]\n  sendmail[x=y]", Effect::Bans),
+            ("my-own[port=1]", Effect::Bans),
+            ("sendmail-whois[name=x]\n  abuseipdb[key=y]", Effect::Tells),
+            (
+                "iptables[blocktype=RETURN, returntype=DROP,\n    actionrepair_on_unban=true]",
+                Effect::Allows,
+            ),
+            ("iptables[blocktype=DROP]", Effect::Bans),
+        ] {
+            let local = format!("[web]\nenabled = true\naction = {action}\n");
+            let jails = jails(&[("jail.conf", BASE), ("jail.local", &local)]);
+            let web = jails.iter().find(|jail| jail.name == "web").unwrap();
+            assert_eq!(web.effect, effect, "{action}");
         }
     }
 

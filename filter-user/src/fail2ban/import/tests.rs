@@ -429,6 +429,34 @@ fn what_is_set_and_unknown_is_named() {
 }
 
 #[test]
+fn what_is_beyond_the_possible_becomes_what_is_nearest() {
+    let local = "[sshd]\nenabled = true\nmaxretry = 0\nfindtime = 1y\nbantime = 20y\n";
+    let import = imported(local, &[]);
+    let jail = &config(&import).jails["sshd"];
+    let month = std::time::Duration::from_hours(30 * 24);
+    assert_eq!((jail.maxretry, jail.findtime, jail.bantime), (1, month, duration::MAX));
+    for expected in ["1 is set instead", "30d is set instead", "3650d is set instead"] {
+        has(&import.left_out, expected);
+    }
+}
+
+#[test]
+fn a_jail_that_bans_nobody_there_is_none_here() {
+    for (action, why) in [
+        ("sendmail[name=x]", "ban nobody in fail2ban"),
+        ("iptables[port=ftp, blocktype=RETURN]", "lets addresses in"),
+    ] {
+        let local = format!("[my_web]\nenabled = true\nlogpath = /l\naction = {action}\n");
+        let import = imported(&local, &["my_web.conf"]);
+        has(&import.left_out, "my_web: its action");
+        has(&import.left_out, why);
+        assert!(!config(&import).jails.contains_key("my-web"));
+    }
+    let import = imported("[sshd]\nenabled = true\naction = sendmail[name=x]\n", &[]);
+    has(&import.notes, "sshd: its actions ban nobody in fail2ban; here it does ban");
+}
+
+#[test]
 fn a_relative_directory_is_written_in_full() {
     let directory = tree(&[
         ("jail.conf", BASE),
