@@ -114,7 +114,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
         Command::CheckConfig(arguments) => check(cli, arguments),
         Command::Doctor(arguments) => examine(cli, arguments),
-        Command::Detach(output) => detach(&paths(cli).bpffs, output.json),
+        Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
     }
 }
 
@@ -151,12 +151,23 @@ fn not_read(ignored: &Path) -> String {
 
 /// Where the daemon keeps what it makes. That can be read while all else in the configuration is wrong,
 /// and what needs nothing more must work then.
-fn paths(cli: &Cli) -> Paths {
+///
+/// # Errors
+///
+/// When the file that was named cannot be read at all: another daemon than the one that is meant must
+/// not be asked.
+fn paths(cli: &Cli) -> Result<Paths> {
     let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+    if let Some(named) = &cli.config
+        && !loaded.files.contains(named)
+        && File::open(named).is_err()
+    {
+        return Err(wrong.into());
+    }
     if let Some(warning) = warning(&wrong) {
         say(Level::Warn, &warning);
     }
-    loaded.config.paths
+    Ok(loaded.config.paths)
 }
 
 fn warning(wrong: &ConfigErrors) -> Option<String> {
@@ -199,12 +210,15 @@ fn lines(errors: &[ConfigError]) -> Option<String> {
 }
 
 /// The daemon's socket: as the command line says, or as the configuration does.
-fn socket(cli: &Cli) -> PathBuf {
-    cli.socket.clone().unwrap_or_else(|| paths(cli).control_socket())
+fn socket(cli: &Cli) -> Result<PathBuf> {
+    match &cli.socket {
+        Some(socket) => Ok(socket.clone()),
+        None => Ok(paths(cli)?.control_socket()),
+    }
 }
 
 fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> Result<()> {
-    let answer = client::ask(&socket(cli), request)?;
+    let answer = client::ask(&socket(cli)?, request)?;
     print(&if json { format!("{answer:#}\n") } else { text(&answer) })
 }
 
@@ -376,7 +390,7 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
 }
 
 fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<fail2ban::HandedOver> {
-    let socket = socket(cli);
+    let socket = socket(cli)?;
     fail2ban::hand_over(bans, now, |request| client::ask(&socket, request)).context(
         "the settings are written, but not all bans are handed over; run this again while the daemon runs",
     )

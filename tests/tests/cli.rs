@@ -294,6 +294,11 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
         assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
         assert!(said.stderr.contains("typo.yml:1:1: unknown key `trustd`"), "{said:?}");
     }
+    // Not even YAML.
+    let config = fs::read_to_string(site.ringfence.config_file()).unwrap();
+    fs::write(site.ringfence.config_file(), format!("jails: {{sshd: [\n{config}")).unwrap();
+    here("status").success("status").unwrap();
+    fs::write(site.ringfence.config_file(), config).unwrap();
     let doctor = here("doctor");
     assert!(doctor.stdout.contains("unknown key `trustd`"), "{doctor:?}");
     assert!(doctor.stdout.contains("other.yaml is not read"), "{doctor:?}");

@@ -17,7 +17,7 @@ use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
-use super::{Config, DEFAULT_PATH, JailSettings, Mode, PortClasses, jails};
+use super::{Config, DEFAULT_PATH, JailSettings, Mode, Paths, PortClasses, jails};
 
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
@@ -104,10 +104,29 @@ impl Config {
     /// The same, but whatever is right holds, with defaults for the rest: for commands that need
     /// nothing but the paths, and must work while the configuration is wrong.
     pub fn load_what_is_right(path: Option<&Path>) -> (Loaded, ConfigErrors) {
-        let (loaded, errors) =
-            read_all(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some(), None);
-        let wrong = if errors.errors().is_empty() { loaded.contradictions() } else { errors };
-        (loaded, wrong)
+        let main = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let (mut loaded, errors) = read_all(main, path.is_some(), None);
+        if errors.errors().is_empty() {
+            let wrong = loaded.contradictions();
+            return (loaded, wrong);
+        }
+        for error in errors.errors() {
+            let Some(found) = error.file.as_deref().and_then(paths_alone) else { continue };
+            let Paths { state, runtime, bpffs } = found.config.paths;
+            let to = &mut loaded.config.paths;
+            for (key, from, to) in [
+                ("paths.state", state, &mut to.state),
+                ("paths.runtime", runtime, &mut to.runtime),
+                ("paths.bpffs", bpffs, &mut to.bpffs),
+            ] {
+                // Of several files the first one holds.
+                if let (Some(origin), None) = (found.origins.get(key), loaded.origins.get(key)) {
+                    *to = from;
+                    loaded.origins.insert(key.to_owned(), origin.clone());
+                }
+            }
+        }
+        (loaded, errors)
     }
 
     /// Reads the content of one file; `name` is for errors and origins.
@@ -211,6 +230,17 @@ fn read_all(main: &Path, required: bool, instead: Option<Source>) -> (Loaded, Co
 fn same_file(one: &Path, other: &Path) -> bool {
     let absolute = |path: &Path| std::path::absolute(path).ok();
     one == other || absolute(one).is_some_and(|one| Some(one) == absolute(other))
+}
+
+/// The section `paths` of a file that is no YAML as a whole.
+fn paths_alone(file: &Path) -> Option<Loaded> {
+    let content = read(file.to_owned()).ok()?.content;
+    let text = String::from_utf8_lossy(&content);
+    let is_inside = |line: &&str| line.is_empty() || line.starts_with([' ', '\t', '#']);
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("paths:"));
+    let first = lines.next()?;
+    let section: Vec<&str> = std::iter::once(first).chain(lines.take_while(is_inside)).collect();
+    Config::parse(file, section.join("\n").as_bytes()).ok()
 }
 
 /// What was merged, if nothing is wrong with it.

@@ -979,6 +979,30 @@ fn paths_are_read_while_all_else_is_wrong() {
 }
 
 #[test]
+fn paths_are_read_out_of_what_is_no_yaml() {
+    for text in [
+        "jails: {sshd: [\npaths: {runtime: /run/other}\n",
+        "jails: {sshd: [\npaths:\n  state: /s\n\n  # here\n  runtime: /run/other\nsip: {udp: [\n",
+        "\tx\npaths: {runtime: /run/other}\n",
+    ] {
+        let host = host(&[("config.yml", text)]);
+        let (loaded, wrong) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+        assert_eq!(loaded.config.paths.runtime, Path::new("/run/other"), "{text}");
+        assert!(!wrong.errors().is_empty(), "{text}");
+    }
+    // The first file holds here too.
+    let host = host(&[
+        ("config.yml", "]\npaths: {runtime: /run/main, bpffs: /sys/fs/bpf/main}\n"),
+        ("conf.d/10.yml", "]\npaths: {runtime: /run/first}\n"),
+        ("conf.d/20.yml", "paths: {state: /second}\n"),
+    ]);
+    let (loaded, _) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+    let paths = ["/second", "/run/first", "/sys/fs/bpf/main"].map(PathBuf::from);
+    let [state, runtime, bpffs] = paths;
+    assert_eq!(loaded.config.paths, Paths { state, runtime, bpffs });
+}
+
+#[test]
 fn only_what_is_set_is_shown() {
     let shown = parse("jails: {sshd: {maxretry: 7}}\n").unwrap().render_set();
     assert_eq!(shown, "jails:\n  sshd:\n    maxretry: 7  # config.yml:1\n");
