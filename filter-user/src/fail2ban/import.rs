@@ -305,6 +305,7 @@ impl Taking<'_> {
             self.own += 1;
         }
         section.common(jail);
+        section.proof(jail, known);
         let of_jail = |lines: &[String]| -> Vec<String> {
             lines.iter().map(|line| format!("{}: {line}", jail.name)).collect()
         };
@@ -540,6 +541,26 @@ impl Section {
         }
     }
 
+    /// What takes proof here and none in fail2ban: of a jail of its own as there, of one that is there by
+    /// itself as is safe, and said.
+    fn proof(&mut self, jail: &Jail, known: Option<&str>) {
+        let grows = jail.increment.iter().any(|(name, text)| *name == "increment" && is_true(text));
+        match known {
+            None if grows => self.set("bantime.unproven", "true"),
+            Some(RECIDIVE) => self.notes.push(
+                "only bans for failures whose source cannot be forged count, so none of those for \
+                 failures over UDP; `unproven_scope: all` does as fail2ban does"
+                    .to_owned(),
+            ),
+            Some(WAZO | "wazo-provd") if grows => self.notes.push(
+                "bantime.increment: bans for failures whose source can be forged, as over UDP, do not grow; \
+                 `bantime.unproven: true` does as fail2ban does"
+                    .to_owned(),
+            ),
+            Some(_) | None => {}
+        }
+    }
+
     /// An entry of `ignoreip` as it is written here; none if it is of no account.
     fn ignored(&self, entry: &str) -> Result<Option<String>, String> {
         let network = match entry.parse::<IpAddr>() {
@@ -560,12 +581,15 @@ impl Section {
     }
 }
 
+/// Whether fail2ban takes a text for yes.
+fn is_true(text: &str) -> bool {
+    ["1", "on", "true", "yes"].contains(&text.trim().to_lowercase().as_str())
+}
+
 /// What belongs to `bantime`, as it is written here.
 fn increment(name: &str, text: &str) -> Result<String, String> {
     Ok(match name {
-        "increment" | "overalljails" => {
-            ["1", "on", "true", "yes"].contains(&text.to_lowercase().as_str()).to_string()
-        }
+        "increment" | "overalljails" => is_true(text).to_string(),
         "maxtime" | "rndtime" => match seconds::parse(text)? {
             Some(time) => duration::format(time),
             None => duration::format(duration::MAX),

@@ -441,6 +441,19 @@ fn what_is_beyond_the_possible_becomes_what_is_nearest() {
 }
 
 #[test]
+fn what_takes_proof_here_is_said_or_done_without() {
+    let local = "[DEFAULT]\nbantime.increment = true\n[my_web]\nenabled = true\n\
+        [asterisk]\nenabled = true\nlogpath = /a\n[recidive]\nenabled = true\n[sshd]\nenabled = true\n";
+    let import = imported(local, &["my_web.conf"]);
+    let jails = config(&import).jails;
+    assert!(jails["my-web"].increment.enabled && jails["my-web"].increment.unproven);
+    assert!(jails["asterisk-wazo"].increment.enabled && !jails["asterisk-wazo"].increment.unproven);
+    has(&import.notes, "asterisk: bantime.increment: bans for failures");
+    has(&import.notes, "recidive: only bans for failures");
+    assert!(!import.notes.iter().any(|note| note.starts_with("sshd")), "{:?}", import.notes);
+}
+
+#[test]
 fn a_jail_that_bans_nobody_there_is_none_here() {
     for (action, why) in [
         ("sendmail[name=x]", "ban nobody in fail2ban"),
