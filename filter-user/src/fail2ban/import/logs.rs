@@ -128,6 +128,12 @@ impl Taking<'_> {
             }
             *place = Some(log);
             if !is_notice {
+                if section.text.contains("\n    filter: ") {
+                    section.left_out.push(format!(
+                        "logpath {log}: its filter reads `notice_log` alone, so what only the filter matches \
+                         in this log bans nobody"
+                    ));
+                }
                 section
                     .taken
                     .push(format!("logpath {log}: holds the SECURITY level (`security_log`)"));

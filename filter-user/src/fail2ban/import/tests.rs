@@ -320,6 +320,12 @@ fn a_mode_and_expressions_of_ones_own_are_read_by_the_filter() {
     assert!(filter(&import, "asterisk-wazo").unwrap().contains("/filter.d/asterisk"));
     has(&import.taken, "filter.d/asterisk.local: ");
     assert_eq!(filter(&imported(local, &["asterisk.conf"]), "asterisk-wazo"), None);
+    let local = local.replace("/a", "/var/log/asterisk/security");
+    let import = imported(&local, &["asterisk.conf", "asterisk.local"]);
+    has(
+        &import.left_out,
+        "asterisk: logpath /var/log/asterisk/security: its filter reads `notice_log` alone",
+    );
 }
 
 #[test]
