@@ -299,7 +299,7 @@ impl Taking<'_> {
             self.closes_of(jail, &mut section);
         } else {
             if let Err(why) = self.own(jail, &mut section) {
-                self.done.left_out.push(format!("{}: {why}", jail.name));
+                self.done.left_out.push(format!("{}: bans nobody here: {why}", jail.name));
                 return None;
             }
             self.own += 1;
@@ -404,7 +404,7 @@ impl Taking<'_> {
         });
         if others.count() + self.own >= OWN_JAILS_MAX {
             return Err(format!(
-                "is one jail too many, so it bans nobody here: {OWN_JAILS_MAX} of one's own are possible"
+                "it is one jail too many: {OWN_JAILS_MAX} of one's own are possible"
             ));
         }
         let filter =
