@@ -66,12 +66,50 @@ pub enum Command {
     /// Take over what another program is set to, and whom it has banned
     #[command(subcommand)]
     Import(Import),
-    /// Read the configuration as `run` would, and print what it comes to
-    CheckConfig(Output),
+    /// Read the configuration as `run` would, and print what it sets
+    CheckConfig(CheckConfig),
     /// Say what keeps failures from being heard, and what mends it
     Doctor(Doctor),
-    /// Take the filter off its interfaces and lift all bans; only while no daemon runs
-    Detach,
+    /// Take the filter off its interfaces; bans are in force again from the next start on
+    Detach(Output),
+}
+
+impl Cli {
+    /// Whether the command prints one JSON document.
+    pub fn json(&self) -> bool {
+        match &self.command {
+            Command::Status(output)
+            | Command::Jails(output)
+            | Command::Detach(output)
+            | Command::Bans { output, .. }
+            | Command::Why { output, .. }
+            | Command::Ban(Ban { output, .. })
+            | Command::Unban(Unban { output, .. })
+            | Command::Maintenance(
+                Maintenance::On { output, .. }
+                | Maintenance::Off(output)
+                | Maintenance::Status(output),
+            )
+            | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
+            | Command::CheckConfig(CheckConfig { output, .. })
+            | Command::Doctor(Doctor { output, .. }) => output.json,
+            Command::Run(_) | Command::TestLog(_) => false,
+        }
+    }
+}
+
+/// What `check-config` takes.
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// Every setting, those that nobody has set as well
+    #[arg(long)]
+    pub all: bool,
+    /// Nothing, if all is right; fail only for what keeps `run` from starting
+    #[arg(short, long, conflicts_with_all = ["all", "json"])]
+    pub quiet: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What `doctor` takes.
@@ -80,6 +118,9 @@ pub struct Doctor {
     /// Install what is shipped for it; asks before each file
     #[arg(long, conflicts_with = "json")]
     pub fix: bool,
+    /// With `--fix`: do not ask
+    #[arg(long, requires = "fix")]
+    pub yes: bool,
     /// Asterisk's directory of configuration
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
@@ -110,6 +151,9 @@ pub struct ImportFail2ban {
     /// Where the settings go [default: conf.d/50-fail2ban.yml beside the configuration file]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Asterisk's directory of configuration, which says what is in its logs
+    #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
+    pub asterisk_config: PathBuf,
     /// Only show what would be taken
     #[arg(long)]
     pub dry_run: bool,
@@ -196,8 +240,22 @@ pub enum Maintenance {
 
 /// What `unban` takes.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub struct Unban {
+    /// Which bans.
+    #[command(flatten)]
+    pub which: Which,
+    /// Bans of addresses and networks inside the network as well
+    #[arg(long, requires = "network", conflicts_with_all = ["jail", "all"])]
+    pub inside: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Which bans `unban` lifts.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Which {
     /// The address or network
     #[arg(value_parser = network)]
     pub network: Option<IpNet>,
@@ -270,6 +328,17 @@ mod tests {
         assert!(parse(&["--forever"]).is_ok());
         assert!(parse(&["--forever", "--for", "7d"]).is_err());
         assert!(Cli::try_parse_from(["ringfence", "unban"]).is_err());
+    }
+
+    #[test]
+    fn an_unban_is_of_one_kind() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for right in ["192.0.2.7", "192.0.2.0/24 --inside --json", "--all --json", "--jail sshd"] {
+            assert!(parse(&format!("ringfence unban {right}")).is_ok(), "{right}");
+        }
+        for wrong in ["--inside", "--all --inside", "192.0.2.7 --all", "--jail sshd --all"] {
+            assert!(parse(&format!("ringfence unban {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,30 +1,47 @@
 //! The other end of the control socket.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::Shutdown;
+use std::fmt;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
 use serde_json::Value;
 
-use crate::control::{Reply, Request};
+use crate::control::{By, Reply, Request};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest reply that is read: a million bans are 200 bytes each.
 const REPLY_MAX: u64 = 1 << 30;
 
+/// The socket is there, but not for this user.
+#[derive(Debug)]
+pub struct NotRoot(String);
+
+impl fmt::Display for NotRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotRoot {}
+
 /// Asks the daemon at `socket`.
 ///
 /// # Errors
 ///
-/// When there is none, or it says no.
+/// When there is none, this user may not ask it ([`NotRoot`]), or it says no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return NotRoot(format!("connect to {}: {error}", socket.display())).into();
+        }
         anyhow!(
             "no daemon answers at {} ({error}); is `ringfence run` running? \
              `--socket` names another place",
@@ -43,7 +60,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut reply = || -> Result<Reply> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut text = serde_json::to_vec(request)?;
+        let mut text = request.to_line(&by())?;
         text.push(b'\n');
         stream.write_all(&text)?;
         stream.shutdown(Shutdown::Write)?;
@@ -55,6 +72,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         Ok(Reply::Ok(value)) => Ok(value),
         Ok(Reply::Error(why)) => bail!(why),
         // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
+        Err(error) if is_late(&error) => bail!(
+            "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
+            socket.display(),
+            PATIENCE.as_secs()
+        ),
         Err(error) => bail!("the daemon at {} gave no answer: {error:#}", socket.display()),
     }
 }
@@ -64,9 +86,37 @@ fn may_answer(listener: u32, own: u32) -> bool {
     listener == 0 || listener == own
 }
 
+fn is_late(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+}
+
+/// Who asks.
+fn by() -> By {
+    By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
+}
+
+/// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the
+/// environments of the processes above are asked too.
+pub fn session() -> Option<IpAddr> {
+    const ANCESTORS: usize = 16;
+    let mut process = std::process::id().to_string();
+    for _ in 0..ANCESTORS {
+        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let connection = variables.find_map(|v| v.strip_prefix(b"SSH_CONNECTION="));
+        if let Some(from) = connection.and_then(|c| c.split(|byte| *byte == b' ').next()) {
+            return std::str::from_utf8(from).ok()?.parse().ok();
+        }
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        parent.trim().clone_into(&mut process);
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::os::unix::net::UnixListener;
     use std::thread;
 

@@ -86,15 +86,21 @@ impl Now {
     pub fn show(self, at: impl Into<Moment>) -> String {
         Rfc3339(at.into().on_the_wall(self.kernel, self.wall)).to_string()
     }
+
+    /// The same in milliseconds since 1970, for who measures.
+    pub fn show_milliseconds(self, at: impl Into<Moment>) -> i64 {
+        at.into().on_the_wall(self.kernel, self.wall).as_millisecond()
+    }
 }
 
-/// A time for `--json`: RFC 3339 in UTC, with milliseconds.
+/// A time for `--json`: RFC 3339 in UTC, in whole seconds. More than these jq's `fromdateiso8601` does
+/// not read.
 #[derive(Clone, Copy)]
 pub struct Rfc3339(pub Timestamp);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0)
+        write!(f, "{:.0}", self.0)
     }
 }
 
@@ -119,9 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_with_milliseconds() {
-        let time = Timestamp::new(0, 123_456_789).unwrap();
-        assert_eq!(Rfc3339(time).to_string(), "1970-01-01T00:00:00.123Z");
+    fn times_are_written_in_whole_seconds() {
+        let time = Timestamp::new(0, 999_999_999).unwrap();
+        assert_eq!(Rfc3339(time).to_string(), "1970-01-01T00:00:00Z");
     }
 
     #[test]

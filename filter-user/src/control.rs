@@ -60,6 +60,9 @@ pub enum Request {
         bans: Vec<Decided>,
         /// Where they come from, for those who read it later.
         from: String,
+        /// Whether no more of them will come.
+        #[serde(default)]
+        last: bool,
     },
     /// Close SIP for maintenance, open it again, or say how it is.
     Maintenance(Maintenance),
@@ -103,6 +106,9 @@ pub enum Unban {
     Network {
         /// The address or network.
         network: IpNet,
+        /// Those of addresses and networks inside it as well.
+        #[serde(default)]
+        inside: bool,
     },
     /// All of a jail.
     Jail {
@@ -111,6 +117,56 @@ pub enum Unban {
     },
     /// All.
     All,
+}
+
+/// Who asks, as far as only the client knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// The user that `sudo` was called by.
+    #[serde(default)]
+    pub sudo_user: Option<String>,
+    /// Where the session comes from, if it came over ssh.
+    #[serde(default)]
+    pub from: Option<IpAddr>,
+}
+
+/// The key of [`By`] beside those of a request.
+const BY: &str = "by";
+
+impl Request {
+    /// Whether it may change what is in force.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) => true,
+            Self::Maintenance(what) => *what != Maintenance::Status,
+            Self::Status | Self::Bans { .. } | Self::Jails | Self::Why { .. } => false,
+        }
+    }
+
+    /// As a line for the daemon, without its end.
+    ///
+    /// # Errors
+    ///
+    /// Never: all of it can be written as JSON.
+    pub fn to_line(&self, by: &By) -> serde_json::Result<Vec<u8>> {
+        let mut value = serde_json::to_value(self)?;
+        if self.changes() {
+            value[BY] = serde_json::to_value(by)?;
+        }
+        serde_json::to_vec(&value)
+    }
+
+    /// The inverse of [`to_line`](Self::to_line).
+    ///
+    /// # Errors
+    ///
+    /// When it is no request.
+    pub fn from_line(line: &[u8]) -> serde_json::Result<(Self, By)> {
+        let mut value: Value = serde_json::from_slice(line)?;
+        let by = value.as_object_mut().and_then(|object| object.remove(BY));
+        let by = by.map(serde_json::from_value).transpose()?.unwrap_or_default();
+        Ok((serde_json::from_value(value)?, by))
+    }
 }
 
 /// The daemon's answer.
@@ -148,16 +204,23 @@ mod tests {
                     seconds: None,
                 }],
                 from: "fail2ban".to_owned(),
+                last: true,
             },
             Request::Maintenance(Maintenance::On { seconds: 600, closed_to_known: true }),
             Request::Maintenance(Maintenance::Off),
             Request::Maintenance(Maintenance::Status),
-            Request::Unban(Unban::Network { network: "192.0.2.1/32".parse().unwrap() }),
+            Request::Unban(Unban::Network {
+                network: "192.0.2.1/32".parse().unwrap(),
+                inside: true,
+            }),
             Request::Unban(Unban::All),
         ];
+        let by = By { sudo_user: Some("alice".to_owned()), from: Some([192, 0, 2, 9].into()) };
         for request in requests {
-            let text = serde_json::to_string(&request).unwrap();
-            assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request, "{text}");
+            let line = request.to_line(&by).unwrap();
+            let who = if request.changes() { by.clone() } else { By::default() };
+            let text = String::from_utf8_lossy(&line);
+            assert_eq!(Request::from_line(&line).unwrap(), (request, who), "{text}");
         }
     }
 
@@ -169,15 +232,16 @@ mod tests {
             seconds: Some(u64::MAX),
         };
         let bans = vec![longest; TAKE_OVER_MAX];
-        let request = Request::TakeOver { bans, from: "fail2ban".to_owned() };
-        let length = serde_json::to_string(&request).unwrap().len();
+        let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last: false };
+        let by = By { sudo_user: Some("x".repeat(64)), from: Some("2001:db8::1".parse().unwrap()) };
+        let length = request.to_line(&by).unwrap().len();
         assert!((length as u64) < REQUEST_MAX, "{length}");
     }
 
     #[test]
     fn nonsense_is_refused() {
         for text in ["", "{}", "{\"command\":\"reboot\"}", "{\"command\":\"why\"}", "[]"] {
-            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+            assert!(Request::from_line(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod names;
 mod networks;
 mod of_source;
 mod successor;
+mod uncounted;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,11 +22,12 @@ use anyhow::Result;
 use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
+use serde_json::{Value, json};
 
 use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Roster, Write};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Config, PortClasses, RECIDIVE, Scope};
+use crate::config::{Config, Limits, PortClasses, RECIDIVE, Scope};
 use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
@@ -41,6 +43,7 @@ pub use self::answers::SourceReport;
 use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
+use self::uncounted::Because;
 
 /// The length of the widest network that can be banned by hand: a slip of the finger must not close
 /// the host to everybody.
@@ -48,6 +51,9 @@ const WIDEST: u8 = 8;
 
 /// Where IPv4 lies in the maps of networks: an IPv6 network around it would include all of IPv4.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+
+/// Ends of bans at one time that the log tells of one by one.
+const TOLD_APART: usize = 10;
 
 /// Sources over a limit that are remembered for `why`.
 const LIMITED_MAX: usize = 4096;
@@ -67,6 +73,10 @@ pub struct Controller<D> {
     names: Names,
     known_ipv6: KnownIpv6,
     limited: HashMap<IpAddr, LimitedSource>,
+    limits: Limits,
+    uncounted: uncounted::Register,
+    /// Bans taken over from another program that the log has not told of yet.
+    taken_over: successor::TakenOver,
     ports: PortClasses,
     sources: Vec<SourceReport>,
     hearing: hearing::Hearing,
@@ -157,6 +167,9 @@ impl<D: Datapath> Controller<D> {
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
             limited: HashMap::new(),
+            limits: config.limits,
+            uncounted: uncounted::Register::default(),
+            taken_over: successor::TakenOver::default(),
             ports: config.ports.clone(),
             sources: Vec::new(),
             hearing: hearing::Hearing::default(),
@@ -222,6 +235,7 @@ impl<D: Datapath> Controller<D> {
         }
         let Some(address) = witness else {
             if self.protected.reason(attempt.address.into()).is_none() {
+                self.uncounted.note(attempt.address, Because::Unwitnessed, now);
                 report.unwitnessed = report.unwitnessed.saturating_add(1);
             }
             return;
@@ -234,7 +248,11 @@ impl<D: Datapath> Controller<D> {
             self.know(address, now);
         }
         // Before they are joined: another source may prove it.
-        if self.spare(attempt, address, now) || self.ignores(attempt, place) {
+        if self.spare(attempt, address, now) {
+            return;
+        }
+        if self.ignores(attempt, place) {
+            self.uncounted.note(address, Because::Unproven, now);
             return;
         }
         // What another source has told of already, or this one in another class.
@@ -270,7 +288,10 @@ impl<D: Datapath> Controller<D> {
     fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
         let spared =
             attempt.verdict == Verdict::Failure && !attempt.proven && self.is_known(address, now);
-        self.spared = self.spared.saturating_add(spared.into());
+        if spared {
+            self.spared = self.spared.saturating_add(1);
+            self.uncounted.note(address, Because::Known, now);
+        }
         spared
     }
 
@@ -415,7 +436,8 @@ impl<D: Datapath> Controller<D> {
             reason = format!("{reason}; {} ban", ordinal(number));
         }
         let (shown, time) = (show(network), duration::format(time));
-        let says = format!("{name}: banned {shown} for {time}: {reason}{}", left_out(&except));
+        let (left_out, dry) = (left_out(&except), self.dry());
+        let says = format!("{name}: banned {shown} for {time}: {reason}{left_out}{dry}");
         let entry = Entry::new(ban, reason).with_evidence(evidence).with_except(except);
         if let Err(why) = self.enter(&entry, Some(says)) {
             error!("{name}: {shown} is not banned: {why:#}");
@@ -460,6 +482,11 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// What a line in the log says behind what is not so because nothing is dropped.
+    fn dry(&self) -> &'static str {
+        if self.enforcing { "" } else { " (dry run: nothing is dropped)" }
+    }
+
     /// Into the kernel and the ledger, or into neither: what is written down is in force. Then into
     /// the store, and `says` is said when it is there.
     fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
@@ -502,7 +529,8 @@ impl<D: Datapath> Controller<D> {
         };
         let reason = "went on flooding over a limit";
         if is_new {
-            info!("flood: banned {source} for {}", duration::format(until.since(since)));
+            let time = duration::format(until.since(since));
+            info!("flood: banned {source} for {time}{}", self.dry());
         }
         if let Err(why) = self.enter(&Entry::new(ban, reason), None) {
             warn!("{why:#}");
@@ -522,10 +550,11 @@ impl<D: Datapath> Controller<D> {
                 self.limited.remove(&oldest);
             }
         }
+        let dry = self.dry();
         let source =
             self.limited.entry(event.source).or_insert(LimitedSource { last: event, events: 0 });
         if source.events == 0 {
-            info!("{} is over a limit: {}", event.source, event.reason.as_str());
+            info!("{} is over a limit: {}{}", event.source, event.reason.as_str(), dry);
         }
         source.last = event;
         source.events = source.events.saturating_add(1);
@@ -553,6 +582,8 @@ impl<D: Datapath> Controller<D> {
     /// Forgets what has had its time: bans that have ended, failures that no longer count.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.store.hold();
+        let mut ended: Vec<String> = Vec::new();
+        let mut more = 0_usize;
         while let Some((entry, writes)) = self.ledger.pop_ended(now) {
             // The kernel stopped applying it by itself; this makes room, or leaves what other bans
             // of the same address close.
@@ -560,7 +591,18 @@ impl<D: Datapath> Controller<D> {
                 warn!("{why:#}");
             }
             self.store.remove(entry.key());
-            info!("the ban of {} has ended", show(entry.ban.network));
+            if ended.len() < TOLD_APART {
+                let by = self.roster.name(entry.ban.origin);
+                ended.push(format!("the ban of {} by {by} has ended", show(entry.ban.network)));
+            } else {
+                more += 1;
+            }
+        }
+        for line in ended {
+            info!("{line}");
+        }
+        if more > 0 {
+            info!("{more} more bans have ended");
         }
         while let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) {
             let Some(report) = self.sources.get_mut(source) else { continue };
@@ -575,10 +617,73 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn ban_by_hand(&mut self, wish: Wish, now: KernelTime) -> Result<Ban, String> {
+    fn ban_by_hand(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Value, String> {
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
         let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
+        self.may_be_banned_by_hand(network, &except)?;
+        let until = wish.time.map(|time| now.after(time));
+        let ban = Ban { network, scope, origin: Origin::Hand, since: now.into(), until };
+        let known = self.known_inside(network, &except, now);
+        if known > 0 && ban.address().is_some() && !wish.force {
+            return Err(format!(
+                "{} is a known peer, most likely a phone that is registered: `--force` bans it all \
+                 the same",
+                show(network)
+            ));
+        }
+        let entry = Entry::new(ban, "").with_except(except);
+        let replaced = self.ledger.replaced_by(&entry).into_iter().next();
+        // Banned again, it is still for the reason that somebody has given.
+        let reason = wish.reason.or_else(|| replaced.as_ref().map(|old| old.reason.to_string()));
+        let reason = reason.unwrap_or_else(|| BY_HAND.to_owned());
+        let time = wish
+            .time
+            .map_or("for ever".to_owned(), |time| format!("for {}", duration::format(time)));
+        let except: Vec<String> = entry.except().iter().map(|hole| show(*hole)).collect();
+        let except = match &except[..] {
+            [] => String::new(),
+            some => format!(" except {}", some.join(", ")),
+        };
+        let for_what = if reason == BY_HAND { String::new() } else { format!(": {reason}") };
+        let says = format!(
+            "{who} banned {}{except} {time}, scope {}{for_what}{}",
+            show(network),
+            self.ports.name(scope),
+            self.dry()
+        );
+        let entry = Entry::new(ban, &*reason).with_except(entry.except().to_vec());
+        self.enter(&entry, Some(says)).map_err(|why| format!("{why:#}"))?;
+        let longer =
+            |old: &Entry| (old.ban.until.is_none(), old.ban.until) > (until.is_none(), until);
+        Ok(json!({
+            "banned": show(network),
+            "until": until.map(|until| self.started.show(until)),
+            "scope": self.ports.name(scope),
+            "reason": reason,
+            "enforcing": self.enforcing,
+            "replaced": replaced.as_ref().map(|old| json!({
+                "until": old.ban.until.map(|until| self.started.show(until)),
+                "scope": self.ports.name(old.ban.scope),
+                "reason": &*old.reason,
+            })),
+            "shortened": replaced.as_ref().is_some_and(longer),
+            "known_peers": known,
+        }))
+    }
+
+    /// How many known peers a ban of a network would cut off.
+    fn known_inside(&self, network: IpNet, except: &[IpNet], now: KernelTime) -> usize {
+        if network.prefix_len() == network.max_prefix_len() {
+            let peer = self.datapath.known(network.addr());
+            return usize::from(peer.is_some_and(|peer| now < peer.until));
+        }
+        let is_left_out = |peer: &IpAddr| except.iter().any(|hole| hole.contains(peer));
+        let known = self.datapath.known_in(network, now).into_iter();
+        known.filter(|peer| !is_left_out(peer)).count()
+    }
+
+    fn may_be_banned_by_hand(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
         if let Some(who) = self.protected.reason(network) {
             return Err(format!("{} is {who}: it is never banned", show(network)));
         }
@@ -600,21 +705,7 @@ impl<D: Datapath> Controller<D> {
         if except.len() > EXCEPT_MAX {
             return Err(format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len()));
         }
-        let until = wish.time.map(|time| now.after(time));
-        let ban = Ban { network, scope, origin: Origin::Hand, since: now.into(), until };
-        let known = ban.address().and_then(|address| self.datapath.known(address));
-        if known.is_some_and(|peer| now < peer.until) && !wish.force {
-            return Err(format!(
-                "{} is a known peer, most likely a phone that is registered: `--force` bans it all \
-                 the same",
-                show(network)
-            ));
-        }
-        let reason = wish.reason.unwrap_or_else(|| "by hand".to_owned());
-        let says = format!("banned {} by hand", show(network));
-        self.enter(&Entry::new(ban, reason).with_except(except), Some(says))
-            .map_err(|why| format!("{why:#}"))?;
-        Ok(ban)
+        Ok(())
     }
 
     /// Lifts the bans of exactly this network, or those of one origin; how many there were.
@@ -629,7 +720,6 @@ impl<D: Datapath> Controller<D> {
         let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
             self.strike(ban).map_err(|why| format!("{why:#}"))?;
-            info!("lifted the ban of {}", show(network));
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
             // The kernel may have banned it for a flood without a word.
@@ -638,6 +728,9 @@ impl<D: Datapath> Controller<D> {
         Ok(bans.len())
     }
 }
+
+/// The reason of a ban for which nobody has given one.
+pub(crate) const BY_HAND: &str = "by hand";
 
 /// A ban by hand, as it is asked for.
 struct Wish {

@@ -9,9 +9,10 @@ mod server;
 mod sources;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::future::Future;
 use std::mem;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use filter_common::limits::INTERFACES;
 use ipnet::IpNet;
 use log::{debug, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
@@ -33,6 +35,7 @@ use crate::datapath::{self, Datapath as _, Events, Interface, Kernel, Opened, Se
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
 use crate::host::{self, Asterisk, Network, Protection};
+use crate::report::count;
 use crate::store::{self, Names, News, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
@@ -46,6 +49,37 @@ const LOOKS_PER_ASTERISK: u32 = 12;
 
 /// How long the controller hears others before it puts more of its bans into a new store.
 const PUTTING: Duration = Duration::from_millis(20);
+
+/// What ends the daemon: SIGINT or SIGTERM. The signals by which other daemons reload or open their logs
+/// anew end nothing.
+///
+/// # Errors
+///
+/// When signals cannot be waited for.
+pub fn signals() -> Result<impl Future<Output = &'static str>> {
+    let wait = |kind, name| signal(kind).with_context(|| format!("wait for {name}"));
+    let mut interrupt = wait(SignalKind::interrupt(), "SIGINT")?;
+    let mut terminate = wait(SignalKind::terminate(), "SIGTERM")?;
+    let mut hangup = wait(SignalKind::hangup(), "SIGHUP")?;
+    let mut user1 = wait(SignalKind::user_defined1(), "SIGUSR1")?;
+    let mut user2 = wait(SignalKind::user_defined2(), "SIGUSR2")?;
+    Ok(async move {
+        loop {
+            let ignored = tokio::select! {
+                _ = interrupt.recv() => return "SIGINT",
+                _ = terminate.recv() => return "SIGTERM",
+                _ = hangup.recv() => "SIGHUP",
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            warn!(
+                "{ignored} is ignored: there is no reload yet. `systemctl restart ringfence` takes a new \
+                 configuration, and the filter stays in force meanwhile; rotated logs are followed by \
+                 themselves"
+            );
+        }
+    })
+}
 
 /// Runs until `shutdown` is done. The filter stays in force after it.
 ///
@@ -93,7 +127,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
     if controller.ban_count() > 0 {
-        info!("{} bans were in force already and stay so", controller.ban_count());
+        info!("in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
     let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);
@@ -310,5 +344,9 @@ fn make_directory(path: &Path) -> Result<()> {
     if path.exists() && !path.is_dir() {
         bail!("{} is not a directory", path.display());
     }
-    fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))
+    let mut make = DirBuilder::new();
+    make.recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))
 }

@@ -32,7 +32,7 @@ use crate::clock::KernelTime;
 pub use self::attach::{Interface, Mode};
 pub use self::events::{Events, Limited};
 pub use self::kernel::{Kernel, Locked, Opened, Settings};
-pub use self::pins::{detach_all, mount_bpffs, protected};
+pub use self::pins::{check_place, detach_all, mount_bpffs, protected};
 
 /// The XDP program's object, as `build.rs` built it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("RINGFENCE_EBPF_OBJECT"));

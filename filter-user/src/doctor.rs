@@ -3,16 +3,18 @@
 //!
 //! Changes nothing by itself: [`Fix::apply`] does, once somebody has agreed.
 
-mod asterisk;
+pub(crate) mod asterisk;
 mod conf;
 mod fix;
 mod host;
+mod sshd;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::hearing::mend;
+use crate::config::{Config, ConfigErrors, Loaded, Mode};
+use crate::hearing::{AMI, mend};
+use crate::report::count;
 
 pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
@@ -41,14 +43,37 @@ impl Finding {
     }
 }
 
+/// What is wrong with the configuration itself, and what of it is not read.
+pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
+    let wrong = wrong.errors().iter().map(|error| {
+        let mend = "mend it, then `ringfence check-config`: no daemon starts with it";
+        Finding::new("configuration", error.to_string(), mend)
+    });
+    let ignored = loaded.ignored.iter().map(|file| {
+        let problem = format!("{} is not read", file.display());
+        Finding::new(
+            "configuration",
+            problem,
+            "only files in conf.d that end in `.yml` are: rename it",
+        )
+    });
+    wrong.chain(ignored).collect()
+}
+
 /// Looks at everything. `status` is the daemon's answer, or why there is none.
 pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
-        Ok(status) => interfaces(status).into_iter().chain(sources(status)).collect(),
+        Ok(status) => {
+            let mut findings = interfaces(status);
+            findings.extend(daemon(config, status));
+            findings.extend(sources(config, status));
+            findings
+        }
         Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
     };
     findings.extend(asterisk::examine(config, host));
     findings.extend(host::examine(config, host));
+    findings.extend(sshd::examine(config, &host.etc));
     findings
 }
 
@@ -77,8 +102,59 @@ fn interfaces(status: &Value) -> Vec<Finding> {
     findings
 }
 
+/// What the daemon says of itself.
+fn daemon(config: &Config, status: &Value) -> Vec<Finding> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let mut findings = Vec::new();
+    let store = &status["store"];
+    if store["state"] == "failed" {
+        let waiting = count(store["pending"].as_u64().unwrap_or(0), "change");
+        let problem =
+            format!("{}: {}; not written: {waiting}", text(store, "path"), text(store, "why"));
+        let mend =
+            "see `The store` in docs/operations.md: bans are in force, and lost with a reboot";
+        findings.push(Finding::new("store", problem, mend));
+    }
+    if status["enforcing"] == false {
+        let problem = "this is a dry run: nothing is dropped";
+        let mend = "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`";
+        findings.push(Finding::new("daemon", problem, mend));
+    }
+    for interface in status["interfaces"].as_array().into_iter().flatten() {
+        let why = interface["fallback"].as_str().filter(|_| config.mode == Mode::Auto);
+        if let Some(why) = why {
+            let problem = format!("runs in generic mode, at a higher cost for each packet: {why}");
+            let mend = "see `generic mode` in docs/operations.md; `mode: generic` says that it is meant so";
+            findings.push(Finding::new(&text(interface, "name"), problem, mend));
+        }
+    }
+    findings
+}
+
+/// What mends a source that has failed, or waits.
+fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
+    let ami = &config.sources.asterisk.ami;
+    if name == AMI && ami.secret_file.exists() {
+        // What there was to set up is there, and the daemon looks again by itself.
+        return if why.starts_with("there is no") {
+            None
+        } else if why.starts_with("connect to") {
+            let enable = "under [general] of manager.conf: `enabled = yes`";
+            Some(format!("start Asterisk, or {enable}; then `asterisk -rx 'manager reload'`"))
+        } else {
+            Some("see `Troubleshooting` in docs/operations.md".to_owned())
+        };
+    }
+    if why.starts_with("cannot watch the directory") && why.contains("No such file") {
+        return Some(
+            "its program is not installed, or logs elsewhere: `sources` names the log".to_owned(),
+        );
+    }
+    Some(mend(name).to_owned())
+}
+
 /// What the daemon says of its sources.
-fn sources(status: &Value) -> Vec<Finding> {
+fn sources(config: &Config, status: &Value) -> Vec<Finding> {
     let uptime = status["uptime_seconds"].as_u64().unwrap_or(0);
     let none = Vec::new();
     let mut findings = Vec::new();
@@ -88,7 +164,8 @@ fn sources(status: &Value) -> Vec<Finding> {
         let state = source["state"].as_str().unwrap_or_default();
         if state != "ok" {
             let why = source["why"].as_str().unwrap_or(state);
-            findings.push(Finding::new(name, why, mend(name)));
+            let mend = mend_of(config, name, why);
+            findings.extend(mend.map(|mend| Finding::new(name, why, mend)));
         } else if source["events"] == 0 && uptime >= SILENT {
             let problem = format!("nothing has come from {place} since the daemon started");
             findings.push(Finding::new(name, problem, mend(name)));

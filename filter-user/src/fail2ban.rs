@@ -15,7 +15,7 @@
 //! | `filter` | a filter as a whole |
 //! | `jails` | what the jails are set to; `seconds` reads their times |
 //! | `database` | the bans in force |
-//! | `import` | all of it, in Ringfence's own form |
+//! | `import` | all of it, in Ringfence's own form; `import/closes` what bans close, `import/logs` what is read |
 //! | `hand_over` | the settings into a file, the bans to the daemon |
 //!
 //! The rules are those of fail2ban 1.0 (`client/configparserinc.py`, `client/configreader.py`,
@@ -39,5 +39,5 @@ mod tags;
 
 pub use error::Error;
 pub use filter::{Filter, LogType, Options, Reading};
-pub use hand_over::{HandedOver, hand_over, write_settings};
+pub use hand_over::{Checked, HandedOver, check_settings, hand_over, write_settings};
 pub use import::{Ban, DIRECTORY, Import, Sources, import};

@@ -72,6 +72,17 @@ pub struct Sentence {
     pub evidence: Vec<Evidence>,
 }
 
+/// What counts against a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many failures.
+    pub failures: usize,
+    /// The sum of their weights, which `maxretry` is compared with.
+    pub points: u64,
+    /// On how many accounts, which `maxaccounts` is compared with.
+    pub accounts: usize,
+}
+
 /// A jail: so many failures of one source within so much time, and it is banned for so long.
 #[derive(Debug)]
 pub struct Jail {
@@ -140,6 +151,15 @@ impl Jail {
     /// The failures on record of a source.
     pub fn evidence(&self, address: IpAddr) -> Vec<Evidence> {
         self.tell(address, &self.watched.failures(address))
+    }
+
+    /// What counts against a source now, if anything does.
+    pub fn standing(&self, address: IpAddr, now: KernelTime) -> Option<Standing> {
+        let failures = self.watched.failures(address);
+        let counts = |f: &&Failure| !f.punished && f.at.age(now) < self.settings.findtime;
+        let tally = Tally::of(failures.iter().filter(counts), &self.settings, &mut Vec::new());
+        let Tally { failures, points, accounts } = tally;
+        (failures > 0).then_some(Standing { failures, points, accounts })
     }
 
     /// Hears of an attempt of an address that is a source by itself; see [`hear_of`](Self::hear_of).

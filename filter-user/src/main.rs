@@ -1,6 +1,8 @@
 //! `ringfence`: reads the command line, starts what it asks for, prints what comes of it.
 
-use std::fs::{self, File};
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
 use std::io::{self, BufReader, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,15 +11,20 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
 use filter_user::cli::{
-    Ban, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog, Unban,
+    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog,
+    Unban,
 };
-use filter_user::config::{Config, ConfigError, DEFAULT_PATH, Loaded, Overrides};
+use filter_user::config::{
+    Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
+};
 use filter_user::control::{self, Request};
 use filter_user::test_log::{self, Test};
-use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, report};
+use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, logging, report};
 use jiff::Timestamp;
-use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use log::Level;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,13 +32,66 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the one place where errors are printed")]
-            {
-                eprintln!("ringfence: {error:#}");
+            let text = in_words(&error);
+            if cli.json() && !error.is::<Told>() {
+                // Whoever cannot take it has the line on standard error.
+                print(&format!("{:#}\n", json!({ "error": text }))).ok();
             }
+            say(Level::Error, &text);
             ExitCode::FAILURE
         }
     }
+}
+
+/// A failure that the document on standard output tells already.
+#[derive(Debug)]
+struct Told(String);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Told {}
+
+fn say(level: Level, text: &str) {
+    #[expect(clippy::print_stderr, reason = "the one place where errors and warnings are printed")]
+    {
+        eprint!("{}", logging::command_says(level, text));
+    }
+}
+
+/// An error, with the command to type instead if rights are all that was missing.
+fn in_words(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let denied = error.is::<client::NotRoot>()
+        || ["(os error 13)", "(os error 1)", "EACCES", "EPERM", "this takes root"]
+            .iter()
+            .any(|sign| text.contains(sign));
+    if denied && !geteuid().is_root() {
+        format!("this takes root: `{}` ({text})", as_root(std::env::args()))
+    } else {
+        text
+    }
+}
+
+/// The same command, by root. `sudo` does not take the environment along.
+fn as_root(arguments: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,@%+".contains(c);
+    let quote = |word: String| {
+        if word.is_empty() || !word.chars().all(plain) {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        } else {
+            word
+        }
+    };
+    let mut words: Vec<String> = arguments.map(quote).collect();
+    let named = words.iter().any(|word| word.starts_with("--socket"));
+    if let Some(socket) = std::env::var("RINGFENCE_SOCKET").ok().filter(|_| !named) {
+        words.insert(1.min(words.len()), format!("--socket {}", quote(socket)));
+    }
+    format!("sudo {}", words.join(" "))
 }
 
 fn dispatch(cli: &Cli) -> Result<()> {
@@ -51,52 +111,95 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
         Command::TestLog(arguments) => test(cli, arguments),
         Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
-        Command::CheckConfig(output) => {
-            let loaded = load(cli.config.as_deref())?;
-            if let Some(wrong) = lines(&jail_filter::check(&loaded)) {
-                bail!("{wrong}");
-            }
-            if output.json {
-                print(&format!("{:#}\n", loaded.render_json()))
-            } else {
-                print(&loaded.render_yaml())
-            }
-        }
+        Command::CheckConfig(arguments) => check(cli, arguments),
         Command::Doctor(arguments) => examine(cli, arguments),
-        Command::Detach => detach(&load(cli.config.as_deref())?.config.paths.bpffs),
+        Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
     }
 }
 
 fn start(path: Option<&Path>, run: &Run) -> Result<()> {
-    let environment = env_logger::Env::new().filter_or("RINGFENCE_LOG", "info");
-    env_logger::Builder::from_env(environment).format_target(false).init();
+    // Whatever it makes is for root alone, also without systemd.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    logging::start();
     let mut loaded = load(path)?;
     loaded.override_with(&Overrides {
         interfaces: run.interfaces.clone(),
         mode: run.mode,
         dry_run: run.dry_run,
     })?;
+    for ignored in &loaded.ignored {
+        log::warn!("{}", not_read(ignored));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).context("wait for SIGINT")?;
-        let mut hangup = signal(SignalKind::hangup()).context("wait for SIGHUP")?;
-        let mut terminate = signal(SignalKind::terminate()).context("wait for SIGTERM")?;
-        let shutdown = async move {
-            tokio::select! {
-                _ = interrupt.recv() => "SIGINT",
-                _ = hangup.recv() => "SIGHUP",
-                _ = terminate.recv() => "SIGTERM",
-            }
-        };
+        let shutdown = daemon::signals()?;
         daemon::run(loaded.config, shutdown).await
     })
 }
 
 fn load(path: Option<&Path>) -> Result<Loaded> {
     Ok(Config::load(path)?)
+}
+
+fn not_read(ignored: &Path) -> String {
+    format!("{} is not read: only files that end in `.yml` are", ignored.display())
+}
+
+/// Where the daemon keeps what it makes. That can be read while all else in the configuration is wrong,
+/// and what needs nothing more must work then.
+///
+/// # Errors
+///
+/// When the file that was named cannot be read at all: another daemon than the one that is meant must
+/// not be asked.
+fn paths(cli: &Cli) -> Result<Paths> {
+    let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+    if let Some(named) = &cli.config
+        && !loaded.files.contains(named)
+        && File::open(named).is_err()
+    {
+        return Err(wrong.into());
+    }
+    if let Some(warning) = warning(&wrong) {
+        say(Level::Warn, &warning);
+    }
+    Ok(loaded.config.paths)
+}
+
+fn warning(wrong: &ConfigErrors) -> Option<String> {
+    let first = wrong.errors().first()?;
+    let more = match wrong.errors().len() - 1 {
+        0 => "",
+        _ => "; `ringfence check-config` tells the rest",
+    };
+    Some(format!(
+        "warning: the configuration is wrong, and no daemon starts with it: {first}{more}"
+    ))
+}
+
+fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
+    let loaded = load(cli.config.as_deref())?;
+    match lines(&jail_filter::check(&loaded)) {
+        // A start goes on without it.
+        Some(wrong) if arguments.quiet => say(Level::Warn, &format!("warning: {wrong}")),
+        Some(wrong) => bail!("{wrong}"),
+        None => {}
+    }
+    datapath::check_place(&loaded.config.paths.bpffs)?;
+    for ignored in &loaded.ignored {
+        say(Level::Warn, &format!("warning: {}", not_read(ignored)));
+    }
+    match arguments {
+        CheckConfig { quiet: true, .. } => Ok(()),
+        CheckConfig { output, .. } if output.json => {
+            print(&format!("{:#}\n", loaded.render_json()))
+        }
+        CheckConfig { all: true, .. } => print(&loaded.render_yaml()),
+        CheckConfig { .. } => print(&loaded.render_set()),
+    }
 }
 
 /// Each in a line of its own, if there are any.
@@ -109,7 +212,7 @@ fn lines(errors: &[ConfigError]) -> Option<String> {
 fn socket(cli: &Cli) -> Result<PathBuf> {
     match &cli.socket {
         Some(socket) => Ok(socket.clone()),
-        None => Ok(load(cli.config.as_deref())?.config.paths.control_socket()),
+        None => Ok(paths(cli)?.control_socket()),
     }
 }
 
@@ -119,29 +222,42 @@ fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> 
 }
 
 fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
-    let config = load(cli.config.as_deref())?.config;
-    let status = client::ask(&socket(cli)?, &Request::Status).map_err(|why| format!("{why:#}"));
+    let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+    let config = &loaded.config;
+    let socket = cli.socket.clone().unwrap_or_else(|| config.paths.control_socket());
     let host = doctor::Host::new(&arguments.asterisk_config);
-    let findings = doctor::examine(&config, &status, &host);
+    let look = || -> Result<Vec<doctor::Finding>> {
+        let status = match client::ask(&socket, &Request::Status) {
+            Err(why) if why.is::<client::NotRoot>() => return Err(why),
+            status => status.map_err(|why| format!("{why:#}")),
+        };
+        let mut findings = doctor::of_configuration(&loaded, &wrong);
+        findings.extend(doctor::examine(config, &status, &host));
+        Ok(findings)
+    };
+    let findings = look()?;
     if arguments.output.json {
         print(&format!("{:#}\n", doctor::to_json(&findings)))?;
     } else {
         print(&doctor::to_text(&findings))?;
     }
-    let mended = if arguments.fix { mend(&findings)? } else { 0 };
+    let mended = if arguments.fix { mend(&findings, arguments.yes)? } else { 0 };
     match findings.len() - mended {
         0 => Ok(()),
-        1 => bail!("one thing is wrong"),
-        n => bail!("{n} things are wrong"),
+        1 => Err(Told("one thing is wrong".to_owned()).into()),
+        n => Err(Told(format!("{n} things are wrong")).into()),
     }
 }
 
 /// Does what can be done about findings, after asking. About how many that was.
-fn mend(findings: &[doctor::Finding]) -> Result<usize> {
+fn mend(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
     let mut afterwards: Vec<&str> = Vec::new();
     let mut mended = 0;
     for fix in findings.iter().filter_map(|finding| finding.fix.as_ref()) {
-        if agreed(&fix.question())? {
+        if agreed_to_all {
+            print(&format!("{} yes\n", fix.question()))?;
+        }
+        if agreed_to_all || agreed(&fix.question())? {
             fix.apply().with_context(|| fix.question().replace('?', ""))?;
             print("done\n")?;
             mended += 1;
@@ -158,7 +274,10 @@ fn mend(findings: &[doctor::Finding]) -> Result<usize> {
 fn agreed(question: &str) -> Result<bool> {
     print(&format!("{question} [y/N] "))?;
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("read the answer")?;
+    if io::stdin().read_line(&mut answer).context("read the answer")? == 0 {
+        print("\n")?;
+        bail!("nobody answers on standard input: `--yes` agrees to everything");
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
@@ -166,7 +285,7 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
     let closes = |from: &IpAddr| {
         ban.network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
     };
-    if let Some(session) = session().filter(|from| !ban.force && closes(from)) {
+    if let Some(session) = client::session().filter(|from| !ban.force && closes(from)) {
         bail!("you are logged in from {session}: `--force` locks you out all the same");
     }
     let request = Request::Ban {
@@ -177,12 +296,7 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
         reason: ban.reason.clone(),
         force: ban.force,
     };
-    ask(cli, &request, ban.output.json, |answer| {
-        let until =
-            answer["until"].as_str().map_or("without end".to_owned(), |u| format!("until {u}"));
-        let banned = answer["banned"].as_str().unwrap_or_default();
-        format!("banned {banned} {until}\n{}", report::unless_durable(answer))
-    })
+    ask(cli, &request, ban.output.json, report::banned)
 }
 
 fn maintain(cli: &Cli, maintenance: &Maintenance) -> Result<()> {
@@ -198,36 +312,13 @@ fn maintain(cli: &Cli, maintenance: &Maintenance) -> Result<()> {
     ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
 }
 
-/// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the
-/// environments of the processes above are asked too.
-fn session() -> Option<IpAddr> {
-    const ANCESTORS: usize = 16;
-    let mut process = std::process::id().to_string();
-    for _ in 0..ANCESTORS {
-        let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-        let mut variables = environment.split(|byte| *byte == 0);
-        let connection = variables.find_map(|v| v.strip_prefix(b"SSH_CONNECTION="));
-        if let Some(from) = connection.and_then(|c| c.split(|byte| *byte == b' ').next()) {
-            return std::str::from_utf8(from).ok()?.parse().ok();
-        }
-        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        parent.trim().clone_into(&mut process);
-    }
-    None
-}
-
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
-    let which = match (unban.network, &unban.jail) {
-        (Some(network), _) => control::Unban::Network { network },
+    let which = match (unban.which.network, &unban.which.jail) {
+        (Some(network), _) => control::Unban::Network { network, inside: unban.inside },
         (None, Some(jail)) => control::Unban::Jail { jail: jail.clone() },
         (None, None) => control::Unban::All,
     };
-    ask(cli, &Request::Unban(which), false, |answer| {
-        let of =
-            answer["network"].as_str().map_or_else(String::new, |network| format!(" of {network}"));
-        format!("lifted {} bans{of}\n{}", answer["lifted"], report::unless_durable(answer))
-    })
+    ask(cli, &Request::Unban(which), unban.output.json, report::lifted)
 }
 
 fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
@@ -236,7 +327,11 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
     let config = if test_log::is_filter(jail) {
         Config::default()
     } else {
-        load(cli.config.as_deref())?.config
+        let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+        if let Some(warning) = warning(&wrong) {
+            say(Level::Warn, &warning);
+        }
+        loaded.config
     };
     let path = (file.as_os_str() != "-").then_some(&**file);
     let test = Test { jail, config: &config, path, json, all, matched };
@@ -247,33 +342,46 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
 
 fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
     let path = cli.config.as_deref();
-    let config = load(path)?.config;
-    let sources = fail2ban::Sources {
-        directory: arguments.from.clone(),
-        database: arguments.database.clone(),
-        wazo: arguments.from_wazo,
-    };
-    let now = Timestamp::now();
-    let import = fail2ban::import(&sources, &config.ports, now)?;
-    let json = arguments.output.json;
     let target = arguments.to.clone().unwrap_or_else(|| {
         let directory = path.unwrap_or(Path::new(DEFAULT_PATH)).parent();
         directory.unwrap_or(Path::new("")).join("conf.d/50-fail2ban.yml")
     });
+    let sources = fail2ban::Sources {
+        directory: arguments.from.clone(),
+        database: arguments.database.clone(),
+        wazo: arguments.from_wazo,
+        asterisk: arguments.asterisk_config.clone(),
+    };
+    let now = Timestamp::now();
+    // What an earlier import has set is set by this one anew.
+    let config = Config::load_with(path, &target, b"")?.config;
+    let mut import = fail2ban::import(&sources, &config, now)?;
+    let json = arguments.output.json;
     let say = |text: &str| if json { Ok(()) } else { print(text) };
+    // What would keep the real run from writing keeps the dry run from saying that it would.
+    let checked = fail2ban::check_settings(&import.settings, &target, path, arguments.force);
+    if let Ok(checked) = &checked {
+        import.left_out.extend(checked.overruled.iter().cloned());
+    }
     say(&import.to_text())?;
     say(&format!("{}:\n\n{}\n", target.display(), import.settings))?;
     let mut document = import.to_json();
-    let result = if arguments.dry_run {
-        Ok(())
-    } else {
-        fail2ban::write_settings(&import.settings, &target, path, arguments.force)?;
+    let result = checked.and_then(|checked| {
+        if arguments.dry_run {
+            return Ok(());
+        }
+        fail2ban::write_settings(&import.settings, &target, &checked)?;
         document["written"] = target.display().to_string().into();
         hand_over(cli, &import.bans, now).map(|done| document["bans_handed_over"] = done.to_json())
-    };
+    });
     if json {
+        if let Err(error) = &result {
+            document["error"] = format!("{error:#}").into();
+        }
         print(&format!("{document:#}\n"))?;
-    } else if result.is_ok() {
+        return result.map_err(|error| Told(in_words(&error)).into());
+    }
+    if result.is_ok() {
         print(&report::imported(&document))?;
     }
     result
@@ -286,12 +394,17 @@ fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<fail2b
     )
 }
 
-fn detach(bpffs: &Path) -> Result<()> {
+fn detach(bpffs: &Path, json: bool) -> Result<()> {
     let interfaces = datapath::detach_all(bpffs)?;
-    print(&if interfaces.is_empty() {
+    print(&if json {
+        format!("{:#}\n", json!({ "detached": interfaces }))
+    } else if interfaces.is_empty() {
         "there was nothing to detach\n".to_owned()
     } else {
-        format!("detached from {}; no ban is in force any more\n", interfaces.join(", "))
+        format!(
+            "detached from {}; bans are kept, and in force again from the next start on\n",
+            interfaces.join(", ")
+        )
     })
 }
 
@@ -304,4 +417,16 @@ fn print(text: &str) -> Result<()> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_for_root_is_what_was_typed() {
+        let words = ["ringfence", "ban", "192.0.2.7", "--reason", "it's him"];
+        let command = as_root(words.iter().map(|&word| word.to_owned()));
+        assert_eq!(command, r"sudo ringfence ban 192.0.2.7 --reason 'it'\''s him'");
+    }
 }

@@ -213,8 +213,8 @@ pub struct Ban {
     pub network: String,
     /// The jail that banned it, if a jail did.
     pub jail: Option<String>,
-    /// Since when.
-    pub since: Option<jiff::Timestamp>,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
     /// Packets dropped for it.
     #[serde(default)]
     pub packets: u64,
@@ -635,7 +635,7 @@ mod tests {
     use super::*;
 
     fn ban(network: &str) -> Ban {
-        Ban { network: network.to_owned(), jail: None, since: None, packets: 0 }
+        Ban { network: network.to_owned(), jail: None, since_ms: None, packets: 0 }
     }
 
     #[test]
@@ -664,11 +664,11 @@ mod tests {
         assert_eq!(status.reasons["banned"].packets, 2);
         let bans: Bans = serde_json::from_str(
             r#"{"bans": [{"network": "192.0.2.66", "jail": "asterisk-wazo", "scope": "sip",
-                 "since": "2026-11-22T09:32:21.123Z", "until": null, "packets": 4,
+                 "since": "2026-11-22T09:32:21Z", "since_ms": 1795339941123, "until": null, "packets": 4,
                  "reason": "15 failures"}]}"#,
         )
         .unwrap();
-        assert_eq!(bans.bans[0].since.unwrap().as_millisecond() % 1000, 123);
+        assert_eq!(bans.bans[0].since_ms, Some(1_795_339_941_123));
     }
 
     #[test]

@@ -267,6 +267,148 @@ fn without_a_daemon_commands_say_so() {
     }
 }
 
+/// The ways out: whoever has broken the configuration can still let people in.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
+    let site = Site::new();
+    let more = site.ringfence.config_file().with_file_name("conf.d");
+    fs::write(more.join("typo.yml"), "trustd: 1\n").unwrap();
+    fs::write(more.join("other.yaml"), "").unwrap();
+    let here = |line: &str| {
+        let mut command = Command::new(ringfence::built().unwrap());
+        command.arg("-c").arg(site.ringfence.config_file()).args(line.split_whitespace());
+        command.env_remove("RINGFENCE_SOCKET").env("SUDO_USER", "alice");
+        child::finish(line, &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap()
+    };
+    let banned = ATTACKERS[0];
+    for line in [
+        "status",
+        &format!("ban {banned} --reason abuse"),
+        &format!("why {banned}"),
+        "bans",
+        "maintenance off",
+        &format!("unban {banned}"),
+    ] {
+        let said = here(line).success(line).unwrap();
+        assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
+        assert!(said.stderr.contains("typo.yml:1:1: unknown key `trustd`"), "{said:?}");
+    }
+    // Not even YAML.
+    let config = fs::read_to_string(site.ringfence.config_file()).unwrap();
+    fs::write(site.ringfence.config_file(), format!("jails: {{sshd: [\n{config}")).unwrap();
+    here("status").success("status").unwrap();
+    fs::write(site.ringfence.config_file(), config).unwrap();
+    let doctor = here("doctor");
+    assert!(doctor.stdout.contains("unknown key `trustd`"), "{doctor:?}");
+    assert!(doctor.stdout.contains("other.yaml is not read"), "{doctor:?}");
+    fails(&here("check-config"), &["trustd"]);
+    // Who it was, for how long and why.
+    let log = site.ringfence.log();
+    assert!(
+        log.contains(&format!("alice (sudo, root) banned {banned} for 1h, scope all: abuse")),
+        "{log}"
+    );
+    assert!(log.contains(&format!("alice (sudo, root) lifted 1 ban: {banned}")), "{log}");
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn signals_of_other_daemons_end_nothing() {
+    let mut site = Site::new();
+    for signal in ["HUP", "USR1", "USR2"] {
+        let mut kill = Command::new("/usr/bin/kill");
+        kill.arg(format!("-{signal}")).arg(site.ringfence.id().to_string());
+        let said =
+            child::finish("kill", &mut kill, Duration::from_secs(5), OnSignal::Stop).unwrap();
+        said.success("kill").unwrap();
+        let line = format!("SIG{signal} is ignored");
+        assert!(until(Duration::from_secs(2), || site.ringfence.log().contains(&line)));
+        site.ringfence.check().unwrap();
+        site.done("status");
+    }
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, setpriv"]
+fn who_is_not_root_is_told_what_to_type() {
+    let site = Site::new();
+    for line in ["status", "unban --all", "doctor"] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command
+            .arg(ringfence::built().unwrap())
+            .arg("--socket")
+            .arg(site.ringfence.client().socket());
+        command.args(line.split_whitespace());
+        let said =
+            child::finish(line, &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap();
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        for word in ["this takes root: `sudo ", line] {
+            assert!(said.stderr.contains(word), "{said:?}");
+        }
+    }
+    site.end();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_programs_read_is_one_document() {
+    let site = Site::new();
+    let banned = ATTACKERS[0];
+    site.done(&format!("ban {banned}"));
+    let bans = site.bans();
+    let until = bans[0]["until"].as_str().unwrap();
+    assert!(until.len() == "2026-11-28T19:47:06Z".len() && until.ends_with('Z'), "{until}");
+    let json = |said: &Finished| -> Value { serde_json::from_str(&said.stdout).unwrap() };
+    let said = site.run(&format!("unban {banned} --json"));
+    assert_eq!((said.status.code(), &json(&said)["lifted"]), (Some(0), &json!(1)), "{said:?}");
+    let said = site.run(&format!("unban {banned} --json"));
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(json(&said)["error"].as_str().unwrap().contains("not banned"), "{said:?}");
+    let nobody = ringfence("--socket /nonexistent/control.sock status --json");
+    assert!(json(&nobody)["error"].as_str().unwrap().contains("no daemon"), "{nobody:?}");
+    for line in
+        [format!("ban {banned} --forever"), "ban 2001:db8:1234:5678:9abc:def0:1234:5678".to_owned()]
+    {
+        site.done(&line);
+    }
+    for line in ["bans", "status", "jails"] {
+        let text = site.done(line);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+    site.end();
+}
+
+#[test]
+#[ignore = "requires the ringfence binary"]
+fn the_journal_gets_a_priority_and_no_second_time() {
+    use std::os::unix::fs::MetadataExt as _;
+    let directory = scratch::directory("cli").unwrap();
+    let log = directory.path().join("log");
+    let run = |is_journal: bool| {
+        let file = fs::File::create(&log).unwrap();
+        let own = file.metadata().unwrap();
+        let mut command = Command::new(ringfence::built().unwrap());
+        command.arg("-c").arg(directory.path().join("config.yml")).args(["run", "-i", "nosuch"]);
+        command.env("RINGFENCE_LOG", "garbage").stderr(file);
+        if is_journal {
+            command.env("JOURNAL_STREAM", format!("{}:{}", own.dev(), own.ino()));
+        }
+        assert_eq!(command.status().unwrap().code(), Some(1));
+        fs::read_to_string(&log).unwrap()
+    };
+    fs::write(directory.path().join("config.yml"), "").unwrap();
+    let said = run(true);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("<4>RINGFENCE_LOG: `garbage` is no level"), "{said}");
+    assert!(lines[1].starts_with("<3>ringfence: there is no interface `nosuch`"), "{said}");
+    let said = run(false);
+    assert!(said.contains(" WARN ") && !said.contains('<'), "{said}");
+}
+
 #[test]
 #[ignore = "requires the ringfence binary"]
 fn files_that_are_wrong_are_named() {
@@ -282,6 +424,8 @@ fn files_that_are_wrong_are_named() {
     );
     let said = check("jails: {asterisk-wazo: {maxretry: 7}}\n").success("check-config").unwrap();
     assert!(said.stdout.contains("maxretry: 7"), "{said:?}");
+    assert!(!said.stdout.contains("default"), "{said:?}");
+    fails(&check("paths: {bpffs: /tmp/pins}\n"), &["/tmp/pins", "paths.bpffs"]);
     let nosuch = directory.path().join("nosuch.yml");
     fails(&ringfence(&format!("-c {} check-config", nosuch.display())), &["nosuch.yml"]);
     fails(&ringfence("test-log asterisk-wazo /nonexistent/log"), &["/nonexistent/log"]);

@@ -98,6 +98,16 @@ impl Ledger {
         range.map(|(_, entry)| entry)
     }
 
+    /// The bans of networks and addresses inside a network, without those of itself.
+    pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
+        let network = network.trunc();
+        // In the order of keys a network comes right before what is in it.
+        let range = (Bound::Included((network, Origin::Hand, Scope::Sip)), Bound::Unbounded);
+        let range = self.entries.range(range);
+        let range = range.take_while(move |((other, ..), _)| network.contains(&other.addr()));
+        range.map(|(_, entry)| entry).filter(move |entry| entry.ban.network != network)
+    }
+
     /// The bans that close something to an address: its own, then those of networks around it, up to
     /// a hole.
     pub fn of(&self, address: IpAddr) -> Vec<&Entry> {

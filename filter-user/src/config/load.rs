@@ -17,7 +17,7 @@ use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
-use super::{Config, DEFAULT_PATH, JailSettings, Mode, PortClasses, jails};
+use super::{Config, DEFAULT_PATH, JailSettings, Mode, Paths, PortClasses, jails};
 
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub config: Config,
     /// The files that were read; of two that set a key, the first one holds.
     pub files: Vec<PathBuf>,
+    /// Files in `conf.d` that were not read, because of their names.
+    pub ignored: Vec<PathBuf>,
     /// Who set a setting, by its path; what is not in here is a default.
     pub(super) origins: BTreeMap<String, Origin>,
 }
@@ -84,6 +86,49 @@ impl Config {
         read_hierarchy(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some())
     }
 
+    /// The same, as it would be with this content of `file` in `conf.d`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn load_with(
+        path: Option<&Path>,
+        file: &Path,
+        content: &[u8],
+    ) -> Result<Loaded, ConfigErrors> {
+        let main = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let source = Source { file: file.to_owned(), content: content.to_owned() };
+        checked(read_all(main, path.is_some(), Some(source)))
+    }
+
+    /// The same, but whatever is right holds, with defaults for the rest: for commands that need
+    /// nothing but the paths, and must work while the configuration is wrong.
+    pub fn load_what_is_right(path: Option<&Path>) -> (Loaded, ConfigErrors) {
+        let main = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let (mut loaded, errors) = read_all(main, path.is_some(), None);
+        if errors.errors().is_empty() {
+            let wrong = loaded.contradictions();
+            return (loaded, wrong);
+        }
+        for error in errors.errors() {
+            let Some(found) = error.file.as_deref().and_then(paths_alone) else { continue };
+            let Paths { state, runtime, bpffs } = found.config.paths;
+            let to = &mut loaded.config.paths;
+            for (key, from, to) in [
+                ("paths.state", state, &mut to.state),
+                ("paths.runtime", runtime, &mut to.runtime),
+                ("paths.bpffs", bpffs, &mut to.bpffs),
+            ] {
+                // Of several files the first one holds.
+                if let (Some(origin), None) = (found.origins.get(key), loaded.origins.get(key)) {
+                    *to = from;
+                    loaded.origins.insert(key.to_owned(), origin.clone());
+                }
+            }
+        }
+        (loaded, errors)
+    }
+
     /// Reads the content of one file; `name` is for errors and origins.
     ///
     /// # Errors
@@ -91,7 +136,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(name: &Path, content: &[u8]) -> Result<Loaded, ConfigErrors> {
         let source = Source { file: name.to_owned(), content: content.to_owned() };
-        merge(vec![Ok(source)])
+        checked(merge(vec![Ok(source)]))
     }
 }
 
@@ -154,37 +199,92 @@ struct Source {
 }
 
 pub(super) fn read_hierarchy(main: &Path, required: bool) -> Result<Loaded, ConfigErrors> {
+    checked(read_all(main, required, None))
+}
+
+fn read_all(main: &Path, required: bool, instead: Option<Source>) -> (Loaded, ConfigErrors) {
     let directory = main.parent().unwrap_or(Path::new("/")).join("conf.d");
-    let mut sources = match conf_d(&directory) {
-        Ok(files) => files.into_iter().map(read).collect(),
-        Err(error) => vec![Err(file_error(&directory, error))],
+    let (mut sources, ignored): (Vec<_>, _) = match conf_d(&directory) {
+        Ok((files, ignored)) => (files.into_iter().map(read).collect(), ignored),
+        Err(error) => (vec![Err(file_error(&directory, error))], Vec::new()),
     };
+    if let Some(instead) = instead {
+        let is_there = |source: &Result<Source, ConfigError>| match source {
+            Ok(source) => same_file(&source.file, &instead.file),
+            Err(error) => error.file.as_ref().is_some_and(|file| same_file(file, &instead.file)),
+        };
+        sources.retain(|source| !is_there(source));
+        let place = sources.iter().position(|source| {
+            source.as_ref().is_ok_and(|source| source.file.file_name() > instead.file.file_name())
+        });
+        sources.insert(place.unwrap_or(sources.len()), Ok(instead));
+    }
     match read(main.to_owned()) {
         Err(_missing) if !required && is_missing(main) => {}
         source => sources.push(source),
     }
-    merge(sources)
+    let (loaded, errors) = merge(sources);
+    (Loaded { ignored, ..loaded }, errors)
 }
 
-/// The files of `conf.d` that Wazo would read, in its order.
-fn conf_d(directory: &Path) -> Result<Vec<PathBuf>, String> {
+fn same_file(one: &Path, other: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    one == other || absolute(one).is_some_and(|one| Some(one) == absolute(other))
+}
+
+/// The section `paths` of a file that is no YAML as a whole.
+fn paths_alone(file: &Path) -> Option<Loaded> {
+    let content = read(file.to_owned()).ok()?.content;
+    let text = String::from_utf8_lossy(&content);
+    let is_inside = |line: &&str| line.is_empty() || line.starts_with([' ', '\t', '#']);
+    let mut lines = text.lines().skip_while(|line| !line.starts_with("paths:"));
+    let first = lines.next()?;
+    let section: Vec<&str> = std::iter::once(first).chain(lines.take_while(is_inside)).collect();
+    Config::parse(file, section.join("\n").as_bytes()).ok()
+}
+
+/// What was merged, if nothing is wrong with it.
+fn checked((loaded, errors): (Loaded, ConfigErrors)) -> Result<Loaded, ConfigErrors> {
+    let loaded = errors.into_result(loaded)?;
+    loaded.contradictions().into_result(loaded)
+}
+
+/// The files of `conf.d` that Wazo would read, in its order; and those that somebody may take for
+/// such.
+fn conf_d(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(format!("cannot be listed: {error}")),
     };
-    let mut files = Vec::new();
+    let (mut files, mut ignored) = (Vec::new(), Vec::new());
     for entry in entries {
         let entry = entry.map_err(|error| format!("cannot be listed: {error}"))?;
         if is_wanted(&entry.file_name()) {
             files.push(entry.path());
+        } else if ignored.len() < FILES_MAX && !is_left_over(&entry.file_name()) {
+            ignored.push(entry.path());
         }
         if files.len() > FILES_MAX {
             return Err(format!("more than {FILES_MAX} files; merge some"));
         }
     }
     files.sort();
-    Ok(files)
+    ignored.sort();
+    Ok((files, ignored))
+}
+
+/// Whether a file's name says that nobody means it to be read: hidden ones, and what editors and
+/// packages leave.
+fn is_left_over(name: &OsStr) -> bool {
+    const ENDINGS: [&[u8]; 8] =
+        [b"~", b".bak", b".orig", b".old", b".swp", b".save", b".disabled", b".partial"];
+    let name = name.as_bytes();
+    let packages = [&b".dpkg-"[..], b".ucf-"];
+    name.starts_with(b".")
+        || name.starts_with(b"README")
+        || ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || packages.iter().any(|mark| name.windows(mark.len()).any(|part| part == *mark))
 }
 
 fn is_wanted(name: &OsStr) -> bool {
@@ -216,7 +316,7 @@ fn file_error(file: &Path, text: String) -> ConfigError {
 }
 
 /// Merges files of which the first wins.
-fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErrors> {
+fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
     let mut config = Config::default();
     let mut origins = BTreeMap::new();
     // From the last to the first, so that each may simply overwrite what it sets.
@@ -251,8 +351,7 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> Result<Loaded, ConfigErro
     for error in errors_by_file.into_iter().rev().flatten() {
         errors.push(error);
     }
-    let loaded = errors.into_result(Loaded { config, files, origins })?;
-    loaded.without_contradictions()
+    (Loaded { config, files, ignored: Vec::new(), origins }, errors)
 }
 
 /// A file as YAML.
@@ -345,7 +444,8 @@ fn located(file: &Path, problem: Problem) -> ConfigError {
 }
 
 impl Loaded {
-    fn without_contradictions(self) -> Result<Self, ConfigErrors> {
+    /// Settings that are right by themselves, but not together.
+    fn contradictions(&self) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
         for (path, text) in schema::contradictions(&self.config) {
             let (file, line) = match self.origin(&path) {
@@ -354,7 +454,7 @@ impl Loaded {
             };
             errors.push(ConfigError { file, line, column: None, text });
         }
-        errors.into_result(self)
+        errors
     }
 }
 

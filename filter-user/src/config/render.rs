@@ -37,8 +37,22 @@ impl Loaded {
 
     /// The configuration as a file that sets every key, with who set it as a comment.
     pub fn render_yaml(&self) -> String {
+        self.render(|_every| true)
+    }
+
+    /// The same, without what nobody has set.
+    pub fn render_set(&self) -> String {
+        let text = self.render(|setting| setting.origin != Origin::Default);
+        if text.is_empty() {
+            "# nothing is set: everything is a default\n".to_owned()
+        } else {
+            text
+        }
+    }
+
+    fn render(&self, wanted: impl Fn(&Setting) -> bool) -> String {
         let mut yaml = Yaml::default();
-        for setting in self.effective() {
+        for setting in self.effective().into_iter().filter(wanted) {
             // A file's name may hold anything but NUL, a line break for one.
             let origin = setting.origin.to_string().replace(char::is_control, "\u{fffd}");
             let line = format!("{}  # {origin}", flow(&setting.value));

@@ -144,12 +144,12 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
     assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17, offenders: 19 });
-    let Limits { source, prefix, shared, tcp_bytes, known, greylist, admitted, flood } =
-        config.limits;
+    let limits = config.limits;
+    let Limits { source, prefix, shared, known, greylist, admitted, flood, .. } = limits;
     assert_eq!((source.syn.burst, prefix.classes.invite.burst), (2, 3));
     assert_eq!((prefix.ipv4, prefix.ipv6), (28, 56));
     assert_eq!(shared.options.rate.interval(), Duration::from_millis(200));
-    assert_eq!((tcp_bytes.connection.burst, tcp_bytes.source.burst), (1_000_000, 7));
+    assert_eq!(limits.tcp_bytes.source.burst, 7);
     assert_eq!((known.burst, greylist, admitted.burst), (4, false, 5));
     assert_eq!((flood.after.burst, flood.ban), (6, Duration::from_mins(2)));
     assert_eq!(config.peers.remember, Duration::from_mins(30));
@@ -184,10 +184,8 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!((enabled, scope), (true, Scope::All));
     assert_eq!((findtime, bantime), (Duration::from_hours(48), Duration::from_hours(72)));
     assert_eq!((ipv4.prefix, ipv4.offenders, ipv4.wide_prefix), (28, 2, 16));
-    assert_eq!(
-        (config.ipv6_prefix, ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders),
-        (56, 52, 32, 0)
-    );
+    assert_eq!((ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders), (52, 32, 0));
+    assert_eq!(config.ipv6_prefix, 56);
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
     assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
@@ -992,6 +990,59 @@ fn the_readme_shows_every_key_with_its_default() {
 }
 
 #[test]
+fn paths_are_read_while_all_else_is_wrong() {
+    let host = host(&[
+        ("config.yml", "trustd: 1\npaths: {runtime: /run/other, state: 7}\n"),
+        ("conf.d/10-broken.yml", "jails: {sshd: [\n"),
+        ("conf.d/20.yaml", "dry_run: true\n"),
+        ("conf.d/30.conf", ""),
+        ("conf.d/40.yml~", ""),
+        ("conf.d/.hidden.yml", ""),
+        ("conf.d/50.yml.dpkg-old", ""),
+    ]);
+    let (loaded, wrong) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+    assert_eq!(loaded.config.paths.runtime, Path::new("/run/other"));
+    assert_eq!(loaded.config.paths.bpffs, Config::default().paths.bpffs);
+    let wrong = relative(&host, &wrong.to_string());
+    assert!(wrong.contains("10-broken.yml:") && wrong.contains("`trustd`"), "{wrong}");
+    let ignored: Vec<String> =
+        loaded.ignored.iter().map(|file| relative(&host, &file.display().to_string())).collect();
+    assert_eq!(ignored, ["conf.d/20.yaml", "conf.d/30.conf"]);
+    assert!(load(&host).is_err());
+}
+
+#[test]
+fn paths_are_read_out_of_what_is_no_yaml() {
+    for text in [
+        "jails: {sshd: [\npaths: {runtime: /run/other}\n",
+        "jails: {sshd: [\npaths:\n  state: /s\n\n  # here\n  runtime: /run/other\nsip: {udp: [\n",
+        "\tx\npaths: {runtime: /run/other}\n",
+    ] {
+        let host = host(&[("config.yml", text)]);
+        let (loaded, wrong) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+        assert_eq!(loaded.config.paths.runtime, Path::new("/run/other"), "{text}");
+        assert!(!wrong.errors().is_empty(), "{text}");
+    }
+    // The first file holds here too.
+    let host = host(&[
+        ("config.yml", "]\npaths: {runtime: /run/main, bpffs: /sys/fs/bpf/main}\n"),
+        ("conf.d/10.yml", "]\npaths: {runtime: /run/first}\n"),
+        ("conf.d/20.yml", "paths: {state: /second}\n"),
+    ]);
+    let (loaded, _) = Config::load_what_is_right(Some(&host.path().join("config.yml")));
+    let paths = ["/second", "/run/first", "/sys/fs/bpf/main"].map(PathBuf::from);
+    let [state, runtime, bpffs] = paths;
+    assert_eq!(loaded.config.paths, Paths { state, runtime, bpffs });
+}
+
+#[test]
+fn only_what_is_set_is_shown() {
+    let shown = parse("jails: {sshd: {maxretry: 7}}\n").unwrap().render_set();
+    assert_eq!(shown, "jails:\n  sshd:\n    maxretry: 7  # config.yml:1\n");
+    assert!(parse("").unwrap().render_set().starts_with("# nothing is set"));
+}
+
+#[test]
 fn ports_get_names_from_every_file() {
     let host = host(&[
         ("config.yml", "ports: {vpn: {udp: [1194]}}\njails: {asterisk-wazo: {scope: web-rtc}}\n"),
@@ -1329,7 +1380,8 @@ fn configs() -> impl Strategy<Value = Config> {
 proptest! {
     #[test]
     fn what_is_rendered_is_read_back(config in configs()) {
-        let loaded = Loaded { config, files: vec![], origins: BTreeMap::new() };
+        let (files, ignored) = (vec![], vec![]);
+        let loaded = Loaded { config, files, ignored, origins: BTreeMap::new() };
         let yaml = loaded.render_yaml();
         let back = parse(&yaml).map_err(|errors| TestCaseError::fail(format!("{errors}\n{yaml}")))?;
         prop_assert_eq!(&back.config, &loaded.config, "{}", yaml);

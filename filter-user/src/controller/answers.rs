@@ -5,22 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use filter_common::decision::Verdict;
+use filter_common::decision::{Reason, Verdict};
 use ipnet::IpNet;
+use log::info;
 use serde_json::{Value, json};
 
 use super::{Controller, Wish, hearing, is_address, show};
 use crate::ban::{Entry, Origin, RESERVED, last_to_end};
 use crate::clock::{KernelTime, Now};
+use crate::config::{Limit, Limits};
 use crate::control::{Reply, Request, Unban};
 use crate::datapath::{Count, Datapath};
 use crate::duration;
 use crate::escalation::Pardon;
 use crate::hearing::Ear;
-use crate::jail::{Evidence, Jail};
+use crate::jail::{Evidence, Jail, Standing};
+use crate::report::count;
 
 /// How long after its last event a source counts as over a limit.
 const LIMITED_FOR: Duration = Duration::from_secs(2);
+
+/// Bans lifted at one time that are named.
+const LIFTED_TOLD: usize = 10;
 
 /// How a source of failures is.
 #[derive(Clone, Debug)]
@@ -81,8 +87,13 @@ impl SourceReport {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Answers a request.
+    /// Answers a request of root's.
     pub fn answer(&mut self, request: Request, now: KernelTime) -> Reply {
+        self.answer_to(request, "root", now)
+    }
+
+    /// Answers a request. The log says `who` had it change anything.
+    pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Reply {
         let answer = match request {
             Request::Status => self.status(now),
             Request::Bans { jail } => self.bans(jail.as_deref(), now),
@@ -91,13 +102,13 @@ impl<D: Datapath> Controller<D> {
             Request::Ban { network, seconds, scope, except, reason, force } => {
                 let time = seconds.map(Duration::from_secs);
                 let wish = Wish { network, except, time, scope, reason, force };
-                self.ban_by_hand(wish, now).map(|ban| {
-                    json!({ "banned": show(ban.network), "until": ban.until.map(|t| self.started.show(t)) })
-                })
+                self.ban_by_hand(wish, who, now)
             }
-            Request::TakeOver { bans, from } => self.take_over_bans(&bans, &from, now),
-            Request::Maintenance(what) => self.maintain(what, now),
-            Request::Unban(which) => self.unban(&which, now),
+            Request::TakeOver { bans, from, last } => {
+                self.take_over_bans(&bans, &from, last, who, now)
+            }
+            Request::Maintenance(what) => self.maintain(what, who, now),
+            Request::Unban(which) => self.unban(&which, who, now),
         };
         match answer {
             Ok(value) => Reply::Ok(value),
@@ -233,13 +244,14 @@ impl<D: Datapath> Controller<D> {
                     "jail": self.jail_name(entry.ban.origin),
                     "scope": self.ports.name(entry.ban.scope),
                     "since": self.started.show(entry.ban.since),
+                    "since_ms": self.started.show_milliseconds(entry.ban.since),
                     "until": entry.ban.until.map(|until| self.started.show(until)),
                     "packets": self.datapath.packets(entry.ban.network),
                     "reason": &*entry.reason,
                 })
             })
             .collect();
-        Ok(json!({ "bans": bans }))
+        Ok(json!({ "bans": bans, "enforcing": self.enforcing }))
     }
 
     /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
@@ -295,7 +307,7 @@ impl<D: Datapath> Controller<D> {
                 "banned": self.banned_by(self.origin_of(jail.name())),
             })
         });
-        json!({ "jails": jails.collect::<Vec<_>>() })
+        json!({ "jails": jails.collect::<Vec<_>>(), "enforcing": self.enforcing })
     }
 
     fn why(&self, address: IpAddr, now: KernelTime) -> Value {
@@ -343,6 +355,13 @@ impl<D: Datapath> Controller<D> {
                 && (entry.is_some() || over_limit.is_some() || closed.is_some()),
             "enforcing": self.enforcing,
             "unprotected": bare,
+            "near": self.near(source.addr(), now),
+            "not_counted": self.uncounted.of(address).map(|uncounted| json!({
+                "unwitnessed": uncounted.unwitnessed,
+                "known": uncounted.known,
+                "unproven": uncounted.unproven,
+                "last": self.started.show(uncounted.last),
+            })),
             "maintenance_until": closed.map(|closed| self.started.show(closed.until)),
             "network": entry.map(|entry| show(entry.ban.network)),
             "scope": entry.map(|entry| self.ports.name(entry.ban.scope)),
@@ -356,7 +375,9 @@ impl<D: Datapath> Controller<D> {
                 "network": show(entry.ban.network),
                 "jail": self.jail_name(entry.ban.origin),
                 "scope": self.ports.name(entry.ban.scope),
+                "since": self.started.show(entry.ban.since),
                 "until": entry.ban.until.map(|until| self.started.show(until)),
+                "packets": self.datapath.packets(entry.ban.network),
                 "reason": &*entry.reason,
                 "evidence": entry.evidence().len(),
             })).collect::<Vec<_>>(),
@@ -364,6 +385,10 @@ impl<D: Datapath> Controller<D> {
             "known_until": known.map(|peer| self.started.show(peer.until)),
             "limit": limited.map(|source| json!({
                 "reason": source.last.reason.as_str(),
+                "setting": self.limit_of(source.last.reason).map(|(setting, _)| setting),
+                "value": self.limit_of(source.last.reason).map(|(_, limit)| {
+                    format!("{}, burst {}", limit.rate, limit.burst)
+                }),
                 "last": self.started.show(source.last.at),
             })),
             "evidence": evidence,
@@ -375,27 +400,68 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    fn unban(&mut self, which: &Unban, now: KernelTime) -> Result<Value, String> {
+    /// How near each jail is to banning an address.
+    fn near(&self, source: IpAddr, now: KernelTime) -> Vec<Value> {
+        let near = self.jails.iter().filter_map(|jail| {
+            let Standing { failures, points, accounts } = jail.standing(source, now)?;
+            let settings = jail.settings();
+            Some(json!({
+                "jail": jail.name(),
+                "failures": failures,
+                "points": points,
+                "maxretry": settings.maxretry,
+                "accounts": accounts,
+                "maxaccounts": settings.maxaccounts,
+                "findtime": duration::format(settings.findtime),
+            }))
+        });
+        near.collect()
+    }
+
+    /// The setting of the limit that a source was over, and its value.
+    fn limit_of(&self, reason: Reason) -> Option<(&'static str, Limit)> {
+        let Limits { source, known, flood, .. } = &self.limits;
+        let limits = [
+            (Reason::RegisterLimit, "limits.register", source.register),
+            (Reason::CredentialsLimit, "limits.register_credentials", source.register_credentials),
+            (Reason::InviteLimit, "limits.invite", source.invite),
+            (Reason::OptionsLimit, "limits.options", source.options),
+            (Reason::SubscribeLimit, "limits.subscribe", source.subscribe),
+            (Reason::OtherLimit, "limits.other", source.other),
+            (Reason::SynLimit, "limits.syn", source.syn),
+            (Reason::KnownLimit, "limits.known", *known),
+            (Reason::Flooding, "limits.flood.after", flood.after),
+        ];
+        let limit = limits.into_iter().find(|(of, ..)| *of == reason);
+        limit.map(|(_, setting, limit)| (setting, limit))
+    }
+
+    fn unban(&mut self, which: &Unban, who: &str, now: KernelTime) -> Result<Value, String> {
         let origin = match which {
             Unban::Jail { jail } => Some(self.origin(jail)?),
             Unban::Network { .. } | Unban::All => None,
         };
-        let networks: BTreeSet<IpNet> = match which {
-            Unban::Network { network } => BTreeSet::from([network.trunc()]),
+        let (networks, stay): (BTreeSet<IpNet>, BTreeSet<IpNet>) = match which {
+            Unban::Network { network, inside } => {
+                let within = self.ledger.inside(*network).map(|entry| entry.ban.network).collect();
+                let own = BTreeSet::from([network.trunc()]);
+                if *inside { (&own | &within, BTreeSet::new()) } else { (own, within) }
+            }
             Unban::Jail { .. } | Unban::All => {
                 let wanted = |e: &&Entry| origin.is_none_or(|origin| e.ban.origin == origin);
-                self.ledger.iter().filter(wanted).map(|entry| entry.ban.network).collect()
+                let wanted = self.ledger.iter().filter(wanted);
+                (wanted.map(|entry| entry.ban.network).collect(), BTreeSet::new())
             }
         };
         // Of an address, what its source has done, and the bans by jails for that.
         let around = match which {
-            Unban::Network { network } if is_address(*network) => {
+            Unban::Network { network, .. } if is_address(*network) => {
                 self.by_jails_around(network.addr(), now)
             }
             Unban::Network { .. } | Unban::Jail { .. } | Unban::All => Vec::new(),
         };
         let pardon = match (which, origin) {
-            (Unban::Network { network }, _) => {
+            (Unban::Network { network, .. }, _) => {
                 let network = network.trunc();
                 let network =
                     if is_address(network) { self.source_of(network.addr(), now) } else { network };
@@ -412,24 +478,64 @@ impl<D: Datapath> Controller<D> {
             self.store.pardon(pardon);
         }
         let mut lifted = 0;
+        let mut names: Vec<String> = Vec::new();
         for network in networks {
-            lifted += self.lift(network, origin, now)?;
+            let bans = self.lift(network, origin, now)?;
+            lifted += bans;
+            if bans > 0 && names.len() < LIFTED_TOLD {
+                names.push(show(network));
+            }
         }
         for entry in &around {
-            lifted += self.lift(entry.ban.network, Some(entry.ban.origin), now)?;
+            let bans = self.lift(entry.ban.network, Some(entry.ban.origin), now)?;
+            lifted += bans;
+            if bans > 0 && names.len() < LIFTED_TOLD {
+                names.push(show(entry.ban.network));
+            }
         }
-        if let (Unban::Network { network }, 0) = (which, lifted) {
-            let around = self.ledger.of(network.addr());
-            let around = around.first().map(|entry| show(entry.ban.network));
-            return Err(match around {
-                Some(around) => {
-                    format!("{} is banned as part of {around}: unban that", show(*network))
-                }
-                None => format!("{} is not banned; its failures are forgotten", show(*network)),
-            });
+        let more = if lifted > names.len() { " and others" } else { "" };
+        if lifted > 0 {
+            let of_jail = match which {
+                Unban::Jail { jail } => format!(" by {jail}"),
+                Unban::Network { .. } | Unban::All => String::new(),
+            };
+            let bans = count(lifted, "ban");
+            info!("{who} lifted {bans}{of_jail}: {}{more}", names.join(", "));
         }
+        let inside: Vec<String> =
+            stay.iter().take(LIFTED_TOLD).map(|inside| show(*inside)).collect();
+        if let (Unban::Network { network, .. }, 0) = (which, lifted) {
+            return Err(self.not_banned(*network, stay.len(), &inside));
+        }
+        let inside_banned = stay.len();
         let around = around.first().map(|entry| show(entry.ban.network));
-        Ok(json!({ "lifted": lifted, "network": around }))
+        Ok(json!({
+            "lifted": lifted,
+            "network": around,
+            "networks": names,
+            "inside": inside,
+            "inside_banned": inside_banned,
+        }))
+    }
+
+    /// Why nothing was lifted.
+    fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
+        let name = show(network);
+        let around = self.ledger.of(network.addr());
+        let around =
+            around.iter().map(|entry| entry.ban.network).find(|net| net.contains(&network));
+        if let Some(around) = around {
+            return format!("{name} is banned as part of {0}: unban {0}", show(around));
+        }
+        if bans > 0 {
+            let more = if bans > inside.len() { " and others" } else { "" };
+            return format!(
+                "{name} is not banned as a whole, and what is banned in it stays banned: {}{more}; \
+                 `--inside` lifts that too",
+                inside.join(", ")
+            );
+        }
+        format!("{name} is not banned; its failures are forgotten")
     }
 }
 

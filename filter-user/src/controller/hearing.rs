@@ -56,6 +56,8 @@ impl<D: Datapath> Controller<D> {
 
     /// Looks whether the sources hear, and says what is new.
     pub fn look_at_hearing(&mut self, now: KernelTime) {
+        // Of whoever has left before the last of them.
+        self.tell_taken_over();
         let wall = self.on_the_wall(now);
         let passed = self.registers_passed();
         let before = self.hearing.passed.replace(passed).unwrap_or(passed);

@@ -15,6 +15,7 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn maintain(
         &mut self,
         what: control::Maintenance,
+        who: &str,
         now: KernelTime,
     ) -> Result<Value, String> {
         let closed = match what {
@@ -24,7 +25,7 @@ impl<D: Datapath> Controller<D> {
                 let time = Duration::from_secs(seconds);
                 if time.is_zero() || time > MAINTENANCE_MAX {
                     return Err(format!(
-                        "a maintenance takes from 1s to {}; `--for` says how long",
+                        "a maintenance lasts from 1s to {}: `--for` says how long",
                         duration::format(MAINTENANCE_MAX)
                     ));
                 }
@@ -36,9 +37,10 @@ impl<D: Datapath> Controller<D> {
             Some(closed) => {
                 let time = duration::format(closed.until.since(now));
                 let known = if closed.known_allowed { " and known peers" } else { "" };
-                info!("SIP is closed for {time}, to all but trusted networks{known}");
+                let dry = self.dry();
+                info!("{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
             }
-            None => info!("SIP is open again"),
+            None => info!("{who} opened SIP again"),
         }
         Ok(self.maintenance(now))
     }
@@ -53,6 +55,7 @@ impl<D: Datapath> Controller<D> {
         let closed = self.closed(now);
         json!({
             "on": closed.is_some(),
+            "enforcing": self.enforcing,
             "until": closed.map(|closed| self.started.show(closed.until)),
             "closed_to_known": closed.is_some_and(|closed| !closed.known_allowed),
         })

@@ -62,7 +62,8 @@ impl<D: Datapath> Controller<D> {
         let ban = Ban { network, scope, origin: Origin::Escalation, since: now.into(), until };
         let reason = format!("{offenders} offenders within {}", duration::format(findtime));
         let (time, left_out) = (duration::format(bantime), left_out(&except));
-        let says = format!("escalation: banned {network} for {time}: {reason}{left_out}");
+        let dry = self.dry();
+        let says = format!("escalation: banned {network} for {time}: {reason}{left_out}{dry}");
         let entry = Entry::new(ban, reason).with_except(except);
         match self.enter(&entry, Some(says)) {
             Ok(()) => true,

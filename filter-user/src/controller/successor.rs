@@ -14,6 +14,18 @@ use crate::datapath::Datapath;
 use crate::duration;
 use crate::jail::Jail;
 
+/// Bans that were taken over that a line names.
+const TOLD: usize = 10;
+
+/// Bans taken over since the log last told of any.
+#[derive(Debug, Default)]
+pub(super) struct TakenOver {
+    whom: String,
+    entered: usize,
+    asked: usize,
+    first: Vec<String>,
+}
+
 impl<D: Datapath> Controller<D> {
     /// Enters the bans whose jails there are. Nobody can say any more whether their sources had been
     /// forged: they close what a jail closes to those whose could have been, and spare known peers.
@@ -21,6 +33,8 @@ impl<D: Datapath> Controller<D> {
         &mut self,
         bans: &[Decided],
         from: &str,
+        last: bool,
+        who: &str,
         now: KernelTime,
     ) -> Result<Value, String> {
         if bans.len() > TAKE_OVER_MAX {
@@ -31,14 +45,42 @@ impl<D: Datapath> Controller<D> {
         }
         let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
         let mut entered = 0;
+        let whom = format!("from {from}, asked by {who}");
+        if self.taken_over.whom != whom {
+            self.tell_taken_over();
+            self.taken_over.whom = whom;
+        }
         for ban in bans {
             match self.take_over_ban(ban, from, now) {
-                Ok(()) => entered += 1,
+                Ok(()) => {
+                    entered += 1;
+                    self.taken_over.entered += 1;
+                    if self.taken_over.first.len() < TOLD {
+                        self.taken_over.first.push(format!("{} ({})", ban.address, ban.jail));
+                    }
+                }
                 Err(why) => *refused.entry(why).or_default() += 1,
             }
         }
-        info!("took {entered} of {} bans over from {from}", bans.len());
-        Ok(json!({ "entered": entered, "refused": refused }))
+        self.taken_over.asked += bans.len();
+        if last {
+            self.tell_taken_over();
+        }
+        Ok(json!({ "entered": entered, "refused": refused, "enforcing": self.enforcing }))
+    }
+
+    /// Tells the log of the bans that came in several requests, in one line.
+    pub(super) fn tell_taken_over(&mut self) {
+        let TakenOver { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
+        if asked == 0 {
+            return;
+        }
+        let first = match first.len() {
+            0 => String::new(),
+            some if some == entered => format!(": {}", first.join(", ")),
+            _ => format!(": {} and others", first.join(", ")),
+        };
+        info!("took over {entered} of {asked} bans {whom}{first}{}", self.dry());
     }
 
     fn take_over_ban(
@@ -50,21 +92,22 @@ impl<D: Datapath> Controller<D> {
         let address = decided.address.to_canonical();
         let network = self.prefix.network(self.prefix.source(address));
         if self.protected.reason(address.into()).is_some() {
-            return Err("trusted, or the host's own");
+            return Err("trusted, or the host's own address");
         }
         let place = self.jails.iter().position(|jail| jail.name() == decided.jail);
         let settings = place.and_then(|place| self.jails.get(place)).map(Jail::settings);
         let (Some(place), Some(settings)) = (place, settings.filter(|settings| settings.enabled))
         else {
-            return Err("of a jail that there is not, or that is disabled");
+            return Err("their jail is not there yet, or disabled");
         };
         let ignored = settings.ignoreip.iter().any(|ignored| ignored.contains(&address));
         if ignored || self.ignores_by_name(place, address) {
-            return Err("ignored by the jail");
+            return Err("their jail ignores them");
         }
-        let scope = settings.unproven_scope.ok_or("of a jail that bans nobody unproven")?;
+        // Of a jail that makes no ban unproven, what its bans close: these are made already.
+        let scope = settings.unproven_scope.unwrap_or(settings.scope);
         if self.is_known(address, now) {
-            return Err("known peers");
+            return Err("known peers, most likely phones");
         }
         let holes = (!is_address(network)).then(|| self.holes(network, Some(place), now));
         let (network, except) = match holes {
@@ -83,8 +126,8 @@ impl<D: Datapath> Controller<D> {
             here.origin == origin && here.scope == scope && here.in_force(now) && as_long
         };
         if self.ledger.of_network(network).any(|entry| stands(&entry.ban)) {
-            return Err("banned as long already");
+            return Err("they are banned as long already");
         }
-        self.enter(&entry, None).map_err(|_full| "beyond what the kernel has room for")
+        self.enter(&entry, None).map_err(|_full| "there is no room for more bans")
     }
 }

@@ -264,8 +264,8 @@ fn fifteen_failures_ban_in_kernel_and_ledger() {
     assert_eq!(ban["jail"], "asterisk-wazo");
     assert_eq!(ban["scope"], "sip");
     assert_eq!(ban["packets"], 7);
-    assert_eq!(ban["since"], "1970-01-01T00:16:40.000Z");
-    assert_eq!(ban["until"], "1970-01-01T01:16:40.000Z");
+    assert_eq!(ban["since"], "1970-01-01T00:16:40Z");
+    assert_eq!(ban["until"], "1970-01-01T01:16:40Z");
     assert_eq!(controller.datapath.bans.len(), 1);
 }
 
@@ -461,17 +461,78 @@ fn unban_lifts_and_forgets() {
     fail(&mut controller, [203, 0, 113, 7], 15);
     fail(&mut controller, [203, 0, 113, 7], 10);
     let network = "203.0.113.7/32".parse().unwrap();
-    let lifted = ask(&mut controller, Request::Unban(Unban::Network { network }));
+    let lifted = ask(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert_eq!(lifted["lifted"], 1);
     fail(&mut controller, [203, 0, 113, 7], 14);
     assert!(controller.ledger.is_empty());
-    let why = refuse(&mut controller, Request::Unban(Unban::Network { network }));
+    let why = refuse(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert!(why.contains("not banned"), "{why}");
     ask(&mut controller, ban("192.0.2.0/24", None));
-    let inside = Unban::Network { network: "192.0.2.7/32".parse().unwrap() };
+    let inside = Unban::Network { network: "192.0.2.7/32".parse().unwrap(), inside: false };
     let why = refuse(&mut controller, Request::Unban(inside));
     assert!(why.contains("part of 192.0.2.0/24"), "{why}");
     assert_eq!(ask(&mut controller, Request::Unban(Unban::All))["lifted"], 1);
+}
+
+#[test]
+fn what_is_banned_inside_a_network_is_lifted_when_asked() {
+    let mut controller = controller();
+    let unban = |inside| {
+        Request::Unban(Unban::Network { network: "203.0.113.0/24".parse().unwrap(), inside })
+    };
+    for inside in ["203.0.113.91/32", "203.0.113.64/28", "192.0.2.1/32"] {
+        ask(&mut controller, ban(inside, None));
+    }
+    let why = refuse(&mut controller, unban(false));
+    for expected in ["203.0.113.91", "203.0.113.64/28", "--inside"] {
+        assert!(why.contains(expected), "{why}");
+    }
+    ask(&mut controller, ban("203.0.113.0/24", None));
+    let lifted = ask(&mut controller, unban(false));
+    assert_eq!((&lifted["lifted"], &lifted["inside_banned"]), (&1.into(), &2.into()), "{lifted}");
+    let lifted = ask(&mut controller, unban(true));
+    assert_eq!((&lifted["lifted"], &lifted["inside_banned"]), (&2.into(), &0.into()), "{lifted}");
+    assert_eq!(controller.ledger.len(), 1);
+}
+
+#[test]
+fn a_ban_by_hand_says_what_it_replaces_and_keeps_its_reason() {
+    let mut controller = controller();
+    let mut first = ban("203.0.113.91/32", None);
+    if let Request::Ban { reason, .. } = &mut first {
+        *reason = Some("abuse ticket 4711".to_owned());
+    }
+    let answer = ask(&mut controller, first);
+    assert_eq!((&answer["replaced"], &answer["shortened"]), (&Value::Null, &false.into()));
+    let answer = ask(&mut controller, ban("203.0.113.91/32", Some(3600)));
+    assert_eq!(answer["shortened"], true, "{answer}");
+    assert_eq!(answer["replaced"]["until"], Value::Null);
+    assert_eq!(answer["reason"], "abuse ticket 4711");
+    let answer = ask(&mut controller, ban("203.0.113.91/32", Some(7200)));
+    assert_eq!(answer["shortened"], false, "{answer}");
+    controller.datapath.known = vec![[203, 0, 113, 5].into(), [203, 0, 113, 6].into()];
+    let answer = ask(&mut controller, ban("203.0.113.0/24", Some(7200)));
+    assert_eq!(answer["known_peers"], 2, "{answer}");
+}
+
+#[test]
+fn why_tells_how_near_a_ban_is_and_what_does_not_count() {
+    let mut controller = controller();
+    let [near, unseen, known] = [7, 12, 13].map(|last| IpAddr::from([203, 0, 113, last]));
+    controller.datapath.unseen = vec![unseen];
+    controller.datapath.known = vec![known];
+    for address in [[203, 0, 113, 7], [203, 0, 113, 12], [203, 0, 113, 13]] {
+        fail(&mut controller, address, 5);
+    }
+    let mut why = |address| ask(&mut controller, Request::Why { address });
+    let [seen, forged, spared] = [why(near), why(unseen), why(known)];
+    let near = &seen["near"][0];
+    assert_eq!((&near["failures"], &near["maxretry"]), (&5.into(), &15.into()), "{seen}");
+    assert_eq!((&near["jail"], &near["findtime"]), (&"asterisk-wazo".into(), &"10m".into()));
+    assert_eq!(seen["not_counted"], Value::Null);
+    assert_eq!(forged["not_counted"]["unwitnessed"], 5, "{forged}");
+    assert_eq!(spared["not_counted"]["known"], 5, "{spared}");
+    assert_eq!(forged["near"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -675,7 +736,9 @@ fn maintenance_ends_by_itself_and_outlives_the_controller() {
     let status = ask(&mut controller, Request::Status);
     assert_eq!(
         status["maintenance"],
-        serde_json::json!({"on": true, "until": "1970-01-01T00:27:00.000Z", "closed_to_known": true})
+        serde_json::json!({
+            "on": true, "until": "1970-01-01T00:27:00Z", "closed_to_known": true, "enforcing": true
+        })
     );
     let address = IpAddr::from([203, 0, 113, 7]);
     let mut dropped = |known: &[IpAddr], closed_to_known: bool| {
@@ -738,14 +801,11 @@ fn what_seems_not_to_be_heard_is_in_the_status() {
     let source = &status["sources"][0];
     let rules = source["rules"].as_array().unwrap();
     let hit = rules.iter().find(|rule| rule["name"] == "no-matching-endpoint").unwrap();
-    assert_eq!((&hit["hits"], &hit["last"]), (&1.into(), &"1970-01-01T00:16:45.000Z".into()));
+    assert_eq!((&hit["hits"], &hit["last"]), (&1.into(), &"1970-01-01T00:16:45Z".into()));
     assert!(rules.iter().filter(|rule| rule["last"].is_null()).count() > 5, "{rules:?}");
     let sample = &source["unparsed"]["samples"][0];
     assert_eq!(sample["line"], "x.c: 203.0.113.7 \u{fffd} was refused");
-    assert_eq!(
-        (&sample["lines"], &sample["last"]),
-        (&3.into(), &"1970-01-01T00:16:47.000Z".into())
-    );
+    assert_eq!((&sample["lines"], &sample["last"]), (&3.into(), &"1970-01-01T00:16:47Z".into()));
     let finding = &status["hearing"][0];
     assert_eq!(
         (&finding["source"], &finding["kind"]),
@@ -858,14 +918,14 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
     assert_eq!(ban(&mut controller, &proven), (4, format!("{failures}; 4th ban")));
     // Not banned at the moment: it says so, and forgets all the same.
     let network = address.into();
-    let why = refuse(&mut controller, Request::Unban(Unban::Network { network }));
+    let why = refuse(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert!(why.contains("not banned"), "{why}");
     assert_eq!(ban(&mut controller, &proven), (1, failures.to_owned()));
     for (which, hours) in [
         (Unban::Jail { jail: "sshd".to_owned() }, 2),
         (Unban::Jail { jail: "manual".to_owned() }, 4),
         (Unban::Jail { jail: "asterisk-wazo".to_owned() }, 1),
-        (Unban::Network { network: "203.0.113.0/24".parse().unwrap() }, 1),
+        (Unban::Network { network: "203.0.113.0/24".parse().unwrap(), inside: false }, 1),
         (Unban::All, 1),
     ] {
         drop(controller.answer(Request::Unban(which), at(20)));
@@ -1032,5 +1092,5 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     let jails = ask(&mut controller, Request::Jails);
     assert_eq!(jails["jails"][0]["attacked"][0]["account"], "1001");
     let text = crate::report::jails(&jails);
-    assert!(text.contains("the account 1001 is guessed at: 12 failures of 5 sources"), "{text}");
+    assert!(text.contains("the account 1001 is guessed at: 12 failures from 5 sources"), "{text}");
 }

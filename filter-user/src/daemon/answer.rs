@@ -12,13 +12,13 @@ use crate::store::{Found, Offences};
 
 /// Has a question answered, now or as soon as the store has all that the answer tells of.
 pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
-    let Question { request, reply } = question;
+    let Question { request, who, reply } = question;
     let address = if let Request::Why { address } = &request { Some(*address) } else { None };
     let says_whether =
         matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
     let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
     let now = KernelTime::now();
-    let answer = controller.answer(request, now);
+    let answer = controller.answer_to(request, &who, now);
     let of = address.map(|address| (address, controller.source_of(address, now)));
     let store = controller.store().clone();
     if !waits {

@@ -1,10 +1,11 @@
 //! The control socket: reads a request, has it answered, writes the reply.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,12 +13,16 @@ use log::warn;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::control::{REQUEST_MAX, Reply, Request};
+use crate::control::{By, REQUEST_MAX, Reply, Request};
 
-/// Clients at a time.
+/// Clients at a time. When there are more, those go first that have not asked anything yet.
 const CLIENTS: usize = 16;
+
+/// The longest user name that is logged.
+const NAME_MAX: usize = 64;
 
 /// How long a client may take for its request, and again for reading its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A request, and where its reply goes.
 pub(super) struct Question {
     pub(super) request: Request,
+    /// Who asks, for the log.
+    pub(super) who: String,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
@@ -47,20 +54,44 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// Clients that have not asked anything yet, in the order in which they came.
+#[derive(Clone, Default)]
+struct Idle(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
+
+impl Idle {
+    fn with<T>(&self, then: impl FnOnce(&mut BTreeMap<u64, AbortHandle>) -> T) -> T {
+        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Serves clients until it is aborted.
 pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
     let places = Arc::new(Semaphore::new(CLIENTS));
+    let idle = Idle::default();
+    let mut number = 0_u64;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let ask = ask.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = client(stream, &ask).await {
+                if places.available_permits() == 0
+                    && let Some((_, longest)) = idle.with(BTreeMap::pop_first)
+                {
+                    longest.abort();
+                }
+                // Those who are being answered are waited for.
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let (ask, still_idle) = (ask.clone(), idle.clone());
+                number += 1;
+                let own = number;
+                // It cannot begin before it is entered: all of this is one thread.
+                let task = tokio::spawn(async move {
+                    let asked = || still_idle.with(|idle| drop(idle.remove(&own)));
+                    if let Err(error) = client(stream, &ask, asked).await {
                         warn!("control socket: {error}");
                     }
+                    still_idle.with(|idle| drop(idle.remove(&own)));
                     drop(place);
                 });
+                idle.with(|idle| idle.insert(own, task.abort_handle()));
             }
             Err(error) => {
                 // Out of descriptors, most likely: others must end first.
@@ -71,7 +102,12 @@ pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
     }
 }
 
-async fn client(stream: UnixStream, ask: &mpsc::Sender<Question>) -> io::Result<()> {
+async fn client(
+    stream: UnixStream,
+    ask: &mpsc::Sender<Question>,
+    asked: impl Fn(),
+) -> io::Result<()> {
+    let peer = stream.peer_cred().ok().map(|peer| peer.uid());
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
     let mut reader = BufReader::new(read.take(REQUEST_MAX));
@@ -79,8 +115,9 @@ async fn client(stream: UnixStream, ask: &mpsc::Sender<Question>) -> io::Result<
     if line.is_empty() {
         return Ok(()); // Somebody only looked whether a daemon is here.
     }
-    let reply = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => put(request, ask).await,
+    asked();
+    let reply = match Request::from_line(&line) {
+        Ok((request, by)) => put(request, who(peer, &by), ask).await,
         Err(error) => Reply::Error(format!("a request that this daemon does not know: {error}")),
     };
     let mut text = serde_json::to_vec(&reply)?;
@@ -89,10 +126,74 @@ async fn client(stream: UnixStream, ask: &mpsc::Sender<Question>) -> io::Result<
     Ok(())
 }
 
-async fn put(request: Request, ask: &mpsc::Sender<Question>) -> Reply {
+/// Who asks, in words: the user of the process, which the kernel tells, and what the client adds.
+fn who(uid: Option<u32>, by: &By) -> String {
+    let mut who = match uid {
+        Some(0) => "root".to_owned(),
+        Some(uid) => format!("uid {uid}"),
+        None => "nobody knows whom".to_owned(),
+    };
+    let name = by.sudo_user.iter().flat_map(|name| name.chars());
+    let plain = |c: &char| c.is_ascii_alphanumeric() || "._-@\\".contains(*c);
+    let name: String = name.filter(plain).take(NAME_MAX).collect();
+    if !name.is_empty() {
+        who = format!("{name} (sudo, {who})");
+    }
+    match by.from {
+        Some(from) => format!("{who} from {from}"),
+        None => who,
+    }
+}
+
+async fn put(request: Request, who: String, ask: &mpsc::Sender<Question>) -> Reply {
     let (reply, answer) = oneshot::channel();
-    if ask.send(Question { request, reply }).await.is_err() {
+    if ask.send(Question { request, who, reply }).await.is_err() {
         return Reply::Error("the daemon is ending".to_owned());
     }
     answer.await.unwrap_or_else(|_| Reply::Error("the daemon is ending".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_asks_is_told_in_plain_letters() {
+        let by = |sudo_user: &str| By {
+            sudo_user: Some(sudo_user.to_owned()),
+            from: Some([192, 0, 2, 9].into()),
+        };
+        assert_eq!(who(Some(0), &By::default()), "root");
+        assert_eq!(who(Some(1000), &By::default()), "uid 1000");
+        assert_eq!(who(Some(0), &by("alice")), "alice (sudo, root) from 192.0.2.9");
+        assert_eq!(who(Some(0), &by("a\nb\u{1b}[0m")), "ab0m (sudo, root) from 192.0.2.9");
+        assert!(who(Some(0), &by(&"x".repeat(1000))).len() < 100);
+    }
+
+    #[tokio::test]
+    async fn idle_clients_keep_nobody_from_asking() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let (ask, mut questions) = mpsc::channel(1);
+        let serving = tokio::spawn(serve(bind(&path).unwrap(), ask));
+        let answering = tokio::spawn(async move {
+            while let Some(Question { reply, .. }) = questions.recv().await {
+                reply.send(Reply::Ok(json!("here"))).ok();
+            }
+        });
+        let mut idle = Vec::new();
+        for _ in 0..20 * CLIENTS {
+            idle.push(UnixStream::connect(&path).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+        let asks = tokio::task::spawn_blocking(move || {
+            crate::client::ask(&path, &Request::Status).map_err(|why| format!("{why:#}"))
+        });
+        let answer = timeout(Duration::from_secs(3), asks).await.expect("an answer").unwrap();
+        assert_eq!(answer, Ok(json!("here")));
+        drop(idle);
+        serving.abort();
+        answering.abort();
+    }
 }

@@ -56,12 +56,8 @@ impl PinnedLink {
 impl Pins {
     /// Makes the directory where it is missing, and locks it.
     pub(super) fn open(directory: &Path) -> Result<Self> {
-        mount_bpffs(directory)?;
-        if directory.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) {
-            bail!(
-                "`paths.bpffs` cannot be {}: the BPF file system allows no dot in a name",
-                directory.display()
-            );
+        if !check_place(directory)? {
+            mount_usual()?;
         }
         // For root alone: whoever can open it can lock it.
         fs::DirBuilder::new()
@@ -166,8 +162,11 @@ fn remove_link(directory: &Path, link: &PinnedLink) -> Result<()> {
 ///
 /// When a controller still is at work, or a pin cannot be removed.
 pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
-    if !directory.is_dir() {
-        return Ok(Vec::new());
+    match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("open {}", directory.display()))?,
+        Ok(metadata) if !metadata.is_dir() => return Ok(Vec::new()),
+        Ok(_) => {}
     }
     let _lock = lock(directory)?;
     // Links first: a program must not run on without its maps' names.
@@ -205,16 +204,33 @@ pub fn protected(directory: &Path) -> Result<Vec<String>> {
     Ok(on.map(|(_, name)| name).collect())
 }
 
+/// Where the BPF file system is, by custom.
+const USUAL: &str = "/sys/fs/bpf";
+
 /// Mounts the BPF file system on `/sys/fs/bpf` if `directory` is to be there and nothing is.
 ///
 /// # Errors
 ///
 /// When `directory` is not, and cannot be brought, on a BPF file system.
 pub fn mount_bpffs(directory: &Path) -> Result<()> {
-    const USUAL: &str = "/sys/fs/bpf";
+    if check_place(directory)? { Ok(()) } else { mount_usual() }
+}
+
+/// Whether a directory for pins is on a BPF file system already; if not, one can be mounted for it.
+///
+/// # Errors
+///
+/// When there is none and will be none, or the directory cannot have this name.
+pub fn check_place(directory: &Path) -> Result<bool> {
+    if directory.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) {
+        bail!(
+            "`paths.bpffs` cannot be {}: the BPF file system allows no dot in a name",
+            directory.display()
+        );
+    }
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     if is_bpffs(existing)? {
-        return Ok(());
+        return Ok(true);
     }
     if !directory.starts_with(USUAL) {
         bail!(
@@ -222,6 +238,10 @@ pub fn mount_bpffs(directory: &Path) -> Result<()> {
             directory.display()
         );
     }
+    Ok(false)
+}
+
+fn mount_usual() -> Result<()> {
     mount(Some("bpf"), USUAL, Some("bpf"), MsFlags::empty(), None::<&str>)
         .with_context(|| format!("mount the BPF file system on {USUAL} (needs root)"))
 }

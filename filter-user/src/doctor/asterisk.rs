@@ -46,6 +46,7 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
             same && has(&setting.value, level)
         });
         if writes {
+            findings.extend(mixed(name, level, &levels_of(etc, log).unwrap_or_default(), &file));
             continue;
         }
         // As Asterisk writes it: a path only where it is not in the directory of its logs.
@@ -76,6 +77,42 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
 pub(crate) fn dateformat(etc: &Path) -> Option<String> {
     let conf = Conf::read(etc, "logger");
     conf.values("general", "dateformat").last().map(|format| (*format).to_owned())
+}
+
+/// The levels that Asterisk writes to a log, as its configuration in `etc` says, if it does.
+pub(crate) fn levels_of(etc: &Path, log: &Path) -> Option<String> {
+    let conf = Conf::read(etc, "logger");
+    let same = |key: &str| Path::new(key).file_name() == log.file_name();
+    let levels: Vec<String> = conf
+        .section("logfiles")
+        .filter(|setting| same(&setting.key))
+        .map(|setting| setting.value.clone())
+        .collect();
+    levels.into_iter().next_back()
+}
+
+/// The levels beside `level` in a line of `logger.conf`.
+pub(crate) fn other_levels(levels: &str, level: &str) -> Vec<String> {
+    let list = levels.trim_start();
+    let list = list.strip_prefix('[').and_then(|l| l.split_once(']')).map_or(list, |(_, l)| l);
+    let words = list.split([',', '|']).map(|word| word.trim().to_lowercase());
+    words.filter(|word| !word.is_empty() && word != level).collect()
+}
+
+/// That a log of notices has other levels too. They repeat what an attacker sends, whole lines of it.
+fn mixed(name: &str, level: &str, levels: &str, file: &str) -> Option<Finding> {
+    let others = other_levels(levels, level);
+    (level == "notice" && !others.is_empty()).then(|| {
+        Finding::new(
+            name,
+            format!(
+                "`{file}` has other levels than {level} ({}), in which an attacker can write whole lines",
+                others.join(", ")
+            ),
+            "give notices a log of their own: in logger.conf, under [logfiles]: `fail2ban => notice`, and \
+             `sources: {asterisk: {notice_log: /var/log/asterisk/fail2ban}}`",
+        )
+    })
 }
 
 /// Whether AMI has the user, and gives it security events.

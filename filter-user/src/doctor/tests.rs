@@ -240,7 +240,7 @@ fn sources_that_fail_wait_or_are_silent_are_named() {
         ]})
     };
     let problems = |uptime| {
-        let findings = sources(&status(uptime)).into_iter();
+        let findings = sources(&Config::default(), &status(uptime)).into_iter();
         findings.map(|f| (f.subject, f.problem)).collect::<Vec<_>>()
     };
     let found = problems(SILENT);
@@ -269,4 +269,80 @@ fn what_is_added_goes_through_no_link() {
     Fix::Include { file: at("manager.conf"), line: line.clone() }.apply().unwrap();
     assert_eq!(fs::read_to_string(at("manager.conf")).unwrap(), format!("[general]\n{line}\n"));
     assert!(!at("elsewhere").exists());
+}
+
+#[test]
+fn what_the_daemon_says_of_itself_is_named() {
+    let status = json!({
+        "enforcing": false,
+        "store": {"state": "failed", "why": "disk is full", "path": "/s/x.db", "pending": 32},
+        "interfaces": [
+            {"name": "eth0", "mode": "generic", "fallback": "Operation not supported"},
+            {"name": "eth1", "mode": "native", "fallback": null},
+        ],
+    });
+    let found = daemon(&Config::default(), &status);
+    let found: Vec<(&str, &str)> =
+        found.iter().map(|finding| (&*finding.subject, &*finding.problem)).collect();
+    assert_eq!(
+        found,
+        [
+            ("store", "/s/x.db: disk is full; not written: 32 changes"),
+            ("daemon", "this is a dry run: nothing is dropped"),
+            (
+                "eth0",
+                "runs in generic mode, at a higher cost for each packet: Operation not supported"
+            ),
+        ]
+    );
+    let meant_so = Config { mode: Mode::Generic, ..Config::default() };
+    assert_eq!(daemon(&meant_so, &status).len(), 2);
+    let fine = json!({"enforcing": true, "store": {"state": "ok"}, "interfaces": []});
+    assert_eq!(daemon(&Config::default(), &fine), []);
+}
+
+#[test]
+fn a_mend_is_one_that_is_not_done_yet() {
+    let etc = etc();
+    let config = config(&etc);
+    let of = |name: &str, why: &str| {
+        let source = json!({"name": name, "state": "failed", "why": why, "events": 0});
+        let findings = sources(&config, &json!({"sources": [source]}));
+        findings.into_iter().map(|finding| finding.mend).collect::<Vec<_>>()
+    };
+    let no_secret = "there is no /etc/ringfence/ami.secret with the secret of AMI's user";
+    assert!(of("asterisk-ami", no_secret)[0].contains("doctor --fix"));
+    let secret = &config.sources.asterisk.ami.secret_file;
+    fs::create_dir_all(secret.parent().unwrap()).unwrap();
+    fs::write(secret, "secret = x").unwrap();
+    assert_eq!(of("asterisk-ami", no_secret), [""; 0], "the daemon looks again by itself");
+    let refused = of("asterisk-ami", "connect to AMI at 127.0.0.1:5038: Connection refused");
+    assert!(refused[0].contains("enabled = yes") && !refused[0].contains("--fix"), "{refused:?}");
+    let gone = "cannot watch the directory /var/log/asterisk: No such file or directory";
+    assert!(of("asterisk-notice", gone)[0].contains("`sources` names the log"));
+}
+
+#[test]
+fn a_log_of_several_levels_is_named() {
+    let etc = etc();
+    fs::write(etc.path().join("logger.conf"), "[logfiles]\nfail2ban => notice,warning,error\n")
+        .unwrap();
+    let found = problems(&config(&etc), &etc);
+    assert!(
+        found.iter().any(|problem| problem.contains("other levels than notice (warning, error)")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_configuration_is_looked_at_too() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    fs::write(directory.path().join("conf.d/10.yaml"), "").unwrap();
+    let main = directory.path().join("config.yml");
+    fs::write(&main, "trustd: 1\n").unwrap();
+    let (loaded, wrong) = Config::load_what_is_right(Some(&main));
+    let found = of_configuration(&loaded, &wrong);
+    assert!(found[0].problem.contains("config.yml:1:1: unknown key `trustd`"), "{found:?}");
+    assert!(found[1].problem.ends_with("conf.d/10.yaml is not read"), "{found:?}");
 }

@@ -6,45 +6,70 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::import::Ban;
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::control::{Decided, Request, TAKE_OVER_MAX};
 
-/// Writes settings to `target`, a file in `conf.d` of the configuration at `config`, and sees that the
-/// whole configuration is right with it; otherwise all is as before.
+/// What there is to do about settings that are to go to `target`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whether the file is to be written: it is not there, or with other settings.
+    pub to_write: bool,
+    /// Settings that another file sets too, whose word holds, a line each.
+    pub overruled: Vec<String>,
+}
+
+/// Whether settings can be written to `target`, a file in `conf.d` of the configuration at `config`: the
+/// whole configuration must be right with it. Writes nothing.
 ///
 /// # Errors
 ///
-/// When `target` is there with other settings, unless `force`; when it cannot be written; when the
-/// configuration would not be right.
-pub fn write_settings(
+/// When `target` is there with other settings, unless `force`; when the configuration would not be
+/// right.
+pub fn check_settings(
     settings: &str,
     target: &Path,
     config: Option<&Path>,
     force: bool,
-) -> Result<()> {
+) -> Result<Checked> {
     let before = match fs::read_to_string(target) {
         Ok(before) => Some(before),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => return Err(why).with_context(|| format!("read {}", target.display())),
     };
-    if before.as_deref() == Some(settings) {
-        return Ok(());
-    }
-    if before.is_some() && !force {
+    let own = Config::parse(target, settings.as_bytes());
+    let whole = Config::load_with(config, target, settings.as_bytes());
+    let (own, whole) = match (own, whole) {
+        (Ok(own), Ok(whole)) => (own, whole),
+        (Err(wrong), _) | (_, Err(wrong)) => bail!(
+            "with these settings the configuration is wrong, so they are not written: {wrong}"
+        ),
+    };
+    if before.as_ref().is_some_and(|before| before != settings) && !force {
         bail!("{} is there already, with other settings: `--force` replaces it", target.display());
     }
-    put(target, settings)?;
-    let Err(wrong) = Config::load(config) else { return Ok(()) };
-    match before {
-        Some(before) => put(target, &before)?,
-        None => fs::remove_file(target).with_context(|| format!("remove {}", target.display()))?,
-    }
-    Err(anyhow!("with these settings the configuration is wrong, so they are not written: {wrong}"))
+    let set = own.effective().into_iter().filter(|setting| setting.origin != Origin::Default);
+    let overruled = set.filter_map(|setting| match whole.origin(&setting.path) {
+        Origin::File { file, line } if file != target => {
+            Some(format!("{}: {}:{line} sets it too, and holds", setting.path, file.display()))
+        }
+        Origin::File { .. } | Origin::Default | Origin::CommandLine => None,
+    });
+    let overruled = overruled.collect();
+    Ok(Checked { to_write: before.as_deref() != Some(settings), overruled })
+}
+
+/// Writes settings that [`check_settings`] has found right.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_settings(settings: &str, target: &Path, checked: &Checked) -> Result<()> {
+    if checked.to_write { put(target, settings) } else { Ok(()) }
 }
 
 /// Replaces a file as a whole.
@@ -64,6 +89,8 @@ pub struct HandedOver {
     pub entered: u64,
     /// How many are not, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// Whether the daemon only counts what it would drop.
+    pub dry_run: bool,
     /// Why the store does not have them, if it does not.
     pub not_durable: Option<String>,
 }
@@ -71,7 +98,12 @@ pub struct HandedOver {
 impl HandedOver {
     /// For `--json`.
     pub fn to_json(&self) -> Value {
-        json!({"entered": self.entered, "refused": self.refused, "durable": self.not_durable.is_none()})
+        json!({
+            "entered": self.entered,
+            "refused": self.refused,
+            "durable": self.not_durable.is_none(),
+            "enforcing": !self.dry_run,
+        })
     }
 }
 
@@ -86,7 +118,8 @@ pub fn hand_over(
     mut ask: impl FnMut(&Request) -> Result<Value>,
 ) -> Result<HandedOver> {
     let mut done = HandedOver::default();
-    for some in bans.chunks(TAKE_OVER_MAX) {
+    let chunks = bans.len().div_ceil(TAKE_OVER_MAX);
+    for (number, some) in bans.chunks(TAKE_OVER_MAX).enumerate() {
         let bans = some.iter().map(|ban| Decided {
             address: ban.network.addr(),
             jail: ban.jail.clone(),
@@ -95,12 +128,14 @@ pub fn hand_over(
                 u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0).max(1)
             }),
         });
-        let request = Request::TakeOver { bans: bans.collect(), from: "fail2ban".to_owned() };
+        let (bans, last) = (bans.collect(), number + 1 == chunks);
+        let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last };
         let answer = ask(&request)?;
         done.entered += answer["entered"].as_u64().unwrap_or(0);
         for (why, count) in answer["refused"].as_object().into_iter().flatten() {
             *done.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
         }
+        done.dry_run |= answer["enforcing"] == false;
         if answer["durable"] == false {
             done.not_durable = Some(answer["why"].as_str().unwrap_or_default().to_owned());
         }
@@ -118,7 +153,10 @@ mod tests {
         let config = directory.path().join("config.yml");
         fs::write(&config, "jails: {sshd: {maxretry: 3}}\n").unwrap();
         let target = directory.path().join("conf.d/50-fail2ban.yml");
-        let write = |settings: &str, force| write_settings(settings, &target, Some(&config), force);
+        let write = |settings: &str, force| {
+            let checked = check_settings(settings, &target, Some(&config), force)?;
+            write_settings(settings, &target, &checked).map(|()| checked.overruled)
+        };
         write("jails: {sshd: {maxretry: 4}}\n", false).unwrap();
         let jails = Config::load(Some(&config)).unwrap().config.jails;
         assert_eq!(jails["sshd"].maxretry, 4);
@@ -131,6 +169,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&target).unwrap(), "jails: {sshd: {maxretry: 4}}\n");
         write("jails: {sshd: {maxretry: 6}}\n", true).unwrap();
         assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1);
+        fs::write(target.with_file_name("10-me.yml"), "jails: {sshd: {maxretry: 9}}\n").unwrap();
+        let overruled = write("jails: {sshd: {maxretry: 6, bantime: 1h}}\n", true).unwrap();
+        assert_eq!(overruled.len(), 1, "{overruled:?}");
+        assert!(
+            overruled[0].starts_with("jails.sshd.maxretry: ")
+                && overruled[0].contains("10-me.yml:1")
+        );
     }
 
     #[test]

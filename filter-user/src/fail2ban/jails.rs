@@ -9,6 +9,18 @@ use super::layers::{Layers, Variables};
 use super::{options, seconds};
 use crate::duration;
 
+/// What a jail's actions do to an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Close something to it, as far as is known.
+    #[default]
+    Bans,
+    /// Tell somebody of it.
+    Tells,
+    /// Let it in.
+    Allows,
+}
+
 /// A jail of fail2ban's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Jail {
@@ -33,6 +45,8 @@ pub(super) struct Jail {
     pub(super) journal_match: Vec<String>,
     /// What its usual action closes, as it is written: `ssh`, `http,https`, `0:65535`.
     pub(super) ports: String,
+    /// What its actions do.
+    pub(super) effect: Effect,
     /// Whether its action closes all ports, whatever `port` says.
     pub(super) all_ports: bool,
     /// What could not be read, or means nothing here: what, and why.
@@ -44,16 +58,71 @@ const INCREMENT: [&str; 6] =
     ["increment", "factor", "maxtime", "rndtime", "multipliers", "overalljails"];
 
 /// What a jail may set and what there is no setting for, with what to do about it.
-const LEFT_OUT: [(&str, &str); 9] = [
-    ("failregex", "a jail's own expressions: put them into the filter's `.local` file"),
-    ("ignoreregex", "a jail's own expressions: put them into the filter's `.local` file"),
-    ("prefregex", "a jail's own expression: put it into the filter's `.local` file"),
-    ("datepattern", "a jail's own date pattern: put it into the filter's `.local` file"),
+const LEFT_OUT: [(&str, &str); 11] = [
+    ("failregex", "what only the jail's own expressions match bans nobody here"),
+    ("ignoreregex", "what the jail's own expressions let pass counts here"),
+    ("prefregex", "what only the jail's own expression matches bans nobody here"),
+    ("datepattern", "the jail's own date pattern is not used"),
+    ("logencoding", "logs are read as bytes, whatever their encoding"),
+    ("skip_if_nologs", "a log that is not there is waited for"),
     ("ignorecommand", "no program is run for an address: name addresses in `ignoreip`"),
     ("bantime.formula", "no formula is evaluated: `bantime.multipliers` can come close to it"),
     ("logtimezone", "dates without a zone are in that of the host"),
     ("usedns", "host names in logs are never resolved"),
     ("maxlines", "expressions over several lines are not supported"),
+];
+
+/// How the names of actions begin that tell somebody of an address, and close nothing to it.
+const TELLERS: [&str; 12] = [
+    "sendmail",
+    "mail",
+    "mynetwatchman",
+    "dshield",
+    "complain",
+    "xarf",
+    "abuseipdb",
+    "blocklist_de",
+    "badips",
+    "dummy",
+    "smtp.py",
+    "helpers",
+];
+
+/// Expressions that can stand in the filter instead.
+const IN_FILTER: [&str; 4] = ["failregex", "ignoreregex", "prefregex", "datepattern"];
+
+/// What else a jail may set: what is taken, and what makes no difference to who is banned.
+const KNOWN: [&str; 30] = [
+    "enabled",
+    "filter",
+    "mode",
+    "port",
+    "protocol",
+    "chain",
+    "banaction",
+    "banaction_allports",
+    "action",
+    "logpath",
+    "backend",
+    "maxretry",
+    "findtime",
+    "bantime",
+    "ignoreip",
+    "ignoreself",
+    "ignorecache",
+    "maxmatches",
+    "journalmatch",
+    "destemail",
+    "sender",
+    "sendername",
+    "mta",
+    "fail2ban_agent",
+    "systemd_if_nologs",
+    "known",
+    "name",
+    "__name__",
+    "blocktype",
+    "returntype",
 ];
 
 /// Reads the jails that a directory as `/etc/fail2ban` configures.
@@ -115,13 +184,28 @@ fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
     }
     jail.ports = reader.text("port").unwrap_or_default();
     reader.action(&mut jail);
-    let set_by_default = |option: &str| ["usedns", "maxlines"].contains(&option);
+    if layers.own(name).any(|(own, _)| own == "ignoreself") && !reader.flag("ignoreself") {
+        let text = "ignoreself: the host's own addresses are never banned here";
+        reader.left_out.push(text.to_owned());
+    }
+    reader.unknown();
+    let set_by_default =
+        |option: &str| ["usedns", "maxlines", "logencoding", "skip_if_nologs"].contains(&option);
     for (option, why) in LEFT_OUT {
         let own = layers.own(name).any(|(own, _)| own == option);
         if own
             || (!set_by_default(option) && reader.text(option).is_some_and(|text| !text.is_empty()))
         {
-            reader.left_out.push(format!("{option}: {why}"));
+            let filter =
+                directory.join("filter.d").join(&jail.filter).with_added_extension("local");
+            reader.left_out.push(if IN_FILTER.contains(&option) {
+                format!(
+                    "{option}: {why}; to have it, put it under [Definition] into {}, and import again",
+                    filter.display()
+                )
+            } else {
+                format!("{option}: {why}")
+            });
         }
     }
     jail.left_out = reader.left_out;
@@ -163,26 +247,68 @@ impl Reader<'_> {
         }
     }
 
+    /// Options that mean nothing here, and that nothing else in the section is made of.
+    fn unknown(&mut self) {
+        let is_known = |option: &str| {
+            KNOWN.contains(&option)
+                || LEFT_OUT.iter().any(|(known, _)| *known == option)
+                || INCREMENT.iter().any(|known| option == format!("bantime.{known}"))
+                || ["action", "bantime."].iter().any(|begin| option.starts_with(begin))
+        };
+        let is_used = |option: &str| {
+            let reference = format!("%({option})s");
+            self.layers
+                .own(self.name)
+                .any(|(_, value)| value.text.to_lowercase().contains(&reference))
+        };
+        let unknown: Vec<String> = self
+            .layers
+            .own(self.name)
+            .map(|(option, _)| option)
+            .filter(|option| !is_known(option) && !is_used(option))
+            .map(|option| format!("{option}: there is no such setting here"))
+            .collect();
+        self.left_out.extend(unknown);
+    }
+
     /// What its actions close; other things that they do have nothing that does them here.
     fn action(&mut self, jail: &mut Jail) {
-        let mut others = Vec::new();
-        for line in self.text("action").unwrap_or_default().lines().map(str::trim) {
-            if line.is_empty() {
-                continue;
-            }
-            let Ok((name, set)) = options::parse(line) else {
-                others.push(line.to_owned());
+        let (mut others, mut ports) = (Vec::new(), Vec::new());
+        let (mut tells, mut bans) = (0, 0);
+        for line in one_a_line(&self.text("action").unwrap_or_default()) {
+            let Ok((name, set)) = options::parse(&line) else {
+                bans += 1;
+                others.push(line);
                 continue;
             };
-            let closes = ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw"];
+            if TELLERS.iter().any(|teller| name.starts_with(teller)) {
+                tells += 1;
+            } else {
+                bans += 1;
+            }
+            let blocktype = set.get("blocktype").map(|kind| kind.to_uppercase());
+            if matches!(blocktype.as_deref(), Some("RETURN" | "ACCEPT")) {
+                jail.effect = Effect::Allows;
+            }
+            let closes =
+                ["iptables", "nftables", "firewallcmd", "ufw", "shorewall", "pf", "ipfw", "route"];
             if !closes.iter().any(|tool| name.starts_with(tool)) {
                 others.push(name.to_owned());
                 continue;
             }
-            jail.all_ports |= name.contains("allports");
-            if let Some(port) = set.get("port") {
-                port.clone_into(&mut jail.ports);
+            jail.all_ports |= name.contains("allports")
+                || ["route", "shorewall"].contains(&name)
+                || set.get("type").is_some_and(|kind| kind == "allports");
+            match set.get("port").map(|port| port.trim().to_owned()) {
+                Some(port) if !port.is_empty() && !ports.contains(&port) => ports.push(port),
+                Some(_) | None => {}
             }
+        }
+        if bans == 0 && tells > 0 {
+            jail.effect = Effect::Tells;
+        }
+        if !ports.is_empty() {
+            jail.ports = ports.join(",");
         }
         if !others.is_empty() {
             let others = others.join(", ");
@@ -190,6 +316,19 @@ impl Reader<'_> {
                 .push(format!("action {others}: a ban closes ports, and does nothing else"));
         }
     }
+}
+
+/// Actions, each in a line: what stands in brackets may go over several.
+fn one_a_line(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let is_open = |line: &String| line.matches('[').count() > line.matches(']').count();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match lines.last_mut().filter(|last| is_open(last)) {
+            Some(last) => *last = format!("{last} {line}"),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }
 
 fn not_a_number(text: &str) -> String {
@@ -260,6 +399,26 @@ mod tests {
             "datepattern: ",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_actions_do_is_known() {
+        for (action, effect) in [
+            ("iptables[port=1]", Effect::Bans),
+            ("iptables[port=1]\n  sendmail[x=y]", Effect::Bans),
+            ("my-own[port=1]", Effect::Bans),
+            ("sendmail-whois[name=x]\n  abuseipdb[key=y]", Effect::Tells),
+            (
+                "iptables[blocktype=RETURN, returntype=DROP,\n    actionrepair_on_unban=true]",
+                Effect::Allows,
+            ),
+            ("iptables[blocktype=DROP]", Effect::Bans),
+        ] {
+            let local = format!("[web]\nenabled = true\naction = {action}\n");
+            let jails = jails(&[("jail.conf", BASE), ("jail.local", &local)]);
+            let web = jails.iter().find(|jail| jail.name == "web").unwrap();
+            assert_eq!(web.effect, effect, "{action}");
         }
     }
 

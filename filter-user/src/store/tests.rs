@@ -226,7 +226,7 @@ fn evidence_and_history_are_asked_for() {
     let found = look_up(&started.store, 1);
     assert_eq!(found.evidence[0].jail, "asterisk-wazo");
     let second = &found.evidence[0].failures[1];
-    assert_eq!(second["time"], "1970-01-01T00:16:30.000Z");
+    assert_eq!(second["time"], "1970-01-01T00:16:30Z");
     assert_eq!(
         (&second["class"], &second["account"]),
         (&"wrong-credential".into(), &"1001".into())
@@ -238,7 +238,7 @@ fn evidence_and_history_are_asked_for() {
     started.store.set_offences(offender(1, 0), record(3, 2, 90));
     wait(&started.store).unwrap();
     let found = look_up(&started.store, 1);
-    let last = "1970-01-01T00:16:30.000Z".to_owned();
+    let last = "1970-01-01T00:16:30Z".to_owned();
     let offences = Offences { jail: "asterisk-wazo".to_owned(), bans: 3, proven: 2, last };
     assert_eq!((found.evidence, found.offences), (vec![], vec![offences]));
     end(started);

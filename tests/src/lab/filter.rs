@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 
@@ -93,7 +93,8 @@ impl Shared {
         known.view = FilterView { status, trouble: None };
         for ban in bans {
             if let Some(address) = ban.address() {
-                let at = ban.since.map_or(now, SystemTime::from);
+                let at = ban.since_ms.and_then(|since| u64::try_from(since).ok());
+                let at = at.map_or(now, |since| UNIX_EPOCH + Duration::from_millis(since));
                 known.banned_at.entry(address).or_insert(at);
             }
         }

@@ -132,3 +132,36 @@ fn what_the_kernel_holds_is_taken_over() {
     assert!(gone.contains(&Write::NoNetwork(net("198.0.0.0/8"))));
     assert_eq!(later.len(), 1);
 }
+
+#[test]
+fn what_is_inside_a_network_is_what_a_search_finds() {
+    let mut ledger = Ledger::default();
+    let networks = [
+        "10.0.0.0/8",
+        "192.0.2.0/24",
+        "192.0.2.0/25",
+        "192.0.2.0/32",
+        "192.0.2.64/28",
+        "192.0.2.255/32",
+        "192.0.3.0/32",
+        "192.0.1.255/32",
+        "2001:db8::/32",
+        "2001:db8::/64",
+        "2001:db8::7/128",
+        "2001:db9::/64",
+        "::ffff:0:0/128",
+    ];
+    for network in networks {
+        ledger.insert(by_hand(network, None));
+        ledger.insert(entry(network, Origin::Jail(1), Scope::All, None));
+    }
+    for around in networks.into_iter().chain(["192.0.2.0/23", "2000::/8", "172.16.0.0/12"]) {
+        let around = net(around);
+        let found: Vec<IpNet> = ledger.inside(around).map(|entry| entry.ban.network).collect();
+        let all = ledger.iter().map(|entry| entry.ban.network);
+        let expected: Vec<IpNet> = all
+            .filter(|other| around.trunc().contains(other) && *other != around.trunc())
+            .collect();
+        assert_eq!(found, expected, "{around}");
+    }
+}

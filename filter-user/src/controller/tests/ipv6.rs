@@ -255,7 +255,8 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
 #[test]
 fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     let mut controller = started_with(Memory::default(), growing);
-    let unban = |address: IpAddr| Request::Unban(Unban::Network { network: address.into() });
+    let unban =
+        |address: IpAddr| Request::Unban(Unban::Network { network: address.into(), inside: false });
     for _ in 0..2 {
         fail_in(&mut controller, 1, true, 0);
         let reason = controller.ledger.iter().next().unwrap().reason.to_string();
@@ -284,7 +285,10 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     assert!(why.contains("not banned"), "{why}");
     ask(
         &mut controller,
-        Request::Unban(Unban::Network { network: "2001:db8:0:2::/64".parse().unwrap() }),
+        Request::Unban(Unban::Network {
+            network: "2001:db8:0:2::/64".parse().unwrap(),
+            inside: false,
+        }),
     );
     assert_eq!(networks(&mut controller), ["2001:db8:0:1::/64"]);
 }
@@ -444,7 +448,10 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
             }
             4 => {
                 let network = IpNet::from(address(*which));
-                drop(controller.answer(Request::Unban(Unban::Network { network }), at(now)));
+                drop(
+                    controller
+                        .answer(Request::Unban(Unban::Network { network, inside: false }), at(now)),
+                );
             }
             _ => controller.hear(&of, 0, JAIL, at(now)),
         }

@@ -47,7 +47,7 @@ fn a_network_is_banned_for_its_offenders_but_for_the_trusted_and_known_in_it() {
     offend(&mut controller, 1, true, 100);
     offend(&mut controller, 2, true, 100);
     let network = "203.0.113.2/32".parse().unwrap();
-    ask(&mut controller, Request::Unban(Unban::Network { network }));
+    ask(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     offend(&mut controller, 3, true, 101);
     assert_eq!(escalated(&mut controller), []);
     offend(&mut controller, 4, true, 102);

@@ -8,7 +8,10 @@ fn decided(address: &str, jail: &str, seconds: Option<u64>) -> Decided {
 }
 
 fn take_over(controller: &mut Controller<Memory>, bans: &[Decided]) -> Value {
-    ask(controller, Request::TakeOver { bans: bans.to_vec(), from: "fail2ban".to_owned() })
+    ask(
+        controller,
+        Request::TakeOver { bans: bans.to_vec(), from: "fail2ban".to_owned(), last: true },
+    )
 }
 
 #[test]
@@ -24,7 +27,7 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
     assert_eq!(bans["bans"][0]["network"], "203.0.113.7");
     assert_eq!(bans["bans"][0]["scope"], "sip");
     assert_eq!(bans["bans"][0]["reason"], "taken over from fail2ban");
-    assert_eq!(bans["bans"][0]["until"], "1970-01-01T00:18:40.000Z");
+    assert_eq!(bans["bans"][0]["until"], "1970-01-01T00:18:40Z");
     let bans = ask(&mut controller, Request::Bans { jail: Some("sshd".to_owned()) });
     let networks: Vec<_> =
         bans["bans"].as_array().unwrap().iter().map(|ban| &ban["network"]).collect();
@@ -32,7 +35,7 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
     assert_eq!((controller.datapath.bans.len(), controller.datapath.networks.len()), (2, 1));
     // Another address of the network that is banned.
     let answer = take_over(&mut controller, &[decided("2001:db8::8", "sshd", None)]);
-    assert_eq!(answer["refused"]["banned as long already"], 1, "{answer}");
+    assert_eq!(answer["refused"]["they are banned as long already"], 1, "{answer}");
 }
 
 #[test]
@@ -57,6 +60,17 @@ fn who_is_never_banned_is_not_banned_now() {
 }
 
 #[test]
+fn bans_of_a_jail_that_wants_proof_are_taken_too() {
+    let mut controller = started_with(Memory::default(), |config| {
+        config.jails.get_mut("recidive").unwrap().enabled = true;
+    });
+    let answer = take_over(&mut controller, &[decided("203.0.113.7", "recidive", Some(100))]);
+    assert_eq!(answer["entered"], 1, "{answer}");
+    let bans = ask(&mut controller, Request::Bans { jail: None });
+    assert_eq!(bans["bans"][0]["scope"], "all");
+}
+
+#[test]
 fn twice_is_as_good_as_once() {
     let mut controller = controller();
     let bans = [decided("203.0.113.7", "sshd", Some(100))];
@@ -70,6 +84,7 @@ fn twice_is_as_good_as_once() {
 #[test]
 fn too_many_at_once_are_refused() {
     let bans = vec![decided("203.0.113.7", "sshd", None); TAKE_OVER_MAX + 1];
-    let why = refuse(&mut controller(), Request::TakeOver { bans, from: String::new() });
+    let why =
+        refuse(&mut controller(), Request::TakeOver { bans, from: String::new(), last: true });
     assert!(why.contains("at most"), "{why}");
 }

@@ -5,6 +5,7 @@ use std::fs;
 use rusqlite::Connection;
 
 use super::*;
+use crate::config::{PortClasses, Scope, SshdLog};
 use crate::jail_filter;
 
 const BASE: &str = "[DEFAULT]\nenabled = false\nmaxretry = 5\nfindtime = 10m\nbantime = 10m\n\
@@ -27,8 +28,9 @@ fn import_from(directory: &Path, wazo: bool) -> Result<Import, Error> {
         directory: directory.to_owned(),
         database: Some(directory.join("f.sqlite3")).filter(|path| path.exists()),
         wazo,
+        asterisk: directory.join("asterisk"),
     };
-    import(&sources, &Config::default().ports, Timestamp::from_second(2000).unwrap())
+    import(&sources, &Config::default(), Timestamp::from_second(2000).unwrap())
 }
 
 fn config(import: &Import) -> Config {
@@ -75,7 +77,7 @@ fn a_jail_with_the_filter_of_one_that_is_there_is_that_jail() {
     assert!(!import.settings.contains("auth_log"), "it is the default:\n{}", import.settings);
     // The jail of that name comes first.
     let local =
-        format!("{local}[asterisk-wazo]\nenabled = true\nmaxretry = 9\nlogpath = /a /b\n /c\n");
+        format!("{local}[asterisk-wazo]\nenabled = true\nmaxretry = 9\nlogpath = /a\n /c\n");
     fs::write(directory.path().join("jail.local"), local).unwrap();
     let import = import_from(directory.path(), false).unwrap();
     assert_eq!(config(&import).jails["asterisk-wazo"].maxretry, 9);
@@ -84,7 +86,7 @@ fn a_jail_with_the_filter_of_one_that_is_there_is_that_jail() {
         text.contains("asterisk: the jail `asterisk-wazo` is `asterisk-wazo` already"),
         "{text}"
     );
-    assert!(text.contains("asterisk-wazo: logpath /a /b, /c: "), "{text}");
+    assert!(text.contains("asterisk-wazo: logpath /c: `notice_log` is one file, /a"), "{text}");
 }
 
 #[test]
@@ -197,4 +199,320 @@ fn another_jail_comes_with_its_filter_and_its_bans() {
     assert!(said.contains("mail: port `smtp`: "), "{said}");
     let parser = jail_filter::parser("my-web", jail, LogType::File);
     assert!(parser.is_ok_and(|parser| parser.is_some()), "the jail can use the filter");
+}
+
+/// A `jail.local` of these lines beside [`BASE`], and filters of these names.
+fn imported(local: &str, filters: &[&str]) -> Import {
+    let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
+    for filter in filters {
+        let path = directory.path().join("filter.d").join(filter);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "[Definition]\nfailregex = ^refused <HOST>$\n").unwrap();
+    }
+    let import = import_from(directory.path(), false).unwrap();
+    // What is written is read, whatever was imported.
+    config(&import);
+    import
+}
+
+/// The TCP ports of a name.
+fn tcp(config: &Config, class: &str) -> Vec<String> {
+    let (_, class) = config.ports.iter().find(|(_, named)| named.name == class).unwrap();
+    class.tcp.iter().map(ToString::to_string).collect()
+}
+
+fn has(lines: &[String], expected: &str) {
+    assert!(lines.iter().any(|line| line.contains(expected)), "{expected}\n{lines:#?}");
+}
+
+#[test]
+fn a_ban_closes_what_it_closed() {
+    let import = imported("[sshd]\nenabled = true\nport = 2222\n", &[]);
+    assert_eq!(tcp(&config(&import), "ssh"), ["2222"]);
+    has(&import.taken, "sshd: a ban closes the TCP ports 2222");
+
+    let import = imported("[sshd]\nenabled = true\nport = ssh,2200:2210\n", &[]);
+    assert_eq!(tcp(&config(&import), "ssh"), ["22", "2200-2210"]);
+
+    let import = imported("[sshd]\nenabled = true\nport = ssh\n", &[]);
+    assert!(!import.settings.contains("ports:"), "{}", import.settings);
+
+    for all in ["port = 0:65535", "action = iptables-allports[name=x]", "port = 1:65535"] {
+        let import = imported(&format!("[sshd]\nenabled = true\n{all}\n"), &[]);
+        assert_eq!(config(&import).jails["sshd"].scope, Scope::All, "{all}");
+    }
+
+    let import = imported("[sshd]\nenabled = true\nport = my-ssh\n", &[]);
+    has(&import.left_out, "sshd: port `my-ssh`: ");
+
+    let asterisk = |port: &str| {
+        imported(&format!("[asterisk]\nenabled = true\nport = {port}\nlogpath = /a\n"), &[])
+    };
+    let ports = |import: &Import| {
+        let sip = config(import).sip;
+        let texts = |ranges: &[crate::config::PortRange]| {
+            ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        (texts(&sip.udp), texts(&sip.tcp))
+    };
+    let import = asterisk("5060,5061,5160");
+    assert_eq!(ports(&import), ("5060 5160".to_owned(), "5060 5061 5160".to_owned()));
+    has(&import.taken, "asterisk: port 5160 is one of SIP too");
+    for default in ["5060,5061", "sip", "sip,sips"] {
+        assert!(!asterisk(default).settings.contains("sip:"), "{default}");
+    }
+    // Neither the ports of a web server nor those of media get the limits of SIP.
+    for wide in ["5060,80,443", "5060,10000:20000"] {
+        let import = asterisk(wide);
+        assert!(!import.settings.contains("sip:"), "{}", import.settings);
+        assert_eq!(config(&import).jails["asterisk-wazo"].scope, Scope::All, "{wide}");
+        assert_eq!(config(&import).jails["asterisk-wazo"].unproven_scope, Some(Scope::Sip));
+        has(&import.left_out, &format!("asterisk: port `{wide}`"));
+    }
+    // Both of what several actions close.
+    let import = imported(
+        "[asterisk]\nenabled = true\nlogpath = /a\naction = iptables[port=5060]\n  iptables[port=5160]\n",
+        &[],
+    );
+    assert_eq!(ports(&import).0, "5060 5160");
+}
+
+#[test]
+fn a_jail_that_has_another_name_takes_the_place_of_one_that_is_disabled() {
+    let local = "[ssh-custom]\nenabled = true\nfilter = sshd\nport = 22,2222\nlogpath = /var/log/auth.log\n\
+        [asterisk-wazo]\nenabled = false\n[asterisk]\nenabled = true\nmaxretry = 3\n";
+    let import = imported(local, &[]);
+    let config = config(&import);
+    assert!(config.jails["sshd"].enabled && config.jails["asterisk-wazo"].enabled);
+    assert_eq!(config.jails["asterisk-wazo"].maxretry, 3);
+    assert_eq!(tcp(&config, "ssh"), ["22", "2222"]);
+    has(&import.notes, "sshd: disabled in fail2ban; here it has the settings of `ssh-custom`");
+}
+
+#[test]
+fn a_second_jail_of_sshd_reads_with_its_filter() {
+    let local = "[sshd]\nenabled = true\n[sshd-slow]\nenabled = true\nfilter = sshd\nport = ssh\n\
+        maxretry = 20\nfindtime = 1d\nlogpath = /var/log/auth.log\n";
+    let import = imported(local, &["sshd.conf"]);
+    let slow = &config(&import).jails["sshd-slow"];
+    assert_eq!((slow.maxretry, slow.scope), (20, PortClasses::SSH));
+    assert!(slow.filter.is_some());
+}
+
+#[test]
+fn a_mode_and_expressions_of_ones_own_are_read_by_the_filter() {
+    let filter = |import: &Import, jail: &str| {
+        config(import).jails[jail].filter.as_ref().map(ToString::to_string)
+    };
+    let local = "[sshd]\nenabled = true\nfilter = sshd[mode=aggressive]\n";
+    let import = imported(local, &["sshd.conf"]);
+    assert!(filter(&import, "sshd").unwrap().ends_with("/filter.d/sshd[mode=aggressive]"));
+    has(&import.taken, "sshd: filter sshd[mode=aggressive]: ");
+    let import = imported(local, &[]);
+    has(&import.left_out, "sshd: filter sshd[mode=aggressive]: cannot be used");
+    for ordinary in ["sshd[mode=normal]", "sshd"] {
+        let import =
+            imported(&format!("[sshd]\nenabled = true\nfilter = {ordinary}\n"), &["sshd.conf"]);
+        assert_eq!(filter(&import, "sshd"), None, "{ordinary}");
+    }
+    let local = "[asterisk]\nenabled = true\nlogpath = /a\nfilter = asterisk[mode=normal]\n";
+    let import = imported(local, &["asterisk.conf", "asterisk.local"]);
+    assert!(filter(&import, "asterisk-wazo").unwrap().contains("/filter.d/asterisk"));
+    has(&import.taken, "filter.d/asterisk.local: ");
+    assert_eq!(filter(&imported(local, &["asterisk.conf"]), "asterisk-wazo"), None);
+    let local = local.replace("/a", "/var/log/asterisk/security");
+    let import = imported(&local, &["asterisk.conf", "asterisk.local"]);
+    has(
+        &import.left_out,
+        "asterisk: logpath /var/log/asterisk/security: its filter reads `notice_log` alone",
+    );
+}
+
+#[test]
+fn advice_that_is_given_works() {
+    let local = "[sshd]\nenabled = true\nfailregex = ^nonsense <HOST>$\n";
+    let directory = tree(&[
+        ("jail.conf", BASE),
+        ("jail.local", local),
+        ("filter.d/sshd.conf", "[Definition]\nfailregex = ^refused <HOST>$\n"),
+    ]);
+    let import = import_from(directory.path(), false).unwrap();
+    let path = directory.path().join("filter.d/sshd.local");
+    has(&import.left_out, "sshd: failregex: what only the jail's own expressions match");
+    has(&import.left_out, &path.display().to_string());
+    fs::write(&path, "[Definition]\nfailregex = %(known/failregex)s\n    ^nonsense <HOST>$\n")
+        .unwrap();
+    let import = import_from(directory.path(), false).unwrap();
+    let config = config(&import);
+    let parser =
+        jail_filter::parser("sshd", &config.jails["sshd"], LogType::File).unwrap().unwrap();
+    for line in [&b"refused 192.0.2.1"[..], b"nonsense 192.0.2.1"] {
+        assert!(parser.parse(line).is_some());
+    }
+}
+
+#[test]
+fn logs_are_taken_for_what_is_in_them() {
+    let directory = tree(&[
+        ("jail.conf", BASE),
+        (
+            "asterisk/logger.conf",
+            "[logfiles]\nmessages => notice,warning,error\nboth => notice,security\n",
+        ),
+        ("log/x", "[2026-01-01 00:00:00] SECURITY[1] res_security_log.c: SecurityEvent=\"x\"\n"),
+        (
+            "log/y",
+            "[2026-01-01 00:00:00] NOTICE[1] x.c: y\n[2026-01-01 00:00:00] WARNING[1] x.c: y\n",
+        ),
+    ]);
+    let sources = |logs: &str| {
+        let local = format!("[asterisk]\nenabled = true\nlogpath = {logs}\n");
+        fs::write(directory.path().join("jail.local"), local).unwrap();
+        let import = import_from(directory.path(), false).unwrap();
+        (config(&import).sources.asterisk, import)
+    };
+    let default = Config::default().sources.asterisk.notice_log;
+    let at = |name: &str| directory.path().join("log").join(name);
+
+    let (found, import) = sources("/var/log/asterisk/security");
+    assert_eq!(
+        (found.security_log.as_deref(), &found.notice_log),
+        (Some(Path::new("/var/log/asterisk/security")), &default)
+    );
+    has(&import.taken, "holds the SECURITY level");
+    let (found, _) = sources(&at("x").display().to_string());
+    assert_eq!((found.security_log, &found.notice_log), (Some(at("x")), &default));
+    let (found, import) = sources(&at("y").display().to_string());
+    assert_eq!((found.security_log, found.notice_log), (None, at("y")));
+    has(&import.notes, "holds more than the NOTICE level");
+    let (found, import) = sources("/var/log/asterisk/messages");
+    assert_eq!(found.notice_log, Path::new("/var/log/asterisk/messages"));
+    has(&import.notes, "holds more than the NOTICE level");
+    let (_, import) = sources("/var/log/asterisk/both");
+    has(&import.notes, "its security events do not count");
+    let (found, import) = sources(
+        "/var/log/asterisk/fail2ban\n /var/log/asterisk/security\n /var/log/asterisk/third",
+    );
+    assert_eq!((found.security_log.is_some(), found.notice_log), (true, default));
+    has(&import.left_out, "logpath /var/log/asterisk/third: `notice_log` is one file");
+}
+
+#[test]
+fn the_journal_is_read_where_that_can_be_and_said_where_not() {
+    let local =
+        "[DEFAULT]\nbackend = systemd\n[sshd]\nenabled = true\n[asterisk]\nenabled = true\n";
+    let import = imported(local, &[]);
+    assert_eq!(config(&import).sources.sshd.log, SshdLog::Journal);
+    has(&import.left_out, "asterisk: backend systemd: `asterisk-wazo` reads a file");
+    // A file of its own is read instead of the journal.
+    let import = imported("[sshd]\nenabled = true\nlogpath = /srv/auth.log\n", &[]);
+    let sshd = config(&import).sources.sshd;
+    assert_eq!((sshd.log, sshd.auth_log.as_path()), (SshdLog::File, Path::new("/srv/auth.log")));
+    let import = imported("[sshd]\nenabled = true\n", &[]);
+    assert!(!import.settings.contains("sources"), "{}", import.settings);
+}
+
+#[test]
+fn more_jails_than_there_can_be_are_named() {
+    let section = |n: usize| format!("[x{n}]\nenabled = true\nfilter = one\nlogpath = /l{n}\n");
+    let import = imported(&(0..70).map(section).collect::<String>(), &["one.conf"]);
+    assert_eq!(config(&import).jails.len(), built_in_jails().count() + OWN_JAILS_MAX);
+    let out = import.left_out.iter().filter(|line| line.contains("one jail too many")).count();
+    assert_eq!(out, 70 - OWN_JAILS_MAX);
+}
+
+#[test]
+fn what_is_set_and_unknown_is_named() {
+    let local = "[sshd]\nenabled = true\nbanntime = 3h\nmy_port = 2200\nport = %(my_port)s\n\
+        ignoreself = false\nlogencoding = utf-8\n";
+    let import = imported(local, &[]);
+    for expected in
+        ["sshd: banntime: there is no such setting", "sshd: ignoreself: ", "sshd: logencoding: "]
+    {
+        has(&import.left_out, expected);
+    }
+    assert!(!import.left_out.iter().any(|line| line.contains("my_port")), "{import:?}");
+}
+
+#[test]
+fn what_is_beyond_the_possible_becomes_what_is_nearest() {
+    let local = "[sshd]\nenabled = true\nmaxretry = 0\nfindtime = 1y\nbantime = 20y\n";
+    let import = imported(local, &[]);
+    let jail = &config(&import).jails["sshd"];
+    let month = std::time::Duration::from_hours(30 * 24);
+    assert_eq!((jail.maxretry, jail.findtime, jail.bantime), (1, month, duration::MAX));
+    for expected in ["1 is set instead", "30d is set instead", "3650d is set instead"] {
+        has(&import.left_out, expected);
+    }
+}
+
+#[test]
+fn what_takes_proof_here_is_said_or_done_without() {
+    let local = "[DEFAULT]\nbantime.increment = true\n[my_web]\nenabled = true\n\
+        [asterisk]\nenabled = true\nlogpath = /a\n[recidive]\nenabled = true\n[sshd]\nenabled = true\n";
+    let import = imported(local, &["my_web.conf"]);
+    let jails = config(&import).jails;
+    assert!(jails["my-web"].increment.enabled && jails["my-web"].increment.unproven);
+    assert!(jails["asterisk-wazo"].increment.enabled && !jails["asterisk-wazo"].increment.unproven);
+    has(&import.notes, "asterisk: bantime.increment: bans for failures");
+    has(&import.notes, "recidive: only bans for failures");
+    assert!(!import.notes.iter().any(|note| note.starts_with("sshd")), "{:?}", import.notes);
+}
+
+#[test]
+fn a_jail_that_bans_nobody_there_is_none_here() {
+    for (action, why) in [
+        ("sendmail[name=x]", "ban nobody in fail2ban"),
+        ("iptables[port=ftp, blocktype=RETURN]", "lets addresses in"),
+    ] {
+        let local = format!("[my_web]\nenabled = true\nlogpath = /l\naction = {action}\n");
+        let import = imported(&local, &["my_web.conf"]);
+        has(&import.left_out, "my_web: its action");
+        has(&import.left_out, why);
+        assert!(!config(&import).jails.contains_key("my-web"));
+    }
+    let import = imported("[sshd]\nenabled = true\naction = sendmail[name=x]\n", &[]);
+    has(&import.notes, "sshd: its actions ban nobody in fail2ban; here it does ban");
+}
+
+#[test]
+fn a_relative_directory_is_written_in_full() {
+    let directory = tree(&[
+        ("jail.conf", BASE),
+        ("jail.local", "[my_web]\nenabled = true\n"),
+        ("filter.d/my_web.conf", "[Definition]\nfailregex = ^refused <HOST>$\n"),
+    ]);
+    // Another process has another directory: no test changes that of all.
+    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    let relative = up.join(directory.path().strip_prefix("/").unwrap());
+    let import = import_from(&relative, false).unwrap();
+    assert!(config(&import).jails.contains_key("my-web"), "{import:?}");
+}
+
+#[test]
+fn bans_of_what_a_jail_ignores_are_left() {
+    let local = "[sshd]\nenabled = true\nignoreip = 192.0.2.0/24\n";
+    let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
+    let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
+    database
+        .execute_batch(
+            "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
+            CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER);
+            INSERT INTO bips VALUES('192.0.2.1', 'sshd', 1900, 600), ('203.0.113.1', 'sshd', 1900, 600);",
+        )
+        .unwrap();
+    let import = import_from(directory.path(), false).unwrap();
+    assert_eq!(import.bans.len(), 1);
+    has(&import.left_out, "1 ban by `sshd` of what it ignores");
+}
+
+#[test]
+fn names_become_names_that_are_possible() {
+    for (name, expected) in [
+        ("3proxy", "jail-3proxy"),
+        ("manual", "jail-manual"),
+        ("a-jail-with-a-name-that-is-much-too-long", "a-jail-with-a-name-that-is-much"),
+    ] {
+        assert_eq!(own_name(name), expected);
+    }
 }

@@ -1,0 +1,82 @@
+//! Failures that no jail counted, by address, so that `why` can tell: the last few thousand addresses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::clock::KernelTime;
+
+/// How many addresses a generation has. There are two of them.
+const GENERATION: usize = 2048;
+
+/// Why a failure does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// No packet of the address was seen.
+    Unwitnessed,
+    /// It is a known peer, and anybody can fail in its name.
+    Known,
+    /// Its jail counts nothing whose source can have been forged.
+    Unproven,
+}
+
+/// How many failures of an address do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Uncounted {
+    pub(super) unwitnessed: u32,
+    pub(super) known: u32,
+    pub(super) unproven: u32,
+    pub(super) last: KernelTime,
+}
+
+/// By address. When there are too many, the older half is forgotten at once: who can make up addresses
+/// must not have each of them cost a search.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    young: HashMap<IpAddr, Uncounted>,
+    old: HashMap<IpAddr, Uncounted>,
+}
+
+impl Register {
+    pub(super) fn note(&mut self, address: IpAddr, because: Because, now: KernelTime) {
+        let none = Uncounted { unwitnessed: 0, known: 0, unproven: 0, last: now };
+        if !self.young.contains_key(&address) {
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            let before = self.old.remove(&address).unwrap_or(none);
+            self.young.insert(address, before);
+        }
+        let entry = self.young.entry(address).or_insert(none);
+        let count = match because {
+            Because::Unwitnessed => &mut entry.unwitnessed,
+            Because::Known => &mut entry.known,
+            Because::Unproven => &mut entry.unproven,
+        };
+        *count = count.saturating_add(1);
+        entry.last = now;
+    }
+
+    pub(super) fn of(&self, address: IpAddr) -> Option<Uncounted> {
+        self.young.get(&address).or_else(|| self.old.get(&address)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_addresses_are_remembered_and_no_more() {
+        let mut register = Register::default();
+        let address = |n: u32| IpAddr::from(n.to_be_bytes());
+        for n in 0..100_000 {
+            register.note(address(n), Because::Unwitnessed, KernelTime(n.into()));
+            register.note(address(7), Because::Known, KernelTime(n.into()));
+        }
+        assert!(register.young.len() + register.old.len() <= 2 * GENERATION);
+        let last = register.of(address(99_999)).unwrap();
+        assert_eq!((last.unwitnessed, last.known, last.last), (1, 0, KernelTime(99_999)));
+        assert_eq!(register.of(address(7)).unwrap().known, 100_000);
+        assert_eq!(register.of(address(8)), None);
+    }
+}
