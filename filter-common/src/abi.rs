@@ -39,7 +39,8 @@ pub mod maps {
     /// Array of words of bits: where there may be a ban, by [`gate`](crate::gate). Mapped into the
     /// controller's memory.
     pub const PRESENCE: &str = "PRESENCE";
-    /// Longest-prefix trie of networks that are never dropped, by mapped address.
+    /// Longest-prefix trie of networks that are never dropped, by mapped address: a `u32` with a bit for
+    /// each interface's slot on which that is so.
     pub const TRUSTED: &str = "TRUSTED";
     /// Array of words of bits: who may be trusted, by [`gate`](crate::gate).
     pub const TRUST_GATE: &str = "TRUST_GATE";

@@ -20,7 +20,7 @@ use crate::tables::{config, now};
 
 /// The interface this copy of the program serves, set when it is loaded.
 #[unsafe(no_mangle)]
-static INTERFACE_SLOT: Global<u32> = Global::new(0);
+pub(crate) static INTERFACE_SLOT: Global<u32> = Global::new(0);
 
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { INTERFACES * COUNTERS_PER_INTERFACE as usize }> =

@@ -31,7 +31,7 @@ use filter_common::sip::{self, Agent, Fields};
 
 use crate::atomic::Word;
 use crate::hints::masked;
-use crate::{socket, stages};
+use crate::{account, socket, stages};
 
 #[btf_map]
 static CONFIG: Array<Config, 1> = Array::new();
@@ -603,10 +603,11 @@ pub(crate) fn parse(packet: &impl Packet) -> u32 {
     }
 }
 
-/// Whether the address with these words is in a trusted network.
+/// Whether the address with these words is in a network that is trusted on this interface.
 #[inline(always)]
 pub(crate) fn trusted(source: [u64; 2]) -> bool {
-    TRUSTED.get(&Key::new(128, source)).is_some()
+    let slot = account::INTERFACE_SLOT.load() & 31;
+    TRUSTED.get(&Key::new(128, source)).is_some_and(|slots| slots.wrapping_shr(slot) & 1 != 0)
 }
 
 /// Whether a User-Agent is one that is dropped, which counts the packet.

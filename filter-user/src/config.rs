@@ -64,6 +64,8 @@ pub struct Config {
     pub trusted: Vec<IpNet>,
     /// Hosts whose addresses are trusted too, whatever they are at the time.
     pub trusted_names: Vec<HostName>,
+    /// Whether they are trusted only on interfaces by which an answer to them would leave.
+    pub trusted_by_route: bool,
     /// The ports that carry SIP.
     pub sip: SipPorts,
     /// Other ports, by name.
@@ -98,6 +100,7 @@ impl Default for Config {
             dry_run: false,
             trusted: Vec::new(),
             trusted_names: Vec::new(),
+            trusted_by_route: false,
             sip: SipPorts {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],

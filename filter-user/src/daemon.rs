@@ -194,6 +194,7 @@ fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> 
         dry_run: config.dry_run,
         own: host::addresses(own),
         trusted: config.trusted.clone(),
+        trusted_by_route: config.trusted_by_route,
         sip: config.sip.clone(),
         ports: config.ports.clone(),
         limits: config.limits,

@@ -17,6 +17,7 @@ pub(crate) mod netlink;
 mod pins;
 mod privileges;
 mod take_over;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -314,7 +314,7 @@ impl Kernel {
         }
         let mut map: LpmTrie<_, [u64; 2], u32> = self.map_mut(maps::TRUSTED)?.try_into()?;
         for network in &world.trusted {
-            map.insert(&trie_key(network), 1, 0)?;
+            map.insert(&trie_key(network), u32::MAX, 0)?;
         }
         Ok(())
     }

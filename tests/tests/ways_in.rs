@@ -341,3 +341,42 @@ fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
     assert_eq!(reason(&world, "spoofed"), spoofed);
     world.end().unwrap();
 }
+
+/// With `trusted_by_route` a trusted network is trusted where an answer to it would leave.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn a_trusted_network_is_trusted_where_it_is() {
+    const TRUSTED: &str = "198.51.100.0/24";
+    let mut world = world();
+    let more = world.ringfence.config_file().with_file_name("conf.d").join("trust.yml");
+    fs::write(&more, "trusted_by_route: true\n").unwrap();
+    let config = world.ringfence.config_file().to_owned();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("trusted: []", &format!("trusted: [{TRUSTED}]"))).unwrap();
+    let route = |device: &str| {
+        let mut ip = world.hosts.pbx.command("ip");
+        assert!(ip.args(["route", "replace", TRUSTED, "dev", device]).status().unwrap().success());
+    };
+    route("lo");
+    world.ringfence.stop().unwrap();
+    world.ringfence.restart(&world.hosts.pbx).unwrap();
+    let target = wire::hardware_address(&world.hosts.pbx).unwrap();
+    let wire = Wire::of(&world.hosts.attacker).unwrap();
+    let send = |way: usize| {
+        let frame = Frame::from(IpAddr::from([198, 51, 100, 7])).target_mac(target);
+        for n in 0..SENT {
+            wire.send(&frame.clone().payload(register(way, n, "UDP")).build()).unwrap();
+        }
+        thread::sleep(Duration::from_millis(500));
+    };
+    send(400);
+    let forged = reached(&world, 400);
+    assert!((1..=REACHES_MAX).contains(&forged), "{forged} by another interface");
+    route("eth0");
+    // Routes are looked at every five seconds.
+    thread::sleep(Duration::from_secs(6));
+    send(401);
+    let all = || reached(&world, 401) == SENT;
+    assert!(until(Duration::from_secs(5), all), "{} where it is", reached(&world, 401));
+    world.end().unwrap();
+}

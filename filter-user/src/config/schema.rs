@@ -91,7 +91,8 @@ enum Slot<'a> {
 /// The table, in the order in which it is shown.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Flag, Hosts, Interfaces, Path, Ports};
-    let Config { interfaces, mode, dry_run, trusted, trusted_names, sip, .. } = config;
+    let Config { interfaces, mode, dry_run, trusted, trusted_names, trusted_by_route, sip, .. } =
+        config;
     let Config { ports, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, peers, offenders, escalation, signatures, jails, sources, paths, .. } =
@@ -118,6 +119,12 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
                 trusted_names,
                 "to watch without dropping anything, set `dry_run: true`",
             ),
+        ),
+        field(
+            "trusted_by_route",
+            "Whether a trusted network is trusted only on the interfaces by which an answer to it would \
+             leave: elsewhere its addresses are forged.",
+            Flag(trusted_by_route),
         ),
         field(
             "sip.udp",

@@ -93,6 +93,7 @@ fn every_setting_can_be_set() {
 mode: native
 dry_run: Yes
 trusted: [198.51.100.7, 2001:db8::/64]
+trusted_by_route: yes
 sip:
   udp: [5060, 5070-5072]
   tcp: []
@@ -138,7 +139,7 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
 
     assert_eq!(config.interfaces, ["eth0", "eth0.2", "1"]);
     assert_eq!(config.mode, Mode::Native);
-    assert!(config.dry_run);
+    assert!(config.dry_run && config.trusted_by_route);
     assert_eq!(config.trusted[0].to_string(), "198.51.100.7/32");
     let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
@@ -531,7 +532,7 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `sip`, `ports`, `ipv6_prefix`, `capacity`, `limits`, `peers`, `offenders`, `escalation`, `signatures`, \
+             `dry_run`, `trusted`, `trusted_by_route`, `sip`, `ports`, `ipv6_prefix`, `capacity`, `limits`, `peers`, `offenders`, `escalation`, `signatures`, \
              `jails`, `sources`, `paths`"
                 .into()
         }),
@@ -690,6 +691,7 @@ const EFFECTIVE: &str = "interfaces: [\"on\"]  # config.yml:2
 mode: auto  # default
 dry_run: false  # default
 trusted: [192.0.2.1, \"2001:db8::\"]  # config.yml:1
+trusted_by_route: false  # default
 sip:
   udp: [5060, \"5070-5080\"]  # config.yml:6
   tcp: [5060, 5061]  # default
@@ -1346,6 +1348,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 interfaces: interfaces.into_iter().collect(),
                 mode,
                 dry_run,
+                trusted_by_route: dry_run,
                 trusted,
                 trusted_names,
                 sip: SipPorts { udp, tcp },

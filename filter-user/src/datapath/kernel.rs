@@ -34,6 +34,7 @@ use super::netlink;
 use super::pins::{self, PinnedLink, Pins, detach_all};
 use super::privileges;
 use super::take_over::take_over;
+use super::trust;
 use super::{Count, Datapath, InterfaceCounters, KnownPeer, Maintenance, OBJECT};
 use crate::ban::{AddressEntry, InForce, NetworkEntry};
 use crate::clock::KernelTime;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub own: BTreeSet<IpAddr>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
+    /// Whether only on interfaces by which an answer to them would leave.
+    pub trusted_by_route: bool,
     /// The SIP ports.
     pub sip: SipPorts,
     /// Other ports that a ban can close.
@@ -81,6 +84,9 @@ pub struct Kernel {
     seed: u64,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
     trust_gate: Memory,
+    /// The networks that are trusted, and whether only by route.
+    trusted_networks: Vec<IpNet>,
+    trusted_by_route: bool,
     known: HashMap<MapData, [u64; 2], Peer>,
     known_gate: Memory,
     learned: Array<MapData, Learning>,
@@ -225,6 +231,8 @@ impl Kernel {
             seed,
             trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
             trust_gate: Memory::of(data(take(first, maps::TRUST_GATE)?)?)?,
+            trusted_networks: Vec::new(),
+            trusted_by_route: settings.trusted_by_route,
             known: HashMap::try_from(take(first, maps::KNOWN)?)?,
             known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
@@ -303,6 +311,11 @@ impl Kernel {
         for guard in &mut self.guards {
             guard.check(&self.pins, self.mode, &mut notes);
         }
+        if self.trusted_by_route {
+            // Routes come and go, and interfaces.
+            let written = self.write_trusted();
+            notes.extend(written.err().map(|error| format!("trusted networks: {error:#}")));
+        }
         notes
     }
 
@@ -375,6 +388,24 @@ impl Kernel {
         }
     }
 
+    /// The map of trusted networks.
+    fn write_trusted(&mut self) -> Result<()> {
+        let all = self.trusted_networks.iter();
+        // A start does not know yet which interfaces it gets.
+        let by_route = self.trusted_by_route && !self.guards.is_empty();
+        let trusted: Vec<(IpNet, u32)> = if by_route {
+            let (routes, links) = (netlink::destinations()?, netlink::links()?);
+            let slot = |index| {
+                let guard = self.guards.iter().find(|guard| guard.index == Some(index));
+                guard.map(|guard| guard.interface.slot)
+            };
+            all.map(|network| (*network, trust::slots(*network, &routes, &links, &slot))).collect()
+        } else {
+            all.map(|network| (*network, trust::EVERYWHERE)).collect()
+        };
+        write_trusted(&mut self.trusted, &trusted)
+    }
+
     /// The gate of the known peers, as it would be with no others.
     fn known_bits(&self) -> Vec<u64> {
         let known = self.known.keys().filter_map(std::result::Result::ok).map(Address::from_words);
@@ -433,7 +464,8 @@ impl Datapath for Kernel {
         // The gate opens before and closes after: nobody loses trust for a moment.
         let gate = gates::trust(networks, self.seed);
         gates::open(self.trust_gate.as_ref(), &gate);
-        write_trusted(&mut self.trusted, networks)?;
+        self.trusted_networks = networks.to_vec();
+        self.write_trusted()?;
         gates::close(self.trust_gate.as_ref(), &gate);
         Ok(())
     }
@@ -764,15 +796,18 @@ pub(super) fn data(map: Map) -> Result<MapData> {
 }
 
 /// Makes the map of trusted networks hold exactly these.
-fn write_trusted(map: &mut LpmTrie<MapData, [u64; 2], u32>, trusted: &[IpNet]) -> Result<()> {
+fn write_trusted(
+    map: &mut LpmTrie<MapData, [u64; 2], u32>,
+    trusted: &[(IpNet, u32)],
+) -> Result<()> {
     if trusted.len() > usize::try_from(TRUSTED_NETWORKS).unwrap_or(usize::MAX) {
         bail!("{TRUSTED_NETWORKS} trusted networks at most; these are {}", trusted.len());
     }
     let place = |key: &Key<[u64; 2]>| (key.prefix_len(), key.data());
-    let wanted: HashSet<_> = trusted.iter().map(|network| place(&network_key(*network))).collect();
+    let wanted: HashSet<_> = trusted.iter().map(|(net, _)| place(&network_key(*net))).collect();
     // The new ones first: nobody loses trust for a moment.
-    for (length, words) in &wanted {
-        map.insert(&Key::new(*length, *words), 1, 0).context("write the trusted networks")?;
+    for (network, slots) in trusted {
+        map.insert(&network_key(*network), slots, 0).context("write the trusted networks")?;
     }
     let there: Vec<_> = map.keys().filter_map(std::result::Result::ok).collect();
     for key in there.iter().filter(|key| !wanted.contains(&place(key))) {

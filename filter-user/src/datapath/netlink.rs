@@ -2,9 +2,11 @@
 //! at an interface's ingress and egress.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
 use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
@@ -45,6 +47,7 @@ const IFF_UP: u32 = 1;
 const ROUTE_MESSAGE: usize = 12;
 const RTN_UNICAST: u8 = 1;
 const RTM_F_CLONED: u32 = 0x200;
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
@@ -161,17 +164,36 @@ pub(crate) fn links() -> Result<Vec<Link>> {
 pub(crate) fn routes() -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
-        let mut body = [0; ROUTE_MESSAGE];
-        if let (Some(place), Ok(family)) = (body.first_mut(), u8::try_from(family)) {
-            *place = family;
-        }
-        let request = message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &body);
-        let all = list(&request).context("ask the kernel for the routes")?;
+        let all = dump_routes(family)?;
         let mut of_family: Vec<Route> = all.iter().flat_map(|one| parse_route(one)).collect();
         of_family.sort_by_key(|route| (!route.default, route.metric));
         routes.extend(of_family);
     }
     Ok(routes)
+}
+
+/// Every network that a route leads to, and the interface that it leads out by.
+pub(crate) fn destinations() -> Result<Vec<(IpNet, u32)>> {
+    let mut destinations = Vec::new();
+    for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
+        let all = dump_routes(family)?;
+        destinations.extend(all.iter().flat_map(|one| {
+            let hops =
+                network(one).map(|to| next_hops(one).into_iter().map(move |hop| (to, hop.0)));
+            hops.into_iter().flatten().collect::<Vec<_>>()
+        }));
+    }
+    Ok(destinations)
+}
+
+/// The kernel's routes of a family, a message each.
+fn dump_routes(family: i32) -> Result<Vec<Vec<u8>>> {
+    let mut body = [0; ROUTE_MESSAGE];
+    if let (Some(place), Ok(family)) = (body.first_mut(), u8::try_from(family)) {
+        *place = family;
+    }
+    let request = message(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &body);
+    list(&request).context("ask the kernel for the routes")
 }
 
 /// Whether an interface's driver does XDP; `None` where the kernel does not say (before Linux 6.3).
@@ -408,6 +430,31 @@ fn parse_xdp(xdp: &[u8]) -> Option<Attached> {
 /// Where a route leads out: at several places perhaps, or at none that counts.
 fn parse_route(answer: &[u8]) -> Vec<Route> {
     let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
+    let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
+    let metric = find(attributes, RTA_PRIORITY).and_then(|bytes| u32_at(bytes, 0));
+    let (default, metric) = (byte(1) == 0, metric.unwrap_or_default());
+    let hops = next_hops(answer).into_iter().filter(|(_, gateway)| default || *gateway);
+    hops.map(|(interface, _)| Route { default, metric, interface }).collect()
+}
+
+/// The network that a route leads to.
+fn network(answer: &[u8]) -> Option<IpNet> {
+    let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
+    let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
+    let to = find(attributes, RTA_DST);
+    let address = if i32::from(byte(0)) == nix::libc::AF_INET {
+        let octets = to.map_or(Some([0; 4]), |bytes| bytes.first_chunk().copied());
+        IpAddr::from(octets?)
+    } else {
+        let octets = to.map_or(Some([0; 16]), |bytes| bytes.first_chunk().copied());
+        IpAddr::from(octets?)
+    };
+    IpNet::new(address, byte(1)).ok()
+}
+
+/// The interfaces that a route leads out by, and whether there is a gateway.
+fn next_hops(answer: &[u8]) -> Vec<(u32, bool)> {
+    let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
     let flags = u32_at(answer, NLMSG_HEADER + 8).unwrap_or_default();
     if u16_at(answer, 4) != Some(RTM_NEWROUTE)
         || byte(7) != RTN_UNICAST
@@ -416,18 +463,16 @@ fn parse_route(answer: &[u8]) -> Vec<Route> {
         return Vec::new();
     }
     let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
-    let word = |kind| find(attributes, kind).and_then(|bytes| u32_at(bytes, 0));
-    let (default, metric) = (byte(1) == 0, word(RTA_PRIORITY).unwrap_or_default());
     let has_gateway = |attributes: &[u8]| {
         [RTA_GATEWAY, RTA_VIA].iter().any(|kind| find(attributes, *kind).is_some())
     };
     let mut routes = Vec::new();
     let mut add = |interface: Option<u32>, gateway: bool| {
-        let counts = default || gateway;
-        let interface = interface.filter(|index| counts && *index != 0);
-        routes.extend(interface.map(|interface| Route { default, metric, interface }));
+        let interface = interface.filter(|index| *index != 0);
+        routes.extend(interface.map(|interface| (interface, gateway)));
     };
-    add(word(RTA_OIF), has_gateway(attributes));
+    let interface = find(attributes, RTA_OIF).and_then(|bytes| u32_at(bytes, 0));
+    add(interface, has_gateway(attributes));
     let mut hops = find(attributes, RTA_MULTIPATH).unwrap_or_default();
     while let Some(length) = u16_at(hops, 0).map(usize::from).filter(|length| *length >= NEXT_HOP) {
         let of_hop = hops.get(NEXT_HOP..length).unwrap_or_default();

@@ -191,6 +191,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
         dry_run: false,
         own: host::addresses(&host::own_networks()?),
         trusted: Vec::new(),
+        trusted_by_route: false,
         sip: config.sip,
         ports: config.ports,
         limits: config.limits,
