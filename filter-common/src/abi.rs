@@ -89,6 +89,9 @@ pub mod maps {
 /// Read-only global of the program: which of [`INTERFACES`](crate::limits::INTERFACES) it serves.
 pub const INTERFACE_SLOT: &str = "INTERFACE_SLOT";
 
+/// The same: not zero on the loopback interface.
+pub const LOOPBACK: &str = "LOOPBACK";
+
 /// Counters of one kind for one interface. More than there are reasons, so that one more reason
 /// does not move the others.
 pub const REASON_SLOTS: u32 = 64;

@@ -59,6 +59,8 @@ pub trait Tables {
     fn network(&self, source: Address) -> Option<Self::Network<'_>>;
     /// A word of the gate of trust.
     fn trust_gate(&self, word: u32) -> u64;
+    /// Whether this is the loopback interface, where packets come from the host itself.
+    fn is_loopback(&self) -> bool;
     /// Whether the address is in a trusted network.
     fn trusted(&self, source: Address) -> bool;
     /// The classes of a port, a sum of `SCOPE_*`.
@@ -232,8 +234,15 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, tables);
     }
-    if code.drops() && !code.is(Reason::Spoofed) && trusted(source, config, tables) {
-        code = Reason::Trusted.into();
+    if code.drops() {
+        let spared = if code.is(Reason::Spoofed) {
+            tables.is_loopback()
+        } else {
+            trusted(source, config, tables)
+        };
+        if spared {
+            code = Reason::Trusted.into();
+        }
     }
     if code.bit() & SEEN != 0 {
         tables.saw(source.hash(config.seed), tables.now(config));

@@ -22,6 +22,10 @@ use crate::tables::{config, now};
 #[unsafe(no_mangle)]
 pub(crate) static INTERFACE_SLOT: Global<u32> = Global::new(0);
 
+/// Whether it is the loopback interface, set as well.
+#[unsafe(no_mangle)]
+pub(crate) static LOOPBACK: Global<u32> = Global::new(0);
+
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { INTERFACES * COUNTERS_PER_INTERFACE as usize }> =
     PerCpuArray::new();

@@ -403,6 +403,11 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        account::LOOPBACK.load() != 0
+    }
+
+    #[inline(always)]
     fn trusted(&self, source: Address) -> bool {
         let [s0, s1] = source.words();
         stages::ringfence_trust(s0, s1) != 0

@@ -121,6 +121,11 @@ impl Protected {
         }
     }
 
+    /// Whom a ban of a network around them leaves out.
+    fn all(&self) -> Vec<IpNet> {
+        self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
+    }
+
     /// Networks whose packets never drop.
     fn networks(&self) -> Vec<IpNet> {
         self.trusted.iter().chain(&self.named).copied().collect()

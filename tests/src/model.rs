@@ -443,6 +443,10 @@ impl Tables for Model {
         word.copied().unwrap_or(u64::MAX)
     }
 
+    fn is_loopback(&self) -> bool {
+        false
+    }
+
     fn trusted(&self, source: Address) -> bool {
         self.trusted.iter().any(|network| contains(network, source))
     }

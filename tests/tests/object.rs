@@ -4,8 +4,8 @@ use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
     self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Config, Counter, Flooder, Learning,
-    NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, SharedBucket, Signature,
-    maps,
+    NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
+    Signature, maps,
 };
 use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
@@ -42,6 +42,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::SOURCES, ARRAY, 4, size_of::<Buckets>(), SOURCE_LINES),
         (maps::PREFIXES, ARRAY, 4, size_of::<Buckets>(), PREFIX_LINES),
         (maps::SHARED, ARRAY, 4, size_of::<SharedBucket>(), SHARED_BUCKETS),
+        (maps::STREAMS, ARRAY, 4, 8, STREAM_BUCKETS),
         (maps::KNOWN, HASH, 16, size_of::<Peer>(), KNOWN_PEERS),
         (maps::KNOWN_GATE, ARRAY, 4, 8, KNOWN_WORDS),
         (maps::LEARNED, ARRAY, 4, size_of::<Learning>(), 1),

@@ -83,7 +83,7 @@ impl<D: Datapath> Controller<D> {
         jail: Option<usize>,
         now: KernelTime,
     ) -> Result<Vec<IpNet>, String> {
-        let mut never = self.protected.networks();
+        let mut never = self.protected.all();
         let jails = self.jails.iter().enumerate();
         for (_, of) in jails.filter(|(place, _)| jail.is_none_or(|jail| jail == *place)) {
             let settings = of.settings();

@@ -198,7 +198,7 @@ impl Kernel {
 
         let mut guards = Vec::new();
         for slot in &slots {
-            let mut program = load(&pins, settings.bans_ipv6, lines, slot.number)?;
+            let mut program = load(&pins, settings.bans_ipv6, lines, slot.number, &slot.name)?;
             // Now, while all of its maps are open: the interface may come later.
             attach::load(&mut program)?;
             // What is said of one that cannot be loaded is said where it is attached.
@@ -342,7 +342,7 @@ impl Kernel {
             wanted: name.to_owned(),
             fresh: true,
         };
-        let mut program = load(&self.pins, self.bans_ipv6, lines, number)?;
+        let mut program = load(&self.pins, self.bans_ipv6, lines, number, name)?;
         attach::load(&mut program)?;
         let mut guard = Guard::new(&slot, program);
         self.clear_counters(number)?;
@@ -774,10 +774,12 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
     Ok((slots.into_iter().map(|(slot, _)| slot).collect(), links))
 }
 
-fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32) -> Result<Ebpf> {
+fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Result<Ebpf> {
+    let loopback = u32::from(name == "lo");
     let mut loader = EbpfLoader::new();
     loader
         .override_global(abi::INTERFACE_SLOT, &slot, true)
+        .override_global(abi::LOOPBACK, &loopback, true)
         .map_max_entries(maps::BANS_V4, lines)
         .map_max_entries(maps::BANS_V6, bans_ipv6);
     for name in maps::PINNED {
