@@ -110,7 +110,7 @@ fn answers_have_the_documented_form(world: &World) {
                           "reason": "string"}]}),
     );
     assert_eq!(bans["bans"].as_array().unwrap().len(), 2, "{bans}");
-    assert_eq!(ask(&["bans", "--jail", "manual"]), json!({"bans": []}));
+    assert_eq!(ask(&["bans", "--jail", "manual"])["bans"], json!([]));
 
     let why = ask(&["why", &SIPP.to_string()]);
     has_form(
