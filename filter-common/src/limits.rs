@@ -41,14 +41,14 @@ pub const SOURCE_LINES: u32 = 1 << 16;
 /// The networks of sources are spread over so many lines, 1 MiB.
 pub const PREFIX_LINES: u32 = 1 << 14;
 
-/// Buckets of the bytes of TCP connections of unknown sources, half a megabyte.
-pub const CONNECTION_BUCKETS: u32 = 1 << 16;
+/// Buckets of the bytes of TCP connections of unknown sources, a quarter of a megabyte.
+pub const CONNECTION_BUCKETS: u32 = 1 << 15;
 
-/// Buckets of the bytes that unknown sources send over TCP, half a megabyte.
-pub const STREAM_SOURCES: u32 = 1 << 16;
+/// Buckets of the bytes that unknown sources send over TCP, as much again.
+pub const STREAM_SOURCES: u32 = 1 << 15;
 
 /// Buckets of the bytes that the networks of unknown sources send over TCP.
-pub const STREAM_PREFIXES: u32 = 1 << 14;
+pub const STREAM_PREFIXES: u32 = 1 << 13;
 
 /// Places of [`maps::SEEN`](crate::abi::maps::SEEN), 1 MiB.
 pub const SEEN_PLACES: u32 = 1 << 18;
