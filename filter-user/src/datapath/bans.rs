@@ -50,6 +50,10 @@ impl Bans {
     /// Makes exactly these the host's own addresses: packets that claim to come from one drop. They are
     /// entries among the bans, since looking for those is all that each packet has time for.
     pub(super) fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        if !addresses.is_empty() && self.own == *addresses {
+            // A start asks twice, and to look through a million bans takes a while.
+            return Ok(());
+        }
         // Those of an earlier process too.
         let mut old: BTreeSet<IpAddr> = std::mem::take(&mut self.own);
         let v4 = self.v4.iter().filter(|slot| slot.origin == ORIGIN_OWN);
@@ -63,7 +67,6 @@ impl Bans {
         for gone in old.difference(addresses) {
             self.unban(*gone)?;
         }
-        self.own.clone_from(addresses);
         let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
         self.v4.reserve(v4);
         for address in addresses {
@@ -76,6 +79,8 @@ impl Bans {
             };
             entered.with_context(|| format!("keep out who claims to be {address}"))?;
         }
+        // Last: one that failed is done again whole.
+        self.own.clone_from(addresses);
         Ok(())
     }
 
