@@ -108,19 +108,22 @@ fn what_cannot_be_taken_is_said_with_the_reason() {
     }
 }
 
+/// fail2ban's database with these rows of its bans: address, jail, time and length.
+fn bans_of(directory: &tempfile::TempDir, rows: &str) {
+    let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
+    let tables = "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
+        CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER);";
+    database.execute_batch(&format!("{tables} INSERT INTO bips VALUES{rows};")).unwrap();
+}
+
 #[test]
 fn bans_in_force_come_with_their_jail() {
     let local = "[sshd]\nenabled = true\n";
     let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
-    let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
-    database
-        .execute_batch(
-            "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
-            CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER);
-            INSERT INTO bips VALUES('192.0.2.1', 'sshd', 1900, 600), ('192.0.2.2', 'web', 1900, 600),
-                ('192.0.2.0/24', 'sshd', 1900, 600), ('root', 'sshd', 1900, 600);",
-        )
-        .unwrap();
+    bans_of(
+        &directory,
+        "('192.0.2.1', 'sshd', 1900, 600), ('192.0.2.2', 'web', 1900, 600), ('192.0.2.0/24', 'sshd', 1900, 600), ('root', 'sshd', 1900, 600)",
+    );
     let import = import_from(directory.path(), false).unwrap();
     let until = Some(Timestamp::from_second(2500).unwrap());
     let expected = Ban { jail: "sshd".to_owned(), network: "192.0.2.1/32".parse().unwrap(), until };
@@ -493,14 +496,7 @@ fn a_relative_directory_is_written_in_full() {
 fn bans_of_what_a_jail_ignores_are_left() {
     let local = "[sshd]\nenabled = true\nignoreip = 192.0.2.0/24\n";
     let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
-    let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
-    database
-        .execute_batch(
-            "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
-            CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER);
-            INSERT INTO bips VALUES('192.0.2.1', 'sshd', 1900, 600), ('203.0.113.1', 'sshd', 1900, 600);",
-        )
-        .unwrap();
+    bans_of(&directory, "('192.0.2.1', 'sshd', 1900, 600), ('203.0.113.1', 'sshd', 1900, 600)");
     let import = import_from(directory.path(), false).unwrap();
     assert_eq!(import.bans.len(), 1);
     has(&import.left_out, "1 ban by `sshd` of what it ignores");
