@@ -522,7 +522,7 @@ impl<D: Datapath> Controller<D> {
     fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
         let network = IpNet::from(source);
         let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
-        if is_new && self.ledger.floods() >= LIMITED_MAX {
+        if is_new && self.ledger.count(Origin::Flood) >= LIMITED_MAX {
             return; // It is in force all the same; nobody reads a list as long.
         }
         let ban = Ban {

@@ -47,6 +47,14 @@ impl Ends {
         rest
     }
 
+    /// Whether one end is right for every scope that is closed. What ends before the last one may do so
+    /// as long as the ban of all ports, which closes every scope, ends no earlier.
+    pub fn have_one_end(self) -> bool {
+        let all = self.0[usize::from(Scope::All.bit())];
+        let last = self.0.into_iter().max().unwrap_or(all);
+        self.0.into_iter().all(|end| end == KernelTime(0) || end.max(all) == last)
+    }
+
     /// Whether both close the same, but for less than `tolerance` in time.
     pub fn agree(self, other: Self, tolerance: Duration) -> bool {
         let near = |(one, other): (KernelTime, KernelTime)| {
@@ -89,6 +97,28 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_end_is_right_for_what_ends_together_or_before_all() {
+        let (five, nine) = (Some(KernelTime(5)), Some(KernelTime(9)));
+        let ends = |closed: &[(Scope, Option<KernelTime>)]| {
+            closed.iter().fold(Ends::NONE, |ends, (scope, until)| ends.and(*scope, *until))
+        };
+        let ssh = Scope::Ports(1);
+        for (closed, one) in [
+            (&[][..], true),
+            (&[(Scope::Sip, five)], true),
+            (&[(Scope::Sip, five), (ssh, five)], true),
+            (&[(Scope::Sip, five), (ssh, nine)], false),
+            (&[(Scope::Sip, five), (ssh, None)], false),
+            (&[(Scope::Sip, five), (Scope::All, nine)], true),
+            (&[(Scope::Sip, nine), (Scope::All, five)], false),
+            (&[(Scope::Sip, five), (ssh, nine), (Scope::All, nine)], true),
+            (&[(Scope::Sip, None), (ssh, None), (Scope::All, five)], false),
+        ] {
+            assert_eq!(ends(closed).have_one_end(), one, "{closed:?}");
+        }
+    }
 
     #[test]
     fn the_later_end_holds() {

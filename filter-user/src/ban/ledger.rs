@@ -5,7 +5,7 @@
 
 mod reconcile;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 
@@ -38,7 +38,8 @@ pub struct Ledger {
     networks: Networks,
     /// Networks that bans leave out, and how many bans do.
     holes: BTreeMap<IpNet, usize>,
-    floods: usize,
+    /// How many bans each origin has.
+    by_origin: HashMap<Origin, usize>,
 }
 
 impl Ledger {
@@ -60,7 +61,7 @@ impl Ledger {
             self.ends.insert((until, key));
         }
         let network = entry.ban.network;
-        self.floods += usize::from(entry.ban.origin == Origin::Flood);
+        *self.by_origin.entry(entry.ban.origin).or_default() += 1;
         self.entries.insert(key, entry);
         touched.push(network);
         self.writes(&touched)
@@ -152,9 +153,9 @@ impl Ledger {
         self.entries.len()
     }
 
-    /// How many of them are the kernel's, because of floods.
-    pub fn floods(&self) -> usize {
-        self.floods
+    /// How many of them this origin has.
+    pub fn count(&self, origin: Origin) -> usize {
+        self.by_origin.get(&origin).copied().unwrap_or(0)
     }
 
     /// Whether there are none.
@@ -171,13 +172,15 @@ impl Ledger {
                     *self.holes.entry(*hole).or_default() += 1;
                 }
             }
-            let is_flood = |entry: &&Entry| entry.ban.origin == Origin::Flood;
-            self.floods = entries.iter().filter(is_flood).count();
+            for entry in &entries {
+                *self.by_origin.entry(entry.ban.origin).or_default() += 1;
+            }
             let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
             self.ends = ends.collect();
             self.entries = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
             let networks = self.entries.keys().map(|(network, ..)| *network);
-            let mut touched: BTreeSet<IpNet> = networks.filter(|n| !is_address(*n)).collect();
+            let apart = |network: &IpNet| !is_address(*network) || self.is_split(*network);
+            let mut touched: BTreeSet<IpNet> = networks.filter(apart).collect();
             touched.extend(self.holes.keys());
             self.writes(&touched.into_iter().collect::<Vec<_>>());
         } else {
@@ -200,7 +203,9 @@ impl Ledger {
 
     fn strike_out(&mut self, key: Key) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
-        self.floods -= usize::from(entry.ban.origin == Origin::Flood);
+        if let Some(count) = self.by_origin.get_mut(&entry.ban.origin) {
+            *count = count.saturating_sub(1);
+        }
         if let Some(until) = entry.ban.until {
             self.ends.remove(&(until, key));
         }
@@ -219,17 +224,21 @@ impl Ledger {
     fn writes(&mut self, touched: &[IpNet]) -> Vec<Write> {
         let mut writes = Vec::new();
         for network in touched {
-            let is_address = is_address(*network);
-            if is_address {
-                writes.push(self.address(network.addr()));
-            }
-            let own = if is_address { Ends::NONE } else { self.own_ends(*network) };
+            let is_split = self.is_split(*network);
+            let of_address = is_address(*network).then(|| self.address(network.addr()));
+            let own = if of_address.is_some() && !is_split {
+                Ends::NONE
+            } else {
+                self.own_ends(*network)
+            };
+            // The new entry before the old one goes: the address is never let in between.
+            writes.extend(of_address.filter(|_| !is_split));
             let is_hole = self.holes.contains_key(network);
-            if own.is_empty() && !is_hole && self.networks.entry(*network).is_none() {
-                continue;
+            if !own.is_empty() || is_hole || self.networks.entry(*network).is_some() {
+                let changes = self.networks.set(*network, own, is_hole);
+                writes.extend(changes.into_iter().map(|change| self.write_of(change)));
             }
-            let changes = self.networks.set(*network, own, is_hole);
-            writes.extend(changes.into_iter().map(|change| self.write_of(change)));
+            writes.extend(of_address.filter(|_| is_split));
         }
         if writes.len() < 2 {
             return writes;
@@ -248,7 +257,19 @@ impl Ledger {
 
     fn address(&self, address: IpAddr) -> Write {
         let bans = self.of_network(address.into()).map(|entry| entry.ban);
-        merged(address, bans).map_or(Write::NoAddress(address), Write::Address)
+        merged(address, bans)
+            .filter(|_| !self.is_split(address.into()))
+            .map_or(Write::NoAddress(address), Write::Address)
+    }
+
+    /// Whether bans of this address close scopes that open at different times. The kernel's entry of an
+    /// address has one end, so such an address is entered as a network of one address.
+    fn is_split(&self, network: IpNet) -> bool {
+        let mut bans = self.of_network(network).map(|entry| entry.ban);
+        let (Some(first), Some(second)) = (bans.next(), bans.next()) else { return false };
+        let rest = [first, second].into_iter().chain(bans);
+        let ends = rest.fold(Ends::NONE, |ends, ban| ends.and(ban.scope, ban.until));
+        is_address(network) && !ends.have_one_end()
     }
 
     fn write_of(&self, change: Change) -> Write {

@@ -223,7 +223,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn banned_by(&self, origin: Origin) -> usize {
-        self.ledger.iter().filter(|entry| entry.ban.origin == origin).count()
+        self.ledger.count(origin)
     }
 
     fn bans(&self, jail: Option<&str>, now: KernelTime) -> Result<Value, String> {

@@ -643,13 +643,17 @@ fn bans_of_one_address_are_each_listed_and_end_each() {
     fail(&mut controller, [203, 0, 113, 7], 15);
     let address = IpAddr::from([203, 0, 113, 7]);
     ask(&mut controller, ban_except("203.0.113.7/32", &[]));
-    let scopes = Scopes::default().and(Scope::Sip).and(Scope::Ports(1));
-    assert_eq!(controller.datapath.bans[&address].scopes, scopes);
+    // Each with its own end, the kernel has them as of a network of one address.
+    assert!(!controller.datapath.bans.contains_key(&address));
+    let closed: Vec<Scope> =
+        controller.datapath.networks[&address.into()].ends.iter().map(|(scope, _)| scope).collect();
+    assert_eq!(closed, [Scope::Sip, Scope::Ports(1)]);
     let bans = ask(&mut controller, Request::Bans { jail: None });
     assert_eq!(bans["bans"].as_array().unwrap().len(), 2);
     // That of ssh ends after a minute, the jail's after an hour.
     controller.handle_timeout(at(80));
     assert_eq!(controller.datapath.bans[&address].scopes, Scopes::default().and(Scope::Sip));
+    assert!(controller.datapath.networks.is_empty());
     let jail = "asterisk-wazo".to_owned();
     assert_eq!(ask(&mut controller, Request::Unban(Unban::Jail { jail }))["lifted"], 1);
     assert!(controller.datapath.bans.is_empty());

@@ -37,7 +37,8 @@ impl Ledger {
         wanted: impl Fn(IpNet) -> bool,
     ) -> Reconciled {
         let mut done = Reconciled::default();
-        let unknown = self.compare_addresses(&held.addresses, &mut done.writes);
+        let mut split = Vec::new();
+        let unknown = self.compare_addresses(&held.addresses, &mut done.writes, &mut split);
         for (entry, scopes) in &unknown {
             let network = IpNet::from(entry.address);
             let in_force = entry.until.is_none_or(|until| now < until);
@@ -60,14 +61,18 @@ impl Ledger {
         }
         done.adopted.extend(self.adopt_networks(&held.networks, ended, now, reason, wanted));
         self.compare_networks(&held.networks, &mut done.writes);
+        // What the networks say of them is written now.
+        done.writes.extend(split);
         done
     }
 
-    /// What is to be written for the addresses that the ledger has; and what is held beyond that.
+    /// What is to be written for the addresses that the ledger has; and what is held beyond that. Those
+    /// that are to be entered as networks are `split`: their entries as addresses go.
     fn compare_addresses(
         &self,
         held: &[AddressEntry],
         writes: &mut Vec<Write>,
+        split: &mut Vec<Write>,
     ) -> Vec<(AddressEntry, Scopes)> {
         let mut held = held.to_vec();
         held.sort_unstable_by_key(|entry| entry.address);
@@ -81,8 +86,11 @@ impl Ledger {
             }
             let found = held.next_if(|held| held.address == wanted.address);
             let beyond = found.map_or(Scopes::default(), |held| held.scopes.beyond(wanted.scopes));
+            let is_split = self.is_split(wanted.address.into());
             match found {
                 Some(found) if beyond != Scopes::default() => unknown.push((found, beyond)),
+                Some(_) if is_split => split.push(Write::NoAddress(wanted.address)),
+                None if is_split => {}
                 Some(found) if agree(&wanted, &found) => {}
                 Some(_) | None => writes.push(Write::Address(wanted)),
             }

@@ -60,18 +60,18 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
         }
         ref other => panic!("{other:?}"),
     };
-    let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
+    let (sip, all) = (Scope::Sip, Scope::All);
     let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10))));
     assert_eq!(written, (vec![sip], Some(10), Origin::Jail(0)));
-    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Jail(1), ssh, Some(30))));
-    assert_eq!(written, (vec![sip, ssh], Some(30), Origin::Jail(1)));
+    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Jail(1), all, Some(30))));
+    assert_eq!(written, (vec![sip, all], Some(30), Origin::Jail(1)));
     assert_eq!(ledger.len(), 2);
     let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
-    assert_eq!(last(writes), (vec![ssh], Some(30), Origin::Jail(1)));
+    assert_eq!(last(writes), (vec![all], Some(30), Origin::Jail(1)));
     // Of those by hand the last one stands.
     ledger.insert(entry("192.0.2.1/32", Origin::Hand, Scope::All, None));
     let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Hand, sip, Some(20))));
-    assert_eq!(written, (vec![sip, ssh], Some(30), Origin::Jail(1)));
+    assert_eq!(written, (vec![sip, all], Some(30), Origin::Jail(1)));
     assert_eq!(ledger.len(), 2);
 }
 
@@ -128,7 +128,7 @@ fn what_the_kernel_holds_is_taken_over() {
     let wanted = |network: IpNet| network != net("198.51.100.65/32");
     let gone = later.reconcile(&held_before, &none, KernelTime(100), "before", wanted).writes;
     assert_eq!(gone.len(), 3, "{gone:?}");
-    assert!(gone.contains(&Write::NoAddress(IpAddr::from([198, 51, 100, 65]))));
+    assert!(gone.contains(&Write::NoNetwork(net("198.51.100.65/32"))));
     assert!(gone.contains(&Write::NoNetwork(net("198.0.0.0/8"))));
     assert_eq!(later.len(), 1);
 }
@@ -163,5 +163,118 @@ fn what_is_inside_a_network_is_what_a_search_finds() {
             .filter(|other| around.trunc().contains(other) && *other != around.trunc())
             .collect();
         assert_eq!(found, expected, "{around}");
+    }
+}
+
+/// What a kernel that holds `writes` closes to an address at a time: `policy::bans` in short.
+fn closed(held: &InForce, address: IpAddr, now: KernelTime) -> Vec<Scope> {
+    let ends_after = |until: Option<KernelTime>| until.is_none_or(|until| now < until);
+    let own = held.addresses.iter().find(|entry| entry.address == address);
+    let mut scopes: Vec<Scope> = own
+        .filter(|entry| ends_after(entry.until))
+        .map_or(Vec::new(), |entry| entry.scopes.iter().collect());
+    let longest = held.networks.iter().filter(|entry| entry.network.contains(&address));
+    let longest = longest.max_by_key(|entry| entry.network.prefix_len());
+    let of_network = longest.iter().flat_map(|entry| entry.ends.iter());
+    scopes.extend(of_network.filter(|(_, until)| ends_after(*until)).map(|(scope, _)| scope));
+    if scopes.contains(&Scope::All) {
+        return vec![Scope::All];
+    }
+    scopes.sort();
+    scopes.dedup();
+    scopes
+}
+
+#[test]
+fn each_scope_of_an_address_opens_when_its_own_ban_ends() {
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
+    let mut ledger = Ledger::default();
+    let mut writes = ledger.insert(entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10)));
+    writes.extend(ledger.insert(entry("192.0.2.1/32", Origin::Hand, ssh, None)));
+    // A process that ends here leaves the kernel to end each by itself.
+    let kernel = held(&writes);
+    assert_eq!(closed(&kernel, address, KernelTime(9)), [sip, ssh]);
+    assert_eq!(closed(&kernel, address, KernelTime(10)), [ssh]);
+    // The next one agrees with it.
+    let mut again = Ledger::default();
+    again.load(ledger.iter().cloned().collect());
+    let done = again.reconcile(&kernel, &HashSet::new(), KernelTime(5), "before", |_| true);
+    assert_eq!((done.writes, done.adopted), (vec![], vec![]));
+    // One that kept nothing adopts both, each with its end.
+    let mut anew = Ledger::default();
+    let done = anew.reconcile(&kernel, &HashSet::new(), KernelTime(5), "before", |_| true);
+    let adopted: Vec<_> = done.adopted.iter().map(|e| (e.ban.scope, e.ban.until)).collect();
+    assert_eq!(adopted, [(sip, Some(KernelTime(10))), (ssh, None)]);
+    // When one has ended it is an address again.
+    let (_, more) = ledger.pop_ended(KernelTime(10)).unwrap();
+    assert!(matches!(more[0], Write::Address(_)), "{more:?}");
+    writes.extend(more);
+    let kernel = held(&writes);
+    assert_eq!((kernel.addresses.len(), kernel.networks.len()), (1, 0));
+    assert_eq!(closed(&kernel, address, KernelTime(11)), [ssh]);
+}
+
+#[test]
+fn an_entry_with_one_end_for_all_becomes_one_for_each() {
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
+    let bans = [
+        entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10)),
+        entry("192.0.2.1/32", Origin::Hand, ssh, None),
+    ];
+    let mut ledger = Ledger::default();
+    ledger.load(bans.to_vec());
+    let scopes = Scopes::default().and(sip).and(ssh);
+    let (origin, since) = (Origin::Hand, KernelTime(1));
+    let merged = AddressEntry { address, scopes, origin, since, until: None };
+    let before = InForce { addresses: vec![merged], networks: Vec::new() };
+    let done = ledger.reconcile(&before, &HashSet::new(), KernelTime(5), "before", |_| true);
+    assert!(matches!(done.writes[..], [Write::Network(_), Write::NoAddress(_)]), "{done:?}");
+    assert_eq!(closed(&held(&done.writes), address, KernelTime(10)), [ssh]);
+}
+
+#[test]
+fn at_any_time_the_kernel_closes_what_the_bans_do() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let networks = ["192.0.2.1/32", "192.0.2.1/32", "192.0.2.0/24", "192.0.0.0/16"];
+    let scopes = [Scope::Sip, Scope::Ports(1), Scope::Ports(2), Scope::All];
+    let origins = [Origin::Hand, Origin::Jail(0), Origin::Jail(1)];
+    for _ in 0..500 {
+        let (mut ledger, mut writes) = (Ledger::default(), Vec::new());
+        for _ in 0..random.usize(1..6) {
+            let network = networks[random.usize(..networks.len())];
+            let until = Some(random.u64(1..20)).filter(|until| *until < 18);
+            let (origin, scope) =
+                (origins[random.usize(..origins.len())], scopes[random.usize(..scopes.len())]);
+            let entry = entry(network, origin, scope, until);
+            writes.extend(ledger.insert(entry));
+            if random.u8(..4) == 0 {
+                let first = ledger.iter().next().unwrap().clone();
+                writes.extend(ledger.remove(&first));
+            }
+        }
+        let kernel = held(&writes);
+        for now in 0..20 {
+            let now = KernelTime(now);
+            let mut expected: Vec<Scope> = ledger
+                .of(address)
+                .iter()
+                .map(|e| e.ban)
+                .filter(|ban| ban.in_force(now))
+                .map(|ban| ban.scope)
+                .collect();
+            expected.sort();
+            expected.dedup();
+            if expected.contains(&Scope::All) {
+                expected = vec![Scope::All];
+            }
+            assert_eq!(closed(&kernel, address, now), expected, "{ledger:?} at {now:?}");
+        }
+        let mut again = Ledger::default();
+        again.load(ledger.iter().cloned().collect());
+        let done = again.reconcile(&kernel, &HashSet::new(), KernelTime(0), "before", |_| true);
+        assert_eq!(done.writes, [], "{ledger:?}");
     }
 }
