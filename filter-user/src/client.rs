@@ -13,12 +13,13 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
 use serde_json::Value;
 
-use crate::control::{By, Reply, Request};
+use crate::control::{BanPlace, BansPage, By, Reply, Request};
 
+/// How long the daemon may be silent. It gives a sign every two seconds that it works on the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest reply that is read: a million bans are 200 bytes each.
-const REPLY_MAX: u64 = 1 << 30;
+/// The longest reply that is read, in bytes.
+const REPLY_MAX: u64 = 16 << 20;
 
 /// The socket is there, but not for this user.
 #[derive(Debug)]
@@ -79,6 +80,17 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         ),
         Err(error) => bail!("the daemon at {} gave no answer: {error:#}", socket.display()),
     }
+}
+
+/// A page of the bans in force, those behind `after`.
+///
+/// # Errors
+///
+/// As [`ask`], and when the daemon is another version that lists bans in another form.
+pub fn bans(socket: &Path, jail: Option<&str>, after: Option<BanPlace>) -> Result<BansPage> {
+    let request = Request::Bans { jail: jail.map(ToOwned::to_owned), after };
+    let page = ask(socket, &request)?;
+    serde_json::from_value(page).context("read the daemon's list of bans; is it another version?")
 }
 
 /// Whether to believe who listens: anybody else could say that a ban is in force.

@@ -25,10 +25,13 @@ pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 pub enum Request {
     /// What it protects, sees and drops.
     Status,
-    /// The bans in force.
+    /// Some of the bans in force: as many as the daemon can list without a pause that is felt.
     Bans {
         /// Only those of this jail.
         jail: Option<String>,
+        /// Those behind the last one of the page before; `None`: from the first one on.
+        #[serde(default)]
+        after: Option<BanPlace>,
     },
     /// Each jail's settings, watched and banned sources.
     Jails,
@@ -68,6 +71,52 @@ pub enum Request {
     Maintenance(Maintenance),
     /// Lift bans, and forget the failures behind them.
     Unban(Unban),
+}
+
+/// A ban's place in the list of all, to go on behind it. The list is by network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanPlace {
+    /// The address or network.
+    pub network: IpNet,
+    /// The number of whoever decided it.
+    pub origin: u8,
+    /// The number of its scope.
+    pub scope: u8,
+}
+
+/// A page of the bans in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BansPage {
+    /// The bans, by network.
+    pub bans: Vec<BanRow>,
+    /// Whether they drop anything, or this is a dry run.
+    pub enforcing: bool,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<BanPlace>,
+}
+
+/// A ban, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRow {
+    /// The address, or the network in CIDR notation.
+    pub network: String,
+    /// Addresses and networks inside it that it leaves out.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// The jail that decided it, or `manual`, `escalation`, `flood`.
+    pub jail: String,
+    /// The name of the scope that it closes.
+    pub scope: String,
+    /// When it began, in UTC (RFC 3339, to the second).
+    pub since: String,
+    /// The same in milliseconds since 1970.
+    pub since_ms: i64,
+    /// When it ends by itself, in UTC; `None`: never.
+    pub until: Option<String>,
+    /// Packets that it has matched.
+    pub packets: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// A ban that another program has decided.
@@ -187,7 +236,15 @@ mod tests {
     fn requests_there_and_back() {
         let requests = [
             Request::Status,
-            Request::Bans { jail: Some("asterisk-wazo".to_owned()) },
+            Request::Bans { jail: Some("asterisk-wazo".to_owned()), after: None },
+            Request::Bans {
+                jail: None,
+                after: Some(BanPlace {
+                    network: "2001:db8::/64".parse().unwrap(),
+                    origin: 255,
+                    scope: 7,
+                }),
+            },
             Request::Why { address: IpAddr::from([192, 0, 2, 1]) },
             Request::Ban {
                 network: "2001:db8::/64".parse().unwrap(),

@@ -3,8 +3,11 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod ends;
 mod hearing;
 mod keeping;
+mod lifting;
+mod listing;
 mod maintenance;
 mod memory;
 mod names;
@@ -39,7 +42,8 @@ use crate::join::Join;
 use crate::prefix::SourcePrefix;
 use crate::store::{Kept, Store};
 
-pub use self::answers::SourceReport;
+pub use self::answers::{Answer, SourceReport};
+pub use self::lifting::Ticket;
 use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
@@ -52,8 +56,8 @@ const WIDEST: u8 = 8;
 /// Where IPv4 lies in the maps of networks: an IPv6 network around it would include all of IPv4.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
-/// Ends of bans at one time that the log tells of one by one.
-const TOLD_APART: usize = 10;
+/// Challenges without an answer that are judged before others have their turn.
+const UNANSWERED_AT_ONCE: usize = 64;
 
 /// Sources over a limit that are remembered for `why`.
 const LIMITED_MAX: usize = 4096;
@@ -69,6 +73,8 @@ pub struct Controller<D> {
     /// The bans whose evidence is in memory, the oldest first.
     explained: VecDeque<Key>,
     putting_all: Option<Putting>,
+    ends: ends::Ends,
+    lifting: lifting::Lifting,
     protected: Protected,
     names: Names,
     known_ipv6: KnownIpv6,
@@ -168,6 +174,8 @@ impl<D: Datapath> Controller<D> {
             store,
             explained: VecDeque::new(),
             putting_all: None,
+            ends: ends::Ends::default(),
+            lifting: lifting::Lifting::default(),
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
@@ -581,35 +589,18 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        jails.chain(self.ledger.next_end()).chain(self.challenges.next_timeout()).min()
+        jails.chain(self.next_end()).chain(self.challenges.next_timeout()).min()
     }
 
-    /// Forgets what has had its time: bans that have ended, failures that no longer count.
+    /// Forgets what has had its time, some at a time: bans that have ended, failures that no longer
+    /// count. While there is more, [`next_timeout`](Self::next_timeout) is not after `now`.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.store.hold();
-        let mut ended: Vec<String> = Vec::new();
-        let mut more = 0_usize;
-        while let Some((entry, writes)) = self.ledger.pop_ended(now) {
-            // The kernel stopped applying it by itself; this makes room, or leaves what other bans
-            // of the same address close.
-            if let Err(why) = write(&mut self.datapath, &writes) {
-                warn!("{why:#}");
-            }
-            self.store.remove(entry.key());
-            if ended.len() < TOLD_APART {
-                let by = self.roster.name(entry.ban.origin);
-                ended.push(format!("the ban of {} by {by} has ended", show(entry.ban.network)));
-            } else {
-                more += 1;
-            }
-        }
-        for line in ended {
-            info!("{line}");
-        }
-        if more > 0 {
-            info!("{more} more bans have ended");
-        }
-        while let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) {
+        self.end_some(now);
+        for _ in 0..UNANSWERED_AT_ONCE {
+            let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) else {
+                break;
+            };
             let Some(report) = self.sources.get_mut(source) else { continue };
             report.failures = report.failures.saturating_add(1);
             let name = report.name;

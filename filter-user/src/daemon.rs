@@ -1,12 +1,14 @@
 //! The daemon: builds the parts, then is the one loop that owns the controller.
 //!
-//! In order of importance: end when told to, hear attempts, hear the kernel, let bans end, answer
-//! questions.
+//! In order of importance: end when told to, hear attempts, hear the kernel and answer questions, and
+//! what can wait. Each has a turn after the one before it had one, and a turn is short whatever there is
+//! to do. All else runs on threads of the runtime's.
 
 mod answer;
 mod own_logs;
 mod server;
 mod sources;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -23,20 +25,21 @@ use ipnet::IpNet;
 use log::{debug, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio::time::sleep;
 
-use self::answer::answer;
+use self::answer::Answers;
 use self::sources::Sources;
+use self::turns::Parts;
 use crate::ban::Roster;
 use crate::clock::{KernelTime, Now};
 use crate::config::{Config, SipPorts};
 use crate::controller::Controller;
-use crate::datapath::{self, Datapath as _, Events, Interface, Kernel, Opened, Settings};
+use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
 use crate::host::{self, Asterisk, Network, Protection};
 use crate::report::count;
-use crate::store::{self, Names, News, Started};
+use crate::store::{self, Names, Started};
 
 /// Questions that wait for the controller; a client waits when there are more.
 const QUESTIONS_WAITING: usize = 16;
@@ -46,9 +49,6 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// Of so many looks at the host one is for an Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
-
-/// How long the controller hears others before it puts more of its bans into a new store.
-const PUTTING: Duration = Duration::from_millis(20);
 
 /// What ends the daemon: SIGINT or SIGTERM. The signals by which other daemons reload or open their logs
 /// anew end nothing.
@@ -107,7 +107,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         clock: store::Clock::read,
     })
     .context("start the store's thread")?;
-    let Opened { kernel, mut events, bans, notes } = locked.open(&settings)?;
+    // And whether it can be asked: without that it must not take hold of the interfaces.
+    let socket = server::bind(&config.paths.control_socket())?;
+    let Opened { kernel, events, bans, notes } = locked.open(&settings)?;
     for note in notes {
         warn!("{note}");
     }
@@ -119,7 +121,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     if config.dry_run {
         warn!("dry run: judges and counts, drops nothing");
     }
-    let Started { store, mut kept, news: mut store_news, thread } = starting.wait();
+    let Started { store, mut kept, news: store_news, thread } = starting.wait();
     let (positions, told) = kept
         .as_mut()
         .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))
@@ -130,43 +132,29 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         info!("in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (ask, mut questions) = mpsc::channel(QUESTIONS_WAITING);
-    let socket = server::bind(&config.paths.control_socket())?;
+    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let server = tokio::spawn(server::serve(socket, ask));
 
-    let mut sources = Sources::start(&config, positions, &mut controller);
+    let sources = Sources::start(&config, positions, &mut controller);
     controller.recall(told, KernelTime::now());
-    let mut names = Following::start(dns::names(&config), dns::system_resolver);
-    let mut host_look = interval(HOST_LOOK);
+    let names = Following::start(dns::names(&config), dns::system_resolver);
     let outlook = Outlook { follows, sip: config.sip.clone() };
-    let (tell, mut seen) = mpsc::channel(1);
+    let (tell, seen) = mpsc::channel(1);
     let watch = tokio::spawn(watch_host(tell));
-    tokio::pin!(shutdown);
-    let why = loop {
-        let alarm = alarm(&controller);
-        tokio::select! {
-            biased;
-            signal = &mut shutdown => break signal,
-            Some(news) = sources.next() => sources.take(&mut controller, news),
-            result = next_events(&mut events, &mut controller) => {
-                result.context("wait for the kernel's events")?;
-            }
-            () = sleep_until(alarm) => controller.handle_timeout(KernelTime::now()),
-            Some(news) = names.next() => controller.resolved(news, KernelTime::now()),
-            Some(question) = questions.recv() => answer(&mut controller, question),
-            Some(news) = store_news.recv() => match news {
-                News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),
-                News::WantsAll => controller.put_all(),
-            },
-            () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
-            Some(seen) = seen.recv() => outlook.take(&seen, &mut controller),
-            _ = host_look.tick() => {
-                look_at_host(&mut controller);
-                controller.look_at_hearing(KernelTime::now());
-                sources.remember(&controller, false);
-            }
-        }
+    let mut parts = Parts {
+        controller,
+        sources,
+        events,
+        questions,
+        names,
+        store_news,
+        seen,
+        outlook,
+        answers: Answers::default(),
     };
+    let why = parts.run(shutdown).await?;
+    let Parts { mut controller, mut sources, .. } = parts;
+    controller.stop_lifting();
     sources.remember(&controller, true);
     drop(sources);
     server.abort();
@@ -202,24 +190,6 @@ fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> 
         signatures: config.signatures.clone(),
         bans: config.capacity.bans,
         bans_ipv6: config.capacity.bans_ipv6,
-    }
-}
-
-async fn next_events(
-    events: &mut Events,
-    controller: &mut Controller<Kernel>,
-) -> std::io::Result<()> {
-    events.next_batch(|event| controller.limit_exceeded(event)).await
-}
-
-/// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
-fn look_at_host(controller: &mut Controller<Kernel>) {
-    match host::own_networks() {
-        Ok(own) => controller.set_own(own),
-        Err(error) => warn!("{error:#}"),
-    }
-    for note in controller.datapath_mut().check() {
-        warn!("{note}");
     }
 }
 
@@ -319,13 +289,6 @@ async fn watch_host(tell: mpsc::Sender<Seen>) {
         }
         sleep(HOST_LOOK).await;
     }
-}
-
-/// When the controller has something to do by itself.
-fn alarm(controller: &Controller<Kernel>) -> Instant {
-    const LONGEST: Duration = Duration::from_hours(1);
-    let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(KernelTime::now()));
-    Instant::now() + wait.min(LONGEST)
 }
 
 fn announce(interfaces: &[Interface]) {

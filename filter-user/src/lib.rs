@@ -25,6 +25,7 @@ pub mod host;
 pub mod jail;
 pub mod jail_filter;
 pub mod join;
+pub mod listing;
 pub mod logging;
 pub mod parse;
 pub mod prefix;

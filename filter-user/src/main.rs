@@ -19,7 +19,9 @@ use filter_user::config::{
 };
 use filter_user::control::{self, Request};
 use filter_user::test_log::{self, Test};
-use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, logging, report};
+use filter_user::{
+    client, daemon, datapath, doctor, fail2ban, jail_filter, listing, logging, report,
+};
 use jiff::Timestamp;
 use log::Level;
 use nix::sys::stat::{Mode, umask};
@@ -99,7 +101,9 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Run(run) => start(cli.config.as_deref(), run),
         Command::Status(output) => ask(cli, &Request::Status, output.json, report::status),
         Command::Bans { jail, output } => {
-            ask(cli, &Request::Bans { jail: jail.clone() }, output.json, report::bans)
+            let socket = socket(cli)?;
+            let page = |after| client::bans(&socket, jail.as_deref(), after);
+            listing::list(page, output.json, io::BufWriter::new(io::stdout().lock()))
         }
         Command::Jails(output) => ask(cli, &Request::Jails, output.json, report::jails),
         Command::Why { address, output } => {
@@ -117,6 +121,9 @@ fn dispatch(cli: &Cli) -> Result<()> {
     }
 }
 
+/// Threads that read logs and serve clients.
+const WORKERS: usize = 2;
+
 fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     // Whatever it makes is for root alone, also without systemd.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
@@ -130,13 +137,15 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     for ignored in &loaded.ignored {
         log::warn!("{}", not_read(ignored));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // The controller's loop has the main thread for itself: what reads and what answers runs beside it.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
         let shutdown = daemon::signals()?;
-        daemon::run(loaded.config, shutdown).await
+        Box::pin(daemon::run(loaded.config, shutdown)).await
     })
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use crate::control::BanRow;
 use crate::controller::BY_HAND;
 use crate::duration;
 use crate::jail::EVIDENCE_MAX;
@@ -244,12 +245,10 @@ pub fn lifted(value: &Value) -> String {
 }
 
 /// A line that says so, if nothing is dropped.
+const DRY_RUN: &str = "dry run: nothing is dropped\n";
+
 fn dry_run(value: &Value) -> String {
-    if value["enforcing"] == false {
-        "dry run: nothing is dropped\n".to_owned()
-    } else {
-        String::new()
-    }
+    if value["enforcing"] == false { DRY_RUN.to_owned() } else { String::new() }
 }
 
 /// What `ban` and `unban` say when a reboot would undo it; nothing otherwise.
@@ -287,32 +286,36 @@ pub fn imported(value: &Value) -> String {
     text
 }
 
-/// `bans`.
-pub fn bans(value: &Value) -> String {
-    let rows: Vec<Vec<String>> = list(value, "bans")
+/// `bans`, the first of them or more.
+pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
         .map(|ban| {
-            let except: Vec<&str> = list(ban, "except").filter_map(Value::as_str).collect();
-            let reason = match &except[..] {
-                [] => string(ban, "reason"),
-                except => format!("{}; except {}", string(ban, "reason"), except.join(", ")),
+            let reason = match &ban.except[..] {
+                [] => ban.reason.clone(),
+                except => format!("{}; except {}", ban.reason, except.join(", ")),
             };
-            let end = ban["until"].as_str();
+            let end = ban.until.as_deref();
             vec![
-                string(ban, "network"),
-                string(ban, "jail"),
-                string(ban, "scope"),
+                ban.network.clone(),
+                ban.jail.clone(),
+                ban.scope.clone(),
                 end.map_or("no end".to_owned(), when),
                 end.map_or("-".to_owned(), left),
-                number(ban, "packets").to_string(),
+                ban.packets.to_string(),
                 reason,
             ]
         })
         .collect();
+    let dry_run = if is_first && !enforcing { DRY_RUN } else { "" };
     if rows.is_empty() {
-        return dry_run(value) + "nobody is banned\n";
+        return if is_first { format!("{dry_run}nobody is banned\n") } else { String::new() };
     }
-    dry_run(value)
-        + &table(&["NETWORK", "JAIL", "SCOPE", "UNTIL", "LEFT", "PACKETS", "REASON"], rows)
+    let table = table(&["NETWORK", "JAIL", "SCOPE", "UNTIL", "LEFT", "PACKETS", "REASON"], rows);
+    match table.split_once('\n') {
+        Some((_head, rest)) if !is_first => rest.to_owned(),
+        _ => format!("{dry_run}{table}"),
+    }
 }
 
 /// `jails`.
@@ -739,8 +742,7 @@ mod tests {
     #[test]
     fn nothing_in_an_answer_panics() {
         for value in [json!({}), json!(null), json!({"bans": 7, "reasons": []})] {
-            let _texts =
-                [status(&value), bans(&value), jails(&value), why(&value), maintenance(&value)];
+            let _texts = [status(&value), jails(&value), why(&value), maintenance(&value)];
             let _text = imported(&value);
         }
     }
@@ -822,10 +824,11 @@ mod tests {
     #[test]
     fn what_a_dry_run_does_not_do_is_said_everywhere() {
         let value = json!({"enforcing": false, "on": true, "until": "2026-01-02T00:00:00Z"});
-        for text in [status, bans, jails, banned, maintenance] {
+        for text in [status, jails, banned, maintenance] {
             let text = text(&value);
             assert!(text.contains("dry run"), "{text}");
         }
+        assert!(bans(&[], false, true).contains("dry run"));
     }
 
     #[test]
@@ -834,11 +837,24 @@ mod tests {
         let reason = "15 failures that count 45 on 12 accounts within 10m, the last one unknown-account; 2nd ban";
         for network in ["192.0.2.7", "198.51.100.0/24", "2001:db8:1234:5678::/64", long] {
             for jail in ["sshd", "asterisk-wazo", "a-jail-of-the-longest-name-there", "manual"] {
-                let ban = json!({"network": network, "jail": jail, "scope": "provisioning", "packets": 4_000_000,
-                    "until": "2031-01-02T00:00:00Z", "reason": reason, "except": ["192.0.2.9"]});
-                let text = bans(
-                    &json!({"bans": [ban, {"network": "192.0.2.1", "jail": "sshd", "scope": "ssh"}]}),
-                );
+                let ban = BanRow {
+                    network: network.to_owned(),
+                    except: vec!["192.0.2.9".to_owned()],
+                    jail: jail.to_owned(),
+                    scope: "provisioning".to_owned(),
+                    since: String::new(),
+                    since_ms: 0,
+                    until: Some("2031-01-02T00:00:00Z".to_owned()),
+                    packets: 4_000_000,
+                    reason: reason.to_owned(),
+                };
+                let other = BanRow {
+                    network: "192.0.2.1".to_owned(),
+                    jail: "sshd".to_owned(),
+                    scope: "ssh".to_owned(),
+                    ..ban.clone()
+                };
+                let text = bans(&[ban, other], true, true);
                 let width = text.lines().map(|line| line.chars().count()).max();
                 assert!(
                     width <= Some(if jail.len() > 20 { 100 } else { WIDTH }),

@@ -278,6 +278,12 @@ impl Store {
         self.shared.has_room()
     }
 
+    /// Whether it writes as fast as changes come, or cannot write at all: then there is nothing to wait
+    /// for.
+    pub fn keeps_up(&self) -> bool {
+        self.has_room() || self.progress.borrow().failed.is_some()
+    }
+
     /// How it is.
     pub fn status(&self) -> Status {
         Status {

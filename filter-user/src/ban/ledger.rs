@@ -136,6 +136,21 @@ impl Ledger {
         self.entries.range((start, Bound::Unbounded)).map(|(_, entry)| entry).take(count)
     }
 
+    /// Up to `count` bans of a network and of what is inside it, in the order of [`iter`](Self::iter),
+    /// behind this one.
+    pub fn within(
+        &self,
+        network: IpNet,
+        behind: Option<Key>,
+        count: usize,
+    ) -> impl Iterator<Item = &Entry> {
+        let network = network.trunc();
+        let first = Bound::Included((network, Origin::Hand, Scope::Sip));
+        let start = behind.map_or(first, Bound::Excluded);
+        let range = self.entries.range((start, Bound::Unbounded)).take(count);
+        range.take_while(move |((other, ..), _)| network.contains(other)).map(|(_, entry)| entry)
+    }
+
     /// Forgets the evidence of a ban, to make room.
     pub fn forget_evidence(&mut self, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {

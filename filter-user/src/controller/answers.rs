@@ -1,6 +1,5 @@
 //! The answers to what can be asked over the control socket: the JSON of `INTERFACE`.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use ipnet::IpNet;
 use log::info;
 use serde_json::{Value, json};
 
+use super::lifting::{self, NAMED, Ticket, Which};
 use super::{Controller, Wish, hearing, is_address, show};
 use crate::ban::{Entry, Origin, RESERVED, last_to_end};
 use crate::clock::{KernelTime, Now};
@@ -20,13 +20,21 @@ use crate::duration;
 use crate::escalation::Pardon;
 use crate::hearing::Ear;
 use crate::jail::{Evidence, Jail, Standing};
-use crate::report::count;
 
 /// How long after its last event a source counts as over a limit.
 const LIMITED_FOR: Duration = Duration::from_secs(2);
 
-/// Bans lifted at one time that are named.
-const LIFTED_TOLD: usize = 10;
+/// Bans inside a network that are counted when it is lifted and they are not.
+const INSIDE_COUNTED: usize = 1000;
+
+/// What a request is answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// This.
+    Now(Reply),
+    /// What [`lift_more`](Controller::lift_more) returns with this ticket.
+    Later(Ticket),
+}
 
 /// How a source of failures is.
 #[derive(Clone, Debug)]
@@ -87,16 +95,27 @@ impl SourceReport {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Answers a request of root's.
+    /// Answers a request of root's, whatever that takes.
     pub fn answer(&mut self, request: Request, now: KernelTime) -> Reply {
-        self.answer_to(request, "root", now)
+        let ticket = match self.answer_to(request, "root", now) {
+            Answer::Now(reply) => return reply,
+            Answer::Later(ticket) => ticket,
+        };
+        loop {
+            match self.lift_more(now) {
+                Some((done, reply)) if done == ticket => return reply,
+                Some(_) | None => {}
+            }
+        }
     }
 
-    /// Answers a request. The log says `who` had it change anything.
-    pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Reply {
+    /// Answers a request, or begins to. The log says `who` had it change anything.
+    pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Answer {
         let answer = match request {
             Request::Status => self.status(now),
-            Request::Bans { jail } => self.bans(jail.as_deref(), now),
+            Request::Bans { jail, after } => self
+                .bans_page(jail.as_deref(), after, now)
+                .and_then(|page| serde_json::to_value(page).map_err(|why| why.to_string())),
             Request::Jails => Ok(self.jails_report()),
             Request::Why { address } => Ok(self.why(address, now)),
             Request::Ban { network, seconds, scope, except, reason, force } => {
@@ -108,12 +127,18 @@ impl<D: Datapath> Controller<D> {
                 self.take_over_bans(&bans, &from, last, who, now)
             }
             Request::Maintenance(what) => self.maintain(what, who, now),
-            Request::Unban(which) => self.unban(&which, who, now),
+            Request::Unban(Unban::Network { network, inside: false }) => {
+                self.unban(network, who, now)
+            }
+            Request::Unban(which) => match self.unban_many(which, who, now) {
+                Ok(ticket) => return Answer::Later(ticket),
+                Err(why) => Err(why),
+            },
         };
-        match answer {
+        Answer::Now(match answer {
             Ok(value) => Reply::Ok(value),
             Err(why) => Reply::Error(why),
-        }
+        })
     }
 
     fn status(&self, now: KernelTime) -> Result<Value, String> {
@@ -226,36 +251,8 @@ impl<D: Datapath> Controller<D> {
         self.ledger.count(origin)
     }
 
-    fn bans(&self, jail: Option<&str>, now: KernelTime) -> Result<Value, String> {
-        let wanted = jail.map(|name| self.origin(name)).transpose()?;
-        let mut entries: Vec<&Entry> = self
-            .ledger
-            .iter()
-            .filter(|entry| wanted.is_none_or(|origin| entry.ban.origin == origin))
-            .filter(|entry| entry.ban.in_force(now))
-            .collect();
-        entries.sort_by_key(|entry| (Reverse(entry.ban.since), entry.ban.network));
-        let bans: Vec<Value> = entries
-            .into_iter()
-            .map(|entry| {
-                json!({
-                    "network": show(entry.ban.network),
-                    "except": entry.except().iter().map(|hole| show(*hole)).collect::<Vec<_>>(),
-                    "jail": self.jail_name(entry.ban.origin),
-                    "scope": self.ports.name(entry.ban.scope),
-                    "since": self.started.show(entry.ban.since),
-                    "since_ms": self.started.show_milliseconds(entry.ban.since),
-                    "until": entry.ban.until.map(|until| self.started.show(until)),
-                    "packets": self.datapath.packets(entry.ban.network),
-                    "reason": &*entry.reason,
-                })
-            })
-            .collect();
-        Ok(json!({ "bans": bans, "enforcing": self.enforcing }))
-    }
-
     /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
-    fn origin(&self, name: &str) -> Result<Origin, String> {
+    pub(super) fn origin(&self, name: &str) -> Result<Origin, String> {
         self.roster.origin(name).ok_or_else(|| {
             let names = self.roster.names().join(", ");
             format!("there is no jail `{name}`; there are {names}, {}", RESERVED.join(", "))
@@ -436,78 +433,72 @@ impl<D: Datapath> Controller<D> {
         limit.map(|(_, setting, limit)| (setting, limit))
     }
 
-    fn unban(&mut self, which: &Unban, who: &str, now: KernelTime) -> Result<Value, String> {
-        let origin = match which {
-            Unban::Jail { jail } => Some(self.origin(jail)?),
-            Unban::Network { .. } | Unban::All => None,
+    /// Begins to lift bans of which there may be many.
+    fn unban_many(&mut self, which: Unban, who: &str, now: KernelTime) -> Result<Ticket, String> {
+        let (which, pardon) = match which {
+            Unban::All => (Which::All, Some(Pardon { network: None, jail: None })),
+            Unban::Jail { jail } => {
+                let origin = self.origin(&jail)?;
+                let pardon = match origin {
+                    Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
+                    Origin::Hand | Origin::Escalation | Origin::Flood => None,
+                };
+                (Which::Of(origin, jail), pardon)
+            }
+            Unban::Network { network, .. } => {
+                let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
+                for place in 0..self.jails.len() {
+                    self.forget_in(place, network, now);
+                }
+                (Which::Inside(network.trunc()), Some(pardon))
+            }
         };
-        let (networks, stay): (BTreeSet<IpNet>, BTreeSet<IpNet>) = match which {
-            Unban::Network { network, inside } => {
-                let within = self.ledger.inside(*network).map(|entry| entry.ban.network).collect();
-                let own = BTreeSet::from([network.trunc()]);
-                if *inside { (&own | &within, BTreeSet::new()) } else { (own, within) }
-            }
-            Unban::Jail { .. } | Unban::All => {
-                let wanted = |e: &&Entry| origin.is_none_or(|origin| e.ban.origin == origin);
-                let wanted = self.ledger.iter().filter(wanted);
-                (wanted.map(|entry| entry.ban.network).collect(), BTreeSet::new())
-            }
-        };
-        // Of an address, what its source has done, and the bans by jails for that.
-        let around = match which {
-            Unban::Network { network, .. } if is_address(*network) => {
-                self.by_jails_around(network.addr(), now)
-            }
-            Unban::Network { .. } | Unban::Jail { .. } | Unban::All => Vec::new(),
-        };
-        let pardon = match (which, origin) {
-            (Unban::Network { network, .. }, _) => {
-                let network = network.trunc();
-                let network =
-                    if is_address(network) { self.source_of(network.addr(), now) } else { network };
-                Some(Pardon { network: Some(network), jail: None })
-            }
-            (Unban::All, _) => Some(Pardon { network: None, jail: None }),
-            (Unban::Jail { .. }, Some(Origin::Jail(number))) => {
-                Some(Pardon { network: None, jail: Some(number) })
-            }
-            (Unban::Jail { .. }, _) => None,
-        };
+        let ticket = self.begin_to_lift(which, who, now)?;
         if let Some(pardon) = pardon {
-            self.escalation.pardon(pardon);
-            self.store.pardon(pardon);
+            self.pardon(pardon);
         }
+        Ok(ticket)
+    }
+
+    /// What an `unban` of a network makes good: of an address, its source.
+    fn pardoned(&self, network: IpNet, now: KernelTime) -> IpNet {
+        let network = network.trunc();
+        if is_address(network) { self.source_of(network.addr(), now) } else { network }
+    }
+
+    fn pardon(&mut self, pardon: Pardon) {
+        self.escalation.pardon(pardon);
+        self.store.pardon(pardon);
+    }
+
+    /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
+    fn unban(&mut self, network: IpNet, who: &str, now: KernelTime) -> Result<Value, String> {
+        let around = if is_address(network) {
+            self.by_jails_around(network.addr(), now)
+        } else {
+            Vec::new()
+        };
+        self.pardon(Pardon { network: Some(self.pardoned(network, now)), jail: None });
         let mut lifted = 0;
         let mut names: Vec<String> = Vec::new();
-        for network in networks {
+        let around_it = around.iter().map(|entry| (entry.ban.network, Some(entry.ban.origin)));
+        for (network, origin) in std::iter::once((network.trunc(), None)).chain(around_it) {
             let bans = self.lift(network, origin, now)?;
             lifted += bans;
-            if bans > 0 && names.len() < LIFTED_TOLD {
+            if bans > 0 && names.len() < NAMED {
                 names.push(show(network));
             }
         }
-        for entry in &around {
-            let bans = self.lift(entry.ban.network, Some(entry.ban.origin), now)?;
-            lifted += bans;
-            if bans > 0 && names.len() < LIFTED_TOLD {
-                names.push(show(entry.ban.network));
-            }
-        }
-        let more = if lifted > names.len() { " and others" } else { "" };
         if lifted > 0 {
-            let of_jail = match which {
-                Unban::Jail { jail } => format!(" by {jail}"),
-                Unban::Network { .. } | Unban::All => String::new(),
-            };
-            let bans = count(lifted, "ban");
-            info!("{who} lifted {bans}{of_jail}: {}{more}", names.join(", "));
+            info!("{}", lifting::line(who, lifted, "", &names));
         }
-        let inside: Vec<String> =
-            stay.iter().take(LIFTED_TOLD).map(|inside| show(*inside)).collect();
-        if let (Unban::Network { network, .. }, 0) = (which, lifted) {
-            return Err(self.not_banned(*network, stay.len(), &inside));
+        let inside = self.ledger.inside(network).take(INSIDE_COUNTED);
+        let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();
+        let inside_banned = inside.len();
+        let inside: Vec<String> = inside.into_iter().take(NAMED).map(show).collect();
+        if lifted == 0 {
+            return Err(self.not_banned(network, inside_banned, &inside));
         }
-        let inside_banned = stay.len();
         let around = around.first().map(|entry| show(entry.ban.network));
         Ok(json!({
             "lifted": lifted,
@@ -519,7 +510,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Why nothing was lifted.
-    fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
+    pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
         let name = show(network);
         let around = self.ledger.of(network.addr());
         let around =

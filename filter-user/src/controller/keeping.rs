@@ -14,7 +14,10 @@ use crate::store::{Kept, Store};
 const EXPLAINED: usize = 10_000;
 
 /// Bans that are put again at once.
-const PUT_AT_ONCE: usize = 4096;
+const PUT_AT_ONCE: usize = 256;
+
+/// So many bans that only the kernel had are put into the store by and by, and not at the start.
+const ADOPTED_AT_ONCE: usize = 4096;
 
 impl<D: Datapath> Controller<D> {
     /// The store.
@@ -42,7 +45,7 @@ impl<D: Datapath> Controller<D> {
         let ended: HashSet<_> = ended.into_iter().map(|(network, ..)| network).collect();
         ledger.load(bans);
         let done = ledger.reconcile(held, &ended, now, ADOPTED, wanted);
-        let many = done.adopted.len() > PUT_AT_ONCE;
+        let many = done.adopted.len() > ADOPTED_AT_ONCE;
         for entry in done.adopted.iter().filter(|_| !many) {
             store.put(entry, true, None);
         }

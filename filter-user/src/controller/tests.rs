@@ -1,4 +1,5 @@
 mod ipv6;
+mod many;
 mod names;
 mod networks;
 
@@ -258,7 +259,7 @@ fn fifteen_failures_ban_in_kernel_and_ledger() {
     fail(&mut controller, [203, 0, 113, 7], 14);
     assert!(controller.datapath.bans.is_empty());
     fail(&mut controller, [203, 0, 113, 7], 1);
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     let ban = &bans["bans"][0];
     assert_eq!(ban["network"], "203.0.113.7");
     assert_eq!(ban["jail"], "asterisk-wazo");
@@ -310,7 +311,8 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
     memory.ban(&adopted([198, 51, 100, 1])).unwrap();
     let mut controller = started_over(memory);
     assert_eq!(controller.datapath.bans.len(), 1);
-    let bans = ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()) });
+    let bans =
+        ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()), after: None });
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);
     assert_eq!(controller.next_timeout(), Some(at(100)));
     controller.handle_timeout(at(100));
@@ -450,7 +452,7 @@ fn a_jail_does_not_shorten_a_longer_ban() {
     };
     ask(&mut controller, forever);
     fail(&mut controller, [203, 0, 113, 7], 15);
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     assert_eq!(bans["bans"][0]["until"], Value::Null);
     assert_eq!(bans["bans"][0]["reason"], "well known");
 }
@@ -570,7 +572,8 @@ fn status_adds_up_over_interfaces() {
 #[test]
 fn a_jail_that_there_is_not_is_named() {
     let mut controller = controller();
-    let why = refuse(&mut controller, Request::Bans { jail: Some("sshd2".to_owned()) });
+    let why =
+        refuse(&mut controller, Request::Bans { jail: Some("sshd2".to_owned()), after: None });
     assert!(why.contains("asterisk-wazo"), "{why}");
 }
 
@@ -603,7 +606,7 @@ fn a_network_is_banned_but_for_its_exceptions() {
     let mut controller = controller();
     ask(&mut controller, ban_except("203.0.113.0/24", &["203.0.113.7/32", "203.0.113.64/28"]));
     assert_eq!(controller.datapath.networks.len(), 3);
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     assert_eq!(bans["bans"][0]["scope"], "ssh");
     assert_eq!(bans["bans"][0]["except"], serde_json::json!(["203.0.113.7", "203.0.113.64/28"]));
     // The same after a start over.
@@ -648,7 +651,7 @@ fn bans_of_one_address_are_each_listed_and_end_each() {
     let closed: Vec<Scope> =
         controller.datapath.networks[&address.into()].ends.iter().map(|(scope, _)| scope).collect();
     assert_eq!(closed, [Scope::Sip, Scope::Ports(1)]);
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     assert_eq!(bans["bans"].as_array().unwrap().len(), 2);
     // That of ssh ends after a minute, the jail's after an hour.
     controller.handle_timeout(at(80));
@@ -712,7 +715,7 @@ fn floods_that_the_kernel_ended_are_told() {
     let mut controller = controller();
     let address = IpAddr::from([203, 0, 113, 7]);
     controller.flooding(address, at(10), at(70));
-    let bans = ask(&mut controller, Request::Bans { jail: Some("flood".to_owned()) });
+    let bans = ask(&mut controller, Request::Bans { jail: Some("flood".to_owned()), after: None });
     assert_eq!(
         (&bans["bans"][0]["jail"], &bans["bans"][0]["scope"]),
         (&"flood".into(), &"sip".into())
@@ -1004,7 +1007,7 @@ fn with_recidive(unproven_scope: Option<Scope>) -> Controller<Memory> {
 }
 
 fn recidive(controller: &mut Controller<Memory>) -> Vec<(String, String, String)> {
-    let bans = ask(controller, Request::Bans { jail: Some("recidive".to_owned()) });
+    let bans = ask(controller, Request::Bans { jail: Some("recidive".to_owned()), after: None });
     let text = |ban: &Value, key: &str| ban[key].as_str().unwrap().to_owned();
     let bans = bans["bans"].as_array().unwrap().iter();
     bans.map(|ban| (text(ban, "network"), text(ban, "scope"), text(ban, "reason"))).collect()
@@ -1086,7 +1089,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     controller.datapath.know(user.into(), at(10)).unwrap();
     assert!(controller.datapath.bans.is_empty());
     fail(&mut controller, [203, 0, 113, 20], 1);
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     let banned: BTreeSet<&str> =
         bans["bans"].as_array().unwrap().iter().map(|b| b["network"].as_str().unwrap()).collect();
     assert_eq!(banned, BTreeSet::from(["203.0.113.1", "203.0.113.2", "203.0.113.3"]));

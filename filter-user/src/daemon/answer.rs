@@ -1,50 +1,88 @@
 //! Answers that wait for the store: what is told has to be durable, and some of it only the store
 //! knows.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::server::Question;
 use crate::clock::KernelTime;
 use crate::control::{Reply, Request};
-use crate::controller::{Controller, show};
+use crate::controller::{Answer, Controller, Ticket, show};
 use crate::datapath::Kernel;
-use crate::store::{Found, Offences};
+use crate::store::{Found, Offences, Store};
 
-/// Has a question answered, now or as soon as the store has all that the answer tells of.
-pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
-    let Question { request, who, reply } = question;
-    let address = if let Request::Why { address } = &request { Some(*address) } else { None };
-    let says_whether =
-        matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
-    let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-    let now = KernelTime::now();
-    let answer = controller.answer_to(request, &who, now);
-    let of = address.map(|address| (address, controller.source_of(address, now)));
-    let store = controller.store().clone();
-    if !waits {
-        send(reply, answer);
-        return;
+/// Clients whose answers are being worked on.
+#[derive(Default)]
+pub(super) struct Answers(HashMap<Ticket, oneshot::Sender<Reply>>);
+
+impl Answers {
+    /// Has a question answered, now or as soon as the store has all that the answer tells of. One that
+    /// changes nothing and whose client has gone is dropped.
+    pub(super) fn answer(&mut self, controller: &mut Controller<Kernel>, question: Question) {
+        let Question { request, who, reply } = question;
+        if reply.is_closed() && !request.changes() {
+            return;
+        }
+        let address = if let Request::Why { address } = &request { Some(*address) } else { None };
+        let says_whether =
+            matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
+        let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
+        let now = KernelTime::now();
+        let answer = match controller.answer_to(request, &who, now) {
+            Answer::Now(answer) => answer,
+            Answer::Later(ticket) => {
+                self.0.insert(ticket, reply);
+                return;
+            }
+        };
+        let of = address.map(|address| (address, controller.source_of(address, now)));
+        let store = controller.store();
+        if !waits {
+            send(reply, answer);
+            return;
+        }
+        if says_whether {
+            send_durable(store, reply, answer);
+            return;
+        }
+        let (settled, store) = (store.settled(), store.clone());
+        tokio::spawn(async move {
+            let _failed = settled.await;
+            let mut answer = answer;
+            if let (Reply::Ok(value), Some((address, source))) = (&mut answer, of) {
+                explain(value, store.look_up(address, source).await.unwrap_or_default());
+            }
+            send(reply, answer);
+        });
     }
+
+    /// Sends an answer that is there at last.
+    pub(super) fn done(&mut self, store: &Store, (ticket, answer): (Ticket, Reply)) {
+        if let Some(reply) = self.0.remove(&ticket) {
+            send_durable(store, reply, answer);
+        }
+    }
+}
+
+/// Sends an answer when what it says is durable, or cannot be for now; it says which.
+fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
     let settled = store.settled();
     tokio::spawn(async move {
         let settled = settled.await;
         let mut answer = answer;
         if let Reply::Ok(value) = &mut answer {
-            if says_whether {
-                value["durable"] = settled.is_ok().into();
-                value["why"] = settled.err().into();
-            }
-            if let Some((address, source)) = of {
-                explain(value, store.look_up(address, source).await.unwrap_or_default());
-            }
+            value["durable"] = settled.is_ok().into();
+            value["why"] = settled.err().into();
         }
         send(reply, answer);
     });
 }
 
-fn send(reply: tokio::sync::oneshot::Sender<Reply>, answer: Reply) {
+fn send(reply: oneshot::Sender<Reply>, answer: Reply) {
     if reply.send(answer).is_err() {
-        log::info!("a client left before its answer");
+        log::debug!("a client left before its answer");
     }
 }
 

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::future::Future;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use log::warn;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -26,6 +30,12 @@ const NAME_MAX: usize = 64;
 
 /// How long a client may take for its request, and again for reading its reply.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a client that waits for its answer is there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Of so many looks at one that is there, one comes with a sign that its answer is being worked on.
+const LOOKS_PER_SIGN: u32 = 40;
 
 /// A request, and where its reply goes.
 pub(super) struct Question {
@@ -82,16 +92,16 @@ pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
                 let (ask, still_idle) = (ask.clone(), idle.clone());
                 number += 1;
                 let own = number;
-                // It cannot begin before it is entered: all of this is one thread.
-                let task = tokio::spawn(async move {
+                let serve = async move {
                     let asked = || still_idle.with(|idle| drop(idle.remove(&own)));
                     if let Err(error) = client(stream, &ask, asked).await {
                         warn!("control socket: {error}");
                     }
                     still_idle.with(|idle| drop(idle.remove(&own)));
                     drop(place);
-                });
-                idle.with(|idle| idle.insert(own, task.abort_handle()));
+                };
+                // It cannot leave before it is entered.
+                idle.with(|idle| idle.insert(own, tokio::spawn(serve).abort_handle()));
             }
             Err(error) => {
                 // Out of descriptors, most likely: others must end first.
@@ -108,22 +118,58 @@ async fn client(
     asked: impl Fn(),
 ) -> io::Result<()> {
     let peer = stream.peer_cred().ok().map(|peer| peer.uid());
-    let (read, mut write) = stream.into_split();
+    let mut stream = stream;
     let mut line = Vec::new();
-    let mut reader = BufReader::new(read.take(REQUEST_MAX));
+    let mut reader = BufReader::new((&mut stream).take(REQUEST_MAX));
     timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
     if line.is_empty() {
         return Ok(()); // Somebody only looked whether a daemon is here.
     }
     asked();
     let reply = match Request::from_line(&line) {
-        Ok((request, by)) => put(request, who(peer, &by), ask).await,
+        Ok((request, by)) => {
+            let answer = put(request, who(peer, &by), ask);
+            match while_there(&mut stream, answer).await? {
+                Some(reply) => reply,
+                None => return Ok(()),
+            }
+        }
         Err(error) => Reply::Error(format!("a request that this daemon does not know: {error}")),
     };
     let mut text = serde_json::to_vec(&reply)?;
     text.push(b'\n');
-    timeout(PATIENCE, write.write_all(&text)).await??;
+    timeout(PATIENCE, stream.write_all(&text)).await??;
     Ok(())
+}
+
+/// Waits for the answer, as long as the client does: it hears that its answer is being worked on by
+/// spaces, which JSON may begin with.
+async fn while_there(
+    stream: &mut UnixStream,
+    answer: impl Future<Output = Reply>,
+) -> io::Result<Option<Reply>> {
+    let mut answer = pin!(answer);
+    let mut looks = 0_u32;
+    loop {
+        if let Ok(reply) = timeout(LOOK, answer.as_mut()).await {
+            return Ok(Some(reply));
+        }
+        if has_left(stream) {
+            return Ok(None);
+        }
+        looks += 1;
+        if looks.is_multiple_of(LOOKS_PER_SIGN) {
+            timeout(PATIENCE, stream.write_all(b" ")).await??;
+        }
+    }
+}
+
+/// Whether both directions of a connection are closed. One that only has nothing more to say is there.
+fn has_left(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let hung_up =
+        |polled: &PollFd| polled.revents().is_some_and(|r| r.contains(PollFlags::POLLHUP));
+    poll(&mut polled, PollTimeout::ZERO).is_ok() && polled.iter().any(hung_up)
 }
 
 /// Who asks, in words: the user of the process, which the kernel tells, and what the client adds.

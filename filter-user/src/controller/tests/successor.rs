@@ -23,12 +23,13 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
         decided("::ffff:203.0.113.8", "sshd", Some(u64::MAX)),
     ];
     assert_eq!(take_over(&mut controller, &bans)["entered"], 3);
-    let bans = ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()) });
+    let bans =
+        ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()), after: None });
     assert_eq!(bans["bans"][0]["network"], "203.0.113.7");
     assert_eq!(bans["bans"][0]["scope"], "sip");
     assert_eq!(bans["bans"][0]["reason"], "taken over from fail2ban");
     assert_eq!(bans["bans"][0]["until"], "1970-01-01T00:18:40Z");
-    let bans = ask(&mut controller, Request::Bans { jail: Some("sshd".to_owned()) });
+    let bans = ask(&mut controller, Request::Bans { jail: Some("sshd".to_owned()), after: None });
     let networks: Vec<_> =
         bans["bans"].as_array().unwrap().iter().map(|ban| &ban["network"]).collect();
     assert_eq!(networks, ["203.0.113.8", "2001:db8::/64"]);
@@ -66,7 +67,7 @@ fn bans_of_a_jail_that_wants_proof_are_taken_too() {
     });
     let answer = take_over(&mut controller, &[decided("203.0.113.7", "recidive", Some(100))]);
     assert_eq!(answer["entered"], 1, "{answer}");
-    let bans = ask(&mut controller, Request::Bans { jail: None });
+    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
     assert_eq!(bans["bans"][0]["scope"], "all");
 }
 

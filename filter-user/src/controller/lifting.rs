@@ -1,0 +1,189 @@
+//! `unban` of a jail's bans, of all, or of all in a network, some at a time: a million must hold up
+//! nothing.
+
+use std::collections::VecDeque;
+
+use ipnet::IpNet;
+use log::{info, warn};
+use serde_json::{Value, json};
+
+use super::{Controller, show};
+use crate::ban::{Entry, Key, Origin};
+use crate::clock::{KernelTime, Moment};
+use crate::control::Reply;
+use crate::datapath::Datapath;
+use crate::report::count;
+
+/// Bans that are looked at, and lifted if they are meant, before others have their turn.
+const AT_ONCE: usize = 128;
+
+/// Requests that wait for those before them.
+const WAITING_MAX: usize = 16;
+
+/// Bans lifted together that are named.
+pub(super) const NAMED: usize = 10;
+
+/// What stands for an answer that comes later.
+pub type Ticket = u64;
+
+/// The requests that are being carried out, the first one first.
+#[derive(Debug, Default)]
+pub(super) struct Lifting {
+    waiting: VecDeque<Wanted>,
+    next: Ticket,
+}
+
+/// Which bans are to be lifted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those of one origin, which is called so.
+    Of(Origin, String),
+    /// Those of a network, and of addresses and networks inside it.
+    Inside(IpNet),
+}
+
+#[derive(Debug)]
+struct Wanted {
+    ticket: Ticket,
+    which: Which,
+    who: String,
+    /// Bans that began later were not meant.
+    asked: Moment,
+    behind: Option<Key>,
+    lifted: usize,
+    named: Vec<String>,
+    failed: Option<String>,
+}
+
+impl Lifting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Begins to lift bans.
+    pub(super) fn begin_to_lift(
+        &mut self,
+        which: Which,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Ticket, String> {
+        if self.lifting.waiting.len() >= WAITING_MAX {
+            return Err("too many requests to lift bans are being carried out".to_owned());
+        }
+        let ticket = self.lifting.next;
+        self.lifting.next += 1;
+        self.lifting.waiting.push_back(Wanted {
+            ticket,
+            which,
+            who: who.to_owned(),
+            asked: now.into(),
+            behind: None,
+            lifted: 0,
+            named: Vec::new(),
+            failed: None,
+        });
+        Ok(ticket)
+    }
+
+    /// Whether [`lift_more`](Self::lift_more) has something to do.
+    pub fn is_lifting(&self) -> bool {
+        !self.lifting.is_empty()
+    }
+
+    /// Lifts some more bans, if the store keeps up. The answer to a request that is done.
+    pub fn lift_more(&mut self, now: KernelTime) -> Option<(Ticket, Reply)> {
+        if !self.store.keeps_up() {
+            return None;
+        }
+        let mut wanted = self.lifting.waiting.pop_front()?;
+        let _together = self.store.hold();
+        let behind = wanted.behind;
+        let entries: Vec<Entry> = match wanted.which {
+            Which::All | Which::Of(..) => self.ledger.after(behind, AT_ONCE).cloned().collect(),
+            Which::Inside(network) => {
+                self.ledger.within(network, behind, AT_ONCE).cloned().collect()
+            }
+        };
+        let is_last = entries.len() < AT_ONCE;
+        for entry in entries {
+            wanted.behind = Some(entry.key());
+            let is_other =
+                matches!(wanted.which, Which::Of(origin, _) if entry.ban.origin != origin);
+            if is_other || entry.ban.since > wanted.asked {
+                continue;
+            }
+            self.forget(entry.ban.network, now);
+            match self.strike(&entry) {
+                Ok(()) => {
+                    wanted.lifted += 1;
+                    if wanted.named.len() < NAMED {
+                        wanted.named.push(show(entry.ban.network));
+                    }
+                }
+                Err(why) => drop(wanted.failed.get_or_insert(format!("{why:#}"))),
+            }
+        }
+        if !is_last {
+            self.lifting.waiting.push_front(wanted);
+            return None;
+        }
+        let (ticket, lifted) = (wanted.ticket, wanted.lifted);
+        let reply = match wanted.which {
+            Which::Inside(network) if lifted == 0 && wanted.failed.is_none() => {
+                Reply::Error(self.not_banned(network, 0, &[]))
+            }
+            Which::All | Which::Of(..) | Which::Inside(_) => wanted.done(),
+        };
+        Some((ticket, reply))
+    }
+
+    /// Says of the requests that are not done how far they are: the process ends.
+    pub fn stop_lifting(&mut self) {
+        for Wanted { who, lifted, .. } in self.lifting.waiting.drain(..) {
+            let bans = count(lifted, "ban");
+            warn!(
+                "{bans} of those that {who} wanted to lift are lifted; the others stand: ended before"
+            );
+        }
+    }
+}
+
+impl Wanted {
+    /// The log's line, and the answer.
+    fn done(self) -> Reply {
+        let Self { which, lifted, named, who, failed, .. } = self;
+        let of_which = match which {
+            Which::All => String::new(),
+            Which::Of(_, jail) => format!(" by {jail}"),
+            Which::Inside(network) => format!(" in {}", show(network)),
+        };
+        if lifted > 0 {
+            info!("{}", line(&who, lifted, &of_which, &named));
+        }
+        match failed {
+            None => Reply::Ok(answer(lifted, &named)),
+            Some(why) => {
+                Reply::Error(format!("{} lifted, but not all: {why}", count(lifted, "ban")))
+            }
+        }
+    }
+}
+
+/// What the log says of bans that were lifted.
+pub(super) fn line(who: &str, lifted: usize, of_which: &str, named: &[String]) -> String {
+    let more = if lifted > named.len() { " and others" } else { "" };
+    format!("{who} lifted {}{of_which}: {}{more}", count(lifted, "ban"), named.join(", "))
+}
+
+fn answer(lifted: usize, named: &[String]) -> Value {
+    json!({
+        "lifted": lifted,
+        "network": null,
+        "networks": named,
+        "inside": [],
+        "inside_banned": 0,
+    })
+}

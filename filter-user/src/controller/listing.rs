@@ -1,0 +1,82 @@
+//! The bans in force, a page at a time: a list of a million must hold up nothing.
+
+use super::{Controller, show};
+use crate::ban::{Entry, Key, Origin};
+use crate::clock::KernelTime;
+use crate::config::Scope;
+use crate::control::{BanPlace, BanRow, BansPage};
+use crate::datapath::Datapath;
+
+/// The most bans of a page.
+const ROWS_MAX: usize = 256;
+
+/// The most bans that are looked at for a page, those of other jails too.
+const LOOKED_AT_MAX: usize = 4096;
+
+/// About how long a page may get, in bytes of JSON: so much fits into the buffer of a socket, so that
+/// a client that does not read holds up nobody.
+const BYTES_MAX: usize = 96 * 1024;
+
+impl<D: Datapath> Controller<D> {
+    /// The bans behind a place in the list, those of one jail or of all.
+    pub(super) fn bans_page(
+        &self,
+        jail: Option<&str>,
+        after: Option<BanPlace>,
+        now: KernelTime,
+    ) -> Result<BansPage, String> {
+        let wanted = jail.map(|name| self.origin(name)).transpose()?;
+        let after = after.map(key).transpose()?;
+        let mut page = BansPage { bans: Vec::new(), enforcing: self.enforcing, next: None };
+        let (mut last, mut bytes, mut looked_at) = (None, 0, 0);
+        for entry in self.ledger.after(after, LOOKED_AT_MAX) {
+            if page.bans.len() >= ROWS_MAX || bytes >= BYTES_MAX {
+                page.next = last;
+                return Ok(page);
+            }
+            looked_at += 1;
+            last = Some(place(entry.key()));
+            let is_wanted = wanted.is_none_or(|origin| entry.ban.origin == origin);
+            if is_wanted && entry.ban.in_force(now) {
+                let row = self.row(entry);
+                bytes += size(&row);
+                page.bans.push(row);
+            }
+        }
+        // Whether there are more is known by asking for them.
+        page.next = last.filter(|_| looked_at == LOOKED_AT_MAX);
+        Ok(page)
+    }
+
+    fn row(&self, entry: &Entry) -> BanRow {
+        let ban = &entry.ban;
+        BanRow {
+            network: show(ban.network),
+            except: entry.except().iter().map(|hole| show(*hole)).collect(),
+            jail: self.jail_name(ban.origin).to_owned(),
+            scope: self.ports.name(ban.scope).to_owned(),
+            since: self.started.show(ban.since),
+            since_ms: self.started.show_milliseconds(ban.since),
+            until: ban.until.map(|until| self.started.show(until)),
+            packets: self.datapath.packets(ban.network),
+            reason: entry.reason.to_string(),
+        }
+    }
+}
+
+/// About how many bytes of JSON a row is.
+fn size(row: &BanRow) -> usize {
+    const FRAME: usize = 220;
+    let except = row.except.iter().map(|hole| hole.len() + 3).sum::<usize>();
+    FRAME + row.network.len() + row.jail.len() + row.scope.len() + row.reason.len() + except
+}
+
+fn place((network, origin, scope): Key) -> BanPlace {
+    BanPlace { network, origin: origin.number(), scope: scope.bit() }
+}
+
+fn key(place: BanPlace) -> Result<Key, String> {
+    let BanPlace { network, origin, scope } = place;
+    let scope = Scope::from_bit(scope).ok_or_else(|| format!("there is no scope {scope}"))?;
+    Ok((network, Origin::from_number(origin), scope))
+}

@@ -1,0 +1,132 @@
+//! Many bans are listed, lifted and ended some at a time.
+
+use super::*;
+use crate::control::{BanPlace, BansPage};
+use crate::controller::Answer;
+
+/// A controller with so many bans by a jail, each of which ends an hour after it began, and one by hand.
+fn with_bans(bans: u32) -> Controller<Memory> {
+    let ban = |number: u32| {
+        let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+        let until = Some(at(3600));
+        let (origin, since) = (Origin::Jail(0), at(1).into());
+        Entry::new(Ban { network: address.into(), scope: Scope::Sip, origin, since, until }, "15")
+    };
+    let mut controller =
+        started_again(Memory::default(), (0..bans).map(ban).collect(), |_default| {});
+    ask(&mut controller, super::ban("192.0.2.99/32", None));
+    controller
+}
+
+fn page(controller: &mut Controller<Memory>, jail: &str, after: Option<BanPlace>) -> BansPage {
+    let jail = Some(jail.to_owned()).filter(|jail| !jail.is_empty());
+    serde_json::from_value(ask(controller, Request::Bans { jail, after })).unwrap()
+}
+
+#[test]
+fn pages_are_the_list() {
+    let mut controller = with_bans(5000);
+    for (jail, expected) in [("", 5001), ("asterisk-wazo", 5000), ("manual", 1), ("sshd", 0)] {
+        let (mut networks, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = page(&mut controller, jail, after);
+            let json = serde_json::to_string(&page).unwrap();
+            assert!(page.bans.len() <= 256 && json.len() < 200_000, "{}", json.len());
+            networks.extend(page.bans.into_iter().map(|row| row.network));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let distinct: BTreeSet<&String> = networks.iter().collect();
+        assert_eq!((networks.len(), distinct.len()), (expected, expected), "{jail}");
+        assert!(pages >= 2, "{jail}: a page looks at a bounded number of bans");
+    }
+    let nonsense = BanPlace { network: "10.0.0.0/8".parse().unwrap(), origin: 0, scope: 200 };
+    refuse(&mut controller, Request::Bans { jail: None, after: Some(nonsense) });
+}
+
+#[test]
+fn a_page_of_bans_with_long_reasons_and_exceptions_is_short() {
+    let mut controller = with_bans(0);
+    for number in 0..200_u8 {
+        let except: Vec<String> = (0..64).map(|n| format!("10.{number}.{n}.0/24")).collect();
+        let Request::Ban { network, scope, .. } = ban(&format!("10.{number}.0.0/16"), None) else {
+            unreachable!("it is a ban");
+        };
+        let except = except.iter().map(|hole| hole.parse().unwrap()).collect();
+        let reason = Some("x".repeat(2000));
+        let force = false;
+        ask(&mut controller, Request::Ban { network, seconds: None, scope, except, reason, force });
+    }
+    let first = page(&mut controller, "", None);
+    let length = serde_json::to_string(&first).unwrap().len();
+    assert!(first.next.is_some() && length < 110_000, "{length}");
+}
+
+#[test]
+fn bans_end_some_at_a_time_and_all_of_them() {
+    let mut controller = with_bans(1000);
+    let mut turns = 0;
+    while controller.next_timeout().is_some_and(|next| next <= at(3600)) {
+        let before = controller.ban_count();
+        controller.handle_timeout(at(3600));
+        assert!(before - controller.ban_count() <= 128, "a turn is short");
+        turns += 1;
+    }
+    assert_eq!(controller.ban_count(), 1);
+    assert_eq!(controller.datapath.bans.len(), 1);
+    assert!((1000 / 128..20).contains(&turns), "{turns}");
+    // What has ended is listed no more, though it has not been struck out yet.
+    let mut controller = with_bans(1000);
+    controller.handle_timeout(at(3600));
+    let listed = match controller.answer(Request::Bans { jail: None, after: None }, at(3600)) {
+        Reply::Ok(value) => value["bans"].as_array().unwrap().len(),
+        Reply::Error(why) => panic!("{why}"),
+    };
+    assert_eq!(listed, 1);
+}
+
+#[test]
+fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
+    for (which, expected) in [
+        (Unban::All, 1001),
+        (Unban::Jail { jail: "asterisk-wazo".to_owned() }, 1000),
+        (Unban::Network { network: "11.0.0.0/9".parse().unwrap(), inside: true }, 1000),
+        (Unban::Network { network: "11.0.2.0/23".parse().unwrap(), inside: true }, 488),
+    ] {
+        let mut controller = with_bans(1000);
+        let Answer::Later(ticket) =
+            controller.answer_to(Request::Unban(which.clone()), "root", at(30))
+        else {
+            panic!("it is not done yet");
+        };
+        let mut turns = 0;
+        let reply = loop {
+            assert!(controller.is_lifting());
+            let before = controller.ban_count();
+            let done = controller.lift_more(at(31));
+            assert!(before - controller.ban_count() <= 128, "a turn is short");
+            // Somebody fails while that goes on.
+            if turns == 0 {
+                for n in 0..15 {
+                    let address = IpAddr::from([203, 0, 113, 8]);
+                    controller.hear(&proven(address), 0, "asterisk-wazo", at(40 + n));
+                }
+            }
+            turns += 1;
+            match done {
+                Some((done, reply)) => break (done == ticket).then_some(reply),
+                None => assert!(turns < 20),
+            }
+        };
+        let Some(Reply::Ok(value)) = reply else { panic!("{reply:?}") };
+        assert_eq!(value["lifted"], expected, "{which:?}");
+        assert!(controller.datapath.bans.contains_key(&IpAddr::from([203, 0, 113, 8])));
+        assert!(!controller.is_lifting());
+    }
+    let mut controller = with_bans(10);
+    let nobody = Unban::Network { network: "172.16.0.0/12".parse().unwrap(), inside: true };
+    assert!(refuse(&mut controller, Request::Unban(nobody)).contains("not banned"));
+}

@@ -1,0 +1,159 @@
+//! The loop that owns the controller. Each kind of work has a turn after those before it had one, and a
+//! turn is short whatever there is to do.
+
+use std::future::{Future, ready};
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use log::warn;
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep};
+
+use super::answer::Answers;
+use super::server::Question;
+use super::sources::Sources;
+use super::{HOST_LOOK, Outlook, Seen};
+use crate::clock::KernelTime;
+use crate::controller::Controller;
+use crate::datapath::{Events, Kernel};
+use crate::dns::Following;
+use crate::host;
+use crate::store::News;
+
+/// How long what is to be written waits for a store that does not keep up.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What has turns, and what it works on.
+pub(super) struct Parts {
+    pub(super) controller: Controller<Kernel>,
+    pub(super) sources: Sources,
+    pub(super) events: Events,
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) names: Following,
+    pub(super) store_news: mpsc::Receiver<News>,
+    pub(super) seen: mpsc::Receiver<Seen>,
+    pub(super) outlook: Outlook,
+    pub(super) answers: Answers,
+}
+
+impl Parts {
+    /// Runs until `shutdown` is done, and returns what it was.
+    pub(super) async fn run(
+        &mut self,
+        shutdown: impl Future<Output = &'static str>,
+    ) -> Result<&'static str> {
+        let mut host_look = interval(HOST_LOOK);
+        let mut shutdown = pin!(shutdown);
+        let mut had = Turn::None;
+        loop {
+            let Self { controller, sources, events, questions, names, .. } = self;
+            let (store_news, seen) = (&mut self.store_news, &mut self.seen);
+            let (alarm, pause) = (alarm(controller), pause(controller));
+            let has_more = controller.is_putting_all() || controller.is_lifting();
+            let (first, second) = (had < Turn::Sources, had < Turn::Questions);
+            had = tokio::select! {
+                biased;
+                signal = &mut shutdown => return Ok(signal),
+                Some(news) = sources.next(), if first => {
+                    sources.take(controller, news);
+                    Turn::Sources
+                }
+                result = next_events(events, controller), if second => {
+                    result.context("wait for the kernel's events")?;
+                    Turn::Questions
+                }
+                Some(question) = questions.recv(), if second => {
+                    self.answers.answer(controller, question);
+                    Turn::Questions
+                }
+                Some(news) = names.next(), if second => {
+                    controller.resolved(news, KernelTime::now());
+                    Turn::Questions
+                }
+                Some(news) = store_news.recv() => {
+                    match news {
+                        News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),
+                        News::WantsAll => controller.put_all(),
+                    }
+                    Turn::None
+                }
+                () = wait(alarm) => {
+                    controller.handle_timeout(KernelTime::now());
+                    // The ends of a million bans leave it its turns.
+                    self.go_on();
+                    Turn::None
+                }
+                () = wait(pause), if has_more => {
+                    self.go_on();
+                    Turn::None
+                }
+                Some(seen) = seen.recv() => {
+                    self.outlook.take(&seen, controller);
+                    Turn::None
+                }
+                _ = host_look.tick() => {
+                    look_at_host(controller);
+                    controller.look_at_hearing(KernelTime::now());
+                    sources.remember(controller, false);
+                    Turn::None
+                }
+                // Nobody behind those who are left out has anything to do.
+                () = ready(()), if had > Turn::None => Turn::None,
+            };
+        }
+    }
+
+    /// Does some more of what is done by and by.
+    fn go_on(&mut self) {
+        self.controller.put_more();
+        if let Some(done) = self.controller.lift_more(KernelTime::now()) {
+            self.answers.done(self.controller.store(), done);
+        }
+    }
+}
+
+/// Whose turn it was last: those before it wait until those behind it had one, if they have anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    None,
+    Sources,
+    Questions,
+}
+
+async fn next_events(
+    events: &mut Events,
+    controller: &mut Controller<Kernel>,
+) -> std::io::Result<()> {
+    events.next_batch(|event| controller.limit_exceeded(event)).await
+}
+
+/// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
+fn look_at_host(controller: &mut Controller<Kernel>) {
+    match host::own_networks() {
+        Ok(own) => controller.set_own(own),
+        Err(error) => warn!("{error:#}"),
+    }
+    for note in controller.datapath_mut().check() {
+        warn!("{note}");
+    }
+}
+
+/// How long until the controller has something to do by itself.
+fn alarm(controller: &Controller<Kernel>) -> Duration {
+    const LONGEST: Duration = Duration::from_hours(1);
+    let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(KernelTime::now()));
+    wait.min(LONGEST)
+}
+
+/// How long until the store has room for more of what there is to do by and by.
+fn pause(controller: &Controller<Kernel>) -> Duration {
+    if controller.store().keeps_up() { Duration::ZERO } else { PAUSE }
+}
+
+/// [`sleep`], but not for the millisecond that even no time takes there.
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
