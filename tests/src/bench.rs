@@ -1,5 +1,6 @@
 //! Measurements, each of ringfence beside its rival in the same run.
 
+pub mod busy;
 mod code;
 pub(crate) mod figures;
 pub mod hearing;

@@ -9,7 +9,7 @@ use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
 /// Bans that end at one time, before others have their turn.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 64;
 
 /// How long ends wait while the store has more to write than it keeps up with. The kernel has ended
 /// them; what waits is room.

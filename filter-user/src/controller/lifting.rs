@@ -15,7 +15,7 @@ use crate::datapath::Datapath;
 use crate::report::count;
 
 /// Bans that are looked at, and lifted if they are meant, before others have their turn.
-const AT_ONCE: usize = 128;
+const AT_ONCE: usize = 64;
 
 /// Requests that wait for those before them.
 const WAITING_MAX: usize = 16;

@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use self::report::Measurement;
 pub use self::report::Report;
-use self::stage::Stage;
+pub(in crate::bench) use self::report::Time;
+pub(in crate::bench) use self::stage::Stage;
 use crate::netns;
 use crate::screen::Screen;
 
@@ -31,7 +32,7 @@ const RATE: u32 = 1000;
 /// How a failure is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Way {
+pub(in crate::bench) enum Way {
     /// As a line of the NOTICE log.
     Log,
     /// As an event of AMI, behind that of its challenge.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
-use ringfence_tests::bench::{hearing, latency, packets, phone, watched, write_json};
+use ringfence_tests::bench::{busy, hearing, latency, packets, phone, watched, write_json};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 
@@ -31,6 +31,8 @@ enum Benchmark {
     Hearing(Hearing),
     /// How long it takes from a line or an event to the ban, alone and in 1000 failures a second
     Latency(Latency),
+    /// The same while a million bans are listed, lifted or end, and beside hard lines and many clients
+    Busy(Busy),
     /// What a jail needs for each of a million sources that it watches
     Watched(Watched),
     /// A part of `hearing`: a process that hears one log
@@ -79,6 +81,34 @@ struct Latency {
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
+    /// Write every single ban to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Busy {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// How many bans there are to be listed, lifted, or to end
+    #[arg(long, value_name = "N", default_value_t = 950_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    bans: u32,
+    /// How many bans are timed beside each load
+    #[arg(long, value_name = "N", default_value_t = 500,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    timed: u32,
+    /// Only these loads; can be given more than once
+    #[arg(long = "only", value_name = "LOAD",
+          default_values = ["nothing", "list", "ask", "lift", "end", "lines", "clients"])]
+    loads: Vec<busy::Load>,
     /// Write every single ban to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -201,6 +231,7 @@ fn main() -> ExitCode {
         Benchmark::Phone(arguments) => phone(arguments),
         Benchmark::Hearing(arguments) => hearing(arguments),
         Benchmark::Latency(arguments) => latency(arguments),
+        Benchmark::Busy(arguments) => busy(arguments),
         Benchmark::Watched(arguments) => watched(&arguments),
         Benchmark::Watch { case } => watch(case),
         Benchmark::Listen(order) => listen(&order),
@@ -246,6 +277,23 @@ fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
         fail2ban: !arguments.no_fail2ban,
     };
     let report = hearing::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(path) = &arguments.json {
+        write_json(&report, path)?;
+    }
+    Ok(!arguments.check || report.targets_met())
+}
+
+fn busy(arguments: Busy) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("From a failure to the ban, beside other work"))?;
+    let settings = busy::Settings {
+        ringfence: arguments.ringfence,
+        bans: arguments.bans,
+        timed: arguments.timed,
+        loads: arguments.loads,
+    };
+    let report = busy::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     if let Some(path) = &arguments.json {
         write_json(&report, path)?;

@@ -21,11 +21,11 @@ pub(super) struct Measurement {
 
 /// Milliseconds from the failure to the drop.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Time {
+pub(in crate::bench) struct Time {
     /// On the clock.
-    pub(super) clock: f64,
+    pub(in crate::bench) clock: f64,
     /// Without those that the daemon, or who measured, waited for a CPU that other processes had.
-    pub(super) cpu_free: f64,
+    pub(in crate::bench) cpu_free: f64,
 }
 
 /// What the rounds of one way at one pace come to.

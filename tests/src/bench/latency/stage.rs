@@ -25,7 +25,7 @@ use crate::ringfence::{Config, Ringfence};
 use crate::{interrupt, scratch};
 
 /// How long a ban may take.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether a source is dropped.
 const LOOK: Duration = Duration::from_micros(20);
@@ -40,7 +40,7 @@ const MIXED: u32 = 10;
 const FIRST: u32 = 0x5000_0000;
 
 /// A daemon at work. Fields are dropped in this order: what runs before what it runs in.
-pub(super) struct Stage {
+pub(in crate::bench) struct Stage {
     ringfence: Ringfence,
     program: Program,
     log: File,
@@ -75,6 +75,14 @@ impl Waited {
 
 impl Stage {
     pub(super) fn build(binary: &Path) -> anyhow::Result<Self> {
+        Self::build_with(binary, |_config, _directory| Ok(()))
+    }
+
+    /// The same with another configuration; what it needs can be put into the directory.
+    pub(in crate::bench) fn build_with(
+        binary: &Path,
+        adjust: impl FnOnce(&mut Config, &Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         // Or each look would be up to 50 microseconds late.
         prctl::set_timerslack(1).context("have short sleeps")?;
         let cable = Cable::new()?;
@@ -84,7 +92,9 @@ impl Stage {
         fs::write(&secret, "secret = lab\n").context("write AMI's secret")?;
         fs::set_permissions(&secret, Permissions::from_mode(0o600)).context("hide AMI's secret")?;
         let listener = Listener::open(&cable.far)?;
-        let config = Config { ami_secret: Some(secret), maxretry: MAXRETRY, ..Config::new(&log) };
+        let mut config =
+            Config { ami_secret: Some(secret), maxretry: MAXRETRY, ..Config::new(&log) };
+        adjust(&mut config, directory.path())?;
         let ringfence = Ringfence::start(&cable.far, binary, &config)?;
         let session = listener.accept()?;
         let pin = ringfence.pins().into_iter().find(|pin| {
@@ -108,24 +118,33 @@ impl Stage {
     pub(super) fn one_by_one(&mut self, way: Way, bans: u32) -> anyhow::Result<Vec<Time>> {
         let mut times = Vec::new();
         for _ in 0..bans {
-            interrupt::check()?;
-            let source = self.appear()?;
-            for attempt in 1..MAXRETRY {
-                self.tell(way, source, attempt)?;
-            }
-            thread::sleep(REST);
-            let pending = self.tell_last(way, source)?;
-            let time = loop {
-                if let Some(time) = self.time(&pending)? {
-                    break time;
-                }
-                thread::sleep(LOOK);
-            };
-            times.push(time);
+            times.push(self.one(way, REST)?);
             thread::sleep(REST);
         }
         self.ringfence.check()?;
         Ok(times)
+    }
+
+    /// The time to one ban, `rest` after the failures before the one that bans.
+    pub(in crate::bench) fn one(&mut self, way: Way, rest: Duration) -> anyhow::Result<Time> {
+        interrupt::check()?;
+        let source = self.appear()?;
+        for attempt in 1..MAXRETRY {
+            self.tell(way, source, attempt)?;
+        }
+        thread::sleep(rest);
+        let pending = self.tell_last(way, source)?;
+        loop {
+            if let Some(time) = self.time(&pending)? {
+                return Ok(time);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The daemon.
+    pub(in crate::bench) fn ringfence(&mut self) -> &mut Ringfence {
+        &mut self.ringfence
     }
 
     /// The time to each ban while failures come evenly for `time`.
