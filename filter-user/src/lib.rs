@@ -25,6 +25,8 @@ pub mod host;
 pub mod jail;
 pub mod jail_filter;
 pub mod join;
+pub mod log_budget;
+mod log_queue;
 pub mod logging;
 pub mod parse;
 pub mod prefix;
