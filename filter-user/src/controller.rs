@@ -3,8 +3,10 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod digest;
 mod hearing;
 mod keeping;
+mod limited;
 mod maintenance;
 mod memory;
 mod names;
@@ -13,7 +15,7 @@ mod of_source;
 mod successor;
 mod uncounted;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,8 @@ use crate::prefix::SourcePrefix;
 use crate::store::{Kept, Store};
 
 pub use self::answers::SourceReport;
+use self::digest::{Digest, Topic};
+use self::limited::{LIMITED_MAX, LimitedSources};
 use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
@@ -51,12 +55,6 @@ const WIDEST: u8 = 8;
 
 /// Where IPv4 lies in the maps of networks: an IPv6 network around it would include all of IPv4.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
-
-/// Ends of bans at one time that the log tells of one by one.
-const TOLD_APART: usize = 10;
-
-/// Sources over a limit that are remembered for `why`.
-const LIMITED_MAX: usize = 4096;
 
 /// The controller over a datapath.
 pub struct Controller<D> {
@@ -72,7 +70,8 @@ pub struct Controller<D> {
     protected: Protected,
     names: Names,
     known_ipv6: KnownIpv6,
-    limited: HashMap<IpAddr, LimitedSource>,
+    limited: LimitedSources,
+    digest: Digest,
     limits: Limits,
     uncounted: uncounted::Register,
     /// Bans taken over from another program that the log has not told of yet.
@@ -132,13 +131,6 @@ impl Protected {
     }
 }
 
-/// A source over a limit.
-#[derive(Clone, Copy, Debug)]
-struct LimitedSource {
-    last: Limited,
-    events: u64,
-}
-
 impl<D: Datapath> Controller<D> {
     /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already;
     /// `roster` names the jails of `config`.
@@ -171,7 +163,8 @@ impl<D: Datapath> Controller<D> {
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
-            limited: HashMap::new(),
+            limited: LimitedSources::default(),
+            digest: Digest::default(),
             limits: config.limits,
             uncounted: uncounted::Register::default(),
             taken_over: successor::TakenOver::default(),
@@ -409,7 +402,9 @@ impl<D: Datapath> Controller<D> {
         match self.holes(network, Some(jail), now) {
             Ok(except) => self.ban_source(jail, name, (network, except), sentence, now),
             Err(why) => {
-                warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                if self.digest.has_line(Topic::Exception, name, now) {
+                    warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                }
                 for address in self.addresses_behind(&sentence.evidence, jail, now) {
                     let sentence = Sentence { address, ..sentence.clone() };
                     self.ban_source(jail, name, (address.into(), Vec::new()), sentence, now);
@@ -445,7 +440,9 @@ impl<D: Datapath> Controller<D> {
         let says = format!("{name}: banned {shown} for {time}: {reason}{left_out}{dry}");
         let entry = Entry::new(ban, reason).with_evidence(evidence).with_except(except);
         if let Err(why) = self.enter(&entry, Some(says)) {
-            error!("{name}: {shown} is not banned: {why:#}");
+            if self.digest.has_line(Topic::Exception, name, now) {
+                error!("{name}: {shown} is not banned: {why:#}");
+            }
             return;
         }
         let record = self.escalation.note(case, now, until);
@@ -533,7 +530,7 @@ impl<D: Datapath> Controller<D> {
             until: Some(until),
         };
         let reason = "went on flooding over a limit";
-        if is_new {
+        if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
             let time = duration::format(until.since(since));
             info!("flood: banned {source} for {time}{}", self.dry());
         }
@@ -549,20 +546,10 @@ impl<D: Datapath> Controller<D> {
         if event.reason == Reason::Flooding && !passes {
             self.flooding(event.source, event.at, event.at.after(self.flood_ban));
         }
-        if self.limited.len() >= LIMITED_MAX && !self.limited.contains_key(&event.source) {
-            let oldest = self.limited.iter().min_by_key(|(_, source)| source.last.at);
-            if let Some(oldest) = oldest.map(|(address, _)| *address) {
-                self.limited.remove(&oldest);
-            }
+        let (source, reason) = (event.source, event.reason.as_str());
+        if self.limited.note(event) && self.digest.has_line(Topic::Limit, reason, event.at) {
+            info!("{source} is over a limit: {reason}{}", self.dry());
         }
-        let dry = self.dry();
-        let source =
-            self.limited.entry(event.source).or_insert(LimitedSource { last: event, events: 0 });
-        if source.events == 0 {
-            info!("{} is over a limit: {}{}", event.source, event.reason.as_str(), dry);
-        }
-        source.last = event;
-        source.events = source.events.saturating_add(1);
     }
 
     /// The host's addresses may have changed.
@@ -581,14 +568,14 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        jails.chain(self.ledger.next_end()).chain(self.challenges.next_timeout()).min()
+        let others = [self.challenges.next_timeout(), self.digest.next_timeout()];
+        jails.chain(self.ledger.next_end()).chain(others.into_iter().flatten()).min()
     }
 
     /// Forgets what has had its time: bans that have ended, failures that no longer count.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.store.hold();
-        let mut ended: Vec<String> = Vec::new();
-        let mut more = 0_usize;
+        self.tell_digest(now);
         while let Some((entry, writes)) = self.ledger.pop_ended(now) {
             // The kernel stopped applying it by itself; this makes room, or leaves what other bans
             // of the same address close.
@@ -596,18 +583,10 @@ impl<D: Datapath> Controller<D> {
                 warn!("{why:#}");
             }
             self.store.remove(entry.key());
-            if ended.len() < TOLD_APART {
-                let by = self.roster.name(entry.ban.origin);
-                ended.push(format!("the ban of {} by {by} has ended", show(entry.ban.network)));
-            } else {
-                more += 1;
+            let by = self.roster.name(entry.ban.origin);
+            if self.digest.has_line(Topic::End, by, now) {
+                info!("the ban of {} by {by} has ended", show(entry.ban.network));
             }
-        }
-        for line in ended {
-            info!("{line}");
-        }
-        if more > 0 {
-            info!("{more} more bans have ended");
         }
         while let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) {
             let Some(report) = self.sources.get_mut(source) else { continue };
