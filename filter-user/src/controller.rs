@@ -3,10 +3,12 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod digest;
 mod ends;
 mod hearing;
 mod keeping;
 mod lifting;
+mod limited;
 mod listing;
 mod maintenance;
 mod memory;
@@ -16,7 +18,7 @@ mod of_source;
 mod successor;
 mod uncounted;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +45,9 @@ use crate::prefix::SourcePrefix;
 use crate::store::{Kept, Store};
 
 pub use self::answers::{Answer, SourceReport};
+use self::digest::{Digest, Topic};
 pub use self::lifting::Ticket;
+use self::limited::{LIMITED_MAX, LimitedSources};
 use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
@@ -59,9 +63,6 @@ const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff,
 /// Challenges without an answer that are judged before others have their turn.
 const UNANSWERED_AT_ONCE: usize = 64;
 
-/// Sources over a limit that are remembered for `why`.
-const LIMITED_MAX: usize = 4096;
-
 /// The controller over a datapath.
 pub struct Controller<D> {
     datapath: D,
@@ -73,12 +74,14 @@ pub struct Controller<D> {
     /// The bans whose evidence is in memory, the oldest first.
     explained: VecDeque<Key>,
     putting_all: Option<Putting>,
-    ends: ends::Ends,
+    /// Not before then are ends of bans struck out.
+    ends_wait_until: Option<KernelTime>,
     lifting: lifting::Lifting,
     protected: Protected,
     names: Names,
     known_ipv6: KnownIpv6,
-    limited: HashMap<IpAddr, LimitedSource>,
+    limited: LimitedSources,
+    digest: Digest,
     limits: Limits,
     uncounted: uncounted::Register,
     /// Bans taken over from another program that the log has not told of yet.
@@ -138,13 +141,6 @@ impl Protected {
     }
 }
 
-/// A source over a limit.
-#[derive(Clone, Copy, Debug)]
-struct LimitedSource {
-    last: Limited,
-    events: u64,
-}
-
 impl<D: Datapath> Controller<D> {
     /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already;
     /// `roster` names the jails of `config`.
@@ -174,12 +170,13 @@ impl<D: Datapath> Controller<D> {
             store,
             explained: VecDeque::new(),
             putting_all: None,
-            ends: ends::Ends::default(),
+            ends_wait_until: None,
             lifting: lifting::Lifting::default(),
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
-            limited: HashMap::new(),
+            limited: LimitedSources::default(),
+            digest: Digest::default(),
             limits: config.limits,
             uncounted: uncounted::Register::default(),
             taken_over: successor::TakenOver::default(),
@@ -417,7 +414,9 @@ impl<D: Datapath> Controller<D> {
         match self.holes(network, Some(jail), now) {
             Ok(except) => self.ban_source(jail, name, (network, except), sentence, now),
             Err(why) => {
-                warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                if self.digest.has_line(Topic::Exception, name, now) {
+                    warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                }
                 for address in self.addresses_behind(&sentence.evidence, jail, now) {
                     let sentence = Sentence { address, ..sentence.clone() };
                     self.ban_source(jail, name, (address.into(), Vec::new()), sentence, now);
@@ -453,7 +452,9 @@ impl<D: Datapath> Controller<D> {
         let says = format!("{name}: banned {shown} for {time}: {reason}{left_out}{dry}");
         let entry = Entry::new(ban, reason).with_evidence(evidence).with_except(except);
         if let Err(why) = self.enter(&entry, Some(says)) {
-            error!("{name}: {shown} is not banned: {why:#}");
+            if self.digest.has_line(Topic::Exception, name, now) {
+                error!("{name}: {shown} is not banned: {why:#}");
+            }
             return;
         }
         let record = self.escalation.note(case, now, until);
@@ -541,7 +542,7 @@ impl<D: Datapath> Controller<D> {
             until: Some(until),
         };
         let reason = "went on flooding over a limit";
-        if is_new {
+        if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
             let time = duration::format(until.since(since));
             info!("flood: banned {source} for {time}{}", self.dry());
         }
@@ -557,20 +558,10 @@ impl<D: Datapath> Controller<D> {
         if event.reason == Reason::Flooding && !passes {
             self.flooding(event.source, event.at, event.at.after(self.flood_ban));
         }
-        if self.limited.len() >= LIMITED_MAX && !self.limited.contains_key(&event.source) {
-            let oldest = self.limited.iter().min_by_key(|(_, source)| source.last.at);
-            if let Some(oldest) = oldest.map(|(address, _)| *address) {
-                self.limited.remove(&oldest);
-            }
+        let (source, reason) = (event.source, event.reason.as_str());
+        if self.limited.note(event) && self.digest.has_line(Topic::Limit, reason, event.at) {
+            info!("{source} is over a limit: {reason}{}", self.dry());
         }
-        let dry = self.dry();
-        let source =
-            self.limited.entry(event.source).or_insert(LimitedSource { last: event, events: 0 });
-        if source.events == 0 {
-            info!("{} is over a limit: {}{}", event.source, event.reason.as_str(), dry);
-        }
-        source.last = event;
-        source.events = source.events.saturating_add(1);
     }
 
     /// The host's addresses may have changed.
@@ -589,13 +580,15 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        jails.chain(self.next_end()).chain(self.challenges.next_timeout()).min()
+        let others = [self.next_end(), self.challenges.next_timeout(), self.digest.next_timeout()];
+        jails.chain(others.into_iter().flatten()).min()
     }
 
     /// Forgets what has had its time, some at a time: bans that have ended, failures that no longer
     /// count. While there is more, [`next_timeout`](Self::next_timeout) is not after `now`.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.store.hold();
+        self.tell_digest(now);
         self.end_some(now);
         for _ in 0..UNANSWERED_AT_ONCE {
             let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) else {

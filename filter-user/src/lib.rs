@@ -26,6 +26,8 @@ pub mod jail;
 pub mod jail_filter;
 pub mod join;
 pub mod listing;
+pub mod log_budget;
+mod log_queue;
 pub mod logging;
 pub mod parse;
 pub mod prefix;

@@ -1,12 +1,22 @@
 //! The log on standard error: levels as `RINGFENCE_LOG` says, a time in front of each line, or a
 //! priority where systemd's journal reads it and has the time itself.
+//!
+//! It never holds up a caller (`log_queue`), and grows by no more than a bound (`log_budget`), except
+//! for what is done by hand and what `debug` and `trace` add.
 
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::{env, fs};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use std::{env, fs, io};
 
-use env_logger::Builder;
-use log::{Level, LevelFilter, warn};
+use env_logger::{Builder, Logger};
+use jiff::Timestamp;
+use log::{Level, LevelFilter, Log, Metadata, Record, warn};
+use serde_json::{Value, json};
+
+use crate::clock::{KernelTime, Rfc3339};
+use crate::log_budget::{BY_HAND, LINE_MAX, LogBudget, cut};
+use crate::log_queue::LogQueue;
 
 /// What says what is logged.
 pub const VARIABLE: &str = "RINGFENCE_LOG";
@@ -14,8 +24,21 @@ pub const VARIABLE: &str = "RINGFENCE_LOG";
 /// Without it.
 const DEFAULT: LevelFilter = LevelFilter::Info;
 
+/// How long an end waits for a reader of the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of the daemon, once it has started.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
+/// What it may grow by.
+static BUDGET: Mutex<Option<LogBudget>> = Mutex::new(None);
+
 /// Starts to log.
-pub fn start() {
+///
+/// # Errors
+///
+/// When no thread can be started.
+pub fn start() -> io::Result<()> {
     let asked = env::var(VARIABLE).unwrap_or_default();
     let wrong = wrong(&asked);
     let mut builder = Builder::new();
@@ -25,24 +48,138 @@ pub fn start() {
         // What names modules alone must not silence the errors of all others.
         builder.filter_level(LevelFilter::Error).parse_filters(&asked);
     }
-    if is_journal() {
-        builder.format(|out, record| {
-            out.write_all(for_journal(record.level(), &record.args().to_string()).as_bytes())
-        });
-    } else {
-        builder.format_target(false);
+    let filter = builder.build();
+    let (greatest, is_journal) = (filter.filter(), is_journal());
+    let lost = if is_journal { lost_for_journal } else { lost_with_time };
+    let idle = if is_journal { summaries_for_journal } else { summaries_with_time };
+    let queue = LogQueue::start(io::stderr(), lost, idle)?;
+    let queue = QUEUE.get_or_init(|| queue);
+    if log::set_boxed_logger(Box::new(Bounded { filter, is_journal, queue })).is_ok() {
+        log::set_max_level(greatest);
     }
-    builder.init();
     if let Some(wrong) = wrong {
         warn!(
             "{VARIABLE}: `{wrong}` is no level; use `error`, `warn`, `info`, `debug`, `trace` or `off`, by \
              itself or as `MODULE=LEVEL`. What is logged now is `info`"
         );
     }
+    Ok(())
+}
+
+/// Waits until all that was logged is written, but not for a reader that stands still.
+pub fn finish() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// The log, for `status`: how many lines were lost because nobody took them.
+pub fn report() -> Value {
+    json!({ "lost": QUEUE.get().map_or(0, LogQueue::lost) })
+}
+
+/// Prints what a command says of itself; where the log has started, after that.
+pub fn say(level: Level, text: &str) {
+    let text = command_says(level, text);
+    if let Some(queue) = QUEUE.get() {
+        queue.push(text);
+        finish();
+        return;
+    }
+    #[expect(clippy::print_stderr, reason = "the one place where errors and warnings are printed")]
+    {
+        eprint!("{text}");
+    }
+}
+
+/// The logger.
+struct Bounded {
+    /// What is asked what is to be logged, and logs nothing.
+    filter: Logger,
+    is_journal: bool,
+    queue: &'static LogQueue,
+}
+
+impl Bounded {
+    fn line(&self, level: Level, text: &str) -> String {
+        if self.is_journal { for_journal(level, text) } else { with_time(level, text) }
+    }
+}
+
+impl Log for Bounded {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        let text = record.args().to_string();
+        let line = self.line(record.level(), cut(&text, LINE_MAX));
+        if record.level() > Level::Info || record.target() == BY_HAND {
+            self.queue.push(line);
+            return;
+        }
+        let site = (record.module_path_static().unwrap_or_default(), record.line().unwrap_or(0));
+        let (due, is_admitted) = budget(|budget, now| {
+            (budget.take_due(now), budget.admits(site, record.level(), &line, now))
+        });
+        for (level, text) in due {
+            self.queue.push(self.line(level, &text));
+        }
+        if is_admitted {
+            self.queue.push(line);
+        } else {
+            // It says so when the minute is over.
+            self.queue.wake();
+        }
+    }
+
+    fn flush(&self) {
+        finish();
+    }
+}
+
+/// Asks the budget.
+fn budget<T>(ask: impl FnOnce(&mut LogBudget, KernelTime) -> T) -> T {
+    let mut budget: MutexGuard<'_, Option<LogBudget>> =
+        BUDGET.lock().unwrap_or_else(PoisonError::into_inner);
+    ask(budget.get_or_insert_default(), KernelTime::now())
+}
+
+fn summaries_for_journal() -> (Vec<String>, Option<Duration>) {
+    summaries(for_journal)
+}
+
+fn summaries_with_time() -> (Vec<String>, Option<Duration>) {
+    summaries(with_time)
+}
+
+/// The summaries that are due, and in how long the next ones are.
+fn summaries(line: fn(Level, &str) -> String) -> (Vec<String>, Option<Duration>) {
+    budget(|budget, now| {
+        let due = budget.take_due(now);
+        let lines = due.iter().map(|(level, text)| line(*level, text)).collect();
+        (lines, budget.next_timeout().map(|next| next.since(now).max(Duration::from_millis(10))))
+    })
+}
+
+fn lost_for_journal(lines: u64) -> String {
+    lost(lines, for_journal)
+}
+
+fn lost_with_time(lines: u64) -> String {
+    lost(lines, with_time)
+}
+
+fn lost(lines: u64, line: fn(Level, &str) -> String) -> String {
+    let were = if lines == 1 { "line of the log was" } else { "lines of the log were" };
+    line(Level::Warn, &format!("{lines} {were} lost: its reader stood still"))
 }
 
 /// What a command says of itself on standard error, as a line of the log where the journal reads it.
-pub fn command_says(level: Level, text: &str) -> String {
+fn command_says(level: Level, text: &str) -> String {
     let text = format!("ringfence: {text}");
     if is_journal() { for_journal(level, &text) } else { format!("{text}\n") }
 }
@@ -63,6 +200,11 @@ fn is_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
     let Ok(own) = fs::metadata("/proc/self/fd/2") else { return false };
     stream == format!("{}:{}", own.dev(), own.ino())
+}
+
+/// A message with the time and its level in front.
+fn with_time(level: Level, message: &str) -> String {
+    format!("[{} {level:<5}] {message}\n", Rfc3339(Timestamp::now()))
 }
 
 /// A message with its priority in front of each line (sd-daemon(3)): the journal makes an entry of

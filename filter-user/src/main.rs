@@ -18,10 +18,9 @@ use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
 };
 use filter_user::control::{self, Request};
+use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
-use filter_user::{
-    client, daemon, datapath, doctor, fail2ban, jail_filter, listing, logging, report,
-};
+use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, listing, report};
 use jiff::Timestamp;
 use log::Level;
 use nix::sys::stat::{Mode, umask};
@@ -56,13 +55,6 @@ impl fmt::Display for Told {
 }
 
 impl Error for Told {}
-
-fn say(level: Level, text: &str) {
-    #[expect(clippy::print_stderr, reason = "the one place where errors and warnings are printed")]
-    {
-        eprint!("{}", logging::command_says(level, text));
-    }
-}
 
 /// An error, with the command to type instead if rights are all that was missing.
 fn in_words(error: &anyhow::Error) -> String {
@@ -127,7 +119,7 @@ const WORKERS: usize = 2;
 fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     // Whatever it makes is for root alone, also without systemd.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
-    logging::start();
+    logging::start().context("start the log's thread")?;
     let mut loaded = load(path)?;
     loaded.override_with(&Overrides {
         interfaces: run.interfaces.clone(),
@@ -143,10 +135,14 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = daemon::signals()?;
         Box::pin(daemon::run(loaded.config, shutdown)).await
-    })
+    });
+    if ended.is_ok() {
+        logging::finish();
+    }
+    ended
 }
 
 fn load(path: Option<&Path>) -> Result<Loaded> {

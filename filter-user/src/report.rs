@@ -32,6 +32,11 @@ pub fn status(value: &Value) -> String {
         let pending = count(number(store, "pending"), "change");
         line(&mut text, &format!("STORE FAILED: {path}: {why}; not written yet: {pending}"));
     }
+    let missing = number(&value["log"], "lost");
+    if missing > 0 {
+        let lines = count(missing, "line");
+        line(&mut text, &format!("LOG INCOMPLETE: {lines} lost: its reader stood still"));
+    }
     if value["maintenance"]["on"] == true {
         text += &maintenance(&value["maintenance"]);
     }

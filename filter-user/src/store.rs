@@ -201,6 +201,12 @@ impl Store {
         self.shared.take().told.into_iter().map(|(_, told)| told).collect()
     }
 
+    /// How many words for the log wait.
+    #[cfg(test)]
+    pub(crate) fn sayings(&self) -> usize {
+        self.shared.take().sayings.len()
+    }
+
     /// Has a ban written, in place of one with its key. `is_new` says that the ledger had none with
     /// this key; `says` is logged as soon as it is durable, or cannot be.
     pub fn put(&self, entry: &Entry, is_new: bool, says: Option<String>) {

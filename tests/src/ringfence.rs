@@ -424,6 +424,11 @@ impl Ringfence {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// The file of its log.
+    pub fn log_file(&self) -> &Path {
+        &self.paths.log
+    }
+
     /// Ends the daemon in order, by SIGTERM. Its program and maps stay in the kernel.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ use crate::duration;
 use crate::escalation::Pardon;
 use crate::hearing::Ear;
 use crate::jail::{Evidence, Jail, Standing};
+use crate::log_budget::BY_HAND;
+use crate::logging;
 
 /// How long after its last event a source counts as over a limit.
 const LIMITED_FOR: Duration = Duration::from_secs(2);
@@ -204,6 +206,7 @@ impl<D: Datapath> Controller<D> {
             },
             "maintenance": self.maintenance(now),
             "store": self.store_report(),
+            "log": logging::report(),
             "trusted_names": self.names.report_trusted(),
             "signatures": self.datapath.signatures().iter().map(|(agent, packets)| {
                 json!({"user_agent": agent, "packets": packets})
@@ -327,8 +330,8 @@ impl<D: Datapath> Controller<D> {
             .closed(now)
             .filter(|closed| !(closed.known_allowed && known.is_some()))
             .filter(|_| protected.is_none());
-        let limited = self.limited.get(&address);
-        let over_limit = limited.filter(|source| now.since(source.last.at) < LIMITED_FOR);
+        let limited = self.limited.get(address);
+        let over_limit = limited.filter(|last| now.since(last.at) < LIMITED_FOR);
         let mut evidence: Vec<Evidence> =
             bans.iter().flat_map(|entry| entry.evidence().iter().cloned()).collect();
         // A jail remembers what is behind a ban as long as it may be proven yet.
@@ -380,13 +383,13 @@ impl<D: Datapath> Controller<D> {
             })).collect::<Vec<_>>(),
             "known": known.is_some(),
             "known_until": known.map(|peer| self.started.show(peer.until)),
-            "limit": limited.map(|source| json!({
-                "reason": source.last.reason.as_str(),
-                "setting": self.limit_of(source.last.reason).map(|(setting, _)| setting),
-                "value": self.limit_of(source.last.reason).map(|(_, limit)| {
+            "limit": limited.map(|last| json!({
+                "reason": last.reason.as_str(),
+                "setting": self.limit_of(last.reason).map(|(setting, _)| setting),
+                "value": self.limit_of(last.reason).map(|(_, limit)| {
                     format!("{}, burst {}", limit.rate, limit.burst)
                 }),
-                "last": self.started.show(source.last.at),
+                "last": self.started.show(last.at),
             })),
             "evidence": evidence,
             "packets": {
@@ -490,7 +493,7 @@ impl<D: Datapath> Controller<D> {
             }
         }
         if lifted > 0 {
-            info!("{}", lifting::line(who, lifted, "", &names));
+            info!(target: BY_HAND, "{}", lifting::line(who, lifted, "", &names));
         }
         let inside = self.ledger.inside(network).take(INSIDE_COUNTED);
         let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use log::{error, info, warn};
 
+use super::digest::Topic;
 use super::{Controller, Putting, show, write_one};
 use crate::ban::{ADOPTED, Entry, InForce, Origin, Write};
 use crate::clock::KernelTime;
@@ -101,6 +102,10 @@ impl<D: Datapath> Controller<D> {
         for old in replaced.iter().filter(|old| old.key() != key) {
             self.store.remove(old.key());
         }
+        let (origin, now) = (entry.ban.origin, entry.ban.since.in_this_boot());
+        let by = self.roster.name(origin);
+        let says =
+            says.filter(|_| origin == Origin::Hand || self.digest.has_line(Topic::Ban, by, now));
         self.store.put(entry, is_new, says);
         if !entry.evidence().is_empty() {
             self.explained.push_back(key);

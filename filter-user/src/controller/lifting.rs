@@ -12,6 +12,7 @@ use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
 use crate::control::Reply;
 use crate::datapath::Datapath;
+use crate::log_budget::BY_HAND;
 use crate::report::count;
 
 /// Bans that are looked at, and lifted if they are meant, before others have their turn.
@@ -161,7 +162,7 @@ impl Wanted {
             Which::Inside(network) => format!(" in {}", show(network)),
         };
         if lifted > 0 {
-            info!("{}", line(&who, lifted, &of_which, &named));
+            info!(target: BY_HAND, "{}", line(&who, lifted, &of_which, &named));
         }
         match failed {
             None => Reply::Ok(answer(lifted, &named)),

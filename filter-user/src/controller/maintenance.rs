@@ -10,6 +10,7 @@ use crate::clock::KernelTime;
 use crate::control::{self, MAINTENANCE_MAX};
 use crate::datapath::{Datapath, Maintenance};
 use crate::duration;
+use crate::log_budget::BY_HAND;
 
 impl<D: Datapath> Controller<D> {
     pub(super) fn maintain(
@@ -38,9 +39,9 @@ impl<D: Datapath> Controller<D> {
                 let time = duration::format(closed.until.since(now));
                 let known = if closed.known_allowed { " and known peers" } else { "" };
                 let dry = self.dry();
-                info!("{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
+                info!(target: BY_HAND, "{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
             }
-            None => info!("{who} opened SIP again"),
+            None => info!(target: BY_HAND, "{who} opened SIP again"),
         }
         Ok(self.maintenance(now))
     }

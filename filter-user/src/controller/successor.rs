@@ -13,6 +13,7 @@ use crate::control::{Decided, TAKE_OVER_MAX};
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::jail::Jail;
+use crate::log_budget::BY_HAND;
 
 /// Bans that were taken over that a line names.
 const TOLD: usize = 10;
@@ -80,7 +81,7 @@ impl<D: Datapath> Controller<D> {
             some if some == entered => format!(": {}", first.join(", ")),
             _ => format!(": {} and others", first.join(", ")),
         };
-        info!("took over {entered} of {asked} bans {whom}{first}{}", self.dry());
+        info!(target: BY_HAND, "took over {entered} of {asked} bans {whom}{first}{}", self.dry());
     }
 
     fn take_over_ban(

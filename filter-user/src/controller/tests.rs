@@ -578,15 +578,36 @@ fn a_jail_that_there_is_not_is_named() {
 }
 
 #[test]
-fn sources_over_limits_are_bounded() {
+fn sources_over_limits_are_summed_up_and_why_knows_them() {
     let mut controller = controller();
-    for n in 0..u32::try_from(LIMITED_MAX).unwrap() + 10 {
-        let source = IpAddr::from(n.to_be_bytes());
-        let at = KernelTime(n.into());
-        controller.limit_exceeded(Limited { source, reason: Reason::RegisterLimit, at });
+    for n in 1..=500_u32 {
+        let source = IpAddr::from((0x0a00_0000 | n).to_be_bytes());
+        controller.limit_exceeded(Limited { source, reason: Reason::RegisterLimit, at: at(1) });
+        controller.limit_exceeded(Limited { source, reason: Reason::Flooding, at: at(2) });
     }
-    assert_eq!(controller.limited.len(), LIMITED_MAX);
-    assert!(!controller.limited.contains_key(&IpAddr::from([0, 0, 0, 0])));
+    let address = IpAddr::from([10, 0, 1, 200]);
+    assert_eq!(ask(&mut controller, Request::Why { address })["limit"]["reason"], "flooding");
+    assert_eq!(controller.next_timeout(), Some(at(61)));
+    let lines = controller.digest.take_due(at(62));
+    let [limit, flood] = &lines[..] else { panic!("{lines:?}") };
+    assert!(limit.starts_with("490 more sources were over a limit"), "{limit}");
+    assert!(flood.starts_with("490 more sources were banned for a flood"), "{flood}");
+}
+
+#[test]
+fn bans_are_summed_up_but_for_those_by_hand() {
+    let mut controller = controller();
+    let bans = |n: u8| [203, 0, 113, n];
+    for n in 1..=50 {
+        fail(&mut controller, bans(n), 15);
+    }
+    for n in 1..=50_u8 {
+        ask(&mut controller, ban(&format!("192.0.3.{n}/32"), Some(60)));
+    }
+    assert_eq!(controller.store.sayings(), 30 + 50);
+    controller.handle_timeout(at(10));
+    let lines = controller.digest.take_due(at(80));
+    assert_eq!(lines, ["20 more bans came in the last minute: asterisk-wazo 20"]);
 }
 
 fn closes(controller: &mut Controller<Memory>, address: [u8; 4], scope: &str) -> bool {

@@ -13,9 +13,10 @@ use log::info;
 use tokio::sync::{oneshot, watch};
 
 use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
-use crate::ban::{ADOPTED, Entry, Key};
+use crate::ban::{ADOPTED, Entry, Key, Origin};
 use crate::clock::Moment;
 use crate::escalation::{Offender, Pardon, Record};
+use crate::log_budget::BY_HAND;
 
 /// With so many changes waiting the disk is behind: bans then come without their evidence, and those
 /// that are put again by and by wait.
@@ -38,6 +39,25 @@ pub(super) enum Change {
     Remove,
 }
 
+/// What the log says of a ban, when that is written.
+#[derive(Debug)]
+pub(super) struct Saying {
+    text: String,
+    by_hand: bool,
+}
+
+impl Saying {
+    /// Logs it, with this behind it.
+    fn say(&self, more: &str) {
+        let text = &self.text;
+        if self.by_hand {
+            info!(target: BY_HAND, "{text}{more}");
+        } else {
+            info!("{text}{more}");
+        }
+    }
+}
+
 /// What is written at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -48,7 +68,7 @@ pub(super) struct Batch {
     pub(super) positions: BTreeMap<String, Vec<u8>>,
     /// By number, in that order.
     pub(super) told: VecDeque<(i64, Told)>,
-    pub(super) sayings: Vec<String>,
+    pub(super) sayings: Vec<Saying>,
     /// The number of the last change in it.
     pub(super) number: u64,
 }
@@ -75,15 +95,17 @@ impl Pending {
         batch.number += 1;
         let behind = batch.bans.len() >= MANY;
         let entry = if behind { entry.clone().with_evidence(Vec::new()) } else { entry.clone() };
-        let fresh = match batch.bans.get(&entry.key()) {
+        let key = entry.key();
+        let fresh = match batch.bans.get(&key) {
             Some(Change::Put { fresh, .. }) => *fresh,
             Some(Change::Remove) => false,
             None => is_new && self.is_read,
         };
-        batch.bans.insert(entry.key(), Change::Put { entry, fresh });
-        match says {
+        batch.bans.insert(key, Change::Put { entry, fresh });
+        let by_hand = key.1 == Origin::Hand;
+        match says.map(|text| Saying { text, by_hand }) {
             Some(says) if batch.sayings.len() < SAYINGS_MAX => batch.sayings.push(says),
-            Some(says) => info!("{says}"),
+            Some(says) => says.say(""),
             None => {}
         }
     }
@@ -300,13 +322,13 @@ impl Shared {
     }
 
     /// A batch is durable.
-    pub(super) fn done(&self, number: u64, sayings: &[String]) {
+    pub(super) fn done(&self, number: u64, sayings: &[Saying]) {
         self.progress.send_modify(|progress| {
             progress.durable = number;
             progress.failed = None;
         });
         for says in sayings {
-            info!("{says}");
+            says.say("");
         }
     }
 
@@ -320,7 +342,7 @@ impl Shared {
         });
         self.progress.send_modify(|progress| progress.failed = Some(why.to_owned()));
         for says in sayings {
-            info!("{says} (not written down yet)");
+            says.say(" (not written down yet)");
         }
     }
 

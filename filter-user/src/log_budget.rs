@@ -1,0 +1,187 @@
+//! How much the log may grow: so many lines of one place in the program and so many bytes a minute.
+//! What is beyond that is counted, and the counts are lines of their own.
+//!
+//! Whatever an attacker can have logged goes through here, so that [`BYTES_A_MINUTE`] holds for all of
+//! it, wherever a line comes from. Lines about changes by hand do not: see [`BY_HAND`].
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::clock::KernelTime;
+
+/// The target of lines about what somebody has done by hand, which are always logged.
+pub const BY_HAND: &str = "filter_user::controller::by_hand";
+
+/// The longest line, in bytes; what is longer is cut.
+pub const LINE_MAX: usize = 1024;
+
+/// What is counted together.
+pub const WINDOW: Duration = Duration::from_mins(1);
+
+/// Lines of one place in the program in a window.
+const SITE_LINES: u32 = 60;
+
+/// Bytes of one class in a window, without the summary.
+const CLASS_BYTES: usize = 16 * 1024;
+
+/// The longest summary, in bytes.
+const SUMMARY_MAX: usize = 512;
+
+/// How much of the last line that was left out a summary shows.
+const SHOWN: usize = 200;
+
+/// Errors and warnings are one class and the rest is another, so that neither takes the other's room.
+const CLASSES: usize = 2;
+
+/// What all lines but those by hand add to the log in a minute, at most, in bytes.
+pub const BYTES_A_MINUTE: usize = CLASSES * (CLASS_BYTES + SUMMARY_MAX);
+
+/// A place in the program that logs: its module and line.
+pub type Site = (&'static str, u32);
+
+/// What has been logged in this window, and what has not.
+#[derive(Debug, Default)]
+pub struct LogBudget {
+    /// When the window began; none has before the first line.
+    began: Option<KernelTime>,
+    sites: HashMap<Site, u32>,
+    classes: [Class; CLASSES],
+}
+
+#[derive(Debug, Default)]
+struct Class {
+    bytes: usize,
+    left_out: u64,
+    /// The most severe level among these.
+    level: Option<Level>,
+    last: String,
+}
+
+impl LogBudget {
+    /// Whether a line is logged. It is counted otherwise.
+    ///
+    /// Summaries that are due are to be [taken](Self::take_due) before.
+    pub fn admits(&mut self, site: Site, level: Level, line: &str, now: KernelTime) -> bool {
+        self.began.get_or_insert(now);
+        let of_site = self.sites.entry(site).or_default();
+        let Some(class) = self.classes.get_mut(class_of(level)) else { return true };
+        let bytes = class.bytes.saturating_add(line.len());
+        if *of_site < SITE_LINES && bytes <= CLASS_BYTES {
+            *of_site += 1;
+            class.bytes = bytes;
+            return true;
+        }
+        class.left_out = class.left_out.saturating_add(1);
+        class.level = Some(class.level.map_or(level, |known| known.min(level)));
+        line.trim_end().clone_into(&mut class.last);
+        false
+    }
+
+    /// When a summary is due.
+    pub fn next_timeout(&self) -> Option<KernelTime> {
+        let is_due = self.classes.iter().any(|class| class.left_out > 0);
+        self.began.filter(|_| is_due).map(|began| began.after(WINDOW))
+    }
+
+    /// The summaries that are due. The next line begins a new window then.
+    pub fn take_due(&mut self, now: KernelTime) -> Vec<(Level, String)> {
+        if self.began.is_none_or(|began| now < began.after(WINDOW)) {
+            return Vec::new();
+        }
+        self.began = None;
+        self.sites.clear();
+        let classes = std::mem::take(&mut self.classes);
+        classes.into_iter().filter_map(Class::summary).collect()
+    }
+}
+
+impl Class {
+    fn summary(self) -> Option<(Level, String)> {
+        let Self { left_out, level, last, .. } = self;
+        let were = if left_out == 1 { "line was" } else { "lines were" };
+        let last = cut(&last, SHOWN);
+        let text = format!(
+            "{left_out} more {were} left out of the log in the last minute; the last: {last}"
+        );
+        level.map(|level| (level, text))
+    }
+}
+
+fn class_of(level: Level) -> usize {
+    usize::from(level > Level::Warn)
+}
+
+/// As much of a text as has no more bytes than that.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    #[test]
+    fn what_is_left_out_is_counted_and_said_once() {
+        let mut budget = LogBudget::default();
+        let mut logged = 0;
+        for n in 0..1000 {
+            let line = format!("192.0.2.1 did it for the {n}th time");
+            logged += u32::from(budget.admits(("here", 1), Level::Info, &line, KernelTime(n)));
+        }
+        assert_eq!(logged, SITE_LINES);
+        assert!(budget.admits(("there", 1), Level::Info, "another", KernelTime(1000)));
+        assert!(!budget.admits(("here", 1), Level::Warn, "of the same place", KernelTime(1000)));
+        assert_eq!(budget.next_timeout(), Some(KernelTime(MINUTE)));
+        assert_eq!(budget.take_due(KernelTime(MINUTE - 1)), []);
+        let warning =
+            "1 more line was left out of the log in the last minute; the last: of the same place";
+        let info = "940 more lines were left out of the log in the last minute; the last: 192.0.2.1 did it \
+                    for the 999th time";
+        let expected = [(Level::Warn, warning.to_owned()), (Level::Info, info.to_owned())];
+        assert_eq!(budget.take_due(KernelTime(MINUTE)), expected);
+        assert_eq!(budget.next_timeout(), None);
+        assert!(budget.admits(("here", 1), Level::Info, "again", KernelTime(MINUTE)));
+    }
+
+    #[test]
+    fn one_class_leaves_the_others_room() {
+        let mut budget = LogBudget::default();
+        let long = "x".repeat(LINE_MAX);
+        let logged = (0..100)
+            .filter(|line| budget.admits(("flood", *line), Level::Info, &long, KernelTime(0)));
+        assert_eq!(logged.count(), CLASS_BYTES / LINE_MAX);
+        assert!(budget.admits(("store", 0), Level::Error, "it failed", KernelTime(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_the_bound_is_logged(
+            lines in vec((0..8u32, 1..6usize, 0..LINE_MAX, 0..MINUTE / 200), 1..2000)
+        ) {
+            let mut budget = LogBudget::default();
+            let (mut now, mut bytes) = (KernelTime(0), 0);
+            let text = "x".repeat(LINE_MAX);
+            let levels: Vec<Level> = Level::iter().collect();
+            for (site, level, length, pause) in lines {
+                now = KernelTime(now.0 + pause);
+                for (_, summary) in budget.take_due(now) {
+                    prop_assert!(summary.len() <= SUMMARY_MAX);
+                    bytes += summary.len();
+                }
+                let level = levels[level.min(levels.len()) - 1];
+                if budget.admits(("module", site), level, &text[..length], now) {
+                    bytes += length;
+                }
+                let minutes = usize::try_from(now.0 / MINUTE).unwrap() + 1;
+                prop_assert!(bytes <= minutes * BYTES_A_MINUTE, "{bytes} in {minutes} min");
+            }
+        }
+    }
+}
