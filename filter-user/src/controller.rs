@@ -268,7 +268,8 @@ impl<D: Datapath> Controller<D> {
         // What another source has told of already, or this one in another class.
         let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
         if joins && !self.join.is_first(attempt, address, source, now) {
-            if attempt.verdict == Verdict::Failure && attempt.proven {
+            let counts = !self.join.was_set_aside(attempt, address, now);
+            if attempt.verdict == Verdict::Failure && attempt.proven && counts {
                 self.prove(address, attempt.class, place, now);
             }
             return;
@@ -277,7 +278,9 @@ impl<D: Datapath> Controller<D> {
             (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
         let attempt = of_a_rival.as_ref().unwrap_or(attempt);
         self.challenges.hear(attempt, Teller { source, jail: place }, now);
-        self.judge(attempt, name, place, now);
+        if !self.judge(attempt, name, place, now) {
+            self.join.set_aside(attempt, address, now);
+        }
     }
 
     /// Makes a peer known. One that registers over TLS or a WebSocket the program cannot see do so.
@@ -318,13 +321,19 @@ impl<D: Datapath> Controller<D> {
         self.carry_out(place, passed, now);
     }
 
-    /// Has a jail hear of an attempt that is known to have been one.
-    fn judge(&mut self, attempt: &Attempt, source: &'static str, place: usize, now: KernelTime) {
+    /// Has a jail hear of an attempt that is known to have been one. Returns whether it did.
+    fn judge(
+        &mut self,
+        attempt: &Attempt,
+        source: &'static str,
+        place: usize,
+        now: KernelTime,
+    ) -> bool {
         let address = attempt.address;
         if self.protected.reason(address.into()).is_some() || self.ignores_by_name(place, address) {
-            return;
+            return false;
         }
-        let Some(jail) = self.jails.get_mut(place) else { return };
+        let Some(jail) = self.jails.get_mut(place) else { return false };
         // What was on its way when the ban came.
         let settings = jail.settings();
         let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_scope };
@@ -335,10 +344,11 @@ impl<D: Datapath> Controller<D> {
                     || Some(ban.scope) == scope)
         };
         if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
-            return;
+            return false;
         }
         let passed = self.told(place, attempt, source, now);
         self.carry_out(place, passed, now);
+        true
     }
 
     /// Enters the sentence that a jail has passed, and those of the others whom it has accused.

@@ -46,6 +46,10 @@ pub struct Join {
     announced: HashSet<(IpAddr, u16)>,
     /// Those in the order in which they were announced, and those that were refused since.
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
+    /// Packets that no jail has counted, and when each was first heard of.
+    set_aside: HashMap<Key, KernelTime>,
+    /// Those in the order in which they were set aside.
+    set_aside_order: VecDeque<(KernelTime, Key)>,
 }
 
 /// Who tells: a source, whether at the level SECURITY, and in which class.
@@ -125,6 +129,23 @@ impl Join {
         attempt.verdict == Verdict::Failure && self.tell((address, None), mark, now)
     }
 
+    /// Notes that no jail counted an attempt that was heard for the first time.
+    pub fn set_aside(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) {
+        if attempt.session.is_some() {
+            let key = self.secret.hash_one((address, attempt.session.as_deref()));
+            self.set_aside.insert(key, now);
+            self.set_aside_order.push_back((now, key));
+            self.forget_old(now);
+        }
+    }
+
+    /// Whether no jail counted the attempt that another source has told of: what this one adds to it
+    /// must not be held against another failure of the address.
+    pub fn was_set_aside(&self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
+        let key = self.secret.hash_one((address, attempt.session.as_deref()));
+        self.set_aside.get(&key).is_some_and(|at| now.since(*at) <= WINDOW)
+    }
+
     fn tell(&mut self, of: (IpAddr, Option<&str>), mark: Mark, now: KernelTime) -> bool {
         let key = self.secret.hash_one(of);
         let is_first = self.packets.entry(key).or_default().tell(mark, now);
@@ -140,6 +161,14 @@ impl Join {
         {
             self.announced_order.pop_front();
             self.announced.remove(&connection);
+        }
+        while let Some((at, key)) = self.set_aside_order.front().copied()
+            && (now.since(at) > WINDOW || self.set_aside_order.len() > PACKETS_MAX)
+        {
+            self.set_aside_order.pop_front();
+            if self.set_aside.get(&key).is_some_and(|last| *last <= at) {
+                self.set_aside.remove(&key);
+            }
         }
         while let Some((at, key)) = self.order.front().copied()
             && (now.since(at) > WINDOW || self.order.len() > PACKETS_MAX)
@@ -210,6 +239,25 @@ mod tests {
         let log = (0..15).map(|n| (Wrong, Some("a"), NOTICE, n));
         let ami = (0..15).map(|n| (Wrong, Some("a"), AMI, 20 + n));
         assert_eq!(count(&log.chain(ami).collect::<Vec<_>>()), 15);
+    }
+
+    #[test]
+    fn what_no_jail_counted_is_known_for_a_while() {
+        let mut join = Join::default();
+        let (of, other) = (
+            attempt(Class::WrongCredential, Some("a")),
+            attempt(Class::WrongCredential, Some("b")),
+        );
+        join.set_aside(&of, of.address, at(0));
+        assert!(join.was_set_aside(&of, of.address, at(1000)));
+        assert!(!join.was_set_aside(&of, of.address, at(1001)));
+        assert!(!join.was_set_aside(&other, of.address, at(0)));
+        assert!(!join.was_set_aside(&of, [192, 0, 2, 67].into(), at(0)));
+        for n in 0..100_000 {
+            let of = attempt(Class::WrongCredential, Some(&n.to_string()));
+            join.set_aside(&of, of.address, at(0));
+        }
+        assert!(join.set_aside.len() <= PACKETS_MAX && join.set_aside_order.len() <= PACKETS_MAX);
     }
 
     #[test]
