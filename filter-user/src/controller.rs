@@ -3,6 +3,7 @@
 //! Everything enters by a call with the time; nothing here waits or reads a clock.
 
 mod answers;
+mod by_and_by;
 mod digest;
 mod ends;
 mod hearing;
@@ -73,7 +74,7 @@ pub struct Controller<D> {
     store: Store,
     /// The bans whose evidence is in memory, the oldest first.
     explained: VecDeque<Key>,
-    putting_all: Option<Putting>,
+    by_and_by: by_and_by::ByAndBy,
     /// Not before then are ends of bans struck out.
     ends_wait_until: Option<KernelTime>,
     lifting: lifting::Lifting,
@@ -100,13 +101,6 @@ pub struct Controller<D> {
     capacity_ipv6: u32,
     flood_ban: Duration,
     started: Now,
-}
-
-/// All bans are put into the store again: how far that is.
-#[derive(Clone, Copy, Debug)]
-enum Putting {
-    Begins,
-    Behind(Key),
 }
 
 /// Who is never banned.
@@ -169,7 +163,7 @@ impl<D: Datapath> Controller<D> {
             ledger: Ledger::default(),
             store,
             explained: VecDeque::new(),
-            putting_all: None,
+            by_and_by: by_and_by::ByAndBy::default(),
             ends_wait_until: None,
             lifting: lifting::Lifting::default(),
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },

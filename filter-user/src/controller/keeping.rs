@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use log::{error, info, warn};
 
 use super::digest::Topic;
-use super::{Controller, Putting, show, write_one};
+use super::{Controller, show, write_one};
 use crate::ban::{ADOPTED, Entry, InForce, Origin, Write};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
@@ -13,9 +13,6 @@ use crate::store::{Kept, Store};
 
 /// The last bans whose evidence is in memory; that of the others is in the store.
 const EXPLAINED: usize = 10_000;
-
-/// Bans that are put again at once.
-const PUT_AT_ONCE: usize = 256;
 
 /// So many bans that only the kernel had are put into the store by and by, and not at the start.
 const ADOPTED_AT_ONCE: usize = 4096;
@@ -79,22 +76,6 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Takes over what could be read only now.
-    pub fn take_kept(&mut self, kept: Kept, now: KernelTime) {
-        for entry in &kept.bans {
-            // What is written down says more than what the kernel held.
-            let adopted = self
-                .ledger
-                .of_network(entry.ban.network)
-                .find(|old| old.key() == entry.key() && &*old.reason == ADOPTED);
-            if let Some(adopted) = adopted.cloned() {
-                self.ledger.remove(&adopted);
-            }
-        }
-        // As if the kernel held nothing: all is written again, and nothing taken from it.
-        self.take_over(kept, &InForce::default(), now);
-    }
-
     /// Has a ban kept that is in force.
     pub(super) fn keep(&mut self, entry: &Entry, replaced: &[Entry], says: Option<String>) {
         let key = entry.key();
@@ -115,38 +96,5 @@ impl<D: Datapath> Controller<D> {
         {
             self.ledger.forget_evidence(&oldest);
         }
-    }
-
-    /// Begins to put all bans into the store again.
-    pub fn put_all(&mut self) {
-        self.putting_all = Some(Putting::Begins);
-        for (who, record) in self.escalation.history().iter() {
-            self.store.set_offences(who, *record);
-        }
-    }
-
-    /// Whether that has not come to its end.
-    pub fn is_putting_all(&self) -> bool {
-        self.putting_all.is_some()
-    }
-
-    /// Puts some more of them, if the store has room.
-    pub fn put_more(&mut self) {
-        let behind = match self.putting_all {
-            None => return,
-            Some(Putting::Begins) => None,
-            Some(Putting::Behind(key)) => Some(key),
-        };
-        if !self.store.has_room() {
-            return;
-        }
-        let mut last = None;
-        for entry in self.ledger.after(behind, PUT_AT_ONCE) {
-            last = Some(entry.key());
-            if entry.ban.origin != Origin::Flood {
-                self.store.put(entry, false, None);
-            }
-        }
-        self.putting_all = last.map(Putting::Behind);
     }
 }

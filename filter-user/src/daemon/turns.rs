@@ -50,7 +50,7 @@ impl Parts {
             let Self { controller, sources, events, questions, names, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
             let (alarm, pause) = (alarm(controller), pause(controller));
-            let has_more = controller.is_putting_all() || controller.is_lifting();
+            let has_more = controller.has_more_to_do() || controller.is_lifting();
             let (first, second) = (had < Turn::Sources, had < Turn::Questions);
             had = tokio::select! {
                 biased;
@@ -73,7 +73,7 @@ impl Parts {
                 }
                 Some(news) = store_news.recv() => {
                     match news {
-                        News::Kept(kept) => controller.take_kept(kept, KernelTime::now()),
+                        News::Kept(kept) => controller.take_kept(kept),
                         News::WantsAll => controller.put_all(),
                     }
                     Turn::None
@@ -106,8 +106,9 @@ impl Parts {
 
     /// Does some more of what is done by and by.
     fn go_on(&mut self) {
-        self.controller.put_more();
-        if let Some(done) = self.controller.lift_more(KernelTime::now()) {
+        let now = KernelTime::now();
+        self.controller.go_on(now);
+        if let Some(done) = self.controller.lift_more(now) {
             self.answers.done(self.controller.store(), done);
         }
     }
@@ -146,9 +147,14 @@ fn alarm(controller: &Controller<Kernel>) -> Duration {
     wait.min(LONGEST)
 }
 
-/// How long until the store has room for more of what there is to do by and by.
+/// How long until more is done of what is done by and by.
 fn pause(controller: &Controller<Kernel>) -> Duration {
-    if controller.store().keeps_up() { Duration::ZERO } else { PAUSE }
+    match (controller.store().has_room(), controller.store().keeps_up()) {
+        (true, _) => Duration::ZERO,
+        // It cannot write at all: what waits for it need not, and the rest does.
+        (false, true) => Duration::from_millis(1),
+        (false, false) => PAUSE,
+    }
 }
 
 /// [`sleep`], but not for the millisecond that even no time takes there.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 use super::{Case, Offender, Pardon};
@@ -94,6 +95,13 @@ impl History {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// What is remembered of the offenders behind this one, in their order; from the first one on for
+    /// `None`.
+    pub fn after(&self, who: Option<Offender>) -> impl Iterator<Item = (Offender, &Record)> {
+        let start = who.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range((start, Bound::Unbounded)).map(|(who, record)| (*who, record))
     }
 
     /// All that is remembered.

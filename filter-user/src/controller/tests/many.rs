@@ -1,6 +1,8 @@
 //! Many bans are listed, lifted and ended some at a time.
 
 use super::*;
+use crate::ban::ADOPTED;
+use crate::clock::Moment;
 use crate::control::{BanPlace, BansPage};
 use crate::controller::Answer;
 
@@ -129,4 +131,59 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
     let mut controller = with_bans(10);
     let nobody = Unban::Network { network: "172.16.0.0/12".parse().unwrap(), inside: true };
     assert!(refuse(&mut controller, Request::Unban(nobody)).contains("not banned"));
+}
+
+#[test]
+fn what_is_read_late_is_taken_over_some_at_a_time() {
+    // The kernel held some of them, and a jail has banned somebody since.
+    let ban = |number: u32, until: u64| {
+        let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+        let (origin, since) = (Origin::Jail(0), Moment::from(at(1)));
+        let until = Some(at(until));
+        Entry::new(Ban { network: address.into(), scope: Scope::Sip, origin, since, until }, "15")
+    };
+    let mut datapath = Memory::default();
+    for number in 0..100 {
+        let until = Some(at(3600));
+        let address = IpAddr::from((0x0b00_0000_u32 + number).to_be_bytes());
+        let scopes = Scopes::default().and(Scope::Sip);
+        let entry = AddressEntry { address, scopes, origin: Origin::Jail(0), since: at(1), until };
+        datapath.ban(&entry).unwrap();
+    }
+    let mut controller = started_over(datapath);
+    assert_eq!(controller.ban_count(), 100);
+    fail(&mut controller, [203, 0, 113, 7], 15);
+    let mut bans: Vec<Entry> = (0..1000).map(|number| ban(number, 3600)).collect();
+    // One has ended, one is trusted now.
+    bans.push(ban(2000, 5));
+    let trusted = Ban { network: "198.51.100.7/32".parse().unwrap(), ..ban(1, 3600).ban };
+    bans.push(Entry::new(trusted, "15"));
+    controller.take_kept(Kept { bans, ..Kept::default() });
+    let mut turns = 0;
+    while controller.has_more_to_do() {
+        let before = controller.ban_count();
+        controller.go_on(at(20));
+        assert!(controller.ban_count() - before <= 128, "a turn is short");
+        turns += 1;
+    }
+    assert!((8..12).contains(&turns), "{turns}");
+    assert_eq!((controller.ban_count(), controller.datapath.bans.len()), (1001, 1001));
+    assert!(controller.ledger.iter().all(|entry| &*entry.reason != ADOPTED));
+}
+
+#[test]
+fn all_bans_are_put_into_a_new_store_some_at_a_time() {
+    let mut controller = with_bans(1000);
+    let before = controller.store().status().pending;
+    controller.put_all();
+    let mut turns = 0;
+    while controller.has_more_to_do() {
+        let pending = controller.store().status().pending;
+        controller.go_on(at(20));
+        assert!(controller.store().status().pending - pending <= 128, "a turn is short");
+        turns += 1;
+    }
+    // The one by hand was put before.
+    assert_eq!((controller.store().status().pending - before, before), (1000, 1));
+    assert!((8..15).contains(&turns), "{turns}");
 }

@@ -181,7 +181,10 @@ fn offenders_of_before_a_restart_count() {
     }
     let kept = first.escalation.history().iter().map(|(who, record)| (who, *record)).collect();
     let mut second = started_with(Memory::default(), escalating);
-    second.take_kept(Kept { offences: kept, ..Kept::default() }, at(10));
+    second.take_kept(Kept { offences: kept, ..Kept::default() });
+    while second.has_more_to_do() {
+        second.go_on(at(10));
+    }
     offend(&mut second, 3, true, 100);
     assert_eq!(escalated(&mut second).len(), 1);
 }
