@@ -214,7 +214,9 @@ async fn ask_kernel<T: Send + 'static>(
 fn response(block: &[u8]) -> Option<Response<'_>> {
     match ami::parse(block) {
         Block::Response(response) => Some(response),
-        Block::Security(_) | Block::Cut | Block::Unread | Block::Other => None,
+        Block::Security(_) | Block::Cut | Block::Unread | Block::TooLong | Block::Other => {
+            None
+        }
     }
 }
 
