@@ -52,6 +52,8 @@ pub enum Block<'a> {
     Response(Response<'a>),
     /// A security event that is not written as those that are known.
     Unread,
+    /// It has more lines than any that Asterisk writes by itself, and is not read.
+    TooLong,
     /// Another event, or the rest of one that was cut.
     Other,
 }
@@ -76,7 +78,7 @@ pub fn parse(block: &[u8]) -> Block<'_> {
     while !rest.is_empty() {
         let end = memmem::find(rest, b"\r\n").unwrap_or(rest.len());
         if lines.len() == LINES_MAX {
-            return Block::Other;
+            return Block::TooLong;
         }
         lines.push(&rest[..end]);
         rest = rest.get(end + 2..).unwrap_or_default();

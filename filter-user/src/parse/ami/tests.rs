@@ -18,7 +18,7 @@ fn event(name: &str, account: &str, session: &str, tail: &str) -> String {
 fn attempt(block: &str) -> Option<Attempt> {
     match parse(block.as_bytes()) {
         Block::Security(attempt) => attempt,
-        Block::Cut | Block::Response(_) | Block::Unread | Block::Other => None,
+        Block::Cut | Block::Response(_) | Block::Unread | Block::TooLong | Block::Other => None,
     }
 }
 

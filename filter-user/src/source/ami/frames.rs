@@ -2,7 +2,7 @@
 //! blocks leave, each ended by an empty line.
 //!
 //! What is kept is at most [`FRAME_MAX`] and one read. A longer block is left out and counted, up
-//! to the empty line that ends it.
+//! to the empty line that ends it; so is one of too many lines.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
@@ -124,12 +124,17 @@ impl Frames {
             self.buffer.advance(END.len());
             self.searched = 0;
             if std::mem::take(&mut self.skipping) || block.len() > FRAME_MAX {
-                self.skipped = self.skipped.saturating_add(1);
-                self.cut = None;
+                self.leave_out();
                 continue;
             }
             return Some(block);
         }
+    }
+
+    /// A block, or an event of which it is the rest, is too long.
+    fn leave_out(&mut self) {
+        self.skipped = self.skipped.saturating_add(1);
+        self.cut = None;
     }
 
     /// What `block` is, or `None` if that is for a later one to say.
@@ -141,6 +146,10 @@ impl Frames {
             }
             Block::Cut => {
                 self.cut = Some(block);
+                None
+            }
+            Block::TooLong => {
+                self.leave_out();
                 None
             }
             Block::Response(_) if self.cut.is_none() => Some(Message::Response(block)),
@@ -163,8 +172,8 @@ impl Frames {
                 self.cut = Some(whole.into());
                 None
             }
-            Block::Cut => {
-                self.skipped = self.skipped.saturating_add(1);
+            Block::Cut | Block::TooLong => {
+                self.leave_out();
                 None
             }
             Block::Response(_) | Block::Unread | Block::Other => Some(Message::Other),
@@ -243,6 +252,28 @@ mod tests {
         let stream = format!("{banner}\r\n{long}\r\n\r\n{rest}");
         let messages = read(&mut frames, stream.as_bytes().chunks(4096)).unwrap();
         assert_eq!((messages.len(), frames.take_skipped()), (4, 1));
+    }
+
+    #[test]
+    fn events_of_too_many_lines_are_counted() {
+        let (banner, rest) = STREAM.split_once("\r\n").unwrap();
+        let event = rest.split_once("\r\n\r\n").unwrap().1.split_once("\r\n\r\n").unwrap().1;
+        let at = event.find("SessionID").unwrap();
+        for lines in [64, 100, 2_000, 10_000, 100_000] {
+            // In the account, whole or cut by an empty line in the midst of them.
+            for cut in ["", "\r\n"] {
+                let half = "X: y\r\n".repeat(lines / 2);
+                let text = format!("{half}{cut}{half}");
+                let long = format!("{}{text}{}", &event[..at], &event[at..]);
+                let stream = format!("{banner}\r\n{long}{event}");
+                let mut frames = Frames::default();
+                let messages = read(&mut frames, stream.as_bytes().chunks(4096)).unwrap();
+                let counted = frames.take_skipped();
+                assert_eq!(sources(&messages).len(), 2 + 1, "{lines} {cut:?}: {messages:?}");
+                // Each of its two halves, if it was cut.
+                assert!((1..=2).contains(&counted), "{lines} {cut:?}: {counted}");
+            }
+        }
     }
 
     #[test]
