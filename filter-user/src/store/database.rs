@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::warn;
+use nix::unistd::{AccessFlags, access};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
 
 use super::aside::with;
+use super::copy::Copy;
 use super::failure::Failure;
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
@@ -286,6 +288,7 @@ pub(super) fn salvage(
     now: &Clock,
     names: &Names,
     findtime: Duration,
+    memory: &Path,
 ) -> (Contents, bool) {
     let found = connect(path).map(|connection| read_all(&connection, now, names, findtime));
     match found {
@@ -295,7 +298,17 @@ pub(super) fn salvage(
             Ok(connection) => read_all(&connection, now, names, findtime),
             Err(_closed) => (Contents::default(), false),
         },
-        found => found.unwrap_or_default(),
+        // One that another process has open may change while it is copied.
+        found if access(path, AccessFlags::W_OK).is_ok() => found.unwrap_or_default(),
+        found => {
+            let copy = Copy::make(path, memory).and_then(|copy| {
+                connect(&copy.path()).map(|open| read_all(&open, now, names, findtime))
+            });
+            match copy {
+                Ok((contents, true)) => (contents, true),
+                Ok(_) | Err(_) => found.unwrap_or_default(),
+            }
+        }
     }
 }
 

@@ -41,7 +41,8 @@ fn open_with(directory: &TempDir, clock: fn() -> Clock, jails: Arc<Roster>) -> S
     let directory = directory.path().to_owned();
     let names = Names { jails, ..Names::default() };
     let offenders = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
-    start(Settings { directory, names, offenders, findtime: FINDTIME, clock }).unwrap()
+    let memory = directory.clone();
+    start(Settings { directory, memory, names, offenders, findtime: FINDTIME, clock }).unwrap()
 }
 
 /// Ends the store, and waits until its file is closed.
@@ -680,4 +681,22 @@ fn a_file_that_another_process_has_is_waited_for() {
     let started = open(&directory, first_boot);
     assert_eq!(started.kept.as_ref().unwrap().bans, bans[1..]);
     end(started);
+}
+
+#[test]
+fn what_the_log_has_is_read_from_a_copy() {
+    let (directory, cut, memory) =
+        (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let started = open(&directory, first_boot);
+    for ban in many(10) {
+        started.store.put(&ban, true, None);
+    }
+    wait(&started.store).unwrap();
+    for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+        fs::copy(directory.path().join(&name), cut.path().join(&name)).unwrap();
+    }
+    end(started);
+    let copy = super::copy::Copy::make(&cut.path().join(FILE), memory.path()).unwrap();
+    let mut database = Database::open(&copy.path(), first_boot(), FINDTIME).unwrap();
+    assert_eq!(database.load(&Names::default()).unwrap().kept.bans.len(), 10);
 }

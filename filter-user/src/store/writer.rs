@@ -181,7 +181,8 @@ impl Writer {
             Err(Failure::Broken(why)) => return self.begin_anew(&why),
             Err(failure) => {
                 // A full disk, or one that cannot be written, can still be read.
-                let (contents, complete) = database::salvage(&self.path, &clock, &names, findtime);
+                let (contents, complete) =
+                    database::salvage(&self.path, &clock, &names, findtime, &self.settings.memory);
                 if complete && !self.is_read {
                     self.tell(contents.kept);
                 }
@@ -207,9 +208,9 @@ impl Writer {
     /// In place of a file that is no good.
     fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let Settings { names, findtime, .. } = &self.settings;
+        let Settings { names, findtime, memory, .. } = &self.settings;
         let findtime = *findtime;
-        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime);
+        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime, memory);
         let aside = move_aside(&self.path, Timestamp::now())
             .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
         error!(
