@@ -101,6 +101,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     // A million bans take longer to read than a program to load: the one while the other.
     let starting = store::begin(store::Settings {
         directory: config.paths.state.clone(),
+        memory: config.paths.runtime.clone(),
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
         findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),

@@ -13,6 +13,7 @@
 //! the wall clock. A flood's ban is the kernel's, and so short that it is not written.
 
 mod aside;
+mod copy;
 mod database;
 mod failure;
 mod pending;
@@ -129,6 +130,8 @@ pub struct Names {
 pub struct Settings {
     /// The directory of the state; it exists.
     pub directory: PathBuf,
+    /// A directory in memory, for a copy where the other cannot be written.
+    pub memory: PathBuf,
     /// What its rows name.
     pub names: Names,
     /// How much is kept of earlier bans.

@@ -109,6 +109,7 @@ fn hear(store: &Store, attempt: Attempt) {
 fn open(directory: &Path) -> Started {
     store::start(store::Settings {
         directory: directory.to_owned(),
+        memory: directory.to_owned(),
         names: Names::default(),
         offenders: Bounds::from(&Config::default()),
         findtime: Duration::from_hours(1),

@@ -1,7 +1,5 @@
 //! The daemon's log: whoever reads it, or does not, holds up nothing.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
-
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;

@@ -8,6 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::{KernelTime, Moment};
 use filter_user::config::{Config as Settings, Scope};
 use filter_user::escalation::Bounds;
-use filter_user::store::{self, Clock, Names, News, Started, Store};
+use filter_user::store::{self, Clock, Names, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use ringfence_tests::chance::Chance;
@@ -24,12 +25,16 @@ use ringfence_tests::scratch;
 use ringfence_tests::world::{Hosts, nothing_is_left, until};
 use serde_json::Value;
 
+/// Each of those that set up hosts looks in the end whether anything is left.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Kills, each followed by a look at what is there.
 const KILLS: u32 = 12;
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_was_reported_is_there_after_a_kill() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut chance = Chance::of_now();
     let hosts = Hosts::new().unwrap();
     let config = Config::new(Path::new("/nonexistent/fail2ban"));
@@ -86,6 +91,47 @@ fn what_was_reported_is_there_after_a_kill() {
     ringfence.detach().unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(ringfence.bans().unwrap().is_empty());
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_is_lost_while_the_daemon_runs_is_written_anew() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 3] = [
+        ("taken away", |state| {
+            fs::remove_file(state.join(format!("{}-wal", store::FILE))).unwrap();
+        }),
+        ("changed by somebody else", |state| fs::write(state.join(store::FILE), "").unwrap()),
+        ("taken away", |state| fs::rename(state, state.with_extension("renamed")).unwrap()),
+    ];
+    let hosts = Hosts::new().unwrap();
+    let config = Config::new(Path::new("/nonexistent/fail2ban"));
+    let binary = ringfence::built().unwrap();
+    let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+    let state = ringfence.config_file().with_file_name("state");
+    for n in 1..=20_u8 {
+        let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
+        said.success("ban").unwrap();
+    }
+    for (sign, harm) in harms {
+        let before = ringfence.log().matches(sign).count();
+        harm(&state);
+        let is_said = || ringfence.log().matches(sign).count() > before;
+        assert!(until(Duration::from_secs(5), is_said), "{sign}: {}", ringfence.log());
+        let works = || {
+            let status: Value = ringfence.client().ask(&["status"]).unwrap();
+            status["store"]["state"] == "ok" && status["store"]["pending"] == 0
+        };
+        assert!(until(Duration::from_secs(10), works), "{sign}: {}", ringfence.log());
+        thread::sleep(Duration::from_millis(500));
+        ringfence.kill().unwrap();
+        ringfence.detach().unwrap().success("detach").unwrap();
+        ringfence.restart(&hosts.pbx).unwrap();
+        assert_eq!(ringfence.bans().unwrap().len(), 20, "{sign}: {}", ringfence.log());
+    }
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
 }
@@ -177,9 +223,12 @@ fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
         }
         end(started);
         remount(disk, MsFlags::MS_RDONLY);
-        // What SQLite's log has can be read only where it can be written.
-        let mut later = start(&cut);
-        assert!(later.kept.is_none() && later.store.status().failed.is_some());
+        // What SQLite's log alone has is read too.
+        let later = start(&cut);
+        assert_eq!(later.kept.as_ref().unwrap().bans.len(), 10);
+        // It cannot be written, and says so.
+        assert!(until(Duration::from_secs(20), || later.store.status().failed.is_some()));
+        assert!(later.store.status().failed.unwrap().contains("Read-only"));
         let started = start(disk);
         assert_eq!(started.kept.as_ref().unwrap().bans.len(), 10);
         put(&started.store, 10..20);
@@ -191,9 +240,13 @@ fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
         let again = start(disk);
         assert_eq!(again.kept.as_ref().unwrap().bans.len(), 20);
         end(again);
-        let Some(News::Kept(kept)) = later.news.blocking_recv() else { panic!("not read") };
-        assert_eq!(kept.bans.len(), 10);
+        assert!(until(Duration::from_secs(20), || later.store.status().failed.is_none()));
+        put(&later.store, 20..30);
+        wait(&later.store).unwrap();
         end(later);
+        let again = start(&cut);
+        assert_eq!(again.kept.as_ref().unwrap().bans.len(), 20);
+        end(again);
     });
 }
 
@@ -239,6 +292,7 @@ fn start(disk: &Path) -> Started {
     let directory = disk.to_owned();
     store::start(store::Settings {
         directory,
+        memory: "/dev/shm".into(),
         names: Names::default(),
         offenders: Bounds::from(&Settings::default()),
         findtime: Duration::from_mins(10),

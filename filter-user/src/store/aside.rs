@@ -10,6 +10,9 @@ use jiff::Timestamp;
 /// What belongs to a file of `SQLite` besides itself.
 const BESIDE: [&str; 3] = ["-wal", "-journal", "-shm"];
 
+/// So many files are kept that were moved aside.
+const ASIDE_MAX: usize = 8;
+
 /// Gives the file and what belongs to it a name that says when. Returns the name.
 ///
 /// # Errors
@@ -31,7 +34,30 @@ pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
         }
     }
     fs::rename(path, &aside)?;
+    forget_oldest(path);
     Ok(aside)
+}
+
+/// Removes the oldest of the files that were moved aside, when there are too many: whatever harms the file
+/// again and again must not fill the disk.
+fn forget_oldest(path: &Path) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let beginning = format!("{}.broken-", name.to_string_lossy());
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut aside: Vec<String> = names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&beginning))
+        .filter(|name| !BESIDE.iter().any(|ending| name.ends_with(ending)))
+        .collect();
+    aside.sort_unstable();
+    let surplus = aside.len().saturating_sub(ASIDE_MAX);
+    for name in aside.drain(..surplus) {
+        let file = directory.join(name);
+        for file in BESIDE.map(|ending| with(&file, ending)).iter().chain([&file]) {
+            // What cannot be removed is tried again the next time.
+            drop(fs::remove_file(file));
+        }
+    }
 }
 
 /// The path with this at its end.

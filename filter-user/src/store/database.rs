@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use log::warn;
+use nix::unistd::{AccessFlags, access};
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
 
 use super::aside::with;
+use super::copy::Copy;
 use super::failure::Failure;
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
@@ -34,8 +37,9 @@ pub(super) struct Database {
     connection: Connection,
     clock: Clock,
     clock_id: i64,
-    /// Device and number of the file.
-    place: (u64, u64),
+    path: PathBuf,
+    /// How the file and its log were when they were last written here.
+    marks: Marks,
     is_new: bool,
     /// How long what the jails were told is kept.
     findtime: Duration,
@@ -78,7 +82,7 @@ impl OffencesRow {
     }
 
     /// `None` where nobody knows the jail any more.
-    fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
+    pub(super) fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
         let Some(Origin::Jail(jail)) = names.jails.origin(&self.jail) else { return None };
         let who = Offender { address: self.network.addr(), jail };
         let record = Record {
@@ -136,10 +140,12 @@ impl Database {
         if let Some(directory) = path.parent() {
             positions::take_over_files(&mut connection, directory)?;
         }
-        let (place, is_new) = (place(path)?, version == 0);
+        let (marks, is_new) = (Marks::default(), version == 0);
+        let path = path.to_owned();
         let mut database =
-            Self { connection, clock, clock_id: 0, place, is_new, findtime, told: 0 };
+            Self { connection, clock, clock_id: 0, path, marks, is_new, findtime, told: 0 };
         database.clock_id = database.write_clock()?;
+        database.mark();
         Ok(database)
     }
 
@@ -174,7 +180,7 @@ impl Database {
     }
 
     /// Strikes out what nothing needs any more, and what is beyond these bounds.
-    pub(super) fn tidy(&self, bounds: &Bounds, now: &Clock) -> Result<(), Failure> {
+    pub(super) fn tidy(&mut self, bounds: &Bounds, now: &Clock) -> Result<(), Failure> {
         let clocks =
             "DELETE FROM clocks WHERE id <> ?1 AND id NOT IN (SELECT DISTINCT clock FROM bans)";
         let boots: i64 =
@@ -191,6 +197,7 @@ impl Database {
             SELECT network, jail FROM offences ORDER BY proven > 0, until
             LIMIT max(0, (SELECT count(*) FROM offences) - ?1))";
         self.connection.execute(many, [i64::try_from(bounds.capacity).unwrap_or(i64::MAX)])?;
+        self.mark();
         Ok(())
     }
 
@@ -222,13 +229,60 @@ impl Database {
         let clock = clock.clone();
         transaction.commit().map_err(|error| (error.into(), true))?;
         self.clock = clock;
+        self.mark();
         self.told = if told > TOLD_SURPLUS { 0 } else { told };
         Ok(())
     }
 
-    /// Whether the file that is open still is the one at `path`.
-    pub(super) fn is_at(&self, path: &Path) -> bool {
-        place(path).is_ok_and(|place| place == self.place)
+    /// Whether the file and its log are as this process has left them. Nobody else may write them.
+    ///
+    /// # Errors
+    ///
+    /// What has become of which.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Marks { file, log } = &self.marks;
+        let log_path = with(&self.path, "-wal");
+        for (path, left) in [(&self.path, file), (&log_path, log)] {
+            let now = Mark::of(path);
+            if now != *left {
+                let what = if now.is_none() { "taken away" } else { "changed by somebody else" };
+                return Err(format!("{} was {what}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the sources are and what the jails were told, of a file that was taken away: what is still
+    /// open has it all. Nothing, where something else may be in its place.
+    pub(super) fn rescue(&self, now: &Clock) -> Contents {
+        let mut contents = Contents::default();
+        let Marks { file, log } = &self.marks;
+        let is_whole = |path: &Path, left: &Option<Mark>| {
+            let now = Mark::of(path);
+            now.is_none() || now == *left
+        };
+        if is_whole(&self.path, file) && is_whole(&with(&self.path, "-wal"), log) {
+            contents.kept.positions = positions::read(&self.connection).unwrap_or_default();
+            contents.kept.told =
+                told::read(&self.connection, now, self.findtime).unwrap_or_default();
+        }
+        contents
+    }
+
+    /// Closes a file that is not as it was left, and leaves it as it is: what the log has must not be
+    /// written to whatever is there now.
+    pub(super) fn abandon(self) {
+        let off = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        debug_assert!(off.is_ok(), "{off:?}");
+    }
+
+    /// Whether the wall clock has been set since the last write.
+    pub(super) fn is_out_of_date(&self, now: &Clock) -> bool {
+        now.has_stepped_since(&self.clock)
+    }
+
+    fn mark(&mut self) {
+        self.marks = Marks { file: Mark::of(&self.path), log: Mark::of(&with(&self.path, "-wal")) };
     }
 
     /// Writes what was read from a file that is no good.
@@ -247,7 +301,9 @@ impl Database {
             (number, told)
         });
         told::write(&transaction, told, (&self.clock, self.clock_id), self.findtime)?;
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.mark();
+        Ok(())
     }
 
     /// What is known of offenders with these networks, and of the bans of exactly these networks.
@@ -286,6 +342,7 @@ pub(super) fn salvage(
     now: &Clock,
     names: &Names,
     findtime: Duration,
+    memory: &Path,
 ) -> (Contents, bool) {
     let found = connect(path).map(|connection| read_all(&connection, now, names, findtime));
     match found {
@@ -295,7 +352,17 @@ pub(super) fn salvage(
             Ok(connection) => read_all(&connection, now, names, findtime),
             Err(_closed) => (Contents::default(), false),
         },
-        found => found.unwrap_or_default(),
+        // One that another process has open may change while it is copied.
+        found if access(path, AccessFlags::W_OK).is_ok() => found.unwrap_or_default(),
+        found => {
+            let copy = Copy::make(path, memory).and_then(|copy| {
+                connect(&copy.path()).map(|open| read_all(&open, now, names, findtime))
+            });
+            match copy {
+                Ok((contents, true)) => (contents, true),
+                Ok(_) | Err(_) => found.unwrap_or_default(),
+            }
+        }
     }
 }
 
@@ -361,8 +428,29 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-fn place(path: &Path) -> std::io::Result<(u64, u64)> {
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+/// How the file and its log were.
+#[derive(Debug, Default)]
+struct Marks {
+    file: Option<Mark>,
+    log: Option<Mark>,
+}
+
+/// How a file was: what everything that writes, cuts or replaces it changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    number: u64,
+    size: u64,
+    written: (i64, i64),
+}
+
+impl Mark {
+    /// `None` where there is none.
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let written = (file.mtime(), file.mtime_nsec());
+        Some(Self { device: file.dev(), number: file.ino(), size: file.len(), written })
+    }
 }
 
 fn read_bans(

@@ -1,6 +1,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -38,10 +39,19 @@ fn open(directory: &TempDir, clock: fn() -> Clock) -> Started {
 }
 
 fn open_with(directory: &TempDir, clock: fn() -> Clock, jails: Arc<Roster>) -> Started {
-    let directory = directory.path().to_owned();
+    started_at(directory.path(), clock, jails)
+}
+
+fn open_at(directory: &Path) -> Started {
+    started_at(directory, first_boot, Arc::default())
+}
+
+fn started_at(directory: &Path, clock: fn() -> Clock, jails: Arc<Roster>) -> Started {
+    let directory = directory.to_owned();
     let names = Names { jails, ..Names::default() };
     let offenders = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
-    start(Settings { directory, names, offenders, findtime: FINDTIME, clock }).unwrap()
+    let memory = directory.clone();
+    start(Settings { directory, memory, names, offenders, findtime: FINDTIME, clock }).unwrap()
 }
 
 /// Ends the store, and waits until its file is closed.
@@ -680,4 +690,168 @@ fn a_file_that_another_process_has_is_waited_for() {
     let started = open(&directory, first_boot);
     assert_eq!(started.kept.as_ref().unwrap().bans, bans[1..]);
     end(started);
+}
+
+#[test]
+fn what_the_log_has_is_read_from_a_copy() {
+    let (directory, cut, memory) =
+        (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let started = open(&directory, first_boot);
+    for ban in many(10) {
+        started.store.put(&ban, true, None);
+    }
+    wait(&started.store).unwrap();
+    for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+        fs::copy(directory.path().join(&name), cut.path().join(&name)).unwrap();
+    }
+    end(started);
+    let copy = copy::Copy::make(&cut.path().join(FILE), memory.path()).unwrap();
+    let mut database = Database::open(&copy.path(), first_boot(), FINDTIME).unwrap();
+    assert_eq!(database.load(&Names::default()).unwrap().kept.bans.len(), 10);
+}
+
+#[test]
+fn what_becomes_of_the_file_while_it_is_open_is_noticed_and_mended() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 8] = [
+        ("the log is deleted", |file| fs::remove_file(log_of(file)).unwrap()),
+        ("the log is cut", |file| {
+            let log = fs::File::options().write(true).open(log_of(file)).unwrap();
+            log.set_len(log.metadata().unwrap().len() / 2).unwrap();
+        }),
+        ("the log is emptied", |file| fs::write(log_of(file), "").unwrap()),
+        ("the file is cut", |file| {
+            fs::File::options().write(true).open(file).unwrap().set_len(4096).unwrap();
+        }),
+        ("the file is overwritten at its beginning", |file| {
+            let file = fs::File::options().write(true).open(file).unwrap();
+            file.write_all_at(&[0x55; 4096], 0).unwrap();
+        }),
+        ("the file is deleted", |file| fs::remove_file(file).unwrap()),
+        ("an older file takes its place", |file| {
+            let old = file.with_extension("old");
+            Connection::open(&old).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+            fs::rename(old, file).unwrap();
+        }),
+        ("the directory is renamed", |file| {
+            let directory = file.parent().unwrap();
+            fs::rename(directory, directory.with_extension("renamed")).unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let place = TempDir::new().unwrap();
+        let state = place.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let mut started = open_at(&state);
+        let bans = many(1100);
+        for ban in &bans {
+            started.store.put(ban, true, None);
+        }
+        wait(&started.store).unwrap();
+        // Without a change of anything.
+        harm(&state.join(FILE));
+        let wants = until_told(&mut started.news);
+        assert!(matches!(wants, News::WantsAll), "{what}: {wants:?}");
+        for ban in &bans {
+            started.store.put(ban, false, None);
+        }
+        until(what, || started.store.status().failed.is_none());
+        wait(&started.store).unwrap();
+        // As SIGKILL leaves it.
+        let killed = TempDir::new().unwrap();
+        for path in [state.join(FILE), log_of(&state.join(FILE))] {
+            fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
+        }
+        end(started);
+        let again = open(&killed, first_boot);
+        assert_eq!(again.kept.as_ref().unwrap().bans, bans, "{what}");
+        end(again);
+    }
+}
+
+#[test]
+fn what_is_taken_away_takes_no_positions_with_it() {
+    let of_log: fn(&Path) -> PathBuf = log_of;
+    for taken in [of_log, Path::to_owned] {
+        let directory = TempDir::new().unwrap();
+        let mut started = open(&directory, first_boot);
+        started.store.set_position("sshd", b"there".to_vec());
+        started.store.tell(told(95));
+        started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+        wait(&started.store).unwrap();
+        fs::remove_file(taken(&directory.path().join(FILE))).unwrap();
+        assert!(matches!(until_told(&mut started.news), News::WantsAll));
+        until("the store works again", || started.store.status().failed.is_none());
+        end(started);
+        let again = open(&directory, first_boot);
+        let kept = again.kept.as_ref().unwrap();
+        assert_eq!(kept.positions, BTreeMap::from([("sshd".to_owned(), b"there".to_vec())]));
+        assert_eq!(kept.told, [told(95)]);
+        end(again);
+    }
+}
+
+fn log_of(file: &Path) -> PathBuf {
+    aside::with(file, "-wal")
+}
+
+fn until_told(news: &mut mpsc::Receiver<News>) -> News {
+    let mut told = None;
+    until("news", || {
+        told = news.try_recv().ok();
+        told.is_some()
+    });
+    told.unwrap()
+}
+
+#[test]
+fn a_file_that_is_left_alone_stays() {
+    let directory = TempDir::new().unwrap();
+    let mut started = open(&directory, first_boot);
+    for ban in many(3) {
+        started.store.put(&ban, true, None);
+        wait(&started.store).unwrap();
+        look_up(&started.store, 1);
+    }
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(started.news.try_recv().is_err());
+    assert_eq!(started.store.status().failed, None);
+    end(started);
+    assert!(aside(&directory).is_empty());
+}
+
+#[test]
+fn files_that_were_moved_aside_are_bounded() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join(FILE);
+    for second in 0..20 {
+        for path in [file.clone(), log_of(&file)] {
+            fs::write(path, "no good").unwrap();
+        }
+        aside::move_aside(&file, Timestamp::from_second(second).unwrap()).unwrap();
+    }
+    let left = aside(&directory);
+    assert_eq!(left.len(), 2 * 8, "{left:?}");
+    assert!(left.iter().all(|name| name.contains("T00001")), "{left:?}");
+}
+
+#[test]
+fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
+    static WALL: AtomicI64 = AtomicI64::new(1000);
+    fn settable() -> Clock {
+        clock("first", 100, WALL.load(Ordering::Relaxed))
+    }
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, settable);
+    let ban = entry("192.0.2.1/32", Origin::Jail(0), Some(400));
+    started.store.put(&ban, true, None);
+    wait(&started.store).unwrap();
+    // The clock is set right, and nothing happens until the host has booted again.
+    WALL.store(1_000_000, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(2500));
+    end(started);
+    let again = open(&directory, || clock("second", 10, 1_000_060));
+    let until = again.kept.as_ref().unwrap().bans[0].ban.until;
+    assert_eq!(until, Some(KernelTime(250 * SECOND)));
+    end(again);
 }

@@ -1,6 +1,8 @@
 //! The thread that writes: opens the file, commits what waits, mends what breaks.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
@@ -48,6 +50,7 @@ pub(super) fn start(settings: Settings) -> io::Result<(Started, std_mpsc::Receiv
         is_read: false,
         salvaged: None,
         failed: None,
+        distrusted: None,
         backoff: BACKOFF,
     };
     let thread: JoinHandle<()> =
@@ -69,6 +72,9 @@ struct Writer {
     /// What was read from a file that was no good, until a new one has it.
     salvaged: Option<Contents>,
     failed: Option<String>,
+    /// What has become of the file while it was open, until a new one is there: what it has is not to be
+    /// believed.
+    distrusted: Option<String>,
     backoff: Duration,
 }
 
@@ -110,13 +116,17 @@ impl Writer {
                     let _failed = self.write();
                     return;
                 }
-                None => {}
+                None => {
+                    if let Err(at) = self.look() {
+                        retry_at = at;
+                    }
+                }
             }
             if Instant::now() >= tidy_at {
                 tidy_at = Instant::now() + TIDY;
                 let now = (self.settings.clock)();
                 let tidied =
-                    self.database.as_ref().map(|open| open.tidy(&self.settings.offenders, &now));
+                    self.database.as_mut().map(|open| open.tidy(&self.settings.offenders, &now));
                 if let Some(Err(failure)) = tidied {
                     retry_at = self.fail(Batch::default(), false, &failure);
                 }
@@ -126,11 +136,8 @@ impl Writer {
 
     /// Writes what waits. When that fails: when to try again.
     fn write(&mut self) -> Result<(), Instant> {
+        self.check()?;
         let Some(database) = &mut self.database else { return Ok(()) };
-        if !database.is_at(&self.path) {
-            let why = Failure::Retry(format!("{} was taken away", self.path.display()));
-            return Err(self.fail(Batch::default(), false, &why));
-        }
         let batch = self.shared.take();
         let clock = (self.settings.clock)();
         match database.write(&batch, &self.settings.names, &clock) {
@@ -141,6 +148,29 @@ impl Writer {
             }
             Err((failure, unsure)) => Err(self.fail(batch, unsure, &failure)),
         }
+    }
+
+    /// Looks after the file while nothing is to be written: whether it is still there as it was left, and
+    /// whether its times are right. When something is wrong: when to try again.
+    fn look(&mut self) -> Result<(), Instant> {
+        self.check()?;
+        let clock = (self.settings.clock)();
+        match &self.database {
+            Some(open) if open.is_out_of_date(&clock) => self.write(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Gives up a file that is not as it was left. Then: when to begin another one.
+    fn check(&mut self) -> Result<(), Instant> {
+        let Some(Err(why)) = self.database.as_ref().map(Database::check) else { return Ok(()) };
+        if let Some(database) = self.database.take() {
+            self.salvaged = Some(database.rescue(&(self.settings.clock)()));
+            database.abandon();
+        }
+        let at = self.fail(Batch::default(), false, &Failure::Retry(why.clone()));
+        self.distrusted = Some(why);
+        Err(at)
     }
 
     fn works(&mut self) {
@@ -169,6 +199,15 @@ impl Writer {
     }
 
     fn open(&mut self) -> Result<(), Failure> {
+        if let Some(why) = self.distrusted.clone() {
+            if self.path.exists() {
+                self.begin_anew(&why)?;
+                self.distrusted = None;
+                return Ok(());
+            }
+            let directory = &self.settings.directory;
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
         let clock = (self.settings.clock)();
         let (names, findtime) = (self.settings.names.clone(), self.settings.findtime);
         let opened =
@@ -181,7 +220,8 @@ impl Writer {
             Err(Failure::Broken(why)) => return self.begin_anew(&why),
             Err(failure) => {
                 // A full disk, or one that cannot be written, can still be read.
-                let (contents, complete) = database::salvage(&self.path, &clock, &names, findtime);
+                let (contents, complete) =
+                    database::salvage(&self.path, &clock, &names, findtime, &self.settings.memory);
                 if complete && !self.is_read {
                     self.tell(contents.kept);
                 }
@@ -201,25 +241,36 @@ impl Writer {
             }
             self.tell(contents.kept);
         }
+        self.distrusted = None;
         self.take_up(database, lost)
     }
 
     /// In place of a file that is no good.
     fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
-        let Settings { names, findtime, .. } = &self.settings;
+        let Settings { names, findtime, memory, .. } = &self.settings;
         let findtime = *findtime;
-        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime);
+        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime, memory);
         let aside = move_aside(&self.path, Timestamp::now())
             .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
+        let with = match contents.kept.bans.len() {
+            _ if self.is_read => "all bans in force".to_owned(),
+            bans => format!("{bans} bans that could be read"),
+        };
         error!(
-            "the store {} is no good: {why}; moved it to {} and began a new one, with {} bans that \
-             could be read",
+            "the store {} is no good: {why}; moved it to {} and began a new one, with {with}",
             self.path.display(),
             aside.display(),
-            contents.kept.bans.len(),
         );
-        if !self.is_read {
+        if self.is_read {
+            // Of the jails that there are, what is in memory is the last word.
+            contents.offences.retain(|row| row.record(names, &clock).is_none());
+            if let Some(rescued) = self.salvaged.take()
+                && !rescued.kept.positions.is_empty()
+            {
+                contents.kept = rescued.kept;
+            }
+        } else {
             let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
             let kept = std::mem::take(&mut contents.kept);
             contents.kept = Kept { positions, told, ..Kept::default() };

@@ -102,6 +102,7 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
     let config = Config::default();
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
     let settings = store::Settings {
+        memory: state.clone(),
         directory: state,
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
