@@ -11,7 +11,7 @@ use crate::rate::Gcra;
 
 /// Grows with every change to this module that an older program or controller would misread.
 /// Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
 pub const PROGRAM: &str = "ringfence";
@@ -24,7 +24,7 @@ pub const CLOCK_PROGRAM: &str = "ringfence_clock";
 
 /// Names of the maps in the object and of their pins.
 pub mod maps {
-    /// Array of one [`Config`](super::Config).
+    /// Array of one [`Configs`](super::Configs).
     pub const CONFIG: &str = "CONFIG";
     /// Array of [`PORT_BLOCKS`](super::PORT_BLOCKS) blocks of port classes.
     pub const PORTS: &str = "PORTS";
@@ -187,6 +187,18 @@ pub struct Config {
     pub shared_bytes: Gcra,
 }
 
+/// The configuration, twice: one that packets are judged by, and one that the controller writes the next
+/// one into. So no packet sees half of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Configs {
+    /// Which of the two packets are judged by. The controller changes it when the other one is whole, and
+    /// writes no more until every packet has ended that may have begun with the one before.
+    pub current: u64,
+    /// The two.
+    pub sides: [Config; 2],
+}
+
 /// A ban of one IPv6 address. Times in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -346,6 +358,7 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Config>() == 96 + 31 * 16);
+const _: () = assert!(size_of::<Configs>() == 8 + 2 * size_of::<Config>());
 const _: () = assert!(size_of::<BanEntry>() == 24);
 const _: () = assert!(size_of::<NetworkEntry>() == 48);
 const _: () = assert!(size_of::<SharedBucket>() == 64);
@@ -371,11 +384,14 @@ pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        BanEntry, Config, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket, Signature,
+        BanEntry, Config, Configs, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket,
+        Signature,
     };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Configs {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BanEntry {}
     // SAFETY: as above.

@@ -7,6 +7,7 @@ mod attach;
 pub mod ban_table;
 mod bans;
 pub mod clocks;
+pub mod config_map;
 mod configure;
 mod egress;
 mod events;
@@ -18,6 +19,7 @@ mod pins;
 mod privileges;
 mod take_over;
 mod trust;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

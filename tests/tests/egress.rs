@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    ABI_VERSION, Config, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
+    ABI_VERSION, Config, Configs, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
     port_place,
 };
 use filter_common::address::Address;
@@ -33,7 +33,7 @@ struct Kernel {
 impl Kernel {
     fn load(room: u32) -> Self {
         let mut ebpf = EbpfLoader::new().map_max_entries(maps::KNOWN, room).load(OBJECT).unwrap();
-        let mut config: Array<_, Config> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
+        let mut config: Array<_, Configs> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
         // A clock that counts its own ticks, from zero at an epoch of its own.
         let entry = Config {
             abi_version: ABI_VERSION,
@@ -42,7 +42,7 @@ impl Kernel {
             seed: SEED,
             ..Config::default()
         };
-        config.set(0, entry, 0).unwrap();
+        config.set(0, Configs { current: 1, sides: [Config::default(), entry] }, 0).unwrap();
         let mut ports: Array<_, [u8; PORTS_PER_BLOCK]> =
             ebpf.map_mut(maps::PORTS).unwrap().try_into().unwrap();
         for tcp in [false, true] {

@@ -3,7 +3,7 @@
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Config, Counter, Flooder, Learning,
+    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
     NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
     Signature, maps,
 };
@@ -30,7 +30,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     #[expect(clippy::cast_possible_truncation, reason = "eight")]
     const COUNTERS: u32 = INTERFACES as u32 * COUNTERS_PER_INTERFACE;
     &[
-        (maps::CONFIG, ARRAY, 4, size_of::<Config>(), 1),
+        (maps::CONFIG, ARRAY, 4, size_of::<Configs>(), 1),
         (maps::PORTS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
         // As many as the controller asks for.
         (maps::BANS_V4, ARRAY, 4, size_of::<Line>(), 1),
