@@ -57,8 +57,12 @@ pub mod maps {
     pub const KNOWN: &str = "KNOWN";
     /// Array of words of bits: who may be known, by [`gate`](crate::gate).
     pub const KNOWN_GATE: &str = "KNOWN_GATE";
-    /// Hash of [`Flooder`](super::Flooder) by address: the program's own short bans. The one that
-    /// was longest ago used makes room.
+    /// Array of how many known peers an IPv6 network has, one `u64` each, by [`crowd`](crate::crowd).
+    /// Mapped into the controller's memory.
+    pub const CROWDS: &str = "CROWDS";
+    /// Hash of [`Flooder`](super::Flooder) by
+    /// [`network64`](crate::address::Address::network64): the program's own short bans. The one that was
+    /// longest ago used makes room.
     pub const FLOODERS: &str = "FLOODERS";
     /// Array of [`greylist::Line`](crate::greylist::Line).
     pub const GREYLIST: &str = "GREYLIST";
@@ -81,7 +85,7 @@ pub mod maps {
     /// The maps that outlive the controller, and that several interfaces share.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
-        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, FLOODERS, GREYLIST, SIGNATURES, SEEN,
+        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
         COUNTERS, EVENTS, LEARNED,
     ];
 }
@@ -301,7 +305,7 @@ pub struct Learning {
     pub learned: u64,
     /// Times that the end of one was moved.
     pub refreshed: u64,
-    /// Times that there was no room for one.
+    /// Times that there was no room for one, in all or in its network.
     pub full: u64,
 }
 

@@ -17,7 +17,7 @@ use filter_common::policy::{PeerSlot as _, Tables as _};
 
 use crate::atomic::Word;
 use crate::skb::SkbPacket;
-use crate::tables::{self, KNOWN, KNOWN_GATE, KernelTables, Side};
+use crate::tables::{self, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
 
 #[btf_map]
 static LEARNED: Array<Learning, 1> = Array::new();
@@ -165,6 +165,19 @@ impl Peers for KernelPeers {
         let entry = Peer { until, ..Peer::default() };
         // Another CPU's entry, made since it was looked up, is as good.
         matches!(KNOWN.insert(peer.words(), entry, u64::from(BPF_NOEXIST)), Ok(()) | Err(EEXIST))
+    }
+
+    #[inline(always)]
+    fn crowd(&self, place: u32) -> u64 {
+        CROWDS.get(place).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn join(&self, place: u32) {
+        if let Some(crowd) = CROWDS.get_ptr_mut(place) {
+            // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
+            unsafe { Word::new(crowd) }.add(1);
+        }
     }
 }
 

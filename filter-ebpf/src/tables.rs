@@ -20,8 +20,9 @@ use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::learn::Reading;
 use filter_common::limits::{
-    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS,
-    PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, FLOODERS as FLOODERS_MAX,
+    GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
+    SOURCE_LINES, TRUSTED_NETWORKS,
 };
 use filter_common::packet::{self, Headers, Packet, Place, SPARE_BIT, Unparsed, Window, Words};
 use filter_common::policy::tiers::Task;
@@ -87,6 +88,10 @@ pub(crate) static KNOWN: HashMap<
 
 #[btf_map]
 pub(crate) static KNOWN_GATE: Array<u64, { KNOWN_WORDS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
+#[btf_map]
+pub(crate) static CROWDS: Array<u64, { CROWD_PLACES as usize }, { BPF_F_MMAPABLE as usize }> =
     Array::new();
 
 #[btf_map]

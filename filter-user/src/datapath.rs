@@ -9,6 +9,7 @@ mod bans;
 pub mod clocks;
 pub mod config_map;
 mod configure;
+mod crowds;
 mod egress;
 mod events;
 pub mod gates;
@@ -63,7 +64,7 @@ pub trait Datapath {
     /// As [`ban`](Self::ban).
     fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()>;
 
-    /// Has no entry of exactly this network any more.
+    /// Has no entry of exactly this network any more, of a flood from an IPv6 /64 either.
     ///
     /// # Errors
     ///

@@ -348,7 +348,7 @@ impl Kernel {
         let mut map: HashMap<_, [u64; 2], Flooder> = self.map_mut(maps::FLOODERS)?.try_into()?;
         for (address, ends) in &world.flooders {
             let flooder = Flooder { until: ends.time(now), packets: 0 };
-            map.insert(Address::from(*address).words(), flooder, 0)?;
+            map.insert(Address::from(*address).network64().words(), flooder, 0)?;
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::clocks;
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
+use super::crowds::{self, Counted};
 use super::egress;
 use super::events::Events;
 use super::gates::{self, Presence};
@@ -91,6 +92,7 @@ pub struct Kernel {
     trusted_by_route: bool,
     known: HashMap<MapData, [u64; 2], Peer>,
     known_gate: Memory,
+    crowds: Memory,
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
@@ -116,6 +118,9 @@ struct Guard {
     pin: String,
     program: Ebpf,
 }
+
+/// The length of the IPv6 networks that the program bans for floods.
+const FLOODERS_PREFIX: u8 = 64;
 
 /// Of so many [`Kernel::check`]s one looks through the known peers for those to forget.
 const CHECKS_PER_PRUNING: u32 = 12;
@@ -238,6 +243,7 @@ impl Kernel {
             trusted_by_route: settings.trusted_by_route,
             known: HashMap::try_from(take(first, maps::KNOWN)?)?,
             known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
+            crowds: Memory::of(data(take(first, maps::CROWDS)?)?)?,
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
@@ -378,11 +384,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes room among the known peers: those that are known no longer.
+    /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
+    /// has as many as it may.
     fn forget_peers(&mut self, now: KernelTime) {
-        let gone = |(key, peer): ([u64; 2], Peer)| (peer.until <= now.0).then_some(key);
         let peers = self.unread.all("read the known peers", self.known.iter());
-        let gone: Vec<_> = peers.filter_map(gone).collect();
+        let peers = peers.map(|(key, peer)| (Address::from_words(key), peer.until));
+        let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
+        let counted = Counted::of(&mut there, self.seed);
+        counted.write(self.crowds.as_ref());
+        let gone = gone.iter().map(|(peer, _)| peer);
+        let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
         for key in &gone {
             // One that has come back in between comes back once more.
             let removed = unless_missing(self.known.remove(key));
@@ -433,6 +444,12 @@ impl Kernel {
         Ok(())
     }
 
+    /// Lifts the program's own ban of a source.
+    fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
+        let key = Address::from(address).network64().words();
+        Ok(unless_missing(self.flooders.remove(&key))?)
+    }
+
     fn count(&self, slot: u32, would: bool, reason: Reason) -> Result<Count> {
         let values = self.counters.get(&counter_index(slot, would, reason.into()), 0)?;
         Ok(values.iter().fold(Count::default(), |sum, value| {
@@ -448,8 +465,8 @@ impl Datapath for Kernel {
 
     fn unban(&mut self, address: IpAddr) -> Result<()> {
         self.bans.unban(address)?;
+        self.unban_flooder(address)?;
         let key = Address::from(address).words();
-        unless_missing(self.flooders.remove(&key))?;
         if let Some(peer) = if_there(self.known.get(&key, 0)).context("read a known peer")?
             && peer.blocked_until != 0
         {
@@ -463,7 +480,13 @@ impl Datapath for Kernel {
     }
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
-        self.bans.unban_network(network)
+        self.bans.unban_network(network)?;
+        let address = network.network();
+        let is_one = IpAddr::from(Address::from(address).network64()) == address;
+        if network.prefix_len() == FLOODERS_PREFIX && is_one {
+            self.unban_flooder(address)?;
+        }
+        Ok(())
     }
 
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
@@ -502,6 +525,9 @@ impl Datapath for Kernel {
         let address = Address::from(address);
         let key = address.words();
         let old = if_there(self.known.get(&key, 0)).context("read a known peer")?;
+        if old.is_none() && !crowds::join(self.crowds.as_ref(), address, self.seed) {
+            bail!("there are too many known peers of its network");
+        }
         let old = old.unwrap_or_default();
         let until = now.after(self.remember).0;
         // The entry before its bit: see `forget_peers`.
