@@ -11,7 +11,7 @@ use crate::rate::Gcra;
 
 /// Grows with every change to this module that an older program or controller would misread.
 /// Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
 pub const PROGRAM: &str = "ringfence";
@@ -24,7 +24,7 @@ pub const CLOCK_PROGRAM: &str = "ringfence_clock";
 
 /// Names of the maps in the object and of their pins.
 pub mod maps {
-    /// Array of one [`Config`](super::Config).
+    /// Array of one [`Configs`](super::Configs).
     pub const CONFIG: &str = "CONFIG";
     /// Array of [`PORT_BLOCKS`](super::PORT_BLOCKS) blocks of port classes.
     pub const PORTS: &str = "PORTS";
@@ -57,8 +57,12 @@ pub mod maps {
     pub const KNOWN: &str = "KNOWN";
     /// Array of words of bits: who may be known, by [`gate`](crate::gate).
     pub const KNOWN_GATE: &str = "KNOWN_GATE";
-    /// Hash of [`Flooder`](super::Flooder) by address: the program's own short bans. The one that
-    /// was longest ago used makes room.
+    /// Array of how many known peers an IPv6 network has, one `u64` each, by [`crowd`](crate::crowd).
+    /// Mapped into the controller's memory.
+    pub const CROWDS: &str = "CROWDS";
+    /// Hash of [`Flooder`](super::Flooder) by
+    /// [`network64`](crate::address::Address::network64): the program's own short bans. The one that was
+    /// longest ago used makes room.
     pub const FLOODERS: &str = "FLOODERS";
     /// Array of [`greylist::Line`](crate::greylist::Line).
     pub const GREYLIST: &str = "GREYLIST";
@@ -81,7 +85,7 @@ pub mod maps {
     /// The maps that outlive the controller, and that several interfaces share.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
-        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, FLOODERS, GREYLIST, SIGNATURES, SEEN,
+        PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
         COUNTERS, EVENTS, LEARNED,
     ];
 }
@@ -187,6 +191,18 @@ pub struct Config {
     pub shared_bytes: Gcra,
 }
 
+/// The configuration, twice: one that packets are judged by, and one that the controller writes the next
+/// one into. So no packet sees half of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Configs {
+    /// Which of the two packets are judged by. The controller changes it when the other one is whole, and
+    /// writes no more until every packet has ended that may have begun with the one before.
+    pub current: u64,
+    /// The two.
+    pub sides: [Config; 2],
+}
+
 /// A ban of one IPv6 address. Times in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -289,7 +305,7 @@ pub struct Learning {
     pub learned: u64,
     /// Times that the end of one was moved.
     pub refreshed: u64,
-    /// Times that there was no room for one.
+    /// Times that there was no room for one, in all or in its network.
     pub full: u64,
 }
 
@@ -346,6 +362,7 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Config>() == 96 + 31 * 16);
+const _: () = assert!(size_of::<Configs>() == 8 + 2 * size_of::<Config>());
 const _: () = assert!(size_of::<BanEntry>() == 24);
 const _: () = assert!(size_of::<NetworkEntry>() == 48);
 const _: () = assert!(size_of::<SharedBucket>() == 64);
@@ -371,11 +388,14 @@ pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        BanEntry, Config, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket, Signature,
+        BanEntry, Config, Configs, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket,
+        Signature,
     };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Configs {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BanEntry {}
     // SAFETY: as above.

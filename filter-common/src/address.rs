@@ -75,6 +75,33 @@ impl Address {
         word & FIRST_OCTET == 127 || word & 0xf0 == 0xe0 || word == u32::MAX
     }
 
+    /// The first address of the /64 that it is of, whose addresses are one host's to choose from; itself
+    /// where it is of IPv4, or where one /64 has many hosts.
+    #[inline(always)]
+    #[must_use]
+    pub fn network64(self) -> Self {
+        self.network(u64::MAX)
+    }
+
+    /// The same of a /48, which one customer has.
+    #[inline(always)]
+    #[must_use]
+    pub fn network48(self) -> Self {
+        self.network(0x0000_ffff_ffff_ffff)
+    }
+
+    #[inline(always)]
+    fn network(self, mask: u64) -> Self {
+        let [first, _] = self.0;
+        let bits = first.swap_bytes();
+        // Addresses of this host and mapped ones (::/48), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380),
+        // and a link's.
+        let is_shared = matches!(bits >> 16, 0 | 0x0064_ff9b_0000 | 0x0064_ff9b_0001)
+            || bits >> 32 == 0x2001_0000
+            || bits >> 54 == 0xfe80 >> 6;
+        if is_shared { self } else { Self([first & mask, 0]) }
+    }
+
     /// A hash that spreads sources over buckets. `seed` is secret, so that nobody can choose an
     /// address that shares a bucket with somebody else's.
     #[inline(always)]

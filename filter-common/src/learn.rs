@@ -27,6 +27,7 @@
 
 use crate::abi::{ABI_VERSION, Config, SCOPE_SIP};
 use crate::address::Address;
+use crate::crowd::{self, Crowd};
 use crate::gate;
 use crate::packet::{Headers, Layer4, Packet, Payload, Place, Window};
 use crate::sip::{byte_at, word_at};
@@ -92,6 +93,10 @@ pub trait Peers {
     fn announce(&self, place: gate::Place);
     /// Makes an entry. False where there is no room for one.
     fn insert(&self, peer: Address, until: u64) -> bool;
+    /// How many peers are counted at a place of the crowds.
+    fn crowd(&self, place: u32) -> u64;
+    /// Counts one more there.
+    fn join(&self, place: u32);
 }
 
 /// What a packet that left has changed.
@@ -103,7 +108,7 @@ pub enum Outcome {
     Learned,
     /// A peer stays known for longer.
     Refreshed,
-    /// There was no room for a new peer.
+    /// There was no room for a new peer, in all or in its network.
     Full,
 }
 
@@ -145,8 +150,7 @@ pub fn learn<P: Peers + ?Sized>(
             peers.prolong(destination, until);
             Outcome::Refreshed
         }
-        None if peers.insert(destination, until) => Outcome::Learned,
-        None => Outcome::Full,
+        None => enter(destination, until, config.seed, peers),
     };
     // Each time, and after the entry is there: a bit that the controller has cleared meanwhile comes
     // back.
@@ -154,6 +158,23 @@ pub fn learn<P: Peers + ?Sized>(
         peers.announce(gate::known(destination, config.seed));
     }
     outcome
+}
+
+/// Enters a new peer, where there is room for it, in its network too.
+#[inline(always)]
+fn enter<P: Peers + ?Sized>(peer: Address, until: u64, seed: u64, peers: &P) -> Outcome {
+    let crowds = crowd::of(peer, seed);
+    let is_crowded = |[narrow, wide]: [Crowd; 2]| {
+        peers.crowd(narrow.place) >= narrow.most || peers.crowd(wide.place) >= wide.most
+    };
+    if crowds.is_some_and(is_crowded) || !peers.insert(peer, until) {
+        return Outcome::Full;
+    }
+    if let Some([narrow, wide]) = crowds {
+        peers.join(narrow.place);
+        peers.join(wide.place);
+    }
+    Outcome::Learned
 }
 
 /// What has been read of a message so far.

@@ -27,6 +27,7 @@ pub mod abi;
 pub mod address;
 pub mod ban_table;
 pub mod class;
+pub mod crowd;
 pub mod decision;
 pub mod gate;
 pub mod greylist;

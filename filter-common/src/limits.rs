@@ -56,6 +56,17 @@ pub const SEEN_PLACES: u32 = 1 << 18;
 /// Known peers. They cost 100 bytes each, and what there is room for half a megabyte.
 pub const KNOWN_PEERS: u32 = 32_768;
 
+/// Known peers of one IPv6 /64. One account can register from each of its addresses, and would else take
+/// the places of all others.
+pub const PEERS_OF_64: u64 = 256;
+
+/// Known peers of one IPv6 /48, which many providers give to a customer.
+pub const PEERS_OF_48: u64 = 2048;
+
+/// Places of [`maps::CROWDS`](crate::abi::maps::CROWDS), 32 KiB: of 32,768 peers some sixteen are counted in
+/// each.
+pub const CROWD_PLACES: u32 = 1 << 12;
+
 /// Sources that the program itself has banned.
 pub const FLOODERS: u32 = 4096;
 

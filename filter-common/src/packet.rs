@@ -87,6 +87,9 @@ pub struct Headers {
 /// [`Headers`] as plain words.
 pub type Words = [u64; 4];
 
+/// The bit of the last word that says nothing about the packet: free for who hands the words on.
+pub const SPARE_BIT: u32 = 5;
+
 impl Headers {
     /// The same as plain words.
     #[inline(always)]

@@ -77,9 +77,9 @@ pub trait Tables {
     fn known_gate(&self, word: u32) -> u64;
     /// The peer with this address, known or no longer.
     fn peer(&self, source: Address) -> Option<Self::Peer<'_>>;
-    /// Whether the program itself has banned this source, which counts the packet.
+    /// Whether the program itself has banned this source, of IPv6 a /64, which counts the packet.
     fn flooder(&self, source: Address, now: u64) -> bool;
-    /// Bans a source until then. No room for it is no harm: it stays limited.
+    /// Bans a source, of IPv6 a /64, until then. No room for it is no harm: it stays limited.
     fn block(&self, source: Address, until: u64);
     /// Whether the host has a TCP connection with the source of this segment, by addresses and
     /// ports: then the source is no forged one.

@@ -28,6 +28,7 @@ struct Model {
     room: usize,
     peers: RefCell<HashMap<Address, u64>>,
     gate: RefCell<HashSet<gate::Place>>,
+    crowds: RefCell<HashMap<u32, u64>>,
     window: RefCell<Window>,
 }
 
@@ -39,6 +40,7 @@ impl Model {
             room: 2,
             peers: RefCell::default(),
             gate: RefCell::default(),
+            crowds: RefCell::default(),
             // What an earlier message left.
             window: RefCell::new([u64::from_le_bytes(*b"\r\nVia: x"); WINDOW_WORDS]),
         }
@@ -96,6 +98,14 @@ impl Peers for Model {
             peers.insert(peer, until);
         }
         room
+    }
+
+    fn crowd(&self, place: u32) -> u64 {
+        self.crowds.borrow().get(&place).copied().unwrap_or(0)
+    }
+
+    fn join(&self, place: u32) {
+        *self.crowds.borrow_mut().entry(place).or_default() += 1;
     }
 }
 

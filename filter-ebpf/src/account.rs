@@ -16,7 +16,7 @@ use filter_common::rate::Gcra;
 use crate::atomic::Word;
 use crate::packet::XdpPacket;
 use crate::stages;
-use crate::tables::{config, now};
+use crate::tables::{Side, now};
 
 /// The interface this copy of the program serves, set when it is loaded.
 #[unsafe(no_mangle)]
@@ -41,13 +41,13 @@ const EVENT_INTERVAL: u64 = 1_000_000_000 / EVENTS_PER_SECOND;
 
 /// Counts the packet and returns what XDP does with it.
 #[inline(always)]
-pub(crate) fn account(ctx: &XdpContext, decision: Decision) -> u32 {
+pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     let length = length(ctx, decision.end) as u64;
     let code = decision.code;
     let dropped = code.drops();
-    let dry_run = dropped && config().is_some_and(|config| config.flags & FLAG_DRY_RUN != 0);
+    let dry_run = dropped && side.config().is_some_and(|config| config.flags & FLAG_DRY_RUN != 0);
     if code.bit() & NOTIFIED != 0 {
-        notify(decision);
+        notify(decision, side);
     }
     if dry_run {
         count(code, true, length);
@@ -104,8 +104,8 @@ const NOTIFIED: u64 = bits(&[
 
 /// Sends an event, but not one for each packet of a flood.
 #[inline(always)]
-fn notify(decision: Decision) {
-    let (Some(source), Some(config)) = (decision.source, config()) else {
+fn notify(decision: Decision, side: Side) {
+    let (Some(source), Some(config)) = (decision.source, side.config()) else {
         return;
     };
     let now = now(config);

@@ -17,7 +17,7 @@ use filter_common::policy::{PeerSlot as _, Tables as _};
 
 use crate::atomic::Word;
 use crate::skb::SkbPacket;
-use crate::tables::{self, KNOWN, KNOWN_GATE, KernelTables};
+use crate::tables::{self, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
 
 #[btf_map]
 static LEARNED: Array<Learning, 1> = Array::new();
@@ -46,9 +46,10 @@ fn watch(ctx: &TcContext) {
     let Some(leaving) = learn::leaving(&packet, &headers) else {
         return;
     };
-    if learn::is_watched(&leaving, &KernelPeers) {
+    let side = Side::now();
+    if learn::is_watched(&leaving, &KernelPeers::new(side)) {
         let [first, second] = leaving.destination.words();
-        ringfence_learn(ctx.skb.skb, first, second, Place::from(leaving.payload).0);
+        ringfence_learn(ctx.skb.skb, first, second, Place::from(leaving.payload).0, side.word());
     }
 }
 
@@ -61,10 +62,12 @@ pub extern "C" fn ringfence_learn(
     first: u64,
     second: u64,
     message: u64,
+    side: u64,
 ) -> u32 {
     let ctx = TcContext::new(ctx);
     let peer = Address::from_words([first, second]);
-    let outcome = learn::learn(&SkbPacket::new(&ctx), peer, Place(message), &KernelPeers);
+    let peers = KernelPeers::new(Side::told(side));
+    let outcome = learn::learn(&SkbPacket::new(&ctx), peer, Place(message), &peers);
     if let (Some(learned), true) = (LEARNED.get_ptr_mut(0), outcome != Outcome::Nothing) {
         // SAFETY: an array's value lives as long as the map; the fields are aligned to eight bytes.
         let counter = unsafe {
@@ -81,14 +84,19 @@ pub extern "C" fn ringfence_learn(
 }
 
 /// The maps as [`Peers`].
-struct KernelPeers;
+struct KernelPeers(KernelTables);
 
-const TABLES: KernelTables = KernelTables { ctx: core::ptr::null_mut() };
+impl KernelPeers {
+    #[inline(always)]
+    fn new(side: Side) -> Self {
+        Self(KernelTables { ctx: core::ptr::null_mut(), side })
+    }
+}
 
 impl Peers for KernelPeers {
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
-        tables::config()
+        self.0.config()
     }
 
     #[inline(always)]
@@ -98,12 +106,12 @@ impl Peers for KernelPeers {
 
     #[inline(always)]
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
-        TABLES.port_classes(tcp, port)
+        self.0.port_classes(tcp, port)
     }
 
     #[inline(always)]
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
-        TABLES.with_window(fill)
+        self.0.with_window(fill)
     }
 
     #[inline(always)]
@@ -128,7 +136,7 @@ impl Peers for KernelPeers {
 
     #[inline(always)]
     fn until(&self, peer: Address) -> Option<u64> {
-        TABLES.peer(peer).map(|peer| peer.until())
+        self.0.peer(peer).map(|peer| peer.until())
     }
 
     #[inline(always)]
@@ -157,6 +165,19 @@ impl Peers for KernelPeers {
         let entry = Peer { until, ..Peer::default() };
         // Another CPU's entry, made since it was looked up, is as good.
         matches!(KNOWN.insert(peer.words(), entry, u64::from(BPF_NOEXIST)), Ok(()) | Err(EEXIST))
+    }
+
+    #[inline(always)]
+    fn crowd(&self, place: u32) -> u64 {
+        CROWDS.get(place).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn join(&self, place: u32) {
+        if let Some(crowd) = CROWDS.get_ptr_mut(place) {
+            // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
+            unsafe { Word::new(crowd) }.add(1);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::policy;
 
 use crate::packet::XdpPacket;
-use crate::tables::KernelTables;
+use crate::tables::{KernelTables, Side};
 
 /// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, of which the first may
 /// be empty.
@@ -42,8 +42,9 @@ use crate::tables::KernelTables;
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence(ctx: XdpContext) -> u32 {
     let packet = XdpPacket::new(&ctx);
-    let decision = policy::decide(&packet, &KernelTables { ctx: ctx.ctx });
-    account::account(&ctx, decision)
+    let side = Side::now();
+    let decision = policy::decide(&packet, &KernelTables { ctx: ctx.ctx, side });
+    account::account(&ctx, decision, side)
 }
 
 /// Never reached: if any path could panic, the verifier would see the endless loop and refuse the

@@ -18,7 +18,7 @@ use filter_common::sip;
 
 use crate::account;
 use crate::packet::XdpPacket;
-use crate::tables::{self, KernelTables};
+use crate::tables::{self, KernelTables, Side};
 
 /// [`packet::parse`](filter_common::packet::parse), into this CPU's memory.
 #[unsafe(no_mangle)]
@@ -40,7 +40,7 @@ pub extern "C" fn ringfence_far(ctx: *mut xdp_md, offset: u64, len: u64) -> u32 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_net(s0: u64, s1: u64, reach: u64, now: u64) -> u32 {
-    let tables = KernelTables { ctx: core::ptr::null_mut() };
+    let tables = KernelTables { ctx: core::ptr::null_mut(), side: Side::told(0) };
     let source = Address::from_words([s0, s1]);
     u32::from(bans::network(source, reach as u8, &tables, now as u32))
 }
@@ -64,7 +64,8 @@ pub extern "C" fn ringfence_tell(code: u64, s0: u64, s1: u64, now: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn ringfence_stream(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx });
+    let side = Side::of_word(w3);
+    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
     stream::take(&packet, [w0, w1, w2, w3], &tables).number()
 }
 
@@ -73,15 +74,16 @@ pub extern "C" fn ringfence_stream(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, 
 #[inline(never)]
 pub extern "C" fn ringfence_class(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
-    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx });
+    let side = Side::of_word(w3);
+    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
     tiers::classify(&packet, [w0, w1, w2, w3], &tables).0
 }
 
 /// [`tiers::limit`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ringfence_limit(s0: u64, s1: u64, task: u64) -> u32 {
-    let tables = KernelTables { ctx: core::ptr::null_mut() };
+pub extern "C" fn ringfence_limit(s0: u64, s1: u64, task: u64, side: u64) -> u32 {
+    let tables = KernelTables { ctx: core::ptr::null_mut(), side: Side::told(side) };
     tiers::limit([s0, s1], Task(task), &tables).number()
 }
 
@@ -89,7 +91,8 @@ pub extern "C" fn ringfence_limit(s0: u64, s1: u64, task: u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_flood(ctx: *mut xdp_md, w0: u64, w1: u64, w3: u64) -> u32 {
-    u32::from(tiers::flood([w0, w1, 0, w3], &KernelTables { ctx }))
+    let tables = KernelTables { ctx, side: Side::of_word(w3) };
+    u32::from(tiers::flood([w0, w1, 0, w3], &tables))
 }
 
 /// [`tiers::search`].
@@ -97,7 +100,9 @@ pub extern "C" fn ringfence_flood(ctx: *mut xdp_md, w0: u64, w1: u64, w3: u64) -
 #[inline(never)]
 pub extern "C" fn ringfence_search(ctx: *mut xdp_md, message: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
-    tiers::search(&XdpPacket::new(&ctx), Place(message), &KernelTables { ctx: ctx.ctx }).to_word()
+    // It asks nothing of the configuration.
+    let tables = KernelTables { ctx: ctx.ctx, side: Side::told(0) };
+    tiers::search(&XdpPacket::new(&ctx), Place(message), &tables).to_word()
 }
 
 /// [`tiers::is_scanner`], of which it has all that needs no context: one that is passed and not used
@@ -118,6 +123,7 @@ pub extern "C" fn ringfence_scanner(agent: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn ringfence_grey(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u32 {
     let ctx = XdpContext::new(ctx);
-    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx });
+    let side = Side::of_word(w3);
+    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
     tiers::greylisted(&packet, [w0, w1, w2, w3], &tables).number()
 }

@@ -10,8 +10,8 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
-    BanEntry, Buckets, CLASSES, Config, Flooder, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer,
-    SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, port_place,
+    BanEntry, Buckets, CLASSES, Config, Configs, Flooder, NetworkEntry, PORT_BLOCKS,
+    PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
@@ -20,10 +20,11 @@ use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::learn::Reading;
 use filter_common::limits::{
-    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS,
-    PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, FLOODERS as FLOODERS_MAX,
+    GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
+    SOURCE_LINES, TRUSTED_NETWORKS,
 };
-use filter_common::packet::{self, Headers, Packet, Place, Unparsed, Window, Words};
+use filter_common::packet::{self, Headers, Packet, Place, SPARE_BIT, Unparsed, Window, Words};
 use filter_common::policy::tiers::Task;
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::seen_unit;
@@ -34,7 +35,7 @@ use crate::hints::masked;
 use crate::{account, socket, stages};
 
 #[btf_map]
-static CONFIG: Array<Config, 1> = Array::new();
+static CONFIG: Array<Configs, 1> = Array::new();
 
 #[btf_map]
 static PORTS: Array<[u8; PORTS_PER_BLOCK], { PORT_BLOCKS as usize }> = Array::new();
@@ -90,6 +91,10 @@ pub(crate) static KNOWN_GATE: Array<u64, { KNOWN_WORDS as usize }, { BPF_F_MMAPA
     Array::new();
 
 #[btf_map]
+pub(crate) static CROWDS: Array<u64, { CROWD_PLACES as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
+
+#[btf_map]
 static FLOODERS: LruHashMap<[u64; 2], Flooder, { FLOODERS_MAX as usize }> = LruHashMap::new();
 
 #[btf_map]
@@ -121,12 +126,61 @@ pub(crate) type Edge = [u64; 8];
 pub(crate) struct KernelTables {
     /// The program's context; null in a stage that has none, which asks nothing about the packet.
     pub(crate) ctx: *mut xdp_md,
+    /// The configuration that this packet is judged by.
+    pub(crate) side: Side,
 }
 
-/// The configuration, if there is a map.
-#[inline(always)]
-pub(crate) fn config<'a>() -> Option<&'a Config> {
-    CONFIG.get(0)
+/// Which of the two configurations a packet is judged by: asked once for each packet, and told to its
+/// stages, so that a change in between is none to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Side(u64);
+
+impl Side {
+    /// The one for a packet that comes now.
+    #[inline(always)]
+    pub(crate) fn now() -> Self {
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        Self(
+            CONFIG
+                .get_ptr(0)
+                .map_or(0, |all| unsafe { (&raw const (*all).current).read_volatile() }),
+        )
+    }
+
+    /// The one of a stage that was told this.
+    #[inline(always)]
+    pub(crate) fn told(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// The one that is told in the last word of [`Words`].
+    #[inline(always)]
+    pub(crate) fn of_word(word: u64) -> Self {
+        Self(word.wrapping_shr(SPARE_BIT))
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub(crate) fn word(self) -> u64 {
+        self.0 & 1
+    }
+
+    /// The last of [`Words`], which tells it as well.
+    #[inline(always)]
+    fn in_word(self, word: u64) -> u64 {
+        word & !(1 << SPARE_BIT) | self.word() << SPARE_BIT
+    }
+
+    /// The configuration, if there is a map.
+    #[inline(always)]
+    pub(crate) fn config<'a>(self) -> Option<&'a Config> {
+        let all = CONFIG.get_ptr(0)?;
+        // SAFETY: an array's value lives as long as the map, the mask keeps it inside, and the controller
+        // does not write a side that a packet may have.
+        Some(unsafe {
+            &*(&raw const (*all).sides).cast::<Config>().add(masked::<1>(self.0 as usize))
+        })
+    }
 }
 
 /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick of a few milliseconds: enough for bans of seconds
@@ -368,7 +422,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
-        config()
+        self.side.config()
     }
 
     #[inline(always)]
@@ -550,22 +604,22 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn stream(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
-        Code::from_number(stages::ringfence_stream(self.ctx, w0, w1, w2, w3))
+        Code::from_number(stages::ringfence_stream(self.ctx, w0, w1, w2, self.side.in_word(w3)))
     }
 
     #[inline(always)]
     fn classify(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Task {
-        Task(stages::ringfence_class(self.ctx, w0, w1, w2, w3))
+        Task(stages::ringfence_class(self.ctx, w0, w1, w2, self.side.in_word(w3)))
     }
 
     #[inline(always)]
     fn limit(&self, [s0, s1]: [u64; 2], Task(task): Task) -> Code {
-        Code::from_number(stages::ringfence_limit(s0, s1, task))
+        Code::from_number(stages::ringfence_limit(s0, s1, task, self.side.word()))
     }
 
     #[inline(always)]
     fn flood(&self, _packet: &impl Packet, [w0, w1, _, w3]: Words) -> bool {
-        stages::ringfence_flood(self.ctx, w0, w1, w3) != 0
+        stages::ringfence_flood(self.ctx, w0, w1, self.side.in_word(w3)) != 0
     }
 
     #[inline(always)]
@@ -580,7 +634,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn greylisted(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
-        Code::from_number(stages::ringfence_grey(self.ctx, w0, w1, w2, w3))
+        Code::from_number(stages::ringfence_grey(self.ctx, w0, w1, w2, self.side.in_word(w3)))
     }
 }
 

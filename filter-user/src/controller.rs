@@ -533,7 +533,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Hears that the kernel has banned a source for a flood: one that cannot be forged.
     fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
-        let network = IpNet::from(source);
+        let (network, except) = self.flooded_by(source, since);
         let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.ledger.count(Origin::Flood) >= LIMITED_MAX {
             return; // It is in force all the same; nobody reads a list as long.
@@ -548,11 +548,24 @@ impl<D: Datapath> Controller<D> {
         let reason = "went on flooding over a limit";
         if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
             let time = duration::format(until.since(since));
-            info!("flood: banned {source} for {time}{}", self.dry());
+            info!("flood: banned {} for {time}{}", show(network), self.dry());
         }
-        if let Err(why) = self.enter(&Entry::new(ban, reason), None) {
+        if let Err(why) = self.enter(&Entry::new(ban, reason).with_except(except), None) {
             warn!("{why:#}");
         }
+    }
+
+    /// Whom the kernel has banned for a flood of this source, and who in it is left out: the /64 of an IPv6
+    /// source, but of a known peer itself, which has a limit of its own.
+    fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {
+        let prefix = SourcePrefix::ipv6(64);
+        let network = prefix.network(prefix.source(source));
+        if is_address(network) || self.datapath.known(source).is_some() {
+            return (source.into(), Vec::new());
+        }
+        // With too many to leave out, the kernel's own ban has to do.
+        self.holes(network, None, now)
+            .map_or((source.into(), Vec::new()), |except| (network, except))
     }
 
     /// Hears that a source is over a limit, or that the program has banned it for that.

@@ -7,7 +7,9 @@ mod attach;
 pub mod ban_table;
 mod bans;
 pub mod clocks;
+pub mod config_map;
 mod configure;
+mod crowds;
 mod egress;
 mod events;
 pub mod gates;
@@ -18,6 +20,7 @@ mod pins;
 mod privileges;
 mod take_over;
 mod trust;
+mod unread;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -61,7 +64,7 @@ pub trait Datapath {
     /// As [`ban`](Self::ban).
     fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()>;
 
-    /// Has no entry of exactly this network any more.
+    /// Has no entry of exactly this network any more, of a flood from an IPv6 /64 either.
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use aya::programs::{ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    BanEntry, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Counter, Event, Flooder,
+    BanEntry, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Configs, Counter, Event, Flooder,
     INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS, SharedBucket,
     Signature, counter_index, maps, port_place,
 };
@@ -29,6 +29,7 @@ use filter_common::packet::{self, Layer4, Packet as _};
 use filter_common::policy::stream;
 use filter_user::datapath::OBJECT;
 use filter_user::datapath::ban_table::BanTable;
+use filter_user::datapath::config_map::ConfigMap;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
@@ -199,8 +200,25 @@ impl Kernel {
 
     fn set_config(&mut self) -> Result<()> {
         let config = self.config;
-        let mut map: Array<&mut MapData, Config> = self.map_mut(maps::CONFIG)?.try_into()?;
-        Ok(map.set(0, config, 0)?)
+        let mut map: Array<&mut MapData, Configs> = self.map_mut(maps::CONFIG)?.try_into()?;
+        // The side that is not current has nothing: whoever reads that one is found out.
+        Ok(map.set(0, Configs { current: 1, sides: [Config::default(), config] }, 0)?)
+    }
+
+    /// The configuration that was entered last.
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// The controller's writer of the configuration, for use beside a run.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be opened once more.
+    pub fn config_writer(&self) -> Result<ConfigMap<MapData>> {
+        let Map::Array(map) = self.map(maps::CONFIG)? else { bail!("not an array") };
+        let id = map.info()?.id();
+        ConfigMap::new(Map::from_map_data(MapData::from_id(id)?)?)
     }
 
     fn set_ports(&mut self, world: &World) -> Result<()> {
@@ -330,7 +348,7 @@ impl Kernel {
         let mut map: HashMap<_, [u64; 2], Flooder> = self.map_mut(maps::FLOODERS)?.try_into()?;
         for (address, ends) in &world.flooders {
             let flooder = Flooder { until: ends.time(now), packets: 0 };
-            map.insert(Address::from(*address).words(), flooder, 0)?;
+            map.insert(Address::from(*address).network64().words(), flooder, 0)?;
         }
         Ok(())
     }

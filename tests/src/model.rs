@@ -173,7 +173,7 @@ impl Model {
             (Address::from(*address), Cell::new(peer))
         };
         let flooder = |(address, ends): &(_, crate::cases::Ends)| {
-            (Address::from(*address), Flooder { until: ends.time(now), packets: 0 })
+            (Address::from(*address).network64(), Flooder { until: ends.time(now), packets: 0 })
         };
         let networks = world.networks(now).into_iter();
         let signatures = world.signature_keys();

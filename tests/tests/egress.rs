@@ -3,21 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aya::maps::{Array, HashMap};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    ABI_VERSION, Config, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
+    ABI_VERSION, Config, Configs, EGRESS_PROGRAM, Learning, PORTS_PER_BLOCK, Peer, SCOPE_SIP, maps,
     port_place,
 };
 use filter_common::address::Address;
 use filter_common::gate;
+use filter_common::limits::{KNOWN_PEERS, PEERS_OF_48, PEERS_OF_64};
 use filter_user::datapath::OBJECT;
 
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`.
 const NEXT: u32 = u32::MAX;
+const PBX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 const HOUR: u64 = 3_600_000_000_000;
 const SEED: u64 = 7;
 /// Where `struct __sk_buff` has `ingress_ifindex`, and where it ends (`include/uapi/linux/bpf.h`).
@@ -33,7 +35,7 @@ struct Kernel {
 impl Kernel {
     fn load(room: u32) -> Self {
         let mut ebpf = EbpfLoader::new().map_max_entries(maps::KNOWN, room).load(OBJECT).unwrap();
-        let mut config: Array<_, Config> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
+        let mut config: Array<_, Configs> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
         // A clock that counts its own ticks, from zero at an epoch of its own.
         let entry = Config {
             abi_version: ABI_VERSION,
@@ -42,7 +44,7 @@ impl Kernel {
             seed: SEED,
             ..Config::default()
         };
-        config.set(0, entry, 0).unwrap();
+        config.set(0, Configs { current: 1, sides: [Config::default(), entry] }, 0).unwrap();
         let mut ports: Array<_, [u8; PORTS_PER_BLOCK]> =
             ebpf.map_mut(maps::PORTS).unwrap().try_into().unwrap();
         for tcp in [false, true] {
@@ -106,13 +108,23 @@ fn phone(last: u8) -> IpAddr {
 
 /// A UDP datagram from port 5060 to a phone.
 fn frame(to: IpAddr, payload: &[u8]) -> Vec<u8> {
-    let IpAddr::V4(to) = to else { panic!("{to}") };
     let length = |more: usize| u16::try_from(payload.len() + more).unwrap().to_be_bytes();
     let mut frame = vec![2; 12];
-    frame.extend([8, 0, 0x45, 0]);
-    frame.extend(length(28));
-    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 10]);
-    frame.extend(to.octets());
+    match to {
+        IpAddr::V4(to) => {
+            frame.extend([8, 0, 0x45, 0]);
+            frame.extend(length(28));
+            frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 10]);
+            frame.extend(to.octets());
+        }
+        IpAddr::V6(to) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend(length(8));
+            frame.extend([17, 64]);
+            frame.extend(PBX6.octets());
+            frame.extend(to.octets());
+        }
+    }
     frame.extend([5060u16.to_be_bytes(), 40_000u16.to_be_bytes(), length(8), [0, 0]].concat());
     frame.extend(payload);
     frame
@@ -202,6 +214,36 @@ fn a_full_table_keeps_whom_it_has() {
     assert_eq!(kernel.peer(phone(21)), None);
     assert!(!kernel.is_announced(phone(21)));
     assert_eq!(kernel.learned(), Learning { learned: 1, refreshed: 0, full: 1 });
+}
+
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn one_network_does_not_fill_the_table() {
+    let kernel = Kernel::load(KNOWN_PEERS);
+    let message = proofs().remove(0);
+    let in_network = |network: u16, host: u16| {
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, host))
+    };
+    let learned = || kernel.learned().learned;
+    for host in 0..1000 {
+        kernel.sees(&frame(in_network(1, host), &message), 0);
+    }
+    assert_eq!(learned(), PEERS_OF_64);
+    assert_eq!(kernel.learned().full, 1000 - PEERS_OF_64);
+    assert_eq!(kernel.peer(in_network(1, 999)), None);
+    assert!(!kernel.is_announced(in_network(1, 999)));
+    kernel.sees(&frame(in_network(2, 1), &message), 0);
+    kernel.sees(&frame(phone(20), &message), 0);
+    assert_eq!(learned(), PEERS_OF_64 + 2);
+    for network in 3..100 {
+        for host in 0..100 {
+            kernel.sees(&frame(in_network(network, host), &message), 0);
+        }
+    }
+    assert_eq!(learned(), PEERS_OF_48 + 1);
+    let elsewhere = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 1, 0, 0, 0, 1));
+    kernel.sees(&frame(elsewhere, &message), 0);
+    assert!(kernel.peer(elsewhere).is_some());
 }
 
 #[test]

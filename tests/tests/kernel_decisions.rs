@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -298,6 +299,43 @@ fn events_tell_who_is_over_the_limit() {
     let most = cpus * (21 + (after - before) / (1_000_000_000 / EVENTS_PER_SECOND));
     let sent = events.len() as u64;
     assert!((20..=most).contains(&sent), "{sent} events, at most {most}");
+}
+
+/// A packet is judged by one configuration or by the other while one takes the other's place, and never by
+/// some of each: SIP is open, or closed in a dry run, and so passes either way.
+#[test]
+#[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
+fn no_packet_sees_half_a_configuration() {
+    const SWITCHES: usize = 60;
+    let options = Frame::from([192, 0, 2, 66].into()).payload(messages::request("OPTIONS")).build();
+    let mut kernel = Kernel::load(0).unwrap();
+    let closed = World::default().unlimited().watching().closed(Ends::Never, true);
+    kernel.enter(&closed, NOW).unwrap();
+    let closed = kernel.config();
+    kernel.enter(&World::default().unlimited(), NOW).unwrap();
+    let open = kernel.config();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (kernel, done) = (&kernel, &done);
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                kernel.repeat(&options, 20_000).unwrap();
+            }
+        });
+        let mut writer = kernel.config_writer().unwrap();
+        for _ in 0..SWITCHES {
+            for config in [&closed, &open] {
+                writer.set(config).unwrap();
+                assert_eq!(writer.get().unwrap(), *config);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let count = |reason| kernel.counter(false, reason).unwrap().packets;
+    let (open, closed) = (count(Reason::Request), count(Reason::DryRun));
+    assert!(open > 10_000 && closed > 10_000, "{open} and {closed}");
+    assert_eq!(kernel.counter(true, Reason::Maintenance).unwrap().packets, closed);
+    assert_eq!(count(Reason::Maintenance), 0, "of {open} and {closed}");
 }
 
 /// Two CPUs take from one bucket at once, and together get what it gives to one.

@@ -3,7 +3,7 @@
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Config, Counter, Flooder, Learning,
+    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
     NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
     Signature, maps,
 };
@@ -11,8 +11,8 @@ use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES,
-    KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, EVENT_BYTES, FLOODERS, GREYLIST_LINES,
+    INTERFACES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -30,7 +30,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     #[expect(clippy::cast_possible_truncation, reason = "eight")]
     const COUNTERS: u32 = INTERFACES as u32 * COUNTERS_PER_INTERFACE;
     &[
-        (maps::CONFIG, ARRAY, 4, size_of::<Config>(), 1),
+        (maps::CONFIG, ARRAY, 4, size_of::<Configs>(), 1),
         (maps::PORTS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
         // As many as the controller asks for.
         (maps::BANS_V4, ARRAY, 4, size_of::<Line>(), 1),
@@ -46,6 +46,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::KNOWN, HASH, 16, size_of::<Peer>(), KNOWN_PEERS),
         (maps::KNOWN_GATE, ARRAY, 4, 8, KNOWN_WORDS),
         (maps::LEARNED, ARRAY, 4, size_of::<Learning>(), 1),
+        (maps::CROWDS, ARRAY, 4, 8, CROWD_PLACES),
         (maps::FLOODERS, LRU, 16, size_of::<Flooder>(), FLOODERS),
         (maps::GREYLIST, ARRAY, 4, size_of::<greylist::Line>(), GREYLIST_LINES),
         (maps::SIGNATURES, TRIE, 4 + 8 * AGENT_WORDS, size_of::<Signature>(), SIGNATURES),
@@ -97,7 +98,7 @@ fn it_has_no_map_that_nobody_speaks_of() {
 #[test]
 fn the_tables_it_shares_can_be_mapped() {
     let object = object();
-    for name in [maps::BANS_V4, maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE] {
+    for name in [maps::BANS_V4, maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE, maps::CROWDS] {
         assert_ne!(object.maps[name].map_flags() & BPF_F_MMAPABLE, 0, "{name}");
     }
 }

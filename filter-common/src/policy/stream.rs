@@ -28,7 +28,7 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
         return Code::UNKNOWN;
     };
     let now = tables.now(config);
-    if tables.flooder(headers.source, now) {
+    if tables.flooder(headers.source.network64(), now) {
         return Reason::Flooding.into();
     }
     let length = payload.end.wrapping_sub(payload.start);

@@ -221,7 +221,7 @@ pub fn flood<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
     let headers = Headers::from_words(words);
     let proven = tables.connected(&headers);
     if proven {
-        tables.block(headers.source, tables.now(config).wrapping_add(config.flood_ban));
+        tables.block(headers.source.network64(), tables.now(config).wrapping_add(config.flood_ban));
     }
     proven
 }

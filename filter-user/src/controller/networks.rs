@@ -116,7 +116,8 @@ impl<D: Datapath> Controller<D> {
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
                 && of.is_none_or(|origin| origin == entry.ban.origin);
-            !is_address(entry.ban.network) && (by_jail || entry.ban.origin == Origin::Escalation)
+            let by_itself = matches!(entry.ban.origin, Origin::Escalation | Origin::Flood);
+            !is_address(entry.ban.network) && (by_jail || by_itself)
         };
         let around: Vec<Entry> =
             self.ledger.of(address).iter().filter(is_one).map(|e| (*e).clone()).collect();

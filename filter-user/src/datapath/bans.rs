@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use super::ban_table::{BanTable, Full};
 use super::gates::Presence;
 use super::memory::Memory;
+use super::unread::Unread;
 use crate::ban::{AddressEntry, Ends, InForce, NetworkEntry, Origin, Scopes};
 use crate::clock::KernelTime;
 use crate::config::Scope;
@@ -30,6 +31,8 @@ pub(super) struct Bans {
     own: BTreeSet<IpAddr>,
     /// Bits of the gate that may stand for nothing any more.
     stale: usize,
+    /// What could not be read.
+    pub(super) unread: Unread,
 }
 
 /// So many bans are lifted before the gate is looked through for bits that stand for nothing.
@@ -41,10 +44,11 @@ impl Bans {
         v6: HashMap<MapData, [u64; 2], BanEntry>,
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
-    ) -> Self {
-        let bans = Self { v4, v6, networks, presence, own: BTreeSet::new(), stale: 0 };
-        bans.rebuild();
-        bans
+    ) -> Result<Self> {
+        let (own, stale, unread) = (BTreeSet::new(), 0, Unread::default());
+        let bans = Self { v4, v6, networks, presence, own, stale, unread };
+        bans.rebuild()?;
+        Ok(bans)
     }
 
     /// Makes exactly these the host's own addresses: packets that claim to come from one drop. They are
@@ -112,7 +116,8 @@ impl Bans {
             }),
             IpAddr::V6(v6) => {
                 let key = words(v6);
-                let packets = self.v6.get(&key, 0).map_or(0, |old| old.packets);
+                let old = self.unread.or_note("read a ban", if_there(self.v6.get(&key, 0)));
+                let packets = old.flatten().map_or(0, |old| old.packets);
                 let written = self.v6.insert(key, BanEntry { packets, ..new_entry(entry) }, 0);
                 written.context("is the table full? `capacity: {bans_ipv6: N}` makes it larger")
             }
@@ -161,14 +166,18 @@ impl Bans {
         }
         let own = match network.addr() {
             IpAddr::V4(v4) => self.v4.get(v4_word(v4)).map(|slot| slot.packets),
-            IpAddr::V6(v6) => self.v6.get(&words(v6), 0).ok().map(|entry| entry.packets),
+            IpAddr::V6(v6) => {
+                let entry = self.unread.or_note("read a ban", if_there(self.v6.get(&words(v6), 0)));
+                entry.flatten().map(|entry| entry.packets)
+            }
         };
         own.unwrap_or(entry)
     }
 
     /// The entry of exactly this network.
     fn network(&self, key: &Key<[u64; 2]>) -> Option<abi::NetworkEntry> {
-        let longest = self.networks.get(key, 0).ok()?;
+        let longest = if_there(self.networks.get(key, 0));
+        let longest = self.unread.or_note("read a banned network", longest)??;
         (u32::from(longest.length) == key.prefix_len()).then_some(longest)
     }
 
@@ -176,16 +185,22 @@ impl Bans {
         self.stale += 1;
         if self.stale > STALE_MIN.max(self.v4.len() / 4) {
             self.stale = 0;
-            self.rebuild();
+            // The gate is as it was, with bits that cost a lookup.
+            self.unread.or_note("rebuild the gate of bans", self.rebuild());
         }
     }
 
-    fn rebuild(&self) {
+    /// Clears bits that stand for nothing. All is read before: a ban that is missed would let its source
+    /// in.
+    fn rebuild(&self) -> Result<()> {
+        let v6: Vec<_> =
+            self.v6.keys().collect::<Result<_, _>>().context("read the bans of IPv6 addresses")?;
+        let networks: Vec<_> =
+            self.networks.keys().collect::<Result<_, _>>().context("read the banned networks")?;
         let v4 = self.v4.iter().map(|slot| IpAddr::from(slot.address.to_le_bytes()));
-        let v6 = self.v6.keys().filter_map(std::result::Result::ok);
-        let v6 = v6.map(|key| IpAddr::from(Address::from_words(key)));
-        let networks = self.networks.keys().filter_map(std::result::Result::ok);
-        self.presence.rebuild(v4.chain(v6), networks.filter_map(|key| network_of(&key)));
+        let v6 = v6.into_iter().map(|key| IpAddr::from(Address::from_words(key)));
+        self.presence.rebuild(v4.chain(v6), networks.iter().filter_map(network_of));
+        Ok(())
     }
 }
 
@@ -307,6 +322,15 @@ fn network_of(key: &Key<[u64; 2]>) -> Option<IpNet> {
     let mapped = if address.is_ipv4() { 96 } else { 0 };
     let length = key.prefix_len().checked_sub(mapped)?;
     IpNet::new(address, u8::try_from(length).ok()?).ok()
+}
+
+/// What has no entry is none.
+pub(super) fn if_there<T>(read: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match read {
+        Ok(entry) => Ok(Some(entry)),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What was not there is removed.

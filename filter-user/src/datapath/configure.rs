@@ -127,7 +127,7 @@ pub(super) fn write_signatures(map: &mut SignatureMap, agents: &[UserAgent]) -> 
     let same = |a: &Key<[u64; AGENT_WORDS]>, b: &Key<[u64; AGENT_WORDS]>| {
         a.prefix_len() == b.prefix_len() && a.data() == b.data()
     };
-    let there: Vec<_> = map.keys().filter_map(std::result::Result::ok).collect();
+    let there: Vec<_> = map.keys().collect::<Result<_, _>>().context("read the signatures")?;
     for key in there.iter().filter(|key| !wanted.iter().any(|wanted| same(wanted, key))) {
         map.remove(key).context("remove a signature")?;
     }

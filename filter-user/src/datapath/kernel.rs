@@ -12,7 +12,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use filter_common::abi::{
-    self, Config, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
+    self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::lines_for;
@@ -23,9 +23,11 @@ use ipnet::IpNet;
 
 use super::attach::{self, Interface, Mode, Place, Taken, attach};
 use super::ban_table::BanTable;
-use super::bans::{Bans, network_key, unless_missing};
+use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::clocks;
+use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
+use super::crowds::{self, Counted};
 use super::egress;
 use super::events::Events;
 use super::gates::{self, Presence};
@@ -35,6 +37,7 @@ use super::pins::{self, PinnedLink, Pins, detach_all};
 use super::privileges;
 use super::take_over::take_over;
 use super::trust;
+use super::unread::Unread;
 use super::{Count, Datapath, InterfaceCounters, KnownPeer, Maintenance, OBJECT};
 use crate::ban::{AddressEntry, InForce, NetworkEntry};
 use crate::clock::KernelTime;
@@ -80,7 +83,7 @@ pub struct Settings {
 pub struct Kernel {
     guards: Vec<Guard>,
     bans: Bans,
-    config: Array<MapData, Config>,
+    config: ConfigMap<MapData>,
     seed: u64,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
     trust_gate: Memory,
@@ -89,6 +92,7 @@ pub struct Kernel {
     trusted_by_route: bool,
     known: HashMap<MapData, [u64; 2], Peer>,
     known_gate: Memory,
+    crowds: Memory,
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
@@ -100,6 +104,7 @@ pub struct Kernel {
     mode: config::Mode,
     checks: u32,
     bans_ipv6: u32,
+    unread: Unread,
     // Holds the lock.
     pins: Pins,
 }
@@ -113,6 +118,9 @@ struct Guard {
     pin: String,
     program: Ebpf,
 }
+
+/// The length of the IPv6 networks that the program bans for floods.
+const FLOODERS_PREFIX: u8 = 64;
 
 /// Of so many [`Kernel::check`]s one looks through the known peers for those to forget.
 const CHECKS_PER_PRUNING: u32 = 12;
@@ -208,12 +216,12 @@ impl Kernel {
         let Some(first) = guards.first_mut().map(|guard| &mut guard.program) else {
             bail!("no interface to protect; name one with `-i` or `interfaces:`");
         };
-        let mut config: Array<MapData, Config> = Array::try_from(take(first, maps::CONFIG)?)?;
-        let mut old = config.get(&0, 0).unwrap_or_default();
+        let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
+        let mut old = config.get()?;
         if old.seed == 0 {
             // Kept over a restart: all that lies by a hash lies by this one.
             old.seed = random()?;
-            config.set(0, old, 0).context("write the configuration to the kernel")?;
+            config.set(&old)?;
         }
         let seed = old.seed;
         let capacity = usize::try_from(settings.bans)?;
@@ -226,7 +234,7 @@ impl Kernel {
                 HashMap::try_from(take(first, maps::BANS_V6)?)?,
                 LpmTrie::try_from(take(first, maps::BAN_NETS)?)?,
                 gate,
-            ),
+            )?,
             config,
             seed,
             trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
@@ -235,6 +243,7 @@ impl Kernel {
             trusted_by_route: settings.trusted_by_route,
             known: HashMap::try_from(take(first, maps::KNOWN)?)?,
             known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
+            crowds: Memory::of(data(take(first, maps::CROWDS)?)?)?,
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
@@ -246,6 +255,7 @@ impl Kernel {
             mode: settings.mode,
             checks: 0,
             bans_ipv6: settings.bans_ipv6,
+            unread: Unread::default(),
             pins,
         };
         let mut ports = Array::try_from(take(first, maps::PORTS)?)?;
@@ -261,7 +271,7 @@ impl Kernel {
         configure::write_ports(&mut ports, &settings.sip, &settings.ports)?;
         configure::write_signatures(&mut kernel.signatures, &kernel.user_agents)?;
         let config = configure::config(settings, &old, clocks, kernel.bans.lines());
-        kernel.config.set(0, config, 0).context("write the configuration to the kernel")?;
+        kernel.config.set(&config)?;
         for slot in slots.iter().filter(|slot| slot.fresh) {
             kernel.clear_counters(slot.number)?;
         }
@@ -316,6 +326,8 @@ impl Kernel {
             let written = self.write_trusted();
             notes.extend(written.err().map(|error| format!("trusted networks: {error:#}")));
         }
+        notes.extend(self.unread.take());
+        notes.extend(self.bans.unread.take());
         notes
     }
 
@@ -364,27 +376,36 @@ impl Kernel {
     fn check_clock(&mut self) -> Result<()> {
         let Some(first) = self.guards.first_mut() else { return Ok(()) };
         let now = clocks::measure(&mut first.program)?;
-        let mut config = self.config.get(&0, 0)?;
+        let mut config = self.config.get()?;
         if now.differs(clocks::Clocks { epoch: config.jiffies_epoch, tick: config.tick }) {
             (config.jiffies_epoch, config.tick) = (now.epoch, now.tick);
-            self.config.set(0, config, 0)?;
+            self.config.set(&config)?;
         }
         Ok(())
     }
 
-    /// Makes room among the known peers: those that are known no longer.
+    /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
+    /// has as many as it may.
     fn forget_peers(&mut self, now: KernelTime) {
-        let gone = |(key, peer): ([u64; 2], Peer)| (peer.until <= now.0).then_some(key);
-        let gone: Vec<_> = self.known.iter().filter_map(|item| item.ok().and_then(gone)).collect();
+        let peers = self.unread.all("read the known peers", self.known.iter());
+        let peers = peers.map(|(key, peer)| (Address::from_words(key), peer.until));
+        let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
+        let counted = Counted::of(&mut there, self.seed);
+        counted.write(self.crowds.as_ref());
+        let gone = gone.iter().map(|(peer, _)| peer);
+        let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
         for key in &gone {
             // One that has come back in between comes back once more.
-            let _gone = self.known.remove(key);
+            let removed = unless_missing(self.known.remove(key));
+            self.unread.or_note("forget a known peer", removed);
         }
         if !gone.is_empty() {
             // Whoever the program enters between the two has no bit for a moment: it sets the bit after
             // the entry, so that the second finds him.
-            gates::close(self.known_gate.as_ref(), &self.known_bits());
-            gates::open(self.known_gate.as_ref(), &self.known_bits());
+            let closed =
+                self.known_bits().map(|bits| gates::close(self.known_gate.as_ref(), &bits));
+            let opened = self.known_bits().map(|bits| gates::open(self.known_gate.as_ref(), &bits));
+            self.unread.or_note("rebuild the gate of known peers", closed.and(opened));
         }
     }
 
@@ -407,9 +428,9 @@ impl Kernel {
     }
 
     /// The gate of the known peers, as it would be with no others.
-    fn known_bits(&self) -> Vec<u64> {
-        let known = self.known.keys().filter_map(std::result::Result::ok).map(Address::from_words);
-        gates::known(known, self.seed)
+    fn known_bits(&self) -> Result<Vec<u64>> {
+        let known: Vec<_> = self.known.keys().collect::<Result<_, _>>()?;
+        Ok(gates::known(known.into_iter().map(Address::from_words), self.seed))
     }
 
     fn clear_counters(&mut self, slot: u32) -> Result<()> {
@@ -421,6 +442,12 @@ impl Kernel {
             self.counters.set(index, zeros, 0).context("clear the counters")?;
         }
         Ok(())
+    }
+
+    /// Lifts the program's own ban of a source.
+    fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
+        let key = Address::from(address).network64().words();
+        Ok(unless_missing(self.flooders.remove(&key))?)
     }
 
     fn count(&self, slot: u32, would: bool, reason: Reason) -> Result<Count> {
@@ -438,9 +465,9 @@ impl Datapath for Kernel {
 
     fn unban(&mut self, address: IpAddr) -> Result<()> {
         self.bans.unban(address)?;
+        self.unban_flooder(address)?;
         let key = Address::from(address).words();
-        unless_missing(self.flooders.remove(&key))?;
-        if let Ok(peer) = self.known.get(&key, 0)
+        if let Some(peer) = if_there(self.known.get(&key, 0)).context("read a known peer")?
             && peer.blocked_until != 0
         {
             self.known.insert(key, Peer { blocked_until: 0, ..peer }, 0)?;
@@ -453,7 +480,13 @@ impl Datapath for Kernel {
     }
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
-        self.bans.unban_network(network)
+        self.bans.unban_network(network)?;
+        let address = network.network();
+        let is_one = IpAddr::from(Address::from(address).network64()) == address;
+        if network.prefix_len() == FLOODERS_PREFIX && is_one {
+            self.unban_flooder(address)?;
+        }
+        Ok(())
     }
 
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
@@ -471,17 +504,17 @@ impl Datapath for Kernel {
     }
 
     fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
-        let mut config = self.config.get(&0, 0)?;
+        let mut config = self.config.get()?;
         config.flags &= !FLAG_CLOSED_TO_KNOWN;
         if closed.is_some_and(|closed| !closed.known_allowed) {
             config.flags |= FLAG_CLOSED_TO_KNOWN;
         }
         config.maintenance_until = closed.map_or(0, |closed| closed.until.0);
-        self.config.set(0, config, 0).context("write the configuration to the kernel")
+        self.config.set(&config)
     }
 
     fn in_maintenance(&self) -> Option<Maintenance> {
-        let config = self.config.get(&0, 0).ok()?;
+        let config = self.unread.or_note("whether SIP is closed", self.config.get())?;
         (config.maintenance_until != 0).then_some(Maintenance {
             until: KernelTime(config.maintenance_until),
             known_allowed: config.flags & FLAG_CLOSED_TO_KNOWN == 0,
@@ -491,7 +524,11 @@ impl Datapath for Kernel {
     fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()> {
         let address = Address::from(address);
         let key = address.words();
-        let old = self.known.get(&key, 0).unwrap_or_default();
+        let old = if_there(self.known.get(&key, 0)).context("read a known peer")?;
+        if old.is_none() && !crowds::join(self.crowds.as_ref(), address, self.seed) {
+            bail!("there are too many known peers of its network");
+        }
+        let old = old.unwrap_or_default();
         let until = now.after(self.remember).0;
         // The entry before its bit: see `forget_peers`.
         self.known
@@ -502,33 +539,35 @@ impl Datapath for Kernel {
     }
 
     fn known(&self, address: IpAddr) -> Option<KnownPeer> {
-        let peer = self.known.get(&Address::from(address).words(), 0).ok()?;
+        let peer = if_there(self.known.get(&Address::from(address).words(), 0));
+        let peer = self.unread.or_note("read a known peer", peer)??;
         let until = KernelTime(peer.until);
         (until > KernelTime::now()).then_some(KnownPeer { until, passed: peer.passed })
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
-        let known = self.known.iter().filter_map(std::result::Result::ok);
+        let known = self.unread.all("read the known peers", self.known.iter());
         let known = known.filter(|(_, peer)| peer.until > now.0);
         let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
         addresses.filter(|address| network.contains(address)).collect()
     }
 
     fn learning(&self) -> Learning {
-        self.learned.get(&0, 0).unwrap_or_default()
+        self.unread.or_note("what was learned", self.learned.get(&0, 0)).unwrap_or_default()
     }
 
     fn known_count(&self) -> u64 {
         let now = KernelTime::now().0;
-        let known =
-            self.known.iter().filter(|item| item.as_ref().is_ok_and(|(_, p)| p.until > now));
+        let known = self.unread.all("read the known peers", self.known.iter());
+        let known = known.filter(|(_, peer)| peer.until > now);
         u64::try_from(known.count()).unwrap_or(u64::MAX)
     }
 
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool {
         let hash = Address::from(address).hash(self.seed);
         let place = u32::try_from(hash & u64::from(SEEN_PLACES - 1)).unwrap_or(0);
-        self.seen.get(&place, 0).is_ok_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
+        let seen = self.unread.or_note("when a source was seen", self.seen.get(&place, 0));
+        seen.is_some_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
     }
 
     fn packets(&self, network: IpNet) -> u64 {
@@ -556,10 +595,12 @@ impl Datapath for Kernel {
     }
 
     fn signatures(&self) -> Vec<(String, u64)> {
-        let packets = |agent: &UserAgent| self.signatures.get(&signature_key(agent), 0);
+        let packets = |agent: &UserAgent| {
+            let hits = self.signatures.get(&signature_key(agent), 0);
+            self.unread.or_note("read a signature", hits).map_or(0, |hits| hits.packets)
+        };
         let all = self.user_agents.iter();
-        all.map(|agent| (agent.to_string(), packets(agent).map_or(0, |hits| hits.packets)))
-            .collect()
+        all.map(|agent| (agent.to_string(), packets(agent))).collect()
     }
 
     fn capacity(&self) -> u64 {
@@ -811,7 +852,8 @@ fn write_trusted(
     for (network, slots) in trusted {
         map.insert(&network_key(*network), slots, 0).context("write the trusted networks")?;
     }
-    let there: Vec<_> = map.keys().filter_map(std::result::Result::ok).collect();
+    let there: Vec<_> =
+        map.keys().collect::<Result<_, _>>().context("read the trusted networks")?;
     for key in there.iter().filter(|key| !wanted.contains(&place(key))) {
         map.remove(key).context("remove a network that is no longer trusted")?;
     }

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::maps::{HashMap, Map, MapData, MapInfo};
 use filter_common::abi::{self, BanEntry, Config, maps};
 use filter_common::address::Address;
 
 use super::ban_table::BanTable;
 use super::bans::{read_entry, read_slot};
+use super::config_map::ConfigMap;
 use super::kernel::{Settings, data};
 use super::memory::Memory;
 use super::pins::{self, Pins};
@@ -41,11 +42,11 @@ pub(super) fn take_over(
     };
     let mut saved = Vec::new();
     let (v4, v6) = (pins.map(maps::BANS_V4), pins.map(maps::BANS_V6));
-    if resized(&v4, lines) {
+    if resized(&v4, lines)? {
         saved.extend(v4_bans(&v4, config.seed)?);
         pins::remove(&v4)?;
     }
-    if resized(&v6, settings.bans_ipv6) {
+    if resized(&v6, settings.bans_ipv6)? {
         saved.extend(v6_bans(&v6)?);
         pins::remove(&v6)?;
     }
@@ -64,19 +65,22 @@ pub(super) fn take_over(
     Ok(saved)
 }
 
-fn resized(pin: &Path, entries: u32) -> bool {
-    MapInfo::from_pin(pin).is_ok_and(|info| info.max_entries() != entries)
+fn resized(pin: &Path, entries: u32) -> Result<bool> {
+    // The loader makes one that is missing.
+    if !pin.exists() {
+        return Ok(false);
+    }
+    let info = MapInfo::from_pin(pin).with_context(|| format!("open {}", pin.display()))?;
+    Ok(info.max_entries() != entries)
 }
 
 /// The pinned configuration, if it is of this version.
 fn pinned_config(pin: &Path) -> Result<Option<Config>> {
     let map = MapData::from_pin(pin).with_context(|| format!("open {}", pin.display()))?;
-    let config = Map::from_map_data(map).map(Array::<MapData, Config>::try_from);
-    Ok(match config {
-        Ok(Ok(config)) => config.get(&0, 0).ok(),
-        _ => None,
-    }
-    .filter(|config| config.abi_version == abi::ABI_VERSION))
+    // One of another size is of another version.
+    let config = Map::from_map_data(map).ok().and_then(|map| ConfigMap::new(map).ok());
+    let config = config.map(|config| config.get()).transpose()?;
+    Ok(config.filter(|config| config.abi_version == abi::ABI_VERSION))
 }
 
 fn v4_bans(pin: &Path, seed: u64) -> Result<Vec<AddressEntry>> {

@@ -13,6 +13,7 @@ use crate::packet_builder::{Frame, flag};
 
 const V4: &str = "192.0.2.66";
 const V6: &str = "2001:db8::66";
+const V6_NEIGHBOUR: &str = "2001:db8::67";
 
 /// Packets within the limit, then packets over it.
 const BURST: usize = 2;
@@ -79,6 +80,14 @@ fn going_on() -> Vec<Case> {
             );
             far
         ]),
+        row("flood: another address of its /64", &tcp(V6_NEIGHBOUR), &proven, Flooding)
+            .then(vec![tcp(V6).build(); far]),
+        row("flood: another /64", &tcp("2001:db8:0:1::66"), &proven, Register).then(vec![
+            tcp(V6)
+                .build(
+                );
+            far
+        ]),
         row("flood: trusted", &tcp(V4), &proven.clone().trust("192.0.2.66/32"), Trusted).after(far),
         row("flood: watching", &tcp(V4), &proven.clone().watching(), Flooding).after(far),
         row("flood: nearly a minute later", &tcp(V4), &proven, Flooding)
@@ -114,6 +123,32 @@ fn banned() -> Vec<Case> {
         row("flooder: over udp", &udp, &world, Register),
         row("flooder: to another port", &tcp(V4).tcp(22), &world, OtherPort),
         row("flooder: the neighbour", &tcp("192.0.2.67"), &world, Register),
+        row("flooder: the neighbour in its /64", &tcp(V6_NEIGHBOUR), &world, Flooding),
+        row("flooder: the next /64", &tcp("2001:db8:0:1::66"), &world, Register),
+        row(
+            "flooder: known in its /64",
+            &tcp(V6_NEIGHBOUR),
+            &world.clone().peer(V6_NEIGHBOUR, In(600)),
+            Known,
+        ),
+        row(
+            "flooder: trusted in its /64",
+            &tcp(V6_NEIGHBOUR),
+            &world.clone().trust("2001:db8::67/128"),
+            Trusted,
+        ),
+        row(
+            "flooder: the neighbour on a link",
+            &tcp("fe80::67"),
+            &World::default().flooder("fe80::66", In(60)),
+            Register,
+        ),
+        row(
+            "flooder: the neighbour behind NAT64",
+            &tcp("64:ff9b::c000:243"),
+            &World::default().flooder("64:ff9b::c000:242", In(60)),
+            Register,
+        ),
         row("flooder: until then", &tcp(V4), &world, Flooding).then_wait(59_999),
         row("flooder: then", &tcp(V4), &world, Register).then_wait(60_001),
         row("flooder: not any more", &segment(flag::ACK), &over, TcpControl),

@@ -474,3 +474,28 @@ proptest! {
         prop_assert_eq!(one, many);
     }
 }
+
+/// The kernel bans who floods by the /64, and so does the list: one entry, and one line in the log, however
+/// many addresses the flood comes from.
+#[test]
+fn a_flood_bans_a_network_but_for_the_known_in_it() {
+    let mut controller = controller();
+    controller.datapath.known.push(host(1, 7));
+    for n in 1..=6 {
+        controller.flooding(host(1, n), at(10), at(70));
+    }
+    let expected =
+        [("2001:db8:0:1::/64".to_owned(), ("sip".to_owned(), vec![format!("{}", host(1, 7))]))];
+    assert_eq!(listed(&mut controller), expected.into());
+    assert!(is_dropped(&controller, host(1, 99)) && !is_dropped(&controller, host(1, 7)));
+    // A known peer floods on its own account.
+    controller.flooding(host(1, 7), at(11), at(71));
+    assert!(is_dropped(&controller, host(1, 7)));
+    let link = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]);
+    controller.flooding(link, at(12), at(72));
+    assert!(is_dropped(&controller, link));
+    assert!(!is_dropped(&controller, IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 2])));
+    controller.handle_timeout(at(72));
+    assert!(controller.datapath.bans.is_empty() && controller.ledger.is_empty());
+    assert!(!is_dropped(&controller, host(1, 99)));
+}

@@ -1,0 +1,72 @@
+//! What could not be read of the maps where whoever asks has no use for an error: kept, until it is said.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Error;
+
+/// Failures to read since they were said last.
+#[derive(Debug, Default)]
+pub(super) struct Unread(Mutex<Option<Failures>>);
+
+#[derive(Debug)]
+struct Failures {
+    count: u64,
+    last: Error,
+}
+
+impl Unread {
+    /// What was read, unless the kernel refused.
+    pub(super) fn or_note<T>(
+        &self,
+        what: &'static str,
+        read: Result<T, impl Into<Error>>,
+    ) -> Option<T> {
+        read.map_err(|error| self.note(error.into().context(what))).ok()
+    }
+
+    /// What can be read of these.
+    pub(super) fn all<T>(
+        &self,
+        what: &'static str,
+        items: impl Iterator<Item = Result<T, impl Into<Error>>>,
+    ) -> impl Iterator<Item = T> {
+        items.filter_map(move |item| self.or_note(what, item))
+    }
+
+    /// Keeps a failure.
+    pub(super) fn note(&self, error: Error) {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.as_ref().map_or(0, |failures| failures.count).saturating_add(1);
+        *failures = Some(Failures { count, last: error });
+    }
+
+    /// What there is to say, once.
+    pub(super) fn take(&self) -> Option<String> {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Failures { count, last } = failures;
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        Some(format!("the kernel could not be read {times}: {last:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_is_said_once() {
+        let unread = Unread::default();
+        assert_eq!(unread.take(), None);
+        let items = [Ok(1), Err(io::Error::from_raw_os_error(1)), Ok(3)];
+        assert_eq!(unread.all("read numbers", items.into_iter()).collect::<Vec<_>>(), [1, 3]);
+        let said = unread.take().unwrap();
+        assert!(said.starts_with("the kernel could not be read once: read numbers: "), "{said}");
+        assert_eq!(unread.take(), None);
+        for _ in 0..1000 {
+            unread.or_note("read a number", Err::<(), _>(io::Error::from_raw_os_error(12)));
+        }
+        assert!(unread.take().unwrap().contains("1000 times: read a number: "));
+    }
+}
