@@ -6,6 +6,7 @@
 mod attach;
 pub mod ban_table;
 mod bans;
+pub mod batch;
 pub mod clocks;
 pub mod config_map;
 mod configure;

@@ -221,6 +221,15 @@ impl Kernel {
         ConfigMap::new(Map::from_map_data(MapData::from_id(id)?)?)
     }
 
+    /// The known peers, of which there may be [`KNOWN_PEERS`](filter_common::limits::KNOWN_PEERS).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map.
+    pub fn known_peers(&mut self) -> Result<HashMap<&mut MapData, [u64; 2], Peer>> {
+        Ok(self.map_mut(maps::KNOWN)?.try_into()?)
+    }
+
     fn set_ports(&mut self, world: &World) -> Result<()> {
         let mut blocks: BTreeMap<_, _> =
             self.ports.iter().map(|block| (*block, [0u8; PORTS_PER_BLOCK])).collect();

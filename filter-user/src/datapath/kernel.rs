@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use filter_common::abi::{
     self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use super::attach::{self, Interface, Mode, Place, Taken, attach};
 use super::ban_table::BanTable;
 use super::bans::{Bans, if_there, network_key, unless_missing};
+use super::batch;
 use super::clocks;
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
@@ -387,7 +388,7 @@ impl Kernel {
     /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
     /// has as many as it may.
     fn forget_peers(&mut self, now: KernelTime) {
-        let peers = self.unread.all("read the known peers", self.known.iter());
+        let peers = self.peers().into_iter();
         let peers = peers.map(|(key, peer)| (Address::from_words(key), peer.until));
         let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
         let counted = Counted::of(&mut there, self.seed);
@@ -429,8 +430,14 @@ impl Kernel {
 
     /// The gate of the known peers, as it would be with no others.
     fn known_bits(&self) -> Result<Vec<u64>> {
-        let known: Vec<_> = self.known.keys().collect::<Result<_, _>>()?;
-        Ok(gates::known(known.into_iter().map(Address::from_words), self.seed))
+        let known = batch::entries::<[u64; 2], Peer>(self.known.map().fd())?;
+        Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
+    }
+
+    /// The known peers, those too that are known no longer.
+    fn peers(&self) -> Vec<([u64; 2], Peer)> {
+        let peers = batch::entries(self.known.map().fd());
+        self.unread.or_note("read the known peers", peers).unwrap_or_default()
     }
 
     fn clear_counters(&mut self, slot: u32) -> Result<()> {
@@ -546,8 +553,7 @@ impl Datapath for Kernel {
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
-        let known = self.unread.all("read the known peers", self.known.iter());
-        let known = known.filter(|(_, peer)| peer.until > now.0);
+        let known = self.peers().into_iter().filter(|(_, peer)| peer.until > now.0);
         let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
         addresses.filter(|address| network.contains(address)).collect()
     }
@@ -558,8 +564,7 @@ impl Datapath for Kernel {
 
     fn known_count(&self) -> u64 {
         let now = KernelTime::now().0;
-        let known = self.unread.all("read the known peers", self.known.iter());
-        let known = known.filter(|(_, peer)| peer.until > now);
+        let known = self.peers().into_iter().filter(|(_, peer)| peer.until > now);
         u64::try_from(known.count()).unwrap_or(u64::MAX)
     }
 

@@ -1,5 +1,6 @@
 //! The daemon in its namespace, what it hears from, and who looks when a source is dropped.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -58,17 +59,23 @@ struct Pending {
     waited: Waited,
 }
 
-/// How long the daemon and this thread have waited for a CPU that others had.
-#[derive(Clone, Copy)]
+/// How long the daemon's threads and this one have waited for a CPU that others had.
+#[derive(Clone)]
 struct Waited {
-    daemon: Duration,
+    /// The thread that decides.
+    decides: Duration,
+    /// Those that read, by id.
+    read: BTreeMap<String, Duration>,
     own: Duration,
 }
 
 impl Waited {
-    fn since(self, earlier: Self) -> Duration {
-        // They may have waited at the same time.
-        let daemon = self.daemon.saturating_sub(earlier.daemon);
+    fn since(&self, earlier: &Self) -> Duration {
+        let read = self.read.iter().map(|(thread, now)| {
+            now.saturating_sub(earlier.read.get(thread).copied().unwrap_or_default())
+        });
+        // What is read is decided after that; who measures may have waited at the same time.
+        let daemon = self.decides.saturating_sub(earlier.decides) + read.max().unwrap_or_default();
         daemon.max(self.own.saturating_sub(earlier.own))
     }
 }
@@ -227,7 +234,7 @@ impl Stage {
             ensure!(clock < LIMIT, "a source is not banned {} s after it failed", LIMIT.as_secs());
             return Ok(None);
         }
-        let waited = self.waited()?.since(pending.waited);
+        let waited = self.waited()?.since(&pending.waited);
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let cpu_free = milliseconds(clock.saturating_sub(waited));
         Ok(Some(Time { clock: milliseconds(clock), cpu_free }))
@@ -238,9 +245,19 @@ impl Stage {
     }
 
     fn waited(&self) -> anyhow::Result<Waited> {
+        let id = self.ringfence.id().to_string();
+        let tasks =
+            fs::read_dir(format!("/proc/{id}/task")).context("list the daemon's threads")?;
+        let threads = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+        // One of those that read may have ended by now.
+        let waited = |thread: String| {
+            let waited = waited_for_cpu(&format!("/proc/{id}/task/{thread}/schedstat")).ok()?;
+            Some((thread, waited))
+        };
+        let mut read: BTreeMap<String, Duration> = threads.filter_map(waited).collect();
         // The controller is the first thread.
-        let daemon = waited_for_cpu(&format!("/proc/{0}/task/{0}/schedstat", self.ringfence.id()))?;
-        Ok(Waited { daemon, own: waited_for_cpu("/proc/thread-self/schedstat")? })
+        let decides = read.remove(&id).context("the daemon has no first thread")?;
+        Ok(Waited { decides, read, own: waited_for_cpu("/proc/thread-self/schedstat")? })
     }
 }
 
@@ -258,10 +275,12 @@ mod tests {
     #[test]
     fn what_two_waited_at_once_counts_once() {
         let ms = Duration::from_millis;
-        let before = Waited { daemon: ms(10), own: ms(20) };
-        let after = Waited { daemon: ms(13), own: ms(22) };
-        assert_eq!(after.since(before), ms(3));
-        assert_eq!(before.since(after), ms(0));
+        let read =
+            |first, second| [("1".to_owned(), ms(first)), ("2".to_owned(), ms(second))].into();
+        let before = Waited { decides: ms(10), read: read(1, 5), own: ms(20) };
+        let after = Waited { decides: ms(13), read: read(2, 9), own: ms(22) };
+        assert_eq!(after.since(&before), ms(7));
+        assert_eq!(before.since(&after), ms(0));
         waited_for_cpu("/proc/thread-self/schedstat").unwrap();
     }
 }
