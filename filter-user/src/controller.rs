@@ -89,6 +89,7 @@ pub struct Controller<D> {
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
+    /// When it started, by the wall clock as it is now.
     started: Now,
 }
 
@@ -188,6 +189,11 @@ impl<D: Datapath> Controller<D> {
         controller.datapath.trust(&controller.protected.networks())?;
         controller.take_over(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
+    }
+
+    /// Hears what the wall clock says now. It may have been set since the start.
+    pub fn set_clock(&mut self, now: Now) {
+        self.started = self.started.set_by(now);
     }
 
     /// How many bans are in force.

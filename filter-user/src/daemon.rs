@@ -162,6 +162,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
             () = sleep(PUTTING), if controller.is_putting_all() => controller.put_more(),
             Some(seen) = seen.recv() => outlook.take(&seen, &mut controller),
             _ = host_look.tick() => {
+                controller.set_clock(Now::read());
                 look_at_host(&mut controller);
                 controller.look_at_hearing(KernelTime::now());
                 sources.remember(&controller, false);

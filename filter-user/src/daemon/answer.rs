@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::server::Question;
-use crate::clock::KernelTime;
+use crate::clock::Now;
 use crate::control::{Reply, Request};
 use crate::controller::{Controller, show};
 use crate::datapath::Kernel;
@@ -17,7 +17,9 @@ pub(super) fn answer(controller: &mut Controller<Kernel>, question: Question) {
     let says_whether =
         matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
     let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-    let now = KernelTime::now();
+    let clock = Now::read();
+    let now = clock.kernel;
+    controller.set_clock(clock);
     let answer = controller.answer_to(request, &who, now);
     let of = address.map(|address| (address, controller.source_of(address, now)));
     let store = controller.store().clone();
