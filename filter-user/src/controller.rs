@@ -328,7 +328,8 @@ impl<D: Datapath> Controller<D> {
                     || ban.scope == Scope::All
                     || Some(ban.scope) == scope)
         };
-        if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
+        let keeps = |entry: &Entry| stands(entry.ban) && !self.is_unexplained(entry, place);
+        if self.bans_of(address, now).any(keeps) {
             return;
         }
         let passed = self.told(place, attempt, source, now);
@@ -400,6 +401,9 @@ impl<D: Datapath> Controller<D> {
     /// Bans a source for what it did; of one that cannot be banned as a whole, the addresses that
     /// failed.
     fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
+        if self.explain(jail, &sentence, now) {
+            return;
+        }
         let network = self.prefix.network(sentence.address);
         if is_address(network) {
             self.ban_source(jail, name, (network, Vec::new()), sentence, now);
@@ -451,13 +455,18 @@ impl<D: Datapath> Controller<D> {
             }
             return;
         }
+        self.remember(name, case, now, until);
+    }
+
+    /// Has a ban count among the earlier ones when the next comes.
+    fn remember(&mut self, by: &'static str, case: Case, now: KernelTime, until: KernelTime) {
         let record = self.escalation.note(case, now, until);
         self.store.set_offences(case.who, record);
-        if proven {
-            self.escalate(address, now);
+        if case.proven {
+            self.escalate(case.who.address, now);
         }
-        if name != RECIDIVE {
-            self.tell_recidive(name, case, now);
+        if by != RECIDIVE {
+            self.tell_recidive(by, case, now);
         }
     }
 
@@ -589,6 +598,7 @@ impl<D: Datapath> Controller<D> {
                 warn!("{why:#}");
             }
             self.store.remove(entry.key());
+            self.forget_unexplained(&entry, now);
             let by = self.roster.name(entry.ban.origin);
             if self.digest.has_line(Topic::End, by, now) {
                 info!("the ban of {} by {by} has ended", show(entry.ban.network));
