@@ -1,4 +1,9 @@
-//! The clock that the kernel judges by.
+//! The clock that the kernel judges by, `CLOCK_MONOTONIC`.
+//!
+//! Nobody can set it, so a wall clock that is set ends no ban and lengthens none. It stands still while
+//! the host is suspended, and so do bans: what is left of one at the suspend is left at the resume. On
+//! the wall clock its end moves by as much, as it does when the wall clock is set. So a moment becomes a
+//! time of day when it is shown, by the wall clock as it is then.
 
 use std::fmt;
 use std::time::Duration;
@@ -68,7 +73,7 @@ impl From<KernelTime> for Moment {
 }
 
 /// One moment on both clocks, to tell the one's times on the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// On the kernel's.
     pub kernel: KernelTime,
@@ -80,6 +85,13 @@ impl Now {
     /// Now.
     pub fn read() -> Self {
         Self { kernel: KernelTime::now(), wall: Timestamp::now() }
+    }
+
+    /// The same moment of the kernel's clock, by the wall clock as it is at `later`: it may have been set
+    /// since, or the host may have slept.
+    #[must_use]
+    pub fn set_by(self, later: Self) -> Self {
+        Self { wall: Moment::from(self.kernel).on_the_wall(later.kernel, later.wall), ..self }
     }
 
     /// A moment of the kernel's clock, for `--json`.
@@ -122,6 +134,25 @@ mod tests {
         assert_eq!(Moment(-1).in_this_boot(), KernelTime(0));
         assert_eq!(Moment(-2_000_000_000).age(now), Duration::from_secs(7));
         assert_eq!(Moment(6_000_000_000).age(now), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_moment_has_another_time_when_the_wall_clock_is_set() {
+        let second = |second| Timestamp::from_second(second).unwrap();
+        let start = Now { kernel: KernelTime(5_000_000_000), wall: second(10) };
+        let end = KernelTime(65_000_000_000);
+        assert_eq!(start.show(end), "1970-01-01T00:01:10Z");
+        // 20 s later by the kernel, the clock has been set to 2026; then the host has slept for an hour.
+        for (kernel, wall, shown) in [
+            (25_000_000_000, 1_795_339_940, "2026-11-22T09:33:00Z"),
+            (26_000_000_000, 1_795_339_941 + 3600, "2026-11-22T10:33:00Z"),
+        ] {
+            let later = Now { kernel: KernelTime(kernel), wall: second(wall) };
+            let start = start.set_by(later);
+            assert_eq!(start.kernel, KernelTime(5_000_000_000));
+            assert_eq!(start.show(end), shown);
+        }
+        assert_eq!(start.set_by(start), start);
     }
 
     #[test]

@@ -100,6 +100,7 @@ pub struct Controller<D> {
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
+    /// When it started, by the wall clock as it is now.
     started: Now,
 }
 
@@ -194,6 +195,11 @@ impl<D: Datapath> Controller<D> {
         controller.datapath.trust(&controller.protected.networks())?;
         controller.take_over(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
+    }
+
+    /// Hears what the wall clock says now. It may have been set since the start.
+    pub fn set_clock(&mut self, now: Now) {
+        self.started = self.started.set_by(now);
     }
 
     /// How many bans are in force.
@@ -337,7 +343,8 @@ impl<D: Datapath> Controller<D> {
                     || ban.scope == Scope::All
                     || Some(ban.scope) == scope)
         };
-        if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
+        let keeps = |entry: &Entry| stands(entry.ban) && !self.is_unexplained(entry, place);
+        if self.bans_of(address, now).any(keeps) {
             return false;
         }
         let passed = self.told(place, attempt, source, now);
@@ -410,6 +417,9 @@ impl<D: Datapath> Controller<D> {
     /// Bans a source for what it did; of one that cannot be banned as a whole, the addresses that
     /// failed.
     fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
+        if self.explain(jail, &sentence, now) {
+            return;
+        }
         let network = self.prefix.network(sentence.address);
         if is_address(network) {
             self.ban_source(jail, name, (network, Vec::new()), sentence, now);
@@ -461,13 +471,18 @@ impl<D: Datapath> Controller<D> {
             }
             return;
         }
+        self.remember(name, case, now, until);
+    }
+
+    /// Has a ban count among the earlier ones when the next comes.
+    fn remember(&mut self, by: &'static str, case: Case, now: KernelTime, until: KernelTime) {
         let record = self.escalation.note(case, now, until);
         self.store.set_offences(case.who, record);
-        if proven {
-            self.escalate(address, now);
+        if case.proven {
+            self.escalate(case.who.address, now);
         }
-        if name != RECIDIVE {
-            self.tell_recidive(name, case, now);
+        if by != RECIDIVE {
+            self.tell_recidive(by, case, now);
         }
     }
 

@@ -92,7 +92,7 @@ pub struct Kept {
 pub enum News {
     /// The file could be read at last.
     Kept(Kept),
-    /// The file was made anew: all bans are to be [`put`](Store::put) again, by and by.
+    /// The file was made anew, or the wall clock was set: all bans are to be [`put`](Store::put) again, by and by.
     WantsAll,
 }
 

@@ -39,6 +39,7 @@ impl<D: Datapath> Controller<D> {
                 warn!("{why:#}");
             }
             self.store.remove(entry.key());
+            self.forget_unexplained(&entry, now);
             let by = self.roster.name(entry.ban.origin);
             if self.digest.has_line(Topic::End, by, now) {
                 info!("the ban of {} by {by} has ended", show(entry.ban.network));

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use log::warn;
 
-use super::Controller;
-use crate::ban::{ADOPTED, Entry};
+use super::{Controller, show};
+use crate::ban::{ADOPTED, Entry, Origin};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
+use crate::escalation::{Case, Offender};
 use crate::failure::{Attempt, Class, Verdict};
 use crate::jail::Sentence;
 use crate::join;
@@ -113,14 +115,59 @@ impl<D: Datapath> Controller<D> {
         // The jail `recidive` hears of other jails.
         let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
         let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
-        let _passed =
+        let (passed, _accused) =
             (jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at), jail.accused());
-        let origin = self.roster.origin(jail.name());
-        let is_adopted =
-            |entry: &Entry| &*entry.reason == ADOPTED && Some(entry.ban.origin) == origin;
-        if self.bans_of(address, now).any(is_adopted) {
-            // It has led to a ban of which only the kernel knew.
-            self.forget_in(place, network, now);
+        if let Some(sentence) = passed {
+            self.explain(place, &sentence, now);
+        }
+    }
+
+    /// Whether a ban is one that a jail has decided of which only the kernel knew: the controller was
+    /// killed before it was written down. What led to it is told or read again.
+    pub(super) fn is_unexplained(&self, entry: &Entry, place: usize) -> bool {
+        let jail = || self.jails.get(place).and_then(|jail| self.roster.origin(jail.name()));
+        &*entry.reason == ADOPTED && Some(entry.ban.origin) == jail()
+    }
+
+    /// Gives such a ban the reason and the evidence of the sentence that has been passed again. Returns
+    /// whether there is one.
+    pub(super) fn explain(&mut self, place: usize, sentence: &Sentence, now: KernelTime) -> bool {
+        let &Sentence { address, scope, proven, .. } = sentence;
+        let network = self.prefix.network(address);
+        let is_meant = |entry: &&Entry| {
+            let ban = entry.ban;
+            ban.scope == scope && ban.in_force(now) && self.is_unexplained(entry, place)
+        };
+        let Some(found) = self.ledger.of_network(network).find(is_meant).cloned() else {
+            return false;
+        };
+        let (ban, by) = (found.ban, self.jail_name(found.ban.origin));
+        let says = format!(
+            "{by}: the ban of {} from before this start is for {}{}",
+            show(network),
+            sentence.reason,
+            self.dry()
+        );
+        let entry = Entry::new(ban, &*sentence.reason)
+            .with_except(found.except().to_vec())
+            .with_evidence(sentence.evidence.clone());
+        if let Err(why) = self.enter(&entry, Some(says)) {
+            warn!("{by}: the ban of {} stays without a reason: {why:#}", show(network));
+        }
+        if let Origin::Jail(jail) = ban.origin {
+            let case = Case { who: Offender { address, jail }, proven, again: false };
+            let (since, until) = (ban.since.in_this_boot(), ban.until.unwrap_or(now));
+            self.remember(by, case, since, until);
+        }
+        true
+    }
+
+    /// Has what was told of a ban that nothing has explained forgotten when it ends: it has led to it.
+    pub(super) fn forget_unexplained(&mut self, entry: &Entry, now: KernelTime) {
+        for place in 0..self.jails.len() {
+            if self.is_unexplained(entry, place) {
+                self.forget_in(place, entry.ban.network, now);
+            }
         }
     }
 }

@@ -1122,3 +1122,23 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     let text = crate::report::jails(&jails);
     assert!(text.contains("the account 1001 is guessed at: 12 failures from 5 sources"), "{text}");
 }
+
+#[test]
+fn times_are_shown_by_the_wall_clock_as_it_is() {
+    let mut controller = controller();
+    fail(&mut controller, [203, 0, 113, 7], 15);
+    let until = |controller: &mut Controller<Memory>| {
+        let bans = ask(controller, Request::Bans { jail: None, after: None });
+        let why = ask(controller, Request::Why { address: [203, 0, 113, 7].into() });
+        assert_eq!(why["until"], bans["bans"][0]["until"]);
+        let last = why["evidence"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["time"], bans["bans"][0]["since"]);
+        let status = ask(controller, Request::Status);
+        assert_eq!(status["uptime_seconds"], 20);
+        bans["bans"][0]["until"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(until(&mut controller), "1970-01-01T01:16:54Z");
+    let wall = Timestamp::from_second(1_795_339_956).unwrap();
+    controller.set_clock(Now { kernel: at(16), wall });
+    assert_eq!(until(&mut controller), "2026-11-22T10:32:34Z");
+}

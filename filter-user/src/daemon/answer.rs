@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::server::Question;
-use crate::clock::KernelTime;
+use crate::clock::Now;
 use crate::control::{Reply, Request};
 use crate::controller::{Answer, Controller, Ticket, show};
 use crate::datapath::Kernel;
@@ -29,7 +29,9 @@ impl Answers {
         let says_whether =
             matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
         let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-        let now = KernelTime::now();
+        let clock = Now::read();
+        let now = clock.kernel;
+        controller.set_clock(clock);
         let answer = match controller.answer_to(request, &who, now) {
             Answer::Now(answer) => answer,
             Answer::Later(ticket) => {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
-use crate::clock::KernelTime;
+use crate::clock::Now;
 use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
@@ -411,7 +411,9 @@ impl Sources {
         source: usize,
         mut news: Heard,
     ) {
-        let now = KernelTime::now();
+        let clock = Now::read();
+        let now = clock.kernel;
+        controller.set_clock(clock);
         let Some(Feed { jail, key, of, gone, .. }) = self.feeds.get(source) else { return };
         let _together = controller.store().hold();
         for attempt in &news.attempts {

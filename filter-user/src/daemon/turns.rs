@@ -14,7 +14,7 @@ use super::answer::Answers;
 use super::server::Question;
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen};
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Now};
 use crate::controller::Controller;
 use crate::datapath::{Events, Kernel};
 use crate::dns::Following;
@@ -93,6 +93,7 @@ impl Parts {
                     Turn::None
                 }
                 _ = host_look.tick() => {
+                    controller.set_clock(Now::read());
                     look_at_host(controller);
                     controller.look_at_hearing(KernelTime::now());
                     sources.remember(controller, false);

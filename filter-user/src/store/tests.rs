@@ -842,13 +842,13 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
         clock("first", 100, WALL.load(Ordering::Relaxed))
     }
     let directory = TempDir::new().unwrap();
-    let started = open(&directory, settable);
+    let mut started = open(&directory, settable);
     let ban = entry("192.0.2.1/32", Origin::Jail(0), Some(400));
     started.store.put(&ban, true, None);
     wait(&started.store).unwrap();
     // The clock is set right, and nothing happens until the host has booted again.
     WALL.store(1_000_000, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(2500));
+    assert!(matches!(until_told(&mut started.news), News::WantsAll));
     end(started);
     let again = open(&directory, || clock("second", 10, 1_000_060));
     let until = again.kept.as_ref().unwrap().bans[0].ban.until;

@@ -140,10 +140,15 @@ impl Writer {
         let Some(database) = &mut self.database else { return Ok(()) };
         let batch = self.shared.take();
         let clock = (self.settings.clock)();
+        let has_stepped = database.is_out_of_date(&clock);
         match database.write(&batch, &self.settings.names, &clock) {
             Ok(()) => {
                 self.works();
                 self.shared.done(batch.number, &batch.sayings);
+                if has_stepped {
+                    // The times of earlier bans do not say by which clock they were written.
+                    let _ended = self.news.blocking_send(News::WantsAll);
+                }
                 Ok(())
             }
             Err((failure, unsure)) => Err(self.fail(batch, unsure, &failure)),

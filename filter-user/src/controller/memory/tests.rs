@@ -69,11 +69,34 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
     controller.recall(told.clone(), at(20));
     let [ban] = &bans(&controller)[..] else { panic!("not adopted") };
     assert_eq!((&*ban.reason, ban.ban.until), (ADOPTED, Some(at(3600))));
-    // The last line is read again, while it stands and after it has ended.
+    // The last line is read again.
     fail(&mut controller, ATTACKER, 1);
+    let [ban] = &bans(&controller)[..] else { panic!("not one ban") };
+    assert!(ban.reason.starts_with("15 failures within"), "{}", ban.reason);
+    assert_eq!((ban.ban.until, ban.evidence().is_empty()), (Some(at(3600)), false));
+    assert_eq!(controller.escalation.history().iter().count(), 1);
+    fail(&mut controller, ATTACKER, 20);
+    assert_eq!(bans(&controller), std::slice::from_ref(ban));
     controller.handle_timeout(at(4000));
     assert!(controller.ledger.is_empty());
     controller = restart(controller, &mut told);
+    fail(&mut controller, ATTACKER, 14);
+    assert!(controller.ledger.is_empty());
+}
+
+/// As above, but the last line is read no more.
+#[test]
+fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
+    let mut controller = started_with(Memory::default(), |_| {});
+    fail(&mut controller, ATTACKER, 14);
+    let told = controller.store.take_told();
+    fail(&mut controller, ATTACKER, 1);
+    controller = started_again(controller.datapath, Vec::new(), |config| {
+        config.jails.get_mut("asterisk-wazo").unwrap().findtime = Duration::from_hours(10);
+    });
+    controller.recall(told, at(20));
+    controller.handle_timeout(at(4000));
+    assert!(controller.ledger.is_empty());
     fail(&mut controller, ATTACKER, 14);
     assert!(controller.ledger.is_empty());
 }
@@ -136,6 +159,45 @@ proptest! {
                 shaky = started_again(datapath, bans, adjust);
                 shaky.recall(told.clone(), at(now));
             }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever was not written down when the controller was killed, the bans have their reasons when all
+    /// is read again.
+    #[test]
+    fn bans_that_only_the_kernel_has_are_explained_again(
+        steps in proptest::collection::vec((0u8..3, any::<bool>()), 1..60),
+        written in 0usize..60,
+    ) {
+        let mut controller = started_with(Memory::default(), adjust);
+        let attempt = |(source, proven): (u8, bool)| {
+            let address = IpAddr::from([203, 0, 113, source]);
+            let failure = Attempt::new(Verdict::Failure, Class::WrongCredential, address);
+            Attempt { proven, ..failure }
+        };
+        let written = written.min(steps.len());
+        let (before, behind) = steps.split_at(written);
+        for step in before {
+            controller.hear(&attempt(*step), 0, "sshd", at(1));
+        }
+        let (told, kept) = (controller.store.take_told(), bans(&controller));
+        for step in behind {
+            controller.hear(&attempt(*step), 0, "sshd", at(2));
+        }
+        let expected = bans(&controller);
+        let datapath = std::mem::take(&mut controller.datapath);
+        let mut again = started_again(datapath, kept, adjust);
+        again.recall(told, at(3));
+        for step in behind {
+            again.hear(&attempt(*step), 0, "sshd", at(3));
+        }
+        let found = bans(&again);
+        let keys = |bans: &[Entry]| bans.iter().map(Entry::key).collect::<Vec<_>>();
+        prop_assert_eq!(keys(&found), keys(&expected));
+        for entry in found {
+            prop_assert!(&*entry.reason != ADOPTED, "{:?}", entry);
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::ban::InForce;
-use crate::clock::Now;
+use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request};
 use crate::controller::tests::Memory as Tables;
 use crate::store::Store;
