@@ -4,6 +4,7 @@
 //! would drop: it wins over everything, and costs nothing on the way of other packets.
 
 pub mod bans;
+mod levels;
 pub mod stream;
 pub mod tiers;
 

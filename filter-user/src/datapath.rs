@@ -18,7 +18,7 @@ mod kernel;
 mod memory;
 pub(crate) mod netlink;
 mod pins;
-mod privileges;
+mod requirements;
 mod take_over;
 mod trust;
 mod unread;

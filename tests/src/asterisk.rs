@@ -27,6 +27,9 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
     From: <sip:ready@127.0.0.1>;tag=1\r\nTo: <sip:ready@127.0.0.1>\r\nCall-ID: ready\r\n\
     CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
 
+/// The configuration of its HTTP server.
+const HTTP: &str = "[general]\nenabled = yes\nbindaddr = 127.0.0.1\nbindport = 5039\n";
+
 /// What an instance is given.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,6 +41,8 @@ pub struct Options {
     pub manager: Option<(String, String)>,
     /// The secret of the AMI user that Ringfence ships, in [`Asterisk::ami_secret`].
     pub ami_secret: Option<String>,
+    /// Whether it takes SIP over `WebSocket`, on 127.0.0.1:5039 as a Wazo host does.
+    pub websocket: bool,
 }
 
 /// How Asterisk writes a log.
@@ -61,6 +66,7 @@ impl Default for Options {
             security_log: None,
             manager: None,
             ami_secret: None,
+            websocket: false,
         }
     }
 }
@@ -289,6 +295,7 @@ impl InstanceDirectory {
                 "pjsip.conf",
                 fill(include_str!("../lab/asterisk/pjsip.conf.in"), &[("ENDPOINTS", &endpoints)]),
             ),
+            ("http.conf", if options.websocket { HTTP } else { "" }.to_owned()),
             ("modules.conf", include_str!("../lab/asterisk/modules.conf").to_owned()),
             ("extensions.conf", include_str!("../lab/asterisk/extensions.conf").to_owned()),
             ("rtp.conf", include_str!("../lab/asterisk/rtp.conf").to_owned()),

@@ -20,6 +20,7 @@ pub mod kernel;
 pub mod lab;
 pub mod model;
 pub mod netns;
+pub mod nginx;
 pub mod notice;
 pub mod old_kernel;
 pub mod packet_builder;

@@ -71,6 +71,7 @@ pub struct Frame {
     source_port: u16,
     udp_len: Option<u16>,
     checksum: Option<u16>,
+    sequence: u32,
     tcp_flags: u8,
     tcp_options: Vec<u8>,
     data_offset: Option<u8>,
@@ -166,6 +167,7 @@ impl Frame {
             source_port: SOURCE_PORT,
             udp_len: None,
             checksum: None,
+            sequence: 1,
             tcp_flags: flag::PSH | flag::ACK,
             tcp_options: Vec::new(),
             data_offset: None,
@@ -283,6 +285,13 @@ impl Frame {
     #[must_use]
     pub fn checksum(mut self, checksum: u16) -> Self {
         self.checksum = Some(checksum);
+        self
+    }
+
+    /// The TCP sequence number.
+    #[must_use]
+    pub fn sequence(mut self, number: u32) -> Self {
+        self.sequence = number;
         self
     }
 
@@ -416,7 +425,8 @@ impl Frame {
                 let words = low_byte((20 + self.tcp_options.len()) / 4);
                 bytes.extend(self.source_port.to_be_bytes());
                 bytes.extend(port.to_be_bytes());
-                bytes.extend([0, 0, 0, 1, 0, 0, 0, 1]);
+                bytes.extend(self.sequence.to_be_bytes());
+                bytes.extend([0, 0, 0, 1]);
                 bytes.extend([self.data_offset.unwrap_or(words) << 4, self.tcp_flags]);
                 bytes.extend([0xff, 0xff, 0, 0, 0, 0]);
                 bytes.extend(&self.tcp_options);

@@ -10,9 +10,10 @@ use std::{fs, thread};
 
 use ringfence_tests::asterisk::{self, LogForm};
 use ringfence_tests::guesser::dial;
+use ringfence_tests::nginx::{Nginx, WebSocket};
 use ringfence_tests::packet_builder::{Extension, Frame, VLAN};
 use ringfence_tests::wire::{self, Wire};
-use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, until};
+use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, cache, until};
 use serde_json::Value;
 
 /// REGISTERs of each way.
@@ -150,9 +151,14 @@ fn reached(world: &World, way: usize) -> usize {
 }
 
 fn world() -> World {
-    let options =
-        asterisk::Options { security_log: Some(LogForm::Plain), ..asterisk::Options::default() };
+    world_with(false, &["eth0"])
+}
+
+fn world_with(websocket: bool, interfaces: &[&str]) -> World {
+    let security_log = Some(LogForm::Plain);
+    let options = asterisk::Options { security_log, websocket, ..asterisk::Options::default() };
     let world = World::with(&options, |config| {
+        config.interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
         // No jail is to end the attack, and no other way's share is to be used up.
         config.security_log = None;
         config.register_burst = BURST;
@@ -340,6 +346,34 @@ fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
     }
     assert_eq!(reason(&world, "spoofed"), spoofed);
     world.end().unwrap();
+}
+
+/// SIP of browsers comes to Asterisk from 127.0.0.1 over `lo`, from the host's own nginx: no limit holds it, and
+/// it is not taken for forged, even where `lo` is among the interfaces.
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk, a real nginx"]
+fn websockets_through_nginx_are_let_in() {
+    for (interfaces, way) in [(&["eth0"][..], 500), (&["eth0", "lo"], 600)] {
+        let world = world_with(true, interfaces);
+        let root = asterisk::Asterisk::ensure_root(&cache().unwrap(), &mut |_progress| ()).unwrap();
+        let nginx = Nginx::start(&world.hosts.pbx, &root, PBX).unwrap();
+        let spoofed = reason(&world, "spoofed");
+        for (number, (source, target)) in
+            [(ATTACKERS[0], PBX), (ATTACKERS6[0], PBX6)].into_iter().enumerate()
+        {
+            let mut socket = WebSocket::open(&world.hosts.attacker, source, target).unwrap();
+            for n in 0..SENT {
+                socket.send(&register(way + number, n, "WS")).unwrap();
+                let answer = socket.receive().unwrap();
+                assert!(answer.starts_with(b"SIP/2.0 401 "), "{}", answer.escape_ascii());
+            }
+            let all = || reached(&world, way + number) == SENT;
+            assert!(until(Duration::from_secs(5), all), "{}", reached(&world, way + number));
+        }
+        assert_eq!(reason(&world, "spoofed"), spoofed, "{interfaces:?}");
+        drop(nginx);
+        world.end().unwrap();
+    }
 }
 
 /// With `trusted_by_route` a trusted network is trusted where an answer to it would leave.

@@ -5,6 +5,7 @@
 //! unknown sources together. Those of a TLS handshake count as well.
 
 use super::Tables;
+use super::levels::{self, Level, Over};
 use super::tiers::{network_hash, over_tcp};
 use crate::abi::{CONNECTED_BYTES, Config, UNCONNECTED_BYTES};
 use crate::address::Address;
@@ -16,8 +17,6 @@ use crate::packet::{Headers, Layer4, Packet, Words};
 const LONGEST: usize = 0xffff;
 
 /// Takes a segment's bytes: why it drops, or [`Code::UNKNOWN`].
-///
-/// Looks before it takes, as the limits of the classes do.
 #[inline(always)]
 pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Code {
     let Some(config) = tables.config() else {
@@ -51,29 +50,22 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
     ) else {
         return Code::UNKNOWN;
     };
-    if !config.connection_bytes.has_room_for(&connection, now, bytes)
-        || !config.source_bytes.has_room_for(&source, now, bytes)
-    {
-        return over_tcp(hash, Reason::StreamLimit.into(), config, tables, now);
+    let own = [
+        Level { limit: config.connection_bytes, bucket: connection },
+        Level { limit: config.source_bytes, bucket: source },
+    ];
+    let prefix = Level { limit: config.prefix_bytes, bucket: prefix };
+    let shared = || {
+        // Segments of no connection, which anybody can forge, take nothing from those of one.
+        let place = if tables.connected(&headers) { CONNECTED_BYTES } else { UNCONNECTED_BYTES };
+        Some(Level { limit: config.shared_bytes, bucket: tables.shared_bucket(place)? })
+    };
+    match levels::take(&own, &prefix, shared, now, bytes) {
+        Over::Nothing => Code::UNKNOWN,
+        Over::Source => over_tcp(hash, Reason::StreamLimit.into(), config, tables, now),
+        Over::Prefix => Reason::PrefixLimit.into(),
+        Over::Shared => Reason::SharedLimit.into(),
     }
-    if !config.prefix_bytes.has_room_for(&prefix, now, bytes) {
-        return Reason::PrefixLimit.into();
-    }
-    // Segments of no connection, which anybody can forge, take nothing from those of one.
-    let place = if tables.connected(&headers) { CONNECTED_BYTES } else { UNCONNECTED_BYTES };
-    let shared = tables.shared_bucket(place);
-    if shared.is_some_and(|bucket| !config.shared_bytes.take_units(&bucket, now, bytes)) {
-        return Reason::SharedLimit.into();
-    }
-    if !config.connection_bytes.take_units(&connection, now, bytes)
-        || !config.source_bytes.take_units(&source, now, bytes)
-    {
-        return Reason::StreamLimit.into();
-    }
-    if !config.prefix_bytes.take_units(&prefix, now, bytes) {
-        return Reason::PrefixLimit.into();
-    }
-    Code::UNKNOWN
 }
 
 /// The buckets of a connection by the source's address and the segment's ports, of its source, and of

@@ -1,6 +1,7 @@
 //! What a packet to a SIP port may: known peers have a wide bucket of their own, unknown sources
 //! narrow ones by class, their network one, and all of them together share one.
 
+use super::levels::{self, Level, Over};
 use super::{PeerSlot, Tables};
 use crate::abi::{
     ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
@@ -226,15 +227,6 @@ pub fn flood<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
     proven
 }
 
-/// The first level at which there was no room for a packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Nothing,
-    Source,
-    Prefix,
-    Shared,
-}
-
 /// The limits of one unknown source. A bucket that is not there limits nothing.
 struct Limits<'a, T: ?Sized> {
     config: &'a Config,
@@ -257,37 +249,19 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         Self { config, tables, now, hash, source, prefix }
     }
 
-    /// Takes one packet's worth at every level, or says at which there is none. Looks before it
-    /// takes, so that a source over its own limit takes nothing from what all share, and forged
-    /// sources take nothing from those whose buckets they share.
+    /// Takes one packet's worth at every level, or says at which there is none.
     #[inline(always)]
     fn take(&self, place: usize) -> Over {
         let Self { config, tables, now, .. } = *self;
-        let [by_source, by_prefix, by_all] =
-            [at(&config.source, place), at(&config.prefix, place), at(&config.shared, place)];
-        let (Some(source), Some(prefix), Some(all)) = (
-            tables.source_bucket(self.source, place),
-            tables.prefix_bucket(self.prefix, place),
-            tables.shared_bucket(place),
-        ) else {
+        let (Some(source), Some(prefix)) =
+            (tables.source_bucket(self.source, place), tables.prefix_bucket(self.prefix, place))
+        else {
             return Over::Nothing;
         };
-        if !by_source.has_room(&source, now) {
-            return Over::Source;
-        }
-        if !by_prefix.has_room(&prefix, now) {
-            return Over::Prefix;
-        }
-        if !by_all.take(&all, now) {
-            return Over::Shared;
-        }
-        if !by_source.take(&source, now) {
-            return Over::Source;
-        }
-        if !by_prefix.take(&prefix, now) {
-            return Over::Prefix;
-        }
-        Over::Nothing
+        let level = |limits, bucket| Level { limit: at(limits, place), bucket };
+        let shared = || Some(level(&config.shared, tables.shared_bucket(place)?));
+        let (source, prefix) = (level(&config.source, source), level(&config.prefix, prefix));
+        levels::take(&[source], &prefix, shared, now, 1)
     }
 
     #[inline(always)]

@@ -35,7 +35,7 @@ use super::gates::{self, Presence};
 use super::memory::Memory;
 use super::netlink;
 use super::pins::{self, PinnedLink, Pins, detach_all};
-use super::privileges;
+use super::requirements;
 use super::take_over::take_over;
 use super::trust;
 use super::unread::Unread;
@@ -184,7 +184,7 @@ impl Kernel {
         if settings.interfaces.len() > INTERFACES {
             bail!("{} interfaces at most; these are {}", INTERFACES, settings.interfaces.len());
         }
-        privileges::check()?;
+        requirements::check()?;
         // One that is missing is waited for while another is protected.
         let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
         if let Some(Err(error)) = missing.next()

@@ -1,4 +1,4 @@
-//! Gets a real Asterisk and sshd from the machine's own Debian mirror and unpacks them into a directory
+//! Gets a real Asterisk, sshd and nginx from the machine's own Debian mirror and unpacks them into a directory
 //! to `chroot` into. The system's package state stays as it is, and no maintainer script is run.
 
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::{interrupt, scratch};
 /// The Debian suite with the Asterisk that Wazo ships (22); no released suite has one.
 const SUITE: &str = "forky";
 /// Counts up when the recipe changes, so that an old directory is not taken for a current one.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const APT_LIMIT: Duration = Duration::from_mins(5);
 /// Packages whose files Asterisk does not need to run here.
@@ -84,7 +84,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     let apt = Apt::new(&apt_dir)?;
     progress(&format!("reading what Debian {SUITE} has"));
     apt.run("update", &["update"])?;
-    progress("downloading Asterisk 22, sshd and their libraries (about 90 MiB)");
+    progress("downloading Asterisk 22, sshd, nginx and their libraries (about 90 MiB)");
     apt.run(
         "download",
         &[
@@ -94,6 +94,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
             "--no-install-recommends",
             "asterisk",
             "openssh-server",
+            "nginx",
         ],
     )?;
     let debs = apt.downloaded()?;

@@ -1,7 +1,8 @@
 //! Rows about the limit of REGISTER without credentials.
 
 use filter_common::decision::Reason::{
-    self, KeepAlive, Register, RegisterCredentials, RegisterLimit, Request, Response, StreamLimit,
+    self, KeepAlive, NotSip, PrefixLimit, Register, RegisterCredentials, RegisterLimit, Request,
+    Response, SharedLimit, StreamLimit,
 };
 use filter_common::limits::WINDOW_BYTES;
 
@@ -15,7 +16,7 @@ const BURST: u64 = 3;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [bursts(), others(), evasions(), spellings(), places(), fakes()].concat()
+    [bursts(), others(), evasions(), overlaps(), spellings(), places(), fakes()].concat()
 }
 
 fn from(source: &str, payload: impl AsRef<[u8]>) -> Frame {
@@ -36,6 +37,44 @@ fn over(name: impl Into<String>, frame: &Frame, expect: Reason) -> Case {
 /// A row after many REGISTER without credentials of 192.0.2.66.
 fn flooded(name: &str, frame: &Frame, expect: Reason) -> Case {
     over(name, frame, expect).after_other(20, plain(V4).build())
+}
+
+/// Segments that send bytes again which have been sent: the budget is of bytes that arrive, since which of
+/// them TCP keeps, the old or the new, is the host's to say.
+fn overlaps() -> Vec<Case> {
+    const LENGTH: usize = 1000;
+    const ROOM: u64 = 3 * LENGTH as u64;
+    let segment =
+        |source, sequence, byte| from(source, vec![byte; LENGTH]).tcp(5060).sequence(sequence);
+    let mut cases = Vec::new();
+    for (level, limits, expect) in [
+        ("connection", [ROOM, 0, 0, 0], StreamLimit),
+        ("source", [0, ROOM, 0, 0], StreamLimit),
+        ("network", [0, 0, ROOM, 0], PrefixLimit),
+        ("all", [0, 0, 0, ROOM], SharedLimit),
+    ] {
+        for source in [V4, V6] {
+            let world = World::default().unlimited().byte_limits(limits);
+            // What is sent, then a segment that overlaps it.
+            for (name, sent, last) in [
+                ("the same again", [1, 1, 1], 1),
+                ("half of it again", [1, 501, 1001], 501),
+                ("all of it from before it", [1, 251, 501], 1),
+                ("a byte of it again", [1, 1000, 1999], 2998),
+            ] {
+                let row = |name, count, byte, expect| {
+                    let sent = sent.iter().take(count).map(|at| segment(source, *at, b'x').build());
+                    let name = format!("overlap: {name}, budget of {level}, {source}");
+                    let frame = segment(source, last, byte).build();
+                    Case::new(name, frame, expect).within(world.clone()).then(sent)
+                };
+                cases.push(row(format!("{name}, within"), 2, b'x', NotSip));
+                cases.push(row(name.to_owned(), 3, b'x', expect));
+                cases.push(row(format!("{name}, with another text"), 3, b'y', expect));
+            }
+        }
+    }
+    cases
 }
 
 /// A REGISTER with `fields` that is over the limit.
