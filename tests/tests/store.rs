@@ -98,8 +98,8 @@ fn what_was_reported_is_there_after_a_kill() {
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_is_lost_while_the_daemon_runs_is_written_anew() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     type Harm = fn(&Path);
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let harms: [(&str, Harm); 3] = [
         ("taken away", |state| {
             fs::remove_file(state.join(format!("{}-wal", store::FILE))).unwrap();
