@@ -34,7 +34,15 @@ pub enum Command {
     /// Protect interfaces: the daemon, in the foreground
     Run(Run),
     /// Show what is protected, seen and dropped
-    Status(Output),
+    Status {
+        /// Print one line for monitoring, and exit with 0 if all is well, 1 for a warning, 2 if packets
+        /// come in unjudged or Asterisk is not heard
+        #[arg(long)]
+        check: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// List the bans in force
     Bans {
         /// Only those of this jail
@@ -78,8 +86,8 @@ impl Cli {
     /// Whether the command prints one JSON document.
     pub fn json(&self) -> bool {
         match &self.command {
-            Command::Status(output)
-            | Command::Jails(output)
+            Command::Jails(output)
+            | Command::Status { output, .. }
             | Command::Detach(output)
             | Command::Bans { output, .. }
             | Command::Why { output, .. }

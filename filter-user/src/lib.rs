@@ -6,6 +6,7 @@
 
 pub mod ban;
 pub mod challenge;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
+use filter_user::check::Check;
 use filter_user::cli::{
     Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog,
     Unban,
@@ -29,8 +30,13 @@ use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match dispatch(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = if let Command::Status { check: true, output } = &cli.command {
+        watch(&cli, output.json)
+    } else {
+        dispatch(&cli).map(|()| ExitCode::SUCCESS)
+    };
+    match done {
+        Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = in_words(&error);
@@ -91,7 +97,7 @@ fn as_root(arguments: impl Iterator<Item = String>) -> String {
 fn dispatch(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Run(run) => start(cli.config.as_deref(), run),
-        Command::Status(output) => ask(cli, &Request::Status, output.json, report::status),
+        Command::Status { output, .. } => ask(cli, &Request::Status, output.json, report::status),
         Command::Bans { jail, output } => {
             let socket = socket(cli)?;
             let page = |after| client::bans(&socket, jail.as_deref(), after);
@@ -224,6 +230,18 @@ fn socket(cli: &Cli) -> Result<PathBuf> {
 fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> Result<()> {
     let answer = client::ask(&socket(cli)?, request)?;
     print(&if json { format!("{answer:#}\n") } else { text(&answer) })
+}
+
+/// `status --check`: whatever is wrong, it is a line on standard output and an exit status.
+fn watch(cli: &Cli, json: bool) -> Result<ExitCode> {
+    let status = socket(cli).and_then(|socket| client::ask(&socket, &Request::Status));
+    let check = Check::of(&status.map_err(|error| in_words(&error)));
+    print(&if json {
+        format!("{}\n", serde_json::to_string_pretty(&check)?)
+    } else {
+        format!("{}\n", check.line())
+    })?;
+    Ok(ExitCode::from(check.level.exit_status()))
 }
 
 fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {

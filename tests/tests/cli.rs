@@ -267,6 +267,23 @@ fn without_a_daemon_commands_say_so() {
     }
 }
 
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn monitoring_gets_a_line_and_an_exit_status() {
+    let said = ringfence("--socket /nonexistent/control.sock status --check");
+    assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
+    assert!(said.stdout.starts_with("RINGFENCE CRITICAL: no daemon answers"), "{said:?}");
+    let site = Site::new();
+    // It reads no log of Asterisk.
+    let said = site.run("status --check");
+    assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
+    assert!(said.stdout.contains("CRITICAL: asterisk-notice is not read"), "{said:?}");
+    let said = site.run("status --check --json");
+    let value: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!((said.status.code(), &value["level"]), (Some(2), &Value::from("critical")));
+    site.end();
+}
+
 /// The ways out: whoever has broken the configuration can still let people in.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]

@@ -218,6 +218,7 @@ impl<D: Datapath> Controller<D> {
             "sources": self.sources.iter().filter(|source| !source.is_gone).map(|source| json!({
                 "name": source.name,
                 "kind": source.kind,
+                "jail": source.jail,
                 "place": source.place,
                 "state": source.state.0,
                 "why": source.state.1.clone().or(source.strain.map(|strain| strain.to_string())),
