@@ -129,12 +129,10 @@ fn a_host_that_comes_up_with_a_disk_that_cannot_be_written_has_its_bans() {
     nothing_is_left().unwrap();
 }
 
-/// What becomes of the directory of the state.
-type Harm = fn(&Path);
-
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_is_lost_while_the_daemon_runs_is_written_anew() {
+    type Harm = fn(&Path);
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let harms: [(&str, Harm); 3] = [
         ("taken away", |state| {
