@@ -102,6 +102,8 @@ pub struct Controller<D> {
     flood_ban: Duration,
     /// When it started, by the wall clock as it is now.
     started: Now,
+    /// When it started, by the wall clock of then.
+    begun: Now,
 }
 
 /// Who is never banned.
@@ -190,6 +192,7 @@ impl<D: Datapath> Controller<D> {
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
             started: now,
+            begun: now,
         };
         controller.datapath.own(&host::addresses(&controller.protected.own))?;
         controller.datapath.trust(&controller.protected.networks())?;

@@ -223,12 +223,61 @@ fn for_journal(level: Level, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_budget::BYTES_A_MINUTE;
 
     #[test]
     fn each_line_has_its_priority() {
         assert_eq!(for_journal(Level::Error, "one\ntwo"), "<3>one\n<3>two\n");
         assert_eq!(for_journal(Level::Warn, "x"), "<4>x\n");
         assert_eq!(for_journal(Level::Info, "x"), "<6>x\n");
+    }
+
+    /// Whatever an attacker can have logged, from wherever in the program.
+    #[test]
+    fn the_log_grows_by_no_more_than_its_bound_and_by_what_is_done_by_hand() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let nothing: fn() -> (Vec<String>, Option<Duration>) = || (Vec::new(), None);
+        let queue = LogQueue::start(writer, lost_with_time, nothing).unwrap();
+        let queue: &LogQueue = Box::leak(Box::new(queue));
+        let filter = Builder::new().filter_level(LevelFilter::Trace).build();
+        let logger = Bounded { filter, is_journal: true, queue };
+        let log = |level, target: &str, place, text: &str| {
+            let mut record = Record::builder();
+            record
+                .level(level)
+                .target(target)
+                .module_path_static(Some("attacked"))
+                .line(Some(place));
+            logger.log(&record.args(format_args!("{text}")).build());
+        };
+        let read = std::thread::spawn(move || {
+            let mut text = String::new();
+            // Up to the last line.
+            while !text.ends_with("<6>over\n") {
+                let mut bytes = [0; 4096];
+                let length = io::Read::read(&mut reader, &mut bytes).unwrap();
+                text += std::str::from_utf8(&bytes[..length]).unwrap();
+            }
+            text
+        });
+        let text = "attacker's text\n".repeat(1000);
+        for place in 0..100 {
+            for level in [Level::Error, Level::Warn, Level::Info] {
+                for _ in 0..100 {
+                    log(level, "attacked", place, "somebody did it again");
+                    log(level, "attacked", place, &text);
+                }
+            }
+            log(Level::Info, BY_HAND, place, "root lifted a ban");
+        }
+        log(Level::Info, BY_HAND, 0, "over");
+        let text = read.join().unwrap();
+        assert_eq!(text.matches("<6>root lifted a ban\n").count(), 100);
+        let by_hand = 100 * "<6>root lifted a ban\n".len();
+        // One minute may end meanwhile.
+        assert!(text.len() <= 2 * BYTES_A_MINUTE + by_hand, "{} bytes", text.len());
+        assert!(text.len() > BYTES_A_MINUTE / 2, "{} bytes", text.len());
+        assert_eq!(queue.lost(), 0);
     }
 
     #[test]

@@ -1,15 +1,20 @@
-//! The daemon's log: whoever reads it, or does not, holds up nothing.
+//! The daemon's log: whoever reads it, or does not, holds up nothing, and attackers do not fill it.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use ringfence_tests::packet_builder::Frame;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
-use ringfence_tests::world::{Hosts, nothing_is_left};
+use ringfence_tests::wire::{self, Wire};
+use ringfence_tests::world::{Hosts, SIP_PORT, nothing_is_left};
 use serde_json::Value;
 
 /// The least that a pipe holds.
@@ -18,9 +23,44 @@ const PIPE: i32 = 4096;
 /// Bans by hand, each of which is a line: more than the pipe holds.
 const BANS: u8 = 100;
 
+/// Each looks in the end whether anything is left.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn packets_from_sources_that_are_made_up_have_a_few_lines() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let hosts = Hosts::new().unwrap();
+    let signatures = true;
+    let config = Config { signatures, ..Config::new(Path::new("/nonexistent/fail2ban")) };
+    let binary = ringfence::built().unwrap();
+    let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+    let wire = Wire::of(&hosts.attacker).unwrap();
+    let target = wire::hardware_address(&hosts.pbx).unwrap();
+    let options = "OPTIONS sip:100@192.0.2.10 SIP/2.0\r\nUser-Agent: friendly-scanner\r\n\r\n";
+    let before = ringfence.log().len();
+    let began = Instant::now();
+    for n in 0..3000_u32 {
+        let source = IpAddr::from((0x0b00_0000 | n).to_be_bytes());
+        let frame = Frame::from(source).target_mac(target).udp(SIP_PORT).payload(options);
+        wire.send(&frame.build()).unwrap();
+        thread::sleep(Duration::from_millis(1));
+    }
+    thread::sleep(Duration::from_millis(500));
+    let status = ringfence.status().unwrap();
+    assert!(status.reasons["signature"].packets >= 500, "{:?}", status.reasons["signature"]);
+    let log = ringfence.log();
+    let lines = log.matches("is over a limit: signature").count();
+    assert!((5..=2 * 10).contains(&lines), "{lines} lines in {:?}: {log}", began.elapsed());
+    assert!(log.len() - before < 4096, "{log}");
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_reader_that_stands_still_stops_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let hosts = Hosts::new().unwrap();
     let config = Config::new(Path::new("/nonexistent/fail2ban"));
     let binary = ringfence::built().unwrap();

@@ -96,6 +96,40 @@ fn what_was_reported_is_there_after_a_kill() {
 }
 
 #[test]
+#[ignore = "requires root: network namespaces, BPF, a mount namespace"]
+fn a_host_that_comes_up_with_a_disk_that_cannot_be_written_has_its_bans() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let hosts = Hosts::new().unwrap();
+        let config = Config::new(Path::new("/nonexistent/fail2ban"));
+        let binary = ringfence::built().unwrap();
+        let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+        let state = ringfence.config_file().with_file_name("state");
+        for n in 1..=50_u8 {
+            let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
+            said.success("ban").unwrap();
+        }
+        ringfence.kill().unwrap();
+        ringfence.detach().unwrap().success("detach").unwrap();
+        mount(Some(&state), &state, none, MsFlags::MS_BIND, none).unwrap();
+        let unwritable = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &state, none, unwritable, none).unwrap();
+        ringfence.restart(&hosts.pbx).unwrap();
+        assert_eq!(ringfence.bans().unwrap().len(), 50, "{}", ringfence.log());
+        let status: Value = ringfence.client().ask(&["status"]).unwrap();
+        assert_eq!(status["store"]["state"], "failed", "{status}");
+        ringfence.stop().unwrap();
+        umount(&state).unwrap();
+        drop((ringfence, hosts));
+    };
+    thread::scope(|scope| scope.spawn(run).join().unwrap());
+    nothing_is_left().unwrap();
+}
+
+#[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_is_lost_while_the_daemon_runs_is_written_anew() {
     type Harm = fn(&Path);

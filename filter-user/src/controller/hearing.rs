@@ -153,13 +153,22 @@ impl<D: Datapath> Controller<D> {
     /// Whether a line was written so long ago that the packets behind it are forgotten.
     pub(super) fn is_old(&self, attempt: &crate::failure::Attempt, now: KernelTime) -> bool {
         let written = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
-        written.is_some_and(|written| {
-            self.on_the_wall(now).duration_since(written).as_secs() > FRESH_SECONDS
-        })
+        let now = Moment::from(now).on_the_wall(self.started.kernel, self.started.wall);
+        written.is_some_and(|written| now.duration_since(written).as_secs() > FRESH_SECONDS)
     }
 
-    fn on_the_wall(&self, now: KernelTime) -> Timestamp {
-        Moment::from(now).on_the_wall(self.started.kernel, self.started.wall)
+    /// By the wall clock of the start, for what the sources heard: they are judged by how long ago that
+    /// was, which no step of the clock may change.
+    pub(super) fn on_the_wall(&self, now: KernelTime) -> Timestamp {
+        Moment::from(now).on_the_wall(self.begun.kernel, self.begun.wall)
+    }
+
+    /// Such a time as `status` shows it: by the wall clock as it is, unless it is from an earlier start.
+    pub(super) fn heard_at(&self, at: Timestamp, now: KernelTime) -> String {
+        let is_of_this_start = (self.begun.wall..=self.on_the_wall(now)).contains(&at);
+        let step = self.started.wall.duration_since(self.begun.wall);
+        let shown = if is_of_this_start { at.saturating_add(step).unwrap_or(at) } else { at };
+        Rfc3339(shown).to_string()
     }
 }
 
@@ -168,27 +177,27 @@ fn is_asterisk(source: &str) -> bool {
 }
 
 /// The rules of a source, for `status`.
-pub(super) fn rules(ear: &Ear) -> Vec<Value> {
+pub(super) fn rules(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Vec<Value> {
     let rule = |rule: &hearing::Rule| {
         json!({
             "name": rule.name,
             "hits": rule.hits.count,
-            "last": rule.hits.last.map(|at| Rfc3339(at).to_string()),
+            "last": rule.hits.last.map(&show),
         })
     };
     ear.rules.iter().map(rule).collect()
 }
 
 /// What a source did not understand, for `status`.
-pub(super) fn unparsed(ear: &Ear) -> Value {
+pub(super) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Value {
     let samples = ear.unparsed.samples();
     json!({
         "lines": ear.unparsed.lines(),
-        "last": samples.first().map(|sample| Rfc3339(sample.last).to_string()),
+        "last": samples.first().map(|sample| show(sample.last)),
         "samples": samples.iter().map(|sample| json!({
             "line": sample.text,
             "lines": sample.lines,
-            "last": Rfc3339(sample.last).to_string(),
+            "last": show(sample.last),
         })).collect::<Vec<_>>(),
     })
 }

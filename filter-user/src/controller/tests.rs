@@ -1141,4 +1141,25 @@ fn times_are_shown_by_the_wall_clock_as_it_is() {
     let wall = Timestamp::from_second(1_795_339_956).unwrap();
     controller.set_clock(Now { kernel: at(16), wall });
     assert_eq!(until(&mut controller), "2026-11-22T10:32:34Z");
+    // What a source heard is as long ago as it was.
+    let heard = controller.on_the_wall(at(14));
+    assert_eq!(controller.heard_at(heard, at(20)), "2026-11-22T09:32:34Z");
+    // And what it heard before an earlier start is when it was.
+    let earlier = Timestamp::from_second(900).unwrap();
+    assert_eq!(controller.heard_at(earlier, at(20)), "1970-01-01T00:15:00Z");
+}
+
+#[test]
+fn no_source_is_silent_because_the_clock_was_set() {
+    let mut controller = controller();
+    controller.source_reads(0, true, at(0));
+    for n in 0..2000 {
+        let now = controller.on_the_wall(at(n * 600));
+        let ear = &mut controller.source_mut(0).unwrap().ear;
+        ear.hear(1, &[], crate::hearing::Unparsed::default(), now);
+    }
+    let wall = Timestamp::from_second(1_795_339_956).unwrap();
+    controller.set_clock(Now { kernel: at(1_200_000), wall });
+    assert!(controller.hearing_findings(at(1_200_600)).is_empty());
+    assert!(!controller.hearing_findings(at(2_000_000)).is_empty(), "it has become silent");
 }

@@ -552,6 +552,12 @@ fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(
     connection.execute("UPDATE clocks SET ahead = ?2 WHERE id = ?1", params![id, new.ahead])?;
     let sql = "UPDATE bans SET since = since + ?2, until = until + ?2 WHERE clock = ?1";
     let rows = connection.execute(sql, params![id, by])?;
+    let sql = "UPDATE evidence
+        SET failures = (SELECT json_group_array(json_set(value, '$.at', value ->> '$.at' + ?2))
+            FROM json_each(failures))
+        WHERE json_valid(failures) AND (network, origin, scope) IN
+            (SELECT network, origin, scope FROM bans WHERE clock = ?1)";
+    connection.execute(sql, params![id, by])?;
     warn!(
         "the wall clock was set by {} s: the times of {rows} bans are written anew",
         by / 1_000_000_000

@@ -843,9 +843,10 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
     }
     let directory = TempDir::new().unwrap();
     let mut started = open(&directory, settable);
-    let ban = entry("192.0.2.1/32", Origin::Jail(0), Some(400));
+    let ban = entry("192.0.2.1/32", Origin::Jail(0), Some(400)).with_evidence(failures());
     started.store.put(&ban, true, None);
     wait(&started.store).unwrap();
+    let before = look_up(&started.store, 1).evidence[0].failures.clone();
     // The clock is set right, and nothing happens until the host has booted again.
     WALL.store(1_000_000, Ordering::Relaxed);
     assert!(matches!(until_told(&mut started.news), News::WantsAll));
@@ -853,5 +854,12 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
     let again = open(&directory, || clock("second", 10, 1_000_060));
     let until = again.kept.as_ref().unwrap().bans[0].ban.until;
     assert_eq!(until, Some(KernelTime(250 * SECOND)));
+    let mut failures = look_up(&again.store, 1).evidence[0].failures.clone();
+    assert_eq!((failures.len(), &failures[0]["time"]), (2, &"1970-01-12T13:46:29Z".into()));
+    // All else is as it was.
+    for (failure, before) in failures.iter_mut().zip(&before) {
+        failure["time"] = before["time"].clone();
+    }
+    assert_eq!(failures, before);
     end(again);
 }

@@ -146,8 +146,9 @@ impl Writer {
                 self.works();
                 self.shared.done(batch.number, &batch.sayings);
                 if has_stepped {
-                    // The times of earlier bans do not say by which clock they were written.
-                    let _ended = self.news.blocking_send(News::WantsAll);
+                    // The times of earlier bans do not say by which clock they were written. When the news
+                    // that wait are too many, this is among them.
+                    let _known = self.news.try_send(News::WantsAll);
                 }
                 Ok(())
             }
