@@ -794,4 +794,4 @@ pub(crate) fn show(network: IpNet) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -267,6 +267,15 @@ pub const SECURITY: &str = "asterisk-security";
 /// The source that listens to Asterisk's manager interface.
 pub const AMI: &str = "asterisk-ami";
 
+/// What a source is known by over restarts. A jail of one's own may have many, which differ in what they
+/// read.
+fn key(source: &str, place: &str) -> String {
+    match source {
+        NOTICE | SECURITY | AMI | "sshd" | "wazo-provd" => source.to_owned(),
+        _ => format!("{source} {place}"),
+    }
+}
+
 /// What gives away that a source does not hear what it should.
 pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
     let unparsed = unparsed(place, ear, now);

@@ -54,6 +54,11 @@ impl Parser {
         }
     }
 
+    /// Whether a line can cost it much more than its length accounts for.
+    pub fn can_be_slow(&self) -> bool {
+        matches!(self, Self::Filter(_))
+    }
+
     /// Whether it is meant to know every failure in its log. What a filter looks for is up to who wrote
     /// it.
     pub fn tells_all(&self) -> bool {

@@ -5,15 +5,22 @@
 //! never end because their input is away for a while.
 
 pub mod ami;
+mod budget;
 pub mod journal;
+pub mod lane;
 pub mod log_file;
 pub mod log_patterns;
 pub mod log_tail;
 
 use tokio::sync::mpsc;
 
+pub use self::budget::Strain;
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
+
+/// So many attempts are enough for one message, so that the controller can turn to others soon. One
+/// line more may tell of [`TIMES_MAX`](crate::failure::TIMES_MAX).
+pub const ATTEMPTS_ENOUGH: usize = 32;
 
 /// What a source sends: attempts in the order in which they were read, and how it is.
 #[derive(Debug)]
@@ -24,8 +31,10 @@ pub struct Heard {
     pub lines: u64,
     /// Which of them look like failures and match no rule.
     pub unparsed: Unparsed,
-    /// How many events were lost meanwhile, because the controller did not keep up.
+    /// How many events or lines were lost meanwhile: too long, too many, or gone before they were read.
     pub lost: u64,
+    /// What it leads to that reading costs more than it may, if it does.
+    pub strain: Option<Strain>,
     /// How the source is now.
     pub state: SourceState,
     /// Where it stands then, to go on from there after a restart.
@@ -51,6 +60,7 @@ impl Heard {
             lines: 0,
             unparsed: Unparsed::default(),
             lost: 0,
+            strain: None,
             state,
             place: None,
         }

@@ -23,6 +23,7 @@ use filter_user::escalation::Bounds;
 use filter_user::failure::{Attempt, Class, Verdict};
 use filter_user::parse::Parser;
 use filter_user::source::Outlet;
+use filter_user::source::lane::Lane;
 use filter_user::source::log_file::{self, LogFile};
 use filter_user::store::{self, Clock, Kept, Names, Started, Store, Told, What};
 use nix::sys::signal::{Signal, kill};
@@ -67,7 +68,7 @@ async fn follow(directory: &Path) {
         place: kept.positions.remove("log").map(|place| String::from_utf8(place).unwrap()),
         max_age: Duration::from_hours(1),
     };
-    tokio::spawn(log_file::follow(log, Outlet::new(0, sender)));
+    tokio::spawn(log_file::follow(log, Lane::new(1), Outlet::new(0, sender)));
     let mut end = signal(SignalKind::terminate()).unwrap();
     loop {
         tokio::select! {

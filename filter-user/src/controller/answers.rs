@@ -21,6 +21,7 @@ use crate::escalation::Pardon;
 use crate::hearing::Ear;
 use crate::jail::{Evidence, Jail, Standing};
 use crate::report::count;
+use crate::source::Strain;
 
 /// How long after its last event a source counts as over a limit.
 const LIMITED_FOR: Duration = Duration::from_secs(2);
@@ -47,8 +48,10 @@ pub struct SourceReport {
     pub unwitnessed: u64,
     /// Failures without a packet since the last one that had one.
     pub unseen: u64,
-    /// Events that were lost because the controller did not keep up.
+    /// Events or lines that were lost: too long, too many, or gone before they were read.
     pub lost: u64,
+    /// What it leads to that reading costs more than it may, if it does.
+    pub strain: Option<Strain>,
     /// When the last of them came that meant something.
     pub last_event: Option<KernelTime>,
     /// The jail that hears it.
@@ -72,6 +75,7 @@ impl SourceReport {
             unwitnessed: 0,
             unseen: 0,
             lost: 0,
+            strain: None,
             last_event: None,
             jail: "",
             ear: Ear::default(),
@@ -188,11 +192,12 @@ impl<D: Datapath> Controller<D> {
                 "kind": source.kind,
                 "place": source.place,
                 "state": source.state.0,
-                "why": source.state.1,
+                "why": source.state.1.clone().or(source.strain.map(|strain| strain.to_string())),
                 "events": source.events,
                 "failures": source.failures,
                 "unwitnessed": source.unwitnessed,
                 "lost": source.lost,
+                "left_out": source.strain.map_or(0, |strain| strain.left_out),
                 "last_event": source.last_event.map(|at| self.started.show(at)),
                 "rules": hearing::rules(&source.ear),
                 "unparsed": hearing::unparsed(&source.ear),

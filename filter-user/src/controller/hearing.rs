@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use log::{info, warn};
 use serde_json::{Value, json};
 
-use super::Controller;
+use super::{Controller, SourceReport};
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
@@ -22,10 +22,13 @@ const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, R
 /// A source's packets are remembered for about eight seconds.
 const FRESH_SECONDS: i64 = 5;
 
+/// What is said once: of which source, what it reads, which sign, and its key.
+type Told = (&'static str, String, Kind, String);
+
 /// What was said, and what was counted when it was last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
-    told: BTreeSet<(&'static str, Kind, String)>,
+    told: BTreeSet<Told>,
     passed: Option<u64>,
     /// Where SIP may come in that the filter does not see.
     hint: String,
@@ -43,6 +46,13 @@ impl<D: Datapath> Controller<D> {
             let asterisk = self.sources.iter_mut().filter(|source| is_asterisk(source.name));
             let ears = asterisk.map(|source| (source.name, &mut source.ear));
             hearing::compare(name, (news.lines, &news.attempts), ears, now);
+        }
+    }
+
+    /// Gives the number of a source that is gone to another.
+    pub fn replace_source(&mut self, number: usize, report: SourceReport) {
+        if let Some(place) = self.sources.get_mut(number) {
+            *place = report;
         }
     }
 
@@ -67,18 +77,23 @@ impl<D: Datapath> Controller<D> {
             ami.ear.requests_passed(news, wall);
         }
         let findings = self.findings(wall);
-        let key = |finding: &Finding| (finding.source, finding.kind, finding.key.clone());
-        let told: BTreeSet<_> = findings.iter().map(key).collect();
-        for finding in findings.iter().filter(|finding| !self.hearing.told.contains(&key(finding)))
-        {
-            warn!("{}: {}; {}", finding.source, finding.problem, finding.mend);
+        let key = |(place, finding): &(String, Finding)| {
+            (finding.source, place.clone(), finding.kind, finding.key.clone())
+        };
+        let told: BTreeSet<Told> = findings.iter().map(key).collect();
+        for new in findings.iter().filter(|found| !self.hearing.told.contains(&key(found))) {
+            let (_, Finding { source, problem, mend, .. }) = new;
+            warn!("{source}: {problem}; {mend}");
         }
-        let of = |(source, kind, _): &(&'static str, Kind, String)| (*source, *kind);
+        let of = |(source, place, kind, _): &Told| (*source, place.clone(), *kind);
         let still: BTreeSet<_> = told.iter().map(of).collect();
         let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
-        for (source, kind) in over.difference(&still) {
+        for (source, place, kind) in over.difference(&still) {
             // One that does not read has said so, and mends nothing by that.
-            if self.ears().any(|(name, ear)| name == *source && ear.is_listening()) {
+            let reads = |(name, path, ear): (&str, &str, &Ear)| {
+                name == *source && path == place && ear.is_listening()
+            };
+            if self.ears().any(reads) {
                 info!("{source}: {}", kind.over());
             }
         }
@@ -98,28 +113,31 @@ impl<D: Datapath> Controller<D> {
         self.exposures = exposures;
     }
 
-    /// The names of the sources, and what they heard.
-    pub fn ears(&self) -> impl Iterator<Item = (&str, &Ear)> {
-        self.sources.iter().map(|source| (source.name, &source.ear))
+    /// The sources' names, what they read, and what they heard.
+    pub fn ears(&self) -> impl Iterator<Item = (&str, &str, &Ear)> {
+        self.present().map(|source| (source.name, &*source.place, &source.ear))
+    }
+
+    /// The sources that there are.
+    fn present(&self) -> impl Iterator<Item = &SourceReport> {
+        self.sources.iter().filter(|source| !source.is_gone)
     }
 
     /// The findings, for `status`.
     pub(super) fn hearing_findings(&self, now: KernelTime) -> Vec<Finding> {
-        self.findings(self.on_the_wall(now))
+        self.findings(self.on_the_wall(now)).into_iter().map(|(_, finding)| finding).collect()
     }
 
-    fn findings(&self, now: Timestamp) -> Vec<Finding> {
-        let judge = |source: &super::SourceReport| {
-            let super::SourceReport { name, kind, jail, .. } = *source;
-            hearing::judge(Place { name, kind, path: &source.place, jail }, &source.ear, now)
+    /// The findings, each with what its source reads.
+    fn findings(&self, now: Timestamp) -> Vec<(String, Finding)> {
+        let of = |source: &SourceReport| {
+            let SourceReport { name, kind, jail, .. } = *source;
+            let place = Place { name, kind, path: &source.place, jail };
+            let blind = hearing::unwitnessed(name, source.unseen, &self.hearing.hint);
+            let found = hearing::judge(place, &source.ear, now).into_iter().chain(blind);
+            found.map(|finding| (source.place.clone(), finding)).collect::<Vec<_>>()
         };
-        let blind = |source: &super::SourceReport| {
-            hearing::unwitnessed(source.name, source.unseen, &self.hearing.hint)
-        };
-        self.sources
-            .iter()
-            .flat_map(|source| judge(source).into_iter().chain(blind(source)))
-            .collect()
+        self.present().flat_map(of).collect()
     }
 
     fn registers_passed(&self) -> u64 {

@@ -21,7 +21,7 @@ mod successor;
 
 /// A datapath that only remembers.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     bans: BTreeMap<IpAddr, AddressEntry>,
     networks: BTreeMap<IpNet, NetworkEntry>,
     own: BTreeSet<IpAddr>,

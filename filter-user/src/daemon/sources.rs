@@ -1,14 +1,19 @@
 //! The sources that the configuration asks for, each a task of its own, and their way into the
 //! controller.
+//!
+//! Asterisk's have a way and threads of their own, and come first: what is read of another log never
+//! delays them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc as replies;
 use std::time::Duration;
 
 use log::{error, info, warn};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep};
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
@@ -21,6 +26,7 @@ use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
 use crate::jail_filter;
 use crate::parse::{self, Parser};
 use crate::source::journal::{self, Entries, Journal};
+use crate::source::lane::Lane;
 use crate::source::log_file::{self, LogFile};
 use crate::source::log_patterns;
 use crate::source::log_tail::is_rotated;
@@ -28,6 +34,22 @@ use crate::source::{Heard, Outlet, SourceState, ami};
 
 /// Batches of attempts that wait for the controller; a source waits when there are more.
 const HEARD_WAITING: usize = 64;
+
+/// Threads for Asterisk's logs.
+const ASTERISK_THREADS: usize = 2;
+
+/// Threads for the other logs that are read by what is built in.
+const PLAIN_THREADS: usize = 2;
+
+/// Threads for logs that are read by filters, which can take long.
+const FILTER_THREADS: usize = 1;
+
+/// How long after a source is gone its number may stand for another: challenges and what is joined know
+/// sources by their numbers for half that time.
+const REST_OF_NUMBERS: Duration = Duration::from_mins(1);
+
+/// How long the end waits for what is being written.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// The jail that hears Asterisk's attempts.
 const ASTERISK_JAIL: &str = "asterisk-wazo";
@@ -52,17 +74,53 @@ pub(super) struct Sources {
     tasks: JoinSet<()>,
     /// What is known of each, by the controller's number.
     feeds: Vec<Feed>,
+    /// How long the number of a source that is gone rests.
+    rest: Duration,
     /// Where they were when the last process ended, by the keys of their positions.
     positions: BTreeMap<String, Vec<u8>>,
     memory: Memory,
-    /// Whether the last attempt to keep it failed: it is said once.
+    /// What comes of the last attempt to keep it.
+    keeping: Option<replies::Receiver<io::Result<()>>>,
+    /// Whether that failed: it is said once.
     forgetful: bool,
     slots: Slots,
     patterns: Vec<Patterns>,
-    outlet: mpsc::Sender<(usize, Heard)>,
-    heard: mpsc::Receiver<(usize, Heard)>,
+    lanes: Lanes,
+    asterisk: Way,
+    others: Way,
     look: mpsc::Sender<Found>,
     found: mpsc::Receiver<Found>,
+}
+
+/// A way into the controller.
+struct Way {
+    outlet: mpsc::Sender<(usize, Heard)>,
+    heard: mpsc::Receiver<(usize, Heard)>,
+}
+
+impl Way {
+    fn new() -> Self {
+        let (outlet, heard) = mpsc::channel(HEARD_WAITING);
+        Self { outlet, heard }
+    }
+}
+
+/// The threads of the sources.
+struct Lanes {
+    asterisk: Lane,
+    plain: Lane,
+    filters: Lane,
+}
+
+impl Lanes {
+    /// Where a source is read that is heard by `jail`.
+    fn of(&self, jail: &str, can_be_slow: bool) -> Lane {
+        match jail {
+            ASTERISK_JAIL => self.asterisk.clone(),
+            _ if can_be_slow => self.filters.clone(),
+            _ => self.plain.clone(),
+        }
+    }
 }
 
 /// What is known of a source.
@@ -77,6 +135,8 @@ struct Feed {
     file: Option<(usize, PathBuf, usize)>,
     /// Whether the file was not found when last looked for.
     is_missing: bool,
+    /// Since when there is no such source any more.
+    gone: Option<Instant>,
 }
 
 /// Patterns of the logs of a jail.
@@ -109,22 +169,26 @@ impl Sources {
         positions: BTreeMap<String, Vec<u8>>,
         controller: &mut Controller<D>,
     ) -> Self {
-        let (outlet, heard) = mpsc::channel(HEARD_WAITING);
         let memory = Memory::load(&config.paths.state);
         let (look, found) = mpsc::channel(FOUND_WAITING);
         let slots = Slots::new(|key| position(&positions, key));
-        let (tasks, feeds, patterns) = (JoinSet::new(), Vec::new(), Vec::new());
-        let forgetful = false;
         let mut sources = Self {
-            tasks,
-            feeds,
+            tasks: JoinSet::new(),
+            feeds: Vec::new(),
+            rest: REST_OF_NUMBERS,
             positions,
             memory,
-            forgetful,
+            keeping: None,
+            forgetful: false,
             slots,
-            patterns,
-            outlet,
-            heard,
+            patterns: Vec::new(),
+            lanes: Lanes {
+                asterisk: Lane::new(ASTERISK_THREADS),
+                plain: Lane::new(PLAIN_THREADS),
+                filters: Lane::new(FILTER_THREADS),
+            },
+            asterisk: Way::new(),
+            others: Way::new(),
             look,
             found,
         };
@@ -144,7 +208,7 @@ impl Sources {
             let place = format!("{}:{}", login.host, login.port);
             let report = SourceReport::new(AMI, "ami", place);
             let report = report.heard_by(ASTERISK_JAIL, parse::ami::RULES);
-            let outlet = sources.add(controller, report, AMI);
+            let (_, outlet) = sources.add(controller, report, AMI);
             sources.spawn(ami::follow(login, outlet));
         }
         if let Some(jail) = config.jails.get(SSHD_JAIL).filter(|jail| jail.enabled) {
@@ -161,6 +225,7 @@ impl Sources {
                 sources.own(controller, name, jail, own);
             }
         }
+        sources.positions.clear();
         sources
     }
 
@@ -191,14 +256,15 @@ impl Sources {
                 }
             };
             let key = format!("journal-{name}");
-            let outlet = self.add(controller, report, &key);
+            let (_, outlet) = self.add(controller, report, &key);
+            let lane = self.lanes.of(name, parser.can_be_slow());
             let journal = Journal {
                 journalctl: "journalctl".into(),
                 entries: Entries::Matching(own.journal.clone(), parser),
                 place: position(&self.positions, &key),
                 max_age: jail.findtime,
             };
-            self.spawn(journal::follow(journal, outlet));
+            self.spawn(journal::follow(journal, lane, outlet));
         }
         if own.log.is_empty() {
             return;
@@ -268,10 +334,12 @@ impl Sources {
         };
         let (path, parser) = (path.to_owned(), parser.clone());
         let report = SourceReport::new(jail, "file", path.display().to_string());
-        let outlet = self.add(controller, report.heard_by(jail, &[]), &own_logs::key(slot));
+        let (number, outlet) =
+            self.add(controller, report.heard_by(jail, &[]), &own_logs::key(slot));
+        let lane = self.lanes.of(jail, parser.can_be_slow());
         let log = LogFile { path: path.clone(), parser, place, is_new, max_age };
-        let task = self.tasks.spawn(log_file::follow(log, outlet));
-        if let Some(feed) = self.feeds.last_mut() {
+        let task = self.tasks.spawn(log_file::follow(log, lane, outlet));
+        if let Some(feed) = self.feeds.get_mut(number) {
             feed.of = own_logs::of(jail, &path);
             feed.task = Some(task);
             feed.file = of_pattern.then_some((patterns, path, slot));
@@ -299,6 +367,7 @@ impl Sources {
                 info!("{}: {} is gone", feed.jail, path.display());
                 self.slots.leave(*slot);
                 feed.file = None;
+                feed.gone = Some(Instant::now());
                 if let Some(report) = controller.source_mut(number) {
                     report.is_gone = true;
                 }
@@ -306,6 +375,8 @@ impl Sources {
             }
             read.push(path.clone());
         }
+        // What a task has left is kept until it is asked for.
+        while self.tasks.try_join_next().is_some() {}
         for path in paths {
             if !read.iter().any(|read| read == path || is_rotated(read, path)) {
                 self.log(controller, patterns, path, true, true);
@@ -317,7 +388,8 @@ impl Sources {
     pub(super) async fn next(&mut self) -> Option<News> {
         tokio::select! {
             biased;
-            Some((source, heard)) = self.heard.recv() => Some(News::Heard(source, heard)),
+            Some((source, heard)) = self.asterisk.heard.recv() => Some(News::Heard(source, heard)),
+            Some((source, heard)) = self.others.heard.recv() => Some(News::Heard(source, heard)),
             Some(found) = self.found.recv() => Some(News::Found(found)),
             else => None,
         }
@@ -340,7 +412,7 @@ impl Sources {
         mut news: Heard,
     ) {
         let now = KernelTime::now();
-        let Some(Feed { jail, key, of, .. }) = self.feeds.get(source) else { return };
+        let Some(Feed { jail, key, of, gone, .. }) = self.feeds.get(source) else { return };
         let _together = controller.store().hold();
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
@@ -350,8 +422,25 @@ impl Sources {
         let store = controller.store().clone();
         let Some(report) = controller.source_mut(source) else { return };
         report.events = report.events.saturating_add(news.lines);
-        report.lost = report.lost.saturating_add(news.lost);
-        if let Some(place) = news.place {
+        let lost = report.lost.saturating_add(news.lost);
+        if is_tenfold(report.lost, lost) {
+            warn!(
+                "{}: {lost} events or lines were lost: too long, more than could be taken, or gone \
+                 before they were read",
+                report.name
+            );
+        }
+        report.lost = lost;
+        match (&report.strain, &news.strain) {
+            (None, Some(strain)) => warn!("{}: {}: {strain}", report.name, report.place),
+            (Some(_), None) if news.state == SourceState::Ok => {
+                info!("{}: {}: all lines are read in time again", report.name, report.place);
+            }
+            (None, None) | (Some(_), _) => {}
+        }
+        report.strain = news.strain;
+        if let Some(place) = news.place.filter(|_| gone.is_none()) {
+            // The place of one that is gone is another's by now.
             store.set_position(key, format!("{of}{place}").into_bytes());
         }
         let state = match news.state {
@@ -368,18 +457,40 @@ impl Sources {
         }
     }
 
-    /// Keeps what is known of how often each source tells something, if that is due.
-    pub(super) fn remember<D: Datapath>(&mut self, controller: &Controller<D>, at_once: bool) {
-        if !at_once && !self.memory.is_due() {
+    /// Keeps what is known of how often each source tells something, if that is due. It is written where
+    /// nobody waits for it, but at the end.
+    pub(super) fn remember<D: Datapath>(&mut self, controller: &Controller<D>, at_the_end: bool) {
+        if let Some(keeping) = &self.keeping {
+            let wait = if at_the_end { LAST_WRITE } else { Duration::ZERO };
+            match keeping.recv_timeout(wait) {
+                Ok(kept) => self.kept(&kept),
+                Err(replies::RecvTimeoutError::Timeout) => return,
+                Err(replies::RecvTimeoutError::Disconnected) => {}
+            }
+            self.keeping = None;
+        }
+        if !at_the_end && !self.memory.is_due() {
             return;
         }
-        let saved = self.memory.save(controller.ears());
-        if let Err(why) = &saved
-            && !self.forgetful
-        {
-            warn!("how often the sources tell something is not kept over a restart: {why}");
+        let Some(write) = self.memory.changes(controller.ears()) else { return };
+        if at_the_end {
+            let kept = write.run();
+            self.kept(&kept);
+            return;
         }
-        self.forgetful = saved.is_err();
+        let (tell, keeping) = replies::channel();
+        spawn_blocking(move || tell.send(write.run()));
+        self.keeping = Some(keeping);
+    }
+
+    fn kept(&mut self, kept: &io::Result<()>) {
+        if let Err(why) = kept {
+            if !self.forgetful {
+                warn!("how often the sources tell something is not kept over a restart: {why}");
+            }
+            self.memory.was_not_kept();
+        }
+        self.forgetful = kept.is_err();
     }
 
     fn sshd<D: Datapath>(
@@ -398,7 +509,8 @@ impl Sources {
             let Some((parser, rules)) = by_filter(config, SSHD_JAIL, LogType::Journal) else {
                 return;
             };
-            let outlet = self.add(controller, report.heard_by(SSHD_JAIL, rules), "sshd");
+            let (_, outlet) = self.add(controller, report.heard_by(SSHD_JAIL, rules), "sshd");
+            let lane = self.lanes.of(SSHD_JAIL, parser.can_be_slow());
             let entries = match parser {
                 Parser::BuiltIn(_) | Parser::Asterisk(_) => Entries::Sshd,
                 filter @ Parser::Filter(_) => Entries::SshdBy(filter),
@@ -409,7 +521,7 @@ impl Sources {
                 place: position(&self.positions, "sshd"),
                 max_age: findtime,
             };
-            self.spawn(journal::follow(journal, outlet));
+            self.spawn(journal::follow(journal, lane, outlet));
         } else {
             let jail = (SSHD_JAIL, findtime);
             let parser = by_filter(config, SSHD_JAIL, LogType::File);
@@ -427,26 +539,45 @@ impl Sources {
     ) {
         let Some((parser, rules)) = parser else { return };
         let report = SourceReport::new(name, "file", path.display().to_string());
-        let outlet = self.add(controller, report.heard_by(jail, rules), name);
+        let (_, outlet) = self.add(controller, report.heard_by(jail, rules), name);
+        let lane = self.lanes.of(jail, parser.can_be_slow());
         let place = position(&self.positions, name);
         let log = LogFile { path: path.to_owned(), parser, place, is_new: false, max_age };
-        self.spawn(log_file::follow(log, outlet));
+        self.spawn(log_file::follow(log, lane, outlet));
     }
 
-    /// Adds a source whose position is kept by `key`.
+    /// Adds a source whose position is kept by `key`: its number, and its way to the controller.
     fn add<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
         mut report: SourceReport,
         key: &str,
-    ) -> Outlet {
+    ) -> (usize, Outlet) {
         let (jail, key) = (report.jail, intern(key));
-        self.memory.recall(report.name, &mut report.ear);
-        let number = controller.add_source(report);
-        debug_assert_eq!(number, self.feeds.len(), "the controller counts sources as this does");
-        let of = String::new();
-        self.feeds.push(Feed { jail, key, of, task: None, file: None, is_missing: false });
-        Outlet::new(number, self.outlet.clone())
+        self.memory.recall(report.name, &report.place, &mut report.ear);
+        let feed = Feed {
+            jail,
+            key,
+            of: String::new(),
+            task: None,
+            file: None,
+            is_missing: false,
+            gone: None,
+        };
+        let rested = |feed: &Feed| feed.gone.is_some_and(|gone| gone.elapsed() >= self.rest);
+        let number = if let Some(number) = self.feeds.iter().position(rested) {
+            controller.replace_source(number, report);
+            number
+        } else {
+            controller.add_source(report)
+        };
+        debug_assert!(number <= self.feeds.len(), "the controller counts sources as this does");
+        match self.feeds.get_mut(number) {
+            Some(place) => *place = feed,
+            None => self.feeds.push(feed),
+        }
+        let way = if jail == ASTERISK_JAIL { &self.asterisk } else { &self.others };
+        (number, Outlet::new(number, way.outlet.clone()))
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
@@ -468,13 +599,18 @@ fn by_filter(config: &Config, name: &str, log: LogType) -> Option<(Parser, Rules
     jail_filter::built_in(name)
 }
 
+/// Whether a count is ten times what it was, to be said again.
+fn is_tenfold(before: u64, now: u64) -> bool {
+    now.checked_ilog10() > before.checked_ilog10()
+}
+
 /// Looks for the logs of patterns for as long as somebody listens.
 async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Found>) {
     loop {
         sleep(LOOK).await;
         let globs = globs.clone();
         let find = move || log_patterns::find(&globs, FILES_MAX);
-        let Ok(paths) = tokio::task::spawn_blocking(find).await else { return };
+        let Ok(paths) = spawn_blocking(find).await else { return };
         if outlet.send(Found { patterns, paths }).await.is_err() {
             return;
         }
@@ -485,3 +621,6 @@ async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Foun
 fn position(positions: &BTreeMap<String, Vec<u8>>, key: &str) -> Option<String> {
     positions.get(key).and_then(|place| String::from_utf8(place.clone()).ok())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod actions;
 mod frames;
 mod listener;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use self::actions::SecretError;
 use self::frames::NotAmi;
 pub use self::frames::{FRAME_MAX, Frames, Message};
 use self::listener::{Owner, Place};
-use super::{Heard, Outlet, SourceState};
+use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState};
 use crate::config::AmiSource;
 use crate::failure::{Attempt, Verdict};
 use crate::hearing::Unparsed;
@@ -76,6 +77,12 @@ async fn follow_at(login: AmiSource, outlet: Outlet, timing: Timing) {
             Err(End::Failed(why)) => SourceState::Failed(why),
         };
         let worked = std::mem::take(&mut queue.security);
+        // What was heard must not wait for the next login.
+        while queue.attempts.len() > ATTEMPTS_ENOUGH {
+            if !outlet.send(queue.drain(SourceState::Ok)).await {
+                return;
+            }
+        }
         if !outlet.send(queue.drain(state)).await {
             return;
         }
@@ -214,9 +221,7 @@ async fn ask_kernel<T: Send + 'static>(
 fn response(block: &[u8]) -> Option<Response<'_>> {
     match ami::parse(block) {
         Block::Response(response) => Some(response),
-        Block::Security(_) | Block::Cut | Block::Unread | Block::TooLong | Block::Other => {
-            None
-        }
+        Block::Security(_) | Block::Cut | Block::Unread | Block::TooLong | Block::Other => None,
     }
 }
 
@@ -345,7 +350,7 @@ fn not_ami(_: NotAmi) -> String {
 /// What waits for the controller.
 #[derive(Debug, Default)]
 struct Queue {
-    attempts: Vec<Attempt>,
+    attempts: VecDeque<Attempt>,
     events: u64,
     lost: u64,
     unparsed: Unparsed,
@@ -368,21 +373,23 @@ impl Queue {
         let Some(attempt) = attempt else { return };
         let room = if attempt.verdict == Verdict::Ignored { QUEUE_MAX / 2 } else { QUEUE_MAX };
         if self.attempts.len() < room {
-            self.attempts.push(attempt);
+            self.attempts.push_back(attempt);
         } else {
             self.lost = self.lost.saturating_add(1);
         }
     }
 
     fn has_news(&self) -> bool {
-        self.events > 0 || self.lost > 0
+        self.events > 0 || self.lost > 0 || !self.attempts.is_empty()
     }
 
+    /// What is enough for one message.
     fn drain(&mut self, state: SourceState) -> Heard {
         let (lines, lost) = (std::mem::take(&mut self.events), std::mem::take(&mut self.lost));
-        let attempts = std::mem::take(&mut self.attempts);
+        let enough = self.attempts.len().min(ATTEMPTS_ENOUGH);
+        let attempts = self.attempts.drain(..enough).collect();
         let unparsed = std::mem::take(&mut self.unparsed);
-        Heard { attempts, lines, unparsed, lost, state, place: None }
+        Heard { attempts, lines, unparsed, lost, strain: None, state, place: None }
     }
 }
 

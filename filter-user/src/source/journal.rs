@@ -5,19 +5,23 @@
 //! heard, and those of yesterday must ban nobody today.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::budget::{Budget, Waiting};
+use super::lane::Lane;
 use super::log_tail::lines::LineSplitter;
-use super::{Heard, Outlet, SourceState};
+use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState};
 use crate::config::JournalMatch;
-use crate::failure::Attempt;
+use crate::failure::{Attempt, LoggedAt};
 use crate::hearing::Unparsed;
 use crate::parse::sshd::Entry;
 use crate::parse::suspect::looks_like_failure;
@@ -35,6 +39,9 @@ const CURSOR_MAX: usize = 1024;
 /// What is needed of an entry.
 const FIELDS: &str =
     "--output-fields=MESSAGE,_COMM,_UID,_HOSTNAME,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID";
+
+/// When entries come that are so old and the budget is spent, entries are left out.
+const LATE_MAX: Duration = Duration::from_mins(1);
 
 /// What is said on standard error, of which that much is kept.
 const ERROR_MAX: u64 = 1024;
@@ -102,29 +109,40 @@ impl Entries {
         }
     }
 
-    /// What an entry says; `None` if it is none.
-    fn read<'a>(&self, line: &'a [u8]) -> Option<Entry<'a>> {
-        let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
-            return sshd::journal_entry(line);
-        };
-        if matches!(self, Self::SshdBy(_)) && !sshd::is_trusted(line) {
-            return Some(Entry {
-                cursor: journal::entry(line)?.cursor,
-                attempt: None,
-                unparsed: None,
-            });
+    /// Whether an entry can take long to read.
+    fn can_be_slow(&self) -> bool {
+        match self {
+            Self::Sshd => false,
+            Self::SshdBy(parser) | Self::Matching(_, parser) => parser.can_be_slow(),
         }
-        let journal::Entry { cursor, logged_at, line } = journal::entry(line)?;
-        let attempt = parser.parse(&line).map(|attempt| Attempt { logged_at, ..attempt });
-        Some(Entry { cursor, attempt, unparsed: None })
+    }
+
+    /// What an entry says, within a budget, and when it was written; `None` if it is none.
+    fn read<'a>(
+        &self,
+        line: &'a [u8],
+        budget: Option<&mut Budget>,
+    ) -> Option<(Entry<'a>, Option<LoggedAt>)> {
+        let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
+            return sshd::journal_entry(line).map(|entry| (entry, None));
+        };
+        let journal::Entry { cursor, logged_at, line: text } = journal::entry(line)?;
+        let trusted = !matches!(self, Self::SshdBy(_)) || sshd::is_trusted(line);
+        let parse = || parser.parse(&text).map(|attempt| Attempt { logged_at, ..attempt });
+        let attempt = match budget {
+            _ if !trusted => None,
+            Some(budget) => budget.line(text.len(), parse).flatten(),
+            None => parse(),
+        };
+        Some((Entry { cursor, attempt, unparsed: None }, logged_at))
     }
 }
 
-/// Follows the journal for as long as somebody listens.
-pub async fn follow(journal: Journal, outlet: Outlet) {
+/// Follows the journal for as long as somebody listens, and reads it on threads of `lane`.
+pub async fn follow(journal: Journal, lane: Lane, outlet: Outlet) {
     let mut cursor = journal.place.clone().filter(|place| is_cursor(place));
     while !outlet.is_closed() {
-        let state = match run(&journal, &mut cursor, &outlet).await {
+        let state = match run(&journal, &mut cursor, &lane, &outlet).await {
             Ok(None) => return,
             Ok(Some(why)) => SourceState::Failed(why),
             Err(error) if error.kind() == io::ErrorKind::NotFound => SourceState::Waiting(format!(
@@ -144,6 +162,7 @@ pub async fn follow(journal: Journal, outlet: Outlet) {
 async fn run(
     journal: &Journal,
     cursor: &mut Option<String>,
+    lane: &Lane,
     outlet: &Outlet,
 ) -> io::Result<Option<String>> {
     let before = cursor.clone();
@@ -153,7 +172,7 @@ async fn run(
     if !outlet.send(Heard::state(SourceState::Ok)).await {
         return Ok(None);
     }
-    if !relay(&mut stdout, journal, cursor, outlet).await? {
+    if !relay(&mut stdout, journal, cursor, (lane, outlet)).await? {
         return Ok(None);
     }
     let (status, said) = end(child).await?;
@@ -182,38 +201,106 @@ async fn relay(
     stdout: &mut ChildStdout,
     journal: &Journal,
     reached: &mut Option<String>,
-    outlet: &Outlet,
+    (lane, outlet): (&Lane, &Outlet),
 ) -> io::Result<bool> {
-    let mut lines = LineSplitter::default();
-    let mut buffer = vec![0; READ];
+    let mut reading = Reading::new(journal);
     loop {
-        let read = stdout.read(&mut buffer).await?;
-        if read == 0 {
+        reading.read = stdout.read(&mut reading.buffer).await?;
+        reading.done = 0;
+        if reading.read == 0 {
             return Ok(true);
         }
-        let now = Timestamp::now();
-        let mut attempts = Vec::new();
-        let mut unparsed = Unparsed::default();
-        let mut cursor = None;
-        let split = lines.split(&buffer[..read], &mut |line: &[u8]| {
-            let Some(entry) = journal.entries.read(line) else { return };
-            let Entry { cursor: at, attempt, unparsed: message } = entry;
-            if let Some(message) = message.filter(|message| looks_like_failure(message)) {
-                unparsed.add(&message, now);
+        while reading.done < reading.read {
+            let turn = move || {
+                let heard = reading.turn();
+                (reading, heard)
+            };
+            let heard;
+            (reading, heard) = lane.run(turn).await.map_err(io::Error::other)?;
+            let rest = reading.rest();
+            if let Some(mut heard) = heard {
+                *reached = heard.place.take().or_else(|| reached.take());
+                heard.place.clone_from(reached);
+                if !outlet.send(heard).await {
+                    return Ok(false);
+                }
             }
-            let recent = attempt.filter(|attempt| attempt.is_recent(now, journal.max_age));
-            attempts.extend(recent.into_iter().flat_map(Attempt::each));
-            cursor = Some(at);
+            if let Some(rest) = rest {
+                sleep(rest).await;
+            }
+        }
+    }
+}
+
+/// The output of `journalctl` that is read.
+struct Reading {
+    entries: Entries,
+    max_age: Duration,
+    lines: LineSplitter,
+    buffer: Vec<u8>,
+    /// How much of the buffer came, and how much of that is read.
+    read: usize,
+    done: usize,
+    /// If its parser can take long for an entry.
+    budget: Option<Budget>,
+    /// How old the last entry was when it was read.
+    age: Duration,
+}
+
+impl Reading {
+    fn new(journal: &Journal) -> Self {
+        let entries = journal.entries.clone();
+        Self {
+            budget: entries.can_be_slow().then(|| Budget::new(Instant::now())),
+            entries,
+            max_age: journal.max_age,
+            lines: LineSplitter::default(),
+            buffer: vec![0; READ],
+            read: 0,
+            done: 0,
+            age: Duration::ZERO,
+        }
+    }
+
+    /// What is to be sent of what has come, up to what is enough.
+    fn turn(&mut self) -> Option<Heard> {
+        let Self { entries, max_age, budget, age, .. } = self;
+        let now = Timestamp::now();
+        let (mut attempts, mut unparsed, mut place) = (Vec::new(), Unparsed::default(), None);
+        if let Some(budget) = budget {
+            let seconds = Waiting::of(age.as_secs(), LATE_MAX.as_secs());
+            budget.begin(Instant::now(), seconds);
+        }
+        let split = self.lines.split(&self.buffer[self.done..self.read], &mut |line: &[u8]| {
+            if let Some((entry, at)) = entries.read(line, budget.as_mut()) {
+                let Entry { cursor, attempt, unparsed: message } = entry;
+                if let Some(message) = message.filter(|message| looks_like_failure(message)) {
+                    unparsed.add(&message, now);
+                }
+                let recent = attempt.filter(|attempt| attempt.is_recent(now, *max_age));
+                attempts.extend(recent.into_iter().flat_map(Attempt::each));
+                place = Some(cursor);
+                let at = at.and_then(|at| at.instant(&TimeZone::UTC)).unwrap_or(now);
+                *age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
+            }
+            let is_over = budget.as_ref().is_some_and(Budget::is_over);
+            if is_over || attempts.len() >= ATTEMPTS_ENOUGH {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
+        self.done += split.read;
         if split.lines == 0 && split.skipped == 0 {
-            continue;
+            return None;
         }
-        *reached = cursor.or_else(|| reached.take());
         let (lines, lost, state) = (split.lines, split.skipped, SourceState::Ok);
-        let place = reached.clone();
-        if !outlet.send(Heard { attempts, lines, unparsed, lost, state, place }).await {
-            return Ok(false);
-        }
+        let strain = budget.as_ref().and_then(Budget::strain);
+        Some(Heard { attempts, lines, unparsed, lost, strain, state, place })
+    }
+
+    fn rest(&mut self) -> Option<Duration> {
+        self.budget.as_mut().and_then(Budget::rest)
     }
 }
 

@@ -1,15 +1,20 @@
 //! A log file as a source: follows it, parses its lines, sends what means something.
+//!
+//! It reads and parses on a thread of its lane, a bounded amount at a time, and only as fast as its
+//! budget and the controller let it: what is not read yet stays in the file.
 
 use std::io;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::budget::{Budget, Waiting};
+use super::lane::Lane;
 use super::log_tail::{Health, LogTail, Position, Start};
-use super::{Heard, Outlet, SourceState};
-use crate::failure::Attempt;
+use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState, Strain};
 use crate::hearing::Unparsed;
 use crate::parse::suspect::looks_like_failure;
 use crate::parse::{Parser, Reader, Said};
@@ -19,6 +24,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// How often the file's state is looked at when no line comes.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// When so many bytes wait to be read and the budget is spent, lines are left out.
+const WAITING_MAX: u64 = 8 * 1024 * 1024;
 
 /// What to follow.
 #[derive(Clone, Debug)]
@@ -37,23 +45,13 @@ pub struct LogFile {
     pub max_age: Duration,
 }
 
-/// Follows a log for as long as somebody listens. Reads only as fast as it is listened
-/// to: what is not read yet stays in the file.
-pub async fn follow(log: LogFile, outlet: Outlet) {
-    let path = &log.path;
+/// Follows a log for as long as somebody listens, on threads of `lane`.
+pub async fn follow(log: LogFile, lane: Lane, outlet: Outlet) {
     let mut position = log.place.as_deref().and_then(Position::from_text);
     while !outlet.is_closed() {
-        let opened = match &position {
-            Some(position) => LogTail::resume(path, position),
-            None if log.is_new => LogTail::open(path, Start::Beginning),
-            None => LogTail::open(path, Start::End),
-        };
-        let failure = match opened {
-            Ok(mut tail) => match read(&mut tail, &log, &mut position, &outlet).await {
-                Ok(()) => return,
-                Err(error) => format!("read {}: {error}", path.display()),
-            },
-            Err(error) => error.to_string(),
+        let failure = match read(&log, &mut position, &lane, &outlet).await {
+            Ok(()) => return,
+            Err(why) => why,
         };
         if !outlet.send(Heard::state(SourceState::Failed(failure))).await {
             return;
@@ -62,55 +60,138 @@ pub async fn follow(log: LogFile, outlet: Outlet) {
     }
 }
 
-/// Reads until nobody listens, or the file cannot be followed any more.
+/// Reads until nobody listens, or the file cannot be followed any more: why.
 async fn read(
-    tail: &mut LogTail,
     log: &LogFile,
     position: &mut Option<Position>,
+    lane: &Lane,
     outlet: &Outlet,
-) -> io::Result<()> {
-    let (mut told, mut reported) = (None, 0);
-    let mut reader = Reader::new(log.parser.clone());
+) -> Result<(), String> {
+    let (new, from) = (log.clone(), position.clone());
+    let opened = lane.run(move || Following::open(new, from.as_ref())).await?;
+    let mut following = opened.map_err(|error| error.to_string())?;
+    let failed = |error: io::Error| format!("read {}: {error}", log.path.display());
     loop {
-        let mut attempts: Vec<Attempt> = Vec::new();
-        let (behind, now) = (tail.is_behind(), Timestamp::now());
-        let behind = behind || log.is_new;
-        let counts = |attempt: &Attempt| !behind || attempt.is_recent(now, log.max_age);
-        let mut unparsed = Unparsed::default();
-        let lines = tail.next_batch(|line| match reader.read(line) {
-            Said::Attempt(attempt) if counts(&attempt) => attempts.extend(attempt.each()),
-            Said::Nothing if log.parser.tells_all() && looks_like_failure(line) => {
-                unparsed.add(line, now);
-            }
-            Said::Attempt(_) | Said::Nothing | Said::Passed(_) => {}
-        });
-        // Where it begins is told at once: a first start that is killed must not begin anew.
-        let wait = if told.is_none() { Duration::ZERO } else { LOOK };
-        if let Ok(read) = timeout(wait, lines).await {
-            read?;
-        }
-        let lines = tail.state().lines.saturating_sub(reported);
-        let state = match &tail.state().health {
-            Health::Ok => SourceState::Ok,
-            Health::Waiting if tail.reads_on_without_name() => SourceState::Waiting(format!(
-                "there is no {} any more; its writer may still write to the file that was removed or \
-                 renamed, until it is told to open its logs anew",
-                tail.path().display()
-            )),
-            Health::Waiting => {
-                SourceState::Waiting(format!("there is no {} yet", tail.path().display()))
-            }
-            Health::Failed(why) => SourceState::Failed(why.clone()),
+        let read = move || {
+            let turn = following.turn();
+            (following, turn)
         };
-        if lines > 0 || !attempts.is_empty() || told.as_ref() != Some(&state) {
-            reported = tail.state().lines;
-            told = Some(state.clone());
-            let reached = tail.position();
-            let place = Some(reached.to_text());
+        let turn: io::Result<Turn>;
+        (following, turn) = lane.run(read).await?;
+        let Turn { heard, more } = turn.map_err(failed)?;
+        if let Some((heard, reached)) = heard {
             *position = Some(reached);
-            if !outlet.send(Heard { attempts, lines, unparsed, lost: 0, state, place }).await {
+            if !outlet.send(heard).await {
                 return Ok(());
             }
         }
+        if more {
+            if let Some(rest) = following.rest() {
+                sleep(rest).await;
+            }
+        } else if let Ok(waited) = timeout(LOOK, following.tail.wait()).await {
+            waited.map_err(failed)?;
+        }
     }
 }
+
+/// A log that is read.
+struct Following {
+    log: LogFile,
+    tail: LogTail,
+    reader: Reader,
+    /// If its parser can take long for a line.
+    budget: Option<Budget>,
+    told: Option<(SourceState, Option<Strain>)>,
+    /// How many lines have been told of, and how many that could not be read.
+    reported: (u64, u64),
+}
+
+/// What one turn came to.
+struct Turn {
+    /// If it is worth a message; and where the following stands then.
+    heard: Option<(Heard, Position)>,
+    /// Whether there is more to read at once.
+    more: bool,
+}
+
+impl Following {
+    fn open(log: LogFile, position: Option<&Position>) -> io::Result<Self> {
+        let path: &Path = &log.path;
+        let tail = match position {
+            Some(position) => LogTail::resume(path, position)?,
+            None if log.is_new => LogTail::open(path, Start::Beginning)?,
+            None => LogTail::open(path, Start::End)?,
+        };
+        let reader = Reader::new(log.parser.clone());
+        let budget = log.parser.can_be_slow().then(|| Budget::new(Instant::now()));
+        Ok(Self { log, tail, reader, budget, told: None, reported: (0, 0) })
+    }
+
+    fn turn(&mut self) -> io::Result<Turn> {
+        let Self { log, tail, reader, budget, .. } = self;
+        let (behind, now) = (tail.is_behind() || log.is_new, Timestamp::now());
+        let mut attempts = Vec::new();
+        let mut unparsed = Unparsed::default();
+        if let Some(budget) = budget {
+            budget.begin(Instant::now(), Waiting::of(tail.waiting(), WAITING_MAX));
+        }
+        let more = tail.turn(&mut |line| {
+            let said = match budget {
+                Some(budget) => budget.line(line.len(), || reader.read(line)),
+                None => Some(reader.read(line)),
+            };
+            match said {
+                Some(Said::Attempt(attempt)) if !behind || attempt.is_recent(now, log.max_age) => {
+                    attempts.extend(attempt.each());
+                }
+                Some(Said::Nothing) if log.parser.tells_all() && looks_like_failure(line) => {
+                    unparsed.add(line, now);
+                }
+                Some(Said::Attempt(_) | Said::Nothing | Said::Passed(_)) | None => {}
+            }
+            let is_over = budget.as_ref().is_some_and(Budget::is_over);
+            if is_over || attempts.len() >= ATTEMPTS_ENOUGH {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        let (lines, lost) = (tail.state().lines, tail.state().skipped + tail.state().missed);
+        let state = state(tail);
+        let strain = budget.as_ref().and_then(Budget::strain);
+        let (lines_before, lost_before) = std::mem::replace(&mut self.reported, (lines, lost));
+        let (lines, lost) = (lines - lines_before, lost - lost_before);
+        let told = Some((state.clone(), strain));
+        if lines == 0 && lost == 0 && self.told == told {
+            return Ok(Turn { heard: None, more });
+        }
+        self.told = told;
+        let reached = self.tail.position();
+        let place = Some(reached.to_text());
+        let heard = Heard { attempts, lines, unparsed, lost, strain, state, place };
+        Ok(Turn { heard: Some((heard, reached)), more })
+    }
+
+    fn rest(&mut self) -> Option<Duration> {
+        self.budget.as_mut().and_then(Budget::rest)
+    }
+}
+
+fn state(tail: &LogTail) -> SourceState {
+    match &tail.state().health {
+        Health::Ok => SourceState::Ok,
+        Health::Waiting if tail.reads_on_without_name() => SourceState::Waiting(format!(
+            "there is no {} any more; its writer may still write to the file that was removed or \
+             renamed, until it is told to open its logs anew",
+            tail.path().display()
+        )),
+        Health::Waiting => {
+            SourceState::Waiting(format!("there is no {} yet", tail.path().display()))
+        }
+        Health::Failed(why) => SourceState::Failed(why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

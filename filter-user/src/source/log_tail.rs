@@ -13,7 +13,8 @@
 //! Where the following stands leaves as a [`Position`], and a later process goes on from there: it
 //! looks for the files by what they are and how they begin, also for what rotation made meanwhile.
 //!
-//! Reading blocks on the disk like any read of a local file; the amount for each turn is bounded.
+//! All but the waiting blocks on the disk, so that it belongs on a thread of its own; the amount for each
+//! turn is bounded.
 
 pub(super) mod lines;
 mod names;
@@ -24,6 +25,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -115,6 +117,8 @@ pub struct LogTail {
     /// Files that were read to their end and let go of, while they are there under another name.
     let_go: Vec<FileId>,
     names_changed: bool,
+    /// Whether it is time to look without an event.
+    polls: bool,
     /// When the names were last looked at: what was written since may have been rotated unseen.
     looked: SystemTime,
     next_poll: Instant,
@@ -166,6 +170,11 @@ impl LogTail {
         self.current.is_none() && !self.files.is_empty()
     }
 
+    /// How many bytes wait to be read, as far as that is known.
+    pub fn waiting(&self) -> u64 {
+        self.files.iter().map(|file| file.size.saturating_sub(file.position)).sum()
+    }
+
     /// Whether lines come that were written before this began to follow.
     pub fn is_behind(&self) -> bool {
         self.state.bytes < self.backlog
@@ -191,6 +200,7 @@ impl LogTail {
             current: None,
             let_go: Vec::new(),
             names_changed: false,
+            polls: false,
             looked: SystemTime::now(),
             next_poll: Instant::now() + POLL,
             grace: GRACE,
@@ -305,31 +315,12 @@ impl LogTail {
         &self.state
     }
 
-    /// Waits for lines, calls `each` for every one without its newline, and returns how many.
-    ///
-    /// Can be dropped at any await: lines are read and delivered between two of them.
+    /// Waits until there may be something to read. Can be dropped at its await.
     ///
     /// # Errors
     ///
-    /// If the kernel's events cannot be read. What is wrong with the file is in [`Self::state`].
-    pub async fn next_batch(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
-        tokio::task::coop::consume_budget().await;
-        loop {
-            let before = self.state.lines;
-            let more = self.turn(&mut each)?;
-            let delivered = self.state.lines - before;
-            if delivered > 0 {
-                return Ok(delivered);
-            }
-            if more {
-                tokio::task::yield_now().await;
-            } else {
-                self.wait().await?;
-            }
-        }
-    }
-
-    async fn wait(&mut self) -> io::Result<()> {
+    /// If the kernel's events cannot be read.
+    pub async fn wait(&mut self) -> io::Result<()> {
         let events = loop {
             tokio::select! {
                 ready = self.inotify.readable() => {
@@ -340,8 +331,7 @@ impl LogTail {
                 }
                 () = sleep_until(self.next_poll) => {
                     self.next_poll = Instant::now() + POLL;
-                    self.watch_dirs_again();
-                    self.names_changed = true;
+                    self.polls = true;
                     return Ok(());
                 }
             }
@@ -350,16 +340,26 @@ impl LogTail {
         Ok(())
     }
 
-    /// Reads what is there, up to [`TURN_BYTES`]; whether there is more.
-    fn turn(&mut self, each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    /// Reads what is there, up to [`TURN_BYTES`] or until `each`, which is called for every line without
+    /// its newline, has enough; whether there is more. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's events cannot be read. What is wrong with the file is in [`Self::state`].
+    pub fn turn(&mut self, each: &mut impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<bool> {
+        if std::mem::take(&mut self.polls) {
+            self.watch_dirs_again();
+            self.names_changed = true;
+        }
         if self.names_changed {
             self.look_up_names(Start::Beginning)?;
         }
         self.measure();
         let mut budget = TURN_BYTES;
         let now = Instant::now();
+        let mut enough = false;
         for file in &mut self.files {
-            while file.position < file.size && budget > 0 {
+            while !enough && file.position < file.size && budget > 0 {
                 let read = match file.read(&mut self.buffer, budget) {
                     Ok(0) => break,
                     Ok(read) => read,
@@ -378,13 +378,16 @@ impl LogTail {
                 file.last_read = now;
                 budget -= read;
                 let split = file.lines.split(&self.buffer[..read], each);
-                self.state.bytes += read as u64;
+                // What `each` had enough before is read again.
+                enough = split.enough;
+                file.position -= (read - split.read) as u64;
+                self.state.bytes += split.read as u64;
                 self.state.lines += split.lines;
                 self.state.skipped += split.skipped;
             }
         }
         self.let_go(now);
-        Ok(budget == 0 || self.names_changed)
+        Ok(budget == 0 || enough || self.names_changed)
     }
 
     /// Measures the files, the newest first.

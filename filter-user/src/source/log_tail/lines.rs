@@ -1,5 +1,7 @@
 //! Chunks of bytes enter, whole lines leave.
 
+use std::ops::ControlFlow;
+
 use memchr::memchr;
 
 /// The longest line that is delivered, in bytes. Asterisk's are below 2 KiB.
@@ -17,6 +19,10 @@ pub(in crate::source) struct LineSplitter {
 pub(in crate::source) struct Split {
     pub(in crate::source) lines: u64,
     pub(in crate::source) skipped: u64,
+    /// How much of the chunk was read.
+    pub(in crate::source) read: usize,
+    /// Whether `each` had enough: otherwise all was read.
+    pub(in crate::source) enough: bool,
 }
 
 impl LineSplitter {
@@ -26,16 +32,17 @@ impl LineSplitter {
         Self { held: Vec::new(), skipping: true }
     }
 
-    /// Calls `each` for every line that `chunk` ends, without its newline.
+    /// Calls `each` for every line that `chunk` ends, without its newline, until it has enough.
     pub(in crate::source) fn split(
         &mut self,
         mut chunk: &[u8],
-        each: &mut impl FnMut(&[u8]),
+        each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Split {
         let mut split = Split::default();
         while let Some(end) = memchr(b'\n', chunk) {
             let (line, rest) = (&chunk[..end], &chunk[end + 1..]);
             chunk = rest;
+            split.read += end + 1;
             if std::mem::take(&mut self.skipping) {
                 continue;
             }
@@ -45,14 +52,20 @@ impl LineSplitter {
                 continue;
             }
             split.lines += 1;
-            if self.held.is_empty() {
-                each(line);
+            let flow = if self.held.is_empty() {
+                each(line)
             } else {
                 self.held.extend_from_slice(line);
-                each(&self.held);
+                let flow = each(&self.held);
                 self.held.clear();
+                flow
+            };
+            if flow.is_break() {
+                split.enough = true;
+                return split;
             }
         }
+        split.read += chunk.len();
         if !self.skipping {
             if self.held.len() + chunk.len() > LINE_MAX {
                 self.held.clear();
@@ -92,7 +105,11 @@ mod tests {
         let mut lines = Vec::new();
         let mut skipped = 0;
         for chunk in chunks {
-            let split = splitter.split(chunk, &mut |line| lines.push(line.to_vec()));
+            let split = splitter.split(chunk, &mut |line| {
+                lines.push(line.to_vec());
+                ControlFlow::Continue(())
+            });
+            assert_eq!(split.read, chunk.len());
             skipped += split.skipped;
         }
         (lines, skipped)
@@ -104,6 +121,24 @@ mod tests {
         let (lines, _) = split_all(&mut splitter, &[b"one\ntw", b"o", b"", b"\n\nthree"]);
         assert_eq!(lines, [&b"one"[..], b"two", b""]);
         assert!(splitter.holds_part());
+    }
+
+    #[test]
+    fn stops_behind_the_line_that_was_enough() {
+        let mut splitter = LineSplitter::default();
+        splitter.split(b"on", &mut |_| ControlFlow::Continue(()));
+        let mut rest = &b"e\ntwo\nthree\nfo"[..];
+        let mut lines = Vec::new();
+        while !rest.is_empty() {
+            let split = splitter.split(rest, &mut |line| {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+                ControlFlow::Break(())
+            });
+            assert_eq!((split.lines == 1, split.enough), (split.enough, split.read < rest.len()));
+            rest = &rest[split.read..];
+        }
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert_eq!(splitter.held(), 2);
     }
 
     #[test]

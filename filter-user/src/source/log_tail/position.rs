@@ -33,6 +33,12 @@ impl Position {
         UNIX_EPOCH.checked_add(Duration::from_micros(self.at)).unwrap_or(UNIX_EPOCH)
     }
 
+    /// How much of all files together has been delivered, in bytes.
+    #[cfg(test)]
+    pub(in crate::source) fn delivered(&self) -> u64 {
+        self.files.iter().map(|file| file.offset).sum()
+    }
+
     /// As one line of JSON.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()

@@ -58,6 +58,30 @@ impl Fixture {
     }
 }
 
+impl LogTail {
+    /// Waits for lines, and returns how many came.
+    async fn next_batch(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
+        let mut each = |line: &[u8]| {
+            each(line);
+            ControlFlow::Continue(())
+        };
+        tokio::task::coop::consume_budget().await;
+        loop {
+            let before = self.state.lines;
+            let more = self.turn(&mut each)?;
+            let delivered = self.state.lines - before;
+            if delivered > 0 {
+                return Ok(delivered);
+            }
+            if more {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait().await?;
+            }
+        }
+    }
+}
+
 fn appender(path: &Path) -> File {
     OpenOptions::new().append(true).create(true).open(path).unwrap()
 }

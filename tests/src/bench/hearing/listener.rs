@@ -12,6 +12,7 @@ use filter_user::clock::{KernelTime, Now};
 use filter_user::config::Config;
 use filter_user::controller::{Controller, SourceReport};
 use filter_user::escalation::Bounds;
+use filter_user::source::lane::Lane;
 use filter_user::source::log_file::{self, LogFile};
 use filter_user::source::{Heard, Outlet, SourceState};
 use filter_user::store::{self, Names, Started};
@@ -137,7 +138,7 @@ async fn hear(
         is_new: false,
         max_age,
     };
-    let follower = tokio::spawn(log_file::follow(file, Outlet::new(source, outlet)));
+    let follower = tokio::spawn(log_file::follow(file, Lane::new(1), Outlet::new(source, outlet)));
     let (_, first) = heard.recv().await.context("the source has ended")?;
     ensure!(matches!(first.state, SourceState::Waiting(_)), "it begins with {:?}", first.state);
     appear(&order.file, &log)?;

@@ -1,0 +1,157 @@
+//! Sources that come and go, over a datapath in memory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio::time::timeout;
+
+use super::*;
+use crate::ban::InForce;
+use crate::clock::Now;
+use crate::control::{Reply, Request};
+use crate::controller::tests::Memory as Tables;
+use crate::store::Store;
+
+/// Generous: the machine may be busy.
+const SOON: Duration = Duration::from_secs(20);
+
+const FILTER: &str = "[Definition]\nfailregex = ^refused <HOST>$\n";
+
+struct Bench {
+    directory: TempDir,
+    controller: Controller<Tables>,
+    sources: Sources,
+}
+
+impl Bench {
+    /// With a jail `web` that reads `app-*.log`.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        fs::write(path("web.conf"), FILTER).unwrap();
+        let text = format!(
+            "jails:\n  web: {{filter: {}, log: [\"{}\"]}}\n  sshd: {{enabled: false}}\n  \
+             wazo-provd: {{enabled: false}}\n\
+             sources: {{asterisk: {{ami: {{enabled: false}}, notice_log: {}}}}}\n",
+            path("web.conf"),
+            path("app-*.log"),
+            path("notice")
+        );
+        let mut config = Config::parse("config.yml".as_ref(), text.as_bytes()).unwrap().config;
+        config.paths.state = directory.path().to_owned();
+        let now = Now { kernel: KernelTime::now(), wall: Timestamp::now() };
+        let bans = (Store::nowhere(), None, &InForce::default());
+        let mut controller = Controller::new(
+            Tables::default(),
+            &config,
+            Arc::default(),
+            BTreeSet::default(),
+            bans,
+            now,
+        )
+        .unwrap();
+        let sources = Sources::start(&config, BTreeMap::new(), &mut controller);
+        Self { directory, controller, sources }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// As if these logs were found now.
+    fn find(&mut self, names: &[&str]) {
+        let paths = names.iter().map(|name| self.path(name)).collect();
+        self.sources.find(&mut self.controller, &Found { patterns: 0, paths });
+    }
+
+    /// Hears what comes until `enough`.
+    async fn hear(&mut self, enough: impl Fn(&Value) -> bool) -> Value {
+        let hear = async {
+            loop {
+                let status = self.status();
+                if enough(&status) {
+                    return status;
+                }
+                let news = self.sources.next().await.unwrap();
+                self.sources.take(&mut self.controller, news);
+            }
+        };
+        timeout(SOON, hear).await.expect("enough is heard")
+    }
+
+    fn status(&mut self) -> Value {
+        match self.controller.answer(Request::Status, KernelTime::now()) {
+            Reply::Ok(status) => status,
+            other @ Reply::Error(_) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The logs of `web` that are read, with the failures of each.
+fn logs(status: &Value) -> Vec<(String, u64)> {
+    let sources = status["sources"].as_array().unwrap().iter();
+    let of = sources.filter(|source| source["name"] == "web");
+    let name =
+        |source: &Value| source["place"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    of.map(|source| (name(source), source["failures"].as_u64().unwrap())).collect()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn a_thousand_logs_that_come_and_go_leave_nothing() {
+    run(async {
+        let mut bench = Bench::new();
+        bench.sources.rest = Duration::ZERO;
+        for day in 0..1000 {
+            let name = format!("app-{day}.log");
+            fs::write(bench.path(&name), "refused 192.0.2.66\n").unwrap();
+            bench.find(&[&name]);
+            if day % 100 == 0 {
+                let heard = bench.hear(|status| logs(status).contains(&(name.clone(), 1))).await;
+                assert!(logs(&heard).len() <= 2, "{heard}");
+            }
+            fs::remove_file(bench.path(&name)).unwrap();
+            // It may be between two names once.
+            bench.find(&[]);
+            assert_eq!(logs(&bench.status()).len(), 1);
+            bench.find(&[]);
+            assert_eq!(logs(&bench.status()), []);
+            tokio::task::yield_now().await;
+        }
+        bench.find(&[]);
+        let feeds = bench.sources.feeds.len();
+        assert!(feeds <= 4, "{feeds} sources are known");
+        assert!(bench.controller.source_mut(feeds).is_none());
+        assert!(bench.sources.tasks.len() <= 4, "{} tasks", bench.sources.tasks.len());
+        assert!(bench.sources.positions.is_empty());
+        // What is heard of a source that has a number of another now is its own.
+        fs::write(bench.path("app-new.log"), "refused 192.0.2.1\n".repeat(3)).unwrap();
+        bench.find(&["app-new.log"]);
+        bench.hear(|status| logs(status) == [("app-new.log".to_owned(), 3)]).await;
+    });
+}
+
+/// Challenges and what is joined know a source by its number for a while.
+#[test]
+fn the_number_of_a_source_that_is_gone_rests() {
+    run(async {
+        let mut bench = Bench::new();
+        for day in 0..5 {
+            let name = format!("app-{day}.log");
+            fs::write(bench.path(&name), "").unwrap();
+            bench.find(&[&name]);
+            bench.find(&[]);
+            bench.find(&[]);
+        }
+        // That of the NOTICE log, and of each log that there was of late.
+        assert_eq!(bench.sources.feeds.len(), 1 + 5);
+    });
+}

@@ -1,0 +1,41 @@
+//! The threads on which sources read and parse: work enters, its result leaves.
+//!
+//! Files and filters can be slow, and the thread that hears, bans and answers must never wait for one.
+//! A lane has few threads, so that what is slow takes no more than them: who waits does not read.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+/// Threads for some of the sources. Copies share them.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    places: Arc<Semaphore>,
+}
+
+impl Lane {
+    /// One of so many threads.
+    pub fn new(threads: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(threads)) }
+    }
+
+    /// Does `work` when it is its turn. Who no longer waits for it leaves it to end by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it panics.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|error| error.to_string())?;
+        let work = move || {
+            let done = work();
+            drop(place);
+            done
+        };
+        spawn_blocking(work).await.map_err(|error| error.to_string())
+    }
+}
