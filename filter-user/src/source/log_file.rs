@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// When so many bytes wait to be read and the budget is spent, lines are left out.
 const WAITING_MAX: u64 = 8 * 1024 * 1024;
 
+/// How much is read before others get their turn, in bytes.
+const TURNS_BYTES: u64 = 256 * 1024;
+
 /// What to follow.
 #[derive(Clone, Debug)]
 pub struct LogFile {
@@ -72,18 +75,23 @@ async fn read(
     let mut following = opened.map_err(|error| error.to_string())?;
     let failed = |error: io::Error| format!("read {}: {error}", log.path.display());
     loop {
+        let way = outlet.clone();
         let read = move || {
-            let turn = following.turn();
-            (following, turn)
+            let turns = following.turns(&way);
+            (following, turns)
         };
-        let turn: io::Result<Turn>;
-        (following, turn) = lane.run(read).await?;
-        let Turn { heard, more } = turn.map_err(failed)?;
-        if let Some((heard, reached)) = heard {
-            *position = Some(reached);
-            if !outlet.send(heard).await {
-                return Ok(());
+        let turns: io::Result<Turns>;
+        (following, turns) = lane.run(read).await?;
+        let Turns { reached, unsent, more } = turns.map_err(failed)?;
+        *position = reached.or_else(|| position.take());
+        match unsent {
+            Unsent::Nothing => {}
+            Unsent::Heard(heard) => {
+                if !outlet.send(*heard).await {
+                    return Ok(());
+                }
             }
+            Unsent::Closed => return Ok(()),
         }
         if more {
             if let Some(rest) = following.rest() {
@@ -115,6 +123,22 @@ struct Turn {
     more: bool,
 }
 
+/// What several came to.
+struct Turns {
+    /// Where the following stands after the last message.
+    reached: Option<Position>,
+    unsent: Unsent,
+    more: bool,
+}
+
+/// What is left to be sent.
+enum Unsent {
+    Nothing,
+    Heard(Box<Heard>),
+    /// Nobody listens.
+    Closed,
+}
+
 impl Following {
     fn open(log: LogFile, position: Option<&Position>) -> io::Result<Self> {
         let path: &Path = &log.path;
@@ -126,6 +150,35 @@ impl Following {
         let reader = Reader::new(log.parser.clone());
         let budget = log.parser.can_be_slow().then(|| Budget::new(Instant::now()));
         Ok(Self { log, tail, reader, budget, told: None, reported: (0, 0) })
+    }
+
+    /// Reads and sends while there is something to read and room for it, within a bound.
+    fn turns(&mut self, outlet: &Outlet) -> io::Result<Turns> {
+        let mut reached = None;
+        let enough = self.tail.state().bytes.saturating_add(TURNS_BYTES);
+        loop {
+            let Turn { heard, more } = match self.turn() {
+                Ok(turn) => turn,
+                // It is the same the next time, and what has been sent is not to be sent again.
+                Err(_) if reached.is_some() => {
+                    return Ok(Turns { reached, unsent: Unsent::Nothing, more: true });
+                }
+                Err(error) => return Err(error),
+            };
+            let mut unsent = Unsent::Nothing;
+            if let Some((heard, position)) = heard {
+                reached = Some(position);
+                match outlet.try_send(heard) {
+                    Ok(()) => {}
+                    Err(Some(heard)) => unsent = Unsent::Heard(heard),
+                    Err(None) => unsent = Unsent::Closed,
+                }
+            }
+            let is_full = !matches!(unsent, Unsent::Nothing);
+            if is_full || !more || self.budget.is_some() || self.tail.state().bytes >= enough {
+                return Ok(Turns { reached, unsent, more });
+            }
+        }
     }
 
     fn turn(&mut self) -> io::Result<Turn> {

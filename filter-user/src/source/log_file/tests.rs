@@ -93,7 +93,10 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
         bench.append("fast", "");
         bench.follow(9, "fast", Parser::BuiltIn(plain), &others);
         let mut strained = [false; 3];
-        for second in 0..5 {
+        let mut second = 0;
+        while second < 4 || strained != [true; 3] {
+            second += 1;
+            assert!(second < 60, "each of the slow ones says so: {strained:?}");
             // A loop that is held up would not get here in time either.
             let slept = Instant::now();
             sleep(Duration::from_secs(1)).await;
@@ -111,7 +114,6 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
             let late = written.elapsed();
             assert!(late < Duration::from_millis(500), "{late:?} in second {second}");
         }
-        assert_eq!(strained, [true; 3], "each of the slow ones says so");
     });
 }
 
