@@ -73,7 +73,7 @@ async fn follow(directory: &Path) {
         place: kept.positions.remove("log").map(|place| String::from_utf8(place).unwrap()),
         max_age: Duration::from_hours(1),
     };
-    tokio::spawn(log_file::follow(log, Lane::new(1), Outlet::new(0, sender)));
+    tokio::spawn(log_file::follow(log, Lane::new(1, Duration::ZERO), Outlet::new(0, sender)));
     let mut end = signal(SignalKind::terminate()).unwrap();
     loop {
         tokio::select! {

@@ -17,7 +17,7 @@ use super::log_tail::{Health, LogTail, Position, Start};
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState, Strain};
 use crate::hearing::Unparsed;
 use crate::parse::suspect::looks_like_failure;
-use crate::parse::{Parser, Reader, Said};
+use crate::parse::{GIVEN_UP, Parser, Reader, Said};
 
 /// The pause after the file could not be followed at all.
 const RETRY: Duration = Duration::from_secs(2);
@@ -71,7 +71,8 @@ async fn read(
     outlet: &Outlet,
 ) -> Result<(), String> {
     let (new, from) = (log.clone(), position.clone());
-    let opened = lane.run(move || Following::open(new, from.as_ref())).await?;
+    let share = lane.share();
+    let opened = lane.run(move || Following::open(new, from.as_ref(), share)).await?;
     let mut following = opened.map_err(|error| error.to_string())?;
     let failed = |error: io::Error| format!("read {}: {error}", log.path.display());
     loop {
@@ -140,7 +141,7 @@ enum Unsent {
 }
 
 impl Following {
-    fn open(log: LogFile, position: Option<&Position>) -> io::Result<Self> {
+    fn open(log: LogFile, position: Option<&Position>, share: Duration) -> io::Result<Self> {
         let path: &Path = &log.path;
         let tail = match position {
             Some(position) => LogTail::resume(path, position)?,
@@ -148,7 +149,7 @@ impl Following {
             None => LogTail::open(path, Start::End)?,
         };
         let reader = Reader::new(log.parser.clone());
-        let budget = log.parser.can_be_slow().then(|| Budget::new(Instant::now()));
+        let budget = log.parser.can_be_slow().then(|| Budget::new(share, Instant::now()));
         Ok(Self { log, tail, reader, budget, told: None, reported: (0, 0) })
     }
 
@@ -185,7 +186,7 @@ impl Following {
         let Self { log, tail, reader, budget, .. } = self;
         let (behind, now) = (tail.is_behind() || log.is_new, Timestamp::now());
         let mut attempts = Vec::new();
-        let mut unparsed = Unparsed::default();
+        let (mut unparsed, mut given_up) = (Unparsed::default(), 0);
         if let Some(budget) = budget {
             budget.begin(Instant::now(), Waiting::of(tail.waiting(), WAITING_MAX));
         }
@@ -201,6 +202,7 @@ impl Following {
                 Some(Said::Nothing) if log.parser.tells_all() && looks_like_failure(line) => {
                     unparsed.add(line, now);
                 }
+                Some(Said::Passed(GIVEN_UP)) => given_up += 1,
                 Some(Said::Attempt(_) | Said::Nothing | Said::Passed(_)) | None => {}
             }
             let is_over = budget.as_ref().is_some_and(Budget::is_over);
@@ -214,7 +216,7 @@ impl Following {
         let state = state(tail);
         let strain = budget.as_ref().and_then(Budget::strain);
         let (lines_before, lost_before) = std::mem::replace(&mut self.reported, (lines, lost));
-        let (lines, lost) = (lines - lines_before, lost - lost_before);
+        let (lines, lost) = (lines - lines_before, lost - lost_before + given_up);
         let told = Some((state.clone(), strain));
         if lines == 0 && lost == 0 && self.told == told {
             return Ok(Turn { heard: None, more });
