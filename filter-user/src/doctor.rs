@@ -170,6 +170,13 @@ fn sources(config: &Config, status: &Value) -> Vec<Finding> {
             let problem = format!("nothing has come from {place} since the daemon started");
             findings.push(Finding::new(name, problem, mend(name)));
         }
+        if state == "ok"
+            && let Some(why) = source["why"].as_str()
+        {
+            let mend = "shorter lines, or expressions that begin with `^` and have fewer ways to match, \
+                        cost less: `ringfence test-log` tells which lines match";
+            findings.push(Finding::new(name, why, mend));
+        }
         if let Some(lost) = source["lost"].as_u64().filter(|lost| *lost > 0) {
             let problem = format!("{lost} events or lines were lost or too long to be read");
             findings.push(Finding::new(

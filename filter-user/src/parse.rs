@@ -17,7 +17,7 @@ pub mod sshd;
 pub mod suspect;
 mod text;
 
-pub use reader::{ASTERISK_RULES, Reader, Said, UNDERSTOOD, why_ignored};
+pub use reader::{ASTERISK_RULES, GIVEN_UP, Reader, Said, UNDERSTOOD, why_ignored};
 pub(crate) use text::source_address;
 
 use std::sync::Arc;

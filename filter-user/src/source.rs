@@ -12,9 +12,11 @@ pub mod log_file;
 pub mod log_patterns;
 pub mod log_tail;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::budget::Strain;
+#[cfg(test)]
+pub(crate) use self::budget::processor_time;
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
 
@@ -88,6 +90,14 @@ impl Outlet {
     /// Sends, and waits while the controller has enough to do. Whether anybody listens.
     pub async fn send(&self, heard: Heard) -> bool {
         self.channel.send((self.source, heard)).await.is_ok()
+    }
+
+    /// Sends if there is room; what could not be sent, and nothing if nobody listens.
+    fn try_send(&self, heard: Heard) -> Result<(), Option<Box<Heard>>> {
+        self.channel.try_send((self.source, heard)).map_err(|error| match error {
+            TrySendError::Full((_, heard)) => Some(Box::new(heard)),
+            TrySendError::Closed(_) => None,
+        })
     }
 
     /// Waits until something can be sent at once; `None` when nobody listens.

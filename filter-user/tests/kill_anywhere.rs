@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ use tokio::sync::mpsc;
 const TIME: Duration = Duration::from_secs(12);
 
 /// Rotated files that are kept: more than are made while the reader is dead.
-const KEPT: usize = 40;
+const KEPT: usize = 60;
 
 /// One line in so many leads to a ban, and so to a commit at once.
 const BANS: u64 = 50;
@@ -52,7 +53,11 @@ fn main() {
     }
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     println!("kill_anywhere: seed {seed}");
-    test(Dice(u64::from(seed) | 1));
+    // The one while the other.
+    thread::scope(|scope| {
+        scope.spawn(|| test(Dice(u64::from(seed) | 1), false));
+        test(Dice((u64::from(seed) << 1) | 1), true);
+    });
     println!("kill_anywhere: ok");
 }
 
@@ -68,7 +73,7 @@ async fn follow(directory: &Path) {
         place: kept.positions.remove("log").map(|place| String::from_utf8(place).unwrap()),
         max_age: Duration::from_hours(1),
     };
-    tokio::spawn(log_file::follow(log, Lane::new(1), Outlet::new(0, sender)));
+    tokio::spawn(log_file::follow(log, Lane::new(1, Duration::ZERO), Outlet::new(0, sender)));
     let mut end = signal(SignalKind::terminate()).unwrap();
     loop {
         tokio::select! {
@@ -134,17 +139,18 @@ fn number(line: &[u8]) -> Option<Attempt> {
     Some(Attempt { account, ..Attempt::new(Verdict::Failure, Class::WrongCredential, address) })
 }
 
-fn test(mut dice: Dice) {
+/// With the log itself, or with a symbolic link to it that leads elsewhere now and then.
+fn test(mut dice: Dice, linked: bool) {
     let directory = tempfile::tempdir().unwrap();
     let done = AtomicBool::new(false);
-    File::create(directory.path().join("log")).unwrap();
+    let log = Log::new(directory.path(), linked);
     let first = start(directory.path());
     // The first one begins at the end of what is there, and must have looked.
     thread::sleep(Duration::from_millis(500));
     let mut other_dice = Dice(dice.roll(u64::MAX) | 1);
     let (written, kills) = thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let written = write(&directory.path().join("log"), &mut other_dice);
+            let written = write(log, &mut other_dice);
             done.store(true, Ordering::Relaxed);
             written
         });
@@ -166,7 +172,7 @@ fn test(mut dice: Dice) {
     let bans = check(kept.unwrap(), written);
     store.end();
     thread.join().unwrap();
-    println!("kill_anywhere: {written} lines, {bans} bans, {kills} ends");
+    println!("kill_anywhere: {written} lines, {bans} bans, {kills} ends, linked: {linked}");
     assert!(kills > 20 && written > 1000, "too little has happened");
 }
 
@@ -188,10 +194,47 @@ fn check(kept: Kept, written: u64) -> usize {
     banned.len()
 }
 
+/// A log, and the symbolic link to it if there is one.
+struct Log {
+    file: PathBuf,
+    link: Option<PathBuf>,
+    swaps: u32,
+}
+
+impl Log {
+    fn new(directory: &Path, linked: bool) -> Self {
+        let log = directory.join("log");
+        if !linked {
+            File::create(&log).unwrap();
+            return Self { file: log, link: None, swaps: 0 };
+        }
+        let store = directory.join("store");
+        fs::create_dir(&store).unwrap();
+        let file = store.join("real-0.log");
+        File::create(&file).unwrap();
+        symlink(&file, &log).unwrap();
+        Self { file, link: Some(log), swaps: 0 }
+    }
+
+    fn open(&self) -> File {
+        OpenOptions::new().append(true).create(true).open(&self.file).unwrap()
+    }
+
+    /// Has the link lead to a new file.
+    fn swap(&mut self) {
+        let Some(link) = &self.link else { return };
+        self.swaps += 1;
+        self.file.set_file_name(format!("real-{}.log", self.swaps));
+        drop(self.open());
+        let new = link.with_extension("new");
+        symlink(&self.file, &new).unwrap();
+        fs::rename(&new, link).unwrap();
+    }
+}
+
 /// Writes numbered lines and rotates the log; the number of the last line.
-fn write(log: &Path, dice: &mut Dice) -> u64 {
-    let open = || OpenOptions::new().append(true).create(true).open(log).unwrap();
-    let (mut file, mut number) = (open(), 0);
+fn write(mut log: Log, dice: &mut Dice) -> u64 {
+    let (mut file, mut number) = (log.open(), 0);
     let begun = Instant::now();
     while begun.elapsed() < TIME {
         for _line in 0..dice.roll(40) {
@@ -206,17 +249,25 @@ fn write(log: &Path, dice: &mut Dice) -> u64 {
         thread::sleep(Duration::from_micros(dice.roll(20_000)));
         match dice.roll(30) {
             0 => {
-                shift(log);
-                fs::rename(log, named(log, 1)).unwrap();
+                shift(&log.file);
+                fs::rename(&log.file, named(&log.file, 1)).unwrap();
                 // As Asterisk does until it is told to reopen.
                 number += 1;
                 writeln!(file, "{number} late").unwrap();
-                file = open();
+                file = log.open();
             }
             1 => {
-                shift(log);
-                fs::copy(log, named(log, 1)).unwrap();
+                let link = log.link.as_ref().filter(|_| dice.roll(2) == 0);
+                let copied = link.unwrap_or(&log.file);
+                shift(copied);
+                fs::copy(copied, named(copied, 1)).unwrap();
                 file.set_len(0).unwrap();
+            }
+            2 if log.link.is_some() => {
+                log.swap();
+                number += 1;
+                writeln!(file, "{number} late").unwrap();
+                file = log.open();
             }
             _ => {}
         }
@@ -233,7 +284,7 @@ fn shift(log: &Path) {
 }
 
 fn named(log: &Path, number: usize) -> PathBuf {
-    log.with_extension(number.to_string())
+    log.with_added_extension(number.to_string())
 }
 
 /// Ends the reader and starts another one until `done`; how often.

@@ -44,6 +44,12 @@ const PLAIN_THREADS: usize = 2;
 /// Threads for logs that are read by filters, which can take long.
 const FILTER_THREADS: usize = 1;
 
+/// Of each second, how much of a processor's time a log may take that is read by a filter.
+const FILTER_SHARE: Duration = Duration::from_millis(100);
+
+/// And one of Asterisk's, for whom Ringfence is there.
+const ASTERISK_SHARE: Duration = Duration::from_millis(500);
+
 /// How long after a source is gone its number may stand for another: challenges and what is joined know
 /// sources by their numbers for half that time.
 const REST_OF_NUMBERS: Duration = Duration::from_mins(1);
@@ -183,9 +189,9 @@ impl Sources {
             slots,
             patterns: Vec::new(),
             lanes: Lanes {
-                asterisk: Lane::new(ASTERISK_THREADS),
-                plain: Lane::new(PLAIN_THREADS),
-                filters: Lane::new(FILTER_THREADS),
+                asterisk: Lane::new(ASTERISK_THREADS, ASTERISK_SHARE),
+                plain: Lane::new(PLAIN_THREADS, FILTER_SHARE),
+                filters: Lane::new(FILTER_THREADS, FILTER_SHARE),
             },
             asterisk: Way::new(),
             others: Way::new(),

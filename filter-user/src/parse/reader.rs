@@ -88,9 +88,7 @@ impl Reader {
                     Reading::Failure(attempt) => Said::Attempt(attempt),
                     Reading::Ignored => Said::Passed(UNDERSTOOD),
                     Reading::NoAddress => Said::Passed("matched, but names no single address"),
-                    Reading::TooComplex => {
-                        Said::Passed("given up: an expression has too many ways to match")
-                    }
+                    Reading::TooComplex => Said::Passed(GIVEN_UP),
                     Reading::Nothing => Said::Nothing,
                 };
             }
@@ -98,6 +96,9 @@ impl Reader {
         attempt.map_or(Said::Nothing, Said::Attempt)
     }
 }
+
+/// A line that was not read to its end.
+pub const GIVEN_UP: &str = "given up: an expression has too many ways to match";
 
 /// A line that was understood and counts neither way.
 pub const UNDERSTOOD: &str = "understood, and no failure";

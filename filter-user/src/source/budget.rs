@@ -11,17 +11,11 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// Of each second, how much of a processor's time a source may take.
-const SHARE: Duration = Duration::from_millis(100);
+/// The shares of so many seconds can be saved up.
+const SAVED_MAX: u32 = 3;
 
-/// How much of it can be saved up.
-const SAVED_MAX: Duration = Duration::from_millis(300);
-
-/// A line that is expected to cost so much is dear: two hundred of them a second are over the share.
+/// A line that is expected to cost so much is dear.
 const DEAR: Duration = Duration::from_micros(500);
-
-/// Dear lines are read only while there is so much left.
-const KEPT_FOR_OTHERS: Duration = Duration::from_millis(150);
 
 /// How long a source reads before others get their turn.
 const TURN: Duration = Duration::from_millis(10);
@@ -41,6 +35,8 @@ const LENGTHS: usize = 18;
 /// What one source may spend.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
+    /// Of each second, how much of a processor's time the source may take.
+    share: Duration,
     /// What is left, in nanoseconds; below zero if more was spent.
     left: i64,
     filled: Instant,
@@ -58,6 +54,8 @@ pub(super) struct Budget {
 /// A source needs more than its share: what that led to, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strain {
+    /// Of each second, how much of a processor's time the source may take.
+    pub share: Duration,
     /// Lines that were read.
     pub read: u64,
     /// What they took.
@@ -68,13 +66,13 @@ pub struct Strain {
 
 impl fmt::Display for Strain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, cost, left_out } = *self;
+        let Self { share, read, cost, left_out } = *self;
         let each = cost.checked_div(u32::try_from(read).unwrap_or(u32::MAX)).unwrap_or_default();
         write!(
             f,
             "its filter needs more than {} % of a processor ({} µs a line): {left_out} of {} lines were \
              left out, {}",
-            SHARE.as_millis() / 10,
+            share.as_millis() / 10,
             each.as_micros(),
             read.saturating_add(left_out),
             if left_out > 0 { "and others may be read late" } else { "but they are read late" }
@@ -83,9 +81,10 @@ impl fmt::Display for Strain {
 }
 
 impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(share: Duration, now: Instant) -> Self {
         Self {
-            left: nanos(SAVED_MAX),
+            share,
+            left: nanos(share * SAVED_MAX),
             filled: now,
             costs: [0; LENGTHS],
             spent: Duration::ZERO,
@@ -99,10 +98,9 @@ impl Budget {
     pub(super) fn begin(&mut self, now: Instant, waiting: Waiting) {
         let passed = now.saturating_duration_since(self.filled);
         self.filled = now;
-        let share = SHARE.as_secs_f64();
-        let earned = nanos(passed.mul_f64(share));
-        self.left = self.left.saturating_add(earned).min(nanos(SAVED_MAX));
-        if self.left == nanos(SAVED_MAX) {
+        let (share, most) = (self.share.as_secs_f64(), nanos(self.share * SAVED_MAX));
+        self.left = self.left.saturating_add(nanos(passed.mul_f64(share))).min(most);
+        if self.left == most {
             self.waited = Duration::ZERO;
         }
         self.spent = Duration::ZERO;
@@ -130,14 +128,21 @@ impl Budget {
     /// Whether a line of this length is to be read. What is not counts as left out.
     fn affords(&mut self, length: usize) -> bool {
         let dear = self.costs[place(length)] >= u64::try_from(nanos(DEAR)).unwrap_or_default();
-        if !self.passes && (!dear || self.left >= nanos(KEPT_FOR_OTHERS)) {
+        // Half of what can be saved is for the others.
+        if !self.passes && (!dear || self.left >= nanos(self.share * SAVED_MAX) / 2) {
             return true;
         }
-        let filled = self.filled;
-        let (strain, last) = self.strain.get_or_insert((Strain::default(), filled));
+        let strain = self.strained();
         strain.left_out = strain.left_out.saturating_add(1);
-        *last = filled;
         false
+    }
+
+    /// It needs more than its share.
+    fn strained(&mut self) -> &mut Strain {
+        let none = Strain { share: self.share, ..Strain::default() };
+        let (strain, last) = self.strain.get_or_insert((none, self.filled));
+        *last = self.filled;
+        strain
     }
 
     fn charge(&mut self, length: usize, cost: Duration) {
@@ -163,12 +168,10 @@ impl Budget {
             return None;
         }
         let short = Duration::from_nanos(self.left.unsigned_abs()) + ENOUGH;
-        let rest = short.div_f64(SHARE.as_secs_f64());
+        let rest = short.div_f64(self.share.as_secs_f64());
         self.waited = self.waited.saturating_add(rest);
         if self.waited >= LATE {
-            let filled = self.filled;
-            let (_, last) = self.strain.get_or_insert((Strain::default(), filled));
-            *last = filled;
+            self.strained();
         }
         Some(rest)
     }
@@ -219,6 +222,7 @@ pub(crate) fn processor_time() -> Duration {
 mod tests {
     use super::*;
 
+    const SHARE: Duration = Duration::from_millis(100);
     const LONG: usize = 8000;
     const SHORT: usize = 200;
 
@@ -234,7 +238,7 @@ mod tests {
     impl Run {
         fn new() -> Self {
             let now = Instant::now();
-            Self { budget: Budget::new(now), now, read: [0; 2], spent: Duration::ZERO }
+            Self { budget: Budget::new(SHARE, now), now, read: [0; 2], spent: Duration::ZERO }
         }
 
         /// A second in which as many lines come, each with its cost; `true` if all were read or left out
@@ -322,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_turn_ends() {
-        let mut budget = Budget::new(Instant::now());
+        let mut budget = Budget::new(SHARE, Instant::now());
         while !budget.is_over() {
             assert!(budget.affords(SHORT));
             budget.charge(SHORT, Duration::from_micros(500));

@@ -203,7 +203,7 @@ async fn relay(
     reached: &mut Option<String>,
     (lane, outlet): (&Lane, &Outlet),
 ) -> io::Result<bool> {
-    let mut reading = Reading::new(journal);
+    let mut reading = Reading::new(journal, lane.share());
     loop {
         reading.read = stdout.read(&mut reading.buffer).await?;
         reading.done = 0;
@@ -248,10 +248,10 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(journal: &Journal) -> Self {
+    fn new(journal: &Journal, share: Duration) -> Self {
         let entries = journal.entries.clone();
         Self {
-            budget: entries.can_be_slow().then(|| Budget::new(Instant::now())),
+            budget: entries.can_be_slow().then(|| Budget::new(share, Instant::now())),
             entries,
             max_age: journal.max_age,
             lines: LineSplitter::default(),

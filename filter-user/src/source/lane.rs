@@ -4,6 +4,7 @@
 //! A lane has few threads, so that what is slow takes no more than them: who waits does not read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -12,12 +13,18 @@ use tokio::task::spawn_blocking;
 #[derive(Clone, Debug)]
 pub struct Lane {
     places: Arc<Semaphore>,
+    share: Duration,
 }
 
 impl Lane {
-    /// One of so many threads.
-    pub fn new(threads: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(threads)) }
+    /// One of so many threads, on which each source that can be slow has this `share` of each second.
+    pub fn new(threads: usize, share: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(threads)), share }
+    }
+
+    /// How much of each second a source that can be slow may take.
+    pub(super) fn share(&self) -> Duration {
+        self.share
     }
 
     /// Does `work` when it is its turn. Who no longer waits for it leaves it to end by itself.

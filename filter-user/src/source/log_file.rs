@@ -17,7 +17,7 @@ use super::log_tail::{Health, LogTail, Position, Start};
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState, Strain};
 use crate::hearing::Unparsed;
 use crate::parse::suspect::looks_like_failure;
-use crate::parse::{Parser, Reader, Said};
+use crate::parse::{GIVEN_UP, Parser, Reader, Said};
 
 /// The pause after the file could not be followed at all.
 const RETRY: Duration = Duration::from_secs(2);
@@ -27,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// When so many bytes wait to be read and the budget is spent, lines are left out.
 const WAITING_MAX: u64 = 8 * 1024 * 1024;
+
+/// How much is read before others get their turn, in bytes.
+const TURNS_BYTES: u64 = 256 * 1024;
 
 /// What to follow.
 #[derive(Clone, Debug)]
@@ -68,22 +71,28 @@ async fn read(
     outlet: &Outlet,
 ) -> Result<(), String> {
     let (new, from) = (log.clone(), position.clone());
-    let opened = lane.run(move || Following::open(new, from.as_ref())).await?;
+    let share = lane.share();
+    let opened = lane.run(move || Following::open(new, from.as_ref(), share)).await?;
     let mut following = opened.map_err(|error| error.to_string())?;
     let failed = |error: io::Error| format!("read {}: {error}", log.path.display());
     loop {
+        let way = outlet.clone();
         let read = move || {
-            let turn = following.turn();
-            (following, turn)
+            let turns = following.turns(&way);
+            (following, turns)
         };
-        let turn: io::Result<Turn>;
-        (following, turn) = lane.run(read).await?;
-        let Turn { heard, more } = turn.map_err(failed)?;
-        if let Some((heard, reached)) = heard {
-            *position = Some(reached);
-            if !outlet.send(heard).await {
-                return Ok(());
+        let turns: io::Result<Turns>;
+        (following, turns) = lane.run(read).await?;
+        let Turns { reached, unsent, more } = turns.map_err(failed)?;
+        *position = reached.or_else(|| position.take());
+        match unsent {
+            Unsent::Nothing => {}
+            Unsent::Heard(heard) => {
+                if !outlet.send(*heard).await {
+                    return Ok(());
+                }
             }
+            Unsent::Closed => return Ok(()),
         }
         if more {
             if let Some(rest) = following.rest() {
@@ -115,8 +124,24 @@ struct Turn {
     more: bool,
 }
 
+/// What several came to.
+struct Turns {
+    /// Where the following stands after the last message.
+    reached: Option<Position>,
+    unsent: Unsent,
+    more: bool,
+}
+
+/// What is left to be sent.
+enum Unsent {
+    Nothing,
+    Heard(Box<Heard>),
+    /// Nobody listens.
+    Closed,
+}
+
 impl Following {
-    fn open(log: LogFile, position: Option<&Position>) -> io::Result<Self> {
+    fn open(log: LogFile, position: Option<&Position>, share: Duration) -> io::Result<Self> {
         let path: &Path = &log.path;
         let tail = match position {
             Some(position) => LogTail::resume(path, position)?,
@@ -124,15 +149,44 @@ impl Following {
             None => LogTail::open(path, Start::End)?,
         };
         let reader = Reader::new(log.parser.clone());
-        let budget = log.parser.can_be_slow().then(|| Budget::new(Instant::now()));
+        let budget = log.parser.can_be_slow().then(|| Budget::new(share, Instant::now()));
         Ok(Self { log, tail, reader, budget, told: None, reported: (0, 0) })
+    }
+
+    /// Reads and sends while there is something to read and room for it, within a bound.
+    fn turns(&mut self, outlet: &Outlet) -> io::Result<Turns> {
+        let mut reached = None;
+        let enough = self.tail.state().bytes.saturating_add(TURNS_BYTES);
+        loop {
+            let Turn { heard, more } = match self.turn() {
+                Ok(turn) => turn,
+                // It is the same the next time, and what has been sent is not to be sent again.
+                Err(_) if reached.is_some() => {
+                    return Ok(Turns { reached, unsent: Unsent::Nothing, more: true });
+                }
+                Err(error) => return Err(error),
+            };
+            let mut unsent = Unsent::Nothing;
+            if let Some((heard, position)) = heard {
+                reached = Some(position);
+                match outlet.try_send(heard) {
+                    Ok(()) => {}
+                    Err(Some(heard)) => unsent = Unsent::Heard(heard),
+                    Err(None) => unsent = Unsent::Closed,
+                }
+            }
+            let is_full = !matches!(unsent, Unsent::Nothing);
+            if is_full || !more || self.budget.is_some() || self.tail.state().bytes >= enough {
+                return Ok(Turns { reached, unsent, more });
+            }
+        }
     }
 
     fn turn(&mut self) -> io::Result<Turn> {
         let Self { log, tail, reader, budget, .. } = self;
         let (behind, now) = (tail.is_behind() || log.is_new, Timestamp::now());
         let mut attempts = Vec::new();
-        let mut unparsed = Unparsed::default();
+        let (mut unparsed, mut given_up) = (Unparsed::default(), 0);
         if let Some(budget) = budget {
             budget.begin(Instant::now(), Waiting::of(tail.waiting(), WAITING_MAX));
         }
@@ -148,6 +202,7 @@ impl Following {
                 Some(Said::Nothing) if log.parser.tells_all() && looks_like_failure(line) => {
                     unparsed.add(line, now);
                 }
+                Some(Said::Passed(GIVEN_UP)) => given_up += 1,
                 Some(Said::Attempt(_) | Said::Nothing | Said::Passed(_)) | None => {}
             }
             let is_over = budget.as_ref().is_some_and(Budget::is_over);
@@ -161,7 +216,7 @@ impl Following {
         let state = state(tail);
         let strain = budget.as_ref().and_then(Budget::strain);
         let (lines_before, lost_before) = std::mem::replace(&mut self.reported, (lines, lost));
-        let (lines, lost) = (lines - lines_before, lost - lost_before);
+        let (lines, lost) = (lines - lines_before, lost - lost_before + given_up);
         let told = Some((state.clone(), strain));
         if lines == 0 && lost == 0 && self.told == told {
             return Ok(Turn { heard: None, more });

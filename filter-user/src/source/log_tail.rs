@@ -44,7 +44,7 @@ use self::names::{Event, Names, Place};
 use self::position::Prefix;
 pub use self::position::{FilePosition, Position};
 use self::siblings::Sibling;
-pub use self::siblings::is_rotated;
+pub use self::siblings::{is_rotated, unrotated};
 
 /// How much is read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -60,6 +60,19 @@ const FILES_MAX: usize = 16;
 
 /// How far the time of a file's last write lags behind the clock: a tick of the kernel.
 const TICK: Duration = Duration::from_millis(20);
+
+/// A directory that was changed so long before it was looked at cannot have been changed since without
+/// its time telling.
+const UNCHANGED: Duration = Duration::from_secs(2);
+
+/// How long a copy may take to have its beginning.
+const COPYING: Duration = Duration::from_secs(10);
+
+/// The most symbolic links on the way to a file, as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// The longest path of a file that is kept.
+const PATH_MAX: usize = 1024;
 
 /// How often names are looked at again because they changed meanwhile.
 const RENAME_RETRIES: usize = 16;
@@ -108,8 +121,14 @@ pub struct State {
 pub struct LogTail {
     path: PathBuf,
     inotify: AsyncFd<Watcher>,
-    /// The directory of the name, then that of the file if the name is a symbolic link.
+    /// The directory of the name and, if that is a symbolic link, of what it leads to, up to the file.
     dirs: Vec<Dir>,
+    /// When these directories were changed, as the names were last looked at.
+    changed: Vec<Option<Changed>>,
+    /// Files that had a name in a directory to which no link leads any more.
+    left: Vec<Opened>,
+    /// The file that the name led to, if it was behind a symbolic link.
+    target: Option<PathBuf>,
     /// What had the name, the oldest first.
     files: VecDeque<Followed>,
     /// The file that has the name.
@@ -121,6 +140,8 @@ pub struct LogTail {
     polls: bool,
     /// When the names were last looked at: what was written since may have been rotated unseen.
     looked: SystemTime,
+    /// Since when there is a file of which it cannot be told whether it is a copy that is being made.
+    undecided: Option<SystemTime>,
     next_poll: Instant,
     grace: Duration,
     buffer: Box<[u8]>,
@@ -157,6 +178,8 @@ impl LogTail {
     pub fn resume(path: impl Into<PathBuf>, position: &Position) -> io::Result<Self> {
         let mut tail = Self::watching(path)?;
         tail.looked = position.at();
+        tail.target = position.files.last().and_then(|file| file.path.as_ref()).map(PathBuf::from);
+        tail.watch_links();
         for file in &position.files {
             tail.find(file);
         }
@@ -196,12 +219,16 @@ impl LogTail {
             path,
             inotify,
             dirs: vec![dir],
+            changed: Vec::new(),
+            left: Vec::new(),
+            target: None,
             files: VecDeque::new(),
             current: None,
             let_go: Vec::new(),
             names_changed: false,
             polls: false,
             looked: SystemTime::now(),
+            undecided: None,
             next_poll: Instant::now() + POLL,
             grace: GRACE,
             buffer: vec![0; LINE_MAX].into_boxed_slice(),
@@ -234,6 +261,7 @@ impl LogTail {
             offset: file.delivered(),
             in_mid_line: file.lines.is_skipping(),
             prefix: file.prefix.clone(),
+            path: file.path.clone(),
         });
         Position::new(self.looked, files.collect())
     }
@@ -242,7 +270,9 @@ impl LogTail {
     /// what was written to it since.
     fn find(&mut self, wanted: &FilePosition) {
         let id = FileId { device: wanted.device, inode: wanted.inode };
-        let mut siblings = siblings::of(&self.path);
+        let mut places = self.places();
+        places.extend(wanted.path.iter().flat_map(|path| siblings::names(path.as_ref())));
+        let mut siblings = siblings::of(&places);
         let same = siblings.iter().position(|sibling| sibling.opened.id == id);
         let same = same.map(|place| siblings.swap_remove(place).opened);
         let fits =
@@ -275,34 +305,54 @@ impl LogTail {
         if self.files.iter().any(|file| file.id == opened.id) {
             return;
         }
-        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
-        let mut file = Followed::new(opened, watch, Start::Beginning);
+        let mut file = self.followed(opened, Start::Beginning);
         (file.position, file.lines) = (position, lines);
         self.files.insert(place, file);
     }
 
     /// Follows what was made since the names were last looked at, and rotated away unseen: copies of
-    /// a file that was truncated, and files that had the name while nobody looked.
-    fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<FileId>) {
+    /// a file that was truncated, and files that had the name while nobody looked. Since when there is
+    /// one of which that cannot be told yet.
+    fn find_unseen(
+        &mut self,
+        siblings: Vec<Sibling>,
+        current: Option<FileId>,
+    ) -> Option<SystemTime> {
         // One that is deleted may leave its number to another.
         self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
-        let unseen = siblings.into_iter().filter(|sibling| {
+        let since = self.undecided.map_or(self.looked, |made| made.min(self.looked));
+        let mut undecided = None;
+        let mut unseen = Vec::new();
+        for sibling in siblings {
             let id = sibling.opened.id;
-            let is_known = |file: &Followed| {
-                file.id == id || (file.delivered() > 0 && file.prefix.is_of(&sibling.opened.file))
-            };
-            sibling.rotated
-                && Some(id) != current
-                && sibling.made.is_some_and(|made| made >= self.looked)
-                && !self.let_go.contains(&id)
-                && !self.files.iter().any(is_known)
-        });
-        for sibling in unseen.collect::<Vec<_>>() {
+            let Some(made) = sibling.made.filter(|made| *made >= since) else { continue };
+            let is_followed = self.let_go.contains(&id) || self.files.iter().any(|f| f.id == id);
+            if !sibling.rotated || Some(id) == current || is_followed {
+                continue;
+            }
+            let read: Vec<_> = self.files.iter().filter(|file| file.delivered() > 0).collect();
+            if read.iter().any(|file| file.prefix.is_of(&sibling.opened.file)) {
+                continue;
+            }
+            let is_empty = sibling.opened.size == 0;
+            if read.iter().any(|file| file.prefix.may_become(&sibling.opened.file)) {
+                if made.elapsed().is_ok_and(|age| age < COPYING) {
+                    undecided = Some(undecided.map_or(made, |other: SystemTime| other.min(made)));
+                    continue;
+                }
+                if !is_empty {
+                    continue;
+                }
+            }
+            unseen.push(sibling.opened);
+        }
+        for opened in unseen {
             let place = self.files.iter().position(|file| Some(file.id) == current);
             let place = place.unwrap_or(self.files.len());
             self.state.rotations += 1;
-            self.read_on(sibling.opened, 0, LineSplitter::default(), place);
+            self.read_on(opened, 0, LineSplitter::default(), place);
         }
+        undecided
     }
 
     /// The path that is followed.
@@ -398,35 +448,49 @@ impl LogTail {
                 continue;
             };
             let size = metadata.len();
-            let grew = size != file.size;
-            file.size = size;
+            // Truncated, it may be as long as before by now.
+            let written = metadata.modified().ok();
+            let grew = size != file.size || written != file.written;
+            file.written = written;
+            let known = std::mem::replace(&mut file.size, size);
             if size < file.position || (grew && !file.prefix.is_of(&file.file)) {
                 self.state.truncations += 1;
                 let prefix = std::mem::take(&mut file.prefix);
                 let lines = std::mem::take(&mut file.lines);
                 let position = std::mem::take(&mut file.position);
-                truncated.push((place, prefix, position, lines));
+                let unread = known > position || lines.holds_part();
+                truncated.push((place, prefix, position, lines, unread));
             }
             if grew {
                 file.prefix.extend(&file.file, size);
             }
         }
         // From the last to the first, so that the places stay.
-        for (place, prefix, position, lines) in truncated {
-            self.find_copy(place, &prefix, position, lines);
+        for (place, prefix, position, lines, unread) in truncated {
+            if !self.find_copy(place, &prefix, position, lines) {
+                self.state.skipped += u64::from(unread);
+            }
+            self.names_changed = true;
         }
     }
 
     /// Reads what a truncated file still held in the copy that was made of it, if there is one.
-    fn find_copy(&mut self, place: usize, prefix: &Prefix, position: u64, lines: LineSplitter) {
-        let held_part = lines.holds_part();
+    fn find_copy(
+        &mut self,
+        place: usize,
+        prefix: &Prefix,
+        position: u64,
+        lines: LineSplitter,
+    ) -> bool {
+        let mut places = self.places();
+        // The name may lead to another file by now.
+        let truncated = self.files.get(place).and_then(|file| path_of(&file.file));
+        places.extend(truncated.iter().flat_map(|path| siblings::names(path)));
         let fits = |s: &Sibling| s.opened.size >= position && prefix.is_of(&s.opened.file);
-        let copy = siblings::of(&self.path).into_iter().find(|s| !prefix.is_empty() && fits(s));
-        match copy {
-            Some(copy) => self.read_on(copy.opened, position, lines, place),
-            None => self.state.skipped += u64::from(held_part),
-        }
-        self.names_changed = true;
+        let copy = siblings::of(&places).into_iter().find(|s| !prefix.is_empty() && fits(s));
+        let Some(copy) = copy else { return false };
+        self.read_on(copy.opened, position, lines, place);
+        true
     }
 
     /// Closes files that lost their name and that nobody writes to any more.
@@ -462,20 +526,31 @@ impl LogTail {
     fn look_up_names(&mut self, start: Start) -> io::Result<bool> {
         for _ in 0..RENAME_RETRIES {
             self.drain_events()?;
-            self.watch_link_target();
+            self.watch_links();
             let version = self.version();
             let looked = SystemTime::now();
             let left: Vec<_> = self.dirs.iter().flat_map(Dir::open_left).collect();
-            let siblings = siblings::of(&self.path);
+            let changed: Vec<_> = self.dirs.iter().map(|dir| Changed::of(&dir.path)).collect();
             let current = open(&self.path);
+            let target = self.target(&current);
+            // A directory can have thousands of files, and it is looked at each second.
+            let siblings = (!self.is_unchanged(&changed)).then(|| self.siblings(target.as_deref()));
             self.drain_events()?;
             if self.version() == version {
                 self.names_changed = false;
                 for dir in &mut self.dirs {
                     dir.names.forget();
                 }
-                self.take_over(left, siblings, current, start);
+                for file in std::mem::take(&mut self.left) {
+                    self.follow(file, Start::Beginning);
+                }
+                let undecided = self.take_over(left, siblings, current, start);
+                (self.target, self.changed) = (target.or_else(|| self.target.take()), changed);
                 self.looked = looked.checked_sub(TICK).unwrap_or(looked);
+                self.undecided = undecided;
+                if undecided.is_some() {
+                    self.changed.clear();
+                }
                 return Ok(true);
             }
         }
@@ -485,10 +560,10 @@ impl LogTail {
     fn take_over(
         &mut self,
         left: Vec<Option<Opened>>,
-        siblings: Vec<Sibling>,
+        siblings: Option<Vec<Sibling>>,
         current: io::Result<Opened>,
         start: Start,
-    ) {
+    ) -> Option<SystemTime> {
         // The first to leave the name is the file that had it when last looked at.
         let known = usize::from(self.current.is_some());
         for (nth, file) in left.into_iter().enumerate() {
@@ -497,7 +572,8 @@ impl LogTail {
                 None => self.state.missed += u64::from(nth >= known),
             }
         }
-        self.find_unseen(siblings, current.as_ref().ok().map(|file| file.id));
+        let id = current.as_ref().ok().map(|file| file.id);
+        let undecided = siblings.and_then(|siblings| self.find_unseen(siblings, id));
         (self.current, self.state.health) = match current {
             Ok(file) => {
                 let id = file.id;
@@ -507,6 +583,45 @@ impl LogTail {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Health::Waiting),
             Err(error) => (None, Health::Failed(error.to_string())),
         };
+        undecided
+    }
+
+    /// What rotation made of the log, and what a symbolic link has led to meanwhile.
+    fn siblings(&self, target: Option<&Path>) -> Vec<Sibling> {
+        let mut siblings = siblings::of(&self.places());
+        if let Some((old, new)) = self.target.as_deref().zip(target) {
+            siblings.extend(siblings::between(old, new));
+        }
+        siblings
+    }
+
+    /// The file that the name leads to, if it is behind a symbolic link.
+    fn target(&self, current: &io::Result<Opened>) -> Option<PathBuf> {
+        let path = current.as_ref().ok().and_then(|current| path_of(&current.file))?;
+        (path != self.path).then_some(path)
+    }
+
+    /// Whether nothing can have been made in the directories since the names were last looked at.
+    fn is_unchanged(&self, changed: &[Option<Changed>]) -> bool {
+        let long_ago = self.looked.checked_sub(UNCHANGED).unwrap_or(self.looked);
+        let is_old =
+            |changed: &Option<Changed>| changed.is_some_and(|changed| changed.at < long_ago);
+        *changed == self.changed && changed.iter().all(is_old)
+    }
+
+    /// Where the log is: its name, and what that leads to if it is a symbolic link.
+    fn places(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(Dir::followed).collect()
+    }
+
+    /// A file to be read.
+    fn followed(&self, opened: Opened, start: Start) -> Followed {
+        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
+        let path = path_of(&opened.file).filter(|path| *path != self.path);
+        let path = path.and_then(|path| path.to_str().map(str::to_owned));
+        let mut file = Followed::new(opened, watch, start);
+        file.path = path.filter(|path| path.len() <= PATH_MAX);
+        file
     }
 
     fn follow(&mut self, opened: Opened, start: Start) {
@@ -514,8 +629,8 @@ impl LogTail {
             return;
         }
         self.state.rotations += u64::from(!self.files.is_empty());
-        let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
-        self.files.push_back(Followed::new(opened, watch, start));
+        let file = self.followed(opened, start);
+        self.files.push_back(file);
     }
 
     fn version(&self) -> u64 {
@@ -547,28 +662,52 @@ impl LogTail {
         self.names_changed |= self.version() != before;
     }
 
-    /// Also follows renames where the file is, if the name is a symbolic link.
-    fn watch_link_target(&mut self) {
-        let link = self.path.is_symlink();
-        let target = self.path.canonicalize().ok().filter(|_| link);
-        if target == self.dirs.get(1).map(Dir::followed) {
-            return;
-        }
-        let inotify = &self.inotify.get_ref().0;
-        let own = self.dirs[0].watch;
-        for watch in self.dirs.drain(1..).filter_map(|dir| dir.watch) {
-            if Some(watch) != own {
-                inotify.rm_watch(watch).ok();
+    /// Also follows renames where the file is, and on the way there, if the name is a symbolic link.
+    fn watch_links(&mut self) {
+        for _ in 0..RENAME_RETRIES {
+            let links = links(&self.path);
+            let same = |(dir, link): &(&Dir, &PathBuf)| dir.followed() == **link;
+            let kept = self.dirs.iter().zip(&links).take_while(same).count().max(1);
+            if kept == self.dirs.len() && kept == links.len() {
+                return;
+            }
+            let dropped: Vec<Dir> = self.dirs.drain(kept..).collect();
+            // What had a name there is read to its end all the same.
+            self.left.extend(dropped.iter().flat_map(Dir::open_left).flatten());
+            let dropped: Vec<_> = dropped.into_iter().filter_map(|dir| dir.watch).collect();
+            let inotify = &self.inotify.get_ref().0;
+            let added = links.iter().skip(kept).filter_map(|link| Dir::watch(inotify, link).ok());
+            let known = self.dirs.len();
+            self.dirs.extend(added);
+            self.unwatch(dropped);
+            self.changed.clear();
+            if self.dirs.len() - known < links.len() - kept {
+                // There is nothing at its end yet.
+                return;
             }
         }
-        self.dirs.extend(target.and_then(|target| Dir::watch(inotify, &target).ok()));
     }
 
     /// A directory may have been replaced by another of the same name.
     fn watch_dirs_again(&mut self) {
         let inotify = &self.inotify.get_ref().0;
+        let mut replaced = Vec::new();
         for dir in &mut self.dirs {
-            dir.watch = watch_dir(inotify, &dir.path).ok();
+            let watch = watch_dir(inotify, &dir.path).ok();
+            if watch != dir.watch {
+                replaced.extend(std::mem::replace(&mut dir.watch, watch));
+            }
+        }
+        self.unwatch(replaced);
+    }
+
+    /// Ends watches of directories that no name is looked for in any more.
+    fn unwatch(&self, watches: Vec<WatchDescriptor>) {
+        for watch in watches {
+            if self.dirs.iter().all(|dir| dir.watch != Some(watch)) {
+                // Gone already if the directory is.
+                self.inotify.get_ref().0.rm_watch(watch).ok();
+            }
         }
     }
 }
@@ -595,9 +734,13 @@ struct Followed {
     watch: Option<WatchDescriptor>,
     position: u64,
     size: u64,
+    /// When it was last written to, as it was measured.
+    written: Option<SystemTime>,
     lines: LineSplitter,
     prefix: Prefix,
     last_read: Instant,
+    /// Where it was when it was opened, if that was not the log's name.
+    path: Option<String>,
 }
 
 impl Followed {
@@ -610,7 +753,19 @@ impl Followed {
         };
         let mut prefix = Prefix::default();
         prefix.extend(&file, size);
-        Self { file, id, watch, position, size, lines, prefix, last_read: Instant::now() }
+        let last_read = Instant::now();
+        Self {
+            file,
+            id,
+            watch,
+            position,
+            size,
+            written: None,
+            lines,
+            prefix,
+            last_read,
+            path: None,
+        }
     }
 
     /// Behind the last line that was delivered, in bytes.
@@ -656,6 +811,40 @@ fn open(path: &Path) -> io::Result<Opened> {
     }
     let id = FileId { device: metadata.dev(), inode: metadata.ino() };
     Ok(Opened { file, id, size: metadata.len() })
+}
+
+/// `path` and, if that is a symbolic link, what it leads to, up to what is none.
+fn links(path: &Path) -> Vec<PathBuf> {
+    let mut links = vec![path.to_owned()];
+    while links.len() <= LINKS_MAX
+        && let Some(last) = links.last()
+        && let Ok(target) = last.read_link()
+    {
+        let next = parent(last).join(target);
+        links.push(next);
+    }
+    links
+}
+
+/// Where an open file is now; `None` if it is deleted.
+fn path_of(file: &File) -> Option<PathBuf> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())).read_link().ok()?;
+    path.exists().then_some(path)
+}
+
+/// A directory, and when something in it was made, renamed or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Changed {
+    id: FileId,
+    at: SystemTime,
+}
+
+impl Changed {
+    fn of(dir: &Path) -> Option<Self> {
+        let metadata = dir.metadata().ok()?;
+        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+        Some(Self { id, at: metadata.modified().ok()? })
+    }
 }
 
 /// A directory in which one name is followed.

@@ -35,7 +35,11 @@ fn journal(directory: &TempDir, script: &str) -> Journal {
 /// What is heard up to the first message in another state than `Ok`, that state, and the place.
 async fn hear(journal: &Journal) -> (Vec<Attempt>, SourceState, Option<String>) {
     let (outlet, mut heard) = mpsc::channel(8);
-    let task = tokio::spawn(follow(journal.clone(), Lane::new(1), Outlet::new(0, outlet)));
+    let task = tokio::spawn(follow(
+        journal.clone(),
+        Lane::new(1, Duration::from_millis(100)),
+        Outlet::new(0, outlet),
+    ));
     let (mut attempts, mut place) = (Vec::new(), None);
     let state = loop {
         let news = timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap().1;
@@ -98,7 +102,11 @@ fn a_place_that_the_journal_does_not_know_is_given_up() {
         let mut journal = journal(&directory, "echo 'Failed to seek to cursor' >&2; exit 1");
         journal.place = Some("s=gone;i=1".to_owned());
         let (outlet, mut heard) = mpsc::channel(8);
-        let task = tokio::spawn(follow(journal, Lane::new(1), Outlet::new(0, outlet)));
+        let task = tokio::spawn(follow(
+            journal,
+            Lane::new(1, Duration::from_millis(100)),
+            Outlet::new(0, outlet),
+        ));
         let mut failures = 0;
         while failures < 2 {
             let news = timeout(Duration::from_secs(20), heard.recv()).await.unwrap().unwrap().1;

@@ -27,6 +27,10 @@ fn plain(line: &[u8]) -> Option<Attempt> {
     Some(Attempt::new(Verdict::Failure, Class::Login, address))
 }
 
+fn lane() -> Lane {
+    Lane::new(1, Duration::from_millis(100))
+}
+
 struct Bench {
     directory: TempDir,
     tasks: JoinSet<()>,
@@ -85,15 +89,18 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
     run(async {
         let mut bench = Bench::new();
         let slow = bench.filter(SLOW);
-        let (filters, others) = (Lane::new(1), Lane::new(1));
+        let (filters, others) = (lane(), lane());
         for (number, name) in ["slow-1", "slow-2", "slow-3"].into_iter().enumerate() {
             bench.append(name, &format!("{}\n", "x".repeat(4000)).repeat(2_000));
             bench.follow(number, name, slow.clone(), &filters);
         }
         bench.append("fast", "");
         bench.follow(9, "fast", Parser::BuiltIn(plain), &others);
-        let mut strained = [false; 3];
-        for second in 0..5 {
+        let (mut strained, mut given_up) = ([false; 3], 0);
+        let mut second = 0;
+        while second < 4 || strained != [true; 3] {
+            second += 1;
+            assert!(second < 60, "each of the slow ones says so: {strained:?}");
             // A loop that is held up would not get here in time either.
             let slept = Instant::now();
             sleep(Duration::from_secs(1)).await;
@@ -103,6 +110,7 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
             loop {
                 let (source, heard) = bench.next().await;
                 if source < 3 {
+                    given_up += heard.lost;
                     strained[source] |= heard.strain.is_some_and(|strain| strain.left_out > 0);
                 } else if !heard.attempts.is_empty() {
                     break;
@@ -111,7 +119,7 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
             let late = written.elapsed();
             assert!(late < Duration::from_millis(500), "{late:?} in second {second}");
         }
-        assert_eq!(strained, [true; 3], "each of the slow ones says so");
+        assert!(given_up > 0, "what an expression gives up is in a count");
     });
 }
 
@@ -123,7 +131,7 @@ fn messages_are_small_and_lose_nothing() {
         let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes());
         let text: String = (0..20_000).map(|n| address(n).to_string() + "\n").collect();
         bench.append("log", &text);
-        bench.follow(0, "log", Parser::BuiltIn(plain), &Lane::new(1));
+        bench.follow(0, "log", Parser::BuiltIn(plain), &lane());
         let (mut next, mut lines) = (0, 0);
         while next < 20_000 {
             let (_, heard) = bench.next().await;
@@ -161,7 +169,7 @@ fn each_place_is_one_to_go_on_from() {
             };
             // One that ends after its first message, as if it were killed.
             let (outlet, mut inlet) = mpsc::channel(1);
-            let task = tokio::spawn(follow(log, Lane::new(1), Outlet::new(0, outlet)));
+            let task = tokio::spawn(follow(log, lane(), Outlet::new(0, outlet)));
             let (_, news) = timeout(SOON, inlet.recv()).await.unwrap().unwrap();
             task.abort();
             heard.extend(news.attempts.iter().map(|attempt| attempt.address.to_string()));
@@ -176,7 +184,7 @@ fn lines_that_are_too_long_are_counted_as_lost() {
     run(async {
         let mut bench = Bench::new();
         bench.append("log", &format!("{}\n192.0.2.1\n", "x".repeat(200_000)));
-        bench.follow(0, "log", Parser::BuiltIn(plain), &Lane::new(1));
+        bench.follow(0, "log", Parser::BuiltIn(plain), &lane());
         let (mut lost, mut failures) = (0, 0);
         while failures < 1 {
             let (_, heard) = bench.next().await;

@@ -62,6 +62,9 @@ pub struct FilePosition {
     /// Whether the rest of a line follows that is left out.
     pub(super) in_mid_line: bool,
     pub(super) prefix: Prefix,
+    /// Where the file was, if the log is behind a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
 }
 
 /// How a file begins, by which it is told from another one that has its inode, and found in a copy.
@@ -75,6 +78,13 @@ impl Prefix {
         if self.0.len() < wanted {
             self.0 = first(file, wanted);
         }
+    }
+
+    /// Whether `file` begins so as far as it goes, but does not go so far: it may be a copy that is being
+    /// made.
+    pub(super) fn may_become(&self, file: &File) -> bool {
+        let begins = first(file, self.0.len());
+        begins.len() < self.0.len() && self.0.starts_with(&begins)
     }
 
     /// Whether `file` begins so.
@@ -110,10 +120,17 @@ mod tests {
     #[test]
     fn is_read_back() {
         let prefix = Prefix(b"[2026-11-22 09:32:21.1220] \xff\n".to_vec());
-        let file =
-            FilePosition { device: 1, inode: u64::MAX, offset: 7, in_mid_line: true, prefix };
+        let file = FilePosition {
+            device: 1,
+            inode: u64::MAX,
+            offset: 7,
+            in_mid_line: true,
+            prefix,
+            path: None,
+        };
+        let linked = FilePosition { path: Some("/srv/log/a".to_owned()), ..file.clone() };
         let at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
-        let position = Position::new(at, vec![file]);
+        let position = Position::new(at, vec![file, linked]);
         assert_eq!(position.at(), at);
         assert_eq!(Position::from_text(&position.to_text()), Some(position));
     }
@@ -123,7 +140,7 @@ mod tests {
         fn other_text_is_none(text: String, length in 129_usize..200) {
             prop_assert_eq!(Position::from_text(&text), None);
             let prefix = Prefix(vec![0; length]);
-            let file = FilePosition { device: 1, inode: 2, offset: 7, in_mid_line: false, prefix };
+            let file = FilePosition { device: 1, inode: 2, offset: 7, in_mid_line: false, prefix, path: None };
             let position = Position::new(UNIX_EPOCH, vec![file]);
             prop_assert_eq!(Position::from_text(&position.to_text()), None);
         }

@@ -1,12 +1,14 @@
 //! The files beside a log that rotation made of it.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Opened, open, parent};
+use super::{FileId, Opened, open, parent};
 
 /// The most of them that are looked at, the last written first.
 const SIBLINGS_MAX: usize = 64;
@@ -21,29 +23,100 @@ pub(super) struct Sibling {
     pub(super) made: Option<SystemTime>,
 }
 
-/// The log at `path` and what rotation made of it, the oldest first. Compressed files are not among
-/// them.
-pub(super) fn of(path: &Path) -> Vec<Sibling> {
-    let path = path.canonicalize().unwrap_or_else(|_missing| path.to_owned());
-    let Some(name) = path.file_name() else { return Vec::new() };
-    let Ok(entries) = fs::read_dir(parent(&path)) else { return Vec::new() };
-    let mut found: Vec<(SystemTime, bool, Option<SystemTime>, PathBuf)> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let rotated = entry.file_name() != name;
-            if rotated && !is_rotated_name(name, &entry.file_name()) {
-                return None;
-            }
-            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-            Some((metadata.modified().ok()?, rotated, metadata.created().ok(), entry.path()))
+/// A file in a directory that is looked at.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    written: SystemTime,
+    rotated: bool,
+    made: Option<SystemTime>,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// The log at `places` and what rotation made of it, the oldest first: a copy may be beside a symbolic
+/// link as well as beside the file that it leads to. Compressed files are not among them.
+pub(super) fn of(places: &[PathBuf]) -> Vec<Sibling> {
+    let mut found = Vec::new();
+    for place in places {
+        let Some(name) = place.file_name() else { continue };
+        found.extend(in_directory(parent(place), |other| {
+            if other == name { Some(false) } else { is_rotated_name(name, other).then_some(true) }
+        }));
+    }
+    open_last(found)
+}
+
+/// The files that a symbolic link may have led to between `old` and `new`, where both are in one directory
+/// and differ in a number or a date alone: those that are named like them and were made before the new
+/// one, and what rotation made of these.
+pub(super) fn between(old: &Path, new: &Path) -> Vec<Sibling> {
+    let Some(wanted) = new.file_name().map(shape) else { return Vec::new() };
+    let is_like = |name: &OsStr| shape(name) == wanted;
+    let alike = names(old).iter().filter_map(|old| old.file_name()).any(is_like);
+    if old == new || !alike || old.parent() != new.parent() {
+        return Vec::new();
+    }
+    let Ok(last) = fs::metadata(new).and_then(|metadata| metadata.created()) else {
+        return Vec::new();
+    };
+    let mut found = in_directory(parent(new), |name| {
+        (is_like(name) || before_rotation(name).any(is_like)).then_some(true)
+    });
+    found.retain(|found| found.path != new && found.made.is_some_and(|made| made <= last));
+    // Within a tick of the clock, by their numbers.
+    found
+        .sort_by_cached_key(|found| (found.made, found.path.as_os_str().len(), found.path.clone()));
+    let surplus = found.len().saturating_sub(SIBLINGS_MAX);
+    found.into_iter().skip(surplus).filter_map(Found::open).collect()
+}
+
+/// The files of a directory for whose name `wanted` says whether it is a rotated one.
+fn in_directory(directory: &Path, wanted: impl Fn(&OsStr) -> Option<bool>) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let found = entries.flatten().filter_map(|entry| {
+        let rotated = wanted(&entry.file_name())?;
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        Some(Found {
+            written: metadata.modified().ok()?,
+            rotated,
+            made: metadata.created().ok(),
+            path: entry.path(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
         })
-        .collect();
+    });
+    found.collect()
+}
+
+fn open_last(mut found: Vec<Found>) -> Vec<Sibling> {
     found.sort();
     let surplus = found.len().saturating_sub(SIBLINGS_MAX);
-    let opened = found.into_iter().skip(surplus).filter_map(|(_written, rotated, made, path)| {
-        Some(Sibling { opened: open(&path).ok()?, rotated, made })
-    });
-    opened.collect()
+    let mut known = BTreeSet::new();
+    let found = found.into_iter().skip(surplus);
+    // Two ways may lead to one directory.
+    let found = found.filter(|found| known.insert((found.device, found.inode)));
+    found.filter_map(Found::open).collect()
+}
+
+impl Found {
+    fn open(self) -> Option<Sibling> {
+        let opened = open(&self.path).ok()?;
+        let is_it = opened.id == FileId { device: self.device, inode: self.inode };
+        is_it.then_some(Sibling { opened, rotated: self.rotated, made: self.made })
+    }
+}
+
+/// A name with a sign for each number in it.
+fn shape(name: &OsStr) -> OsString {
+    let mut shape = Vec::new();
+    for byte in name.as_bytes() {
+        let byte = if byte.is_ascii_digit() { b'0' } else { *byte };
+        if byte != b'0' || shape.last() != Some(&b'0') {
+            shape.push(byte);
+        }
+    }
+    OsStr::from_bytes(&shape).to_owned()
 }
 
 /// Whether `other` is what rotation made of `log`, by their names.
@@ -52,9 +125,31 @@ pub fn is_rotated(log: &Path, other: &Path) -> bool {
     log.parent() == other.parent() && names.is_some_and(|(log, other)| is_rotated_name(log, other))
 }
 
+/// A path, and those of which rotation may have made it.
+pub(super) fn names(path: &Path) -> Vec<PathBuf> {
+    unrotated(path).chain([path.to_owned()]).collect()
+}
+
+/// The paths of which rotation may have made a path.
+pub fn unrotated(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let names = path.file_name().into_iter().flat_map(before_rotation);
+    names.map(|name| path.with_file_name(name))
+}
+
+/// The names of which rotation may have made `name`.
+fn before_rotation(name: &OsStr) -> impl Iterator<Item = &OsStr> {
+    let bytes = name.as_bytes();
+    let ends = (1..bytes.len()).filter(|end| is_rotation(&bytes[*end..]));
+    ends.map(|end| OsStr::from_bytes(&bytes[..end]))
+}
+
 /// Whether rotation makes `other` of `name`: `log.1`, `log-20261122`, `log.2026-11-22`.
 fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
-    let Some(rest) = other.as_bytes().strip_prefix(name.as_bytes()) else { return false };
+    other.as_bytes().strip_prefix(name.as_bytes()).is_some_and(is_rotation)
+}
+
+/// Whether it is what rotation adds to a name.
+fn is_rotation(rest: &[u8]) -> bool {
     let [b'.' | b'-', number @ ..] = rest else { return false };
     number.first().is_some_and(u8::is_ascii_digit)
         && number.iter().all(|byte| byte.is_ascii_digit() || b"-_.:T".contains(byte))
@@ -79,6 +174,17 @@ mod tests {
             ("full.1", false),
         ] {
             assert_eq!(is_rotated_name("log".as_ref(), other.as_ref()), rotated, "{other}");
+            let before: Vec<_> = before_rotation(other.as_ref()).collect();
+            assert_eq!(before.contains(&OsStr::new("log")), rotated, "{other}");
         }
+    }
+
+    #[test]
+    fn names_that_differ_in_numbers_have_one_shape() {
+        let same = |one: &str, other: &str| shape(one.as_ref()) == shape(other.as_ref());
+        assert!(same("app-2026-11-28.log", "app-2026-11-29.log"));
+        assert!(same("app-9.log", "app-10.log"));
+        assert!(!same("app-1.log", "web-1.log"));
+        assert!(!same("app-1.log", "app-1.log.gz"));
     }
 }

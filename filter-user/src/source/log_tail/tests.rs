@@ -276,6 +276,233 @@ async fn replacement_by_a_link_whose_target_rotates() {
     assert_eq!(fixture.tail.state().missed, 0);
 }
 
+/// A log behind links: a way to it, and what happens to it. The reader looks all the time, or was away.
+struct Links {
+    root: TempDir,
+    log: PathBuf,
+    written: u32,
+}
+
+impl Links {
+    /// `ways/log` leads to `store/real-1.log`.
+    fn new(chain: bool, directory: bool) -> Self {
+        let root = TempDir::new().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["ways", "store", "middle"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path("store/real-1.log"), "").unwrap();
+        if chain {
+            symlink("../store/real-1.log", path("middle/mid")).unwrap();
+            symlink("../middle/mid", path("ways/log")).unwrap();
+        } else {
+            symlink("../store/real-1.log", path("ways/log")).unwrap();
+        }
+        let log = if directory {
+            symlink("ways", path("ways-link")).unwrap();
+            path("ways-link/log")
+        } else {
+            path("ways/log")
+        };
+        Self { root, log, written: 0 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// A line in a file of `store`.
+    fn write(&mut self, name: &str) {
+        self.written += 1;
+        let mut file = appender(&self.path("store").join(name));
+        writeln!(file, "line {}", self.written).unwrap();
+    }
+
+    /// Has `link` lead to a file of `store`, as `ln -sfn` does.
+    fn lead(&self, link: &str, name: &str) {
+        symlink(format!("../store/{name}"), self.path("store/new-link")).unwrap();
+        fs::rename(self.path("store/new-link"), self.path(link)).unwrap();
+    }
+
+    fn truncate(&self, name: &str) {
+        let file = OpenOptions::new().write(true).open(self.path("store").join(name)).unwrap();
+        file.set_len(0).unwrap();
+    }
+
+    fn copy(&self, name: &str, to: &str) {
+        fs::copy(self.path("store").join(name), self.path(to)).unwrap();
+    }
+
+    /// What happens, between lines that were read and lines that come.
+    fn happen(&mut self, what: &str) {
+        self.write("real-1.log");
+        match what {
+            "renamed" => {
+                let real = self.path("store/real-1.log");
+                fs::rename(&real, self.path("store/real-1.log.1")).unwrap();
+                self.write("real-1.log.1");
+                self.write("real-1.log");
+            }
+            "copied beside the file" | "copied beside the link" | "copied and swapped" => {
+                match what {
+                    "copied beside the link" => self.copy("real-1.log", "ways/log.1"),
+                    _ => self.copy("real-1.log", "store/real-1.log.1"),
+                }
+                if what == "copied and swapped" {
+                    fs::write(self.path("store/real-2.log"), "").unwrap();
+                    self.lead("ways/log", "real-2.log");
+                }
+                self.truncate("real-1.log");
+                let last = if what == "copied and swapped" { "real-2.log" } else { "real-1.log" };
+                self.write(last);
+            }
+            "swapped" | "swapped to another name" => {
+                let new = if what == "swapped" { "real-2.log" } else { "other" };
+                fs::write(self.path("store").join(new), "").unwrap();
+                self.lead("ways/log", new);
+                self.write("real-1.log");
+                self.write(new);
+            }
+            "swapped twice" | "swapped in the middle" => {
+                let link = if what == "swapped twice" { "ways/log" } else { "middle/mid" };
+                for new in ["real-2.log", "real-3.log", "real-4.log"] {
+                    fs::write(self.path("store").join(new), "").unwrap();
+                    self.lead(link, new);
+                    self.write(new);
+                }
+            }
+            _ => panic!("{what}"),
+        }
+    }
+}
+
+const LINKS: [(&str, bool); 8] = [
+    ("renamed", false),
+    ("renamed", true),
+    ("copied beside the file", true),
+    ("copied beside the link", false),
+    ("copied and swapped", false),
+    ("swapped", false),
+    ("swapped to another name", false),
+    ("swapped twice", false),
+];
+
+#[tokio::test]
+async fn nothing_is_lost_behind_links() {
+    let middle = ("swapped in the middle", true);
+    for (what, chain) in LINKS.into_iter().chain([middle]) {
+        for directory in [false, true] {
+            for away in [false, true] {
+                let mut log = Links::new(chain, directory);
+                log.write("real-1.log");
+                let mut tail = LogTail::open(&log.log, Start::Beginning).unwrap();
+                let mut lines = Vec::new();
+                let mut each = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
+                let limit = Duration::from_secs(20);
+                timeout(limit, tail.next_batch(&mut each)).await.unwrap().unwrap();
+                // The clock of the files has ticks, and that of the processes has none.
+                tokio::time::sleep(2 * TICK).await;
+                if away {
+                    let position = Position::from_text(&tail.position().to_text()).unwrap();
+                    drop(tail);
+                    log.happen(what);
+                    tail = LogTail::resume(&log.log, &position).unwrap();
+                } else {
+                    log.happen(what);
+                }
+                let case = format!("{what}, chain {chain}, directory {directory}, away {away}");
+                let mut read = 1;
+                while read < u64::from(log.written) {
+                    let batch = timeout(Duration::from_secs(5), tail.next_batch(&mut each)).await;
+                    let Ok(batch) = batch else {
+                        panic!("{case}: {read} of {}: {lines:?}", log.written)
+                    };
+                    read += batch.unwrap();
+                }
+                let more = timeout(Duration::from_millis(50), tail.next_batch(&mut each)).await;
+                assert!(more.is_err(), "{case}: {lines:?}");
+                let expected: Vec<_> = (1..=log.written).map(|n| format!("line {n}")).collect();
+                assert_eq!(lines, expected, "{case}");
+                assert_eq!((tail.state().skipped, tail.state().missed), (0, 0), "{case}");
+                assert_eq!(tail.state().health, Health::Ok, "{case}");
+            }
+        }
+    }
+}
+
+/// A directory on the way that is a link, and leads to another one now.
+#[tokio::test]
+async fn a_directory_behind_a_link_that_is_swapped() {
+    for away in [false, true] {
+        let root = TempDir::new().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["day-1", "day-2"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        symlink("day-1", path("today")).unwrap();
+        fs::write(path("day-1/log"), "1\n").unwrap();
+        let tail = LogTail::open(path("today/log"), Start::Beginning).unwrap();
+        let mut fixture = Fixture { dir: root, tail };
+        assert_eq!(fixture.lines(1).await, ["1"]);
+        let position = Position::from_text(&fixture.tail.position().to_text()).unwrap();
+        fixture.append("day-1/log", "2\n");
+        symlink("day-2", fixture.path("new")).unwrap();
+        fixture.rename("new", "today");
+        fixture.append("day-2/log", "3\n");
+        if away {
+            fixture.tail = LogTail::resume(fixture.path("today/log"), &position).unwrap();
+        }
+        assert_eq!(fixture.lines(2).await, ["2", "3"], "{away}");
+        fixture.rename("day-2/log", "day-2/log.1");
+        fixture.append("day-2/log", "4\n");
+        assert_eq!(fixture.lines(1).await, ["4"], "{away}");
+    }
+}
+
+/// A copy is made in pieces: what is in it is in the log.
+#[tokio::test]
+async fn a_copy_that_is_being_made_is_no_new_file() {
+    let mut fixture = Fixture::with("", Start::End);
+    let text = (0..100).map(|n| format!("[2026-11-22 09:32:21] line {n}"));
+    let text = text.collect::<Vec<_>>().join("\n") + "\n";
+    fixture.append("log", &text);
+    assert_eq!(fixture.lines(100).await.len(), 100);
+    let mut copy = appender(&fixture.path("log.1"));
+    let names_changed = |fixture: &mut Fixture| fixture.tail.names_changed = true;
+    names_changed(&mut fixture);
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    for part in [&text[..50], &text[50..200], &text[200..]] {
+        copy.write_all(part.as_bytes()).unwrap();
+        names_changed(&mut fixture);
+        assert_eq!(fixture.lines(0).await, [""; 0]);
+    }
+    let log = OpenOptions::new().write(true).open(fixture.path("log")).unwrap();
+    log.set_len(0).unwrap();
+    fixture.append("log", "new\n");
+    assert_eq!(fixture.lines(1).await, ["new"]);
+    assert_eq!(fixture.tail.state().skipped, 0);
+}
+
+/// Watches are few, however often a directory is replaced.
+#[tokio::test]
+async fn directories_that_are_replaced_leave_no_watches() {
+    let mut links = Links::new(true, true);
+    let mut tail = LogTail::open(&links.log, Start::Beginning).unwrap();
+    for round in 0..100 {
+        fs::rename(links.path("store"), links.path(&format!("store-{round}"))).unwrap();
+        fs::create_dir(links.path("store")).unwrap();
+        links.write("real-1.log");
+        tail.polls = true;
+        tail.turn(&mut |_| ControlFlow::Continue(())).unwrap();
+        tail.turn(&mut |_| ControlFlow::Continue(())).unwrap();
+    }
+    assert_eq!(tail.state().lines, 100);
+    let watches = format!("/proc/self/fdinfo/{}", tail.inotify.as_raw_fd());
+    let watches = fs::read_to_string(watches).unwrap().matches("inotify wd").count();
+    assert!(watches <= 3 + FILES_MAX + 1, "{watches}");
+    assert!(tail.left.is_empty());
+}
+
 #[tokio::test]
 async fn a_directory_that_is_replaced() {
     let root = TempDir::new().unwrap();

@@ -139,7 +139,11 @@ async fn hear(
         is_new: false,
         max_age,
     };
-    let follower = tokio::spawn(log_file::follow(file, Lane::new(1), Outlet::new(source, outlet)));
+    let follower = tokio::spawn(log_file::follow(
+        file,
+        Lane::new(1, Duration::from_secs(1)),
+        Outlet::new(source, outlet),
+    ));
     let (_, first) = heard.recv().await.context("the source has ended")?;
     ensure!(matches!(first.state, SourceState::Waiting(_)), "it begins with {:?}", first.state);
     appear(&order.file, &log)?;
