@@ -24,11 +24,15 @@ use std::sync::Arc;
 
 use dates::DateFormat;
 
-use crate::fail2ban::Filter;
+use crate::fail2ban::{Filter, Reading};
 use crate::failure::Attempt;
 
 /// A parser of this module: what a line without its newline says about one attempt, if anything.
 pub type Function = fn(&[u8]) -> Option<Attempt>;
+
+/// A line was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenUp;
 
 /// What reads lines.
 #[derive(Clone, Debug)]
@@ -45,13 +49,26 @@ impl Parser {
     /// What a line without its newline says about one attempt, if anything. A line of one of Asterisk's
     /// logs says more to a [`Reader`].
     pub fn parse(&self, line: &[u8]) -> Option<Attempt> {
-        match self {
+        self.try_parse(line).unwrap_or_default()
+    }
+
+    /// The same, unless the line is given up because an expression has too many ways to match it.
+    ///
+    /// # Errors
+    ///
+    /// When it is.
+    pub fn try_parse(&self, line: &[u8]) -> Result<Option<Attempt>, GivenUp> {
+        Ok(match self {
             Self::BuiltIn(parse) => parse(line),
             Self::Asterisk(dates) => text::in_asterisk_line(line, |line| {
                 asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
             }),
-            Self::Filter(filter) => filter.parse(line),
-        }
+            Self::Filter(filter) => match filter.read(line) {
+                Reading::Failure(attempt) => Some(*attempt),
+                Reading::Ignored | Reading::NoAddress | Reading::Nothing => None,
+                Reading::TooComplex => return Err(GivenUp),
+            },
+        })
     }
 
     /// Whether a line can cost it much more than its length accounts for.

@@ -6,6 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -177,6 +178,57 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     assert!(lifted.success("unban").unwrap().stdout.contains("lifted 3 bans"));
     assert!([first, second, third, fourth].iter().all(|source| bench.reaches(*source)));
     bench.ringfence.detach().unwrap();
+}
+
+/// Two logs whose lines a filter takes milliseconds for, faster than it can read them, one of them behind
+/// a link. The other jail bans in time, the daemon answers, and says what it leaves out.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_filter_that_is_slow_holds_up_nobody() {
+    const LINES: usize = 200;
+    let mut bench = Bench::new();
+    let logs = bench.logs.path().to_owned();
+    let filter = "[Definition]\nfailregex = (?=(x+x+)+y)\\1z <HOST>$\n";
+    fs::write(logs.join("slow.conf"), filter).unwrap();
+    let jail =
+        format!("jails: {{slow: {{filter: {0}/slow.conf, log: [{0}/slow-*]}}}}\n", logs.display());
+    fs::write(bench.conf_d().join("60-slow.yml"), jail).unwrap();
+    fs::create_dir(logs.join("elsewhere")).unwrap();
+    for log in ["slow-1", "elsewhere/2", "a-error.log"] {
+        fs::write(logs.join(log), "").unwrap();
+    }
+    symlink(logs.join("elsewhere/2"), logs.join("slow-2")).unwrap();
+    bench.configure();
+    let slow = |bench: &Bench| -> Vec<Value> {
+        let status = bench.ask(&["status"]);
+        let sources = status["sources"].as_array().unwrap().iter();
+        sources.filter(|source| source["name"] == "slow").cloned().collect()
+    };
+    let reads = |source: &Value| source["state"] == "ok";
+    assert!(until(SOON, || slow(&bench).len() == 2 && slow(&bench).iter().all(reads)));
+    assert!(until(SOON, || bench.sources().iter().all(|(_, state, _)| state == "ok")));
+    for (second, source) in ATTACKERS.into_iter().take(4).enumerate() {
+        for log in ["slow-1", "slow-2"] {
+            let mut log = OpenOptions::new().append(true).open(logs.join(log)).unwrap();
+            log.write_all(format!("{}\n", "x".repeat(4000)).repeat(LINES).as_bytes()).unwrap();
+        }
+        bench.fail("a-error.log", source, 3);
+        assert!(bench.banned(source, SOON), "in round {second}: {}", bench.ringfence.log());
+    }
+    let leaves_out = |source: &Value| source["left_out"].as_u64() > Some(0);
+    let said = || slow(&bench).iter().all(leaves_out);
+    assert!(until(2 * LOOK, said), "{:?}", slow(&bench));
+    for source in slow(&bench) {
+        let why = source["why"].as_str().unwrap();
+        assert!(why.starts_with("its filter needs more than 10 % of a processor"), "{why}");
+        let all = || slow(&bench).iter().all(|source| source["events"] == 4 * LINES);
+        assert!(until(2 * LOOK, all), "{:?}", slow(&bench));
+    }
+    let log = bench.ringfence.log();
+    assert_eq!(log.matches("its filter needs more than 10 %").count(), 2, "{log}");
+    let doctor = bench.ringfence.client().run(&["doctor"], false).unwrap();
+    assert!(doctor.stdout.contains("of a processor"), "{doctor:?}");
+    bench.ringfence.detach().ok();
 }
 
 #[test]

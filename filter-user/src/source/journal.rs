@@ -117,25 +117,33 @@ impl Entries {
         }
     }
 
-    /// What an entry says, within a budget, and when it was written; `None` if it is none.
-    fn read<'a>(
-        &self,
-        line: &'a [u8],
-        budget: Option<&mut Budget>,
-    ) -> Option<(Entry<'a>, Option<LoggedAt>)> {
+    /// What an entry says, within a budget; `None` if it is none.
+    fn read<'a>(&self, line: &'a [u8], budget: Option<&mut Budget>) -> Option<Read<'a>> {
         let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
-            return sshd::journal_entry(line).map(|entry| (entry, None));
+            let entry = sshd::journal_entry(line)?;
+            return Some(Read { entry, logged_at: None, given_up: false });
         };
         let journal::Entry { cursor, logged_at, line: text } = journal::entry(line)?;
         let trusted = !matches!(self, Self::SshdBy(_)) || sshd::is_trusted(line);
-        let parse = || parser.parse(&text).map(|attempt| Attempt { logged_at, ..attempt });
-        let attempt = match budget {
-            _ if !trusted => None,
-            Some(budget) => budget.line(text.len(), parse).flatten(),
+        let parse = || parser.try_parse(&text);
+        let parsed = match budget {
+            _ if !trusted => Ok(None),
+            Some(budget) => budget.line(text.len(), parse).unwrap_or(Ok(None)),
             None => parse(),
         };
-        Some((Entry { cursor, attempt, unparsed: None }, logged_at))
+        let given_up = parsed.is_err();
+        let attempt = parsed.unwrap_or_default().map(|attempt| Attempt { logged_at, ..attempt });
+        Some(Read { entry: Entry { cursor, attempt, unparsed: None }, logged_at, given_up })
     }
+}
+
+/// An entry that was read.
+struct Read<'a> {
+    entry: Entry<'a>,
+    /// When it was written, where that is looked at.
+    logged_at: Option<LoggedAt>,
+    /// Whether an expression has given it up.
+    given_up: bool,
 }
 
 /// Follows the journal for as long as somebody listens, and reads it on threads of `lane`.
@@ -267,20 +275,23 @@ impl Reading {
         let Self { entries, max_age, budget, age, .. } = self;
         let now = Timestamp::now();
         let (mut attempts, mut unparsed, mut place) = (Vec::new(), Unparsed::default(), None);
+        let mut lost = 0;
         if let Some(budget) = budget {
             let seconds = Waiting::of(age.as_secs(), LATE_MAX.as_secs());
             budget.begin(Instant::now(), seconds);
         }
         let split = self.lines.split(&self.buffer[self.done..self.read], &mut |line: &[u8]| {
-            if let Some((entry, at)) = entries.read(line, budget.as_mut()) {
+            if let Some(read) = entries.read(line, budget.as_mut()) {
+                let Read { entry, logged_at, given_up } = read;
                 let Entry { cursor, attempt, unparsed: message } = entry;
+                lost += u64::from(given_up);
                 if let Some(message) = message.filter(|message| looks_like_failure(message)) {
                     unparsed.add(&message, now);
                 }
                 let recent = attempt.filter(|attempt| attempt.is_recent(now, *max_age));
                 attempts.extend(recent.into_iter().flat_map(Attempt::each));
                 place = Some(cursor);
-                let at = at.and_then(|at| at.instant(&TimeZone::UTC)).unwrap_or(now);
+                let at = logged_at.and_then(|at| at.instant(&TimeZone::UTC)).unwrap_or(now);
                 *age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
             }
             let is_over = budget.as_ref().is_some_and(Budget::is_over);
@@ -294,7 +305,7 @@ impl Reading {
         if split.lines == 0 && split.skipped == 0 {
             return None;
         }
-        let (lines, lost, state) = (split.lines, split.skipped, SourceState::Ok);
+        let (lines, lost, state) = (split.lines, lost + split.skipped, SourceState::Ok);
         let strain = budget.as_ref().and_then(Budget::strain);
         Some(Heard { attempts, lines, unparsed, lost, strain, state, place })
     }

@@ -15,6 +15,7 @@ use crate::ban::InForce;
 use crate::clock::{KernelTime, Now};
 use crate::control::{Reply, Request};
 use crate::controller::tests::Memory as Tables;
+use crate::source::Strain;
 use crate::store::Store;
 
 /// Generous: the machine may be busy.
@@ -137,6 +138,38 @@ fn a_thousand_logs_that_come_and_go_leave_nothing() {
         bench.find(&["app-new.log"]);
         bench.hear(|status| logs(status) == [("app-new.log".to_owned(), 3)]).await;
     });
+}
+
+#[test]
+fn what_is_lost_or_left_out_is_in_status() {
+    run(async {
+        let mut bench = Bench::new();
+        fs::write(bench.path("app-1.log"), "").unwrap();
+        bench.find(&["app-1.log"]);
+        let row = |status: &Value| {
+            let sources = status["sources"].as_array().unwrap();
+            sources.iter().find(|source| source["name"] == "web").unwrap().clone()
+        };
+        let strain = Strain { left_out: 7, read: 3, ..Strain::default() };
+        for (strain, left_out) in [(Some(strain), 7), (None, 0)] {
+            let heard = Heard { lost: 2, lines: 10, strain, ..Heard::state(SourceState::Ok) };
+            bench.sources.hear(&mut bench.controller, 1, heard);
+            let row = row(&bench.status());
+            assert_eq!((&row["state"], &row["left_out"]), (&"ok".into(), &left_out.into()));
+            let why = row["why"].as_str().unwrap_or_default();
+            assert_eq!(why.contains("7 of 10 lines were left out"), strain.is_some(), "{why}");
+        }
+        assert_eq!(row(&bench.status())["lost"], 4);
+    });
+}
+
+#[test]
+fn what_is_lost_is_said_again_when_it_is_ten_times_as_much() {
+    let said = |counts: &[u64]| counts.windows(2).filter(|two| is_tenfold(two[0], two[1])).count();
+    assert_eq!(said(&[0, 0]), 0);
+    assert_eq!(said(&[0, 1, 2, 9]), 1);
+    assert_eq!(said(&[0, 3, 10, 11, 99, 100]), 3);
+    assert_eq!(said(&(0..100_000).collect::<Vec<_>>()), 5);
 }
 
 /// Challenges and what is joined know a source by its number for a while.

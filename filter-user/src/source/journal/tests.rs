@@ -144,6 +144,42 @@ fn a_place_is_believed_only_if_it_looks_like_one() {
     assert!(!is_cursor(&"s".repeat(CURSOR_MAX + 1)));
 }
 
+/// Its lines cost more than it may take: some are left out, their cursors are not.
+#[test]
+fn a_journal_that_costs_too_much_is_read_to_its_end() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let filter = directory.path().join("web.conf");
+        fs::write(&filter, "[Definition]\nfailregex = (?=(x+x+)+y)\\1z <HOST>\n").unwrap();
+        let options = Options { log: LogType::Journal, ..Options::default() };
+        let filter = Filter::load(filter.to_str().unwrap(), options).unwrap();
+        let entry = serde_json::json!({
+            "__CURSOR": "s=1;i=N", "__REALTIME_TIMESTAMP": Timestamp::now().as_microsecond().to_string(),
+            "MESSAGE": "x".repeat(500),
+        });
+        let entries: Vec<_> =
+            (1..=500).map(|n| entry.to_string().replace("i=N", &format!("i={n}"))).collect();
+        fs::write(directory.path().join("entries"), entries.join("\n") + "\n").unwrap();
+        let script = format!("cat {}/entries; exec sleep 60", directory.path().display());
+        let mut journal = journal(&directory, &script);
+        let units = vec!["_COMM=web".parse().unwrap()];
+        journal.entries = Entries::Matching(units, Parser::Filter(Arc::new(filter)));
+        let (outlet, mut heard) = mpsc::channel(8);
+        let lane = Lane::new(1, Duration::from_millis(10));
+        let task = tokio::spawn(follow(journal, lane, Outlet::new(0, outlet)));
+        let (mut lines, mut lost, mut strain, mut place) = (0, 0, None, None);
+        while lines < 500 {
+            let news = timeout(Duration::from_mins(1), heard.recv()).await.unwrap().unwrap().1;
+            (lines, lost) = (lines + news.lines, lost + news.lost);
+            (strain, place) = (news.strain.or(strain), news.place.or(place));
+        }
+        task.abort();
+        assert_eq!((lines, place.as_deref()), (500, Some("s=1;i=500")));
+        let left_out = strain.unwrap().left_out;
+        assert!(left_out > 0 && lost > 0 && lost + left_out == 500, "{left_out} {lost}");
+    });
+}
+
 #[test]
 fn a_jails_own_entries_are_read_by_its_filter() {
     run(async {
