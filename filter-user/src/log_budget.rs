@@ -23,6 +23,9 @@ pub const WINDOW: Duration = Duration::from_mins(1);
 /// Lines of one place in the program in a window.
 const SITE_LINES: u32 = 60;
 
+/// Errors and warnings of one place: no few places are to take the room of all others.
+const SITE_WARNINGS: u32 = 20;
+
 /// Bytes of one class in a window, without the summary.
 const CLASS_BYTES: usize = 16 * 1024;
 
@@ -68,7 +71,8 @@ impl LogBudget {
         let of_site = self.sites.entry(site).or_default();
         let Some(class) = self.classes.get_mut(class_of(level)) else { return true };
         let bytes = class.bytes.saturating_add(line.len());
-        if *of_site < SITE_LINES && bytes <= CLASS_BYTES {
+        let most = if level > Level::Warn { SITE_LINES } else { SITE_WARNINGS };
+        if *of_site < most && bytes <= CLASS_BYTES {
             *of_site += 1;
             class.bytes = bytes;
             return true;
@@ -157,6 +161,10 @@ mod tests {
         let logged = (0..100)
             .filter(|line| budget.admits(("flood", *line), Level::Info, &long, KernelTime(0)));
         assert_eq!(logged.count(), CLASS_BYTES / LINE_MAX);
+        for n in 0..1000 {
+            let site = ("attacked", n % 3);
+            budget.admits(site, Level::Warn, &"x".repeat(200), KernelTime(1));
+        }
         assert!(budget.admits(("store", 0), Level::Error, "it failed", KernelTime(1)));
     }
 
