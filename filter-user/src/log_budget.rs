@@ -23,6 +23,9 @@ pub const WINDOW: Duration = Duration::from_mins(1);
 /// Lines of one place in the program in a window.
 const SITE_LINES: u32 = 60;
 
+/// Errors and warnings of one place: no few places are to take the room of all others.
+const SITE_WARNINGS: u32 = 20;
+
 /// Bytes of one class in a window, without the summary.
 const CLASS_BYTES: usize = 16 * 1024;
 
@@ -60,22 +63,30 @@ struct Class {
 }
 
 impl LogBudget {
-    /// Whether a line is logged. It is counted otherwise.
+    /// Whether a text is logged, which takes so many bytes there. It is counted otherwise.
     ///
     /// Summaries that are due are to be [taken](Self::take_due) before.
-    pub fn admits(&mut self, site: Site, level: Level, line: &str, now: KernelTime) -> bool {
+    pub fn admits(
+        &mut self,
+        site: Site,
+        level: Level,
+        (text, bytes): (&str, usize),
+        now: KernelTime,
+    ) -> bool {
         self.began.get_or_insert(now);
         let of_site = self.sites.entry(site).or_default();
         let Some(class) = self.classes.get_mut(class_of(level)) else { return true };
-        let bytes = class.bytes.saturating_add(line.len());
-        if *of_site < SITE_LINES && bytes <= CLASS_BYTES {
+        let bytes = class.bytes.saturating_add(bytes);
+        let most = if level > Level::Warn { SITE_LINES } else { SITE_WARNINGS };
+        if *of_site < most && bytes <= CLASS_BYTES {
             *of_site += 1;
             class.bytes = bytes;
             return true;
         }
         class.left_out = class.left_out.saturating_add(1);
         class.level = Some(class.level.map_or(level, |known| known.min(level)));
-        line.trim_end().clone_into(&mut class.last);
+        let first = text.lines().next().unwrap_or_default();
+        cut(first, SHOWN).clone_into(&mut class.last);
         false
     }
 
@@ -101,7 +112,6 @@ impl Class {
     fn summary(self) -> Option<(Level, String)> {
         let Self { left_out, level, last, .. } = self;
         let were = if left_out == 1 { "line was" } else { "lines were" };
-        let last = cut(&last, SHOWN);
         let text = format!(
             "{left_out} more {were} left out of the log in the last minute; the last: {last}"
         );
@@ -127,17 +137,34 @@ mod tests {
 
     const MINUTE: u64 = 60_000_000_000;
 
+    fn admits(
+        budget: &mut LogBudget,
+        site: Site,
+        level: Level,
+        text: &str,
+        now: KernelTime,
+    ) -> bool {
+        budget.admits(site, level, (text, text.len()), now)
+    }
+
     #[test]
     fn what_is_left_out_is_counted_and_said_once() {
         let mut budget = LogBudget::default();
         let mut logged = 0;
         for n in 0..1000 {
             let line = format!("192.0.2.1 did it for the {n}th time");
-            logged += u32::from(budget.admits(("here", 1), Level::Info, &line, KernelTime(n)));
+            logged +=
+                u32::from(admits(&mut budget, ("here", 1), Level::Info, &line, KernelTime(n)));
         }
         assert_eq!(logged, SITE_LINES);
-        assert!(budget.admits(("there", 1), Level::Info, "another", KernelTime(1000)));
-        assert!(!budget.admits(("here", 1), Level::Warn, "of the same place", KernelTime(1000)));
+        assert!(admits(&mut budget, ("there", 1), Level::Info, "another", KernelTime(1000)));
+        assert!(!admits(
+            &mut budget,
+            ("here", 1),
+            Level::Warn,
+            "of the same place",
+            KernelTime(1000)
+        ));
         assert_eq!(budget.next_timeout(), Some(KernelTime(MINUTE)));
         assert_eq!(budget.take_due(KernelTime(MINUTE - 1)), []);
         let warning =
@@ -147,17 +174,22 @@ mod tests {
         let expected = [(Level::Warn, warning.to_owned()), (Level::Info, info.to_owned())];
         assert_eq!(budget.take_due(KernelTime(MINUTE)), expected);
         assert_eq!(budget.next_timeout(), None);
-        assert!(budget.admits(("here", 1), Level::Info, "again", KernelTime(MINUTE)));
+        assert!(admits(&mut budget, ("here", 1), Level::Info, "again", KernelTime(MINUTE)));
     }
 
     #[test]
     fn one_class_leaves_the_others_room() {
         let mut budget = LogBudget::default();
         let long = "x".repeat(LINE_MAX);
-        let logged = (0..100)
-            .filter(|line| budget.admits(("flood", *line), Level::Info, &long, KernelTime(0)));
+        let logged = (0..100).filter(|line| {
+            admits(&mut budget, ("flood", *line), Level::Info, &long, KernelTime(0))
+        });
         assert_eq!(logged.count(), CLASS_BYTES / LINE_MAX);
-        assert!(budget.admits(("store", 0), Level::Error, "it failed", KernelTime(1)));
+        for n in 0..1000 {
+            let site = ("attacked", n % 3);
+            admits(&mut budget, site, Level::Warn, &"x".repeat(200), KernelTime(1));
+        }
+        assert!(admits(&mut budget, ("store", 0), Level::Error, "it failed", KernelTime(1)));
     }
 
     proptest! {
@@ -176,7 +208,7 @@ mod tests {
                     bytes += summary.len();
                 }
                 let level = levels[level.min(levels.len()) - 1];
-                if budget.admits(("module", site), level, &text[..length], now) {
+                if admits(&mut budget, ("module", site), level, &text[..length], now) {
                     bytes += length;
                 }
                 let minutes = usize::try_from(now.0 / MINUTE).unwrap() + 1;

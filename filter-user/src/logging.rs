@@ -116,14 +116,16 @@ impl Log for Bounded {
             return;
         }
         let text = record.args().to_string();
-        let line = self.line(record.level(), cut(&text, LINE_MAX));
+        let shown = cut(&text, LINE_MAX);
+        let more = if shown.len() < text.len() { "..." } else { "" };
+        let line = self.line(record.level(), &format!("{shown}{more}"));
         if record.level() > Level::Info || record.target() == BY_HAND {
             self.queue.push(line);
             return;
         }
         let site = (record.module_path_static().unwrap_or_default(), record.line().unwrap_or(0));
         let (due, is_admitted) = budget(|budget, now| {
-            (budget.take_due(now), budget.admits(site, record.level(), &line, now))
+            (budget.take_due(now), budget.admits(site, record.level(), (&text, line.len()), now))
         });
         for (level, text) in due {
             self.queue.push(self.line(level, &text));
