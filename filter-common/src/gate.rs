@@ -6,22 +6,16 @@
 
 use crate::address::Address;
 
-/// In the word of [`presence`]: an address there may be banned.
-pub const ADDRESSES: u64 = 1;
-/// In the word of [`presence`]: a network there may be banned.
-pub const NETWORKS: u64 = 2;
+/// Words of each of the two tables of the gate of bans for IPv4, of a bit for each of 2^24 networks of /24:
+/// whether anything there may be banned, and whether a network there may. The first is all that a source
+/// without a ban is looked up in, and half as large as both together.
+const PRESENCE_V4: u32 = 1 << 18;
 
-/// Bits for each place of [`presence`].
-const PRESENCE_BITS: u32 = 2;
-
-/// Words of the gate of bans for IPv4: 2^24 networks of /24.
-const PRESENCE_V4: u32 = 1 << 19;
-
-/// Words of the gate of bans for IPv6: hashes of /32 networks.
+/// Words of the gate of bans for IPv6, of two bits for each hash of a /32 network.
 const PRESENCE_V6: u32 = 1 << 15;
 
 /// Words of the gate of bans.
-pub const PRESENCE_WORDS: u32 = PRESENCE_V4 + PRESENCE_V6;
+pub const PRESENCE_WORDS: u32 = 2 * PRESENCE_V4 + PRESENCE_V6;
 
 /// Words of one of the three tables of the gate of trust, of a bit for each 16-bit number.
 const TRUST_TABLE: u32 = 1 << 10;
@@ -38,20 +32,38 @@ pub struct Place {
     pub shift: u32,
 }
 
-/// The place of an address's /24 or /32 in the gate of bans.
+/// The place of an address's /24 or /32 in the gate of bans: whether the address may be banned, or where it is
+/// of IPv4 its network.
 #[inline(always)]
 pub fn presence(source: Address, seed: u64) -> Place {
     if let Some(word) = source.v4_word() {
         presence_v4(u32::from_be(word) >> 8)
     } else {
-        place(PRESENCE_V4, fold(source, seed) >> 12, PRESENCE_BITS)
+        place(2 * PRESENCE_V4, fold(source, seed) >> 12, 2)
     }
 }
 
-/// The place of an IPv4 network of /24 by its number, 24 bits.
+/// The place of an address's /24 or /32 in the gate of bans that says whether its network may be banned.
+#[inline(always)]
+pub fn network_presence(source: Address, seed: u64) -> Place {
+    if let Some(word) = source.v4_word() {
+        network_presence_v4(u32::from_be(word) >> 8)
+    } else {
+        let Place { word, shift } = presence(source, seed);
+        Place { word, shift: shift | 1 }
+    }
+}
+
+/// [`presence`] of an IPv4 network of /24 by its number, 24 bits.
 #[inline(always)]
 pub fn presence_v4(number: u32) -> Place {
-    place(0, number, PRESENCE_BITS)
+    place(0, number, 1)
+}
+
+/// [`network_presence`] of the same.
+#[inline(always)]
+pub fn network_presence_v4(number: u32) -> Place {
+    place(PRESENCE_V4, number, 1)
 }
 
 /// The place of exactly this address in the gate of trust.
@@ -88,7 +100,10 @@ pub fn trust_v4(number: u32) -> Place {
 pub const TRUST_V6_WORDS: core::ops::Range<u32> = 2 * TRUST_TABLE..TRUST_WORDS;
 
 /// Words of the gate of bans that IPv6 networks and addresses are in.
-pub const PRESENCE_V6_WORDS: core::ops::Range<u32> = PRESENCE_V4..PRESENCE_WORDS;
+pub const PRESENCE_V6_WORDS: core::ops::Range<u32> = 2 * PRESENCE_V4..PRESENCE_WORDS;
+
+/// The bits of networks in their words.
+pub const PRESENCE_V6_NETWORKS: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
 /// A hash that is good enough for a gate, whose bits may be set without need, and costs little.
 #[inline(always)]
@@ -129,7 +144,7 @@ mod tests {
         let at = |text: &str| presence(text.parse::<IpAddr>().unwrap().into(), 7);
         assert_eq!(at("192.0.2.1"), at("192.0.2.255"));
         assert_ne!(at("192.0.2.1"), at("192.0.3.1"));
-        assert_eq!(at("255.255.255.255"), Place { word: PRESENCE_V4 - 1, shift: 62 });
+        assert_eq!(at("255.255.255.255"), Place { word: PRESENCE_V4 - 1, shift: 63 });
         assert_eq!(at("192.0.2.1"), presence_v4(0x00c0_0002));
     }
 
@@ -138,7 +153,8 @@ mod tests {
         fn places_are_in_their_tables(words: [u64; 2], v4: [u8; 4], seed: u64) {
             for source in [Address::from_words(words), Address::v4(v4)] {
                 prop_assert!(presence(source, seed).word < PRESENCE_WORDS);
-                prop_assert!(presence(source, seed).shift <= 62);
+                prop_assert!(network_presence(source, seed).word < PRESENCE_WORDS);
+                prop_assert!(network_presence(source, seed) != presence(source, seed));
                 prop_assert!(known(source, seed).word < KNOWN_WORDS);
                 for trust in [trust_exact(source, seed), trust_network(source, seed)] {
                     prop_assert!(trust.word < TRUST_WORDS && trust.shift <= 63);

@@ -114,6 +114,12 @@ fn tag(hash: u64, of_source: bool) -> u32 {
     ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
 }
 
+/// Asks for a line that is going to be needed: it is in no cache, and comes while other things are done.
+#[inline(always)]
+pub fn fetch(line: &impl Cells) {
+    let _first = line.load(0);
+}
+
 /// Asks of a request by its hash and that of its source, and notes it if it is new.
 #[inline(always)]
 pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {

@@ -5,7 +5,7 @@ use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
 use crate::address::Address;
 use crate::ban_table::{self, Shared as _};
 use crate::decision::Reason;
-use crate::gate::{self, ADDRESSES, NETWORKS};
+use crate::gate::{self, Place};
 use crate::rate::unit;
 
 /// Why the packet drops, if its source is banned for `classes` of ports.
@@ -17,15 +17,17 @@ pub(super) fn banned<T: Tables + ?Sized>(
     tables: &T,
     now: u64,
 ) -> Option<Reason> {
-    let place = gate::presence(source, config.seed);
-    let present = tables.presence(place.word).wrapping_shr(place.shift);
+    let bit = |place: Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
+    let present = bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
-    if present & ADDRESSES != 0
-        && let Some(origin) = address(source, reach, config, tables, now)
-    {
+    if present && let Some(origin) = address(source, reach, config, tables, now) {
         return Some(if origin == ORIGIN_OWN { Reason::Spoofed } else { Reason::Banned });
     }
-    if present & NETWORKS != 0 && tables.network_banned(source, reach, now) {
+    let may_be_network = present || source.v4_word().is_none();
+    if may_be_network
+        && bit(gate::network_presence(source, config.seed))
+        && tables.network_banned(source, reach, now)
+    {
         return Some(Reason::BannedNetwork);
     }
     None

@@ -171,6 +171,11 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
     }
     let limits = Limits::of(headers.source, config, tables, now);
     if !limits.shared_has_room(class) {
+        if config.flags & FLAG_GREYLIST != 0
+            && let Some(line) = greylist_line(limits.hash, tables)
+        {
+            greylist::fetch(&line);
+        }
         Task::decided(overload(config))
     } else if limits.may_search() {
         Task(task.0 | TASK_SEARCH)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::address::Address;
 use filter_common::gate::{
-    self, ADDRESSES, KNOWN_WORDS, NETWORKS, PRESENCE_V6_WORDS, PRESENCE_WORDS, Place,
+    self, KNOWN_WORDS, PRESENCE_V6_NETWORKS, PRESENCE_V6_WORDS, PRESENCE_WORDS, Place,
     TRUST_V6_WORDS, TRUST_WORDS,
 };
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ impl<M: AsRef<[AtomicU64]>> Presence<M> {
 
     /// Says that this address may be banned: before it is.
     pub fn add_address(&self, address: IpAddr) {
-        set(self.memory.as_ref(), gate::presence(address.into(), self.seed), ADDRESSES);
+        set(self.memory.as_ref(), gate::presence(address.into(), self.seed), 1);
     }
 
     /// Says that there may be an entry of this network: before there is.
@@ -39,10 +39,10 @@ impl<M: AsRef<[AtomicU64]>> Presence<M> {
         add_network(
             network,
             self.seed,
-            |place| set(memory, place, NETWORKS),
+            |place| set(memory, place, 1),
             |words| {
                 for word in words.filter_map(|word| memory.get(usize::try_from(word).ok()?)) {
-                    word.fetch_or(every(NETWORKS), Ordering::Release);
+                    word.fetch_or(PRESENCE_V6_NETWORKS, Ordering::Release);
                 }
             },
         );
@@ -135,18 +135,16 @@ fn add_network(network: IpNet, seed: u64, at: impl Fn(Place), all: impl Fn(Range
     match network {
         IpNet::V4(v4) => {
             let (first, last) = (u32::from(v4.network()) >> 8, u32::from(v4.broadcast()) >> 8);
-            (first..=last).for_each(|number| at(gate::presence_v4(number)));
+            for number in first..=last {
+                at(gate::network_presence_v4(number));
+                at(gate::presence_v4(number));
+            }
         }
         IpNet::V6(v6) if v6.prefix_len() >= 32 => {
-            at(gate::presence(Address::from(IpAddr::V6(v6.network())), seed));
+            at(gate::network_presence(Address::from(IpAddr::V6(v6.network())), seed));
         }
         IpNet::V6(_) => all(PRESENCE_V6_WORDS),
     }
-}
-
-/// These bits at every place of a word.
-fn every(bits: u64) -> u64 {
-    bits * 0x5555_5555_5555_5555
 }
 
 fn set(memory: &[AtomicU64], place: Place, bits: u64) {
@@ -162,10 +160,20 @@ mod tests {
 
     use super::*;
 
-    fn has(memory: &[AtomicU64], address: IpAddr, bits: u64) -> bool {
-        let place = gate::presence(address.into(), 7);
+    fn has(memory: &[AtomicU64], place: Place) -> bool {
         let word = memory[usize::try_from(place.word).unwrap()].load(Ordering::Relaxed);
-        word >> place.shift & bits != 0
+        word >> place.shift & 1 != 0
+    }
+
+    /// Whether the program looks an address up.
+    fn has_address(memory: &[AtomicU64], address: IpAddr) -> bool {
+        has(memory, gate::presence(address.into(), 7))
+    }
+
+    /// Whether the program looks for its network.
+    fn has_network(memory: &[AtomicU64], address: IpAddr) -> bool {
+        let asked = address.is_ipv6() || has_address(memory, address);
+        asked && has(memory, gate::network_presence(address.into(), 7))
     }
 
     fn trusts(gate: &[u64], address: IpAddr) -> bool {
@@ -206,12 +214,12 @@ mod tests {
         assert_eq!(ones, 2);
         let gate = Presence::new(words(PRESENCE_WORDS), 7);
         gate.add_network("198.51.100.0/23".parse().unwrap());
-        assert!(has(&gate.memory, "198.51.101.7".parse().unwrap(), NETWORKS));
-        assert!(!has(&gate.memory, "198.51.101.7".parse().unwrap(), ADDRESSES));
-        assert!(!has(&gate.memory, "198.51.102.7".parse().unwrap(), NETWORKS));
+        assert!(has_network(&gate.memory, "198.51.101.7".parse().unwrap()));
+        assert!(!has_address(&gate.memory, "198.51.102.7".parse().unwrap()));
         gate.rebuild(["192.0.2.1".parse().unwrap()].into_iter(), std::iter::empty());
-        assert!(!has(&gate.memory, "198.51.101.7".parse().unwrap(), NETWORKS));
-        assert!(has(&gate.memory, "192.0.2.200".parse().unwrap(), ADDRESSES));
+        assert!(!has_network(&gate.memory, "198.51.101.7".parse().unwrap()));
+        assert!(has_address(&gate.memory, "192.0.2.200".parse().unwrap()));
+        assert!(!has_network(&gate.memory, "192.0.2.200".parse().unwrap()));
     }
 
     proptest! {
@@ -221,7 +229,7 @@ mod tests {
         fn what_is_in_a_network_is_found((network, random) in network()) {
             let gate = Presence::new(words(PRESENCE_WORDS), 7);
             gate.add_network(network);
-            prop_assert!(has(&gate.memory, inside(network, random), NETWORKS));
+            prop_assert!(has_network(&gate.memory, inside(network, random)));
             prop_assert!(trusts(&trust(&[network], 7), inside(network, random)));
         }
     }
