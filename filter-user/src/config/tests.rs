@@ -977,21 +977,6 @@ fn the_reference_file_holds_the_defaults() {
 }
 
 #[test]
-fn the_readme_shows_every_key_with_its_default() {
-    let readme = include_str!("../../../README.md");
-    let yaml = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let loaded = parse(yaml).unwrap();
-    assert_eq!(loaded.config, Config::default());
-    let missing: Vec<String> = loaded
-        .effective()
-        .into_iter()
-        .filter(|setting| setting.origin == Origin::Default)
-        .map(|setting| setting.path)
-        .collect();
-    assert!(missing.is_empty(), "{missing:?}");
-}
-
-#[test]
 fn paths_are_read_while_all_else_is_wrong() {
     let host = host(&[
         ("config.yml", "trustd: 1\npaths: {runtime: /run/other, state: 7}\n"),
