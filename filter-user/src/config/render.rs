@@ -44,7 +44,7 @@ impl Loaded {
     pub fn render_set(&self) -> String {
         let text = self.render(|setting| setting.origin != Origin::Default);
         if text.is_empty() {
-            "# nothing is set: everything is a default\n".to_owned()
+            "# nothing is set; every setting has its default\n".to_owned()
         } else {
             text
         }

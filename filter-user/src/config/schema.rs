@@ -827,11 +827,10 @@ impl Slot<'_> {
                 "a list of addresses, networks and names such as `[198.51.100.7, 203.0.113.0/24]`"
                     .into()
             }
-            Self::Filter(_) => "a filter of fail2ban's, or `\"\"` for none".into(),
+            Self::Filter(_) => "a fail2ban filter, or `\"\"` for none".into(),
             Self::Logs(_) => "a list of logs such as `[/var/log/nginx/error.log]`".into(),
             Self::Journal(_) => {
-                "a list of what to read in the journal, such as `[_SYSTEMD_UNIT=nginx.service]`"
-                    .into()
+                "a list of journal matches such as `[_SYSTEMD_UNIT=nginx.service]`".into()
             }
             Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
             Self::UserAgents(_) => "a list of User-Agents such as `[sipcli*, iWar]`".into(),
@@ -1128,14 +1127,14 @@ fn network(text: &str, instead: &str) -> Result<IpNet, String> {
     };
     let network = unmapped(written);
     if network.prefix_len() == 0 {
-        return Err(format!("`{shown}` is everybody; {instead}"));
+        return Err(format!("`{shown}` covers every address; {instead}"));
     }
     if network != written {
         return Err(format!("write `{shown}` as the IPv4 `{}`", network_text(network)));
     }
     if network.trunc() != network {
         return Err(format!(
-            "`{shown}` is a host and a network at once; write `{}` for the network or `{}` for \
+            "`{shown}` has host bits set; write `{}` for the network or `{}` for \
              the host",
             network.trunc(),
             network.addr()
@@ -1237,9 +1236,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     for (family, of) in [("ipv4", ipv4), ("ipv6", ipv6)] {
         if of.wide_prefix >= of.prefix {
             let text = format!(
-                "`escalation.{family}.wide_prefix` is {}, and must be less than the `prefix` \
-                 beside it, \
-                 {}: a wider network has a shorter one",
+                "`escalation.{family}.wide_prefix` is {}; it must be less than `prefix`, which is \
+                 {}, because a wider network has a shorter prefix",
                 of.wide_prefix, of.prefix
             );
             found.push((format!("escalation.{family}.wide_prefix"), text));
@@ -1248,9 +1246,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let never = *enabled && ipv6.offenders > 1 && config.ipv6_prefix < 128;
     if never && ipv6.prefix >= config.ipv6_prefix {
         let text = format!(
-            "`escalation.ipv6.prefix` is {}, and must be less than `ipv6_prefix`, {}: one such \
-             network \
-             is one offender",
+            "`escalation.ipv6.prefix` is {}; it must be less than `ipv6_prefix`, which is {}, because \
+             such a network is one offender",
             ipv6.prefix, config.ipv6_prefix
         );
         found.push(("escalation.ipv6.prefix".to_owned(), text));
@@ -1258,9 +1255,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     for (name, jail) in &config.jails {
         let Some(own) = &jail.own else { continue };
         let text = if jail.filter.is_none() {
-            "has no filter: name one, or leave the jail out"
+            "has no filter; set one, or remove the jail"
         } else if own.log.is_empty() && own.journal.is_empty() {
-            "has nothing to read: name its `log` or its `journal`"
+            "has nothing to read; set its `log` or its `journal`"
         } else {
             continue;
         };
