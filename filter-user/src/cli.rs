@@ -37,6 +37,9 @@ pub enum Command {
     /// Show the interfaces, packets by reason, sources, jails and bans
     Status(Output),
     /// List the bans in force
+    ///
+    /// The jail of a manual ban is `manual`, that of a ban for a flood `flood`, and that of a network with many
+    /// offenders `escalation`.
     Bans {
         /// Only the bans by this jail
         #[arg(long)]
@@ -46,10 +49,19 @@ pub enum Command {
         output: Output,
     },
     /// Ban an address or a network manually
+    ///
+    /// Trusted and own addresses cannot be banned. Known peers, and addresses from which you are logged in, can
+    /// only be banned with `--force`.
     Ban(Ban),
     /// Lift bans and forget the failures that led to them
+    ///
+    /// Earlier bans of the address or network are forgotten too. For an IPv6 address, the bans by jails of its
+    /// network (`ipv6_prefix`) are lifted.
     Unban(Unban),
     /// Say whether packets from an address are dropped, and explain why or why not
+    ///
+    /// For a banned address, it shows the ban, its end and the evidence. For any other, it shows how close each
+    /// jail is to a ban, and which failures do not count.
     Why {
         /// The address
         address: IpAddr,
@@ -60,18 +72,32 @@ pub enum Command {
     /// Show the settings of each jail and how many sources it watches and bans
     Jails(Output),
     /// Close SIP to all but trusted networks and known peers for a limited time
+    ///
+    /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(Maintenance),
     /// Test which lines of a log a jail or a fail2ban filter recognises
+    ///
+    /// It reads the log as the daemon does, plain or as `journalctl -o json` writes it, and shows which lines match,
+    /// which do not and why, and which sources the jail would have banned.
     TestLog(TestLog),
     /// Import the settings and bans of another program
     #[command(subcommand)]
     Import(Import),
     /// Check the configuration and print what it sets
+    ///
+    /// Each value is shown with its file and line. The filters that jails name are checked too.
     CheckConfig(CheckConfig),
     /// List the problems that reduce protection, and how to solve each of them
+    ///
+    /// It checks the configuration, the daemon and its store, the interfaces, each source, Asterisk's logger.conf and
+    /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds
+    /// a problem. `--fix` keeps a copy of each file that it changes (`FILE.before-ringfence`).
     Doctor(Doctor),
     /// Detach the filter from its interfaces; the next start enforces the bans again
+    ///
+    /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
+    /// daemon.
     Detach(Output),
 }
 
@@ -221,7 +247,9 @@ pub struct Ban {
 /// What `maintenance` takes.
 #[derive(Debug, Subcommand)]
 pub enum Maintenance {
-    /// Close SIP
+    /// Close SIP to all but trusted networks and known peers
+    ///
+    /// SIP opens again by itself when the time is up, even if no daemon runs.
     On {
         /// How long SIP stays closed, such as `90s`, `10m` or `1h30m`; at most 24h
         #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]

@@ -68,7 +68,7 @@ The exit status is 0 on success, 1 on failure with the reason on standard error,
 exits with 1 if it finds a problem. Every command except `test-log` and `check-config` needs root. If the
 configuration is invalid, the commands that ask a running daemon, and `detach`, print a warning and still work.
 
-Options for every command:
+Options for every command. The environment variable `RINGFENCE_SOCKET` stands for `--socket`.
 
 | option | meaning |
 |---|---|
@@ -92,13 +92,19 @@ fn describe(command: &Command, parent: &str, text: &mut String) {
         return;
     }
     let name = format!("{parent} {}", command.get_name());
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let long = command.get_long_about().or(command.get_about()).map(ToString::to_string);
+    let long = long.unwrap_or_default();
+    // clap has the first sentence without its full stop.
+    let about = match long.split_once("\n\n") {
+        Some((first, rest)) => format!("{first}.\n\n{rest}"),
+        None => format!("{long}."),
+    };
     let inner: Vec<&Command> =
         command.get_subcommands().filter(|inner| inner.get_name() != "help").collect();
     if inner.is_empty() {
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").replace("\n       ", "\n");
-        let _infallible = write!(text, "\n## {name}\n\n{about}.\n\n```text\n{usage}\n```\n");
+        let _infallible = write!(text, "\n## {name}\n\n{about}\n\n```text\n{usage}\n```\n");
         let arguments: Vec<_> = command
             .get_arguments()
             .filter(|argument| {
