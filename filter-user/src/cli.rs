@@ -12,15 +12,16 @@ use crate::{duration, fail2ban};
 
 /// Keeps SIP attackers out of an Asterisk or Wazo host.
 ///
-/// An XDP program drops banned sources and limits REGISTER floods before the kernel sees them; the
-/// daemon reads what Asterisk says about failures and decides who is banned.
+/// An XDP program drops the packets of banned sources and limits SIP floods before they reach the
+/// network stack. The daemon reads the failures that Asterisk, sshd and wazo-provd log, and bans their
+/// sources.
 #[derive(Debug, Parser)]
 #[command(name = "ringfence", version, arg_required_else_help = true)]
 pub struct Cli {
     /// The configuration file [default: /etc/ringfence/config.yml]
     #[arg(short, long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
-    /// The daemon's control socket [default: as the configuration says]
+    /// The daemon's control socket [default: control.sock in `paths.runtime`]
     #[arg(long, global = true, value_name = "PATH", env = "RINGFENCE_SOCKET")]
     pub socket: Option<PathBuf>,
     /// What to do.
@@ -31,12 +32,15 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Protect interfaces: the daemon, in the foreground
+    /// Run the daemon in the foreground and protect the interfaces
     Run(Run),
-    /// Show what is protected, seen and dropped
+    /// Show the interfaces, packets by reason, sources, jails and bans
+    ///
+    /// `--check` is for monitoring. The exit status is 0 if all is well; 1 for a warning, such as a store that
+    /// fails; and 2 if packets pass unfiltered, SIP is received where the filter does not see it, no log of
+    /// Asterisk is read, or no daemon answers.
     Status {
-        /// Print one line for monitoring, and exit with 0 if all is well, 1 for a warning, 2 if packets
-        /// come in unjudged or Asterisk is not heard
+        /// Print one line, and exit with 0 (ok), 1 (warning) or 2 (critical)
         #[arg(long)]
         check: bool,
         /// How to print.
@@ -44,19 +48,32 @@ pub enum Command {
         output: Output,
     },
     /// List the bans in force
+    ///
+    /// The newest ban comes first. More than 10,000 bans are listed by address instead, as they arrive from the
+    /// daemon. The jail of a manual ban is `manual`, that of a ban for a flood `flood`, and that of a network with many
+    /// offenders `escalation`.
     Bans {
-        /// Only those of this jail
+        /// Only the bans by this jail
         #[arg(long)]
         jail: Option<String>,
         /// How to print.
         #[command(flatten)]
         output: Output,
     },
-    /// Ban an address or a network by hand
+    /// Ban an address or a network manually
+    ///
+    /// Trusted and own addresses cannot be banned. Known peers, and addresses from which you are logged in, can
+    /// only be banned with `--force`.
     Ban(Ban),
-    /// Lift bans, and forget the failures behind them
+    /// Lift bans and forget the failures that led to them
+    ///
+    /// Earlier bans of the address or network are forgotten too. For an IPv6 address, the bans by jails of its
+    /// network (`ipv6_prefix`) are lifted.
     Unban(Unban),
-    /// Say whether an address is dropped, by what, and on which evidence
+    /// Say whether packets from an address are dropped, and explain why or why not
+    ///
+    /// For a banned address, it shows the ban, its end and the evidence. For any other, it shows how close each
+    /// jail is to a ban, and which failures do not count.
     Why {
         /// The address
         address: IpAddr,
@@ -64,21 +81,35 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Show each jail's settings, watched and banned sources
+    /// Show the settings of each jail and how many sources it watches and bans
     Jails(Output),
-    /// Close SIP to all but trusted networks, as while Asterisk restarts; it opens by itself
+    /// Close SIP to all but trusted networks and known peers for a limited time
+    ///
+    /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(Maintenance),
-    /// Run a log file through a jail's parser, or a filter of fail2ban's: what matches, what does not
+    /// Test which lines of a log a jail or a fail2ban filter recognises
+    ///
+    /// It reads the log as the daemon does, plain or as `journalctl -o json` writes it, and shows which lines match,
+    /// which do not and why, and which sources the jail would have banned.
     TestLog(TestLog),
-    /// Take over what another program is set to, and whom it has banned
+    /// Import the settings and bans of another program
     #[command(subcommand)]
     Import(Import),
-    /// Read the configuration as `run` would, and print what it sets
+    /// Check the configuration and print what it sets
+    ///
+    /// Each value is shown with its file and line. The filters that jails name are checked too.
     CheckConfig(CheckConfig),
-    /// Say what keeps failures from being heard, and what mends it
+    /// List the problems that reduce protection, and how to solve each of them
+    ///
+    /// It checks the configuration, the daemon and its store, the interfaces, each source, Asterisk's logger.conf and
+    /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds
+    /// a problem. `--fix` keeps a copy of each file that it changes (`FILE.before-ringfence`).
     Doctor(Doctor),
-    /// Take the filter off its interfaces; bans are in force again from the next start on
+    /// Detach the filter from its interfaces; the next start enforces the bans again
+    ///
+    /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
+    /// daemon.
     Detach(Output),
 }
 
@@ -109,10 +140,10 @@ impl Cli {
 /// What `check-config` takes.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// Every setting, those that nobody has set as well
+    /// Print every setting, including the defaults
     #[arg(long)]
     pub all: bool,
-    /// Nothing, if all is right; fail only for what keeps `run` from starting
+    /// Print nothing if there is no error; fail only for errors that prevent a start
     #[arg(short, long, conflicts_with_all = ["all", "json"])]
     pub quiet: bool,
     /// How to print.
@@ -123,13 +154,13 @@ pub struct CheckConfig {
 /// What `doctor` takes.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Install what is shipped for it; asks before each file
+    /// Install the files that solve a problem; ask before each file
     #[arg(long, conflicts_with = "json")]
     pub fix: bool,
     /// With `--fix`: do not ask
     #[arg(long, requires = "fix")]
     pub yes: bool,
-    /// Asterisk's directory of configuration
+    /// Asterisk's configuration directory
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
     /// How to print.
@@ -140,32 +171,32 @@ pub struct Doctor {
 /// What `import` takes.
 #[derive(Debug, Subcommand)]
 pub enum Import {
-    /// Jails' settings, filters and bans of fail2ban; changes nothing of fail2ban's
+    /// Import fail2ban's jails, filters and bans; fail2ban itself is not changed
     Fail2ban(ImportFail2ban),
 }
 
 /// What `import fail2ban` takes.
 #[derive(Debug, Args)]
 pub struct ImportFail2ban {
-    /// The directory of fail2ban's configuration
+    /// fail2ban's configuration directory
     #[arg(long, value_name = "DIR", default_value = fail2ban::DIRECTORY)]
     pub from: PathBuf,
-    /// Its database [default: as its configuration says]
+    /// fail2ban's database [default: as in fail2ban's configuration]
     #[arg(long, value_name = "FILE")]
     pub database: Option<PathBuf>,
-    /// That of a Wazo host, where Wazo has it; fails if it is none
+    /// Use the locations of a Wazo host; fail on any other host
     #[arg(long, conflicts_with_all = ["from", "database"])]
     pub from_wazo: bool,
-    /// Where the settings go [default: conf.d/50-fail2ban.yml beside the configuration file]
+    /// The file to write [default: conf.d/50-fail2ban.yml beside the configuration file]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
-    /// Asterisk's directory of configuration, which says what is in its logs
+    /// Asterisk's configuration directory, which shows what each log contains
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
-    /// Only show what would be taken
+    /// Show what would be imported, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace settings that are there already
+    /// Overwrite a file that contains other settings
     #[arg(long)]
     pub force: bool,
     /// How to print.
@@ -184,13 +215,13 @@ pub struct Output {
 /// What `run` takes.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// An interface to protect, instead of those in the configuration; may be repeated
+    /// An interface to protect instead of those in the configuration; may be repeated
     #[arg(short, long = "interface", value_name = "IF")]
     pub interfaces: Vec<String>,
-    /// `auto`, `native` (in the driver) or `generic` (in the network stack)
+    /// How to attach: `auto`, `native` (in the driver) or `generic` (in the network stack)
     #[arg(long)]
     pub mode: Option<Mode>,
-    /// Judge and count, but drop nothing
+    /// Decide and count, but drop nothing
     #[arg(long)]
     #[expect(clippy::struct_field_names, reason = "the option is called so")]
     pub dry_run: bool,
@@ -202,22 +233,22 @@ pub struct Ban {
     /// The address or network
     #[arg(value_parser = network)]
     pub network: IpNet,
-    /// For how long, as `90s`, `10m`, `1h30m` or `7d`
+    /// How long the ban lasts, such as `90s`, `10m`, `1h30m` or `7d`
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h", conflicts_with = "forever")]
     pub time: Duration,
-    /// Without end
+    /// Ban without an end
     #[arg(long)]
     pub forever: bool,
-    /// What it closes: `sip`, `all`, or a name in `ports` of the configuration, as `ssh`
+    /// What the ban closes: `sip`, `all`, or a name under `ports` in the configuration, such as `ssh`
     #[arg(long, default_value = "all")]
     pub scope: String,
-    /// Why, for those who read it later
+    /// The reason to show in `bans` and `why`
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// An address or network inside it that is left out; may be repeated
+    /// An address or network inside it to exempt; may be repeated
     #[arg(long, value_name = "NET", value_parser = network)]
     pub except: Vec<IpNet>,
-    /// Even if this very session comes from there, or it is a known peer
+    /// Ban it even if it is a known peer or your own session comes from it
     #[arg(long)]
     pub force: bool,
     /// How to print.
@@ -228,12 +259,14 @@ pub struct Ban {
 /// What `maintenance` takes.
 #[derive(Debug, Subcommand)]
 pub enum Maintenance {
-    /// Close SIP
+    /// Close SIP to all but trusted networks and known peers
+    ///
+    /// SIP opens again by itself when the time is up, even if no daemon runs.
     On {
-        /// For how long, as `90s`, `10m` or `1h30m`; at most 24 h
+        /// How long SIP stays closed, such as `90s`, `10m` or `1h30m`; at most 24h
         #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
         time: Duration,
-        /// To known peers as well
+        /// Close SIP to known peers too
         #[arg(long)]
         closed_to_known: bool,
         /// How to print.
@@ -242,7 +275,7 @@ pub enum Maintenance {
     },
     /// Open SIP again
     Off(Output),
-    /// Say whether SIP is closed, and until when
+    /// Show whether SIP is closed, and until when
     Status(Output),
 }
 
@@ -252,7 +285,7 @@ pub struct Unban {
     /// Which bans.
     #[command(flatten)]
     pub which: Which,
-    /// Bans of addresses and networks inside the network as well
+    /// Lift the bans inside the network too
     #[arg(long, requires = "network", conflicts_with_all = ["jail", "all"])]
     pub inside: bool,
     /// How to print.
@@ -267,10 +300,10 @@ pub struct Which {
     /// The address or network
     #[arg(value_parser = network)]
     pub network: Option<IpNet>,
-    /// All bans of this jail
+    /// Lift all bans by this jail
     #[arg(long)]
     pub jail: Option<String>,
-    /// All bans
+    /// Lift all bans
     #[arg(long)]
     pub all: bool,
 }
@@ -278,17 +311,18 @@ pub struct Which {
 /// What `test-log` takes.
 #[derive(Debug, Args)]
 pub struct TestLog {
-    /// The jail, or the path of a fail2ban filter, as `/etc/fail2ban/filter.d/sshd.conf[mode=extra]`
+    /// The jail, or the path of a fail2ban filter such as
+    /// `/etc/fail2ban/filter.d/sshd.conf[mode=extra]`
     pub jail: String,
-    /// The file, or `-` for standard input
+    /// The log file, or `-` for standard input
     pub file: PathBuf,
-    /// Print a JSON document a line, for the lines that mean something
+    /// Print a JSON document for each line that is recognised
     #[arg(long)]
     pub json: bool,
-    /// For every line; without --json, list each that means nothing
+    /// Include unrecognised lines; without --json, list all of them
     #[arg(long)]
     pub all: bool,
-    /// List the lines that mean something
+    /// List the recognised lines
     #[arg(long, conflicts_with = "json")]
     pub matched: bool,
 }

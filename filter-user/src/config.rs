@@ -4,6 +4,7 @@
 //! file set what. Nothing here looks at the host: whether an interface or a log file exists is
 //! for those who use it.
 
+mod document;
 mod error;
 mod escalation;
 mod guessing;

@@ -34,7 +34,7 @@ impl FromStr for HostName {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let shown = snippet(text);
         if !name.is_ascii() {
-            return Err(format!("write `{shown}` as the DNS does, in letters of ASCII: `xn--...`"));
+            return Err(format!("write `{shown}` in ASCII, as in the DNS: `xn--...`"));
         }
         let is_label = |label: &str| {
             let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -47,13 +47,13 @@ impl FromStr for HostName {
         // No name ends in a number, and `192.0.2.999` is meant to be an address.
         let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
         if name.len() > NAME_MAX || !name.split('.').all(is_label) || numeric {
-            return Err(format!("`{shown}` is not the name of a host"));
+            return Err(format!("`{shown}` is not a host name"));
         }
         if !name.contains('.') {
             return Err(format!("write `{shown}` with its domain, such as `{shown}.example.org`"));
         }
         if last == "localhost" {
-            return Err(format!("`{shown}` is this host, which is never banned: leave it out"));
+            return Err(format!("`{shown}` is this host, which is never banned; remove it"));
         }
         Ok(Self(name))
     }
@@ -76,12 +76,12 @@ mod tests {
         assert_eq!(name("xn--bro-hoa.example").unwrap(), "xn--bro-hoa.example");
         assert_eq!(name("3com.example").unwrap(), "3com.example");
         for (wrong, says) in [
-            ("", "not the name"),
-            ("192.0.2.999", "not the name"),
-            ("a..example", "not the name"),
-            ("-a.example", "not the name"),
-            ("a_b.example", "not the name"),
-            ("a b.example", "not the name"),
+            ("", "not a host name"),
+            ("192.0.2.999", "not a host name"),
+            ("a..example", "not a host name"),
+            ("-a.example", "not a host name"),
+            ("a_b.example", "not a host name"),
+            ("a b.example", "not a host name"),
             ("office", "`office.example.org`"),
             ("büro.example", "xn--"),
             ("a.localhost", "this host"),

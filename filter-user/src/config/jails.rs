@@ -163,7 +163,7 @@ pub(super) fn add(
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
         return Err(format!(
-            "`{shown}` is not a name for a jail; write small letters, digits and `-`, at most \
+            "`{shown}` is not a name for a jail; use lower-case letters, digits and `-`, at most \
              {NAME_MAX}"
         ));
     }

@@ -300,7 +300,7 @@ fn read(file: PathBuf) -> Result<Source, ConfigError> {
     let mut content = Vec::new();
     match File::open(&file).and_then(|open| open.take(FILE_MAX + 1).read_to_end(&mut content)) {
         Ok(_) if content.len() as u64 > FILE_MAX => {
-            let text = format!("larger than {} KiB, which no configuration is", FILE_MAX / 1024);
+            let text = format!("larger than {} KiB, the most that is read", FILE_MAX / 1024);
             Err(file_error(&file, text))
         }
         Ok(_) => Ok(Source { file, content }),

@@ -58,7 +58,7 @@ impl FromStr for FilterName {
         let file = text.split('[').next().unwrap_or_default();
         if !is_line(text) || file.is_empty() || (file.contains('/') && !file.starts_with('/')) {
             return Err(format!(
-                "`{}` is not a filter of fail2ban's; write its path, such as \
+                "`{}` is not a fail2ban filter; write its path, such as \
                  `/etc/fail2ban/filter.d/nginx-http-auth.conf`, or its name, such as \
                  `nginx-http-auth`",
                 snippet(text)
@@ -80,10 +80,10 @@ impl FromStr for LogPattern {
             ));
         }
         if text.contains("**") {
-            return Err(format!("`{shown}` has a `**`: name the directories by `*`"));
+            return Err(format!("`{shown}` contains `**`; write `*` for each directory"));
         }
         if let Err(error) = glob::Pattern::new(text) {
-            return Err(format!("`{shown}` is not a pattern of paths: {error}"));
+            return Err(format!("`{shown}` is not a valid path pattern: {error}"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -103,7 +103,7 @@ impl FromStr for JournalMatch {
         let found = Self(text.to_owned());
         if !is_line(text) || found.terms().next().is_none() || !found.terms().all(is_term) {
             return Err(format!(
-                "`{}` is nothing of the journal; write it such as `_SYSTEMD_UNIT=nginx.service`",
+                "`{}` is not a journal match; write one such as `_SYSTEMD_UNIT=nginx.service`",
                 snippet(text)
             ));
         }
@@ -145,7 +145,10 @@ mod tests {
             assert_eq!(right.parse::<FilterName>().unwrap().as_str(), right);
         }
         for wrong in ["", "[mode=x]", "filter.d/x.conf", "a\nb"] {
-            assert!(wrong.parse::<FilterName>().unwrap_err().contains("not a filter"), "{wrong}");
+            assert!(
+                wrong.parse::<FilterName>().unwrap_err().contains("not a fail2ban filter"),
+                "{wrong}"
+            );
         }
     }
 

@@ -153,7 +153,7 @@ impl PortClasses {
         })?;
         match self.class(scope) {
             Some(class) if class.is_empty() => Err(format!(
-                "the scope `{name}` closes nothing: list its ports in `ports: {{{name}: {{tcp: [...]}}}}`"
+                "the scope `{name}` closes no ports; list them in `ports: {{{name}: {{tcp: [...]}}}}`"
             )),
             Some(_) | None => Ok(scope),
         }
@@ -199,7 +199,7 @@ impl PortClasses {
         let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
         if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
             return Err(format!(
-                "`{shown}` is not a name for ports; write small letters, digits, `-` and `_`, at \
+                "`{shown}` is not a name for ports; use lower-case letters, digits, `-` and `_`, at \
                  most {NAME_MAX}"
             ));
         }

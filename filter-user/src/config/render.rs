@@ -44,7 +44,7 @@ impl Loaded {
     pub fn render_set(&self) -> String {
         let text = self.render(|setting| setting.origin != Origin::Default);
         if text.is_empty() {
-            "# nothing is set: everything is a default\n".to_owned()
+            "# nothing is set; every setting has its default\n".to_owned()
         } else {
             text
         }
@@ -133,7 +133,7 @@ fn insert(section: &mut Map<String, Json>, keys: &[&str], value: Json) {
 }
 
 /// A value in one line that every YAML reader takes for the same.
-fn flow(value: &Json) -> String {
+pub(super) fn flow(value: &Json) -> String {
     match value {
         Json::Array(items) => {
             let items: Vec<String> = items.iter().map(flow).collect();

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
@@ -59,10 +59,12 @@ pub(super) struct Field<'a> {
 /// Where a setting lives, and what it may be.
 enum Slot<'a> {
     Flag(&'a mut bool),
-    Count(&'a mut u32, RangeInclusive<u32>),
+    /// With what is counted.
+    Count(&'a mut u32, RangeInclusive<u32>, &'static str),
     Length(&'a mut u8, RangeInclusive<u8>),
     Time(&'a mut Duration, RangeInclusive<Duration>),
-    Rate(&'a mut Rate),
+    /// With what is counted.
+    Rate(&'a mut Rate, &'static str),
     Factor(&'a mut Factor),
     Multipliers(&'a mut Vec<u32>),
     Mode(&'a mut Mode),
@@ -100,20 +102,22 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let mut fields = vec![
         field(
             "interfaces",
-            "The interfaces to protect; none for each one with a default route.",
+            "The interfaces to protect, at most 8. An empty list protects every interface with a \
+             default route.",
             Interfaces(interfaces),
         ),
         field(
             "mode",
-            "How the program is attached: native (in the driver), generic (works everywhere, \
-             costs more) or auto (native where the driver can).",
+            "How the program is attached: `native` (in the driver), `generic` (in the network \
+             stack: works everywhere, costs more per packet) or `auto` (native if the driver \
+             supports it, otherwise generic).",
             Slot::Mode(mode),
         ),
-        field("dry_run", "Judge and count, but drop nothing.", Flag(dry_run)),
+        field("dry_run", "Decide and count, but drop nothing.", Flag(dry_run)),
         field(
             "trusted",
-            "Addresses, networks and names of hosts that are never dropped and never banned. Loopback \
-             and the host's own addresses always are.",
+            "Addresses, networks and host names that are never dropped or banned. Loopback and \
+             the host's own addresses are never banned in any case.",
             Hosts(
                 trusted,
                 trusted_names,
@@ -122,13 +126,13 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         ),
         field(
             "trusted_by_route",
-            "Whether a trusted network is trusted only on the interfaces by which an answer to it would \
-             leave: elsewhere its addresses are forged.",
+            "Trust a network only on the interfaces through which a reply to it would leave. On \
+             any other interface its addresses must be forged.",
             Flag(trusted_by_route),
         ),
         field(
             "sip.udp",
-            "The UDP ports that carry SIP; ranges as \"5060-5070\".",
+            "The UDP ports that carry SIP. Write a range as `\"5060-5070\"`.",
             Ports(&mut sip.udp),
         ),
         field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
@@ -141,19 +145,20 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     fields.extend([
         field(
             "peers.remember",
-            "How long a peer stays known after it last proved itself.",
+            "How long a peer remains known after it last proved itself.",
             Slot::Time(&mut peers.remember, Duration::from_mins(1)..=Duration::from_hours(7 * 24)),
         ),
         field(
             "offenders.remember",
-            "How long the bans of an address count after the last of them has ended.",
+            "How long the earlier bans of an address count after the last of them has ended.",
             Slot::Time(&mut offenders.remember, Duration::from_mins(1)..=duration::MAX),
         ),
     ]);
     fields.extend(escalation_fields(escalation, &names));
     fields.extend([field(
         "signatures.user_agents",
-        "User-Agents of scanners, whose packets are dropped; a final `*` stands for anything.",
+        "The User-Agents of scanners, whose packets are dropped. A final `*` matches any ending. \
+         A match does not ban the source.",
         Slot::UserAgents(&mut signatures.user_agents),
     )]);
     for (name, jail) in jails {
@@ -161,11 +166,17 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     }
     fields.extend(source_fields(sources));
     fields.extend([
-        field("paths.state", "The directory for the daemon's state.", Path(&mut paths.state)),
+        field(
+            "paths.state",
+            "The directory for the daemon's state: bans with their evidence, \
+            earlier bans, and positions in logs.",
+            Path(&mut paths.state),
+        ),
         field("paths.runtime", "The directory for the control socket.", Path(&mut paths.runtime)),
         field(
             "paths.bpffs",
-            "The directory on the BPF file system for the pinned program and maps.",
+            "The directory on the BPF file system for the pinned program and maps. No other \
+             program may use it.",
             Path(&mut paths.bpffs),
         ),
     ]);
@@ -177,80 +188,82 @@ fn capacity_fields<'a>(ipv6_prefix: &'a mut u8, capacity: &'a mut Capacity) -> [
     [
         field(
             "ipv6_prefix",
-            "The length of the IPv6 networks that jails count and ban as one source; 128 for single \
-             addresses. Who has one address in a /64 has all of them. Known peers and who is ignored \
-             in it are left out of a ban.",
+            "The length of the IPv6 network that jails count and ban as one source; 128 means \
+             single addresses. Known peers and addresses that the jail ignores are exempt from \
+             such a ban.",
             Slot::Length(ipv6_prefix, 48..=128),
         ),
         field(
             "capacity.bans",
-            "How many IPv4 addresses can be banned at a time.",
-            Count(&mut capacity.bans, 1..=10_000_000),
+            "The most IPv4 addresses that can be banned at a time.",
+            Count(&mut capacity.bans, 1..=10_000_000, "addresses"),
         ),
         field(
             "capacity.bans_ipv6",
-            "How many single IPv6 addresses can be banned at a time; of networks it is 131072.",
-            Count(&mut capacity.bans_ipv6, 1..=10_000_000),
+            "The most single IPv6 addresses that can be banned at a time. A further 131072 \
+             networks can be banned.",
+            Count(&mut capacity.bans_ipv6, 1..=10_000_000, "addresses"),
         ),
         field(
             "capacity.watched",
-            "The most sources whose failures the jails remember.",
-            Count(&mut capacity.watched, 1..=10_000_000),
+            "The most sources whose failures each jail remembers. A million use 70 to 100 MB of \
+             memory.",
+            Count(&mut capacity.watched, 1..=10_000_000, "sources"),
         ),
         field(
             "capacity.offenders",
-            "The most addresses whose earlier bans are counted, by jail; those that were proven are \
-             forgotten last.",
-            Count(&mut capacity.offenders, 1..=10_000_000),
+            "The most addresses whose earlier bans are counted, for each jail. Those with proven \
+             bans are evicted last.",
+            Count(&mut capacity.offenders, 1..=10_000_000, "addresses"),
         ),
     ]
 }
 
 fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
     let Limits { source, prefix, shared, tcp_bytes, known, greylist, admitted, flood } = limits;
-    let mut fields = class_fields("limits", "a source that is not a known peer", source);
+    let mut fields = class_fields("limits", "one source that is not a known peer", source);
     fields.extend([
         field(
             "limits.prefix.ipv4",
-            "The length of the IPv4 networks that the limits in this section are for.",
+            "The length of the IPv4 networks to which the limits in this section apply.",
             Slot::Length(&mut prefix.ipv4, 8..=32),
         ),
         field(
             "limits.prefix.ipv6",
-            "The length of the IPv6 networks that the limits in this section are for.",
+            "The length of the IPv6 networks to which the limits in this section apply.",
             Slot::Length(&mut prefix.ipv6, 16..=128),
         ),
     ]);
-    let who = "all sources of a network together that are not known peers";
+    let who = "all unknown sources in one network together";
     fields.extend(class_fields("limits.prefix", who, &mut prefix.classes));
-    let who = "all sources together that are not known peers";
+    let who = "all unknown sources together";
     fields.extend(class_fields("limits.shared", who, shared));
     fields.extend(byte_fields(tcp_bytes));
     fields.extend(limit_field(
         "limits.known",
-        "How fast each known peer may send anything.",
+        "How fast each known peer may send packets of any kind to SIP ports.",
         known,
     ));
     fields.push(field(
         "limits.greylist",
-        "While a shared limit is reached: let in a REGISTER of an unknown source when it comes for \
-         the second time, as forged floods do not.",
+        "When a shared limit is reached, admit a REGISTER of an unknown source when it is \
+         retransmitted. Forged floods do not retransmit.",
         Slot::Flag(greylist),
     ));
     fields.extend(limit_field(
         "limits.admitted",
-        "How fast the greylist lets in, from all sources together.",
+        "How fast the greylist admits retransmissions, from all sources together.",
         admitted,
     ));
     fields.extend(limit_field(
         "limits.flood.after",
-        "How much over its limit a source may send before it is banned; only one that has a TCP \
-         connection or is a known peer is.",
+        "How far over its limit a source may go before the program bans it. Only a source with a \
+         TCP connection or a known peer is banned in this way.",
         &mut flood.after,
     ));
     fields.push(field(
         "limits.flood.ban",
-        "How long such a ban lasts.",
+        "How long a ban for flooding lasts.",
         Slot::Time(&mut flood.ban, Duration::from_secs(1)..=Duration::from_hours(24)),
     ));
     fields
@@ -266,11 +279,11 @@ fn class_fields<'a>(section: &str, who: &str, limits: &'a mut ClassLimits) -> Ve
         ("invite", "INVITE", invite),
         ("options", "OPTIONS", options),
         ("subscribe", "SUBSCRIBE", subscribe),
-        ("other", "anything else to a SIP port", other),
-        ("syn", "TCP connections to a SIP port", syn),
+        ("other", "anything else", other),
+        ("syn", "TCP connection requests", syn),
     ];
     let fields = classes.into_iter().flat_map(|(name, what, limit)| {
-        let doc = format!("How fast {who} may send {what}.");
+        let doc = format!("How fast {who} may send {what} to SIP ports.");
         limit_field(&format!("{section}.{name}"), &doc, limit)
     });
     fields.collect()
@@ -280,28 +293,38 @@ fn class_fields<'a>(section: &str, who: &str, limits: &'a mut ClassLimits) -> Ve
 fn byte_fields(limits: &mut ByteLimits) -> Vec<Field<'_>> {
     let ByteLimits { connection, source, prefix, shared } = limits;
     let who = [
-        ("connection", "on a TCP connection to a SIP port", connection),
-        ("source", "over TCP to SIP ports", source),
-        ("prefix", "with the others of its network over TCP to SIP ports", prefix),
-        ("shared", "with all others over TCP to SIP ports", shared),
+        ("connection", "one TCP connection to a SIP port", connection),
+        ("source", "one source over TCP to SIP ports", source),
+        ("prefix", "one network over TCP to SIP ports", prefix),
+        ("shared", "all unknown sources over TCP to SIP ports", shared),
     ];
     let fields = who.into_iter().flat_map(|(name, how, limit)| {
-        let doc = format!("How many bytes a source that is not a known peer may send {how}.");
-        limit_of(&format!("limits.tcp_bytes.{name}"), &doc, limit, 1_000_000)
+        let doc = format!("How many bytes may come from {how}, known peers excepted.");
+        limit_of(&format!("limits.tcp_bytes.{name}"), &doc, limit, 1_000_000, "bytes")
     });
     fields.collect()
 }
 
 fn limit_field<'a>(path: &str, doc: &str, limit: &'a mut Limit) -> [Field<'a>; 2] {
-    limit_of(path, doc, limit, 100_000)
+    limit_of(path, doc, limit, 100_000, "packets")
 }
 
 /// The two fields of a limit whose burst is at most `most`.
-fn limit_of<'a>(path: &str, doc: &str, limit: &'a mut Limit, most: u32) -> [Field<'a>; 2] {
+fn limit_of<'a>(
+    path: &str,
+    doc: &str,
+    limit: &'a mut Limit,
+    most: u32,
+    unit: &'static str,
+) -> [Field<'a>; 2] {
     let Limit { rate, burst } = limit;
     [
-        field(&format!("{path}.rate"), doc, Slot::Rate(rate)),
-        field(&format!("{path}.burst"), "How many of these at once.", Slot::Count(burst, 1..=most)),
+        field(&format!("{path}.rate"), doc, Slot::Rate(rate, unit)),
+        field(
+            &format!("{path}.burst"),
+            "How many may come at once before the rate applies.",
+            Slot::Count(burst, 1..=most, unit),
+        ),
     ]
 }
 
@@ -311,13 +334,13 @@ fn escalation_fields<'a>(escalation: &'a mut Escalation, classes: &Rc<[String]>)
     let mut fields = vec![
         field(
             "escalation.enabled",
-            "Whether a network is banned for the proven offenders in it.",
+            "Ban a network for the proven offenders in it.",
             Slot::Flag(enabled),
         ),
         field(
             "escalation.findtime",
-            "How long an address counts as an offender after a jail has banned it, for failures whose \
-             source cannot have been forged.",
+            "How long an address counts as an offender after a jail has banned it for proven \
+             failures.",
             Slot::Time(findtime, second..=Duration::from_hours(30 * 24)),
         ),
         field(
@@ -327,7 +350,8 @@ fn escalation_fields<'a>(escalation: &'a mut Escalation, classes: &Rc<[String]>)
         ),
         field(
             "escalation.scope",
-            "What it closes: sip (the SIP ports), a name in ports, or all.",
+            "What the ban of a network closes: `sip` (the SIP ports), a name under `ports`, or \
+             `all`.",
             Slot::Scope(scope, Rc::clone(classes)),
         ),
     ];
@@ -351,18 +375,18 @@ fn threshold_fields<'a>(
         ),
         family_field(
             "offenders",
-            "So many offenders in one have it banned; 0 for never.",
-            Slot::Count(offenders, 0..=10_000),
+            "How many offenders in one network ban it; 0 never bans it.",
+            Slot::Count(offenders, 0..=10_000, "sources"),
         ),
         family_field(
             "wide_prefix",
-            "The length of wider networks that are banned.",
+            "The length of the wider networks that are banned.",
             Slot::Length(wide_prefix, lengths),
         ),
         family_field(
             "wide_offenders",
-            "So many offenders in one of those have it banned; 0 for never.",
-            Slot::Count(wide_offenders, 0..=10_000),
+            "How many offenders in one wider network ban it; 0 never bans it.",
+            Slot::Count(wide_offenders, 0..=10_000, "sources"),
         ),
     ]
 }
@@ -373,56 +397,61 @@ fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
     vec![
         field(
             "sources.asterisk.notice_log",
-            "The log file to which Asterisk writes its NOTICE level.",
+            "The log file to which Asterisk writes its NOTICE level, plain or `[json]`.",
             Path(&mut asterisk.notice_log),
         ),
         field(
             "sources.asterisk.security_log",
-            "The log file to which Asterisk writes its SECURITY level, plain or [json]; \"\" for \
-             none. AMI has the same and more.",
+            "The log file to which Asterisk writes its SECURITY level, plain or `[json]`; `\"\"` \
+             for none. AMI supplies the same events.",
             Slot::OptionalPath(&mut asterisk.security_log),
         ),
         field(
             "sources.asterisk.ami.enabled",
-            "Whether to listen to the security events of Asterisk's manager interface.",
+            "Receive the security events of Asterisk's manager interface (AMI).",
             Flag(&mut asterisk.ami.enabled),
         ),
         field(
             "sources.asterisk.ami.host",
-            "The host of the manager interface.",
+            "The host name or address of AMI.",
             Slot::Word(&mut asterisk.ami.host, "a host such as `127.0.0.1`"),
         ),
-        field("sources.asterisk.ami.port", "Its TCP port.", Slot::Port(&mut asterisk.ami.port)),
+        field(
+            "sources.asterisk.ami.port",
+            "The TCP port of AMI.",
+            Slot::Port(&mut asterisk.ami.port),
+        ),
         field(
             "sources.asterisk.ami.remote",
-            "Whether it may be on another host or in another network namespace: nobody can tell who \
-             listens there, and the connection is not encrypted.",
+            "Accept AMI on another host or in another network namespace. The daemon cannot tell \
+             which process listens there, and the connection is not encrypted.",
             Flag(&mut asterisk.ami.remote),
         ),
         field(
             "sources.asterisk.ami.listener",
-            "The user that Asterisk runs as, by name or number. On this host only a process of this \
-             user or of root is logged in to.",
+            "The user that Asterisk runs as, by name or number. On this host the daemon logs in \
+             only to a process of this user or of root.",
             Slot::Word(&mut asterisk.ami.listener, "a user such as `asterisk`"),
         ),
         field(
             "sources.asterisk.ami.user",
-            "The user to log in as: a section of manager.conf with `read = security`.",
+            "The AMI user: a section of manager.conf with `read = security`.",
             Slot::Word(&mut asterisk.ami.user, "a user such as `ringfence`"),
         ),
         field(
             "sources.asterisk.ami.secret_file",
-            "The file with the line `secret = VALUE`, which Asterisk's manager.conf can include.",
+            "The file with the line `secret = VALUE`. Asterisk's manager.conf can include it.",
             Path(&mut asterisk.ami.secret_file),
         ),
         field(
             "sources.sshd.log",
-            "Where sshd is heard: journal, file or auto (the journal where systemd keeps one).",
+            "Where sshd's messages are read: `journal`, `file`, or `auto` (the journal if systemd \
+             keeps one, otherwise the file).",
             Slot::SshdLog(&mut sshd.log),
         ),
         field(
             "sources.sshd.auth_log",
-            "The file to which syslog writes what sshd says.",
+            "The file to which syslog writes sshd's messages.",
             Path(&mut sshd.auth_log),
         ),
         field(
@@ -451,11 +480,11 @@ fn jail_fields<'a>(
     let month = Duration::from_hours(30 * 24);
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
     let mut fields = vec![
-        jail_field("enabled", "Whether the jail is in use.", Slot::Flag(&mut jail.enabled)),
+        jail_field("enabled", "Use this jail.", Slot::Flag(&mut jail.enabled)),
         jail_field(
             "maxretry",
-            "So many failures within findtime ban their source.",
-            Slot::Count(&mut jail.maxretry, 1..=10_000),
+            "How many failures within `findtime` ban a source, by weight.",
+            Slot::Count(&mut jail.maxretry, 1..=10_000, "failures"),
         ),
         jail_field(
             "findtime",
@@ -469,7 +498,8 @@ fn jail_fields<'a>(
         ),
         jail_field(
             "ignoreip",
-            "Addresses, networks and names of hosts that this jail never bans.",
+            "Addresses, networks and host names that this jail never bans. The limits still apply \
+             to them.",
             Slot::Hosts(
                 &mut jail.ignoreip,
                 &mut jail.ignore_names,
@@ -478,27 +508,31 @@ fn jail_fields<'a>(
         ),
         jail_field(
             "scope",
-            "What a ban closes: sip (the SIP ports), a name in ports, or all.",
+            "What a ban closes if `maxretry` of its failures are proven: `sip` (the SIP ports), a \
+             name under `ports`, or `all`.",
             Slot::Scope(&mut jail.scope, Rc::clone(classes)),
         ),
         jail_field(
             "unproven_scope",
-            "What it closes when the source of too many of its failures can have been forged (UDP); \
-             none to count no such failure.",
+            "What a ban closes if fewer than `maxretry` of the failures are proven, so that the \
+             source may be forged. With `none`, only proven failures count.",
             Slot::OptionalScope(&mut jail.unproven_scope, Rc::clone(classes)),
         ),
     ];
     fields.extend(increment_fields(name, &mut jail.increment));
     fields.push(jail_field(
         "maxaccounts",
-        "Failures on so many accounts within findtime ban their source too; 0 for no such ban.",
-        Slot::Count(&mut jail.maxaccounts, 0..=10_000),
+        "Failures on this many different accounts within `findtime` also ban a source; 0 disables \
+         this.",
+        Slot::Count(&mut jail.maxaccounts, 0..=10_000, "accounts"),
     ));
     fields.extend(guessing_fields(name, &mut jail.guessing));
     for (class, weight) in jail.weights.iter_mut().flat_map(Weights::iter_mut) {
         let path = format!("jails.{name}.weights.{class}");
-        let doc = format!("How much a failure of the class {class} counts; 0: not at all.");
-        fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000)));
+        let doc = format!(
+            "How much a failure of the class {class} counts towards `maxretry`; 0 ignores it."
+        );
+        fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000, "points")));
     }
     // It hears of bans and reads no log.
     if name != RECIDIVE {
@@ -513,29 +547,30 @@ fn guessing_fields<'a>(name: &str, guessing: &'a mut GuessingSettings) -> [Field
     [
         jail_field(
             "findtime",
-            "How long a failure counts for the settings in this section, to an eighth.",
+            "How long a failure counts for the settings in this section, with a precision of one \
+             eighth of that time.",
             Slot::Time(&mut guessing.findtime, hour..=month),
         ),
         jail_field(
             "maxretry",
-            "So many failures of one source ban it, and so many on one account the sources of them; 0 \
-             for no such ban.",
-            Slot::Count(&mut guessing.maxretry, 0..=500),
+            "How many failures ban a source, and how many on one account mark the account as \
+             attacked; 0 disables both.",
+            Slot::Count(&mut guessing.maxretry, 0..=500, "failures"),
         ),
         jail_field(
             "sources",
-            "The failures on an account have to come from so many sources.",
-            Slot::Count(&mut guessing.sources, 1..=200),
+            "From how many sources the failures on an attacked account must come.",
+            Slot::Count(&mut guessing.sources, 1..=200, "sources"),
         ),
         jail_field(
             "each",
-            "Of these, a source is banned that has failed on the account so often itself.",
-            Slot::Count(&mut guessing.each, 1..=100),
+            "How many failures on an attacked account ban a source that made them.",
+            Slot::Count(&mut guessing.each, 1..=100, "failures"),
         ),
         jail_field(
             "maxaccounts",
-            "Failures on so many accounts ban their source; 0 for no such ban.",
-            Slot::Count(&mut guessing.maxaccounts, 0..=200),
+            "Failures on this many different accounts ban a source; 0 disables this.",
+            Slot::Count(&mut guessing.maxaccounts, 0..=200, "accounts"),
         ),
     ]
 }
@@ -547,23 +582,30 @@ fn log_fields<'a>(
 ) -> Vec<Field<'a>> {
     let jail_field = |key, doc, slot| field(&format!("jails.{name}.{key}"), doc, slot);
     let Some(OwnJail { log, journal, proven }) = own else {
-        let doc = "A filter of fail2ban's that reads its log in place of what is built in.";
+        let doc = "A fail2ban filter that reads the log instead of the built-in parser; `\"\"` \
+            for the built-in parser.";
         return vec![jail_field("filter", doc, Slot::Filter(filter))];
     };
-    let doc = "The filter of fail2ban's that reads its logs: a path, or a name in \
-               /etc/fail2ban/filter.d.";
+    let doc =
+        "The fail2ban filter that reads the logs: a path, or a name in /etc/fail2ban/filter.d.";
     vec![
         jail_field("filter", doc, Slot::Filter(filter)),
-        jail_field("log", "Its logs; with *, ? and [...] those that there are.", Slot::Logs(log)),
+        jail_field(
+            "log",
+            "The logs to read. The wildcards `*`, `?` and `[...]` also match files that appear \
+             later.",
+            Slot::Logs(log),
+        ),
         jail_field(
             "journal",
-            "What it reads in systemd's journal: whatever one of these matches.",
+            "The entries to read from systemd's journal, as `FIELD=VALUE`. An entry that matches \
+             any of them is read.",
             Slot::Journal(journal),
         ),
         jail_field(
             "proven",
-            "Whether nobody can forge the sources in there: they have connections (TCP), and only \
-             their server writes what is read.",
+            "Treat the source of each failure as proven: the service uses TCP, and only its \
+             server writes to what is read.",
             Slot::Flag(proven),
         ),
     ]
@@ -574,38 +616,39 @@ fn increment_fields<'a>(name: &str, increment: &'a mut Increment) -> [Field<'a>;
     [
         jail_field(
             "increment",
-            "Whether a ban lasts longer with each one before it: bantime * 2^N * factor, where N is \
-             the number of earlier bans, at most 20.",
+            "Make each ban longer than the one before: `bantime * 2^N * factor`, where N is the \
+             number of earlier bans, at most 20.",
             Slot::Flag(&mut increment.enabled),
         ),
         jail_field(
             "factor",
-            "What the longer time is multiplied by.",
+            "The factor by which the longer ban time is multiplied.",
             Slot::Factor(&mut increment.factor),
         ),
         jail_field(
             "maxtime",
-            "The longest that it grows.",
+            "The longest that a ban grows to.",
             Slot::Time(&mut increment.maxtime, Duration::from_secs(1)..=duration::MAX),
         ),
         jail_field(
             "rndtime",
-            "Up to so much more, at random.",
+            "The upper bound of a random time that is added.",
             Slot::Time(&mut increment.rndtime, Duration::ZERO..=duration::MAX),
         ),
         jail_field(
             "multipliers",
-            "What stands in place of 2^N, from N = 0 on; the last one for all that follow.",
+            "The multipliers to use instead of 2^N, from N = 0. The last one also applies to \
+             every later ban.",
             Slot::Multipliers(&mut increment.multipliers),
         ),
         jail_field(
             "overalljails",
-            "Whether the bans of all jails count.",
+            "Count the earlier bans by all jails.",
             Slot::Flag(&mut increment.overalljails),
         ),
         jail_field(
             "unproven",
-            "Whether bans count and grow whose source can have been forged (UDP).",
+            "Count and lengthen unproven bans too, whose source may be forged.",
             Slot::Flag(&mut increment.unproven),
         ),
     ]
@@ -636,14 +679,75 @@ impl Field<'_> {
             .collect()
     }
 
+    /// What the value must be, as an error says it.
+    pub(super) fn expected(&self) -> String {
+        self.slot.expected()
+    }
+
+    /// The unit of the value; empty for one that has none.
+    pub(super) fn unit(&self) -> &'static str {
+        match &self.slot {
+            Slot::Count(_, _, unit) => unit,
+            Slot::Length(..) => "bits",
+            Slot::Time(..) => "time",
+            Slot::Rate(_, "bytes") => "bytes per time",
+            Slot::Rate(..) => "packets per time",
+            Slot::Port(_) | Slot::Ports(_) => "port numbers",
+            Slot::Flag(_)
+            | Slot::Factor(_)
+            | Slot::Multipliers(_)
+            | Slot::Mode(_)
+            | Slot::Scope(..)
+            | Slot::OptionalScope(..)
+            | Slot::SshdLog(_)
+            | Slot::Path(_)
+            | Slot::OptionalPath(_)
+            | Slot::Word(..)
+            | Slot::Interfaces(_)
+            | Slot::Hosts(..)
+            | Slot::Filter(_)
+            | Slot::Logs(_)
+            | Slot::Journal(_)
+            | Slot::UserAgents(_) => "",
+        }
+    }
+
+    /// A value that a configuration file may give it.
+    pub(super) fn example(&self) -> Json {
+        match &self.slot {
+            Slot::Flag(flag) => Json::from(!**flag),
+            // A default of 0 switches something off.
+            Slot::Count(count, range, _) if **count == 0 => Json::from(*range.end().min(&20)),
+            Slot::Time(..) => Json::from("2h"),
+            Slot::Rate(..) => Json::from("600/m"),
+            Slot::Factor(_) => Json::from(1.5),
+            Slot::Multipliers(_) => json!([1, 2, 4, 8, 16]),
+            Slot::Mode(_) => Json::from(Mode::Generic.as_str()),
+            Slot::Scope(..) => Json::from("sip"),
+            Slot::OptionalScope(..) => Json::from(NONE),
+            Slot::SshdLog(_) => Json::from(SshdLog::File.as_str()),
+            Slot::OptionalPath(_) => Json::from("/var/log/asterisk/security"),
+            Slot::Interfaces(_) => json!(["eth0"]),
+            Slot::Hosts(..) => json!(["198.51.100.0/24", "2001:db8:5::/48", "office.example.org"]),
+            Slot::Ports(_) => json!([5060, "5070-5080"]),
+            Slot::Filter(_) => Json::from("nginx-http-auth"),
+            Slot::Logs(_) => json!(["/var/log/nginx/*error.log"]),
+            Slot::Journal(_) => json!(["_SYSTEMD_UNIT=nginx.service"]),
+            Slot::UserAgents(_) => json!(["sipcli*", "iWar"]),
+            Slot::Count(..) | Slot::Length(..) | Slot::Path(_) | Slot::Port(_) | Slot::Word(..) => {
+                self.value()
+            }
+        }
+    }
+
     /// The value as `--json` and the effective configuration show it.
     pub(super) fn value(&self) -> Json {
         match &self.slot {
             Slot::Flag(flag) => Json::from(**flag),
-            Slot::Count(count, _) => Json::from(**count),
+            Slot::Count(count, ..) => Json::from(**count),
             Slot::Length(length, _) => Json::from(**length),
             Slot::Time(time, _) => Json::from(duration::format(**time)),
-            Slot::Rate(rate) => Json::from(rate.to_string()),
+            Slot::Rate(rate, _) => Json::from(rate.to_string()),
             Slot::Factor(factor) => factor_json(**factor),
             Slot::Multipliers(multipliers) => multipliers.iter().copied().map(Json::from).collect(),
             Slot::Mode(mode) => Json::from(mode.as_str()),
@@ -694,7 +798,7 @@ impl Slot<'_> {
     fn expected(&self) -> String {
         match self {
             Self::Flag(_) => "`true` or `false`".into(),
-            Self::Count(_, range) => {
+            Self::Count(_, range, _) => {
                 format!("a whole number from {} to {}", range.start(), range.end())
             }
             Self::Length(_, range) => {
@@ -705,7 +809,7 @@ impl Slot<'_> {
                 Compact(*range.start()),
                 Compact(*range.end())
             ),
-            Self::Rate(_) => "a rate such as `10/s` or `600/m`".into(),
+            Self::Rate(..) => "a rate such as `10/s` or `600/m`".into(),
             Self::Factor(_) => {
                 "a number from 0.001 to 1000, with at most three digits after the point".into()
             }
@@ -723,11 +827,10 @@ impl Slot<'_> {
                 "a list of addresses, networks and names such as `[198.51.100.7, 203.0.113.0/24]`"
                     .into()
             }
-            Self::Filter(_) => "a filter of fail2ban's, or `\"\"` for none".into(),
+            Self::Filter(_) => "a fail2ban filter, or `\"\"` for none".into(),
             Self::Logs(_) => "a list of logs such as `[/var/log/nginx/error.log]`".into(),
             Self::Journal(_) => {
-                "a list of what to read in the journal, such as `[_SYSTEMD_UNIT=nginx.service]`"
-                    .into()
+                "a list of journal matches such as `[_SYSTEMD_UNIT=nginx.service]`".into()
             }
             Self::Ports(_) => "a list of ports such as `[5060, \"5070-5080\"]`".into(),
             Self::UserAgents(_) => "a list of User-Agents such as `[sipcli*, iWar]`".into(),
@@ -737,10 +840,10 @@ impl Slot<'_> {
     fn read(&mut self, node: &Node) -> Read<()> {
         match self {
             Self::Flag(slot) => **slot = one(node, flag)?,
-            Self::Count(slot, range) => **slot = one(node, |scalar| count(scalar, range))?,
+            Self::Count(slot, range, _) => **slot = one(node, |scalar| count(scalar, range))?,
             Self::Length(slot, range) => **slot = one(node, |scalar| length(scalar, range))?,
             Self::Time(slot, range) => **slot = one(node, |scalar| time(scalar, range))?,
-            Self::Rate(slot) => {
+            Self::Rate(slot, _) => {
                 **slot = one(node, |scalar| scalar.text.parse().map_err(Wrong::Value))?;
             }
             Self::Factor(slot) => {
@@ -1024,14 +1127,14 @@ fn network(text: &str, instead: &str) -> Result<IpNet, String> {
     };
     let network = unmapped(written);
     if network.prefix_len() == 0 {
-        return Err(format!("`{shown}` is everybody; {instead}"));
+        return Err(format!("`{shown}` covers every address; {instead}"));
     }
     if network != written {
         return Err(format!("write `{shown}` as the IPv4 `{}`", network_text(network)));
     }
     if network.trunc() != network {
         return Err(format!(
-            "`{shown}` is a host and a network at once; write `{}` for the network or `{}` for \
+            "`{shown}` has host bits set; write `{}` for the network or `{}` for \
              the host",
             network.trunc(),
             network.addr()
@@ -1133,8 +1236,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     for (family, of) in [("ipv4", ipv4), ("ipv6", ipv6)] {
         if of.wide_prefix >= of.prefix {
             let text = format!(
-                "`escalation.{family}.wide_prefix` is {}, and must be less than the `prefix` beside it, \
-                 {}: a wider network has a shorter one",
+                "`escalation.{family}.wide_prefix` is {}; it must be less than `prefix`, which is \
+                 {}, because a wider network has a shorter prefix",
                 of.wide_prefix, of.prefix
             );
             found.push((format!("escalation.{family}.wide_prefix"), text));
@@ -1143,8 +1246,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let never = *enabled && ipv6.offenders > 1 && config.ipv6_prefix < 128;
     if never && ipv6.prefix >= config.ipv6_prefix {
         let text = format!(
-            "`escalation.ipv6.prefix` is {}, and must be less than `ipv6_prefix`, {}: one such network \
-             is one offender",
+            "`escalation.ipv6.prefix` is {}; it must be less than `ipv6_prefix`, which is {}, because \
+             such a network is one offender",
             ipv6.prefix, config.ipv6_prefix
         );
         found.push(("escalation.ipv6.prefix".to_owned(), text));
@@ -1152,9 +1255,9 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     for (name, jail) in &config.jails {
         let Some(own) = &jail.own else { continue };
         let text = if jail.filter.is_none() {
-            "has no filter: name one, or leave the jail out"
+            "has no filter; set one, or remove the jail"
         } else if own.log.is_empty() && own.journal.is_empty() {
-            "has nothing to read: name its `log` or its `journal`"
+            "has nothing to read; set its `log` or its `journal`"
         } else {
             continue;
         };

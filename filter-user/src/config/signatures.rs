@@ -84,10 +84,10 @@ impl FromStr for UserAgent {
         }
         // What `friendly scanner *` begins with ends in a space; nothing else does.
         if text.starts_with(' ') || (text.ends_with(' ') && !is_prefix) {
-            return Err(format!("`{shown}` has a space around it, which no User-Agent has"));
+            return Err(format!("`{shown}` begins or ends with a space, which no User-Agent does"));
         }
         if text.contains('*') {
-            return Err(format!("in `{shown}` the `*` must come last and once"));
+            return Err(format!("in `{shown}` `*` may come only once, at the end"));
         }
         if text.len() > USER_AGENT_MAX {
             let cut = text.get(..USER_AGENT_MAX).unwrap_or_default();
@@ -97,7 +97,7 @@ impl FromStr for UserAgent {
         }
         if is_prefix && text.len() < PREFIX_MIN {
             return Err(format!(
-                "`{shown}` would take in too many; write at least {PREFIX_MIN} bytes before the `*`"
+                "`{shown}` would match too many; write at least {PREFIX_MIN} bytes before the `*`"
             ));
         }
         Ok(Self { text: text.to_owned(), is_prefix })

@@ -146,7 +146,8 @@ impl<D: Datapath> Controller<D> {
         for Wanted { who, lifted, .. } in self.lifting.waiting.drain(..) {
             let bans = count(lifted, "ban");
             warn!(
-                "{bans} of those that {who} wanted to lift are lifted; the others stand: ended before"
+                target: BY_HAND,
+                "{who} had asked to lift more bans: {bans} lifted before this end, the others stand"
             );
         }
     }
