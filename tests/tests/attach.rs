@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
+use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +12,7 @@ use ringfence_tests::child::{self, Finished, OnSignal};
 use ringfence_tests::foreign::{self, Foreign};
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::scratch;
 use ringfence_tests::world::{
     ATTACKERS, Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, udp_reaches,
 };
@@ -102,6 +104,22 @@ fn a_program_of_somebody_else_is_left_alone() {
     drop(foreign);
     drop(start(&hosts, &config("auto", "eth0")));
     drop(hosts);
+    nothing_is_left().unwrap();
+}
+
+/// Without a control socket nobody could lift a ban.
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_daemon_that_cannot_be_asked_takes_hold_of_nothing() {
+    let hosts = Hosts::new().unwrap();
+    let runtime = scratch::directory("runtime").unwrap();
+    fs::create_dir_all(runtime.path().join("control.sock/in-the-way")).unwrap();
+    let more = format!("paths: {{runtime: {}}}\n", runtime.path().display());
+    let said = refused(&hosts, &Config { more, ..config("native", "eth0") });
+    assert!(said.contains("control.sock"), "{said}");
+    let link = run("ip", hosts.pbx.command("ip").args(["-d", "link", "show", "eth0"]));
+    assert!(!link.stdout.contains("xdp"), "{link:?}");
+    drop((runtime, hosts));
     nothing_is_left().unwrap();
 }
 
