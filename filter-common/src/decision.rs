@@ -54,7 +54,7 @@ macro_rules! reasons {
 reasons! {
     /// No configuration has been written yet.
     NotConfigured = 0, Pass, "not-configured";
-    /// Neither IPv4 nor IPv6 behind at most two VLAN tags.
+    /// Neither IPv4 nor IPv6, behind VLAN tags and a header of PPP over Ethernet if there are any.
     NotIp = 1, Pass, "not-ip";
     /// A header that is cut off or contradicts itself.
     Malformed = 2, Pass, "malformed";

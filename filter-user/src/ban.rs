@@ -147,7 +147,7 @@ impl Entry {
 }
 
 /// Why there is a ban of which only the kernel knew.
-pub(crate) const ADOPTED: &str = "in force before the controller started";
+pub(crate) const ADOPTED: &str = "in force before the daemon started";
 
 /// A ban's place among the bans.
 pub type Key = (IpNet, Origin, Scope);

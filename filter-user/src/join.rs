@@ -349,4 +349,62 @@ mod tests {
         told(&mut join, &attempt(Class::WrongCredential, Some("x")), AMI, at(5000));
         assert_eq!((join.order.len(), join.packets.len()), (1, 1));
     }
+
+    /// One Call-ID for so many packets, which one source tells of after the other.
+    fn one_call_id(packets: u64, apart: u64) -> usize {
+        use Class::WrongCredential as Wrong;
+        let log = (0..packets).map(|n| (Wrong, Some("a"), NOTICE, n * apart));
+        let end = packets.saturating_sub(1) * apart;
+        let ami = (0..packets).map(|_| (Wrong, Some("a"), AMI, end));
+        count(&log.chain(ami).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn packets_are_compared_with_as_many_as_are_remembered() {
+        let most = COMPARED_MAX as u64;
+        for (packets, counted) in [(most - 1, most - 1), (most, most), (most + 1, most + 2)] {
+            assert_eq!(one_call_id(packets, 0) as u64, counted, "{packets} packets");
+        }
+    }
+
+    #[test]
+    fn a_packet_is_remembered_for_the_window_and_no_longer() {
+        // Eleven within the window, a tenth of it apart, and one more before it.
+        assert_eq!((one_call_id(11, 100), one_call_id(12, 100)), (11, 13));
+        let of = attempt(Class::WrongCredential, Some("a"));
+        for (after, is_first) in [(999, false), (1000, false), (1001, true)] {
+            let mut join = Join::default();
+            assert!(told(&mut join, &of, NOTICE, at(0)));
+            assert_eq!(told(&mut join, &of, AMI, at(after)), is_first, "{after} ms");
+            // One that was told of again within the window stays for another one.
+            let mut join = Join::default();
+            assert!(told(&mut join, &of, NOTICE, at(0)) && told(&mut join, &of, NOTICE, at(500)));
+            assert!(!told(&mut join, &of, AMI, at(500)));
+            assert_eq!(told(&mut join, &of, AMI, at(500 + after)), is_first, "{after} ms");
+        }
+    }
+
+    #[test]
+    fn an_announced_attempt_is_waited_for_as_long_as_sshd_does() {
+        let on = |announces| Attempt { port: Some(5022), announces, ..attempt(Class::Login, None) };
+        for (after, counts) in [(119_999, false), (120_000, false), (120_001, true)] {
+            let mut join = Join::default();
+            assert!(told(&mut join, &on(true), NOTICE, at(0)));
+            assert_eq!(told(&mut join, &on(false), NOTICE, at(after)), counts, "{after} ms");
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_is_forgotten() {
+        let of = |n: usize| attempt(Class::WrongCredential, Some(&n.to_string()));
+        for (packets, is_forgotten) in [(PACKETS_MAX, false), (PACKETS_MAX + 1, true)] {
+            let mut join = Join::default();
+            for n in 0..packets {
+                assert!(told(&mut join, &of(n), NOTICE, at(0)));
+            }
+            // The last one is there in any case.
+            assert!(!told(&mut join, &of(packets - 1), AMI, at(0)));
+            assert_eq!(told(&mut join, &of(0), AMI, at(0)), is_forgotten, "{packets}");
+        }
+    }
 }

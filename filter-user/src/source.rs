@@ -22,7 +22,7 @@ use crate::hearing::Unparsed;
 
 /// So many attempts are enough for one message, so that the controller can turn to others soon. One
 /// line more may tell of [`TIMES_MAX`](crate::failure::TIMES_MAX).
-pub const ATTEMPTS_ENOUGH: usize = 32;
+pub const ATTEMPTS_ENOUGH: usize = 256;
 
 /// What a source sends: attempts in the order in which they were read, and how it is.
 #[derive(Debug)]

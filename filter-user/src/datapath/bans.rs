@@ -38,7 +38,9 @@ pub(super) struct Bans {
     pub(super) unread: Unread,
 }
 
-/// So many bans are lifted before the gate is looked through for bits that stand for nothing.
+/// At least so many bans are lifted before the gate is made anew without the bits that stand for nothing. With a
+/// larger table it is as many as that has lines: to look through all of them holds up everything else for
+/// ten milliseconds, and so many bits are those of one in fifty networks of IPv4.
 const STALE_MIN: usize = 4096;
 
 impl Bans {
@@ -188,7 +190,8 @@ impl Bans {
 
     fn note_stale(&mut self) {
         self.stale += 1;
-        if self.stale > STALE_MIN.max(self.v4.len() / 4) {
+        let lines = usize::try_from(self.v4.lines()).unwrap_or(usize::MAX);
+        if self.stale > STALE_MIN.max(lines) {
             self.stale = 0;
             // The gate is as it was, with bits that cost a lookup.
             self.unread.or_note("rebuild the gate of bans", self.rebuild());
