@@ -1,119 +1,26 @@
-//! The clock that the kernel judges by, `CLOCK_MONOTONIC`.
-//!
-//! Nobody can set it, so a wall clock that is set ends no ban and lengthens none. It stands still while
-//! the host is suspended, and so do bans: what is left of one at the suspend is left at the resume. On
-//! the wall clock its end moves by as much, as it does when the wall clock is set. So a moment becomes a
-//! time of day when it is shown, by the wall clock as it is then.
+//! The clocks, read: the kernel's and the one on the wall.
 
-use std::fmt;
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
-/// A moment on `CLOCK_MONOTONIC`, in nanoseconds: what a ban's entry carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KernelTime(pub u64);
+pub use detection::clock::{KernelTime, Moment, Now, Rfc3339};
 
-impl KernelTime {
-    /// Now, on the coarse clock that the XDP program reads.
-    ///
-    /// # Panics
-    ///
-    /// Never: Linux has had this clock since 2.6.32.
-    pub fn now() -> Self {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
-            .expect("CLOCK_MONOTONIC_COARSE is part of every kernel that has XDP");
-        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
-        let nanoseconds = u64::try_from(now.tv_nsec()).unwrap_or(0);
-        Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
-    }
-
-    /// This moment and `duration`, as far as there is time.
-    #[must_use]
-    pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    /// How long before this moment `earlier` was; zero if it was not.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
+/// The time by `CLOCK_MONOTONIC`, on the coarse clock that the XDP program reads.
+///
+/// # Panics
+///
+/// Never: Linux has had this clock since 2.6.32.
+pub fn now() -> KernelTime {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+        .expect("CLOCK_MONOTONIC_COARSE is part of every kernel that has XDP");
+    let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec()).unwrap_or(0);
+    KernelTime(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
-/// A moment on `CLOCK_MONOTONIC`, in nanoseconds, which may lie before this boot: when something began
-/// that has outlived one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(pub i64);
-
-impl Moment {
-    /// The same moment, or the boot if it was before.
-    pub fn in_this_boot(self) -> KernelTime {
-        KernelTime(u64::try_from(self.0).unwrap_or(0))
-    }
-
-    /// How long before `now` it was; zero if it was not.
-    pub fn age(self, now: KernelTime) -> Duration {
-        let age = Self::from(now).0.saturating_sub(self.0);
-        Duration::from_nanos(u64::try_from(age).unwrap_or(0))
-    }
-
-    /// The same moment on the wall clock, given that it is `now` on both.
-    pub fn on_the_wall(self, now: KernelTime, wall: Timestamp) -> Timestamp {
-        let distance = SignedDuration::from_nanos(self.0.saturating_sub(Self::from(now).0));
-        let end = if self >= now.into() { Timestamp::MAX } else { Timestamp::MIN };
-        wall.checked_add(distance).unwrap_or(end)
-    }
-}
-
-impl From<KernelTime> for Moment {
-    fn from(time: KernelTime) -> Self {
-        Self(i64::try_from(time.0).unwrap_or(i64::MAX))
-    }
-}
-
-/// One moment on both clocks, to tell the one's times on the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// On the kernel's.
-    pub kernel: KernelTime,
-    /// On the wall.
-    pub wall: Timestamp,
-}
-
-impl Now {
-    /// Now.
-    pub fn read() -> Self {
-        Self { kernel: KernelTime::now(), wall: Timestamp::now() }
-    }
-
-    /// The same moment of the kernel's clock, by the wall clock as it is at `later`: it may have been set
-    /// since, or the host may have slept.
-    #[must_use]
-    pub fn set_by(self, later: Self) -> Self {
-        Self { wall: Moment::from(self.kernel).on_the_wall(later.kernel, later.wall), ..self }
-    }
-
-    /// A moment of the kernel's clock, for `--json`.
-    pub fn show(self, at: impl Into<Moment>) -> String {
-        Rfc3339(at.into().on_the_wall(self.kernel, self.wall)).to_string()
-    }
-
-    /// The same in milliseconds since 1970, for who measures.
-    pub fn show_milliseconds(self, at: impl Into<Moment>) -> i64 {
-        at.into().on_the_wall(self.kernel, self.wall).as_millisecond()
-    }
-}
-
-/// A time for `--json`: RFC 3339 in UTC, in whole seconds. More than these jq's `fromdateiso8601` does
-/// not read.
-#[derive(Clone, Copy)]
-pub struct Rfc3339(pub Timestamp);
-
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0}", self.0)
-    }
+/// Both clocks at once.
+pub fn read() -> Now {
+    Now { kernel: now(), wall: Timestamp::now() }
 }
 
 #[cfg(test)]
@@ -121,50 +28,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wall_times_lie_around_now() {
-        let (now, wall) = (KernelTime(5_000_000_000), Timestamp::from_second(1000).unwrap());
-        let later = Moment::from(now.after(Duration::from_secs(3))).on_the_wall(now, wall);
-        assert_eq!(later, Timestamp::from_second(1003).unwrap());
-        for (earlier, second) in [(4_000_000_000, 999), (-2_000_000_000, 993)] {
-            let earlier = Moment(earlier).on_the_wall(now, wall);
-            assert_eq!(earlier, Timestamp::from_second(second).unwrap());
-        }
-        let last = Moment::from(KernelTime(u64::MAX));
-        assert_eq!(last.on_the_wall(now, Timestamp::MAX), Timestamp::MAX);
-        assert_eq!(Moment(-1).in_this_boot(), KernelTime(0));
-        assert_eq!(Moment(-2_000_000_000).age(now), Duration::from_secs(7));
-        assert_eq!(Moment(6_000_000_000).age(now), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_moment_has_another_time_when_the_wall_clock_is_set() {
-        let second = |second| Timestamp::from_second(second).unwrap();
-        let start = Now { kernel: KernelTime(5_000_000_000), wall: second(10) };
-        let end = KernelTime(65_000_000_000);
-        assert_eq!(start.show(end), "1970-01-01T00:01:10Z");
-        // 20 s later by the kernel, the clock has been set to 2026; then the host has slept for an hour.
-        for (kernel, wall, shown) in [
-            (25_000_000_000, 1_795_339_940, "2026-11-22T09:33:00Z"),
-            (26_000_000_000, 1_795_339_941 + 3600, "2026-11-22T10:33:00Z"),
-        ] {
-            let later = Now { kernel: KernelTime(kernel), wall: second(wall) };
-            let start = start.set_by(later);
-            assert_eq!(start.kernel, KernelTime(5_000_000_000));
-            assert_eq!(start.show(end), shown);
-        }
-        assert_eq!(start.set_by(start), start);
-    }
-
-    #[test]
-    fn times_are_written_in_whole_seconds() {
-        let time = Timestamp::new(0, 999_999_999).unwrap();
-        assert_eq!(Rfc3339(time).to_string(), "1970-01-01T00:00:00Z");
-    }
-
-    #[test]
     fn the_clock_goes_forward() {
-        let first = KernelTime::now();
+        let first = now();
         assert!(first.0 > 0);
-        assert!(KernelTime::now() >= first);
+        assert!(now() >= first);
     }
 }

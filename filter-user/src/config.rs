@@ -6,22 +6,14 @@
 
 mod document;
 mod error;
-mod escalation;
-mod guessing;
-mod host_name;
-mod increment;
-mod jails;
 mod limits;
 mod load;
-mod logs;
-mod ports;
 mod render;
 mod schema;
 mod signatures;
 mod suggest;
 #[cfg(test)]
 mod tests;
-mod weights;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -32,22 +24,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::failure::Class;
-
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
-pub use self::escalation::{Escalation, Thresholds};
-pub use self::guessing::GuessingSettings;
-pub use self::host_name::{HOST_NAMES_MAX, HostName};
-pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
-pub use self::jails::{OWN_JAILS_MAX, RECIDIVE, built_in_jails, intern};
 pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
-pub use self::logs::{FilterName, JournalMatch, LOGS_MAX, LogPattern};
-pub use self::ports::{PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts};
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
 pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
-pub use self::weights::Weights;
+
+use detection::escalation::Bounds;
+pub use detection::settings::{
+    Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
+    JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX, Offenders,
+    OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, RECIDIVE, Scope, SipPorts,
+    Thresholds, Weights, built_in_jails, intern,
+};
 
 /// Where the configuration is read from unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
@@ -119,7 +109,7 @@ impl Default for Config {
             offenders: Offenders { remember: Duration::from_hours(30 * 24) },
             escalation: Escalation::default(),
             signatures: Signatures::default(),
-            jails: jails::defaults(),
+            jails: detection::settings::defaults(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),
@@ -143,6 +133,13 @@ impl Default for Config {
                 bpffs: "/sys/fs/bpf/ringfence".into(),
             },
         }
+    }
+}
+
+impl From<&Config> for Bounds {
+    fn from(config: &Config) -> Self {
+        let capacity = usize::try_from(config.capacity.offenders).unwrap_or(usize::MAX);
+        Self { capacity, remember: config.offenders.remember }
     }
 }
 
@@ -206,66 +203,6 @@ pub struct Capacity {
 pub struct Peers {
     /// How long a peer stays known after it last proved itself.
     pub remember: Duration,
-}
-
-/// Sources that were banned before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offenders {
-    /// How long a ban counts after it has ended, and all before it.
-    pub remember: Duration,
-}
-
-/// A jail's settings, by the names that fail2ban gave them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JailSettings {
-    /// Whether the jail is in use.
-    pub enabled: bool,
-    /// The failure that bans: so many within `findtime`, by weight.
-    pub maxretry: u32,
-    /// How much a failure counts; where the jail's sources know one class alone, `None`: 1.
-    pub weights: Option<Weights>,
-    /// Failures on so many accounts within `findtime` ban too; 0: any number may fail.
-    pub maxaccounts: u32,
-    /// How long a failure counts.
-    pub findtime: Duration,
-    /// How long a ban lasts.
-    pub bantime: Duration,
-    /// Networks that this jail never bans.
-    pub ignoreip: Vec<IpNet>,
-    /// Hosts whose addresses it never bans, whatever they are at the time.
-    pub ignore_names: Vec<HostName>,
-    /// What a ban closes whose failures all have a source that cannot have been forged.
-    pub scope: Scope,
-    /// What any other ban closes; when `None`, a failure counts only if its source cannot have been
-    /// forged.
-    pub unproven_scope: Option<Scope>,
-    /// How its bans grow.
-    pub increment: Increment,
-    /// What is too much, over days.
-    pub guessing: GuessingSettings,
-    /// The filter that reads its log in place of the parser that comes with it.
-    pub filter: Option<FilterName>,
-    /// What it reads, if it is one of the administrator's own.
-    pub own: Option<OwnJail>,
-}
-
-impl JailSettings {
-    /// How much a failure of this class counts.
-    pub fn weight(&self, class: Class) -> u32 {
-        self.weights.as_ref().map_or(1, |weights| weights.of(class))
-    }
-}
-
-/// What a jail of the administrator's own reads, with its filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnJail {
-    /// Its logs.
-    pub log: Vec<LogPattern>,
-    /// What it reads in the journal: whatever one of these matches.
-    pub journal: Vec<JournalMatch>,
-    /// Whether the sources in there cannot have been forged: they have connections, and nobody can
-    /// write lines of his own into it.
-    pub proven: bool,
 }
 
 /// Where failures are read from.

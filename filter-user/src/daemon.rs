@@ -31,7 +31,6 @@ use self::answer::Answers;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::clock::{KernelTime, Now};
 use crate::config::{Config, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
@@ -128,7 +127,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))
         .unwrap_or_default();
     let bans = (store.clone(), kept, &bans);
-    let mut controller = Controller::new(kernel, &config, roster, own, bans, Now::read())?;
+    let mut controller = Controller::new(kernel, &config, roster, own, bans, crate::clock::read())?;
     if controller.ban_count() > 0 {
         info!("in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
@@ -137,7 +136,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     let server = tokio::spawn(server::serve(socket, ask));
 
     let sources = Sources::start(&config, positions, &mut controller);
-    controller.recall(told, KernelTime::now());
+    controller.recall(told, crate::clock::now());
     let names = Following::start(dns::names(&config), dns::system_resolver);
     let outlook = Outlook { follows, sip: config.sip.clone() };
     let (tell, seen) = mpsc::channel(1);

@@ -1,11 +1,12 @@
-//! The Ringfence controller as a library, so that tests and the lab can use its parts.
+//! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. What an
+//! attempt is and when it leads to a ban is the crate [`detection`].
 //!
 //! ```text
 //! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
 //! ```
 
-pub mod ban;
-pub mod challenge;
+pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
+
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -17,21 +18,15 @@ pub mod daemon;
 pub mod datapath;
 pub mod dns;
 pub mod doctor;
-pub mod duration;
-pub mod escalation;
 pub mod fail2ban;
-pub mod failure;
-pub mod hearing;
+pub mod hearing_memory;
 pub mod host;
-pub mod jail;
 pub mod jail_filter;
-pub mod join;
 pub mod listing;
 pub mod log_budget;
 mod log_queue;
 pub mod logging;
 pub mod parse;
-pub mod prefix;
 pub mod report;
 pub mod source;
 pub mod store;

@@ -147,7 +147,7 @@ impl Log for Bounded {
 fn budget<T>(ask: impl FnOnce(&mut LogBudget, KernelTime) -> T) -> T {
     let mut budget: MutexGuard<'_, Option<LogBudget>> =
         BUDGET.lock().unwrap_or_else(PoisonError::into_inner);
-    ask(budget.get_or_insert_default(), KernelTime::now())
+    ask(budget.get_or_insert_default(), crate::clock::now())
 }
 
 fn summaries_for_journal() -> (Vec<String>, Option<Duration>) {

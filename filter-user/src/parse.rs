@@ -1,34 +1,22 @@
-//! The parsers: one line of a log, or one event, enters; what it says about one attempt leaves.
+//! What reads the lines of one log: a parser of the crate `detection`, or a filter of fail2ban's.
 //!
-//! They are pure functions over bytes. They hold no state, open nothing and know no clock; they
-//! must never panic, whatever the bytes, and never take an address out of text that the attacker
-//! chose while another reading of the same bytes is possible. Only [`Reader`], which reads a log in the
-//! order of its lines, remembers what they have shown.
+//! Parsers hold no state. [`Reader`], which reads a log in the order of its lines, remembers what they have
+//! shown.
 
-pub mod ami;
-pub mod asterisk;
-pub mod dates;
-pub mod journal;
-pub mod provd;
 mod reader;
-pub mod security;
-mod security_event;
-pub mod sshd;
-pub mod suspect;
-mod text;
 
+pub use detection::parse::{
+    Function, ami, asterisk, dates, journal, provd, security, source_address, sshd, suspect,
+};
 pub use reader::{ASTERISK_RULES, GIVEN_UP, Reader, Said, UNDERSTOOD, why_ignored};
-pub(crate) use text::source_address;
 
 use std::sync::Arc;
 
 use dates::DateFormat;
+use detection::parse::in_asterisk_line;
 
 use crate::fail2ban::{Filter, Reading};
 use crate::failure::Attempt;
-
-/// A parser of this module: what a line without its newline says about one attempt, if anything.
-pub type Function = fn(&[u8]) -> Option<Attempt>;
 
 /// A line was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +48,7 @@ impl Parser {
     pub fn try_parse(&self, line: &[u8]) -> Result<Option<Attempt>, GivenUp> {
         Ok(match self {
             Self::BuiltIn(parse) => parse(line),
-            Self::Asterisk(dates) => text::in_asterisk_line(line, |line| {
+            Self::Asterisk(dates) => in_asterisk_line(line, |line| {
                 asterisk::of_line(line, dates).or_else(|| security::of_line(line, dates))
             }),
             Self::Filter(filter) => match filter.read(line) {

@@ -18,7 +18,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use filter_user::ban::{Ban, Entry, Origin};
-use filter_user::clock::KernelTime;
 use filter_user::config::{Config, Scope};
 use filter_user::escalation::Bounds;
 use filter_user::failure::{Attempt, Class, Verdict};
@@ -102,10 +101,11 @@ fn hear(store: &Store, attempt: Attempt) {
     let number = number_of(&attempt);
     let source = "log".into();
     let what = What::Attempt { source, attempt };
-    store.tell(Told { at: KernelTime::now(), jail: "lines".into(), what });
+    store.tell(Told { at: filter_user::clock::now(), jail: "lines".into(), what });
     if number.is_multiple_of(BANS) {
         let network = address(number).into();
-        let (scope, origin, since) = (Scope::Sip, Origin::Jail(0), KernelTime::now().into());
+        let (scope, origin, since) =
+            (Scope::Sip, Origin::Jail(0), filter_user::clock::now().into());
         let ban = Ban { network, scope, origin, since, until: None };
         store.put(&Entry::new(ban, "because"), true, Some(String::new()));
     }

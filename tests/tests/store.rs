@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use filter_user::ban::{Ban, Entry, Origin};
-use filter_user::clock::{KernelTime, Moment};
+use filter_user::clock::Moment;
 use filter_user::config::{Config as Settings, Scope};
 use filter_user::escalation::Bounds;
 use filter_user::store::{self, Clock, Names, Started, Store};
@@ -343,7 +343,7 @@ fn end(started: Started) {
 fn entry(number: u16) -> Entry {
     let [high, low] = number.to_be_bytes();
     let network = IpAddr::from([10, 0, high, low]).into();
-    let until = Some(KernelTime::now().after(Duration::from_hours(1)));
+    let until = Some(filter_user::clock::now().after(Duration::from_hours(1)));
     let ban = Ban { network, scope: Scope::Sip, origin: Origin::Hand, since: Moment(0), until };
     Entry::new(ban, "because")
 }

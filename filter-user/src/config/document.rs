@@ -7,7 +7,9 @@ use serde_json::Value as Json;
 
 use super::render::flow;
 use super::schema::{self, Field};
-use super::{Config, jails};
+use detection::settings;
+
+use super::Config;
 
 /// The jail that stands for the administrator's own.
 const OWN: &str = "my-jail";
@@ -88,7 +90,7 @@ impl Config {
     pub fn documentation() -> String {
         let mut config = Self::default();
         // A jail of the administrator's own, for the keys that only such a jail has.
-        let added = jails::add(&mut config.jails, OWN);
+        let added = settings::add(&mut config.jails, OWN);
         debug_assert_eq!(added, Ok(()), "the name is a valid one");
         let fields = schema::fields(&mut config);
         let mut text = HEAD.to_owned();

@@ -17,7 +17,7 @@ use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
-use super::{Config, DEFAULT_PATH, JailSettings, Mode, Paths, PortClasses, jails};
+use super::{Config, DEFAULT_PATH, JailSettings, Mode, Paths, PortClasses};
 
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
@@ -404,7 +404,8 @@ fn name_jails<'a>(
     let is_own = |entry: &&Entry| entries(&entry.node).iter().any(|entry| entry.key == FILTER);
     let own = named(JAILS, sources).filter(is_own);
     let names: BTreeSet<&str> = own.map(|entry| &*entry.key).collect();
-    let add = |name: &str| jails::add(jails, name).err().map(|why| (name.to_owned(), why));
+    let add =
+        |name: &str| detection::settings::add(jails, name).err().map(|why| (name.to_owned(), why));
     names.into_iter().filter_map(add).collect()
 }
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value as Json, json};
 
-use super::ports::{NONE, choice as scopes, named as scope_named};
 use super::yaml::{Node, Position, Problem, Scalar, Value};
 use super::{
     ByteLimits, Capacity, ClassLimits, Config, Escalation, Factor, FilterName, GuessingSettings,
@@ -21,6 +20,7 @@ use super::{
     Sources, SshdLog, Thresholds, USER_AGENTS_MAX, UserAgent, Weights,
 };
 use crate::duration::{self, Compact, snippet};
+use detection::settings::{NONE, scope_named, scopes};
 
 /// The most entries of one list. The kernel's maps are sized for it.
 pub const LIST_MAX: usize = 1024;

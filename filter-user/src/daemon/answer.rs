@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::server::Question;
-use crate::clock::Now;
 use crate::control::{Reply, Request};
 use crate::controller::{Answer, Controller, Ticket, show};
 use crate::datapath::Kernel;
@@ -29,7 +28,7 @@ impl Answers {
         let says_whether =
             matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
         let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
-        let clock = Now::read();
+        let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
         let answer = match controller.answer_to(request, &who, now) {

@@ -17,12 +17,12 @@ use tokio::time::{Instant, sleep};
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
-use crate::clock::Now;
 use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
 use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
-use crate::hearing::{AMI, Memory, NOTICE, SECURITY};
+use crate::hearing::{AMI, NOTICE, SECURITY};
+use crate::hearing_memory::Memory;
 use crate::jail_filter;
 use crate::parse::{self, Parser};
 use crate::source::journal::{self, Entries, Journal};
@@ -417,7 +417,7 @@ impl Sources {
         source: usize,
         mut news: Heard,
     ) {
-        let clock = Now::read();
+        let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
         let Some(Feed { jail, key, of, gone, .. }) = self.feeds.get(source) else { return };

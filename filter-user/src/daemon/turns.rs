@@ -14,7 +14,6 @@ use super::answer::Answers;
 use super::server::Question;
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen};
-use crate::clock::{KernelTime, Now};
 use crate::controller::Controller;
 use crate::datapath::{Events, Kernel};
 use crate::dns::Following;
@@ -68,7 +67,7 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(news) = names.next(), if second => {
-                    controller.resolved(news, KernelTime::now());
+                    controller.resolved(news, crate::clock::now());
                     Turn::Questions
                 }
                 Some(news) = store_news.recv() => {
@@ -79,7 +78,7 @@ impl Parts {
                     Turn::None
                 }
                 () = wait(alarm) => {
-                    controller.handle_timeout(KernelTime::now());
+                    controller.handle_timeout(crate::clock::now());
                     // The ends of a million bans leave it its turns.
                     self.go_on();
                     Turn::None
@@ -93,9 +92,9 @@ impl Parts {
                     Turn::None
                 }
                 _ = host_look.tick() => {
-                    controller.set_clock(Now::read());
+                    controller.set_clock(crate::clock::read());
                     look_at_host(controller);
-                    controller.look_at_hearing(KernelTime::now());
+                    controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);
                     Turn::None
                 }
@@ -107,7 +106,7 @@ impl Parts {
 
     /// Does some more of what is done by and by.
     fn go_on(&mut self) {
-        let now = KernelTime::now();
+        let now = crate::clock::now();
         self.controller.go_on(now);
         if let Some(done) = self.controller.lift_more(now) {
             self.answers.done(self.controller.store(), done);
@@ -144,7 +143,7 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
 /// How long until the controller has something to do by itself.
 fn alarm(controller: &Controller<Kernel>) -> Duration {
     const LONGEST: Duration = Duration::from_hours(1);
-    let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(KernelTime::now()));
+    let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(crate::clock::now()));
     wait.min(LONGEST)
 }
 

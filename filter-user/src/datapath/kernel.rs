@@ -317,7 +317,7 @@ impl Kernel {
             .extend(self.check_clock().err().map(|error| format!("the kernel's clock: {error:#}")));
         self.checks = self.checks.wrapping_add(1);
         if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
-            self.forget_peers(KernelTime::now());
+            self.forget_peers(crate::clock::now());
         }
         for guard in &mut self.guards {
             guard.check(&self.pins, self.mode, &mut notes);
@@ -549,7 +549,7 @@ impl Datapath for Kernel {
         let peer = if_there(self.known.get(&Address::from(address).words(), 0));
         let peer = self.unread.or_note("read a known peer", peer)??;
         let until = KernelTime(peer.until);
-        (until > KernelTime::now()).then_some(KnownPeer { until, passed: peer.passed })
+        (until > crate::clock::now()).then_some(KnownPeer { until, passed: peer.passed })
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
@@ -563,7 +563,7 @@ impl Datapath for Kernel {
     }
 
     fn known_count(&self) -> u64 {
-        let now = KernelTime::now().0;
+        let now = crate::clock::now().0;
         let known = self.peers().into_iter().filter(|(_, peer)| peer.until > now);
         u64::try_from(known.count()).unwrap_or(u64::MAX)
     }

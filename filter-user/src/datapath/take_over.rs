@@ -15,7 +15,6 @@ use super::kernel::{Settings, data};
 use super::memory::Memory;
 use super::pins::{self, Pins};
 use crate::ban::AddressEntry;
-use crate::clock::KernelTime;
 
 /// Makes the pinned maps fit: those of another version of the program or of another size are
 /// unpinned, and made anew by the loader. The program that runs keeps its own until it is replaced.
@@ -50,7 +49,7 @@ pub(super) fn take_over(
         saved.extend(v6_bans(&v6)?);
         pins::remove(&v6)?;
     }
-    let now = KernelTime::now();
+    let now = crate::clock::now();
     saved.retain(|entry| entry.until.is_none_or(|until| now < until));
     for (key, room, is_ipv4) in
         [("bans", settings.bans, true), ("bans_ipv6", settings.bans_ipv6, false)]

@@ -17,8 +17,9 @@ use std::collections::VecDeque;
 
 use memchr::{memchr, memmem};
 
+use detection::parse::{AsteriskLine, in_asterisk_line};
+
 use super::dates::DateFormat;
-use super::text::{AsteriskLine, in_asterisk_line};
 use super::{Parser, asterisk, security};
 use crate::fail2ban::Reading;
 use crate::failure::{Attempt, Verdict};

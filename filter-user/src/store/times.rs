@@ -26,7 +26,7 @@ impl Clock {
     pub fn read() -> Self {
         // `proc_sys_kernel(5)`: a new one for each boot. Without it no time is taken to be of this one.
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::at(boot.trim(), KernelTime::now(), Timestamp::now())
+        Self::at(boot.trim(), crate::clock::now(), Timestamp::now())
     }
 
     /// The clocks of a boot at a moment that is known on both.

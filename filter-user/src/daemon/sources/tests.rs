@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::ban::InForce;
-use crate::clock::{KernelTime, Now};
+use crate::clock::Now;
 use crate::control::{Reply, Request};
 use crate::controller::tests::Memory as Tables;
 use crate::source::Strain;
@@ -45,7 +45,7 @@ impl Bench {
         );
         let mut config = Config::parse("config.yml".as_ref(), text.as_bytes()).unwrap().config;
         config.paths.state = directory.path().to_owned();
-        let now = Now { kernel: KernelTime::now(), wall: Timestamp::now() };
+        let now = Now { kernel: crate::clock::now(), wall: Timestamp::now() };
         let bans = (Store::nowhere(), None, &InForce::default());
         let mut controller = Controller::new(
             Tables::default(),
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn status(&mut self) -> Value {
-        match self.controller.answer(Request::Status, KernelTime::now()) {
+        match self.controller.answer(Request::Status, crate::clock::now()) {
             Reply::Ok(status) => status,
             other @ Reply::Error(_) => panic!("{other:?}"),
         }

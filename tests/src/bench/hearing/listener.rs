@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use filter_user::ban::{InForce, Roster};
-use filter_user::clock::{KernelTime, Now};
 use filter_user::config::Config;
 use filter_user::controller::{Controller, SourceReport};
 use filter_user::escalation::Bounds;
@@ -113,8 +112,14 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
     let Started { store, kept, thread, news: _news } =
         store::start(settings).context("start the store")?;
     let bans = (store.clone(), kept, &InForce::default());
-    let mut controller =
-        Controller::new(Memory::default(), &config, roster, BTreeSet::new(), bans, Now::read())?;
+    let mut controller = Controller::new(
+        Memory::default(),
+        &config,
+        roster,
+        BTreeSet::new(),
+        bans,
+        filter_user::clock::read(),
+    )?;
     let heard = runtime.block_on(hear(order, &config, &mut controller));
     store.end();
     ensure!(thread.join().is_ok(), "the store's thread has failed");
@@ -173,7 +178,7 @@ async fn hear(
 
 /// What the daemon does with what a source sends; how many lines it was.
 fn take(controller: &mut Controller<Memory>, source: usize, jail: &str, news: Heard) -> u64 {
-    let now = KernelTime::now();
+    let now = filter_user::clock::now();
     let store = controller.store().clone();
     let _together = store.hold();
     for attempt in &news.attempts {

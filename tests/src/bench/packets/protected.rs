@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramInfo;
 use filter_common::decision::Verdict;
 use filter_user::ban::{AddressEntry, Ends, NetworkEntry, Origin, Scopes};
-use filter_user::clock::KernelTime;
 use filter_user::config::{ClassLimits, Config, Limit, Mode, Scope};
 use filter_user::datapath::{Datapath as _, Kernel, Settings, detach_all};
 use filter_user::host;
@@ -97,7 +96,7 @@ impl Protected {
 
     /// Makes this a known peer.
     pub(super) fn know(&mut self, address: IpAddr) -> Result<()> {
-        self.kernel.know(address, KernelTime::now())
+        self.kernel.know(address, filter_user::clock::now())
     }
 
     /// The program that is attached.
@@ -204,7 +203,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
 
 /// As a jail bans without proof: SIP alone, for a time that outlasts the measurement.
 fn ban(address: IpAddr) -> AddressEntry {
-    let now = KernelTime::now();
+    let now = filter_user::clock::now();
     AddressEntry {
         address,
         scopes: Scopes::default().and(Scope::Sip),
@@ -215,7 +214,7 @@ fn ban(address: IpAddr) -> AddressEntry {
 }
 
 fn ban_network(network: IpNet) -> NetworkEntry {
-    let now = KernelTime::now();
+    let now = filter_user::clock::now();
     let ends = Ends::NONE.and(Scope::Sip, Some(now.after(OUTLASTS)));
     NetworkEntry { network, ends, origin: Origin::Jail(0), since: now }
 }

@@ -1,0 +1,337 @@
+//! The bans in force, each by itself, and what the kernel must hold for them.
+//!
+//! Several bans of one address are one entry in the kernel, and a network's entry says what those
+//! around it say too. So each change here is answered with the entries to write.
+
+mod reconcile;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::ops::Bound;
+
+use ipnet::IpNet;
+
+pub use self::reconcile::Reconciled;
+use super::networks::{Change, Networks};
+use super::{AddressEntry, Ban, Ends, Entry, Key, NetworkEntry, Origin, Scopes};
+use crate::clock::KernelTime;
+use crate::settings::Scope;
+
+/// What the kernel must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Hold this against an address.
+    Address(AddressEntry),
+    /// Hold nothing against this address.
+    NoAddress(IpAddr),
+    /// Hold this against a network.
+    Network(NetworkEntry),
+    /// Hold nothing against exactly this network.
+    NoNetwork(IpNet),
+}
+
+/// The bans in force.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: BTreeMap<Key, Entry>,
+    ends: BTreeSet<(KernelTime, Key)>,
+    networks: Networks,
+    /// Networks that bans leave out, and how many bans do.
+    holes: BTreeMap<IpNet, usize>,
+    /// How many bans each origin has.
+    by_origin: HashMap<Origin, usize>,
+}
+
+impl Ledger {
+    /// Enters a ban, in place of one by the same origin of the same network and scope; of those by
+    /// hand only the last one of a network stands.
+    pub fn insert(&mut self, entry: Entry) -> Vec<Write> {
+        let mut touched = Vec::new();
+        let key = entry.key();
+        // Holes before what they are in, so that nobody in them is shut out for a moment.
+        for hole in entry.except() {
+            *self.holes.entry(*hole).or_default() += 1;
+            touched.push(*hole);
+        }
+        for old in self.replaced_by(&entry) {
+            self.strike_out(old.key());
+            touched.extend(old.except());
+        }
+        if let Some(until) = entry.ban.until {
+            self.ends.insert((until, key));
+        }
+        let network = entry.ban.network;
+        *self.by_origin.entry(entry.ban.origin).or_default() += 1;
+        self.entries.insert(key, entry);
+        touched.push(network);
+        self.writes(&touched)
+    }
+
+    /// The bans that would go if this one came.
+    pub fn replaced_by(&self, entry: &Entry) -> Vec<Entry> {
+        let ban = entry.ban;
+        self.of_network(ban.network)
+            .filter(|old| old.ban.origin == ban.origin)
+            .filter(|old| ban.origin == Origin::Hand || old.ban.scope == ban.scope)
+            .cloned()
+            .collect()
+    }
+
+    /// Strikes out this ban.
+    pub fn remove(&mut self, entry: &Entry) -> Vec<Write> {
+        self.remove_key(entry.key()).map_or(Vec::new(), |(_, writes)| writes)
+    }
+
+    /// A ban that has ended by `now`, struck out, and what is to be written for it.
+    pub fn pop_ended(&mut self, now: KernelTime) -> Option<(Entry, Vec<Write>)> {
+        let (until, key) = *self.ends.first()?;
+        if until > now {
+            return None;
+        }
+        self.remove_key(key)
+    }
+
+    /// The bans of exactly this network.
+    pub fn of_network(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
+        let first = (network, Origin::Hand, Scope::Sip);
+        let range = (Bound::Included(first), Bound::Unbounded);
+        let range = self.entries.range(range).take_while(move |((other, ..), _)| *other == network);
+        range.map(|(_, entry)| entry)
+    }
+
+    /// The bans of networks and addresses inside a network, without those of itself.
+    pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
+        let network = network.trunc();
+        // In the order of keys a network comes right before what is in it.
+        let range = (Bound::Included((network, Origin::Hand, Scope::Sip)), Bound::Unbounded);
+        let range = self.entries.range(range);
+        let range = range.take_while(move |((other, ..), _)| network.contains(&other.addr()));
+        range.map(|(_, entry)| entry).filter(move |entry| entry.ban.network != network)
+    }
+
+    /// The bans that close something to an address: its own, then those of networks around it, up to
+    /// a hole.
+    pub fn of(&self, address: IpAddr) -> Vec<&Entry> {
+        let mut found = Vec::new();
+        let mut around = Some(IpNet::from(address));
+        while let Some(network) = around {
+            found.extend(self.of_network(network));
+            if self.holes.contains_key(&network) {
+                break;
+            }
+            around = network.supernet();
+        }
+        found
+    }
+
+    /// When the next ban ends.
+    pub fn next_end(&self) -> Option<KernelTime> {
+        self.ends.first().map(|(until, _)| *until)
+    }
+
+    /// Up to `count` bans behind this one, in the order of [`iter`](Self::iter); from the first one
+    /// for `None`.
+    pub fn after(&self, key: Option<Key>, count: usize) -> impl Iterator<Item = &Entry> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range((start, Bound::Unbounded)).map(|(_, entry)| entry).take(count)
+    }
+
+    /// Up to `count` bans of a network and of what is inside it, in the order of [`iter`](Self::iter),
+    /// behind this one.
+    pub fn within(
+        &self,
+        network: IpNet,
+        behind: Option<Key>,
+        count: usize,
+    ) -> impl Iterator<Item = &Entry> {
+        let network = network.trunc();
+        let first = Bound::Included((network, Origin::Hand, Scope::Sip));
+        let start = behind.map_or(first, Bound::Excluded);
+        let range = self.entries.range((start, Bound::Unbounded)).take(count);
+        range.take_while(move |((other, ..), _)| network.contains(other)).map(|(_, entry)| entry)
+    }
+
+    /// Forgets the evidence of a ban, to make room.
+    pub fn forget_evidence(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            *entry = entry.clone().with_evidence(Vec::new());
+        }
+    }
+
+    /// All bans, by network.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many of them this origin has.
+    pub fn count(&self, origin: Origin) -> usize {
+        self.by_origin.get(&origin).copied().unwrap_or(0)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Enters many at once, where nothing is to be written for it: what is entered already stays as
+    /// it is. Quick when they come in order and the ledger is empty.
+    pub fn load(&mut self, entries: Vec<Entry>) {
+        if self.entries.is_empty() {
+            for entry in &entries {
+                for hole in entry.except() {
+                    *self.holes.entry(*hole).or_default() += 1;
+                }
+            }
+            for entry in &entries {
+                *self.by_origin.entry(entry.ban.origin).or_default() += 1;
+            }
+            let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
+            self.ends = ends.collect();
+            self.entries = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+            let networks = self.entries.keys().map(|(network, ..)| *network);
+            let apart = |network: &IpNet| !is_address(*network) || self.is_split(*network);
+            let mut touched: BTreeSet<IpNet> = networks.filter(apart).collect();
+            touched.extend(self.holes.keys());
+            self.writes(&touched.into_iter().collect::<Vec<_>>());
+        } else {
+            for entry in entries {
+                if self.replaced_by(&entry).is_empty() {
+                    self.insert(entry);
+                }
+            }
+        }
+    }
+
+    fn remove_key(&mut self, key: Key) -> Option<(Entry, Vec<Write>)> {
+        let entry = self.strike_out(key)?;
+        // The ban first: without its holes it would shut out who is in them.
+        let mut touched = vec![entry.ban.network];
+        touched.extend(entry.except());
+        let writes = self.writes(&touched);
+        Some((entry, writes))
+    }
+
+    fn strike_out(&mut self, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        if let Some(count) = self.by_origin.get_mut(&entry.ban.origin) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(until) = entry.ban.until {
+            self.ends.remove(&(until, key));
+        }
+        for hole in entry.except() {
+            if let Some(bans) = self.holes.get_mut(hole) {
+                *bans = bans.saturating_sub(1);
+                if *bans == 0 {
+                    self.holes.remove(hole);
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    /// What is to be written after changes to bans or holes of these networks; each entry once.
+    fn writes(&mut self, touched: &[IpNet]) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for network in touched {
+            let is_split = self.is_split(*network);
+            let of_address = is_address(*network).then(|| self.address(network.addr()));
+            let own = if of_address.is_some() && !is_split {
+                Ends::NONE
+            } else {
+                self.own_ends(*network)
+            };
+            // The new entry before the old one goes: the address is never let in between.
+            writes.extend(of_address.filter(|_| !is_split));
+            let is_hole = self.holes.contains_key(network);
+            if !own.is_empty() || is_hole || self.networks.entry(*network).is_some() {
+                let changes = self.networks.set(*network, own, is_hole);
+                writes.extend(changes.into_iter().map(|change| self.write_of(change)));
+            }
+            writes.extend(of_address.filter(|_| is_split));
+        }
+        if writes.len() < 2 {
+            return writes;
+        }
+        let mut seen = HashSet::new();
+        writes.reverse();
+        writes.retain(|write| seen.insert(target(write)));
+        writes.reverse();
+        writes
+    }
+
+    fn own_ends(&self, network: IpNet) -> Ends {
+        let bans = self.of_network(network).map(|entry| entry.ban);
+        bans.fold(Ends::NONE, |ends, ban| ends.and(ban.scope, ban.until))
+    }
+
+    fn address(&self, address: IpAddr) -> Write {
+        let bans = self.of_network(address.into()).map(|entry| entry.ban);
+        merged(address, bans)
+            .filter(|_| !self.is_split(address.into()))
+            .map_or(Write::NoAddress(address), Write::Address)
+    }
+
+    /// Whether bans of this address close scopes that open at different times. The kernel's entry of an
+    /// address has one end, so such an address is entered as a network of one address.
+    fn is_split(&self, network: IpNet) -> bool {
+        let mut bans = self.of_network(network).map(|entry| entry.ban);
+        let (Some(first), Some(second)) = (bans.next(), bans.next()) else { return false };
+        let rest = [first, second].into_iter().chain(bans);
+        let ends = rest.fold(Ends::NONE, |ends, ban| ends.and(ban.scope, ban.until));
+        is_address(network) && !ends.have_one_end()
+    }
+
+    fn write_of(&self, change: Change) -> Write {
+        let Change { network, ends: Some(ends) } = change else {
+            return Write::NoNetwork(change.network);
+        };
+        let bans = || self.of_network(network).map(|entry| entry.ban);
+        let since = bans().map(|ban| ban.since.in_this_boot()).min().unwrap_or(KernelTime(0));
+        let last = last_to_end(self.of_network(network));
+        let origin = last.map_or(Origin::Hand, |entry| entry.ban.origin);
+        Write::Network(NetworkEntry { network, ends, origin, since })
+    }
+}
+
+/// The one that ends last; `None`, without end, is later than everything.
+pub fn last_to_end<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
+    entries.max_by_key(|entry| (entry.ban.until.is_none(), entry.ban.until))
+}
+
+/// What the kernel holds for all bans of an address, if there are any.
+fn merged(address: IpAddr, bans: impl Iterator<Item = Ban>) -> Option<AddressEntry> {
+    bans.fold(None, |merged: Option<AddressEntry>, ban| {
+        let since = ban.since.in_this_boot();
+        let scopes = merged.map_or(Scopes::default(), |merged| merged.scopes).and(ban.scope);
+        let alone = AddressEntry { address, scopes, origin: ban.origin, since, until: ban.until };
+        let Some(merged) = merged else { return Some(alone) };
+        let since = since.min(merged.since);
+        let is_last = (ban.until.is_none(), ban.until) >= (merged.until.is_none(), merged.until);
+        let last = if is_last { alone } else { merged };
+        Some(AddressEntry { scopes, since, ..last })
+    })
+}
+
+fn is_address(network: IpNet) -> bool {
+    network.prefix_len() == network.max_prefix_len()
+}
+
+/// Which of the kernel's entries is written: those of networks and of addresses are not the same,
+/// even for one address.
+fn target(write: &Write) -> (bool, IpNet) {
+    match write {
+        Write::Address(entry) => (true, entry.address.into()),
+        Write::NoAddress(address) => (true, (*address).into()),
+        Write::Network(entry) => (false, entry.network),
+        Write::NoNetwork(network) => (false, *network),
+    }
+}
+
+#[cfg(test)]
+mod tests;

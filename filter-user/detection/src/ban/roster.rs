@@ -1,0 +1,153 @@
+//! Who decides bans, by name and by the number in the kernel's entries.
+
+use std::sync::{PoisonError, RwLock};
+
+use super::Origin;
+use crate::settings::{built_in_jails, intern};
+
+/// The number of the first jail that is not built in.
+const OWN: u8 = 16;
+
+/// What `bans` calls the jail of those who were banned by hand.
+const MANUAL: &str = "manual";
+
+/// And of networks that were banned for the offenders in them.
+const ESCALATION: &str = "escalation";
+
+/// And of those whom the kernel has banned for a flood.
+const FLOOD: &str = "flood";
+
+/// And of those of whom nobody knows any more.
+const UNKNOWN: &str = "unknown";
+
+/// The names that no jail can have.
+pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
+
+/// The names of those who decide bans.
+///
+/// Built-in jails have numbers of their own. The others are numbered as they come: those of the
+/// configuration by the alphabet, then those that the store still has bans of. Such a number holds
+/// for one process, and the store keeps names.
+#[derive(Debug)]
+pub struct Roster {
+    own: RwLock<Vec<&'static str>>,
+}
+
+impl Roster {
+    /// With the jails of a configuration.
+    pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
+        let roster = Self { own: RwLock::default() };
+        let mut names: Vec<&str> = configured.into_iter().collect();
+        names.sort_unstable();
+        for name in names {
+            roster.enlist(name);
+        }
+        roster
+    }
+
+    /// The name that `bans` shows.
+    pub fn name(&self, origin: Origin) -> &'static str {
+        let number = match origin {
+            Origin::Hand => return MANUAL,
+            Origin::Escalation => return ESCALATION,
+            Origin::Flood => return FLOOD,
+            Origin::Jail(number) => number,
+        };
+        if let Some((_, name)) = built_in_jails().find(|(built_in, _)| *built_in == number) {
+            return name;
+        }
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        number.checked_sub(OWN).and_then(|place| own.get(usize::from(place))).unwrap_or(&UNKNOWN)
+    }
+
+    /// Who has this name, if anybody.
+    pub fn origin(&self, name: &str) -> Option<Origin> {
+        match name {
+            MANUAL => return Some(Origin::Hand),
+            ESCALATION => return Some(Origin::Escalation),
+            FLOOD => return Some(Origin::Flood),
+            UNKNOWN => return Some(Origin::UNKNOWN),
+            _ => {}
+        }
+        if let Some((number, _)) = built_in_jails().find(|(_, built_in)| *built_in == name) {
+            return Some(Origin::Jail(number));
+        }
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        (OWN..).zip(&*own).find_map(|(n, own)| (*own == name).then_some(Origin::Jail(n)))
+    }
+
+    /// Who has this name; a jail from now on if it was nobody's, as long as there are numbers.
+    pub fn enlist(&self, name: &str) -> Origin {
+        if let Some(known) = self.origin(name) {
+            return known;
+        }
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        match u8::try_from(own.len()).ok().and_then(|place| place.checked_add(OWN)) {
+            Some(number) if Origin::Jail(number) < Origin::UNKNOWN => {
+                own.push(intern(name));
+                Origin::Jail(number)
+            }
+            Some(_) | None => Origin::UNKNOWN,
+        }
+    }
+
+    /// Every name, those of the built-in jails first.
+    pub fn names(&self) -> Vec<&'static str> {
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        built_in_jails().map(|(_, name)| name).chain(own.iter().copied()).collect()
+    }
+}
+
+impl Default for Roster {
+    /// With the built-in jails.
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filter_common::abi::ORIGIN_OWN;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_built_in_jails_never_change() {
+        let roster = Roster::new(["web", "apache", "sshd"]);
+        let number = |name| roster.origin(name).map(Origin::number);
+        assert_eq!(number("manual"), Some(0));
+        assert_eq!(number("asterisk-wazo"), Some(1));
+        assert_eq!(number("sshd"), Some(2));
+        assert_eq!(number("wazo-provd"), Some(3));
+        assert_eq!(number("recidive"), Some(4));
+        assert_eq!(ORIGIN_OWN, 16);
+        assert_eq!(number("apache"), Some(17));
+        assert_eq!(number("web"), Some(18));
+        assert_eq!((number("escalation"), number("flood")), (Some(254), Some(255)));
+        assert_eq!(number("other"), None);
+        for name in roster.names() {
+            assert_eq!(roster.name(roster.origin(name).unwrap()), name);
+        }
+    }
+
+    #[test]
+    fn who_is_gone_keeps_the_name() {
+        let roster = Roster::new(["web"]);
+        let gone = roster.enlist("of last year");
+        assert_eq!((gone, roster.enlist("of last year")), (Origin::Jail(17), gone));
+        assert_eq!(roster.name(gone), "of last year");
+        assert_eq!(roster.origin("of last year"), Some(gone));
+    }
+
+    #[test]
+    fn numbers_come_to_an_end() {
+        let roster = Roster::default();
+        let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
+        assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 236);
+        assert_eq!(roster.name(origins[299]), "unknown");
+        assert_eq!(roster.name(Origin::Jail(4)), "unknown");
+        for origin in origins {
+            assert_eq!(Origin::from_number(origin.number()), origin);
+        }
+    }
+}

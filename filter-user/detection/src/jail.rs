@@ -1,0 +1,448 @@
+//! A jail: attempts and time in, bans out. No clock, no socket, no map.
+//!
+//! Who counts as one source is for others to say: a jail knows a source by an address.
+
+mod guessing;
+mod slots;
+mod table;
+mod tally;
+mod tick;
+mod watched;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use self::guessing::Attacked;
+use self::guessing::{Guess, Guessing, Suspect};
+use self::table::RANKS;
+use self::tally::Tally;
+use self::watched::{Details, Failure, Watched};
+use crate::clock::{KernelTime, Moment};
+use crate::failure::{Attempt, Class, Verdict};
+use crate::join;
+use crate::settings::{JailSettings, Scope};
+
+/// Failures that are remembered for `why`, of each source.
+pub const EVIDENCE_MAX: usize = 8;
+
+/// Sources that are forgotten at once because they have had their time: a million of them must not hold
+/// up what comes in meanwhile.
+const SWEPT_AT_ONCE: usize = 4096;
+
+/// Into how many parts the time is cut after which sources are forgotten.
+const SWEEPS_PER_FINDTIME: u32 = 16;
+
+/// One failure, as `why` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The source that heard it.
+    pub source: &'static str,
+    /// When it was heard.
+    pub at: Moment,
+    /// The address that failed, as far as it is remembered of a source that has many.
+    pub address: Option<IpAddr>,
+    /// What kind of failure it was.
+    pub class: Class,
+    /// For which account.
+    pub account: Option<Box<str>>,
+    /// Whether the source cannot have been forged.
+    pub proven: bool,
+}
+
+/// What a jail has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentence {
+    /// Who is to be banned: the first address of the source.
+    pub address: IpAddr,
+    /// What the ban drops.
+    pub scope: Scope,
+    /// For how long.
+    pub bantime: Duration,
+    /// How many failures it is for, all within the jail's `findtime`.
+    pub failures: usize,
+    /// Whether so many of them are proven that it would be passed for them alone.
+    pub proven: bool,
+    /// Why, in words.
+    pub reason: String,
+    /// The last of them.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What counts against a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many failures.
+    pub failures: usize,
+    /// The sum of their weights, which `maxretry` is compared with.
+    pub points: u64,
+    /// On how many accounts, which `maxaccounts` is compared with.
+    pub accounts: usize,
+}
+
+/// A jail: so many failures of one source within so much time, and it is banned for so long.
+#[derive(Debug)]
+pub struct Jail {
+    name: &'static str,
+    settings: JailSettings,
+    watched: Watched,
+    /// Who has told of failures, by number.
+    tellers: Vec<&'static str>,
+    /// The failures of the source that is judged.
+    failures: Vec<Failure>,
+    accounts: Vec<NonZeroU32>,
+    /// Hashes the names of accounts. Its key is random, so that nobody can choose names that are the same.
+    hasher: RandomState,
+    now: KernelTime,
+    next_sweep: Option<KernelTime>,
+    guessing: Guessing,
+    next_sweep_of_guessing: Option<KernelTime>,
+    suspects: Vec<Suspect>,
+    accused: Vec<Sentence>,
+    forgotten: u64,
+}
+
+impl Jail {
+    /// A jail that remembers at most `capacity` sources at a time.
+    pub fn new(name: &'static str, settings: JailSettings, capacity: usize) -> Self {
+        let maxretry = usize::try_from(settings.maxretry).unwrap_or(usize::MAX);
+        let guessing = Guessing::new(settings.guessing);
+        Self {
+            name,
+            settings,
+            watched: Watched::new(capacity, maxretry),
+            tellers: Vec::new(),
+            failures: Vec::new(),
+            accounts: Vec::new(),
+            hasher: RandomState::new(),
+            now: KernelTime(0),
+            next_sweep: None,
+            guessing,
+            next_sweep_of_guessing: None,
+            suspects: Vec::new(),
+            accused: Vec::new(),
+            forgotten: 0,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &JailSettings {
+        &self.settings
+    }
+
+    /// How many sources have failures on record.
+    pub fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Sources that were forgotten because there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The failures on record of a source.
+    pub fn evidence(&self, address: IpAddr) -> Vec<Evidence> {
+        self.tell(address, &self.watched.failures(address))
+    }
+
+    /// What counts against a source now, if anything does.
+    pub fn standing(&self, address: IpAddr, now: KernelTime) -> Option<Standing> {
+        let failures = self.watched.failures(address);
+        let counts = |f: &&Failure| !f.punished && f.at.age(now) < self.settings.findtime;
+        let tally = Tally::of(failures.iter().filter(counts), &self.settings, &mut Vec::new());
+        let Tally { failures, points, accounts } = tally;
+        (failures > 0).then_some(Standing { failures, points, accounts })
+    }
+
+    /// Hears of an attempt of an address that is a source by itself; see [`hear_of`](Self::hear_of).
+    pub fn hear(
+        &mut self,
+        attempt: &Attempt,
+        teller: &'static str,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        self.hear_of(attempt.address, attempt, teller, now)
+    }
+
+    /// Hears of an attempt by the source of this first `address`; `teller` tells of it at `now`, which
+    /// never goes back. A success clears its source's record; the failure that reaches `maxretry` within
+    /// `findtime` is answered with a sentence.
+    pub fn hear_of(
+        &mut self,
+        address: IpAddr,
+        attempt: &Attempt,
+        teller: &'static str,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        match attempt.verdict {
+            Verdict::Ignored => return None,
+            Verdict::Success => {
+                self.forget(address);
+                return None;
+            }
+            Verdict::Failure => {}
+        }
+        if !self.settings.enabled || contains(&self.settings.ignoreip, attempt.address) {
+            return None;
+        }
+        if !attempt.proven && self.settings.unproven_scope.is_none() {
+            return None;
+        }
+        if self.settings.weight(attempt.class) == 0 {
+            return None;
+        }
+        self.take(address, now);
+        let Attempt { class, proven, .. } = *attempt;
+        let teller = self.teller(teller);
+        let account = attempt.account.as_deref().and_then(|account| self.account(account));
+        self.failures.push(Failure {
+            at: now.into(),
+            class,
+            proven,
+            punished: false,
+            teller,
+            account,
+            details: Details {
+                name: attempt.account.as_deref().map(Box::from),
+                // Of IPv4 the source is the address; and who is banned is all of a source.
+                address: match attempt.address {
+                    IpAddr::V6(from) if class != Class::Ban || attempt.address != address => {
+                        Some(from)
+                    }
+                    IpAddr::V4(_) | IpAddr::V6(_) => None,
+                },
+            },
+        });
+        // The details of those that are not shown are not kept.
+        if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
+            untold.details = Details::default();
+        }
+        let passed = self.judge(address, now);
+        let account = account.zip(attempt.account.as_deref());
+        let guess = Guess { source: address, account, proven };
+        self.guessing.hear(guess, now, &mut self.suspects);
+        self.accuse(passed, address, now)
+    }
+
+    /// Hears that the source of a failure that has counted already, of this class and a moment ago,
+    /// cannot have been forged: another source tells of it that knows. Answers as
+    /// [`hear`](Self::hear).
+    pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<Sentence> {
+        self.prove_of(address, address, class, now)
+    }
+
+    /// The same, of a failure `from` an address of the source of this first `address`.
+    pub fn prove_of(
+        &mut self,
+        address: IpAddr,
+        from: IpAddr,
+        class: Class,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        let recent = |failure: &Failure| failure.at.age(now) <= join::WINDOW;
+        self.watched.last(address).filter(|last| last.age(now) <= join::WINDOW)?;
+        self.take(address, now);
+        let is_from = |f: &Failure| f.details.address.is_none_or(|known| from == known);
+        let open = |f: &&mut Failure| !f.proven && f.class == class && recent(f) && is_from(f);
+        let failure = self.failures.iter_mut().rev().find(open).map(|failure| {
+            failure.proven = true;
+            (failure.account, failure.details.name.clone())
+        });
+        let passed = self.judge(address, now);
+        if let Some((account, name)) = failure {
+            let account = account.zip(name.as_deref());
+            let guess = Guess { source: address, account, proven: true };
+            self.guessing.prove(guess, now, &mut self.suspects);
+        }
+        self.accuse(passed, address, now)
+    }
+
+    /// A sentence if the failures are enough for one; they are kept as long as they can lead to
+    /// another.
+    fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<Sentence> {
+        let Self { settings, failures, accounts, .. } = self;
+        let JailSettings { scope, unproven_scope, findtime, .. } = *settings;
+        let mut tally = |counts: fn(&&Failure) -> bool| {
+            Tally::of(failures.iter().filter(counts), settings, accounts)
+        };
+        let [proven, unpunished] = [tally(|f| f.proven), tally(|f| !f.punished)];
+        if proven.is_enough(settings) {
+            return Some(self.sentence(address, scope, proven, true));
+        }
+        let narrow = unproven_scope.filter(|_| unpunished.is_enough(settings));
+        let passed = narrow.map(|scope| self.sentence(address, scope, unpunished, false));
+        if narrow.is_some() {
+            // What is proven, or may be proven yet, counts towards the wider or longer ban.
+            self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
+            self.failures.iter_mut().for_each(|failure| failure.punished = true);
+        }
+        // Behind a ban that stands only those count that are proven.
+        let open =
+            if narrow.is_some() { 0 } else { unpunished.nearness(RANKS - 1, &self.settings) };
+        let rank = proven.nearness(RANKS - 1, &self.settings).max(open);
+        let forgotten = self.watched.put(address, &mut self.failures, rank);
+        self.forgotten = self.forgotten.saturating_add(forgotten);
+        self.next_sweep.get_or_insert(now.after(findtime));
+        passed
+    }
+
+    /// Sentences whom the last failure has made suspects of guessing over days. The answer is for the
+    /// source of the failure: what has been `passed` on it, or this.
+    fn accuse(
+        &mut self,
+        passed: Option<Sentence>,
+        address: IpAddr,
+        now: KernelTime,
+    ) -> Option<Sentence> {
+        self.accused.clear(); // Nobody has asked for them.
+        let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
+        let mut own = passed;
+        for suspect in std::mem::take(&mut self.suspects) {
+            let Suspect { source, failures, proven, reason } = suspect;
+            let scope = if proven { Some(scope) } else { unproven_scope };
+            let Some(scope) = scope else { continue };
+            if contains(&self.settings.ignoreip, source) {
+                continue;
+            }
+            let failures = usize::try_from(failures).unwrap_or(usize::MAX);
+            let evidence = self.evidence(source);
+            let sentence =
+                Sentence { address: source, scope, bantime, failures, proven, reason, evidence };
+            if source != address {
+                self.accused.push(sentence);
+            } else if own.as_ref().is_none_or(|own| proven && !own.proven) {
+                own = Some(sentence);
+            }
+        }
+        if !self.guessing.is_empty() {
+            self.next_sweep_of_guessing.get_or_insert(now.after(guessing.findtime));
+        }
+        own
+    }
+
+    /// The sentences of other sources that the last attempt has led to: those that guess at the same
+    /// account. They have failed before; whether they may be banned now is to be asked anew.
+    pub fn accused(&mut self) -> Vec<Sentence> {
+        std::mem::take(&mut self.accused)
+    }
+
+    /// The accounts that many sources have guessed at, those of late last.
+    pub fn attacked(&self) -> &[Attacked] {
+        self.guessing.attacked()
+    }
+
+    fn sentence(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> Sentence {
+        let evidence = self.tell(address, &self.failures);
+        let reason = tally.reason(evidence.last(), &self.settings);
+        Sentence {
+            address,
+            scope,
+            bantime: self.settings.bantime,
+            failures: tally.failures,
+            proven,
+            reason,
+            evidence,
+        }
+    }
+
+    /// Forgets a source's failures; says whether there were any.
+    pub fn forget(&mut self, address: IpAddr) -> bool {
+        self.guessing.forget(address);
+        self.watched.take(address, &mut self.failures)
+    }
+
+    /// Forgets the failures of every source in a network.
+    pub fn forget_network(&mut self, network: IpNet) {
+        if network.prefix_len() == network.max_prefix_len() {
+            self.forget(network.addr());
+            return;
+        }
+        let all = self.watched.addresses().chain(self.guessing.sources());
+        let inside: Vec<IpAddr> = all.filter(|address| network.contains(address)).collect();
+        for address in inside {
+            self.forget(address);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn next_timeout(&self) -> Option<KernelTime> {
+        self.next_sweep.into_iter().chain(self.next_sweep_of_guessing).min()
+    }
+
+    /// Forgets sources whose failures all are older than `findtime`: some at a time, so that nobody
+    /// waits for it.
+    pub fn handle_timeout(&mut self, now: KernelTime) {
+        let is_due = |sweep: Option<KernelTime>| sweep.is_some_and(|sweep| sweep <= now);
+        self.now = self.now.max(now);
+        if is_due(self.next_sweep) {
+            let findtime = self.settings.findtime;
+            let oldest = self.watched.forget_old(findtime, SWEPT_AT_ONCE, now);
+            self.next_sweep = next_sweep(oldest, findtime, now);
+        }
+        if is_due(self.next_sweep_of_guessing) {
+            let oldest = self.guessing.forget_old(SWEPT_AT_ONCE, now);
+            let findtime = self.settings.guessing.findtime;
+            self.next_sweep_of_guessing = next_sweep(oldest, findtime, now);
+        }
+    }
+
+    /// Takes the failures of a source that are not too old.
+    fn take(&mut self, address: IpAddr, now: KernelTime) {
+        self.now = now;
+        self.watched.take(address, &mut self.failures);
+        let findtime = self.settings.findtime;
+        self.failures.retain(|failure| failure.at.age(now) < findtime);
+    }
+
+    fn account(&self, name: &str) -> Option<NonZeroU32> {
+        NonZeroU32::new(u32::try_from(self.hasher.hash_one(name) >> 32).unwrap_or(0))
+    }
+
+    fn teller(&mut self, name: &'static str) -> u8 {
+        let known = self.tellers.iter().position(|known| *known == name);
+        let place = known.unwrap_or_else(|| {
+            self.tellers.push(name);
+            self.tellers.len() - 1
+        });
+        u8::try_from(place).unwrap_or(u8::MAX)
+    }
+
+    /// The last of these failures, as `why` shows them.
+    fn tell(&self, of: IpAddr, failures: &[Failure]) -> Vec<Evidence> {
+        let told = failures.len().saturating_sub(EVIDENCE_MAX);
+        let tell = |failure: &Failure| Evidence {
+            source: self.tellers.get(usize::from(failure.teller)).copied().unwrap_or("unknown"),
+            at: failure.at.seen_from(self.now).into(),
+            address: match of {
+                IpAddr::V4(_) => Some(of),
+                IpAddr::V6(_) => failure.details.address.map(IpAddr::from),
+            },
+            class: failure.class,
+            account: failure.details.name.clone(),
+            proven: failure.proven,
+        };
+        failures.iter().skip(told).map(tell).collect()
+    }
+}
+
+/// When to forget more, where the oldest that is left is so old.
+fn next_sweep(oldest: Option<Duration>, findtime: Duration, now: KernelTime) -> Option<KernelTime> {
+    let wait = findtime.saturating_sub(oldest?);
+    let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };
+    Some(now.after(wait))
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,354 @@
+//! Guessing that is too slow for `findtime`, or comes from too many sources for `maxretry`: failures by
+//! source and by account, over days.
+//!
+//! Failures enter, each with its source and the hash of its account; suspects leave. What is kept of
+//! those of one source on one account is how many they were in each eighth of the time. A source is a
+//! suspect for itself, after so many failures or on so many accounts. An account is attacked after so
+//! many failures of so many sources; then each of these is a suspect that has failed on it a few times
+//! itself. Nobody is one who has not failed, and a success clears its source.
+
+mod counts;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use self::counts::{Counts, Slot};
+use super::table::{Dated, Key, RANKS, Table};
+use super::tick::Tick;
+use super::watched::key;
+use crate::clock::KernelTime;
+use crate::duration;
+use crate::settings::GuessingSettings;
+
+/// Sources that are remembered, and accounts.
+const KEYS_MAX: usize = 32_768;
+
+/// Accounts of sources that are remembered, and sources of accounts.
+const PAIRS_MAX: usize = 2 * KEYS_MAX;
+
+/// Accounts that are remembered of one source, and sources of one account.
+const PAIRS_OF_ONE_MAX: usize = 256;
+
+/// Attacked accounts that are remembered for `jails`.
+const ATTACKED_MAX: usize = 64;
+
+/// In a source's accounts, those without a name. In an account's sources, those that are not
+/// remembered one by one any more: there is no packet from there.
+const OTHERS: Key = Ipv6Addr::UNSPECIFIED;
+
+/// Failures of sources and on accounts, over days.
+#[derive(Debug)]
+pub(super) struct Guessing {
+    settings: GuessingSettings,
+    /// A source's accounts.
+    sources: Table<Pair>,
+    /// An account's sources.
+    accounts: Table<Pair>,
+    attacked: Vec<Attacked>,
+    /// The pairs that are looked at.
+    pairs: Vec<Pair>,
+}
+
+/// The failures of one source on one account.
+#[derive(Clone, Debug)]
+struct Pair {
+    /// The account's hash, or the source.
+    other: Key,
+    last: Tick,
+    counts: Counts,
+    /// How many of them there is no sentence for.
+    open: u8,
+}
+
+impl Dated for Pair {
+    fn at(&self) -> Tick {
+        self.last
+    }
+}
+
+/// A failure, as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guess<'a> {
+    pub(super) source: IpAddr,
+    /// The hash and the name of its account, if it has one.
+    pub(super) account: Option<(NonZeroU32, &'a str)>,
+    pub(super) proven: bool,
+}
+
+/// Who has guessed too much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) source: IpAddr,
+    /// How many failures of his count.
+    pub(super) failures: u32,
+    /// Whether they would be enough with those alone that are proven.
+    pub(super) proven: bool,
+    /// Why, in words.
+    pub(super) reason: String,
+}
+
+/// An account that is attacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attacked {
+    /// Its name: attacker text, at most [`ACCOUNT_MAX`](crate::failure::ACCOUNT_MAX) bytes.
+    pub account: Box<str>,
+    /// Failures on it.
+    pub failures: u32,
+    /// Of so many sources; of very many those that failed last.
+    pub sources: usize,
+    /// When the last of them was heard.
+    pub last: KernelTime,
+}
+
+impl Guessing {
+    pub(super) fn new(settings: GuessingSettings) -> Self {
+        Self {
+            settings,
+            sources: Table::new(KEYS_MAX, PAIRS_MAX),
+            accounts: Table::new(KEYS_MAX, PAIRS_MAX),
+            attacked: Vec::new(),
+            pairs: Vec::new(),
+        }
+    }
+
+    /// The accounts that have been attacked within the time.
+    pub(super) fn attacked(&self) -> &[Attacked] {
+        &self.attacked
+    }
+
+    /// Hears of a failure. The suspects, if it makes any, are added to `suspects`.
+    pub(super) fn hear(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
+        let slot = Slot::of(now, self.settings.findtime);
+        if self.settings.maxretry > 0 || self.settings.maxaccounts > 0 {
+            let other = guess.account.map_or(OTHERS, |(account, _)| account_key(account));
+            self.take(Side::Sources, key(guess.source), now);
+            self.count(other, guess.proven, slot, now);
+            suspects.extend(self.judge_source(guess.source));
+        }
+        if self.settings.maxretry > 0
+            && let Some((account, name)) = guess.account
+        {
+            self.take(Side::Accounts, account_key(account), now);
+            self.count(key(guess.source), guess.proven, slot, now);
+            self.judge_account(account, name, now, suspects);
+        }
+    }
+
+    /// Hears that a failure it has heard of a moment ago is proven.
+    pub(super) fn prove(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
+        let slot = Slot::of(now, self.settings.findtime);
+        let account = guess.account.map(|(account, _)| account_key(account));
+        if self.take(Side::Sources, key(guess.source), now) {
+            self.prove_one(account.unwrap_or(OTHERS), slot);
+            suspects.extend(self.judge_source(guess.source));
+        }
+        if let Some((account, name)) = guess.account
+            && self.take(Side::Accounts, account_key(account), now)
+        {
+            self.prove_one(key(guess.source), slot);
+            self.judge_account(account, name, now, suspects);
+        }
+    }
+
+    /// Forgets a source, and its failures on accounts.
+    pub(super) fn forget(&mut self, source: IpAddr) {
+        let source = key(source);
+        let mut accounts = Vec::new();
+        self.sources.take(source, |pair| accounts.push(pair.other));
+        for account in accounts {
+            self.pairs.clear();
+            self.accounts.take(account, |pair| self.pairs.push(pair));
+            self.pairs.reverse();
+            self.pairs.retain(|pair| pair.other != source);
+            let failures = self.pairs.iter().map(Pair::failures).sum();
+            self.put(Side::Accounts, account, nearness(failures, self.settings.maxretry));
+        }
+    }
+
+    /// Whether nothing is on record.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sources.len() == 0 && self.accounts.len() == 0
+    }
+
+    /// The sources that have failures on record.
+    pub(super) fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.keys().map(|key| key.to_canonical())
+    }
+
+    /// Forgets at most `most` of those, on either side, that have had their time. Returns how old the
+    /// oldest of the others is.
+    pub(super) fn forget_old(&mut self, most: usize, now: KernelTime) -> Option<Duration> {
+        let findtime = self.settings.findtime;
+        self.attacked.retain(|attacked| now.since(attacked.last) < findtime);
+        let sources = self.sources.forget_old(findtime, most, now, drop);
+        let accounts = self.accounts.forget_old(findtime, most, now, drop);
+        sources.max(accounts)
+    }
+
+    /// Takes what is known of a key, with what is too old left out.
+    fn take(&mut self, side: Side, key: Key, now: KernelTime) -> bool {
+        let Self { sources, accounts, pairs, settings, .. } = self;
+        let slot = Slot::of(now, settings.findtime);
+        let table = match side {
+            Side::Sources => sources,
+            Side::Accounts => accounts,
+        };
+        pairs.clear();
+        let found = table.take(key, |pair| pairs.push(pair));
+        pairs.reverse();
+        for pair in pairs.iter_mut() {
+            pair.counts.forget_old(slot);
+        }
+        // Those for which there is a sentence have no failures, and are known all the same.
+        pairs.retain(|pair| pair.failures() > 0 || pair.last.age(now) < settings.findtime);
+        found
+    }
+
+    fn put(&mut self, side: Side, key: Key, rank: u8) {
+        let Self { sources, accounts, pairs, .. } = self;
+        let table = match side {
+            Side::Sources => sources,
+            Side::Accounts => accounts,
+        };
+        if pairs.is_empty() {
+            return;
+        }
+        table.make_room(pairs.len(), drop);
+        let newest = pairs.drain(..).fold(None, |newest, pair| table.add(pair, newest));
+        table.enter(key, newest, rank);
+    }
+
+    /// Counts a failure; its pair becomes the last.
+    fn count(&mut self, other: Key, proven: bool, slot: Slot, now: KernelTime) {
+        let known = self.pairs.iter().position(|pair| pair.other == other);
+        let mut pair = known.map_or_else(
+            || Pair { other, last: now.into(), counts: Counts::new(slot), open: 0 },
+            |known| self.pairs.remove(known),
+        );
+        if known.is_none() && self.pairs.len() >= PAIRS_OF_ONE_MAX {
+            self.fold_oldest();
+        }
+        pair.last = now.into();
+        pair.counts.add(slot, proven);
+        pair.open = pair.open.saturating_add(1);
+        self.pairs.push(pair);
+    }
+
+    /// Adds the counts of the pair that is the oldest to those of the others.
+    fn fold_oldest(&mut self) {
+        let Some(oldest) = self.pairs.iter().position(|pair| pair.other != OTHERS) else { return };
+        let oldest = self.pairs.remove(oldest);
+        match self.pairs.iter_mut().find(|pair| pair.other == OTHERS) {
+            Some(others) => others.counts.add_all(&oldest.counts),
+            None => self.pairs.insert(0, Pair { other: OTHERS, open: 0, ..oldest }),
+        }
+    }
+
+    fn prove_one(&mut self, other: Key, slot: Slot) {
+        if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.other == other) {
+            pair.counts.prove_one(slot);
+        }
+    }
+
+    /// Whether the source whose accounts were taken is a suspect; if not, they are put back.
+    fn judge_source(&mut self, source: IpAddr) -> Option<Suspect> {
+        let GuessingSettings { findtime, maxretry, maxaccounts, .. } = self.settings;
+        let tally = |counts: fn(&Counts) -> u32| {
+            let counted = self.pairs.iter().map(|pair| (pair.other, counts(&pair.counts)));
+            counted.fold((0_u32, 0_u32), |(failures, accounts), (account, count)| {
+                let is_account = account != OTHERS && count > 0;
+                (failures.saturating_add(count), accounts + u32::from(is_account))
+            })
+        };
+        let reaches = |count: u32, most: u32| most > 0 && count >= most;
+        let enough =
+            |(failures, accounts)| reaches(failures, maxretry) || reaches(accounts, maxaccounts);
+        let (all, proven) = (tally(Counts::all), tally(Counts::proven));
+        if !enough(all) {
+            let rank = nearness(all.0, maxretry).max(nearness(all.1, maxaccounts));
+            self.put(Side::Sources, key(source), rank);
+            return None;
+        }
+        self.pairs.iter_mut().for_each(|pair| pair.counts.clear());
+        self.put(Side::Sources, key(source), 0);
+        let is_proven = enough(proven);
+        let (failures, accounts) = if is_proven { proven } else { all };
+        let on = if reaches(accounts, maxaccounts) {
+            format!(" on {accounts} accounts")
+        } else {
+            String::new()
+        };
+        let reason = format!("{failures} failures{on} within {}", duration::format(findtime));
+        Some(Suspect { source, failures, proven: is_proven, reason })
+    }
+
+    /// Adds the suspects among the sources of an account, which were taken, and puts them back.
+    fn judge_account(
+        &mut self,
+        account: NonZeroU32,
+        name: &str,
+        now: KernelTime,
+        suspects: &mut Vec<Suspect>,
+    ) {
+        let GuessingSettings { findtime, maxretry, sources: least, each, .. } = self.settings;
+        let failures = self.pairs.iter().map(Pair::failures).fold(0, u32::saturating_add);
+        let counts = |pair: &&Pair| pair.other != OTHERS && pair.failures() > 0;
+        let sources = self.pairs.iter().filter(counts).count();
+        let is_attacked =
+            failures >= maxretry && sources >= usize::try_from(least).unwrap_or(usize::MAX);
+        if is_attacked {
+            self.note(Attacked { account: name.into(), failures, sources, last: now });
+            for pair in &mut self.pairs {
+                let own = pair.failures();
+                if pair.other == OTHERS || u32::from(pair.open) < each || own < each {
+                    continue;
+                }
+                pair.open = 0;
+                let reason = format!(
+                    "{own} failures on the account {name}, on which {sources} sources have failed \
+                     {failures} times within {}",
+                    duration::format(findtime)
+                );
+                let source = pair.other.to_canonical();
+                let proven = pair.counts.proven() >= each;
+                suspects.push(Suspect { source, failures: own, proven, reason });
+            }
+        }
+        self.put(Side::Accounts, account_key(account), nearness(failures, maxretry));
+    }
+
+    fn note(&mut self, attacked: Attacked) {
+        self.attacked.retain(|known| known.account != attacked.account);
+        if self.attacked.len() >= ATTACKED_MAX {
+            self.attacked.remove(0);
+        }
+        self.attacked.push(attacked);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Sources,
+    Accounts,
+}
+
+impl Pair {
+    fn failures(&self) -> u32 {
+        self.counts.all()
+    }
+}
+
+fn account_key(account: NonZeroU32) -> Key {
+    Ipv6Addr::from_bits(account.get().into())
+}
+
+/// How near so many are to too many, in ranks.
+fn nearness(count: u32, most: u32) -> u8 {
+    let steps = u64::from(count) * u64::from(RANKS - 1);
+    let rank = steps.checked_div(most.into()).unwrap_or(0);
+    u8::try_from(rank).unwrap_or(u8::MAX).min(RANKS - 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::settings::{GuessingSettings, Increment, Weights};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn settings(maxretry: u32, findtime: u64) -> JailSettings {
+    JailSettings {
+        enabled: true,
+        maxretry,
+        weights: Some(Weights::ASTERISK),
+        maxaccounts: 0,
+        findtime: Duration::from_secs(findtime),
+        bantime: Duration::from_hours(1),
+        ignoreip: vec!["198.51.100.0/24".parse().unwrap()],
+        ignore_names: Vec::new(),
+        scope: Scope::Sip,
+        unproven_scope: Some(Scope::Sip),
+        increment: Increment::OFF,
+        guessing: GuessingSettings::OFF,
+        filter: None,
+        own: None,
+    }
+}
+
+fn weighing(of: &[(Class, u32)]) -> Weights {
+    let mut weights = Weights::ASTERISK;
+    for (class, weight) in weights.iter_mut() {
+        *weight = of.iter().find(|(of, _)| *of == class).map_or(1, |(_, weight)| *weight);
+    }
+    weights
+}
+
+fn attempt(address: IpAddr, verdict: Verdict) -> Attempt {
+    let account = Some("1001".to_owned());
+    Attempt { account, ..Attempt::new(verdict, Class::WrongCredential, address) }
+}
+
+fn failure(last: u8) -> Attempt {
+    attempt(IpAddr::from([192, 0, 2, last]), Verdict::Failure)
+}
+
+fn at(seconds: u64) -> KernelTime {
+    KernelTime(seconds * SECOND)
+}
+
+#[test]
+fn the_last_failure_bans_and_none_counts_twice() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
+    assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
+    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
+    let sentence = jail.hear(&failure(1), "log", at(3)).unwrap();
+    assert_eq!((sentence.failures, sentence.evidence.len()), (3, 3));
+    assert_eq!(jail.hear(&failure(1), "log", at(4)), None);
+    assert_eq!(jail.hear(&failure(1), "log", at(5)), None);
+    assert!(jail.hear(&failure(1), "log", at(6)).is_some());
+}
+
+#[test]
+fn a_ban_of_the_same_scope_is_proven_late() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
+    let (address, wrong) = (failure(1).address, Class::WrongCredential);
+    assert_eq!(jail.hear(&proven(), "ami", at(1)), None);
+    let unproven = jail.hear(&failure(1), "log", at(2)).unwrap();
+    assert!(!unproven.proven);
+    let sentence = jail.prove(address, wrong, at(2)).unwrap();
+    assert_eq!((sentence.proven, sentence.scope, sentence.failures), (true, Scope::Sip, 2));
+    assert_eq!(jail.prove(address, wrong, at(2)), None);
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn who_is_banned_is_forgotten_before_those_who_may_be() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    for n in 10..200u8 {
+        for _ in 0..3 {
+            jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(1));
+        }
+    }
+    jail.hear(&failure(1), "log", at(2));
+    assert!(jail.hear(&failure(1), "log", at(2)).is_some());
+}
+
+#[test]
+fn old_failures_do_not_count() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(1), "log", at(1));
+    assert_eq!(jail.hear(&failure(1), "log", at(600)), None);
+    assert!(jail.hear(&failure(1), "log", at(600)).is_some());
+}
+
+#[test]
+fn a_success_clears() {
+    let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&attempt(IpAddr::from([192, 0, 2, 1]), Verdict::Success), "log", at(1));
+    assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
+}
+
+#[test]
+fn ignored_networks_and_disabled_jails_watch_nobody() {
+    let mut jail = Jail::new("asterisk-wazo", settings(1, 600), 100);
+    let ignored = attempt(IpAddr::from([198, 51, 100, 7]), Verdict::Failure);
+    assert_eq!(jail.hear(&ignored, "log", at(0)), None);
+    let mut jail =
+        Jail::new("asterisk-wazo", JailSettings { enabled: false, ..settings(1, 600) }, 100);
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn many_sources_do_not_push_out_the_one_about_to_be_banned() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(1), "log", at(1));
+    for n in 0..200u8 {
+        jail.hear(&attempt(IpAddr::from([203, 0, 113, n]), Verdict::Failure), "log", at(2));
+    }
+    assert_eq!((jail.watched(), jail.forgotten()), (10, 191));
+    assert!(jail.hear(&failure(1), "log", at(3)).is_some());
+}
+
+fn wide(maxretry: u32, unproven_scope: Option<Scope>) -> Jail {
+    let settings = JailSettings { scope: Scope::All, unproven_scope, ..settings(maxretry, 600) };
+    Jail::new("asterisk-wazo", settings, 100)
+}
+
+fn proven() -> Attempt {
+    Attempt { proven: true, ..failure(1) }
+}
+
+#[test]
+fn a_wide_ban_wants_proof() {
+    let mut jail = wide(3, Some(Scope::Sip));
+    let mut hear = |attempt: Attempt, time| {
+        jail.hear(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
+    };
+    assert_eq!((hear(proven(), 0), hear(proven(), 10)), (None, None));
+    assert_eq!(hear(failure(1), 20), Some((Scope::Sip, 3)));
+    // Two of the three are proven: one more that is makes three.
+    assert_eq!(hear(failure(1), 30), None);
+    assert_eq!(hear(proven(), 40), Some((Scope::All, 3)));
+    assert_eq!(jail.watched(), 0);
+}
+
+#[test]
+fn proof_comes_late() {
+    let mut jail = wide(2, Some(Scope::Sip));
+    let wrong = Class::WrongCredential;
+    let address = failure(1).address;
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.prove(address, wrong, at(0)), None);
+    let narrow = jail.hear(&failure(1), "log", at(10)).unwrap();
+    assert_eq!((narrow.scope, narrow.failures), (Scope::Sip, 2));
+    assert_eq!(jail.prove(address, Class::UnknownAccount, at(10)), None);
+    assert_eq!(jail.prove(address, wrong, at(12)), None);
+    let wide = jail.prove(address, wrong, at(11)).unwrap();
+    assert_eq!((wide.scope, wide.failures), (Scope::All, 2));
+    assert!(wide.evidence.iter().all(|evidence| evidence.proven));
+    assert_eq!(jail.prove(address, wrong, at(11)), None);
+}
+
+#[test]
+fn failures_count_by_their_class() {
+    let weights = weighing(&[(Class::UnknownAccount, 3), (Class::Acl, 0)]);
+    let settings = JailSettings { weights: Some(weights), ..settings(5, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    let mut hear = |class| jail.hear(&Attempt { class, ..failure(1) }, "log", at(0));
+    assert!((0..9).all(|_| hear(Class::Acl).is_none()));
+    assert_eq!(hear(Class::WrongCredential), None);
+    assert_eq!(hear(Class::UnknownAccount), None);
+    assert_eq!(
+        hear(Class::WrongCredential).unwrap().reason,
+        "3 failures that count 5 within 10m, the last one wrong-credential"
+    );
+}
+
+fn guess(account: u32) -> Attempt {
+    let account = Some(account.to_string());
+    Attempt { account, class: Class::UnknownAccount, ..failure(1) }
+}
+
+#[test]
+fn who_tries_many_accounts_is_banned() {
+    let settings = JailSettings { maxaccounts: 4, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    // An office with three old phones, and what names no account.
+    for n in 0..9 {
+        assert_eq!(jail.hear(&guess(n % 3), "log", at(0)), None);
+    }
+    assert_eq!(jail.hear(&Attempt { account: None, ..failure(1) }, "log", at(0)), None);
+    assert_eq!(
+        jail.hear(&guess(3), "log", at(0)).unwrap().reason,
+        "11 failures on 4 accounts within 10m, the last one unknown-account"
+    );
+}
+
+#[test]
+fn accounts_want_proof_for_a_wide_ban() {
+    let settings = JailSettings { maxaccounts: 3, scope: Scope::All, ..settings(15, 600) };
+    let mut jail = Jail::new("asterisk-wazo", settings, 100);
+    let mut hear = |account, proven| {
+        let attempt = Attempt { proven, ..guess(account) };
+        jail.hear(&attempt, "log", at(0)).map(|sentence| sentence.scope)
+    };
+    assert_eq!((hear(0, true), hear(1, true), hear(2, false)), (None, None, Some(Scope::Sip)));
+    assert_eq!((hear(3, false), hear(1, true), hear(4, true)), (None, None, Some(Scope::All)));
+}
+
+#[test]
+fn what_can_be_forged_may_count_for_nothing() {
+    let mut jail = wide(1, None);
+    assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
+    assert_eq!(jail.watched(), 0);
+    assert_eq!(jail.hear(&proven(), "log", at(0)).unwrap().scope, Scope::All);
+}
+
+#[test]
+fn unproven_failures_after_a_narrow_ban_are_no_memory() {
+    let mut jail = wide(3, Some(Scope::Sip));
+    for n in 0..3000 {
+        let sentence = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
+        assert!(sentence.is_none_or(|sentence| sentence.scope == Scope::Sip));
+        assert!(jail.watched.failures(failure(1).address).len() <= 12);
+    }
+}
+
+#[test]
+fn a_sweep_forgets_the_stale() {
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
+    jail.hear(&failure(1), "log", at(0));
+    jail.hear(&failure(2), "log", at(500));
+    assert_eq!(jail.next_timeout(), Some(at(600)));
+    jail.handle_timeout(at(600));
+    assert_eq!(jail.watched(), 1);
+    jail.handle_timeout(at(1200));
+    assert_eq!((jail.watched(), jail.next_timeout()), (0, None));
+}
+
+#[test]
+fn a_sweep_of_many_takes_turns() {
+    let many = u32::try_from(SWEPT_AT_ONCE).unwrap() * 2;
+    let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100_000);
+    for n in 0..=many {
+        jail.hear(&attempt(IpAddr::from(n.to_be_bytes()), Verdict::Failure), "log", at(0));
+    }
+    for left in [SWEPT_AT_ONCE + 1, 1, 0] {
+        assert_eq!(jail.next_timeout(), Some(at(600)));
+        jail.handle_timeout(at(600));
+        assert_eq!(jail.watched(), left);
+    }
+    assert_eq!(jail.next_timeout(), None);
+}
+
+#[test]
+fn evidence_says_who_heard_what_and_when() {
+    let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
+    for n in 0..20 {
+        let account = Some(format!("10{n:02}"));
+        let attempt = Attempt { account, proven: n % 2 == 0, ..failure(1) };
+        jail.hear(&attempt, if n < 15 { "log" } else { "ami" }, at(100 + n));
+    }
+    let evidence = jail.evidence(failure(1).address);
+    assert_eq!(evidence.len(), EVIDENCE_MAX);
+    for (evidence, n) in evidence.iter().zip(12..) {
+        let expected = Evidence {
+            source: if n < 15 { "log" } else { "ami" },
+            at: at(100 + n).into(),
+            address: Some(failure(1).address),
+            class: Class::WrongCredential,
+            account: Some(format!("10{n:02}").into()),
+            proven: n % 2 == 0,
+        };
+        assert_eq!(*evidence, expected);
+    }
+    assert_eq!(jail.evidence(failure(2).address), []);
+}
+
+#[test]
+fn a_network_is_forgotten() {
+    let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
+    for last in 0..20 {
+        jail.hear(&failure(last), "log", at(0));
+    }
+    jail.forget_network("192.0.2.0/28".parse().unwrap());
+    assert_eq!(jail.watched(), 4);
+    jail.forget_network("192.0.2.17/32".parse().unwrap());
+    assert_eq!(jail.watched(), 3);
+    assert!(jail.evidence(failure(17).address).is_empty());
+}
+
+proptest! {
+    /// The definition of a jail, counted anew at every failure.
+    #[test]
+    fn bans_exactly_at_maxretry_within_findtime(
+        (maxretry, findtime, maxaccounts) in (1u32..9, 1u64..20, 0u32..5),
+        weights in proptest::array::uniform3(0u32..4),
+        steps in proptest::collection::vec((0u64..8, 0u8..4, any::<bool>(), 0usize..3, 0u8..6), 1..200),
+    ) {
+        let classes = [Class::WrongCredential, Class::UnknownAccount, Class::Acl];
+        let settings = JailSettings {
+            maxaccounts,
+            weights: Some(weighing(&classes.into_iter().zip(weights).collect::<Vec<_>>())),
+            ..settings(maxretry, findtime)
+        };
+        let mut jail = Jail::new("asterisk-wazo", settings, 1000);
+        let mut model: HashMap<u8, Vec<(u64, u32, u8)>> = HashMap::new();
+        let mut now = 0;
+        for (gap, source, success, class, account) in steps {
+            now += gap;
+            jail.handle_timeout(at(now));
+            let address = IpAddr::from([192, 0, 2, source]);
+            let failures = model.entry(source).or_default();
+            if success && now % 5 == 0 {
+                failures.clear();
+                jail.hear(&attempt(address, Verdict::Success), "log", at(now));
+                continue;
+            }
+            let failure = Attempt {
+                class: classes[class],
+                account: (account > 0).then(|| account.to_string()),
+                ..failure(source)
+            };
+            let sentence = jail.hear(&failure, "log", at(now));
+            if weights[class] == 0 {
+                prop_assert_eq!(sentence, None);
+                continue;
+            }
+            failures.push((now, weights[class], account));
+            failures.retain(|(time, ..)| now - time < findtime);
+            let points: u32 = failures.iter().map(|(_, weight, _)| weight).sum();
+            let accounts: HashSet<u8> =
+                failures.iter().map(|(.., account)| *account).filter(|a| *a > 0).collect();
+            let on_accounts = maxaccounts > 0 && accounts.len() >= maxaccounts as usize;
+            prop_assert_eq!(sentence.is_some(), points >= maxretry || on_accounts);
+            if let Some(sentence) = sentence {
+                prop_assert_eq!(sentence.failures, failures.len());
+                failures.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded(
+        capacity in 1usize..20, sources in proptest::collection::vec(any::<[u8; 4]>(), 1..300),
+    ) {
+        let mut jail = Jail::new("asterisk-wazo", settings(5, 600), capacity);
+        for (now, source) in sources.into_iter().enumerate() {
+            jail.hear(&attempt(IpAddr::from(source), Verdict::Failure), "log", at(now as u64 / 10));
+            prop_assert!(jail.watched() <= capacity);
+        }
+    }
+}

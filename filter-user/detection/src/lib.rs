@@ -1,0 +1,21 @@
+//! Detection, without a clock, a file, a socket or a map: attempts and times enter, bans leave.
+//!
+//! ```text
+//! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ Sentence ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write
+//! ```
+//!
+//! Whatever reads, waits or writes is in the crates above this one. It hands over what it has read, with the
+//! time at which it did.
+
+pub mod ban;
+pub mod challenge;
+pub mod clock;
+pub mod duration;
+pub mod escalation;
+pub mod failure;
+pub mod hearing;
+pub mod jail;
+pub mod join;
+pub mod parse;
+pub mod prefix;
+pub mod settings;

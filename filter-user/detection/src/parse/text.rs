@@ -1,0 +1,443 @@
+//! What the lines of several logs have in common: dates, addresses, transports.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::{Timestamp, civil};
+use memchr::{memchr, memchr_iter, memchr3, memmem};
+use serde::Deserialize;
+
+use super::dates::{self, DateFormat};
+use crate::failure::{LoggedAt, Transport};
+
+/// The longest date that Asterisk writes, in bytes (`dateformat` and `datestring` of `main/logger.c`).
+const DATE_MAX: usize = 256;
+
+/// The programs in whose name Asterisk's console and its syslog channel write.
+const ASTERISK: [&[u8]; 2] = [b"asterisk", b"safe_asterisk"];
+
+/// A line of one of Asterisk's logs (`main/logger.c`), taken apart.
+pub struct AsteriskLine<'a> {
+    /// When syslog says that it was written.
+    received_at: Option<LoggedAt>,
+    /// The date as the setting `dateformat` has Asterisk write it.
+    date: &'a [u8],
+    /// The level, as `NOTICE`.
+    pub level: &'a [u8],
+    /// The source file, or what stands there instead.
+    pub file: &'a [u8],
+    /// What Asterisk says.
+    pub text: &'a [u8],
+    /// Whether it is of a log with the format `[json]`, in which every text is escaped.
+    pub is_json: bool,
+}
+
+impl AsteriskLine<'_> {
+    /// When it was written, as far as it says.
+    pub fn logged_at(&self, format: &DateFormat) -> Option<LoggedAt> {
+        format.read(self.date).or(self.received_at)
+    }
+}
+
+#[derive(Deserialize)]
+struct JsonLine<'a> {
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    logmsg: JsonMessage<'a>,
+}
+
+#[derive(Deserialize)]
+struct JsonMessage<'a> {
+    #[serde(borrow)]
+    location: JsonLocation<'a>,
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct JsonLocation<'a> {
+    #[serde(borrow)]
+    filename: Cow<'a, str>,
+}
+
+/// What `read` makes of a line of one of Asterisk's logs.
+///
+/// A log with the format `[json]` has `{"hostname", "timestamp", "identifiers", "logmsg":
+/// {"location", "level", "message"}}`.
+pub fn in_asterisk_line<T>(
+    line: &[u8],
+    read: impl FnOnce(&AsteriskLine<'_>) -> Option<T>,
+) -> Option<T> {
+    if line.first() != Some(&b'{') {
+        return read(&asterisk_line(line)?);
+    }
+    let JsonLine { timestamp, logmsg } = serde_json::from_slice(line).ok()?;
+    let JsonMessage { location, level, message } = logmsg;
+    // The line break that ends a line in a file is part of the message.
+    let message = message.strip_suffix('\n').unwrap_or(&message);
+    read(&AsteriskLine {
+        received_at: None,
+        date: timestamp.as_bytes(),
+        level: level.as_bytes(),
+        file: location.filename.as_bytes(),
+        text: message.as_bytes(),
+        is_json: true,
+    })
+}
+
+/// Takes a line of one of Asterisk's plain logs apart: `[date] LEVEL[lwp][C-call] file: text`.
+///
+/// Older versions, the console and syslog write more or less of it: `LEVEL [lwp]`, `LEVEL[lwp]:`,
+/// `file:line function: text`, `file:line in function: text`, all of it in colours, and `date host
+/// asterisk[pid]: ` instead of the date in brackets or before it.
+pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = [&b"\x1b[0m"[..], b"#033[0m", b"^[[0m"]
+        .into_iter()
+        .find_map(|reset| line.strip_suffix(reset))
+        .unwrap_or(line);
+    let (received_at, rest) = match line.first()? {
+        b'\x1b' => (None, line),
+        b'[' if bracketed_date(&line[1..]).is_some() => (None, line),
+        first if first.is_ascii_uppercase() && !begins_with_date(line) => (None, line),
+        _ => {
+            let Syslog { logged_at, program, message } = syslog_line(line)?;
+            ASTERISK.contains(&program).then_some((logged_at, message))?
+        }
+    };
+    let rest = without_colour(rest);
+    let (date, rest) = match rest.strip_prefix(b"[") {
+        Some(rest) => bracketed_date(rest)?,
+        None => (&[][..], rest),
+    };
+    let (level, rest) = level_and_thread(rest)?;
+    let rest = match rest.strip_prefix(b"[C-") {
+        Some(call) => {
+            let (id, rest) = call.split_at(memchr(b']', call)?);
+            if id.is_empty() || !id.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            &rest[1..]
+        }
+        None => rest,
+    };
+    let rest = rest.strip_prefix(b":").unwrap_or(rest).strip_prefix(b" ")?;
+    let rest = without_colour(rest);
+    let (file, rest) = rest.split_at(memchr(b':', rest)?);
+    // On the console the colour ends before the colon.
+    let file = &file[..colour_in(file).unwrap_or(file.len())];
+    let rest = without_colour(&rest[1..]);
+    // A function is named only behind a line.
+    let text = match after_digits(rest) {
+        Some(behind) => {
+            let behind = without_colour(behind);
+            after_function(behind).unwrap_or(behind)
+        }
+        None => rest,
+    };
+    let text = text.strip_prefix(b" ")?;
+    Some(AsteriskLine { received_at, date, level, file, text, is_json: false })
+}
+
+/// A date in brackets, of whatever format, and the level that follows it.
+///
+/// Nothing of an attacker's stands before the level.
+fn bracketed_date(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let within = &text[..text.len().min(DATE_MAX + 2)];
+    memchr_iter(b']', within).find_map(|end| {
+        let rest = text[end + 1..].strip_prefix(b" ")?;
+        // Whatever its format, a date has a number.
+        text[..end].iter().any(u8::is_ascii_digit).then_some(())?;
+        let rest = without_colour(rest);
+        level_and_thread(rest).map(|_| (&text[..end], rest))
+    })
+}
+
+/// `LEVEL[lwp]`, and what follows.
+fn level_and_thread(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let letters = text.iter().take_while(|b| b.is_ascii_uppercase()).count();
+    let (level, rest) = text.split_at(letters);
+    let rest = without_colour(rest);
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest);
+    let rest = after_digits(rest.strip_prefix(b"[")?)?.strip_prefix(b"]")?;
+    (letters > 0).then_some((level, rest))
+}
+
+/// How a terminal's ESC is written: as it is, by rsyslog, by busybox.
+const ESCAPES: [&[u8]; 3] = [b"\x1b[", b"#033[", b"^[["];
+
+/// What follows the colours that `text` begins with.
+fn without_colour(mut text: &[u8]) -> &[u8] {
+    while let Some(rest) = ESCAPES.iter().find_map(|escape| text.strip_prefix(*escape)) {
+        let codes = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b';').count();
+        if !rest.get(codes).is_some_and(|end| matches!(end, b'm' | b'K')) {
+            break;
+        }
+        text = &rest[codes + 1..];
+    }
+    text
+}
+
+/// Where a colour begins in `text`.
+fn colour_in(text: &[u8]) -> Option<usize> {
+    memchr3(b'\x1b', b'#', b'^', text)?;
+    ESCAPES.iter().filter_map(|escape| memmem::find(text, escape)).min()
+}
+
+/// What follows ` function:` or ` in function:`.
+fn after_function(text: &[u8]) -> Option<&[u8]> {
+    let name = text.strip_prefix(b" ")?;
+    let name = without_colour(name.strip_prefix(b"in ").unwrap_or(name));
+    let length = name.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    without_colour(&name[length..]).strip_prefix(b":").filter(|_| length > 0)
+}
+
+/// A line of a file that syslog writes.
+pub(super) struct Syslog<'a> {
+    pub(super) logged_at: Option<LoggedAt>,
+    /// Without its process number.
+    pub(super) program: &'a [u8],
+    pub(super) message: &'a [u8],
+}
+
+/// Takes apart `date host program[pid]: message`.
+///
+/// The date is that of RFC 3164, of RFC 3339, or one of those of `journalctl -o short-precise`,
+/// `short-full`, `short-iso`, `short-unix` and `short-monotonic`. Before it can stand a priority, and
+/// for the host busybox writes `facility.level`, behind a host or alone, as `logread` of `OpenWrt` does.
+/// Or the line is what RFC 5424 section 6 says: `<priority>1 date host program pid id data message`.
+pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
+    let (line, has_priority) = match line.strip_prefix(b"<") {
+        Some(rest) => (after_digits(rest)?.strip_prefix(b">")?, true),
+        None => (line, false),
+    };
+    if let Some(rest) = line.strip_prefix(b"1 ").filter(|_| has_priority) {
+        let (logged_at, rest) = rfc3339_date(rest)?;
+        let mut words = rest.strip_prefix(b" ")?.splitn(5, |byte| *byte == b' ');
+        let (_host, program, _pid, _id) =
+            (words.next()?, words.next()?, words.next()?, words.next()?);
+        let message = after_data(words.next()?)?.strip_prefix(b" ")?;
+        let program = base_name(program);
+        return Some(Syslog { logged_at, program, message });
+    }
+    let (logged_at, rest) = syslog_date(line)?;
+    let rest = rest.strip_prefix(b" ")?;
+    let (first, after) = rest.split_at(memchr(b' ', rest)?);
+    // As metalog writes it: `[program] message`.
+    let bracketed = first.strip_suffix(b":").unwrap_or(first).strip_prefix(b"[");
+    if let Some(program) = bracketed.and_then(|word| word.strip_suffix(b"]")) {
+        return Some(Syslog { logged_at, program, message: &after[1..] });
+    }
+    // A host, a facility, both or neither.
+    let rest = if names_program(first) { rest } else { &after[1..] };
+    let (second, after) = rest.split_at(memchr(b' ', rest)?);
+    let rest = if is_facility(second) { &after[1..] } else { rest };
+    let (program, message) = rest.split_at(memmem::find(rest, b": ")?);
+    let name = &program[..memchr(b'[', program).unwrap_or(program.len())];
+    if let Some(pid) = program[name.len()..].strip_prefix(b"[")
+        && after_digits(pid) != Some(b"]")
+    {
+        return None;
+    }
+    Some(Syslog { logged_at, program: base_name(name), message: &message[2..] })
+}
+
+/// Whether `word` is `program:` or `program[pid]:`, in the place of a host.
+fn names_program(word: &[u8]) -> bool {
+    let Some(program) = word.strip_suffix(b":") else { return false };
+    // A host can be an IPv6 address.
+    !program.is_empty() && memchr(b':', program).is_none()
+}
+
+/// Whether `word` is `facility.level`, as busybox writes it.
+fn is_facility(word: &[u8]) -> bool {
+    const LEVELS: [&[u8]; 11] = [
+        b"emerg", b"alert", b"crit", b"err", b"error", b"warn", b"warning", b"notice", b"info",
+        b"debug", b"panic",
+    ];
+    memchr(b'.', word).is_some_and(|dot| {
+        let facility = word[..dot].iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        dot > 0 && facility && LEVELS.contains(&&word[dot + 1..])
+    })
+}
+
+/// The name of a program without its directory.
+fn base_name(program: &[u8]) -> &[u8] {
+    &program[memchr::memrchr(b'/', program).map_or(0, |at| at + 1)..]
+}
+
+/// What follows the structured data of RFC 5424: `-`, or elements in brackets whose values are in quotes.
+fn after_data(text: &[u8]) -> Option<&[u8]> {
+    if let Some(rest) = text.strip_prefix(b"-") {
+        return Some(rest);
+    }
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b']' if !quoted && text.get(at + 1) != Some(&b'[') => return Some(&text[at + 1..]),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether `line` begins with a date of syslog's that begins with a letter.
+fn begins_with_date(line: &[u8]) -> bool {
+    stock_date(line).is_some() || weekday_date(line).is_some()
+}
+
+/// The date that a line of a file of syslog's begins with.
+fn syslog_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    if let Some((logged_at, rest)) = stock_date(line) {
+        // With a fraction in `short-precise`, with a year in some set-ups.
+        let rest = rest.strip_prefix(b".").and_then(after_digits).unwrap_or(rest);
+        let year = rest.strip_prefix(b" ").and_then(|year| {
+            let (year, rest) = year.split_at_checked(4)?;
+            (has_shape(year, b"0000") && rest.starts_with(b" ")).then_some(rest)
+        });
+        return Some((logged_at, year.unwrap_or(rest)));
+    }
+    weekday_date(line).or_else(|| iso_date(line)).or_else(|| rfc3339_date(line)).or_else(|| {
+        // Seconds since 1970, or since the start of the machine.
+        let rest = line.strip_prefix(b"[").map_or(line, <[u8]>::trim_ascii_start);
+        let seconds = rest.len() - after_digits(rest)?.len();
+        let after = after_digits(rest[seconds..].strip_prefix(b".")?)?;
+        let is_uptime = line.starts_with(b"[");
+        let after = if is_uptime { after.strip_prefix(b"]")? } else { after };
+        let at = dates::unix(&rest[..seconds]).filter(|_| !is_uptime);
+        Some((at, after))
+    })
+}
+
+/// `Sun 2026-11-22 09:43:06 UTC`, as in `short-full`, or `Sun Nov 22 09:43:06 2026`, as `logread` writes.
+fn weekday_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    const DAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+    let (day, rest) = line.split_at_checked(3)?;
+    let rest = rest.strip_prefix(b" ").filter(|_| DAYS.contains(&day))?;
+    if let Some((_, after)) = stock_date(rest) {
+        let year = after.strip_prefix(b" ")?;
+        let after = year.get(4..).filter(|_| year[..4].iter().all(u8::is_ascii_digit))?;
+        return Some((dates::read(&line[..line.len() - after.len()]), after));
+    }
+    let (logged_at, after) = wazo_date(rest, b'.')?;
+    let zone = after.strip_prefix(b" ")?;
+    let length = memchr(b' ', zone)?;
+    let is_zone = zone[..length].iter().all(|b| b.is_ascii_alphanumeric() || b"+-:".contains(b));
+    let zoned = dates::read(&rest[..rest.len() - zone.len() + length]);
+    is_zone.then_some((zoned.or(logged_at), &zone[length..]))
+}
+
+/// `2026-11-22 09:43:06`, the fraction and the zone optional.
+fn iso_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    let (_, rest) = wazo_date(line, b'.')?;
+    let zone = rest.iter().take_while(|b| b.is_ascii_digit() || b"+-:Z".contains(b)).count();
+    let date = &line[..line.len() - rest.len() + zone];
+    Some((dates::read(date), &rest[zone..]))
+}
+
+/// `2026-11-22T09:43:06.123456+00:00`, as newer versions of rsyslog write it.
+fn rfc3339_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    let (date, rest) = line.split_at(memchr(b' ', line)?);
+    let time: Timestamp = str::from_utf8(date).ok()?.parse().ok()?;
+    Some((Some(LoggedAt::Instant(time)), rest))
+}
+
+/// `2026-11-22 09:32:21.1233`, the fraction optional and behind `point`.
+pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u8])> {
+    let (date, mut rest) = text.split_at_checked(19)?;
+    if !has_shape(date, b"0000-00-00 00:00:00") {
+        return None;
+    }
+    let mut nanosecond: i32 = 0;
+    if let Some(fraction) = rest.strip_prefix(&[point]) {
+        rest = after_digits(fraction)?;
+        let digits = &fraction[..fraction.len() - rest.len()];
+        for place in 0..9 {
+            let digit = digits.get(place).map_or(0, |d| i32::from(d - b'0'));
+            nanosecond = nanosecond * 10 + digit;
+        }
+    }
+    let two = |at: usize| number(&date[at..at + 2]);
+    // A date of the right shape that no calendar has is a line without a time, not a forgery.
+    let time = civil::DateTime::new(
+        i16::from(two(0)) * 100 + i16::from(two(2)),
+        two(5),
+        two(8),
+        two(11),
+        two(14),
+        two(17),
+        nanosecond,
+    );
+    Some((time.ok().map(LoggedAt::Host), rest))
+}
+
+/// `Nov 22 09:43:06`, which names no year; some write `Nov 2` with one space.
+pub(super) fn stock_date(text: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
+    const MONTHS: [&[u8]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let shaped = |length: usize, shape: &[u8]| {
+        let (date, rest) = text.split_at_checked(length)?;
+        (has_shape(&date[3..], shape) && MONTHS.contains(&&date[..3])).then_some((None, rest))
+    };
+    shaped(15, b" 00 00:00:00")
+        .or_else(|| shaped(15, b"  0 00:00:00"))
+        .or_else(|| shaped(14, b" 0 00:00:00"))
+}
+
+/// Whether `text` equals `shape` with any digit where `shape` has a `0`.
+fn has_shape(text: &[u8], shape: &[u8]) -> bool {
+    text.len() == shape.len()
+        && text.iter().zip(shape).all(|(t, s)| if *s == b'0' { t.is_ascii_digit() } else { t == s })
+}
+
+fn number(two_digits: &[u8]) -> i8 {
+    two_digits.iter().fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
+}
+
+/// What follows one or more digits.
+pub(super) fn after_digits(text: &[u8]) -> Option<&[u8]> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    (digits > 0).then(|| &text[digits..])
+}
+
+pub(super) fn transport_named(name: &[u8]) -> Option<Transport> {
+    [
+        (&b"UDP"[..], Transport::Udp),
+        (b"TCP", Transport::Tcp),
+        (b"TLS", Transport::Tls),
+        (b"WS", Transport::Ws),
+        (b"WSS", Transport::Wss),
+    ]
+    .into_iter()
+    .find_map(|(known, transport)| name.eq_ignore_ascii_case(known).then_some(transport))
+}
+
+/// `ip:port` or `[ip6]:port`.
+pub(super) fn socket_address(text: &[u8]) -> Option<SocketAddr> {
+    // The standard parser takes a scope id, which no packet's source has here.
+    if memchr(b'%', text).is_some() {
+        return None;
+    }
+    let source: SocketAddr = str::from_utf8(text).ok()?.parse().ok()?;
+    (source.port() != 0)
+        .then(|| Some(SocketAddr::new(source_address(source.ip())?, source.port())))?
+}
+
+/// `ip` or `ip6`, without a port.
+pub(super) fn bare_address(text: &[u8]) -> Option<IpAddr> {
+    source_address(str::from_utf8(text).ok()?.parse().ok()?)
+}
+
+/// The address as the packet carried it, if a packet can come from it.
+pub fn source_address(address: IpAddr) -> Option<IpAddr> {
+    let address = address.to_canonical();
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+}

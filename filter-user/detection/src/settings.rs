@@ -1,0 +1,89 @@
+//! What detection may be told: its part of the configuration, as values. The crate that reads the files knows
+//! how they are written there.
+
+mod escalation;
+mod guessing;
+mod host_name;
+mod increment;
+mod jails;
+mod logs;
+mod ports;
+mod weights;
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::failure::Class;
+
+pub use self::escalation::{Escalation, Thresholds};
+pub use self::guessing::GuessingSettings;
+pub use self::host_name::{HOST_NAMES_MAX, HostName};
+pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};
+pub use self::jails::{OWN_JAILS_MAX, RECIDIVE, add, built_in_jails, defaults, intern};
+pub use self::logs::{FilterName, JournalMatch, LOGS_MAX, LogPattern};
+pub use self::ports::{
+    NONE, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, Scope, SipPorts, choice as scopes,
+    named as scope_named,
+};
+pub use self::weights::Weights;
+
+/// Sources that were banned before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offenders {
+    /// How long a ban counts after it has ended, and all before it.
+    pub remember: Duration,
+}
+
+/// A jail's settings, by the names that fail2ban gave them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JailSettings {
+    /// Whether the jail is in use.
+    pub enabled: bool,
+    /// The failure that bans: so many within `findtime`, by weight.
+    pub maxretry: u32,
+    /// How much a failure counts; where the jail's sources know one class alone, `None`: 1.
+    pub weights: Option<Weights>,
+    /// Failures on so many accounts within `findtime` ban too; 0: any number may fail.
+    pub maxaccounts: u32,
+    /// How long a failure counts.
+    pub findtime: Duration,
+    /// How long a ban lasts.
+    pub bantime: Duration,
+    /// Networks that this jail never bans.
+    pub ignoreip: Vec<IpNet>,
+    /// Hosts whose addresses it never bans, whatever they are at the time.
+    pub ignore_names: Vec<HostName>,
+    /// What a ban closes whose failures all have a source that cannot have been forged.
+    pub scope: Scope,
+    /// What any other ban closes; when `None`, a failure counts only if its source cannot have been
+    /// forged.
+    pub unproven_scope: Option<Scope>,
+    /// How its bans grow.
+    pub increment: Increment,
+    /// What is too much, over days.
+    pub guessing: GuessingSettings,
+    /// The filter that reads its log in place of the parser that comes with it.
+    pub filter: Option<FilterName>,
+    /// What it reads, if it is one of the administrator's own.
+    pub own: Option<OwnJail>,
+}
+
+impl JailSettings {
+    /// How much a failure of this class counts.
+    pub fn weight(&self, class: Class) -> u32 {
+        self.weights.as_ref().map_or(1, |weights| weights.of(class))
+    }
+}
+
+/// What a jail of the administrator's own reads, with its filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnJail {
+    /// Its logs.
+    pub log: Vec<LogPattern>,
+    /// What it reads in the journal: whatever one of these matches.
+    pub journal: Vec<JournalMatch>,
+    /// Whether the sources in there cannot have been forged: they have connections, and nobody can
+    /// write lines of his own into it.
+    pub proven: bool,
+}

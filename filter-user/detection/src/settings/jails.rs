@@ -1,0 +1,188 @@
+//! The jails that every configuration has, and the names of jails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Weights};
+use crate::ban::RESERVED;
+use crate::duration::snippet;
+
+/// A jail that is there without being configured.
+struct BuiltIn {
+    name: &'static str,
+    /// Its number in the kernel's entries, which never becomes another.
+    number: u8,
+    settings: JailSettings,
+}
+
+/// The jail that hears of the bans by the others.
+pub const RECIDIVE: &str = "recidive";
+
+/// Each with its defaults: Wazo's own of `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`, for `sshd`
+/// Debian's, for `recidive` those of fail2ban's `jail.conf`.
+static BUILT_IN: [BuiltIn; 4] = [
+    BuiltIn {
+        name: "asterisk-wazo",
+        number: 0,
+        settings: JailSettings {
+            enabled: true,
+            maxretry: 15,
+            weights: Some(Weights::ASTERISK),
+            maxaccounts: 10,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_hours(1),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: Scope::Sip,
+            unproven_scope: Some(Scope::Sip),
+            increment: Increment::OFF,
+            guessing: GuessingSettings::ACCOUNTS,
+            filter: None,
+            own: None,
+        },
+    },
+    BuiltIn {
+        name: "sshd",
+        number: 1,
+        settings: JailSettings {
+            enabled: true,
+            maxretry: 5,
+            weights: None,
+            maxaccounts: 0,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: PortClasses::SSH,
+            unproven_scope: Some(PortClasses::SSH),
+            increment: Increment::OFF,
+            guessing: GuessingSettings::ACCOUNTS,
+            filter: None,
+            own: None,
+        },
+    },
+    BuiltIn {
+        name: "wazo-provd",
+        number: 2,
+        settings: JailSettings {
+            enabled: true,
+            maxretry: 10,
+            weights: None,
+            maxaccounts: 0,
+            findtime: Duration::from_mins(1),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: PortClasses::PROVISIONING,
+            unproven_scope: Some(PortClasses::PROVISIONING),
+            increment: Increment::OFF,
+            guessing: GuessingSettings::OFF,
+            filter: None,
+            own: None,
+        },
+    },
+    BuiltIn {
+        name: RECIDIVE,
+        number: 3,
+        settings: JailSettings {
+            enabled: false,
+            maxretry: 5,
+            weights: None,
+            maxaccounts: 0,
+            findtime: Duration::from_hours(24),
+            bantime: Duration::from_hours(7 * 24),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: Scope::All,
+            unproven_scope: None,
+            increment: Increment::OFF,
+            guessing: GuessingSettings::OFF,
+            filter: None,
+            own: None,
+        },
+    },
+];
+
+/// The jails that are there without being configured, each with its number in the kernel's entries.
+pub fn built_in_jails() -> impl Iterator<Item = (u8, &'static str)> {
+    BUILT_IN.iter().map(|jail| (jail.number, jail.name))
+}
+
+/// The jails of an empty configuration.
+pub fn defaults() -> BTreeMap<&'static str, JailSettings> {
+    BUILT_IN.iter().map(|jail| (jail.name, jail.settings.clone())).collect()
+}
+
+/// The most jails of the administrator's own.
+pub const OWN_JAILS_MAX: usize = 64;
+
+/// The longest name of a jail, in bytes.
+const NAME_MAX: usize = 32;
+
+impl JailSettings {
+    /// A jail of the administrator's own, with fail2ban's defaults. What can have been forged does not
+    /// close all that it might.
+    pub fn own() -> Self {
+        Self {
+            enabled: true,
+            maxretry: 5,
+            findtime: Duration::from_mins(10),
+            bantime: Duration::from_mins(10),
+            ignoreip: Vec::new(),
+            ignore_names: Vec::new(),
+            scope: Scope::All,
+            unproven_scope: Some(Scope::Sip),
+            increment: Increment::OFF,
+            weights: None,
+            maxaccounts: 0,
+            guessing: GuessingSettings::OFF,
+            filter: None,
+            own: Some(OwnJail::default()),
+        }
+    }
+}
+
+/// Adds a jail of the administrator's own, unless there is one of this name.
+///
+/// # Errors
+///
+/// When there cannot be: why.
+pub fn add(jails: &mut BTreeMap<&'static str, JailSettings>, name: &str) -> Result<(), String> {
+    if jails.contains_key(name) {
+        return Ok(());
+    }
+    let shown = snippet(name);
+    if RESERVED.contains(&name) {
+        return Err(format!("`{name}` is taken; give this jail another name"));
+    }
+    let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
+        return Err(format!(
+            "`{shown}` is not a name for a jail; use lower-case letters, digits and `-`, at most \
+             {NAME_MAX}"
+        ));
+    }
+    if jails.len() >= BUILT_IN.len() + OWN_JAILS_MAX {
+        return Err(format!("`{shown}` is one too many: at most {OWN_JAILS_MAX} are possible"));
+    }
+    jails.insert(intern(name), JailSettings::own());
+    Ok(())
+}
+
+/// The name of a jail, which stays in memory once: few come out of configurations and the store, and
+/// each failure carries one.
+pub fn intern(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    if let Some(jail) = BUILT_IN.iter().find(|jail| jail.name == name) {
+        return jail.name;
+    }
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(Box::from(name));
+    names.insert(kept);
+    kept
+}

@@ -1,0 +1,270 @@
+//! Ports by name, and what a ban closes.
+
+use std::fmt;
+
+use crate::duration::snippet;
+
+/// The most names beside `sip` and `all`: the kernel keeps the scopes of a ban in one byte.
+pub const PORT_CLASSES_MAX: usize = 5;
+
+/// The longest name, in bytes.
+const NAME_MAX: usize = 32;
+
+/// What the configuration calls no scope at all.
+pub const NONE: &str = "none";
+
+/// The bit of [`Scope::All`].
+const ALL_BIT: u8 = 7;
+
+/// What a ban closes to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The SIP ports.
+    Sip,
+    /// The ports of one of [`PortClasses`], by its number, from 1 to [`PORT_CLASSES_MAX`].
+    Ports(u8),
+    /// Everything.
+    All,
+}
+
+impl Scope {
+    /// Its bit in the kernel's masks, from 0 to 7.
+    pub fn bit(self) -> u8 {
+        match self {
+            Self::Sip => 0,
+            Self::Ports(number) => number,
+            Self::All => ALL_BIT,
+        }
+    }
+
+    /// The inverse of [`bit`](Self::bit); `None` for one that stands for nothing.
+    pub fn from_bit(bit: u8) -> Option<Self> {
+        match bit {
+            0 => Some(Self::Sip),
+            ALL_BIT => Some(Self::All),
+            bit if usize::from(bit) <= PORT_CLASSES_MAX => Some(Self::Ports(bit)),
+            _ => None,
+        }
+    }
+}
+
+/// Ports from `first` to `last`, both included; never port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// One port. Port 0 cannot be written in a configuration and matches nothing.
+    pub const fn single(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
+    /// The ports of `self`.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
+    /// Whether `port` is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// The ports that carry SIP, by transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipPorts {
+    /// UDP ports.
+    pub udp: Vec<PortRange>,
+    /// TCP and TLS ports.
+    pub tcp: Vec<PortRange>,
+}
+
+/// Ports that a ban can close together, by a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortClass {
+    /// The name, as `--scope` takes it.
+    pub name: String,
+    /// UDP ports.
+    pub udp: Vec<PortRange>,
+    /// TCP ports.
+    pub tcp: Vec<PortRange>,
+}
+
+impl PortClass {
+    fn new(name: &str, udp: &[u16], tcp: &[u16]) -> Self {
+        let ranges = |ports: &[u16]| ports.iter().copied().map(PortRange::single).collect();
+        Self { name: name.to_owned(), udp: ranges(udp), tcp: ranges(tcp) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.udp.is_empty() && self.tcp.is_empty()
+    }
+}
+
+/// The port classes beside SIP. Those of a Wazo host come first and always, so that their numbers
+/// stay; the administrator's follow by the alphabet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortClasses(Vec<PortClass>);
+
+impl Default for PortClasses {
+    /// What a Wazo host has open besides SIP: TFTP and nginx for the phones' configurations, nginx
+    /// for everything else.
+    fn default() -> Self {
+        Self(vec![
+            PortClass::new("ssh", &[], &[22]),
+            PortClass::new("provisioning", &[69], &[8667]),
+            PortClass::new("http", &[], &[80, 443]),
+        ])
+    }
+}
+
+impl PortClasses {
+    /// What closes SSH.
+    pub const SSH: Scope = Scope::Ports(1);
+
+    /// What closes the provisioning of phones.
+    pub const PROVISIONING: Scope = Scope::Ports(2);
+
+    /// The classes, each with the scope that closes it.
+    pub fn iter(&self) -> impl Iterator<Item = (Scope, &PortClass)> {
+        (1..).map(Scope::Ports).zip(&self.0)
+    }
+
+    /// The scope of this name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it would close nothing: which there are.
+    pub fn scope(&self, name: &str) -> Result<Scope, String> {
+        let scope = named(name, &self.names()).ok_or_else(|| {
+            format!("there is no scope `{}`; use {}", snippet(name), self.choice())
+        })?;
+        match self.class(scope) {
+            Some(class) if class.is_empty() => Err(format!(
+                "the scope `{name}` closes no ports; list them in `ports: {{{name}: {{tcp: [...]}}}}`"
+            )),
+            Some(_) | None => Ok(scope),
+        }
+    }
+
+    /// The name of a scope.
+    pub fn name(&self, scope: Scope) -> &str {
+        match scope {
+            Scope::Sip => "sip",
+            Scope::All => "all",
+            // A ban may outlive the configuration that named its ports.
+            Scope::Ports(_) => self.class(scope).map_or("unnamed", |class| &class.name),
+        }
+    }
+
+    /// Every name, in words.
+    pub fn choice(&self) -> String {
+        choice(&self.names())
+    }
+
+    /// Every name.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|class| class.name.clone()).collect()
+    }
+
+    /// The classes, to set their ports.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut PortClass> {
+        self.0.iter_mut()
+    }
+
+    /// Adds a class without ports, unless there is one of this name.
+    ///
+    /// # Errors
+    ///
+    /// When there cannot be: why.
+    pub fn add(&mut self, name: &str) -> Result<(), String> {
+        if self.0.iter().any(|class| class.name == name) {
+            return Ok(());
+        }
+        let shown = snippet(name);
+        if ["sip", "all", NONE].contains(&name) {
+            return Err(format!("`{name}` is taken; give these ports another name"));
+        }
+        let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        if !begins || !name.bytes().all(letters) || name.len() > NAME_MAX {
+            return Err(format!(
+                "`{shown}` is not a name for ports; use lower-case letters, digits, `-` and `_`, at \
+                 most {NAME_MAX}"
+            ));
+        }
+        if self.0.len() >= PORT_CLASSES_MAX {
+            let names = self.names().join("`, `");
+            return Err(format!(
+                "`{shown}` is one too many: at most {PORT_CLASSES_MAX} names are possible, and \
+                 there are `{names}`"
+            ));
+        }
+        self.0.push(PortClass::new(name, &[], &[]));
+        Ok(())
+    }
+
+    fn class(&self, scope: Scope) -> Option<&PortClass> {
+        self.iter().find_map(|(other, class)| (other == scope).then_some(class))
+    }
+}
+
+/// The scope of this name, where the port classes have these.
+pub fn named(name: &str, classes: &[String]) -> Option<Scope> {
+    match name {
+        "sip" => Some(Scope::Sip),
+        "all" => Some(Scope::All),
+        name => {
+            (1..).zip(classes).find_map(|(n, class)| (class == name).then_some(Scope::Ports(n)))
+        }
+    }
+}
+
+/// Every scope's name, in words.
+pub fn choice(classes: &[String]) -> String {
+    let names: Vec<String> = classes.iter().map(|name| format!("`{name}`")).collect();
+    format!("`sip`, {} or `all`", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_have_bits() {
+        let ports = (1..).take(PORT_CLASSES_MAX).map(Scope::Ports);
+        for scope in ports.chain([Scope::Sip, Scope::All]) {
+            assert_eq!(Scope::from_bit(scope.bit()), Some(scope));
+        }
+        assert_eq!((Scope::from_bit(6), Scope::from_bit(8)), (None, None));
+    }
+
+    #[test]
+    fn scopes_have_names() {
+        let ports = PortClasses::default();
+        for name in ["sip", "ssh", "provisioning", "http", "all"] {
+            assert_eq!(ports.name(ports.scope(name).unwrap()), name);
+        }
+        assert_eq!(ports.scope("ssh"), Ok(PortClasses::SSH));
+        assert_eq!(ports.scope("provisioning"), Ok(PortClasses::PROVISIONING));
+        assert_eq!(
+            ports.scope("shh").unwrap_err(),
+            "there is no scope `shh`; use `sip`, `ssh`, `provisioning`, `http` or `all`"
+        );
+        assert_eq!(ports.name(Scope::Ports(5)), "unnamed");
+    }
+}

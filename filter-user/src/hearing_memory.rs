@@ -1,0 +1,197 @@
+//! What is known of the sources' rhythms, over restarts: one small file of JSON.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hearing::{Ear, Rhythm, key};
+
+/// How often it is written at most, but for the end.
+const SAVE: Duration = Duration::from_mins(1);
+
+/// The longest file that is read, in bytes. Its own has a few hundred for each source, and the paths of
+/// the logs.
+const FILE_MAX: u64 = 2 * 1024 * 1024;
+
+/// The file, and what was in it.
+#[derive(Debug)]
+pub struct Memory {
+    file: PathBuf,
+    known: BTreeMap<String, Known>,
+    saved_at: Instant,
+}
+
+/// What is kept of one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    lines: Rhythm,
+    rules: BTreeMap<String, KnownRule>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct KnownRule {
+    hits: Rhythm,
+    lines_then: u64,
+}
+
+impl Memory {
+    /// What the file in `directory` has. Without one, or with one that cannot be read, everything is
+    /// learned anew.
+    pub fn load(directory: &Path) -> Self {
+        let file = directory.join("hearing.json");
+        let small = fs::metadata(&file).is_ok_and(|metadata| metadata.len() <= FILE_MAX);
+        let bytes = if small { fs::read(&file).unwrap_or_default() } else { Vec::new() };
+        let known = serde_json::from_slice(&bytes).unwrap_or_default();
+        Self { file, known, saved_at: Instant::now() }
+    }
+
+    /// Gives an ear what is known of its source, which reads `place`.
+    pub fn recall(&self, source: &str, place: &str, ear: &mut Ear) {
+        let Some(known) = self.known.get(&key(source, place)) else { return };
+        ear.lines = known.lines;
+        for rule in &mut ear.rules {
+            if let Some(known) = known.rules.get(rule.name) {
+                (rule.hits, rule.lines_then) = (known.hits, known.lines_then);
+            }
+        }
+    }
+
+    /// Whether it is time to look for [`changes`](Self::changes).
+    pub fn is_due(&self) -> bool {
+        self.saved_at.elapsed() >= SAVE
+    }
+
+    /// What is known now, to be kept, if that is anything new. Each ear comes with its source's name and
+    /// what that reads.
+    pub fn changes<'a>(
+        &mut self,
+        ears: impl Iterator<Item = (&'a str, &'a str, &'a Ear)>,
+    ) -> Option<Keep> {
+        self.saved_at = Instant::now();
+        let known: BTreeMap<String, Known> =
+            ears.map(|(source, place, ear)| (key(source, place), Known::of(ear))).collect();
+        if known == self.known {
+            return None;
+        }
+        self.known.clone_from(&known);
+        Some(Keep { file: self.file.clone(), known })
+    }
+
+    /// What was to be kept was not.
+    pub fn was_not_kept(&mut self) {
+        self.known.clear();
+    }
+}
+
+/// What is to be kept.
+#[derive(Debug)]
+pub struct Keep {
+    file: PathBuf,
+    known: BTreeMap<String, Known>,
+}
+
+impl Keep {
+    /// Writes it. A reader finds the file as it was or as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written: what, and why.
+    pub fn run(&self) -> io::Result<()> {
+        let new = self.file.with_extension("new");
+        let text = serde_json::to_vec(&self.known)?;
+        let write = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.file));
+        write.map_err(|error| {
+            io::Error::new(error.kind(), format!("write {}: {error}", self.file.display()))
+        })
+    }
+}
+
+impl Known {
+    fn of(ear: &Ear) -> Self {
+        let rules = ear.rules.iter().map(|rule| {
+            let known = KnownRule { hits: rule.hits, lines_then: rule.lines_then };
+            (rule.name.to_owned(), known)
+        });
+        Self { lines: ear.lines, rules: rules.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn ear() -> Ear {
+        Ear::new(&["one", "two"])
+    }
+
+    #[test]
+    fn hits_and_times_outlive_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut memory = Memory::load(directory.path());
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let mut heard = ear();
+        heard.lines.note(7, now, now);
+        heard.rules[1].hits.note(3, now, now);
+        heard.rules[1].lines_then = 7;
+        let ears = || std::iter::once(("sshd", "journalctl", &heard));
+        memory.changes(ears()).unwrap().run().unwrap();
+        assert!(memory.changes(ears()).is_none());
+        let again = Memory::load(directory.path());
+        let mut recalled = ear();
+        again.recall("sshd", "/var/log/auth.log", &mut recalled);
+        assert_eq!((recalled.lines, &recalled.rules), (heard.lines, &heard.rules));
+        let mut other = ear();
+        again.recall("wazo-provd", "journalctl", &mut other);
+        assert_eq!(other.lines, Rhythm::default());
+    }
+
+    #[test]
+    fn two_files_of_one_jail_have_rhythms_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut memory = Memory::load(directory.path());
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let (mut often, mut seldom) = (ear(), ear());
+        often.lines.note(1000, now, now);
+        seldom.lines.note(1, now, now);
+        let ears = [("web", "/var/log/a", &often), ("web", "/var/log/b", &seldom)];
+        memory.changes(ears.into_iter()).unwrap().run().unwrap();
+        for (path, lines) in [("/var/log/a", 1000), ("/var/log/b", 1), ("/var/log/c", 0)] {
+            let mut recalled = ear();
+            Memory::load(directory.path()).recall("web", path, &mut recalled);
+            assert_eq!(recalled.lines.count, lines, "{path}");
+        }
+        // As they were kept when a jail had one rhythm: known of no file.
+        fs::write(&memory.file, "{\"web\": {\"lines\": {\"count\": 7}}}").unwrap();
+        let mut recalled = ear();
+        Memory::load(directory.path()).recall("web", "/var/log/a", &mut recalled);
+        assert_eq!(recalled.lines.count, 0);
+    }
+
+    #[test]
+    fn a_file_that_is_no_good_is_as_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hearing.json");
+        for text in ["", "[]", "{\"sshd\": 7}", "{\"sshd\": {\"lines\": {\"first\": \"x\"}}}"] {
+            fs::write(&file, text).unwrap();
+            let mut recalled = ear();
+            Memory::load(directory.path()).recall("sshd", "x", &mut recalled);
+            assert_eq!(recalled.lines, Rhythm::default(), "{text}");
+        }
+        let mut heard = ear();
+        heard.lines.count = 1;
+        let mut memory = Memory::load(&directory.path().join("nowhere"));
+        let ears = || std::iter::once(("sshd", "x", &heard));
+        let error = memory.changes(ears()).unwrap().run().unwrap_err();
+        assert!(error.to_string().contains("hearing.json"), "{error}");
+        memory.was_not_kept();
+        assert!(memory.changes(ears()).is_some());
+    }
+}
