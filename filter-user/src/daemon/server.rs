@@ -242,4 +242,37 @@ mod tests {
         serving.abort();
         answering.abort();
     }
+
+    /// One that has nothing more to say waits for its answer, and is told that it is worked on; one that is
+    /// gone is not waited for.
+    #[tokio::test]
+    async fn a_client_is_waited_for_as_long_as_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let (ask, mut questions) = mpsc::channel(1);
+        let serving = tokio::spawn(serve(bind(&path).unwrap(), ask));
+        let connect = async || {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        };
+        let left = connect().await;
+        let Question { mut reply, .. } = questions.recv().await.unwrap();
+        drop(left);
+        timeout(Duration::from_secs(5), reply.closed()).await.expect("it is gone");
+
+        let mut stays = connect().await;
+        let Question { mut reply, .. } = questions.recv().await.unwrap();
+        let mut first = [0];
+        timeout(Duration::from_secs(10), stays.read_exact(&mut first)).await.unwrap().unwrap();
+        assert_eq!(first, *b" ");
+        assert!(timeout(Duration::from_millis(200), reply.closed()).await.is_err(), "it is there");
+        reply.send(Reply::Ok(json!("done"))).unwrap();
+        let mut rest = Vec::new();
+        stays.read_to_end(&mut rest).await.unwrap();
+        let reply: Reply = serde_json::from_slice(&rest).unwrap();
+        assert!(matches!(reply, Reply::Ok(value) if value == "done"));
+        serving.abort();
+    }
 }

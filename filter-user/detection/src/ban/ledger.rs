@@ -187,12 +187,12 @@ impl Ledger {
                     *self.holes.entry(*hole).or_default() += 1;
                 }
             }
-            for entry in &entries {
-                *self.by_origin.entry(entry.ban.origin).or_default() += 1;
-            }
             let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
             self.ends = ends.collect();
             self.entries = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+            for (_, origin, _) in self.entries.keys() {
+                *self.by_origin.entry(*origin).or_default() += 1;
+            }
             let networks = self.entries.keys().map(|(network, ..)| *network);
             let apart = |network: &IpNet| !is_address(*network) || self.is_split(*network);
             let mut touched: BTreeSet<IpNet> = networks.filter(apart).collect();

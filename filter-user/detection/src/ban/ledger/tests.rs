@@ -255,6 +255,10 @@ fn at_any_time_the_kernel_closes_what_the_bans_do() {
                 writes.extend(ledger.remove(&first));
             }
         }
+        for origin in origins {
+            let bans = ledger.iter().filter(|entry| entry.ban.origin == origin).count();
+            assert_eq!(ledger.count(origin), bans);
+        }
         let kernel = held(&writes);
         for now in 0..20 {
             let now = KernelTime(now);
@@ -276,5 +280,6 @@ fn at_any_time_the_kernel_closes_what_the_bans_do() {
         again.load(ledger.iter().cloned().collect());
         let done = again.reconcile(&kernel, &HashSet::new(), KernelTime(0), "before", |_| true);
         assert_eq!(done.writes, [], "{ledger:?}");
+        assert!(origins.iter().all(|origin| again.count(*origin) == ledger.count(*origin)));
     }
 }
