@@ -36,6 +36,9 @@ const CLIENTS: usize = 1000;
 /// Lines a second that are hard to read.
 const LINES: u32 = 200;
 
+/// Copies of a log that is rotated.
+const SIBLINGS: u32 = 64;
+
 /// A filter in the manner of fail2ban's `gitlab.conf`: a line that has no date, and is long, costs it
 /// milliseconds.
 const FILTER: &str =
@@ -57,6 +60,8 @@ pub enum Load {
     End,
     /// A log has lines that are hard to read.
     Lines,
+    /// A log is rotated ten times a second among 64 of its copies.
+    Rotate,
     /// Clients ask for the bans and do not read them.
     Clients,
 }
@@ -70,6 +75,7 @@ impl Load {
             Self::Lift => "bans are lifted",
             Self::End => "bans end together",
             Self::Lines => "lines hard to read",
+            Self::Rotate => "a log is rotated",
             Self::Clients => "clients do not read",
         }
     }
@@ -83,7 +89,7 @@ impl Load {
         fs::write(directory.join("auth.log"), "").context("make an empty log")?;
         fs::write(directory.join("provd.log"), "").context("make an empty log")?;
         config.other_logs = Some(directory.to_owned());
-        if self == Self::Lines {
+        if matches!(self, Self::Lines | Self::Rotate) {
             let (filter, log) = (directory.join("hard.conf"), hard_log(directory));
             fs::write(&filter, FILTER).context("write a filter")?;
             fs::write(&log, "").context("make an empty log")?;
@@ -97,7 +103,7 @@ impl Load {
     /// Has so many bans made, if this load has any.
     pub(super) fn prepare(self, client: &Client, bans: u32) -> anyhow::Result<()> {
         let seconds = match self {
-            Self::Nothing | Self::Lines => return Ok(()),
+            Self::Nothing | Self::Lines | Self::Rotate => return Ok(()),
             Self::List | Self::Ask | Self::Lift | Self::Clients => None,
             Self::End => Some(Instant::now() + UNTIL_END),
         };
@@ -142,6 +148,7 @@ impl Load {
             }
             Self::End => end(client, begun),
             Self::Lines => hard_lines(client, over),
+            Self::Rotate => rotate(client, over),
             Self::Clients => crowd(client, over),
         }
     }
@@ -237,11 +244,18 @@ fn end(client: &Client, begun: &AtomicBool) -> anyhow::Result<String> {
     }
 }
 
-fn hard_lines(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
+/// What the jail `hard` reads, and how many lines it has read.
+fn hard_source(client: &Client) -> anyhow::Result<(PathBuf, u64)> {
     let status = client::ask(client.socket(), &Request::Status)?;
     let sources = status["sources"].as_array().context("status has no sources")?;
-    let place = sources.iter().find(|source| source["name"] == "hard").map(|s| &s["place"]);
-    let place = place.and_then(|place| place.as_str()).context("the jail `hard` reads nothing")?;
+    let source = sources.iter().find(|source| source["name"] == "hard");
+    let source = source.context("the jail `hard` reads nothing")?;
+    let place = source["place"].as_str().context("a source without a place")?;
+    Ok((place.into(), source["events"].as_u64().unwrap_or(0)))
+}
+
+fn hard_lines(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
+    let (place, _) = hard_source(client)?;
     let mut log = OpenOptions::new().append(true).open(place).context("open the log")?;
     let line = "word 12:34 Failed Login: username=x ".repeat(8000 / 36) + "\n";
     let started = Instant::now();
@@ -253,11 +267,25 @@ fn hard_lines(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    let status = client::ask(client.socket(), &Request::Status)?;
-    let sources = status["sources"].as_array().context("status has no sources")?;
-    let source = sources.iter().find(|source| source["name"] == "hard");
-    let read = source.map_or(0, |source| source["events"].as_u64().unwrap_or(0));
+    let (_, read) = hard_source(client)?;
     Ok(format!("{written} lines of {} bytes written, {read} read", line.len()))
+}
+
+fn rotate(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
+    let (place, _) = hard_source(client)?;
+    let copy = |number: u32| place.with_extension(format!("log.{}", number % SIBLINGS));
+    for number in 0..SIBLINGS {
+        fs::write(copy(number), format!("copy {number}\n")).context("write a copy")?;
+    }
+    let mut rotations = 0_u32;
+    while !over.load(Ordering::Relaxed) {
+        fs::write(&place, "a line\n".repeat(100)).context("write the log")?;
+        thread::sleep(Duration::from_millis(100));
+        fs::rename(&place, copy(rotations)).context("rotate the log")?;
+        rotations += 1;
+    }
+    let (_, read) = hard_source(client)?;
+    Ok(format!("{rotations} times, {} lines written, {read} read", rotations * 100))
 }
 
 /// Clients that ask and do not read; when all have asked they go, and others come.
