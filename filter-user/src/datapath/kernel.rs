@@ -388,8 +388,9 @@ impl Kernel {
     /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
     /// has as many as it may.
     fn forget_peers(&mut self, now: KernelTime) {
-        let peers = self.peers().into_iter();
-        let peers = peers.map(|(key, peer)| (Address::from_words(key), peer.until));
+        // All of them or none: who is missing would be forgotten in the counts, and the gate.
+        let Some(peers) = self.peers() else { return };
+        let peers = peers.into_iter().map(|(key, peer)| (Address::from_words(key), peer.until));
         let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
         let counted = Counted::of(&mut there, self.seed);
         counted.write(self.crowds.as_ref());
@@ -434,10 +435,9 @@ impl Kernel {
         Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
     }
 
-    /// The known peers, those too that are known no longer.
-    fn peers(&self) -> Vec<([u64; 2], Peer)> {
-        let peers = batch::entries(self.known.map().fd());
-        self.unread.or_note("read the known peers", peers).unwrap_or_default()
+    /// The known peers, those too that are known no longer; `None` if the kernel refuses.
+    fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
+        self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
     }
 
     fn clear_counters(&mut self, slot: u32) -> Result<()> {
@@ -553,7 +553,8 @@ impl Datapath for Kernel {
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
-        let known = self.peers().into_iter().filter(|(_, peer)| peer.until > now.0);
+        let known = self.peers().unwrap_or_default().into_iter();
+        let known = known.filter(|(_, peer)| peer.until > now.0);
         let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
         addresses.filter(|address| network.contains(address)).collect()
     }
@@ -564,7 +565,8 @@ impl Datapath for Kernel {
 
     fn known_count(&self) -> u64 {
         let now = crate::clock::now().0;
-        let known = self.peers().into_iter().filter(|(_, peer)| peer.until > now);
+        let known = self.peers().unwrap_or_default().into_iter();
+        let known = known.filter(|(_, peer)| peer.until > now);
         u64::try_from(known.count()).unwrap_or(u64::MAX)
     }
 
