@@ -523,15 +523,19 @@ impl<D: Datapath> Controller<D> {
         if self.enforcing { "" } else { " (dry run: nothing is dropped)" }
     }
 
-    /// Into the kernel and the ledger, or into neither: what is written down is in force. Then into
-    /// the store, and `says` is said when it is there.
+    /// [`enforce`](Self::enforce), and then into the store; `says` is said when it is there.
     fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
+        let replaced = self.enforce(entry)?;
+        self.keep(entry, &replaced, says);
+        Ok(())
+    }
+
+    /// Into the kernel and the ledger, or into neither: what is written down is in force. Returns the
+    /// bans that it replaced.
+    fn enforce(&mut self, entry: &Entry) -> Result<Vec<Entry>> {
         let replaced = self.ledger.replaced_by(entry);
         let writes = self.ledger.insert(entry.clone());
-        let Err(why) = write(&mut self.datapath, &writes) else {
-            self.keep(entry, &replaced, says);
-            return Ok(());
-        };
+        let Err(why) = write(&mut self.datapath, &writes) else { return Ok(replaced) };
         let mut undo = self.ledger.remove(entry);
         for old in replaced {
             undo.extend(self.ledger.insert(old));

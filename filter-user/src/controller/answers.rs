@@ -133,7 +133,10 @@ impl<D: Datapath> Controller<D> {
                 self.take_over_bans(&bans, &from, last, who, now)
             }
             Request::Maintenance(what) => self.maintain(what, who, now),
-            Request::Unban(Unban::Network { network, inside: false }) => {
+            // Nothing is inside an address.
+            Request::Unban(Unban::Network { network, inside })
+                if !inside || is_address(network) =>
+            {
                 self.unban(network, who, now)
             }
             Request::Unban(which) => match self.unban_many(which, who, now) {
@@ -456,9 +459,7 @@ impl<D: Datapath> Controller<D> {
             }
             Unban::Network { network, .. } => {
                 let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
-                for place in 0..self.jails.len() {
-                    self.forget_in(place, network, now);
-                }
+                self.forget(network, now);
                 (Which::Inside(network.trunc()), Some(pardon))
             }
         };
@@ -508,14 +509,11 @@ impl<D: Datapath> Controller<D> {
         if lifted == 0 {
             return Err(self.not_banned(network, inside_banned, &inside));
         }
-        let around = around.first().map(|entry| show(entry.ban.network));
-        Ok(json!({
-            "lifted": lifted,
-            "network": around,
-            "networks": names,
-            "inside": inside,
-            "inside_banned": inside_banned,
-        }))
+        let mut answer = lifting::answer(lifted, &names);
+        answer["network"] = around.first().map(|entry| show(entry.ban.network)).into();
+        answer["inside"] = inside.into();
+        answer["inside_banned"] = inside_banned.into();
+        Ok(answer)
     }
 
     /// Why nothing was lifted.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use log::{error, info, warn};
 
-use super::{Controller, show, write};
+use super::{Controller, show};
 use crate::ban::{ADOPTED, Entry, Key, Origin};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
@@ -130,13 +130,10 @@ impl<D: Datapath> Controller<D> {
         if stands.iter().any(|old| old.key() != entry.key() || &*old.reason != ADOPTED) {
             return true;
         }
-        let writes = self.ledger.insert(entry.clone());
-        let Err(why) = write(&mut self.datapath, &writes) else { return true };
-        error!("{} is not banned: {why:#}", show(network));
-        let undo = self.ledger.remove(entry);
-        if let Err(also) = write(&mut self.datapath, &undo) {
-            warn!("{also:#}");
+        let entered = self.enforce(entry);
+        if let Err(why) = &entered {
+            error!("{} is not banned: {why:#}", show(network));
         }
-        false
+        entered.is_ok()
     }
 }

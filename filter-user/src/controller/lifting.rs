@@ -180,7 +180,8 @@ pub(super) fn line(who: &str, lifted: usize, of_which: &str, named: &[String]) -
     format!("{who} lifted {}{of_which}: {}{more}", count(lifted, "ban"), named.join(", "))
 }
 
-fn answer(lifted: usize, named: &[String]) -> Value {
+/// The answer to an `unban` that leaves nothing inside and lifts nothing around.
+pub(super) fn answer(lifted: usize, named: &[String]) -> Value {
     json!({
         "lifted": lifted,
         "network": null,

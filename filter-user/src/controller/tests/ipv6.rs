@@ -255,14 +255,16 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
 #[test]
 fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     let mut controller = started_with(Memory::default(), growing);
-    let unban =
-        |address: IpAddr| Request::Unban(Unban::Network { network: address.into(), inside: false });
-    for _ in 0..2 {
+    let unban_with = |address: IpAddr, inside| {
+        Request::Unban(Unban::Network { network: address.into(), inside })
+    };
+    let unban = |address| unban_with(address, false);
+    for inside in [false, true] {
         fail_in(&mut controller, 1, true, 0);
         let reason = controller.ledger.iter().next().unwrap().reason.to_string();
         // The earlier ban is forgotten with it.
         assert!(!reason.contains("2nd"), "{reason}");
-        let lifted = ask(&mut controller, unban(host(1, 0x99)));
+        let lifted = ask(&mut controller, unban_with(host(1, 0x99), inside));
         assert_eq!(
             (&lifted["lifted"], &lifted["network"]),
             (&1.into(), &"2001:db8:0:1::/64".into())
