@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
 use crate::hearing::{AMI, mend};
-use crate::report::count;
+use crate::report::{count, list, number, string};
 
 pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
@@ -79,38 +79,39 @@ pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> 
 
 /// What the daemon says of its interfaces, and of what it does not see.
 fn interfaces(status: &Value) -> Vec<Finding> {
-    let none = Vec::new();
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let mut findings = Vec::new();
-    for interface in status["interfaces"].as_array().unwrap_or(&none) {
-        let name = text(interface, "name");
+    for interface in list(status, "interfaces") {
+        let name = string(interface, "name");
         if interface["protected"] == false {
-            let problem = format!("UNPROTECTED: {}", text(interface, "why"));
+            let problem = format!("UNPROTECTED: {}", string(interface, "why"));
             let mend =
                 "it is tried again every five seconds; `journalctl -u ringfence` has the rest";
             findings.push(Finding::new(&name, problem, mend));
         } else if interface["learning"] == false {
-            let why = text(interface, "not_learning");
+            let why = string(interface, "not_learning");
             let problem = format!("no known peers are learned from what leaves: {why}");
             let mend = "when that is mended it goes on by itself, within five seconds";
             findings.push(Finding::new(&name, problem, mend));
         }
     }
-    for one in status["exposure"].as_array().unwrap_or(&none) {
-        findings.push(Finding::new(&text(one, "subject"), text(one, "problem"), text(one, "mend")));
+    for one in list(status, "exposure") {
+        findings.push(Finding::new(
+            &string(one, "subject"),
+            string(one, "problem"),
+            string(one, "mend"),
+        ));
     }
     findings
 }
 
 /// What the daemon says of itself.
 fn daemon(config: &Config, status: &Value) -> Vec<Finding> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let mut findings = Vec::new();
     let store = &status["store"];
     if store["state"] == "failed" {
-        let waiting = count(store["pending"].as_u64().unwrap_or(0), "change");
+        let waiting = count(number(store, "pending"), "change");
         let problem =
-            format!("{}: {}; not written: {waiting}", text(store, "path"), text(store, "why"));
+            format!("{}: {}; not written: {waiting}", string(store, "path"), string(store, "why"));
         let mend =
             "see `The store` in docs/operations.md: bans are in force, and lost with a reboot";
         findings.push(Finding::new("store", problem, mend));
@@ -120,12 +121,12 @@ fn daemon(config: &Config, status: &Value) -> Vec<Finding> {
         let mend = "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`";
         findings.push(Finding::new("daemon", problem, mend));
     }
-    for interface in status["interfaces"].as_array().into_iter().flatten() {
+    for interface in list(status, "interfaces") {
         let why = interface["fallback"].as_str().filter(|_| config.mode == Mode::Auto);
         if let Some(why) = why {
             let problem = format!("runs in generic mode, at a higher cost for each packet: {why}");
             let mend = "see `generic mode` in docs/operations.md; `mode: generic` says that it is meant so";
-            findings.push(Finding::new(&text(interface, "name"), problem, mend));
+            findings.push(Finding::new(&string(interface, "name"), problem, mend));
         }
     }
     findings
@@ -155,10 +156,9 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
 
 /// What the daemon says of its sources.
 fn sources(config: &Config, status: &Value) -> Vec<Finding> {
-    let uptime = status["uptime_seconds"].as_u64().unwrap_or(0);
-    let none = Vec::new();
+    let uptime = number(status, "uptime_seconds");
     let mut findings = Vec::new();
-    for source in status["sources"].as_array().unwrap_or(&none) {
+    for source in list(status, "sources") {
         let name = source["name"].as_str().unwrap_or_default();
         let place = source["place"].as_str().unwrap_or_default();
         let state = source["state"].as_str().unwrap_or_default();
@@ -186,9 +186,9 @@ fn sources(config: &Config, status: &Value) -> Vec<Finding> {
             ));
         }
     }
-    for heard in status["hearing"].as_array().unwrap_or(&none) {
-        let text = |key: &str| heard[key].as_str().unwrap_or_default().to_owned();
-        findings.push(Finding::new(&text("source"), text("problem"), text("mend")));
+    for heard in list(status, "hearing") {
+        let [source, problem, mend] = ["source", "problem", "mend"].map(|key| string(heard, key));
+        findings.push(Finding::new(&source, problem, mend));
     }
     findings
 }
