@@ -31,15 +31,27 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Kills, each followed by a look at what is there.
 const KILLS: u32 = 12;
 
+/// A daemon that reads no log.
+fn daemon(hosts: &Hosts) -> Ringfence {
+    let config = Config::new(Path::new("/nonexistent/fail2ban"));
+    Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap()
+}
+
+/// Bans as many addresses by hand.
+fn ban_some(ringfence: &Ringfence, bans: u8) {
+    for n in 1..=bans {
+        let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
+        said.success("ban").unwrap();
+    }
+}
+
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_was_reported_is_there_after_a_kill() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut chance = Chance::of_now();
     let hosts = Hosts::new().unwrap();
-    let config = Config::new(Path::new("/nonexistent/fail2ban"));
-    let binary = ringfence::built().unwrap();
-    let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+    let mut ringfence = daemon(&hosts);
     let next = AtomicU32::new(0);
     let mut expected = BTreeSet::new();
     for kill in 0..KILLS {
@@ -104,14 +116,9 @@ fn a_host_that_comes_up_with_a_disk_that_cannot_be_written_has_its_bans() {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let hosts = Hosts::new().unwrap();
-        let config = Config::new(Path::new("/nonexistent/fail2ban"));
-        let binary = ringfence::built().unwrap();
-        let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+        let mut ringfence = daemon(&hosts);
         let state = ringfence.config_file().with_file_name("state");
-        for n in 1..=50_u8 {
-            let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
-            said.success("ban").unwrap();
-        }
+        ban_some(&ringfence, 50);
         ringfence.kill().unwrap();
         ringfence.detach().unwrap().success("detach").unwrap();
         mount(Some(&state), &state, none, MsFlags::MS_BIND, none).unwrap();
@@ -142,14 +149,9 @@ fn what_is_lost_while_the_daemon_runs_is_written_anew() {
         ("taken away", |state| fs::rename(state, state.with_extension("renamed")).unwrap()),
     ];
     let hosts = Hosts::new().unwrap();
-    let config = Config::new(Path::new("/nonexistent/fail2ban"));
-    let binary = ringfence::built().unwrap();
-    let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+    let mut ringfence = daemon(&hosts);
     let state = ringfence.config_file().with_file_name("state");
-    for n in 1..=20_u8 {
-        let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
-        said.success("ban").unwrap();
-    }
+    ban_some(&ringfence, 20);
     for (sign, harm) in harms {
         let before = ringfence.log().matches(sign).count();
         harm(&state);

@@ -1,6 +1,6 @@
 //! `ringfence-bench`: the measurements that `cargo xtask bench` shows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use ringfence_tests::bench::reaction::{self, Contender};
 use ringfence_tests::bench::{busy, hearing, latency, packets, phone, watched, write_json};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
+use serde::Serialize;
 
 /// Measurements of ringfence, each beside its rival in the same run.
 #[derive(Debug, Parser)]
@@ -266,6 +267,20 @@ fn prepare() -> anyhow::Result<Screen> {
     Ok(Screen::new())
 }
 
+/// Writes a report where `--json` asks for it. Whether the measurement succeeds: with `--check` only if the
+/// targets are met.
+fn conclude(
+    report: &impl Serialize,
+    met: bool,
+    json: Option<&Path>,
+    check: bool,
+) -> anyhow::Result<bool> {
+    if let Some(path) = json {
+        write_json(report, path)?;
+    }
+    Ok(met || !check)
+}
+
 fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
     interrupt::install()?;
     let mut screen = Screen::new();
@@ -278,10 +293,8 @@ fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
     };
     let report = hearing::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn busy(arguments: Busy) -> anyhow::Result<bool> {
@@ -295,10 +308,8 @@ fn busy(arguments: Busy) -> anyhow::Result<bool> {
     };
     let report = busy::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn latency(arguments: Latency) -> anyhow::Result<bool> {
@@ -312,10 +323,8 @@ fn latency(arguments: Latency) -> anyhow::Result<bool> {
     };
     let report = latency::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn watched(arguments: &Watched) -> anyhow::Result<bool> {
@@ -324,10 +333,8 @@ fn watched(arguments: &Watched) -> anyhow::Result<bool> {
     screen.say(&screen.paint().bold("A million watched sources"))?;
     let report = watched::run(&mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn watch(case: watched::Case) -> anyhow::Result<bool> {
@@ -353,10 +360,8 @@ fn packets(arguments: Packets) -> anyhow::Result<bool> {
     };
     let report = packets::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn phone(arguments: Phone) -> anyhow::Result<bool> {
@@ -371,10 +376,8 @@ fn phone(arguments: Phone) -> anyhow::Result<bool> {
     };
     let report = phone::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
 
 fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
@@ -388,8 +391,6 @@ fn reaction(arguments: Reaction) -> anyhow::Result<bool> {
     };
     let report = reaction::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
-    if let Some(path) = &arguments.json {
-        write_json(&report, path)?;
-    }
-    Ok(!arguments.check || report.targets_met())
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
 }
