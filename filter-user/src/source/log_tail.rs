@@ -29,11 +29,12 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
@@ -57,9 +58,6 @@ const GRACE: Duration = Duration::from_mins(1);
 
 /// How many files are kept open at most while they are silent.
 const FILES_MAX: usize = 16;
-
-/// How far the time of a file's last write lags behind the clock: a tick of the kernel.
-const TICK: Duration = Duration::from_millis(20);
 
 /// A directory that was changed so long before it was looked at cannot have been changed since without
 /// its time telling.
@@ -140,8 +138,8 @@ pub struct LogTail {
     polls: bool,
     /// When the names were last looked at: what was written since may have been rotated unseen.
     looked: SystemTime,
-    /// Since when there is a file of which it cannot be told whether it is a copy that is being made.
-    undecided: Option<SystemTime>,
+    /// Files of which it cannot be told yet whether they are copies that are being made.
+    undecided: Vec<FileId>,
     next_poll: Instant,
     grace: Duration,
     buffer: Box<[u8]>,
@@ -178,10 +176,12 @@ impl LogTail {
     pub fn resume(path: impl Into<PathBuf>, position: &Position) -> io::Result<Self> {
         let mut tail = Self::watching(path)?;
         tail.looked = position.at();
+        let undecided = position.undecided.iter();
+        tail.undecided = undecided.map(|&(device, inode)| FileId { device, inode }).collect();
         tail.target = position.files.last().and_then(|file| file.path.as_ref()).map(PathBuf::from);
         tail.watch_links();
         for file in &position.files {
-            tail.find(file);
+            tail.find(file)?;
         }
         tail.begin(Start::Beginning)?;
         tail.backlog = tail.files.iter().map(|f| f.size.saturating_sub(f.position)).sum();
@@ -227,8 +227,8 @@ impl LogTail {
             let_go: Vec::new(),
             names_changed: false,
             polls: false,
-            looked: SystemTime::now(),
-            undecided: None,
+            looked: file_time(),
+            undecided: Vec::new(),
             next_poll: Instant::now() + POLL,
             grace: GRACE,
             buffer: vec![0; LINE_MAX].into_boxed_slice(),
@@ -263,84 +263,111 @@ impl LogTail {
             prefix: file.prefix.clone(),
             path: file.path.clone(),
         });
-        Position::new(self.looked, files.collect())
+        let undecided = self.undecided.iter().map(|id| (id.device, id.inode));
+        Position::new(self.looked, files.collect(), undecided.take(FILES_MAX).collect())
     }
 
     /// Goes on in a file of an earlier process. If it was truncated meanwhile, in its copy, and then in
     /// what was written to it since.
-    fn find(&mut self, wanted: &FilePosition) {
-        let id = FileId { device: wanted.device, inode: wanted.inode };
+    fn find(&mut self, wanted: &FilePosition) -> io::Result<()> {
         let mut places = self.places();
         places.extend(wanted.path.iter().flat_map(|path| siblings::names(path.as_ref())));
-        let mut siblings = siblings::of(&places);
-        let same = siblings.iter().position(|sibling| sibling.opened.id == id);
-        let same = same.map(|place| siblings.swap_remove(place).opened);
-        let fits =
-            |opened: &Opened| opened.size >= wanted.offset && wanted.prefix.is_of(&opened.file);
-        let (rest, anew) = match same {
-            Some(same) if fits(&same) => (Some(same), None),
-            same => {
-                let copy = siblings.into_iter().map(|sibling| sibling.opened).find(fits);
-                (copy.filter(|_| !wanted.prefix.is_empty()), same)
-            }
-        };
+        let (rest, anew) = self.while_unchanged(|| rest_and_anew(wanted, &places))?;
         match rest {
-            Some(rest) => {
+            Copy::Rest(rest) => {
                 let lines = if wanted.in_mid_line {
                     LineSplitter::in_mid_line()
                 } else {
                     LineSplitter::default()
                 };
-                self.read_on(rest, wanted.offset, lines, self.files.len());
+                self.go_on(rest, wanted.offset, lines, wanted.prefix.clone(), self.files.len());
             }
-            None => self.state.missed += u64::from(wanted.offset > 0),
+            Copy::Read(id) => self.let_go.push(id),
+            Copy::None => self.state.missed += u64::from(wanted.offset > 0),
         }
         if let Some(anew) = anew {
-            self.read_on(anew, 0, LineSplitter::default(), self.files.len());
+            self.read_on(anew, self.files.len());
+        }
+        Ok(())
+    }
+
+    /// What `look` sees in the directories when no name in them changes meanwhile: a file that is renamed
+    /// while a directory is read may not be among what was read. What it saw last if they change again
+    /// and again.
+    fn while_unchanged<T>(&mut self, look: impl Fn() -> T) -> io::Result<T> {
+        let mut retries = RENAME_RETRIES;
+        loop {
+            self.drain_events()?;
+            let version = self.version();
+            let seen = look();
+            self.drain_events()?;
+            if self.version() == version || retries == 0 {
+                return Ok(seen);
+            }
+            retries -= 1;
         }
     }
 
-    /// Reads a file from `position` as the one with this place.
-    fn read_on(&mut self, opened: Opened, position: u64, lines: LineSplitter, place: usize) {
+    /// Reads a file from its beginning as the one with this place.
+    fn read_on(&mut self, opened: Opened, place: usize) {
+        if !self.files.iter().any(|file| file.id == opened.id) {
+            let file = self.followed(opened, Start::Beginning);
+            self.files.insert(place, file);
+        }
+    }
+
+    /// Reads a file from `position` as the one with this place. It began with `prefix` when that was
+    /// looked up, and may have been truncated since.
+    fn go_on(
+        &mut self,
+        opened: Opened,
+        position: u64,
+        lines: LineSplitter,
+        prefix: Prefix,
+        place: usize,
+    ) {
         if self.files.iter().any(|file| file.id == opened.id) {
             return;
         }
         let mut file = self.followed(opened, Start::Beginning);
-        (file.position, file.lines) = (position, lines);
+        (file.position, file.lines, file.prefix) = (position, lines, prefix);
+        file.prefix.extend(&file.file, file.size);
         self.files.insert(place, file);
     }
 
     /// Follows what was made since the names were last looked at, and rotated away unseen: copies of
-    /// a file that was truncated, and files that had the name while nobody looked. Since when there is
-    /// one of which that cannot be told yet.
-    fn find_unseen(
-        &mut self,
-        siblings: Vec<Sibling>,
-        current: Option<FileId>,
-    ) -> Option<SystemTime> {
+    /// a file that was truncated, and files that had the name while nobody looked. The files of which that
+    /// cannot be told yet.
+    fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<&Opened>) -> Vec<FileId> {
         // One that is deleted may leave its number to another.
         self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
-        let since = self.undecided.map_or(self.looked, |made| made.min(self.looked));
-        let mut undecided = None;
+        let mut undecided = Vec::new();
         let mut unseen = Vec::new();
+        // A copy of one of these is read only when that one is truncated.
+        let mut prefixes: Vec<_> = self.files.iter().map(|file| file.prefix.clone()).collect();
+        prefixes.extend(current.map(|current| Prefix::of(&current.file, current.size)));
+        prefixes.retain(|prefix| !prefix.is_empty());
+        let current = current.map(|current| current.id);
         for sibling in siblings {
             let id = sibling.opened.id;
-            let Some(made) = sibling.made.filter(|made| *made >= since) else { continue };
+            let is_new = |made: &SystemTime| *made >= self.looked || self.undecided.contains(&id);
+            let Some(made) = sibling.made.filter(is_new) else { continue };
             let is_followed = self.let_go.contains(&id) || self.files.iter().any(|f| f.id == id);
             if !sibling.rotated || Some(id) == current || is_followed {
                 continue;
             }
-            let read: Vec<_> = self.files.iter().filter(|file| file.delivered() > 0).collect();
-            if read.iter().any(|file| file.prefix.is_of(&sibling.opened.file)) {
+            let copy_of = |prefix: &Prefix| prefix.is_of(&sibling.opened.file);
+            if prefixes.iter().any(|prefix| prefix.identifies() && copy_of(prefix)) {
                 continue;
             }
             let is_empty = sibling.opened.size == 0;
-            if read.iter().any(|file| file.prefix.may_become(&sibling.opened.file)) {
+            let may_become = prefixes.iter().any(|prefix| prefix.may_become(&sibling.opened.file));
+            if may_become || prefixes.iter().any(copy_of) {
                 if made.elapsed().is_ok_and(|age| age < COPYING) {
-                    undecided = Some(undecided.map_or(made, |other: SystemTime| other.min(made)));
+                    undecided.push(id);
                     continue;
                 }
-                if !is_empty {
+                if may_become && !is_empty {
                     continue;
                 }
             }
@@ -350,7 +377,7 @@ impl LogTail {
             let place = self.files.iter().position(|file| Some(file.id) == current);
             let place = place.unwrap_or(self.files.len());
             self.state.rotations += 1;
-            self.read_on(opened, 0, LineSplitter::default(), place);
+            self.read_on(opened, place);
         }
         undecided
     }
@@ -404,7 +431,11 @@ impl LogTail {
         if self.names_changed {
             self.look_up_names(Start::Beginning)?;
         }
-        self.measure();
+        self.measure()?;
+        if self.names_changed {
+            // What was in a truncated file is read before what is in it now.
+            self.look_up_names(Start::Beginning)?;
+        }
         let mut budget = TURN_BYTES;
         let now = Instant::now();
         let mut enough = false;
@@ -441,7 +472,7 @@ impl LogTail {
     }
 
     /// Measures the files, the newest first.
-    fn measure(&mut self) {
+    fn measure(&mut self) -> io::Result<()> {
         let mut truncated = Vec::new();
         for (place, file) in self.files.iter_mut().enumerate().rev() {
             let Ok(metadata) = file.file.metadata() else {
@@ -467,30 +498,40 @@ impl LogTail {
         }
         // From the last to the first, so that the places stay.
         for (place, prefix, position, lines, unread) in truncated {
-            if !self.find_copy(place, &prefix, position, lines) {
+            if !self.find_copy(place, prefix, position, lines)? {
                 self.state.skipped += u64::from(unread);
             }
             self.names_changed = true;
         }
+        Ok(())
     }
 
     /// Reads what a truncated file still held in the copy that was made of it, if there is one.
     fn find_copy(
         &mut self,
         place: usize,
-        prefix: &Prefix,
+        prefix: Prefix,
         position: u64,
         lines: LineSplitter,
-    ) -> bool {
+    ) -> io::Result<bool> {
+        if !prefix.identifies() {
+            // Nothing was delivered, and the copy is read as a file that was not seen.
+            return Ok(true);
+        }
         let mut places = self.places();
         // The name may lead to another file by now.
         let truncated = self.files.get(place).and_then(|file| path_of(&file.file));
         places.extend(truncated.iter().flat_map(|path| siblings::names(path)));
-        let fits = |s: &Sibling| s.opened.size >= position && prefix.is_of(&s.opened.file);
-        let copy = siblings::of(&places).into_iter().find(|s| !prefix.is_empty() && fits(s));
-        let Some(copy) = copy else { return false };
-        self.read_on(copy.opened, position, lines, place);
-        true
+        let look = || {
+            let siblings = siblings::of(&places).into_iter().map(|sibling| sibling.opened);
+            Copy::among(siblings, &prefix, position)
+        };
+        match self.while_unchanged(look)? {
+            Copy::Rest(copy) => self.go_on(copy, position, lines, prefix, place),
+            Copy::Read(id) => self.let_go.push(id),
+            Copy::None => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Closes files that lost their name and that nobody writes to any more.
@@ -528,7 +569,7 @@ impl LogTail {
             self.drain_events()?;
             self.watch_links();
             let version = self.version();
-            let looked = SystemTime::now();
+            let looked = file_time();
             let left: Vec<_> = self.dirs.iter().flat_map(Dir::open_left).collect();
             let changed: Vec<_> = self.dirs.iter().map(|dir| Changed::of(&dir.path)).collect();
             let current = open(&self.path);
@@ -546,9 +587,11 @@ impl LogTail {
                 }
                 let undecided = self.take_over(left, siblings, current, start);
                 (self.target, self.changed) = (target.or_else(|| self.target.take()), changed);
-                self.looked = looked.checked_sub(TICK).unwrap_or(looked);
-                self.undecided = undecided;
-                if undecided.is_some() {
+                self.looked = looked;
+                if let Some(undecided) = undecided {
+                    self.undecided = undecided;
+                }
+                if !self.undecided.is_empty() {
                     self.changed.clear();
                 }
                 return Ok(true);
@@ -563,7 +606,7 @@ impl LogTail {
         siblings: Option<Vec<Sibling>>,
         current: io::Result<Opened>,
         start: Start,
-    ) -> Option<SystemTime> {
+    ) -> Option<Vec<FileId>> {
         // The first to leave the name is the file that had it when last looked at.
         let known = usize::from(self.current.is_some());
         for (nth, file) in left.into_iter().enumerate() {
@@ -572,8 +615,8 @@ impl LogTail {
                 None => self.state.missed += u64::from(nth >= known),
             }
         }
-        let id = current.as_ref().ok().map(|file| file.id);
-        let undecided = siblings.and_then(|siblings| self.find_unseen(siblings, id));
+        let unseen = |siblings| self.find_unseen(siblings, current.as_ref().ok());
+        let undecided = siblings.map(unseen);
         (self.current, self.state.health) = match current {
             Ok(file) => {
                 let id = file.id;
@@ -712,6 +755,58 @@ impl LogTail {
     }
 }
 
+/// What is left to be read of a file that was truncated.
+#[derive(Debug)]
+enum Copy {
+    /// What follows in this one.
+    Rest(Opened),
+    /// Nothing: all of this copy was read before the file was truncated.
+    Read(FileId),
+    /// There is no copy.
+    None,
+}
+
+impl Copy {
+    /// The copy of a file that began with `prefix` and was read up to `position`.
+    fn among(others: impl Iterator<Item = Opened>, prefix: &Prefix, position: u64) -> Self {
+        if !prefix.identifies() {
+            return Self::None;
+        }
+        let mut read = Self::None;
+        for other in others {
+            if other.size >= position && prefix.is_of(&other.file) {
+                return Self::Rest(other);
+            }
+            let begins = Prefix::of(&other.file, other.size);
+            if other.size < position && begins.identifies() && prefix.begins_with(&begins) {
+                read = Self::Read(other.id);
+            }
+        }
+        read
+    }
+}
+
+/// Where to go on after `wanted`, and the file that was truncated since and is read from its beginning.
+fn rest_and_anew(wanted: &FilePosition, places: &[PathBuf]) -> (Copy, Option<Opened>) {
+    let id = FileId { device: wanted.device, inode: wanted.inode };
+    let mut siblings: Vec<_> =
+        siblings::of(places).into_iter().map(|sibling| sibling.opened).collect();
+    let same = siblings.iter().position(|sibling| sibling.id == id);
+    match same.map(|place| siblings.swap_remove(place)) {
+        Some(same) if same.size >= wanted.offset && wanted.prefix.is_of(&same.file) => {
+            (Copy::Rest(same), None)
+        }
+        same => (Copy::among(siblings.into_iter(), &wanted.prefix, wanted.offset), same),
+    }
+}
+
+/// The time that the kernel would give a file which is made now: it lags behind the clock by a tick, and
+/// by more on a virtual machine that was not running.
+fn file_time() -> SystemTime {
+    let coarse = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).ok().map(Duration::from);
+    coarse.map_or_else(SystemTime::now, |time| UNIX_EPOCH + time)
+}
+
 /// A file by what it is, not by what it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
@@ -751,8 +846,7 @@ impl Followed {
             Start::End if ends_in_mid_line(&file, size) => (size, LineSplitter::in_mid_line()),
             Start::End => (size, LineSplitter::default()),
         };
-        let mut prefix = Prefix::default();
-        prefix.extend(&file, size);
+        let prefix = Prefix::of(&file, size);
         let last_read = Instant::now();
         Self {
             file,

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use super::siblings;
+
 /// An event in the directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event<'a> {
@@ -44,12 +46,17 @@ impl Names {
         &self.name
     }
 
-    /// Changes with every event that concerns the name or a file that had it.
+    /// Changes with every event that concerns the name, a file that had it, or a name that rotation gives.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
     pub(super) fn handle(&mut self, event: Event<'_>) {
+        let (Event::MovedFrom(about, _)
+        | Event::MovedTo(about, _)
+        | Event::Created(about)
+        | Event::Deleted(about)) = event;
+        self.version += u64::from(siblings::may_be_sibling(&self.name, about));
         match event {
             Event::MovedFrom(name, cookie) => {
                 if name == self.name {

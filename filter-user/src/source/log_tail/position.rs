@@ -21,12 +21,19 @@ pub struct Position {
     at: u64,
     /// The files, the oldest first.
     pub(super) files: Vec<FilePosition>,
+    /// Devices and inodes of files that may be copies which were being made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) undecided: Vec<(u64, u64)>,
 }
 
 impl Position {
-    pub(super) fn new(at: SystemTime, files: Vec<FilePosition>) -> Self {
+    pub(super) fn new(
+        at: SystemTime,
+        files: Vec<FilePosition>,
+        undecided: Vec<(u64, u64)>,
+    ) -> Self {
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        Self { at: u64::try_from(at).unwrap_or(u64::MAX), files }
+        Self { at: u64::try_from(at).unwrap_or(u64::MAX), files, undecided }
     }
 
     pub(super) fn at(&self) -> SystemTime {
@@ -48,7 +55,8 @@ impl Position {
     pub fn from_text(text: &str) -> Option<Self> {
         let position: Self = serde_json::from_str(text).ok()?;
         let fits = |file: &FilePosition| file.prefix.0.len() <= PREFIX_MAX;
-        (position.files.len() <= FILES_MAX && position.files.iter().all(fits)).then_some(position)
+        let is_bounded = position.files.len().max(position.undecided.len()) <= FILES_MAX;
+        (is_bounded && position.files.iter().all(fits)).then_some(position)
     }
 }
 
@@ -72,12 +80,33 @@ pub struct FilePosition {
 pub(super) struct Prefix(Vec<u8>);
 
 impl Prefix {
-    /// Takes in what `file`, which is `size` bytes long, has more of it by now.
+    /// How `file`, which is `size` bytes long, begins.
+    pub(super) fn of(file: &File, size: u64) -> Self {
+        let mut prefix = Self::default();
+        prefix.extend(file, size);
+        prefix
+    }
+
+    /// Whether no other file begins so: a line has a date, but a part of one may not.
+    pub(super) fn identifies(&self) -> bool {
+        self.0.len() == PREFIX_MAX || self.0.contains(&b'\n')
+    }
+
+    /// Takes in what `file`, which is `size` bytes long, has more of it by now, unless it begins otherwise:
+    /// it may have been truncated a moment ago.
     pub(super) fn extend(&mut self, file: &File, size: u64) {
         let wanted = usize::try_from(size).unwrap_or(PREFIX_MAX).min(PREFIX_MAX);
         if self.0.len() < wanted {
-            self.0 = first(file, wanted);
+            let longer = first(file, wanted);
+            if longer.starts_with(&self.0) {
+                self.0 = longer;
+            }
         }
+    }
+
+    /// Whether it begins as the shorter one does.
+    pub(super) fn begins_with(&self, shorter: &Self) -> bool {
+        self.0.starts_with(&shorter.0)
     }
 
     /// Whether `file` begins so as far as it goes, but does not go so far: it may be a copy that is being
@@ -130,7 +159,7 @@ mod tests {
         };
         let linked = FilePosition { path: Some("/srv/log/a".to_owned()), ..file.clone() };
         let at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
-        let position = Position::new(at, vec![file, linked]);
+        let position = Position::new(at, vec![file, linked], vec![(1, 2)]);
         assert_eq!(position.at(), at);
         assert_eq!(Position::from_text(&position.to_text()), Some(position));
     }
@@ -141,7 +170,7 @@ mod tests {
             prop_assert_eq!(Position::from_text(&text), None);
             let prefix = Prefix(vec![0; length]);
             let file = FilePosition { device: 1, inode: 2, offset: 7, in_mid_line: false, prefix, path: None };
-            let position = Position::new(UNIX_EPOCH, vec![file]);
+            let position = Position::new(UNIX_EPOCH, vec![file], Vec::new());
             prop_assert_eq!(Position::from_text(&position.to_text()), None);
         }
     }

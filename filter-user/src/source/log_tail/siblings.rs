@@ -71,6 +71,12 @@ pub(super) fn between(old: &Path, new: &Path) -> Vec<Sibling> {
     found.into_iter().skip(surplus).filter_map(Found::open).collect()
 }
 
+/// Whether a file of the name `other` may be among those that [`of`] or [`between`] gives for `name`.
+pub(super) fn may_be_sibling(name: &OsStr, other: &OsStr) -> bool {
+    let is_like = |other: &OsStr| shape(other) == shape(name);
+    is_like(other) || before_rotation(other).any(is_like)
+}
+
 /// The files of a directory for whose name `wanted` says whether it is a rotated one.
 fn in_directory(directory: &Path, wanted: impl Fn(&OsStr) -> Option<bool>) -> Vec<Found> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };

@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use proptest::collection::vec;
@@ -401,7 +402,7 @@ async fn nothing_is_lost_behind_links() {
                 let limit = Duration::from_secs(20);
                 timeout(limit, tail.next_batch(&mut each)).await.unwrap().unwrap();
                 // The clock of the files has ticks, and that of the processes has none.
-                tokio::time::sleep(2 * TICK).await;
+                tokio::time::sleep(Duration::from_millis(40)).await;
                 if away {
                     let position = Position::from_text(&tail.position().to_text()).unwrap();
                     drop(tail);
@@ -481,6 +482,44 @@ async fn a_copy_that_is_being_made_is_no_new_file() {
     fixture.append("log", "new\n");
     assert_eq!(fixture.lines(1).await, ["new"]);
     assert_eq!(fixture.tail.state().skipped, 0);
+}
+
+/// A new log may be copied before it is read, and truncated after.
+#[tokio::test]
+async fn a_copy_of_a_new_file_is_no_other_file() {
+    let mut fixture = Fixture::missing();
+    fixture.append("log", "[09:32:21] one\n");
+    fs::copy(fixture.path("log"), fixture.path("log.1")).unwrap();
+    assert_eq!(fixture.lines(1).await, ["[09:32:21] one"]);
+    fixture.append("log", "[09:32:22] two\n");
+    assert_eq!(fixture.lines(1).await, ["[09:32:22] two"]);
+    fs::write(fixture.path("log"), "[09:32:23] three\n").unwrap();
+    assert_eq!(fixture.lines(1).await, ["[09:32:23] three"]);
+}
+
+/// Many files may begin as a part of a line does.
+#[tokio::test]
+async fn a_part_of_a_line_identifies_no_file() {
+    let mut fixture = Fixture::missing();
+    fs::write(fixture.path("log.2"), "[09:32:21] old\n").unwrap();
+    thread::sleep(Duration::from_millis(40));
+    fixture.tail = LogTail::open(fixture.path("log"), Start::End).unwrap();
+    fixture.append("log", "[09:32:2");
+    assert_eq!(fixture.lines(0).await, [""; 0]);
+    let position = fixture.tail.position();
+    for away in [false, true] {
+        fixture.append("log", "2] one\n");
+        fs::copy(fixture.path("log"), fixture.path("log.1")).unwrap();
+        fs::write(fixture.path("log"), "[09:32:23] two\n").unwrap();
+        if away {
+            fixture.tail = LogTail::resume(fixture.path("log"), &position).unwrap();
+        }
+        let mut lines = fixture.lines(2).await;
+        lines.sort();
+        assert_eq!(lines, ["[09:32:22] one", "[09:32:23] two"], "{away}");
+        fs::remove_file(fixture.path("log.1")).unwrap();
+        fs::write(fixture.path("log"), "[09:32:2").unwrap();
+    }
 }
 
 /// Watches are few, however often a directory is replaced.
@@ -609,6 +648,56 @@ async fn loses_nothing_over_many_rotations() {
     let state = fixture.tail.state().clone();
     assert_eq!((state.lines, state.skipped, state.missed), (LINES, 0, 0), "{state:?}");
     assert!(state.rotations > 100, "{state:?}");
+}
+
+/// A file that is renamed while a directory is read may not be found there.
+#[tokio::test]
+async fn goes_on_in_a_copy_while_it_is_renamed() {
+    const NAMES: u32 = 60;
+    let mut fixture = Fixture::with("[09:32:21] one\n", Start::Beginning);
+    let path = fixture.path("log");
+    let named = |number: u32| path.with_added_extension(number.to_string());
+    for number in 2..NAMES {
+        fs::write(named(number), "other\n").unwrap();
+    }
+    thread::sleep(Duration::from_millis(40));
+    fixture.tail = LogTail::open(&path, Start::Beginning).unwrap();
+    assert_eq!(fixture.lines(1).await.len(), 1);
+    let position = fixture.tail.position();
+    fixture.append("log", "[09:32:22] two\n");
+    fs::copy(fixture.path("log"), fixture.path("log.1")).unwrap();
+    fs::write(fixture.path("log"), "[09:32:23] three\n").unwrap();
+    let done = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for number in (1..NAMES).rev() {
+                    fs::rename(named(number), named(number + 1)).unwrap();
+                }
+                thread::sleep(Duration::from_millis(2));
+                for number in 1..NAMES {
+                    fs::rename(named(number + 1), named(number)).unwrap();
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let resume = || {
+            let mut lines = Vec::new();
+            let mut tail = LogTail::resume(fixture.path("log"), &position).unwrap();
+            let mut each = |line: &[u8]| {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+                ControlFlow::Continue(())
+            };
+            while tail.turn(&mut each).unwrap() {}
+            lines
+        };
+        let found: Vec<_> = (0..300).map(|_| resume()).collect();
+        done.store(true, Ordering::Relaxed);
+        found
+    });
+    for lines in found {
+        assert_eq!(lines, ["[09:32:22] two", "[09:32:23] three"]);
+    }
 }
 
 proptest! {
