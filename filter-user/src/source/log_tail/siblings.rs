@@ -97,12 +97,11 @@ fn in_directory(directory: &Path, wanted: impl Fn(&OsStr) -> Option<bool>) -> Ve
 
 fn open_last(mut found: Vec<Found>) -> Vec<Sibling> {
     found.sort();
-    let surplus = found.len().saturating_sub(SIBLINGS_MAX);
     let mut known = BTreeSet::new();
-    let found = found.into_iter().skip(surplus);
     // Two ways may lead to one directory.
-    let found = found.filter(|found| known.insert((found.device, found.inode)));
-    found.filter_map(Found::open).collect()
+    found.retain(|found| known.insert((found.device, found.inode)));
+    let surplus = found.len().saturating_sub(SIBLINGS_MAX);
+    found.into_iter().skip(surplus).filter_map(Found::open).collect()
 }
 
 impl Found {
@@ -183,6 +182,19 @@ mod tests {
             let before: Vec<_> = before_rotation(other.as_ref()).collect();
             assert_eq!(before.contains(&OsStr::new("log")), rotated, "{other}");
         }
+    }
+
+    #[test]
+    fn as_many_are_found_by_two_ways_as_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        for number in 0..=SIBLINGS_MAX {
+            fs::write(log.with_added_extension(number.to_string()), "a line\n").unwrap();
+        }
+        let places =
+            [log.clone(), dir.path().join("../").join(dir.path().file_name().unwrap()).join("log")];
+        assert_eq!(of(&places).len(), SIBLINGS_MAX);
+        assert_eq!(of(&places[..1]).len(), SIBLINGS_MAX);
     }
 
     #[test]
