@@ -4,11 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -55,6 +59,8 @@ pub struct Config {
     pub dry_run: bool,
     /// More of the configuration, as a file in `conf.d`.
     pub more: String,
+    /// Its log goes into a pipe that nobody reads.
+    pub unread_log: bool,
     /// A library to load before others, as [`crate::old_kernel`] makes one.
     pub preload: Option<PathBuf>,
     /// Drop what has the User-Agent of a scanner. It would never reach Asterisk, and so no jail.
@@ -79,6 +85,7 @@ impl Config {
             interfaces: vec!["eth0".to_owned()],
             dry_run: false,
             more: String::new(),
+            unread_log: false,
             preload: None,
             signatures: false,
         }
@@ -314,6 +321,8 @@ pub struct Ringfence {
     config: Config,
     paths: Paths,
     entry: Entry,
+    /// The end of the log's pipe, if nobody reads it.
+    unread: Option<File>,
     // Last, so that the daemon's files outlive the daemon.
     _directory: TempDir,
 }
@@ -329,10 +338,12 @@ impl Ringfence {
         let directory = scratch::directory("ringfence")?;
         let paths = Paths::new(directory.path());
         config.write(&paths)?;
+        let unread = config.unread_log.then(|| unread_pipe(&paths.log)).transpose()?;
         let process = run(host, &binary, config, &paths)?;
         let client = Client { binary, socket: paths.runtime.join("control.sock") };
         let (config, entry) = (config.clone(), host.entry());
-        let mut ringfence = Self { process, client, config, paths, entry, _directory: directory };
+        let mut ringfence =
+            Self { process, client, config, paths, entry, unread, _directory: directory };
         ringfence.wait_until_up()?;
         Ok(ringfence)
     }
@@ -418,8 +429,11 @@ impl Ringfence {
         entries(&self.paths.bpffs)
     }
 
-    /// What it wrote to its standard output and standard error.
+    /// What it wrote to its standard output and standard error; nothing if nobody reads that.
     pub fn log(&self) -> String {
+        if self.unread.is_some() {
+            return String::new();
+        }
         let bytes = fs::read(&self.paths.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -627,6 +641,16 @@ fn run(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> anyhow::R
     command.stdin(Stdio::null());
     command.stdout(log.try_clone().context("duplicate a file")?).stderr(log);
     Running::spawn("ringfence", &mut command)
+}
+
+/// Makes a pipe that is full after a page, and opens the end that is to be read.
+fn unread_pipe(path: &Path) -> anyhow::Result<File> {
+    mkfifo(path, Mode::S_IRWXU).context("make a pipe")?;
+    let mut options = File::options();
+    let end = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let end = end.context("open a pipe")?;
+    fcntl(&end, FcntlArg::F_SETPIPE_SZ(4096)).context("make a pipe small")?;
+    Ok(end)
 }
 
 /// What is in a directory, nothing if there is none.

@@ -1,12 +1,12 @@
 //! How long it takes from the failure that is one too many until its source is dropped, while the daemon
 //! has much else to do: a million bans that are listed, lifted or end together, a log whose lines are hard
-//! to read, clients that only ask.
+//! to read, clients that only ask, a log that nobody reads, a full disk.
 //!
 //! The stage is that of `latency`. Each load begins with a daemon of its own.
 
 mod loads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,6 +19,7 @@ pub use self::loads::Load;
 use super::figures::percentile;
 use super::latency::{Stage, Time, Way};
 use crate::netns;
+use crate::ringfence::Config;
 use crate::screen::{Paint, Screen};
 
 /// Milliseconds that 99 of 100 bans are not to exceed.
@@ -69,10 +70,14 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let binary = settings.ringfence.as_deref();
     let binary = binary.context("which ringfence? Name it with --ringfence PATH")?;
+    loads::unmount_disks().context("unmount what an earlier run left behind")?;
     let mut measurements = Vec::new();
     for load in &settings.loads {
-        let mut stage =
-            Stage::build_with(binary, |config, directory| load.adjust(config, directory))?;
+        // Before the stage, so that the daemon ends before its disk goes.
+        let disk = load.disk()?;
+        let adjust =
+            |config: &mut Config, directory: &Path| load.adjust(config, directory, disk.as_ref());
+        let mut stage = Stage::build_with(binary, adjust)?;
         let client = stage.ringfence().client().clone();
         load.prepare(&client, settings.bans)?;
         let before = peak(stage.ringfence().id())?;

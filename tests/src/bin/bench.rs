@@ -108,7 +108,8 @@ struct Busy {
     timed: u32,
     /// Only these loads; can be given more than once
     #[arg(long = "only", value_name = "LOAD",
-          default_values = ["nothing", "list", "ask", "lift", "end", "lines", "rotate", "clients"])]
+          default_values = ["nothing", "list", "ask", "lift", "end", "lines", "rotate", "clients", "log",
+                            "disk"])]
     loads: Vec<busy::Load>,
     /// Write every single ban to FILE as JSON too
     #[arg(long, value_name = "FILE")]

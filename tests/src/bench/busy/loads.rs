@@ -1,6 +1,6 @@
 //! What else a daemon has to do.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
@@ -13,10 +13,14 @@ use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use filter_user::client;
 use filter_user::control::{Decided, Request, TAKE_OVER_MAX, Unban};
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::Serialize;
+use tempfile::TempDir;
 
-use crate::interrupt;
 use crate::ringfence::{Client, Config};
+use crate::{interrupt, scratch};
 
 /// The jail whose bans are there by the million.
 const JAIL: &str = "sshd";
@@ -35,6 +39,15 @@ const CLIENTS: usize = 1000;
 
 /// Lines a second that are hard to read.
 const LINES: u32 = 200;
+
+/// Lines of a log that nobody reads, before anything is timed: more than its pipe and the daemon hold.
+const UNREAD_LINES: u32 = 6000;
+
+/// The size of the disk that is filled.
+const DISK: &str = "size=2m";
+
+/// What the disk is called in `/proc/mounts`.
+const DISK_NAME: &str = "ringfence-bench";
 
 /// Copies of a log that is rotated.
 const SIBLINGS: u32 = 64;
@@ -64,6 +77,10 @@ pub enum Load {
     Rotate,
     /// Clients ask for the bans and do not read them.
     Clients,
+    /// Nobody reads the daemon's log, and there is much to log.
+    Log,
+    /// The disk of the state is full.
+    Disk,
 }
 
 impl Load {
@@ -77,6 +94,8 @@ impl Load {
             Self::Lines => "lines hard to read",
             Self::Rotate => "a log is rotated",
             Self::Clients => "clients do not read",
+            Self::Log => "the log is not read",
+            Self::Disk => "the disk is full",
         }
     }
 
@@ -85,7 +104,17 @@ impl Load {
         matches!(self, Self::Lift | Self::End)
     }
 
-    pub(super) fn adjust(self, config: &mut Config, directory: &Path) -> anyhow::Result<()> {
+    /// The disk of the daemon's state, if it is to have one of its own.
+    pub(super) fn disk(self) -> anyhow::Result<Option<Disk>> {
+        (self == Self::Disk).then(Disk::mount).transpose()
+    }
+
+    pub(super) fn adjust(
+        self,
+        config: &mut Config,
+        directory: &Path,
+        disk: Option<&Disk>,
+    ) -> anyhow::Result<()> {
         fs::write(directory.join("auth.log"), "").context("make an empty log")?;
         fs::write(directory.join("provd.log"), "").context("make an empty log")?;
         config.other_logs = Some(directory.to_owned());
@@ -97,13 +126,21 @@ impl Load {
             config.more =
                 format!("jails:\n  hard: {{enabled: true, filter: {filter}, log: [{log}]}}\n");
         }
+        config.unread_log = self == Self::Log;
+        if let Some(Disk(state)) = disk {
+            config.more = format!("paths: {{state: {}}}\n", state.path().display());
+        }
         Ok(())
     }
 
-    /// Has so many bans made, if this load has any.
+    /// Has so many bans made, if this load has any, and breaks what it breaks.
     pub(super) fn prepare(self, client: &Client, bans: u32) -> anyhow::Result<()> {
         let seconds = match self {
             Self::Nothing | Self::Lines | Self::Rotate => return Ok(()),
+            Self::Log => {
+                return (0..UNREAD_LINES / 2).try_for_each(|number| ban_and_unban(client, number));
+            }
+            Self::Disk => return fill(client),
             Self::List | Self::Ask | Self::Lift | Self::Clients => None,
             Self::End => Some(Instant::now() + UNTIL_END),
         };
@@ -150,8 +187,56 @@ impl Load {
             Self::Lines => hard_lines(client, over),
             Self::Rotate => rotate(client, over),
             Self::Clients => crowd(client, over),
+            Self::Log => log(client, over),
+            Self::Disk => full(client, over),
         }
     }
+}
+
+/// A small disk, mounted for as long as this is there.
+pub(super) struct Disk(TempDir);
+
+impl Disk {
+    fn mount() -> anyhow::Result<Self> {
+        let directory = scratch::directory("disk")?;
+        mount(Some(DISK_NAME), directory.path(), Some("tmpfs"), MsFlags::empty(), Some(DISK))
+            .context("mount a small disk")?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        umount2(self.0.path(), MntFlags::MNT_DETACH).ok();
+    }
+}
+
+/// Unmounts what a run that was killed has left mounted.
+pub(super) fn unmount_disks() -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
+    for line in mounts.lines() {
+        let mut words = line.split(' ');
+        if let (Some(DISK_NAME), Some(place)) = (words.next(), words.next()) {
+            umount2(place, MntFlags::MNT_DETACH).with_context(|| format!("unmount {place}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Fills the disk of the daemon's state.
+fn fill(client: &Client) -> anyhow::Result<()> {
+    let store = status(client)?["store"].clone();
+    let store = store["path"].as_str().context("status has no store")?;
+    let mut filler = File::create(Path::new(store).with_file_name("filler")).context("a file")?;
+    let mut size = 64 * 1024;
+    while size > 0 {
+        match filler.write_all(&vec![0; size]) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::ENOSPC as i32) => size /= 2,
+            Err(error) => return Err(error).context("fill the disk"),
+        }
+    }
+    Ok(())
 }
 
 fn hard_log(directory: &Path) -> PathBuf {
@@ -309,4 +394,56 @@ fn crowd(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
         drop(crowd);
     }
     Ok(format!("{came} came, a status beside them in {} ms at most", longest.as_millis()))
+}
+
+/// Bans by hand and their ends, each of which is a line of the log.
+fn log(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
+    let mut lines = UNREAD_LINES;
+    let (_, longest) = again_and_again(over, || {
+        ban_and_unban(client, lines)?;
+        lines += 2;
+        Ok(())
+    })?;
+    let lost = status(client)?["log"]["lost"].as_u64().context("status has no lost lines")?;
+    if lost == 0 {
+        bail!("{lines} lines have not filled the log");
+    }
+    let longest = longest.as_millis();
+    Ok(format!(
+        "{lines} lines, {lost} of them lost, a ban by hand and its end in {longest} ms at most"
+    ))
+}
+
+/// The same while nothing can be written.
+fn full(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
+    let mut bans = 0_u32;
+    let (_, longest) = again_and_again(over, || {
+        ban_and_unban(client, bans)?;
+        bans += 1;
+        Ok(())
+    })?;
+    let store = &status(client)?["store"];
+    if store["state"] != "failed" {
+        bail!("the disk was not full: {store}");
+    }
+    Ok(format!("{bans} bans by hand, each and its end in {} ms at most", longest.as_millis()))
+}
+
+fn ban_and_unban(client: &Client, number: u32) -> anyhow::Result<()> {
+    let network = IpNet::from(IpAddr::from(Ipv4Addr::from(FIRST + number % 1000)));
+    let ban = Request::Ban {
+        network,
+        seconds: None,
+        scope: "sip".to_owned(),
+        except: Vec::new(),
+        reason: None,
+        force: false,
+    };
+    let unban = Request::Unban(Unban::Network { network, inside: false });
+    let outcomes = [ban, unban].map(|request| client::ask(client.socket(), &request).map(drop));
+    outcomes.into_iter().collect()
+}
+
+fn status(client: &Client) -> anyhow::Result<serde_json::Value> {
+    client::ask(client.socket(), &Request::Status)
 }
