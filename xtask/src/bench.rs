@@ -25,8 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let root = Root::obtain("the measurement")?;
     setup::ensure(&workspace, setup::For::Bench)?;
-    let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
-    let bench = build::release(&workspace, "ringfence-tests", "ringfence-bench")?;
+    let [ringfence, bench] = build::release(&workspace, ["ringfence", "ringfence-bench"])?;
     let mut command = root.command(bench);
     command.arg(&args.name).arg("--ringfence").arg(ringfence);
     command.arg("--cache").arg(workspace.lab_cache());

@@ -1,7 +1,6 @@
 //! `cargo xtask build`: the product's binary.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Result;
 
@@ -21,30 +20,27 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, setup::For::Build)?;
-    let mut command = cargo_build(&workspace, "filter-user", "ringfence");
+    let mut command = workspace.cargo("build");
+    command.args(["--package", "filter-user", "--bin", "ringfence"]);
     if args.release {
         command.arg("--release");
     }
     timed("build ringfence", || succeed(&mut command))
 }
 
-/// Builds one binary in release; returns where it is.
-pub(crate) fn release(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
-    let mut command = cargo_build(workspace, package, binary);
-    command.arg("--release");
-    timed(&format!("build {binary} (release)"), || succeed(&mut command))?;
-    Ok(workspace.release_binary(binary))
-}
-
-/// Builds one binary as tests are built, with the checks of debug builds; returns where it is.
-pub(crate) fn debug(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
-    let mut command = cargo_build(workspace, package, binary);
-    timed(&format!("build {binary}"), || succeed(&mut command))?;
-    Ok(workspace.debug_binary(binary))
-}
-
-fn cargo_build(workspace: &Workspace, package: &str, binary: &str) -> Command {
+/// Builds binaries in release; returns where they are.
+///
+/// All of them at once, and of both packages together whatever is asked for: cargo builds a crate
+/// again for each set of features that the packages of one command ask for.
+pub(crate) fn release<const N: usize>(
+    workspace: &Workspace,
+    binaries: [&str; N],
+) -> Result<[PathBuf; N]> {
     let mut command = workspace.cargo("build");
-    command.args(["--package", package, "--bin", binary]);
-    command
+    command.args(["--release", "--package", "filter-user", "--package", "ringfence-tests"]);
+    for binary in binaries {
+        command.args(["--bin", binary]);
+    }
+    timed(&format!("build {} (release)", binaries.join(" and ")), || succeed(&mut command))?;
+    Ok(binaries.map(|binary| workspace.release_binary(binary)))
 }

@@ -28,13 +28,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if on_interface { ("ringfence", For::Build) } else { ("the lab", For::Tests) };
     let root = Root::obtain(purpose)?;
     setup::ensure(&workspace, needs)?;
-    let ringfence = build::release(&workspace, "filter-user", "ringfence")?;
     if on_interface {
+        let [ringfence] = build::release(&workspace, ["ringfence"])?;
         let mut command = root.command(ringfence);
         command.arg("run").args(&args.options);
         return become_command(&mut command);
     }
-    let lab = build::release(&workspace, "ringfence-tests", "ringfence-lab")?;
+    let [ringfence, lab] = build::release(&workspace, ["ringfence", "ringfence-lab"])?;
     let mut command = root.command(lab);
     command.arg("--ringfence").arg(ringfence).arg("--cache").arg(workspace.lab_cache());
     become_command(command.args(&args.options))

@@ -42,8 +42,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let root = if args.no_privileged { None } else { Some(privileged()?) };
     setup::ensure(&workspace, For::Tests)?;
     lint::check(&workspace)?;
-    let build = if args.release { build::release } else { build::debug };
-    let ringfence = build(&workspace, "filter-user", "ringfence")?;
+    let ringfence = if args.release {
+        let [ringfence] = build::release(&workspace, ["ringfence"])?;
+        ringfence
+    } else {
+        // Cargo builds it with the tests, before it runs any.
+        workspace.debug_binary("ringfence")
+    };
 
     let tests = Tests { workspace: &workspace, ringfence: ringfence.into(), args };
     let mut totals = timed("test without privileges", || tests.unprivileged())?;
@@ -82,8 +87,6 @@ struct Tests<'a> {
 impl Tests<'_> {
     fn unprivileged(&self) -> Result<Totals> {
         let mut command = self.cargo_test();
-        // The targets of libFuzzer have no tests, and take a C++ compiler.
-        command.args(["--workspace", "--exclude", "filter-ebpf", "--exclude", "ringfence-fuzz"]);
         command.args(&self.args.filter);
         command.arg("--").args(colour());
         run_counted(&mut command)
@@ -96,14 +99,18 @@ impl Tests<'_> {
             command.env(runner_variable(), "sudo -E");
         }
         // No doc tests: `--ignored` would run the examples that are marked `ignore`.
-        command.args(["--package", "ringfence-tests", "--tests"]).args(&self.args.filter);
+        command.arg("--tests").args(&self.args.filter);
         command.args(["--", "--ignored", "--test-threads=1"]).args(colour());
         run_counted(&mut command)
     }
 
+    /// Of the same packages each time: for others cargo would build what they share again, with the
+    /// features that these ask for.
     fn cargo_test(&self) -> Command {
         let mut command = self.workspace.cargo("test");
+        // The targets of libFuzzer have no tests, and take a C++ compiler.
         command
+            .args(["--workspace", "--exclude", "filter-ebpf", "--exclude", "ringfence-fuzz"])
             .arg("--no-fail-fast")
             .env("RINGFENCE_BIN", &self.ringfence)
             .env("RINGFENCE_LAB_CACHE", self.workspace.lab_cache());

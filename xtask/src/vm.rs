@@ -86,7 +86,7 @@ fn series(text: &str) -> Result<String, String> {
 
 /// Everything that runs inside, by its name there.
 fn programs(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
-    let ringfence = build::release(workspace, "filter-user", "ringfence")?;
+    let [ringfence] = build::release(workspace, ["ringfence"])?;
     // In release too, since the translator makes everything ten times slower. With the tests of a
     // package cargo builds its programs.
     let mut command = workspace.cargo("test");
