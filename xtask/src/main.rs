@@ -10,6 +10,7 @@ mod build;
 mod disasm;
 mod fuzz;
 mod lint;
+mod mutants;
 mod privilege;
 mod run;
 mod setup;
@@ -50,6 +51,8 @@ enum Verb {
     Bench(bench::Args),
     /// Look for bytes that break what must hold for any bytes, with libFuzzer
     Fuzz(fuzz::Args),
+    /// Change the code a little, many times, and look whether a test fails each time
+    Mutants(mutants::Args),
     /// Print the XDP program's instructions
     Disasm,
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         }
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Mutants(args) => mutants::run(&args),
         Verb::Disasm => disasm::run(),
     };
     match done {

@@ -1,0 +1,203 @@
+//! `cargo xtask mutants`: changes the code a little, many times, and looks whether a test fails each time.
+//!
+//! cargo-mutants makes the changes and runs the tests of the crate. Those that no test notices are in
+//! `tests/mutants/survivors.txt`, each with the reason why that is right; any other is a missing test.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::setup::{self, For};
+use crate::step::{Steps, timed};
+use crate::workspace::{Workspace, cargo};
+
+/// The version of cargo-mutants.
+const VERSION: &str = "27.1.0";
+
+/// The crates whose tests run without root and without the XDP program.
+const CRATES: [&str; 2] = ["detection", "filter-common"];
+
+/// The survivors that are known, from the workspace's root.
+const SURVIVORS: &str = "tests/mutants/survivors.txt";
+
+/// How many of a hundred mutants a test must notice.
+const PROMISED: usize = 95;
+
+/// Seconds after which a test hangs.
+const HANGS: &str = "60";
+
+/// Cases of a property: what is wrong for one change in a hundred is not looked for here.
+const CASES: &str = "64";
+
+/// What `mutants` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which crate; all, one after the other, unless given
+    #[arg(value_name = "CRATE")]
+    package: Option<String>,
+    /// Only files whose path matches this glob
+    #[arg(long, value_name = "GLOB")]
+    file: Option<String>,
+    /// Only a sample: `1/20` is every twentieth mutant from the second on (`0/20` from the first)
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+}
+
+/// Installs cargo-mutants, runs it, and compares what survived with what is known to.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    setup::ensure(&workspace, For::Build)?;
+    install(&workspace)?;
+    let known = fs::read_to_string(workspace.root().join(SURVIVORS))
+        .with_context(|| format!("read {SURVIVORS}"))?;
+    let known = survivors(&known)?;
+    let mut failures = Vec::new();
+    for package in CRATES {
+        if args.package.as_deref().is_some_and(|wanted| wanted != package) {
+            continue;
+        }
+        let output = workspace.target().join("mutants").join(package);
+        fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
+        timed(&format!("try the mutants of {package}"), || {
+            mutate(&workspace, package, args, &output)
+        })?;
+        let outcome = Outcome::read(&output.join("mutants.out"))?;
+        println!("{package}: {}", outcome.text(&known));
+        if !outcome.is_enough(&known) {
+            failures.push(package);
+        }
+    }
+    if let Some(wanted) = &args.package {
+        ensure!(CRATES.contains(&wanted.as_str()), "no crate `{wanted}`: {}", CRATES.join(", "));
+    }
+    if !failures.is_empty() {
+        bail!("{} has mutants that no test notices: write the tests", failures.join(" and "));
+    }
+    Ok(())
+}
+
+fn install(workspace: &Workspace) -> Result<()> {
+    let toolchain = workspace.toolchain();
+    let record = fs::read_to_string(toolchain.join(".crates2.json")).unwrap_or_default();
+    if record.contains(&format!("\"cargo-mutants {VERSION} ")) {
+        return Ok(());
+    }
+    let build = toolchain.join("build");
+    let mut command = Command::new(cargo());
+    command
+        .args(["install", "cargo-mutants", "--locked", "--force", "--version", VERSION, "--root"])
+        .arg(&toolchain)
+        .env("CARGO_TARGET_DIR", &build);
+    let what = format!("cargo install cargo-mutants {VERSION} (some minutes)");
+    Steps::of("mutants", toolchain.join("logs")).run("cargo-mutants", &what, &mut command)?;
+    fs::remove_dir_all(&build).with_context(|| format!("remove {}", build.display()))
+}
+
+fn mutate(workspace: &Workspace, package: &str, args: &Args, output: &Path) -> Result<()> {
+    let mut command = Command::new(workspace.toolchain().join("bin/cargo-mutants"));
+    command
+        .args(["mutants", "--package", package, "--timeout", HANGS, "--no-shuffle", "--output"])
+        .arg(output)
+        .env("PROPTEST_CASES", CASES)
+        .current_dir(workspace.root());
+    for (option, value) in [("--file", &args.file), ("--shard", &args.shard)] {
+        if let Some(value) = value {
+            command.args([option, value]);
+        }
+    }
+    let status = command.status().context("start cargo-mutants")?;
+    // 2: some survived; 3: some hung. Both are in its lists.
+    ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo-mutants failed ({status})");
+    Ok(())
+}
+
+/// The mutants of the list, each without its line and column.
+fn survivors(list: &str) -> Result<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (mutant, reason) = line
+            .split_once(" -- ")
+            .with_context(|| format!("{SURVIVORS}: `{line}` has no reason behind ` -- `"))?;
+        ensure!(!reason.trim().is_empty(), "{SURVIVORS}: `{mutant}` has no reason");
+        known.insert(mutant.trim().to_owned());
+    }
+    Ok(known)
+}
+
+/// A mutant without its line and column, which change with every line before it.
+fn without_place(mutant: &str) -> String {
+    let mut parts = mutant.splitn(4, ':');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(file), Some(_line), Some(_column), Some(what)) => format!("{file}:{what}"),
+        _ => mutant.to_owned(),
+    }
+}
+
+/// What became of the mutants that could be built.
+struct Outcome {
+    noticed: usize,
+    missed: Vec<String>,
+}
+
+impl Outcome {
+    fn read(directory: &Path) -> Result<Self> {
+        let lines = |name: &str| -> Result<Vec<String>> {
+            let path = directory.join(name);
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            Ok(text.lines().map(str::to_owned).collect())
+        };
+        // A test that hangs has noticed it.
+        Ok(Self {
+            noticed: lines("caught.txt")?.len() + lines("timeout.txt")?.len(),
+            missed: lines("missed.txt")?,
+        })
+    }
+
+    fn unknown(&self, known: &BTreeSet<String>) -> Vec<&String> {
+        self.missed.iter().filter(|mutant| !known.contains(&without_place(mutant))).collect()
+    }
+
+    fn is_enough(&self, known: &BTreeSet<String>) -> bool {
+        let viable = self.noticed + self.missed.len();
+        self.unknown(known).is_empty() && self.noticed * 100 >= viable * PROMISED
+    }
+
+    fn text(&self, known: &BTreeSet<String>) -> String {
+        let viable = self.noticed + self.missed.len();
+        let unknown = self.unknown(known);
+        let head = format!(
+            "tests notice {} of {viable} mutants; {} that they do not are known, {} are not",
+            self.noticed,
+            self.missed.len() - unknown.len(),
+            unknown.len()
+        );
+        let unknown = unknown.into_iter().map(|mutant| format!("\n  {mutant}"));
+        std::iter::once(head).chain(unknown).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_survivor_is_known_on_any_line() {
+        let list = "# Why.\n\na/src/b.rs: replace > with >= in C::d -- equal never happens\n";
+        let known = survivors(list).unwrap();
+        let missed = vec!["a/src/b.rs:12:5: replace > with >= in C::d".to_owned()];
+        let outcome = Outcome { noticed: 19, missed: missed.clone() };
+        assert!(outcome.is_enough(&known) && !outcome.is_enough(&BTreeSet::new()));
+        assert!(!Outcome { noticed: 18, missed }.is_enough(&known));
+        assert!(outcome.text(&BTreeSet::new()).contains("b.rs:12:5"));
+    }
+
+    #[test]
+    fn a_survivor_needs_a_reason() {
+        assert!(survivors("a.rs: replace > with >= in b").is_err());
+        assert!(survivors("a.rs: replace > with >= in b -- ").is_err());
+    }
+}
