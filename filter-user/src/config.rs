@@ -4,6 +4,7 @@
 //! file set what. Nothing here looks at the host: whether an interface or a log file exists is
 //! for those who use it.
 
+mod changes;
 mod document;
 mod error;
 mod limits;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::changes::Change;
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};

@@ -1,0 +1,208 @@
+//! What a new configuration changes while the daemon runs, and what it changes only at the next start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::render::flow;
+use super::{Config, JailSettings, Loaded};
+
+/// A setting whose value changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its path, such as `jails.asterisk-wazo.maxretry`.
+    pub path: String,
+    /// Its value in the running configuration; `None` if it has no such setting.
+    pub old: Option<Json>,
+    /// Its value in the new configuration; `None` if that has no such setting.
+    pub new: Option<Json>,
+    /// Whether it takes effect only when the daemon is restarted.
+    pub needs_restart: bool,
+}
+
+impl Change {
+    /// The change in a line: `trusted: [] -> [192.0.2.0/24]`.
+    pub fn text(&self) -> String {
+        let show = |value: &Option<Json>| value.as_ref().map_or_else(|| "unset".to_owned(), flow);
+        format!("{}: {} -> {}", self.path, show(&self.old), show(&self.new))
+    }
+}
+
+impl Loaded {
+    /// What differs between this configuration, which runs, and a `new` one, and what runs from then on:
+    /// the new one, with the old values of what needs a restart.
+    pub fn changes(&self, new: &Self) -> (Vec<Change>, Self) {
+        let running = Self { config: self.config.without_restart(&new.config), ..new.clone() };
+        let [old, wanted, becomes] = [self, new, &running].map(Self::values);
+        let paths: BTreeSet<&String> = old.keys().chain(wanted.keys()).collect();
+        let differs = |path: &&String| old.get(*path) != wanted.get(*path);
+        let change = |path: &String| Change {
+            path: path.clone(),
+            old: old.get(path).cloned(),
+            new: wanted.get(path).cloned(),
+            needs_restart: becomes.get(path) != wanted.get(path),
+        };
+        (paths.into_iter().filter(differs).map(change).collect(), running)
+    }
+
+    fn values(&self) -> BTreeMap<String, Json> {
+        self.effective().into_iter().map(|setting| (setting.path, setting.value)).collect()
+    }
+}
+
+impl Config {
+    /// The `new` configuration as far as it can take effect without a restart. This is the one place
+    /// that says what can.
+    fn without_restart(&self, new: &Self) -> Self {
+        let Self {
+            // The program is loaded for these interfaces, in this mode, with maps of these sizes.
+            interfaces,
+            mode,
+            capacity,
+            // Bans in force and failures on record go by the numbers of these.
+            ports,
+            ipv6_prefix,
+            // Counted over months, in steps of these lengths.
+            offenders,
+            escalation,
+            // Each source is a task that was started with these.
+            sources,
+            paths,
+            // The rest takes effect at once.
+            dry_run: _,
+            trusted: _,
+            trusted_names: _,
+            trusted_by_route: _,
+            sip: _,
+            limits: _,
+            peers: _,
+            signatures: _,
+            jails: _,
+        } = self.clone();
+        let findtime_max = self.jails.values().map(|jail| jail.findtime).max().unwrap_or_default();
+        let same_scopes = self.ports == new.ports;
+        let jails = self.jails.iter().map(|(name, old)| {
+            let settings = new.jails.get(name).map_or_else(
+                || old.clone(),
+                |new| jail_without_restart(old, new, same_scopes, findtime_max),
+            );
+            (*name, settings)
+        });
+        Self {
+            interfaces,
+            mode,
+            capacity,
+            ports,
+            ipv6_prefix,
+            offenders,
+            escalation,
+            sources,
+            paths,
+            jails: jails.collect(),
+            ..new.clone()
+        }
+    }
+}
+
+fn jail_without_restart(
+    old: &JailSettings,
+    new: &JailSettings,
+    same_scopes: bool,
+    findtime_max: Duration,
+) -> JailSettings {
+    let mut jail = JailSettings {
+        // What the jail reads, and with what.
+        enabled: old.enabled,
+        filter: old.filter.clone(),
+        own: old.own.clone(),
+        // Its failures are counted in eighths of its `findtime`.
+        guessing: old.guessing,
+        ..new.clone()
+    };
+    if !same_scopes {
+        (jail.scope, jail.unproven_scope) = (old.scope, old.unproven_scope);
+    }
+    if new.findtime > findtime_max {
+        // The store has not kept failures for so long.
+        jail.findtime = old.findtime;
+    }
+    jail
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn loaded(text: &str) -> Loaded {
+        Config::parse(Path::new("config.yml"), text.as_bytes()).unwrap()
+    }
+
+    /// Each change with whether it needs a restart, as text.
+    fn changes(old: &str, new: &str) -> Vec<(String, bool)> {
+        let (changes, _) = loaded(old).changes(&loaded(new));
+        changes.iter().map(|change| (change.text(), change.needs_restart)).collect()
+    }
+
+    #[test]
+    fn what_takes_effect_at_once_and_what_does_not() {
+        for (old, new, text, needs_restart) in [
+            ("", "trusted: [192.0.2.0/24]", "trusted: [] -> [192.0.2.0/24]", false),
+            ("", "dry_run: true", "dry_run: false -> true", false),
+            (
+                "",
+                "jails: {asterisk-wazo: {maxretry: 5}}",
+                "jails.asterisk-wazo.maxretry: 15 -> 5",
+                false,
+            ),
+            ("", "jails: {sshd: {bantime: 2h}}", "jails.sshd.bantime: 1h -> 2h", false),
+            ("", "jails: {sshd: {enabled: false}}", "jails.sshd.enabled: true -> false", true),
+            ("", "interfaces: [eth0]", "interfaces: [] -> [eth0]", true),
+            ("", "capacity: {bans: 1000}", "capacity.bans: 1000000 -> 1000", true),
+            ("", "ipv6_prefix: 56", "ipv6_prefix: 64 -> 56", true),
+            ("", "limits: {register: {rate: 1/s}}", "limits.register.rate: 2/s -> 1/s", false),
+        ] {
+            let found = changes(old, new);
+            let paths: Vec<_> = found.iter().map(|(text, _)| text.split(':').next()).collect();
+            let wanted = text.split(':').next();
+            let place = paths.iter().position(|path| *path == wanted);
+            let (_, found_restart) = &found[place.unwrap_or_else(|| panic!("{new}: {found:?}"))];
+            assert_eq!((found.len(), *found_restart), (1, needs_restart), "{new}: {found:?}");
+        }
+        assert_eq!(changes("dry_run: true", "dry_run: true"), []);
+        let text = &changes("", "trusted: [192.0.2.0/24]")[0].0;
+        assert_eq!(text, "trusted: [] -> [192.0.2.0/24]");
+    }
+
+    #[test]
+    fn a_change_that_waits_for_a_restart_is_a_change_the_next_time_too() {
+        let (old, new) = (loaded(""), loaded("interfaces: [eth0]\ndry_run: true"));
+        let (first, running) = old.changes(&new);
+        assert_eq!(first.len(), 2);
+        assert!(running.config.dry_run && running.config.interfaces.is_empty());
+        let (again, _) = running.changes(&new);
+        assert_eq!(again.len(), 1);
+        assert!(again[0].needs_restart && again[0].path == "interfaces");
+    }
+
+    #[test]
+    fn a_new_jail_or_scope_needs_a_restart() {
+        let own = "jails: {web: {enabled: true, filter: nginx-http-auth, log: [/var/log/web.log]}}";
+        assert!(changes("", own).iter().all(|(_, needs_restart)| *needs_restart));
+        assert!(!changes("", own).is_empty());
+        assert!(changes(own, "").iter().all(|(_, needs_restart)| *needs_restart));
+        let ports = "ports: {web: {tcp: [443]}}\njails: {sshd: {scope: web}}";
+        assert!(changes("", ports).iter().all(|(_, needs_restart)| *needs_restart));
+        let longer = changes("", "jails: {sshd: {findtime: 30d}}");
+        assert!(longer.iter().all(|(_, needs_restart)| *needs_restart) && longer.len() == 1);
+    }
+
+    #[test]
+    fn every_setting_is_compared() {
+        let paths = |loaded: &Loaded| loaded.values().len();
+        let (changes, running) = loaded("").changes(&loaded(""));
+        assert!(changes.is_empty() && paths(&running) == paths(&loaded("")));
+    }
+}
