@@ -16,6 +16,7 @@ mod memory;
 mod names;
 mod networks;
 mod of_source;
+mod reload;
 mod successor;
 mod uncounted;
 
@@ -213,6 +214,11 @@ impl<D: Datapath> Controller<D> {
     /// The datapath.
     pub fn datapath_mut(&mut self) -> &mut D {
         &mut self.datapath
+    }
+
+    /// The interfaces that are protected, or are to be.
+    pub fn interface_names(&self) -> Vec<String> {
+        self.datapath.interfaces().into_iter().map(|interface| interface.name).collect()
     }
 
     /// Adds a source; the number it is spoken of by.

@@ -6,13 +6,13 @@
 
 mod answer;
 mod own_logs;
+mod reload;
 mod server;
 mod sources;
 mod turns;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
-use std::future::Future;
 use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -23,15 +23,17 @@ use anyhow::{Context as _, Result, bail};
 use filter_common::limits::INTERFACES;
 use ipnet::IpNet;
 use log::{debug, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use self::answer::Answers;
+pub use self::reload::Load;
+use self::reload::Reloads;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::config::{Config, SipPorts};
+use crate::config::{Config, Loaded, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
 use crate::dns::{self, Following};
@@ -49,43 +51,63 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 /// Of so many looks at the host one is for an Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
 
-/// What ends the daemon: SIGINT or SIGTERM. The signals by which other daemons reload or open their logs
-/// anew end nothing.
-///
-/// # Errors
-///
-/// When signals cannot be waited for.
-pub fn signals() -> Result<impl Future<Output = &'static str>> {
-    let wait = |kind, name| signal(kind).with_context(|| format!("wait for {name}"));
-    let mut interrupt = wait(SignalKind::interrupt(), "SIGINT")?;
-    let mut terminate = wait(SignalKind::terminate(), "SIGTERM")?;
-    let mut hangup = wait(SignalKind::hangup(), "SIGHUP")?;
-    let mut user1 = wait(SignalKind::user_defined1(), "SIGUSR1")?;
-    let mut user2 = wait(SignalKind::user_defined2(), "SIGUSR2")?;
-    Ok(async move {
-        loop {
-            let ignored = tokio::select! {
-                _ = interrupt.recv() => return "SIGINT",
-                _ = terminate.recv() => return "SIGTERM",
-                _ = hangup.recv() => "SIGHUP",
-                _ = user1.recv() => "SIGUSR1",
-                _ = user2.recv() => "SIGUSR2",
-            };
-            warn!(
-                "{ignored} is ignored: there is no reload yet. `systemctl restart ringfence` takes a new \
-                 configuration, and the filter stays in force meanwhile; rotated logs are followed by \
-                 themselves"
-            );
-        }
-    })
+/// The signals that the daemon listens to.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
-/// Runs until `shutdown` is done. The filter stays in force after it.
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be waited for.
+    pub fn listen() -> Result<Self> {
+        let wait = |kind, name| signal(kind).with_context(|| format!("wait for {name}"));
+        Ok(Self {
+            interrupt: wait(SignalKind::interrupt(), "SIGINT")?,
+            terminate: wait(SignalKind::terminate(), "SIGTERM")?,
+            hangup: wait(SignalKind::hangup(), "SIGHUP")?,
+            user1: wait(SignalKind::user_defined1(), "SIGUSR1")?,
+            user2: wait(SignalKind::user_defined2(), "SIGUSR2")?,
+        })
+    }
+
+    /// Waits for the next one that means something. Can be dropped while it waits.
+    async fn next(&mut self) -> Told {
+        loop {
+            let ignored = tokio::select! {
+                _ = self.interrupt.recv() => return Told::End("SIGINT"),
+                _ = self.terminate.recv() => return Told::End("SIGTERM"),
+                _ = self.hangup.recv() => return Told::Reload,
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            warn!("{ignored} is ignored: rotated logs are followed without it");
+        }
+    }
+}
+
+/// What a signal tells the daemon.
+enum Told {
+    /// To end, by the signal of this name.
+    End(&'static str),
+    /// To read its configuration again.
+    Reload,
+}
+
+/// Runs until a signal ends it. The filter stays in force after it. `load` reads the configuration again
+/// for a reload.
 ///
 /// # Errors
 ///
 /// When it cannot start: no such interface, another controller at work, a kernel that refuses.
-pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -> Result<()> {
+pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
+    let config = loaded.config.clone();
     let follows = config.interfaces.is_empty();
     let interfaces =
         if follows { exposed(&config.paths.bpffs)? } else { config.interfaces.clone() };
@@ -151,8 +173,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         seen,
         outlook,
         answers: Answers::default(),
+        reloads: Reloads::new(loaded, load),
     };
-    let why = parts.run(shutdown).await?;
+    let why = parts.run(signals).await?;
     let Parts { mut controller, mut sources, .. } = parts;
     controller.stop_lifting();
     sources.remember(&controller, true);

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
@@ -126,12 +127,15 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     // Whatever it makes is for root alone, also without systemd.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     logging::start().context("start the log's thread")?;
-    let mut loaded = load(path)?;
-    loaded.override_with(&Overrides {
-        interfaces: run.interfaces.clone(),
-        mode: run.mode,
-        dry_run: run.dry_run,
-    })?;
+    let overrides =
+        Overrides { interfaces: run.interfaces.clone(), mode: run.mode, dry_run: run.dry_run };
+    let path = path.map(Path::to_owned);
+    let load: daemon::Load = Arc::new(move || {
+        let mut loaded = load(path.as_deref())?;
+        loaded.override_with(&overrides)?;
+        Ok(loaded)
+    });
+    let loaded = load()?;
     for ignored in &loaded.ignored {
         log::warn!("{}", not_read(ignored));
     }
@@ -142,8 +146,8 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
         .build()
         .context("start the runtime")?;
     let ended = runtime.block_on(async {
-        let shutdown = daemon::signals()?;
-        Box::pin(daemon::run(loaded.config, shutdown)).await
+        let signals = daemon::Signals::listen()?;
+        Box::pin(daemon::run(loaded, load, signals)).await
     });
     if ended.is_ok() {
         logging::finish();

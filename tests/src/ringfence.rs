@@ -11,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -486,6 +487,25 @@ impl Ringfence {
         adjust(&mut self.config);
         self.config.write(&self.paths)?;
         self.restart(host)
+    }
+
+    /// Writes another configuration, which the daemon reads when it is told to.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn configure(&mut self, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<()> {
+        adjust(&mut self.config);
+        self.config.write(&self.paths)
+    }
+
+    /// Sends a signal to the daemon.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill(Pid::from_raw(self.id().cast_signed()), signal).context("send a signal")
     }
 
     /// Runs the daemon, ended before, to its end with another configuration, which it is to refuse.

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use ringfence_tests::child::{self, Finished, OnSignal};
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
@@ -334,14 +335,13 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
 #[ignore = "requires root: network namespaces, BPF"]
 fn signals_of_other_daemons_end_nothing() {
     let mut site = Site::new();
-    for signal in ["HUP", "USR1", "USR2"] {
-        let mut kill = Command::new("/usr/bin/kill");
-        kill.arg(format!("-{signal}")).arg(site.ringfence.id().to_string());
-        let said =
-            child::finish("kill", &mut kill, Duration::from_secs(5), OnSignal::Stop).unwrap();
-        said.success("kill").unwrap();
-        let line = format!("SIG{signal} is ignored");
-        assert!(until(Duration::from_secs(2), || site.ringfence.log().contains(&line)));
+    for (signal, line) in [
+        (Signal::SIGHUP, "SIGHUP: the configuration is as it was"),
+        (Signal::SIGUSR1, "SIGUSR1 is ignored"),
+        (Signal::SIGUSR2, "SIGUSR2 is ignored"),
+    ] {
+        site.ringfence.signal(signal).unwrap();
+        assert!(until(Duration::from_secs(2), || site.ringfence.log().contains(line)), "{line}");
         site.ringfence.check().unwrap();
         site.done("status");
     }

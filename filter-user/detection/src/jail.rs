@@ -138,6 +138,12 @@ impl Jail {
         &self.settings
     }
 
+    /// Judges by other settings from the next failure on. Failures on record stay there, and count for as
+    /// long as the new `findtime` says. What is counted over days goes on by the old `guessing`.
+    pub fn set_settings(&mut self, settings: JailSettings) {
+        self.settings = JailSettings { guessing: self.settings.guessing, ..settings };
+    }
+
     /// How many sources have failures on record.
     pub fn watched(&self) -> usize {
         self.watched.len()

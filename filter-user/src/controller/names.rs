@@ -28,6 +28,20 @@ impl Names {
         Self { addresses, trusted: config.trusted_names.clone() }
     }
 
+    /// The names of another configuration, with the addresses that are known of them already.
+    pub(super) fn replaced(&self, config: &Config) -> Self {
+        let mut names = Self::new(config);
+        for (name, addresses) in &mut names.addresses {
+            addresses.clone_from(self.addresses.get(name).unwrap_or(&None));
+        }
+        names
+    }
+
+    /// The names whose addresses are trusted.
+    pub(super) fn trusted_names(&self) -> &[HostName] {
+        &self.trusted
+    }
+
     /// Whether one of these names has this address.
     pub(super) fn contain(&self, names: &[HostName], address: IpAddr) -> bool {
         names.iter().filter_map(|name| self.of(name)).any(|of| of.all.contains(&address))

@@ -1,8 +1,7 @@
 //! The loop that owns the controller. Each kind of work has a turn after those before it had one, and a
 //! turn is short whatever there is to do.
 
-use std::future::{Future, ready};
-use std::pin::pin;
+use std::future::ready;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -11,9 +10,10 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, sleep};
 
 use super::answer::Answers;
+use super::reload::Reloads;
 use super::server::Question;
 use super::sources::Sources;
-use super::{HOST_LOOK, Outlook, Seen};
+use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
 use crate::controller::Controller;
 use crate::datapath::{Events, Kernel};
 use crate::dns::Following;
@@ -34,26 +34,29 @@ pub(super) struct Parts {
     pub(super) seen: mpsc::Receiver<Seen>,
     pub(super) outlook: Outlook,
     pub(super) answers: Answers,
+    pub(super) reloads: Reloads,
 }
 
 impl Parts {
-    /// Runs until `shutdown` is done, and returns what it was.
-    pub(super) async fn run(
-        &mut self,
-        shutdown: impl Future<Output = &'static str>,
-    ) -> Result<&'static str> {
+    /// Runs until a signal ends it, and returns which.
+    pub(super) async fn run(&mut self, mut signals: Signals) -> Result<&'static str> {
         let mut host_look = interval(HOST_LOOK);
-        let mut shutdown = pin!(shutdown);
         let mut had = Turn::None;
         loop {
-            let Self { controller, sources, events, questions, names, .. } = self;
+            let Self { controller, sources, events, questions, names, reloads, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
             let (alarm, pause) = (alarm(controller), pause(controller));
             let has_more = controller.has_more_to_do() || controller.is_lifting();
             let (first, second) = (had < Turn::Sources, had < Turn::Questions);
             had = tokio::select! {
                 biased;
-                signal = &mut shutdown => return Ok(signal),
+                told = signals.next() => match told {
+                    Told::End(signal) => return Ok(signal),
+                    Told::Reload => {
+                        reloads.begin_for_signal();
+                        had
+                    }
+                },
                 Some(news) = sources.next(), if first => {
                     sources.take(controller, news);
                     Turn::Sources
@@ -68,6 +71,10 @@ impl Parts {
                 }
                 Some(news) = names.next(), if second => {
                     controller.resolved(news, crate::clock::now());
+                    Turn::Questions
+                }
+                Some(read) = reloads.next(), if second => {
+                    reloads.take(read, controller, &mut self.outlook, names);
                     Turn::Questions
                 }
                 Some(news) = store_news.recv() => {

@@ -12,7 +12,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use filter_common::abi::{
-    self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
+    self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, PORTS_PER_BLOCK, Peer, counter_index,
+    maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::lines_for;
@@ -25,7 +26,7 @@ use super::attach::{self, Interface, Mode, Place, Taken, attach};
 use super::ban_table::BanTable;
 use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::batch;
-use super::clocks;
+use super::clocks::{self, Clocks};
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
 use super::crowds::{self, Counted};
@@ -97,6 +98,7 @@ pub struct Kernel {
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
+    ports: Array<MapData, [u8; PORTS_PER_BLOCK]>,
     user_agents: Vec<UserAgent>,
     seen: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counter>,
@@ -248,6 +250,7 @@ impl Kernel {
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
+            ports: Array::try_from(take(first, maps::PORTS)?)?,
             user_agents: settings.signatures.user_agents.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
@@ -259,7 +262,6 @@ impl Kernel {
             unread: Unread::default(),
             pins,
         };
-        let mut ports = Array::try_from(take(first, maps::PORTS)?)?;
         let events = Events::new(take(first, maps::EVENTS)?)?;
         let clocks = clocks::measure(first)?;
 
@@ -269,7 +271,7 @@ impl Kernel {
         let bans = kernel.bans.held()?;
         kernel.own(&settings.own)?;
         kernel.trust(&settings.trusted)?;
-        configure::write_ports(&mut ports, &settings.sip, &settings.ports)?;
+        configure::write_ports(&mut kernel.ports, &settings.sip, &settings.ports)?;
         configure::write_signatures(&mut kernel.signatures, &kernel.user_agents)?;
         let config = configure::config(settings, &old, clocks, kernel.bans.lines());
         kernel.config.set(&config)?;
@@ -307,6 +309,24 @@ impl Kernel {
             notes.push(format!("took the program off `{name}`, now unprotected"));
         }
         Ok(Opened { kernel, events, bans, notes })
+    }
+
+    /// Applies other settings: limits, ports, signatures, whether packets drop, and which networks are
+    /// trusted. Not which interfaces have the program, how, and how large the maps are. A packet is
+    /// judged by the old limits or by the new ones.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; some of it may be written then.
+    pub fn configure(&mut self, settings: &Settings) -> Result<()> {
+        let old = self.config.get()?;
+        let clocks = Clocks { epoch: old.jiffies_epoch, tick: old.tick };
+        self.trusted_by_route = settings.trusted_by_route;
+        configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
+        configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
+        self.user_agents.clone_from(&settings.signatures.user_agents);
+        self.remember = settings.peers.remember;
+        self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
     }
 
     /// Puts programs back where they were lost, and on interfaces that have come. Returns what the
@@ -378,7 +398,7 @@ impl Kernel {
         let Some(first) = self.guards.first_mut() else { return Ok(()) };
         let now = clocks::measure(&mut first.program)?;
         let mut config = self.config.get()?;
-        if now.differs(clocks::Clocks { epoch: config.jiffies_epoch, tick: config.tick }) {
+        if now.differs(Clocks { epoch: config.jiffies_epoch, tick: config.tick }) {
             (config.jiffies_epoch, config.tick) = (now.epoch, now.tick);
             self.config.set(&config)?;
         }

@@ -1,0 +1,82 @@
+//! A new configuration takes the place of the running one.
+
+use ipnet::IpNet;
+
+use anyhow::Result;
+
+use super::{Controller, show};
+use crate::clock::KernelTime;
+use crate::config::Config;
+use crate::datapath::Datapath;
+
+/// Bans that an objection names.
+const NAMED: usize = 5;
+
+/// Bans of a network that are looked at for an objection.
+const LOOKED_AT: usize = 256;
+
+impl<D: Datapath> Controller<D> {
+    /// Why this configuration should not take the place of the running one: whom it would shut out who is
+    /// let in now.
+    pub fn objections(&self, new: &Config, now: KernelTime) -> Vec<String> {
+        let mut objections = Vec::new();
+        let is_trusting = |trusted: &[IpNet], names: usize| !trusted.is_empty() || names > 0;
+        let old_names = self.names.trusted_names().len();
+        if is_trusting(&self.protected.trusted, old_names)
+            && !is_trusting(&new.trusted, new.trusted_names.len())
+        {
+            objections.push("no trusted network would be left".to_owned());
+        }
+        let named = self.names.replaced(new).trusted();
+        let stays = |network: &IpNet| {
+            new.trusted.iter().chain(&named).any(|trusted| trusted.contains(network))
+        };
+        for gone in self.protected.networks().iter().filter(|network| !stays(network)) {
+            let inside = self.ledger.within(*gone, None, LOOKED_AT);
+            let banned: Vec<String> = inside
+                .filter(|entry| entry.ban.in_force(now) && !stays(&entry.ban.network))
+                .take(NAMED)
+                .map(|entry| show(entry.ban.network))
+                .collect();
+            if !banned.is_empty() {
+                objections.push(format!(
+                    "{} is no longer trusted, and would be shut out by a ban of {}",
+                    show(*gone),
+                    banned.join(", ")
+                ));
+            }
+        }
+        objections
+    }
+
+    /// Judges by another configuration from now on. It differs from the running one only in what needs no
+    /// restart, and the kernel has it but for the trusted networks.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the trusted networks; then the controller stays as it was.
+    pub fn reconfigure(&mut self, new: &Config) -> Result<()> {
+        let old = self.protected.networks();
+        let names = self.names.replaced(new);
+        let by_name = names.trusted();
+        let networks: Vec<IpNet> = new.trusted.iter().chain(&by_name).copied().collect();
+        if let Err(why) = self.datapath.trust(&networks) {
+            return Err(match self.datapath.trust(&old) {
+                Ok(()) => why,
+                Err(also) => why.context(format!("the old ones are not trusted either ({also:#})")),
+            });
+        }
+        self.protected.trusted.clone_from(&new.trusted);
+        self.protected.named = by_name;
+        self.names = names;
+        for jail in &mut self.jails {
+            if let Some(settings) = new.jails.get(jail.name()) {
+                jail.set_settings(settings.clone());
+            }
+        }
+        self.limits = new.limits;
+        self.flood_ban = new.limits.flood.ban;
+        self.enforcing = !new.dry_run;
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! A reload: reads the configuration again, compares it with the running one, and has it applied as a
+//! whole or not at all.
+//!
+//! The files are read on another thread; only comparing and applying takes a turn of the loop.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use log::{error, info, warn};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::{Outlook, settings};
+use crate::config::{Change, Loaded};
+use crate::controller::Controller;
+use crate::datapath::Kernel;
+use crate::dns::{self, Following};
+use crate::host;
+use crate::log_budget::BY_HAND;
+
+/// Reads the configuration as the start did, from the same files and with the same options.
+pub type Load = Arc<dyn Fn() -> Result<Loaded> + Send + Sync>;
+
+/// Reloads that wait for the loop.
+const WAITING: usize = 4;
+
+/// How long the files must stay as they are.
+const SETTLES: Duration = Duration::from_millis(100);
+
+/// How often they are read at most.
+const READINGS_MAX: usize = 20;
+
+/// How a reload is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct How {
+    /// Compare only.
+    pub(super) dry_run: bool,
+    /// Apply it even if that shuts somebody out.
+    pub(super) force: bool,
+}
+
+/// What a reload has done, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) changes: Vec<Change>,
+    /// Why it is not applied without force.
+    pub(super) objections: Vec<String>,
+    pub(super) applied: bool,
+}
+
+/// Who is told how a reload went.
+pub(super) type Tell = Box<dyn FnOnce(Result<Done>) + Send>;
+
+/// A configuration that was read, or why not.
+pub(super) struct Read {
+    loaded: Result<Loaded>,
+    how: How,
+    tell: Tell,
+}
+
+/// The running configuration, and how to read it again.
+pub(super) struct Reloads {
+    load: Load,
+    running: Loaded,
+    read: mpsc::Sender<Read>,
+    waiting: mpsc::Receiver<Read>,
+}
+
+impl Reloads {
+    pub(super) fn new(running: Loaded, load: Load) -> Self {
+        let (read, waiting) = mpsc::channel(WAITING);
+        Self { load, running, read, waiting }
+    }
+
+    /// Begins a reload: reads the files where nobody waits for it, and again until they stay as they are.
+    pub(super) fn begin(&self, how: How, tell: Tell) {
+        let (load, read) = (Arc::clone(&self.load), self.read.clone());
+        tokio::spawn(async move {
+            let loaded = spawn_blocking(move || load_settled(&load)).await;
+            let loaded = loaded.unwrap_or_else(|failed| Err(anyhow!("{failed}")));
+            // The loop has ended if this fails.
+            drop(read.send(Read { loaded, how, tell }).await);
+        });
+    }
+
+    /// The same for SIGHUP: the log says how it went.
+    pub(super) fn begin_for_signal(&self) {
+        info!(target: BY_HAND, "SIGHUP: reads the configuration again");
+        self.begin(How::default(), Box::new(|done| log_outcome("SIGHUP", done)));
+    }
+
+    /// Waits for a configuration that was read. Can be dropped while it waits.
+    pub(super) async fn next(&mut self) -> Option<Read> {
+        self.waiting.recv().await
+    }
+
+    /// Compares what was read with what runs, and applies it.
+    pub(super) fn take(
+        &mut self,
+        Read { loaded, how, tell }: Read,
+        controller: &mut Controller<Kernel>,
+        outlook: &mut Outlook,
+        names: &mut Following,
+    ) {
+        tell(loaded.and_then(|new| self.apply(&new, how, controller, outlook, names)));
+    }
+
+    fn apply(
+        &mut self,
+        new: &Loaded,
+        how: How,
+        controller: &mut Controller<Kernel>,
+        outlook: &mut Outlook,
+        names: &mut Following,
+    ) -> Result<Done> {
+        let (changes, next) = self.running.changes(new);
+        let objections = controller.objections(&next.config, crate::clock::now());
+        if how.dry_run {
+            return Ok(Done { changes, objections, applied: false });
+        }
+        if !objections.is_empty() && !how.force {
+            bail!("nothing is changed: {}; `--force` applies it", objections.join("; "));
+        }
+        if changes.iter().all(|change| change.needs_restart) {
+            return Ok(Done { changes, objections, applied: true });
+        }
+        let own = host::own_networks().context("read the host's addresses")?;
+        let interfaces = controller.interface_names();
+        let kernel_settings = |config| settings(config, interfaces.clone(), &own);
+        let kernel = controller.datapath_mut();
+        let applied = kernel
+            .configure(&kernel_settings(&next.config))
+            .and_then(|()| controller.reconfigure(&next.config));
+        if let Err(why) = applied {
+            let old = kernel_settings(&self.running.config);
+            let why = why.context("the kernel refuses the new configuration; the old one stays");
+            return Err(match controller.datapath_mut().configure(&old) {
+                Ok(()) => why,
+                Err(also) => why.context(format!("the old one is not whole ({also:#})")),
+            });
+        }
+        outlook.sip.clone_from(&next.config.sip);
+        let wanted = dns::names(&next.config);
+        if wanted != dns::names(&self.running.config) {
+            *names = Following::start(wanted, dns::system_resolver);
+        }
+        self.running = next;
+        Ok(Done { changes, objections, applied: true })
+    }
+}
+
+/// Reads the configuration until two readings are the same: an editor may be writing it.
+fn load_settled(load: &Load) -> Result<Loaded> {
+    let mut last = load();
+    for _ in 0..READINGS_MAX {
+        thread::sleep(SETTLES);
+        let next = load();
+        match (&last, &next) {
+            (Ok(last), Ok(next)) if last == next => break,
+            (Err(last), Err(next)) if last.to_string() == next.to_string() => break,
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => last = next,
+        }
+    }
+    last
+}
+
+/// Logs how a reload went that `who` asked for.
+pub(super) fn log_outcome(who: &str, done: Result<Done>) {
+    let Done { changes, objections, applied } = match done {
+        Ok(done) => done,
+        Err(why) => {
+            error!(target: BY_HAND, "{who}: the configuration is not reloaded: {why:#}");
+            return;
+        }
+    };
+    if !applied {
+        return;
+    }
+    for objection in objections {
+        warn!(target: BY_HAND, "{who}: applied by force: {objection}");
+    }
+    if changes.is_empty() {
+        info!(target: BY_HAND, "{who}: the configuration is as it was");
+    }
+    for change in changes {
+        let text = change.text();
+        if change.needs_restart {
+            warn!(target: BY_HAND, "{who}: needs `systemctl restart ringfence`: {text}");
+        } else {
+            info!(target: BY_HAND, "{who}: {text}");
+        }
+    }
+}
