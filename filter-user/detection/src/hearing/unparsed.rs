@@ -150,6 +150,13 @@ mod tests {
     }
 
     #[test]
+    fn words_of_three_letters_make_a_shape() {
+        let same = |one: &str, other: &str| shape(one.as_bytes()) == shape(other.as_bytes());
+        assert!(same("failed in 7 ms", "failed at 9 s"));
+        assert!(!same("failed now", "failed yet"));
+    }
+
+    #[test]
     fn a_new_shape_takes_the_place_of_the_oldest() {
         let mut unparsed = Unparsed::default();
         for (second, word) in (0..).zip(["one", "two", "three", "four", "five", "six"]) {
