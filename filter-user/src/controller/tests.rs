@@ -2,6 +2,7 @@ mod ipv6;
 mod many;
 mod names;
 mod networks;
+mod replies;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
