@@ -9,11 +9,10 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
 use serde_json::Value;
-
-use crate::control::{BanPlace, BansPage, By, Reply, Request};
 
 /// How long the daemon may be silent. It gives a sign every two seconds that it works on the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,10 +57,10 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
             socket.display()
         );
     }
-    let mut reply = || -> Result<Reply> {
+    let mut reply = || -> Result<Envelope<Value>> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut text = request.to_line(&by())?;
+        let mut text = serde_json::to_vec(&Line::new(request.clone(), by()))?;
         text.push(b'\n');
         stream.write_all(&text)?;
         stream.shutdown(Shutdown::Write)?;
@@ -70,8 +69,14 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         Ok(serde_json::from_slice(&line)?)
     };
     match reply() {
-        Ok(Reply::Ok(value)) => Ok(value),
-        Ok(Reply::Error(why)) => bail!(why),
+        Ok(Envelope { api, .. }) if api != api::VERSION => bail!(
+            "the daemon at {} replies in version {api} of its protocol, and this command knows version {}: \
+             restart the daemon",
+            socket.display(),
+            api::VERSION
+        ),
+        Ok(Envelope { reply: Reply::Ok(value), .. }) => Ok(value),
+        Ok(Envelope { reply: Reply::Error(why), .. }) => bail!(why),
         // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
         Err(error) if is_late(&error) => bail!(
             "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
@@ -88,7 +93,8 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
 ///
 /// As [`ask`], and when the daemon is another version that lists bans in another form.
 pub fn bans(socket: &Path, jail: Option<&str>, after: Option<BanPlace>) -> Result<BansPage> {
-    let request = Request::Bans { jail: jail.map(ToOwned::to_owned), after };
+    let jail = jail.map(ToOwned::to_owned);
+    let request = Request::Bans(BansQuery { jail, after, limit: None });
     let page = ask(socket, &request)?;
     serde_json::from_value(page).context("read the daemon's list of bans; is it another version?")
 }

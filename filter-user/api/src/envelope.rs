@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Banned, BansPage, Jails, Lifted, MaintenanceState, Status, TakenOver, Why};
+use crate::{
+    Banned, BansPage, Durability, Jails, Lifted, MaintenanceState, Status, TakenOver, Why,
+};
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
 /// ignore what it does not know.
@@ -67,6 +69,22 @@ pub enum Answer {
     Maintenance(MaintenanceState),
     /// To `unban`.
     Lifted(Lifted),
+}
+
+impl Answer {
+    /// Whether what a request changed is written down, if it changed anything.
+    pub fn durability_mut(&mut self) -> Option<&mut Durability> {
+        match self {
+            Self::Banned(banned) => Some(&mut banned.durability),
+            Self::TakenOver(taken) => Some(&mut taken.durability),
+            Self::Lifted(lifted) => Some(&mut lifted.durability),
+            Self::Status(_)
+            | Self::Bans(_)
+            | Self::Jails(_)
+            | Self::Why(_)
+            | Self::Maintenance(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

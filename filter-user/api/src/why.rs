@@ -66,13 +66,13 @@ pub struct Near {
     /// The jail.
     pub jail: String,
     /// Failures within `findtime`.
-    pub failures: u32,
+    pub failures: u64,
     /// The same, each by its weight.
-    pub points: u32,
+    pub points: u64,
     /// The points that lead to a ban.
     pub maxretry: u32,
     /// Accounts failed on within `findtime`.
-    pub accounts: u32,
+    pub accounts: u64,
     /// The accounts that lead to a ban; 0: their number does not.
     pub maxaccounts: u32,
     /// How long a failure counts, a duration.

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::*;
 use crate::dns::{Addresses, News};
-use crate::host::Exposure;
 use crate::source::{Heard, SourceState, Strain};
 
 /// Compares a reply with the one recorded, or records it.
@@ -65,7 +64,7 @@ fn busy() -> Controller<Memory> {
     }
     controller.take_note(0, &mut news, at(5));
     let source = controller.source_mut(0).unwrap();
-    (source.state, source.events, source.lost) = (("ok", None), 4, 1);
+    (source.state, source.events, source.lost) = ((api::State::Ok, None), 4, 1);
     source.strain = Some(Strain {
         share: Duration::from_millis(100),
         read: 4,
@@ -100,7 +99,7 @@ fn every_reply_is_as_recorded() {
     let mut status = ask(&mut controller, Request::Status);
     status["version"] = "0.1.0".into();
     hold("status", &status);
-    hold("bans", &ask(&mut controller, Request::Bans { jail: None, after: None }));
+    hold("bans", &ask(&mut controller, every_ban()));
     hold("jails", &ask(&mut controller, Request::Jails));
     let mut why = |last| {
         let address = IpAddr::from([203, 0, 113, last]);
@@ -124,8 +123,8 @@ fn every_reply_is_as_recorded() {
         *seconds = Some(3600);
     }
     hold("ban-replaces", &durable(ask(&mut controller, first)));
-    hold("bans-except", &ask(&mut controller, Request::Bans { jail: None, after: None }));
-    let decided = |address: &str, jail: &str| control::Decided {
+    hold("bans-except", &ask(&mut controller, every_ban()));
+    let decided = |address: &str, jail: &str| api::Decided {
         address: address.parse().unwrap(),
         jail: jail.to_owned(),
         seconds: Some(600),
@@ -142,9 +141,9 @@ fn every_reply_is_as_recorded() {
     };
     hold("unban", &durable(ask(&mut controller, unban("203.0.113.0/24", false))));
     hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
-    let on = control::Maintenance::On { seconds: 600, closed_to_known: true };
+    let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
     hold("maintenance", &ask(&mut controller, Request::Maintenance(on)));
-    let off = Request::Maintenance(control::Maintenance::Off);
+    let off = Request::Maintenance(api::Maintenance::Off);
     hold("maintenance-off", &ask(&mut controller, off));
     hold("status-unprotected", &unprotected());
 }
@@ -154,7 +153,7 @@ fn unprotected() -> Value {
     let datapath = Memory { bare: Some("No such device".to_owned()), ..Memory::default() };
     let mut controller = started_with(datapath, |config| config.dry_run = true);
     controller.sources.clear();
-    let on = control::Maintenance::On { seconds: 600, closed_to_known: true };
+    let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
     ask(&mut controller, Request::Maintenance(on));
     let mut status = ask(&mut controller, Request::Status);
     status["version"] = "0.1.0".into();
