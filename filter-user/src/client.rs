@@ -9,11 +9,11 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-use crate::control::{BanPlace, BansPage, By, Reply, Request};
 
 /// How long the daemon may be silent. It gives a sign every two seconds that it works on the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,7 +37,26 @@ impl std::error::Error for NotRoot {}
 ///
 /// # Errors
 ///
-/// When there is none, this user may not ask it ([`NotRoot`]), or it says no.
+/// As [`ask`] and [`read`].
+pub fn ask_as<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T> {
+    read(ask(socket, request)?)
+}
+
+/// Reads an answer.
+///
+/// # Errors
+///
+/// When it is in another form, as from a daemon of another version.
+pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
+    serde_json::from_value(answer)
+        .context("read the daemon's answer; is it another version? `systemctl restart ringfence`")
+}
+
+/// Asks the daemon at `socket`. The answer is as it was sent, with what a newer daemon has added.
+///
+/// # Errors
+///
+/// When there is none, this user may not ask it ([`NotRoot`]), it replies in another version, or it says no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         if error.kind() == io::ErrorKind::PermissionDenied {
@@ -58,10 +77,10 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
             socket.display()
         );
     }
-    let mut reply = || -> Result<Reply> {
+    let mut reply = || -> Result<Envelope<Value>> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut text = request.to_line(&by())?;
+        let mut text = serde_json::to_vec(&Line::new(request.clone(), by()))?;
         text.push(b'\n');
         stream.write_all(&text)?;
         stream.shutdown(Shutdown::Write)?;
@@ -70,8 +89,14 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         Ok(serde_json::from_slice(&line)?)
     };
     match reply() {
-        Ok(Reply::Ok(value)) => Ok(value),
-        Ok(Reply::Error(why)) => bail!(why),
+        Ok(Envelope { api, .. }) if api != api::VERSION => bail!(
+            "the daemon at {} replies in version {api} of its protocol, and this command knows version {}: \
+             `systemctl restart ringfence`",
+            socket.display(),
+            api::VERSION
+        ),
+        Ok(Envelope { reply: Reply::Ok(value), .. }) => Ok(value),
+        Ok(Envelope { reply: Reply::Error(why), .. }) => bail!(why),
         // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
         Err(error) if is_late(&error) => bail!(
             "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
@@ -86,11 +111,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
 ///
 /// # Errors
 ///
-/// As [`ask`], and when the daemon is another version that lists bans in another form.
+/// As [`ask_as`].
 pub fn bans(socket: &Path, jail: Option<&str>, after: Option<BanPlace>) -> Result<BansPage> {
-    let request = Request::Bans { jail: jail.map(ToOwned::to_owned), after };
-    let page = ask(socket, &request)?;
-    serde_json::from_value(page).context("read the daemon's list of bans; is it another version?")
+    let jail = jail.map(ToOwned::to_owned);
+    let request = Request::Bans(BansQuery { jail, after, limit: None });
+    ask_as(socket, &request)
 }
 
 /// Whether to believe who listens: anybody else could say that a ban is in force.
@@ -157,5 +182,39 @@ mod tests {
             assert!(!error.chain().any(<dyn std::error::Error>::is::<io::Error>), "{error:?}");
         }
         ends.join().unwrap();
+    }
+
+    #[test]
+    fn a_reply_of_another_version_says_so() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let state =
+            r#"{"on":false,"enforcing":true,"until":null,"closed_to_known":false,"more":1}"#;
+        // The first is as daemons sent it that had no version.
+        let replies = [
+            format!(r#"{{"ok":{state}}}"#),
+            format!(r#"{{"api":1,"ok":{state}}}"#),
+            format!(r#"{{"api":2,"ok":{state}}}"#),
+            r#"{"api":1,"ok":{"on":"yes"}}"#.to_owned(),
+        ];
+        let sent = replies.clone();
+        let serves = thread::spawn(move || {
+            for reply in sent {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                stream.read_to_string(&mut request).unwrap();
+                stream.write_all(format!("  {reply}\n").as_bytes()).unwrap();
+            }
+        });
+        let answers = replies.map(|_reply| {
+            let request = Request::Maintenance(api::Maintenance::Status);
+            ask_as::<api::MaintenanceState>(&socket, &request).map_err(|why| format!("{why:#}"))
+        });
+        serves.join().unwrap();
+        let [unversioned, same, newer, other] = answers;
+        assert_eq!((unversioned.unwrap().on, same.unwrap().on), (false, false));
+        assert!(newer.unwrap_err().contains("in version 2 of its protocol"));
+        assert!(other.unwrap_err().contains("another version?"));
     }
 }

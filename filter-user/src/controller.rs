@@ -17,8 +17,10 @@ mod names;
 mod networks;
 mod of_source;
 mod reload;
+mod status;
 mod successor;
 mod uncounted;
+mod why;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,27 +28,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use api::{Banned, Durability, EXCEPT_MAX, Exposure, Replaced};
 use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
-use serde_json::{Value, json};
 
 use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Roster, Write};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
 use crate::config::{Config, Limits, PortClasses, RECIDIVE, Scope};
-use crate::control::EXCEPT_MAX;
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Transport, Verdict};
-use crate::host::{self, Exposure};
+use crate::host;
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::prefix::SourcePrefix;
 use crate::store::{Kept, Store};
 
-pub use self::answers::{Answer, SourceReport};
+pub use self::answers::{Answered, SourceReport};
 use self::digest::{Digest, Topic};
 pub use self::lifting::Ticket;
 use self::limited::{LIMITED_MAX, LimitedSources};
@@ -87,7 +88,7 @@ pub struct Controller<D> {
     limits: Limits,
     uncounted: uncounted::Register,
     /// Bans taken over from another program that the log has not told of yet.
-    taken_over: successor::TakenOver,
+    taken_over: successor::ToTell,
     ports: PortClasses,
     sources: Vec<SourceReport>,
     hearing: hearing::Hearing,
@@ -177,7 +178,7 @@ impl<D: Datapath> Controller<D> {
             digest: Digest::default(),
             limits: config.limits,
             uncounted: uncounted::Register::default(),
-            taken_over: successor::TakenOver::default(),
+            taken_over: successor::ToTell::default(),
             ports: config.ports.clone(),
             sources: Vec::new(),
             hearing: hearing::Hearing::default(),
@@ -651,7 +652,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn ban_by_hand(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Value, String> {
+    fn ban_by_hand(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Banned, String> {
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
         let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
@@ -690,20 +691,23 @@ impl<D: Datapath> Controller<D> {
         self.enter(&entry, Some(says)).map_err(|why| format!("{why:#}"))?;
         let longer =
             |old: &Entry| (old.ban.until.is_none(), old.ban.until) > (until.is_none(), until);
-        Ok(json!({
-            "banned": show(network),
-            "until": until.map(|until| self.started.show(until)),
-            "scope": self.ports.name(scope),
-            "reason": reason,
-            "enforcing": self.enforcing,
-            "replaced": replaced.as_ref().map(|old| json!({
-                "until": old.ban.until.map(|until| self.started.show(until)),
-                "scope": self.ports.name(old.ban.scope),
-                "reason": &*old.reason,
-            })),
-            "shortened": replaced.as_ref().is_some_and(longer),
-            "known_peers": known,
-        }))
+        let shortened = replaced.as_ref().is_some_and(longer);
+        let replaced = replaced.map(|old| Replaced {
+            until: old.ban.until.map(|until| self.started.show(until)),
+            scope: self.ports.name(old.ban.scope).to_owned(),
+            reason: old.reason.to_string(),
+        });
+        Ok(Banned {
+            banned: show(network),
+            until: until.map(|until| self.started.show(until)),
+            scope: self.ports.name(scope).to_owned(),
+            reason,
+            enforcing: self.enforcing,
+            replaced,
+            shortened,
+            known_peers: known as u64,
+            durability: Durability::default(),
+        })
     }
 
     /// How many known peers a ban of a network would cut off.

@@ -1,10 +1,12 @@
 //! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. What an
-//! attempt is and when it leads to a ban is the crate [`detection`].
+//! attempt is and when it leads to a ban is the crate [`detection`]; what the daemon can be asked, and what it
+//! replies, is the crate [`api`].
 //!
 //! ```text
 //! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
 //! ```
 
+pub use api as control;
 pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
 
 pub mod check;
@@ -12,13 +14,15 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
-pub mod control;
 pub mod controller;
 pub mod daemon;
 pub mod datapath;
 pub mod dns;
 pub mod doctor;
+#[cfg(test)]
+mod examples;
 pub mod fail2ban;
+mod faults;
 pub mod hearing_memory;
 pub mod host;
 pub mod jail_filter;

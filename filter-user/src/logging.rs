@@ -12,7 +12,6 @@ use std::{env, fs, io};
 use env_logger::{Builder, Logger};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, warn};
-use serde_json::{Value, json};
 
 use crate::clock::{KernelTime, Rfc3339};
 use crate::log_budget::{BY_HAND, LINE_MAX, LogBudget, cut};
@@ -74,8 +73,8 @@ pub fn finish() {
 }
 
 /// The log, for `status`: how many lines were lost because nobody took them.
-pub fn report() -> Value {
-    json!({ "lost": QUEUE.get().map_or(0, LogQueue::lost) })
+pub fn report() -> api::Log {
+    api::Log { lost: QUEUE.get().map_or(0, LogQueue::lost) }
 }
 
 /// Prints what a command says of itself; where the log has started, after that.

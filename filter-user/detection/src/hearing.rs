@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use self::rhythm::between;
 pub use self::rhythm::{Overdue, Rhythm};
@@ -109,8 +108,7 @@ impl Missing {
 }
 
 /// What kind of sign a source gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Lines that look like failures match no rule.
     Unparsed,
@@ -127,6 +125,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The name that `status --json` uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unparsed => "unparsed",
+            Self::Rule => "rule",
+            Self::Silent => "silent",
+            Self::Unechoed => "unechoed",
+            Self::Unheard => "unheard",
+            Self::Unwitnessed => "unwitnessed",
+        }
+    }
+
     /// What is said when there is no such sign any more.
     pub fn over(self) -> &'static str {
         match self {
@@ -141,7 +151,7 @@ impl Kind {
 }
 
 /// Something that is probably not heard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The name of the source.
     pub source: &'static str,
@@ -152,7 +162,6 @@ pub struct Finding {
     /// What to do about it.
     pub mend: String,
     /// What it is said once for: it is said again when this changes.
-    #[serde(skip)]
     pub key: String,
 }
 

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use api::{Exposure, Sample, Unparsed};
 use filter_common::decision::Reason;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use log::{info, warn};
-use serde_json::{Value, json};
 
 use super::{Controller, SourceReport};
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
-use crate::host::Exposure;
 use crate::source::Heard;
 
 /// Requests of each of which AMI tells, by why they passed.
@@ -124,8 +123,12 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The findings, for `status`.
-    pub(super) fn hearing_findings(&self, now: KernelTime) -> Vec<Finding> {
-        self.findings(self.on_the_wall(now)).into_iter().map(|(_, finding)| finding).collect()
+    pub(super) fn hearing_findings(&self, now: KernelTime) -> Vec<api::Hearing> {
+        let shown = |(_, Finding { source, kind, problem, mend, .. }): (String, Finding)| {
+            let (source, kind) = (source.to_owned(), kind.as_str().to_owned());
+            api::Hearing { source, kind, problem, mend }
+        };
+        self.findings(self.on_the_wall(now)).into_iter().map(shown).collect()
     }
 
     /// The findings, each with what its source reads.
@@ -177,27 +180,26 @@ fn is_asterisk(source: &str) -> bool {
 }
 
 /// The rules of a source, for `status`.
-pub(super) fn rules(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Vec<Value> {
-    let rule = |rule: &hearing::Rule| {
-        json!({
-            "name": rule.name,
-            "hits": rule.hits.count,
-            "last": rule.hits.last.map(&show),
-        })
+pub(super) fn rules(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Vec<api::Rule> {
+    let rule = |rule: &hearing::Rule| api::Rule {
+        name: rule.name.to_owned(),
+        hits: rule.hits.count,
+        last: rule.hits.last.map(&show),
     };
     ear.rules.iter().map(rule).collect()
 }
 
 /// What a source did not understand, for `status`.
-pub(super) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Value {
+pub(super) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Unparsed {
     let samples = ear.unparsed.samples();
-    json!({
-        "lines": ear.unparsed.lines(),
-        "last": samples.first().map(|sample| show(sample.last)),
-        "samples": samples.iter().map(|sample| json!({
-            "line": sample.text,
-            "lines": sample.lines,
-            "last": show(sample.last),
-        })).collect::<Vec<_>>(),
-    })
+    let sample = |sample: &hearing::Sample| Sample {
+        line: sample.text.clone(),
+        lines: sample.lines,
+        last: show(sample.last),
+    };
+    Unparsed {
+        lines: ear.unparsed.lines(),
+        last: samples.first().map(|sample| show(sample.last)),
+        samples: samples.iter().copied().map(sample).collect(),
+    }
 }

@@ -3,14 +3,13 @@
 
 use std::collections::VecDeque;
 
+use api::{Answer, Durability, Lifted, Reply};
 use ipnet::IpNet;
 use log::{info, warn};
-use serde_json::{Value, json};
 
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
-use crate::control::Reply;
 use crate::datapath::Datapath;
 use crate::log_budget::BY_HAND;
 use crate::report::count;
@@ -166,7 +165,7 @@ impl Wanted {
             info!(target: BY_HAND, "{}", line(&who, lifted, &of_which, &named));
         }
         match failed {
-            None => Reply::Ok(answer(lifted, &named)),
+            None => Reply::Ok(Answer::Lifted(answer(lifted, named))),
             Some(why) => {
                 Reply::Error(format!("{} lifted, but not all: {why}", count(lifted, "ban")))
             }
@@ -181,12 +180,13 @@ pub(super) fn line(who: &str, lifted: usize, of_which: &str, named: &[String]) -
 }
 
 /// The answer to an `unban` that leaves nothing inside and lifts nothing around.
-pub(super) fn answer(lifted: usize, named: &[String]) -> Value {
-    json!({
-        "lifted": lifted,
-        "network": null,
-        "networks": named,
-        "inside": [],
-        "inside_banned": 0,
-    })
+pub(super) fn answer(lifted: usize, named: Vec<String>) -> Lifted {
+    Lifted {
+        lifted: lifted as u64,
+        network: None,
+        networks: named,
+        inside: Vec::new(),
+        inside_banned: 0,
+        durability: Durability::default(),
+    }
 }

@@ -1,14 +1,12 @@
 //! The bans in force, a page at a time: a list of a million must hold up nothing.
 
+use api::{BANS_MAX, BanPlace, BanRow, BansPage, BansQuery};
+
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::KernelTime;
 use crate::config::Scope;
-use crate::control::{BanPlace, BanRow, BansPage};
 use crate::datapath::Datapath;
-
-/// The most bans of a page.
-const ROWS_MAX: usize = 256;
 
 /// The most bans that are looked at for a page, those of other jails too.
 const LOOKED_AT_MAX: usize = 4096;
@@ -18,19 +16,15 @@ const LOOKED_AT_MAX: usize = 4096;
 const BYTES_MAX: usize = 96 * 1024;
 
 impl<D: Datapath> Controller<D> {
-    /// The bans behind a place in the list, those of one jail or of all.
-    pub(super) fn bans_page(
-        &self,
-        jail: Option<&str>,
-        after: Option<BanPlace>,
-        now: KernelTime,
-    ) -> Result<BansPage, String> {
-        let wanted = jail.map(|name| self.origin(name)).transpose()?;
-        let after = after.map(key).transpose()?;
+    /// A page of the bans.
+    pub(super) fn bans_page(&self, query: &BansQuery, now: KernelTime) -> Result<BansPage, String> {
+        let wanted = query.jail.as_deref().map(|name| self.origin(name)).transpose()?;
+        let after = query.after.map(key).transpose()?;
+        let rows_max = usize::from(query.limit.map_or(BANS_MAX, |limit| limit.get().min(BANS_MAX)));
         let mut page = BansPage { bans: Vec::new(), enforcing: self.enforcing, next: None };
         let (mut last, mut bytes, mut looked_at) = (None, 0, 0);
         for entry in self.ledger.after(after, LOOKED_AT_MAX) {
-            if page.bans.len() >= ROWS_MAX || bytes >= BYTES_MAX {
+            if page.bans.len() >= rows_max || bytes >= BYTES_MAX {
                 page.next = last;
                 return Ok(page);
             }

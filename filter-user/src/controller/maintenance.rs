@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use api::{MAINTENANCE_MAX, MaintenanceState};
 use log::info;
-use serde_json::{Value, json};
 
 use super::Controller;
 use crate::clock::KernelTime;
-use crate::control::{self, MAINTENANCE_MAX};
 use crate::datapath::{Datapath, Maintenance};
 use crate::duration;
 use crate::log_budget::BY_HAND;
@@ -15,14 +14,14 @@ use crate::log_budget::BY_HAND;
 impl<D: Datapath> Controller<D> {
     pub(super) fn maintain(
         &mut self,
-        what: control::Maintenance,
+        what: api::Maintenance,
         who: &str,
         now: KernelTime,
-    ) -> Result<Value, String> {
+    ) -> Result<MaintenanceState, String> {
         let closed = match what {
-            control::Maintenance::Status => return Ok(self.maintenance(now)),
-            control::Maintenance::Off => None,
-            control::Maintenance::On { seconds, closed_to_known } => {
+            api::Maintenance::Status => return Ok(self.maintenance(now)),
+            api::Maintenance::Off => None,
+            api::Maintenance::On { seconds, closed_to_known } => {
                 let time = Duration::from_secs(seconds);
                 if time.is_zero() || time > MAINTENANCE_MAX {
                     return Err(format!(
@@ -51,14 +50,14 @@ impl<D: Datapath> Controller<D> {
         self.datapath.in_maintenance().filter(|closed| now < closed.until)
     }
 
-    /// `{on, until, closed_to_known}`, as the kernel has it.
-    pub(super) fn maintenance(&self, now: KernelTime) -> Value {
+    /// Whether SIP is closed, as the kernel has it.
+    pub(super) fn maintenance(&self, now: KernelTime) -> MaintenanceState {
         let closed = self.closed(now);
-        json!({
-            "on": closed.is_some(),
-            "enforcing": self.enforcing,
-            "until": closed.map(|closed| self.started.show(closed.until)),
-            "closed_to_known": closed.is_some_and(|closed| !closed.known_allowed),
-        })
+        MaintenanceState {
+            on: closed.is_some(),
+            enforcing: self.enforcing,
+            until: closed.map(|closed| self.started.show(closed.until)),
+            closed_to_known: closed.is_some_and(|closed| !closed.known_allowed),
+        }
     }
 }

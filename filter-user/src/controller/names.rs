@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use api::{NamedHost, State};
 use ipnet::IpNet;
 use log::{info, warn};
-use serde_json::{Value, json};
 
 use super::{Controller, write};
 use crate::ban::{Entry, Origin};
@@ -63,27 +63,27 @@ impl Names {
     }
 
     /// These names as `jails` and `status` tell of them.
-    pub(super) fn report(&self, names: &[HostName]) -> Vec<Value> {
+    pub(super) fn report(&self, names: &[HostName]) -> Vec<NamedHost> {
         let report = |name: &HostName| {
             let known = self.of(name);
             let failed = known.and_then(|addresses| addresses.failed.as_deref());
-            json!({
-                "name": name.as_str(),
-                "addresses": known.map(|addresses| &addresses.all).into_iter().flatten().collect::<Vec<_>>(),
-                "state": match (known, failed) {
-                    (None, _) => "waiting",
-                    (Some(_), None) => "ok",
-                    (Some(_), Some(_)) => "failed",
+            NamedHost {
+                name: name.as_str().to_owned(),
+                addresses: known.iter().flat_map(|addresses| &addresses.all).copied().collect(),
+                state: match (known, failed) {
+                    (None, _) => State::Waiting,
+                    (Some(_), None) => State::Ok,
+                    (Some(_), Some(_)) => State::Failed,
                 },
-                "why": failed,
-                "left_out": known.map_or(0, |addresses| addresses.left_out),
-            })
+                why: failed.map(ToOwned::to_owned),
+                left_out: known.map_or(0, |addresses| addresses.left_out as u64),
+            }
         };
         names.iter().map(report).collect()
     }
 
     /// The trusted names as `status` tells of them.
-    pub(super) fn report_trusted(&self) -> Vec<Value> {
+    pub(super) fn report_trusted(&self) -> Vec<NamedHost> {
         self.report(&self.trusted)
     }
 }

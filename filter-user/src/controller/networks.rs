@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use api::EXCEPT_MAX;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
@@ -12,7 +13,6 @@ use super::{Controller, left_out, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::Scope;
-use crate::control::EXCEPT_MAX;
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::Candidate;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::{Decided, Durability, TAKE_OVER_MAX, TakenOver};
 use log::info;
-use serde_json::{Value, json};
 
 use super::{Controller, is_address};
 use crate::ban::{Ban, Entry};
 use crate::clock::KernelTime;
-use crate::control::{Decided, TAKE_OVER_MAX};
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::jail::Jail;
@@ -20,7 +19,7 @@ const TOLD: usize = 10;
 
 /// Bans taken over since the log last told of any.
 #[derive(Debug, Default)]
-pub(super) struct TakenOver {
+pub(super) struct ToTell {
     whom: String,
     entered: usize,
     asked: usize,
@@ -37,14 +36,14 @@ impl<D: Datapath> Controller<D> {
         last: bool,
         who: &str,
         now: KernelTime,
-    ) -> Result<Value, String> {
+    ) -> Result<TakenOver, String> {
         if bans.len() > TAKE_OVER_MAX {
             return Err(format!(
                 "{} bans at once; at most {TAKE_OVER_MAX} are possible",
                 bans.len()
             ));
         }
-        let mut refused: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut refused: BTreeMap<String, u64> = BTreeMap::new();
         let mut entered = 0;
         let whom = format!("from {from}, asked by {who}");
         if self.taken_over.whom != whom {
@@ -60,19 +59,20 @@ impl<D: Datapath> Controller<D> {
                         self.taken_over.first.push(format!("{} ({})", ban.address, ban.jail));
                     }
                 }
-                Err(why) => *refused.entry(why).or_default() += 1,
+                Err(why) => *refused.entry(why.to_owned()).or_default() += 1,
             }
         }
         self.taken_over.asked += bans.len();
         if last {
             self.tell_taken_over();
         }
-        Ok(json!({ "entered": entered, "refused": refused, "enforcing": self.enforcing }))
+        let durability = Durability::default();
+        Ok(TakenOver { entered, refused, enforcing: self.enforcing, durability })
     }
 
     /// Tells the log of the bans that came in several requests, in one line.
     pub(super) fn tell_taken_over(&mut self) {
-        let TakenOver { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
+        let ToTell { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
         if asked == 0 {
             return;
         }

@@ -2,10 +2,12 @@ mod ipv6;
 mod many;
 mod names;
 mod networks;
+mod replies;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use api::{Answer, BansQuery, Reply, Request, Unban};
 use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use jiff::Timestamp;
@@ -13,7 +15,6 @@ use serde_json::Value;
 
 use super::*;
 use crate::ban::{AddressEntry, NetworkEntry, Scopes};
-use crate::control::{self, Reply, Request, Unban};
 use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
 use crate::failure::LoggedAt;
 use crate::parse::{self, asterisk};
@@ -228,16 +229,32 @@ pub(super) fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times:
     }
 }
 
+/// Every ban in force, or as many as a page has.
+fn every_ban() -> Request {
+    Request::Bans(BansQuery::default())
+}
+
+/// The bans of a jail.
+fn bans_of(jail: &str) -> Request {
+    Request::Bans(BansQuery { jail: Some(jail.to_owned()), ..BansQuery::default() })
+}
+
+/// The answer to a request, as the JSON that is sent.
 fn ask(controller: &mut Controller<Memory>, request: Request) -> Value {
     match controller.answer(request, at(20)) {
-        Reply::Ok(value) => value,
+        Reply::Ok(answer) => serde_json::to_value(answer).unwrap(),
         Reply::Error(why) => panic!("{why}"),
     }
 }
 
+/// An answer as its type.
+fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
+    serde_json::from_value(answer.clone()).unwrap()
+}
+
 fn refuse(controller: &mut Controller<Memory>, request: Request) -> String {
     match controller.answer(request, at(20)) {
-        Reply::Ok(value) => panic!("{value}"),
+        Reply::Ok(answer) => panic!("{answer:?}"),
         Reply::Error(why) => why,
     }
 }
@@ -259,7 +276,7 @@ fn fifteen_failures_ban_in_kernel_and_ledger() {
     fail(&mut controller, [203, 0, 113, 7], 14);
     assert!(controller.datapath.bans.is_empty());
     fail(&mut controller, [203, 0, 113, 7], 1);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     let ban = &bans["bans"][0];
     assert_eq!(ban["network"], "203.0.113.7");
     assert_eq!(ban["jail"], "asterisk-wazo");
@@ -311,8 +328,7 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
     memory.ban(&adopted([198, 51, 100, 1])).unwrap();
     let mut controller = started_over(memory);
     assert_eq!(controller.datapath.bans.len(), 1);
-    let bans =
-        ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()), after: None });
+    let bans = ask(&mut controller, bans_of("asterisk-wazo"));
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);
     assert_eq!(controller.next_timeout(), Some(at(100)));
     controller.handle_timeout(at(100));
@@ -388,14 +404,14 @@ fn what_is_not_protected_is_not_dropped() {
     controller.datapath.bare = Some("it is gone".to_owned());
     let why = why(&mut controller);
     assert_eq!((&why["dropped"], &why["unprotected"][1]), (&false.into(), &"eth1".into()));
-    let text = crate::report::why(&why);
+    let text = crate::report::why(&read(&why));
     assert!(
         text.contains("no interface is protected") && text.contains("UNPROTECTED: eth0"),
         "{text}"
     );
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["interfaces"][0]["protected"], false);
-    assert!(crate::report::status(&status).contains("UNPROTECTED: eth0: it is gone"));
+    assert!(crate::report::status(&read(&status)).contains("UNPROTECTED: eth0: it is gone"));
 }
 
 #[test]
@@ -452,7 +468,7 @@ fn a_jail_does_not_shorten_a_longer_ban() {
     };
     ask(&mut controller, forever);
     fail(&mut controller, [203, 0, 113, 7], 15);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"][0]["until"], Value::Null);
     assert_eq!(bans["bans"][0]["reason"], "well known");
 }
@@ -572,8 +588,7 @@ fn status_adds_up_over_interfaces() {
 #[test]
 fn a_jail_that_there_is_not_is_named() {
     let mut controller = controller();
-    let why =
-        refuse(&mut controller, Request::Bans { jail: Some("sshd2".to_owned()), after: None });
+    let why = refuse(&mut controller, bans_of("sshd2"));
     assert!(why.contains("asterisk-wazo"), "{why}");
 }
 
@@ -627,7 +642,7 @@ fn a_network_is_banned_but_for_its_exceptions() {
     let mut controller = controller();
     ask(&mut controller, ban_except("203.0.113.0/24", &["203.0.113.7/32", "203.0.113.64/28"]));
     assert_eq!(controller.datapath.networks.len(), 3);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"][0]["scope"], "ssh");
     assert_eq!(bans["bans"][0]["except"], serde_json::json!(["203.0.113.7", "203.0.113.64/28"]));
     // The same after a start over.
@@ -672,7 +687,7 @@ fn bans_of_one_address_are_each_listed_and_end_each() {
     let closed: Vec<Scope> =
         controller.datapath.networks[&address.into()].ends.iter().map(|(scope, _)| scope).collect();
     assert_eq!(closed, [Scope::Sip, Scope::Ports(1)]);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"].as_array().unwrap().len(), 2);
     // That of ssh ends after a minute, the jail's after an hour.
     controller.handle_timeout(at(80));
@@ -736,7 +751,7 @@ fn floods_that_the_kernel_ended_are_told() {
     let mut controller = controller();
     let address = IpAddr::from([203, 0, 113, 7]);
     controller.flooding(address, at(10), at(70));
-    let bans = ask(&mut controller, Request::Bans { jail: Some("flood".to_owned()), after: None });
+    let bans = ask(&mut controller, bans_of("flood"));
     assert_eq!(
         (&bans["bans"][0]["jail"], &bans["bans"][0]["scope"]),
         (&"flood".into(), &"sip".into())
@@ -754,7 +769,7 @@ fn floods_that_the_kernel_ended_are_told() {
 #[test]
 fn maintenance_ends_by_itself_and_outlives_the_controller() {
     let mut controller = controller();
-    let on = |seconds| control::Maintenance::On { seconds, closed_to_known: true };
+    let on = |seconds| api::Maintenance::On { seconds, closed_to_known: true };
     for seconds in [0, 24 * 3600 + 1] {
         let why = refuse(&mut controller, Request::Maintenance(on(seconds)));
         assert!(why.contains("from 1s to 1d"), "{why}");
@@ -771,19 +786,19 @@ fn maintenance_ends_by_itself_and_outlives_the_controller() {
     let address = IpAddr::from([203, 0, 113, 7]);
     let mut dropped = |known: &[IpAddr], closed_to_known: bool| {
         controller.datapath.known = known.to_vec();
-        let on = control::Maintenance::On { seconds: 600, closed_to_known };
+        let on = api::Maintenance::On { seconds: 600, closed_to_known };
         ask(&mut controller, Request::Maintenance(on));
         ask(&mut controller, Request::Why { address })["dropped"] == true
     };
     assert_eq!((dropped(&[], false), dropped(&[address], false)), (true, false));
     assert!(dropped(&[address], true));
-    let Reply::Ok(later) =
-        controller.answer(Request::Maintenance(control::Maintenance::Status), at(620))
+    let Reply::Ok(Answer::Maintenance(later)) =
+        controller.answer(Request::Maintenance(api::Maintenance::Status), at(620))
     else {
         panic!("refused");
     };
-    assert_eq!((&later["on"], &later["until"]), (&Value::Bool(false), &Value::Null));
-    ask(&mut controller, Request::Maintenance(control::Maintenance::Off));
+    assert_eq!((later.on, later.until), (false, None));
+    ask(&mut controller, Request::Maintenance(api::Maintenance::Off));
     assert_eq!(controller.datapath.closed, None);
 }
 
@@ -842,7 +857,7 @@ fn what_seems_not_to_be_heard_is_in_the_status() {
     assert!(
         finding["mend"].as_str().unwrap().contains("test-log asterisk-wazo /var/log/asterisk/")
     );
-    let text = crate::report::status(&status);
+    let text = crate::report::status(&read(&status));
     assert!(text.contains("NOT HEARD: asterisk-notice: 3 lines look like failures"), "{text}");
     assert!(text.contains("    3 like: x.c: 203.0.113.7 \u{fffd} was refused\n"), "{text}");
 }
@@ -1028,7 +1043,7 @@ fn with_recidive(unproven_scope: Option<Scope>) -> Controller<Memory> {
 }
 
 fn recidive(controller: &mut Controller<Memory>) -> Vec<(String, String, String)> {
-    let bans = ask(controller, Request::Bans { jail: Some("recidive".to_owned()), after: None });
+    let bans = ask(controller, bans_of("recidive"));
     let text = |ban: &Value, key: &str| ban[key].as_str().unwrap().to_owned();
     let bans = bans["bans"].as_array().unwrap().iter();
     bans.map(|ban| (text(ban, "network"), text(ban, "scope"), text(ban, "reason"))).collect()
@@ -1110,7 +1125,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     controller.datapath.know(user.into(), at(10)).unwrap();
     assert!(controller.datapath.bans.is_empty());
     fail(&mut controller, [203, 0, 113, 20], 1);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     let banned: BTreeSet<&str> =
         bans["bans"].as_array().unwrap().iter().map(|b| b["network"].as_str().unwrap()).collect();
     assert_eq!(banned, BTreeSet::from(["203.0.113.1", "203.0.113.2", "203.0.113.3"]));
@@ -1119,7 +1134,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     assert_eq!(bans["bans"][0]["reason"], reason);
     let jails = ask(&mut controller, Request::Jails);
     assert_eq!(jails["jails"][0]["attacked"][0]["account"], "1001");
-    let text = crate::report::jails(&jails);
+    let text = crate::report::jails(&read(&jails));
     assert!(text.contains("the account 1001 is guessed at: 12 failures from 5 sources"), "{text}");
 }
 
@@ -1128,7 +1143,7 @@ fn times_are_shown_by_the_wall_clock_as_it_is() {
     let mut controller = controller();
     fail(&mut controller, [203, 0, 113, 7], 15);
     let until = |controller: &mut Controller<Memory>| {
-        let bans = ask(controller, Request::Bans { jail: None, after: None });
+        let bans = ask(controller, every_ban());
         let why = ask(controller, Request::Why { address: [203, 0, 113, 7].into() });
         assert_eq!(why["until"], bans["bans"][0]["until"]);
         let last = why["evidence"].as_array().unwrap().last().unwrap();

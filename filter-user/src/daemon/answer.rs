@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json};
+use api::{Answer, Evidence, History, JailHistory, Reply, Request, Why};
 use tokio::sync::oneshot;
 
 use super::server::Question;
-use crate::control::{Reply, Request};
-use crate::controller::{Answer, Controller, Ticket, show};
+use crate::controller::{Answered, Controller, Ticket, show};
 use crate::datapath::Kernel;
 use crate::store::{Found, Offences, Store};
 
@@ -27,13 +26,13 @@ impl Answers {
         let address = if let Request::Why { address } = &request { Some(*address) } else { None };
         let says_whether =
             matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
-        let waits = says_whether || matches!(request, Request::Bans { .. } | Request::Why { .. });
+        let waits = says_whether || matches!(request, Request::Bans(_) | Request::Why { .. });
         let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
         let answer = match controller.answer_to(request, &who, now) {
-            Answer::Now(answer) => answer,
-            Answer::Later(ticket) => {
+            Answered::Now(answer) => answer,
+            Answered::Later(ticket) => {
                 self.0.insert(ticket, reply);
                 return;
             }
@@ -52,8 +51,8 @@ impl Answers {
         tokio::spawn(async move {
             let _failed = settled.await;
             let mut answer = answer;
-            if let (Reply::Ok(value), Some((address, source))) = (&mut answer, of) {
-                explain(value, store.look_up(address, source).await.unwrap_or_default());
+            if let (Reply::Ok(Answer::Why(why)), Some((address, source))) = (&mut answer, of) {
+                explain(why, store.look_up(address, source).await.unwrap_or_default());
             }
             send(reply, answer);
         });
@@ -73,9 +72,11 @@ fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
     tokio::spawn(async move {
         let settled = settled.await;
         let mut answer = answer;
-        if let Reply::Ok(value) = &mut answer {
-            value["durable"] = settled.is_ok().into();
-            value["why"] = settled.err().into();
+        if let Reply::Ok(answer) = &mut answer
+            && let Some(durability) = answer.durability_mut()
+        {
+            durability.durable = settled.is_ok();
+            durability.why = settled.err();
         }
         send(reply, answer);
     });
@@ -88,82 +89,89 @@ fn send(reply: oneshot::Sender<Reply>, answer: Reply) {
 }
 
 /// Adds to `why` what only the store knows: evidence that is not in memory, and the past.
-fn explain(value: &mut Value, found: Found) {
-    let mut failures = Vec::new();
+fn explain(why: &mut Why, found: Found) {
+    let mut failures: Vec<Evidence> = Vec::new();
     for kept in found.evidence {
         let network = show(kept.network);
-        let unexplained = value["bans"].as_array_mut().into_iter().flatten().find(|ban| {
-            ban["network"] == *network
-                && ban["jail"] == *kept.jail
-                && ban["scope"] == *kept.scope
-                && ban["evidence"] == 0
+        let unexplained = why.bans.iter_mut().find(|ban| {
+            ban.network == network
+                && ban.jail == kept.jail
+                && ban.scope == kept.scope
+                && ban.evidence == 0
         });
         if let Some(ban) = unexplained {
-            ban["evidence"] = kept.failures.len().into();
-            failures.extend(kept.failures);
+            let kept =
+                kept.failures.into_iter().filter_map(|kept| serde_json::from_value(kept).ok());
+            let before = failures.len();
+            failures.extend(kept);
+            ban.evidence = (failures.len() - before) as u64;
         }
     }
-    if let Some(evidence) = value["evidence"].as_array_mut() {
-        evidence.splice(0..0, failures);
-    }
-    value["history"] = history(&found.offences);
+    why.evidence.splice(0..0, failures);
+    why.history = history(&found.offences);
 }
 
 /// The bans that there were, over all jails and by each.
-fn history(offences: &[Offences]) -> Value {
+fn history(offences: &[Offences]) -> Option<History> {
     let sum = |count: fn(&Offences) -> u64| offences.iter().map(count).sum::<u64>();
-    let jails: Vec<Value> = offences
-        .iter()
-        .map(|by| {
-            let jail = Some(&by.jail).filter(|jail| !jail.is_empty());
-            json!({"jail": jail, "bans": by.bans, "proven": by.proven, "last": by.last})
-        })
-        .collect();
+    let jails = offences.iter().map(|by| JailHistory {
+        jail: Some(by.jail.clone()).filter(|jail| !jail.is_empty()),
+        bans: by.bans,
+        proven: by.proven,
+        last: by.last.clone(),
+    });
     // RFC 3339 in UTC: the last as text is the last in time.
-    offences.iter().map(|by| &by.last).max().map_or(Value::Null, |last| {
-        let (bans, proven) = (sum(|by| by.bans), sum(|by| by.proven));
-        json!({"bans": bans, "proven": proven, "last": last, "jails": jails})
-    })
+    let last = offences.iter().map(|by| &by.last).max()?.clone();
+    let (bans, proven) = (sum(|by| by.bans), sum(|by| by.proven));
+    Some(History { bans, proven, last, jails: jails.collect() })
 }
 
 #[cfg(test)]
 mod tests {
+    use api::BanOf;
+    use serde_json::json;
+
     use super::*;
     use crate::store::KeptEvidence;
 
     #[test]
     fn evidence_is_added_where_there_is_none() {
+        let failure = |class: &str| {
+            json!({"time": "2026-01-01T00:00:00Z", "source": "sshd", "address": null, "class": class,
+                "account": null, "proven": true})
+        };
         let kept = |jail: &str, class: &str| KeptEvidence {
-            network: "192.0.2.1/32".parse().unwrap(),
+            network: "203.0.113.7/32".parse().unwrap(),
             jail: jail.to_owned(),
             scope: "sip".to_owned(),
-            failures: vec![json!({"class": class})],
+            failures: vec![failure(class)],
         };
-        let ban = |jail: &str, evidence: usize| json!({"network": "192.0.2.1", "jail": jail, "scope": "sip", "evidence": evidence});
         let past = |jail: &str, bans, last: &str| {
             let (jail, last) = (jail.to_owned(), last.to_owned());
             Offences { jail, bans, proven: bans - 1, last }
         };
-        let mut value = json!({
-            "address": "192.0.2.1",
-            "bans": [ban("one", 0), ban("two", 1)],
-            "evidence": [{"class": "acl"}],
-        });
+        let mut why: Why =
+            serde_json::from_str(include_str!("../../../docs/api/examples/why-banned.json"))
+                .unwrap();
+        let [ban] = &why.bans[..] else { panic!("{:?}", why.bans) };
+        let ban = |jail: &str, evidence| BanOf { jail: jail.to_owned(), evidence, ..ban.clone() };
+        why.bans = vec![ban("one", 0), ban("two", 1)];
+        why.evidence.truncate(1);
         let found = Found {
             evidence: vec![kept("one", "login"), kept("two", "acl"), kept("three", "login")],
             offences: vec![past("one", 3, "2026-01-02T00:00:00.000Z"), past("", 1, "2025")],
         };
-        explain(&mut value, found);
-        assert_eq!(value["evidence"], json!([{"class": "login"}, {"class": "acl"}]));
-        assert_eq!(value["bans"][0]["evidence"], 1);
+        explain(&mut why, found);
+        let classes: Vec<&str> = why.evidence.iter().map(|failure| &*failure.class).collect();
+        assert_eq!((classes, why.bans[0].evidence), (vec!["login", "wrong-credential"], 1));
         assert_eq!(
-            value["history"],
+            serde_json::to_value(&why.history).unwrap(),
             json!({"bans": 4, "proven": 2, "last": "2026-01-02T00:00:00.000Z", "jails": [
                 {"jail": "one", "bans": 3, "proven": 2, "last": "2026-01-02T00:00:00.000Z"},
                 {"jail": null, "bans": 1, "proven": 0, "last": "2025"},
             ]})
         );
-        explain(&mut value, Found::default());
-        assert_eq!(value["history"], Value::Null);
+        explain(&mut why, Found::default());
+        assert_eq!(why.history, None);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use api::{By, Envelope, Line, REQUEST_MAX, Reply, Request};
 use log::warn;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -19,8 +20,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-
-use crate::control::{By, REQUEST_MAX, Reply, Request};
 
 /// Clients at a time. When there are more, those go first that have not asked anything yet.
 const CLIENTS: usize = 16;
@@ -126,9 +125,9 @@ async fn client(
         return Ok(()); // Somebody only looked whether a daemon is here.
     }
     asked();
-    let reply = match Request::from_line(&line) {
-        Ok((request, by)) => {
-            let answer = put(request, who(peer, &by), ask);
+    let reply = match serde_json::from_slice(&line) {
+        Ok(Line { request, by }) => {
+            let answer = put(request, who(peer, &by.unwrap_or_default()), ask);
             match while_there(&mut stream, answer).await? {
                 Some(reply) => reply,
                 None => return Ok(()),
@@ -136,7 +135,7 @@ async fn client(
         }
         Err(error) => Reply::Error(format!("a request that this daemon does not know: {error}")),
     };
-    let mut text = serde_json::to_vec(&reply)?;
+    let mut text = serde_json::to_vec(&Envelope::from(reply))?;
     text.push(b'\n');
     timeout(PATIENCE, stream.write_all(&text)).await??;
     Ok(())
@@ -201,8 +200,9 @@ async fn put(request: Request, who: String, ask: &mpsc::Sender<Question>) -> Rep
 
 #[cfg(test)]
 mod tests {
+    use api::{Answer, TakenOver};
+
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn who_asks_is_told_in_plain_letters() {
@@ -225,7 +225,7 @@ mod tests {
         let serving = tokio::spawn(serve(bind(&path).unwrap(), ask));
         let answering = tokio::spawn(async move {
             while let Some(Question { reply, .. }) = questions.recv().await {
-                reply.send(Reply::Ok(json!("here"))).ok();
+                reply.send(Reply::Ok(Answer::TakenOver(TakenOver::default()))).ok();
             }
         });
         let mut idle = Vec::new();
@@ -237,7 +237,7 @@ mod tests {
             crate::client::ask(&path, &Request::Status).map_err(|why| format!("{why:#}"))
         });
         let answer = timeout(Duration::from_secs(3), asks).await.expect("an answer").unwrap();
-        assert_eq!(answer, Ok(json!("here")));
+        assert_eq!(answer, Ok(serde_json::to_value(TakenOver::default()).unwrap()));
         drop(idle);
         serving.abort();
         answering.abort();
@@ -268,11 +268,12 @@ mod tests {
         timeout(Duration::from_secs(10), stays.read_exact(&mut first)).await.unwrap().unwrap();
         assert_eq!(first, *b" ");
         assert!(timeout(Duration::from_millis(200), reply.closed()).await.is_err(), "it is there");
-        reply.send(Reply::Ok(json!("done"))).unwrap();
+        let done = TakenOver { entered: 7, ..TakenOver::default() };
+        reply.send(Reply::Ok(Answer::TakenOver(done.clone()))).unwrap();
         let mut rest = Vec::new();
         stays.read_to_end(&mut rest).await.unwrap();
-        let reply: Reply = serde_json::from_slice(&rest).unwrap();
-        assert!(matches!(reply, Reply::Ok(value) if value == "done"));
+        let reply: Envelope<TakenOver> = serde_json::from_slice(&rest).unwrap();
+        assert_eq!((reply.api, reply.reply), (api::VERSION, Reply::Ok(done)));
         serving.abort();
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc as replies;
 use std::time::Duration;
 
+use api::State;
 use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
@@ -312,7 +313,7 @@ impl Sources {
         why: &fail2ban::Error,
     ) {
         error!("{}: nothing of it is read: {why}", report.name);
-        report.state = ("failed", Some(why.to_string()));
+        report.state = (State::Failed, Some(why.to_string()));
         let name = report.name;
         drop(self.add(controller, report, name));
     }
@@ -452,9 +453,9 @@ impl Sources {
             store.set_position(key, format!("{of}{place}").into_bytes());
         }
         let state = match news.state {
-            SourceState::Ok => ("ok", None),
-            SourceState::Waiting(why) => ("waiting", Some(why)),
-            SourceState::Failed(why) => ("failed", Some(why)),
+            SourceState::Ok => (State::Ok, None),
+            SourceState::Waiting(why) => (State::Waiting, Some(why)),
+            SourceState::Failed(why) => (State::Failed, Some(why)),
         };
         if report.state != state {
             match &state.1 {

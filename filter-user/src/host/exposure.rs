@@ -1,21 +1,10 @@
 //! What comes in where the filter does not see it: the host's network, its Asterisk and what is
 //! protected enter; findings leave.
 
-use serde::Serialize;
+pub use api::Exposure;
 
 use super::{Asterisk, Network};
 use crate::config::SipPorts;
-
-/// Something that the filter does not see.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Exposure {
-    /// The interface, or `asterisk`.
-    pub subject: String,
-    /// What is not seen.
-    pub problem: String,
-    /// What to do about it.
-    pub mend: String,
-}
 
 /// What is protected.
 #[derive(Clone, Copy, Debug)]

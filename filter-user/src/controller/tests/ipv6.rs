@@ -27,7 +27,7 @@ fn fail_in(controller: &mut Controller<Memory>, network: u16, is_proven: bool, s
 
 /// The bans, each with its scope and exceptions.
 fn listed(controller: &mut Controller<Memory>) -> BTreeMap<String, (String, Vec<String>)> {
-    let bans = ask(controller, Request::Bans { jail: None, after: None });
+    let bans = ask(controller, every_ban());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let row = |ban: &Value| {
         let except = ban["except"].as_array().unwrap().iter().map(text).collect();
@@ -73,7 +73,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             why["evidence"].as_array().unwrap().iter().map(|failure| &failure["address"]).collect();
         let last: Vec<Value> = (8..=15).map(|n| host(1, n).to_string().into()).collect();
         assert_eq!(from, last.iter().collect::<Vec<_>>());
-        let text = crate::report::why(&why);
+        let text = crate::report::why(&read(&why));
         assert!(
             text.contains("ban of 2001:db8:0:1::/64") && text.contains("2001:db8:0:1::5054:8"),
             "{text}"
@@ -246,7 +246,7 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
     controller
         .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(6));
     let holes = |jail: &str, controller: &mut Controller<Memory>| {
-        let bans = ask(controller, Request::Bans { jail: Some(jail.to_owned()), after: None });
+        let bans = ask(controller, super::bans_of(jail));
         bans["bans"][0]["except"].as_array().unwrap().len()
     };
     assert_eq!((holes("sshd", &mut controller), holes(JAIL, &mut controller)), (1, 0));

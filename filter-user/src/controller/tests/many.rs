@@ -1,10 +1,13 @@
 //! Many bans are listed, lifted and ended some at a time.
 
+use std::num::NonZeroU16;
+
+use api::{BANS_MAX, BanPlace, BansPage};
+
 use super::*;
 use crate::ban::ADOPTED;
 use crate::clock::Moment;
-use crate::control::{BanPlace, BansPage};
-use crate::controller::Answer;
+use crate::controller::Answered;
 
 /// A controller with so many bans by a jail, each of which ends an hour after it began, and one by hand.
 fn with_bans(bans: u32) -> Controller<Memory> {
@@ -21,8 +24,18 @@ fn with_bans(bans: u32) -> Controller<Memory> {
 }
 
 fn page(controller: &mut Controller<Memory>, jail: &str, after: Option<BanPlace>) -> BansPage {
+    page_of(controller, jail, after, None)
+}
+
+fn page_of(
+    controller: &mut Controller<Memory>,
+    jail: &str,
+    after: Option<BanPlace>,
+    limit: Option<NonZeroU16>,
+) -> BansPage {
     let jail = Some(jail.to_owned()).filter(|jail| !jail.is_empty());
-    serde_json::from_value(ask(controller, Request::Bans { jail, after })).unwrap()
+    let query = BansQuery { jail, after, limit };
+    serde_json::from_value(ask(controller, Request::Bans(query))).unwrap()
 }
 
 #[test]
@@ -46,7 +59,30 @@ fn pages_are_the_list() {
         assert!(pages >= 2, "{jail}: a page looks at a bounded number of bans");
     }
     let nonsense = BanPlace { network: "10.0.0.0/8".parse().unwrap(), origin: 0, scope: 200 };
-    refuse(&mut controller, Request::Bans { jail: None, after: Some(nonsense) });
+    refuse(
+        &mut controller,
+        Request::Bans(BansQuery { after: Some(nonsense), ..BansQuery::default() }),
+    );
+}
+
+#[test]
+fn a_page_has_no_more_bans_than_are_wanted() {
+    let mut controller = with_bans(2 * u32::from(BANS_MAX));
+    for limit in [1, 2, BANS_MAX - 1, BANS_MAX, BANS_MAX + 1, u16::MAX] {
+        let (mut listed, mut after) = (0, None);
+        loop {
+            let page = page_of(&mut controller, "", after, NonZeroU16::new(limit));
+            let all_but_last = page.next.is_some();
+            let expected = usize::from(limit.min(BANS_MAX));
+            assert!(page.bans.len() == expected || !all_but_last && page.bans.len() < expected);
+            listed += page.bans.len();
+            after = page.next;
+            if !all_but_last {
+                break;
+            }
+        }
+        assert_eq!(listed, 2 * usize::from(BANS_MAX) + 1, "{limit}");
+    }
 }
 
 #[test]
@@ -83,11 +119,9 @@ fn bans_end_some_at_a_time_and_all_of_them() {
     // What has ended is listed no more, though it has not been struck out yet.
     let mut controller = with_bans(1000);
     controller.handle_timeout(at(3600));
-    let listed = match controller.answer(Request::Bans { jail: None, after: None }, at(3600)) {
-        Reply::Ok(value) => value["bans"].as_array().unwrap().len(),
-        Reply::Error(why) => panic!("{why}"),
-    };
-    assert_eq!(listed, 1);
+    let listed = controller.answer(every_ban(), at(3600));
+    let Reply::Ok(Answer::Bans(page)) = listed else { panic!("{listed:?}") };
+    assert_eq!(page.bans.len(), 1);
 }
 
 #[test]
@@ -99,7 +133,7 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
         (Unban::Network { network: "11.0.2.0/23".parse().unwrap(), inside: true }, 488),
     ] {
         let mut controller = with_bans(1000);
-        let Answer::Later(ticket) =
+        let Answered::Later(ticket) =
             controller.answer_to(Request::Unban(which.clone()), "root", at(30))
         else {
             panic!("it is not done yet");
@@ -123,8 +157,8 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
                 None => assert!(turns < 20),
             }
         };
-        let Some(Reply::Ok(value)) = reply else { panic!("{reply:?}") };
-        assert_eq!(value["lifted"], expected, "{which:?}");
+        let Some(Reply::Ok(Answer::Lifted(answer))) = reply else { panic!("{reply:?}") };
+        assert_eq!(answer.lifted, expected, "{which:?}");
         assert!(controller.datapath.bans.contains_key(&IpAddr::from([203, 0, 113, 8])));
         assert!(!controller.is_lifting());
     }

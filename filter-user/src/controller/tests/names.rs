@@ -27,7 +27,7 @@ fn an_ignored_name_lets_its_address_in() {
     assert_eq!((&name["name"], &name["state"]), (&json!("office.example.org"), &json!("waiting")));
     // Those that have the name now; one was banned by hand, which is another matter.
     resolved(&mut controller, "office.example.org", &[office, [203, 0, 113, 8], [203, 0, 113, 9]]);
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);
     assert_eq!(bans["bans"][0]["network"], "203.0.113.9");
     fail(&mut controller, office, 30);

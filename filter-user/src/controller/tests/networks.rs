@@ -20,7 +20,7 @@ fn offend(controller: &mut Controller<Memory>, last: u8, is_proven: bool, second
 
 /// The networks that are banned for their offenders, each with its exceptions.
 fn escalated(controller: &mut Controller<Memory>) -> Vec<(String, Vec<String>)> {
-    let bans = ask(controller, Request::Bans { jail: Some("escalation".to_owned()), after: None });
+    let bans = ask(controller, bans_of("escalation"));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let row = |ban: &Value| {
         let except = ban["except"].as_array().unwrap().iter().map(text).collect();

@@ -1,7 +1,8 @@
 //! Bans that fail2ban has decided.
 
+use api::{Decided, TAKE_OVER_MAX};
+
 use super::*;
-use crate::control::{Decided, TAKE_OVER_MAX};
 
 fn decided(address: &str, jail: &str, seconds: Option<u64>) -> Decided {
     Decided { address: address.parse().unwrap(), jail: jail.to_owned(), seconds }
@@ -23,13 +24,12 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
         decided("::ffff:203.0.113.8", "sshd", Some(u64::MAX)),
     ];
     assert_eq!(take_over(&mut controller, &bans)["entered"], 3);
-    let bans =
-        ask(&mut controller, Request::Bans { jail: Some("asterisk-wazo".to_owned()), after: None });
+    let bans = ask(&mut controller, bans_of("asterisk-wazo"));
     assert_eq!(bans["bans"][0]["network"], "203.0.113.7");
     assert_eq!(bans["bans"][0]["scope"], "sip");
     assert_eq!(bans["bans"][0]["reason"], "taken over from fail2ban");
     assert_eq!(bans["bans"][0]["until"], "1970-01-01T00:18:40Z");
-    let bans = ask(&mut controller, Request::Bans { jail: Some("sshd".to_owned()), after: None });
+    let bans = ask(&mut controller, bans_of("sshd"));
     let networks: Vec<_> =
         bans["bans"].as_array().unwrap().iter().map(|ban| &ban["network"]).collect();
     assert_eq!(networks, ["203.0.113.8", "2001:db8::/64"]);
@@ -67,7 +67,7 @@ fn bans_of_a_jail_that_wants_proof_are_taken_too() {
     });
     let answer = take_over(&mut controller, &[decided("203.0.113.7", "recidive", Some(100))]);
     assert_eq!(answer["entered"], 1, "{answer}");
-    let bans = ask(&mut controller, Request::Bans { jail: None, after: None });
+    let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"][0]["scope"], "all");
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
+use api::{Reply, Request};
 use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +14,6 @@ use tokio::time::timeout;
 use super::*;
 use crate::ban::InForce;
 use crate::clock::Now;
-use crate::control::{Reply, Request};
 use crate::controller::tests::Memory as Tables;
 use crate::source::Strain;
 use crate::store::Store;
@@ -87,7 +87,7 @@ impl Bench {
 
     fn status(&mut self) -> Value {
         match self.controller.answer(Request::Status, crate::clock::now()) {
-            Reply::Ok(status) => status,
+            Reply::Ok(status) => serde_json::to_value(status).unwrap(),
             other @ Reply::Error(_) => panic!("{other:?}"),
         }
     }

@@ -1,0 +1,89 @@
+//! The jails, as `jails` lists them.
+
+use std::collections::BTreeMap;
+
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::NamedHost;
+
+/// All jails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Jails {
+    /// The jails, the built-in ones first.
+    pub jails: Vec<JailReport>,
+    /// Whether bans drop packets; false in a dry run.
+    pub enforcing: bool,
+}
+
+/// A jail: its settings, and what it has counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct JailReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it bans.
+    pub enabled: bool,
+    /// The failures within `findtime` that lead to a ban, each by its weight.
+    pub maxretry: u32,
+    /// The accounts failed on within `findtime` that lead to a ban; 0: their number does not.
+    pub maxaccounts: u32,
+    /// Its limits for slow guessing.
+    pub guessing: Guessing,
+    /// Accounts on which many sources fail now.
+    pub attacked: Vec<Attacked>,
+    /// What a failure counts, by its class; null: each counts 1.
+    pub weights: Option<BTreeMap<String, u32>>,
+    /// How long a failure counts, a duration.
+    pub findtime: String,
+    /// How long a ban lasts, a duration.
+    pub bantime: String,
+    /// Whether each further ban of a source lasts longer.
+    pub increment: bool,
+    /// The name of the scope that its bans close.
+    pub scope: String,
+    /// The name of the scope that a ban closes if too few of its failures are proven; null: there is no such ban.
+    pub unproven_scope: Option<String>,
+    /// Addresses and networks that it never bans.
+    pub ignoreip: Vec<String>,
+    /// Host names whose addresses it never bans.
+    pub ignored_names: Vec<NamedHost>,
+    /// Sources of which it remembers failures.
+    pub watched: u64,
+    /// Sources that it forgot early because there were too many.
+    pub forgotten: u64,
+    /// Its bans in force.
+    pub banned: u64,
+}
+
+/// The limits of a jail for slow guessing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Guessing {
+    /// How long a failure counts, a duration.
+    pub findtime: String,
+    /// The failures of one source, or on one account, that are too many; 0: any number is allowed.
+    pub maxretry: u32,
+    /// The sources from which those on one account must come.
+    pub sources: u32,
+    /// The failures of a source on that account that are needed to ban it.
+    pub each: u32,
+    /// The different accounts failed on by one source that are too many; 0: any number is allowed.
+    pub maxaccounts: u32,
+}
+
+/// An account on which many sources fail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Attacked {
+    /// The account.
+    pub account: String,
+    /// The failures on it that count.
+    pub failures: u64,
+    /// The sources that they come from.
+    pub sources: u64,
+    /// When the last of them came.
+    pub last: String,
+}

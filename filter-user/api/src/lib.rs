@@ -1,0 +1,39 @@
+//! What the daemon can be asked, and what it replies, as types: for the command line, the doctor and the daemon
+//! alike.
+//!
+//! ```text
+//! Line (a Request, and By) ─▶ daemon ─▶ Envelope (a Reply: the Answer, or why there is none)
+//! ```
+//!
+//! Values only. Nothing here connects, decides or reads a clock, and the dependencies contain no runtime.
+//! `docs/api` has the JSON schema of each type and examples; tests hold both. `docs/api.md` says how to speak to
+//! the socket.
+//!
+//! In all replies times are text, in UTC by RFC 3339 (`2026-11-29T04:40:05Z`), durations are text as in the
+//! configuration (`10m`, `7d`), and addresses and networks are text (`192.0.2.66`, `2001:db8::/64`), unless a
+//! field says otherwise. Counters start with the daemon, those of packets when the program was first attached to
+//! the interface.
+
+mod bans;
+mod changes;
+mod envelope;
+mod jails;
+mod request;
+#[cfg(test)]
+mod schema;
+mod status;
+mod why;
+
+pub use self::bans::{BanPlace, BanRow, BansPage};
+pub use self::changes::{Banned, Durability, Lifted, MaintenanceState, Replaced, TakenOver};
+pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
+pub use self::jails::{Attacked, Guessing, JailReport, Jails};
+pub use self::request::{
+    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, Line, MAINTENANCE_MAX, Maintenance, REQUEST_MAX,
+    Request, TAKE_OVER_MAX, Unban,
+};
+pub use self::status::{
+    Bans, Escalation, Exposure, Hearing, Interface, JailCount, Log, NamedHost, Peers, ReasonCount,
+    Rule, Sample, Signature, Source, State, Status, Store, StoreState, Unparsed, Verdict,
+};
+pub use self::why::{BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Why};

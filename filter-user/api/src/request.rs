@@ -1,0 +1,325 @@
+//! What the daemon can be asked.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use ipnet::IpNet;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::BanPlace;
+
+/// The longest request, in bytes.
+pub const REQUEST_MAX: u64 = 16 * 1024;
+
+/// The most bans of a page.
+pub const BANS_MAX: u16 = 256;
+
+/// The most exceptions of a ban.
+pub const EXCEPT_MAX: usize = 64;
+
+/// The most bans that one request takes over: each has at most 150 bytes.
+pub const TAKE_OVER_MAX: usize = 100;
+
+/// The longest maintenance: one that nobody ends does not close SIP for good.
+pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
+
+/// A request as it is sent: a line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Line {
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+    /// Who asks, for the log, if the request changes something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+}
+
+impl Line {
+    /// A request, and who asks if that is logged.
+    pub fn new(request: Request, by: By) -> Self {
+        let by = request.changes().then_some(by);
+        Self { request, by }
+    }
+}
+
+/// Who asks, as far as only the client knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct By {
+    /// The user who called `sudo`.
+    #[serde(default)]
+    pub sudo_user: Option<String>,
+    /// The address from which the session came, if it came over ssh.
+    #[serde(default)]
+    pub from: Option<IpAddr>,
+}
+
+/// What the daemon can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What it protects, sees and drops. The answer is `Status`.
+    Status,
+    /// A page of the bans in force. The answer is `BansPage`.
+    Bans(BansQuery),
+    /// The settings of each jail, and how many sources it watches and has banned. The answer is `Jails`.
+    Jails,
+    /// What is known about an address. The answer is `Why`.
+    Why {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Bans an address or a network. The answer is `Banned`.
+    Ban {
+        /// The address or network, with its length: `192.0.2.66/32`.
+        #[cfg_attr(test, schemars(with = "String"))]
+        network: IpNet,
+        /// How long, in seconds; null: until the ban is lifted.
+        seconds: Option<u64>,
+        /// The ports to close: `sip`, `all`, or a name that the configuration has under `ports`.
+        scope: String,
+        /// Networks inside it to which the ban does not apply; at most 64.
+        #[serde(default)]
+        #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
+        except: Vec<IpNet>,
+        /// Why, for those who read it later.
+        reason: Option<String>,
+        /// Whether to ban even a known peer.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Takes over bans of jails from another program. The answer is `TakenOver`.
+    TakeOver {
+        /// The bans, at most 100 in one request.
+        #[cfg_attr(test, schemars(length(max = 100)))]
+        bans: Vec<Decided>,
+        /// The program that they come from, for those who read it later.
+        from: String,
+        /// Whether this is the last request with bans from it.
+        #[serde(default)]
+        last: bool,
+    },
+    /// Closes SIP for maintenance, opens it again, or says whether it is closed. The answer is `MaintenanceState`.
+    Maintenance(Maintenance),
+    /// Lifts bans, and forgets the failures behind them. The answer is `Lifted`.
+    Unban(Unban),
+}
+
+impl Request {
+    /// Whether it may change what is in force.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) => true,
+            Self::Maintenance(what) => *what != Maintenance::Status,
+            Self::Status | Self::Bans(_) | Self::Jails | Self::Why { .. } => false,
+        }
+    }
+}
+
+/// Which bans to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BansQuery {
+    /// Only the bans of this jail, or of `manual`, `escalation` or `flood`; null: all.
+    #[serde(default)]
+    pub jail: Option<String>,
+    /// `next` of the page before; null: from the first ban on.
+    #[serde(default)]
+    pub after: Option<BanPlace>,
+    /// The most bans of the page; null: as many as fit. A page never has more than 256, and may have fewer or
+    /// none although others follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<NonZeroU16>,
+}
+
+/// A ban that another program has decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Decided {
+    /// The address.
+    pub address: IpAddr,
+    /// The jail, by its name here.
+    pub jail: String,
+    /// How much of it is left, in seconds; null: it does not end.
+    pub seconds: Option<u64>,
+}
+
+/// What to do about SIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(tag = "maintenance", rename_all = "kebab-case")]
+pub enum Maintenance {
+    /// Close it to all but trusted networks.
+    On {
+        /// How long, in seconds: from 1 second to 24 hours.
+        #[cfg_attr(test, schemars(range(min = 1, max = 86_400)))]
+        seconds: u64,
+        /// Whether to close it to known peers as well.
+        closed_to_known: bool,
+    },
+    /// Open it.
+    Off,
+    /// Say whether it is closed.
+    Status,
+}
+
+/// Which bans to lift.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(tag = "which", rename_all = "kebab-case")]
+pub enum Unban {
+    /// The ban of this address or network.
+    Network {
+        /// The address or network, with its length: `192.0.2.66/32`.
+        #[cfg_attr(test, schemars(with = "String"))]
+        network: IpNet,
+        /// Whether to lift the bans of addresses and networks inside it as well.
+        #[serde(default)]
+        inside: bool,
+    },
+    /// All bans of a jail, or of `manual`, `escalation` or `flood`.
+    Jail {
+        /// The jail.
+        jail: String,
+    },
+    /// All bans.
+    All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests() -> Vec<Request> {
+        vec![
+            Request::Status,
+            Request::Jails,
+            Request::Bans(BansQuery {
+                jail: Some("asterisk-wazo".to_owned()),
+                ..BansQuery::default()
+            }),
+            Request::Bans(BansQuery {
+                jail: None,
+                after: Some(BanPlace {
+                    network: "2001:db8::/64".parse().unwrap(),
+                    origin: 255,
+                    scope: 7,
+                }),
+                limit: NonZeroU16::new(BANS_MAX),
+            }),
+            Request::Why { address: IpAddr::from([192, 0, 2, 1]) },
+            Request::Ban {
+                network: "2001:db8::/64".parse().unwrap(),
+                seconds: Some(60),
+                scope: "ssh".to_owned(),
+                except: vec!["2001:db8::7/128".parse().unwrap()],
+                reason: None,
+                force: true,
+            },
+            Request::TakeOver {
+                bans: vec![Decided {
+                    address: IpAddr::from([192, 0, 2, 1]),
+                    jail: "sshd".to_owned(),
+                    seconds: None,
+                }],
+                from: "fail2ban".to_owned(),
+                last: true,
+            },
+            Request::Maintenance(Maintenance::On { seconds: 600, closed_to_known: true }),
+            Request::Maintenance(Maintenance::Off),
+            Request::Maintenance(Maintenance::Status),
+            Request::Unban(Unban::Network {
+                network: "192.0.2.1/32".parse().unwrap(),
+                inside: true,
+            }),
+            Request::Unban(Unban::Jail { jail: "sshd".to_owned() }),
+            Request::Unban(Unban::All),
+        ]
+    }
+
+    #[test]
+    fn requests_there_and_back() {
+        let by = By { sudo_user: Some("alice".to_owned()), from: Some([192, 0, 2, 9].into()) };
+        for request in requests() {
+            let line = Line::new(request, by.clone());
+            let text = serde_json::to_string(&line).unwrap();
+            assert_eq!(line.by.is_some(), line.request.changes(), "{text}");
+            assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_as_they_were() {
+        let texts: Vec<String> = requests()
+            .into_iter()
+            .map(|request| {
+                serde_json::to_value(Line::new(request, By::default())).unwrap().to_string()
+            })
+            .collect();
+        let by = r#""by":{"from":null,"sudo_user":null}"#;
+        assert_eq!(
+            texts,
+            [
+                r#"{"command":"status"}"#,
+                r#"{"command":"jails"}"#,
+                r#"{"after":null,"command":"bans","jail":"asterisk-wazo"}"#,
+                r#"{"after":{"network":"2001:db8::/64","origin":255,"scope":7},"command":"bans","jail":null,"limit":256}"#,
+                r#"{"address":"192.0.2.1","command":"why"}"#,
+                &format!(
+                    r#"{{{by},"command":"ban","except":["2001:db8::7/128"],"force":true,"network":"2001:db8::/64","reason":null,"scope":"ssh","seconds":60}}"#
+                ),
+                &format!(
+                    r#"{{"bans":[{{"address":"192.0.2.1","jail":"sshd","seconds":null}}],{by},"command":"take-over","from":"fail2ban","last":true}}"#
+                ),
+                &format!(
+                    r#"{{{by},"closed_to_known":true,"command":"maintenance","maintenance":"on","seconds":600}}"#
+                ),
+                &format!(r#"{{{by},"command":"maintenance","maintenance":"off"}}"#),
+                r#"{"command":"maintenance","maintenance":"status"}"#,
+                &format!(
+                    r#"{{{by},"command":"unban","inside":true,"network":"192.0.2.1/32","which":"network"}}"#
+                ),
+                &format!(r#"{{{by},"command":"unban","jail":"sshd","which":"jail"}}"#),
+                &format!(r#"{{{by},"command":"unban","which":"all"}}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_longest_that_is_taken_over_at_once_fits_into_a_request() {
+        let longest = Decided {
+            address: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+            jail: "x".repeat(48),
+            seconds: Some(u64::MAX),
+        };
+        let bans = vec![longest; TAKE_OVER_MAX];
+        let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last: false };
+        let by = By { sudo_user: Some("x".repeat(64)), from: Some("2001:db8::1".parse().unwrap()) };
+        let length = serde_json::to_string(&Line::new(request, by)).unwrap().len();
+        assert!((length as u64) < REQUEST_MAX, "{length}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"command":"reboot"}"#,
+            r#"{"command":"why"}"#,
+            r#"{"command":"why","address":"192.0.2.1","adress":"192.0.2.2"}"#,
+            r#"{"command":"bans","jail":null,"limit":0}"#,
+            r#"{"command":"bans","limit":70000}"#,
+            r#"{"command":"bans","jial":"sshd"}"#,
+            r#"{"command":"unban","which":"most"}"#,
+        ] {
+            assert!(serde_json::from_str::<Line>(text).is_err(), "{text}");
+        }
+    }
+}
