@@ -96,7 +96,8 @@ impl Tests<'_> {
             command.env(runner_variable(), "sudo -E");
         }
         // No doc tests: `--ignored` would run the examples that are marked `ignore`.
-        command.args(["--package", "ringfence-tests", "--tests"]).args(&self.args.filter);
+        command.args(["--package", "ringfence-tests", "--package", "fail2ban", "--tests"]);
+        command.args(&self.args.filter);
         command.args(["--", "--ignored", "--test-threads=1"]).args(colour());
         run_counted(&mut command)
     }

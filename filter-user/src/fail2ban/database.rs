@@ -4,11 +4,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use fail2ban::{Banned, Bans, Error};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row};
-
-use super::error::Error;
 
 /// The versions of the schema that are read: that with a ban time for each ban, of fail2ban 0.11 and
 /// later.
@@ -19,25 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most bans that are read: as many as a configuration may hold.
 const BANS_MAX: usize = 10_000_000;
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Banned {
-    pub(super) jail: String,
-    pub(super) network: IpNet,
-    pub(super) since: Timestamp,
-    /// `None` for ever.
-    pub(super) until: Option<Timestamp>,
-}
-
-/// What a database holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bans {
-    /// The bans in force, by jail and address.
-    pub(super) in_force: Vec<Banned>,
-    /// What is banned and is no address or network, or has no time that can be: such as the names of users.
-    pub(super) unreadable: usize,
-}
 
 /// Reads the bans that are in force `now`. Nothing is written, also not beside the file.
 pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bans, Error> {
@@ -88,7 +68,7 @@ fn ban(row: &Row<'_>) -> Option<Banned> {
         -1 => None,
         seconds => Some(Timestamp::from_second(since.as_second().checked_add(seconds)?).ok()?),
     };
-    Some(Banned { jail: row.get(0).ok()?, network, since, until })
+    Some(Banned { jail: row.get(0).ok()?, network, until })
 }
 
 #[cfg(test)]

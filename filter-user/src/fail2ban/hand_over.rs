@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::import::Ban;
+use super::Ban;
 use crate::config::{Config, Origin};
 use crate::control::{Decided, Request, TAKE_OVER_MAX};
 

@@ -27,7 +27,8 @@ pub struct Error {
 }
 
 impl Error {
-    pub(super) fn of_file(path: &Path, text: impl Into<String>) -> Self {
+    /// An error of a file as a whole.
+    pub fn of_file(path: &Path, text: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line: 0, text: text.into() }
     }
 }

@@ -6,9 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::{Section, Taking, WAZO, quoted};
-use crate::config::Config;
-use crate::doctor::asterisk::{levels_of, other_levels};
-use crate::fail2ban::jails::Jail;
+use crate::jails::Jail;
 
 /// How much of a log's end is looked at.
 const END: u64 = 64 * 1024;
@@ -31,9 +29,8 @@ struct Levels {
 
 impl Levels {
     /// As Asterisk's configuration says, otherwise as the log shows, otherwise as its name says.
-    fn of(asterisk: &Path, log: &Path) -> Self {
-        if let Some(levels) = levels_of(asterisk, log) {
-            let all = other_levels(&levels, "");
+    fn of(configured: Option<Vec<String>>, log: &Path) -> Self {
+        if let Some(all) = configured {
             let has = |level: &str| all.iter().any(|other| other == level || other == "*");
             let others = all.iter().any(|level| !["notice", "security"].contains(&level.as_str()));
             return Self { notice: has("notice"), security: has("security"), others };
@@ -70,7 +67,7 @@ fn end_of(log: &Path) -> io::Result<Vec<u8>> {
 
 impl Taking<'_> {
     /// The logs of a jail that is there by itself, where they are others than by default.
-    pub(super) fn logs_of(&mut self, jail: &Jail, section: &mut Section) {
+    pub(super) fn logs_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
         match &*section.name.clone() {
             "sshd" if jail.journal => {
                 self.set("sshd", "log", "journal", section);
@@ -80,10 +77,10 @@ impl Taking<'_> {
                 }
             }
             "sshd" => {
-                let by_default = Config::default().sources.sshd.auth_log;
+                let before = self.logs.len();
                 if let Some(log) = one_log(jail, section)
                     && self.set("sshd", "auth_log", &log, section)
-                    && Path::new(&log) != by_default
+                    && self.logs.len() > before
                 {
                     // Otherwise the journal would be read where there is one.
                     self.set("sshd", "log", "file", section);
@@ -107,10 +104,12 @@ impl Taking<'_> {
     }
 
     /// Each of Asterisk's logs, by the levels that are in it.
-    fn asterisk_logs(&mut self, jail: &Jail, section: &mut Section) {
+    fn asterisk_logs(&mut self, jail: &Jail, section: &mut Section<'_>) {
         let (mut notice, mut security): (Option<&str>, Option<&str>) = (None, None);
         for log in &jail.logs {
-            let levels = Levels::of(self.asterisk, Path::new(log));
+            let log_path = Path::new(log);
+            let configured = self.daemon.asterisk_levels(self.asterisk, log_path);
+            let levels = Levels::of(configured, log_path);
             let is_notice = levels.notice || !levels.security;
             let (key, place) = if is_notice {
                 ("notice_log", &mut notice)
@@ -161,27 +160,22 @@ impl Taking<'_> {
         source: &'static str,
         key: &'static str,
         value: &str,
-        section: &mut Section,
+        section: &mut Section<'_>,
     ) -> bool {
         let mut logs = self.logs.clone();
         logs.push(Log { source, key, value: quoted(value) });
-        let read = |logs: &[Log]| Config::parse(Path::new("-"), sections(logs).as_bytes());
-        match (read(&logs), read(&self.logs)) {
-            (Ok(with), Ok(without)) => {
-                // What is so by default is better not written.
-                if with.config != without.config {
-                    self.logs = logs;
-                }
-                true
-            }
-            (Err(_), _) | (_, Err(_)) => {
-                section.left_out.push(format!(
-                    "logpath {value}: `{}` reads one file by its path, so what is in these bans nobody",
-                    section.name
-                ));
-                false
-            }
+        let Ok(differ) = self.daemon.differ(&sections(&logs), &sections(&self.logs)) else {
+            section.left_out.push(format!(
+                "logpath {value}: `{}` reads one file by its path, so what is in these bans nobody",
+                section.name
+            ));
+            return false;
+        };
+        // What is so by default is better not written.
+        if differ {
+            self.logs = logs;
         }
+        true
     }
 
     /// The section `sources`, if there is anything to it.
@@ -209,7 +203,7 @@ fn no_journal(jail: &str, mend: &str) -> String {
 }
 
 /// The log of a jail that reads one.
-fn one_log(jail: &Jail, section: &mut Section) -> Option<String> {
+fn one_log(jail: &Jail, section: &mut Section<'_>) -> Option<String> {
     match &jail.logs[..] {
         [] => None,
         [log] => Some(log.clone()),

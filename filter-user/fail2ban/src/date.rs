@@ -8,7 +8,7 @@ mod template;
 
 use std::ops::Range;
 
-use crate::failure::LoggedAt;
+use detection::failure::LoggedAt;
 use template::Template;
 
 /// Begins a pattern that is looked for at the start of the line alone.

@@ -12,8 +12,8 @@ use super::layers::{Layers, Variables};
 use super::pattern::{Groups, Pattern, TooComplex};
 use super::session::Sessions;
 use super::{options, tags};
-use crate::failure::{Attempt, Class, LoggedAt, Verdict, account};
-use crate::parse::source_address;
+use detection::failure::{Attempt, Class, LoggedAt, Verdict, account};
+use detection::parse::source_address;
 
 /// Where fail2ban looks for filters that are named without a path.
 const FILTERS: &str = "/etc/fail2ban/filter.d";

@@ -1,8 +1,9 @@
 //! What a jail's bans close: `port` and `banaction` of fail2ban's, as `scope`, `ports` and `sip`.
 
+use detection::settings::{PortRange, RECIDIVE};
+
 use super::{Section, Taking, WAZO};
-use crate::config::{PortRange, RECIDIVE};
-use crate::fail2ban::jails::Jail;
+use crate::jails::Jail;
 
 /// Services by the names that `port` may use, with their ports.
 const SERVICES: [(&str, u16); 22] = [
@@ -109,7 +110,7 @@ fn texts(ranges: &[Range]) -> String {
 
 impl Taking<'_> {
     /// What the bans of a jail close that is there by itself.
-    pub(super) fn closes_of(&mut self, jail: &Jail, section: &mut Section) {
+    pub(super) fn closes_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
         let ports = jail.ports.trim().replace('\n', " ");
         let name = section.name.clone();
         let ranges = match Closed::by(jail) {
@@ -136,7 +137,7 @@ impl Taking<'_> {
         match &*name {
             "sshd" => self.named_ports("ssh", ranges, section),
             "wazo-provd" => {
-                let mut classes = self.config.ports.iter();
+                let mut classes = self.existing.ports.iter();
                 let class = classes.find(|(_, class)| class.name == "provisioning");
                 let is_closed = class.is_some_and(|(_, class)| {
                     ranges.iter().all(|range| range.is_in(&class.tcp) || range.is_in(&class.udp))
@@ -151,8 +152,8 @@ impl Taking<'_> {
     }
 
     /// The TCP ports of a name.
-    fn named_ports(&mut self, class: &'static str, ranges: Vec<Range>, section: &mut Section) {
-        let named = self.config.ports.iter().find(|(_, named)| named.name == class);
+    fn named_ports(&mut self, class: &'static str, ranges: Vec<Range>, section: &mut Section<'_>) {
+        let named = self.existing.ports.iter().find(|(_, named)| named.name == class);
         let same = named.is_some_and(|(_, named)| {
             let mut here = named.tcp.iter().flat_map(|range| range.ports());
             ranges.iter().all(|range| range.is_in(&named.tcp))
@@ -166,12 +167,12 @@ impl Taking<'_> {
     }
 
     /// Ports beside those of `sip`: Asterisk listens there too.
-    fn sip_ports(&mut self, ranges: &[Range], ports: &str, section: &mut Section) {
-        let sip = &self.config.sip;
+    fn sip_ports(&mut self, ranges: &[Range], ports: &str, section: &mut Section<'_>) {
+        let sip = self.existing.sip;
         let is_here = |range: &Range| range.is_in(&sip.udp) || range.is_in(&sip.tcp);
         let more: Vec<Range> = ranges.iter().copied().filter(|range| !is_here(range)).collect();
         let of_others =
-            |range: &Range| self.config.ports.iter().any(|(_, class)| range.is_in(&class.tcp));
+            |range: &Range| self.existing.ports.iter().any(|(_, class)| range.is_in(&class.tcp));
         let count: usize = more.iter().map(|range| usize::from(range.last - range.first) + 1).sum();
         if more.iter().any(of_others) || count > SIP_MAX {
             section.left_out.push(format!(
@@ -197,11 +198,11 @@ impl Taking<'_> {
             Closed::Unknown(_) => return None,
             Closed::Ports(ranges) => ranges,
         };
-        let sip = &self.config.sip;
+        let sip = self.existing.sip;
         if ranges.iter().all(|range| range.is_in(&sip.udp) || range.is_in(&sip.tcp)) {
             return Some("sip".to_owned());
         }
-        let mut classes = self.config.ports.iter().map(|(_scope, class)| class);
+        let mut classes = self.existing.ports.iter().map(|(_scope, class)| class);
         let class = classes.find(|class| match self.ports.get(&*class.name) {
             // As it will be.
             Some(own) => ranges.iter().all(|range| {
@@ -229,7 +230,7 @@ impl Taking<'_> {
             let more = more.iter().map(|port| format!("\"{port}\""));
             here.chain(more).collect::<Vec<_>>().join(", ")
         };
-        let sip = &self.config.sip;
+        let sip = self.existing.sip;
         format!("sip:\n  udp: [{}]\n  tcp: [{}]\n", list(&sip.udp), list(&sip.tcp))
     }
 }

@@ -7,7 +7,7 @@ use jiff::tz::Offset;
 
 use super::super::pattern::{compile, translate};
 use super::{Found, LINE_BEGIN};
-use crate::failure::LoggedAt;
+use detection::failure::LoggedAt;
 
 /// Begins a pattern that need not stand apart from what is around it.
 const UNBOUND: &str = "{UNB}";
@@ -350,7 +350,11 @@ mod tests {
 
     use super::super::FORMATS;
     use super::*;
-    use crate::source::processor_time;
+
+    /// What this thread has had of a processor, whatever else runs.
+    fn processor_time() -> std::time::Duration {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+    }
 
     fn all() -> Vec<Template> {
         let patterns = FORMATS.iter().map(|format| (*format).to_owned());

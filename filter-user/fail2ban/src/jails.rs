@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::Error;
 use super::layers::{Layers, Variables};
 use super::{options, seconds};
-use crate::duration;
+use detection::duration;
 
 /// What a jail's actions do to an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

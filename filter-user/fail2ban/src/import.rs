@@ -12,20 +12,20 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use detection::ban::RESERVED;
+use detection::duration;
+use detection::prefix::show;
+use detection::settings::{OWN_JAILS_MAX, RECIDIVE, built_in_jails};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::database::{self, Banned};
+use super::daemon::{Banned, Bans, Daemon, Existing};
 use super::error::Error;
 use super::filter::{Filter, LogType, Options};
 use super::jails::{self, Effect, Jail};
 use super::layers::{Layers, Variables};
 use super::{options, seconds};
-use crate::ban::RESERVED;
-use crate::config::{Config, OWN_JAILS_MAX, RECIDIVE, built_in_jails};
-use crate::controller::show;
-use crate::duration;
 
 /// Where fail2ban is configured, unless told otherwise.
 pub const DIRECTORY: &str = "/etc/fail2ban";
@@ -118,13 +118,18 @@ impl Import {
     }
 }
 
-/// Reads what `sources` has, for a host with this configuration.
+/// Reads what `sources` has, for a host whose configuration has what is `existing`.
 ///
 /// # Errors
 ///
 /// When there is no configuration of fail2ban's, the database that was named cannot be read, or the
 /// host was to be one with Wazo and is not.
-pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Import, Error> {
+pub fn import(
+    sources: &Sources,
+    existing: Existing<'_>,
+    daemon: &dyn Daemon,
+    now: Timestamp,
+) -> Result<Import, Error> {
     // What is written must not depend on where this is run.
     let directory = std::path::absolute(&sources.directory)
         .map_err(|why| Error::of_file(&sources.directory, why.to_string()))?;
@@ -139,7 +144,8 @@ pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Impo
         return Err(Error::of_file(&directory, text));
     }
     let mut taking = Taking {
-        config,
+        existing,
+        daemon,
         directory: &directory,
         asterisk: &sources.asterisk,
         done: Import::default(),
@@ -165,7 +171,7 @@ pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Impo
         format!("# Taken from {from} by `ringfence import fail2ban`.\njails:\n{sections}{more}")
     };
     match database_of(sources)? {
-        Some((path, named)) => match database::read(&path, now) {
+        Some((path, named)) => match daemon.bans(&path, now) {
             Ok(bans) => take_bans(bans, &names, &ignored, &mut done),
             Err(why) if named => return Err(why),
             Err(why) => done.left_out.push(format!("bans: {why}")),
@@ -193,7 +199,7 @@ fn database_of(sources: &Sources) -> Result<Option<(PathBuf, bool)>, Error> {
 }
 
 fn take_bans(
-    bans: database::Bans,
+    bans: Bans,
     names: &BTreeMap<String, String>,
     ignored: &BTreeMap<String, Vec<IpNet>>,
     done: &mut Import,
@@ -202,7 +208,7 @@ fn take_bans(
         ignored.get(name).into_iter().flatten().any(|ignored| ignored.contains(network))
     };
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
-    for Banned { jail, network, until, since: _ } in bans.in_force {
+    for Banned { jail, network, until } in bans.in_force {
         let why = match names.get(&jail) {
             Some(name) if is_ignored(name, &network) => format!("by `{jail}` of what it ignores"),
             Some(name) if network.prefix_len() == network.max_prefix_len() => {
@@ -238,8 +244,8 @@ enum Becomes {
 
 /// The jails, one after the other.
 struct Taking<'a> {
-    /// What holds here already.
-    config: &'a Config,
+    existing: Existing<'a>,
+    daemon: &'a dyn Daemon,
     directory: &'a Path,
     asterisk: &'a Path,
     done: Import,
@@ -275,7 +281,7 @@ impl Taking<'_> {
             self.done.left_out.push(text);
             return None;
         }
-        let mut section = Section::new(&name);
+        let mut section = Section::new(self.daemon, &name);
         match (&jail.effect, known) {
             (Effect::Bans, _) => {}
             (Effect::Tells, Some(_)) => {
@@ -364,7 +370,7 @@ impl Taking<'_> {
 
     /// The filter of a jail that is there by itself, where it is set to more than what is built in
     /// reads, or somebody has added to it.
-    fn filter_of(&self, jail: &Jail, known: &str, section: &mut Section) {
+    fn filter_of(&self, jail: &Jail, known: &str, section: &mut Section<'_>) {
         let options = options::parse(&jail.filter_with_options).map(|(_, set)| set);
         let mut options = options.unwrap_or_default();
         // Of these filters sshd's alone has modes.
@@ -397,8 +403,8 @@ impl Taking<'_> {
     }
 
     /// What only a jail with a filter of its own has.
-    fn own(&mut self, jail: &Jail, section: &mut Section) -> Result<(), String> {
-        let others = self.config.jails.iter().filter(|(name, jail)| {
+    fn own(&mut self, jail: &Jail, section: &mut Section<'_>) -> Result<(), String> {
+        let others = self.existing.jails.iter().filter(|(name, jail)| {
             let again = **name == section.name || self.names.values().any(|taken| taken == *name);
             jail.own.is_some() && !again
         });
@@ -443,7 +449,8 @@ impl Taking<'_> {
 }
 
 /// The settings of one jail, as text, each of which the configuration's reader takes.
-struct Section {
+struct Section<'a> {
+    daemon: &'a dyn Daemon,
     name: String,
     text: String,
     /// What it needs to be read at all.
@@ -455,10 +462,11 @@ struct Section {
     ignored: Vec<IpNet>,
 }
 
-impl Section {
-    fn new(name: &str) -> Self {
+impl<'a> Section<'a> {
+    fn new(daemon: &'a dyn Daemon, name: &str) -> Self {
         let text = format!("  {name}:\n    enabled: true\n");
         Self {
+            daemon,
             name: name.to_owned(),
             head: text.clone(),
             text,
@@ -474,9 +482,14 @@ impl Section {
         for (key, value) in lines {
             let _infallible = writeln!(self.head, "    {key}: {value}");
         }
-        read(&self.head).map_err(|why| format!("cannot be a jail of its own here: {why}"))?;
+        self.read(&self.head).map_err(|why| format!("cannot be a jail of its own here: {why}"))?;
         self.text.clone_from(&self.head);
         Ok(())
+    }
+
+    /// Whether the configuration's reader takes a section of `jails`, and why not.
+    fn read(&self, section: &str) -> Result<(), String> {
+        self.daemon.check(&format!("jails:\n{section}"))
     }
 
     fn set(&mut self, key: &str, value: &str) {
@@ -497,7 +510,7 @@ impl Section {
 
     fn try_set(&mut self, key: &str, value: &str) -> Result<(), String> {
         let line = format!("    {key}: {value}\n");
-        read(&format!("{}{line}", self.head))?;
+        self.read(&format!("{}{line}", self.head))?;
         self.text += &line;
         Ok(())
     }
@@ -577,7 +590,7 @@ impl Section {
             Some(network) => network.trunc().to_string(),
             None => entry.to_owned(),
         };
-        read(&format!("{}    ignoreip: [{}]\n", self.head, quoted(&text))).map(|()| Some(text))
+        self.read(&format!("{}    ignoreip: [{}]\n", self.head, quoted(&text))).map(|()| Some(text))
     }
 }
 
@@ -597,14 +610,6 @@ fn increment(name: &str, text: &str) -> Result<String, String> {
         "multipliers" => list(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()),
         _ => text.to_owned(),
     })
-}
-
-/// Whether the configuration's reader takes a section of `jails`, and why not.
-fn read(section: &str) -> Result<(), String> {
-    match Config::parse(Path::new("-"), format!("jails:\n{section}").as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(errors) => Err(errors.errors().first().map_or_else(String::new, |e| e.text.clone())),
-    }
 }
 
 /// The name of a jail of its own: as in fail2ban, in the letters and of the length that names have

@@ -1,12 +1,13 @@
 //! Whole configurations of fail2ban's, in and out.
 
 use std::fs;
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 
 use super::*;
-use crate::config::{PortClasses, Scope, SshdLog};
-use crate::jail_filter;
+use crate::config::{OWN_JAILS_MAX, PortClasses, Scope, SshdLog, built_in_jails};
+use crate::{duration, jail_filter};
 
 const BASE: &str = "[DEFAULT]\nenabled = false\nmaxretry = 5\nfindtime = 10m\nbantime = 10m\n\
     backend = auto\nport = 0:65535\naction = iptables-multiport[port=\"%(port)s\"]\n\
@@ -154,23 +155,6 @@ fn a_host_without_wazo_is_told_so() {
     let directory = tree(&[("jail.conf", BASE)]);
     let error = import_from(directory.path(), true).unwrap_err().to_string();
     assert!(error.contains("no jail `asterisk-wazo`"), "{error}");
-}
-
-#[test]
-fn names_and_texts_are_written_as_yaml_reads_them() {
-    assert_eq!(own_name("My_Web.Site"), "my-web-site");
-    let matches = ["_SYSTEMD_UNIT=x.service _UID=0 + _COMM=x".to_owned(), "_COMM=y+z".to_owned()];
-    let expected = ["_SYSTEMD_UNIT=x.service _UID=0", "_COMM=x", "_COMM=y+z"];
-    assert_eq!(alternatives(&matches), expected);
-    for (text, written) in [
-        ("/var/log/a.log", "/var/log/a.log"),
-        ("/var/log/*error.log", "\"/var/log/*error.log\""),
-        ("::1", "\"::1\""),
-        ("a\"b: #", "\"a\\\"b: #\""),
-        ("", "\"\""),
-    ] {
-        assert_eq!(quoted(text), written);
-    }
 }
 
 #[test]
@@ -500,15 +484,4 @@ fn bans_of_what_a_jail_ignores_are_left() {
     let import = import_from(directory.path(), false).unwrap();
     assert_eq!(import.bans.len(), 1);
     has(&import.left_out, "1 ban by `sshd` of what it ignores");
-}
-
-#[test]
-fn names_become_names_that_are_possible() {
-    for (name, expected) in [
-        ("3proxy", "jail-3proxy"),
-        ("manual", "jail-manual"),
-        ("a-jail-with-a-name-that-is-much-too-long", "a-jail-with-a-name-that-is-much"),
-    ] {
-        assert_eq!(own_name(name), expected);
-    }
 }

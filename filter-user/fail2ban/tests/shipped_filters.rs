@@ -2,6 +2,8 @@
 //! the logs that fail2ban's own tests have for it, and the filters for Asterisk over what a real
 //! Asterisk wrote under attack. The package is unpacked, not installed.
 
+#![expect(clippy::disallowed_methods, reason = "fail2ban itself is run here, beside the crate")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -9,8 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use filter_user::fail2ban::{Filter, LogType, Options, Reading};
-use ringfence_tests::fail2ban;
+use fail2ban::{Filter, LogType, Options, Reading};
 use serde_json::{Value, json};
 
 /// What fail2ban is asked through.
@@ -24,8 +25,31 @@ const REFUSED: [(&str, &str); 4] = [
     ("slapd", "SKIPLINES"),
 ];
 
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab")
+/// Debian's package, unpacked where the lab looks for it too; got from the machine's mirror on first use.
+fn package() -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab");
+    let root = cache.join("fail2ban");
+    if root.is_dir() {
+        return root;
+    }
+    fs::create_dir_all(&cache).expect("a directory for the package");
+    let work = tempfile::tempdir_in(&cache).expect("a directory beside it");
+    let run = |command: &mut Command| {
+        let status = command.current_dir(work.path()).status().expect("a program of Debian's");
+        assert!(status.success(), "{command:?}: {status}; see that `apt-get update` works here");
+    };
+    // The user `_apt` may not write there.
+    run(Command::new("apt-get").args(["-q", "-oAPT::Sandbox::User=root", "download", "fail2ban"]));
+    let mut files = fs::read_dir(work.path()).expect("what was downloaded").flatten();
+    let file = files.next().expect("a package").path();
+    run(Command::new("dpkg-deb").arg("-x").arg(file).arg("unpacked"));
+    match fs::rename(work.path().join("unpacked"), &root) {
+        Ok(()) => {}
+        // Another test was faster.
+        Err(_) if root.is_dir() => {}
+        Err(why) => panic!("{}: {why}", root.display()),
+    }
+    root
 }
 
 /// Lines to read with one filter.
@@ -185,7 +209,7 @@ fn compare(package: &Path, jobs: &[Job]) -> (usize, BTreeSet<(String, String)>) 
 #[test]
 #[ignore = "gets Debian's package fail2ban from the machine's own mirror"]
 fn every_filter_that_fail2ban_ships_reads_its_logs_as_fail2ban_does() {
-    let package = fail2ban::unpacked(&cache()).expect("Debian's package fail2ban");
+    let package = package();
     let logs = package.join("usr/lib/python3/dist-packages/fail2ban/tests/files/logs");
     let mut names: Vec<String> = fs::read_dir(&logs)
         .expect("fail2ban's test logs")
@@ -216,14 +240,13 @@ fn every_filter_that_fail2ban_ships_reads_its_logs_as_fail2ban_does() {
 #[test]
 #[ignore = "gets Debian's package fail2ban from the machine's own mirror"]
 fn what_asterisk_wrote_under_attack_is_read_as_fail2ban_does() {
-    let package = fail2ban::unpacked(&cache()).expect("Debian's package fail2ban");
-    let fixtures =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../filter-user/tests/fixtures/asterisk");
+    let package = package();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/asterisk");
     // Wazo's own filter, which the lab carries, and fail2ban's.
     let wazo = tempfile::tempdir().expect("a directory");
     let filters = wazo.path().join("filter.d");
     fs::create_dir(&filters).expect("filter.d");
-    let text = include_str!("../lab/fail2ban/asterisk-wazo.conf");
+    let text = include_str!("../../../tests/lab/fail2ban/asterisk-wazo.conf");
     fs::write(filters.join("asterisk-wazo.conf"), text).expect("the filter");
     let mut jobs = Vec::new();
     for recordings in ["wazo22", "stock22", "hostile"] {
