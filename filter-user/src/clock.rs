@@ -1,5 +1,7 @@
 //! The clocks, read: the kernel's and the one on the wall.
 
+use std::fs;
+
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
@@ -21,6 +23,13 @@ pub fn now() -> KernelTime {
 /// Both clocks at once.
 pub fn read() -> Now {
     Now { kernel: now(), wall: Timestamp::now() }
+}
+
+/// Both, and which boot it is, as the store needs them.
+pub fn of_boot() -> store::Clock {
+    // `proc_sys_kernel(5)`: a new one for each boot.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    store::Clock::at(boot.trim(), now(), Timestamp::now())
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
         findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
-        clock: store::Clock::read,
+        clock: crate::clock::of_boot,
     })
     .context("start the store's thread")?;
     // And whether it can be asked: without that it must not take hold of the interfaces.

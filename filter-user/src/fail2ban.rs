@@ -1,7 +1,6 @@
 //! The crate [`fail2ban`](::fail2ban) with this daemon's configuration: what is imported is checked by its
 //! reader, fits what is set in it, and is handed over.
 
-mod database;
 mod hand_over;
 
 use std::path::Path;
@@ -23,8 +22,11 @@ use crate::doctor::asterisk::{levels_of, other_levels};
 /// When there is no configuration of fail2ban's, the database that was named cannot be read, or the
 /// host was to be one with Wazo and is not.
 pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Import, Error> {
-    let existing = Existing { jails: &config.jails, ports: &config.ports, sip: &config.sip };
-    ::fail2ban::import(sources, existing, &Here, now)
+    ::fail2ban::import(sources, existing(config), &Here, now)
+}
+
+fn existing(config: &Config) -> Existing<'_> {
+    Existing { jails: &config.jails, ports: &config.ports, sip: &config.sip }
 }
 
 /// This crate, as the import sees it.
@@ -44,7 +46,15 @@ impl Daemon for Here {
     }
 
     fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error> {
-        database::read(database, now)
+        let found = store::fail2ban::read(database, now);
+        let store::fail2ban::Bans { in_force, unreadable } =
+            found.map_err(|why| Error::of_file(database, why))?;
+        let banned = |ban: store::fail2ban::Banned| Banned {
+            jail: ban.jail,
+            network: ban.network,
+            until: ban.until,
+        };
+        Ok(Bans { in_force: in_force.into_iter().map(banned).collect(), unreadable })
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 
 pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
+pub use store;
 
 pub mod check;
 pub mod cli;
@@ -29,7 +30,6 @@ pub mod logging;
 pub mod parse;
 pub mod report;
 pub mod source;
-pub mod store;
 pub mod test_log;
 #[cfg(feature = "trace")]
 mod trace;

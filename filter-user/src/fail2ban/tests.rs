@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rusqlite::Connection;
-
 use super::*;
 use crate::config::{OWN_JAILS_MAX, PortClasses, Scope, SshdLog, built_in_jails};
 use crate::{duration, jail_filter};
@@ -24,14 +22,14 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+fn sources(directory: &Path, wazo: bool) -> Sources {
+    let (directory, asterisk) = (directory.to_owned(), directory.join("asterisk"));
+    Sources { directory, database: None, wazo, asterisk }
+}
+
 fn import_from(directory: &Path, wazo: bool) -> Result<Import, Error> {
-    let sources = Sources {
-        directory: directory.to_owned(),
-        database: Some(directory.join("f.sqlite3")).filter(|path| path.exists()),
-        wazo,
-        asterisk: directory.join("asterisk"),
-    };
-    import(&sources, &Config::default(), Timestamp::from_second(2000).unwrap())
+    let now = Timestamp::from_second(2000).unwrap();
+    import(&sources(directory, wazo), &Config::default(), now)
 }
 
 fn config(import: &Import) -> Config {
@@ -109,23 +107,53 @@ fn what_cannot_be_taken_is_said_with_the_reason() {
     }
 }
 
-/// fail2ban's database with these rows of its bans: address, jail, time and length.
-fn bans_of(directory: &tempfile::TempDir, rows: &str) {
-    let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
-    let tables = "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
-        CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER);";
-    database.execute_batch(&format!("{tables} INSERT INTO bips VALUES{rows};")).unwrap();
+/// [`Here`], with bans as of a database.
+struct WithBans(Bans);
+
+impl Daemon for WithBans {
+    fn check(&self, text: &str) -> Result<(), String> {
+        Here.check(text)
+    }
+
+    fn differ(&self, one: &str, other: &str) -> Result<bool, String> {
+        Here.differ(one, other)
+    }
+
+    fn asterisk_levels(&self, etc: &Path, log: &Path) -> Option<Vec<String>> {
+        Here.asterisk_levels(etc, log)
+    }
+
+    fn bans(&self, _database: &Path, _now: Timestamp) -> Result<Bans, Error> {
+        Ok(self.0.clone())
+    }
+}
+
+/// An import beside a database with these bans, by address and jail, and so many entries that cannot be
+/// read.
+fn import_with_bans(
+    directory: &tempfile::TempDir,
+    bans: &[(&str, &str)],
+    unreadable: usize,
+) -> Import {
+    let until = Some(Timestamp::from_second(2500).unwrap());
+    let banned = |(network, jail): &(&str, &str)| Banned {
+        jail: (*jail).to_owned(),
+        network: network.parse().unwrap(),
+        until,
+    };
+    let bans = Bans { in_force: bans.iter().map(banned).collect(), unreadable };
+    let now = Timestamp::from_second(2000).unwrap();
+    let config = Config::default();
+    let sources = sources(directory.path(), false);
+    ::fail2ban::import(&sources, existing(&config), &WithBans(bans), now).unwrap()
 }
 
 #[test]
 fn bans_in_force_come_with_their_jail() {
     let local = "[sshd]\nenabled = true\n";
     let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
-    bans_of(
-        &directory,
-        "('192.0.2.1', 'sshd', 1900, 600), ('192.0.2.2', 'web', 1900, 600), ('192.0.2.0/24', 'sshd', 1900, 600), ('root', 'sshd', 1900, 600)",
-    );
-    let import = import_from(directory.path(), false).unwrap();
+    let bans = [("192.0.2.1/32", "sshd"), ("192.0.2.2/32", "web"), ("192.0.2.0/24", "sshd")];
+    let import = import_with_bans(&directory, &bans, 1);
     let until = Some(Timestamp::from_second(2500).unwrap());
     let expected = Ban { jail: "sshd".to_owned(), network: "192.0.2.1/32".parse().unwrap(), until };
     assert_eq!(import.bans, [expected]);
@@ -480,8 +508,8 @@ fn a_relative_directory_is_written_in_full() {
 fn bans_of_what_a_jail_ignores_are_left() {
     let local = "[sshd]\nenabled = true\nignoreip = 192.0.2.0/24\n";
     let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
-    bans_of(&directory, "('192.0.2.1', 'sshd', 1900, 600), ('203.0.113.1', 'sshd', 1900, 600)");
-    let import = import_from(directory.path(), false).unwrap();
+    let bans = [("192.0.2.1/32", "sshd"), ("203.0.113.1/32", "sshd")];
+    let import = import_with_bans(&directory, &bans, 0);
     assert_eq!(import.bans.len(), 1);
     has(&import.left_out, "1 ban by `sshd` of what it ignores");
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use log::{error, info, warn};
 use tokio::sync::{mpsc, watch};
 
@@ -257,7 +256,7 @@ impl Writer {
         let Settings { names, findtime, memory, .. } = &self.settings;
         let findtime = *findtime;
         let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime, memory);
-        let aside = move_aside(&self.path, Timestamp::now())
+        let aside = move_aside(&self.path, clock.wall())
             .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
         let with = match contents.kept.bans.len() {
             _ if self.is_read => "all bans in force".to_owned(),

@@ -22,9 +22,9 @@ use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
 use super::{Found, Kept, Names, positions, schema, told};
-use crate::ban::{Ban, Entry, Key, Origin};
-use crate::clock::Moment;
-use crate::escalation::{Bounds, Offender, Pardon, Record};
+use detection::ban::{Ban, Entry, Key, Origin};
+use detection::clock::Moment;
+use detection::escalation::{Bounds, Offender, Pardon, Record};
 
 /// Evidence of so many bans is shown for one address, and the past with so many jails.
 const EVIDENCE_SHOWN: usize = 16;

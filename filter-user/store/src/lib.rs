@@ -1,4 +1,4 @@
-//! The store: what outlives the controller and the host's reboot, in one file of `SQLite`.
+//! The store: what outlives the daemon and the host's reboot, in one file of `SQLite`.
 //!
 //! Changes of bans, what the jails were told and positions of sources enter, without a wait; what was
 //! kept leaves when a controller starts. It must never hold up who decides: one thread writes, all that
@@ -15,6 +15,7 @@
 mod aside;
 mod copy;
 mod database;
+pub mod fail2ban;
 mod failure;
 mod pending;
 mod positions;
@@ -40,12 +41,15 @@ use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
 pub use self::told::{TOLD_MAX, Told, What};
-use crate::ban::{Entry, Key, Origin, Roster};
-use crate::config::PortClasses;
-use crate::escalation::{Bounds, Offender, Pardon, Record};
+use detection::ban::{Entry, Key, Origin, Roster};
+use detection::escalation::{Bounds, Offender, Pardon, Record};
+use detection::settings::PortClasses;
 
 /// The name of the file in the directory of the state.
 pub const FILE: &str = "ringfence.db";
+
+/// The target of lines in the log about what somebody has done by hand.
+pub const BY_HAND: &str = "filter_user::controller::by_hand";
 
 /// The longest name of a source that has a position, in bytes.
 pub const POSITION_KEY_MAX: usize = 256;
@@ -192,21 +196,18 @@ pub fn start(settings: Settings) -> std::io::Result<Started> {
 
 impl Store {
     /// A store that gathers and never writes.
-    #[cfg(test)]
-    pub(crate) fn nowhere() -> Self {
+    pub fn nowhere() -> Self {
         let (sender, progress) = watch::channel(Progress::default());
         Self { shared: Arc::new(Shared::new(PathBuf::new(), sender)), progress }
     }
 
-    /// What waits of what the jails were told.
-    #[cfg(test)]
-    pub(crate) fn take_told(&self) -> Vec<Told> {
+    /// What waits of what the jails were told, which is not written then: for tests.
+    pub fn take_told(&self) -> Vec<Told> {
         self.shared.take().told.into_iter().map(|(_, told)| told).collect()
     }
 
-    /// How many words for the log wait.
-    #[cfg(test)]
-    pub(crate) fn sayings(&self) -> usize {
+    /// How many lines for the log wait, which are not logged then: for tests.
+    pub fn sayings(&self) -> usize {
         self.shared.take().sayings.len()
     }
 

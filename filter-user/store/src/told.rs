@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::times::Clock;
-use crate::clock::{KernelTime, Moment};
-use crate::failure::{Attempt, Class};
+use detection::clock::{KernelTime, Moment};
+use detection::failure::{Attempt, Class};
 
 /// The last so many are kept: about 25 MiB, and a tenth of a second to tell them again.
 pub const TOLD_MAX: usize = 131_072;

@@ -10,11 +10,11 @@ use tempfile::TempDir;
 
 use super::database::Database;
 use super::*;
-use crate::ban::Ban;
-use crate::clock::{KernelTime, Moment};
-use crate::config::Scope;
-use crate::failure::{Attempt, Class, Transport, Verdict};
-use crate::jail::Evidence;
+use detection::ban::Ban;
+use detection::clock::{KernelTime, Moment};
+use detection::failure::{Attempt, Class, Transport, Verdict};
+use detection::jail::Evidence;
+use detection::settings::Scope;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -680,7 +680,7 @@ fn a_file_that_another_process_has_is_waited_for() {
     // Decided meanwhile: one ban is lifted, and one the kernel still had.
     let bans = many(3);
     started.store.remove(bans[0].key());
-    started.store.put(&Entry::new(bans[1].ban, crate::ban::ADOPTED), true, None);
+    started.store.put(&Entry::new(bans[1].ban, detection::ban::ADOPTED), true, None);
     drop(other);
     let Some(News::Kept(kept)) = started.news.blocking_recv() else { panic!("nothing was kept") };
     assert_eq!(kept.bans, bans[1..]);

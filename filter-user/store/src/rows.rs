@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Names;
 use super::times::Clock;
-use crate::ban::{Entry, Key};
-use crate::config::Scope;
-use crate::jail::Evidence;
+use detection::ban::{Entry, Key};
+use detection::jail::Evidence;
+use detection::settings::Scope;
 
 /// The column of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Offences {
 
 fn rfc3339(utc: i64) -> String {
     let time = jiff::Timestamp::from_nanosecond(utc.into()).unwrap_or_default();
-    crate::clock::Rfc3339(time).to_string()
+    detection::clock::Rfc3339(time).to_string()
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The kernel's time on the wall, over boots.
 
-use std::fs;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::clock::{KernelTime, Moment};
+use detection::clock::{KernelTime, Moment};
 
 /// How far the wall clock may be from where it was: a step, and not its usual slewing.
 const STEP: Duration = Duration::from_secs(2);
@@ -22,18 +21,17 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Reads the clocks.
-    pub fn read() -> Self {
-        // `proc_sys_kernel(5)`: a new one for each boot. Without it no time is taken to be of this one.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self::at(boot.trim(), crate::clock::now(), Timestamp::now())
-    }
-
-    /// The clocks of a boot at a moment that is known on both.
+    /// The clocks of a boot at a moment that is known on both. Of a boot without a name no other time is
+    /// taken to be.
     pub fn at(boot: &str, kernel: KernelTime, wall: Timestamp) -> Self {
         let now = i64::try_from(wall.as_nanosecond()).unwrap_or(i64::MAX);
         let ahead = now.saturating_sub(Moment::from(kernel).0);
         Self { boot: boot.to_owned(), ahead, now }
+    }
+
+    /// The time on the wall.
+    pub(super) fn wall(&self) -> Timestamp {
+        Timestamp::from_nanosecond(self.now.into()).unwrap_or_default()
     }
 
     pub(super) fn utc(&self, at: impl Into<Moment>) -> i64 {

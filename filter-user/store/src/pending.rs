@@ -12,11 +12,10 @@ use ipnet::IpNet;
 use log::info;
 use tokio::sync::{oneshot, watch};
 
-use super::{Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
-use crate::ban::{ADOPTED, Entry, Key, Origin};
-use crate::clock::Moment;
-use crate::escalation::{Offender, Pardon, Record};
-use crate::log_budget::BY_HAND;
+use super::{BY_HAND, Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
+use detection::ban::{ADOPTED, Entry, Key, Origin};
+use detection::clock::Moment;
+use detection::escalation::{Offender, Pardon, Record};
 
 /// With so many changes waiting the disk is behind: bans then come without their evidence, and those
 /// that are put again by and by wait.

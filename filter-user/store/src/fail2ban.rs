@@ -1,10 +1,9 @@
-//! fail2ban's own database: the bans in force leave.
+//! fail2ban's own database: the bans in force leave. Nothing is written.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fail2ban::{Banned, Bans, Error};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row};
@@ -19,14 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bans that are read: as many as a configuration may hold.
 const BANS_MAX: usize = 10_000_000;
 
+/// A ban in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banned {
+    /// The jail, by its name in fail2ban.
+    pub jail: String,
+    /// The address or network.
+    pub network: IpNet,
+    /// When it ends; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+/// What a database holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bans {
+    /// The bans in force, by jail and address.
+    pub in_force: Vec<Banned>,
+    /// Entries without an address or network, such as the names of users, or without a possible time.
+    pub unreadable: usize,
+}
+
 /// Reads the bans that are in force `now`. Nothing is written, also not beside the file.
-pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bans, Error> {
-    let fail = |what: &str| Error::of_file(path, what);
+///
+/// # Errors
+///
+/// When the database cannot be read: why.
+pub fn read(path: &Path, now: Timestamp) -> Result<Bans, String> {
     if !path.is_file() {
-        return Err(fail("is not there: `--database` names fail2ban's database"));
+        return Err("is not there: `--database` names fail2ban's database".to_owned());
     }
-    let sql =
-        |why: rusqlite::Error| fail(&format!("no database of fail2ban's that can be read: {why}"));
+    let sql = |why: rusqlite::Error| format!("no database of fail2ban's that can be read: {why}");
     let database =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql)?;
     database.busy_timeout(PATIENCE).map_err(sql)?;
@@ -34,10 +55,10 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bans, Error> {
         .query_row("SELECT version FROM fail2banDb LIMIT 1", [], |row| row.get(0))
         .map_err(sql)?;
     if version != VERSION {
-        return Err(fail(&format!(
+        return Err(format!(
             "has version {version} of fail2ban's schema, and {VERSION} is understood (fail2ban 0.11 and \
              later)"
-        )));
+        ));
     }
     let mut statement = database
         .prepare(
@@ -92,7 +113,7 @@ mod tests {
         directory
     }
 
-    fn read_at(directory: &tempfile::TempDir, second: i64) -> Result<Bans, Error> {
+    fn read_at(directory: &tempfile::TempDir, second: i64) -> Result<Bans, String> {
         read(&directory.path().join("f.sqlite3"), Timestamp::from_second(second).unwrap())
     }
 
@@ -134,13 +155,13 @@ mod tests {
 
     #[test]
     fn what_is_no_database_of_fail2ban_is_refused() {
-        let error = read_at(&database(2, &[]), 0).unwrap_err().to_string();
+        let error = read_at(&database(2, &[]), 0).unwrap_err();
         assert!(error.contains("version 2"), "{error}");
         let directory = tempfile::tempdir().unwrap();
-        let error = read_at(&directory, 0).unwrap_err().to_string();
+        let error = read_at(&directory, 0).unwrap_err();
         assert!(error.contains("is not there"), "{error}");
         std::fs::write(directory.path().join("f.sqlite3"), "no database, by far").unwrap();
-        let error = read_at(&directory, 0).unwrap_err().to_string();
+        let error = read_at(&directory, 0).unwrap_err();
         assert!(error.contains("no database of fail2ban's"), "{error}");
     }
 }
