@@ -116,7 +116,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = &'static str>) -
     #[cfg(feature = "trace")]
     let mut kernel = kernel;
     #[cfg(feature = "trace")]
-    let _loggers = crate::trace::start(&mut kernel)?;
+    let _loggers = datapath::trace::start(&mut kernel)?;
     announce(&kernel.interfaces());
     if config.dry_run {
         warn!("dry run: judges and counts, drops nothing");

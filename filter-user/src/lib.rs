@@ -5,6 +5,7 @@
 //! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
 //! ```
 
+pub use datapath;
 pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
 pub use store;
 
@@ -16,7 +17,6 @@ pub mod config;
 pub mod control;
 pub mod controller;
 pub mod daemon;
-pub mod datapath;
 pub mod dns;
 pub mod doctor;
 pub mod fail2ban;
@@ -31,5 +31,3 @@ pub mod parse;
 pub mod report;
 pub mod source;
 pub mod test_log;
-#[cfg(feature = "trace")]
-mod trace;

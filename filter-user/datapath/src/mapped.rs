@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::{Context as _, Result};
-use aya::maps::{MapData, MapInfo};
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Map, MapData, MapInfo};
 use nix::libc;
 
 /// The values of an array of words, or of values that are made of words, as long as this lives.
@@ -49,6 +49,11 @@ impl Memory {
         let start = NonNull::new(start.cast()).context("the kernel mapped a BPF map to zero")?;
         Ok(Self { start, words: bytes / size_of::<AtomicU64>(), _map: map })
     }
+}
+
+/// An array's data.
+pub(super) fn data(map: Map) -> Result<MapData> {
+    if let Map::Array(data) = map { Ok(data) } else { bail!("{map:?} is not an array") }
 }
 
 impl AsRef<[AtomicU64]> for Memory {

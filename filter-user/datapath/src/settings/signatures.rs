@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::duration::snippet;
+use detection::duration::snippet;
 
 /// The most bytes of a User-Agent that are compared, a final `*` not counted.
 pub const USER_AGENT_MAX: usize = 31;

@@ -14,19 +14,18 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use filter_common::abi::maps::PINNED;
+use aya::programs::links::{FdLink, PinnedLink as PinnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::netlink::{self, Link};
-use super::{attach, egress};
 
 const LINK: &str = "link-";
-const PROGRAM: &str = "program-";
-const EGRESS: &str = "out-";
-const QDISC: &str = "qdisc-";
+pub(super) const PROGRAM: &str = "program-";
+pub(super) const EGRESS: &str = "out-";
+pub(super) const QDISC: &str = "qdisc-";
 
 /// The directory, locked.
 #[derive(Debug)]
@@ -86,6 +85,10 @@ impl Pins {
         pin(&self.directory, PROGRAM, slot, interface)
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// What holds the classifier at an interface's egress.
     pub(super) fn egress(&self, slot: u32, interface: &str) -> PathBuf {
         pin(&self.directory, EGRESS, slot, interface)
@@ -115,19 +118,14 @@ impl Pins {
         link.path = self.link(link.slot, name);
         Ok(())
     }
-
-    /// Removes a link's pin and its program's, which detaches the program, and the classifier.
-    pub(super) fn remove_link(&self, link: &PinnedLink) -> Result<()> {
-        remove_link(&self.directory, link)
-    }
 }
 
-fn pin(directory: &Path, kind: &str, slot: u32, interface: &str) -> PathBuf {
+pub(super) fn pin(directory: &Path, kind: &str, slot: u32, interface: &str) -> PathBuf {
     directory.join(format!("{kind}{slot}-{}", interface.replace('.', ":")))
 }
 
 /// The links in a directory, and where they are.
-fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
+pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
     let mut links = Vec::new();
     let mut on_host: Option<Vec<Link>> = None;
     for name in names(directory)? {
@@ -138,7 +136,7 @@ fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
                 none => none.insert(netlink::links()?),
             };
             // Each interface has its own copy of the program.
-            let program = attach::pinned_program(&path);
+            let program = pinned_program(&path);
             let has = |link: &&Link| link.xdp.is_some_and(|xdp| Some(xdp.program) == program);
             let on = on_host.iter().find(has).map(|link| (link.index, link.name.clone()));
             links.push(PinnedLink { slot, interface, path, on });
@@ -147,48 +145,13 @@ fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
     Ok(links)
 }
 
-fn remove_link(directory: &Path, link: &PinnedLink) -> Result<()> {
-    remove(&link.path)?;
-    let of = |kind| pin(directory, kind, link.slot, &link.interface);
-    egress::detach(&of(EGRESS), &of(QDISC), link.name())?;
-    remove(&of(PROGRAM))
-}
-
-/// Removes everything that we have pinned in a directory: detaches the programs, lifts all bans.
-///
-/// Returns the interfaces that were detached.
-///
-/// # Errors
-///
-/// When a controller still is at work, or a pin cannot be removed.
-pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
-    match fs::metadata(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("open {}", directory.display()))?,
-        Ok(metadata) if !metadata.is_dir() => return Ok(Vec::new()),
-        Ok(_) => {}
+/// The id of the program of a pinned link.
+pub(super) fn pinned_program(path: &Path) -> Option<u32> {
+    if !path.exists() {
+        return None;
     }
-    let _lock = lock(directory)?;
-    // Links first: a program must not run on without its maps' names.
-    let links = links(directory)?;
-    for link in &links {
-        remove_link(directory, link)?;
-    }
-    for name in names(directory)? {
-        if let Some((slot, interface)) = parse(EGRESS, &name) {
-            let made = pin(directory, QDISC, slot, &interface);
-            egress::detach(&directory.join(&name), &made, &interface)?;
-        } else if parse(QDISC, &name).is_some()
-            || name.starts_with(PROGRAM)
-            || PINNED.contains(&&*name)
-        {
-            remove(&directory.join(&name))?;
-        }
-    }
-    if names(directory)?.is_empty() {
-        fs::remove_dir(directory).with_context(|| format!("remove {}", directory.display()))?;
-    }
-    Ok(links.iter().map(|link| link.name().to_owned()).collect())
+    let link = FdLink::from(PinnedFd::from_pin(path).ok()?);
+    Some(link.info().ok()?.program_id())
 }
 
 /// The interfaces that have a program pinned in a directory, and are there.
@@ -251,7 +214,7 @@ fn is_bpffs(path: &Path) -> Result<bool> {
     Ok(kind.filesystem_type() == BPF_FS_MAGIC)
 }
 
-fn lock(directory: &Path) -> Result<Flock<File>> {
+pub(super) fn lock(directory: &Path) -> Result<Flock<File>> {
     let file = File::open(directory).with_context(|| format!("open {}", directory.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
@@ -286,7 +249,7 @@ pub(super) fn describe_process(id: &str) -> String {
     format!("{} (process {id})", if name.is_empty() { "a process" } else { name.trim() })
 }
 
-fn names(directory: &Path) -> Result<Vec<String>> {
+pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
         Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
@@ -311,7 +274,7 @@ pub(super) fn replace(path: &Path, pin: impl FnOnce(&Path) -> Result<()>) -> Res
 }
 
 /// The slot and the interface in the name of a pin of one kind.
-fn parse(kind: &str, name: &str) -> Option<(u32, String)> {
+pub(super) fn parse(kind: &str, name: &str) -> Option<(u32, String)> {
     let (slot, interface) = name.strip_prefix(kind)?.split_once('-')?;
     Some((slot.parse().ok()?, interface.replace(':', ".")))
 }

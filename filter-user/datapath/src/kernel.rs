@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
+use detection::ban::{AddressEntry, InForce, NetworkEntry};
+use detection::clock::KernelTime;
 use filter_common::abi::{
     self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, Peer, counter_index, maps,
 };
@@ -21,64 +22,30 @@ use filter_common::limits::{INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_U
 use filter_common::rate::seen_ago;
 use ipnet::IpNet;
 
-use super::attach::{self, Interface, Mode, Place, Taken, attach};
+use super::attach::{self, Taken, attach};
 use super::ban_table::BanTable;
 use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::batch;
+use super::clock;
 use super::clocks;
 use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
 use super::crowds::{self, Counted};
+use super::detach::{detach_all, remove_link};
 use super::egress;
 use super::events::Events;
 use super::gates::{self, Presence};
-use super::memory::Memory;
+use super::mapped::{Memory, data};
 use super::netlink;
-use super::pins::{self, PinnedLink, Pins, detach_all};
+use super::object::OBJECT;
+use super::pins::{self, PinnedLink, Pins};
+use super::port::{Count, Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+use super::programs::Place;
 use super::requirements;
-use super::take_over::take_over;
+use super::reuse::reuse;
+use super::settings::{Mode as Wanted, Settings, UserAgent};
 use super::trust;
 use super::unread::Unread;
-use super::{Count, Datapath, InterfaceCounters, KnownPeer, Maintenance, OBJECT};
-use crate::ban::{AddressEntry, InForce, NetworkEntry};
-use crate::clock::KernelTime;
-use crate::config::{self, Limits, Peers, PortClasses, Signatures, SipPorts, UserAgent};
-
-/// Flags of the configuration that belong to a maintenance, and not to the settings.
-pub(super) const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
-
-/// What the kernel is told.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The directory of the pins.
-    pub bpffs: PathBuf,
-    /// The interfaces to protect.
-    pub interfaces: Vec<String>,
-    /// How.
-    pub mode: config::Mode,
-    /// Judge and count, but drop nothing.
-    pub dry_run: bool,
-    /// The host's own addresses, of which no packet comes in.
-    pub own: BTreeSet<IpAddr>,
-    /// Networks that are never dropped.
-    pub trusted: Vec<IpNet>,
-    /// Whether only on interfaces by which an answer to them would leave.
-    pub trusted_by_route: bool,
-    /// The SIP ports.
-    pub sip: SipPorts,
-    /// Other ports that a ban can close.
-    pub ports: PortClasses,
-    /// How much of what may come in how fast.
-    pub limits: Limits,
-    /// Peers that have proven themselves.
-    pub peers: Peers,
-    /// What scanners call themselves.
-    pub signatures: Signatures,
-    /// IPv4 addresses that can be banned.
-    pub bans: u32,
-    /// IPv6 addresses that can be banned.
-    pub bans_ipv6: u32,
-}
 
 /// The program on its interfaces, and its maps.
 pub struct Kernel {
@@ -102,7 +69,7 @@ pub struct Kernel {
     counters: PerCpuArray<MapData, Counter>,
     capacity: u32,
     remember: Duration,
-    mode: config::Mode,
+    mode: Wanted,
     checks: u32,
     bans_ipv6: u32,
     unread: Unread,
@@ -201,7 +168,7 @@ impl Kernel {
     fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
         let mut notes = Vec::new();
         let lines = lines_for(settings.bans);
-        let saved = take_over(&pins, settings, lines, &mut notes)?;
+        let saved = reuse(&pins, settings, lines, &mut notes)?;
         let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
         notes.extend(slots.iter().filter_map(Slot::renamed));
 
@@ -280,7 +247,7 @@ impl Kernel {
         for guard in &mut guards {
             if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
                 // What was on it stays there; a mode that cannot be had is for the administrator to mend.
-                if settings.mode != config::Mode::Auto && guard.has_ours(&kernel.pins) {
+                if settings.mode != Wanted::Auto && guard.has_ours(&kernel.pins) {
                     return Err(error);
                 }
                 guard.interface.unprotected = Some(format!("{error:#}"));
@@ -303,7 +270,7 @@ impl Kernel {
                 ));
                 continue;
             }
-            kernel.pins.remove_link(link)?;
+            remove_link(kernel.pins.directory(), link)?;
             notes.push(format!("took the program off `{name}`, now unprotected"));
         }
         Ok(Opened { kernel, events, bans, notes })
@@ -317,7 +284,7 @@ impl Kernel {
             .extend(self.check_clock().err().map(|error| format!("the kernel's clock: {error:#}")));
         self.checks = self.checks.wrapping_add(1);
         if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
-            self.forget_peers(crate::clock::now());
+            self.forget_peers(clock::now());
         }
         for guard in &mut self.guards {
             guard.check(&self.pins, self.mode, &mut notes);
@@ -549,7 +516,7 @@ impl Datapath for Kernel {
         let peer = if_there(self.known.get(&Address::from(address).words(), 0));
         let peer = self.unread.or_note("read a known peer", peer)??;
         let until = KernelTime(peer.until);
-        (until > crate::clock::now()).then_some(KnownPeer { until, passed: peer.passed })
+        (until > clock::now()).then_some(KnownPeer { until, passed: peer.passed })
     }
 
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
@@ -564,7 +531,7 @@ impl Datapath for Kernel {
     }
 
     fn known_count(&self) -> u64 {
-        let now = crate::clock::now().0;
+        let now = clock::now().0;
         let known = self.peers().unwrap_or_default().into_iter();
         let known = known.filter(|(_, peer)| peer.until > now);
         u64::try_from(known.count()).unwrap_or(u64::MAX)
@@ -635,13 +602,13 @@ impl Guard {
 
     /// Whether a program of ours is on the interface, be it of this controller or of an earlier one.
     fn has_ours(&self, pins: &Pins) -> bool {
-        let pinned = attach::pinned_program(&pins.link(self.interface.slot, &self.pin));
+        let pinned = pins::pinned_program(&pins.link(self.interface.slot, &self.pin));
         let on = self.index.and_then(|index| netlink::attached(index).ok()?);
         on.is_some_and(|on| Some(on.program) == pinned)
     }
 
     /// Puts the program on the interface, and the classifier, which may be missing.
-    fn begin(&mut self, pins: &Pins, mode: config::Mode) -> Result<()> {
+    fn begin(&mut self, pins: &Pins, mode: Wanted) -> Result<()> {
         let index = match self.index {
             Some(index) => index,
             None => attach::usable(&self.pin)?,
@@ -675,7 +642,7 @@ impl Guard {
     }
 
     /// Sees whether all is where it belongs, and puts it there.
-    fn check(&mut self, pins: &Pins, mode: config::Mode, notes: &mut Vec<String>) {
+    fn check(&mut self, pins: &Pins, mode: Wanted, notes: &mut Vec<String>) {
         let before = self.interface.clone();
         let link = self.index.and_then(|index| netlink::link(index).ok());
         let on = link
@@ -838,11 +805,6 @@ fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Resul
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"))
-}
-
-/// An array's data.
-pub(super) fn data(map: Map) -> Result<MapData> {
-    if let Map::Array(data) = map { Ok(data) } else { bail!("{map:?} is not an array") }
 }
 
 /// Makes the map of trusted networks hold exactly these.

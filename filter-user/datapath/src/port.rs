@@ -1,46 +1,15 @@
-//! The way into the kernel: bans in, counters and events out.
-//!
-//! Whoever decides knows [`Datapath`] and nothing of maps, byte order or aya. The only `use aya` is
-//! below this module.
-
-mod attach;
-pub mod ban_table;
-mod bans;
-pub mod batch;
-pub mod clocks;
-pub mod config_map;
-mod configure;
-mod crowds;
-mod egress;
-mod events;
-pub mod gates;
-mod kernel;
-mod memory;
-pub(crate) mod netlink;
-mod pins;
-mod requirements;
-mod take_over;
-mod trust;
-mod unread;
+//! What the daemon wants of the kernel. Whoever decides knows [`Datapath`] and nothing of maps, byte order or
+//! aya.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use detection::ban::{AddressEntry, NetworkEntry};
+use detection::clock::KernelTime;
 use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
-
-use crate::ban::{AddressEntry, NetworkEntry};
-use crate::clock::KernelTime;
-
-pub use self::attach::{Interface, Mode};
-pub use self::events::{Events, Limited};
-pub use self::kernel::{Kernel, Locked, Opened, Settings};
-pub use self::pins::{check_place, detach_all, mount_bpffs, protected};
-
-/// The XDP program's object, as `build.rs` built it.
-pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("RINGFENCE_EBPF_OBJECT"));
 
 /// What the controller wants of the kernel.
 pub trait Datapath {
@@ -190,4 +159,42 @@ impl Count {
             bytes: self.bytes.saturating_add(other.bytes),
         }
     }
+}
+
+/// How the program runs on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl Mode {
+    /// The word that `status` uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// An interface under protection.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Which part of the counters is its.
+    pub slot: u32,
+    /// How the program runs on it.
+    pub mode: Mode,
+    /// Why it does not run in the driver, where it was to run there if possible.
+    pub fallback: Option<String>,
+    /// Whether the program was attached before this controller came.
+    pub adopted: bool,
+    /// Why the program is not on it, where it is not.
+    pub unprotected: Option<String>,
+    /// Why nothing is learned from what leaves it, where nothing is.
+    pub not_learning: Option<String>,
 }

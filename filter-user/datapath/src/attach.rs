@@ -13,54 +13,11 @@ use aya::programs::{ProgramError, loaded_programs};
 use filter_common::abi::PROGRAM;
 use nix::net::if_::if_nametoindex;
 
-use super::netlink;
-use super::pins::{self, Pins, describe_process};
-use crate::{config, host};
-
-/// How the program runs on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// In the driver.
-    Native,
-    /// In the network stack.
-    Generic,
-}
-
-impl Mode {
-    /// The word that `status` uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-
-    fn flag(self) -> XdpMode {
-        match self {
-            Self::Native => XdpMode::Driver,
-            Self::Generic => XdpMode::Skb,
-        }
-    }
-}
-
-/// An interface under protection.
-#[derive(Clone, Debug)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Which part of the counters is its.
-    pub slot: u32,
-    /// How the program runs on it.
-    pub mode: Mode,
-    /// Why it does not run in the driver, where it was to run there if possible.
-    pub fallback: Option<String>,
-    /// Whether the program was attached before this controller came.
-    pub adopted: bool,
-    /// Why the program is not on it, where it is not.
-    pub unprotected: Option<String>,
-    /// Why nothing is learned from what leaves it, where nothing is.
-    pub not_learning: Option<String>,
-}
+use super::pins::{self, Pins, describe_process, pinned_program};
+use super::port::Mode;
+use super::programs::{Place, loaded};
+use super::settings::Mode as Wanted;
+use super::{netlink, network};
 
 /// The index of an interface.
 pub(super) fn index(name: &str) -> Result<u32> {
@@ -78,7 +35,7 @@ pub(super) fn usable(name: &str) -> Result<u32> {
     let link = netlink::link(index)?;
     if !link.has_ethernet() {
         let kind = if link.kind.is_empty() { "a tunnel" } else { &*link.kind };
-        let instead = host::beneath(&link).map_or_else(
+        let instead = network::beneath(&link).map_or_else(
             || "name the interface that its packets come in by".to_owned(),
             |beneath| format!("name `{beneath}`, by which its packets come in"),
         );
@@ -93,19 +50,6 @@ pub(super) fn usable(name: &str) -> Result<u32> {
         );
     }
     Ok(index)
-}
-
-/// Where the program is to be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
-    /// The interface's index.
-    pub(super) index: u32,
-    /// Its name.
-    pub(super) name: &'a str,
-    /// Its name in pins, which is older where it was renamed.
-    pub(super) pin: &'a str,
-    /// Which part of the counters is its.
-    pub(super) slot: u32,
 }
 
 /// How the program was attached.
@@ -124,12 +68,12 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
     place: Place<'_>,
-    wanted: config::Mode,
+    wanted: Wanted,
 ) -> Result<Taken> {
     let program = load(ebpf)?;
     let path = pins.link(place.slot, place.pin);
     let taken = if let Some(ours) = ours(&path, place.index)? {
-        take_over(program, pins, place, ours, wanted)?
+        replace_ours(program, pins, place, ours, wanted)?
     } else {
         // Left behind by an interface that is gone.
         pins::remove(&path)?;
@@ -150,26 +94,6 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     Ok(program)
 }
 
-/// What came of loading a program, which happens once.
-pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()> {
-    match result {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-        Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            let log = verifier_log.to_string();
-            let lines: Vec<&str> = log.lines().rev().take(VERIFIER_LINES).collect();
-            let end: Vec<&str> = lines.into_iter().rev().collect();
-            Err(anyhow!(
-                "the kernel's verifier refuses the program ({io_error}); its last words: {}",
-                end.join(" / ")
-            ))
-        }
-        Err(error) => Err(error).context("load the program"),
-    }
-}
-
-/// Lines of the verifier's log that an error shows.
-const VERIFIER_LINES: usize = 4;
-
 /// Our pinned link, if its program is what the interface has, and how it runs.
 fn ours(path: &Path, index: u32) -> Result<Option<(FdLink, Mode)>> {
     let Some(attached) = netlink::attached(index)? else { return Ok(None) };
@@ -180,45 +104,34 @@ fn ours(path: &Path, index: u32) -> Result<Option<(FdLink, Mode)>> {
     Ok(Some((FdLink::from(PinnedLink::from_pin(path)?), mode)))
 }
 
-/// The id of the program of a pinned link.
-pub(super) fn pinned_program(path: &Path) -> Option<u32> {
-    if !path.exists() {
-        return None;
-    }
-    let link = FdLink::from(PinnedLink::from_pin(path).ok()?);
-    Some(link.info().ok()?.program_id())
-}
-
 /// Replaces the program of our link, or the link where it is to run in another mode.
-fn take_over(
+fn replace_ours(
     program: &mut Xdp,
     pins: &Pins,
     place: Place<'_>,
     (link, mode): (FdLink, Mode),
-    wanted: config::Mode,
+    wanted: Wanted,
 ) -> Result<Taken> {
     let other = match (wanted, mode) {
-        (config::Mode::Generic, Mode::Native) => Some(Mode::Generic),
-        (config::Mode::Native, Mode::Generic) if does_xdp(place.index) == Some(false) => {
+        (Wanted::Generic, Mode::Native) => Some(Mode::Generic),
+        (Wanted::Native, Mode::Generic) if does_xdp(place.index) == Some(false) => {
             return Err(stays(place.name, NO_XDP));
         }
-        (config::Mode::Native, Mode::Generic) => Some(Mode::Native),
+        (Wanted::Native, Mode::Generic) => Some(Mode::Native),
         // It came by itself, and what it came of may be gone.
-        (config::Mode::Auto, Mode::Generic) if does_xdp(place.index) != Some(false) => {
-            Some(Mode::Native)
+        (Wanted::Auto, Mode::Generic) if does_xdp(place.index) != Some(false) => Some(Mode::Native),
+        (Wanted::Auto, _) | (Wanted::Native, Mode::Native) | (Wanted::Generic, Mode::Generic) => {
+            None
         }
-        (config::Mode::Auto, _)
-        | (config::Mode::Native, Mode::Native)
-        | (config::Mode::Generic, Mode::Generic) => None,
     };
     let Some(other) = other else {
-        let came_by_itself = wanted == config::Mode::Auto && mode == Mode::Generic;
+        let came_by_itself = wanted == Wanted::Auto && mode == Mode::Generic;
         return keep(program, link, mode, came_by_itself.then(|| NO_XDP.to_owned()));
     };
     // Nothing can be attached beneath a program, so that what is taken off could not be put back.
     if let Some(upon) = program_upon(place.index)? {
         let why = format!("`{upon}`, which lies upon it, has an XDP program");
-        return if wanted == config::Mode::Auto {
+        return if wanted == Wanted::Auto {
             keep(program, link, mode, Some(why))
         } else {
             Err(stays(place.name, &why))
@@ -236,7 +149,7 @@ fn take_over(
     back.map_err(Refused::into_error)
         .with_context(|| format!("`{}` has lost the program that it had", place.name))?;
     match refused {
-        Refused::Mode(why) if wanted == config::Mode::Auto => {
+        Refused::Mode(why) if wanted == Wanted::Auto => {
             Ok(Taken { mode, fallback: Some(format!("{why:#}")), adopted: true })
         }
         Refused::Mode(why) => Err(stays(place.name, &format!("{why:#}"))),
@@ -304,17 +217,12 @@ pub(super) fn is_attached(ebpf: &Ebpf, index: u32) -> Result<bool> {
     Ok(attached.is_some_and(|attached| program.info().is_ok_and(|p| p.id() == attached.program)))
 }
 
-fn attach_anew(
-    program: &mut Xdp,
-    pins: &Pins,
-    place: Place<'_>,
-    wanted: config::Mode,
-) -> Result<Taken> {
+fn attach_anew(program: &mut Xdp, pins: &Pins, place: Place<'_>, wanted: Wanted) -> Result<Taken> {
     let taken = |mode, fallback| Taken { mode, fallback, adopted: false };
     let (mode, fallback) = match wanted {
-        config::Mode::Native => (Mode::Native, None),
-        config::Mode::Generic => (Mode::Generic, None),
-        config::Mode::Auto => match try_attach(program, pins, place, Mode::Native) {
+        Wanted::Native => (Mode::Native, None),
+        Wanted::Generic => (Mode::Generic, None),
+        Wanted::Auto => match try_attach(program, pins, place, Mode::Native) {
             Ok(()) => return Ok(taken(Mode::Native, None)),
             Err(Refused::Busy(error)) => return Err(error),
             Err(Refused::Mode(error)) => (Mode::Generic, Some(format!("{error:#}"))),
@@ -350,7 +258,7 @@ impl Refused {
 }
 
 fn try_attach(program: &mut Xdp, pins: &Pins, place: Place<'_>, mode: Mode) -> Result<(), Refused> {
-    let id = match program.attach_to_if_index(place.index, mode.flag()) {
+    let id = match program.attach_to_if_index(place.index, flag(mode)) {
         Ok(id) => id,
         Err(error) => return Err(refused(error, place)),
     };
@@ -362,6 +270,13 @@ fn try_attach(program: &mut Xdp, pins: &Pins, place: Place<'_>, mode: Mode) -> R
         Ok(())
     };
     pin().map_err(Refused::Busy)
+}
+
+fn flag(mode: Mode) -> XdpMode {
+    match mode {
+        Mode::Native => XdpMode::Driver,
+        Mode::Generic => XdpMode::Skb,
+    }
 }
 
 fn refused(error: ProgramError, Place { index, name, .. }: Place<'_>) -> Refused {

@@ -20,9 +20,9 @@ use aya::util::KernelVersion;
 use filter_common::abi::EGRESS_PROGRAM;
 use nix::net::if_::if_nametoindex;
 
-use super::attach::{self, Place};
 use super::netlink::{self, FilterPlace};
 use super::pins::{self, Pins};
+use super::programs::{Place, loaded};
 
 /// The filter's place: early, as a filter before it may end the chain. `tc filter show dev IF egress`
 /// shows it as `pref 5` and `handle 0x13c4`.
@@ -61,7 +61,7 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
         .program_mut(EGRESS_PROGRAM)
         .with_context(|| format!("the object has no program `{EGRESS_PROGRAM}`"))?
         .try_into()?;
-    attach::loaded(program.load())?;
+    loaded(program.load())?;
     Ok(program)
 }
 

@@ -10,7 +10,7 @@ use filter_common::address::Address;
 use filter_common::decision::Reason;
 use tokio::io::unix::AsyncFd;
 
-use crate::clock::KernelTime;
+use super::clock::KernelTime;
 
 /// A source over a limit, as the program tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::duration::{self, Compact, snippet};
+use detection::duration::{self, Compact, snippet};
 
 /// Every limit. The defaults stand up to 200 phones behind one NAT address that all register at
 /// once, and to phones that register every two minutes.
@@ -166,11 +166,17 @@ const RATE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 /// So many events in a period, as written: `600/m` is not turned into `10/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    pub(super) events: u32,
-    pub(super) period: Duration,
+    events: u32,
+    period: Duration,
 }
 
 impl Rate {
+    /// So many events in a period, unless that is out of range.
+    pub fn new(events: u32, period: Duration) -> Option<Self> {
+        let fits = RATE_EVENTS.contains(&events) && RATE_PERIODS.contains(&period);
+        fits.then_some(Self { events, period })
+    }
+
     /// The events in a [`period`](Self::period); never 0.
     pub fn events(self) -> u32 {
         self.events
@@ -205,17 +211,15 @@ impl FromStr for Rate {
             "h" => Duration::from_hours(1),
             period => duration::parse(period).map_err(|_error| wrong())?,
         };
-        let events = events.parse().ok().filter(|events| RATE_EVENTS.contains(events));
-        match events {
-            Some(events) if RATE_PERIODS.contains(&period) => Ok(Self { events, period }),
-            Some(_) | None => Err(format!(
+        events.parse().ok().and_then(|events| Self::new(events, period)).ok_or_else(|| {
+            format!(
                 "`{shown}` is out of range; from {} to {} events in {} to {} are possible",
                 RATE_EVENTS.start(),
                 RATE_EVENTS.end(),
                 Compact(*RATE_PERIODS.start()),
                 Compact(*RATE_PERIODS.end()),
-            )),
-        }
+            )
+        })
     }
 }
 

@@ -5,17 +5,20 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapData};
+use detection::settings::{PortClasses, PortRange, SipPorts};
 use filter_common::abi::{
-    ABI_VERSION, CLASSES, Config, FLAG_DRY_RUN, FLAG_GREYLIST, FLAG_SIGNATURES, PORT_BLOCKS,
-    PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
+    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN, FLAG_GREYLIST,
+    FLAG_SIGNATURES, PORT_BLOCKS, PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
 use filter_common::rate::Gcra;
 use filter_common::sip::agent_of;
 
 use super::clocks::Clocks;
-use super::kernel::Settings;
-use crate::config::{ClassLimits, Limit, Limits, PortClasses, PortRange, SipPorts, UserAgent};
+use super::settings::{ClassLimits, Limit, Limits, Settings, UserAgent};
+
+/// Flags of the configuration that belong to a maintenance, and not to the settings.
+const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
 
 /// Searches for credentials that a source over one of its limits gets: more than any source that is
 /// worth it needs, and nothing to a machine.
@@ -36,7 +39,7 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
     Config {
         abi_version: ABI_VERSION,
         flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum::<u32>()
-            | old.flags & super::kernel::MAINTENANCE_FLAGS,
+            | old.flags & MAINTENANCE_FLAGS,
         seed: old.seed,
         jiffies_epoch: clocks.epoch,
         tick: clocks.tick,

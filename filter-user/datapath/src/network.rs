@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::datapath::netlink::{self, Link, Route};
+use super::netlink::{self, Link, Route};
 
 /// How many interfaces lie one upon the other at most.
 const LAYERS: usize = 8;
@@ -65,13 +65,13 @@ impl Network {
     }
 
     /// Whether `PPPoE` is what an interface is.
-    pub(super) fn is_pppoe(&self, name: &str) -> bool {
+    pub fn is_pppoe(&self, name: &str) -> bool {
         self.named(name).is_some_and(Link::is_ppp) && !self.pppoe.is_empty()
     }
 
     /// Whether what comes in by an interface passes one that `is_protected`: itself, the one that it
     /// lies upon, or each port by which packets come in to it.
-    pub(super) fn is_covered(&self, name: &str, is_protected: &impl Fn(&str) -> bool) -> bool {
+    pub fn is_covered(&self, name: &str, is_protected: &impl Fn(&str) -> bool) -> bool {
         const UPON: [&str; 4] = ["vlan", "macvlan", "macvtap", "ipvlan"];
         const OVER: [&str; 3] = ["bridge", "bond", "team"];
         let mut names = vec![name];
@@ -101,7 +101,7 @@ impl Network {
     }
 
     /// The ports of a bridge, if it is one: those of guests, and the others.
-    pub(super) fn ports(&self, bridge: &str) -> Option<(Vec<&str>, Vec<&str>)> {
+    pub fn ports(&self, bridge: &str) -> Option<(Vec<&str>, Vec<&str>)> {
         let bridge = self.named(bridge).filter(|link| link.kind == "bridge")?;
         let ports = self.links.iter().filter(|link| link.master == Some(bridge.index));
         let (guests, others): (Vec<&Link>, Vec<&Link>) =
@@ -110,7 +110,7 @@ impl Network {
     }
 
     /// The interfaces with a default route that need a program of their own.
-    pub(super) fn default_interfaces(&self) -> Vec<&str> {
+    pub fn default_interfaces(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for link in self.defaults().filter(|link| link.has_ethernet()) {
             if !names.contains(&&*link.name) {
@@ -174,11 +174,10 @@ fn names<'a>(links: &[&'a Link]) -> Vec<&'a str> {
     links.iter().map(|link| &*link.name).collect()
 }
 
-#[cfg(test)]
 impl Network {
-    /// One of these interfaces, by name, kind and type, and of these routes, by interface, metric and
-    /// whether they are default routes.
-    pub(super) fn of(links: &[(&str, &str, u16)], routes: &[(&str, u32, bool)]) -> Self {
+    /// For tests: one of these interfaces, by name, kind and type, and of these routes, by interface,
+    /// metric and whether they are default routes.
+    pub fn of(links: &[(&str, &str, u16)], routes: &[(&str, u32, bool)]) -> Self {
         let links: Vec<Link> = (1..)
             .zip(links)
             .map(|(index, (name, kind, device))| Link {
@@ -190,7 +189,8 @@ impl Network {
                 ..Link::default()
             })
             .collect();
-        let index = |name: &str| links.iter().find(|link| link.name == name).unwrap().index;
+        let index =
+            |name: &str| links.iter().find(|link| link.name == name).map_or(0, |link| link.index);
         let routes = routes.iter().map(|(name, metric, default)| Route {
             default: *default,
             metric: *metric,
@@ -200,8 +200,9 @@ impl Network {
         Self { links, routes, pppoe: Vec::new() }
     }
 
-    /// Makes an interface a port of a bridge.
-    pub(super) fn plug(mut self, port: &str, bridge: &str) -> Self {
+    /// For tests: makes an interface a port of a bridge.
+    #[must_use]
+    pub fn plug(mut self, port: &str, bridge: &str) -> Self {
         let master = self.named(bridge).map(|bridge| bridge.index);
         if let Some(port) = self.links.iter_mut().find(|link| link.name == port) {
             port.master = master;

@@ -6,7 +6,7 @@ use log::warn;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
-use crate::datapath::Kernel;
+use crate::Kernel;
 
 /// Prints the lines of every interface's program at level `debug`, until the handles are dropped
 /// with the runtime.
@@ -14,7 +14,7 @@ use crate::datapath::Kernel;
 /// # Errors
 ///
 /// When a program has no lines to give.
-pub(crate) fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
+pub fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = Vec::new();
     for program in kernel.programs() {
         let logger = EbpfLogger::init(program).context("find the program's log")?;

@@ -1,26 +1,27 @@
-//! What an earlier controller left pinned: taken over, or made anew.
+//! What an earlier daemon left pinned: used again, or made anew.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData, MapInfo};
+use detection::ban::AddressEntry;
 use filter_common::abi::{self, BanEntry, Config, maps};
 use filter_common::address::Address;
 
 use super::ban_table::BanTable;
 use super::bans::{read_entry, read_slot};
+use super::clock;
 use super::config_map::ConfigMap;
-use super::kernel::{Settings, data};
-use super::memory::Memory;
+use super::mapped::{Memory, data};
 use super::pins::{self, Pins};
-use crate::ban::AddressEntry;
+use super::settings::Settings;
 
 /// Makes the pinned maps fit: those of another version of the program or of another size are
 /// unpinned, and made anew by the loader. The program that runs keeps its own until it is replaced.
 ///
 /// Returns the bans that were in them.
-pub(super) fn take_over(
+pub(super) fn reuse(
     pins: &Pins,
     settings: &Settings,
     lines: u32,
@@ -49,7 +50,7 @@ pub(super) fn take_over(
         saved.extend(v6_bans(&v6)?);
         pins::remove(&v6)?;
     }
-    let now = crate::clock::now();
+    let now = clock::now();
     saved.retain(|entry| entry.until.is_none_or(|until| now < until));
     for (key, room, is_ipv4) in
         [("bans", settings.bans, true), ("bans_ipv6", settings.bans_ipv6, false)]

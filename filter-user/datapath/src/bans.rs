@@ -16,11 +16,11 @@ use ipnet::IpNet;
 use super::ban_table::{BanTable, Full};
 use super::batch;
 use super::gates::Presence;
-use super::memory::Memory;
+use super::mapped::Memory;
 use super::unread::Unread;
-use crate::ban::{AddressEntry, Ends, InForce, NetworkEntry, Origin, Scopes};
-use crate::clock::KernelTime;
-use crate::config::Scope;
+use detection::ban::{AddressEntry, Ends, InForce, NetworkEntry, Origin, Scopes};
+use detection::clock::KernelTime;
+use detection::settings::Scope;
 
 /// The maps of bans, and the gate before them.
 pub(super) struct Bans {

@@ -216,17 +216,17 @@ fn generic(family: u16, command: u8, attributes: &[u8]) -> Result<Vec<u8>> {
 
 /// A filter's place at an interface's egress.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FilterPlace {
+pub(crate) struct FilterPlace {
     /// The interface's index.
-    pub(super) interface: u32,
+    pub(crate) interface: u32,
     /// Which come first.
-    pub(super) priority: u16,
+    pub(crate) priority: u16,
     /// Which of those of a priority.
-    pub(super) handle: u32,
+    pub(crate) handle: u32,
 }
 
 /// The name of the filter at a place, empty where it is none of BPF; `None` where there is no filter.
-pub(super) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
+pub(crate) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
     let FilterPlace { interface, priority, handle } = place;
     let info = u32::from(priority) << 16 | u32::from(ETH_P_ALL.to_be());
     let body = traffic_control(interface, handle, EGRESS, info);
@@ -239,7 +239,7 @@ pub(super) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
 }
 
 /// What kind of qdisc an interface has at its ingress, if it has one: `clsact` or `ingress`.
-pub(super) fn ingress_qdisc(interface: u32) -> Result<Option<String>> {
+pub(crate) fn ingress_qdisc(interface: u32) -> Result<Option<String>> {
     let body = traffic_control(interface, 0, CLSACT, 0);
     let answer = ask(
         SockProtocol::NetlinkRoute,
@@ -253,7 +253,7 @@ pub(super) fn ingress_qdisc(interface: u32) -> Result<Option<String>> {
 }
 
 /// Whether there are filters in an interface's `clsact`.
-pub(super) fn has_filters(interface: u32) -> Result<bool> {
+pub(crate) fn has_filters(interface: u32) -> Result<bool> {
     for parent in [INGRESS, EGRESS] {
         let body = traffic_control(interface, 0, parent, 0);
         let filters = list(&message(RTM_GETTFILTER, NLM_F_REQUEST | NLM_F_DUMP, &body))?;
@@ -265,7 +265,7 @@ pub(super) fn has_filters(interface: u32) -> Result<bool> {
 }
 
 /// Removes an interface's `clsact`.
-pub(super) fn remove_clsact(interface: u32) -> Result<()> {
+pub(crate) fn remove_clsact(interface: u32) -> Result<()> {
     let body = traffic_control(interface, CLSACT_HANDLE, CLSACT, 0);
     let request = message(RTM_DELQDISC, NLM_F_REQUEST | NLM_F_ACK, &body);
     attributes(&ask(SockProtocol::NetlinkRoute, &request)?, 0)?;

@@ -75,8 +75,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::datapath::gates::words;
-    use crate::prefix::SourcePrefix;
+    use detection::prefix::SourcePrefix;
+
+    use crate::gates::words;
 
     const SEED: u64 = 7;
 
