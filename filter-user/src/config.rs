@@ -7,18 +7,15 @@
 mod changes;
 mod document;
 mod error;
-mod limits;
 mod load;
 mod render;
 mod schema;
-mod signatures;
 mod suggest;
 #[cfg(test)]
 mod tests;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,12 +24,14 @@ use ipnet::IpNet;
 
 pub use self::changes::Change;
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
-pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
 pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
-pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
 
+pub use datapath::settings::{
+    ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,
+    USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent,
+};
 use detection::escalation::Bounds;
 pub use detection::settings::{
     Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
@@ -145,48 +144,6 @@ impl From<&Config> for Bounds {
     }
 }
 
-/// How the XDP program is attached to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Native where the driver can, generic otherwise.
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the network stack: works everywhere, costs more.
-    Generic,
-}
-
-impl Mode {
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Native, Self::Generic];
-
-    /// The name in the configuration and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .ok_or_else(|| "use `auto`, `native` or `generic`".to_owned())
-    }
-}
-
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -198,13 +155,6 @@ pub struct Capacity {
     pub watched: u32,
     /// Addresses whose earlier bans are counted, those of each jail by themselves.
     pub offenders: u32,
-}
-
-/// Peers that have proven themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peers {
-    /// How long a peer stays known after it last proved itself.
-    pub remember: Duration,
 }
 
 /// Where failures are read from.

@@ -45,6 +45,7 @@ use crate::host;
 use crate::jail::{Jail, Sentence};
 use crate::join::Join;
 use crate::prefix::SourcePrefix;
+pub(crate) use crate::prefix::show;
 use crate::store::{Kept, Store};
 
 pub use self::answers::{Answered, SourceReport};
@@ -814,15 +815,6 @@ fn left_out(except: &[IpNet]) -> String {
     match except.len() {
         0 => String::new(),
         holes => format!(", but for {holes} trusted or known addresses and networks in it"),
-    }
-}
-
-/// A network as everyone writes it: an address without its full length.
-pub(crate) fn show(network: IpNet) -> String {
-    if network.prefix_len() == network.max_prefix_len() {
-        network.addr().to_string()
-    } else {
-        network.to_string()
     }
 }
 

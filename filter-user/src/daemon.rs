@@ -126,7 +126,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
         findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
-        clock: store::Clock::read,
+        clock: crate::clock::of_boot,
     })
     .context("start the store's thread")?;
     // And whether it can be asked: without that it must not take hold of the interfaces.
@@ -138,7 +138,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     #[cfg(feature = "trace")]
     let mut kernel = kernel;
     #[cfg(feature = "trace")]
-    let _loggers = crate::trace::start(&mut kernel)?;
+    let _loggers = datapath::trace::start(&mut kernel)?;
     announce(&kernel.interfaces());
     if config.dry_run {
         warn!("dry run: judges and counts, drops nothing");

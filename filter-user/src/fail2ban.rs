@@ -1,43 +1,69 @@
-//! fail2ban's own files: what an administrator has written for it goes on working.
-//!
-//! Its configuration, its filters and its database enter; a parser of lines ([`Filter`]) leaves, and
-//! what it is set to and whom it has banned, as Ringfence says it ([`import()`]).
-//!
-//! | module | does |
-//! |---|---|
-//! | `ini` | one file: sections, options, values over several lines |
-//! | `layers` | a file with what it includes and its `.local`; `%(name)s` |
-//! | `options` | `filter[name=value]` |
-//! | `tags` | `<name>` in a filter's values |
-//! | `pattern` | expressions in Python's syntax, with `<HOST>` and its like |
-//! | `date` | `datepattern`, and the formats that are found without one |
-//! | `session` | lines that belong together by `<F-MLFID>` |
-//! | `filter` | a filter as a whole |
-//! | `jails` | what the jails are set to; `seconds` reads their times |
-//! | `database` | the bans in force |
-//! | `import` | all of it, in Ringfence's own form; `import/closes` what bans close, `import/logs` what is read |
-//! | `hand_over` | the settings into a file, the bans to the daemon |
-//!
-//! The rules are those of fail2ban 1.0 (`client/configparserinc.py`, `client/configreader.py`,
-//! `server/failregex.py`, `server/filter.py`, `server/datedetector.py`). Two are not kept: a host
-//! name in a log is never resolved, and expressions over several lines are refused.
+//! The crate [`fail2ban`](::fail2ban) with this daemon's configuration: what is imported is checked by its
+//! reader, fits what is set in it, and is handed over.
 
-mod database;
-mod date;
-mod error;
-mod filter;
 mod hand_over;
-mod import;
-mod ini;
-mod jails;
-mod layers;
-mod options;
-mod pattern;
-mod seconds;
-mod session;
-mod tags;
 
-pub use error::Error;
-pub use filter::{Filter, LogType, Options, Reading};
-pub use hand_over::{Checked, HandedOver, check_settings, hand_over, write_settings};
-pub use import::{Ban, DIRECTORY, Import, Sources, import};
+use std::path::Path;
+
+pub use ::fail2ban::{
+    Ban, Banned, Bans, DIRECTORY, Error, Filter, Import, LogType, Options, Reading, Sources,
+};
+use ::fail2ban::{Daemon, Existing};
+use jiff::Timestamp;
+
+pub use self::hand_over::{Checked, HandedOver, check_settings, hand_over, write_settings};
+use crate::config::{Config, ConfigErrors};
+use crate::doctor::asterisk::{levels_of, other_levels};
+
+/// Reads what `sources` has, for a host with this configuration.
+///
+/// # Errors
+///
+/// When there is no configuration of fail2ban's, the database that was named cannot be read, or the
+/// host was to be one with Wazo and is not.
+pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Import, Error> {
+    ::fail2ban::import(sources, existing(config), &Here, now)
+}
+
+fn existing(config: &Config) -> Existing<'_> {
+    Existing { jails: &config.jails, ports: &config.ports, sip: &config.sip }
+}
+
+/// This crate, as the import sees it.
+struct Here;
+
+impl Daemon for Here {
+    fn check(&self, text: &str) -> Result<(), String> {
+        read(text).map(drop)
+    }
+
+    fn differ(&self, one: &str, other: &str) -> Result<bool, String> {
+        Ok(read(one)? != read(other)?)
+    }
+
+    fn asterisk_levels(&self, etc: &Path, log: &Path) -> Option<Vec<String>> {
+        levels_of(etc, log).map(|levels| other_levels(&levels, ""))
+    }
+
+    fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error> {
+        let found = store::fail2ban::read(database, now);
+        let store::fail2ban::Bans { in_force, unreadable } =
+            found.map_err(|why| Error::of_file(database, why))?;
+        let banned = |ban: store::fail2ban::Banned| Banned {
+            jail: ban.jail,
+            network: ban.network,
+            until: ban.until,
+        };
+        Ok(Bans { in_force: in_force.into_iter().map(banned).collect(), unreadable })
+    }
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    let first = |errors: ConfigErrors| {
+        errors.errors().first().map_or_else(String::new, |error| error.text.clone())
+    };
+    Config::parse(Path::new("-"), text.as_bytes()).map(|loaded| loaded.config).map_err(first)
+}
+
+#[cfg(test)]
+mod tests;

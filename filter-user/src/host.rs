@@ -2,7 +2,6 @@
 
 mod asterisk;
 mod exposure;
-mod network;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,8 +12,7 @@ use nix::ifaddrs::getifaddrs;
 
 pub use self::asterisk::Asterisk;
 pub use self::exposure::{Exposure, Protection, exposures, hint};
-pub use self::network::Network;
-pub(crate) use self::network::beneath;
+pub use datapath::Network;
 
 /// The host's own addresses and the loopback networks: nobody there is ever banned.
 ///

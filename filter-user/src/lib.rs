@@ -7,7 +7,9 @@
 //! ```
 
 pub use api as control;
+pub use datapath;
 pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
+pub use store;
 
 pub mod check;
 pub mod cli;
@@ -16,7 +18,6 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod daemon;
-pub mod datapath;
 pub mod dns;
 pub mod doctor;
 #[cfg(test)]
@@ -33,7 +34,4 @@ pub mod logging;
 pub mod parse;
 pub mod report;
 pub mod source;
-pub mod store;
 pub mod test_log;
-#[cfg(feature = "trace")]
-mod trace;

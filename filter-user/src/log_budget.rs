@@ -11,8 +11,8 @@ use log::Level;
 
 use crate::clock::KernelTime;
 
-/// The target of lines about what somebody has done by hand, which are always logged.
-pub const BY_HAND: &str = "filter_user::controller::by_hand";
+// Lines about what somebody has done by hand are always logged.
+pub use store::BY_HAND;
 
 /// The longest line, in bytes; what is longer is cut.
 pub const LINE_MAX: usize = 1024;

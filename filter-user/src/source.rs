@@ -15,8 +15,6 @@ pub mod log_tail;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::budget::Strain;
-#[cfg(test)]
-pub(crate) use self::budget::processor_time;
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
 

@@ -25,7 +25,7 @@ use filter_user::parse::Parser;
 use filter_user::source::Outlet;
 use filter_user::source::lane::Lane;
 use filter_user::source::log_file::{self, LogFile};
-use filter_user::store::{self, Clock, Kept, Names, Started, Store, Told, What};
+use filter_user::store::{self, Kept, Names, Started, Store, Told, What};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,7 +122,7 @@ fn open(directory: &Path) -> Started {
         names: Names::default(),
         offenders: Bounds::from(&Config::default()),
         findtime: Duration::from_hours(1),
-        clock: Clock::read,
+        clock: filter_user::clock::of_boot,
     })
     .unwrap()
 }

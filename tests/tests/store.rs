@@ -16,7 +16,7 @@ use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::Moment;
 use filter_user::config::{Config as Settings, Scope};
 use filter_user::escalation::Bounds;
-use filter_user::store::{self, Clock, Names, Started, Store};
+use filter_user::store::{self, Names, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use ringfence_tests::chance::Chance;
@@ -332,7 +332,7 @@ fn start(disk: &Path) -> Started {
         names: Names::default(),
         offenders: Bounds::from(&Settings::default()),
         findtime: Duration::from_mins(10),
-        clock: Clock::read,
+        clock: filter_user::clock::of_boot,
     })
     .unwrap()
 }

@@ -54,6 +54,15 @@ impl SourcePrefix {
     }
 }
 
+/// A network as everyone writes it: an address without its full length.
+pub fn show(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1249,8 +1249,8 @@ fn own_jail(like: &JailSettings, own: OwnJail) -> JailSettings {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let rate =
-        (1..=1_000_000_u32, times(3600)).prop_map(|(events, period)| Rate { events, period });
+    let rate = (1..=1_000_000_u32, times(3600))
+        .prop_map(|(events, period)| Rate::new(events, period).unwrap());
     let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
     let classes = proptest::array::uniform7(limit.clone()).prop_map(
         |[register, register_credentials, invite, options, subscribe, other, syn]| ClassLimits {

@@ -11,7 +11,7 @@ pub use api::TakenOver as HandedOver;
 use api::{Decided, Durability, Request, TAKE_OVER_MAX, TakenOver};
 use jiff::Timestamp;
 
-use super::import::Ban;
+use super::Ban;
 use crate::config::{Config, Origin};
 
 /// What there is to do about settings that are to go to `target`.

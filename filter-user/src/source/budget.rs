@@ -214,7 +214,7 @@ fn place(length: usize) -> usize {
 }
 
 /// What this thread has taken of a processor so far.
-pub(crate) fn processor_time() -> Duration {
+pub(super) fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! `ebpf.env`: what `filter-user/build.rs` reads to build the XDP program.
+//! `ebpf.env`: what `filter-user/datapath/build.rs` reads to build the XDP program.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -107,7 +107,7 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
         findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
-        clock: store::Clock::read,
+        clock: filter_user::clock::of_boot,
     };
     let Started { store, kept, thread, news: _news } =
         store::start(settings).context("start the store")?;

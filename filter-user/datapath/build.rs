@@ -1,0 +1,122 @@
+//! Builds the XDP program for the library to embed.
+//!
+//! The BPF target needs its own compiler and linker, which `cargo xtask setup` chooses and names in
+//! `<target>/toolchain/ebpf.env`.
+
+#![expect(clippy::disallowed_methods, reason = "the crate's walls are not those of its build")]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const OBJECT: &str = "ringfence-ebpf";
+const TARGET: &str = "bpfel-unknown-none";
+const PROFILE: &str = "ebpf";
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            for line in why.lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../..");
+    let settings_file = settings_file(&out)?;
+    for watched in ["filter-ebpf", "filter-common", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
+    }
+    println!("cargo::rerun-if-changed={}", settings_file.display());
+    println!("cargo::rerun-if-changed=build.rs");
+
+    let settings = read_settings(&settings_file)?;
+    let setting = |key: &str| {
+        settings.get(key).ok_or_else(|| {
+            format!("{} has no {key}; run `cargo xtask setup` again", settings_file.display())
+        })
+    };
+    let linker = setting("LINKER")?;
+    println!("cargo::rerun-if-changed={linker}");
+
+    // One for all profiles: `core` is built once.
+    let target_dir = settings_file.ancestors().nth(2).unwrap_or(&out).join("ebpf");
+    let flags = [
+        format!("-Clinker={linker}"),
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        // Atomic compare-and-exchange and 32-bit jumps, which Linux knows since 5.12.
+        "-Ctarget-cpu=v3".to_owned(),
+        // Which kernel's structures aya-ebpf describes.
+        format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
+    ];
+    let mut cargo = Command::new(setting("CARGO")?);
+    // What cargo set for this script speaks of the host's compiler.
+    for (key, _) in env::vars_os() {
+        let key = key.to_string_lossy();
+        if key.starts_with("CARGO") && key != "CARGO_HOME" || key.starts_with("RUST") {
+            cargo.env_remove(&*key);
+        }
+    }
+    if let Some(home) = env::var_os("RUSTUP_HOME") {
+        cargo.env("RUSTUP_HOME", home);
+    }
+    for (key, value) in &settings {
+        if !matches!(key.as_str(), "CARGO" | "LINKER") {
+            cargo.env(key, value);
+        }
+    }
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .current_dir(&workspace)
+        .args(["build", "--package", "filter-ebpf", "--profile", PROFILE, "--target", TARGET])
+        .args(["-Z", "build-std=core", "--locked", "--target-dir"])
+        .arg(&target_dir);
+    if env::var_os("CARGO_FEATURE_TRACE").is_some() {
+        cargo.args(["--features", "trace"]);
+    }
+    let status = cargo.status().map_err(|e| format!("{}: {e}", setting_path(&cargo)))?;
+    if !status.success() {
+        return Err(format!("the XDP program does not build ({status}); its errors are above"));
+    }
+    // A copy of this build's own: another one may have other features.
+    let built = target_dir.join(TARGET).join(PROFILE).join(OBJECT);
+    let object = out.join(OBJECT);
+    fs::copy(&built, &object).map_err(|e| format!("copy {}: {e}", built.display()))?;
+    println!("cargo::rustc-env=RINGFENCE_EBPF_OBJECT={}", object.display());
+    Ok(())
+}
+
+/// `<target>/toolchain/ebpf.env`, whatever the target directory is called: the script's own output
+/// is somewhere below it.
+fn settings_file(out: &Path) -> Result<PathBuf, String> {
+    out.ancestors()
+        .map(|dir| dir.join("toolchain/ebpf.env"))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            "the compiler for the XDP program has not been set up; \
+             run `cargo xtask setup` (once) and build again"
+                .to_owned()
+        })
+}
+
+fn read_settings(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    Ok(pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect())
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|e| format!("{name}: {e}"))
+}
+
+fn setting_path(cargo: &Command) -> String {
+    cargo.get_program().to_string_lossy().into_owned()
+}

@@ -1,0 +1,169 @@
+//! From the settings to what the program reads of them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, MapData};
+use detection::settings::{PortClasses, PortRange, SipPorts};
+use filter_common::abi::{
+    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN, FLAG_GREYLIST,
+    FLAG_SIGNATURES, PORT_BLOCKS, PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
+};
+use filter_common::limits::AGENT_WORDS;
+use filter_common::rate::Gcra;
+use filter_common::sip::agent_of;
+
+use super::clocks::Clocks;
+use super::settings::{ClassLimits, Limit, Limits, Settings, UserAgent};
+
+/// Flags of the configuration that belong to a maintenance, and not to the settings.
+const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
+
+/// Searches for credentials that a source over one of its limits gets: more than any source that is
+/// worth it needs, and nothing to a machine.
+const SEARCH: Gcra = Gcra { interval: 20_000_000, tolerance: 2_000_000_000 };
+
+/// The value of the map of the configuration. What is not of the settings is kept from `old`.
+pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_lines: u32) -> Config {
+    let flags = [
+        (settings.dry_run, FLAG_DRY_RUN),
+        (settings.limits.greylist, FLAG_GREYLIST),
+        (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
+    ];
+    let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = &settings.limits;
+    let mut of_source = gcras(source);
+    if let Some(place) = of_source.get_mut(SEARCHES) {
+        *place = SEARCH;
+    }
+    Config {
+        abi_version: ABI_VERSION,
+        flags: flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum::<u32>()
+            | old.flags & MAINTENANCE_FLAGS,
+        seed: old.seed,
+        jiffies_epoch: clocks.epoch,
+        tick: clocks.tick,
+        maintenance_until: old.maintenance_until,
+        known_for: nanoseconds(settings.peers.remember),
+        flood_ban: nanoseconds(flood.ban),
+        ban_lines,
+        reserved: 0,
+        prefix_v4: mask(96 + u32::from(prefix.ipv4)),
+        prefix_v6: mask(u32::from(prefix.ipv6)),
+        source: of_source,
+        prefix: gcras(&prefix.classes),
+        shared: gcras(shared),
+        known: gcra(*known),
+        admitted: gcra(*admitted),
+        flood: gcra(flood.after),
+        connection_bytes: gcra(tcp_bytes.connection),
+        source_bytes: gcra(tcp_bytes.source),
+        prefix_bytes: gcra(tcp_bytes.prefix),
+        shared_bytes: gcra(tcp_bytes.shared),
+    }
+}
+
+fn gcras(limits: &ClassLimits) -> [Gcra; CLASSES] {
+    let mut gcras = [Gcra::default(); CLASSES];
+    for (place, limit) in gcras.iter_mut().zip(limits.in_class_order()) {
+        *place = gcra(limit);
+    }
+    gcras
+}
+
+fn gcra(limit: Limit) -> Gcra {
+    Gcra::new(limit.rate.events().into(), nanoseconds(limit.rate.period()), limit.burst.into())
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The words of an address's first `length` bits of 128.
+fn mask(length: u32) -> [u64; 2] {
+    let bits = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
+    filter_common::address::words(bits.into())
+}
+
+/// Writes the classes of all ports.
+pub(super) fn write_ports(
+    map: &mut Array<MapData, [u8; PORTS_PER_BLOCK]>,
+    sip: &SipPorts,
+    named: &PortClasses,
+) -> Result<()> {
+    let mut blocks = vec![[0u8; PORTS_PER_BLOCK]; usize::try_from(PORT_BLOCKS)?];
+    let mut add = |tcp: bool, ranges: &[PortRange], class: u8| {
+        for port in ranges.iter().flat_map(|range| range.ports()) {
+            let (block, byte) = port_place(tcp, port);
+            let block = usize::try_from(block).ok().and_then(|block| blocks.get_mut(block));
+            if let Some(classes) = block.and_then(|block| block.get_mut(byte)) {
+                *classes |= class;
+            }
+        }
+    };
+    add(false, &sip.udp, SCOPE_SIP);
+    add(true, &sip.tcp, SCOPE_SIP);
+    for (scope, class) in named.iter() {
+        add(false, &class.udp, 1 << scope.bit());
+        add(true, &class.tcp, 1 << scope.bit());
+    }
+    for (block, classes) in (0..).zip(blocks) {
+        map.set(block, classes, 0).context("write the classes of ports")?;
+    }
+    Ok(())
+}
+
+/// The map of User-Agents that are dropped.
+pub(super) type SignatureMap = LpmTrie<MapData, [u64; AGENT_WORDS], Signature>;
+
+/// The key of a User-Agent. One that is to match exactly includes the zero behind it.
+pub(super) fn signature_key(agent: &UserAgent) -> Key<[u64; AGENT_WORDS]> {
+    let text = agent.folded();
+    let (words, len) = agent_of(text.as_bytes());
+    let bytes = if agent.is_prefix() { len } else { len + 1 };
+    Key::new(u32::try_from(bytes * 8).unwrap_or(0), words)
+}
+
+/// Makes the map hold exactly these; those that stay keep their count.
+pub(super) fn write_signatures(map: &mut SignatureMap, agents: &[UserAgent]) -> Result<()> {
+    let wanted: Vec<_> = agents.iter().map(signature_key).collect();
+    let same = |a: &Key<[u64; AGENT_WORDS]>, b: &Key<[u64; AGENT_WORDS]>| {
+        a.prefix_len() == b.prefix_len() && a.data() == b.data()
+    };
+    let there: Vec<_> = map.keys().collect::<Result<_, _>>().context("read the signatures")?;
+    for key in there.iter().filter(|key| !wanted.iter().any(|wanted| same(wanted, key))) {
+        map.remove(key).context("remove a signature")?;
+    }
+    for key in wanted.iter().filter(|key| !there.iter().any(|there| same(there, key))) {
+        map.insert(key, Signature::default(), 0).context("write the signatures")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use filter_common::address::Address;
+
+    use super::*;
+
+    #[test]
+    fn masks_keep_the_network() {
+        let masked = |text: &str, length| {
+            let address: std::net::IpAddr = text.parse().unwrap();
+            let [first, second] = Address::from(address).words();
+            let [m0, m1] = mask(length);
+            std::net::IpAddr::from(Address::from_words([first & m0, second & m1])).to_string()
+        };
+        assert_eq!(masked("192.0.2.66", 96 + 24), "192.0.2.0");
+        assert_eq!(masked("192.0.2.66", 128), "192.0.2.66");
+        assert_eq!(masked("2001:db8:1:2:3::4", 64), "2001:db8:1:2::");
+        assert_eq!(masked("2001:db8:1:2:3::4", 0), "::");
+    }
+
+    #[test]
+    fn an_exact_signature_includes_its_end() {
+        let length = |text: &str| signature_key(&text.parse().unwrap()).prefix_len();
+        assert_eq!(length("sipcli*"), 48);
+        assert_eq!(length("sipcli"), 56);
+    }
+}

@@ -1,0 +1,858 @@
+//! The program and its maps: loaded or taken over, and spoken to.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
+use aya::{Ebpf, EbpfLoader};
+use detection::ban::{AddressEntry, InForce, NetworkEntry};
+use detection::clock::KernelTime;
+use filter_common::abi::{
+    self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, PORTS_PER_BLOCK, Peer, counter_index,
+    maps,
+};
+use filter_common::address::Address;
+use filter_common::ban_table::lines_for;
+use filter_common::decision::{Reason, Verdict};
+use filter_common::limits::{INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS};
+use filter_common::rate::seen_ago;
+use ipnet::IpNet;
+
+use super::attach::{self, Taken, attach};
+use super::ban_table::BanTable;
+use super::bans::{Bans, if_there, network_key, unless_missing};
+use super::batch;
+use super::clock;
+use super::clocks::{self, Clocks};
+use super::config_map::ConfigMap;
+use super::configure::{self, SignatureMap, signature_key};
+use super::crowds::{self, Counted};
+use super::detach::{detach_all, remove_link};
+use super::egress;
+use super::events::Events;
+use super::gates::{self, Presence};
+use super::mapped::{Memory, data};
+use super::netlink;
+use super::object::OBJECT;
+use super::pins::{self, PinnedLink, Pins};
+use super::port::{Count, Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+use super::programs::Place;
+use super::requirements;
+use super::reuse::reuse;
+use super::settings::{Mode as Wanted, Settings, UserAgent};
+use super::trust;
+use super::unread::Unread;
+
+/// The program on its interfaces, and its maps.
+pub struct Kernel {
+    guards: Vec<Guard>,
+    bans: Bans,
+    config: ConfigMap<MapData>,
+    seed: u64,
+    trusted: LpmTrie<MapData, [u64; 2], u32>,
+    trust_gate: Memory,
+    /// The networks that are trusted, and whether only by route.
+    trusted_networks: Vec<IpNet>,
+    trusted_by_route: bool,
+    known: HashMap<MapData, [u64; 2], Peer>,
+    known_gate: Memory,
+    crowds: Memory,
+    learned: Array<MapData, Learning>,
+    flooders: HashMap<MapData, [u64; 2], Flooder>,
+    signatures: SignatureMap,
+    ports: Array<MapData, [u8; PORTS_PER_BLOCK]>,
+    user_agents: Vec<UserAgent>,
+    seen: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, Counter>,
+    capacity: u32,
+    remember: Duration,
+    mode: Wanted,
+    checks: u32,
+    bans_ipv6: u32,
+    unread: Unread,
+    // Holds the lock.
+    pins: Pins,
+}
+
+/// An interface, and its copy of the program.
+struct Guard {
+    interface: Interface,
+    /// Its index, unless it is not there.
+    index: Option<u32>,
+    /// Its name in pins, by which it is looked for when it is not there.
+    pin: String,
+    program: Ebpf,
+}
+
+/// The length of the IPv6 networks that the program bans for floods.
+const FLOODERS_PREFIX: u8 = 64;
+
+/// Of so many [`Kernel::check`]s one looks through the known peers for those to forget.
+const CHECKS_PER_PRUNING: u32 = 12;
+
+/// What a start brought.
+pub struct Opened {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// What it tells.
+    pub events: Events,
+    /// What the pinned maps hold; some of it may have ended.
+    pub bans: InForce,
+    /// What the administrator should know about the start.
+    pub notes: Vec<String>,
+}
+
+/// The right to be the one controller over a directory of pins.
+#[derive(Debug)]
+pub struct Locked {
+    pins: Pins,
+    fresh: bool,
+}
+
+impl Locked {
+    /// The rest of [`Kernel::open`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open(self, settings: &Settings) -> Result<Opened> {
+        match Kernel::open_with(self.pins, settings) {
+            // Nobody would take the maps over, nor let go of the interfaces that it got.
+            Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
+                Ok(_interfaces) => error,
+                Err(left) => error.context(format!("cannot tidy up after this ({left:#})")),
+            }),
+            opened => opened,
+        }
+    }
+}
+
+impl Kernel {
+    /// Loads the program, or takes over what an earlier controller left, and attaches it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such interface, it has another XDP program, another controller owns the
+    /// pins, or the kernel refuses.
+    pub fn open(settings: &Settings) -> Result<Opened> {
+        Self::lock(settings)?.open(settings)
+    }
+
+    /// The first step of [`open`](Self::open), which takes no time: sees that the interfaces are there,
+    /// and that no other controller is at work.
+    ///
+    /// # Errors
+    ///
+    /// When that is not so.
+    pub fn lock(settings: &Settings) -> Result<Locked> {
+        if settings.interfaces.len() > INTERFACES {
+            bail!("{} interfaces at most; these are {}", INTERFACES, settings.interfaces.len());
+        }
+        requirements::check()?;
+        // One that is missing is waited for while another is protected.
+        let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
+        if let Some(Err(error)) = missing.next()
+            && missing.all(|usable| usable.is_err())
+            && pins::protected(&settings.bpffs)?.is_empty()
+        {
+            return Err(error);
+        }
+        let pins = Pins::open(&settings.bpffs)?;
+        let fresh = pins.is_empty()?;
+        Ok(Locked { pins, fresh })
+    }
+
+    fn open_with(pins: Pins, settings: &Settings) -> Result<Opened> {
+        let mut notes = Vec::new();
+        let lines = lines_for(settings.bans);
+        let saved = reuse(&pins, settings, lines, &mut notes)?;
+        let (slots, unwanted) = slots(&pins, &settings.interfaces)?;
+        notes.extend(slots.iter().filter_map(Slot::renamed));
+
+        let mut guards = Vec::new();
+        for slot in &slots {
+            let mut program = load(&pins, settings.bans_ipv6, lines, slot.number, &slot.name)?;
+            // Now, while all of its maps are open: the interface may come later.
+            attach::load(&mut program)?;
+            // What is said of one that cannot be loaded is said where it is attached.
+            let _said_later = egress::load(&mut program);
+            guards.push(Guard::new(slot, program));
+        }
+        let Some(first) = guards.first_mut().map(|guard| &mut guard.program) else {
+            bail!("no interface to protect; name one with `-i` or `interfaces:`");
+        };
+        let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
+        let mut old = config.get()?;
+        if old.seed == 0 {
+            // Kept over a restart: all that lies by a hash lies by this one.
+            old.seed = random()?;
+            config.set(&old)?;
+        }
+        let seed = old.seed;
+        let capacity = usize::try_from(settings.bans)?;
+        let table = BanTable::new(Memory::of(data(take(first, maps::BANS_V4)?)?)?, seed, capacity);
+        let gate = Presence::new(Memory::of(data(take(first, maps::PRESENCE)?)?)?, seed);
+        let mut kernel = Self {
+            guards: Vec::new(),
+            bans: Bans::new(
+                table,
+                HashMap::try_from(take(first, maps::BANS_V6)?)?,
+                LpmTrie::try_from(take(first, maps::BAN_NETS)?)?,
+                gate,
+            )?,
+            config,
+            seed,
+            trusted: LpmTrie::try_from(take(first, maps::TRUSTED)?)?,
+            trust_gate: Memory::of(data(take(first, maps::TRUST_GATE)?)?)?,
+            trusted_networks: Vec::new(),
+            trusted_by_route: settings.trusted_by_route,
+            known: HashMap::try_from(take(first, maps::KNOWN)?)?,
+            known_gate: Memory::of(data(take(first, maps::KNOWN_GATE)?)?)?,
+            crowds: Memory::of(data(take(first, maps::CROWDS)?)?)?,
+            learned: Array::try_from(take(first, maps::LEARNED)?)?,
+            flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
+            signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
+            ports: Array::try_from(take(first, maps::PORTS)?)?,
+            user_agents: settings.signatures.user_agents.clone(),
+            seen: Array::try_from(take(first, maps::SEEN)?)?,
+            counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
+            capacity: settings.bans,
+            remember: settings.peers.remember,
+            mode: settings.mode,
+            checks: 0,
+            bans_ipv6: settings.bans_ipv6,
+            unread: Unread::default(),
+            pins,
+        };
+        let events = Events::new(take(first, maps::EVENTS)?)?;
+        let clocks = clocks::measure(first)?;
+
+        for entry in &saved {
+            kernel.ban(entry)?;
+        }
+        let bans = kernel.bans.held()?;
+        kernel.own(&settings.own)?;
+        kernel.trust(&settings.trusted)?;
+        configure::write_ports(&mut kernel.ports, &settings.sip, &settings.ports)?;
+        configure::write_signatures(&mut kernel.signatures, &kernel.user_agents)?;
+        let config = configure::config(settings, &old, clocks, kernel.bans.lines());
+        kernel.config.set(&config)?;
+        for slot in slots.iter().filter(|slot| slot.fresh) {
+            kernel.clear_counters(slot.number)?;
+        }
+        let mut refused = None;
+        for guard in &mut guards {
+            if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
+                // What was on it stays there; a mode that cannot be had is for the administrator to mend.
+                if settings.mode != Wanted::Auto && guard.has_ours(&kernel.pins) {
+                    return Err(error);
+                }
+                guard.interface.unprotected = Some(format!("{error:#}"));
+                refused = refused.or(Some(error));
+            }
+            notes.extend(guard.amiss());
+        }
+        if let (Some(error), true) = (refused, guards.iter().all(Guard::is_bare)) {
+            return Err(error);
+        }
+        kernel.guards = guards;
+        // Last: a start that is refused above leaves them as they were.
+        let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
+        for link in &unwanted {
+            let name = link.name();
+            if let Some(Guard { pin, .. }) = missing {
+                // Its name may be a slip for this one.
+                notes.push(format!(
+                    "`{name}` is not among the interfaces; it keeps the program while `{pin}` is not there"
+                ));
+                continue;
+            }
+            remove_link(kernel.pins.directory(), link)?;
+            notes.push(format!("took the program off `{name}`, now unprotected"));
+        }
+        Ok(Opened { kernel, events, bans, notes })
+    }
+
+    /// Applies other settings: limits, ports, signatures, whether packets drop, and which networks are
+    /// trusted. Not which interfaces have the program, how, and how large the maps are. A packet is
+    /// judged by the old limits or by the new ones.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; some of it may be written then.
+    pub fn configure(&mut self, settings: &Settings) -> Result<()> {
+        let old = self.config.get()?;
+        let clocks = Clocks { epoch: old.jiffies_epoch, tick: old.tick };
+        self.trusted_by_route = settings.trusted_by_route;
+        configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
+        configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
+        self.user_agents.clone_from(&settings.signatures.user_agents);
+        self.remember = settings.peers.remember;
+        self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
+    }
+
+    /// Puts programs back where they were lost, and on interfaces that have come. Returns what the
+    /// administrator should know of it: what has changed.
+    pub fn check(&mut self) -> Vec<String> {
+        let mut notes = Vec::new();
+        notes
+            .extend(self.check_clock().err().map(|error| format!("the kernel's clock: {error:#}")));
+        self.checks = self.checks.wrapping_add(1);
+        if self.checks.is_multiple_of(CHECKS_PER_PRUNING) {
+            self.forget_peers(clock::now());
+        }
+        for guard in &mut self.guards {
+            guard.check(&self.pins, self.mode, &mut notes);
+        }
+        if self.trusted_by_route {
+            // Routes come and go, and interfaces.
+            let written = self.write_trusted();
+            notes.extend(written.err().map(|error| format!("trusted networks: {error:#}")));
+        }
+        notes.extend(self.unread.take());
+        notes.extend(self.bans.unread.take());
+        notes
+    }
+
+    /// Protects one more interface, unless it is looked after already. Returns how it went, if it is new;
+    /// where the kernel refuses for now, [`check`](Self::check) tries again.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for it, or no such interface.
+    pub fn protect(&mut self, name: &str) -> Result<Option<Interface>> {
+        let index = attach::usable(name)?;
+        let is_it = |guard: &Guard| guard.index == Some(index) || guard.pin == name;
+        if self.guards.iter().any(is_it) {
+            return Ok(None);
+        }
+        let used = |number: u32| self.guards.iter().any(|guard| guard.interface.slot == number);
+        let free = (0u32..).take(INTERFACES).find(|number| !used(*number));
+        let number = free.with_context(|| format!("{INTERFACES} interfaces at most"))?;
+        let lines = self.bans.lines();
+        let slot = Slot {
+            number,
+            index: Some(index),
+            name: netlink::link(index)?.name,
+            wanted: name.to_owned(),
+            fresh: true,
+        };
+        let mut program = load(&self.pins, self.bans_ipv6, lines, number, name)?;
+        attach::load(&mut program)?;
+        let mut guard = Guard::new(&slot, program);
+        self.clear_counters(number)?;
+        if let Err(error) = guard.begin(&self.pins, self.mode) {
+            guard.interface.unprotected = Some(format!("{error:#}"));
+        }
+        let interface = guard.interface.clone();
+        self.guards.push(guard);
+        Ok(Some(interface))
+    }
+
+    /// The programs, for `aya-log` to find its map in.
+    #[cfg(feature = "trace")]
+    pub fn programs(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        self.guards.iter_mut().map(|guard| &mut guard.program)
+    }
+
+    /// Has the program's clock go right again if it does not, as after a host has slept.
+    fn check_clock(&mut self) -> Result<()> {
+        let Some(first) = self.guards.first_mut() else { return Ok(()) };
+        let now = clocks::measure(&mut first.program)?;
+        let mut config = self.config.get()?;
+        if now.differs(Clocks { epoch: config.jiffies_epoch, tick: config.tick }) {
+            (config.jiffies_epoch, config.tick) = (now.epoch, now.tick);
+            self.config.set(&config)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
+    /// has as many as it may.
+    fn forget_peers(&mut self, now: KernelTime) {
+        // All of them or none: who is missing would be forgotten in the counts, and the gate.
+        let Some(peers) = self.peers() else { return };
+        let peers = peers.into_iter().map(|(key, peer)| (Address::from_words(key), peer.until));
+        let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
+        let counted = Counted::of(&mut there, self.seed);
+        counted.write(self.crowds.as_ref());
+        let gone = gone.iter().map(|(peer, _)| peer);
+        let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
+        for key in &gone {
+            // One that has come back in between comes back once more.
+            let removed = unless_missing(self.known.remove(key));
+            self.unread.or_note("forget a known peer", removed);
+        }
+        if !gone.is_empty() {
+            // Whoever the program enters between the two has no bit for a moment: it sets the bit after
+            // the entry, so that the second finds him.
+            let closed =
+                self.known_bits().map(|bits| gates::close(self.known_gate.as_ref(), &bits));
+            let opened = self.known_bits().map(|bits| gates::open(self.known_gate.as_ref(), &bits));
+            self.unread.or_note("rebuild the gate of known peers", closed.and(opened));
+        }
+    }
+
+    /// The map of trusted networks.
+    fn write_trusted(&mut self) -> Result<()> {
+        let all = self.trusted_networks.iter();
+        // A start does not know yet which interfaces it gets.
+        let by_route = self.trusted_by_route && !self.guards.is_empty();
+        let trusted: Vec<(IpNet, u32)> = if by_route {
+            let (routes, links) = (netlink::destinations()?, netlink::links()?);
+            let slot = |index| {
+                let guard = self.guards.iter().find(|guard| guard.index == Some(index));
+                guard.map(|guard| guard.interface.slot)
+            };
+            all.map(|network| (*network, trust::slots(*network, &routes, &links, &slot))).collect()
+        } else {
+            all.map(|network| (*network, trust::EVERYWHERE)).collect()
+        };
+        write_trusted(&mut self.trusted, &trusted)
+    }
+
+    /// The gate of the known peers, as it would be with no others.
+    fn known_bits(&self) -> Result<Vec<u64>> {
+        let known = batch::entries::<[u64; 2], Peer>(self.known.map().fd())?;
+        Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
+    }
+
+    /// The known peers, those too that are known no longer; `None` if the kernel refuses.
+    fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
+        self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
+    }
+
+    fn clear_counters(&mut self, slot: u32) -> Result<()> {
+        let start = slot * abi::COUNTERS_PER_INTERFACE;
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(what, error)| anyhow::Error::new(error).context(format!("read {what}")))?;
+        for index in start..start + abi::COUNTERS_PER_INTERFACE {
+            let zeros = aya::maps::PerCpuValues::try_from(vec![Counter::default(); cpus])?;
+            self.counters.set(index, zeros, 0).context("clear the counters")?;
+        }
+        Ok(())
+    }
+
+    /// Lifts the program's own ban of a source.
+    fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
+        let key = Address::from(address).network64().words();
+        Ok(unless_missing(self.flooders.remove(&key))?)
+    }
+
+    fn count(&self, slot: u32, would: bool, reason: Reason) -> Result<Count> {
+        let values = self.counters.get(&counter_index(slot, would, reason.into()), 0)?;
+        Ok(values.iter().fold(Count::default(), |sum, value| {
+            sum.plus(Count { packets: value.packets, bytes: value.bytes })
+        }))
+    }
+}
+
+impl Datapath for Kernel {
+    fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
+        self.bans.ban(entry)
+    }
+
+    fn unban(&mut self, address: IpAddr) -> Result<()> {
+        self.bans.unban(address)?;
+        self.unban_flooder(address)?;
+        let key = Address::from(address).words();
+        if let Some(peer) = if_there(self.known.get(&key, 0)).context("read a known peer")?
+            && peer.blocked_until != 0
+        {
+            self.known.insert(key, Peer { blocked_until: 0, ..peer }, 0)?;
+        }
+        Ok(())
+    }
+
+    fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
+        self.bans.ban_network(entry)
+    }
+
+    fn unban_network(&mut self, network: IpNet) -> Result<()> {
+        self.bans.unban_network(network)?;
+        let address = network.network();
+        let is_one = IpAddr::from(Address::from(address).network64()) == address;
+        if network.prefix_len() == FLOODERS_PREFIX && is_one {
+            self.unban_flooder(address)?;
+        }
+        Ok(())
+    }
+
+    fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+        self.bans.own(addresses)
+    }
+
+    fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
+        // The gate opens before and closes after: nobody loses trust for a moment.
+        let gate = gates::trust(networks, self.seed);
+        gates::open(self.trust_gate.as_ref(), &gate);
+        self.trusted_networks = networks.to_vec();
+        self.write_trusted()?;
+        gates::close(self.trust_gate.as_ref(), &gate);
+        Ok(())
+    }
+
+    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+        let mut config = self.config.get()?;
+        config.flags &= !FLAG_CLOSED_TO_KNOWN;
+        if closed.is_some_and(|closed| !closed.known_allowed) {
+            config.flags |= FLAG_CLOSED_TO_KNOWN;
+        }
+        config.maintenance_until = closed.map_or(0, |closed| closed.until.0);
+        self.config.set(&config)
+    }
+
+    fn in_maintenance(&self) -> Option<Maintenance> {
+        let config = self.unread.or_note("whether SIP is closed", self.config.get())?;
+        (config.maintenance_until != 0).then_some(Maintenance {
+            until: KernelTime(config.maintenance_until),
+            known_allowed: config.flags & FLAG_CLOSED_TO_KNOWN == 0,
+        })
+    }
+
+    fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()> {
+        let address = Address::from(address);
+        let key = address.words();
+        let old = if_there(self.known.get(&key, 0)).context("read a known peer")?;
+        if old.is_none() && !crowds::join(self.crowds.as_ref(), address, self.seed) {
+            bail!("there are too many known peers of its network");
+        }
+        let old = old.unwrap_or_default();
+        let until = now.after(self.remember).0;
+        // The entry before its bit: see `forget_peers`.
+        self.known
+            .insert(key, Peer { until, ..old }, 0)
+            .context("there are too many known peers")?;
+        gates::add_known(self.known_gate.as_ref(), address, self.seed);
+        Ok(())
+    }
+
+    fn known(&self, address: IpAddr) -> Option<KnownPeer> {
+        let peer = if_there(self.known.get(&Address::from(address).words(), 0));
+        let peer = self.unread.or_note("read a known peer", peer)??;
+        let until = KernelTime(peer.until);
+        (until > clock::now()).then_some(KnownPeer { until, passed: peer.passed })
+    }
+
+    fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr> {
+        let known = self.peers().unwrap_or_default().into_iter();
+        let known = known.filter(|(_, peer)| peer.until > now.0);
+        let addresses = known.map(|(key, _)| IpAddr::from(Address::from_words(key)));
+        addresses.filter(|address| network.contains(address)).collect()
+    }
+
+    fn learning(&self) -> Learning {
+        self.unread.or_note("what was learned", self.learned.get(&0, 0)).unwrap_or_default()
+    }
+
+    fn known_count(&self) -> u64 {
+        let now = clock::now().0;
+        let known = self.peers().unwrap_or_default().into_iter();
+        let known = known.filter(|(_, peer)| peer.until > now);
+        u64::try_from(known.count()).unwrap_or(u64::MAX)
+    }
+
+    fn seen(&self, address: IpAddr, now: KernelTime) -> bool {
+        let hash = Address::from(address).hash(self.seed);
+        let place = u32::try_from(hash & u64::from(SEEN_PLACES - 1)).unwrap_or(0);
+        let seen = self.unread.or_note("when a source was seen", self.seen.get(&place, 0));
+        seen.is_some_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
+    }
+
+    fn packets(&self, network: IpNet) -> u64 {
+        self.bans.packets(network)
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        self.guards.iter().map(|guard| guard.interface.clone()).collect()
+    }
+
+    fn counters(&self) -> Result<Vec<InterfaceCounters>> {
+        let counters = |interface: &Interface| -> Result<InterfaceCounters> {
+            let read = |would: bool| -> Result<Vec<(Reason, Count)>> {
+                let wanted = |reason: &&Reason| !would || reason.verdict() == Verdict::Drop;
+                let reasons = Reason::ALL.iter().filter(wanted);
+                reasons.map(|r| Ok((*r, self.count(interface.slot, would, *r)?))).collect()
+            };
+            Ok(InterfaceCounters {
+                interface: interface.clone(),
+                reasons: read(false)?,
+                would_drop: read(true)?,
+            })
+        };
+        self.interfaces().iter().map(counters).collect::<Result<_>>().context("read the counters")
+    }
+
+    fn signatures(&self) -> Vec<(String, u64)> {
+        let packets = |agent: &UserAgent| {
+            let hits = self.signatures.get(&signature_key(agent), 0);
+            self.unread.or_note("read a signature", hits).map_or(0, |hits| hits.packets)
+        };
+        let all = self.user_agents.iter();
+        all.map(|agent| (agent.to_string(), packets(agent))).collect()
+    }
+
+    fn capacity(&self) -> u64 {
+        self.capacity.into()
+    }
+}
+
+impl Guard {
+    fn new(slot: &Slot, program: Ebpf) -> Self {
+        let interface = Interface {
+            name: slot.name.clone(),
+            slot: slot.number,
+            mode: Mode::Generic,
+            fallback: None,
+            adopted: false,
+            unprotected: Some("it has not been looked at yet".to_owned()),
+            not_learning: None,
+        };
+        Self { interface, index: slot.index, pin: slot.pin().to_owned(), program }
+    }
+
+    fn is_bare(&self) -> bool {
+        self.interface.unprotected.is_some()
+    }
+
+    /// Whether a program of ours is on the interface, be it of this controller or of an earlier one.
+    fn has_ours(&self, pins: &Pins) -> bool {
+        let pinned = pins::pinned_program(&pins.link(self.interface.slot, &self.pin));
+        let on = self.index.and_then(|index| netlink::attached(index).ok()?);
+        on.is_some_and(|on| Some(on.program) == pinned)
+    }
+
+    /// Puts the program on the interface, and the classifier, which may be missing.
+    fn begin(&mut self, pins: &Pins, mode: Wanted) -> Result<()> {
+        let index = match self.index {
+            Some(index) => index,
+            None => attach::usable(&self.pin)?,
+        };
+        let name = netlink::link(index)?.name;
+        attach::usable(&name)?;
+        let slot = self.interface.slot;
+        let place = Place { index, name: &name, pin: &self.pin, slot };
+        let Taken { mode, fallback, adopted } = attach(&mut self.program, pins, place, mode)?;
+        let learns = egress::attach(&mut self.program, pins, place);
+        self.index = Some(index);
+        self.interface = Interface {
+            name,
+            slot,
+            mode,
+            fallback,
+            adopted,
+            unprotected: None,
+            not_learning: learns.err().map(|error| format!("{error:#}")),
+        };
+        Ok(())
+    }
+
+    /// What is not as it should be.
+    fn amiss(&self) -> Vec<String> {
+        let Interface { name, unprotected, not_learning, .. } = &self.interface;
+        let bare = unprotected.as_ref().map(|why| format!("`{name}` is unprotected: {why}"));
+        let deaf = not_learning.as_ref().filter(|_| bare.is_none());
+        let deaf = deaf.map(|why| format!("no known peers are learned on `{name}`: {why}"));
+        bare.into_iter().chain(deaf).collect()
+    }
+
+    /// Sees whether all is where it belongs, and puts it there.
+    fn check(&mut self, pins: &Pins, mode: Wanted, notes: &mut Vec<String>) {
+        let before = self.interface.clone();
+        let link = self.index.and_then(|index| netlink::link(index).ok());
+        let on = link
+            .as_ref()
+            .is_some_and(|link| attach::is_attached(&self.program, link.index).unwrap_or(false));
+        match link {
+            Some(link) if on => {
+                if link.name != before.name {
+                    notes.push(format!("`{}` is called `{}` now", before.name, link.name));
+                    self.interface.name = link.name;
+                }
+                self.interface.unprotected = None;
+                self.check_egress(pins, link.index, notes);
+            }
+            // Gone: one of its name may have come.
+            link => {
+                self.index = link.map(|link| link.index);
+                if let Err(error) = self.begin(pins, mode) {
+                    self.interface.unprotected = Some(format!("{error:#}"));
+                }
+            }
+        }
+        let now = &self.interface;
+        let name = &now.name;
+        match (&before.unprotected, &now.unprotected) {
+            (Some(_), None) if on => notes.push(format!("`{name}` is protected again")),
+            (Some(_), None) => {
+                notes.push(format!("attached to `{name}` in {} mode", now.mode.as_str()));
+            }
+            (None, None) if !on => {
+                notes.push(format!("`{name}` had lost the program: attached it again"));
+            }
+            (None, None) | (_, Some(_)) => {}
+        }
+        // Numbers in what the kernel says may change from one time to the next.
+        let gist = |why: &Option<String>| {
+            why.as_ref().map(|why| why.replace(|letter: char| letter.is_ascii_digit(), ""))
+        };
+        let gists = |of: &Interface| [gist(&of.unprotected), gist(&of.not_learning)];
+        if gists(now) != gists(&before) {
+            notes.extend(self.amiss());
+        }
+    }
+
+    /// The same for the classifier of what leaves.
+    fn check_egress(&mut self, pins: &Pins, index: u32, notes: &mut Vec<String>) {
+        let name = self.interface.name.clone();
+        let place = Place { index, name: &name, pin: &self.pin, slot: self.interface.slot };
+        let was_deaf = self.interface.not_learning.take().is_some();
+        if !was_deaf && egress::is_attached(&mut self.program, pins, place).unwrap_or(false) {
+            return;
+        }
+        match egress::attach(&mut self.program, pins, place) {
+            Ok(_) if was_deaf => notes.push(format!("known peers are learned on `{name}` again")),
+            Ok(egress::Done::Added) => notes.push(format!(
+                "`{name}` had lost the classifier of what leaves: attached it again"
+            )),
+            Ok(egress::Done::Kept) => {}
+            Err(error) => self.interface.not_learning = Some(format!("{error:#}")),
+        }
+    }
+}
+
+/// Part of the counters, and who has it.
+#[derive(Clone, Debug)]
+struct Slot {
+    number: u32,
+    /// The interface's index, unless it is not there.
+    index: Option<u32>,
+    /// Its name now.
+    name: String,
+    /// Its name in the configuration.
+    wanted: String,
+    fresh: bool,
+}
+
+impl Slot {
+    /// The name by which it is pinned: under which it is found when it is gone.
+    fn pin(&self) -> &str {
+        if self.is_renamed() { &self.wanted } else { &self.name }
+    }
+
+    /// Whether the interface goes by another name than that of the configuration, which is not an
+    /// alternative one either.
+    fn is_renamed(&self) -> bool {
+        self.index.is_some() && self.name != self.wanted && attach::index(&self.wanted).is_err()
+    }
+
+    fn renamed(&self) -> Option<String> {
+        let Self { wanted, name, .. } = self;
+        self.is_renamed().then(|| {
+            format!(
+                "there is no `{wanted}` any more: it is called `{name}` now, and stays protected; name \
+                 that in `interfaces:`"
+            )
+        })
+    }
+}
+
+/// Gives each interface the slot it had, or a free one; says which links are of interfaces that are
+/// no longer to be protected.
+fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
+    let mut links = pins.links()?;
+    let mut slots: Vec<(Slot, Option<PinnedLink>)> = Vec::new();
+    for wanted in wanted {
+        let mut index = attach::index(wanted).ok();
+        let is = |link: &PinnedLink| link.on.as_ref().map(|(index, _)| *index);
+        // That of the interface, whatever its name was; that of one which is gone; and where none has
+        // the name, that of one which had it.
+        let by_index = links.iter().position(|link| index.is_some() && is(link) == index);
+        let of_name = |link: &PinnedLink| link.interface == *wanted;
+        let by_name = || {
+            links.iter().position(|link| of_name(link) && (is(link).is_none() || index.is_none()))
+        };
+        let link = by_index.or_else(by_name).map(|place| links.swap_remove(place));
+        index = index.or_else(|| link.as_ref().and_then(is));
+        let name = match index {
+            Some(index) => netlink::link(index)?.name,
+            None => wanted.clone(),
+        };
+        if slots.iter().any(|(slot, _)| slot.name == name || slot.wanted == *wanted) {
+            links.extend(link);
+            continue;
+        }
+        let number = link.as_ref().map_or(0, |link| link.slot);
+        let slot = Slot { number, index, name, wanted: wanted.clone(), fresh: link.is_none() };
+        slots.push((slot, link));
+    }
+    let going: HashSet<u32> = links.iter().map(|link| link.slot).collect();
+    let kept = slots.iter().filter_map(|(_, link)| link.as_ref());
+    let mut used: HashSet<u32> = kept.map(|link| link.slot).collect();
+    for (slot, link) in &mut slots {
+        if let Some(link) = link {
+            pins.rename(link, slot.pin())?;
+            continue;
+        }
+        let all = || (0u32..).take(INTERFACES);
+        // That of an interface on its way out only if there is no other: its last packets count.
+        let free = all().find(|number| !used.contains(number) && !going.contains(number));
+        let free = free.or_else(|| all().find(|number| !used.contains(number)));
+        slot.number = free.context("no counters are left for another interface")?;
+        used.insert(slot.number);
+    }
+    Ok((slots.into_iter().map(|(slot, _)| slot).collect(), links))
+}
+
+fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Result<Ebpf> {
+    let loopback = u32::from(name == "lo");
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(abi::INTERFACE_SLOT, &slot, true)
+        .override_global(abi::LOOPBACK, &loopback, true)
+        .map_max_entries(maps::BANS_V4, lines)
+        .map_max_entries(maps::BANS_V6, bans_ipv6);
+    for name in maps::PINNED {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    loader.load(OBJECT).context("load the XDP program and its maps (it takes Linux 6.1 and root)")
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"))
+}
+
+/// Makes the map of trusted networks hold exactly these.
+fn write_trusted(
+    map: &mut LpmTrie<MapData, [u64; 2], u32>,
+    trusted: &[(IpNet, u32)],
+) -> Result<()> {
+    if trusted.len() > usize::try_from(TRUSTED_NETWORKS).unwrap_or(usize::MAX) {
+        bail!("{TRUSTED_NETWORKS} trusted networks at most; these are {}", trusted.len());
+    }
+    let place = |key: &Key<[u64; 2]>| (key.prefix_len(), key.data());
+    let wanted: HashSet<_> = trusted.iter().map(|(net, _)| place(&network_key(*net))).collect();
+    // The new ones first: nobody loses trust for a moment.
+    for (network, slots) in trusted {
+        map.insert(&network_key(*network), slots, 0).context("write the trusted networks")?;
+    }
+    let there: Vec<_> =
+        map.keys().collect::<Result<_, _>>().context("read the trusted networks")?;
+    for key in there.iter().filter(|key| !wanted.contains(&place(key))) {
+        map.remove(key).context("remove a network that is no longer trusted")?;
+    }
+    Ok(())
+}
+
+/// A number nobody can guess, and that is not zero.
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    let mut source = fs::File::open("/dev/urandom").context("open /dev/urandom")?;
+    io::Read::read_exact(&mut source, &mut bytes).context("read /dev/urandom")?;
+    Ok(u64::from_ne_bytes(bytes) | 1)
+}

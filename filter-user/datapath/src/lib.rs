@@ -1,0 +1,53 @@
+//! The way into the kernel, and the only user of aya: bans in, counters and events out.
+//!
+//! It writes what it is told and decides nothing.
+//!
+//! | module | does |
+//! |---|---|
+//! | `port` | what the daemon wants of the kernel: the trait [`Datapath`] and what it is asked and answers |
+//! | `kernel` | [`Kernel`]: the maps opened, written and read, the interfaces looked after |
+//! | `reuse` | what an earlier daemon left pinned |
+//! | `settings`, `configure`, `config_map` | the settings, as the program reads them, switched as a whole |
+//! | `bans`, `ban_table`, `gates`, `trust`, `crowds` | one kind of maps each |
+//! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
+//! | `pins`, `detach` | the directory of pins, and its end |
+//! | `network`, `netlink` | the host's interfaces and routes |
+//! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | whole maps, memory of maps, failed reads, what the program tells, its clocks, what the kernel lacks |
+
+mod attach;
+pub mod ban_table;
+mod bans;
+pub mod batch;
+pub mod clock;
+pub mod clocks;
+pub mod config_map;
+mod configure;
+mod crowds;
+mod detach;
+mod egress;
+mod events;
+pub mod gates;
+mod kernel;
+mod mapped;
+mod netlink;
+mod network;
+mod object;
+mod pins;
+mod port;
+mod programs;
+mod requirements;
+mod reuse;
+pub mod settings;
+#[cfg(feature = "trace")]
+pub mod trace;
+mod trust;
+mod unread;
+
+pub use self::detach::detach_all;
+pub use self::events::{Events, Limited};
+pub use self::kernel::{Kernel, Locked, Opened};
+pub use self::network::Network;
+pub use self::object::OBJECT;
+pub use self::pins::{check_place, mount_bpffs, protected};
+pub use self::port::{Count, Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+pub use self::settings::Settings;

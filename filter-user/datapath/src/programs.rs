@@ -1,0 +1,37 @@
+//! What the XDP program and the classifier have in common: where they go, and how they are loaded.
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::programs::ProgramError;
+
+/// Lines of the verifier's log that an error shows.
+const VERIFIER_LINES: usize = 4;
+
+/// Where a program is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// The interface's index.
+    pub(super) index: u32,
+    /// Its name.
+    pub(super) name: &'a str,
+    /// Its name in pins, which is older where it was renamed.
+    pub(super) pin: &'a str,
+    /// Which part of the counters is its.
+    pub(super) slot: u32,
+}
+
+/// What came of loading a program, which happens once.
+pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()> {
+    match result {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().rev().take(VERIFIER_LINES).collect();
+            let end: Vec<&str> = lines.into_iter().rev().collect();
+            Err(anyhow!(
+                "the kernel's verifier refuses the program ({io_error}); its last words: {}",
+                end.join(" / ")
+            ))
+        }
+        Err(error) => Err(error).context("load the program"),
+    }
+}

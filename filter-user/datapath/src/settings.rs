@@ -1,0 +1,99 @@
+//! What the program is told, as values. The crate that reads the files knows how they are written there.
+
+mod limits;
+mod signatures;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use detection::settings::{PortClasses, SipPorts};
+use ipnet::IpNet;
+
+pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
+pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
+
+/// What the kernel is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of the pins.
+    pub bpffs: PathBuf,
+    /// The interfaces to protect.
+    pub interfaces: Vec<String>,
+    /// How the program is attached to them.
+    pub mode: Mode,
+    /// Judge and count, but drop nothing.
+    pub dry_run: bool,
+    /// The host's own addresses, of which no packet comes in.
+    pub own: BTreeSet<IpAddr>,
+    /// Networks that are never dropped.
+    pub trusted: Vec<IpNet>,
+    /// Whether only on interfaces by which an answer to them would leave.
+    pub trusted_by_route: bool,
+    /// The SIP ports.
+    pub sip: SipPorts,
+    /// Other ports that a ban can close.
+    pub ports: PortClasses,
+    /// How much of what may come in how fast.
+    pub limits: Limits,
+    /// Peers that have proven themselves.
+    pub peers: Peers,
+    /// What scanners call themselves.
+    pub signatures: Signatures,
+    /// IPv4 addresses that can be banned.
+    pub bans: u32,
+    /// IPv6 addresses that can be banned.
+    pub bans_ipv6: u32,
+}
+
+/// How the XDP program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver can, generic otherwise.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the network stack: works everywhere, costs more.
+    Generic,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Native, Self::Generic];
+
+    /// The name in the configuration and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| "use `auto`, `native` or `generic`".to_owned())
+    }
+}
+
+/// Peers that have proven themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// How long a peer stays known after it last proved itself.
+    pub remember: Duration,
+}

@@ -1,0 +1,111 @@
+//! What scanners call themselves.
+
+use std::fmt;
+use std::str::FromStr;
+
+use detection::duration::snippet;
+
+/// The most bytes of a User-Agent that are compared, a final `*` not counted.
+pub const USER_AGENT_MAX: usize = 31;
+
+/// The most User-Agents.
+pub const USER_AGENTS_MAX: usize = 256;
+
+/// Shorter beginnings would take in phones: `SIP*`, say, or `Sn*`.
+const PREFIX_MIN: usize = 4;
+
+/// What drops a packet for how it looks. None of it bans: over UDP anybody can look like this in
+/// another's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// User-Agents of scanners.
+    pub user_agents: Vec<UserAgent>,
+}
+
+impl Default for Signatures {
+    fn default() -> Self {
+        let known = |&(text, is_prefix): &(&str, bool)| UserAgent { text: text.into(), is_prefix };
+        Self { user_agents: SCANNERS.iter().map(known).collect() }
+    }
+}
+
+/// Scanners that say who they are, and whether more may follow: a version mostly. Tools that also
+/// watch over hosts (sipsak, `SIPp`) and phones that attackers
+/// borrow the name of (eyeBeam) are left out.
+static SCANNERS: [(&str, bool); 15] = [
+    ("friendly-scanner", true),
+    ("friendly-request", true),
+    ("sipvicious", true),
+    ("sipcli", true),
+    ("sundayddr", true),
+    ("VaxSIPUserAgent", true),
+    ("VaxIPUserAgent", true),
+    ("sip-scan", true),
+    ("sipscan", true),
+    ("siparmyknife", true),
+    ("SIVuS", true),
+    ("iWar", false),
+    ("smap", false),
+    ("pplsip", true),
+    ("sipptk", true),
+];
+
+/// A User-Agent, compared without regard to the case of ASCII letters: all of it, or its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserAgent {
+    text: String,
+    is_prefix: bool,
+}
+
+impl UserAgent {
+    /// What is compared, in lower case: 1 to [`USER_AGENT_MAX`] bytes of printable ASCII.
+    pub fn folded(&self) -> String {
+        self.text.to_ascii_lowercase()
+    }
+
+    /// Whether more may follow.
+    pub fn is_prefix(&self) -> bool {
+        self.is_prefix
+    }
+}
+
+impl FromStr for UserAgent {
+    type Err = String;
+
+    /// `sipcli*`: what begins so; without the `*`: exactly this.
+    fn from_str(written: &str) -> Result<Self, String> {
+        let shown = snippet(written);
+        let (text, is_prefix) =
+            written.strip_suffix('*').map_or((written, false), |text| (text, true));
+        if text.is_empty() || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(format!(
+                "`{shown}` is not a User-Agent; write printable ASCII such as `sipcli*` or `iWar`"
+            ));
+        }
+        // What `friendly scanner *` begins with ends in a space; nothing else does.
+        if text.starts_with(' ') || (text.ends_with(' ') && !is_prefix) {
+            return Err(format!("`{shown}` begins or ends with a space, which no User-Agent does"));
+        }
+        if text.contains('*') {
+            return Err(format!("in `{shown}` `*` may come only once, at the end"));
+        }
+        if text.len() > USER_AGENT_MAX {
+            let cut = text.get(..USER_AGENT_MAX).unwrap_or_default();
+            return Err(format!(
+                "`{shown}` is too long; {USER_AGENT_MAX} bytes are compared: write `{cut}*`"
+            ));
+        }
+        if is_prefix && text.len() < PREFIX_MIN {
+            return Err(format!(
+                "`{shown}` would match too many; write at least {PREFIX_MIN} bytes before the `*`"
+            ));
+        }
+        Ok(Self { text: text.to_owned(), is_prefix })
+    }
+}
+
+impl fmt::Display for UserAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.is_prefix { "*" } else { "" })
+    }
+}

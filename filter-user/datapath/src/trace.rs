@@ -1,0 +1,42 @@
+//! The lines that the XDP program writes with aya-log, for a build with the feature `trace`.
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use log::warn;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+use crate::Kernel;
+
+/// Prints the lines of every interface's program at level `debug`, until the handles are dropped
+/// with the runtime.
+///
+/// # Errors
+///
+/// When a program has no lines to give.
+pub fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
+    let mut tasks = Vec::new();
+    for program in kernel.programs() {
+        let logger = EbpfLogger::init(program).context("find the program's log")?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe, and the logger owns its descriptor"
+        )]
+        let mut logger = AsyncFd::new(logger).context("watch the program's log")?;
+        tasks.push(tokio::spawn(async move {
+            loop {
+                match logger.readable_mut().await {
+                    Ok(mut ready) => {
+                        ready.get_inner_mut().flush();
+                        ready.clear_ready();
+                    }
+                    Err(error) => {
+                        warn!("the program's log: {error}");
+                        return;
+                    }
+                }
+            }
+        }));
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,69 @@
+//! What the import asks of the daemon's crate: what is configured there, whether its reader accepts a
+//! setting, and what only it may open.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use detection::settings::{JailSettings, PortClasses, SipPorts};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::error::Error;
+
+/// What is configured before an import.
+#[derive(Clone, Copy, Debug)]
+pub struct Existing<'a> {
+    /// The jails by name.
+    pub jails: &'a BTreeMap<&'static str, JailSettings>,
+    /// Ports by name.
+    pub ports: &'a PortClasses,
+    /// The ports of SIP.
+    pub sip: &'a SipPorts,
+}
+
+/// The daemon's crate.
+pub trait Daemon {
+    /// Whether `text` would be a valid file of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with it.
+    fn check(&self, text: &str) -> Result<(), String>;
+
+    /// Whether two files of the configuration set different things.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with one of them.
+    fn differ(&self, one: &str, other: &str) -> Result<bool, String>;
+
+    /// The levels that Asterisk writes to a log, in lower case, if its configuration in `etc` says.
+    fn asterisk_levels(&self, etc: &Path, log: &Path) -> Option<Vec<String>>;
+
+    /// The bans in fail2ban's database that are in force `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error>;
+}
+
+/// A ban in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banned {
+    /// The jail, by its name in fail2ban.
+    pub jail: String,
+    /// The address or network.
+    pub network: IpNet,
+    /// When it ends; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+/// What a database holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bans {
+    /// The bans in force, by jail and address.
+    pub in_force: Vec<Banned>,
+    /// Entries without an address or network, such as the names of users, or without a possible time.
+    pub unreadable: usize,
+}

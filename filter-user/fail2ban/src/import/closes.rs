@@ -1,0 +1,236 @@
+//! What a jail's bans close: `port` and `banaction` of fail2ban's, as `scope`, `ports` and `sip`.
+
+use detection::settings::{PortRange, RECIDIVE};
+
+use super::{Section, Taking, WAZO};
+use crate::jails::Jail;
+
+/// Services by the names that `port` may use, with their ports.
+const SERVICES: [(&str, u16); 22] = [
+    ("ssh", 22),
+    ("http", 80),
+    ("https", 443),
+    ("sip", 5060),
+    ("sips", 5061),
+    ("sip-tls", 5061),
+    ("ftp", 21),
+    ("ftp-data", 20),
+    ("ftps", 990),
+    ("ftps-data", 989),
+    ("smtp", 25),
+    ("smtps", 465),
+    ("submission", 587),
+    ("submissions", 465),
+    ("imap", 143),
+    ("imap2", 143),
+    ("imap3", 220),
+    ("imaps", 993),
+    ("pop3", 110),
+    ("pop3s", 995),
+    ("sieve", 4190),
+    ("domain", 53),
+];
+
+/// The most ports that `sip` gets from `port`. More are those of media, where no limit of SIP belongs.
+const SIP_MAX: usize = 16;
+
+/// What is to be known where a ban closes everything.
+const FORGED: &str = "failures over UDP, whose source anybody can forge, close SIP alone; \
+                      `unproven_scope: all` does as fail2ban does";
+
+/// Ports from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    first: u16,
+    last: u16,
+}
+
+impl Range {
+    fn text(self) -> String {
+        if self.first == self.last {
+            self.first.to_string()
+        } else {
+            format!("\"{}-{}\"", self.first, self.last)
+        }
+    }
+
+    fn is_in(self, ranges: &[PortRange]) -> bool {
+        (self.first..=self.last).all(|port| ranges.iter().any(|range| range.contains(port)))
+    }
+
+    fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+/// What an action closes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Closed {
+    Everything,
+    Ports(Vec<Range>),
+    /// A word that cannot be read.
+    Unknown(String),
+}
+
+impl Closed {
+    fn by(jail: &Jail) -> Self {
+        let ports = jail.ports.trim();
+        if jail.all_ports || ports.is_empty() {
+            return Self::Everything;
+        }
+        let mut ranges = Vec::new();
+        for word in ports.split([',', ' ', '\n']).filter(|word| !word.is_empty()) {
+            // A name may have a dash.
+            let is_range =
+                |(first, _): &(&str, &str)| first.is_empty() || first.parse::<u16>().is_ok();
+            let (first, last) =
+                word.split_once([':', '-']).filter(is_range).unwrap_or((word, word));
+            let first = if first.is_empty() { Some(0) } else { port(first) };
+            let last = if last.is_empty() { Some(u16::MAX) } else { port(last) };
+            match (first, last) {
+                (Some(0 | 1), Some(u16::MAX)) => return Self::Everything,
+                (Some(first), Some(last)) if (1..=last).contains(&first) => {
+                    ranges.push(Range { first, last });
+                }
+                _ => return Self::Unknown(word.to_owned()),
+            }
+        }
+        Self::Ports(ranges)
+    }
+}
+
+fn port(name: &str) -> Option<u16> {
+    let service = SERVICES.iter().find_map(|(known, port)| (*known == name).then_some(*port));
+    service.or_else(|| name.parse().ok())
+}
+
+fn texts(ranges: &[Range]) -> String {
+    ranges.iter().map(|range| range.text()).collect::<Vec<_>>().join(", ")
+}
+
+impl Taking<'_> {
+    /// What the bans of a jail close that is there by itself.
+    pub(super) fn closes_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
+        let ports = jail.ports.trim().replace('\n', " ");
+        let name = section.name.clone();
+        let ranges = match Closed::by(jail) {
+            Closed::Everything => {
+                section.set("scope", "all");
+                if name != RECIDIVE {
+                    let text = "a ban closes all ports, as in fail2ban (`scope: all`)";
+                    section.taken.push(text.to_owned());
+                }
+                if name == WAZO {
+                    section.notes.push(FORGED.to_owned());
+                }
+                return;
+            }
+            Closed::Unknown(word) => {
+                section.left_out.push(format!(
+                    "port `{ports}`: `{word}` is no port that is known, so a ban closes what it closes by \
+                     default"
+                ));
+                return;
+            }
+            Closed::Ports(ranges) => ranges,
+        };
+        match &*name {
+            "sshd" => self.named_ports("ssh", ranges, section),
+            "wazo-provd" => {
+                let mut classes = self.existing.ports.iter();
+                let class = classes.find(|(_, class)| class.name == "provisioning");
+                let is_closed = class.is_some_and(|(_, class)| {
+                    ranges.iter().all(|range| range.is_in(&class.tcp) || range.is_in(&class.udp))
+                });
+                if !is_closed {
+                    self.named_ports("provisioning", ranges, section);
+                }
+            }
+            WAZO => self.sip_ports(&ranges, &ports, section),
+            _ => section.left_out.push(format!("port `{ports}`: a ban closes all ports")),
+        }
+    }
+
+    /// The TCP ports of a name.
+    fn named_ports(&mut self, class: &'static str, ranges: Vec<Range>, section: &mut Section<'_>) {
+        let named = self.existing.ports.iter().find(|(_, named)| named.name == class);
+        let same = named.is_some_and(|(_, named)| {
+            let mut here = named.tcp.iter().flat_map(|range| range.ports());
+            ranges.iter().all(|range| range.is_in(&named.tcp))
+                && here.all(|port| ranges.iter().any(|range| range.contains(port)))
+        });
+        if !same {
+            let shown = texts(&ranges);
+            section.taken.push(format!("a ban closes the TCP ports {shown} (`ports.{class}`)"));
+            self.ports.insert(class, ranges);
+        }
+    }
+
+    /// Ports beside those of `sip`: Asterisk listens there too.
+    fn sip_ports(&mut self, ranges: &[Range], ports: &str, section: &mut Section<'_>) {
+        let sip = self.existing.sip;
+        let is_here = |range: &Range| range.is_in(&sip.udp) || range.is_in(&sip.tcp);
+        let more: Vec<Range> = ranges.iter().copied().filter(|range| !is_here(range)).collect();
+        let of_others =
+            |range: &Range| self.existing.ports.iter().any(|(_, class)| range.is_in(&class.tcp));
+        let count: usize = more.iter().map(|range| usize::from(range.last - range.first) + 1).sum();
+        if more.iter().any(of_others) || count > SIP_MAX {
+            section.left_out.push(format!(
+                "port `{ports}`: a ban closes all ports (`scope: all`), as {} cannot be ports of SIP",
+                texts(&more)
+            ));
+            section.notes.push(FORGED.to_owned());
+            section.set("scope", "all");
+        } else if !more.is_empty() {
+            section.taken.push(format!(
+                "port {} is one of SIP too (`sip`): a ban closes it, limits hold there, and packets to it \
+                 witness failures",
+                texts(&more)
+            ));
+            self.sip = Some(more.iter().flat_map(|range| range.first..=range.last).collect());
+        }
+    }
+
+    /// What closes the ports that its action closes and no others of note, if there is a name for it.
+    pub(super) fn scope(&self, jail: &Jail) -> Option<String> {
+        let ranges = match Closed::by(jail) {
+            Closed::Everything => return Some("all".to_owned()),
+            Closed::Unknown(_) => return None,
+            Closed::Ports(ranges) => ranges,
+        };
+        let sip = self.existing.sip;
+        if ranges.iter().all(|range| range.is_in(&sip.udp) || range.is_in(&sip.tcp)) {
+            return Some("sip".to_owned());
+        }
+        let mut classes = self.existing.ports.iter().map(|(_scope, class)| class);
+        let class = classes.find(|class| match self.ports.get(&*class.name) {
+            // As it will be.
+            Some(own) => ranges.iter().all(|range| {
+                own.iter().any(|own| own.first <= range.first && range.last <= own.last)
+            }),
+            None => ranges.iter().all(|range| range.is_in(&class.tcp)),
+        })?;
+        Some(class.name.clone())
+    }
+
+    /// The section `ports`, if there is anything to it.
+    pub(super) fn port_sections(&self) -> String {
+        let line = |(class, ranges): (&&str, &Vec<Range>)| {
+            format!("  {class}: {{tcp: [{}]}}\n", texts(ranges))
+        };
+        let lines = self.ports.iter().map(line).collect::<Vec<_>>().concat();
+        if lines.is_empty() { lines } else { format!("ports:\n{lines}") }
+    }
+
+    /// The section `sip`, if there is anything to it: all of it, as lists are replaced as a whole.
+    pub(super) fn sip_section(&self) -> String {
+        let Some(more) = &self.sip else { return String::new() };
+        let list = |here: &[PortRange]| {
+            let here = here.iter().map(|range| format!("\"{range}\""));
+            let more = more.iter().map(|port| format!("\"{port}\""));
+            here.chain(more).collect::<Vec<_>>().join(", ")
+        };
+        let sip = self.existing.sip;
+        format!("sip:\n  udp: [{}]\n  tcp: [{}]\n", list(&sip.udp), list(&sip.tcp))
+    }
+}

@@ -1,0 +1,217 @@
+//! The logs of the jails that are there by themselves: `logpath` and `backend` of fail2ban's, as
+//! `sources`.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use super::{Section, Taking, WAZO, quoted};
+use crate::jails::Jail;
+
+/// How much of a log's end is looked at.
+const END: u64 = 64 * 1024;
+
+/// A setting of a source: `sources.SOURCE.KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Log {
+    source: &'static str,
+    key: &'static str,
+    value: String,
+}
+
+/// What is in a log of Asterisk's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Levels {
+    notice: bool,
+    security: bool,
+    others: bool,
+}
+
+impl Levels {
+    /// As Asterisk's configuration says, otherwise as the log shows, otherwise as its name says.
+    fn of(configured: Option<Vec<String>>, log: &Path) -> Self {
+        if let Some(all) = configured {
+            let has = |level: &str| all.iter().any(|other| other == level || other == "*");
+            let others = all.iter().any(|level| !["notice", "security"].contains(&level.as_str()));
+            return Self { notice: has("notice"), security: has("security"), others };
+        }
+        let shown = Self::shown_by(&end_of(log).unwrap_or_default());
+        if shown != Self::default() {
+            return shown;
+        }
+        let name = log.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let security = name.contains("security");
+        Self { notice: !security, security, others: ["messages", "full"].contains(&&*name) }
+    }
+
+    fn shown_by(text: &[u8]) -> Self {
+        let mut levels = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            let has = |word: &[u8]| line.windows(word.len()).any(|part| part == word);
+            levels.notice |= has(b"] NOTICE[");
+            levels.security |= has(b"] SECURITY[");
+            levels.others |= has(b"] WARNING[") || has(b"] ERROR[") || has(b"] VERBOSE[");
+        }
+        levels
+    }
+}
+
+fn end_of(log: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+    let mut text = Vec::new();
+    file.take(END).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+impl Taking<'_> {
+    /// The logs of a jail that is there by itself, where they are others than by default.
+    pub(super) fn logs_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
+        match &*section.name.clone() {
+            "sshd" if jail.journal => {
+                self.set("sshd", "log", "journal", section);
+                if !jail.journal_match.is_empty() {
+                    let text = "journalmatch: `sshd` reads what sshd writes, whatever its unit is called";
+                    section.left_out.push(text.to_owned());
+                }
+            }
+            "sshd" => {
+                let before = self.logs.len();
+                if let Some(log) = one_log(jail, section)
+                    && self.set("sshd", "auth_log", &log, section)
+                    && self.logs.len() > before
+                {
+                    // Otherwise the journal would be read where there is one.
+                    self.set("sshd", "log", "file", section);
+                }
+            }
+            "wazo-provd" if jail.journal => section.left_out.push(no_journal("wazo-provd", "")),
+            "wazo-provd" => {
+                if let Some(log) = one_log(jail, section) {
+                    self.set("wazo_provd", "log", &log, section);
+                }
+            }
+            WAZO if jail.journal => section.left_out.push(no_journal(
+                WAZO,
+                ": in logger.conf, under [logfiles], `fail2ban => notice`; then `asterisk -rx 'logger \
+                 reload'`",
+            )),
+            WAZO => self.asterisk_logs(jail, section),
+            // `recidive` reads no log.
+            _ => {}
+        }
+    }
+
+    /// Each of Asterisk's logs, by the levels that are in it.
+    fn asterisk_logs(&mut self, jail: &Jail, section: &mut Section<'_>) {
+        let (mut notice, mut security): (Option<&str>, Option<&str>) = (None, None);
+        for log in &jail.logs {
+            let log_path = Path::new(log);
+            let configured = self.daemon.asterisk_levels(self.asterisk, log_path);
+            let levels = Levels::of(configured, log_path);
+            let is_notice = levels.notice || !levels.security;
+            let (key, place) = if is_notice {
+                ("notice_log", &mut notice)
+            } else {
+                ("security_log", &mut security)
+            };
+            if let Some(other) = place {
+                section.left_out.push(format!(
+                    "logpath {log}: `{key}` is one file, {other}, so what is only in this one bans nobody"
+                ));
+                continue;
+            }
+            if !self.set("asterisk", key, log, section) {
+                continue;
+            }
+            *place = Some(log);
+            if !is_notice {
+                if section.text.contains("\n    filter: ") {
+                    section.left_out.push(format!(
+                        "logpath {log}: its filter reads `notice_log` alone, so what only the filter matches \
+                         in this log bans nobody"
+                    ));
+                }
+                section
+                    .taken
+                    .push(format!("logpath {log}: holds the SECURITY level (`security_log`)"));
+                continue;
+            }
+            if levels.others || levels.security {
+                section.notes.push(format!(
+                    "logpath {log}: holds more than the NOTICE level, and in other levels an attacker can \
+                     write whole lines. Better is a log of NOTICE alone: in logger.conf, under [logfiles], \
+                     `fail2ban => notice`, and no `notice_log` here"
+                ));
+            }
+            if levels.security {
+                section.notes.push(format!(
+                    "logpath {log}: its security events do not count: AMI tells of them, or a log of theirs \
+                     alone (`security_log`)"
+                ));
+            }
+        }
+    }
+
+    /// Sets where a source reads. Whether that can be.
+    fn set(
+        &mut self,
+        source: &'static str,
+        key: &'static str,
+        value: &str,
+        section: &mut Section<'_>,
+    ) -> bool {
+        let mut logs = self.logs.clone();
+        logs.push(Log { source, key, value: quoted(value) });
+        let Ok(differ) = self.daemon.differ(&sections(&logs), &sections(&self.logs)) else {
+            section.left_out.push(format!(
+                "logpath {value}: `{}` reads one file by its path, so what is in these bans nobody",
+                section.name
+            ));
+            return false;
+        };
+        // What is so by default is better not written.
+        if differ {
+            self.logs = logs;
+        }
+        true
+    }
+
+    /// The section `sources`, if there is anything to it.
+    pub(super) fn log_sections(&self) -> String {
+        sections(&self.logs)
+    }
+}
+
+fn sections(logs: &[Log]) -> String {
+    let mut text = String::new();
+    for source in ["asterisk", "sshd", "wazo_provd"] {
+        let own = logs.iter().filter(|log| log.source == source);
+        let own: Vec<String> = own.map(|log| format!("{}: {}", log.key, log.value)).collect();
+        if !own.is_empty() {
+            text = format!("{text}  {source}: {{{}}}\n", own.join(", "));
+        }
+    }
+    if text.is_empty() { text } else { format!("sources:\n{text}") }
+}
+
+fn no_journal(jail: &str, mend: &str) -> String {
+    format!(
+        "backend systemd: `{jail}` reads a file and not the journal, so what is only there bans nobody{mend}"
+    )
+}
+
+/// The log of a jail that reads one.
+fn one_log(jail: &Jail, section: &mut Section<'_>) -> Option<String> {
+    match &jail.logs[..] {
+        [] => None,
+        [log] => Some(log.clone()),
+        logs => {
+            let (logs, name) = (logs.join(", "), &section.name);
+            let text = format!("logpath {logs}: `{name}` reads one log, and these are not read");
+            section.left_out.push(text);
+            None
+        }
+    }
+}

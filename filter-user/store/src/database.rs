@@ -1,0 +1,662 @@
+//! The file: opened, read, written.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::warn;
+use nix::unistd::{AccessFlags, access};
+use rusqlite::config::DbConfig;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, params};
+
+use super::aside::with;
+use super::copy::Copy;
+use super::failure::Failure;
+use super::pending::{Batch, Change};
+use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
+use super::times::Clock;
+use super::{Found, Kept, Names, positions, schema, told};
+use detection::ban::{Ban, Entry, Key, Origin};
+use detection::clock::Moment;
+use detection::escalation::{Bounds, Offender, Pardon, Record};
+
+/// Evidence of so many bans is shown for one address, and the past with so many jails.
+const EVIDENCE_SHOWN: usize = 16;
+
+/// So much of what the jails were told may be kept beyond what is meant to be.
+const TOLD_SURPLUS: usize = 8192;
+
+/// The file, open. No other process can write it meanwhile.
+pub(super) struct Database {
+    connection: Connection,
+    clock: Clock,
+    clock_id: i64,
+    path: PathBuf,
+    /// How the file and its log were when they were last written here.
+    marks: Marks,
+    is_new: bool,
+    /// How long what the jails were told is kept.
+    findtime: Duration,
+    /// How much of it was written since what is too much was struck out.
+    told: usize,
+}
+
+/// What a file has.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) kept: Kept,
+    /// Rows that say nothing to this program; they stay.
+    pub(super) unread: usize,
+    pub(super) offences: Vec<OffencesRow>,
+}
+
+/// The bans of an address by one jail, as they are written.
+#[derive(Debug)]
+pub(super) struct OffencesRow {
+    network: IpNet,
+    jail: String,
+    bans: u32,
+    proven: u32,
+    last: i64,
+    until: i64,
+    last_proven: Option<i64>,
+}
+
+impl OffencesRow {
+    fn new(who: Offender, record: &Record, names: &Names, clock: &Clock) -> Self {
+        Self {
+            network: who.address.into(),
+            jail: names.jails.name(Origin::Jail(who.jail)).to_owned(),
+            bans: record.bans,
+            proven: record.proven,
+            last: clock.utc(record.last),
+            until: clock.utc(record.until),
+            last_proven: record.last_proven.map(|at| clock.utc(at)),
+        }
+    }
+
+    /// `None` where nobody knows the jail any more.
+    pub(super) fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
+        let Some(Origin::Jail(jail)) = names.jails.origin(&self.jail) else { return None };
+        let who = Offender { address: self.network.addr(), jail };
+        let record = Record {
+            bans: self.bans,
+            proven: self.proven,
+            last: now.moment(self.last),
+            until: now.moment(self.until),
+            last_proven: self.last_proven.map(|at| now.moment(at)),
+        };
+        Some((who, record))
+    }
+
+    fn write(&self, put: &mut Statement<'_>) -> Result<(), Failure> {
+        let network = NetworkBytes::new(self.network);
+        put.execute(params![
+            network.as_slice(),
+            self.jail,
+            self.bans,
+            self.proven,
+            self.last,
+            self.until,
+            self.last_proven,
+        ])?;
+        Ok(())
+    }
+}
+
+const PUT_OFFENCES: &str = "INSERT OR REPLACE INTO offences
+    (network, jail, bans, proven, last, until, last_proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// What a row is.
+enum Read {
+    InForce(Entry),
+    Ended(Key),
+    Unread,
+}
+
+impl Database {
+    /// Opens the file, which is made if there is none, and brings it to this version.
+    pub(super) fn open(path: &Path, clock: Clock, findtime: Duration) -> Result<Self, Failure> {
+        // Made here, because it names attackers' accounts and so is for root only.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| Failure::Retry(format!("open {}: {error}", path.display())))?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        let mut connection = connect(path)?;
+        let version = schema::migrate(&mut connection)?;
+        // Only now: the file of something else stays as it is.
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        if let Some(directory) = path.parent() {
+            positions::take_over_files(&mut connection, directory)?;
+        }
+        let (marks, is_new) = (Marks::default(), version == 0);
+        let path = path.to_owned();
+        let mut database =
+            Self { connection, clock, clock_id: 0, path, marks, is_new, findtime, told: 0 };
+        database.clock_id = database.write_clock()?;
+        database.mark();
+        Ok(database)
+    }
+
+    /// Whether the file was made by [`open`](Self::open).
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    fn write_clock(&self) -> Result<i64, Failure> {
+        let clock = &self.clock;
+        self.connection.execute(
+            "INSERT INTO clocks (boot, ahead) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![clock.boot, clock.ahead],
+        )?;
+        let sql = "SELECT id FROM clocks WHERE boot = ?1";
+        Ok(self.connection.query_row(sql, [&clock.boot], |row| row.get(0))?)
+    }
+
+    /// Reads what is kept, and takes the clock that this boot's rows were written by.
+    pub(super) fn load(&mut self, names: &Names) -> Result<Contents, Failure> {
+        let now = self.clock.clone();
+        let mut contents = Contents::default();
+        read_bans(&self.connection, &now, names, "", &mut contents)?;
+        contents.kept.positions = positions::read(&self.connection)?;
+        contents.kept.told = told::read(&self.connection, &now, self.findtime)?;
+        read_offences(&self.connection, &mut contents.offences)?;
+        let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
+        contents.kept.offences = known.collect();
+        let sql = "SELECT ahead FROM clocks WHERE id = ?1";
+        self.clock.ahead = self.connection.query_row(sql, [self.clock_id], |row| row.get(0))?;
+        Ok(contents)
+    }
+
+    /// Strikes out what nothing needs any more, and what is beyond these bounds.
+    pub(super) fn tidy(&mut self, bounds: &Bounds, now: &Clock) -> Result<(), Failure> {
+        let clocks =
+            "DELETE FROM clocks WHERE id <> ?1 AND id NOT IN (SELECT DISTINCT clock FROM bans)";
+        let boots: i64 =
+            self.connection.query_row("SELECT count(*) FROM clocks", [], |row| row.get(0))?;
+        if boots > 1 {
+            told::tidy(&self.connection, self.clock_id)?;
+            self.connection.execute(clocks, [self.clock_id])?;
+        }
+        told::shorten(&self.connection, self.clock_id)?;
+        let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
+        let old = "DELETE FROM offences WHERE until < ?1";
+        self.connection.execute(old, [now.now.saturating_sub(remember)])?;
+        let many = "DELETE FROM offences WHERE (network, jail) IN (
+            SELECT network, jail FROM offences ORDER BY proven > 0, until
+            LIMIT max(0, (SELECT count(*) FROM offences) - ?1))";
+        self.connection.execute(many, [i64::try_from(bounds.capacity).unwrap_or(i64::MAX)])?;
+        self.mark();
+        Ok(())
+    }
+
+    /// Writes all of a batch, or nothing: then the failure, and whether that is not for sure.
+    pub(super) fn write(
+        &mut self,
+        batch: &Batch,
+        names: &Names,
+        now: &Clock,
+    ) -> Result<(), (Failure, bool)> {
+        let sure = |failure: Failure| (failure, false);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| sure(error.into()))?;
+        if now.has_stepped_since(&self.clock) {
+            shift(&transaction, self.clock_id, &self.clock, now).map_err(sure)?;
+        }
+        let clock = if now.has_stepped_since(&self.clock) { now } else { &self.clock };
+        write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
+        write_offences(&transaction, batch, names, clock).map_err(sure)?;
+        positions::write(&transaction, &batch.positions).map_err(sure)?;
+        let told = batch.told.iter().map(|(number, told)| (*number, told));
+        told::write(&transaction, told, (now, self.clock_id), self.findtime).map_err(sure)?;
+        let told = self.told.saturating_add(batch.told.len());
+        if told > TOLD_SURPLUS {
+            told::shorten(&transaction, self.clock_id).map_err(sure)?;
+        }
+        let clock = clock.clone();
+        transaction.commit().map_err(|error| (error.into(), true))?;
+        self.clock = clock;
+        self.mark();
+        self.told = if told > TOLD_SURPLUS { 0 } else { told };
+        Ok(())
+    }
+
+    /// Whether the file and its log are as this process has left them. Nobody else may write them.
+    ///
+    /// # Errors
+    ///
+    /// What has become of which.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Marks { file, log } = &self.marks;
+        let log_path = with(&self.path, "-wal");
+        for (path, left) in [(&self.path, file), (&log_path, log)] {
+            let now = Mark::of(path);
+            if now != *left {
+                let what = if now.is_none() { "taken away" } else { "changed by somebody else" };
+                return Err(format!("{} was {what}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the sources are and what the jails were told, of a file that was taken away: what is still
+    /// open has it all. Nothing, where something else may be in its place.
+    pub(super) fn rescue(&self, now: &Clock) -> Contents {
+        let mut contents = Contents::default();
+        let Marks { file, log } = &self.marks;
+        let is_whole = |path: &Path, left: &Option<Mark>| {
+            let now = Mark::of(path);
+            now.is_none() || now == *left
+        };
+        if is_whole(&self.path, file) && is_whole(&with(&self.path, "-wal"), log) {
+            contents.kept.positions = positions::read(&self.connection).unwrap_or_default();
+            contents.kept.told =
+                told::read(&self.connection, now, self.findtime).unwrap_or_default();
+        }
+        contents
+    }
+
+    /// Closes a file that is not as it was left, and leaves it as it is: what the log has must not be
+    /// written to whatever is there now.
+    pub(super) fn abandon(self) {
+        let off = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        debug_assert!(off.is_ok(), "{off:?}");
+    }
+
+    /// Whether the wall clock has been set since the last write.
+    pub(super) fn is_out_of_date(&self, now: &Clock) -> bool {
+        now.has_stepped_since(&self.clock)
+    }
+
+    fn mark(&mut self) {
+        self.marks = Marks { file: Mark::of(&self.path), log: Mark::of(&with(&self.path, "-wal")) };
+    }
+
+    /// Writes what was read from a file that is no good.
+    pub(super) fn restore(&mut self, contents: &Contents) -> Result<(), Failure> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut put = transaction.prepare(PUT_OFFENCES)?;
+            for row in &contents.offences {
+                row.write(&mut put)?;
+            }
+        }
+        positions::write(&transaction, &contents.kept.positions)?;
+        let told = &contents.kept.told;
+        let told = told.iter().enumerate().map(|(place, told)| {
+            let number = Moment::from(told.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
+            (number, told)
+        });
+        told::write(&transaction, told, (&self.clock, self.clock_id), self.findtime)?;
+        transaction.commit()?;
+        self.mark();
+        Ok(())
+    }
+
+    /// What is known of offenders with these networks, and of the bans of exactly these networks.
+    pub(super) fn look_up(&self, networks: &BTreeSet<IpNet>) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        for network in networks {
+            let column = NetworkBytes::new(*network);
+            let sql = "SELECT origin, scope, failures FROM evidence WHERE network = ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            let evidence = statement.query_map([column.as_slice()], |row| {
+                let failures: String = row.get(2)?;
+                Ok(KeptEvidence::read(*network, row.get(0)?, row.get(1)?, &failures))
+            })?;
+            for evidence in evidence.take(EVIDENCE_SHOWN) {
+                found.evidence.push(evidence?);
+            }
+            // An offender is written down by the first address.
+            let column = NetworkBytes::new(network.addr().into());
+            let sql = "SELECT jail, bans, proven, last FROM offences WHERE network = ?1";
+            let mut statement = self.connection.prepare(sql)?;
+            let offences = statement.query_map([column.as_slice()], Offences::read)?;
+            for offences in offences.take(EVIDENCE_SHOWN) {
+                found.offences.push(offences?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads as much as can be read of a file that is no good: of the bans from both ends up to where
+/// it is broken.
+///
+/// Returns whether that was all of it.
+pub(super) fn salvage(
+    path: &Path,
+    now: &Clock,
+    names: &Names,
+    findtime: Duration,
+    memory: &Path,
+) -> (Contents, bool) {
+    let found = connect(path).map(|connection| read_all(&connection, now, names, findtime));
+    match found {
+        Ok((contents, true)) => (contents, true),
+        // A disk that cannot be written takes no log; without one the file is all there is.
+        _ if !with(path, "-wal").exists() => match connect_unwritable(path) {
+            Ok(connection) => read_all(&connection, now, names, findtime),
+            Err(_closed) => (Contents::default(), false),
+        },
+        // One that another process has open may change while it is copied.
+        found if access(path, AccessFlags::W_OK).is_ok() => found.unwrap_or_default(),
+        found => {
+            let copy = Copy::make(path, memory).and_then(|copy| {
+                connect(&copy.path()).map(|open| read_all(&open, now, names, findtime))
+            });
+            match copy {
+                Ok((contents, true)) => (contents, true),
+                Ok(_) | Err(_) => found.unwrap_or_default(),
+            }
+        }
+    }
+}
+
+fn read_all(
+    connection: &Connection,
+    now: &Clock,
+    names: &Names,
+    findtime: Duration,
+) -> (Contents, bool) {
+    let mut contents = Contents::default();
+    let bans = read_bans(connection, now, names, "", &mut contents);
+    if bans.is_err() {
+        let mut behind = Contents::default();
+        let _broken = read_bans(connection, now, names, "ORDER BY network DESC", &mut behind);
+        let mut seen: HashSet<Key> = contents.kept.bans.iter().map(Entry::key).collect();
+        behind.kept.bans.retain(|entry| seen.insert(entry.key()));
+        contents.kept.bans.append(&mut behind.kept.bans);
+        contents.kept.bans.sort_by_key(Entry::key);
+        contents.kept.ended.append(&mut behind.kept.ended);
+    }
+    let positions = positions::read(connection);
+    let told = told::read(connection, now, findtime);
+    let offences = read_offences(connection, &mut contents.offences);
+    let complete = bans.is_ok() && positions.is_ok() && told.is_ok() && offences.is_ok();
+    contents.kept.offences =
+        contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
+    contents.kept.positions = positions.unwrap_or_default();
+    contents.kept.told = told.unwrap_or_default();
+    (contents, complete)
+}
+
+/// For a file on a disk that cannot be written (`sqlite.org/uri.html`, `immutable`).
+fn connect_unwritable(path: &Path) -> Result<Connection, Failure> {
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push('%');
+            for half in [byte >> 4, byte & 15] {
+                uri.extend(char::from_digit(half.into(), 16));
+            }
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(uri, flags)?)
+}
+
+fn connect(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(1))?;
+    // Held by one process, the log needs no shared memory, and nobody else can write.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // A commit is on the disk when it returns (`sqlite.org/pragma.html#pragma_synchronous`).
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+/// How the file and its log were.
+#[derive(Debug, Default)]
+struct Marks {
+    file: Option<Mark>,
+    log: Option<Mark>,
+}
+
+/// How a file was: what everything that writes, cuts or replaces it changes.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    number: u64,
+    size: u64,
+    written: (i64, i64),
+}
+
+impl Mark {
+    /// `None` where there is none.
+    fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let written = (file.mtime(), file.mtime_nsec());
+        Some(Self { device: file.dev(), number: file.ino(), size: file.len(), written })
+    }
+}
+
+fn read_bans(
+    connection: &Connection,
+    now: &Clock,
+    names: &Names,
+    order: &str,
+    contents: &mut Contents,
+) -> Result<(), Failure> {
+    let mut clocks: BTreeMap<i64, Clock> = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT id, boot, ahead FROM clocks")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        clocks.insert(row.get(0)?, Clock { boot: row.get(1)?, ahead: row.get(2)?, now: now.now });
+    }
+    let sql = format!(
+        "SELECT network, origin, scope, since, until, clock, reason, except_for FROM bans {order}"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let mut reader = Reader { now, names, clocks, reasons: HashSet::new() };
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        match reader.ban(row)? {
+            Read::InForce(entry) => contents.kept.bans.push(entry),
+            Read::Ended(key) => contents.kept.ended.push(key),
+            Read::Unread => contents.unread += 1,
+        }
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    now: &'a Clock,
+    names: &'a Names,
+    clocks: BTreeMap<i64, Clock>,
+    /// The same for a million bans, most often.
+    reasons: HashSet<Arc<str>>,
+}
+
+impl Reader<'_> {
+    fn ban(&mut self, row: &Row<'_>) -> Result<Read, Failure> {
+        let text = |column| match row.get_ref(column) {
+            Ok(ValueRef::Text(text)) => std::str::from_utf8(text).ok(),
+            Ok(_) | Err(_) => None,
+        };
+        let network = row.get_ref(0)?.as_blob().ok().and_then(rows::network);
+        let scope = text(2).and_then(|name| rows::scope(name, self.names));
+        let clock = self.clocks.get(&row.get(5)?);
+        let (Some(network), Some(origin), Some(scope), Some(clock), Some(reason)) =
+            (network, text(1).map(|name| self.names.jails.enlist(name)), scope, clock, text(6))
+        else {
+            return Ok(Read::Unread);
+        };
+        let (since, until): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let end = until.map(|until| self.now.end(clock, since, until));
+        if end == Some(None) {
+            return Ok(Read::Ended((network, origin, scope)));
+        }
+        let since = self.now.beginning(clock, since);
+        let ban = Ban { network, scope, origin, since, until: end.flatten() };
+        let reason = if let Some(known) = self.reasons.get(reason) {
+            Arc::clone(known)
+        } else {
+            let new: Arc<str> = Arc::from(reason);
+            self.reasons.insert(Arc::clone(&new));
+            new
+        };
+        let entry = Entry::new(ban, reason);
+        let Some(except) = text(7) else { return Ok(Read::InForce(entry)) };
+        let except = except.split(' ').filter_map(|network| network.parse().ok()).collect();
+        Ok(Read::InForce(entry.with_except(except)))
+    }
+}
+
+fn read_offences(connection: &Connection, offences: &mut Vec<OffencesRow>) -> Result<(), Failure> {
+    let mut statement = connection
+        .prepare("SELECT network, jail, bans, proven, last, until, last_proven FROM offences")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let count = |column| row.get(column).map(|n: i64| u32::try_from(n).unwrap_or(u32::MAX));
+        if let Some(network) = row.get_ref(0)?.as_blob().ok().and_then(rows::network) {
+            offences.push(OffencesRow {
+                network,
+                jail: row.get(1)?,
+                bans: count(2)?,
+                proven: count(3)?,
+                last: row.get(4)?,
+                until: row.get(5)?,
+                last_proven: row.get(6)?,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The wall clock was set: what was written by it in this boot is told anew.
+fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(), Failure> {
+    let by = new.ahead.saturating_sub(old.ahead);
+    connection.execute("UPDATE clocks SET ahead = ?2 WHERE id = ?1", params![id, new.ahead])?;
+    let sql = "UPDATE bans SET since = since + ?2, until = until + ?2 WHERE clock = ?1";
+    let rows = connection.execute(sql, params![id, by])?;
+    let sql = "UPDATE evidence
+        SET failures = (SELECT json_group_array(json_set(value, '$.at', value ->> '$.at' + ?2))
+            FROM json_each(failures))
+        WHERE json_valid(failures) AND (network, origin, scope) IN
+            (SELECT network, origin, scope FROM bans WHERE clock = ?1)";
+    connection.execute(sql, params![id, by])?;
+    warn!(
+        "the wall clock was set by {} s: the times of {rows} bans are written anew",
+        by / 1_000_000_000
+    );
+    Ok(())
+}
+
+fn write_bans(
+    connection: &Connection,
+    batch: &Batch,
+    names: &Names,
+    clock: &Clock,
+    clock_id: i64,
+) -> Result<(), Failure> {
+    let mut put = connection.prepare(
+        "INSERT OR REPLACE INTO bans
+            (network, origin, scope, since, until, clock, reason, except_for)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let mut explain = connection.prepare(
+        "INSERT OR REPLACE INTO evidence (network, origin, scope, failures)
+            VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let mut remove = Removal::prepare(connection)?;
+    for (key, change) in &batch.bans {
+        let columns = KeyColumns::new(*key, names);
+        let network = columns.network.as_slice();
+        let Change::Put { entry, .. } = change else {
+            remove.execute(&columns)?;
+            continue;
+        };
+        let since = clock.utc(entry.ban.since);
+        put.execute(params![
+            network,
+            columns.origin,
+            columns.scope,
+            since,
+            entry.ban.until.map(|until| clock.utc(until)),
+            clock_id,
+            &*entry.reason,
+            rows::exceptions(entry),
+        ])?;
+        if let Some(failures) = rows::evidence_column(entry.evidence(), clock) {
+            explain.execute(params![network, columns.origin, columns.scope, failures])?;
+        }
+    }
+    Ok(())
+}
+
+struct Removal<'a> {
+    ban: Statement<'a>,
+    evidence: Statement<'a>,
+}
+
+impl<'a> Removal<'a> {
+    fn prepare(connection: &'a Connection) -> Result<Self, Failure> {
+        let of = |table| {
+            let sql =
+                format!("DELETE FROM {table} WHERE network = ?1 AND origin = ?2 AND scope = ?3");
+            connection.prepare(&sql)
+        };
+        Ok(Self { ban: of("bans")?, evidence: of("evidence")? })
+    }
+
+    fn execute(&mut self, key: &KeyColumns<'_>) -> Result<(), Failure> {
+        for statement in [&mut self.ban, &mut self.evidence] {
+            statement.execute(params![key.network.as_slice(), key.origin, key.scope])?;
+        }
+        Ok(())
+    }
+}
+
+fn write_offences(
+    connection: &Connection,
+    batch: &Batch,
+    names: &Names,
+    clock: &Clock,
+) -> Result<(), Failure> {
+    for pardon in &batch.pardons {
+        let Pardon { network, jail } = pardon;
+        let jail = jail.map(|jail| names.jails.name(Origin::Jail(jail)));
+        let column = |address: IpAddr| NetworkBytes::new(address.into());
+        let [first, last] = match network {
+            Some(network) => [column(network.network()), column(network.broadcast())],
+            None => [column(FIRST_ADDRESS), column(LAST_ADDRESS)],
+        };
+        connection.execute(
+            "DELETE FROM offences
+                WHERE network BETWEEN ?1 AND ?2 AND (?3 IS NULL OR jail = ?3)",
+            params![first.as_slice(), last.as_slice(), jail],
+        )?;
+    }
+    let mut put = connection.prepare(PUT_OFFENCES)?;
+    for (who, record) in &batch.offences {
+        OffencesRow::new(*who, record, names, clock).write(&mut put)?;
+    }
+    Ok(())
+}
+
+/// In the order of the column.
+const FIRST_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const LAST_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));

@@ -1,0 +1,352 @@
+//! What waits to be written: the last word on each ban and position, and what the jails were told.
+//!
+//! It is bounded by the bans that the ledger and the file have: a ban that came and went before it was
+//! written leaves nothing. Of what the jails were told, the last is kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::info;
+use tokio::sync::{oneshot, watch};
+
+use super::{BY_HAND, Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
+use detection::ban::{ADOPTED, Entry, Key, Origin};
+use detection::clock::Moment;
+use detection::escalation::{Offender, Pardon, Record};
+
+/// With so many changes waiting the disk is behind: bans then come without their evidence, and those
+/// that are put again by and by wait.
+const MANY: usize = 65_536;
+
+/// Words for the log that wait for their bans to be durable.
+const SAYINGS_MAX: usize = 4096;
+
+/// Questions that wait; those beyond are not answered.
+const QUESTIONS_MAX: usize = 64;
+
+/// A change of a ban.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Put {
+        entry: Entry,
+        /// Whether the file has no such ban.
+        fresh: bool,
+    },
+    Remove,
+}
+
+/// What the log says of a ban, when that is written.
+#[derive(Debug)]
+pub(super) struct Saying {
+    text: String,
+    by_hand: bool,
+}
+
+impl Saying {
+    /// Logs it, with this behind it.
+    fn say(&self, more: &str) {
+        let text = &self.text;
+        if self.by_hand {
+            info!(target: BY_HAND, "{text}{more}");
+        } else {
+            info!("{text}{more}");
+        }
+    }
+}
+
+/// What is written at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) bans: HashMap<Key, Change>,
+    /// Whose earlier bans are to be forgotten, before any are written.
+    pub(super) pardons: Vec<Pardon>,
+    pub(super) offences: HashMap<Offender, Record>,
+    pub(super) positions: BTreeMap<String, Vec<u8>>,
+    /// By number, in that order.
+    pub(super) told: VecDeque<(i64, Told)>,
+    pub(super) sayings: Vec<Saying>,
+    /// The number of the last change in it.
+    pub(super) number: u64,
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    batch: Batch,
+    questions: Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>,
+    /// The number of the last change that the writer has taken.
+    taken: u64,
+    /// Whether it is known what the file has.
+    is_read: bool,
+    /// The number of the last word to a jail.
+    last_told: i64,
+    /// How many decide something that is to be written together.
+    holds: u32,
+    ending: bool,
+}
+
+impl Pending {
+    pub(super) fn put(&mut self, entry: &Entry, is_new: bool, says: Option<String>) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        let behind = batch.bans.len() >= MANY;
+        let entry = if behind { entry.clone().with_evidence(Vec::new()) } else { entry.clone() };
+        let key = entry.key();
+        let fresh = match batch.bans.get(&key) {
+            Some(Change::Put { fresh, .. }) => *fresh,
+            Some(Change::Remove) => false,
+            None => is_new && self.is_read,
+        };
+        batch.bans.insert(key, Change::Put { entry, fresh });
+        let by_hand = key.1 == Origin::Hand;
+        match says.map(|text| Saying { text, by_hand }) {
+            Some(says) if batch.sayings.len() < SAYINGS_MAX => batch.sayings.push(says),
+            Some(says) => says.say(""),
+            None => {}
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) {
+        self.batch.number += 1;
+        if let Some(Change::Put { fresh: true, .. }) = self.batch.bans.get(&key) {
+            self.batch.bans.remove(&key);
+        } else {
+            self.batch.bans.insert(key, Change::Remove);
+        }
+    }
+
+    /// Of those beyond [`MANY`] only what is in memory is known.
+    pub(super) fn set_offences(&mut self, who: Offender, record: Record) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        if batch.offences.len() < MANY || batch.offences.contains_key(&who) {
+            batch.offences.insert(who, record);
+        }
+    }
+
+    pub(super) fn pardon(&mut self, pardon: Pardon) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        batch.offences.retain(|who, _| !pardon.covers(*who));
+        if batch.pardons.len() < MANY && !batch.pardons.contains(&pardon) {
+            batch.pardons.push(pardon);
+        }
+    }
+
+    /// Whether what the file says of an offender is out of date.
+    pub(super) fn pardons(&self, who: Offender) -> bool {
+        self.batch.pardons.iter().any(|pardon| pardon.covers(who))
+    }
+
+    pub(super) fn set_position(&mut self, name: &str, position: Vec<u8>) {
+        let positions = &mut self.batch.positions;
+        if let Some(old) = positions.get_mut(name) {
+            *old = position;
+        } else if name.len() <= POSITION_KEY_MAX && positions.len() < POSITIONS_MAX {
+            positions.insert(name.to_owned(), position);
+        }
+    }
+
+    pub(super) fn tell(&mut self, told: Told) {
+        // Greater than that of any other of this boot, without a look into the file.
+        self.last_told = Moment::from(told.at).0.max(self.last_told.saturating_add(1));
+        self.batch.told.push_back((self.last_told, told));
+        self.forget_first_told();
+    }
+
+    fn forget_first_told(&mut self) {
+        let surplus = self.batch.told.len().saturating_sub(TOLD_MAX);
+        self.batch.told.drain(..surplus);
+    }
+
+    /// What the file has is known from now on.
+    pub(super) fn set_read(&mut self) {
+        self.is_read = true;
+    }
+
+    /// Whether what waits says more of a ban than the file does. What the kernel alone knew of it
+    /// does not, and gives way.
+    pub(super) fn overrules(&mut self, key: &Key) -> bool {
+        match self.batch.bans.get(key) {
+            None => false,
+            Some(Change::Put { entry, .. }) if &*entry.reason == ADOPTED => {
+                self.batch.bans.remove(key);
+                false
+            }
+            Some(Change::Put { .. } | Change::Remove) => true,
+        }
+    }
+
+    /// Back comes what could not be written; what has changed meanwhile stands. `unsure` says that the
+    /// file may have it all the same.
+    fn put_back(&mut self, batch: Batch, unsure: bool) {
+        for (key, mut old) in batch.bans {
+            let was_fresh = match &mut old {
+                Change::Put { fresh, .. } => {
+                    *fresh &= !unsure;
+                    *fresh
+                }
+                Change::Remove => false,
+            };
+            match self.batch.bans.get_mut(&key) {
+                None => drop(self.batch.bans.insert(key, old)),
+                Some(Change::Remove) if was_fresh => drop(self.batch.bans.remove(&key)),
+                Some(Change::Remove) => {}
+                Some(Change::Put { fresh, .. }) => *fresh = was_fresh,
+            }
+        }
+        for (who, record) in batch.offences {
+            if !self.pardons(who) {
+                self.batch.offences.entry(who).or_insert(record);
+            }
+        }
+        let newer = std::mem::replace(&mut self.batch.pardons, batch.pardons);
+        self.batch.pardons.extend(newer);
+        for (name, position) in batch.positions {
+            self.batch.positions.entry(name).or_insert(position);
+        }
+        let newer = std::mem::replace(&mut self.batch.told, batch.told);
+        self.batch.told.extend(newer);
+        self.forget_first_told();
+    }
+}
+
+/// What the writer's thread is woken for.
+pub(super) enum Work {
+    Write,
+    Answer(Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>),
+    End,
+}
+
+/// What waits, between who decides and who writes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pending: Mutex<Pending>,
+    awake: Condvar,
+    path: PathBuf,
+    progress: watch::Sender<Progress>,
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, progress: watch::Sender<Progress>) -> Self {
+        Self { pending: Mutex::default(), awake: Condvar::new(), path, progress }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+        self.awake.notify_one();
+    }
+
+    /// As [`change`](Self::change), for what can wait for company.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.lock());
+    }
+
+    pub(super) fn hold(&self) {
+        self.note(|pending| pending.holds = pending.holds.saturating_add(1));
+    }
+
+    pub(super) fn release(&self) {
+        self.change(|pending| pending.holds = pending.holds.saturating_sub(1));
+    }
+
+    pub(super) fn last_number(&self) -> u64 {
+        self.lock().batch.number
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.lock().batch.bans.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.pending() < MANY
+    }
+
+    pub(super) fn ask(&self, networks: BTreeSet<IpNet>) -> oneshot::Receiver<Found> {
+        let (answer, found) = oneshot::channel();
+        self.change(|pending| {
+            if pending.questions.len() < QUESTIONS_MAX {
+                pending.questions.push((networks, answer));
+            }
+        });
+        found
+    }
+
+    pub(super) fn end(&self) {
+        self.change(|pending| pending.ending = true);
+    }
+
+    /// Waits for something to do, at most so long. Changes of bans are written at once if `writable`,
+    /// and positions alone when the time is up.
+    pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
+        let mut pending = self.lock();
+        let idle = |pending: &mut Pending| {
+            let decided = writable && pending.holds == 0 && pending.batch.number > pending.taken;
+            !decided && pending.questions.is_empty() && !pending.ending
+        };
+        pending = self
+            .awake
+            .wait_timeout_while(pending, time, idle)
+            .map_or_else(|poisoned| poisoned.into_inner().0, |(pending, _)| pending);
+        if !pending.questions.is_empty() {
+            return Some(Work::Answer(std::mem::take(&mut pending.questions)));
+        }
+        if pending.ending {
+            return Some(Work::End);
+        }
+        // Changes that came to nothing are to be reported as well.
+        let something = !pending.batch.bans.is_empty()
+            || !pending.batch.positions.is_empty()
+            || !pending.batch.told.is_empty()
+            || pending.batch.number > pending.taken;
+        something.then_some(Work::Write)
+    }
+
+    /// Takes all that waits, when nobody holds it.
+    pub(super) fn take(&self) -> Batch {
+        let mut pending = self
+            .awake
+            .wait_while(self.lock(), |pending| pending.holds > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        let number = pending.batch.number;
+        pending.taken = number;
+        std::mem::replace(&mut pending.batch, Batch { number, ..Batch::default() })
+    }
+
+    /// A batch is durable.
+    pub(super) fn done(&self, number: u64, sayings: &[Saying]) {
+        self.progress.send_modify(|progress| {
+            progress.durable = number;
+            progress.failed = None;
+        });
+        for says in sayings {
+            says.say("");
+        }
+    }
+
+    /// Nothing can be written for now. What is said of bans is said all the same: they are in force.
+    pub(super) fn failed(&self, batch: Batch, unsure: bool, why: &str) {
+        let mut batch = batch;
+        let mut sayings = std::mem::take(&mut batch.sayings);
+        self.change(|pending| {
+            pending.put_back(batch, unsure);
+            sayings.append(&mut pending.batch.sayings);
+        });
+        self.progress.send_modify(|progress| progress.failed = Some(why.to_owned()));
+        for says in sayings {
+            says.say(" (not written down yet)");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // What is in it is whole between any two statements that can panic.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,114 @@
+//! What the jails were told, so that they can be told it again after a restart: then they know what
+//! they knew. It is written together with how far the sources were read, so that what was told is not
+//! read again, and what is read again was not told.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use super::times::Clock;
+use detection::clock::{KernelTime, Moment};
+use detection::failure::{Attempt, Class};
+
+/// The last so many are kept: about 25 MiB, and a tenth of a second to tell them again.
+pub const TOLD_MAX: usize = 131_072;
+
+/// What a jail was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When.
+    pub at: KernelTime,
+    /// The jail's name.
+    pub jail: Box<str>,
+    /// What.
+    pub what: What,
+}
+
+/// What a jail can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// An attempt.
+    Attempt {
+        /// The name of the source that heard it.
+        source: Box<str>,
+        /// The attempt, as far as jails go by it.
+        attempt: Attempt,
+    },
+    /// The source of a failure that it has heard of cannot have been forged.
+    Proven(IpAddr, Class),
+    /// The failures of a network are forgotten.
+    Forgotten(IpNet),
+}
+
+/// Writes these, each by its number, and strikes out what is older than `findtime` by the time `now`.
+pub(super) fn write<'a>(
+    connection: &Connection,
+    told: impl IntoIterator<Item = (i64, &'a Told)>,
+    (now, clock): (&Clock, i64),
+    findtime: Duration,
+) -> Result<(), Failure> {
+    let mut told = told.into_iter().peekable();
+    if told.peek().is_none() {
+        return Ok(());
+    }
+    // One of which it was not sure whether it was written comes again by its number.
+    let sql = "INSERT OR REPLACE INTO told (clock, number, at, jail, what)
+        VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut put = connection.prepare(sql)?;
+    for (number, Told { at, jail, what }) in told {
+        // Strings, numbers and truth values are JSON.
+        let what = serde_json::to_string(what).unwrap_or_default();
+        put.execute(params![clock, number, Moment::from(*at).0, jail, what])?;
+    }
+    let old = "DELETE FROM told WHERE clock = ?1 AND number < ?2";
+    connection.execute(old, [clock, oldest(now, findtime)])?;
+    Ok(())
+}
+
+/// Strikes out those beyond the last [`TOLD_MAX`].
+pub(super) fn shorten(connection: &Connection, clock: i64) -> Result<(), Failure> {
+    let sql = "DELETE FROM told WHERE clock = ?1 AND number <= (
+        SELECT number FROM told WHERE clock = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
+    connection.execute(sql, params![clock, i64::try_from(TOLD_MAX).unwrap_or(i64::MAX)])?;
+    Ok(())
+}
+
+/// Reads those of this boot that are not older than `findtime`, the oldest first. What this version
+/// cannot read is left out.
+pub(super) fn read(
+    connection: &Connection,
+    now: &Clock,
+    findtime: Duration,
+) -> Result<Vec<Told>, Failure> {
+    let sql = "SELECT at, jail, what FROM told
+        WHERE clock = (SELECT id FROM clocks WHERE boot = ?1 AND boot <> '') AND at > ?2
+        ORDER BY number";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(params![now.boot, oldest(now, findtime)])?;
+    let mut told = Vec::new();
+    while let Some(row) = rows.next()? {
+        let what = row.get_ref(2)?.as_str().ok();
+        let what = what.and_then(|what| serde_json::from_str(what).ok());
+        let at = Moment(row.get(0)?).in_this_boot();
+        if let Some(what) = what {
+            told.push(Told { at, jail: row.get(1)?, what });
+        }
+    }
+    Ok(told)
+}
+
+/// Strikes out those of other boots.
+pub(super) fn tidy(connection: &Connection, clock_id: i64) -> Result<(), Failure> {
+    connection.execute("DELETE FROM told WHERE clock <> ?1", [clock_id])?;
+    Ok(())
+}
+
+fn oldest(clock: &Clock, findtime: Duration) -> i64 {
+    let findtime = i64::try_from(findtime.as_nanos()).unwrap_or(i64::MAX);
+    clock.moment(clock.now).0.saturating_sub(findtime)
+}

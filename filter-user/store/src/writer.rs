@@ -1,0 +1,332 @@
+//! The thread that writes: opens the file, commits what waits, mends what breaks.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use tokio::sync::{mpsc, watch};
+
+use super::aside::move_aside;
+use super::database::{self, Contents, Database};
+use super::failure::Failure;
+use super::pending::{Batch, Shared, Work};
+use super::{Kept, News, Progress, Settings, Started, Store, file_in};
+
+/// How long positions wait for company.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long the first wait is after a failure; each is twice the one before.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// The longest wait.
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
+
+/// How often what nothing needs any more is struck out.
+const TIDY: Duration = Duration::from_hours(1);
+
+/// News that wait for who has the bans; there is never more than one of a kind.
+const NEWS_WAITING: usize = 4;
+
+/// Starts the thread.
+pub(super) fn start(settings: Settings) -> io::Result<(Started, std_mpsc::Receiver<Option<Kept>>)> {
+    let (progress_sender, progress) = watch::channel(Progress::default());
+    let path = file_in(&settings.directory);
+    let shared = Arc::new(Shared::new(path.clone(), progress_sender));
+    let (news_sender, news) = mpsc::channel(NEWS_WAITING);
+    let (first_sender, first) = std_mpsc::sync_channel(1);
+    let writer = Writer {
+        shared: Arc::clone(&shared),
+        path,
+        settings,
+        news: news_sender,
+        first: Some(first_sender),
+        database: None,
+        is_read: false,
+        salvaged: None,
+        failed: None,
+        distrusted: None,
+        backoff: BACKOFF,
+    };
+    let thread: JoinHandle<()> =
+        thread::Builder::new().name("store".to_owned()).spawn(move || writer.run())?;
+    let store = Store { shared, progress };
+    Ok((Started { store, kept: None, news, thread }, first))
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    settings: Settings,
+    news: mpsc::Sender<News>,
+    /// Where the first word goes that there is.
+    first: Option<std_mpsc::SyncSender<Option<Kept>>>,
+    database: Option<Database>,
+    /// Whether what is kept has been read and told.
+    is_read: bool,
+    /// What was read from a file that was no good, until a new one has it.
+    salvaged: Option<Contents>,
+    failed: Option<String>,
+    /// What has become of the file while it was open, until a new one is there: what it has is not to be
+    /// believed.
+    distrusted: Option<String>,
+    backoff: Duration,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut retry_at = Instant::now();
+        let mut tidy_at = Instant::now() + TIDY;
+        loop {
+            if self.database.is_none() && Instant::now() >= retry_at {
+                if let Err(failure) = self.open() {
+                    retry_at = self.fail(Batch::default(), false, &failure);
+                }
+                self.tell_first(None);
+            }
+            let wait = match &self.database {
+                Some(_) => LINGER,
+                None => retry_at.saturating_duration_since(Instant::now()),
+            };
+            match self.shared.wait(self.database.is_some(), wait) {
+                Some(Work::Write) => {
+                    if let Err(at) = self.write() {
+                        retry_at = at;
+                    }
+                }
+                Some(Work::Answer(questions)) => {
+                    for (networks, answer) in questions {
+                        let found = self.database.as_ref().map(|open| open.look_up(&networks));
+                        match found {
+                            // Who asked may have gone.
+                            Some(Ok(found)) => drop(answer.send(found)),
+                            Some(Err(failure)) => {
+                                retry_at = self.fail(Batch::default(), false, &failure);
+                            }
+                            None => {}
+                        }
+                    }
+                }
+                Some(Work::End) => {
+                    let _failed = self.write();
+                    return;
+                }
+                None => {
+                    if let Err(at) = self.look() {
+                        retry_at = at;
+                    }
+                }
+            }
+            if Instant::now() >= tidy_at {
+                tidy_at = Instant::now() + TIDY;
+                let now = (self.settings.clock)();
+                let tidied =
+                    self.database.as_mut().map(|open| open.tidy(&self.settings.offenders, &now));
+                if let Some(Err(failure)) = tidied {
+                    retry_at = self.fail(Batch::default(), false, &failure);
+                }
+            }
+        }
+    }
+
+    /// Writes what waits. When that fails: when to try again.
+    fn write(&mut self) -> Result<(), Instant> {
+        self.check()?;
+        let Some(database) = &mut self.database else { return Ok(()) };
+        let batch = self.shared.take();
+        let clock = (self.settings.clock)();
+        let has_stepped = database.is_out_of_date(&clock);
+        match database.write(&batch, &self.settings.names, &clock) {
+            Ok(()) => {
+                self.works();
+                self.shared.done(batch.number, &batch.sayings);
+                if has_stepped {
+                    // The times of earlier bans do not say by which clock they were written. When the news
+                    // that wait are too many, this is among them.
+                    let _known = self.news.try_send(News::WantsAll);
+                }
+                Ok(())
+            }
+            Err((failure, unsure)) => Err(self.fail(batch, unsure, &failure)),
+        }
+    }
+
+    /// Looks after the file while nothing is to be written: whether it is still there as it was left, and
+    /// whether its times are right. When something is wrong: when to try again.
+    fn look(&mut self) -> Result<(), Instant> {
+        self.check()?;
+        let clock = (self.settings.clock)();
+        match &self.database {
+            Some(open) if open.is_out_of_date(&clock) => self.write(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Gives up a file that is not as it was left. Then: when to begin another one.
+    fn check(&mut self) -> Result<(), Instant> {
+        let Some(Err(why)) = self.database.as_ref().map(Database::check) else { return Ok(()) };
+        if let Some(database) = self.database.take() {
+            self.salvaged = Some(database.rescue(&(self.settings.clock)()));
+            database.abandon();
+        }
+        let at = self.fail(Batch::default(), false, &Failure::Retry(why.clone()));
+        self.distrusted = Some(why);
+        Err(at)
+    }
+
+    fn works(&mut self) {
+        if self.failed.take().is_some() {
+            info!("the store works again: {}", self.path.display());
+        }
+        self.backoff = BACKOFF;
+    }
+
+    /// Notes a failure, loudly once. Returns when to try again.
+    fn fail(&mut self, batch: Batch, unsure: bool, failure: &Failure) -> Instant {
+        self.database = None;
+        let why = failure.to_string();
+        if self.failed.as_ref() != Some(&why) {
+            error!(
+                "the store {} failed: {why}; bans are in force all the same, and are written when it \
+                 works again",
+                self.path.display()
+            );
+        }
+        self.shared.failed(batch, unsure, &why);
+        self.failed = Some(why);
+        let wait = self.backoff;
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        Instant::now() + wait
+    }
+
+    fn open(&mut self) -> Result<(), Failure> {
+        if let Some(why) = self.distrusted.clone() {
+            if self.path.exists() {
+                self.begin_anew(&why)?;
+                self.distrusted = None;
+                return Ok(());
+            }
+            let directory = &self.settings.directory;
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let clock = (self.settings.clock)();
+        let (names, findtime) = (self.settings.names.clone(), self.settings.findtime);
+        let opened =
+            Database::open(&self.path, clock.clone(), findtime).and_then(|mut database| {
+                let contents = if self.is_read { None } else { Some(database.load(&names)?) };
+                Ok((database, contents))
+            });
+        let (database, contents) = match opened {
+            Ok(opened) => opened,
+            Err(Failure::Broken(why)) => return self.begin_anew(&why),
+            Err(failure) => {
+                // A full disk, or one that cannot be written, can still be read.
+                let (contents, complete) =
+                    database::salvage(&self.path, &clock, &names, findtime, &self.settings.memory);
+                if complete && !self.is_read {
+                    self.tell(contents.kept);
+                }
+                return Err(failure);
+            }
+        };
+        // Without its file there is nothing but what is in memory.
+        let lost = database.is_new() && self.is_read;
+        if let Some(contents) = contents {
+            if contents.unread > 0 {
+                warn!(
+                    "{} bans in {} stay there and are not in force: this configuration has no such \
+                     scopes",
+                    contents.unread,
+                    self.path.display()
+                );
+            }
+            self.tell(contents.kept);
+        }
+        self.distrusted = None;
+        self.take_up(database, lost)
+    }
+
+    /// In place of a file that is no good.
+    fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
+        let clock = (self.settings.clock)();
+        let Settings { names, findtime, memory, .. } = &self.settings;
+        let findtime = *findtime;
+        let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime, memory);
+        let aside = move_aside(&self.path, clock.wall())
+            .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
+        let with = match contents.kept.bans.len() {
+            _ if self.is_read => "all bans in force".to_owned(),
+            bans => format!("{bans} bans that could be read"),
+        };
+        error!(
+            "the store {} is no good: {why}; moved it to {} and began a new one, with {with}",
+            self.path.display(),
+            aside.display(),
+        );
+        if self.is_read {
+            // Of the jails that there are, what is in memory is the last word.
+            contents.offences.retain(|row| row.record(names, &clock).is_none());
+            if let Some(rescued) = self.salvaged.take()
+                && !rescued.kept.positions.is_empty()
+            {
+                contents.kept = rescued.kept;
+            }
+        } else {
+            let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
+            let kept = std::mem::take(&mut contents.kept);
+            contents.kept = Kept { positions, told, ..Kept::default() };
+            self.tell(kept);
+        }
+        self.salvaged = Some(contents);
+        let database = Database::open(&self.path, clock, findtime)?;
+        self.take_up(database, true)
+    }
+
+    /// Writes to this file from now on; it is to have all bans if it `lost` them.
+    fn take_up(&mut self, mut database: Database, lost: bool) -> Result<(), Failure> {
+        if let Some(salvaged) = &self.salvaged {
+            database.restore(salvaged)?;
+            self.salvaged = None;
+        }
+        self.database = Some(database);
+        if lost {
+            // Nobody to tell: it is ending.
+            let _ended = self.news.blocking_send(News::WantsAll);
+        }
+        if self.failed.is_some() {
+            // What waits is written at once; then it is known to work.
+            let _again = self.write();
+        }
+        Ok(())
+    }
+
+    /// Tells what is kept, at the start or later.
+    fn tell(&mut self, mut kept: Kept) {
+        self.is_read = true;
+        self.shared.change(|pending| {
+            // What was decided since is the last word.
+            kept.bans.retain(|entry| !pending.overrules(&entry.key()));
+            kept.ended.retain(|key| !pending.overrules(key));
+            kept.offences.retain(|(who, _)| !pending.pardons(*who));
+            pending.set_read();
+        });
+        if let Some(kept) = self.tell_first(Some(kept)) {
+            let _ended = self.news.blocking_send(News::Kept(kept));
+        }
+    }
+
+    /// Says the first word, if it has not been said; what comes too late comes back.
+    fn tell_first(&mut self, kept: Option<Kept>) -> Option<Kept> {
+        match self.first.take() {
+            Some(first) => {
+                let _ended = first.send(kept);
+                None
+            }
+            None => kept,
+        }
+    }
+}
