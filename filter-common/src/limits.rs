@@ -108,3 +108,24 @@ pub const EVENT_BYTES: u32 = 256 * 1024;
 
 /// Events a second that one CPU sends to the controller. More would only describe the same flood.
 pub const EVENTS_PER_SECOND: u64 = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The arithmetic of the constants, against what their comments say.
+    #[test]
+    fn sizes_are_as_their_comments_say() {
+        const {
+            assert!(WINDOW_BYTES == 1984);
+            assert!(WINDOW_BYTES / 8 + STEP_WORDS < WINDOW_WORDS);
+            assert!(EVENT_BYTES / (40 + 8) >= 4096);
+        }
+        assert!(WINDOW_WORDS.is_power_of_two());
+        assert_eq!(SEEN_PLACES * 4, 1 << 20);
+        assert_eq!(STREAM_SOURCES, 32_768);
+        assert_eq!(STREAM_PREFIXES, 8192);
+        assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES.is_multiple_of(4096));
+        assert_eq!(EVENT_BYTES, 262_144);
+    }
+}

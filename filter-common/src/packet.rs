@@ -496,6 +496,14 @@ mod tests {
 
     use super::*;
 
+    /// What a length of zero in a header stands for.
+    #[test]
+    fn a_slice_is_as_long_as_it_is() {
+        for bytes in [&b""[..], b"a", b"ab", b"abc"] {
+            assert_eq!(Packet::length(&bytes), bytes.len());
+        }
+    }
+
     proptest! {
         #[test]
         fn words_and_back(
