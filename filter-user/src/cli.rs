@@ -88,6 +88,11 @@ pub enum Command {
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(Maintenance),
+    /// Read the configuration again and apply it, as a whole or not at all
+    ///
+    /// No packet goes unfiltered meanwhile, and no failure is forgotten. It says which settings change, and which keep
+    /// their old value until the daemon is restarted. SIGHUP does the same.
+    Reload(Reload),
     /// Test which lines of a log a jail or a fail2ban filter recognises
     ///
     /// It reads the log as the daemon does, plain or as `journalctl -o json` writes it, and shows which lines match,
@@ -124,6 +129,7 @@ impl Cli {
             | Command::Why { output, .. }
             | Command::Ban(Ban { output, .. })
             | Command::Unban(Unban { output, .. })
+            | Command::Reload(Reload { output, .. })
             | Command::Maintenance(
                 Maintenance::On { output, .. }
                 | Maintenance::Off(output)
@@ -277,6 +283,20 @@ pub enum Maintenance {
     Off(Output),
     /// Show whether SIP is closed, and until when
     Status(Output),
+}
+
+/// What `reload` takes.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Apply it even if it leaves no trusted network, or if a ban shuts out an address that is no longer trusted
+    #[arg(long)]
+    pub force: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What `unban` takes.

@@ -114,6 +114,10 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Ban(ban) => by_hand(cli, ban),
         Command::Unban(unban) => lift(cli, unban),
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
+        Command::Reload(reload) => {
+            let request = Request::Reload { dry_run: reload.dry_run, force: reload.force };
+            ask(cli, &request, reload.output.json, report::reloaded)
+        }
         Command::TestLog(arguments) => test(cli, arguments),
         Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
         Command::CheckConfig(arguments) => check(cli, arguments),

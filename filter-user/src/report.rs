@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::{
-    Attacked, BanOf, BanRow, Banned, Bans, Durability, Evidence, Exposure, Hearing, History,
-    Interface, JailHistory, JailReport, Jails, Lifted, Limit, MaintenanceState, NamedHost, Near,
-    NotCounted, Peers, ReasonCount, Replaced, Sample, Source, State, Status, StoreState, TakenOver,
-    Verdict, Why,
+    Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Durability, Evidence, Exposure, Hearing,
+    History, Interface, JailHistory, JailReport, Jails, Lifted, Limit, MaintenanceState, NamedHost,
+    Near, NotCounted, Peers, ReasonCount, Reloaded, Replaced, Sample, Source, State, Status,
+    StoreState, TakenOver, Verdict, Why,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -197,6 +197,28 @@ pub fn maintenance(state: &MaintenanceState) -> String {
         return format!("dry run: SIP stays open; it would be closed {until}, {whom}\n");
     }
     format!("SIP is closed for maintenance {until}, {whom}\n")
+}
+
+/// `reload`.
+pub fn reloaded(reloaded: &Reloaded) -> String {
+    let Reloaded { applied, changes, objections } = reloaded;
+    let mut text = match (changes.is_empty(), *applied) {
+        (true, _) => "the configuration is as it was\n".to_owned(),
+        (false, true) => format!("{} changed:\n", count(changes.len(), "setting")),
+        (false, false) => format!("{} would change:\n", count(changes.len(), "setting")),
+    };
+    for ChangedSetting { setting, old, new, needs_restart } in changes {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
+        line(&mut text, &format!("  {setting}: {} -> {}", show(old), show(new)));
+        if *needs_restart {
+            line(&mut text, "    after `systemctl restart ringfence`");
+        }
+    }
+    for objection in objections {
+        let force = if *applied { "" } else { "; it takes `--force`" };
+        line(&mut text, &format!("{objection}{force}"));
+    }
+    text
 }
 
 /// `ban`.

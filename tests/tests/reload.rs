@@ -90,6 +90,18 @@ fn takes_effect_whole_or_not_at_all() {
     ringfence.configure(|config| config.trusted.clear()).unwrap();
     reload(&ringfence, "no trusted network would be left");
 
+    // The command says the same.
+    let run = |words: &[&str]| ringfence.client().run(words, false).unwrap();
+    let asked = run(&["reload", "--dry-run"]).success("reload").unwrap().stdout;
+    assert!(asked.contains("1 setting would change") && asked.contains("--force"), "{asked}");
+    let refused = run(&["reload"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("no trusted network would be left"), "{refused:?}");
+    let forced = run(&["reload", "--force"]).success("reload").unwrap().stdout;
+    assert!(forced.contains("1 setting changed"), "{forced}");
+    let again: Value = ringfence.client().ask(&["reload"]).unwrap();
+    assert_eq!((&again["applied"], &again["changes"]), (&true.into(), &Value::Array(Vec::new())));
+
     // A dry run begins and ends.
     ringfence.client().run(&["ban", &banned], false).unwrap().success("ban").unwrap();
     ringfence

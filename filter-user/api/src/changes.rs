@@ -89,6 +89,32 @@ pub struct TakenOver {
     pub durability: Durability,
 }
 
+/// What a reload of the configuration has changed, or would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Reloaded {
+    /// Whether the configuration is applied; false if the request only asked what would change.
+    pub applied: bool,
+    /// The settings that differ from the running configuration, by path.
+    pub changes: Vec<ChangedSetting>,
+    /// Whom the configuration shuts out; without `force` it is not applied then.
+    pub objections: Vec<String>,
+}
+
+/// A setting that a reload changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct ChangedSetting {
+    /// Its path, such as `jails.asterisk-wazo.maxretry`.
+    pub setting: String,
+    /// The value that was running, as a configuration file writes it; null: there was no such setting.
+    pub old: Option<String>,
+    /// The value in the files; null: there is no such setting.
+    pub new: Option<String>,
+    /// Whether the old value stays until the daemon is restarted.
+    pub needs_restart: bool,
+}
+
 /// Whether SIP is closed for maintenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]

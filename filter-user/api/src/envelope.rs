@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Banned, BansPage, Durability, Jails, Lifted, MaintenanceState, Status, TakenOver, Why,
+    Banned, BansPage, Durability, Jails, Lifted, MaintenanceState, Reloaded, Status, TakenOver, Why,
 };
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
@@ -69,6 +69,8 @@ pub enum Answer {
     Maintenance(MaintenanceState),
     /// To `unban`.
     Lifted(Lifted),
+    /// To `reload`.
+    Reloaded(Reloaded),
 }
 
 impl Answer {
@@ -82,7 +84,8 @@ impl Answer {
             | Self::Bans(_)
             | Self::Jails(_)
             | Self::Why(_)
-            | Self::Maintenance(_) => None,
+            | Self::Maintenance(_)
+            | Self::Reloaded(_) => None,
         }
     }
 }

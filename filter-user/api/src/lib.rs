@@ -28,7 +28,9 @@ mod status;
 mod why;
 
 pub use self::bans::{BanPlace, BanRow, BansPage};
-pub use self::changes::{Banned, Durability, Lifted, MaintenanceState, Replaced, TakenOver};
+pub use self::changes::{
+    Banned, ChangedSetting, Durability, Lifted, MaintenanceState, Reloaded, Replaced, TakenOver,
+};
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::jails::{Attacked, Guessing, JailReport, Jails};
 pub use self::request::{

@@ -108,6 +108,15 @@ pub enum Request {
     Maintenance(Maintenance),
     /// Lifts bans, and forgets the failures behind them. The answer is `Lifted`.
     Unban(Unban),
+    /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
+    Reload {
+        /// Whether only to say what would change.
+        #[serde(default)]
+        dry_run: bool,
+        /// Whether to apply it even if it shuts somebody out.
+        #[serde(default)]
+        force: bool,
+    },
 }
 
 impl Request {
@@ -116,6 +125,7 @@ impl Request {
         match self {
             Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
+            Self::Reload { dry_run, .. } => !dry_run,
             Self::Status | Self::Bans(_) | Self::Jails | Self::Why { .. } => false,
         }
     }

@@ -43,6 +43,7 @@ fn the_schemas_are_up_to_date() {
         ("ban", schema::<Banned>(told.clone())),
         ("unban", schema::<Lifted>(told.clone())),
         ("take-over", schema::<TakenOver>(told.clone())),
+        ("reload", schema::<Reloaded>(told.clone())),
         ("maintenance", schema::<MaintenanceState>(told.clone())),
         ("error", schema::<Failure>(told)),
     ];
@@ -83,6 +84,7 @@ fn recorded_replies_are_of_their_types() {
             "ban" => there_and_back::<Banned>(&name, &recorded),
             "unban" => there_and_back::<Lifted>(&name, &recorded),
             "take" => there_and_back::<TakenOver>(&name, &recorded),
+            "reload" => there_and_back::<Reloaded>(&name, &recorded),
             "maintenance" => there_and_back::<MaintenanceState>(&name, &recorded),
             other => panic!("no request is answered by {other}"),
         }

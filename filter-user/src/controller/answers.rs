@@ -124,6 +124,8 @@ impl<D: Datapath> Controller<D> {
                 self.take_over_bans(&bans, &from, last, who, now).map(Answer::TakenOver)
             }
             Request::Maintenance(what) => self.maintain(what, who, now).map(Answer::Maintenance),
+            // It takes the files, which the loop around this reads.
+            Request::Reload { .. } => Err("there is no configuration to reload here".to_owned()),
             // Nothing is inside an address.
             Request::Unban(Unban::Network { network, inside })
                 if !inside || is_address(network) =>

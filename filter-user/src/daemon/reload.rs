@@ -8,12 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use api::{Answer, ChangedSetting, Reloaded, Reply, Request};
 use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::server::Question;
 use super::{Outlook, settings};
-use crate::config::{Change, Loaded};
+use crate::config::{Change, Loaded, value_text};
 use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
@@ -48,6 +50,19 @@ pub(super) struct Done {
     /// Why it is not applied without force.
     pub(super) objections: Vec<String>,
     pub(super) applied: bool,
+}
+
+impl Done {
+    fn reply(&self) -> Reloaded {
+        let Self { changes, objections, applied } = self;
+        let changes = changes.iter().map(|change| ChangedSetting {
+            setting: change.path.clone(),
+            old: change.old.as_ref().map(value_text),
+            new: change.new.as_ref().map(value_text),
+            needs_restart: change.needs_restart,
+        });
+        Reloaded { applied: *applied, changes: changes.collect(), objections: objections.clone() }
+    }
 }
 
 /// Who is told how a reload went.
@@ -89,6 +104,23 @@ impl Reloads {
     pub(super) fn begin_for_signal(&self) {
         info!(target: BY_HAND, "SIGHUP: reads the configuration again");
         self.begin(How::default(), Box::new(|done| log_outcome("SIGHUP", done)));
+    }
+
+    /// The same for a client, if that is the question; other questions come back.
+    pub(super) fn begin_for(&self, question: Question) -> Option<Question> {
+        let Request::Reload { dry_run, force } = question.request else { return Some(question) };
+        let Question { who, reply, .. } = question;
+        let tell = move |done: Result<Done>| {
+            let answer = match &done {
+                Ok(done) => Reply::Ok(Answer::Reloaded(done.reply())),
+                Err(why) => Reply::Error(format!("{why:#}")),
+            };
+            // The client may have gone.
+            drop(reply.send(answer));
+            log_outcome(&format!("{who}: reload"), done);
+        };
+        self.begin(How { dry_run, force }, Box::new(tell));
+        None
     }
 
     /// Waits for a configuration that was read. Can be dropped while it waits.

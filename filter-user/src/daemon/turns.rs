@@ -66,7 +66,9 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(question) = questions.recv(), if second => {
-                    self.answers.answer(controller, question);
+                    if let Some(question) = reloads.begin_for(question) {
+                        self.answers.answer(controller, question);
+                    }
                     Turn::Questions
                 }
                 Some(news) = names.next(), if second => {
