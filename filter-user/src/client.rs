@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// How long the daemon may be silent. It gives a sign every two seconds that it works on the answer.
@@ -36,7 +37,26 @@ impl std::error::Error for NotRoot {}
 ///
 /// # Errors
 ///
-/// When there is none, this user may not ask it ([`NotRoot`]), or it says no.
+/// As [`ask`] and [`read`].
+pub fn ask_as<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T> {
+    read(ask(socket, request)?)
+}
+
+/// Reads an answer.
+///
+/// # Errors
+///
+/// When it is in another form, as from a daemon of another version.
+pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
+    serde_json::from_value(answer)
+        .context("read the daemon's answer; is it another version? `systemctl restart ringfence`")
+}
+
+/// Asks the daemon at `socket`. The answer is as it was sent, with what a newer daemon has added.
+///
+/// # Errors
+///
+/// When there is none, this user may not ask it ([`NotRoot`]), it replies in another version, or it says no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).map_err(|error| {
         if error.kind() == io::ErrorKind::PermissionDenied {
@@ -71,7 +91,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     match reply() {
         Ok(Envelope { api, .. }) if api != api::VERSION => bail!(
             "the daemon at {} replies in version {api} of its protocol, and this command knows version {}: \
-             restart the daemon",
+             `systemctl restart ringfence`",
             socket.display(),
             api::VERSION
         ),
@@ -91,12 +111,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
 ///
 /// # Errors
 ///
-/// As [`ask`], and when the daemon is another version that lists bans in another form.
+/// As [`ask_as`].
 pub fn bans(socket: &Path, jail: Option<&str>, after: Option<BanPlace>) -> Result<BansPage> {
     let jail = jail.map(ToOwned::to_owned);
     let request = Request::Bans(BansQuery { jail, after, limit: None });
-    let page = ask(socket, &request)?;
-    serde_json::from_value(page).context("read the daemon's list of bans; is it another version?")
+    ask_as(socket, &request)
 }
 
 /// Whether to believe who listens: anybody else could say that a ban is in force.
@@ -163,5 +182,39 @@ mod tests {
             assert!(!error.chain().any(<dyn std::error::Error>::is::<io::Error>), "{error:?}");
         }
         ends.join().unwrap();
+    }
+
+    #[test]
+    fn a_reply_of_another_version_says_so() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let socket = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let state =
+            r#"{"on":false,"enforcing":true,"until":null,"closed_to_known":false,"more":1}"#;
+        // The first is as daemons sent it that had no version.
+        let replies = [
+            format!(r#"{{"ok":{state}}}"#),
+            format!(r#"{{"api":1,"ok":{state}}}"#),
+            format!(r#"{{"api":2,"ok":{state}}}"#),
+            r#"{"api":1,"ok":{"on":"yes"}}"#.to_owned(),
+        ];
+        let sent = replies.clone();
+        let serves = thread::spawn(move || {
+            for reply in sent {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                stream.read_to_string(&mut request).unwrap();
+                stream.write_all(format!("  {reply}\n").as_bytes()).unwrap();
+            }
+        });
+        let answers = replies.map(|_reply| {
+            let request = Request::Maintenance(api::Maintenance::Status);
+            ask_as::<api::MaintenanceState>(&socket, &request).map_err(|why| format!("{why:#}"))
+        });
+        serves.join().unwrap();
+        let [unversioned, same, newer, other] = answers;
+        assert_eq!((unversioned.unwrap().on, same.unwrap().on), (false, false));
+        assert!(newer.unwrap_err().contains("in version 2 of its protocol"));
+        assert!(other.unwrap_err().contains("another version?"));
     }
 }

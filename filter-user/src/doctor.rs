@@ -9,19 +9,17 @@ mod fix;
 mod host;
 mod sshd;
 
+use api::{Source, Status};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
+use crate::faults::{Fault, faults};
 use crate::hearing::{AMI, mend};
-use crate::report::{count, list, number, string};
+use crate::report::count;
 
 pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
-
-/// How long a source may say nothing at all before that is a finding, in seconds.
-const SILENT: u64 = 24 * 3600;
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,14 +59,9 @@ pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
 }
 
 /// Looks at everything. `status` is the daemon's answer, or why there is none.
-pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> Vec<Finding> {
+pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
-        Ok(status) => {
-            let mut findings = interfaces(status);
-            findings.extend(daemon(config, status));
-            findings.extend(sources(config, status));
-            findings
-        }
+        Ok(status) => told(config, status),
         Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
     };
     findings.extend(asterisk::examine(config, host));
@@ -77,59 +70,81 @@ pub fn examine(config: &Config, status: &Result<Value, String>, host: &Host) -> 
     findings
 }
 
-/// What the daemon says of its interfaces, and of what it does not see.
-fn interfaces(status: &Value) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for interface in list(status, "interfaces") {
-        let name = string(interface, "name");
-        if interface["protected"] == false {
-            let problem = format!("UNPROTECTED: {}", string(interface, "why"));
-            let mend =
-                "it is tried again every five seconds; `journalctl -u ringfence` has the rest";
-            findings.push(Finding::new(&name, problem, mend));
-        } else if interface["learning"] == false {
-            let why = string(interface, "not_learning");
-            let problem = format!("no known peers are learned from what leaves: {why}");
-            let mend = "when that is mended it goes on by itself, within five seconds";
-            findings.push(Finding::new(&name, problem, mend));
-        }
-    }
-    for one in list(status, "exposure") {
-        findings.push(Finding::new(
-            &string(one, "subject"),
-            string(one, "problem"),
-            string(one, "mend"),
-        ));
-    }
-    findings
+/// What the daemon says of itself.
+fn told(config: &Config, status: &Status) -> Vec<Finding> {
+    faults(status).iter().filter_map(|fault| finding(config, fault)).collect()
 }
 
-/// What the daemon says of itself.
-fn daemon(config: &Config, status: &Value) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let store = &status["store"];
-    if store["state"] == "failed" {
-        let waiting = count(number(store, "pending"), "change");
-        let problem =
-            format!("{}: {}; not written: {waiting}", string(store, "path"), string(store, "why"));
-        let mend =
-            "see `The store` in docs/operations.md: bans are in force, and lost with a reboot";
-        findings.push(Finding::new("store", problem, mend));
-    }
-    if status["enforcing"] == false {
-        let problem = "this is a dry run: nothing is dropped";
-        let mend = "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`";
-        findings.push(Finding::new("daemon", problem, mend));
-    }
-    for interface in list(status, "interfaces") {
-        let why = interface["fallback"].as_str().filter(|_| config.mode == Mode::Auto);
-        if let Some(why) = why {
-            let problem = format!("runs in generic mode, at a higher cost for each packet: {why}");
-            let mend = "see `generic mode` in docs/operations.md; `mode: generic` says that it is meant so";
-            findings.push(Finding::new(&string(interface, "name"), problem, mend));
+/// A fault as a finding, unless it mends itself or is meant so.
+fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
+    let why = |why: &Option<String>| why.clone().unwrap_or_default();
+    Some(match fault {
+        Fault::Unprotected(interface) => Finding::new(
+            &interface.name,
+            format!("UNPROTECTED: {}", why(&interface.why)),
+            "it is tried again every five seconds; `journalctl -u ringfence` has the rest",
+        ),
+        Fault::NotLearning(interface) => {
+            let why = why(&interface.not_learning);
+            Finding::new(
+                &interface.name,
+                format!("no known peers are learned from what leaves: {why}"),
+                "when that is mended it goes on by itself, within five seconds",
+            )
         }
-    }
-    findings
+        Fault::Exposed(one) => Finding::new(&one.subject, &*one.problem, &*one.mend),
+        Fault::StoreFailed(store) => {
+            let waiting = count(store.pending, "change");
+            Finding::new(
+                "store",
+                format!("{}: {}; not written: {waiting}", store.path, why(&store.why)),
+                "see `The store` in docs/operations.md: bans are in force, and lost with a reboot",
+            )
+        }
+        Fault::DryRun => Finding::new(
+            "daemon",
+            "this is a dry run: nothing is dropped",
+            "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`",
+        ),
+        Fault::Fallback(interface) => {
+            let why = interface.fallback.as_ref().filter(|_| config.mode == Mode::Auto)?;
+            Finding::new(
+                &interface.name,
+                format!("runs in generic mode, at a higher cost for each packet: {why}"),
+                "see `generic mode` in docs/operations.md; `mode: generic` says that it is meant so",
+            )
+        }
+        Fault::Unread { source: Source { name, why, .. }, .. } => {
+            let why = why.as_deref().unwrap_or("it is not read");
+            Finding::new(name, why, mend_of(config, name, why)?)
+        }
+        Fault::Silent(Source { name, place, .. }) => {
+            let problem = format!("nothing has come from {place} since the daemon started");
+            Finding::new(name, problem, mend(name))
+        }
+        Fault::Strained(source, why) => Finding::new(
+            &source.name,
+            *why,
+            "shorter lines, or expressions that begin with `^` and have fewer ways to match, cost less: \
+             `ringfence test-log` tells which lines match",
+        ),
+        Fault::Lost(Source { name, lost, .. }) => Finding::new(
+            name,
+            format!("{lost} events or lines were lost or too long to be read"),
+            "see the daemon's log: `journalctl -u ringfence`",
+        ),
+        Fault::Unheard(heard) => Finding::new(&heard.source, &*heard.problem, &*heard.mend),
+        Fault::NearlyFull(bans) => Finding::new(
+            "bans",
+            format!("{} are in force, and there is room for {}", bans.active, bans.capacity),
+            "raise `capacity.bans`, then `systemctl restart ringfence`",
+        ),
+        Fault::LogIncomplete(log) => Finding::new(
+            "log",
+            format!("{} lost: its reader stood still", count(log.lost, "line")),
+            "see whether the journal, or what else reads the daemon's standard error, keeps up",
+        ),
+    })
 }
 
 /// What mends a source that has failed, or waits.
@@ -154,48 +169,20 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     Some(mend(name).to_owned())
 }
 
-/// What the daemon says of its sources.
-fn sources(config: &Config, status: &Value) -> Vec<Finding> {
-    let uptime = number(status, "uptime_seconds");
-    let mut findings = Vec::new();
-    for source in list(status, "sources") {
-        let name = source["name"].as_str().unwrap_or_default();
-        let place = source["place"].as_str().unwrap_or_default();
-        let state = source["state"].as_str().unwrap_or_default();
-        if state != "ok" {
-            let why = source["why"].as_str().unwrap_or(state);
-            let mend = mend_of(config, name, why);
-            findings.extend(mend.map(|mend| Finding::new(name, why, mend)));
-        } else if source["events"] == 0 && uptime >= SILENT {
-            let problem = format!("nothing has come from {place} since the daemon started");
-            findings.push(Finding::new(name, problem, mend(name)));
-        }
-        if state == "ok"
-            && let Some(why) = source["why"].as_str()
-        {
-            let mend = "shorter lines, or expressions that begin with `^` and have fewer ways to match, \
-                        cost less: `ringfence test-log` tells which lines match";
-            findings.push(Finding::new(name, why, mend));
-        }
-        if let Some(lost) = source["lost"].as_u64().filter(|lost| *lost > 0) {
-            let problem = format!("{lost} events or lines were lost or too long to be read");
-            findings.push(Finding::new(
-                name,
-                problem,
-                "see the daemon's log: `journalctl -u ringfence`",
-            ));
-        }
-    }
-    for heard in list(status, "hearing") {
-        let [source, problem, mend] = ["source", "problem", "mend"].map(|key| string(heard, key));
-        findings.push(Finding::new(&source, problem, mend));
-    }
-    findings
+/// As `doctor --json` prints it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Findings<'a> {
+    /// Whether nothing is wrong.
+    pub ok: bool,
+    /// What is.
+    pub findings: &'a [Finding],
 }
 
-/// As `doctor --json` prints it.
-pub fn to_json(findings: &[Finding]) -> Value {
-    json!({ "ok": findings.is_empty(), "findings": findings })
+impl<'a> Findings<'a> {
+    /// A document of these.
+    pub fn new(findings: &'a [Finding]) -> Self {
+        Self { ok: findings.is_empty(), findings }
+    }
 }
 
 /// As `doctor` prints it.

@@ -19,7 +19,10 @@ pub mod daemon;
 pub mod datapath;
 pub mod dns;
 pub mod doctor;
+#[cfg(test)]
+mod examples;
 pub mod fail2ban;
+mod faults;
 pub mod hearing_memory;
 pub mod host;
 pub mod jail_filter;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use api::{Failure, Request, TakenOver};
 use clap::Parser as _;
 use filter_user::check::Check;
 use filter_user::cli::{
@@ -18,7 +19,6 @@ use filter_user::cli::{
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
 };
-use filter_user::control::{self, Request};
 use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
 use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, listing, report};
@@ -26,7 +26,9 @@ use jiff::Timestamp;
 use log::Level;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
             let text = in_words(&error);
             if cli.json() && !error.is::<Told>() {
                 // Whoever cannot take it has the line on standard error.
-                print(&format!("{:#}\n", json!({ "error": text }))).ok();
+                print_json(&Failure { error: text.clone() }).ok();
             }
             say(Level::Error, &text);
             ExitCode::FAILURE
@@ -227,14 +229,24 @@ fn socket(cli: &Cli) -> Result<PathBuf> {
     }
 }
 
-fn ask(cli: &Cli, request: &Request, json: bool, text: fn(&Value) -> String) -> Result<()> {
+fn ask<T: DeserializeOwned>(
+    cli: &Cli,
+    request: &Request,
+    json: bool,
+    text: fn(&T) -> String,
+) -> Result<()> {
     let answer = client::ask(&socket(cli)?, request)?;
-    print(&if json { format!("{answer:#}\n") } else { text(&answer) })
+    print(&if json { format!("{answer:#}\n") } else { text(&client::read(answer)?) })
+}
+
+/// Prints a document with its keys in order, as those of the daemon are printed.
+fn print_json(document: &impl Serialize) -> Result<()> {
+    print(&format!("{:#}\n", serde_json::to_value(document)?))
 }
 
 /// `status --check`: whatever is wrong, it is a line on standard output and an exit status.
 fn watch(cli: &Cli, json: bool) -> Result<ExitCode> {
-    let status = socket(cli).and_then(|socket| client::ask(&socket, &Request::Status));
+    let status = socket(cli).and_then(|socket| client::ask_as(&socket, &Request::Status));
     let check = Check::of(&status.map_err(|error| in_words(&error)));
     print(&if json {
         format!("{}\n", serde_json::to_string_pretty(&check)?)
@@ -250,7 +262,7 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     let socket = cli.socket.clone().unwrap_or_else(|| config.paths.control_socket());
     let host = doctor::Host::new(&arguments.asterisk_config);
     let look = || -> Result<Vec<doctor::Finding>> {
-        let status = match client::ask(&socket, &Request::Status) {
+        let status = match client::ask_as(&socket, &Request::Status) {
             Err(why) if why.is::<client::NotRoot>() => return Err(why),
             status => status.map_err(|why| format!("{why:#}")),
         };
@@ -260,7 +272,7 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     };
     let findings = look()?;
     if arguments.output.json {
-        print(&format!("{:#}\n", doctor::to_json(&findings)))?;
+        print_json(&doctor::Findings::new(&findings))?;
     } else {
         print(&doctor::to_text(&findings))?;
     }
@@ -327,19 +339,19 @@ fn maintain(cli: &Cli, maintenance: &Maintenance) -> Result<()> {
         Maintenance::On { time, closed_to_known, output } => {
             // Less than a second is as good as none, and none is refused.
             let (seconds, closed_to_known) = (time.as_secs(), *closed_to_known);
-            (control::Maintenance::On { seconds, closed_to_known }, output)
+            (api::Maintenance::On { seconds, closed_to_known }, output)
         }
-        Maintenance::Off(output) => (control::Maintenance::Off, output),
-        Maintenance::Status(output) => (control::Maintenance::Status, output),
+        Maintenance::Off(output) => (api::Maintenance::Off, output),
+        Maintenance::Status(output) => (api::Maintenance::Status, output),
     };
     ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
 }
 
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
     let which = match (unban.which.network, &unban.which.jail) {
-        (Some(network), _) => control::Unban::Network { network, inside: unban.inside },
-        (None, Some(jail)) => control::Unban::Jail { jail: jail.clone() },
-        (None, None) => control::Unban::All,
+        (Some(network), _) => api::Unban::Network { network, inside: unban.inside },
+        (None, Some(jail)) => api::Unban::Jail { jail: jail.clone() },
+        (None, None) => api::Unban::All,
     };
     ask(cli, &Request::Unban(which), unban.output.json, report::lifted)
 }
@@ -361,6 +373,23 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
     let Some(path) = path else { return test_log::run(test, io::stdin().lock(), out) };
     let log = File::open(path).with_context(|| format!("open {}", path.display()))?;
     test_log::run(test, BufReader::new(log), out)
+}
+
+/// What `import fail2ban --json` prints.
+#[derive(Default, Serialize)]
+struct Imported {
+    /// What was taken and what was not.
+    #[serde(flatten)]
+    import: Value,
+    /// The file of the settings, if it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<String>,
+    /// What became of the bans, if they were handed over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bans_handed_over: Option<TakenOver>,
+    /// What failed, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
@@ -388,40 +417,49 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
     }
     say(&import.to_text())?;
     say(&format!("{}:\n\n{}\n", target.display(), import.settings))?;
-    let mut document = import.to_json();
+    let mut document = Imported { import: import.to_json(), ..Imported::default() };
     let result = checked.and_then(|checked| {
         if arguments.dry_run {
             return Ok(());
         }
         fail2ban::write_settings(&import.settings, &target, &checked)?;
-        document["written"] = target.display().to_string().into();
-        hand_over(cli, &import.bans, now).map(|done| document["bans_handed_over"] = done.to_json())
+        document.written = Some(target.display().to_string());
+        document.bans_handed_over = Some(hand_over(cli, &import.bans, now)?);
+        Ok(())
     });
     if json {
         if let Err(error) = &result {
-            document["error"] = format!("{error:#}").into();
+            document.error = Some(format!("{error:#}"));
         }
-        print(&format!("{document:#}\n"))?;
+        print_json(&document)?;
         return result.map_err(|error| Told(in_words(&error)).into());
     }
     if result.is_ok() {
-        print(&report::imported(&document))?;
+        print(&report::imported(document.bans_handed_over.as_ref().map(|bans| (&*target, bans))))?;
     }
     result
 }
 
-fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<fail2ban::HandedOver> {
+fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<TakenOver> {
     let socket = socket(cli)?;
-    fail2ban::hand_over(bans, now, |request| client::ask(&socket, request)).context(
+    fail2ban::hand_over(bans, now, |request| client::ask_as(&socket, request)).context(
         "the settings are written, but not all bans are handed over; run this again while the daemon runs",
     )
 }
 
+/// What `detach --json` prints.
+#[derive(Serialize)]
+struct Detached {
+    /// The interfaces that had the program.
+    detached: Vec<String>,
+}
+
 fn detach(bpffs: &Path, json: bool) -> Result<()> {
     let interfaces = datapath::detach_all(bpffs)?;
-    print(&if json {
-        format!("{:#}\n", json!({ "detached": interfaces }))
-    } else if interfaces.is_empty() {
+    if json {
+        return print_json(&Detached { detached: interfaces });
+    }
+    print(&if interfaces.is_empty() {
         "there was nothing to detach\n".to_owned()
     } else {
         format!(

@@ -1,13 +1,18 @@
 //! What people read: the daemon's answers as text.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
+use api::{
+    Attacked, BanOf, BanRow, Banned, Bans, Durability, Evidence, Exposure, Hearing, History,
+    Interface, JailHistory, JailReport, Jails, Lifted, Limit, MaintenanceState, NamedHost, Near,
+    NotCounted, Peers, ReasonCount, Replaced, Sample, Source, State, Status, StoreState, TakenOver,
+    Verdict, Why,
+};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::Value;
 
-use crate::control::BanRow;
 use crate::controller::BY_HAND;
 use crate::duration;
 use crate::jail::EVIDENCE_MAX;
@@ -19,86 +24,60 @@ const WIDTH: usize = 80;
 const FREE_TEXT: usize = 16;
 
 /// `status`.
-pub fn status(value: &Value) -> String {
+pub fn status(status: &Status) -> String {
     let mut text = format!(
         "ringfence {}, running for {}{}\n",
-        string(value, "version"),
-        duration::format(Duration::from_secs(number(value, "uptime_seconds"))),
-        if value["enforcing"] == true { "" } else { ", dry run: drops nothing" },
+        status.version,
+        duration::format(Duration::from_secs(status.uptime_seconds)),
+        if status.enforcing { "" } else { ", dry run: drops nothing" },
     );
-    let store = &value["store"];
-    if store["state"] == "failed" {
-        let (path, why) = (string(store, "path"), string(store, "why"));
-        let pending = count(number(store, "pending"), "change");
-        line(&mut text, &format!("STORE FAILED: {path}: {why}; not written yet: {pending}"));
-    }
-    let missing = number(&value["log"], "lost");
-    if missing > 0 {
-        let lines = count(missing, "line");
-        line(&mut text, &format!("LOG INCOMPLETE: {lines} lost: its reader stood still"));
-    }
-    if value["maintenance"]["on"] == true {
-        text += &maintenance(&value["maintenance"]);
-    }
-    text += &interfaces(value);
-    text += &reasons(value);
-    let rows = list(value, "sources").map(|source| {
-        let last = source["last_event"].as_str().map_or("-".to_owned(), when);
-        let (events, failures) = (number(source, "events"), number(source, "failures"));
-        let unwitnessed = number(source, "unwitnessed");
-        vec![
-            string(source, "name"),
-            string(source, "state"),
-            events.to_string(),
-            failures.to_string(),
-            unwitnessed.to_string(),
-            last,
-            source["why"].as_str().unwrap_or_default().to_owned(),
-        ]
-    });
-    text += &table(
-        &["SOURCE", "STATE", "LINES", "FAILURES", "UNWITNESSED", "LAST", ""],
-        rows.collect(),
-    );
-    text += &hearing(value);
-    let rows = list(value, "jails").map(|jail| {
-        let count = |key| number(jail, key).to_string();
-        vec![string(jail, "name"), count("watched"), count("banned")]
-    });
-    text += &table(&["JAIL", "WATCHED", "BANNED"], rows.collect());
-    let escalation = &value["escalation"];
-    if escalation["enabled"] == true {
-        let (offenders, banned) = (number(escalation, "offenders"), number(escalation, "banned"));
+    let store = &status.store;
+    if store.state == StoreState::Failed {
+        let why = store.why.as_deref().unwrap_or_default();
+        let pending = count(store.pending, "change");
         line(
             &mut text,
-            &format!(
-                "{} banned; {} towards more of them",
-                count(banned, "network"),
-                counts(offenders, "proven offender counts", "proven offenders count")
-            ),
+            &format!("STORE FAILED: {}: {why}; not written yet: {pending}", store.path),
         );
     }
-    let bans = &value["bans"];
-    let (active, capacity) = (number(bans, "active"), number(bans, "capacity"));
-    let ipv6 = number(bans, "capacity_ipv6");
+    if status.log.lost > 0 {
+        let lines = count(status.log.lost, "line");
+        line(&mut text, &format!("LOG INCOMPLETE: {lines} lost: its reader stood still"));
+    }
+    if status.maintenance.on {
+        text += &maintenance(&status.maintenance);
+    }
+    text += &interfaces(status);
+    text += &reasons(status);
+    text += &sources(&status.sources);
+    text += &hearing(status);
+    let rows = status
+        .jails
+        .iter()
+        .map(|jail| vec![jail.name.clone(), jail.watched.to_string(), jail.banned.to_string()]);
+    text += &table(&["JAIL", "WATCHED", "BANNED"], rows.collect());
+    let escalation = &status.escalation;
+    if escalation.enabled {
+        let banned = count(escalation.banned, "network");
+        let offenders =
+            counts(escalation.offenders, "proven offender counts", "proven offenders count");
+        line(&mut text, &format!("{banned} banned; {offenders} towards more of them"));
+    }
+    let Bans { active, capacity, capacity_ipv6 } = status.bans;
+    let active = count(active, "ban");
     line(
         &mut text,
-        &format!(
-            "{} in force, room for {capacity} IPv4 and {ipv6} IPv6 addresses",
-            count(active, "ban")
-        ),
+        &format!("{active} in force, room for {capacity} IPv4 and {capacity_ipv6} IPv6 addresses"),
     );
-    for name in list(value, "trusted_names") {
+    for name in &status.trusted_names {
         line(&mut text, &format!("trusted: {}", host(name)));
     }
-    let peers = &value["peers"];
-    let (known, spared) = (number(peers, "known"), number(peers, "spared"));
+    let Peers { known, spared, no_room, .. } = status.peers;
     line(&mut text, &count(known, "known peer"));
     if spared > 0 {
         let spared = counts(spared, "failure in their names was", "failures in their names were");
         line(&mut text, &format!("{spared} not counted: anybody can make them up"));
     }
-    let no_room = number(peers, "no_room");
     if no_room > 0 {
         let times = count(no_room, "time");
         line(&mut text, &format!("there was no room for another known peer: {times}"));
@@ -107,87 +86,99 @@ pub fn status(value: &Value) -> String {
 }
 
 /// Packets by reason, and what a dry run would have dropped.
-fn reasons(value: &Value) -> String {
-    let mut reasons: Vec<(&String, &Value)> =
-        value["reasons"].as_object().into_iter().flatten().collect();
-    reasons.retain(|(_, reason)| number(reason, "packets") > 0);
-    reasons.sort_by_key(|(_, reason)| std::cmp::Reverse(number(reason, "packets")));
+fn reasons(status: &Status) -> String {
+    let mut reasons: Vec<(&String, &ReasonCount)> =
+        status.reasons.iter().filter(|(_, reason)| reason.packets > 0).collect();
+    reasons.sort_by_key(|(_, reason)| std::cmp::Reverse(reason.packets));
     let rows = reasons.into_iter().map(|(name, reason)| {
-        let count = |key| number(reason, key).to_string();
-        vec![name.clone(), string(reason, "verdict"), count("packets"), count("bytes")]
+        let verdict = match reason.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Drop => "drop",
+        };
+        let (packets, bytes) = (reason.packets.to_string(), reason.bytes.to_string());
+        vec![name.clone(), verdict.to_owned(), packets, bytes]
     });
     let mut text = table(&["REASON", "VERDICT", "PACKETS", "BYTES"], rows.collect());
-    if value["enforcing"] == false {
-        let would: Vec<(&String, u64)> = value["would_drop"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter_map(|(name, packets)| Some((name, packets.as_u64().filter(|n| *n > 0)?)))
-            .collect();
-        if would.is_empty() {
-            line(&mut text, "dry run: nothing would have been dropped so far");
-        }
-        for (name, packets) in would {
-            let packets = count(packets, "packet");
-            line(&mut text, &format!("dry run: would have dropped {packets}: {name}"));
-        }
+    if status.enforcing {
+        return text;
+    }
+    if status.would_drop.values().all(|packets| *packets == 0) {
+        line(&mut text, "dry run: nothing would have been dropped so far");
+    }
+    for (name, packets) in status.would_drop.iter().filter(|(_, packets)| **packets > 0) {
+        let packets = count(*packets, "packet");
+        line(&mut text, &format!("dry run: would have dropped {packets}: {name}"));
     }
     text
 }
 
 /// What is protected, and what the filter does not see.
-fn interfaces(value: &Value) -> String {
-    let rows = list(value, "interfaces").map(|interface| {
-        let keys = ["received", "passed", "dropped"];
-        let is_bare = interface["protected"] == false;
-        let mode = if is_bare { "UNPROTECTED".to_owned() } else { string(interface, "mode") };
-        let mut row = vec![string(interface, "name"), mode];
-        row.extend(keys.map(|key| number(interface, key).to_string()));
+fn interfaces(status: &Status) -> String {
+    let rows = status.interfaces.iter().map(|interface| {
+        let Interface { name, mode, received, passed, dropped, .. } = interface;
+        let mode = if interface.protected { mode } else { "UNPROTECTED" };
+        let mut row = vec![name.clone(), mode.to_owned()];
+        row.extend([received, passed, dropped].map(ToString::to_string));
         row
     });
     let mut text = table(&["INTERFACE", "MODE", "RECEIVED", "PASSED", "DROPPED"], rows.collect());
-    for interface in list(value, "interfaces") {
-        let name = string(interface, "name");
-        if let Some(why) = interface["why"].as_str() {
+    for interface in &status.interfaces {
+        let name = &interface.name;
+        if let Some(why) = &interface.why {
             line(&mut text, &format!("UNPROTECTED: {name}: {why}"));
             continue;
         }
-        if let Some(why) = interface["fallback"].as_str() {
+        if let Some(why) = &interface.fallback {
             line(&mut text, &format!("{name}: generic because {why}"));
         }
-        if let Some(why) = interface["not_learning"].as_str() {
+        if let Some(why) = &interface.not_learning {
             line(&mut text, &format!("NOT LEARNING: {name}: {why}"));
         }
     }
-    for exposure in list(value, "exposure") {
-        let (subject, problem) = (string(exposure, "subject"), string(exposure, "problem"));
+    for Exposure { subject, problem, mend } in &status.exposure {
         line(&mut text, &format!("NOT SEEN: {subject}: {problem}"));
-        line(&mut text, &format!("    {}", string(exposure, "mend")));
+        line(&mut text, &format!("    {mend}"));
     }
     text
 }
 
+fn sources(sources: &[Source]) -> String {
+    let rows = sources.iter().map(|source| {
+        let state = match source.state {
+            State::Ok => "ok",
+            State::Waiting => "waiting",
+            State::Failed => "failed",
+        };
+        vec![
+            source.name.clone(),
+            state.to_owned(),
+            source.events.to_string(),
+            source.failures.to_string(),
+            source.unwitnessed.to_string(),
+            source.last_event.as_deref().map_or("-".to_owned(), when),
+            source.why.clone().unwrap_or_default(),
+        ]
+    });
+    table(&["SOURCE", "STATE", "LINES", "FAILURES", "UNWITNESSED", "LAST", ""], rows.collect())
+}
+
 /// Whether the sources hear: what gives away that they do not.
-fn hearing(value: &Value) -> String {
+fn hearing(status: &Status) -> String {
     let mut text = String::new();
-    for finding in list(value, "hearing") {
-        let (source, problem) = (string(finding, "source"), string(finding, "problem"));
+    for Hearing { source, problem, mend, .. } in &status.hearing {
         line(&mut text, &format!("NOT HEARD: {source}: {problem}"));
-        line(&mut text, &format!("    {}", string(finding, "mend")));
+        line(&mut text, &format!("    {mend}"));
     }
-    for source in list(value, "sources") {
-        let (unparsed, name) = (&source["unparsed"], string(source, "name"));
-        let lines = number(unparsed, "lines");
-        if lines > 0 {
+    for Source { name, unparsed, .. } in &status.sources {
+        if unparsed.lines > 0 {
             let lines = counts(
-                lines,
+                unparsed.lines,
                 "line that no rule knows looks like a failure",
                 "lines that no rule knows look like failures",
             );
             line(&mut text, &format!("{name}: {lines}"));
         }
-        for sample in list(unparsed, "samples") {
-            let (lines, sample) = (number(sample, "lines"), string(sample, "line"));
+        for Sample { line: sample, lines, .. } in &unparsed.samples {
             line(&mut text, &format!("    {lines} like: {sample}"));
         }
     }
@@ -195,33 +186,32 @@ fn hearing(value: &Value) -> String {
 }
 
 /// `maintenance`.
-pub fn maintenance(value: &Value) -> String {
-    if value["on"] != true {
+pub fn maintenance(state: &MaintenanceState) -> String {
+    if !state.on {
         return "SIP is open: there is no maintenance\n".to_owned();
     }
-    let known = if value["closed_to_known"] == true { "" } else { " and known peers" };
-    let until = until(value);
+    let known = if state.closed_to_known { "" } else { " and known peers" };
+    let until = until(state.until.as_deref());
     let whom = format!("to all but trusted networks{known}");
-    if value["enforcing"] == false {
+    if !state.enforcing {
         return format!("dry run: SIP stays open; it would be closed {until}, {whom}\n");
     }
     format!("SIP is closed for maintenance {until}, {whom}\n")
 }
 
 /// `ban`.
-pub fn banned(value: &Value) -> String {
-    let mut text = format!("banned {} {}\n", string(value, "banned"), until(value));
-    let replaced = &value["replaced"];
-    if replaced.is_object() {
-        let reason = match &*string(replaced, "reason") {
+pub fn banned(ban: &Banned) -> String {
+    let mut text = format!("banned {} {}\n", ban.banned, until(ban.until.as_deref()));
+    if let Some(Replaced { until: end, scope, reason }) = &ban.replaced {
+        let reason = match &**reason {
             BY_HAND => String::new(),
             reason => format!(", for: {reason}"),
         };
-        let (before, scope) = (until(replaced), string(replaced, "scope"));
-        let than = if value["shortened"] == true { "SHORTER than before: " } else { "" };
+        let before = until(end.as_deref());
+        let than = if ban.shortened { "SHORTER than before: " } else { "" };
         line(&mut text, &format!("{than}it was banned {before}, scope {scope}{reason}"));
     }
-    match number(value, "known_peers") {
+    match ban.known_peers {
         0 => {}
         1 => line(&mut text, "1 known peer is in it, most likely a phone, and is cut off"),
         n => line(
@@ -229,62 +219,60 @@ pub fn banned(value: &Value) -> String {
             &format!("{n} known peers are in it, most likely phones, and are cut off"),
         ),
     }
-    text + &dry_run(value) + &unless_durable(value)
+    text + dry_run(ban.enforcing) + &unless_durable(&ban.durability)
 }
 
 /// `unban`.
-pub fn lifted(value: &Value) -> String {
-    let of = value["network"].as_str().map_or_else(String::new, |network| format!(" of {network}"));
-    let mut text = format!("lifted {}{of}\n", count(number(value, "lifted"), "ban"));
-    let inside = number(value, "inside_banned");
-    if inside > 0 {
-        let names: Vec<&str> = list(value, "inside").filter_map(Value::as_str).collect();
-        let more = if inside > names.len() as u64 { " and others" } else { "" };
-        let names = names.join(", ");
+pub fn lifted(bans: &Lifted) -> String {
+    let of = bans.network.as_ref().map_or_else(String::new, |network| format!(" of {network}"));
+    let mut text = format!("lifted {}{of}\n", count(bans.lifted, "ban"));
+    if bans.inside_banned > 0 {
+        let more = if bans.inside_banned > bans.inside.len() as u64 { " and others" } else { "" };
+        let names = bans.inside.join(", ");
         line(
             &mut text,
             &format!("what is banned in it stays: {names}{more}; `--inside` lifts that too"),
         );
     }
-    text + &unless_durable(value)
+    text + &unless_durable(&bans.durability)
 }
 
 /// A line that says so, if nothing is dropped.
 const DRY_RUN: &str = "dry run: nothing is dropped\n";
 
-fn dry_run(value: &Value) -> String {
-    if value["enforcing"] == false { DRY_RUN.to_owned() } else { String::new() }
+fn dry_run(enforcing: bool) -> &'static str {
+    if enforcing { "" } else { DRY_RUN }
 }
 
 /// What `ban` and `unban` say when a reboot would undo it; nothing otherwise.
-pub fn unless_durable(value: &Value) -> String {
-    if value["durable"] != false {
+fn unless_durable(durability: &Durability) -> String {
+    if durability.durable {
         return String::new();
     }
-    format!("it is not written down yet: the store failed: {}\n", string(value, "why"))
+    let why = durability.why.as_deref().unwrap_or_default();
+    format!("it is not written down yet: the store failed: {why}\n")
 }
 
-/// The end of `import fail2ban`: what was done, and what is left to do.
-pub fn imported(value: &Value) -> String {
-    let Some(target) = value["written"].as_str() else {
+/// The end of `import fail2ban`: what was done, and what is left to do. `written` is the file of the settings
+/// and what became of the bans, unless it was a dry run.
+pub fn imported(written: Option<(&Path, &TakenOver)>) -> String {
+    let Some((target, bans)) = written else {
         return "dry run: nothing is written, and no ban is handed over\n".to_owned();
     };
-    let mut text = format!("written to {target}\n");
-    let bans = &value["bans_handed_over"];
-    let entered = count(number(bans, "entered"), "ban");
-    line(&mut text, &format!("handed over to the daemon: {entered}"));
-    for (why, refused) in bans["refused"].as_object().into_iter().flatten() {
+    let mut text = format!("written to {}\n", target.display());
+    line(&mut text, &format!("handed over to the daemon: {}", count(bans.entered, "ban")));
+    for (why, refused) in &bans.refused {
         line(&mut text, &format!("  not handed over: {refused}, {why}"));
     }
-    if bans["durable"] == false {
+    if !bans.durability.durable {
         line(&mut text, "  they are not written down yet: the store failed");
     }
-    text += &dry_run(bans);
+    text += dry_run(bans.enforcing);
     text += "then, as fail2ban itself goes on unchanged:\n";
     for command in ["systemctl restart ringfence", "systemctl disable --now fail2ban"] {
         line(&mut text, &format!("  {command}"));
     }
-    if bans["refused"].as_object().is_some_and(|refused| !refused.is_empty()) {
+    if !bans.refused.is_empty() {
         text +=
             "bans of jails that are new come with the same command once more, after the restart\n";
     }
@@ -324,46 +312,47 @@ pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
 }
 
 /// `jails`.
-pub fn jails(value: &Value) -> String {
-    let rows = list(value, "jails").map(|jail| {
-        let accounts = number(jail, "maxaccounts");
-        let mut row = vec![string(jail, "name")];
-        row.push(if jail["enabled"] == true { "yes".to_owned() } else { "no".to_owned() });
-        row.push(format!("{} in {}", number(jail, "maxretry"), string(jail, "findtime")));
-        row.push(if accounts == 0 { "-".to_owned() } else { accounts.to_string() });
-        row.extend(["bantime", "scope"].map(|key| string(jail, key)));
-        row.extend(["watched", "banned"].map(|key| number(jail, key).to_string()));
-        row
+pub fn jails(Jails { jails, enforcing }: &Jails) -> String {
+    let rows = jails.iter().map(|jail| {
+        let accounts = match jail.maxaccounts {
+            0 => "-".to_owned(),
+            accounts => accounts.to_string(),
+        };
+        vec![
+            jail.name.clone(),
+            if jail.enabled { "yes" } else { "no" }.to_owned(),
+            format!("{} in {}", jail.maxretry, jail.findtime),
+            accounts,
+            jail.bantime.clone(),
+            jail.scope.clone(),
+            jail.watched.to_string(),
+            jail.banned.to_string(),
+        ]
     });
     let head = ["JAIL", "ON", "FAILURES", "ACCOUNTS", "BANTIME", "SCOPE", "WATCHED", "BANNED"];
-    let mut text = dry_run(value) + &table(&head, rows.collect());
-    for jail in list(value, "jails") {
-        for name in list(jail, "ignored_names") {
-            let jail = string(jail, "name");
-            line(&mut text, &format!("{jail} ignores {}", host(name)));
+    let mut text = dry_run(*enforcing).to_owned() + &table(&head, rows.collect());
+    for JailReport { name, ignored_names, .. } in jails {
+        for ignored in ignored_names {
+            line(&mut text, &format!("{name} ignores {}", host(ignored)));
         }
     }
-    for jail in list(value, "jails") {
-        let weights = jail["weights"].as_object().into_iter().flatten();
+    for JailReport { name, weights, attacked, .. } in jails {
         let unequal: Vec<String> = weights
+            .iter()
+            .flatten()
             .filter(|(_, weight)| **weight != 1)
             .map(|(class, weight)| format!("{class} {weight}"))
             .collect();
         if !unequal.is_empty() {
-            let name = string(jail, "name");
             line(&mut text, &format!("{name}: a failure counts 1, but {}", unequal.join(", ")));
         }
-        for attacked in list(jail, "attacked") {
-            let account = string(attacked, "account");
-            let last = attacked["last"].as_str().map_or_else(String::new, when);
-            let [failures, sources] = ["failures", "sources"].map(|key| number(attacked, key));
-            let name = string(jail, "name");
+        for Attacked { account, failures, sources, last } in attacked {
+            let (failures, sources) = (count(*failures, "failure"), count(*sources, "source"));
+            let last = when(last);
             line(
                 &mut text,
                 &format!(
-                    "{name}: the account {account} is guessed at: {} from {}, the last one at {last}",
-                    count(failures, "failure"),
-                    count(sources, "source")
+                    "{name}: the account {account} is guessed at: {failures} from {sources}, the last one at {last}"
                 ),
             );
         }
@@ -372,18 +361,17 @@ pub fn jails(value: &Value) -> String {
 }
 
 /// A host that is known by name, and what is known of it.
-fn host(value: &Value) -> String {
-    let name = string(value, "name");
-    let addresses: Vec<&str> = list(value, "addresses").filter_map(Value::as_str).collect();
-    let why = value["why"].as_str();
-    let addresses = match (&addresses[..], string(value, "state").as_str(), why) {
-        ([], "waiting", _) => "not looked up yet".to_owned(),
+fn host(host: &NamedHost) -> String {
+    let NamedHost { name, addresses, state, why, left_out } = host;
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let addresses = match (&addresses[..], state, why) {
+        ([], State::Waiting, _) => "not looked up yet".to_owned(),
         ([], _, Some(why)) => return format!("{name}: {why}"),
         ([], _, None) => "no address".to_owned(),
         (some, ..) => some.join(", "),
     };
-    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-    let more = match number(value, "left_out") {
+    let why = why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+    let more = match left_out {
         0 => String::new(),
         more => format!("; {more} more are left out"),
     };
@@ -391,134 +379,136 @@ fn host(value: &Value) -> String {
 }
 
 /// `why`.
-pub fn why(value: &Value) -> String {
-    let address = string(value, "address");
-    let mut text = String::new();
-    if let Some(who) = value["protected"].as_str() {
-        line(&mut text, &format!("{address} is never dropped: it is {who}"));
-    } else if value["network"].is_string() {
-        let what = match &*string(value, "scope") {
-            "sip" => "its SIP".to_owned(),
-            "all" => "all of it".to_owned(),
-            ports => format!("its {ports}"),
-        };
-        let until = until(value);
-        let is = if value["enforcing"] == false {
-            format!("{address} is not dropped, as this is a dry run; it would be ({what}) {until}")
-        } else if value["dropped"] == false {
-            format!("{address} would be dropped ({what}) {until}, but no interface is protected")
-        } else {
-            format!("{address} is dropped ({what}) {until}")
-        };
-        line(&mut text, &is);
-        line(&mut text, &format!("  {}", decided(value)));
-        let reason = string(value, "reason");
-        if reason != BY_HAND {
-            line(&mut text, &format!("  reason: {reason}"));
-        }
-        let packets = count(number(&value["packets"], "dropped"), "packet");
-        line(&mut text, &format!("  {packets} so far"));
-    } else {
-        line(&mut text, &format!("{address} is not banned"));
-    }
-    let bare: Vec<&str> = list(value, "unprotected").filter_map(Value::as_str).collect();
-    if !bare.is_empty() {
-        let bare = bare.join(", ");
+pub fn why(why: &Why) -> String {
+    let mut text = verdict(why);
+    if !why.unprotected.is_empty() {
+        let bare = why.unprotected.join(", ");
         line(&mut text, &format!("UNPROTECTED: {bare}: nothing is dropped there"));
     }
-    if value["maintenance_until"].is_string() {
-        let until = value["maintenance_until"].as_str().map_or_else(String::new, when);
+    if let Some(until) = &why.maintenance_until {
+        let until = when(until);
         line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));
     }
     // The first of them is told above.
-    let others = list(value, "bans")
-        .filter(|ban| ["network", "jail", "scope"].iter().any(|key| ban[*key] != value[*key]));
-    for ban in others {
-        let (decided, scope, until) = (decided(ban), string(ban, "scope"), until(ban));
-        line(&mut text, &format!("also: {decided}, scope {scope}, {until}"));
+    let is_told = |ban: &&BanOf| {
+        why.network.as_ref() == Some(&ban.network)
+            && why.jail.as_ref() == Some(&ban.jail)
+            && why.scope.as_ref() == Some(&ban.scope)
+    };
+    for ban in why.bans.iter().filter(|ban| !is_told(ban)) {
+        let (decided, until) = (decided(&ban.network, &ban.jail), until(ban.until.as_deref()));
+        line(&mut text, &format!("also: {decided}, scope {}, {until}", ban.scope));
     }
-    text += &why_not(value);
-    if let Some(until) = value["known_until"].as_str() {
-        let (until, passed) = (when(until), count(number(&value["packets"], "passed"), "packet"));
-        line(&mut text, &format!("it is a known peer until {until}; {passed} passed"));
+    text += &why_not(why);
+    if let Some(until) = &why.known_until {
+        let passed = count(why.packets.passed.unwrap_or_default(), "packet");
+        line(&mut text, &format!("it is a known peer until {}; {passed} passed", when(until)));
     }
-    for jail in list(value, "ignored_by").filter_map(Value::as_str) {
+    for jail in &why.ignored_by {
         line(&mut text, &format!("{jail} ignores it (ignoreip)"));
     }
-    let limit = &value["limit"];
-    if limit.is_object() {
-        let last = limit["last"].as_str().map_or_else(String::new, when);
-        let reason = string(limit, "reason");
-        let what = match (limit["setting"].as_str(), limit["value"].as_str()) {
+    if let Some(Limit { reason, setting, value, last }) = &why.limit {
+        let what = match (setting, value) {
             (Some(setting), Some(value)) => format!("it was over the limit `{setting}` ({value})"),
             _ if reason == "signature" => {
                 "it named the User-Agent of a scanner (`signatures.user_agents`)".to_owned()
             }
             _ => format!("it was over a limit ({reason})"),
         };
-        line(&mut text, &format!("{what}, last at {last}"));
+        line(&mut text, &format!("{what}, last at {}", when(last)));
     }
-    text + &history(value) + &evidence(value)
+    text + &why.history.as_ref().map_or_else(String::new, history) + &evidence(why)
+}
+
+/// Whether an address is dropped, and by the widest of its bans.
+fn verdict(why: &Why) -> String {
+    let mut text = String::new();
+    let address = why.address;
+    if let Some(who) = &why.protected {
+        line(&mut text, &format!("{address} is never dropped: it is {who}"));
+    } else if let Some(network) = &why.network {
+        let what = match why.scope.as_deref().unwrap_or_default() {
+            "sip" => "its SIP".to_owned(),
+            "all" => "all of it".to_owned(),
+            ports => format!("its {ports}"),
+        };
+        let until = until(why.until.as_deref());
+        let is = if !why.enforcing {
+            format!("{address} is not dropped, as this is a dry run; it would be ({what}) {until}")
+        } else if !why.dropped {
+            format!("{address} would be dropped ({what}) {until}, but no interface is protected")
+        } else {
+            format!("{address} is dropped ({what}) {until}")
+        };
+        line(&mut text, &is);
+        let jail = why.jail.as_deref().unwrap_or_default();
+        line(&mut text, &format!("  {}", decided(network, jail)));
+        let reason = why.reason.as_deref().unwrap_or_default();
+        if reason != BY_HAND {
+            line(&mut text, &format!("  reason: {reason}"));
+        }
+        let packets = count(why.packets.dropped, "packet");
+        line(&mut text, &format!("  {packets} so far"));
+    } else {
+        line(&mut text, &format!("{address} is not banned"));
+    }
+    text
 }
 
 /// Who has decided a ban, and of what it is.
-fn decided(ban: &Value) -> String {
-    let network = string(ban, "network");
-    match &*string(ban, "jail") {
+fn decided(network: &str, jail: &str) -> String {
+    match jail {
         "manual" => format!("ban of {network} by hand"),
         jail => format!("ban of {network} by {jail}"),
     }
 }
 
 /// What keeps an address from being banned.
-fn why_not(value: &Value) -> String {
+fn why_not(why: &Why) -> String {
     let mut text = String::new();
-    for near in list(value, "near") {
-        let [points, maxretry, failures] =
-            ["points", "maxretry", "failures"].map(|key| number(near, key));
-        let (jail, within) = (string(near, "jail"), string(near, "findtime"));
+    for near in &why.near {
+        let Near { jail, failures, points, maxretry, accounts, maxaccounts, findtime } = near;
         let weighed = if points == failures {
             String::new()
         } else {
-            format!(" ({})", count(failures, "failure"))
+            format!(" ({})", count(*failures, "failure"))
         };
-        let accounts = match ["accounts", "maxaccounts"].map(|key| number(near, key)) {
-            [_, 0] | [0, _] => String::new(),
-            [accounts, most] => format!(", {accounts} of {most} accounts"),
+        let accounts = match (accounts, maxaccounts) {
+            (_, 0) | (0, _) => String::new(),
+            (accounts, most) => format!(", {accounts} of {most} accounts"),
         };
         line(
             &mut text,
-            &format!("{jail}: {points} of {maxretry} within {within}{weighed}{accounts}"),
+            &format!("{jail}: {points} of {maxretry} within {findtime}{weighed}{accounts}"),
         );
     }
-    let not = &value["not_counted"];
-    if not.is_object() {
-        let last = not["last"].as_str().map_or_else(String::new, when);
+    if let Some(NotCounted { unwitnessed, known, unproven, last }) = &why.not_counted {
+        let last = when(last);
         line(&mut text, &format!("failures of it that did not count, the last one at {last}:"));
-        for (key, why) in [
+        for (failures, why) in [
             (
-                "unwitnessed",
+                unwitnessed,
                 "unwitnessed: no packet of it to a SIP port was seen, so somebody else may \
               have written them",
             ),
-            ("known", "spared: it was a known peer, and anybody can fail in its name"),
+            (known, "spared: it was a known peer, and anybody can fail in its name"),
             (
-                "unproven",
+                unproven,
                 "unproven: their source can be forged, and the jail's `unproven_scope` is `none`",
             ),
         ] {
-            let failures = number(not, key);
-            if failures > 0 {
+            if *failures > 0 {
                 line(&mut text, &format!("  {failures} {why}"));
             }
         }
     }
-    let nothing = |key: &str| list(value, key).next().is_none();
-    if text.is_empty()
-        && ["bans", "evidence", "near", "ignored_by"].into_iter().all(nothing)
-        && value["protected"].is_null()
-        && value["limit"].is_null()
-    {
+    let nothing_is_known = why.bans.is_empty()
+        && why.evidence.is_empty()
+        && why.near.is_empty()
+        && why.ignored_by.is_empty()
+        && why.protected.is_none()
+        && why.limit.is_none();
+    if text.is_empty() && nothing_is_known {
         line(
             &mut text,
             "no jail has a failure of it on record: `ringfence status` says what is heard",
@@ -528,49 +518,36 @@ fn why_not(value: &Value) -> String {
 }
 
 /// The bans that there were.
-fn history(value: &Value) -> String {
+fn history(History { bans, proven, last, jails }: &History) -> String {
     let mut text = String::new();
-    let history = &value["history"];
-    if history.is_object() {
-        let (bans, proven) = (number(history, "bans"), number(history, "proven"));
-        let last = history["last"].as_str().map_or_else(String::new, when);
-        let bans = count(bans, "ban");
-        line(
-            &mut text,
-            &format!("{bans} by jails so far ({proven} proven), the last one at {last}"),
-        );
-        for by in list(history, "jails") {
-            let jail = by["jail"].as_str().unwrap_or("before this was written down");
-            let (bans, proven) = (number(by, "bans"), number(by, "proven"));
-            line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
-        }
+    let (bans, last) = (count(*bans, "ban"), when(last));
+    line(&mut text, &format!("{bans} by jails so far ({proven} proven), the last one at {last}"));
+    for JailHistory { jail, bans, proven, .. } in jails {
+        let jail = jail.as_deref().unwrap_or("before this was written down");
+        line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
     }
     text
 }
 
 /// The failures behind bans, and those that count towards one.
-fn evidence(value: &Value) -> String {
+fn evidence(why: &Why) -> String {
     // Of a source that has many addresses, which of them failed.
-    let address = string(value, "address");
-    let addresses = list(value, "evidence").filter_map(|evidence| evidence["address"].as_str());
-    let of_many = addresses.into_iter().any(|from| from != address);
-    let rows: Vec<Vec<String>> = list(value, "evidence")
-        .map(|evidence| {
-            let account = evidence["account"].as_str().unwrap_or("-").to_owned();
-            let proven = if evidence["proven"] == true { "proven" } else { "unproven" };
-            let time = evidence["time"].as_str().map_or_else(String::new, when_exactly);
-            let class = match &*string(evidence, "class") {
-                "ban" => "a ban, for recidive".to_owned(),
-                class => class.to_owned(),
-            };
-            let mut row = vec![time, string(evidence, "source"), class];
-            if of_many {
-                row.push(evidence["address"].as_str().unwrap_or("-").to_owned());
-            }
-            row.extend([proven.to_owned(), account]);
-            row
-        })
-        .collect();
+    let of_many =
+        why.evidence.iter().filter_map(|failure| failure.address).any(|from| from != why.address);
+    let row = |failure: &Evidence| {
+        let class = match &*failure.class {
+            "ban" => "a ban, for recidive",
+            class => class,
+        };
+        let mut row = vec![when_exactly(&failure.time), failure.source.clone(), class.to_owned()];
+        if of_many {
+            row.push(failure.address.map_or("-".to_owned(), |from| from.to_string()));
+        }
+        row.push(if failure.proven { "proven" } else { "unproven" }.to_owned());
+        row.push(failure.account.clone().unwrap_or("-".to_owned()));
+        row
+    };
+    let rows: Vec<Vec<String>> = why.evidence.iter().map(row).collect();
     if rows.is_empty() {
         return String::new();
     }
@@ -626,8 +603,8 @@ fn roughly(seconds: u64) -> String {
 }
 
 /// When something ends: `until 19:42 (42m left)`, or that it does not.
-fn until(value: &Value) -> String {
-    match value["until"].as_str() {
+fn until(end: Option<&str>) -> String {
+    match end {
         Some(until) => format!("until {} ({} left)", when(until), left(until)),
         None => "until it is lifted".to_owned(),
     }
@@ -645,18 +622,6 @@ fn counts(number: u64, one: &str, more: &str) -> String {
 fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _infallible = writeln!(text, "{line}");
-}
-
-pub(crate) fn string(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_default().to_owned()
-}
-
-pub(crate) fn number(value: &Value, key: &str) -> u64 {
-    value[key].as_u64().unwrap_or_default()
-}
-
-pub(crate) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    value[key].as_array().into_iter().flatten()
 }
 
 /// Columns as wide as their widest cell, in lines of [`WIDTH`]. What does not fit into them has lines of
@@ -734,9 +699,10 @@ fn wrapped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeMap;
 
     use super::*;
+    use crate::examples::{self, banned_why, healthy, replacing, unknown_why};
 
     #[test]
     fn columns_line_up() {
@@ -745,92 +711,106 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_an_answer_panics() {
-        for value in [json!({}), json!(null), json!({"bans": 7, "reasons": []})] {
-            let _texts = [status(&value), jails(&value), why(&value), maintenance(&value)];
-            let _text = imported(&value);
-        }
-    }
-
-    #[test]
     fn an_import_says_what_is_left_to_do() {
-        assert!(imported(&json!({})).contains("nothing is written"));
-        let bans = json!({"entered": 2, "refused": {"known peers": 1}, "durable": true});
-        let text = imported(&json!({"written": "/x.yml", "bans_handed_over": bans}));
+        assert!(imported(None).contains("nothing is written"));
+        let bans = TakenOver {
+            entered: 2,
+            refused: BTreeMap::from([("known peers".to_owned(), 1)]),
+            enforcing: true,
+            durability: Durability { durable: true, why: None },
+        };
+        let text = imported(Some((Path::new("/x.yml"), &bans)));
         for expected in
             ["written to /x.yml\n", "daemon: 2 bans", "1, known peers", "disable --now fail2ban"]
         {
             assert!(text.contains(expected), "{text}");
         }
+        assert!(!text.contains("written down"), "{text}");
     }
 
     #[test]
     fn why_says_it_in_words() {
-        let value = json!({
-            "address": "192.0.2.66", "dropped": true, "enforcing": true, "network": "192.0.2.66",
-            "scope": "sip", "jail": "asterisk-wazo", "reason": "15 failures within 10m", "until": null,
-            "protected": null, "packets": {"dropped": 1}, "evidence": [],
-        });
-        let text = why(&value);
-        assert!(text.starts_with("192.0.2.66 is dropped (its SIP) until it is lifted\n"), "{text}");
+        let mut banned = banned_why();
+        (banned.until, banned.reason) = (None, Some("15 failures within 10m".to_owned()));
+        banned.packets.dropped = 1;
+        let text = why(&banned);
+        assert!(
+            text.starts_with("203.0.113.7 is dropped (its SIP) until it is lifted\n"),
+            "{text}"
+        );
         assert!(text.contains("reason: 15 failures within 10m\n  1 packet so far"), "{text}");
-        let mut dry = value.clone();
-        dry["enforcing"] = false.into();
-        assert!(why(&dry).starts_with("192.0.2.66 is not dropped, as this is a dry run"));
-        let mut by_hand = value;
-        (by_hand["jail"], by_hand["reason"]) = ("manual".into(), BY_HAND.into());
-        let text = why(&by_hand);
-        assert!(text.contains("ban of 192.0.2.66 by hand\n") && !text.contains("reason"), "{text}");
+        let dry = Why { enforcing: false, ..banned.clone() };
+        assert!(why(&dry).starts_with("203.0.113.7 is not dropped, as this is a dry run"));
+        let [jail, reason] = ["manual", BY_HAND].map(|text| Some(text.to_owned()));
+        let text = why(&Why { jail, reason, ..banned });
+        assert!(
+            text.contains("ban of 203.0.113.7 by hand\n") && !text.contains("reason"),
+            "{text}"
+        );
     }
 
     #[test]
     fn why_says_why_somebody_is_not_banned() {
-        let near = |points: u64, failures: u64| {
-            json!({"jail": "asterisk-wazo", "failures": failures, "points": points, "maxretry": 15,
-                "accounts": 2, "maxaccounts": 10, "findtime": "10m"})
+        let near = |points, failures| Near {
+            jail: "asterisk-wazo".to_owned(),
+            failures,
+            points,
+            maxretry: 15,
+            accounts: 2,
+            maxaccounts: 10,
+            findtime: "10m".to_owned(),
         };
-        let of = |mut more: Value| {
-            more["address"] = "192.0.2.66".into();
-            why(&more)
-        };
-        let text = of(json!({"near": [near(5, 5)]}));
+        let text = why(&Why { near: vec![near(5, 5)], ..unknown_why() });
         assert!(text.contains("asterisk-wazo: 5 of 15 within 10m, 2 of 10 accounts\n"), "{text}");
-        let text = of(json!({"near": [near(9, 3)]}));
+        let text = why(&Why { near: vec![near(9, 3)], ..unknown_why() });
         assert!(text.contains("asterisk-wazo: 9 of 15 within 10m (3 failures), 2"), "{text}");
-        let counts =
-            json!({"unwitnessed": 15, "known": 0, "unproven": 2, "last": "2026-01-02T00:00:00Z"});
-        let text = of(json!({ "not_counted": counts }));
+        let last = "2026-01-02T00:00:00Z".to_owned();
+        let counts = NotCounted { unwitnessed: 15, known: 0, unproven: 2, last: last.clone() };
+        let text = why(&Why { not_counted: Some(counts), ..unknown_why() });
         assert!(
             text.contains("\n  15 unwitnessed: ") && text.contains("\n  2 unproven: "),
             "{text}"
         );
         assert!(!text.contains("spared"), "{text}");
-        let limit = json!({"reason": "invite-limit", "setting": "limits.invite", "value": "10/s, burst 100"});
-        let text = of(json!({ "limit": limit }));
+        let limit = Limit {
+            reason: "invite-limit".to_owned(),
+            setting: Some("limits.invite".to_owned()),
+            value: Some("10/s, burst 100".to_owned()),
+            last,
+        };
+        let text = why(&Why { limit: Some(limit), ..unknown_why() });
         assert!(text.contains("over the limit `limits.invite` (10/s, burst 100)"), "{text}");
-        assert!(of(json!({})).contains("no jail has a failure of it on record"));
+        assert!(why(&unknown_why()).contains("no jail has a failure of it on record"));
     }
 
     #[test]
     fn a_ban_that_is_shorter_than_before_says_so() {
-        let replaced = json!({"until": null, "scope": "all", "reason": "abuse ticket 4711"});
-        let value = json!({"banned": "192.0.2.66", "until": "2026-01-02T00:00:00Z", "enforcing": false,
-            "replaced": replaced, "shortened": true, "known_peers": 3});
-        let text = banned(&value);
+        let mut ban = replacing();
+        (ban.enforcing, ban.known_peers) = (false, 3);
+        let text = banned(&ban);
         for expected in [
-            "SHORTER than before: it was banned until it is lifted, scope all, for: abuse ticket 4711\n",
+            "SHORTER than before: it was banned until it is lifted, scope sip, for: abuse ticket 4711\n",
             "3 known peers are in it",
             "dry run: nothing is dropped\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }
+        assert!(!text.contains("written down"), "{text}");
+        ban.durability = Durability { durable: false, why: Some("disk is full".to_owned()) };
+        assert!(banned(&ban).contains("not written down yet: the store failed: disk is full\n"));
     }
 
     #[test]
     fn what_a_dry_run_does_not_do_is_said_everywhere() {
-        let value = json!({"enforcing": false, "on": true, "until": "2026-01-02T00:00:00Z"});
-        for text in [status, jails, banned, maintenance] {
-            let text = text(&value);
+        let mut of_status = healthy();
+        of_status.enforcing = false;
+        let mut of_jails = examples::jails();
+        of_jails.enforcing = false;
+        let of_ban = Banned { enforcing: false, ..replacing() };
+        let until = Some("2026-01-02T00:00:00Z".to_owned());
+        let closed = MaintenanceState { on: true, enforcing: false, until, closed_to_known: false };
+        let texts = [status(&of_status), jails(&of_jails), banned(&of_ban), maintenance(&closed)];
+        for text in texts {
             assert!(text.contains("dry run"), "{text}");
         }
         assert!(bans(&[], false, true).contains("dry run"));

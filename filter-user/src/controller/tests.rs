@@ -247,6 +247,11 @@ fn ask(controller: &mut Controller<Memory>, request: Request) -> Value {
     }
 }
 
+/// An answer as its type.
+fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
+    serde_json::from_value(answer.clone()).unwrap()
+}
+
 fn refuse(controller: &mut Controller<Memory>, request: Request) -> String {
     match controller.answer(request, at(20)) {
         Reply::Ok(answer) => panic!("{answer:?}"),
@@ -399,14 +404,14 @@ fn what_is_not_protected_is_not_dropped() {
     controller.datapath.bare = Some("it is gone".to_owned());
     let why = why(&mut controller);
     assert_eq!((&why["dropped"], &why["unprotected"][1]), (&false.into(), &"eth1".into()));
-    let text = crate::report::why(&why);
+    let text = crate::report::why(&read(&why));
     assert!(
         text.contains("no interface is protected") && text.contains("UNPROTECTED: eth0"),
         "{text}"
     );
     let status = ask(&mut controller, Request::Status);
     assert_eq!(status["interfaces"][0]["protected"], false);
-    assert!(crate::report::status(&status).contains("UNPROTECTED: eth0: it is gone"));
+    assert!(crate::report::status(&read(&status)).contains("UNPROTECTED: eth0: it is gone"));
 }
 
 #[test]
@@ -852,7 +857,7 @@ fn what_seems_not_to_be_heard_is_in_the_status() {
     assert!(
         finding["mend"].as_str().unwrap().contains("test-log asterisk-wazo /var/log/asterisk/")
     );
-    let text = crate::report::status(&status);
+    let text = crate::report::status(&read(&status));
     assert!(text.contains("NOT HEARD: asterisk-notice: 3 lines look like failures"), "{text}");
     assert!(text.contains("    3 like: x.c: 203.0.113.7 \u{fffd} was refused\n"), "{text}");
 }
@@ -1129,7 +1134,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     assert_eq!(bans["bans"][0]["reason"], reason);
     let jails = ask(&mut controller, Request::Jails);
     assert_eq!(jails["jails"][0]["attacked"][0]["account"], "1001");
-    let text = crate::report::jails(&jails);
+    let text = crate::report::jails(&read(&jails));
     assert!(text.contains("the account 1001 is guessed at: 12 failures from 5 sources"), "{text}");
 }
 

@@ -1,9 +1,12 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
+use api::{State, StoreState};
 use tempfile::TempDir;
 
 use super::*;
+use crate::examples::healthy;
+use crate::faults::SILENT;
 
 /// What a Wazo host has.
 fn etc() -> TempDir {
@@ -33,7 +36,7 @@ fn host(etc: &TempDir) -> Host {
 }
 
 fn look(config: &Config, etc: &TempDir) -> Vec<Finding> {
-    examine(config, &Ok(json!({})), &host(etc))
+    examine(config, &Ok(healthy()), &host(etc))
 }
 
 fn problems(config: &Config, etc: &TempDir) -> Vec<String> {
@@ -166,7 +169,7 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
         ),
     };
     let host = Host { ask: said, ..host(&etc) };
-    let findings = examine(&config, &Ok(json!({})), &host);
+    let findings = examine(&config, &Ok(healthy()), &host);
     let found: Vec<&str> = findings.iter().map(|finding| finding.problem.as_str()).collect();
     assert_eq!(found[0], "ringfence.service does not start with the host");
     assert_eq!(found[1], "fail2ban bans beside Ringfence: asterisk-wazo, sshd");
@@ -179,7 +182,7 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
     assert_eq!(found.len(), 4);
     // A file of a fail2ban that has ended.
     fs::write(run.join("fail2ban/fail2ban.pid"), "4194305").unwrap();
-    assert_eq!(examine(&config, &Ok(json!({})), &host).len(), 3);
+    assert_eq!(examine(&config, &Ok(healthy()), &host).len(), 3);
 }
 
 #[test]
@@ -231,16 +234,13 @@ fn ami_without_its_class_is_named() {
 
 #[test]
 fn sources_that_fail_wait_or_are_silent_are_named() {
-    let source = |name: &str, state: &str, why: Option<&str>, events: u64, lost: u64| json!({"name": name, "place": "p", "state": state, "why": why, "events": events, "lost": lost});
-    let status = |uptime: u64| {
-        json!({"uptime_seconds": uptime, "sources": [
-            source("asterisk-notice", "ok", None, 5, 0),
-            source("asterisk-ami", "failed", Some("refused"), 5, 3),
-            source("sshd", "ok", None, 0, 0),
-        ]})
-    };
-    let problems = |uptime| {
-        let findings = sources(&Config::default(), &status(uptime)).into_iter();
+    let mut status = healthy();
+    let [_, ami, sshd] = &mut status.sources[..] else { panic!("{:?}", status.sources) };
+    (ami.state, ami.why, ami.lost) = (State::Failed, Some("refused".to_owned()), 3);
+    sshd.events = 0;
+    let mut problems = |uptime| {
+        status.uptime_seconds = uptime;
+        let findings = told(&Config::default(), &status).into_iter();
         findings.map(|f| (f.subject, f.problem)).collect::<Vec<_>>()
     };
     let found = problems(SILENT);
@@ -253,7 +253,7 @@ fn sources_that_fail_wait_or_are_silent_are_named() {
     let down = examine(&Config::default(), &Err("no daemon".to_owned()), &nowhere);
     assert_eq!(down.len(), 2);
     assert!(to_text(&down).contains("daemon: no daemon\n    systemctl start ringfence\n"));
-    assert_eq!((&to_json(&down)["ok"], &to_json(&[])["ok"]), (&json!(false), &json!(true)));
+    assert_eq!((Findings::new(&down).ok, Findings::new(&[]).ok), (false, true));
 }
 
 /// Asterisk's directory is its user's, who may have put links there.
@@ -273,15 +273,13 @@ fn what_is_added_goes_through_no_link() {
 
 #[test]
 fn what_the_daemon_says_of_itself_is_named() {
-    let status = json!({
-        "enforcing": false,
-        "store": {"state": "failed", "why": "disk is full", "path": "/s/x.db", "pending": 32},
-        "interfaces": [
-            {"name": "eth0", "mode": "generic", "fallback": "Operation not supported"},
-            {"name": "eth1", "mode": "native", "fallback": null},
-        ],
-    });
-    let found = daemon(&Config::default(), &status);
+    let mut status = healthy();
+    status.enforcing = false;
+    (status.store.state, status.store.why) = (StoreState::Failed, Some("disk is full".to_owned()));
+    (status.store.path, status.store.pending) = ("/s/x.db".to_owned(), 32);
+    status.interfaces[0].fallback = Some("Operation not supported".to_owned());
+    (status.bans.active, status.bans.capacity, status.log.lost) = (900, 1000, 1);
+    let found = told(&Config::default(), &status);
     let found: Vec<(&str, &str)> =
         found.iter().map(|finding| (&*finding.subject, &*finding.problem)).collect();
     assert_eq!(
@@ -293,12 +291,13 @@ fn what_the_daemon_says_of_itself_is_named() {
                 "eth0",
                 "runs in generic mode, at a higher cost for each packet: Operation not supported"
             ),
+            ("bans", "900 are in force, and there is room for 1000"),
+            ("log", "1 line lost: its reader stood still"),
         ]
     );
     let meant_so = Config { mode: Mode::Generic, ..Config::default() };
-    assert_eq!(daemon(&meant_so, &status).len(), 2);
-    let fine = json!({"enforcing": true, "store": {"state": "ok"}, "interfaces": []});
-    assert_eq!(daemon(&Config::default(), &fine), []);
+    assert_eq!(told(&meant_so, &status).len(), found.len() - 1);
+    assert_eq!(told(&Config::default(), &healthy()), []);
 }
 
 #[test]
@@ -306,8 +305,12 @@ fn a_mend_is_one_that_is_not_done_yet() {
     let etc = etc();
     let config = config(&etc);
     let of = |name: &str, why: &str| {
-        let source = json!({"name": name, "state": "failed", "why": why, "events": 0});
-        let findings = sources(&config, &json!({"sources": [source]}));
+        let mut status = healthy();
+        status.sources.truncate(1);
+        let source = &mut status.sources[0];
+        (source.name, source.state) = (name.to_owned(), State::Failed);
+        source.why = Some(why.to_owned());
+        let findings = told(&config, &status);
         findings.into_iter().map(|finding| finding.mend).collect::<Vec<_>>()
     };
     let no_secret = "there is no /etc/ringfence/ami.secret with the secret of AMI's user";

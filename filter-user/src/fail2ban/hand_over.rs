@@ -7,12 +7,12 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+pub use api::TakenOver as HandedOver;
+use api::{Decided, Durability, Request, TAKE_OVER_MAX, TakenOver};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::import::Ban;
 use crate::config::{Config, Origin};
-use crate::control::{Decided, Request, TAKE_OVER_MAX};
 
 /// What there is to do about settings that are to go to `target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,32 +82,7 @@ fn put(target: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("write {}", target.display()))
 }
 
-/// What became of bans.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HandedOver {
-    /// How many are in force now.
-    pub entered: u64,
-    /// How many are not, by reason.
-    pub refused: BTreeMap<String, u64>,
-    /// Whether the daemon only counts what it would drop.
-    pub dry_run: bool,
-    /// Why the store does not have them, if it does not.
-    pub not_durable: Option<String>,
-}
-
-impl HandedOver {
-    /// For `--json`.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "entered": self.entered,
-            "refused": self.refused,
-            "durable": self.not_durable.is_none(),
-            "enforcing": !self.dry_run,
-        })
-    }
-}
-
-/// Hands bans to the daemon, which `ask` asks.
+/// Hands bans to the daemon, which `ask` asks. Returns what became of all of them.
 ///
 /// # Errors
 ///
@@ -115,9 +90,14 @@ impl HandedOver {
 pub fn hand_over(
     bans: &[Ban],
     now: Timestamp,
-    mut ask: impl FnMut(&Request) -> Result<Value>,
-) -> Result<HandedOver> {
-    let mut done = HandedOver::default();
+    mut ask: impl FnMut(&Request) -> Result<TakenOver>,
+) -> Result<TakenOver> {
+    let mut done = TakenOver {
+        entered: 0,
+        refused: BTreeMap::new(),
+        enforcing: true,
+        durability: Durability { durable: true, why: None },
+    };
     let chunks = bans.len().div_ceil(TAKE_OVER_MAX);
     for (number, some) in bans.chunks(TAKE_OVER_MAX).enumerate() {
         let bans = some.iter().map(|ban| Decided {
@@ -130,14 +110,14 @@ pub fn hand_over(
         });
         let (bans, last) = (bans.collect(), number + 1 == chunks);
         let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last };
-        let answer = ask(&request)?;
-        done.entered += answer["entered"].as_u64().unwrap_or(0);
-        for (why, count) in answer["refused"].as_object().into_iter().flatten() {
-            *done.refused.entry(why.clone()).or_default() += count.as_u64().unwrap_or(0);
+        let TakenOver { entered, refused, enforcing, durability } = ask(&request)?;
+        done.entered += entered;
+        for (why, count) in refused {
+            *done.refused.entry(why).or_default() += count;
         }
-        done.dry_run |= answer["enforcing"] == false;
-        if answer["durable"] == false {
-            done.not_durable = Some(answer["why"].as_str().unwrap_or_default().to_owned());
+        done.enforcing &= enforcing;
+        if !durability.durable {
+            done.durability = durability;
         }
     }
     Ok(done)
@@ -192,11 +172,16 @@ mod tests {
         let done = hand_over(&bans, now, |request| {
             let Request::TakeOver { bans, .. } = request else { panic!("{request:?}") };
             seconds.extend(bans.iter().map(|ban| ban.seconds.unwrap()));
-            let refused = json!({"known peers": 1});
-            Ok(json!({"entered": bans.len() - 1, "refused": refused, "durable": true}))
+            let entered = bans.len() as u64 - 1;
+            let refused = BTreeMap::from([("known peers".to_owned(), 1)]);
+            // The last part is not written down.
+            let why = (entered == 0).then(|| "disk is full".to_owned());
+            let durability = Durability { durable: why.is_none(), why };
+            Ok(TakenOver { entered, refused, enforcing: true, durability })
         });
         let done = done.unwrap();
         assert_eq!((done.entered, &done.refused["known peers"]), (TAKE_OVER_MAX as u64 - 1, &2));
+        assert_eq!((done.enforcing, done.durability.durable), (true, false));
         assert_eq!((seconds[0], seconds[TAKE_OVER_MAX]), (60, 1));
     }
 }

@@ -73,7 +73,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             why["evidence"].as_array().unwrap().iter().map(|failure| &failure["address"]).collect();
         let last: Vec<Value> = (8..=15).map(|n| host(1, n).to_string().into()).collect();
         assert_eq!(from, last.iter().collect::<Vec<_>>());
-        let text = crate::report::why(&why);
+        let text = crate::report::why(&read(&why));
         assert!(
             text.contains("ban of 2001:db8:0:1::/64") && text.contains("2001:db8:0:1::5054:8"),
             "{text}"
