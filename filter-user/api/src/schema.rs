@@ -90,3 +90,24 @@ fn recorded_replies_are_of_their_types() {
     }
     assert!(found > 10, "{found}");
 }
+
+/// The JSON in the page about the socket is what it says it is.
+#[test]
+fn the_page_shows_requests_and_replies_that_are_valid() {
+    let page = fs::read_to_string(directory().with_extension("md")).unwrap();
+    let blocks = page.split("```json\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
+    let (mut requests, mut replies) = (0, 0);
+    for line in lines {
+        if line.contains("\"command\"") {
+            serde_json::from_str::<Line>(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+            requests += 1;
+        } else {
+            let reply: Envelope<MaintenanceState> =
+                serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
+            assert_eq!(reply.api, VERSION, "{line}");
+            replies += 1;
+        }
+    }
+    assert!(requests >= 4 && replies >= 2, "{requests} {replies}");
+}
