@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::io::Write;
 
 use anyhow::{Context as _, Result};
+use api::{BanPlace, BanRow, BansPage};
 use ipnet::IpNet;
 
-use crate::control::{BanPlace, BanRow, BansPage};
 use crate::report;
 
 /// So many bans are listed with the newest first. More are listed by network, as they come: nobody reads

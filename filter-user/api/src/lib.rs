@@ -13,6 +13,9 @@
 //! configuration (`10m`, `7d`), and addresses and networks are text (`192.0.2.66`, `2001:db8::/64`), unless a
 //! field says otherwise. Counters start with the daemon, those of packets when the program was first attached to
 //! the interface.
+//!
+//! A field that is added to a reply within a version has `#[serde(default)]`, so that a command can read what an
+//! older daemon sends until it is restarted.
 
 mod bans;
 mod changes;
