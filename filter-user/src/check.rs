@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_the_worst_decides() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Level, &str); 15] = [
+        let cases: [(Change, Level, &str); 16] = [
             (|s| s.interfaces[1].protected = false, Level::Critical, "eth1 is unprotected"),
             (|s| s.interfaces[0].learning = false, Level::Warning, "learned"),
             (|s| s.interfaces[0].fallback = Some("why".to_owned()), Level::Ok, "eth0"),
@@ -159,6 +159,7 @@ mod tests {
                 Level::Critical,
                 "asterisk-ami is not read",
             ),
+            (|s| (s.bans.active, s.bans.capacity) = (0, 0), Level::Ok, "0 bans"),
             (|s| (s.bans.active, s.bans.capacity) = (899, 1000), Level::Ok, "899 bans"),
             (|s| (s.bans.active, s.bans.capacity) = (900, 1000), Level::Warning, "room for 1000"),
             (|s| s.log.lost = 7, Level::Warning, "7 lines"),
