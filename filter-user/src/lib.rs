@@ -3,7 +3,7 @@
 //! replies, is the crate [`api`].
 //!
 //! ```text
-//! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
+//! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ BanDecision ─ controller ─▶ Ban ─ datapath ─▶ map
 //! ```
 
 pub use api as control;

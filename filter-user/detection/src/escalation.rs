@@ -1,4 +1,4 @@
-//! What becomes of a jail's sentence: how long the ban lasts, by those before it, and which networks are
+//! What becomes of a jail's decision: how long the ban lasts, by those before it, and which networks are
 //! banned with it, by their offenders.
 //!
 //! History and time in, terms of bans out. No clock, no map, and no chance but the one that is given.
