@@ -12,19 +12,19 @@ use ipnet::IpNet;
 
 /// The bans that are in force.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct NoKernel {
     addresses: HashMap<IpAddr, AddressEntry>,
     networks: HashMap<IpNet, NetworkEntry>,
 }
 
-impl Memory {
+impl NoKernel {
     /// How many addresses are banned.
     pub(super) fn banned(&self) -> usize {
         self.addresses.len()
     }
 }
 
-impl Datapath for Memory {
+impl Datapath for NoKernel {
     fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
         self.addresses.insert(entry.address, *entry);
         Ok(())
