@@ -87,7 +87,7 @@ pub enum Command {
     ///
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
-    Maintenance(Maintenance),
+    Maintenance(MaintenanceVerb),
     /// Test which lines of a log a jail or a fail2ban filter recognises
     ///
     /// It reads the log as the daemon does, plain or as `journalctl -o json` writes it, and shows which lines match,
@@ -125,9 +125,9 @@ impl Cli {
             | Command::Ban(Ban { output, .. })
             | Command::Unban(Unban { output, .. })
             | Command::Maintenance(
-                Maintenance::On { output, .. }
-                | Maintenance::Off(output)
-                | Maintenance::Status(output),
+                MaintenanceVerb::On { output, .. }
+                | MaintenanceVerb::Off(output)
+                | MaintenanceVerb::Status(output),
             )
             | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
             | Command::CheckConfig(CheckConfig { output, .. })
@@ -258,7 +258,7 @@ pub struct Ban {
 
 /// What `maintenance` takes.
 #[derive(Debug, Subcommand)]
-pub enum Maintenance {
+pub enum MaintenanceVerb {
     /// Close SIP to all but trusted networks and known peers
     ///
     /// SIP opens again by itself when the time is up, even if no daemon runs.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::ban::{AddressEntry, NetworkEntry, Scopes};
-use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+use crate::datapath::{ClosedSip, Count, Interface, InterfaceCounters, KnownPeer, Mode};
 use crate::failure::LoggedAt;
 use crate::parse::{self, asterisk};
 
@@ -31,7 +31,7 @@ pub(crate) struct NoKernel {
     room: Option<usize>,
     unseen: Vec<IpAddr>,
     known: Vec<IpAddr>,
-    closed: Option<Maintenance>,
+    closed: Option<ClosedSip>,
     /// How often it was asked for known peers.
     asked_for_known: Cell<u64>,
     bare: Option<String>,
@@ -79,12 +79,12 @@ impl Datapath for NoKernel {
         Ok(())
     }
 
-    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+    fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()> {
         self.closed = closed;
         Ok(())
     }
 
-    fn in_maintenance(&self) -> Option<Maintenance> {
+    fn in_maintenance(&self) -> Option<ClosedSip> {
         self.closed
     }
 

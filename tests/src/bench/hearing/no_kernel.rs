@@ -7,7 +7,7 @@ use anyhow::Result;
 use filter_common::abi::Learning;
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
-use filter_user::datapath::{Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance};
+use filter_user::datapath::{ClosedSip, Datapath, Interface, InterfaceCounters, KnownPeer};
 use ipnet::IpNet;
 
 /// The bans that are in force.
@@ -53,11 +53,11 @@ impl Datapath for NoKernel {
         Ok(())
     }
 
-    fn maintenance(&mut self, _closed: Option<Maintenance>) -> Result<()> {
+    fn maintenance(&mut self, _closed: Option<ClosedSip>) -> Result<()> {
         Ok(())
     }
 
-    fn in_maintenance(&self) -> Option<Maintenance> {
+    fn in_maintenance(&self) -> Option<ClosedSip> {
         None
     }
 
