@@ -199,7 +199,7 @@ impl<D: Datapath> Controller<D> {
         };
         controller.datapath.own(&host::addresses(&controller.protected.own))?;
         controller.datapath.trust(&controller.protected.networks())?;
-        controller.take_over(kept.unwrap_or_default(), held, now.kernel);
+        controller.restore(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
     }
 
