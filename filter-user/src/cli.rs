@@ -87,7 +87,7 @@ pub enum Command {
     ///
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
-    Maintenance(Maintenance),
+    Maintenance(MaintenanceVerb),
     /// Read the configuration again and apply it, as a whole or not at all
     ///
     /// No packet goes unfiltered meanwhile, and no failure is forgotten. It says which settings change, and which keep
@@ -131,9 +131,9 @@ impl Cli {
             | Command::Unban(Unban { output, .. })
             | Command::Reload(Reload { output, .. })
             | Command::Maintenance(
-                Maintenance::On { output, .. }
-                | Maintenance::Off(output)
-                | Maintenance::Status(output),
+                MaintenanceVerb::On { output, .. }
+                | MaintenanceVerb::Off(output)
+                | MaintenanceVerb::Status(output),
             )
             | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
             | Command::CheckConfig(CheckConfig { output, .. })
@@ -264,7 +264,7 @@ pub struct Ban {
 
 /// What `maintenance` takes.
 #[derive(Debug, Subcommand)]
-pub enum Maintenance {
+pub enum MaintenanceVerb {
     /// Close SIP to all but trusted networks and known peers
     ///
     /// SIP opens again by itself when the time is up, even if no daemon runs.

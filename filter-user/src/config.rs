@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 pub use self::changes::Change;
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
-pub use self::load::{FILE_MAX, Loaded, Origin, Overrides};
+pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::{Setting, flow as value_text};
 pub use self::schema::LIST_MAX;
 

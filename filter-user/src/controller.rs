@@ -12,11 +12,11 @@ mod lifting;
 mod limited;
 mod listing;
 mod maintenance;
-mod memory;
 mod names;
 mod networks;
 mod of_source;
 mod reload;
+mod replay;
 mod status;
 mod successor;
 mod uncounted;
@@ -42,7 +42,7 @@ use crate::duration;
 use crate::escalation::{Bounds, Case, Escalation, Offender};
 use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::host;
-use crate::jail::{Jail, Sentence};
+use crate::jail::{BanDecision, Jail};
 use crate::join::Join;
 use crate::prefix::SourcePrefix;
 pub(crate) use crate::prefix::show;
@@ -199,7 +199,7 @@ impl<D: Datapath> Controller<D> {
         };
         controller.datapath.own(&host::addresses(&controller.protected.own))?;
         controller.datapath.trust(&controller.protected.networks())?;
-        controller.take_over(kept.unwrap_or_default(), held, now.kernel);
+        controller.restore(kept.unwrap_or_default(), held, now.kernel);
         Ok(controller)
     }
 
@@ -328,8 +328,8 @@ impl<D: Datapath> Controller<D> {
 
     /// Tells a jail that a failure that it has heard of is proven.
     fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
-        let passed = self.told_proven(place, address, class, now);
-        self.carry_out(place, passed, now);
+        let decided = self.told_proven(place, address, class, now);
+        self.carry_out(place, decided, now);
     }
 
     /// Has a jail hear of an attempt that is known to have been one. Returns whether it did.
@@ -358,28 +358,28 @@ impl<D: Datapath> Controller<D> {
         if self.bans_of(address, now).any(keeps) {
             return false;
         }
-        let passed = self.told(place, attempt, source, now);
-        self.carry_out(place, passed, now);
+        let decided = self.told(place, attempt, source, now);
+        self.carry_out(place, decided, now);
         true
     }
 
-    /// Enters the sentence that a jail has passed, and those of the others whom it has accused.
-    fn carry_out(&mut self, place: usize, passed: Option<Sentence>, now: KernelTime) {
+    /// Carries out what a jail has `decided` on the source of an attempt, and what it has decided on others.
+    fn carry_out(&mut self, place: usize, decided: Option<BanDecision>, now: KernelTime) {
         let Some(jail) = self.jails.get_mut(place) else { return };
-        let (name, accused) = (jail.name(), jail.accused());
-        if let Some(sentence) = passed {
-            self.sentence(place, name, sentence, now);
+        let (name, decided_on_others) = (jail.name(), jail.decided_on_others());
+        if let Some(decision) = decided {
+            self.enact(place, name, decision, now);
         }
-        for sentence in accused {
-            if self.may_be_banned(place, &sentence, now) {
-                self.sentence(place, name, sentence, now);
+        for decision in decided_on_others {
+            if self.may_be_banned(place, &decision, now) {
+                self.enact(place, name, decision, now);
             }
         }
     }
 
     /// Whether a source may be banned for what it did a while ago.
-    fn may_be_banned(&self, place: usize, sentence: &Sentence, now: KernelTime) -> bool {
-        let Sentence { address, scope, proven, .. } = *sentence;
+    fn may_be_banned(&self, place: usize, decision: &BanDecision, now: KernelTime) -> bool {
+        let BanDecision { address, scope, proven, .. } = *decision;
         let network = self.prefix.network(address);
         let stands = |ban: Ban| {
             let covers = ban.scope == Scope::All || ban.scope == scope;
@@ -427,24 +427,24 @@ impl<D: Datapath> Controller<D> {
 
     /// Bans a source for what it did; of one that cannot be banned as a whole, the addresses that
     /// failed.
-    fn sentence(&mut self, jail: usize, name: &'static str, sentence: Sentence, now: KernelTime) {
-        if self.explain(jail, &sentence, now) {
+    fn enact(&mut self, jail: usize, name: &'static str, decision: BanDecision, now: KernelTime) {
+        if self.explain(jail, &decision, now) {
             return;
         }
-        let network = self.prefix.network(sentence.address);
+        let network = self.prefix.network(decision.address);
         if is_address(network) {
-            self.ban_source(jail, name, (network, Vec::new()), sentence, now);
+            self.ban_source(jail, name, (network, Vec::new()), decision, now);
             return;
         }
         match self.holes(network, Some(jail), now) {
-            Ok(except) => self.ban_source(jail, name, (network, except), sentence, now),
+            Ok(except) => self.ban_source(jail, name, (network, except), decision, now),
             Err(why) => {
                 if self.digest.has_line(Topic::Exception, name, now) {
                     warn!("{name}: {network} is not banned, but addresses in it: {why}");
                 }
-                for address in self.addresses_behind(&sentence.evidence, jail, now) {
-                    let sentence = Sentence { address, ..sentence.clone() };
-                    self.ban_source(jail, name, (address.into(), Vec::new()), sentence, now);
+                for address in self.addresses_behind(&decision.evidence, jail, now) {
+                    let decision = BanDecision { address, ..decision.clone() };
+                    self.ban_source(jail, name, (address.into(), Vec::new()), decision, now);
                 }
             }
         }
@@ -455,10 +455,10 @@ impl<D: Datapath> Controller<D> {
         jail: usize,
         name: &'static str,
         (network, except): (IpNet, Vec<IpNet>),
-        sentence: Sentence,
+        decision: BanDecision,
         now: KernelTime,
     ) {
-        let Sentence { address, scope, bantime, proven, mut reason, evidence, .. } = sentence;
+        let BanDecision { address, scope, bantime, proven, mut reason, evidence, .. } = decision;
         let origin = self.origin_of(name);
         let Origin::Jail(number) = origin else { return };
         let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
@@ -515,14 +515,14 @@ impl<D: Datapath> Controller<D> {
         if self.bans_of(address, now).any(|entry| stands(entry.ban)) {
             return;
         }
-        let sentence = if again && unproven_scope.is_some() {
+        let decision = if again && unproven_scope.is_some() {
             self.told_proven(place, address, Class::Ban, now)
         } else {
             let ban = Attempt::new(Verdict::Failure, Class::Ban, address);
             self.told(place, &Attempt { proven, ..ban }, by, now)
         };
-        if let Some(sentence) = sentence {
-            self.sentence(place, RECIDIVE, sentence, now);
+        if let Some(decision) = decision {
+            self.enact(place, RECIDIVE, decision, now);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{ConfigError, JailSettings, Loaded, Origin};
+use crate::config::{ConfigError, JailSettings, Loaded, SetBy};
 use crate::doctor;
 use crate::fail2ban::{self, Filter, LogType, Options};
 use crate::failure::Class;
@@ -64,8 +64,8 @@ pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
         let Err(why) = parser(name, jail, LogType::File) else { continue };
         let path = format!("jails.{name}.filter");
         let (file, line) = match loaded.origin(&path) {
-            Origin::File { file, line } => (Some(file.clone()), Some(*line)),
-            Origin::Default | Origin::CommandLine => (None, None),
+            SetBy::File { file, line } => (Some(file.clone()), Some(*line)),
+            SetBy::Default | SetBy::CommandLine => (None, None),
         };
         errors.push(ConfigError { file, line, column: None, text: format!("`{path}`: {why}") });
     }

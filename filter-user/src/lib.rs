@@ -3,7 +3,7 @@
 //! replies, is the crate [`api`].
 //!
 //! ```text
-//! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
+//! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ BanDecision ─ controller ─▶ Ban ─ datapath ─▶ map
 //! ```
 
 pub use api as control;
@@ -24,7 +24,6 @@ pub mod doctor;
 mod examples;
 pub mod fail2ban;
 mod faults;
-pub mod hearing_memory;
 pub mod host;
 pub mod jail_filter;
 pub mod listing;
@@ -33,5 +32,6 @@ mod log_queue;
 pub mod logging;
 pub mod parse;
 pub mod report;
+pub mod rhythms;
 pub mod source;
 pub mod test_log;

@@ -14,7 +14,7 @@ use api::{Failure, Request, TakenOver};
 use clap::Parser as _;
 use filter_user::check::Check;
 use filter_user::cli::{
-    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, Maintenance, Run, TestLog,
+    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Run, TestLog,
     Unban,
 };
 use filter_user::config::{
@@ -342,15 +342,15 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
     ask(cli, &request, ban.output.json, report::banned)
 }
 
-fn maintain(cli: &Cli, maintenance: &Maintenance) -> Result<()> {
+fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
     let (what, output) = match maintenance {
-        Maintenance::On { time, closed_to_known, output } => {
+        MaintenanceVerb::On { time, closed_to_known, output } => {
             // Less than a second is as good as none, and none is refused.
             let (seconds, closed_to_known) = (time.as_secs(), *closed_to_known);
             (api::Maintenance::On { seconds, closed_to_known }, output)
         }
-        Maintenance::Off(output) => (api::Maintenance::Off, output),
-        Maintenance::Status(output) => (api::Maintenance::Status, output),
+        MaintenanceVerb::Off(output) => (api::Maintenance::Off, output),
+        MaintenanceVerb::Status(output) => (api::Maintenance::Status, output),
     };
     ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
 }

@@ -94,9 +94,9 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     assert!(most <= BYTES * MILLION as usize, "{most} bytes");
 
     // And none of them has pushed out the one.
-    let sentence = jail.hear(&failure(attacker), "log", KernelTime(590 * SECOND)).unwrap();
-    assert_eq!(sentence.failures, maxretry as usize);
-    assert!(sentence.evidence.iter().all(|evidence| evidence.account.is_some()));
+    let decision = jail.hear(&failure(attacker), "log", KernelTime(590 * SECOND)).unwrap();
+    assert_eq!(decision.failures, maxretry as usize);
+    assert!(decision.evidence.iter().all(|evidence| evidence.account.is_some()));
 
     // What a flood took is given back.
     let mut now = 2000 * SECOND;

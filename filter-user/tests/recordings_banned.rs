@@ -20,8 +20,8 @@ fn heard(recorded: &[u8], settings: &JailSettings) -> BTreeMap<IpAddr, (usize, u
         if attempt.verdict == Verdict::Failure {
             heard.entry(attempt.address).or_default().0 += 1;
         }
-        if let Some(sentence) = jail.hear(&attempt, "asterisk-notice", KernelTime(at)) {
-            heard.entry(sentence.address).or_default().1 += 1;
+        if let Some(decision) = jail.hear(&attempt, "asterisk-notice", KernelTime(at)) {
+            heard.entry(decision.address).or_default().1 += 1;
         }
     }
     heard
@@ -38,14 +38,14 @@ fn the_recorded_attackers_are_banned() {
         for file in fs::read_dir(fixtures.join(directory)).unwrap() {
             let path = file.unwrap().path();
             let recorded = fs::read(&path).unwrap();
-            for (address, (failures, sentences)) in heard(&recorded, &as_fail2ban) {
-                assert_eq!(sentences, failures / maxretry, "{address} in {}", path.display());
-                attackers += usize::from(sentences > 0);
+            for (address, (failures, decisions)) in heard(&recorded, &as_fail2ban) {
+                assert_eq!(decisions, failures / maxretry, "{address} in {}", path.display());
+                attackers += usize::from(decisions > 0);
             }
             // By default some come earlier, of those who try many accounts.
-            for (address, (failures, sentences)) in heard(&recorded, &settings) {
+            for (address, (failures, decisions)) in heard(&recorded, &settings) {
                 let expected = failures >= maxretry;
-                assert_eq!(sentences > 0, expected, "{address} in {}", path.display());
+                assert_eq!(decisions > 0, expected, "{address} in {}", path.display());
             }
         }
     }

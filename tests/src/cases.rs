@@ -271,7 +271,7 @@ pub struct World {
     /// User-Agents that are dropped; with `*` at the end, all that begin so.
     pub signatures: Vec<&'static str>,
     /// SIP is closed.
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<ClosedUntil>,
     /// Bans.
     pub bans: Vec<Ban>,
     /// The host's own addresses.
@@ -333,7 +333,7 @@ pub struct Ports {
 
 /// SIP is closed.
 #[derive(Clone, Copy, Debug)]
-pub struct Maintenance {
+pub struct ClosedUntil {
     /// Until when.
     pub ends: Ends,
     /// To known peers too.
@@ -522,7 +522,7 @@ impl World {
     /// The same, but SIP is closed.
     #[must_use]
     pub fn closed(self, ends: Ends, closed_to_known: bool) -> Self {
-        Self { maintenance: Some(Maintenance { ends, closed_to_known }), ..self }
+        Self { maintenance: Some(ClosedUntil { ends, closed_to_known }), ..self }
     }
 
     /// The same with a greylist.

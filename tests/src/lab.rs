@@ -23,7 +23,7 @@ use crate::tap::Tap;
 use crate::{interrupt, screen};
 
 use self::filter::FilterWatch;
-use self::plan::{Origin, PHASES, Phase};
+use self::plan::{AttackHost, PHASES, Phase};
 use self::report::{AttackerResult, Limits};
 pub use self::report::{Check, Report};
 use self::view::{Snapshot, State};
@@ -120,9 +120,9 @@ impl Lab {
         let mut lan = Lan::new()?;
         let pbx = lan.host("pbx", &[PBX])?;
         let hosts = Hosts {
-            guesser: lan.host("guesser", &plan::addresses(Origin::Guesser))?,
-            scanner: lan.host("scanner", &plan::addresses(Origin::Scanner))?,
-            flooder: lan.host("flooder", &plan::addresses(Origin::Flooder))?,
+            guesser: lan.host("guesser", &plan::addresses(AttackHost::Guesser))?,
+            scanner: lan.host("scanner", &plan::addresses(AttackHost::Scanner))?,
+            flooder: lan.host("flooder", &plan::addresses(AttackHost::Flooder))?,
             phone: lan.host("phone", &[PHONE])?,
             pbx,
         };
@@ -182,10 +182,10 @@ impl Lab {
     }
 
     fn attack(&mut self, what: &'static plan::Attack, scale: f64) -> anyhow::Result<()> {
-        let host = match what.origin {
-            Origin::Guesser => &self.hosts.guesser,
-            Origin::Scanner => &self.hosts.scanner,
-            Origin::Flooder => &self.hosts.flooder,
+        let host = match what.from {
+            AttackHost::Guesser => &self.hosts.guesser,
+            AttackHost::Scanner => &self.hosts.scanner,
+            AttackHost::Flooder => &self.hosts.flooder,
         };
         let plan = Plan {
             method: what.method,

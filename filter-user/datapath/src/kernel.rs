@@ -40,7 +40,7 @@ use super::mapped::{Memory, data};
 use super::netlink;
 use super::object::OBJECT;
 use super::pins::{self, PinnedLink, Pins};
-use super::port::{Count, Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+use super::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
@@ -497,7 +497,7 @@ impl Datapath for Kernel {
         Ok(())
     }
 
-    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+    fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()> {
         let mut config = self.config.get()?;
         config.flags &= !FLAG_CLOSED_TO_KNOWN;
         if closed.is_some_and(|closed| !closed.known_allowed) {
@@ -507,9 +507,9 @@ impl Datapath for Kernel {
         self.config.set(&config)
     }
 
-    fn in_maintenance(&self) -> Option<Maintenance> {
+    fn in_maintenance(&self) -> Option<ClosedSip> {
         let config = self.unread.or_note("whether SIP is closed", self.config.get())?;
-        (config.maintenance_until != 0).then_some(Maintenance {
+        (config.maintenance_until != 0).then_some(ClosedSip {
             until: KernelTime(config.maintenance_until),
             known_allowed: config.flags & FLAG_CLOSED_TO_KNOWN == 0,
         })

@@ -49,5 +49,5 @@ pub use self::kernel::{Kernel, Locked, Opened};
 pub use self::network::Network;
 pub use self::object::OBJECT;
 pub use self::pins::{check_place, mount_bpffs, protected};
-pub use self::port::{Count, Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;

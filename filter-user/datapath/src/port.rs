@@ -61,10 +61,10 @@ pub trait Datapath {
     /// # Errors
     ///
     /// When the kernel refuses.
-    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()>;
+    fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()>;
 
     /// Whether SIP is closed for maintenance; one that has ended may still be told.
-    fn in_maintenance(&self) -> Option<Maintenance>;
+    fn in_maintenance(&self) -> Option<ClosedSip>;
 
     /// Makes a peer known that has proven itself just now: whose success a source that cannot be
     /// forged tells of.
@@ -114,7 +114,7 @@ pub trait Datapath {
 
 /// SIP is closed to all but trusted networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Maintenance {
+pub struct ClosedSip {
     /// When it opens by itself.
     pub until: KernelTime,
     /// Whether it stays open to known peers.

@@ -1,4 +1,4 @@
-//! What becomes of a jail's sentence: how long the ban lasts, by those before it, and which networks are
+//! What becomes of a jail's decision: how long the ban lasts, by those before it, and which networks are
 //! banned with it, by their offenders.
 //!
 //! History and time in, terms of bans out. No clock, no map, and no chance but the one that is given.
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 pub use self::history::{Bounds, History, Record};
 pub use self::increment::term;
-pub use self::networks::{Candidate, Networks};
+pub use self::networks::{Candidate, ProvenOffenders};
 use crate::clock::KernelTime;
 use crate::settings::{self, Increment};
 
@@ -60,7 +60,7 @@ pub struct Case {
 #[derive(Debug)]
 pub struct Escalation {
     history: History,
-    networks: Networks,
+    networks: ProvenOffenders,
     /// A number as good as any other.
     chance: fn() -> u32,
 }
@@ -68,7 +68,7 @@ pub struct Escalation {
 impl Escalation {
     /// One that knows of nobody yet.
     pub fn new(bounds: Bounds, networks: settings::Escalation, chance: fn() -> u32) -> Self {
-        let networks = Networks::new(networks, networks::OFFENDERS_MAX);
+        let networks = ProvenOffenders::new(networks, networks::OFFENDERS_MAX);
         Self { history: History::new(bounds), networks, chance }
     }
 
@@ -115,7 +115,7 @@ impl Escalation {
     }
 
     /// The offenders of whom networks are banned.
-    pub fn networks(&self) -> &Networks {
+    pub fn networks(&self) -> &ProvenOffenders {
         &self.networks
     }
 

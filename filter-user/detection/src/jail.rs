@@ -53,9 +53,9 @@ pub struct Evidence {
     pub proven: bool,
 }
 
-/// What a jail has decided.
+/// What a jail has decided: that a source is to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sentence {
+pub struct BanDecision {
     /// Who is to be banned: the first address of the source.
     pub address: IpAddr,
     /// What the ban drops.
@@ -64,7 +64,7 @@ pub struct Sentence {
     pub bantime: Duration,
     /// How many failures it is for, all within the jail's `findtime`.
     pub failures: usize,
-    /// Whether so many of them are proven that it would be passed for them alone.
+    /// Whether so many of them are proven that they alone would be enough.
     pub proven: bool,
     /// Why, in words.
     pub reason: String,
@@ -101,7 +101,7 @@ pub struct Jail {
     guessing: Guessing,
     next_sweep_of_guessing: Option<KernelTime>,
     suspects: Vec<Suspect>,
-    accused: Vec<Sentence>,
+    decided_on_others: Vec<BanDecision>,
     forgotten: u64,
 }
 
@@ -123,7 +123,7 @@ impl Jail {
             guessing,
             next_sweep_of_guessing: None,
             suspects: Vec::new(),
-            accused: Vec::new(),
+            decided_on_others: Vec::new(),
             forgotten: 0,
         }
     }
@@ -174,20 +174,20 @@ impl Jail {
         attempt: &Attempt,
         teller: &'static str,
         now: KernelTime,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDecision> {
         self.hear_of(attempt.address, attempt, teller, now)
     }
 
     /// Hears of an attempt by the source of this first `address`; `teller` tells of it at `now`, which
     /// never goes back. A success clears its source's record; the failure that reaches `maxretry` within
-    /// `findtime` is answered with a sentence.
+    /// `findtime` is answered with a decision.
     pub fn hear_of(
         &mut self,
         address: IpAddr,
         attempt: &Attempt,
         teller: &'static str,
         now: KernelTime,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDecision> {
         match attempt.verdict {
             Verdict::Ignored => return None,
             Verdict::Success => {
@@ -231,17 +231,17 @@ impl Jail {
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
             untold.details = Details::default();
         }
-        let passed = self.judge(address, now);
+        let decided = self.judge(address, now);
         let account = account.zip(attempt.account.as_deref());
         let guess = Guess { source: address, account, proven };
         self.guessing.hear(guess, now, &mut self.suspects);
-        self.accuse(passed, address, now)
+        self.decide_on_guessers(decided, address, now)
     }
 
     /// Hears that the source of a failure that has counted already, of this class and a moment ago,
     /// cannot have been forged: another source tells of it that knows. Answers as
     /// [`hear`](Self::hear).
-    pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<Sentence> {
+    pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<BanDecision> {
         self.prove_of(address, address, class, now)
     }
 
@@ -252,7 +252,7 @@ impl Jail {
         from: IpAddr,
         class: Class,
         now: KernelTime,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDecision> {
         let recent = |failure: &Failure| failure.at.age(now) <= join::WINDOW;
         self.watched.last(address).filter(|last| last.age(now) <= join::WINDOW)?;
         self.take(address, now);
@@ -262,18 +262,18 @@ impl Jail {
             failure.proven = true;
             (failure.account, failure.details.name.clone())
         });
-        let passed = self.judge(address, now);
+        let decided = self.judge(address, now);
         if let Some((account, name)) = failure {
             let account = account.zip(name.as_deref());
             let guess = Guess { source: address, account, proven: true };
             self.guessing.prove(guess, now, &mut self.suspects);
         }
-        self.accuse(passed, address, now)
+        self.decide_on_guessers(decided, address, now)
     }
 
-    /// A sentence if the failures are enough for one; they are kept as long as they can lead to
+    /// A decision if the failures are enough for one; they are kept as long as they can lead to
     /// another.
-    fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<Sentence> {
+    fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<BanDecision> {
         let Self { settings, failures, accounts, .. } = self;
         let JailSettings { scope, unproven_scope, findtime, .. } = *settings;
         let mut tally = |counts: fn(&&Failure) -> bool| {
@@ -281,10 +281,10 @@ impl Jail {
         };
         let [proven, unpunished] = [tally(|f| f.proven), tally(|f| !f.punished)];
         if proven.is_enough(settings) {
-            return Some(self.sentence(address, scope, proven, true));
+            return Some(self.decision(address, scope, proven, true));
         }
         let narrow = unproven_scope.filter(|_| unpunished.is_enough(settings));
-        let passed = narrow.map(|scope| self.sentence(address, scope, unpunished, false));
+        let decided = narrow.map(|scope| self.decision(address, scope, unpunished, false));
         if narrow.is_some() {
             // What is proven, or may be proven yet, counts towards the wider or longer ban.
             self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
@@ -297,20 +297,20 @@ impl Jail {
         let forgotten = self.watched.put(address, &mut self.failures, rank);
         self.forgotten = self.forgotten.saturating_add(forgotten);
         self.next_sweep.get_or_insert(now.after(findtime));
-        passed
+        decided
     }
 
-    /// Sentences whom the last failure has made suspects of guessing over days. The answer is for the
-    /// source of the failure: what has been `passed` on it, or this.
-    fn accuse(
+    /// Decides on the sources that the last failure has made suspects of guessing over days. The answer is
+    /// for the source of the failure: what was `decided` before, or this.
+    fn decide_on_guessers(
         &mut self,
-        passed: Option<Sentence>,
+        decided: Option<BanDecision>,
         address: IpAddr,
         now: KernelTime,
-    ) -> Option<Sentence> {
-        self.accused.clear(); // Nobody has asked for them.
+    ) -> Option<BanDecision> {
+        self.decided_on_others.clear(); // Nobody has asked for them.
         let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
-        let mut own = passed;
+        let mut own = decided;
         for suspect in std::mem::take(&mut self.suspects) {
             let Suspect { source, failures, proven, reason } = suspect;
             let scope = if proven { Some(scope) } else { unproven_scope };
@@ -320,12 +320,12 @@ impl Jail {
             }
             let failures = usize::try_from(failures).unwrap_or(usize::MAX);
             let evidence = self.evidence(source);
-            let sentence =
-                Sentence { address: source, scope, bantime, failures, proven, reason, evidence };
+            let decision =
+                BanDecision { address: source, scope, bantime, failures, proven, reason, evidence };
             if source != address {
-                self.accused.push(sentence);
+                self.decided_on_others.push(decision);
             } else if own.as_ref().is_none_or(|own| proven && !own.proven) {
-                own = Some(sentence);
+                own = Some(decision);
             }
         }
         if !self.guessing.is_empty() {
@@ -334,10 +334,10 @@ impl Jail {
         own
     }
 
-    /// The sentences of other sources that the last attempt has led to: those that guess at the same
+    /// The decisions on other sources that the last attempt has led to: those that guess at the same
     /// account. They have failed before; whether they may be banned now is to be asked anew.
-    pub fn accused(&mut self) -> Vec<Sentence> {
-        std::mem::take(&mut self.accused)
+    pub fn decided_on_others(&mut self) -> Vec<BanDecision> {
+        std::mem::take(&mut self.decided_on_others)
     }
 
     /// The accounts that many sources have guessed at, those of late last.
@@ -345,10 +345,10 @@ impl Jail {
         self.guessing.attacked()
     }
 
-    fn sentence(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> Sentence {
+    fn decision(&self, address: IpAddr, scope: Scope, tally: Tally, proven: bool) -> BanDecision {
         let evidence = self.tell(address, &self.failures);
         let reason = tally.reason(evidence.last(), &self.settings);
-        Sentence {
+        BanDecision {
             address,
             scope,
             bantime: self.settings.bantime,

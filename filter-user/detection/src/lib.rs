@@ -1,7 +1,7 @@
 //! Detection, without a clock, a file, a socket or a map: attempts and times enter, bans leave.
 //!
 //! ```text
-//! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ Sentence ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write
+//! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ BanDecision ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write
 //! ```
 //!
 //! Whatever reads, waits or writes is in the crates above this one. It hands over what it has read, with the

@@ -35,12 +35,12 @@ pub struct Loaded {
     /// Files in `conf.d` that were not read, because of their names.
     pub ignored: Vec<PathBuf>,
     /// Who set a setting, by its path; what is not in here is a default.
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) origins: BTreeMap<String, SetBy>,
 }
 
-/// Who set a value.
+/// What set a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SetBy {
     /// Nobody.
     Default,
     /// A file.
@@ -54,7 +54,7 @@ pub enum Origin {
     CommandLine,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SetBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -142,8 +142,8 @@ impl Config {
 
 impl Loaded {
     /// Who set the setting at `path`, such as `jails.asterisk-wazo.maxretry`.
-    pub fn origin(&self, path: &str) -> &Origin {
-        self.origins.get(path).unwrap_or(&Origin::Default)
+    pub fn origin(&self, path: &str) -> &SetBy {
+        self.origins.get(path).unwrap_or(&SetBy::Default)
     }
 
     /// Lets the command line win, by the same rules.
@@ -178,7 +178,7 @@ impl Loaded {
                     text: problem.text,
                 });
             }
-            self.origins.insert(path.to_owned(), Origin::CommandLine);
+            self.origins.insert(path.to_owned(), SetBy::CommandLine);
         }
         errors.into_result(())
     }
@@ -450,8 +450,8 @@ impl Loaded {
         let mut errors = ConfigErrors::default();
         for (path, text) in schema::contradictions(&self.config) {
             let (file, line) = match self.origin(&path) {
-                Origin::File { file, line } => (Some(file.clone()), Some(*line)),
-                Origin::Default | Origin::CommandLine => (None, None),
+                SetBy::File { file, line } => (Some(file.clone()), Some(*line)),
+                SetBy::Default | SetBy::CommandLine => (None, None),
             };
             errors.push(ConfigError { file, line, column: None, text });
         }
@@ -463,7 +463,7 @@ impl Loaded {
 struct Overlay<'a, 'config> {
     file: &'a Path,
     fields: &'a mut [Field<'config>],
-    origins: &'a mut BTreeMap<String, Origin>,
+    origins: &'a mut BTreeMap<String, SetBy>,
     refused: &'a Refused,
 }
 
@@ -521,7 +521,7 @@ impl Overlay<'_, '_> {
                 }
             }
             problems.extend(found);
-            let origin = Origin::File { file: self.file.to_owned(), line: entry.at.line };
+            let origin = SetBy::File { file: self.file.to_owned(), line: entry.at.line };
             self.origins.insert(path, origin);
             return;
         }

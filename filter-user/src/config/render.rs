@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::load::{Loaded, Origin};
+use super::load::{Loaded, SetBy};
 use super::{Config, schema};
 
 /// A setting as it holds.
@@ -15,7 +15,7 @@ pub struct Setting {
     /// Its value, as a configuration file writes it.
     pub value: Json,
     /// Who set it.
-    pub origin: Origin,
+    pub origin: SetBy,
     /// What it is for.
     pub doc: String,
 }
@@ -42,7 +42,7 @@ impl Loaded {
 
     /// The same, without what nobody has set.
     pub fn render_set(&self) -> String {
-        let text = self.render(|setting| setting.origin != Origin::Default);
+        let text = self.render(|setting| setting.origin != SetBy::Default);
         if text.is_empty() {
             "# nothing is set; every setting has its default\n".to_owned()
         } else {

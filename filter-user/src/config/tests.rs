@@ -53,7 +53,7 @@ fn everything_has_a_default() {
     {
         let loaded = parse(text).expect(text);
         assert_eq!(loaded.config, Config::default(), "{text:?}");
-        assert!(loaded.effective().iter().all(|setting| setting.origin == Origin::Default));
+        assert!(loaded.effective().iter().all(|setting| setting.origin == SetBy::Default));
     }
 }
 
@@ -83,7 +83,7 @@ paths: {state: /var/lib/ringfence, runtime: /run/ringfence, bpffs: /sys/fs/bpf/r
     assert_eq!(loaded.config, expected);
     assert_eq!(loaded.config.paths.control_socket(), Path::new("/run/ringfence/control.sock"));
     assert_eq!(loaded.origin("jails.asterisk-wazo.ignoreip").to_string(), "config.yml:9");
-    assert_eq!(loaded.origin("dry_run"), &Origin::Default);
+    assert_eq!(loaded.origin("dry_run"), &SetBy::Default);
 }
 
 #[test]
@@ -601,7 +601,7 @@ fn conf_d_overrides_the_main_file_and_its_first_file_wins() {
     let origins: Vec<String> = loaded
         .effective()
         .iter()
-        .filter(|setting| setting.origin != Origin::Default)
+        .filter(|setting| setting.origin != SetBy::Default)
         .map(|setting| relative(&host, &format!("{} {}", setting.path, setting.origin)))
         .collect();
     assert_eq!(
@@ -677,7 +677,7 @@ fn the_command_line_wins_by_the_same_rules() {
     assert_eq!(loaded.config.interfaces, ["eth1", "eth2"]);
     assert_eq!(loaded.config.mode, Mode::Native);
     assert!(loaded.config.dry_run);
-    assert_eq!(loaded.origin("mode"), &Origin::CommandLine);
+    assert_eq!(loaded.origin("mode"), &SetBy::CommandLine);
     assert!(loaded.render_yaml().contains("dry_run: true  # command line\n"));
 
     let wrong = Overrides { interfaces: vec!["eth 1".into()], ..Overrides::default() };
@@ -973,7 +973,7 @@ fn the_reference_file_holds_the_defaults() {
         reference.lines().filter_map(|line| line.strip_prefix('#')).collect();
     let loaded = parse(&uncommented.join("\n")).unwrap();
     assert_eq!(loaded.config, Config::default());
-    assert!(loaded.effective().iter().all(|setting| setting.origin != Origin::Default));
+    assert!(loaded.effective().iter().all(|setting| setting.origin != SetBy::Default));
 }
 
 #[test]

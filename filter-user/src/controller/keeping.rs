@@ -23,8 +23,8 @@ impl<D: Datapath> Controller<D> {
         &self.store
     }
 
-    /// Takes over what was `kept` and what the kernel has `held`, and has both the same.
-    pub(super) fn take_over(&mut self, kept: Kept, held: &InForce, now: KernelTime) {
+    /// Restores the bans that were `kept` and those that the kernel has `held`, and makes both the same.
+    pub(super) fn restore(&mut self, kept: Kept, held: &InForce, now: KernelTime) {
         let Self { datapath, ledger, protected, store, .. } = self;
         let Kept { mut bans, ended, offences, .. } = kept;
         let wanted = |network| protected.reason(network).is_none();

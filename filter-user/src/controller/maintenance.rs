@@ -7,7 +7,7 @@ use log::info;
 
 use super::Controller;
 use crate::clock::KernelTime;
-use crate::datapath::{Datapath, Maintenance};
+use crate::datapath::{ClosedSip, Datapath};
 use crate::duration;
 use crate::log_budget::BY_HAND;
 
@@ -29,7 +29,7 @@ impl<D: Datapath> Controller<D> {
                         duration::format(MAINTENANCE_MAX)
                     ));
                 }
-                Some(Maintenance { until: now.after(time), known_allowed: !closed_to_known })
+                Some(ClosedSip { until: now.after(time), known_allowed: !closed_to_known })
             }
         };
         self.datapath.maintenance(closed).map_err(|why| format!("{why:#}"))?;
@@ -46,7 +46,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The maintenance in force.
-    pub(super) fn closed(&self, now: KernelTime) -> Option<Maintenance> {
+    pub(super) fn closed(&self, now: KernelTime) -> Option<ClosedSip> {
         self.datapath.in_maintenance().filter(|closed| now < closed.until)
     }
 

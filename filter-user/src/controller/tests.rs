@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::ban::{AddressEntry, NetworkEntry, Scopes};
-use crate::datapath::{Count, Interface, InterfaceCounters, KnownPeer, Maintenance, Mode};
+use crate::datapath::{ClosedSip, Count, Interface, InterfaceCounters, KnownPeer, Mode};
 use crate::failure::LoggedAt;
 use crate::parse::{self, asterisk};
 
@@ -23,7 +23,7 @@ mod successor;
 
 /// A datapath that only remembers.
 #[derive(Default)]
-pub(crate) struct Memory {
+pub(crate) struct NoKernel {
     bans: BTreeMap<IpAddr, AddressEntry>,
     networks: BTreeMap<IpNet, NetworkEntry>,
     own: BTreeSet<IpAddr>,
@@ -31,13 +31,13 @@ pub(crate) struct Memory {
     room: Option<usize>,
     unseen: Vec<IpAddr>,
     known: Vec<IpAddr>,
-    closed: Option<Maintenance>,
+    closed: Option<ClosedSip>,
     /// How often it was asked for known peers.
     asked_for_known: Cell<u64>,
     bare: Option<String>,
 }
 
-impl Memory {
+impl NoKernel {
     fn room(&self) -> Result<()> {
         let full = self.room.is_some_and(|room| self.bans.len() + self.networks.len() >= room);
         anyhow::ensure!(!full, "the table is full");
@@ -52,7 +52,7 @@ impl Memory {
     }
 }
 
-impl Datapath for Memory {
+impl Datapath for NoKernel {
     fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
         if !self.bans.contains_key(&entry.address) {
             self.room()?;
@@ -79,12 +79,12 @@ impl Datapath for Memory {
         Ok(())
     }
 
-    fn maintenance(&mut self, closed: Option<Maintenance>) -> Result<()> {
+    fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()> {
         self.closed = closed;
         Ok(())
     }
 
-    fn in_maintenance(&self) -> Option<Maintenance> {
+    fn in_maintenance(&self) -> Option<ClosedSip> {
         self.closed
     }
 
@@ -168,28 +168,28 @@ pub(super) fn at(seconds: u64) -> KernelTime {
     KernelTime(seconds * SECOND)
 }
 
-fn controller() -> Controller<Memory> {
-    started_over(Memory::default())
+fn controller() -> Controller<NoKernel> {
+    started_over(NoKernel::default())
 }
 
 /// The controller after a start over what the kernel still holds.
-fn started_over(datapath: Memory) -> Controller<Memory> {
+fn started_over(datapath: NoKernel) -> Controller<NoKernel> {
     started_with(datapath, |_default| {})
 }
 
 pub(super) fn started_with(
-    datapath: Memory,
+    datapath: NoKernel,
     adjust: impl FnOnce(&mut Config),
-) -> Controller<Memory> {
+) -> Controller<NoKernel> {
     started_again(datapath, Vec::new(), adjust)
 }
 
 /// The controller after a start over what the kernel still holds and the store has kept.
 pub(super) fn started_again(
-    datapath: Memory,
+    datapath: NoKernel,
     bans: Vec<Entry>,
     adjust: impl FnOnce(&mut Config),
-) -> Controller<Memory> {
+) -> Controller<NoKernel> {
     let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
     let mut config = Config { trusted, ..Config::default() };
@@ -218,7 +218,7 @@ fn ami() -> SourceReport {
     ami.heard_by("asterisk-wazo", parse::ami::RULES)
 }
 
-pub(super) fn fail(controller: &mut Controller<Memory>, address: [u8; 4], times: u64) {
+pub(super) fn fail(controller: &mut Controller<NoKernel>, address: [u8; 4], times: u64) {
     for n in 0..times {
         let attempt = Attempt {
             account: Some("1001".to_owned()),
@@ -240,7 +240,7 @@ fn bans_of(jail: &str) -> Request {
 }
 
 /// The answer to a request, as the JSON that is sent.
-fn ask(controller: &mut Controller<Memory>, request: Request) -> Value {
+fn ask(controller: &mut Controller<NoKernel>, request: Request) -> Value {
     match controller.answer(request, at(20)) {
         Reply::Ok(answer) => serde_json::to_value(answer).unwrap(),
         Reply::Error(why) => panic!("{why}"),
@@ -252,7 +252,7 @@ fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
     serde_json::from_value(answer.clone()).unwrap()
 }
 
-fn refuse(controller: &mut Controller<Memory>, request: Request) -> String {
+fn refuse(controller: &mut Controller<NoKernel>, request: Request) -> String {
     match controller.answer(request, at(20)) {
         Reply::Ok(answer) => panic!("{answer:?}"),
         Reply::Error(why) => why,
@@ -323,7 +323,7 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
         since: at(0),
         until: Some(at(100)),
     };
-    let mut memory = Memory::default();
+    let mut memory = NoKernel::default();
     memory.ban(&adopted([203, 0, 113, 7])).unwrap();
     memory.ban(&adopted([198, 51, 100, 1])).unwrap();
     let mut controller = started_over(memory);
@@ -352,7 +352,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
     let mut controller = controller();
     let elsewhere = [203, 0, 113, 12];
     controller.datapath.unseen = vec![IpAddr::from(elsewhere)];
-    let found = |controller: &mut Controller<Memory>| {
+    let found = |controller: &mut Controller<NoKernel>| {
         let status = ask(controller, Request::Status);
         status["hearing"].as_array().unwrap().iter().any(|one| one["kind"] == "unwitnessed")
     };
@@ -396,7 +396,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
 fn what_is_not_protected_is_not_dropped() {
     let mut controller = controller();
     ask(&mut controller, ban("203.0.113.7/32", None));
-    let why = |controller: &mut Controller<Memory>| {
+    let why = |controller: &mut Controller<NoKernel>| {
         let address = IpAddr::from([203, 0, 113, 7]);
         ask(controller, Request::Why { address })
     };
@@ -625,7 +625,7 @@ fn bans_are_summed_up_but_for_those_by_hand() {
     assert_eq!(lines, ["20 more bans came in the last minute: asterisk-wazo 20"]);
 }
 
-fn closes(controller: &mut Controller<Memory>, address: [u8; 4], scope: &str) -> bool {
+fn closes(controller: &mut Controller<NoKernel>, address: [u8; 4], scope: &str) -> bool {
     let why = ask(controller, Request::Why { address: address.into() });
     why["bans"].as_array().unwrap().iter().any(|ban| ban["scope"] == scope)
 }
@@ -872,12 +872,12 @@ fn a_ban_of_everything_wants_proof() {
         }
     };
     let address = IpAddr::from([203, 0, 113, 7]);
-    let scopes = |controller: &Controller<Memory>| {
+    let scopes = |controller: &Controller<NoKernel>| {
         let mut scopes: Vec<Scope> = controller.ledger.iter().map(|e| e.ban.scope).collect();
         scopes.sort();
         scopes
     };
-    let tell = |controller: &mut Controller<Memory>, proof: bool| {
+    let tell = |controller: &mut Controller<NoKernel>, proof: bool| {
         let ami = controller.add_source(ami());
         for n in 0..15 {
             let session = Some(n.to_string());
@@ -895,7 +895,7 @@ fn a_ban_of_everything_wants_proof() {
         (None, false, &[]),
         (None, true, &[Scope::All]),
     ] {
-        let mut controller = started_with(Memory::default(), settings(unproven));
+        let mut controller = started_with(NoKernel::default(), settings(unproven));
         tell(&mut controller, proof);
         assert_eq!(scopes(&controller), expected, "{unproven:?} {proof}");
     }
@@ -929,7 +929,7 @@ fn growing(config: &mut Config) {
 
 /// Has an address banned at this second, and its ban end. How long it lasted, in hours, and why it was.
 fn banned_for(
-    controller: &mut Controller<Memory>,
+    controller: &mut Controller<NoKernel>,
     attempt: &Attempt,
     second: u64,
 ) -> (u64, String) {
@@ -945,12 +945,12 @@ fn banned_for(
 
 #[test]
 fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
-    let mut controller = started_with(Memory::default(), growing);
+    let mut controller = started_with(NoKernel::default(), growing);
     let address = IpAddr::from([203, 0, 113, 7]);
     let proven = proven(address);
     let unproven = Attempt { proven: false, ..proven.clone() };
     let mut day = 0;
-    let mut ban = |controller: &mut Controller<Memory>, attempt| {
+    let mut ban = |controller: &mut Controller<NoKernel>, attempt| {
         day += 1;
         banned_for(controller, attempt, day * 86_400)
     };
@@ -980,7 +980,7 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
 /// later. Both are one ban, which is a proven one.
 #[test]
 fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
-    let mut controller = started_with(Memory::default(), growing);
+    let mut controller = started_with(NoKernel::default(), growing);
     let ami = controller.add_source(ami());
     let address = IpAddr::from([203, 0, 113, 7]);
     for (day, hours) in [(1, 1), (2, 2), (3, 4)] {
@@ -1003,7 +1003,7 @@ fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
 
 #[test]
 fn a_ban_that_the_kernel_refuses_is_no_offence() {
-    let mut controller = started_with(Memory::default(), growing);
+    let mut controller = started_with(NoKernel::default(), growing);
     controller.datapath.room = Some(0);
     for n in 0..3 {
         controller.hear(&proven(IpAddr::from([203, 0, 113, 7])), 0, "asterisk-wazo", at(n));
@@ -1020,7 +1020,7 @@ fn bans_are_numbered_in_words() {
 
 /// Has a jail ban an address, and the ban end.
 fn ban_by(
-    controller: &mut Controller<Memory>,
+    controller: &mut Controller<NoKernel>,
     jail: &str,
     address: IpAddr,
     proven: bool,
@@ -1034,15 +1034,15 @@ fn ban_by(
     controller.handle_timeout(at(second + 3600));
 }
 
-fn with_recidive(unproven_scope: Option<Scope>) -> Controller<Memory> {
-    started_with(Memory::default(), |config| {
+fn with_recidive(unproven_scope: Option<Scope>) -> Controller<NoKernel> {
+    started_with(NoKernel::default(), |config| {
         growing(config);
         let jail = config.jails.get_mut("recidive").unwrap();
         (jail.enabled, jail.unproven_scope) = (true, unproven_scope);
     })
 }
 
-fn recidive(controller: &mut Controller<Memory>) -> Vec<(String, String, String)> {
+fn recidive(controller: &mut Controller<NoKernel>) -> Vec<(String, String, String)> {
     let bans = ask(controller, bans_of("recidive"));
     let text = |ban: &Value, key: &str| ban[key].as_str().unwrap().to_owned();
     let bans = bans["bans"].as_array().unwrap().iter();
@@ -1111,7 +1111,7 @@ fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
 
 #[test]
 fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut("asterisk-wazo").unwrap();
         (jail.guessing.maxretry, jail.guessing.sources, jail.guessing.each) = (12, 4, 3);
     });
@@ -1142,7 +1142,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
 fn times_are_shown_by_the_wall_clock_as_it_is() {
     let mut controller = controller();
     fail(&mut controller, [203, 0, 113, 7], 15);
-    let until = |controller: &mut Controller<Memory>| {
+    let until = |controller: &mut Controller<NoKernel>| {
         let bans = ask(controller, every_ban());
         let why = ask(controller, Request::Why { address: [203, 0, 113, 7].into() });
         assert_eq!(why["until"], bans["bans"][0]["until"]);

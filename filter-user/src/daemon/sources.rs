@@ -23,9 +23,9 @@ use crate::controller::{Controller, SourceReport};
 use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
 use crate::hearing::{AMI, NOTICE, SECURITY};
-use crate::hearing_memory::Memory;
 use crate::jail_filter;
 use crate::parse::{self, Parser};
+use crate::rhythms::Rhythms;
 use crate::source::journal::{self, Entries, Journal};
 use crate::source::lane::Lane;
 use crate::source::log_file::{self, LogFile};
@@ -85,7 +85,7 @@ pub(super) struct Sources {
     rest: Duration,
     /// Where they were when the last process ended, by the keys of their positions.
     positions: BTreeMap<String, Vec<u8>>,
-    memory: Memory,
+    rhythms: Rhythms,
     /// What comes of the last attempt to keep it.
     keeping: Option<replies::Receiver<io::Result<()>>>,
     /// Whether that failed: it is said once.
@@ -176,7 +176,7 @@ impl Sources {
         positions: BTreeMap<String, Vec<u8>>,
         controller: &mut Controller<D>,
     ) -> Self {
-        let memory = Memory::load(&config.paths.state);
+        let rhythms = Rhythms::load(&config.paths.state);
         let (look, found) = mpsc::channel(FOUND_WAITING);
         let slots = Slots::new(|key| position(&positions, key));
         let mut sources = Self {
@@ -184,7 +184,7 @@ impl Sources {
             feeds: Vec::new(),
             rest: REST_OF_NUMBERS,
             positions,
-            memory,
+            rhythms,
             keeping: None,
             forgetful: false,
             slots,
@@ -478,10 +478,10 @@ impl Sources {
             }
             self.keeping = None;
         }
-        if !at_the_end && !self.memory.is_due() {
+        if !at_the_end && !self.rhythms.is_due() {
             return;
         }
-        let Some(write) = self.memory.changes(controller.ears()) else { return };
+        let Some(write) = self.rhythms.changes(controller.ears()) else { return };
         if at_the_end {
             let kept = write.run();
             self.kept(&kept);
@@ -497,7 +497,7 @@ impl Sources {
             if !self.forgetful {
                 warn!("how often the sources tell something is not kept over a restart: {why}");
             }
-            self.memory.was_not_kept();
+            self.rhythms.was_not_kept();
         }
         self.forgetful = kept.is_err();
     }
@@ -563,7 +563,7 @@ impl Sources {
         key: &str,
     ) -> (usize, Outlet) {
         let (jail, key) = (report.jail, intern(key));
-        self.memory.recall(report.name, &report.place, &mut report.ear);
+        self.rhythms.recall(report.name, &report.place, &mut report.ear);
         let feed = Feed {
             jail,
             key,

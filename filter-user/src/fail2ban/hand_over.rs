@@ -12,7 +12,7 @@ use api::{Decided, Durability, Request, TAKE_OVER_MAX, TakenOver};
 use jiff::Timestamp;
 
 use super::Ban;
-use crate::config::{Config, Origin};
+use crate::config::{Config, SetBy};
 
 /// What there is to do about settings that are to go to `target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +52,12 @@ pub fn check_settings(
     if before.as_ref().is_some_and(|before| before != settings) && !force {
         bail!("{} is there already, with other settings: `--force` replaces it", target.display());
     }
-    let set = own.effective().into_iter().filter(|setting| setting.origin != Origin::Default);
+    let set = own.effective().into_iter().filter(|setting| setting.origin != SetBy::Default);
     let overruled = set.filter_map(|setting| match whole.origin(&setting.path) {
-        Origin::File { file, line } if file != target => {
+        SetBy::File { file, line } if file != target => {
             Some(format!("{}: {}:{line} sets it too, and holds", setting.path, file.display()))
         }
-        Origin::File { .. } | Origin::Default | Origin::CommandLine => None,
+        SetBy::File { .. } | SetBy::Default | SetBy::CommandLine => None,
     });
     let overruled = overruled.collect();
     Ok(Checked { to_write: before.as_deref() != Some(settings), overruled })

@@ -1,4 +1,4 @@
-//! What a jail would have done: attempts enter with their lines, sentences leave.
+//! What a jail would have done: attempts enter with their lines, decisions leave.
 //!
 //! The jail and what joins the lines about one packet are the daemon's. What no log tells is left to who
 //! reads: whether packets of a source were seen, and who is a known peer.
@@ -13,14 +13,14 @@ use crate::clock::KernelTime;
 use crate::config::{Config, intern};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
-use crate::jail::{Jail, Sentence};
+use crate::jail::{BanDecision, Jail};
 use crate::join::Join;
 use crate::parse::dates;
 
 /// Sources that are watched at a time.
 const SOURCES: usize = 100_000;
 
-/// Sentences that are told of one by one.
+/// Decisions that are told of one by one.
 const TOLD: usize = 1000;
 
 /// A jail without a host.
@@ -31,7 +31,7 @@ pub(super) struct Court<'a> {
     /// The first time that a line says, in nanoseconds.
     began: Option<i128>,
     now: KernelTime,
-    passed: Vec<(u64, Sentence)>,
+    decided: Vec<(u64, BanDecision)>,
     untold: usize,
     /// Until when each banned source is shut out.
     shut_out: Vec<(IpAddr, KernelTime)>,
@@ -52,7 +52,7 @@ impl<'a> Court<'a> {
             config,
             began: None,
             now: KernelTime(0),
-            passed: Vec::new(),
+            decided: Vec::new(),
             untold: 0,
             shut_out: Vec::new(),
             spared: 0,
@@ -86,9 +86,9 @@ impl<'a> Court<'a> {
             }
             self.asks_for_witness |= attempt.needs_witness && is_failure;
             let own = self.jail.hear(&attempt, "log", self.now);
-            let others = self.jail.accused();
-            for sentence in own.into_iter().chain(others) {
-                self.sentence(sentence, number);
+            let others = self.jail.decided_on_others();
+            for decision in own.into_iter().chain(others) {
+                self.note(decision, number);
             }
         }
     }
@@ -121,11 +121,11 @@ impl<'a> Court<'a> {
             || self.config.trusted.iter().any(|network| network.contains(&address))
     }
 
-    fn sentence(&mut self, sentence: Sentence, number: u64) {
+    fn note(&mut self, decision: BanDecision, number: u64) {
         self.shut_out.retain(|(_, until)| self.now < *until);
-        self.shut_out.push((sentence.address, self.now.after(sentence.bantime)));
-        if self.passed.len() < TOLD {
-            self.passed.push((number, sentence));
+        self.shut_out.push((decision.address, self.now.after(decision.bantime)));
+        if self.decided.len() < TOLD {
+            self.decided.push((number, decision));
         } else {
             self.untold += 1;
         }
@@ -148,11 +148,11 @@ impl<'a> Court<'a> {
             settings.maxretry,
             duration::format(settings.findtime)
         )?;
-        if self.passed.is_empty() {
+        if self.decided.is_empty() {
             writeln!(out, "  banned nobody")?;
         }
-        for (number, sentence) in &self.passed {
-            let Sentence { address, scope, bantime, reason, .. } = sentence;
+        for (number, decision) in &self.decided {
+            let BanDecision { address, scope, bantime, reason, .. } = decision;
             let (scope, time) = (self.config.ports.name(*scope), duration::format(*bantime));
             writeln!(
                 out,

@@ -138,7 +138,7 @@ impl Database {
         // Only now: the file of something else stays as it is.
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         if let Some(directory) = path.parent() {
-            positions::take_over_files(&mut connection, directory)?;
+            positions::import_files(&mut connection, directory)?;
         }
         let (marks, is_new) = (Marks::default(), version == 0);
         let path = path.to_owned();

@@ -37,11 +37,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Takes over what an earlier version kept in files, which go then.
-pub(super) fn take_over_files(
-    connection: &mut Connection,
-    directory: &Path,
-) -> Result<(), Failure> {
+/// Imports what an earlier version kept in files, and removes these.
+pub(super) fn import_files(connection: &mut Connection, directory: &Path) -> Result<(), Failure> {
     let files = files_in(directory)?;
     if files.is_empty() {
         return Ok(());

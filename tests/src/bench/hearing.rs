@@ -6,7 +6,7 @@
 
 pub mod listener;
 mod logs;
-mod memory;
+mod no_kernel;
 mod report;
 mod rival;
 

@@ -19,7 +19,7 @@ pub(super) struct Phase {
 pub(super) struct Attack {
     pub(super) name: &'static str,
     pub(super) method: Method,
-    pub(super) origin: Origin,
+    pub(super) from: AttackHost,
     /// The last byte of its address.
     pub(super) host: u8,
     pub(super) rate: u32,
@@ -28,7 +28,7 @@ pub(super) struct Attack {
 
 /// The host that an attack comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum AttackHost {
     Guesser,
     Scanner,
     Flooder,
@@ -57,7 +57,7 @@ pub(super) const PHASES: [Phase; 7] = [
         attacks: &[Attack {
             name: "guesser svcrack",
             method: Method::Svcrack,
-            origin: Origin::Guesser,
+            from: AttackHost::Guesser,
             host: 66,
             rate: 0,
             seconds: 8,
@@ -70,7 +70,7 @@ pub(super) const PHASES: [Phase; 7] = [
         attacks: &[Attack {
             name: "guesser sipp 50/s",
             method: Method::Guess,
-            origin: Origin::Guesser,
+            from: AttackHost::Guesser,
             host: 67,
             rate: 50,
             seconds: 5,
@@ -84,7 +84,7 @@ pub(super) const PHASES: [Phase; 7] = [
         attacks: &[Attack {
             name: "scanner sipp 20/s",
             method: Method::Scan,
-            origin: Origin::Scanner,
+            from: AttackHost::Scanner,
             host: 68,
             rate: 20,
             seconds: 5,
@@ -99,7 +99,7 @@ pub(super) const PHASES: [Phase; 7] = [
         attacks: &[Attack {
             name: "flooder sipp 5000/s",
             method: Method::Flood,
-            origin: Origin::Flooder,
+            from: AttackHost::Flooder,
             host: 69,
             rate: 5000,
             seconds: 6,
@@ -113,7 +113,7 @@ pub(super) const PHASES: [Phase; 7] = [
             Attack {
                 name: "guesser sipp 500/s",
                 method: Method::Guess,
-                origin: Origin::Guesser,
+                from: AttackHost::Guesser,
                 host: 76,
                 rate: 500,
                 seconds: 9,
@@ -121,7 +121,7 @@ pub(super) const PHASES: [Phase; 7] = [
             Attack {
                 name: "scanner sipp 20/s",
                 method: Method::Scan,
-                origin: Origin::Scanner,
+                from: AttackHost::Scanner,
                 host: 78,
                 rate: 20,
                 seconds: 9,
@@ -129,7 +129,7 @@ pub(super) const PHASES: [Phase; 7] = [
             Attack {
                 name: "flooder sipp 5000/s",
                 method: Method::Flood,
-                origin: Origin::Flooder,
+                from: AttackHost::Flooder,
                 host: 79,
                 rate: 5000,
                 seconds: 6,
@@ -149,10 +149,10 @@ pub(super) fn seconds() -> u32 {
     PHASES.iter().map(|phase| phase.seconds).sum()
 }
 
-/// All addresses that attacks from `origin` use.
-pub(super) fn addresses(origin: Origin) -> Vec<IpAddr> {
+/// All addresses that attacks from a host use.
+pub(super) fn addresses(from: AttackHost) -> Vec<IpAddr> {
     let attacks = PHASES.iter().flat_map(|phase| phase.attacks);
-    attacks.filter(|attack| attack.origin == origin).map(Attack::source).collect()
+    attacks.filter(|attack| attack.from == from).map(Attack::source).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::ops::Bound;
 use ipnet::IpNet;
 
 pub use self::reconcile::Reconciled;
-use super::networks::{Change, Networks};
+use super::networks::{Change, PrefixTree};
 use super::{AddressEntry, Ban, Ends, Entry, Key, NetworkEntry, Origin, Scopes};
 use crate::clock::KernelTime;
 use crate::settings::Scope;
@@ -35,7 +35,7 @@ pub enum Write {
 pub struct Ledger {
     entries: BTreeMap<Key, Entry>,
     ends: BTreeSet<(KernelTime, Key)>,
-    networks: Networks,
+    networks: PrefixTree,
     /// Networks that bans leave out, and how many bans do.
     holes: BTreeMap<IpNet, usize>,
     /// How many bans each origin has.

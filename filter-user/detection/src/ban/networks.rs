@@ -24,7 +24,7 @@ pub struct Change {
 
 /// The networks that have bans or holes, and the entry of each.
 #[derive(Debug, Default)]
-pub struct Networks {
+pub struct PrefixTree {
     /// By address and then length: a network comes directly before those inside it.
     nodes: BTreeMap<IpNet, Node>,
 }
@@ -36,7 +36,7 @@ struct Node {
     entry: Ends,
 }
 
-impl Networks {
+impl PrefixTree {
     /// Makes `own` the ends of the bans of exactly this network, and says whether it is a hole in
     /// what is around it. Returns the entries that change by it, the wider ones first.
     pub fn set(&mut self, network: IpNet, own: Ends, is_hole: bool) -> Vec<Change> {
@@ -131,7 +131,7 @@ fn last_inside(network: IpNet) -> IpNet {
 
 /// What bans and holes there must have been for the kernel to hold these entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct OwnBans {
     /// The network.
     pub network: IpNet,
     /// What bans of exactly this network close; what comes from around it is not in here.
@@ -140,12 +140,12 @@ pub struct Origin {
     pub is_hole: bool,
 }
 
-/// Reads back what [`Networks`] has written, in the order of the networks. A ban that closes no more
+/// Reads back what [`PrefixTree`] has written, in the order of the networks. A ban that closes no more
 /// and no longer than one around it has left no trace and is not among them.
-pub fn read_back(entries: &[(IpNet, Ends)]) -> Vec<Origin> {
+pub fn read_back(entries: &[(IpNet, Ends)]) -> Vec<OwnBans> {
     let entries: BTreeMap<IpNet, Ends> = entries.iter().copied().collect();
     let mut open: Vec<(IpNet, Ends)> = Vec::new();
-    let mut origins = Vec::new();
+    let mut found = Vec::new();
     for (network, says) in entries {
         while open.last().is_some_and(|(around, _)| !around.contains(&network)) {
             open.pop();
@@ -155,10 +155,10 @@ pub fn read_back(entries: &[(IpNet, Ends)]) -> Vec<Origin> {
         let is_hole = says.union(around) != says;
         let own = if is_hole { says } else { says.beyond(around) };
         if is_hole || !own.is_empty() {
-            origins.push(Origin { network, own, is_hole });
+            found.push(OwnBans { network, own, is_hole });
         }
     }
-    origins
+    found
 }
 
 #[cfg(test)]

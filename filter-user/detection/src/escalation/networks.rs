@@ -25,7 +25,7 @@ pub struct Candidate {
 
 /// The offenders that count, by address.
 #[derive(Debug)]
-pub struct Networks {
+pub struct ProvenOffenders {
     settings: settings::Escalation,
     capacity: usize,
     /// When each was last banned.
@@ -35,7 +35,7 @@ pub struct Networks {
     spared: BTreeMap<IpNet, KernelTime>,
 }
 
-impl Networks {
+impl ProvenOffenders {
     /// Without offenders; `capacity` of them count at most.
     pub fn new(settings: settings::Escalation, capacity: usize) -> Self {
         Self {
@@ -154,7 +154,7 @@ mod tests {
         KernelTime(seconds * SECOND)
     }
 
-    fn networks(offenders: u32, wide_offenders: u32, capacity: usize) -> Networks {
+    fn networks(offenders: u32, wide_offenders: u32, capacity: usize) -> ProvenOffenders {
         let of =
             |prefix, wide_prefix| Thresholds { prefix, offenders, wide_prefix, wide_offenders };
         let settings = settings::Escalation {
@@ -164,11 +164,11 @@ mod tests {
             ipv6: of(64, 48),
             ..settings::Escalation::default()
         };
-        Networks::new(settings, capacity)
+        ProvenOffenders::new(settings, capacity)
     }
 
     /// The networks that are to be banned after a ban of this address.
-    fn told(networks: &mut Networks, address: &str, second: u64) -> Vec<String> {
+    fn told(networks: &mut ProvenOffenders, address: &str, second: u64) -> Vec<String> {
         let address = address.parse().unwrap();
         networks.hear(address, at(second).into());
         let candidates = networks.candidates(address, at(second));

@@ -57,7 +57,7 @@ struct Pair {
     other: Key,
     last: Tick,
     counts: Counts,
-    /// How many of them there is no sentence for.
+    /// How many of them there is no decision for.
     open: u8,
 }
 
@@ -200,7 +200,7 @@ impl Guessing {
         for pair in pairs.iter_mut() {
             pair.counts.forget_old(slot);
         }
-        // Those for which there is a sentence have no failures, and are known all the same.
+        // Those for which there is a decision have no failures, and are known all the same.
         pairs.retain(|pair| pair.failures() > 0 || pair.last.age(now) < settings.findtime);
         found
     }

@@ -38,7 +38,7 @@ impl Tally {
         tally
     }
 
-    /// Whether it is enough for a sentence.
+    /// Whether it is enough for a decision.
     pub(super) fn is_enough(self, settings: &JailSettings) -> bool {
         self.points >= settings.maxretry.into() || self.has_accounts(settings)
     }
@@ -48,7 +48,7 @@ impl Tally {
         most > 0 && self.accounts >= most
     }
 
-    /// How near it is to a sentence, of `whole` steps.
+    /// How near it is to a decision, of `whole` steps.
     pub(super) fn nearness(self, whole: u8, settings: &JailSettings) -> u8 {
         let part = |of: u64, all: u32| {
             let steps = of.saturating_mul(whole.into()).checked_div(all.into());

@@ -52,8 +52,8 @@ fn the_last_failure_bans_and_none_counts_twice() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
     assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
     assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
-    let sentence = jail.hear(&failure(1), "log", at(3)).unwrap();
-    assert_eq!((sentence.failures, sentence.evidence.len()), (3, 3));
+    let decision = jail.hear(&failure(1), "log", at(3)).unwrap();
+    assert_eq!((decision.failures, decision.evidence.len()), (3, 3));
     assert_eq!(jail.hear(&failure(1), "log", at(4)), None);
     assert_eq!(jail.hear(&failure(1), "log", at(5)), None);
     assert!(jail.hear(&failure(1), "log", at(6)).is_some());
@@ -66,8 +66,8 @@ fn a_ban_of_the_same_scope_is_proven_late() {
     assert_eq!(jail.hear(&proven(), "ami", at(1)), None);
     let unproven = jail.hear(&failure(1), "log", at(2)).unwrap();
     assert!(!unproven.proven);
-    let sentence = jail.prove(address, wrong, at(2)).unwrap();
-    assert_eq!((sentence.proven, sentence.scope, sentence.failures), (true, Scope::Sip, 2));
+    let decision = jail.prove(address, wrong, at(2)).unwrap();
+    assert_eq!((decision.proven, decision.scope, decision.failures), (true, Scope::Sip, 2));
     assert_eq!(jail.prove(address, wrong, at(2)), None);
     assert_eq!(jail.watched(), 0);
 }
@@ -206,7 +206,7 @@ fn accounts_want_proof_for_a_wide_ban() {
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
     let mut hear = |account, proven| {
         let attempt = Attempt { proven, ..guess(account) };
-        jail.hear(&attempt, "log", at(0)).map(|sentence| sentence.scope)
+        jail.hear(&attempt, "log", at(0)).map(|decision| decision.scope)
     };
     assert_eq!((hear(0, true), hear(1, true), hear(2, false)), (None, None, Some(Scope::Sip)));
     assert_eq!((hear(3, false), hear(1, true), hear(4, true)), (None, None, Some(Scope::All)));
@@ -224,8 +224,8 @@ fn what_can_be_forged_may_count_for_nothing() {
 fn unproven_failures_after_a_narrow_ban_are_no_memory() {
     let mut jail = wide(3, Some(Scope::Sip));
     for n in 0..3000 {
-        let sentence = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
-        assert!(sentence.is_none_or(|sentence| sentence.scope == Scope::Sip));
+        let decision = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
+        assert!(decision.is_none_or(|decision| decision.scope == Scope::Sip));
         assert!(jail.watched.failures(failure(1).address).len() <= 12);
     }
 }
@@ -326,9 +326,9 @@ proptest! {
                 account: (account > 0).then(|| account.to_string()),
                 ..failure(source)
             };
-            let sentence = jail.hear(&failure, "log", at(now));
+            let decision = jail.hear(&failure, "log", at(now));
             if weights[class] == 0 {
-                prop_assert_eq!(sentence, None);
+                prop_assert_eq!(decision, None);
                 continue;
             }
             failures.push((now, weights[class], account));
@@ -337,9 +337,9 @@ proptest! {
             let accounts: HashSet<u8> =
                 failures.iter().map(|(.., account)| *account).filter(|a| *a > 0).collect();
             let on_accounts = maxaccounts > 0 && accounts.len() >= maxaccounts as usize;
-            prop_assert_eq!(sentence.is_some(), points >= maxretry || on_accounts);
-            if let Some(sentence) = sentence {
-                prop_assert_eq!(sentence.failures, failures.len());
+            prop_assert_eq!(decision.is_some(), points >= maxretry || on_accounts);
+            if let Some(decision) = decision {
+                prop_assert_eq!(decision.failures, failures.len());
                 failures.clear();
             }
         }

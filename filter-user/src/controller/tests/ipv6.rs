@@ -19,14 +19,14 @@ fn failure(address: IpAddr, is_proven: bool) -> Attempt {
 }
 
 /// One failure of each of so many addresses of a /64.
-fn fail_in(controller: &mut Controller<Memory>, network: u16, is_proven: bool, second: u64) {
+fn fail_in(controller: &mut Controller<NoKernel>, network: u16, is_proven: bool, second: u64) {
     for n in 1..=15 {
         controller.hear(&failure(host(network, n), is_proven), 0, JAIL, at(second));
     }
 }
 
 /// The bans, each with its scope and exceptions.
-fn listed(controller: &mut Controller<Memory>) -> BTreeMap<String, (String, Vec<String>)> {
+fn listed(controller: &mut Controller<NoKernel>) -> BTreeMap<String, (String, Vec<String>)> {
     let bans = ask(controller, every_ban());
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let row = |ban: &Value| {
@@ -36,13 +36,13 @@ fn listed(controller: &mut Controller<Memory>) -> BTreeMap<String, (String, Vec<
     bans["bans"].as_array().unwrap().iter().map(row).collect()
 }
 
-fn networks(controller: &mut Controller<Memory>) -> Vec<String> {
+fn networks(controller: &mut Controller<NoKernel>) -> Vec<String> {
     listed(controller).into_keys().collect()
 }
 
 /// Whether the kernel drops SIP of an address: its own entry, or the longest network around it.
-fn is_dropped(controller: &Controller<Memory>, address: IpAddr) -> bool {
-    let Memory { bans, networks, .. } = &controller.datapath;
+fn is_dropped(controller: &Controller<NoKernel>, address: IpAddr) -> bool {
+    let NoKernel { bans, networks, .. } = &controller.datapath;
     let around = networks.values().filter(|entry| entry.network.contains(&address));
     let longest = around.max_by_key(|entry| entry.network.prefix_len());
     bans.contains_key(&address) || longest.is_some_and(|entry| !entry.ends.is_empty())
@@ -51,7 +51,7 @@ fn is_dropped(controller: &Controller<Memory>, address: IpAddr) -> bool {
 #[test]
 fn a_failure_each_of_fifteen_addresses_bans_their_network() {
     for (is_proven, scope) in [(false, "sip"), (true, "all")] {
-        let mut controller = started_with(Memory::default(), |config| {
+        let mut controller = started_with(NoKernel::default(), |config| {
             config.jails.get_mut(JAIL).unwrap().scope = Scope::All;
         });
         for n in 1..=14 {
@@ -89,14 +89,14 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
 
 #[test]
 fn single_addresses_are_sources_where_that_is_set() {
-    let mut controller = started_with(Memory::default(), |config| config.ipv6_prefix = 128);
+    let mut controller = started_with(NoKernel::default(), |config| config.ipv6_prefix = 128);
     fail_in(&mut controller, 1, true, 0);
     assert!(controller.ledger.is_empty());
     for _ in 0..14 {
         controller.hear(&failure(host(1, 1), true), 0, JAIL, at(0));
     }
     assert_eq!(networks(&mut controller), [host(1, 1).to_string()]);
-    let mut controller = started_with(Memory::default(), |config| config.ipv6_prefix = 48);
+    let mut controller = started_with(NoKernel::default(), |config| config.ipv6_prefix = 48);
     for n in 1..=15 {
         controller.hear(&failure(host(n, n), true), 0, JAIL, at(0));
     }
@@ -113,7 +113,7 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
         let other = config.jails.get_mut("sshd").unwrap();
         other.ignoreip = vec!["2001:db8:0:1:1::/80".parse().unwrap()];
     };
-    let mut controller = started_with(Memory::default(), ignoring);
+    let mut controller = started_with(NoKernel::default(), ignoring);
     controller.datapath.known = vec![host(1, 0x77), host(2, 0x77)];
     let all = BTreeSet::from([host(1, 0x88)]);
     let name = "office.example.org".parse().unwrap();
@@ -141,7 +141,8 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
     // It is the same after a restart.
     let entries: Vec<Entry> = controller.ledger.iter().cloned().collect();
     for kept in [entries, Vec::new()] {
-        let mut memory = Memory { known: controller.datapath.known.clone(), ..Memory::default() };
+        let mut memory =
+            NoKernel { known: controller.datapath.known.clone(), ..NoKernel::default() };
         for entry in controller.datapath.networks.values() {
             memory.ban_network(entry).unwrap();
         }
@@ -232,7 +233,7 @@ fn a_peer_that_becomes_known_is_let_out() {
 /// The other jails' bans of the network do not leave out whom one ignores.
 #[test]
 fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut("sshd").unwrap();
         jail.ignore_names = vec!["office.example.org".parse().unwrap()];
     });
@@ -245,7 +246,7 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
     let name = "office.example.org".parse().unwrap();
     controller
         .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(6));
-    let holes = |jail: &str, controller: &mut Controller<Memory>| {
+    let holes = |jail: &str, controller: &mut Controller<NoKernel>| {
         let bans = ask(controller, super::bans_of(jail));
         bans["bans"][0]["except"].as_array().unwrap().len()
     };
@@ -254,7 +255,7 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
 
 #[test]
 fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
-    let mut controller = started_with(Memory::default(), growing);
+    let mut controller = started_with(NoKernel::default(), growing);
     let unban_with = |address: IpAddr, inside| {
         Request::Unban(Unban::Network { network: address.into(), inside })
     };
@@ -298,7 +299,7 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
 /// The NOTICE log is first to tell of each failure, and AMI proves it.
 #[test]
 fn a_ban_of_a_network_is_proven_late() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         config.jails.get_mut(JAIL).unwrap().scope = Scope::All;
     });
     let ami = controller.add_source(ami());
@@ -336,7 +337,7 @@ fn failures_before_a_restart_count_for_the_source() {
 
 #[test]
 fn networks_are_offenders() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         growing(config);
         config.escalation.enabled = true;
         let recidive = config.jails.get_mut("recidive").unwrap();
@@ -362,7 +363,7 @@ fn networks_are_offenders() {
 
 #[test]
 fn the_fifth_ban_of_a_network_is_a_relapse() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         config.jails.get_mut("recidive").unwrap().enabled = true;
     });
     for n in 0..5_u16 {
@@ -380,7 +381,7 @@ fn the_fifth_ban_of_a_network_is_a_relapse() {
 
 #[test]
 fn a_network_is_one_of_the_sources_that_guess_at_an_account() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut(JAIL).unwrap();
         (jail.guessing.maxretry, jail.guessing.sources, jail.guessing.each) = (12, 4, 3);
     });
@@ -423,7 +424,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, u8, u8, bool, u8)>> {
 
 /// All bans that came, and when they end.
 fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) -> Vec<String> {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut(JAIL).unwrap();
         (jail.maxretry, jail.maxaccounts, jail.scope) = (5, 3, Scope::All);
         (jail.guessing.maxretry, jail.guessing.maxaccounts) = (20, 4);

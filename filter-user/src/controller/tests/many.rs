@@ -10,7 +10,7 @@ use crate::clock::Moment;
 use crate::controller::Answered;
 
 /// A controller with so many bans by a jail, each of which ends an hour after it began, and one by hand.
-fn with_bans(bans: u32) -> Controller<Memory> {
+fn with_bans(bans: u32) -> Controller<NoKernel> {
     let ban = |number: u32| {
         let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
         let until = Some(at(3600));
@@ -18,17 +18,17 @@ fn with_bans(bans: u32) -> Controller<Memory> {
         Entry::new(Ban { network: address.into(), scope: Scope::Sip, origin, since, until }, "15")
     };
     let mut controller =
-        started_again(Memory::default(), (0..bans).map(ban).collect(), |_default| {});
+        started_again(NoKernel::default(), (0..bans).map(ban).collect(), |_default| {});
     ask(&mut controller, super::ban("192.0.2.99/32", None));
     controller
 }
 
-fn page(controller: &mut Controller<Memory>, jail: &str, after: Option<BanPlace>) -> BansPage {
+fn page(controller: &mut Controller<NoKernel>, jail: &str, after: Option<BanPlace>) -> BansPage {
     page_of(controller, jail, after, None)
 }
 
 fn page_of(
-    controller: &mut Controller<Memory>,
+    controller: &mut Controller<NoKernel>,
     jail: &str,
     after: Option<BanPlace>,
     limit: Option<NonZeroU16>,
@@ -176,7 +176,7 @@ fn what_is_read_late_is_taken_over_some_at_a_time() {
         let until = Some(at(until));
         Entry::new(Ban { network: address.into(), scope: Scope::Sip, origin, since, until }, "15")
     };
-    let mut datapath = Memory::default();
+    let mut datapath = NoKernel::default();
     for number in 0..100 {
         let until = Some(at(3600));
         let address = IpAddr::from((0x0b00_0000_u32 + number).to_be_bytes());

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::dns::{Addresses, News};
 
-fn resolved(controller: &mut Controller<Memory>, name: &str, addresses: &[[u8; 4]]) {
+fn resolved(controller: &mut Controller<NoKernel>, name: &str, addresses: &[[u8; 4]]) {
     let all = addresses.iter().copied().map(IpAddr::from).collect();
     let addresses = Addresses { all, left_out: 0, failed: None };
     controller.resolved(News { name: name.parse().unwrap(), addresses }, at(0));
@@ -13,7 +13,7 @@ fn resolved(controller: &mut Controller<Memory>, name: &str, addresses: &[[u8; 4
 
 #[test]
 fn an_ignored_name_lets_its_address_in() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut("asterisk-wazo").unwrap();
         jail.ignore_names = vec!["office.example.org".parse().unwrap()];
     });
@@ -43,7 +43,7 @@ fn an_ignored_name_lets_its_address_in() {
 
 #[test]
 fn a_trusted_name_is_trusted_at_its_address() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         config.trusted_names = vec!["office.example.org".parse().unwrap()];
     });
     let office = [203, 0, 113, 7];

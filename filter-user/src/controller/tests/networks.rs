@@ -13,13 +13,13 @@ fn escalating(config: &mut Config) {
     config.escalation.ipv4.offenders = 3;
 }
 
-fn offend(controller: &mut Controller<Memory>, last: u8, is_proven: bool, second: u64) {
+fn offend(controller: &mut Controller<NoKernel>, last: u8, is_proven: bool, second: u64) {
     let attempt = Attempt { proven: is_proven, ..proven(IpAddr::from([203, 0, 113, last])) };
     controller.hear(&attempt, 0, "asterisk-wazo", at(second));
 }
 
 /// The networks that are banned for their offenders, each with its exceptions.
-fn escalated(controller: &mut Controller<Memory>) -> Vec<(String, Vec<String>)> {
+fn escalated(controller: &mut Controller<NoKernel>) -> Vec<(String, Vec<String>)> {
     let bans = ask(controller, bans_of("escalation"));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let row = |ban: &Value| {
@@ -35,7 +35,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_network_is_banned_for_its_offenders_but_for_the_trusted_and_known_in_it() {
-    let mut controller = started_with(Memory::default(), escalating);
+    let mut controller = started_with(NoKernel::default(), escalating);
     controller.datapath.known =
         [[203, 0, 113, 77], [203, 0, 113, 200], [203, 0, 114, 1]].map(IpAddr::from).to_vec();
     offend(&mut controller, 1, true, 0);
@@ -77,7 +77,7 @@ fn a_network_is_banned_for_its_offenders_but_for_the_trusted_and_known_in_it() {
 
 #[test]
 fn a_peer_that_becomes_known_is_let_out_of_the_ban_of_its_network() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         escalating(config);
         config.jails.get_mut("asterisk-wazo").unwrap().ignoreip.clear();
     });
@@ -108,7 +108,7 @@ fn a_peer_that_becomes_known_is_let_out_of_the_ban_of_its_network() {
 
 #[test]
 fn a_network_with_too_many_known_peers_is_not_banned() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         escalating(config);
         config.jails.get_mut("asterisk-wazo").unwrap().ignoreip.clear();
     });
@@ -139,8 +139,8 @@ fn a_wider_network_is_banned_for_more_offenders_and_no_narrower_one_in_it() {
         escalating(config);
         config.escalation.ipv4.wide_offenders = 4;
     };
-    let mut controller = started_with(Memory::default(), wide);
-    let offend = |controller: &mut Controller<Memory>, address: [u8; 4]| {
+    let mut controller = started_with(NoKernel::default(), wide);
+    let offend = |controller: &mut Controller<NoKernel>, address: [u8; 4]| {
         controller.hear(&proven(address.into()), 0, "asterisk-wazo", at(0));
     };
     for third in 0..4 {
@@ -165,7 +165,7 @@ fn a_wider_network_is_banned_for_more_offenders_and_no_narrower_one_in_it() {
 
 #[test]
 fn what_is_banned_by_hand_needs_no_escalation() {
-    let mut controller = started_with(Memory::default(), escalating);
+    let mut controller = started_with(NoKernel::default(), escalating);
     ask(&mut controller, ban("203.0.112.0/22", None));
     for last in 1..=9 {
         offend(&mut controller, last, true, 0);
@@ -175,12 +175,12 @@ fn what_is_banned_by_hand_needs_no_escalation() {
 
 #[test]
 fn offenders_of_before_a_restart_count() {
-    let mut first = started_with(Memory::default(), escalating);
+    let mut first = started_with(NoKernel::default(), escalating);
     for last in 1..=2 {
         offend(&mut first, last, true, 0);
     }
     let kept = first.escalation.history().iter().map(|(who, record)| (who, *record)).collect();
-    let mut second = started_with(Memory::default(), escalating);
+    let mut second = started_with(NoKernel::default(), escalating);
     second.take_kept(Kept { offences: kept, ..Kept::default() });
     while second.has_more_to_do() {
         second.go_on(at(10));
@@ -191,13 +191,13 @@ fn offenders_of_before_a_restart_count() {
 
 #[test]
 fn a_name_that_is_ignored_is_left_out_of_the_ban_of_a_network() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         escalating(config);
         let jail = config.jails.get_mut("asterisk-wazo").unwrap();
         jail.ignoreip.clear();
         jail.ignore_names = vec!["office.example.org".parse().unwrap()];
     });
-    let resolved = |controller: &mut Controller<Memory>, last: u8| {
+    let resolved = |controller: &mut Controller<NoKernel>, last: u8| {
         let all = BTreeSet::from([IpAddr::from([203, 0, 113, last])]);
         let name = "office.example.org".parse().unwrap();
         let addresses = Addresses { all, left_out: 0, failed: None };

@@ -36,13 +36,13 @@ fn host(config: &mut Config) {
     (jail.guessing.maxretry, jail.guessing.sources) = (12, 4);
 }
 
-fn resolved(controller: &mut Controller<Memory>, name: &str, addresses: Addresses) {
+fn resolved(controller: &mut Controller<NoKernel>, name: &str, addresses: Addresses) {
     controller.resolved(News { name: name.parse().unwrap(), addresses }, at(0));
 }
 
 /// A controller of which there is something to tell.
-fn busy() -> Controller<Memory> {
-    let mut controller = started_with(Memory::default(), host);
+fn busy() -> Controller<NoKernel> {
+    let mut controller = started_with(NoKernel::default(), host);
     controller.add_source(ami());
     let all = BTreeSet::from(["203.0.113.40".parse().unwrap(), "2001:db8::40".parse().unwrap()]);
     resolved(
@@ -150,7 +150,7 @@ fn every_reply_is_as_recorded() {
 
 /// `status` of a dry run on interfaces that have no program, while SIP would be closed.
 fn unprotected() -> Value {
-    let datapath = Memory { bare: Some("No such device".to_owned()), ..Memory::default() };
+    let datapath = NoKernel { bare: Some("No such device".to_owned()), ..NoKernel::default() };
     let mut controller = started_with(datapath, |config| config.dry_run = true);
     controller.sources.clear();
     let on = api::Maintenance::On { seconds: 600, closed_to_known: true };

@@ -8,7 +8,7 @@ fn decided(address: &str, jail: &str, seconds: Option<u64>) -> Decided {
     Decided { address: address.parse().unwrap(), jail: jail.to_owned(), seconds }
 }
 
-fn take_over(controller: &mut Controller<Memory>, bans: &[Decided]) -> Value {
+fn take_over(controller: &mut Controller<NoKernel>, bans: &[Decided]) -> Value {
     ask(
         controller,
         Request::TakeOver { bans: bans.to_vec(), from: "fail2ban".to_owned(), last: true },
@@ -41,7 +41,7 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
 
 #[test]
 fn who_is_never_banned_is_not_banned_now() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         let jail = config.jails.get_mut("sshd").unwrap();
         jail.ignoreip = vec!["203.0.113.9/32".parse().unwrap()];
         config.jails.get_mut("wazo-provd").unwrap().enabled = false;
@@ -62,7 +62,7 @@ fn who_is_never_banned_is_not_banned_now() {
 
 #[test]
 fn bans_of_a_jail_that_wants_proof_are_taken_too() {
-    let mut controller = started_with(Memory::default(), |config| {
+    let mut controller = started_with(NoKernel::default(), |config| {
         config.jails.get_mut("recidive").unwrap().enabled = true;
     });
     let answer = take_over(&mut controller, &[decided("203.0.113.7", "recidive", Some(100))]);

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::ban::InForce;
 use crate::clock::Now;
-use crate::controller::tests::Memory as Tables;
+use crate::controller::tests::NoKernel;
 use crate::source::Strain;
 use crate::store::Store;
 
@@ -25,7 +25,7 @@ const FILTER: &str = "[Definition]\nfailregex = ^refused <HOST>$\n";
 
 struct Bench {
     directory: TempDir,
-    controller: Controller<Tables>,
+    controller: Controller<NoKernel>,
     sources: Sources,
 }
 
@@ -48,7 +48,7 @@ impl Bench {
         let now = Now { kernel: crate::clock::now(), wall: Timestamp::now() };
         let bans = (Store::nowhere(), None, &InForce::default());
         let mut controller = Controller::new(
-            Tables::default(),
+            NoKernel::default(),
             &config,
             Arc::default(),
             BTreeSet::default(),

@@ -18,7 +18,7 @@ use filter_user::store::{self, Names, Started};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::memory::Memory;
+use super::no_kernel::NoKernel;
 use super::{Log, appear, log_in};
 use crate::bench::process::{at_work, resident_kib};
 use crate::bench::stopwatch::stay_on_one_cpu;
@@ -113,7 +113,7 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
         store::start(settings).context("start the store")?;
     let bans = (store.clone(), kept, &InForce::default());
     let mut controller = Controller::new(
-        Memory::default(),
+        NoKernel::default(),
         &config,
         roster,
         BTreeSet::new(),
@@ -129,7 +129,7 @@ pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
 async fn hear(
     order: &Listen,
     config: &Config,
-    controller: &mut Controller<Memory>,
+    controller: &mut Controller<NoKernel>,
 ) -> anyhow::Result<Outcome> {
     let log = log_in(&order.directory);
     let place = log.display().to_string();
@@ -177,7 +177,7 @@ async fn hear(
 }
 
 /// What the daemon does with what a source sends; how many lines it was.
-fn take(controller: &mut Controller<Memory>, source: usize, jail: &str, news: Heard) -> u64 {
+fn take(controller: &mut Controller<NoKernel>, source: usize, jail: &str, news: Heard) -> u64 {
     let now = filter_user::clock::now();
     let store = controller.store().clone();
     let _together = store.hold();

@@ -90,7 +90,7 @@ proptest! {
         steps in vec((networks(), ends(), prop::bool::weighted(0.2)), 1..20),
     ) {
         let (mut model, mut trie) = (Model::default(), Trie::default());
-        let mut networks = Networks::default();
+        let mut networks = PrefixTree::default();
         for (network, own, is_hole) in steps {
             model.0.insert(network, (own, is_hole));
             trie.write(&networks.set(network, own, is_hole))?;
@@ -111,13 +111,13 @@ proptest! {
     fn what_was_written_is_read_back(
         steps in vec((networks(), ends(), prop::bool::weighted(0.2)), 1..20),
     ) {
-        let (mut trie, mut networks) = (Trie::default(), Networks::default());
+        let (mut trie, mut networks) = (Trie::default(), PrefixTree::default());
         for (network, own, is_hole) in steps {
             trie.write(&networks.set(network, own, is_hole))?;
         }
         let written: Vec<(IpNet, Ends)> = trie.0.iter().map(|(n, ends)| (*n, *ends)).collect();
-        let (mut again, mut networks) = (Trie::default(), Networks::default());
-        for Origin { network, own, is_hole } in read_back(&written) {
+        let (mut again, mut networks) = (Trie::default(), PrefixTree::default());
+        for OwnBans { network, own, is_hole } in read_back(&written) {
             again.write(&networks.set(network, own, is_hole))?;
         }
         for address in addresses() {
@@ -131,7 +131,7 @@ fn a_change_is_carried_inwards_and_not_sideways() {
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     let forever = Ends::NONE.and(Scope::Sip, None);
     let short = Ends::NONE.and(Scope::Sip, Some(KernelTime(5)));
-    let mut networks = Networks::default();
+    let mut networks = PrefixTree::default();
     for network in ["10.1.0.0/16", "10.2.0.0/16", "10.2.3.0/24"] {
         networks.set(net(network), short, false);
     }
@@ -148,7 +148,7 @@ fn a_change_is_carried_inwards_and_not_sideways() {
 fn a_hundred_thousand_networks() {
     let network = |n: u32| IpNet::new_assert(Ipv4Addr::from((10 << 24) | (n << 6)).into(), 26);
     let own = Ends::NONE.and(Scope::All, None);
-    let mut networks = Networks::default();
+    let mut networks = PrefixTree::default();
     for n in 0..100_000 {
         assert_eq!(networks.set(network(n), own, false).len(), 1);
     }

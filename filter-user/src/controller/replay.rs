@@ -11,7 +11,7 @@ use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::escalation::{Case, Offender};
 use crate::failure::{Attempt, Class, Verdict};
-use crate::jail::Sentence;
+use crate::jail::BanDecision;
 use crate::join;
 use crate::store::{Told, What};
 
@@ -26,17 +26,17 @@ impl<D: Datapath> Controller<D> {
         attempt: &Attempt,
         source: &'static str,
         now: KernelTime,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDecision> {
         let of = self.source_of(attempt.address, now).addr();
         let jail = self.jails.get_mut(place)?;
         let (name, watched) = (jail.name(), jail.watched());
-        let sentence = jail.hear_of(of, attempt, source, now);
+        let decision = jail.hear_of(of, attempt, source, now);
         // A success of a source without failures is nothing to be remembered.
         if attempt.verdict == Verdict::Failure || jail.watched() != watched {
             let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
             self.keep_told(name, what, now);
         }
-        sentence
+        decision
     }
 
     /// Tells a jail that a failure that it has heard of is proven, and keeps that.
@@ -46,12 +46,12 @@ impl<D: Datapath> Controller<D> {
         address: IpAddr,
         class: Class,
         now: KernelTime,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDecision> {
         let of = self.source_of(address, now).addr();
         let jail = self.jails.get_mut(place)?;
-        let (name, sentence) = (jail.name(), jail.prove_of(of, address, class, now));
+        let (name, decision) = (jail.name(), jail.prove_of(of, address, class, now));
         self.keep_told(name, What::Proven(address, class), now);
-        sentence
+        decision
     }
 
     fn keep_told(&self, jail: &str, what: What, now: KernelTime) {
@@ -75,8 +75,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Tells the jails what they were `told` before, so that they know it again. The sentences that they
-    /// answer with have been passed.
+    /// Tells the jails what they were `told` before, so that they know it again. The decisions that they
+    /// answer with have been carried out.
     pub fn recall(&mut self, told: Vec<Told>, now: KernelTime) {
         let Some(last) = told.last().map(|last| last.at) else { return };
         for Told { at, jail, what } in told {
@@ -86,7 +86,7 @@ impl<D: Datapath> Controller<D> {
                 What::Proven(address, class) => {
                     let of = self.source_of(address, now).addr();
                     let Some(jail) = self.jails.get_mut(place) else { continue };
-                    let _passed = (jail.prove_of(of, address, class, at), jail.accused());
+                    let _passed = (jail.prove_of(of, address, class, at), jail.decided_on_others());
                 }
                 What::Attempt { source, attempt } => {
                     self.recall_attempt(&attempt, &source, place, (at, now));
@@ -115,10 +115,12 @@ impl<D: Datapath> Controller<D> {
         // The jail `recidive` hears of other jails.
         let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
         let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
-        let (passed, _accused) =
-            (jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at), jail.accused());
-        if let Some(sentence) = passed {
-            self.explain(place, &sentence, now);
+        let (decided, _on_others) = (
+            jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at),
+            jail.decided_on_others(),
+        );
+        if let Some(decision) = decided {
+            self.explain(place, &decision, now);
         }
     }
 
@@ -129,10 +131,15 @@ impl<D: Datapath> Controller<D> {
         &*entry.reason == ADOPTED && Some(entry.ban.origin) == jail()
     }
 
-    /// Gives such a ban the reason and the evidence of the sentence that has been passed again. Returns
+    /// Gives such a ban the reason and the evidence of the decision that has been made again. Returns
     /// whether there is one.
-    pub(super) fn explain(&mut self, place: usize, sentence: &Sentence, now: KernelTime) -> bool {
-        let &Sentence { address, scope, proven, .. } = sentence;
+    pub(super) fn explain(
+        &mut self,
+        place: usize,
+        decision: &BanDecision,
+        now: KernelTime,
+    ) -> bool {
+        let &BanDecision { address, scope, proven, .. } = decision;
         let network = self.prefix.network(address);
         let is_meant = |entry: &&Entry| {
             let ban = entry.ban;
@@ -145,12 +152,12 @@ impl<D: Datapath> Controller<D> {
         let says = format!(
             "{by}: the ban of {} from before this start is for {}{}",
             show(network),
-            sentence.reason,
+            decision.reason,
             self.dry()
         );
-        let entry = Entry::new(ban, &*sentence.reason)
+        let entry = Entry::new(ban, &*decision.reason)
             .with_except(found.except().to_vec())
-            .with_evidence(sentence.evidence.clone());
+            .with_evidence(decision.evidence.clone());
         if let Err(why) = self.enter(&entry, Some(says)) {
             warn!("{by}: the ban of {} stays without a reason: {why:#}", show(network));
         }

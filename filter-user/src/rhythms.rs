@@ -19,7 +19,7 @@ const FILE_MAX: u64 = 2 * 1024 * 1024;
 
 /// The file, and what was in it.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Rhythms {
     file: PathBuf,
     known: BTreeMap<String, Known>,
     saved_at: Instant,
@@ -40,7 +40,7 @@ struct KnownRule {
     lines_then: u64,
 }
 
-impl Memory {
+impl Rhythms {
     /// What the file in `directory` has. Without one, or with one that cannot be read, everything is
     /// learned anew.
     pub fn load(directory: &Path) -> Self {
@@ -135,16 +135,16 @@ mod tests {
     #[test]
     fn hits_and_times_outlive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let mut memory = Memory::load(directory.path());
+        let mut rhythms = Rhythms::load(directory.path());
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let mut heard = ear();
         heard.lines.note(7, now, now);
         heard.rules[1].hits.note(3, now, now);
         heard.rules[1].lines_then = 7;
         let ears = || std::iter::once(("sshd", "journalctl", &heard));
-        memory.changes(ears()).unwrap().run().unwrap();
-        assert!(memory.changes(ears()).is_none());
-        let again = Memory::load(directory.path());
+        rhythms.changes(ears()).unwrap().run().unwrap();
+        assert!(rhythms.changes(ears()).is_none());
+        let again = Rhythms::load(directory.path());
         let mut recalled = ear();
         again.recall("sshd", "/var/log/auth.log", &mut recalled);
         assert_eq!((recalled.lines, &recalled.rules), (heard.lines, &heard.rules));
@@ -156,22 +156,22 @@ mod tests {
     #[test]
     fn two_files_of_one_jail_have_rhythms_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
-        let mut memory = Memory::load(directory.path());
+        let mut rhythms = Rhythms::load(directory.path());
         let now = Timestamp::from_second(1_700_000_000).unwrap();
         let (mut often, mut seldom) = (ear(), ear());
         often.lines.note(1000, now, now);
         seldom.lines.note(1, now, now);
         let ears = [("web", "/var/log/a", &often), ("web", "/var/log/b", &seldom)];
-        memory.changes(ears.into_iter()).unwrap().run().unwrap();
+        rhythms.changes(ears.into_iter()).unwrap().run().unwrap();
         for (path, lines) in [("/var/log/a", 1000), ("/var/log/b", 1), ("/var/log/c", 0)] {
             let mut recalled = ear();
-            Memory::load(directory.path()).recall("web", path, &mut recalled);
+            Rhythms::load(directory.path()).recall("web", path, &mut recalled);
             assert_eq!(recalled.lines.count, lines, "{path}");
         }
         // As they were kept when a jail had one rhythm: known of no file.
-        fs::write(&memory.file, "{\"web\": {\"lines\": {\"count\": 7}}}").unwrap();
+        fs::write(&rhythms.file, "{\"web\": {\"lines\": {\"count\": 7}}}").unwrap();
         let mut recalled = ear();
-        Memory::load(directory.path()).recall("web", "/var/log/a", &mut recalled);
+        Rhythms::load(directory.path()).recall("web", "/var/log/a", &mut recalled);
         assert_eq!(recalled.lines.count, 0);
     }
 
@@ -182,16 +182,16 @@ mod tests {
         for text in ["", "[]", "{\"sshd\": 7}", "{\"sshd\": {\"lines\": {\"first\": \"x\"}}}"] {
             fs::write(&file, text).unwrap();
             let mut recalled = ear();
-            Memory::load(directory.path()).recall("sshd", "x", &mut recalled);
+            Rhythms::load(directory.path()).recall("sshd", "x", &mut recalled);
             assert_eq!(recalled.lines, Rhythm::default(), "{text}");
         }
         let mut heard = ear();
         heard.lines.count = 1;
-        let mut memory = Memory::load(&directory.path().join("nowhere"));
+        let mut rhythms = Rhythms::load(&directory.path().join("nowhere"));
         let ears = || std::iter::once(("sshd", "x", &heard));
-        let error = memory.changes(ears()).unwrap().run().unwrap_err();
+        let error = rhythms.changes(ears()).unwrap().run().unwrap_err();
         assert!(error.to_string().contains("hearing.json"), "{error}");
-        memory.was_not_kept();
-        assert!(memory.changes(ears()).is_some());
+        rhythms.was_not_kept();
+        assert!(rhythms.changes(ears()).is_some());
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::tests::{Memory, at, fail, started_again, started_with};
+use super::super::tests::{NoKernel, at, fail, started_again, started_with};
 use super::*;
 use crate::ban::{Ban, Entry};
 use crate::config::Scope;
@@ -13,7 +13,7 @@ use crate::failure::{Attempt, Class, Verdict};
 const ATTACKER: [u8; 4] = [203, 0, 113, 7];
 
 /// As after a kill once all was written, or an orderly end.
-fn restart(controller: Controller<Memory>, told: &mut Vec<Told>) -> Controller<Memory> {
+fn restart(controller: Controller<NoKernel>, told: &mut Vec<Told>) -> Controller<NoKernel> {
     told.extend(controller.store.take_told());
     let bans = controller.ledger.iter().cloned().collect();
     let mut controller = started_again(controller.datapath, bans, |_| {});
@@ -23,13 +23,13 @@ fn restart(controller: Controller<Memory>, told: &mut Vec<Told>) -> Controller<M
     controller
 }
 
-fn bans(controller: &Controller<Memory>) -> Vec<Entry> {
+fn bans(controller: &Controller<NoKernel>) -> Vec<Entry> {
     controller.ledger.iter().cloned().collect()
 }
 
 #[test]
 fn failures_before_a_restart_count() {
-    let (mut controller, mut told) = (started_with(Memory::default(), |_| {}), Vec::new());
+    let (mut controller, mut told) = (started_with(NoKernel::default(), |_| {}), Vec::new());
     fail(&mut controller, ATTACKER, 10);
     controller = restart(controller, &mut told);
     fail(&mut controller, ATTACKER, 4);
@@ -47,7 +47,7 @@ fn failures_before_a_restart_count() {
 
 #[test]
 fn a_ban_that_has_ended_is_not_passed_again() {
-    let (mut controller, mut told) = (started_with(Memory::default(), |_| {}), Vec::new());
+    let (mut controller, mut told) = (started_with(NoKernel::default(), |_| {}), Vec::new());
     fail(&mut controller, ATTACKER, 15);
     assert_eq!(bans(&controller).len(), 1);
     controller.handle_timeout(at(4000));
@@ -61,7 +61,7 @@ fn a_ban_that_has_ended_is_not_passed_again() {
 /// The controller was killed after the ban was in the kernel, and before it was written down.
 #[test]
 fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again() {
-    let mut controller = started_with(Memory::default(), |_| {});
+    let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
     let mut told = controller.store.take_told();
     fail(&mut controller, ATTACKER, 1);
@@ -87,7 +87,7 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
 /// As above, but the last line is read no more.
 #[test]
 fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
-    let mut controller = started_with(Memory::default(), |_| {});
+    let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
     let told = controller.store.take_told();
     fail(&mut controller, ATTACKER, 1);
@@ -105,7 +105,7 @@ fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
 #[test]
 fn what_another_source_told_of_before_the_restart_counts_once() {
     let mut told = Vec::new();
-    let mut controller = started_with(Memory::default(), |_| {});
+    let mut controller = started_with(NoKernel::default(), |_| {});
     controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
     let attempt = |session: &str| Attempt {
         session: Some(session.to_owned()),
@@ -127,7 +127,7 @@ fn what_another_source_told_of_before_the_restart_counts_once() {
 }
 
 /// Without the evidence, of which there may be some that is too old to count, and the history.
-fn decisions(controller: &Controller<Memory>) -> Vec<Ban> {
+fn decisions(controller: &Controller<NoKernel>) -> Vec<Ban> {
     bans(controller).into_iter().map(|entry| entry.ban).collect()
 }
 
@@ -138,7 +138,7 @@ proptest! {
         steps in proptest::collection::vec((0u64..40, 0u8..3, 0u8..8, any::<bool>()), 1..120),
         restarts in proptest::collection::vec(0usize..120, 0..4),
     ) {
-        let start = || started_with(Memory::default(), adjust);
+        let start = || started_with(NoKernel::default(), adjust);
         let (mut steady, mut shaky, mut told) = (start(), start(), Vec::new());
         let mut now = 0;
         for (place, (gap, source, what, proven)) in steps.into_iter().enumerate() {
@@ -171,7 +171,7 @@ proptest! {
         steps in proptest::collection::vec((0u8..3, any::<bool>()), 1..60),
         written in 0usize..60,
     ) {
-        let mut controller = started_with(Memory::default(), adjust);
+        let mut controller = started_with(NoKernel::default(), adjust);
         let attempt = |(source, proven): (u8, bool)| {
             let address = IpAddr::from([203, 0, 113, source]);
             let failure = Attempt::new(Verdict::Failure, Class::WrongCredential, address);

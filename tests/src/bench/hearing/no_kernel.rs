@@ -7,24 +7,24 @@ use anyhow::Result;
 use filter_common::abi::Learning;
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
-use filter_user::datapath::{Datapath, Interface, InterfaceCounters, KnownPeer, Maintenance};
+use filter_user::datapath::{ClosedSip, Datapath, Interface, InterfaceCounters, KnownPeer};
 use ipnet::IpNet;
 
 /// The bans that are in force.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct NoKernel {
     addresses: HashMap<IpAddr, AddressEntry>,
     networks: HashMap<IpNet, NetworkEntry>,
 }
 
-impl Memory {
+impl NoKernel {
     /// How many addresses are banned.
     pub(super) fn banned(&self) -> usize {
         self.addresses.len()
     }
 }
 
-impl Datapath for Memory {
+impl Datapath for NoKernel {
     fn ban(&mut self, entry: &AddressEntry) -> Result<()> {
         self.addresses.insert(entry.address, *entry);
         Ok(())
@@ -53,11 +53,11 @@ impl Datapath for Memory {
         Ok(())
     }
 
-    fn maintenance(&mut self, _closed: Option<Maintenance>) -> Result<()> {
+    fn maintenance(&mut self, _closed: Option<ClosedSip>) -> Result<()> {
         Ok(())
     }
 
-    fn in_maintenance(&self) -> Option<Maintenance> {
+    fn in_maintenance(&self) -> Option<ClosedSip> {
         None
     }
 
