@@ -1,5 +1,5 @@
-//! Answers that wait for the store: what is told has to be durable, and some of it only the store
-//! knows.
+//! Answers that wait for the store: what they report must be durable, and some of it is only in the
+//! store.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::controller::{Answer, Controller, Ticket, show};
 use crate::datapath::Kernel;
 use crate::store::{Found, Offences, Store};
 
-/// Clients whose answers are being worked on.
+/// The clients that wait for an answer.
 #[derive(Default)]
 pub(super) struct Answers(HashMap<Ticket, oneshot::Sender<Reply>>);
 
 impl Answers {
-    /// Has a question answered, now or as soon as the store has all that the answer tells of. One that
-    /// changes nothing and whose client has gone is dropped.
+    /// Answers a request, now or as soon as the store has everything that the answer reports. A request that
+    /// changes nothing is dropped if its client has gone.
     pub(super) fn answer(&mut self, controller: &mut Controller<Kernel>, question: Question) {
         let Question { request, who, reply } = question;
         if reply.is_closed() && !request.changes() {
@@ -59,7 +59,7 @@ impl Answers {
         });
     }
 
-    /// Sends an answer that is there at last.
+    /// Sends an answer that has become ready.
     pub(super) fn done(&mut self, store: &Store, (ticket, answer): (Ticket, Reply)) {
         if let Some(reply) = self.0.remove(&ticket) {
             send_durable(store, reply, answer);
@@ -67,7 +67,8 @@ impl Answers {
     }
 }
 
-/// Sends an answer when what it says is durable, or cannot be for now; it says which.
+/// Sends an answer once the change that it reports is durable or cannot be made so for now. The answer
+/// says which.
 fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
     let settled = store.settled();
     tokio::spawn(async move {
@@ -83,11 +84,11 @@ fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
 
 fn send(reply: oneshot::Sender<Reply>, answer: Reply) {
     if reply.send(answer).is_err() {
-        log::debug!("a client left before its answer");
+        log::debug!("a client disconnected before its answer");
     }
 }
 
-/// Adds to `why` what only the store knows: evidence that is not in memory, and the past.
+/// Adds to `why` what is only in the store: older evidence and earlier bans.
 fn explain(value: &mut Value, found: Found) {
     let mut failures = Vec::new();
     for kept in found.evidence {
@@ -109,7 +110,7 @@ fn explain(value: &mut Value, found: Found) {
     value["history"] = history(&found.offences);
 }
 
-/// The bans that there were, over all jails and by each.
+/// The earlier bans, in total and by jail.
 fn history(offences: &[Offences]) -> Value {
     let sum = |count: fn(&Offences) -> u64| offences.iter().map(count).sum::<u64>();
     let jails: Vec<Value> = offences
@@ -119,7 +120,7 @@ fn history(offences: &[Offences]) -> Value {
             json!({"jail": jail, "bans": by.bans, "proven": by.proven, "last": by.last})
         })
         .collect();
-    // RFC 3339 in UTC: the last as text is the last in time.
+    // RFC 3339 in UTC: the greatest text is the latest time.
     offences.iter().map(|by| &by.last).max().map_or(Value::Null, |last| {
         let (bans, proven) = (sum(|by| by.bans), sum(|by| by.proven));
         json!({"bans": bans, "proven": proven, "last": last, "jails": jails})
