@@ -1,5 +1,5 @@
-//! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. What an
-//! attempt is and when it leads to a ban is the crate [`detection`].
+//! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. The
+//! crate [`detection`] defines what an attempt is and when it leads to a ban.
 //!
 //! ```text
 //! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ Sentence ─ controller ─▶ Ban ─ datapath ─▶ map
