@@ -1,4 +1,4 @@
-//! The clocks, read: the kernel's and the one on the wall.
+//! Reads the clocks: the kernel's monotonic clock and the wall clock.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
-//! The daemon: builds the parts, then is the one loop that owns the controller.
+//! The daemon: builds the parts, then runs the one loop that owns the controller.
 //!
-//! In order of importance: end when told to, hear attempts, hear the kernel and answer questions, and
-//! what can wait. Each has a turn after the one before it had one, and a turn is short whatever there is
-//! to do. All else runs on threads of the runtime's.
+//! In order of importance, the loop ends on a signal, takes attempts, takes events from the kernel and
+//! answers requests, and does what can wait. Each kind of work has its turn after the one before it, and
+//! every turn is short. Everything else runs on the threads of the runtime.
 
 mod answer;
 mod own_logs;
@@ -42,13 +42,13 @@ use crate::host::{self, Asterisk, Network, Protection};
 use crate::report::count;
 use crate::store::{self, Names, Started};
 
-/// Questions that wait for the controller; a client waits when there are more.
+/// The most requests that wait for the controller. When there are more, the client waits.
 const QUESTIONS_WAITING: usize = 16;
 
-/// How often the host's addresses and interfaces are looked at, and whether the sources hear.
+/// How often the host's addresses, its interfaces and the sources are checked.
 const HOST_LOOK: Duration = Duration::from_secs(5);
 
-/// Of so many looks at the host one is for an Asterisk.
+/// Every so many checks of the host, one also looks for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
 
 /// The signals that the daemon listens to.
@@ -61,11 +61,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     ///
-    /// When signals cannot be waited for.
+    /// If the signal handlers cannot be installed.
     pub fn listen() -> Result<Self> {
         let wait = |kind, name| signal(kind).with_context(|| format!("wait for {name}"));
         Ok(Self {
@@ -77,7 +77,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one that means something. Can be dropped while it waits.
+    /// Waits for the next signal that the daemon acts on. Cancel-safe.
     async fn next(&mut self) -> Told {
         loop {
             let ignored = tokio::select! {
@@ -87,7 +87,7 @@ impl Signals {
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
-            warn!("{ignored} is ignored: rotated logs are followed without it");
+            warn!("{ignored} is ignored. Rotated logs are followed automatically");
         }
     }
 }
@@ -100,26 +100,26 @@ enum Told {
     Reload,
 }
 
-/// Runs until a signal ends it. The filter stays in force after it. `load` reads the configuration again
-/// for a reload.
+/// Runs until a signal ends it. The filter then stays in force. `load` reads the configuration again for
+/// a reload.
 ///
 /// # Errors
 ///
-/// When it cannot start: no such interface, another controller at work, a kernel that refuses.
+/// If it cannot start: an interface is missing, another daemon runs, or the kernel refuses.
 pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     let config = loaded.config.clone();
     let follows = config.interfaces.is_empty();
     let interfaces =
         if follows { exposed(&config.paths.bpffs)? } else { config.interfaces.clone() };
-    // What can go wrong without the kernel goes wrong before it has the program.
+    // What can fail without the kernel fails before the program is loaded.
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
     let settings = settings(&config, interfaces, &own);
-    // First of all: whether another controller is at work.
+    // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
-    // A million bans take longer to read than a program to load: the one while the other.
+    // Reading a million bans takes longer than loading the program, so they run in parallel.
     let starting = store::begin(store::Settings {
         directory: config.paths.state.clone(),
         memory: config.paths.runtime.clone(),
@@ -129,7 +129,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
         clock: crate::clock::of_boot,
     })
     .context("start the store's thread")?;
-    // And whether it can be asked: without that it must not take hold of the interfaces.
+    // Without a control socket the daemon must not attach to the interfaces.
     let socket = server::bind(&config.paths.control_socket())?;
     let Opened { kernel, events, bans, notes } = locked.open(&settings)?;
     for note in notes {
@@ -141,7 +141,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     let _loggers = datapath::trace::start(&mut kernel)?;
     announce(&kernel.interfaces());
     if config.dry_run {
-        warn!("dry run: judges and counts, drops nothing");
+        warn!("dry run: packets are judged and counted, but none are dropped");
     }
     let Started { store, mut kept, news: store_news, thread } = starting.wait();
     let (positions, told) = kept
@@ -151,7 +151,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, crate::clock::read())?;
     if controller.ban_count() > 0 {
-        info!("in force from before this start: {}", count(controller.ban_count(), "ban"));
+        info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
@@ -184,19 +184,19 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     watch.abort();
     store.end();
     if thread.join().is_err() {
-        warn!("the store's thread has failed");
+        warn!("the store's thread has panicked; the last changes may not be saved");
     }
     if let Err(error) = fs::remove_file(config.paths.control_socket()) {
-        warn!("remove the control socket: {error}");
+        warn!("cannot remove the control socket: {error}");
     }
     info!(
-        "ended by {why}; the filter stays attached and its bans in force \
-         (`ringfence detach` takes it off)"
+        "stopped by {why}; the filter stays attached and its bans stay in force \
+        (`ringfence detach` removes it)"
     );
     Ok(())
 }
 
-/// What the kernel is told of the configuration and the host.
+/// The part of the configuration and of the host's state that the kernel needs.
 fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> Settings {
     Settings {
         bpffs: config.paths.bpffs.clone(),
@@ -216,15 +216,15 @@ fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> 
     }
 }
 
-/// Where packets come in, as the daemon sees it.
+/// How the daemon uses what it learns about the host.
 struct Outlook {
-    /// Whether the interfaces are those with a default route, whichever these are.
+    /// Whether the protected interfaces are those with a default route.
     follows: bool,
     sip: SipPorts,
 }
 
 impl Outlook {
-    /// Hears how the host is.
+    /// Takes the result of a check of the host.
     fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
         let Seen { network, asterisk } = seen;
         if self.follows {
@@ -239,7 +239,8 @@ impl Outlook {
     }
 }
 
-/// Protects the interfaces that have a default route now. What cannot be is told of as not seen.
+/// Protects the interfaces that have a default route now. Those that cannot be protected are reported
+/// as exposures.
 fn follow(kernel: &mut Kernel, network: &Network) {
     let known = kernel.interfaces();
     let is_new = |name: &String| known.iter().all(|interface| interface.name != *name);
@@ -257,43 +258,45 @@ fn follow(kernel: &mut Kernel, network: &Network) {
     }
 }
 
-/// The interfaces to protect where none is named: those with a default route, and those that were
-/// protected before and are there, so that one whose route is away for a moment is not bare then.
+/// The interfaces to protect if none is named: those with a default route, and those that exist and were
+/// protected before, so that an interface stays protected while its route is missing for a moment.
 fn exposed(bpffs: &Path) -> Result<Vec<String>> {
     let network = Network::read()?;
     let mut names = network.exposed();
     for (tunnel, beneath) in network.tunnels() {
         match beneath {
             Some(beneath) => info!(
-                "the default route is on `{tunnel}`, which has no Ethernet header: protects `{beneath}`, \
-                 by which its packets come in"
+                "the default route is on `{tunnel}`, which has no Ethernet header; protecting `{beneath}`, \
+                which carries its packets"
             ),
-            None => warn!("the default route is on `{tunnel}`, which has no Ethernet header"),
+            None => warn!(
+                "the default route is on `{tunnel}`, which has no Ethernet header and is not protected"
+            ),
         }
     }
     for name in datapath::protected(bpffs).unwrap_or_default() {
         if !names.contains(&name) {
-            info!("`{name}` has no default route now; it was protected before and stays so");
+            info!("`{name}` has no default route now, but stays protected");
             names.push(name);
         }
     }
     names.truncate(INTERFACES);
     if names.is_empty() {
         bail!(
-            "there is no default route to tell the interface by; \
-             name it with `-i` or with `interfaces: [NAME]`"
+            "there is no default route, so the interface to protect is unknown; \
+            name it with `-i` or with `interfaces: [NAME]`"
         );
     }
     Ok(names)
 }
 
-/// What a look at the host shows.
+/// The result of a check of the host.
 struct Seen {
     network: Network,
     asterisk: Option<Asterisk>,
 }
 
-/// Looks at the host again and again, beside the loop: it may have many interfaces, routes and processes.
+/// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
 async fn watch_host(tell: mpsc::Sender<Seen>) {
     let mut asterisk = None;
     for look in 0u32.. {
@@ -315,7 +318,7 @@ async fn watch_host(tell: mpsc::Sender<Seen>) {
 }
 
 fn announce(interfaces: &[Interface]) {
-    // One without the program has been told of.
+    // An interface without the program has already been reported.
     for interface in interfaces.iter().filter(|interface| interface.unprotected.is_none()) {
         let Interface { name, mode, fallback, adopted, .. } = interface;
         let mode = mode.as_str();
@@ -335,5 +338,5 @@ fn make_directory(path: &Path) -> Result<()> {
     make.recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("make {}", path.display()))
+        .with_context(|| format!("create {}", path.display()))
 }

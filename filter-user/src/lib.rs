@@ -1,6 +1,6 @@
-//! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. What an
-//! attempt is and when it leads to a ban is the crate [`detection`]; what the daemon can be asked, and what it
-//! replies, is the crate [`api`].
+//! The Ringfence daemon and command line as a library, so that tests and the lab can use its parts. The crate
+//! [`detection`] defines what an attempt is and when it leads to a ban; the crate [`api`] defines the daemon's
+//! requests and replies.
 //!
 //! ```text
 //! bytes ─ source ─▶ line ─ parse ─▶ Attempt ─ jail ─▶ BanDecision ─ controller ─▶ Ban ─ datapath ─▶ map

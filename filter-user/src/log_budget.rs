@@ -1,8 +1,8 @@
-//! How much the log may grow: so many lines of one place in the program and so many bytes a minute.
-//! What is beyond that is counted, and the counts are lines of their own.
+//! How much the log may grow in a minute: a number of lines for each place in the program, and a number of
+//! bytes. Lines beyond that are counted, and a summary line reports the counts.
 //!
-//! Whatever an attacker can have logged goes through here, so that [`BYTES_A_MINUTE`] holds for all of
-//! it, wherever a line comes from. Lines about changes by hand do not: see [`BY_HAND`].
+//! Everything that an attacker can add to the log goes through here, so [`BYTES_A_MINUTE`] bounds all of
+//! it. Lines about manual changes do not: see [`BY_HAND`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,43 +11,43 @@ use log::Level;
 
 use crate::clock::KernelTime;
 
-// Lines about what somebody has done by hand are always logged.
+// Lines about manual changes are always logged.
 pub use store::BY_HAND;
 
-/// The longest line, in bytes; what is longer is cut.
+/// The longest line in bytes. Longer lines are cut.
 pub const LINE_MAX: usize = 1024;
 
-/// What is counted together.
+/// The window over which lines are counted.
 pub const WINDOW: Duration = Duration::from_mins(1);
 
-/// Lines of one place in the program in a window.
+/// The most lines from one place in the program in a window.
 const SITE_LINES: u32 = 60;
 
-/// Errors and warnings of one place: no few places are to take the room of all others.
+/// The most errors and warnings from one place, so that a few places cannot take the room of all others.
 const SITE_WARNINGS: u32 = 20;
 
-/// Bytes of one class in a window, without the summary.
+/// The most bytes of one class in a window, without the summary.
 const CLASS_BYTES: usize = 16 * 1024;
 
 /// The longest summary, in bytes.
 const SUMMARY_MAX: usize = 512;
 
-/// How much of the last line that was left out a summary shows.
+/// How many bytes of the last line that was left out a summary shows.
 const SHOWN: usize = 200;
 
-/// Errors and warnings are one class and the rest is another, so that neither takes the other's room.
+/// Errors and warnings are one class and the rest is another, so that neither takes the room of the other.
 const CLASSES: usize = 2;
 
-/// What all lines but those by hand add to the log in a minute, at most, in bytes.
+/// The most bytes that all lines except those about manual changes add to the log in a minute.
 pub const BYTES_A_MINUTE: usize = CLASSES * (CLASS_BYTES + SUMMARY_MAX);
 
 /// A place in the program that logs: its module and line.
 pub type Site = (&'static str, u32);
 
-/// What has been logged in this window, and what has not.
+/// What has been logged and what has been left out in this window.
 #[derive(Debug, Default)]
 pub struct LogBudget {
-    /// When the window began; none has before the first line.
+    /// When the window began; `None` before the first line.
     began: Option<KernelTime>,
     sites: HashMap<Site, u32>,
     classes: [Class; CLASSES],
@@ -57,15 +57,15 @@ pub struct LogBudget {
 struct Class {
     bytes: usize,
     left_out: u64,
-    /// The most severe level among these.
+    /// The most severe level among the lines left out.
     level: Option<Level>,
     last: String,
 }
 
 impl LogBudget {
-    /// Whether a text is logged, which takes so many bytes there. It is counted otherwise.
+    /// Whether a line that takes this many bytes is logged. If not, it is counted.
     ///
-    /// Summaries that are due are to be [taken](Self::take_due) before.
+    /// The caller must first [take](Self::take_due) the summaries that are due.
     pub fn admits(
         &mut self,
         site: Site,
@@ -90,13 +90,13 @@ impl LogBudget {
         false
     }
 
-    /// When a summary is due.
+    /// When the next summary is due.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let is_due = self.classes.iter().any(|class| class.left_out > 0);
         self.began.filter(|_| is_due).map(|began| began.after(WINDOW))
     }
 
-    /// The summaries that are due. The next line begins a new window then.
+    /// Takes the summaries that are due. The next line then begins a new window.
     pub fn take_due(&mut self, now: KernelTime) -> Vec<(Level, String)> {
         if self.began.is_none_or(|began| now < began.after(WINDOW)) {
             return Vec::new();
@@ -123,7 +123,7 @@ fn class_of(level: Level) -> usize {
     usize::from(level > Level::Warn)
 }
 
-/// As much of a text as has no more bytes than that.
+/// The longest beginning of a text that has at most this many bytes.
 pub fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }

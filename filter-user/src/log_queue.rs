@@ -1,7 +1,7 @@
-//! The way of a line of the log to its reader: a thread of its own writes, so that a reader that stands
-//! still holds up nobody else.
+//! The queue of log lines: a thread writes them, so that a reader that has stopped reading delays nothing
+//! else.
 //!
-//! Lines enter without a wait. While the reader stands still those wait for which there is room; the
+//! Adding a line never waits. While the reader does not read, lines wait as long as there is room; the
 //! others are lost and counted.
 
 use std::collections::VecDeque;
@@ -11,25 +11,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How much waits for the reader, in bytes.
+/// The most bytes that wait for the reader.
 const WAITING_MAX: usize = 256 * 1024;
 
-/// How long the thread waits before it writes to a full pipe again that does not block.
+/// How long the thread waits before it writes again to a full non-blocking pipe.
 const FULL: Duration = Duration::from_millis(50);
 
-/// The lines that wait. Copies lead to the same ones.
+/// The lines that wait. Clones share one queue.
 #[derive(Clone, Debug)]
 pub(crate) struct LogQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// Something is to be written, or it is time to look.
+    /// Signalled when there is something to write or to ask for.
     awake: Condvar,
-    /// All is written.
+    /// Signalled when everything is written.
     idle: Condvar,
     lost: AtomicU64,
-    /// Makes a line of a message about lost ones.
+    /// Makes the line that reports a number of lost lines.
     say: fn(u64) -> String,
 }
 
@@ -37,23 +37,23 @@ struct Shared {
 struct Waiting {
     lines: VecDeque<String>,
     bytes: usize,
-    /// Lost since that was last said.
+    /// How many lines were lost since the last report.
     lost: u64,
     is_writing: bool,
-    /// Whether the thread is to ask for more lines.
+    /// Whether the thread must ask for more lines.
     is_asked: bool,
 }
 
-/// What the thread asks for when it has time: lines, and how long it is to wait for the next ones.
+/// Called when the thread is idle: returns lines, and how long to wait before the next call.
 pub(crate) type Idle = fn() -> (Vec<String>, Option<Duration>);
 
 impl LogQueue {
-    /// Starts the thread, which writes to this. `say` makes a line of how many were lost; `idle` is asked
+    /// Starts the thread that writes to `out`. `say` makes the line that reports lost lines; `idle` is called
     /// for more lines whenever all are written.
     ///
     /// # Errors
     ///
-    /// When no thread can be started.
+    /// If the thread cannot be started.
     pub(crate) fn start(
         out: impl Write + Send + 'static,
         say: fn(u64) -> String,
@@ -71,7 +71,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Has a line written, or loses it.
+    /// Adds a line, or loses it if there is no room.
     pub(crate) fn push(&self, line: String) {
         let mut waiting = self.lock();
         let notice = (waiting.lost > 0).then(|| (self.0.say)(waiting.lost));
@@ -92,7 +92,7 @@ impl LogQueue {
         self.0.awake.notify_one();
     }
 
-    /// Has the thread ask for more lines.
+    /// Makes the thread ask for more lines.
     pub(crate) fn wake(&self) {
         self.lock().is_asked = true;
         self.0.awake.notify_one();
@@ -103,7 +103,7 @@ impl LogQueue {
         self.0.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until all is written, at most so long. Returns whether it is.
+    /// Waits until everything is written, for at most `longest`. Returns whether it is.
     pub(crate) fn flush(&self, longest: Duration) -> bool {
         let is_busy = |waiting: &mut Waiting| {
             waiting.is_writing || !waiting.lines.is_empty() || waiting.lost > 0
@@ -116,13 +116,13 @@ impl LogQueue {
         loop {
             let line = self.next(idle);
             if write(&mut out, line.as_bytes()).is_err() {
-                // Nobody reads it any more.
+                // The reader has gone.
                 self.0.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// The next line, when there is one.
+    /// Waits for the next line.
     fn next(&self, idle: Idle) -> String {
         let mut waiting = self.lock();
         waiting.is_writing = false;
@@ -149,7 +149,7 @@ impl LogQueue {
             if !waiting.lines.is_empty() || waiting.lost > 0 || waiting.is_asked {
                 continue;
             }
-            // Without a time it waits for a line alone.
+            // Without a time limit, only a line or a wake-up ends the wait.
             waiting = match wait {
                 None => self.0.awake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
                 Some(wait) => self
@@ -166,7 +166,7 @@ impl LogQueue {
     }
 }
 
-/// Writes all of a line, also where another process has made the pipe one that does not block.
+/// Writes a whole line, even if another process has made the pipe non-blocking.
 fn write(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     while !line.is_empty() {
         match out.write(line) {
@@ -224,9 +224,9 @@ mod tests {
         assert!(!queue.flush(Duration::from_millis(20)));
         assert!(began.elapsed() < Duration::from_secs(5));
         let lost = queue.lost();
-        // What the pipe takes, and what waits.
+        // The pipe's capacity plus the queue's.
         assert!((1000 - 262 - 70..=1000 - 262).contains(&lost), "{lost}");
-        // The lines that are there come in order; what is lost between them is said there.
+        // The lines come in order, and each gap is reported where it is.
         let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
         let (mut next, mut said) = (0_u64, 0);
         while next < 1000 {

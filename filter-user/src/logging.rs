@@ -1,8 +1,8 @@
-//! The log on standard error: levels as `RINGFENCE_LOG` says, a time in front of each line, or a
-//! priority where systemd's journal reads it and has the time itself.
+//! The log on standard error, with the levels that `RINGFENCE_LOG` sets. Each line begins with the time,
+//! or with a priority if systemd's journal reads it, which adds the time itself.
 //!
-//! It never holds up a caller (`log_queue`), and grows by no more than a bound (`log_budget`), except
-//! for what is done by hand and what `debug` and `trace` add.
+//! Logging never delays the caller (`log_queue`), and the log's growth is bounded (`log_budget`), except
+//! for manual changes and the levels `debug` and `trace`.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,26 +17,26 @@ use crate::clock::{KernelTime, Rfc3339};
 use crate::log_budget::{BY_HAND, LINE_MAX, LogBudget, cut};
 use crate::log_queue::LogQueue;
 
-/// What says what is logged.
+/// The environment variable that sets the log levels.
 pub const VARIABLE: &str = "RINGFENCE_LOG";
 
-/// Without it.
+/// The level if the variable is not set.
 const DEFAULT: LevelFilter = LevelFilter::Info;
 
-/// How long an end waits for a reader of the log.
+/// How long a shutdown waits for the reader of the log.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The log of the daemon, once it has started.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
-/// What it may grow by.
+/// How much the log may grow.
 static BUDGET: Mutex<Option<LogBudget>> = Mutex::new(None);
 
-/// Starts to log.
+/// Starts logging.
 ///
 /// # Errors
 ///
-/// When no thread can be started.
+/// If the thread cannot be started.
 pub fn start() -> io::Result<()> {
     let asked = env::var(VARIABLE).unwrap_or_default();
     let wrong = wrong(&asked);
@@ -44,7 +44,7 @@ pub fn start() -> io::Result<()> {
     if asked.trim().is_empty() || wrong.is_some() {
         builder.filter_level(DEFAULT);
     } else {
-        // What names modules alone must not silence the errors of all others.
+        // A value that only names modules must not silence the errors of all others.
         builder.filter_level(LevelFilter::Error).parse_filters(&asked);
     }
     let filter = builder.build();
@@ -58,26 +58,26 @@ pub fn start() -> io::Result<()> {
     }
     if let Some(wrong) = wrong {
         warn!(
-            "{VARIABLE}: `{wrong}` is no level; use `error`, `warn`, `info`, `debug`, `trace` or `off`, by \
-             itself or as `MODULE=LEVEL`. What is logged now is `info`"
+            "{VARIABLE}: `{wrong}` is not a level, so the level is `info`; use `error`, `warn`, `info`, \
+            `debug`, `trace` or `off`, alone or as `MODULE=LEVEL`"
         );
     }
     Ok(())
 }
 
-/// Waits until all that was logged is written, but not for a reader that stands still.
+/// Waits until the log has been written, but not for a reader that has stopped reading.
 pub fn finish() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(LAST_LINES);
     }
 }
 
-/// The log, for `status`: how many lines were lost because nobody took them.
+/// The state of the log for `status`: how many lines were lost because its reader had stopped reading.
 pub fn report() -> api::Log {
     api::Log { lost: QUEUE.get().map_or(0, LogQueue::lost) }
 }
 
-/// Prints what a command says of itself; where the log has started, after that.
+/// Prints a message of a command to standard error; once the log has started, through its queue.
 pub fn say(level: Level, text: &str) {
     let text = command_says(level, text);
     if let Some(queue) = QUEUE.get() {
@@ -93,7 +93,7 @@ pub fn say(level: Level, text: &str) {
 
 /// The logger.
 struct Bounded {
-    /// What is asked what is to be logged, and logs nothing.
+    /// Decides which records are logged; it does not log them itself.
     filter: Logger,
     is_journal: bool,
     queue: &'static LogQueue,
@@ -132,7 +132,7 @@ impl Log for Bounded {
         if is_admitted {
             self.queue.push(line);
         } else {
-            // It says so when the minute is over.
+            // The thread logs the summary when the minute is over.
             self.queue.wake();
         }
     }
@@ -157,7 +157,7 @@ fn summaries_with_time() -> (Vec<String>, Option<Duration>) {
     summaries(with_time)
 }
 
-/// The summaries that are due, and in how long the next ones are.
+/// The summaries that are due, and the time until the next ones.
 fn summaries(line: fn(Level, &str) -> String) -> (Vec<String>, Option<Duration>) {
     budget(|budget, now| {
         let due = budget.take_due(now);
@@ -176,17 +176,17 @@ fn lost_with_time(lines: u64) -> String {
 
 fn lost(lines: u64, line: fn(Level, &str) -> String) -> String {
     let were = if lines == 1 { "line of the log was" } else { "lines of the log were" };
-    line(Level::Warn, &format!("{lines} {were} lost: its reader stood still"))
+    line(Level::Warn, &format!("{lines} {were} lost, because its reader had stopped reading"))
 }
 
-/// What a command says of itself on standard error, as a line of the log where the journal reads it.
+/// A command's message on standard error; a log line if the journal reads it.
 fn command_says(level: Level, text: &str) -> String {
     let text = format!("ringfence: {text}");
     if is_journal() { for_journal(level, &text) } else { format!("{text}\n") }
 }
 
-/// The first part that says nothing. A word that is no level would be taken for a module, and all else
-/// would be silent.
+/// The first part that is not valid. `env_logger` would take an unknown word for a module and silence
+/// everything else.
 fn wrong(asked: &str) -> Option<String> {
     let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());
     let is_wrong = |part: &&str| {
@@ -196,20 +196,19 @@ fn wrong(asked: &str) -> Option<String> {
     parts.into_iter().find(is_wrong).map(|part| part.escape_debug().take(60).collect())
 }
 
-/// Whether standard error is the stream that systemd has named (systemd.exec(5), `JOURNAL_STREAM`).
+/// Whether standard error is the stream that systemd names (systemd.exec(5), `JOURNAL_STREAM`).
 fn is_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
     let Ok(own) = fs::metadata("/proc/self/fd/2") else { return false };
     stream == format!("{}:{}", own.dev(), own.ino())
 }
 
-/// A message with the time and its level in front.
+/// Prefixes a message with the time and its level.
 fn with_time(level: Level, message: &str) -> String {
     format!("[{} {level:<5}] {message}\n", Rfc3339(Timestamp::now()))
 }
 
-/// A message with its priority in front of each line (sd-daemon(3)): the journal makes an entry of
-/// each.
+/// Prefixes each line of a message with its priority (sd-daemon(3)): the journal makes an entry of each.
 fn for_journal(level: Level, message: &str) -> String {
     let priority = match level {
         Level::Error => 3,
@@ -233,7 +232,7 @@ mod tests {
         assert_eq!(for_journal(Level::Info, "x"), "<6>x\n");
     }
 
-    /// Whatever an attacker can have logged, from wherever in the program.
+    /// The bound applies to everything that an attacker can add to the log, anywhere in the program.
     #[test]
     fn the_log_grows_by_no_more_than_its_bound_and_by_what_is_done_by_hand() {
         let (mut reader, writer) = io::pipe().unwrap();

@@ -1,4 +1,4 @@
-//! `ringfence`: reads the command line, starts what it asks for, prints what comes of it.
+//! `ringfence`: reads the command line, runs the command and prints the result.
 
 use std::error::Error;
 use std::fmt;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let text = in_words(&error);
             if cli.json() && !error.is::<Told>() {
-                // Whoever cannot take it has the line on standard error.
+                // If this fails, the error is still on standard error.
                 print_json(&Failure { error: text.clone() }).ok();
             }
             say(Level::Error, &text);
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A failure that the document on standard output tells already.
+/// A failure that the document on standard output already reports.
 #[derive(Debug)]
 struct Told(String);
 
@@ -65,7 +65,7 @@ impl fmt::Display for Told {
 
 impl Error for Told {}
 
-/// An error, with the command to type instead if rights are all that was missing.
+/// The text of an error. If only permissions were missing, it names the command to run instead.
 fn in_words(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let denied = error.is::<client::NotRoot>()
@@ -79,7 +79,7 @@ fn in_words(error: &anyhow::Error) -> String {
     }
 }
 
-/// The same command, by root. `sudo` does not take the environment along.
+/// The same command, run as root. `sudo` does not pass on the environment.
 fn as_root(arguments: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,@%+".contains(c);
     let quote = |word: String| {
@@ -126,11 +126,11 @@ fn dispatch(cli: &Cli) -> Result<()> {
     }
 }
 
-/// Threads that read logs and serve clients.
+/// The number of threads that read logs and serve clients.
 const WORKERS: usize = 2;
 
 fn start(path: Option<&Path>, run: &Run) -> Result<()> {
-    // Whatever it makes is for root alone, also without systemd.
+    // Every file it creates is for root only, even without systemd.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     logging::start().context("start the log's thread")?;
     let overrides =
@@ -145,7 +145,7 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     for ignored in &loaded.ignored {
         log::warn!("{}", not_read(ignored));
     }
-    // The controller's loop has the main thread for itself: what reads and what answers runs beside it.
+    // The controller's loop has the main thread to itself; sources and clients run on the others.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -169,13 +169,12 @@ fn not_read(ignored: &Path) -> String {
     format!("{} is not read: only files that end in `.yml` are", ignored.display())
 }
 
-/// Where the daemon keeps what it makes. That can be read while all else in the configuration is wrong,
-/// and what needs nothing more must work then.
+/// The daemon's paths. They can be read even if everything else in the configuration is wrong, so that
+/// commands that need nothing else still work.
 ///
 /// # Errors
 ///
-/// When the file that was named cannot be read at all: another daemon than the one that is meant must
-/// not be asked.
+/// If the configuration file that was named cannot be read: the command must not reach another daemon.
 fn paths(cli: &Cli) -> Result<Paths> {
     let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
     if let Some(named) = &cli.config
@@ -194,17 +193,17 @@ fn warning(wrong: &ConfigErrors) -> Option<String> {
     let first = wrong.errors().first()?;
     let more = match wrong.errors().len() - 1 {
         0 => "",
-        _ => "; `ringfence check-config` tells the rest",
+        _ => "; `ringfence check-config` lists the others",
     };
     Some(format!(
-        "warning: the configuration is wrong, and no daemon starts with it: {first}{more}"
+        "warning: the configuration is invalid, so the daemon cannot start: {first}{more}"
     ))
 }
 
 fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
     let loaded = load(cli.config.as_deref())?;
     match lines(&jail_filter::check(&loaded)) {
-        // A start goes on without it.
+        // This does not prevent a start.
         Some(wrong) if arguments.quiet => say(Level::Warn, &format!("warning: {wrong}")),
         Some(wrong) => bail!("{wrong}"),
         None => {}
@@ -223,13 +222,13 @@ fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
     }
 }
 
-/// Each in a line of its own, if there are any.
+/// The errors, one to a line; `None` if there are none.
 fn lines(errors: &[ConfigError]) -> Option<String> {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// The daemon's socket: as the command line says, or as the configuration does.
+/// The daemon's socket, from the command line or else from the configuration.
 fn socket(cli: &Cli) -> Result<PathBuf> {
     match &cli.socket {
         Some(socket) => Ok(socket.clone()),
@@ -252,7 +251,7 @@ fn print_json(document: &impl Serialize) -> Result<()> {
     print(&format!("{:#}\n", serde_json::to_value(document)?))
 }
 
-/// `status --check`: whatever is wrong, it is a line on standard output and an exit status.
+/// `status --check`: prints one line on standard output and returns an exit status, whatever is wrong.
 fn watch(cli: &Cli, json: bool) -> Result<ExitCode> {
     let status = socket(cli).and_then(|socket| client::ask_as(&socket, &Request::Status));
     let check = Check::of(&status.map_err(|error| in_words(&error)));
@@ -287,12 +286,12 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     let mended = if arguments.fix { mend(&findings, arguments.yes)? } else { 0 };
     match findings.len() - mended {
         0 => Ok(()),
-        1 => Err(Told("one thing is wrong".to_owned()).into()),
-        n => Err(Told(format!("{n} things are wrong")).into()),
+        1 => Err(Told("there is 1 problem".to_owned()).into()),
+        n => Err(Told(format!("there are {n} problems")).into()),
     }
 }
 
-/// Does what can be done about findings, after asking. About how many that was.
+/// Applies the fixes of findings, after asking. Returns how many it applied.
 fn mend(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
     let mut afterwards: Vec<&str> = Vec::new();
     let mut mended = 0;
@@ -308,7 +307,7 @@ fn mend(findings: &[doctor::Finding], agreed_to_all: bool) -> Result<usize> {
         }
     }
     if !afterwards.is_empty() {
-        print(&format!("then: {}\n", afterwards.join("; ")))?;
+        print(&format!("now run: {}\n", afterwards.join("; ")))?;
     }
     Ok(mended)
 }
@@ -319,7 +318,7 @@ fn agreed(question: &str) -> Result<bool> {
     let mut answer = String::new();
     if io::stdin().read_line(&mut answer).context("read the answer")? == 0 {
         print("\n")?;
-        bail!("nobody answers on standard input: `--yes` agrees to everything");
+        bail!("standard input gives no answer; use `--yes` to agree to every fix");
     }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
@@ -329,7 +328,9 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
         ban.network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
     };
     if let Some(session) = client::session().filter(|from| !ban.force && closes(from)) {
-        bail!("you are logged in from {session}: `--force` locks you out all the same");
+        bail!(
+            "you are logged in from {session}, so this ban would lock you out; `--force` bans it anyway"
+        );
     }
     let request = Request::Ban {
         network: ban.network,
@@ -345,7 +346,7 @@ fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
 fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
     let (what, output) = match maintenance {
         MaintenanceVerb::On { time, closed_to_known, output } => {
-            // Less than a second is as good as none, and none is refused.
+            // Less than a second becomes 0, which the daemon refuses.
             let (seconds, closed_to_known) = (time.as_secs(), *closed_to_known);
             (api::Maintenance::On { seconds, closed_to_known }, output)
         }
@@ -413,12 +414,12 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
         asterisk: arguments.asterisk_config.clone(),
     };
     let now = Timestamp::now();
-    // What an earlier import has set is set by this one anew.
+    // This import replaces the settings of an earlier one.
     let config = Config::load_with(path, &target, b"")?.config;
     let mut import = fail2ban::import(&sources, &config, now)?;
     let json = arguments.output.json;
     let say = |text: &str| if json { Ok(()) } else { print(text) };
-    // What would keep the real run from writing keeps the dry run from saying that it would.
+    // What would stop the real run from writing also stops the dry run.
     let checked = fail2ban::check_settings(&import.settings, &target, path, arguments.force);
     if let Ok(checked) = &checked {
         import.left_out.extend(checked.overruled.iter().cloned());
@@ -451,7 +452,7 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
 fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<TakenOver> {
     let socket = socket(cli)?;
     fail2ban::hand_over(bans, now, |request| client::ask_as(&socket, request)).context(
-        "the settings are written, but not all bans are handed over; run this again while the daemon runs",
+        "the settings are written, but not all bans are imported; run this again while the daemon runs",
     )
 }
 
@@ -471,7 +472,7 @@ fn detach(bpffs: &Path, json: bool) -> Result<()> {
         "there was nothing to detach\n".to_owned()
     } else {
         format!(
-            "detached from {}; bans are kept, and in force again from the next start on\n",
+            "detached from {}; the bans are kept, and the next start enforces them again\n",
             interfaces.join(", ")
         )
     })
@@ -482,7 +483,7 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
 }
 
-/// Whether the reader of our output has gone, as `head` does.
+/// Whether the reader of the output has gone, such as `head`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,4 +1,4 @@
-//! The lines that the XDP program writes with aya-log, for a build with the feature `trace`.
+//! Logs the lines that the XDP program writes with aya-log, in a build with the feature `trace`.
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
@@ -8,12 +8,11 @@ use tokio::task::JoinHandle;
 
 use crate::Kernel;
 
-/// Prints the lines of every interface's program at level `debug`, until the handles are dropped
-/// with the runtime.
+/// Logs the lines of every interface's program at level `debug`, until the runtime drops the handles.
 ///
 /// # Errors
 ///
-/// When a program has no lines to give.
+/// If a program has no log.
 pub fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
     let mut tasks = Vec::new();
     for program in kernel.programs() {
@@ -31,7 +30,7 @@ pub fn start(kernel: &mut Kernel) -> Result<Vec<JoinHandle<()>>> {
                         ready.clear_ready();
                     }
                     Err(error) => {
-                        warn!("the program's log: {error}");
+                        warn!("cannot read the program's log: {error}");
                         return;
                     }
                 }

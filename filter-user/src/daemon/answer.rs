@@ -1,5 +1,5 @@
-//! Answers that wait for the store: what is told has to be durable, and some of it only the store
-//! knows.
+//! Answers that wait for the store: what they report must be durable, and some of it is only in the
+//! store.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use crate::controller::{Answered, Controller, Ticket, show};
 use crate::datapath::Kernel;
 use crate::store::{Found, Offences, Store};
 
-/// Clients whose answers are being worked on.
+/// The clients that wait for an answer.
 #[derive(Default)]
 pub(super) struct Answers(HashMap<Ticket, oneshot::Sender<Reply>>);
 
 impl Answers {
-    /// Has a question answered, now or as soon as the store has all that the answer tells of. One that
-    /// changes nothing and whose client has gone is dropped.
+    /// Answers a request, now or as soon as the store has everything that the answer reports. A request that
+    /// changes nothing is dropped if its client has gone.
     pub(super) fn answer(&mut self, controller: &mut Controller<Kernel>, question: Question) {
         let Question { request, who, reply } = question;
         if reply.is_closed() && !request.changes() {
@@ -58,7 +58,7 @@ impl Answers {
         });
     }
 
-    /// Sends an answer that is there at last.
+    /// Sends an answer that has become ready.
     pub(super) fn done(&mut self, store: &Store, (ticket, answer): (Ticket, Reply)) {
         if let Some(reply) = self.0.remove(&ticket) {
             send_durable(store, reply, answer);
@@ -66,7 +66,8 @@ impl Answers {
     }
 }
 
-/// Sends an answer when what it says is durable, or cannot be for now; it says which.
+/// Sends an answer once the change that it reports is durable or cannot be made so for now. The answer
+/// says which.
 fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
     let settled = store.settled();
     tokio::spawn(async move {
@@ -84,11 +85,11 @@ fn send_durable(store: &Store, reply: oneshot::Sender<Reply>, answer: Reply) {
 
 fn send(reply: oneshot::Sender<Reply>, answer: Reply) {
     if reply.send(answer).is_err() {
-        log::debug!("a client left before its answer");
+        log::debug!("a client disconnected before its answer");
     }
 }
 
-/// Adds to `why` what only the store knows: evidence that is not in memory, and the past.
+/// Adds to `why` what is only in the store: older evidence and earlier bans.
 fn explain(why: &mut Why, found: Found) {
     let mut failures: Vec<Evidence> = Vec::new();
     for kept in found.evidence {
@@ -111,7 +112,7 @@ fn explain(why: &mut Why, found: Found) {
     why.history = history(&found.offences);
 }
 
-/// The bans that there were, over all jails and by each.
+/// The earlier bans, in total and by jail.
 fn history(offences: &[Offences]) -> Option<History> {
     let sum = |count: fn(&Offences) -> u64| offences.iter().map(count).sum::<u64>();
     let jails = offences.iter().map(|by| JailHistory {
@@ -120,7 +121,7 @@ fn history(offences: &[Offences]) -> Option<History> {
         proven: by.proven,
         last: by.last.clone(),
     });
-    // RFC 3339 in UTC: the last as text is the last in time.
+    // RFC 3339 in UTC: the greatest text is the latest time.
     let last = offences.iter().map(|by| &by.last).max()?.clone();
     let (bans, proven) = (sum(|by| by.bans), sum(|by| by.proven));
     Some(History { bans, proven, last, jails: jails.collect() })

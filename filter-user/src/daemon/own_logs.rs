@@ -1,12 +1,12 @@
-//! The logs of the administrator's own jails: which file is read in which slot.
+//! The logs of your own jails: which slot each file has.
 //!
-//! Files come and go, and the store keeps few positions. So a position is kept by the number of a slot,
-//! together with the file that it is of.
+//! Files come and go, and the store keeps few positions. So a position is stored under the number of a
+//! slot, together with its file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The most files of all such jails together.
+/// The most files that all such jails together may read.
 pub(super) const FILES_MAX: usize = 128;
 
 /// A file that a jail reads.
@@ -20,12 +20,12 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     taken: BTreeMap<usize, File>,
-    /// The files of the last process, each with its slot and its position.
+    /// The files that the previous process read, each with its slot and position.
     before: BTreeMap<(String, PathBuf), (usize, String)>,
 }
 
 impl Slots {
-    /// With what an earlier process has left, which `load` finds by the key of a position.
+    /// Creates the slots from the positions that an earlier process stored; `load` finds one by its key.
     pub(super) fn new(load: impl Fn(&str) -> Option<String>) -> Self {
         let before = (0..FILES_MAX).filter_map(|slot| {
             let kept = load(&key(slot))?;
@@ -36,12 +36,13 @@ impl Slots {
         Self { taken: BTreeMap::new(), before: before.collect() }
     }
 
-    /// Whether an earlier process has read a log of this jail.
+    /// Whether an earlier process read a log of this jail.
     pub(super) fn is_known(&self, jail: &str) -> bool {
         self.before.keys().any(|(known, _)| known == jail)
     }
 
-    /// A slot for a file, and where the earlier process was in it; `None` if all are taken.
+    /// Assigns a slot to a file, and returns the earlier position in the file, if there is one. `None` if
+    /// all slots are taken.
     pub(super) fn take(&mut self, file: File) -> Option<(usize, Option<String>)> {
         let known = (file.jail.to_owned(), file.path.clone());
         let (slot, position) = match self.before.remove(&known) {
@@ -53,25 +54,25 @@ impl Slots {
         Some((slot, position))
     }
 
-    /// One that nobody has, and if possible nobody had.
+    /// A free slot, if possible one that no file had before.
     fn free(&self) -> Option<usize> {
         let had = |slot: &usize| self.before.values().any(|(before, _)| before == slot);
         let free = || (0..FILES_MAX).filter(|slot| !self.taken.contains_key(slot));
         free().find(|slot| !had(slot)).or_else(|| free().next())
     }
 
-    /// The file of this slot is not read any more.
+    /// Frees a slot whose file is no longer read.
     pub(super) fn leave(&mut self, slot: usize) {
         self.taken.remove(&slot);
     }
 }
 
-/// What the position of a slot is kept by.
+/// The key under which the position of a slot is stored.
 pub(super) fn key(slot: usize) -> String {
     format!("file-{slot}")
 }
 
-/// What stands before the position in a slot: the file that it is of.
+/// The prefix of a stored position, which names its file.
 pub(super) fn of(jail: &str, path: &Path) -> String {
     format!("{jail}\n{}\n", path.display())
 }
@@ -94,7 +95,7 @@ mod tests {
         positions.insert(key(2), "nonsense".to_owned());
         let mut slots = Slots::new(|key| positions.get(key).cloned());
         assert!(slots.is_known("web") && !slots.is_known("ftp"));
-        // A new file leaves alone what may come yet.
+        // A new file does not take a slot whose earlier file may come back.
         assert_eq!(slots.take(file("web", "/c")), Some((2, None)));
         assert_eq!(slots.take(file("web", "/b")), Some((1, Some("at /b".to_owned()))));
         assert_eq!(slots.take(file("ftp", "/a")), Some((3, None)));

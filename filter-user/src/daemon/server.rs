@@ -1,4 +1,4 @@
-//! The control socket: reads a request, has it answered, writes the reply.
+//! The control socket: reads a request, passes it to the daemon's loop and writes the reply.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,34 +21,37 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// Clients at a time. When there are more, those go first that have not asked anything yet.
+/// The most clients at a time. When there are more, those that have not sent a request are dropped first.
 const CLIENTS: usize = 16;
 
 /// The longest user name that is logged.
 const NAME_MAX: usize = 64;
 
-/// How long a client may take for its request, and again for reading its reply.
+/// How long a client may take to send its request, and again to read the reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a client that waits for its answer is there.
+/// How often to check whether a client that waits for its answer is still connected.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Of so many looks at one that is there, one comes with a sign that its answer is being worked on.
+/// After so many checks, the client is sent a space, which shows that its request is being worked on.
 const LOOKS_PER_SIGN: u32 = 40;
 
 /// A request, and where its reply goes.
 pub(super) struct Question {
     pub(super) request: Request,
-    /// Who asks, for the log.
+    /// The user that sent the request, for the log.
     pub(super) who: String,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// Listens at `path`, for root only. The caller holds the lock that makes it the one daemon; a
-/// socket that is there was left behind.
+/// Listens at `path`, for root only. The caller holds the lock that admits one daemon, so an existing
+/// socket is a leftover.
 pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another daemon answers at {}; set `paths.runtime` to another place", path.display());
+        bail!(
+            "another daemon listens at {}; set `paths.runtime` to another directory",
+            path.display()
+        );
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -57,13 +60,13 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener> {
         _ => {}
     }
     let listener =
-        UnixListener::bind(path).with_context(|| format!("listen at {}", path.display()))?;
+        UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("set the permissions of {}", path.display()))?;
     Ok(listener)
 }
 
-/// Clients that have not asked anything yet, in the order in which they came.
+/// The clients that have not sent a request yet, oldest first.
 #[derive(Clone, Default)]
 struct Idle(Arc<Mutex<BTreeMap<u64, AbortHandle>>>);
 
@@ -86,7 +89,7 @@ pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
                 {
                     longest.abort();
                 }
-                // Those who are being answered are waited for.
+                // Clients whose requests are being answered are not dropped.
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                 let (ask, still_idle) = (ask.clone(), idle.clone());
                 number += 1;
@@ -99,11 +102,11 @@ pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
                     still_idle.with(|idle| drop(idle.remove(&own)));
                     drop(place);
                 };
-                // It cannot leave before it is entered.
+                // The task cannot remove itself before it has been inserted.
                 idle.with(|idle| idle.insert(own, tokio::spawn(serve).abort_handle()));
             }
             Err(error) => {
-                // Out of descriptors, most likely: others must end first.
+                // Probably out of descriptors: other clients must finish first.
                 warn!("control socket: {error}");
                 tokio::time::sleep(PATIENCE).await;
             }
@@ -122,7 +125,7 @@ async fn client(
     let mut reader = BufReader::new((&mut stream).take(REQUEST_MAX));
     timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
     if line.is_empty() {
-        return Ok(()); // Somebody only looked whether a daemon is here.
+        return Ok(()); // The client only checked whether a daemon runs.
     }
     asked();
     let reply = match serde_json::from_slice(&line) {
@@ -133,7 +136,7 @@ async fn client(
                 None => return Ok(()),
             }
         }
-        Err(error) => Reply::Error(format!("a request that this daemon does not know: {error}")),
+        Err(error) => Reply::Error(format!("this daemon does not know the request: {error}")),
     };
     let mut text = serde_json::to_vec(&Envelope::from(reply))?;
     text.push(b'\n');
@@ -141,8 +144,8 @@ async fn client(
     Ok(())
 }
 
-/// Waits for the answer, as long as the client does: it hears that its answer is being worked on by
-/// spaces, which JSON may begin with.
+/// Waits for the answer as long as the client is connected. Meanwhile it sends spaces, with which JSON
+/// may begin, to show that the request is being worked on.
 async fn while_there(
     stream: &mut UnixStream,
     answer: impl Future<Output = Reply>,
@@ -163,7 +166,8 @@ async fn while_there(
     }
 }
 
-/// Whether both directions of a connection are closed. One that only has nothing more to say is there.
+/// Whether both directions of a connection are closed. A client that has only closed its sending side is
+/// still connected.
 fn has_left(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
     let hung_up =
@@ -171,12 +175,12 @@ fn has_left(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok() && polled.iter().any(hung_up)
 }
 
-/// Who asks, in words: the user of the process, which the kernel tells, and what the client adds.
+/// The requester in words: the user of the process, as the kernel reports it, and what the client adds.
 fn who(uid: Option<u32>, by: &By) -> String {
     let mut who = match uid {
         Some(0) => "root".to_owned(),
         Some(uid) => format!("uid {uid}"),
-        None => "nobody knows whom".to_owned(),
+        None => "an unknown user".to_owned(),
     };
     let name = by.sudo_user.iter().flat_map(|name| name.chars());
     let plain = |c: &char| c.is_ascii_alphanumeric() || "._-@\\".contains(*c);
@@ -193,9 +197,9 @@ fn who(uid: Option<u32>, by: &By) -> String {
 async fn put(request: Request, who: String, ask: &mpsc::Sender<Question>) -> Reply {
     let (reply, answer) = oneshot::channel();
     if ask.send(Question { request, who, reply }).await.is_err() {
-        return Reply::Error("the daemon is ending".to_owned());
+        return Reply::Error("the daemon is stopping".to_owned());
     }
-    answer.await.unwrap_or_else(|_| Reply::Error("the daemon is ending".to_owned()))
+    answer.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".to_owned()))
 }
 
 #[cfg(test)]
@@ -243,8 +247,8 @@ mod tests {
         answering.abort();
     }
 
-    /// One that has nothing more to say waits for its answer, and is told that it is worked on; one that is
-    /// gone is not waited for.
+    /// A client that has closed its sending side still gets its answer, and spaces until then. A client that
+    /// has disconnected is dropped.
     #[tokio::test]
     async fn a_client_is_waited_for_as_long_as_it_is_there() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,8 +1,7 @@
-//! The sources that the configuration asks for, each a task of its own, and their way into the
-//! controller.
+//! The configured sources, each of which is a task, and their channels into the controller.
 //!
-//! Asterisk's have a way and threads of their own, and come first: what is read of another log never
-//! delays them.
+//! Asterisk's sources have a channel and threads of their own and come first, so that no other log delays
+//! them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,62 +32,62 @@ use crate::source::log_patterns;
 use crate::source::log_tail::is_rotated;
 use crate::source::{Heard, Outlet, SourceState, ami};
 
-/// Batches of attempts that wait for the controller; a source waits when there are more.
+/// The most batches of attempts that wait for the controller. When there are more, the source waits.
 const HEARD_WAITING: usize = 64;
 
 /// Threads for Asterisk's logs.
 const ASTERISK_THREADS: usize = 2;
 
-/// Threads for the other logs that are read by what is built in.
+/// Threads for the other logs that a built-in parser reads.
 const PLAIN_THREADS: usize = 2;
 
-/// Threads for logs that are read by filters, which can take long.
+/// Threads for the logs that filters read, which can be slow.
 const FILTER_THREADS: usize = 1;
 
-/// Of each second, how much of a processor's time a log may take that is read by a filter.
+/// How much processor time a log that a filter reads may take in each second.
 const FILTER_SHARE: Duration = Duration::from_millis(100);
 
-/// And one of Asterisk's, for whom Ringfence is there.
+/// The same for a log of Asterisk, which Ringfence is there to protect.
 const ASTERISK_SHARE: Duration = Duration::from_millis(500);
 
-/// How long after a source is gone its number may stand for another: challenges and what is joined know
-/// sources by their numbers for half that time.
+/// How long after a source has gone its number may be given to another. `challenge` and `join` refer to
+/// sources by number for half of that time.
 const REST_OF_NUMBERS: Duration = Duration::from_mins(1);
 
-/// How long the end waits for what is being written.
+/// How long a shutdown waits for a write in progress.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// The jail that hears Asterisk's attempts.
+/// The jail for Asterisk's attempts.
 const ASTERISK_JAIL: &str = "asterisk-wazo";
 
-/// The jail that hears sshd.
+/// The jail for sshd's attempts.
 const SSHD_JAIL: &str = "sshd";
 
-/// The jail that hears wazo-provd.
+/// The jail for wazo-provd's attempts.
 const PROVD_JAIL: &str = "wazo-provd";
 
 /// Where systemd-journald listens if it runs.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
-/// How often it is looked whether there are other logs of a pattern.
+/// How often to look for new logs that match a pattern.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// What was found, that waits to be read.
+/// The most results of such searches that wait to be handled.
 const FOUND_WAITING: usize = 4;
 
 /// The running sources. They end when this is dropped.
 pub(super) struct Sources {
     tasks: JoinSet<()>,
-    /// What is known of each, by the controller's number.
+    /// The state of each source, by its number in the controller.
     feeds: Vec<Feed>,
-    /// How long the number of a source that is gone rests.
+    /// How long the number of a source that has gone is not given to another.
     rest: Duration,
-    /// Where they were when the last process ended, by the keys of their positions.
+    /// The positions at which the previous process stopped, by key.
     positions: BTreeMap<String, Vec<u8>>,
     rhythms: Rhythms,
-    /// What comes of the last attempt to keep it.
+    /// The result of the last attempt to save the rhythms.
     keeping: Option<replies::Receiver<io::Result<()>>>,
-    /// Whether that failed: it is said once.
+    /// Whether that attempt failed. The failure is logged once.
     forgetful: bool,
     slots: Slots,
     patterns: Vec<Patterns>,
@@ -99,7 +98,7 @@ pub(super) struct Sources {
     found: mpsc::Receiver<Found>,
 }
 
-/// A way into the controller.
+/// A channel into the controller.
 struct Way {
     outlet: mpsc::Sender<(usize, Heard)>,
     heard: mpsc::Receiver<(usize, Heard)>,
@@ -120,7 +119,7 @@ struct Lanes {
 }
 
 impl Lanes {
-    /// Where a source is read that is heard by `jail`.
+    /// The threads that read a source of `jail`.
     fn of(&self, jail: &str, can_be_slow: bool) -> Lane {
         match jail {
             ASTERISK_JAIL => self.asterisk.clone(),
@@ -130,47 +129,47 @@ impl Lanes {
     }
 }
 
-/// What is known of a source.
+/// The state of a source.
 struct Feed {
     jail: &'static str,
-    /// What its position is kept by.
+    /// The key under which its position is stored.
     key: &'static str,
-    /// What is kept before it.
+    /// The prefix of the stored position.
     of: String,
     task: Option<AbortHandle>,
-    /// The file, if it is one of a pattern: which pattern, path and slot.
+    /// For a file that matches a pattern: the number of the pattern, the path and the slot.
     file: Option<(usize, PathBuf, usize)>,
-    /// Whether the file was not found when last looked for.
+    /// Whether the last search did not find the file.
     is_missing: bool,
-    /// Since when there is no such source any more.
+    /// When the source went away, if it did.
     gone: Option<Instant>,
 }
 
-/// Patterns of the logs of a jail.
+/// The patterns for the logs of a jail.
 struct Patterns {
     jail: &'static str,
     parser: Parser,
     max_age: Duration,
-    /// Whether it has been said that there are too many files.
+    /// Whether a log line has reported that there are too many files.
     told: bool,
 }
 
-/// What [`Sources::next`] waits for.
+/// What [`Sources::next`] returns.
 pub(super) enum News {
     /// A source of this number has read something.
     Heard(usize, Heard),
-    /// It was looked for the logs of patterns.
+    /// A search for logs that match patterns has finished.
     Found(Found),
 }
 
-/// The files that patterns have, by the number of the patterns.
+/// The files that match a jail's patterns, by the number of the patterns.
 pub(super) struct Found {
     patterns: usize,
     paths: Vec<PathBuf>,
 }
 
 impl Sources {
-    /// Starts what `config` asks for, each from where its position says that it was.
+    /// Starts the sources in `config`, each from its stored position.
     pub(super) fn start<D: Datapath>(
         config: &Config,
         positions: BTreeMap<String, Vec<u8>>,
@@ -236,7 +235,7 @@ impl Sources {
         sources
     }
 
-    /// Starts what a jail of the administrator's own reads.
+    /// Starts the sources of one of your own jails.
     fn own<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -247,8 +246,8 @@ impl Sources {
         if jail.unproven_scope != Some(jail.scope) && !own.proven {
             let scope = controller.scope_name(jail.unproven_scope);
             warn!(
-                "{name}: what it reads is not known to be proven, so its bans close {scope}; say \
-                 `proven: true` if it tells of connections, over TCP"
+                "{name}: its failures are not treated as proven, so its bans close {scope}; set \
+                `proven: true` if the service uses TCP and only its server writes to the log"
             );
         }
         if !own.journal.is_empty() {
@@ -297,7 +296,7 @@ impl Sources {
             return;
         }
         let globs: Vec<LogPattern> = globs.into_iter().cloned().collect();
-        // What is new since an earlier process is read from its beginning.
+        // A log that is new since an earlier process is read from its beginning.
         let is_known = self.slots.is_known(name);
         for path in log_patterns::find(&globs, FILES_MAX) {
             self.log(controller, patterns, &path, true, is_known);
@@ -305,20 +304,20 @@ impl Sources {
         self.spawn(look(patterns, globs, self.look.clone()));
     }
 
-    /// Adds a source that cannot be read because its filter is no good.
+    /// Adds a source that cannot be read because its filter is invalid.
     fn fail<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
         mut report: SourceReport,
         why: &fail2ban::Error,
     ) {
-        error!("{}: nothing of it is read: {why}", report.name);
+        error!("{}: its logs are not read: {why}", report.name);
         report.state = (State::Failed, Some(why.to_string()));
         let name = report.name;
         drop(self.add(controller, report, name));
     }
 
-    /// Starts to read a log of a jail's own.
+    /// Starts to read a log of one of your own jails.
     fn log<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -335,7 +334,11 @@ impl Sources {
         let file = own_logs::File { jail, path: path.to_owned() };
         let Some((slot, place)) = self.slots.take(file) else {
             if !std::mem::replace(told, true) {
-                warn!("{jail}: more than {FILES_MAX} logs: {} is not read", path.display());
+                warn!(
+                    "{jail}: {} is not read, because your own jails have more than {FILES_MAX} logs; name \
+                fewer in `log`",
+                    path.display()
+                );
             }
             return;
         };
@@ -353,7 +356,7 @@ impl Sources {
         }
     }
 
-    /// Begins to read the logs that are new, and lets go of those that are gone.
+    /// Starts to read new logs and stops reading those that have gone.
     fn find<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -368,10 +371,10 @@ impl Sources {
             if paths.contains(path) {
                 feed.is_missing = false;
             } else if !std::mem::replace(&mut feed.is_missing, true) {
-                // What is left of it may not be read yet, or its name be between two files.
+                // The end of the file may not have been read yet, or a rotation may be under way.
             } else if let Some(task) = feed.task.take() {
                 task.abort();
-                info!("{}: {} is gone", feed.jail, path.display());
+                info!("{}: {} has gone and is no longer read", feed.jail, path.display());
                 self.slots.leave(*slot);
                 feed.file = None;
                 feed.gone = Some(Instant::now());
@@ -382,7 +385,7 @@ impl Sources {
             }
             read.push(path.clone());
         }
-        // What a task has left is kept until it is asked for.
+        // Results of finished tasks stay in memory until they are taken.
         while self.tasks.try_join_next().is_some() {}
         for path in paths {
             if !read.iter().any(|read| read == path || is_rotated(read, path)) {
@@ -391,7 +394,7 @@ impl Sources {
         }
     }
 
-    /// Waits for what a source sends, or for logs that are found. Can be dropped while it waits.
+    /// Waits for news from a source or a search. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<News> {
         tokio::select! {
             biased;
@@ -402,7 +405,7 @@ impl Sources {
         }
     }
 
-    /// Takes the news to the controller.
+    /// Passes news to the controller.
     pub(super) fn take<D: Datapath>(&mut self, controller: &mut Controller<D>, news: News) {
         match news {
             News::Heard(source, heard) => self.hear(controller, source, heard),
@@ -410,8 +413,8 @@ impl Sources {
         }
     }
 
-    /// Takes what a source has sent to the controller. What that leads to is written together with how
-    /// far the source is: after a kill all of it holds, or the source sends it again.
+    /// Passes a batch to the controller. Its effects and the source's position are written together, so that
+    /// after a kill either all of it is in force or the source sends it again.
     fn hear<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -434,8 +437,8 @@ impl Sources {
         let lost = report.lost.saturating_add(news.lost);
         if is_tenfold(report.lost, lost) {
             warn!(
-                "{}: {lost} events or lines were lost: too long, more than could be taken, or gone \
-                 before they were read",
+                "{}: {lost} events or lines were lost: they were too long, came too fast or were \
+                deleted before they were read",
                 report.name
             );
         }
@@ -443,13 +446,13 @@ impl Sources {
         match (&report.strain, &news.strain) {
             (None, Some(strain)) => warn!("{}: {}: {strain}", report.name, report.place),
             (Some(_), None) if news.state == SourceState::Ok => {
-                info!("{}: {}: all lines are read in time again", report.name, report.place);
+                info!("{}: {}: every line is read in time again", report.name, report.place);
             }
             (None, None) | (Some(_), _) => {}
         }
         report.strain = news.strain;
         if let Some(place) = news.place.filter(|_| gone.is_none()) {
-            // The place of one that is gone is another's by now.
+            // The slot of a source that has gone may belong to another by now.
             store.set_position(key, format!("{of}{place}").into_bytes());
         }
         let state = match news.state {
@@ -466,8 +469,7 @@ impl Sources {
         }
     }
 
-    /// Keeps what is known of how often each source tells something, if that is due. It is written where
-    /// nobody waits for it, but at the end.
+    /// Saves the rhythms of the sources, if that is due. Only a shutdown waits for the write.
     pub(super) fn remember<D: Datapath>(&mut self, controller: &Controller<D>, at_the_end: bool) {
         if let Some(keeping) = &self.keeping {
             let wait = if at_the_end { LAST_WRITE } else { Duration::ZERO };
@@ -495,7 +497,9 @@ impl Sources {
     fn kept(&mut self, kept: &io::Result<()>) {
         if let Err(why) = kept {
             if !self.forgetful {
-                warn!("how often the sources tell something is not kept over a restart: {why}");
+                warn!(
+                    "the rhythms of the sources cannot be saved, so a restart forgets them: {why}"
+                );
             }
             self.rhythms.was_not_kept();
         }
@@ -555,7 +559,7 @@ impl Sources {
         self.spawn(log_file::follow(log, lane, outlet));
     }
 
-    /// Adds a source whose position is kept by `key`: its number, and its way to the controller.
+    /// Adds a source whose position is stored under `key`. Returns its outlet.
     fn add<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
@@ -597,23 +601,25 @@ impl Sources {
 /// The names of a parser's rules.
 type Rules = &'static [&'static str];
 
-/// What reads the log of a built-in jail: the filter that the jail names, or what is built in.
+/// What reads the log of a built-in jail: the filter that the jail names, or the built-in parser.
 fn by_filter(config: &Config, name: &str, log: LogType) -> Option<(Parser, Rules)> {
     let filter = config.jails.get(name).map(|jail| jail_filter::parser(name, jail, log));
     match filter {
         Some(Ok(Some(filter))) => return Some((filter, &[])),
         Some(Ok(None)) | None => {}
-        Some(Err(why)) => error!("{name}: its filter is not used, but what is built in: {why}"),
+        Some(Err(why)) => {
+            error!("{name}: the built-in parser is used instead of its filter: {why}");
+        }
     }
     jail_filter::built_in(name)
 }
 
-/// Whether a count is ten times what it was, to be said again.
+/// Whether a count has grown tenfold, so that it is logged again.
 fn is_tenfold(before: u64, now: u64) -> bool {
     now.checked_ilog10() > before.checked_ilog10()
 }
 
-/// Looks for the logs of patterns for as long as somebody listens.
+/// Looks for logs that match patterns until the receiver is dropped.
 async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Found>) {
     loop {
         sleep(LOOK).await;
@@ -626,7 +632,7 @@ async fn look(patterns: usize, globs: Vec<LogPattern>, outlet: mpsc::Sender<Foun
     }
 }
 
-/// The position that an earlier process has left.
+/// The position that an earlier process stored.
 fn position(positions: &BTreeMap<String, Vec<u8>>, key: &str) -> Option<String> {
     positions.get(key).and_then(|place| String::from_utf8(place.clone()).ok())
 }

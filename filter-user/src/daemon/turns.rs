@@ -1,5 +1,5 @@
-//! The loop that owns the controller. Each kind of work has a turn after those before it had one, and a
-//! turn is short whatever there is to do.
+//! The loop that owns the controller. Each kind of work has its turn after the kinds before it, and every
+//! turn is short.
 
 use std::future::ready;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use crate::dns::Following;
 use crate::host;
 use crate::store::News;
 
-/// How long what is to be written waits for a store that does not keep up.
+/// How long work that writes waits for a store that does not keep up.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What has turns, and what it works on.
+/// The sources of work and their state.
 pub(super) struct Parts {
     pub(super) controller: Controller<Kernel>,
     pub(super) sources: Sources,
@@ -88,7 +88,7 @@ impl Parts {
                 }
                 () = wait(alarm) => {
                     controller.handle_timeout(crate::clock::now());
-                    // The ends of a million bans leave it its turns.
+                    // It has its turns even while a million bans end.
                     self.go_on();
                     Turn::None
                 }
@@ -107,13 +107,13 @@ impl Parts {
                     sources.remember(controller, false);
                     Turn::None
                 }
-                // Nobody behind those who are left out has anything to do.
+                // None of the kinds of work behind has anything to do.
                 () = ready(()), if had > Turn::None => Turn::None,
             };
         }
     }
 
-    /// Does some more of what is done by and by.
+    /// Does a little of the work that is spread over many turns.
     fn go_on(&mut self) {
         let now = crate::clock::now();
         self.controller.go_on(now);
@@ -123,7 +123,8 @@ impl Parts {
     }
 }
 
-/// Whose turn it was last: those before it wait until those behind it had one, if they have anything.
+/// The kind of work that had the last turn. The kinds before it wait until those behind it have had theirs,
+/// if they have anything to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     None,
@@ -138,7 +139,7 @@ async fn next_events(
     events.next_batch(|event| controller.limit_exceeded(event)).await
 }
 
-/// Follows what may have changed on the host: its addresses, and interfaces that were made anew.
+/// Follows changes of the host: its addresses, and interfaces that were created again.
 fn look_at_host(controller: &mut Controller<Kernel>) {
     match host::own_networks() {
         Ok(own) => controller.set_own(own),
@@ -149,24 +150,24 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
     }
 }
 
-/// How long until the controller has something to do by itself.
+/// How long until the controller next has something to do.
 fn alarm(controller: &Controller<Kernel>) -> Duration {
     const LONGEST: Duration = Duration::from_hours(1);
     let wait = controller.next_timeout().map_or(LONGEST, |next| next.since(crate::clock::now()));
     wait.min(LONGEST)
 }
 
-/// How long until more is done of what is done by and by.
+/// How long until the next part of the work that is spread over many turns.
 fn pause(controller: &Controller<Kernel>) -> Duration {
     match (controller.store().has_room(), controller.store().keeps_up()) {
         (true, _) => Duration::ZERO,
-        // It cannot write at all: what waits for it need not, and the rest does.
+        // The store cannot write at all, so there is no use in waiting for it.
         (false, true) => Duration::from_millis(1),
         (false, false) => PAUSE,
     }
 }
 
-/// [`sleep`], but not for the millisecond that even no time takes there.
+/// [`sleep`], but without the millisecond that even a sleep of zero takes.
 async fn wait(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
