@@ -420,7 +420,7 @@ fn the_journal_gets_a_priority_and_no_second_time() {
     fs::write(directory.path().join("config.yml"), "").unwrap();
     let said = run(true);
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("<4>RINGFENCE_LOG: `garbage` is no level"), "{said}");
+    assert!(lines[0].starts_with("<4>RINGFENCE_LOG: `garbage` is not a level"), "{said}");
     assert!(lines[1].starts_with("<3>ringfence: there is no interface `nosuch`"), "{said}");
     let said = run(false);
     assert!(said.contains(" WARN ") && !said.contains('<'), "{said}");

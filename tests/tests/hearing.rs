@@ -176,7 +176,7 @@ fn doctor_has_a_real_asterisk_tell_its_security_events() {
         assert!(said.contains(expected), "{said}");
     }
     let (_, said) = doctor(&["--fix"]);
-    assert!(said.contains("then: asterisk -rx 'manager reload'"), "{said}");
+    assert!(said.contains("now run: asterisk -rx 'manager reload'"), "{said}");
     assert!(etc.join("manager.conf.before-ringfence").exists());
     // Asterisk sees its root, the doctor the host's.
     let user = etc.join("manager.d/ringfence.conf");

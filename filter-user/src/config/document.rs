@@ -26,7 +26,7 @@ whole. No file has to exist: the defaults suit a Wazo host. An unknown key is an
 line and the most similar key.
 
 `ringfence check-config` checks the files and prints what they set; with `--all` it prints the defaults too. A
-change takes effect at the next `systemctl restart ringfence`.
+change takes effect with `ringfence reload`, which names the settings that need a restart.
 
 A dot in the first column stands for a nested section: `sip.udp` is written as
 
