@@ -1,5 +1,5 @@
 //! The walls between the crates: what none of them may depend on, and modules that use each other in one
-//! direction alone.
+//! direction alone. And the map of the code, which has them all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,6 +22,9 @@ const WALLS: [(&str, &[&str]); 5] = [
 
 /// Crates whose modules use each other in one direction alone.
 const LAYERED: [&str; 4] = ["datapath", "detection", "fail2ban", "store"];
+
+/// Modules whose names say all.
+const OFF_THE_MAP: [&str; 2] = ["error", "examples"];
 
 fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -158,5 +161,24 @@ fn no_modules_use_each_other_in_a_circle() {
             }
         }
         assert!(uses.is_empty(), "{name}: these are in a circle, or use one that is: {uses:#?}");
+    }
+}
+
+#[test]
+fn every_module_is_on_the_map_of_the_code() {
+    let text = read(&here().join("../ARCHITECTURE.md"));
+    let map = text.split("## Code map").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let map = map.expect("a section `Code map`");
+    let crates = WALLS.map(|(name, _)| name).into_iter();
+    for name in crates.chain([""]) {
+        let title = match name {
+            "" => "### `filter-user`:".to_owned(),
+            name => format!("### `filter-user/{name}`:"),
+        };
+        let section = map.split(&*title).nth(1).and_then(|rest| rest.split("\n### ").next());
+        let section = section.unwrap_or_else(|| panic!("no section `{title}`"));
+        for module in modules(name).into_keys().filter(|module| !OFF_THE_MAP.contains(&&**module)) {
+            assert!(section.contains(&format!("`{module}`")), "`{module}` is not in `{title}`");
+        }
     }
 }
