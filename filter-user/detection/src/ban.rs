@@ -11,13 +11,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::clock::{KernelTime, Moment};
-use crate::jail::Evidence;
+use crate::failure::Evidence;
 use crate::settings::Scope;
 
 pub use self::ends::Ends;
 pub use self::ledger::last_to_end;
 pub use self::ledger::{Ledger, Reconciled, Write};
-pub use self::roster::{RESERVED, Roster};
+pub use self::roster::Roster;
+pub use crate::settings::RESERVED;
 
 /// Who decided a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

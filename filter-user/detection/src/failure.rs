@@ -8,6 +8,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Moment;
+
 /// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
 /// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
 pub const ACCOUNT_MAX: usize = 64;
@@ -259,4 +261,21 @@ fn shown(bytes: &[u8], longest: usize) -> String {
         }
     }
     out
+}
+
+/// One failure, as `why` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The source that heard it.
+    pub source: &'static str,
+    /// When it was heard.
+    pub at: Moment,
+    /// The address that failed, as far as it is remembered of a source that has many.
+    pub address: Option<IpAddr>,
+    /// What kind of failure it was.
+    pub class: Class,
+    /// For which account.
+    pub account: Option<Box<str>>,
+    /// Whether the source cannot have been forged.
+    pub proven: bool,
 }

@@ -21,7 +21,8 @@ use self::guessing::{Guess, Guessing, Suspect};
 use self::table::RANKS;
 use self::tally::Tally;
 use self::watched::{Details, Failure, Watched};
-use crate::clock::{KernelTime, Moment};
+use crate::clock::KernelTime;
+pub use crate::failure::Evidence;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::join;
 use crate::settings::{JailSettings, Scope};
@@ -35,23 +36,6 @@ const SWEPT_AT_ONCE: usize = 4096;
 
 /// Into how many parts the time is cut after which sources are forgotten.
 const SWEEPS_PER_FINDTIME: u32 = 16;
-
-/// One failure, as `why` shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    /// The source that heard it.
-    pub source: &'static str,
-    /// When it was heard.
-    pub at: Moment,
-    /// The address that failed, as far as it is remembered of a source that has many.
-    pub address: Option<IpAddr>,
-    /// What kind of failure it was.
-    pub class: Class,
-    /// For which account.
-    pub account: Option<Box<str>>,
-    /// Whether the source cannot have been forged.
-    pub proven: bool,
-}
 
 /// What a jail has decided: that a source is to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]

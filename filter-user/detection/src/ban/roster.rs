@@ -3,25 +3,10 @@
 use std::sync::{PoisonError, RwLock};
 
 use super::Origin;
-use crate::settings::{built_in_jails, intern};
+use crate::settings::{ESCALATION, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern};
 
 /// The number of the first jail that is not built in.
 const OWN: u8 = 16;
-
-/// What `bans` calls the jail of those who were banned by hand.
-const MANUAL: &str = "manual";
-
-/// And of networks that were banned for the offenders in them.
-const ESCALATION: &str = "escalation";
-
-/// And of those whom the kernel has banned for a flood.
-const FLOOD: &str = "flood";
-
-/// And of those of whom nobody knows any more.
-const UNKNOWN: &str = "unknown";
-
-/// The names that no jail can have.
-pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 
 /// The names of those who decide bans.
 ///

@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Weights};
-use crate::ban::RESERVED;
 use crate::duration::snippet;
 
 /// A jail that is there without being configured.
@@ -18,6 +17,21 @@ struct BuiltIn {
 
 /// The jail that hears of the bans by the others.
 pub const RECIDIVE: &str = "recidive";
+
+/// What `bans` calls the jail of those who were banned by hand.
+pub(crate) const MANUAL: &str = "manual";
+
+/// And of networks that were banned for the offenders in them.
+pub(crate) const ESCALATION: &str = "escalation";
+
+/// And of those whom the kernel has banned for a flood.
+pub(crate) const FLOOD: &str = "flood";
+
+/// And of those of whom nobody knows any more.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// The names that no jail can have.
+pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 
 /// Each with its defaults: Wazo's own of `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`, for `sshd`
 /// Debian's, for `recidive` those of fail2ban's `jail.conf`.

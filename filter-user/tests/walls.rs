@@ -1,0 +1,184 @@
+//! The walls between the crates: what none of them may depend on, and modules that use each other in one
+//! direction alone. And the map of the code, which has them all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each crate below this one, and what it must not depend on, by whatever feature.
+const WALLS: [(&str, &[&str]); 5] = [
+    (
+        "api",
+        &["aya", "datapath", "detection", "fail2ban", "filter-user", "rusqlite", "store", "tokio"],
+    ),
+    ("datapath", &["api", "fail2ban", "filter-user", "rusqlite", "store"]),
+    (
+        "detection",
+        &["api", "aya", "datapath", "fail2ban", "filter-user", "nix", "rusqlite", "store", "tokio"],
+    ),
+    ("fail2ban", &["api", "aya", "datapath", "filter-user", "nix", "rusqlite", "store", "tokio"]),
+    ("store", &["api", "aya", "datapath", "fail2ban", "filter-user"]),
+];
+
+/// Crates whose modules use each other in one direction alone.
+const LAYERED: [&str; 4] = ["datapath", "detection", "fail2ban", "store"];
+
+/// Modules whose names say all.
+const OFF_THE_MAP: [&str; 2] = ["error", "examples"];
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    let entries = fs::read_dir(directory);
+    entries.unwrap_or_else(|why| panic!("{}: {why}", directory.display())).flatten()
+}
+
+/// The dependencies in a manifest, without those of tests.
+fn dependencies(manifest: &Path) -> BTreeSet<String> {
+    let text = read(manifest);
+    let mut in_dependencies = false;
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line == "[dependencies]";
+        } else if in_dependencies && let Some((name, _)) = line.split_once(['.', ' ', '=']) {
+            names.insert(name.trim_start_matches('#').to_owned());
+        }
+    }
+    assert!(!names.is_empty(), "{}: no dependencies", manifest.display());
+    names
+}
+
+#[test]
+fn no_crate_depends_on_what_it_must_not_use() {
+    for (name, forbidden) in WALLS {
+        let found = dependencies(&here().join(name).join("Cargo.toml"));
+        let wrong: Vec<_> = forbidden.iter().filter(|other| found.contains(**other)).collect();
+        assert!(wrong.is_empty(), "{name} depends on {wrong:?}");
+    }
+    let own = dependencies(&here().join("Cargo.toml"));
+    for only in ["aya", "aya-log", "rusqlite", "fancy-regex"] {
+        assert!(
+            !own.contains(only),
+            "filter-user depends on {only}, which a crate below it is for"
+        );
+    }
+    let crates = entries(here());
+    let crates = crates.filter(|entry| entry.path().join("Cargo.toml").is_file()).count();
+    assert_eq!(crates, WALLS.len(), "each crate has its row");
+}
+
+/// The modules at the top of a crate, with their files.
+fn modules(name: &str) -> BTreeMap<String, PathBuf> {
+    let files = entries(&here().join(name).join("src"));
+    let named = files.filter_map(|file| {
+        let module = file.file_name().to_str()?.strip_suffix(".rs")?.to_owned();
+        Some((module, file.path()))
+    });
+    named.filter(|(module, _)| !["lib", "tests"].contains(&&**module)).collect()
+}
+
+/// The names that stand behind `prefix` in the code of a file, its tests left out.
+fn named_behind(prefix: &str, text: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let first = |path: &str| -> String {
+        path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut names = BTreeSet::new();
+    for behind in code.split(prefix).skip(1) {
+        match behind.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split("};").next().unwrap_or_default();
+                names.extend(list.split(',').map(first));
+            }
+            None => drop(names.insert(first(behind))),
+        }
+    }
+    names
+}
+
+/// The code of a module and of those inside it, by how each calls the modules at the top.
+fn used(module: &str, file: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let text = read(file);
+    names.extend(named_behind("crate::", &text));
+    names.extend(named_behind(" super::", &text));
+    let inside = file.with_extension("");
+    let mut directories = if inside.is_dir() { vec![inside] } else { Vec::new() };
+    while let Some(directory) = directories.pop() {
+        for entry in entries(&directory) {
+            if entry.path().is_dir() {
+                directories.push(entry.path());
+            } else if !entry.path().ends_with("tests.rs") {
+                let text = read(&entry.path());
+                names.extend(named_behind("crate::", &text));
+                names.extend(named_behind(" super::super::", &text));
+            }
+        }
+    }
+    names.remove(module);
+    names
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    for name in LAYERED {
+        let modules = modules(name);
+        let mut uses: BTreeMap<&str, BTreeSet<String>> = modules
+            .iter()
+            .map(|(module, file)| {
+                let used = used(module, file);
+                (&**module, used.into_iter().filter(|other| modules.contains_key(other)).collect())
+            })
+            .collect();
+        assert!(
+            uses.values().any(|used| !used.is_empty()),
+            "{name}: its imports are not understood"
+        );
+        // Those that use no other go, until none is left.
+        loop {
+            let done: Vec<&str> = uses
+                .iter()
+                .filter(|(_, used)| used.is_empty())
+                .map(|(module, _)| *module)
+                .collect();
+            if done.is_empty() {
+                break;
+            }
+            for module in done {
+                uses.remove(module);
+                for used in uses.values_mut() {
+                    used.remove(module);
+                }
+            }
+        }
+        assert!(uses.is_empty(), "{name}: these are in a circle, or use one that is: {uses:#?}");
+    }
+}
+
+#[test]
+fn every_module_is_on_the_map_of_the_code() {
+    let text = read(&here().join("../ARCHITECTURE.md"));
+    let map = text.split("## Code map").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let map = map.expect("a section `Code map`");
+    let crates = WALLS.map(|(name, _)| name).into_iter();
+    for name in crates.chain([""]) {
+        let title = match name {
+            "" => "### `filter-user`:".to_owned(),
+            name => format!("### `filter-user/{name}`:"),
+        };
+        let section = map.split(&*title).nth(1).and_then(|rest| rest.split("\n### ").next());
+        let section = section.unwrap_or_else(|| panic!("no section `{title}`"));
+        for module in modules(name).into_keys().filter(|module| !OFF_THE_MAP.contains(&&**module)) {
+            assert!(section.contains(&format!("`{module}`")), "`{module}` is not in `{title}`");
+        }
+    }
+}
