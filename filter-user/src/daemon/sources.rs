@@ -607,7 +607,7 @@ fn by_filter(config: &Config, name: &str, log: LogType) -> Option<(Parser, Rules
         Some(Ok(Some(filter))) => return Some((filter, &[])),
         Some(Ok(None)) | None => {}
         Some(Err(why)) => {
-            error!("{name}: the built-in parser is used instead of its filter: {why}")
+            error!("{name}: the built-in parser is used instead of its filter: {why}");
         }
     }
     jail_filter::built_in(name)
