@@ -1,6 +1,6 @@
-//! A jail: attempts and time in, bans out. No clock, no socket, no map.
+//! A jail: attempts and times enter, sentences leave. No clock, no socket, no map.
 //!
-//! Who counts as one source is for others to say: a jail knows a source by an address.
+//! The caller decides which addresses are one source; a jail identifies a source by one address.
 
 mod guessing;
 mod slots;
@@ -26,49 +26,48 @@ use crate::failure::{Attempt, Class, Verdict};
 use crate::join;
 use crate::settings::{JailSettings, Scope};
 
-/// Failures that are remembered for `why`, of each source.
+/// The most failures of each source that are remembered for `why`.
 pub const EVIDENCE_MAX: usize = 8;
 
-/// Sources that are forgotten at once because they have had their time: a million of them must not hold
-/// up what comes in meanwhile.
+/// The most expired sources that are forgotten in one turn: a million must not delay new failures.
 const SWEPT_AT_ONCE: usize = 4096;
 
-/// Into how many parts the time is cut after which sources are forgotten.
+/// How many sweeps for expired sources there are in each `findtime`.
 const SWEEPS_PER_FINDTIME: u32 = 16;
 
 /// One failure, as `why` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The source that heard it.
+    /// The source that reported it.
     pub source: &'static str,
-    /// When it was heard.
+    /// When it was reported.
     pub at: Moment,
-    /// The address that failed, as far as it is remembered of a source that has many.
+    /// The address that failed, if it is remembered for a source with many.
     pub address: Option<IpAddr>,
     /// What kind of failure it was.
     pub class: Class,
     /// For which account.
     pub account: Option<Box<str>>,
-    /// Whether the source cannot have been forged.
+    /// Whether it is proven.
     pub proven: bool,
 }
 
-/// What a jail has decided.
+/// The decision of a jail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence {
-    /// Who is to be banned: the first address of the source.
+    /// The first address of the source to ban.
     pub address: IpAddr,
-    /// What the ban drops.
+    /// What the ban closes.
     pub scope: Scope,
     /// For how long.
     pub bantime: Duration,
     /// How many failures it is for, all within the jail's `findtime`.
     pub failures: usize,
-    /// Whether so many of them are proven that it would be passed for them alone.
+    /// Whether the proven failures alone would be enough for it.
     pub proven: bool,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// The last of them.
+    /// The last of the failures.
     pub evidence: Vec<Evidence>,
 }
 
@@ -83,18 +82,18 @@ pub struct Standing {
     pub accounts: usize,
 }
 
-/// A jail: so many failures of one source within so much time, and it is banned for so long.
+/// A jail: bans a source for a time after a number of failures within another time.
 #[derive(Debug)]
 pub struct Jail {
     name: &'static str,
     settings: JailSettings,
     watched: Watched,
-    /// Who has told of failures, by number.
+    /// The sources that have reported failures, by number.
     tellers: Vec<&'static str>,
-    /// The failures of the source that is judged.
+    /// The failures of the source that is being judged.
     failures: Vec<Failure>,
     accounts: Vec<NonZeroU32>,
-    /// Hashes the names of accounts. Its key is random, so that nobody can choose names that are the same.
+    /// Hashes the names of accounts. Its key is random, so that nobody can choose names with equal hashes.
     hasher: RandomState,
     now: KernelTime,
     next_sweep: Option<KernelTime>,
@@ -143,7 +142,7 @@ impl Jail {
         self.watched.len()
     }
 
-    /// Sources that were forgotten because there were too many.
+    /// How many sources were evicted because there were too many.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -162,7 +161,7 @@ impl Jail {
         (failures > 0).then_some(Standing { failures, points, accounts })
     }
 
-    /// Hears of an attempt of an address that is a source by itself; see [`hear_of`](Self::hear_of).
+    /// Takes an attempt by an address that is a source by itself; see [`hear_of`](Self::hear_of).
     pub fn hear(
         &mut self,
         attempt: &Attempt,
@@ -172,9 +171,9 @@ impl Jail {
         self.hear_of(attempt.address, attempt, teller, now)
     }
 
-    /// Hears of an attempt by the source of this first `address`; `teller` tells of it at `now`, which
-    /// never goes back. A success clears its source's record; the failure that reaches `maxretry` within
-    /// `findtime` is answered with a sentence.
+    /// Takes an attempt by the source with this first `address`, which `teller` reports at `now`. Time never
+    /// goes back. A success clears the record of its source; the failure that reaches `maxretry` within
+    /// `findtime` returns a sentence.
     pub fn hear_of(
         &mut self,
         address: IpAddr,
@@ -221,7 +220,7 @@ impl Jail {
                 },
             },
         });
-        // The details of those that are not shown are not kept.
+        // Details are kept only for the failures that are shown.
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
             untold.details = Details::default();
         }
@@ -232,14 +231,13 @@ impl Jail {
         self.accuse(passed, address, now)
     }
 
-    /// Hears that the source of a failure that has counted already, of this class and a moment ago,
-    /// cannot have been forged: another source tells of it that knows. Answers as
-    /// [`hear`](Self::hear).
+    /// Marks a recent failure of this class as proven, because another source has reported it with proof.
+    /// Returns a sentence as [`hear`](Self::hear) does.
     pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<Sentence> {
         self.prove_of(address, address, class, now)
     }
 
-    /// The same, of a failure `from` an address of the source of this first `address`.
+    /// The same for a failure `from` an address of the source with this first `address`.
     pub fn prove_of(
         &mut self,
         address: IpAddr,
@@ -265,8 +263,7 @@ impl Jail {
         self.accuse(passed, address, now)
     }
 
-    /// A sentence if the failures are enough for one; they are kept as long as they can lead to
-    /// another.
+    /// Returns a sentence if the failures are enough. They are kept as long as they can lead to another.
     fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<Sentence> {
         let Self { settings, failures, accounts, .. } = self;
         let JailSettings { scope, unproven_scope, findtime, .. } = *settings;
@@ -280,11 +277,11 @@ impl Jail {
         let narrow = unproven_scope.filter(|_| unpunished.is_enough(settings));
         let passed = narrow.map(|scope| self.sentence(address, scope, unpunished, false));
         if narrow.is_some() {
-            // What is proven, or may be proven yet, counts towards the wider or longer ban.
+            // Failures that are proven or may still be proven count towards a wider or longer ban.
             self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
             self.failures.iter_mut().for_each(|failure| failure.punished = true);
         }
-        // Behind a ban that stands only those count that are proven.
+        // During a ban only proven failures count.
         let open =
             if narrow.is_some() { 0 } else { unpunished.nearness(RANKS - 1, &self.settings) };
         let rank = proven.nearness(RANKS - 1, &self.settings).max(open);
@@ -294,15 +291,15 @@ impl Jail {
         passed
     }
 
-    /// Sentences whom the last failure has made suspects of guessing over days. The answer is for the
-    /// source of the failure: what has been `passed` on it, or this.
+    /// Sentences the sources that the last failure has made suspects of guessing over days. Returns the
+    /// sentence on the source of the failure: the one already `passed`, or this.
     fn accuse(
         &mut self,
         passed: Option<Sentence>,
         address: IpAddr,
         now: KernelTime,
     ) -> Option<Sentence> {
-        self.accused.clear(); // Nobody has asked for them.
+        self.accused.clear(); // The caller did not take them.
         let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
         let mut own = passed;
         for suspect in std::mem::take(&mut self.suspects) {
@@ -328,13 +325,13 @@ impl Jail {
         own
     }
 
-    /// The sentences of other sources that the last attempt has led to: those that guess at the same
-    /// account. They have failed before; whether they may be banned now is to be asked anew.
+    /// The sentences on other sources that the last attempt has led to: those that guess at the same account.
+    /// They failed earlier, so the caller must check again whether they may be banned.
     pub fn accused(&mut self) -> Vec<Sentence> {
         std::mem::take(&mut self.accused)
     }
 
-    /// The accounts that many sources have guessed at, those of late last.
+    /// The accounts that many sources have guessed at, the most recent last.
     pub fn attacked(&self) -> &[Attacked] {
         self.guessing.attacked()
     }
@@ -353,7 +350,7 @@ impl Jail {
         }
     }
 
-    /// Forgets a source's failures; says whether there were any.
+    /// Forgets a source's failures. Returns whether there were any.
     pub fn forget(&mut self, address: IpAddr) -> bool {
         self.guessing.forget(address);
         self.watched.take(address, &mut self.failures)
@@ -372,13 +369,13 @@ impl Jail {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         self.next_sweep.into_iter().chain(self.next_sweep_of_guessing).min()
     }
 
-    /// Forgets sources whose failures all are older than `findtime`: some at a time, so that nobody
-    /// waits for it.
+    /// Forgets a few of the sources whose failures are all older than `findtime`, so that nothing waits for
+    /// it.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let is_due = |sweep: Option<KernelTime>| sweep.is_some_and(|sweep| sweep <= now);
         self.now = self.now.max(now);
@@ -394,7 +391,7 @@ impl Jail {
         }
     }
 
-    /// Takes the failures of a source that are not too old.
+    /// Takes the failures of a source that still count.
     fn take(&mut self, address: IpAddr, now: KernelTime) {
         self.now = now;
         self.watched.take(address, &mut self.failures);
@@ -433,7 +430,7 @@ impl Jail {
     }
 }
 
-/// When to forget more, where the oldest that is left is so old.
+/// When to forget more sources, given the age of the oldest that is left.
 fn next_sweep(oldest: Option<Duration>, findtime: Duration, now: KernelTime) -> Option<KernelTime> {
     let wait = findtime.saturating_sub(oldest?);
     let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };
