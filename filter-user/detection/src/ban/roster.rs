@@ -1,4 +1,4 @@
-//! Who decides bans, by name and by the number in the kernel's entries.
+//! The origins of bans, by name and by the number in the kernel's entries.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -8,22 +8,22 @@ use crate::settings::{built_in_jails, intern};
 /// The number of the first jail that is not built in.
 const OWN: u8 = 16;
 
-/// What `bans` calls the jail of those who were banned by hand.
+/// The jail that `bans` shows for manual bans.
 const MANUAL: &str = "manual";
 
-/// And of networks that were banned for the offenders in them.
+/// The jail for networks that were banned for the offenders in them.
 const ESCALATION: &str = "escalation";
 
-/// And of those whom the kernel has banned for a flood.
+/// The jail for sources that the kernel has banned for a flood.
 const FLOOD: &str = "flood";
 
-/// And of those of whom nobody knows any more.
+/// The jail for bans whose origin is no longer known.
 const UNKNOWN: &str = "unknown";
 
 /// The names that no jail can have.
 pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 
-/// The names of those who decide bans.
+/// The names of the origins of bans.
 ///
 /// Built-in jails have numbers of their own. The others are numbered as they come: those of the
 /// configuration by the alphabet, then those that the store still has bans of. Such a number holds
@@ -60,7 +60,7 @@ impl Roster {
         number.checked_sub(OWN).and_then(|place| own.get(usize::from(place))).unwrap_or(&UNKNOWN)
     }
 
-    /// Who has this name, if anybody.
+    /// The origin with this name, if there is one.
     pub fn origin(&self, name: &str) -> Option<Origin> {
         match name {
             MANUAL => return Some(Origin::Hand),
@@ -76,7 +76,7 @@ impl Roster {
         (OWN..).zip(&*own).find_map(|(n, own)| (*own == name).then_some(Origin::Jail(n)))
     }
 
-    /// Who has this name; a jail from now on if it was nobody's, as long as there are numbers.
+    /// The origin with this name. If there is none, registers a jail, as long as numbers are left.
     pub fn enlist(&self, name: &str) -> Origin {
         if let Some(known) = self.origin(name) {
             return known;

@@ -1,4 +1,4 @@
-//! What a source's failures amount to.
+//! Sums up the failures of a source.
 
 use std::num::NonZeroU32;
 
@@ -8,13 +8,13 @@ use crate::duration;
 use crate::failure::Class;
 use crate::settings::JailSettings;
 
-/// What some failures amount to.
+/// The sum of some failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) failures: usize,
     /// The sum of their weights.
     pub(super) points: u64,
-    /// On how many accounts they were.
+    /// On how many accounts they occurred.
     pub(super) accounts: usize,
 }
 
@@ -38,7 +38,7 @@ impl Tally {
         tally
     }
 
-    /// Whether it is enough for a sentence.
+    /// Whether they are enough for a sentence.
     pub(super) fn is_enough(self, settings: &JailSettings) -> bool {
         self.points >= settings.maxretry.into() || self.has_accounts(settings)
     }
@@ -48,7 +48,7 @@ impl Tally {
         most > 0 && self.accounts >= most
     }
 
-    /// How near it is to a sentence, of `whole` steps.
+    /// How near they are to a sentence, in `whole` steps.
     pub(super) fn nearness(self, whole: u8, settings: &JailSettings) -> u8 {
         let part = |of: u64, all: u32| {
             let steps = of.saturating_mul(whole.into()).checked_div(all.into());
@@ -58,7 +58,7 @@ impl Tally {
         part(self.points, settings.maxretry).max(part(accounts, settings.maxaccounts)).min(whole)
     }
 
-    /// In words, with the last of them.
+    /// The reason in words, with the last failure.
     pub(super) fn reason(self, last: Option<&Evidence>, settings: &JailSettings) -> String {
         let Self { failures, points, accounts } = self;
         let within = duration::format(settings.findtime);
