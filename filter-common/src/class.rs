@@ -1,4 +1,4 @@
-//! What is limited apart: the classes of packets to SIP ports.
+//! The classes of packets to SIP ports, each of which has limits of its own.
 
 use crate::decision::{Code, Reason};
 
@@ -16,7 +16,7 @@ pub enum Class {
     Options = 3,
     /// SUBSCRIBE.
     Subscribe = 4,
-    /// All else that a SIP port is sent over UDP, and other requests over TCP.
+    /// Everything else that arrives at a SIP port over UDP, and other requests over TCP.
     Other = 5,
     /// A TCP segment that opens a connection.
     Syn = 6,
@@ -40,7 +40,7 @@ impl Class {
         self as usize
     }
 
-    /// Why a packet drops whose source is over its limit for the class.
+    /// The reason of a packet that is dropped because its source is over the limit for this class.
     pub fn over(self) -> Reason {
         match self {
             Self::Register => Reason::RegisterLimit,

@@ -1,4 +1,4 @@
-//! How many known peers an IPv6 network may have: who has one has more addresses than there is room for
+//! Limits the known peers of an IPv6 network: a single network has more addresses than there is room for
 //! peers.
 
 use crate::address::Address;

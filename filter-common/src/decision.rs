@@ -1,4 +1,4 @@
-//! Why a packet passes or drops. Each packet has exactly one reason, and each reason one verdict.
+//! Why a packet passes or is dropped. Each packet has exactly one reason, and each reason one verdict.
 
 /// What happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

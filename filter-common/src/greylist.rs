@@ -1,10 +1,10 @@
-//! The greylist: lets in a REGISTER that was dropped before and is sent again.
+//! The greylist: admits a REGISTER that was dropped before and is retransmitted.
 //!
-//! Under a flood from forged sources the budget that unknown sources share is used up, and an honest
-//! phone that is not known yet has no part of it. But it sends its request again, byte for byte,
-//! after half a second, a second, two and four (RFC 3261 section 17.1.2.2, timer E), with the same
-//! branch and Call-ID; what forges a million sources sends each packet once. So the first one is
-//! remembered and dropped, and the one that repeats it is let in, and its source for a while.
+//! A flood from forged sources uses up the limits that unknown sources share, and leaves nothing for an
+//! honest phone that is not known yet. But the phone sends its request again, byte for byte, after half a
+//! second, a second, two and four (RFC 3261 section 17.1.2.2, timer E), with the same branch and Call-ID;
+//! an attacker that forges a million sources sends each packet once. So the first request is remembered
+//! and dropped, and its retransmission is admitted, and its source for a while.
 //!
 //! A [`Line`] is one cache line, that of a source: the number of the next cell, and a ring of cells. A
 //! cell holds a tag of 20 bits, of a request or of the source that was let in, and a time of 12, in units

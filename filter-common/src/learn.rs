@@ -1,8 +1,8 @@
-//! Who has proved itself, told by what leaves the host: the peers that Asterisk has let in, and those
-//! that its administrator has named.
+//! Learns known peers from outgoing packets: peers that Asterisk has admitted, and those that its
+//! administrator has configured.
 //!
-//! Enters a frame on its way out; leaves whom it makes a known peer, if anybody. Never changes what
-//! becomes of the frame.
+//! An outgoing frame enters; the address that it makes a known peer leaves, if there is one. The frame
+//! itself is never affected.
 //!
 //! Two things are proof, and nothing else is:
 //!
@@ -99,7 +99,7 @@ pub trait Peers {
     fn join(&self, place: u32);
 }
 
-/// What a packet that left has changed.
+/// What an outgoing packet has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing.
@@ -112,7 +112,7 @@ pub enum Outcome {
     Full,
 }
 
-/// Whether a packet is worth to be read: it leaves a SIP port.
+/// Whether a packet is worth reading: it leaves a SIP port.
 #[inline(always)]
 pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
     let configured = |config: &Config| config.abi_version == ABI_VERSION && config.known_for != 0;
@@ -120,7 +120,7 @@ pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
         && peers.config().is_some_and(configured)
 }
 
-/// Makes the destination of a packet a known peer, if what it carries is proof.
+/// Makes the destination of a packet a known peer if the payload is proof.
 #[inline(always)]
 pub fn learn<P: Peers + ?Sized>(
     packet: &impl Packet,

@@ -1,4 +1,4 @@
-//! Every bound and capacity, with its why.
+//! Every bound and capacity, with its reason.
 
 /// 802.1Q tags that are looked behind: a customer tag inside a service tag (802.1ad), and as many
 /// priority tags again. Linux takes off any number of those (`skb_vlan_untag` in
@@ -53,7 +53,7 @@ pub const STREAM_PREFIXES: u32 = 1 << 13;
 /// Places of [`maps::SEEN`](crate::abi::maps::SEEN), 1 MiB.
 pub const SEEN_PLACES: u32 = 1 << 18;
 
-/// Known peers. They cost 100 bytes each, and what there is room for half a megabyte.
+/// Known peers. Each costs 100 bytes, and the room for them half a megabyte.
 pub const KNOWN_PEERS: u32 = 32_768;
 
 /// Known peers of one IPv6 /64. One account can register from each of its addresses, and would else take
@@ -67,7 +67,7 @@ pub const PEERS_OF_48: u64 = 2048;
 /// each.
 pub const CROWD_PLACES: u32 = 1 << 12;
 
-/// Sources that the program itself has banned.
+/// The most sources that the program itself bans.
 pub const FLOODERS: u32 = 4096;
 
 /// Lines of the greylist, 2 MiB: what 500,000 sources send in a second.
@@ -89,13 +89,13 @@ pub const WITNESS_UNITS: u32 = 8;
 /// Interfaces that one set of maps serves.
 pub const INTERFACES: usize = 8;
 
-/// Networks that are never dropped.
+/// The most networks that are never dropped.
 pub const TRUSTED_NETWORKS: u32 = 16_384;
 
-/// Banned networks.
+/// The most banned networks.
 pub const BANNED_NETWORKS: u32 = 131_072;
 
-/// Banned IPv4 addresses, unless configured otherwise.
+/// The most banned IPv4 addresses, unless configured otherwise.
 pub const BANNED_V4: u32 = 1_000_000;
 
 /// Banned IPv6 addresses, unless configured otherwise: who has one has 2^64, and is banned by the
@@ -106,7 +106,7 @@ pub const BANNED_V6: u32 = 131_072;
 /// of two and a multiple of the page size.
 pub const EVENT_BYTES: u32 = 256 * 1024;
 
-/// Events a second that one CPU sends to the controller. More would only describe the same flood.
+/// Events a second that one CPU sends to the daemon. More would only describe the same flood.
 pub const EVENTS_PER_SECOND: u64 = 200;
 
 #[cfg(test)]

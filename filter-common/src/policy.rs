@@ -1,7 +1,7 @@
-//! The decision about a packet: what is looked up, in which order, and what wins.
+//! The decision about a packet: the lookups, their order, and which of them wins.
 //!
-//! Cheapest and most decisive first. Trust is looked up last of all, and only for a packet that
-//! would drop: it wins over everything, and costs nothing on the way of other packets.
+//! The cheapest and most decisive lookups come first. Trust comes last, and only for a packet that would
+//! be dropped: it wins over everything, and costs other packets nothing.
 
 pub mod bans;
 mod levels;
@@ -19,7 +19,7 @@ use crate::packet::{self, Headers, Layer4, Packet, Place, Unparsed, Window, Word
 use crate::rate::Bucket;
 use crate::sip::{Agent, Fields};
 
-/// What is known besides the packet: the BPF maps in the kernel, a model of them on the host.
+/// The state besides the packet: the BPF maps in the kernel, a model of them on the host.
 pub trait Tables {
     /// A line of the table of banned IPv4 addresses.
     type Line<'a>: ban_table::Shared
@@ -29,7 +29,7 @@ pub trait Tables {
     type Ban<'a>: BanSlot
     where
         Self: 'a;
-    /// What is in force for a network.
+    /// The bans in force for a network.
     type Network<'a>: NetworkSlot
     where
         Self: 'a;
@@ -54,13 +54,13 @@ pub trait Tables {
     fn presence(&self, word: u32) -> u64;
     /// A line of the table of banned IPv4 addresses.
     fn ban_line(&self, line: u32) -> Option<Self::Line<'_>>;
-    /// The ban of exactly this IPv6 address, in force or not.
+    /// The ban of exactly this IPv6 address, whether or not it is in force.
     fn ban_v6(&self, source: Address) -> Option<Self::Ban<'_>>;
-    /// What is entered for the longest network around this address.
+    /// The entry of the longest network around this address.
     fn network(&self, source: Address) -> Option<Self::Network<'_>>;
     /// A word of the gate of trust.
     fn trust_gate(&self, word: u32) -> u64;
-    /// Whether this is the loopback interface, where packets come from the host itself.
+    /// Whether this is the loopback interface, whose packets come from the host itself.
     fn is_loopback(&self) -> bool;
     /// Whether the address is in a trusted network.
     fn trusted(&self, source: Address) -> bool;
@@ -78,23 +78,23 @@ pub trait Tables {
     fn known_gate(&self, word: u32) -> u64;
     /// The peer with this address, known or no longer.
     fn peer(&self, source: Address) -> Option<Self::Peer<'_>>;
-    /// Whether the program itself has banned this source, of IPv6 a /64, which counts the packet.
+    /// Whether the program itself has banned this source (in IPv6 a /64). Counts the packet.
     fn flooder(&self, source: Address, now: u64) -> bool;
-    /// Bans a source, of IPv6 a /64, until then. No room for it is no harm: it stays limited.
+    /// Bans a source (in IPv6 a /64) until then. If there is no room, the source is still limited.
     fn block(&self, source: Address, until: u64);
-    /// Whether the host has a TCP connection with the source of this segment, by addresses and
-    /// ports: then the source is no forged one.
+    /// Whether the host has a TCP connection with the source of this segment, by addresses and ports. The
+    /// source is then not forged.
     fn connected(&self, headers: &Headers) -> bool;
     /// A line of the greylist.
     fn cells(&self, line: u32) -> Option<Self::Cells<'_>>;
-    /// Whether a User-Agent is one that is dropped, which counts the packet.
+    /// Whether packets with this User-Agent are dropped. Counts the packet.
     fn signature(&self, agent: &Agent) -> bool;
-    /// Notes that a source's packet passes to SIP, at `now`. Only the controller asks for it.
+    /// Records that a packet of a source passes to SIP at `now`. Only the daemon reads this.
     fn saw(&self, _hash: u64, _now: u64) {}
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
-    /// So many steps of [`sip::search`](crate::sip::search) over that memory. A loop in the kernel's own hands: written
-    /// out, it would be more instructions than the verifier follows.
+    /// Does this many steps of [`sip::search`](crate::sip::search) over that memory. The kernel runs the loop:
+    /// unrolled, it would have more instructions than the verifier follows.
     fn search_steps(&self, steps: usize) -> Fields;
     /// The User-Agent at this place of that memory.
     fn agent(&self, at: u64) -> Option<Agent>;
@@ -154,19 +154,19 @@ pub trait Tables {
     }
 }
 
-/// A ban of an IPv6 address, where it lies in its table.
+/// A ban of an IPv6 address, in its table.
 pub trait BanSlot {
     /// When it ends, in units.
     fn until(&self) -> u32;
     /// Sum of the `SCOPE_*`.
     fn scopes(&self) -> u8;
-    /// Who decided it: a number of the controller's, or `ORIGIN_OWN`.
+    /// The origin of the ban: a number of the daemon's, or `ORIGIN_OWN`.
     fn origin(&self) -> u8;
     /// Counts a packet.
     fn hit(&self);
 }
 
-/// What is in force for a network, where it lies in its table.
+/// The bans in force for a network, in their table.
 pub trait NetworkSlot {
     /// When the ban of the scope with this bit ends, in units.
     fn end(&self, bit: usize) -> u32;
@@ -174,7 +174,7 @@ pub trait NetworkSlot {
     fn hit(&self);
 }
 
-/// A known peer, where it lies in its table.
+/// A known peer, in its table.
 pub trait PeerSlot {
     /// A bucket where it lies in the entry.
     type Bucket: Bucket;
@@ -192,10 +192,10 @@ pub trait PeerSlot {
     fn count(&self, passed: bool);
 }
 
-/// A reason, and the source it is about where one was read.
+/// A reason, and the source of the packet if it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Why the packet passes or drops.
+    /// Why the packet passes or is dropped.
     pub code: Code,
     /// The packet's source.
     pub source: Option<Address>,
@@ -203,7 +203,7 @@ pub struct Decision {
     pub end: usize,
 }
 
-/// Reasons of packets that tell the controller that a source is there.
+/// The reasons of packets that prove to the daemon that a source exists.
 const SEEN: u64 = bits(&[
     Reason::Register,
     Reason::RegisterCredentials,
@@ -230,7 +230,7 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
     };
     let headers = Headers::from_words(words);
     let source = headers.source;
-    // One stage after the other and none from within another: the kernel's stack is 512 bytes.
+    // No stage calls another, because the kernel's stack has 512 bytes.
     let mut code = judge(&headers, config, tables);
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, tables);
@@ -251,7 +251,7 @@ pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
     Decision { code, source: Some(source), end: headers.end }
 }
 
-/// The stages of a packet to a SIP port from a source that is not known.
+/// The stages of a packet to a SIP port from an unknown source.
 #[inline(always)]
 fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
     let mut code = Code::UNKNOWN;
@@ -270,7 +270,7 @@ fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, table
     code
 }
 
-/// What the limits of its class say of a packet.
+/// The decision of the limits of a packet's class.
 #[inline(always)]
 fn limited<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
     let mut task = tables.classify(packet, words);
@@ -307,10 +307,10 @@ fn judge<T: Tables>(headers: &Headers, config: &Config, tables: &T) -> Code {
     let (classes, may_be_sip) = match headers.layer4 {
         Layer4::Udp { port, .. } => sip_port(tables.port_classes(false, port)),
         Layer4::Tcp { port, .. } => sip_port(tables.port_classes(true, port)),
-        // The port is not known, and so the narrowest ban includes it: a banned source must not get
-        // through by fragmenting.
+        // The port is unknown, so every ban applies: a banned source must not get through by
+        // fragmenting.
         Layer4::LaterFragment => (!SCOPE_ALL, false),
-        // Nor must anybody by headers that are not followed here, and are by the kernel.
+        // Nor by headers that the kernel follows and this program does not.
         Layer4::Unknown => (!SCOPE_ALL, true),
         Layer4::Other => (0, false),
     };
@@ -340,7 +340,7 @@ fn sip_port(classes: u8) -> (u8, bool) {
     (classes, classes & SCOPE_SIP != 0)
 }
 
-/// Whether a source is trusted: asked of the trie only where the gate says that it may be.
+/// Whether a source is trusted. The trie is only asked if the gate says that it may be.
 #[inline(always)]
 fn trusted(source: Address, config: &Config, tables: &(impl Tables + ?Sized)) -> bool {
     let bit = |place: gate::Place| tables.trust_gate(place.word).wrapping_shr(place.shift) & 1;

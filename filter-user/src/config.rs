@@ -1,8 +1,8 @@
-//! The configuration: what the daemon may be told, checked before anything else sees it.
+//! The configuration, checked before anything else sees it.
 //!
-//! Files enter through [`Config::load`], a valid [`Config`] leaves, with [`Loaded`] to say which
-//! file set what. Nothing here looks at the host: whether an interface or a log file exists is
-//! for those who use it.
+//! Files enter through [`Config::load`]; a valid [`Config`] leaves, with [`Loaded`] to say which file set
+//! which value. Nothing here looks at the host: the users of a setting find out whether an interface or a
+//! log exists.
 
 mod changes;
 mod document;
@@ -40,33 +40,33 @@ pub use detection::settings::{
     Thresholds, Weights, built_in_jails, intern,
 };
 
-/// Where the configuration is read from unless the command line says otherwise.
+/// The configuration file, unless the command line names another.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
 
-/// A valid configuration. [`Config::default`] is what a Wazo host needs.
+/// A valid configuration. [`Config::default`] suits a Wazo host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The interfaces to protect; when empty, each one with a default route.
+    /// The interfaces to protect; if empty, those with a default route.
     pub interfaces: Vec<String>,
     /// How the XDP program is attached.
     pub mode: Mode,
     /// Judge and count, but drop nothing.
     pub dry_run: bool,
-    /// Networks that are never dropped and never banned.
+    /// Networks that are never dropped or banned.
     pub trusted: Vec<IpNet>,
-    /// Hosts whose addresses are trusted too, whatever they are at the time.
+    /// Hosts whose current addresses are trusted too.
     pub trusted_names: Vec<HostName>,
-    /// Whether they are trusted only on interfaces by which an answer to them would leave.
+    /// Whether networks are trusted only on the interfaces through which a reply to them would leave.
     pub trusted_by_route: bool,
     /// The ports that carry SIP.
     pub sip: SipPorts,
     /// Other ports, by name.
     pub ports: PortClasses,
-    /// The length of the IPv6 networks of which the addresses are one source to the jails.
+    /// The length of the IPv6 networks that the jails treat as one source.
     pub ipv6_prefix: u8,
     /// How much is remembered.
     pub capacity: Capacity,
-    /// How much of what may come in how fast.
+    /// How fast packets of each class may arrive.
     pub limits: Limits,
     /// Peers that have proven themselves.
     pub peers: Peers,
@@ -74,13 +74,13 @@ pub struct Config {
     pub offenders: Offenders,
     /// When networks are banned for the offenders in them.
     pub escalation: Escalation,
-    /// What scanners call themselves.
+    /// The signatures of scanners.
     pub signatures: Signatures,
-    /// The jails by name, enabled or not: those that are built in, and the administrator's own.
+    /// The jails by name, enabled or not: the built-in ones and your own.
     pub jails: BTreeMap<&'static str, JailSettings>,
     /// Where failures are read from.
     pub sources: Sources,
-    /// Where the daemon keeps what it makes.
+    /// Where the daemon keeps its files.
     pub paths: Paths,
 }
 
@@ -147,13 +147,13 @@ impl From<&Config> for Bounds {
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// IPv4 addresses that are banned at a time.
+    /// The most IPv4 addresses that can be banned at a time.
     pub bans: u32,
-    /// IPv6 addresses that are banned at a time.
+    /// The most single IPv6 addresses that can be banned at a time.
     pub bans_ipv6: u32,
-    /// Sources whose failures the jails remember.
+    /// The most sources whose failures each jail remembers.
     pub watched: u32,
-    /// Addresses whose earlier bans are counted, those of each jail by themselves.
+    /// The most addresses whose earlier bans are counted, for each jail.
     pub offenders: u32,
 }
 
@@ -168,19 +168,19 @@ pub struct Sources {
     pub wazo_provd: ProvdSource,
 }
 
-/// Where OpenSSH's server is heard.
+/// Where sshd's failures are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshdSource {
     /// Which log is read.
     pub log: SshdLog,
-    /// The file, where it is that.
+    /// The file, if that is what is read.
     pub auth_log: PathBuf,
 }
 
-/// Which log of sshd is read. Both would count each failure twice.
+/// Which log of sshd is read. Reading both would count each failure twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SshdLog {
-    /// The journal where systemd keeps one, otherwise the file.
+    /// The journal if systemd keeps one, otherwise the file.
     Auto,
     /// The systemd journal.
     Journal,
@@ -189,7 +189,7 @@ pub enum SshdLog {
 }
 
 impl SshdLog {
-    /// Every one.
+    /// Every choice.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Journal, Self::File];
 
     /// The name in the configuration.
@@ -213,19 +213,19 @@ impl FromStr for SshdLog {
     }
 }
 
-/// What wazo-provd writes.
+/// Where wazo-provd's failures are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvdSource {
     /// Its security log.
     pub log: PathBuf,
 }
 
-/// What Asterisk writes.
+/// Where Asterisk's failures are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsteriskSource {
-    /// The log file that holds the NOTICE level.
+    /// The log file with the NOTICE level.
     pub notice_log: PathBuf,
-    /// The log file that holds the SECURITY level, plain or JSON, if that is to be read.
+    /// The log file with the SECURITY level, plain or JSON, if one is read.
     pub security_log: Option<PathBuf>,
     /// Its manager interface.
     pub ami: AmiSource,
@@ -234,15 +234,15 @@ pub struct AsteriskSource {
 /// Asterisk's manager interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmiSource {
-    /// Whether its security events are listened to.
+    /// Whether its security events are received.
     pub enabled: bool,
     /// The name or address of its host.
     pub host: String,
     /// Its TCP port.
     pub port: u16,
-    /// Whether it may be where it cannot be told who listens.
+    /// Whether it may be where the daemon cannot check which process listens.
     pub remote: bool,
-    /// The user of this host, by name or number, that may listen there besides root.
+    /// The user on this host, by name or number, that may listen there besides root.
     pub listener: String,
     /// The user to log in as.
     pub user: String,
@@ -250,19 +250,19 @@ pub struct AmiSource {
     pub secret_file: PathBuf,
 }
 
-/// Where the daemon keeps what it makes.
+/// Where the daemon keeps its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The daemon's state.
     pub state: PathBuf,
-    /// What does not: the control socket.
+    /// The control socket's directory.
     pub runtime: PathBuf,
     /// The pinned program, link and maps.
     pub bpffs: PathBuf,
 }
 
 impl Paths {
-    /// The socket that the commands talk to.
+    /// The socket that the commands use.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime.join("control.sock")
     }

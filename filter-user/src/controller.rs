@@ -1,6 +1,6 @@
-//! The one owner of jails, ledger and datapath: hears attempts and answers questions.
+//! The sole owner of jails, ledger and datapath: takes attempts and answers requests.
 //!
-//! Everything enters by a call with the time; nothing here waits or reads a clock.
+//! Everything enters through a call that passes the time; nothing here waits or reads a clock.
 
 mod answers;
 mod by_and_by;
@@ -57,14 +57,14 @@ use self::networks::KnownIpv6;
 use self::of_source::is_address;
 use self::uncounted::Because;
 
-/// The length of the widest network that can be banned by hand: a slip of the finger must not close
-/// the host to everybody.
+/// The shortest prefix that can be banned manually: a typing mistake must not close the host to
+/// everybody.
 const WIDEST: u8 = 8;
 
-/// Where IPv4 lies in the maps of networks: an IPv6 network around it would include all of IPv4.
+/// The network of IPv4 in the maps of networks. An IPv6 network around it would include all of IPv4.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
-/// Challenges without an answer that are judged before others have their turn.
+/// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
 
 /// The controller over a datapath.
@@ -75,10 +75,10 @@ pub struct Controller<D> {
     roster: Arc<Roster>,
     ledger: Ledger,
     store: Store,
-    /// The bans whose evidence is in memory, the oldest first.
+    /// The bans whose evidence is in memory, oldest first.
     explained: VecDeque<Key>,
     by_and_by: by_and_by::ByAndBy,
-    /// Not before then are ends of bans struck out.
+    /// Ended bans are removed no earlier than this.
     ends_wait_until: Option<KernelTime>,
     lifting: lifting::Lifting,
     protected: Protected,
@@ -95,7 +95,7 @@ pub struct Controller<D> {
     hearing: hearing::Hearing,
     exposures: Vec<Exposure>,
     spared: u64,
-    /// Whether the last peer that proved itself could not be made known: it is said once.
+    /// Whether the last peer that proved itself could not be made known. This is logged once.
     peers_full: bool,
     join: Join,
     challenges: Challenges,
@@ -103,13 +103,13 @@ pub struct Controller<D> {
     enforcing: bool,
     capacity_ipv6: u32,
     flood_ban: Duration,
-    /// When it started, by the wall clock as it is now.
+    /// When it started, by the wall clock as it is set now.
     started: Now,
-    /// When it started, by the wall clock of then.
+    /// When it started, by the wall clock as it was set then.
     begun: Now,
 }
 
-/// Who is never banned.
+/// The addresses and networks that are never banned.
 #[derive(Debug, Default)]
 struct Protected {
     own: BTreeSet<IpNet>,
@@ -119,7 +119,7 @@ struct Protected {
 }
 
 impl Protected {
-    /// Why the whole of a network cannot be banned, if it cannot.
+    /// Why a network as a whole cannot be banned; `None` if it can.
     fn reason(&self, network: IpNet) -> Option<&'static str> {
         if self.own.iter().any(|own| own.contains(&network)) {
             Some("the host's own address")
@@ -130,19 +130,19 @@ impl Protected {
         }
     }
 
-    /// Whom a ban of a network around them leaves out.
+    /// Everything that a ban of a network around it must leave out.
     fn all(&self) -> Vec<IpNet> {
         self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
     }
 
-    /// Networks whose packets never drop.
+    /// The networks whose packets are never dropped.
     fn networks(&self) -> Vec<IpNet> {
         self.trusted.iter().chain(&self.named).copied().collect()
     }
 }
 
 impl<D: Datapath> Controller<D> {
-    /// A controller that takes over the bans that were `kept`, and those `held` by the kernel already;
+    /// Creates a controller that takes over the bans `kept` in the store and those `held` by the kernel.
     /// `roster` names the jails of `config`.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl<D: Datapath> Controller<D> {
         Ok(controller)
     }
 
-    /// Hears what the wall clock says now. It may have been set since the start.
+    /// Updates the wall clock, which may have been set since the start.
     pub fn set_clock(&mut self, now: Now) {
         self.started = self.started.set_by(now);
     }
@@ -229,17 +229,17 @@ impl<D: Datapath> Controller<D> {
         self.sources.len() - 1
     }
 
-    /// The name of what an unproven ban closes, or that it is none.
+    /// The name of the scope that an unproven ban closes.
     pub fn scope_name(&self, scope: Option<Scope>) -> &str {
-        scope.map_or("nothing: none is made", |scope| self.ports.name(scope))
+        scope.map_or("nothing, because none is made", |scope| self.ports.name(scope))
     }
 
-    /// A source, to say how it is.
+    /// A source, to update its state.
     pub fn source_mut(&mut self, number: usize) -> Option<&mut SourceReport> {
         self.sources.get_mut(number)
     }
 
-    /// Hears of an attempt that a source read, for the jail of this name.
+    /// Takes an attempt that a source read, for the jail with this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
         let witness = self.witness(attempt, now);
         let is_seen = self.is_seen(attempt, now);
@@ -268,7 +268,7 @@ impl<D: Datapath> Controller<D> {
         if attempt.answered {
             self.know(address, now);
         }
-        // Before they are joined: another source may prove it.
+        // This precedes the join, because another source may prove the failure.
         if self.spare(attempt, address, now) {
             return;
         }
@@ -276,7 +276,7 @@ impl<D: Datapath> Controller<D> {
             self.uncounted.note(address, Because::Unproven, now);
             return;
         }
-        // What another source has told of already, or this one in another class.
+        // Drop what another source has already reported, or this one in another class.
         let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
         if joins && !self.join.is_first(attempt, address, source, now) {
             let counts = !self.join.was_set_aside(attempt, address, now);
@@ -294,21 +294,20 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Makes a peer known. One that registers over TLS or a WebSocket the program cannot see do so.
+    /// Makes a peer known. The program cannot see a registration over TLS or a WebSocket.
     fn know(&mut self, address: IpAddr, now: KernelTime) {
         let result = self.datapath.know(address, now);
         if let Err(why) = &result
             && !self.peers_full
         {
-            warn!("{address} has registered, but is no known peer: {why:#}");
+            warn!("{address} has registered, but cannot be made a known peer: {why:#}");
         }
         self.peers_full = result.is_err();
         self.known_ipv6.forget();
         self.leave_out(address, None, now);
     }
 
-    /// Whether a failure is left out because anybody can fail over UDP in the name of a phone that is
-    /// registered.
+    /// Whether a failure is spared: over UDP anybody can fail in the name of a registered phone.
     fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
         let spared =
             attempt.verdict == Verdict::Failure && !attempt.proven && self.is_known(address, now);
@@ -319,20 +318,20 @@ impl<D: Datapath> Controller<D> {
         spared
     }
 
-    /// Whether a jail counts no failure like this, because its source can have been forged.
+    /// Whether a jail does not count a failure because its source may be forged.
     fn ignores(&self, attempt: &Attempt, place: usize) -> bool {
         attempt.verdict == Verdict::Failure
             && !attempt.proven
             && self.jails.get(place).is_some_and(|j| j.settings().unproven_scope.is_none())
     }
 
-    /// Tells a jail that a failure that it has heard of is proven.
+    /// Tells a jail that a failure that it has counted is proven.
     fn prove(&mut self, address: IpAddr, class: Class, place: usize, now: KernelTime) {
         let decided = self.told_proven(place, address, class, now);
         self.carry_out(place, decided, now);
     }
 
-    /// Has a jail hear of an attempt that is known to have been one. Returns whether it did.
+    /// Passes a genuine attempt to a jail. Returns whether the jail took it.
     fn judge(
         &mut self,
         attempt: &Attempt,
@@ -345,7 +344,7 @@ impl<D: Datapath> Controller<D> {
             return false;
         }
         let Some(jail) = self.jails.get_mut(place) else { return false };
-        // What was on its way when the ban came.
+        // Failures that were on their way when the ban began do not count.
         let settings = jail.settings();
         let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_scope };
         let stands = |ban: Ban| {
@@ -391,9 +390,9 @@ impl<D: Datapath> Controller<D> {
             && !self.ledger.of_network(network).any(|entry| stands(entry.ban))
     }
 
-    /// Whether the filter has seen a packet of a failure that it should have seen, if it should.
+    /// Whether the filter has seen a packet for an attempt; `None` if it need not have.
     fn is_seen(&self, attempt: &Attempt, now: KernelTime) -> Option<bool> {
-        // Over UDP it is SIP that AMI tells of; over TCP it may be AMI itself, or sshd.
+        // Over UDP the attempt concerns SIP; over TCP it may concern AMI itself, or sshd.
         let is_sip = attempt.needs_witness || attempt.transport == Some(Transport::Udp);
         let is_own = self.protected.reason(attempt.address.into()).is_some();
         if attempt.verdict != Verdict::Failure || !is_sip || is_own {
@@ -403,15 +402,15 @@ impl<D: Datapath> Controller<D> {
         if named.any(|address| self.datapath.seen(*address, now)) {
             return Some(true);
         }
-        // Who was seen then is not remembered, when a line is read long after.
+        // If the line is read long after it was written, the packets have been forgotten.
         (!self.is_old(attempt, now)).then_some(false)
     }
 
-    /// Whose attempt it was, by the packets that were seen.
+    /// The address that made an attempt, according to the packets that were seen.
     ///
-    /// Attacker text can make up an address in a line of a log, and whole lines. It cannot make up a
-    /// packet: without a recent one from an address there was no attempt of it. What no such text can
-    /// have made up needs none.
+    /// An attacker's text can make up an address in a log line, and whole lines, but not a packet: without a
+    /// recent packet from an address, it made no attempt. An attempt that no such text can make up needs no
+    /// witness.
     fn witness(&self, attempt: &Attempt, now: KernelTime) -> Option<IpAddr> {
         if !attempt.needs_witness || attempt.verdict != Verdict::Failure {
             return attempt.decided.then_some(attempt.address);
@@ -425,7 +424,7 @@ impl<D: Datapath> Controller<D> {
         (attempt.decided && first == attempt.address).then_some(first)
     }
 
-    /// Bans a source for what it did; of one that cannot be banned as a whole, the addresses that
+    /// Bans a source for its failures. If the source cannot be banned as a whole, bans its addresses that
     /// failed.
     fn enact(&mut self, jail: usize, name: &'static str, decision: BanDecision, now: KernelTime) {
         if self.explain(jail, &decision, now) {
@@ -440,7 +439,9 @@ impl<D: Datapath> Controller<D> {
             Ok(except) => self.ban_source(jail, name, (network, except), decision, now),
             Err(why) => {
                 if self.digest.has_line(Topic::Exception, name, now) {
-                    warn!("{name}: {network} is not banned, but addresses in it: {why}");
+                    warn!(
+                        "{name}: the addresses in {network} that failed are banned, but not the network: {why}"
+                    );
                 }
                 for address in self.addresses_behind(&decision.evidence, jail, now) {
                     let decision = BanDecision { address, ..decision.clone() };
@@ -462,7 +463,7 @@ impl<D: Datapath> Controller<D> {
         let origin = self.origin_of(name);
         let Origin::Jail(number) = origin else { return };
         let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
-        // A jail hears of nobody whom it has banned, but that what he did before is proven now.
+        // A jail takes no failures of a source that it has banned, only the proof of earlier ones.
         let stands = |ban: Ban| ban.origin == origin && ban.in_force(now);
         let again = self.ledger.of_network(network).any(|entry| stands(entry.ban));
         let case = Case { who: Offender { address, jail: number }, proven, again };
@@ -485,7 +486,7 @@ impl<D: Datapath> Controller<D> {
         self.remember(name, case, now, until);
     }
 
-    /// Has a ban count among the earlier ones when the next comes.
+    /// Remembers a ban as an earlier one for the next.
     fn remember(&mut self, by: &'static str, case: Case, now: KernelTime, until: KernelTime) {
         let record = self.escalation.note(case, now, until);
         self.store.set_offences(case.who, record);
@@ -497,7 +498,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Has the jail `recidive` hear of a ban by another.
+    /// Passes a ban by another jail to the jail `recidive`.
     fn tell_recidive(&mut self, by: &'static str, case: Case, now: KernelTime) {
         let Case { who: Offender { address, .. }, proven, again } = case;
         let Some(place) = self.jails.iter().position(|jail| jail.name() == RECIDIVE) else {
@@ -526,20 +527,20 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// What a line in the log says behind what is not so because nothing is dropped.
+    /// What a log line adds during a dry run.
     fn dry(&self) -> &'static str {
         if self.enforcing { "" } else { " (dry run: nothing is dropped)" }
     }
 
-    /// [`enforce`](Self::enforce), and then into the store; `says` is said when it is there.
+    /// Calls [`enforce`](Self::enforce) and then saves the ban; `says` is logged once it is saved.
     fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
         let replaced = self.enforce(entry)?;
         self.keep(entry, &replaced, says);
         Ok(())
     }
 
-    /// Into the kernel and the ledger, or into neither: what is written down is in force. Returns the
-    /// bans that it replaced.
+    /// Enters a ban into the kernel and the ledger, or into neither, so that every recorded ban is in force.
+    /// Returns the bans that it replaced.
     fn enforce(&mut self, entry: &Entry) -> Result<Vec<Entry>> {
         let replaced = self.ledger.replaced_by(entry);
         let writes = self.ledger.insert(entry.clone());
@@ -554,19 +555,19 @@ impl<D: Datapath> Controller<D> {
         Err(why)
     }
 
-    /// Strikes out a ban.
+    /// Removes a ban.
     fn strike(&mut self, entry: &Entry) -> Result<()> {
         let writes = self.ledger.remove(entry);
         self.store.remove(entry.key());
         write(&mut self.datapath, &writes)
     }
 
-    /// Hears that the kernel has banned a source for a flood: one that cannot be forged.
+    /// Records that the kernel has banned a source for a flood. Such a source cannot be forged.
     fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
         let (network, except) = self.flooded_by(source, since);
         let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.ledger.count(Origin::Flood) >= LIMITED_MAX {
-            return; // It is in force all the same; nobody reads a list as long.
+            return; // The ban is in force even though it is not listed.
         }
         let ban = Ban {
             network,
@@ -575,7 +576,7 @@ impl<D: Datapath> Controller<D> {
             since: since.into(),
             until: Some(until),
         };
-        let reason = "went on flooding over a limit";
+        let reason = "kept flooding over a limit";
         if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
             let time = duration::format(until.since(since));
             info!("flood: banned {} for {time}{}", show(network), self.dry());
@@ -585,22 +586,22 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Whom the kernel has banned for a flood of this source, and who in it is left out: the /64 of an IPv6
-    /// source, but of a known peer itself, which has a limit of its own.
+    /// The network that the kernel has banned for a flood from this source, and its exceptions: the /64 of
+    /// an IPv6 source; for a known peer, which has a limit of its own, only its address.
     fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {
         let prefix = SourcePrefix::ipv6(64);
         let network = prefix.network(prefix.source(source));
         if is_address(network) || self.datapath.known(source).is_some() {
             return (source.into(), Vec::new());
         }
-        // With too many to leave out, the kernel's own ban has to do.
+        // With too many exceptions, the kernel's own ban must suffice.
         self.holes(network, None, now)
             .map_or((source.into(), Vec::new()), |except| (network, except))
     }
 
-    /// Hears that a source is over a limit, or that the program has banned it for that.
+    /// Takes an event: a source is over a limit, or the program has banned it for that.
     pub fn limit_exceeded(&mut self, event: Limited) {
-        // What is trusted passes, whatever the program thinks of it.
+        // Packets from a trusted address pass even over a limit.
         let passes = self.protected.reason(event.source.into()).is_some();
         if event.reason == Reason::Flooding && !passes {
             self.flooding(event.source, event.at, event.at.after(self.flood_ban));
@@ -611,28 +612,28 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// The host's addresses may have changed.
+    /// Updates the host's addresses, which may have changed.
     pub fn set_own(&mut self, own: BTreeSet<IpNet>) {
         if own == self.protected.own {
             return;
         }
         if let Err(why) = self.datapath.own(&host::addresses(&own)) {
-            // Left as they were, so that the next look tries again.
-            warn!("packets in the name of the host's new addresses are not dropped yet: {why:#}");
+            // They stay as they were, so that the next check tries again.
+            warn!("packets that forge the host's new addresses are not dropped yet: {why:#}");
             return;
         }
         self.protected.own = own;
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
         let others = [self.next_end(), self.challenges.next_timeout(), self.digest.next_timeout()];
         jails.chain(others.into_iter().flatten()).min()
     }
 
-    /// Forgets what has had its time, some at a time: bans that have ended, failures that no longer
-    /// count. While there is more, [`next_timeout`](Self::next_timeout) is not after `now`.
+    /// Removes a few of the bans that have ended and the failures that no longer count. While there are more,
+    /// [`next_timeout`](Self::next_timeout) is not after `now`.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.store.hold();
         self.tell_digest(now);
@@ -663,19 +664,18 @@ impl<D: Datapath> Controller<D> {
         let known = self.known_inside(network, &except, now);
         if known > 0 && ban.address().is_some() && !wish.force {
             return Err(format!(
-                "{} is a known peer, most likely a phone that is registered: `--force` bans it all \
-                 the same",
+                "{} is a known peer, probably a registered phone; `--force` bans it anyway",
                 show(network)
             ));
         }
         let entry = Entry::new(ban, "").with_except(except);
         let replaced = self.ledger.replaced_by(&entry).into_iter().next();
-        // Banned again, it is still for the reason that somebody has given.
+        // A ban that replaces another keeps a reason that was given earlier.
         let reason = wish.reason.or_else(|| replaced.as_ref().map(|old| old.reason.to_string()));
         let reason = reason.unwrap_or_else(|| BY_HAND.to_owned());
         let time = wish
             .time
-            .map_or("for ever".to_owned(), |time| format!("for {}", duration::format(time)));
+            .map_or("forever".to_owned(), |time| format!("for {}", duration::format(time)));
         let except: Vec<String> = entry.except().iter().map(|hole| show(*hole)).collect();
         let except = match &except[..] {
             [] => String::new(),
@@ -724,19 +724,19 @@ impl<D: Datapath> Controller<D> {
 
     fn may_be_banned_by_hand(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
         if let Some(who) = self.protected.reason(network) {
-            return Err(format!("{} is {who}: it is never banned", show(network)));
+            return Err(format!("{} is never banned: it is {who}", show(network)));
         }
         if network.prefix_len() < WIDEST
             || IpNet::V6(MAPPED).contains(&network)
             || network.contains(&IpNet::V6(MAPPED))
         {
             return Err(format!(
-                "{network} is too wide: /{WIDEST} is the widest that can be banned"
+                "{network} is too wide; the widest network that can be banned is a /{WIDEST}"
             ));
         }
         if let Some(outside) = except.iter().find(|e| !network.contains(*e) || **e == network) {
             return Err(format!(
-                "{} is no part of {}: `--except` takes what is inside",
+                "{} is not inside {}; `--except` takes addresses and networks inside it",
                 show(*outside),
                 show(network)
             ));
@@ -747,7 +747,7 @@ impl<D: Datapath> Controller<D> {
         Ok(())
     }
 
-    /// Lifts the bans of exactly this network, or those of one origin; how many there were.
+    /// Lifts the bans of exactly this network, all or those of one origin. Returns how many it lifted.
     fn lift(
         &mut self,
         network: IpNet,
@@ -761,17 +761,17 @@ impl<D: Datapath> Controller<D> {
             self.strike(ban).map_err(|why| format!("{why:#}"))?;
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
-            // The kernel may have banned it for a flood without a word.
+            // The kernel may have banned it for a flood without an event.
             self.datapath.unban(network.addr()).map_err(|why| format!("{why:#}"))?;
         }
         Ok(bans.len())
     }
 }
 
-/// The reason of a ban for which nobody has given one.
+/// The reason of a manual ban that was made without one.
 pub(crate) const BY_HAND: &str = "by hand";
 
-/// A ban by hand, as it is asked for.
+/// A request for a manual ban.
 struct Wish {
     network: IpNet,
     except: Vec<IpNet>,
@@ -781,7 +781,7 @@ struct Wish {
     force: bool,
 }
 
-/// Writes all, or up to what the kernel refuses.
+/// Writes all entries, or those before the first that the kernel refuses.
 fn write(datapath: &mut impl Datapath, writes: &[Write]) -> Result<()> {
     for write in writes {
         write_one(datapath, write)?;
@@ -810,11 +810,11 @@ fn ordinal(number: u32) -> String {
     format!("{number}{ending}")
 }
 
-/// In words, that these are left out of a ban.
+/// The exceptions of a ban, in words.
 fn left_out(except: &[IpNet]) -> String {
     match except.len() {
         0 => String::new(),
-        holes => format!(", but for {holes} trusted or known addresses and networks in it"),
+        holes => format!(", except {holes} trusted or known addresses and networks in it"),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Host names to addresses: each name is asked for again when its answer no longer holds, and the
-//! last good answer stays while none comes.
+//! Resolves host names: each name is looked up again when its answer expires, and the last good answer
+//! stays in use while there is no new one.
 //!
-//! A name without an address is asked for as a SIP domain: the hosts of its SRV records stand for it.
+//! A name without an address is looked up as a SIP domain, and stands for the hosts of its SRV records.
 //!
-//! The system's resolvers are asked (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory.
+//! It uses the system's resolvers (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory.
 
 mod followed;
 
@@ -22,19 +22,19 @@ pub use self::followed::{ADDRESSES_MAX, Addresses, RETRY, TTL_MAX, TTL_MIN};
 use self::followed::{Answer, Followed};
 use crate::config::{Config, HostName};
 
-/// News that wait to be heard; who has more to tell waits.
+/// The most news that wait for the receiver. The sender waits when there are more.
 const NEWS_WAITING: usize = 16;
 
-/// How long an answer without a TTL holds: that there is no such record, from a simple server.
+/// How long an answer without a TTL is valid: a simple server's answer that there is no such record.
 const NO_TTL: Duration = Duration::from_mins(1);
 
 /// The services whose hosts stand for a name without an address (RFC 3263).
 const SERVICES: [&str; 3] = ["_sip._udp", "_sip._tcp", "_sips._tcp"];
 
-/// The most hosts of a name's services.
+/// The most hosts that are used of a name's services.
 const TARGETS_MAX: usize = 16;
 
-/// A name's addresses have changed, or how they are come by.
+/// A name's addresses, or the success of its lookups, have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// The name.
@@ -43,7 +43,7 @@ pub struct News {
     pub addresses: Addresses,
 }
 
-/// Names that are followed until this is dropped.
+/// The names, which are followed until this is dropped.
 #[derive(Debug)]
 pub struct Following {
     _tasks: JoinSet<()>,
@@ -51,8 +51,8 @@ pub struct Following {
 }
 
 impl Following {
-    /// Begins to follow `names`; does not wait for an answer. `resolver` makes what is asked, anew for
-    /// each question: how the system is configured may have changed.
+    /// Starts to follow `names` and does not wait for an answer. `resolver` creates a resolver for each
+    /// lookup, because the system's configuration may have changed.
     pub fn start(
         names: impl IntoIterator<Item = HostName>,
         resolver: impl Fn() -> Result<TokioResolver, String> + Clone + Send + 'static,
@@ -65,17 +65,17 @@ impl Following {
         Self { _tasks: tasks, news }
     }
 
-    /// Waits for news; `None` if no name is followed. Can be dropped while it waits.
+    /// Waits for news; `None` if no name is followed. Cancel safe.
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
     }
 }
 
-/// A resolver as the system is configured.
+/// A resolver with the system's configuration.
 ///
 /// # Errors
 ///
-/// When `resolv.conf` cannot be read or makes no sense: why.
+/// Why `resolv.conf` cannot be used.
 pub fn system_resolver() -> Result<TokioResolver, String> {
     let builder =
         TokioResolver::builder_tokio().map_err(|error| format!("resolv.conf: {error}"))?;
@@ -106,7 +106,7 @@ async fn follow(
 }
 
 async fn ask(resolver: &TokioResolver, name: &HostName) -> [Result<Answer, String>; 2] {
-    // From the root: the domains that the host searches have no part in it.
+    // A final dot makes the name absolute, so that the host's search domains do not matter.
     let name = format!("{name}.");
     let answers = addresses(resolver, &name).await;
     let is_none = |answer: &Result<Answer, String>| {
@@ -131,7 +131,7 @@ async fn addresses(resolver: &TokioResolver, name: &str) -> [Result<Answer, Stri
     })
 }
 
-/// The addresses of the hosts that provide SIP for a name, which has none itself.
+/// The addresses of the hosts that provide SIP for a name without an address.
 async fn of_services(
     resolver: &TokioResolver,
     name: &str,
@@ -148,7 +148,7 @@ async fn of_services(
                         None
                     }
                 });
-                // A lone dot stands for: there is no such service.
+                // A single dot means that there is no such service.
                 hosts.extend(targets.filter(|target| target != "."));
                 for answer in [&mut v4, &mut v6].into_iter().flatten() {
                     answer.ttl = answer.ttl.min(ttl);
@@ -173,7 +173,7 @@ async fn of_services(
     [v4, v6]
 }
 
-/// The records of a kind that a name has, and how long that holds.
+/// The records of one kind of a name, and how long they are valid.
 async fn records(
     resolver: &TokioResolver,
     name: &str,
@@ -194,7 +194,7 @@ async fn records(
     }
 }
 
-/// Every name of a configuration, once.
+/// Every name in a configuration, once.
 pub fn names(config: &Config) -> BTreeSet<HostName> {
     let ignored = config.jails.values().flat_map(|jail| &jail.ignore_names);
     ignored.chain(&config.trusted_names).cloned().collect()

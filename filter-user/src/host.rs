@@ -1,4 +1,4 @@
-//! What the host says of itself: its addresses, where packets come in, and where Asterisk listens.
+//! The state of the host: its addresses, where packets arrive, and where Asterisk listens.
 
 mod asterisk;
 mod exposure;
@@ -14,11 +14,11 @@ pub use self::asterisk::Asterisk;
 pub use self::exposure::{Exposure, Protection, exposures, hint};
 pub use datapath::Network;
 
-/// The host's own addresses and the loopback networks: nobody there is ever banned.
+/// The host's own addresses and the loopback networks, which are never banned.
 ///
 /// # Errors
 ///
-/// When the kernel does not list them.
+/// If the kernel does not list them.
 pub fn own_networks() -> Result<BTreeSet<IpNet>> {
     let loopback = ["127.0.0.0/8", "::1/128"];
     let mut own: BTreeSet<IpNet> = loopback.iter().filter_map(|text| text.parse().ok()).collect();
@@ -33,7 +33,7 @@ pub fn own_networks() -> Result<BTreeSet<IpNet>> {
     Ok(own)
 }
 
-/// The addresses among [`own_networks`], without those of the loopback networks.
+/// The addresses in [`own_networks`], without the loopback networks.
 pub fn addresses(own: &BTreeSet<IpNet>) -> BTreeSet<IpAddr> {
     let single = own.iter().filter(|network| network.prefix_len() == network.max_prefix_len());
     single.map(IpNet::addr).filter(|address| !address.is_loopback()).collect()

@@ -1,5 +1,5 @@
-//! What reads the logs of jails: the filters that they name, loaded with what is known of each jail's
-//! log, and the parsers of those that are built in.
+//! Chooses what reads the log of a jail: the filter that it names, loaded with what is known about the
+//! log, or the built-in parser.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::failure::Class;
 use crate::parse::dates::DateFormat;
 use crate::parse::{ASTERISK_RULES, Parser, provd, sshd};
 
-/// Where Asterisk's configuration is.
+/// Asterisk's configuration directory.
 const ASTERISK_ETC: &str = "/etc/asterisk";
 
-/// The parser of a built-in jail and the names of its rules; `None` of any other jail.
+/// The parser of a built-in jail and the names of its rules; `None` for any other jail.
 pub fn built_in(name: &str) -> Option<(Parser, &'static [&'static str])> {
     Some(match name {
         "asterisk-wazo" => {
@@ -28,11 +28,11 @@ pub fn built_in(name: &str) -> Option<(Parser, &'static [&'static str])> {
     })
 }
 
-/// What reads the log of a jail by the filter that it names, if it names one.
+/// The parser with the filter that a jail names, if it names one.
 ///
 /// # Errors
 ///
-/// When the filter cannot be loaded.
+/// If the filter cannot be loaded.
 pub fn parser(
     name: &str,
     jail: &JailSettings,
@@ -46,18 +46,18 @@ pub fn parser(
 fn options(name: &str, jail: &JailSettings) -> Options {
     let options = Options::default();
     match name {
-        // Whole lines of it can be made up.
+        // An attacker can make up whole lines of this log.
         "asterisk-wazo" => {
             Options { class: Class::WrongCredential, needs_witness: true, ..options }
         }
-        // Over TCP, in a log that its server writes.
+        // sshd uses TCP, and only it writes to its log.
         "sshd" => Options { proven: true, ..options },
         "wazo-provd" => Options { class: Class::Provisioning, ..options },
         _ => Options { proven: jail.own.as_ref().is_some_and(|own| own.proven), ..options },
     }
 }
 
-/// What is wrong with the filters that a configuration names, and who names them.
+/// The errors in the filters that a configuration names, each with the setting that names it.
 pub fn check(loaded: &Loaded) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     for (name, jail) in &loaded.config.jails {

@@ -1,6 +1,6 @@
-//! What reads the lines of one log: a parser of the crate `detection`, or a filter of fail2ban's.
+//! Reads the lines of one log: with a parser of the crate `detection` or a fail2ban filter.
 //!
-//! Parsers hold no state. [`Reader`], which reads a log in the order of its lines, remembers what they have
+//! Parsers have no state. [`Reader`], which reads the lines of a log in order, remembers what they have
 //! shown.
 
 mod reader;
@@ -18,33 +18,33 @@ use detection::parse::in_asterisk_line;
 use crate::fail2ban::{Filter, Reading};
 use crate::failure::Attempt;
 
-/// A line was not read to its end.
+/// An expression gave up on a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenUp;
 
-/// What reads lines.
+/// A parser of lines.
 #[derive(Clone, Debug)]
 pub enum Parser {
-    /// A function of this module.
+    /// A built-in parser.
     BuiltIn(Function),
-    /// What reads Asterisk's logs, of whatever level, with dates in this format.
+    /// The parser of Asterisk's logs of any level, with dates in this format.
     Asterisk(Arc<DateFormat>),
-    /// A filter of fail2ban's.
+    /// A fail2ban filter.
     Filter(Arc<Filter>),
 }
 
 impl Parser {
-    /// What a line without its newline says about one attempt, if anything. A line of one of Asterisk's
-    /// logs says more to a [`Reader`].
+    /// The attempt that a line without its newline reports, if any. A [`Reader`] gets more out of a line of
+    /// Asterisk's logs.
     pub fn parse(&self, line: &[u8]) -> Option<Attempt> {
         self.try_parse(line).unwrap_or_default()
     }
 
-    /// The same, unless the line is given up because an expression has too many ways to match it.
+    /// The same, but fails if an expression has too many ways to match the line.
     ///
     /// # Errors
     ///
-    /// When it is.
+    /// If an expression gives up.
     pub fn try_parse(&self, line: &[u8]) -> Result<Option<Attempt>, GivenUp> {
         Ok(match self {
             Self::BuiltIn(parse) => parse(line),
@@ -59,13 +59,12 @@ impl Parser {
         })
     }
 
-    /// Whether a line can cost it much more than its length accounts for.
+    /// Whether a line can cost much more than its length suggests.
     pub fn can_be_slow(&self) -> bool {
         matches!(self, Self::Filter(_))
     }
 
-    /// Whether it is meant to know every failure in its log. What a filter looks for is up to who wrote
-    /// it.
+    /// Whether it should recognise every failure in its log. A filter recognises whatever its author chose.
     pub fn tells_all(&self) -> bool {
         matches!(self, Self::BuiltIn(_) | Self::Asterisk(_))
     }

@@ -1,4 +1,4 @@
-//! What is known of the sources' rhythms, over restarts: one small file of JSON.
+//! Keeps the rhythms of the sources across restarts, in one small JSON file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::hearing::{Ear, Rhythm, key};
 
-/// How often it is written at most, but for the end.
+/// The shortest time between two writes, except at a shutdown.
 const SAVE: Duration = Duration::from_mins(1);
 
-/// The longest file that is read, in bytes. Its own has a few hundred for each source, and the paths of
-/// the logs.
+/// The longest file that is read, in bytes. A file has a few hundred bytes for each source, plus the paths
+/// of the logs.
 const FILE_MAX: u64 = 2 * 1024 * 1024;
 
-/// The file, and what was in it.
+/// The file and its content.
 #[derive(Debug)]
 pub struct Rhythms {
     file: PathBuf,
@@ -25,7 +25,7 @@ pub struct Rhythms {
     saved_at: Instant,
 }
 
-/// What is kept of one source.
+/// What the file has about one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
@@ -51,7 +51,7 @@ impl Rhythms {
         Self { file, known, saved_at: Instant::now() }
     }
 
-    /// Gives an ear what is known of its source, which reads `place`.
+    /// Gives an ear the known rhythms of its source, which reads `place`.
     pub fn recall(&self, source: &str, place: &str, ear: &mut Ear) {
         let Some(known) = self.known.get(&key(source, place)) else { return };
         ear.lines = known.lines;
@@ -62,13 +62,13 @@ impl Rhythms {
         }
     }
 
-    /// Whether it is time to look for [`changes`](Self::changes).
+    /// Whether it is time to save [`changes`](Self::changes).
     pub fn is_due(&self) -> bool {
         self.saved_at.elapsed() >= SAVE
     }
 
-    /// What is known now, to be kept, if that is anything new. Each ear comes with its source's name and
-    /// what that reads.
+    /// What to save, if anything has changed. Each ear comes with its source's name and what the source
+    /// reads.
     pub fn changes<'a>(
         &mut self,
         ears: impl Iterator<Item = (&'a str, &'a str, &'a Ear)>,
@@ -83,13 +83,13 @@ impl Rhythms {
         Some(Keep { file: self.file.clone(), known })
     }
 
-    /// What was to be kept was not.
+    /// Records that saving has failed.
     pub fn was_not_kept(&mut self) {
         self.known.clear();
     }
 }
 
-/// What is to be kept.
+/// What to save.
 #[derive(Debug)]
 pub struct Keep {
     file: PathBuf,
@@ -97,11 +97,11 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Writes it. A reader finds the file as it was or as it is.
+    /// Writes the file atomically.
     ///
     /// # Errors
     ///
-    /// When it cannot be written: what, and why.
+    /// Why which file cannot be written.
     pub fn run(&self) -> io::Result<()> {
         let new = self.file.with_extension("new");
         let text = serde_json::to_vec(&self.known)?;

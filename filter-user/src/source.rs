@@ -1,8 +1,8 @@
-//! Where the controller hears of attempts: bytes enter from files, processes and connections,
-//! attempts leave through a channel.
+//! Sources of attempts: bytes enter from files, processes and connections, and attempts leave through a
+//! channel.
 //!
-//! Sources do the waiting and the bookkeeping. They must never decide what a failure leads to, and
-//! never end because their input is away for a while.
+//! Sources do the waiting and the bookkeeping. They must never decide what a failure leads to, and never
+//! end because their input is missing for a while.
 
 pub mod ami;
 mod budget;
@@ -18,42 +18,42 @@ pub use self::budget::Strain;
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
 
-/// So many attempts are enough for one message, so that the controller can turn to others soon. One
-/// line more may tell of [`TIMES_MAX`](crate::failure::TIMES_MAX).
+/// The number of attempts after which a message is sent, so that the controller can soon do other work.
+/// The last line may add up to [`TIMES_MAX`](crate::failure::TIMES_MAX) more.
 pub const ATTEMPTS_ENOUGH: usize = 256;
 
-/// What a source sends: attempts in the order in which they were read, and how it is.
+/// A message of a source: attempts in the order in which they were read, and its state.
 #[derive(Debug)]
 pub struct Heard {
-    /// What the lines said.
+    /// The attempts.
     pub attempts: Vec<Attempt>,
-    /// How many lines or events were read for it.
+    /// How many lines or events were read.
     pub lines: u64,
-    /// Which of them look like failures and match no rule.
+    /// Those lines that look like failures and match no rule.
     pub unparsed: Unparsed,
-    /// How many events or lines were lost meanwhile: too long, too many, or gone before they were read.
+    /// How many events or lines were lost meanwhile: too long, too many, or deleted before they were read.
     pub lost: u64,
-    /// What it leads to that reading costs more than it may, if it does.
+    /// The effect on the source if reading costs more than its share.
     pub strain: Option<Strain>,
-    /// How the source is now.
+    /// The state of the source.
     pub state: SourceState,
-    /// Where it stands then, to go on from there after a restart.
+    /// The position reached, from which to continue after a restart.
     pub place: Option<String>,
 }
 
-/// How a source is.
+/// The state of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceState {
     /// It reads.
     Ok,
     /// There is nothing to read from yet, for this reason.
     Waiting(String),
-    /// It cannot read, for this reason; it goes on trying.
+    /// It cannot read, for this reason; it keeps trying.
     Failed(String),
 }
 
 impl Heard {
-    /// Nothing but how the source is.
+    /// A message with nothing but the source's state.
     pub fn state(state: SourceState) -> Self {
         Self {
             attempts: Vec::new(),
@@ -67,7 +67,7 @@ impl Heard {
     }
 }
 
-/// A source's way to the controller, which knows it by a number.
+/// A source's channel to the controller, which knows the source by a number.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     source: usize,
@@ -75,22 +75,23 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// The way of the source with this number.
+    /// The outlet of the source with this number.
     pub fn new(source: usize, channel: mpsc::Sender<(usize, Heard)>) -> Self {
         Self { source, channel }
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the receiver has been dropped.
     pub fn is_closed(&self) -> bool {
         self.channel.is_closed()
     }
 
-    /// Sends, and waits while the controller has enough to do. Whether anybody listens.
+    /// Sends, and waits while the channel is full. Returns whether the receiver still exists.
     pub async fn send(&self, heard: Heard) -> bool {
         self.channel.send((self.source, heard)).await.is_ok()
     }
 
-    /// Sends if there is room; what could not be sent, and nothing if nobody listens.
+    /// Sends if there is room. The error contains what could not be sent, or nothing if the receiver has been
+    /// dropped.
     fn try_send(&self, heard: Heard) -> Result<(), Option<Box<Heard>>> {
         self.channel.try_send((self.source, heard)).map_err(|error| match error {
             TrySendError::Full((_, heard)) => Some(Box::new(heard)),
@@ -98,7 +99,7 @@ impl Outlet {
         })
     }
 
-    /// Waits until something can be sent at once; `None` when nobody listens.
+    /// Waits for room for one message; `None` if the receiver has been dropped.
     async fn ready(&self) -> Option<Ready<'_>> {
         let permit = self.channel.reserve().await.ok()?;
         Some(Ready { source: self.source, permit })

@@ -1,8 +1,7 @@
-//! `test-log`: a log file through what reads it for a jail, as users of `fail2ban-regex` expect it, and
-//! what the jail would have done.
+//! `test-log`: shows what a jail recognises in a log file, as users of `fail2ban-regex` expect, and what the
+//! jail would have done.
 //!
-//! It reads with what the daemon reads with ([`Reader`], [`jail_filter`]), so that both say the same of
-//! a line.
+//! It reads as the daemon does ([`Reader`], [`jail_filter`]), so that both agree on every line.
 
 mod verdict;
 
@@ -28,40 +27,39 @@ use crate::parse::suspect::looks_like_failure;
 use crate::parse::{Parser, Reader, Said, UNDERSTOOD, journal, sshd, why_ignored};
 use crate::source::log_tail::LINE_MAX;
 
-/// Lines that no one understood, of which that many are shown.
+/// How many unrecognised lines are shown.
 const SAMPLES: usize = 5;
 
-/// What a line of the journal must be for sshd.
-const NOT_ROOTS: &str = "not of root's sshd, whose entries alone are read";
+/// Why an entry of the journal is not read for sshd.
+const NOT_ROOTS: &str = "not an entry of root's sshd";
 
 /// What to run, and how to print it.
 #[derive(Clone, Copy, Debug)]
 pub struct Test<'a> {
-    /// The jail, or the path of a filter of fail2ban's.
+    /// The jail, or the path of a fail2ban filter.
     pub jail: &'a str,
-    /// The configuration that the jail is in.
+    /// The configuration of the jail.
     pub config: &'a Config,
     /// The log, unless it is standard input.
     pub path: Option<&'a Path>,
-    /// A JSON document for each line that means something, instead of a summary.
+    /// Print a JSON document for each recognised line, instead of a summary.
     pub json: bool,
-    /// For each line; in a summary, each that means nothing.
+    /// With JSON, print every line; in a summary, every unrecognised line.
     pub all: bool,
-    /// In a summary, each that means something.
+    /// In a summary, list the recognised lines.
     pub matched: bool,
 }
 
 /// What reads the lines.
 struct Lines {
     file: Reader,
-    /// What reads entries of the journal, if another.
+    /// What reads entries of the journal, if it is not the same.
     journal: Option<Reader>,
     is_sshd: bool,
 }
 
 impl Lines {
-    /// The parser or the filter of a jail of this configuration; or a filter, which is whatever has a
-    /// slash in it or ends as its file does.
+    /// The parser or the filter of a jail in this configuration, or a filter by its path.
     fn new(test: &Test<'_>) -> Result<Self> {
         let name = test.jail;
         if is_filter(name) {
@@ -76,11 +74,11 @@ impl Lines {
             let known: Vec<&str> = test.config.jails.keys().copied().collect();
             let known = known.join(", ");
             bail!(
-                "there is no jail `{name}`; there are {known}; a filter of fail2ban's is named \
-                 by its path, as /etc/fail2ban/filter.d/{name}.conf"
+                "there is no jail `{name}`; there are {known}. Name a fail2ban filter by its path, \
+                such as /etc/fail2ban/filter.d/{name}.conf"
             )
         };
-        // A filter reads the NOTICE log alone.
+        // A filter reads only the NOTICE log.
         let security_log = test.config.sources.asterisk.security_log.as_deref();
         let of_filter =
             name != "asterisk-wazo" || test.path.is_none_or(|_| test.path != security_log);
@@ -91,9 +89,9 @@ impl Lines {
         }
         let Some((parser, _rules)) = jail_filter::built_in(name) else {
             if name == RECIDIVE {
-                bail!("the jail `{RECIDIVE}` reads no log: it hears of the bans by the others")
+                bail!("the jail `{RECIDIVE}` reads no log: it counts the bans by other jails")
             }
-            bail!("the jail `{name}` has no filter")
+            bail!("the jail `{name}` has no filter; set `jails.{name}.filter`")
         };
         Ok(Self { file: Reader::new(parser), journal: None, is_sshd })
     }
@@ -114,18 +112,18 @@ impl Lines {
     }
 }
 
-/// Whether this is a filter of fail2ban's by its path, and no jail.
+/// Whether this is the path of a fail2ban filter and not a jail.
 pub fn is_filter(name: &str) -> bool {
     let file = Path::new(name.split('[').next().unwrap_or_default());
     let ends = file.extension().is_some_and(|ending| ending == "conf" || ending == "local");
     name.contains('/') || ends
 }
 
-/// Runs `log` through what reads the log of a jail, or a filter of fail2ban's.
+/// Reads `log` as the log of a jail, or with a fail2ban filter, and prints the result.
 ///
 /// # Errors
 ///
-/// When there is no such jail or filter, or reading or writing fails.
+/// If there is no such jail or filter, or reading or writing fails.
 pub fn run(test: Test<'_>, log: impl BufRead, out: impl Write) -> Result<()> {
     let lines = Lines::new(&test)?;
     if test.json { documents(lines, &test, log, out) } else { summary(lines, &test, log, out) }
@@ -145,7 +143,7 @@ fn documents(
         }
         let shown = String::from_utf8_lossy(line);
         match said {
-            // A line that repeats another tells of several.
+            // A line can stand for several attempts.
             Said::Attempt(attempt) => {
                 let document = document(&shown, &attempt);
                 attempt.each().try_for_each(|_each| writeln!(out, "{document}"))
@@ -170,7 +168,7 @@ fn documents(
     out.flush().context("write the result")
 }
 
-/// A line that says nothing of an attempt that has an address.
+/// The document of a line that reports no attempt with an address.
 fn of_nobody(line: &str, why: &str) -> Value {
     json!({
         "line": line,
@@ -189,7 +187,7 @@ fn of_nobody(line: &str, why: &str) -> Value {
     })
 }
 
-/// An attempt; one of which its line does not say whose it is names nobody.
+/// The document of an attempt. It has no address if the line does not decide which one made the attempt.
 fn document(line: &str, attempt: &Attempt) -> Value {
     let verdict = if attempt.decided { attempt.verdict } else { Verdict::Ignored };
     let mut document = json!({
@@ -212,12 +210,12 @@ fn document(line: &str, attempt: &Attempt) -> Value {
     document
 }
 
-/// The time of an attempt, as far as its line gives one.
+/// The time of an attempt, if its line has one.
 fn time(attempt: &Attempt) -> Option<String> {
     Some(Rfc3339(attempt.logged_at?.instant(&TimeZone::system())?).to_string())
 }
 
-/// What is counted for a summary.
+/// The counts of a summary.
 #[derive(Default)]
 struct Summary {
     lines: u64,
@@ -306,10 +304,10 @@ fn summary(
     out.flush().context("write the result")
 }
 
-/// What a line says, in a few words.
+/// An attempt in a few words.
 fn told(attempt: &Attempt) -> String {
     let verdict = match attempt.verdict {
-        _ if !attempt.decided => "of nobody",
+        _ if !attempt.decided => "of an unknown source",
         Verdict::Failure => "failure",
         Verdict::Success => "success",
         Verdict::Ignored => "ignored",
@@ -368,8 +366,8 @@ fn print(summary: &Summary, too_long: u64, test: &Test<'_>, out: &mut impl Write
     Ok(())
 }
 
-/// Calls `each` for every line without its newline and with its number; with `None` for one of more than
-/// [`LINE_MAX`] bytes, which the daemon leaves out too.
+/// Calls `each` for every line, without its newline and with its number; with `None` for a line of more
+/// than [`LINE_MAX`] bytes, which the daemon leaves out too.
 fn each_line(
     mut log: impl BufRead,
     mut each: impl FnMut(Option<&[u8]>, u64) -> io::Result<()>,
@@ -480,22 +478,22 @@ mod tests {
         };
         let said = of(&config, &log);
         assert!(said.contains("  banned 192.0.2.66 for 1h after line 15, scope sip: "), "{said}");
-        assert!(said.contains("only if packets of the banned were seen"), "{said}");
+        assert!(said.contains("only if packets from these sources were seen"), "{said}");
         assert!(said.contains("  1: failure (wrong-credential) of 192.0.2.66: [2026"), "{said}");
-        // In an hour, they are too few at a time.
+        // Over an hour there are too few at a time.
         let slow = log.replace("09:0", "0");
         let slow = slow.replace(":21.1233]", ":00:21]");
         assert!(of(&config, &slow).contains("  banned nobody"), "{}", of(&config, &slow));
         let trusted = vec!["192.0.2.0/24".parse().unwrap()];
         let trusting = Config { trusted, ..Config::default() };
         let said = of(&trusting, &log);
-        assert!(said.contains("banned nobody") && said.contains("16 failures are of trusted"));
+        assert!(said.contains("banned nobody") && said.contains("16 failures are from trusted"));
         let mut idle = Config::default();
         idle.jails.get_mut("asterisk-wazo").unwrap().enabled = false;
         assert!(of(&idle, &log).contains("is not enabled"));
     }
 
-    /// Dates without a year have an order all the same.
+    /// Dates without a year still have an order.
     #[test]
     fn sshd_is_judged_by_dates_without_a_year() {
         let line = |n: usize| {
@@ -535,7 +533,7 @@ mod tests {
         }
     }
 
-    /// Each line of a recording that counts for the daemon counts here, and no other.
+    /// The same lines of a recording count here as in the daemon.
     #[test]
     fn the_daemon_reads_with_the_same() {
         let config = Config::default();
@@ -569,7 +567,7 @@ mod tests {
         std::fs::write(&path, definition).unwrap();
         let log = b"2026-11-22 09:32:21 failed from 192.0.2.66\nfailed from 192.0.2.7\n\
                     failed from localhost\nstarted\n";
-        // The date leaves its blank behind, as in fail2ban.
+        // Removing the date leaves its space, as in fail2ban.
         let filter = path.to_str().unwrap();
         let printed = |json| text(filter, &Config::default(), &log[..], (json, false, false));
         let text = printed(false);

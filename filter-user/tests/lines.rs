@@ -376,7 +376,7 @@ fn what_does_not_count_says_why() {
         (
             ASTERISK,
             "[2026-08-07 12:34:56] NOTICE[9] chan_iax2.c: Host 198.51.100.9 failed RSA authentication with inkeys 'k'",
-            "a peer's name",
+            "the name of a peer",
         ),
         (
             ASTERISK,

@@ -70,13 +70,15 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     assert!(until(SOON, || found(&world, "asterisk-notice") == ["unechoed"]), "{}", status(&world));
     assert!(until(SOON, || times_said(&world, "nothing has come from") == 1));
     let doctor = world.ringfence.client().run(&["doctor"], false).unwrap();
-    assert!(doctor.stdout.contains("other sources have told of"), "{doctor:?}");
+    assert!(doctor.stdout.contains("other sources have reported"), "{doctor:?}");
 
     fs::write(&etc, with).unwrap();
     world.asterisk.cli("logger reload").unwrap();
     guess();
     assert!(until(SOON, || found(&world, "asterisk-notice").is_empty()), "{}", status(&world));
-    assert!(until(SOON, || times_said(&world, "nothing is missing any more of what") == 1));
+    assert!(
+        until(SOON, || times_said(&world, "it reports what the other sources report again") == 1)
+    );
     assert_eq!(times_said(&world, "nothing has come from"), 1);
 
     let before = hits(&source(&world, "asterisk-notice")["rules"]);

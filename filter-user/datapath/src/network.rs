@@ -1,4 +1,4 @@
-//! The interfaces and routes of the host: which interfaces packets from outside come in by.
+//! The interfaces and routes of the host: through which interfaces packets arrive from outside.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use super::netlink::{self, Link, Route};
 
-/// How many interfaces lie one upon the other at most.
+/// The most layers of interfaces.
 const LAYERS: usize = 8;
 
-/// What the ports of a bridge are that lead to containers and virtual machines.
+/// The kinds of bridge ports that lead to containers and virtual machines.
 const GUESTS: [&str; 2] = ["veth", "tun"];
 
 /// The interfaces and routes of the host.
@@ -23,11 +23,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// As it is now.
+    /// Reads the current state.
     ///
     /// # Errors
     ///
-    /// When the kernel does not say.
+    /// If the kernel does not list them.
     pub fn read() -> Result<Self> {
         let pppoe = fs::read_to_string("/proc/thread-self/net/pppoe").unwrap_or_default();
         Ok(Self {
@@ -37,8 +37,8 @@ impl Network {
         })
     }
 
-    /// The interfaces to protect where none is named: those with a default route, the first that is
-    /// taken first, each of which stands for what lies upon it; without any, those with a gateway.
+    /// The interfaces to protect if none is named: those with a default route, in order of preference, or
+    /// what is beneath them; without a default route, those with a gateway.
     pub fn exposed(&self) -> Vec<String> {
         let usable = |link: &Link| self.ethernet(link).filter(|link| link.name != "lo").cloned();
         let of_defaults: Vec<Link> = self.defaults().filter_map(usable).collect();
@@ -53,8 +53,8 @@ impl Network {
         names
     }
 
-    /// The interfaces with a default route that have no Ethernet header, and what is protected in
-    /// their stead.
+    /// The interfaces with a default route that have no Ethernet header, and the interface protected in
+    /// place of each.
     pub fn tunnels(&self) -> Vec<(&str, Option<&str>)> {
         let mut names = BTreeSet::new();
         let tunnels = self.defaults().filter(|link| !link.has_ethernet());
@@ -137,7 +137,7 @@ impl Network {
         self.links.iter().find(|link| link.name == name)
     }
 
-    /// The interface itself, or that with an Ethernet header by which its packets come in.
+    /// The interface itself, or the one with an Ethernet header that carries its packets.
     fn ethernet<'a>(&'a self, link: &'a Link) -> Option<&'a Link> {
         let mut link = link;
         for _layer in 0..LAYERS {
@@ -152,13 +152,13 @@ impl Network {
             };
             link = beneath;
         }
-        // A tunnel does not say by what its packets leave: as others do.
+        // A tunnel does not say which interface its packets leave through; assume the usual one.
         let is_outside = |link: &&Link| link.has_ethernet() && link.name != "lo";
         self.routed(true).find(is_outside).or_else(|| self.routed(false).find(is_outside))
     }
 }
 
-/// The interface by which the packets of one without an Ethernet header come in.
+/// The interface that carries the packets of one without an Ethernet header.
 pub(crate) fn beneath(link: &Link) -> Option<String> {
     let network = Network::read().ok()?;
     Some(network.ethernet(link)?.name.clone())

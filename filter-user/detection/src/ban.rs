@@ -20,14 +20,14 @@ pub use self::ledger::{Ledger, Reconciled, Write};
 pub use self::roster::Roster;
 pub use crate::settings::RESERVED;
 
-/// Who decided a ban.
+/// The origin of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
-    /// Somebody, with `ringfence ban`.
+    /// `ringfence ban`: a manual ban.
     Hand,
     /// A jail, by its number in the [`Roster`].
     Jail(u8),
-    /// The controller, because of the offenders in a network.
+    /// Escalation, because of the offenders in a network.
     Escalation,
     /// The kernel, because of a flood.
     Flood,
@@ -54,7 +54,7 @@ impl Origin {
         }
     }
 
-    /// A jail of which nobody knows the name any more.
+    /// A jail whose name is no longer known.
     pub const UNKNOWN: Self = Self::Jail(Self::ESCALATION - 2);
 
     const FLOOD: u8 = u8::MAX;
@@ -66,9 +66,9 @@ impl Origin {
 pub struct Ban {
     /// One address, as `/32` or `/128`, or a network.
     pub network: IpNet,
-    /// What it drops.
+    /// What it closes.
     pub scope: Scope,
-    /// Who decided it.
+    /// Its origin.
     pub origin: Origin,
     /// When it began.
     pub since: Moment,
@@ -77,7 +77,7 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// Whether it still is in force.
+    /// Whether it is still in force.
     pub fn in_force(&self, now: KernelTime) -> bool {
         self.until.is_none_or(|until| now < until)
     }
@@ -147,7 +147,7 @@ impl Entry {
     }
 }
 
-/// Why there is a ban of which only the kernel knew.
+/// The reason of a ban that only the kernel had.
 pub const ADOPTED: &str = "in force before the daemon started";
 
 /// A ban's place among the bans.
@@ -191,7 +191,7 @@ impl Scopes {
     }
 }
 
-/// What the kernel holds against one address: all its bans in one.
+/// The kernel's entry of one address, which combines all its bans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressEntry {
     /// The address.
@@ -220,7 +220,7 @@ pub struct NetworkEntry {
     pub since: KernelTime,
 }
 
-/// What the kernel holds when a controller starts.
+/// The kernel's entries when a daemon starts.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
     /// Against addresses.

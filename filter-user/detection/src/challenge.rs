@@ -1,10 +1,10 @@
-//! Challenges that nobody answered: what attempts of SIP say, and time, enter; failures leave.
+//! Counts unanswered challenges: SIP attempts and times enter, failures leave.
 //!
-//! Asterisk challenges each request without credentials, a scanner's as a phone's. A phone answers,
-//! under the Call-ID of the challenge; who scans for accounts does not, and on a host set up as Wazo's
-//! Asterisk then logs little or nothing (`unidentified_request_count` of `pjsip.conf`). So each
-//! challenge that has had no answer for [`PATIENCE`] is a failure, unless its packet was told of as
-//! one, or the address has answered any challenge since.
+//! Asterisk challenges every request without credentials, from scanners and phones alike. A phone answers
+//! under the Call-ID of the challenge. A scanner for accounts does not, and on a host set up like Wazo's
+//! Asterisk then logs little or nothing (`unidentified_request_count` of `pjsip.conf`). So each challenge
+//! without an answer for [`PATIENCE`] is a failure, unless its packet was reported as one or the address
+//! has answered any challenge since.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,27 +14,27 @@ use crate::clock::KernelTime;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::join::{self, Join};
 
-/// How long a client may take: as long as a SIP transaction lives (timer F, RFC 3261 section
+/// How long a client may take to answer: the lifetime of a SIP transaction (timer F, RFC 3261 section
 /// 17.1.2.2).
 pub const PATIENCE: Duration = Duration::from_secs(32);
 
-/// Challenges that wait for an answer; the oldest are forgotten, and do not count, when there are
-/// more.
+/// The most challenges that wait for an answer. When there are more, the oldest are forgotten and do not
+/// count.
 pub const WAITING_MAX: usize = 65_536;
 
-/// Failures whose challenge is expected: more than Asterisk reports before it tells of a challenge.
+/// The most failures whose challenge is expected: more than Asterisk reports before the challenge.
 const EXPECTED_MAX: usize = 1024;
 
-/// The challenges that wait.
+/// The challenges that wait for an answer.
 #[derive(Debug, Default)]
 pub struct Challenges {
     /// In the order in which they were sent.
     waiting: VecDeque<Waiting>,
-    /// Those of an address and Call-ID that are neither answered nor told of, by number.
+    /// By address and Call-ID, the numbers of those that are neither answered nor reported as failures.
     open: HashMap<IpAddr, HashMap<Box<str>, VecDeque<u64>>>,
-    /// Packets that were told of as failures: their challenge is about to be told of.
+    /// The packets that were reported as failures and whose challenge is about to be reported.
     expected: VecDeque<(KernelTime, IpAddr, Box<str>)>,
-    /// Several sources may tell of one challenge.
+    /// Several sources may report one challenge.
     join: Join,
     next: u64,
 }
@@ -47,7 +47,7 @@ struct Waiting {
     attempt: Attempt,
 }
 
-/// Who told of a challenge, and which jail hears of it.
+/// The source that reported a challenge, and the jail that counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Teller {
     /// The number of the source.
@@ -57,7 +57,7 @@ pub struct Teller {
 }
 
 impl Challenges {
-    /// Hears of an attempt: of a failure once, of a challenge from everybody who tells of it.
+    /// Takes an attempt: a failure once, a challenge from every source that reports it.
     pub fn hear(&mut self, attempt: &Attempt, teller: Teller, now: KernelTime) {
         let session = attempt.session.as_deref().unwrap_or_default();
         match (attempt.verdict, attempt.class) {
@@ -83,7 +83,7 @@ impl Challenges {
             }
             // Its challenge, before it.
             (Verdict::Failure, Class::WrongCredential) => self.close(attempt.address, session),
-            // Asterisk reports these first and then challenges them all the same.
+            // Asterisk reports these first and challenges them nevertheless.
             (Verdict::Failure, Class::UnknownAccount | Class::Acl) => {
                 if self.expected.len() >= EXPECTED_MAX {
                     self.expected.pop_front();
@@ -94,12 +94,12 @@ impl Challenges {
         }
     }
 
-    /// When [`unanswered`](Self::unanswered) has something to say.
+    /// When [`unanswered`](Self::unanswered) next returns something.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         self.waiting.front().map(|first| first.since.after(PATIENCE))
     }
 
-    /// A challenge that has waited too long, and who told of it.
+    /// A challenge that has waited too long, and the source that reported it.
     pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Teller)> {
         while self.next_timeout().is_some_and(|time| time <= now) {
             let waiting = self.waiting.pop_front()?;
@@ -111,7 +111,7 @@ impl Challenges {
         None
     }
 
-    /// Whether the packet of a challenge has been told of as a failure; once for each.
+    /// Whether the packet of a challenge has been reported as a failure; true once for each.
     fn was_expected(&mut self, address: IpAddr, session: &str, now: KernelTime) -> bool {
         while self.expected.front().is_some_and(|(at, ..)| now.since(*at) > join::WINDOW) {
             self.expected.pop_front();
@@ -134,7 +134,7 @@ impl Challenges {
         }
     }
 
-    /// Closes this very one; whether it was open.
+    /// Closes this challenge. Returns whether it was open.
     fn take(&mut self, waiting: &Waiting) -> bool {
         let Attempt { address, session, .. } = &waiting.attempt;
         let session = session.as_deref().unwrap_or_default();

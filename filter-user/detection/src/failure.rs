@@ -1,4 +1,4 @@
-//! What a source heard about one attempt, after parsing and before any judgement.
+//! An attempt, as parsed and before any judgement.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,11 +14,10 @@ use crate::clock::Moment;
 /// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
 pub const ACCOUNT_MAX: usize = 64;
 
-/// How much of a session's name is kept, in bytes. A Call-ID is attacker text of any length.
+/// How many bytes of a session's name are kept. A Call-ID is attacker text of any length.
 pub const SESSION_MAX: usize = 128;
 
-/// One line or event that means something: an attempt by `address`. Its JSON, which the store keeps, is
-/// what a jail goes by.
+/// One line or event about an attempt by `address`. Its JSON, which the store keeps, has what a jail needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Attempt {
@@ -82,11 +81,11 @@ fn once() -> u32 {
     1
 }
 
-/// The most attempts that one line is taken to tell of.
+/// The most attempts that one line can report.
 pub const TIMES_MAX: u32 = 100;
 
 impl Attempt {
-    /// An attempt of which no more is known than this.
+    /// An attempt of which nothing else is known.
     pub fn new(verdict: Verdict, class: Class, address: IpAddr) -> Self {
         Self {
             verdict,
@@ -108,7 +107,7 @@ impl Attempt {
         }
     }
 
-    /// Each of the attempts that it stands for.
+    /// Each of the attempts for which it stands.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let times = usize::try_from(self.times.min(TIMES_MAX)).unwrap_or(1);
         std::iter::repeat_n(Self { times: 1, ..self }, times)

@@ -1,12 +1,12 @@
-//! Whether Ringfence hears what there is to hear: what the sources read, when and by which rule,
+//! Finds failures that are probably not recognised: what the sources read, when and by which rule,
 //! enters; findings leave.
 //!
-//! Every parser rots one day: a new version of Asterisk words a line anew, a level is switched off, a
-//! log moves. Nothing fails then, and nobody is banned any more. This looks for what gives it away:
-//! lines that look like failures and match no rule, a source or a rule that has been silent for much
-//! longer than it ever was, and one source that tells of failures of which another says nothing.
+//! Every parser becomes outdated: a new version of Asterisk rewords a line, a level is switched off, a log
+//! moves. Nothing fails then, but nobody is banned any more. This module looks for the signs: lines that
+//! look like failures and match no rule, a source or a rule that has been silent for much longer than ever
+//! before, and a source that reports failures that another does not.
 //!
-//! It holds no clock. What it keeps is bounded by the rules of the parsers.
+//! It reads no clock. Its memory is bounded by the number of rules.
 
 mod rhythm;
 mod unparsed;
@@ -23,57 +23,57 @@ use crate::duration;
 use crate::failure::{Attempt, Verdict};
 use crate::parse::asterisk::FAILED_REQUESTS;
 
-/// A source of lines is not asked after before that long.
+/// How long a source must be silent before that is a finding.
 const SILENT_SOURCE: Duration = Duration::from_hours(12);
 
-/// Nor a rule.
+/// The same for a rule.
 const SILENT_RULE: Duration = Duration::from_hours(7 * 24);
 
-/// So many lines that look like failures are a finding.
+/// How many lines that look like failures are a finding.
 const UNPARSED: u64 = 3;
 
-/// If there was one in so much time.
+/// How recent the last of them must be.
 const OF_LATE: Duration = Duration::from_hours(7 * 24);
 
-/// A rule that matched so often has been in use.
+/// How often a rule must have matched to count as used.
 const USED: u64 = 10;
 
-/// So many failures that another source tells of are.
+/// How many failures that only another source reports are a finding.
 const UNECHOED: u64 = 10;
 
-/// So many failures one after the other whose packets the filter has not seen are a finding.
+/// How many consecutive failures whose packets the filter has not seen are a finding.
 pub const UNWITNESSED: u64 = 10;
 
-/// And so many requests that the filter has seen pass.
+/// How many requests that the filter has passed and the source does not report are a finding.
 const UNHEARD_REQUESTS: u64 = 100;
 
-/// How long a source may take to tell of what another has told of.
+/// How long a source may take to report what another has reported.
 const ECHO: Duration = Duration::from_secs(10);
 
-/// A source that was away for longer may have missed what breaks a silence.
+/// A source that did not read for longer may have missed what would have ended a silence.
 const ABSENCE: Duration = Duration::from_mins(10);
 
-/// How long AMI may say nothing while requests pass.
+/// How long AMI may be silent while requests pass.
 const UNHEARD: Duration = Duration::from_mins(1);
 
-/// What one source has heard.
+/// What one source has read.
 #[derive(Clone, Debug, Default)]
 pub struct Ear {
-    /// Since when it reads; `None` while it does not.
+    /// Since when it has been reading; `None` while it is not.
     listening: Option<Timestamp>,
-    /// Since when it has done so but for short absences, as while a log is rotated.
+    /// Since when it has been reading, apart from short absences such as a rotation.
     attentive: Option<Timestamp>,
-    /// Since when it does not read, or did not at last.
+    /// When it last stopped reading.
     away: Option<Timestamp>,
     /// The lines or events that it read.
     pub lines: Rhythm,
     /// The rules of its parser.
     pub rules: Vec<Rule>,
-    /// What looks like failures and matches none of them.
+    /// The lines that look like failures and match none of the rules.
     pub unparsed: Unparsed,
-    /// What it should have heard too.
+    /// The failures that others have reported and it has not.
     echo: Missing,
-    /// The same, of the requests that the filter has let through.
+    /// The requests that the filter has passed and it has not reported.
     requests: Missing,
 }
 
@@ -84,11 +84,11 @@ pub struct Rule {
     pub name: &'static str,
     /// What matched it.
     pub hits: Rhythm,
-    /// How many lines the source had had at the last hit.
+    /// How many lines the source had read at the last hit.
     pub lines_then: u64,
 }
 
-/// What others have told of since a source last told of any such thing.
+/// What others have reported since a source last reported anything of the kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Missing {
     count: u64,
@@ -101,7 +101,7 @@ impl Missing {
         self.since.get_or_insert(now);
     }
 
-    /// Whether at least `least` are missing, and the first of them for so long.
+    /// Whether at least `least` are missing, and the first of them for at least `time`.
     fn is_over(self, least: u64, time: Duration, now: Timestamp) -> bool {
         self.count >= least && self.since.is_some_and(|since| between(since, now) >= time)
     }
@@ -112,15 +112,15 @@ impl Missing {
 pub enum Kind {
     /// Lines that look like failures match no rule.
     Unparsed,
-    /// A rule matches nothing any more.
+    /// A rule no longer matches anything.
     Rule,
-    /// The source says nothing any more.
+    /// The source has become silent.
     Silent,
-    /// Another source tells of failures of which it says nothing.
+    /// Another source reports failures that this one does not.
     Unechoed,
-    /// The filter passes requests of which it says nothing.
+    /// The filter passes requests that the source does not report.
     Unheard,
-    /// It tells of failures of which the filter has seen no packet.
+    /// The source reports failures for which the filter has seen no packet.
     Unwitnessed,
 }
 
@@ -140,11 +140,11 @@ impl Kind {
     /// What is said when there is no such sign any more.
     pub fn over(self) -> &'static str {
         match self {
-            Self::Unparsed => "no line of late looks like a failure and matches no rule",
+            Self::Unparsed => "recent lines that look like failures match its rules",
             Self::Rule => "its rules match again",
-            Self::Silent => "it is heard of again",
-            Self::Unechoed => "nothing is missing any more of what the other sources tell of",
-            Self::Unheard => "nothing is missing any more of the REGISTERs that pass",
+            Self::Silent => "it reads lines again",
+            Self::Unechoed => "it reports what the other sources report again",
+            Self::Unheard => "it reports the REGISTERs that pass again",
             Self::Unwitnessed => "the filter sees the packets of failures again",
         }
     }
@@ -155,9 +155,9 @@ impl Kind {
 pub struct Finding {
     /// The name of the source.
     pub source: &'static str,
-    /// What kind of sign it is.
+    /// The kind of sign.
     pub kind: Kind,
-    /// What gives it away.
+    /// The sign, in words.
     pub problem: String,
     /// What to do about it.
     pub mend: String,
@@ -165,7 +165,7 @@ pub struct Finding {
     pub key: String,
 }
 
-/// What the judgement needs to know of a source besides what it heard.
+/// What is needed to judge a source, besides what it has read.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The name of the source.
@@ -174,18 +174,18 @@ pub struct Place<'a> {
     pub kind: &'static str,
     /// What it reads.
     pub path: &'a str,
-    /// The jail that hears it.
+    /// Its jail.
     pub jail: &'static str,
 }
 
 impl Ear {
-    /// One that has heard nothing yet, of a source whose parser has these rules.
+    /// The ear of a source that has read nothing yet and whose parser has these rules.
     pub fn new(rules: &'static [&'static str]) -> Self {
         let rule = |name: &&'static str| Rule { name, hits: Rhythm::default(), lines_then: 0 };
         Self { rules: rules.iter().map(rule).collect(), ..Self::default() }
     }
 
-    /// The source reads, or it does not.
+    /// Records whether the source reads.
     pub fn reads(&mut self, reads: bool, now: Timestamp) {
         match (reads, self.listening) {
             (true, None) => {
@@ -207,7 +207,7 @@ impl Ear {
         self.listening.is_some()
     }
 
-    /// It read lines, and attempts were among them.
+    /// Records lines that the source read, with their attempts.
     pub fn hear(&mut self, lines: u64, attempts: &[Attempt], unparsed: Unparsed, now: Timestamp) {
         let listening = self.attentive.unwrap_or(now);
         if lines > 0 {
@@ -225,7 +225,7 @@ impl Ear {
         }
     }
 
-    /// The filter has let `count` requests through of which the source tells one by one.
+    /// Records that the filter has passed `count` requests, each of which the source should report.
     pub fn requests_passed(&mut self, count: u64, now: Timestamp) {
         if self.listening.is_some() && count > 0 {
             self.requests.add(count, now);
@@ -233,8 +233,8 @@ impl Ear {
     }
 }
 
-/// One of Asterisk's sources has read `lines` with these attempts: the `others` should tell of the same
-/// failures. An [`Ear`] among them that is the teller's own has told.
+/// Compares what one of Asterisk's sources has read with the `others`, which should report the same
+/// failures. The source's own [`Ear`] may be among them.
 pub fn compare<'a>(
     teller: &str,
     (lines, attempts): (u64, &[Attempt]),
@@ -242,7 +242,7 @@ pub fn compare<'a>(
     now: Timestamp,
 ) {
     let mut failures = attempts.iter().filter(|attempt| is_told_twice(attempt)).peekable();
-    // What the log has kept from the time before another source listened is not missing there.
+    // A failure from before another source began to read is not missing there.
     let first = failures.peek().and_then(|first| first.logged_at);
     let first = first.and_then(|at| at.instant(&TimeZone::system())).unwrap_or(now);
     let failures = failures.count() as u64;
@@ -258,7 +258,7 @@ pub fn compare<'a>(
     }
 }
 
-/// Whether it is a failure of which Asterisk both writes a NOTICE line and raises a security event.
+/// Whether Asterisk both writes a NOTICE line and raises a security event for this failure.
 fn is_told_twice(attempt: &Attempt) -> bool {
     const EVENTS: [&str; 2] = ["ChallengeResponseFailed", "InvalidAccountID"];
     attempt.verdict == Verdict::Failure
@@ -274,8 +274,8 @@ pub const SECURITY: &str = "asterisk-security";
 /// The source that listens to Asterisk's manager interface.
 pub const AMI: &str = "asterisk-ami";
 
-/// What a source is known by over restarts. A jail of one's own may have many, which differ in what they
-/// read.
+/// The key of a source across restarts. One of your own jails may have many sources, which differ in what
+/// they read.
 pub fn key(source: &str, place: &str) -> String {
     match source {
         NOTICE | SECURITY | AMI | "sshd" | "wazo-provd" => source.to_owned(),
@@ -283,14 +283,14 @@ pub fn key(source: &str, place: &str) -> String {
     }
 }
 
-/// What gives away that a source does not hear what it should.
+/// The findings about a source.
 pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
     let unparsed = unparsed(place, ear, now);
     let (Some(_), Some(listening)) = (ear.listening, ear.attentive) else {
         return unparsed.into_iter().collect();
     };
     let silent = silent(place, ear, listening, now);
-    // Where the source is silent, its rules are.
+    // If the source is silent, so are its rules.
     let rules = if silent.is_some() { Vec::new() } else { rules(place, ear, listening, now) };
     let findings = [unparsed, silent, unechoed(place, ear, now), unheard(place, ear, now)];
     findings.into_iter().flatten().chain(rules).collect()
@@ -299,7 +299,7 @@ pub fn judge(place: Place<'_>, ear: &Ear, now: Timestamp) -> Vec<Finding> {
 fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
     let lines = ear.unparsed.lines();
     let sample = *ear.unparsed.samples().first()?;
-    // The strongest sign of a rule that rots: what it matched goes on in other words.
+    // The strongest sign of an outdated rule: its lines continue in other words.
     let first = ear.unparsed.first();
     let stopped = ear.rules.iter().filter(|rule| rule.hits.count >= USED && rule.hits.last < first);
     let stopped: Vec<String> = stopped.map(|rule| format!("`{}`", rule.name)).collect();
@@ -316,17 +316,17 @@ fn unparsed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
         ),
         mend: match place.kind {
             "file" => format!(
-                "`ringfence test-log {} {}` lists them; what is a failure among them is worth a report",
+                "`ringfence test-log {} {}` lists them; please report those that are failures",
                 place.jail, place.path
             ),
             "journal" => format!(
-                "`journalctl -o json _COMM=sshd | ringfence test-log {} -` lists them; what is a \
-                 failure among them is worth a report",
+                "`journalctl -o json _COMM=sshd | ringfence test-log {} -` lists them; please report \
+                those that are failures",
                 place.jail
             ),
-            _ => "this version of Asterisk has events that Ringfence does not know: report it".to_owned(),
+            _ => "this version of Asterisk has events that Ringfence does not know; please report it".to_owned(),
         },
-        // Said again when it is ten times as much.
+        // Logged again after a tenfold increase.
         key: format!("{}", lines.ilog10()),
     })
 }
@@ -351,20 +351,20 @@ fn rules(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> V
     let finding = |rule: &Rule| {
         let Overdue { silent, longest } = rule.hits.overdue(now, listening, SILENT_RULE)?;
         let since = ear.lines.count.saturating_sub(rule.lines_then);
-        // A source without lines says nothing about a rule.
+        // A rule cannot match while its source has no lines.
         (since >= rule.hits.count / 10).then(|| Finding {
             source: place.name,
             kind: Kind::Rule,
             problem: format!(
-                "the rule `{}` has matched nothing for {} and {since} lines; before, it matched {} and \
-                 the longest pause was {}",
+                "the rule `{}` has matched nothing for {} and {since} lines; before that it had matched \
+                {}, with a longest pause of {}",
                 rule.name,
                 whole_hours(silent),
                 rule.hits.count,
                 duration::format(longest)
             ),
-            mend: "if such failures still happen, as Asterisk's own log shows, the words of the line \
-                   have changed: report it"
+            mend: "if Asterisk's own log shows that such failures still happen, the wording of the line \
+                   has changed; please report it"
                 .to_owned(),
             key: rule.name.to_owned(),
         })
@@ -377,8 +377,8 @@ fn unechoed(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
         source: place.name,
         kind: Kind::Unechoed,
         problem: format!(
-            "other sources have told of {} failures that Asterisk tells of everywhere, and nothing has \
-             come from {}",
+            "other sources have reported {} failures that every source should report, and nothing has \
+            come from {}",
             ear.echo.count, place.path
         ),
         mend: mend(place.name).to_owned(),
@@ -391,27 +391,27 @@ fn unheard(place: Place<'_>, ear: &Ear, now: Timestamp) -> Option<Finding> {
         source: place.name,
         kind: Kind::Unheard,
         problem: format!(
-            "{} REGISTERs have passed to Asterisk, and it has told of none",
+            "{} REGISTERs have passed to Asterisk, but it has reported none",
             ear.requests.count
         ),
-        mend: "see that this is the Asterisk that has the SIP ports; its AMI user needs `read = \
-               security` and no `eventfilter`"
+        mend: "check that this is the Asterisk that has the SIP ports; its AMI user needs `read = \
+        security` and no `eventfilter`"
             .to_owned(),
         key: String::new(),
     })
 }
 
-/// Failures of which the filter has seen no packet, one after the other: it looks elsewhere.
+/// A finding about consecutive failures for which the filter has seen no packet.
 pub fn unwitnessed(source: &'static str, unseen: u64, mend: &str) -> Option<Finding> {
     (unseen >= UNWITNESSED).then(|| Finding {
         source,
         kind: Kind::Unwitnessed,
         problem: format!(
-            "{unseen} of {unseen} failures unwitnessed: SIP comes in on another port or interface, or \
-             the lines are forged"
+            "{unseen} of {unseen} failures unwitnessed: SIP arrives on another port or interface, or \
+            the lines are forged"
         ),
         mend: mend.to_owned(),
-        // Said again when it is ten times as much.
+        // Logged again after a tenfold increase.
         key: format!("{}", unseen.ilog10()),
     })
 }
@@ -420,7 +420,7 @@ fn whole_hours(time: Duration) -> String {
     duration::format(Duration::from_hours(time.as_secs() / 3600))
 }
 
-/// What most often helps a source.
+/// The most common fix for a source.
 pub fn mend(source: &str) -> &'static str {
     match source {
         NOTICE => {
@@ -430,13 +430,13 @@ pub fn mend(source: &str) -> &'static str {
             "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`"
         }
         AMI => {
-            "set up AMI's user with `ringfence doctor --fix`, or `sources: {asterisk: {ami: {enabled: false}}}`"
+            "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`"
         }
         "sshd" => {
-            "name the log that sshd writes: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`"
+            "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`"
         }
         "wazo-provd" => {
-            "name its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`"
+            "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`"
         }
         _ => "see docs/operations.md",
     }

@@ -1,6 +1,6 @@
-//! A jail: attempts and time in, bans out. No clock, no socket, no map.
+//! A jail: attempts and times enter, sentences leave. No clock, no socket, no map.
 //!
-//! Who counts as one source is for others to say: a jail knows a source by an address.
+//! The caller decides which addresses are one source; a jail identifies a source by one address.
 
 mod guessing;
 mod slots;
@@ -27,14 +27,13 @@ use crate::failure::{Attempt, Class, Verdict};
 use crate::join;
 use crate::settings::{JailSettings, Scope};
 
-/// Failures that are remembered for `why`, of each source.
+/// The most failures of each source that are remembered for `why`.
 pub const EVIDENCE_MAX: usize = 8;
 
-/// Sources that are forgotten at once because they have had their time: a million of them must not hold
-/// up what comes in meanwhile.
+/// The most expired sources that are forgotten in one turn: a million must not delay new failures.
 const SWEPT_AT_ONCE: usize = 4096;
 
-/// Into how many parts the time is cut after which sources are forgotten.
+/// How many sweeps for expired sources there are in each `findtime`.
 const SWEEPS_PER_FINDTIME: u32 = 16;
 
 /// What a jail has decided: that a source is to be banned.
@@ -42,7 +41,7 @@ const SWEEPS_PER_FINDTIME: u32 = 16;
 pub struct BanDecision {
     /// Who is to be banned: the first address of the source.
     pub address: IpAddr,
-    /// What the ban drops.
+    /// What the ban closes.
     pub scope: Scope,
     /// For how long.
     pub bantime: Duration,
@@ -50,9 +49,9 @@ pub struct BanDecision {
     pub failures: usize,
     /// Whether so many of them are proven that they alone would be enough.
     pub proven: bool,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// The last of them.
+    /// The last of the failures.
     pub evidence: Vec<Evidence>,
 }
 
@@ -67,18 +66,18 @@ pub struct Standing {
     pub accounts: usize,
 }
 
-/// A jail: so many failures of one source within so much time, and it is banned for so long.
+/// A jail: bans a source for a time after a number of failures within another time.
 #[derive(Debug)]
 pub struct Jail {
     name: &'static str,
     settings: JailSettings,
     watched: Watched,
-    /// Who has told of failures, by number.
+    /// The sources that have reported failures, by number.
     tellers: Vec<&'static str>,
-    /// The failures of the source that is judged.
+    /// The failures of the source that is being judged.
     failures: Vec<Failure>,
     accounts: Vec<NonZeroU32>,
-    /// Hashes the names of accounts. Its key is random, so that nobody can choose names that are the same.
+    /// Hashes the names of accounts. Its key is random, so that nobody can choose names with equal hashes.
     hasher: RandomState,
     now: KernelTime,
     next_sweep: Option<KernelTime>,
@@ -133,7 +132,7 @@ impl Jail {
         self.watched.len()
     }
 
-    /// Sources that were forgotten because there were too many.
+    /// How many sources were evicted because there were too many.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
@@ -152,7 +151,7 @@ impl Jail {
         (failures > 0).then_some(Standing { failures, points, accounts })
     }
 
-    /// Hears of an attempt of an address that is a source by itself; see [`hear_of`](Self::hear_of).
+    /// Takes an attempt by an address that is a source by itself; see [`hear_of`](Self::hear_of).
     pub fn hear(
         &mut self,
         attempt: &Attempt,
@@ -211,7 +210,7 @@ impl Jail {
                 },
             },
         });
-        // The details of those that are not shown are not kept.
+        // Details are kept only for the failures that are shown.
         if let Some(untold) = self.failures.iter_mut().rev().nth(EVIDENCE_MAX) {
             untold.details = Details::default();
         }
@@ -229,7 +228,7 @@ impl Jail {
         self.prove_of(address, address, class, now)
     }
 
-    /// The same, of a failure `from` an address of the source of this first `address`.
+    /// The same for a failure `from` an address of the source with this first `address`.
     pub fn prove_of(
         &mut self,
         address: IpAddr,
@@ -270,11 +269,11 @@ impl Jail {
         let narrow = unproven_scope.filter(|_| unpunished.is_enough(settings));
         let decided = narrow.map(|scope| self.decision(address, scope, unpunished, false));
         if narrow.is_some() {
-            // What is proven, or may be proven yet, counts towards the wider or longer ban.
+            // Failures that are proven or may still be proven count towards a wider or longer ban.
             self.failures.retain(|f| f.proven || f.at.age(now) <= join::WINDOW);
             self.failures.iter_mut().for_each(|failure| failure.punished = true);
         }
-        // Behind a ban that stands only those count that are proven.
+        // During a ban only proven failures count.
         let open =
             if narrow.is_some() { 0 } else { unpunished.nearness(RANKS - 1, &self.settings) };
         let rank = proven.nearness(RANKS - 1, &self.settings).max(open);
@@ -324,7 +323,7 @@ impl Jail {
         std::mem::take(&mut self.decided_on_others)
     }
 
-    /// The accounts that many sources have guessed at, those of late last.
+    /// The accounts that many sources have guessed at, the most recent last.
     pub fn attacked(&self) -> &[Attacked] {
         self.guessing.attacked()
     }
@@ -343,7 +342,7 @@ impl Jail {
         }
     }
 
-    /// Forgets a source's failures; says whether there were any.
+    /// Forgets a source's failures. Returns whether there were any.
     pub fn forget(&mut self, address: IpAddr) -> bool {
         self.guessing.forget(address);
         self.watched.take(address, &mut self.failures)
@@ -362,13 +361,13 @@ impl Jail {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         self.next_sweep.into_iter().chain(self.next_sweep_of_guessing).min()
     }
 
-    /// Forgets sources whose failures all are older than `findtime`: some at a time, so that nobody
-    /// waits for it.
+    /// Forgets a few of the sources whose failures are all older than `findtime`, so that nothing waits for
+    /// it.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let is_due = |sweep: Option<KernelTime>| sweep.is_some_and(|sweep| sweep <= now);
         self.now = self.now.max(now);
@@ -384,7 +383,7 @@ impl Jail {
         }
     }
 
-    /// Takes the failures of a source that are not too old.
+    /// Takes the failures of a source that still count.
     fn take(&mut self, address: IpAddr, now: KernelTime) {
         self.now = now;
         self.watched.take(address, &mut self.failures);
@@ -423,7 +422,7 @@ impl Jail {
     }
 }
 
-/// When to forget more, where the oldest that is left is so old.
+/// When to forget more sources, given the age of the oldest that is left.
 fn next_sweep(oldest: Option<Duration>, findtime: Duration, now: KernelTime) -> Option<KernelTime> {
     let wait = findtime.saturating_sub(oldest?);
     let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };

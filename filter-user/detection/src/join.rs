@@ -1,12 +1,11 @@
-//! One attempt that is heard several times: of the NOTICE log, the security log and AMI, and twice
-//! of one of them. Attempts and time enter; whether one is heard for the first time leaves.
+//! Counts an attempt once that several sources report: the NOTICE log, the security log and AMI, or one of
+//! them twice. Attempts and times enter; whether an attempt is reported for the first time leaves.
 //!
-//! Two are the same packet's if they are of one address and one Call-ID, came within [`WINDOW`] of
-//! each other, and differ in source, level or class: a source tells of a packet once in each class, and
-//! a log that has the levels NOTICE and SECURITY once at each. So a
-//! Call-ID that an attacker keeps for all his tries hides none of them, and a source that he has
-//! silenced leaves what the others tell. If he silences them in turns, faster than the window, two
-//! of his packets can count as one.
+//! Two reports belong to the same packet if they have the same address and Call-ID, come within [`WINDOW`]
+//! of each other, and differ in source, level or class. A source reports a packet once in each class, and
+//! a log with the levels NOTICE and SECURITY once at each level. So an attacker who keeps one Call-ID for
+//! all attempts hides none of them, and one who silences a source still has the reports of the others
+//! counted. Two packets can count as one only if he silences the sources in turn, faster than the window.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,60 +16,60 @@ use crate::clock::KernelTime;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::parse::security;
 
-/// How far apart the sources tell of one packet at most. Under 500 failures at once Asterisk's logs
-/// and AMI were up to 90 ms behind the wire, and each source waits for the controller on its own.
+/// The longest time between two reports of one packet. With 500 simultaneous failures, Asterisk's logs and
+/// AMI were up to 90 ms behind the wire, and each source waits for the controller separately.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// Packets that are remembered; the oldest are forgotten when there are more.
+/// The most packets that are remembered. When there are more, the oldest are evicted.
 pub const PACKETS_MAX: usize = 65_536;
 
-/// How long after an announced attempt its refusal comes at most: sshd's default `LoginGraceTime`.
+/// The longest time between an announced attempt and its refusal: sshd's default `LoginGraceTime`.
 const ANNOUNCED: Duration = Duration::from_mins(2);
 
-/// Packets of one address and Call-ID that a new attempt is compared with.
+/// The most packets of one address and Call-ID with which a new attempt is compared.
 const COMPARED_MAX: usize = 1024;
 
-/// Who sent it, and under which Call-ID, as a hash under a secret: of 65,536 no two are the same but
-/// one time in ten thousand million, and nobody can choose them. Lines on access lists and on logins
-/// name no Call-ID.
+/// The address and the Call-ID as a keyed hash. Among 65,536 keys the probability that two are equal is one
+/// in ten thousand million, and nobody can choose them. Lines about access lists and logins have no
+/// Call-ID.
 type Key = u64;
 
-/// What was heard of late.
+/// The recent attempts.
 #[derive(Debug, Default)]
 pub struct Join {
     secret: RandomState,
     packets: HashMap<Key, Packets>,
-    /// In the order in which they were first heard of.
+    /// The packets in the order of their first reports.
     order: VecDeque<(KernelTime, Key)>,
-    /// Connections whose next refusal has been counted.
+    /// The connections whose next refusal has already been counted.
     announced: HashSet<(IpAddr, u16)>,
-    /// Those in the order in which they were announced, and those that were refused since.
+    /// These connections in the order of their announcements, including those refused since.
     announced_order: VecDeque<(KernelTime, (IpAddr, u16))>,
-    /// Packets that no jail has counted, and when each was first heard of.
+    /// The packets that no jail has counted, with the time of their first reports.
     set_aside: HashMap<Key, KernelTime>,
-    /// Those in the order in which they were set aside.
+    /// These packets in the order in which they were set aside.
     set_aside_order: VecDeque<(KernelTime, Key)>,
 }
 
-/// Who tells: a source, whether at the level SECURITY, and in which class.
+/// A reporter: a source, whether at the level SECURITY, and the class.
 type Mark = (usize, bool, Class);
 
 /// The packets of one address and Call-ID.
 ///
-/// Each teller begins with the first that it has not told of in that class, so what it has told of
-/// has no gaps: a number says it all.
+/// A report always counts for the first packet that its reporter has not reported yet, so there are no
+/// gaps, and one number for each reporter is enough.
 #[derive(Debug, Default)]
 struct Packets {
-    /// When each was first heard of, the oldest first.
+    /// The times of the first reports, oldest first.
     heard: VecDeque<KernelTime>,
-    /// How many were forgotten before them.
+    /// How many earlier packets were forgotten.
     forgotten: u64,
-    /// The number of packets, with those forgotten, that a source has told of in a class.
+    /// How many packets, including forgotten ones, each reporter has reported.
     told: Vec<(Mark, u64)>,
 }
 
 impl Packets {
-    /// Whether nobody else has told of a packet that `mark` tells of now.
+    /// Records a report by `mark`. Returns whether it is the first report of its packet.
     fn tell(&mut self, mark: Mark, now: KernelTime) -> bool {
         while self.heard.len() > COMPARED_MAX
             || self.heard.front().is_some_and(|first| now.since(*first) > WINDOW)
@@ -96,8 +95,8 @@ impl Packets {
 }
 
 impl Join {
-    /// Whether nobody else has told of the packet behind `attempt`, which came from `address` and
-    /// `source` tells of at `now`. Time never goes back.
+    /// Whether this is the first report of the packet of `attempt`, which came from `address` and which
+    /// `source` reports at `now`. Time never goes back.
     pub fn is_first(
         &mut self,
         attempt: &Attempt,
@@ -122,14 +121,14 @@ impl Join {
         if !matches!(attempt.class, Class::Acl | Class::Login) {
             return self.tell((address, session), mark, now);
         }
-        // A packet that an access list refused is told of as a wrong credential too, by Call-ID.
+        // A packet that an access list refused is also reported as a wrong credential, with its Call-ID.
         if session.is_some() {
             self.tell((address, session), mark, now);
         }
         attempt.verdict == Verdict::Failure && self.tell((address, None), mark, now)
     }
 
-    /// Notes that no jail counted an attempt that was heard for the first time.
+    /// Records that no jail counted the first report of an attempt.
     pub fn set_aside(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) {
         if attempt.session.is_some() {
             let key = self.secret.hash_one((address, attempt.session.as_deref()));
@@ -139,8 +138,8 @@ impl Join {
         }
     }
 
-    /// Whether no jail counted the attempt that another source has told of: what this one adds to it
-    /// must not be held against another failure of the address.
+    /// Whether no jail counted the attempt that another source has reported. A further report of it must not
+    /// count as proof of another failure of the address.
     pub fn was_set_aside(&self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
         let key = self.secret.hash_one((address, attempt.session.as_deref()));
         self.set_aside.get(&key).is_some_and(|at| now.since(*at) <= WINDOW)

@@ -4,8 +4,8 @@
 //! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ BanDecision ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write
 //! ```
 //!
-//! Whatever reads, waits or writes is in the crates above this one. It hands over what it has read, with the
-//! time at which it did.
+//! Everything that reads, waits or writes is in the crates above this one, which pass in what they have read
+//! with the time of reading.
 
 pub mod ban;
 pub mod challenge;

@@ -1,18 +1,18 @@
-//! Which addresses are one source: addresses enter, the source that they are of leaves.
+//! The source of an address.
 //!
-//! An IPv4 address is a source. In IPv6 a network is one, a /64 unless the configuration says
-//! otherwise: who has a host in it has 2^64 addresses, and would else begin anew with each of them.
+//! An IPv4 address is a source. In IPv6 a network is a source, a /64 unless configured otherwise: an
+//! attacker with one host has 2^64 addresses, and could start afresh with each of them.
 //!
-//! A source is named by its first address, which no host in it has (RFC 4291 section 2.6.1), so that a
-//! source and a single address in it are two.
+//! A source is identified by its first address, which no host in it has (RFC 4291 section 2.6.1), so that a
+//! source and a single address in it are distinct.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-/// Where the addresses of a network are not one host's: IPv4 as IPv6, of this host (`::/48` has the
-/// mapped addresses, which stand for all of IPv4 in the kernel's maps) and behind NAT64 (RFC 6052, RFC
-/// 8215); Teredo, where a network is a server's (RFC 4380); and a link.
+/// Networks whose addresses do not belong to one host: IPv4 as IPv6, both of this host (`::/48` contains
+/// the mapped addresses, which stand for all of IPv4 in the kernel's maps) and behind NAT64 (RFC 6052, RFC
+/// 8215); Teredo, where a network belongs to a server (RFC 4380); and link-local addresses.
 const SINGLE: [Ipv6Net; 5] = [
     Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 48),
     Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 48),
@@ -34,12 +34,12 @@ impl SourcePrefix {
         Self(length.min(128))
     }
 
-    /// The first address of the source that an address is of.
+    /// The first address of the source of an address.
     pub fn source(self, address: IpAddr) -> IpAddr {
         self.around(address).map_or(address, |around| around.network().into())
     }
 
-    /// What a source is, by its first address: a network, or one address.
+    /// The network or single address that a source is, given its first address.
     pub fn network(self, source: IpAddr) -> IpNet {
         match self.around(source) {
             Some(network) if network.addr() == network.network() => network.into(),

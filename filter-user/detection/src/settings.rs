@@ -1,5 +1,5 @@
-//! What detection may be told: its part of the configuration, as values. The crate that reads the files knows
-//! how they are written there.
+//! The part of the configuration that detection needs, as values. The crate that reads the files knows how
+//! they are written.
 
 mod escalation;
 mod guessing;
@@ -41,11 +41,11 @@ pub struct Offenders {
 pub struct JailSettings {
     /// Whether the jail is in use.
     pub enabled: bool,
-    /// The failure that bans: so many within `findtime`, by weight.
+    /// How many failures within `findtime` ban a source, by weight.
     pub maxretry: u32,
     /// How much a failure counts; where the jail's sources know one class alone, `None`: 1.
     pub weights: Option<Weights>,
-    /// Failures on so many accounts within `findtime` ban too; 0: any number may fail.
+    /// On how many accounts failures within `findtime` also ban; 0 disables this.
     pub maxaccounts: u32,
     /// How long a failure counts.
     pub findtime: Duration,
@@ -55,10 +55,9 @@ pub struct JailSettings {
     pub ignoreip: Vec<IpNet>,
     /// Hosts whose addresses it never bans, whatever they are at the time.
     pub ignore_names: Vec<HostName>,
-    /// What a ban closes whose failures all have a source that cannot have been forged.
+    /// What a proven ban closes.
     pub scope: Scope,
-    /// What any other ban closes; when `None`, a failure counts only if its source cannot have been
-    /// forged.
+    /// What any other ban closes. With `None`, only proven failures count.
     pub unproven_scope: Option<Scope>,
     /// How its bans grow.
     pub increment: Increment,
@@ -66,7 +65,7 @@ pub struct JailSettings {
     pub guessing: GuessingSettings,
     /// The filter that reads its log in place of the parser that comes with it.
     pub filter: Option<FilterName>,
-    /// What it reads, if it is one of the administrator's own.
+    /// What it reads, if it is one of your own.
     pub own: Option<OwnJail>,
 }
 
@@ -77,14 +76,13 @@ impl JailSettings {
     }
 }
 
-/// What a jail of the administrator's own reads, with its filter.
+/// What one of your own jails reads with its filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnJail {
     /// Its logs.
     pub log: Vec<LogPattern>,
     /// What it reads in the journal: whatever one of these matches.
     pub journal: Vec<JournalMatch>,
-    /// Whether the sources in there cannot have been forged: they have connections, and nobody can
-    /// write lines of his own into it.
+    /// Whether its failures are proven: the service uses connections, and nobody else can write to the log.
     pub proven: bool,
 }

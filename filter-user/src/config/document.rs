@@ -11,7 +11,7 @@ use detection::settings;
 
 use super::Config;
 
-/// The jail that stands for the administrator's own.
+/// The jail that stands for your own.
 const OWN: &str = "my-jail";
 
 /// The text before the tables.
@@ -89,7 +89,7 @@ impl Config {
     /// The page that documents every setting.
     pub fn documentation() -> String {
         let mut config = Self::default();
-        // A jail of the administrator's own, for the keys that only such a jail has.
+        // One of your own jails, for the keys that only such a jail has.
         let added = settings::add(&mut config.jails, OWN);
         debug_assert_eq!(added, Ok(()), "the name is a valid one");
         let fields = schema::fields(&mut config);
@@ -116,7 +116,7 @@ impl Config {
     }
 }
 
-/// The section of a path, for the heading: empty for a setting that is in none.
+/// The section of a path, for the heading; empty for a setting in no section.
 fn top(path: &str) -> &str {
     match path.split_once('.') {
         Some((top, _)) => top,
@@ -138,7 +138,7 @@ fn row(name: &str, field: &Field<'_>, default: &str) -> String {
     )
 }
 
-/// Text that does not end a table's cell.
+/// Escapes text for a table's cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

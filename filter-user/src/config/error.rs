@@ -1,20 +1,20 @@
-//! What is wrong with a configuration, as `file:line:column: what; what is right`.
+//! The errors in a configuration, as `file:line:column: what is wrong; what is right`.
 
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-/// How many errors are told at once. More would scroll the first away.
+/// How many errors are shown at once. More would scroll the first away.
 pub const ERRORS_MAX: usize = 20;
 
 /// One error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, or nothing for the command line.
+    /// The file; `None` for the command line.
     pub file: Option<PathBuf>,
-    /// The line, counted from 1, where one is to blame.
+    /// The line, counted from 1, if there is one.
     pub line: Option<usize>,
-    /// The column in characters, counted from 1, where one is to blame.
+    /// The column in characters, counted from 1, if there is one.
     pub column: Option<usize>,
     /// What is wrong and what is right.
     pub text: String,

@@ -1,4 +1,4 @@
-//! Files to a [`Config`] that knows where each value came from.
+//! Reads files into a [`Config`] that knows the origin of each value.
 //!
 //! The order is Wazo's (`read_config_file_hierarchy` of `xivo-lib-python`): `conf.d/*.yml` beside
 //! the main file come first, alphabetically, then the main file, then the defaults; the first
@@ -22,15 +22,15 @@ use super::{Config, DEFAULT_PATH, JailSettings, Mode, Paths, PortClasses};
 /// The largest file that is read.
 pub const FILE_MAX: u64 = 1024 * 1024;
 
-/// The most files that `conf.d` may hold.
+/// The most files in `conf.d`.
 const FILES_MAX: usize = 256;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// What holds.
+    /// The configuration in force.
     pub config: Config,
-    /// The files that were read; of two that set a key, the first one holds.
+    /// The files that were read. Of two that set a key, the first wins.
     pub files: Vec<PathBuf>,
     /// Files in `conf.d` that were not read, because of their names.
     pub ignored: Vec<PathBuf>,
@@ -50,7 +50,7 @@ pub enum SetBy {
         /// The line of the key, counted from 1.
         line: usize,
     },
-    /// An option of the command.
+    /// A command-line option.
     CommandLine,
 }
 
@@ -64,29 +64,29 @@ impl fmt::Display for SetBy {
     }
 }
 
-/// What `ringfence run` may be told over the head of the configuration.
+/// The options of `ringfence run` that override the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `-i`; when empty, the configuration holds.
+    /// `-i`; if empty, the configuration applies.
     pub interfaces: Vec<String>,
     /// `--mode`.
     pub mode: Option<Mode>,
-    /// `--dry-run`; when false, the configuration holds.
+    /// `--dry-run`; if false, the configuration applies.
     pub dry_run: bool,
 }
 
 impl Config {
-    /// Reads `path` and the directory `conf.d` beside it. Without `path` it is [`DEFAULT_PATH`],
-    /// which need not exist.
+    /// Reads `path` and the directory `conf.d` beside it. Without `path`, reads [`DEFAULT_PATH`], which need
+    /// not exist.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, not only the first.
+    /// All errors, not only the first.
     pub fn load(path: Option<&Path>) -> Result<Loaded, ConfigErrors> {
         read_hierarchy(path.unwrap_or(Path::new(DEFAULT_PATH)), path.is_some())
     }
 
-    /// The same, as it would be with this content of `file` in `conf.d`.
+    /// The same, with this content for `file` in `conf.d`.
     ///
     /// # Errors
     ///
@@ -101,8 +101,8 @@ impl Config {
         checked(read_all(main, path.is_some(), Some(source)))
     }
 
-    /// The same, but whatever is right holds, with defaults for the rest: for commands that need
-    /// nothing but the paths, and must work while the configuration is wrong.
+    /// The same, but keeps every valid value and uses defaults for the rest: for commands that need only the
+    /// paths and must work even if the configuration is invalid.
     pub fn load_what_is_right(path: Option<&Path>) -> (Loaded, ConfigErrors) {
         let main = path.unwrap_or(Path::new(DEFAULT_PATH));
         let (mut loaded, errors) = read_all(main, path.is_some(), None);
@@ -119,7 +119,7 @@ impl Config {
                 ("paths.runtime", runtime, &mut to.runtime),
                 ("paths.bpffs", bpffs, &mut to.bpffs),
             ] {
-                // Of several files the first one holds.
+                // Of several files the first wins.
                 if let (Some(origin), None) = (found.origins.get(key), loaded.origins.get(key)) {
                     *to = from;
                     loaded.origins.insert(key.to_owned(), origin.clone());
@@ -146,11 +146,11 @@ impl Loaded {
         self.origins.get(path).unwrap_or(&SetBy::Default)
     }
 
-    /// Lets the command line win, by the same rules.
+    /// Applies the command line's options, with the same checks.
     ///
     /// # Errors
     ///
-    /// When a value is not one that a file might set.
+    /// If a file could not set the value.
     pub fn override_with(&mut self, overrides: &Overrides) -> Result<(), ConfigErrors> {
         let mut values = Vec::new();
         if !overrides.interfaces.is_empty() {
@@ -184,10 +184,10 @@ impl Loaded {
     }
 }
 
-/// Where a value of the command line stands; never shown.
+/// The position of a value from the command line; never shown.
 const NOWHERE: Position = Position { line: 0, column: 0 };
 
-/// A value of the command line. Text that is not `plain` is never a word of YAML such as `null`.
+/// A value from the command line. Text that is not `plain` is never a YAML word such as `null`.
 fn given(text: &str, plain: bool) -> Node {
     let scalar = Scalar { text: text.to_owned(), plain };
     Node { at: NOWHERE, value: Value::Scalar(scalar) }
@@ -232,7 +232,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
     one == other || absolute(one).is_some_and(|one| Some(one) == absolute(other))
 }
 
-/// The section `paths` of a file that is no YAML as a whole.
+/// The section `paths` of a file that is not valid YAML as a whole.
 fn paths_alone(file: &Path) -> Option<Loaded> {
     let content = read(file.to_owned()).ok()?.content;
     let text = String::from_utf8_lossy(&content);
@@ -243,14 +243,14 @@ fn paths_alone(file: &Path) -> Option<Loaded> {
     Config::parse(file, section.join("\n").as_bytes()).ok()
 }
 
-/// What was merged, if nothing is wrong with it.
+/// The merged configuration, if it has no errors.
 fn checked((loaded, errors): (Loaded, ConfigErrors)) -> Result<Loaded, ConfigErrors> {
     let loaded = errors.into_result(loaded)?;
     loaded.contradictions().into_result(loaded)
 }
 
-/// The files of `conf.d` that Wazo would read, in its order; and those that somebody may take for
-/// such.
+/// The files in `conf.d` that Wazo would read, in its order, and those that only look as if they were
+/// read.
 fn conf_d(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -266,7 +266,7 @@ fn conf_d(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
             ignored.push(entry.path());
         }
         if files.len() > FILES_MAX {
-            return Err(format!("more than {FILES_MAX} files; merge some"));
+            return Err(format!("contains more than {FILES_MAX} files; merge some"));
         }
     }
     files.sort();
@@ -274,8 +274,8 @@ fn conf_d(directory: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), String> {
     Ok((files, ignored))
 }
 
-/// Whether a file's name says that nobody means it to be read: hidden ones, and what editors and
-/// packages leave.
+/// Whether a file's name shows that it is not meant to be read: hidden files, and those that editors and
+/// packages leave behind.
 fn is_left_over(name: &OsStr) -> bool {
     const ENDINGS: [&[u8]; 8] =
         [b"~", b".bak", b".orig", b".old", b".swp", b".save", b".disabled", b".partial"];
@@ -300,7 +300,8 @@ fn read(file: PathBuf) -> Result<Source, ConfigError> {
     let mut content = Vec::new();
     match File::open(&file).and_then(|open| open.take(FILE_MAX + 1).read_to_end(&mut content)) {
         Ok(_) if content.len() as u64 > FILE_MAX => {
-            let text = format!("larger than {} KiB, the most that is read", FILE_MAX / 1024);
+            let text =
+                format!("larger than {} KiB, the largest file that is read", FILE_MAX / 1024);
             Err(file_error(&file, text))
         }
         Ok(_) => Ok(Source { file, content }),
@@ -315,11 +316,11 @@ fn file_error(file: &Path, text: String) -> ConfigError {
     ConfigError { file: Some(file.to_owned()), line: None, column: None, text }
 }
 
-/// Merges files of which the first wins.
+/// Merges files, of which the first wins.
 fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
     let mut config = Config::default();
     let mut origins = BTreeMap::new();
-    // From the last to the first, so that each may simply overwrite what it sets.
+    // From the last to the first, so that each simply overwrites.
     let sources: Vec<Result<Parsed, ConfigError>> =
         sources.into_iter().rev().map(|source| source.map(Parsed::from)).collect();
     let refused = Refused {
@@ -367,7 +368,7 @@ impl From<Source> for Parsed {
     }
 }
 
-/// The keys of the administrator's that cannot be, and why.
+/// The keys chosen by the administrator that are not possible, and why.
 struct Refused {
     ports: BTreeMap<String, String>,
     jails: BTreeMap<String, String>,
@@ -384,8 +385,8 @@ impl Refused {
     }
 }
 
-/// Adds the names that files give to ports, before any of them is read as a setting: which settings
-/// there are depends on them. Returns those that cannot be, and why.
+/// Adds the names under `ports` before any setting is read, because they determine which settings exist.
+/// Returns the names that are not possible, and why.
 fn name_ports<'a>(
     ports: &mut PortClasses,
     sources: impl Iterator<Item = &'a Parsed>,
@@ -395,8 +396,8 @@ fn name_ports<'a>(
     names.into_iter().filter_map(add).collect()
 }
 
-/// The same for the names of jails: one of the administrator's own has a filter. What has none is a
-/// jail that there is, or misspelt.
+/// The same for the names of jails. One of your own jails has a filter; a name without one is an existing
+/// jail or misspelt.
 fn name_jails<'a>(
     jails: &mut BTreeMap<&'static str, JailSettings>,
     sources: impl Iterator<Item = &'a Parsed>,
@@ -409,7 +410,7 @@ fn name_jails<'a>(
     names.into_iter().filter_map(add).collect()
 }
 
-/// What is named in a section of all files.
+/// The names in a section of all files.
 fn named<'a>(
     section: &'a str,
     sources: impl Iterator<Item = &'a Parsed>,
@@ -426,13 +427,13 @@ fn entries(node: &Node) -> &[Entry] {
     }
 }
 
-/// The section of names for ports, whose keys are the administrator's.
+/// The section of names for ports, whose keys the administrator chooses.
 const PORTS: &str = "ports";
 
-/// The section of jails, whose keys may be.
+/// The section of jails, whose keys the administrator may choose.
 const JAILS: &str = "jails";
 
-/// What a jail of the administrator's own must have.
+/// The setting that each of your own jails must have.
 const FILTER: &str = "filter";
 
 fn located(file: &Path, problem: Problem) -> ConfigError {
@@ -445,7 +446,7 @@ fn located(file: &Path, problem: Problem) -> ConfigError {
 }
 
 impl Loaded {
-    /// Settings that are right by themselves, but not together.
+    /// Settings that are valid by themselves, but not together.
     fn contradictions(&self) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
         for (path, text) in schema::contradictions(&self.config) {
@@ -487,7 +488,7 @@ impl Overlay<'_, '_> {
         match &node.value {
             Value::Map(entries) => {
                 for entry in entries {
-                    // One more than can be told, so that the rest is known to exist.
+                    // One more than is shown, so that the output can say that there are more.
                     if problems.len() > ERRORS_MAX {
                         return;
                     }
@@ -515,7 +516,7 @@ impl Overlay<'_, '_> {
         if let Some(field) = field {
             let mut found = field.read(&entry.node);
             if entry.node.value.is_null() {
-                // An absent value has its place after the key, often in the next line.
+                // The position of an absent value is after the key, often in the next line.
                 for problem in &mut found {
                     problem.at = entry.at;
                 }

@@ -1,4 +1,4 @@
-//! A configuration as text: what holds and who set it, and a reference file to start from.
+//! A configuration as text: the values in force with their origins, and a reference file to start from.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value as Json, json};
 use super::load::{Loaded, SetBy};
 use super::{Config, schema};
 
-/// A setting as it holds.
+/// A setting in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
+    /// Its path, such as `jails.asterisk-wazo.maxretry`.
     pub path: String,
     /// Its value, as a configuration file writes it.
     pub value: Json,
@@ -21,7 +21,7 @@ pub struct Setting {
 }
 
 impl Loaded {
-    /// Every setting as it holds, in the order of the reference file.
+    /// Every setting in force, in the order of the reference file.
     pub fn effective(&self) -> Vec<Setting> {
         let mut config = self.config.clone();
         schema::fields(&mut config)
@@ -35,12 +35,12 @@ impl Loaded {
             .collect()
     }
 
-    /// The configuration as a file that sets every key, with who set it as a comment.
+    /// The configuration as a file that sets every key, with the origin of each as a comment.
     pub fn render_yaml(&self) -> String {
         self.render(|_every| true)
     }
 
-    /// The same, without what nobody has set.
+    /// The same, without defaults.
     pub fn render_set(&self) -> String {
         let text = self.render(|setting| setting.origin != SetBy::Default);
         if text.is_empty() {
@@ -53,7 +53,7 @@ impl Loaded {
     fn render(&self, wanted: impl Fn(&Setting) -> bool) -> String {
         let mut yaml = Yaml::default();
         for setting in self.effective().into_iter().filter(wanted) {
-            // A file's name may hold anything but NUL, a line break for one.
+            // A file's name may contain anything except NUL, even a line break.
             let origin = setting.origin.to_string().replace(char::is_control, "\u{fffd}");
             let line = format!("{}  # {origin}", flow(&setting.value));
             yaml.leaf(&setting.path, "", "", &line);
@@ -76,7 +76,7 @@ impl Loaded {
 }
 
 impl Config {
-    /// A file in which every setting is explained and stands commented out with its default.
+    /// A file that explains every setting, each commented out with its default.
     pub fn reference() -> String {
         let mut yaml = Yaml::default();
         for field in schema::fields(&mut Self::default()) {
@@ -141,13 +141,13 @@ pub fn flow(value: &Json) -> String {
         }
         Json::String(text) if is_plain(text) => text.clone(),
         Json::String(_) | Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => {
-            // JSON is YAML.
+            // JSON is valid YAML.
             value.to_string()
         }
     }
 }
 
-/// Whether `text` is text to every YAML reader when it stands without quotes.
+/// Whether every YAML reader reads unquoted `text` as text.
 fn is_plain(text: &str) -> bool {
     if text.contains(':') {
         return false;

@@ -1,4 +1,4 @@
-//! Every setting in one table: its path, what it is for, where it lives and what it may be.
+//! Every setting in one table: its path, description, field and valid values.
 //!
 //! Reading, suggestions, the effective configuration and the reference file all walk this table.
 
@@ -37,8 +37,8 @@ const PATH_MAX: usize = 4095;
 /// `sun_path` of `unix(7)`, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// The keys that lead to a setting. What belongs to a jail's `bantime`, which is a setting itself, has a
-/// dot in its key, as fail2ban writes it: `bantime.increment`.
+/// The keys that lead to a setting. The settings that belong to a jail's `bantime`, which is a setting
+/// itself, have a dot in their key, as in fail2ban: `bantime.increment`.
 pub(super) fn keys(path: &str) -> Vec<&str> {
     let keys: Vec<&str> = path.split('.').collect();
     match (&keys[..], path.splitn(3, '.').last()) {
@@ -49,14 +49,14 @@ pub(super) fn keys(path: &str) -> Vec<&str> {
 
 /// A setting.
 pub(super) struct Field<'a> {
-    /// Where it stands, such as `jails.asterisk-wazo.maxretry`.
+    /// Its path, such as `jails.asterisk-wazo.maxretry`.
     pub(super) path: String,
-    /// What it is for.
+    /// Its description.
     pub(super) doc: String,
     slot: Slot<'a>,
 }
 
-/// Where a setting lives, and what it may be.
+/// The field of a setting, and its valid values.
 enum Slot<'a> {
     Flag(&'a mut bool),
     /// With what is counted.
@@ -77,10 +77,10 @@ enum Slot<'a> {
     /// An empty one for none.
     OptionalPath(&'a mut Option<PathBuf>),
     Port(&'a mut u16),
-    /// Text without spaces, with what it is.
+    /// Text without spaces, with a description.
     Word(&'a mut String, &'static str),
     Interfaces(&'a mut Vec<String>),
-    /// Networks and names, with what to do instead of naming everybody.
+    /// Networks and names, with what to do instead of covering every address.
     Hosts(&'a mut Vec<IpNet>, &'a mut Vec<HostName>, &'static str),
     Ports(&'a mut Vec<PortRange>),
     /// An empty one for none.
@@ -90,7 +90,7 @@ enum Slot<'a> {
     UserAgents(&'a mut Vec<UserAgent>),
 }
 
-/// The table, in the order in which it is shown.
+/// The table, in display order.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use Slot::{Flag, Hosts, Interfaces, Path, Ports};
     let Config { interfaces, mode, dry_run, trusted, trusted_names, trusted_by_route, sip, .. } =
@@ -269,7 +269,7 @@ fn limit_fields(limits: &mut Limits) -> Vec<Field<'_>> {
     fields
 }
 
-/// The limits of each class, for `who`.
+/// The limits of each class for `who`.
 fn class_fields<'a>(section: &str, who: &str, limits: &'a mut ClassLimits) -> Vec<Field<'a>> {
     let ClassLimits { register, register_credentials, invite, options, subscribe, other, syn } =
         limits;
@@ -534,7 +534,7 @@ fn jail_fields<'a>(
         );
         fields.push(field(&path, &doc, Slot::Count(weight, 0..=10_000, "points")));
     }
-    // It hears of bans and reads no log.
+    // It counts bans and reads no log.
     if name != RECIDIVE {
         fields.extend(log_fields(name, &mut jail.filter, &mut jail.own));
     }
@@ -659,7 +659,7 @@ fn field<'a>(path: &str, doc: &str, slot: Slot<'a>) -> Field<'a> {
 }
 
 impl Field<'_> {
-    /// Takes the value of `node`, or says everything that is wrong with it.
+    /// Takes the value of `node`, or returns everything that is wrong with it.
     pub(super) fn read(&mut self, node: &Node) -> Vec<Problem> {
         let expected = self.slot.expected();
         let Err(wrongs) = self.slot.read(node) else {
@@ -679,12 +679,12 @@ impl Field<'_> {
             .collect()
     }
 
-    /// What the value must be, as an error says it.
+    /// What the value must be, as an error message says it.
     pub(super) fn expected(&self) -> String {
         self.slot.expected()
     }
 
-    /// The unit of the value; empty for one that has none.
+    /// The unit of the value; empty if it has none.
     pub(super) fn unit(&self) -> &'static str {
         match &self.slot {
             Slot::Count(_, _, unit) => unit,
@@ -712,7 +712,7 @@ impl Field<'_> {
         }
     }
 
-    /// A value that a configuration file may give it.
+    /// A possible value for the documentation.
     pub(super) fn example(&self) -> Json {
         match &self.slot {
             Slot::Flag(flag) => Json::from(!**flag),
@@ -782,13 +782,13 @@ impl Field<'_> {
     }
 }
 
-/// What is wrong with one value.
+/// An error in one value.
 enum Wrong {
-    /// It is this, and not what is expected.
+    /// It is this, and not what was expected.
     Mismatch(String),
-    /// It has the right shape, but.
+    /// It has the right shape, but is invalid for this reason.
     Value(String),
-    /// An entry of the list is wrong.
+    /// An entry of the list is invalid.
     Item(String),
 }
 
@@ -898,7 +898,7 @@ fn many<T>(node: &Node, read: impl Fn(&Scalar) -> Result<T, String>) -> Read<Vec
         Value::List(items) => items,
         Value::Scalar(scalar) if !scalar.is_null() => {
             let text = snippet(&scalar.text);
-            // As fail2ban lists addresses.
+            // fail2ban separates addresses in this way.
             let separator = |c: char| c == ',' || c.is_whitespace();
             let items: Vec<&str> = text.split(separator).filter(|item| !item.is_empty()).collect();
             let reason = format!("write `{text}` as a list: `[{}]`", items.join(", "));
@@ -946,7 +946,7 @@ fn filter(scalar: &Scalar) -> Result<Option<FilterName>, Wrong> {
     scalar.text.parse().map(Some).map_err(Wrong::Value)
 }
 
-/// What `value` is, for an error.
+/// What `value` is, for an error message.
 pub(super) fn found(value: &Value) -> String {
     match value {
         Value::Scalar(scalar) if scalar.is_null() => "empty".into(),
@@ -961,7 +961,7 @@ fn mismatch(scalar: &Scalar) -> Wrong {
     Wrong::Mismatch(found(&Value::Scalar(scalar.clone())))
 }
 
-/// The words of YAML 1.1 too, which Wazo's own daemons read.
+/// Also accepts the words of YAML 1.1, which Wazo's own daemons read.
 fn flag(scalar: &Scalar) -> Result<bool, Wrong> {
     let word = if scalar.plain { scalar.text.to_ascii_lowercase() } else { String::new() };
     match &*word {
@@ -984,7 +984,7 @@ fn length(scalar: &Scalar, range: &RangeInclusive<u8>) -> Result<u8, Wrong> {
     u8::try_from(count(scalar, &range)?).map_err(|_too_long| mismatch(scalar))
 }
 
-/// Digits alone: YAML's readers disagree on what `010` and `1_000` are.
+/// Digits only: YAML readers disagree on `010` and `1_000`.
 fn decimal(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
@@ -1026,7 +1026,7 @@ fn word(scalar: &Scalar) -> Result<String, Wrong> {
     Ok(text.clone())
 }
 
-/// What YAML's readers break lines at or drop, and no name needs.
+/// Whether YAML readers break lines at a character or drop it. No name needs one.
 fn is_invisible(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
@@ -1070,7 +1070,7 @@ fn once<T: ToString>(node: &Node, values: Vec<T>, key: impl Fn(&T) -> String) ->
     }
 }
 
-/// What Linux's `dev_valid_name` takes.
+/// Accepts what Linux's `dev_valid_name` does.
 fn interface(name: &str) -> Result<String, String> {
     let shown = snippet(name);
     if name.len() > INTERFACE_NAME_MAX {
@@ -1089,7 +1089,7 @@ fn interface(name: &str) -> Result<String, String> {
 fn hosts(node: &Node, instead: &str) -> Read<(Vec<IpNet>, Vec<HostName>)> {
     let read = |scalar: &Scalar| match network(&scalar.text, instead) {
         Ok(network) => Ok(Ok(network)),
-        // What has a letter that no address has is meant to be a name.
+        // Text with a letter that no address has is meant to be a name.
         Err(_) if !is_numeric(&scalar.text) => scalar.text.parse().map(Err),
         Err(why) => Err(why),
     };
@@ -1109,7 +1109,7 @@ fn hosts(node: &Node, instead: &str) -> Read<(Vec<IpNet>, Vec<HostName>)> {
     Ok((networks, names))
 }
 
-/// Whether this is written as addresses and networks are.
+/// Whether a text is written like an address or a network.
 fn is_numeric(text: &str) -> bool {
     text.contains([':', '/']) || text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
@@ -1147,7 +1147,7 @@ fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// A network with a mask, as Asterisk's `permit` writes it.
+/// A network with a mask, as in Asterisk's `permit`.
 fn netmask(text: &str) -> Option<IpNet> {
     let (address, mask) = text.split_once('/')?;
     let network = IpNet::with_netmask(address.parse().ok()?, mask.parse().ok()?).ok()?;
@@ -1213,7 +1213,7 @@ fn scope_name(scope: Scope, classes: &[String]) -> String {
     }
 }
 
-/// What is wrong with valid settings taken together: the path to blame and the reason.
+/// The errors of valid settings taken together: the path to blame and the reason.
 pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {

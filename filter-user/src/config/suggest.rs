@@ -1,14 +1,14 @@
-//! The nearest known key to one that is not known.
+//! Suggests the nearest known key for an unknown one.
 
 use std::collections::BTreeSet;
 
 use super::schema::keys;
 use crate::duration::snippet;
 
-/// Longer keys are compared with nothing: no setting is as long.
+/// Longer keys are not compared, because no setting is as long.
 const KEY_MAX: usize = 40;
 
-/// What to say about `key` in the section `prefix` (empty at the top) when `paths` are known.
+/// The message about an unknown `key` in the section `prefix` (empty at the top), given the known `paths`.
 pub(super) fn unknown_key(prefix: &str, key: &str, paths: &[&str]) -> String {
     let written = join(prefix, &snippet(key));
     if let Some(path) = paths.iter().find(|path| **path == join(prefix, key)) {

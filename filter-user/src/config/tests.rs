@@ -341,12 +341,12 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "signatures: {user_agents: [sip*]}",
-        "in `signatures.user_agents`, `sip*` would match too many; write at least 4 bytes \
+        "in `signatures.user_agents`, `sip*` would match phones too; write at least 4 bytes \
              before the `*`",
     ),
     (
         "signatures: {user_agents: [si*cli]}",
-        "in `signatures.user_agents`, in `si*cli` `*` may come only once, at the end",
+        "in `signatures.user_agents`, `si*cli` may contain `*` only once, at the end",
     ),
     ("signatures: {user_agents: [iWar, IWAR]}", "`signatures.user_agents`: `IWAR` is listed twice"),
     (
@@ -501,7 +501,7 @@ fn all_errors_are_told_up_to_a_bound() {
 #[test]
 fn what_is_not_plain_yaml_is_refused() {
     let anchors = "anchors and aliases (`&name`, `*name`) are not supported here; write the value \
-                   itself, quoted if it is text that begins so";
+                   itself, in quotes if it is text that begins with `&` or `*`";
     for (text, expected) in [
         (
             "trusted: [a",
@@ -524,7 +524,7 @@ fn what_is_not_plain_yaml_is_refused() {
         ),
         (
             "mode: auto\n---\nmode: auto",
-            "2:1: a second document begins here; keep one to a file".into(),
+            "2:1: a second document begins here; a file may contain only one".into(),
         ),
         ("? [a]\n: b", "1:3: a key must be a name, not a list or a section".into()),
         ("sip:\n  udp: [5060]\n  udp: [5062]", {
@@ -654,7 +654,7 @@ fn only_the_default_file_may_be_missing() {
     let errors = read_hierarchy(&main, false).unwrap_err();
     assert_eq!(
         relative(&host, &errors.to_string()),
-        "config.yml: larger than 1024 KiB, the most that is read"
+        "config.yml: larger than 1024 KiB, the largest file that is read"
     );
 
     let empty = TempDir::new().unwrap();

@@ -1,7 +1,7 @@
-//! Text to a small tree of nodes with their positions. Knows YAML and nothing of the settings.
+//! Parses YAML into a small tree of nodes with their positions. Knows nothing about settings.
 //!
-//! Anchors, aliases, tags and a second document are refused: the configuration needs none, and
-//! they are how a small file becomes a large tree. Depth and size are bounded.
+//! Anchors, aliases, tags and a second document are refused: the configuration needs none of them, and
+//! they let a small file become a large tree. Depth and size are bounded.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput};
 
 use crate::duration::snippet;
 
-/// The deepest nesting that is read. The settings themselves need four levels.
+/// The deepest nesting. The settings need four levels.
 const DEPTH_MAX: usize = 16;
 
 /// The most nodes that are read.
@@ -28,14 +28,14 @@ impl From<Marker> for Position {
     }
 }
 
-/// What is wrong at a place.
+/// An error at a position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) at: Position,
     pub(super) text: String,
 }
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) at: Position,
@@ -49,11 +49,11 @@ pub(super) enum Value {
     Map(Vec<Entry>),
 }
 
-/// A scalar as written: which type it is, is for the setting to say.
+/// A scalar as written. The setting determines its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Written without quotes, so that it may stand for something other than text.
+    /// Whether it has no quotes, so that it may be something other than text.
     pub(super) plain: bool,
 }
 
@@ -77,10 +77,10 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// Nothing for a file without content.
+    /// `None` for a file without content.
     pub(super) root: Option<Node>,
     /// Keys that are set twice.
     pub(super) problems: Vec<Problem>,
@@ -109,7 +109,10 @@ impl<'a> Builder<'a> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(problem(at, "a second document begins here; keep one to a file"));
+                    return Err(problem(
+                        at,
+                        "a second document begins here; a file may contain only one",
+                    ));
                 }
                 Event::Nothing
                 | Event::StreamStart
@@ -131,7 +134,7 @@ impl<'a> Builder<'a> {
         if self.nodes > NODES_MAX {
             return Err(problem(
                 at,
-                format!("more than {NODES_MAX} values; nothing needs as many"),
+                format!("more than {NODES_MAX} values, which is the most that is read"),
             ));
         }
         if depth > DEPTH_MAX {
@@ -161,7 +164,7 @@ impl<'a> Builder<'a> {
         }
         if anchor != 0 {
             let text = "anchors and aliases (`&name`, `*name`) are not supported here; write the \
-                        value itself, quoted if it is text that begins so";
+                        value itself, in quotes if it is text that begins with `&` or `*`";
             return Err(problem(at, text));
         }
 

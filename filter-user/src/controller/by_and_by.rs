@@ -1,5 +1,5 @@
-//! What a store makes necessary long after the start, some at a time: all bans are put into one that was
-//! made anew, and what could be read only late is taken over.
+//! Work for the store after the start, a little at a time: saving all bans in a store that was created
+//! again, and taking over what could be read only late.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use crate::datapath::Datapath;
 use crate::escalation::{Offender, Record};
 use crate::store::Kept;
 
-/// Bans, or offenders, that are dealt with before others have their turn.
+/// The most bans or offenders that are handled in one turn.
 const AT_ONCE: usize = 128;
 
 /// What is left to do.
@@ -22,14 +22,14 @@ pub(super) struct ByAndBy {
     taking: Option<Taking>,
 }
 
-/// All is put into the store again: how far that is.
+/// The progress of saving everything again.
 #[derive(Clone, Copy, Debug)]
 enum Putting {
     Offenders(Option<Offender>),
     Bans(Option<Key>),
 }
 
-/// What was kept, and is not taken over yet.
+/// What the store kept and the controller has not taken over yet.
 #[derive(Debug, Default)]
 struct Taking {
     bans: VecDeque<Entry>,
@@ -39,12 +39,12 @@ struct Taking {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Begins to put all bans into the store again.
+    /// Starts saving all bans again.
     pub fn put_all(&mut self) {
         self.by_and_by.putting = Some(Putting::Offenders(None));
     }
 
-    /// Begins to take over what could be read only now.
+    /// Starts taking over what could be read only now.
     pub fn take_kept(&mut self, kept: Kept) {
         let Kept { bans, ended, offences, .. } = kept;
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
@@ -56,7 +56,7 @@ impl<D: Datapath> Controller<D> {
         self.by_and_by.putting.is_some() || self.by_and_by.taking.is_some()
     }
 
-    /// Does some more of it.
+    /// Does a little of the work.
     pub fn go_on(&mut self, now: KernelTime) {
         self.take_some(now);
         if self.by_and_by.taking.is_none() && self.store.has_room() {
@@ -64,7 +64,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Puts some more bans.
+    /// Saves a few more bans.
     fn put_some(&mut self) {
         self.by_and_by.putting = match self.by_and_by.putting {
             None => None,
@@ -104,7 +104,7 @@ impl<D: Datapath> Controller<D> {
                 if taking.refused > 0 {
                     let refused = taking.refused;
                     warn!(
-                        "{refused} bans that were kept are not in force: the kernel refused them"
+                        "{refused} stored bans are not in force, because the kernel refused them"
                     );
                 }
                 return;
@@ -113,8 +113,8 @@ impl<D: Datapath> Controller<D> {
         self.by_and_by.taking = Some(taking);
     }
 
-    /// Takes over a ban, unless there is one already; whether the kernel took it. One that it refused
-    /// stays in the store, for when there is room.
+    /// Takes over a ban unless one is in force already. Returns whether the kernel accepted it. A ban that
+    /// the kernel refused stays in the store until there is room.
     fn take_ban(&mut self, entry: &Entry, now: KernelTime) -> bool {
         let network = entry.ban.network;
         if let Some(who) = self.protected.reason(network) {
@@ -125,7 +125,7 @@ impl<D: Datapath> Controller<D> {
         if !entry.ban.in_force(now) {
             return true;
         }
-        // What is written down says more than what the kernel held.
+        // The stored entry contains more than the kernel's.
         let stands = self.ledger.replaced_by(entry);
         if stands.iter().any(|old| old.key() != entry.key() || &*old.reason != ADOPTED) {
             return true;

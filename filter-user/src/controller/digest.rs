@@ -1,4 +1,4 @@
-//! What happens too often to have a line each in the log: some of it has one, the rest is counted by
+//! Events that are too frequent for a log line each: the first few have one, and the rest are counted by
 //! name and summed up once a minute.
 
 use std::collections::BTreeMap;
@@ -10,18 +10,18 @@ use super::Controller;
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
-/// What is summed up together.
+/// The window of a summary.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// Names that a summary has; the rest is one count.
+/// The most names in a summary. The rest is one count.
 const NAMES: usize = 12;
 
-/// What may happen too often.
+/// A kind of frequent event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
     /// A source is over a limit, for the first time in a while.
     Limit,
-    /// A ban by a jail or by escalation has come.
+    /// A jail or escalation has banned a source.
     Ban,
     /// The program has banned a source for a flood.
     Flood,
@@ -34,7 +34,7 @@ pub(super) enum Topic {
 impl Topic {
     const ALL: [Self; 5] = [Self::Limit, Self::Ban, Self::Flood, Self::End, Self::Exception];
 
-    /// Lines in a window.
+    /// How many lines this kind may have in a window.
     const fn lines(self) -> u32 {
         match self {
             Self::Limit | Self::Flood | Self::End | Self::Exception => 10,
@@ -42,39 +42,39 @@ impl Topic {
         }
     }
 
-    /// What so many of them did.
+    /// The words for this many events.
     fn words(self, count: u64) -> &'static str {
         match (self, count) {
             (Self::Limit, 1) => "more source was over a limit",
             (Self::Limit, _) => "more sources were over a limit",
-            (Self::Ban, 1) => "more ban came",
-            (Self::Ban, _) => "more bans came",
+            (Self::Ban, 1) => "more ban began",
+            (Self::Ban, _) => "more bans began",
             (Self::Flood, 1) => "more source was banned for a flood",
             (Self::Flood, _) => "more sources were banned for a flood",
             (Self::End, 1) => "more ban ended",
             (Self::End, _) => "more bans ended",
-            (Self::Exception, 1) => "more ban with exceptions, or refused",
-            (Self::Exception, _) => "more bans with exceptions, or refused",
+            (Self::Exception, 1) => "more ban had exceptions or was refused",
+            (Self::Exception, _) => "more bans had exceptions or were refused",
         }
     }
 }
 
-/// What has had a line in this window, and what has not.
+/// How many events had a line in this window, and how many had not.
 #[derive(Debug, Default)]
 pub(super) struct Digest([Counts; Topic::ALL.len()]);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// When the window ends; none has before the first line.
+    /// When the window ends; `None` before the first line.
     until: Option<KernelTime>,
     lines: u32,
-    /// Those without a line, by name.
+    /// The events without a line, by name.
     more: BTreeMap<&'static str, u64>,
 }
 
 impl Digest {
-    /// Whether this has a line of its own. It is counted otherwise. `name` is one of few: a jail's or a
-    /// limit's.
+    /// Whether this event has a line of its own. If not, it is counted. There are few names: those of jails
+    /// and limits.
     pub(super) fn has_line(&mut self, topic: Topic, name: &'static str, now: KernelTime) -> bool {
         let Some(counts) = self.0.get_mut(topic as usize) else { return true };
         if counts.more.is_empty() && counts.until.is_none_or(|until| now >= until) {
@@ -89,7 +89,7 @@ impl Digest {
         false
     }
 
-    /// When a summary is due.
+    /// When the next summary is due.
     pub(super) fn next_timeout(&self) -> Option<KernelTime> {
         let due = self.0.iter().filter(|counts| !counts.more.is_empty());
         due.filter_map(|counts| counts.until).min()
@@ -172,7 +172,7 @@ mod tests {
             ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o"];
         let more = JAILS.into_iter().zip(1..).collect();
         let text = summary(Topic::Ban, &more);
-        assert!(text.starts_with("120 more bans came in the last minute: o 15, n 14, "), "{text}");
+        assert!(text.starts_with("120 more bans began in the last minute: o 15, n 14, "), "{text}");
         assert!(text.ends_with("d 4, others 6"), "{text}");
         assert_eq!(
             summary(Topic::End, &[("sshd", 1)].into()),

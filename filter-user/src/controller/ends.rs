@@ -1,4 +1,4 @@
-//! Bans that end, some at a time: a million that end in one second must hold up nothing.
+//! Removes bans that have ended, a few at a time: a million that end in one second must delay nothing.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::{Controller, Topic, show, write};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
-/// Bans that end at one time, before others have their turn.
+/// The most bans that are removed in one turn.
 const AT_ONCE: usize = 64;
 
-/// How long ends wait while the store has more to write than it keeps up with. The kernel has ended
-/// them; what waits is room.
+/// How long removals wait while the store does not keep up. The kernel has already ended the bans; only
+/// their memory is freed later.
 const WAIT: Duration = Duration::from_millis(20);
 
 impl<D: Datapath> Controller<D> {
-    /// When a ban is to be struck out because it ends.
+    /// When the next ban must be removed because it ends.
     pub(super) fn next_end(&self) -> Option<KernelTime> {
         let next = self.ledger.next_end()?;
         Some(next.max(self.ends_wait_until.unwrap_or(next)))
     }
 
-    /// Strikes out some of the bans that have ended.
+    /// Removes a few of the bans that have ended.
     pub(super) fn end_some(&mut self, now: KernelTime) {
         if self.ends_wait_until.is_some_and(|until| now < until) {
             return;
@@ -33,8 +33,8 @@ impl<D: Datapath> Controller<D> {
         }
         for _ in 0..AT_ONCE {
             let Some((entry, writes)) = self.ledger.pop_ended(now) else { return };
-            // The kernel stopped applying it by itself; this makes room, or leaves what other bans
-            // of the same address close.
+            // The kernel has stopped applying it by itself. This frees the entry, or leaves in it what
+            // other bans of the same address close.
             if let Err(why) = write(&mut self.datapath, &writes) {
                 warn!("{why:#}");
             }

@@ -1,5 +1,5 @@
-//! Whether the sources hear what there is to hear: what they sent is compared, what that gives away
-//! is said once.
+//! Checks whether the sources recognise what they should: compares what they sent and logs each finding
+//! once.
 
 use std::collections::BTreeSet;
 
@@ -15,26 +15,26 @@ use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
 use crate::source::Heard;
 
-/// Requests of each of which AMI tells, by why they passed.
+/// The reasons of requests for each of which AMI sends an event.
 const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, Reason::Admitted];
 
-/// A source's packets are remembered for about eight seconds.
+/// How old a line may be to be compared with packets, which are remembered for about eight seconds.
 const FRESH_SECONDS: i64 = 5;
 
-/// What is said once: of which source, what it reads, which sign, and its key.
+/// A finding that is logged once: the source, what it reads, the kind and the key.
 type Told = (&'static str, String, Kind, String);
 
-/// What was said, and what was counted when it was last looked at.
+/// The findings that were logged, and the counts at the last check.
 #[derive(Debug, Default)]
 pub(super) struct Hearing {
     told: BTreeSet<Told>,
     passed: Option<u64>,
-    /// Where SIP may come in that the filter does not see.
+    /// Where SIP may arrive that the filter does not see.
     hint: String,
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Takes note of what a source has sent, besides the attempts.
+    /// Records what a source has sent besides attempts.
     pub fn take_note(&mut self, source: usize, news: &mut Heard, now: KernelTime) {
         let now = self.on_the_wall(now);
         let Some(report) = self.sources.get_mut(source) else { return };
@@ -48,14 +48,14 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Gives the number of a source that is gone to another.
+    /// Gives the number of a source that has gone to another.
     pub fn replace_source(&mut self, number: usize, report: SourceReport) {
         if let Some(place) = self.sources.get_mut(number) {
             *place = report;
         }
     }
 
-    /// A source reads, or it does not.
+    /// Records whether a source reads.
     pub fn source_reads(&mut self, source: usize, reads: bool, now: KernelTime) {
         let now = self.on_the_wall(now);
         if let Some(report) = self.sources.get_mut(source) {
@@ -63,14 +63,14 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Looks whether the sources hear, and says what is new.
+    /// Checks the sources and logs new findings.
     pub fn look_at_hearing(&mut self, now: KernelTime) {
-        // Of whoever has left before the last of them.
+        // For an import that ended before its last request.
         self.tell_taken_over();
         let wall = self.on_the_wall(now);
         let passed = self.registers_passed();
         let before = self.hearing.passed.replace(passed).unwrap_or(passed);
-        // The filter has no counters of the time before it was attached anew.
+        // The filter's counters begin again when it is attached again.
         let news = passed.saturating_sub(before);
         if let Some(ami) = self.sources.iter_mut().find(|source| source.name == AMI) {
             ami.ear.requests_passed(news, wall);
@@ -88,7 +88,7 @@ impl<D: Datapath> Controller<D> {
         let still: BTreeSet<_> = told.iter().map(of).collect();
         let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
         for (source, place, kind) in over.difference(&still) {
-            // One that does not read has said so, and mends nothing by that.
+            // A source that does not read has been logged already, and that solves no finding.
             let reads = |(name, path, ear): (&str, &str, &Ear)| {
                 name == *source && path == place && ear.is_listening()
             };
@@ -99,25 +99,25 @@ impl<D: Datapath> Controller<D> {
         self.hearing.told = told;
     }
 
-    /// Hears what is not seen on this host, and where else SIP may come in. Says what is new.
+    /// Takes the exposures of this host and the hint where else SIP may arrive. Logs new exposures.
     pub fn set_exposures(&mut self, exposures: Vec<Exposure>, hint: String) {
         for one in exposures.iter().filter(|one| !self.exposures.contains(one)) {
             warn!("{}: {}; {}", one.subject, one.problem, one.mend);
         }
         let still = |one: &&Exposure| exposures.iter().any(|now| now.subject == one.subject);
         for one in self.exposures.iter().filter(|one| !still(one)) {
-            info!("{}: no longer so: {}", one.subject, one.problem);
+            info!("{}: solved: {}", one.subject, one.problem);
         }
         self.hearing.hint = hint;
         self.exposures = exposures;
     }
 
-    /// The sources' names, what they read, and what they heard.
+    /// The sources: their names, what they read and their ears.
     pub fn ears(&self) -> impl Iterator<Item = (&str, &str, &Ear)> {
         self.present().map(|source| (source.name, &*source.place, &source.ear))
     }
 
-    /// The sources that there are.
+    /// The sources that have not gone.
     fn present(&self) -> impl Iterator<Item = &SourceReport> {
         self.sources.iter().filter(|source| !source.is_gone)
     }
@@ -131,7 +131,7 @@ impl<D: Datapath> Controller<D> {
         self.findings(self.on_the_wall(now)).into_iter().map(shown).collect()
     }
 
-    /// The findings, each with what its source reads.
+    /// The findings, each with the log that its source reads.
     fn findings(&self, now: Timestamp) -> Vec<(String, Finding)> {
         let of = |source: &SourceReport| {
             let SourceReport { name, kind, jail, .. } = *source;
@@ -144,7 +144,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn registers_passed(&self) -> u64 {
-        // What cannot be read is complained of where it is asked for.
+        // `status` and the log report counters that cannot be read.
         let counters = self.datapath.counters().unwrap_or_default();
         let reasons = counters.iter().flat_map(|counted| &counted.reasons);
         reasons
@@ -153,20 +153,21 @@ impl<D: Datapath> Controller<D> {
             .sum()
     }
 
-    /// Whether a line was written so long ago that the packets behind it are forgotten.
+    /// Whether a line was written so long ago that its packets have been forgotten.
     pub(super) fn is_old(&self, attempt: &crate::failure::Attempt, now: KernelTime) -> bool {
         let written = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
         let now = Moment::from(now).on_the_wall(self.started.kernel, self.started.wall);
         written.is_some_and(|written| now.duration_since(written).as_secs() > FRESH_SECONDS)
     }
 
-    /// By the wall clock of the start, for what the sources heard: they are judged by how long ago that
-    /// was, which no step of the clock may change.
+    /// A time by the wall clock of the start. Sources are judged by how long ago they last reported
+    /// something, which a step of the clock must not change.
     pub(super) fn on_the_wall(&self, now: KernelTime) -> Timestamp {
         Moment::from(now).on_the_wall(self.begun.kernel, self.begun.wall)
     }
 
-    /// Such a time as `status` shows it: by the wall clock as it is, unless it is from an earlier start.
+    /// Such a time as `status` shows it: by the wall clock as it is set now, unless it is from an earlier
+    /// start.
     pub(super) fn heard_at(&self, at: Timestamp, now: KernelTime) -> String {
         let is_of_this_start = (self.begun.wall..=self.on_the_wall(now)).contains(&at);
         let step = self.started.wall.duration_since(self.begun.wall);

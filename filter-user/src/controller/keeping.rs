@@ -1,4 +1,4 @@
-//! What the controller has to do with the store.
+//! How the controller uses the store.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::store::{Kept, Store};
 
-/// The last bans whose evidence is in memory; that of the others is in the store.
+/// The most bans whose evidence is in memory. The evidence of older ones is only in the store.
 const EXPLAINED: usize = 10_000;
 
-/// So many bans that only the kernel had are put into the store by and by, and not at the start.
+/// From this many bans that only the kernel had, they are saved a few at a time and not at the start.
 const ADOPTED_AT_ONCE: usize = 4096;
 
 impl<D: Datapath> Controller<D> {
@@ -54,7 +54,7 @@ impl<D: Datapath> Controller<D> {
                 error!("{why:#}");
             }
             refused += 1;
-            // Not in force, so not to be listed. It stays in the store, for when there is room.
+            // It is not in force, so it is not listed. It stays in the store until there is room.
             let network = match write {
                 Write::Address(entry) => entry.address.into(),
                 Write::Network(entry) => entry.network,
@@ -72,11 +72,11 @@ impl<D: Datapath> Controller<D> {
             self.store.set_offences(who, record);
         }
         if refused > 0 {
-            warn!("{refused} bans that were kept are not in force: the kernel refused them");
+            warn!("{refused} stored bans are not in force, because the kernel refused them");
         }
     }
 
-    /// Has a ban kept that is in force.
+    /// Saves a ban that is in force.
     pub(super) fn keep(&mut self, entry: &Entry, replaced: &[Entry], says: Option<String>) {
         let key = entry.key();
         let is_new = replaced.iter().all(|old| old.key() != key);

@@ -1,5 +1,5 @@
-//! `unban` of a jail's bans, of all, or of all in a network, some at a time: a million must hold up
-//! nothing.
+//! `unban` of a jail's bans, of all bans, or of those inside a network, a few at a time: a million must
+//! delay nothing.
 
 use std::collections::VecDeque;
 
@@ -14,32 +14,32 @@ use crate::datapath::Datapath;
 use crate::log_budget::BY_HAND;
 use crate::report::count;
 
-/// Bans that are looked at, and lifted if they are meant, before others have their turn.
+/// The most bans that are examined in one turn, whether or not they are lifted.
 const AT_ONCE: usize = 64;
 
-/// Requests that wait for those before them.
+/// The most requests that wait for earlier ones.
 const WAITING_MAX: usize = 16;
 
-/// Bans lifted together that are named.
+/// The most bans lifted together that are named.
 pub(super) const NAMED: usize = 10;
 
-/// What stands for an answer that comes later.
+/// Stands for an answer that comes later.
 pub type Ticket = u64;
 
-/// The requests that are being carried out, the first one first.
+/// The requests in progress, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Lifting {
     waiting: VecDeque<Wanted>,
     next: Ticket,
 }
 
-/// Which bans are to be lifted.
+/// Which bans to lift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Which {
     All,
-    /// Those of one origin, which is called so.
+    /// Those of one origin, which has this name.
     Of(Origin, String),
-    /// Those of a network, and of addresses and networks inside it.
+    /// Those of a network, and of the addresses and networks inside it.
     Inside(IpNet),
 }
 
@@ -48,7 +48,7 @@ struct Wanted {
     ticket: Ticket,
     which: Which,
     who: String,
-    /// Bans that began later were not meant.
+    /// Bans that began later are not lifted.
     asked: Moment,
     behind: Option<Key>,
     lifted: usize,
@@ -71,7 +71,9 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> Result<Ticket, String> {
         if self.lifting.waiting.len() >= WAITING_MAX {
-            return Err("too many requests to lift bans are being carried out".to_owned());
+            return Err(
+                "too many requests to lift bans are in progress; try again later".to_owned()
+            );
         }
         let ticket = self.lifting.next;
         self.lifting.next += 1;
@@ -93,7 +95,7 @@ impl<D: Datapath> Controller<D> {
         !self.lifting.is_empty()
     }
 
-    /// Lifts some more bans, if the store keeps up. The answer to a request that is done.
+    /// Lifts a few more bans if the store keeps up. Returns the answer to a request that is done.
     pub fn lift_more(&mut self, now: KernelTime) -> Option<(Ticket, Reply)> {
         if !self.store.keeps_up() {
             return None;
@@ -140,13 +142,13 @@ impl<D: Datapath> Controller<D> {
         Some((ticket, reply))
     }
 
-    /// Says of the requests that are not done how far they are: the process ends.
+    /// Logs how far the unfinished requests have got, because the daemon stops.
     pub fn stop_lifting(&mut self) {
         for Wanted { who, lifted, .. } in self.lifting.waiting.drain(..) {
             let bans = count(lifted, "ban");
             warn!(
                 target: BY_HAND,
-                "{who} had asked to lift more bans: {bans} lifted before this end, the others stand"
+                "{who} asked to lift more bans, but the daemon stops: {bans} lifted, the others remain"
             );
         }
     }
@@ -173,7 +175,7 @@ impl Wanted {
     }
 }
 
-/// What the log says of bans that were lifted.
+/// The log line for bans that were lifted.
 pub(super) fn line(who: &str, lifted: usize, of_which: &str, named: &[String]) -> String {
     let more = if lifted > named.len() { " and others" } else { "" };
     format!("{who} lifted {}{of_which}: {}{more}", count(lifted, "ban"), named.join(", "))

@@ -1,4 +1,4 @@
-//! The sources that were over a limit, so that `why` can tell: the last few thousand.
+//! The last few thousand sources that were over a limit, for `why`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::datapath::Limited;
 /// How many are remembered.
 pub(super) const LIMITED_MAX: usize = 4096;
 
-/// By address and by age: an attacker that makes up addresses must not have each of them cost a search.
+/// By address and by age, so that forged addresses do not cost a search each.
 #[derive(Debug, Default)]
 pub(super) struct LimitedSources {
     last: HashMap<IpAddr, Limited>,
@@ -17,7 +17,7 @@ pub(super) struct LimitedSources {
 }
 
 impl LimitedSources {
-    /// Takes note of an event. Returns whether its source is new.
+    /// Records an event. Returns whether its source is new.
     pub(super) fn note(&mut self, event: Limited) -> bool {
         let before = self.last.insert(event.source, event);
         if let Some(before) = before {

@@ -1,4 +1,4 @@
-//! The bans in force, a page at a time: a list of a million must hold up nothing.
+//! Lists the bans in force, a page at a time: a list of a million must delay nothing.
 
 use api::{BANS_MAX, BanPlace, BanRow, BansPage, BansQuery};
 
@@ -11,8 +11,8 @@ use crate::datapath::Datapath;
 /// The most bans that are looked at for a page, those of other jails too.
 const LOOKED_AT_MAX: usize = 4096;
 
-/// About how long a page may get, in bytes of JSON: so much fits into the buffer of a socket, so that
-/// a client that does not read holds up nobody.
+/// The approximate length of a page in bytes of JSON. It fits into the buffer of a socket, so that a client
+/// that does not read delays nobody.
 const BYTES_MAX: usize = 96 * 1024;
 
 impl<D: Datapath> Controller<D> {
@@ -37,7 +37,7 @@ impl<D: Datapath> Controller<D> {
                 page.bans.push(row);
             }
         }
-        // Whether there are more is known by asking for them.
+        // Only the next request shows whether there are more.
         page.next = last.filter(|_| looked_at == LOOKED_AT_MAX);
         Ok(page)
     }
@@ -58,7 +58,7 @@ impl<D: Datapath> Controller<D> {
     }
 }
 
-/// About how many bytes of JSON a row is.
+/// The approximate length of a row in bytes of JSON.
 fn size(row: &BanRow) -> usize {
     const FRAME: usize = 220;
     let except = row.except.iter().map(|hole| hole.len() + 3).sum::<usize>();

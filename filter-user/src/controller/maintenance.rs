@@ -1,4 +1,4 @@
-//! SIP closed for maintenance: asked for here, kept and ended by the kernel.
+//! Closes SIP for maintenance. The request comes through here; the kernel enforces and ends it.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl<D: Datapath> Controller<D> {
                 let time = Duration::from_secs(seconds);
                 if time.is_zero() || time > MAINTENANCE_MAX {
                     return Err(format!(
-                        "a maintenance lasts from 1s to {}: `--for` says how long",
+                        "maintenance may last from 1s to {}; `--for` sets how long",
                         duration::format(MAINTENANCE_MAX)
                     ));
                 }

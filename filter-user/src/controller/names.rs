@@ -1,4 +1,4 @@
-//! What the controller does with the addresses of hosts that are known by name.
+//! How the controller uses the addresses of configured host names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::config::{Config, HostName};
 use crate::datapath::Datapath;
 use crate::dns::{self, ADDRESSES_MAX, Addresses, News};
 
-/// The names of a configuration with their addresses, as far as these are known.
+/// The names in the configuration, with their addresses as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// By name; nothing for one that has not been looked up yet.
+    /// By name; `None` for a name that has not been looked up yet.
     addresses: BTreeMap<HostName, Option<Addresses>>,
     trusted: Vec<HostName>,
 }
@@ -89,32 +89,32 @@ impl Names {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Whether a jail counts nothing of an address because a name in its `ignoreip` has it.
+    /// Whether a jail ignores an address because a name in its `ignoreip` has it.
     pub(super) fn ignores_by_name(&self, place: usize, address: IpAddr) -> bool {
         let jail = self.jails.get(place);
         jail.is_some_and(|jail| self.names.contain(&jail.settings().ignore_names, address))
     }
 
-    /// Hears of a name's addresses. Whoever has one newly gets in again at once: the bans are lifted
-    /// that would not have come had it been known before.
+    /// Takes the addresses of a name. A new address gets in again at once: the bans that would not have begun
+    /// had it been known before are lifted.
     pub fn resolved(&mut self, News { name, addresses }: News, now: KernelTime) {
         let Some(known) = self.names.addresses.get_mut(&name) else { return };
         let before = known.replace(addresses.clone()).unwrap_or_default();
         let Addresses { all, left_out, failed } = addresses;
         if left_out > before.left_out {
             warn!(
-                "{name} has {left_out} addresses too many: {ADDRESSES_MAX} of each family are taken; \
-                 name the rest as networks"
+                "{name} has {left_out} addresses too many, of which none is used; at most \
+                {ADDRESSES_MAX} of each family are; list the rest as networks"
             );
         }
         if before.all != all && !all.is_empty() {
             let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-            info!("{name} is {}", all.join(", "));
+            info!("{name} has the addresses {}", all.join(", "));
         }
         match (&before.failed, &failed) {
             (Some(_), None) => info!("{name} can be looked up again"),
             (None, Some(why)) => {
-                let stays = if all.is_empty() { "" } else { "; its last addresses hold" };
+                let stays = if all.is_empty() { "" } else { "; its last addresses stay in use" };
                 warn!("{name} cannot be looked up: {why}{stays}");
             }
             (None, None) | (Some(_), Some(_)) => {}
@@ -149,7 +149,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Lifts the bans of an address, or those of one origin.
+    /// Lifts the bans of an address, all or those of one origin.
     fn welcome(&mut self, address: IpAddr, origin: Option<Origin>, is: &str, now: KernelTime) {
         self.leave_out(address, origin, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
@@ -160,7 +160,9 @@ impl<D: Datapath> Controller<D> {
             self.store.remove(ban.key());
             match write(&mut self.datapath, &writes) {
                 Ok(()) => info!("lifted the ban of {address}: it is {is}"),
-                Err(why) => warn!("the ban of {address}, which is {is}, is not lifted: {why:#}"),
+                Err(why) => {
+                    warn!("the ban of {address} cannot be lifted, though it is {is}: {why:#}");
+                }
             }
         }
     }

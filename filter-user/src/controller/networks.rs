@@ -1,4 +1,4 @@
-//! Bans of the networks of proven offenders, and who is left out of them.
+//! Bans of the networks of proven offenders, and their exceptions.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,18 +18,18 @@ use crate::duration;
 use crate::escalation::Candidate;
 
 impl<D: Datapath> Controller<D> {
-    /// Bans the networks around an address that has just been banned, if so many others in them were.
+    /// Bans the networks around an address that has just been banned, if they contain enough offenders.
     pub(super) fn escalate(&mut self, address: IpAddr, now: KernelTime) {
         for candidate in self.escalation.candidates(address, now) {
             let Candidate { network, .. } = candidate;
-            // One that is banned already needs no narrower ban in it.
+            // A network that is banned already needs no narrower ban inside it.
             if self.is_closed(network, now) || self.ban_network(candidate, now) {
                 return;
             }
         }
     }
 
-    /// Whether a ban of a network, or of one around it, closes it as its escalation would.
+    /// Whether a ban of a network, or of one around it, closes it as an escalation would.
     fn is_closed(&self, network: IpNet, now: KernelTime) -> bool {
         let scope = self.escalation.networks().settings().scope;
         let closes = |entry: &Entry| {
@@ -45,7 +45,7 @@ impl<D: Datapath> Controller<D> {
         false
     }
 
-    /// Whether it is banned now.
+    /// Bans a network. Returns whether it is banned.
     fn ban_network(&mut self, candidate: Candidate, now: KernelTime) -> bool {
         let Candidate { network, offenders } = candidate;
         let settings = self.escalation.networks().settings();
@@ -55,7 +55,7 @@ impl<D: Datapath> Controller<D> {
             Ok(except) => except,
             Err(why) => {
                 self.escalation.spare(network, now);
-                warn!("escalation: {network} is not banned for {offenders} offenders: {why}");
+                warn!("escalation: {network} has {offenders} offenders, but is not banned: {why}");
                 return false;
             }
         };
@@ -75,8 +75,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Who in a network must be left out of a ban of it: by a jail, who is never banned by it, and by
-    /// escalation, who is not by any.
+    /// The exceptions that a ban of a network needs: for a jail, the addresses that it never bans; for
+    /// escalation, those that no jail bans.
     pub(super) fn holes(
         &mut self,
         network: IpNet,
@@ -95,7 +95,7 @@ impl<D: Datapath> Controller<D> {
         }
         never.retain(|never| network.contains(never));
         let known = match network {
-            // Of these there may be many, each banned at the cost of 15 packets.
+            // There may be many such bans, since each costs an attacker 15 packets.
             IpNet::V6(_) => self.known_ipv6.inside(network, &self.datapath, now),
             IpNet::V4(_) => self.datapath.known_in(network, now),
         };
@@ -103,15 +103,15 @@ impl<D: Datapath> Controller<D> {
         let except = IpNet::aggregate(&never);
         if except.len() > EXCEPT_MAX {
             return Err(format!(
-                "it would take {} exceptions for the trusted and known in it; {EXCEPT_MAX} are possible",
+                "it would need {} exceptions for trusted addresses and known peers; at most {EXCEPT_MAX} are possible",
                 except.len()
             ));
         }
         Ok(except)
     }
 
-    /// Leaves an address out of the bans of networks around it, unless they are by hand: it is a known
-    /// peer now, or the jail that decided one ignores it.
+    /// Excepts an address from the bans of networks around it that are not manual: it is a known peer now, or
+    /// the jail that passed the ban ignores it.
     pub(super) fn leave_out(&mut self, address: IpAddr, of: Option<Origin>, now: KernelTime) {
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
@@ -128,7 +128,7 @@ impl<D: Datapath> Controller<D> {
             except.push(address.into());
             let except = IpNet::aggregate(&except);
             let result = if except.len() > EXCEPT_MAX {
-                info!("{by}: lifted the ban of {network}: it would take too many exceptions");
+                info!("{by}: lifted the ban of {network}: it would need too many exceptions");
                 if entry.ban.origin == Origin::Escalation {
                     self.escalation.spare(network, entry.ban.since.in_this_boot());
                 }
@@ -136,16 +136,16 @@ impl<D: Datapath> Controller<D> {
                 self.ban_addresses_of(&entry, now);
                 struck
             } else {
-                info!("{by}: the ban of {network} leaves out {address} from now on");
+                info!("{by}: the ban of {network} now has the exception {address}");
                 self.enter(&entry.with_except(except), None)
             };
             if let Err(why) = result {
-                error!("{by}: {address} is not let out of the ban of {network}: {why:#}");
+                error!("{by}: {address} cannot be excepted from the ban of {network}: {why:#}");
             }
         }
     }
 
-    /// In place of a jail's ban of a network, bans the addresses in it that have failed.
+    /// Instead of the network that a jail would ban, bans the addresses in it that have failed.
     fn ban_addresses_of(&mut self, entry: &Entry, now: KernelTime) {
         let by = self.jail_name(entry.ban.origin);
         let Some(place) = self.jails.iter().position(|jail| jail.name() == by) else { return };
@@ -159,29 +159,29 @@ impl<D: Datapath> Controller<D> {
     }
 }
 
-/// The known peers with IPv6 addresses, of a moment ago at most: to ask for those in one network, all
-/// are looked at.
+/// A cache of the known peers with IPv6 addresses, at most a moment old: finding those in one network
+/// means reading all of them.
 #[derive(Debug, Default)]
 pub(super) struct KnownIpv6 {
     addresses: BTreeSet<IpAddr>,
-    /// When they were asked for, and how many the kernel had learned by then.
+    /// When they were read, and how many the kernel had learned by then.
     state: Option<(KernelTime, u64)>,
 }
 
-/// How long the known peers are not asked for again where none has been learned.
+/// How long the cache is valid if no peer has been learned since.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// All IPv6 addresses.
 const IPV6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
 
 impl KnownIpv6 {
-    /// They are to be asked for again.
+    /// Makes the next use read the peers again.
     pub(super) fn forget(&mut self) {
         self.state = None;
     }
 
     fn inside(&mut self, network: IpNet, datapath: &impl Datapath, now: KernelTime) -> Vec<IpAddr> {
-        // Asked for first, so that who is learned meanwhile is asked for the next time.
+        // The counter is read first, so that a peer learned meanwhile is read the next time.
         let learned = datapath.learning().learned;
         let is_fresh = |(at, then): (KernelTime, u64)| then == learned && now.since(at) < KNOWN_FOR;
         if !self.state.is_some_and(is_fresh) {

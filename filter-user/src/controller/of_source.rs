@@ -1,4 +1,4 @@
-//! What holds for an address because of the source that it is of.
+//! The source of an address, and what applies to the address because of it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use crate::datapath::Datapath;
 use crate::jail::Evidence;
 
 impl<D: Datapath> Controller<D> {
-    /// The source that an address is of. A known peer is one by itself: what others in its network do is
-    /// not held against it, nor what it does against them.
+    /// The source of an address. A known peer is a source by itself: failures of others in its network do not
+    /// count against it, nor its failures against them.
     pub fn source_of(&self, address: IpAddr, now: KernelTime) -> IpNet {
         let network = self.prefix.network(self.prefix.source(address));
         if !is_address(network) && self.is_known(address, now) {
@@ -27,7 +27,7 @@ impl<D: Datapath> Controller<D> {
         self.datapath.known(address).is_some_and(|peer| now < peer.until)
     }
 
-    /// The bans of exactly an address, and those of the source that it is of, unless they leave it out.
+    /// The bans of exactly an address, and those of its source unless it is an exception.
     pub(super) fn bans_of(&self, address: IpAddr, now: KernelTime) -> impl Iterator<Item = &Entry> {
         let closes =
             move |entry: &&Entry| !entry.except().iter().any(|hole| hole.contains(&address));
@@ -35,7 +35,7 @@ impl<D: Datapath> Controller<D> {
         networks.into_iter().flat_map(|network| self.ledger.of_network(network)).filter(closes)
     }
 
-    /// The bans by jails of the network in which an address is.
+    /// The bans by jails of the network around an address.
     pub(super) fn by_jails_around(&self, address: IpAddr, now: KernelTime) -> Vec<Entry> {
         let by_jail = |entry: &&Entry| {
             matches!(entry.ban.origin, Origin::Jail(_)) && !is_address(entry.ban.network)
@@ -43,7 +43,7 @@ impl<D: Datapath> Controller<D> {
         self.bans_of(address, now).filter(by_jail).cloned().collect()
     }
 
-    /// The addresses that have failed, of those that a jail may ban.
+    /// The addresses that have failed and that a jail may ban.
     pub(super) fn addresses_behind(
         &self,
         evidence: &[Evidence],
@@ -60,7 +60,7 @@ impl<D: Datapath> Controller<D> {
         evidence.iter().filter_map(|failure| failure.address).filter(may).collect()
     }
 
-    /// Has a jail forget the failures of the sources in a network; of an address, those of its source.
+    /// Makes a jail forget the failures of the sources in a network, or of the source of an address.
     pub(super) fn forget_sources(&mut self, place: usize, network: IpNet) {
         let source = self.prefix.source(network.addr());
         let Some(jail) = self.jails.get_mut(place) else { return };

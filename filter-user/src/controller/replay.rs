@@ -1,4 +1,4 @@
-//! What the jails know, over restarts: what they are told is kept, and told again.
+//! What the jails know, across restarts: the attempts they are given are stored and given to them again.
 
 use std::net::IpAddr;
 
@@ -15,11 +15,11 @@ use crate::jail::BanDecision;
 use crate::join;
 use crate::store::{Told, What};
 
-/// The source of what a source heard that the configuration has no more.
-const GONE: &str = "a source of before";
+/// The name of a source that the configuration no longer has.
+const GONE: &str = "a former source";
 
 impl<D: Datapath> Controller<D> {
-    /// Tells a jail of an attempt, and keeps that.
+    /// Gives an attempt to a jail and stores it.
     pub(super) fn told(
         &mut self,
         place: usize,
@@ -39,7 +39,7 @@ impl<D: Datapath> Controller<D> {
         decision
     }
 
-    /// Tells a jail that a failure that it has heard of is proven, and keeps that.
+    /// Tells a jail that a failure that it has counted is proven, and stores that.
     pub(super) fn told_proven(
         &mut self,
         place: usize,
@@ -58,14 +58,14 @@ impl<D: Datapath> Controller<D> {
         self.store.tell(Told { at: now, jail: jail.into(), what });
     }
 
-    /// Has the jails forget the failures of every source in a network.
+    /// Makes the jails forget the failures of every source in a network.
     pub(super) fn forget(&mut self, network: IpNet, now: KernelTime) {
         for place in 0..self.jails.len() {
             self.forget_in(place, network, now);
         }
     }
 
-    /// Has one jail forget them.
+    /// Makes one jail forget them.
     pub(super) fn forget_in(&mut self, place: usize, network: IpNet, now: KernelTime) {
         let Some(jail) = self.jails.get(place) else { return };
         let (name, watched) = (jail.name(), jail.watched());
@@ -90,7 +90,7 @@ impl<D: Datapath> Controller<D> {
                 }
                 What::Attempt { source, attempt } => {
                     self.recall_attempt(&attempt, &source, place, (at, now));
-                    // Another source may be about to tell of the same.
+                    // Another source may be about to report the same failure.
                     let source = self.sources.iter().position(|report| report.name == &*source);
                     if let Some(source) = source.filter(|_| last.since(at) <= join::WINDOW) {
                         self.join.is_first(&attempt, attempt.address, source, now);
@@ -112,7 +112,7 @@ impl<D: Datapath> Controller<D> {
         if self.protected.reason(address.into()).is_some() {
             return;
         }
-        // The jail `recidive` hears of other jails.
+        // The sources of the jail `recidive` are other jails.
         let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
         let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
         let (decided, _on_others) = (
@@ -124,8 +124,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Whether a ban is one that a jail has decided of which only the kernel knew: the controller was
-    /// killed before it was written down. What led to it is told or read again.
+    /// Whether a ban is a jail's that only the kernel had: the daemon was killed before it could save the
+    /// ban. What led to it is recalled or read again.
     pub(super) fn is_unexplained(&self, entry: &Entry, place: usize) -> bool {
         let jail = || self.jails.get(place).and_then(|jail| self.roster.origin(jail.name()));
         &*entry.reason == ADOPTED && Some(entry.ban.origin) == jail()
@@ -150,7 +150,7 @@ impl<D: Datapath> Controller<D> {
         };
         let (ban, by) = (found.ban, self.jail_name(found.ban.origin));
         let says = format!(
-            "{by}: the ban of {} from before this start is for {}{}",
+            "{by}: the ban of {} from before this start has its reason again: {}{}",
             show(network),
             decision.reason,
             self.dry()
@@ -159,7 +159,7 @@ impl<D: Datapath> Controller<D> {
             .with_except(found.except().to_vec())
             .with_evidence(decision.evidence.clone());
         if let Err(why) = self.enter(&entry, Some(says)) {
-            warn!("{by}: the ban of {} stays without a reason: {why:#}", show(network));
+            warn!("{by}: the ban of {} cannot be given its reason: {why:#}", show(network));
         }
         if let Origin::Jail(jail) = ban.origin {
             let case = Case { who: Offender { address, jail }, proven, again: false };
@@ -169,7 +169,7 @@ impl<D: Datapath> Controller<D> {
         true
     }
 
-    /// Has what was told of a ban that nothing has explained forgotten when it ends: it has led to it.
+    /// When an unexplained ban ends, makes the jail forget the failures that led to it.
     pub(super) fn forget_unexplained(&mut self, entry: &Entry, now: KernelTime) {
         for place in 0..self.jails.len() {
             if self.is_unexplained(entry, place) {

@@ -1,4 +1,4 @@
-//! Bans of jails that another program has decided, such as fail2ban.
+//! Imports jails' bans from another program, such as fail2ban.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::duration;
 use crate::jail::Jail;
 use crate::log_budget::BY_HAND;
 
-/// Bans that were taken over that a line names.
+/// The most imported bans that a log line names.
 const TOLD: usize = 10;
 
-/// Bans taken over since the log last told of any.
+/// The bans imported since the last log line.
 #[derive(Debug, Default)]
 pub(super) struct ToTell {
     whom: String,
@@ -27,8 +27,8 @@ pub(super) struct ToTell {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Enters the bans whose jails there are. Nobody can say any more whether their sources had been
-    /// forged: they close what a jail closes to those whose could have been, and spare known peers.
+    /// Enters the bans whose jails exist. Their sources may have been forged, so they have the jail's
+    /// `unproven_scope` and spare known peers.
     pub(super) fn take_over_bans(
         &mut self,
         bans: &[Decided],
@@ -45,7 +45,7 @@ impl<D: Datapath> Controller<D> {
         }
         let mut refused: BTreeMap<String, u64> = BTreeMap::new();
         let mut entered = 0;
-        let whom = format!("from {from}, asked by {who}");
+        let whom = format!("from {from}, requested by {who}");
         if self.taken_over.whom != whom {
             self.tell_taken_over();
             self.taken_over.whom = whom;
@@ -70,7 +70,7 @@ impl<D: Datapath> Controller<D> {
         Ok(TakenOver { entered, refused, enforcing: self.enforcing, durability })
     }
 
-    /// Tells the log of the bans that came in several requests, in one line.
+    /// Logs the bans of several requests in one line.
     pub(super) fn tell_taken_over(&mut self) {
         let ToTell { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
         if asked == 0 {
@@ -81,7 +81,7 @@ impl<D: Datapath> Controller<D> {
             some if some == entered => format!(": {}", first.join(", ")),
             _ => format!(": {} and others", first.join(", ")),
         };
-        info!(target: BY_HAND, "took over {entered} of {asked} bans {whom}{first}{}", self.dry());
+        info!(target: BY_HAND, "imported {entered} of {asked} bans {whom}{first}{}", self.dry());
     }
 
     fn take_over_ban(
@@ -99,16 +99,16 @@ impl<D: Datapath> Controller<D> {
         let settings = place.and_then(|place| self.jails.get(place)).map(Jail::settings);
         let (Some(place), Some(settings)) = (place, settings.filter(|settings| settings.enabled))
         else {
-            return Err("their jail is not there yet, or disabled");
+            return Err("their jail does not exist yet or is disabled");
         };
         let ignored = settings.ignoreip.iter().any(|ignored| ignored.contains(&address));
         if ignored || self.ignores_by_name(place, address) {
             return Err("their jail ignores them");
         }
-        // Of a jail that makes no ban unproven, what its bans close: these are made already.
+        // If the jail makes no unproven bans, they close what its other bans close.
         let scope = settings.unproven_scope.unwrap_or(settings.scope);
         if self.is_known(address, now) {
-            return Err("known peers, most likely phones");
+            return Err("known peers, probably phones");
         }
         let holes = (!is_address(network)).then(|| self.holes(network, Some(place), now));
         let (network, except) = match holes {
@@ -120,14 +120,14 @@ impl<D: Datapath> Controller<D> {
         let origin = self.origin_of(&decided.jail);
         let ban = Ban { network, scope, origin, since: now.into(), until };
         let entry = Entry::new(ban, format!("taken over from {from}")).with_except(except);
-        // What is left is told in whole seconds.
+        // The remaining time is sent in whole seconds.
         let nearly = time.map(|time| now.after(time.saturating_sub(Duration::from_secs(1))));
         let stands = |here: &Ban| {
             let as_long = (here.until.is_none(), here.until) >= (nearly.is_none(), nearly);
             here.origin == origin && here.scope == scope && here.in_force(now) && as_long
         };
         if self.ledger.of_network(network).any(|entry| stands(&entry.ban)) {
-            return Err("they are banned as long already");
+            return Err("already banned for as long");
         }
         self.enter(&entry, None).map_err(|_full| "there is no room for more bans")
     }

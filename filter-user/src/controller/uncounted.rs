@@ -1,11 +1,11 @@
-//! Failures that no jail counted, by address, so that `why` can tell: the last few thousand addresses.
+//! The failures of the last few thousand addresses that no jail counted, for `why`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::clock::KernelTime;
 
-/// How many addresses a generation has. There are two of them.
+/// The most addresses in a generation, of which there are two.
 const GENERATION: usize = 2048;
 
 /// Why a failure does not count.
@@ -13,13 +13,13 @@ const GENERATION: usize = 2048;
 pub(super) enum Because {
     /// No packet of the address was seen.
     Unwitnessed,
-    /// It is a known peer, and anybody can fail in its name.
+    /// The address is a known peer, in whose name anybody can fail.
     Known,
-    /// Its jail counts nothing whose source can have been forged.
+    /// Its jail does not count failures whose source may be forged.
     Unproven,
 }
 
-/// How many failures of an address do not count.
+/// How many failures of an address did not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Uncounted {
     pub(super) unwitnessed: u32,
@@ -28,8 +28,8 @@ pub(super) struct Uncounted {
     pub(super) last: KernelTime,
 }
 
-/// By address. When there are too many, the older half is forgotten at once: who can make up addresses
-/// must not have each of them cost a search.
+/// By address. When there are too many, the older half is forgotten at once, so that forged addresses do
+/// not cost a search each.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     young: HashMap<IpAddr, Uncounted>,

@@ -1,33 +1,34 @@
-//! One name over time: answers enter, its addresses leave, and when to ask again. No socket, no clock.
+//! One name over time: answers enter; its addresses and the time of the next lookup leave. No socket, no
+//! clock.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long an answer holds at least, whatever its TTL says: asking is not free.
+/// The shortest time for which an answer is used, whatever its TTL, because lookups are not free.
 pub const TTL_MIN: Duration = Duration::from_secs(10);
 
-/// How long an answer holds at most: whoever has moved wants to be let in.
+/// The longest time for which an answer is used, so that a host with a new address soon gets in.
 pub const TTL_MAX: Duration = Duration::from_mins(10);
 
-/// The pause after a first failure; each is twice the one before, up to [`TTL_MAX`].
+/// The pause after the first failure. Each later pause is twice as long, up to [`TTL_MAX`].
 pub const RETRY: Duration = Duration::from_secs(5);
 
 /// The most addresses of one name, of each family.
 pub const ADDRESSES_MAX: usize = 64;
 
-/// What the DNS says of one family of a name's addresses.
+/// The answer of the DNS for one address family of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) addresses: Vec<IpAddr>,
-    /// How long it holds.
+    /// How long it is valid.
     pub(super) ttl: Duration,
-    /// Why some of it is missing, if so.
+    /// Why some of it is missing, if any is.
     pub(super) missing: Option<String>,
 }
 
 impl Answer {
-    /// Adds what there is to say of one host of several.
+    /// Adds the result for one of several hosts.
     pub(super) fn add(&mut self, host: &str, found: Result<Self, String>) {
         match found {
             Ok(found) => {
@@ -41,14 +42,14 @@ impl Answer {
     }
 }
 
-/// A name's addresses and how they were come by.
+/// A name's addresses and the success of its lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// The addresses of the last good answers.
     pub all: BTreeSet<IpAddr>,
-    /// How many more there are, which are left out.
+    /// How many further addresses are not used.
     pub left_out: usize,
-    /// Why the last question had no good answer, if so.
+    /// Why the last lookup failed, if it did.
     pub failed: Option<String>,
 }
 
@@ -61,8 +62,8 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Takes the answers for IPv4 and IPv6, each a failure perhaps, after which the last good one
-    /// stays. Also says how long to wait before the next question.
+    /// Takes the answers for IPv4 and IPv6. After a failure the last good answer stays in use. Also returns
+    /// how long to wait before the next lookup.
     pub(super) fn take(&mut self, answers: [Result<Answer, String>; 2]) -> (Addresses, Duration) {
         let mut wait = TTL_MAX;
         let mut failed = None;
@@ -73,7 +74,7 @@ impl Followed {
                     wait = wait.min(ttl);
                     *good = addresses;
                 }
-                // What is missing may be what was good before.
+                // The missing part may have been in the last good answer.
                 Ok((mut addresses, Answer { missing: Some(why), .. })) => {
                     addresses.taken.extend(&good.taken);
                     while addresses.taken.len() > ADDRESSES_MAX {
@@ -95,28 +96,28 @@ impl Followed {
             self.backoff = None;
             wait = wait.clamp(TTL_MIN, TTL_MAX);
             if all.is_empty() {
-                failed = Some("it has no address, nor a host for SIP (SRV)".to_owned());
+                failed = Some("it has neither an address nor an SRV record for SIP".to_owned());
             }
         }
         (Addresses { all, left_out, failed }, wait)
     }
 }
 
-/// What is taken of an answer.
+/// The part of an answer that is used.
 #[derive(Clone, Debug, Default)]
 struct Usable {
     taken: BTreeSet<IpAddr>,
     left_out: usize,
 }
 
-/// What of an answer can be a host elsewhere. Whoever filters the DNS answers `0.0.0.0` or loopback
-/// instead of the truth.
+/// The addresses in an answer that can belong to another host. A DNS filter answers with `0.0.0.0` or
+/// loopback instead.
 fn usable(answer: &[IpAddr]) -> Result<Usable, String> {
     let canonical = answer.iter().map(IpAddr::to_canonical);
     let addresses: BTreeSet<IpAddr> = canonical.filter(|address| is_elsewhere(*address)).collect();
     match answer.first() {
         Some(first) if addresses.is_empty() => {
-            Err(format!("the answer {first} is no host's address"))
+            Err(format!("the answer {first} is not the address of a host"))
         }
         Some(_) | None => Ok(Usable {
             left_out: addresses.len().saturating_sub(ADDRESSES_MAX),
@@ -192,7 +193,7 @@ mod tests {
         name.take([answer(&["192.0.2.7"], 60), answer(&[], 60)]);
         let (addresses, wait) = name.take([answer(&[], 60), answer(&[], 60)]);
         assert_eq!((addresses.all.len(), wait), (0, Duration::from_mins(1)));
-        assert!(addresses.failed.unwrap().starts_with("it has no address"));
+        assert!(addresses.failed.unwrap().starts_with("it has neither an address"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where an Asterisk on this host listens: its sockets, as `/proc` has them.
+//! Finds where Asterisk listens on this host: its sockets, from `/proc`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,43 +8,43 @@ use std::path::Path;
 
 use crate::config::SipPorts;
 
-/// UDP ports of other protocols of Asterisk's: MGCP, `DUNDi`, IAX2, Unistim.
+/// The UDP ports of Asterisk's other protocols: MGCP, `DUNDi`, IAX2, Unistim.
 const OTHER_UDP: [u16; 4] = [2727, 4520, 4569, 5000];
 
-/// TCP ports of other protocols of Asterisk's: SCCP, AMI, its web server.
+/// The TCP ports of Asterisk's other protocols: SCCP, AMI, its web server.
 const OTHER_TCP: [u16; 5] = [2000, 5038, 5039, 8088, 8089];
 
-/// Ports of calls' media begin here, as Asterisk is shipped.
+/// The first port for media, as Asterisk is shipped.
 const MEDIA: u16 = 10_000;
 
-/// What is privileged is no SIP.
+/// The lowest port that can be SIP: privileged ports are not.
 const LOWEST: u16 = 1024;
 
-/// The most that is read of one table of sockets: those that listen come first.
+/// How many bytes are read of one table of sockets. Listening sockets come first.
 const TABLE_MAX: u64 = 4 << 20;
 
-/// An Asterisk that runs.
+/// A running Asterisk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asterisk {
-    /// Its process.
+    /// Its process ID.
     pub process: u32,
     /// Whether it is in another network namespace, as in a container.
     pub is_elsewhere: bool,
-    /// The UDP ports that it may have for SIP.
+    /// The UDP ports that it may use for SIP.
     pub udp: BTreeSet<u16>,
-    /// The TCP ports.
+    /// The TCP ports that it may use for SIP.
     pub tcp: BTreeSet<u16>,
 }
 
 impl Asterisk {
-    /// That of this host, one in our network namespace first. Takes a look at every process.
+    /// Finds Asterisk, preferably in the daemon's network namespace. Examines every process.
     pub fn find() -> Option<Self> {
         let mut all: Vec<Self> = processes().filter_map(look).collect();
         all.sort_by_key(|one| (one.is_elsewhere, one.process));
         all.into_iter().next()
     }
 
-    /// The ports that are not among those of SIP: UDP and TCP.
+    /// The UDP and TCP ports that the configured SIP ports do not include.
     pub(super) fn unknown(&self, sip: &SipPorts) -> (Vec<u16>, Vec<u16>) {
         let not_in = |ports: &BTreeSet<u16>, known: &[crate::config::PortRange]| {
             let unknown = ports.iter().filter(|port| !known.iter().any(|r| r.contains(**port)));
@@ -67,14 +67,14 @@ fn look(process: u32) -> Option<Asterisk> {
     let directory = format!("/proc/{process}");
     let status = fs::read_to_string(format!("{directory}/status")).ok()?;
     let user = effective_user(&status)?;
-    // Whoever may not look into a process may look at its network: its files have an inode of their own
+    // The network files of a process are readable even if the rest is not, and have an inode of their own
     // in each namespace.
     let namespace = |of: &str| fs::metadata(format!("{of}/net/dev")).map(|file| file.ino()).ok();
     let sockets = |table: &str, state: &str| {
         let path = format!("{directory}/net/{table}");
         let mut text = String::new();
         let read = File::open(Path::new(&path)).map(|file| file.take(TABLE_MAX));
-        // What cannot be read has no sockets to show.
+        // A table that cannot be read shows no sockets.
         let _shorter = read.map(|mut file| file.read_to_string(&mut text));
         ports(&text, user, state)
     };
@@ -95,7 +95,7 @@ fn effective_user(status: &str) -> Option<u32> {
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The ports in a table of sockets of those that a user has in a state, but for loopback's.
+/// The ports in a table of sockets that a user has in a state, without those on loopback.
 fn ports(table: &str, user: u32, state: &str) -> Vec<u16> {
     let port = |line: &str| {
         // sl local remote state queues timer retransmissions user ...

@@ -1,5 +1,5 @@
-//! What comes in where the filter does not see it: the host's network, its Asterisk and what is
-//! protected enter; findings leave.
+//! Finds packets that the filter cannot see: the host's network, its Asterisk and the protection enter;
+//! findings leave.
 
 pub use api::Exposure;
 
@@ -9,13 +9,13 @@ use crate::config::SipPorts;
 /// What is protected.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
-    /// The interfaces that have the program, or are to have it.
+    /// The interfaces that have the program or will have it.
     pub interfaces: &'a [String],
     /// The ports that count as SIP.
     pub sip: &'a SipPorts,
 }
 
-/// What is not seen on this host.
+/// The exposures of this host.
 pub fn exposures(
     network: &Network,
     asterisk: Option<&Asterisk>,
@@ -30,7 +30,7 @@ pub fn exposures(
     for name in network.default_interfaces() {
         if !network.is_covered(name, &is_protected) {
             let problem =
-                format!("`{name}` has a default route and no program: nothing is dropped there");
+                format!("`{name}` has a default route and no program, so nothing is dropped there");
             let mend = format!("`interfaces: [{}]`", join(interfaces, name));
             add(name, problem, mend);
         }
@@ -41,21 +41,21 @@ pub fn exposures(
             Some(beneath) if network.is_pppoe(name) => add(
                 name,
                 format!(
-                    "the default route is on `{name}`, and `{beneath}`, which carries it, has no program"
+                    "the default route is on `{name}`, but `{beneath}`, which carries it, has no program"
                 ),
                 format!("`interfaces: [{}]`", join(interfaces, beneath)),
             ),
             _ => add(
                 name,
                 format!(
-                    "the default route is on `{name}`, a tunnel: what comes in through it is not seen"
+                    "the default route is on `{name}`, a tunnel, and the filter does not see its packets"
                 ),
-                "have SIP come in beside the tunnel, or run Ringfence where the tunnel ends"
+                "let SIP arrive outside the tunnel, or run Ringfence where the tunnel ends"
                     .to_owned(),
             ),
         }
     }
-    // An Asterisk of the host's own is seen on a bridge as anywhere.
+    // The filter sees the packets for the host's own Asterisk on a bridge too.
     let is_own = asterisk.is_some_and(|asterisk| !asterisk.is_elsewhere);
     for name in interfaces {
         let Some((guests, ports)) = network.ports(name).filter(|_| !is_own) else { continue };
@@ -65,30 +65,30 @@ pub fn exposures(
         let mend = match &ports[..] {
             [] => "run Ringfence in the guest, on its own interface".to_owned(),
             ports => format!(
-                "`interfaces: [{}]`, the port by which packets come in; or run Ringfence in the guest",
+                "`interfaces: [{}]`, the port through which packets arrive; or run Ringfence in the guest",
                 ports.join(", ")
             ),
         };
         let problem = format!(
-            "`{name}` is a bridge with guests ({}): what is for them is not seen on it",
+            "`{name}` is a bridge with guests ({}), and the filter does not see their packets",
             some(&guests)
         );
         add(name, problem, mend);
     }
     if let Some(asterisk) = asterisk.filter(|asterisk| asterisk.is_elsewhere) {
         let problem = format!(
-            "Asterisk (process {}) is in another network namespace, as a container's: bans hold, but \
-             nothing is learned of known peers from what it sends",
+            "Asterisk (process {}) is in another network namespace, as in a container: bans work, but \
+            known peers cannot be learned from its packets",
             asterisk.process
         );
-        let mend = "listen to AMI (`sources: {asterisk: {ami: ...}}`), or run Ringfence in that \
-                    namespace; `sip` must have the ports as they are outside";
+        let mend = "use AMI (`sources: {asterisk: {ami: ...}}`), or run Ringfence in that namespace; list \
+        under `sip` the ports that are used outside it";
         add("asterisk", problem, mend.to_owned());
     }
     all
 }
 
-/// Where SIP may come in that is not seen, for failures without a witness.
+/// Where SIP may arrive that the filter does not see, as an explanation for unwitnessed failures.
 pub fn hint(
     exposures: &[Exposure],
     asterisk: Option<&Asterisk>,
@@ -103,20 +103,20 @@ pub fn hint(
     let mut hints = Vec::new();
     if !unknown.is_empty() {
         hints.push(format!(
-            "Asterisk listens on {}, which `sip` does not have",
+            "Asterisk listens on {}, which `sip` does not list",
             unknown.join(" and ")
         ));
     }
     hints.extend(exposures.iter().take(SOME).map(|one| format!("{}; {}", one.problem, one.mend)));
     if hints.is_empty() {
-        return "compare `sip` and `interfaces` with where SIP comes in (`ss -lnup`, `ip route`); a port \
-                that is redirected counts as it is on the wire"
+        return "compare `sip` and `interfaces` with where SIP arrives (`ss -lnup`, `ip route`); of a \
+        redirected port, list the number that is on the wire"
             .to_owned();
     }
     hints.join("; ")
 }
 
-/// So many of a kind are told.
+/// The most names of a kind in one message.
 const SOME: usize = 4;
 
 fn some(names: &[&str]) -> String {

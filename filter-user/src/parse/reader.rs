@@ -1,17 +1,17 @@
-//! A log in the order of its lines: one line enters, what it says leaves.
+//! Reads the lines of a log in order: one line enters, what it says leaves.
 //!
-//! The parsers look at one line alone. Some of what a line means stands in those before it: whether it is
-//! part of a packet that Asterisk repeats, whether its log is one into which nobody can write a whole
-//! line, and whether it tells of the same login again. The daemon and `test-log` read through this, so
+//! A parser sees a single line. Some of its meaning depends on the lines before it: whether it is part of
+//! a packet that Asterisk repeats, whether the log can contain whole lines of an attacker's text, and
+//! whether the line reports the same login again. The daemon and `test-log` both read through this, so
 //! that they never disagree.
 //!
 //! # What a log proves
 //!
-//! In a log with the format `[json]` everything is escaped, and a plain one that has the level SECURITY
-//! alone holds no text with a line break but an account's, which breaks its line. Any other can hold
-//! whole lines that an attacker has written: a packet that the level ERROR repeats, a From with `%0a`.
-//! So a log is believed as far as its lines have shown what it is, and never again once one was of
-//! another kind: what an attacker has written stands behind a line of another kind.
+//! In a log with the format `[json]` everything is escaped. In a plain log with only the level SECURITY, an
+//! account is the only text that can contain a line break, and it breaks its own line. Any other log can
+//! contain whole lines that an attacker has written: a packet that the level ERROR repeats, a From with
+//! `%0a`. So a log is trusted as far as its lines have shown what it is, and never again after a line of
+//! another kind, because lines that an attacker has written follow a line of another kind.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ use super::{Parser, asterisk, security};
 use crate::fail2ban::Reading;
 use crate::failure::{Attempt, Verdict};
 
-/// The names of the rules for Asterisk's logs, of whatever level.
+/// The names of the rules for Asterisk's logs of any level.
 pub const ASTERISK_RULES: &[&str] = &ALL_RULES;
 
 const ALL_RULES: [&str; asterisk::RULES.len() + security::RULES.len()] = {
@@ -40,24 +40,24 @@ const ALL_RULES: [&str; asterisk::RULES.len() + security::RULES.len()] = {
     rules
 };
 
-/// The longest packet that Asterisk repeats where it does not say how long it is: `PJ_LOG_MAX_SIZE` of
-/// PJSIP, with what stands around it.
+/// The longest packet that Asterisk repeats without its length: `PJ_LOG_MAX_SIZE` of PJSIP, with the
+/// text around the packet.
 const PACKET_MAX: usize = 4096;
 
-/// What PJSIP and `chan_sip` write behind a packet.
+/// What PJSIP and `chan_sip` write after a packet.
 const PACKET_ENDS: [&[u8]; 2] = [b"-- end of packet.", b"<------------->"];
 
-/// Refused logins to AMI of which the line that ends each of them may follow.
+/// How many refused logins to AMI are remembered until the line that ends each of them.
 const REFUSALS: usize = 16;
 
 /// What one line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Something about an attempt.
+    /// It reports an attempt.
     Attempt(Box<Attempt>),
-    /// Something that counts neither way, and why.
+    /// It was understood and counts neither way, for this reason.
     Passed(&'static str),
-    /// Nothing.
+    /// It says nothing.
     Nothing,
 }
 
@@ -69,7 +69,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// One that has read no line yet.
+    /// A reader that has read no line yet.
     pub fn new(parser: Parser) -> Self {
         Self { parser, log: AsteriskLog::default() }
     }
@@ -79,7 +79,7 @@ impl Reader {
         &self.parser
     }
 
-    /// What the next line says, without its newline.
+    /// Reads the next line, without its newline.
     pub fn read(&mut self, line: &[u8]) -> Said {
         let attempt = match &self.parser {
             Parser::BuiltIn(parse) => parse(line).map(Box::new),
@@ -99,21 +99,21 @@ impl Reader {
 }
 
 /// A line that was not read to its end.
-pub const GIVEN_UP: &str = "given up: an expression has too many ways to match";
+pub const GIVEN_UP: &str = "not read to its end: an expression has too many ways to match";
 
 /// A line that was understood and counts neither way.
-pub const UNDERSTOOD: &str = "understood, and no failure";
+pub const UNDERSTOOD: &str = "understood, but not a failure";
 
 /// What the lines of one of Asterisk's logs have shown so far.
 #[derive(Clone, Debug, Default)]
 struct AsteriskLog {
     kind: Kind,
-    /// Bytes that a packet can still have that is being repeated.
+    /// How many bytes the packet that is being repeated can still have.
     packet: usize,
     refusals: VecDeque<Attempt>,
 }
 
-/// What a log is, by its lines.
+/// The kind of a log, as its lines show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kind {
     /// It has had no line yet.
@@ -123,7 +123,7 @@ enum Kind {
     Json,
     /// Each line is of the level SECURITY.
     Security,
-    /// There can be anything in it.
+    /// Its lines can be anything.
     Mixed,
 }
 
@@ -147,7 +147,7 @@ impl AsteriskLog {
             let said = match attempt {
                 Some(attempt) => Said::Attempt(Box::new(attempt)),
                 None if asterisk::names_peer_for_address(line) => Said::Passed(
-                    "names no address: where others have it, Asterisk writes a peer's name",
+                    "names no address: Asterisk writes the name of a peer in its place",
                 ),
                 None => Said::Nothing,
             };
@@ -158,7 +158,7 @@ impl AsteriskLog {
                 self.packet = packet;
                 (said, kind)
             }
-            // Every log begins with what wrote it.
+            // Every log begins with the version that wrote it.
             None if is_first_line(line) => return Said::Nothing,
             None => (Said::Nothing, Kind::Mixed),
         };
@@ -168,7 +168,7 @@ impl AsteriskLog {
         if let Some(at) = self.refusals.iter().position(|r| asterisk::repeats_refusal(&attempt, r))
         {
             self.refusals.remove(at);
-            return Said::Passed("the end of a login of which a line before tells");
+            return Said::Passed("the end of a login that an earlier line reports");
         }
         if asterisk::is_refusal(&attempt) {
             self.refusals.truncate(REFUSALS - 1);
@@ -182,7 +182,7 @@ impl AsteriskLog {
     }
 }
 
-/// How many bytes of a packet follow a line at most.
+/// The most bytes of a packet that follow a line.
 fn packet_behind(line: &AsteriskLine<'_>) -> usize {
     let holds = |text: &[u8]| memmem::find(line.text, text).is_some();
     match line.level {
@@ -211,27 +211,27 @@ fn is_first_line(line: &[u8]) -> bool {
 /// Why an attempt counts neither way; `None` if it counts.
 pub fn why_ignored(attempt: &Attempt) -> Option<&'static str> {
     if !attempt.decided {
-        return Some("more than one address stands where the source does");
+        return Some("more than one address is in the place of the source");
     }
     if attempt.verdict != Verdict::Ignored {
         return None;
     }
     Some(match attempt.rule {
         "rejected-call" | "chan-sip" => {
-            "a wrong number: only guests count, and phones that have no account yet"
+            "a wrong number: only guests and phones without an account count"
         }
-        "iax-call" => "a wrong number of a peer with his password, or a codec",
-        "endpoint-acl" | "global-acl" => "a line of acl.c tells of the same",
-        "dropped-packet" => "no SIP: devices send other things to a SIP port too",
-        "registrar" => "a phone that is set up wrongly: only guests count",
-        "ChallengeSent" => "each good registration begins so",
-        "FailedACL" => "a phone with more contacts than it may have: it has its password",
+        "iax-call" => "a wrong number from a peer with its password, or a codec",
+        "endpoint-acl" | "global-acl" => "a line of acl.c reports the same",
+        "dropped-packet" => "not SIP: devices send other packets to a SIP port too",
+        "registrar" => "a misconfigured phone: only guests count",
+        "ChallengeSent" => "every good registration begins with a challenge",
+        "FailedACL" => "a phone with its password, but too many contacts",
         "RequestNotSupported" | "RequestNotAllowed" => {
-            "what is not set up, asked for with the password"
+            "a request with the password for something that is not set up"
         }
-        "failed" => "a key of a user that exists: clients offer all that they have",
-        "disconnect" | "closed" => "the end of a connection, of whose failures other lines tell",
-        "pam-unix" => "sshd tells of the same in a line of its own",
+        "failed" => "a key for an existing user: clients offer every key that they have",
+        "disconnect" | "closed" => "the end of a connection whose failures other lines report",
+        "pam-unix" => "sshd reports the same in a line of its own",
         _ => UNDERSTOOD,
     })
 }

@@ -1,11 +1,11 @@
-//! Asterisk's manager interface (AMI) as a source: logs in, asks for security events alone, sends
-//! what they say.
+//! Asterisk's manager interface (AMI) as a source: logs in, requests only security events and sends their
+//! attempts.
 //!
-//! Asterisk ends a session that does not take its events within a tenth of a second (`writetimeout`
-//! of `manager.conf`). So it is always read; what the controller cannot take yet waits in a queue
-//! with a bound, and what finds that full is counted as lost, challenges first.
+//! Asterisk ends a session that does not take its events within a tenth of a second (`writetimeout` of
+//! `manager.conf`). So the connection is always read. Attempts that the controller cannot take yet wait in
+//! a bounded queue; those that find it full are counted as lost, challenges first.
 //!
-//! The secret itself is never sent, and its digest only to a process of Asterisk's user or root's.
+//! The secret itself is never sent, and its digest only to a process of Asterisk's user or of root.
 
 mod actions;
 mod frames;
@@ -32,19 +32,19 @@ use crate::failure::{Attempt, Verdict};
 use crate::hearing::Unparsed;
 use crate::parse::ami::{self, Block, Response};
 
-/// How long what may take.
+/// Time limits.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
-    /// Connecting, and each answer.
+    /// For connecting, and for each answer.
     answer: Duration,
-    /// After so long without a byte Asterisk is asked whether it is alive, and after so long again
-    /// it is given up.
+    /// After this long without a byte Asterisk is sent a ping, and after the same time again the connection
+    /// is closed.
     silence: Duration,
-    /// Asterisk tells of a login by a security event, which the login itself receives if it may.
+    /// For the security event of the login itself, which it receives if its user may.
     own_login: Duration,
-    /// The pause before the first new try; each one is twice the last.
+    /// The pause before the first retry. Each later pause is twice as long.
     retry: Duration,
-    /// The longest pause between tries.
+    /// The longest pause between retries.
     retry_max: Duration,
 }
 
@@ -56,13 +56,13 @@ const TIMING: Timing = Timing {
     retry_max: Duration::from_secs(30),
 };
 
-/// Bytes that are read at a time.
+/// How many bytes are read at a time.
 const READ: usize = 16 * 1024;
 
-/// Attempts that wait for the controller. From half of it on no challenges are added.
+/// The most attempts that wait for the controller. Challenges are no longer added from half of it.
 const QUEUE_MAX: usize = 16 * 1024;
 
-/// Follows the events for as long as somebody listens.
+/// Follows the events until the receiver is dropped.
 pub async fn follow(login: AmiSource, outlet: Outlet) {
     follow_at(login, outlet, TIMING).await;
 }
@@ -77,7 +77,7 @@ async fn follow_at(login: AmiSource, outlet: Outlet, timing: Timing) {
             Err(End::Failed(why)) => SourceState::Failed(why),
         };
         let worked = std::mem::take(&mut queue.security);
-        // What was heard must not wait for the next login.
+        // What was received must not wait for the next login.
         while queue.attempts.len() > ATTEMPTS_ENOUGH {
             if !outlet.send(queue.drain(SourceState::Ok)).await {
                 return;
@@ -98,21 +98,21 @@ async fn follow_at(login: AmiSource, outlet: Outlet, timing: Timing) {
 enum End {
     /// There is nothing to log in with.
     Waiting(String),
-    /// It did not work, or does no more.
+    /// It failed, for this reason.
     Failed(String),
 }
 
-/// One connection, until it ends; without an error when nobody listens.
+/// Runs one connection until it ends. Ends without an error if the receiver has been dropped.
 async fn session(
     login: &AmiSource,
     outlet: &Outlet,
     timing: Timing,
     queue: &mut Queue,
 ) -> Result<(), End> {
-    // Each time anew, so that a secret that is put there or changed is taken up.
+    // Read for each connection, so that a new or changed secret is used.
     let secret = actions::read_secret(&login.secret_file).map_err(|error| match error {
         SecretError::Missing => End::Waiting(format!(
-            "there is no {} with the secret of AMI's user `{}`",
+            "the file {} with the secret of the AMI user `{}` does not exist",
             login.secret_file.display(),
             login.user
         )),
@@ -131,8 +131,8 @@ async fn session(
         other => {
             let message = other.map(|r| String::from_utf8_lossy(r.message).into_owned());
             return Err(failed(format!(
-                "it refuses a login by MD5 challenge ({}), as Asterisk does not, and the secret \
-                 itself is never sent; see with `ss -ltnp` what listens there",
+                "it refuses a login by MD5 challenge ({}), which Asterisk accepts, so it may not be \
+                Asterisk; the secret is not sent. `ss -ltnp` shows the process",
                 message.unwrap_or_default()
             )));
         }
@@ -143,8 +143,8 @@ async fn session(
         other => {
             let message = other.map(|r| String::from_utf8_lossy(r.message).into_owned());
             return Err(End::Failed(format!(
-                "AMI at {place} refused the login of `{}` ({}); compare {} with Asterisk's \
-                 manager.conf and run `asterisk -rx 'manager reload'`",
+                "AMI at {place} refused the login of `{}` ({}); make sure that {} has the same \
+                secret as Asterisk's manager.conf, and run `asterisk -rx 'manager reload'`",
                 login.user,
                 message.unwrap_or_default(),
                 login.secret_file.display()
@@ -154,7 +154,7 @@ async fn session(
     connection.listen(outlet, login).await
 }
 
-/// Connects to the first address at which somebody greets who may be told the digest of the secret.
+/// Connects to the first address whose listener may receive the digest of the secret.
 async fn connect<'a>(
     login: &AmiSource,
     owner: Owner,
@@ -192,23 +192,23 @@ async fn connect<'a>(
     Err(last)
 }
 
-/// What comes of it in this time.
+/// The result of `what` within this time.
 async fn within<T>(limit: Duration, what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, what).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Whether the other end may be there.
+/// Whether the other end may be in this place.
 fn may_be(place: Place, remote: bool) -> Result<(), String> {
     if place == Place::Here || remote {
         return Ok(());
     }
-    let why = "it is not on this host, so nobody can tell who listens, and whoever is in between can \
-               read and change what is sent; if that is safe, set `sources: {asterisk: {ami: {remote: \
-               true}}}`";
+    let why = "it is not on this host, so the daemon cannot check which process listens, and the connection \
+    can be read and changed on its way; if that is safe, set `sources: {asterisk: {ami: \
+    {remote: true}}}`";
     Err(why.to_owned())
 }
 
-/// Reads the kernel's tables, which may be long, where nobody waits for it.
+/// Reads the kernel's tables, which may be long, on a thread for blocking work.
 async fn ask_kernel<T: Send + 'static>(
     owner: &Owner,
     ask: impl FnOnce(&Owner) -> Result<T, String> + Send + 'static,
@@ -233,8 +233,8 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Waits for the banner, and looks whose it is. Who writes it has accepted the connection, so that
-    /// from here on the kernel tells whose the other end is.
+    /// Waits for the banner, and checks which user sent it. That process has accepted the connection, so the
+    /// kernel now knows the owner of the other end.
     async fn check(&mut self, owner: &Owner, remote: bool) -> Result<(), String> {
         let limit = self.timing.answer;
         let greeted = async {
@@ -273,12 +273,15 @@ impl Connection<'_> {
         }
     }
 
-    /// Can be dropped at any await.
+    /// Cancel safe.
     async fn read(&mut self) -> io::Result<()> {
         let buffer = self.frames.buffer();
         buffer.reserve(READ);
         if self.stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "Asterisk hung up"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "Asterisk closed the connection",
+            ));
         }
         Ok(())
     }
@@ -328,15 +331,15 @@ impl Connection<'_> {
         }
     }
 
-    /// How the source is; `None` while that is not known yet.
+    /// The state of the source; `None` while it is unknown.
     fn state(&self, logged_in: Instant, login: &AmiSource) -> Option<SourceState> {
         if self.queue.security {
             return Some(SourceState::Ok);
         }
         (logged_in.elapsed() >= self.timing.own_login).then(|| {
             SourceState::Failed(format!(
-                "AMI's user `{}` gets no security events, not even that of its own login; give it \
-                 `read = security` in Asterisk's manager.conf",
+                "the AMI user `{}` receives no security events, not even that of its own login; give \
+                it `read = security` in Asterisk's manager.conf",
                 login.user
             ))
         })
@@ -344,17 +347,17 @@ impl Connection<'_> {
 }
 
 fn not_ami(_: NotAmi) -> String {
-    "what answers there is not Asterisk's manager interface".to_owned()
+    "the process that answers there is not Asterisk's manager interface".to_owned()
 }
 
-/// What waits for the controller.
+/// The attempts that wait for the controller.
 #[derive(Debug, Default)]
 struct Queue {
     attempts: VecDeque<Attempt>,
     events: u64,
     lost: u64,
     unparsed: Unparsed,
-    /// Whether there ever was a security event.
+    /// Whether a security event has ever arrived.
     security: bool,
 }
 
@@ -383,7 +386,7 @@ impl Queue {
         self.events > 0 || self.lost > 0 || !self.attempts.is_empty()
     }
 
-    /// What is enough for one message.
+    /// Takes enough for one message.
     fn drain(&mut self, state: SourceState) -> Heard {
         let (lines, lost) = (std::mem::take(&mut self.events), std::mem::take(&mut self.lost));
         let enough = self.attempts.len().min(ATTEMPTS_ENOUGH);

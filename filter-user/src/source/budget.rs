@@ -1,9 +1,9 @@
-//! What reading a log may cost: lines and what each took enter; whether to read the next one leaves.
+//! Limits what reading a log may cost: the cost of each line enters, and whether to read the next leaves.
 //!
-//! A filter can take milliseconds for a line, and whoever fails chooses much of what is in it. So a
-//! source has a share of a processor. Lines of a length that costs much are read only while there is
-//! plenty left and are left out otherwise, so that they hold up no others; the others wait until there
-//! is something left again; and if they have to wait too long, they are left out too.
+//! A filter can take milliseconds for a line, and an attacker chooses much of its text. So each source has
+//! a share of a processor. Lines of a length that is expensive are read only while plenty is left, and are
+//! left out otherwise, so that they do not delay the others. The others wait until something is left
+//! again; if they would wait too long, they are left out too.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,50 +11,50 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// The shares of so many seconds can be saved up.
+/// For how many seconds unused shares accumulate.
 const SAVED_MAX: u32 = 3;
 
-/// A line that is expected to cost so much is dear.
+/// A line is expensive if it is expected to cost this much.
 const DEAR: Duration = Duration::from_micros(500);
 
 /// How long a source reads before others get their turn.
 const TURN: Duration = Duration::from_millis(10);
 
-/// There must be so much again before it reads on.
+/// How much must be available again before reading continues.
 const ENOUGH: Duration = Duration::from_millis(20);
 
-/// A source that has waited for so long, since it last had all that can be saved, reads late.
+/// A source that has waited this long since its savings were last full reads late.
 const LATE: Duration = Duration::from_secs(5);
 
-/// How long a source must keep to its share before it is no longer said to be over it.
+/// How long a source must keep to its share before its strain is over.
 const CALM: Duration = Duration::from_mins(10);
 
-/// Lengths of lines that are told apart: by powers of two.
+/// How many classes of line lengths there are, by powers of two.
 const LENGTHS: usize = 18;
 
-/// What one source may spend.
+/// The budget of one source.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
-    /// Of each second, how much of a processor's time the source may take.
+    /// How much processor time the source may take in each second.
     share: Duration,
     /// What is left, in nanoseconds; below zero if more was spent.
     left: i64,
     filled: Instant,
-    /// What a line of each length costs of late, in nanoseconds.
+    /// The recent cost of a line of each length, in nanoseconds.
     costs: [u64; LENGTHS],
-    /// Spent in this turn.
+    /// What was spent in this turn.
     spent: Duration,
-    /// Whether nothing is read, because too much waits.
+    /// Whether lines are left out because too much waits.
     passes: bool,
-    /// How long it has waited since it last had all that can be saved.
+    /// How long the source has waited since its savings were last full.
     waited: Duration,
     strain: Option<(Strain, Instant)>,
 }
 
-/// A source needs more than its share: what that led to, since it began.
+/// What has happened since a source began to need more than its share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strain {
-    /// Of each second, how much of a processor's time the source may take.
+    /// How much processor time the source may take in each second.
     pub share: Duration,
     /// Lines that were read.
     pub read: u64,
@@ -71,7 +71,7 @@ impl fmt::Display for Strain {
         write!(
             f,
             "its filter needs more than {} % of a processor ({} µs a line): {left_out} of {} lines were \
-             left out, {}",
+            left out, {}",
             share.as_millis() / 10,
             each.as_micros(),
             read.saturating_add(left_out),
@@ -94,7 +94,7 @@ impl Budget {
         }
     }
 
-    /// Begins a turn, with so much to read.
+    /// Begins a turn, with this much to read.
     pub(super) fn begin(&mut self, now: Instant, waiting: Waiting) {
         let passed = now.saturating_duration_since(self.filled);
         self.filled = now;
@@ -125,10 +125,10 @@ impl Budget {
         Some(said)
     }
 
-    /// Whether a line of this length is to be read. What is not counts as left out.
+    /// Whether to read a line of this length. If not, it counts as left out.
     fn affords(&mut self, length: usize) -> bool {
         let dear = self.costs[place(length)] >= u64::try_from(nanos(DEAR)).unwrap_or_default();
-        // Half of what can be saved is for the others.
+        // Half of the savings is for the other lines.
         if !self.passes && (!dear || self.left >= nanos(self.share * SAVED_MAX) / 2) {
             return true;
         }
@@ -137,7 +137,7 @@ impl Budget {
         false
     }
 
-    /// It needs more than its share.
+    /// Records that the source needs more than its share.
     fn strained(&mut self) -> &mut Strain {
         let none = Strain { share: self.share, ..Strain::default() };
         let (strain, last) = self.strain.get_or_insert((none, self.filled));
@@ -157,7 +157,7 @@ impl Budget {
         }
     }
 
-    /// Whether others are to get their turn now.
+    /// Whether the turn is over.
     pub(super) fn is_over(&self) -> bool {
         !self.passes && (self.spent >= TURN || self.left <= 0)
     }
@@ -176,7 +176,7 @@ impl Budget {
         Some(rest)
     }
 
-    /// Whether it needs more than it has, or did of late.
+    /// The strain, if the source needs more than its share or did recently.
     pub(super) fn strain(&self) -> Option<Strain> {
         self.strain.map(|(strain, _)| strain)
     }
@@ -194,7 +194,7 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    /// Of `waiting` if `most` is too much.
+    /// Classifies `waiting` if `most` is too much.
     pub(super) fn of(waiting: u64, most: u64) -> Self {
         match waiting {
             _ if waiting > most => Self::TooMuch,
@@ -208,7 +208,7 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Where the cost of a line of this length is kept.
+/// The index of the class of this line length.
 fn place(length: usize) -> usize {
     usize::try_from(length.max(1).ilog2()).unwrap_or(LENGTHS).min(LENGTHS - 1)
 }
@@ -226,8 +226,7 @@ mod tests {
     const LONG: usize = 8000;
     const SHORT: usize = 200;
 
-    /// What is read of short and of long lines that come evenly for `seconds`, and how much the budget
-    /// let them cost.
+    /// A run of short and long lines that come evenly: how many of each are read, and what they cost.
     struct Run {
         budget: Budget,
         now: Instant,
@@ -241,7 +240,7 @@ mod tests {
             Self { budget: Budget::new(SHARE, now), now, read: [0; 2], spent: Duration::ZERO }
         }
 
-        /// A second in which as many lines come, each with its cost; `true` if all were read or left out
+        /// A second in which this many lines come, each with its cost; `true` if all were read or left out
         /// in time.
         fn second(&mut self, short: (u64, Duration), long: (u64, Duration)) -> bool {
             let end = self.now + Duration::from_secs(1);
@@ -277,7 +276,7 @@ mod tests {
         for second in 0..60 {
             assert!(run.second(short, long), "late in second {second}");
         }
-        // All of the short ones, and of the others as many as the share pays.
+        // All short lines, and as many of the others as the share pays for.
         assert_eq!(run.read[0], 60 * 20);
         assert!((350..450).contains(&run.read[1]), "{:?}", run.read);
         assert!(run.spent <= Duration::from_millis(100 * 60 + 320), "{:?}", run.spent);
@@ -286,7 +285,7 @@ mod tests {
         assert_eq!(strain.left_out, long_lines - run.read[1]);
         let text = strain.to_string();
         assert!(text.contains("10 % of a processor"), "{text}");
-        // It is over when nothing has been left out for a while.
+        // The strain is over when nothing has been left out for a while.
         run.now += CALM;
         run.budget.begin(run.now, Waiting::Little);
         assert_eq!(run.budget.strain(), None);

@@ -1,8 +1,8 @@
-//! The systemd journal as a source: follows entries through `journalctl`, those of sshd or of what a
-//! jail names, sends what they say and the place reached, to go on from there after a restart.
+//! The systemd journal as a source: follows the entries of sshd, or those that a jail names, through
+//! `journalctl`. Sends their attempts and the position reached, from which to continue after a restart.
 //!
-//! An entry that is older than what still counts is passed over: failures count from when they are
-//! heard, and those of yesterday must ban nobody today.
+//! An entry that is too old to count is skipped: failures count from when they are read, and yesterday's
+//! must ban nobody today.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -30,20 +30,20 @@ use crate::parse::{Parser, journal, sshd};
 /// The pause before `journalctl` is started again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Bytes that are read at a time.
+/// How many bytes are read at a time.
 const READ: usize = 64 * 1024;
 
-/// The longest place that is believed. A cursor has some 200 bytes.
+/// The longest cursor that is accepted. Cursors have about 200 bytes.
 const CURSOR_MAX: usize = 1024;
 
-/// What is needed of an entry.
+/// The fields of an entry that are needed.
 const FIELDS: &str =
     "--output-fields=MESSAGE,_COMM,_UID,_HOSTNAME,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID";
 
-/// When entries come that are so old and the budget is spent, entries are left out.
+/// Entries are left out when the budget is spent and they are this old.
 const LATE_MAX: Duration = Duration::from_mins(1);
 
-/// What is said on standard error, of which that much is kept.
+/// How much of the standard error of `journalctl` is kept, in bytes.
 const ERROR_MAX: u64 = 1024;
 
 /// What to follow.
@@ -51,32 +51,32 @@ const ERROR_MAX: u64 = 1024;
 pub struct Journal {
     /// The program.
     pub journalctl: PathBuf,
-    /// Which entries, and what reads them.
+    /// Which entries to read, and what reads them.
     pub entries: Entries,
-    /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the journal
-    /// already is passed over.
+    /// The position of an earlier process, from [`Heard::place`]. Without one, existing entries are
+    /// skipped.
     pub place: Option<String>,
-    /// Entries older than this are passed over.
+    /// Entries older than this are skipped.
     pub max_age: Duration,
 }
 
-/// Which entries are read, and how.
+/// Which entries to read, and what reads them.
 #[derive(Clone, Debug)]
 pub enum Entries {
-    /// What sshd says.
+    /// The entries of sshd, with the built-in parser.
     Sshd,
-    /// What sshd says, as a parser reads it.
+    /// The entries of sshd, with this parser.
     SshdBy(Parser),
-    /// What any of these matches, as a parser reads it.
+    /// The entries that any of these matches, with this parser.
     Matching(Vec<JournalMatch>, Parser),
 }
 
 impl Entries {
-    /// The terms, of which those with a `+` between them are alternatives.
+    /// The terms for `journalctl`. A `+` separates alternatives.
     fn terms(&self) -> Vec<&str> {
         match self {
-            // Whoever is on the host can write to the journal in the name of sshd, but not as root. What
-            // has ended before journald looked has no `_COMM`.
+            // Any local user can write to the journal in the name of sshd, but not as root. An entry of a
+            // process that ended before journald looked has no `_COMM`.
             Self::Sshd | Self::SshdBy(_) => vec![
                 "_UID=0",
                 "_COMM=sshd",
@@ -109,7 +109,7 @@ impl Entries {
         }
     }
 
-    /// Whether an entry can take long to read.
+    /// Whether reading an entry can be slow.
     fn can_be_slow(&self) -> bool {
         match self {
             Self::Sshd => false,
@@ -117,7 +117,7 @@ impl Entries {
         }
     }
 
-    /// What an entry says, within a budget; `None` if it is none.
+    /// Reads an entry within a budget; `None` if it is not a wanted one.
     fn read<'a>(&self, line: &'a [u8], budget: Option<&mut Budget>) -> Option<Read<'a>> {
         let (Self::SshdBy(parser) | Self::Matching(_, parser)) = self else {
             let entry = sshd::journal_entry(line)?;
@@ -140,13 +140,13 @@ impl Entries {
 /// An entry that was read.
 struct Read<'a> {
     entry: Entry<'a>,
-    /// When it was written, where that is looked at.
+    /// When it was written, if that matters.
     logged_at: Option<LoggedAt>,
-    /// Whether an expression has given it up.
+    /// Whether an expression gave up on it.
     given_up: bool,
 }
 
-/// Follows the journal for as long as somebody listens, and reads it on threads of `lane`.
+/// Follows the journal on the threads of `lane` until the receiver is dropped.
 pub async fn follow(journal: Journal, lane: Lane, outlet: Outlet) {
     let mut cursor = journal.place.clone().filter(|place| is_cursor(place));
     while !outlet.is_closed() {
@@ -154,7 +154,7 @@ pub async fn follow(journal: Journal, lane: Lane, outlet: Outlet) {
             Ok(None) => return,
             Ok(Some(why)) => SourceState::Failed(why),
             Err(error) if error.kind() == io::ErrorKind::NotFound => SourceState::Waiting(format!(
-                "there is no {}: the journal cannot be read",
+                "the journal cannot be read, because {} does not exist",
                 journal.journalctl.display()
             )),
             Err(error) => SourceState::Failed(format!("journalctl: {error}")),
@@ -166,7 +166,7 @@ pub async fn follow(journal: Journal, lane: Lane, outlet: Outlet) {
     }
 }
 
-/// One run of `journalctl`: why it ended, or `None` when nobody listens.
+/// Runs `journalctl` once. Returns why it ended, or `None` if the receiver has been dropped.
 async fn run(
     journal: &Journal,
     cursor: &mut Option<String>,
@@ -176,7 +176,7 @@ async fn run(
     let before = cursor.clone();
     let mut child = start(journal, cursor.as_deref())?;
     let stdout = child.stdout.take();
-    let Some(mut stdout) = stdout else { return Ok(Some("it has no output".to_owned())) };
+    let Some(mut stdout) = stdout else { return Ok(Some("journalctl has no output".to_owned())) };
     if !outlet.send(Heard::state(SourceState::Ok)).await {
         return Ok(None);
     }
@@ -185,7 +185,7 @@ async fn run(
     }
     let (status, said) = end(child).await?;
     if !status.success() && *cursor == before {
-        // A place that the journal does not know, or no longer.
+        // The journal does not know this cursor, or no longer.
         *cursor = None;
     }
     Ok(Some(format!("journalctl ended ({status}): {}", said.trim())))
@@ -204,7 +204,7 @@ fn start(journal: &Journal, cursor: Option<&str>) -> io::Result<Child> {
     command.kill_on_drop(true).spawn()
 }
 
-/// Sends what comes until the output ends (`true`) or nobody listens (`false`).
+/// Sends attempts until the output ends (`true`) or the receiver is dropped (`false`).
 async fn relay(
     stdout: &mut ChildStdout,
     journal: &Journal,
@@ -240,16 +240,16 @@ async fn relay(
     }
 }
 
-/// The output of `journalctl` that is read.
+/// The output of `journalctl` that is being read.
 struct Reading {
     entries: Entries,
     max_age: Duration,
     lines: LineSplitter,
     buffer: Vec<u8>,
-    /// How much of the buffer came, and how much of that is read.
+    /// How much of the buffer has been filled, and how much of that has been read.
     read: usize,
     done: usize,
-    /// If its parser can take long for an entry.
+    /// Set if its parser can be slow.
     budget: Option<Budget>,
     /// How old the last entry was when it was read.
     age: Duration,
@@ -270,7 +270,7 @@ impl Reading {
         }
     }
 
-    /// What is to be sent of what has come, up to what is enough.
+    /// Reads what has arrived, up to enough for one message.
     fn turn(&mut self) -> Option<Heard> {
         let Self { entries, max_age, budget, age, .. } = self;
         let now = Timestamp::now();
@@ -324,7 +324,7 @@ async fn end(mut child: Child) -> io::Result<(ExitStatus, String)> {
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// Whether this can be believed to be a place in the journal.
+/// Whether a text can be a cursor of the journal.
 fn is_cursor(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"=;-".contains(&byte);
     !text.is_empty() && text.len() <= CURSOR_MAX && text.bytes().all(plain)

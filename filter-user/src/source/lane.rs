@@ -1,7 +1,7 @@
-//! The threads on which sources read and parse: work enters, its result leaves.
+//! The threads on which sources read and parse.
 //!
-//! Files and filters can be slow, and the thread that hears, bans and answers must never wait for one.
-//! A lane has few threads, so that what is slow takes no more than them: who waits does not read.
+//! Files and filters can be slow, and the controller's thread must never wait for them. A lane has few
+//! threads, so that slow sources occupy no more than these; the others wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Threads for some of the sources. Copies share them.
+/// Threads for some of the sources. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Lane {
     places: Arc<Semaphore>,
@@ -17,7 +17,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// One of so many threads, on which each source that can be slow has this `share` of each second.
+    /// A lane with this many threads, on which each source that can be slow has this `share` of each second.
     pub fn new(threads: usize, share: Duration) -> Self {
         Self { places: Arc::new(Semaphore::new(threads)), share }
     }
@@ -27,11 +27,11 @@ impl Lane {
         self.share
     }
 
-    /// Does `work` when it is its turn. Who no longer waits for it leaves it to end by itself.
+    /// Does `work` when it is its turn. If the caller stops waiting, the work still finishes.
     ///
     /// # Errors
     ///
-    /// When it panics.
+    /// If the work panics.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,7 +1,7 @@
-//! A log file as a source: follows it, parses its lines, sends what means something.
+//! A log file as a source: follows it, parses its lines and sends the attempts.
 //!
-//! It reads and parses on a thread of its lane, a bounded amount at a time, and only as fast as its
-//! budget and the controller let it: what is not read yet stays in the file.
+//! It reads and parses on a thread of its lane, a bounded amount at a time, and only as fast as its budget
+//! and the controller allow. What has not been read stays in the file.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -19,16 +19,16 @@ use crate::hearing::Unparsed;
 use crate::parse::suspect::looks_like_failure;
 use crate::parse::{GIVEN_UP, Parser, Reader, Said};
 
-/// The pause after the file could not be followed at all.
+/// The pause after following the file has failed.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How often the file's state is looked at when no line comes.
+/// How often the file's state is checked when no line comes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// When so many bytes wait to be read and the budget is spent, lines are left out.
+/// Lines are left out when the budget is spent and this many bytes wait to be read.
 const WAITING_MAX: u64 = 8 * 1024 * 1024;
 
-/// How much is read before others get their turn, in bytes.
+/// How many bytes are read in one turn.
 const TURNS_BYTES: u64 = 256 * 1024;
 
 /// What to follow.
@@ -36,19 +36,18 @@ const TURNS_BYTES: u64 = 256 * 1024;
 pub struct LogFile {
     /// The log.
     pub path: PathBuf,
-    /// What says what its lines mean.
+    /// What reads its lines.
     pub parser: Parser,
-    /// Where an earlier process stood, as [`Heard::place`] said; otherwise what is in the log already
-    /// is passed over.
+    /// The position of an earlier process, from [`Heard::place`]. Without one, existing lines are skipped.
     pub place: Option<String>,
-    /// Whether the log was made only now, or while nobody looked: then it is read from its beginning,
-    /// and the dates in it are looked at.
+    /// Whether the log was created just now or while no daemon ran. It is then read from its beginning, and
+    /// the dates in it matter.
     pub is_new: bool,
-    /// Of what was written meanwhile, attempts older than this by their date are passed over.
+    /// Attempts that were written meanwhile and are older than this by their date are skipped.
     pub max_age: Duration,
 }
 
-/// Follows a log for as long as somebody listens, on threads of `lane`.
+/// Follows a log on the threads of `lane` until the receiver is dropped.
 pub async fn follow(log: LogFile, lane: Lane, outlet: Outlet) {
     let mut position = log.place.as_deref().and_then(Position::from_text);
     while !outlet.is_closed() {
@@ -63,7 +62,7 @@ pub async fn follow(log: LogFile, lane: Lane, outlet: Outlet) {
     }
 }
 
-/// Reads until nobody listens, or the file cannot be followed any more: why.
+/// Reads until the receiver is dropped. The error says why the file can no longer be followed.
 async fn read(
     log: &LogFile,
     position: &mut Option<Position>,
@@ -104,39 +103,39 @@ async fn read(
     }
 }
 
-/// A log that is read.
+/// A log that is being read.
 struct Following {
     log: LogFile,
     tail: LogTail,
     reader: Reader,
-    /// If its parser can take long for a line.
+    /// Set if its parser can be slow.
     budget: Option<Budget>,
     told: Option<(SourceState, Option<Strain>)>,
-    /// How many lines have been told of, and how many that could not be read.
+    /// How many lines have been reported as read and as lost.
     reported: (u64, u64),
 }
 
-/// What one turn came to.
+/// The result of one turn.
 struct Turn {
-    /// If it is worth a message; and where the following stands then.
+    /// The message, if there is anything to send, and the position after it.
     heard: Option<(Heard, Position)>,
     /// Whether there is more to read at once.
     more: bool,
 }
 
-/// What several came to.
+/// The result of several turns.
 struct Turns {
-    /// Where the following stands after the last message.
+    /// The position after the last message.
     reached: Option<Position>,
     unsent: Unsent,
     more: bool,
 }
 
-/// What is left to be sent.
+/// What remains to be sent.
 enum Unsent {
     Nothing,
     Heard(Box<Heard>),
-    /// Nobody listens.
+    /// The receiver has been dropped.
     Closed,
 }
 
@@ -153,14 +152,14 @@ impl Following {
         Ok(Self { log, tail, reader, budget, told: None, reported: (0, 0) })
     }
 
-    /// Reads and sends while there is something to read and room for it, within a bound.
+    /// Reads and sends while there is something to read and room for it, up to a bound.
     fn turns(&mut self, outlet: &Outlet) -> io::Result<Turns> {
         let mut reached = None;
         let enough = self.tail.state().bytes.saturating_add(TURNS_BYTES);
         loop {
             let Turn { heard, more } = match self.turn() {
                 Ok(turn) => turn,
-                // It is the same the next time, and what has been sent is not to be sent again.
+                // The next turn meets the same error. What has been sent must not be sent again.
                 Err(_) if reached.is_some() => {
                     return Ok(Turns { reached, unsent: Unsent::Nothing, more: true });
                 }
@@ -237,12 +236,12 @@ fn state(tail: &LogTail) -> SourceState {
     match &tail.state().health {
         Health::Ok => SourceState::Ok,
         Health::Waiting if tail.reads_on_without_name() => SourceState::Waiting(format!(
-            "there is no {} any more; its writer may still write to the file that was removed or \
-             renamed, until it is told to open its logs anew",
+            "{} no longer exists; its writer may still write to the file that was removed or \
+            renamed, until it reopens its logs",
             tail.path().display()
         )),
         Health::Waiting => {
-            SourceState::Waiting(format!("there is no {} yet", tail.path().display()))
+            SourceState::Waiting(format!("{} does not exist yet", tail.path().display()))
         }
         Health::Failed(why) => SourceState::Failed(why.clone()),
     }

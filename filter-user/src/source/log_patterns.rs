@@ -1,4 +1,4 @@
-//! Which logs there are of a pattern.
+//! Finds the logs that match a pattern.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use glob::MatchOptions;
 use super::log_tail::unrotated;
 use crate::config::LogPattern;
 
-/// The most paths of one pattern that are looked at.
+/// The most paths that are examined for one pattern.
 const LOOKED_AT_MAX: usize = 10_000;
 
-/// A log that was written to of late is in use.
+/// A log counts as in use for this long after the last write.
 const IN_USE: Duration = Duration::from_hours(24);
 
-/// What compressed copies end in.
+/// The extensions of compressed copies.
 const COMPRESSED: [&str; 6] = ["gz", "xz", "bz2", "zst", "lz4", "Z"];
 
-/// The files that match, at most `most` of them: those in use, then those last written to. What rotation made of another
-/// that matches is not among them: who follows that one reads it.
+/// The files that match, at most `most`: first those in use, then those last written to. Rotated copies of
+/// another match are left out, because following that one reads them.
 pub fn find(patterns: &[LogPattern], most: usize) -> Vec<PathBuf> {
     let options = MatchOptions {
         case_sensitive: true,
@@ -35,8 +35,8 @@ pub fn find(patterns: &[LogPattern], most: usize) -> Vec<PathBuf> {
     let is_live = |path: &&PathBuf| !unrotated(path).any(|live| found.contains(&live));
     let mut live: Vec<PathBuf> = found.iter().filter(is_live).cloned().collect();
     if live.len() > most {
-        // Of logs with a date in their names, the new ones are those that matter. Those that are in use
-        // keep their order, so that none comes and goes.
+        // Among logs with a date in their names, the new ones matter. Those in use keep their order, so
+        // that none comes and goes.
         let now = SystemTime::now();
         let unused = |path: &PathBuf| {
             let written = path.metadata().and_then(|metadata| metadata.modified()).ok()?;
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), newest);
     }
 
-    /// It once compared each of the names with each other one.
+    /// The time must not grow with the square of the number of names.
     #[test]
     fn ten_thousand_names_are_looked_at_soon() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! What a jail would have done: attempts enter with their lines, decisions leave.
 //!
-//! The jail and what joins the lines about one packet are the daemon's. What no log tells is left to who
-//! reads: whether packets of a source were seen, and who is a known peer.
+//! It uses the daemon's jail and join. It cannot know what is in no log: whether packets from a source were
+//! seen, and which addresses are known peers.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::jail::{BanDecision, Jail};
 use crate::join::Join;
 use crate::parse::dates;
 
-/// Sources that are watched at a time.
+/// The most sources that are watched at a time.
 const SOURCES: usize = 100_000;
 
 /// Decisions that are told of one by one.
@@ -28,12 +28,12 @@ pub(super) struct Court<'a> {
     jail: Jail,
     join: Join,
     config: &'a Config,
-    /// The first time that a line says, in nanoseconds.
+    /// The first time in a line, in nanoseconds.
     began: Option<i128>,
     now: KernelTime,
     decided: Vec<(u64, BanDecision)>,
     untold: usize,
-    /// Until when each banned source is shut out.
+    /// Until when each banned source is banned.
     shut_out: Vec<(IpAddr, KernelTime)>,
     spared: u64,
     forgeable: u64,
@@ -43,7 +43,7 @@ pub(super) struct Court<'a> {
 }
 
 impl<'a> Court<'a> {
-    /// The court of a jail of this configuration, if it is one.
+    /// The court for a jail in this configuration, if there is such a jail.
     pub(super) fn new(name: &str, config: &'a Config) -> Option<Self> {
         let settings = config.jails.get(name)?;
         Some(Self {
@@ -63,7 +63,7 @@ impl<'a> Court<'a> {
         })
     }
 
-    /// Hears of an attempt that the line of this number tells of.
+    /// Takes an attempt that the line with this number reports.
     pub(super) fn hear(&mut self, attempt: &Attempt, line: &[u8], number: u64) {
         self.tick(attempt, line);
         let address = attempt.address;
@@ -93,7 +93,7 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// Sets the time to that of a line, which never goes back.
+    /// Advances the time to that of a line. It never goes back.
     fn tick(&mut self, attempt: &Attempt, line: &[u8]) {
         let instant = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
         let year_less = || {
@@ -131,7 +131,7 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// Says what the jail would have done.
+    /// Prints what the jail would have done.
     pub(super) fn print(&self, out: &mut impl Write) -> Result<()> {
         if self.failures == 0 {
             return Ok(());
@@ -139,7 +139,7 @@ impl<'a> Court<'a> {
         let settings = self.jail.settings();
         let name = self.jail.name();
         if !settings.enabled {
-            writeln!(out, "the jail {name} is not enabled: it would have done nothing")?;
+            writeln!(out, "the jail {name} is not enabled, so it would have done nothing")?;
             return Ok(());
         }
         writeln!(
@@ -160,34 +160,34 @@ impl<'a> Court<'a> {
             )?;
         }
         if self.untold > 0 {
-            writeln!(out, "  and passed {} more bans", self.untold)?;
+            writeln!(out, "  and {} more bans", self.untold)?;
         }
         if self.asks_for_witness {
             writeln!(
                 out,
-                "  only if packets of the banned were seen at a SIP port: text that others have sent \
-                 can make up lines like these"
+                "  only if packets from these sources were seen on a SIP port: an attacker's text can \
+                make up such lines"
             )?;
         }
         if self.spared > 0 {
             writeln!(
                 out,
-                "  {} failures are of trusted addresses, which are never banned",
+                "  {} failures are from trusted addresses, which are never banned",
                 self.spared
             )?;
         }
         if self.forgeable > 0 {
             writeln!(
                 out,
-                "  {} failures do not count, because their source can have been forged \
-                 (`unproven_scope`)",
+                "  {} failures do not count, because their source may be forged \
+                (`unproven_scope`)",
                 self.forgeable
             )?;
         }
         if self.has_undated {
             writeln!(
                 out,
-                "  some lines have no date that is read: they are taken to have come at once"
+                "  some lines have no date that can be read; they count as simultaneous"
             )?;
         }
         Ok(())

@@ -1,5 +1,4 @@
-//! How much of what may come in how fast: the limits of sources that are not known peers, and of
-//! those that are.
+//! The limits: how fast unknown sources and known peers may send packets of each class.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,8 +7,8 @@ use std::time::Duration;
 
 use detection::duration::{self, Compact, snippet};
 
-/// Every limit. The defaults stand up to 200 phones behind one NAT address that all register at
-/// once, and to phones that register every two minutes.
+/// Every limit. The defaults allow 200 phones behind one NAT address to register at the same time, and
+/// phones to register every two minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For each unknown source.
@@ -22,12 +21,12 @@ pub struct Limits {
     pub tcp_bytes: ByteLimits,
     /// For each known peer, all classes together.
     pub known: Limit,
-    /// While the shared budget is used up, whether an unknown source's first REGISTER is dropped
-    /// and its retransmission (RFC 3261 section 17.1.2.2, timer E) let in.
+    /// Whether, while a shared limit is reached, an unknown source's first REGISTER is dropped and its
+    /// retransmission (RFC 3261 section 17.1.2.2, timer E) admitted.
     pub greylist: bool,
-    /// For all that the greylist lets in together.
+    /// For everything that the greylist admits.
     pub admitted: Limit,
-    /// When a proven source that goes on flooding is banned.
+    /// When a proven source that keeps flooding is banned.
     pub flood: Flood,
 }
 
@@ -118,8 +117,8 @@ pub struct PrefixLimits {
     pub classes: ClassLimits,
 }
 
-/// How many bytes unknown sources may send to SIP ports over TCP, TLS handshakes among them: what is
-/// between the headers of TCP and the end of the packet. `docs/packet-flow.md` derives the defaults.
+/// How many bytes of TCP payload unknown sources may send to SIP ports, including TLS handshakes.
+/// `docs/packet-flow.md` derives the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteLimits {
     /// On each connection.
@@ -132,11 +131,10 @@ pub struct ByteLimits {
     pub shared: Limit,
 }
 
-/// When a proven source that goes on flooding is banned: one that has a TCP connection, or is a
-/// known peer.
+/// When a proven source that keeps flooding is banned: one that has a TCP connection or is a known peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flood {
-    /// So many packets over its limit it may send.
+    /// How many packets over its limit it may send.
     pub after: Limit,
     /// How long the ban lasts.
     pub ban: Duration,
@@ -147,23 +145,23 @@ pub struct Flood {
 pub struct Limit {
     /// How fast the bucket fills.
     pub rate: Rate,
-    /// How much it holds.
+    /// The size of the bucket.
     pub burst: u32,
 }
 
 impl Limit {
-    /// So many a second, and so many at once.
+    /// A limit of events a second, with a burst.
     const fn a_second(events: u32, burst: u32) -> Self {
         Self { rate: Rate { events, period: Duration::from_secs(1) }, burst }
     }
 }
 
-/// With these bounds an event costs at least a microsecond, and the largest burst at the slowest
-/// rate stays far below 2^63 nanoseconds.
+/// Within these bounds an event costs at least a microsecond, and the largest burst at the slowest rate
+/// stays far below 2^63 nanoseconds.
 const RATE_EVENTS: RangeInclusive<u32> = 1..=1_000_000;
 const RATE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
-/// So many events in a period, as written: `600/m` is not turned into `10/s`.
+/// Events in a period, as written: `600/m` does not become `10/s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     events: u32,
@@ -182,7 +180,7 @@ impl Rate {
         self.events
     }
 
-    /// The period that [`events`](Self::events) are counted over.
+    /// The period over which [`events`](Self::events) are counted.
     pub fn period(self) -> Duration {
         self.period
     }

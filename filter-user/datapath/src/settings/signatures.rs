@@ -1,21 +1,21 @@
-//! What scanners call themselves.
+//! The User-Agents of scanners.
 
 use std::fmt;
 use std::str::FromStr;
 
 use detection::duration::snippet;
 
-/// The most bytes of a User-Agent that are compared, a final `*` not counted.
+/// The most bytes of a User-Agent that are compared, without a final `*`.
 pub const USER_AGENT_MAX: usize = 31;
 
 /// The most User-Agents.
 pub const USER_AGENTS_MAX: usize = 256;
 
-/// Shorter beginnings would take in phones: `SIP*`, say, or `Sn*`.
+/// Shorter beginnings, such as `SIP*` or `Sn*`, would match phones.
 const PREFIX_MIN: usize = 4;
 
-/// What drops a packet for how it looks. None of it bans: over UDP anybody can look like this in
-/// another's name.
+/// The signatures whose packets are dropped. They do not ban, because over UDP anybody can forge another
+/// address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signatures {
     /// User-Agents of scanners.
@@ -29,9 +29,8 @@ impl Default for Signatures {
     }
 }
 
-/// Scanners that say who they are, and whether more may follow: a version mostly. Tools that also
-/// watch over hosts (sipsak, `SIPp`) and phones that attackers
-/// borrow the name of (eyeBeam) are left out.
+/// Scanners that name themselves, and whether more text may follow, usually a version. Tools that also
+/// monitor hosts (sipsak, `SIPp`) and phones whose names attackers use (eyeBeam) are left out.
 static SCANNERS: [(&str, bool); 15] = [
     ("friendly-scanner", true),
     ("friendly-request", true),
@@ -50,7 +49,7 @@ static SCANNERS: [(&str, bool); 15] = [
     ("sipptk", true),
 ];
 
-/// A User-Agent, compared without regard to the case of ASCII letters: all of it, or its beginning.
+/// A User-Agent, or its beginning, compared without regard to the case of ASCII letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserAgent {
     text: String,
@@ -58,12 +57,12 @@ pub struct UserAgent {
 }
 
 impl UserAgent {
-    /// What is compared, in lower case: 1 to [`USER_AGENT_MAX`] bytes of printable ASCII.
+    /// The text to compare, in lower case: 1 to [`USER_AGENT_MAX`] bytes of printable ASCII.
     pub fn folded(&self) -> String {
         self.text.to_ascii_lowercase()
     }
 
-    /// Whether more may follow.
+    /// Whether more text may follow.
     pub fn is_prefix(&self) -> bool {
         self.is_prefix
     }
@@ -72,7 +71,7 @@ impl UserAgent {
 impl FromStr for UserAgent {
     type Err = String;
 
-    /// `sipcli*`: what begins so; without the `*`: exactly this.
+    /// With a final `*`, matches what begins with the text; without it, exactly the text.
     fn from_str(written: &str) -> Result<Self, String> {
         let shown = snippet(written);
         let (text, is_prefix) =
@@ -82,12 +81,12 @@ impl FromStr for UserAgent {
                 "`{shown}` is not a User-Agent; write printable ASCII such as `sipcli*` or `iWar`"
             ));
         }
-        // What `friendly scanner *` begins with ends in a space; nothing else does.
+        // Only the beginning of a name, as in `friendly scanner *`, may end in a space.
         if text.starts_with(' ') || (text.ends_with(' ') && !is_prefix) {
             return Err(format!("`{shown}` begins or ends with a space, which no User-Agent does"));
         }
         if text.contains('*') {
-            return Err(format!("in `{shown}` `*` may come only once, at the end"));
+            return Err(format!("`{shown}` may contain `*` only once, at the end"));
         }
         if text.len() > USER_AGENT_MAX {
             let cut = text.get(..USER_AGENT_MAX).unwrap_or_default();
@@ -97,7 +96,7 @@ impl FromStr for UserAgent {
         }
         if is_prefix && text.len() < PREFIX_MIN {
             return Err(format!(
-                "`{shown}` would match too many; write at least {PREFIX_MIN} bytes before the `*`"
+                "`{shown}` would match phones too; write at least {PREFIX_MIN} bytes before the `*`"
             ));
         }
         Ok(Self { text: text.to_owned(), is_prefix })

@@ -1,7 +1,7 @@
-//! The bans in force, each by itself, and what the kernel must hold for them.
+//! The bans in force, and the kernel's entries for them.
 //!
-//! Several bans of one address are one entry in the kernel, and a network's entry says what those
-//! around it say too. So each change here is answered with the entries to write.
+//! Several bans of one address share one entry in the kernel, and a network's entry includes those of the
+//! networks around it. So each change here returns the entries to write.
 
 mod reconcile;
 
@@ -17,16 +17,16 @@ use super::{AddressEntry, Ban, Ends, Entry, Key, NetworkEntry, Origin, Scopes};
 use crate::clock::KernelTime;
 use crate::settings::Scope;
 
-/// What the kernel must be told.
+/// A write to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Hold this against an address.
+    /// Set the entry of an address.
     Address(AddressEntry),
-    /// Hold nothing against this address.
+    /// Delete the entry of an address.
     NoAddress(IpAddr),
-    /// Hold this against a network.
+    /// Set the entry of a network.
     Network(NetworkEntry),
-    /// Hold nothing against exactly this network.
+    /// Delete the entry of exactly this network.
     NoNetwork(IpNet),
 }
 
@@ -43,12 +43,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Enters a ban, in place of one by the same origin of the same network and scope; of those by
-    /// hand only the last one of a network stands.
+    /// Enters a ban, in place of one with the same origin, network and scope. A manual ban replaces any other
+    /// manual ban of the network.
     pub fn insert(&mut self, entry: Entry) -> Vec<Write> {
         let mut touched = Vec::new();
         let key = entry.key();
-        // Holes before what they are in, so that nobody in them is shut out for a moment.
+        // Exceptions are written before their ban, so that nobody in them is banned for a moment.
         for hole in entry.except() {
             *self.holes.entry(*hole).or_default() += 1;
             touched.push(*hole);
@@ -67,7 +67,7 @@ impl Ledger {
         self.writes(&touched)
     }
 
-    /// The bans that would go if this one came.
+    /// The bans that this one would replace.
     pub fn replaced_by(&self, entry: &Entry) -> Vec<Entry> {
         let ban = entry.ban;
         self.of_network(ban.network)
@@ -77,12 +77,12 @@ impl Ledger {
             .collect()
     }
 
-    /// Strikes out this ban.
+    /// Removes this ban.
     pub fn remove(&mut self, entry: &Entry) -> Vec<Write> {
         self.remove_key(entry.key()).map_or(Vec::new(), |(_, writes)| writes)
     }
 
-    /// A ban that has ended by `now`, struck out, and what is to be written for it.
+    /// Removes a ban that has ended by `now`. Returns it with the writes for it.
     pub fn pop_ended(&mut self, now: KernelTime) -> Option<(Entry, Vec<Write>)> {
         let (until, key) = *self.ends.first()?;
         if until > now {
@@ -99,7 +99,7 @@ impl Ledger {
         range.map(|(_, entry)| entry)
     }
 
-    /// The bans of networks and addresses inside a network, without those of itself.
+    /// The bans of networks and addresses inside a network, without its own.
     pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
         // In the order of keys a network comes right before what is in it.
@@ -109,8 +109,8 @@ impl Ledger {
         range.map(|(_, entry)| entry).filter(move |entry| entry.ban.network != network)
     }
 
-    /// The bans that close something to an address: its own, then those of networks around it, up to
-    /// a hole.
+    /// The bans that apply to an address: its own, then those of the networks around it, up to an
+    /// exception.
     pub fn of(&self, address: IpAddr) -> Vec<&Entry> {
         let mut found = Vec::new();
         let mut around = Some(IpNet::from(address));
@@ -178,8 +178,8 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// Enters many at once, where nothing is to be written for it: what is entered already stays as
-    /// it is. Quick when they come in order and the ledger is empty.
+    /// Enters many bans without writes. Bans that are already entered stay as they are. Fast if the ledger is
+    /// empty and the bans are in order.
     pub fn load(&mut self, entries: Vec<Entry>) {
         if self.entries.is_empty() {
             for entry in &entries {

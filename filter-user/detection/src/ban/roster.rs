@@ -1,4 +1,4 @@
-//! Who decides bans, by name and by the number in the kernel's entries.
+//! The origins of bans, by name and by the number in the kernel's entries.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -45,7 +45,7 @@ impl Roster {
         number.checked_sub(OWN).and_then(|place| own.get(usize::from(place))).unwrap_or(&UNKNOWN)
     }
 
-    /// Who has this name, if anybody.
+    /// The origin with this name, if there is one.
     pub fn origin(&self, name: &str) -> Option<Origin> {
         match name {
             MANUAL => return Some(Origin::Hand),
@@ -61,7 +61,7 @@ impl Roster {
         (OWN..).zip(&*own).find_map(|(n, own)| (*own == name).then_some(Origin::Jail(n)))
     }
 
-    /// Who has this name; a jail from now on if it was nobody's, as long as there are numbers.
+    /// The origin with this name. If there is none, registers a jail, as long as numbers are left.
     pub fn enlist(&self, name: &str) -> Origin {
         if let Some(known) = self.origin(name) {
             return known;

@@ -1,7 +1,7 @@
-//! How often each jail has banned an address.
+//! Remembers how often each jail has banned an address.
 //!
-//! Bounded: what is long ago is forgotten, and when there is too much, those whose bans can all have
-//! been forged before the others, and of each the oldest first.
+//! Bounded: old bans are forgotten. When there are too many, offenders without proven bans are evicted before
+//! the others, oldest first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ pub struct Bounds {
 pub struct Record {
     /// How many there were.
     pub bans: u32,
-    /// How many of them were for failures whose source cannot have been forged.
+    /// How many of them were proven.
     pub proven: u32,
     /// When the last one came.
     pub last: Moment,
@@ -61,7 +61,7 @@ pub struct Total {
     pub proven: u32,
 }
 
-/// Who is forgotten first.
+/// The order of eviction.
 type Place = (bool, Moment, Offender);
 
 /// What is remembered of all.

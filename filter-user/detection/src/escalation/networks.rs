@@ -1,4 +1,4 @@
-//! Which networks have so many proven offenders in them that they are to be banned.
+//! Finds the networks with enough proven offenders to be banned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,18 +8,18 @@ use ipnet::IpNet;
 use crate::clock::{KernelTime, Moment};
 use crate::settings;
 
-/// Offenders that count at a time; of more, those whose last ban is the longest ago do not.
+/// The most offenders that count at a time. Of more, those with the oldest last bans do not count.
 pub(super) const OFFENDERS_MAX: usize = 65_536;
 
-/// Networks of which it is remembered that they cannot be banned.
+/// The most networks that are remembered as impossible to ban.
 const SPARED_MAX: usize = 1024;
 
-/// A network to be banned.
+/// A network to ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The network.
     pub network: IpNet,
-    /// So many distinct offenders are in it, at least.
+    /// The least number of distinct offenders in it.
     pub offenders: usize,
 }
 
@@ -62,7 +62,7 @@ impl ProvenOffenders {
         self.offenders.is_empty()
     }
 
-    /// Hears of a ban of an address that is proven, or was at that time. `at` may go back.
+    /// Takes a proven ban of an address. `at` may go back.
     pub fn hear(&mut self, address: IpAddr, at: Moment) {
         if !self.settings.enabled {
             return;
@@ -99,7 +99,7 @@ impl ProvenOffenders {
         candidates.collect()
     }
 
-    /// Notes that a network cannot be banned, so that it is not tried again for a while.
+    /// Records that a network cannot be banned, so that it is not tried again for a while.
     pub fn spare(&mut self, network: IpNet, now: KernelTime) {
         if self.spared.len() >= SPARED_MAX {
             let oldest = self.spared.iter().min_by_key(|(_, since)| **since);

@@ -1,11 +1,11 @@
-//! How often something used to come: events and their times enter, whether it is overdue leaves.
+//! How often events usually come: events and their times enter; whether the next is overdue leaves.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What is known of how often something comes. Times are those at which it was heard.
+/// How often an event comes. Times are those at which it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rhythm {
@@ -19,7 +19,7 @@ pub struct Rhythm {
     pub longest_pause: u64,
 }
 
-/// A pause that is longer than any before it by far.
+/// A pause that is much longer than any before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overdue {
     /// How long it is by now.
@@ -28,17 +28,17 @@ pub struct Overdue {
     pub longest: Duration,
 }
 
-/// It takes so many events to know a rhythm.
+/// How many events it takes to know a rhythm.
 const EVENTS: u64 = 100;
 
-/// And so long: a weekend must be in it.
+/// How long it takes to know a rhythm. This must include a weekend.
 const LEARNED_AFTER: Duration = Duration::from_hours(8 * 24);
 
 /// How much longer than the longest a pause must be to mean something.
 const FACTOR: u32 = 3;
 
 impl Rhythm {
-    /// It came `count` times, and there was somebody to hear it since `listening`.
+    /// Records that the event came `count` times. Its source has been reading since `listening`.
     pub fn note(&mut self, count: u64, now: Timestamp, listening: Timestamp) {
         self.count = self.count.saturating_add(count);
         // Thousands can come at once.
@@ -50,8 +50,8 @@ impl Rhythm {
         self.last = Some(now);
     }
 
-    /// Whether the pause now is at least `least` and much longer than it ever was, as far as that
-    /// can be known.
+    /// The current pause if it is at least `least` and much longer than any before, as far as that can be
+    /// known.
     pub fn overdue(
         &self,
         now: Timestamp,
@@ -66,7 +66,7 @@ impl Rhythm {
         (known && overdue).then_some(Overdue { silent, longest })
     }
 
-    /// How long there was somebody to hear it and it did not come.
+    /// How long the source has been reading without the event.
     fn pause(&self, now: Timestamp, listening: Timestamp) -> Duration {
         self.last.map_or(Duration::ZERO, |last| between(last.max(listening), now))
     }

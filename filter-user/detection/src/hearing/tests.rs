@@ -120,7 +120,7 @@ fn a_rule_that_stops_while_lines_come_is_told() {
     let [finding] = &judge(place(NOTICE), &ear, at(410 * 3600))[..] else { panic!() };
     assert_eq!((finding.kind, finding.key.as_str()), (Kind::Rule, "no-matching-endpoint"));
     assert!(
-        finding.problem.contains("for 7d4h and 171 lines; before, it matched 120"),
+        finding.problem.contains("for 7d4h and 171 lines; before that it had matched 120"),
         "{finding:?}"
     );
     // A rule that has never matched is no news: most hosts have no IAX2.

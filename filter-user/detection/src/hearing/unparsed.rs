@@ -1,19 +1,19 @@
-//! Lines that look like failures and that no rule took: how many, and some of them to look at.
+//! Lines that look like failures and match no rule: their number and some samples.
 
 use std::hash::{DefaultHasher, Hasher as _};
 
 use jiff::Timestamp;
 
-/// How many samples are kept, each of another shape.
+/// How many samples are kept, each with a different shape.
 pub const SAMPLES: usize = 5;
 
 /// The longest sample, in characters.
 pub const SAMPLE_MAX: usize = 300;
 
-/// How much of a line tells its shape, in bytes.
+/// How many bytes of a line determine its shape.
 const SHAPE_MAX: usize = 256;
 
-/// What was not understood.
+/// The unrecognised lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unparsed {
     lines: u64,

@@ -1,11 +1,11 @@
-//! Guessing that is too slow for `findtime`, or comes from too many sources for `maxretry`: failures by
-//! source and by account, over days.
+//! Finds guessing that is too slow for `findtime` or comes from too many sources for `maxretry`, by counting
+//! failures by source and by account over days.
 //!
-//! Failures enter, each with its source and the hash of its account; suspects leave. What is kept of
-//! those of one source on one account is how many they were in each eighth of the time. A source is a
-//! suspect for itself, after so many failures or on so many accounts. An account is attacked after so
-//! many failures of so many sources; then each of these is a suspect that has failed on it a few times
-//! itself. Nobody is one who has not failed, and a success clears its source.
+//! Failures enter, each with its source and the hash of its account; suspects leave. For each pair of source
+//! and account, the number of failures in each eighth of the time is kept. A source is a suspect by itself
+//! after a number of failures or on a number of accounts. An account is attacked after a number of failures
+//! from a number of sources; then each of these that has failed on it a few times is a suspect too. A source
+//! without failures is never a suspect, and a success clears its source.
 
 mod counts;
 
@@ -21,20 +21,20 @@ use crate::clock::KernelTime;
 use crate::duration;
 use crate::settings::GuessingSettings;
 
-/// Sources that are remembered, and accounts.
+/// The most sources that are remembered, and the most accounts.
 const KEYS_MAX: usize = 32_768;
 
-/// Accounts of sources that are remembered, and sources of accounts.
+/// The most pairs of source and account that are remembered.
 const PAIRS_MAX: usize = 2 * KEYS_MAX;
 
-/// Accounts that are remembered of one source, and sources of one account.
+/// The most accounts of one source that are remembered, and the most sources of one account.
 const PAIRS_OF_ONE_MAX: usize = 256;
 
-/// Attacked accounts that are remembered for `jails`.
+/// The most attacked accounts that are remembered for `jails`.
 const ATTACKED_MAX: usize = 64;
 
-/// In a source's accounts, those without a name. In an account's sources, those that are not
-/// remembered one by one any more: there is no packet from there.
+/// Among a source's accounts, the failures without a name. Among an account's sources, those that are no
+/// longer remembered one by one: no packet comes from this address.
 const OTHERS: Key = Ipv6Addr::UNSPECIFIED;
 
 /// Failures of sources and on accounts, over days.
@@ -46,7 +46,7 @@ pub(super) struct Guessing {
     /// An account's sources.
     accounts: Table<Pair>,
     attacked: Vec<Attacked>,
-    /// The pairs that are looked at.
+    /// The pairs that are being examined.
     pairs: Vec<Pair>,
 }
 
@@ -76,13 +76,13 @@ pub(super) struct Guess<'a> {
     pub(super) proven: bool,
 }
 
-/// Who has guessed too much.
+/// A source that has guessed too often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suspect {
     pub(super) source: IpAddr,
-    /// How many failures of his count.
+    /// How many of its failures count.
     pub(super) failures: u32,
-    /// Whether they would be enough with those alone that are proven.
+    /// Whether the proven failures alone would be enough.
     pub(super) proven: bool,
     /// Why, in words.
     pub(super) reason: String,
@@ -95,9 +95,9 @@ pub struct Attacked {
     pub account: Box<str>,
     /// Failures on it.
     pub failures: u32,
-    /// Of so many sources; of very many those that failed last.
+    /// How many sources they came from; of very many, those that failed last.
     pub sources: usize,
-    /// When the last of them was heard.
+    /// When the last of them was reported.
     pub last: KernelTime,
 }
 
@@ -117,7 +117,7 @@ impl Guessing {
         &self.attacked
     }
 
-    /// Hears of a failure. The suspects, if it makes any, are added to `suspects`.
+    /// Takes a failure and adds the suspects that it makes to `suspects`.
     pub(super) fn hear(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
         let slot = Slot::of(now, self.settings.findtime);
         if self.settings.maxretry > 0 || self.settings.maxaccounts > 0 {
@@ -135,7 +135,7 @@ impl Guessing {
         }
     }
 
-    /// Hears that a failure it has heard of a moment ago is proven.
+    /// Marks a recent failure as proven.
     pub(super) fn prove(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
         let slot = Slot::of(now, self.settings.findtime);
         let account = guess.account.map(|(account, _)| account_key(account));
@@ -176,8 +176,7 @@ impl Guessing {
         self.sources.keys().map(|key| key.to_canonical())
     }
 
-    /// Forgets at most `most` of those, on either side, that have had their time. Returns how old the
-    /// oldest of the others is.
+    /// Forgets at most `most` expired keys on either side. Returns the age of the oldest remaining one.
     pub(super) fn forget_old(&mut self, most: usize, now: KernelTime) -> Option<Duration> {
         let findtime = self.settings.findtime;
         self.attacked.retain(|attacked| now.since(attacked.last) < findtime);
@@ -186,7 +185,7 @@ impl Guessing {
         sources.max(accounts)
     }
 
-    /// Takes what is known of a key, with what is too old left out.
+    /// Takes the pairs of a key, without those that are too old.
     fn take(&mut self, side: Side, key: Key, now: KernelTime) -> bool {
         let Self { sources, accounts, pairs, settings, .. } = self;
         let slot = Slot::of(now, settings.findtime);
@@ -219,7 +218,7 @@ impl Guessing {
         table.enter(key, newest, rank);
     }
 
-    /// Counts a failure; its pair becomes the last.
+    /// Counts a failure. Its pair becomes the last.
     fn count(&mut self, other: Key, proven: bool, slot: Slot, now: KernelTime) {
         let known = self.pairs.iter().position(|pair| pair.other == other);
         let mut pair = known.map_or_else(
@@ -235,7 +234,7 @@ impl Guessing {
         self.pairs.push(pair);
     }
 
-    /// Adds the counts of the pair that is the oldest to those of the others.
+    /// Adds the counts of the oldest pair to those of the others.
     fn fold_oldest(&mut self) {
         let Some(oldest) = self.pairs.iter().position(|pair| pair.other != OTHERS) else { return };
         let oldest = self.pairs.remove(oldest);

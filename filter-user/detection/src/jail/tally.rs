@@ -1,4 +1,4 @@
-//! What a source's failures amount to.
+//! Sums up the failures of a source.
 
 use std::num::NonZeroU32;
 
@@ -8,13 +8,13 @@ use crate::duration;
 use crate::failure::Class;
 use crate::settings::JailSettings;
 
-/// What some failures amount to.
+/// The sum of some failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) failures: usize,
     /// The sum of their weights.
     pub(super) points: u64,
-    /// On how many accounts they were.
+    /// On how many accounts they occurred.
     pub(super) accounts: usize,
 }
 
@@ -58,7 +58,7 @@ impl Tally {
         part(self.points, settings.maxretry).max(part(accounts, settings.maxaccounts)).min(whole)
     }
 
-    /// In words, with the last of them.
+    /// The reason in words, with the last failure.
     pub(super) fn reason(self, last: Option<&Evidence>, settings: &JailSettings) -> String {
         let Self { failures, points, accounts } = self;
         let within = duration::format(settings.findtime);

@@ -1,8 +1,8 @@
-//! The sources that have failed: failures by address enter and leave.
+//! The sources that have failed, with their failures by address.
 //!
-//! The names of the accounts are attacker text of any length. With the addresses, of a source that has
-//! many, they are kept apart from the [`Table`], in a store with a bound of its own, for the sources of
-//! the highest ranks.
+//! The names of the accounts are attacker text of any length. They are kept outside the [`Table`], together
+//! with the addresses of a source that has many, in a memory with a bound of its own, for the sources with the
+//! highest ranks.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -14,10 +14,10 @@ use super::tick::Tick;
 use crate::clock::KernelTime;
 use crate::failure::Class;
 
-/// Failures that are remembered, for each source that can be.
+/// How many failures are remembered for each source, on average.
 const FAILURES_PER_SOURCE: usize = 2;
 
-/// Failures of which account and address are remembered, over all sources.
+/// The most failures whose account and address are remembered, over all sources.
 const DETAILS_MAX: usize = 65_536;
 
 /// A failure of a source.
@@ -25,11 +25,11 @@ const DETAILS_MAX: usize = 65_536;
 pub(super) struct Failure {
     pub(super) at: Tick,
     pub(super) class: Class,
-    /// Whether its source cannot have been forged.
+    /// Whether it is proven.
     pub(super) proven: bool,
-    /// Whether there is a ban of the unproven scope for it.
+    /// Whether it has led to a ban with the unproven scope.
     pub(super) punished: bool,
-    /// The number of who told of it.
+    /// The number of the source that reported it.
     pub(super) teller: u8,
     /// The hash of the account's name, if it has one.
     pub(super) account: Option<NonZeroU32>,
@@ -37,7 +37,7 @@ pub(super) struct Failure {
     pub(super) details: Details,
 }
 
-/// What is told of a failure and does not count.
+/// The details of a failure, which are shown but do not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Details {
     /// The account's name.
@@ -117,12 +117,12 @@ impl Watched {
         forgotten
     }
 
-    /// When a source last failed, if it is remembered.
+    /// When a source last failed, if the source is remembered.
     pub(super) fn last(&self, address: IpAddr) -> Option<Tick> {
         self.table.items(key(address)).next().map(Node::at)
     }
 
-    /// A source's failures, the oldest first.
+    /// A source's failures, oldest first.
     pub(super) fn failures(&self, address: IpAddr) -> Vec<Failure> {
         let kept = |node: &Node| node.details.and_then(|kept| self.details.get(kept)).cloned();
         let told = self.table.items(key(address)).map(|node| node.failure(kept(node)));

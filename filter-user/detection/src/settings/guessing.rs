@@ -1,8 +1,8 @@
-//! What is too much, over days.
+//! The thresholds for guessing over days.
 
 use std::time::Duration;
 
-/// How slow guessing, and guessing from many sources, is found.
+/// How slow guessing and guessing from many sources are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuessingSettings {
     /// How long a failure counts, to an eighth.

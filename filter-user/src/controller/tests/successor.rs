@@ -36,7 +36,7 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
     assert_eq!((controller.datapath.bans.len(), controller.datapath.networks.len()), (2, 1));
     // Another address of the network that is banned.
     let answer = take_over(&mut controller, &[decided("2001:db8::8", "sshd", None)]);
-    assert_eq!(answer["refused"]["they are banned as long already"], 1, "{answer}");
+    assert_eq!(answer["refused"]["already banned for as long"], 1, "{answer}");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn who_is_never_banned_is_not_banned_now() {
     let answer = take_over(&mut controller, &bans);
     assert_eq!(answer["entered"], 0);
     let refused: Vec<_> = answer["refused"].as_object().unwrap().values().collect();
-    assert_eq!(refused, [1, 2, 2], "{answer}");
+    assert_eq!(refused, [2, 1, 2], "{answer}");
     assert!(controller.datapath.bans.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! What is said to Asterisk's manager interface, and the secret that a login takes.
+//! The actions sent to Asterisk's manager interface, and the secret of a login.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,23 +10,23 @@ use md5::{Digest, Md5};
 /// The longest secret file.
 const SECRET_FILE_MAX: u64 = 4096;
 
-/// Asks for the challenge of a login by digest.
+/// Requests the challenge of a login by digest.
 pub(super) const CHALLENGE: &str =
     "Action: Challenge\r\nActionID: challenge\r\nAuthType: MD5\r\n\r\n";
 
-/// Asks whether the other side is alive.
+/// Checks that the other side is alive.
 pub(super) const PING: &str = "Action: Ping\r\nActionID: ping\r\n\r\n";
 
-/// How the file of a secret is.
+/// Why a secret file cannot be used.
 #[derive(Debug)]
 pub(super) enum SecretError {
-    /// There is none.
+    /// It does not exist.
     Missing,
-    /// It cannot be read, or holds none, for this reason.
+    /// It cannot be read or contains no secret, for this reason.
     Unusable(String),
 }
 
-/// A secret that never shows in a log.
+/// A secret that never appears in a log.
 pub(super) struct Secret(String);
 
 /// The secret in the file at `path`: the value of its line `secret = VALUE`, as Asterisk's
@@ -34,7 +34,7 @@ pub(super) struct Secret(String);
 ///
 /// # Errors
 ///
-/// When there is no such file, anybody may read it, or it holds no secret.
+/// If the file does not exist, everybody may read it, or it contains no secret.
 pub(super) fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     let unusable = |why: String| SecretError::Unusable(format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| {
@@ -46,7 +46,7 @@ pub(super) fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     })?;
     let mode = file.metadata().map_err(|error| unusable(error.to_string()))?.permissions().mode();
     if mode & 0o007 != 0 {
-        return Err(unusable("everybody may read it; use `chmod o= FILE`".to_owned()));
+        return Err(unusable("everybody may read it; run `chmod o= FILE`".to_owned()));
     }
     let mut text = String::new();
     file.take(SECRET_FILE_MAX)
@@ -61,14 +61,14 @@ fn secret_in(text: &str) -> Option<&str> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once('=')?;
         let value = value.strip_prefix('>').unwrap_or(value);
-        // Asterisk takes what follows `;` for a comment.
+        // In Asterisk, a comment begins with `;`.
         let value = value.split(';').next().unwrap_or_default().trim();
         let usable = !value.is_empty() && !value.contains(char::is_control);
         (name.trim() == "secret" && usable).then_some(value)
     })
 }
 
-/// Logs in by digest: the MD5 of challenge and secret. Asks for security events alone.
+/// Logs in by digest, the MD5 of challenge and secret, and requests only security events.
 pub(super) fn login_by_digest(user: &str, secret: &Secret, challenge: &[u8]) -> String {
     let digest = Md5::new().chain_update(challenge).chain_update(&secret.0).finalize();
     let digest: [u8; 16] = digest.into();

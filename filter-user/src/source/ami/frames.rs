@@ -1,8 +1,7 @@
-//! Bytes of Asterisk's manager interface to blocks: what Asterisk sends enters in any portions, its
-//! blocks leave, each ended by an empty line.
+//! Splits the bytes of Asterisk's manager interface into blocks, each of which ends with an empty line.
 //!
-//! What is kept is at most [`FRAME_MAX`] and one read. A longer block is left out and counted, up
-//! to the empty line that ends it; so is one of too many lines.
+//! At most [`FRAME_MAX`] bytes and one read are kept. A longer block is left out and counted, up to the
+//! empty line that ends it; so is one with too many lines.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
@@ -10,7 +9,7 @@ use memchr::memmem;
 use crate::failure::Attempt;
 use crate::parse::ami::{self, Block};
 
-/// The longest block. A datagram of 64 KiB limits a Call-ID, and so an event of Asterisk's.
+/// The longest block. A datagram of 64 KiB limits a Call-ID, and so the length of an event.
 pub const FRAME_MAX: usize = 128 * 1024;
 
 /// The longest banner line.
@@ -19,12 +18,12 @@ const BANNER_MAX: usize = 256;
 /// How every banner begins (`main/manager.c`).
 const BANNER: &[u8] = b"Asterisk Call Manager/";
 
-/// What came.
+/// What a block is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A security event that says something about an attempt.
+    /// A security event about an attempt.
     Security(Attempt),
-    /// A security event that says nothing that is known.
+    /// A security event that is not recognised.
     Unknown(Bytes),
     /// The answer to an action.
     Response(Bytes),
@@ -32,40 +31,40 @@ pub enum Message {
     Other,
 }
 
-/// The bytes that came and are not a block yet.
+/// The bytes received that are not a complete block yet.
 #[derive(Debug, Default)]
 pub struct Frames {
     buffer: BytesMut,
-    /// Up to where no end of a block was found.
+    /// No block ends before this place.
     searched: usize,
     greeted: bool,
-    /// In a block that is too long.
+    /// Whether the current block is too long.
     skipping: bool,
     skipped: u64,
-    /// A security event of which the rest is to come.
+    /// A security event whose rest has not arrived.
     cut: Option<Bytes>,
 }
 
-/// What came first was not the banner of a manager interface.
+/// The first bytes were not the banner of a manager interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAmi;
 
 impl Frames {
-    /// Where to write what comes next.
+    /// The buffer into which to read.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// How many blocks were left out because they were too long, since this was last asked.
+    /// Takes the number of blocks that were left out because they were too long, since the last call.
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
 
-    /// The next message, if all of it has come.
+    /// The next message, if it is complete.
     ///
     /// # Errors
     ///
-    /// When the other side does not greet as Asterisk does.
+    /// If the other side does not send Asterisk's banner.
     pub fn next_message(&mut self) -> Result<Option<Message>, NotAmi> {
         if !self.is_greeted()? {
             return Ok(None);
@@ -78,7 +77,7 @@ impl Frames {
         Ok(None)
     }
 
-    /// Whether the banner has come.
+    /// Whether the banner has arrived.
     ///
     /// # Errors
     ///
@@ -114,7 +113,7 @@ impl Frames {
                 self.searched = self.buffer.len();
                 if self.buffer.len() > FRAME_MAX {
                     self.skipping = true;
-                    // What is kept may be the beginning of the end.
+                    // The last bytes may be the beginning of an end.
                     self.buffer.advance(self.buffer.len() - (END.len() - 1));
                     self.searched = 0;
                 }
@@ -131,13 +130,13 @@ impl Frames {
         }
     }
 
-    /// A block, or an event of which it is the rest, is too long.
+    /// Leaves out a block, and the event whose rest it is.
     fn leave_out(&mut self) {
         self.skipped = self.skipped.saturating_add(1);
         self.cut = None;
     }
 
-    /// What `block` is, or `None` if that is for a later one to say.
+    /// What `block` is; `None` if only a later block can decide that.
     fn message(&mut self, block: Bytes) -> Option<Message> {
         match ami::parse(&block) {
             Block::Security(attempt) => {
@@ -157,7 +156,7 @@ impl Frames {
         }
     }
 
-    /// Asterisk writes an event in one piece, so that what follows one that was cut is its rest.
+    /// Asterisk writes an event in one piece, so the block after an incomplete event is its rest.
     fn rest_of_cut(&mut self, block: Bytes) -> Option<Message> {
         let Some(cut) = self.cut.take() else {
             let unread = ami::parse(&block) == Block::Unread;
@@ -260,7 +259,7 @@ mod tests {
         let event = rest.split_once("\r\n\r\n").unwrap().1.split_once("\r\n\r\n").unwrap().1;
         let at = event.find("SessionID").unwrap();
         for lines in [64, 100, 2_000, 10_000, 100_000] {
-            // In the account, whole or cut by an empty line in the midst of them.
+            // In the account: whole, or cut by an empty line in the middle.
             for cut in ["", "\r\n"] {
                 let half = "X: y\r\n".repeat(lines / 2);
                 let text = format!("{half}{cut}{half}");
@@ -270,7 +269,7 @@ mod tests {
                 let messages = read(&mut frames, stream.as_bytes().chunks(4096)).unwrap();
                 let counted = frames.take_skipped();
                 assert_eq!(sources(&messages).len(), 2 + 1, "{lines} {cut:?}: {messages:?}");
-                // Each of its two halves, if it was cut.
+                // Each of its two halves if it was cut.
                 assert!((1..=2).contains(&counted), "{lines} {cut:?}: {counted}");
             }
         }
@@ -302,7 +301,7 @@ mod tests {
             prop_assert!(read(&mut frames, portions.iter().map(|p| &p[..])).is_ok());
         }
 
-        /// Where bytes are lost or changed, nothing is made up: no address that was not written.
+        /// Lost or changed bytes never produce an address that was not written.
         #[test]
         fn damage_names_nobody_else(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut stream = STREAM.as_bytes().to_vec();

@@ -1,8 +1,8 @@
-//! Who is at the other end of a connection on this host: the kernel's tables of TCP sockets enter,
-//! whether the right user has the socket leaves.
+//! Checks in the kernel's tables of TCP sockets whether the right user owns the other end of a connection
+//! on this host.
 //!
-//! Any local user can listen on a port that nobody has, and would be taken for Asterisk: he would get
-//! the digest of the secret, and could have anybody banned or made known.
+//! Any local user can listen on a free port and pretend to be Asterisk. He would receive the digest of the
+//! secret, and could have any address banned or made known.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -17,11 +17,11 @@ const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// `TCP_LISTEN` of `include/net/tcp_states.h`.
 const LISTEN: u8 = 10;
 
-/// Readings of the tables before a socket counts as not being there: while they are read others come
-/// and go, and the kernel may pass one over.
+/// How often the tables are read before a socket counts as missing. Sockets come and go during a reading,
+/// and the kernel may skip one.
 const READINGS: usize = 3;
 
-/// The user that may have Asterisk's sockets, besides root.
+/// The user that, besides root, may own Asterisk's sockets.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
     name: String,
@@ -31,7 +31,7 @@ pub(super) struct Owner {
 /// Where the other end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// On this host, where the right user has it.
+    /// On this host, owned by the right user.
     Here,
     /// On another host, or in another network namespace.
     Elsewhere,
@@ -42,7 +42,7 @@ impl Owner {
     ///
     /// # Errors
     ///
-    /// When the users of this host cannot be read.
+    /// If the users of this host cannot be read.
     pub(super) fn of(name: &str) -> Result<Self, String> {
         let uid = match name.parse() {
             Ok(uid) => Some(uid),
@@ -62,37 +62,37 @@ impl Owner {
         let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let who =
             known.map_or_else(|| format!("the user {uid}"), |user| format!("`{}`", user.name));
-        let missing = if own.is_some() { "" } else { ", whom this host does not have" };
+        let missing = if own.is_some() { "" } else { ", which this host does not have" };
         format!(
-            "{who} listens there, and neither root nor `{name}`{missing}; nothing is sent. \
-             `ss -ltnp` shows the process; if that is Asterisk, name its user: `sources: {{asterisk: \
-             {{ami: {{listener: USER}}}}}}`"
+            "{who} listens there, and not root or `{name}`{missing}; nothing is sent. \
+            `ss -ltnp` shows the process; if it is Asterisk, set its user: `sources: {{asterisk: \
+            {{ami: {{listener: USER}}}}}}`"
         )
     }
 
-    /// Looks whether somebody else listens at an address of this host; yes too if nobody listens.
+    /// Checks that no other user listens at an address of this host. Passes too if nobody listens.
     ///
     /// # Errors
     ///
-    /// Who does, or that it cannot be told.
+    /// If another user listens, or the listener is unknown.
     pub(super) fn check_listener(&self, at: SocketAddr) -> Result<(), String> {
         self.check_listeners(&sockets(|socket| socket.listens_at(at).is_some())?, at)
     }
 
     fn check_listeners(&self, listeners: &[Socket], at: SocketAddr) -> Result<(), String> {
-        // Whoever else listens, to less of it, is not who is connected to.
+        // A connection goes to the most specific listener.
         let first = listeners.iter().filter_map(|socket| socket.listens_at(at)).min();
         let mut first = listeners.iter().filter(|socket| socket.listens_at(at) == first);
         let other = first.find(|socket| !self.is(socket.uid));
         other.map_or(Ok(()), |other| Err(self.refuse(other.uid)))
     }
 
-    /// Looks whose socket is at the other end of a connection from `own` to `peer`, over which
-    /// something has been read: before a connection is accepted its socket is nobody's.
+    /// Checks the owner of the other end of a connection from `own` to `peer`. Something must have been read
+    /// from it: before a connection is accepted, nobody owns its socket.
     ///
     /// # Errors
     ///
-    /// Whose it is, or that it cannot be told.
+    /// If another user owns it, or the owner is unknown.
     pub(super) fn check_peer(&self, own: SocketAddr, peer: SocketAddr) -> Result<Place, String> {
         for _reading in 0..READINGS {
             let ends =
@@ -102,16 +102,18 @@ impl Owner {
             }
         }
         if peer.ip().to_canonical().is_loopback() {
-            return Err("the kernel does not say who listens there; nothing is sent".to_owned());
+            return Err(
+                "the kernel does not show which user listens there; nothing is sent".to_owned()
+            );
         }
         Ok(Place::Elsewhere)
     }
 
-    /// Where the other end is, of which these are all sockets; `None` if it is not among them.
+    /// The place of the other end, given all its sockets; `None` if it is not among them.
     fn place(&self, ends: &[Socket]) -> Result<Option<Place>, String> {
         match ends {
             [] => Ok(None),
-            [end, ..] if end.inode == 0 => Err("it hung up".to_owned()),
+            [end, ..] if end.inode == 0 => Err("it closed the connection".to_owned()),
             [end] if self.is(end.uid) => Ok(Some(Place::Here)),
             [end, ..] => Err(self.refuse(end.uid)),
         }
@@ -125,13 +127,13 @@ struct Socket {
     remote: SocketAddr,
     state: u8,
     uid: u32,
-    /// 0 for what no process has: not accepted yet, or closed.
+    /// 0 if no process owns it: not accepted yet, or closed.
     inode: u64,
 }
 
 impl Socket {
-    /// Whether it would get a connection to an address, and after how many other kinds of listeners:
-    /// the kernel looks for one of this very address, then of the family, then of both.
+    /// The order in which the kernel tries this listener for a connection to an address: first one for that
+    /// address, then one for the family, then one for both families. `None` if it does not match.
     fn listens_at(&self, address: SocketAddr) -> Option<u8> {
         if self.state != LISTEN || self.local.port() != address.port() {
             return None;
@@ -145,7 +147,7 @@ impl Socket {
         }
     }
 
-    /// Reads a row; `None` for the headings and what nobody knows.
+    /// Reads a row; `None` for the headings and anything unknown.
     fn parse(row: &str) -> Option<Self> {
         let mut columns = row.split_ascii_whitespace();
         // sl, local_address, rem_address, st, queues, timer, retrnsmt, uid, timeout, inode
@@ -157,7 +159,7 @@ impl Socket {
     }
 }
 
-/// `0100007F:13AE`: words as they are in memory, and the port.
+/// Reads `0100007F:13AE`: words in memory order, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok();
@@ -174,12 +176,12 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// Whether both are the same end: IPv4 over an IPv6 socket is IPv4.
+/// Whether both are the same address: IPv4 over an IPv6 socket is IPv4.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
 }
 
-/// The sockets that are wanted, of both families.
+/// The wanted sockets of both families.
 fn sockets(wanted: impl Fn(&Socket) -> bool) -> Result<Vec<Socket>, String> {
     let mut found = Vec::new();
     for table in TABLES {
@@ -187,7 +189,7 @@ fn sockets(wanted: impl Fn(&Socket) -> bool) -> Result<Vec<Socket>, String> {
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && table != TABLES[0] => {}
             result => result.map_err(|error| {
-                format!("it cannot be told who listens there: {table}: {error}; nothing is sent")
+                format!("cannot check who listens there: {table}: {error}; nothing is sent")
             })?,
         }
     }
@@ -281,16 +283,16 @@ mod tests {
         assert_eq!(owner(Some(112)).place(&rows(&[ACCEPTED])), Ok(Some(Place::Here)));
         let of_root = LISTENS.replace(" 112 ", " 0 ");
         assert!(owner(None).check_listeners(&rows(&[&of_root]), at).is_ok());
-        // One of two that share the port is enough.
+        // One wrong listener of two that share the port is enough.
         assert!(owner(None).check_listeners(&rows(&[&of_root, LISTENS]), at).is_err());
-        // Who listens to IPv6 alone has no say where somebody listens to IPv4.
+        // A listener for IPv6 does not matter where there is one for IPv4.
         assert!(owner(None).check_listeners(&rows(&[&of_root, ANY]), at).is_ok());
         assert!(owner(None).check_listeners(&rows(&[ANY]), at).is_err());
         let why = owner(None).check_listeners(&rows(&[LISTENS]), at).unwrap_err();
         assert!(why.contains("listener: USER") && why.contains("does not have"), "{why}");
     }
 
-    /// The kernel shows it as root's until it is accepted.
+    /// The kernel shows a socket as root's until it is accepted.
     #[test]
     fn a_socket_that_nobody_has_accepted_is_nobodys() {
         assert!(owner(Some(112)).place(&rows(&[WAITS])).is_err());

@@ -1,7 +1,7 @@
-//! What the kernel holds and what the ledger has are made one.
+//! Reconciles the kernel's entries with the ledger.
 //!
-//! The ledger's word holds for the bans that it has. What the kernel holds besides was decided by a
-//! controller that had no time to write it down, and is adopted.
+//! For the bans it contains, the ledger is authoritative. Any other ban in the kernel was made by a daemon
+//! that had no time to save it, and is adopted.
 
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
@@ -15,19 +15,19 @@ use crate::ban::networks::{Change, read_back};
 use crate::ban::{AddressEntry, Ban, Ends, Entry, InForce, NetworkEntry, Scopes};
 use crate::clock::KernelTime;
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Reconciled {
-    /// What is to be written, so that the kernel holds what the ledger has and no more.
+    /// The writes that make the kernel agree with the ledger.
     pub writes: Vec<Write>,
-    /// The bans that only the kernel knew of, which the ledger has now.
+    /// The bans that only the kernel had, which are now in the ledger.
     pub adopted: Vec<Entry>,
 }
 
 impl Ledger {
-    /// Compares what the kernel holds with what the ledger has. What only the kernel holds is adopted
-    /// for this `reason`, if it is in force and `wanted`, and is not one of the bans that are known to
-    /// have `ended`: the kernel has all of an address until its last one ends.
+    /// Compares the kernel's entries with the ledger. A ban that only the kernel has is adopted with this
+    /// `reason` if it is in force, `wanted`, and not among the bans known to have `ended`: the kernel's entry
+    /// keeps every ban of an address until the last one ends.
     pub fn reconcile(
         &mut self,
         held: &InForce,
