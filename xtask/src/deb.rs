@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 const NAME: &str = "ringfence";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The largest binary that is shipped, in bytes.
-const BINARY_MAX: u64 = 15_000_000;
+const BINARY_MAX: u64 = 15 << 20;
 
 /// What is installed as it lies in the repository.
 const FILES: [(&str, &str); 6] = [
@@ -41,7 +41,9 @@ pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, For::Packaging)?;
     let [binary] = build::release(&workspace, [NAME])?;
-    let packer = Packer::new(workspace.root(), &binary)?;
+    let manual = workspace.target().join("deb/manual");
+    timed("write the man pages and completions", || write_manual(&workspace, &manual))?;
+    let packer = Packer::new(workspace.root(), &binary, &manual)?;
     let packages = timed("pack", || packer.pack(&workspace.target().join("deb")))?;
     for package in packages {
         println!("{}", package.display());
@@ -53,6 +55,8 @@ pub(crate) fn run() -> Result<()> {
 struct Packer<'a> {
     root: &'a Path,
     binary: &'a Path,
+    /// What goes below `/usr/share`: the man pages and the shells' completions.
+    manual: &'a Path,
     /// Debian's name for the processor.
     architecture: String,
     /// The time of everything in the packages, in seconds since 1970.
@@ -60,7 +64,7 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(root: &'a Path, binary: &'a Path) -> Result<Self> {
+    fn new(root: &'a Path, binary: &'a Path, manual: &'a Path) -> Result<Self> {
         let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
         let epoch = match env::var("SOURCE_DATE_EPOCH") {
             Ok(epoch) => epoch,
@@ -70,19 +74,18 @@ impl<'a> Packer<'a> {
                     .context("set SOURCE_DATE_EPOCH where there is no git repository")?
             }
         };
-        Ok(Self { root, binary, architecture, epoch })
+        Ok(Self { root, binary, manual, architecture, epoch })
     }
 
     /// Writes both packages into `directory`.
     fn pack(&self, directory: &Path) -> Result<[PathBuf; 2]> {
         let work = directory.join("work");
-        if work.exists() {
-            fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-        }
+        remove(&work)?;
         let product = Tree::new(work.join(NAME))?;
         let symbols = Tree::new(work.join("ringfence-dbgsym"))?;
         self.install_binary(&product, &symbols)?;
         self.install_files(&product)?;
+        self.install_manual(&product)?;
         let dependencies = dependencies(&work, &product.path("usr/sbin/ringfence"))?;
         self.write_control(&product, "control", &dependencies)?;
         product.write("DEBIAN/conffiles", "/etc/ringfence/config.yml\n", 0o644)?;
@@ -150,7 +153,18 @@ impl<'a> Packer<'a> {
         );
         let file = format!("{documents}/changelog");
         product.write(&file, &changelog, 0o644)?;
-        succeed(Command::new("gzip").args(["-9", "-n"]).arg(product.path(&file)))
+        compress(&product.path(&file))
+    }
+
+    fn install_manual(&self, product: &Tree) -> Result<()> {
+        for file in files(self.manual)? {
+            let installed = format!("usr/share/{file}");
+            product.copy(&self.manual.join(&file), &installed, 0o644)?;
+            if file.starts_with("man/") {
+                compress(&product.path(&installed))?;
+            }
+        }
+        Ok(())
     }
 
     fn write_control(&self, tree: &Tree, template: &str, dependencies: &str) -> Result<()> {
@@ -159,7 +173,7 @@ impl<'a> Packer<'a> {
             .with_context(|| format!("read {}", template.display()))?;
         let mut sums = Command::new("md5sum");
         let mut kib = 0;
-        for file in tree.files()? {
+        for file in files(&tree.0)? {
             let size = fs::symlink_metadata(tree.path(&file)).context("look at a file")?.len();
             kib += size.div_ceil(1024);
             sums.arg(&file);
@@ -223,16 +237,6 @@ impl Tree {
         set_mode(&to, mode)
     }
 
-    /// The regular files outside `DEBIAN`, in order.
-    fn files(&self) -> Result<Vec<String>> {
-        let mut find = Command::new("find");
-        find.args(["-path", "./DEBIAN", "-prune", "-o", "-type", "f", "-printf", "%P\\n"]);
-        find.current_dir(&self.0);
-        let mut files: Vec<String> = output(&mut find)?.lines().map(str::to_owned).collect();
-        files.sort();
-        Ok(files)
-    }
-
     /// Gives every file the same time, and every directory the mode that Debian's have.
     fn set_times(&self, time: &str) -> Result<()> {
         let find = || {
@@ -243,6 +247,36 @@ impl Tree {
         succeed(find().args(["-type", "d", "-exec", "chmod", "0755", "{}", "+"]))?;
         succeed(find().args(["-exec", "touch", "--no-dereference", "--date", time, "{}", "+"]))
     }
+}
+
+/// Has the command line write its man pages and completions.
+fn write_manual(workspace: &Workspace, directory: &Path) -> Result<()> {
+    remove(directory)?;
+    let mut cargo = workspace.cargo("run");
+    cargo.args(["--quiet", "--package", "filter-user", "--example", "manual", "--"]);
+    succeed(cargo.arg(directory))
+}
+
+/// The regular files below a directory but those in `DEBIAN`, in order.
+fn files(directory: &Path) -> Result<Vec<String>> {
+    let mut find = Command::new("find");
+    find.args(["-path", "./DEBIAN", "-prune", "-o", "-type", "f", "-printf", "%P\\n"]);
+    let mut files: Vec<String> =
+        output(find.current_dir(directory))?.lines().map(str::to_owned).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Without the time and the name.
+fn compress(file: &Path) -> Result<()> {
+    succeed(Command::new("gzip").args(["-9", "-n"]).arg(file))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))?;
+    }
+    Ok(())
 }
 
 /// What the binary needs of Debian's libraries, as `dpkg-shlibdeps` finds out.
