@@ -36,8 +36,16 @@ const FILES: [(&str, &str); 6] = [
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
+/// What `deb` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pack twice and compare the bytes, then run lintian
+    #[arg(long)]
+    check: bool,
+}
+
 /// Sets up, builds, and packs.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, For::Packaging)?;
     let [binary] = build::release(&workspace, [NAME])?;
@@ -45,9 +53,34 @@ pub(crate) fn run() -> Result<()> {
     timed("write the man pages and completions", || write_manual(&workspace, &manual))?;
     let packer = Packer::new(workspace.root(), &binary, &manual)?;
     let packages = timed("pack", || packer.pack(&workspace.target().join("deb")))?;
+    if args.check {
+        let again = workspace.target().join("deb/again");
+        let others = timed("pack again", || packer.pack(&again))?;
+        for (package, other) in packages.iter().zip(&others) {
+            compare(package, other)?;
+        }
+        remove(&again)?;
+        timed("run lintian", || {
+            let mut lintian = Command::new("lintian");
+            // Debian would accept neither an error nor a warning.
+            succeed(lintian.args(["--fail-on", "error,warning"]).args(&packages))
+        })?;
+    }
     for package in packages {
         println!("{}", package.display());
     }
+    Ok(())
+}
+
+/// Fails unless two packages have the same bytes.
+fn compare(package: &Path, other: &Path) -> Result<()> {
+    let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
+    ensure!(
+        read(package)? == read(other)?,
+        "{} and {} differ: look with diffoscope",
+        package.display(),
+        other.display()
+    );
     Ok(())
 }
 
@@ -331,4 +364,26 @@ fn output(command: &mut Command) -> Result<String> {
     let text =
         String::from_utf8(output.stdout).with_context(|| format!("{program} printed no UTF-8"))?;
     Ok(text.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn packages_that_differ_in_a_byte_are_not_the_same() {
+        let directory = env::temp_dir().join(format!("xtask-deb-{}", process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = |name: &str, text: &str| {
+            let file = directory.join(name);
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let (a, same, other) = (file("a", "12"), file("same", "12"), file("other", "13"));
+        assert!(compare(&a, &same).is_ok());
+        assert!(compare(&a, &other).is_err());
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

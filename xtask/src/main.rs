@@ -39,7 +39,7 @@ enum Verb {
     /// Build `ringfence`
     Build(build::Args),
     /// Build the Debian packages `ringfence` and `ringfence-dbgsym`
-    Deb,
+    Deb(deb::Args),
     /// Run the lab, or with `-i NIC` run `ringfence` on an interface
     Run(run::Args),
     /// Check formatting and lints
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args),
         Verb::Build(args) => build::run(&args),
-        Verb::Deb => deb::run(),
+        Verb::Deb(args) => deb::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),

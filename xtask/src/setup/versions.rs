@@ -42,10 +42,11 @@ pub(super) const TEST_TOOLS: [Tool; 4] = [
     Tool { package: "sipvicious", program: "svcrack" },
 ];
 
-/// What builds the packages.
-pub(super) const PACKAGING_TOOLS: [Tool; 2] = [
+/// What builds and checks the packages.
+pub(super) const PACKAGING_TOOLS: [Tool; 3] = [
     Tool { package: "dpkg-dev", program: "dpkg-shlibdeps" },
     Tool { package: "binutils", program: "objcopy" },
+    Tool { package: "lintian", program: "lintian" },
 ];
 
 /// What builds libFuzzer, besides what building takes.
