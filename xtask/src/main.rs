@@ -7,6 +7,7 @@
 
 mod bench;
 mod build;
+mod deb;
 mod disasm;
 mod fuzz;
 mod lint;
@@ -37,6 +38,8 @@ enum Verb {
     Setup(setup::Args),
     /// Build `ringfence`
     Build(build::Args),
+    /// Build the Debian packages `ringfence` and `ringfence-dbgsym`
+    Deb(deb::Args),
     /// Run the lab, or with `-i NIC` run `ringfence` on an interface
     Run(run::Args),
     /// Check formatting and lints
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(args) => setup::run(&args),
         Verb::Build(args) => build::run(&args),
+        Verb::Deb(args) => deb::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),

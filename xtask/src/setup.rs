@@ -21,7 +21,7 @@ use crate::workspace::{Workspace, find_program};
 use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
-use versions::{BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, NIGHTLY, TEST_TOOLS, Tool};
+use versions::{BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, NIGHTLY, PACKAGING_TOOLS, TEST_TOOLS, Tool};
 
 /// What `setup` takes.
 #[derive(clap::Args)]
@@ -42,6 +42,8 @@ pub(crate) struct Args {
 pub(crate) enum For {
     /// Building.
     Build,
+    /// The Debian packages.
+    Packaging,
     /// The targets of libFuzzer.
     Fuzzing,
     /// The tests and the lab.
@@ -175,6 +177,7 @@ fn require_by_hand(system: &System, tools: &[Tool], compiler: Result<()>) -> Res
 fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
     let mut wanted: Vec<Tool> = match needs {
         For::Build => Vec::new(),
+        For::Packaging => PACKAGING_TOOLS.to_vec(),
         For::Fuzzing => FUZZ_TOOLS.to_vec(),
         For::Tests => TEST_TOOLS.to_vec(),
         For::Bench => [&TEST_TOOLS[..], &BENCH_TOOLS].concat(),

@@ -42,6 +42,13 @@ pub(super) const TEST_TOOLS: [Tool; 4] = [
     Tool { package: "sipvicious", program: "svcrack" },
 ];
 
+/// What builds and checks the packages.
+pub(super) const PACKAGING_TOOLS: [Tool; 3] = [
+    Tool { package: "dpkg-dev", program: "dpkg-shlibdeps" },
+    Tool { package: "binutils", program: "objcopy" },
+    Tool { package: "lintian", program: "lintian" },
+];
+
 /// What builds libFuzzer, besides what building takes.
 pub(super) const FUZZ_TOOLS: [Tool; 1] = [Tool { package: "g++", program: "c++" }];
 
