@@ -507,7 +507,7 @@ fn failures_whose_packets_are_not_seen_are_told_of() {
     assert!(until(SOON, || heard(30)), "{}", status(&ringfence));
     let finding = found().remove(0);
     let says = |key: &str, text: &str| finding[key].as_str().unwrap().contains(text);
-    assert!(says("problem", "30 of 30 failures unwitnessed: SIP comes in on another"), "{finding}");
+    assert!(says("problem", "30 of 30 failures unwitnessed: SIP arrives on another"), "{finding}");
     assert!(says("mend", "Asterisk listens on UDP 5160"), "{finding}");
     assert!(until(SOON, || times_said(&ringfence, "30 of 30 failures unwitnessed") == 1));
     assert!(text(&ringfence, &["status"]).contains("NOT HEARD: asterisk-notice: 30 of 30"));
