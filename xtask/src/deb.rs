@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 const NAME: &str = "ringfence";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The largest binary that is shipped, in bytes.
-const BINARY_MAX: u64 = 15 << 20;
+const BINARY_MAX: u64 = 15_000_000;
 
 /// What is installed as it lies in the repository.
 const FILES: [(&str, &str); 6] = [
@@ -48,7 +48,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, For::Packaging)?;
-    let [binary] = build::release(&workspace, [NAME])?;
+    let binary = build::package(&workspace, NAME)?;
     let manual = workspace.target().join("deb/manual");
     timed("write the man pages and completions", || write_manual(&workspace, &manual))?;
     let packer = Packer::new(workspace.root(), &binary, &manual)?;
@@ -170,7 +170,7 @@ impl<'a> Packer<'a> {
             product.copy(&self.root.join(from), to, 0o644)?;
         }
         let documents = "usr/share/doc/ringfence";
-        for name in names(&self.root.join("docs"))? {
+        for name in files(&self.root.join("docs"))? {
             let from = self.root.join("docs").join(&name);
             product.copy(&from, &format!("{documents}/{name}"), 0o644)?;
         }
@@ -330,17 +330,6 @@ fn build_id(binary: &Path) -> Result<String> {
     let notes = output(Command::new("readelf").args(["--notes", "--wide"]).arg(binary))?;
     let id = notes.split_once("Build ID: ").and_then(|(_, rest)| rest.split_whitespace().next());
     Ok(id.context("the binary has no build ID")?.to_owned())
-}
-
-fn names(directory: &Path) -> Result<Vec<String>> {
-    let entries =
-        fs::read_dir(directory).with_context(|| format!("read {}", directory.display()))?;
-    entries
-        .map(|entry| {
-            let name = entry.context("read a directory")?.file_name();
-            name.into_string().map_err(|name| anyhow::anyhow!("{} is not UTF-8", name.display()))
-        })
-        .collect()
 }
 
 fn make_parent(path: &Path) -> Result<()> {
