@@ -46,15 +46,7 @@ impl Daemon for Here {
     }
 
     fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error> {
-        let found = store::fail2ban::read(database, now);
-        let store::fail2ban::Bans { in_force, unreadable } =
-            found.map_err(|why| Error::of_file(database, why))?;
-        let banned = |ban: store::fail2ban::Banned| Banned {
-            jail: ban.jail,
-            network: ban.network,
-            until: ban.until,
-        };
-        Ok(Bans { in_force: in_force.into_iter().map(banned).collect(), unreadable })
+        store::fail2ban::read(database, now).map_err(|why| Error::of_file(database, why))
     }
 }
 

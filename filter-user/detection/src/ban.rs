@@ -1,6 +1,7 @@
 //! A ban, and the ledger of those in force.
 
 mod ends;
+pub mod foreign;
 mod ledger;
 pub mod networks;
 mod roster;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use detection::ban::foreign::{Banned, Bans};
 use detection::settings::{JailSettings, PortClasses, SipPorts};
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::error::Error;
@@ -46,24 +46,4 @@ pub trait Daemon {
     ///
     /// When the database cannot be read.
     fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error>;
-}
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Banned {
-    /// The jail, by its name in fail2ban.
-    pub jail: String,
-    /// The address or network.
-    pub network: IpNet,
-    /// When it ends; `None`: never.
-    pub until: Option<Timestamp>,
-}
-
-/// What a database holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bans {
-    /// The bans in force, by jail and address.
-    pub in_force: Vec<Banned>,
-    /// Entries without an address or network, such as the names of users, or without a possible time.
-    pub unreadable: usize,
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use detection::ban::foreign::{Banned, Bans};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row};
@@ -17,26 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most bans that are read: as many as a configuration may hold.
 const BANS_MAX: usize = 10_000_000;
-
-/// A ban in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Banned {
-    /// The jail, by its name in fail2ban.
-    pub jail: String,
-    /// The address or network.
-    pub network: IpNet,
-    /// When it ends; `None`: never.
-    pub until: Option<Timestamp>,
-}
-
-/// What a database holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bans {
-    /// The bans in force, by jail and address.
-    pub in_force: Vec<Banned>,
-    /// Entries without an address or network, such as the names of users, or without a possible time.
-    pub unreadable: usize,
-}
 
 /// Reads the bans that are in force `now`. Nothing is written, also not beside the file.
 ///
