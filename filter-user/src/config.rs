@@ -22,10 +22,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use self::changes::Change;
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
-pub use self::render::{Setting, flow as value_text};
+pub use self::render::Setting;
 pub use self::schema::LIST_MAX;
 
 pub use datapath::settings::{
@@ -134,6 +133,13 @@ impl Default for Config {
                 bpffs: "/sys/fs/bpf/ringfence".into(),
             },
         }
+    }
+}
+
+impl Config {
+    /// How long failures are stored: as long as the jail counts them that counts them longest.
+    pub fn findtime_max(&self) -> Duration {
+        self.jails.values().map(|jail| jail.findtime).max().unwrap_or_default()
     }
 }
 

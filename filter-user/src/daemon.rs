@@ -125,7 +125,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
         memory: config.paths.runtime.clone(),
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
-        findtime: config.jails.values().map(|jail| jail.findtime).max().unwrap_or_default(),
+        findtime: config.findtime_max(),
         clock: crate::clock::of_boot,
     })
     .context("start the store's thread")?;
@@ -230,8 +230,7 @@ impl Outlook {
         if self.follows {
             follow(controller.datapath_mut(), network);
         }
-        let interfaces = controller.datapath_mut().interfaces();
-        let names: Vec<String> = interfaces.into_iter().map(|interface| interface.name).collect();
+        let names = controller.interface_names();
         let protection = Protection { interfaces: &names, sip: &self.sip };
         let exposures = host::exposures(network, asterisk.as_ref(), protection);
         let hint = host::hint(&exposures, asterisk.as_ref(), protection);

@@ -207,10 +207,9 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
         (false, true) => format!("{} changed:\n", count(changes.len(), "setting")),
         (false, false) => format!("{} would change:\n", count(changes.len(), "setting")),
     };
-    for ChangedSetting { setting, old, new, needs_restart } in changes {
-        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
-        line(&mut text, &format!("  {setting}: {} -> {}", show(old), show(new)));
-        if *needs_restart {
+    for one in changes {
+        line(&mut text, &format!("  {}", change(one)));
+        if one.needs_restart {
             line(&mut text, "    after `systemctl restart ringfence`");
         }
     }
@@ -219,6 +218,12 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
         line(&mut text, &format!("{objection}{force}"));
     }
     text
+}
+
+/// A change in a line: `trusted: [] -> [192.0.2.0/24]`.
+pub fn change(ChangedSetting { setting, old, new, .. }: &ChangedSetting) -> String {
+    let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
+    format!("{setting}: {} -> {}", show(old), show(new))
 }
 
 /// `ban`.

@@ -238,10 +238,7 @@ impl Kernel {
         let bans = kernel.bans.held()?;
         kernel.own(&settings.own)?;
         kernel.trust(&settings.trusted)?;
-        configure::write_ports(&mut kernel.ports, &settings.sip, &settings.ports)?;
-        configure::write_signatures(&mut kernel.signatures, &kernel.user_agents)?;
-        let config = configure::config(settings, &old, clocks, kernel.bans.lines());
-        kernel.config.set(&config)?;
+        kernel.write(settings, clocks)?;
         for slot in slots.iter().filter(|slot| slot.fresh) {
             kernel.clear_counters(slot.number)?;
         }
@@ -287,12 +284,17 @@ impl Kernel {
     /// When the kernel refuses; some of it may be written then.
     pub fn configure(&mut self, settings: &Settings) -> Result<()> {
         let old = self.config.get()?;
-        let clocks = Clocks { epoch: old.jiffies_epoch, tick: old.tick };
         self.trusted_by_route = settings.trusted_by_route;
-        configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
-        configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         self.user_agents.clone_from(&settings.signatures.user_agents);
         self.remember = settings.peers.remember;
+        self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
+    }
+
+    /// Writes what the program reads of the settings, the configuration last.
+    fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
+        configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
+        configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
+        let old = self.config.get()?;
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
     }
 

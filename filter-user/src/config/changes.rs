@@ -3,44 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use api::ChangedSetting;
 use serde_json::Value as Json;
 
 use super::render::flow;
 use super::{Config, JailSettings, Loaded};
 
-/// A setting whose value changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Its path, such as `jails.asterisk-wazo.maxretry`.
-    pub path: String,
-    /// Its value in the running configuration; `None` if it has no such setting.
-    pub old: Option<Json>,
-    /// Its value in the new configuration; `None` if that has no such setting.
-    pub new: Option<Json>,
-    /// Whether it takes effect only when the daemon is restarted.
-    pub needs_restart: bool,
-}
-
-impl Change {
-    /// The change in a line: `trusted: [] -> [192.0.2.0/24]`.
-    pub fn text(&self) -> String {
-        let show = |value: &Option<Json>| value.as_ref().map_or_else(|| "unset".to_owned(), flow);
-        format!("{}: {} -> {}", self.path, show(&self.old), show(&self.new))
-    }
-}
-
 impl Loaded {
     /// What differs between this configuration, which runs, and a `new` one, and what runs from then on:
     /// the new one, with the old values of what needs a restart.
-    pub fn changes(&self, new: &Self) -> (Vec<Change>, Self) {
+    pub fn changes(&self, new: &Self) -> (Vec<ChangedSetting>, Self) {
         let running = Self { config: self.config.without_restart(&new.config), ..new.clone() };
         let [old, wanted, becomes] = [self, new, &running].map(Self::values);
         let paths: BTreeSet<&String> = old.keys().chain(wanted.keys()).collect();
         let differs = |path: &&String| old.get(*path) != wanted.get(*path);
-        let change = |path: &String| Change {
-            path: path.clone(),
-            old: old.get(path).cloned(),
-            new: wanted.get(path).cloned(),
+        let change = |path: &String| ChangedSetting {
+            setting: path.clone(),
+            old: old.get(path).map(flow),
+            new: wanted.get(path).map(flow),
             needs_restart: becomes.get(path) != wanted.get(path),
         };
         (paths.into_iter().filter(differs).map(change).collect(), running)
@@ -80,12 +60,11 @@ impl Config {
             signatures: _,
             jails: _,
         } = self.clone();
-        let findtime_max = self.jails.values().map(|jail| jail.findtime).max().unwrap_or_default();
         let same_scopes = self.ports == new.ports;
         let jails = self.jails.iter().map(|(name, old)| {
             let settings = new.jails.get(name).map_or_else(
                 || old.clone(),
-                |new| jail_without_restart(old, new, same_scopes, findtime_max),
+                |new| jail_without_restart(old, new, same_scopes, self.findtime_max()),
             );
             (*name, settings)
         });
@@ -135,6 +114,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::report;
 
     fn loaded(text: &str) -> Loaded {
         Config::parse(Path::new("config.yml"), text.as_bytes()).unwrap()
@@ -143,7 +123,7 @@ mod tests {
     /// Each change with whether it needs a restart, as text.
     fn changes(old: &str, new: &str) -> Vec<(String, bool)> {
         let (changes, _) = loaded(old).changes(&loaded(new));
-        changes.iter().map(|change| (change.text(), change.needs_restart)).collect()
+        changes.iter().map(|change| (report::change(change), change.needs_restart)).collect()
     }
 
     #[test]
@@ -184,7 +164,7 @@ mod tests {
         assert!(running.config.dry_run && running.config.interfaces.is_empty());
         let (again, _) = running.changes(&new);
         assert_eq!(again.len(), 1);
-        assert!(again[0].needs_restart && again[0].path == "interfaces");
+        assert!(again[0].needs_restart && again[0].setting == "interfaces");
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn insert(section: &mut Map<String, Json>, keys: &[&str], value: Json) {
 }
 
 /// A value in one line that every YAML reader takes for the same.
-pub fn flow(value: &Json) -> String {
+pub(super) fn flow(value: &Json) -> String {
     match value {
         Json::Array(items) => {
             let items: Vec<String> = items.iter().map(flow).collect();

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 
 use anyhow::Result;
 
-use super::{Controller, show};
+use super::names::Names;
+use super::{Controller, Protected, show};
 use crate::clock::KernelTime;
 use crate::config::Config;
 use crate::datapath::Datapath;
@@ -27,10 +28,8 @@ impl<D: Datapath> Controller<D> {
         {
             objections.push("no trusted network would be left".to_owned());
         }
-        let named = self.names.replaced(new).trusted();
-        let stays = |network: &IpNet| {
-            new.trusted.iter().chain(&named).any(|trusted| trusted.contains(network))
-        };
+        let trusted = self.protected_by(new, &self.names.replaced(new)).networks();
+        let stays = |network: &IpNet| trusted.iter().any(|trusted| trusted.contains(network));
         for gone in self.protected.networks().iter().filter(|network| !stays(network)) {
             let inside = self.ledger.within(*gone, None, LOOKED_AT);
             let banned: Vec<String> = inside
@@ -49,6 +48,12 @@ impl<D: Datapath> Controller<D> {
         objections
     }
 
+    /// Who is protected with another configuration, and its names.
+    fn protected_by(&self, new: &Config, names: &Names) -> Protected {
+        let own = self.protected.own.clone();
+        Protected { own, trusted: new.trusted.clone(), named: names.trusted() }
+    }
+
     /// Judges by another configuration from now on. It differs from the running one only in what needs no
     /// restart, and the kernel has it but for the trusted networks.
     ///
@@ -56,18 +61,15 @@ impl<D: Datapath> Controller<D> {
     ///
     /// When the kernel refuses the trusted networks; then the controller stays as it was.
     pub fn reconfigure(&mut self, new: &Config) -> Result<()> {
-        let old = self.protected.networks();
         let names = self.names.replaced(new);
-        let by_name = names.trusted();
-        let networks: Vec<IpNet> = new.trusted.iter().chain(&by_name).copied().collect();
-        if let Err(why) = self.datapath.trust(&networks) {
-            return Err(match self.datapath.trust(&old) {
+        let protected = self.protected_by(new, &names);
+        if let Err(why) = self.datapath.trust(&protected.networks()) {
+            return Err(match self.datapath.trust(&self.protected.networks()) {
                 Ok(()) => why,
                 Err(also) => why.context(format!("the old ones are not trusted either ({also:#})")),
             });
         }
-        self.protected.trusted.clone_from(&new.trusted);
-        self.protected.named = by_name;
+        self.protected = protected;
         self.names = names;
         for jail in &mut self.jails {
             if let Some(settings) = new.jails.get(jail.name()) {

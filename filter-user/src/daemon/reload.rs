@@ -8,19 +8,20 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use api::{Answer, ChangedSetting, Reloaded, Reply, Request};
+use api::{Answer, Reloaded, Reply, Request};
 use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::server::Question;
 use super::{Outlook, settings};
-use crate::config::{Change, Loaded, value_text};
+use crate::config::Loaded;
 use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
 use crate::host;
 use crate::log_budget::BY_HAND;
+use crate::report;
 
 /// Reads the configuration as the start did, from the same files and with the same options.
 pub type Load = Arc<dyn Fn() -> Result<Loaded> + Send + Sync>;
@@ -43,30 +44,8 @@ pub(super) struct How {
     pub(super) force: bool,
 }
 
-/// What a reload has done, or would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Done {
-    pub(super) changes: Vec<Change>,
-    /// Why it is not applied without force.
-    pub(super) objections: Vec<String>,
-    pub(super) applied: bool,
-}
-
-impl Done {
-    fn reply(&self) -> Reloaded {
-        let Self { changes, objections, applied } = self;
-        let changes = changes.iter().map(|change| ChangedSetting {
-            setting: change.path.clone(),
-            old: change.old.as_ref().map(value_text),
-            new: change.new.as_ref().map(value_text),
-            needs_restart: change.needs_restart,
-        });
-        Reloaded { applied: *applied, changes: changes.collect(), objections: objections.clone() }
-    }
-}
-
 /// Who is told how a reload went.
-pub(super) type Tell = Box<dyn FnOnce(Result<Done>) + Send>;
+pub(super) type Tell = Box<dyn FnOnce(Result<Reloaded>) + Send>;
 
 /// A configuration that was read, or why not.
 pub(super) struct Read {
@@ -110,9 +89,9 @@ impl Reloads {
     pub(super) fn begin_for(&self, question: Question) -> Option<Question> {
         let Request::Reload { dry_run, force } = question.request else { return Some(question) };
         let Question { who, reply, .. } = question;
-        let tell = move |done: Result<Done>| {
+        let tell = move |done: Result<Reloaded>| {
             let answer = match &done {
-                Ok(done) => Reply::Ok(Answer::Reloaded(done.reply())),
+                Ok(done) => Reply::Ok(Answer::Reloaded(done.clone())),
                 Err(why) => Reply::Error(format!("{why:#}")),
             };
             // The client may have gone.
@@ -146,17 +125,17 @@ impl Reloads {
         controller: &mut Controller<Kernel>,
         outlook: &mut Outlook,
         names: &mut Following,
-    ) -> Result<Done> {
+    ) -> Result<Reloaded> {
         let (changes, next) = self.running.changes(new);
         let objections = controller.objections(&next.config, crate::clock::now());
         if how.dry_run {
-            return Ok(Done { changes, objections, applied: false });
+            return Ok(Reloaded { changes, objections, applied: false });
         }
         if !objections.is_empty() && !how.force {
             bail!("nothing is changed: {}; `--force` applies it", objections.join("; "));
         }
         if changes.iter().all(|change| change.needs_restart) {
-            return Ok(Done { changes, objections, applied: true });
+            return Ok(Reloaded { changes, objections, applied: true });
         }
         let own = host::own_networks().context("read the host's addresses")?;
         let interfaces = controller.interface_names();
@@ -179,7 +158,7 @@ impl Reloads {
             *names = Following::start(wanted, dns::system_resolver);
         }
         self.running = next;
-        Ok(Done { changes, objections, applied: true })
+        Ok(Reloaded { changes, objections, applied: true })
     }
 }
 
@@ -199,8 +178,8 @@ fn load_settled(load: &Load) -> Result<Loaded> {
 }
 
 /// Logs how a reload went that `who` asked for.
-pub(super) fn log_outcome(who: &str, done: Result<Done>) {
-    let Done { changes, objections, applied } = match done {
+pub(super) fn log_outcome(who: &str, done: Result<Reloaded>) {
+    let Reloaded { changes, objections, applied } = match done {
         Ok(done) => done,
         Err(why) => {
             error!(target: BY_HAND, "{who}: the configuration is not reloaded: {why:#}");
@@ -217,7 +196,7 @@ pub(super) fn log_outcome(who: &str, done: Result<Done>) {
         info!(target: BY_HAND, "{who}: the configuration is as it was");
     }
     for change in changes {
-        let text = change.text();
+        let text = report::change(&change);
         if change.needs_restart {
             warn!(target: BY_HAND, "{who}: needs `systemctl restart ringfence`: {text}");
         } else {
