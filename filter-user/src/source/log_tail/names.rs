@@ -61,7 +61,6 @@ impl Names {
             Event::MovedFrom(name, cookie) => {
                 if name == self.name {
                     self.left.push(Place::Moving(cookie));
-                    self.version += 1;
                 } else {
                     self.change(&Place::Named(name.to_owned()), Place::Moving(cookie));
                 }
@@ -69,23 +68,13 @@ impl Names {
             Event::MovedTo(name, cookie) => {
                 self.change(&Place::Named(name.to_owned()), Place::Gone);
                 if name == self.name {
-                    self.version += 1;
                     self.left.retain(|place| *place != Place::Moving(cookie));
                 } else {
                     self.change(&Place::Moving(cookie), Place::Named(name.to_owned()));
                 }
             }
-            Event::Created(name) => {
-                if name == self.name {
-                    self.version += 1;
-                }
-            }
-            Event::Deleted(name) => {
-                if name == self.name {
-                    self.version += 1;
-                }
-                self.change(&Place::Named(name.to_owned()), Place::Gone);
-            }
+            Event::Created(_) => {}
+            Event::Deleted(name) => self.change(&Place::Named(name.to_owned()), Place::Gone),
         }
     }
 

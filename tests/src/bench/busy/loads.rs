@@ -307,7 +307,7 @@ fn ask(client: &Client) -> anyhow::Result<()> {
 /// Waits until no ban of the jail is left.
 fn end(client: &Client, begun: &AtomicBool) -> anyhow::Result<String> {
     let of_jail = || -> anyhow::Result<u64> {
-        let status = client::ask(client.socket(), &Request::Status)?;
+        let status = status(client)?;
         let jails = status["jails"].as_array().context("status has no jails")?;
         let jail = jails.iter().find(|jail| jail["name"] == JAIL);
         jail.and_then(|jail| jail["banned"].as_u64()).context("status has no such jail")
@@ -331,7 +331,7 @@ fn end(client: &Client, begun: &AtomicBool) -> anyhow::Result<String> {
 
 /// What the jail `hard` reads, and how many lines it has read.
 fn hard_source(client: &Client) -> anyhow::Result<(PathBuf, u64)> {
-    let status = client::ask(client.socket(), &Request::Status)?;
+    let status = status(client)?;
     let sources = status["sources"].as_array().context("status has no sources")?;
     let source = sources.iter().find(|source| source["name"] == "hard");
     let source = source.context("the jail `hard` reads nothing")?;
@@ -389,7 +389,7 @@ fn crowd(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
         }
         // Somebody who does read.
         let started = Instant::now();
-        client::ask(client.socket(), &Request::Status)?;
+        status(client)?;
         longest = longest.max(started.elapsed());
         drop(crowd);
     }
