@@ -44,8 +44,10 @@ mod tests {
 
     #[test]
     fn what_is_allocated_is_counted() {
+        // Far more than the tests beside this one give back meanwhile; its pages are never touched.
+        let size = 4 << 30;
         let before = allocated();
-        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
-        assert!(allocated() >= before + (60 << 20), "{} bytes", block.len());
+        let block = std::hint::black_box(vec![0_u8; size]);
+        assert!(allocated() >= before + size as u64 / 2, "{} bytes", block.len());
     }
 }
