@@ -127,6 +127,8 @@ pub const FLAG_CLOSED_TO_KNOWN: u32 = 2;
 pub const FLAG_GREYLIST: u32 = 4;
 /// There is at least one signature.
 pub const FLAG_SIGNATURES: u32 = 8;
+/// As [`FLAG_DRY_RUN`], but set while the filter runs, and kept apart from the setting.
+pub const FLAG_DISABLED: u32 = 16;
 
 /// Who entered the host's own addresses among the bans: a packet that claims to come from one is
 /// [`Spoofed`](crate::decision::Reason::Spoofed). The last number that the controller keeps for jails of

@@ -6,7 +6,9 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
-use filter_common::abi::{COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DRY_RUN, counter_index};
+use filter_common::abi::{
+    COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DISABLED, FLAG_DRY_RUN, counter_index,
+};
 use filter_common::decision::{Code, Reason, bits};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND, INTERFACES};
 use filter_common::packet::Packet as _;
@@ -45,7 +47,8 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     let length = length(ctx, decision.end) as u64;
     let code = decision.code;
     let dropped = code.drops();
-    let dry_run = dropped && side.config().is_some_and(|config| config.flags & FLAG_DRY_RUN != 0);
+    let drops_nothing = FLAG_DRY_RUN | FLAG_DISABLED;
+    let dry_run = dropped && side.config().is_some_and(|config| config.flags & drops_nothing != 0);
     if code.bit() & NOTIFIED != 0 {
         notify(decision, side);
     }

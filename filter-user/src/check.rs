@@ -1,7 +1,7 @@
 //! `status --check`: one line and an exit status for whoever watches over many hosts, as plugins of Nagios
 //! and its heirs have them (monitoring-plugins.org, "Plugin Output").
 
-use api::{Source, Status};
+use api::{EnforcementState, Source, Status};
 use serde::Serialize;
 
 use crate::faults::{Fault, faults};
@@ -104,7 +104,7 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
             Level::Warning,
             format!("bans are not written down: {}: {}", store.path, why(&store.why)),
         ),
-        Fault::DryRun => (Level::Warning, "a dry run: nothing is dropped".to_owned()),
+        Fault::NotEnforcing(state) => not_enforcing(*state)?,
         Fault::Unread { source: Source { name, why: reason, .. }, is_deaf } => {
             let level = if *is_deaf { Level::Critical } else { Level::Warning };
             (level, format!("{name} is not read: {}", why(reason)))
@@ -125,6 +125,23 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
     Some(Problem { level, problem })
 }
 
+fn not_enforcing(state: EnforcementState) -> Option<(Level, String)> {
+    let (level, problem) = match state {
+        EnforcementState::Enforcing => return None,
+        EnforcementState::DryRun => (Level::Warning, "a dry run: nothing is dropped"),
+        EnforcementState::Unconfirmed => {
+            (Level::Warning, "the first start is not confirmed yet: `ringfence confirm`")
+        }
+        EnforcementState::Lapsed => {
+            (Level::Critical, "the first start was not confirmed: nothing is dropped")
+        }
+        EnforcementState::Disabled => {
+            (Level::Critical, "disabled: nothing is dropped until `ringfence panic --off`")
+        }
+    };
+    Some((level, problem.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use api::{Exposure, Hearing, State, StoreState};
@@ -142,11 +159,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_the_worst_decides() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Level, &str); 16] = [
+        let cases: [(Change, Level, &str); 19] = [
             (|s| s.interfaces[1].protected = false, Level::Critical, "eth1 is unprotected"),
             (|s| s.interfaces[0].learning = false, Level::Warning, "learned"),
             (|s| s.interfaces[0].fallback = Some("why".to_owned()), Level::Ok, "eth0"),
-            (|s| s.enforcing = false, Level::Warning, "dry run"),
+            (|s| s.enforcement.state = EnforcementState::DryRun, Level::Warning, "dry run"),
+            (|s| s.enforcement.state = EnforcementState::Unconfirmed, Level::Warning, "confirm"),
+            (|s| s.enforcement.state = EnforcementState::Lapsed, Level::Critical, "not confirmed"),
+            (|s| s.enforcement.state = EnforcementState::Disabled, Level::Critical, "panic --off"),
             (|s| s.store.state = StoreState::Failed, Level::Warning, "not written down"),
             (|s| s.sources[2].state = State::Failed, Level::Warning, "sshd is not read"),
             (|s| s.sources[0].state = State::Failed, Level::Warning, "asterisk-notice"),

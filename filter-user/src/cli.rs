@@ -88,6 +88,17 @@ pub enum Command {
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(MaintenanceVerb),
+    /// Confirm that the host can still be reached after the first start
+    ///
+    /// On its first start on a host the daemon enforces bans and limits, and stops dropping packets unless somebody
+    /// confirms within five minutes. A new login over ssh confirms it too.
+    Confirm(Output),
+    /// Let every packet pass at once, or enforce bans and limits again with `--off`
+    ///
+    /// For an emergency in which the filter may be to blame. It needs no daemon and no valid configuration. The filter
+    /// stays attached and keeps counting what it would drop. The file `disabled` beside the configuration keeps it so
+    /// over restarts; to create or remove that file has the same effect on a running daemon, within five seconds.
+    Panic(Panic),
     /// Read the configuration again and apply it, as a whole or not at all
     ///
     /// No packet goes unfiltered meanwhile, and no failure is forgotten. It says which settings change, and which keep
@@ -125,10 +136,12 @@ impl Cli {
             Command::Jails(output)
             | Command::Status { output, .. }
             | Command::Detach(output)
+            | Command::Confirm(output)
             | Command::Bans { output, .. }
             | Command::Why { output, .. }
             | Command::Ban(Ban { output, .. })
             | Command::Unban(Unban { output, .. })
+            | Command::Panic(Panic { output, .. })
             | Command::Reload(Reload { output, .. })
             | Command::Maintenance(
                 MaintenanceVerb::On { output, .. }
@@ -141,6 +154,20 @@ impl Cli {
             Command::Run(_) | Command::TestLog(_) => false,
         }
     }
+}
+
+/// What `panic` takes.
+#[derive(Debug, Args)]
+pub struct Panic {
+    /// Enforce bans and limits again
+    #[arg(long)]
+    pub off: bool,
+    /// Why, for those who find the file
+    #[arg(long, value_name = "TEXT", conflicts_with = "off")]
+    pub reason: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What `check-config` takes.

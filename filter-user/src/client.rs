@@ -8,8 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
+use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::getuid;
 use serde::de::DeserializeOwned;
@@ -32,6 +33,18 @@ impl fmt::Display for NotRoot {
 }
 
 impl std::error::Error for NotRoot {}
+
+/// No daemon listens at the socket.
+#[derive(Debug)]
+pub struct NoDaemon(String);
+
+impl fmt::Display for NoDaemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoDaemon {}
 
 /// Asks the daemon at `socket`.
 ///
@@ -56,17 +69,18 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
 ///
 /// # Errors
 ///
-/// When there is none, this user may not ask it ([`NotRoot`]), it replies in another version, or it says no.
+/// When there is none ([`NoDaemon`]), this user may not ask it ([`NotRoot`]), it replies in another version, or it says no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| {
+    let mut stream = UnixStream::connect(socket).map_err(|error| -> anyhow::Error {
         if error.kind() == io::ErrorKind::PermissionDenied {
             return NotRoot(format!("connect to {}: {error}", socket.display())).into();
         }
-        anyhow!(
+        NoDaemon(format!(
             "no daemon answers at {} ({error}); is `ringfence run` running? \
              `--socket` names another place",
             socket.display()
-        )
+        ))
+        .into()
     })?;
     let credentials = getsockopt(&stream, sockopt::PeerCredentials)
         .with_context(|| format!("see who listens at {}", socket.display()))?;
@@ -131,6 +145,16 @@ fn is_late(error: &anyhow::Error) -> bool {
 /// Who asks.
 fn by() -> By {
     By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
+}
+
+/// A line that says who left something for others to find, when, and why.
+pub fn note(reason: Option<&str>) -> String {
+    let By { sudo_user, from } = by();
+    let user = sudo_user.unwrap_or_else(|| "root".to_owned());
+    let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+    let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("disabled by {user}{from}, {now}{reason}\n")
 }
 
 /// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the

@@ -6,6 +6,7 @@ mod answers;
 mod by_and_by;
 mod digest;
 mod ends;
+mod enforcement;
 mod hearing;
 mod keeping;
 mod lifting;
@@ -64,6 +65,9 @@ const WIDEST: u8 = 8;
 /// The network of IPv4 in the maps of networks. An IPv6 network around it would include all of IPv4.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
+/// The jail of sshd.
+const SSHD: &str = "sshd";
+
 /// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
 
@@ -100,7 +104,7 @@ pub struct Controller<D> {
     join: Join,
     challenges: Challenges,
     escalation: Escalation,
-    enforcing: bool,
+    enforcement: enforcement::Known,
     capacity_ipv6: u32,
     flood_ban: Duration,
     /// When it started, by the wall clock as it is set now.
@@ -191,7 +195,7 @@ impl<D: Datapath> Controller<D> {
             escalation: Escalation::new(Bounds::from(config), config.escalation.clone(), || {
                 fastrand::u32(..)
             }),
-            enforcing: !config.dry_run,
+            enforcement: enforcement::Known::new(config.dry_run),
             capacity_ipv6: config.capacity.bans_ipv6,
             flood_ban: config.limits.flood.ban,
             started: now,
@@ -241,6 +245,9 @@ impl<D: Datapath> Controller<D> {
 
     /// Takes an attempt that a source read, for the jail with this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
+        if attempt.verdict == Verdict::Success && jail == SSHD {
+            self.enforcement.logged_in();
+        }
         let witness = self.witness(attempt, now);
         let is_seen = self.is_seen(attempt, now);
         let Some(report) = self.sources.get_mut(source) else { return };
@@ -529,7 +536,11 @@ impl<D: Datapath> Controller<D> {
 
     /// What a log line adds during a dry run.
     fn dry(&self) -> &'static str {
-        if self.enforcing { "" } else { " (dry run: nothing is dropped)" }
+        match (self.enforcing(), self.is_dry_run()) {
+            (true, _) => "",
+            (false, true) => " (dry run: nothing is dropped)",
+            (false, false) => " (disabled: nothing is dropped)",
+        }
     }
 
     /// Calls [`enforce`](Self::enforce) and then saves the ban; `says` is logged once it is saved.
@@ -703,7 +714,7 @@ impl<D: Datapath> Controller<D> {
             until: until.map(|until| self.started.show(until)),
             scope: self.ports.name(scope).to_owned(),
             reason,
-            enforcing: self.enforcing,
+            enforcing: self.enforcing(),
             replaced,
             shortened,
             known_peers: known as u64,

@@ -7,6 +7,7 @@
 mod answer;
 mod own_logs;
 mod reload;
+mod safety;
 mod server;
 mod sources;
 mod turns;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::mem;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +31,14 @@ use tokio::time::sleep;
 use self::answer::Answers;
 pub use self::reload::Load;
 use self::reload::Reloads;
+use self::safety::Safety;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;
 use crate::config::{Config, Loaded, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
+use crate::disable;
 use crate::dns::{self, Following};
 use crate::escalation::Bounds;
 use crate::host::{self, Asterisk, Network, Protection};
@@ -101,12 +104,12 @@ enum Told {
 }
 
 /// Runs until a signal ends it. The filter then stays in force. `load` reads the configuration again for
-/// a reload.
+/// a reload; `switch` is the file of the emergency switch.
 ///
 /// # Errors
 ///
 /// If it cannot start: an interface is missing, another daemon runs, or the kernel refuses.
-pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
+pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) -> Result<()> {
     let config = loaded.config.clone();
     let follows = config.interfaces.is_empty();
     let interfaces =
@@ -115,7 +118,10 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    let settings = settings(&config, interfaces, &own);
+    let state = config.paths.state.clone();
+    let is_first = !state.join(store::FILE).exists();
+    let safety = Safety::new(switch, state, is_first);
+    let settings = settings(&config, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
@@ -150,6 +156,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
         .unwrap_or_default();
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, crate::clock::read())?;
+    safety.announce(&mut controller);
     if controller.ban_count() > 0 {
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
@@ -162,7 +169,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
     let names = Following::start(dns::names(&config), dns::system_resolver);
     let outlook = Outlook { follows, sip: config.sip.clone() };
     let (tell, seen) = mpsc::channel(1);
-    let watch = tokio::spawn(watch_host(tell));
+    let watch = tokio::spawn(watch_host(safety.switch(), tell));
     let mut parts = Parts {
         controller,
         sources,
@@ -174,6 +181,7 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
         outlook,
         answers: Answers::default(),
         reloads: Reloads::new(loaded, load),
+        safety,
     };
     let why = parts.run(signals).await?;
     let Parts { mut controller, mut sources, .. } = parts;
@@ -197,12 +205,18 @@ pub async fn run(loaded: Loaded, load: Load, signals: Signals) -> Result<()> {
 }
 
 /// The part of the configuration and of the host's state that the kernel needs.
-fn settings(config: &Config, interfaces: Vec<String>, own: &BTreeSet<IpNet>) -> Settings {
+fn settings(
+    config: &Config,
+    interfaces: Vec<String>,
+    own: &BTreeSet<IpNet>,
+    disabled: bool,
+) -> Settings {
     Settings {
         bpffs: config.paths.bpffs.clone(),
         interfaces,
         mode: config.mode,
         dry_run: config.dry_run,
+        disabled,
         own: host::addresses(own),
         trusted: config.trusted.clone(),
         trusted_by_route: config.trusted_by_route,
@@ -226,7 +240,7 @@ struct Outlook {
 impl Outlook {
     /// Takes the result of a check of the host.
     fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
-        let Seen { network, asterisk } = seen;
+        let Seen { network, asterisk, .. } = seen;
         if self.follows {
             follow(controller.datapath_mut(), network);
         }
@@ -293,23 +307,27 @@ fn exposed(bpffs: &Path) -> Result<Vec<String>> {
 struct Seen {
     network: Network,
     asterisk: Option<Asterisk>,
+    /// Whether the emergency switch is on.
+    is_switched: bool,
 }
 
 /// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
-async fn watch_host(tell: mpsc::Sender<Seen>) {
+async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
     let mut asterisk = None;
     for look in 0u32.. {
         if look.is_multiple_of(LOOKS_PER_ASTERISK) {
             asterisk = tokio::task::spawn_blocking(Asterisk::find).await.unwrap_or_default();
         }
-        match tokio::task::spawn_blocking(Network::read).await {
-            Ok(Ok(network)) => {
-                let seen = Seen { network, asterisk: asterisk.clone() };
+        let switch = switch.clone();
+        let read = move || (Network::read(), disable::is_set(&switch));
+        match tokio::task::spawn_blocking(read).await {
+            Ok((Ok(network), is_switched)) => {
+                let seen = Seen { network, asterisk: asterisk.clone(), is_switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }
             }
-            Ok(Err(error)) => debug!("{error:#}"),
+            Ok((Err(error), _)) => debug!("{error:#}"),
             Err(error) => debug!("{error}"),
         }
         sleep(HOST_LOOK).await;

@@ -9,7 +9,7 @@ mod fix;
 mod host;
 mod sshd;
 
-use api::{Source, Status};
+use api::{EnforcementState, Source, Status};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
@@ -101,11 +101,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
                 "see `The store` in docs/operations.md: bans are in force, and lost with a reboot",
             )
         }
-        Fault::DryRun => Finding::new(
-            "daemon",
-            "this is a dry run: nothing is dropped",
-            "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`",
-        ),
+        Fault::NotEnforcing(state) => not_enforcing(*state)?,
         Fault::Fallback(interface) => {
             let why = interface.fallback.as_ref().filter(|_| config.mode == Mode::Auto)?;
             Finding::new(
@@ -195,6 +191,28 @@ pub fn to_text(findings: &[Finding]) -> String {
         .map(|Finding { subject, problem, mend, .. }| format!("{subject}: {problem}\n    {mend}\n"))
         .collect::<Vec<_>>()
         .concat()
+}
+
+fn not_enforcing(state: EnforcementState) -> Option<Finding> {
+    let (problem, mend) = match state {
+        EnforcementState::Enforcing => return None,
+        EnforcementState::DryRun => (
+            "this is a dry run: nothing is dropped",
+            "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`",
+        ),
+        EnforcementState::Unconfirmed => (
+            "this is the first start, and soon nothing will be dropped unless you confirm it",
+            "if you can still reach the host in every way that you need: `ringfence confirm`",
+        ),
+        EnforcementState::Lapsed => (
+            "nothing is dropped, because the first start was not confirmed in time",
+            "type `ringfence confirm`",
+        ),
+        EnforcementState::Disabled => {
+            ("the emergency switch is on: nothing is dropped", "type `ringfence panic --off`")
+        }
+    };
+    Some(Finding::new("daemon", problem, mend))
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 //!
 //! Each of them says what it makes of every fault, so that a new one is not missing from either.
 
-use api::{Bans, Exposure, Hearing, Interface, Log, Source, State, Status, Store, StoreState};
+use api::{
+    Bans, EnforcementState, Exposure, Hearing, Interface, Log, Source, State, Status, Store,
+    StoreState,
+};
 
 /// The jail that protects SIP.
 const ASTERISK: &str = "asterisk-wazo";
@@ -24,8 +27,8 @@ pub(crate) enum Fault<'a> {
     Exposed(&'a Exposure),
     /// The store cannot be written.
     StoreFailed(&'a Store),
-    /// Nothing is dropped.
-    DryRun,
+    /// Nothing is dropped, or soon will not be.
+    NotEnforcing(EnforcementState),
     /// The program runs in generic mode although native was tried.
     Fallback(&'a Interface),
     /// The source is not read.
@@ -63,8 +66,8 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
     if status.store.state == StoreState::Failed {
         faults.push(Fault::StoreFailed(&status.store));
     }
-    if !status.enforcing {
-        faults.push(Fault::DryRun);
+    if status.enforcement.state != EnforcementState::Enforcing {
+        faults.push(Fault::NotEnforcing(status.enforcement.state));
     }
     let fallback = status.interfaces.iter().filter(|interface| interface.fallback.is_some());
     faults.extend(fallback.map(Fault::Fallback));

@@ -16,8 +16,10 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod confirmation;
 pub mod controller;
 pub mod daemon;
+pub mod disable;
 pub mod dns;
 pub mod doctor;
 #[cfg(test)]

@@ -10,19 +10,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use api::{Failure, Request, TakenOver};
+use api::{Confirmed, Failure, Request, TakenOver};
 use clap::Parser as _;
 use filter_user::check::Check;
 use filter_user::cli::{
-    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Run, TestLog,
-    Unban,
+    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Panic, Run,
+    TestLog, Unban,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
 };
+use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
-use filter_user::{client, daemon, datapath, doctor, fail2ban, jail_filter, listing, report};
+use filter_user::{
+    client, daemon, datapath, disable, doctor, fail2ban, jail_filter, listing, report,
+};
 use jiff::Timestamp;
 use log::Level;
 use nix::sys::stat::{Mode, umask};
@@ -114,6 +117,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Ban(ban) => by_hand(cli, ban),
         Command::Unban(unban) => lift(cli, unban),
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
+        Command::Confirm(output) => confirm(cli, output.json),
+        Command::Panic(arguments) => panic(cli, arguments),
         Command::Reload(reload) => {
             let request = Request::Reload { dry_run: reload.dry_run, force: reload.force };
             ask(cli, &request, reload.output.json, report::reloaded)
@@ -135,6 +140,7 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
     logging::start().context("start the log's thread")?;
     let overrides =
         Overrides { interfaces: run.interfaces.clone(), mode: run.mode, dry_run: run.dry_run };
+    let switch = disable::file(path);
     let path = path.map(Path::to_owned);
     let load: daemon::Load = Arc::new(move || {
         let mut loaded = load(path.as_deref())?;
@@ -153,7 +159,7 @@ fn start(path: Option<&Path>, run: &Run) -> Result<()> {
         .context("start the runtime")?;
     let ended = runtime.block_on(async {
         let signals = daemon::Signals::listen()?;
-        Box::pin(daemon::run(loaded, load, signals)).await
+        Box::pin(daemon::run(loaded, load, switch, signals)).await
     });
     if ended.is_ok() {
         logging::finish();
@@ -354,6 +360,38 @@ fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
         MaintenanceVerb::Status(output) => (api::Maintenance::Status, output),
     };
     ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
+}
+
+/// Needs no daemon: without one, the next start reads what is written here.
+fn confirm(cli: &Cli, json: bool) -> Result<()> {
+    match client::ask(&socket(cli)?, &Request::Confirm) {
+        Ok(answer) => print(&if json {
+            format!("{answer:#}\n")
+        } else {
+            report::confirmed(&client::read(answer)?)
+        }),
+        Err(why) => {
+            let state = paths(cli)?.state;
+            if !why.is::<client::NoDaemon>() || !state.is_dir() {
+                return Err(why);
+            }
+            let was_awaited = Confirmation::read(&state, false) != Confirmation::Confirmed;
+            Confirmation::Confirmed.write(&state)?;
+            let done = Confirmed { was_awaited };
+            if json { print_json(&done) } else { print(&report::confirmed(&done)) }
+        }
+    }
+}
+
+fn panic(cli: &Cli, Panic { off, reason, output }: &Panic) -> Result<()> {
+    let (file, bpffs) = (disable::file(cli.config.as_deref()), paths(cli)?.bpffs);
+    let has_filter = if *off {
+        disable::enable(&file, &bpffs)?
+    } else {
+        disable::disable(&file, &bpffs, &client::note(reason.as_deref()))?
+    };
+    let disabled = disable::Disabled { disabled: !off, has_filter, file };
+    if output.json { print_json(&disabled) } else { print(&report::disabled(&disabled)) }
 }
 
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {

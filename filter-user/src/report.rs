@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::{
-    Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Durability, Evidence, Exposure, Hearing,
-    History, Interface, JailHistory, JailReport, Jails, Lifted, Limit, MaintenanceState, NamedHost,
-    Near, NotCounted, Peers, ReasonCount, Reloaded, Replaced, Sample, Source, State, Status,
-    StoreState, TakenOver, Verdict, Why,
+    Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
+    EnforcementState, Evidence, Exposure, Hearing, History, Interface, JailHistory, JailReport,
+    Jails, Lifted, Limit, MaintenanceState, NamedHost, Near, NotCounted, Peers, ReasonCount,
+    Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Verdict, Why,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::controller::BY_HAND;
+use crate::disable::Disabled;
 use crate::duration;
 use crate::jail::EVIDENCE_MAX;
 
@@ -29,8 +30,13 @@ pub fn status(status: &Status) -> String {
         "ringfence {}, running for {}{}\n",
         status.version,
         duration::format(Duration::from_secs(status.uptime_seconds)),
-        if status.enforcing { "" } else { ", dry run: drops nothing" },
+        match status.enforcement.state {
+            EnforcementState::Enforcing | EnforcementState::Unconfirmed => "",
+            EnforcementState::DryRun => ", dry run: drops nothing",
+            EnforcementState::Lapsed | EnforcementState::Disabled => ", DISABLED: drops nothing",
+        },
     );
+    text += &enforcement(&status.enforcement);
     let store = &status.store;
     if store.state == StoreState::Failed {
         let why = store.why.as_deref().unwrap_or_default();
@@ -265,7 +271,55 @@ pub fn lifted(bans: &Lifted) -> String {
 }
 
 /// A line that says so, if nothing is dropped.
-const DRY_RUN: &str = "dry run: nothing is dropped\n";
+/// What an administrator has to do about it, if anything.
+fn enforcement(enforcement: &Enforcement) -> String {
+    match enforcement.state {
+        EnforcementState::Enforcing | EnforcementState::DryRun => String::new(),
+        EnforcementState::Unconfirmed => format!(
+            "FIRST START: type `ringfence confirm`, or nothing is dropped after {}\n",
+            when(enforcement.confirm_until.as_deref().unwrap_or_default())
+        ),
+        EnforcementState::Lapsed => {
+            "NOT CONFIRMED: nothing is dropped; `ringfence confirm` enforces bans and limits\n"
+                .to_owned()
+        }
+        EnforcementState::Disabled => {
+            "DISABLED: nothing is dropped; `ringfence panic --off` enforces bans and limits\n"
+                .to_owned()
+        }
+    }
+}
+
+/// `confirm`.
+pub fn confirmed(done: &Confirmed) -> String {
+    if done.was_awaited {
+        "confirmed: bans and limits stay enforced\n"
+    } else {
+        "there was nothing to confirm\n"
+    }
+    .to_owned()
+}
+
+/// `panic`.
+pub fn disabled(done: &Disabled) -> String {
+    let Disabled { disabled, has_filter, file } = done;
+    let file = file.display();
+    match (disabled, has_filter) {
+        (true, true) => format!(
+            "everything passes: no packet is dropped until `ringfence panic --off`\n({file} keeps it so over \
+            restarts)\n"
+        ),
+        (true, false) => format!(
+            "there is no filter, so everything passes; {file} keeps it so when the daemon starts\n"
+        ),
+        (false, true) => "bans and limits are enforced again\n".to_owned(),
+        (false, false) => {
+            "there is no filter; bans and limits are enforced when the daemon starts\n".to_owned()
+        }
+    }
+}
+
+const DRY_RUN: &str = "dry run or disabled: nothing is dropped\n";
 
 fn dry_run(enforcing: bool) -> &'static str {
     if enforcing { "" } else { DRY_RUN }
@@ -461,7 +515,9 @@ fn verdict(why: &Why) -> String {
         };
         let until = until(why.until.as_deref());
         let is = if !why.enforcing {
-            format!("{address} is not dropped, as this is a dry run; it would be ({what}) {until}")
+            format!(
+                "{address} is not dropped, as this is a dry run (or disabled); it would be ({what}) {until}"
+            )
         } else if !why.dropped {
             format!("{address} would be dropped ({what}) {until}, but no interface is protected")
         } else {
@@ -818,7 +874,7 @@ mod tests {
         for expected in [
             "SHORTER than before: it was banned until it is lifted, scope sip, for: abuse ticket 4711\n",
             "3 known peers are in it",
-            "dry run: nothing is dropped\n",
+            "dry run or disabled: nothing is dropped\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }

@@ -60,6 +60,8 @@ pub struct Config {
     pub dry_run: bool,
     /// More of the configuration, as a file in `conf.d`.
     pub more: String,
+    /// What it finds in the file `confirmation`; without one this is its first start on the host.
+    pub confirmation: Option<&'static str>,
     /// Its log goes into a pipe that nobody reads.
     pub unread_log: bool,
     /// A library to load before others, as [`crate::old_kernel`] makes one.
@@ -86,6 +88,7 @@ impl Config {
             interfaces: vec!["eth0".to_owned()],
             dry_run: false,
             more: String::new(),
+            confirmation: Some("confirmed"),
             unread_log: false,
             preload: None,
             signatures: false,
@@ -94,6 +97,11 @@ impl Config {
 
     fn write(&self, paths: &Paths) -> anyhow::Result<()> {
         fs::write(&paths.config, self.yaml(paths)).context("write the configuration")?;
+        if let Some(confirmation) = self.confirmation {
+            fs::create_dir_all(&paths.state).context("make the state directory")?;
+            fs::write(paths.state.join("confirmation"), confirmation)
+                .context("write the confirmation")?;
+        }
         let more = paths.config.with_file_name("conf.d");
         fs::create_dir_all(&more).context("make conf.d")?;
         fs::write(more.join("more.yml"), &self.more).context("write conf.d/more.yml")

@@ -89,6 +89,14 @@ pub struct TakenOver {
     pub durability: Durability,
 }
 
+/// That an administrator has confirmed the first start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Confirmed {
+    /// Whether the confirmation was awaited, or had come too late; false if it was not needed.
+    pub was_awaited: bool,
+}
+
 /// What a reload of the configuration has changed, or would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Banned, BansPage, Durability, Jails, Lifted, MaintenanceState, Reloaded, Status, TakenOver, Why,
+    Banned, BansPage, Confirmed, Durability, Jails, Lifted, MaintenanceState, Reloaded, Status,
+    TakenOver, Why,
 };
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
@@ -69,6 +70,8 @@ pub enum Answer {
     Maintenance(MaintenanceState),
     /// To `unban`.
     Lifted(Lifted),
+    /// To `confirm`.
+    Confirmed(Confirmed),
     /// To `reload`.
     Reloaded(Reloaded),
 }
@@ -85,6 +88,7 @@ impl Answer {
             | Self::Jails(_)
             | Self::Why(_)
             | Self::Maintenance(_)
+            | Self::Confirmed(_)
             | Self::Reloaded(_) => None,
         }
     }

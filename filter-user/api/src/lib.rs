@@ -29,7 +29,8 @@ mod why;
 
 pub use self::bans::{BanPlace, BanRow, BansPage};
 pub use self::changes::{
-    Banned, ChangedSetting, Durability, Lifted, MaintenanceState, Reloaded, Replaced, TakenOver,
+    Banned, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Reloaded, Replaced,
+    TakenOver,
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::jails::{Attacked, Guessing, JailReport, Jails};
@@ -38,7 +39,8 @@ pub use self::request::{
     Request, TAKE_OVER_MAX, Unban,
 };
 pub use self::status::{
-    Bans, Escalation, Exposure, Hearing, Interface, JailCount, Log, NamedHost, Peers, ReasonCount,
-    Rule, Sample, Signature, Source, State, Status, Store, StoreState, Unparsed, Verdict,
+    Bans, Enforcement, EnforcementState, Escalation, Exposure, Hearing, Interface, JailCount, Log,
+    NamedHost, Peers, ReasonCount, Rule, Sample, Signature, Source, State, Status, Store,
+    StoreState, Unparsed, Verdict,
 };
 pub use self::why::{BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Why};

@@ -108,6 +108,8 @@ pub enum Request {
     Maintenance(Maintenance),
     /// Lifts bans, and forgets the failures behind them. The answer is `Lifted`.
     Unban(Unban),
+    /// Confirms that the host can be reached since the first start of the daemon. The answer is `Confirmed`.
+    Confirm,
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
     Reload {
         /// Whether only to say what would change.
@@ -123,7 +125,7 @@ impl Request {
     /// Whether it may change what is in force.
     pub fn changes(&self) -> bool {
         match self {
-            Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) => true,
+            Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
             Self::Status | Self::Bans(_) | Self::Jails | Self::Why { .. } => false,

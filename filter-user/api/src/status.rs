@@ -17,8 +17,10 @@ pub struct Status {
     pub version: String,
     /// How long the daemon has been running, in seconds.
     pub uptime_seconds: u64,
-    /// Whether it drops packets; false in a dry run.
+    /// Whether it drops packets; `enforcement` says why, if not.
     pub enforcing: bool,
+    /// Whether bans and limits are enforced, and for how long.
+    pub enforcement: Enforcement,
     /// The interfaces that it protects, or is to protect.
     pub interfaces: Vec<Interface>,
     /// The packets of all interfaces, by the reason for which they passed or were dropped.
@@ -49,6 +51,33 @@ pub struct Status {
     pub escalation: Escalation,
     /// The jails.
     pub jails: Vec<JailCount>,
+}
+
+/// Whether bans and limits are enforced, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Enforcement {
+    /// Whether they are.
+    pub state: EnforcementState,
+    /// When they are no longer enforced, unless an administrator confirms; null: the state stays.
+    pub confirm_until: Option<String>,
+}
+
+/// Whether bans and limits are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum EnforcementState {
+    /// Yes.
+    Enforcing,
+    /// Yes, but the first start on this host is not confirmed yet.
+    Unconfirmed,
+    /// No: the first start was not confirmed in time.
+    Lapsed,
+    /// No: the configuration asks for a dry run.
+    DryRun,
+    /// No: the emergency switch is on.
+    Disabled,
 }
 
 /// An interface. `received` is the sum of `passed` and `dropped`.

@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapData};
 use detection::settings::{PortClasses, PortRange, SipPorts};
 use filter_common::abi::{
-    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN, FLAG_GREYLIST,
+    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_GREYLIST,
     FLAG_SIGNATURES, PORT_BLOCKS, PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
@@ -28,6 +28,7 @@ const SEARCH: Gcra = Gcra { interval: 20_000_000, tolerance: 2_000_000_000 };
 pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_lines: u32) -> Config {
     let flags = [
         (settings.dry_run, FLAG_DRY_RUN),
+        (settings.disabled, FLAG_DISABLED),
         (settings.limits.greylist, FLAG_GREYLIST),
         (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
     ];

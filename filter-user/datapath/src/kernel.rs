@@ -13,8 +13,8 @@ use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
 use filter_common::abi::{
-    self, Counter, FLAG_CLOSED_TO_KNOWN, Flooder, Learning, PORTS_PER_BLOCK, Peer, counter_index,
-    maps,
+    self, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, PORTS_PER_BLOCK, Peer,
+    counter_index, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::lines_for;
@@ -33,6 +33,7 @@ use super::config_map::ConfigMap;
 use super::configure::{self, SignatureMap, signature_key};
 use super::crowds::{self, Counted};
 use super::detach::{detach_all, remove_link};
+use super::disable;
 use super::egress;
 use super::events::Events;
 use super::gates::{self, Presence};
@@ -515,6 +516,16 @@ impl Datapath for Kernel {
             until: KernelTime(config.maintenance_until),
             known_allowed: config.flags & FLAG_CLOSED_TO_KNOWN == 0,
         })
+    }
+
+    fn disable(&mut self, disabled: bool) -> Result<()> {
+        // Another process may have switched it: `disable::disable`.
+        disable::switch(&mut self.config, disabled)
+    }
+
+    fn is_disabled(&self) -> bool {
+        let config = self.unread.or_note("whether packets are dropped", self.config.get());
+        config.is_some_and(|config| config.flags & FLAG_DISABLED != 0)
     }
 
     fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()> {

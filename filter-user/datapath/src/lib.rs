@@ -10,7 +10,7 @@
 //! | `settings`, `configure`, `config_map` | the settings, as the program reads them, switched as a whole |
 //! | `bans`, `ban_table`, `gates`, `trust`, `crowds` | one kind of maps each |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-//! | `pins`, `detach` | the directory of pins, and its end |
+//! | `pins`, `detach`, `disable` | the directory of pins, and its end; the switch that lets everything pass |
 //! | `network`, `netlink` | the host's interfaces and routes |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | whole maps, memory of maps, failed reads, what the program tells, its clocks, what the kernel lacks |
 
@@ -24,6 +24,7 @@ pub mod config_map;
 mod configure;
 mod crowds;
 mod detach;
+mod disable;
 mod egress;
 mod events;
 pub mod gates;
@@ -44,6 +45,7 @@ mod trust;
 mod unread;
 
 pub use self::detach::detach_all;
+pub use self::disable::disable;
 pub use self::events::{Events, Limited};
 pub use self::kernel::{Kernel, Locked, Opened};
 pub use self::network::Network;

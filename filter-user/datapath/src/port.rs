@@ -66,6 +66,16 @@ pub trait Datapath {
     /// Whether SIP is closed for maintenance; one that has ended may still be told.
     fn in_maintenance(&self) -> Option<ClosedSip>;
 
+    /// Drops nothing from now on, whatever the settings say, or enforces them again (`false`).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    fn disable(&mut self, disabled: bool) -> Result<()>;
+
+    /// Whether nothing is dropped because of [`disable`](Self::disable), by whatever process.
+    fn is_disabled(&self) -> bool;
+
     /// Makes a peer known that has proven itself just now: whose success a source that cannot be
     /// forged tells of.
     ///

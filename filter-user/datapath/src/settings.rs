@@ -27,6 +27,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Judge and count, but drop nothing.
     pub dry_run: bool,
+    /// The same, but switched while the filter runs: see [`Datapath::disable`](crate::Datapath::disable).
+    pub disabled: bool,
     /// The host's own addresses, of which no packet comes in.
     pub own: BTreeSet<IpAddr>,
     /// Networks that are never dropped.

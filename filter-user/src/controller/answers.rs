@@ -126,6 +126,8 @@ impl<D: Datapath> Controller<D> {
             Request::Maintenance(what) => self.maintain(what, who, now).map(Answer::Maintenance),
             // It takes the files, which the loop around this reads.
             Request::Reload { .. } => Err("there is no configuration to reload here".to_owned()),
+            // The loop around this confirms it.
+            Request::Confirm => Err("there is nothing to confirm here".to_owned()),
             // Nothing is inside an address.
             Request::Unban(Unban::Network { network, inside })
                 if !inside || is_address(network) =>
@@ -167,7 +169,7 @@ impl<D: Datapath> Controller<D> {
     fn jails_report(&self) -> Jails {
         Jails {
             jails: self.jails.iter().map(|jail| self.jail(jail)).collect(),
-            enforcing: self.enforcing,
+            enforcing: self.enforcing(),
         }
     }
 

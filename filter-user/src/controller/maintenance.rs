@@ -55,7 +55,7 @@ impl<D: Datapath> Controller<D> {
         let closed = self.closed(now);
         MaintenanceState {
             on: closed.is_some(),
-            enforcing: self.enforcing,
+            enforcing: self.enforcing(),
             until: closed.map(|closed| self.started.show(closed.until)),
             closed_to_known: closed.is_some_and(|closed| !closed.known_allowed),
         }

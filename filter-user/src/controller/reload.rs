@@ -78,7 +78,7 @@ impl<D: Datapath> Controller<D> {
         }
         self.limits = new.limits;
         self.flood_ban = new.limits.flood.ban;
-        self.enforcing = !new.dry_run;
+        self.enforcement.is_dry_run = new.dry_run;
         Ok(())
     }
 }

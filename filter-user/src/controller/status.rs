@@ -28,7 +28,8 @@ impl<D: Datapath> Controller<D> {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: now.since(self.started.kernel).as_secs(),
-            enforcing: self.enforcing,
+            enforcing: self.enforcing(),
+            enforcement: self.enforcement(),
             interfaces: counters.iter().map(interface).collect(),
             reasons: reasons(&counters),
             would_drop: would_drop(&counters),

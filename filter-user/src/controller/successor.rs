@@ -67,7 +67,7 @@ impl<D: Datapath> Controller<D> {
             self.tell_taken_over();
         }
         let durability = Durability::default();
-        Ok(TakenOver { entered, refused, enforcing: self.enforcing, durability })
+        Ok(TakenOver { entered, refused, enforcing: self.enforcing(), durability })
     }
 
     /// Logs the bans of several requests in one line.

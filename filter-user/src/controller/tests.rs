@@ -32,6 +32,7 @@ pub(crate) struct NoKernel {
     unseen: Vec<IpAddr>,
     known: Vec<IpAddr>,
     closed: Option<ClosedSip>,
+    disabled: bool,
     /// How often it was asked for known peers.
     asked_for_known: Cell<u64>,
     bare: Option<String>,
@@ -82,6 +83,15 @@ impl Datapath for NoKernel {
     fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()> {
         self.closed = closed;
         Ok(())
+    }
+
+    fn disable(&mut self, disabled: bool) -> Result<()> {
+        self.disabled = disabled;
+        Ok(())
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.disabled
     }
 
     fn in_maintenance(&self) -> Option<ClosedSip> {

@@ -51,10 +51,10 @@ impl<D: Datapath> Controller<D> {
             address,
             source: show(source),
             dropped: protected.is_none()
-                && self.enforcing
+                && self.enforcing()
                 && !all_bare
                 && (entry.is_some() || over_limit.is_some() || closed.is_some()),
-            enforcing: self.enforcing,
+            enforcing: self.enforcing(),
             unprotected: bare,
             near: self.near(source.addr(), now),
             not_counted: self.uncounted.of(address).map(|uncounted| NotCounted {

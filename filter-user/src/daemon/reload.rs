@@ -112,10 +112,10 @@ impl Reloads {
         &mut self,
         Read { loaded, how, tell }: Read,
         controller: &mut Controller<Kernel>,
-        outlook: &mut Outlook,
-        names: &mut Following,
+        followers: (&mut Outlook, &mut Following),
+        disabled: bool,
     ) {
-        tell(loaded.and_then(|new| self.apply(&new, how, controller, outlook, names)));
+        tell(loaded.and_then(|new| self.apply(&new, how, controller, followers, disabled)));
     }
 
     fn apply(
@@ -123,8 +123,8 @@ impl Reloads {
         new: &Loaded,
         how: How,
         controller: &mut Controller<Kernel>,
-        outlook: &mut Outlook,
-        names: &mut Following,
+        (outlook, names): (&mut Outlook, &mut Following),
+        disabled: bool,
     ) -> Result<Reloaded> {
         let (changes, next) = self.running.changes(new);
         let objections = controller.objections(&next.config, crate::clock::now());
@@ -139,7 +139,7 @@ impl Reloads {
         }
         let own = host::own_networks().context("read the host's addresses")?;
         let interfaces = controller.interface_names();
-        let kernel_settings = |config| settings(config, interfaces.clone(), &own);
+        let kernel_settings = |config| settings(config, interfaces.clone(), &own, disabled);
         let kernel = controller.datapath_mut();
         let applied = kernel
             .configure(&kernel_settings(&next.config))

@@ -11,6 +11,7 @@ use tokio::time::{interval, sleep};
 
 use super::answer::Answers;
 use super::reload::Reloads;
+use super::safety::Safety;
 use super::server::Question;
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) outlook: Outlook,
     pub(super) answers: Answers,
     pub(super) reloads: Reloads,
+    pub(super) safety: Safety,
 }
 
 impl Parts {
@@ -66,7 +68,9 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(question) = questions.recv(), if second => {
-                    if let Some(question) = reloads.begin_for(question) {
+                    let safety = &mut self.safety;
+                    let other = reloads.begin_for(question);
+                    if let Some(question) = other.and_then(|q| safety.confirm_for(q, controller)) {
                         self.answers.answer(controller, question);
                     }
                     Turn::Questions
@@ -76,7 +80,8 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(read) = reloads.next(), if second => {
-                    reloads.take(read, controller, &mut self.outlook, names);
+                    let disabled = self.safety.is_disabled();
+                    reloads.take(read, controller, (&mut self.outlook, names), disabled);
                     Turn::Questions
                 }
                 Some(news) = store_news.recv() => {
@@ -98,11 +103,13 @@ impl Parts {
                 }
                 Some(seen) = seen.recv() => {
                     self.outlook.take(&seen, controller);
+                    self.safety.look(seen.is_switched, controller);
                     Turn::None
                 }
                 _ = host_look.tick() => {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
+                    self.safety.tick(controller, crate::clock::now());
                     controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);
                     Turn::None

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use api::{State, StoreState};
+use api::{EnforcementState, State, StoreState};
 use tempfile::TempDir;
 
 use super::*;
@@ -274,7 +274,7 @@ fn what_is_added_goes_through_no_link() {
 #[test]
 fn what_the_daemon_says_of_itself_is_named() {
     let mut status = healthy();
-    status.enforcing = false;
+    status.enforcement.state = EnforcementState::DryRun;
     (status.store.state, status.store.why) = (StoreState::Failed, Some("disk is full".to_owned()));
     (status.store.path, status.store.pending) = ("/s/x.db".to_owned(), 32);
     status.interfaces[0].fallback = Some("Operation not supported".to_owned());

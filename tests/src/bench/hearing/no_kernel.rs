@@ -57,6 +57,14 @@ impl Datapath for NoKernel {
         Ok(())
     }
 
+    fn disable(&mut self, _disabled: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_disabled(&self) -> bool {
+        false
+    }
+
     fn in_maintenance(&self) -> Option<ClosedSip> {
         None
     }

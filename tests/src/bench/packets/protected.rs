@@ -188,6 +188,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
         interfaces: vec![INTERFACE.to_owned()],
         mode,
         dry_run: false,
+        disabled: false,
         own: host::addresses(&host::own_networks()?),
         trusted: Vec::new(),
         trusted_by_route: false,

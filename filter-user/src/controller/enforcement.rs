@@ -1,0 +1,66 @@
+//! Whether packets are dropped, and if not, why.
+
+use api::{Enforcement, EnforcementState};
+
+use super::Controller;
+use crate::clock::KernelTime;
+use crate::confirmation::Confirmation;
+use crate::datapath::Datapath;
+
+/// What the daemon knows beyond the configuration.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) is_dry_run: bool,
+    confirmation: Confirmation,
+    /// Logins over ssh that succeeded since the start.
+    logins: u64,
+}
+
+impl Known {
+    pub(super) fn new(is_dry_run: bool) -> Self {
+        Self { is_dry_run, confirmation: Confirmation::Confirmed, logins: 0 }
+    }
+
+    /// Counts a login over ssh that succeeded.
+    pub(super) fn logged_in(&mut self) {
+        self.logins = self.logins.saturating_add(1);
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Whether packets are dropped.
+    pub(super) fn enforcing(&self) -> bool {
+        !self.enforcement.is_dry_run && !self.datapath.is_disabled()
+    }
+
+    /// Whether the configuration asks for a dry run.
+    pub fn is_dry_run(&self) -> bool {
+        self.enforcement.is_dry_run
+    }
+
+    /// Has `status` say whether an administrator has confirmed.
+    pub fn set_confirmation(&mut self, confirmation: Confirmation) {
+        self.enforcement.confirmation = confirmation;
+    }
+
+    /// How many logins over ssh have succeeded since the start.
+    pub fn logins(&self) -> u64 {
+        self.enforcement.logins
+    }
+
+    /// What `status` says of it.
+    pub(super) fn enforcement(&self) -> Enforcement {
+        let until = |until: KernelTime| self.started.show(until);
+        let (state, confirm_until) =
+            match (self.enforcement.confirmation, self.datapath.is_disabled()) {
+                (_, false) if self.enforcement.is_dry_run => (EnforcementState::DryRun, None),
+                (Confirmation::Awaited { until: Some(end) }, false) => {
+                    (EnforcementState::Unconfirmed, Some(until(end)))
+                }
+                (_, false) => (EnforcementState::Enforcing, None),
+                (Confirmation::Lapsed, true) => (EnforcementState::Lapsed, None),
+                (_, true) => (EnforcementState::Disabled, None),
+            };
+        Enforcement { state, confirm_until }
+    }
+}

@@ -1,0 +1,109 @@
+//! The emergency switch: a file beside the configuration, and the flag in the kernel. While the file exists,
+//! the filter judges and counts packets but drops none.
+//!
+//! `ringfence panic` needs no daemon: it writes both itself, so it works beside a daemon that hangs. The
+//! daemon looks for the file at its start and every few seconds.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::config::DEFAULT_PATH;
+use crate::datapath;
+
+/// The name of the file.
+const NAME: &str = "disabled";
+
+/// The file, beside the configuration file `config` or the usual one.
+pub fn file(config: Option<&Path>) -> PathBuf {
+    config.unwrap_or(Path::new(DEFAULT_PATH)).with_file_name(NAME)
+}
+
+/// Whether the file exists. A file that cannot be looked for does not.
+pub fn is_set(file: &Path) -> bool {
+    file.symlink_metadata().is_ok()
+}
+
+/// What `panic` did, and `panic --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the key is documented")]
+pub struct Disabled {
+    /// Whether everything passes.
+    pub disabled: bool,
+    /// Whether there is a filter; if not, only the file was changed.
+    pub has_filter: bool,
+    /// The file that keeps it so.
+    pub file: PathBuf,
+}
+
+/// Lets everything pass, at once and until [`enable`]. Returns whether there is a filter. `text` is for those
+/// who find the file.
+///
+/// # Errors
+///
+/// If either part failed. The other one is done all the same.
+pub fn disable(file: &Path, bpffs: &Path, text: &str) -> Result<bool> {
+    // The kernel first: packets cannot wait for a disk.
+    let switched = datapath::disable(bpffs, true);
+    let written = write(file, text).with_context(|| {
+        format!("a restart enforces bans and limits again: write {}", file.display())
+    });
+    let has_filter =
+        switched.context("bans and limits are still enforced; try `ringfence detach`")?;
+    written.map(|()| has_filter)
+}
+
+/// Enforces bans and limits again. Returns whether there is a filter.
+///
+/// # Errors
+///
+/// If the file cannot be removed, or the kernel refuses.
+pub fn enable(file: &Path, bpffs: &Path) -> Result<bool> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        done => done.with_context(|| format!("remove {}", file.display()))?,
+    }
+    datapath::disable(bpffs, false)
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    if let Some(directory) = file.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(file)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_beside_the_configuration() {
+        assert_eq!(file(None), Path::new("/etc/ringfence/disabled"));
+        assert_eq!(file(Some(Path::new("/tmp/a/b.yml"))), Path::new("/tmp/a/disabled"));
+        assert_eq!(file(Some(Path::new("b.yml"))), Path::new("disabled"));
+    }
+
+    #[test]
+    fn it_works_without_a_filter_and_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, none) = (directory.path().join("new/disabled"), directory.path().join("bpf"));
+        for _ in 0..2 {
+            assert!(!disable(&file, &none, "why\n").unwrap());
+            assert!(is_set(&file));
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "why\n");
+        for _ in 0..2 {
+            assert!(!enable(&file, &none).unwrap());
+            assert!(!is_set(&file));
+        }
+    }
+}

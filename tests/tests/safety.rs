@@ -1,0 +1,132 @@
+//! An administrator is never shut out for good: the emergency switch, and the first start on a host.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::world::{
+    ATTACKERS, Echo, Hosts, SIP_PORT, nothing_is_left, udp_reaches, until,
+};
+use serde_json::Value;
+
+/// How long the daemon may take to see the file: it looks every five seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+fn config() -> Config {
+    Config::new(Path::new("/nonexistent/fail2ban"))
+}
+
+fn start(hosts: &Hosts, config: &Config) -> Ringfence {
+    Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), config).unwrap()
+}
+
+fn state(ringfence: &Ringfence) -> String {
+    let status: Value = ringfence.client().ask(&["status"]).unwrap();
+    status["enforcement"]["state"].as_str().unwrap().to_owned()
+}
+
+/// Runs a command that takes the daemon's paths from its configuration.
+fn run(ringfence: &Ringfence, arguments: &[&str]) -> String {
+    let file = ringfence.config_file().to_str().unwrap();
+    let arguments = [&["-c", file], arguments].concat();
+    ringfence.client().run(&arguments, false).unwrap().success(arguments[2]).unwrap().stdout
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn the_emergency_switch_needs_no_daemon() {
+    let hosts = Hosts::new().unwrap();
+    let _echo = Echo::start(&hosts.pbx).unwrap();
+    let mut ringfence = start(&hosts, &config());
+    let reaches = || udp_reaches(&hosts.attacker, ATTACKERS[0], SIP_PORT).unwrap();
+    let banned = ATTACKERS[0].to_string();
+    run(&ringfence, &["ban", &banned]);
+    assert!(!reaches());
+
+    // At once, though the daemon hangs.
+    let daemon = Pid::from_raw(i32::try_from(ringfence.id()).unwrap());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    run(&ringfence, &["panic", "--reason", "test\n"]);
+    let passes = reaches();
+    kill(daemon, Signal::SIGCONT).unwrap();
+    assert!(passes);
+    let file = ringfence.config_file().with_file_name("disabled");
+    let note = fs::read_to_string(&file).unwrap();
+    assert!(note.starts_with("disabled by ") && note.ends_with(": test\\n\n"), "{note:?}");
+    assert!(until(SOON, || ringfence.log().contains("no packet is dropped")));
+    assert_eq!(state(&ringfence), "disabled");
+    let check = ringfence.client().run(&["status", "--check"], false).unwrap();
+    assert_eq!(check.status.code(), Some(2), "{check:?}");
+
+    // It outlives a restart, and what changes the configuration in the kernel.
+    run(&ringfence, &["maintenance", "on", "--for", "1m"]);
+    assert!(reaches());
+    ringfence.stop().unwrap();
+    assert!(reaches());
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(reaches() && state(&ringfence) == "disabled");
+    run(&ringfence, &["maintenance", "off"]);
+    run(&ringfence, &["reload"]);
+    assert!(reaches());
+
+    // The file alone does the same.
+    run(&ringfence, &["panic", "--off"]);
+    assert!(!reaches() && !file.exists());
+    assert!(until(SOON, || state(&ringfence) == "enforcing"));
+    fs::write(&file, "").unwrap();
+    assert!(until(SOON, reaches));
+    fs::remove_file(&file).unwrap();
+    assert!(until(SOON, || !reaches()));
+
+    // A broken configuration is no obstacle, nor is a daemon that is gone.
+    ringfence.stop().unwrap();
+    let more = ringfence.config_file().with_file_name("conf.d").join("more.yml");
+    fs::write(&more, "nonsense: [\n").unwrap();
+    run(&ringfence, &["panic"]);
+    assert!(reaches());
+    run(&ringfence, &["panic", "--off"]);
+    assert!(!reaches());
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn a_first_start_is_to_be_confirmed() {
+    let hosts = Hosts::new().unwrap();
+    let _echo = Echo::start(&hosts.pbx).unwrap();
+    let mut ringfence = start(&hosts, &Config { confirmation: None, ..config() });
+    let reaches = || udp_reaches(&hosts.attacker, ATTACKERS[0], SIP_PORT).unwrap();
+    run(&ringfence, &["ban", &ATTACKERS[0].to_string()]);
+    assert!(!reaches());
+    let confirmation = ringfence.config_file().with_file_name("state").join("confirmation");
+    assert!(until(SOON, || state(&ringfence) == "unconfirmed"));
+    assert!(ringfence.log().contains("type `ringfence confirm` within 5m"));
+
+    // Too late, as a daemon reads it that was restarted since.
+    ringfence.stop().unwrap();
+    fs::write(&confirmation, "lapsed\n").unwrap();
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(reaches() && state(&ringfence) == "lapsed");
+
+    assert!(run(&ringfence, &["confirm"]).contains("confirmed"));
+    assert!(!reaches() && state(&ringfence) == "enforcing");
+    assert!(run(&ringfence, &["confirm"]).contains("nothing to confirm"));
+    ringfence.stop().unwrap();
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(!reaches() && state(&ringfence) == "enforcing");
+
+    // Without a daemon, the next start reads it.
+    ringfence.stop().unwrap();
+    fs::write(&confirmation, "awaited\n").unwrap();
+    run(&ringfence, &["confirm"]);
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(!reaches() && state(&ringfence) == "enforcing");
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
