@@ -29,20 +29,43 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Builds binaries in release; returns where they are.
-///
-/// All of them at once, and of both packages together whatever is asked for: cargo builds a crate
-/// again for each set of features that the packages of one command ask for.
 pub(crate) fn release<const N: usize>(
     workspace: &Workspace,
     binaries: [&str; N],
 ) -> Result<[PathBuf; N]> {
+    binaries_of(workspace, Profile::Release, binaries)
+}
+
+/// How the compiler optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds binaries; returns where they are.
+///
+/// All of them at once, and of both packages together whatever is asked for: cargo builds a crate
+/// again for each set of features that the packages of one command ask for.
+pub(crate) fn binaries_of<const N: usize>(
+    workspace: &Workspace,
+    profile: Profile,
+    binaries: [&str; N],
+) -> Result<[PathBuf; N]> {
     let mut command = workspace.cargo("build");
-    command.args(["--release", "--package", "filter-user", "--package", "ringfence-tests"]);
+    command.args(["--package", "filter-user", "--package", "ringfence-tests"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
     for binary in binaries {
         command.args(["--bin", binary]);
     }
-    timed(&format!("build {} (release)", binaries.join(" and ")), || succeed(&mut command))?;
-    Ok(binaries.map(|binary| workspace.release_binary(binary)))
+    let name = format!("build {} ({profile:?})", binaries.join(" and ")).to_lowercase();
+    timed(&name, || succeed(&mut command))?;
+    Ok(binaries.map(|binary| match profile {
+        Profile::Debug => workspace.debug_binary(binary),
+        Profile::Release => workspace.release_binary(binary),
+    }))
 }
 
 /// Builds a binary as the package installs it; returns where it is.

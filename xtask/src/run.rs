@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::build;
+use crate::build::{self, Profile};
 use crate::privilege::Root;
 use crate::setup::{self, For};
 use crate::workspace::Workspace;
@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 /// What `run` takes: everything goes to the program that it starts.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Run the lab with an optimised build, which takes minutes longer; before all other options
+    #[arg(long)]
+    release: bool,
     /// `-i NIC` and options of `ringfence run`; or options of the lab, such as `--json FILE`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
@@ -34,7 +37,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.arg("run").args(&args.options);
         return become_command(&mut command);
     }
-    let [ringfence, lab] = build::release(&workspace, ["ringfence", "ringfence-lab"])?;
+    // The XDP program is optimised in either, and `cargo xtask test` has the same build.
+    let profile = if args.release { Profile::Release } else { Profile::Debug };
+    let [ringfence, lab] = build::binaries_of(&workspace, profile, ["ringfence", "ringfence-lab"])?;
     let mut command = root.command(lab);
     command.arg("--ringfence").arg(ringfence).arg("--cache").arg(workspace.lab_cache());
     become_command(command.args(&args.options))
