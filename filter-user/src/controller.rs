@@ -3,27 +3,26 @@
 //! Everything enters through a call that passes the time; nothing here waits or reads a clock.
 
 mod answers;
-mod by_and_by;
+mod bans;
 mod digest;
-mod ends;
 mod enforcement;
 mod hearing;
-mod keeping;
-mod lifting;
 mod limited;
 mod listing;
 mod maintenance;
 mod names;
 mod networks;
 mod of_source;
+mod protected;
 mod reload;
 mod replay;
+mod sources;
 mod status;
 mod successor;
 mod uncounted;
 mod why;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +33,7 @@ use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
 
-use crate::ban::{Ban, Entry, InForce, Key, Ledger, Origin, Roster, Write};
+use crate::ban::{Ban, Entry, InForce, Origin, Roster};
 use crate::challenge::{Challenges, Teller};
 use crate::clock::{KernelTime, Now};
 use crate::config::{Config, Limits, PortClasses, RECIDIVE, Scope};
@@ -49,13 +48,17 @@ use crate::prefix::SourcePrefix;
 pub(crate) use crate::prefix::show;
 use crate::store::{Kept, Store};
 
-pub use self::answers::{Answered, SourceReport};
+pub use self::answers::Answered;
+use self::bans::Bans;
+pub use self::bans::lifting::Ticket;
 use self::digest::{Digest, Topic};
-pub use self::lifting::Ticket;
+
 use self::limited::{LIMITED_MAX, LimitedSources};
 use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
+use self::protected::Protected;
+pub use self::sources::SourceReport;
 use self::uncounted::Because;
 
 /// The shortest prefix that can be banned manually: a typing mistake must not close the host to
@@ -77,14 +80,7 @@ pub struct Controller<D> {
     jails: Vec<Jail>,
     prefix: SourcePrefix,
     roster: Arc<Roster>,
-    ledger: Ledger,
-    store: Store,
-    /// The bans whose evidence is in memory, oldest first.
-    explained: VecDeque<Key>,
-    by_and_by: by_and_by::ByAndBy,
-    /// Ended bans are removed no earlier than this.
-    ends_wait_until: Option<KernelTime>,
-    lifting: lifting::Lifting,
+    bans: Bans,
     protected: Protected,
     names: Names,
     known_ipv6: KnownIpv6,
@@ -113,38 +109,6 @@ pub struct Controller<D> {
     begun: Now,
 }
 
-/// The addresses and networks that are never banned.
-#[derive(Debug, Default)]
-struct Protected {
-    own: BTreeSet<IpNet>,
-    trusted: Vec<IpNet>,
-    /// The addresses of trusted names.
-    named: BTreeSet<IpNet>,
-}
-
-impl Protected {
-    /// Why a network as a whole cannot be banned; `None` if it can.
-    fn reason(&self, network: IpNet) -> Option<&'static str> {
-        if self.own.iter().any(|own| own.contains(&network)) {
-            Some("the host's own address")
-        } else if self.trusted.iter().chain(&self.named).any(|trusted| trusted.contains(&network)) {
-            Some("trusted")
-        } else {
-            None
-        }
-    }
-
-    /// Everything that a ban of a network around it must leave out.
-    fn all(&self) -> Vec<IpNet> {
-        self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
-    }
-
-    /// The networks whose packets are never dropped.
-    fn networks(&self) -> Vec<IpNet> {
-        self.trusted.iter().chain(&self.named).copied().collect()
-    }
-}
-
 impl<D: Datapath> Controller<D> {
     /// Creates a controller that takes over the bans `kept` in the store and those `held` by the kernel.
     /// `roster` names the jails of `config`.
@@ -170,12 +134,7 @@ impl<D: Datapath> Controller<D> {
             jails: jails.collect(),
             prefix: SourcePrefix::ipv6(config.ipv6_prefix),
             roster,
-            ledger: Ledger::default(),
-            store,
-            explained: VecDeque::new(),
-            by_and_by: by_and_by::ByAndBy::default(),
-            ends_wait_until: None,
-            lifting: lifting::Lifting::default(),
+            bans: Bans::new(store),
             protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
@@ -203,7 +162,12 @@ impl<D: Datapath> Controller<D> {
         };
         controller.datapath.own(&host::addresses(&controller.protected.own))?;
         controller.datapath.trust(&controller.protected.networks())?;
-        controller.restore(kept.unwrap_or_default(), held, now.kernel);
+        let Kept { bans, ended, offences, .. } = kept.unwrap_or_default();
+        let Self { bans: of, datapath, protected, .. } = &mut controller;
+        of.restore(datapath, protected, (bans, ended), held, now.kernel);
+        for (who, record) in controller.escalation.load(offences, now.kernel) {
+            controller.store().set_offences(who, record);
+        }
         Ok(controller)
     }
 
@@ -214,7 +178,7 @@ impl<D: Datapath> Controller<D> {
 
     /// How many bans are in force.
     pub fn ban_count(&self) -> usize {
-        self.ledger.len()
+        self.bans.ledger().len()
     }
 
     /// The datapath.
@@ -394,7 +358,7 @@ impl<D: Datapath> Controller<D> {
         self.protected.reason(network).is_none()
             && !self.ignores_by_name(place, address)
             && (proven || !self.is_known(address, now))
-            && !self.ledger.of_network(network).any(|entry| stands(entry.ban))
+            && !self.bans.ledger().of_network(network).any(|entry| stands(entry.ban))
     }
 
     /// Whether the filter has seen a packet for an attempt; `None` if it need not have.
@@ -472,7 +436,7 @@ impl<D: Datapath> Controller<D> {
         let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
         // A jail takes no failures of a source that it has banned, only the proof of earlier ones.
         let stands = |ban: Ban| ban.origin == origin && ban.in_force(now);
-        let again = self.ledger.of_network(network).any(|entry| stands(entry.ban));
+        let again = self.bans.ledger().of_network(network).any(|entry| stands(entry.ban));
         let case = Case { who: Offender { address, jail: number }, proven, again };
         let (time, number) = self.escalation.term(case, bantime, &settings.increment, now);
         let until = now.after(time);
@@ -496,7 +460,7 @@ impl<D: Datapath> Controller<D> {
     /// Remembers a ban as an earlier one for the next.
     fn remember(&mut self, by: &'static str, case: Case, now: KernelTime, until: KernelTime) {
         let record = self.escalation.note(case, now, until);
-        self.store.set_offences(case.who, record);
+        self.bans.store().set_offences(case.who, record);
         if case.proven {
             self.escalate(case.who.address, now);
         }
@@ -543,41 +507,27 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Calls [`enforce`](Self::enforce) and then saves the ban; `says` is logged once it is saved.
+    /// Enters a ban into the kernel and the ledger, and saves it; `says` is logged once it is saved.
     fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
-        let replaced = self.enforce(entry)?;
-        self.keep(entry, &replaced, says);
+        let replaced = self.bans.enforce(&mut self.datapath, entry)?;
+        let (origin, now) = (entry.ban.origin, entry.ban.since.in_this_boot());
+        let by = self.roster.name(origin);
+        let has_line = |digest: &mut Digest| digest.has_line(Topic::Ban, by, now);
+        let says = says.filter(|_| origin == Origin::Hand || has_line(&mut self.digest));
+        self.bans.keep(entry, &replaced, says);
         Ok(())
     }
 
-    /// Enters a ban into the kernel and the ledger, or into neither, so that every recorded ban is in force.
-    /// Returns the bans that it replaced.
-    fn enforce(&mut self, entry: &Entry) -> Result<Vec<Entry>> {
-        let replaced = self.ledger.replaced_by(entry);
-        let writes = self.ledger.insert(entry.clone());
-        let Err(why) = write(&mut self.datapath, &writes) else { return Ok(replaced) };
-        let mut undo = self.ledger.remove(entry);
-        for old in replaced {
-            undo.extend(self.ledger.insert(old));
-        }
-        if let Err(also) = write(&mut self.datapath, &undo) {
-            warn!("{also:#}");
-        }
-        Err(why)
-    }
-
-    /// Removes a ban.
-    fn strike(&mut self, entry: &Entry) -> Result<()> {
-        let writes = self.ledger.remove(entry);
-        self.store.remove(entry.key());
-        write(&mut self.datapath, &writes)
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.bans.store()
     }
 
     /// Records that the kernel has banned a source for a flood. Such a source cannot be forged.
     fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
         let (network, except) = self.flooded_by(source, since);
-        let is_new = self.ledger.of_network(network).all(|e| e.ban.origin != Origin::Flood);
-        if is_new && self.ledger.count(Origin::Flood) >= LIMITED_MAX {
+        let is_new = self.bans.ledger().of_network(network).all(|e| e.ban.origin != Origin::Flood);
+        if is_new && self.bans.ledger().count(Origin::Flood) >= LIMITED_MAX {
             return; // The ban is in force even though it is not listed.
         }
         let ban = Ban {
@@ -639,14 +589,15 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        let others = [self.next_end(), self.challenges.next_timeout(), self.digest.next_timeout()];
+        let others =
+            [self.bans.next_end(), self.challenges.next_timeout(), self.digest.next_timeout()];
         jails.chain(others.into_iter().flatten()).min()
     }
 
     /// Removes a few of the bans that have ended and the failures that no longer count. While there are more,
     /// [`next_timeout`](Self::next_timeout) is not after `now`.
     pub fn handle_timeout(&mut self, now: KernelTime) {
-        let _together = self.store.hold();
+        let _together = self.bans.store().hold();
         self.tell_digest(now);
         self.end_some(now);
         for _ in 0..UNANSWERED_AT_ONCE {
@@ -680,7 +631,7 @@ impl<D: Datapath> Controller<D> {
             ));
         }
         let entry = Entry::new(ban, "").with_except(except);
-        let replaced = self.ledger.replaced_by(&entry).into_iter().next();
+        let replaced = self.bans.ledger().replaced_by(&entry).into_iter().next();
         // A ban that replaces another keeps a reason that was given earlier.
         let reason = wish.reason.or_else(|| replaced.as_ref().map(|old| old.reason.to_string()));
         let reason = reason.unwrap_or_else(|| BY_HAND.to_owned());
@@ -767,9 +718,10 @@ impl<D: Datapath> Controller<D> {
     ) -> Result<usize, String> {
         self.forget(network, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
-        let bans: Vec<Entry> = self.ledger.of_network(network).filter(wanted).cloned().collect();
+        let bans: Vec<Entry> =
+            self.bans.ledger().of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
-            self.strike(ban).map_err(|why| format!("{why:#}"))?;
+            self.bans.strike(&mut self.datapath, ban).map_err(|why| format!("{why:#}"))?;
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
             // The kernel may have banned it for a flood without an event.
@@ -790,23 +742,6 @@ struct Wish {
     scope: String,
     reason: Option<String>,
     force: bool,
-}
-
-/// Writes all entries, or those before the first that the kernel refuses.
-fn write(datapath: &mut impl Datapath, writes: &[Write]) -> Result<()> {
-    for write in writes {
-        write_one(datapath, write)?;
-    }
-    Ok(())
-}
-
-fn write_one(datapath: &mut impl Datapath, write: &Write) -> Result<()> {
-    match write {
-        Write::Address(entry) => datapath.ban(entry),
-        Write::NoAddress(address) => datapath.unban(*address),
-        Write::Network(entry) => datapath.ban_network(entry),
-        Write::NoNetwork(network) => datapath.unban_network(*network),
-    }
 }
 
 /// `3rd`.

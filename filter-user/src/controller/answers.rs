@@ -1,13 +1,13 @@
-//! Requests: each is answered now, or begun; the sources as `status` shows them.
+//! Requests: each is answered now, or begun.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{Answer, Attacked, Guessing, JailReport, Jails, Lifted, Reply, Request, State, Unban};
+use api::{Answer, Attacked, Guessing, JailReport, Jails, Lifted, Reply, Request, Unban};
 use ipnet::IpNet;
 use log::info;
 
-use super::lifting::{self, NAMED, Ticket, Which};
+use super::bans::lifting::{self, NAMED, Ticket, Which};
 use super::{Controller, Wish, is_address, show};
 use crate::ban::{Origin, RESERVED};
 use crate::clock::KernelTime;
@@ -15,10 +15,8 @@ use crate::config::Weights;
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::Pardon;
-use crate::hearing::Ear;
 use crate::jail::Jail;
 use crate::log_budget::BY_HAND;
-use crate::source::Strain;
 
 /// Bans inside a network that are counted when it is lifted and they are not.
 const INSIDE_COUNTED: usize = 1000;
@@ -30,67 +28,6 @@ pub enum Answered {
     Now(Reply),
     /// With what [`lift_more`](Controller::lift_more) returns with this ticket.
     Later(Ticket),
-}
-
-/// How a source of failures is.
-#[derive(Clone, Debug)]
-pub struct SourceReport {
-    /// Its name.
-    pub name: &'static str,
-    /// `file`, `journal`, `ami` or `wire`.
-    pub kind: &'static str,
-    /// What it reads.
-    pub place: String,
-    /// `ok`, `waiting` or `failed`, and why.
-    pub state: (State, Option<String>),
-    /// Lines or events that it read.
-    pub events: u64,
-    /// Failures among them.
-    pub failures: u64,
-    /// Failures of addresses from which no packet came: forged, or read long after they were.
-    pub unwitnessed: u64,
-    /// Failures without a packet since the last one that had one.
-    pub unseen: u64,
-    /// Events or lines that were lost: too long, too many, or gone before they were read.
-    pub lost: u64,
-    /// What it leads to that reading costs more than it may, if it does.
-    pub strain: Option<Strain>,
-    /// When the last of them came that meant something.
-    pub last_event: Option<KernelTime>,
-    /// The jail that hears it.
-    pub jail: &'static str,
-    /// What it has heard, to tell whether it hears.
-    pub ear: Ear,
-    /// Whether what it read is gone, and it with it.
-    pub is_gone: bool,
-}
-
-impl SourceReport {
-    /// A source that has not been heard of yet.
-    pub fn new(name: &'static str, kind: &'static str, place: String) -> Self {
-        Self {
-            name,
-            kind,
-            place,
-            state: (State::Waiting, Some("not looked at yet".to_owned())),
-            events: 0,
-            failures: 0,
-            unwitnessed: 0,
-            unseen: 0,
-            lost: 0,
-            strain: None,
-            last_event: None,
-            jail: "",
-            ear: Ear::default(),
-            is_gone: false,
-        }
-    }
-
-    /// The same for a jail, by a parser with these rules.
-    #[must_use]
-    pub fn heard_by(self, jail: &'static str, rules: &'static [&'static str]) -> Self {
-        Self { jail, ear: Ear::new(rules), ..self }
-    }
 }
 
 impl<D: Datapath> Controller<D> {
@@ -146,7 +83,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     pub(super) fn banned_by(&self, origin: Origin) -> u64 {
-        self.ledger.count(origin) as u64
+        self.bans.ledger().count(origin) as u64
     }
 
     /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
@@ -246,7 +183,7 @@ impl<D: Datapath> Controller<D> {
 
     fn pardon(&mut self, pardon: Pardon) {
         self.escalation.pardon(pardon);
-        self.store.pardon(pardon);
+        self.bans.store().pardon(pardon);
     }
 
     /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
@@ -270,7 +207,7 @@ impl<D: Datapath> Controller<D> {
         if lifted > 0 {
             info!(target: BY_HAND, "{}", lifting::line(who, lifted, "", &names));
         }
-        let inside = self.ledger.inside(network).take(INSIDE_COUNTED);
+        let inside = self.bans.ledger().inside(network).take(INSIDE_COUNTED);
         let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();
         let inside_banned = inside.len();
         let inside: Vec<String> = inside.into_iter().take(NAMED).map(show).collect();
@@ -288,7 +225,7 @@ impl<D: Datapath> Controller<D> {
     /// Why nothing was lifted.
     pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
         let name = show(network);
-        let around = self.ledger.of(network.addr());
+        let around = self.bans.ledger().of(network.addr());
         let around =
             around.iter().map(|entry| entry.ban.network).find(|net| net.contains(&network));
         if let Some(around) = around {

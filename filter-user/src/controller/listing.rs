@@ -23,7 +23,7 @@ impl<D: Datapath> Controller<D> {
         let rows_max = usize::from(query.limit.map_or(BANS_MAX, |limit| limit.get().min(BANS_MAX)));
         let mut page = BansPage { bans: Vec::new(), enforcing: self.enforcing(), next: None };
         let (mut last, mut bytes, mut looked_at) = (None, 0, 0);
-        for entry in self.ledger.after(after, LOOKED_AT_MAX) {
+        for entry in self.bans.ledger().after(after, LOOKED_AT_MAX) {
             if page.bans.len() >= rows_max || bytes >= BYTES_MAX {
                 page.next = last;
                 return Ok(page);

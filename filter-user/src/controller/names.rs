@@ -7,7 +7,7 @@ use api::{NamedHost, State};
 use ipnet::IpNet;
 use log::{info, warn};
 
-use super::{Controller, write};
+use super::Controller;
 use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::{Config, HostName};
@@ -154,11 +154,9 @@ impl<D: Datapath> Controller<D> {
         self.leave_out(address, origin, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> =
-            self.ledger.of_network(address.into()).filter(wanted).cloned().collect();
+            self.bans.ledger().of_network(address.into()).filter(wanted).cloned().collect();
         for ban in bans {
-            let writes = self.ledger.remove(&ban);
-            self.store.remove(ban.key());
-            match write(&mut self.datapath, &writes) {
+            match self.bans.strike(&mut self.datapath, &ban) {
                 Ok(()) => info!("lifted the ban of {address}: it is {is}"),
                 Err(why) => {
                     warn!("the ban of {address} cannot be lifted, though it is {is}: {why:#}");

@@ -37,7 +37,7 @@ impl<D: Datapath> Controller<D> {
         };
         let mut around = Some(network);
         while let Some(network) = around {
-            if self.ledger.of_network(network).any(closes) {
+            if self.bans.ledger().of_network(network).any(closes) {
                 return true;
             }
             around = network.supernet();
@@ -120,7 +120,7 @@ impl<D: Datapath> Controller<D> {
             !is_address(entry.ban.network) && (by_jail || by_itself)
         };
         let around: Vec<Entry> =
-            self.ledger.of(address).iter().filter(is_one).map(|e| (*e).clone()).collect();
+            self.bans.ledger().of(address).iter().filter(is_one).map(|e| (*e).clone()).collect();
         for entry in around {
             let network = entry.ban.network;
             let by = self.jail_name(entry.ban.origin);
@@ -132,7 +132,7 @@ impl<D: Datapath> Controller<D> {
                 if entry.ban.origin == Origin::Escalation {
                     self.escalation.spare(network, entry.ban.since.in_this_boot());
                 }
-                let struck = self.strike(&entry);
+                let struck = self.bans.strike(&mut self.datapath, &entry);
                 self.ban_addresses_of(&entry, now);
                 struck
             } else {

@@ -32,7 +32,10 @@ impl<D: Datapath> Controller<D> {
         let closes =
             move |entry: &&Entry| !entry.except().iter().any(|hole| hole.contains(&address));
         let networks = BTreeSet::from([IpNet::from(address), self.source_of(address, now)]);
-        networks.into_iter().flat_map(|network| self.ledger.of_network(network)).filter(closes)
+        networks
+            .into_iter()
+            .flat_map(|network| self.bans.ledger().of_network(network))
+            .filter(closes)
     }
 
     /// The bans by jails of the network around an address.

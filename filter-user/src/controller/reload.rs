@@ -5,7 +5,8 @@ use ipnet::IpNet;
 use anyhow::Result;
 
 use super::names::Names;
-use super::{Controller, Protected, show};
+use super::protected::Protected;
+use super::{Controller, show};
 use crate::clock::KernelTime;
 use crate::config::Config;
 use crate::datapath::Datapath;
@@ -31,7 +32,7 @@ impl<D: Datapath> Controller<D> {
         let trusted = self.protected_by(new, &self.names.replaced(new)).networks();
         let stays = |network: &IpNet| trusted.iter().any(|trusted| trusted.contains(network));
         for gone in self.protected.networks().iter().filter(|network| !stays(network)) {
-            let inside = self.ledger.within(*gone, None, LOOKED_AT);
+            let inside = self.bans.ledger().within(*gone, None, LOOKED_AT);
             let banned: Vec<String> = inside
                 .filter(|entry| entry.ban.in_force(now) && !stays(&entry.ban.network))
                 .take(NAMED)

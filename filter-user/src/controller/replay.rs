@@ -55,7 +55,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn keep_told(&self, jail: &str, what: What, now: KernelTime) {
-        self.store.tell(Told { at: now, jail: jail.into(), what });
+        self.bans.store().tell(Told { at: now, jail: jail.into(), what });
     }
 
     /// Makes the jails forget the failures of every source in a network.
@@ -145,7 +145,7 @@ impl<D: Datapath> Controller<D> {
             let ban = entry.ban;
             ban.scope == scope && ban.in_force(now) && self.is_unexplained(entry, place)
         };
-        let Some(found) = self.ledger.of_network(network).find(is_meant).cloned() else {
+        let Some(found) = self.bans.ledger().of_network(network).find(is_meant).cloned() else {
             return false;
         };
         let (ban, by) = (found.ban, self.jail_name(found.ban.origin));

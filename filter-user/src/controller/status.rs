@@ -34,7 +34,7 @@ impl<D: Datapath> Controller<D> {
             reasons: reasons(&counters),
             would_drop: would_drop(&counters),
             bans: Bans {
-                active: self.ledger.len() as u64,
+                active: self.bans.ledger().len() as u64,
                 capacity: self.datapath.capacity(),
                 capacity_ipv6: self.capacity_ipv6.into(),
             },
@@ -62,7 +62,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn store_report(&self) -> Store {
-        let status = self.store.status();
+        let status = self.bans.store().status();
         Store {
             state: if status.failed.is_some() { StoreState::Failed } else { StoreState::Ok },
             why: status.failed,

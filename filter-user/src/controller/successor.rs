@@ -126,7 +126,7 @@ impl<D: Datapath> Controller<D> {
             let as_long = (here.until.is_none(), here.until) >= (nearly.is_none(), nearly);
             here.origin == origin && here.scope == scope && here.in_force(now) && as_long
         };
-        if self.ledger.of_network(network).any(|entry| stands(&entry.ban)) {
+        if self.bans.ledger().of_network(network).any(|entry| stands(&entry.ban)) {
             return Err("already banned for as long");
         }
         self.enter(&entry, None).map_err(|_full| "there is no room for more bans")

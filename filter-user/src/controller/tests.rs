@@ -308,7 +308,7 @@ fn own_and_trusted_addresses_are_never_banned() {
         let flood = Limited { source: address.into(), reason: Reason::Flooding, at: at(9) };
         controller.limit_exceeded(flood);
     }
-    assert!(controller.datapath.bans.is_empty() && controller.ledger.is_empty());
+    assert!(controller.datapath.bans.is_empty() && controller.bans.ledger().is_empty());
     assert_eq!(controller.datapath.trusted.len(), 1);
     assert_eq!(controller.datapath.own, BTreeSet::from([[192, 0, 2, 10].into()]));
 }
@@ -342,7 +342,7 @@ fn adopted_bans_stay_unless_they_are_trusted_now() {
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);
     assert_eq!(controller.next_timeout(), Some(at(100)));
     controller.handle_timeout(at(100));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn a_full_table_is_said_and_not_written_down() {
     let mut controller = controller();
     controller.datapath.room = Some(0);
     fail(&mut controller, [203, 0, 113, 7], 15);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     let why = refuse(&mut controller, ban("203.0.113.8/32", Some(60)));
     assert!(why.contains("full"), "{why}");
 }
@@ -492,7 +492,7 @@ fn unban_lifts_and_forgets() {
     let lifted = ask(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert_eq!(lifted["lifted"], 1);
     fail(&mut controller, [203, 0, 113, 7], 14);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     let why = refuse(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert!(why.contains("not banned"), "{why}");
     ask(&mut controller, ban("192.0.2.0/24", None));
@@ -520,7 +520,7 @@ fn what_is_banned_inside_a_network_is_lifted_when_asked() {
     assert_eq!((&lifted["lifted"], &lifted["inside_banned"]), (&1.into(), &2.into()), "{lifted}");
     let lifted = ask(&mut controller, unban(true));
     assert_eq!((&lifted["lifted"], &lifted["inside_banned"]), (&2.into(), &0.into()), "{lifted}");
-    assert_eq!(controller.ledger.len(), 1);
+    assert_eq!(controller.bans.ledger().len(), 1);
 }
 
 #[test]
@@ -629,7 +629,7 @@ fn bans_are_summed_up_but_for_those_by_hand() {
     for n in 1..=50_u8 {
         ask(&mut controller, ban(&format!("192.0.3.{n}/32"), Some(60)));
     }
-    assert_eq!(controller.store.sayings(), 30 + 50);
+    assert_eq!(controller.store().sayings(), 30 + 50);
     controller.handle_timeout(at(10));
     let lines = controller.digest.take_due(at(80));
     assert_eq!(lines, ["20 more bans began in the last minute: asterisk-wazo 20"]);
@@ -662,7 +662,7 @@ fn a_network_is_banned_but_for_its_exceptions() {
         assert!(!closes(&mut controller, address, "ssh"));
     }
     controller.handle_timeout(at(1000));
-    assert!(controller.datapath.networks.is_empty() && controller.ledger.is_empty());
+    assert!(controller.datapath.networks.is_empty() && controller.bans.ledger().is_empty());
 
     for (request, expected) in [
         (ban_except("203.0.113.0/24", &["203.0.114.1/32"]), "not inside 203.0.113.0/24"),
@@ -681,7 +681,7 @@ fn a_ban_that_does_not_fit_leaves_nothing_behind() {
     controller.datapath.room = Some(2);
     let why = refuse(&mut controller, ban_except("203.0.0.0/16", &["203.0.1.0/24"]));
     assert!(why.contains("full"), "{why}");
-    assert_eq!((controller.ledger.len(), controller.datapath.networks.len()), (1, 1));
+    assert_eq!((controller.bans.ledger().len(), controller.datapath.networks.len()), (1, 1));
     assert!(closes(&mut controller, [203, 0, 113, 7], "all"));
     assert!(!closes(&mut controller, [203, 0, 113, 7], "ssh"));
 }
@@ -725,7 +725,7 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
     let address = IpAddr::from([203, 0, 113, 7]);
     controller.datapath.known = vec![address];
     fail(&mut controller, [203, 0, 113, 7], 100);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     let status = ask(&mut controller, Request::Status);
     assert_eq!(
         status["peers"],
@@ -748,7 +748,7 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
     for n in 0..15 {
         controller.hear(&proven(address), 0, "asterisk-wazo", at(n));
     }
-    assert_eq!(controller.ledger.len(), 1);
+    assert_eq!(controller.bans.ledger().len(), 1);
 }
 
 fn proven(address: IpAddr) -> Attempt {
@@ -769,11 +769,11 @@ fn floods_that_the_kernel_ended_are_told() {
     let why = ask(&mut controller, Request::Why { address });
     assert_eq!((&why["dropped"], &why["jail"]), (&Value::Bool(true), &"flood".into()));
     controller.handle_timeout(at(70));
-    assert!(controller.ledger.is_empty() && controller.datapath.bans.is_empty());
+    assert!(controller.bans.ledger().is_empty() && controller.datapath.bans.is_empty());
     for n in 0..u32::try_from(LIMITED_MAX).unwrap() + 10 {
         controller.flooding(IpAddr::from(n.to_be_bytes()), at(10), at(70));
     }
-    assert_eq!(controller.ledger.len(), LIMITED_MAX);
+    assert_eq!(controller.bans.ledger().len(), LIMITED_MAX);
 }
 
 #[test]
@@ -828,7 +828,7 @@ fn unanswered_challenges_ban_in_the_end() {
         controller.hear(&success, 0, "asterisk-wazo", at(n));
     }
     controller.handle_timeout(at(45));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     assert_eq!(controller.next_timeout(), Some(at(46)));
     controller.handle_timeout(at(46));
     let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
@@ -883,7 +883,7 @@ fn a_ban_of_everything_wants_proof() {
     };
     let address = IpAddr::from([203, 0, 113, 7]);
     let scopes = |controller: &Controller<NoKernel>| {
-        let mut scopes: Vec<Scope> = controller.ledger.iter().map(|e| e.ban.scope).collect();
+        let mut scopes: Vec<Scope> = controller.bans.ledger().iter().map(|e| e.ban.scope).collect();
         scopes.sort();
         scopes
     };
@@ -946,10 +946,10 @@ fn banned_for(
     for _ in 0..3 {
         controller.hear(attempt, 0, "asterisk-wazo", at(second));
     }
-    let entry = controller.ledger.iter().next().unwrap().clone();
+    let entry = controller.bans.ledger().iter().next().unwrap().clone();
     let until = entry.ban.until.unwrap();
     controller.handle_timeout(until);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     (until.since(at(second)).as_secs() / 3600, entry.reason.to_string())
 }
 
@@ -1001,7 +1001,7 @@ fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
             controller.hear(&notice, 0, "asterisk-wazo", at(day * 86_400 + n));
             controller.hear(&event, ami, "asterisk-wazo", at(day * 86_400 + n));
         }
-        let bans: Vec<Ban> = controller.ledger.iter().map(|entry| entry.ban).collect();
+        let bans: Vec<Ban> = controller.bans.ledger().iter().map(|entry| entry.ban).collect();
         let until = at(day * 86_400 + 2).after(Duration::from_hours(hours));
         assert_eq!((bans.len(), bans[0].until), (1, Some(until)), "day {day}");
         assert_eq!(controller.datapath.bans[&address].until, Some(until));
@@ -1074,11 +1074,11 @@ fn the_fifth_proven_ban_in_a_day_is_a_week_for_everything() {
     }
     let said = "5 bans within 1d, the last one by asterisk-wazo".to_owned();
     assert_eq!(recidive(&mut controller), [("203.0.113.7".to_owned(), "all".to_owned(), said)]);
-    let ban = controller.ledger.iter().find(|entry| entry.ban.scope == Scope::All).unwrap();
+    let ban = controller.bans.ledger().iter().find(|entry| entry.ban.scope == Scope::All).unwrap();
     assert_eq!(ban.ban.until, Some(at(20_000 + 7 * 86_400)));
     assert_eq!(ban.evidence().len(), 5);
     assert!(ban.evidence().iter().all(|of| of.proven && of.class == Class::Ban));
-    assert_eq!(controller.ledger.of(victim).len(), 0);
+    assert_eq!(controller.bans.ledger().of(victim).len(), 0);
     let status = ask(&mut controller, Request::Status);
     let jails = status["jails"].as_array().unwrap();
     assert!(

@@ -27,8 +27,13 @@ impl<D: Datapath> Controller<D> {
             .map(|interface| interface.name.clone())
             .collect();
         let all_bare = !bare.is_empty() && bare.len() == interfaces.len();
-        let bans: Vec<&Entry> =
-            self.ledger.of(address).into_iter().filter(|entry| entry.ban.in_force(now)).collect();
+        let bans: Vec<&Entry> = self
+            .bans
+            .ledger()
+            .of(address)
+            .into_iter()
+            .filter(|entry| entry.ban.in_force(now))
+            .collect();
         // Of several the widest scope, and then the one that ends last, is shown first.
         let widest = bans.iter().map(|entry| entry.ban.scope).max();
         let of_widest = bans.iter().copied().filter(|entry| Some(entry.ban.scope) == widest);

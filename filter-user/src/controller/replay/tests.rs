@@ -14,17 +14,17 @@ const ATTACKER: [u8; 4] = [203, 0, 113, 7];
 
 /// As after a kill once all was written, or an orderly end.
 fn restart(controller: Controller<NoKernel>, told: &mut Vec<Told>) -> Controller<NoKernel> {
-    told.extend(controller.store.take_told());
-    let bans = controller.ledger.iter().cloned().collect();
+    told.extend(controller.store().take_told());
+    let bans = controller.bans.ledger().iter().cloned().collect();
     let mut controller = started_again(controller.datapath, bans, |_| {});
     controller.recall(told.clone(), at(20));
     // What is kept already is not kept again.
-    assert_eq!(controller.store.take_told(), []);
+    assert_eq!(controller.store().take_told(), []);
     controller
 }
 
 fn bans(controller: &Controller<NoKernel>) -> Vec<Entry> {
-    controller.ledger.iter().cloned().collect()
+    controller.bans.ledger().iter().cloned().collect()
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn failures_before_a_restart_count() {
     fail(&mut controller, ATTACKER, 10);
     controller = restart(controller, &mut told);
     fail(&mut controller, ATTACKER, 4);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     controller = restart(controller, &mut told);
     fail(&mut controller, ATTACKER, 1);
     let [ban] = &bans(&controller)[..] else { panic!("not banned") };
@@ -42,7 +42,7 @@ fn failures_before_a_restart_count() {
     controller.lift(IpNet::from(IpAddr::from(ATTACKER)), None, at(20)).unwrap();
     controller = restart(controller, &mut told);
     fail(&mut controller, ATTACKER, 14);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn a_ban_that_has_ended_is_not_passed_again() {
     fail(&mut controller, ATTACKER, 15);
     assert_eq!(bans(&controller).len(), 1);
     controller.handle_timeout(at(4000));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     controller = restart(controller, &mut told);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     fail(&mut controller, ATTACKER, 14);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
 }
 
 /// The controller was killed after the ban was in the kernel, and before it was written down.
@@ -63,7 +63,7 @@ fn a_ban_that_has_ended_is_not_passed_again() {
 fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again() {
     let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
-    let mut told = controller.store.take_told();
+    let mut told = controller.store().take_told();
     fail(&mut controller, ATTACKER, 1);
     controller = started_again(controller.datapath, Vec::new(), |_| {});
     controller.recall(told.clone(), at(20));
@@ -78,10 +78,10 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
     fail(&mut controller, ATTACKER, 20);
     assert_eq!(bans(&controller), std::slice::from_ref(ban));
     controller.handle_timeout(at(4000));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     controller = restart(controller, &mut told);
     fail(&mut controller, ATTACKER, 14);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
 }
 
 /// As above, but the last line is read no more.
@@ -89,16 +89,16 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
 fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
     let mut controller = started_with(NoKernel::default(), |_| {});
     fail(&mut controller, ATTACKER, 14);
-    let told = controller.store.take_told();
+    let told = controller.store().take_told();
     fail(&mut controller, ATTACKER, 1);
     controller = started_again(controller.datapath, Vec::new(), |config| {
         config.jails.get_mut("asterisk-wazo").unwrap().findtime = Duration::from_hours(10);
     });
     controller.recall(told, at(20));
     controller.handle_timeout(at(4000));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     fail(&mut controller, ATTACKER, 14);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
 }
 
 /// AMI told of it, the controller was killed, and then the line in the log is read.
@@ -114,14 +114,14 @@ fn what_another_source_told_of_before_the_restart_counts_once() {
     for n in 0..14 {
         controller.hear(&attempt(&n.to_string()), 1, "asterisk-wazo", at(19));
     }
-    told.extend(controller.store.take_told());
+    told.extend(controller.store().take_told());
     controller = started_again(controller.datapath, Vec::new(), |_| {});
     controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
     controller.recall(told, at(20));
     for n in 0..14 {
         controller.hear(&attempt(&n.to_string()), 0, "asterisk-wazo", at(20));
     }
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     controller.hear(&attempt("another"), 0, "asterisk-wazo", at(20));
     assert_eq!(bans(&controller).len(), 1);
 }
@@ -153,7 +153,7 @@ proptest! {
             }
             prop_assert_eq!(decisions(&steady), decisions(&shaky));
             if restarts.contains(&place) {
-                told.extend(shaky.store.take_told());
+                told.extend(shaky.store().take_told());
                 let bans = bans(&shaky);
                 let datapath = std::mem::take(&mut shaky.datapath);
                 shaky = started_again(datapath, bans, adjust);
@@ -182,7 +182,7 @@ proptest! {
         for step in before {
             controller.hear(&attempt(*step), 0, "sshd", at(1));
         }
-        let (told, kept) = (controller.store.take_told(), bans(&controller));
+        let (told, kept) = (controller.store().take_told(), bans(&controller));
         for step in behind {
             controller.hear(&attempt(*step), 0, "sshd", at(2));
         }

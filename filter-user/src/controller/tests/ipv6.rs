@@ -59,7 +59,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             // Another network is another source.
             controller.hear(&failure(host(2 + n, 1), is_proven), 0, JAIL, at(0));
         }
-        assert!(controller.ledger.is_empty());
+        assert!(controller.bans.ledger().is_empty());
         controller.hear(&failure(host(1, 15), is_proven), 0, JAIL, at(0));
         let expected =
             BTreeMap::from([("2001:db8:0:1::/64".to_owned(), (scope.to_owned(), vec![]))]);
@@ -91,7 +91,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
 fn single_addresses_are_sources_where_that_is_set() {
     let mut controller = started_with(NoKernel::default(), |config| config.ipv6_prefix = 128);
     fail_in(&mut controller, 1, true, 0);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     for _ in 0..14 {
         controller.hear(&failure(host(1, 1), true), 0, JAIL, at(0));
     }
@@ -139,7 +139,7 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
         assert_eq!(is_dropped(&controller, host(1, n)), dropped, "{n:x}");
     }
     // It is the same after a restart.
-    let entries: Vec<Entry> = controller.ledger.iter().cloned().collect();
+    let entries: Vec<Entry> = controller.bans.ledger().iter().cloned().collect();
     for kept in [entries, Vec::new()] {
         let mut memory =
             NoKernel { known: controller.datapath.known.clone(), ..NoKernel::default() };
@@ -160,7 +160,7 @@ fn a_known_peer_is_a_source_by_itself() {
         controller.hear(&failure(host(1, n), true), 0, JAIL, at(0));
         controller.hear(&failure(host(1, 0x77), true), 0, JAIL, at(0));
     }
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     controller.hear(&failure(host(1, 0x77), true), 0, JAIL, at(1));
     assert_eq!(networks(&mut controller), [host(1, 0x77).to_string()]);
     controller.hear(&failure(host(1, 15), true), 0, JAIL, at(1));
@@ -262,7 +262,7 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     let unban = |address| unban_with(address, false);
     for inside in [false, true] {
         fail_in(&mut controller, 1, true, 0);
-        let reason = controller.ledger.iter().next().unwrap().reason.to_string();
+        let reason = controller.bans.ledger().iter().next().unwrap().reason.to_string();
         // The earlier ban is forgotten with it.
         assert!(!reason.contains("2nd"), "{reason}");
         let lifted = ask(&mut controller, unban_with(host(1, 0x99), inside));
@@ -270,14 +270,14 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
             (&lifted["lifted"], &lifted["network"]),
             (&1.into(), &"2001:db8:0:1::/64".into())
         );
-        assert!(controller.ledger.is_empty() && controller.datapath.networks.is_empty());
+        assert!(controller.bans.ledger().is_empty() && controller.datapath.networks.is_empty());
     }
     controller.hear(&failure(host(1, 1), true), 0, JAIL, at(1));
     controller.hear(&failure(host(1, 2), true), 0, JAIL, at(1));
     let why = refuse(&mut controller, unban(host(1, 3)));
     assert!(why.contains("not banned; its failures are forgotten"), "{why}");
     controller.hear(&failure(host(1, 4), true), 0, JAIL, at(1));
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     // One by hand is named and stands; and who is left out is not banned.
     ask(&mut controller, ban("2001:db8:0:1::/64", None));
     let why = refuse(&mut controller, unban(host(1, 3)));
@@ -310,9 +310,9 @@ fn a_ban_of_a_network_is_proven_late() {
         controller.hear(&notice, 0, JAIL, at(n.into()));
         controller.hear(&event, ami, JAIL, at(n.into()));
     }
-    let scopes: Vec<Scope> = controller.ledger.iter().map(|entry| entry.ban.scope).collect();
+    let scopes: Vec<Scope> = controller.bans.ledger().iter().map(|entry| entry.ban.scope).collect();
     assert_eq!(scopes, [Scope::Sip, Scope::All]);
-    let entry = controller.ledger.iter().last().unwrap();
+    let entry = controller.bans.ledger().iter().last().unwrap();
     assert!(entry.evidence().iter().all(|failure| failure.proven));
 }
 
@@ -322,12 +322,12 @@ fn failures_before_a_restart_count_for_the_source() {
     for n in 1..=14 {
         controller.hear(&failure(host(1, n), true), 0, JAIL, at(n.into()));
     }
-    let told = controller.store.take_told();
+    let told = controller.store().take_told();
     let mut again = started_again(controller.datapath, Vec::new(), |_| {});
     again.recall(told, at(20));
     again.hear(&failure(host(1, 15), true), 0, JAIL, at(21));
     assert_eq!(networks(&mut again), ["2001:db8:0:1::/64"]);
-    let told = again.store.take_told();
+    let told = again.store().take_told();
     // Only the kernel has the ban by then.
     let mut again = started_again(again.datapath, Vec::new(), |_| {});
     again.recall(told, at(22));
@@ -349,10 +349,10 @@ fn networks_are_offenders() {
             let failure = failure(host(1, 10 * day + n), true);
             controller.hear(&failure, 0, JAIL, at(u64::from(day) * 86_400));
         }
-        let until = controller.ledger.iter().next().unwrap().ban.until.unwrap();
+        let until = controller.bans.ledger().iter().next().unwrap().ban.until.unwrap();
         assert_eq!(until.since(at(u64::from(day) * 86_400)), Duration::from_hours(hours));
         controller.handle_timeout(until);
-        assert!(controller.ledger.is_empty());
+        assert!(controller.bans.ledger().is_empty());
     }
     // Four networks in a /56 have it banned.
     for network in 1..=4 {
@@ -408,7 +408,7 @@ fn known_peers_are_not_asked_for_at_each_ban() {
     for network in 10..200 {
         fail_in(&mut controller, network, true, 0);
     }
-    assert_eq!(controller.ledger.len(), 190);
+    assert_eq!(controller.bans.ledger().len(), 190);
     assert_eq!(controller.datapath.asked_for_known.get(), 1);
     controller.datapath.known.push(host(300, 99));
     fail_in(&mut controller, 300, true, 0);
@@ -458,7 +458,7 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
             }
             _ => controller.hear(&of, 0, JAIL, at(now)),
         }
-        came.extend(controller.ledger.iter().map(|entry| {
+        came.extend(controller.bans.ledger().iter().map(|entry| {
             let Ban { scope, origin, since, until, .. } = entry.ban;
             format!("{since:?} {until:?} {scope:?} {origin:?} {}", entry.reason)
         }));
@@ -499,6 +499,6 @@ fn a_flood_bans_a_network_but_for_the_known_in_it() {
     assert!(is_dropped(&controller, link));
     assert!(!is_dropped(&controller, IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 2])));
     controller.handle_timeout(at(72));
-    assert!(controller.datapath.bans.is_empty() && controller.ledger.is_empty());
+    assert!(controller.datapath.bans.is_empty() && controller.bans.ledger().is_empty());
     assert!(!is_dropped(&controller, host(1, 99)));
 }

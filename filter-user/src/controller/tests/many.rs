@@ -202,7 +202,7 @@ fn what_is_read_late_is_taken_over_some_at_a_time() {
     }
     assert!((8..12).contains(&turns), "{turns}");
     assert_eq!((controller.ban_count(), controller.datapath.bans.len()), (1001, 1001));
-    assert!(controller.ledger.iter().all(|entry| &*entry.reason != ADOPTED));
+    assert!(controller.bans.ledger().iter().all(|entry| &*entry.reason != ADOPTED));
 }
 
 #[test]

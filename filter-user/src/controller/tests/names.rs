@@ -21,7 +21,7 @@ fn an_ignored_name_lets_its_address_in() {
     fail(&mut controller, office, 15);
     fail(&mut controller, [203, 0, 113, 8], 14);
     ask(&mut controller, ban("203.0.113.9/32", None));
-    assert_eq!(controller.ledger.len(), 2);
+    assert_eq!(controller.bans.ledger().len(), 2);
     let jails = ask(&mut controller, Request::Jails);
     let name = &jails["jails"][0]["ignored_names"][0];
     assert_eq!((&name["name"], &name["state"]), (&json!("office.example.org"), &json!("waiting")));
@@ -32,13 +32,13 @@ fn an_ignored_name_lets_its_address_in() {
     assert_eq!(bans["bans"][0]["network"], "203.0.113.9");
     fail(&mut controller, office, 30);
     fail(&mut controller, [203, 0, 113, 8], 14);
-    assert_eq!(controller.ledger.len(), 1);
+    assert_eq!(controller.bans.ledger().len(), 1);
     let why = ask(&mut controller, Request::Why { address: IpAddr::from(office) });
     assert_eq!(why["ignored_by"], json!(["asterisk-wazo"]));
     // It has another address: the old one is anybody's.
     resolved(&mut controller, "office.example.org", &[[203, 0, 113, 10]]);
     fail(&mut controller, office, 15);
-    assert_eq!(controller.ledger.len(), 2);
+    assert_eq!(controller.bans.ledger().len(), 2);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_trusted_name_is_trusted_at_its_address() {
     let office = [203, 0, 113, 7];
     fail(&mut controller, office, 15);
     resolved(&mut controller, "office.example.org", &[office]);
-    assert!(controller.ledger.is_empty());
+    assert!(controller.bans.ledger().is_empty());
     let network: IpNet = "203.0.113.7/32".parse().unwrap();
     assert!(controller.datapath_mut().trusted.contains(&network));
     assert!(refuse(&mut controller, ban("203.0.113.7/32", None)).contains("trusted"));

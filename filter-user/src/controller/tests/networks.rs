@@ -72,7 +72,7 @@ fn a_network_is_banned_for_its_offenders_but_for_the_trusted_and_known_in_it() {
     let mut controller = started_with(controller.datapath, escalating);
     assert_eq!(escalated(&mut controller), [("203.0.113.0/24".to_owned(), except)]);
     controller.handle_timeout(at(102 + 86_400));
-    assert!(controller.ledger.is_empty() && controller.datapath.networks.is_empty());
+    assert!(controller.bans.ledger().is_empty() && controller.datapath.networks.is_empty());
 }
 
 #[test]

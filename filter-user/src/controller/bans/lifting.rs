@@ -7,7 +7,8 @@ use api::{Answer, Durability, Lifted, Reply};
 use ipnet::IpNet;
 use log::{info, warn};
 
-use super::{Controller, show};
+use super::super::Controller;
+use super::show;
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
 use crate::datapath::Datapath;
@@ -21,21 +22,21 @@ const AT_ONCE: usize = 64;
 const WAITING_MAX: usize = 16;
 
 /// The most bans lifted together that are named.
-pub(super) const NAMED: usize = 10;
+pub(in crate::controller) const NAMED: usize = 10;
 
 /// Stands for an answer that comes later.
 pub type Ticket = u64;
 
 /// The requests in progress, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Lifting {
+pub(in crate::controller) struct Lifting {
     waiting: VecDeque<Wanted>,
     next: Ticket,
 }
 
 /// Which bans to lift.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+pub(in crate::controller) enum Which {
     All,
     /// Those of one origin, which has this name.
     Of(Origin, String),
@@ -57,27 +58,27 @@ struct Wanted {
 }
 
 impl Lifting {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::controller) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 }
 
 impl<D: Datapath> Controller<D> {
     /// Begins to lift bans.
-    pub(super) fn begin_to_lift(
+    pub(in crate::controller) fn begin_to_lift(
         &mut self,
         which: Which,
         who: &str,
         now: KernelTime,
     ) -> Result<Ticket, String> {
-        if self.lifting.waiting.len() >= WAITING_MAX {
+        if self.bans.lifting.waiting.len() >= WAITING_MAX {
             return Err(
                 "too many requests to lift bans are in progress; try again later".to_owned()
             );
         }
-        let ticket = self.lifting.next;
-        self.lifting.next += 1;
-        self.lifting.waiting.push_back(Wanted {
+        let ticket = self.bans.lifting.next;
+        self.bans.lifting.next += 1;
+        self.bans.lifting.waiting.push_back(Wanted {
             ticket,
             which,
             who: who.to_owned(),
@@ -92,21 +93,23 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether [`lift_more`](Self::lift_more) has something to do.
     pub fn is_lifting(&self) -> bool {
-        !self.lifting.is_empty()
+        !self.bans.lifting.is_empty()
     }
 
     /// Lifts a few more bans if the store keeps up. Returns the answer to a request that is done.
     pub fn lift_more(&mut self, now: KernelTime) -> Option<(Ticket, Reply)> {
-        if !self.store.keeps_up() {
+        if !self.bans.store.keeps_up() {
             return None;
         }
-        let mut wanted = self.lifting.waiting.pop_front()?;
-        let _together = self.store.hold();
+        let mut wanted = self.bans.lifting.waiting.pop_front()?;
+        let _together = self.bans.store.hold();
         let behind = wanted.behind;
         let entries: Vec<Entry> = match wanted.which {
-            Which::All | Which::Of(..) => self.ledger.after(behind, AT_ONCE).cloned().collect(),
+            Which::All | Which::Of(..) => {
+                self.bans.ledger.after(behind, AT_ONCE).cloned().collect()
+            }
             Which::Inside(network) => {
-                self.ledger.within(network, behind, AT_ONCE).cloned().collect()
+                self.bans.ledger.within(network, behind, AT_ONCE).cloned().collect()
             }
         };
         let is_last = entries.len() < AT_ONCE;
@@ -118,7 +121,7 @@ impl<D: Datapath> Controller<D> {
                 continue;
             }
             self.forget(entry.ban.network, now);
-            match self.strike(&entry) {
+            match self.bans.strike(&mut self.datapath, &entry) {
                 Ok(()) => {
                     wanted.lifted += 1;
                     if wanted.named.len() < NAMED {
@@ -129,7 +132,7 @@ impl<D: Datapath> Controller<D> {
             }
         }
         if !is_last {
-            self.lifting.waiting.push_front(wanted);
+            self.bans.lifting.waiting.push_front(wanted);
             return None;
         }
         let (ticket, lifted) = (wanted.ticket, wanted.lifted);
@@ -144,7 +147,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Logs how far the unfinished requests have got, because the daemon stops.
     pub fn stop_lifting(&mut self) {
-        for Wanted { who, lifted, .. } in self.lifting.waiting.drain(..) {
+        for Wanted { who, lifted, .. } in self.bans.lifting.waiting.drain(..) {
             let bans = count(lifted, "ban");
             warn!(
                 target: BY_HAND,
@@ -176,13 +179,18 @@ impl Wanted {
 }
 
 /// The log line for bans that were lifted.
-pub(super) fn line(who: &str, lifted: usize, of_which: &str, named: &[String]) -> String {
+pub(in crate::controller) fn line(
+    who: &str,
+    lifted: usize,
+    of_which: &str,
+    named: &[String],
+) -> String {
     let more = if lifted > named.len() { " and others" } else { "" };
     format!("{who} lifted {}{of_which}: {}{more}", count(lifted, "ban"), named.join(", "))
 }
 
 /// The answer to an `unban` that leaves nothing inside and lifts nothing around.
-pub(super) fn answer(lifted: usize, named: Vec<String>) -> Lifted {
+pub(in crate::controller) fn answer(lifted: usize, named: Vec<String>) -> Lifted {
     Lifted {
         lifted: lifted as u64,
         network: None,
