@@ -6,7 +6,6 @@ mod answers;
 mod bans;
 mod digest;
 mod enforcement;
-mod hearing;
 mod limited;
 mod listing;
 mod maintenance;
@@ -28,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use api::{Banned, Durability, EXCEPT_MAX, Exposure, Replaced};
+use api::{Banned, Durability, EXCEPT_MAX, Replaced};
 use filter_common::decision::Reason;
 use ipnet::{IpNet, Ipv6Net};
 use log::{error, info, warn};
@@ -58,7 +57,8 @@ use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
 use self::protected::Protected;
-pub use self::sources::SourceReport;
+pub use self::sources::Source;
+use self::sources::Sources;
 use self::uncounted::Because;
 
 /// The shortest prefix that can be banned manually: a typing mistake must not close the host to
@@ -91,9 +91,7 @@ pub struct Controller<D> {
     /// Bans taken over from another program that the log has not told of yet.
     taken_over: successor::ToTell,
     ports: PortClasses,
-    sources: Vec<SourceReport>,
-    hearing: hearing::Hearing,
-    exposures: Vec<Exposure>,
+    sources: Sources,
     spared: u64,
     /// Whether the last peer that proved itself could not be made known. This is logged once.
     peers_full: bool,
@@ -144,9 +142,7 @@ impl<D: Datapath> Controller<D> {
             uncounted: uncounted::Register::default(),
             taken_over: successor::ToTell::default(),
             ports: config.ports.clone(),
-            sources: Vec::new(),
-            hearing: hearing::Hearing::default(),
-            exposures: Vec::new(),
+            sources: Sources::default(),
             spared: 0,
             peers_full: false,
             join: Join::default(),
@@ -191,20 +187,9 @@ impl<D: Datapath> Controller<D> {
         self.datapath.interfaces().into_iter().map(|interface| interface.name).collect()
     }
 
-    /// Adds a source; the number it is spoken of by.
-    pub fn add_source(&mut self, report: SourceReport) -> usize {
-        self.sources.push(report);
-        self.sources.len() - 1
-    }
-
     /// The name of the scope that an unproven ban closes.
     pub fn scope_name(&self, scope: Option<Scope>) -> &str {
         scope.map_or("nothing, because none is made", |scope| self.ports.name(scope))
-    }
-
-    /// A source, to update its state.
-    pub fn source_mut(&mut self, number: usize) -> Option<&mut SourceReport> {
-        self.sources.get_mut(number)
     }
 
     /// Takes an attempt that a source read, for the jail with this name.

@@ -6,6 +6,7 @@
 
 pub mod ami;
 mod budget;
+mod feed;
 pub mod journal;
 pub mod lane;
 pub mod log_file;
@@ -15,6 +16,7 @@ pub mod log_tail;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::budget::Strain;
+pub use self::feed::{Feed, FoundFile};
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
 

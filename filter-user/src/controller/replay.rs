@@ -91,7 +91,7 @@ impl<D: Datapath> Controller<D> {
                 What::Attempt { source, attempt } => {
                     self.recall_attempt(&attempt, &source, place, (at, now));
                     // Another source may be about to report the same failure.
-                    let source = self.sources.iter().position(|report| report.name == &*source);
+                    let source = self.sources.number(&source);
                     if let Some(source) = source.filter(|_| last.since(at) <= join::WINDOW) {
                         self.join.is_first(&attempt, attempt.address, source, now);
                     }
@@ -113,7 +113,7 @@ impl<D: Datapath> Controller<D> {
             return;
         }
         // The sources of the jail `recidive` are other jails.
-        let known = self.sources.iter().map(|report| report.name).find(|name| *name == source);
+        let known = self.sources.name(source);
         let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
         let (decided, _on_others) = (
             jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at),

@@ -1,14 +1,111 @@
 //! The sources of failures: how each is, what it has heard and what feeds it, under one number.
 
-use api::State;
+pub(super) mod hearing;
 
+use std::time::Duration;
+
+use api::{Exposure, State};
+
+use self::hearing::Hearing;
+use super::Controller;
 use crate::clock::KernelTime;
+use crate::datapath::Datapath;
 use crate::hearing::Ear;
-use crate::source::Strain;
+use crate::source::{Feed, Strain};
 
-/// How a source of failures is.
-#[derive(Clone, Debug)]
-pub struct SourceReport {
+/// How long after a source has gone its number may be given to another. `challenge` and `join` refer to
+/// sources by number for half of that time.
+const REST: Duration = Duration::from_mins(1);
+
+/// All sources. One that has gone keeps its number for a while.
+#[derive(Debug)]
+pub(super) struct Sources {
+    all: Vec<Source>,
+    rest: Duration,
+    hearing: Hearing,
+    exposures: Vec<Exposure>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        let (hearing, exposures) = (Hearing::default(), Vec::new());
+        Self { all: Vec::new(), rest: REST, hearing, exposures }
+    }
+}
+
+impl Sources {
+    /// Adds a source and returns its number: a new one, or one whose source has gone long enough ago.
+    fn add(&mut self, source: Source, now: KernelTime) -> usize {
+        let rested = |source: &Source| source.gone.is_some_and(|gone| now.since(gone) >= self.rest);
+        let rested = self.all.iter().position(rested);
+        if let Some(number) = rested
+            && let Some(place) = self.all.get_mut(number)
+        {
+            *place = source;
+            return number;
+        }
+        self.all.push(source);
+        self.all.len() - 1
+    }
+
+    /// A source by its number.
+    pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Source> {
+        self.all.get_mut(number)
+    }
+
+    /// The sources that have not gone.
+    pub(super) fn present(&self) -> impl Iterator<Item = &Source> {
+        self.all.iter().filter(|source| source.gone.is_none())
+    }
+
+    /// The number of the first source of this name.
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|source| source.name == name)
+    }
+
+    /// The name of a source, as long as the daemon runs, if there is one of this name.
+    pub(super) fn name(&self, name: &str) -> Option<&'static str> {
+        self.all.iter().map(|source| source.name).find(|of| *of == name)
+    }
+
+    /// The exposures of this host.
+    pub(super) fn exposures(&self) -> &[Exposure] {
+        &self.exposures
+    }
+
+    /// Goes on as if no source had been there.
+    #[cfg(test)]
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Adds a source. Returns the number by which it is known from now on.
+    pub fn add_source(&mut self, source: Source, now: KernelTime) -> usize {
+        self.sources.add(source, now)
+    }
+
+    /// A source by its number.
+    pub fn source_mut(&mut self, number: usize) -> Option<&mut Source> {
+        self.sources.get_mut(number)
+    }
+
+    /// Every source, in the order of their numbers.
+    pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.sources.all.iter_mut()
+    }
+
+    /// Gives the numbers of sources that have gone to others at once.
+    #[cfg(test)]
+    pub(crate) fn rest_no_numbers(&mut self) {
+        self.sources.rest = Duration::ZERO;
+    }
+}
+
+/// A source of failures.
+#[derive(Debug)]
+pub struct Source {
     /// Its name.
     pub name: &'static str,
     /// `file`, `journal`, `ami` or `wire`.
@@ -35,11 +132,13 @@ pub struct SourceReport {
     pub jail: &'static str,
     /// What it has heard, to tell whether it hears.
     pub ear: Ear,
-    /// Whether what it read is gone, and it with it.
-    pub is_gone: bool,
+    /// What feeds it.
+    pub feed: Feed,
+    /// When what it read went away, and it with it.
+    pub gone: Option<KernelTime>,
 }
 
-impl SourceReport {
+impl Source {
     /// A source that has not been heard of yet.
     pub fn new(name: &'static str, kind: &'static str, place: String) -> Self {
         Self {
@@ -56,7 +155,8 @@ impl SourceReport {
             last_event: None,
             jail: "",
             ear: Ear::default(),
-            is_gone: false,
+            feed: Feed::default(),
+            gone: None,
         }
     }
 

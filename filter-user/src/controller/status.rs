@@ -8,7 +8,8 @@ use api::{
 };
 use filter_common::decision;
 
-use super::{Controller, SourceReport, hearing};
+use super::Controller;
+use super::sources::{self, hearing};
 use crate::ban::Origin;
 use crate::clock::KernelTime;
 use crate::datapath::{Count, Datapath, InterfaceCounters};
@@ -19,7 +20,6 @@ impl<D: Datapath> Controller<D> {
         let counters = self.datapath.counters().map_err(|why| format!("{why:#}"))?;
         let learning = self.datapath.learning();
         let signature = |(user_agent, packets)| Signature { user_agent, packets };
-        let sources = self.sources.iter().filter(|source| !source.is_gone);
         let jails = self.jails.iter().map(|jail| JailCount {
             name: jail.name().to_owned(),
             watched: jail.watched() as u64,
@@ -49,9 +49,9 @@ impl<D: Datapath> Controller<D> {
             log: logging::report(),
             trusted_names: self.names.report_trusted(),
             signatures: self.datapath.signatures().into_iter().map(signature).collect(),
-            sources: sources.map(|source| self.source(source, now)).collect(),
+            sources: self.sources.present().map(|source| self.source(source, now)).collect(),
             hearing: self.hearing_findings(now),
-            exposure: self.exposures.clone(),
+            exposure: self.sources.exposures().to_vec(),
             escalation: Escalation {
                 enabled: self.escalation.networks().settings().enabled,
                 offenders: self.escalation.networks().len() as u64,
@@ -71,7 +71,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn source(&self, source: &SourceReport, now: KernelTime) -> Source {
+    fn source(&self, source: &sources::Source, now: KernelTime) -> Source {
         let (state, why) = source.state.clone();
         Source {
             name: source.name.to_owned(),

@@ -217,14 +217,14 @@ pub(super) fn started_again(
     )
     .unwrap();
     let log = "/var/log/asterisk/fail2ban".to_owned();
-    let notice = SourceReport::new("asterisk-notice", "file", log);
-    controller.add_source(notice.heard_by("asterisk-wazo", asterisk::RULES));
+    let notice = Source::new("asterisk-notice", "file", log);
+    controller.add_source(notice.heard_by("asterisk-wazo", asterisk::RULES), at(0));
     controller
 }
 
 /// The source that listens to AMI.
-fn ami() -> SourceReport {
-    let ami = SourceReport::new("asterisk-ami", "ami", String::new());
+fn ami() -> Source {
+    let ami = Source::new("asterisk-ami", "ami", String::new());
     ami.heard_by("asterisk-wazo", parse::ami::RULES)
 }
 
@@ -386,7 +386,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
     }
     assert!(!found(&mut controller));
     // What AMI tells of needs no witness; whether packets are seen shows all the same.
-    let ami = controller.add_source(ami());
+    let ami = controller.add_source(ami(), at(0));
     for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
         assert!(!found(&mut controller));
         let told = Attempt {
@@ -888,7 +888,7 @@ fn a_ban_of_everything_wants_proof() {
         scopes
     };
     let tell = |controller: &mut Controller<NoKernel>, proof: bool| {
-        let ami = controller.add_source(ami());
+        let ami = controller.add_source(ami(), at(0));
         for n in 0..15 {
             let session = Some(n.to_string());
             let notice = Attempt { proven: false, session, ..proven(address) };
@@ -991,7 +991,7 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
 #[test]
 fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
     let mut controller = started_with(NoKernel::default(), growing);
-    let ami = controller.add_source(ami());
+    let ami = controller.add_source(ami(), at(0));
     let address = IpAddr::from([203, 0, 113, 7]);
     for (day, hours) in [(1, 1), (2, 2), (3, 4)] {
         for n in 0..3 {
@@ -1100,7 +1100,7 @@ fn bans_more_than_a_day_apart_are_no_relapse() {
 fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
     let mut controller = with_recidive(Some(Scope::Sip));
     let address = IpAddr::from([203, 0, 113, 7]);
-    let ami = controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    let ami = controller.add_source(Source::new("asterisk-ami", "ami", String::new()), at(0));
     for n in 0..4 {
         ban_by(&mut controller, "asterisk-wazo", address, false, n * 5000);
     }

@@ -12,13 +12,13 @@ use std::time::Duration;
 use api::State;
 use log::{error, info, warn};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::sleep;
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
 use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
-use crate::controller::{Controller, SourceReport};
+use crate::controller::{Controller, Source};
 use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
 use crate::hearing::{AMI, NOTICE, SECURITY};
@@ -30,7 +30,7 @@ use crate::source::lane::Lane;
 use crate::source::log_file::{self, LogFile};
 use crate::source::log_patterns;
 use crate::source::log_tail::is_rotated;
-use crate::source::{Heard, Outlet, SourceState, ami};
+use crate::source::{Feed, FoundFile, Heard, Outlet, SourceState, ami};
 
 /// The most batches of attempts that wait for the controller. When there are more, the source waits.
 const HEARD_WAITING: usize = 64;
@@ -49,10 +49,6 @@ const FILTER_SHARE: Duration = Duration::from_millis(100);
 
 /// The same for a log of Asterisk, which Ringfence is there to protect.
 const ASTERISK_SHARE: Duration = Duration::from_millis(500);
-
-/// How long after a source has gone its number may be given to another. `challenge` and `join` refer to
-/// sources by number for half of that time.
-const REST_OF_NUMBERS: Duration = Duration::from_mins(1);
 
 /// How long a shutdown waits for a write in progress.
 const LAST_WRITE: Duration = Duration::from_secs(1);
@@ -78,10 +74,6 @@ const FOUND_WAITING: usize = 4;
 /// The running sources. They end when this is dropped.
 pub(super) struct Sources {
     tasks: JoinSet<()>,
-    /// The state of each source, by its number in the controller.
-    feeds: Vec<Feed>,
-    /// How long the number of a source that has gone is not given to another.
-    rest: Duration,
     /// The positions at which the previous process stopped, by key.
     positions: BTreeMap<String, Vec<u8>>,
     rhythms: Rhythms,
@@ -129,22 +121,6 @@ impl Lanes {
     }
 }
 
-/// The state of a source.
-struct Feed {
-    jail: &'static str,
-    /// The key under which its position is stored.
-    key: &'static str,
-    /// The prefix of the stored position.
-    of: String,
-    task: Option<AbortHandle>,
-    /// For a file that matches a pattern: the number of the pattern, the path and the slot.
-    file: Option<(usize, PathBuf, usize)>,
-    /// Whether the last search did not find the file.
-    is_missing: bool,
-    /// When the source went away, if it did.
-    gone: Option<Instant>,
-}
-
 /// The patterns for the logs of a jail.
 struct Patterns {
     jail: &'static str,
@@ -180,8 +156,6 @@ impl Sources {
         let slots = Slots::new(|key| position(&positions, key));
         let mut sources = Self {
             tasks: JoinSet::new(),
-            feeds: Vec::new(),
-            rest: REST_OF_NUMBERS,
             positions,
             rhythms,
             keeping: None,
@@ -212,7 +186,7 @@ impl Sources {
         if asterisk.ami.enabled {
             let login = asterisk.ami.clone();
             let place = format!("{}:{}", login.host, login.port);
-            let report = SourceReport::new(AMI, "ami", place);
+            let report = Source::new(AMI, "ami", place);
             let report = report.heard_by(ASTERISK_JAIL, parse::ami::RULES);
             let (_, outlet) = sources.add(controller, report, AMI);
             sources.spawn(ami::follow(login, outlet));
@@ -252,7 +226,7 @@ impl Sources {
         }
         if !own.journal.is_empty() {
             let place = own.journal.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
-            let report = SourceReport::new(name, "journal", place).heard_by(name, &[]);
+            let report = Source::new(name, "journal", place).heard_by(name, &[]);
             let parser = match jail_filter::parser(name, jail, LogType::Journal) {
                 Ok(Some(parser)) => parser,
                 Ok(None) => return,
@@ -280,7 +254,7 @@ impl Sources {
             Ok(None) => return,
             Err(why) => {
                 let logs = own.log.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-                let report = SourceReport::new(name, "file", logs).heard_by(name, &[]);
+                let report = Source::new(name, "file", logs).heard_by(name, &[]);
                 self.fail(controller, report, &why);
                 return;
             }
@@ -308,7 +282,7 @@ impl Sources {
     fn fail<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        mut report: SourceReport,
+        mut report: Source,
         why: &fail2ban::Error,
     ) {
         error!("{}: its logs are not read: {why}", report.name);
@@ -343,16 +317,17 @@ impl Sources {
             return;
         };
         let (path, parser) = (path.to_owned(), parser.clone());
-        let report = SourceReport::new(jail, "file", path.display().to_string());
+        let report = Source::new(jail, "file", path.display().to_string());
         let (number, outlet) =
             self.add(controller, report.heard_by(jail, &[]), &own_logs::key(slot));
         let lane = self.lanes.of(jail, parser.can_be_slow());
         let log = LogFile { path: path.clone(), parser, place, is_new, max_age };
         let task = self.tasks.spawn(log_file::follow(log, lane, outlet));
-        if let Some(feed) = self.feeds.get_mut(number) {
-            feed.of = own_logs::of(jail, &path);
-            feed.task = Some(task);
-            feed.file = of_pattern.then_some((patterns, path, slot));
+        if let Some(source) = controller.source_mut(number) {
+            source.feed.prefix = own_logs::of(jail, &path);
+            source.feed.task = Some(task);
+            source.feed.file =
+                of_pattern.then_some(FoundFile { patterns, path, slot, is_missing: false });
         }
     }
 
@@ -363,27 +338,25 @@ impl Sources {
         &Found { patterns, ref paths }: &Found,
     ) {
         let mut read = Vec::new();
-        for (number, feed) in self.feeds.iter_mut().enumerate() {
-            let Some((_, path, slot)) = feed.file.as_ref().filter(|(of, ..)| *of == patterns)
-            else {
+        let now = crate::clock::now();
+        for source in controller.sources_mut() {
+            let Feed { task, file, .. } = &mut source.feed;
+            let Some(found) = file.as_mut().filter(|file| file.patterns == patterns) else {
                 continue;
             };
-            if paths.contains(path) {
-                feed.is_missing = false;
-            } else if !std::mem::replace(&mut feed.is_missing, true) {
+            if paths.contains(&found.path) {
+                found.is_missing = false;
+            } else if !std::mem::replace(&mut found.is_missing, true) {
                 // The end of the file may not have been read yet, or a rotation may be under way.
-            } else if let Some(task) = feed.task.take() {
+            } else if let Some(task) = task.take() {
                 task.abort();
-                info!("{}: {} has gone and is no longer read", feed.jail, path.display());
-                self.slots.leave(*slot);
-                feed.file = None;
-                feed.gone = Some(Instant::now());
-                if let Some(report) = controller.source_mut(number) {
-                    report.is_gone = true;
-                }
+                info!("{}: {} has gone and is no longer read", source.jail, found.path.display());
+                self.slots.leave(found.slot);
+                *file = None;
+                source.gone = Some(now);
                 continue;
             }
-            read.push(path.clone());
+            read.push(found.path.clone());
         }
         // Results of finished tasks stay in memory until they are taken.
         while self.tasks.try_join_next().is_some() {}
@@ -408,23 +381,18 @@ impl Sources {
     /// Passes news to the controller.
     pub(super) fn take<D: Datapath>(&mut self, controller: &mut Controller<D>, news: News) {
         match news {
-            News::Heard(source, heard) => self.hear(controller, source, heard),
+            News::Heard(source, heard) => Self::hear(controller, source, heard),
             News::Found(found) => self.find(controller, &found),
         }
     }
 
     /// Passes a batch to the controller. Its effects and the source's position are written together, so that
     /// after a kill either all of it is in force or the source sends it again.
-    fn hear<D: Datapath>(
-        &mut self,
-        controller: &mut Controller<D>,
-        source: usize,
-        mut news: Heard,
-    ) {
+    fn hear<D: Datapath>(controller: &mut Controller<D>, source: usize, mut news: Heard) {
         let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
-        let Some(Feed { jail, key, of, gone, .. }) = self.feeds.get(source) else { return };
+        let Some(jail) = controller.source_mut(source).map(|source| source.jail) else { return };
         let _together = controller.store().hold();
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
@@ -451,9 +419,10 @@ impl Sources {
             (None, None) | (Some(_), _) => {}
         }
         report.strain = news.strain;
-        if let Some(place) = news.place.filter(|_| gone.is_none()) {
+        if let Some(place) = news.place.filter(|_| report.gone.is_none()) {
             // The slot of a source that has gone may belong to another by now.
-            store.set_position(key, format!("{of}{place}").into_bytes());
+            let Feed { key, prefix, .. } = &report.feed;
+            store.set_position(key, format!("{prefix}{place}").into_bytes());
         }
         let state = match news.state {
             SourceState::Ok => (State::Ok, None),
@@ -518,7 +487,7 @@ impl Sources {
             SshdLog::File => false,
         };
         if journal {
-            let report = SourceReport::new("sshd", "journal", "journalctl".into());
+            let report = Source::new("sshd", "journal", "journalctl".into());
             let Some((parser, rules)) = by_filter(config, SSHD_JAIL, LogType::Journal) else {
                 return;
             };
@@ -551,7 +520,7 @@ impl Sources {
         (jail, max_age): (&'static str, Duration),
     ) {
         let Some((parser, rules)) = parser else { return };
-        let report = SourceReport::new(name, "file", path.display().to_string());
+        let report = Source::new(name, "file", path.display().to_string());
         let (_, outlet) = self.add(controller, report.heard_by(jail, rules), name);
         let lane = self.lanes.of(jail, parser.can_be_slow());
         let place = position(&self.positions, name);
@@ -563,32 +532,13 @@ impl Sources {
     fn add<D: Datapath>(
         &mut self,
         controller: &mut Controller<D>,
-        mut report: SourceReport,
+        mut report: Source,
         key: &str,
     ) -> (usize, Outlet) {
-        let (jail, key) = (report.jail, intern(key));
+        let jail = report.jail;
+        report.feed.key = intern(key);
         self.rhythms.recall(report.name, &report.place, &mut report.ear);
-        let feed = Feed {
-            jail,
-            key,
-            of: String::new(),
-            task: None,
-            file: None,
-            is_missing: false,
-            gone: None,
-        };
-        let rested = |feed: &Feed| feed.gone.is_some_and(|gone| gone.elapsed() >= self.rest);
-        let number = if let Some(number) = self.feeds.iter().position(rested) {
-            controller.replace_source(number, report);
-            number
-        } else {
-            controller.add_source(report)
-        };
-        debug_assert!(number <= self.feeds.len(), "the controller counts sources as this does");
-        match self.feeds.get_mut(number) {
-            Some(place) => *place = feed,
-            None => self.feeds.push(feed),
-        }
+        let number = controller.add_source(report, crate::clock::now());
         let way = if jail == ASTERISK_JAIL { &self.asterisk } else { &self.others };
         (number, Outlet::new(number, way.outlet.clone()))
     }

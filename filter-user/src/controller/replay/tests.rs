@@ -7,7 +7,7 @@ use super::super::tests::{NoKernel, at, fail, started_again, started_with};
 use super::*;
 use crate::ban::{Ban, Entry};
 use crate::config::Scope;
-use crate::controller::SourceReport;
+use crate::controller::Source;
 use crate::failure::{Attempt, Class, Verdict};
 
 const ATTACKER: [u8; 4] = [203, 0, 113, 7];
@@ -106,7 +106,7 @@ fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
 fn what_another_source_told_of_before_the_restart_counts_once() {
     let mut told = Vec::new();
     let mut controller = started_with(NoKernel::default(), |_| {});
-    controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    controller.add_source(Source::new("asterisk-ami", "ami", String::new()), at(0));
     let attempt = |session: &str| Attempt {
         session: Some(session.to_owned()),
         ..Attempt::new(Verdict::Failure, Class::WrongCredential, ATTACKER.into())
@@ -116,7 +116,7 @@ fn what_another_source_told_of_before_the_restart_counts_once() {
     }
     told.extend(controller.store().take_told());
     controller = started_again(controller.datapath, Vec::new(), |_| {});
-    controller.add_source(SourceReport::new("asterisk-ami", "ami", String::new()));
+    controller.add_source(Source::new("asterisk-ami", "ami", String::new()), at(0));
     controller.recall(told, at(20));
     for n in 0..14 {
         controller.hear(&attempt(&n.to_string()), 0, "asterisk-wazo", at(20));

@@ -302,7 +302,7 @@ fn a_ban_of_a_network_is_proven_late() {
     let mut controller = started_with(NoKernel::default(), |config| {
         config.jails.get_mut(JAIL).unwrap().scope = Scope::All;
     });
-    let ami = controller.add_source(ami());
+    let ami = controller.add_source(ami(), at(0));
     for n in 1..=15 {
         let session = Some(n.to_string());
         let notice = Attempt { session, ..failure(host(1, n), false) };
@@ -432,7 +432,7 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
         let recidive = config.jails.get_mut("recidive").unwrap();
         (recidive.enabled, recidive.unproven_scope) = (true, Some(Scope::Sip));
     });
-    let ami = controller.add_source(ami());
+    let ami = controller.add_source(ami(), at(0));
     let (mut now, mut came) = (0, BTreeSet::new());
     for (number, (gap, what, account, is_proven, which)) in steps.iter().enumerate() {
         now += gap;

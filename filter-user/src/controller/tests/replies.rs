@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use api::Exposure;
+
 use super::*;
 use crate::dns::{Addresses, News};
 use crate::source::{Heard, SourceState, Strain};
@@ -43,7 +45,7 @@ fn resolved(controller: &mut Controller<NoKernel>, name: &str, addresses: Addres
 /// A controller of which there is something to tell.
 fn busy() -> Controller<NoKernel> {
     let mut controller = started_with(NoKernel::default(), host);
-    controller.add_source(ami());
+    controller.add_source(ami(), at(0));
     let all = BTreeSet::from(["203.0.113.40".parse().unwrap(), "2001:db8::40".parse().unwrap()]);
     resolved(
         &mut controller,

@@ -110,7 +110,7 @@ fn run(test: impl Future<Output = ()>) {
 fn a_thousand_logs_that_come_and_go_leave_nothing() {
     run(async {
         let mut bench = Bench::new();
-        bench.sources.rest = Duration::ZERO;
+        bench.controller.rest_no_numbers();
         for day in 0..1000 {
             let name = format!("app-{day}.log");
             fs::write(bench.path(&name), "refused 192.0.2.66\n").unwrap();
@@ -128,9 +128,8 @@ fn a_thousand_logs_that_come_and_go_leave_nothing() {
             tokio::task::yield_now().await;
         }
         bench.find(&[]);
-        let feeds = bench.sources.feeds.len();
+        let feeds = bench.controller.sources_mut().count();
         assert!(feeds <= 4, "{feeds} sources are known");
-        assert!(bench.controller.source_mut(feeds).is_none());
         assert!(bench.sources.tasks.len() <= 4, "{} tasks", bench.sources.tasks.len());
         assert!(bench.sources.positions.is_empty());
         // What is heard of a source that has a number of another now is its own.
@@ -153,7 +152,7 @@ fn what_is_lost_or_left_out_is_in_status() {
         let strain = Strain { left_out: 7, read: 3, ..Strain::default() };
         for (strain, left_out) in [(Some(strain), 7), (None, 0)] {
             let heard = Heard { lost: 2, lines: 10, strain, ..Heard::state(SourceState::Ok) };
-            bench.sources.hear(&mut bench.controller, 1, heard);
+            Sources::hear(&mut bench.controller, 1, heard);
             let row = row(&bench.status());
             assert_eq!((&row["state"], &row["left_out"]), (&"ok".into(), &left_out.into()));
             let why = row["why"].as_str().unwrap_or_default();
@@ -185,6 +184,6 @@ fn the_number_of_a_source_that_is_gone_rests() {
             bench.find(&[]);
         }
         // That of the NOTICE log, and of each log that there was of late.
-        assert_eq!(bench.sources.feeds.len(), 1 + 5);
+        assert_eq!(bench.controller.sources_mut().count(), 1 + 5);
     });
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use filter_user::ban::{InForce, Roster};
 use filter_user::config::Config;
-use filter_user::controller::{Controller, SourceReport};
+use filter_user::controller::{Controller, Source};
 use filter_user::escalation::Bounds;
 use filter_user::source::lane::Lane;
 use filter_user::source::log_file::{self, LogFile};
@@ -133,7 +133,8 @@ async fn hear(
 ) -> anyhow::Result<Outcome> {
     let log = log_in(&order.directory);
     let place = log.display().to_string();
-    let source = controller.add_source(SourceReport::new("log", "file", place));
+    let source =
+        controller.add_source(Source::new("log", "file", place), filter_user::clock::now());
     let (outlet, mut heard) = mpsc::channel(WAITING);
     let jail = order.log.jail();
     let max_age = config.jails.get(jail).map(|jail| jail.findtime).context("no such jail")?;

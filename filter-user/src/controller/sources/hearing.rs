@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use log::{info, warn};
 
-use super::{Controller, SourceReport};
+use super::super::Controller;
+use super::{Source, Sources};
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
 use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
@@ -26,33 +27,72 @@ type Told = (&'static str, String, Kind, String);
 
 /// The findings that were logged, and the counts at the last check.
 #[derive(Debug, Default)]
-pub(super) struct Hearing {
+pub(in crate::controller) struct Hearing {
     told: BTreeSet<Told>,
     passed: Option<u64>,
     /// Where SIP may arrive that the filter does not see.
     hint: String,
 }
 
-impl<D: Datapath> Controller<D> {
-    /// Records what a source has sent besides attempts.
-    pub fn take_note(&mut self, source: usize, news: &mut Heard, now: KernelTime) {
-        let now = self.on_the_wall(now);
-        let Some(report) = self.sources.get_mut(source) else { return };
+impl Sources {
+    fn take_note(&mut self, source: usize, news: &mut Heard, now: Timestamp) {
+        let Some(report) = self.all.get_mut(source) else { return };
         let unparsed = std::mem::take(&mut news.unparsed);
         report.ear.hear(news.lines, &news.attempts, unparsed, now);
         let name = report.name;
         if is_asterisk(name) {
-            let asterisk = self.sources.iter_mut().filter(|source| is_asterisk(source.name));
+            let asterisk = self.all.iter_mut().filter(|source| is_asterisk(source.name));
             let ears = asterisk.map(|source| (source.name, &mut source.ear));
             hearing::compare(name, (news.lines, &news.attempts), ears, now);
         }
     }
 
-    /// Gives the number of a source that has gone to another.
-    pub fn replace_source(&mut self, number: usize, report: SourceReport) {
-        if let Some(place) = self.sources.get_mut(number) {
-            *place = report;
+    /// The findings, each with the log that its source reads.
+    fn findings(&self, now: Timestamp) -> Vec<(String, Finding)> {
+        let of = |source: &Source| {
+            let Source { name, kind, jail, .. } = *source;
+            let place = Place { name, kind, path: &source.place, jail };
+            let blind = hearing::unwitnessed(name, source.unseen, &self.hearing.hint);
+            let found = hearing::judge(place, &source.ear, now).into_iter().chain(blind);
+            found.map(|finding| (source.place.clone(), finding)).collect::<Vec<_>>()
+        };
+        self.present().flat_map(of).collect()
+    }
+
+    /// Whether a source of this name reads this.
+    fn is_reading(&self, name: &str, place: &str) -> bool {
+        let mut sources = self.present();
+        sources.any(|of| of.name == name && of.place == place && of.ear.is_listening())
+    }
+
+    /// Replaces the findings. Logs each that is new, and what is over of each that is not there any more.
+    fn tell(&mut self, findings: &[(String, Finding)]) {
+        let key = |(place, finding): &(String, Finding)| {
+            (finding.source, place.clone(), finding.kind, finding.key.clone())
+        };
+        let told: BTreeSet<Told> = findings.iter().map(key).collect();
+        for new in findings.iter().filter(|found| !self.hearing.told.contains(&key(found))) {
+            let (_, Finding { source, problem, mend, .. }) = new;
+            warn!("{source}: {problem}; {mend}");
         }
+        let of = |(source, place, kind, _): &Told| (*source, place.clone(), *kind);
+        let still: BTreeSet<_> = told.iter().map(of).collect();
+        let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
+        for (source, place, kind) in over.difference(&still) {
+            // A source that does not read has been logged already, and that solves no finding.
+            if self.is_reading(source, place) {
+                info!("{source}: {}", kind.over());
+            }
+        }
+        self.hearing.told = told;
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Records what a source has sent besides attempts.
+    pub fn take_note(&mut self, source: usize, news: &mut Heard, now: KernelTime) {
+        let now = self.on_the_wall(now);
+        self.sources.take_note(source, news, now);
     }
 
     /// Records whether a source reads.
@@ -69,78 +109,42 @@ impl<D: Datapath> Controller<D> {
         self.tell_taken_over();
         let wall = self.on_the_wall(now);
         let passed = self.registers_passed();
-        let before = self.hearing.passed.replace(passed).unwrap_or(passed);
+        let before = self.sources.hearing.passed.replace(passed).unwrap_or(passed);
         // The filter's counters begin again when it is attached again.
         let news = passed.saturating_sub(before);
-        if let Some(ami) = self.sources.iter_mut().find(|source| source.name == AMI) {
+        if let Some(ami) = self.sources.all.iter_mut().find(|source| source.name == AMI) {
             ami.ear.requests_passed(news, wall);
         }
-        let findings = self.findings(wall);
-        let key = |(place, finding): &(String, Finding)| {
-            (finding.source, place.clone(), finding.kind, finding.key.clone())
-        };
-        let told: BTreeSet<Told> = findings.iter().map(key).collect();
-        for new in findings.iter().filter(|found| !self.hearing.told.contains(&key(found))) {
-            let (_, Finding { source, problem, mend, .. }) = new;
-            warn!("{source}: {problem}; {mend}");
-        }
-        let of = |(source, place, kind, _): &Told| (*source, place.clone(), *kind);
-        let still: BTreeSet<_> = told.iter().map(of).collect();
-        let over: BTreeSet<_> = self.hearing.told.iter().map(of).collect();
-        for (source, place, kind) in over.difference(&still) {
-            // A source that does not read has been logged already, and that solves no finding.
-            let reads = |(name, path, ear): (&str, &str, &Ear)| {
-                name == *source && path == place && ear.is_listening()
-            };
-            if self.ears().any(reads) {
-                info!("{source}: {}", kind.over());
-            }
-        }
-        self.hearing.told = told;
+        let findings = self.sources.findings(wall);
+        self.sources.tell(&findings);
     }
 
     /// Takes the exposures of this host and the hint where else SIP may arrive. Logs new exposures.
     pub fn set_exposures(&mut self, exposures: Vec<Exposure>, hint: String) {
-        for one in exposures.iter().filter(|one| !self.exposures.contains(one)) {
+        let before = std::mem::replace(&mut self.sources.exposures, exposures);
+        let exposures = &self.sources.exposures;
+        for one in exposures.iter().filter(|one| !before.contains(one)) {
             warn!("{}: {}; {}", one.subject, one.problem, one.mend);
         }
         let still = |one: &&Exposure| exposures.iter().any(|now| now.subject == one.subject);
-        for one in self.exposures.iter().filter(|one| !still(one)) {
+        for one in before.iter().filter(|one| !still(one)) {
             info!("{}: solved: {}", one.subject, one.problem);
         }
-        self.hearing.hint = hint;
-        self.exposures = exposures;
+        self.sources.hearing.hint = hint;
     }
 
     /// The sources: their names, what they read and their ears.
     pub fn ears(&self) -> impl Iterator<Item = (&str, &str, &Ear)> {
-        self.present().map(|source| (source.name, &*source.place, &source.ear))
-    }
-
-    /// The sources that have not gone.
-    fn present(&self) -> impl Iterator<Item = &SourceReport> {
-        self.sources.iter().filter(|source| !source.is_gone)
+        self.sources.present().map(|source| (source.name, &*source.place, &source.ear))
     }
 
     /// The findings, for `status`.
-    pub(super) fn hearing_findings(&self, now: KernelTime) -> Vec<api::Hearing> {
+    pub(in crate::controller) fn hearing_findings(&self, now: KernelTime) -> Vec<api::Hearing> {
         let shown = |(_, Finding { source, kind, problem, mend, .. }): (String, Finding)| {
             let (source, kind) = (source.to_owned(), kind.as_str().to_owned());
             api::Hearing { source, kind, problem, mend }
         };
-        self.findings(self.on_the_wall(now)).into_iter().map(shown).collect()
-    }
-
-    /// The findings, each with the log that its source reads.
-    fn findings(&self, now: Timestamp) -> Vec<(String, Finding)> {
-        let of = |source: &SourceReport| {
-            let SourceReport { name, kind, jail, .. } = *source;
-            let place = Place { name, kind, path: &source.place, jail };
-            let blind = hearing::unwitnessed(name, source.unseen, &self.hearing.hint);
-            let found = hearing::judge(place, &source.ear, now).into_iter().chain(blind);
-            found.map(|finding| (source.place.clone(), finding)).collect::<Vec<_>>()
-        };
-        self.present().flat_map(of).collect()
+        self.sources.findings(self.on_the_wall(now)).into_iter().map(shown).collect()
     }
 
     fn registers_passed(&self) -> u64 {
@@ -154,7 +158,11 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Whether a line was written so long ago that its packets have been forgotten.
-    pub(super) fn is_old(&self, attempt: &crate::failure::Attempt, now: KernelTime) -> bool {
+    pub(in crate::controller) fn is_old(
+        &self,
+        attempt: &crate::failure::Attempt,
+        now: KernelTime,
+    ) -> bool {
         let written = attempt.logged_at.and_then(|at| at.instant(&TimeZone::system()));
         let now = Moment::from(now).on_the_wall(self.started.kernel, self.started.wall);
         written.is_some_and(|written| now.duration_since(written).as_secs() > FRESH_SECONDS)
@@ -162,13 +170,13 @@ impl<D: Datapath> Controller<D> {
 
     /// A time by the wall clock of the start. Sources are judged by how long ago they last reported
     /// something, which a step of the clock must not change.
-    pub(super) fn on_the_wall(&self, now: KernelTime) -> Timestamp {
+    pub(in crate::controller) fn on_the_wall(&self, now: KernelTime) -> Timestamp {
         Moment::from(now).on_the_wall(self.begun.kernel, self.begun.wall)
     }
 
     /// Such a time as `status` shows it: by the wall clock as it is set now, unless it is from an earlier
     /// start.
-    pub(super) fn heard_at(&self, at: Timestamp, now: KernelTime) -> String {
+    pub(in crate::controller) fn heard_at(&self, at: Timestamp, now: KernelTime) -> String {
         let is_of_this_start = (self.begun.wall..=self.on_the_wall(now)).contains(&at);
         let step = self.started.wall.duration_since(self.begun.wall);
         let shown = if is_of_this_start { at.saturating_add(step).unwrap_or(at) } else { at };
@@ -181,7 +189,10 @@ fn is_asterisk(source: &str) -> bool {
 }
 
 /// The rules of a source, for `status`.
-pub(super) fn rules(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Vec<api::Rule> {
+pub(in crate::controller) fn rules(
+    ear: &Ear,
+    show: impl Fn(Timestamp) -> String,
+) -> Vec<api::Rule> {
     let rule = |rule: &hearing::Rule| api::Rule {
         name: rule.name.to_owned(),
         hits: rule.hits.count,
@@ -191,7 +202,7 @@ pub(super) fn rules(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Vec<api::R
 }
 
 /// What a source did not understand, for `status`.
-pub(super) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Unparsed {
+pub(in crate::controller) fn unparsed(ear: &Ear, show: impl Fn(Timestamp) -> String) -> Unparsed {
     let samples = ear.unparsed.samples();
     let sample = |sample: &hearing::Sample| Sample {
         line: sample.text.clone(),
