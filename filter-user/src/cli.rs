@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::config::Mode;
@@ -52,23 +52,23 @@ pub enum Command {
     /// The newest ban comes first. More than 10,000 bans are listed by address instead, as they arrive from the
     /// daemon. The jail of a manual ban is `manual`, that of a ban for a flood `flood`, and that of a network with many
     /// offenders `escalation`.
-    Bans {
-        /// Only the bans by this jail
-        #[arg(long)]
-        jail: Option<String>,
-        /// How to print.
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Ban an address or a network manually
+    ///
+    /// `--export` prints the bans as `ban --from` reads them, by address.
+    Bans(Bans),
+    /// Ban addresses and networks manually
     ///
     /// Trusted and own addresses cannot be banned. Known peers, and addresses from which you are logged in, can
     /// only be banned with `--force`.
+    ///
+    /// A file for `--from` has one address or network to a line; `#` begins a comment. After it there may be
+    /// `until=TIME`, `until=never` or `for=DURATION`, `scope=NAME`, `jail=NAME`, `except=NET,NET`, and at the end of
+    /// the line `reason=TEXT`; what is missing is as the options say. Every other line is banned even if one is
+    /// wrong, and each wrong line is reported with its number.
     Ban(Ban),
     /// Lift bans and forget the failures that led to them
     ///
     /// Earlier bans of the address or network are forgotten too. For an IPv6 address, the bans by jails of its
-    /// network (`ipv6_prefix`) are lifted.
+    /// network (`ipv6_prefix`) are lifted. `--from` reads the same files as `ban --from`.
     Unban(Unban),
     /// Say whether packets from an address are dropped, and explain why or why not
     ///
@@ -137,7 +137,7 @@ impl Cli {
             | Command::Status { output, .. }
             | Command::Detach(output)
             | Command::Confirm(output)
-            | Command::Bans { output, .. }
+            | Command::Bans(Bans { output, .. })
             | Command::Why { output, .. }
             | Command::Ban(Ban { output, .. })
             | Command::Unban(Unban { output, .. })
@@ -260,12 +260,55 @@ pub struct Run {
     pub dry_run: bool,
 }
 
+/// What `bans` takes.
+#[derive(Debug, Args)]
+pub struct Bans {
+    /// Only the bans by this jail
+    #[arg(long)]
+    pub jail: Option<String>,
+    /// Only the bans that close this scope
+    #[arg(long)]
+    pub scope: Option<String>,
+    /// Only the bans of this network, and of addresses and networks inside it
+    #[arg(long = "in", value_name = "NET", value_parser = network)]
+    pub inside: Option<IpNet>,
+    /// Only the bans that began within this time, such as `10m` or `7d`
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub since: Option<Duration>,
+    /// What comes first: the `newest`, the one that ends first (`end`), the one with the most `packets`, or the
+    /// lowest `address`
+    #[arg(long, value_name = "ORDER", hide_possible_values = true)]
+    pub sort: Option<Sort>,
+    /// Only the first N bans
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub limit: Option<u16>,
+    /// Print the bans as `ban --from` reads them
+    #[arg(long, conflicts_with_all = ["sort", "limit", "json"])]
+    pub export: bool,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// The order of a list of bans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// The newest first.
+    Newest,
+    /// The one that ends first.
+    End,
+    /// The one with the most packets first.
+    Packets,
+    /// By address.
+    Address,
+}
+
 /// What `ban` takes.
 #[derive(Debug, Args)]
 pub struct Ban {
-    /// The address or network
-    #[arg(value_parser = network)]
-    pub network: IpNet,
+    /// Which addresses and networks.
+    #[command(flatten)]
+    pub which: Listed,
     /// How long the ban lasts, such as `90s`, `10m`, `1h30m` or `7d`
     #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "1h", conflicts_with = "forever")]
     pub time: Duration,
@@ -279,7 +322,7 @@ pub struct Ban {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// An address or network inside it to exempt; may be repeated
-    #[arg(long, value_name = "NET", value_parser = network)]
+    #[arg(long, value_name = "NET", value_parser = network, conflicts_with = "from")]
     pub except: Vec<IpNet>,
     /// Ban it even if it is a known peer or your own session comes from it
     #[arg(long)]
@@ -287,6 +330,18 @@ pub struct Ban {
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// The addresses and networks that `ban` bans.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Listed {
+    /// The addresses and networks
+    #[arg(value_name = "NET", value_parser = network)]
+    pub networks: Vec<IpNet>,
+    /// Take them from this file, or from standard input (`-`)
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
 }
 
 /// What `maintenance` takes.
@@ -332,8 +387,8 @@ pub struct Unban {
     /// Which bans.
     #[command(flatten)]
     pub which: Which,
-    /// Lift the bans inside the network too
-    #[arg(long, requires = "network", conflicts_with_all = ["jail", "all"])]
+    /// Lift the bans inside the networks too
+    #[arg(long, requires = "networks", conflicts_with_all = ["jail", "all", "from"])]
     pub inside: bool,
     /// How to print.
     #[command(flatten)]
@@ -344,9 +399,12 @@ pub struct Unban {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Which {
-    /// The address or network
-    #[arg(value_parser = network)]
-    pub network: Option<IpNet>,
+    /// The addresses and networks
+    #[arg(value_name = "NET", value_parser = network)]
+    pub networks: Vec<IpNet>,
+    /// Take them from this file, or from standard input (`-`)
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
     /// Lift all bans by this jail
     #[arg(long)]
     pub jail: Option<String>,
@@ -374,8 +432,12 @@ pub struct TestLog {
     pub matched: bool,
 }
 
-/// An address, or a network.
-fn network(text: &str) -> Result<IpNet, String> {
+/// Reads an address, or a network.
+///
+/// # Errors
+///
+/// If it is neither; why, in words.
+pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());
     }
@@ -416,16 +478,35 @@ mod tests {
         assert!(parse(&["--for", "7d"]).is_ok());
         assert!(parse(&["--forever"]).is_ok());
         assert!(parse(&["--forever", "--for", "7d"]).is_err());
+        assert!(parse(&["192.0.2.8", "2001:db8::/64"]).is_ok());
+        assert!(parse(&["--from", "x"]).is_err());
+        let from = |args: &str| Cli::try_parse_from(format!("ringfence ban {args}").split(' '));
+        assert!(from("--from - --scope sip --reason x").is_ok());
+        assert!(from("--scope sip").is_err() && from("--from - --except 192.0.2.7").is_err());
         assert!(Cli::try_parse_from(["ringfence", "unban"]).is_err());
     }
 
     #[test]
     fn an_unban_is_of_one_kind() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
-        for right in ["192.0.2.7", "192.0.2.0/24 --inside --json", "--all --json", "--jail sshd"] {
+        for right in [
+            "192.0.2.7",
+            "192.0.2.7 192.0.2.8",
+            "--from -",
+            "192.0.2.0/24 --inside --json",
+            "--all --json",
+            "--jail sshd",
+        ] {
             assert!(parse(&format!("ringfence unban {right}")).is_ok(), "{right}");
         }
-        for wrong in ["--inside", "--all --inside", "192.0.2.7 --all", "--jail sshd --all"] {
+        for wrong in [
+            "--inside",
+            "--from - --inside",
+            "192.0.2.7 --from x",
+            "--all --inside",
+            "192.0.2.7 --all",
+            "--jail sshd --all",
+        ] {
             assert!(parse(&format!("ringfence unban {wrong}")).is_err(), "{wrong}");
         }
     }

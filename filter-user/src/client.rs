@@ -126,10 +126,8 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
 /// # Errors
 ///
 /// As [`ask_as`].
-pub fn bans(socket: &Path, jail: Option<&str>, after: Option<BanPlace>) -> Result<BansPage> {
-    let jail = jail.map(ToOwned::to_owned);
-    let request = Request::Bans(BansQuery { jail, after, limit: None });
-    ask_as(socket, &request)
+pub fn bans(socket: &Path, query: &BansQuery, after: Option<BanPlace>) -> Result<BansPage> {
+    ask_as(socket, &Request::Bans(BansQuery { after, ..query.clone() }))
 }
 
 /// Whether to believe who listens: anybody else could say that a ban is in force.

@@ -12,6 +12,7 @@ mod maintenance;
 mod names;
 mod networks;
 mod of_source;
+mod orders;
 mod protected;
 mod reload;
 mod replay;
@@ -45,6 +46,7 @@ use crate::jail::{BanDecision, Jail};
 use crate::join::Join;
 use crate::prefix::SourcePrefix;
 pub(crate) use crate::prefix::show;
+use crate::report::shown_text;
 use crate::store::{Kept, Store};
 
 pub use self::answers::Answered;
@@ -604,10 +606,11 @@ impl<D: Datapath> Controller<D> {
     fn ban_by_hand(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Banned, String> {
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
+        orders::may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
         let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
         self.may_be_banned_by_hand(network, &except)?;
         let until = wish.time.map(|time| now.after(time));
-        let ban = Ban { network, scope, origin: Origin::Hand, since: now.into(), until };
+        let ban = Ban { network, scope, origin: wish.origin, since: now.into(), until };
         let known = self.known_inside(network, &except, now);
         if known > 0 && ban.address().is_some() && !wish.force {
             return Err(format!(
@@ -628,7 +631,10 @@ impl<D: Datapath> Controller<D> {
             [] => String::new(),
             some => format!(" except {}", some.join(", ")),
         };
-        let for_what = if reason == BY_HAND { String::new() } else { format!(": {reason}") };
+        let for_what = match &*reason {
+            BY_HAND => String::new(),
+            reason => format!(": {}", shown_text(reason)),
+        };
         let says = format!(
             "{who} banned {}{except} {time}, scope {}{for_what}{}",
             show(network),
@@ -727,6 +733,7 @@ struct Wish {
     scope: String,
     reason: Option<String>,
     force: bool,
+    origin: Origin,
 }
 
 /// `3rd`.

@@ -11,6 +11,8 @@ pub use datapath;
 pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
 pub use store;
 
+pub mod ban_list;
+pub mod by_hand;
 pub mod check;
 pub mod cli;
 pub mod client;

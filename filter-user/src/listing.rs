@@ -2,34 +2,65 @@
 
 use std::cmp::Reverse;
 use std::io::Write;
+use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use api::{BanPlace, BanRow, BansPage};
 use ipnet::IpNet;
 
-use crate::report;
+use crate::cli::Sort;
+use crate::{ban_list, report};
 
 /// So many bans are listed with the newest first. More are listed by network, as they come: nobody reads
 /// them, and no command line should need the memory for a million.
 pub const SORTED_MAX: usize = 10_000;
 
+/// How a list is sorted and cut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// What comes first, if that was said.
+    pub sort: Option<Sort>,
+    /// Only so many bans.
+    pub limit: Option<u16>,
+}
+
 /// Writes the bans that `page` returns, as text or as JSON. It is asked for the bans behind a place.
 ///
 /// # Errors
 ///
-/// When a page does not come, or `out` takes no more.
+/// When a page does not come, `out` takes no more, or there are too many bans to sort them as was said.
 pub fn list(
     mut page: impl FnMut(Option<BanPlace>) -> Result<BansPage>,
+    how: How,
     json: bool,
     out: impl Write,
 ) -> Result<()> {
     let mut list = List { out, json, rows: 0 };
     let (mut rows, mut after) = (Vec::new(), None);
+    let limit = how.limit.map(usize::from);
+    let kept = limit.unwrap_or(SORTED_MAX);
+    let sort = how.sort.unwrap_or(Sort::Newest);
     let enforcing = loop {
         let BansPage { bans, enforcing, next } = page(after)?;
         rows.extend(bans);
-        if rows.len() > SORTED_MAX {
-            list.write(&std::mem::take(&mut rows), enforcing)?;
+        let is_long = rows.len() > kept;
+        match (how.sort, limit) {
+            // They come by address.
+            (Some(Sort::Address), Some(limit)) if is_long => {
+                rows.truncate(limit);
+                break enforcing;
+            }
+            (_, Some(limit)) if rows.len() >= limit.saturating_mul(2).max(SORTED_MAX) => {
+                order(&mut rows, sort);
+                rows.truncate(limit);
+            }
+            (Some(Sort::Newest | Sort::End | Sort::Packets), None) if is_long => bail!(
+                "more than {SORTED_MAX} bans are not sorted; `--limit N` prints the first of them"
+            ),
+            (None | Some(Sort::Address), None) if is_long => {
+                list.write(&std::mem::take(&mut rows), enforcing)?;
+            }
+            (Some(_) | None, Some(_) | None) => {}
         }
         if next.is_none() {
             break enforcing;
@@ -37,10 +68,53 @@ pub fn list(
         after = next;
     };
     if list.rows == 0 {
-        rows.sort_by_cached_key(|row| (Reverse(row.since_ms), row.network.parse::<IpNet>().ok()));
+        order(&mut rows, sort);
+        rows.truncate(limit.unwrap_or(usize::MAX));
     }
     list.write(&rows, enforcing)?;
     list.end(enforcing)
+}
+
+/// Sorts bans. Those of equal rank are by address.
+fn order(rows: &mut [BanRow], sort: Sort) {
+    let network = |row: &BanRow| {
+        row.network
+            .parse::<IpNet>()
+            .ok()
+            .or_else(|| row.network.parse::<IpAddr>().ok().map(IpNet::from))
+    };
+    match sort {
+        Sort::Newest => rows.sort_by_cached_key(|row| (Reverse(row.since_ms), network(row))),
+        // RFC 3339 in UTC: the least text is the earliest time.
+        Sort::End => {
+            rows.sort_by_cached_key(|row| (row.until.is_none(), row.until.clone(), network(row)));
+        }
+        Sort::Packets => rows.sort_by_cached_key(|row| (Reverse(row.packets), network(row))),
+        Sort::Address => rows.sort_by_cached_key(network),
+    }
+}
+
+/// Writes the bans that `page` returns as `ban --from` reads them.
+///
+/// # Errors
+///
+/// When a page does not come, or `out` takes no more.
+pub fn export(
+    mut page: impl FnMut(Option<BanPlace>) -> Result<BansPage>,
+    mut out: impl Write,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let BansPage { bans, next, .. } = page(after)?;
+        for row in &bans {
+            let line = ban_list::write(row);
+            out.write_all(line.as_bytes()).context("write to standard output")?;
+        }
+        after = next;
+        if after.is_none() {
+            return out.flush().context("write to standard output");
+        }
+    }
 }
 
 struct List<W> {
@@ -91,30 +165,68 @@ mod tests {
             scope: "ssh".to_owned(),
             since: "2026-11-29T00:00:00Z".to_owned(),
             since_ms: i64::from(number),
-            until: None,
-            packets: 0,
+            until: number.is_multiple_of(2).then(|| format!("2026-11-29T00:00:00.{number:08}Z")),
+            packets: u64::from(u32::MAX - number),
             reason: "15 failures".to_owned(),
         }
     }
 
     /// What is written of so many bans, the newest of which has the last address.
     fn written(bans: u32, json: bool) -> String {
+        sorted(bans, How::default(), json).unwrap()
+    }
+
+    fn sorted(bans: u32, how: How, json: bool) -> Result<String> {
+        let mut out = Vec::new();
+        list(pages(bans), how, json, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// So many bans in pages.
+    fn pages(bans: u32) -> impl FnMut(Option<BanPlace>) -> Result<BansPage> {
         let place = |number: u32| BanPlace {
-            network: IpNet::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(number))),
+            network: IpNet::from(IpAddr::from(std::net::Ipv4Addr::from(number))),
             origin: 0,
             scope: 0,
         };
         let mut from = 0;
-        let page = |_| {
+        move |_| {
             let until = (from + 256).min(bans);
             let bans_of_page = (from..until).map(row).collect();
             from = until;
             let next = (until < bans).then(|| place(until));
             Ok(BansPage { bans: bans_of_page, enforcing: true, next })
-        };
+        }
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_cut() {
+        for bans in [3, 10_000, 30_000] {
+            for (sort, first, second) in [
+                (Sort::Newest, bans - 1, bans - 2),
+                (Sort::End, 0, 2),
+                (Sort::Packets, 0, 1),
+                (Sort::Address, 0, 1),
+            ] {
+                let how = How { sort: Some(sort), limit: Some(2) };
+                let value: Value = serde_json::from_str(&sorted(bans, how, true).unwrap()).unwrap();
+                let list = value["bans"].as_array().unwrap();
+                let networks: Vec<&str> =
+                    list.iter().filter_map(|ban| ban["network"].as_str()).collect();
+                assert_eq!(networks, [row(first).network, row(second).network], "{sort:?} {bans}");
+            }
+        }
+        let how = |sort| How { sort: Some(sort), limit: None };
+        assert!(sorted(10_001, how(Sort::Packets), false).is_err());
+        assert_eq!(sorted(10_001, how(Sort::Address), false).unwrap().lines().count(), 10_002);
+    }
+
+    #[test]
+    fn an_export_has_a_line_for_each_ban() {
         let mut out = Vec::new();
-        list(page, json, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        export(pages(1000), &mut out).unwrap();
+        let lines = ban_list::Lines::new(&out[..]);
+        assert_eq!(lines.filter(|line| line.as_ref().unwrap().1.is_ok()).count(), 1000);
     }
 
     #[test]

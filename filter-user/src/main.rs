@@ -3,19 +3,20 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use api::{Confirmed, Failure, Request, TakenOver};
+use api::{BannedMany, BansQuery, Confirmed, Failure, Lifted, Order, Request, TakenOver};
 use clap::Parser as _;
+use filter_user::by_hand::{self, Ask, Read, RefusedOrder};
 use filter_user::check::Check;
 use filter_user::cli::{
-    Ban, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Panic, Run,
-    TestLog, Unban,
+    Ban, Bans, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Panic,
+    Run, TestLog, Unban, Which,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
@@ -24,8 +25,9 @@ use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
 use filter_user::{
-    client, daemon, datapath, disable, doctor, fail2ban, jail_filter, listing, report,
+    ban_list, client, daemon, datapath, disable, doctor, fail2ban, jail_filter, listing, report,
 };
+use ipnet::IpNet;
 use jiff::Timestamp;
 use log::Level;
 use nix::sys::stat::{Mode, umask};
@@ -104,17 +106,13 @@ fn dispatch(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Run(run) => start(cli.config.as_deref(), run),
         Command::Status { output, .. } => ask(cli, &Request::Status, output.json, report::status),
-        Command::Bans { jail, output } => {
-            let socket = socket(cli)?;
-            let page = |after| client::bans(&socket, jail.as_deref(), after);
-            listing::list(page, output.json, io::BufWriter::new(io::stdout().lock()))
-        }
+        Command::Bans(bans) => list(cli, bans),
         Command::Jails(output) => ask(cli, &Request::Jails, output.json, report::jails),
         Command::Why { address, output } => {
             let address = address.to_canonical();
             ask(cli, &Request::Why { address }, output.json, report::why)
         }
-        Command::Ban(ban) => by_hand(cli, ban),
+        Command::Ban(arguments) => ban(cli, arguments),
         Command::Unban(unban) => lift(cli, unban),
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
         Command::Confirm(output) => confirm(cli, output.json),
@@ -208,7 +206,7 @@ fn warning(wrong: &ConfigErrors) -> Option<String> {
 
 fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
     let loaded = load(cli.config.as_deref())?;
-    match lines(&jail_filter::check(&loaded)) {
+    match error_lines(&jail_filter::check(&loaded)) {
         // This does not prevent a start.
         Some(wrong) if arguments.quiet => say(Level::Warn, &format!("warning: {wrong}")),
         Some(wrong) => bail!("{wrong}"),
@@ -229,7 +227,7 @@ fn check(cli: &Cli, arguments: &CheckConfig) -> Result<()> {
 }
 
 /// The errors, one to a line; `None` if there are none.
-fn lines(errors: &[ConfigError]) -> Option<String> {
+fn error_lines(errors: &[ConfigError]) -> Option<String> {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
@@ -329,24 +327,132 @@ fn agreed(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn by_hand(cli: &Cli, ban: &Ban) -> Result<()> {
-    let closes = |from: &IpAddr| {
-        ban.network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
+fn list(cli: &Cli, bans: &Bans) -> Result<()> {
+    let socket = socket(cli)?;
+    let query = BansQuery {
+        jail: bans.jail.clone(),
+        scope: bans.scope.clone(),
+        inside: bans.inside,
+        since_seconds: bans.since.map(|since| since.as_secs()),
+        ..BansQuery::default()
     };
-    if let Some(session) = client::session().filter(|from| !ban.force && closes(from)) {
-        bail!(
-            "you are logged in from {session}, so this ban would lock you out; `--force` bans it anyway"
-        );
+    let page = |after| client::bans(&socket, &query, after);
+    let out = io::BufWriter::new(io::stdout().lock());
+    if bans.export {
+        return listing::export(page, out);
     }
-    let request = Request::Ban {
-        network: ban.network,
-        seconds: (!ban.forever).then_some(ban.time.as_secs().max(1)),
+    let how = listing::How { sort: bans.sort, limit: bans.limit };
+    listing::list(page, how, bans.output.json, out)
+}
+
+fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
+    let session = client::session().filter(|_| !ban.force);
+    let seconds = (!ban.forever).then_some(ban.time.as_secs().max(1));
+    if let [network] = ban.which.networks[..] {
+        let shuts_out = |from: &IpAddr| {
+            network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
+        };
+        if let Some(session) = session.filter(shuts_out) {
+            bail!(by_hand::shut_out(session));
+        }
+        let request = Request::Ban {
+            network,
+            seconds,
+            scope: ban.scope.clone(),
+            except: ban.except.clone(),
+            reason: ban.reason.clone(),
+            force: ban.force,
+        };
+        return ask(cli, &request, ban.output.json, report::banned);
+    }
+    let default = Order {
+        network: IpNet::default(),
+        seconds,
         scope: ban.scope.clone(),
-        except: ban.except.clone(),
+        except: Vec::new(),
         reason: ban.reason.clone(),
-        force: ban.force,
+        jail: None,
     };
-    ask(cli, &request, ban.output.json, report::banned)
+    let now = Timestamp::now();
+    let order = |found| match found {
+        Ok(found) => by_hand::order(found, &default, session, now),
+        Err(why) => Read::Refused(None, why),
+    };
+    let listed = |network: &IpNet| {
+        let inside = |hole: &&IpNet| network.contains(*hole);
+        let except = ban.except.iter().filter(inside).copied().collect();
+        let (end, scope, jail, reason) = (None, None, None, None);
+        ban_list::Ban { network: *network, end, scope, jail, except, reason }
+    };
+    let is_inside = |hole: &IpNet| ban.which.networks.iter().any(|net| net.contains(hole));
+    if let Some(outside) = ban.except.iter().find(|hole| !is_inside(hole)) {
+        bail!("{outside} is inside none of the networks; `--except` takes what is");
+    }
+    let orders: Orders<Order> = if let Some(path) = &ban.which.from {
+        Box::new(lines(path)?.map(|line| {
+            let (number, found) = line?;
+            Ok((Some(number), order(found)))
+        }))
+    } else {
+        let networks = ban.which.networks.iter();
+        Box::new(networks.map(|network| Ok((None, order(Ok(listed(network)))))))
+    };
+    let socket = socket(cli)?;
+    let ask = |bans| {
+        let request = Request::BanMany { bans, force: ban.force };
+        Ok(client::ask_as::<BannedMany>(&socket, &request)?.into())
+    };
+    carried_out(orders, ban.which.from.as_deref(), ("made", ban.output.json), ask)
+}
+
+/// Orders as they are read, with the numbers of their lines.
+type Orders<'a, T> = Box<dyn Iterator<Item = Result<(Option<u64>, Read<T>)>> + 'a>;
+
+/// The lines of a file for `--from`.
+fn lines(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<(u64, Result<ban_list::Ban, String>)>>> {
+    let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(BufReader::new(io::stdin()))
+    } else {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        Box::new(BufReader::new(file))
+    };
+    let read = format!("read {}", path.display());
+    Ok(ban_list::Lines::new(input).map(move |line| line.with_context(|| read.clone())))
+}
+
+/// Has orders carried out, and prints what became of them.
+fn carried_out<T: Ask>(
+    orders: Orders<'_, T>,
+    from: Option<&Path>,
+    (verb, json): (&str, bool),
+    ask: impl FnMut(Vec<T>) -> Result<by_hand::Answer>,
+) -> Result<()> {
+    let report = |refused: &RefusedOrder| {
+        let RefusedOrder { line, network, error } = refused;
+        let place = match (from, line) {
+            (Some(from), Some(line)) => format!("{}:{line}: ", from.display()),
+            _ => String::new(),
+        };
+        // Most reasons of the daemon begin with the network.
+        let named = network.iter().find(|network| !error.contains(&***network));
+        let network = named.map_or_else(String::new, |network| format!("{network}: "));
+        say(Level::Error, &format!("{place}{network}{error}"));
+    };
+    let outcome = by_hand::carry_out(orders, report, ask)?;
+    if json {
+        print_json(&outcome)?;
+    } else {
+        print(&report::carried_out(verb, &outcome))?;
+    }
+    match outcome.refused_count {
+        0 => Ok(()),
+        refused => {
+            let all = outcome.done.saturating_add(refused);
+            Err(Told(format!("{refused} of {all} were refused")).into())
+        }
+    }
 }
 
 fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
@@ -395,12 +501,36 @@ fn panic(cli: &Cli, Panic { off, reason, output }: &Panic) -> Result<()> {
 }
 
 fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
-    let which = match (unban.which.network, &unban.which.jail) {
-        (Some(network), _) => api::Unban::Network { network, inside: unban.inside },
-        (None, Some(jail)) => api::Unban::Jail { jail: jail.clone() },
-        (None, None) => api::Unban::All,
+    let Which { networks, from, jail, .. } = &unban.which;
+    let which = match (&networks[..], from, jail) {
+        ([network], ..) => api::Unban::Network { network: *network, inside: unban.inside },
+        ([], None, Some(jail)) => api::Unban::Jail { jail: jail.clone() },
+        ([], None, None) => api::Unban::All,
+        _ if unban.inside => bail!("`--inside` takes one network at a time"),
+        _ => return lift_several(cli, unban),
     };
     ask(cli, &Request::Unban(which), unban.output.json, report::lifted)
+}
+
+fn lift_several(cli: &Cli, unban: &Unban) -> Result<()> {
+    let Which { networks, from, .. } = &unban.which;
+    let orders: Orders<IpNet> = match from {
+        Some(path) => Box::new(lines(path)?.map(|line| {
+            let (number, found) = line?;
+            let order = match found {
+                Ok(found) => Read::Order(found.network),
+                Err(why) => Read::Refused(None, why),
+            };
+            Ok((Some(number), order))
+        })),
+        None => Box::new(networks.iter().map(|network| Ok((None, Read::Order(*network))))),
+    };
+    let socket = socket(cli)?;
+    let ask = |networks| {
+        let request = Request::Unban(api::Unban::Networks { networks });
+        Ok(client::ask_as::<Lifted>(&socket, &request)?.into())
+    };
+    carried_out(orders, from.as_deref(), ("lifted", unban.output.json), ask)
 }
 
 fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {

@@ -13,6 +13,7 @@ use api::{
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::by_hand::Outcome;
 use crate::controller::BY_HAND;
 use crate::disable::Disabled;
 use crate::duration;
@@ -238,7 +239,7 @@ pub fn banned(ban: &Banned) -> String {
     if let Some(Replaced { until: end, scope, reason }) = &ban.replaced {
         let reason = match &**reason {
             BY_HAND => String::new(),
-            reason => format!(", for: {reason}"),
+            reason => format!(", for: {}", shown_text(reason)),
         };
         let before = until(end.as_deref());
         let than = if ban.shortened { "SHORTER than before: " } else { "" };
@@ -268,6 +269,25 @@ pub fn lifted(bans: &Lifted) -> String {
         );
     }
     text + &unless_durable(&bans.durability)
+}
+
+/// `ban` or `unban` of several addresses; `verb` is `made` or `lifted`.
+pub fn carried_out(verb: &str, outcome: &Outcome) -> String {
+    let Outcome { done, ended, refused_count, known_peers, enforcing, durability, .. } = outcome;
+    let mut text = String::new();
+    line(&mut text, &format!("{verb} {}", count(*done, "ban")));
+    if *ended > 0 {
+        line(&mut text, &format!("left out {}, which had ended", count(*ended, "ban")));
+    }
+    if *refused_count > 0 {
+        line(&mut text, &format!("refused: {refused_count}; standard error has the reasons"));
+    }
+    if *known_peers > 0 {
+        let peers = counts(*known_peers, "known peer is", "known peers are");
+        line(&mut text, &format!("{peers} in it, most likely phones, and cut off"));
+    }
+    let durable = if *done > 0 { unless_durable(durability) } else { String::new() };
+    text + dry_run(*enforcing) + &durable
 }
 
 /// A line that says so, if nothing is dropped.
@@ -366,8 +386,8 @@ pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
         .iter()
         .map(|ban| {
             let reason = match &ban.except[..] {
-                [] => ban.reason.clone(),
-                except => format!("{}; except {}", ban.reason, except.join(", ")),
+                [] => shown_text(&ban.reason),
+                except => format!("{}; except {}", shown_text(&ban.reason), except.join(", ")),
             };
             let end = ban.until.as_deref();
             vec![
@@ -528,7 +548,7 @@ fn verdict(why: &Why) -> String {
         line(&mut text, &format!("  {}", decided(network, jail)));
         let reason = why.reason.as_deref().unwrap_or_default();
         if reason != BY_HAND {
-            line(&mut text, &format!("  reason: {reason}"));
+            line(&mut text, &format!("  reason: {}", shown_text(reason)));
         }
         let packets = count(why.packets.dropped, "packet");
         line(&mut text, &format!("  {packets} so far"));
@@ -691,6 +711,19 @@ fn until(end: Option<&str>) -> String {
         Some(until) => format!("until {} ({} left)", when(until), left(until)),
         None => "until it is lifted".to_owned(),
     }
+}
+
+/// Text that somebody typed, with its control characters escaped.
+pub(crate) fn shown_text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// So many of something: `1 ban`, `2 bans`.

@@ -54,6 +54,35 @@ pub struct Replaced {
     pub reason: String,
 }
 
+/// Bans that were made by one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct BannedMany {
+    /// How many of them are in force now.
+    pub banned: u64,
+    /// Those that are not, in the order of the request.
+    pub refused: Vec<Refused>,
+    /// Known peers that they cut off.
+    pub known_peers: u64,
+    /// Whether they drop packets; false in a dry run.
+    pub enforcing: bool,
+    /// Whether they are written down.
+    #[serde(flatten)]
+    pub durability: Durability,
+}
+
+/// A part of a request that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Refused {
+    /// Its place in the request, from 0.
+    pub place: u64,
+    /// The address or network.
+    pub network: String,
+    /// Why, and what to do, in words.
+    pub error: String,
+}
+
 /// Bans that were lifted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -69,6 +98,9 @@ pub struct Lifted {
     pub inside: Vec<String>,
     /// How many there are of these; at most 1000 are counted.
     pub inside_banned: u64,
+    /// Of several addresses and networks those of which no ban was lifted, in the order of the request.
+    #[serde(default)]
+    pub refused: Vec<Refused>,
     /// Whether the change is written down.
     #[serde(flatten)]
     pub durability: Durability,

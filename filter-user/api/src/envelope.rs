@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Banned, BansPage, Confirmed, Durability, Jails, Lifted, MaintenanceState, Reloaded, Status,
-    TakenOver, Why,
+    Banned, BannedMany, BansPage, Confirmed, Durability, Jails, Lifted, MaintenanceState, Reloaded,
+    Status, TakenOver, Why,
 };
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
@@ -64,6 +64,8 @@ pub enum Answer {
     Why(Box<Why>),
     /// To `ban`.
     Banned(Box<Banned>),
+    /// To `ban-many`.
+    BannedMany(BannedMany),
     /// To `take-over`.
     TakenOver(TakenOver),
     /// To `maintenance`.
@@ -81,6 +83,7 @@ impl Answer {
     pub fn durability_mut(&mut self) -> Option<&mut Durability> {
         match self {
             Self::Banned(banned) => Some(&mut banned.durability),
+            Self::BannedMany(banned) => Some(&mut banned.durability),
             Self::TakenOver(taken) => Some(&mut taken.durability),
             Self::Lifted(lifted) => Some(&mut lifted.durability),
             Self::Status(_)

@@ -29,14 +29,15 @@ mod why;
 
 pub use self::bans::{BanPlace, BanRow, BansPage};
 pub use self::changes::{
-    Banned, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Reloaded, Replaced,
-    TakenOver,
+    Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,
+    Reloaded, Replaced, TakenOver,
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::jails::{Attacked, Guessing, JailReport, Jails};
 pub use self::request::{
-    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, Line, MAINTENANCE_MAX, Maintenance, REQUEST_MAX,
-    Request, TAKE_OVER_MAX, Unban,
+    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, Line, MAINTENANCE_MAX, Maintenance,
+    NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX, Unban,
+    weight,
 };
 pub use self::status::{
     Bans, Enforcement, EnforcementState, Escalation, Exposure, Hearing, Interface, JailCount, Log,

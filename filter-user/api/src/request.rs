@@ -23,6 +23,15 @@ pub const EXCEPT_MAX: usize = 64;
 /// The most bans that one request takes over: each has at most 150 bytes.
 pub const TAKE_OVER_MAX: usize = 100;
 
+/// The most addresses that one request bans or unbans. A network counts as [`NETWORK_WEIGHT`] addresses.
+pub const ORDERS_MAX: usize = 64;
+
+/// As many addresses does a network count, because the known peers in it are counted for its ban.
+pub const NETWORK_WEIGHT: usize = 8;
+
+/// The longest reason or comment, in bytes.
+pub const TEXT_MAX: usize = 256;
+
 /// The longest maintenance: one that nobody ends does not close SIP for good.
 pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 
@@ -93,6 +102,15 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// Bans several addresses and networks, each as `Ban` does. The answer is `BannedMany`.
+    BanMany {
+        /// The bans, at most 64 in one request; a network counts as 8 addresses.
+        #[cfg_attr(test, schemars(length(max = 64)))]
+        bans: Vec<Order>,
+        /// Whether to ban even known peers.
+        #[serde(default)]
+        force: bool,
+    },
     /// Takes over bans of jails from another program. The answer is `TakenOver`.
     TakeOver {
         /// The bans, at most 100 in one request.
@@ -125,7 +143,11 @@ impl Request {
     /// Whether it may change what is in force.
     pub fn changes(&self) -> bool {
         match self {
-            Self::Ban { .. } | Self::TakeOver { .. } | Self::Unban(_) | Self::Confirm => true,
+            Self::Ban { .. }
+            | Self::BanMany { .. }
+            | Self::TakeOver { .. }
+            | Self::Unban(_)
+            | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
             Self::Status | Self::Bans(_) | Self::Jails | Self::Why { .. } => false,
@@ -141,6 +163,16 @@ pub struct BansQuery {
     /// Only the bans of this jail, or of `manual`, `escalation` or `flood`; null: all.
     #[serde(default)]
     pub jail: Option<String>,
+    /// Only the bans that close this scope; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Only the bans of this network, and of addresses and networks inside it; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub inside: Option<IpNet>,
+    /// Only the bans that began at most this many seconds ago; null: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
     /// `next` of the page before; null: from the first ban on.
     #[serde(default)]
     pub after: Option<BanPlace>,
@@ -148,6 +180,34 @@ pub struct BansQuery {
     /// none although others follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<NonZeroU16>,
+}
+
+/// A ban that somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Order {
+    /// The address or network, with its length: `192.0.2.66/32`.
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub network: IpNet,
+    /// How long, in seconds; null: until the ban is lifted.
+    pub seconds: Option<u64>,
+    /// The ports to close: `sip`, `all`, or a name that the configuration has under `ports`.
+    pub scope: String,
+    /// Networks inside it to which the ban does not apply; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
+    pub except: Vec<IpNet>,
+    /// Why, for those who read it later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The jail whose ban it is; null or an unknown jail: `manual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jail: Option<String>,
+}
+
+/// What a ban or an unban of a network counts towards [`ORDERS_MAX`].
+pub fn weight(network: IpNet) -> usize {
+    if network.prefix_len() == network.max_prefix_len() { 1 } else { NETWORK_WEIGHT }
 }
 
 /// A ban that another program has decided.
@@ -195,6 +255,12 @@ pub enum Unban {
         #[serde(default)]
         inside: bool,
     },
+    /// The bans of several addresses and networks.
+    Networks {
+        /// The addresses and networks, at most 64 in one request; a network counts as 8 addresses.
+        #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
+        networks: Vec<IpNet>,
+    },
     /// All bans of a jail, or of `manual`, `escalation` or `flood`.
     Jail {
         /// The jail.
@@ -224,6 +290,13 @@ mod tests {
                     scope: 7,
                 }),
                 limit: NonZeroU16::new(BANS_MAX),
+                ..BansQuery::default()
+            }),
+            Request::Bans(BansQuery {
+                scope: Some("ssh".to_owned()),
+                inside: Some("192.0.2.0/24".parse().unwrap()),
+                since_seconds: Some(3600),
+                ..BansQuery::default()
             }),
             Request::Why { address: IpAddr::from([192, 0, 2, 1]) },
             Request::Ban {
@@ -233,6 +306,17 @@ mod tests {
                 except: vec!["2001:db8::7/128".parse().unwrap()],
                 reason: None,
                 force: true,
+            },
+            Request::BanMany {
+                bans: vec![Order {
+                    network: "192.0.2.1/32".parse().unwrap(),
+                    seconds: None,
+                    scope: "sip".to_owned(),
+                    except: Vec::new(),
+                    reason: Some("abuse".to_owned()),
+                    jail: Some("sshd".to_owned()),
+                }],
+                force: false,
             },
             Request::TakeOver {
                 bans: vec![Decided {
@@ -250,6 +334,7 @@ mod tests {
                 network: "192.0.2.1/32".parse().unwrap(),
                 inside: true,
             }),
+            Request::Unban(Unban::Networks { networks: vec!["192.0.2.1/32".parse().unwrap()] }),
             Request::Unban(Unban::Jail { jail: "sshd".to_owned() }),
             Request::Unban(Unban::All),
         ]
@@ -282,9 +367,13 @@ mod tests {
                 r#"{"command":"jails"}"#,
                 r#"{"after":null,"command":"bans","jail":"asterisk-wazo"}"#,
                 r#"{"after":{"network":"2001:db8::/64","origin":255,"scope":7},"command":"bans","jail":null,"limit":256}"#,
+                r#"{"after":null,"command":"bans","inside":"192.0.2.0/24","jail":null,"scope":"ssh","since_seconds":3600}"#,
                 r#"{"address":"192.0.2.1","command":"why"}"#,
                 &format!(
                     r#"{{{by},"command":"ban","except":["2001:db8::7/128"],"force":true,"network":"2001:db8::/64","reason":null,"scope":"ssh","seconds":60}}"#
+                ),
+                &format!(
+                    r#"{{"bans":[{{"jail":"sshd","network":"192.0.2.1/32","reason":"abuse","scope":"sip","seconds":null}}],{by},"command":"ban-many","force":false}}"#
                 ),
                 &format!(
                     r#"{{"bans":[{{"address":"192.0.2.1","jail":"sshd","seconds":null}}],{by},"command":"take-over","from":"fail2ban","last":true}}"#
@@ -296,6 +385,9 @@ mod tests {
                 r#"{"command":"maintenance","maintenance":"status"}"#,
                 &format!(
                     r#"{{{by},"command":"unban","inside":true,"network":"192.0.2.1/32","which":"network"}}"#
+                ),
+                &format!(
+                    r#"{{{by},"command":"unban","networks":["192.0.2.1/32"],"which":"networks"}}"#
                 ),
                 &format!(r#"{{{by},"command":"unban","jail":"sshd","which":"jail"}}"#),
                 &format!(r#"{{{by},"command":"unban","which":"all"}}"#),

@@ -54,8 +54,12 @@ impl<D: Datapath> Controller<D> {
             Request::Why { address } => Ok(Answer::Why(Box::new(self.why(address, now)))),
             Request::Ban { network, seconds, scope, except, reason, force } => {
                 let time = seconds.map(Duration::from_secs);
-                let wish = Wish { network, except, time, scope, reason, force };
+                let origin = Origin::Hand;
+                let wish = Wish { network, except, time, scope, reason, force, origin };
                 self.ban_by_hand(wish, who, now).map(|banned| Answer::Banned(Box::new(banned)))
+            }
+            Request::BanMany { bans, force } => {
+                self.ban_many(bans, force, who, now).map(Answer::BannedMany)
             }
             Request::TakeOver { bans, from, last } => {
                 self.take_over_bans(&bans, &from, last, who, now).map(Answer::TakenOver)
@@ -70,6 +74,9 @@ impl<D: Datapath> Controller<D> {
                 if !inside || is_address(network) =>
             {
                 self.unban(network, who, now).map(Answer::Lifted)
+            }
+            Request::Unban(Unban::Networks { networks }) => {
+                self.unban_several(&networks, who, now).map(Answer::Lifted)
             }
             Request::Unban(which) => match self.unban_many(which, who, now) {
                 Ok(ticket) => return Answered::Later(ticket),
@@ -162,6 +169,7 @@ impl<D: Datapath> Controller<D> {
                 };
                 (Which::Of(origin, jail), pardon)
             }
+            Unban::Networks { .. } => return Err("they are not that many".to_owned()),
             Unban::Network { network, .. } => {
                 let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
                 self.forget(network, now);
@@ -187,7 +195,12 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
-    fn unban(&mut self, network: IpNet, who: &str, now: KernelTime) -> Result<Lifted, String> {
+    pub(super) fn unban(
+        &mut self,
+        network: IpNet,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Lifted, String> {
         let around = if is_address(network) {
             self.by_jails_around(network.addr(), now)
         } else {

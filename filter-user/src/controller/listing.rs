@@ -1,10 +1,12 @@
 //! Lists the bans in force, a page at a time: a list of a million must delay nothing.
 
+use std::time::Duration;
+
 use api::{BANS_MAX, BanPlace, BanRow, BansPage, BansQuery};
 
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
-use crate::clock::KernelTime;
+use crate::clock::{KernelTime, Moment};
 use crate::config::Scope;
 use crate::datapath::Datapath;
 
@@ -18,20 +20,28 @@ const BYTES_MAX: usize = 96 * 1024;
 impl<D: Datapath> Controller<D> {
     /// A page of the bans.
     pub(super) fn bans_page(&self, query: &BansQuery, now: KernelTime) -> Result<BansPage, String> {
-        let wanted = query.jail.as_deref().map(|name| self.origin(name)).transpose()?;
+        let wanted = Wanted {
+            origin: query.jail.as_deref().map(|name| self.origin(name)).transpose()?,
+            scope: query.scope.as_deref().map(|name| self.ports.scope(name)).transpose()?,
+            since: query.since_seconds.map(|seconds| before(now, Duration::from_secs(seconds))),
+        };
         let after = query.after.map(key).transpose()?;
         let rows_max = usize::from(query.limit.map_or(BANS_MAX, |limit| limit.get().min(BANS_MAX)));
         let mut page = BansPage { bans: Vec::new(), enforcing: self.enforcing(), next: None };
         let (mut last, mut bytes, mut looked_at) = (None, 0, 0);
-        for entry in self.bans.ledger().after(after, LOOKED_AT_MAX) {
+        let ledger = self.bans.ledger();
+        let (all, inside) = match query.inside {
+            None => (Some(ledger.after(after, LOOKED_AT_MAX)), None),
+            Some(network) => (None, Some(ledger.within(network, after, LOOKED_AT_MAX))),
+        };
+        for entry in all.into_iter().flatten().chain(inside.into_iter().flatten()) {
             if page.bans.len() >= rows_max || bytes >= BYTES_MAX {
                 page.next = last;
                 return Ok(page);
             }
             looked_at += 1;
             last = Some(place(entry.key()));
-            let is_wanted = wanted.is_none_or(|origin| entry.ban.origin == origin);
-            if is_wanted && entry.ban.in_force(now) {
+            if wanted.is(entry) && entry.ban.in_force(now) {
                 let row = self.row(entry);
                 bytes += size(&row);
                 page.bans.push(row);
@@ -55,6 +65,27 @@ impl<D: Datapath> Controller<D> {
             packets: self.datapath.packets(ban.network),
             reason: entry.reason.to_string(),
         }
+    }
+}
+
+/// So long before a moment.
+pub(super) fn before(now: KernelTime, duration: Duration) -> Moment {
+    let duration = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    Moment(Moment::from(now).0.saturating_sub(duration))
+}
+
+/// Which bans are listed.
+struct Wanted {
+    origin: Option<Origin>,
+    scope: Option<Scope>,
+    since: Option<Moment>,
+}
+
+impl Wanted {
+    fn is(&self, entry: &Entry) -> bool {
+        self.origin.is_none_or(|origin| entry.ban.origin == origin)
+            && self.scope.is_none_or(|scope| entry.ban.scope == scope)
+            && self.since.is_none_or(|since| entry.ban.since >= since)
     }
 }
 

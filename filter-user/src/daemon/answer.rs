@@ -24,8 +24,13 @@ impl Answers {
             return;
         }
         let address = if let Request::Why { address } = &request { Some(*address) } else { None };
-        let says_whether =
-            matches!(request, Request::Ban { .. } | Request::TakeOver { .. } | Request::Unban(_));
+        let says_whether = matches!(
+            request,
+            Request::Ban { .. }
+                | Request::BanMany { .. }
+                | Request::TakeOver { .. }
+                | Request::Unban(_)
+        );
         let waits = says_whether || matches!(request, Request::Bans(_) | Request::Why { .. });
         let clock = crate::clock::read();
         let now = clock.kernel;

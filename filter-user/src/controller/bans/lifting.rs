@@ -197,6 +197,7 @@ pub(in crate::controller) fn answer(lifted: usize, named: Vec<String>) -> Lifted
         networks: named,
         inside: Vec::new(),
         inside_banned: 0,
+        refused: Vec::new(),
         durability: Durability::default(),
     }
 }

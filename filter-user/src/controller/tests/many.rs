@@ -34,7 +34,7 @@ fn page_of(
     limit: Option<NonZeroU16>,
 ) -> BansPage {
     let jail = Some(jail.to_owned()).filter(|jail| !jail.is_empty());
-    let query = BansQuery { jail, after, limit };
+    let query = BansQuery { jail, after, limit, ..BansQuery::default() };
     serde_json::from_value(ask(controller, Request::Bans(query))).unwrap()
 }
 
@@ -94,7 +94,7 @@ fn a_page_of_bans_with_long_reasons_and_exceptions_is_short() {
             unreachable!("it is a ban");
         };
         let except = except.iter().map(|hole| hole.parse().unwrap()).collect();
-        let reason = Some("x".repeat(2000));
+        let reason = Some("x".repeat(api::TEXT_MAX));
         let force = false;
         ask(&mut controller, Request::Ban { network, seconds: None, scope, except, reason, force });
     }
@@ -220,4 +220,46 @@ fn all_bans_are_put_into_a_new_store_some_at_a_time() {
     // The one by hand was put before.
     assert_eq!((controller.store().status().pending - before, before), (1000, 1));
     assert!((8..15).contains(&turns), "{turns}");
+}
+
+#[test]
+fn bans_are_listed_by_scope_network_and_age() {
+    let mut controller = with_bans(5000);
+    let mut list = |query: &BansQuery| {
+        let (mut networks, mut after) = (Vec::new(), None);
+        loop {
+            let query = BansQuery { after, ..query.clone() };
+            let page: BansPage = read(&ask(&mut controller, Request::Bans(query)));
+            networks.extend(page.bans.into_iter().map(|row| row.network));
+            after = page.next;
+            if after.is_none() {
+                return networks;
+            }
+        }
+    };
+    let all = BansQuery::default();
+    let scope = |scope: &str| BansQuery { scope: Some(scope.to_owned()), ..all.clone() };
+    let inside =
+        |network: &str| BansQuery { inside: Some(network.parse().unwrap()), ..all.clone() };
+    // The manual ban began at 20 s, the others at 1 s, and it is 20 s.
+    let since = |seconds| BansQuery { since_seconds: Some(seconds), ..all.clone() };
+    for (query, expected) in [
+        (scope("sip"), 5000),
+        (scope("all"), 1),
+        (scope("ssh"), 0),
+        (inside("11.0.0.0/24"), 256),
+        (inside("11.0.0.0/8"), 5000),
+        (inside("192.0.2.99/32"), 1),
+        (inside("192.0.2.98/32"), 0),
+        (inside("2001:db8::/32"), 0),
+        (since(0), 1),
+        (since(18), 1),
+        (since(19), 5001),
+        (since(u64::MAX), 5001),
+        (BansQuery { jail: Some("manual".to_owned()), ..inside("11.0.0.0/8") }, 0),
+    ] {
+        assert_eq!(list(&query).len(), expected, "{query:?}");
+    }
+    let why = refuse(&mut controller, Request::Bans(scope("sap")));
+    assert!(why.contains("no scope `sap`"), "{why}");
 }

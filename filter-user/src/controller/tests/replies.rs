@@ -142,6 +142,21 @@ fn every_reply_is_as_recorded() {
         Request::Unban(Unban::Network { network: network.parse().unwrap(), inside })
     };
     hold("unban", &durable(ask(&mut controller, unban("203.0.113.0/24", false))));
+    let order = |network: &str| api::Order {
+        network: network.parse().unwrap(),
+        seconds: Some(600),
+        scope: "sip".to_owned(),
+        except: Vec::new(),
+        reason: Some("abuse ticket 4711".to_owned()),
+        jail: None,
+    };
+    let bans = vec![order("192.0.2.80/32"), order("198.51.100.7/32"), order("192.0.2.96/28")];
+    let ban_many = Request::BanMany { bans, force: false };
+    hold("ban-many", &durable(ask(&mut controller, ban_many)));
+    let networks = ["192.0.2.80/32", "192.0.2.81/32", "192.0.2.96/28"];
+    let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+    let several = Request::Unban(Unban::Networks { networks });
+    hold("unban-several", &durable(ask(&mut controller, several)));
     hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
     let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
     hold("maintenance", &ask(&mut controller, Request::Maintenance(on)));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use filter_user::client;
-use filter_user::control::{Decided, Request, TAKE_OVER_MAX, Unban};
+use filter_user::control::{BansQuery, Decided, Request, TAKE_OVER_MAX, Unban};
 use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -288,7 +288,7 @@ fn again_and_again(
 fn list(client: &Client) -> anyhow::Result<()> {
     let mut after = None;
     loop {
-        let page = client::bans(client.socket(), None, after)?;
+        let page = client::bans(client.socket(), &BansQuery::default(), after)?;
         after = page.next;
         if after.is_none() {
             return Ok(());

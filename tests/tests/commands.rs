@@ -1,0 +1,130 @@
+//! Commands that change, list and keep what an administrator decides, against a running daemon.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+use std::fs;
+use std::path::Path;
+
+use ringfence_tests::child::Finished;
+use ringfence_tests::ringfence::{self, Config, Ringfence};
+use ringfence_tests::scratch;
+use ringfence_tests::world::{
+    ATTACKERS, Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, udp_reaches,
+};
+use serde_json::{Value, json};
+
+/// A daemon on a host whose ports answer. Fields are dropped in this order.
+struct Site {
+    ringfence: Ringfence,
+    echo: Echo,
+    hosts: Hosts,
+}
+
+impl Site {
+    fn new() -> Self {
+        let hosts = Hosts::new().unwrap();
+        let echo = Echo::start(&hosts.pbx).unwrap();
+        let config = Config::new(Path::new("/nonexistent/fail2ban"));
+        let binary = ringfence::built().unwrap();
+        let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
+        Self { ringfence, echo, hosts }
+    }
+
+    fn run(&self, line: &str) -> Finished {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.ringfence.client().run(&words, false).unwrap()
+    }
+
+    /// Runs a command that is to do what it says.
+    fn done(&self, line: &str) -> String {
+        self.run(line).success(line).unwrap().stdout
+    }
+
+    fn json(&self, line: &str) -> Value {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.ringfence.client().ask(&words).unwrap()
+    }
+
+    /// The networks that a list of bans has, in its order.
+    fn bans(&self, line: &str) -> Vec<String> {
+        let bans = self.json(line);
+        let bans = bans["bans"].as_array().unwrap().iter();
+        bans.map(|ban| ban["network"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn end(self) {
+        let Self { ringfence, echo, hosts } = self;
+        drop((ringfence, echo, hosts));
+        nothing_is_left().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn many_bans_are_read_listed_and_written_again() {
+    let site = Site::new();
+    let [one, two, three, ..] = ATTACKERS;
+    let said = site.done(&format!("ban {one} {two} --scope sip --reason scanners"));
+    assert!(said.contains("made 2 bans"), "{said}");
+    let reaches = |source, port| udp_reaches(&site.hosts.attacker, source, port).unwrap();
+    assert!(!reaches(one, SIP_PORT) && reaches(one, OTHER_PORT) && reaches(three, SIP_PORT));
+
+    let directory = scratch::directory("commands").unwrap();
+    let file = directory.path().join("list");
+    let mut list = format!("# scanners\n{three} reason=one # two\nnonsense\n\n127.0.0.1 for=1h\n");
+    let line = |n: u32| format!("203.0.{}.{} for=2h scope=sip\n", 100 + n / 250, n % 250);
+    list.extend((0..500).map(line));
+    list +=
+        "198.51.100.0/24 until=never scope=ssh jail=sshd\n192.0.2.99 until=2020-01-01T00:00:00Z\n";
+    fs::write(&file, &list).unwrap();
+    let said = site.run(&format!("ban --from {}", file.display()));
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stdout.contains("made 502 bans"), "{said:?}");
+    for word in ["list:3: `nonsense`", "list:5: 127.0.0.1 is never banned", "2 of 504"] {
+        assert!(said.stderr.contains(word), "{said:?} does not say {word}");
+    }
+    assert_eq!(site.bans("bans").len(), 504);
+    assert_eq!(site.bans("bans --jail sshd"), ["198.51.100.0/24"]);
+    assert_eq!(site.bans("bans --scope all"), [three.to_string()]);
+    assert_eq!(site.bans("bans --in 203.0.101.0/24").len(), 250);
+    assert_eq!(site.bans("bans --since 1h").len(), 504);
+    assert_eq!(
+        site.bans("bans --sort address --limit 2 --in 203.0.0.0/16"),
+        ["203.0.100.0", "203.0.100.1"]
+    );
+    assert_eq!(site.bans("bans --sort end --limit 1"), [one.to_string()]);
+    reaches(two, SIP_PORT);
+    assert_eq!(site.bans("bans --sort packets --limit 1 --in 192.0.2.0/24").len(), 1);
+
+    // Nothing of a ban is lost on its way out and in.
+    let exported = site.done("bans --export");
+    assert_eq!(exported.lines().count(), 504);
+    site.done("unban --all");
+    fs::write(&file, &exported).unwrap();
+    let said = site.json(&format!("ban --from {}", file.display()));
+    assert_eq!((&said["done"], &said["refused_count"]), (&json!(504), &json!(0)), "{said}");
+    let fields = |text: &str| -> Vec<Vec<String>> {
+        let is_time = |word: &str| word.starts_with("until=2");
+        let words = |line: &str| {
+            line.split(' ').filter(|word| !is_time(word)).map(ToOwned::to_owned).collect()
+        };
+        text.lines().map(words).collect()
+    };
+    assert_eq!(fields(&site.done("bans --export")), fields(&exported));
+    assert_eq!(site.json("bans --jail sshd")["bans"][0]["until"], Value::Null);
+
+    let said = site.run(&format!("unban {one} 192.0.2.250"));
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert!(said.stderr.contains("192.0.2.250 is not banned"), "{said:?}");
+    assert!(reaches(one, SIP_PORT));
+    let said = site.run(&format!("unban --from {}", file.display()));
+    assert!(said.stdout.contains("lifted 503 bans"), "{said:?}");
+    assert!(site.bans("bans").is_empty());
+    // Each manual change is in the log.
+    let log = site.ringfence.log();
+    for word in ["banned 203.0.101.249 for 2h, scope sip", "lifted 1 ban: 203.0.101.249"] {
+        assert!(log.contains(word), "{word}");
+    }
+    drop(directory);
+    site.end();
+}
