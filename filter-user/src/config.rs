@@ -5,8 +5,10 @@
 //! log exists.
 
 mod changes;
+mod contradictions;
 mod document;
 mod error;
+mod kind;
 mod load;
 mod render;
 mod schema;
@@ -23,9 +25,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::Setting;
-pub use self::schema::LIST_MAX;
 
 pub use datapath::settings::{
     ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,

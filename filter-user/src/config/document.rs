@@ -108,7 +108,7 @@ impl Config {
             let heading = if section.is_empty() { "General" } else { section };
             let _infallible = write!(text, "\n## {heading}\n\n{TABLE_HEAD}");
             for field in fields.iter().filter(|field| top(&field.path) == section) {
-                text.push_str(&row(&field.path, field, &flow(&field.value())));
+                text.push_str(&row(&field.path, field, &flow(&field.kind.value())));
             }
         }
         text.push_str(OWN_JAILS);
@@ -128,13 +128,13 @@ const TABLE_HEAD: &str =
     "| setting | description | value | unit | default | example |\n|---|---|---|---|---|---|\n";
 
 fn row(name: &str, field: &Field<'_>, default: &str) -> String {
-    let unit = field.unit();
+    let unit = field.kind.unit();
     format!(
         "| `{name}` | {} | {} | {unit} | {} | `{}` |\n",
         cell(&field.doc),
-        cell(&field.expected()),
+        cell(&field.kind.expected()),
         code(default),
-        flow(&field.example()),
+        flow(&field.kind.example()),
     )
 }
 
@@ -164,7 +164,7 @@ fn jail_tables(fields: &[Field<'_>]) -> String {
         if !keys.iter().any(|(known, _)| *known == key) {
             keys.push((key, field));
         }
-        defaults.insert((name, key), field.value());
+        defaults.insert((name, key), field.kind.value());
     }
     let mut text = JAILS.to_owned();
     text.push_str("\n| setting | description | value | unit | example |\n|---|---|---|---|---|\n");
@@ -173,9 +173,9 @@ fn jail_tables(fields: &[Field<'_>]) -> String {
             text,
             "| `jails.JAIL.{key}` | {} | {} | {} | `{}` |",
             cell(&field.doc),
-            cell(&field.expected()),
-            field.unit(),
-            flow(&field.example()),
+            cell(&field.kind.expected()),
+            field.kind.unit(),
+            flow(&field.kind.example()),
         );
     }
     text.push_str("\nThe defaults:\n\n| setting |");
@@ -212,7 +212,7 @@ mod tests {
             for (level, key) in keys.iter().enumerate() {
                 let _infallible = write!(text, "\n{}{key}:", "  ".repeat(level));
             }
-            let _infallible = write!(text, " {}", flow(&field.example()));
+            let _infallible = write!(text, " {}", flow(&field.kind.example()));
             let read = Config::parse(Path::new("example.yml"), text.trim_start().as_bytes());
             assert!(read.is_ok(), "{text}\n{}", read.unwrap_err());
         }

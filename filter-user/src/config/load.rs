@@ -13,7 +13,9 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::contradictions::contradictions;
 use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+use super::kind;
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
 use super::yaml::{self, Document, Entry, Node, Position, Problem, Scalar, Value};
@@ -449,7 +451,7 @@ impl Loaded {
     /// Settings that are valid by themselves, but not together.
     fn contradictions(&self) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
-        for (path, text) in schema::contradictions(&self.config) {
+        for (path, text) in contradictions(&self.config) {
             let (file, line) = match self.origin(&path) {
                 SetBy::File { file, line } => (Some(file.clone()), Some(*line)),
                 SetBy::Default | SetBy::CommandLine => (None, None),
@@ -501,7 +503,7 @@ impl Overlay<'_, '_> {
                 let keys: Vec<String> =
                     children(path, &paths).iter().map(|key| format!("`{key}`")).collect();
                 let name = if path.is_empty() { "the file".into() } else { format!("`{path}`") };
-                let found = schema::found(value);
+                let found = kind::found(value);
                 let keys = keys.join(", ");
                 let text = format!("{name} is {found}; expected a section with the keys {keys}");
                 problems.push(Problem { at: node.at, text });

@@ -27,7 +27,7 @@ impl Loaded {
         schema::fields(&mut config)
             .into_iter()
             .map(|field| Setting {
-                value: field.value(),
+                value: field.kind.value(),
                 origin: self.origin(&field.path).clone(),
                 doc: field.doc,
                 path: field.path,
@@ -80,7 +80,7 @@ impl Config {
     pub fn reference() -> String {
         let mut yaml = Yaml::default();
         for field in schema::fields(&mut Self::default()) {
-            yaml.leaf(&field.path, &field.doc, "#", &flow(&field.value()));
+            yaml.leaf(&field.path, &field.doc, "#", &flow(&field.kind.value()));
         }
         yaml.text
     }

@@ -1,0 +1,74 @@
+//! Settings that are valid by themselves, but not together.
+
+use std::path::Path;
+
+use super::{Config, Escalation};
+
+/// `sun_path` of `unix(7)`, without the final NUL.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The errors of valid settings taken together: the path to blame and the reason.
+pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    if config.sip.udp.is_empty() && config.sip.tcp.is_empty() {
+        let text = "`sip.udp` and `sip.tcp` are both empty, so there is nothing to protect; \
+                    name the ports that Asterisk listens on";
+        found.push(("sip.udp".to_owned(), text.to_owned()));
+    }
+    for (name, jail) in &config.jails {
+        for (key, scope) in [("scope", Some(jail.scope)), ("unproven_scope", jail.unproven_scope)] {
+            if let Some(Err(why)) = scope.map(|scope| config.ports.scope(config.ports.name(scope)))
+            {
+                found.push((format!("jails.{name}.{key}"), why));
+            }
+        }
+    }
+    let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;
+    if let Err(why) = config.ports.scope(config.ports.name(*scope)) {
+        found.push(("escalation.scope".to_owned(), why));
+    }
+    for (family, of) in [("ipv4", ipv4), ("ipv6", ipv6)] {
+        if of.wide_prefix >= of.prefix {
+            let text = format!(
+                "`escalation.{family}.wide_prefix` is {}; it must be less than `prefix`, which is \
+                 {}, because a wider network has a shorter prefix",
+                of.wide_prefix, of.prefix
+            );
+            found.push((format!("escalation.{family}.wide_prefix"), text));
+        }
+    }
+    let never = *enabled && ipv6.offenders > 1 && config.ipv6_prefix < 128;
+    if never && ipv6.prefix >= config.ipv6_prefix {
+        let text = format!(
+            "`escalation.ipv6.prefix` is {}; it must be less than `ipv6_prefix`, which is {}, because \
+             such a network is one offender",
+            ipv6.prefix, config.ipv6_prefix
+        );
+        found.push(("escalation.ipv6.prefix".to_owned(), text));
+    }
+    for (name, jail) in &config.jails {
+        let Some(own) = &jail.own else { continue };
+        let text = if jail.filter.is_none() {
+            "has no filter; set one, or remove the jail"
+        } else if own.log.is_empty() && own.journal.is_empty() {
+            "has nothing to read; set its `log` or its `journal`"
+        } else {
+            continue;
+        };
+        found.push((format!("jails.{name}.filter"), format!("the jail `{name}` {text}")));
+    }
+    let socket = config.paths.control_socket();
+    let length = byte_length(&socket);
+    if length > SOCKET_PATH_MAX {
+        let text = format!(
+            "`paths.runtime` makes the socket's path {length} bytes long; Linux allows \
+             {SOCKET_PATH_MAX}"
+        );
+        found.push(("paths.runtime".to_owned(), text));
+    }
+    found
+}
+
+fn byte_length(path: &Path) -> usize {
+    path.as_os_str().len()
+}

@@ -1,0 +1,210 @@
+//! Lists, except for those of hosts.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value as Json, json};
+
+use super::numbers::decimal;
+use super::{Kind, Read, Wrong, at_most, is_invisible, many};
+use crate::config::yaml::Node;
+use crate::config::{
+    JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, PortRange, USER_AGENTS_MAX, UserAgent,
+};
+use crate::duration::snippet;
+
+/// The longest interface name in bytes: Linux's `IFNAMSIZ` without the final NUL.
+const INTERFACE_NAME_MAX: usize = 15;
+
+/// Whole numbers above 0.
+pub(crate) struct Multipliers<'a>(pub(crate) &'a mut Vec<u32>);
+
+impl Kind for Multipliers<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = at_most(node, MULTIPLIERS_MAX, many(node, |scalar| multiplier(&scalar.text))?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().copied().map(Json::from).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of whole numbers such as `[1, 2, 4, 8, 16]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!([1, 2, 4, 8, 16])
+    }
+}
+
+/// The names of interfaces.
+pub(crate) struct Interfaces<'a>(pub(crate) &'a mut Vec<String>);
+
+impl Kind for Interfaces<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let names = many(node, |scalar| interface(&scalar.text))?;
+        *self.0 = once(node, names, Clone::clone)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|name| Json::from(&**name)).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of interface names such as `[eth0]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["eth0"])
+    }
+}
+
+/// Ports and ranges of them.
+pub(crate) struct Ports<'a>(pub(crate) &'a mut Vec<PortRange>);
+
+impl Kind for Ports<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = many(node, |scalar| ports(&scalar.text))?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|range| port_json(*range)).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of ports such as `[5060, \"5070-5080\"]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!([5060, "5070-5080"])
+    }
+
+    fn unit(&self) -> &'static str {
+        "port numbers"
+    }
+}
+
+/// Files, or patterns of their names.
+pub(crate) struct Logs<'a>(pub(crate) &'a mut Vec<LogPattern>);
+
+impl Kind for Logs<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = at_most(node, LOGS_MAX, many(node, |scalar| scalar.text.parse())?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|log| Json::from(log.as_str())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of logs such as `[/var/log/nginx/error.log]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["/var/log/nginx/*error.log"])
+    }
+}
+
+/// Matches of the journal.
+pub(crate) struct Journal<'a>(pub(crate) &'a mut Vec<JournalMatch>);
+
+impl Kind for Journal<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        *self.0 = at_most(node, LOGS_MAX, many(node, |scalar| scalar.text.parse())?)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|wanted| Json::from(wanted.to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of journal matches such as `[_SYSTEMD_UNIT=nginx.service]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["_SYSTEMD_UNIT=nginx.service"])
+    }
+}
+
+/// User-Agents.
+pub(crate) struct UserAgents<'a>(pub(crate) &'a mut Vec<UserAgent>);
+
+impl Kind for UserAgents<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let names = many(node, |scalar| scalar.text.parse::<UserAgent>())?;
+        let names = at_most(node, USER_AGENTS_MAX, names)?;
+        *self.0 = once(node, names, |name| name.to_string().to_ascii_lowercase())?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|name| Json::from(name.to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of User-Agents such as `[sipcli*, iWar]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["sipcli*", "iWar"])
+    }
+}
+
+fn multiplier(text: &str) -> Result<u32, String> {
+    decimal(text).filter(|value| *value > 0).ok_or_else(|| {
+        format!("`{}` is not a multiplier; write a whole number above 0", snippet(text))
+    })
+}
+
+/// `values`, if no two of them have the same key.
+fn once<T: ToString>(node: &Node, values: Vec<T>, key: impl Fn(&T) -> String) -> Read<Vec<T>> {
+    let mut seen = BTreeSet::new();
+    match values.iter().find(|value| !seen.insert(key(value))) {
+        Some(twice) => {
+            let reason = format!("`{}` is listed twice", snippet(&twice.to_string()));
+            Err(vec![(node.at, Wrong::Value(reason))])
+        }
+        None => Ok(values),
+    }
+}
+
+/// Accepts what Linux's `dev_valid_name` does.
+fn interface(name: &str) -> Result<String, String> {
+    let shown = snippet(name);
+    if name.len() > INTERFACE_NAME_MAX {
+        return Err(format!(
+            "`{shown}` is too long; Linux's interface names have at most {INTERFACE_NAME_MAX} bytes"
+        ));
+    }
+    let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || is_invisible(c);
+    if name.is_empty() || name == "." || name == ".." || name.contains(strange) {
+        return Err(format!("`{shown}` is not an interface name; write one such as `eth0`"));
+    }
+    Ok(name.to_owned())
+}
+
+fn ports(text: &str) -> Result<PortRange, String> {
+    let shown = snippet(text);
+    let port = |text: &str| {
+        decimal(text).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (Some(first), Some(last)) = (port(first), port(last)) else {
+        return Err(format!(
+            "`{shown}` is not a port; write a number from 1 to 65535 or a range such as \
+             `\"5060-5070\"`"
+        ));
+    };
+    if first > last {
+        return Err(format!("write `{shown}` with the lower port first: `\"{last}-{first}\"`"));
+    }
+    Ok(PortRange { first, last })
+}
+
+fn port_json(range: PortRange) -> Json {
+    if range.first == range.last { Json::from(range.first) } else { Json::from(range.to_string()) }
+}
