@@ -3,7 +3,8 @@
 //!
 //! A name without an address is looked up as a SIP domain, and stands for the hosts of its SRV records.
 //!
-//! It uses the system's resolvers (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory.
+//! It uses the system's resolvers (`resolv.conf`, `/etc/hosts`). Nothing else uses hickory, which is here because
+//! `tokio::net::lookup_host` has neither TTLs nor SRV records.
 
 mod followed;
 

@@ -2,14 +2,15 @@
 //! or with a priority if systemd's journal reads it, which adds the time itself.
 //!
 //! Logging never delays the caller (`log_queue`), and the log's growth is bounded (`log_budget`), except
-//! for manual changes and the levels `debug` and `trace`.
+//! for manual changes and the levels `debug` and `trace`. Only what the variable says is read by a crate:
+//! one that writes the log would have no such bound.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use env_logger::{Builder, Logger};
+use env_filter::{Builder, Filter};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, warn};
 
@@ -45,7 +46,7 @@ pub fn start() -> io::Result<()> {
         builder.filter_level(DEFAULT);
     } else {
         // A value that only names modules must not silence the errors of all others.
-        builder.filter_level(LevelFilter::Error).parse_filters(&asked);
+        builder.filter_level(LevelFilter::Error).parse(&asked);
     }
     let filter = builder.build();
     let (greatest, is_journal) = (filter.filter(), is_journal());
@@ -93,8 +94,8 @@ pub fn say(level: Level, text: &str) {
 
 /// The logger.
 struct Bounded {
-    /// Decides which records are logged; it does not log them itself.
-    filter: Logger,
+    /// Decides which records are logged.
+    filter: Filter,
     is_journal: bool,
     queue: &'static LogQueue,
 }
@@ -185,7 +186,7 @@ fn command_says(level: Level, text: &str) -> String {
     if is_journal() { for_journal(level, &text) } else { format!("{text}\n") }
 }
 
-/// The first part that is not valid. `env_logger` would take an unknown word for a module and silence
+/// The first part that is not valid. `env_filter` would take an unknown word for a module and silence
 /// everything else.
 fn wrong(asked: &str) -> Option<String> {
     let parts = asked.split(',').map(str::trim).filter(|part| !part.is_empty());

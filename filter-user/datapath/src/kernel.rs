@@ -1,8 +1,6 @@
 //! The program and its maps: loaded or taken over, and spoken to.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -865,7 +863,6 @@ fn write_trusted(
 /// A number nobody can guess, and that is not zero.
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
-    let mut source = fs::File::open("/dev/urandom").context("open /dev/urandom")?;
-    io::Read::read_exact(&mut source, &mut bytes).context("read /dev/urandom")?;
+    getrandom::fill(&mut bytes).context("get random bytes")?;
     Ok(u64::from_ne_bytes(bytes) | 1)
 }

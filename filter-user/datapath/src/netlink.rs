@@ -1,5 +1,6 @@
 //! What the kernel says over netlink: interfaces and their XDP programs, default routes, and what there is
-//! at an interface's ingress and egress.
+//! at an interface's ingress and egress. Own code: `rtnetlink` needs a running tokio before the program is
+//! attached, brings eight crates, and knows no generic netlink, which says what a driver can do.
 
 use std::io;
 use std::net::IpAddr;

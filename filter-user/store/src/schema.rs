@@ -1,4 +1,5 @@
-//! The tables, and the way from each version of them to the next.
+//! The tables, and the way from each version of them to the next. Own code: `rusqlite_migration` would run the
+//! same steps, but neither checks whose file it is nor writes that in the transaction of the steps.
 
 use rusqlite::{Connection, TransactionBehavior};
 
