@@ -8,14 +8,13 @@
 //! | `kernel` | [`Kernel`]: the maps opened, written and read, the interfaces looked after |
 //! | `reuse` | what an earlier daemon left pinned |
 //! | `settings`, `configure`, `config_map` | the settings, as the program reads them, switched as a whole |
-//! | `bans`, `ban_table`, `gates`, `trust`, `crowds` | one kind of maps each |
+//! | `bans`, `trust`, `crowds` | one kind of maps each, with `ban_table` and `gates` of the crate `tables` |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
 //! | `pins`, `detach`, `disable` | the directory of pins, and its end; the switch that lets everything pass |
 //! | `network`, `netlink` | the host's interfaces and routes |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | whole maps, memory of maps, failed reads, what the program tells, its clocks, what the kernel lacks |
 
 mod attach;
-pub mod ban_table;
 mod bans;
 pub mod batch;
 pub mod clock;
@@ -27,7 +26,6 @@ mod detach;
 mod disable;
 mod egress;
 mod events;
-pub mod gates;
 mod kernel;
 mod mapped;
 mod netlink;
@@ -53,3 +51,4 @@ pub use self::object::OBJECT;
 pub use self::pins::{check_place, mount_bpffs, protected};
 pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;
+pub use tables::{ban_table, gates};
