@@ -1,8 +1,8 @@
-//! The parsers: one line of a log, or one event, enters; what it says about one attempt leaves.
+//! The parsers: one log line or one event enters; what it reports about one attempt leaves.
 //!
-//! They are pure functions over bytes. They hold no state, open nothing and know no clock; they
-//! must never panic, whatever the bytes, and never take an address out of text that the attacker
-//! chose while another reading of the same bytes is possible.
+//! They are pure functions over bytes. They hold no state, open nothing and read no clock. They never
+//! panic, whatever the bytes, and never take an address from text that the attacker chose while the
+//! same bytes can be read in another way.
 
 pub mod ami;
 pub mod asterisk;
@@ -19,5 +19,6 @@ use crate::failure::Attempt;
 
 pub use text::{AsteriskLine, in_asterisk_line, source_address};
 
-/// A parser of this module: what a line without its newline says about one attempt, if anything.
+/// A parser of this module: takes a line without its newline, and returns the attempt that it reports,
+/// if any.
 pub type Function = fn(&[u8]) -> Option<Attempt>;

@@ -1,12 +1,12 @@
-//! Blocks of Asterisk's manager interface: one block without its empty line enters, what it says
-//! about one attempt leaves.
+//! Blocks of Asterisk's manager interface: one block without its final empty line enters; what it
+//! reports about one attempt leaves.
 //!
-//! # What attacker text can do
+//! # What an attacker's text can do
 //!
-//! Asterisk writes account and Call-ID as they are. PJSIP decodes `%0d%0a` in the user of a From
-//! URI, of which the account keeps 36 characters, so that one event can carry header lines that
-//! Asterisk did not write, or an empty line that ends its block early. Recorded with Asterisk 22.10
-//! (`tests/fixtures/ami/*/inj3-ami-*`). What Asterisk itself writes stands around it:
+//! Asterisk writes the account and the Call-ID unescaped. PJSIP decodes `%0d%0a` in the user of a From
+//! URI, and the account keeps 36 characters of it, so one event can contain header lines that Asterisk
+//! did not write, or an empty line that ends its block early. Recorded with Asterisk 22.10
+//! (`tests/fixtures/ami/*/inj3-ami-*`). Asterisk's own text surrounds it:
 //!
 //! ```text
 //! Event: InvalidAccountID
@@ -22,11 +22,11 @@
 //! (headers of this event, without line breaks)
 //! ```
 //!
-//! So the beginning is taken as strictly as it is written, and the source from a `RemoteAddress` that
-//! directly follows a `LocalAddress`. A block in which several do, and name more than one address, does
-//! not decide: over HTTP, AMI decodes line breaks in the header `Key` too, which it writes behind the
-//! source. A block that was cut is [`Block::Cut`]: the blocks that follow are its rest until it has its
-//! source.
+//! So the beginning must be exactly as Asterisk writes it, and the source is taken from a
+//! `RemoteAddress` directly after a `LocalAddress`. If a block has several of these with different
+//! addresses, it is undecided: over HTTP, AMI also decodes line breaks in the header `Key`, which it
+//! writes after the source. A block that an empty line has cut is [`Block::Cut`]: the following blocks
+//! are the rest of it, until one contains the source.
 
 use memchr::memmem;
 
@@ -34,44 +34,44 @@ use super::security;
 use super::security_event::{Remote, SecurityEvent, remote};
 use crate::failure::Attempt;
 
-/// Header lines of one block. Asterisk's own have 15 at most, and 36 characters of account cannot
-/// add as many.
+/// The most header lines of one block. Asterisk writes at most 15, and an account of 36 characters
+/// cannot add as many again.
 const LINES_MAX: usize = 64;
 
-/// The rules, as `status` names them: the events.
+/// The names of the rules for `status`: the events.
 pub const RULES: &[&str] = super::security_event::RULES;
 
-/// What a block is.
+/// The kind of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block<'a> {
-    /// What a security event says; `None` if nothing about an attempt.
+    /// A security event, with the attempt that it reports, if any.
     Security(Option<Attempt>),
-    /// The beginning of a security event that an empty line in attacker text has cut.
+    /// The beginning of a security event that an empty line in an attacker's text has cut.
     Cut,
-    /// The answer to an action.
+    /// The response to an action.
     Response(Response<'a>),
-    /// A security event that is not written as those that are known.
+    /// A security event that is not written like the known ones.
     Unread,
-    /// It has more lines than any that Asterisk writes by itself, and is not read.
+    /// A block with more lines than Asterisk ever writes, which is not read.
     TooLong,
     /// Another event, or the rest of one that was cut.
     Other,
 }
 
-/// The answer to an action.
+/// The response to an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
     /// Whether it is `Success`.
     pub success: bool,
-    /// The `ActionID` that the action had.
+    /// The `ActionID` of the action.
     pub action: &'a [u8],
-    /// `Message`: what Asterisk says about it.
+    /// `Message`: Asterisk's explanation.
     pub message: &'a [u8],
-    /// `Challenge`: what a digest is to be made of.
+    /// `Challenge`: the text to compute a digest from.
     pub challenge: &'a [u8],
 }
 
-/// Tells what `block` is.
+/// Returns the kind of `block`.
 pub fn parse(block: &[u8]) -> Block<'_> {
     let mut lines: Vec<&[u8]> = Vec::new();
     let mut rest = block;
@@ -92,7 +92,7 @@ pub fn parse(block: &[u8]) -> Block<'_> {
     }
 }
 
-/// An event that is not written as a security event: whether it says that it is one.
+/// Whether an event that is not written like a security event claims to be one.
 fn other<'a>(lines: &[&[u8]]) -> Block<'a> {
     let privilege = lines.get(1).and_then(|line| value(line, "Privilege"));
     if privilege.is_some_and(|of| of.starts_with(b"security")) {
@@ -102,14 +102,14 @@ fn other<'a>(lines: &[&[u8]]) -> Block<'a> {
     }
 }
 
-/// Whether an event without a rule is of something that Asterisk calls an error. Load and memory
-/// limits are too, but name no attempt either.
+/// Whether an event without a rule reports what Asterisk calls an error. Load and memory limits are
+/// errors too, but they concern no attempt.
 pub fn is_of_failure(event: &[u8]) -> bool {
     memmem::find(event, b"\r\nSeverity: Informational\r\n").is_none()
         && memmem::find(event, b"\r\nRemoteAddress: ").is_some()
 }
 
-/// The value of the header `name`, if `line` is one.
+/// The value of the header `name`, if `line` is that header.
 fn value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     line.strip_prefix(name.as_bytes())?.strip_prefix(b": ")
 }
@@ -150,7 +150,7 @@ fn security_event<'a>(lines: &[&'a [u8]]) -> Option<Block<'a>> {
     Some(Block::Security(event.attempt().map(|attempt| security::of_one(attempt, named))))
 }
 
-/// Each `RemoteAddress` directly behind a `LocalAddress`, if it is one, and in which line.
+/// Each `RemoteAddress` directly after a `LocalAddress`, with the number of its line.
 fn sources<'a>(lines: &'a [&[u8]]) -> impl Iterator<Item = (usize, Option<Remote>)> + 'a {
     lines.windows(2).enumerate().filter_map(|(at, pair)| {
         pair[0].starts_with(b"LocalAddress: ").then_some(())?;

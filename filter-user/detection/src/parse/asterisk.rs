@@ -1,43 +1,44 @@
 //! Lines of Asterisk's NOTICE log: one line without its newline enters, an [`Attempt`] leaves.
 //!
-//! The lines are those of `main/logger.c` for a file channel, in Wazo's date format and in
-//! Asterisk's own, and as older versions and syslog write them, from `res_pjsip/pjsip_distributor.c`,
-//! `res_pjsip_session.c`, `res_pjsip_registrar.c`, `acl.c`, `manager.c`, `chan_iax2.c` and `chan_sip.c`.
-//! What counts is of the levels NOTICE and WARNING. The level ERROR repeats what came over TCP byte for
-//! byte, newlines included, so that one packet writes any line it likes into a file that has that level.
+//! The lines are those that `main/logger.c` writes to a file channel, in Wazo's date format and in
+//! Asterisk's own, and as older versions and syslog write them. They come from
+//! `res_pjsip/pjsip_distributor.c`, `res_pjsip_session.c`, `res_pjsip_registrar.c`, `acl.c`,
+//! `manager.c`, `chan_iax2.c` and `chan_sip.c`. Only the levels NOTICE and WARNING count. The level
+//! ERROR repeats data that came over TCP byte for byte, including newlines, so one packet can write any
+//! line into a file with that level.
 //!
 //! # What a line proves
 //!
-//! That Asterisk wrote it, or that somebody had Asterisk write it. Recorded with Asterisk 22.10
-//! (`tests/fixtures/asterisk/hostile`), each takes one datagram from any address:
+//! Either that Asterisk wrote it, or that somebody made Asterisk write it. Each of the following takes
+//! one datagram from any address (recorded with Asterisk 22.10, `tests/fixtures/asterisk/hostile`):
 //!
-//! - PJSIP decodes `%0a` in a parameter of the From URI whose value begins with `%22`, and the
-//!   line break that Asterisk then prints begins a whole NOTICE line about anybody.
-//! - The logger removes what stands between an ESC and the next `m`: the true address of a line
-//!   can vanish and leave a forged one.
-//! - A NUL, or more than 511 bytes, cuts the From short, so that the Call-ID can finish it.
+//! - PJSIP decodes `%0a` in a parameter of the From URI whose value begins with `%22`. Asterisk prints
+//!   the line break, and a complete NOTICE line about any address can follow it.
+//! - The logger removes the text between an ESC and the next `m`, so the true address of a line can
+//!   disappear and leave a forged one.
+//! - A NUL, or more than 511 bytes, truncates the From header, so that the Call-ID can complete it.
 //!
-//! What this parser promises is that in a line that was neither broken, shortened nor cut it takes
-//! the address that Asterisk put there, or none. No attempt read here is
-//! [`proven`](Attempt::proven), TCP or not: whoever acts on one needs a second witness, such as
-//! a packet seen from that address.
+//! This parser promises that from a line that was neither broken, shortened nor truncated, it takes the
+//! address that Asterisk wrote there, or none. No attempt from this log is [`proven`](Attempt::proven),
+//! whether over TCP or not: to act on one, a second witness is needed, such as a packet from that
+//! address.
 //!
 //! # One attempt, several lines
 //!
-//! A line that another line about the same packet repeats is understood and ignored:
+//! If another line reports the same packet, one of the two is understood and ignored:
 //!
 //! | the packet | lines | the one that counts |
 //! |---|---|---|
 //! | fails an endpoint's ACL | `acl.c: SIP ACL`, `Not match Endpoint ACL` | `acl.c`: for a global ACL it is the only one |
 //! | fails an endpoint's contact ACL | `acl.c: SIP Contact ACL`, `Not match Endpoint Contact ACL` | the second: the first names the Contact header's host |
 //!
-//! A login to AMI as nobody, or from a forbidden address, is told of twice over TCP, by the reason and by
-//! `failed to authenticate as`, and over HTTP by the reason alone. Both count here; whoever reads the
-//! lines in their order leaves the second out ([`Reader`](super::Reader)).
+//! A failed login to AMI with an unknown user, or from a forbidden address, is reported twice over TCP,
+//! by the reason and by `failed to authenticate as`, and over HTTP by the reason alone. This parser
+//! counts both; [`Reader`](super::Reader), which reads the lines in order, leaves out the second.
 //!
-//! An unknown user with credentials still writes `No matching endpoint found` and `Failed to
-//! authenticate`, and a refused packet with credentials `Failed to authenticate` besides its ACL
-//! lines; only the packets before and after tell those from two attempts.
+//! An unknown user with credentials still causes both `No matching endpoint found` and `Failed to
+//! authenticate`, and a refused packet with credentials causes `Failed to authenticate` besides its ACL
+//! lines. Only the packets before and after can distinguish these from two attempts.
 
 mod chan_sip;
 
@@ -53,24 +54,24 @@ use super::text::{
 };
 use crate::failure::{Attempt, Class, Transport, Verdict, account, session};
 
-/// Wazo's context for phones that are not provisioned yet. A call to an unknown extension there is
-/// a guess at a provisioning code; anywhere else it is a wrong number.
+/// Wazo's context for phones that are not yet provisioned. There, a call to an unknown extension is a
+/// guess at a provisioning code; anywhere else it is a wrong number.
 const PROVISIONING_CONTEXT: &[u8] = b"xivo-initconfig";
 
-/// The endpoint of calls that nobody's is (`res_pjsip_endpoint_identifier_anonymous.c`), which has its
-/// domain behind it in some configurations.
+/// The endpoint of anonymous calls (`res_pjsip_endpoint_identifier_anonymous.c`). In some
+/// configurations its domain follows it.
 const GUEST: &[u8] = b"anonymous";
 
-/// What the dialplan of `FreePBX` logs of a guest's call, before the address.
+/// What `FreePBX`'s dialplan logs about a guest's call, before the address.
 const GUEST_CALL: &[u8] = b"\"Rejecting unknown SIP connection from ";
 
-/// Between the From URI and the address in a line of `pjsip_distributor.c`.
+/// The text between the From URI and the address in a line of `pjsip_distributor.c`.
 const FAILED_FOR: &[u8] = b"' failed for '";
 
-/// From and Call-ID have 511 bytes each, so that no true line repeats [`FAILED_FOR`] more often.
+/// From and Call-ID have 511 bytes each, so no genuine line repeats [`FAILED_FOR`] more often.
 const MAX_FAILED_FOR: usize = 64;
 
-/// The rules, as `status` names them.
+/// The names of the rules for `status`.
 pub const RULES: &[&str] = &[
     FAILED_TO_AUTHENTICATE,
     NO_MATCHING_ENDPOINT,
@@ -89,7 +90,7 @@ pub const RULES: &[&str] = &[
     REJECTED_GUEST,
 ];
 
-/// Rules whose lines Asterisk writes as it raises the security event.
+/// Rules for lines that Asterisk writes when it also raises a security event.
 pub const FAILED_REQUESTS: [&str; 2] = [FAILED_TO_AUTHENTICATE, NO_MATCHING_ENDPOINT];
 
 const FAILED_TO_AUTHENTICATE: &str = "failed-to-authenticate";
@@ -110,22 +111,22 @@ const REJECTED_GUEST: &str = "rejected-guest";
 
 static FIND_FAILED_FOR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FAILED_FOR));
 
-/// Behind the Call-ID.
+/// The text after the Call-ID.
 static FIND_CALL_ID_END: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b") - "));
 
-/// What `line` says about one attempt, or `None` if it says nothing that matters here, or not whose
-/// attempt it was.
+/// The attempt that `line` reports; `None` if it reports nothing of interest, or its source is
+/// undecided.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
     parse_undecided(line).filter(|attempt| attempt.decided)
 }
 
-/// The same, but with the attempts of which `line` does not say whose they were: whoever knows which
-/// addresses sent something can tell.
+/// The same, but including attempts with an undecided source: a caller that knows which addresses sent
+/// something can decide.
 pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
     in_asterisk_line(line, |line| of_line(line, &DateFormat::default()))
 }
 
-/// What a line that is taken apart says about a failure, if anything.
+/// The failure that a parsed line reports, if any.
 pub fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
     let text = line.text;
     let attempt = match (line.level, line.file) {
@@ -134,7 +135,7 @@ pub fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
         (b"NOTICE" | b"WARNING", b"acl.c") => named(SIP_ACL, acl(text)),
         (b"NOTICE", b"manager.c") => manager(text),
         (b"NOTICE", b"chan_iax2.c") => iax(text, Verdict::Failure),
-        // Up to version 13 both were of the level NOTICE.
+        // Up to version 13, both had the level NOTICE.
         (b"WARNING", b"chan_iax2.c") => iax(text, Verdict::Ignored),
         (b"NOTICE", b"chan_sip.c") => named(CHAN_SIP, chan_sip::parse(text)),
         (b"WARNING", b"res_pjsip_registrar.c") => named(REGISTRAR, registrar(text)),
@@ -145,35 +146,35 @@ pub fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
         }
         _ => None,
     }?;
-    // Whatever it says, attacker text can have Asterisk write a whole line.
+    // An attacker's text can make Asterisk write a complete line with any content.
     Some(Attempt { logged_at: line.logged_at(dates), needs_witness: true, ..attempt })
 }
 
-/// Whether `attempt` is a login to AMI that another line may end.
+/// Whether `attempt` is a login to AMI that another line may repeat.
 pub fn is_refusal(attempt: &Attempt) -> bool {
     attempt.rule == MANAGER_REFUSAL
 }
 
-/// Whether `attempt` ends a login to AMI that `refusal` has told of already.
+/// Whether `attempt` repeats a login to AMI that `refusal` has already reported.
 pub fn repeats_refusal(attempt: &Attempt, refusal: &Attempt) -> bool {
     (attempt.rule, refusal.rule) == (MANAGER_LOGIN, MANAGER_REFUSAL)
         && (attempt.address, &attempt.account) == (refusal.address, &refusal.account)
 }
 
-/// Whether `line` tells of a failure and has the name of a peer where others have the address
-/// (`register_verify` of `chan_iax2.c`, from version 1.2 on).
+/// Whether `line` reports a failure with the peer's name where other lines have the address
+/// (`register_verify` of `chan_iax2.c`, since version 1.2).
 pub fn names_peer_for_address(line: &AsteriskLine<'_>) -> bool {
     line.file == b"chan_iax2.c" && is_of_peer_by_key(line.text)
 }
 
-/// Whether a text of `chan_iax2.c` is of a peer with a key.
+/// Whether a text of `chan_iax2.c` concerns a peer with an RSA key.
 fn is_of_peer_by_key(text: &[u8]) -> bool {
     const BY_KEY: [&[u8]; 2] =
         [b" failed RSA authentication with inkeys '", b" trying to do RSA authentication, but we"];
     text.starts_with(b"Host ") && BY_KEY.iter().any(|by| memmem::find(text, by).is_some())
 }
 
-/// The attempt that a rule recognised.
+/// The attempt, with the name of the rule that recognised it.
 fn named(rule: &'static str, attempt: Option<Attempt>) -> Option<Attempt> {
     attempt.map(|attempt| Attempt { rule, ..attempt })
 }
@@ -182,13 +183,13 @@ fn named(rule: &'static str, attempt: Option<Attempt>) -> Option<Attempt> {
 fn distributor(text: &[u8]) -> Option<Attempt> {
     let request = text.strip_prefix(b"Request ")?;
     let from_on = match request.strip_prefix(b"'") {
-        // A method is a token: it may hold an apostrophe, but no space.
+        // A method is a token: it may contain an apostrophe, but no space.
         Some(method_on) => {
             let (method, from_on) = method_on.split_at(memchr(b' ', method_on)?);
             method.strip_suffix(b"'")?;
             &from_on[1..]
         }
-        // Up to version 13 no method was named.
+        // Up to version 13, the line did not name the method.
         None => request,
     };
     let from_on = from_on.strip_prefix(b"from '")?;
@@ -207,12 +208,12 @@ fn distributor(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// Whose request a line says failed.
+/// The source of the failed request.
 struct FailedFor<'a> {
     named: Named<'a>,
-    /// The other addresses that stand in such a place.
+    /// The other addresses in such a place.
     rivals: Vec<IpAddr>,
-    /// Whether the line alone says that it is the named one.
+    /// Whether the line alone proves that `address` is the true one.
     decided: bool,
 }
 
@@ -220,24 +221,24 @@ struct FailedFor<'a> {
 #[derive(Clone, Copy)]
 struct Named<'a> {
     source: SocketAddr,
-    /// The URI before it, if what stands before it is a whole From.
+    /// The URI before it, if a complete From precedes it.
     uri: Option<&'a [u8]>,
-    /// The Call-ID and what follows.
+    /// The Call-ID and the text after it.
     call_id_on: &'a [u8],
 }
 
 /// The address that Asterisk printed between the From URI and the Call-ID, and the From URI.
 ///
-/// Both texts are the attacker's, and either can hold `' failed for '` and an address. Where only
-/// one place names an address there is no choice. Where several do, the true one is that before
-/// which a whole From stands; if that can be said of two addresses, the line does not decide.
+/// Both texts are the attacker's, and either can contain `' failed for '` and an address. If only one
+/// place names an address, there is no choice. Otherwise the true address is the one that a complete
+/// From precedes; if a complete From precedes two, the line is undecided.
 ///
-/// Counting quotes does not do: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
-/// and lets anything stand in the brackets of an IPv6 host.
+/// Counting quotes is not enough: PJSIP prints an unquoted name with the quotes in it, decodes `%22`,
+/// and allows any text in the brackets of an IPv6 host.
 fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
     let mut first: Option<Named> = None;
     let mut after_whole_from: Option<Named> = None;
-    // Those that are not the first one's.
+    // The addresses that differ from the first.
     let mut others: Vec<IpAddr> = Vec::new();
     let mut decided = true;
     let mut places = 0;
@@ -258,7 +259,7 @@ fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
             decided &= whole.source.ip() == source.ip();
         }
     }
-    // A NUL or more than 511 bytes cut a From short, and what follows is what lay on the stack.
+    // A NUL or more than 511 bytes truncated a From, and old stack contents follow.
     decided &= places == 1 || after_whole_from.is_some();
     let first = first?;
     let named = after_whole_from.unwrap_or(first);
@@ -272,19 +273,18 @@ fn failed_for(from_on: &[u8]) -> Option<FailedFor<'_>> {
     Some(FailedFor { named, rivals, decided })
 }
 
-/// `ADDR:PORT' (callid: `, and what follows.
+/// `ADDR:PORT' (callid: `, and the text after it.
 fn quoted_source(text: &[u8]) -> Option<(SocketAddr, &[u8])> {
     let end = memchr(b'\'', &text[..text.len().min(64)])?;
     let rest = text[end..].strip_prefix(b"' (callid: ")?;
     Some((socket_address(&text[..end])?, rest))
 }
 
-/// The URI in `from`, if `from` is something that `pjsip_name_addr_print` can have printed to its
-/// end: `<URI>`, or `"NAME" <URI>`.
+/// The URI in `from`, if `from` is something that `pjsip_name_addr_print` can have printed completely:
+/// `<URI>`, or `"NAME" <URI>`.
 ///
-/// PJSIP prints NAME as it came. If it came in quotes, a quote in it has a backslash; if it came
-/// without, it can hold quotes and end in a backslash, but no `<` and no `:`
-/// (`int_parse_name_addr`).
+/// PJSIP prints NAME as received. In a quoted name, a backslash precedes each quote; an unquoted name
+/// can contain quotes and end with a backslash, but contains no `<` and no `:` (`int_parse_name_addr`).
 fn uri_of(from: &[u8]) -> Option<&[u8]> {
     let Some(name_on) = from.strip_prefix(b"\"") else {
         return bracketed_uri(from);
@@ -298,7 +298,7 @@ fn uri_of(from: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Where the first quote stands that no backslash takes the meaning of.
+/// The position of the first quote without a backslash before it.
 fn closing_quote(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -313,9 +313,9 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// `<URI>`. User, host and parameters hold no space and no quote, but from an IPv6 host or a value
-/// that begins with a quote on, anything goes: the one is not looked at, the other is printed as
-/// it came or percent-decoded.
+/// `<URI>`. User, host and parameters contain no space and no quote, but after the start of an IPv6
+/// host, or of a value that begins with a quote, anything is possible: PJSIP does not check the former,
+/// and prints the latter as received or percent-decoded.
 fn bracketed_uri(text: &[u8]) -> Option<&[u8]> {
     let uri = text.strip_prefix(b"<")?.strip_suffix(b">")?;
     let colon = memchr(b':', uri)?;
@@ -336,7 +336,7 @@ fn user_of(uri: &[u8]) -> Option<&[u8]> {
     (!user.is_empty()).then_some(user)
 }
 
-/// What the end of a distributor line says. The Call-ID before it is attacker text, so that only
+/// The result at the end of a distributor line. The Call-ID before it is the attacker's text, so only
 /// the last `) - ` can be Asterisk's.
 fn reason(text: &[u8]) -> (Verdict, Class, &'static str) {
     let reason = memrchr(b')', text).map_or(&[][..], |at| &text[at..]);
@@ -347,16 +347,16 @@ fn reason(text: &[u8]) -> (Verdict, Class, &'static str) {
         }
         b"Not match Endpoint ACL" => (Verdict::Ignored, Class::Acl, ENDPOINT_ACL),
         b"Not match Endpoint Contact ACL" => (Verdict::Failure, Class::Acl, CONTACT_ACL),
-        // `No matching endpoint found`, with or without ` after N tries in X ms`, and whatever
-        // else: a request that Asterisk says failed has failed.
+        // `No matching endpoint found`, with or without ` after N tries in X ms`, and anything else: a
+        // request that Asterisk reports as failed has failed.
         _ => (Verdict::Failure, Class::UnknownAccount, NO_MATCHING_ENDPOINT),
     }
 }
 
 /// ` NAME: Call (UDP:ip:port) to extension 'E' rejected because extension not found in context 'C'.`
 ///
-/// NAME is the endpoint's, from the configuration; E is the caller's, and ends where the last
-/// `' rejected because` begins.
+/// NAME is the endpoint's, from the configuration. E is the caller's, and ends where the last `'
+/// rejected because` begins.
 fn rejected_call(text: &[u8]) -> Option<Attempt> {
     const REJECTED: &[u8] = b"' rejected because extension not found in context '";
     let Some(text) = text.strip_prefix(b" ") else { return chan_sip::call(text) };
@@ -376,8 +376,8 @@ fn rejected_call(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// What a call to an extension that does not exist is: a good phone that dials a wrong number must never
-/// be banned, but one that has no account yet or will have none is guessing.
+/// The class of a call to an extension that does not exist. A good phone that dials a wrong number must
+/// never be banned, but a caller without an account is guessing.
 fn call_verdict(endpoint: &[u8], context: &[u8]) -> Verdict {
     if is_guest(endpoint) || context == PROVISIONING_CONTEXT {
         Verdict::Failure
@@ -390,14 +390,14 @@ fn is_guest(endpoint: &[u8]) -> bool {
     endpoint.is_empty() || endpoint == GUEST || endpoint.starts_with(b"anonymous@")
 }
 
-/// An address as it is printed without its port too.
+/// An address, printed with or without its port.
 #[derive(Clone, Copy)]
 struct Source {
     address: IpAddr,
     port: Option<u16>,
 }
 
-/// `ADDR:PORT`, `[ADDR]:PORT` or `ADDR`; old versions put an IPv4 address in brackets too.
+/// `ADDR:PORT`, `[ADDR]:PORT` or `ADDR`; old versions also put an IPv4 address in brackets.
 fn source_of(text: &[u8]) -> Option<Source> {
     if let Some(source) = socket_address(text) {
         return Some(Source { address: source.ip(), port: Some(source.port()) });
@@ -412,8 +412,8 @@ fn source_of(text: &[u8]) -> Option<Source> {
 
 /// `SIP ACL: Rejecting 'ADDR' due to a failure to pass ACL '(BASELINE)'`
 ///
-/// Not `SIP Contact ACL`, whose address is the Contact header's host, nor the lists of other
-/// modules, which report the failure themselves.
+/// Not `SIP Contact ACL`, whose address is the host of the Contact header, nor the access lists of
+/// other modules, which report the failure themselves.
 fn acl(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"SIP ACL: Rejecting '")?;
     let (address, rest) = rest.split_at(memchr(b'\'', rest)?);
@@ -437,7 +437,7 @@ fn global_acl(text: &[u8]) -> Option<Attempt> {
 
 /// `<TAB> sip_transport.c Dropping N bytes packet from UDP ADDR:PORT : WHY`
 ///
-/// Devices send other things than SIP to a SIP port, so that it does not count.
+/// Devices send other data to a SIP port too, so this does not count.
 fn dropped(text: &[u8]) -> Option<Attempt> {
     let text = text.trim_ascii_start().strip_prefix(b"sip_transport.c")?.trim_ascii_start();
     let text = after_digits(text.strip_prefix(b"Dropping ")?)?;
@@ -452,7 +452,7 @@ fn dropped(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// `ADDR failed to authenticate as 'USER'` and the two lines that can come before it, or alone.
+/// `ADDR failed to authenticate as 'USER'`, and the two lines that can precede or replace it.
 fn manager(text: &[u8]) -> Option<Attempt> {
     let (address, rest) = text.split_at(memchr(b' ', text)?);
     let (user, rule, class) = [
@@ -471,10 +471,11 @@ fn manager(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// The refusals of `res_pjsip_registrar.c`, whose address is `ADDR:PORT` without brackets for IPv6 too.
+/// The refusals of `res_pjsip_registrar.c`, which writes the address as `ADDR:PORT`, without brackets
+/// even for IPv6.
 ///
-/// A phone that is set up wrongly is refused so as well, with its password: only a guest counts. The AOR
-/// can be the caller's text, and stands before the address.
+/// A misconfigured phone with the right password is refused in the same way, so only a guest counts.
+/// The AOR, which can be the caller's text, precedes the address.
 fn registrar(text: &[u8]) -> Option<Attempt> {
     const ENDS: [&[u8]; 3] = [
         b") has no configured AORs",
@@ -501,17 +502,17 @@ fn registrar(text: &[u8]) -> Option<Attempt> {
     })
 }
 
-/// The refusals of `chan_iax2.c`. What the caller says comes after the address, but for `No
-/// registration for peer`, where the address ends the line.
+/// The refusals of `chan_iax2.c`. The caller's text follows the address, except in `No registration for
+/// peer`, where the address ends the line.
 ///
-/// For RSA, the peer's name stands in the place of the address (`register_verify`): such a line is
-/// nobody's.
+/// With RSA, the peer's name replaces the address (`register_verify`): such a line has no source.
 fn iax(text: &[u8], wrong_number: Verdict) -> Option<Attempt> {
     let (source, peer, class, rule) =
         iax_registration(text).or_else(|| iax_host(text)).or_else(|| iax_call(text))?;
-    // Before Asterisk 12 chan_iax2 named no port.
+    // Before Asterisk 12, chan_iax2 did not write the port.
     let Source { address, port } = source_of(source)?;
-    // A guest's without a secret is of the level NOTICE, that of a peer who has proven himself WARNING.
+    // A guest without a secret is reported at the level NOTICE, a peer that has proved itself at
+    // WARNING.
     let verdict = if class == Class::CallRejected {
         wrong_number
     } else if class == Class::Malformed {
@@ -528,7 +529,7 @@ fn iax(text: &[u8], wrong_number: Verdict) -> Option<Attempt> {
     })
 }
 
-/// An address, who it says it is, and what came of it.
+/// An address, the account that it named, and the result.
 type IaxRefusal<'a> = (&'a [u8], &'a [u8], Class, &'static str);
 
 /// `No registration for peer 'X' (from ADDR)`, `Peer 'X' is not dynamic (from ADDR)`, `Empty
@@ -548,7 +549,7 @@ fn iax_registration(text: &[u8]) -> Option<IaxRefusal<'_>> {
     Some((&peer[end + from.len()..], named, Class::UnknownAccount, IAX_REGISTRATION))
 }
 
-/// `Host ADDR failed MD5 authentication for 'X' (...)` and its like; the name without quotes too.
+/// `Host ADDR failed MD5 authentication for 'X' (...)` and the like; also with an unquoted name.
 fn iax_host(text: &[u8]) -> Option<IaxRefusal<'_>> {
     if is_of_peer_by_key(text) {
         return None;
@@ -578,12 +579,12 @@ fn iax_call(text: &[u8]) -> Option<IaxRefusal<'_>> {
             .find_map(|(start, connects)| Some((text.strip_prefix(start)?, connects)))?;
     let (source, why) = start.split_at(memchr(b',', start)?);
     let class = if why.starts_with(b", who was trying to reach '") {
-        // No user of `iax.conf` may call from there.
+        // No user of `iax.conf` may call from this address.
         Class::UnknownAccount
     } else if why.starts_with(b", request '") && why.ends_with(b"' does not exist") {
         if from { Class::CallRejected } else { Class::Malformed }
     } else {
-        // A codec that neither side minds.
+        // A codec mismatch: no failure of either side.
         why.starts_with(b", requested").then_some(Class::Malformed)?
     };
     Some((source, b"", class, IAX_CALL))

@@ -1,8 +1,8 @@
-//! Dates in Asterisk's logs, of whatever `dateformat`: text enters, a time leaves.
+//! Dates in Asterisk's logs, in any `dateformat`: text enters, a time leaves.
 //!
-//! An administrator may set any format of strftime in `logger.conf`. What it is set to is tried after
-//! the two that nearly every host has, and then what is common. A date that none of them reads is a
-//! line without a time, not a line that is not read.
+//! An administrator may set any strftime format in `logger.conf`. The configured format is tried after
+//! the two that nearly every host uses, and common formats last. A line whose date no format reads is a
+//! line without a time, but it is still read.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use jiff::{Timestamp, civil};
 use super::text::{stock_date, wazo_date};
 use crate::failure::LoggedAt;
 
-/// The longest format that is believed, as Asterisk's own limit is.
+/// The longest format that is accepted; Asterisk has the same limit.
 const FORMAT_MAX: usize = 255;
 
-/// What is common. A month before a day in numbers is not among them: it could be the day.
+/// Common formats. A numeric month before a day is not among them: it could be the day.
 const COMMON: [&str; 16] = [
     "%Y-%m-%d %H:%M:%S%.f%z",
     "%Y-%m-%d %H:%M:%S%.f %z",
@@ -35,17 +35,17 @@ const COMMON: [&str; 16] = [
     "%a %d %b %Y %H:%M:%S%.f",
 ];
 
-/// What `logger.conf` sets `dateformat` to, as jiff reads it.
+/// The `dateformat` of `logger.conf`, as a jiff format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DateFormat(Option<String>);
 
 impl DateFormat {
-    /// The format that `dateformat` of Asterisk's `logger.conf` names.
+    /// The format that `dateformat` of Asterisk's `logger.conf` sets.
     pub fn new(dateformat: &str) -> Self {
         Self((dateformat.len() <= FORMAT_MAX).then(|| translate(dateformat)))
     }
 
-    /// The time that a date says, if it says the year.
+    /// The time of a date, if it includes the year.
     pub(super) fn read(&self, date: &[u8]) -> Option<LoggedAt> {
         if let Some((time, rest)) = wazo_date(date, b'.')
             && rest.is_empty()
@@ -61,7 +61,7 @@ impl DateFormat {
     }
 }
 
-/// The time that a date says in one of the formats that are common.
+/// The time of a date in one of the common formats.
 pub(super) fn read(date: &[u8]) -> Option<LoggedAt> {
     DateFormat(None).read(date)
 }
@@ -87,7 +87,7 @@ fn without_colon(date: &str) -> Cow<'_, str> {
 
 fn recognise(date: &str) -> Option<LoggedAt> {
     let whole = || COMMON.iter().find_map(|format| by(format, date));
-    // The name of a zone says no offset: the host's is most likely meant.
+    // A zone's name gives no offset: most likely it is the host's zone.
     let zoned = || {
         let (date, zone) = date.rsplit_once(' ')?;
         let is_name = zone.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -110,9 +110,9 @@ fn recognise(date: &str) -> Option<LoggedAt> {
     whole().or_else(zoned).or_else(epoch)
 }
 
-/// The time by a format of jiff's.
+/// The time according to a jiff format.
 fn by(format: &str, date: &str) -> Option<LoggedAt> {
-    // The name of a zone says no offset.
+    // A zone's name gives no offset.
     let (format, date) = match format.strip_suffix(" %Z") {
         Some(format) => (format, date.rsplit_once(' ')?.0),
         None => (format, date),
@@ -124,8 +124,8 @@ fn by(format: &str, date: &str) -> Option<LoggedAt> {
     read.to_datetime().ok().map(|time: civil::DateTime| LoggedAt::Host(time))
 }
 
-/// A format of Asterisk's (`main/stdtime/localtime.c`) as jiff reads it: `%q` is a fraction, and some
-/// are short for others.
+/// An Asterisk format (`main/stdtime/localtime.c`) as a jiff format: `%q` is a fraction, and some
+/// specifiers are abbreviations of others.
 fn translate(format: &str) -> String {
     let mut out = String::new();
     let mut rest = format;
@@ -155,8 +155,8 @@ fn translate(format: &str) -> String {
     out + rest
 }
 
-/// The time that a line begins with that names no year, in the year 2000: good for the time between two
-/// lines alone.
+/// The time of a year-less date at the start of a line, in the year 2000: only good for the time
+/// between two lines.
 pub fn without_year(line: &[u8]) -> Option<civil::DateTime> {
     let start = &line[..line.len().min(64)];
     let bracket = memchr::memchr(b'[', start).map(|at| at + 1);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_read_as_the_configuration_says() {
+    fn a_date_is_read_in_the_configured_format() {
         for (format, date) in [
             ("%d/%m/%Y %H:%M:%S", "01/09/2023 23:19:35"),
             ("%D %T", "09/01/23 23:19:35"),
@@ -194,7 +194,7 @@ mod tests {
             ("%a %d %b %Y %r", "Fri 01 Sep 2023 11:19:35 PM"),
             ("%s", "1693610375"),
             ("%FT%T%z", "2023-09-02T01:19:35+0200"),
-            // What it says no more, since it was changed.
+            // No longer in the configured format, since that was changed.
             ("%x %X", "2023-09-01T23:19:35+00:00"),
         ] {
             let time = said(format, date);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_without_a_year_has_a_place_among_others() {
+    fn dates_without_a_year_can_be_compared() {
         let at = |line: &str| without_year(line.as_bytes());
         let [first, second] = ["Nov 22 09:43:06 pbx", "[Nov 22 09:43:07] NOTICE"].map(at);
         assert!(first.is_some() && first < second);

@@ -1,4 +1,4 @@
-//! Entries of systemd's journal as fail2ban's filters read them: `HOST NAME[PID]: MESSAGE`.
+//! Entries of systemd's journal, as fail2ban's filters read them: `HOST NAME[PID]: MESSAGE`.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use crate::failure::LoggedAt;
 /// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is, to go on from there.
+    /// Its cursor, to continue from there.
     pub cursor: String,
     /// When it was written.
     pub logged_at: Option<LoggedAt>,
-    /// What a filter reads. A line break in the message is `\n` in it, of two characters.
+    /// The text that a filter reads. A line break in the message becomes `\n`, two characters.
     pub line: Vec<u8>,
 }
 
@@ -38,8 +38,8 @@ struct Fields<'a> {
     message: Option<Field<'a>>,
 }
 
-/// A field as `journalctl` writes it: what is not UTF-8 is an array of bytes, what is there twice an
-/// array of values.
+/// A field as `journalctl` writes it: an array of bytes if it is not UTF-8, an array of values if the
+/// entry has it several times.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Field<'a> {
@@ -49,7 +49,7 @@ pub(super) enum Field<'a> {
 }
 
 impl Field<'_> {
-    /// Its bytes, if there is one value.
+    /// Its bytes, if it has one value.
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Text(text) => Some(text.as_bytes()),
@@ -59,7 +59,7 @@ impl Field<'_> {
     }
 }
 
-/// Takes apart an entry of `journalctl -o json`; `None` if it is none.
+/// Parses an entry of `journalctl -o json`; `None` if it is not one.
 pub fn entry(line: &[u8]) -> Option<Entry> {
     let fields: Fields = serde_json::from_slice(line).ok()?;
     let bytes =

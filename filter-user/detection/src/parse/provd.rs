@@ -1,27 +1,27 @@
 //! Lines of wazo-provd's security log: one line enters, an [`Attempt`] leaves.
 //!
 //! `wazo_provd/security.py` writes `[DATE] MESSAGE` to a file of its own, and the same message to
-//! wazo-provd's general log behind `DATE ZONE [pid N] [tid N] (LEVEL) (wazo_provd.security): `. The
-//! address stands before all that the requester chose.
+//! wazo-provd's general log after `DATE ZONE [pid N] [tid N] (LEVEL) (wazo_provd.security): `. The
+//! address precedes all text that the client chose.
 //!
 //! # What a line proves
 //!
-//! Nothing. The line does not say whether the request came over HTTP, whose source nginx has seen
-//! connect, or over TFTP, whose source address can be forged; and a file name that came over TFTP
-//! may hold a line break, behind which a whole line about anybody follows.
+//! Nothing. The line does not say whether the request came over HTTP, where nginx accepted a connection
+//! from the source, or over TFTP, where the source address can be forged. A file name from TFTP may
+//! contain a line break and, after it, a complete line about any address.
 
 use memchr::{memchr, memmem};
 
 use super::text::{after_digits, bare_address, wazo_date};
 use crate::failure::{Attempt, Class, LoggedAt, Verdict, account};
 
-/// The rules, as `status` names them.
+/// The names of the rules for `status`.
 pub const RULES: &[&str] = &[SENSITIVE_FILE, NEW_DEVICE];
 
 const SENSITIVE_FILE: &str = "sensitive-file";
 const NEW_DEVICE: &str = "new-device";
 
-/// What `line` says about one attempt, or `None` if it says nothing that matters here.
+/// The attempt that `line` reports; `None` if it reports nothing of interest.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
     let (logged_at, message) = security_log(line).or_else(|| general_log(line))?;
     let (rest, device) = [
@@ -30,7 +30,7 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     ]
     .into_iter()
     .find_map(|(text, device)| Some((message.strip_prefix(text)?, device)))?;
-    // A colon ends the address, and IPv6 has colons: the one with a space behind it.
+    // A colon ends the address, but IPv6 addresses contain colons: the right one precedes a space.
     let (address, what) = rest.split_at(memmem::find(rest, b": ")?);
     let what = &what[2..];
     Some(Attempt {
@@ -48,11 +48,11 @@ fn security_log(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     Some((logged_at, rest.strip_prefix(b"] ")?))
 }
 
-/// `2026-08-07 12:34:56,123 UTC [pid 1] [tid 1] (INFO) (wazo_provd.security): `, some of it optional.
+/// `2026-08-07 12:34:56,123 UTC [pid 1] [tid 1] (INFO) (wazo_provd.security): `, partly optional.
 fn general_log(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     let (logged_at, mut rest) = wazo_date(line, b',')?;
     rest = rest.strip_prefix(b" ")?;
-    // The zone, a name or an offset.
+    // The zone: a name or an offset.
     if !rest.starts_with(b"[") && !rest.starts_with(b"(") {
         let zone = memchr(b' ', rest)?;
         let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-:".contains(byte);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_mean_nothing() {
+    fn other_lines_report_nothing() {
         for line in [
             "[2026-08-07 12:34:56,123] Device deleted from 203.0.113.9: x",
             "[2026-08-07 12:34:56,123] x Sensitive file requested from 203.0.113.9: x",
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_file_name_moves_nothing(name in vec(any::<u8>(), 0..80)) {
+        fn the_file_name_does_not_move_the_address(name in vec(any::<u8>(), 0..80)) {
             let start = b"[2026-08-07 12:34:56,123] Sensitive file requested from 203.0.113.9: ";
             let attempt = parse(&[&start[..], &name].concat()).unwrap();
             prop_assert_eq!(attempt.address.to_string(), "203.0.113.9");

@@ -1,17 +1,17 @@
 //! Lines of Asterisk's `security` log, plain and `[json]`: one line enters, an [`Attempt`] leaves.
 //!
-//! A line holds `NAME="VALUE"` in the order of `main/security_events.c`, as AMI has them. Account,
-//! Call-ID, nonce and digest are attacker text, printed without any escape, and stand on both sides of
-//! the address: a Call-ID before it, the header `Key` of a login to AMI behind it. So the beginning is
-//! taken as strictly as it is written, and the source is a `RemoteAddress` that directly follows a
-//! `LocalAddress` and behind which nothing stands but the headers that an event ends with. Where a line
-//! has several, and they name more than one address, it does not decide: whoever knows which of them
-//! sent something can tell ([`parse_undecided`]).
+//! A line has `NAME="VALUE"` pairs in the order of `main/security_events.c`, with the same values as
+//! AMI. Account, Call-ID, nonce and digest are the attacker's text, printed unescaped on both sides of
+//! the address: a Call-ID before it, the header `Key` of a login to AMI after it. So the beginning must
+//! be exactly as Asterisk writes it, and the source is a `RemoteAddress` directly after a
+//! `LocalAddress`, followed only by the headers that end an event. If a line has several of these with
+//! different addresses, it is undecided: a caller that knows which address sent something can decide
+//! ([`parse_undecided`]).
 //!
-//! In a plain line the logger has removed what stood between an ESC and the next `m`, which takes
-//! the name off the true address: such a line does not end as it should and names nobody. A line
-//! break in the account leaves two halves, which name nobody either. What is left needs a witness
-//! all the same; a `[json]` line does not, because in it everything is escaped.
+//! In a plain line, the logger has removed the text between an ESC and the next `m`, which can remove
+//! the name before the true address: such a line does not end as it should, and names no address. A
+//! line break in the account leaves two halves, which name no address either. All other plain lines
+//! still need a witness. A `[json]` line does not, because everything in it is escaped.
 
 use std::net::IpAddr;
 
@@ -37,24 +37,24 @@ const TAIL: [&[u8]; 11] = [
     b"ReceivedChallenge",
 ];
 
-/// Places of a line in which an address is looked for. A true line has one.
+/// The most places of a line that are searched for an address. A genuine line has one.
 const MAX_PLACES: usize = 64;
 
-/// The rules, as `status` names them: the events.
+/// The names of the rules for `status`: the events.
 pub const RULES: &[&str] = super::security_event::RULES;
 
-/// What `line` says about one attempt, or `None` if it says nothing that matters here, or not whose
-/// attempt it was.
+/// The attempt that `line` reports; `None` if it reports nothing of interest, or its source is
+/// undecided.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
     parse_undecided(line).filter(|attempt| attempt.decided)
 }
 
-/// The same, but with the attempts of which `line` does not say whose they were.
+/// The same, but including attempts with an undecided source.
 pub fn parse_undecided(line: &[u8]) -> Option<Attempt> {
     in_asterisk_line(line, |line| of_line(line, &DateFormat::default()))
 }
 
-/// What a line that is taken apart says of a security event, if it is one.
+/// The security event that a parsed line reports, if any.
 pub fn of_line(line: &AsteriskLine<'_>, dates: &DateFormat) -> Option<Attempt> {
     if (line.level, line.file) != (b"SECURITY", b"res_security_log.c") {
         return None;
@@ -77,7 +77,7 @@ fn event(text: &[u8]) -> Option<Attempt> {
     let rest = rest.strip_prefix(b"AccountID=\"")?;
     let named = addresses(rest)?;
     let readings = memmem::find_iter(rest, BEFORE_LOCAL);
-    // Where all name one address, it does not matter which is the true one.
+    // If all name the same address, it does not matter which is the genuine one.
     let (at, Source { remote, acl, password }) = readings
         .take(MAX_PLACES)
         .filter_map(|at| {
@@ -96,14 +96,14 @@ fn event(text: &[u8]) -> Option<Attempt> {
     Some(of_one(attempt, named))
 }
 
-/// Before the local address stands the Call-ID, in quotes.
+/// The Call-ID, in quotes, precedes the local address.
 const BEFORE_LOCAL: &[u8] = b"\",LocalAddress=\"";
 
-/// The addresses that stand in quotes as a source does, somewhere in `text`, each once; `None` if there
-/// are too many places.
+/// The addresses in `text` that are in quotes like a source, each once; `None` if there are too many
+/// places.
 ///
-/// What the logger removes behind an ESC ends at the `m` of `RemoteAddress` at the latest: the name of
-/// the true address can be gone, but not its value.
+/// The text that the logger removes after an ESC ends at the `m` of `RemoteAddress` at the latest: the
+/// name before the true address can be gone, but not its value.
 fn addresses(text: &[u8]) -> Option<Vec<IpAddr>> {
     const VALUE: &[u8] = b"=\"IPV";
     let mut found: Vec<IpAddr> = Vec::new();
@@ -123,7 +123,7 @@ fn addresses(text: &[u8]) -> Option<Vec<IpAddr>> {
     Some(found)
 }
 
-/// The first address behind a local one, whatever follows it.
+/// The first address after a local one, whatever follows it.
 fn open_source(text: &[u8]) -> Option<(usize, Source<'_>)> {
     memmem::find_iter(text, BEFORE_LOCAL).take(MAX_PLACES).find_map(|at| {
         let (_local, addresses) = first(&text[at + 2..], b"LocalAddress=\"")?;
@@ -133,7 +133,7 @@ fn open_source(text: &[u8]) -> Option<(usize, Source<'_>)> {
     })
 }
 
-/// `attempt`, if it is of the one address that an event names; else one that does not say of which.
+/// `attempt`, with the event's address if it names only one, otherwise undecided.
 pub(super) fn of_one(attempt: Attempt, mut named: Vec<IpAddr>) -> Attempt {
     named.retain(|other| *other != attempt.address);
     if named.is_empty() {
@@ -149,14 +149,14 @@ pub(super) fn of_one(attempt: Attempt, mut named: Vec<IpAddr>) -> Attempt {
     }
 }
 
-/// The value behind `name`, up to its quote, and what follows its comma.
+/// The value after `name`, up to its quote, and the text after its comma.
 fn first<'a>(text: &'a [u8], name: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let value = text.strip_prefix(name)?;
     let (value, rest) = value.split_at(memchr(b'"', value)?);
     Some((value, rest.strip_prefix(b"\",")?))
 }
 
-/// Where a request came from, and what stands behind that.
+/// The source of a request, and the text after it.
 struct Source<'a> {
     remote: Remote,
     acl: &'a [u8],

@@ -1,4 +1,4 @@
-//! What one of Asterisk's security events says, however it was read: names and values enter, an
+//! What a security event of Asterisk reports, however it was read: names and values enter, an
 //! [`Attempt`] leaves.
 //!
 //! The events are those of `main/security_events.c` as `res_pjsip/security_events.c` and
@@ -12,7 +12,7 @@ use memchr::memchr;
 use super::text::source_address;
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict, account, session};
 
-/// The names of the events that say something about an attempt, as `status` names the rules.
+/// The names of the events that report an attempt, which `status` uses as the names of the rules.
 pub(super) const RULES: &[&str] = &[
     "ChallengeResponseFailed",
     "InvalidPassword",
@@ -24,13 +24,14 @@ pub(super) const RULES: &[&str] = &[
     "SuccessfulAuth",
 ];
 
-/// What PJSIP calls the account of a request that belongs to none (`artificial_endpoint`).
+/// The account that PJSIP reports for a request that belongs to none (`artificial_endpoint`).
 const NO_ACCOUNT: &[u8] = b"<unknown>";
 
-/// A phone that has more contacts than its AOR allows: it has registered with its password.
+/// The contact ACL of a phone with more contacts than its AOR allows: it has registered with its
+/// password.
 const TOO_MANY_CONTACTS: &[u8] = b"registrar_attempt_exceeds_maximum_configured_contacts";
 
-/// An event taken apart. Account and session are attacker text.
+/// A parsed event. Account and session are the attacker's text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SecurityEvent<'a> {
     pub(super) name: &'a [u8],
@@ -45,7 +46,7 @@ pub(super) struct SecurityEvent<'a> {
     pub(super) password: &'a [u8],
 }
 
-/// Where the request came from.
+/// The source of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remote {
     pub(super) address: SocketAddr,
@@ -53,7 +54,7 @@ pub(super) struct Remote {
 }
 
 impl SecurityEvent<'_> {
-    /// The attempt, or `None` if the event is of none.
+    /// The attempt, or `None` if the event reports none.
     pub(super) fn attempt(&self) -> Option<Attempt> {
         let Remote { address, transport } = self.remote;
         let rule = RULES.iter().find(|rule| rule.as_bytes() == self.name)?;
@@ -66,13 +67,13 @@ impl SecurityEvent<'_> {
             b"FailedACL" if self.acl == TOO_MANY_CONTACTS => (Verdict::Ignored, Class::Acl),
             b"FailedACL" => (Verdict::Failure, Class::Acl),
             b"RequestNotSupported" | b"RequestNotAllowed" => (Verdict::Ignored, Class::Acl),
-            // The first leg of every good registration.
+            // The first half of every successful registration.
             b"ChallengeSent" => (Verdict::Ignored, Class::Challenge),
             b"SuccessfulAuth" => (Verdict::Success, of(Class::Challenge)),
             _ => return None,
         };
-        // Asterisk's nonce is good for the address that it was sent to (`build_nonce` of
-        // `res_pjsip_authenticator_digest.c`), so who answers has received it.
+        // Asterisk's nonce is valid only for the address that it was sent to (`build_nonce` of
+        // `res_pjsip_authenticator_digest.c`), so whoever answers has received it.
         let answered =
             verdict == Verdict::Success && class == Class::Challenge && self.password == b"1";
         let account_named = !self.account.is_empty() && self.account != NO_ACCOUNT;
@@ -98,7 +99,7 @@ pub(super) fn remote(text: &[u8]) -> Option<Remote> {
     let rest = &rest[1..];
     let (address, port) = rest.split_at(memchr(b'/', rest)?);
     let address = source_address(str::from_utf8(address).ok()?.parse().ok()?)?;
-    // `Unknown` is what Asterisk writes for neither.
+    // Asterisk writes `Unknown` for neither.
     if !matches!(family, b"IPV4" | b"IPV6") {
         return None;
     }

@@ -1,20 +1,20 @@
-//! What OpenSSH's server logs: one line of a syslog file or one entry of the systemd journal as JSON
-//! enters, an [`Attempt`] leaves.
+//! The log of OpenSSH's server: one line of a syslog file, or one entry of the systemd journal as JSON,
+//! enters; an [`Attempt`] leaves.
 //!
-//! A failure is what fail2ban's filter `sshd` counts in its mode `normal`. The program is `sshd`,
-//! since OpenSSH 9.8 `sshd-session`, since 10.0 `sshd-auth` too.
+//! A failure is what fail2ban's filter `sshd` counts in its mode `normal`. The program is `sshd`, since
+//! OpenSSH 9.8 also `sshd-session`, and since 10.0 also `sshd-auth`.
 //!
-//! The user name is attacker text and stands before the address, with spaces if he likes, but without a
-//! colon: what follows one is the login style (`auth2.c`). sshd prints control characters in octal
-//! (`log.c`), so that there is no line break in it. So the address is read from the end of the message,
-//! where nothing is the attacker's, or from before the first ` ssh2: ` or ` ssh1: `, behind which nothing is
-//! OpenSSH's own: a key, a principal, a host name. Any other message with attacker text on both sides is
-//! read only if the place of the address is the only one of its kind.
+//! The user name is the attacker's text and precedes the address. It may contain spaces but no colon: a
+//! colon starts the login style (`auth2.c`). sshd prints control characters in octal (`log.c`), so a
+//! name contains no line break. So the address is read from the end of the message, where no text is
+//! the attacker's, or from before the first ` ssh2: ` or ` ssh1: `, after which no text is OpenSSH's
+//! own: a key, a principal, a host name. Any other message with the attacker's text on both sides is
+//! read only if just one place in it can be that of the address.
 //!
-//! Whoever fails here has completed a TCP connection: its source is proven. A local user can write
-//! to syslog in the name of sshd, but not to the journal: an entry counts only if root's sshd wrote
-//! it (`systemd.journal-fields(7)`, trusted fields). Of a process that has ended at once, journald knows
-//! the user but not the program: then root's word is taken for that.
+//! A client that fails has completed a TCP connection: its source is proven. A local user can write to
+//! syslog in the name of sshd, but not to the journal: an entry counts only if root's sshd wrote it
+//! (`systemd.journal-fields(7)`, trusted fields). If a process ended at once, journald knows its user
+//! but not its program; then any process of root is believed.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -26,10 +26,10 @@ use super::journal::{Field, instant};
 use super::text::{Syslog, after_digits, bare_address, syslog_line};
 use crate::failure::{Attempt, Class, TIMES_MAX, Transport, Verdict, account};
 
-/// The programs that log, as syslog and the journal call them.
+/// The programs that log, by their names in syslog and the journal.
 const PROGRAMS: [&[u8]; 3] = [b"sshd", b"sshd-session", b"sshd-auth"];
 
-/// The rules, as `status` names them, in the order in which they are tried.
+/// The names of the rules for `status`, in the order in which they are tried.
 pub const RULES: &[&str] = &[
     "failed",
     "accepted",
@@ -44,10 +44,10 @@ pub const RULES: &[&str] = &[
     "pam-unix",
 ];
 
-/// What recognises a message.
+/// A function that recognises a message.
 type Matcher = fn(&[u8]) -> Option<Attempt>;
 
-/// What recognises each of [`RULES`].
+/// The functions for [`RULES`].
 const MATCHERS: [Matcher; RULES.len()] = [
     failed,
     accepted,
@@ -62,8 +62,8 @@ const MATCHERS: [Matcher; RULES.len()] = [
     pam_unix,
 ];
 
-/// What `line` of `auth.log` or of `journalctl -o json` says about one attempt, or `None` if it says
-/// nothing that matters here.
+/// The attempt that `line` of `auth.log` or of `journalctl -o json` reports; `None` if it reports
+/// nothing of interest.
 pub fn parse(line: &[u8]) -> Option<Attempt> {
     if line.first() == Some(&b'{') {
         return journal_entry(line)?.attempt;
@@ -79,11 +79,11 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
 /// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Where it is, to go on from there.
+    /// Its cursor, to continue from there.
     pub cursor: String,
-    /// What it says.
+    /// The attempt that it reports.
     pub attempt: Option<Attempt>,
-    /// The message, if it is sshd's and no rule took it.
+    /// The message, if it is sshd's and matches no rule.
     pub unparsed: Option<Cow<'a, [u8]>>,
 }
 
@@ -104,20 +104,20 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Whether root's sshd has written it.
+    /// Whether root's sshd wrote it.
     fn are_trusted(&self) -> bool {
-        // What has ended before journald looked has no `_COMM`, but always its user.
+        // A process that ended before journald looked has no `_COMM`, but always a user.
         let program = self.program.as_deref().unwrap_or(&self.identifier);
         PROGRAMS.contains(&program.as_bytes()) && self.user == "0"
     }
 }
 
-/// Whether an entry of `journalctl -o json` is one that root's sshd has written.
+/// Whether root's sshd wrote this entry of `journalctl -o json`.
 pub fn is_trusted(line: &[u8]) -> bool {
     serde_json::from_slice(line).is_ok_and(|fields: Fields<'_>| fields.are_trusted())
 }
 
-/// Takes apart an entry of `journalctl -o json`; `None` if it is none.
+/// Parses an entry of `journalctl -o json`; `None` if it is not one.
 pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     let fields: Fields = serde_json::from_slice(line).ok()?;
     let trusted = fields.are_trusted();
@@ -135,7 +135,7 @@ pub fn journal_entry(line: &[u8]) -> Option<Entry<'_>> {
     Some(Entry { cursor: fields.cursor.into_owned(), attempt, unparsed })
 }
 
-/// What a message of sshd says.
+/// The attempt that a message of sshd reports.
 fn message_of(text: &[u8]) -> Option<Attempt> {
     let text = text.trim_ascii_end();
     let (text, times) = without_repetition(text).unwrap_or((text, 1));
@@ -149,18 +149,18 @@ fn message_of(text: &[u8]) -> Option<Attempt> {
     Some(Attempt { times, ..attempt })
 }
 
-/// Takes off `message repeated N times: [ ` and the bracket at the end, which rsyslog puts around a
-/// message that came again N times.
+/// Removes `message repeated N times: [ ` and the bracket at the end, which rsyslog puts around a
+/// repeated message.
 fn without_repetition(text: &[u8]) -> Option<(&[u8], u32)> {
     let count = text.strip_prefix(b"message repeated ")?;
     let rest = after_digits(count)?;
     let times = str::from_utf8(&count[..count.len() - rest.len()]).ok()?.parse();
     let message = rest.strip_prefix(b" times: [")?.strip_suffix(b"]")?;
-    // So many are as good as any more.
+    // A larger number would make no difference.
     Some((message.trim_ascii(), times.map_or(TIMES_MAX, |times: u32| times.clamp(1, TIMES_MAX))))
 }
 
-/// Takes off `[ID 800047 auth.info] `, which Solaris's syslog puts first.
+/// Removes `[ID 800047 auth.info] `, with which Solaris's syslog begins.
 fn without_message_id(text: &[u8]) -> Option<&[u8]> {
     let facility = after_digits(text.strip_prefix(b"[ID ")?)?.strip_prefix(b" ")?;
     let end = memchr(b']', facility)?;
@@ -184,7 +184,7 @@ struct Source {
     port: Option<u16>,
 }
 
-/// `ADDR` or `ADDR port N`, and nothing else.
+/// `ADDR` or `ADDR port N`, and nothing after it.
 fn source(text: &[u8]) -> Option<Source> {
     let Some(end) = memmem::find(text, b" port ") else {
         return Some(Source { address: bare_address(text)?, port: None });
@@ -195,7 +195,7 @@ fn source(text: &[u8]) -> Option<Source> {
     Some(Source { address: bare_address(&text[..end])?, port: Some(port) })
 }
 
-/// `USER from SOURCE`, where nothing follows: the last ` from ` is sshd's own.
+/// `USER from SOURCE`, and nothing after it: the last ` from ` is sshd's own.
 fn user_from(text: &[u8]) -> Option<(&[u8], Source)> {
     let end = memmem::rfind(text, b" from ")?;
     Some((&text[..end], source(&text[end + b" from ".len()..])?))
@@ -210,11 +210,11 @@ fn without_invalid(user: &[u8]) -> &[u8] {
     user.strip_prefix(b"illegal user ").unwrap_or(user)
 }
 
-/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2[: EXTRA]`, where old versions end otherwise:
-/// then a second address leaves nobody.
+/// `Failed METHOD for [invalid user ]USER from SOURCE ssh2[: EXTRA]`. Old versions end differently; a
+/// second address then makes the line undecided.
 ///
-/// A key that was refused is not a failure of a user that exists: a client offers all that it has. Nor
-/// is one that sshd has only put off.
+/// A refused key is not a failure of a user that exists, since a client offers every key that it has.
+/// Nor is a method that sshd has only postponed.
 fn failed(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Failed ")?;
     let (method, rest) = rest.split_at(memchr(b' ', rest)?);
@@ -234,7 +234,7 @@ fn failed(text: &[u8]) -> Option<Attempt> {
     Some(attempt(verdict, source, name))
 }
 
-/// In how many places of `text` an address follows ` from `.
+/// The number of places in `text` with an address after ` from `.
 fn addresses(text: &[u8]) -> usize {
     let word = |at: usize| text[at + b" from ".len()..].split(|byte| *byte == b' ').next();
     let named = |at: &usize| word(*at).is_some_and(|word| bare_address(word).is_some());
@@ -243,7 +243,7 @@ fn addresses(text: &[u8]) -> usize {
 
 /// `Accepted METHOD for USER from SOURCE ssh2[: KEY]`
 ///
-/// The user exists, and his name has no space.
+/// The user exists, and the name contains no space.
 fn accepted(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Accepted ")?;
     let rest = rest[memchr(b' ', rest)?..].strip_prefix(b" for ")?;
@@ -271,8 +271,8 @@ fn too_many(text: &[u8]) -> Option<Attempt> {
     Some(attempt(Verdict::Failure, source, without_invalid(user)))
 }
 
-/// `Authentication failure for [illegal user ]USER from HOST[ via ADDR]`, from PAM, with whatever
-/// `pam_strerror` says of a credential.
+/// `Authentication failure for [illegal user ]USER from HOST[ via ADDR]`, from PAM, with any text of
+/// `pam_strerror` about a credential.
 fn pam(text: &[u8]) -> Option<Attempt> {
     const REFUSALS: [&[u8]; 9] = [
         b"uthentication failure for ",
@@ -323,7 +323,8 @@ fn refused(text: &[u8]) -> Option<Attempt> {
 
 /// `Received disconnect from ADDR port N:CODE: TEXT`, before OpenSSH 7.2 `ADDR: CODE: TEXT`
 ///
-/// The text is the client's. One that gives up says 3 and `Auth fail`, one that is done 11.
+/// The text is the client's. A client that gives up sends 3 and `Auth fail`, one that has finished
+/// sends 11.
 fn disconnect(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"Received disconnect from ")?;
     let address = memchr(b' ', rest)?;
@@ -338,7 +339,8 @@ fn disconnect(text: &[u8]) -> Option<Attempt> {
     Some(attempt(verdict, source, b""))
 }
 
-/// `Connection closed by [invalid user USER ]SOURCE` and its like: the end of what failed before.
+/// `Connection closed by [invalid user USER ]SOURCE` and the like: the end of a connection whose
+/// failure has been reported.
 fn closed(text: &[u8]) -> Option<Attempt> {
     let rest = [
         &b"Connection closed by "[..],
@@ -363,7 +365,7 @@ fn closed(text: &[u8]) -> Option<Attempt> {
 
 /// `Disconnecting invalid user USER ADDR port N: Change of username or service not allowed: (...)`
 ///
-/// Names stand on both sides.
+/// The attacker's names are on both sides.
 fn change_of_username(text: &[u8]) -> Option<Attempt> {
     const CHANGE: &[u8] = b": Change of username or service not allowed: ";
     let rest = text.strip_prefix(b"Disconnecting ")?;
@@ -380,7 +382,7 @@ fn change_of_username(text: &[u8]) -> Option<Attempt> {
     Some(attempt(Verdict::Failure, source(&named[at + 1..])?, &named[..at]))
 }
 
-/// `pam_unix(sshd:auth): authentication failure; ... rhost=ADDR[  user=USER]`: sshd reports the same.
+/// `pam_unix(sshd:auth): authentication failure; ... rhost=ADDR[  user=USER]`: sshd also reports it.
 fn pam_unix(text: &[u8]) -> Option<Attempt> {
     let rest = text.strip_prefix(b"pam_")?;
     let module = memchr(b'(', rest)?;

@@ -1,8 +1,8 @@
-//! Lines that no rule took: one enters, whether it looks like a failure all the same leaves.
+//! Lines that match no rule: one enters; whether it still looks like a failure leaves.
 //!
-//! A guess on the careful side: a word of refusal and an address that a packet can have come from.
-//! Nobody is banned for it. It runs on every line without a rule, so that it searches for the words
-//! first and takes nothing apart unless there is one.
+//! A cautious guess: a word of refusal, and an address that a packet can have come from. No address is
+//! banned for it. It runs on every line without a rule, so it searches for the words first and parses
+//! the line only if there is one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -12,11 +12,11 @@ use memchr::memmem;
 
 use super::text::asterisk_line;
 
-/// How much of a line is looked at, in bytes. Asterisk's own have less.
+/// How many bytes of a line are searched. Asterisk's own text is shorter.
 const LOOKED_AT: usize = 2048;
 
-/// Words of refusal, without the first letter where it may be a capital. So few that they can be
-/// searched for many bytes at a time.
+/// Words of refusal, without the first letter if it may be a capital. They are few enough for a search
+/// that compares many bytes at a time.
 const WORDS: [&str; 16] = [
     "ailed",
     "ailure",
@@ -36,17 +36,17 @@ const WORDS: [&str; 16] = [
     "DENIED",
 ];
 
-/// What has such a word and an address, and is no attempt, or is told of by another line.
+/// Texts with such a word and an address that report no attempt, or one that another line reports.
 const HARMLESS: [&[u8]; 3] =
     [b"reverse mapping checking", b"getaddrinfo", b" acl.c: SIP Contact ACL: Rejecting '"];
 
-/// The levels at which Asterisk tells of what it refused.
+/// The levels at which Asterisk reports what it refused.
 const LEVELS: [&[u8]; 4] = [b"NOTICE", b"WARNING", b"ERROR", b"SECURITY"];
 
 static FIND_WORD: LazyLock<Words> = LazyLock::new(Words::new);
 
-/// How to search for [`WORDS`]: with vectors of bytes, which takes a tenth of the time, where the
-/// processor has them.
+/// How to search for [`WORDS`]: with vector instructions if the processor has them, which takes a tenth
+/// of the time.
 enum Words {
     Vectors(packed::Searcher),
     Automaton(Option<AhoCorasick>),
@@ -66,7 +66,7 @@ impl Words {
     }
 }
 
-/// Whether `line`, which no rule took, looks like a failure.
+/// Whether `line`, which matches no rule, looks like a failure.
 pub fn looks_like_failure(line: &[u8]) -> bool {
     let line = &line[..line.len().min(LOOKED_AT)];
     FIND_WORD.is_in(line)
@@ -75,14 +75,14 @@ pub fn looks_like_failure(line: &[u8]) -> bool {
         && names_address(line)
 }
 
-/// Whether an address stands in `text` that a packet from elsewhere can have.
+/// Whether `text` contains an address that a packet from elsewhere can have.
 fn names_address(text: &[u8]) -> bool {
     let part_of_address = |byte: &u8| byte.is_ascii_hexdigit() || b".:".contains(byte);
     let mut rest = text;
     while !rest.is_empty() {
         let word = rest.iter().take_while(|byte| part_of_address(byte)).count();
         let (word, after) = rest.split_at(word);
-        // A letter before or behind makes it part of a name.
+        // A letter directly before or after makes it part of a name.
         let cut = after.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
         if !cut && address(word).is_some_and(is_elsewhere) {
             return true;
@@ -97,7 +97,7 @@ fn names_address(text: &[u8]) -> bool {
     false
 }
 
-/// `ip`, `ip:port` or `ip6`, with the full stop or colon of a sentence behind it.
+/// `ip`, `ip:port` or `ip6`, possibly followed by a full stop or colon.
 fn address(word: &[u8]) -> Option<IpAddr> {
     let length = word.len();
     if !(2..64).contains(&length) || !word.iter().any(|byte| b".:".contains(byte)) {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_do_not() {
+    fn other_lines_do_not_look_like_a_failure() {
         for line in [
             "[2026-11-22 09:32:21.1233] NOTICE[99] chan_sip.c: Peer '1' is now Reachable",
             "[2026-11-22 09:32:21.1233] NOTICE[99] app.c: '192.0.2.66' is here",
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_search_find_the_same() {
+    fn both_searches_find_the_same() {
         let automaton = Words::Automaton(AhoCorasick::new(WORDS).ok());
         for word in WORDS {
             let line = format!("x {word} y");
@@ -165,13 +165,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_at(bytes in vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_searched(bytes in vec(any::<u8>(), 0..400)) {
             looks_like_failure(&bytes);
             names_address(&bytes);
         }
 
         #[test]
-        fn an_address_is_found_wherever_it_stands(
+        fn an_address_is_found_anywhere_in_a_line(
             before in "[ -~]{0,20}", after in "[ -~]{0,20}", octets in any::<[u8; 4]>(),
         ) {
             let address = IpAddr::from(octets);

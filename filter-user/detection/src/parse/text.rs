@@ -1,4 +1,4 @@
-//! What the lines of several logs have in common: dates, addresses, transports.
+//! What the lines of several logs share: dates, addresses, transports.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -13,27 +13,27 @@ use crate::failure::{LoggedAt, Transport};
 /// The longest date that Asterisk writes, in bytes (`dateformat` and `datestring` of `main/logger.c`).
 const DATE_MAX: usize = 256;
 
-/// The programs in whose name Asterisk's console and its syslog channel write.
+/// The program names under which Asterisk's console and its syslog channel log.
 const ASTERISK: [&[u8]; 2] = [b"asterisk", b"safe_asterisk"];
 
-/// A line of one of Asterisk's logs (`main/logger.c`), taken apart.
+/// A parsed line of one of Asterisk's logs (`main/logger.c`).
 pub struct AsteriskLine<'a> {
-    /// When syslog says that it was written.
+    /// The time that syslog added.
     received_at: Option<LoggedAt>,
-    /// The date as the setting `dateformat` has Asterisk write it.
+    /// The date in the format of Asterisk's setting `dateformat`.
     date: &'a [u8],
-    /// The level, as `NOTICE`.
+    /// The level, such as `NOTICE`.
     pub level: &'a [u8],
-    /// The source file, or what stands there instead.
+    /// The source file, or what the line has in its place.
     pub file: &'a [u8],
-    /// What Asterisk says.
+    /// Asterisk's message.
     pub text: &'a [u8],
-    /// Whether it is of a log with the format `[json]`, in which every text is escaped.
+    /// Whether it is from a log with the format `[json]`, in which all text is escaped.
     pub is_json: bool,
 }
 
 impl AsteriskLine<'_> {
-    /// When it was written, as far as it says.
+    /// When it was written, if the line says so.
     pub fn logged_at(&self, format: &DateFormat) -> Option<LoggedAt> {
         format.read(self.date).or(self.received_at)
     }
@@ -63,10 +63,10 @@ struct JsonLocation<'a> {
     filename: Cow<'a, str>,
 }
 
-/// What `read` makes of a line of one of Asterisk's logs.
+/// The result of `read` for a line of one of Asterisk's logs.
 ///
-/// A log with the format `[json]` has `{"hostname", "timestamp", "identifiers", "logmsg":
-/// {"location", "level", "message"}}`.
+/// Lines of the format `[json]` are `{"hostname", "timestamp", "identifiers", "logmsg": {"location",
+/// "level", "message"}}`.
 pub fn in_asterisk_line<T>(
     line: &[u8],
     read: impl FnOnce(&AsteriskLine<'_>) -> Option<T>,
@@ -76,7 +76,7 @@ pub fn in_asterisk_line<T>(
     }
     let JsonLine { timestamp, logmsg } = serde_json::from_slice(line).ok()?;
     let JsonMessage { location, level, message } = logmsg;
-    // The line break that ends a line in a file is part of the message.
+    // The line break that ends a line in a file is part of the message here.
     let message = message.strip_suffix('\n').unwrap_or(&message);
     read(&AsteriskLine {
         received_at: None,
@@ -88,11 +88,11 @@ pub fn in_asterisk_line<T>(
     })
 }
 
-/// Takes a line of one of Asterisk's plain logs apart: `[date] LEVEL[lwp][C-call] file: text`.
+/// Parses a line of one of Asterisk's plain logs: `[date] LEVEL[lwp][C-call] file: text`.
 ///
-/// Older versions, the console and syslog write more or less of it: `LEVEL [lwp]`, `LEVEL[lwp]:`,
-/// `file:line function: text`, `file:line in function: text`, all of it in colours, and `date host
-/// asterisk[pid]: ` instead of the date in brackets or before it.
+/// Older versions, the console and syslog write variants: `LEVEL [lwp]`, `LEVEL[lwp]:`, `file:line
+/// function: text`, `file:line in function: text`, all of them possibly in colour, and `date host
+/// asterisk[pid]: ` in place of the date in brackets or before it.
 pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = [&b"\x1b[0m"[..], b"#033[0m", b"^[[0m"]
@@ -127,10 +127,10 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
     let rest = rest.strip_prefix(b":").unwrap_or(rest).strip_prefix(b" ")?;
     let rest = without_colour(rest);
     let (file, rest) = rest.split_at(memchr(b':', rest)?);
-    // On the console the colour ends before the colon.
+    // On the console, the colour ends before the colon.
     let file = &file[..colour_in(file).unwrap_or(file.len())];
     let rest = without_colour(&rest[1..]);
-    // A function is named only behind a line.
+    // A function is only named after a line number.
     let text = match after_digits(rest) {
         Some(behind) => {
             let behind = without_colour(behind);
@@ -142,21 +142,21 @@ pub(super) fn asterisk_line(line: &[u8]) -> Option<AsteriskLine<'_>> {
     Some(AsteriskLine { received_at, date, level, file, text, is_json: false })
 }
 
-/// A date in brackets, of whatever format, and the level that follows it.
+/// A date in brackets, in any format, and the level that follows it.
 ///
-/// Nothing of an attacker's stands before the level.
+/// No text before the level is the attacker's.
 fn bracketed_date(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let within = &text[..text.len().min(DATE_MAX + 2)];
     memchr_iter(b']', within).find_map(|end| {
         let rest = text[end + 1..].strip_prefix(b" ")?;
-        // Whatever its format, a date has a number.
+        // A date in any format contains a digit.
         text[..end].iter().any(u8::is_ascii_digit).then_some(())?;
         let rest = without_colour(rest);
         level_and_thread(rest).map(|_| (&text[..end], rest))
     })
 }
 
-/// `LEVEL[lwp]`, and what follows.
+/// `LEVEL[lwp]`, and the text after it.
 fn level_and_thread(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let letters = text.iter().take_while(|b| b.is_ascii_uppercase()).count();
     let (level, rest) = text.split_at(letters);
@@ -166,10 +166,10 @@ fn level_and_thread(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (letters > 0).then_some((level, rest))
 }
 
-/// How a terminal's ESC is written: as it is, by rsyslog, by busybox.
+/// How a terminal's ESC is written: unchanged, by rsyslog, by busybox.
 const ESCAPES: [&[u8]; 3] = [b"\x1b[", b"#033[", b"^[["];
 
-/// What follows the colours that `text` begins with.
+/// The text after the colours at the start of `text`.
 fn without_colour(mut text: &[u8]) -> &[u8] {
     while let Some(rest) = ESCAPES.iter().find_map(|escape| text.strip_prefix(*escape)) {
         let codes = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b';').count();
@@ -187,7 +187,7 @@ fn colour_in(text: &[u8]) -> Option<usize> {
     ESCAPES.iter().filter_map(|escape| memmem::find(text, escape)).min()
 }
 
-/// What follows ` function:` or ` in function:`.
+/// The text after ` function:` or ` in function:`.
 fn after_function(text: &[u8]) -> Option<&[u8]> {
     let name = text.strip_prefix(b" ")?;
     let name = without_colour(name.strip_prefix(b"in ").unwrap_or(name));
@@ -195,20 +195,20 @@ fn after_function(text: &[u8]) -> Option<&[u8]> {
     without_colour(&name[length..]).strip_prefix(b":").filter(|_| length > 0)
 }
 
-/// A line of a file that syslog writes.
+/// A line of a syslog file.
 pub(super) struct Syslog<'a> {
     pub(super) logged_at: Option<LoggedAt>,
-    /// Without its process number.
+    /// The program's name, without its process number.
     pub(super) program: &'a [u8],
     pub(super) message: &'a [u8],
 }
 
-/// Takes apart `date host program[pid]: message`.
+/// Parses `date host program[pid]: message`.
 ///
 /// The date is that of RFC 3164, of RFC 3339, or one of those of `journalctl -o short-precise`,
-/// `short-full`, `short-iso`, `short-unix` and `short-monotonic`. Before it can stand a priority, and
-/// for the host busybox writes `facility.level`, behind a host or alone, as `logread` of `OpenWrt` does.
-/// Or the line is what RFC 5424 section 6 says: `<priority>1 date host program pid id data message`.
+/// `short-full`, `short-iso`, `short-unix` and `short-monotonic`. A priority may precede it. Busybox
+/// writes `facility.level` after the host or in place of it, as `logread` of `OpenWrt` does. Lines in
+/// the format of RFC 5424 section 6 are read too: `<priority>1 date host program pid id data message`.
 pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
     let (line, has_priority) = match line.strip_prefix(b"<") {
         Some(rest) => (after_digits(rest)?.strip_prefix(b">")?, true),
@@ -226,7 +226,7 @@ pub(super) fn syslog_line(line: &[u8]) -> Option<Syslog<'_>> {
     let (logged_at, rest) = syslog_date(line)?;
     let rest = rest.strip_prefix(b" ")?;
     let (first, after) = rest.split_at(memchr(b' ', rest)?);
-    // As metalog writes it: `[program] message`.
+    // Metalog's form: `[program] message`.
     let bracketed = first.strip_suffix(b":").unwrap_or(first).strip_prefix(b"[");
     if let Some(program) = bracketed.and_then(|word| word.strip_suffix(b"]")) {
         return Some(Syslog { logged_at, program, message: &after[1..] });
@@ -269,7 +269,8 @@ fn base_name(program: &[u8]) -> &[u8] {
     &program[memchr::memrchr(b'/', program).map_or(0, |at| at + 1)..]
 }
 
-/// What follows the structured data of RFC 5424: `-`, or elements in brackets whose values are in quotes.
+/// The text after the structured data of RFC 5424: `-`, or elements in brackets whose values are in
+/// quotes.
 fn after_data(text: &[u8]) -> Option<&[u8]> {
     if let Some(rest) = text.strip_prefix(b"-") {
         return Some(rest);
@@ -287,15 +288,15 @@ fn after_data(text: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Whether `line` begins with a date of syslog's that begins with a letter.
+/// Whether `line` begins with a syslog date that begins with a letter.
 fn begins_with_date(line: &[u8]) -> bool {
     stock_date(line).is_some() || weekday_date(line).is_some()
 }
 
-/// The date that a line of a file of syslog's begins with.
+/// The date at the start of a line of a syslog file.
 fn syslog_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     if let Some((logged_at, rest)) = stock_date(line) {
-        // With a fraction in `short-precise`, with a year in some set-ups.
+        // With a fraction in `short-precise`, in some setups with a year.
         let rest = rest.strip_prefix(b".").and_then(after_digits).unwrap_or(rest);
         let year = rest.strip_prefix(b" ").and_then(|year| {
             let (year, rest) = year.split_at_checked(4)?;
@@ -304,7 +305,7 @@ fn syslog_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
         return Some((logged_at, year.unwrap_or(rest)));
     }
     weekday_date(line).or_else(|| iso_date(line)).or_else(|| rfc3339_date(line)).or_else(|| {
-        // Seconds since 1970, or since the start of the machine.
+        // Seconds since 1970, or since boot.
         let rest = line.strip_prefix(b"[").map_or(line, <[u8]>::trim_ascii_start);
         let seconds = rest.len() - after_digits(rest)?.len();
         let after = after_digits(rest[seconds..].strip_prefix(b".")?)?;
@@ -333,7 +334,7 @@ fn weekday_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     is_zone.then_some((zoned.or(logged_at), &zone[length..]))
 }
 
-/// `2026-11-22 09:43:06`, the fraction and the zone optional.
+/// `2026-11-22 09:43:06`, with an optional fraction and zone.
 fn iso_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     let (_, rest) = wazo_date(line, b'.')?;
     let zone = rest.iter().take_while(|b| b.is_ascii_digit() || b"+-:Z".contains(b)).count();
@@ -348,7 +349,7 @@ fn rfc3339_date(line: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     Some((Some(LoggedAt::Instant(time)), rest))
 }
 
-/// `2026-11-22 09:32:21.1233`, the fraction optional and behind `point`.
+/// `2026-11-22 09:32:21.1233`, with an optional fraction after `point`.
 pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u8])> {
     let (date, mut rest) = text.split_at_checked(19)?;
     if !has_shape(date, b"0000-00-00 00:00:00") {
@@ -364,7 +365,7 @@ pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u
         }
     }
     let two = |at: usize| number(&date[at..at + 2]);
-    // A date of the right shape that no calendar has is a line without a time, not a forgery.
+    // A date of the right shape that no calendar has makes a line without a time, not a forgery.
     let time = civil::DateTime::new(
         i16::from(two(0)) * 100 + i16::from(two(2)),
         two(5),
@@ -377,7 +378,7 @@ pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u
     Some((time.ok().map(LoggedAt::Host), rest))
 }
 
-/// `Nov 22 09:43:06`, which names no year; some write `Nov 2` with one space.
+/// `Nov 22 09:43:06`, which has no year; some programs write `Nov 2` with one space.
 pub(super) fn stock_date(text: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
     const MONTHS: [&[u8]; 12] = [
         b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
@@ -392,7 +393,7 @@ pub(super) fn stock_date(text: &[u8]) -> Option<(Option<LoggedAt>, &[u8])> {
         .or_else(|| shaped(14, b" 0 00:00:00"))
 }
 
-/// Whether `text` equals `shape` with any digit where `shape` has a `0`.
+/// Whether `text` equals `shape`, where `0` stands for any digit.
 fn has_shape(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
         && text.iter().zip(shape).all(|(t, s)| if *s == b'0' { t.is_ascii_digit() } else { t == s })
@@ -402,7 +403,7 @@ fn number(two_digits: &[u8]) -> i8 {
     two_digits.iter().fold(0, |n, d| n * 10 + i8::try_from(d - b'0').unwrap_or(0))
 }
 
-/// What follows one or more digits.
+/// The text after one or more digits.
 pub(super) fn after_digits(text: &[u8]) -> Option<&[u8]> {
     let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
     (digits > 0).then(|| &text[digits..])
@@ -422,7 +423,7 @@ pub(super) fn transport_named(name: &[u8]) -> Option<Transport> {
 
 /// `ip:port` or `[ip6]:port`.
 pub(super) fn socket_address(text: &[u8]) -> Option<SocketAddr> {
-    // The standard parser takes a scope id, which no packet's source has here.
+    // The standard parser accepts a scope id, which the source of a packet does not have here.
     if memchr(b'%', text).is_some() {
         return None;
     }
@@ -436,7 +437,7 @@ pub(super) fn bare_address(text: &[u8]) -> Option<IpAddr> {
     source_address(str::from_utf8(text).ok()?.parse().ok()?)
 }
 
-/// The address as the packet carried it, if a packet can come from it.
+/// The address as in the packet, if it is one that a packet can come from.
 pub fn source_address(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     (!address.is_unspecified() && !address.is_multicast()).then_some(address)

@@ -81,7 +81,7 @@ fn a_connection_or_an_answered_challenge_proves_the_source() {
 }
 
 #[test]
-fn the_artificial_account_is_none() {
+fn the_account_unknown_is_no_account() {
     assert_eq!(attempt(&event("ChallengeSent", "<unknown>", "x", "")).unwrap().account, None);
 }
 
@@ -97,14 +97,14 @@ fn header_lines_in_the_account_do_not_move_the_source() {
         let attempt = attempt(&block).unwrap();
         assert_eq!(attempt.address.to_string(), "192.0.2.66", "{account:?}");
         assert_eq!(attempt.session.as_deref(), Some("x"), "{account:?}");
-        // An account of PJSIP's has no room for both addresses.
+        // A PJSIP account has no room for both addresses.
         assert_eq!(attempt.decided, !account.contains("LocalAddress"), "{account:?}");
     }
 }
 
 /// Over HTTP, AMI decodes line breaks in what a login sends.
 #[test]
-fn a_second_source_behind_the_first_leaves_nobody() {
+fn a_second_source_after_the_first_leaves_no_attempt() {
     let forged = "x\r\nLocalAddress: IPV4/TCP/192.0.2.10/5060\r\n\
                   RemoteAddress: IPV4/TCP/203.0.113.1/5060";
     let tail = format!("\r\nChallenge: 1\r\nResponse: {forged}\r\nExpectedResponse: 0123");
@@ -113,7 +113,7 @@ fn a_second_source_behind_the_first_leaves_nobody() {
     assert!(!found.decided && !found.proven && found.needs_witness);
     let truth = "192.0.2.66".parse().unwrap();
     assert!(found.address == truth || found.rivals.contains(&truth));
-    // Whoever forges his own address hides nothing.
+    // Forging one's own address hides nothing.
     let own = attempt(&block.replace("203.0.113.1", "192.0.2.66")).unwrap();
     assert!(own.decided && own.address == truth);
 }
@@ -128,7 +128,7 @@ fn an_empty_line_in_the_account_cuts_the_block() {
 }
 
 #[test]
-fn what_is_not_written_by_asterisk_is_no_event() {
+fn a_block_that_asterisk_would_not_write_is_no_event() {
     let good = event("InvalidAccountID", "1", "x", "");
     assert!(attempt(&good).is_some());
     for (from, to) in [
@@ -152,7 +152,7 @@ fn what_is_not_written_by_asterisk_is_no_event() {
 }
 
 #[test]
-fn a_response_says_what_was_answered() {
+fn a_response_is_read() {
     let block = b"Response: Success\r\nActionID: challenge\r\nChallenge: 160512217";
     let expected =
         Response { success: true, action: b"challenge", message: b"", challenge: b"160512217" };
@@ -163,7 +163,7 @@ fn a_response_says_what_was_answered() {
     assert_eq!(response.message, b"Authentication failed");
 }
 
-/// What an attacker can get into an account or a Call-ID, and then some.
+/// Text that an attacker can get into an account or a Call-ID, and more.
 fn hostile() -> impl Strategy<Value = String> {
     let pieces = vec![
         "\r\n",
@@ -194,9 +194,9 @@ proptest! {
         prop_assert_eq!(attempt.port, Some(42366));
     }
 
-    /// Whatever stands in any text of the attacker's.
+    /// Whatever the attacker's texts contain.
     #[test]
-    fn a_block_names_the_true_address_or_does_not_decide(
+    fn a_block_names_the_true_address_or_is_undecided(
         account in hostile(), session in hostile(), challenge in hostile(), response in hostile(),
         (event_name, header) in select(vec![("ChallengeResponseFailed", "Response"),
             ("InvalidPassword", "ReceivedHash"), ("RequestNotAllowed", "RequestParams")]),
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_an_event_is_parsed(
+    fn any_changed_event_is_parsed(
         at in any::<prop::sample::Index>(), byte in any::<u8>(), length in any::<prop::sample::Index>(),
     ) {
         let mut block = event("FailedACL", "1001", "x", "\r\nACLName: a").into_bytes();

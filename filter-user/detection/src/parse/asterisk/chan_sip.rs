@@ -5,10 +5,11 @@ use memchr::memmem;
 use super::{GUEST_CALL, Source, call_verdict, source_of};
 use crate::failure::{Attempt, Class, Verdict, account};
 
-/// Places that a text can hold of what stands around its address; a true line has one.
+/// The most places in a text that may look like the place of the address; a genuine line has one.
 const MAX_PLACES: usize = 64;
 
-/// What refuses a registration, and its class (`register_verify` and what it calls).
+/// The reasons for refusing a registration, and their classes (`register_verify` and the functions it
+/// calls).
 const REASONS: [(&[u8], Class); 8] = [
     (b"Wrong password", Class::WrongCredential),
     (b"Username/auth name mismatch", Class::WrongCredential),
@@ -26,7 +27,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Attempt> {
 
 /// `Registration from 'TO' failed for 'ADDR[:PORT]' - REASON`
 ///
-/// TO is the request's whole header; behind the address stands nothing of the attacker's.
+/// TO is the whole header of the request; nothing of the attacker's follows the address.
 fn registration(text: &[u8]) -> Option<Attempt> {
     const FAILED_FOR: &[u8] = b"' failed for '";
     let text = text.strip_prefix(b"Registration from '")?;
@@ -45,15 +46,15 @@ fn registration(text: &[u8]) -> Option<Attempt> {
 
 /// `Call from 'NAME' (ADDR:PORT) to extension 'E' rejected because extension not found in context 'C'.`
 ///
-/// NAME is the peer's, or nothing for a guest; what a guest says is in E. `res_pjsip_session.c` wrote
-/// the same up to version 16, with the transport before the address.
+/// NAME is the peer's, or empty for a guest; the guest's text is in E. Up to version 16,
+/// `res_pjsip_session.c` wrote the same with the transport before the address.
 pub(super) fn call(text: &[u8]) -> Option<Attempt> {
     const SOURCE: &[u8] = b"' (";
     const REJECTED: &[u8] = b"' rejected because extension not found in context '";
     let text = text.strip_prefix(b"Call from '")?;
     let context = &text[memmem::rfind(text, REJECTED)? + REJECTED.len()..];
     let context = context.strip_suffix(b"'.")?;
-    // NAME can be the user that a request names: where two places name an address, neither counts.
+    // NAME can be the user that a request names: if two places name an address, neither counts.
     let mut named: Option<(&[u8], Source, Option<_>)> = None;
     for at in memmem::find_iter(text, SOURCE).take(MAX_PLACES) {
         let source = &text[at + SOURCE.len()..];
@@ -88,9 +89,10 @@ fn guess(text: &[u8]) -> Option<Attempt> {
     Some(Attempt { port, ..Attempt::new(Verdict::Failure, Class::UnknownAccount, address) })
 }
 
-/// `"Rejecting unknown SIP connection from ADDR[:PORT]"`, which the dialplan of `FreePBX` logs of a guest.
+/// `"Rejecting unknown SIP connection from ADDR[:PORT]"`, which `FreePBX`'s dialplan logs about a
+/// guest.
 pub(super) fn rejected_guest(text: &[u8]) -> Option<Attempt> {
-    // Before it can stand the priority and the context.
+    // The priority and the context can precede it.
     let call = memmem::rfind(text, GUEST_CALL)?;
     let source = text[call + GUEST_CALL.len()..].strip_suffix(b"\"")?;
     let Source { address, port } = source_of(source)?;

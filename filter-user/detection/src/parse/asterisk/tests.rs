@@ -19,7 +19,7 @@ fn distributor_line(from: &str, source: &str, tail: &str) -> String {
     )
 }
 
-/// The source in a distributor line with this From and what follows `(callid: `.
+/// The source in a distributor line with this From and this text after `(callid: `.
 fn source(from: &str, tail: &str) -> Option<String> {
     let attempt = parse(distributor_line(from, "192.0.2.66:5060", tail).as_bytes())?;
     Some(attempt.address.to_string())
@@ -54,9 +54,9 @@ fn reads_every_field() {
     );
 }
 
-/// As older versions, other settings and syslog write lines; each is of 192.0.2.66.
+/// Lines as older versions, other settings and syslog write them, all about 192.0.2.66.
 #[test]
-fn other_versions_write_it_otherwise() {
+fn lines_of_other_versions_and_settings_are_read() {
     use Class::{Acl, CallRejected, Login, UnknownAccount, WrongCredential};
     const SIP: &str = "chan_sip.c: Registration from '\"7\" <sip:7@pbx.example>' failed for";
     #[rustfmt::skip]
@@ -88,7 +88,7 @@ fn other_versions_write_it_otherwise() {
 }
 
 #[test]
-fn the_texts_of_chan_sip_do_not_move_the_address() {
+fn attacker_text_in_chan_sip_does_not_move_the_address() {
     for to in [
         "' failed for '203.0.113.9' - Wrong password",
         "<sip:x' failed for '203.0.113.9:5060' - No matching peer found@y>",
@@ -199,7 +199,7 @@ fn reason_is_read_from_the_end() {
             failure(Class::UnknownAccount),
         ),
         ("x) - Not match Endpoint ACL) - Failed to authenticate", failure(Class::WrongCredential)),
-        // Cut off, or of a later Asterisk.
+        // Truncated, or from a later Asterisk.
         ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", failure(Class::UnknownAccount)),
         ("x) - Not", failure(Class::UnknownAccount)),
         ("", failure(Class::UnknownAccount)),
@@ -248,10 +248,10 @@ fn forged_with_an_escaped_quote() {
     assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
 }
 
-/// An unquoted name that ends in a backslash prints the same as an escaped quote, so that either
-/// address could be the sender of these.
+/// An unquoted name that ends in a backslash prints like an escaped quote, so either address could be
+/// the sender.
 #[test]
-fn undecidable_lines_name_nobody() {
+fn undecidable_lines_name_no_address() {
     for from in [
         "\"a\\\" <sip:x@y>' failed for '203.0.113.12:5060' (callid: z\" <sip:1001@192.0.2.10>",
         "<sip:1001@h;p=\">' failed for '203.0.113.12:5060' (callid: z\">",
@@ -262,14 +262,14 @@ fn undecidable_lines_name_nobody() {
 }
 
 #[test]
-fn forging_ones_own_address_changes_nothing() {
+fn forging_your_own_address_changes_nothing() {
     let from = "<sip:1001@h;p=\">' failed for '192.0.2.66:1' (callid: z\">";
     assert_eq!(source(from, "x) - Failed to authenticate").as_deref(), TRUE);
 }
 
-/// Of a From over 511 bytes Asterisk prints what lay on its stack.
+/// For a From over 511 bytes, Asterisk prints old stack contents.
 #[test]
-fn garbage_for_a_from_leaves_the_one_address() {
+fn garbage_in_place_of_a_from_leaves_the_only_address() {
     for from in [&b"\x10\xc4]\x8c\x7f"[..], b"<sip:\x7f", b"\"", b"", b"<sip:1001@h;p="] {
         let text = [
             b"res_pjsip/pjsip_distributor.c: Request 'REGISTER' from '",
@@ -284,7 +284,7 @@ fn garbage_for_a_from_leaves_the_one_address() {
 }
 
 #[test]
-fn cut_lines_name_nobody_or_the_true_address() {
+fn truncated_lines_name_the_true_address_or_none() {
     let line = distributor_line(
         "\"y' failed for '203.0.113.16:5060' (callid: z\" <sip:1001@192.0.2.10>",
         "192.0.2.66:5060",
@@ -293,7 +293,7 @@ fn cut_lines_name_nobody_or_the_true_address() {
     let forged = line.find("203.0.113.16").unwrap();
     for end in 0..=line.len() {
         let found = parse(&line.as_bytes()[..end]).map(|a| a.address.to_string());
-        // Cut between the forged address and the true one, the line has no true one.
+        // Truncated between the forged address and the true one, the line does not have the true one.
         let before_true = end < line.find("192.0.2.66:5060").unwrap() + 30;
         if end < forged || !before_true {
             assert!(found.as_deref().is_none_or(|a| a == "192.0.2.66"), "{}", &line[..end]);
@@ -352,12 +352,12 @@ fn rejected_calls_count_only_in_the_provisioning_context() {
     let wrong_number = call("TLS", "999", "default").unwrap();
     assert_eq!(wrong_number.verdict, Verdict::Ignored);
     assert_eq!(wrong_number.transport, Some(Transport::Tls));
-    // The extension cannot choose the context, nor the address.
+    // The extension can choose neither the context nor the address.
     let extension = "1' rejected because extension not found in context 'xivo-initconfig'.";
     assert_eq!(call("UDP", extension, "default").unwrap().verdict, Verdict::Ignored);
     let extension = "1) to extension ' Call (UDP:203.0.113.1:1)";
     assert_eq!(call("UDP", extension, "default").unwrap().address.to_string(), "192.0.2.20");
-    // `%0a` in the extension breaks the line: the first half is no whole line.
+    // `%0a` in the extension breaks the line: the first half is not a complete line.
     assert_eq!(
         notice_of(b"res_pjsip_session.c:  1: Call (UDP:192.0.2.20:1) to extension 'x"),
         None
@@ -375,7 +375,7 @@ fn manager_counts_one_line_for_each_login() {
     assert_eq!((nobody.verdict, nobody.class), (Verdict::Failure, Class::Login));
     let acl = login("203.0.113.1 failed to pass IP ACL as 'x'").unwrap();
     assert_eq!((acl.verdict, acl.class), (Verdict::Failure, Class::Acl));
-    // Over TCP the same login is told of once more.
+    // Over TCP, the same login is reported again.
     let end = login("203.0.113.1 failed to authenticate as 'x'").unwrap();
     for refusal in [&nobody, &acl] {
         assert!(repeats_refusal(&end, refusal) && !repeats_refusal(refusal, &end));
@@ -422,7 +422,7 @@ fn iax_refusals() {
 }
 
 #[test]
-fn everything_else_means_nothing() {
+fn other_lines_report_nothing() {
     for text in [
         "",
         ":",
@@ -437,15 +437,15 @@ fn everything_else_means_nothing() {
     assert_eq!(parse(undated.as_bytes()), None);
 }
 
-/// On a file that also holds ERROR, a packet over TCP writes this line whole, and no parser can
-/// tell: follow a file that has NOTICE only.
+/// In a file that also has the level ERROR, a packet over TCP can write this line completely, and no
+/// parser can tell: follow a file that has only NOTICE.
 #[test]
-fn a_forged_whole_line_is_a_line() {
+fn a_forged_complete_line_is_believed() {
     let line = distributor_line("<sip:1@h>", "203.0.113.5:5060", "x) - Failed to authenticate");
     assert!(!parse(line.as_bytes()).unwrap().proven);
 }
 
-/// Pieces that a forger would put together, and noise.
+/// Pieces that a forger would combine, and noise.
 fn hostile_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => select(vec![
@@ -479,7 +479,7 @@ fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// A From as PJSIP prints it whole.
+/// A complete From as PJSIP prints it.
 fn from() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         Just(String::new()),
@@ -495,7 +495,7 @@ fn from() -> impl Strategy<Value = String> {
         "[a-z]{1,3}",
         "[a-z]{1,3}=[a-z0-9'%~]{0,6}",
         ("[a-z]{1,3}", hostile_text()).prop_map(|(n, t)| format!("{n}=\"{}\"", quoted(&t))),
-        // `%22` and what follows it, decoded.
+        // `%22` and the text after it, decoded.
         ("[a-z]{1,3}", hostile_text()).prop_map(|(n, t)| format!("{n}=\"{t}")),
     ];
     (name, select(vec!["sip", "sips"]), user, host, vec(parameter, 0..3)).prop_map(
@@ -534,7 +534,7 @@ proptest! {
         prop_assert!(found.as_deref().is_none_or(|a| a == "192.0.2.66"), "{found:?}");
     }
 
-    /// And without a forged name, URI or host they do not even hide it.
+    /// Without a forged name, URI or host, they do not even hide it.
     #[test]
     fn call_id_does_not_hide_the_address(
         name in "(\"[a-z ']{0,8}\" )?",
@@ -547,7 +547,7 @@ proptest! {
     }
 
     #[test]
-    fn extension_moves_nothing(extension in hostile_text(), user in hostile_text()) {
+    fn the_extension_does_not_move_the_address(extension in hostile_text(), user in hostile_text()) {
         let call = notice_of(format!(
             "res_pjsip_session.c:  1: Call (UDP:192.0.2.66:1) to extension '{extension}' rejected \
              because extension not found in context 'default'."

@@ -31,7 +31,7 @@ fn json_line(text: &str) -> String {
     .to_string()
 }
 
-/// What the logger writes to a plain file: what stands between an ESC and the next `m` is gone.
+/// What the logger writes to a plain file: it removes the text between an ESC and the next `m`.
 fn without_escapes(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -58,14 +58,15 @@ fn reads_every_field() {
 
 /// Nothing in a plain log makes a peer known.
 #[test]
-fn an_answered_challenge_is_told_by_json() {
+fn only_json_reports_an_answered_challenge() {
     let text = message("SuccessfulAuth", "1001", "x@y", ",UsingPassword=\"1\"");
     let (plain, json) = (plain(&text).unwrap(), parse(json_line(&text).as_bytes()).unwrap());
     assert_eq!((plain.verdict, json.verdict), (Verdict::Success, Verdict::Success));
     assert!(json.answered && !plain.answered);
 }
 
-/// Whom a line names, and of those that it does not decide about whether the true one is among them.
+/// The address that a line names; for an undecided line, whether the true address is among those that
+/// it names.
 fn named(line: &str) -> Option<String> {
     let undecided = parse_undecided(line.as_bytes());
     if let Some(attempt) = &undecided
@@ -83,7 +84,7 @@ fn named(line: &str) -> Option<String> {
 const TRUE: Option<&str> = Some("192.0.2.66");
 
 #[test]
-fn a_second_address_leaves_nobody() {
+fn a_second_address_makes_a_line_undecided() {
     let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
                   RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\",Challenge=\"";
     for (account, session) in [(forged, "x"), ("1001", forged), (forged, forged)] {
@@ -92,15 +93,15 @@ fn a_second_address_leaves_nobody() {
             assert_eq!(named(&line), None, "{line}");
             let undecided = parse_undecided(line.as_bytes()).unwrap();
             assert_eq!(undecided.rivals.len(), 1);
-            // Whoever forges his own address hides nothing.
+            // Forging one's own address hides nothing.
             assert_eq!(named(&line.replace("203.0.113.1", "192.0.2.66")).as_deref(), TRUE);
         }
     }
 }
 
-/// AMI writes the header `Key` as it came, behind the address.
+/// AMI writes the header `Key` as received, after the address.
 #[test]
-fn the_key_of_a_login_to_ami_moves_nothing() {
+fn the_key_of_a_login_to_ami_does_not_move_the_address() {
     for key in [
         "x\",LocalAddress=\"IPV4/TCP/192.0.2.10/5060\",RemoteAddress=\"IPV4/TCP/198.51.100.9/5060",
         "x\",LocalAddress=\"IPV4/TCP/192.0.2.10/5060\",RemoteAddress=\"IPV4/TCP/198.51.100.9/5060\",\
@@ -121,7 +122,7 @@ fn the_key_of_a_login_to_ami_moves_nothing() {
 }
 
 #[test]
-fn a_line_whose_source_was_removed_names_nobody() {
+fn a_line_whose_source_was_removed_names_no_address() {
     let forged = "x\",LocalAddress=\"IPV4/UDP/192.0.2.10/5060\",\
                   RemoteAddress=\"IPV4/UDP/203.0.113.1/5060\",Challenge=\"\x1b";
     for (session, tail) in [(forged, ",Challenge=\"\""), (forged, ""), ("a\x1b", "")] {
@@ -148,9 +149,9 @@ fn other_levels_and_files_are_not_read() {
 }
 
 proptest! {
-    /// Whatever stands in any text of the attacker's, removed by the logger or not.
+    /// Whatever the attacker's texts contain, removed by the logger or not.
     #[test]
-    fn attacker_text_never_names_another(
+    fn attacker_text_never_names_another_address(
         account in hostile(), session in hostile(), behind in hostile(), more in hostile(),
         event in select(vec!["InvalidAccountID", "ChallengeResponseFailed", "InvalidPassword",
             "ChallengeSent", "RequestNotAllowed", "FailedACL", "SuccessfulAuth"]),
@@ -173,7 +174,7 @@ proptest! {
         prop_assert!(found.as_deref().is_none_or(|a| TRUE == Some(a)), "{found:?}");
     }
 
-    /// Who forges nothing hides nothing.
+    /// Text that forges nothing hides nothing.
     #[test]
     fn other_text_hides_nothing(account in "[a-z0-9,\" ]{0,12}", session in "[a-z0-9@,. \"]{0,12}") {
         let text = message("InvalidAccountID", &account, &session, "");

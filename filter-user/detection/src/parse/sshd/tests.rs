@@ -14,7 +14,7 @@ fn said(message: &str) -> Option<(Verdict, String, Option<u16>, Option<String>)>
 }
 
 #[test]
-fn what_fail2ban_counts_in_mode_normal() {
+fn failures_are_those_that_fail2ban_counts_in_mode_normal() {
     use Verdict::{Failure, Ignored, Success};
     #[rustfmt::skip]
     let cases = [
@@ -47,7 +47,7 @@ fn what_fail2ban_counts_in_mode_normal() {
 }
 
 #[test]
-fn other_systems_and_older_versions() {
+fn lines_of_other_systems_and_older_versions_are_read() {
     use Verdict::{Failure, Ignored};
     let host = ": RSA 8c:e3:aa, client user \"x\", client host \"evil.example\"";
     #[rustfmt::skip]
@@ -66,7 +66,7 @@ fn other_systems_and_older_versions() {
         let attempt = parse(line.as_bytes()).expect(&line);
         assert_eq!((attempt.verdict, &*attempt.address.to_string()), (verdict, "192.0.2.66"));
     }
-    // Two addresses, and nothing that says which is sshd's.
+    // Two addresses, and nothing shows which is sshd's.
     let message = "Failed password for x from 192.0.2.66 port 5022 as y from 203.0.113.9";
     assert_eq!(said(message), None, "{message}");
     let message = "Failed password for x from 192.0.2.66 port 5022 ssh1: ruser from 203.0.113.9";
@@ -74,7 +74,7 @@ fn other_systems_and_older_versions() {
 }
 
 #[test]
-fn messages_without_a_port() {
+fn messages_without_a_port_are_read() {
     use Verdict::{Failure, Ignored};
     #[rustfmt::skip]
     let cases = [
@@ -158,7 +158,7 @@ fn entry(program: &str, user: &str, message: &serde_json::Value) -> Vec<u8> {
 }
 
 #[test]
-fn the_journal_is_believed_where_it_vouches() {
+fn only_journal_entries_of_root_are_believed() {
     let message = "Invalid user admin from 192.0.2.66 port 5022".into();
     let line = entry("sshd-session", "0", &message);
     let found = journal_entry(&line).unwrap();
@@ -205,7 +205,7 @@ fn a_journal_message_may_be_bytes_or_nothing() {
 }
 
 #[test]
-fn a_message_of_sshd_without_a_rule_is_handed_on() {
+fn an_sshd_message_without_a_rule_is_passed_on() {
     let line = entry("sshd", "0", &"login of x from 192.0.2.66 was refused".into());
     let found = journal_entry(&line).unwrap();
     assert_eq!(found.unparsed.as_deref(), Some(&b"login of x from 192.0.2.66 was refused"[..]));
