@@ -21,8 +21,16 @@ const WALLS: [(&str, &[&str]); 6] = [
     (
         "tables",
         &[
-            "api", "aya", "datapath", "detection", "fail2ban", "filter-user", "nix", "rusqlite",
-            "store", "tokio",
+            "api",
+            "aya",
+            "datapath",
+            "detection",
+            "fail2ban",
+            "filter-user",
+            "nix",
+            "rusqlite",
+            "store",
+            "tokio",
         ],
     ),
 ];
