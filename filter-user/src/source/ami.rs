@@ -305,15 +305,17 @@ impl Connection<'_> {
             let alarm = if state.is_none() { logged_in + own_login } else { silent_until };
             let news = state.is_some() && (self.queue.has_news() || told != state);
             tokio::select! {
-                read = self.read() => {
-                    read.map_err(|error| ended(error.to_string()))?;
-                    (asked, silent_until) = (false, Instant::now() + silence);
-                }
+                // On a busy host this task may run long after its alarm: what has arrived meanwhile counts.
+                biased;
                 ready = outlet.ready(), if news => {
                     let Some(ready) = ready else { return Ok(()) };
                     let state = state.unwrap_or(SourceState::Ok);
                     told = Some(state.clone());
                     ready.send(self.queue.drain(state));
+                }
+                read = self.read() => {
+                    read.map_err(|error| ended(error.to_string()))?;
+                    (asked, silent_until) = (false, Instant::now() + silence);
                 }
                 () = sleep_until(alarm.min(silent_until)) => {
                     if Instant::now() < silent_until {

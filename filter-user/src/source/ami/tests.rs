@@ -26,14 +26,18 @@ const CHALLENGE: &str = "Response: Success\r\nActionID: challenge\r\nChallenge: 
 const WELCOME: &str =
     "Response: Success\r\nActionID: login\r\nMessage: Authentication accepted\r\n\r\n";
 
-/// Short, but long enough for a busy machine to answer in.
+/// So long that no machine is too busy to answer in time. A test that waits for one of them to pass makes
+/// that one short.
 const TEST: Timing = Timing {
-    answer: Duration::from_secs(5),
-    silence: Duration::from_millis(400),
-    own_login: Duration::from_millis(300),
+    answer: Duration::from_mins(1),
+    silence: Duration::from_mins(1),
+    own_login: Duration::from_mins(1),
     retry: Duration::from_millis(10),
     retry_max: Duration::from_millis(40),
 };
+
+/// A time that passes in a test.
+const SHORT: Duration = Duration::from_secs(1);
 
 struct Lab {
     directory: TempDir,
@@ -45,10 +49,21 @@ impl Lab {
     /// A client that waits for the other side, which is the test, with room for so many messages.
     async fn new(room: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::of(room, listener, |_login| {})
+        Self::of(room, listener, TEST, |_login| {})
     }
 
-    fn of(room: usize, listener: TcpListener, adjust: impl FnOnce(&mut AmiSource)) -> Self {
+    /// The same with other times.
+    async fn with(timing: Timing) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::of(8, listener, timing, |_login| {})
+    }
+
+    fn of(
+        room: usize,
+        listener: TcpListener,
+        timing: Timing,
+        adjust: impl FnOnce(&mut AmiSource),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let secret_file = directory.path().join("secret");
         fs::write(&secret_file, "secret = s3cret\n").unwrap();
@@ -61,7 +76,7 @@ impl Lab {
             ..Config::default().sources.asterisk.ami
         };
         adjust(&mut login);
-        tokio::spawn(follow_at(login, Outlet::new(0, outlet), TEST));
+        tokio::spawn(follow_at(login, Outlet::new(0, outlet), timing));
         Self { directory, listener, heard }
     }
 
@@ -211,7 +226,7 @@ fn another_user_who_listens_is_not_even_connected_to() {
         let listener = as_another(bind).join().unwrap();
         listener.set_nonblocking(true).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
-        let mut lab = Lab::of(8, listener, not_me);
+        let mut lab = Lab::of(8, listener, TEST, not_me);
         let SourceState::Failed(why) = lab.next().await.state else { panic!() };
         assert!(why.contains("not root or") && why.contains("ss -ltnp"), "{why}");
         assert!(timeout(Duration::from_millis(50), lab.listener.accept()).await.is_err());
@@ -261,7 +276,7 @@ fn another_host_is_logged_in_to_only_by_leave() {
 #[test]
 fn a_login_without_the_class_is_said() {
     run(async {
-        let mut lab = Lab::new(8).await;
+        let mut lab = Lab::with(Timing { own_login: SHORT, ..TEST }).await;
         let mut stream = lab.log_in().await;
         send(&mut stream, WELCOME).await;
         let SourceState::Failed(why) = lab.next().await.state else { panic!() };
@@ -275,7 +290,7 @@ fn a_login_without_the_class_is_said() {
 #[test]
 fn a_silent_asterisk_is_asked_and_then_left() {
     run(async {
-        let mut lab = Lab::new(8).await;
+        let mut lab = Lab::with(Timing { silence: SHORT, ..TEST }).await;
         let mut stream = lab.log_in().await;
         send(&mut stream, WELCOME).await;
         send(&mut stream, EVENT).await;
