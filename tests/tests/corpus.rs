@@ -1,70 +1,13 @@
-//! The inputs that libFuzzer found (`cargo xtask fuzz`), and the table's and generated frames, each
-//! through the properties of its target.
+//! The lines that libFuzzer found (`cargo xtask fuzz`), each through the properties of its target. The
+//! frames are in `tests/packets/tests/corpus.rs`.
 
-use std::fs;
-use std::path::Path;
-
-use filter_common::packet::Layer4;
-use ringfence_tests::cases::generated::Packets;
-use ringfence_tests::cases::{self, worlds};
-use ringfence_tests::fuzz::{self, TARGETS};
-
-/// The fewest inputs that a target's corpus has.
-const LEAST: usize = 50;
+use ringfence_tests::fuzz::{asterisk, corpus};
 
 #[test]
-fn every_input_has_its_properties() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (target, check) in TARGETS {
-        let directory = corpus.join(target);
-        let mut ran = 0;
-        for entry in fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            let input = fs::read(&path).unwrap();
-            // Shown only when the check panics.
-            println!("{}", path.display());
-            check(&input);
-            ran += 1;
-        }
-        assert!(ran >= LEAST, "only {ran} inputs in {}", directory.display());
+fn every_line_has_its_properties() {
+    for (path, input) in corpus("asterisk") {
+        // Shown only when the check panics.
+        println!("{}", path.display());
+        asterisk::check(&input);
     }
-}
-
-#[test]
-fn every_frame_has_the_properties() {
-    let cases = cases::all();
-    let table = cases.iter().map(|case| case.packet.clone());
-    let mut frames = 0;
-    for frame in table.chain(Packets::new(0x0fa2_2ed0, &cases, 9000).take(20_000)) {
-        fuzz::packet::check(&frame);
-        fuzz::sip::check(&frame);
-        frames += 1;
-        if let Ok(headers) = fuzz::reference::headers(&frame) {
-            let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = headers.layer4 else {
-                continue;
-            };
-            let payload = fuzz::reference::payload(&frame, payload);
-            fuzz::sip::check(&[&[0, 0], payload].concat());
-            fuzz::sip::check(&[&[1, 3], payload].concat());
-        }
-    }
-    assert!(frames > 20_500, "only {frames} frames");
-}
-
-#[test]
-fn every_row_of_frames_has_the_properties() {
-    let cases = cases::all();
-    let frames: Vec<_> = Packets::new(0x0a11_0f7e, &cases, 2000).take(30_000).collect();
-    for (world, _) in (0..).zip(worlds::all()) {
-        for row in frames.chunks(100) {
-            fuzz::decide::check(&fuzz::decide::input(world, row.iter().map(Vec::as_slice)));
-        }
-    }
-}
-
-#[test]
-fn a_row_of_frames_is_read_as_it_was_written() {
-    let frames: [&[u8]; 4] = [b"one", b"", &[7; 300], b"last"];
-    let input = fuzz::decide::input(3, frames);
-    assert_eq!(fuzz::decide::frames(&input[1..]).collect::<Vec<_>>(), frames);
 }

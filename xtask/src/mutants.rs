@@ -1,6 +1,6 @@
 //! `cargo xtask mutants`: changes the code a little, many times, and looks whether a test fails each time.
 //!
-//! cargo-mutants makes the changes and runs the tests of the crate. Those that no test notices are in
+//! cargo-mutants makes the changes and runs the tests of the crate, for `filter-common` the packet tests too. Those that no test notices are in
 //! `tests/mutants/survivors.txt`, each with the reason why that is right; any other is a missing test.
 
 use std::collections::BTreeSet;
@@ -17,8 +17,10 @@ use crate::workspace::{Workspace, cargo};
 /// The version of cargo-mutants.
 const VERSION: &str = "27.1.0";
 
-/// The crates whose tests run without root and without the XDP program.
-const CRATES: [&str; 2] = ["detection", "filter-common"];
+/// The crates that are changed, each with the packages whose tests must notice it: those that run without
+/// root and without the XDP program.
+const CRATES: [(&str, &[&str]); 2] =
+    [("detection", &["detection"]), ("filter-common", &["filter-common", "ringfence-packets"])];
 
 /// The survivors that are known, from the workspace's root.
 const SURVIVORS: &str = "tests/mutants/survivors.txt";
@@ -55,14 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .with_context(|| format!("read {SURVIVORS}"))?;
     let known = survivors(&known)?;
     let mut failures = Vec::new();
-    for package in CRATES {
+    for (package, tests) in CRATES {
         if args.package.as_deref().is_some_and(|wanted| wanted != package) {
             continue;
         }
         let output = workspace.target().join("mutants").join(package);
         fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
         timed(&format!("try the mutants of {package}"), || {
-            mutate(&workspace, package, args, &output)
+            mutate(&workspace, package, tests, args, &output)
         })?;
         let outcome = Outcome::read(&output.join("mutants.out"))?;
         println!("{package}: {}", outcome.text(&known));
@@ -71,7 +73,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     if let Some(wanted) = &args.package {
-        ensure!(CRATES.contains(&wanted.as_str()), "no crate `{wanted}`: {}", CRATES.join(", "));
+        let names = CRATES.map(|(package, _)| package);
+        ensure!(names.contains(&wanted.as_str()), "no crate `{wanted}`: {}", names.join(", "));
     }
     if !failures.is_empty() {
         bail!("{} has mutants that no test notices: write the tests", failures.join(" and "));
@@ -96,11 +99,18 @@ fn install(workspace: &Workspace) -> Result<()> {
     fs::remove_dir_all(&build).with_context(|| format!("remove {}", build.display()))
 }
 
-fn mutate(workspace: &Workspace, package: &str, args: &Args, output: &Path) -> Result<()> {
+fn mutate(
+    workspace: &Workspace,
+    package: &str,
+    tests: &[&str],
+    args: &Args,
+    output: &Path,
+) -> Result<()> {
     let mut command = Command::new(workspace.toolchain().join("bin/cargo-mutants"));
     command
         .args(["mutants", "--package", package, "--timeout", HANGS, "--no-shuffle", "--output"])
         .arg(output)
+        .args(["--test-package", &tests.join(",")])
         .env("PROPTEST_CASES", CASES)
         .current_dir(workspace.root());
     for (option, value) in [("--file", &args.file), ("--shard", &args.shard)] {

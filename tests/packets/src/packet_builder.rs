@@ -482,7 +482,7 @@ pub fn arp() -> Vec<u8> {
 }
 
 /// RFC 1071, over parts of even length but for the last.
-pub(crate) fn internet_checksum(parts: &[&[u8]]) -> u16 {
+pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for pair in parts.iter().flat_map(|part| part.chunks(2)) {
         let word = [pair[0], pair.get(1).copied().unwrap_or(0)];

@@ -19,9 +19,9 @@ use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::Bucket;
 use filter_common::sip::{self, Agent, Fields};
-use filter_user::datapath::ban_table::{BanTable, memory};
-use filter_user::datapath::gates::{self, Presence};
 use ipnet::IpNet;
+use tables::ban_table::{BanTable, memory};
+use tables::gates::{self, Presence};
 
 use crate::cases::{BANS, Who, World};
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};

@@ -5,9 +5,9 @@ use filter_common::decision::Reason;
 use filter_common::packet;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use ringfence_tests::cases::generated::Packets;
-use ringfence_tests::cases::{self, Earlier, Ends, World};
-use ringfence_tests::model::Model;
+use ringfence_packets::cases::generated::Packets;
+use ringfence_packets::cases::{self, Earlier, Ends, World};
+use ringfence_packets::model::Model;
 
 /// Longer than any ban in the table is over.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
@@ -88,7 +88,7 @@ proptest! {
         ethertype in prop::sample::select(vec![0x0800u16, 0x86dd, 0x8100]),
         bytes: Vec<u8>,
     ) {
-        let frame = ringfence_tests::packet_builder::ethernet(ethertype, &bytes);
+        let frame = ringfence_packets::packet_builder::ethernet(ethertype, &bytes);
         let model = Model::new(&World::default().unlimited(), NOW);
         let code = model.decide(&frame.as_slice()).code;
         prop_assert!(!code.drops() || code.is(Reason::Spoofed), "{:?}", code.reason());

@@ -9,7 +9,7 @@ macro_rules! recorded {
     ($($name:literal => $reason:ident,)*) => {
         /// Name, payload and reason of each.
         pub const RECORDED: &[(&str, &[u8], Reason)] = &[
-            $(($name, include_bytes!(concat!("../../tests/fixtures/sip/", $name)), Reason::$reason),)*
+            $(($name, include_bytes!(concat!("../../fixtures/sip/", $name)), Reason::$reason),)*
         ];
     };
 }
