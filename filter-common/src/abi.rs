@@ -434,5 +434,26 @@ mod tests {
         assert_eq!((block + 1, byte + 1), (PORT_BLOCKS, PORTS_PER_BLOCK));
         assert_eq!(port_place(false, 5060), (79, 4));
         assert_eq!(port_place(true, 0), (PORT_BLOCKS / 2, 0));
+        assert_eq!(port_place(true, 5061), (PORT_BLOCKS / 2 + 79, 5));
+        assert_eq!([63, 64].map(|port| port_place(false, port)), [(0, 63), (1, 0)]);
+    }
+
+    #[test]
+    fn every_bucket_has_its_place() {
+        assert_eq!(STREAM_BUCKETS, 32_768 + 32_768 + 8192);
+        assert_eq!([SEARCHES, EXCESS, ADMITTED], [7; 3]);
+        assert_eq!([CONNECTED_BYTES, UNCONNECTED_BYTES], [8, 9]);
+    }
+
+    #[test]
+    fn every_counter_has_its_place() {
+        let last = Code::from_number(REASON_SLOTS - 1);
+        let first = Code::from_number(0);
+        assert_eq!(counter_index(0, false, first), 0);
+        assert_eq!(counter_index(0, false, last), 63);
+        assert_eq!(counter_index(0, true, first), 64);
+        assert_eq!(counter_index(0, true, last), 127);
+        assert_eq!(counter_index(1, false, first), 128);
+        assert_eq!(counter_index(2, true, last), COUNTERS_PER_INTERFACE * 3 - 1);
     }
 }

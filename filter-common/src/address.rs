@@ -169,6 +169,104 @@ mod tests {
         }
     }
 
+    fn at(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn what_nobody_answers_is_unspecified() {
+        for (text, expected) in [
+            ("0.0.0.0", true),
+            ("0.0.0.1", true),
+            ("0.255.255.255", true),
+            ("1.0.0.0", false),
+            ("255.0.0.0", false),
+            ("::", true),
+            ("::1", false),
+            ("1::", false),
+        ] {
+            assert_eq!(at(text).is_unspecified(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_wire_brings_is_martian() {
+        for (text, expected) in [
+            ("126.255.255.255", false),
+            ("127.0.0.0", true),
+            ("127.255.255.255", true),
+            ("128.0.0.0", false),
+            ("223.255.255.255", false),
+            ("224.0.0.0", true),
+            ("239.255.255.255", true),
+            ("240.0.0.0", false),
+            ("255.255.255.254", false),
+            ("255.255.255.255", true),
+            ("::", false),
+            ("::1", true),
+            ("::2", false),
+            ("1::1", false),
+            ("2001:db8::1", false),
+            ("fe80::1", false),
+            ("feff::1", false),
+            ("ff00::", true),
+            ("ffff::1", true),
+        ] {
+            assert_eq!(at(text).is_martian(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_of_one_customer_have_a_first_address() {
+        for (text, of64, of48) in [
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::"),
+            ("2001:1:1:2::3", "2001:1:1:2::", "2001:1:1::"),
+            ("64:ff9b:2:3::4", "64:ff9b:2:3::", "64:ff9b:2::"),
+            ("64:ff9a:ffff:3::4", "64:ff9a:ffff:3::", "64:ff9a:ffff::"),
+            ("0:0:1:2::3", "0:0:1:2::", "0:0:1::"),
+            ("fe40::1", "fe40::", "fe40::"),
+            ("fec0::1", "fec0::", "fec0::"),
+        ] {
+            let address = at(text);
+            assert_eq!((address.network64(), address.network48()), (at(of64), at(of48)), "{text}");
+        }
+        for shared in [
+            "192.0.2.66",
+            "::1",
+            "0:0:0:ffff::1",
+            "64:ff9b::c000:242",
+            "64:ff9b:1:ffff::1",
+            "2001:0:ffff::1",
+            "fe80::1",
+            "febf:ffff::1",
+        ] {
+            let address = at(shared);
+            assert_eq!((address.network64(), address.network48()), (address, address), "{shared}");
+        }
+    }
+
+    #[test]
+    fn every_bit_counts_in_the_hash_whatever_the_seed() {
+        for seed in [0, 0x5555_5555_5555_5555, u64::MAX] {
+            let hashes: [u64; 128] = core::array::from_fn(|bit| {
+                let (word, shift) = (bit / 64, bit % 64);
+                let mut words = [0; 2];
+                words[word] = 1 << shift;
+                Address::from_words(words).hash(seed)
+            });
+            for (place, hash) in hashes.iter().enumerate() {
+                assert!(!hashes[..place].contains(hash), "bit {place}, seed {seed:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_finaliser_is_that_of_murmur_hash_3() {
+        assert_eq!(mix(0), 0);
+        assert_eq!(mix(1), 0xb456_bcfc_34c2_cb2c);
+        assert_eq!(mix(0x0123_4567_89ab_cdef), 0x87cb_fbfe_8902_2cea);
+    }
+
     #[test]
     fn neighbours_spread_over_buckets() {
         let mut used = [false; 256];

@@ -58,6 +58,19 @@ mod tests {
     }
 
     #[test]
+    fn crowds_are_spread_over_all_places() {
+        let mut seen = [0; 2];
+        for net in 0..4096u64 {
+            let address = Address::from_words([0xb80d_0120 | net << 32, 1]);
+            for (seen, crowd) in seen.iter_mut().zip(of(address, 7).unwrap()) {
+                assert!(crowd.place < CROWD_PLACES);
+                *seen |= crowd.place;
+            }
+        }
+        assert_eq!(seen, [CROWD_PLACES - 1; 2]);
+    }
+
+    #[test]
     fn what_many_share_is_none() {
         for shared in
             ["192.0.2.66", "64:ff9b::c000:242", "64:ff9b:1::1", "2001::1", "fe80::1", "::1"]

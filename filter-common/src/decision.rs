@@ -243,7 +243,26 @@ mod tests {
             assert_eq!(code.drops(), reason.verdict() == Verdict::Drop, "{reason:?}");
             assert_eq!(code.reason(), Some(*reason));
             assert_eq!(bits(&[*reason]), code.bit());
+            assert!(!Code::flood(code).drops() && Code::flood(code).reason().is_none());
+            assert_eq!(Code::flood(code).as_flood(), Some(code));
+            assert_eq!(code.as_flood(), None);
         }
+        assert_eq!(
+            DROPS.count_ones(),
+            Reason::ALL.iter().map(|r| u32::from(Code::from(*r).drops())).sum()
+        );
+    }
+
+    #[test]
+    fn only_numbers_below_64_have_a_bit() {
+        assert_eq!(Code::from_number(63).bit(), 1 << 63);
+        assert_eq!(Code::from_number(64).bit(), 0);
+        assert_eq!(Code::UNKNOWN.bit(), 0);
+    }
+
+    #[test]
+    fn verdicts_have_the_words_of_the_json() {
+        assert_eq!((Verdict::Pass.as_str(), Verdict::Drop.as_str()), ("pass", "drop"));
     }
 
     #[test]

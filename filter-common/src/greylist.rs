@@ -234,6 +234,62 @@ mod tests {
     }
 
     #[test]
+    fn the_bounds_of_a_retransmission() {
+        for (units, told) in [
+            (SOONEST - 1, Told::New),
+            (SOONEST, Told::Repeated),
+            (LATEST, Told::Repeated),
+            (LATEST + 1, Told::New),
+        ] {
+            let line = Memory::default();
+            let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;
+            assert_eq!(ask(&line, SOURCE, request(7), at(0)), Told::New);
+            assert_eq!(ask(&line, SOURCE, request(7), at(units)), told, "{units}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_source_that_was_let_in() {
+        let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;
+        for (units, told) in [(ADMITTED, Told::Admitted), (ADMITTED + 1, Told::New)] {
+            let line = Memory::default();
+            admit(&line, SOURCE, at(0));
+            assert_eq!(ask(&line, SOURCE, request(7), at(units)), told, "{units}");
+        }
+        // Half of the time must be over before it is noted again.
+        for (units, cells) in [(ADMITTED / 2, 1), (ADMITTED / 2 + 1, 2)] {
+            let line = Memory::default();
+            admit(&line, SOURCE, at(0));
+            admit(&line, SOURCE, at(units));
+            let used = (1..CELLS).filter(|cell| line.load(*cell) != 0).count();
+            assert_eq!(used, cells, "{units}");
+        }
+    }
+
+    #[test]
+    fn a_cell_is_kept_until_it_is_as_old_as_a_retransmission() {
+        for (units, kept) in [(NOTED - 1, true), (NOTED, false)] {
+            let line = Memory::default();
+            let at = |units: u32| u64::from(units + 7) << UNIT_SHIFT;
+            for n in 0..15 {
+                ask(&line, SOURCE, request(n), at(0));
+            }
+            ask(&line, SOURCE, request(99), at(units));
+            let told = ask(&line, SOURCE, request(0), at(NOTED));
+            assert_eq!(told == Told::Repeated, kept, "{units}");
+        }
+    }
+
+    #[test]
+    fn tags_are_of_twenty_bits_and_say_of_what() {
+        for hash in [0, 1 << 44, 2 << 44, 3 << 44, SOURCE, u64::MAX] {
+            assert_eq!(tag(hash, false) & 3, 1, "{hash:x}");
+            assert_eq!(tag(hash, true), tag(hash, false) | 2, "{hash:x}");
+            assert_eq!(u64::from(tag(hash, false) >> 2), hash >> 46, "{hash:x}");
+        }
+    }
+
+    #[test]
     fn a_tag_is_found_wherever_it_is() {
         for cell in 1..CELLS {
             let line = Memory::default();

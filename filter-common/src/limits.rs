@@ -123,6 +123,11 @@ mod tests {
         }
         assert!(WINDOW_WORDS.is_power_of_two());
         assert_eq!(SEEN_PLACES * 4, 1 << 20);
+        assert_eq!(SOURCE_LINES * 64, 4 << 20);
+        assert_eq!(PREFIX_LINES * 64, 1 << 20);
+        assert_eq!(CONNECTION_BUCKETS * 8, 1 << 18);
+        assert_eq!(CROWD_PLACES * 8, 32 << 10);
+        assert_eq!(GREYLIST_LINES * 64, 2 << 20);
         assert_eq!(STREAM_SOURCES, 32_768);
         assert_eq!(STREAM_PREFIXES, 8192);
         assert!(EVENT_BYTES.is_power_of_two() && EVENT_BYTES.is_multiple_of(4096));

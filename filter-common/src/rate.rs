@@ -121,7 +121,7 @@ pub fn seen_ago(seen: u32, now: u64) -> u32 {
 mod tests {
     extern crate std;
 
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
     use std::vec::Vec;
 
@@ -173,6 +173,41 @@ mod tests {
         assert!(!limit.take_units(&bucket, 50 * SECOND, 6000));
         assert!(limit.take_units(&bucket, 57 * SECOND, 1000));
         assert!(limit.take_units(&bucket, 62 * SECOND, 60_000));
+    }
+
+    #[test]
+    fn at_the_bound_and_beside_it() {
+        let limit = Gcra { interval: 10, tolerance: 20 };
+        let ahead = |by: u64| AtomicU64::new(1000 + by);
+        // Three units of ten fit into twenty and the one that is always allowed.
+        for (by, units, fits) in [
+            (0, 3, true),
+            (19, 1, true),
+            (20, 1, true),
+            (21, 1, false),
+            (1, 3, false),
+            (10, 2, true),
+            (11, 2, false),
+        ] {
+            assert_eq!(limit.has_room_for(&ahead(by), 1000, units), fits, "{units}, {by} ahead");
+            let bucket = ahead(by);
+            assert_eq!(limit.take_units(&bucket, 1000, units), fits, "{units}, {by} ahead");
+            let left = if fits { 1000 + by + 10 * units } else { 1000 + by };
+            assert_eq!(bucket.load(Ordering::Relaxed), left, "{units}, {by} ahead");
+        }
+        // A bucket that is empty since this moment is empty.
+        assert!(limit.has_room_for(&ahead(0), 1000, 4) && limit.take_units(&ahead(0), 1000, 4));
+        assert!(!limit.has_room_for(&ahead(1), 1000, 4) && !limit.take_units(&ahead(1), 1000, 4));
+        assert!(limit.has_room(&ahead(20), 1000) && !limit.has_room(&ahead(21), 1000));
+        let none = Gcra::default();
+        assert!(none.has_room(&ahead(99), 1000) && none.take(&ahead(99), 1000));
+    }
+
+    #[test]
+    fn times_are_kept_in_units() {
+        assert_eq!([(1 << 28) - 1, 1 << 28, 5 << 28].map(unit), [0, 1, 5]);
+        assert_eq!([(1 << 30) - 1, 1 << 30, 5 << 30].map(seen_unit), [0, 1, 5]);
+        assert_eq!([4, 5, 6, 9].map(|seen| seen_ago(seen, 6 << 30)), [2, 1, 0, 0]);
     }
 
     proptest! {

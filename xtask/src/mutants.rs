@@ -108,8 +108,9 @@ fn mutate(
 ) -> Result<()> {
     let mut command = Command::new(workspace.toolchain().join("bin/cargo-mutants"));
     command
-        .args(["mutants", "--package", package, "--timeout", HANGS, "--no-shuffle", "--output"])
+        .args(["mutants", "--package", package, "--timeout", HANGS, "--output"])
         .arg(output)
+        .args(["--no-shuffle", "--sharding", "round-robin"])
         .args(["--test-package", &tests.join(",")])
         .env("PROPTEST_CASES", CASES)
         .current_dir(workspace.root());

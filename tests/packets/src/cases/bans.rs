@@ -160,8 +160,10 @@ fn trusted() -> Vec<Case> {
     let register = from(V4).payload(messages::register());
     let everybody = World::default().ban(V6, SCOPE_ALL, Never).trust("::/0");
     let one = World::default().ban(V4, SCOPE_ALL, Never).trust("192.0.2.66/32");
+    let both = one.clone().trust("192.0.2.0/24");
     vec![
         row("trusted: banned", &from(V4), &ban, Trusted),
+        row("trusted: banned, address and network", &from(V4), &both, Trusted),
         row("trusted: banned, ipv6", &from(V6), &ban, Trusted),
         row("trusted: banned, later fragment", &from(V4).fragment(9, false), &ban, Trusted),
         row("trusted: banned, icmp", &from(V4).protocol(1), &ban, Trusted),
