@@ -91,3 +91,21 @@ fn the_seed_moves_hashes() {
     }
     assert!(moved(trust_exact, v4(0xc000_0242)) > 90 && moved(known, v4(0xc000_0242)) > 90);
 }
+
+/// Which networks share a place must not be known to who does not know the seed.
+#[test]
+fn the_seed_says_which_networks_share_a_place() {
+    let networks = || (0..1 << 12).map(|n: u32| n.wrapping_mul(0x85eb_ca6b));
+    for place in [presence, trust_network] {
+        let shared = |seed: u64| {
+            let mut last = std::collections::HashMap::new();
+            let twins = networks().filter_map(|n| Some((last.insert(place(v6(n), seed), n)?, n)));
+            twins.collect::<Vec<_>>()
+        };
+        let twins = shared(0x1234_5678_9abc_def0);
+        let other = 0x8765_4321_0fed_cba9;
+        let still = twins.iter().filter(|(a, b)| place(v6(*a), other) == place(v6(*b), other));
+        let still = still.count();
+        assert!(!twins.is_empty() && still * 2 < twins.len(), "{still} of {}", twins.len());
+    }
+}
