@@ -5,6 +5,7 @@ mod summary;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,6 +16,11 @@ use crate::setup::{self, For};
 use crate::step::timed;
 use crate::workspace::Workspace;
 use summary::{Summary, Totals};
+
+/// A test is listed among the slowest if it took this long.
+const SLOW: Duration = Duration::from_secs(5);
+/// As many are listed.
+const SLOWEST: usize = 20;
 
 /// What `test` takes.
 #[derive(clap::Args, Default)]
@@ -148,9 +154,12 @@ fn run_counted(command: &mut Command) -> Result<Totals> {
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         out.write_all(bytes).and_then(|()| out.flush()).context("print the tests' output")?;
-        summary.feed(bytes);
+        summary.feed(bytes, Instant::now());
     }
     let status = child.wait().context("wait for cargo test")?;
+    for (took, name) in summary.slowest(SLOWEST, SLOW) {
+        println!("{:>4} s  {name}", took.as_secs());
+    }
     let totals = summary.totals();
     if !status.success() && totals.failed == 0 {
         bail!("cargo test failed ({status}), though no test did: see above");

@@ -1,6 +1,8 @@
-//! What the test harness says at the end of each executable: `test result: ok. 3 passed; ...`.
+//! What the test harness says: at the end of each executable `test result: ok. 3 passed; ...`, and while one
+//! test runs after the other `test NAME ... ` before it and `ok` behind it.
 
 use std::ops::Add;
+use std::time::{Duration, Instant};
 
 const PREFIX: &str = "test result: ";
 
@@ -26,25 +28,40 @@ impl Add for Totals {
     }
 }
 
-/// Adds up the summary lines in output that comes in pieces.
+/// Adds up the summary lines in output that comes in pieces, and notes how long each test took.
 #[derive(Default)]
 pub(super) struct Summary {
     line: Vec<u8>,
+    begun: Option<Instant>,
     totals: Totals,
+    tests: Vec<(Duration, String)>,
 }
 
 impl Summary {
-    /// Takes the next piece.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    /// Takes the next piece, which came at `now`.
+    pub(super) fn feed(&mut self, bytes: &[u8], now: Instant) {
         for &byte in bytes {
+            let begun = *self.begun.get_or_insert(now);
             if byte == b'\n' {
-                let line = String::from_utf8_lossy(&self.line);
+                let line = without_colour(&String::from_utf8_lossy(&self.line));
                 self.totals = self.totals + parse(&line).unwrap_or_default();
+                if let Some(name) = ended(&line) {
+                    self.tests.push((now.duration_since(begun), name.to_owned()));
+                }
                 self.line.clear();
+                self.begun = None;
             } else {
                 self.line.push(byte);
             }
         }
+    }
+
+    /// The slowest tests, each with its time, of those that took `least`.
+    pub(super) fn slowest(&self, count: usize, least: Duration) -> Vec<&(Duration, String)> {
+        let mut tests: Vec<_> = self.tests.iter().filter(|(took, _)| *took >= least).collect();
+        tests.sort_by(|a, b| b.cmp(a));
+        tests.truncate(count);
+        tests
     }
 
     /// The sum so far.
@@ -54,13 +71,18 @@ impl Summary {
 }
 
 fn parse(line: &str) -> Option<Totals> {
-    let plain = without_colour(line);
-    let counts = plain.trim_end().strip_prefix(PREFIX)?;
+    let counts = line.trim_end().strip_prefix(PREFIX)?;
     let (_verdict, counts) = counts.split_once(". ")?;
     let count = |name: &str| {
         counts.split("; ").find_map(|part| part.strip_suffix(name)?.trim_end().parse().ok())
     };
     Some(Totals { passed: count("passed")?, failed: count("failed")? })
+}
+
+/// The name of the test that a line says is over.
+fn ended(line: &str) -> Option<&str> {
+    let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    ["ok", "FAILED"].contains(&verdict.trim_end()).then_some(name)
 }
 
 /// The line without terminal escapes of the form `ESC [ ... m`.
@@ -86,7 +108,7 @@ mod tests {
     fn totals(output: &str, piece: usize) -> Totals {
         let mut summary = Summary::default();
         for bytes in output.as_bytes().chunks(piece) {
-            summary.feed(bytes);
+            summary.feed(bytes, Instant::now());
         }
         summary.totals()
     }
@@ -105,6 +127,27 @@ mod tests {
         assert_eq!(totals(&red, 4096), Totals { passed: 1, failed: 2 });
         let reset = OK.replace("ok", "\x1b[32mok\x1b(B\x1b[m");
         assert_eq!(totals(&reset, 4096), Totals { passed: 12, failed: 0 });
+    }
+
+    #[test]
+    fn a_test_takes_from_its_name_to_its_verdict() {
+        let mut summary = Summary::default();
+        let start = Instant::now();
+        for (after, text) in [
+            (0, "running 3 tests\n"),
+            (1, "test quick ... "),
+            (2, "ok\ntest slow ... "),
+            (9, "\x1b[31mFAILED\x1b[m\n"),
+            (9, "test slower ... "),
+            (30, "ok\n\n"),
+            (99, OK),
+        ] {
+            summary.feed(text.as_bytes(), start + Duration::from_secs(after));
+        }
+        let slowest = summary.slowest(2, Duration::from_secs(2));
+        let slowest = slowest.iter().map(|(took, name)| (took.as_secs(), &**name));
+        assert_eq!(slowest.collect::<Vec<_>>(), [(21, "slower"), (7, "slow")]);
+        assert_eq!(summary.slowest(9, Duration::from_secs(8)).len(), 1);
     }
 
     #[test]
