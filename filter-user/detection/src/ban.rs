@@ -67,7 +67,7 @@ impl Origin {
 pub struct Ban {
     /// One address, as `/32` or `/128`, or a network.
     pub network: IpNet,
-    /// What it closes.
+    /// The scope that it closes.
     pub scope: Scope,
     /// Its origin.
     pub origin: Origin,
@@ -83,24 +83,24 @@ impl Ban {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// The address, if it is of a single one.
+    /// The address, if it is a ban of a single one.
     pub fn address(&self) -> Option<IpAddr> {
         let is_address = self.network.prefix_len() == self.network.max_prefix_len();
         is_address.then(|| self.network.addr())
     }
 }
 
-/// A ban and why. There may be a million: a copy shares what it says.
+/// A ban and its reason. There may be a million of them, so copies share their data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The ban.
     pub ban: Ban,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: Arc<str>,
     details: Option<Arc<Details>>,
 }
 
-/// What few bans have.
+/// Data that few bans have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Details {
     except: Vec<IpNet>,
@@ -108,29 +108,29 @@ struct Details {
 }
 
 impl Entry {
-    /// A ban of the whole network, on no evidence.
+    /// A ban of the whole network, without evidence.
     pub fn new(ban: Ban, reason: impl Into<Arc<str>>) -> Self {
         Self { ban, reason: reason.into(), details: None }
     }
 
-    /// Networks inside it that it leaves out.
+    /// Networks inside it to which it does not apply.
     pub fn except(&self) -> &[IpNet] {
         self.details.as_deref().map_or(&[], |details| &details.except)
     }
 
-    /// The failures behind it, the last ones last, as far as they are remembered here.
+    /// The failures that led to it, in order, as far as they are remembered here.
     pub fn evidence(&self) -> &[Evidence] {
         self.details.as_deref().map_or(&[], |details| &details.evidence)
     }
 
-    /// The same with these exceptions.
+    /// The same ban with these exceptions.
     #[must_use]
     pub fn with_except(self, except: Vec<IpNet>) -> Self {
         let evidence = self.evidence().to_vec();
         self.with(Details { except, evidence })
     }
 
-    /// The same on this evidence.
+    /// The same ban with this evidence.
     #[must_use]
     pub fn with_evidence(self, evidence: Vec<Evidence>) -> Self {
         let except = self.except().to_vec();
@@ -142,7 +142,7 @@ impl Entry {
         self
     }
 
-    /// What it is known by: one decision of each about each scope of a network.
+    /// Its key: an origin has at most one ban of each scope of a network.
     pub fn key(&self) -> Key {
         (self.ban.network, self.ban.origin, self.ban.scope)
     }
@@ -151,7 +151,7 @@ impl Entry {
 /// The reason of a ban that only the kernel had.
 pub const ADOPTED: &str = "in force before the daemon started";
 
-/// A ban's place among the bans.
+/// A ban's key among the bans.
 pub type Key = (IpNet, Origin, Scope);
 
 /// Scopes that are closed together.
@@ -159,24 +159,24 @@ pub type Key = (IpNet, Origin, Scope);
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// With this one too.
+    /// These scopes and this one.
     #[must_use]
     pub fn and(self, scope: Scope) -> Self {
         Self(self.0 | 1_u8.checked_shl(scope.bit().into()).unwrap_or(0))
     }
 
-    /// Those of them that `other` does not have.
+    /// Those of them that are not in `other`.
     #[must_use]
     pub fn beyond(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Whether this one is among them.
+    /// Whether this scope is among them.
     pub fn contains(self, scope: Scope) -> bool {
         self.and(scope) == self
     }
 
-    /// Each of them.
+    /// Each of the scopes.
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         (0..8).filter_map(Scope::from_bit).filter(move |scope| self.contains(*scope))
     }
@@ -199,34 +199,34 @@ pub struct AddressEntry {
     pub address: IpAddr,
     /// What is closed to it.
     pub scopes: Scopes,
-    /// Whose ban ends last.
+    /// The origin of the ban that ends last.
     pub origin: Origin,
-    /// When the first of them began.
+    /// When the first of these bans began.
     pub since: KernelTime,
-    /// When the last of them ends; `None`: never.
+    /// When the last of these bans ends; `None`: never.
     pub until: Option<KernelTime>,
 }
 
-/// What the kernel holds against a network. Its address lookup takes the longest one around an
-/// address, and looks at no other.
+/// The kernel's entry of a network. The kernel's lookup finds the longest prefix around an address, and
+/// considers no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkEntry {
-    /// The network; a single address too, where that is a hole.
+    /// The network, which for an exception can be a single address.
     pub network: IpNet,
-    /// What is closed to it, and until when: nothing at all for a hole.
+    /// The scopes that it closes, and until when; none at all for an exception.
     pub ends: Ends,
-    /// Whose ban of exactly this network ends last.
+    /// The origin of the last ban of exactly this network to end.
     pub origin: Origin,
-    /// When the first of them began.
+    /// When the first of these bans began.
     pub since: KernelTime,
 }
 
-/// The kernel's entries when a daemon starts.
+/// The kernel's entries when the daemon starts.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
-    /// Against addresses.
+    /// Those of addresses.
     pub addresses: Vec<AddressEntry>,
-    /// Against networks.
+    /// Those of networks.
     pub networks: Vec<NetworkEntry>,
 }
 

@@ -81,9 +81,9 @@ impl Challenges {
                 let attempt = attempt.clone();
                 self.waiting.push_back(Waiting { number, since: now, teller, attempt });
             }
-            // Its challenge, before it.
+            // The failure was reported before its challenge.
             (Verdict::Failure, Class::WrongCredential) => self.close(attempt.address, session),
-            // Asterisk reports these first and challenges them nevertheless.
+            // Asterisk reports these failures first and still sends a challenge.
             (Verdict::Failure, Class::UnknownAccount | Class::Acl) => {
                 if self.expected.len() >= EXPECTED_MAX {
                     self.expected.pop_front();
@@ -94,12 +94,12 @@ impl Challenges {
         }
     }
 
-    /// When [`unanswered`](Self::unanswered) next returns something.
+    /// When [`unanswered`](Self::unanswered) next returns a challenge.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         self.waiting.front().map(|first| first.since.after(PATIENCE))
     }
 
-    /// A challenge that has waited too long, and the source that reported it.
+    /// A challenge that has waited too long, with the source that reported it.
     pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Teller)> {
         while self.next_timeout().is_some_and(|time| time <= now) {
             let waiting = self.waiting.pop_front()?;
@@ -111,7 +111,7 @@ impl Challenges {
         None
     }
 
-    /// Whether the packet of a challenge has been reported as a failure; true once for each.
+    /// Whether the packet of a challenge has been reported as a failure; true only once for each.
     fn was_expected(&mut self, address: IpAddr, session: &str, now: KernelTime) -> bool {
         while self.expected.front().is_some_and(|(at, ..)| now.since(*at) > join::WINDOW) {
             self.expected.pop_front();
@@ -173,13 +173,13 @@ mod tests {
         attempt(Verdict::Ignored, Class::Challenge, call_id)
     }
 
-    /// How many are unanswered at a time, in milliseconds.
+    /// The number of unanswered challenges at a time, in milliseconds.
     fn unanswered(challenges: &mut Challenges, now: u64) -> usize {
         std::iter::from_fn(|| challenges.unanswered(at(now))).count()
     }
 
     #[test]
-    fn a_challenge_without_an_answer_is_a_failure_in_the_end() {
+    fn an_unanswered_challenge_becomes_a_failure() {
         let mut challenges = Challenges::default();
         for n in 0..10 {
             challenges.hear(&challenge("same"), TELLER, at(n * 1300));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_already_does_not_count_again() {
+    fn a_packet_that_has_counted_does_not_count_again() {
         let mut challenges = Challenges::default();
         challenges.hear(&challenge("a"), TELLER, at(0));
         challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "a"), TELLER, at(5));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_that_two_sources_tell_of_is_one() {
+    fn a_challenge_that_two_sources_report_counts_once() {
         let mut challenges = Challenges::default();
         for source in [1, 2] {
             challenges.hear(&challenge("a"), Teller { source, jail: 0 }, at(0));

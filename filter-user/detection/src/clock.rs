@@ -1,39 +1,39 @@
-//! The clock that the kernel judges by, `CLOCK_MONOTONIC`.
+//! The kernel's clock for bans, `CLOCK_MONOTONIC`.
 //!
-//! Nobody can set it, so a wall clock that is set ends no ban and lengthens none. It stands still while
-//! the host is suspended, and so do bans: what is left of one at the suspend is left at the resume. On
-//! the wall clock its end moves by as much, as it does when the wall clock is set. So a moment becomes a
-//! time of day when it is shown, by the wall clock as it is then.
+//! Nobody can set it, so setting the wall clock neither ends nor lengthens a ban. It stops while the
+//! host is suspended, so a ban has as much time left at the resume as at the suspend. By the wall
+//! clock, its end is later by the length of the suspend, and moves when the wall clock is set. So a
+//! moment is converted to a time of day only when it is shown, by the wall clock at that time.
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A moment on `CLOCK_MONOTONIC`, in nanoseconds: what a ban's entry carries.
+/// A moment on `CLOCK_MONOTONIC`, in nanoseconds, as in a ban's entry in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelTime(pub u64);
 
 impl KernelTime {
-    /// This moment and `duration`, as far as there is time.
+    /// This moment plus `duration`, or the last possible moment.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// How long before this moment `earlier` was; zero if it was not.
+    /// How long `earlier` was before this moment; zero if it was not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A moment on `CLOCK_MONOTONIC`, in nanoseconds, which may lie before this boot: when something began
-/// that has outlived one.
+/// A moment on `CLOCK_MONOTONIC`, in nanoseconds, which may be before this boot: the beginning of
+/// something that has outlived a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
 impl Moment {
-    /// The same moment, or the boot if it was before.
+    /// The same moment, or the boot if that was later.
     pub fn in_this_boot(self) -> KernelTime {
         KernelTime(u64::try_from(self.0).unwrap_or(0))
     }
@@ -44,7 +44,7 @@ impl Moment {
         Duration::from_nanos(u64::try_from(age).unwrap_or(0))
     }
 
-    /// The same moment on the wall clock, given that it is `now` on both.
+    /// The same moment on the wall clock, where `now` is given on both clocks.
     pub fn on_the_wall(self, now: KernelTime, wall: Timestamp) -> Timestamp {
         let distance = SignedDuration::from_nanos(self.0.saturating_sub(Self::from(now).0));
         let end = if self >= now.into() { Timestamp::MAX } else { Timestamp::MIN };
@@ -58,18 +58,18 @@ impl From<KernelTime> for Moment {
     }
 }
 
-/// One moment on both clocks, to tell the one's times on the other.
+/// One moment on both clocks, from which a time on one is converted to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// On the kernel's.
+    /// On the kernel's clock.
     pub kernel: KernelTime,
-    /// On the wall.
+    /// On the wall clock.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// The same moment of the kernel's clock, by the wall clock as it is at `later`: it may have been set
-    /// since, or the host may have slept.
+    /// The same moment of the kernel's clock, by the wall clock as it is at `later`: it may have been
+    /// set since, or the host may have been suspended.
     #[must_use]
     pub fn set_by(self, later: Self) -> Self {
         Self { wall: Moment::from(self.kernel).on_the_wall(later.kernel, later.wall), ..self }
@@ -80,14 +80,14 @@ impl Now {
         Rfc3339(at.into().on_the_wall(self.kernel, self.wall)).to_string()
     }
 
-    /// The same in milliseconds since 1970, for who measures.
+    /// The same in milliseconds since 1970, for measurements.
     pub fn show_milliseconds(self, at: impl Into<Moment>) -> i64 {
         at.into().on_the_wall(self.kernel, self.wall).as_millisecond()
     }
 }
 
-/// A time for `--json`: RFC 3339 in UTC, in whole seconds. More than these jq's `fromdateiso8601` does
-/// not read.
+/// A time for `--json`: RFC 3339 in UTC, in whole seconds, because jq's `fromdateiso8601` reads no
+/// fractions.
 #[derive(Clone, Copy)]
 pub struct Rfc3339(pub Timestamp);
 
@@ -118,12 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_has_another_time_when_the_wall_clock_is_set() {
+    fn a_moment_is_shown_by_the_wall_clock_as_it_is_now() {
         let second = |second| Timestamp::from_second(second).unwrap();
         let start = Now { kernel: KernelTime(5_000_000_000), wall: second(10) };
         let end = KernelTime(65_000_000_000);
         assert_eq!(start.show(end), "1970-01-01T00:01:10Z");
-        // 20 s later by the kernel, the clock has been set to 2026; then the host has slept for an hour.
+        // 20 s later on the kernel's clock, the wall clock has been set to 2026; then the host was
+        // suspended for an hour.
         for (kernel, wall, shown) in [
             (25_000_000_000, 1_795_339_940, "2026-11-22T09:33:00Z"),
             (26_000_000_000, 1_795_339_941 + 3600, "2026-11-22T10:33:00Z"),

@@ -1,7 +1,8 @@
 //! Durations as people write them: `500ms`, `90s`, `10m`, `1h30m`, `7d`.
 //!
-//! Text in, [`Duration`] out, and back. A bare number is seconds and `w` is a week, as fail2ban's
-//! users expect. Use it as `#[serde(with = "duration")]`, or [`Compact`] where a type is wanted.
+//! Text enters and a [`Duration`] leaves, or the reverse. A bare number is a number of seconds and `w`
+//! is a week, as users of fail2ban expect. Use `#[serde(with = "duration")]`, or [`Compact`] where a
+//! type is needed.
 
 use std::error::Error;
 use std::fmt;
@@ -22,14 +23,14 @@ const UNITS: [(&str, u64); 6] = [
     ("ms", 1),
 ];
 
-/// How much of a wrong text an error repeats, in characters.
+/// How many characters of a wrong text an error repeats.
 const SNIPPET_MAX: usize = 48;
 
 /// Reads a duration such as `1h30m`, or a bare number of seconds.
 ///
 /// # Errors
 ///
-/// When `text` is not a duration or longer than [`MAX`]; the error says what is right.
+/// If `text` is not a duration or longer than [`MAX`]; the error says what is right.
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
     let fail = |reason| ParseError { text: snippet(text), reason };
     if text.is_empty() {
@@ -70,12 +71,12 @@ pub fn parse(text: &str) -> Result<Duration, ParseError> {
     bounded(Duration::from_millis(total)).ok_or_else(|| fail(Reason::TooLong))
 }
 
-/// Writes a duration as [`parse`] reads it. What is below a millisecond is left out.
+/// Writes a duration as [`parse`] reads it, without fractions of a millisecond.
 pub fn format(duration: Duration) -> String {
     Compact(duration).to_string()
 }
 
-/// A duration that shows and serialises as `1h30m`.
+/// A duration that is displayed and serialised as `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Compact(pub Duration);
 
@@ -85,7 +86,7 @@ impl fmt::Display for Compact {
         if rest == 0 {
             return f.write_str("0s");
         }
-        // Weeks are read but not written: `7d` is what the documentation shows.
+        // Weeks are read but not written: the documentation shows `7d`.
         for (name, millis) in &UNITS[1..] {
             let count = rest / u128::from(*millis);
             rest %= u128::from(*millis);
@@ -123,7 +124,7 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 ///
 /// # Errors
 ///
-/// When the text is not a duration.
+/// If the text is not a duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     Compact::deserialize(deserializer).map(|compact| compact.0)
 }
@@ -180,7 +181,7 @@ fn split_while(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-/// The beginning of `text`, printable, to be repeated in an error.
+/// The beginning of `text`, printable, for an error.
 pub fn snippet(text: &str) -> String {
     let mut out: String = text.chars().take(SNIPPET_MAX).flat_map(char::escape_debug).collect();
     if text.chars().nth(SNIPPET_MAX).is_some() {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_says_what_is() {
+    fn an_error_says_how_to_write_a_duration() {
         let malformed = "is not a duration; write a number and a unit, such as `90s`, `10m`, \
                          `1h30m` or `7d`";
         for (text, expected) in [
@@ -259,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(millis in 0..=315_360_000_000_u64) {
+        fn a_written_duration_is_read_back(millis in 0..=315_360_000_000_u64) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse(&format(duration)), Ok(duration));
         }

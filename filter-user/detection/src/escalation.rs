@@ -1,7 +1,8 @@
-//! What becomes of a jail's decision: how long the ban lasts, by those before it, and which networks are
-//! banned with it, by their offenders.
+//! The terms of a jail's ban decision: how long the ban lasts after earlier bans, and which networks
+//! are banned too, because of their offenders.
 //!
-//! History and time in, terms of bans out. No clock, no map, and no chance but the one that is given.
+//! History and times enter; the terms of bans leave. It reads no clock and no map, and its only random
+//! numbers are those passed in.
 
 mod history;
 mod increment;
@@ -18,7 +19,7 @@ pub use self::networks::{Candidate, ProvenOffenders};
 use crate::clock::KernelTime;
 use crate::settings::{self, Increment};
 
-/// Who was banned, and by which jail.
+/// The address of an offender, and the jail that banned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offender {
     /// The address.
@@ -27,52 +28,53 @@ pub struct Offender {
     pub jail: u8,
 }
 
-/// Whose earlier bans count no longer, by an administrator's word.
+/// The earlier bans that an administrator has decided no longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pardon {
-    /// Those of the addresses in this network; `None`: of all.
+    /// Those of addresses in this network; `None`: of all addresses.
     pub network: Option<IpNet>,
-    /// Those by this jail; `None`: by all.
+    /// Those by this jail; `None`: by all jails.
     pub jail: Option<u8>,
 }
 
 impl Pardon {
-    /// Whether it is for the bans of this one.
+    /// Whether it applies to the bans of this offender.
     pub fn covers(&self, who: Offender) -> bool {
         self.network.is_none_or(|network| network.contains(&who.address))
             && self.jail.is_none_or(|jail| jail == who.jail)
     }
 }
 
-/// A ban that is to be.
+/// A ban that is about to begin.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Of whom, by which jail.
+    /// Its offender: the address and the jail.
     pub who: Offender,
     /// Whether the source of the failures cannot have been forged.
     pub proven: bool,
-    /// Whether it takes the place of one that is in force, for failures that have turned out to be
-    /// proven since: it is the same offence.
+    /// Whether it replaces a ban in force, for failures that have since turned out to be proven: it is
+    /// the same offence.
     pub again: bool,
 }
 
-/// Decides by what was before.
+/// Decides on the basis of earlier bans.
 #[derive(Debug)]
 pub struct Escalation {
     history: History,
     networks: ProvenOffenders,
-    /// A number as good as any other.
+    /// Returns a random number.
     chance: fn() -> u32,
 }
 
 impl Escalation {
-    /// One that knows of nobody yet.
+    /// An escalation without any history.
     pub fn new(bounds: Bounds, networks: settings::Escalation, chance: fn() -> u32) -> Self {
         let networks = ProvenOffenders::new(networks, networks::OFFENDERS_MAX);
         Self { history: History::new(bounds), networks, chance }
     }
 
-    /// How long a ban is to last that would be of `bantime`, and the how many-th of this jail it is.
+    /// The duration of a ban whose jail has this `bantime`, and its ordinal among the bans by this
+    /// jail.
     pub fn term(
         &self,
         case: Case,
@@ -83,7 +85,7 @@ impl Escalation {
         let Case { who, proven, again } = case;
         let total = |over_all| {
             let sum = self.history.total(who, over_all, now);
-            // This one was counted when it came as an unproven one.
+            // It was counted when it began as an unproven one.
             (sum.bans.saturating_sub(again.into()), sum.proven)
         };
         let (bans, proven_bans) = total(increment.overalljails);
@@ -96,7 +98,7 @@ impl Escalation {
         (term(bantime, increment, earlier, (self.chance)()), own.saturating_add(1))
     }
 
-    /// Notes that the ban has come, and lasts until then. Returns what is known of its offender now.
+    /// Records that the ban has begun, and lasts until `until`. Returns the offender's record.
     pub fn note(&mut self, case: Case, now: KernelTime, until: KernelTime) -> Record {
         if case.proven {
             self.networks.hear(case.who.address, now.into());
@@ -104,27 +106,27 @@ impl Escalation {
         self.history.note(case, now, until)
     }
 
-    /// The networks that are to be banned after a ban of this address that is proven, the widest first.
+    /// The networks to be banned after a proven ban of this address, the widest first.
     pub fn candidates(&mut self, address: IpAddr, now: KernelTime) -> Vec<Candidate> {
         self.networks.candidates(address, now)
     }
 
-    /// Notes that a network cannot be banned.
+    /// Records that a network cannot be banned.
     pub fn spare(&mut self, network: IpNet, now: KernelTime) {
         self.networks.spare(network, now);
     }
 
-    /// The offenders of whom networks are banned.
+    /// The offenders for whom networks are banned.
     pub fn networks(&self) -> &ProvenOffenders {
         &self.networks
     }
 
-    /// What there is of earlier bans.
+    /// The history of bans.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// Adds what was kept. Returns what is more now than was kept.
+    /// Adds records from the store. Returns those that now contain more than the store has.
     pub fn load(
         &mut self,
         kept: Vec<(Offender, Record)>,
@@ -138,7 +140,7 @@ impl Escalation {
         self.history.load(kept, now)
     }
 
-    /// Forgets.
+    /// Forgets the earlier bans that a pardon applies to.
     pub fn pardon(&mut self, pardon: Pardon) {
         self.history.pardon(pardon);
         let Self { history, networks, .. } = self;
@@ -170,7 +172,7 @@ mod tests {
         Increment { enabled: true, ..Increment::OFF }
     }
 
-    /// The terms, in hours, of bans that come one after the other.
+    /// The durations, in hours, of successive bans.
     fn terms(increment: &Increment, cases: &[Case]) -> Vec<u64> {
         let mut escalation = escalation();
         let each = cases.iter().zip(1..).map(|(case, hour)| {
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_forged_neither_grows_nor_counts() {
+    fn unproven_bans_neither_grow_nor_count() {
         let mixed = [case(0, true), case(0, false), case(0, true), case(0, false), case(0, true)];
         assert_eq!(terms(&on(), &mixed), [1, 1, 2, 1, 4]);
         let increment = Increment { unproven: true, ..on() };
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn jails_count_by_themselves_unless_told_otherwise() {
+    fn jails_count_separately_unless_configured_otherwise() {
         let mixed = [case(0, true), case(1, true), case(0, true), case(1, true)];
         assert_eq!(terms(&on(), &mixed), [1, 1, 2, 2]);
         let increment = Increment { overalljails: true, ..on() };
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_that_is_proven_late_is_one_ban() {
+    fn a_ban_that_is_proven_later_counts_once() {
         let late = Case { again: true, ..case(0, true) };
         for increment in [on(), Increment { unproven: true, ..on() }] {
             let cases = [case(0, false), late, case(0, false), late];
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_ago_counts_no_longer() {
+    fn old_bans_no_longer_count() {
         let mut escalation = escalation();
         escalation.note(case(0, true), at(1), at(5));
         let term = |escalation: &Escalation, hour| {

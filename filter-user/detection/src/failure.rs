@@ -10,64 +10,66 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 
-/// The longest account name that is kept, in bytes. Account names are attacker text; Asterisk's
-/// own security events cut them at 36 characters (`res/res_pjsip/security_events.c`).
+/// The longest account name that is kept, in bytes. Account names are attackers' text; Asterisk's own
+/// security events truncate them to 36 characters (`res/res_pjsip/security_events.c`).
 pub const ACCOUNT_MAX: usize = 64;
 
-/// How many bytes of a session's name are kept. A Call-ID is attacker text of any length.
+/// How many bytes of a session's name are kept. A Call-ID is attackers' text of any length.
 pub const SESSION_MAX: usize = 128;
 
-/// One line or event about an attempt by `address`. Its JSON, which the store keeps, has what a jail needs.
+/// One line or event about an attempt by `address`. Its JSON form, which the store keeps, has the
+/// fields that a jail needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Attempt {
-    /// What became of the attempt.
+    /// The result of the attempt.
     pub verdict: Verdict,
-    /// What kind of attempt it was.
+    /// The kind of attempt.
     pub class: Class,
-    /// The packet's source as the server saw it, never an address out of attacker text.
+    /// The packet's source as the server saw it, never an address from an attacker's text.
     pub address: IpAddr,
-    /// The packet's source port, where the log names it.
+    /// The packet's source port, if the log has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The account it was for: attacker text, at most [`ACCOUNT_MAX`] bytes, lossy UTF-8.
+    /// The account that it named: attackers' text, at most [`ACCOUNT_MAX`] bytes, lossy UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// The Call-ID of the request or the name of the session: attacker text, at most
-    /// [`SESSION_MAX`] bytes, lossy UTF-8.
+    /// The Call-ID of the request or the name of the session: attackers' text, at most [`SESSION_MAX`]
+    /// bytes, lossy UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The transport, where the log names it.
+    /// The transport, if the log has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
-    /// Whether the source cannot have been forged, neither on the wire nor in the text that named
-    /// it. Not to be told from [`transport`](Self::transport) alone.
+    /// Whether the source cannot have been forged, neither on the wire nor in the text that named it.
+    /// [`transport`](Self::transport) alone does not show this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proven: bool,
-    /// Whether it answered a challenge that was sent to this very address, with the right password,
-    /// and no text can have made that up: a SIP peer has proven itself.
+    /// Whether it answered a challenge that was sent to this address, with the right password, and no
+    /// text can have forged that: a SIP peer has proved itself.
     #[serde(skip)]
     pub answered: bool,
-    /// Whether attacker text can have made up the whole of it, so that it takes a packet of
-    /// `address` to a SIP port to believe it.
+    /// Whether an attacker's text can have forged all of it, so that it is believed only after a packet
+    /// from `address` to a SIP port.
     #[serde(skip)]
     pub needs_witness: bool,
     /// Whether the first refusal on this connection, by address and port, is the same attempt: sshd
-    /// logs a user that does not exist when he comes, and again when it refuses him.
+    /// logs an unknown user when the user name arrives, and again when it refuses the user.
     pub announces: bool,
-    /// The time written in the log. Year-less syslog dates have none.
+    /// The time in the log. Year-less syslog dates have none.
     #[serde(skip)]
     pub logged_at: Option<LoggedAt>,
-    /// Other addresses that the line names in the same way: attacker text that looks like it.
+    /// Other addresses that the line names in the same way, in text that an attacker may have made look
+    /// like it.
     #[serde(skip)]
     pub rivals: Vec<IpAddr>,
-    /// Whether the line alone says that it is `address` and none of the rivals.
+    /// Whether the line alone proves that it is `address` and none of the rivals.
     #[serde(skip, default = "yes")]
     pub decided: bool,
-    /// How many such attempts the line tells of, at most [`TIMES_MAX`].
+    /// How many such attempts the line reports, at most [`TIMES_MAX`].
     #[serde(skip, default = "once")]
     pub times: u32,
-    /// Which rule of its parser recognised it, one of the parser's `RULES`; empty where rules have
+    /// The rule of its parser that recognised it, one of the parser's `RULES`; empty if its rules have
     /// no names.
     #[serde(skip)]
     pub rule: &'static str,
@@ -85,7 +87,7 @@ fn once() -> u32 {
 pub const TIMES_MAX: u32 = 100;
 
 impl Attempt {
-    /// An attempt of which nothing else is known.
+    /// An attempt without any optional value.
     pub fn new(verdict: Verdict, class: Class, address: IpAddr) -> Self {
         Self {
             verdict,
@@ -107,7 +109,7 @@ impl Attempt {
         }
     }
 
-    /// Each of the attempts for which it stands.
+    /// Each of the attempts that it represents.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let times = usize::try_from(self.times.min(TIMES_MAX)).unwrap_or(1);
         std::iter::repeat_n(Self { times: 1, ..self }, times)
@@ -115,8 +117,8 @@ impl Attempt {
 }
 
 impl Attempt {
-    /// Whether it was made less than `max_age` before `now`, by the date in the log; yes if there is
-    /// none. What is read after a pause must not count as if it came just now.
+    /// Whether it was made less than `max_age` before `now`, by the date in the log; true if there is
+    /// none. Lines that are read after a pause must not count as if they were new.
     pub fn is_recent(&self, now: Timestamp, max_age: Duration) -> bool {
         let at = self.logged_at.and_then(|at| at.instant(&TimeZone::system()));
         let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
@@ -124,7 +126,7 @@ impl Attempt {
     }
 }
 
-/// A time as a log writes it.
+/// A time as in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoggedAt {
     /// In the time zone of the host.
@@ -134,7 +136,7 @@ pub enum LoggedAt {
 }
 
 impl LoggedAt {
-    /// The instant, on a host in `zone`; `None` for one that no calendar has.
+    /// The instant, on a host in `zone`; `None` if no calendar has that date.
     pub fn instant(self, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Host(time) => zone.to_timestamp(time).ok(),
@@ -143,7 +145,7 @@ impl LoggedAt {
     }
 }
 
-/// What became of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -151,7 +153,7 @@ pub enum Verdict {
     Failure,
     /// It clears its source.
     Success,
-    /// It was understood, and counts neither way.
+    /// It was understood, and has no effect.
     Ignored,
 }
 
@@ -159,7 +161,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// A known or unknown account with a credential that was refused.
+    /// A known or unknown account with a refused credential.
     WrongCredential,
     /// An account that does not exist.
     UnknownAccount,
@@ -202,7 +204,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// The transport a request came over (RFC 3261 section 18, RFC 7118).
+/// The transport of a request (RFC 3261 section 18, RFC 7118).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -225,8 +227,8 @@ impl Transport {
     }
 }
 
-/// An account name for display and evidence: at most [`ACCOUNT_MAX`] bytes of `bytes`, with what
-/// is not UTF-8 or is a control character replaced.
+/// An account name for display and evidence: at most [`ACCOUNT_MAX`] bytes of `bytes`, in which control
+/// characters and anything that is not UTF-8 are replaced.
 pub fn account(bytes: &[u8]) -> String {
     shown(bytes, ACCOUNT_MAX)
 }
@@ -239,7 +241,7 @@ pub fn session(bytes: &[u8]) -> String {
 fn shown(bytes: &[u8], longest: usize) -> String {
     let start = &bytes[..bytes.len().min(longest)];
     let plain = start.iter().all(|byte| (b' '..=b'~').contains(byte));
-    // As nearly all are.
+    // The common case.
     if plain && let Ok(text) = str::from_utf8(start) {
         return text.to_owned();
     }
@@ -265,15 +267,15 @@ fn shown(bytes: &[u8], longest: usize) -> String {
 /// One failure, as `why` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The source that heard it.
+    /// The source that reported it.
     pub source: &'static str,
-    /// When it was heard.
+    /// When it was reported.
     pub at: Moment,
-    /// The address that failed, as far as it is remembered of a source that has many.
+    /// The address that failed, if its source has many and it is remembered.
     pub address: Option<IpAddr>,
     /// What kind of failure it was.
     pub class: Class,
-    /// For which account.
+    /// The account that it named.
     pub account: Option<Box<str>>,
     /// Whether the source cannot have been forged.
     pub proven: bool,

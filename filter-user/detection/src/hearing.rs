@@ -137,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// What is said when there is no such sign any more.
+    /// The message when the sign has disappeared.
     pub fn over(self) -> &'static str {
         match self {
             Self::Unparsed => "recent lines that look like failures match its rules",
@@ -161,7 +161,7 @@ pub struct Finding {
     pub problem: String,
     /// What to do about it.
     pub mend: String,
-    /// What it is said once for: it is said again when this changes.
+    /// The key under which it is logged: it is logged again when this changes.
     pub key: String,
 }
 
@@ -274,8 +274,8 @@ pub const SECURITY: &str = "asterisk-security";
 /// The source that listens to Asterisk's manager interface.
 pub const AMI: &str = "asterisk-ami";
 
-/// The key of a source across restarts. One of your own jails may have many sources, which differ in what
-/// they read.
+/// The key of a source across restarts. One of your own jails may have several sources, distinguished
+/// by their logs.
 pub fn key(source: &str, place: &str) -> String {
     match source {
         NOTICE | SECURITY | AMI | "sshd" | "wazo-provd" => source.to_owned(),

@@ -1,4 +1,4 @@
-//! A jail: attempts and times enter, sentences leave. No clock, no socket, no map.
+//! A jail: attempts and times enter; ban decisions leave. It has no clock, no socket and no map.
 //!
 //! The caller decides which addresses are one source; a jail identifies a source by one address.
 
@@ -39,15 +39,15 @@ const SWEEPS_PER_FINDTIME: u32 = 16;
 /// What a jail has decided: that a source is to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanDecision {
-    /// Who is to be banned: the first address of the source.
+    /// The source to be banned, by its first address.
     pub address: IpAddr,
-    /// What the ban closes.
+    /// The scope to close.
     pub scope: Scope,
-    /// For how long.
+    /// How long.
     pub bantime: Duration,
-    /// How many failures it is for, all within the jail's `findtime`.
+    /// The number of failures, all within the jail's `findtime`.
     pub failures: usize,
-    /// Whether so many of them are proven that they alone would be enough.
+    /// Whether the proven ones alone would be enough.
     pub proven: bool,
     /// The reason, in words.
     pub reason: String,
@@ -58,15 +58,15 @@ pub struct BanDecision {
 /// What counts against a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// How many failures.
+    /// The number of failures.
     pub failures: usize,
     /// The sum of their weights, which `maxretry` is compared with.
     pub points: u64,
-    /// On how many accounts, which `maxaccounts` is compared with.
+    /// The number of distinct accounts, which `maxaccounts` is compared with.
     pub accounts: usize,
 }
 
-/// A jail: bans a source for a time after a number of failures within another time.
+/// A jail: bans a source for some time after a number of failures within a given time.
 #[derive(Debug)]
 pub struct Jail {
     name: &'static str,
@@ -121,8 +121,8 @@ impl Jail {
         &self.settings
     }
 
-    /// Judges by other settings from the next failure on. Failures on record stay there, and count for as
-    /// long as the new `findtime` says. What is counted over days goes on by the old `guessing`.
+    /// Uses other settings from the next failure on. Recorded failures remain, and count for as long as
+    /// the new `findtime` says. Guessing over days continues with the old `guessing` settings.
     pub fn set_settings(&mut self, settings: JailSettings) {
         self.settings = JailSettings { guessing: self.settings.guessing, ..settings };
     }
@@ -161,9 +161,9 @@ impl Jail {
         self.hear_of(attempt.address, attempt, teller, now)
     }
 
-    /// Hears of an attempt by the source of this first `address`; `teller` tells of it at `now`, which
-    /// never goes back. A success clears its source's record; the failure that reaches `maxretry` within
-    /// `findtime` is answered with a decision.
+    /// Takes an attempt by the source of this first `address`, which `teller` reports at `now`; time
+    /// never goes back. A success clears the source's record. The failure that reaches `maxretry`
+    /// within `findtime` returns a ban decision.
     pub fn hear_of(
         &mut self,
         address: IpAddr,
@@ -201,7 +201,7 @@ impl Jail {
             account,
             details: Details {
                 name: attempt.account.as_deref().map(Box::from),
-                // Of IPv4 the source is the address; and who is banned is all of a source.
+                // Redundant for IPv4, and for the ban of a whole source.
                 address: match attempt.address {
                     IpAddr::V6(from) if class != Class::Ban || attempt.address != address => {
                         Some(from)
@@ -221,8 +221,8 @@ impl Jail {
         self.decide_on_guessers(decided, address, now)
     }
 
-    /// Hears that the source of a failure that has counted already, of this class and a moment ago,
-    /// cannot have been forged: another source tells of it that knows. Answers as
+    /// Records that the source of a failure of this class, which has already counted a moment ago,
+    /// cannot have been forged, since another source has reported that. Returns the same as
     /// [`hear`](Self::hear).
     pub fn prove(&mut self, address: IpAddr, class: Class, now: KernelTime) -> Option<BanDecision> {
         self.prove_of(address, address, class, now)
@@ -254,7 +254,7 @@ impl Jail {
         self.decide_on_guessers(decided, address, now)
     }
 
-    /// A decision if the failures are enough for one; they are kept as long as they can lead to
+    /// The ban decision, if the failures are enough for one. They are kept as long as they can lead to
     /// another.
     fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<BanDecision> {
         let Self { settings, failures, accounts, .. } = self;
@@ -283,15 +283,15 @@ impl Jail {
         decided
     }
 
-    /// Decides on the sources that the last failure has made suspects of guessing over days. The answer is
-    /// for the source of the failure: what was `decided` before, or this.
+    /// Decides on the sources that the last failure has made suspects of guessing over days. Returns
+    /// the decision about the source of the failure: the one already made, or the new one.
     fn decide_on_guessers(
         &mut self,
         decided: Option<BanDecision>,
         address: IpAddr,
         now: KernelTime,
     ) -> Option<BanDecision> {
-        self.decided_on_others.clear(); // Nobody has asked for them.
+        self.decided_on_others.clear(); // Nobody has fetched them.
         let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
         let mut own = decided;
         for suspect in std::mem::take(&mut self.suspects) {
@@ -318,7 +318,7 @@ impl Jail {
     }
 
     /// The decisions on other sources that the last attempt has led to: those that guess at the same
-    /// account. They have failed before; whether they may be banned now is to be asked anew.
+    /// account. Since their failures are older, the caller must check again whether they may be banned.
     pub fn decided_on_others(&mut self) -> Vec<BanDecision> {
         std::mem::take(&mut self.decided_on_others)
     }
@@ -366,8 +366,8 @@ impl Jail {
         self.next_sweep.into_iter().chain(self.next_sweep_of_guessing).min()
     }
 
-    /// Forgets a few of the sources whose failures are all older than `findtime`, so that nothing waits for
-    /// it.
+    /// Forgets a few of the sources whose failures are all older than `findtime`; only a few, so that
+    /// nothing else has to wait.
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let is_due = |sweep: Option<KernelTime>| sweep.is_some_and(|sweep| sweep <= now);
         self.now = self.now.max(now);

@@ -138,8 +138,8 @@ impl Join {
         }
     }
 
-    /// Whether no jail counted the attempt that another source has reported. A further report of it must not
-    /// count as proof of another failure of the address.
+    /// Whether no jail counted the attempt that another source has reported. Another report of it must
+    /// not count as proof of a different failure of the address.
     pub fn was_set_aside(&self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
         let key = self.secret.hash_one((address, attempt.session.as_deref()));
         self.set_aside.get(&key).is_some_and(|at| now.since(*at) <= WINDOW)
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_tell_of_one_packet() {
+    fn one_packet_that_two_sources_report_counts_once() {
         use Class::WrongCredential as Wrong;
         assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("a"), AMI, 40)]), 1);
         assert_eq!(count(&[(Wrong, Some("a"), NOTICE, 0), (Wrong, Some("b"), AMI, 40)]), 2);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn one_log_tells_of_a_packet_at_both_levels() {
+    fn one_packet_that_a_log_reports_at_both_levels_counts_once() {
         let notice = attempt(Class::WrongCredential, Some("a"));
         let event = Attempt { rule: "ChallengeResponseFailed", ..notice.clone() };
         let mut join = Join::default();
@@ -229,19 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn one_call_id_for_all_tries_hides_none() {
+    fn one_call_id_for_all_attempts_hides_none() {
         use Class::WrongCredential as Wrong;
         let tries = (0..15)
             .flat_map(|n| [(Wrong, Some("a"), NOTICE, n * 7), (Wrong, Some("a"), AMI, n * 7 + 1)]);
         assert_eq!(count(&tries.collect::<Vec<_>>()), 15);
-        // In batches, as the sources come under load.
+        // In batches, as the sources deliver under load.
         let log = (0..15).map(|n| (Wrong, Some("a"), NOTICE, n));
         let ami = (0..15).map(|n| (Wrong, Some("a"), AMI, 20 + n));
         assert_eq!(count(&log.chain(ami).collect::<Vec<_>>()), 15);
     }
 
     #[test]
-    fn what_no_jail_counted_is_known_for_a_while() {
+    fn an_attempt_that_no_jail_counted_is_remembered_for_a_while() {
         let mut join = Join::default();
         let (of, other) = (
             attempt(Class::WrongCredential, Some("a")),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silenced_source_leaves_the_other() {
+    fn a_silenced_source_does_not_silence_the_other() {
         use Class::WrongCredential as Wrong;
         let ami_alone = (0..15).map(|n| (Wrong, Some("a"), AMI, n * 7));
         assert_eq!(count(&ami_alone.collect::<Vec<_>>()), 15);
@@ -273,7 +273,7 @@ mod tests {
 
     /// An unknown user with credentials: two lines and two events.
     #[test]
-    fn two_classes_tell_of_one_packet() {
+    fn one_packet_in_two_classes_counts_once() {
         use Class::{UnknownAccount, WrongCredential};
         let packet = [
             (UnknownAccount, Some("a"), NOTICE, 0),
@@ -297,9 +297,9 @@ mod tests {
         assert_eq!(count(&packet), 1);
     }
 
-    /// A good phone over its contacts beside one that a list refuses.
+    /// A good phone with too many contacts, beside one that an access list refuses.
     #[test]
-    fn what_does_not_count_hides_nothing_that_does() {
+    fn an_ignored_attempt_hides_no_failure() {
         let mut join = Join::default();
         let contacts = attempt(Class::Acl, Some("a"));
         let contacts = Attempt { verdict: Verdict::Ignored, ..contacts };
@@ -308,14 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_session_counts_each_time() {
+    fn an_attempt_without_a_session_counts_each_time() {
         let lines: Vec<_> = (0..10).map(|n| (Class::Login, None, NOTICE, n)).collect();
         assert_eq!(count(&lines), 10);
     }
 
     /// `Invalid user`, and three passwords on its connection.
     #[test]
-    fn an_announced_attempt_is_its_first_refusal() {
+    fn an_announced_attempt_and_its_first_refusal_count_once() {
         let mut join = Join::default();
         let on = |port, announces| {
             let attempt = attempt(Class::Login, None);
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!((join.order.len(), join.packets.len()), (1, 1));
     }
 
-    /// One Call-ID for so many packets, which one source tells of after the other.
+    /// One Call-ID for this many packets, which one source reports after the other.
     fn one_call_id(packets: u64, apart: u64) -> usize {
         use Class::WrongCredential as Wrong;
         let log = (0..packets).map(|n| (Wrong, Some("a"), NOTICE, n * apart));
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_compared_with_as_many_as_are_remembered() {
+    fn a_packet_is_compared_with_all_remembered_ones() {
         let most = COMPARED_MAX as u64;
         for (packets, counted) in [(most - 1, most - 1), (most, most), (most + 1, most + 2)] {
             assert_eq!(one_call_id(packets, 0) as u64, counted, "{packets} packets");
@@ -368,14 +368,14 @@ mod tests {
 
     #[test]
     fn a_packet_is_remembered_for_the_window_and_no_longer() {
-        // Eleven within the window, a tenth of it apart, and one more before it.
+        // Eleven within the window, a tenth of it apart, and one before it.
         assert_eq!((one_call_id(11, 100), one_call_id(12, 100)), (11, 13));
         let of = attempt(Class::WrongCredential, Some("a"));
         for (after, is_first) in [(999, false), (1000, false), (1001, true)] {
             let mut join = Join::default();
             assert!(told(&mut join, &of, NOTICE, at(0)));
             assert_eq!(told(&mut join, &of, AMI, at(after)), is_first, "{after} ms");
-            // One that was told of again within the window stays for another one.
+            // A packet that was reported again within the window stays for another window.
             let mut join = Join::default();
             assert!(told(&mut join, &of, NOTICE, at(0)) && told(&mut join, &of, NOTICE, at(500)));
             assert!(!told(&mut join, &of, AMI, at(500)));
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_attempt_is_waited_for_as_long_as_sshd_does() {
+    fn an_announced_attempt_is_remembered_as_long_as_sshd_waits() {
         let on = |announces| Attempt { port: Some(5022), announces, ..attempt(Class::Login, None) };
         for (after, counts) in [(119_999, false), (120_000, false), (120_001, true)] {
             let mut join = Join::default();
@@ -394,14 +394,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_too_many_is_forgotten() {
+    fn the_oldest_packet_is_evicted() {
         let of = |n: usize| attempt(Class::WrongCredential, Some(&n.to_string()));
         for (packets, is_forgotten) in [(PACKETS_MAX, false), (PACKETS_MAX + 1, true)] {
             let mut join = Join::default();
             for n in 0..packets {
                 assert!(told(&mut join, &of(n), NOTICE, at(0)));
             }
-            // The last one is there in any case.
+            // The last one is remembered in any case.
             assert!(!told(&mut join, &of(packets - 1), AMI, at(0)));
             assert_eq!(told(&mut join, &of(0), AMI, at(0)), is_forgotten, "{packets}");
         }

@@ -26,10 +26,10 @@ const SINGLE: [Ipv6Net; 5] = [
 pub struct SourcePrefix(u8);
 
 impl SourcePrefix {
-    /// Every address by itself.
+    /// Every address is a source.
     pub const SINGLE: Self = Self(128);
 
-    /// IPv6 networks of this length, or single addresses from 128 on.
+    /// IPv6 networks of this length are sources; from 128 on, single addresses.
     pub fn ipv6(length: u8) -> Self {
         Self(length.min(128))
     }
@@ -39,7 +39,7 @@ impl SourcePrefix {
         self.around(address).map_or(address, |around| around.network().into())
     }
 
-    /// The network or single address that a source is, given its first address.
+    /// The network or single address of a source, given its first address.
     pub fn network(self, source: IpAddr) -> IpNet {
         match self.around(source) {
             Some(network) if network.addr() == network.network() => network.into(),
@@ -54,7 +54,7 @@ impl SourcePrefix {
     }
 }
 
-/// A network as everyone writes it: an address without its full length.
+/// A network in the usual notation: without a length if it is a single address.
 pub fn show(network: IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
         network.addr().to_string()
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv6_is_taken_together_and_ipv4_is_not() {
+    fn ipv6_addresses_are_grouped_and_ipv4_addresses_are_not() {
         for (length, address, source, network) in [
             (64, "203.0.113.7", "203.0.113.7", "203.0.113.7/32"),
             (64, "2001:db8:0:1:2::3", "2001:db8:0:1::", "2001:db8:0:1::/64"),
             (56, "2001:db8:0:ff::1", "2001:db8::", "2001:db8::/56"),
             (128, "2001:db8::1", "2001:db8::1", "2001:db8::1/128"),
             (128, "2001:db8::", "2001:db8::", "2001:db8::/128"),
-            // Neighbours on a link; IPv4, of which none may be all of it.
+            // Link-local neighbours; mapped IPv4, where no source may be all of IPv4.
             (64, "fe80::1", "fe80::1", "fe80::1/128"),
             (64, "fe80::", "fe80::", "fe80::/128"),
             (48, "::ffff:203.0.113.7", "::ffff:203.0.113.7", "::ffff:203.0.113.7/128"),
@@ -104,7 +104,7 @@ mod tests {
                 let source = prefix.source(address);
                 prop_assert!(prefix.network(source).contains(&address));
                 prop_assert_eq!(prefix.source(source), source);
-                // Of IPv4 it closes one address at most.
+                // A mapped source closes at most one IPv4 address.
                 let low = IpAddr::from((bits & u128::from(u64::MAX)).to_be_bytes());
                 let mapped: IpNet = "::ffff:0:0/96".parse().unwrap();
                 prop_assert!(!prefix.network(prefix.source(low)).contains(&mapped));

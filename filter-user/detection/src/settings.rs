@@ -29,10 +29,10 @@ pub use self::ports::{
 };
 pub use self::weights::Weights;
 
-/// Sources that were banned before.
+/// The history of bans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offenders {
-    /// How long a ban counts after it has ended, and all before it.
+    /// How long a ban, and all before it, count after it has ended.
     pub remember: Duration,
 }
 
@@ -41,11 +41,12 @@ pub struct Offenders {
 pub struct JailSettings {
     /// Whether the jail is in use.
     pub enabled: bool,
-    /// How many failures within `findtime` ban a source, by weight.
+    /// The sum of the weights of failures within `findtime` that leads to a ban.
     pub maxretry: u32,
-    /// How much a failure counts; where the jail's sources know one class alone, `None`: 1.
+    /// The weight of a failure; `None` means 1, for a jail whose sources report only one class.
     pub weights: Option<Weights>,
-    /// On how many accounts failures within `findtime` also ban; 0 disables this.
+    /// The number of accounts that, with failures within `findtime`, also leads to a ban; 0 disables
+    /// this.
     pub maxaccounts: u32,
     /// How long a failure counts.
     pub findtime: Duration,
@@ -53,24 +54,24 @@ pub struct JailSettings {
     pub bantime: Duration,
     /// Networks that this jail never bans.
     pub ignoreip: Vec<IpNet>,
-    /// Hosts whose addresses it never bans, whatever they are at the time.
+    /// Hosts whose current addresses this jail never bans.
     pub ignore_names: Vec<HostName>,
     /// What a proven ban closes.
     pub scope: Scope,
     /// What any other ban closes. With `None`, only proven failures count.
     pub unproven_scope: Option<Scope>,
-    /// How its bans grow.
+    /// How its bans grow for repeated offenders.
     pub increment: Increment,
-    /// What is too much, over days.
+    /// The limits for guessing over days.
     pub guessing: GuessingSettings,
-    /// The filter that reads its log in place of the parser that comes with it.
+    /// The filter that reads its log in place of the built-in parser.
     pub filter: Option<FilterName>,
-    /// What it reads, if it is one of your own.
+    /// What it reads, if it is one of your own jails.
     pub own: Option<OwnJail>,
 }
 
 impl JailSettings {
-    /// How much a failure of this class counts.
+    /// The weight of a failure of this class.
     pub fn weight(&self, class: Class) -> u32 {
         self.weights.as_ref().map_or(1, |weights| weights.of(class))
     }
@@ -81,7 +82,7 @@ impl JailSettings {
 pub struct OwnJail {
     /// Its logs.
     pub log: Vec<LogPattern>,
-    /// What it reads in the journal: whatever one of these matches.
+    /// What it reads from the journal: the entries that match any of these.
     pub journal: Vec<JournalMatch>,
     /// Whether its failures are proven: the service uses connections, and nobody else can write to the log.
     pub proven: bool,

@@ -1,11 +1,11 @@
-//! When what is closed opens again, scope by scope.
+//! When each closed scope opens again.
 
 use std::time::Duration;
 
 use crate::clock::KernelTime;
 use crate::settings::Scope;
 
-/// The kernel's end of what does not end.
+/// The kernel's value for an end that never comes.
 const FOREVER: KernelTime = KernelTime(u64::MAX);
 
 /// For each scope, whether it is closed and until when.
@@ -16,7 +16,8 @@ impl Ends {
     /// Nothing is closed.
     pub const NONE: Self = Self([KernelTime(0); 8]);
 
-    /// With `scope` closed until then as well; `None`: without end. The later end holds.
+    /// These ends, with `scope` closed until `until` as well (`None`: without end). The later end
+    /// applies.
     #[must_use]
     pub fn and(mut self, scope: Scope, until: Option<KernelTime>) -> Self {
         if let Some(end) = self.0.get_mut(usize::from(scope.bit())) {
@@ -25,7 +26,7 @@ impl Ends {
         self
     }
 
-    /// What either closes, for as long as either does.
+    /// The scopes that either closes, for as long as either does.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         let mut union = self;
@@ -35,7 +36,7 @@ impl Ends {
         union
     }
 
-    /// What this closes that `other` does not, or not for as long.
+    /// The scopes that this closes and `other` does not, or not for as long.
     #[must_use]
     pub fn beyond(self, other: Self) -> Self {
         let mut rest = self;
@@ -47,15 +48,15 @@ impl Ends {
         rest
     }
 
-    /// Whether one end is right for every scope that is closed. What ends before the last one may do so
-    /// as long as the ban of all ports, which closes every scope, ends no earlier.
+    /// Whether a single end is right for every closed scope. A scope may end before the last one,
+    /// provided that the ban of all ports, which closes every scope, ends no earlier.
     pub fn have_one_end(self) -> bool {
         let all = self.0[usize::from(Scope::All.bit())];
         let last = self.0.into_iter().max().unwrap_or(all);
         self.0.into_iter().all(|end| end == KernelTime(0) || end.max(all) == last)
     }
 
-    /// Whether both close the same, but for less than `tolerance` in time.
+    /// Whether both close the same scopes, with ends that differ by less than `tolerance`.
     pub fn agree(self, other: Self, tolerance: Duration) -> bool {
         let near = |(one, other): (KernelTime, KernelTime)| {
             let is_closed = |end| end > KernelTime(0);
@@ -70,7 +71,7 @@ impl Ends {
         *self == Self::NONE
     }
 
-    /// What is closed, and until when; `None`: without end.
+    /// The closed scopes, and until when; `None`: without end.
     pub fn iter(&self) -> impl Iterator<Item = (Scope, Option<KernelTime>)> {
         (0..8).zip(self.0).filter_map(|(bit, end)| {
             let scope = Scope::from_bit(bit).filter(|_| end > KernelTime(0))?;
@@ -78,13 +79,13 @@ impl Ends {
         })
     }
 
-    /// The ends by [`Scope::bit`] as the kernel has them, in nanoseconds of its clock: 0 for what is
-    /// not closed, [`FOREVER`](filter_common::abi::FOREVER) for what does not end.
+    /// The ends by [`Scope::bit`] in the kernel's form, in nanoseconds of its clock: 0 for a scope that
+    /// is not closed, [`FOREVER`](filter_common::abi::FOREVER) for one without end.
     pub fn words(&self) -> [u64; 8] {
         self.0.map(|end| end.0)
     }
 
-    /// The inverse of [`words`](Self::words); bits that stand for no scope are left out.
+    /// The inverse of [`words`](Self::words); bits that stand for no scope are ignored.
     pub fn from_words(words: [u64; 8]) -> Self {
         let mut ends = Self::NONE;
         for ((bit, end), word) in (0..8).zip(&mut ends.0).zip(words) {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_end_is_right_for_what_ends_together_or_before_all() {
+    fn one_end_suffices_if_all_end_together_or_before_the_ban_of_all_ports() {
         let (five, nine) = (Some(KernelTime(5)), Some(KernelTime(9)));
         let ends = |closed: &[(Scope, Option<KernelTime>)]| {
             closed.iter().fold(Ends::NONE, |ends, (scope, until)| ends.and(*scope, *until))
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_end_holds() {
+    fn the_later_end_applies() {
         let (five, nine) = (Some(KernelTime(5)), Some(KernelTime(9)));
         let ends = Ends::NONE.and(Scope::Sip, nine).and(Scope::Sip, five).and(Scope::All, None);
         let said: Vec<_> = ends.iter().collect();

@@ -14,11 +14,11 @@ pub struct Banned {
     pub until: Option<Timestamp>,
 }
 
-/// What the other program's database holds.
+/// The contents of the other program's database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bans {
     /// The bans in force, by jail and address.
     pub in_force: Vec<Banned>,
-    /// Entries without an address or network, such as the names of users, or without a possible time.
+    /// Entries without an address or network, such as names of users, or with an impossible time.
     pub unreadable: usize,
 }

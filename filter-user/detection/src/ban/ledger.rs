@@ -36,7 +36,7 @@ pub struct Ledger {
     entries: BTreeMap<Key, Entry>,
     ends: BTreeSet<(KernelTime, Key)>,
     networks: PrefixTree,
-    /// Networks that bans leave out, and how many bans do.
+    /// The exceptions of bans, each with the number of bans that have it.
     holes: BTreeMap<IpNet, usize>,
     /// How many bans each origin has.
     by_origin: HashMap<Origin, usize>,
@@ -48,7 +48,7 @@ impl Ledger {
     pub fn insert(&mut self, entry: Entry) -> Vec<Write> {
         let mut touched = Vec::new();
         let key = entry.key();
-        // Exceptions are written before their ban, so that nobody in them is banned for a moment.
+        // Exceptions are written before their ban, so that they are not banned even for a moment.
         for hole in entry.except() {
             *self.holes.entry(*hole).or_default() += 1;
             touched.push(*hole);
@@ -102,7 +102,7 @@ impl Ledger {
     /// The bans of networks and addresses inside a network, without its own.
     pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
-        // In the order of keys a network comes right before what is in it.
+        // In the order of keys, a network comes directly before the networks and addresses in it.
         let range = (Bound::Included((network, Origin::Hand, Scope::Sip)), Bound::Unbounded);
         let range = self.entries.range(range);
         let range = range.take_while(move |((other, ..), _)| network.contains(&other.addr()));
@@ -129,15 +129,15 @@ impl Ledger {
         self.ends.first().map(|(until, _)| *until)
     }
 
-    /// Up to `count` bans behind this one, in the order of [`iter`](Self::iter); from the first one
-    /// for `None`.
+    /// Up to `count` bans after this one, in the order of [`iter`](Self::iter); from the first one if
+    /// `None`.
     pub fn after(&self, key: Option<Key>, count: usize) -> impl Iterator<Item = &Entry> {
         let start = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries.range((start, Bound::Unbounded)).map(|(_, entry)| entry).take(count)
     }
 
-    /// Up to `count` bans of a network and of what is inside it, in the order of [`iter`](Self::iter),
-    /// behind this one.
+    /// Up to `count` bans of a network and of everything inside it after this one, in the order of
+    /// [`iter`](Self::iter).
     pub fn within(
         &self,
         network: IpNet,
@@ -163,12 +163,12 @@ impl Ledger {
         self.entries.values()
     }
 
-    /// How many there are.
+    /// The number of bans.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many of them this origin has.
+    /// The number of bans with this origin.
     pub fn count(&self, origin: Origin) -> usize {
         self.by_origin.get(&origin).copied().unwrap_or(0)
     }
@@ -209,7 +209,7 @@ impl Ledger {
 
     fn remove_key(&mut self, key: Key) -> Option<(Entry, Vec<Write>)> {
         let entry = self.strike_out(key)?;
-        // The ban first: without its holes it would shut out who is in them.
+        // The ban first: without its exceptions, it would drop packets from them.
         let mut touched = vec![entry.ban.network];
         touched.extend(entry.except());
         let writes = self.writes(&touched);
@@ -235,7 +235,7 @@ impl Ledger {
         Some(entry)
     }
 
-    /// What is to be written after changes to bans or holes of these networks; each entry once.
+    /// The writes after changes to bans or exceptions of these networks; each entry once.
     fn writes(&mut self, touched: &[IpNet]) -> Vec<Write> {
         let mut writes = Vec::new();
         for network in touched {
@@ -246,7 +246,8 @@ impl Ledger {
             } else {
                 self.own_ends(*network)
             };
-            // The new entry before the old one goes: the address is never let in between.
+            // The new entry is written before the old one is deleted, so the address is never let in
+            // between.
             writes.extend(of_address.filter(|_| !is_split));
             let is_hole = self.holes.contains_key(network);
             if !own.is_empty() || is_hole || self.networks.entry(*network).is_some() {
@@ -299,12 +300,12 @@ impl Ledger {
     }
 }
 
-/// The one that ends last; `None`, without end, is later than everything.
+/// The ban that ends last; `None`, without end, is later than any time.
 pub fn last_to_end<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
     entries.max_by_key(|entry| (entry.ban.until.is_none(), entry.ban.until))
 }
 
-/// What the kernel holds for all bans of an address, if there are any.
+/// The kernel's entry for all bans of an address, if there are any.
 fn merged(address: IpAddr, bans: impl Iterator<Item = Ban>) -> Option<AddressEntry> {
     bans.fold(None, |merged: Option<AddressEntry>, ban| {
         let since = ban.since.in_this_boot();
@@ -322,8 +323,8 @@ fn is_address(network: IpNet) -> bool {
     network.prefix_len() == network.max_prefix_len()
 }
 
-/// Which of the kernel's entries is written: those of networks and of addresses are not the same,
-/// even for one address.
+/// Which of the kernel's entries is written: those of networks and of addresses are distinct, even for
+/// the same address.
 fn target(write: &Write) -> (bool, IpNet) {
     match write {
         Write::Address(entry) => (true, entry.address.into()),

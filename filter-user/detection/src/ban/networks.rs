@@ -1,10 +1,10 @@
-//! What the kernel's trie must hold so that its longest prefix alone says what nested bans and
-//! holes say together.
+//! The entries that the kernel's trie needs so that the longest prefix alone gives the combined result
+//! of nested bans and exceptions.
 //!
-//! Bans and holes of networks enter, the entries that change leave. An entry closes what its own
-//! network's bans close and what the next entry around it closes; a hole lets in nothing from
-//! around it. The addresses of a network are decided by the entry with the longest prefix, so a
-//! change is carried to the entries inside it, and to no others.
+//! Bans and exceptions of networks enter; the entries that change leave. An entry closes what its own
+//! network's bans close and what the next entry around it closes; an exception inherits nothing from
+//! around it. The entry with the longest prefix decides for an address, so a change is carried to the
+//! entries inside the network, and to no others.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -13,19 +13,19 @@ use ipnet::IpNet;
 
 use super::Ends;
 
-/// An entry that is no longer what it was.
+/// An entry that has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The network.
     pub network: IpNet,
-    /// What its entry must say; `None`: there is none.
+    /// Its new contents; `None`: it is deleted.
     pub ends: Option<Ends>,
 }
 
-/// The networks that have bans or holes, and the entry of each.
+/// The networks that have bans or exceptions, and the entry of each.
 #[derive(Debug, Default)]
 pub struct PrefixTree {
-    /// By address and then length: a network comes directly before those inside it.
+    /// In the order of addresses and then lengths: a network comes directly before those inside it.
     nodes: BTreeMap<IpNet, Node>,
 }
 
@@ -37,8 +37,8 @@ struct Node {
 }
 
 impl PrefixTree {
-    /// Makes `own` the ends of the bans of exactly this network, and says whether it is a hole in
-    /// what is around it. Returns the entries that change by it, the wider ones first.
+    /// Sets the ends of the bans of exactly this network to `own`, and whether it is an exception to
+    /// the bans around it. Returns the entries that change, wider ones first.
     pub fn set(&mut self, network: IpNet, own: Ends, is_hole: bool) -> Vec<Change> {
         let network = network.trunc();
         let around = self.around(network);
@@ -61,7 +61,7 @@ impl PrefixTree {
         changes
     }
 
-    /// What the entry of exactly this network says, if it has one.
+    /// The entry of exactly this network, if it has one.
     pub fn entry(&self, network: IpNet) -> Option<Ends> {
         self.nodes.get(&network).map(|node| node.entry)
     }
@@ -71,22 +71,22 @@ impl PrefixTree {
         self.nodes.iter().map(|(network, node)| (*network, node.entry))
     }
 
-    /// Whether exactly this network is a hole.
+    /// Whether exactly this network is an exception.
     pub fn is_hole(&self, network: IpNet) -> bool {
         self.nodes.get(&network).is_some_and(|node| node.is_hole)
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// What the next entry around a network says.
+    /// The ends in the next entry around a network.
     fn around(&self, network: IpNet) -> Ends {
         let mut wider = network.supernet();
         while let Some(network) = wider {
@@ -98,9 +98,9 @@ impl PrefixTree {
         Ends::NONE
     }
 
-    /// Carries what `network` says now to the entries inside it.
+    /// Carries the ends of `network` to the entries inside it.
     fn carry(&mut self, network: IpNet, says: Ends, changes: &mut Vec<Change>) {
-        // The networks around the one that is looked at.
+        // The networks around the current one.
         let mut open = vec![(network, says)];
         let end = Bound::Included(last_inside(network));
         let mut after = Bound::Excluded(network);
@@ -124,24 +124,24 @@ impl PrefixTree {
     }
 }
 
-/// The last in order of all networks inside this one: its last address.
+/// The last network, in this order, inside this one: its last address.
 fn last_inside(network: IpNet) -> IpNet {
     IpNet::from(network.broadcast())
 }
 
-/// What bans and holes there must have been for the kernel to hold these entries.
+/// The bans and exceptions that lead to these entries in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnBans {
     /// The network.
     pub network: IpNet,
-    /// What bans of exactly this network close; what comes from around it is not in here.
+    /// What bans of exactly this network close, without the bans around it.
     pub own: Ends,
-    /// Whether it is a hole.
+    /// Whether it is an exception.
     pub is_hole: bool,
 }
 
-/// Reads back what [`PrefixTree`] has written, in the order of the networks. A ban that closes no more
-/// and no longer than one around it has left no trace and is not among them.
+/// Reads back the entries of a [`PrefixTree`], in the order of the networks. A ban that closes no more
+/// and no longer than one around it has left no trace and is not included.
 pub fn read_back(entries: &[(IpNet, Ends)]) -> Vec<OwnBans> {
     let entries: BTreeMap<IpNet, Ends> = entries.iter().copied().collect();
     let mut open: Vec<(IpNet, Ends)> = Vec::new();

@@ -8,18 +8,18 @@ use crate::settings::{ESCALATION, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern
 /// The number of the first jail that is not built in.
 const OWN: u8 = 16;
 
-/// The names of those who decide bans.
+/// The names of the origins of bans.
 ///
-/// Built-in jails have numbers of their own. The others are numbered as they come: those of the
-/// configuration by the alphabet, then those that the store still has bans of. Such a number holds
-/// for one process, and the store keeps names.
+/// Built-in jails have fixed numbers. The others are numbered in turn: the jails of the configuration
+/// in alphabetical order, then jails that only the store still has bans of. These numbers are valid
+/// only within one process; the store keeps names.
 #[derive(Debug)]
 pub struct Roster {
     own: RwLock<Vec<&'static str>>,
 }
 
 impl Roster {
-    /// With the jails of a configuration.
+    /// The roster with the jails of a configuration.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
         let roster = Self { own: RwLock::default() };
         let mut names: Vec<&str> = configured.into_iter().collect();
@@ -84,7 +84,7 @@ impl Roster {
 }
 
 impl Default for Roster {
-    /// With the built-in jails.
+    /// The roster with the built-in jails.
     fn default() -> Self {
         Self::new([])
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_keeps_the_name() {
+    fn a_removed_jail_keeps_its_name() {
         let roster = Roster::new(["web"]);
         let gone = roster.enlist("of last year");
         assert_eq!((gone, roster.enlist("of last year")), (Origin::Jail(17), gone));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_to_an_end() {
+    fn numbers_can_run_out() {
         let roster = Roster::default();
         let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
         assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 236);

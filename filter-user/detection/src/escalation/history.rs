@@ -11,27 +11,27 @@ use std::time::Duration;
 use super::{Case, Offender, Pardon};
 use crate::clock::{KernelTime, Moment};
 
-/// How much is remembered, and how long.
+/// How much is remembered, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// The most offenders, each by address and jail.
     pub capacity: usize,
-    /// How long after the end of its last ban.
+    /// How long an offender is remembered after the end of its last ban.
     pub remember: Duration,
 }
 
 /// The bans of one offender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// How many there were.
+    /// The number of bans.
     pub bans: u32,
-    /// How many of them were proven.
+    /// How many of these were proven.
     pub proven: u32,
-    /// When the last one came.
+    /// When the last ban began.
     pub last: Moment,
-    /// When the last of them ends, or has ended.
+    /// When the last ban ends or ended.
     pub until: Moment,
-    /// When the last one came that was proven.
+    /// When the last proven ban began.
     pub last_proven: Option<Moment>,
 }
 
@@ -40,7 +40,7 @@ impl Record {
         self.until.age(now) >= remember
     }
 
-    /// Both together, of which neither has counted what the other has.
+    /// The sum of both, where neither has counted a ban of the other.
     fn and(self, other: Self) -> Self {
         Self {
             bans: self.bans.saturating_add(other.bans),
@@ -52,19 +52,19 @@ impl Record {
     }
 }
 
-/// How many bans there were.
+/// The number of earlier bans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
-    /// All of them.
+    /// All bans.
     pub bans: u32,
-    /// Those that were proven.
+    /// Only the proven ones.
     pub proven: u32,
 }
 
 /// The order of eviction.
 type Place = (bool, Moment, Offender);
 
-/// What is remembered of all.
+/// The history of all offenders.
 #[derive(Debug)]
 pub struct History {
     bounds: Bounds,
@@ -73,35 +73,34 @@ pub struct History {
 }
 
 impl History {
-    /// An empty one.
+    /// An empty history.
     pub fn new(bounds: Bounds) -> Self {
         let bounds = Bounds { capacity: bounds.capacity.max(1), ..bounds };
         Self { bounds, records: BTreeMap::new(), order: BTreeSet::new() }
     }
 
-    /// How many offenders are remembered.
+    /// The number of remembered offenders.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there are none.
+    /// Whether no offender is remembered.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// What is remembered of the offenders behind this one, in their order; from the first one on for
-    /// `None`.
+    /// The records after this offender, in order; from the first one if `None`.
     pub fn after(&self, who: Option<Offender>) -> impl Iterator<Item = (Offender, &Record)> {
         let start = who.map_or(Bound::Unbounded, Bound::Excluded);
         self.records.range((start, Bound::Unbounded)).map(|(who, record)| (*who, record))
     }
 
-    /// All that is remembered.
+    /// All records.
     pub fn iter(&self) -> impl Iterator<Item = (Offender, &Record)> {
         self.records.iter().map(|(who, record)| (*who, record))
     }
 
-    /// The bans of an address by one jail, or `over_all` of them.
+    /// The number of bans of an address by one jail, or `over_all` jails.
     pub fn total(&self, who: Offender, over_all: bool, now: KernelTime) -> Total {
         let Offender { address, jail } = who;
         let (first, last) = if over_all { (u8::MIN, u8::MAX) } else { (jail, jail) };
@@ -114,13 +113,13 @@ impl History {
         })
     }
 
-    /// Whether any ban of an address is remembered that was proven.
+    /// Whether the history contains a proven ban of an address.
     pub fn has_proven(&self, address: IpAddr) -> bool {
         let place = |jail| Offender { address, jail };
         self.records.range(place(u8::MIN)..=place(u8::MAX)).any(|(_, record)| record.proven > 0)
     }
 
-    /// Counts a ban that has come at `now`. Returns what is known of its offender with it.
+    /// Counts a ban that has begun at `now`. Returns the offender's record.
     pub fn note(&mut self, case: Case, now: KernelTime, until: KernelTime) -> Record {
         let Case { who, proven, again } = case;
         self.forget_old(now);
@@ -134,7 +133,7 @@ impl History {
         self.add(who, this)
     }
 
-    /// Adds what was counted elsewhere. Returns those of whom more is known now than that.
+    /// Adds records that were counted elsewhere. Returns those that now contain more.
     pub fn load(
         &mut self,
         kept: Vec<(Offender, Record)>,
@@ -153,7 +152,7 @@ impl History {
         more
     }
 
-    /// Forgets whom a pardon is for.
+    /// Forgets the offenders that a pardon applies to.
     pub fn pardon(&mut self, pardon: Pardon) {
         let first = |address| Offender { address, jail: u8::MIN };
         let covered = |who: &Offender| pardon.covers(*who);
@@ -189,7 +188,7 @@ impl History {
         Some(record)
     }
 
-    /// Those whose time is up are the first of their kind.
+    /// Expired offenders are the first of their kind.
     fn forget_old(&mut self, now: KernelTime) {
         for proven in [false, true] {
             let first = (proven, Moment(i64::MIN), FIRST);
@@ -208,7 +207,7 @@ impl History {
     }
 }
 
-/// Before all others.
+/// Sorts before every other key.
 const FIRST: Offender =
     Offender { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), jail: u8::MIN };
 
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_bans_do_not_push_out_the_proven_ones() {
+    fn unproven_bans_do_not_evict_proven_ones() {
         let mut history = history(10);
         history.note(case(1, 0, true), at(0), at(10));
         for n in 2..200 {
@@ -248,7 +247,7 @@ mod tests {
         }
         assert_eq!(history.len(), 10);
         assert_eq!(history.total(case(1, 0, true).who, false, at(2)).proven, 1);
-        // Of those of one kind the oldest goes.
+        // Within a kind, the oldest is evicted.
         for n in 2..12 {
             history.note(case(n, 0, true), at(2), at(20 + u64::from(n)));
         }
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pardon_is_for_whom_it_names() {
+    fn a_pardon_applies_to_its_network_and_jail_only() {
         let mut history = history(100);
         let cases = [case(1, 0, true), case(1, 1, true), case(130, 0, true)];
         for case in cases {
@@ -281,13 +280,13 @@ mod tests {
     }
 
     proptest! {
-        /// What is remembered is what a list of all bans says.
+        /// The history agrees with a list of all bans.
         #[test]
-        fn counts_as_a_list_does(
+        fn counts_agree_with_a_list_of_all_bans(
             steps in proptest::collection::vec((0u64..40, 0u8..4, 0u8..3, any::<bool>(), 1u64..60), 1..100),
         ) {
             let mut history = history(1000);
-            // By offender: bans, proven ones, the end of the last to end.
+            // By offender: bans, proven bans, the latest end.
             let mut model: HashMap<Offender, (u32, u32, u64)> = HashMap::new();
             let mut now = 0;
             for (gap, last, jail, proven, time) in steps {

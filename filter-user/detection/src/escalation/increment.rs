@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::duration;
 use crate::settings::Increment;
 
-/// fail2ban doubles no more than so often.
+/// The most times that fail2ban doubles.
 const DOUBLINGS_MAX: u32 = 20;
 
-/// How long a ban lasts after so many `earlier` ones. `chance` says how much of
-/// [`rndtime`](Increment::rndtime) is added: none for 0, and all but one part in 2^32 for the largest.
+/// How long a ban lasts after this number of `earlier` ones. `chance` determines how much of
+/// [`rndtime`](Increment::rndtime) is added: nothing for 0, and all but 1/2^32 for the largest value.
 pub fn term(bantime: Duration, increment: &Increment, earlier: u32, chance: u32) -> Duration {
     if !increment.enabled || earlier == 0 {
         return bantime;
@@ -19,7 +19,7 @@ pub fn term(bantime: Duration, increment: &Increment, earlier: u32, chance: u32)
     let place = usize::try_from(earlier).unwrap_or(usize::MAX);
     let multiplier = multipliers.get(place).or(multipliers.last()).copied();
     let times = |multiplier: u32| {
-        // At most 3e17 ns, a number of 32 bits and a million: below 2^127.
+        // At most 3e17 ns, a 32-bit number and a million: below 2^127.
         let product =
             bantime.as_nanos() * u128::from(multiplier) * u128::from(factor.thousandths());
         Duration::from_nanos(u64::try_from(product / 1000).unwrap_or(u64::MAX))
@@ -65,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_is_a_coefficient_and_shortens_no_doubled_time() {
+    fn a_factor_multiplies_the_time_and_never_shortens_a_doubled_one() {
         let factor = |n| Increment { factor: thousandths(n), ..on() };
         assert_eq!(minutes(&factor(1500), 0..4), [10, 30, 60, 120]);
         assert_eq!(minutes(&factor(100), 0..6), [10, 10, 10, 10, 16, 32]);
     }
 
     #[test]
-    fn multipliers_stand_for_the_doubling_and_the_last_for_the_rest() {
+    fn multipliers_replace_the_doubling_and_the_last_one_repeats() {
         let multipliers = vec![1, 5, 30, 60];
         assert_eq!(minutes(&Increment { multipliers, ..on() }, 0..6), [10, 50, 300, 600, 600, 600]);
         let halved = Increment { multipliers: vec![1, 3], factor: thousandths(500), ..on() };
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_random_part_comes_on_top() {
+    fn the_random_part_is_added_last() {
         let maxtime = Duration::from_mins(30);
         let random = Increment { rndtime: Duration::from_mins(8), maxtime, ..on() };
         let at = |earlier, chance| term(Duration::from_mins(10), &random, earlier, chance);

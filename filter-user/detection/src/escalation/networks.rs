@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use crate::clock::{KernelTime, Moment};
 use crate::settings;
 
-/// The most offenders that count at a time. Of more, those with the oldest last bans do not count.
+/// The most offenders that count at a time. If there are more, those with the oldest last bans do not
+/// count.
 pub(super) const OFFENDERS_MAX: usize = 65_536;
 
 /// The most networks that are remembered as impossible to ban.
@@ -17,7 +18,7 @@ const SPARED_MAX: usize = 1024;
 /// A network to ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// The network.
+    /// The network to ban.
     pub network: IpNet,
     /// The least number of distinct offenders in it.
     pub offenders: usize,
@@ -28,15 +29,15 @@ pub struct Candidate {
 pub struct ProvenOffenders {
     settings: settings::Escalation,
     capacity: usize,
-    /// When each was last banned.
+    /// When each offender was last banned.
     offenders: BTreeMap<IpAddr, Moment>,
     order: BTreeSet<(Moment, IpAddr)>,
-    /// Networks that cannot be banned, and since when that is known.
+    /// Networks that cannot be banned, with the time when that was found.
     spared: BTreeMap<IpNet, KernelTime>,
 }
 
 impl ProvenOffenders {
-    /// Without offenders; `capacity` of them count at most.
+    /// A record without offenders, of which at most `capacity` count.
     pub fn new(settings: settings::Escalation, capacity: usize) -> Self {
         Self {
             settings,
@@ -47,12 +48,12 @@ impl ProvenOffenders {
         }
     }
 
-    /// What it goes by.
+    /// Its settings.
     pub fn settings(&self) -> &settings::Escalation {
         &self.settings
     }
 
-    /// How many offenders count, of those that are not known to be too old.
+    /// The number of offenders that count, including some that have since become too old.
     pub fn len(&self) -> usize {
         self.offenders.len()
     }
@@ -62,7 +63,7 @@ impl ProvenOffenders {
         self.offenders.is_empty()
     }
 
-    /// Takes a proven ban of an address. `at` may go back.
+    /// Records a proven ban of an address. `at` need not be in order.
     pub fn hear(&mut self, address: IpAddr, at: Moment) {
         if !self.settings.enabled {
             return;
@@ -77,7 +78,7 @@ impl ProvenOffenders {
         }
     }
 
-    /// The networks around an address that have enough offenders, the widest first.
+    /// The networks around an address with enough offenders, the widest first.
     pub fn candidates(&mut self, address: IpAddr, now: KernelTime) -> Vec<Candidate> {
         self.forget_old(now);
         let of = match address {
@@ -92,7 +93,7 @@ impl ProvenOffenders {
                 return None;
             }
             let inside = self.offenders.range(network.network()..=network.broadcast());
-            // Those who count beyond that make no difference.
+            // More offenders than this make no difference.
             let offenders = inside.take(wanted).count();
             (offenders == wanted).then_some(Candidate { network, offenders })
         });
@@ -110,7 +111,7 @@ impl ProvenOffenders {
         self.spared.insert(network, now);
     }
 
-    /// Keeps, of the addresses in a network, those offenders that are `wanted`.
+    /// Keeps only those offenders among the addresses of a network that are `wanted`.
     pub fn retain(&mut self, network: Option<IpNet>, wanted: impl Fn(IpAddr) -> bool) {
         let is_inside = |address: IpAddr| network.is_none_or(|network| network.contains(&address));
         let all = self.offenders.keys().copied();
@@ -167,7 +168,7 @@ mod tests {
         ProvenOffenders::new(settings, capacity)
     }
 
-    /// The networks that are to be banned after a ban of this address.
+    /// The networks to be banned after a ban of this address.
     fn told(networks: &mut ProvenOffenders, address: &str, second: u64) -> Vec<String> {
         let address = address.parse().unwrap();
         networks.hear(address, at(second).into());
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_counts_where_it_is_off() {
+    fn offenders_do_not_count_when_disabled() {
         let mut networks = networks(1, 1, 100);
         networks.settings.enabled = false;
         assert!(told(&mut networks, "203.0.113.1", 0).is_empty());
@@ -222,9 +223,9 @@ mod tests {
     }
 
     proptest! {
-        /// Counted anew over all bans that there were.
+        /// The count agrees with one over a list of all bans.
         #[test]
-        fn counts_as_a_list_does(
+        fn counts_agree_with_a_list_of_all_bans(
             wanted in 1u32..5, wide in 0u32..9,
             steps in proptest::collection::vec((0u64..30, 0u8..3, 0u8..6, any::<bool>()), 1..100),
         ) {

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rhythm {
-    /// How often it came.
+    /// How many events there were.
     pub count: u64,
-    /// When first.
+    /// The time of the first event.
     pub first: Option<Timestamp>,
-    /// When last.
+    /// The time of the last event.
     pub last: Option<Timestamp>,
     /// The longest pause so far, in seconds.
     pub longest_pause: u64,
@@ -22,9 +22,9 @@ pub struct Rhythm {
 /// A pause that is much longer than any before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overdue {
-    /// How long it is by now.
+    /// Its length so far.
     pub silent: Duration,
-    /// How long the longest before it was.
+    /// The length of the longest pause before it.
     pub longest: Duration,
 }
 
@@ -34,7 +34,7 @@ const EVENTS: u64 = 100;
 /// How long it takes to know a rhythm. This must include a weekend.
 const LEARNED_AFTER: Duration = Duration::from_hours(8 * 24);
 
-/// How much longer than the longest a pause must be to mean something.
+/// How many times as long as the longest before it a pause must be to mean something.
 const FACTOR: u32 = 3;
 
 impl Rhythm {
@@ -50,7 +50,7 @@ impl Rhythm {
         self.last = Some(now);
     }
 
-    /// The current pause if it is at least `least` and much longer than any before, as far as that can be
+    /// The current pause, if it is at least `least` and much longer than any before, as far as is
     /// known.
     pub fn overdue(
         &self,
@@ -72,7 +72,7 @@ impl Rhythm {
     }
 }
 
-/// How long after `from` it is; nothing if it is before.
+/// The time from `from` to `to`; zero if `to` is earlier.
 pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
     to.duration_since(from).try_into().unwrap_or(Duration::ZERO)
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_in_which_nobody_listened_is_none() {
+    fn time_without_listening_is_no_pause() {
         let rhythm = by_day();
         assert_eq!(rhythm.overdue(at(1000), at(990), Duration::from_hours(1)), None);
         let mut rhythm = rhythm;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_seldom_or_for_days_only_is_not_known() {
+    fn few_events_or_few_days_make_no_rhythm() {
         let mut infrequent = Rhythm::default();
         let mut young = Rhythm::default();
         for event in 0..99 {

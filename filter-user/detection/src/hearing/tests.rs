@@ -39,7 +39,7 @@ fn kinds(ear: &Ear, now: Timestamp) -> Vec<Kind> {
 }
 
 #[test]
-fn lines_that_look_like_failures_are_told_with_a_sample() {
+fn lines_that_look_like_failures_are_reported_with_a_sample() {
     let mut ear = ear(asterisk::RULES);
     ear.hear(2, &[], suspects(2, at(1)), at(1));
     assert_eq!(kinds(&ear, at(1)), []);
@@ -50,7 +50,7 @@ fn lines_that_look_like_failures_are_told_with_a_sample() {
         "4 lines look like failures and match no rule; the last such: res_new.c: 192.0.2.66 was refused"
     );
     assert!(finding.mend.starts_with("`ringfence test-log asterisk-wazo /var/log/x`"));
-    // It is said again when there are ten times as many, and not before.
+    // It is reported again when there are ten times as many, and not before.
     ear.hear(5, &[], suspects(5, at(3)), at(3));
     assert_eq!(judge(place(NOTICE), &ear, at(3))[0].key, finding.key);
     ear.hear(1, &[], suspects(1, at(4)), at(4));
@@ -60,7 +60,7 @@ fn lines_that_look_like_failures_are_told_with_a_sample() {
 }
 
 #[test]
-fn a_rule_whose_lines_have_changed_their_words_is_named() {
+fn a_rule_whose_lines_were_reworded_is_named() {
     let mut ear = ear(asterisk::RULES);
     let attempts = vec![failure("failed-to-authenticate"); 10];
     ear.hear(10, &attempts, Unparsed::default(), at(1));
@@ -84,7 +84,7 @@ fn ten_days() -> Ear {
 }
 
 #[test]
-fn a_source_that_falls_silent_is_told_and_its_rules_are_not() {
+fn a_silent_source_is_reported_without_its_rules() {
     let ear = ten_days();
     assert_eq!(kinds(&ear, at(10 * DAY + 10 * 3600)), []);
     assert_eq!(kinds(&ear, at(10 * DAY + 12 * 3600)), [Kind::Silent]);
@@ -94,11 +94,11 @@ fn a_source_that_falls_silent_is_told_and_its_rules_are_not() {
         problem.contains("/var/log/x for 1d1h, and it was never silent for more than 1h"),
         "{problem}"
     );
-    // While it cannot read, that is told already.
+    // If it cannot read, that has already been reported.
     let mut failed = ear;
     failed.reads(false, at(30 * DAY));
     assert_eq!(kinds(&failed, at(30 * DAY)), []);
-    // A rotation does not break a silence, a day without the source does.
+    // A rotation does not interrupt a silence; a day without the source does.
     failed.reads(true, at(30 * DAY + 60));
     assert_eq!(kinds(&failed, at(30 * DAY + 60)), [Kind::Silent]);
     failed.reads(false, at(31 * DAY));
@@ -107,7 +107,7 @@ fn a_source_that_falls_silent_is_told_and_its_rules_are_not() {
 }
 
 #[test]
-fn a_rule_that_stops_while_lines_come_is_told() {
+fn a_rule_that_stops_matching_while_lines_come_is_reported() {
     let mut ear = ten_days();
     let hear_until = |ear: &mut Ear, from: i64, to: i64| {
         for hour in from..to {
@@ -123,11 +123,11 @@ fn a_rule_that_stops_while_lines_come_is_told() {
         finding.problem.contains("for 7d4h and 171 lines; before that it had matched 120"),
         "{finding:?}"
     );
-    // A rule that has never matched is no news: most hosts have no IAX2.
+    // A rule that has never matched is not reported: most hosts have no IAX2.
     assert_eq!(ear.rules.iter().filter(|rule| rule.hits.count > 0).count(), 1);
 }
 
-/// What `judge` says of the NOTICE log and of AMI.
+/// The findings of `judge` about the NOTICE log and AMI.
 fn compared(notice: &Ear, ami: &Ear, now: Timestamp) -> [Vec<Kind>; 2] {
     let kinds = |name, ear| judge(place(name), ear, now).iter().map(|f| f.kind).collect();
     [kinds(NOTICE, notice), kinds(AMI, ami)]
@@ -139,16 +139,16 @@ fn tell(teller: &str, lines: u64, attempts: &[Attempt], ears: (&mut Ear, &mut Ea
 }
 
 #[test]
-fn what_one_source_tells_and_the_other_does_not_is_found() {
+fn failures_that_only_one_source_reports_are_found() {
     let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
     let events = vec![failure("ChallengeResponseFailed"); 10];
     tell(AMI, 10, &events, (&mut notice, &mut ami), 100);
     assert_eq!(compared(&notice, &ami, at(109)), [vec![], vec![]]);
     assert_eq!(compared(&notice, &ami, at(110)), [vec![Kind::Unechoed], vec![]]);
-    // A line that an attacker has garbled is a line.
+    // A line that an attacker has garbled is still a line.
     tell(NOTICE, 1, &[], (&mut notice, &mut ami), 111);
     assert_eq!(compared(&notice, &ami, at(120)), [vec![], vec![]]);
-    // Over AMI challenges alone do not do.
+    // Over AMI, challenges alone are not enough.
     let lines = vec![failure("failed-to-authenticate"); 10];
     tell(NOTICE, 10, &lines, (&mut notice, &mut ami), 200);
     tell(AMI, 5, &[], (&mut notice, &mut ami), 201);
@@ -158,7 +158,7 @@ fn what_one_source_tells_and_the_other_does_not_is_found() {
 }
 
 #[test]
-fn what_only_one_can_tell_or_was_told_before_is_not_missing() {
+fn failures_that_only_one_source_can_report_are_not_missing() {
     let (mut notice, mut ami) = (ear(asterisk::RULES), ear(ami::RULES));
     let only_notice = vec![failure("iax-registration"); 50];
     tell(NOTICE, 50, &only_notice, (&mut notice, &mut ami), 100);
@@ -166,7 +166,7 @@ fn what_only_one_can_tell_or_was_told_before_is_not_missing() {
     let before = vec![Attempt { logged_at: Some(early), ..failure("failed-to-authenticate") }; 50];
     tell(NOTICE, 50, &before, (&mut notice, &mut ami), 100);
     assert_eq!(compared(&notice, &ami, at(1000)), [vec![], vec![]]);
-    // Nor is what came while it was away.
+    // Nor are those from while it was away.
     let lines = vec![failure("failed-to-authenticate"); 50];
     tell(NOTICE, 50, &lines, (&mut notice, &mut ami), 100);
     ami.reads(false, at(105));
@@ -175,7 +175,7 @@ fn what_only_one_can_tell_or_was_told_before_is_not_missing() {
 }
 
 #[test]
-fn requests_of_which_ami_tells_nothing_are_found() {
+fn requests_that_ami_does_not_report_are_found() {
     let mut ear = ear(ami::RULES);
     ear.requests_passed(60, at(10));
     ear.requests_passed(60, at(20));

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use jiff::Timestamp;
 
-/// How many samples are kept, each with a different shape.
+/// The most samples that are kept, each with a different shape.
 pub const SAMPLES: usize = 5;
 
 /// The longest sample, in characters.
@@ -21,12 +21,12 @@ pub struct Unparsed {
     samples: Vec<Sample>,
 }
 
-/// One line of those that have the same shape.
+/// One of the lines with the same shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The last of them, printable: at most [`SAMPLE_MAX`] characters of it.
+    /// The latest of them, printable: at most [`SAMPLE_MAX`] characters of it.
     pub text: String,
-    /// How many there were.
+    /// How many of them were heard.
     pub lines: u64,
     /// When the last one was heard.
     pub last: Timestamp,
@@ -44,14 +44,14 @@ impl Unparsed {
         self.first
     }
 
-    /// Some of them, the last one first.
+    /// Some of the lines, the latest first.
     pub fn samples(&self) -> Vec<&Sample> {
         let mut samples: Vec<&Sample> = self.samples.iter().collect();
         samples.sort_by_key(|sample| std::cmp::Reverse(sample.last));
         samples
     }
 
-    /// Whether there was none.
+    /// Whether there were no such lines.
     pub fn is_empty(&self) -> bool {
         self.lines == 0
     }
@@ -62,7 +62,7 @@ impl Unparsed {
         self.first.get_or_insert(now);
         let shape = shape(line);
         if let Some(sample) = self.samples.iter_mut().find(|sample| sample.shape == shape) {
-            // The text stays: an attack makes thousands of them.
+            // The text stays: an attack can cause thousands of these lines.
             sample.lines = sample.lines.saturating_add(1);
             sample.last = sample.last.max(now);
         } else {
@@ -70,7 +70,7 @@ impl Unparsed {
         }
     }
 
-    /// Adds what another heard.
+    /// Adds the lines of another collection.
     pub fn merge(&mut self, other: Self) {
         self.lines = self.lines.saturating_add(other.lines);
         self.first = self.first.or(other.first);
@@ -86,7 +86,7 @@ impl Unparsed {
         }
     }
 
-    /// Puts a sample of another shape, in place of the oldest if there is no room.
+    /// Adds a sample of another shape, in place of the oldest if there is no room.
     fn put(&mut self, sample: Sample) {
         if self.samples.len() < SAMPLES {
             self.samples.push(sample);
@@ -96,8 +96,8 @@ impl Unparsed {
     }
 }
 
-/// The letters of a line up to the first quote: what the program wrote, more or less, and not what it
-/// wrote about.
+/// A hash of the words of a line up to the first quote: roughly the program's own text, without the
+/// names that it quotes.
 fn shape(line: &[u8]) -> u64 {
     let end = line.iter().take(SHAPE_MAX).position(|byte| b"'\"".contains(byte));
     let text = &line[..end.unwrap_or(line.len().min(SHAPE_MAX))];
@@ -109,10 +109,11 @@ fn shape(line: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// `line` for a screen: whatever could move a cursor or turn the direction of text is replaced.
+/// `line` for a screen: characters that could move the cursor or reverse the direction of text are
+/// replaced.
 fn printable(line: &[u8]) -> String {
     let mut text = String::new();
-    // Four bytes a character at most.
+    // At most four bytes a character.
     let shown = line.get(..4 * SAMPLE_MAX).unwrap_or(line);
     for c in String::from_utf8_lossy(shown).chars().take(SAMPLE_MAX) {
         let plain = c == ' ' || c.is_ascii_graphic() || (c.is_alphanumeric() && !c.is_ascii());
@@ -150,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn words_of_three_letters_make_a_shape() {
+    fn words_of_three_letters_and_more_make_a_shape() {
         let same = |one: &str, other: &str| shape(one.as_bytes()) == shape(other.as_bytes());
         assert!(same("failed in 7 ms", "failed at 9 s"));
         assert!(!same("failed now", "failed yet"));
     }
 
     #[test]
-    fn a_new_shape_takes_the_place_of_the_oldest() {
+    fn a_new_shape_replaces_the_oldest() {
         let mut unparsed = Unparsed::default();
         for (second, word) in (0..).zip(["one", "two", "three", "four", "five", "six"]) {
             unparsed.add(word.as_bytes(), at(second));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn attacker_text_cannot_touch_the_screen() {
+    fn attacker_text_cannot_control_the_screen() {
         let mut unparsed = Unparsed::default();
         unparsed.add("\x1b[2Jden\u{202e}ied \u{200b}né\r\n".as_bytes(), at(0));
         assert_eq!(

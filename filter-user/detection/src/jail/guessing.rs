@@ -30,11 +30,11 @@ const PAIRS_MAX: usize = 2 * KEYS_MAX;
 /// The most accounts of one source that are remembered, and the most sources of one account.
 const PAIRS_OF_ONE_MAX: usize = 256;
 
-/// The most attacked accounts that are remembered for `jails`.
+/// The most attacked accounts that are remembered for the command `jails`.
 const ATTACKED_MAX: usize = 64;
 
-/// Among a source's accounts, the failures without a name. Among an account's sources, those that are no
-/// longer remembered one by one: no packet comes from this address.
+/// Among a source's accounts, the failures without a name. Among an account's sources, those that are
+/// no longer remembered individually: no packet comes from this address.
 const OTHERS: Key = Ipv6Addr::UNSPECIFIED;
 
 /// Failures of sources and on accounts, over days.
@@ -57,7 +57,7 @@ struct Pair {
     other: Key,
     last: Tick,
     counts: Counts,
-    /// How many of them there is no decision for.
+    /// How many failures have not yet led to a ban decision.
     open: u8,
 }
 
@@ -67,7 +67,7 @@ impl Dated for Pair {
     }
 }
 
-/// A failure, as it matters here.
+/// A failure, reduced to what matters here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guess<'a> {
     pub(super) source: IpAddr,
@@ -82,20 +82,20 @@ pub(super) struct Suspect {
     pub(super) source: IpAddr,
     /// How many of its failures count.
     pub(super) failures: u32,
-    /// Whether the proven failures alone would be enough.
+    /// Whether the proven ones alone would be enough.
     pub(super) proven: bool,
-    /// Why, in words.
+    /// The reason, in words.
     pub(super) reason: String,
 }
 
 /// An account that is attacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attacked {
-    /// Its name: attacker text, at most [`ACCOUNT_MAX`](crate::failure::ACCOUNT_MAX) bytes.
+    /// Its name: attackers' text, at most [`ACCOUNT_MAX`](crate::failure::ACCOUNT_MAX) bytes.
     pub account: Box<str>,
     /// Failures on it.
     pub failures: u32,
-    /// How many sources they came from; of very many, those that failed last.
+    /// The number of their sources; if there are very many, of those that failed most recently.
     pub sources: usize,
     /// When the last of them was reported.
     pub last: KernelTime,
@@ -117,7 +117,7 @@ impl Guessing {
         &self.attacked
     }
 
-    /// Takes a failure and adds the suspects that it makes to `suspects`.
+    /// Takes a failure, and adds the resulting suspects to `suspects`.
     pub(super) fn hear(&mut self, guess: Guess<'_>, now: KernelTime, suspects: &mut Vec<Suspect>) {
         let slot = Slot::of(now, self.settings.findtime);
         if self.settings.maxretry > 0 || self.settings.maxaccounts > 0 {
@@ -199,7 +199,7 @@ impl Guessing {
         for pair in pairs.iter_mut() {
             pair.counts.forget_old(slot);
         }
-        // Those for which there is a decision have no failures, and are known all the same.
+        // Pairs that have led to a decision have no failures left, but are still known.
         pairs.retain(|pair| pair.failures() > 0 || pair.last.age(now) < settings.findtime);
         found
     }
@@ -218,7 +218,7 @@ impl Guessing {
         table.enter(key, newest, rank);
     }
 
-    /// Counts a failure. Its pair becomes the last.
+    /// Counts a failure. Its pair becomes the latest.
     fn count(&mut self, other: Key, proven: bool, slot: Slot, now: KernelTime) {
         let known = self.pairs.iter().position(|pair| pair.other == other);
         let mut pair = known.map_or_else(
@@ -250,7 +250,7 @@ impl Guessing {
         }
     }
 
-    /// Whether the source whose accounts were taken is a suspect; if not, they are put back.
+    /// Whether the source whose accounts were taken is a suspect; if not, its accounts are put back.
     fn judge_source(&mut self, source: IpAddr) -> Option<Suspect> {
         let GuessingSettings { findtime, maxretry, maxaccounts, .. } = self.settings;
         let tally = |counts: fn(&Counts) -> u32| {
@@ -282,7 +282,7 @@ impl Guessing {
         Some(Suspect { source, failures, proven: is_proven, reason })
     }
 
-    /// Adds the suspects among the sources of an account, which were taken, and puts them back.
+    /// Adds the suspects among the sources of an account, which were taken, and puts the sources back.
     fn judge_account(
         &mut self,
         account: NonZeroU32,
@@ -342,7 +342,7 @@ fn account_key(account: NonZeroU32) -> Key {
     Ipv6Addr::from_bits(account.get().into())
 }
 
-/// How near so many are to too many, in ranks.
+/// The rank of a count: how close `count` is to `most`.
 fn nearness(count: u32, most: u32) -> u8 {
     let steps = u64::from(count) * u64::from(RANKS - 1);
     let rank = steps.checked_div(most.into()).unwrap_or(0);

@@ -1,14 +1,14 @@
-//! A vector of things that come and go and are spoken of by number. Numbers are given again.
+//! A vector whose items come and go and are referred to by number. Free numbers are used again.
 
 use std::num::NonZeroU32;
 
-/// The number of a thing, or none. As wide as a number alone.
+/// The number of an item, or none; no larger than a plain number.
 pub(super) type Link = Option<NonZeroU32>;
 
-/// Things by number. It grows by an eighth, not to twice its size, so that little lies idle.
+/// Items by number. It grows by an eighth, not to twice its size, so that little memory is unused.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    /// The one with number `n` is at `n - 1`.
+    /// The item with number `n` is at `n - 1`.
     items: Vec<Option<T>>,
     free: Vec<NonZeroU32>,
 }
@@ -22,7 +22,7 @@ impl<T> Slots<T> {
         self.items.len() - self.free.len()
     }
 
-    /// The number that `item` has now; `None` after the four thousand millionth.
+    /// Adds `item` and returns its number; `None` if all four thousand million are in use.
     pub(super) fn insert(&mut self, item: T) -> Link {
         if let Some(number) = self.free.pop() {
             *self.slot(number)? = Some(item);
@@ -48,7 +48,7 @@ impl<T> Slots<T> {
         let item = self.slot(number)?.take()?;
         self.free.push(number);
         if self.free.len() == self.items.len() {
-            *self = Self::new(); // Gives back what a flood took.
+            *self = Self::new(); // Frees the memory that a flood needed.
         }
         Some(item)
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_given_again() {
+    fn numbers_are_used_again() {
         let mut slots = Slots::new();
         let numbers: Vec<NonZeroU32> = (0..100).filter_map(|n| slots.insert(n)).collect();
         assert_eq!((slots.len(), slots.get(numbers[7])), (100, Some(&7)));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_has_no_memory() {
+    fn empty_slots_take_no_memory() {
         let mut slots = Slots::new();
         let numbers: Vec<NonZeroU32> = (0..100).filter_map(|n| slots.insert(n)).collect();
         for number in numbers {

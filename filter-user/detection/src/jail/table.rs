@@ -1,9 +1,9 @@
-//! What is known of many, in little memory: lists of items by key enter and leave.
+//! A compact table for what is known about many sources: lists of items by key enter and leave.
 //!
-//! A key with one item takes 40 bytes and the item: a record, which is in a chain of those with the
-//! same hash, and a node for the item. All links are numbers in [`Slots`]. The keys of each rank are a
-//! queue, which begins with those whose last item is the oldest: so who matters least is at hand when
-//! there is no room, those that have had their time stand in front, and neither takes a walk over all.
+//! A key with one item takes 40 bytes and the item: a record, chained to those with the same hash, and
+//! a node for the item. All links are numbers in [`Slots`]. The keys of each rank form a queue that
+//! begins with those whose last item is the oldest. So the least important key, and expired keys, are
+//! found without a search.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::Ipv6Addr;
@@ -14,13 +14,13 @@ use super::slots::{Link, Slots};
 use super::tick::Tick;
 use crate::clock::KernelTime;
 
-/// How many ranks there are: how near a key can be to a ban.
+/// The number of ranks. A rank says how close a key is to a ban.
 pub(super) const RANKS: u8 = 64;
 
-/// What a key is: an address, IPv4 mapped, or a hash in the place of one.
+/// A key: an address, IPv4-mapped if it is IPv4, or a hash in place of one.
 pub(super) type Key = Ipv6Addr;
 
-/// What has a time.
+/// An item with a time.
 pub(super) trait Dated {
     fn at(&self) -> Tick;
 }
@@ -31,7 +31,7 @@ pub(super) struct Table<T> {
     capacity: usize,
     items_max: usize,
     hasher: RandomState,
-    /// The first record of each chain; empty until there is one.
+    /// The first record of each chain; empty until the first key is entered.
     chains: Vec<Link>,
     records: Slots<Record>,
     nodes: Slots<Node<T>>,
@@ -49,24 +49,24 @@ struct Record {
     rank: u8,
 }
 
-/// An item, and which was before it.
+/// An item, and a link to the one before it.
 #[derive(Debug)]
 struct Node<T> {
     item: T,
     older: Link,
 }
 
-/// The keys of a rank, those with the oldest last item first.
+/// The keys of a rank, in the order of the times of their last items, oldest first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Queue {
     first: Link,
     last: Link,
-    /// All before this one have been visited.
+    /// All keys before this one have been visited.
     visit: Link,
 }
 
 impl<T: Dated> Table<T> {
-    /// Room for so many keys and so many items.
+    /// A table with room for this many keys and this many items.
     pub(super) fn new(capacity: usize, items_max: usize) -> Self {
         Self {
             capacity: capacity.max(1),
@@ -88,7 +88,7 @@ impl<T: Dated> Table<T> {
         self.items_max
     }
 
-    /// Forgets a key, telling its items, the newest first. Says whether there was one.
+    /// Forgets a key, passing its items to `tell`, newest first. Returns whether the key was known.
     pub(super) fn take(&mut self, key: Key, mut tell: impl FnMut(T)) -> bool {
         let Some(record) = self.unlink(key) else { return false };
         let mut next = Some(record.newest);
@@ -99,8 +99,8 @@ impl<T: Dated> Table<T> {
         true
     }
 
-    /// Makes room for a key with so many items: forgets others, telling their items. Returns how many
-    /// had to be forgotten.
+    /// Makes room for a key with this many items by forgetting others, whose items are passed to
+    /// `tell`. Returns how many were forgotten.
     pub(super) fn make_room(&mut self, items: usize, mut tell: impl FnMut(T)) -> u64 {
         let mut forgotten = 0;
         while self.records.len() >= self.capacity || self.nodes.len() + items > self.items_max {
@@ -114,19 +114,19 @@ impl<T: Dated> Table<T> {
         forgotten
     }
 
-    /// Adds items, the oldest first, to those behind `newest`; all are to be [entered](Self::enter).
+    /// Adds items, oldest first, after `newest`; the last one is then passed to [`enter`](Self::enter).
     pub(super) fn add(&mut self, item: T, newest: Link) -> Link {
         self.nodes.insert(Node { item, older: newest })
     }
 
-    /// Enters a key that is not known, with the items behind `newest`. Those of one that is entered
-    /// later come no earlier.
+    /// Enters an unknown key, with the items up to `newest`. Keys must be entered in the order of their
+    /// last items.
     pub(super) fn enter(&mut self, key: Key, newest: Link, rank: u8) {
         let Some(newest) = newest else { return };
         let rank = rank.min(RANKS - 1);
         if self.chains.is_empty() {
-            // For all that there can be, so that none ever waits for a larger table. Memory that is
-            // zero and not written to costs nothing.
+            // Allocated for the full capacity, so that no failure waits for a larger table. Zeroed
+            // memory that is not written to costs nothing.
             self.chains = vec![None; self.capacity.next_power_of_two()];
         }
         let chain = self.chain_of(key);
@@ -143,7 +143,7 @@ impl<T: Dated> Table<T> {
         queue.visit = queue.visit.or(place);
     }
 
-    /// A key's items, the newest first.
+    /// A key's items, newest first.
     pub(super) fn items(&self, key: Key) -> impl Iterator<Item = &T> {
         let record = self.find(key).and_then(|place| self.records.get(place));
         let newest = record.and_then(|record| self.nodes.get(record.newest));
@@ -160,8 +160,8 @@ impl<T: Dated> Table<T> {
         })
     }
 
-    /// Forgets keys whose last item is at least as old as `findtime`, but no more than `most`, telling
-    /// their items. Returns how old the oldest last item of the others is.
+    /// Forgets keys whose last item is at least `findtime` old, but no more than `most`, passing their
+    /// items to `tell`. Returns the age of the oldest last item among the remaining keys.
     pub(super) fn forget_old(
         &mut self,
         findtime: Duration,
@@ -184,8 +184,8 @@ impl<T: Dated> Table<T> {
         oldest
     }
 
-    /// Visits the keys of at most this rank, the lowest and then the oldest first, and each of them
-    /// once, until `visit` says of one of the items that it is enough. Says whether it did.
+    /// Visits the keys of at most this rank, lowest rank first and then oldest first, each once, until
+    /// `visit` returns true for one of the items. Returns whether it did.
     pub(super) fn visit(&mut self, rank: u8, mut visit: impl FnMut(&mut T) -> bool) -> bool {
         let Self { queues, records, nodes, .. } = self;
         for queue in queues.iter_mut().take(usize::from(rank) + 1) {
@@ -205,7 +205,7 @@ impl<T: Dated> Table<T> {
         false
     }
 
-    /// The first key of a rank, and how old its last item is.
+    /// The first key of a rank, and the age of its last item.
     fn first_of(&self, rank: usize, now: KernelTime) -> Option<(Key, Duration)> {
         let record = self.records.get(self.queues.get(rank)?.first?)?;
         Some((record.key, self.nodes.get(record.newest)?.item.at().age(now)))
@@ -222,7 +222,7 @@ impl<T: Dated> Table<T> {
             .find(|place| self.records.get(*place).is_some_and(|record| record.key == key))
     }
 
-    /// Takes a record out of its chain and its queue.
+    /// Removes a record from its chain and its queue.
     fn unlink(&mut self, key: Key) -> Option<Record> {
         let place = self.find(key)?;
         let chain = self.chain_of(key);

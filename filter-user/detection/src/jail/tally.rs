@@ -14,12 +14,12 @@ pub(super) struct Tally {
     pub(super) failures: usize,
     /// The sum of their weights.
     pub(super) points: u64,
-    /// On how many accounts they occurred.
+    /// The number of distinct accounts.
     pub(super) accounts: usize,
 }
 
 impl Tally {
-    /// Counts failures anew. `scratch` is memory.
+    /// Counts failures from scratch. `scratch` is reusable memory.
     pub(super) fn of<'a>(
         failures: impl Iterator<Item = &'a Failure>,
         settings: &JailSettings,
@@ -38,7 +38,7 @@ impl Tally {
         tally
     }
 
-    /// Whether it is enough for a decision.
+    /// Whether this is enough for a ban decision.
     pub(super) fn is_enough(self, settings: &JailSettings) -> bool {
         self.points >= settings.maxretry.into() || self.has_accounts(settings)
     }
@@ -48,7 +48,7 @@ impl Tally {
         most > 0 && self.accounts >= most
     }
 
-    /// How near it is to a decision, of `whole` steps.
+    /// How close this is to a ban decision, from 0 to `whole`.
     pub(super) fn nearness(self, whole: u8, settings: &JailSettings) -> u8 {
         let part = |of: u64, all: u32| {
             let steps = of.saturating_mul(whole.into()).checked_div(all.into());

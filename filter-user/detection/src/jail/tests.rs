@@ -48,7 +48,7 @@ fn at(seconds: u64) -> KernelTime {
 }
 
 #[test]
-fn the_last_failure_bans_and_none_counts_twice() {
+fn the_last_failure_bans_and_no_failure_counts_twice() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100);
     assert_eq!(jail.hear(&failure(1), "log", at(1)), None);
     assert_eq!(jail.hear(&failure(1), "log", at(2)), None);
@@ -60,7 +60,7 @@ fn the_last_failure_bans_and_none_counts_twice() {
 }
 
 #[test]
-fn a_ban_of_the_same_scope_is_proven_late() {
+fn a_ban_of_the_same_scope_is_proven_later() {
     let mut jail = Jail::new("asterisk-wazo", settings(2, 600), 100);
     let (address, wrong) = (failure(1).address, Class::WrongCredential);
     assert_eq!(jail.hear(&proven(), "ami", at(1)), None);
@@ -73,7 +73,7 @@ fn a_ban_of_the_same_scope_is_proven_late() {
 }
 
 #[test]
-fn who_is_banned_is_forgotten_before_those_who_may_be() {
+fn banned_sources_are_evicted_before_the_others() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
     jail.hear(&failure(1), "log", at(0));
     for n in 10..200u8 {
@@ -103,7 +103,7 @@ fn a_success_clears() {
 }
 
 #[test]
-fn ignored_networks_and_disabled_jails_watch_nobody() {
+fn ignored_networks_are_not_watched_nor_does_a_disabled_jail_watch() {
     let mut jail = Jail::new("asterisk-wazo", settings(1, 600), 100);
     let ignored = attempt(IpAddr::from([198, 51, 100, 7]), Verdict::Failure);
     assert_eq!(jail.hear(&ignored, "log", at(0)), None);
@@ -114,7 +114,7 @@ fn ignored_networks_and_disabled_jails_watch_nobody() {
 }
 
 #[test]
-fn many_sources_do_not_push_out_the_one_about_to_be_banned() {
+fn many_sources_do_not_evict_the_one_about_to_be_banned() {
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 10);
     jail.hear(&failure(1), "log", at(0));
     jail.hear(&failure(1), "log", at(1));
@@ -135,14 +135,14 @@ fn proven() -> Attempt {
 }
 
 #[test]
-fn a_wide_ban_wants_proof() {
+fn a_wide_ban_requires_proof() {
     let mut jail = wide(3, Some(Scope::Sip));
     let mut hear = |attempt: Attempt, time| {
         jail.hear(&attempt, "log", at(time)).map(|s| (s.scope, s.failures))
     };
     assert_eq!((hear(proven(), 0), hear(proven(), 10)), (None, None));
     assert_eq!(hear(failure(1), 20), Some((Scope::Sip, 3)));
-    // Two of the three are proven: one more that is makes three.
+    // Two of the three are proven: with another proven one, there are three.
     assert_eq!(hear(failure(1), 30), None);
     assert_eq!(hear(proven(), 40), Some((Scope::All, 3)));
     assert_eq!(jail.watched(), 0);
@@ -186,10 +186,10 @@ fn guess(account: u32) -> Attempt {
 }
 
 #[test]
-fn who_tries_many_accounts_is_banned() {
+fn a_source_that_tries_many_accounts_is_banned() {
     let settings = JailSettings { maxaccounts: 4, ..settings(15, 600) };
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
-    // An office with three old phones, and what names no account.
+    // An office with three old phones, and failures without an account.
     for n in 0..9 {
         assert_eq!(jail.hear(&guess(n % 3), "log", at(0)), None);
     }
@@ -201,7 +201,7 @@ fn who_tries_many_accounts_is_banned() {
 }
 
 #[test]
-fn accounts_want_proof_for_a_wide_ban() {
+fn accounts_require_proof_for_a_wide_ban() {
     let settings = JailSettings { maxaccounts: 3, scope: Scope::All, ..settings(15, 600) };
     let mut jail = Jail::new("asterisk-wazo", settings, 100);
     let mut hear = |account, proven| {
@@ -213,7 +213,7 @@ fn accounts_want_proof_for_a_wide_ban() {
 }
 
 #[test]
-fn what_can_be_forged_may_count_for_nothing() {
+fn unproven_failures_can_be_configured_not_to_count() {
     let mut jail = wide(1, None);
     assert_eq!(jail.hear(&failure(1), "log", at(0)), None);
     assert_eq!(jail.watched(), 0);
@@ -221,7 +221,7 @@ fn what_can_be_forged_may_count_for_nothing() {
 }
 
 #[test]
-fn unproven_failures_after_a_narrow_ban_are_no_memory() {
+fn unproven_failures_after_a_narrow_ban_take_no_memory() {
     let mut jail = wide(3, Some(Scope::Sip));
     for n in 0..3000 {
         let decision = jail.hear(&failure(1), "log", KernelTime(n * SECOND / 5));
@@ -243,7 +243,7 @@ fn a_sweep_forgets_the_stale() {
 }
 
 #[test]
-fn a_sweep_of_many_takes_turns() {
+fn a_sweep_of_many_sources_takes_several_turns() {
     let many = u32::try_from(SWEPT_AT_ONCE).unwrap() * 2;
     let mut jail = Jail::new("asterisk-wazo", settings(3, 600), 100_000);
     for n in 0..=many {
@@ -258,7 +258,7 @@ fn a_sweep_of_many_takes_turns() {
 }
 
 #[test]
-fn evidence_says_who_heard_what_and_when() {
+fn evidence_has_source_class_account_and_time() {
     let mut jail = Jail::new("asterisk-wazo", settings(30, 600), 100);
     for n in 0..20 {
         let account = Some(format!("10{n:02}"));
@@ -295,7 +295,7 @@ fn a_network_is_forgotten() {
 }
 
 proptest! {
-    /// The definition of a jail, counted anew at every failure.
+    /// The definition of a jail, computed from scratch at each failure.
     #[test]
     fn bans_exactly_at_maxretry_within_findtime(
         (maxretry, findtime, maxaccounts) in (1u32..9, 1u64..20, 0u32..5),

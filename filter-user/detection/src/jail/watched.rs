@@ -33,7 +33,7 @@ pub(super) struct Failure {
     pub(super) teller: u8,
     /// The hash of the account's name, if it has one.
     pub(super) account: Option<NonZeroU32>,
-    /// The name itself, and the address where its source has several, if they are kept.
+    /// The name itself, and the address if its source has several, as long as they are kept.
     pub(super) details: Details,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Watched {
     details: Slots<Details>,
 }
 
-/// A failure as it is kept.
+/// A failure in its stored form.
 #[derive(Debug)]
 struct Node {
     at: Tick,
@@ -72,7 +72,7 @@ impl Dated for Node {
 }
 
 impl Watched {
-    /// Room for so many sources, and for one that fails `failures` times.
+    /// A record with room for this many sources, and for one that fails `failures` times.
     pub(super) fn new(capacity: usize, failures: usize) -> Self {
         let capacity = capacity.max(1);
         let failures = capacity.saturating_mul(FAILURES_PER_SOURCE).saturating_add(failures);
@@ -83,7 +83,7 @@ impl Watched {
         self.table.len()
     }
 
-    /// Forgets a source; its failures, the oldest first, are in `failures` after that.
+    /// Forgets a source; afterwards its failures are in `failures`, oldest first.
     pub(super) fn take(&mut self, address: IpAddr, failures: &mut Vec<Failure>) -> bool {
         failures.clear();
         let Self { table, details } = self;
@@ -95,9 +95,8 @@ impl Watched {
         found
     }
 
-    /// Remembers a source that is not known, with its failures, the oldest first. Returns how many
-    /// others had to be forgotten for it. The failures of a source come no later than those of one that
-    /// is remembered after it.
+    /// Remembers an unknown source with its failures, oldest first. Returns how many others had to be
+    /// forgotten for it. Sources must be remembered in the order of their last failures.
     pub(super) fn put(&mut self, address: IpAddr, failures: &mut Vec<Failure>, rank: u8) -> u64 {
         if failures.is_empty() {
             return 0;
@@ -117,7 +116,7 @@ impl Watched {
         forgotten
     }
 
-    /// When a source last failed, if the source is remembered.
+    /// When a source last failed, if it is remembered.
     pub(super) fn last(&self, address: IpAddr) -> Option<Tick> {
         self.table.items(key(address)).next().map(Node::at)
     }
@@ -136,8 +135,8 @@ impl Watched {
         self.table.keys().map(|key| key.to_canonical())
     }
 
-    /// Forgets sources whose last failure is at least as old as `findtime`, but no more than `most`.
-    /// Returns how old the oldest last failure of the others is.
+    /// Forgets sources whose last failure is at least `findtime` old, but no more than `most`. Returns
+    /// the age of the oldest last failure among the others.
     pub(super) fn forget_old(
         &mut self,
         findtime: Duration,
@@ -148,8 +147,7 @@ impl Watched {
         table.forget_old(findtime, most, now, |node| forget_details(details, &node))
     }
 
-    /// Keeps what there is for a source of this rank, in place of that of one that is no nearer to a
-    /// ban.
+    /// Keeps the details of a source of this rank, in place of those of a source no closer to a ban.
     fn keep(&mut self, new: Details, rank: u8) -> Link {
         if new == Details::default() {
             return None;

@@ -1,36 +1,36 @@
-//! When the network of proven offenders is banned.
+//! When a network with proven offenders is banned.
 
 use std::time::Duration;
 
 use super::Scope;
 
-/// When the network of proven offenders is banned, for how long, and from what.
+/// When a network with proven offenders is banned, for how long, and with which scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Escalation {
     /// Whether networks are banned.
     pub enabled: bool,
-    /// How long an offender counts after his last proven ban.
+    /// How long an offender counts after its last proven ban.
     pub findtime: Duration,
     /// How long the ban of a network lasts.
     pub bantime: Duration,
-    /// What it closes.
+    /// The scope of the ban.
     pub scope: Scope,
-    /// Of IPv4.
+    /// The thresholds for IPv4.
     pub ipv4: Thresholds,
-    /// Of IPv6.
+    /// The thresholds for IPv6.
     pub ipv6: Thresholds,
 }
 
-/// How many offenders it takes.
+/// How many offenders lead to a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// The length of the networks that are banned.
     pub prefix: u8,
-    /// For so many distinct offenders; 0: never.
+    /// The number of distinct offenders in one that leads to its ban; 0 disables this.
     pub offenders: u32,
-    /// The length of wider ones.
+    /// The length of the wider networks.
     pub wide_prefix: u8,
-    /// Those are banned for so many; 0: never.
+    /// The number of distinct offenders in one of these that leads to its ban; 0 disables this.
     pub wide_offenders: u32,
 }
 

@@ -5,21 +5,21 @@ use std::time::Duration;
 /// How slow guessing and guessing from many sources are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuessingSettings {
-    /// How long a failure counts, to an eighth.
+    /// How long a failure counts, to within an eighth.
     pub findtime: Duration,
-    /// So many failures of one source, or on one account, are too many; 0: any number may be. At
-    /// most 500: more are not told apart.
+    /// How many failures of one source, or on one account, are too many; 0 disables this. At most 500:
+    /// higher numbers are not counted.
     pub maxretry: u32,
-    /// Those on one account have to come from so many sources.
+    /// How many sources the failures on one account must come from.
     pub sources: u32,
-    /// A source of these is banned that has failed on the account so often itself.
+    /// Of these sources, one is banned after this many failures of its own on the account.
     pub each: u32,
-    /// On so many accounts no source may fail; 0: on any number.
+    /// How many accounts with failures of one source are too many; 0 disables this.
     pub maxaccounts: u32,
 }
 
 impl GuessingSettings {
-    /// Counts nothing.
+    /// Disables the detection of guessing.
     pub const OFF: Self = Self {
         findtime: Duration::from_hours(7 * 24),
         maxretry: 0,
@@ -28,6 +28,6 @@ impl GuessingSettings {
         maxaccounts: 0,
     };
 
-    /// What no peer that ever succeeds comes near.
+    /// Thresholds far beyond any peer that ever succeeds.
     pub const ACCOUNTS: Self = Self { maxaccounts: 100, ..Self::OFF };
 }

@@ -1,11 +1,11 @@
-//! Names of hosts, as far as they are looked up.
+//! Host names that can be looked up.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::duration::snippet;
 
-/// The most names in one list: each is looked up again and again.
+/// The most names in one list: each is looked up repeatedly.
 pub const HOST_NAMES_MAX: usize = 64;
 
 /// The longest name in bytes, without the final dot (RFC 1035 section 2.3.4).
@@ -14,7 +14,7 @@ const NAME_MAX: usize = 253;
 /// The longest part between two dots, in bytes.
 const LABEL_MAX: usize = 63;
 
-/// The full name of a host, in small letters and without a final dot: `office.example.org`.
+/// The full name of a host, in lower case and without a final dot: `office.example.org`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(String);
 
@@ -28,8 +28,8 @@ impl HostName {
 impl FromStr for HostName {
     type Err = String;
 
-    /// What the DNS takes for a host's name (RFC 1123 section 2.1). Two parts at least: what is looked
-    /// up must not depend on the domains that a host searches.
+    /// A host name as the DNS accepts it (RFC 1123 section 2.1), with at least two labels: the result
+    /// must not depend on the host's search domains.
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let shown = snippet(text);
@@ -44,7 +44,7 @@ impl FromStr for HostName {
                 && !label.ends_with('-')
         };
         let last = name.rsplit('.').next().unwrap_or_default();
-        // No name ends in a number, and `192.0.2.999` is meant to be an address.
+        // No name ends with a number, and `192.0.2.999` is meant to be an address.
         let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
         if name.len() > NAME_MAX || !name.split('.').all(is_label) || numeric {
             return Err(format!("`{shown}` is not a host name"));

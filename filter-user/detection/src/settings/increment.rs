@@ -1,4 +1,4 @@
-//! How the ban of a source grows that was banned before: fail2ban's `bantime.*`.
+//! How the bans of a repeated offender grow: fail2ban's `bantime.*`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,24 +9,24 @@ use crate::duration;
 /// The most multipliers of one jail.
 pub const MULTIPLIERS_MAX: usize = 64;
 
-/// The settings of a jail whose names begin with `bantime.`, as fail2ban has them in its `jail.conf`. Its
-/// `bantime.formula` is none of them: it is an expression of Python.
+/// The settings of a jail whose names begin with `bantime.`, as in fail2ban's `jail.conf`. fail2ban's
+/// `bantime.formula` is not among them: it is a Python expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Increment {
-    /// Whether a ban grows with the number of those before it.
+    /// Whether a ban grows with the number of earlier ones.
     pub enabled: bool,
-    /// What the grown time is multiplied by.
+    /// A factor for the grown time.
     pub factor: Factor,
     /// The longest time, before `rndtime` is added.
     pub maxtime: Duration,
-    /// Up to so much is added at random, so that nobody can tell when a ban ends.
+    /// The upper bound of a random time that is added, so that nobody can predict when a ban ends.
     pub rndtime: Duration,
-    /// What `bantime` is multiplied by, by the number of earlier bans; the last one stands for all that
-    /// follow. When empty, the time doubles with each ban.
+    /// The factors for `bantime`, by the number of earlier bans; the last one applies to all further
+    /// bans. If empty, the time doubles with each ban.
     pub multipliers: Vec<u32>,
     /// Whether the bans of all jails count.
     pub overalljails: bool,
-    /// Whether bans count, and grow, whose source can have been forged.
+    /// Whether bans for failures with a forgeable source count and grow.
     pub unproven: bool,
 }
 
@@ -55,7 +55,7 @@ impl Factor {
 
     const MAX: u32 = 1000 * 1000;
 
-    /// So many thousandths, from 1 to a million of them.
+    /// A factor in thousandths, from 1 to a million.
     pub fn from_thousandths(thousandths: u32) -> Option<Self> {
         (1..=Self::MAX).contains(&thousandths).then_some(Self { thousandths })
     }

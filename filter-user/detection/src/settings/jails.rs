@@ -7,34 +7,34 @@ use std::time::Duration;
 use super::{GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Weights};
 use crate::duration::snippet;
 
-/// A jail that is there without being configured.
+/// A built-in jail, which exists without being configured.
 struct BuiltIn {
     name: &'static str,
-    /// Its number in the kernel's entries, which never becomes another.
+    /// Its number in the kernel's entries, which never changes.
     number: u8,
     settings: JailSettings,
 }
 
-/// The jail that hears of the bans by the others.
+/// The jail that counts the bans by the others.
 pub const RECIDIVE: &str = "recidive";
 
-/// What `bans` calls the jail of those who were banned by hand.
+/// The name that `bans` shows for manual bans.
 pub(crate) const MANUAL: &str = "manual";
 
-/// And of networks that were banned for the offenders in them.
+/// The name for bans of networks because of the offenders in them.
 pub(crate) const ESCALATION: &str = "escalation";
 
-/// And of those whom the kernel has banned for a flood.
+/// The name for bans by the kernel because of a flood.
 pub(crate) const FLOOD: &str = "flood";
 
-/// And of those of whom nobody knows any more.
+/// The name for bans of unknown origin.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// The names that no jail can have.
+/// Names that a jail cannot have.
 pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 
-/// Each with its defaults: Wazo's own of `etc/fail2ban/jail.d/wazo.conf` of `xivo-config`, for `sshd`
-/// Debian's, for `recidive` those of fail2ban's `jail.conf`.
+/// The built-in jails with their defaults: Wazo's own from `etc/fail2ban/jail.d/wazo.conf` of
+/// `xivo-config`, for `sshd` Debian's, for `recidive` those of fail2ban's `jail.conf`.
 static BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "asterisk-wazo",
@@ -118,7 +118,7 @@ static BUILT_IN: [BuiltIn; 4] = [
     },
 ];
 
-/// The jails that are there without being configured, each with its number in the kernel's entries.
+/// The built-in jails, each with its number in the kernel's entries.
 pub fn built_in_jails() -> impl Iterator<Item = (u8, &'static str)> {
     BUILT_IN.iter().map(|jail| (jail.number, jail.name))
 }
@@ -128,15 +128,15 @@ pub fn defaults() -> BTreeMap<&'static str, JailSettings> {
     BUILT_IN.iter().map(|jail| (jail.name, jail.settings.clone())).collect()
 }
 
-/// The most jails of the administrator's own.
+/// The most jails of your own.
 pub const OWN_JAILS_MAX: usize = 64;
 
 /// The longest name of a jail, in bytes.
 const NAME_MAX: usize = 32;
 
 impl JailSettings {
-    /// A jail of the administrator's own, with fail2ban's defaults. What can have been forged does not
-    /// close all that it might.
+    /// A jail of your own, with fail2ban's defaults. Failures with a forgeable source do not close
+    /// everything that it can close.
     pub fn own() -> Self {
         Self {
             enabled: true,
@@ -157,11 +157,11 @@ impl JailSettings {
     }
 }
 
-/// Adds a jail of the administrator's own, unless there is one of this name.
+/// Adds a jail of your own, unless one with this name exists.
 ///
 /// # Errors
 ///
-/// When there cannot be: why.
+/// If it is not possible; the error says why.
 pub fn add(jails: &mut BTreeMap<&'static str, JailSettings>, name: &str) -> Result<(), String> {
     if jails.contains_key(name) {
         return Ok(());
@@ -185,8 +185,8 @@ pub fn add(jails: &mut BTreeMap<&'static str, JailSettings>, name: &str) -> Resu
     Ok(())
 }
 
-/// The name of a jail, which stays in memory once: few come out of configurations and the store, and
-/// each failure carries one.
+/// The name of a jail, kept in memory once and for ever: there are few names in configurations and the
+/// store, and each failure carries one.
 pub fn intern(name: &str) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     if let Some(jail) = BUILT_IN.iter().find(|jail| jail.name == name) {

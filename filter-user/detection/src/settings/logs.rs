@@ -1,4 +1,4 @@
-//! What a jail of the administrator's own reads, and with which filter.
+//! What a jail of your own reads, and with which filter.
 
 use std::fmt;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use crate::duration::snippet;
 
-/// The most logs of a jail, and the most alternatives of what it reads in the journal.
+/// The most logs of a jail, and the most alternative matches of the journal.
 pub const LOGS_MAX: usize = 32;
 
 /// Linux's `PATH_MAX`, without the final NUL.
 const LENGTH_MAX: usize = 4095;
 
-/// A filter of fail2ban's as `fail2ban::Filter::load` takes it: the path of its file or its name in
-/// `/etc/fail2ban/filter.d`, and in brackets what it lets one set.
+/// A fail2ban filter as `fail2ban::Filter::load` takes it: the path of its file or its name in
+/// `/etc/fail2ban/filter.d`, followed by its options in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterName(String);
 
@@ -21,7 +21,8 @@ pub struct FilterName(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPattern(String);
 
-/// What is read in systemd's journal: `FIELD=VALUE`, several of them with blanks between.
+/// Which entries of systemd's journal are read: `FIELD=VALUE`, possibly several with spaces between
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalMatch(String);
 
@@ -38,14 +39,14 @@ impl LogPattern {
         &self.0
     }
 
-    /// The path, if it is one and no pattern.
+    /// The path, unless it is a pattern.
     pub fn path(&self) -> Option<&Path> {
         (!self.0.contains(['*', '?', '['])).then(|| Path::new(&self.0))
     }
 }
 
 impl JournalMatch {
-    /// Its terms, as `journalctl` takes them.
+    /// Its terms, in the form that `journalctl` takes.
     pub fn terms(&self) -> impl Iterator<Item = &str> {
         self.0.split_whitespace()
     }

@@ -1,22 +1,22 @@
-//! Ports by name, and what a ban closes.
+//! Named ports, and what a ban closes.
 
 use std::fmt;
 
 use crate::duration::snippet;
 
-/// The most names beside `sip` and `all`: the kernel keeps the scopes of a ban in one byte.
+/// The most names besides `sip` and `all`: the kernel keeps the scopes of a ban in one byte.
 pub const PORT_CLASSES_MAX: usize = 5;
 
 /// The longest name, in bytes.
 const NAME_MAX: usize = 32;
 
-/// What the configuration calls no scope at all.
+/// The configuration's word for no scope at all.
 pub const NONE: &str = "none";
 
 /// The bit of [`Scope::All`].
 const ALL_BIT: u8 = 7;
 
-/// What a ban closes to its source.
+/// The ports that a ban closes to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// The SIP ports.
@@ -37,7 +37,7 @@ impl Scope {
         }
     }
 
-    /// The inverse of [`bit`](Self::bit); `None` for one that stands for nothing.
+    /// The inverse of [`bit`](Self::bit); `None` for a bit without a scope.
     pub fn from_bit(bit: u8) -> Option<Self> {
         match bit {
             0 => Some(Self::Sip),
@@ -58,17 +58,17 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// One port. Port 0 cannot be written in a configuration and matches nothing.
+    /// A single port. Port 0 cannot be written in a configuration and matches nothing.
     pub const fn single(port: u16) -> Self {
         Self { first: port, last: port }
     }
 
-    /// The ports of `self`.
+    /// The ports of this range.
     pub fn ports(self) -> impl Iterator<Item = u16> {
         self.first..=self.last
     }
 
-    /// Whether `port` is one of them.
+    /// Whether `port` is in this range.
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
     }
@@ -93,7 +93,7 @@ pub struct SipPorts {
     pub tcp: Vec<PortRange>,
 }
 
-/// Ports that a ban can close together, by a name.
+/// Ports that a ban can close together, under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortClass {
     /// The name, as `--scope` takes it.
@@ -115,14 +115,14 @@ impl PortClass {
     }
 }
 
-/// The port classes beside SIP. Those of a Wazo host come first and always, so that their numbers
-/// stay; the administrator's follow by the alphabet.
+/// The port classes besides SIP. Those of a Wazo host always come first, so that their numbers never
+/// change; the administrator's follow in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortClasses(Vec<PortClass>);
 
 impl Default for PortClasses {
-    /// What a Wazo host has open besides SIP: TFTP and nginx for the phones' configurations, nginx
-    /// for everything else.
+    /// The other open ports of a Wazo host: TFTP and nginx for the configurations of phones, nginx for
+    /// everything else.
     fn default() -> Self {
         Self(vec![
             PortClass::new("ssh", &[], &[22]),
@@ -133,10 +133,10 @@ impl Default for PortClasses {
 }
 
 impl PortClasses {
-    /// What closes SSH.
+    /// The scope that closes SSH.
     pub const SSH: Scope = Scope::Ports(1);
 
-    /// What closes the provisioning of phones.
+    /// The scope that closes the provisioning of phones.
     pub const PROVISIONING: Scope = Scope::Ports(2);
 
     /// The classes, each with the scope that closes it.
@@ -144,11 +144,11 @@ impl PortClasses {
         (1..).map(Scope::Ports).zip(&self.0)
     }
 
-    /// The scope of this name.
+    /// The scope with this name.
     ///
     /// # Errors
     ///
-    /// When there is none, or it would close nothing: which there are.
+    /// If there is no such scope, or it would close nothing; the error lists the possible ones.
     pub fn scope(&self, name: &str) -> Result<Scope, String> {
         let scope = named(name, &self.names()).ok_or_else(|| {
             format!("there is no scope `{}`; use {}", snippet(name), self.choice())
@@ -171,7 +171,7 @@ impl PortClasses {
         }
     }
 
-    /// Every name, in words.
+    /// All names, as a phrase.
     pub fn choice(&self) -> String {
         choice(&self.names())
     }
@@ -186,11 +186,11 @@ impl PortClasses {
         self.0.iter_mut()
     }
 
-    /// Adds a class without ports, unless there is one of this name.
+    /// Adds a class without ports, unless one with this name exists.
     ///
     /// # Errors
     ///
-    /// When there cannot be: why.
+    /// If it is not possible; the error says why.
     pub fn add(&mut self, name: &str) -> Result<(), String> {
         if self.0.iter().any(|class| class.name == name) {
             return Ok(());
@@ -223,7 +223,7 @@ impl PortClasses {
     }
 }
 
-/// The scope of this name, where the port classes have these.
+/// The scope with this name, given the names of these port classes.
 pub fn named(name: &str, classes: &[String]) -> Option<Scope> {
     match name {
         "sip" => Some(Scope::Sip),
@@ -234,7 +234,7 @@ pub fn named(name: &str, classes: &[String]) -> Option<Scope> {
     }
 }
 
-/// Every scope's name, in words.
+/// The names of all scopes, as a phrase.
 pub fn choice(classes: &[String]) -> String {
     let names: Vec<String> = classes.iter().map(|name| format!("`{name}`")).collect();
     format!("`sip`, {} or `all`", names.join(", "))

@@ -2,16 +2,16 @@
 
 use crate::failure::Class;
 
-/// The classes of failures that Asterisk's sources tell of.
+/// The classes of failures that Asterisk's sources report.
 const CLASSES: usize = 7;
 
 /// How much a failure of each class counts towards `maxretry`, for the classes that a jail's sources
-/// tell apart.
+/// distinguish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weights([(Class, u32); CLASSES]);
 
 impl Weights {
-    /// The classes that Asterisk's sources tell apart, each as much as any other.
+    /// The classes that Asterisk's sources distinguish, all with the same weight.
     pub const ASTERISK: Self = Self([
         (Class::WrongCredential, 1),
         (Class::UnknownAccount, 1),
@@ -22,7 +22,7 @@ impl Weights {
         (Class::Login, 1),
     ]);
 
-    /// How much a failure of this class counts.
+    /// The weight of a failure of this class.
     pub fn of(&self, class: Class) -> u32 {
         self.0.iter().find(|(of, _)| *of == class).map_or(1, |(_, weight)| *weight)
     }
@@ -32,7 +32,7 @@ impl Weights {
         self.0.iter().copied()
     }
 
-    /// Every class with its weight, to change it.
+    /// Every class with its weight, mutable.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Class, &mut u32)> {
         self.0.iter_mut().map(|(class, weight)| (*class, weight))
     }

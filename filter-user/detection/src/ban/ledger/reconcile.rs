@@ -61,13 +61,13 @@ impl Ledger {
         }
         done.adopted.extend(self.adopt_networks(&held.networks, ended, now, reason, wanted));
         self.compare_networks(&held.networks, &mut done.writes);
-        // What the networks say of them is written now.
+        // The entries of networks that concern these addresses are written now.
         done.writes.extend(split);
         done
     }
 
-    /// What is to be written for the addresses that the ledger has; and what is held beyond that. Those
-    /// that are to be entered as networks are `split`: their entries as addresses go.
+    /// The writes for the addresses in the ledger and for any others in the kernel. The addresses in
+    /// `split` become networks of one address: their address entries are deleted.
     fn compare_addresses(
         &self,
         held: &[AddressEntry],
@@ -132,14 +132,14 @@ impl Ledger {
                 self.insert(entry);
             }
         }
-        // A hole belongs to the ban next around it, and of several to the one that ends last;
-        // without one it has nothing to leave out.
+        // An exception belongs to the next ban around it, or to the last to end if there are several;
+        // without one, it has no effect.
         for hole in unknown.iter().filter(|found| found.is_hole) {
             let mut around = hole.network.supernet();
             while let Some(network) = around {
                 let last = last_to_end(self.of_network(network));
                 if let Some(entry) = last.cloned() {
-                    // What is written down has its own holes.
+                    // A ban in the ledger has its own exceptions.
                     if adopted.contains_key(&entry.key()) {
                         let mut except = entry.except().to_vec();
                         except.push(hole.network);
@@ -165,7 +165,7 @@ impl Ledger {
                 missing.push(self.write_of(Change { network, ends: Some(ends) }));
             }
         }
-        // From the narrow to the wide: holes before what they are in.
+        // From narrow to wide: exceptions before the networks around them.
         let length = |write: &Write| match write {
             Write::Network(entry) => entry.network.prefix_len(),
             Write::NoNetwork(network) => network.prefix_len(),
@@ -173,24 +173,24 @@ impl Ledger {
         };
         missing.sort_by_key(|write| std::cmp::Reverse(length(write)));
         writes.extend(missing);
-        // And back: the ban before its holes.
+        // And in reverse: a ban before its exceptions.
         writes.extend(held.into_keys().map(Write::NoNetwork));
     }
 }
 
-/// What the next address of these bans, which come by address, is to have.
+/// The entry of the next address among these bans, which are in the order of addresses.
 fn next_address(bans: &mut Peekable<impl Iterator<Item = Ban>>) -> Option<AddressEntry> {
     let network = bans.peek()?.network;
     let of_it = std::iter::from_fn(|| bans.next_if(|ban| ban.network == network));
     merged(network.addr(), of_it)
 }
 
-/// The kernel's times are that coarse.
+/// The resolution of the kernel's times.
 fn unit() -> Duration {
     Duration::from_nanos(1 << UNIT_SHIFT)
 }
 
-/// Whether two entries differ by no more than the kernel's times are coarse.
+/// Whether two entries differ by no more than the resolution of the kernel's times.
 fn agree(one: &AddressEntry, other: &AddressEntry) -> bool {
     let near =
         |one: KernelTime, other: KernelTime| one.since(other).max(other.since(one)) <= unit();

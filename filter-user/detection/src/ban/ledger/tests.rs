@@ -15,7 +15,7 @@ fn by_hand(network: &str, until: Option<u64>) -> Entry {
     entry(network, Origin::Hand, Scope::Sip, until)
 }
 
-/// What a kernel would hold that was told all of `writes`.
+/// The entries of a kernel after all of `writes`.
 fn held(writes: &[Write]) -> InForce {
     let (mut addresses, mut networks) = (BTreeMap::new(), BTreeMap::new());
     for write in writes {
@@ -38,7 +38,7 @@ fn bans_end_in_order_and_once() {
     ledger.insert(by_hand("192.0.2.1/32", Some(20)));
     ledger.insert(by_hand("192.0.2.2/32", Some(10)));
     ledger.insert(by_hand("192.0.2.3/32", None));
-    // Entered again, it ends at its new time only.
+    // Entered again, it ends only at its new time.
     ledger.insert(by_hand("192.0.2.1/32", Some(30)));
     assert_eq!(ledger.next_end(), Some(KernelTime(10)));
     let (ended, writes) = ledger.pop_ended(KernelTime(25)).unwrap();
@@ -68,7 +68,7 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
     assert_eq!(ledger.len(), 2);
     let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
     assert_eq!(last(writes), (vec![all], Some(30), Origin::Jail(1)));
-    // Of those by hand the last one stands.
+    // Of manual bans, only the last one remains.
     ledger.insert(entry("192.0.2.1/32", Origin::Hand, Scope::All, None));
     let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Hand, sip, Some(20))));
     assert_eq!(written, (vec![sip, all], Some(30), Origin::Jail(1)));
@@ -76,7 +76,7 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
 }
 
 #[test]
-fn a_hole_comes_before_its_ban_and_goes_after_it() {
+fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.7/32");
     let ban = by_hand("198.51.100.0/24", Some(10)).with_except(vec![hole]);
@@ -92,11 +92,11 @@ fn a_hole_comes_before_its_ban_and_goes_after_it() {
     assert_eq!(networks(&writes), [(hole, Some(true)), (net("198.51.100.0/24"), Some(false))]);
     assert_eq!(ledger.of(hole.addr()).len(), 0);
     assert_eq!(ledger.of(IpAddr::from([198, 51, 100, 8])).len(), 1);
-    // The address in the hole can still be banned by itself.
+    // The excepted address can still be banned itself.
     let writes = ledger.insert(by_hand("198.51.100.7/32", Some(20)));
     assert!(matches!(writes[..], [Write::Address(_)]), "{writes:?}");
     assert_eq!(ledger.of(hole.addr()).len(), 1);
-    // Said again with another exception, the first one has none any more.
+    // Entered again with another exception, it loses the first.
     let other = net("198.51.100.9/32");
     let writes = ledger.insert(ban.with_except(vec![other]));
     assert_eq!(networks(&writes), [(other, Some(true)), (hole, None)]);
@@ -105,7 +105,7 @@ fn a_hole_comes_before_its_ban_and_goes_after_it() {
 }
 
 #[test]
-fn what_the_kernel_holds_is_taken_over() {
+fn bans_in_the_kernel_are_adopted() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.64/28");
     let mut writes = ledger.insert(by_hand("198.0.0.0/8", Some(100)));
@@ -123,7 +123,7 @@ fn what_the_kernel_holds_is_taken_over() {
     assert_eq!((done.writes, done.adopted.len()), (vec![], again.len()));
     assert_eq!(again.of(IpAddr::from([198, 51, 100, 66])).len(), 0);
     assert_eq!(again.of(IpAddr::from([198, 51, 100, 1])).len(), 2);
-    // What has ended is not taken over, and not left in the kernel; nor is what is not wanted.
+    // A ban that has ended, or is not wanted, is neither adopted nor left in the kernel.
     let mut later = Ledger::default();
     let wanted = |network: IpNet| network != net("198.51.100.65/32");
     let gone = later.reconcile(&held_before, &none, KernelTime(100), "before", wanted).writes;
@@ -134,7 +134,7 @@ fn what_the_kernel_holds_is_taken_over() {
 }
 
 #[test]
-fn what_is_inside_a_network_is_what_a_search_finds() {
+fn the_bans_inside_a_network_are_those_that_a_search_finds() {
     let mut ledger = Ledger::default();
     let networks = [
         "10.0.0.0/8",
@@ -166,7 +166,7 @@ fn what_is_inside_a_network_is_what_a_search_finds() {
     }
 }
 
-/// What a kernel that holds `writes` closes to an address at a time: `policy::bans` in short.
+/// The scopes that a kernel with these entries closes to an address at a time: `policy::bans` in short.
 fn closed(held: &InForce, address: IpAddr, now: KernelTime) -> Vec<Scope> {
     let ends_after = |until: Option<KernelTime>| until.is_none_or(|until| now < until);
     let own = held.addresses.iter().find(|entry| entry.address == address);
@@ -192,21 +192,21 @@ fn each_scope_of_an_address_opens_when_its_own_ban_ends() {
     let mut ledger = Ledger::default();
     let mut writes = ledger.insert(entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10)));
     writes.extend(ledger.insert(entry("192.0.2.1/32", Origin::Hand, ssh, None)));
-    // A process that ends here leaves the kernel to end each by itself.
+    // If the process ends here, the kernel ends each scope by itself.
     let kernel = held(&writes);
     assert_eq!(closed(&kernel, address, KernelTime(9)), [sip, ssh]);
     assert_eq!(closed(&kernel, address, KernelTime(10)), [ssh]);
-    // The next one agrees with it.
+    // The next daemon's ledger agrees with the kernel.
     let mut again = Ledger::default();
     again.load(ledger.iter().cloned().collect());
     let done = again.reconcile(&kernel, &HashSet::new(), KernelTime(5), "before", |_| true);
     assert_eq!((done.writes, done.adopted), (vec![], vec![]));
-    // One that kept nothing adopts both, each with its end.
+    // A ledger without these bans adopts both, each with its end.
     let mut anew = Ledger::default();
     let done = anew.reconcile(&kernel, &HashSet::new(), KernelTime(5), "before", |_| true);
     let adopted: Vec<_> = done.adopted.iter().map(|e| (e.ban.scope, e.ban.until)).collect();
     assert_eq!(adopted, [(sip, Some(KernelTime(10))), (ssh, None)]);
-    // When one has ended it is an address again.
+    // When one has ended, the entry is that of an address again.
     let (_, more) = ledger.pop_ended(KernelTime(10)).unwrap();
     assert!(matches!(more[0], Write::Address(_)), "{more:?}");
     writes.extend(more);
@@ -216,7 +216,7 @@ fn each_scope_of_an_address_opens_when_its_own_ban_ends() {
 }
 
 #[test]
-fn an_entry_with_one_end_for_all_becomes_one_for_each() {
+fn an_entry_with_one_end_becomes_one_with_an_end_for_each_scope() {
     let address = IpAddr::from([192, 0, 2, 1]);
     let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
     let bans = [
@@ -235,7 +235,7 @@ fn an_entry_with_one_end_for_all_becomes_one_for_each() {
 }
 
 #[test]
-fn at_any_time_the_kernel_closes_what_the_bans_do() {
+fn the_kernel_always_closes_what_the_bans_close() {
     let mut random = fastrand::Rng::with_seed(7);
     let address = IpAddr::from([192, 0, 2, 1]);
     let networks = ["192.0.2.1/32", "192.0.2.1/32", "192.0.2.0/24", "192.0.0.0/16"];

@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::KernelTime;
 use crate::settings::Scope;
 
-/// One of few networks, so that they nest: 32 addresses of each family.
+/// One of a few networks, so that they nest: 32 addresses of each family.
 fn networks() -> impl Strategy<Value = IpNet> {
     (0..32_u8, 0..=5_u8, any::<bool>()).prop_map(|(last, wider, v6)| {
         let (address, length) = if v6 {
@@ -30,12 +30,12 @@ fn ends() -> impl Strategy<Value = Ends> {
     })
 }
 
-/// What was said, network by network.
+/// The bans and exceptions, network by network.
 #[derive(Default)]
 struct Model(HashMap<IpNet, (Ends, bool)>);
 
 impl Model {
-    /// From the address outwards, up to the first hole.
+    /// From the address outwards, up to the first exception.
     fn of(&self, address: IpAddr) -> Ends {
         let mut says = Ends::NONE;
         let mut around = Some(IpNet::from(address));
@@ -52,7 +52,7 @@ impl Model {
     }
 }
 
-/// The kernel's trie, which the changes alone write.
+/// The kernel's trie, written only by the changes.
 #[derive(Default)]
 struct Trie(BTreeMap<IpNet, Ends>);
 
@@ -75,7 +75,7 @@ impl Trie {
 }
 
 fn addresses() -> impl Iterator<Item = IpAddr> {
-    // And one that is in none of the networks.
+    // The last address of each family is in none of the networks.
     let v4 = (0..=32).map(|last| IpAddr::from(Ipv4Addr::new(192, 0, 2, last)));
     let v6 = (0..=32_u128).map(|last| IpAddr::from(Ipv6Addr::from(0x2001_0db8 << 96 | last)));
     v4.chain(v6)
@@ -84,9 +84,9 @@ fn addresses() -> impl Iterator<Item = IpAddr> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// For every address the longest prefix that is written says what the bans and holes say.
+    /// For every address, the longest written prefix gives the combined result of bans and exceptions.
     #[test]
-    fn the_longest_prefix_says_it_all(
+    fn the_longest_prefix_gives_the_combined_result(
         steps in vec((networks(), ends(), prop::bool::weighted(0.2)), 1..20),
     ) {
         let (mut model, mut trie) = (Model::default(), Trie::default());
@@ -106,9 +106,9 @@ proptest! {
         prop_assert!(trie.0.is_empty() && networks.is_empty());
     }
 
-    /// What is read back after a restart closes the same to every address.
+    /// The entries that are read back after a restart close the same to every address.
     #[test]
-    fn what_was_written_is_read_back(
+    fn written_entries_are_read_back(
         steps in vec((networks(), ends(), prop::bool::weighted(0.2)), 1..20),
     ) {
         let (mut trie, mut networks) = (Trie::default(), PrefixTree::default());
@@ -127,7 +127,7 @@ proptest! {
 }
 
 #[test]
-fn a_change_is_carried_inwards_and_not_sideways() {
+fn a_change_affects_only_the_networks_inside() {
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     let forever = Ends::NONE.and(Scope::Sip, None);
     let short = Ends::NONE.and(Scope::Sip, Some(KernelTime(5)));
@@ -138,12 +138,12 @@ fn a_change_is_carried_inwards_and_not_sideways() {
     let changes = networks.set(net("10.2.0.0/15"), forever, false);
     let names: Vec<String> = changes.iter().map(|change| change.network.to_string()).collect();
     assert_eq!(names, ["10.2.0.0/15", "10.2.0.0/16", "10.2.3.0/24"]);
-    // The hole shields what is inside it.
+    // The exception shields the networks inside it.
     assert_eq!(networks.set(net("10.2.0.0/16"), Ends::NONE, true).len(), 2);
     assert_eq!(networks.set(net("10.2.0.0/15"), Ends::NONE, false).len(), 1);
 }
 
-/// If each looked at all others, this would take minutes.
+/// If each change compared all networks, this would take minutes.
 #[test]
 fn a_hundred_thousand_networks() {
     let network = |n: u32| IpNet::new_assert(Ipv4Addr::from((10 << 24) | (n << 6)).into(), 26);
@@ -156,7 +156,7 @@ fn a_hundred_thousand_networks() {
         assert_eq!(networks.set(network(n), Ends::NONE, false).len(), 1);
         assert_eq!(networks.set(network(n), own, false).len(), 1);
     }
-    // One around all of them changes none that closes as much for as long.
+    // A network around all of them changes none that closes as much for as long.
     let around = "10.0.0.0/8".parse().unwrap();
     assert_eq!(networks.set(around, own, false).len(), 1);
     let wider = own.and(Scope::Sip, None);

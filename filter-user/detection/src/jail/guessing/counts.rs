@@ -1,18 +1,18 @@
-//! How many failures there were in each eighth of a time.
+//! Counts failures by eighths of a period.
 
 use std::time::Duration;
 
 use crate::clock::KernelTime;
 
-/// Into how many parts the time is cut.
+/// How many parts the period has.
 const PARTS: usize = 8;
 
-/// The number of a part of the time; it comes round after eight thousand times it.
+/// The number of a part of the period; it wraps around after some eight thousand periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u16);
 
 impl Slot {
-    /// The part of the time that it is now, where failures count for `findtime`.
+    /// The current part, if failures count for `findtime`.
     pub(super) fn of(now: KernelTime, findtime: Duration) -> Self {
         let part = (findtime / 8).as_nanos().max(1);
         let number = u128::from(now.0) / part % (u128::from(u16::MAX) + 1);
@@ -24,11 +24,11 @@ impl Slot {
     }
 }
 
-/// Failures by part of the time. They count for the part that it is and the seven before.
+/// Failures by part of the period. Those of the current part and the seven before it count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
     slot: Slot,
-    /// In each part at most 255.
+    /// At most 255 in each part.
     unproven: [u8; PARTS],
     proven: [u8; PARTS],
 }
@@ -38,7 +38,7 @@ impl Counts {
         Self { slot, unproven: [0; PARTS], proven: [0; PARTS] }
     }
 
-    /// Counts one; [`forget_old`](Self::forget_old) comes first.
+    /// Counts one failure; call [`forget_old`](Self::forget_old) first.
     pub(super) fn add(&mut self, slot: Slot, proven: bool) {
         let of = if proven { &mut self.proven } else { &mut self.unproven };
         if let Some(count) = of.get_mut(slot.place()) {
@@ -46,7 +46,7 @@ impl Counts {
         }
     }
 
-    /// Adds those of another, of which the old ones are forgotten too.
+    /// Adds the counts of `other`, where the old ones must have been forgotten too.
     pub(super) fn add_all(&mut self, other: &Self) {
         let ours = self.unproven.iter_mut().chain(&mut self.proven);
         for (ours, theirs) in ours.zip(other.unproven.iter().chain(&other.proven)) {
@@ -54,7 +54,7 @@ impl Counts {
         }
     }
 
-    /// Makes one that is not proven and was counted a moment ago a proven one.
+    /// Marks an unproven failure that was counted a moment ago as proven.
     pub(super) fn prove_one(&mut self, slot: Slot) {
         // It may have been counted at the end of the part before.
         for slot in [slot, Slot(slot.0.wrapping_sub(1))] {
@@ -72,12 +72,12 @@ impl Counts {
         }
     }
 
-    /// Forgets all.
+    /// Forgets all failures.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.slot);
     }
 
-    /// Forgets what does not count any more.
+    /// Forgets the failures that no longer count.
     pub(super) fn forget_old(&mut self, now: Slot) {
         // Time never goes back; if it did, nothing would have passed.
         let passed = now.0.wrapping_sub(self.slot.0);
@@ -96,12 +96,12 @@ impl Counts {
         self.slot = now;
     }
 
-    /// How many there are.
+    /// The number of failures.
     pub(super) fn all(&self) -> u32 {
         sum(self.unproven) + sum(self.proven)
     }
 
-    /// How many of them are proven.
+    /// The number of proven failures.
     pub(super) fn proven(&self) -> u32 {
         sum(self.proven)
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_round() {
+    fn part_numbers_wrap_around() {
         let findtime = Duration::from_nanos(8);
         let end = KernelTime(u64::from(u16::MAX));
         let mut counts = Counts::new(Slot::of(end, findtime));

@@ -34,19 +34,19 @@ fn hear(guessing: &mut Guessing, guess: Guess<'_>, second: u64) -> Vec<Suspect> 
 }
 
 #[test]
-fn one_that_tries_once_an_hour_is_found() {
+fn a_source_that_tries_once_an_hour_is_found() {
     let mut guessing = Guessing::new(settings(50, 5, 3, 0));
     let mut tries = (0..).map(|n| hear(&mut guessing, guess(1, 1), n * HOUR));
     assert_eq!(tries.by_ref().take(49).flatten().count(), 0);
     let suspects = tries.next().unwrap();
     assert_eq!(suspects.len(), 1);
     assert_eq!(suspects[0].reason, "50 failures within 7d");
-    // And again, for as many more.
+    // And again, after as many more.
     assert_eq!(tries.take(50).flatten().count(), 1);
 }
 
 #[test]
-fn one_that_tries_each_account_once_is_found() {
+fn a_source_that_tries_each_account_once_is_found() {
     let mut guessing = Guessing::new(settings(0, 5, 3, 100));
     let tries = (1..=100).map(|n| hear(&mut guessing, guess(1, n), u64::from(n) * HOUR));
     let suspects: Vec<Suspect> = tries.flatten().collect();
@@ -55,7 +55,7 @@ fn one_that_tries_each_account_once_is_found() {
 }
 
 #[test]
-fn many_that_try_one_account_are_found_and_those_who_mistyped_are_not() {
+fn many_sources_that_try_one_account_are_found_except_those_with_a_typo() {
     let mut guessing = Guessing::new(settings(30, 8, 3, 0));
     let user = 200;
     assert_eq!(hear(&mut guessing, guess(user, 1), 0), []);
@@ -70,7 +70,7 @@ fn many_that_try_one_account_are_found_and_those_who_mistyped_are_not() {
     assert!(suspects.iter().any(|suspect| suspect.reason == expected), "{suspects:?}");
     let attacked = &guessing.attacked()[0];
     assert_eq!((&*attacked.account, attacked.failures, attacked.sources), ("1001", 41, 11));
-    // Whoever joins in later is found as soon as it is no mistake any more.
+    // A source that joins in later is found as soon as it fails more often than by mistake.
     let late: Vec<usize> =
         (0..3).map(|n| hear(&mut guessing, guess(100, 1), (41 + n) * HOUR).len()).collect();
     assert_eq!(late, [0, 0, 1]);
@@ -104,14 +104,14 @@ fn a_success_clears_its_source_and_no_other() {
 }
 
 #[test]
-fn proof_is_each_ones_own() {
+fn proof_belongs_to_one_source() {
     let mut guessing = Guessing::new(settings(8, 2, 3, 0));
     let proven = |n| Guess { proven: true, ..guess(n, 1) };
     let mut suspects = Vec::new();
     for _ in 0..4 {
         suspects.extend(hear(&mut guessing, proven(1), 0));
         suspects.extend(hear(&mut guessing, guess(2, 1), 0));
-        guessing.prove(proven(3), at(0), &mut suspects); // Of whom nothing is known.
+        guessing.prove(proven(3), at(0), &mut suspects); // A source without a record.
     }
     suspects.sort_by_key(|suspect| suspect.source);
     let told: Vec<(IpAddr, bool)> = suspects.iter().map(|s| (s.source, s.proven)).collect();
@@ -128,7 +128,7 @@ fn proof_is_each_ones_own() {
 }
 
 #[test]
-fn what_has_had_its_time_is_forgotten() {
+fn expired_failures_are_forgotten() {
     let mut guessing = Guessing::new(settings(10, 2, 3, 50));
     for n in 0..20 {
         hear(&mut guessing, guess(n, n.into()), 0);
@@ -140,7 +140,7 @@ fn what_has_had_its_time_is_forgotten() {
 }
 
 #[test]
-fn more_sources_than_are_remembered_still_count() {
+fn sources_beyond_the_bound_still_count() {
     let mut guessing = Guessing::new(settings(500, 200, 3, 0));
     let account = NonZeroU32::new(7).map(|account| (account, "1001"));
     for n in 0..499_u16 {
@@ -154,9 +154,9 @@ fn more_sources_than_are_remembered_still_count() {
 }
 
 proptest! {
-    /// The definition, counted anew at every failure.
+    /// The definition, computed from scratch at each failure.
     #[test]
-    fn suspects_are_those_of_the_definition(
+    fn suspects_agree_with_the_definition(
         (maxretry, sources, each, maxaccounts) in (0u32..12, 1u32..4, 1u32..4, 0u32..5),
         steps in proptest::collection::vec((0u64..200, 0u8..5, 0u32..6, any::<bool>()), 1..150),
     ) {

@@ -10,7 +10,7 @@ fn at(second: u64) -> KernelTime {
     KernelTime(second * 1_000_000_000)
 }
 
-/// An item that says whether it has been visited.
+/// An item that records whether it has been visited.
 #[derive(Debug)]
 struct Item {
     at: Tick,
@@ -31,8 +31,8 @@ impl Table<Item> {
         forgotten
     }
 
-    /// That every link leads where it should, nothing is left over, and whoever is behind the place of
-    /// the visits has not been visited.
+    /// Asserts that every link leads to the right place, that nothing is left over, and that no key
+    /// after the current place of the visits has been visited.
     fn check(&self) {
         let (mut queued, mut nodes) = (0, 0);
         for (rank, queue) in self.queues.iter().enumerate() {
@@ -65,10 +65,10 @@ impl Table<Item> {
     }
 }
 
-/// What [`Table`] is to remember, in the order in which it was told.
+/// What [`Table`] must remember, in the order of entry.
 type Model = Vec<(Key, u8, Vec<u64>)>;
 
-/// The definition: the lowest rank, and of it the one that was told of first.
+/// The definition: the lowest rank, and within it the key that was entered first.
 fn forget_first(model: &mut Model) {
     let lowest = model.iter().map(|(_, rank, _)| *rank).min().unwrap();
     let first = model.iter().position(|(_, rank, _)| *rank == lowest).unwrap();
@@ -95,7 +95,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 
 proptest! {
     #[test]
-    fn it_remembers_what_a_plain_list_would(capacity in 1..40usize, steps in steps()) {
+    fn it_remembers_the_same_as_a_plain_list(capacity in 1..40usize, steps in steps()) {
         const FINDTIME: u64 = 50;
         let bound = capacity * 2 + 5;
         let mut table = Table::new(capacity, bound);

@@ -26,7 +26,7 @@ fn failure(second: u64, name: Option<&str>) -> Failure {
 }
 
 #[test]
-fn failures_come_back_as_they_were() {
+fn failures_are_returned_unchanged() {
     let mut watched = Watched::new(10, 5);
     for n in [1, 2] {
         let mut failures = vec![failure(1, Some("one")), failure(2, None), failure(3, Some("two"))];
@@ -45,7 +45,7 @@ fn failures_come_back_as_they_were() {
 }
 
 #[test]
-fn names_are_kept_for_those_nearest_to_a_ban() {
+fn names_are_kept_for_the_sources_closest_to_a_ban() {
     let names_max = u16::try_from(DETAILS_MAX / 2).unwrap();
     let mut watched = Watched::new(1_000_000, 15);
     let put = |watched: &mut Watched, source: IpAddr, rank: u8| {
@@ -59,7 +59,7 @@ fn names_are_kept_for_those_nearest_to_a_ban() {
         put(&mut watched, address(n), 1 + u8::from(n == 7));
     }
     assert_eq!((watched.details.len(), named(&watched, address(0))), (DETAILS_MAX, 2));
-    // A rank that is lower has no room, one as high has that of the first, a higher that of the next.
+    // A lower rank gets no room, an equal one replaces the first source, a higher one the next.
     put(&mut watched, address(40_000), 0);
     assert_eq!(named(&watched, address(40_000)), 0);
     put(&mut watched, address(40_001), 1);
