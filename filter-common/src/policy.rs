@@ -5,17 +5,20 @@
 
 pub mod bans;
 mod levels;
+pub mod stages;
 pub mod stream;
+mod task;
 pub mod tiers;
 
-use self::tiers::Task;
+pub use self::stages::Stages;
+pub use self::task::Task;
 use crate::abi::{ABI_VERSION, Config, FLAG_SIGNATURES, SCOPE_ALL, SCOPE_SIP};
 use crate::address::Address;
 use crate::ban_table;
 use crate::decision::{Code, Reason, bits};
 use crate::gate;
 use crate::greylist::Cells;
-use crate::packet::{self, Headers, Layer4, Packet, Place, Unparsed, Window, Words};
+use crate::packet::{self, Headers, Layer4, Packet, Unparsed, Window, Words};
 use crate::rate::Bucket;
 use crate::sip::{Agent, Fields};
 
@@ -98,60 +101,6 @@ pub trait Tables {
     fn search_steps(&self, steps: usize) -> Fields;
     /// The User-Agent at this place of that memory.
     fn agent(&self, at: u64) -> Option<Agent>;
-
-    // The stages that not every packet comes to. In the kernel each is a function of its own that the verifier follows once, and
-    // not once for each path that leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c); they
-    // take and give plain numbers.
-
-    /// [`packet::parse`] as plain words.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    #[inline(always)]
-    fn parse(&self, packet: &impl Packet) -> Result<Words, Unparsed> {
-        packet::parse(packet).map(Headers::to_words)
-    }
-    /// [`bans::network`].
-    #[inline(always)]
-    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
-        bans::network(source, reach, self, now)
-    }
-    /// [`stream::take`].
-    #[inline(always)]
-    fn stream(&self, packet: &impl Packet, words: Words) -> Code {
-        stream::take(packet, words, self)
-    }
-    /// [`tiers::classify`].
-    #[inline(always)]
-    fn classify(&self, packet: &impl Packet, words: Words) -> Task {
-        tiers::classify(packet, words, self)
-    }
-    /// [`tiers::limit`].
-    #[inline(always)]
-    fn limit(&self, source: [u64; 2], task: Task) -> Code {
-        tiers::limit(source, task, self)
-    }
-    /// [`tiers::flood`].
-    #[inline(always)]
-    fn flood(&self, _packet: &impl Packet, words: Words) -> bool {
-        tiers::flood(words, self)
-    }
-    /// [`tiers::search`].
-    #[inline(always)]
-    fn search(&self, packet: &impl Packet, message: Place) -> Fields {
-        tiers::search(packet, message, self)
-    }
-    /// [`tiers::is_scanner`].
-    #[inline(always)]
-    fn is_scanner(&self, agent: u64) -> bool {
-        tiers::is_scanner(agent, self)
-    }
-    /// [`tiers::greylisted`].
-    #[inline(always)]
-    fn greylisted(&self, packet: &impl Packet, words: Words) -> Code {
-        tiers::greylisted(packet, words, self)
-    }
 }
 
 /// A ban of an IPv6 address, in its table.
@@ -213,96 +162,97 @@ const SEEN: u64 = bits(&[
     Reason::Admitted,
 ]);
 
-/// Decides about a packet.
+/// Decides about a packet: the first of these that applies.
+///
+/// 1. It is not read, or its headers are not ones that Linux takes.
+/// 2. By its source and port: a forged source, a ban, no SIP port, closed SIP, a known peer (`judge`).
+/// 3. By the limits of unknown sources: bytes over TCP, packets of a class, the greylist (`unknown`).
+///
+/// Trust then wins over what would drop.
 #[inline(always)]
-pub fn decide<T: Tables>(packet: &impl Packet, tables: &T) -> Decision {
+pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
+    let tables = stages.tables();
     let without_source = |reason: Reason| Decision { code: reason.into(), source: None, end: 0 };
     let Some(config) = tables.config().filter(|config| config.abi_version == ABI_VERSION) else {
         return without_source(Reason::NotConfigured);
     };
     let words = match packet::plain_udp(packet) {
         Some(words) => words,
-        None => match tables.parse(packet) {
+        None => match stages.parse(packet) {
             Ok(words) => words,
             Err(Unparsed::NotIp) => return without_source(Reason::NotIp),
             Err(Unparsed::Malformed) => return without_source(Reason::Malformed),
         },
     };
     let headers = Headers::from_words(words);
-    let source = headers.source;
     // No stage calls another, because the kernel's stack has 512 bytes.
-    let mut code = judge(&headers, config, tables);
+    let mut code = judge(&headers, config, stages);
     if code == Code::UNKNOWN {
-        code = unknown(packet, words, config, tables);
+        code = unknown(packet, words, config, stages);
     }
-    if code.drops() {
-        let spared = if code.is(Reason::Spoofed) {
-            tables.is_loopback()
-        } else {
-            trusted(source, config, tables)
-        };
-        if spared {
-            code = Reason::Trusted.into();
-        }
+    if code.drops() && spared(code, headers.source, config, stages) {
+        code = Reason::Trusted.into();
     }
     if code.bit() & SEEN != 0 {
-        tables.saw(source.hash(config.seed), tables.now(config));
+        tables.saw(headers.source.hash(config.seed), tables.now(config));
     }
-    Decision { code, source: Some(source), end: headers.end }
+    Decision { code, source: Some(headers.source), end: headers.end }
 }
 
-/// The stages of a packet to a SIP port from an unknown source.
+/// The reason of a packet to a SIP port from an unknown source.
 #[inline(always)]
-fn unknown<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
+fn unknown(packet: &impl Packet, words: Words, config: &Config, stages: &impl Stages) -> Code {
     let mut code = Code::UNKNOWN;
     if packet::is_tcp(words) {
-        code = tables.stream(packet, words);
+        code = stages.stream(packet, words);
     }
     if code == Code::UNKNOWN {
-        code = limited(packet, words, config, tables);
+        code = limited(packet, words, config, stages);
     }
     if code == Code::OVERLOAD {
-        code = tables.greylisted(packet, words);
+        code = stages.greylisted(packet, words);
     }
     if let Some(otherwise) = code.as_flood() {
-        code = if tables.flood(packet, words) { Reason::Flooding.into() } else { otherwise };
+        code = if stages.flood(packet, words) { Reason::Flooding.into() } else { otherwise };
     }
     code
 }
 
-/// The decision of the limits of a packet's class.
+/// The reason by the limits of a packet's class, and by its User-Agent if those let it pass.
 #[inline(always)]
-fn limited<T: Tables>(packet: &impl Packet, words: Words, config: &Config, tables: &T) -> Code {
-    let mut task = tables.classify(packet, words);
-    let mut code = task.code();
-    if code == Code::LIMITED {
-        let message = task.message(words);
-        let mut found = None;
-        if task.wants_search() {
-            let fields = tables.search(packet, message);
-            if fields.credentials != 0 {
-                task = task.with_credentials();
-            }
-            found = Some(fields);
+fn limited(packet: &impl Packet, words: Words, config: &Config, stages: &impl Stages) -> Code {
+    let mut task = stages.classify(packet, words);
+    let decided = task.code();
+    if decided != Code::LIMITED {
+        return decided;
+    }
+    let message = task.message(words);
+    let mut found = None;
+    if task.wants_search() {
+        let fields = stages.search(packet, message);
+        if fields.credentials != 0 {
+            task = task.with_credentials();
         }
-        let [first, second, ..] = words;
-        code = tables.limit([first, second], task);
-        if code.bit() & tiers::SIGNED != 0 && config.flags & FLAG_SIGNATURES != 0 {
-            let fields = match found {
-                Some(fields) => fields,
-                None => tables.search(packet, message),
-            };
-            if fields.agent != 0 && tables.is_scanner(fields.agent) {
-                code = Reason::Signature.into();
-            }
+        found = Some(fields);
+    }
+    let [first, second, ..] = words;
+    let code = stages.limit([first, second], task);
+    if code.bit() & tiers::SIGNED != 0 && config.flags & FLAG_SIGNATURES != 0 {
+        let fields = match found {
+            Some(fields) => fields,
+            None => stages.search(packet, message),
+        };
+        if fields.agent != 0 && stages.is_scanner(fields.agent) {
+            return Reason::Signature.into();
         }
     }
     code
 }
 
-/// The reason, but for trust, of a packet with these [`Headers`]; or [`Code::UNKNOWN`].
+/// The reason, except for trust, by a packet's source and port; or [`Code::UNKNOWN`].
 #[inline(always)]
-fn judge<T: Tables>(headers: &Headers, config: &Config, tables: &T) -> Code {
+fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
+    let tables = stages.tables();
     let source = headers.source;
     let (classes, may_be_sip) = match headers.layer4 {
         Layer4::Udp { port, .. } => sip_port(tables.port_classes(false, port)),
@@ -318,7 +268,7 @@ fn judge<T: Tables>(headers: &Headers, config: &Config, tables: &T) -> Code {
         return Reason::Spoofed.into();
     }
     let now = tables.now(config);
-    if let Some(reason) = bans::banned(source, classes, config, tables, now) {
+    if let Some(reason) = bans::banned(source, classes, config, stages, now) {
         return reason.into();
     }
     if may_be_sip {
@@ -340,11 +290,23 @@ fn sip_port(classes: u8) -> (u8, bool) {
     (classes, classes & SCOPE_SIP != 0)
 }
 
+/// Whether a packet that would be dropped passes all the same: its source is trusted, or for one that is
+/// spoofed, it comes from the host itself.
+#[inline(always)]
+fn spared(code: Code, source: Address, config: &Config, stages: &impl Stages) -> bool {
+    if code.is(Reason::Spoofed) {
+        stages.tables().is_loopback()
+    } else {
+        trusted(source, config, stages)
+    }
+}
+
 /// Whether a source is trusted. The trie is only asked if the gate says that it may be.
 #[inline(always)]
-fn trusted(source: Address, config: &Config, tables: &(impl Tables + ?Sized)) -> bool {
+fn trusted(source: Address, config: &Config, stages: &impl Stages) -> bool {
+    let tables = stages.tables();
     let bit = |place: gate::Place| tables.trust_gate(place.word).wrapping_shr(place.shift) & 1;
     let exact = bit(gate::trust_exact(source, config.seed));
     let network = bit(gate::trust_network(source, config.seed));
-    exact | network != 0 && tables.trusted(source)
+    exact | network != 0 && stages.in_trusted_network(source)
 }

@@ -1,7 +1,6 @@
 //! The one exit: counts every packet once, tells the controller what it must know, and turns the
 //! decision into the program's return value.
 
-use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
@@ -16,17 +15,9 @@ use filter_common::policy::Decision;
 use filter_common::rate::Gcra;
 
 use crate::atomic::Word;
+use crate::interface::INTERFACE_SLOT;
 use crate::packet::XdpPacket;
-use crate::stages;
 use crate::tables::{Side, now};
-
-/// The interface this copy of the program serves, set when it is loaded.
-#[unsafe(no_mangle)]
-pub(crate) static INTERFACE_SLOT: Global<u32> = Global::new(0);
-
-/// Whether it is the loopback interface, set as well.
-#[unsafe(no_mangle)]
-pub(crate) static LOOPBACK: Global<u32> = Global::new(0);
 
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { INTERFACES * COUNTERS_PER_INTERFACE as usize }> =
@@ -120,14 +111,16 @@ fn notify(decision: Decision, side: Side) {
     let limit = Gcra { interval: EVENT_INTERVAL, tolerance: EVENT_INTERVAL * 20 };
     if limit.take(&bucket, now) {
         let [s0, s1] = source.words();
-        stages::ringfence_tell(decision.code.number().into(), s0, s1, now);
+        ringfence_tell(decision.code.number().into(), s0, s1, now);
     }
 }
 
 /// Sends an event about a source. Not zero: the ring was full, which loses the event and nothing
-/// else, as the packet is counted all the same.
-#[inline(always)]
-pub(crate) fn tell(code: Code, source: [u64; 2], time: u64) -> u32 {
-    let event = Event { time, reason: code.number(), slot: INTERFACE_SLOT.load(), source };
+/// else, as the packet is counted all the same. A function that the verifier follows on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_tell(code: u64, s0: u64, s1: u64, time: u64) -> u32 {
+    let reason = Code::from_number(code as u32).number();
+    let event = Event { time, reason, slot: INTERFACE_SLOT.load(), source: [s0, s1] };
     u32::from(EVENTS.output_untyped::<Event>(event, 0).is_err())
 }

@@ -16,6 +16,7 @@ use filter_common::packet::{self, Place, Window};
 use filter_common::policy::{PeerSlot as _, Tables as _};
 
 use crate::atomic::Word;
+use crate::scratch;
 use crate::skb::SkbPacket;
 use crate::tables::{self, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
 
@@ -116,7 +117,7 @@ impl Peers for KernelPeers {
 
     #[inline(always)]
     fn read_all(&self, bytes: usize, begun: Reading) -> Reading {
-        let (Some(window), Some(reading)) = (tables::window(), tables::reading()) else {
+        let (Some(window), Some(reading)) = (scratch::window(), scratch::reading()) else {
             return begun;
         };
         // In a map and not on the stack: Linux 6.1's verifier takes what a callback leaves there for

@@ -23,7 +23,9 @@ mod atomic;
 mod clock;
 mod egress;
 mod hints;
+mod interface;
 mod packet;
+mod scratch;
 mod skb;
 mod socket;
 mod stages;
@@ -34,7 +36,8 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::policy;
 
 use crate::packet::XdpPacket;
-use crate::tables::{KernelTables, Side};
+use crate::stages::KernelStages;
+use crate::tables::Side;
 
 /// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, of which the first may
 /// be empty.
@@ -43,7 +46,7 @@ use crate::tables::{KernelTables, Side};
 pub fn ringfence(ctx: XdpContext) -> u32 {
     let packet = XdpPacket::new(&ctx);
     let side = Side::now();
-    let decision = policy::decide(&packet, &KernelTables { ctx: ctx.ctx, side });
+    let decision = policy::decide(&packet, &KernelStages::new(ctx.ctx, side));
     account::account(&ctx, decision, side)
 }
 

@@ -4,14 +4,14 @@
 use core::arch::asm;
 
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use filter_common::limits::WINDOW_BYTES;
 use filter_common::packet::{Packet, Window};
 
 use crate::hints::{masked, opaque, readable};
-use crate::tables::Edge;
-use crate::{stages, tables};
+use crate::scratch::{self, Edge};
 
 /// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers
 /// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535. All
@@ -32,16 +32,16 @@ impl<'a> XdpPacket<'a> {
     /// Bytes that are not, or not all, in the frame's first buffer: some drivers put nothing there.
     #[inline(always)]
     fn far(&self, offset: usize, len: usize) -> Option<*const Edge> {
-        let failed = stages::ringfence_far(self.ctx.ctx, offset as u64, len as u64);
-        let edge = tables::edge();
+        let failed = ringfence_far(self.ctx.ctx, offset as u64, len as u64);
+        let edge = scratch::edge();
         readable();
         if failed == 0 { edge } else { None }
     }
 
     /// [`far`](Self::far) without the answer: whether it failed.
     #[inline(always)]
-    pub(crate) fn load_edge(&self, offset: usize, len: usize) -> bool {
-        let Some(edge) = tables::edge() else {
+    fn load_edge(&self, offset: usize, len: usize) -> bool {
+        let Some(edge) = scratch::edge() else {
             return true;
         };
         // Linux 6.1 learns from `len == 0` no lower bound, see `copy`.
@@ -60,6 +60,15 @@ impl<'a> XdpPacket<'a> {
         };
         failed != 0
     }
+}
+
+/// Copies bytes of the packet into this CPU's [`Edge`]. Zero, unless there are fewer. A function that the
+/// verifier follows on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_far(ctx: *mut xdp_md, offset: u64, len: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    u32::from(XdpPacket::new(&ctx).load_edge(offset as usize, len as usize))
 }
 
 impl Packet for XdpPacket<'_> {

@@ -11,52 +11,138 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use filter_common::address::Address;
 use filter_common::decision::Code;
-use filter_common::packet::Place;
-use filter_common::policy::tiers::{self, Task};
-use filter_common::policy::{bans, stream};
-use filter_common::sip;
+use filter_common::packet::{self, Packet, Place, Unparsed, Words};
+use filter_common::policy::{Stages, Tables as _, Task, bans, stream, tiers};
+use filter_common::sip::Fields;
 
-use crate::account;
 use crate::packet::XdpPacket;
-use crate::tables::{self, KernelTables, Side};
+use crate::scratch;
+use crate::tables::{KernelTables, Side};
 
-/// [`packet::parse`](filter_common::packet::parse), into this CPU's memory.
+/// The decision's stages, each through its function.
+pub(crate) struct KernelStages(KernelTables);
+
+impl KernelStages {
+    #[inline(always)]
+    pub(crate) fn new(ctx: *mut xdp_md, side: Side) -> Self {
+        Self(KernelTables { ctx, side })
+    }
+}
+
+impl Stages for KernelStages {
+    type Tables = KernelTables;
+
+    #[inline(always)]
+    fn tables(&self) -> &KernelTables {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn parse(&self, _packet: &impl Packet) -> Result<Words, Unparsed> {
+        match ringfence_parse(self.0.ctx) {
+            PARSED => {
+                let words = scratch::words().ok_or(Unparsed::Malformed)?;
+                // SAFETY: this CPU's own memory, and nobody writes it now.
+                Ok(unsafe { words.read() })
+            }
+            NOT_IP => Err(Unparsed::NotIp),
+            _ => Err(Unparsed::Malformed),
+        }
+    }
+
+    #[inline(always)]
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+        let [s0, s1] = source.words();
+        ringfence_net(s0, s1, reach.into(), now.into()) != 0
+    }
+
+    #[inline(always)]
+    fn stream(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
+        Code::from_number(ringfence_stream(self.0.ctx, w0, w1, w2, self.0.side.in_word(w3)))
+    }
+
+    #[inline(always)]
+    fn classify(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Task {
+        Task::from_word(ringfence_class(self.0.ctx, w0, w1, w2, self.0.side.in_word(w3)))
+    }
+
+    #[inline(always)]
+    fn search(&self, _packet: &impl Packet, Place(message): Place) -> Fields {
+        Fields::from_word(ringfence_search(self.0.ctx, message))
+    }
+
+    #[inline(always)]
+    fn limit(&self, [s0, s1]: [u64; 2], task: Task) -> Code {
+        Code::from_number(ringfence_limit(s0, s1, task.to_word(), self.0.side.word()))
+    }
+
+    #[inline(always)]
+    fn is_scanner(&self, agent: u64) -> bool {
+        ringfence_scanner(agent) != 0
+    }
+
+    #[inline(always)]
+    fn greylisted(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
+        Code::from_number(ringfence_grey(self.0.ctx, w0, w1, w2, self.0.side.in_word(w3)))
+    }
+
+    #[inline(always)]
+    fn flood(&self, _packet: &impl Packet, [w0, w1, _, w3]: Words) -> bool {
+        ringfence_flood(self.0.ctx, w0, w1, self.0.side.in_word(w3)) != 0
+    }
+
+    #[inline(always)]
+    fn in_trusted_network(&self, source: Address) -> bool {
+        let [s0, s1] = source.words();
+        ringfence_trust(s0, s1) != 0
+    }
+}
+
+/// What [`ringfence_parse`] answers when the headers lie in this CPU's memory.
+const PARSED: u32 = 0;
+/// What it answers for [`Unparsed::NotIp`].
+const NOT_IP: u32 = 1;
+/// What it answers for [`Unparsed::Malformed`].
+const MALFORMED: u32 = 2;
+
+/// The maps for a stage that asks nothing about the packet.
+#[inline(always)]
+fn without_packet(side: Side) -> KernelTables {
+    KernelTables { ctx: core::ptr::null_mut(), side }
+}
+
+/// [`packet::parse`], into this CPU's memory.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_parse(ctx: *mut xdp_md) -> u32 {
     let ctx = XdpContext::new(ctx);
-    tables::parse(&XdpPacket::new(&ctx))
-}
-
-/// Copies bytes of the packet into this CPU's [`Edge`](tables::Edge). Zero, unless there are fewer.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn ringfence_far(ctx: *mut xdp_md, offset: u64, len: u64) -> u32 {
-    let ctx = XdpContext::new(ctx);
-    u32::from(XdpPacket::new(&ctx).load_edge(offset as usize, len as usize))
+    let Some(words) = scratch::words() else {
+        return MALFORMED;
+    };
+    match packet::parse(&XdpPacket::new(&ctx)) {
+        Ok(headers) => {
+            // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
+            unsafe { *words = headers.to_words() };
+            PARSED
+        }
+        Err(Unparsed::NotIp) => NOT_IP,
+        Err(Unparsed::Malformed) => MALFORMED,
+    }
 }
 
 /// [`bans::network`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_net(s0: u64, s1: u64, reach: u64, now: u64) -> u32 {
-    let tables = KernelTables { ctx: core::ptr::null_mut(), side: Side::told(0) };
     let source = Address::from_words([s0, s1]);
-    u32::from(bans::network(source, reach as u8, &tables, now as u32))
+    u32::from(bans::network(source, reach as u8, &without_packet(Side::told(0)), now as u32))
 }
 
-/// Whether the address with these words is in a trusted network.
+/// Whether the address with these words is in a network that is trusted on this interface.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_trust(s0: u64, s1: u64) -> u32 {
-    u32::from(tables::trusted([s0, s1]))
-}
-
-/// Sends an event.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn ringfence_tell(code: u64, s0: u64, s1: u64, now: u64) -> u32 {
-    account::tell(Code::from_number(code as u32), [s0, s1], now)
+    u32::from(without_packet(Side::told(0)).trusted(Address::from_words([s0, s1])))
 }
 
 /// [`stream::take`].
@@ -76,15 +162,14 @@ pub extern "C" fn ringfence_class(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w
     let ctx = XdpContext::new(ctx);
     let side = Side::of_word(w3);
     let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
-    tiers::classify(&packet, [w0, w1, w2, w3], &tables).0
+    tiers::classify(&packet, [w0, w1, w2, w3], &tables).to_word()
 }
 
 /// [`tiers::limit`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_limit(s0: u64, s1: u64, task: u64, side: u64) -> u32 {
-    let tables = KernelTables { ctx: core::ptr::null_mut(), side: Side::told(side) };
-    tiers::limit([s0, s1], Task(task), &tables).number()
+    tiers::limit([s0, s1], Task::from_word(task), &without_packet(Side::told(side))).number()
 }
 
 /// [`tiers::flood`].
@@ -105,17 +190,12 @@ pub extern "C" fn ringfence_search(ctx: *mut xdp_md, message: u64) -> u64 {
     tiers::search(&XdpPacket::new(&ctx), Place(message), &tables).to_word()
 }
 
-/// [`tiers::is_scanner`], of which it has all that needs no context: one that is passed and not used
-/// is left out by the compiler, and missed by the verifier.
+/// [`tiers::is_scanner`]. It takes no context: one that is passed and not used is left out by the
+/// compiler, and missed by the verifier.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_scanner(agent: u64) -> u32 {
-    let Some(window) = tables::window() else {
-        return 0;
-    };
-    // SAFETY: this CPU's own memory, and nobody writes it now.
-    let agent = sip::agent(unsafe { &*window }, agent as usize);
-    u32::from(tables::signature(&agent))
+    u32::from(tiers::is_scanner(agent, &without_packet(Side::told(0))))
 }
 
 /// [`tiers::greylisted`].

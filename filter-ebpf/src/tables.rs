@@ -5,7 +5,7 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_md};
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
@@ -15,24 +15,22 @@ use filter_common::abi::{
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
-use filter_common::decision::Code;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
-use filter_common::learn::Reading;
 use filter_common::limits::{
     AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, FLOODERS as FLOODERS_MAX,
     GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
     SOURCE_LINES, TRUSTED_NETWORKS,
 };
-use filter_common::packet::{self, Headers, Packet, Place, SPARE_BIT, Unparsed, Window, Words};
-use filter_common::policy::tiers::Task;
+use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::seen_unit;
 use filter_common::sip::{self, Agent, Fields};
 
 use crate::atomic::Word;
 use crate::hints::masked;
-use crate::{account, socket, stages};
+use crate::interface::{INTERFACE_SLOT, LOOPBACK};
+use crate::{scratch, socket};
 
 #[btf_map]
 static CONFIG: Array<Configs, 1> = Array::new();
@@ -107,21 +105,6 @@ static SIGNATURES: LpmTrie<[u64; AGENT_WORDS], Signature, { SIGNATURES_MAX as us
 #[btf_map]
 static SEEN: Array<u32, { SEEN_PLACES as usize }> = Array::new();
 
-#[btf_map]
-static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
-
-/// Memory of one CPU for the time of one packet.
-#[repr(C)]
-struct Scratch {
-    window: Window,
-    words: Words,
-    reading: Reading,
-    edge: Edge,
-}
-
-/// What was read of a packet beyond its first buffer.
-pub(crate) type Edge = [u64; 8];
-
 /// The maps as [`Tables`].
 pub(crate) struct KernelTables {
     /// The program's context; null in a stage that has none, which asks nothing about the packet.
@@ -167,7 +150,7 @@ impl Side {
 
     /// The last of [`Words`], which tells it as well.
     #[inline(always)]
-    fn in_word(self, word: u64) -> u64 {
+    pub(crate) fn in_word(self, word: u64) -> u64 {
         word & !(1 << SPARE_BIT) | self.word() << SPARE_BIT
     }
 
@@ -457,13 +440,15 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn is_loopback(&self) -> bool {
-        account::LOOPBACK.load() != 0
+        LOOPBACK.load() != 0
     }
 
     #[inline(always)]
     fn trusted(&self, source: Address) -> bool {
-        let [s0, s1] = source.words();
-        stages::ringfence_trust(s0, s1) != 0
+        let slot = INTERFACE_SLOT.load() & 31;
+        TRUSTED
+            .get(&Key::new(128, source.words()))
+            .is_some_and(|slots| slots.wrapping_shr(slot) & 1 != 0)
     }
 
     #[inline(always)]
@@ -541,7 +526,12 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn signature(&self, agent: &Agent) -> bool {
-        signature(agent)
+        let Some(entry) = SIGNATURES.get(&Key::new(size_of::<Agent>() as u32 * 8, *agent)) else {
+            return false;
+        };
+        // SAFETY: a lookup's result stays readable while the program runs (RCU); aligned.
+        unsafe { Word::new((&raw const entry.packets).cast_mut()) }.add(1);
+        true
     }
 
     #[inline(always)]
@@ -560,14 +550,14 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
-        let scratch = SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: as above.
-        Some(fill(unsafe { &mut (*scratch).window }))
+        let window = scratch::window()?;
+        // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
+        Some(fill(unsafe { &mut *window }))
     }
 
     #[inline(always)]
     fn search_steps(&self, steps: usize) -> Fields {
-        let Some(window) = window() else {
+        let Some(window) = scratch::window() else {
             return Fields::default();
         };
         let mut search = Search { window, fields: Fields::default() };
@@ -583,124 +573,8 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn agent(&self, at: u64) -> Option<Agent> {
         // SAFETY: this CPU's own memory, and nobody writes it now.
-        window().map(|window| sip::agent(unsafe { &*window }, at as usize))
+        scratch::window().map(|window| sip::agent(unsafe { &*window }, at as usize))
     }
-
-    #[inline(always)]
-    fn parse(&self, _packet: &impl Packet) -> Result<Words, Unparsed> {
-        match stages::ringfence_parse(self.ctx) {
-            PARSED => SCRATCH.get(0).map(|scratch| scratch.words).ok_or(Unparsed::Malformed),
-            NOT_IP => Err(Unparsed::NotIp),
-            _ => Err(Unparsed::Malformed),
-        }
-    }
-
-    #[inline(always)]
-    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
-        let [s0, s1] = source.words();
-        stages::ringfence_net(s0, s1, reach.into(), now.into()) != 0
-    }
-
-    #[inline(always)]
-    fn stream(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
-        Code::from_number(stages::ringfence_stream(self.ctx, w0, w1, w2, self.side.in_word(w3)))
-    }
-
-    #[inline(always)]
-    fn classify(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Task {
-        Task(stages::ringfence_class(self.ctx, w0, w1, w2, self.side.in_word(w3)))
-    }
-
-    #[inline(always)]
-    fn limit(&self, [s0, s1]: [u64; 2], Task(task): Task) -> Code {
-        Code::from_number(stages::ringfence_limit(s0, s1, task, self.side.word()))
-    }
-
-    #[inline(always)]
-    fn flood(&self, _packet: &impl Packet, [w0, w1, _, w3]: Words) -> bool {
-        stages::ringfence_flood(self.ctx, w0, w1, self.side.in_word(w3)) != 0
-    }
-
-    #[inline(always)]
-    fn search(&self, _packet: &impl Packet, Place(message): Place) -> Fields {
-        Fields::from_word(stages::ringfence_search(self.ctx, message))
-    }
-
-    #[inline(always)]
-    fn is_scanner(&self, agent: u64) -> bool {
-        stages::ringfence_scanner(agent) != 0
-    }
-
-    #[inline(always)]
-    fn greylisted(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
-        Code::from_number(stages::ringfence_grey(self.ctx, w0, w1, w2, self.side.in_word(w3)))
-    }
-}
-
-/// What [`parse`] answers when the headers lie in this CPU's memory.
-const PARSED: u32 = 0;
-/// What it answers for [`Unparsed::NotIp`].
-const NOT_IP: u32 = 1;
-/// What it answers for [`Unparsed::Malformed`].
-const MALFORMED: u32 = 2;
-
-/// Reads the headers of a packet into this CPU's memory.
-#[inline(always)]
-pub(crate) fn parse(packet: &impl Packet) -> u32 {
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
-        return MALFORMED;
-    };
-    match packet::parse(packet) {
-        Ok(headers) => {
-            // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
-            unsafe { (*scratch).words = headers.to_words() };
-            PARSED
-        }
-        Err(Unparsed::NotIp) => NOT_IP,
-        Err(Unparsed::Malformed) => MALFORMED,
-    }
-}
-
-/// Whether the address with these words is in a network that is trusted on this interface.
-#[inline(always)]
-pub(crate) fn trusted(source: [u64; 2]) -> bool {
-    let slot = account::INTERFACE_SLOT.load() & 31;
-    TRUSTED.get(&Key::new(128, source)).is_some_and(|slots| slots.wrapping_shr(slot) & 1 != 0)
-}
-
-/// Whether a User-Agent is one that is dropped, which counts the packet.
-#[inline(always)]
-pub(crate) fn signature(agent: &Agent) -> bool {
-    let Some(entry) = SIGNATURES.get(&Key::new(size_of::<Agent>() as u32 * 8, *agent)) else {
-        return false;
-    };
-    // SAFETY: a lookup's result stays readable while the program runs (RCU); aligned.
-    unsafe { Word::new((&raw const entry.packets).cast_mut()) }.add(1);
-    true
-}
-
-/// This CPU's window.
-#[inline(always)]
-pub(crate) fn window() -> Option<*const Window> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: a map's value.
-    Some(unsafe { &raw const (*scratch).window })
-}
-
-/// This CPU's memory for what is read of a packet beyond its first buffer.
-#[inline(always)]
-pub(crate) fn edge() -> Option<*const Edge> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: a map's value.
-    Some(unsafe { &raw const (*scratch).edge })
-}
-
-/// This CPU's memory for what has been read of a message that leaves.
-#[inline(always)]
-pub(crate) fn reading() -> Option<*mut Reading> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: a map's value.
-    Some(unsafe { &raw mut (*scratch).reading })
 }
 
 /// The context of [`search_step`].

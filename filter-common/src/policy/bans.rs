@@ -1,6 +1,6 @@
 //! Whether a packet's source is banned, for the port that it goes to.
 
-use super::{BanSlot as _, NetworkSlot as _, Tables};
+use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
 use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
 use crate::address::Address;
 use crate::ban_table::{self, Shared as _};
@@ -10,13 +10,14 @@ use crate::rate::unit;
 
 /// Why the packet drops, if its source is banned for `classes` of ports.
 #[inline(always)]
-pub(super) fn banned<T: Tables + ?Sized>(
+pub(super) fn banned(
     source: Address,
     classes: u8,
     config: &Config,
-    tables: &T,
+    stages: &impl Stages,
     now: u64,
 ) -> Option<Reason> {
+    let tables = stages.tables();
     let bit = |place: Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
     let present = bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
@@ -26,7 +27,7 @@ pub(super) fn banned<T: Tables + ?Sized>(
     let may_be_network = present || source.v4_word().is_none();
     if may_be_network
         && bit(gate::network_presence(source, config.seed))
-        && tables.network_banned(source, reach, now)
+        && stages.network_banned(source, reach, now)
     {
         return Some(Reason::BannedNetwork);
     }

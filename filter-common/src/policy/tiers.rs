@@ -2,6 +2,7 @@
 //! narrow ones by class, their network one, and all of them together share one.
 
 use super::levels::{self, Level, Over};
+use super::task::Task;
 use super::{PeerSlot, Tables};
 use crate::abi::{
     ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
@@ -55,67 +56,6 @@ fn known(peer: &impl PeerSlot, config: &Config, now: u64) -> Reason {
     };
     peer.count(matches!(reason, Reason::Known));
     reason
-}
-
-/// What is known of a packet whose class has limits, or why it passes without: one plain word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Task(pub u64);
-
-const TASK_TCP: u64 = 1 << 24;
-const TASK_SEARCH: u64 = 1 << 25;
-
-impl Task {
-    #[inline(always)]
-    fn decided(code: Code) -> Self {
-        Self(u64::from(code.number()))
-    }
-
-    #[inline(always)]
-    fn limited(class: Class, tcp: bool, pass: Reason, message: Payload) -> Self {
-        let flags = if tcp { TASK_TCP } else { 0 };
-        let kind = u64::from(class as u32) << 16 | u64::from(pass.index()) << 8;
-        Self(kind | flags | 1 << 26 | (message.start as u64) << 32)
-    }
-
-    /// Why the packet passes or drops, or [`Code::LIMITED`].
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
-    pub fn code(self) -> Code {
-        if self.0 & 1 << 26 != 0 { Code::LIMITED } else { Code::from_number(self.0 as u32) }
-    }
-
-    /// Where the message is.
-    #[inline(always)]
-    pub fn message(self, [_, _, place, _]: Words) -> Place {
-        Place(self.0 >> 32 | place & 0xffff_ffff_0000_0000)
-    }
-
-    /// Whether its class is known only when its header has been searched for credentials.
-    #[inline(always)]
-    pub fn wants_search(self) -> bool {
-        self.0 & TASK_SEARCH != 0
-    }
-
-    /// It carries credentials.
-    #[inline(always)]
-    #[must_use]
-    pub fn with_credentials(self) -> Self {
-        let others = self.0 & !0x00ff_ff00;
-        let class = u64::from(Class::Credentials as u32) << 16;
-        Self(others | class | u64::from(Reason::RegisterCredentials.index()) << 8)
-    }
-
-    #[inline(always)]
-    fn class(self) -> usize {
-        (self.0 >> 16) as usize & 7
-    }
-
-    #[inline(always)]
-    fn pass(self) -> Code {
-        #[expect(clippy::cast_possible_truncation, reason = "masked")]
-        let pass = (self.0 >> 8) as u32 & 0xff;
-        Code::from_number(pass)
-    }
 }
 
 /// Requests that passed, which are looked at for the User-Agent of a scanner.
@@ -178,7 +118,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         }
         Task::decided(overload(config))
     } else if limits.may_search() {
-        Task(task.0 | TASK_SEARCH)
+        task.with_search()
     } else {
         Task::decided(limits.over(class.index(), tcp))
     }
@@ -210,7 +150,7 @@ pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Co
             }
             task.pass()
         }
-        Over::Source => limits.over(class, task.0 & TASK_TCP != 0),
+        Over::Source => limits.over(class, task.is_tcp()),
         Over::Prefix => Reason::PrefixLimit.into(),
         Over::Shared if class <= Class::Credentials.index() => overload(config),
         Over::Shared => Reason::SharedLimit.into(),

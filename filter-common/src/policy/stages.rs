@@ -1,0 +1,84 @@
+//! The stages of the decision that not every packet comes to.
+//!
+//! In the kernel each is a function of its own that the verifier follows once, and not once for each path that
+//! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and give plain numbers.
+
+use super::{Tables, Task, bans, stream, tiers};
+use crate::address::Address;
+use crate::decision::Code;
+use crate::packet::{self, Headers, Packet, Place, Unparsed, Words};
+use crate::sip::Fields;
+
+/// How each stage is called: directly on the host, in the kernel through a function of its own.
+pub trait Stages {
+    /// What the stages look up.
+    type Tables: Tables;
+
+    /// The same.
+    fn tables(&self) -> &Self::Tables;
+
+    /// [`packet::parse`] as plain words.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline(always)]
+    fn parse(&self, packet: &impl Packet) -> Result<Words, Unparsed> {
+        packet::parse(packet).map(Headers::to_words)
+    }
+    /// [`bans::network`].
+    #[inline(always)]
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+        bans::network(source, reach, self.tables(), now)
+    }
+    /// [`stream::take`].
+    #[inline(always)]
+    fn stream(&self, packet: &impl Packet, words: Words) -> Code {
+        stream::take(packet, words, self.tables())
+    }
+    /// [`tiers::classify`].
+    #[inline(always)]
+    fn classify(&self, packet: &impl Packet, words: Words) -> Task {
+        tiers::classify(packet, words, self.tables())
+    }
+    /// [`tiers::search`].
+    #[inline(always)]
+    fn search(&self, packet: &impl Packet, message: Place) -> Fields {
+        tiers::search(packet, message, self.tables())
+    }
+    /// [`tiers::limit`].
+    #[inline(always)]
+    fn limit(&self, source: [u64; 2], task: Task) -> Code {
+        tiers::limit(source, task, self.tables())
+    }
+    /// [`tiers::is_scanner`].
+    #[inline(always)]
+    fn is_scanner(&self, agent: u64) -> bool {
+        tiers::is_scanner(agent, self.tables())
+    }
+    /// [`tiers::greylisted`].
+    #[inline(always)]
+    fn greylisted(&self, packet: &impl Packet, words: Words) -> Code {
+        tiers::greylisted(packet, words, self.tables())
+    }
+    /// [`tiers::flood`].
+    #[inline(always)]
+    fn flood(&self, _packet: &impl Packet, words: Words) -> bool {
+        tiers::flood(words, self.tables())
+    }
+    /// [`Tables::trusted`].
+    #[inline(always)]
+    fn in_trusted_network(&self, source: Address) -> bool {
+        self.tables().trusted(source)
+    }
+}
+
+/// Called directly.
+impl<T: Tables> Stages for T {
+    type Tables = Self;
+
+    #[inline(always)]
+    fn tables(&self) -> &Self {
+        self
+    }
+}

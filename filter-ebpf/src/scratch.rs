@@ -1,0 +1,52 @@
+//! Memory of one CPU for the time of one packet: the stack has 512 bytes.
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use filter_common::learn::Reading;
+use filter_common::packet::{Window, Words};
+
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+#[repr(C)]
+struct Scratch {
+    window: Window,
+    words: Words,
+    reading: Reading,
+    edge: Edge,
+}
+
+/// What was read of a packet beyond its first buffer.
+pub(crate) type Edge = [u64; 8];
+
+/// The start of a message.
+#[inline(always)]
+pub(crate) fn window() -> Option<*mut Window> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).window })
+}
+
+/// What is read of a packet beyond its first buffer.
+#[inline(always)]
+pub(crate) fn edge() -> Option<*const Edge> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw const (*scratch).edge })
+}
+
+/// What has been read of a message that leaves.
+#[inline(always)]
+pub(crate) fn reading() -> Option<*mut Reading> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).reading })
+}
+
+/// The headers of a packet.
+#[inline(always)]
+pub(crate) fn words() -> Option<*mut Words> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).words })
+}
