@@ -5,6 +5,8 @@
 //! every turn is short. Everything else runs on the threads of the runtime.
 
 mod answer;
+mod last_interfaces;
+mod notify;
 mod own_logs;
 mod reload;
 mod safety;
@@ -29,13 +31,14 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use self::answer::Answers;
+use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
 use self::safety::Safety;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::config::{Config, Loaded, SipPorts};
+use crate::config::{Config, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
 use crate::disable;
@@ -112,8 +115,7 @@ enum Told {
 pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) -> Result<()> {
     let config = loaded.config.clone();
     let follows = config.interfaces.is_empty();
-    let interfaces =
-        if follows { exposed(&config.paths.bpffs)? } else { config.interfaces.clone() };
+    let interfaces = if follows { exposed(&config.paths)? } else { config.interfaces.clone() };
     // What can fail without the kernel fails before the program is loaded.
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
@@ -146,6 +148,9 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     #[cfg(feature = "trace")]
     let _loggers = datapath::trace::start(&mut kernel)?;
     announce(&kernel.interfaces());
+    if follows {
+        last_interfaces::remember(&config.paths.state, &kernel.interfaces());
+    }
     if config.dry_run {
         warn!("dry run: packets are judged and counted, but none are dropped");
     }
@@ -167,7 +172,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let sources = Sources::start(&config, positions, &mut controller);
     controller.recall(told, crate::clock::now());
     let names = Following::start(dns::names(&config), dns::system_resolver);
-    let outlook = Outlook { follows, sip: config.sip.clone() };
+    let outlook = Outlook { follows, sip: config.sip.clone(), state: config.paths.state.clone() };
     let (tell, seen) = mpsc::channel(1);
     let watch = tokio::spawn(watch_host(safety.switch(), tell));
     let mut parts = Parts {
@@ -182,9 +187,11 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         answers: Answers::default(),
         reloads: Reloads::new(loaded, load),
         safety,
+        notify: Notify::of_environment(),
     };
     let why = parts.run(signals).await?;
-    let Parts { mut controller, mut sources, .. } = parts;
+    let Parts { mut controller, mut sources, notify, .. } = parts;
+    notify.stopping();
     controller.stop_lifting();
     sources.remember(&controller, true);
     drop(sources);
@@ -235,6 +242,8 @@ struct Outlook {
     /// Whether the protected interfaces are those with a default route.
     follows: bool,
     sip: SipPorts,
+    /// The directory of the state.
+    state: PathBuf,
 }
 
 impl Outlook {
@@ -243,6 +252,7 @@ impl Outlook {
         let Seen { network, asterisk, .. } = seen;
         if self.follows {
             follow(controller.datapath_mut(), network);
+            last_interfaces::remember(&self.state, &controller.datapath_mut().interfaces());
         }
         let names = controller.interface_names();
         let protection = Protection { interfaces: &names, sip: &self.sip };
@@ -272,8 +282,9 @@ fn follow(kernel: &mut Kernel, network: &Network) {
 }
 
 /// The interfaces to protect if none is named: those with a default route, and those that exist and were
-/// protected before, so that an interface stays protected while its route is missing for a moment.
-fn exposed(bpffs: &Path) -> Result<Vec<String>> {
+/// protected before, so that an interface stays protected while its route is missing for a moment. Before
+/// the network is up, those of the last start.
+fn exposed(paths: &Paths) -> Result<Vec<String>> {
     let network = Network::read()?;
     let mut names = network.exposed();
     for (tunnel, beneath) in network.tunnels() {
@@ -287,13 +298,19 @@ fn exposed(bpffs: &Path) -> Result<Vec<String>> {
             ),
         }
     }
-    for name in datapath::protected(bpffs).unwrap_or_default() {
+    for name in datapath::protected(&paths.bpffs).unwrap_or_default() {
         if !names.contains(&name) {
             info!("`{name}` has no default route now, but stays protected");
             names.push(name);
         }
     }
     names.truncate(INTERFACES);
+    if names.is_empty() {
+        names = last_interfaces::recall(&paths.state);
+        for name in &names {
+            info!("there is no default route; protecting `{name}`, as before");
+        }
+    }
     if names.is_empty() {
         bail!(
             "there is no default route, so the interface to protect is unknown; \

@@ -17,6 +17,9 @@ use crate::source::{Feed, Strain};
 /// sources by number for half of that time.
 const REST: Duration = Duration::from_mins(1);
 
+/// Why a source that has not reported yet waits.
+const NOT_LOOKED_AT: &str = "not looked at yet";
+
 /// All sources. One that has gone keeps its number for a while.
 #[derive(Debug)]
 pub(super) struct Sources {
@@ -91,6 +94,11 @@ impl<D: Datapath> Controller<D> {
         self.sources.get_mut(number)
     }
 
+    /// Whether every source has reported its state, which may be that there is nothing to read.
+    pub fn sources_are_settled(&self) -> bool {
+        self.sources.present().all(Source::is_settled)
+    }
+
     /// Every source, in the order of their numbers.
     pub fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
         self.sources.all.iter_mut()
@@ -145,7 +153,7 @@ impl Source {
             name,
             kind,
             place,
-            state: (State::Waiting, Some("not looked at yet".to_owned())),
+            state: (State::Waiting, Some(NOT_LOOKED_AT.to_owned())),
             events: 0,
             failures: 0,
             unwitnessed: 0,
@@ -158,6 +166,11 @@ impl Source {
             feed: Feed::default(),
             gone: None,
         }
+    }
+
+    /// Whether it has reported its state.
+    pub fn is_settled(&self) -> bool {
+        self.state.1.as_deref() != Some(NOT_LOOKED_AT)
     }
 
     /// The same for a jail, by a parser with these rules.

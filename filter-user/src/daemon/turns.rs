@@ -2,7 +2,7 @@
 //! turn is short.
 
 use std::future::ready;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use log::warn;
@@ -10,19 +10,25 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, sleep};
 
 use super::answer::Answers;
+use super::notify::Notify;
 use super::reload::Reloads;
 use super::safety::Safety;
 use super::server::Question;
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
 use crate::controller::Controller;
-use crate::datapath::{Events, Kernel};
+use crate::datapath::{Datapath as _, Events, Interface, Kernel};
 use crate::dns::Following;
 use crate::host;
+use crate::report::count;
 use crate::store::News;
 
 /// How long work that writes waits for a store that does not keep up.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the report of the start waits for the sources. One that cannot be opened, such as a remote AMI,
+/// must not hold up the units that are ordered after the service.
+const SOURCES_WAIT: Duration = Duration::from_secs(10);
 
 /// The sources of work and their state.
 pub(super) struct Parts {
@@ -37,6 +43,7 @@ pub(super) struct Parts {
     pub(super) answers: Answers,
     pub(super) reloads: Reloads,
     pub(super) safety: Safety,
+    pub(super) notify: Notify,
 }
 
 impl Parts {
@@ -44,10 +51,13 @@ impl Parts {
     pub(super) async fn run(&mut self, mut signals: Signals) -> Result<&'static str> {
         let mut host_look = interval(HOST_LOOK);
         let mut had = Turn::None;
+        let start = Instant::now();
         loop {
+            self.tell_manager(start);
             let Self { controller, sources, events, questions, names, reloads, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
-            let (alarm, pause) = (alarm(controller), pause(controller));
+            let alarm = alarm(controller).min(next_report(&self.notify, start));
+            let pause = pause(controller);
             let has_more = controller.has_more_to_do() || controller.is_lifting();
             let (first, second) = (had < Turn::Sources, had < Turn::Questions);
             had = tokio::select! {
@@ -55,6 +65,7 @@ impl Parts {
                 told = signals.next() => match told {
                     Told::End(signal) => return Ok(signal),
                     Told::Reload => {
+                        self.notify.reloading();
                         reloads.begin_for_signal();
                         had
                     }
@@ -82,6 +93,9 @@ impl Parts {
                 Some(read) = reloads.next(), if second => {
                     let disabled = self.safety.is_disabled();
                     reloads.take(read, controller, (&mut self.outlook, names), disabled);
+                    if self.notify.is_ready() {
+                        self.notify.ready();
+                    }
                     Turn::Questions
                 }
                 Some(news) = store_news.recv() => {
@@ -112,12 +126,23 @@ impl Parts {
                     self.safety.tick(controller, crate::clock::now());
                     controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);
+                    self.notify.status(summary(controller));
                     Turn::None
                 }
                 // None of the kinds of work behind has anything to do.
                 () = ready(()), if had > Turn::None => Turn::None,
             };
         }
+    }
+
+    /// Sends the service manager the reports that are due. The filter is attached when this runs.
+    fn tell_manager(&mut self, start: Instant) {
+        let is_up = self.controller.sources_are_settled() || start.elapsed() >= SOURCES_WAIT;
+        if !self.notify.is_ready() && is_up {
+            self.notify.status(summary(&mut self.controller));
+            self.notify.ready();
+        }
+        self.notify.live();
     }
 
     /// Does a little of the work that is spread over many turns.
@@ -155,6 +180,27 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
     for note in controller.datapath_mut().check() {
         warn!("{note}");
     }
+}
+
+/// How long until the service manager must hear something.
+fn next_report(notify: &Notify, start: Instant) -> Duration {
+    let beat = notify.until_due().unwrap_or(Duration::MAX);
+    let waits = SOURCES_WAIT.saturating_sub(start.elapsed());
+    if notify.is_ready() { beat } else { beat.min(waits) }
+}
+
+/// What `systemctl status` shows.
+fn summary(controller: &mut Controller<Kernel>) -> String {
+    let bans = count(controller.ban_count(), "ban");
+    let interfaces = controller.datapath_mut().interfaces();
+    let (bare, protected): (Vec<_>, Vec<_>) =
+        interfaces.into_iter().partition(|interface| interface.unprotected.is_some());
+    let names = |interfaces: Vec<Interface>| {
+        interfaces.into_iter().map(|interface| interface.name).collect::<Vec<_>>().join(", ")
+    };
+    let unprotected =
+        if bare.is_empty() { String::new() } else { format!("; UNPROTECTED: {}", names(bare)) };
+    format!("protects {}; {bans}{unprotected}", names(protected))
 }
 
 /// How long until the controller next has something to do.
