@@ -36,6 +36,12 @@ const FILES: [(&str, &str); 6] = [
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
+/// The programs that are installed as they lie in the repository.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("packaging/wazo-upgrade/pre-stop", "usr/share/wazo-upgrade/pre-stop.d/50-ringfence"),
+    ("packaging/wazo-upgrade/post-start", "usr/share/wazo-upgrade/post-start.d/50-ringfence"),
+];
+
 /// What `deb` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -48,10 +54,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, For::Packaging)?;
-    let binary = build::package(&workspace, NAME)?;
-    let manual = workspace.target().join("deb/manual");
-    timed("write the man pages and completions", || write_manual(&workspace, &manual))?;
-    let packer = Packer::new(workspace.root(), &binary, &manual)?;
+    let built = Built::of(&workspace)?;
+    let packer = built.packer(&workspace, VERSION)?;
     let packages = timed("pack", || packer.pack(&workspace.target().join("deb")))?;
     if args.check {
         let again = workspace.target().join("deb/again");
@@ -72,6 +76,40 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Packs the product twice into `directory`, the second time as a later version; returns both.
+pub(crate) fn upgrade(workspace: &Workspace, directory: &Path) -> Result<[PathBuf; 2]> {
+    setup::ensure(workspace, For::Packaging)?;
+    let built = Built::of(workspace)?;
+    let pack = |version: &str| -> Result<PathBuf> {
+        let packer = built.packer(workspace, version)?;
+        let [product, _symbols] = timed(&format!("pack {version}"), || packer.pack(directory))?;
+        Ok(product)
+    };
+    let later = format!("{VERSION}+later");
+    let packages = [pack(VERSION)?, pack(&later)?];
+    remove(&directory.join("work"))?;
+    Ok(packages)
+}
+
+/// What is built of the product and goes into its package.
+struct Built {
+    binary: PathBuf,
+    manual: PathBuf,
+}
+
+impl Built {
+    fn of(workspace: &Workspace) -> Result<Self> {
+        let binary = build::package(workspace, NAME)?;
+        let manual = workspace.target().join("deb/manual");
+        timed("write the man pages and completions", || write_manual(workspace, &manual))?;
+        Ok(Self { binary, manual })
+    }
+
+    fn packer<'a>(&'a self, workspace: &'a Workspace, version: &'a str) -> Result<Packer<'a>> {
+        Packer::new(workspace.root(), &self.binary, &self.manual, version)
+    }
+}
+
 /// Fails unless two packages have the same bytes.
 fn compare(package: &Path, other: &Path) -> Result<()> {
     let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
@@ -90,6 +128,7 @@ struct Packer<'a> {
     binary: &'a Path,
     /// What goes below `/usr/share`: the man pages and the shells' completions.
     manual: &'a Path,
+    version: &'a str,
     /// Debian's name for the processor.
     architecture: String,
     /// The time of everything in the packages, in seconds since 1970.
@@ -97,7 +136,7 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(root: &'a Path, binary: &'a Path, manual: &'a Path) -> Result<Self> {
+    fn new(root: &'a Path, binary: &'a Path, manual: &'a Path, version: &'a str) -> Result<Self> {
         let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
         let epoch = match env::var("SOURCE_DATE_EPOCH") {
             Ok(epoch) => epoch,
@@ -107,7 +146,7 @@ impl<'a> Packer<'a> {
                     .context("set SOURCE_DATE_EPOCH where there is no git repository")?
             }
         };
-        Ok(Self { root, binary, manual, architecture, epoch })
+        Ok(Self { root, binary, manual, version, architecture, epoch })
     }
 
     /// Writes both packages into `directory`.
@@ -169,6 +208,9 @@ impl<'a> Packer<'a> {
         for (from, to) in FILES {
             product.copy(&self.root.join(from), to, 0o644)?;
         }
+        for (from, to) in SCRIPTS {
+            product.copy(&self.root.join(from), to, 0o755)?;
+        }
         let documents = "usr/share/doc/ringfence";
         for name in files(&self.root.join("docs"))? {
             let from = self.root.join("docs").join(&name);
@@ -180,8 +222,9 @@ impl<'a> Packer<'a> {
             0o644,
         )?;
         let date = output(Command::new("date").args(["-u", "-R", "-d"]).arg(self.at()))?;
+        let version = self.version;
         let changelog = format!(
-            "{NAME} ({VERSION}) stable; urgency=medium\n\n  * CHANGELOG.md lists the changes.\n\n \
+            "{NAME} ({version}) stable; urgency=medium\n\n  * CHANGELOG.md lists the changes.\n\n \
              -- The Ringfence developers <developers@ringfence.example>  {date}\n"
         );
         let file = format!("{documents}/changelog");
@@ -214,7 +257,7 @@ impl<'a> Packer<'a> {
         let sums = output(sums.current_dir(&tree.0))?;
         tree.write("DEBIAN/md5sums", &format!("{sums}\n"), 0o644)?;
         let text = text
-            .replace("@VERSION@", VERSION)
+            .replace("@VERSION@", self.version)
             .replace("@ARCHITECTURE@", &self.architecture)
             .replace("@INSTALLED_SIZE@", &kib.to_string())
             .replace("@DEPENDS@", dependencies);
@@ -226,7 +269,8 @@ impl<'a> Packer<'a> {
     fn build(&self, tree: &Tree, directory: &Path) -> Result<PathBuf> {
         tree.set_times(&self.at())?;
         let package = tree.0.file_name().unwrap_or_default().to_string_lossy();
-        let file = directory.join(format!("{package}_{VERSION}_{}.deb", self.architecture));
+        let name = format!("{package}_{}_{}.deb", self.version, self.architecture);
+        let file = directory.join(name);
         let mut dpkg = Command::new("dpkg-deb");
         dpkg.args(["--build", "--root-owner-group", "-Zxz", "--threads-max=1"])
             .args([&tree.0, &file])

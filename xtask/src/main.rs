@@ -12,6 +12,7 @@ mod disasm;
 mod fuzz;
 mod lint;
 mod mutants;
+mod package_test;
 mod privilege;
 mod run;
 mod setup;
@@ -48,7 +49,9 @@ enum Verb {
     Test(test::Args),
     /// Try the program on the kernels that are supported, each in a virtual machine
     TestVm(vm::Args),
-    /// Before a release: `test --release`, and when nothing failed `test-vm`
+    /// Try the Debian package on the systems that are supported, each in a virtual machine
+    TestPackage(package_test::Args),
+    /// Before a release: `test --release`, and when nothing failed `test-vm` and `test-package`
     Ci,
     /// Measure against fail2ban and the bare kernel
     Bench(bench::Args),
@@ -69,9 +72,10 @@ fn main() -> ExitCode {
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
         Verb::TestVm(args) => vm::run(&args),
-        Verb::Ci => {
-            test::run(&test::Args::of_release()).and_then(|()| vm::run(&vm::Args::default()))
-        }
+        Verb::TestPackage(args) => package_test::run(&args),
+        Verb::Ci => test::run(&test::Args::of_release())
+            .and_then(|()| vm::run(&vm::Args::default()))
+            .and_then(|()| package_test::run(&package_test::Args::default())),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Mutants(args) => mutants::run(&args),

@@ -21,7 +21,9 @@ use crate::workspace::{Workspace, find_program};
 use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
-use versions::{BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, NIGHTLY, PACKAGING_TOOLS, TEST_TOOLS, Tool};
+use versions::{
+    BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, NIGHTLY, PACKAGING_TOOLS, TEST_TOOLS, Tool,
+};
 
 /// What `setup` takes.
 #[derive(clap::Args)]
@@ -44,6 +46,8 @@ pub(crate) enum For {
     Build,
     /// The Debian packages.
     Packaging,
+    /// Systems to try the packages on.
+    Images,
     /// The targets of libFuzzer.
     Fuzzing,
     /// The tests and the lab.
@@ -178,6 +182,7 @@ fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
     let mut wanted: Vec<Tool> = match needs {
         For::Build => Vec::new(),
         For::Packaging => PACKAGING_TOOLS.to_vec(),
+        For::Images => IMAGE_TOOLS.to_vec(),
         For::Fuzzing => FUZZ_TOOLS.to_vec(),
         For::Tests => TEST_TOOLS.to_vec(),
         For::Bench => [&TEST_TOOLS[..], &BENCH_TOOLS].concat(),

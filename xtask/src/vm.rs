@@ -4,15 +4,15 @@
 //! translator, since a KVM is not to be had everywhere. Inside runs `ringfence-vm-init`, which says
 //! what it finds on the serial line.
 
-mod findings;
+pub(crate) mod findings;
 mod initramfs;
-mod machine;
-mod packages;
+pub(crate) mod machine;
+pub(crate) mod packages;
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -22,7 +22,7 @@ use crate::step::{read_lossy, tail, timed};
 use crate::workspace::{Workspace, find_program};
 use findings::Findings;
 use initramfs::Initramfs;
-use machine::Machine;
+use machine::{Guest, Machine};
 use packages::{Kernel, Packages};
 
 /// The oldest kernel that is supported, and the long-term one after it.
@@ -32,6 +32,8 @@ const KERNELS: [&str; 2] = ["6.1", "6.12"];
 const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"];
 /// Test executables that need a kernel and nothing else.
 const TESTS: [&str; 4] = ["object", "kernel_decisions", "kernel_agreement", "egress"];
+/// The longest that one kernel may take; it takes about a minute.
+const LIMIT: Duration = Duration::from_mins(5);
 /// How many of the serial line's last lines a failure shows.
 const SHOWN: usize = 40;
 
@@ -143,9 +145,22 @@ fn try_kernel(
     files.write(&image)?;
 
     let start = Instant::now();
-    let (log, ended) = machine.boot(kernel, &image);
+    let (log, ended) = machine.boot(&Guest {
+        verb: "test-vm",
+        name: format!("linux-{}", kernel.series),
+        release: kernel.release.clone(),
+        kernel: kernel.image.clone(),
+        initramfs: image,
+        disks: Vec::new(),
+        arguments: "",
+        limit: LIMIT,
+    });
     let findings = Findings::read(&read_lossy(&log));
-    let error = ended.and_then(|()| findings.complete()).err();
+    let complete = || {
+        ensure!(findings.verified.is_some(), "it did not say what the verifier followed");
+        findings.complete()
+    };
+    let error = ended.and_then(|()| complete()).err();
     let seconds = start.elapsed().as_secs_f64();
     Ok(Run { kernel: kernel.release.clone(), findings, seconds, log, error })
 }
@@ -155,13 +170,7 @@ fn report(runs: &[Run]) -> Result<()> {
     let (mut passed, mut failed) = (0, 0);
     for run in runs {
         println!("\nLinux {} in {:.0} s (log: {})", run.kernel, run.seconds, run.log.display());
-        for check in &run.findings.checks {
-            let word = if check.failure.is_none() { "ok" } else { "FAILED" };
-            println!("  {word:7}{:6.1} s  {}", check.seconds, check.name);
-            if let Some(why) = &check.failure {
-                println!("                   {why}");
-            }
-        }
+        run.findings.print();
         let bad = run.findings.failed();
         passed += run.findings.checks.len() - bad;
         failed += bad;

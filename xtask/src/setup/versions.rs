@@ -49,6 +49,12 @@ pub(super) const PACKAGING_TOOLS: [Tool; 3] = [
     Tool { package: "lintian", program: "lintian" },
 ];
 
+/// What makes the systems that the package is tried on.
+pub(super) const IMAGE_TOOLS: [Tool; 2] = [
+    Tool { package: "mmdebstrap", program: "mmdebstrap" },
+    Tool { package: "e2fsprogs", program: "mke2fs" },
+];
+
 /// What builds libFuzzer, besides what building takes.
 pub(super) const FUZZ_TOOLS: [Tool; 1] = [Tool { package: "g++", program: "c++" }];
 

@@ -26,7 +26,7 @@ const UNNEEDED: [&str; 4] =
     ["./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./boot/System.map*"];
 
 /// The packages that were unpacked, and a way to get more.
-pub(super) struct Packages {
+pub(crate) struct Packages {
     directory: PathBuf,
     steps: Steps,
     /// Why the newest packages are not known, where they are not.
@@ -35,19 +35,19 @@ pub(super) struct Packages {
 
 /// A kernel.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// As it was asked for: `6.1`.
-    pub(super) series: String,
+    pub(crate) series: String,
     /// As it calls itself: `6.1.0-56-cloud-amd64`.
-    pub(super) release: String,
+    pub(crate) release: String,
     /// What is booted.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     modules: PathBuf,
 }
 
 impl Packages {
     /// Uses `directory`; asks what there is, at most once a day.
-    pub(super) fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             let part = directory.join(part);
             fs::create_dir_all(&part).with_context(|| format!("make {}", part.display()))?;
@@ -69,7 +69,7 @@ impl Packages {
     }
 
     /// The newest kernel of a series.
-    pub(super) fn kernel(&self, series: &str) -> Result<Kernel> {
+    pub(crate) fn kernel(&self, series: &str) -> Result<Kernel> {
         let package = self.newest(series)?;
         let root = self.directory.join(&package);
         if !root.is_dir() {
@@ -87,7 +87,7 @@ impl Packages {
     }
 
     /// QEMU, as it is installed or else unpacked.
-    pub(super) fn qemu(&self) -> Result<Machine> {
+    pub(crate) fn qemu(&self) -> Result<Machine> {
         let logs = self.directory.with_file_name("log");
         if let Some(installed) = find_program(QEMU) {
             return Ok(Machine::installed(installed, logs));
@@ -207,7 +207,7 @@ impl Packages {
 
 impl Kernel {
     /// The file of a module, compressed or not.
-    pub(super) fn module(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn module(&self, name: &str) -> Result<PathBuf> {
         let names = [format!("{name}.ko"), format!("{name}.ko.xz"), format!("{name}.ko.zst")];
         find(&self.modules, &names)
             .with_context(|| format!("Linux {} has no module {name}", self.release))
