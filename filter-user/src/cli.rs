@@ -70,6 +70,24 @@ pub enum Command {
     /// Earlier bans of the address or network are forgotten too. For an IPv6 address, the bans by jails of its
     /// network (`ipv6_prefix`) are lifted. `--from` reads the same files as `ban --from`.
     Unban(Unban),
+    /// Trust an address or a network while the daemon runs and after restarts
+    ///
+    /// Its packets are never dropped, and it is never banned; bans in it are lifted. It lasts until `disallow`, or for
+    /// the time that you give.
+    Allow(Allow),
+    /// End an `allow` of exactly this address or network
+    Disallow(Disallow),
+    /// List the networks that are allowed, with comment, end and author
+    Allows(Output),
+    /// List the bans that ended and the manual changes of the last 90 days
+    ///
+    /// The newest comes first. At most 250,000 entries are kept. Bans for floods are not among them.
+    History(HistoryOf),
+    /// Change a setting of a jail while the daemon runs and after restarts
+    ///
+    /// It counts from the next failure on, and takes precedence over the configuration until it is set to `default`.
+    /// `ringfence jails` shows it.
+    Set(Set),
     /// Say whether packets from an address are dropped, and explain why or why not
     ///
     /// For a banned address, it shows the ban, its end and the evidence. For any other, it shows how close each
@@ -139,6 +157,11 @@ impl Cli {
             | Command::Confirm(output)
             | Command::Bans(Bans { output, .. })
             | Command::Why { output, .. }
+            | Command::Allow(Allow { output, .. })
+            | Command::Disallow(Disallow { output, .. })
+            | Command::Allows(output)
+            | Command::History(HistoryOf { output, .. })
+            | Command::Set(Set { output, .. })
             | Command::Ban(Ban { output, .. })
             | Command::Unban(Unban { output, .. })
             | Command::Panic(Panic { output, .. })
@@ -342,6 +365,74 @@ pub struct Listed {
     /// Take them from this file, or from standard input (`-`)
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
+}
+
+/// What `allow` takes.
+#[derive(Debug, Args)]
+pub struct Allow {
+    /// The address or network
+    #[arg(value_name = "NET", value_parser = network)]
+    pub network: IpNet,
+    /// How long, such as `10m` or `7d` [default: until `disallow`]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    pub time: Option<Duration>,
+    /// What it is for, to show in `allows` and `why`
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `disallow` takes.
+#[derive(Debug, Args)]
+pub struct Disallow {
+    /// The address or network
+    #[arg(value_name = "NET", value_parser = network)]
+    pub network: IpNet,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `history` takes.
+#[derive(Debug, Args)]
+pub struct HistoryOf {
+    /// Only what concerns this address or network, something in it, or a network around it
+    #[arg(value_name = "NET", value_parser = network)]
+    pub network: Option<IpNet>,
+    /// Only what happened within this time, such as `10m` or `7d`
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub since: Option<Duration>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `set` takes.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The jail
+    pub jail: String,
+    /// `maxretry`, `findtime` or `bantime`
+    #[arg(value_name = "SETTING", hide_possible_values = true)]
+    pub setting: Setting,
+    /// The value as in the configuration, or seconds; `default` for the configured one
+    pub value: String,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// A setting that `set` changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Setting {
+    /// How many failures lead to a ban.
+    Maxretry,
+    /// How long a failure counts.
+    Findtime,
+    /// How long a ban lasts.
+    Bantime,
 }
 
 /// What `maintenance` takes.

@@ -2,6 +2,7 @@
 //!
 //! Everything enters through a call that passes the time; nothing here waits or reads a clock.
 
+mod allowed;
 mod answers;
 mod bans;
 mod digest;
@@ -13,12 +14,14 @@ mod names;
 mod networks;
 mod of_source;
 mod orders;
+pub(crate) mod past;
 mod protected;
 mod reload;
 mod replay;
 mod sources;
 mod status;
 mod successor;
+mod tuned;
 mod uncounted;
 mod why;
 
@@ -84,6 +87,8 @@ pub struct Controller<D> {
     roster: Arc<Roster>,
     bans: Bans,
     protected: Protected,
+    permits: allowed::Permits,
+    tuning: tuned::Tuning,
     names: Names,
     known_ipv6: KnownIpv6,
     limited: LimitedSources,
@@ -135,7 +140,9 @@ impl<D: Datapath> Controller<D> {
             prefix: SourcePrefix::ipv6(config.ipv6_prefix),
             roster,
             bans: Bans::new(store),
-            protected: Protected { own, trusted: config.trusted.clone(), named: BTreeSet::new() },
+            protected: Protected { own, trusted: config.trusted.clone(), ..Protected::default() },
+            permits: allowed::Permits::default(),
+            tuning: tuned::Tuning::new(config),
             names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
             limited: LimitedSources::default(),
@@ -159,8 +166,11 @@ impl<D: Datapath> Controller<D> {
             begun: now,
         };
         controller.datapath.own(&host::addresses(&controller.protected.own))?;
+        let Kept { bans, ended, offences, decisions, .. } = kept.unwrap_or_default();
+        controller.permits = allowed::Permits::load(&decisions, now);
+        controller.protected.allowed = controller.permits.networks();
         controller.datapath.trust(&controller.protected.networks())?;
-        let Kept { bans, ended, offences, .. } = kept.unwrap_or_default();
+        controller.take_tuning(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
         for (who, record) in controller.escalation.load(offences, now.kernel) {
@@ -576,8 +586,12 @@ impl<D: Datapath> Controller<D> {
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub fn next_timeout(&self) -> Option<KernelTime> {
         let jails = self.jails.iter().filter_map(Jail::next_timeout);
-        let others =
-            [self.bans.next_end(), self.challenges.next_timeout(), self.digest.next_timeout()];
+        let others = [
+            self.bans.next_end(),
+            self.permits.next_end(),
+            self.challenges.next_timeout(),
+            self.digest.next_timeout(),
+        ];
         jails.chain(others.into_iter().flatten()).min()
     }
 
@@ -586,6 +600,7 @@ impl<D: Datapath> Controller<D> {
     pub fn handle_timeout(&mut self, now: KernelTime) {
         let _together = self.bans.store().hold();
         self.tell_digest(now);
+        self.end_permits(now);
         self.end_some(now);
         for _ in 0..UNANSWERED_AT_ONCE {
             let Some((attempt, Teller { source, jail })) = self.challenges.unanswered(now) else {
@@ -713,6 +728,7 @@ impl<D: Datapath> Controller<D> {
             self.bans.ledger().of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
             self.bans.strike(&mut self.datapath, ban).map_err(|why| format!("{why:#}"))?;
+            self.note_end(ban, true, now);
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
             // The kernel may have banned it for a flood without an event.

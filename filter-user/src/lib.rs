@@ -21,6 +21,7 @@ pub mod config;
 pub mod confirmation;
 pub mod controller;
 pub mod daemon;
+pub mod decided;
 pub mod disable;
 pub mod dns;
 pub mod doctor;

@@ -10,13 +10,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use api::{BannedMany, BansQuery, Confirmed, Failure, Lifted, Order, Request, TakenOver};
+use api::{
+    BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Lifted, Order, Request, TakenOver,
+    Tunable,
+};
 use clap::Parser as _;
 use filter_user::by_hand::{self, Ask, Read, RefusedOrder};
 use filter_user::check::Check;
 use filter_user::cli::{
-    Ban, Bans, CheckConfig, Cli, Command, Doctor, Import, ImportFail2ban, MaintenanceVerb, Panic,
-    Run, TestLog, Unban, Which,
+    Allow, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor, HistoryOf, Import,
+    ImportFail2ban, MaintenanceVerb, Panic, Run, Set, Setting, TestLog, Unban, Which,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
@@ -25,7 +28,8 @@ use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
 use filter_user::{
-    ban_list, client, daemon, datapath, disable, doctor, fail2ban, jail_filter, listing, report,
+    ban_list, client, daemon, datapath, decided, disable, doctor, fail2ban, jail_filter, listing,
+    report,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -114,6 +118,27 @@ fn dispatch(cli: &Cli) -> Result<()> {
         }
         Command::Ban(arguments) => ban(cli, arguments),
         Command::Unban(unban) => lift(cli, unban),
+        Command::Allow(Allow { network, time, comment, output }) => {
+            let seconds = time.map(|time| time.as_secs().max(1));
+            let request = Request::Allow { network: *network, seconds, comment: comment.clone() };
+            ask(cli, &request, output.json, decided::allowed)
+        }
+        Command::Disallow(Disallow { network, output }) => {
+            let request = Request::Disallow { network: *network };
+            ask(cli, &request, output.json, decided::disallowed)
+        }
+        Command::Allows(output) => ask(cli, &Request::Allows, output.json, decided::allows),
+        Command::History(arguments) => history(cli, arguments),
+        Command::Set(Set { jail, setting, value, output }) => {
+            let setting = match setting {
+                Setting::Maxretry => Tunable::Maxretry,
+                Setting::Findtime => Tunable::Findtime,
+                Setting::Bantime => Tunable::Bantime,
+            };
+            let value = Some(value.clone()).filter(|value| value != "default");
+            let request = Request::Set { jail: jail.clone(), setting, value };
+            ask(cli, &request, output.json, decided::set)
+        }
         Command::Maintenance(maintenance) => maintain(cli, maintenance),
         Command::Confirm(output) => confirm(cli, output.json),
         Command::Panic(arguments) => panic(cli, arguments),
@@ -343,6 +368,17 @@ fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     }
     let how = listing::How { sort: bans.sort, limit: bans.limit };
     listing::list(page, how, bans.output.json, out)
+}
+
+fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {
+    let socket = socket(cli)?;
+    let HistoryOf { network, since, output } = arguments;
+    let since_seconds = since.map(|since| since.as_secs());
+    let page = |before| {
+        let query = HistoryQuery { network: *network, since_seconds, before };
+        client::ask_as(&socket, &Request::History(query))
+    };
+    decided::history(page, output.json, io::BufWriter::new(io::stdout().lock()))
 }
 
 fn ban(cli: &Cli, ban: &Ban) -> Result<()> {

@@ -8,7 +8,7 @@ use api::{
     Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
     EnforcementState, Evidence, Exposure, Hearing, History, Interface, JailHistory, JailReport,
     Jails, Lifted, Limit, MaintenanceState, NamedHost, Near, NotCounted, Peers, ReasonCount,
-    Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Verdict, Why,
+    Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict, Why,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -78,6 +78,10 @@ pub fn status(status: &Status) -> String {
     );
     for name in &status.trusted_names {
         line(&mut text, &format!("trusted: {}", host(name)));
+    }
+    if status.allowed > 0 {
+        let allowed = counts(status.allowed, "network is", "networks are");
+        line(&mut text, &format!("{allowed} allowed at run time: `ringfence allows` lists them"));
     }
     let Peers { known, spared, no_room, .. } = status.peers;
     line(&mut text, &count(known, "known peer"));
@@ -346,7 +350,7 @@ fn dry_run(enforcing: bool) -> &'static str {
 }
 
 /// What `ban` and `unban` say when a reboot would undo it; nothing otherwise.
-fn unless_durable(durability: &Durability) -> String {
+pub(crate) fn unless_durable(durability: &Durability) -> String {
     if durability.durable {
         return String::new();
     }
@@ -435,6 +439,18 @@ pub fn jails(Jails { jails, enforcing }: &Jails) -> String {
     for JailReport { name, ignored_names, .. } in jails {
         for ignored in ignored_names {
             line(&mut text, &format!("{name} ignores {}", host(ignored)));
+        }
+    }
+    for JailReport { name, tuned, .. } in jails {
+        for Tuned { setting, value, configured, since, by } in tuned {
+            let (setting, since) = (setting.as_str(), when(since));
+            line(
+                &mut text,
+                &format!(
+                    "{name}: {setting} is {value} by hand, and {configured} in the configuration"
+                ),
+            );
+            line(&mut text, &format!("    since {since}, by {}", shown_text(by)));
         }
     }
     for JailReport { name, weights, attacked, .. } in jails {
@@ -527,6 +543,17 @@ fn verdict(why: &Why) -> String {
     let address = why.address;
     if let Some(who) = &why.protected {
         line(&mut text, &format!("{address} is never dropped: it is {who}"));
+        if let Some(allowed) = &why.allowed {
+            let until = allowed
+                .until
+                .as_deref()
+                .map_or_else(|| "until it is disallowed".to_owned(), |end| until(Some(end)));
+            let (network, by) = (&allowed.network, shown_text(&allowed.by));
+            line(&mut text, &format!("  {network} is allowed {until}, by {by}"));
+            if let Some(comment) = &allowed.comment {
+                line(&mut text, &format!("  comment: {}", shown_text(comment)));
+            }
+        }
     } else if let Some(network) = &why.network {
         let what = match why.scope.as_deref().unwrap_or_default() {
             "sip" => "its SIP".to_owned(),
@@ -662,7 +689,7 @@ fn evidence(why: &Why) -> String {
 }
 
 /// A time of an answer on the clock on the wall here: `19:42`, or with its day if that is another.
-fn when(time: &str) -> String {
+pub(crate) fn when(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M")
 }
@@ -686,7 +713,7 @@ fn shown(time: Timestamp, now: Timestamp, zone: &TimeZone, clock: &str) -> Strin
 }
 
 /// How long it is until a time of an answer.
-fn left(time: &str) -> String {
+pub(crate) fn left(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     let seconds = time.as_second().saturating_sub(Timestamp::now().as_second());
     roughly(u64::try_from(seconds).unwrap_or(0))
@@ -706,7 +733,7 @@ fn roughly(seconds: u64) -> String {
 }
 
 /// When something ends: `until 19:42 (42m left)`, or that it does not.
-fn until(end: Option<&str>) -> String {
+pub(crate) fn until(end: Option<&str>) -> String {
     match end {
         Some(until) => format!("until {} ({} left)", when(until), left(until)),
         None => "until it is lifted".to_owned(),
@@ -731,18 +758,18 @@ pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     counts(number.try_into().unwrap_or(u64::MAX), what, &format!("{what}s"))
 }
 
-fn counts(number: u64, one: &str, more: &str) -> String {
+pub(crate) fn counts(number: u64, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-fn line(text: &mut String, line: &str) {
+pub(crate) fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _infallible = writeln!(text, "{line}");
 }
 
 /// Columns as wide as their widest cell, in lines of [`WIDTH`]. What does not fit into them has lines of
 /// its own: a long first cell the one before, a long last one those after.
-fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let length = |cell: &String| cell.chars().count();

@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use ringfence_tests::child::Finished;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{
-    ATTACKERS, Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, udp_reaches,
+    ATTACKERS, Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, udp_reaches, until,
 };
 use serde_json::{Value, json};
 
@@ -57,6 +58,68 @@ impl Site {
         drop((ringfence, echo, hosts));
         nothing_is_left().unwrap();
     }
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_is_decided_while_it_runs_is_kept() {
+    let mut site = Site::new();
+    let [one, two, ..] = ATTACKERS;
+    site.done(&format!("ban {one}"));
+    site.done("ban 192.0.2.64/29");
+    assert!(!udp_reaches(&site.hosts.attacker, one, SIP_PORT).unwrap());
+    let said = site.json(&format!("allow {one} --for 1h --comment branch"));
+    assert_eq!((&said["lifted"], &said["durable"]), (&json!(1), &json!(true)), "{said}");
+    let settled = || site.bans("bans") == ["192.0.2.64/29"];
+    assert!(until(Duration::from_secs(10), settled), "{:?}", site.bans("bans"));
+    let reaches = |site: &Site| {
+        let host = &site.hosts.attacker;
+        [one, two].map(|source| udp_reaches(host, source, SIP_PORT).unwrap())
+    };
+    assert_eq!(reaches(&site), [true, false]);
+    let why = site.json(&format!("why {one}"));
+    assert_eq!((&why["trusted"], &why["allowed"]["comment"]), (&json!(true), &json!("branch")));
+    assert_eq!(site.run(&format!("ban {one}")).status.code(), Some(1));
+    let said = site.done("set sshd maxretry 3");
+    assert!(said.contains("sshd: maxretry is 3"), "{said}");
+    assert_eq!(site.run("set nosuch maxretry 3").status.code(), Some(1));
+    assert_eq!(site.run("set sshd maxretry 0").status.code(), Some(1));
+    assert_eq!(site.run("set sshd port 3").status.code(), Some(2));
+
+    let Site { ringfence, hosts, .. } = &mut site;
+    ringfence.kill().unwrap();
+    ringfence.restart(&hosts.pbx).unwrap();
+    site.done("reload");
+    assert_eq!(reaches(&site), [true, false]);
+    let allows = site.json("allows");
+    assert_eq!(allows["allows"][0]["network"], one.to_string(), "{allows}");
+    assert!(site.done("allows").contains("branch"));
+    let jails = site.json("jails");
+    let sshd = jails["jails"].as_array().unwrap().iter().find(|jail| jail["name"] == "sshd");
+    let sshd = sshd.unwrap();
+    assert_eq!((&sshd["maxretry"], &sshd["tuned"][0]["value"]), (&json!(3), &json!("3")));
+    assert_eq!(site.json("status")["allowed"], 1);
+
+    site.done(&format!("disallow {one}"));
+    assert_eq!(reaches(&site), [false, false]);
+    assert_eq!(site.run(&format!("disallow {one}")).status.code(), Some(1));
+    site.done("set sshd maxretry default");
+    site.done("allow 192.0.2.99 --for 1s");
+    let over = || site.json("allows")["allows"] == json!([]);
+    assert!(until(Duration::from_secs(20), over), "{}", site.json("allows"));
+
+    let history = site.json("history");
+    let events = history["history"].as_array().unwrap();
+    let of = |event: &str| events.iter().filter(|row| row["event"] == event).count();
+    assert_eq!((of("ban-lifted"), of("ban-ended"), of("change")), (1, 0, 7), "{history}");
+    assert!(events.iter().all(|row| row["event"] != "change" || row["by"] == "root"), "{history}");
+    let of_one = site.json(&format!("history --since 1h {one}"));
+    // The ban, its end, the ban of the network around it, allow and disallow.
+    assert_eq!(of_one["history"].as_array().unwrap().len(), 5, "{of_one}");
+    let text = site.done("history");
+    assert!(text.contains("allow for 1h: branch"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    site.end();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Banned, BannedMany, BansPage, Confirmed, Durability, Jails, Lifted, MaintenanceState, Reloaded,
-    Status, TakenOver, Why,
+    AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability, HistoryPage, Jails,
+    Lifted, MaintenanceState, Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
@@ -66,6 +66,14 @@ pub enum Answer {
     Banned(Box<Banned>),
     /// To `ban-many`.
     BannedMany(BannedMany),
+    /// To `allow` and `disallow`.
+    AllowChanged(AllowChanged),
+    /// To `allows`.
+    Allows(Allows),
+    /// To `set`.
+    TuneChanged(TuneChanged),
+    /// To `history`.
+    History(HistoryPage),
     /// To `take-over`.
     TakenOver(TakenOver),
     /// To `maintenance`.
@@ -83,11 +91,15 @@ impl Answer {
     pub fn durability_mut(&mut self) -> Option<&mut Durability> {
         match self {
             Self::Banned(banned) => Some(&mut banned.durability),
+            Self::AllowChanged(changed) => Some(&mut changed.durability),
+            Self::TuneChanged(changed) => Some(&mut changed.durability),
             Self::BannedMany(banned) => Some(&mut banned.durability),
             Self::TakenOver(taken) => Some(&mut taken.durability),
             Self::Lifted(lifted) => Some(&mut lifted.durability),
             Self::Status(_)
             | Self::Bans(_)
+            | Self::Allows(_)
+            | Self::History(_)
             | Self::Jails(_)
             | Self::Why(_)
             | Self::Maintenance(_)

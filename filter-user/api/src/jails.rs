@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::NamedHost;
+use crate::{NamedHost, Tuned};
 
 /// All jails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub struct JailReport {
     pub ignoreip: Vec<String>,
     /// Host names whose addresses it never bans.
     pub ignored_names: Vec<NamedHost>,
+    /// Settings that were changed at run time.
+    #[serde(default)]
+    pub tuned: Vec<Tuned>,
     /// Sources of which it remembers failures.
     pub watched: u64,
     /// Sources that it forgot early because there were too many.

@@ -19,6 +19,7 @@
 
 mod bans;
 mod changes;
+mod decisions;
 mod envelope;
 mod jails;
 mod request;
@@ -32,10 +33,14 @@ pub use self::changes::{
     Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,
     Reloaded, Replaced, TakenOver,
 };
+pub use self::decisions::{
+    ALLOWED_MAX, AllowChanged, Allowed, Allows, EndedBan, HISTORY_PAGE_MAX, HistoryEvent,
+    HistoryPage, HistoryRow, Tunable, TuneChanged, Tuned,
+};
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::jails::{Attacked, Guessing, JailReport, Jails};
 pub use self::request::{
-    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, Line, MAINTENANCE_MAX, Maintenance,
+    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX, Maintenance,
     NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX, Unban,
     weight,
 };

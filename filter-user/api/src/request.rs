@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::BanPlace;
+use crate::{BanPlace, Tunable};
 
 /// The longest request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
@@ -128,6 +128,35 @@ pub enum Request {
     Unban(Unban),
     /// Confirms that the host can be reached since the first start of the daemon. The answer is `Confirmed`.
     Confirm,
+    /// Trusts a network until it is disallowed, or for a while. The answer is `AllowChanged`.
+    Allow {
+        /// The address or network, with its length: `192.0.2.66/32`.
+        #[cfg_attr(test, schemars(with = "String"))]
+        network: IpNet,
+        /// How long, in seconds; null: until it is disallowed.
+        seconds: Option<u64>,
+        /// What it is for, at most 256 bytes.
+        comment: Option<String>,
+    },
+    /// Ends an `Allow` of exactly this network. The answer is `AllowChanged`.
+    Disallow {
+        /// The address or network, with its length.
+        #[cfg_attr(test, schemars(with = "String"))]
+        network: IpNet,
+    },
+    /// The networks that are allowed. The answer is `Allows`.
+    Allows,
+    /// Changes a setting of a jail until it is set again. The answer is `TuneChanged`.
+    Set {
+        /// The jail.
+        jail: String,
+        /// The setting.
+        setting: Tunable,
+        /// Its value, as in the configuration; null: the one in the configuration.
+        value: Option<String>,
+    },
+    /// A page of what happened in the last 90 days. The answer is `HistoryPage`.
+    History(HistoryQuery),
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
     Reload {
         /// Whether only to say what would change.
@@ -147,10 +176,18 @@ impl Request {
             | Self::BanMany { .. }
             | Self::TakeOver { .. }
             | Self::Unban(_)
+            | Self::Allow { .. }
+            | Self::Disallow { .. }
+            | Self::Set { .. }
             | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
-            Self::Status | Self::Bans(_) | Self::Jails | Self::Why { .. } => false,
+            Self::Status
+            | Self::Bans(_)
+            | Self::Jails
+            | Self::Allows
+            | Self::History(_)
+            | Self::Why { .. } => false,
         }
     }
 }
@@ -180,6 +217,23 @@ pub struct BansQuery {
     /// none although others follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<NonZeroU16>,
+}
+
+/// Which part of the history to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HistoryQuery {
+    /// Only what concerns this network, something in it, or a network around it; null: all.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub network: Option<IpNet>,
+    /// Only what happened at most this many seconds ago; null: all.
+    #[serde(default)]
+    pub since_seconds: Option<u64>,
+    /// `next` of the page before; null: from the newest on.
+    #[serde(default)]
+    pub before: Option<i64>,
 }
 
 /// A ban that somebody wants.
@@ -337,6 +391,18 @@ mod tests {
             Request::Unban(Unban::Networks { networks: vec!["192.0.2.1/32".parse().unwrap()] }),
             Request::Unban(Unban::Jail { jail: "sshd".to_owned() }),
             Request::Unban(Unban::All),
+            Request::Allow {
+                network: "192.0.2.0/24".parse().unwrap(),
+                seconds: Some(60),
+                comment: None,
+            },
+            Request::Disallow { network: "192.0.2.0/24".parse().unwrap() },
+            Request::Allows,
+            Request::Set { jail: "sshd".to_owned(), setting: Tunable::Maxretry, value: None },
+            Request::History(HistoryQuery {
+                network: Some("192.0.2.0/24".parse().unwrap()),
+                ..HistoryQuery::default()
+            }),
         ]
     }
 
@@ -391,6 +457,15 @@ mod tests {
                 ),
                 &format!(r#"{{{by},"command":"unban","jail":"sshd","which":"jail"}}"#),
                 &format!(r#"{{{by},"command":"unban","which":"all"}}"#),
+                &format!(
+                    r#"{{{by},"command":"allow","comment":null,"network":"192.0.2.0/24","seconds":60}}"#
+                ),
+                &format!(r#"{{{by},"command":"disallow","network":"192.0.2.0/24"}}"#),
+                r#"{"command":"allows"}"#,
+                &format!(
+                    r#"{{{by},"command":"set","jail":"sshd","setting":"maxretry","value":null}}"#
+                ),
+                r#"{"before":null,"command":"history","network":"192.0.2.0/24","since_seconds":null}"#,
             ]
         );
     }

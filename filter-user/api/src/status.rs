@@ -39,6 +39,9 @@ pub struct Status {
     pub log: Log,
     /// Host names whose addresses are trusted.
     pub trusted_names: Vec<NamedHost>,
+    /// Networks that are allowed at run time.
+    #[serde(default)]
+    pub allowed: u64,
     /// The User-Agents of scanners that are dropped.
     pub signatures: Vec<Signature>,
     /// The sources of failures.

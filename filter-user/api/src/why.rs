@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Allowed;
+
 /// What is known about an address: whether it is dropped, by what, until when and on which evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -39,8 +41,11 @@ pub struct Why {
     pub until: Option<String>,
     /// Whether it is never dropped or banned.
     pub trusted: bool,
-    /// Why it is never dropped: `trusted`, or that it is the host's own address; null if it may be.
+    /// Why it is never dropped: `trusted`, `allowed`, or that it is the host's own address; null if it may be.
     pub protected: Option<String>,
+    /// What of the networks that are allowed at run time contains it; null: none of them does.
+    #[serde(default)]
+    pub allowed: Option<Allowed>,
     /// The jails that never ban it (`ignoreip`).
     pub ignored_by: Vec<String>,
     /// Every ban that applies to it.

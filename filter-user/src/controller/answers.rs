@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{Answer, Attacked, Guessing, JailReport, Jails, Lifted, Reply, Request, Unban};
+use api::{
+    Answer, Attacked, Guessing, HistoryPage, JailReport, Jails, Lifted, Reply, Request, Unban,
+};
 use ipnet::IpNet;
 use log::info;
 
 use super::bans::lifting::{self, NAMED, Ticket, Which};
-use super::{Controller, Wish, is_address, show};
+use super::{Controller, Wish, is_address, past, show};
 use crate::ban::{Origin, RESERVED};
 use crate::clock::KernelTime;
 use crate::config::Weights;
@@ -47,6 +49,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Answers a request, or begins to. The log says `who` had it change anything.
     pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Answered {
+        let actions = past::actions(&request);
         let answer = match request {
             Request::Status => self.status(now).map(|status| Answer::Status(Box::new(status))),
             Request::Bans(query) => self.bans_page(&query, now).map(Answer::Bans),
@@ -61,6 +64,16 @@ impl<D: Datapath> Controller<D> {
             Request::BanMany { bans, force } => {
                 self.ban_many(bans, force, who, now).map(Answer::BannedMany)
             }
+            Request::Allow { network, seconds, comment } => {
+                self.allow(network, (seconds, comment), who, now).map(Answer::AllowChanged)
+            }
+            Request::Disallow { network } => self.disallow(network, who).map(Answer::AllowChanged),
+            Request::Allows => Ok(Answer::Allows(self.allows())),
+            Request::Set { jail, setting, value } => {
+                self.tune((jail, setting, value), who, now).map(Answer::TuneChanged)
+            }
+            // The store has it.
+            Request::History(_) => Ok(Answer::History(HistoryPage::default())),
             Request::TakeOver { bans, from, last } => {
                 self.take_over_bans(&bans, &from, last, who, now).map(Answer::TakenOver)
             }
@@ -79,14 +92,21 @@ impl<D: Datapath> Controller<D> {
                 self.unban_several(&networks, who, now).map(Answer::Lifted)
             }
             Request::Unban(which) => match self.unban_many(which, who, now) {
-                Ok(ticket) => return Answered::Later(ticket),
+                Ok(ticket) => {
+                    for (network, action) in actions {
+                        self.note_change(network, who, action, now);
+                    }
+                    return Answered::Later(ticket);
+                }
                 Err(why) => Err(why),
             },
         };
-        Answered::Now(match answer {
+        let reply = match answer {
             Ok(answer) => Reply::Ok(answer),
             Err(why) => Reply::Error(why),
-        })
+        };
+        self.note_changes(actions, &reply, who, now);
+        Answered::Now(reply)
     }
 
     pub(super) fn banned_by(&self, origin: Origin) -> u64 {
@@ -151,6 +171,7 @@ impl<D: Datapath> Controller<D> {
             unproven_scope: settings.unproven_scope.map(|scope| self.ports.name(scope).to_owned()),
             ignoreip: settings.ignoreip.iter().map(|ip| show(*ip)).collect(),
             ignored_names: self.names.report(&settings.ignore_names),
+            tuned: self.tuning.report(jail.name()),
             watched: jail.watched() as u64,
             forgotten: jail.forgotten(),
             banned: self.banned_by(self.origin_of(jail.name())),

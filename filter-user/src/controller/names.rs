@@ -157,7 +157,10 @@ impl<D: Datapath> Controller<D> {
             self.bans.ledger().of_network(address.into()).filter(wanted).cloned().collect();
         for ban in bans {
             match self.bans.strike(&mut self.datapath, &ban) {
-                Ok(()) => info!("lifted the ban of {address}: it is {is}"),
+                Ok(()) => {
+                    self.note_end(&ban, true, now);
+                    info!("lifted the ban of {address}: it is {is}");
+                }
                 Err(why) => {
                     warn!("the ban of {address} cannot be lifted, though it is {is}: {why:#}");
                 }

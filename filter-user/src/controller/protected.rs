@@ -11,6 +11,8 @@ pub(super) struct Protected {
     pub(super) trusted: Vec<IpNet>,
     /// The addresses of trusted names.
     pub(super) named: BTreeSet<IpNet>,
+    /// What somebody has allowed while the daemon runs.
+    pub(super) allowed: BTreeSet<IpNet>,
 }
 
 impl Protected {
@@ -18,20 +20,27 @@ impl Protected {
     pub(super) fn reason(&self, network: IpNet) -> Option<&'static str> {
         if self.own.iter().any(|own| own.contains(&network)) {
             Some("the host's own address")
-        } else if self.trusted.iter().chain(&self.named).any(|trusted| trusted.contains(&network)) {
+        } else if self.is_configured(network) {
             Some("trusted")
+        } else if self.allowed.iter().any(|allowed| allowed.contains(&network)) {
+            Some("allowed")
         } else {
             None
         }
     }
 
+    /// Whether a setting trusts a network.
+    pub(super) fn is_configured(&self, network: IpNet) -> bool {
+        self.trusted.iter().chain(&self.named).any(|trusted| trusted.contains(&network))
+    }
+
     /// Everything that a ban of a network around it must leave out.
     pub(super) fn all(&self) -> Vec<IpNet> {
-        self.own.iter().chain(&self.trusted).chain(&self.named).copied().collect()
+        self.own.iter().copied().chain(self.networks()).collect()
     }
 
     /// The networks whose packets are never dropped.
     pub(super) fn networks(&self) -> Vec<IpNet> {
-        self.trusted.iter().chain(&self.named).copied().collect()
+        self.trusted.iter().chain(&self.named).chain(&self.allowed).copied().collect()
     }
 }

@@ -52,7 +52,8 @@ impl<D: Datapath> Controller<D> {
     /// Who is protected with another configuration, and its names.
     fn protected_by(&self, new: &Config, names: &Names) -> Protected {
         let own = self.protected.own.clone();
-        Protected { own, trusted: new.trusted.clone(), named: names.trusted() }
+        let allowed = self.protected.allowed.clone();
+        Protected { own, trusted: new.trusted.clone(), named: names.trusted(), allowed }
     }
 
     /// Judges by another configuration from now on. It differs from the running one only in what needs no
@@ -72,11 +73,8 @@ impl<D: Datapath> Controller<D> {
         }
         self.protected = protected;
         self.names = names;
-        for jail in &mut self.jails {
-            if let Some(settings) = new.jails.get(jail.name()) {
-                jail.set_settings(settings.clone());
-            }
-        }
+        self.tuning.reconfigure(new);
+        self.apply_tuning();
         self.limits = new.limits;
         self.flood_ban = new.limits.flood.ban;
         self.enforcement.is_dry_run = new.dry_run;

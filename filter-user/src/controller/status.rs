@@ -48,6 +48,7 @@ impl<D: Datapath> Controller<D> {
             store: self.store_report(),
             log: logging::report(),
             trusted_names: self.names.report_trusted(),
+            allowed: self.protected.allowed.len() as u64,
             signatures: self.datapath.signatures().into_iter().map(signature).collect(),
             sources: self.sources.present().map(|source| self.source(source, now)).collect(),
             hearing: self.hearing_findings(now),

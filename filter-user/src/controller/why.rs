@@ -70,6 +70,7 @@ impl<D: Datapath> Controller<D> {
             }),
             maintenance_until: closed.map(|closed| self.started.show(closed.until)),
             trusted: protected.is_some(),
+            allowed: self.allowed_around(address.into()),
             protected: protected.map(ToOwned::to_owned),
             ignored_by: ignored_by.collect(),
             bans: bans.iter().map(|entry| self.ban_of(entry)).collect(),

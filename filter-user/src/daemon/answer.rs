@@ -2,14 +2,20 @@
 //! store.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use api::{Answer, Evidence, History, JailHistory, Reply, Request, Why};
+use api::{
+    Answer, Evidence, HISTORY_PAGE_MAX, History, HistoryPage, HistoryQuery, HistoryRow,
+    JailHistory, Reply, Request, Why,
+};
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::server::Question;
+use crate::clock::Rfc3339;
 use crate::controller::{Answered, Controller, Ticket, show};
 use crate::datapath::Kernel;
-use crate::store::{Found, Offences, Store};
+use crate::store::{self, Found, Offences, Past, Store};
 
 /// The clients that wait for an answer.
 #[derive(Default)]
@@ -30,8 +36,13 @@ impl Answers {
                 | Request::BanMany { .. }
                 | Request::TakeOver { .. }
                 | Request::Unban(_)
+                | Request::Allow { .. }
+                | Request::Disallow { .. }
+                | Request::Set { .. }
         );
-        let waits = says_whether || matches!(request, Request::Bans(_) | Request::Why { .. });
+        let waits = says_whether
+            || matches!(request, Request::Bans(_) | Request::Why { .. } | Request::History(_));
+        let past = if let Request::History(query) = &request { Some(query.clone()) } else { None };
         let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
@@ -58,6 +69,9 @@ impl Answers {
             let mut answer = answer;
             if let (Reply::Ok(Answer::Why(why)), Some((address, source))) = (&mut answer, of) {
                 explain(why, store.look_up(address, source).await.unwrap_or_default());
+            }
+            if let Some(query) = past {
+                answer = history_page(&store, &query).await;
             }
             send(reply, answer);
         });
@@ -115,6 +129,30 @@ fn explain(why: &mut Why, found: Found) {
     }
     why.evidence.splice(0..0, failures);
     why.history = history(&found.offences);
+}
+
+/// A page of the history.
+async fn history_page(store: &Store, query: &HistoryQuery) -> Reply {
+    let query = store::HistoryQuery {
+        network: query.network,
+        since: query.since_seconds.map(Duration::from_secs),
+        before: query.before,
+        limit: HISTORY_PAGE_MAX,
+    };
+    let Ok(found) = store.history(query).await else {
+        let why = "the store cannot be read now; `ringfence status` says why";
+        return Reply::Error(why.to_owned());
+    };
+    let is_full = found.len() >= usize::from(HISTORY_PAGE_MAX);
+    let next = found.last().map(|past| past.number).filter(|_| is_full);
+    // What this version cannot read is left out.
+    let row = |past: Past| {
+        let event = serde_json::from_str(&past.what).ok()?;
+        let time = Rfc3339(Timestamp::from_second(past.at).ok()?).to_string();
+        Some(HistoryRow { time, network: past.network.map(show), event })
+    };
+    let history = found.into_iter().filter_map(row).collect();
+    Reply::Ok(Answer::History(HistoryPage { history, next }))
 }
 
 /// The earlier bans, in total and by jail.

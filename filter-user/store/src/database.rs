@@ -18,10 +18,11 @@ use rusqlite::{Connection, OpenFlags, Row, Statement, TransactionBehavior, param
 use super::aside::with;
 use super::copy::Copy;
 use super::failure::Failure;
+use super::history::{self, HistoryQuery, Past};
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
-use super::{Found, Kept, Names, positions, schema, told};
+use super::{Found, Kept, Names, decisions, positions, schema, told};
 use detection::ban::{Ban, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Bounds, Offender, Pardon, Record};
@@ -45,6 +46,8 @@ pub(super) struct Database {
     findtime: Duration,
     /// How much of it was written since what is too much was struck out.
     told: usize,
+    /// The same of the history.
+    happened: usize,
 }
 
 /// What a file has.
@@ -142,8 +145,17 @@ impl Database {
         }
         let (marks, is_new) = (Marks::default(), version == 0);
         let path = path.to_owned();
-        let mut database =
-            Self { connection, clock, clock_id: 0, path, marks, is_new, findtime, told: 0 };
+        let mut database = Self {
+            connection,
+            clock,
+            clock_id: 0,
+            path,
+            marks,
+            is_new,
+            findtime,
+            told: 0,
+            happened: 0,
+        };
         database.clock_id = database.write_clock()?;
         database.mark();
         Ok(database)
@@ -171,6 +183,7 @@ impl Database {
         read_bans(&self.connection, &now, names, "", &mut contents)?;
         contents.kept.positions = positions::read(&self.connection)?;
         contents.kept.told = told::read(&self.connection, &now, self.findtime)?;
+        contents.kept.decisions = decisions::read(&self.connection)?;
         read_offences(&self.connection, &mut contents.offences)?;
         let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
         contents.kept.offences = known.collect();
@@ -190,6 +203,7 @@ impl Database {
             self.connection.execute(clocks, [self.clock_id])?;
         }
         told::shorten(&self.connection, self.clock_id)?;
+        history::tidy(&self.connection, now)?;
         let remember = i64::try_from(bounds.remember.as_nanos()).unwrap_or(i64::MAX);
         let old = "DELETE FROM offences WHERE until < ?1";
         self.connection.execute(old, [now.now.saturating_sub(remember)])?;
@@ -220,6 +234,13 @@ impl Database {
         write_bans(&transaction, batch, names, clock, self.clock_id).map_err(sure)?;
         write_offences(&transaction, batch, names, clock).map_err(sure)?;
         positions::write(&transaction, &batch.positions).map_err(sure)?;
+        let decided = batch.decisions.iter().map(|(key, value)| (key, value.as_ref()));
+        decisions::write(&transaction, decided).map_err(sure)?;
+        history::write(&transaction, &batch.history, clock).map_err(sure)?;
+        let happened = self.happened.saturating_add(batch.history.len());
+        if happened > TOLD_SURPLUS {
+            history::shorten(&transaction).map_err(sure)?;
+        }
         let told = batch.told.iter().map(|(number, told)| (*number, told));
         told::write(&transaction, told, (now, self.clock_id), self.findtime).map_err(sure)?;
         let told = self.told.saturating_add(batch.told.len());
@@ -230,6 +251,7 @@ impl Database {
         transaction.commit().map_err(|error| (error.into(), true))?;
         self.clock = clock;
         self.mark();
+        self.happened = if happened > TOLD_SURPLUS { 0 } else { happened };
         self.told = if told > TOLD_SURPLUS { 0 } else { told };
         Ok(())
     }
@@ -265,6 +287,7 @@ impl Database {
             contents.kept.positions = positions::read(&self.connection).unwrap_or_default();
             contents.kept.told =
                 told::read(&self.connection, now, self.findtime).unwrap_or_default();
+            contents.kept.decisions = decisions::read(&self.connection).unwrap_or_default();
         }
         contents
     }
@@ -295,6 +318,8 @@ impl Database {
             }
         }
         positions::write(&transaction, &contents.kept.positions)?;
+        let decided = contents.kept.decisions.iter().map(|(key, value)| (key, Some(value)));
+        decisions::write(&transaction, decided)?;
         let told = &contents.kept.told;
         let told = told.iter().enumerate().map(|(place, told)| {
             let number = Moment::from(told.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
@@ -304,6 +329,11 @@ impl Database {
         transaction.commit()?;
         self.mark();
         Ok(())
+    }
+
+    /// A part of the history.
+    pub(super) fn history(&self, query: &HistoryQuery, now: &Clock) -> Result<Vec<Past>, Failure> {
+        history::read(&self.connection, query, now)
     }
 
     /// What is known of offenders with these networks, and of the bans of exactly these networks.
@@ -385,12 +415,15 @@ fn read_all(
     }
     let positions = positions::read(connection);
     let told = told::read(connection, now, findtime);
+    let decisions = decisions::read(connection);
     let offences = read_offences(connection, &mut contents.offences);
     let complete = bans.is_ok() && positions.is_ok() && told.is_ok() && offences.is_ok();
     contents.kept.offences =
         contents.offences.iter().filter_map(|row| row.record(names, now)).collect();
     contents.kept.positions = positions.unwrap_or_default();
     contents.kept.told = told.unwrap_or_default();
+    // A file of an earlier version has none.
+    contents.kept.decisions = decisions.unwrap_or_default();
     (contents, complete)
 }
 

@@ -15,8 +15,10 @@
 mod aside;
 mod copy;
 mod database;
+mod decisions;
 pub mod fail2ban;
 mod failure;
+mod history;
 mod pending;
 mod positions;
 mod rows;
@@ -37,6 +39,8 @@ use ipnet::IpNet;
 use log::info;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
+pub use self::history::{Event, HISTORY_FOR, HISTORY_MAX, HistoryQuery, Past};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
@@ -89,6 +93,8 @@ pub struct Kept {
     pub positions: BTreeMap<String, Vec<u8>>,
     /// What the jails were told in this boot, the oldest first.
     pub told: Vec<Told>,
+    /// What was decided by hand, by kind and name.
+    pub decisions: BTreeMap<DecisionKey, String>,
 }
 
 /// What the store wants of who has the bans.
@@ -238,6 +244,28 @@ impl Store {
     /// Has earlier bans forgotten.
     pub fn pardon(&self, pardon: Pardon) {
         self.shared.change(|pending| pending.pardon(pardon));
+    }
+
+    /// Has a decision written, in place of an earlier one with its key; `None` removes it. More than
+    /// [`DECISIONS_MAX`] are not kept, nor longer ones than [`DECISION_MAX`].
+    pub fn decide(&self, kind: &str, name: &str, value: Option<String>) {
+        let key = (kind.to_owned(), name.to_owned());
+        self.shared.change(|pending| pending.decide(key, value));
+    }
+
+    /// Has written what happened. When the disk does not keep up, bans that ended may be left out.
+    pub fn happened(&self, event: Event) {
+        self.shared.change(|pending| pending.happened(event));
+    }
+
+    /// What waits of the history, which is not written then: for tests.
+    pub fn take_history(&self) -> Vec<Event> {
+        self.shared.take().history.into()
+    }
+
+    /// Asks for a part of the history, the newest first. No answer: the store cannot be read for now.
+    pub fn history(&self, query: HistoryQuery) -> oneshot::Receiver<Vec<Past>> {
+        self.shared.ask_history(query)
     }
 
     /// Until this goes, nothing is written: what enters meanwhile is written together. Must not be

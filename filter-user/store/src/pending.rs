@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use log::info;
 use tokio::sync::{oneshot, watch};
 
+use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
+use super::history::{BY_HAND_MAX, Event, HistoryQuery, Past, WAITING_MAX};
 use super::{BY_HAND, Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
 use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
@@ -68,15 +70,27 @@ pub(super) struct Batch {
     /// By number, in that order.
     pub(super) told: VecDeque<(i64, Told)>,
     pub(super) sayings: Vec<Saying>,
+    /// Decisions by hand; without a value they are revoked.
+    pub(super) decisions: BTreeMap<DecisionKey, Option<String>>,
+    pub(super) history: VecDeque<Event>,
     /// The number of the last change in it.
     pub(super) number: u64,
+}
+
+/// What somebody wants to know of the file.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// What is known of these networks.
+    LookUp(BTreeSet<IpNet>, oneshot::Sender<Found>),
+    /// A part of the history.
+    History(HistoryQuery, oneshot::Sender<Vec<Past>>),
 }
 
 /// What waits.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     batch: Batch,
-    questions: Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>,
+    questions: Vec<Question>,
     /// The number of the last change that the writer has taken.
     taken: u64,
     /// Whether it is known what the file has.
@@ -139,6 +153,25 @@ impl Pending {
     /// Whether what the file says of an offender is out of date.
     pub(super) fn pardons(&self, who: Offender) -> bool {
         self.batch.pardons.iter().any(|pardon| pardon.covers(who))
+    }
+
+    pub(super) fn decide(&mut self, key: DecisionKey, value: Option<String>) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        let fits = value.as_ref().is_none_or(|value| value.len() <= DECISION_MAX);
+        let has_room = batch.decisions.len() < DECISIONS_MAX || batch.decisions.contains_key(&key);
+        if fits && has_room {
+            batch.decisions.insert(key, value);
+        }
+    }
+
+    pub(super) fn happened(&mut self, event: Event) {
+        let batch = &mut self.batch;
+        batch.number += 1;
+        let most = if event.by_hand { WAITING_MAX + BY_HAND_MAX } else { WAITING_MAX };
+        if batch.history.len() < most {
+            batch.history.push_back(event);
+        }
     }
 
     pub(super) fn set_position(&mut self, name: &str, position: Vec<u8>) {
@@ -208,6 +241,12 @@ impl Pending {
         for (name, position) in batch.positions {
             self.batch.positions.entry(name).or_insert(position);
         }
+        for (key, value) in batch.decisions {
+            self.batch.decisions.entry(key).or_insert(value);
+        }
+        let newer = std::mem::replace(&mut self.batch.history, batch.history);
+        self.batch.history.extend(newer);
+        self.batch.history.truncate(WAITING_MAX + BY_HAND_MAX);
         let newer = std::mem::replace(&mut self.batch.told, batch.told);
         self.batch.told.extend(newer);
         self.forget_first_told();
@@ -217,7 +256,7 @@ impl Pending {
 /// What the writer's thread is woken for.
 pub(super) enum Work {
     Write,
-    Answer(Vec<(BTreeSet<IpNet>, oneshot::Sender<Found>)>),
+    Answer(Vec<Question>),
     End,
 }
 
@@ -271,12 +310,22 @@ impl Shared {
 
     pub(super) fn ask(&self, networks: BTreeSet<IpNet>) -> oneshot::Receiver<Found> {
         let (answer, found) = oneshot::channel();
+        self.question(Question::LookUp(networks, answer));
+        found
+    }
+
+    pub(super) fn ask_history(&self, query: HistoryQuery) -> oneshot::Receiver<Vec<Past>> {
+        let (answer, found) = oneshot::channel();
+        self.question(Question::History(query, answer));
+        found
+    }
+
+    fn question(&self, question: Question) {
         self.change(|pending| {
             if pending.questions.len() < QUESTIONS_MAX {
-                pending.questions.push((networks, answer));
+                pending.questions.push(question);
             }
         });
-        found
     }
 
     pub(super) fn end(&self) {

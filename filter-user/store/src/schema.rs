@@ -12,7 +12,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -78,6 +78,22 @@ const STEPS: [&str; 4] = [
         what TEXT NOT NULL,         -- JSON
         PRIMARY KEY (clock, number)
     ) STRICT, WITHOUT ROWID;
+    ",
+    "
+    -- What somebody has decided by hand, until they decide otherwise.
+    CREATE TABLE decisions (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,        -- JSON
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+    -- Bans that have ended, and changes by hand.
+    CREATE TABLE history (
+        number INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        network BLOB,
+        what TEXT NOT NULL          -- JSON
+    ) STRICT;
     ",
 ];
 

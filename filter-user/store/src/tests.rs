@@ -863,3 +863,84 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
     assert_eq!(failures, before);
     end(again);
 }
+
+#[test]
+fn decisions_and_the_history_are_kept() {
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, first_boot);
+    let network = |text: &str| -> IpNet { text.parse().unwrap() };
+    let decide = |name: &str, value: Option<&str>| {
+        started.store.decide("allow", name, value.map(ToOwned::to_owned));
+    };
+    decide("a", Some("1"));
+    decide("b", Some("2"));
+    decide("a", Some("3"));
+    decide("b", None);
+    decide("long", Some(&"x".repeat(DECISION_MAX + 1)));
+    let mut second = 0;
+    let mut happened = |network: Option<IpNet>, what: &str| {
+        second += 1;
+        let at = KernelTime(second * SECOND).into();
+        started.store.happened(Event { at, network, by_hand: true, what: what.to_owned() });
+    };
+    happened(Some(network("192.0.2.7/32")), "one");
+    happened(Some(network("192.0.0.0/16")), "two");
+    happened(None, "three");
+    happened(Some(network("192.0.3.7/32")), "four");
+    happened(Some(network("2001:db8::/64")), "five");
+    wait(&started.store).unwrap();
+    end(started);
+
+    let started = open(&directory, second_boot);
+    let kept = started.kept.as_ref().unwrap();
+    let decisions: Vec<_> = kept.decisions.iter().map(|((_, name), v)| (&**name, &**v)).collect();
+    assert_eq!(decisions, [("a", "3")]);
+    let ask = |query: HistoryQuery| -> Vec<String> {
+        let found = started.store.history(query).blocking_recv().unwrap();
+        found.into_iter().map(|past| past.what).collect()
+    };
+    let all = HistoryQuery { limit: 100, ..HistoryQuery::default() };
+    let of = |text: &str| HistoryQuery { network: Some(network(text)), ..all };
+    assert_eq!(ask(all), ["five", "four", "three", "two", "one"]);
+    assert_eq!(ask(HistoryQuery { limit: 2, ..all }), ["five", "four"]);
+    assert_eq!(ask(HistoryQuery { before: Some(4), ..all }), ["three", "two", "one"]);
+    assert_eq!(ask(of("192.0.2.7/32")), ["two", "one"]);
+    assert_eq!(ask(of("192.0.2.0/24")), ["two", "one"]);
+    assert_eq!(ask(of("192.0.0.0/8")), ["four", "two", "one"]);
+    assert_eq!(ask(of("2001:db8::/32")), ["five"]);
+    assert_eq!(ask(of("198.51.100.0/24")), Vec::<String>::new());
+    // It is 1060 s; the last happened at 905 s.
+    let since = |seconds| HistoryQuery { since: Some(Duration::from_secs(seconds)), ..all };
+    assert_eq!((ask(since(154)).len(), ask(since(157)).len()), (0, 3));
+    end(started);
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let directory = TempDir::new().unwrap();
+    end(open(&directory, first_boot));
+    let path = directory.path().join(FILE);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250100)
+             INSERT INTO history (at, what) SELECT i * 1000000000, '{}' FROM n",
+        )
+        .unwrap();
+    drop(connection);
+    let rows = || -> i64 {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap()
+    };
+    let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
+    let bounds = Bounds { capacity: 100, remember: Duration::from_secs(1000) };
+    database.tidy(&bounds, &first_boot()).unwrap();
+    drop(database);
+    assert_eq!(rows(), HISTORY_MAX);
+    // Ninety days after the last.
+    let later = clock("third", 10, 250_100 + 90 * 86_400 + 1);
+    let mut database = Database::open(&path, later.clone(), FINDTIME).unwrap();
+    database.tidy(&bounds, &later).unwrap();
+    drop(database);
+    assert_eq!(rows(), 0);
+}

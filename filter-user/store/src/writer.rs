@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::aside::move_aside;
 use super::database::{self, Contents, Database};
 use super::failure::Failure;
-use super::pending::{Batch, Shared, Work};
+use super::pending::{Batch, Question, Shared, Work};
 use super::{Kept, News, Progress, Settings, Started, Store, file_in};
 
 /// How long positions wait for company.
@@ -99,15 +99,9 @@ impl Writer {
                     }
                 }
                 Some(Work::Answer(questions)) => {
-                    for (networks, answer) in questions {
-                        let found = self.database.as_ref().map(|open| open.look_up(&networks));
-                        match found {
-                            // Who asked may have gone.
-                            Some(Ok(found)) => drop(answer.send(found)),
-                            Some(Err(failure)) => {
-                                retry_at = self.fail(Batch::default(), false, &failure);
-                            }
-                            None => {}
+                    for question in questions {
+                        if let Err(failure) = self.answer(question) {
+                            retry_at = self.fail(Batch::default(), false, &failure);
                         }
                     }
                 }
@@ -131,6 +125,20 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Answers a question if the file is open.
+    fn answer(&self, question: Question) -> Result<(), Failure> {
+        let Some(database) = &self.database else { return Ok(()) };
+        // Whoever asked may have gone.
+        match question {
+            Question::LookUp(networks, answer) => drop(answer.send(database.look_up(&networks)?)),
+            Question::History(query, answer) => {
+                let now = (self.settings.clock)();
+                drop(answer.send(database.history(&query, &now)?));
+            }
+        }
+        Ok(())
     }
 
     /// Writes what waits. When that fails: when to try again.
@@ -275,10 +283,12 @@ impl Writer {
             {
                 contents.kept = rescued.kept;
             }
+            contents.kept.decisions.clear();
         } else {
             let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
+            let decisions = contents.kept.decisions.clone();
             let kept = std::mem::take(&mut contents.kept);
-            contents.kept = Kept { positions, told, ..Kept::default() };
+            contents.kept = Kept { positions, told, decisions, ..Kept::default() };
             self.tell(kept);
         }
         self.salvaged = Some(contents);

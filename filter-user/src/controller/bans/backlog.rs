@@ -105,12 +105,16 @@ impl Bans {
 impl<D: Datapath> Controller<D> {
     /// Starts saving all bans again.
     pub fn put_all(&mut self) {
+        self.put_permits();
+        self.put_tuning();
         self.bans.put_all();
     }
 
     /// Starts taking over what could be read only now.
     pub fn take_kept(&mut self, kept: Kept) {
-        let Kept { bans, ended, offences, .. } = kept;
+        let Kept { bans, ended, offences, decisions, .. } = kept;
+        self.take_permits(&decisions);
+        self.take_tuning(&decisions);
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
         self.bans.backlog.taking = Some(Taking { bans, ended, offences, refused: 0 });
     }

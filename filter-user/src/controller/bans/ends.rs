@@ -54,6 +54,7 @@ impl<D: Datapath> Controller<D> {
         }
         for _ in 0..AT_ONCE {
             let Some(entry) = self.bans.end_one(&mut self.datapath, now) else { return };
+            self.note_end(&entry, false, now);
             self.forget_unexplained(&entry, now);
             let by = self.roster.name(entry.ban.origin);
             if self.digest.has_line(Topic::End, by, now) {

@@ -123,6 +123,7 @@ impl<D: Datapath> Controller<D> {
             self.forget(entry.ban.network, now);
             match self.bans.strike(&mut self.datapath, &entry) {
                 Ok(()) => {
+                    self.note_end(&entry, true, now);
                     wanted.lifted += 1;
                     if wanted.named.len() < NAMED {
                         wanted.named.push(show(entry.ban.network));

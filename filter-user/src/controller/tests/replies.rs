@@ -7,6 +7,8 @@ use std::path::Path;
 use api::Exposure;
 
 use super::*;
+use api::{EndedBan, HistoryEvent, HistoryPage, HistoryRow};
+
 use crate::dns::{Addresses, News};
 use crate::source::{Heard, SourceState, Strain};
 
@@ -157,6 +159,39 @@ fn every_reply_is_as_recorded() {
     let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
     let several = Request::Unban(Unban::Networks { networks });
     hold("unban-several", &durable(ask(&mut controller, several)));
+    let network = "203.0.113.32/28".parse().unwrap();
+    let comment = Some("branch office".to_owned());
+    let allow = Request::Allow { network, seconds: Some(3600), comment };
+    hold("allow", &durable(ask(&mut controller, allow)));
+    hold("allows", &ask(&mut controller, Request::Allows));
+    let address = IpAddr::from([203, 0, 113, 33]);
+    hold("why-allowed", &ask(&mut controller, Request::Why { address }));
+    hold("allow-ended", &durable(ask(&mut controller, Request::Disallow { network })));
+    let set = Request::Set {
+        jail: "sshd".to_owned(),
+        setting: api::Tunable::Maxretry,
+        value: Some("4".to_owned()),
+    };
+    hold("set", &durable(ask(&mut controller, set)));
+    let ended = EndedBan {
+        jail: "asterisk-wazo".to_owned(),
+        scope: "sip".to_owned(),
+        since: "1970-01-01T00:16:54Z".to_owned(),
+        reason: "15 failures within 10m".to_owned(),
+    };
+    let (by, action) = ("alice (sudo, root)".to_owned(), "unban".to_owned());
+    let row = |event| HistoryRow {
+        time: "1970-01-01T00:17:00Z".to_owned(),
+        network: Some("203.0.113.7".to_owned()),
+        event,
+    };
+    let history = vec![
+        row(HistoryEvent::Change { by, action }),
+        row(HistoryEvent::BanLifted(ended.clone())),
+        row(HistoryEvent::BanEnded(ended)),
+    ];
+    let page = HistoryPage { history, next: Some(1) };
+    hold("history", &serde_json::to_value(page).unwrap());
     hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
     let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
     hold("maintenance", &ask(&mut controller, Request::Maintenance(on)));

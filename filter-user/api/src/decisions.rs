@@ -1,0 +1,168 @@
+//! What somebody decides while the daemon runs, and what it keeps of that: trusted networks, settings of jails,
+//! and the history.
+
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Durability;
+
+/// The most networks that are allowed at run time.
+pub const ALLOWED_MAX: usize = 256;
+
+/// The most rows of a page of the history.
+pub const HISTORY_PAGE_MAX: u16 = 256;
+
+/// A network that is trusted until it is disallowed, or until a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Allowed {
+    /// The address or network.
+    pub network: String,
+    /// When it was allowed.
+    pub since: String,
+    /// When that ends by itself; null: it does not.
+    pub until: Option<String>,
+    /// What it is for; null: nobody said.
+    pub comment: Option<String>,
+    /// Who allowed it.
+    pub by: String,
+}
+
+/// The networks that are allowed at run time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Allows {
+    /// The networks, by address.
+    pub allows: Vec<Allowed>,
+}
+
+/// A network that a request has allowed or disallowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct AllowChanged {
+    /// What is allowed now, or was until now.
+    #[serde(flatten)]
+    pub allowed: Allowed,
+    /// Bans in it that are lifted because of that; at most 1000 are counted.
+    pub lifted: u64,
+    /// Whether a setting trusts it, too.
+    pub is_configured: bool,
+    /// Whether the change is written down.
+    #[serde(flatten)]
+    pub durability: Durability,
+}
+
+/// A setting of a jail that can be changed at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Tunable {
+    /// How many failures lead to a ban.
+    Maxretry,
+    /// How long a failure counts.
+    Findtime,
+    /// How long a ban lasts.
+    Bantime,
+}
+
+impl Tunable {
+    /// Its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Maxretry => "maxretry",
+            Self::Findtime => "findtime",
+            Self::Bantime => "bantime",
+        }
+    }
+}
+
+/// A setting of a jail that differs from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Tuned {
+    /// The setting.
+    pub setting: Tunable,
+    /// Its value.
+    pub value: String,
+    /// Its value in the configuration.
+    pub configured: String,
+    /// When it was changed.
+    pub since: String,
+    /// Who changed it.
+    pub by: String,
+}
+
+/// A setting of a jail that a request has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct TuneChanged {
+    /// The jail.
+    pub jail: String,
+    /// The setting.
+    pub setting: Tunable,
+    /// Its value before.
+    pub old: String,
+    /// Its value now.
+    pub new: String,
+    /// Its value in the configuration.
+    pub configured: String,
+    /// Whether the change is written down.
+    #[serde(flatten)]
+    pub durability: Durability,
+}
+
+/// A page of the history, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct HistoryPage {
+    /// What happened.
+    pub history: Vec<HistoryRow>,
+    /// What to send as `before` for the next page; null: this is the last one.
+    pub next: Option<i64>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct HistoryRow {
+    /// When.
+    pub time: String,
+    /// The address or network; null: it does not concern a single one.
+    pub network: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub event: HistoryEvent,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum HistoryEvent {
+    /// A ban ended by itself.
+    BanEnded(EndedBan),
+    /// A ban was lifted.
+    BanLifted(EndedBan),
+    /// Somebody changed something by hand.
+    Change {
+        /// Who.
+        by: String,
+        /// What they did, in words.
+        action: String,
+    },
+}
+
+/// A ban that is no longer in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct EndedBan {
+    /// The jail that decided it, or `manual` or `escalation`.
+    pub jail: String,
+    /// The name of its scope.
+    pub scope: String,
+    /// When it began.
+    pub since: String,
+    /// Why, in words.
+    pub reason: String,
+}

@@ -1,0 +1,199 @@
+//! What the history is told: bans that end, and what is changed by hand.
+
+use std::time::Duration;
+
+use api::{Answer, EndedBan, HistoryEvent, Maintenance, Order, Refused, Reply, Request, Unban};
+use ipnet::IpNet;
+
+use super::Controller;
+use crate::ban::{Entry, Origin};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::duration;
+use crate::store::Event;
+
+/// What a request does, in words, and to which network.
+pub(super) type Action = (Option<IpNet>, String);
+
+impl<D: Datapath> Controller<D> {
+    /// Notes that a ban has ended, or was lifted.
+    pub(super) fn note_end(&self, entry: &Entry, is_lifted: bool, now: KernelTime) {
+        // Bans for floods are short, and would fill the history.
+        if entry.ban.origin == Origin::Flood {
+            return;
+        }
+        let ended = EndedBan {
+            jail: self.jail_name(entry.ban.origin).to_owned(),
+            scope: self.ports.name(entry.ban.scope).to_owned(),
+            since: self.started.show(entry.ban.since),
+            reason: entry.reason.to_string(),
+        };
+        let event =
+            if is_lifted { HistoryEvent::BanLifted(ended) } else { HistoryEvent::BanEnded(ended) };
+        self.note(Some(entry.ban.network), &event, now);
+    }
+
+    /// Notes what somebody has changed, unless it was refused.
+    pub(super) fn note_changes(
+        &self,
+        actions: Vec<Action>,
+        answer: &Reply,
+        who: &str,
+        now: KernelTime,
+    ) {
+        let Reply::Ok(answer) = answer else { return };
+        let refused: &[Refused] = if let Answer::BannedMany(many) = answer {
+            &many.refused
+        } else if let Answer::Lifted(lifted) = answer {
+            &lifted.refused
+        } else {
+            &[]
+        };
+        let is_refused = |place: usize| refused.iter().any(|refused| refused.place == place as u64);
+        for (place, (network, action)) in actions.into_iter().enumerate() {
+            if !is_refused(place) {
+                self.note_change(network, who, action, now);
+            }
+        }
+    }
+
+    /// Notes what somebody has changed.
+    pub fn note_change(&self, network: Option<IpNet>, who: &str, action: String, now: KernelTime) {
+        let event = HistoryEvent::Change { by: who.to_owned(), action };
+        self.note(network, &event, now);
+    }
+
+    fn note(&self, network: Option<IpNet>, event: &HistoryEvent, now: KernelTime) {
+        let by_hand = matches!(event, HistoryEvent::Change { .. });
+        if let Ok(what) = serde_json::to_string(event) {
+            self.bans.store().happened(Event { at: now.into(), network, by_hand, what });
+        }
+    }
+}
+
+/// What a request does; nothing for one that changes nothing.
+pub(super) fn actions(request: &Request) -> Vec<Action> {
+    let one = |network: &IpNet, action: String| vec![(Some(network.trunc()), action)];
+    let all = |action: String| vec![(None, action)];
+    let because = |reason: &Option<String>| {
+        reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+    };
+    match request {
+        Request::Ban { network, seconds, scope, reason, .. } => {
+            one(network, format!("ban {}, scope {scope}{}", lasting(*seconds), because(reason)))
+        }
+        Request::BanMany { bans, .. } => {
+            let action = |order: &Order| {
+                let Order { network, seconds, scope, reason, jail, .. } = order;
+                let by = jail.as_ref().map_or_else(String::new, |jail| format!(" of {jail}"));
+                let text =
+                    format!("ban{by} {}, scope {scope}{}", lasting(*seconds), because(reason));
+                (Some(network.trunc()), text)
+            };
+            bans.iter().map(action).collect()
+        }
+        Request::Unban(Unban::Network { network, inside: false }) => {
+            one(network, "unban".to_owned())
+        }
+        Request::Unban(Unban::Network { network, inside: true }) => {
+            one(network, "unban, with everything inside".to_owned())
+        }
+        Request::Unban(Unban::Networks { networks }) => {
+            networks.iter().map(|network| (Some(network.trunc()), "unban".to_owned())).collect()
+        }
+        Request::Unban(Unban::Jail { jail }) => all(format!("unban everything by {jail}")),
+        Request::Unban(Unban::All) => all("unban everything".to_owned()),
+        Request::TakeOver { bans, from, .. } => {
+            all(format!("import {} bans from {from}", bans.len()))
+        }
+        Request::Maintenance(Maintenance::On { seconds, .. }) => {
+            all(format!("close SIP {}", lasting(Some(*seconds))))
+        }
+        Request::Maintenance(Maintenance::Off) => all("open SIP".to_owned()),
+        Request::Allow { network, seconds, comment } => {
+            one(network, format!("allow {}{}", lasting(*seconds), because(comment)))
+        }
+        Request::Disallow { network } => one(network, "disallow".to_owned()),
+        Request::Set { jail, setting, value } => {
+            let value = value.as_deref().unwrap_or("default");
+            all(format!("set {jail} {} {value}", setting.as_str()))
+        }
+        Request::Reload { dry_run: false, .. } => all("reload the configuration".to_owned()),
+        Request::Confirm => all("confirm".to_owned()),
+        Request::Maintenance(Maintenance::Status)
+        | Request::Reload { dry_run: true, .. }
+        | Request::Status
+        | Request::Bans(_)
+        | Request::Jails
+        | Request::Why { .. }
+        | Request::Allows
+        | Request::History(_) => Vec::new(),
+    }
+}
+
+fn lasting(seconds: Option<u64>) -> String {
+    seconds.map_or_else(
+        || "without an end".to_owned(),
+        |seconds| {
+            format!("for {}", duration::format(Duration::from_secs(seconds).min(duration::MAX)))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::show;
+    use super::super::tests::{NoKernel, at, fail, started_with};
+    use super::*;
+
+    /// What the history was told, as it is shown.
+    fn told(controller: &Controller<NoKernel>) -> Vec<(Option<String>, HistoryEvent)> {
+        let events = controller.bans.store().take_history().into_iter();
+        let read =
+            |event: Event| (event.network.map(show), serde_json::from_str(&event.what).unwrap());
+        events.map(read).collect()
+    }
+
+    #[test]
+    fn the_history_has_ended_bans_and_who_changed_what() {
+        let mut controller = started_with(NoKernel::default(), |_default| {});
+        fail(&mut controller, [203, 0, 113, 7], 15);
+        fail(&mut controller, [203, 0, 113, 8], 15);
+        assert!(told(&controller).is_empty(), "what is in force is in no history");
+        let network = "203.0.113.7/32".parse().unwrap();
+        let unban = Request::Unban(Unban::Network { network, inside: false });
+        controller.answer_to(unban.clone(), "alice", at(20));
+        controller.answer_to(unban, "alice", at(21));
+        controller.handle_timeout(at(3 * 3600));
+        let told = told(&controller);
+        let [lifted, change, ended] = &told[..] else { panic!("{told:?}") };
+        assert!(matches!(&lifted.1, HistoryEvent::BanLifted(ban) if ban.jail == "asterisk-wazo"));
+        let (by, action) = ("alice".to_owned(), "unban".to_owned());
+        assert_eq!(change.1, HistoryEvent::Change { by, action });
+        assert_eq!(change.0.as_deref(), Some("203.0.113.7"));
+        assert!(matches!(&ended.1, HistoryEvent::BanEnded(ban) if ban.scope == "sip"), "{ended:?}");
+    }
+
+    #[test]
+    fn what_was_refused_or_changed_nothing_is_not_noted() {
+        let mut controller = started_with(NoKernel::default(), |_default| {});
+        let order = |network: &str| Order {
+            network: network.parse().unwrap(),
+            seconds: Some(600),
+            scope: "sip".to_owned(),
+            except: Vec::new(),
+            reason: Some("abuse".to_owned()),
+            jail: None,
+        };
+        let bans = vec![order("203.0.113.7/32"), order("127.0.0.1/32"), order("203.0.113.8/32")];
+        controller.answer(Request::BanMany { bans, force: false }, at(0));
+        controller.answer(Request::Status, at(0));
+        let setting = api::Tunable::Maxretry;
+        controller.answer(Request::Set { jail: "x".to_owned(), setting, value: None }, at(0));
+        let told = told(&controller);
+        let networks: Vec<&str> = told.iter().filter_map(|(net, _)| net.as_deref()).collect();
+        assert_eq!(networks, ["203.0.113.7", "203.0.113.8"]);
+        let action = "ban for 10m, scope sip: abuse".to_owned();
+        assert_eq!(told[0].1, HistoryEvent::Change { by: "root".to_owned(), action });
+    }
+}
