@@ -11,7 +11,7 @@ use crate::rate::Gcra;
 
 /// Grows with every change to this module that an older program or controller would misread.
 /// Pinned maps of another version are not reused.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
 pub const PROGRAM: &str = "ringfence";
@@ -161,7 +161,7 @@ pub struct Config {
     pub known_for: u64,
     /// Nanoseconds for which a proven source is banned whose flood goes on.
     pub flood_ban: u64,
-    /// Lines of the table of [`maps::BANS_V4`].
+    /// Lines of the table of [`maps::BANS_V4`], but for those of details.
     pub ban_lines: u32,
     /// Zero.
     pub reserved: u32,

@@ -1,79 +1,126 @@
 //! The table of banned IPv4 addresses: a bucketised cuckoo hash (Erlingsson, Manasse and
-//! `McSherry`, "A cool and practical alternative to traditional hash tables", 2006) in one array.
+//! `McSherry`, "A cool and practical alternative to traditional hash tables", 2006) in one array, in
+//! which one cache line decides about nearly every packet.
 //!
-//! A [`Line`] is one cache line and holds three bans; an address is in one of two lines. So a packet
-//! of any of a million banned addresses costs one cache miss, seldom two, and the table can be
-//! filled to nine tenths. The kernel's own hash takes three misses and, beyond a lookup in one
-//! array, the call of a helper.
+//! A [`Line`] is one cache line and holds six bans. An address is in its first line or, where that had
+//! no room, in its second, and the first line counts how many of its addresses are elsewhere: nobody
+//! looks into the second line of an address unless that count says so. Six fingerprints, which are
+//! compared at once, say which slot to look into.
 //!
 //! ```text
-//! word 0..3   address (low half) | until (high half), zero when free
-//! word 3..6   packets (48 bits) | scopes (8) | origin (8)
-//! word 6..8   since, 32 bits each
+//! word 0      a fingerprint for each slot, 8 bits each | bans that are in their second line (8) | 0 (8)
+//! word 1..7   heads: key (24 bits) | scopes (8) | in the second line (1) | until (31); zero when free
+//! word 7      packets of each slot modulo 256, 8 bits each | 0 (16)
 //! ```
 //!
-//! The controller writes, in memory that it shares with the program: last of all word 0, 1 or 2,
-//! in one piece, so that the program sees a ban whole or not at all.
+//! Behind the lines are as many times six words of details: since (28) | origin (8) | packets divided by
+//! 256 (28).
+//!
+//! **Exact.** An address is mixed into a number by a bijection, another one for each line. The line is the
+//! number's place in all 2^32, and the key is its low 24 bits. A line is less than 2^24 numbers wide, so
+//! the line and the head, one word, determine the address. Whatever the program reads, and however old
+//! the fingerprints are that it read before, a head that fits is a ban of this address.
+//!
+//! **Without a lock.** The controller writes, in memory that it shares with the program. A head is written
+//! in one piece, last of all when a ban is entered and first when it is lifted, so the program sees a ban
+//! whole or not at all. The fingerprints of a line are one word. No two bans in a line have the same, and
+//! no free slot has that of a ban, so the first slot that fits is the only one.
 
-use crate::abi::FOREVER;
+use crate::abi::{FOREVER, ORIGIN_OWN, SCOPE_ALL};
 
 /// Eight words of 64 bits.
 pub type Line = [u64; 8];
 
 /// Bans in a line.
-pub const SLOTS: usize = 3;
+pub const SLOTS: usize = 6;
 
 /// Lines in which an address may be.
 pub const CHOICES: usize = 2;
 
-/// The part of the table that is filled when it holds as many bans as it is made for, in percent.
-/// Beyond 95 it could not be (two choices of three slots).
-pub const FILL: u64 = 90;
+/// The part of the table that is filled when it holds as many bans as it is made for, in percent. With
+/// more, more bans would be in their second line.
+pub const FILL: u64 = 79;
+
+/// The fewest lines of a table: those of fewer would be wider than a key is long.
+pub const LINES_MIN: u32 = 256;
+
+/// Lines come by this many: the details of four lines fill three.
+const LINES_STEP: u32 = 4;
+
+/// The first bit of the count of bans in their second line, in a line's first word.
+pub const ELSEWHERE_SHIFT: u32 = 48;
+
+/// The word of the packets.
+pub const PACKETS_WORD: usize = 7;
+
+/// One in [`details`] for 256 packets.
+pub const CARRY: u64 = 1 << 36;
+
+const KEY: u64 = 0xff_ffff;
+const SECOND: u64 = 1 << 32;
+const UNTIL_SHIFT: u32 = 33;
+/// [`FOREVER`] in 31 bits.
+const NO_END: u32 = FOREVER >> 1;
+/// The scopes of the host's own addresses. A ban of a jail that closes everything has fewer bits.
+const OWN: u8 = 0xff;
+/// A fingerprint in each of six bytes.
+const EACH: u64 = 0x0101_0101_0101;
 
 /// One ban, as a line holds it. Times in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Slot {
     /// The address, as [`Address::v4_word`](crate::address::Address::v4_word) gives it.
     pub address: u32,
-    /// When it ends; never zero.
+    /// When it ends; never zero. 31 bits, and [`FOREVER`].
     pub until: u32,
-    /// When it began.
+    /// When it began, kept as a multiple of four.
     pub since: u32,
     /// Sum of the `SCOPE_*`.
     pub scopes: u8,
     /// Who decided it: a number of the controller's.
     pub origin: u8,
-    /// Packets it has matched, 48 bits.
+    /// Packets it has matched, 36 bits.
     pub packets: u64,
 }
 
-const PACKETS: u64 = (1 << 48) - 1;
-
 impl Slot {
-    /// The first word: address and end.
+    /// The head, but for the place.
     #[inline(always)]
-    pub fn head(&self) -> u64 {
-        u64::from(self.address) | u64::from(self.until) << 32
+    fn head(&self) -> u64 {
+        let scopes = match (self.origin, self.scopes) {
+            (ORIGIN_OWN, _) => OWN,
+            // Closes everything as well.
+            (_, OWN) => SCOPE_ALL,
+            (_, scopes) => scopes,
+        };
+        let until = match self.until {
+            FOREVER => NO_END,
+            until if until < NO_END => until,
+            _ => NO_END.wrapping_sub(1),
+        };
+        u64::from(scopes) << 24 | u64::from(until) << UNTIL_SHIFT
     }
 
-    /// The second word: packets, scopes and origin.
+    /// The word of details, and the packets modulo 256.
     #[inline(always)]
-    pub fn body(&self) -> u64 {
-        self.packets & PACKETS | u64::from(self.scopes) << 48 | u64::from(self.origin) << 56
+    pub fn details(&self) -> (u64, u8) {
+        let (since, origin) = (u64::from(self.since >> 2) & 0xfff_ffff, u64::from(self.origin));
+        (since | origin << 28 | self.packets >> 8 << 36, (self.packets & 0xff) as u8)
     }
 
     /// A ban from its words, if there is one.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the fields of the words")]
-    pub fn from_words(head: u64, body: u64, since: u32) -> Option<Self> {
-        let until = (head >> 32) as u32;
+    pub fn from_words(address: u32, head: u64, details: u64, packets: u8) -> Option<Self> {
+        let until = until(head);
+        let origin = (details >> 28) as u8;
         let slot = Self {
-            address: head as u32,
-            until,
-            since,
-            scopes: (body >> 48) as u8,
-            origin: (body >> 56) as u8,
-            packets: body & PACKETS,
+            address,
+            until: if until == NO_END { FOREVER } else { until },
+            since: ((details & 0xfff_ffff) << 2) as u32,
+            scopes: if origin == ORIGIN_OWN { SCOPE_ALL } else { scopes(head) },
+            origin,
+            packets: details >> 36 << 8 | u64::from(packets),
         };
         (until != 0).then_some(slot)
     }
@@ -81,83 +128,193 @@ impl Slot {
 
 /// A line where it lies in the table.
 pub trait Shared {
-    /// The first words of its slots.
-    fn heads(&self) -> [u64; SLOTS];
-    /// The first word of a slot.
-    fn head(&self, slot: usize) -> u64;
-    /// The second word of a slot.
-    fn body(&self, slot: usize) -> u64;
-    /// Counts a packet in a slot.
-    fn hit(&self, slot: usize);
+    /// The first word.
+    fn fingerprints(&self) -> u64;
+    /// A word of 1 to 6.
+    fn head(&self, word: usize) -> u64;
+    /// Counts a packet of the ban in this word. Returns whether another 256 are full, which the
+    /// details count.
+    fn hit(&self, word: usize) -> bool;
+    /// Adds [`CARRY`] to a word of details.
+    fn carry(&self, word: usize);
 }
 
-/// The lines in which an address may be, of a table of `lines`.
+/// Where an address is if it is in one of its two lines: a number that stands for the address there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    number: u32,
+    second: bool,
+}
+
+/// An odd number has an inverse modulo 2^32.
+const fn inverse(odd: u32) -> u32 {
+    // Newton: three bits are right, and each step doubles them.
+    let three = odd;
+    let six = three.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(three)));
+    let twelve = six.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(six)));
+    let half = twelve.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(twelve)));
+    half.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(half)))
+}
+
+const MIX: [u32; 3] = [0x9e37_79b1, 0x85eb_ca6b, 0xc2b2_ae35];
+
+/// What undoes itself.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a hash, and less than `lines`")]
-pub fn places(address: u32, seed: u64, lines: u32) -> [u32; CHOICES] {
-    // Two rounds of multiply and fold: `seed` is secret, so that nobody can choose addresses that
-    // share their lines.
-    let mut hash = (u64::from(address) ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let place = |half: u32, lines: u32| (u64::from(half).wrapping_mul(lines.into()) >> 32) as u32;
-    let first = place((hash >> 32) as u32, lines);
-    // Some way behind the first, and never the first again.
-    let second = place(hash as u32 ^ seed as u32, lines.wrapping_sub(1));
-    let second = first.wrapping_add(second).wrapping_add(1);
-    [first, if second < lines { second } else { second.wrapping_sub(lines) }]
+fn fold(number: u32) -> u32 {
+    number ^ number >> 16
 }
 
-/// Lines of a table that is made for so many bans.
+/// The halves of the seed, the second one odd.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the halves")]
+fn secrets(seed: u64) -> (u32, u32) {
+    (seed as u32, (seed >> 32) as u32 | 1)
+}
+
+impl Place {
+    /// The place of an address in its first line. `seed` is secret, so that nobody can choose addresses
+    /// that share their lines.
+    #[inline(always)]
+    pub fn first(address: u32, seed: u64) -> Self {
+        let (add, multiply) = secrets(seed);
+        let [mix, ..] = MIX;
+        let number = fold((address ^ add).wrapping_mul(multiply));
+        Self { number: fold(number.wrapping_mul(mix)), second: false }
+    }
+
+    /// The place in the second line of the address of a first one.
+    #[inline(always)]
+    #[must_use]
+    pub fn second(self) -> Self {
+        let [_, one, two] = MIX;
+        Self { number: fold(fold(self.number.wrapping_mul(one)).wrapping_mul(two)), second: true }
+    }
+
+    /// The two of an address.
+    pub fn both(address: u32, seed: u64) -> [Self; CHOICES] {
+        let first = Self::first(address, seed);
+        [first, first.second()]
+    }
+
+    /// The place of a head in a line, if there is a ban.
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^32, and 24 bits")]
+    pub fn of_head(head: u64, line: u32, lines: u32) -> Option<Self> {
+        let start = (u64::from(line) << 32).div_ceil(lines.max(1).into()) as u32;
+        let from_start = ((head & KEY) as u32).wrapping_sub(start) & KEY as u32;
+        let number = start.wrapping_add(from_start);
+        (until(head) != 0).then_some(Self { number, second: head & SECOND != 0 })
+    }
+
+    /// The address that is there.
+    pub fn address(self, seed: u64) -> u32 {
+        let (add, multiply) = secrets(seed);
+        let [mix, one, two] = MIX.map(inverse);
+        let back = fold(fold(self.number).wrapping_mul(two)).wrapping_mul(one);
+        let first = if self.second { back } else { self.number };
+        fold(fold(first).wrapping_mul(mix)).wrapping_mul(inverse(multiply)) ^ add
+    }
+
+    /// Which line of a table.
+    #[inline(always)]
+    pub fn line(self, lines: u32) -> u32 {
+        (u64::from(self.number).wrapping_mul(lines.into()) >> 32) as u32
+    }
+
+    /// Whether it is the second one of its address.
+    pub fn is_second(self) -> bool {
+        self.second
+    }
+
+    /// The fingerprint there.
+    #[inline(always)]
+    pub fn fingerprint(self) -> u8 {
+        (self.number & 0xff) as u8
+    }
+
+    /// Which of the words 1 to 6 may have the ban, by the first word of the line; 0 when none has.
+    ///
+    /// Without a branch on what the line holds. It is in no cache, and where a ban lies is a matter of
+    /// chance: each branch would be guessed wrong as often as not, and all that has been done meanwhile
+    /// would be done again when the line is there.
+    #[inline(always)]
+    pub fn word(self, fingerprints: u64) -> usize {
+        let differ = fingerprints ^ u64::from(self.number & 0xff).wrapping_mul(EACH);
+        // The lowest bit that is set is that of the lowest byte that is zero; above it may be others.
+        let equal = differ.wrapping_sub(EACH) & !differ & EACH << 7;
+        let lowest = equal & equal.wrapping_neg();
+        // One for the first byte, and so on.
+        ((lowest >> 7).wrapping_mul(0x0102_0304_0506_0000) >> 56) as usize
+    }
+
+    /// Whether a head is of a ban of this address.
+    #[inline(always)]
+    pub fn is_of(self, head: u64) -> bool {
+        let second = if self.second { SECOND } else { 0 };
+        let key = u64::from(self.number) & KEY | second;
+        (head ^ key) & (KEY | SECOND) == 0
+    }
+
+    /// The head of a ban there.
+    pub fn head(self, slot: &Slot) -> u64 {
+        let second = if self.second { SECOND } else { 0 };
+        u64::from(self.number) & KEY | second | slot.head()
+    }
+}
+
+/// The line and the word in it that the details of the ban in a word of 1 to 6 are in, of a table of so
+/// many lines.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "less than there are lines")]
+pub fn details(line: u32, word: usize, lines: u32) -> (u32, usize) {
+    let place =
+        u64::from(line).wrapping_mul(SLOTS as u64).wrapping_add(word as u64).wrapping_sub(1);
+    (lines.wrapping_add((place >> 3) as u32), (place & 7) as usize)
+}
+
+/// Lines of a table that is made for so many bans, but for those of details.
 pub fn lines_for(bans: u32) -> u32 {
     let per_line = (SLOTS as u64).saturating_mul(FILL);
     let lines = u64::from(bans).saturating_mul(100).div_ceil(per_line);
     // A small table has no room to move bans about in.
-    u32::try_from(lines.saturating_add(64)).unwrap_or(u32::MAX)
+    let lines = u32::try_from(lines.saturating_add(64)).unwrap_or(u32::MAX);
+    let most = u32::MAX / 2 / LINES_STEP * LINES_STEP;
+    lines.clamp(LINES_MIN, most).next_multiple_of(LINES_STEP)
 }
 
-/// Where an address is in its two lines, by the first words of each: all ones for the second line, or
-/// zero, and which slot.
-///
-/// Without a branch on what the lines hold. They are in no cache, and where a ban lies is a matter of
-/// chance: each branch would be guessed wrong as often as not, and all that has been done meanwhile would
-/// be done again when the line is there.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a word, and less than eight")]
-pub fn find(first: [u64; SLOTS], second: [u64; SLOTS], address: u32) -> Option<(u32, usize)> {
-    // One where a slot holds the address. A free slot holds none, and nobody is 0.0.0.0.
-    let holds = |head: u64| u64::from(head as u32 ^ address).wrapping_sub(1) >> 63;
-    let bits = |heads: [u64; SLOTS]| {
-        let [none, one, two] = heads.map(holds);
-        none | one << 1 | two << 2
-    };
-    let (first, second) = (bits(first), bits(second));
-    if first | second == 0 || address == 0 {
-        return None;
-    }
-    // All ones where the second line has it. While a ban is moved, both have.
-    let of_second = (second.wrapping_sub(1) >> 63).wrapping_sub(1);
-    let slots = (first & !of_second) | (second & of_second);
-    Some((of_second as u32, slots as usize >> 1))
+/// Lines with those of details.
+pub fn entries_for(lines: u32) -> u32 {
+    (lines / LINES_STEP).saturating_mul(7)
 }
 
-/// When the ban of a slot ends, by its first word.
+/// The inverse of [`entries_for`].
+pub fn lines_of(entries: u32) -> u32 {
+    (entries / 7).saturating_mul(LINES_STEP)
+}
+
+/// When the ban of a head ends, 31 bits; zero when there is none.
 #[inline(always)]
 pub fn until(head: u64) -> u32 {
-    (head >> 32) as u32
+    (head >> UNTIL_SHIFT) as u32
 }
 
-/// The scopes in a slot's second word.
+/// The scopes in a head.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a field of the word")]
-pub fn scopes(body: u64) -> u8 {
-    (body >> 48) as u8
+pub fn scopes(head: u64) -> u8 {
+    (head >> 24) as u8
 }
 
-/// Who decided, in a slot's second word.
+/// Whether a head is of one of the host's own addresses.
 #[inline(always)]
-pub fn origin(body: u64) -> u8 {
-    (body >> 56) as u8
+pub fn is_own(head: u64) -> bool {
+    scopes(head) == OWN
+}
+
+/// Whether the ban of a head is in force at `now`, in units.
+#[inline(always)]
+pub fn head_in_force(head: u64, now: u32) -> bool {
+    let until = until(head);
+    now < until || until == NO_END
 }
 
 /// Whether a ban that ends at `until` is in force at `now`, both in units.
@@ -172,31 +329,93 @@ mod tests {
 
     use super::*;
 
+    fn a_lines() -> impl Strategy<Value = u32> {
+        prop_oneof![Just(LINES_MIN), LINES_MIN..100_000, LINES_MIN..1 << 31]
+    }
+
     proptest! {
         #[test]
         fn words_and_back(
-            address: u32, until in 1u32.., since: u32, scopes: u8, origin: u8,
-            packets in 0..=PACKETS,
+            address: u32, until in 1u32..NO_END, forever: bool, since in 0u32..1 << 30,
+            scopes in 0..OWN, origin in ORIGIN_OWN + 1.., packets in 0..1u64 << 36,
+            seed: u64, lines in a_lines(),
         ) {
-            let slot = Slot { address, until, since, scopes, origin, packets };
-            prop_assert_eq!(Slot::from_words(slot.head(), slot.body(), since), Some(slot));
-            prop_assert_eq!(super::scopes(slot.body()), scopes);
-            prop_assert_eq!(super::origin(slot.body()), origin);
+            let until = if forever { FOREVER } else { until };
+            let slot = Slot { address, until, since: since & !3, scopes, origin, packets };
+            let (details, count) = slot.details();
+            for place in Place::both(address, seed) {
+                let head = place.head(&slot);
+                prop_assert!(place.is_of(head) && !is_own(head));
+                prop_assert_eq!(head_in_force(head, 1), in_force(until, 1));
+                let there = Place::of_head(head, place.line(lines), lines);
+                prop_assert_eq!(there, Some(place));
+                prop_assert_eq!(place.address(seed), address);
+                prop_assert_eq!(Slot::from_words(address, head, details, count), Some(slot));
+            }
+        }
+
+        /// No other address fits a head in its line, whichever of its places it is looked for at.
+        #[test]
+        fn a_head_is_of_one_address(address: u32, other: u32, bit in 0u32..32, seed: u64, lines in a_lines()) {
+            let slot = Slot { until: 1, ..Slot::default() };
+            for place in Place::both(address, seed) {
+                let (head, line) = (place.head(&slot), place.line(lines));
+                for other in [other, address ^ 1 << bit] {
+                    for at in Place::both(other, seed) {
+                        let fits = at.line(lines) == line && at.is_of(head);
+                        prop_assert_eq!(fits, other == address && at == place);
+                    }
+                }
+                // Every number that has this key.
+                for high in 0..=255u32 {
+                    let number = place.number & 0xff_ffff | high << 24;
+                    let at = Place { number, second: place.second };
+                    prop_assert_eq!(at.line(lines) == line, at == place);
+                }
+            }
         }
 
         #[test]
-        fn places_are_in_the_table_and_differ(address: u32, seed: u64, lines in 2u32..1 << 31) {
-            let [first, second] = places(address, seed, lines);
-            prop_assert!(first < lines && second < lines && first != second);
+        fn the_first_equal_fingerprint(bytes: [u8; 6], rest: u16, number: u32, equal in 0usize..7) {
+            let mut bytes = bytes;
+            if let Some(byte) = bytes.get_mut(equal) {
+                *byte = (number & 0xff) as u8;
+            }
+            let word = bytes.iter().rev().fold(u64::from(rest), |word, byte| word << 8 | u64::from(*byte));
+            let place = Place { number, second: false };
+            let first = bytes.iter().position(|byte| *byte == place.fingerprint());
+            prop_assert_eq!(place.word(word), first.map_or(0, |first| first + 1));
         }
+
+        #[test]
+        fn lines_and_entries(bans: u32, line: u32, word in 1usize..=SLOTS) {
+            let lines = lines_for(bans);
+            prop_assert!(lines >= LINES_MIN);
+            prop_assert_eq!(lines_of(entries_for(lines)), lines);
+            let (entry, word) = details(line % lines, word, lines);
+            prop_assert!(entry >= lines && entry < entries_for(lines) && word < 8);
+        }
+    }
+
+    #[test]
+    fn own_addresses_are_told_from_bans() {
+        let own = Slot { origin: ORIGIN_OWN, scopes: SCOPE_ALL, until: FOREVER, ..Slot::default() };
+        let [place, _] = Place::both(9, 7);
+        let head = place.head(&own);
+        assert!(is_own(head) && head_in_force(head, 5));
+        let (details, packets) = own.details();
+        assert_eq!(Slot::from_words(0, head, details, packets), Some(own));
+        let all = Slot { scopes: 0xff, origin: 0, ..own };
+        assert!(!is_own(place.head(&all)));
+        assert_eq!(scopes(place.head(&all)), SCOPE_ALL);
     }
 
     #[test]
     fn neighbours_are_spread() {
         let mut used = [0u32; 256];
         for address in 0..25_600u32 {
-            for line in places(address.swap_bytes(), 7, 256) {
-                used[usize::try_from(line).unwrap()] += 1;
+            for place in Place::both(address.swap_bytes(), 7) {
+                used[usize::try_from(place.line(256)).unwrap()] += 1;
             }
         }
         // 200 each on average; the standard deviation is 14.
@@ -205,8 +424,8 @@ mod tests {
 
     #[test]
     fn a_table_for_a_million() {
-        let lines = u64::from(lines_for(1_000_000));
-        assert!(lines * 3 > 1_111_000, "{lines}");
-        assert!(lines * 64 < 24 << 20, "{lines}");
+        let lines = lines_for(1_000_000);
+        assert!(u64::from(lines) * 6 > 1_260_000, "{lines}");
+        assert!(u64::from(entries_for(lines)) * 64 < 24 << 20, "{lines}");
     }
 }

@@ -179,12 +179,6 @@ pub(crate) fn now(config: &Config) -> u64 {
 pub(crate) struct BanLine(*mut Line);
 
 impl BanLine {
-    /// A word at a place that is known when this is compiled.
-    #[inline(always)]
-    fn near(&self, place: usize) -> *mut u64 {
-        self.0.cast::<u64>().wrapping_add(place)
-    }
-
     #[inline(always)]
     fn word(&self, place: usize) -> *mut u64 {
         // The mask keeps it inside the line.
@@ -194,44 +188,36 @@ impl BanLine {
 
 impl ban_table::Shared for BanLine {
     #[inline(always)]
-    fn heads(&self) -> [u64; ban_table::SLOTS] {
+    fn fingerprints(&self) -> u64 {
         // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
-        unsafe {
-            [
-                self.0.cast::<u64>().read_volatile(),
-                self.near(1).read_volatile(),
-                self.near(2).read_volatile(),
-            ]
-        }
+        unsafe { self.0.cast::<u64>().read_volatile() }
     }
 
     #[inline(always)]
-    fn head(&self, slot: usize) -> u64 {
+    fn head(&self, word: usize) -> u64 {
         // SAFETY: as above.
-        unsafe { self.word(slot).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn body(&self, slot: usize) -> u64 {
-        // SAFETY: as above.
-        unsafe { self.word(slot + ban_table::SLOTS).read_volatile() }
+        unsafe { self.word(word).read_volatile() }
     }
 
     /// Without a lock, which takes 2 to 4 % of the packets that a flood from one banned source is at. Of two
-    /// CPUs that drop packets of one source at the same moment, one may go uncounted. Only the lower half is
-    /// written, so that scopes and origin, which the controller changes, stay what they are.
+    /// CPUs that drop packets of one source at the same moment, one may go uncounted, or 256 be counted
+    /// twice. Only the slot's own byte is written.
     #[inline(always)]
-    fn hit(&self, slot: usize) {
-        let word = self.word(slot + ban_table::SLOTS);
-        let low = word.cast::<u32>();
-        // SAFETY: as above; the lower half of a word comes first on the machines this is for.
-        let count = unsafe { low.read_volatile() }.wrapping_add(1);
+    fn hit(&self, word: usize) -> bool {
+        let place = masked::<7>(word.wrapping_sub(1));
+        let byte =
+            self.0.cast::<u8>().wrapping_add(8 * ban_table::PACKETS_WORD).wrapping_add(place);
+        // SAFETY: as above, and inside the line's last word.
+        let count = unsafe { byte.read_volatile() }.wrapping_add(1);
         // SAFETY: as above.
-        unsafe { low.write_volatile(count) };
-        if count == 0 {
-            // SAFETY: as above, and aligned to eight bytes.
-            unsafe { Word::new(word) }.add(1 << 32);
-        }
+        unsafe { byte.write_volatile(count) };
+        count == 0
+    }
+
+    #[inline(always)]
+    fn carry(&self, word: usize) {
+        // SAFETY: as above, and aligned to eight bytes.
+        unsafe { Word::new(self.word(word)) }.add(ban_table::CARRY);
     }
 }
 

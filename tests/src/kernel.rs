@@ -21,7 +21,7 @@ use filter_common::abi::{
     Signature, counter_index, maps, port_place,
 };
 use filter_common::address::Address;
-use filter_common::ban_table::{Line, lines_for};
+use filter_common::ban_table::{Line, entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
 use filter_common::limits::{AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, SEEN_PLACES, SOURCE_LINES};
@@ -86,7 +86,7 @@ impl Kernel {
     pub fn load(slot: u32) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .override_global(INTERFACE_SLOT, &slot, true)
-            .map_max_entries(maps::BANS_V4, lines_for(BANS))
+            .map_max_entries(maps::BANS_V4, entries_for(lines_for(BANS)))
             .load(OBJECT)
             .context("load the maps")?;
         for name in [PROGRAM, CLOCK_PROGRAM] {
@@ -295,9 +295,16 @@ impl Kernel {
     }
 
     fn set_bans(&mut self, world: &World, now: u64) -> Result<()> {
-        let lines = ban_lines(world, now);
+        let (lines, old) = (ban_lines(world, now), Arc::clone(&self.bans_v4));
         let mut map: Array<&mut MapData, Line> = self.map_mut(maps::BANS_V4)?.try_into()?;
-        for (place, words) in (0..).zip(lines.chunks_exact(8)) {
+        let all = lines.chunks_exact(8).zip(old.chunks_exact(8));
+        let is_empty =
+            |line: &[AtomicU64]| line.iter().all(|word| word.load(Ordering::Relaxed) == 0);
+        for (place, (words, old)) in (0..).zip(all) {
+            // The program writes into lines that have a ban, and into the details.
+            if place < lines_for(BANS) && is_empty(words) && is_empty(old) {
+                continue;
+            }
             let mut line = Line::default();
             for (word, from) in line.iter_mut().zip(words) {
                 *word = from.load(Ordering::Relaxed);
@@ -498,7 +505,7 @@ impl Kernel {
         if self.world.entered().next().is_some() {
             let map: Array<&MapData, Line> = self.map(maps::BANS_V4)?.try_into()?;
             let mut lines = Vec::new();
-            for place in 0..lines_for(BANS) {
+            for place in 0..entries_for(lines_for(BANS)) {
                 lines.extend(map.get(&place, 0)?.map(AtomicU64::new));
             }
             let table = BanTable::new(lines, World::SEED, usize::try_from(BANS)?);

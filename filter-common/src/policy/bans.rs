@@ -3,9 +3,9 @@
 use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
 use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
 use crate::address::Address;
-use crate::ban_table::{self, Shared as _};
+use crate::ban_table::{self, ELSEWHERE_SHIFT, Place, Shared as _};
 use crate::decision::Reason;
-use crate::gate::{self, Place};
+use crate::gate;
 use crate::rate::unit;
 
 /// Why the packet drops, if its source is banned for `classes` of ports.
@@ -18,11 +18,11 @@ pub(super) fn banned(
     now: u64,
 ) -> Option<Reason> {
     let tables = stages.tables();
-    let bit = |place: Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
+    let bit = |place: gate::Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
     let present = bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
-    if present && let Some(origin) = address(source, reach, config, tables, now) {
-        return Some(if origin == ORIGIN_OWN { Reason::Spoofed } else { Reason::Banned });
+    if present && let Some(is_own) = address(source, reach, config, tables, now) {
+        return Some(if is_own { Reason::Spoofed } else { Reason::Banned });
     }
     let may_be_network = present || source.v4_word().is_none();
     if may_be_network
@@ -34,7 +34,7 @@ pub(super) fn banned(
     None
 }
 
-/// Who banned exactly this address, if it is.
+/// Whether exactly this address is banned; and if it is, whether as one of the host's own.
 #[inline(always)]
 fn address<T: Tables + ?Sized>(
     source: Address,
@@ -42,26 +42,45 @@ fn address<T: Tables + ?Sized>(
     config: &Config,
     tables: &T,
     now: u32,
-) -> Option<u8> {
+) -> Option<bool> {
     let Some(word) = source.v4_word() else {
         let ban = tables.ban_v6(source)?;
         let banned = ban.scopes() & reach != 0 && ban_table::in_force(ban.until(), now);
         if banned {
             ban.hit();
         }
-        return banned.then(|| ban.origin());
+        return banned.then(|| ban.origin() == ORIGIN_OWN);
     };
-    let [first, second] = ban_table::places(word, config.seed, config.ban_lines);
-    // Both lines before either is looked at: they are in no cache, and come at the same time.
-    let (heads, others) = (tables.ban_line(first)?.heads(), tables.ban_line(second)?.heads());
-    let (of_second, slot) = ban_table::find(heads, others, word)?;
-    let line = tables.ban_line(first ^ (first ^ second) & of_second)?;
-    let (until, body) = (ban_table::until(line.head(slot)), line.body(slot));
-    let banned = ban_table::scopes(body) & reach != 0 && ban_table::in_force(until, now);
-    if banned {
-        line.hit(slot);
+    let lines = config.ban_lines;
+    let first = Place::first(word, config.seed);
+    let mut number = first.line(lines);
+    let mut line = tables.ban_line(number)?;
+    let fingerprints = line.fingerprints();
+    let mut slot = first.word(fingerprints);
+    let mut head = line.head(slot);
+    if slot == 0 || !first.is_of(head) {
+        if fingerprints >> ELSEWHERE_SHIFT == 0 {
+            return None;
+        }
+        let second = first.second();
+        number = second.line(lines);
+        line = tables.ban_line(number)?;
+        slot = second.word(line.fingerprints());
+        head = line.head(slot);
+        if slot == 0 || !second.is_of(head) {
+            return None;
+        }
     }
-    banned.then(|| ban_table::origin(body))
+    if ban_table::scopes(head) & reach == 0 || !ban_table::head_in_force(head, now) {
+        return None;
+    }
+    if line.hit(slot) {
+        let (number, word) = ban_table::details(number, slot, lines);
+        if let Some(details) = tables.ban_line(number) {
+            details.carry(word);
+        }
+    }
+    Some(ban_table::is_own(head))
 }
 
 /// Whether a source is banned for a sum of `SCOPE_*` at `now`, in units, by what is in force for the

@@ -202,7 +202,7 @@ impl Bans {
     /// in.
     fn rebuild(&self) -> Result<()> {
         let v6 = self.addresses_v6()?.into_iter().map(|(address, _)| address);
-        let v4 = self.v4.iter().map(|slot| IpAddr::from(slot.address.to_le_bytes()));
+        let v4 = self.v4.addresses().map(|address| IpAddr::from(address.to_le_bytes()));
         self.presence.rebuild(v4.chain(v6), self.entered.iter().copied());
         Ok(())
     }

@@ -15,7 +15,7 @@ use filter_common::abi::{
     counter_index, maps,
 };
 use filter_common::address::Address;
-use filter_common::ban_table::lines_for;
+use filter_common::ban_table::{entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::limits::{INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS};
 use filter_common::rate::seen_ago;
@@ -826,7 +826,7 @@ fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Resul
     loader
         .override_global(abi::INTERFACE_SLOT, &slot, true)
         .override_global(abi::LOOPBACK, &loopback, true)
-        .map_max_entries(maps::BANS_V4, lines)
+        .map_max_entries(maps::BANS_V4, entries_for(lines))
         .map_max_entries(maps::BANS_V6, bans_ipv6);
     for name in maps::PINNED {
         loader.map_pin_path(name, pins.map(name));

@@ -8,6 +8,7 @@ use aya::maps::{HashMap, Map, MapData, MapInfo};
 use detection::ban::AddressEntry;
 use filter_common::abi::{self, BanEntry, Config, maps};
 use filter_common::address::Address;
+use filter_common::ban_table::entries_for;
 
 use super::ban_table::BanTable;
 use super::bans::{read_entry, read_slot};
@@ -42,7 +43,7 @@ pub(super) fn reuse(
     };
     let mut saved = Vec::new();
     let (v4, v6) = (pins.map(maps::BANS_V4), pins.map(maps::BANS_V6));
-    if resized(&v4, lines)? {
+    if resized(&v4, entries_for(lines))? {
         saved.extend(v4_bans(&v4, config.seed)?);
         pins::remove(&v4)?;
     }

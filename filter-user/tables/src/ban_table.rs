@@ -4,17 +4,26 @@
 //! How it lies there is [`filter_common::ban_table`]. What a packet must never see is a ban torn or
 //! gone for a moment: a slot's head, which makes it valid, is written last and cleared first, and a
 //! ban that makes room for another is entered at its other place before it is removed from this one.
+//! A ban's fingerprint is written before its head, when no other slot of the line has it any more, and
+//! its first line says that it is in its second before it is there, and after it is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use filter_common::ban_table::{CHOICES, SLOTS, Slot, places};
+use filter_common::ban_table::{
+    CARRY, CHOICES, ELSEWHERE_SHIFT, PACKETS_WORD, Place, SLOTS, Slot, details, entries_for,
+    lines_of, until,
+};
 
 /// Words of a line.
 const LINE_WORDS: usize = 8;
 
-/// Lines that are looked at to make room for one ban. With nine tenths of the slots filled a free one
+/// Lines that are looked at to make room for one ban. With four fifths of the slots filled a free one
 /// is found within some dozens.
 const SEARCH_MAX: usize = 4096;
+
+/// The most that a line can count of its bans that are in their second one. If it ever comes to that, it
+/// stays: what the count is too high by costs time, and one that is too low would let a source in.
+const ELSEWHERE_MAX: u64 = 0xff;
 
 /// There is no room for another ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,20 +48,35 @@ pub struct BanTable<M> {
     len: usize,
 }
 
-/// A slot's place.
+/// A slot's place: its line, and its word in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
     line: u32,
-    slot: usize,
+    word: usize,
+}
+
+/// The words of heads.
+fn words() -> impl Iterator<Item = usize> {
+    1..=SLOTS
+}
+
+/// Whether a head is of a ban.
+fn is_ban(head: u64) -> bool {
+    until(head) != 0
+}
+
+/// By how much the byte of a slot is shifted.
+fn shift(word: usize) -> usize {
+    8 * word.saturating_sub(1)
 }
 
 impl<M: AsRef<[AtomicU64]>> BanTable<M> {
     /// The table in `memory`, which may have bans already; it takes `capacity` of them.
     pub fn new(memory: M, seed: u64, capacity: usize) -> Self {
-        let lines = memory.as_ref().len() / LINE_WORDS;
-        let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+        let entries = memory.as_ref().len() / LINE_WORDS;
+        let lines = lines_of(u32::try_from(entries).unwrap_or(u32::MAX));
         let mut table = Self { memory, seed, lines, capacity, spare: 0, len: 0 };
-        table.len = table.iter().count();
+        table.len = table.addresses().count();
         table
     }
 
@@ -61,7 +85,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         self.spare = spare;
     }
 
-    /// How many lines there are.
+    /// How many lines there are, but for those of details.
     pub fn lines(&self) -> u32 {
         self.lines
     }
@@ -82,37 +106,43 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
     ///
     /// When there are as many as it takes.
     pub fn insert(&mut self, slot: Slot) -> Result<(), Full> {
-        if let Some(at) = self.find(slot.address) {
-            self.change(at, slot);
+        if let Some((at, place)) = self.find(slot.address) {
+            self.change(at, place, slot);
             return Ok(());
         }
         if self.len >= self.capacity.saturating_add(self.spare) {
             return Err(Full);
         }
-        let at = self.make_room(slot.address).ok_or(Full)?;
-        self.write(at, slot);
+        let (at, place) = self.make_room(slot.address).ok_or(Full)?;
+        self.enter(at, place, slot).ok_or(Full)?;
         self.len += 1;
         Ok(())
     }
 
     /// The ban of an address.
     pub fn get(&self, address: u32) -> Option<Slot> {
-        self.find(address).and_then(|at| self.read(at))
+        self.find(address).and_then(|(at, _)| self.read(at))
     }
 
     /// Lifts the ban of an address.
     pub fn remove(&mut self, address: u32) -> Option<Slot> {
-        let at = self.find(address)?;
+        let (at, place) = self.find(address)?;
         let slot = self.read(at);
-        self.clear(at);
+        self.leave(at, place);
         self.len -= 1;
         slot
     }
 
     /// Every ban, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> {
-        let all = (0..self.lines).flat_map(|line| (0..SLOTS).map(move |slot| At { line, slot }));
+        let all = (0..self.lines).flat_map(|line| words().map(move |word| At { line, word }));
         all.filter_map(|at| self.read(at))
+    }
+
+    /// The address of every ban, in no order: for less than all of them take.
+    pub fn addresses(&self) -> impl Iterator<Item = u32> {
+        let all = (0..self.lines).flat_map(|line| words().map(move |word| At { line, word }));
+        all.filter_map(|at| Some(self.place(at)?.address(self.seed)))
     }
 
     fn words(&self, line: u32) -> Option<&[AtomicU64; LINE_WORDS]> {
@@ -124,141 +154,221 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         self.words(line)?.get(word)
     }
 
-    fn places(&self, address: u32) -> [u32; CHOICES] {
-        places(address, self.seed, self.lines)
+    fn load(&self, at: At) -> Option<u64> {
+        Some(self.word(at.line, at.word)?.load(Ordering::Acquire))
+    }
+
+    fn details(&self, at: At) -> Option<&AtomicU64> {
+        let (line, word) = details(at.line, at.word, self.lines);
+        self.word(line, word)
+    }
+
+    /// The place of the ban in a slot, if there is one.
+    fn place(&self, at: At) -> Option<Place> {
+        Place::of_head(self.load(at)?, at.line, self.lines)
     }
 
     fn read(&self, at: At) -> Option<Slot> {
-        let words = self.words(at.line)?;
-        let head = words.get(at.slot)?.load(Ordering::Acquire);
-        let body = words.get(at.slot + SLOTS)?.load(Ordering::Relaxed);
-        let since = words.get(6 + at.slot / 2)?.load(Ordering::Relaxed);
-        let since = u32::try_from(since >> (32 * (at.slot % 2)) & 0xffff_ffff).unwrap_or(0);
-        Slot::from_words(head, body, since)
+        let head = self.load(at)?;
+        let address = Place::of_head(head, at.line, self.lines)?.address(self.seed);
+        let details = self.details(at)?.load(Ordering::Relaxed);
+        let packets = self.word(at.line, PACKETS_WORD)?.load(Ordering::Relaxed) >> shift(at.word);
+        Slot::from_words(address, head, details, u8::try_from(packets & 0xff).unwrap_or(0))
     }
 
-    fn find(&self, address: u32) -> Option<At> {
-        let all = self.places(address).into_iter();
-        let mut all = all.flat_map(|line| (0..SLOTS).map(move |slot| At { line, slot }));
-        all.find(|at| self.read(*at).is_some_and(|slot| slot.address == address))
+    fn find(&self, address: u32) -> Option<(At, Place)> {
+        let [first, second] = Place::both(address, self.seed);
+        self.find_at(first).or_else(|| {
+            let word = self.word(first.line(self.lines), 0)?.load(Ordering::Acquire);
+            if word >> ELSEWHERE_SHIFT == 0 { None } else { self.find_at(second) }
+        })
     }
 
-    fn free(&self, line: u32) -> Option<At> {
-        let mut slots = (0..SLOTS).map(|slot| At { line, slot });
-        slots.find(|at| self.read(*at).is_none())
+    fn find_at(&self, place: Place) -> Option<(At, Place)> {
+        let line = place.line(self.lines);
+        let there = |at: &At| self.load(*at).is_some_and(|head| is_ban(head) && place.is_of(head));
+        Some((words().map(|word| At { line, word }).find(there)?, place))
+    }
+
+    /// The heads of a line.
+    fn heads(&self, line: u32) -> [u64; SLOTS] {
+        let load = |word| self.load(At { line, word }).unwrap_or(0);
+        std::array::from_fn(|slot| load(slot + 1))
+    }
+
+    /// A free slot of the line of a place, or else the slots whose bans would have to go: the one that has the
+    /// same fingerprint, or any.
+    fn free(&self, place: Place) -> Result<At, Vec<At>> {
+        let line = place.line(self.lines);
+        let heads = self.heads(line);
+        let at = |slot| At { line, word: slot + 1 };
+        let is_equal = |head: &u64| is_ban(*head) && head & 0xff == u64::from(place.fingerprint());
+        if let Some(equal) = heads.iter().position(is_equal) {
+            return Err(vec![at(equal)]);
+        }
+        let free = heads.iter().position(|head| !is_ban(*head));
+        free.map(at).ok_or_else(|| (0..SLOTS).map(at).collect())
     }
 
     /// Writes a ban into a free slot: what makes it valid last.
-    fn write(&self, at: At, slot: Slot) {
-        self.set_since(at, slot.since);
-        if let Some(body) = self.word(at.line, at.slot + SLOTS) {
-            body.store(slot.body(), Ordering::Relaxed);
+    fn enter(&self, at: At, place: Place, slot: Slot) -> Option<()> {
+        let [fingerprints, ..] = self.words(at.line)?;
+        let old = fingerprints.load(Ordering::Relaxed);
+        fingerprints.store(self.with_fingerprint(old, at, place), Ordering::Release);
+        let (details, packets) = slot.details();
+        self.details(at)?.store(details, Ordering::Relaxed);
+        let counts = self.word(at.line, PACKETS_WORD)?;
+        // The program may be counting in the other bytes.
+        counts.fetch_and(!(0xff << shift(at.word)), Ordering::Relaxed);
+        counts.fetch_or(u64::from(packets) << shift(at.word), Ordering::Relaxed);
+        if place.is_second() {
+            self.count_elsewhere(slot.address, 1);
         }
-        if let Some(head) = self.word(at.line, at.slot) {
-            head.store(slot.head(), Ordering::Release);
+        self.word(at.line, at.word)?.store(place.head(&slot), Ordering::Release);
+        Some(())
+    }
+
+    /// The fingerprints of a line with one more. Free slots that have the same get one that no ban of the line
+    /// has.
+    fn with_fingerprint(&self, fingerprints: u64, at: At, place: Place) -> u64 {
+        let heads = self.heads(at.line);
+        let wanted = u64::from(place.fingerprint());
+        let is_used = |value: u64| heads.iter().any(|head| is_ban(*head) && head & 0xff == value);
+        let mut new = fingerprints;
+        for (word, head) in words().zip(heads) {
+            let byte = if word == at.word {
+                wanted
+            } else if !is_ban(head) && fingerprints >> shift(word) & 0xff == wanted {
+                (0..=0xff).find(|value| *value != wanted && !is_used(*value)).unwrap_or(0)
+            } else {
+                continue;
+            };
+            new = new & !(0xff << shift(word)) | byte << shift(word);
         }
+        new
     }
 
     /// Changes all of a ban but its address and its packets, which the program may be counting.
-    fn change(&self, at: At, slot: Slot) {
-        self.set_since(at, slot.since);
-        if let Some(body) = self.word(at.line, at.slot + SLOTS) {
-            let fields = Slot { packets: 0, ..slot }.body();
-            let _was = body.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-                Some(old & ((1 << 48) - 1) | fields)
+    fn change(&self, at: At, place: Place, slot: Slot) {
+        if let Some(word) = self.details(at) {
+            let (fields, _) = Slot { packets: 0, ..slot }.details();
+            let _was = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                Some(old & !(CARRY - 1) | fields)
             });
         }
-        if let Some(head) = self.word(at.line, at.slot) {
-            head.store(slot.head(), Ordering::Release);
+        if let Some(head) = self.word(at.line, at.word) {
+            head.store(place.head(&slot), Ordering::Release);
         }
     }
 
-    fn clear(&self, at: At) {
-        if let Some(head) = self.word(at.line, at.slot) {
+    /// Clears a slot. Its fingerprint stays: it is that of no other ban in the line.
+    fn leave(&self, at: At, place: Place) {
+        if let Some(head) = self.word(at.line, at.word) {
             head.store(0, Ordering::Release);
         }
-    }
-
-    fn set_since(&self, at: At, since: u32) {
-        let Some(word) = self.word(at.line, 6 + at.slot / 2) else { return };
-        let shift = 32 * (at.slot % 2);
-        let kept = word.load(Ordering::Relaxed) & !(0xffff_ffff << shift);
-        word.store(kept | u64::from(since) << shift, Ordering::Relaxed);
-    }
-
-    /// A free slot in one of the lines of an address. Where both are full, bans are moved to their
-    /// other line, along the shortest way to a line with a free slot.
-    fn make_room(&self, address: u32) -> Option<At> {
-        /// A line on the way, and the slot of the one before it whose ban would move here.
-        struct Step {
-            line: u32,
-            from: Option<(usize, usize)>,
+        if place.is_second() {
+            self.count_elsewhere(place.address(self.seed), -1);
         }
+    }
+
+    /// Counts in the first line of an address that this is in its second, or no longer.
+    fn count_elsewhere(&self, address: u32, by: i8) {
+        let line = Place::first(address, self.seed).line(self.lines);
+        let Some(word) = self.word(line, 0) else { return };
+        let old = word.load(Ordering::Relaxed);
+        let count = old >> ELSEWHERE_SHIFT & ELSEWHERE_MAX;
+        let new =
+            if count == ELSEWHERE_MAX { count } else { count.saturating_add_signed(by.into()) };
+        let new = old & !(ELSEWHERE_MAX << ELSEWHERE_SHIFT) | new << ELSEWHERE_SHIFT;
+        word.store(new, Ordering::Release);
+    }
+
+    /// A free slot in one of the lines of an address. Where neither has one for it, bans are moved to their
+    /// other line, along the shortest way to a line with a free slot.
+    fn make_room(&self, address: u32) -> Option<(At, Place)> {
+        /// Where a ban would go, and the place before it on the way, from which it would come.
+        struct Step {
+            place: Place,
+            from: Option<(usize, At)>,
+        }
+        let places: [Place; CHOICES] = Place::both(address, self.seed);
         let mut steps: Vec<Step> =
-            self.places(address).into_iter().map(|line| Step { line, from: None }).collect();
+            places.into_iter().map(|place| Step { place, from: None }).collect();
         let mut next = 0;
         while let Some(step) = steps.get(next) {
-            let line = step.line;
-            if let Some(mut free) = self.free(line) {
-                let mut from = step.from;
-                while let Some((before, slot)) = from {
-                    let step = steps.get(before)?;
-                    let moved = At { line: step.line, slot };
-                    self.move_ban(moved, free)?;
-                    (free, from) = (moved, step.from);
+            match self.free(step.place) {
+                Ok(mut free) => {
+                    let (mut place, mut from) = (step.place, step.from);
+                    while let Some((before, moved)) = from {
+                        let step = steps.get(before)?;
+                        self.move_ban(moved, free, place)?;
+                        (free, place, from) = (moved, step.place, step.from);
+                    }
+                    return Some((free, place));
                 }
-                return Some(free);
-            }
-            if steps.len() < SEARCH_MAX {
-                for slot in 0..SLOTS {
-                    let there = self.read(At { line, slot })?;
-                    let [first, second] = self.places(there.address);
-                    let other = if first == line { second } else { first };
-                    // A line once: else its slots would be moved twice.
-                    if steps.iter().all(|step| step.line != other) {
-                        steps.push(Step { line: other, from: Some((next, slot)) });
+                Err(in_the_way) if steps.len() < SEARCH_MAX => {
+                    for at in in_the_way {
+                        let there = self.place(at)?;
+                        let [first, second] = Place::both(there.address(self.seed), self.seed);
+                        let other = if there.is_second() { first } else { second };
+                        // A line once: else its slots would be moved twice.
+                        let line = other.line(self.lines);
+                        if steps.iter().all(|step| step.place.line(self.lines) != line) {
+                            steps.push(Step { place: other, from: Some((next, at)) });
+                        }
                     }
                 }
+                Err(_) => {}
             }
             next += 1;
         }
         None
     }
 
-    /// Moves a ban to a free slot. For a moment it is at both; packets that are counted at the old
-    /// one in between are carried over.
-    fn move_ban(&self, from: At, to: At) -> Option<()> {
-        let slot = self.read(from)?;
-        self.write(to, slot);
-        self.clear(from);
-        let late = self.word(from.line, from.slot + SLOTS)?.load(Ordering::Relaxed);
-        let late = late.wrapping_sub(slot.body()) & ((1 << 48) - 1);
-        self.word(to.line, to.slot + SLOTS)?.fetch_add(late, Ordering::Relaxed);
+    /// Moves a ban to a free slot at its other place. For a moment it is at both; packets that are counted at
+    /// the old one in between are carried over.
+    fn move_ban(&self, from: At, to: At, place: Place) -> Option<()> {
+        let (slot, old) = (self.read(from)?, self.place(from)?);
+        self.enter(to, place, slot)?;
+        let late = self.read(from)?.packets.saturating_sub(slot.packets);
+        self.leave(from, old);
+        self.add_packets(to, late)
+    }
+
+    /// Adds packets to those of a ban.
+    fn add_packets(&self, at: At, packets: u64) -> Option<()> {
+        let counts = self.word(at.line, PACKETS_WORD)?;
+        let sum = |word: u64| (word >> shift(at.word) & 0xff) + packets;
+        let was = counts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            Some(word & !(0xff << shift(at.word)) | (sum(word) & 0xff) << shift(at.word))
+        });
+        let carried = (sum(was.ok()?) >> 8).wrapping_mul(CARRY);
+        self.details(at)?.fetch_add(carried, Ordering::Relaxed);
         Some(())
     }
 }
 
-/// Memory of a table of its own, for tests and models.
+/// Memory of a table of so many lines of its own, for tests and models.
 ///
 /// # Panics
 ///
 /// When there is not so much memory.
 pub fn memory(lines: u32) -> Vec<AtomicU64> {
-    let words = usize::try_from(lines).expect("a table fits into memory") * LINE_WORDS;
-    std::iter::repeat_with(AtomicU64::default).take(words).collect()
+    let entries = usize::try_from(entries_for(lines)).expect("a table fits into memory");
+    std::iter::repeat_with(AtomicU64::default).take(entries * LINE_WORDS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use filter_common::ban_table::lines_for;
+    use filter_common::ban_table::{LINES_MIN, lines_for};
     use proptest::prelude::*;
 
     use super::*;
 
     fn slot(address: u32) -> Slot {
-        Slot { address, until: 7, since: address ^ 5, scopes: 1, origin: 2, packets: 0 }
+        Slot { address, until: 7, since: address & 0x3fff_fffc, scopes: 1, origin: 2, packets: 0 }
     }
 
     #[test]
@@ -296,6 +406,128 @@ mod tests {
         assert_eq!(table.len(), 1);
     }
 
+    /// What the program finds of an address, as `filter_common::policy` looks for it.
+    fn seen<M: AsRef<[AtomicU64]>>(table: &BanTable<M>, address: u32) -> Option<u64> {
+        let at = |place: Place| {
+            let line = place.line(table.lines);
+            let fingerprints = table.word(line, 0)?.load(Ordering::Relaxed);
+            let word = place.word(fingerprints);
+            let head = table.load(At { line, word }).filter(|head| word != 0 && place.is_of(*head));
+            Some((head, fingerprints >> ELSEWHERE_SHIFT))
+        };
+        let [first, second] = Place::both(address, table.seed);
+        match at(first)? {
+            (None, 1..) => at(second)?.0,
+            (head, _) => head,
+        }
+    }
+
+    /// Of each line, no slot has the fingerprint of a ban but the ban's own; and each line counts its bans
+    /// that are in their second.
+    fn check(table: &BanTable<Vec<AtomicU64>>) {
+        let mut elsewhere = BTreeMap::new();
+        for line in 0..table.lines {
+            let fingerprints = table.word(line, 0).unwrap().load(Ordering::Relaxed);
+            for word in words() {
+                let Some(place) = table.place(At { line, word }) else { continue };
+                assert_eq!(place.line(table.lines), line);
+                let same = |word: &usize| {
+                    fingerprints >> shift(*word) & 0xff == u64::from(place.fingerprint())
+                };
+                assert_eq!(words().filter(same).collect::<Vec<_>>(), [word]);
+                if place.is_second() {
+                    let first = Place::first(place.address(table.seed), table.seed);
+                    *elsewhere.entry(first.line(table.lines)).or_insert(0) += 1;
+                }
+            }
+        }
+        for line in 0..table.lines {
+            let word = table.word(line, 0).unwrap().load(Ordering::Relaxed);
+            assert_eq!(word >> ELSEWHERE_SHIFT, elsewhere.get(&line).copied().unwrap_or(0));
+        }
+    }
+
+    #[test]
+    fn a_line_that_overflows() {
+        // So many that each line is full, and nothing can be moved any more.
+        let mut table = BanTable::new(memory(LINES_MIN), 7, usize::MAX);
+        let mut held = Vec::new();
+        let mut refused = None;
+        for n in 0..3000u32 {
+            let address = n.wrapping_mul(0x9e37_79b1) | 1;
+            match table.insert(slot(address)) {
+                Ok(()) => held.push(address),
+                Err(Full) => refused = Some(address),
+            }
+        }
+        check(&table);
+        assert!(held.len() > 256 * SLOTS * 95 / 100, "{}", held.len());
+        for address in &held {
+            assert_eq!(table.get(*address), Some(slot(*address)));
+            assert!(seen(&table, *address).is_some());
+        }
+        let refused = refused.unwrap();
+        assert_eq!((table.get(refused), seen(&table, refused)), (None, None));
+        for address in &held {
+            assert_eq!(table.remove(*address), Some(slot(*address)));
+            assert_eq!(seen(&table, *address), None);
+        }
+        check(&table);
+        assert!(table.insert(slot(refused)).is_ok() && table.len() == 1);
+    }
+
+    #[test]
+    fn moved_bans_keep_their_packets() {
+        let mut table = BanTable::new(memory(LINES_MIN), 7, usize::MAX);
+        let addresses: Vec<_> = (1..1450u32).map(|n| n.wrapping_mul(0x9e37_79b1) | 1).collect();
+        let counted = |address: u32| Slot { packets: u64::from(address) << 3, ..slot(address) };
+        for address in &addresses {
+            table.insert(counted(*address)).unwrap();
+        }
+        for address in &addresses {
+            assert_eq!(table.get(*address), Some(counted(*address)));
+        }
+        let (at, _) = table.find(addresses[0]).unwrap();
+        table.add_packets(at, 0x1ff).unwrap();
+        let more = counted(addresses[0]).packets + 0x1ff;
+        assert_eq!(table.get(addresses[0]).map(|slot| slot.packets), Some(more));
+    }
+
+    /// The program reads while bans come, go and move: who stays banned is found, and nobody else is.
+    #[test]
+    fn seen_while_it_changes() {
+        let lines: std::sync::Arc<[AtomicU64]> = memory(LINES_MIN).into();
+        let address = |n: u32| n.wrapping_mul(0x9e37_79b1) | 1;
+        let mut table = BanTable::new(std::sync::Arc::clone(&lines), 7, usize::MAX);
+        // Few enough that none of these has to move, and the others come and go around them.
+        for n in 0..200 {
+            table.insert(slot(address(n))).unwrap();
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let reader = BanTable::new(lines, 7, usize::MAX);
+                while !stop.load(Ordering::Relaxed) {
+                    for n in 0..200 {
+                        assert!(seen(&reader, address(n)).is_some(), "{n}");
+                    }
+                    for n in 100_000..101_000 {
+                        assert_eq!(seen(&reader, address(n)), None);
+                    }
+                }
+            });
+            for round in 0..200 {
+                for n in 200..300 {
+                    table.insert(Slot { until: 9 + round, ..slot(address(n)) }).unwrap();
+                }
+                for n in 200..300 {
+                    table.remove(address(n)).unwrap();
+                }
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
     proptest! {
         #[test]
         fn is_a_map(
@@ -316,7 +548,11 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(seen(&table, address).is_some(), model.contains_key(&address));
             }
+            check(&table);
+            let addresses: std::collections::BTreeSet<_> = table.addresses().collect();
+            prop_assert_eq!(addresses, model.keys().copied().collect());
             let held: BTreeMap<_, _> = table.iter().map(|slot| (slot.address, slot)).collect();
             prop_assert_eq!(held, model);
         }

@@ -235,20 +235,25 @@ impl Model {
 pub struct ModelLine<'a>(&'a [AtomicU64]);
 
 impl ban_table::Shared for ModelLine<'_> {
-    fn heads(&self) -> [u64; ban_table::SLOTS] {
-        std::array::from_fn(|slot| self.head(slot))
+    fn fingerprints(&self) -> u64 {
+        self.head(0)
     }
 
-    fn head(&self, slot: usize) -> u64 {
-        self.0[slot].load(Ordering::Relaxed)
+    fn head(&self, word: usize) -> u64 {
+        self.0[word].load(Ordering::Relaxed)
     }
 
-    fn body(&self, slot: usize) -> u64 {
-        self.0[slot + ban_table::SLOTS].load(Ordering::Relaxed)
+    fn hit(&self, word: usize) -> bool {
+        let counts = &self.0[ban_table::PACKETS_WORD];
+        let shift = 8 * (word - 1);
+        let old = counts.load(Ordering::Relaxed);
+        let count = ((old >> shift) + 1) & 0xff;
+        counts.store(old & !(0xff << shift) | count << shift, Ordering::Relaxed);
+        count == 0
     }
 
-    fn hit(&self, slot: usize) {
-        self.0[slot + ban_table::SLOTS].fetch_add(1, Ordering::Relaxed);
+    fn carry(&self, word: usize) {
+        self.0[word].fetch_add(ban_table::CARRY, Ordering::Relaxed);
     }
 }
 
