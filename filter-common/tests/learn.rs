@@ -9,11 +9,12 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use filter_common::abi::{ABI_VERSION, Config, SCOPE_SIP};
+use filter_common::abi::{ABI_VERSION, Config, SCOPE_NAMED, SCOPE_SIP};
 use filter_common::address::Address;
+use filter_common::crowd;
 use filter_common::gate;
 use filter_common::learn::{self, Outcome, Peers, REFRESH, Reading};
-use filter_common::limits::{WINDOW_BYTES, WINDOW_WORDS};
+use filter_common::limits::{PEERS_OF_48, PEERS_OF_64, WINDOW_BYTES, WINDOW_WORDS};
 use filter_common::packet::{self, Packet as _, Place, Window};
 use proptest::prelude::*;
 
@@ -66,7 +67,12 @@ impl Peers for Model {
     }
 
     fn port_classes(&self, _tcp: bool, port: u16) -> u8 {
-        if port == 5060 { SCOPE_SIP } else { 0 }
+        match port {
+            5060 => SCOPE_SIP,
+            5062 => SCOPE_SIP | SCOPE_NAMED,
+            5063 => SCOPE_NAMED,
+            _ => 0,
+        }
     }
 
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
@@ -261,6 +267,9 @@ fn no_part_of_a_message_is_proof() {
 fn only_what_leaves_a_sip_port() {
     let model = Model::new();
     assert_eq!(model.sees(&frame(PEER, false, 5061, REGISTERED.as_bytes())), Outcome::Nothing);
+    assert_eq!(model.sees(&frame(PEER, false, 5063, REGISTERED.as_bytes())), Outcome::Nothing);
+    let both = Model::new();
+    assert_eq!(both.sees(&frame(PEER, false, 5062, REGISTERED.as_bytes())), Outcome::Learned);
     let mut later_fragment = frame(PEER, false, 5060, REGISTERED.as_bytes());
     later_fragment[21] = 1;
     assert_eq!(model.sees(&later_fragment), Outcome::Nothing);
@@ -274,6 +283,7 @@ fn only_what_leaves_a_sip_port() {
 
 #[test]
 fn an_end_is_moved_once_a_minute() {
+    assert_eq!(REFRESH, HOUR / 60);
     let model = Model::new();
     let registered = frame(PEER, false, 5060, REGISTERED.as_bytes());
     assert_eq!(model.sees(&registered), Outcome::Learned);
@@ -297,6 +307,27 @@ fn a_full_table_takes_nobody_and_forgets_nobody() {
     model.now.set(2 * HOUR);
     assert_eq!(model.sees(&registered(PEER)), Outcome::Refreshed);
     assert_eq!(model.until(PEER6.into()), None);
+}
+
+#[test]
+fn a_network_has_as_many_peers_as_it_may() {
+    let registered = frame(PEER6, true, 5060, REGISTERED.as_bytes());
+    let [narrow, wide] = crowd::of(PEER6.into(), 0).expect("it has networks");
+    for (full, of64, of48) in [
+        (false, PEERS_OF_64 - 1, PEERS_OF_48 - 1),
+        (true, PEERS_OF_64, 0),
+        (true, PEERS_OF_64 + 1, 0),
+        (true, 0, PEERS_OF_48),
+        (true, 0, PEERS_OF_48 + 1),
+    ] {
+        let counted = HashMap::from([(narrow.place, of64), (wide.place, of48)]);
+        let model = Model { crowds: RefCell::new(counted.clone()), ..Model::new() };
+        let expected = if full { Outcome::Full } else { Outcome::Learned };
+        assert_eq!(model.sees(&registered), expected, "{of64}, {of48}");
+        let more = u64::from(!full);
+        let after = HashMap::from([(narrow.place, of64 + more), (wide.place, of48 + more)]);
+        assert_eq!(*model.crowds.borrow(), after, "{of64}, {of48}");
+    }
 }
 
 #[test]
