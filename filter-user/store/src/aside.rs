@@ -1,4 +1,4 @@
-//! A file that is no good is moved aside, so that nothing of it is lost.
+//! Moves a broken file aside, so that nothing in it is lost.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-/// What belongs to a file of `SQLite` besides itself.
+/// The files of `SQLite` that belong to a database file.
 const BESIDE: [&str; 3] = ["-wal", "-journal", "-shm"];
 
-/// So many files are kept that were moved aside.
+/// The most files that are kept after being moved aside.
 const ASIDE_MAX: usize = 8;
 
-/// Gives the file and what belongs to it a name that says when. Returns the name.
+/// Renames the file and the files that belong to it, with the time in the new name. Returns that name.
 ///
 /// # Errors
 ///
-/// When its directory cannot be written.
+/// If its directory cannot be written.
 pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ");
     let named = |n: u32| match n {
@@ -26,7 +26,7 @@ pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     };
     let free = (0..1000).map(named).find(|name| !name.exists());
     let Some(aside) = free else { return Err(io::ErrorKind::AlreadyExists.into()) };
-    // Last the file itself: until then the next try finds all that is left.
+    // The file itself comes last: until then, the next try finds everything that is left.
     for ending in BESIDE {
         match fs::rename(with(path, ending), with(&aside, ending)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -38,8 +38,8 @@ pub(super) fn move_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Removes the oldest of the files that were moved aside, when there are too many: whatever harms the file
-/// again and again must not fill the disk.
+/// Removes the oldest of the files that were moved aside if there are too many: a cause that breaks the
+/// file repeatedly must not fill the disk.
 fn forget_oldest(path: &Path) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
     let beginning = format!("{}.broken-", name.to_string_lossy());
@@ -54,13 +54,13 @@ fn forget_oldest(path: &Path) {
     for name in aside.drain(..surplus) {
         let file = directory.join(name);
         for file in BESIDE.map(|ending| with(&file, ending)).iter().chain([&file]) {
-            // What cannot be removed is tried again the next time.
+            // A file that cannot be removed is tried again next time.
             drop(fs::remove_file(file));
         }
     }
 }
 
-/// The path with this at its end.
+/// The path with this suffix.
 pub(super) fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);

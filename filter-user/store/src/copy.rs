@@ -1,5 +1,5 @@
-//! A copy of the file and its log in memory: on a disk that cannot be written `SQLite` does not read
-//! what is in the log alone, which is where a process that was killed has left its last bans.
+//! Copies the file and its log into memory: on a disk that cannot be written, `SQLite` does not read
+//! the log, which alone contains the last bans of a process that was killed.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -10,13 +10,13 @@ use nix::sys::statvfs::statvfs;
 use super::aside::with;
 use super::failure::Failure;
 
-/// The largest file with its log that is copied, in bytes.
+/// The largest file, including its log, that is copied, in bytes.
 const COPY_MAX: u64 = 1 << 30;
 
 /// The name of the directory of a copy.
 const DIRECTORY: &str = "store-copy";
 
-/// A copy, which goes when it is dropped.
+/// A copy, which is removed when it is dropped.
 pub(super) struct Copy(PathBuf);
 
 impl Copy {
@@ -53,7 +53,7 @@ impl Drop for Copy {
     }
 }
 
-/// How many bytes a file system has left.
+/// How many bytes are free on a file system.
 fn room(path: &Path) -> Result<u64, Failure> {
     let room = statvfs(path).map_err(std::io::Error::from)?;
     Ok(room.blocks_available().saturating_mul(room.fragment_size()))
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_is_for_root_and_goes() {
+    fn a_copy_is_only_for_root_and_is_removed() {
         use std::os::unix::fs::PermissionsExt as _;
         let (disk, memory) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let path = disk.path().join(super::super::FILE);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_not_copied() {
+    fn a_file_that_does_not_fit_is_not_copied() {
         let (disk, memory) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let path = disk.path().join(super::super::FILE);
         fs::File::create(&path).unwrap().set_len(COPY_MAX + 1).unwrap();

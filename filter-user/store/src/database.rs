@@ -1,4 +1,4 @@
-//! The file: opened, read, written.
+//! The database file: opens, reads and writes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -27,39 +27,40 @@ use detection::ban::{Ban, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Bounds, Offender, Pardon, Record};
 
-/// Evidence of so many bans is shown for one address, and the past with so many jails.
+/// The most bans whose evidence is shown for one address, and the most jails whose earlier bans are
+/// shown.
 const EVIDENCE_SHOWN: usize = 16;
 
-/// So much of what the jails were told may be kept beyond what is meant to be.
+/// How far the record of what the jails were told may exceed its bound before it is trimmed.
 const TOLD_SURPLUS: usize = 8192;
 
-/// The file, open. No other process can write it meanwhile.
+/// The open file. No other process can write it meanwhile.
 pub(super) struct Database {
     connection: Connection,
     clock: Clock,
     clock_id: i64,
     path: PathBuf,
-    /// How the file and its log were when they were last written here.
+    /// The state of the file and its log after the last write here.
     marks: Marks,
     is_new: bool,
-    /// How long what the jails were told is kept.
+    /// How long the record of what the jails were told is kept.
     findtime: Duration,
-    /// How much of it was written since what is too much was struck out.
+    /// How many rows of that record were written since it was last trimmed.
     told: usize,
     /// The same of the history.
     happened: usize,
 }
 
-/// What a file has.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) kept: Kept,
-    /// Rows that say nothing to this program; they stay.
+    /// The number of rows that this program cannot interpret; they stay.
     pub(super) unread: usize,
     pub(super) offences: Vec<OffencesRow>,
 }
 
-/// The bans of an address by one jail, as they are written.
+/// The bans of an address by one jail, as in the table.
 #[derive(Debug)]
 pub(super) struct OffencesRow {
     network: IpNet,
@@ -84,7 +85,7 @@ impl OffencesRow {
         }
     }
 
-    /// `None` where nobody knows the jail any more.
+    /// `None` if the jail is no longer known.
     pub(super) fn record(&self, names: &Names, now: &Clock) -> Option<(Offender, Record)> {
         let Some(Origin::Jail(jail)) = names.jails.origin(&self.jail) else { return None };
         let who = Offender { address: self.network.addr(), jail };
@@ -116,7 +117,7 @@ impl OffencesRow {
 const PUT_OFFENCES: &str = "INSERT OR REPLACE INTO offences
     (network, jail, bans, proven, last, until, last_proven) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-/// What a row is.
+/// The kind of a row.
 enum Read {
     InForce(Entry),
     Ended(Key),
@@ -124,9 +125,9 @@ enum Read {
 }
 
 impl Database {
-    /// Opens the file, which is made if there is none, and brings it to this version.
+    /// Opens the file, creating it if necessary, and migrates it to this version.
     pub(super) fn open(path: &Path, clock: Clock, findtime: Duration) -> Result<Self, Failure> {
-        // Made here, because it names attackers' accounts and so is for root only.
+        // Created here, because it names attackers' accounts and so is only for root.
         OpenOptions::new()
             .append(true)
             .create(true)
@@ -138,7 +139,7 @@ impl Database {
         }
         let mut connection = connect(path)?;
         let version = schema::migrate(&mut connection)?;
-        // Only now: the file of something else stays as it is.
+        // Only after that check: another program's file stays unchanged.
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         if let Some(directory) = path.parent() {
             positions::import_files(&mut connection, directory)?;
@@ -161,7 +162,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Whether the file was made by [`open`](Self::open).
+    /// Whether [`open`](Self::open) created the file.
     pub(super) fn is_new(&self) -> bool {
         self.is_new
     }
@@ -176,7 +177,7 @@ impl Database {
         Ok(self.connection.query_row(sql, [&clock.boot], |row| row.get(0))?)
     }
 
-    /// Reads what is kept, and takes the clock that this boot's rows were written by.
+    /// Reads the file's contents, and selects the clock of this boot for new rows.
     pub(super) fn load(&mut self, names: &Names) -> Result<Contents, Failure> {
         let now = self.clock.clone();
         let mut contents = Contents::default();
@@ -192,7 +193,7 @@ impl Database {
         Ok(contents)
     }
 
-    /// Strikes out what nothing needs any more, and what is beyond these bounds.
+    /// Deletes rows that are no longer needed, and rows beyond these bounds.
     pub(super) fn tidy(&mut self, bounds: &Bounds, now: &Clock) -> Result<(), Failure> {
         let clocks =
             "DELETE FROM clocks WHERE id <> ?1 AND id NOT IN (SELECT DISTINCT clock FROM bans)";
@@ -215,7 +216,8 @@ impl Database {
         Ok(())
     }
 
-    /// Writes all of a batch, or nothing: then the failure, and whether that is not for sure.
+    /// Writes a whole batch or nothing. If it fails, returns the failure and whether the result is
+    /// uncertain.
     pub(super) fn write(
         &mut self,
         batch: &Batch,
@@ -256,11 +258,11 @@ impl Database {
         Ok(())
     }
 
-    /// Whether the file and its log are as this process has left them. Nobody else may write them.
+    /// Whether the file and its log are as this process left them. No other process may write them.
     ///
     /// # Errors
     ///
-    /// What has become of which.
+    /// What has happened, and to which file.
     pub(super) fn check(&self) -> Result<(), String> {
         let Marks { file, log } = &self.marks;
         let log_path = with(&self.path, "-wal");
@@ -274,8 +276,8 @@ impl Database {
         Ok(())
     }
 
-    /// How far the sources are and what the jails were told, of a file that was taken away: what is still
-    /// open has it all. Nothing, where something else may be in its place.
+    /// The positions of the sources and what the jails were told, from a file that was taken away: the
+    /// open file still has everything. Nothing if another file may be in its place.
     pub(super) fn rescue(&self, now: &Clock) -> Contents {
         let mut contents = Contents::default();
         let Marks { file, log } = &self.marks;
@@ -292,8 +294,8 @@ impl Database {
         contents
     }
 
-    /// Closes a file that is not as it was left, and leaves it as it is: what the log has must not be
-    /// written to whatever is there now.
+    /// Closes a file that is not as it was left, without changing it: the log must not be written to a
+    /// file that is in its place now.
     pub(super) fn abandon(self) {
         let off = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         debug_assert!(off.is_ok(), "{off:?}");
@@ -308,7 +310,7 @@ impl Database {
         self.marks = Marks { file: Mark::of(&self.path), log: Mark::of(&with(&self.path, "-wal")) };
     }
 
-    /// Writes what was read from a file that is no good.
+    /// Writes the contents that were read from a broken file.
     pub(super) fn restore(&mut self, contents: &Contents) -> Result<(), Failure> {
         let transaction = self.connection.transaction()?;
         {
@@ -350,7 +352,7 @@ impl Database {
             for evidence in evidence.take(EVIDENCE_SHOWN) {
                 found.evidence.push(evidence?);
             }
-            // An offender is written down by the first address.
+            // An offender's key is its first address.
             let column = NetworkBytes::new(network.addr().into());
             let sql = "SELECT jail, bans, proven, last FROM offences WHERE network = ?1";
             let mut statement = self.connection.prepare(sql)?;
@@ -363,10 +365,10 @@ impl Database {
     }
 }
 
-/// Reads as much as can be read of a file that is no good: of the bans from both ends up to where
-/// it is broken.
+/// Reads as much as possible from a broken file: the bans from both ends up to the place where it is
+/// broken.
 ///
-/// Returns whether that was all of it.
+/// Returns whether that was everything.
 pub(super) fn salvage(
     path: &Path,
     now: &Clock,
@@ -377,12 +379,12 @@ pub(super) fn salvage(
     let found = connect(path).map(|connection| read_all(&connection, now, names, findtime));
     match found {
         Ok((contents, true)) => (contents, true),
-        // A disk that cannot be written takes no log; without one the file is all there is.
+        // A disk that cannot be written takes no log; without a log, the file has everything.
         _ if !with(path, "-wal").exists() => match connect_unwritable(path) {
             Ok(connection) => read_all(&connection, now, names, findtime),
             Err(_closed) => (Contents::default(), false),
         },
-        // One that another process has open may change while it is copied.
+        // The log may change during the copy if another process has it open.
         found if access(path, AccessFlags::W_OK).is_ok() => found.unwrap_or_default(),
         found => {
             let copy = Copy::make(path, memory).and_then(|copy| {
@@ -451,7 +453,7 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(1))?;
-    // Held by one process, the log needs no shared memory, and nobody else can write.
+    // With one process, the log needs no shared memory, and no other process can write.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -461,14 +463,14 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
-/// How the file and its log were.
+/// The state of the file and its log.
 #[derive(Debug, Default)]
 struct Marks {
     file: Option<Mark>,
     log: Option<Mark>,
 }
 
-/// How a file was: what everything that writes, cuts or replaces it changes.
+/// The state of a file: values that change with every write, truncation or replacement.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
     device: u64,
@@ -478,7 +480,7 @@ struct Mark {
 }
 
 impl Mark {
-    /// `None` where there is none.
+    /// `None` if there is no such file.
     fn of(path: &Path) -> Option<Self> {
         let file = fs::metadata(path).ok()?;
         let written = (file.mtime(), file.mtime_nsec());
@@ -519,7 +521,7 @@ struct Reader<'a> {
     now: &'a Clock,
     names: &'a Names,
     clocks: BTreeMap<i64, Clock>,
-    /// The same for a million bans, most often.
+    /// Shared, since a million bans often have the same reason.
     reasons: HashSet<Arc<str>>,
 }
 
@@ -579,7 +581,7 @@ fn read_offences(connection: &Connection, offences: &mut Vec<OffencesRow>) -> Re
     Ok(())
 }
 
-/// The wall clock was set: what was written by it in this boot is told anew.
+/// The wall clock was set: times written by it in this boot are corrected.
 fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(), Failure> {
     let by = new.ahead.saturating_sub(old.ahead);
     connection.execute("UPDATE clocks SET ahead = ?2 WHERE id = ?1", params![id, new.ahead])?;
@@ -690,6 +692,6 @@ fn write_offences(
     Ok(())
 }
 
-/// In the order of the column.
+/// In the order of the columns.
 const FIRST_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const LAST_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));

@@ -1,4 +1,4 @@
-//! fail2ban's own database: the bans in force leave. Nothing is written.
+//! fail2ban's own database: the bans in force leave. It is only read.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,21 +9,20 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row};
 
-/// The versions of the schema that are read: that with a ban time for each ban, of fail2ban 0.11 and
-/// later.
+/// The schema versions that are read: those with a ban time for each ban, from fail2ban 0.11 and later.
 const VERSION: i64 = 4;
 
-/// How long a writer is waited for.
+/// How long to wait for a writer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The most bans that are read: as many as a configuration may hold.
+/// The most bans that are read: the most that a configuration allows.
 const BANS_MAX: usize = 10_000_000;
 
-/// Reads the bans that are in force `now`. Nothing is written, also not beside the file.
+/// Reads the bans that are in force `now`. Writes nothing, not even beside the file.
 ///
 /// # Errors
 ///
-/// When the database cannot be read: why.
+/// If the database cannot be read; the error says why.
 pub fn read(path: &Path, now: Timestamp) -> Result<Bans, String> {
     if !path.is_file() {
         return Err("is not there: `--database` names fail2ban's database".to_owned());
@@ -58,7 +57,7 @@ pub fn read(path: &Path, now: Timestamp) -> Result<Bans, String> {
     Ok(bans)
 }
 
-/// A row, whatever types its values have.
+/// A row, with values of any types.
 fn ban(row: &Row<'_>) -> Option<Banned> {
     let text: String = row.get(1).ok()?;
     let network = match text.parse::<IpAddr>() {
@@ -77,7 +76,7 @@ fn ban(row: &Row<'_>) -> Option<Banned> {
 mod tests {
     use super::*;
 
-    /// fail2ban's table of bans, as far as it is read, with these rows.
+    /// fail2ban's table of bans, with the columns that are read and these rows.
     fn database(version: i64, rows: &[(&str, &str, &str, i64)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let database = Connection::open(directory.path().join("f.sqlite3")).unwrap();
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_database_of_fail2ban_is_refused() {
+    fn a_file_that_is_not_a_fail2ban_database_is_refused() {
         let error = read_at(&database(2, &[]), 0).unwrap_err();
         assert!(error.contains("version 2"), "{error}");
         let directory = tempfile::tempdir().unwrap();

@@ -7,9 +7,9 @@ use rusqlite::ErrorCode;
 /// A failure.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The file is no good: it is moved aside, and a new one begun.
+    /// The file is broken: it is moved aside, and a new one is created.
     Broken(String),
-    /// The disk, most likely: it is tried again.
+    /// Most likely the disk has failed: the write is tried again.
     Retry(String),
 }
 
@@ -27,7 +27,7 @@ impl From<rusqlite::Error> for Failure {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 return Self::Broken(error.to_string());
             }
-            // The statements are those of the schema: a file that does not take them has another one.
+            // The statements match the schema: a file that rejects them has a different one.
             None | Some(ErrorCode::Unknown | ErrorCode::TypeMismatch) => {
                 return Self::Broken(format!("its tables are not the store's: {error}"));
             }

@@ -1,16 +1,17 @@
 //! The store: what outlives the daemon and the host's reboot, in one file of `SQLite`.
 //!
-//! Changes of bans, what the jails were told and positions of sources enter, without a wait; what was
-//! kept leaves when a controller starts. It must never hold up who decides: one thread writes, all that
-//! has gathered since its last commit in one transaction, and who needs to know that a change is durable
-//! waits for that by itself. When the disk fails, the changes gather until it works again.
+//! Changes of bans, what the jails were told and positions of sources enter without a wait; the stored
+//! data leaves when a controller starts. It must never hold up the controller: one thread writes
+//! everything that has gathered since its last commit in one transaction, and a caller that needs a
+//! change to be durable waits for it separately. If the disk fails, the changes gather until it works
+//! again.
 //!
-//! What enters while a [`Hold`] is there is written together. So a source's position is written with
-//! what was decided of all that stands before it, and never before that.
+//! Changes that enter while a [`Hold`] exists are written together. So a source's position is written
+//! together with all decisions about the preceding lines, and never before them.
 //!
-//! Bans are written as the times of day at which they began and end, and with the boot in which that
-//! was: in the same boot they are read back as they were by the kernel's clock, after another one by
-//! the wall clock. A flood's ban is the kernel's, and so short that it is not written.
+//! Bans are written with the times of day at which they begin and end, and with the current boot. In
+//! the same boot they are read back exactly by the kernel's clock, after another boot by the wall
+//! clock. Bans because of a flood belong to the kernel, and are too short to be written.
 
 mod aside;
 mod copy;
@@ -49,64 +50,65 @@ use detection::ban::{Entry, Key, Origin, Roster};
 use detection::escalation::{Bounds, Offender, Pardon, Record};
 use detection::settings::PortClasses;
 
-/// The name of the file in the directory of the state.
+/// The name of the file in the state directory.
 pub const FILE: &str = "ringfence.db";
 
-/// The target of lines in the log about what somebody has done by hand.
+/// The log target of lines about manual changes.
 pub const BY_HAND: &str = "filter_user::controller::by_hand";
 
 /// The longest name of a source that has a position, in bytes.
 pub const POSITION_KEY_MAX: usize = 256;
 
-/// The longest position that is believed, in bytes.
+/// The longest position that is accepted, in bytes.
 pub const POSITION_MAX: usize = 64 * 1024;
 
-/// How many sources may keep a position.
+/// The most sources that can have a position.
 pub const POSITIONS_MAX: usize = 256;
 
-/// The way into the store. Copies lead to the same one.
+/// A handle to the store. Copies refer to the same store.
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
 }
 
-/// How far the store is.
+/// The progress of the store.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// The number of the last change that is durable, and all before it.
+    /// The number of the last change that is durable; all earlier ones are durable too.
     durable: u64,
-    /// Why nothing can be written, while that is so.
+    /// Why nothing can be written at present, if so.
     failed: Option<String>,
 }
 
-/// What was kept.
+/// The stored data.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The bans in force, by network.
     pub bans: Vec<Entry>,
     /// The bans that have ended since they were written.
     pub ended: Vec<Key>,
-    /// The bans that there were, by those whose they were.
+    /// The earlier bans, by offender.
     pub offences: Vec<(Offender, Record)>,
-    /// Where the sources were, by the names they gave.
+    /// The positions of the sources, by name.
     pub positions: BTreeMap<String, Vec<u8>>,
-    /// What the jails were told in this boot, the oldest first.
+    /// What the jails were told in this boot, oldest first.
     pub told: Vec<Told>,
     /// What was decided by hand, by kind and name.
     pub decisions: BTreeMap<DecisionKey, String>,
 }
 
-/// What the store wants of who has the bans.
+/// What the store asks of the owner of the bans.
 #[derive(Debug)]
 pub enum News {
-    /// The file could be read at last.
+    /// The file has become readable.
     Kept(Kept),
-    /// The file was made anew, or the wall clock was set: all bans are to be [`put`](Store::put) again, by and by.
+    /// The file was created anew, or the wall clock was set: all bans must be [`put`](Store::put)
+    /// again, a few at a time.
     WantsAll,
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Why nothing can be written, if so.
@@ -117,55 +119,55 @@ pub struct Status {
     pub pending: usize,
 }
 
-/// What is known of an address beside its bans' entries.
+/// What is known of an address besides the entries of its bans.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// The evidence of each of its bans that has any, by jail's name and scope's name.
+    /// The evidence of each of its bans that has any, by the names of jail and scope.
     pub evidence: Vec<KeptEvidence>,
     /// How often each jail has banned it.
     pub offences: Vec<Offences>,
 }
 
-/// What names scopes and those who decide bans.
+/// The names of scopes and of the origins of bans.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     /// The scopes.
     pub ports: PortClasses,
-    /// Who decides; of those that it does not know, the store tells it.
+    /// The origins; the store adds any that are missing.
     pub jails: Arc<Roster>,
 }
 
-/// How the store is started.
+/// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The directory of the state; it exists.
+    /// The state directory, which must exist.
     pub directory: PathBuf,
-    /// A directory in memory, for a copy where the other cannot be written.
+    /// A directory in memory, for a copy if the other cannot be written.
     pub memory: PathBuf,
-    /// What its rows name.
+    /// The names that its rows use.
     pub names: Names,
-    /// How much is kept of earlier bans.
+    /// How many earlier bans are kept.
     pub offenders: Bounds,
-    /// How long what the jails were told is kept: the longest of their `findtime`.
+    /// How long the record of what the jails were told is kept: the longest `findtime` of the jails.
     pub findtime: Duration,
     /// The clocks.
     pub clock: fn() -> Clock,
 }
 
-/// A store at work.
+/// A running store.
 #[derive(Debug)]
 pub struct Started {
-    /// The way into it.
+    /// The handle to it.
     pub store: Store,
-    /// What was kept; `None`: it cannot be read for now, and comes as [`News::Kept`].
+    /// The stored data; `None`: it cannot be read at present, and follows as [`News::Kept`].
     pub kept: Option<Kept>,
-    /// What it wants later.
+    /// Its later requests.
     pub news: mpsc::Receiver<News>,
-    /// The thread that writes, which ends with [`Store::end`].
+    /// The writing thread, which ends with [`Store::end`].
     pub thread: JoinHandle<()>,
 }
 
-/// A store that reads what was kept.
+/// A store that is reading the stored data.
 #[derive(Debug)]
 pub struct Starting {
     started: Started,
@@ -173,29 +175,29 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Waits until it has read what was kept, or knows that it cannot for now.
+    /// Waits until it has read the stored data, or found that this is not possible at present.
     pub fn wait(mut self) -> Started {
-        // Without a word the thread has failed: then there is nothing.
+        // If the channel is closed, the thread has failed, and there is no data.
         self.started.kept = self.first.recv().unwrap_or_default();
         self.started
     }
 }
 
-/// Starts the store, which begins to read what was kept.
+/// Starts the store, which begins to read the stored data.
 ///
 /// # Errors
 ///
-/// When no thread can be started.
+/// If no thread can be started.
 pub fn begin(settings: Settings) -> std::io::Result<Starting> {
     let (started, first) = writer::start(settings)?;
     Ok(Starting { started, first })
 }
 
-/// [`begin`], and a wait until that is done.
+/// The same as [`begin`], followed by a wait for the data.
 ///
 /// # Errors
 ///
-/// As there.
+/// The same as for [`begin`].
 pub fn start(settings: Settings) -> std::io::Result<Started> {
     Ok(begin(settings)?.wait())
 }
@@ -207,18 +209,18 @@ impl Store {
         Self { shared: Arc::new(Shared::new(PathBuf::new(), sender)), progress }
     }
 
-    /// What waits of what the jails were told, which is not written then: for tests.
+    /// The unwritten part of what the jails were told, which is then not written: for tests.
     pub fn take_told(&self) -> Vec<Told> {
         self.shared.take().told.into_iter().map(|(_, told)| told).collect()
     }
 
-    /// How many lines for the log wait, which are not logged then: for tests.
+    /// The number of waiting log lines, which are then not logged: for tests.
     pub fn sayings(&self) -> usize {
         self.shared.take().sayings.len()
     }
 
-    /// Has a ban written, in place of one with its key. `is_new` says that the ledger had none with
-    /// this key; `says` is logged as soon as it is durable, or cannot be.
+    /// Stores a ban, in place of one with the same key. `is_new` means that the ledger had no ban with
+    /// this key; `says` is logged as soon as the ban is durable, or cannot become so.
     pub fn put(&self, entry: &Entry, is_new: bool, says: Option<String>) {
         if entry.ban.origin == Origin::Flood {
             if let Some(says) = says {
@@ -229,19 +231,19 @@ impl Store {
         self.shared.change(|pending| pending.put(entry, is_new, says));
     }
 
-    /// Has a ban struck out.
+    /// Deletes a ban.
     pub fn remove(&self, key: Key) {
         if key.1 != Origin::Flood {
             self.shared.change(|pending| pending.remove(key));
         }
     }
 
-    /// Has what is known of an offender written, in place of what was.
+    /// Stores an offender's record, in place of the old one.
     pub fn set_offences(&self, who: Offender, record: Record) {
         self.shared.change(|pending| pending.set_offences(who, record));
     }
 
-    /// Has earlier bans forgotten.
+    /// Forgets earlier bans.
     pub fn pardon(&self, pardon: Pardon) {
         self.shared.change(|pending| pending.pardon(pardon));
     }
@@ -276,14 +278,13 @@ impl Store {
         Hold(Arc::clone(&self.shared))
     }
 
-    /// Has a source's position written, within a second. Nothing is kept under more names than
-    /// [`POSITIONS_MAX`].
+    /// Stores a source's position, within a second. At most [`POSITIONS_MAX`] names are kept.
     pub fn set_position(&self, name: &str, position: Vec<u8>) {
         self.shared.note(|pending| pending.set_position(name, position));
     }
 
-    /// Has written what a jail was told, within a second. About the last [`TOLD_MAX`] are kept, until they are
-    /// as old as [`Settings::findtime`].
+    /// Stores what a jail was told, within a second. About the last [`TOLD_MAX`] are kept, until they
+    /// are older than [`Settings::findtime`].
     pub fn tell(&self, told: Told) {
         self.shared.note(|pending| pending.tell(told));
     }
@@ -292,7 +293,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When they cannot be made so for now: why.
+    /// If they cannot be made durable at present; the error says why.
     pub fn settled(&self) -> impl Future<Output = Result<(), String>> + Send + use<> {
         let (number, mut progress) = (self.shared.last_number(), self.progress.clone());
         async move {
@@ -305,24 +306,24 @@ impl Store {
         }
     }
 
-    /// Asks what is known of an address, and of the source that it is of, and of their bans. No answer:
-    /// the store cannot be read for now.
+    /// Requests what is known of an address, of its source and of their bans. No answer means that the
+    /// store cannot be read at present.
     pub fn look_up(&self, address: IpAddr, source: IpNet) -> oneshot::Receiver<Found> {
         self.shared.ask(BTreeSet::from([address.into(), source]))
     }
 
-    /// Whether there is room to [`put`](Self::put) many at once.
+    /// Whether there is room to [`put`](Self::put) many bans at once.
     pub fn has_room(&self) -> bool {
         self.shared.has_room()
     }
 
-    /// Whether it writes as fast as changes come, or cannot write at all: then there is nothing to wait
-    /// for.
+    /// Whether it writes as fast as changes come, or cannot write at all: in both cases a wait would be
+    /// pointless.
     pub fn keeps_up(&self) -> bool {
         self.has_room() || self.progress.borrow().failed.is_some()
     }
 
-    /// How it is.
+    /// The store's state.
     pub fn status(&self) -> Status {
         Status {
             failed: self.progress.borrow().failed.clone(),
@@ -331,13 +332,13 @@ impl Store {
         }
     }
 
-    /// Has all that is pending written, as far as possible, and ends the thread.
+    /// Writes all pending changes, as far as possible, and ends the thread.
     pub fn end(&self) {
         self.shared.end();
     }
 }
 
-/// While it is there, nothing is written.
+/// Nothing is written while it exists.
 #[derive(Debug)]
 pub struct Hold(Arc<Shared>);
 
@@ -347,7 +348,7 @@ impl Drop for Hold {
     }
 }
 
-/// The file in this directory.
+/// The store's file in this directory.
 fn file_in(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }

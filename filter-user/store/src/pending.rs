@@ -1,7 +1,7 @@
-//! What waits to be written: the last word on each ban and position, and what the jails were told.
+//! The changes to be written: the latest state of each ban and position, and what the jails were told.
 //!
-//! It is bounded by the bans that the ledger and the file have: a ban that came and went before it was
-//! written leaves nothing. Of what the jails were told, the last is kept.
+//! It is bounded by the bans in the ledger and the file: a ban that began and ended before it was
+//! written leaves nothing. Of what the jails were told, the latest is kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Offender, Pardon, Record};
 
-/// With so many changes waiting the disk is behind: bans then come without their evidence, and those
-/// that are put again by and by wait.
+/// With this many waiting changes, the disk is behind: bans are then queued without their evidence, and
+/// those that are put again have to wait.
 const MANY: usize = 65_536;
 
-/// Words for the log that wait for their bans to be durable.
+/// The most log lines that wait for their bans to be durable.
 const SAYINGS_MAX: usize = 4096;
 
-/// Questions that wait; those beyond are not answered.
+/// The most waiting requests; further ones get no answer.
 const QUESTIONS_MAX: usize = 64;
 
 /// A change of a ban.
@@ -40,7 +40,7 @@ pub(super) enum Change {
     Remove,
 }
 
-/// What the log says of a ban, when that is written.
+/// The log line about a ban, logged when the ban is durable.
 #[derive(Debug)]
 pub(super) struct Saying {
     text: String,
@@ -48,7 +48,7 @@ pub(super) struct Saying {
 }
 
 impl Saying {
-    /// Logs it, with this behind it.
+    /// Logs it, followed by this text.
     fn say(&self, more: &str) {
         let text = &self.text;
         if self.by_hand {
@@ -59,15 +59,15 @@ impl Saying {
     }
 }
 
-/// What is written at once.
+/// The changes that are written at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bans: HashMap<Key, Change>,
-    /// Whose earlier bans are to be forgotten, before any are written.
+    /// The earlier bans that are to be forgotten, before any are written.
     pub(super) pardons: Vec<Pardon>,
     pub(super) offences: HashMap<Offender, Record>,
     pub(super) positions: BTreeMap<String, Vec<u8>>,
-    /// By number, in that order.
+    /// By number, in order.
     pub(super) told: VecDeque<(i64, Told)>,
     pub(super) sayings: Vec<Saying>,
     /// Decisions by hand; without a value they are revoked.
@@ -93,11 +93,11 @@ pub(super) struct Pending {
     questions: Vec<Question>,
     /// The number of the last change that the writer has taken.
     taken: u64,
-    /// Whether it is known what the file has.
+    /// Whether the contents of the file are known.
     is_read: bool,
-    /// The number of the last word to a jail.
+    /// The number of the last record of what a jail was told.
     last_told: i64,
-    /// How many decide something that is to be written together.
+    /// How many callers are deciding something that must be written together.
     holds: u32,
     ending: bool,
 }
@@ -132,7 +132,7 @@ impl Pending {
         }
     }
 
-    /// Of those beyond [`MANY`] only what is in memory is known.
+    /// For changes beyond [`MANY`], only the data in memory is used.
     pub(super) fn set_offences(&mut self, who: Offender, record: Record) {
         let batch = &mut self.batch;
         batch.number += 1;
@@ -150,7 +150,7 @@ impl Pending {
         }
     }
 
-    /// Whether what the file says of an offender is out of date.
+    /// Whether the file's record of an offender is out of date.
     pub(super) fn pardons(&self, who: Offender) -> bool {
         self.batch.pardons.iter().any(|pardon| pardon.covers(who))
     }
@@ -184,7 +184,7 @@ impl Pending {
     }
 
     pub(super) fn tell(&mut self, told: Told) {
-        // Greater than that of any other of this boot, without a look into the file.
+        // Greater than any other of this boot, without reading the file.
         self.last_told = Moment::from(told.at).0.max(self.last_told.saturating_add(1));
         self.batch.told.push_back((self.last_told, told));
         self.forget_first_told();
@@ -195,13 +195,13 @@ impl Pending {
         self.batch.told.drain(..surplus);
     }
 
-    /// What the file has is known from now on.
+    /// From now on the contents of the file are known.
     pub(super) fn set_read(&mut self) {
         self.is_read = true;
     }
 
-    /// Whether what waits says more of a ban than the file does. What the kernel alone knew of it
-    /// does not, and gives way.
+    /// Whether a waiting change knows more about a ban than the file. A ban that only the kernel had
+    /// does not, and yields.
     pub(super) fn overrules(&mut self, key: &Key) -> bool {
         match self.batch.bans.get(key) {
             None => false,
@@ -213,8 +213,8 @@ impl Pending {
         }
     }
 
-    /// Back comes what could not be written; what has changed meanwhile stands. `unsure` says that the
-    /// file may have it all the same.
+    /// Puts back changes that could not be written; newer changes take precedence. `unsure` means that
+    /// the file may have them nevertheless.
     fn put_back(&mut self, batch: Batch, unsure: bool) {
         for (key, mut old) in batch.bans {
             let was_fresh = match &mut old {
@@ -253,14 +253,14 @@ impl Pending {
     }
 }
 
-/// What the writer's thread is woken for.
+/// Why the writer's thread wakes up.
 pub(super) enum Work {
     Write,
     Answer(Vec<Question>),
     End,
 }
 
-/// What waits, between who decides and who writes.
+/// The waiting changes, shared by the controller and the writer.
 #[derive(Debug)]
 pub(super) struct Shared {
     pending: Mutex<Pending>,
@@ -283,7 +283,7 @@ impl Shared {
         self.awake.notify_one();
     }
 
-    /// As [`change`](Self::change), for what can wait for company.
+    /// The same as [`change`](Self::change), for changes that can wait for others.
     pub(super) fn note(&self, change: impl FnOnce(&mut Pending)) {
         change(&mut self.lock());
     }
@@ -332,8 +332,8 @@ impl Shared {
         self.change(|pending| pending.ending = true);
     }
 
-    /// Waits for something to do, at most so long. Changes of bans are written at once if `writable`,
-    /// and positions alone when the time is up.
+    /// Waits for something to do, at most until the timeout. Changes of bans are written at once if
+    /// `writable`, positions alone only after the timeout.
     pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
         let mut pending = self.lock();
         let idle = |pending: &mut Pending| {
@@ -350,7 +350,7 @@ impl Shared {
         if pending.ending {
             return Some(Work::End);
         }
-        // Changes that came to nothing are to be reported as well.
+        // Changes that cancelled each other out are reported as well.
         let something = !pending.batch.bans.is_empty()
             || !pending.batch.positions.is_empty()
             || !pending.batch.told.is_empty()
@@ -358,7 +358,7 @@ impl Shared {
         something.then_some(Work::Write)
     }
 
-    /// Takes all that waits, when nobody holds it.
+    /// Takes all waiting changes, unless a [`Hold`](super::Hold) exists.
     pub(super) fn take(&self) -> Batch {
         let mut pending = self
             .awake
@@ -380,7 +380,8 @@ impl Shared {
         }
     }
 
-    /// Nothing can be written for now. What is said of bans is said all the same: they are in force.
+    /// Nothing can be written at present. The lines about bans are logged nevertheless: the bans are in
+    /// force.
     pub(super) fn failed(&self, batch: Batch, unsure: bool, why: &str) {
         let mut batch = batch;
         let mut sayings = std::mem::take(&mut batch.sayings);
@@ -395,7 +396,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        // What is in it is whole between any two statements that can panic.
+        // The data is consistent between any two statements that can panic.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

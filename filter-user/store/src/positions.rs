@@ -1,4 +1,4 @@
-//! How far the sources were read, by their names.
+//! How far the sources were read, by name.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use super::failure::Failure;
 use super::{POSITION_KEY_MAX, POSITION_MAX, POSITIONS_MAX};
 
-/// What the names of the files ended in that had positions before the store did.
+/// The suffix of the files in which earlier versions kept positions.
 const FILE_ENDING: &str = "position";
 
 pub(super) fn read(connection: &Connection) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
@@ -37,7 +37,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Imports what an earlier version kept in files, and removes these.
+/// Imports the positions that an earlier version kept in files, and removes the files.
 pub(super) fn import_files(connection: &mut Connection, directory: &Path) -> Result<(), Failure> {
     let files = files_in(directory)?;
     if files.is_empty() {

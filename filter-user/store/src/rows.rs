@@ -1,4 +1,4 @@
-//! How bans and what is behind them lie in the tables.
+//! The form of bans and their evidence in the tables.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -50,7 +50,7 @@ impl NetworkBytes {
     }
 }
 
-/// The inverse of [`NetworkBytes`]; `None` for what is none.
+/// The inverse of [`NetworkBytes`]; `None` if the bytes are no network.
 pub(super) fn network(bytes: &[u8]) -> Option<IpNet> {
     let (length, rest) = bytes.split_last()?;
     let (family, address) = rest.split_first()?;
@@ -77,12 +77,12 @@ impl<'a> KeyColumns<'a> {
     }
 }
 
-/// A scope's column, read; `None` for ports that the configuration does not name any more.
+/// Reads a scope's column; `None` for ports that the configuration no longer names.
 pub(super) fn scope(name: &str, names: &Names) -> Option<Scope> {
     names.ports.scope(name).ok()
 }
 
-/// The column of a ban's exceptions; `None` where there is none.
+/// The column of a ban's exceptions; `None` if there are none.
 pub(super) fn exceptions(entry: &Entry) -> Option<String> {
     let all: Vec<String> = entry.except().iter().map(ToString::to_string).collect();
     (!all.is_empty()).then(|| all.join(" "))
@@ -100,7 +100,7 @@ pub(super) struct FailureColumn {
     proven: bool,
 }
 
-/// The column of the evidence; `None` where there is none.
+/// The column of the evidence; `None` if there is none.
 pub(super) fn evidence_column(evidence: &[Evidence], clock: &Clock) -> Option<String> {
     let columns: Vec<FailureColumn> = evidence
         .iter()
@@ -117,21 +117,21 @@ pub(super) fn evidence_column(evidence: &[Evidence], clock: &Clock) -> Option<St
     (!columns.is_empty()).then(|| serde_json::to_string(&columns).unwrap_or_default())
 }
 
-/// The evidence of one ban, as it was written.
+/// The stored evidence of one ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptEvidence {
-    /// Who is banned.
+    /// The banned network.
     pub network: IpNet,
-    /// The jail, as `bans` names it.
+    /// The jail, by its name in `bans`.
     pub jail: String,
     /// The scope's name.
     pub scope: String,
-    /// The failures, the last ones last, as `why --json` shows them.
+    /// The failures in order, in the form of `why --json`.
     pub failures: Vec<serde_json::Value>,
 }
 
 impl KeptEvidence {
-    /// From the columns; what cannot be read is left out.
+    /// Reads the columns, leaving out anything that cannot be read.
     pub(super) fn read(network: IpNet, jail: String, scope: String, column: &str) -> Self {
         let columns: Vec<FailureColumn> = serde_json::from_str(column).unwrap_or_default();
         let failures = columns.into_iter().map(|failure| {
@@ -152,13 +152,13 @@ impl KeptEvidence {
 /// How often a jail has banned an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offences {
-    /// The jail, as `bans` names it; empty where it was not written down.
+    /// The jail, by its name in `bans`; empty if it was not stored.
     pub jail: String,
-    /// How often.
+    /// The number of bans.
     pub bans: u64,
-    /// How many of these bans were for failures whose source cannot have been forged.
+    /// The number of bans for failures whose source cannot have been forged.
     pub proven: u64,
-    /// When the last time was: RFC 3339 in UTC.
+    /// When the last ban began: RFC 3339 in UTC.
     pub last: String,
 }
 
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_there_and_back_in_the_ledgers_order() {
+    fn networks_are_read_back_in_the_order_of_the_ledger() {
         let texts = [
             "0.0.0.0/8",
             "192.0.2.0/24",
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_network() {
+    fn invalid_bytes_are_no_network() {
         for bytes in
             [&[][..], &[4], &[4, 1, 2, 3, 4], &[4, 1, 2, 3, 4, 33], &[4, 1, 2, 3, 4, 8], &[5; 6]]
         {

@@ -29,7 +29,7 @@ fn first_boot() -> Clock {
     clock("first", 100, 1000)
 }
 
-/// Ten seconds after the next one, a minute later.
+/// Ten seconds after the next boot, a minute later.
 fn second_boot() -> Clock {
     clock("second", 10, 1060)
 }
@@ -92,7 +92,7 @@ fn failures() -> Vec<Evidence> {
     vec![failure(89), failure(90)]
 }
 
-/// What is known of 192.0.2.LAST.
+/// The record of 192.0.2.LAST.
 fn look_up(store: &Store, last: u8) -> Found {
     let address = IpAddr::from([192, 0, 2, last]);
     store.look_up(address, address.into()).blocking_recv().unwrap()
@@ -112,7 +112,7 @@ fn networks(kept: &Kept) -> Vec<String> {
     kept.bans.iter().map(|entry| entry.ban.network.to_string()).collect()
 }
 
-/// So many bans, in their order.
+/// This many bans, in order.
 fn many(count: u16) -> Vec<Entry> {
     let network = |n: u16| format!("203.0.{}.{}/32", n >> 8, n & 255);
     (0..count).map(|n| entry(&network(n), Origin::Jail(0), Some(900))).collect()
@@ -159,7 +159,7 @@ fn bans_keep_the_name_of_their_jail() {
     started.store.put(&entry("192.0.2.1/32", web, None), true, None);
     wait(&started.store).unwrap();
     end(started);
-    // One jail is gone, and another one has its number.
+    // One jail no longer exists, and another has its number.
     let jails = Arc::new(Roster::new(["apache", "ftp"]));
     assert_eq!(jails.name(web), "ftp");
     let started = open_with(&directory, first_boot, Arc::clone(&jails));
@@ -174,7 +174,7 @@ fn bans_keep_the_name_of_their_jail() {
 }
 
 #[test]
-fn bans_outlive_a_reboot_until_their_time() {
+fn bans_outlive_a_reboot_until_they_end() {
     let directory = TempDir::new().unwrap();
     let bans = [
         entry("192.0.2.1/32", Origin::Hand, None),
@@ -186,11 +186,11 @@ fn bans_outlive_a_reboot_until_their_time() {
     let kept = started.kept.as_ref().unwrap();
     assert_eq!(networks(kept), ["192.0.2.1/32", "192.0.2.3/32"]);
     assert_eq!(kept.ended, [bans[1].key()]);
-    // It had 100 s at the start of this minute, and has 40 s.
+    // It had 100 s left at the start of this minute, and now has 40 s.
     assert_eq!(kept.bans[1].ban.until, Some(KernelTime(50 * SECOND)));
     // 70 s ago, which is a minute before this boot.
     assert_eq!(kept.bans[1].ban.since, Moment(-60 * 1_000_000_000));
-    // Written again in this boot, it still is the same.
+    // Written again in this boot, it is still the same.
     let again = kept.bans[1].clone();
     started.store.put(&again, false, None);
     wait(&started.store).unwrap();
@@ -201,7 +201,7 @@ fn bans_outlive_a_reboot_until_their_time() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_moves_what_was_written() {
+fn setting_the_wall_clock_corrects_the_stored_times() {
     let directory = TempDir::new().unwrap();
     let mut database =
         Database::open(&directory.path().join(FILE), first_boot(), FINDTIME).unwrap();
@@ -213,10 +213,10 @@ fn a_wall_clock_that_is_set_moves_what_was_written() {
         shared.take()
     };
     database.write(&batch(1), &names, &first_boot()).unwrap();
-    // Ten seconds later the clock turns out to have been an hour behind.
+    // Ten seconds later, the clock turns out to have been an hour slow.
     database.write(&batch(2), &names, &clock("first", 110, 4610)).unwrap();
     drop(database);
-    // A second after that the host starts again.
+    // A second after that, the host boots again.
     let mut database =
         Database::open(&directory.path().join(FILE), clock("second", 1, 4611), FINDTIME).unwrap();
     let kept = database.load(&names).unwrap().kept;
@@ -225,7 +225,7 @@ fn a_wall_clock_that_is_set_moves_what_was_written() {
 }
 
 #[test]
-fn evidence_and_history_are_asked_for() {
+fn evidence_and_history_are_read_on_request() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     let ban = entry("192.0.2.1/32", Origin::Jail(0), Some(160)).with_evidence(failures());
@@ -243,7 +243,7 @@ fn evidence_and_history_are_asked_for() {
     );
     assert_eq!(found.offences, []);
     assert_eq!(second["address"], "192.0.2.1");
-    // The ban goes, and its evidence; the past stays.
+    // The ban and its evidence are deleted; the history stays.
     started.store.remove(ban.key());
     started.store.set_offences(offender(1, 0), record(3, 2, 90));
     wait(&started.store).unwrap();
@@ -279,7 +279,7 @@ fn earlier_bans_are_kept_until_they_are_pardoned() {
     for (who, bans) in all {
         started.store.set_offences(who, record(bans, 1, 90));
     }
-    // The last word holds.
+    // The latest state counts.
     started.store.set_offences(six, record(5, 0, 95));
     wait(&started.store).unwrap();
     end(started);
@@ -300,7 +300,7 @@ fn earlier_bans_are_kept_until_they_are_pardoned() {
     };
     pardon(Some("192.0.2.0/25"), Some(1));
     pardon(Some("2001:db8::/64"), None);
-    // What comes after a pardon counts.
+    // Bans after a pardon count.
     pardon(Some("192.0.2.200/32"), None);
     started.store.set_offences(offender(200, 1), record(1, 1, -60));
     wait(&started.store).unwrap();
@@ -317,7 +317,7 @@ fn earlier_bans_are_kept_until_they_are_pardoned() {
 }
 
 #[test]
-fn old_offenders_go_and_those_beyond_the_bound() {
+fn old_offenders_and_those_beyond_the_bound_are_forgotten() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
@@ -346,7 +346,7 @@ fn old_offenders_go_and_those_beyond_the_bound() {
 }
 
 #[test]
-fn what_is_known_of_offenders_waits_for_the_disk_too() {
+fn records_of_offenders_wait_for_the_disk_too() {
     let store = Store::nowhere();
     for n in 0..4 {
         store.set_offences(offender(n, 0), record(1, 0, 90));
@@ -355,7 +355,7 @@ fn what_is_known_of_offenders_waits_for_the_disk_too() {
     store.pardon(pardon(9));
     let batch = store.shared.take();
     assert_eq!((batch.offences.len(), &batch.pardons[..]), (4, &[pardon(9)][..]));
-    // Meanwhile one is banned again, one is pardoned, and one is pardoned and banned again.
+    // Meanwhile one address is banned again, one is pardoned, and one is pardoned and banned again.
     store.set_offences(offender(1, 0), record(2, 0, 95));
     store.pardon(pardon(2));
     store.pardon(pardon(3));
@@ -390,7 +390,7 @@ fn positions_are_kept() {
 }
 
 #[test]
-fn positions_that_were_in_files_are_taken_over_once() {
+fn positions_in_files_are_imported_once() {
     let directory = TempDir::new().unwrap();
     let file = |name: &str| directory.path().join(format!("{name}.position"));
     fs::write(file("sshd"), "there").unwrap();
@@ -401,7 +401,7 @@ fn positions_that_were_in_files_are_taken_over_once() {
     assert!(!file("sshd").exists() && !file("wazo-provd").exists());
     started.store.set_position("sshd", b"further".to_vec());
     end(started);
-    // One that is put there again is older than what the store has.
+    // A file that is put there again is older than the store's position.
     fs::write(file("sshd"), "there").unwrap();
     let started = open(&directory, first_boot);
     assert_eq!(started.kept.as_ref().unwrap().positions["sshd"], b"further");
@@ -425,14 +425,14 @@ fn told(second: u64) -> Told {
 }
 
 #[test]
-fn what_the_jails_were_told_is_kept_for_this_boot() {
+fn the_record_of_the_jails_is_kept_for_this_boot() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     for second in 30..100 {
         started.store.tell(told(second));
     }
     end(started);
-    // At 100 s, what is a minute old counts no more.
+    // At 100 s, a record that is a minute old no longer counts.
     let started = open(&directory, first_boot);
     let expected: Vec<Told> = (41..100).map(told).collect();
     assert_eq!(started.kept.as_ref().unwrap().told, expected);
@@ -443,7 +443,7 @@ fn what_the_jails_were_told_is_kept_for_this_boot() {
 }
 
 #[test]
-fn the_last_that_the_jails_were_told_is_kept_and_no_more() {
+fn only_the_latest_records_of_the_jails_are_kept() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     for part in [TOLD_MAX / 2, TOLD_MAX, TOLD_MAX / 2] {
@@ -464,7 +464,7 @@ fn the_last_that_the_jails_were_told_is_kept_and_no_more() {
 }
 
 #[test]
-fn what_may_have_been_written_is_not_told_twice() {
+fn a_record_that_may_have_been_written_is_not_replayed_twice() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     let mut database = Database::open(&path, first_boot(), FINDTIME).unwrap();
@@ -481,12 +481,12 @@ fn what_may_have_been_written_is_not_told_twice() {
 }
 
 #[test]
-fn what_is_decided_together_is_written_together() {
+fn changes_decided_together_are_written_together() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     let hold = started.store.hold();
     started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
-    // Longer than a position waits for company.
+    // Longer than a position waits for other changes.
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(started.store.status().pending, 1);
     started.store.set_position("sshd", b"there".to_vec());
@@ -500,7 +500,7 @@ fn what_is_decided_together_is_written_together() {
 }
 
 #[test]
-fn a_ban_that_came_and_went_unwritten_leaves_nothing() {
+fn a_ban_that_began_and_ended_unwritten_leaves_nothing() {
     let store = Store::nowhere();
     store.shared.change(pending::Pending::set_read);
     for ban in many(1000) {
@@ -508,18 +508,18 @@ fn a_ban_that_came_and_went_unwritten_leaves_nothing() {
         store.remove(ban.key());
     }
     assert_eq!(store.status().pending, 0);
-    // One that the file may have is to be struck out there.
+    // A ban that the file may have must be deleted there.
     let ban = entry("192.0.2.1/32", Origin::Hand, None);
     store.put(&ban, false, None);
     store.remove(ban.key());
     assert_eq!(store.status().pending, 1);
-    // The kernel's own are not kept.
+    // The kernel's own bans are not stored.
     store.put(&entry("192.0.2.2/32", Origin::Flood, None), true, None);
     assert_eq!(store.status().pending, 1);
 }
 
 #[test]
-fn what_could_not_be_written_comes_back_behind_what_is_newer() {
+fn unwritten_changes_are_put_back_unless_there_are_newer_ones() {
     let store = Store::nowhere();
     store.shared.change(pending::Pending::set_read);
     let bans = many(3);
@@ -529,7 +529,7 @@ fn what_could_not_be_written_comes_back_behind_what_is_newer() {
     (0..3).for_each(|second| store.tell(told(second)));
     let batch = store.shared.take();
     store.tell(told(3));
-    // Meanwhile one is lifted and one is decided anew.
+    // Meanwhile one ban is lifted and one is decided anew.
     store.remove(bans[0].key());
     let newer = Entry::new(bans[1].ban, "newer");
     store.put(&newer, false, None);
@@ -547,7 +547,7 @@ fn what_could_not_be_written_comes_back_behind_what_is_newer() {
 }
 
 #[test]
-fn an_older_file_is_brought_to_this_version() {
+fn an_older_file_is_migrated_to_this_version() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
     let mut old = Connection::open(&path).unwrap();
@@ -580,9 +580,9 @@ fn an_older_file_is_brought_to_this_version() {
     assert_eq!(aside(&directory), [""; 0]);
 }
 
-/// What may have been done to a file, and how many of a thousand bans are read all the same, at least.
+/// The ways to break a file, and how many of a thousand bans must still be readable.
 #[test]
-fn a_file_that_is_no_good_is_moved_aside_and_a_new_one_begun() {
+fn a_broken_file_is_moved_aside_and_replaced() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm, usize); 6] = [
         ("garbage", |path| fs::write(path, [0x5a; 10_000]).unwrap(), 0),
@@ -632,7 +632,7 @@ fn a_file_that_is_no_good_is_moved_aside_and_a_new_one_begun() {
         let kept = started.kept.as_ref().unwrap();
         assert!(kept.bans.len() >= readable, "{what}: {} bans", kept.bans.len());
         assert!(kept.bans.is_sorted_by_key(Entry::key), "{what}");
-        // All of them are to be written to the new file.
+        // All of them must be written to the new file.
         assert!(matches!(started.news.blocking_recv(), Some(News::WantsAll)), "{what}");
         started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
         wait(&started.store).unwrap();
@@ -668,7 +668,7 @@ fn a_file_that_is_taken_away_is_made_anew() {
 }
 
 #[test]
-fn a_file_that_another_process_has_is_waited_for() {
+fn a_file_that_another_process_has_open_is_waited_for() {
     let directory = TempDir::new().unwrap();
     fill(&directory, &many(3));
     let other = Connection::open(directory.path().join(FILE)).unwrap();
@@ -693,7 +693,7 @@ fn a_file_that_another_process_has_is_waited_for() {
 }
 
 #[test]
-fn what_the_log_has_is_read_from_a_copy() {
+fn the_log_is_read_from_a_copy() {
     let (directory, cut, memory) =
         (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     let started = open(&directory, first_boot);
@@ -711,7 +711,7 @@ fn what_the_log_has_is_read_from_a_copy() {
 }
 
 #[test]
-fn what_becomes_of_the_file_while_it_is_open_is_noticed_and_mended() {
+fn damage_to_the_open_file_is_noticed_and_repaired() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 8] = [
         ("the log is deleted", |file| fs::remove_file(log_of(file)).unwrap()),
@@ -748,7 +748,7 @@ fn what_becomes_of_the_file_while_it_is_open_is_noticed_and_mended() {
             started.store.put(ban, true, None);
         }
         wait(&started.store).unwrap();
-        // Without a change of anything.
+        // Without any change of a ban.
         harm(&state.join(FILE));
         let wants = until_told(&mut started.news);
         assert!(matches!(wants, News::WantsAll), "{what}: {wants:?}");
@@ -757,7 +757,7 @@ fn what_becomes_of_the_file_while_it_is_open_is_noticed_and_mended() {
         }
         until(what, || started.store.status().failed.is_none());
         wait(&started.store).unwrap();
-        // As SIGKILL leaves it.
+        // In the state after SIGKILL.
         let killed = TempDir::new().unwrap();
         for path in [state.join(FILE), log_of(&state.join(FILE))] {
             fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
@@ -770,7 +770,7 @@ fn what_becomes_of_the_file_while_it_is_open_is_noticed_and_mended() {
 }
 
 #[test]
-fn what_is_taken_away_takes_no_positions_with_it() {
+fn a_file_that_is_taken_away_loses_no_positions() {
     let of_log: fn(&Path) -> PathBuf = log_of;
     for taken in [of_log, Path::to_owned] {
         let directory = TempDir::new().unwrap();
@@ -821,7 +821,7 @@ fn a_file_that_is_left_alone_stays() {
 }
 
 #[test]
-fn files_that_were_moved_aside_are_bounded() {
+fn the_number_of_files_moved_aside_is_bounded() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join(FILE);
     for second in 0..20 {
@@ -836,7 +836,7 @@ fn files_that_were_moved_aside_are_bounded() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
+fn setting_the_wall_clock_corrects_the_stored_times_without_another_write() {
     static WALL: AtomicI64 = AtomicI64::new(1000);
     fn settable() -> Clock {
         clock("first", 100, WALL.load(Ordering::Relaxed))
@@ -847,7 +847,7 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
     started.store.put(&ban, true, None);
     wait(&started.store).unwrap();
     let before = look_up(&started.store, 1).evidence[0].failures.clone();
-    // The clock is set right, and nothing happens until the host has booted again.
+    // The clock is corrected, and nothing happens until the host boots again.
     WALL.store(1_000_000, Ordering::Relaxed);
     assert!(matches!(until_told(&mut started.news), News::WantsAll));
     end(started);
@@ -856,7 +856,7 @@ fn a_wall_clock_that_is_set_moves_what_was_written_without_another_write() {
     assert_eq!(until, Some(KernelTime(250 * SECOND)));
     let mut failures = look_up(&again.store, 1).evidence[0].failures.clone();
     assert_eq!((failures.len(), &failures[0]["time"]), (2, &"1970-01-12T13:46:29Z".into()));
-    // All else is as it was.
+    // Everything else is unchanged.
     for (failure, before) in failures.iter_mut().zip(&before) {
         failure["time"] = before["time"].clone();
     }

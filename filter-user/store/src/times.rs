@@ -1,4 +1,4 @@
-//! The kernel's time on the wall, over boots.
+//! The kernel's times as wall-clock times, across boots.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use detection::clock::{KernelTime, Moment};
 
-/// How far the wall clock may be from where it was: a step, and not its usual slewing.
+/// How far the wall clock may drift from its expected time: more than that is a step, and not the usual
+/// slewing.
 const STEP: Duration = Duration::from_secs(2);
 
-/// What the clocks of a boot say.
+/// The clocks of a boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// The boot's name.
@@ -21,15 +22,15 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clocks of a boot at a moment that is known on both. Of a boot without a name no other time is
-    /// taken to be.
+    /// The clocks of a boot at a moment that is known on both. A boot without a name never equals
+    /// another one.
     pub fn at(boot: &str, kernel: KernelTime, wall: Timestamp) -> Self {
         let now = i64::try_from(wall.as_nanosecond()).unwrap_or(i64::MAX);
         let ahead = now.saturating_sub(Moment::from(kernel).0);
         Self { boot: boot.to_owned(), ahead, now }
     }
 
-    /// The time on the wall.
+    /// The wall-clock time.
     pub(super) fn wall(&self) -> Timestamp {
         Timestamp::from_nanosecond(self.now.into()).unwrap_or_default()
     }
@@ -42,17 +43,18 @@ impl Clock {
         Moment(utc.saturating_sub(self.ahead))
     }
 
-    /// Whether the wall clock has been set since `earlier`, or the host has slept.
+    /// Whether since `earlier` the wall clock was set or the host was suspended.
     pub(super) fn has_stepped_since(&self, earlier: &Self) -> bool {
         Duration::from_nanos(self.ahead.abs_diff(earlier.ahead)) > STEP
     }
 
-    /// When a ban ends that was written by `written`, from `since` to `until` of UTC; `None`: it has.
+    /// When a ban ends that was written by `written`, from `since` to `until` of UTC; `None` if it has
+    /// ended.
     pub(super) fn end(&self, written: &Self, since: i64, until: i64) -> Option<KernelTime> {
         let end = if self.is_same_boot(written) {
             written.moment(until)
         } else {
-            // A wall clock that starts anew at boot makes no ban longer than it was meant to be.
+            // A wall clock that starts anew at boot makes no ban longer than intended.
             let left = until.saturating_sub(self.now).min(until.saturating_sub(since));
             self.moment(self.now.saturating_add(left))
         };
@@ -83,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn in_one_boot_only_the_kernels_clock_counts() {
+    fn within_one_boot_only_the_kernels_clock_counts() {
         let written = clock("a", 100, 1000);
         let (since, until) = (written.utc(Moment(seconds(90))), written.utc(Moment(seconds(150))));
         assert_eq!((since, until), (seconds(990), seconds(1050)));
-        // The wall clock has been set an hour ahead since.
+        // Since then, the wall clock has been set an hour ahead.
         let now = clock("a", 110, 4610);
         assert!(now.has_stepped_since(&written));
         assert_eq!(now.end(&written, since, until), Some(KernelTime(150_000_000_000)));
@@ -96,17 +98,17 @@ mod tests {
     }
 
     #[test]
-    fn over_boots_the_wall_clock_counts() {
+    fn across_boots_the_wall_clock_counts() {
         let written = clock("a", 100, 1000);
         let (since, until) = (seconds(990), seconds(1050));
         let now = clock("b", 5, 1020);
         assert_eq!(now.end(&written, since, until), Some(KernelTime(35_000_000_000)));
         assert_eq!(now.beginning(&written, since), Moment(seconds(-25)));
         assert_eq!(clock("b", 5, 1050).end(&written, since, until), None);
-        // A host without a clock of its own starts in 1970: not longer than a minute all the same.
+        // A host without a real-time clock starts in 1970: the ban still lasts no longer than a minute.
         let lost = clock("b", 5, 0);
         assert_eq!(lost.end(&written, since, until), Some(KernelTime(65_000_000_000)));
-        // Boots that cannot be told apart are not one.
+        // Boots without a name are different boots.
         let nameless = clock("", 5, 1020);
         assert_eq!(
             nameless.end(&clock("", 100, 1000), since, until),

@@ -1,6 +1,6 @@
-//! What the jails were told, so that they can be told it again after a restart: then they know what
-//! they knew. It is written together with how far the sources were read, so that what was told is not
-//! read again, and what is read again was not told.
+//! What the jails were told, so that the same can be fed to them again after a restart, which restores
+//! their state. It is written together with the positions of the sources, so everything is either in
+//! this record or read again, and never both.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,32 +14,32 @@ use super::times::Clock;
 use detection::clock::{KernelTime, Moment};
 use detection::failure::{Attempt, Class};
 
-/// The last so many are kept: about 25 MiB, and a tenth of a second to tell them again.
+/// The most records that are kept: about 25 MiB, which takes a tenth of a second to replay.
 pub const TOLD_MAX: usize = 131_072;
 
-/// What a jail was told.
+/// A record of what a jail was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// When.
+    /// The time.
     pub at: KernelTime,
     /// The jail's name.
     pub jail: Box<str>,
-    /// What.
+    /// The content.
     pub what: What,
 }
 
-/// What a jail can be told.
+/// The kinds of records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// An attempt.
     Attempt {
-        /// The name of the source that heard it.
+        /// The source that reported it.
         source: Box<str>,
-        /// The attempt, as far as jails go by it.
+        /// The attempt, reduced to what jails need.
         attempt: Attempt,
     },
-    /// The source of a failure that it has heard of cannot have been forged.
+    /// The source of a failure that has counted cannot have been forged.
     Proven(IpAddr, Class),
     /// The failures of a network are forgotten.
     Forgotten(IpNet),
@@ -70,7 +70,7 @@ pub(super) fn write<'a>(
     Ok(())
 }
 
-/// Strikes out those beyond the last [`TOLD_MAX`].
+/// Deletes all but the last [`TOLD_MAX`].
 pub(super) fn shorten(connection: &Connection, clock: i64) -> Result<(), Failure> {
     let sql = "DELETE FROM told WHERE clock = ?1 AND number <= (
         SELECT number FROM told WHERE clock = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
@@ -78,8 +78,8 @@ pub(super) fn shorten(connection: &Connection, clock: i64) -> Result<(), Failure
     Ok(())
 }
 
-/// Reads those of this boot that are not older than `findtime`, the oldest first. What this version
-/// cannot read is left out.
+/// Reads the records of this boot that are not older than `findtime`, oldest first. Those that this
+/// version cannot read are left out.
 pub(super) fn read(
     connection: &Connection,
     now: &Clock,
@@ -102,7 +102,7 @@ pub(super) fn read(
     Ok(told)
 }
 
-/// Strikes out those of other boots.
+/// Deletes the records of other boots.
 pub(super) fn tidy(connection: &Connection, clock_id: i64) -> Result<(), Failure> {
     connection.execute("DELETE FROM told WHERE clock <> ?1", [clock_id])?;
     Ok(())

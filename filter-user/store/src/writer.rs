@@ -1,4 +1,4 @@
-//! The thread that writes: opens the file, commits what waits, mends what breaks.
+//! The writing thread: opens the file, commits waiting changes, and repairs the file.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -17,19 +17,19 @@ use super::failure::Failure;
 use super::pending::{Batch, Question, Shared, Work};
 use super::{Kept, News, Progress, Settings, Started, Store, file_in};
 
-/// How long positions wait for company.
+/// How long positions wait for other changes.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long the first wait is after a failure; each is twice the one before.
+/// The first wait after a failure; each further wait is twice as long.
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// The longest wait.
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
-/// How often what nothing needs any more is struck out.
+/// How often unneeded rows are deleted.
 const TIDY: Duration = Duration::from_hours(1);
 
-/// News that wait for who has the bans; there is never more than one of a kind.
+/// News that wait for the owner of the bans; there is never more than one of a kind.
 const NEWS_WAITING: usize = 4;
 
 /// Starts the thread.
@@ -63,16 +63,16 @@ struct Writer {
     path: PathBuf,
     settings: Settings,
     news: mpsc::Sender<News>,
-    /// Where the first word goes that there is.
+    /// Where the first result goes.
     first: Option<std_mpsc::SyncSender<Option<Kept>>>,
     database: Option<Database>,
-    /// Whether what is kept has been read and told.
+    /// Whether the stored data has been read and delivered.
     is_read: bool,
-    /// What was read from a file that was no good, until a new one has it.
+    /// The data read from a broken file, until it is in a new one.
     salvaged: Option<Contents>,
     failed: Option<String>,
-    /// What has become of the file while it was open, until a new one is there: what it has is not to be
-    /// believed.
+    /// What happened to the file while it was open, until there is a new one: its contents cannot be
+    /// trusted.
     distrusted: Option<String>,
     backoff: Duration,
 }
@@ -153,8 +153,8 @@ impl Writer {
                 self.works();
                 self.shared.done(batch.number, &batch.sayings);
                 if has_stepped {
-                    // The times of earlier bans do not say by which clock they were written. When the news
-                    // that wait are too many, this is among them.
+                    // Rows about earlier bans do not say by which clock they were written. If too many
+                    // news wait, this is among them.
                     let _known = self.news.try_send(News::WantsAll);
                 }
                 Ok(())
@@ -163,8 +163,8 @@ impl Writer {
         }
     }
 
-    /// Looks after the file while nothing is to be written: whether it is still there as it was left, and
-    /// whether its times are right. When something is wrong: when to try again.
+    /// Checks the file while there is nothing to write: whether it is as it was left, and whether its
+    /// times are right. If something is wrong, returns when to try again.
     fn look(&mut self) -> Result<(), Instant> {
         self.check()?;
         let clock = (self.settings.clock)();
@@ -174,7 +174,7 @@ impl Writer {
         }
     }
 
-    /// Gives up a file that is not as it was left. Then: when to begin another one.
+    /// Abandons a file that is not as it was left. Returns when to create another one.
     fn check(&mut self) -> Result<(), Instant> {
         let Some(Err(why)) = self.database.as_ref().map(Database::check) else { return Ok(()) };
         if let Some(database) = self.database.take() {
@@ -193,7 +193,7 @@ impl Writer {
         self.backoff = BACKOFF;
     }
 
-    /// Notes a failure, loudly once. Returns when to try again.
+    /// Records a failure, logging it prominently once. Returns when to try again.
     fn fail(&mut self, batch: Batch, unsure: bool, failure: &Failure) -> Instant {
         self.database = None;
         let why = failure.to_string();
@@ -232,7 +232,7 @@ impl Writer {
             Ok(opened) => opened,
             Err(Failure::Broken(why)) => return self.begin_anew(&why),
             Err(failure) => {
-                // A full disk, or one that cannot be written, can still be read.
+                // A file on a full or read-only disk can still be read.
                 let (contents, complete) =
                     database::salvage(&self.path, &clock, &names, findtime, &self.settings.memory);
                 if complete && !self.is_read {
@@ -241,7 +241,7 @@ impl Writer {
                 return Err(failure);
             }
         };
-        // Without its file there is nothing but what is in memory.
+        // Without its file, only the data in memory is left.
         let lost = database.is_new() && self.is_read;
         if let Some(contents) = contents {
             if contents.unread > 0 {
@@ -258,7 +258,7 @@ impl Writer {
         self.take_up(database, lost)
     }
 
-    /// In place of a file that is no good.
+    /// Replaces a broken file.
     fn begin_anew(&mut self, why: &str) -> Result<(), Failure> {
         let clock = (self.settings.clock)();
         let Settings { names, findtime, memory, .. } = &self.settings;
@@ -276,7 +276,7 @@ impl Writer {
             aside.display(),
         );
         if self.is_read {
-            // Of the jails that there are, what is in memory is the last word.
+            // For bans of known jails, the data in memory is authoritative.
             contents.offences.retain(|row| row.record(names, &clock).is_none());
             if let Some(rescued) = self.salvaged.take()
                 && !rescued.kept.positions.is_empty()
@@ -296,7 +296,7 @@ impl Writer {
         self.take_up(database, true)
     }
 
-    /// Writes to this file from now on; it is to have all bans if it `lost` them.
+    /// Writes to this file from now on; if the old one `lost` its bans, it needs all of them.
     fn take_up(&mut self, mut database: Database, lost: bool) -> Result<(), Failure> {
         if let Some(salvaged) = &self.salvaged {
             database.restore(salvaged)?;
@@ -304,21 +304,21 @@ impl Writer {
         }
         self.database = Some(database);
         if lost {
-            // Nobody to tell: it is ending.
+            // The receiver no longer exists: the daemon is stopping.
             let _ended = self.news.blocking_send(News::WantsAll);
         }
         if self.failed.is_some() {
-            // What waits is written at once; then it is known to work.
+            // Waiting changes are written at once; then it is known to work.
             let _again = self.write();
         }
         Ok(())
     }
 
-    /// Tells what is kept, at the start or later.
+    /// Delivers the stored data, at the start or later.
     fn tell(&mut self, mut kept: Kept) {
         self.is_read = true;
         self.shared.change(|pending| {
-            // What was decided since is the last word.
+            // Later decisions take precedence.
             kept.bans.retain(|entry| !pending.overrules(&entry.key()));
             kept.ended.retain(|key| !pending.overrules(key));
             kept.offences.retain(|(who, _)| !pending.pardons(*who));
@@ -329,7 +329,7 @@ impl Writer {
         }
     }
 
-    /// Says the first word, if it has not been said; what comes too late comes back.
+    /// Delivers the first result, if that has not been done; returns one that comes too late.
     fn tell_first(&mut self, kept: Option<Kept>) -> Option<Kept> {
         match self.first.take() {
             Some(first) => {
