@@ -585,7 +585,7 @@ impl LogTail {
                 for file in std::mem::take(&mut self.left) {
                     self.follow(file, Start::Beginning);
                 }
-                let undecided = self.take_over(left, siblings, current, start);
+                let undecided = self.follow_new(left, siblings, current, start);
                 (self.target, self.changed) = (target.or_else(|| self.target.take()), changed);
                 self.looked = looked;
                 if let Some(undecided) = undecided {
@@ -600,7 +600,7 @@ impl LogTail {
         Ok(false)
     }
 
-    fn take_over(
+    fn follow_new(
         &mut self,
         left: Vec<Option<Opened>>,
         siblings: Option<Vec<Sibling>>,
