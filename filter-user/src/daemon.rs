@@ -356,7 +356,7 @@ fn announce(interfaces: &[Interface]) {
     for interface in interfaces.iter().filter(|interface| interface.unprotected.is_none()) {
         let Interface { name, mode, fallback, adopted, .. } = interface;
         let mode = mode.as_str();
-        let how = if *adopted { "took over" } else { "attached to" };
+        let how = if *adopted { "replaced the program on" } else { "attached to" };
         match fallback {
             Some(why) => warn!("{how} {name} in {mode} mode: {why}"),
             None => info!("{how} {name} in {mode} mode"),

@@ -160,7 +160,11 @@ fn without_xdp_in_the_driver_there_is_the_generic_mode() {
     assert!(status["interfaces"][0]["fallback"].is_string(), "{status}");
     filters(&hosts, &ringfence);
     ringfence.restart(&hosts.pbx).unwrap();
-    assert!(ringfence.log().contains("took over lan in generic mode"), "{}", ringfence.log());
+    assert!(
+        ringfence.log().contains("replaced the program on lan in generic mode"),
+        "{}",
+        ringfence.log()
+    );
     drop(ringfence);
 
     // The same when it is asked for, on an interface that could do better.

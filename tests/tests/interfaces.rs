@@ -190,12 +190,27 @@ fn an_interface_keeps_the_program_under_another_name() {
     // The configuration has the old name, then the new one, then another that it goes by as well.
     ringfence.restart(&hosts.pbx).unwrap();
     assert_eq!(times_said(&ringfence, "there is no `eth0` any more"), 1, "{}", ringfence.log());
-    assert_eq!(times_said(&ringfence, "took over wan.0 in native mode"), 1, "{}", ringfence.log());
+    assert_eq!(
+        times_said(&ringfence, "replaced the program on wan.0 in native mode"),
+        1,
+        "{}",
+        ringfence.log()
+    );
     ringfence.restart_with(&hosts.pbx, |c| c.interfaces = vec!["wan.0".to_owned()]).unwrap();
-    assert_eq!(times_said(&ringfence, "took over wan.0 in native mode"), 2, "{}", ringfence.log());
+    assert_eq!(
+        times_said(&ringfence, "replaced the program on wan.0 in native mode"),
+        2,
+        "{}",
+        ringfence.log()
+    );
     ip(&hosts.pbx, "link property add dev wan.0 altname uplink");
     ringfence.restart_with(&hosts.pbx, |c| c.interfaces = vec!["uplink".to_owned()]).unwrap();
-    assert_eq!(times_said(&ringfence, "took over wan.0 in native mode"), 3, "{}", ringfence.log());
+    assert_eq!(
+        times_said(&ringfence, "replaced the program on wan.0 in native mode"),
+        3,
+        "{}",
+        ringfence.log()
+    );
     assert!(!gets_through(&hosts));
     assert_eq!(interface(&ringfence, "wan.0")["learning"], true);
     ringfence.stop().unwrap();

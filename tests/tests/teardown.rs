@@ -34,7 +34,7 @@ fn bans_outlive_the_controller_and_the_next_one_adopts_them() {
     world.ringfence.restart(&world.hosts.pbx).unwrap();
     is_the_same(&before, &ban(&world));
     let log = world.ringfence.log();
-    assert_eq!(log.matches("took over eth0 in native mode").count(), 2, "{log}");
+    assert_eq!(log.matches("replaced the program on eth0 in native mode").count(), 2, "{log}");
 
     let detach = world.ringfence.detach().unwrap();
     assert_eq!(detach.status.code(), Some(1), "{detach:?}");

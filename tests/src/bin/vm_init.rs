@@ -170,8 +170,8 @@ impl World {
         ensure!(self.attackers_of_round()? == 0, "a banned source got through without controller");
         self.ringfence.restart(&self.pbx)?;
         ensure!(
-            self.ringfence.log().contains("took over eth0"),
-            "it did not take over what was attached: {}",
+            self.ringfence.log().contains("replaced the program on eth0"),
+            "it did not replace the attached program: {}",
             self.ringfence.log()
         );
         self.expect_mode()?;
