@@ -82,8 +82,7 @@ pub(crate) fn upgrade(workspace: &Workspace, directory: &Path) -> Result<[PathBu
     let built = Built::of(workspace)?;
     let pack = |version: &str| -> Result<PathBuf> {
         let packer = built.packer(workspace, version)?;
-        let [product, _symbols] = timed(&format!("pack {version}"), || packer.pack(directory))?;
-        Ok(product)
+        timed(&format!("pack {version}"), || packer.pack_product(directory))
     };
     let later = format!("{VERSION}+later");
     let packages = [pack(VERSION)?, pack(&later)?];
@@ -151,6 +150,18 @@ impl<'a> Packer<'a> {
 
     /// Writes both packages into `directory`.
     fn pack(&self, directory: &Path) -> Result<[PathBuf; 2]> {
+        let [product, symbols] = self.lay_out(directory)?;
+        Ok([self.build(&product, directory)?, self.build(&symbols, directory)?])
+    }
+
+    /// Writes the package without that of the symbols, which takes longest to compress.
+    fn pack_product(&self, directory: &Path) -> Result<PathBuf> {
+        let [product, _symbols] = self.lay_out(directory)?;
+        self.build(&product, directory)
+    }
+
+    /// The files of both packages.
+    fn lay_out(&self, directory: &Path) -> Result<[Tree; 2]> {
         let work = directory.join("work");
         remove(&work)?;
         let product = Tree::new(work.join(NAME))?;
@@ -166,7 +177,7 @@ impl<'a> Packer<'a> {
             product.copy(&from, &format!("DEBIAN/{script}"), 0o755)?;
         }
         self.write_control(&symbols, "control-dbgsym", "")?;
-        Ok([self.build(&product, directory)?, self.build(&symbols, directory)?])
+        Ok([product, symbols])
     }
 
     /// The binary without what only a debugger reads, which goes into the other package.
