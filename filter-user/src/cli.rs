@@ -100,7 +100,27 @@ pub enum Command {
         output: Output,
     },
     /// Show the settings of each jail and how many sources it watches and bans
-    Jails(Output),
+    ///
+    /// For one jail, it shows all settings, the files that it reads with their rules, and what it has counted since
+    /// the daemon started.
+    Jails {
+        /// Only this jail, in full
+        name: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the known peers, such as registered phones
+    ///
+    /// `LEFT` is how long a peer stays known unless it registers again.
+    Peers {
+        /// Only those in this network
+        #[arg(value_name = "NET", value_parser = network)]
+        inside: Option<IpNet>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Close SIP to all but trusted networks and known peers for a limited time
     ///
     /// SIP opens again by itself when the time is up, even if no daemon runs.
@@ -151,7 +171,8 @@ impl Cli {
     /// Whether the command prints one JSON document.
     pub fn json(&self) -> bool {
         match &self.command {
-            Command::Jails(output)
+            Command::Jails { output, .. }
+            | Command::Peers { output, .. }
             | Command::Status { output, .. }
             | Command::Detach(output)
             | Command::Confirm(output)

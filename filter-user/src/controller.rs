@@ -15,6 +15,7 @@ mod networks;
 mod of_source;
 mod orders;
 pub(crate) mod past;
+mod peers;
 mod protected;
 mod reload;
 mod replay;

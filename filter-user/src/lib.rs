@@ -31,6 +31,7 @@ pub mod fail2ban;
 mod faults;
 pub mod host;
 pub mod jail_filter;
+pub mod listed;
 pub mod listing;
 pub mod log_budget;
 mod log_queue;

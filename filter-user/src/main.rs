@@ -28,8 +28,8 @@ use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
 use filter_user::test_log::{self, Test};
 use filter_user::{
-    ban_list, client, daemon, datapath, decided, disable, doctor, fail2ban, jail_filter, listing,
-    report,
+    ban_list, client, daemon, datapath, decided, disable, doctor, fail2ban, jail_filter, listed,
+    listing, report,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -111,7 +111,11 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Run(run) => start(cli.config.as_deref(), run),
         Command::Status { output, .. } => ask(cli, &Request::Status, output.json, report::status),
         Command::Bans(bans) => list(cli, bans),
-        Command::Jails(output) => ask(cli, &Request::Jails, output.json, report::jails),
+        Command::Jails { name: None, output } => {
+            ask(cli, &Request::Jails, output.json, report::jails)
+        }
+        Command::Jails { name: Some(name), output } => jail(cli, name, output.json),
+        Command::Peers { inside, output } => peers(cli, *inside, output.json),
         Command::Why { address, output } => {
             let address = address.to_canonical();
             ask(cli, &Request::Why { address }, output.json, report::why)
@@ -368,6 +372,20 @@ fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     }
     let how = listing::How { sort: bans.sort, limit: bans.limit };
     listing::list(page, how, bans.output.json, out)
+}
+
+fn jail(cli: &Cli, name: &str, json: bool) -> Result<()> {
+    let socket = socket(cli)?;
+    let jails = client::ask_as(&socket, &Request::Jails)?;
+    let status = client::ask_as(&socket, &Request::Status)?;
+    let jail = listed::Jail::of(name, jails, status)?;
+    if json { print_json(&jail) } else { print(&listed::jail(&jail)) }
+}
+
+fn peers(cli: &Cli, inside: Option<IpNet>, json: bool) -> Result<()> {
+    let socket = socket(cli)?;
+    let page = |after| client::ask_as(&socket, &Request::Peers { inside, after });
+    listed::peers(page, json, io::BufWriter::new(io::stdout().lock()))
 }
 
 fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {

@@ -108,6 +108,13 @@ fn what_is_decided_while_it_runs_is_kept() {
     let over = || site.json("allows")["allows"] == json!([]);
     assert!(until(Duration::from_secs(20), over), "{}", site.json("allows"));
 
+    let jail = site.json("jails sshd");
+    assert_eq!(jail["jail"]["name"], "sshd", "{jail}");
+    assert!(site.done("jails sshd").contains("sshd"));
+    assert_eq!(site.run("jails nosuch").status.code(), Some(1));
+    assert_eq!(site.json("peers")["peers"], json!([]));
+    assert_eq!(site.done("peers 192.0.2.0/24"), "no peer is known\n");
+
     let history = site.json("history");
     let events = history["history"].as_array().unwrap();
     let of = |event: &str| events.iter().filter(|row| row["event"] == event).count();

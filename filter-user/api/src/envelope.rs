@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability, HistoryPage, Jails,
-    Lifted, MaintenanceState, Reloaded, Status, TakenOver, TuneChanged, Why,
+    Lifted, MaintenanceState, PeersPage, Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
 /// The version of requests and replies. Within a version, fields and requests are only added: a program must
@@ -72,6 +72,8 @@ pub enum Answer {
     Allows(Allows),
     /// To `set`.
     TuneChanged(TuneChanged),
+    /// To `peers`.
+    Peers(PeersPage),
     /// To `history`.
     History(HistoryPage),
     /// To `take-over`.
@@ -100,6 +102,7 @@ impl Answer {
             | Self::Bans(_)
             | Self::Allows(_)
             | Self::History(_)
+            | Self::Peers(_)
             | Self::Jails(_)
             | Self::Why(_)
             | Self::Maintenance(_)

@@ -22,6 +22,7 @@ mod changes;
 mod decisions;
 mod envelope;
 mod jails;
+mod peers;
 mod request;
 #[cfg(test)]
 mod schema;
@@ -39,6 +40,7 @@ pub use self::decisions::{
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::jails::{Attacked, Guessing, JailReport, Jails};
+pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::request::{
     BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX, Maintenance,
     NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX, Unban,

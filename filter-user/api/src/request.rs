@@ -155,6 +155,16 @@ pub enum Request {
         /// Its value, as in the configuration; null: the one in the configuration.
         value: Option<String>,
     },
+    /// A page of the known peers. The answer is `PeersPage`.
+    Peers {
+        /// Only those in this network; null: all.
+        #[serde(default)]
+        #[cfg_attr(test, schemars(with = "Option<String>"))]
+        inside: Option<IpNet>,
+        /// `next` of the page before; null: from the first one on.
+        #[serde(default)]
+        after: Option<IpAddr>,
+    },
     /// A page of what happened in the last 90 days. The answer is `HistoryPage`.
     History(HistoryQuery),
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
@@ -186,6 +196,7 @@ impl Request {
             | Self::Bans(_)
             | Self::Jails
             | Self::Allows
+            | Self::Peers { .. }
             | Self::History(_)
             | Self::Why { .. } => false,
         }
@@ -398,6 +409,7 @@ mod tests {
             },
             Request::Disallow { network: "192.0.2.0/24".parse().unwrap() },
             Request::Allows,
+            Request::Peers { inside: None, after: Some([192, 0, 2, 1].into()) },
             Request::Set { jail: "sshd".to_owned(), setting: Tunable::Maxretry, value: None },
             Request::History(HistoryQuery {
                 network: Some("192.0.2.0/24".parse().unwrap()),
@@ -462,6 +474,7 @@ mod tests {
                 ),
                 &format!(r#"{{{by},"command":"disallow","network":"192.0.2.0/24"}}"#),
                 r#"{"command":"allows"}"#,
+                r#"{"after":"192.0.2.1","command":"peers","inside":null}"#,
                 &format!(
                     r#"{{{by},"command":"set","jail":"sshd","setting":"maxretry","value":null}}"#
                 ),

@@ -72,6 +72,9 @@ impl<D: Datapath> Controller<D> {
             Request::Set { jail, setting, value } => {
                 self.tune((jail, setting, value), who, now).map(Answer::TuneChanged)
             }
+            Request::Peers { inside, after } => {
+                Ok(Answer::Peers(self.peers_page(inside, after, now)))
+            }
             // The store has it.
             Request::History(_) => Ok(Answer::History(HistoryPage::default())),
             Request::TakeOver { bans, from, last } => {

@@ -127,6 +127,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Jails
         | Request::Why { .. }
         | Request::Allows
+        | Request::Peers { .. }
         | Request::History(_) => Vec::new(),
     }
 }

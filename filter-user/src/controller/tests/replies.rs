@@ -191,6 +191,7 @@ fn every_reply_is_as_recorded() {
         row(HistoryEvent::BanEnded(ended)),
     ];
     let page = HistoryPage { history, next: Some(1) };
+    hold("peers", &ask(&mut controller, Request::Peers { inside: None, after: None }));
     hold("history", &serde_json::to_value(page).unwrap());
     hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
     let on = api::Maintenance::On { seconds: 600, closed_to_known: true };

@@ -1,0 +1,32 @@
+//! The known peers, as `peers` lists them.
+
+use std::net::IpAddr;
+
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The most peers of a page.
+pub const PEERS_MAX: usize = 256;
+
+/// A page of the known peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct PeersPage {
+    /// The peers, by address.
+    pub peers: Vec<Peer>,
+    /// What to send as `after` for the next page; null: this is the last one.
+    pub next: Option<IpAddr>,
+}
+
+/// A known peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// When it is forgotten, unless it proves itself again.
+    pub until: String,
+    /// Packets of it that passed to SIP.
+    pub passed: u64,
+}

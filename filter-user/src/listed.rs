@@ -1,0 +1,190 @@
+//! `jails NAME` and `peers` as text and JSON.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail};
+use api::{JailReport, Jails, Peer, PeersPage, Rule, Source, State, Status};
+use serde::Serialize;
+
+use crate::report::{count, left, line, shown_text, when};
+
+/// A jail with what it reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Jail {
+    /// Its settings and counts.
+    #[serde(rename = "jail")]
+    pub report: JailReport,
+    /// What it reads.
+    pub sources: Vec<Source>,
+    /// Whether bans drop packets; false in a dry run.
+    pub enforcing: bool,
+}
+
+impl Jail {
+    /// The jail of this name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn of(name: &str, jails: Jails, status: Status) -> Result<Self> {
+        let names: Vec<String> = jails.jails.iter().map(|jail| jail.name.clone()).collect();
+        let Some(jail) = jails.jails.into_iter().find(|jail| jail.name == name) else {
+            bail!("there is no jail `{}`; there are {}", shown_text(name), names.join(", "));
+        };
+        let sources = status.sources.into_iter().filter(|source| source.jail == name).collect();
+        Ok(Self { report: jail, sources, enforcing: jails.enforcing })
+    }
+}
+
+/// `jails NAME`.
+pub fn jail(Jail { report: jail, sources, enforcing }: &Jail) -> String {
+    let mut text =
+        crate::report::jails(&Jails { jails: vec![jail.clone()], enforcing: *enforcing });
+    let mut say = |words: String| line(&mut text, &words);
+    if jail.increment {
+        say("each further ban of a source lasts longer".to_owned());
+    }
+    if let Some(scope) = &jail.unproven_scope {
+        say(format!("a ban with too few proven failures closes {scope}"));
+    }
+    let guessing = &jail.guessing;
+    if guessing.maxretry > 0 || guessing.maxaccounts > 0 {
+        say(format!(
+            "slow guessing: {} failures or {} accounts within {}",
+            guessing.maxretry, guessing.maxaccounts, guessing.findtime
+        ));
+    }
+    if !jail.ignoreip.is_empty() {
+        say("ignores:".to_owned());
+        for ignored in &jail.ignoreip {
+            say(format!("  {ignored}"));
+        }
+    }
+    if jail.forgotten > 0 {
+        say(format!("{} forgotten early", count(jail.forgotten, "source")));
+    }
+    if sources.is_empty() {
+        say("it reads nothing".to_owned());
+    }
+    for source in sources {
+        let state = match source.state {
+            State::Ok => "ok",
+            State::Waiting => "waiting",
+            State::Failed => "failed",
+        };
+        say(format!("reads {} ({state})", source.name));
+        if !source.place.is_empty() {
+            say(format!("  {}", shown_text(&source.place)));
+        }
+        let (lines, failures) = (count(source.events, "line"), count(source.failures, "failure"));
+        say(format!(
+            "  {lines}, {failures}, {} unwitnessed, {} lost",
+            source.unwitnessed, source.lost
+        ));
+        for Rule { name, hits, last } in source.rules.iter().filter(|rule| rule.hits > 0) {
+            let last = last.as_deref().map_or("-".to_owned(), when);
+            say(format!("  rule {name}: {}, last at {last}", count(*hits, "line")));
+        }
+        let unused = source.rules.iter().filter(|rule| rule.hits == 0).count();
+        if unused > 0 {
+            say(format!("  {} without a line so far", count(unused, "rule")));
+        }
+    }
+    text
+}
+
+/// Writes the peers that `page` returns, as text or as JSON. It is asked for those behind an address.
+///
+/// # Errors
+///
+/// When a page does not come, or `out` takes no more.
+pub fn peers(
+    mut page: impl FnMut(Option<IpAddr>) -> Result<PeersPage>,
+    json: bool,
+    mut out: impl Write,
+) -> Result<()> {
+    const WRITE: &str = "write to standard output";
+    let (mut after, mut is_first) = (None, true);
+    loop {
+        let PeersPage { peers, next } = page(after)?;
+        for peer in &peers {
+            let text = if json {
+                let head = if is_first { "{\n  \"peers\": [\n    " } else { ",\n    " };
+                format!("{head}{}", serde_json::to_string_pretty(peer)?.replace('\n', "\n    "))
+            } else {
+                let head = if is_first {
+                    row("ADDRESS", "UNTIL", "LEFT", "PACKETS")
+                } else {
+                    String::new()
+                };
+                let Peer { address, until, passed } = peer;
+                head + &row(&address.to_string(), &when(until), &left(until), &passed.to_string())
+            };
+            out.write_all(text.as_bytes()).context(WRITE)?;
+            is_first = false;
+        }
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let end = match (json, is_first) {
+        (true, true) => "{\n  \"peers\": []\n}\n",
+        (true, false) => "\n  ]\n}\n",
+        (false, true) => "no peer is known\n",
+        (false, false) => "",
+    };
+    out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)
+}
+
+fn row(address: &str, until: &str, left: &str, packets: &str) -> String {
+    format!("{address:<39}  {until:<12}  {left:<6}  {packets}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples;
+
+    #[test]
+    fn a_jail_is_shown_with_what_it_reads() {
+        let (jails, status) = (examples::jails(), examples::healthy());
+        let jail = Jail::of("asterisk-wazo", jails.clone(), status.clone()).unwrap();
+        let text = super::jail(&jail);
+        assert!(text.contains("asterisk-wazo") && text.contains("reads "), "{text}");
+        let own = text.lines().skip_while(|line| !line.starts_with("reads "));
+        assert!(own.into_iter().all(|line| line.chars().count() <= 80), "{text}");
+        let why = Jail::of("no\u{1b}ne", jails, status).unwrap_err().to_string();
+        assert!(why.contains("asterisk-wazo") && !why.contains('\u{1b}'), "{why}");
+    }
+
+    #[test]
+    fn any_number_of_peers_is_one_document() {
+        for number in [0_u32, 1, 600] {
+            let write = |json| {
+                let mut from = 0;
+                let page = |_after| {
+                    let until = (from + 256).min(number);
+                    let peer = |number: u32| Peer {
+                        address: IpAddr::from(number.to_be_bytes()),
+                        until: "2031-01-02T00:00:00Z".to_owned(),
+                        passed: 7,
+                    };
+                    let peers = (from..until).map(peer).collect();
+                    from = until;
+                    let next = (until < number).then(|| IpAddr::from(until.to_be_bytes()));
+                    Ok(PeersPage { peers, next })
+                };
+                let mut out = Vec::new();
+                peers(page, json, &mut out).unwrap();
+                String::from_utf8(out).unwrap()
+            };
+            let value: serde_json::Value = serde_json::from_str(&write(true)).unwrap();
+            assert_eq!(value["peers"].as_array().unwrap().len(), number as usize);
+            let text = write(false);
+            assert_eq!(text.lines().count(), number as usize + 1);
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+    }
+}
