@@ -10,7 +10,6 @@ mod enforcement;
 mod limited;
 mod listing;
 mod maintenance;
-mod names;
 mod networks;
 mod of_source;
 mod orders;
@@ -59,7 +58,6 @@ pub use self::bans::lifting::Ticket;
 use self::digest::{Digest, Topic};
 
 use self::limited::{LIMITED_MAX, LimitedSources};
-use self::names::Names;
 use self::networks::KnownIpv6;
 use self::of_source::is_address;
 use self::protected::Protected;
@@ -90,7 +88,6 @@ pub struct Controller<D> {
     protected: Protected,
     permits: allowed::Permits,
     tuning: tuned::Tuning,
-    names: Names,
     known_ipv6: KnownIpv6,
     limited: LimitedSources,
     digest: Digest,
@@ -141,10 +138,9 @@ impl<D: Datapath> Controller<D> {
             prefix: SourcePrefix::ipv6(config.ipv6_prefix),
             roster,
             bans: Bans::new(store),
-            protected: Protected { own, trusted: config.trusted.clone(), ..Protected::default() },
+            protected: Protected::new(config, own),
             permits: allowed::Permits::default(),
             tuning: tuned::Tuning::new(config),
-            names: Names::new(config),
             known_ipv6: KnownIpv6::default(),
             limited: LimitedSources::default(),
             digest: Digest::default(),
@@ -166,11 +162,11 @@ impl<D: Datapath> Controller<D> {
             started: now,
             begun: now,
         };
-        controller.datapath.own(&host::addresses(&controller.protected.own))?;
+        controller.datapath.own(&host::addresses(controller.protected.own()))?;
         let Kept { bans, ended, offences, decisions, .. } = kept.unwrap_or_default();
         controller.permits = allowed::Permits::load(&decisions, now);
-        controller.protected.allowed = controller.permits.networks();
-        controller.datapath.trust(&controller.protected.networks())?;
+        controller.protected.set_allowed(controller.permits.networks());
+        controller.datapath.trust(&controller.protected.trusted_networks())?;
         controller.take_tuning(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
@@ -573,7 +569,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Updates the host's addresses, which may have changed.
     pub fn set_own(&mut self, own: BTreeSet<IpNet>) {
-        if own == self.protected.own {
+        if own == *self.protected.own() {
             return;
         }
         if let Err(why) = self.datapath.own(&host::addresses(&own)) {
@@ -581,7 +577,7 @@ impl<D: Datapath> Controller<D> {
             warn!("packets that forge the host's new addresses are not dropped yet: {why:#}");
             return;
         }
-        self.protected.own = own;
+        self.protected.set_own(own);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.

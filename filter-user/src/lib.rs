@@ -8,7 +8,9 @@
 
 pub use api as control;
 pub use datapath;
-pub use detection::{ban, challenge, duration, escalation, failure, hearing, jail, join, prefix};
+pub use detection::{
+    ban, challenge, duration, escalation, failure, hearing, jail, join, network_set, prefix,
+};
 pub use store;
 
 pub mod ban_list;

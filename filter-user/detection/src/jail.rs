@@ -25,6 +25,7 @@ use crate::clock::KernelTime;
 pub use crate::failure::Evidence;
 use crate::failure::{Attempt, Class, Verdict};
 use crate::join;
+use crate::network_set::NetworkSet;
 use crate::settings::{JailSettings, Scope};
 
 /// The most failures of each source that are remembered for `why`.
@@ -71,6 +72,8 @@ pub struct Standing {
 pub struct Jail {
     name: &'static str,
     settings: JailSettings,
+    /// Its `ignoreip`.
+    ignored: NetworkSet,
     watched: Watched,
     /// The sources that have reported failures, by number.
     tellers: Vec<&'static str>,
@@ -95,6 +98,7 @@ impl Jail {
         let guessing = Guessing::new(settings.guessing);
         Self {
             name,
+            ignored: settings.ignoreip.iter().copied().collect(),
             settings,
             watched: Watched::new(capacity, maxretry),
             tellers: Vec::new(),
@@ -121,9 +125,15 @@ impl Jail {
         &self.settings
     }
 
+    /// The networks in its `ignoreip`.
+    pub fn ignored(&self) -> &NetworkSet {
+        &self.ignored
+    }
+
     /// Uses other settings from the next failure on. Recorded failures remain, and count for as long as
     /// the new `findtime` says. Guessing over days continues with the old `guessing` settings.
     pub fn set_settings(&mut self, settings: JailSettings) {
+        self.ignored = settings.ignoreip.iter().copied().collect();
         self.settings = JailSettings { guessing: self.settings.guessing, ..settings };
     }
 
@@ -179,7 +189,7 @@ impl Jail {
             }
             Verdict::Failure => {}
         }
-        if !self.settings.enabled || contains(&self.settings.ignoreip, attempt.address) {
+        if !self.settings.enabled || self.ignored.contains(attempt.address.into()) {
             return None;
         }
         if !attempt.proven && self.settings.unproven_scope.is_none() {
@@ -298,7 +308,7 @@ impl Jail {
             let Suspect { source, failures, proven, reason } = suspect;
             let scope = if proven { Some(scope) } else { unproven_scope };
             let Some(scope) = scope else { continue };
-            if contains(&self.settings.ignoreip, source) {
+            if self.ignored.contains(source.into()) {
                 continue;
             }
             let failures = usize::try_from(failures).unwrap_or(usize::MAX);
@@ -427,10 +437,6 @@ fn next_sweep(oldest: Option<Duration>, findtime: Duration, now: KernelTime) -> 
     let wait = findtime.saturating_sub(oldest?);
     let wait = if wait.is_zero() { wait } else { wait.max(findtime / SWEEPS_PER_FINDTIME) };
     Some(now.after(wait))
-}
-
-fn contains(networks: &[IpNet], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(&address))
 }
 
 #[cfg(test)]

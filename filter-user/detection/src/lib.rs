@@ -16,6 +16,7 @@ pub mod failure;
 pub mod hearing;
 pub mod jail;
 pub mod join;
+pub mod network_set;
 pub mod parse;
 pub mod prefix;
 pub mod settings;

@@ -157,7 +157,7 @@ impl<D: Datapath> Controller<D> {
                 Some(old) => drop(self.permits.0.insert(network, old)),
                 None => drop(self.permits.0.remove(&network)),
             }
-            self.protected.allowed = self.permits.networks();
+            self.protected.set_allowed(self.permits.networks());
             return Err(why);
         }
         self.bans.store().decide(KIND, &network.to_string(), Some(kept));
@@ -203,7 +203,7 @@ impl<D: Datapath> Controller<D> {
         let Some(old) = self.permits.0.remove(&network) else { return Ok(()) };
         if let Err(why) = self.trust_permits() {
             self.permits.0.insert(network, old);
-            self.protected.allowed = self.permits.networks();
+            self.protected.set_allowed(self.permits.networks());
             return Err(why);
         }
         self.bans.store().decide(KIND, &network.to_string(), None);
@@ -212,8 +212,8 @@ impl<D: Datapath> Controller<D> {
 
     /// Has the kernel trust what is allowed.
     fn trust_permits(&mut self) -> Result<(), String> {
-        self.protected.allowed = self.permits.networks();
-        self.datapath.trust(&self.protected.networks()).map_err(|why| format!("{why:#}"))
+        self.protected.set_allowed(self.permits.networks());
+        self.datapath.trust(&self.protected.trusted_networks()).map_err(|why| format!("{why:#}"))
     }
 
     /// Ends the permits whose time is up.
@@ -327,7 +327,7 @@ mod tests {
         let networks = Permits::load(&kept, later).networks();
         assert_eq!(networks.len(), 1, "{networks:?}");
         controller.reconfigure(&crate::config::Config::default()).unwrap();
-        assert_eq!(controller.protected.networks().len(), 2);
+        assert_eq!(controller.protected.trusted_networks().len(), 2);
     }
 
     #[test]

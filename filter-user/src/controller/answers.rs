@@ -173,7 +173,7 @@ impl<D: Datapath> Controller<D> {
             scope: self.ports.name(settings.scope).to_owned(),
             unproven_scope: settings.unproven_scope.map(|scope| self.ports.name(scope).to_owned()),
             ignoreip: settings.ignoreip.iter().map(|ip| show(*ip)).collect(),
-            ignored_names: self.names.report(&settings.ignore_names),
+            ignored_names: self.protected.names().report(&settings.ignore_names),
             tuned: self.tuning.report(jail.name()),
             watched: jail.watched() as u64,
             forgotten: jail.forgotten(),

@@ -16,6 +16,8 @@ use crate::config::Scope;
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::Candidate;
+use crate::jail::Jail;
+use crate::network_set::NetworkSet;
 
 impl<D: Datapath> Controller<D> {
     /// Bans the networks around an address that has just been banned, if they contain enough offenders.
@@ -83,17 +85,23 @@ impl<D: Datapath> Controller<D> {
         jail: Option<usize>,
         now: KernelTime,
     ) -> Result<Vec<IpNet>, String> {
-        let mut never = self.protected.all();
         let jails = self.jails.iter().enumerate();
-        for (_, of) in jails.filter(|(place, _)| jail.is_none_or(|jail| jail == *place)) {
-            let settings = of.settings();
-            never.extend(&settings.ignoreip);
-            never.extend(self.names.addresses(&settings.ignore_names).map(IpNet::from));
+        let jails = jails.filter(|(place, _)| jail.is_none_or(|jail| jail == *place));
+        let jails: Vec<&Jail> = jails.map(|(_, jail)| jail).collect();
+        let sets = self.protected.sets().into_iter();
+        let sets: Vec<_> = sets.chain(jails.iter().map(|jail| jail.ignored())).collect();
+        let names = jails.iter().map(|jail| &*jail.settings().ignore_names);
+        let of_names: NetworkSet = names
+            .flat_map(|names| self.protected.names().addresses(names))
+            .map(IpNet::from)
+            .collect();
+        let mut never = Vec::new();
+        for set in sets.into_iter().chain([&of_names]) {
+            if let Some(around) = set.around(network) {
+                return Err(format!("{} is never banned", show(around)));
+            }
+            never.extend(set.inside(network));
         }
-        if let Some(around) = never.iter().find(|never| never.contains(&network)) {
-            return Err(format!("{} is never banned", show(*around)));
-        }
-        never.retain(|never| network.contains(never));
         let known = match network {
             // There may be many such bans, since each costs an attacker 15 packets.
             IpNet::V6(_) => self.known_ipv6.inside(network, &self.datapath, now),

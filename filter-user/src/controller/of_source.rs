@@ -56,7 +56,7 @@ impl<D: Datapath> Controller<D> {
         let Some(jail) = self.jails.get(place) else { return BTreeSet::new() };
         let may = |address: &IpAddr| {
             self.protected.reason((*address).into()).is_none()
-                && !jail.settings().ignoreip.iter().any(|ignored| ignored.contains(address))
+                && !jail.ignored().contains((*address).into())
                 && !self.ignores_by_name(place, *address)
                 && !self.is_known(*address, now)
         };

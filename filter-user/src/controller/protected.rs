@@ -1,46 +1,142 @@
-//! The addresses and networks that are never banned.
+//! What is never banned: the host's own addresses, the trusted networks, the addresses of trusted names, and
+//! what is allowed at run time.
+//!
+//! Networks and the addresses of names enter; whether something may be banned leaves. A lookup costs the same
+//! however many networks there are, since each failure needs a few.
+
+pub(super) mod names;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+
+use self::names::Names;
+use crate::config::{Config, HostName};
+use crate::network_set::NetworkSet;
 
 /// The addresses and networks that are never banned.
 #[derive(Debug, Default)]
 pub(super) struct Protected {
-    pub(super) own: BTreeSet<IpNet>,
-    pub(super) trusted: Vec<IpNet>,
-    /// The addresses of trusted names.
-    pub(super) named: BTreeSet<IpNet>,
-    /// What somebody has allowed while the daemon runs.
-    pub(super) allowed: BTreeSet<IpNet>,
+    own: Own,
+    trusted: Vec<IpNet>,
+    names: Names,
+    /// The networks that are allowed at run time.
+    allowed: BTreeSet<IpNet>,
+    /// The trusted networks and the addresses of trusted names.
+    configured: NetworkSet,
+    /// The same and the allowed networks.
+    all_trusted: NetworkSet,
+}
+
+/// The host's addresses.
+#[derive(Clone, Debug, Default)]
+struct Own {
+    networks: BTreeSet<IpNet>,
+    set: NetworkSet,
+}
+
+impl From<BTreeSet<IpNet>> for Own {
+    fn from(networks: BTreeSet<IpNet>) -> Self {
+        let set = networks.iter().copied().collect();
+        Self { networks, set }
+    }
 }
 
 impl Protected {
+    /// With these addresses of the host, and names that have not been looked up yet.
+    pub(super) fn new(config: &Config, own: BTreeSet<IpNet>) -> Self {
+        Self::over(config, own.into(), Names::new(config), BTreeSet::new())
+    }
+
+    /// With another configuration, the same host and the addresses that are known of names already.
+    pub(super) fn replaced(&self, config: &Config) -> Self {
+        Self::over(config, self.own.clone(), self.names.replaced(config), self.allowed.clone())
+    }
+
+    fn over(config: &Config, own: Own, names: Names, allowed: BTreeSet<IpNet>) -> Self {
+        let trusted = config.trusted.clone();
+        let mut protected = Self { own, trusted, names, allowed, ..Self::default() };
+        protected.trust_names();
+        protected
+    }
+
+    /// Takes the addresses of the trusted names.
+    fn trust_names(&mut self) {
+        self.configured = self.configured_networks().collect();
+        self.all_trusted = self.trusted_networks().into_iter().collect();
+    }
+
+    /// Replaces the networks that are allowed at run time.
+    pub(super) fn set_allowed(&mut self, allowed: BTreeSet<IpNet>) {
+        self.allowed = allowed;
+        self.trust_names();
+    }
+
+    /// How many networks are allowed at run time.
+    pub(super) fn allowed_count(&self) -> u64 {
+        self.allowed.len() as u64
+    }
+
     /// Why a network as a whole cannot be banned; `None` if it can.
     pub(super) fn reason(&self, network: IpNet) -> Option<&'static str> {
-        if self.own.iter().any(|own| own.contains(&network)) {
+        if self.own.set.contains(network) {
             Some("the host's own address")
         } else if self.is_configured(network) {
             Some("trusted")
-        } else if self.allowed.iter().any(|allowed| allowed.contains(&network)) {
+        } else if self.all_trusted.contains(network) {
             Some("allowed")
         } else {
             None
         }
     }
 
-    /// Whether a setting trusts a network.
-    pub(super) fn is_configured(&self, network: IpNet) -> bool {
-        self.trusted.iter().chain(&self.named).any(|trusted| trusted.contains(&network))
+    /// What a ban of any network must leave out.
+    pub(super) fn sets(&self) -> [&NetworkSet; 2] {
+        [&self.own.set, &self.all_trusted]
     }
 
-    /// Everything that a ban of a network around it must leave out.
-    pub(super) fn all(&self) -> Vec<IpNet> {
-        self.own.iter().copied().chain(self.networks()).collect()
+    fn configured_networks(&self) -> impl Iterator<Item = IpNet> {
+        self.trusted.iter().copied().chain(self.names.trusted())
+    }
+
+    /// Whether a setting trusts a network.
+    pub(super) fn is_configured(&self, network: IpNet) -> bool {
+        self.configured.contains(network)
     }
 
     /// The networks whose packets are never dropped.
-    pub(super) fn networks(&self) -> Vec<IpNet> {
-        self.trusted.iter().chain(&self.named).chain(&self.allowed).copied().collect()
+    pub(super) fn trusted_networks(&self) -> Vec<IpNet> {
+        self.configured_networks().chain(self.allowed.iter().copied()).collect()
+    }
+
+    /// Whether it trusts this network, as a part of one of its own.
+    pub(super) fn is_trusted(&self, network: IpNet) -> bool {
+        self.all_trusted.contains(network)
+    }
+
+    /// Whether a network or a name is trusted.
+    pub(super) fn is_trusting(&self) -> bool {
+        !self.trusted.is_empty() || !self.names.trusted_names().is_empty()
+    }
+
+    /// The host's addresses.
+    pub(super) fn own(&self) -> &BTreeSet<IpNet> {
+        &self.own.networks
+    }
+
+    /// Replaces the host's addresses.
+    pub(super) fn set_own(&mut self, own: BTreeSet<IpNet>) {
+        self.own = own.into();
+    }
+
+    /// The names in the configuration.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Whether one of these names has this address.
+    pub(super) fn is_named(&self, names: &[HostName], address: IpAddr) -> bool {
+        self.names.contain(names, address)
     }
 }

@@ -4,8 +4,6 @@ use ipnet::IpNet;
 
 use anyhow::Result;
 
-use super::names::Names;
-use super::protected::Protected;
 use super::{Controller, show};
 use crate::clock::KernelTime;
 use crate::config::Config;
@@ -22,16 +20,12 @@ impl<D: Datapath> Controller<D> {
     /// let in now.
     pub fn objections(&self, new: &Config, now: KernelTime) -> Vec<String> {
         let mut objections = Vec::new();
-        let is_trusting = |trusted: &[IpNet], names: usize| !trusted.is_empty() || names > 0;
-        let old_names = self.names.trusted_names().len();
-        if is_trusting(&self.protected.trusted, old_names)
-            && !is_trusting(&new.trusted, new.trusted_names.len())
-        {
+        let protected = self.protected.replaced(new);
+        if self.protected.is_trusting() && !protected.is_trusting() {
             objections.push("no trusted network would be left".to_owned());
         }
-        let trusted = self.protected_by(new, &self.names.replaced(new)).networks();
-        let stays = |network: &IpNet| trusted.iter().any(|trusted| trusted.contains(network));
-        for gone in self.protected.networks().iter().filter(|network| !stays(network)) {
+        let stays = |network: &IpNet| protected.is_trusted(*network);
+        for gone in self.protected.trusted_networks().iter().filter(|network| !stays(network)) {
             let inside = self.bans.ledger().within(*gone, None, LOOKED_AT);
             let banned: Vec<String> = inside
                 .filter(|entry| entry.ban.in_force(now) && !stays(&entry.ban.network))
@@ -49,13 +43,6 @@ impl<D: Datapath> Controller<D> {
         objections
     }
 
-    /// Who is protected with another configuration, and its names.
-    fn protected_by(&self, new: &Config, names: &Names) -> Protected {
-        let own = self.protected.own.clone();
-        let allowed = self.protected.allowed.clone();
-        Protected { own, trusted: new.trusted.clone(), named: names.trusted(), allowed }
-    }
-
     /// Judges by another configuration from now on. It differs from the running one only in what needs no
     /// restart, and the kernel has it but for the trusted networks.
     ///
@@ -63,16 +50,14 @@ impl<D: Datapath> Controller<D> {
     ///
     /// When the kernel refuses the trusted networks; then the controller stays as it was.
     pub fn reconfigure(&mut self, new: &Config) -> Result<()> {
-        let names = self.names.replaced(new);
-        let protected = self.protected_by(new, &names);
-        if let Err(why) = self.datapath.trust(&protected.networks()) {
-            return Err(match self.datapath.trust(&self.protected.networks()) {
+        let protected = self.protected.replaced(new);
+        if let Err(why) = self.datapath.trust(&protected.trusted_networks()) {
+            return Err(match self.datapath.trust(&self.protected.trusted_networks()) {
                 Ok(()) => why,
                 Err(also) => why.context(format!("the old ones are not trusted either ({also:#})")),
             });
         }
         self.protected = protected;
-        self.names = names;
         self.tuning.reconfigure(new);
         self.apply_tuning();
         self.limits = new.limits;

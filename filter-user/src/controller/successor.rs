@@ -11,7 +11,6 @@ use crate::ban::{Ban, Entry};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::jail::Jail;
 use crate::log_budget::BY_HAND;
 
 /// The most imported bans that a log line names.
@@ -96,13 +95,12 @@ impl<D: Datapath> Controller<D> {
             return Err("trusted, or the host's own address");
         }
         let place = self.jails.iter().position(|jail| jail.name() == decided.jail);
-        let settings = place.and_then(|place| self.jails.get(place)).map(Jail::settings);
-        let (Some(place), Some(settings)) = (place, settings.filter(|settings| settings.enabled))
-        else {
+        let jail = place.and_then(|place| self.jails.get(place));
+        let (Some(place), Some(jail)) = (place, jail.filter(|jail| jail.settings().enabled)) else {
             return Err("their jail does not exist yet or is disabled");
         };
-        let ignored = settings.ignoreip.iter().any(|ignored| ignored.contains(&address));
-        if ignored || self.ignores_by_name(place, address) {
+        let settings = jail.settings();
+        if jail.ignored().contains(address.into()) || self.ignores_by_name(place, address) {
             return Err("their jail ignores them");
         }
         // If the jail makes no unproven bans, they close what its other bans close.

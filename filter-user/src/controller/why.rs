@@ -47,8 +47,8 @@ impl<D: Datapath> Controller<D> {
         let over_limit = limited.filter(|last| now.since(last.at) < LIMITED_FOR);
         let source = self.source_of(address, now);
         let ignores = |jail: &&Jail| {
-            jail.settings().ignoreip.iter().any(|ip| ip.contains(&address))
-                || self.names.contain(&jail.settings().ignore_names, address)
+            jail.ignored().contains(address.into())
+                || self.protected.is_named(&jail.settings().ignore_names, address)
         };
         let ignored_by = self.jails.iter().filter(ignores).map(|jail| jail.name().to_owned());
         let first = entry.map(|entry| self.ban_of(entry));

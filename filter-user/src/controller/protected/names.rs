@@ -7,7 +7,7 @@ use api::{NamedHost, State};
 use ipnet::IpNet;
 use log::{info, warn};
 
-use super::Controller;
+use super::super::Controller;
 use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::{Config, HostName};
@@ -16,20 +16,20 @@ use crate::dns::{self, ADDRESSES_MAX, Addresses, News};
 
 /// The names in the configuration, with their addresses as far as they are known.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(in crate::controller) struct Names {
     /// By name; `None` for a name that has not been looked up yet.
     addresses: BTreeMap<HostName, Option<Addresses>>,
     trusted: Vec<HostName>,
 }
 
 impl Names {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::controller) fn new(config: &Config) -> Self {
         let addresses = dns::names(config).into_iter().map(|name| (name, None)).collect();
         Self { addresses, trusted: config.trusted_names.clone() }
     }
 
     /// The names of another configuration, with the addresses that are known of them already.
-    pub(super) fn replaced(&self, config: &Config) -> Self {
+    pub(in crate::controller) fn replaced(&self, config: &Config) -> Self {
         let mut names = Self::new(config);
         for (name, addresses) in &mut names.addresses {
             addresses.clone_from(self.addresses.get(name).unwrap_or(&None));
@@ -38,22 +38,25 @@ impl Names {
     }
 
     /// The names whose addresses are trusted.
-    pub(super) fn trusted_names(&self) -> &[HostName] {
+    pub(in crate::controller) fn trusted_names(&self) -> &[HostName] {
         &self.trusted
     }
 
     /// Whether one of these names has this address.
-    pub(super) fn contain(&self, names: &[HostName], address: IpAddr) -> bool {
+    pub(in crate::controller) fn contain(&self, names: &[HostName], address: IpAddr) -> bool {
         names.iter().filter_map(|name| self.of(name)).any(|of| of.all.contains(&address))
     }
 
     /// The addresses of these names.
-    pub(super) fn addresses(&self, names: &[HostName]) -> impl Iterator<Item = IpAddr> {
+    pub(in crate::controller) fn addresses(
+        &self,
+        names: &[HostName],
+    ) -> impl Iterator<Item = IpAddr> {
         names.iter().filter_map(|name| self.of(name)).flat_map(|of| of.all.iter().copied())
     }
 
     /// The addresses that are trusted.
-    pub(super) fn trusted(&self) -> BTreeSet<IpNet> {
+    pub(in crate::controller) fn trusted(&self) -> BTreeSet<IpNet> {
         let known = self.trusted.iter().filter_map(|name| self.of(name));
         known.flat_map(|addresses| &addresses.all).copied().map(IpNet::from).collect()
     }
@@ -63,7 +66,7 @@ impl Names {
     }
 
     /// These names as `jails` and `status` tell of them.
-    pub(super) fn report(&self, names: &[HostName]) -> Vec<NamedHost> {
+    pub(in crate::controller) fn report(&self, names: &[HostName]) -> Vec<NamedHost> {
         let report = |name: &HostName| {
             let known = self.of(name);
             let failed = known.and_then(|addresses| addresses.failed.as_deref());
@@ -83,22 +86,23 @@ impl Names {
     }
 
     /// The trusted names as `status` tells of them.
-    pub(super) fn report_trusted(&self) -> Vec<NamedHost> {
+    pub(in crate::controller) fn report_trusted(&self) -> Vec<NamedHost> {
         self.report(&self.trusted)
     }
 }
 
 impl<D: Datapath> Controller<D> {
     /// Whether a jail ignores an address because a name in its `ignoreip` has it.
-    pub(super) fn ignores_by_name(&self, place: usize, address: IpAddr) -> bool {
+    pub(in crate::controller) fn ignores_by_name(&self, place: usize, address: IpAddr) -> bool {
         let jail = self.jails.get(place);
-        jail.is_some_and(|jail| self.names.contain(&jail.settings().ignore_names, address))
+        jail.is_some_and(|jail| self.protected.is_named(&jail.settings().ignore_names, address))
     }
 
     /// Takes the addresses of a name. A new address gets in again at once: the bans that would not have begun
     /// had it been known before are lifted.
     pub fn resolved(&mut self, News { name, addresses }: News, now: KernelTime) {
-        let Some(known) = self.names.addresses.get_mut(&name) else { return };
+        let known = self.protected.names.addresses.get_mut(&name);
+        let Some(known) = known else { return };
         let before = known.replace(addresses.clone()).unwrap_or_default();
         let Addresses { all, left_out, failed } = addresses;
         if left_out > before.left_out {
@@ -138,9 +142,9 @@ impl<D: Datapath> Controller<D> {
                 self.welcome(*address, Some(origin), &why, now);
             }
         }
-        if self.names.trusted.contains(&name) {
-            self.protected.named = self.names.trusted();
-            if let Err(why) = self.datapath.trust(&self.protected.networks()) {
+        if self.protected.names.trusted.contains(&name) {
+            self.protected.trust_names();
+            if let Err(why) = self.datapath.trust(&self.protected.trusted_networks()) {
                 warn!("the new addresses of {name} are not trusted yet: {why:#}");
             }
             for address in new {
