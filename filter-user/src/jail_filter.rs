@@ -7,25 +7,26 @@ use std::sync::Arc;
 use crate::config::{ConfigError, JailSettings, Loaded, SetBy};
 use crate::doctor;
 use crate::fail2ban::{self, Filter, LogType, Options};
-use crate::failure::Class;
+use crate::parse::Parser;
 use crate::parse::dates::DateFormat;
-use crate::parse::{ASTERISK_RULES, Parser, provd, sshd};
+use crate::register::{self, ByFilter};
 
 /// Asterisk's configuration directory.
 const ASTERISK_ETC: &str = "/etc/asterisk";
 
 /// The parser of a built-in jail and the names of its rules; `None` for any other jail.
 pub fn built_in(name: &str) -> Option<(Parser, &'static [&'static str])> {
-    Some(match name {
-        "asterisk-wazo" => {
+    let row = register::of_jail(name)?;
+    let parser = match row.parser {
+        register::Parser::AsteriskLog => {
             let format = doctor::dateformat(Path::new(ASTERISK_ETC));
             let dates = format.as_deref().map(DateFormat::new).unwrap_or_default();
-            (Parser::Asterisk(Arc::new(dates)), ASTERISK_RULES)
+            Parser::Asterisk(Arc::new(dates))
         }
-        "sshd" => (Parser::BuiltIn(sshd::parse), sshd::RULES),
-        "wazo-provd" => (Parser::BuiltIn(provd::parse), provd::RULES),
-        _ => return None,
-    })
+        register::Parser::Lines(parse, _) => Parser::BuiltIn(parse),
+        register::Parser::Events => return None,
+    };
+    Some((parser, row.parser.rules()))
 }
 
 /// The parser with the filter that a jail names, if it names one.
@@ -45,15 +46,12 @@ pub fn parser(
 
 fn options(name: &str, jail: &JailSettings) -> Options {
     let options = Options::default();
-    match name {
-        // An attacker can make up whole lines of this log.
-        "asterisk-wazo" => {
-            Options { class: Class::WrongCredential, needs_witness: true, ..options }
+    match register::of_jail(name) {
+        Some(row) => {
+            let ByFilter { class, proven, needs_witness } = row.by_filter;
+            Options { class, proven, needs_witness, ..options }
         }
-        // sshd uses TCP, and only it writes to its log.
-        "sshd" => Options { proven: true, ..options },
-        "wazo-provd" => Options { class: Class::Provisioning, ..options },
-        _ => Options { proven: jail.own.as_ref().is_some_and(|own| own.proven), ..options },
+        None => Options { proven: jail.own.as_ref().is_some_and(|own| own.proven), ..options },
     }
 }
 

@@ -8,7 +8,7 @@ mod reader;
 pub use detection::parse::{
     Function, ami, asterisk, dates, journal, provd, security, source_address, sshd, suspect,
 };
-pub use reader::{ASTERISK_RULES, GIVEN_UP, Reader, Said, UNDERSTOOD, why_ignored};
+pub use reader::{GIVEN_UP, Reader, Said, UNDERSTOOD, why_ignored};
 
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ use crate::hearing::{Sample, Unparsed};
 use crate::jail_filter;
 use crate::parse::suspect::looks_like_failure;
 use crate::parse::{Parser, Reader, Said, UNDERSTOOD, journal, sshd, why_ignored};
+use crate::register::{ASTERISK_JAIL, SSHD};
 use crate::source::log_tail::LINE_MAX;
 
 /// How many unrecognised lines are shown.
@@ -81,9 +82,9 @@ impl Lines {
         // A filter reads only the NOTICE log.
         let security_log = test.config.sources.asterisk.security_log.as_deref();
         let of_filter =
-            name != "asterisk-wazo" || test.path.is_none_or(|_| test.path != security_log);
+            name != ASTERISK_JAIL || test.path.is_none_or(|_| test.path != security_log);
         let load = |log| jail_filter::parser(name, jail, log).map(|parser| parser.map(Reader::new));
-        let is_sshd = name == "sshd";
+        let is_sshd = name == SSHD;
         if of_filter && let Some(file) = load(LogType::File)? {
             return Ok(Self { file, journal: load(LogType::Journal)?, is_sshd });
         }

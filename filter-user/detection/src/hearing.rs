@@ -22,6 +22,8 @@ pub use self::unparsed::{SAMPLE_MAX, SAMPLES, Sample, Unparsed};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
 use crate::parse::asterisk::FAILED_REQUESTS;
+use crate::register;
+pub use crate::register::{AMI, NOTICE, SECURITY};
 
 /// How long a source must be silent before that is a finding.
 const SILENT_SOURCE: Duration = Duration::from_hours(12);
@@ -265,22 +267,10 @@ fn is_told_twice(attempt: &Attempt) -> bool {
         && (FAILED_REQUESTS.contains(&attempt.rule) || EVENTS.contains(&attempt.rule))
 }
 
-/// The source that reads Asterisk's NOTICE log.
-pub const NOTICE: &str = "asterisk-notice";
-
-/// The source that reads Asterisk's `security` log.
-pub const SECURITY: &str = "asterisk-security";
-
-/// The source that listens to Asterisk's manager interface.
-pub const AMI: &str = "asterisk-ami";
-
 /// The key of a source across restarts. One of your own jails may have several sources, distinguished
 /// by their logs.
 pub fn key(source: &str, place: &str) -> String {
-    match source {
-        NOTICE | SECURITY | AMI | "sshd" | "wazo-provd" => source.to_owned(),
-        _ => format!("{source} {place}"),
-    }
+    if register::source(source).is_some() { source.to_owned() } else { format!("{source} {place}") }
 }
 
 /// The findings about a source.
@@ -422,24 +412,7 @@ fn whole_hours(time: Duration) -> String {
 
 /// The most common fix for a source.
 pub fn mend(source: &str) -> &'static str {
-    match source {
-        NOTICE => {
-            "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`"
-        }
-        SECURITY => {
-            "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`"
-        }
-        AMI => {
-            "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`"
-        }
-        "sshd" => {
-            "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`"
-        }
-        "wazo-provd" => {
-            "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`"
-        }
-        _ => "see docs/operations.md",
-    }
+    register::source(source).map_or("see docs/operations.md", |source| source.mend)
 }
 
 #[cfg(test)]

@@ -19,4 +19,5 @@ pub mod join;
 pub mod network_set;
 pub mod parse;
 pub mod prefix;
+pub mod register;
 pub mod settings;

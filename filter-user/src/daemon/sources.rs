@@ -21,9 +21,9 @@ use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
 use crate::controller::{Controller, Source};
 use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
-use crate::hearing::{AMI, NOTICE, SECURITY};
 use crate::jail_filter;
 use crate::parse::{self, Parser};
+use crate::register::{AMI, ASTERISK_JAIL, NOTICE, PROVD, SECURITY, SSHD};
 use crate::rhythms::Rhythms;
 use crate::source::journal::{self, Entries, Journal};
 use crate::source::lane::Lane;
@@ -52,15 +52,6 @@ const ASTERISK_SHARE: Duration = Duration::from_millis(500);
 
 /// How long a shutdown waits for a write in progress.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-
-/// The jail for Asterisk's attempts.
-const ASTERISK_JAIL: &str = "asterisk-wazo";
-
-/// The jail for sshd's attempts.
-const SSHD_JAIL: &str = "sshd";
-
-/// The jail for wazo-provd's attempts.
-const PROVD_JAIL: &str = "wazo-provd";
 
 /// Where systemd-journald listens if it runs.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -191,14 +182,14 @@ impl Sources {
             let (_, outlet) = sources.add(controller, report, AMI);
             sources.spawn(ami::follow(login, outlet));
         }
-        if let Some(jail) = config.jails.get(SSHD_JAIL).filter(|jail| jail.enabled) {
+        if let Some(jail) = config.jails.get(SSHD).filter(|jail| jail.enabled) {
             sources.sshd(config, jail.findtime, controller);
         }
-        if config.jails.get(PROVD_JAIL).is_some_and(|jail| jail.enabled) {
+        if config.jails.get(PROVD).is_some_and(|jail| jail.enabled) {
             let log = &config.sources.wazo_provd.log;
-            let jail = (PROVD_JAIL, findtime(PROVD_JAIL));
-            let parser = by_filter(PROVD_JAIL, LogType::File);
-            sources.file(controller, "wazo-provd", log, parser, jail);
+            let jail = (PROVD, findtime(PROVD));
+            let parser = by_filter(PROVD, LogType::File);
+            sources.file(controller, PROVD, log, parser, jail);
         }
         for (name, jail) in &config.jails {
             if let Some(own) = jail.own.as_ref().filter(|_| jail.enabled) {
@@ -487,12 +478,12 @@ impl Sources {
             SshdLog::File => false,
         };
         if journal {
-            let report = Source::new("sshd", "journal", "journalctl".into());
-            let Some((parser, rules)) = by_filter(config, SSHD_JAIL, LogType::Journal) else {
+            let report = Source::new(SSHD, "journal", "journalctl".into());
+            let Some((parser, rules)) = by_filter(config, SSHD, LogType::Journal) else {
                 return;
             };
-            let (_, outlet) = self.add(controller, report.heard_by(SSHD_JAIL, rules), "sshd");
-            let lane = self.lanes.of(SSHD_JAIL, parser.can_be_slow());
+            let (_, outlet) = self.add(controller, report.heard_by(SSHD, rules), SSHD);
+            let lane = self.lanes.of(SSHD, parser.can_be_slow());
             let entries = match parser {
                 Parser::BuiltIn(_) | Parser::Asterisk(_) => Entries::Sshd,
                 filter @ Parser::Filter(_) => Entries::SshdBy(filter),
@@ -500,14 +491,14 @@ impl Sources {
             let journal = Journal {
                 journalctl: "journalctl".into(),
                 entries,
-                place: position(&self.positions, "sshd"),
+                place: position(&self.positions, SSHD),
                 max_age: findtime,
             };
             self.spawn(journal::follow(journal, lane, outlet));
         } else {
-            let jail = (SSHD_JAIL, findtime);
-            let parser = by_filter(config, SSHD_JAIL, LogType::File);
-            self.file(controller, "sshd", &config.sources.sshd.auth_log, parser, jail);
+            let jail = (SSHD, findtime);
+            let parser = by_filter(config, SSHD, LogType::File);
+            self.file(controller, SSHD, &config.sources.sshd.auth_log, parser, jail);
         }
     }
 

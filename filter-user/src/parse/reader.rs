@@ -24,22 +24,6 @@ use super::{Parser, asterisk, security};
 use crate::fail2ban::Reading;
 use crate::failure::{Attempt, Verdict};
 
-/// The names of the rules for Asterisk's logs of any level.
-pub const ASTERISK_RULES: &[&str] = &ALL_RULES;
-
-const ALL_RULES: [&str; asterisk::RULES.len() + security::RULES.len()] = {
-    let mut rules = [""; asterisk::RULES.len() + security::RULES.len()];
-    let mut at = 0;
-    while at < rules.len() {
-        rules[at] = match at.checked_sub(asterisk::RULES.len()) {
-            None => asterisk::RULES[at],
-            Some(of_security) => security::RULES[of_security],
-        };
-        at += 1;
-    }
-    rules
-};
-
 /// The longest packet that Asterisk repeats without its length: `PJ_LOG_MAX_SIZE` of PJSIP, with the
 /// text around the packet.
 const PACKET_MAX: usize = 4096;

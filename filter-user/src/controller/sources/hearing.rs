@@ -13,7 +13,8 @@ use super::super::Controller;
 use super::{Source, Sources};
 use crate::clock::{KernelTime, Moment, Rfc3339};
 use crate::datapath::Datapath;
-use crate::hearing::{self, AMI, Ear, Finding, Kind, NOTICE, Place, SECURITY};
+use crate::hearing::{self, AMI, Ear, Finding, Kind, Place};
+use crate::register::is_asterisk;
 use crate::source::Heard;
 
 /// The reasons of requests for each of which AMI sends an event.
@@ -182,10 +183,6 @@ impl<D: Datapath> Controller<D> {
         let shown = if is_of_this_start { at.saturating_add(step).unwrap_or(at) } else { at };
         Rfc3339(shown).to_string()
     }
-}
-
-fn is_asterisk(source: &str) -> bool {
-    [NOTICE, SECURITY, AMI].contains(&source)
 }
 
 /// The rules of a source, for `status`.
