@@ -216,7 +216,8 @@ impl System {
     }
 }
 
-/// What is done with the system's files, which the shell knows as `$1`.
+/// What is done with the system's files, which the shell knows as `$1`. The bind mount leaves out what
+/// mmdebstrap has mounted inside, such as `/proc`.
 fn hook(to: &Path) -> String {
     let to = to.display();
     format!(
@@ -226,7 +227,9 @@ fn hook(to: &Path) -> String {
          ln -s /dev/null etc/systemd/system/serial-getty@ttyS0.service; \
          echo guest > etc/hostname; \
          cp boot/vmlinuz-* '{to}/vmlinuz'; cp boot/initrd.img-* '{to}/initrd'; \
-         mke2fs -q -F -t ext4 -d . '{to}/disk' 1200M"
+         mkdir '{to}/root'; mount --bind . '{to}/root'; \
+         mke2fs -q -F -t ext4 -d '{to}/root' '{to}/disk' 1200M; \
+         umount '{to}/root'; rmdir '{to}/root'"
     )
 }
 
