@@ -314,7 +314,7 @@ impl<D: Datapath> Controller<D> {
         let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_scope };
         let stands = |ban: Ban| {
             ban.in_force(now)
-                && (ban.origin == Origin::Hand
+                && (ban.origin == Origin::Manual
                     || ban.scope == Scope::All
                     || Some(ban.scope) == scope)
         };
@@ -347,7 +347,7 @@ impl<D: Datapath> Controller<D> {
         let network = self.prefix.network(address);
         let stands = |ban: Ban| {
             let covers = ban.scope == Scope::All || ban.scope == scope;
-            ban.in_force(now) && (ban.origin == Origin::Hand || covers)
+            ban.in_force(now) && (ban.origin == Origin::Manual || covers)
         };
         self.protected.reason(network).is_none()
             && !self.ignores_by_name(place, address)
@@ -507,7 +507,7 @@ impl<D: Datapath> Controller<D> {
         let (origin, now) = (entry.ban.origin, entry.ban.since.in_this_boot());
         let by = self.roster.name(origin);
         let has_line = |digest: &mut Digest| digest.has_line(Topic::Ban, by, now);
-        let says = says.filter(|_| origin == Origin::Hand || has_line(&mut self.digest));
+        let says = says.filter(|_| origin == Origin::Manual || has_line(&mut self.digest));
         self.bans.keep(entry, &replaced, says);
         Ok(())
     }
@@ -615,12 +615,12 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn ban_by_hand(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Banned, String> {
+    fn ban_manually(&mut self, wish: Wish, who: &str, now: KernelTime) -> Result<Banned, String> {
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
         orders::may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
         let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
-        self.may_be_banned_by_hand(network, &except)?;
+        self.may_be_banned_manually(network, &except)?;
         let until = wish.time.map(|time| now.after(time));
         let ban = Ban { network, scope, origin: wish.origin, since: now.into(), until };
         let known = self.known_inside(network, &except, now);
@@ -634,7 +634,7 @@ impl<D: Datapath> Controller<D> {
         let replaced = self.bans.ledger().replaced_by(&entry).into_iter().next();
         // A ban that replaces another keeps a reason that was given earlier.
         let reason = wish.reason.or_else(|| replaced.as_ref().map(|old| old.reason.to_string()));
-        let reason = reason.unwrap_or_else(|| BY_HAND.to_owned());
+        let reason = reason.unwrap_or_else(|| NO_REASON.to_owned());
         let time = wish
             .time
             .map_or("forever".to_owned(), |time| format!("for {}", duration::format(time)));
@@ -644,7 +644,7 @@ impl<D: Datapath> Controller<D> {
             some => format!(" except {}", some.join(", ")),
         };
         let for_what = match &*reason {
-            BY_HAND => String::new(),
+            NO_REASON => String::new(),
             reason => format!(": {}", shown_text(reason)),
         };
         let says = format!(
@@ -687,7 +687,7 @@ impl<D: Datapath> Controller<D> {
         known.filter(|peer| !is_left_out(peer)).count()
     }
 
-    fn may_be_banned_by_hand(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
+    fn may_be_banned_manually(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
         if let Some(who) = self.protected.reason(network) {
             return Err(format!("{} is never banned: it is {who}", show(network)));
         }
@@ -736,7 +736,7 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// The reason of a manual ban that was made without one.
-pub(crate) const BY_HAND: &str = "by hand";
+pub(crate) const NO_REASON: &str = "no reason given";
 
 /// A request for a manual ban.
 struct Wish {

@@ -103,7 +103,7 @@ pub fn history(
     let end = match (json, is_first) {
         (true, true) => "{\n  \"history\": []\n}\n",
         (true, false) => "\n  ]\n}\n",
-        (false, true) => "nothing has ended or been changed by hand\n",
+        (false, true) => "no ban has ended, and nothing has been changed manually\n",
         (false, false) => "",
     };
     out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)

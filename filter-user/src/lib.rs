@@ -15,7 +15,6 @@ pub use detection::{
 pub use store;
 
 pub mod ban_list;
-pub mod by_hand;
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -39,6 +38,7 @@ pub mod listing;
 pub mod log_budget;
 mod log_queue;
 pub mod logging;
+pub mod orders;
 pub mod parse;
 pub mod report;
 pub mod rhythms;

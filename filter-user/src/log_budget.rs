@@ -2,7 +2,7 @@
 //! bytes. Lines beyond that are counted, and a summary line reports the counts.
 //!
 //! Everything that an attacker can add to the log goes through here, so [`BYTES_A_MINUTE`] bounds all of
-//! it. Lines about manual changes do not: see [`BY_HAND`].
+//! it. Lines about manual changes do not: see [`MANUAL`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use log::Level;
 use crate::clock::KernelTime;
 
 // Lines about manual changes are always logged.
-pub use store::BY_HAND;
+pub use store::MANUAL;
 
 /// The longest line in bytes. Longer lines are cut.
 pub const LINE_MAX: usize = 1024;

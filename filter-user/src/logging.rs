@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, warn};
 
 use crate::clock::{KernelTime, Rfc3339};
-use crate::log_budget::{BY_HAND, LINE_MAX, LogBudget, cut};
+use crate::log_budget::{LINE_MAX, LogBudget, MANUAL, cut};
 use crate::log_queue::LogQueue;
 
 /// The environment variable that sets the log levels.
@@ -119,7 +119,7 @@ impl Log for Bounded {
         let shown = cut(&text, LINE_MAX);
         let more = if shown.len() < text.len() { "..." } else { "" };
         let line = self.line(record.level(), &format!("{shown}{more}"));
-        if record.level() > Level::Info || record.target() == BY_HAND {
+        if record.level() > Level::Info || record.target() == MANUAL {
             self.queue.push(line);
             return;
         }
@@ -235,7 +235,7 @@ mod tests {
 
     /// The bound applies to everything that an attacker can add to the log, anywhere in the program.
     #[test]
-    fn the_log_grows_by_no_more_than_its_bound_and_by_what_is_done_by_hand() {
+    fn the_log_grows_by_no_more_than_its_bound_and_by_what_is_done_manually() {
         let (mut reader, writer) = io::pipe().unwrap();
         let nothing: fn() -> (Vec<String>, Option<Duration>) = || (Vec::new(), None);
         let queue = LogQueue::start(writer, lost_with_time, nothing).unwrap();
@@ -269,14 +269,14 @@ mod tests {
                     log(level, "attacked", place, &text);
                 }
             }
-            log(Level::Info, BY_HAND, place, "root lifted a ban");
+            log(Level::Info, MANUAL, place, "root lifted a ban");
         }
-        log(Level::Info, BY_HAND, 0, "over");
+        log(Level::Info, MANUAL, 0, "over");
         let text = read.join().unwrap();
         assert_eq!(text.matches("<6>root lifted a ban\n").count(), 100);
-        let by_hand = 100 * "<6>root lifted a ban\n".len();
+        let manual = 100 * "<6>root lifted a ban\n".len();
         // One minute may end meanwhile.
-        assert!(text.len() <= 2 * BYTES_A_MINUTE + by_hand, "{} bytes", text.len());
+        assert!(text.len() <= 2 * BYTES_A_MINUTE + manual, "{} bytes", text.len());
         assert!(text.len() > BYTES_A_MINUTE / 2, "{} bytes", text.len());
         assert_eq!(queue.lost(), 0);
     }

@@ -15,7 +15,6 @@ use api::{
     Tunable,
 };
 use clap::Parser as _;
-use filter_user::by_hand::{self, Ask, Read, RefusedOrder};
 use filter_user::check::Check;
 use filter_user::cli::{
     Allow, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor, HistoryOf, Import,
@@ -26,6 +25,7 @@ use filter_user::config::{
 };
 use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
+use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
 use filter_user::{
     ban_list, client, daemon, datapath, decided, disable, doctor, fail2ban, jail_filter, listed,
@@ -407,7 +407,7 @@ fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
             network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
         };
         if let Some(session) = session.filter(shuts_out) {
-            bail!(by_hand::shut_out(session));
+            bail!(orders::shut_out(session));
         }
         let request = Request::Ban {
             network,
@@ -429,7 +429,7 @@ fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
     };
     let now = Timestamp::now();
     let order = |found| match found {
-        Ok(found) => by_hand::order(found, &default, session, now),
+        Ok(found) => orders::order(found, &default, session, now),
         Err(why) => Read::Refused(None, why),
     };
     let listed = |network: &IpNet| {
@@ -481,7 +481,7 @@ fn carried_out<T: Ask>(
     orders: Orders<'_, T>,
     from: Option<&Path>,
     (verb, json): (&str, bool),
-    ask: impl FnMut(Vec<T>) -> Result<by_hand::Answer>,
+    ask: impl FnMut(Vec<T>) -> Result<orders::Answer>,
 ) -> Result<()> {
     let report = |refused: &RefusedOrder| {
         let RefusedOrder { line, network, error } = refused;
@@ -494,7 +494,7 @@ fn carried_out<T: Ask>(
         let network = named.map_or_else(String::new, |network| format!("{network}: "));
         say(Level::Error, &format!("{place}{network}{error}"));
     };
-    let outcome = by_hand::carry_out(orders, report, ask)?;
+    let outcome = orders::carry_out(orders, report, ask)?;
     if json {
         print_json(&outcome)?;
     } else {

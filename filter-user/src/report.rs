@@ -13,11 +13,11 @@ use api::{
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::by_hand::Outcome;
-use crate::controller::BY_HAND;
+use crate::controller::NO_REASON;
 use crate::disable::Disabled;
 use crate::duration;
 use crate::jail::EVIDENCE_MAX;
+use crate::orders::Outcome;
 
 /// How wide text is.
 const WIDTH: usize = 80;
@@ -242,7 +242,7 @@ pub fn banned(ban: &Banned) -> String {
     let mut text = format!("banned {} {}\n", ban.banned, until(ban.until.as_deref()));
     if let Some(Replaced { until: end, scope, reason }) = &ban.replaced {
         let reason = match &**reason {
-            BY_HAND => String::new(),
+            NO_REASON => String::new(),
             reason => format!(", for: {}", shown_text(reason)),
         };
         let before = until(end.as_deref());
@@ -447,7 +447,7 @@ pub fn jails(Jails { jails, enforcing }: &Jails) -> String {
             line(
                 &mut text,
                 &format!(
-                    "{name}: {setting} is {value} by hand, and {configured} in the configuration"
+                    "{name}: {setting} is set to {value}, and {configured} in the configuration"
                 ),
             );
             line(&mut text, &format!("    since {since}, by {}", shown_text(by)));
@@ -574,7 +574,7 @@ fn verdict(why: &Why) -> String {
         let jail = why.jail.as_deref().unwrap_or_default();
         line(&mut text, &format!("  {}", decided(network, jail)));
         let reason = why.reason.as_deref().unwrap_or_default();
-        if reason != BY_HAND {
+        if reason != NO_REASON {
             line(&mut text, &format!("  reason: {}", shown_text(reason)));
         }
         let packets = count(why.packets.dropped, "packet");
@@ -588,7 +588,7 @@ fn verdict(why: &Why) -> String {
 /// Who has decided a ban, and of what it is.
 fn decided(network: &str, jail: &str) -> String {
     match jail {
-        "manual" => format!("ban of {network} by hand"),
+        "manual" => format!("manual ban of {network}"),
         jail => format!("ban of {network} by {jail}"),
     }
 }
@@ -884,12 +884,9 @@ mod tests {
         assert!(text.contains("reason: 15 failures within 10m\n  1 packet so far"), "{text}");
         let dry = Why { enforcing: false, ..banned.clone() };
         assert!(why(&dry).starts_with("203.0.113.7 is not dropped, as this is a dry run"));
-        let [jail, reason] = ["manual", BY_HAND].map(|text| Some(text.to_owned()));
+        let [jail, reason] = ["manual", NO_REASON].map(|text| Some(text.to_owned()));
         let text = why(&Why { jail, reason, ..banned });
-        assert!(
-            text.contains("ban of 203.0.113.7 by hand\n") && !text.contains("reason"),
-            "{text}"
-        );
+        assert!(text.contains("manual ban of 203.0.113.7\n") && !text.contains("reason"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command line against a running daemon: what an administrator does by hand, and what they
+//! The command line against a running daemon: what an administrator types, and what they
 //! are told when it cannot be done.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
@@ -101,7 +101,7 @@ fn ringfence(line: &str) -> Finished {
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
-fn bans_by_hand_close_what_they_say() {
+fn manual_bans_close_what_they_say() {
     let site = Site::new();
     let [sip, all, other, ..] = ATTACKERS;
     assert_eq!(site.reaches(sip), ALL);

@@ -12,7 +12,7 @@ use ringfence_tests::wire::{self, Wire};
 use ringfence_tests::world::{Hosts, SIP_PORT, nothing_is_left};
 use serde_json::Value;
 
-/// Bans by hand, each of which is a line: more than the pipe holds.
+/// Manual bans, each of which is a line: more than the pipe holds.
 const BANS: u8 = 100;
 
 /// Each looks in the end whether anything is left.

@@ -37,7 +37,7 @@ fn daemon(hosts: &Hosts) -> Ringfence {
     Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap()
 }
 
-/// Bans as many addresses by hand.
+/// Bans as many addresses manually.
 fn ban_some(ringfence: &Ringfence, bans: u8) {
     for n in 1..=bans {
         let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
@@ -346,7 +346,7 @@ fn entry(number: u16) -> Entry {
     let [high, low] = number.to_be_bytes();
     let network = IpAddr::from([10, 0, high, low]).into();
     let until = Some(filter_user::clock::now().after(Duration::from_hours(1)));
-    let ban = Ban { network, scope: Scope::Sip, origin: Origin::Hand, since: Moment(0), until };
+    let ban = Ban { network, scope: Scope::Sip, origin: Origin::Manual, since: Moment(0), until };
     Entry::new(ban, "because")
 }
 

@@ -144,7 +144,7 @@ pub enum HistoryEvent {
     BanEnded(EndedBan),
     /// A ban was lifted.
     BanLifted(EndedBan),
-    /// Somebody changed something by hand.
+    /// Somebody changed something manually.
     Change {
         /// Who.
         by: String,

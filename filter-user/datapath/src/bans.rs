@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(read_entry(address, &new_entry(&entry)), Some(entry));
         let network = "198.51.100.0/24".parse().unwrap();
         let ends = Ends::NONE.and(Scope::Sip, None).and(Scope::All, Some(moment(9)));
-        let entry = NetworkEntry { network, ends, origin: Origin::Hand, since: moment(3) };
+        let entry = NetworkEntry { network, ends, origin: Origin::Manual, since: moment(3) };
         let read = read_network(network, &new_network(&entry, &network_key(network)));
         // Rounded up by one unit.
         let ends = Ends::NONE.and(Scope::Sip, None).and(Scope::All, Some(moment(10)));

@@ -25,7 +25,7 @@ pub use crate::settings::RESERVED;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// `ringfence ban`: a manual ban.
-    Hand,
+    Manual,
     /// A jail, by its number in the [`Roster`].
     Jail(u8),
     /// Escalation, because of the offenders in a network.
@@ -38,7 +38,7 @@ impl Origin {
     /// The number in the kernel's entry.
     pub fn number(self) -> u8 {
         match self {
-            Self::Hand => 0,
+            Self::Manual => 0,
             Self::Jail(place) => place.saturating_add(1).min(Self::ESCALATION - 1),
             Self::Escalation => Self::ESCALATION,
             Self::Flood => Self::FLOOD,
@@ -48,7 +48,7 @@ impl Origin {
     /// The inverse of [`number`](Self::number).
     pub fn from_number(number: u8) -> Self {
         match number {
-            0 => Self::Hand,
+            0 => Self::Manual,
             Self::FLOOD => Self::Flood,
             Self::ESCALATION => Self::Escalation,
             number => Self::Jail(number - 1),
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn origins_have_numbers() {
         for origin in
-            [Origin::Hand, Origin::Jail(0), Origin::Jail(7), Origin::Escalation, Origin::Flood]
+            [Origin::Manual, Origin::Jail(0), Origin::Jail(7), Origin::Escalation, Origin::Flood]
         {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }

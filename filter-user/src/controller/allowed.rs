@@ -14,7 +14,7 @@ use super::{Controller, MAPPED, WIDEST, show};
 use crate::clock::{KernelTime, Moment, Now};
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 use crate::report::shown_text;
 use crate::store::DecisionKey;
 
@@ -165,7 +165,7 @@ impl<D: Datapath> Controller<D> {
             || "until it is disallowed".to_owned(),
             |time| format!("for {}", duration::format(time)),
         );
-        info!(target: BY_HAND, "{who} allowed {} {lasts}{said}", show(network));
+        info!(target: MANUAL, "{who} allowed {} {lasts}{said}", show(network));
         let lifted = self.bans.ledger().inside(network).take(COUNTED).count()
             + self.bans.ledger().of_network(network).count();
         self.forget(network, now);
@@ -188,7 +188,7 @@ impl<D: Datapath> Controller<D> {
             return Err(format!("{} is not allowed: {others}", show(network)));
         };
         self.revoke(network)?;
-        info!(target: BY_HAND, "{who} disallowed {}", show(network));
+        info!(target: MANUAL, "{who} disallowed {}", show(network));
         Ok(changed)
     }
 
@@ -224,7 +224,7 @@ impl<D: Datapath> Controller<D> {
         for network in over {
             let shown = show(network);
             match self.revoke(network) {
-                Ok(()) => info!(target: BY_HAND, "{shown} is no longer allowed: its time is up"),
+                Ok(()) => info!(target: MANUAL, "{shown} is no longer allowed: its time is up"),
                 Err(why) => {
                     warn!("{shown} stays trusted, though its time is up: {why}");
                     // It is tried again with the next change.

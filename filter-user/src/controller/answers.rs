@@ -18,7 +18,7 @@ use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::Pardon;
 use crate::jail::Jail;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 
 /// Bans inside a network that are counted when it is lifted and they are not.
 const INSIDE_COUNTED: usize = 1000;
@@ -57,9 +57,9 @@ impl<D: Datapath> Controller<D> {
             Request::Why { address } => Ok(Answer::Why(Box::new(self.why(address, now)))),
             Request::Ban { network, seconds, scope, except, reason, force } => {
                 let time = seconds.map(Duration::from_secs);
-                let origin = Origin::Hand;
+                let origin = Origin::Manual;
                 let wish = Wish { network, except, time, scope, reason, force, origin };
-                self.ban_by_hand(wish, who, now).map(|banned| Answer::Banned(Box::new(banned)))
+                self.ban_manually(wish, who, now).map(|banned| Answer::Banned(Box::new(banned)))
             }
             Request::BanMany { bans, force } => {
                 self.ban_many(bans, force, who, now).map(Answer::BannedMany)
@@ -189,7 +189,7 @@ impl<D: Datapath> Controller<D> {
                 let origin = self.origin(&jail)?;
                 let pardon = match origin {
                     Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
-                    Origin::Hand | Origin::Escalation | Origin::Flood => None,
+                    Origin::Manual | Origin::Escalation | Origin::Flood => None,
                 };
                 (Which::Of(origin, jail), pardon)
             }
@@ -242,7 +242,7 @@ impl<D: Datapath> Controller<D> {
             }
         }
         if lifted > 0 {
-            info!(target: BY_HAND, "{}", lifting::line(who, lifted, "", &names));
+            info!(target: MANUAL, "{}", lifting::line(who, lifted, "", &names));
         }
         let inside = self.bans.ledger().inside(network).take(INSIDE_COUNTED);
         let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();

@@ -9,7 +9,7 @@ use super::Controller;
 use crate::clock::KernelTime;
 use crate::datapath::{ClosedSip, Datapath};
 use crate::duration;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 
 impl<D: Datapath> Controller<D> {
     pub(super) fn maintain(
@@ -38,9 +38,9 @@ impl<D: Datapath> Controller<D> {
                 let time = duration::format(closed.until.since(now));
                 let known = if closed.known_allowed { " and known peers" } else { "" };
                 let dry = self.dry();
-                info!(target: BY_HAND, "{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
+                info!(target: MANUAL, "{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
             }
-            None => info!(target: BY_HAND, "{who} opened SIP again"),
+            None => info!(target: MANUAL, "{who} opened SIP again"),
         }
         Ok(self.maintenance(now))
     }

@@ -25,7 +25,7 @@ impl<D: Datapath> Controller<D> {
         let mut done = BannedMany { enforcing: self.enforcing(), ..BannedMany::default() };
         for (place, order) in bans.into_iter().enumerate() {
             let network = show(order.network.trunc());
-            match self.ban_by_hand(self.wish(order, force), who, now) {
+            match self.ban_manually(self.wish(order, force), who, now) {
                 Ok(banned) => {
                     done.banned += 1;
                     done.known_peers += banned.known_peers;
@@ -42,7 +42,7 @@ impl<D: Datapath> Controller<D> {
         let origin = jail.and_then(|jail| self.roster.origin(&jail));
         let origin = origin.filter(|origin| !matches!(*origin, Origin::Flood | Origin::UNKNOWN));
         let time = seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
-        let origin = origin.unwrap_or(Origin::Hand);
+        let origin = origin.unwrap_or(Origin::Manual);
         Wish { network, except, time, scope, reason, force, origin }
     }
 

@@ -1,4 +1,4 @@
-//! What the history is told: bans that end, and what is changed by hand.
+//! What the history is told: bans that end, and manual changes.
 
 use std::time::Duration;
 
@@ -64,9 +64,9 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn note(&self, network: Option<IpNet>, event: &HistoryEvent, now: KernelTime) {
-        let by_hand = matches!(event, HistoryEvent::Change { .. });
+        let is_manual = matches!(event, HistoryEvent::Change { .. });
         if let Ok(what) = serde_json::to_string(event) {
-            self.bans.store().happened(Event { at: now.into(), network, by_hand, what });
+            self.bans.store().happened(Event { at: now.into(), network, is_manual, what });
         }
     }
 }

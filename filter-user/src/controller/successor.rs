@@ -11,7 +11,7 @@ use crate::ban::{Ban, Entry};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 
 /// The most imported bans that a log line names.
 const TOLD: usize = 10;
@@ -80,7 +80,7 @@ impl<D: Datapath> Controller<D> {
             some if some == entered => format!(": {}", first.join(", ")),
             _ => format!(": {} and others", first.join(", ")),
         };
-        info!(target: BY_HAND, "imported {entered} of {asked} bans {whom}{first}{}", self.dry());
+        info!(target: MANUAL, "imported {entered} of {asked} bans {whom}{first}{}", self.dry());
     }
 
     fn take_over_ban(

@@ -314,7 +314,7 @@ fn own_and_trusted_addresses_are_never_banned() {
 }
 
 #[test]
-fn the_whole_world_is_not_banned_by_hand() {
+fn the_whole_world_is_not_banned_manually() {
     let mut controller = controller();
     for network in ["0.0.0.0/0", "128.0.0.0/1", "::/0", "::/64"] {
         let why = refuse(&mut controller, ban(network, None));
@@ -524,7 +524,7 @@ fn what_is_banned_inside_a_network_is_lifted_when_asked() {
 }
 
 #[test]
-fn a_ban_by_hand_says_what_it_replaces_and_keeps_its_reason() {
+fn a_ban_manually_says_what_it_replaces_and_keeps_its_reason() {
     let mut controller = controller();
     let mut first = ban("203.0.113.91/32", None);
     if let Request::Ban { reason, .. } = &mut first {
@@ -620,7 +620,7 @@ fn sources_over_limits_are_summed_up_and_why_knows_them() {
 }
 
 #[test]
-fn bans_are_summed_up_but_for_those_by_hand() {
+fn bans_are_summed_up_but_for_manual_ones() {
     let mut controller = controller();
     let bans = |n: u8| [203, 0, 113, n];
     for n in 1..=50 {
@@ -1065,7 +1065,7 @@ fn the_fifth_proven_ban_in_a_day_is_a_week_for_everything() {
     let [address, victim] = [7, 8].map(|last| IpAddr::from([203, 0, 113, last]));
     for n in 0..5 {
         assert_eq!(recidive(&mut controller), []);
-        // Bans by hand, for floods, and those that can be forged are none.
+        // Manual bans, those for floods, and those that can be forged are none.
         ask(&mut controller, ban("203.0.113.8/32", Some(1)));
         controller.flooding(victim, at(n * 5000), at(n * 5000 + 60));
         ban_by(&mut controller, "asterisk-wazo", victim, false, n * 5000);

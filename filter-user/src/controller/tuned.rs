@@ -12,7 +12,7 @@ use crate::clock::KernelTime;
 use crate::config::{Config, JailSettings};
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 use crate::report::shown_text;
 use crate::store::DecisionKey;
 
@@ -225,7 +225,7 @@ impl<D: Datapath> Controller<D> {
         let configured = self.tuning.configured.get(&*jail).unwrap_or(&old);
         let configured = Value::of(setting, configured).show();
         let [old, new] = [&old, &new].map(|settings| Value::of(setting, settings).show());
-        info!(target: BY_HAND, "{who} set {name} to {new}; it was {old}");
+        info!(target: MANUAL, "{who} set {name} to {new}; it was {old}");
         let durability = Durability::default();
         Ok(TuneChanged { jail, setting, old, new, configured, durability })
     }

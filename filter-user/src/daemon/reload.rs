@@ -20,7 +20,7 @@ use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
 use crate::host;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 use crate::report;
 
 /// Reads the configuration as the start did, from the same files and with the same options.
@@ -81,7 +81,7 @@ impl Reloads {
 
     /// The same for SIGHUP: the log says how it went.
     pub(super) fn begin_for_signal(&self) {
-        info!(target: BY_HAND, "SIGHUP: reads the configuration again");
+        info!(target: MANUAL, "SIGHUP: reads the configuration again");
         self.begin(How::default(), Box::new(|done| log_outcome("SIGHUP", done)));
     }
 
@@ -182,7 +182,7 @@ pub(super) fn log_outcome(who: &str, done: Result<Reloaded>) {
     let Reloaded { changes, objections, applied } = match done {
         Ok(done) => done,
         Err(why) => {
-            error!(target: BY_HAND, "{who}: the configuration is not reloaded: {why:#}");
+            error!(target: MANUAL, "{who}: the configuration is not reloaded: {why:#}");
             return;
         }
     };
@@ -190,17 +190,17 @@ pub(super) fn log_outcome(who: &str, done: Result<Reloaded>) {
         return;
     }
     for objection in objections {
-        warn!(target: BY_HAND, "{who}: applied by force: {objection}");
+        warn!(target: MANUAL, "{who}: applied by force: {objection}");
     }
     if changes.is_empty() {
-        info!(target: BY_HAND, "{who}: the configuration is as it was");
+        info!(target: MANUAL, "{who}: the configuration is as it was");
     }
     for change in changes {
         let text = report::change(&change);
         if change.needs_restart {
-            warn!(target: BY_HAND, "{who}: needs `systemctl restart ringfence`: {text}");
+            warn!(target: MANUAL, "{who}: needs `systemctl restart ringfence`: {text}");
         } else {
-            info!(target: BY_HAND, "{who}: {text}");
+            info!(target: MANUAL, "{who}: {text}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::controller::Controller;
 use crate::datapath::{Datapath, Kernel};
 use crate::disable;
 use crate::duration;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 
 /// The switch and the confirmation, as they are now.
 pub(super) struct Safety {
@@ -75,9 +75,9 @@ impl Safety {
         self.is_switched = is_switched;
         let file = self.switch.display();
         if is_switched {
-            warn!(target: BY_HAND, "{file} exists now: no packet is dropped");
+            warn!(target: MANUAL, "{file} exists now: no packet is dropped");
         } else {
-            info!(target: BY_HAND, "{file} is gone: bans and limits are enforced again");
+            info!(target: MANUAL, "{file} is gone: bans and limits are enforced again");
         }
         self.apply(controller);
     }
@@ -122,7 +122,7 @@ impl Safety {
         let was_awaited = self.confirmation != Confirmation::Confirmed;
         if was_awaited {
             self.confirmation = Confirmation::Confirmed;
-            info!(target: BY_HAND, "{who} confirmed the first start");
+            info!(target: MANUAL, "{who} confirmed the first start");
             self.keep();
             self.apply(controller);
         }

@@ -1,4 +1,4 @@
-//! What somebody has decided by hand and stands until they decide otherwise, by kind and name. The value is JSON
+//! Manual decisions that stand until somebody decides otherwise, by kind and name. The value is JSON
 //! that only the daemon understands.
 
 use std::collections::BTreeMap;

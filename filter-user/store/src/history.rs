@@ -1,4 +1,4 @@
-//! What happened: bans that have ended and changes by hand. The value of a row is JSON that only the daemon
+//! What happened: bans that have ended and manual changes. The value of a row is JSON that only the daemon
 //! understands.
 
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub const HISTORY_FOR: Duration = Duration::from_hours(90 * 24);
 /// The most rows that wait to be written. Beyond it, bans that ended are left out.
 pub(super) const WAITING_MAX: usize = 16_384;
 
-/// The most rows beyond [`WAITING_MAX`] that wait, of changes by hand.
-pub(super) const BY_HAND_MAX: usize = 4096;
+/// The most rows beyond [`WAITING_MAX`] that wait, of manual changes.
+pub(super) const MANUAL_MAX: usize = 4096;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Event {
     pub at: Moment,
     /// The address or network that it concerns, if it is one.
     pub network: Option<IpNet>,
-    /// Whether somebody did it by hand.
-    pub by_hand: bool,
+    /// Whether somebody did it manually.
+    pub is_manual: bool,
     /// What, as JSON.
     pub what: String,
 }

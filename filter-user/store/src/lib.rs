@@ -54,7 +54,7 @@ use detection::settings::PortClasses;
 pub const FILE: &str = "ringfence.db";
 
 /// The log target of lines about manual changes.
-pub const BY_HAND: &str = "filter_user::controller::by_hand";
+pub const MANUAL: &str = "filter_user::controller::manual";
 
 /// The longest name of a source that has a position, in bytes.
 pub const POSITION_KEY_MAX: usize = 256;
@@ -94,7 +94,7 @@ pub struct Kept {
     pub positions: BTreeMap<String, Vec<u8>>,
     /// What the jails were told in this boot, oldest first.
     pub told: Vec<Told>,
-    /// What was decided by hand, by kind and name.
+    /// What was decided manually, by kind and name.
     pub decisions: BTreeMap<DecisionKey, String>,
 }
 

@@ -13,8 +13,8 @@ use log::info;
 use tokio::sync::{oneshot, watch};
 
 use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
-use super::history::{BY_HAND_MAX, Event, HistoryQuery, Past, WAITING_MAX};
-use super::{BY_HAND, Found, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
+use super::history::{Event, HistoryQuery, MANUAL_MAX, Past, WAITING_MAX};
+use super::{Found, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
 use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Offender, Pardon, Record};
@@ -44,15 +44,15 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Saying {
     text: String,
-    by_hand: bool,
+    is_manual: bool,
 }
 
 impl Saying {
     /// Logs it, followed by this text.
     fn say(&self, more: &str) {
         let text = &self.text;
-        if self.by_hand {
-            info!(target: BY_HAND, "{text}{more}");
+        if self.is_manual {
+            info!(target: MANUAL, "{text}{more}");
         } else {
             info!("{text}{more}");
         }
@@ -70,7 +70,7 @@ pub(super) struct Batch {
     /// By number, in order.
     pub(super) told: VecDeque<(i64, Told)>,
     pub(super) sayings: Vec<Saying>,
-    /// Decisions by hand; without a value they are revoked.
+    /// Manual decisions; without a value they are revoked.
     pub(super) decisions: BTreeMap<DecisionKey, Option<String>>,
     pub(super) history: VecDeque<Event>,
     /// The number of the last change in it.
@@ -115,8 +115,8 @@ impl Pending {
             None => is_new && self.is_read,
         };
         batch.bans.insert(key, Change::Put { entry, fresh });
-        let by_hand = key.1 == Origin::Hand;
-        match says.map(|text| Saying { text, by_hand }) {
+        let is_manual = key.1 == Origin::Manual;
+        match says.map(|text| Saying { text, is_manual }) {
             Some(says) if batch.sayings.len() < SAYINGS_MAX => batch.sayings.push(says),
             Some(says) => says.say(""),
             None => {}
@@ -168,7 +168,7 @@ impl Pending {
     pub(super) fn happened(&mut self, event: Event) {
         let batch = &mut self.batch;
         batch.number += 1;
-        let most = if event.by_hand { WAITING_MAX + BY_HAND_MAX } else { WAITING_MAX };
+        let most = if event.is_manual { WAITING_MAX + MANUAL_MAX } else { WAITING_MAX };
         if batch.history.len() < most {
             batch.history.push_back(event);
         }
@@ -246,7 +246,7 @@ impl Pending {
         }
         let newer = std::mem::replace(&mut self.batch.history, batch.history);
         self.batch.history.extend(newer);
-        self.batch.history.truncate(WAITING_MAX + BY_HAND_MAX);
+        self.batch.history.truncate(WAITING_MAX + MANUAL_MAX);
         let newer = std::mem::replace(&mut self.batch.told, batch.told);
         self.batch.told.extend(newer);
         self.forget_first_told();

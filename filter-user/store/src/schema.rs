@@ -80,14 +80,14 @@ const STEPS: [&str; 5] = [
     ) STRICT, WITHOUT ROWID;
     ",
     "
-    -- What somebody has decided by hand, until they decide otherwise.
+    -- What somebody has decided, until they decide otherwise.
     CREATE TABLE decisions (
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
         value TEXT NOT NULL,        -- JSON
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
-    -- Bans that have ended, and changes by hand.
+    -- Bans that have ended, and manual changes.
     CREATE TABLE history (
         number INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,

@@ -128,7 +128,7 @@ fn aside(directory: &TempDir) -> Vec<String> {
 fn bans_are_read_back_as_they_were() {
     let directory = TempDir::new().unwrap();
     let bans = [
-        entry("192.0.2.0/24", Origin::Hand, None)
+        entry("192.0.2.0/24", Origin::Manual, None)
             .with_except(vec!["192.0.2.7/32".parse().unwrap(), "192.0.2.64/28".parse().unwrap()]),
         entry("192.0.2.1/32", Origin::Jail(0), Some(160)),
         entry("2001:db8::1/128", Origin::Jail(0), Some(150)),
@@ -139,7 +139,7 @@ fn bans_are_read_back_as_they_were() {
     let started = open(&directory, first_boot);
     assert_eq!(started.kept.as_ref().unwrap().bans, bans);
     started.store.remove(bans[1].key());
-    started.store.put(&entry("192.0.2.0/24", Origin::Hand, Some(500)), false, None);
+    started.store.put(&entry("192.0.2.0/24", Origin::Manual, Some(500)), false, None);
     wait(&started.store).unwrap();
     end(started);
     let started = open(&directory, first_boot);
@@ -177,7 +177,7 @@ fn bans_keep_the_name_of_their_jail() {
 fn bans_outlive_a_reboot_until_they_end() {
     let directory = TempDir::new().unwrap();
     let bans = [
-        entry("192.0.2.1/32", Origin::Hand, None),
+        entry("192.0.2.1/32", Origin::Manual, None),
         entry("192.0.2.2/32", Origin::Jail(0), Some(155)),
         entry("192.0.2.3/32", Origin::Jail(0), Some(200)),
     ];
@@ -208,7 +208,7 @@ fn setting_the_wall_clock_corrects_the_stored_times() {
     let names = Names::default();
     let batch = |n: u64| {
         let shared = Shared::new(PathBuf::new(), watch::channel(Progress::default()).0);
-        let ban = entry(&format!("192.0.2.{n}/32"), Origin::Hand, Some(200));
+        let ban = entry(&format!("192.0.2.{n}/32"), Origin::Manual, Some(200));
         shared.change(|pending| pending.put(&ban, true, None));
         shared.take()
     };
@@ -451,7 +451,7 @@ fn only_the_latest_records_of_the_jails_are_kept() {
             started.store.tell(told(90));
         }
         // A position alone has to wait, a ban is written at once.
-        started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+        started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
     }
     started.store.tell(told(91));
@@ -485,7 +485,7 @@ fn changes_decided_together_are_written_together() {
     let directory = TempDir::new().unwrap();
     let started = open(&directory, first_boot);
     let hold = started.store.hold();
-    started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+    started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
     // Longer than a position waits for other changes.
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(started.store.status().pending, 1);
@@ -509,7 +509,7 @@ fn a_ban_that_began_and_ended_unwritten_leaves_nothing() {
     }
     assert_eq!(store.status().pending, 0);
     // A ban that the file may have must be deleted there.
-    let ban = entry("192.0.2.1/32", Origin::Hand, None);
+    let ban = entry("192.0.2.1/32", Origin::Manual, None);
     store.put(&ban, false, None);
     store.remove(ban.key());
     assert_eq!(store.status().pending, 1);
@@ -634,7 +634,7 @@ fn a_broken_file_is_moved_aside_and_replaced() {
         assert!(kept.bans.is_sorted_by_key(Entry::key), "{what}");
         // All of them must be written to the new file.
         assert!(matches!(started.news.blocking_recv(), Some(News::WantsAll)), "{what}");
-        started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+        started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
         assert_eq!(started.store.status().failed, None, "{what}");
         end(started);
@@ -652,11 +652,11 @@ fn a_broken_file_is_moved_aside_and_replaced() {
 fn a_file_that_is_taken_away_is_made_anew() {
     let directory = TempDir::new().unwrap();
     let mut started = open(&directory, first_boot);
-    started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+    started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
     wait(&started.store).unwrap();
     fs::remove_file(directory.path().join(FILE)).unwrap();
     let _first = fs::remove_file(directory.path().join(format!("{FILE}-wal")));
-    started.store.put(&entry("192.0.2.2/32", Origin::Hand, None), true, None);
+    started.store.put(&entry("192.0.2.2/32", Origin::Manual, None), true, None);
     let why = wait(&started.store).unwrap_err();
     assert!(why.contains("taken away"), "{why}");
     assert!(matches!(started.news.blocking_recv(), Some(News::WantsAll)));
@@ -777,7 +777,7 @@ fn a_file_that_is_taken_away_loses_no_positions() {
         let mut started = open(&directory, first_boot);
         started.store.set_position("sshd", b"there".to_vec());
         started.store.tell(told(95));
-        started.store.put(&entry("192.0.2.1/32", Origin::Hand, None), true, None);
+        started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
         fs::remove_file(taken(&directory.path().join(FILE))).unwrap();
         assert!(matches!(until_told(&mut started.news), News::WantsAll));
@@ -881,7 +881,7 @@ fn decisions_and_the_history_are_kept() {
     let mut happened = |network: Option<IpNet>, what: &str| {
         second += 1;
         let at = KernelTime(second * SECOND).into();
-        started.store.happened(Event { at, network, by_hand: true, what: what.to_owned() });
+        started.store.happened(Event { at, network, is_manual: true, what: what.to_owned() });
     };
     happened(Some(network("192.0.2.7/32")), "one");
     happened(Some(network("192.0.0.0/16")), "two");

@@ -63,7 +63,7 @@ fn run() -> anyhow::Result<()> {
             Ok(count) => println!("vm: verified {count}"),
             Err(error) => say("failed", Instant::now(), "the verifier's count", Some(&error)),
         }
-        check("a ban by hand drops its source and nobody else", || world.ban());
+        check("a manual ban drops its source and nobody else", || world.ban());
         check("a ban outlives kill -9, and the next start takes it over", || world.outlive());
         check("detach takes it off", || world.detach());
     }

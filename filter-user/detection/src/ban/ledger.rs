@@ -72,7 +72,7 @@ impl Ledger {
         let ban = entry.ban;
         self.of_network(ban.network)
             .filter(|old| old.ban.origin == ban.origin)
-            .filter(|old| ban.origin == Origin::Hand || old.ban.scope == ban.scope)
+            .filter(|old| ban.origin == Origin::Manual || old.ban.scope == ban.scope)
             .cloned()
             .collect()
     }
@@ -93,7 +93,7 @@ impl Ledger {
 
     /// The bans of exactly this network.
     pub fn of_network(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
-        let first = (network, Origin::Hand, Scope::Sip);
+        let first = (network, Origin::Manual, Scope::Sip);
         let range = (Bound::Included(first), Bound::Unbounded);
         let range = self.entries.range(range).take_while(move |((other, ..), _)| *other == network);
         range.map(|(_, entry)| entry)
@@ -103,7 +103,7 @@ impl Ledger {
     pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
         // In the order of keys, a network comes directly before the networks and addresses in it.
-        let range = (Bound::Included((network, Origin::Hand, Scope::Sip)), Bound::Unbounded);
+        let range = (Bound::Included((network, Origin::Manual, Scope::Sip)), Bound::Unbounded);
         let range = self.entries.range(range);
         let range = range.take_while(move |((other, ..), _)| network.contains(&other.addr()));
         range.map(|(_, entry)| entry).filter(move |entry| entry.ban.network != network)
@@ -145,7 +145,7 @@ impl Ledger {
         count: usize,
     ) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
-        let first = Bound::Included((network, Origin::Hand, Scope::Sip));
+        let first = Bound::Included((network, Origin::Manual, Scope::Sip));
         let start = behind.map_or(first, Bound::Excluded);
         let range = self.entries.range((start, Bound::Unbounded)).take(count);
         range.take_while(move |((other, ..), _)| network.contains(other)).map(|(_, entry)| entry)
@@ -295,7 +295,7 @@ impl Ledger {
         let bans = || self.of_network(network).map(|entry| entry.ban);
         let since = bans().map(|ban| ban.since.in_this_boot()).min().unwrap_or(KernelTime(0));
         let last = last_to_end(self.of_network(network));
-        let origin = last.map_or(Origin::Hand, |entry| entry.ban.origin);
+        let origin = last.map_or(Origin::Manual, |entry| entry.ban.origin);
         Write::Network(NetworkEntry { network, ends, origin, since })
     }
 }

@@ -33,7 +33,7 @@ impl Roster {
     /// The name that `bans` shows.
     pub fn name(&self, origin: Origin) -> &'static str {
         let number = match origin {
-            Origin::Hand => return MANUAL,
+            Origin::Manual => return MANUAL,
             Origin::Escalation => return ESCALATION,
             Origin::Flood => return FLOOD,
             Origin::Jail(number) => number,
@@ -48,7 +48,7 @@ impl Roster {
     /// The origin with this name, if there is one.
     pub fn origin(&self, name: &str) -> Option<Origin> {
         match name {
-            MANUAL => return Some(Origin::Hand),
+            MANUAL => return Some(Origin::Manual),
             ESCALATION => return Some(Origin::Escalation),
             FLOOD => return Some(Origin::Flood),
             UNKNOWN => return Some(Origin::UNKNOWN),

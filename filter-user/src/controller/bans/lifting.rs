@@ -12,7 +12,7 @@ use super::show;
 use crate::ban::{Entry, Key, Origin};
 use crate::clock::{KernelTime, Moment};
 use crate::datapath::Datapath;
-use crate::log_budget::BY_HAND;
+use crate::log_budget::MANUAL;
 use crate::report::count;
 
 /// The most bans that are examined in one turn, whether or not they are lifted.
@@ -151,7 +151,7 @@ impl<D: Datapath> Controller<D> {
         for Wanted { who, lifted, .. } in self.bans.lifting.waiting.drain(..) {
             let bans = count(lifted, "ban");
             warn!(
-                target: BY_HAND,
+                target: MANUAL,
                 "{who} asked to lift more bans, but the daemon stops: {bans} lifted, the others remain"
             );
         }
@@ -168,7 +168,7 @@ impl Wanted {
             Which::Inside(network) => format!(" in {}", show(network)),
         };
         if lifted > 0 {
-            info!(target: BY_HAND, "{}", line(&who, lifted, &of_which, &named));
+            info!(target: MANUAL, "{}", line(&who, lifted, &of_which, &named));
         }
         match failed {
             None => Reply::Ok(Answer::Lifted(answer(lifted, named))),

@@ -225,7 +225,7 @@ fn a_peer_that_becomes_known_is_let_out() {
         };
         controller.hear(&answered, 0, JAIL, at(1));
     }
-    // A ban by hand is as it was said.
+    // A manual ban is as requested.
     assert!(!is_dropped(&controller, host(1, 0x77)) && is_dropped(&controller, host(2, 0x77)));
     assert!(is_dropped(&controller, host(1, 1)));
 }
@@ -278,7 +278,7 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     assert!(why.contains("not banned; its failures are forgotten"), "{why}");
     controller.hear(&failure(host(1, 4), true), 0, JAIL, at(1));
     assert!(controller.bans.ledger().is_empty());
-    // One by hand is named and stands; and who is left out is not banned.
+    // A manual one is named and stays; what is left out is not banned.
     ask(&mut controller, ban("2001:db8:0:1::/64", None));
     let why = refuse(&mut controller, unban(host(1, 3)));
     assert!(why.contains("part of 2001:db8:0:1::/64"), "{why}");

@@ -9,7 +9,7 @@ use crate::ban::ADOPTED;
 use crate::clock::Moment;
 use crate::controller::Answered;
 
-/// A controller with so many bans by a jail, each of which ends an hour after it began, and one by hand.
+/// A controller with so many bans by a jail, each of which ends an hour after it began, and a manual one.
 fn with_bans(bans: u32) -> Controller<NoKernel> {
     let ban = |number: u32| {
         let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
@@ -217,7 +217,7 @@ fn all_bans_are_put_into_a_new_store_some_at_a_time() {
         assert!(controller.store().status().pending - pending <= 128, "a turn is short");
         turns += 1;
     }
-    // The one by hand was put before.
+    // The manual one was put before.
     assert_eq!((controller.store().status().pending - before, before), (1000, 1));
     assert!((8..15).contains(&turns), "{turns}");
 }

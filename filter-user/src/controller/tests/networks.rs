@@ -164,7 +164,7 @@ fn a_wider_network_is_banned_for_more_offenders_and_no_narrower_one_in_it() {
 }
 
 #[test]
-fn what_is_banned_by_hand_needs_no_escalation() {
+fn what_is_banned_manually_needs_no_escalation() {
     let mut controller = started_with(NoKernel::default(), escalating);
     ask(&mut controller, ban("203.0.112.0/22", None));
     for last in 1..=9 {

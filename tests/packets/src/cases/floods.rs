@@ -110,7 +110,7 @@ fn banned() -> Vec<Case> {
     let world = World::default().flooder(V4, In(60)).flooder(V6, In(60));
     let over = World::default().flooder(V4, Ago(0));
     let known = world.clone().peer(V4, In(600));
-    let by_hand = world.clone().ban(V4, SCOPE_SIP, In(60));
+    let manual = world.clone().ban(V4, SCOPE_SIP, In(60));
     let udp = Frame::from(ip(V4)).payload(messages::register());
     let segment = |flags| Frame::from(ip(V4)).tcp(5060).tcp_flags(flags);
     vec![
@@ -154,7 +154,7 @@ fn banned() -> Vec<Case> {
         row("flooder: not any more", &segment(flag::ACK), &over, TcpControl),
         row("flooder: trusted", &tcp(V4), &world.clone().trust("192.0.2.0/24"), Trusted),
         row("flooder: now known", &tcp(V4), &known, Known),
-        row("flooder: and banned", &tcp(V4), &by_hand, Banned),
+        row("flooder: and banned", &tcp(V4), &manual, Banned),
         row(
             "flooder: opens more connections than it may",
             &segment(flag::SYN),

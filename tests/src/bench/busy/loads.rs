@@ -396,7 +396,7 @@ fn crowd(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("{came} came, a status beside them in {} ms at most", longest.as_millis()))
 }
 
-/// Bans by hand and their ends, each of which is a line of the log.
+/// Manual bans and their ends, each of which is a line of the log.
 fn log(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     let mut lines = UNREAD_LINES;
     let (_, longest) = again_and_again(over, || {
@@ -410,7 +410,7 @@ fn log(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     }
     let longest = longest.as_millis();
     Ok(format!(
-        "{lines} lines, {lost} of them lost, a ban by hand and its end in {longest} ms at most"
+        "{lines} lines, {lost} of them lost, a manual ban and its end in {longest} ms at most"
     ))
 }
 
@@ -426,7 +426,7 @@ fn full(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     if store["state"] != "failed" {
         bail!("the disk was not full: {store}");
     }
-    Ok(format!("{bans} bans by hand, each and its end in {} ms at most", longest.as_millis()))
+    Ok(format!("{bans} manual bans, each and its end in {} ms at most", longest.as_millis()))
 }
 
 fn ban_and_unban(client: &Client, number: u32) -> anyhow::Result<()> {

@@ -11,8 +11,8 @@ fn entry(network: &str, origin: Origin, scope: Scope, until: Option<u64>) -> Ent
     Entry::new(Ban { network, scope, origin, since: Moment(1), until }, "")
 }
 
-fn by_hand(network: &str, until: Option<u64>) -> Entry {
-    entry(network, Origin::Hand, Scope::Sip, until)
+fn manual(network: &str, until: Option<u64>) -> Entry {
+    entry(network, Origin::Manual, Scope::Sip, until)
 }
 
 /// The entries of a kernel after all of `writes`.
@@ -35,11 +35,11 @@ fn held(writes: &[Write]) -> InForce {
 #[test]
 fn bans_end_in_order_and_once() {
     let mut ledger = Ledger::default();
-    ledger.insert(by_hand("192.0.2.1/32", Some(20)));
-    ledger.insert(by_hand("192.0.2.2/32", Some(10)));
-    ledger.insert(by_hand("192.0.2.3/32", None));
+    ledger.insert(manual("192.0.2.1/32", Some(20)));
+    ledger.insert(manual("192.0.2.2/32", Some(10)));
+    ledger.insert(manual("192.0.2.3/32", None));
     // Entered again, it ends only at its new time.
-    ledger.insert(by_hand("192.0.2.1/32", Some(30)));
+    ledger.insert(manual("192.0.2.1/32", Some(30)));
     assert_eq!(ledger.next_end(), Some(KernelTime(10)));
     let (ended, writes) = ledger.pop_ended(KernelTime(25)).unwrap();
     assert_eq!(ended.ban.network, net("192.0.2.2/32"));
@@ -69,8 +69,8 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
     let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
     assert_eq!(last(writes), (vec![all], Some(30), Origin::Jail(1)));
     // Of manual bans, only the last one remains.
-    ledger.insert(entry("192.0.2.1/32", Origin::Hand, Scope::All, None));
-    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Hand, sip, Some(20))));
+    ledger.insert(entry("192.0.2.1/32", Origin::Manual, Scope::All, None));
+    let written = last(ledger.insert(entry("192.0.2.1/32", Origin::Manual, sip, Some(20))));
     assert_eq!(written, (vec![sip, all], Some(30), Origin::Jail(1)));
     assert_eq!(ledger.len(), 2);
 }
@@ -79,7 +79,7 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
 fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.7/32");
-    let ban = by_hand("198.51.100.0/24", Some(10)).with_except(vec![hole]);
+    let ban = manual("198.51.100.0/24", Some(10)).with_except(vec![hole]);
     let networks = |writes: &[Write]| -> Vec<(IpNet, Option<bool>)> {
         let of_network = writes.iter().filter_map(|write| match write {
             Write::Network(entry) => Some((entry.network, Some(entry.ends.is_empty()))),
@@ -93,7 +93,7 @@ fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
     assert_eq!(ledger.of(hole.addr()).len(), 0);
     assert_eq!(ledger.of(IpAddr::from([198, 51, 100, 8])).len(), 1);
     // The excepted address can still be banned itself.
-    let writes = ledger.insert(by_hand("198.51.100.7/32", Some(20)));
+    let writes = ledger.insert(manual("198.51.100.7/32", Some(20)));
     assert!(matches!(writes[..], [Write::Address(_)]), "{writes:?}");
     assert_eq!(ledger.of(hole.addr()).len(), 1);
     // Entered again with another exception, it loses the first.
@@ -108,12 +108,10 @@ fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
 fn bans_in_the_kernel_are_adopted() {
     let mut ledger = Ledger::default();
     let hole = net("198.51.100.64/28");
-    let mut writes = ledger.insert(by_hand("198.0.0.0/8", Some(100)));
-    writes.extend(
-        ledger.insert(
-            entry("198.51.100.0/24", Origin::Hand, Scope::All, None).with_except(vec![hole]),
-        ),
-    );
+    let mut writes = ledger.insert(manual("198.0.0.0/8", Some(100)));
+    writes.extend(ledger.insert(
+        entry("198.51.100.0/24", Origin::Manual, Scope::All, None).with_except(vec![hole]),
+    ));
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(0), Scope::Sip, Some(50))));
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(1), Scope::All, Some(9))));
     let held_before = held(&writes);
@@ -152,7 +150,7 @@ fn the_bans_inside_a_network_are_those_that_a_search_finds() {
         "::ffff:0:0/128",
     ];
     for network in networks {
-        ledger.insert(by_hand(network, None));
+        ledger.insert(manual(network, None));
         ledger.insert(entry(network, Origin::Jail(1), Scope::All, None));
     }
     for around in networks.into_iter().chain(["192.0.2.0/23", "2000::/8", "172.16.0.0/12"]) {
@@ -191,7 +189,7 @@ fn each_scope_of_an_address_opens_when_its_own_ban_ends() {
     let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
     let mut ledger = Ledger::default();
     let mut writes = ledger.insert(entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10)));
-    writes.extend(ledger.insert(entry("192.0.2.1/32", Origin::Hand, ssh, None)));
+    writes.extend(ledger.insert(entry("192.0.2.1/32", Origin::Manual, ssh, None)));
     // If the process ends here, the kernel ends each scope by itself.
     let kernel = held(&writes);
     assert_eq!(closed(&kernel, address, KernelTime(9)), [sip, ssh]);
@@ -221,12 +219,12 @@ fn an_entry_with_one_end_becomes_one_with_an_end_for_each_scope() {
     let (sip, ssh) = (Scope::Sip, Scope::Ports(1));
     let bans = [
         entry("192.0.2.1/32", Origin::Jail(0), sip, Some(10)),
-        entry("192.0.2.1/32", Origin::Hand, ssh, None),
+        entry("192.0.2.1/32", Origin::Manual, ssh, None),
     ];
     let mut ledger = Ledger::default();
     ledger.load(bans.to_vec());
     let scopes = Scopes::default().and(sip).and(ssh);
-    let (origin, since) = (Origin::Hand, KernelTime(1));
+    let (origin, since) = (Origin::Manual, KernelTime(1));
     let merged = AddressEntry { address, scopes, origin, since, until: None };
     let before = InForce { addresses: vec![merged], networks: Vec::new() };
     let done = ledger.reconcile(&before, &HashSet::new(), KernelTime(5), "before", |_| true);
@@ -240,7 +238,7 @@ fn the_kernel_always_closes_what_the_bans_close() {
     let address = IpAddr::from([192, 0, 2, 1]);
     let networks = ["192.0.2.1/32", "192.0.2.1/32", "192.0.2.0/24", "192.0.0.0/16"];
     let scopes = [Scope::Sip, Scope::Ports(1), Scope::Ports(2), Scope::All];
-    let origins = [Origin::Hand, Origin::Jail(0), Origin::Jail(1)];
+    let origins = [Origin::Manual, Origin::Jail(0), Origin::Jail(1)];
     for _ in 0..500 {
         let (mut ledger, mut writes) = (Ledger::default(), Vec::new());
         for _ in 0..random.usize(1..6) {
