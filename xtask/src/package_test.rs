@@ -217,7 +217,8 @@ impl System {
 }
 
 /// What is done with the system's files, which the shell knows as `$1`. The bind mount leaves out what
-/// mmdebstrap has mounted inside, such as `/proc`.
+/// mmdebstrap has mounted inside, such as `/proc`. That no service may be started holds only while
+/// mmdebstrap works.
 fn hook(to: &Path) -> String {
     let to = to.display();
     format!(
@@ -227,6 +228,9 @@ fn hook(to: &Path) -> String {
          ln -s /dev/null etc/systemd/system/serial-getty@ttyS0.service; \
          echo guest > etc/hostname; \
          cp boot/vmlinuz-* '{to}/vmlinuz'; cp boot/initrd.img-* '{to}/initrd'; \
+         rm -f usr/sbin/policy-rc.d; \
+         if [ -e usr/sbin/start-stop-daemon.REAL ]; then \
+         mv usr/sbin/start-stop-daemon.REAL usr/sbin/start-stop-daemon; fi; \
          mkdir '{to}/root'; mount --bind . '{to}/root'; \
          mke2fs -q -F -t ext4 -d '{to}/root' '{to}/disk' 1200M; \
          umount '{to}/root'; rmdir '{to}/root'"
