@@ -106,7 +106,7 @@ fn a_first_start_is_to_be_confirmed() {
     assert!(!reaches());
     let confirmation = ringfence.config_file().with_file_name("state").join("confirmation");
     assert!(until(SOON, || state(&ringfence) == "unconfirmed"));
-    assert!(ringfence.log().contains("type `ringfence confirm` within 5m"));
+    assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 5m")));
 
     // Too late, as a daemon reads it that was restarted since.
     ringfence.stop().unwrap();
