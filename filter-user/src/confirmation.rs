@@ -4,13 +4,13 @@
 //! What was decided is one word in a file in the state directory, so that it outlives the daemon.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::clock::KernelTime;
+use crate::whole_file;
 
 /// How long an administrator has to confirm.
 pub const WITHIN: Duration = Duration::from_mins(5);
@@ -52,19 +52,12 @@ impl Confirmation {
     ///
     /// If the file cannot be written.
     pub fn write(self, state: &Path) -> Result<()> {
-        let (file, new) = (file(state), state.join("confirmation.new"));
         let word = match self {
             Self::Awaited { .. } => "awaited\n",
             Self::Lapsed => "lapsed\n",
             Self::Confirmed => "confirmed\n",
         };
-        let written = || -> io::Result<()> {
-            let mut to = fs::File::create(&new)?;
-            to.write_all(word.as_bytes())?;
-            to.sync_all()?;
-            fs::rename(&new, &file)
-        };
-        written().with_context(|| format!("write {}", file.display()))
+        Ok(whole_file::replace(&file(state), word.as_bytes())?)
     }
 
     /// The same at the time `now`, given whether anything is enforced.

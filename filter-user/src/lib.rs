@@ -44,3 +44,4 @@ pub mod report;
 pub mod rhythms;
 pub mod source;
 pub mod test_log;
+mod whole_file;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::hearing::{Ear, Rhythm, key};
+use crate::whole_file;
 
 /// The shortest time between two writes, except at a shutdown.
 const SAVE: Duration = Duration::from_mins(1);
@@ -103,12 +104,7 @@ impl Keep {
     ///
     /// Why which file cannot be written.
     pub fn run(&self) -> io::Result<()> {
-        let new = self.file.with_extension("new");
-        let text = serde_json::to_vec(&self.known)?;
-        let write = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.file));
-        write.map_err(|error| {
-            io::Error::new(error.kind(), format!("write {}: {error}", self.file.display()))
-        })
+        whole_file::replace(&self.file, &serde_json::to_vec(&self.known)?)
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn may_be_kept(what: &str, text: &str) -> Result<(), String> {
 mod tests {
     use api::{Answer, Reply, Request, Unban};
 
-    use super::super::tests::{NoKernel, at, fail, started_with};
+    use super::super::tests::{NoKernel, at, fail, order, started_with};
     use super::*;
 
     fn started() -> Controller<NoKernel> {
@@ -111,17 +111,6 @@ mod tests {
         let answer = controller.answer(Request::Bans(api::BansQuery::default()), at(0));
         let Reply::Ok(Answer::Bans(page)) = answer else { panic!("{answer:?}") };
         page.bans
-    }
-
-    fn order(network: &str) -> Order {
-        Order {
-            network: network.parse().unwrap(),
-            seconds: Some(600),
-            scope: "sip".to_owned(),
-            except: Vec::new(),
-            reason: Some("abuse".to_owned()),
-            jail: None,
-        }
     }
 
     #[test]

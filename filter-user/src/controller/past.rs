@@ -144,7 +144,7 @@ fn lasting(seconds: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::show;
-    use super::super::tests::{NoKernel, at, fail, started_with};
+    use super::super::tests::{NoKernel, at, fail, order, started_with};
     use super::*;
 
     /// What the history was told, as it is shown.
@@ -178,14 +178,6 @@ mod tests {
     #[test]
     fn what_was_refused_or_changed_nothing_is_not_noted() {
         let mut controller = started_with(NoKernel::default(), |_default| {});
-        let order = |network: &str| Order {
-            network: network.parse().unwrap(),
-            seconds: Some(600),
-            scope: "sip".to_owned(),
-            except: Vec::new(),
-            reason: Some("abuse".to_owned()),
-            jail: None,
-        };
         let bans = vec![order("203.0.113.7/32"), order("127.0.0.1/32"), order("203.0.113.8/32")];
         controller.answer(Request::BanMany { bans, force: false }, at(0));
         controller.answer(Request::Status, at(0));

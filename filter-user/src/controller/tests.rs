@@ -187,6 +187,18 @@ fn started_over(datapath: NoKernel) -> Controller<NoKernel> {
     started_with(datapath, |_default| {})
 }
 
+/// A manual ban of ten minutes.
+pub(super) fn order(network: &str) -> api::Order {
+    api::Order {
+        network: network.parse().unwrap(),
+        seconds: Some(600),
+        scope: "sip".to_owned(),
+        except: Vec::new(),
+        reason: Some("abuse".to_owned()),
+        jail: None,
+    }
+}
+
 pub(super) fn started_with(
     datapath: NoKernel,
     adjust: impl FnOnce(&mut Config),

@@ -8,6 +8,7 @@ use filter_common::limits::INTERFACES;
 use log::warn;
 
 use crate::datapath::Interface;
+use crate::whole_file;
 
 /// The file, in the directory of the state.
 const FILE: &str = "interfaces";
@@ -23,8 +24,7 @@ pub(super) fn remember(state: &Path, interfaces: &[Interface]) {
     if names.is_empty() || fs::read_to_string(&file).is_ok_and(|old| old == names) {
         return;
     }
-    let new = state.join(format!("{FILE}.new"));
-    if let Err(why) = fs::write(&new, names).and_then(|()| fs::rename(&new, &file)) {
+    if let Err(why) = whole_file::replace(&file, names.as_bytes()) {
         warn!("cannot save which interfaces are protected: {why}");
     }
 }
