@@ -1,5 +1,6 @@
 //! `cargo xtask test`: lints and every test, and proof that the privileged ones ran.
 
+mod privileged;
 mod summary;
 
 use std::ffi::OsString;
@@ -100,14 +101,26 @@ impl Tests<'_> {
 
     /// Cargo builds as the user; only the test executables run as root.
     fn privileged(&self, root: Root) -> Result<Totals> {
-        let mut command = self.cargo_test();
-        if root == Root::Sudo {
-            command.env(runner_variable(), "sudo -E");
+        let run = privileged::Run {
+            root,
+            filter: self.args.filter.as_deref(),
+            environment: &self.environment(),
+            colour: io::stdout().is_terminal(),
+        };
+        let (summary, failed) = run.all(&mut self.cargo_test())?;
+        print_slowest(&summary);
+        if !failed.is_empty() {
+            println!("Tests failed in: {}", failed.join(", "));
         }
-        // No doc tests: `--ignored` would run the examples that are marked `ignore`.
-        command.arg("--tests").args(&self.args.filter);
-        command.args(["--", "--ignored", "--test-threads=1"]).args(colour());
-        run_counted(&mut command)
+        Ok(summary.totals())
+    }
+
+    /// What the tests read from their environment.
+    fn environment(&self) -> [(&'static str, OsString); 2] {
+        [
+            ("RINGFENCE_BIN", self.ringfence.clone()),
+            ("RINGFENCE_LAB_CACHE", self.workspace.lab_cache().into()),
+        ]
     }
 
     /// Of the same packages each time: for others cargo would build what they share again, with the
@@ -118,20 +131,9 @@ impl Tests<'_> {
         command
             .args(["--workspace", "--exclude", "filter-ebpf", "--exclude", "ringfence-fuzz"])
             .arg("--no-fail-fast")
-            .env("RINGFENCE_BIN", &self.ringfence)
-            .env("RINGFENCE_LAB_CACHE", self.workspace.lab_cache());
+            .envs(self.environment());
         command
     }
-}
-
-/// The variable by which cargo learns how to start this host's executables.
-fn runner_variable() -> String {
-    let triple = format!("{}-unknown-linux-{}", std::env::consts::ARCH, libc_name());
-    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace('-', "_"))
-}
-
-const fn libc_name() -> &'static str {
-    if cfg!(target_env = "musl") { "musl" } else { "gnu" }
 }
 
 /// The pipe that counts hides the terminal from the test harness.
@@ -157,12 +159,16 @@ fn run_counted(command: &mut Command) -> Result<Totals> {
         summary.feed(bytes, Instant::now());
     }
     let status = child.wait().context("wait for cargo test")?;
-    for (took, name) in summary.slowest(SLOWEST, SLOW) {
-        println!("{:>4} s  {name}", took.as_secs());
-    }
+    print_slowest(&summary);
     let totals = summary.totals();
     if !status.success() && totals.failed == 0 {
         bail!("cargo test failed ({status}), though no test did: see above");
     }
     Ok(totals)
+}
+
+fn print_slowest(summary: &Summary) {
+    for (took, name) in summary.slowest(SLOWEST, SLOW) {
+        println!("{:>4} s  {name}", took.as_secs());
+    }
 }

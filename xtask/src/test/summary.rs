@@ -56,6 +56,12 @@ impl Summary {
         }
     }
 
+    /// Takes up what another executable said.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.totals = self.totals + other.totals;
+        self.tests.extend(other.tests);
+    }
+
     /// The slowest tests, each with its time, of those that took `least`.
     pub(super) fn slowest(&self, count: usize, least: Duration) -> Vec<&(Duration, String)> {
         let mut tests: Vec<_> = self.tests.iter().filter(|(took, _)| *took >= least).collect();
