@@ -1,4 +1,4 @@
-//! A real Asterisk 22, configured as Wazo configures it, in a network namespace.
+//! A real Asterisk 22 with the configuration of a Wazo host, in a network namespace.
 
 mod root;
 
@@ -30,27 +30,27 @@ const PROBE: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
 /// The configuration of its HTTP server.
 const HTTP: &str = "[general]\nenabled = yes\nbindaddr = 127.0.0.1\nbindport = 5039\n";
 
-/// What an instance is given.
+/// The options of an instance.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Names and passwords of the endpoints that may register.
     pub endpoints: Vec<(String, String)>,
-    /// Whether the `security` file is written as well, and how.
+    /// The form of the `security` file, if it is written.
     pub security_log: Option<LogForm>,
     /// Name and secret of an AMI user on 127.0.0.1:5038.
     pub manager: Option<(String, String)>,
     /// The secret of the AMI user that Ringfence ships, in [`Asterisk::ami_secret`].
     pub ami_secret: Option<String>,
-    /// Whether it takes SIP over `WebSocket`, on 127.0.0.1:5039 as a Wazo host does.
+    /// Whether it accepts SIP over `WebSocket`, on 127.0.0.1:5039 as on a Wazo host.
     pub websocket: bool,
 }
 
-/// How Asterisk writes a log.
+/// The form of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogForm {
     /// Lines of text.
     Plain,
-    /// An object of JSON a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -71,7 +71,7 @@ impl Default for Options {
     }
 }
 
-/// A running Asterisk, ended and its directory removed on drop.
+/// A running Asterisk. When dropped, it is stopped and its directory removed.
 #[derive(Debug)]
 pub struct Asterisk {
     process: Running,
@@ -80,22 +80,21 @@ pub struct Asterisk {
 }
 
 impl Asterisk {
-    /// The directory with an unpacked Asterisk in `cache`, fetched from the machine's Debian mirror
-    /// when it is not there yet. `progress` hears what is being done.
+    /// The directory with an unpacked Asterisk in `cache`. If it does not exist yet, it is fetched from
+    /// the machine's Debian mirror; `progress` is called with each step.
     ///
     /// # Errors
     ///
-    /// When it cannot be fetched or does not run; the text says what to do.
+    /// If it cannot be fetched or does not run; the text says what to do.
     pub fn ensure_root(cache: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
         root::ensure(cache, progress)
     }
 
-    /// Starts an instance in `host` from the installation in `root`, and returns when it answers
-    /// SIP.
+    /// Starts an instance in `host` from the installation in `root`, and returns once it answers SIP.
     ///
     /// # Errors
     ///
-    /// When it does not come up; the error carries what Asterisk said.
+    /// If it does not start; the error contains Asterisk's output.
     pub fn start(host: &Netns, root: &Path, options: &Options) -> anyhow::Result<Self> {
         let directory = InstanceDirectory::create(root)?;
         directory.configure(root, options)?;
@@ -120,7 +119,7 @@ impl Asterisk {
         Ok(asterisk)
     }
 
-    /// The directory of its log files (`fail2ban`, `messages`), as seen from outside.
+    /// The directory of its log files (`fail2ban`, `messages`), as a path outside its root.
     pub fn log_dir(&self) -> PathBuf {
         self.directory.outside.join("log")
     }
@@ -130,27 +129,27 @@ impl Asterisk {
         self.log_dir().join("fail2ban")
     }
 
-    /// The file of its security events, if [`Options::security_log`] asks for it.
+    /// The file of its security events, if [`Options::security_log`] is set.
     pub fn security_log(&self) -> PathBuf {
         self.log_dir().join("security")
     }
 
-    /// The file with the secret of AMI's user `ringfence`, which Asterisk reads as well.
+    /// The file with the secret of the AMI user `ringfence`, which Asterisk reads too.
     pub fn ami_secret(&self) -> PathBuf {
         self.directory.outside.join("etc/ami.secret")
     }
 
-    /// A file of the instance as Asterisk itself sees it, in its root.
+    /// The path of a file of the instance inside Asterisk's root.
     pub fn inside(&self, outside: &Path) -> PathBuf {
         let below = outside.strip_prefix(&self.directory.outside).unwrap_or(outside);
         self.directory.inside.join(below)
     }
 
-    /// Fails when it has ended.
+    /// Checks that it is still running.
     ///
     /// # Errors
     ///
-    /// Then.
+    /// If it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.ended()? {
             Some(status) => bail!("Asterisk ended by itself ({status})"),
@@ -163,11 +162,11 @@ impl Asterisk {
         self.process.id()
     }
 
-    /// Runs a command of Asterisk's own command line and returns what it printed.
+    /// Runs a command on Asterisk's command line and returns its output.
     ///
     /// # Errors
     ///
-    /// When Asterisk does not answer.
+    /// If Asterisk does not answer.
     pub fn cli(&self, command: &str) -> anyhow::Result<String> {
         let mut asterisk = Command::new("/usr/sbin/asterisk");
         asterisk.arg("-C").arg(self.directory.inside.join("etc/asterisk.conf"));
@@ -182,7 +181,7 @@ impl Asterisk {
     ///
     /// # Errors
     ///
-    /// When the file cannot be renamed or Asterisk does not answer.
+    /// If the file cannot be renamed or Asterisk does not answer.
     pub fn rotate(&self) -> anyhow::Result<PathBuf> {
         let (current, old) = (self.notice_log(), self.log_dir().join("fail2ban.1"));
         fs::rename(&current, &old).context("rename the NOTICE log")?;
@@ -192,7 +191,7 @@ impl Asterisk {
 
     fn wait_until_up(&mut self, host: &Netns) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
-        // That the CLI answers is not enough: it does so also while Asterisk dies of its
+        // It is not enough that the CLI answers: it does so even while Asterisk aborts because of its
         // configuration.
         let probe = host.run_in(|| {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -222,7 +221,7 @@ impl Asterisk {
 
 impl Drop for Asterisk {
     fn drop(&mut self) {
-        // Its own directory goes with it, so nothing that an orderly stop would save is of use.
+        // Its directory is removed too, so an orderly stop would save nothing.
         self.process.kill().ok();
     }
 }
@@ -316,16 +315,16 @@ impl InstanceDirectory {
 
 impl Drop for InstanceDirectory {
     fn drop(&mut self) {
-        // What remains is swept by the next run.
+        // The next run removes what remains.
         fs::remove_dir_all(&self.outside).ok();
     }
 }
 
-/// Has a command run with the directory `root` as its root.
+/// Makes a command run with `root` as its root directory.
 pub(crate) fn enter(command: &mut Command, root: &Path) {
     let root = root.to_owned();
-    // SAFETY: chroot and chdir are system calls and async-signal-safe, and nix passes a path this
-    // short to them from the stack, without allocating.
+    // SAFETY: chroot and chdir are system calls and async-signal-safe, and for a path this short nix uses
+    // the stack and does not allocate.
     unsafe {
         command.pre_exec(move || {
             chroot(&root)?;

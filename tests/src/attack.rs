@@ -1,5 +1,5 @@
-//! Attackers: the tools that real ones use, each in a namespace, with an address of its choice, and
-//! bounded in count and in time.
+//! Attackers: the tools that real attackers use. Each runs in a namespace, from a chosen address, with a
+//! bounded number of calls and a time limit.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,23 +14,23 @@ use crate::child::Running;
 use crate::netns::Netns;
 use crate::scratch;
 
-/// More than this many calls are never asked of `sipp`.
+/// The most calls that `sipp` is asked to make.
 const COUNT_MAX: u32 = 200_000;
-/// Nor a longer run.
+/// The longest run.
 const TIME_MAX: Duration = Duration::from_mins(2);
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The programs that the lab runs, and the Debian packages that they are in.
+/// The programs that the lab runs, with their Debian packages.
 const TOOLS: [(&str, &str); 3] =
     [("ip", "iproute2"), ("sipp", "sip-tester"), ("svcrack", "sipvicious")];
 
-/// What an attacker does.
+/// The method of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// `svcrack` with a list of passwords against account 1001. It waits for each
-    /// answer, so its rate is what the server makes of it.
+    /// `svcrack` with a list of passwords for account 1001. It waits for each answer, so its rate depends
+    /// on the server.
     Svcrack,
-    /// `sipp`: REGISTER, and the challenge answered with a wrong password for account 1001.
+    /// `sipp`: a REGISTER, and an answer to the challenge with a wrong password for account 1001.
     Guess,
     /// `sipp`: the same over one TCP connection.
     GuessTcp,
@@ -38,12 +38,12 @@ pub enum Method {
     Scan,
     /// `sipp`: the same, with credentials.
     ScanWithCredentials,
-    /// `sipp`: REGISTER for account 1002 without credentials, not waiting for answers.
+    /// `sipp`: REGISTER for account 1002 without credentials, without waiting for answers.
     Flood,
 }
 
 impl Method {
-    /// The program that does it.
+    /// The program that implements it.
     pub fn tool(self) -> &'static str {
         match self {
             Self::Svcrack => "svcrack",
@@ -53,8 +53,8 @@ impl Method {
         }
     }
 
-    /// How much longer than planned it may run. `sipp` ends by its count, and waits for what was
-    /// dropped; `svcrack` goes on until it is ended.
+    /// How much longer than planned it may run. `sipp` stops after its number of calls, and waits for
+    /// those that are dropped; `svcrack` continues until it is stopped.
     fn grace(self) -> Duration {
         match self {
             Self::Svcrack => Duration::ZERO,
@@ -87,20 +87,20 @@ impl Method {
 /// One attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// What is done.
+    /// The method.
     pub method: Method,
-    /// The address it comes from, one of the namespace's own.
+    /// The source address, one of the namespace's own.
     pub source: IpAddr,
     /// The PBX.
     pub target: IpAddr,
-    /// Calls begun each second. `svcrack` does not take one.
+    /// Calls per second; `svcrack` ignores it.
     pub rate: u32,
-    /// After this long it is over.
+    /// The duration.
     pub duration: Duration,
 }
 
 impl Plan {
-    /// The number of calls after which it is over.
+    /// The number of calls after which it stops.
     pub fn count(&self) -> u32 {
         let whole = u32::try_from(self.duration.as_secs()).unwrap_or(u32::MAX);
         self.rate.saturating_mul(whole.max(1)).min(COUNT_MAX)
@@ -120,7 +120,7 @@ impl Attacker {
     ///
     /// # Errors
     ///
-    /// When the tool is missing or its files cannot be written.
+    /// If the tool is missing or its files cannot be written.
     pub fn start(host: &Netns, plan: &Plan) -> anyhow::Result<Self> {
         ensure!(plan.duration <= TIME_MAX, "an attack lasts {} s at most", TIME_MAX.as_secs());
         let directory = scratch::directory(plan.method.tool())?;
@@ -151,11 +151,11 @@ impl Attacker {
         })
     }
 
-    /// How it ended, if it has. One whose time is over is ended here.
+    /// Its exit status, if it has ended. If its time is up, it is stopped here.
     ///
     /// # Errors
     ///
-    /// When the kernel does not say.
+    /// If the kernel does not return the status.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         if Instant::now() >= self.deadline {
             return self.process.kill().map(Some);
@@ -163,24 +163,23 @@ impl Attacker {
         self.process.ended()
     }
 
-    /// What it wrote to its standard error.
+    /// Its output on standard error.
     pub fn output(&self) -> String {
         let bytes = fs::read(self.directory.path().join("output")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// Fails with what to install when a program that the lab runs is missing.
+/// Checks that the programs that the lab runs are installed.
 ///
 /// # Errors
 ///
-/// When one is.
+/// If one is missing; the text names the package to install.
 pub fn check_tools() -> anyhow::Result<()> {
     require("the lab", &TOOLS)
 }
 
-/// Fails with what to install when a program that `who` needs is missing. A tool is a program and
-/// the Debian package that it is in.
+/// Checks that the programs that `who` needs are installed; each is given with its Debian package.
 pub(crate) fn require(who: &str, tools: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<_> = tools.iter().filter(|(tool, _package)| !on_path(tool)).collect();
     if missing.is_empty() {
@@ -204,7 +203,7 @@ fn on_path(tool: &str) -> bool {
 
 fn svcrack(host: &Netns, plan: &Plan, directory: &Path) -> anyhow::Result<Command> {
     let words = directory.join("passwords.txt");
-    // Long enough not to run out before the time does.
+    // Long enough that it outlasts the attack.
     let list = include_str!("../lab/attack/passwords.txt").repeat(200);
     fs::write(&words, list).context("write the list of passwords")?;
     let mut command = host.command("svcrack");
@@ -234,10 +233,10 @@ fn sipp(host: &Netns, plan: &Plan, directory: &Path) -> anyhow::Result<Command> 
         .args(["-i", &source, "-bind_local"])
         .args(["-r", &plan.rate.to_string()])
         .args(["-m", &plan.count().to_string()])
-        // Calls whose packets are dropped stay open until they time out; they must not hold up
-        // the next ones.
+        // Calls whose packets are dropped stay open until they time out; they must not delay the next
+        // ones.
         .args(["-l", "20000"])
-        // The count is what ends it; the time is for when its packets are dropped.
+        // It ends by its number of calls; the time limit is for dropped packets.
         .args(["-timeout", &format!("{}s", (plan.duration + GRACE).as_secs())])
         .args(["-nr", "-nd", "-nostdin"])
         .args(["-deadcall_wait", "0"])

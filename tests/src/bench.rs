@@ -1,4 +1,4 @@
-//! Measurements, each of ringfence beside its rival in the same run.
+//! Measurements, each of ringfence beside a rival in the same run.
 
 pub mod busy;
 mod code;
@@ -19,7 +19,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-/// A count as a figure; none here is near 2^52.
+/// A count as a figure; none here comes close to 2^52.
 #[expect(clippy::cast_precision_loss, reason = "packets of minutes at most")]
 fn float(count: u64) -> f64 {
     count as f64
@@ -29,7 +29,7 @@ fn float(count: u64) -> f64 {
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn write_json(report: &impl Serialize, path: &Path) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(report).context("make JSON of the report")?;
     text.push('\n');

@@ -1,13 +1,13 @@
-//! Chance that can be told when a test fails.
+//! Random numbers whose seed is shown if a test fails.
 
 use std::time::SystemTime;
 
-/// Its state, which says what comes.
+/// Its state, which determines the next numbers.
 #[derive(Debug)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// Another one each time.
+    /// A seed that differs each time.
     pub fn of_now() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(now.as_secs() << 30 | u64::from(now.subsec_nanos()))

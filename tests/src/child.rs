@@ -1,5 +1,5 @@
-//! Processes that do not outlive their owner: each is in a process group of its own, so that the
-//! terminal's Ctrl-C reaches only us, and is ended by its pid.
+//! Processes that do not outlive their owner. Each is in a process group of its own, so that the
+//! terminal's Ctrl-C does not reach it, and is ended by its pid.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,7 +17,7 @@ use crate::interrupt;
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// A process that is killed and reaped on drop.
+/// A process. When dropped, it is killed and reaped.
 #[derive(Debug)]
 pub struct Running {
     name: String,
@@ -26,12 +26,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `command`. The kernel kills the process when the thread that called this ends, so
-    /// call it from one that outlives the process.
+    /// Starts `command`. The kernel kills the process when the thread that called this function ends, so
+    /// call it from a thread that outlives the process.
     ///
     /// # Errors
     ///
-    /// When the program cannot be started.
+    /// If the program cannot be started.
     pub fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe, and the closure allocates nothing.
@@ -47,11 +47,11 @@ impl Running {
         self.child.id()
     }
 
-    /// How the process ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
     ///
-    /// When the kernel does not say.
+    /// If the kernel does not return the status.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended =
@@ -60,11 +60,11 @@ impl Running {
         Ok(self.ended)
     }
 
-    /// Sends SIGTERM, and SIGKILL when the process is still there after `grace`.
+    /// Sends SIGTERM, and SIGKILL if the process still exists after `grace`.
     ///
     /// # Errors
     ///
-    /// When the process cannot be signalled or reaped.
+    /// If the process cannot be signalled or reaped.
     pub fn terminate(&mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         match self.wait_until(Instant::now() + grace)? {
@@ -77,7 +77,7 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// When the process cannot be signalled or reaped.
+    /// If the process cannot be signalled or reaped.
     pub fn kill(&mut self) -> anyhow::Result<ExitStatus> {
         if let Some(status) = self.ended()? {
             return Ok(status);
@@ -110,16 +110,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing can be done about a process that cannot be killed, and a drop has no caller to
-        // tell.
+        // A process that cannot be killed cannot be handled here, and a drop cannot return an error.
         self.kill().ok();
     }
 }
 
-/// What a command that has ended said.
+/// The output of a command that has ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// Its standard output.
     pub stdout: String,
@@ -128,11 +127,11 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Turns a status other than 0 into an error that carries what the command said.
+    /// Turns an exit status other than 0 into an error that contains the output.
     ///
     /// # Errors
     ///
-    /// When the command failed.
+    /// If the command failed.
     pub fn success(self, name: &str) -> anyhow::Result<Self> {
         if self.status.success() {
             return Ok(self);
@@ -142,21 +141,21 @@ impl Finished {
     }
 }
 
-/// Whether a wait ends early when the run is interrupted.
+/// Whether a wait ends early if the run is interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSignal {
     /// The command is killed and [`interrupt::Interrupted`] returned.
     Stop,
-    /// The command is part of taking things down, and is finished.
+    /// The command is part of the clean-up and runs to its end.
     Finish,
 }
 
-/// Runs `command` to its end, for `limit` at most.
+/// Runs `command` to its end, but at most for `limit`.
 ///
 /// # Errors
 ///
-/// When it cannot be started, is still running after `limit`, or the run was interrupted. That the
-/// command failed is no error here; see [`Finished::success`].
+/// If it cannot be started, still runs after `limit`, or the run is interrupted. A command that fails is
+/// not an error here; see [`Finished::success`].
 pub fn finish(
     name: &str,
     command: &mut Command,

@@ -1,6 +1,6 @@
-//! Somebody else's XDP program on an interface: two instructions that pass every packet.
+//! A foreign XDP program on an interface: two instructions that pass every packet.
 //!
-//! Straight through bpf(2), so that it has nothing in common with the program under test.
+//! It uses bpf(2) directly, so it is independent of the program under test.
 
 use anyhow::Context;
 use nix::net::if_::if_nametoindex;
@@ -11,7 +11,7 @@ use crate::netns::Netns;
 /// The program's name.
 pub const NAME: &str = "somebody_else";
 
-/// `r0 = XDP_PASS; exit`, each opcode, registers, offset and immediate.
+/// `r0 = XDP_PASS; exit`, each with opcode, registers, offset and immediate value.
 const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 
 /// The program, attached until it is dropped.
@@ -26,7 +26,7 @@ impl Foreign {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses (this needs root).
+    /// If the kernel refuses (this needs root).
     pub fn attach(host: &Netns, interface: &str) -> anyhow::Result<Self> {
         let program = Program::load(NAME, &PASS).context("load somebody's XDP program")?;
         let link = host.run_in(|| {

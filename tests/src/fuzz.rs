@@ -1,5 +1,5 @@
-//! What must hold for any bytes whatever, as the crate `ringfence-packets` checks it for packets, and for
-//! the daemon's parsers.
+//! Properties that must hold for any bytes: those for packets from the crate `ringfence-packets`, and
+//! those for the daemon's parsers.
 
 pub mod asterisk;
 

@@ -1,5 +1,5 @@
-//! One guess at a time, where a test must know exactly how many there were: a REGISTER with
-//! credentials that are wrong, from an address and with texts of its own choice.
+//! Single guesses, for tests that must know their exact number: a REGISTER with wrong credentials, from a
+//! chosen address and with chosen texts.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -16,10 +16,10 @@ use crate::netns::Netns;
 use crate::sip::{self, Start};
 
 const SIP_PORT: u16 = 5060;
-/// How long an answer may take: Asterisk's is here in a few milliseconds.
+/// How long to wait for an answer; Asterisk's arrives within a few milliseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Who guesses, over one socket.
+/// A client that guesses over one socket.
 #[derive(Debug)]
 pub struct Guesser {
     socket: Socket,
@@ -35,11 +35,11 @@ enum Socket {
 }
 
 impl Guesser {
-    /// From `source`, an address of `host`, to the SIP port of `target`.
+    /// Guesses over UDP from `source`, an address of `host`, at the SIP port of `target`.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made.
+    /// If the socket cannot be created.
     pub fn udp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
         let socket = host.run_in(|| {
             let socket = UdpSocket::bind((source, 0)).context("bind the guesser's socket")?;
@@ -55,7 +55,7 @@ impl Guesser {
     ///
     /// # Errors
     ///
-    /// When there is no connection.
+    /// If the connection fails.
     pub fn tcp(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
         let stream = dial(host, source, SocketAddr::new(target, SIP_PORT))?;
         stream.set_read_timeout(Some(PATIENCE)).context("set a timeout")?;
@@ -63,22 +63,22 @@ impl Guesser {
         Ok(Self { socket: Socket::Tcp(stream), local, target, guesses: 0 })
     }
 
-    /// Guesses once; the status of the answer, if there is one.
+    /// Guesses once; returns the status of the answer, if there is one.
     ///
     /// # Errors
     ///
-    /// When the guess cannot be sent.
+    /// If the guess cannot be sent.
     pub fn guess(&mut self) -> anyhow::Result<Option<u16>> {
         let from = format!("<sip:1001@{}>", self.host());
         let call_id = format!("guess-{}-{}", self.local.port(), self.guesses);
         self.guess_as(&from, &call_id)
     }
 
-    /// Guesses once, with `from` as what stands in `From` before its tag.
+    /// Guesses once, with `from` as the value of `From` before its tag.
     ///
     /// # Errors
     ///
-    /// When the guess cannot be sent.
+    /// If the guess cannot be sent.
     pub fn guess_as(&mut self, from: &str, call_id: &str) -> anyhow::Result<Option<u16>> {
         self.guesses += 1;
         let request = self.request(from, call_id);
@@ -106,7 +106,7 @@ impl Guesser {
             Socket::Udp(_) => "UDP",
             Socket::Tcp(_) => "TCP",
         };
-        // Asterisk reports a nonce that it never made as it does a wrong password.
+        // Asterisk reports an unknown nonce in the same way as a wrong password.
         format!(
             "REGISTER sip:{host} SIP/2.0\r\n\
              Via: SIP/2.0/{transport} {local};rport;branch=z9hG4bKg{port}x{number}\r\n\
@@ -136,14 +136,14 @@ impl Guesser {
 ///
 /// # Errors
 ///
-/// When there is no answer within half a second, or a refusal.
+/// If there is no answer within half a second, or a refusal.
 pub fn dial(host: &Netns, source: IpAddr, target: SocketAddr) -> anyhow::Result<TcpStream> {
     host.run_in(|| {
         let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
             .context("make a TCP socket")?;
         let patience = TimeVal::milliseconds(i64::try_from(PATIENCE.as_millis())?);
-        // Linux bounds the time of a connect(2) by this too.
+        // Linux applies this timeout to connect(2) too.
         setsockopt(&socket, sockopt::SendTimeout, &patience).context("set a timeout")?;
         let own = SockaddrStorage::from(SocketAddr::new(source, 0));
         bind(socket.as_raw_fd(), &own).with_context(|| format!("bind to {source}"))?;

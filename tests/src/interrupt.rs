@@ -1,5 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP as a value that loops look at, so that everything made is taken down
-//! by the destructors of its owners and not left behind.
+//! SIGINT, SIGTERM and SIGHUP as a value that loops check, so that destructors remove everything that the
+//! run has created.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -10,14 +10,14 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
 
-/// The run was asked to stop by a signal.
+/// A signal asked the run to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted {
     signal: i32,
 }
 
 impl Interrupted {
-    /// The exit status a shell expects of a process that ended for this signal.
+    /// The exit status that a shell expects of a process that this signal ended.
     pub fn exit_code(self) -> u8 {
         u8::try_from(128 + self.signal).unwrap_or(u8::MAX)
     }
@@ -32,11 +32,11 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Takes SIGINT, SIGTERM and SIGHUP over for the rest of the process's life.
+/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process's life.
 ///
 /// # Errors
 ///
-/// When the kernel refuses a handler.
+/// If the kernel refuses a handler.
 pub fn install() -> anyhow::Result<()> {
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::empty(), SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -47,7 +47,7 @@ pub fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails once a signal has come.
+/// Checks whether a signal has arrived.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The real object in the real kernel, its maps filled as the controller fills them, run over a
-//! packet by `BPF_PROG_TEST_RUN`. Attached to nothing.
+//! The real object in the real kernel, with maps that are filled as by the controller.
+//! `BPF_PROG_TEST_RUN` runs it over a packet; it is not attached to any interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -41,21 +41,21 @@ use crate::model::{Gates, Tally, ban_lines, mapped_prefix};
 use crate::netns;
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
-/// What `XDP_DROP` and `XDP_PASS` are in the kernel's `enum xdp_action`.
+/// `XDP_DROP` and `XDP_PASS` in the kernel's `enum xdp_action`.
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
-/// Bytes of the first buffer of a test run: a page without what the kernel keeps before and behind
-/// the packet (`XDP_PACKET_HEADROOM`, `struct skb_shared_info`). The rest of a longer frame comes
-/// in more buffers.
+/// Bytes of the first buffer of a test run: a page without the space that the kernel reserves before and
+/// after the packet (`XDP_PACKET_HEADROOM`, `struct skb_shared_info`). The rest of a longer frame is in
+/// further buffers.
 pub const LINEAR_MAX: usize = 4096 - 256 - 320;
 
-/// What has been counted, by reason: what happened, and what would have.
+/// The counters, by reason: actual verdicts, and those that a dry run prevented.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// What happened.
+    /// Actual verdicts.
     pub done: BTreeMap<&'static str, Counter>,
-    /// What would have happened if it were not a dry run.
+    /// Verdicts that a dry run prevented.
     pub would: BTreeMap<&'static str, Counter>,
 }
 
@@ -73,7 +73,7 @@ pub struct Kernel {
     used_streams: BTreeSet<u32>,
     used_greylist: BTreeSet<u32>,
     connections: Vec<Connection>,
-    /// What the maps are filled with: to look through empty ones takes long.
+    /// The contents of the maps; searching empty ones takes long.
     world: World,
 }
 
@@ -82,7 +82,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When the kernel does not take it, with its reasons.
+    /// If the kernel refuses it, with its reasons.
     pub fn load(slot: u32) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .override_global(INTERFACE_SLOT, &slot, true)
@@ -115,7 +115,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When it is of another kind.
+    /// If it is of another kind.
     pub fn program(&self) -> Result<&Xdp> {
         self.program_called(PROGRAM)
     }
@@ -125,11 +125,11 @@ impl Kernel {
         Ok(program.try_into()?)
     }
 
-    /// How the kernel's clocks stand.
+    /// The readings of the kernel's clocks.
     ///
     /// # Errors
     ///
-    /// When the program that tells cannot be run.
+    /// If the program that reads them cannot be run.
     pub fn clocks(&self) -> Result<Clocks> {
         let (packet, mut out) = ([0; 64], [0; 64]);
         let options = TestRunOptions {
@@ -145,22 +145,22 @@ impl Kernel {
         Ok(Clocks { jiffies: word(0), monotonic: word(8) })
     }
 
-    /// Makes the maps say what `world` says at `now`, and nothing else but the counters. For the
-    /// program the time stands still then, but for [`wait`](Self::wait): a jiffy is a nanosecond.
+    /// Fills the maps with `world` at `now`, and removes everything else except the counters. For the
+    /// program, time then stands still except for [`wait`](Self::wait): a jiffy is a nanosecond.
     ///
     /// # Errors
     ///
-    /// When a map cannot be written.
+    /// If a map cannot be written.
     pub fn enter(&mut self, world: &World, now: u64) -> Result<()> {
         let jiffies_epoch = self.clocks()?.jiffies.wrapping_sub(now);
         self.enter_with(world, now, &Config { jiffies_epoch, tick: 1, ..world.config(now) })
     }
 
-    /// As [`enter`](Self::enter), but time passes as it does.
+    /// The same as [`enter`](Self::enter), but in real time.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same.
     pub fn enter_in_time(&mut self, world: &World) -> Result<()> {
         let tick = nanoseconds(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?)?;
         let clocks = self.clocks()?;
@@ -170,7 +170,7 @@ impl Kernel {
     }
 
     fn enter_with(&mut self, world: &World, now: u64, config: &Config) -> Result<()> {
-        // The one without a configuration has no clock either.
+        // Without a configuration there is no clock either.
         self.config = if world.abi.is_some() { *config } else { Config::default() };
         self.set_config()?;
         self.set_ports(world)?;
@@ -187,11 +187,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// Lets so many nanoseconds pass.
+    /// Advances the program's time by this many nanoseconds.
     ///
     /// # Errors
     ///
-    /// When the configuration cannot be written.
+    /// If the configuration cannot be written.
     pub fn wait(&mut self, time: u64) -> Result<()> {
         self.config.jiffies_epoch =
             self.config.jiffies_epoch.wrapping_sub(time / self.config.tick.max(1));
@@ -201,20 +201,20 @@ impl Kernel {
     fn set_config(&mut self) -> Result<()> {
         let config = self.config;
         let mut map: Array<&mut MapData, Configs> = self.map_mut(maps::CONFIG)?.try_into()?;
-        // The side that is not current has nothing: whoever reads that one is found out.
+        // The side that is not current is empty, so a program that reads it is detected.
         Ok(map.set(0, Configs { current: 1, sides: [Config::default(), config] }, 0)?)
     }
 
-    /// The configuration that was entered last.
+    /// The last configuration that was entered.
     pub fn config(&self) -> Config {
         self.config
     }
 
-    /// The controller's writer of the configuration, for use beside a run.
+    /// The controller's writer of the configuration, for use during a run.
     ///
     /// # Errors
     ///
-    /// When the map cannot be opened once more.
+    /// If the map cannot be opened again.
     pub fn config_writer(&self) -> Result<ConfigMap<MapData>> {
         let Map::Array(map) = self.map(maps::CONFIG)? else { bail!("not an array") };
         let id = map.info()?.id();
@@ -225,7 +225,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When there is no such map.
+    /// If the map does not exist.
     pub fn known_peers(&mut self) -> Result<HashMap<&mut MapData, [u64; 2], Peer>> {
         Ok(self.map_mut(maps::KNOWN)?.try_into()?)
     }
@@ -246,11 +246,11 @@ impl Kernel {
         Ok(())
     }
 
-    /// Forgets that this source was seen.
+    /// Removes this source from those that were seen.
     ///
     /// # Errors
     ///
-    /// When the map cannot be written.
+    /// If the map cannot be written.
     pub fn forget_seen(&mut self, source: Address) -> Result<()> {
         let place = line(source, SEEN_PLACES);
         let mut map: Array<&mut MapData, u32> = self.map_mut(maps::SEEN)?.try_into()?;
@@ -261,7 +261,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// If the map cannot be read.
     pub fn seen(&self, source: Address) -> Result<bool> {
         let map: Array<&MapData, u32> = self.map(maps::SEEN)?.try_into()?;
         Ok(map.get(&line(source, SEEN_PLACES), 0)? != 0)
@@ -301,7 +301,7 @@ impl Kernel {
         let is_empty =
             |line: &[AtomicU64]| line.iter().all(|word| word.load(Ordering::Relaxed) == 0);
         for (place, (words, old)) in (0..).zip(all) {
-            // The program writes into lines that have a ban, and into the details.
+            // The program writes into the lines that contain a ban, and into the details.
             if place < lines_for(BANS) && is_empty(words) && is_empty(old) {
                 continue;
             }
@@ -329,7 +329,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// The gates, and who is trusted. Only what changes: the gate of bans has half a million words.
+    /// Sets the gates and the trusted networks. Only changes are written: the gate of bans has half a
+    /// million words.
     fn set_gates(&mut self, world: &World) -> Result<()> {
         let (old, new) = (self.gates.clone(), Gates::of(world));
         if !Arc::ptr_eq(&old.presence, &new.presence) {
@@ -382,22 +383,22 @@ impl Kernel {
         Ok(())
     }
 
-    /// What becomes of a frame.
+    /// The verdict for a frame.
     ///
     /// # Errors
     ///
-    /// When it cannot be run, or the program returned anything but pass and drop.
+    /// If it cannot be run, or the program returns anything other than pass and drop.
     pub fn run(&mut self, frame: &[u8]) -> Result<Verdict> {
         self.run_with(frame, TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() })
     }
 
-    /// As [`run`](Self::run), with no more than `linear` bytes of it in the first buffer.
+    /// The same as [`run`](Self::run), with at most `linear` bytes of the frame in the first buffer.
     ///
     /// # Errors
     ///
-    /// As there, and when the kernel [cannot](can_split).
+    /// The same, and if the kernel [does not support it](can_split).
     pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Result<Verdict> {
-        // `struct xdp_md`: data, data_end, data_meta, and three that are zero.
+        // `struct xdp_md`: data, data_end, data_meta, and three zero fields.
         let mut context = [0; 24];
         context[4..8].copy_from_slice(&u32::try_from(linear)?.to_ne_bytes());
         let options = TestRunOptions {
@@ -408,11 +409,11 @@ impl Kernel {
         self.run_with(frame, options)
     }
 
-    /// Runs the program over a frame so many times in a row, on the CPU that this is called on.
+    /// Runs the program over a frame this many times, on the current CPU.
     ///
     /// # Errors
     ///
-    /// When it cannot be run.
+    /// If it cannot be run.
     pub fn repeat(&self, frame: &[u8], times: u32) -> Result<()> {
         let options =
             TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::new() };
@@ -448,11 +449,11 @@ impl Kernel {
         }
     }
 
-    /// What has been counted for one reason, over all CPUs.
+    /// The counter of one reason, summed over all CPUs.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// If the map cannot be read.
     pub fn counter(&self, would: bool, reason: Reason) -> Result<Counter> {
         let map: PerCpuArray<_, Counter> = self.map(maps::COUNTERS)?.try_into()?;
         let mut sum = Counter::default();
@@ -463,11 +464,11 @@ impl Kernel {
         Ok(sum)
     }
 
-    /// What has been counted for all reasons.
+    /// The counters of all reasons.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// If the map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::default();
         for reason in Reason::ALL {
@@ -477,11 +478,11 @@ impl Kernel {
         Ok(counters)
     }
 
-    /// The sum of all there is in the map of counters, whichever slot it is for.
+    /// The sum of all counters in the map, for any slot.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// If the map cannot be read.
     pub fn counted_anywhere(&self) -> Result<u64> {
         let map: PerCpuArray<_, Counter> = self.map(maps::COUNTERS)?.try_into()?;
         let mut sum = 0;
@@ -491,11 +492,11 @@ impl Kernel {
         Ok(sum)
     }
 
-    /// What the entries of the world have counted.
+    /// The counts in the entries of the world.
     ///
     /// # Errors
     ///
-    /// When a map cannot be read.
+    /// If a map cannot be read.
     pub fn tally(&self) -> Result<Tally> {
         let mut tally = Tally::default();
         let flooders: HashMap<_, [u64; 2], Flooder> = self.map(maps::FLOODERS)?.try_into()?;
@@ -538,11 +539,11 @@ impl Kernel {
         Ok(tally)
     }
 
-    /// The events that nobody has read yet.
+    /// The unread events.
     ///
     /// # Errors
     ///
-    /// When one is not what the ABI says.
+    /// If one does not match the ABI.
     pub fn events(&mut self) -> Result<Vec<Event>> {
         let mut ring: RingBuf<&mut MapData> = self.map_mut(maps::EVENTS)?.try_into()?;
         let mut events = Vec::new();
@@ -565,14 +566,13 @@ impl Kernel {
     }
 }
 
-/// Bytes that the kernel has taken for each map of a program, by the map's name and number: its
-/// tables and the entries there are, of the size that was asked of the allocator. 0 where the kernel
-/// does not know: before Linux 6.4 it tells what all entries would take, of a map that takes memory
-/// only for those that it has too.
+/// The memory of each map of a program in bytes, by the map's name and number: its tables and existing
+/// entries, with the sizes requested from the allocator. 0 if the kernel does not know: before Linux 6.4
+/// it reports the memory of all possible entries even for a map that allocates only existing ones.
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// If the kernel does not report it.
 pub fn memory(program: &ProgramInfo) -> Result<BTreeMap<(String, u32), u64>> {
     let ids = program.map_ids()?.context("the kernel does not tell a program's maps")?;
     let mut taken = BTreeMap::new();
@@ -601,11 +601,11 @@ fn memlock(map: &MapInfo) -> Result<u64> {
     Ok(field("memlock:")?.parse()?)
 }
 
-/// Whether the kernel can be told where a test run's first buffer ends: since Linux 6.18.
+/// Whether the kernel allows a test run to choose the end of its first buffer: since Linux 6.18.
 ///
 /// # Errors
 ///
-/// When it does not say which it is.
+/// If the kernel does not report its version.
 pub fn can_split() -> Result<bool> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
@@ -615,16 +615,16 @@ pub fn can_split() -> Result<bool> {
     }
 }
 
-/// Runs `test` in a network namespace that nobody else is in, and that is gone with it: there rows
-/// have the connections that they speak of.
+/// Runs `test` in a new network namespace, which is removed afterwards. There, rows have their
+/// connections.
 ///
 /// # Errors
 ///
-/// When there is none to be had, or what `test` fails with.
+/// If the namespace cannot be created, or `test` fails.
 ///
 /// # Panics
 ///
-/// When `test` does.
+/// If `test` panics.
 pub fn in_own_network<T: Send>(test: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let run = || {
         unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
@@ -639,7 +639,7 @@ pub fn in_own_network<T: Send>(test: impl FnOnce() -> Result<T> + Send) -> Resul
     })
 }
 
-/// A TCP connection between the addresses and ports of a source's frames.
+/// A TCP connection between the addresses and ports in a source's frames.
 #[derive(Debug)]
 struct Connection {
     source: IpAddr,
@@ -661,7 +661,7 @@ impl Connection {
         connect(client.as_raw_fd(), &SockaddrStorage::from(target)).context("connect")?;
         let (server, _) = listener.accept()?;
         for end in [client.as_fd(), server.as_fd()] {
-            // Closed at once, so that the ports are free for the next row.
+            // Closed immediately, so that the ports are free for the next row.
             setsockopt(&end, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
         }
         connection.ends = Some((client, server));
@@ -673,21 +673,21 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.ends = None;
         let length = if self.source.is_ipv4() { 32 } else { 128 };
-        // The namespace may be going, and takes it with it.
+        // If the namespace is removed, the address is removed too.
         let _gone = netns::ip(&format!("addr del {}/{length} dev lo", self.source));
     }
 }
 
-/// What `ip` must be told of an address that is there at once.
+/// The option of `ip` that makes an address usable at once.
 fn nodad(address: IpAddr) -> &'static str {
     if address.is_ipv6() { " nodad" } else { "" }
 }
 
-/// Now, on the clock that the controller reads.
+/// The current time of the clock that the controller reads.
 ///
 /// # Errors
 ///
-/// When the kernel has no such clock.
+/// If the kernel has no such clock.
 pub fn now() -> Result<u64> {
     nanoseconds(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?)
 }
@@ -696,13 +696,13 @@ fn nanoseconds(time: nix::sys::time::TimeSpec) -> Result<u64> {
     Ok(u64::try_from(time.tv_sec())? * 1_000_000_000 + u64::try_from(time.tv_nsec())?)
 }
 
-/// The line of a source, of so many.
+/// The line of a source, of this many lines.
 #[expect(clippy::cast_possible_truncation, reason = "masked")]
 fn line(source: Address, lines: u32) -> u32 {
     source.hash(World::SEED) as u32 & (lines - 1)
 }
 
-/// Writes the words of an array that are not as they were.
+/// Writes only the words of an array that have changed.
 fn change_words(
     map: &mut Map,
     old: impl Iterator<Item = u64>,

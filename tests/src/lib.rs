@@ -1,8 +1,8 @@
-//! The lab: a real Asterisk, a real phone and real attackers around the `ringfence` binary, each in
-//! a network namespace that is made for the run and gone after it.
+//! The lab: a real Asterisk, a real phone and real attackers around the `ringfence` binary. Each runs in
+//! a network namespace that exists only during the run.
 //!
-//! Nothing here decides what is dropped; it only builds the world, watches it from outside and says
-//! what it saw. No packet leaves the namespaces: none of them has a default route.
+//! Nothing here decides what is dropped. The lab only builds the environment, watches it from outside,
+//! and reports its observations. No packet leaves the namespaces: none of them has a default route.
 
 pub mod asterisk;
 pub mod attack;

@@ -1,5 +1,5 @@
-//! A small network of its own: hosts with one `eth0` each on a switch, every one a network
-//! namespace. No default route, so nothing can leave.
+//! A small separate network: hosts with one `eth0` each on a switch, each of them a network namespace.
+//! There is no default route, so no packet can leave.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,7 +24,7 @@ use crate::{packet_builder, scratch};
 
 const RUN_NETNS: &str = "/run/netns";
 
-/// A switch and the hosts that are plugged into it.
+/// A switch and the hosts that are connected to it.
 #[derive(Debug)]
 pub struct Lan {
     prefix: String,
@@ -37,7 +37,7 @@ impl Lan {
     ///
     /// # Errors
     ///
-    /// When `ip` (iproute2) is missing or the namespace cannot be made.
+    /// If `ip` (iproute2) is missing or the namespace cannot be created.
     pub fn new() -> anyhow::Result<Self> {
         let prefix = scratch::prefix();
         let switch = Netns::create(&format!("{prefix}-switch"), None)?;
@@ -48,12 +48,12 @@ impl Lan {
         Ok(Self { prefix, ports: 0, switch })
     }
 
-    /// Plugs a host in. Its `eth0` has all of `addresses`: an IPv4 one with the prefix length 24,
-    /// an IPv6 one with 64.
+    /// Connects a host. Its `eth0` has all of `addresses`, an IPv4 address with the prefix length 24 and
+    /// an IPv6 address with 64.
     ///
     /// # Errors
     ///
-    /// When the namespace or its interface cannot be made.
+    /// If the namespace or its interface cannot be created.
     pub fn host(&mut self, name: &str, addresses: &[IpAddr]) -> anyhow::Result<Netns> {
         let port = format!("p{}", self.ports);
         self.ports += 1;
@@ -75,29 +75,28 @@ impl Lan {
         Ok(host)
     }
 
-    /// The namespace with the bridge. Every frame to a host leaves it by that host's
-    /// [`Netns::switch_port`], before anything on the host has seen it.
+    /// The namespace with the bridge. Every frame to a host leaves it through that host's
+    /// [`Netns::switch_port`], before it reaches the host.
     pub fn switch(&self) -> &Netns {
         &self.switch
     }
 }
 
-/// Two hosts on one cable: what leaves the `eth0` of one comes out of that of the other, with no
-/// switch between.
+/// Two hosts connected by a cable, without a switch: frames that leave one `eth0` arrive at the other.
 #[derive(Debug)]
 pub struct Cable {
     /// One end, without an address.
     pub near: Netns,
-    /// The other end, where fixture frames go: it has their target's addresses.
+    /// The other end, to which fixture frames are addressed: it has the addresses of their target.
     pub far: Netns,
 }
 
 impl Cable {
-    /// Lays it.
+    /// Creates it.
     ///
     /// # Errors
     ///
-    /// When `ip` (iproute2) is missing or a namespace cannot be made.
+    /// If `ip` (iproute2) is missing or a namespace cannot be created.
     pub fn new() -> anyhow::Result<Self> {
         let prefix = scratch::prefix();
         let near = Netns::create(&format!("{prefix}-near"), None)?;
@@ -124,36 +123,36 @@ impl Cable {
     ///
     /// # Errors
     ///
-    /// When `ip` fails.
+    /// If `ip` fails.
     pub fn near_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
         ip(&format!("-n {} link set lo up", self.near.name))?;
         ip(&format!("-n {} addr add {address}/24 dev eth0", self.near.name))
     }
 
-    /// Gives the near end one more interface, which leads nowhere.
+    /// Gives the near end another interface, without a peer.
     ///
     /// # Errors
     ///
-    /// When `ip` fails.
+    /// If `ip` fails.
     pub fn near_link(&self, name: &str) -> anyhow::Result<()> {
         ip(&format!("-n {} link add {name} type veth peer name {name}-end", self.near.name))
     }
 
-    /// Sends what the far end has for anybody to `gateway` at the near end, where it is lost.
+    /// Routes all traffic of the far end to `gateway` at the near end, where it is lost.
     ///
     /// # Errors
     ///
-    /// When `ip` fails.
+    /// If `ip` fails.
     pub fn far_default_route(&self, gateway: Ipv4Addr) -> anyhow::Result<()> {
         ip(&format!("-n {} route add default via {gateway} dev eth0", self.far.name))
     }
 
-    /// Has the far end take frames in that an XDP program redirects to it, even where it has none
-    /// itself: veth has a queue for them only then, or with GRO.
+    /// Makes the far end accept frames that an XDP program redirects to it, even if it has no program
+    /// itself: veth has a queue for them only with a program or with GRO.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn far_takes_frames(&self) -> anyhow::Result<()> {
         self.far.run_in(|| switch_gro_on("eth0"))
     }
@@ -170,7 +169,7 @@ fn switch_gro_on(interface: &str) -> anyhow::Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .context("make a socket")?;
     let mut value = Value { command: SET_GRO, data: 1 };
-    // SAFETY: an ifreq is plain data, and all zero is one.
+    // SAFETY: an ifreq is plain data, and all zeros is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *to = libc::c_char::try_from(from).context("name of an interface")?;
@@ -182,24 +181,24 @@ fn switch_gro_on(interface: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A way into a network namespace, which does not keep its name alive.
+/// Access to a network namespace, which does not keep its name alive.
 #[derive(Clone, Debug)]
 pub struct Entry {
     file: Arc<File>,
 }
 
 impl Entry {
-    /// Moves the calling thread there, for the rest of its life.
+    /// Moves the calling thread into it, permanently.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn enter(&self) -> anyhow::Result<()> {
         setns(&*self.file, CloneFlags::CLONE_NEWNET).context("enter a namespace")
     }
 
-    /// A command that runs in this network namespace, and else where we run: `ip netns exec` would
-    /// put a fresh `/sys` over the one that holds bpffs.
+    /// A command that runs in this network namespace but otherwise in our environment: `ip netns exec`
+    /// would mount a fresh `/sys` over the one that contains bpffs.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let file = Arc::clone(&self.file);
@@ -211,7 +210,7 @@ impl Entry {
     }
 }
 
-/// A network namespace, deleted on drop.
+/// A network namespace, deleted when dropped.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -226,17 +225,17 @@ impl Netns {
         Ok(Self { name: name.to_owned(), port, entry: Entry { file: Arc::new(file) } })
     }
 
-    /// The name under which `ip netns` knows it.
+    /// Its name for `ip netns`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The switch's interface that this host is plugged into.
+    /// The switch's interface to which this host is connected.
     pub fn switch_port(&self) -> Option<&str> {
         self.port.as_deref()
     }
 
-    /// A way in, for an owner of a process there that cannot borrow this.
+    /// Access for the owner of a process there that cannot borrow this value.
     pub fn entry(&self) -> Entry {
         self.entry.clone()
     }
@@ -246,12 +245,12 @@ impl Netns {
         self.entry.command(program)
     }
 
-    /// Runs `work` on a thread that is in this network namespace. A socket that it makes and
-    /// returns stays there.
+    /// Runs `work` on a thread in this network namespace. A socket that it creates and returns stays
+    /// there.
     ///
     /// # Errors
     ///
-    /// When the namespace cannot be entered, or `work` fails or panics.
+    /// If the namespace cannot be entered, or `work` fails or panics.
     pub fn run_in<T: Send>(
         &self,
         work: impl FnOnce() -> anyhow::Result<T> + Send,
@@ -266,12 +265,11 @@ impl Netns {
         })
     }
 
-    /// Makes `source` the address that traffic to `destination` leaves with, for tools that do not
-    /// let their user choose.
+    /// Makes `source` the source address of traffic to `destination`, for tools without such an option.
     ///
     /// # Errors
     ///
-    /// When the route cannot be set.
+    /// If the route cannot be set.
     pub fn send_from(&self, source: IpAddr, destination: IpAddr) -> anyhow::Result<()> {
         ip(&format!("-n {} route replace {destination} dev eth0 src {source}", self.name))
     }
@@ -279,16 +277,16 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        // A drop has no caller to tell; the next run sweeps what this one could not remove.
+        // A drop cannot return an error; the next run removes what remains.
         delete(&self.name).ok();
     }
 }
 
-/// Removes what runs that were killed left behind: namespaces, temporary directories and pins.
+/// Removes leftovers of killed runs: namespaces, temporary directories and pins.
 ///
 /// # Errors
 ///
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn sweep() -> anyhow::Result<()> {
     for name in scratch::leftovers(Path::new(RUN_NETNS))? {
         delete(&name)?;
@@ -299,7 +297,7 @@ pub fn sweep() -> anyhow::Result<()> {
 
 fn delete(name: &str) -> anyhow::Result<()> {
     let path = path(name);
-    // Not mounted is what a run that was killed between `open` and `mount` leaves: only a file.
+    // A run that was killed between `open` and `mount` leaves only a file, which is not mounted.
     umount2(&path, MntFlags::MNT_DETACH).ok();
     fs::remove_file(&path).with_context(|| format!("delete the namespace {name}"))
 }
@@ -308,7 +306,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(RUN_NETNS).join(name)
 }
 
-/// Runs `ip` with the words of `line`. None of our names has a space in it.
+/// Runs `ip` with the words of `line`. None of our names contains a space.
 pub(crate) fn ip(line: &str) -> anyhow::Result<()> {
     let mut command = Command::new("ip");
     command.args(line.split_whitespace());

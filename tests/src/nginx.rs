@@ -1,5 +1,5 @@
-//! A real nginx in a network namespace, which hands `WebSocket` connections on to Asterisk as that of a Wazo host does; and
-//! a browser's end of such a WebSocket.
+//! A real nginx in a network namespace that forwards `WebSocket` connections to Asterisk, as on a Wazo
+//! host, and a browser's end of such a WebSocket.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,16 +16,16 @@ use crate::guesser::dial;
 use crate::netns::Netns;
 use crate::scratch;
 
-/// Where it listens.
+/// The port on which it listens.
 pub const PORT: u16 = 8080;
 
 const START_LIMIT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// Says that the length is in the next 16 bits.
+/// Means that the length is in the next 16 bits.
 const LONG: u8 = 0x7e;
 
-/// A running nginx. Ended on drop.
+/// A running nginx, stopped when dropped.
 #[derive(Debug)]
 pub struct Nginx {
     process: Running,
@@ -33,12 +33,13 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts the nginx of `root`, which is [`Asterisk::ensure_root`](crate::asterisk::Asterisk::ensure_root)'s,
-    /// in `host`, and returns when it listens at `address`.
+    /// Starts the nginx of `root`, which is that of
+    /// [`Asterisk::ensure_root`](crate::asterisk::Asterisk::ensure_root), in `host`, and returns once it
+    /// listens at `address`.
     ///
     /// # Errors
     ///
-    /// When it does not start; the error carries what it said.
+    /// If it does not start; the error contains its output.
     pub fn start(host: &Netns, root: &Path, address: IpAddr) -> anyhow::Result<Self> {
         let inside = Path::new("/").join(INSTANCES).join(scratch::prefix());
         let directory = root.join(inside.strip_prefix("/").context("it begins with one")?);
@@ -76,7 +77,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         self.process.kill().ok();
-        // What remains is swept by the next run.
+        // The next run removes what remains.
         fs::remove_dir_all(&self.directory).ok();
     }
 }
@@ -85,7 +86,7 @@ impl Drop for Nginx {
 #[derive(Debug)]
 pub struct WebSocket {
     stream: TcpStream,
-    /// What has come and is not taken yet.
+    /// Bytes that have arrived but are not consumed yet.
     read: Vec<u8>,
 }
 
@@ -94,7 +95,7 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// When it is refused.
+    /// If it is refused.
     pub fn open(host: &Netns, source: IpAddr, target: IpAddr) -> anyhow::Result<Self> {
         let mut stream = dial(host, source, SocketAddr::new(target, PORT))?;
         stream.set_read_timeout(Some(ANSWER_LIMIT)).context("set a timeout")?;
@@ -121,7 +122,7 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// When it cannot be sent.
+    /// If it cannot be sent.
     pub fn send(&mut self, message: &[u8]) -> anyhow::Result<()> {
         // RFC 6455 section 5.2: text, final, masked by zeros; a length of 16 bits.
         let mut frame = vec![0x81, 0x80 | LONG];
@@ -135,7 +136,7 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// When none comes within a few seconds.
+    /// If none arrives within a few seconds.
     pub fn receive(&mut self) -> anyhow::Result<Vec<u8>> {
         loop {
             if let Some((head, length)) = frame(&self.read)
@@ -157,7 +158,7 @@ impl WebSocket {
     }
 }
 
-/// The lengths of a server's frame: of its head, and of what it carries.
+/// The lengths of a server's frame: of its header and of its payload.
 fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
     match bytes {
         [_, LONG, l1, l0, ..] => Some((4, usize::from(u16::from_be_bytes([*l1, *l0])))),

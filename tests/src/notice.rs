@@ -1,5 +1,6 @@
-//! Counts, per address, the failures that Asterisk reported in its NOTICE file: the lab's own
-//! witness for what the filter had to act on. Reads only what this lab's attackers cause; it is no
+//! Counts, by address, the failures in Asterisk's NOTICE file. The lab uses this independent count to
+//! check the filter. It reads only lines that the lab's attackers cause; it is not a parser for hostile
+//! text.
 //! parser for hostile text.
 
 use std::collections::HashMap;
@@ -25,11 +26,11 @@ impl Notices {
         Self { path: path.to_owned(), read: 0, partial: Vec::new(), counts: HashMap::new() }
     }
 
-    /// Reads what was added since the last time.
+    /// Reads the lines that were added since the last call.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn update(&mut self) -> anyhow::Result<()> {
         let mut file = File::open(&self.path)
             .with_context(|| format!("open the NOTICE log {}", self.path.display()))?;
@@ -40,7 +41,7 @@ impl Notices {
         Ok(())
     }
 
-    /// How many failures were reported of `address`.
+    /// The number of failures of `address`.
     pub fn of(&self, address: IpAddr) -> u64 {
         self.counts.get(&address).copied().unwrap_or(0)
     }

@@ -1,5 +1,5 @@
-//! A library that has a program take the kernel for Debian 12's, Linux 6.1: by its version, and without
-//! the generic netlink that later kernels have. What it cannot hide is what the kernel does.
+//! A library that makes a program believe that the kernel is Debian 12's, Linux 6.1: by its version, and
+//! without the generic netlink of later kernels. It cannot hide other differences.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ impl OldKernel {
     ///
     /// # Errors
     ///
-    /// When that fails.
+    /// If that fails.
     pub fn new() -> anyhow::Result<Self> {
         let directory = scratch::directory("kernel")?;
         let (source, library) = (directory.path().join("old.c"), directory.path().join("old.so"));

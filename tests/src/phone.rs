@@ -1,5 +1,5 @@
-//! A phone that registers with the right password, again and again, and keeps account of how that
-//! goes. It behaves as RFC 3261 asks: a fresh challenge is answered, a lost packet is sent again.
+//! A phone that registers repeatedly with the right password and records the results. It follows RFC
+//! 3261: it answers a new challenge, and retransmits a lost packet.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,18 +20,18 @@ use crate::sip::{self, Answer, Start};
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 const TIMER_F: Duration = Duration::from_secs(32);
-/// A challenge may be answered with another one (a stale nonce) this often.
+/// How many times a challenge may be answered with another one (a stale nonce).
 const CHALLENGES_MAX: u32 = 3;
-/// How long a wait may keep the thread from seeing that it is to end.
+/// How long a wait may delay the thread's end.
 const TURN: Duration = Duration::from_millis(50);
-/// Times kept for the percentiles: more than eleven hours of a phone that registers every 400 ms.
+/// The most times that are kept for percentiles: eleven hours of a phone that registers every 400 ms.
 const TIMES_MAX: usize = 100_000;
 
 const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const ABORT: u8 = 2;
 
-/// Who registers where.
+/// The account of a phone.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// The account's name, also its user name for authentication.
@@ -51,20 +51,20 @@ pub struct Phone {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How the registrations went.
+/// The results of the registrations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PhoneReport {
-    /// Registrations that came to an end.
+    /// Registrations that are complete.
     pub attempts: u64,
-    /// Those that ended otherwise than with 200.
+    /// Registrations that ended with anything other than 200.
     pub failures: u64,
-    /// Requests that had to be sent again.
+    /// Retransmitted requests.
     pub retransmissions: u64,
     /// The median time from the first packet to the 200, in milliseconds.
     pub p50_ms: Option<f64>,
-    /// The time that 99 of 100 did not exceed.
+    /// The time that 99 of 100 registrations did not exceed.
     pub p99_ms: Option<f64>,
-    /// What became of the last one that failed.
+    /// The result of the last failed registration.
     pub last_failure: Option<String>,
 }
 
@@ -84,12 +84,12 @@ struct Record {
 }
 
 impl Phone {
-    /// Starts a phone in `host` that begins a registration every `interval`, or as soon as the one
-    /// before is done.
+    /// Starts a phone in `host` that registers every `interval`, or as soon as the previous registration
+    /// is complete.
     ///
     /// # Errors
     ///
-    /// When its socket cannot be made.
+    /// If its socket cannot be created.
     pub fn start(host: &Netns, account: Account, interval: Duration) -> anyhow::Result<Self> {
         let socket = host.run_in(|| {
             let socket = UdpSocket::bind((account.local, 0)).context("bind the phone's socket")?;
@@ -105,12 +105,12 @@ impl Phone {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Forgets how it went so far; the registration that is under way counts from here on.
+    /// Resets the results; the current registration counts after this.
     pub fn count_anew(&self) {
         *self.shared.record.lock().unwrap_or_else(PoisonError::into_inner) = Record::default();
     }
 
-    /// How it went so far.
+    /// The results so far.
     pub fn report(&self) -> PhoneReport {
         let record = self.shared.record.lock().unwrap_or_else(PoisonError::into_inner);
         PhoneReport {
@@ -123,8 +123,8 @@ impl Phone {
         }
     }
 
-    /// Lets the registration that is under way come to its end (32 s at most, or until the run is
-    /// interrupted), then stops.
+    /// Waits for the current registration to complete (32 s at most, or until the run is interrupted),
+    /// then stops.
     pub fn finish(mut self) -> PhoneReport {
         self.shared.control.store(FINISH, Ordering::Relaxed);
         while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
@@ -165,7 +165,7 @@ struct UserAgent {
 }
 
 enum Outcome {
-    /// A final response, and the challenge that came with it.
+    /// A final response and its challenge.
     Final(u16, Option<sip::Challenge>),
     TimedOut,
     Aborted,
@@ -214,7 +214,7 @@ impl UserAgent {
         }
     }
 
-    /// One registration. `None` when it was called off.
+    /// One registration. `None` if it was cancelled.
     fn register(&mut self) -> Option<Result<(), String>> {
         let mut authorization = None;
         for _challenge in 0..=CHALLENGES_MAX {
@@ -281,18 +281,18 @@ impl UserAgent {
     }
 
     fn send(&self, request: &str) {
-        // What could not be sent is sent again, as what was lost on the way is.
+        // A request that could not be sent is retransmitted, like a lost packet.
         self.socket.send(request.as_bytes()).ok();
     }
 
-    /// The status of a response to the request of this transaction.
+    /// The status of a response to this transaction's request.
     fn receive(&self, wait: Duration) -> Option<(u16, Option<sip::Challenge>)> {
         let mut buffer = [0; 4096];
         self.socket.set_read_timeout(Some(wait.max(Duration::from_millis(1)))).ok()?;
         let length = match self.socket.recv(&mut buffer) {
             Ok(length) => length,
             Err(error) => {
-                // An ICMP error comes back at once and must not make a busy loop.
+                // An ICMP error arrives at once and must not cause a busy loop.
                 if error.kind() == ErrorKind::ConnectionRefused {
                     thread::sleep(wait);
                 }
@@ -380,7 +380,7 @@ mod tests {
         let (mut agent, registrar) = agent();
         let server = thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // The first packet is "lost", and what answers it is not for this transaction.
+            // The first packet is "lost", and the answer to it belongs to another transaction.
             registrar.recv(&mut buffer).unwrap();
             registrar.send(b"SIP/2.0 200 OK\r\nCall-ID: other\r\n\r\n").unwrap();
             registrar.send(b"\xff\xff\xff").unwrap();

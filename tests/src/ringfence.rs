@@ -1,5 +1,5 @@
-//! The `ringfence` binary as a user runs it: started in a namespace, asked over its own command
-//! line, ended by signals.
+//! The `ringfence` binary in the way that a user runs it: started in a namespace, queried with its own
+//! commands, ended by signals.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,51 +22,52 @@ use crate::child::{self, OnSignal, Running};
 use crate::netns::{Entry, Netns};
 use crate::{interrupt, scratch};
 
-/// Where the kernel's BPF file system is mounted, by `ringfence` if by no one else.
+/// The mount point of the BPF file system; `ringfence` mounts it if necessary.
 pub const BPFFS: &str = "/sys/fs/bpf";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the instance is told; all else is its default.
+/// The settings of an instance; all others have their defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Asterisk's NOTICE-only file.
     pub notice_log: PathBuf,
-    /// Asterisk's log of security events, if it is to be read.
+    /// Asterisk's log of security events, if it is read.
     pub security_log: Option<PathBuf>,
-    /// The file with the secret of AMI's user `ringfence`, if AMI is to be listened to.
+    /// The file with the secret of the AMI user `ringfence`, if AMI is used.
     pub ami_secret: Option<PathBuf>,
-    /// The directory with `auth.log` and wazo-provd's `provd.log`, if the jails `sshd` and
-    /// `wazo-provd` are to be in use.
+    /// The directory with `auth.log` and wazo-provd's `provd.log`, if the jails `sshd` and `wazo-provd`
+    /// are enabled.
     pub other_logs: Option<PathBuf>,
     /// `auto`, `native` or `generic`.
     pub mode: String,
-    /// Sustained REGISTERs without credentials a second, of one source.
+    /// The rate of REGISTERs per second without credentials from one source.
     pub register_rate: u32,
-    /// How many more may come at once.
+    /// The burst.
     pub register_burst: u32,
-    /// Failures that ban.
+    /// The failures that lead to a ban.
     pub maxretry: u32,
-    /// How long they are remembered, as `10m`.
+    /// How long they count, such as `10m`.
     pub findtime: String,
-    /// How long a ban lasts, as `1h`.
+    /// How long a ban lasts, such as `1h`.
     pub bantime: String,
     /// Networks that are never dropped.
     pub trusted: Vec<String>,
     /// The interfaces to protect.
     pub interfaces: Vec<String>,
-    /// Judge and count, but drop nothing.
+    /// Whether it is a dry run.
     pub dry_run: bool,
-    /// More of the configuration, as a file in `conf.d`.
+    /// Further configuration, as a file in `conf.d`.
     pub more: String,
-    /// What it finds in the file `confirmation`; without one this is its first start on the host.
+    /// The content of the file `confirmation`; without one this is its first start on the host.
     pub confirmation: Option<&'static str>,
-    /// Its log goes into a pipe that nobody reads.
+    /// Whether its log is a pipe that no process reads.
     pub unread_log: bool,
-    /// A library to load before others, as [`crate::old_kernel`] makes one.
+    /// A library to preload, such as that of [`crate::old_kernel`].
     pub preload: Option<PathBuf>,
-    /// Drop what has the User-Agent of a scanner. It would never reach Asterisk, and so no jail.
+    /// Whether to drop packets with the User-Agent of a scanner, which then never reach Asterisk, and so
+    /// no jail.
     pub signatures: bool,
 }
 
@@ -145,7 +146,7 @@ impl Config {
     }
 }
 
-/// Where one instance keeps what it keeps.
+/// The directories of an instance.
 #[derive(Clone, Debug)]
 struct Paths {
     config: PathBuf,
@@ -155,24 +156,24 @@ struct Paths {
     bpffs: PathBuf,
 }
 
-/// `ringfence status --json`, as far as the lab reads it.
+/// The part of `ringfence status --json` that the lab reads.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Status {
-    /// Whether it drops anything.
+    /// Whether it drops packets.
     #[serde(default)]
     pub enforcing: bool,
-    /// What it is attached to.
+    /// The interfaces to which it is attached.
     pub interfaces: Vec<Interface>,
     /// Packets by reason.
     pub reasons: BTreeMap<String, Reason>,
 }
 
 impl Status {
-    /// Fails when the packets of the interfaces are not those of the reasons.
+    /// Checks that the packets of the interfaces add up to those of the reasons.
     ///
     /// # Errors
     ///
-    /// Then.
+    /// If they do not.
     pub fn adds_up(&self) -> anyhow::Result<()> {
         let of = |verdict: &str| -> u64 {
             let reasons = self.reasons.values().filter(|reason| reason.verdict == verdict);
@@ -200,13 +201,13 @@ pub struct Interface {
     pub mode: String,
     /// Packets that the program saw.
     pub received: u64,
-    /// Those it let through.
+    /// Packets that passed.
     pub passed: u64,
-    /// Those it did not.
+    /// Packets that were dropped.
     pub dropped: u64,
 }
 
-/// One reason and what was decided for it.
+/// One reason with its counts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub struct Reason {
     /// `pass` or `drop`.
@@ -229,15 +230,15 @@ pub struct Ban {
     pub network: String,
     /// The jail that banned it, if a jail did.
     pub jail: Option<String>,
-    /// Since when, in milliseconds since 1970.
+    /// When it began, in milliseconds since 1970.
     pub since_ms: Option<i64>,
-    /// Packets dropped for it.
+    /// Packets that it dropped.
     #[serde(default)]
     pub packets: u64,
 }
 
 impl Ban {
-    /// The address that it is of, if it is of exactly one.
+    /// The address, if it is a ban of a single address.
     pub fn address(&self) -> Option<IpAddr> {
         let Some((base, length)) = self.network.split_once('/') else {
             return self.network.parse().ok();
@@ -247,14 +248,14 @@ impl Ban {
         (length.parse() == Ok(whole)).then_some(address)
     }
 
-    /// Whether an address is the one or in the network that it is of.
+    /// Whether it bans this address or a network that contains it.
     pub fn covers(&self, address: IpAddr) -> bool {
         let network = self.network.parse::<ipnet::IpNet>();
         network.map_or_else(|_one| self.address() == Some(address), |n| n.contains(&address))
     }
 }
 
-/// How to ask a running instance. Cheap to clone, for a thread that polls.
+/// A client of a running instance. Cheap to clone, for a thread that polls.
 #[derive(Clone, Debug)]
 pub struct Client {
     binary: PathBuf,
@@ -262,11 +263,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// What it protects, sees and drops.
+    /// Its status.
     ///
     /// # Errors
     ///
-    /// When it does not answer, or not in the form that is documented.
+    /// If it does not answer in the documented format.
     pub fn status(&self) -> anyhow::Result<Status> {
         self.ask(&["status"])
     }
@@ -275,16 +276,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When it does not answer, or not in the form that is documented.
+    /// If it does not answer in the documented format.
     pub fn bans(&self) -> anyhow::Result<Vec<Ban>> {
         Ok(self.ask::<Bans>(&["bans"])?.bans)
     }
 
-    /// Whether `address` is dropped, by what and on which evidence.
+    /// Whether `address` is dropped, and why.
     ///
     /// # Errors
     ///
-    /// When it does not answer with JSON.
+    /// If it does not answer with JSON.
     pub fn why(&self, address: IpAddr) -> anyhow::Result<serde_json::Value> {
         self.ask(&["why", &address.to_string()])
     }
@@ -298,7 +299,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the command fails or prints something else.
+    /// If the command fails or prints something else.
     pub fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
         let name = format!("ringfence {} --json", arguments.join(" "));
         let finished = self.run(arguments, true)?.success(&name)?;
@@ -306,11 +307,11 @@ impl Client {
             .with_context(|| format!("read what `{name}` printed: {}", finished.stdout.trim()))
     }
 
-    /// Runs a command of the instance's command line, with `--json` or without.
+    /// Runs a command against the instance, with or without `--json`.
     ///
     /// # Errors
     ///
-    /// When it cannot be run.
+    /// If it cannot be run.
     pub fn run(&self, arguments: &[&str], json: bool) -> anyhow::Result<child::Finished> {
         let mut command = Command::new(&self.binary);
         command.arg("--socket").arg(&self.socket).args(arguments);
@@ -322,7 +323,7 @@ impl Client {
     }
 }
 
-/// A running instance. On drop it is stopped, and its program and maps are removed.
+/// A running instance. When dropped, it is stopped, and its program and maps are removed.
 #[derive(Debug)]
 pub struct Ringfence {
     process: Running,
@@ -330,18 +331,18 @@ pub struct Ringfence {
     config: Config,
     paths: Paths,
     entry: Entry,
-    /// The end of the log's pipe, if nobody reads it.
+    /// The reading end of the log's pipe, if no process reads it.
     unread: Option<File>,
-    // Last, so that the daemon's files outlive the daemon.
+    // The last field, so that the files outlive the daemon.
     _directory: TempDir,
 }
 
 impl Ringfence {
-    /// Starts `binary` in `host`, and returns when it answers.
+    /// Starts `binary` in `host`, and returns once it answers.
     ///
     /// # Errors
     ///
-    /// When it does not come up; the error carries what it said.
+    /// If it does not start; the error contains its output.
     pub fn start(host: &Netns, binary: &Path, config: &Config) -> anyhow::Result<Self> {
         let binary = find(binary)?;
         let directory = scratch::directory("ringfence")?;
@@ -357,12 +358,12 @@ impl Ringfence {
         Ok(ringfence)
     }
 
-    /// Runs `binary` in `host` to its end, for a configuration that it is to refuse. Returns what
-    /// it said, and the pins that it left.
+    /// Runs `binary` in `host` to its end, with a configuration that it must refuse. Returns its output
+    /// and the pins that it left.
     ///
     /// # Errors
     ///
-    /// When it does not end.
+    /// If it does not end.
     pub fn refused(
         host: &Netns,
         binary: &Path,
@@ -379,7 +380,7 @@ impl Ringfence {
         Ok((finished?, left))
     }
 
-    /// How to ask it.
+    /// Its client.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -397,7 +398,7 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same.
     pub fn bans(&self) -> anyhow::Result<Vec<Ban>> {
         self.client.bans()
     }
@@ -406,16 +407,16 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same.
     pub fn why(&self, address: IpAddr) -> anyhow::Result<serde_json::Value> {
         self.client.why(address)
     }
 
-    /// Fails when it has ended.
+    /// Checks that it is still running.
     ///
     /// # Errors
     ///
-    /// Then; the error carries what it said.
+    /// If it has ended; the error contains its output.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.ended()? {
             Some(status) => bail!("ringfence ended ({status}); it said:\n{}", self.log().trim()),
@@ -428,17 +429,17 @@ impl Ringfence {
         self.process.id()
     }
 
-    /// The configuration file that it was given.
+    /// Its configuration file.
     pub fn config_file(&self) -> &Path {
         &self.paths.config
     }
 
-    /// What is pinned now, by this instance or by those before it.
+    /// The pins that exist now, of this instance or earlier ones.
     pub fn pins(&self) -> Vec<PathBuf> {
         entries(&self.paths.bpffs)
     }
 
-    /// What it wrote to its standard output and standard error; nothing if nobody reads that.
+    /// Its standard output and standard error; empty if no process reads them.
     pub fn log(&self) -> String {
         if self.unread.is_some() {
             return String::new();
@@ -452,20 +453,20 @@ impl Ringfence {
         &self.paths.log
     }
 
-    /// Ends the daemon in order, by SIGTERM. Its program and maps stay in the kernel.
+    /// Stops the daemon by SIGTERM. Its program and maps stay in the kernel.
     ///
     /// # Errors
     ///
-    /// When it cannot be ended.
+    /// If it cannot be stopped.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.process.terminate(STOP_LIMIT).map(drop)
     }
 
-    /// Ends the daemon by SIGKILL. Its program and maps stay in the kernel.
+    /// Kills the daemon by SIGKILL. Its program and maps stay in the kernel.
     ///
     /// # Errors
     ///
-    /// When it cannot be ended.
+    /// If it cannot be killed.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill().map(drop)
     }
@@ -475,7 +476,7 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// When it does not come up.
+    /// If it does not start.
     pub fn restart(&mut self, host: &Netns) -> anyhow::Result<()> {
         self.kill()?;
         self.process = run(host, &self.client.binary, &self.config, &self.paths)?;
@@ -486,7 +487,7 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// As [`Self::restart`].
+    /// The same as for [`Self::restart`].
     pub fn restart_with(
         &mut self,
         host: &Netns,
@@ -497,11 +498,11 @@ impl Ringfence {
         self.restart(host)
     }
 
-    /// Writes another configuration, which the daemon reads when it is told to.
+    /// Writes another configuration, which the daemon reads at its next start or reload.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn configure(&mut self, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<()> {
         adjust(&mut self.config);
         self.config.write(&self.paths)
@@ -511,16 +512,17 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// If it has ended.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill(Pid::from_raw(self.id().cast_signed()), signal).context("send a signal")
     }
 
-    /// Runs the daemon, ended before, to its end with another configuration, which it is to refuse.
+    /// Runs the daemon, which has been stopped, to its end with another configuration, which it must
+    /// refuse.
     ///
     /// # Errors
     ///
-    /// When it does not end.
+    /// If it does not end.
     pub fn refuses(
         &mut self,
         host: &Netns,
@@ -538,7 +540,7 @@ impl Ringfence {
     ///
     /// # Errors
     ///
-    /// When it cannot be run.
+    /// If it cannot be run.
     pub fn doctor(&self, host: &Netns) -> anyhow::Result<child::Finished> {
         let mut command = host.command(&self.client.binary);
         command.arg("-c").arg(&self.paths.config).arg("doctor");
@@ -565,11 +567,11 @@ impl Ringfence {
         }
     }
 
-    /// Runs `ringfence detach`, for after [`Self::stop`] or [`Self::kill`].
+    /// Runs `ringfence detach`, after [`Self::stop`] or [`Self::kill`].
     ///
     /// # Errors
     ///
-    /// When it cannot be run.
+    /// If it cannot be run.
     pub fn detach(&self) -> anyhow::Result<child::Finished> {
         let mut command = self.entry.command(&self.client.binary);
         command.arg("-c").arg(&self.paths.config).arg("detach");
@@ -579,8 +581,8 @@ impl Ringfence {
 
 impl Drop for Ringfence {
     fn drop(&mut self) {
-        // A drop has no caller to tell. Should `detach` fail, its pins are removed all the same,
-        // and the program goes with the namespace's interface.
+        // A drop cannot return an error. If `detach` fails, the pins are removed nevertheless, and the
+        // program disappears with the namespace's interface.
         self.stop().ok();
         self.detach().ok();
         fs::remove_dir_all(&self.paths.bpffs).ok();
@@ -599,12 +601,11 @@ impl Paths {
     }
 }
 
-/// The binary to test: that of `RINGFENCE_BIN`, or else the one that was built last beside the
-/// executable that runs.
+/// The binary to test: that in `RINGFENCE_BIN`, otherwise the newest one beside the running executable.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// If there is none.
 pub fn built() -> anyhow::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("RINGFENCE_BIN") {
         return find(Path::new(&binary));
@@ -626,7 +627,7 @@ pub fn built() -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// When there is none.
+/// If it does not exist.
 pub fn find(binary: &Path) -> anyhow::Result<PathBuf> {
     let binary = std::path::absolute(binary).context("path of ringfence")?;
     if !binary.is_file() {
@@ -635,11 +636,11 @@ pub fn find(binary: &Path) -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-/// The version of a binary, as `0.1.0`.
+/// The version of a binary, such as `0.1.0`.
 ///
 /// # Errors
 ///
-/// When it does not run.
+/// If it does not run.
 pub fn version(binary: &Path) -> anyhow::Result<String> {
     let mut command = Command::new(binary);
     command.arg("--version");
@@ -671,7 +672,7 @@ fn run(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> anyhow::R
     Running::spawn("ringfence", &mut command)
 }
 
-/// Makes a pipe that is full after a page, and opens the end that is to be read.
+/// Creates a pipe that is full after one page, and opens its reading end.
 fn unread_pipe(path: &Path) -> anyhow::Result<File> {
     mkfifo(path, Mode::S_IRWXU).context("make a pipe")?;
     let mut options = File::options();
@@ -681,7 +682,7 @@ fn unread_pipe(path: &Path) -> anyhow::Result<File> {
     Ok(end)
 }
 
-/// What is in a directory, nothing if there is none.
+/// The entries of a directory; none if it does not exist.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).collect()

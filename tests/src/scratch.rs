@@ -1,6 +1,6 @@
-//! Names of what a run makes outside its own memory. Each begins with `rf<pid>.`, or with `rf<pid>-`
-//! on the BPF file system, which allows no dot, so that a later run can tell what a dead one left
-//! behind from what a live one uses.
+//! Names of everything that a run creates outside its own memory. Each begins with `rf<pid>.`, or with
+//! `rf<pid>-` on the BPF file system, which allows no dot, so that a later run can distinguish leftovers
+//! of a dead run from what a live one uses.
 
 use std::fs;
 use std::io;
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A prefix that no other run uses, nor any other part of this one: `rf1234.0`.
+/// A prefix that neither another run nor another part of this one uses: `rf1234.0`.
 pub fn prefix() -> String {
     format!("rf{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A directory under the system's temporary one, removed with its contents on drop.
+/// A temporary directory, removed with its contents when dropped.
 ///
 /// # Errors
 ///
-/// When it cannot be made.
+/// If it cannot be created.
 pub fn directory(purpose: &str) -> anyhow::Result<TempDir> {
     tempfile::Builder::new()
         .prefix(&format!("{}-{purpose}-", prefix()))
@@ -32,7 +32,7 @@ pub fn directory(purpose: &str) -> anyhow::Result<TempDir> {
         .context("make a temporary directory")
 }
 
-/// What this run has made and not removed yet, in `directory`.
+/// The entries in `directory` that this run has created and not removed yet.
 pub fn own(directory: &Path) -> Vec<PathBuf> {
     let us = Some(Pid::this());
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -40,17 +40,16 @@ pub fn own(directory: &Path) -> Vec<PathBuf> {
     ours.map(|entry| entry.path()).collect()
 }
 
-/// Whether `name` was made by a run that is no longer alive.
+/// Whether a run that is no longer alive created `name`.
 pub fn is_leftover(name: &str) -> bool {
     owner(name).is_some_and(|pid| signal::kill(pid, None) == Err(Errno::ESRCH))
 }
 
-/// Removes the entries of `directory` that dead runs left there. A directory that does not exist
-/// has none.
+/// Removes the entries of `directory` that dead runs left there. A missing directory has no entries.
 ///
 /// # Errors
 ///
-/// When an entry cannot be removed.
+/// If an entry cannot be removed.
 pub fn sweep_directory(directory: &Path) -> anyhow::Result<()> {
     for name in leftovers(directory)? {
         let path = directory.join(name);
@@ -70,7 +69,7 @@ pub fn sweep_directory(directory: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// When the directory exists and cannot be read.
+/// If the directory exists and cannot be read.
 pub fn leftovers(directory: &Path) -> anyhow::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

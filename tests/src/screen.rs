@@ -1,5 +1,5 @@
-//! The one place of the lab that prints: lines that stay, and below them a table that is drawn over
-//! itself. Where standard output is no terminal there is no table, only lines.
+//! The only part of the lab that prints: lines that stay, and below them a table that is redrawn. If
+//! standard output is not a terminal, there are only lines.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -12,22 +12,22 @@ const WIDTH_DEFAULT: usize = 100;
 #[derive(Debug)]
 pub struct Screen {
     terminal: bool,
-    /// Lines of the table that are on the screen now.
+    /// The number of the table's lines on the screen.
     drawn: usize,
 }
 
 impl Screen {
-    /// Finds out what standard output is.
+    /// Determines what standard output is.
     pub fn new() -> Self {
         Self { terminal: io::stdout().is_terminal(), drawn: 0 }
     }
 
-    /// Whether [`Self::draw`] can draw over what it drew before.
+    /// Whether [`Self::draw`] can overwrite its last output.
     pub fn is_live(&self) -> bool {
         self.terminal
     }
 
-    /// How to emphasise here.
+    /// The emphasis that is available here.
     pub fn paint(&self) -> Paint {
         Paint { on: self.terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()) }
     }
@@ -36,7 +36,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// When standard output is closed.
+    /// If standard output is closed.
     pub fn say(&mut self, text: &str) -> anyhow::Result<()> {
         let out = format!("{}{text}\n", self.erase());
         write(&out)
@@ -46,7 +46,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// When standard output is closed.
+    /// If standard output is closed.
     pub fn draw(&mut self, lines: &[String]) -> anyhow::Result<()> {
         let mut out = self.erase();
         let width = self.width();
@@ -58,7 +58,7 @@ impl Screen {
         write(&out)
     }
 
-    /// Leaves what was drawn last where it is.
+    /// Keeps the last table on the screen.
     pub fn keep(&mut self) {
         self.drawn = 0;
     }
@@ -75,7 +75,7 @@ impl Screen {
             return usize::MAX;
         }
         let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: TIOCGWINSZ writes one winsize, which the pointer is to, and nothing else.
+        // SAFETY: TIOCGWINSZ writes only one winsize, to which the pointer points.
         let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
         if result == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { WIDTH_DEFAULT }
     }
@@ -89,7 +89,7 @@ impl Default for Screen {
 
 /// Prints one line to standard error.
 pub fn complain(text: &str) {
-    // Where standard error is closed there is no one to tell.
+    // If standard error is closed, there is nowhere to report it.
     writeln!(io::stderr(), "{text}").ok();
 }
 
@@ -98,7 +98,7 @@ fn write(text: &str) -> anyhow::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
-/// Emphasis, where there is any.
+/// Emphasis, if available.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint {
     on: bool,
@@ -108,27 +108,27 @@ impl Paint {
     /// None.
     pub const PLAIN: Self = Self { on: false };
 
-    /// What to look at first.
+    /// The most important text.
     pub fn bold(self, text: &str) -> String {
         self.code("1", text)
     }
 
-    /// What need not be looked at.
+    /// Unimportant text.
     pub fn dim(self, text: &str) -> String {
         self.code("2", text)
     }
 
-    /// As it should be.
+    /// A good result.
     pub fn good(self, text: &str) -> String {
         self.code("32", text)
     }
 
-    /// Not as it should be.
+    /// A bad result.
     pub fn bad(self, text: &str) -> String {
         self.code("31;1", text)
     }
 
-    /// On its way.
+    /// Something in progress.
     pub fn busy(self, text: &str) -> String {
         self.code("33", text)
     }

@@ -1,19 +1,19 @@
-//! As much SIP as the phone and the tap need: the start of a message, a few of its headers, and
-//! digest authentication. What it reads is untrusted and never makes it fail, only say nothing.
+//! The parts of SIP that the phone and the tap need: the start of a message, a few headers, and digest
+//! authentication. Its input is untrusted: unreadable parts are treated as missing.
 
 use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
 
-/// Headers beyond this many are not looked at.
+/// The most headers that are read.
 const HEADERS_MAX: usize = 64;
 
-/// A request or a response, as far as it was read.
+/// A request or a response, as far as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What its first line says.
+    /// Its first line.
     pub start: Start<'a>,
-    /// `Call-ID`, empty when there is none.
+    /// `Call-ID`, empty if there is none.
     pub call_id: &'a [u8],
     /// The number in `CSeq`.
     pub cseq: Option<u32>,
@@ -101,7 +101,7 @@ pub struct Challenge {
     pub realm: String,
     /// The nonce.
     pub nonce: String,
-    /// Sent back as it came.
+    /// Returned unchanged.
     pub opaque: Option<String>,
     /// Whether `qop=auth` is offered.
     pub qop_auth: bool,
@@ -174,7 +174,7 @@ pub struct Answer<'a> {
     pub method: &'a str,
     /// The request's URI.
     pub uri: &'a str,
-    /// A value of our own choice.
+    /// A value that the client chooses.
     pub cnonce: &'a str,
 }
 
@@ -189,7 +189,7 @@ impl Answer<'_> {
             self.uri,
             self.response(challenge)
         );
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         if let Some(opaque) = opaque {
             write!(header, ", opaque=\"{opaque}\"").ok();
         }
@@ -213,7 +213,7 @@ impl Answer<'_> {
 
 fn md5(text: &str) -> String {
     Md5::digest(text.as_bytes()).iter().fold(String::with_capacity(32), |mut hex, byte| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").ok();
         hex
     })

@@ -1,4 +1,4 @@
-//! A real sshd in a network namespace, and the relay of what it logs into an `auth.log`.
+//! A real sshd in a network namespace, and a relay that writes its messages to an `auth.log`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _, pipe};
@@ -15,10 +15,10 @@ use crate::child::{self, OnSignal, Running};
 use crate::netns::Netns;
 use crate::{attack, scratch};
 
-/// How long a client may take for all its attempts: who is banned meanwhile waits in vain.
+/// How long a client may take for all its attempts: after a ban it would wait in vain.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A running sshd on port 22, which knows no user and no password. Ended on drop.
+/// A running sshd on port 22 that accepts no user and no password. Stopped when dropped.
 #[derive(Debug)]
 pub struct Sshd {
     process: Running,
@@ -26,12 +26,13 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts the sshd of `root`, which is [`Asterisk::ensure_root`](crate::asterisk::Asterisk::ensure_root)'s,
-    /// in `host`. What it logs goes to `auth_log`, with the head that a syslog daemon gives it.
+    /// Starts the sshd of `root`, which is that of
+    /// [`Asterisk::ensure_root`](crate::asterisk::Asterisk::ensure_root), in `host`. Its messages are
+    /// written to `auth_log`, with a syslog header.
     ///
     /// # Errors
     ///
-    /// When it does not start.
+    /// If it does not start.
     pub fn start(host: &Netns, root: &Path, auth_log: &Path) -> anyhow::Result<Self> {
         attack::require("the test of sshd", &[("ssh", "openssh-client")])?;
         let inside = Path::new("/").join(INSTANCES).join(scratch::prefix());
@@ -43,7 +44,7 @@ impl Sshd {
         enter(&mut keygen, root);
         child::finish("ssh-keygen", &mut keygen, CLIENT_LIMIT, OnSignal::Stop)?
             .success("ssh-keygen")?;
-        // Its own penalties for who fails are what is not under test; Debian 12's has none.
+        // Its own penalties for failed logins are not under test; Debian 12's sshd has none.
         let config = format!(
             "Port 22\nHostKey {}\nPidFile none\nUsePAM no\nPasswordAuthentication yes\n\
              KbdInteractiveAuthentication no\nMaxAuthTries 3\nMaxStartups 100\n\
@@ -67,12 +68,12 @@ impl Sshd {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.process.kill().ok();
-        // What remains is swept by the next run.
+        // The next run removes what remains.
         fs::remove_dir_all(&self.directory).ok();
     }
 }
 
-/// Until sshd and all its children have ended.
+/// Runs until sshd and all its children have ended.
 fn relay(said: PipeReader, mut log: File) {
     let (mut said, mut line) = (BufReader::new(said), Vec::new());
     while said.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
@@ -88,12 +89,12 @@ fn relay(said: PipeReader, mut log: File) {
     }
 }
 
-/// One connection of the real client in `host`, from `source` as this user, with as many wrong
-/// passwords as sshd takes, or until the client has waited long enough.
+/// Makes one connection with the real client in `host`, from `source` as this user, with as many wrong
+/// passwords as sshd allows, or until the client's time is up.
 ///
 /// # Errors
 ///
-/// When it cannot be run.
+/// If it cannot be run.
 pub fn log_in(host: &Netns, source: IpAddr, target: IpAddr, user: &str) -> anyhow::Result<()> {
     let mut ssh = host.command("ssh");
     ssh.args(["-F", "none", "-b"]).arg(source.to_string()).arg("-l").arg(user);
@@ -108,7 +109,7 @@ pub fn log_in(host: &Netns, source: IpAddr, target: IpAddr, user: &str) -> anyho
         ssh.arg("-o").arg(option);
     }
     ssh.arg(target.to_string()).arg("true");
-    // What asks for a password answers with its question.
+    // The program that is asked for a password prints the prompt, which is wrong as a password.
     ssh.env("SSH_ASKPASS", "/bin/echo").env("SSH_ASKPASS_REQUIRE", "force");
     ssh.stdin(Stdio::null());
     ssh.stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,6 +1,6 @@
-//! Listens at an interface and keeps account of the registrations that pass it, per source address.
-//! In the PBX's namespace it sees what the XDP filter let through; at the switch, what was sent.
-//! SIP over UDP only, unfragmented.
+//! Listens at an interface and counts the registrations that pass it, by source address. In the PBX's
+//! namespace it sees the packets that the XDP filter passed, and at the switch those that were sent. Only
+//! unfragmented SIP over UDP is read.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -27,14 +27,14 @@ use crate::netns::Netns;
 use crate::sip::{self, Start};
 
 const SIP_PORT: u16 = 5060;
-/// Room for a second of a flood while the thread has no processor.
+/// Room for one second of a flood while the thread has no processor.
 const RECEIVE_BUFFER: usize = 16 << 20;
-/// Sources beyond this many are not told apart.
+/// The most sources that are distinguished.
 const SOURCES_MAX: usize = 4096;
-/// Guesses whose answer is waited for; the oldest is forgotten first.
+/// Guesses that wait for their answers; the oldest is evicted first.
 const GUESSES_MAX: usize = 1 << 16;
 
-/// A listener on a thread of its own.
+/// A listener on its own thread.
 #[derive(Debug)]
 pub struct Tap {
     stop: Arc<AtomicBool>,
@@ -42,21 +42,21 @@ pub struct Tap {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What one source sent, as far as it came past the tap.
+/// The packets of one source, as far as they passed the tap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// REGISTERs without `Authorization`.
     pub without_credentials: u64,
     /// REGISTERs with `Authorization`.
     pub with_credentials: u64,
-    /// Transactions with `Authorization` that were answered with 200, 401, 403 or 404: what tells
-    /// a guesser whether it was right.
+    /// Transactions with `Authorization` that were answered with 200, 401, 403 or 404, from which a
+    /// guesser learns whether the guess was right.
     pub guesses_answered: u64,
-    /// When the first REGISTER came past.
+    /// The time of the first REGISTER.
     pub first: Option<SystemTime>,
-    /// When the last one did.
+    /// The time of the last REGISTER.
     pub last: Option<SystemTime>,
-    /// When the last of the guesses that were answered was.
+    /// The time of the last answer to a guess.
     pub last_answer: Option<SystemTime>,
 }
 
@@ -82,7 +82,7 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// When the interface does not exist, or we may not listen (this needs root).
+    /// If the interface does not exist, or root is missing.
     pub fn start(host: &Netns, interface: &str) -> anyhow::Result<Self> {
         let socket = host
             .run_in(|| listen(interface))
@@ -99,12 +99,13 @@ impl Tap {
         Ok(Self { stop, ledger, thread: Some(thread) })
     }
 
-    /// What `source` sent so far.
+    /// The packets of `source` so far.
     pub fn seen(&self, source: IpAddr) -> Seen {
         self.ledger().sources.get(&source).copied().unwrap_or_default()
     }
 
-    /// Packets that the kernel could not hand to the tap: with any, the figures are too low.
+    /// Packets that the kernel could not deliver to the tap. If there are any, the other figures are too
+    /// low.
     pub fn lost(&self) -> u64 {
         self.ledger().lost
     }
@@ -118,14 +119,14 @@ impl Drop for Tap {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread has been printed; a drop has no caller to tell.
+            // A panic in the thread has been printed; a drop cannot return an error.
             thread.join().ok();
         }
     }
 }
 
 fn listen(interface: &str) -> anyhow::Result<OwnedFd> {
-    // With protocol 0 nothing arrives before the socket is bound to its one interface.
+    // With protocol 0, nothing arrives before the socket is bound to its interface.
     let socket = socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .context("make a packet socket")?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("receive buffer")?;
@@ -134,9 +135,9 @@ fn listen(interface: &str) -> anyhow::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Has a packet socket send to, and hear, one interface.
+/// Binds a packet socket to one interface.
 pub(crate) fn bind_to(socket: &OwnedFd, interface: u32) -> anyhow::Result<()> {
-    // SAFETY: sockaddr_ll is plain data, for which all zeroes is a valid value.
+    // SAFETY: sockaddr_ll is plain data, for which all zeros is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).context("address family")?;
     address.sll_protocol = u16::try_from(SockProtocol::EthAll as i32).context("protocol")?;
@@ -187,7 +188,7 @@ fn run(socket: &OwnedFd, stop: &AtomicBool, ledger: &Mutex<Ledger>) {
                 }
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
-            // The interface is gone, and with it all that could come.
+            // The interface no longer exists, so no more packets can arrive.
             Err(_) => return,
         }
     }
@@ -204,7 +205,7 @@ struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet that begins with its IP header.
+    /// Parses a packet that begins with its IP header.
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (source, destination, udp) = match bytes.first()? >> 4 {
             4 => ipv4(bytes)?,
@@ -296,7 +297,7 @@ struct Guesses {
     order: VecDeque<u64>,
 }
 
-/// What names a transaction: a retransmission has the same, another guess has not.
+/// Identifies a transaction: a retransmission has the same identity, another guess a different one.
 #[derive(Debug, Hash)]
 struct Transaction<'a> {
     client: IpAddr,
@@ -427,10 +428,10 @@ mod tests {
         enter(&mut ledger, false, &register("c", 2, "b2", guess), start);
         enter(&mut ledger, true, &answer(100, "c", 2, "b2"), start);
         enter(&mut ledger, true, &answer(401, "c", 2, "b2"), start);
-        // Both the request and its answer again: no new guess.
+        // Retransmissions of both the request and its answer are not a new guess.
         enter(&mut ledger, false, &register("c", 2, "b2", guess), start);
         enter(&mut ledger, true, &answer(401, "c", 2, "b2"), later);
-        // svcrack keeps the Call-ID; this one is not answered.
+        // svcrack keeps the Call-ID; this guess is not answered.
         enter(&mut ledger, false, &register("c", 2, "b3", guess), later);
         let seen = ledger.sources[&ATTACKER];
         assert_eq!((seen.without_credentials, seen.with_credentials), (1, 3));

@@ -1,4 +1,4 @@
-//! Frames as they are, onto the wire: what no socket of the kernel's would send.
+//! Sends raw frames that no socket of the kernel would send.
 
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -10,18 +10,18 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket
 use crate::netns::Netns;
 use crate::tap;
 
-/// A host's `eth0`, to send frames by.
+/// A host's `eth0`, as the interface for frames.
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
 }
 
 impl Wire {
-    /// The wire of `host`.
+    /// The interface of `host`.
     ///
     /// # Errors
     ///
-    /// When it has no `eth0` (this needs root).
+    /// If it has no `eth0` (this needs root).
     pub fn of(host: &Netns) -> anyhow::Result<Self> {
         let socket = host.run_in(|| {
             let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
@@ -36,7 +36,7 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// When the kernel does not take it whole.
+    /// If the kernel does not accept the whole frame.
     pub fn send(&self, frame: &[u8]) -> anyhow::Result<()> {
         let sent =
             send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).context("send a frame")?;
@@ -49,9 +49,9 @@ impl Wire {
 ///
 /// # Errors
 ///
-/// When it has none.
+/// If it has none.
 pub fn hardware_address(host: &Netns) -> anyhow::Result<[u8; 6]> {
-    // A thread's own view of `/sys` is of the namespace in which that was mounted.
+    // A thread's view of `/sys` belongs to the namespace in which it was mounted.
     let said = host.command("ip").args(["-j", "link", "show", "dev", "eth0"]).output();
     let links: serde_json::Value =
         serde_json::from_slice(&said.context("run ip")?.stdout).context("read the link")?;
@@ -61,12 +61,12 @@ pub fn hardware_address(host: &Netns) -> anyhow::Result<[u8; 6]> {
     octets.context("read the address")?.try_into().ok().context("an address of another length")
 }
 
-/// Has a host take packets that come in on an interface on which it would not answer them: otherwise
-/// the kernel drops some that the filter is to be tried with.
+/// Makes a host accept packets on an interface other than the one on which it would reply. Otherwise the
+/// kernel drops some packets that the tests need.
 ///
 /// # Errors
 ///
-/// When it cannot be set.
+/// If it cannot be set.
 pub fn take_all_sources(host: &Netns) -> anyhow::Result<()> {
     host.run_in(|| {
         for (setting, value) in [

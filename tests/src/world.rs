@@ -1,5 +1,5 @@
-//! The world of the end-to-end tests: a PBX, a phone and an attacker with several addresses on a
-//! switch; on the PBX the filter, and a real Asterisk or ports that only say what they hear.
+//! The environment of the end-to-end tests: a PBX, a phone and an attacker with several addresses on a
+//! switch. The PBX has the filter and either a real Asterisk or ports that only echo.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::{guesser, scratch, screen};
 
 /// The PBX.
 pub const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
-/// The PBX again.
+/// Its IPv6 address.
 pub const PBX6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
 /// The phone.
 pub const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
@@ -35,18 +35,18 @@ pub const ATTACKERS: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 71)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 72)),
 ];
-/// The attacker's addresses of IPv6.
+/// The attacker's IPv6 addresses.
 pub const ATTACKERS6: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x66)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x67)),
 ];
 
-/// A port of the PBX that the filter knows nothing of.
+/// A port of the PBX that is not in the filter's configuration.
 pub const OTHER_PORT: u16 = 5999;
 /// The SIP port.
 pub const SIP_PORT: u16 = 5060;
 
-/// The machines.
+/// The hosts.
 #[derive(Debug)]
 pub struct Hosts {
     /// With [`PBX`] and [`PBX6`].
@@ -55,16 +55,16 @@ pub struct Hosts {
     pub phone: Netns,
     /// With [`ATTACKERS`] and [`ATTACKERS6`].
     pub attacker: Netns,
-    /// What connects them.
+    /// The network that connects them.
     pub lan: Lan,
 }
 
 impl Hosts {
-    /// Makes them, after what killed runs left behind was removed.
+    /// Creates them, after it has removed leftovers of killed runs.
     ///
     /// # Errors
     ///
-    /// When they cannot be made (this needs root).
+    /// If they cannot be created (this needs root).
     pub fn new() -> anyhow::Result<Self> {
         netns::sweep().context("remove what an earlier run left behind")?;
         let mut lan = Lan::new()?;
@@ -77,11 +77,11 @@ impl Hosts {
         })
     }
 
-    /// Frames that the switch has handed to the PBX's interface.
+    /// The number of frames that the switch has delivered to the PBX's interface.
     ///
     /// # Errors
     ///
-    /// When `ip` does not say.
+    /// If `ip` does not report it.
     pub fn delivered(&self) -> anyhow::Result<u64> {
         let port = self.pbx.switch_port().context("the PBX is not plugged in")?;
         let mut ip = self.lan.switch().command("ip");
@@ -92,36 +92,36 @@ impl Hosts {
     }
 }
 
-/// The machines with a real Asterisk and the filter. What runs is dropped before what it runs in.
+/// The hosts with a real Asterisk and the filter. Processes are dropped before their namespaces.
 #[derive(Debug)]
 pub struct World {
     /// The filter.
     pub ringfence: Ringfence,
-    /// What arrives at the PBX behind the filter.
+    /// The packets that arrive at the PBX behind the filter.
     pub arrived: Tap,
-    /// What is sent to the PBX.
+    /// The packets that are sent to the PBX.
     pub sent: Tap,
     /// Asterisk.
     pub asterisk: Asterisk,
-    /// The machines.
+    /// The hosts.
     pub hosts: Hosts,
 }
 
 impl World {
-    /// Starts all of it, the filter with the configuration of a Wazo host after `adjust`.
+    /// Starts everything; the filter has the configuration of a Wazo host, changed by `adjust`.
     ///
     /// # Errors
     ///
-    /// When something does not start.
+    /// If something does not start.
     pub fn new(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         Self::with(&asterisk::Options::default(), adjust)
     }
 
-    /// The same with an Asterisk of this kind. If it has AMI's user `ringfence`, the filter listens
-    /// to AMI.
+    /// The same with these options for Asterisk. If it has the AMI user `ringfence`, the filter uses AMI.
     ///
     /// # Errors
     ///
+    /// If something does not start.
     /// When something does not start.
     pub fn with(
         options: &asterisk::Options,
@@ -143,11 +143,11 @@ impl World {
         Ok(Self { ringfence, arrived, sent, asterisk, hosts })
     }
 
-    /// A phone that registers again and again.
+    /// A phone that registers repeatedly.
     ///
     /// # Errors
     ///
-    /// When its socket cannot be made.
+    /// If its socket cannot be created.
     pub fn phone(&self, interval: Duration) -> anyhow::Result<Phone> {
         let endpoints = asterisk::Options::default().endpoints;
         let (name, password) = endpoints.into_iter().next().context("no endpoint")?;
@@ -159,11 +159,11 @@ impl World {
         )
     }
 
-    /// An attack on the PBX at its address of the same family.
+    /// An attack on the PBX's address of the same family.
     ///
     /// # Errors
     ///
-    /// When it does not start.
+    /// If it does not start.
     pub fn attack(
         &self,
         method: Method,
@@ -175,11 +175,11 @@ impl World {
         Attacker::start(&self.hosts.attacker, &Plan { method, source, target, rate, duration })
     }
 
-    /// Failures of a source that Asterisk has reported in its log, rotated files included.
+    /// The failures of a source in Asterisk's log, including rotated files.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub fn reported(&self, source: IpAddr) -> anyhow::Result<u64> {
         let mut sum = 0;
         for entry in std::fs::read_dir(self.asterisk.log_dir()).context("list Asterisk's logs")? {
@@ -197,16 +197,16 @@ impl World {
     ///
     /// # Errors
     ///
-    /// When the filter does not answer.
+    /// If the filter does not answer.
     pub fn is_banned(&self, source: IpAddr) -> anyhow::Result<bool> {
         Ok(self.ringfence.bans()?.iter().any(|ban| ban.covers(source)))
     }
 
-    /// Takes everything down, and fails when something is left.
+    /// Removes everything, and checks that nothing is left.
     ///
     /// # Errors
     ///
-    /// Then.
+    /// If something is left.
     pub fn end(self) -> anyhow::Result<()> {
         drop(self);
         nothing_is_left()
@@ -221,8 +221,8 @@ impl Drop for World {
     }
 }
 
-/// Ports on a host that send back what they get over UDP, and take connections over TCP: the SIP
-/// port and [`OTHER_PORT`], of both families.
+/// Ports on a host that echo UDP datagrams and accept TCP connections: the SIP port and [`OTHER_PORT`],
+/// for both families.
 #[derive(Debug)]
 pub struct Echo {
     stop: Arc<AtomicBool>,
@@ -234,7 +234,7 @@ impl Echo {
     ///
     /// # Errors
     ///
-    /// When one is taken.
+    /// If one is in use.
     pub fn start(host: &Netns) -> anyhow::Result<Self> {
         let mut echo = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
         for port in [SIP_PORT, OTHER_PORT] {
@@ -245,13 +245,13 @@ impl Echo {
                 Ok((udp, tcp))
             })?;
             udp.set_read_timeout(Some(Duration::from_millis(50))).context("set a timeout")?;
-            // Nobody takes the connections: the kernel makes them all the same.
+            // No code accepts the connections; the kernel establishes them nevertheless.
             let stop = Arc::clone(&echo.stop);
             echo.threads.push(thread::spawn(move || {
                 let mut buffer = [0; 2048];
                 while !stop.load(Ordering::Relaxed) {
                     if let Ok((length, from)) = udp.recv_from(&mut buffer) {
-                        // What is lost is asked for again.
+                        // The client repeats a lost datagram.
                         udp.send_to(&buffer[..length], from).ok();
                     }
                 }
@@ -266,7 +266,7 @@ impl Drop for Echo {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic there has been printed; a drop has no caller to tell.
+            // A panic there has been printed; a drop cannot return an error.
             thread.join().ok();
         }
     }
@@ -276,7 +276,7 @@ impl Drop for Echo {
 ///
 /// # Errors
 ///
-/// When it cannot be sent.
+/// If it cannot be sent.
 pub fn udp_reaches(host: &Netns, source: IpAddr, port: u16) -> anyhow::Result<bool> {
     let target = if source.is_ipv4() { PBX } else { PBX6 };
     let socket = host.run_in(|| {
@@ -300,7 +300,7 @@ pub fn tcp_reaches(host: &Netns, source: IpAddr, port: u16) -> bool {
     guesser::dial(host, source, SocketAddr::new(target, port)).is_ok()
 }
 
-/// Waits until something is so, at most for `limit`. Whether it came to be.
+/// Waits until a condition holds, at most for `limit`; returns whether it holds.
 pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
@@ -312,11 +312,11 @@ pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     done()
 }
 
-/// Fails when this run has not removed a namespace, a pin or a temporary file that it made.
+/// Checks that this run has removed every namespace, pin and temporary file that it created.
 ///
 /// # Errors
 ///
-/// Then.
+/// If something is left.
 pub fn nothing_is_left() -> anyhow::Result<()> {
     let temporary = std::env::temp_dir();
     let places = [Path::new("/run/netns"), Path::new(BPFFS), &temporary];
@@ -325,11 +325,12 @@ pub fn nothing_is_left() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where Asterisk is kept between runs: `RINGFENCE_LAB_CACHE`, or `lab` in cargo's directory.
+/// The directory in which Asterisk is kept between runs: `RINGFENCE_LAB_CACHE`, or `lab` in cargo's
+/// directory.
 ///
 /// # Errors
 ///
-/// When there is no such directory.
+/// If there is no such directory.
 pub fn cache() -> anyhow::Result<PathBuf> {
     if let Some(cache) = std::env::var_os("RINGFENCE_LAB_CACHE") {
         return Ok(cache.into());

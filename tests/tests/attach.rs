@@ -1,4 +1,4 @@
-//! What `ringfence run` does with an interface: takes it, or says in one line why it does not.
+//! How `ringfence run` attaches to an interface, and how it explains in one line why it cannot.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -29,7 +29,8 @@ fn start(hosts: &Hosts, config: &Config) -> Ringfence {
     Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), config).unwrap()
 }
 
-/// Runs a daemon that is to refuse: in one line, leaving nothing. The line.
+/// Runs a daemon that must refuse to start; returns its single line of output, and checks that it left
+/// nothing.
 fn refused(hosts: &Hosts, config: &Config) -> String {
     let binary = ringfence::built().unwrap();
     let (said, left) = Ringfence::refused(&hosts.pbx, &binary, config).unwrap();
@@ -51,7 +52,7 @@ fn ip(host: &Netns, line: &str) {
     run(line, host.command("ip").args(line.split_whitespace())).success(line).unwrap();
 }
 
-/// A banned source is dropped, another is not.
+/// Checks that packets of a banned source are dropped, and those of another source are not.
 fn filters(hosts: &Hosts, ringfence: &Ringfence) {
     let reaches = |place: usize| {
         [SIP_PORT, OTHER_PORT]
@@ -107,7 +108,7 @@ fn a_program_of_somebody_else_is_left_alone() {
     nothing_is_left().unwrap();
 }
 
-/// Without a control socket nobody could lift a ban.
+/// Without a control socket, no ban could be lifted.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_daemon_that_cannot_be_asked_takes_hold_of_nothing() {
@@ -137,7 +138,7 @@ fn an_interface_that_does_not_exist_is_named() {
 #[ignore = "requires root: network namespaces, BPF"]
 fn without_xdp_in_the_driver_there_is_the_generic_mode() {
     let hosts = Hosts::new().unwrap();
-    // A bridge has no XDP of its own. The PBX's addresses move to one.
+    // A bridge has no native XDP. The PBX's addresses move to it.
     for line in [
         "link add lan type bridge",
         "link set eth0 master lan",
@@ -167,7 +168,7 @@ fn without_xdp_in_the_driver_there_is_the_generic_mode() {
     );
     drop(ringfence);
 
-    // The same when it is asked for, on an interface that could do better.
+    // The same if generic mode is configured, on an interface that supports native mode.
     ip(&hosts.pbx, "link del lan");
     ip(&hosts.pbx, "addr add 192.0.2.10/24 dev eth0");
     let ringfence = start(&hosts, &config("generic", "eth0"));
@@ -196,7 +197,7 @@ fn several_interfaces_add_up() {
     assert_eq!((eth0.name.as_str(), eth0.mode.as_str()), ("eth0", "native"));
     assert_eq!((lo.name.as_str(), lo.mode.as_str()), ("lo", "generic"));
     assert!(eth0.dropped > 0 && lo.dropped == 0 && lo.received >= 10, "{status:?}");
-    // What the host says to itself.
+    // The host's traffic with itself.
     assert!(status.reasons["trusted"].packets >= 10, "{status:?}");
 
     ringfence.restart(&hosts.pbx).unwrap();

@@ -1,4 +1,4 @@
-//! From a failure that a real Asterisk writes down to a ban in the kernel, and on to its end.
+//! From a failure that a real Asterisk logs to a ban in the kernel, and to the end of the ban.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -14,7 +14,7 @@ use ringfence_tests::world::{
 };
 use serde_json::Value;
 
-/// How long a failure may take from the wire to the ban.
+/// The time limit from a packet to the ban.
 const SOON: Duration = Duration::from_secs(2);
 
 fn guess_until_banned(world: &World, guesser: &mut Guesser, source: IpAddr, failures: u32) {
@@ -24,7 +24,7 @@ fn guess_until_banned(world: &World, guesser: &mut Guesser, source: IpAddr, fail
     assert!(until(SOON, || world.is_banned(source).unwrap()), "{:?}", world.ringfence.bans());
 }
 
-/// The failures that the filter has heard of, of all sources.
+/// The failures that the filter has counted, from all sources.
 fn heard(world: &World) -> u64 {
     let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
     status["sources"][0]["failures"].as_u64().unwrap()
@@ -36,7 +36,7 @@ fn lines(world: &World) -> u64 {
     status["sources"][0]["events"].as_u64().unwrap()
 }
 
-/// Guesses until there is an answer, for `limit` at most; how long that took.
+/// Guesses until there is an answer, at most for `limit`; returns how long this took.
 fn wait_for_an_answer(guesser: &mut Guesser, limit: Duration) -> Duration {
     let started = Instant::now();
     while guesser.guess().unwrap().is_none() {
@@ -60,7 +60,7 @@ fn a_ban_ends_by_itself_and_comes_again() {
 
     guess_until_banned(&world, &mut guesser, source, MAXRETRY);
     assert_eq!(guesser.guess().unwrap(), None, "it is banned");
-    // Its first answer is the first failure of the next ban.
+    // The first answer is the first failure of the next ban.
     let took = wait_for_an_answer(&mut guesser, bantime + SOON);
     assert!(took > bantime / 2, "it was banned for {took:?} only");
     assert!(until(SOON, || !world.is_banned(source).unwrap()), "it still is listed");
@@ -73,7 +73,7 @@ fn a_ban_ends_by_itself_and_comes_again() {
     guess_until_banned(&world, &mut guesser, source, 1);
     assert_eq!(guesser.guess().unwrap(), None, "it is banned again");
 
-    // Nobody is there to lift it: the kernel knows when it ends.
+    // No daemon is there to lift it: the kernel ends it.
     world.ringfence.kill().unwrap();
     assert_eq!(guesser.guess().unwrap(), None, "the ban went with the controller");
     wait_for_an_answer(&mut guesser, bantime + SOON);
@@ -105,7 +105,7 @@ fn a_rotation_of_the_log_loses_no_failure() {
     fs::rename(&old, &older).unwrap();
     world.asterisk.rotate().unwrap();
 
-    // One failure less, and this ban would not be.
+    // With one failure less, there would be no ban.
     let banned = until(Duration::from_secs(10), || world.is_banned(source).unwrap());
     let reported = world.reported(source).unwrap();
     assert!(banned, "of {reported} failures {} were heard", heard(&world));
@@ -121,7 +121,7 @@ fn guessers_over_tcp_and_ipv6_are_banned() {
     let (tcp, [six, seven]) = (ATTACKERS[0], ATTACKERS6);
     let length = Duration::from_secs(8);
     let attack = world.attack(Method::GuessTcp, tcp, 20, length).unwrap();
-    // Two addresses of one /64 are one source.
+    // Two addresses in one /64 are one source.
     let mut udp6 = Guesser::udp(&world.hosts.attacker, six, PBX6).unwrap();
     let mut tcp6 = Guesser::tcp(&world.hosts.attacker, seven, PBX6).unwrap();
     for number in 0..7 {
@@ -160,7 +160,7 @@ fn guessers_over_tcp_and_ipv6_are_banned() {
     assert_eq!(world.arrived.seen(six).registers(), arrived, "a banned source gets through");
     assert_eq!(state().map(|(reported, _)| reported), before.map(|(reported, _)| reported));
 
-    // The port is closed to who is banned, and to nobody else.
+    // The port is closed to the banned source, and to no other.
     assert!(!tcp_reaches(&world.hosts.attacker, tcp, SIP_PORT));
     assert!(tcp_reaches(&world.hosts.attacker, ATTACKERS[1], SIP_PORT));
     drop(attacks);
@@ -175,7 +175,7 @@ fn text_in_a_message_bans_nobody_else() {
     let forged = format!("' failed for '{VICTIM}:5060' (callid: x) - Failed to authenticate ");
     let uri = format!("<sip:1001@{PBX}>");
     let many = forged.repeat(30);
-    // PJSIP decodes it where its value begins with a quote: a whole line of its own in the log.
+    // PJSIP decodes it if its value begins with a quote: this is a whole line in the log.
     let line = format!(
         "[2026-11-22 09:32:21.1233] NOTICE[1] res_pjsip/pjsip_distributor.c: \
          Request 'REGISTER' from '<sip:1001@x>' failed for '{VICTIM}:5060' (callid: x) - \
@@ -186,12 +186,12 @@ fn text_in_a_message_bans_nobody_else() {
         (uri.clone(), forged.clone()),
         (uri.clone(), many.clone()),
         (format!("\"{many}\" {uri}"), "c".to_owned()),
-        // Of these, two addresses can be the true one; the packets tell which.
+        // In each of these, either address may be the true one; the packets decide.
         (format!("\"{many}\" {uri}"), many),
         (format!("\"y\\\" <sip:a@b>{forged}x\" {uri}"), "c".to_owned()),
         (format!("<sip:1001@{PBX};p=%22%0a{}%0a>", percent_encoded(&line)), "c".to_owned()),
     ];
-    // The true address of the last stands in a line that does not begin as one.
+    // The true address of the last one is in a line that does not look like the start of one.
     let hidden = ATTACKERS[6];
     let mut not_banned = Vec::new();
     for (source, (from, call_id)) in ATTACKERS.into_iter().zip(&messages) {
@@ -205,12 +205,12 @@ fn text_in_a_message_bans_nobody_else() {
             not_banned.push(source);
         }
     }
-    // Those that ban the others, and all of the last.
+    // The lines that ban the others, and all lines of the last one.
     assert!(until(SOON, || lines(&world) >= 6 * 15 + 20), "{} lines were read", lines(&world));
     let status: Value = world.ringfence.client().ask(&["status"]).unwrap();
     let unwitnessed = status["sources"][0]["unwitnessed"].as_u64().unwrap();
     assert!(unwitnessed >= 15, "the forged lines were not taken for failures: {status}");
-    // Asterisk prints what lies on its stack where a From is too long.
+    // Asterisk prints stack contents if a From is too long.
     let log = fs::read(world.asterisk.notice_log()).unwrap();
     let log = String::from_utf8_lossy(&log);
     assert!(log.contains(VICTIM), "Asterisk did not write down what was sent");

@@ -1,4 +1,4 @@
-//! All entries of a hash, read by a few calls, are those that one call for each finds.
+//! Batched reads find all entries of a hash, like single look-ups.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The classifier of what leaves, in the real kernel: run over packets by `BPF_PROG_TEST_RUN`, attached
-//! to nothing.
+//! The classifier of outgoing packets in the real kernel: `BPF_PROG_TEST_RUN` runs it over packets; it is
+//! not attached to any interface.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -22,10 +22,11 @@ const NEXT: u32 = u32::MAX;
 const PBX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 const HOUR: u64 = 3_600_000_000_000;
 const SEED: u64 = 7;
-/// Where `struct __sk_buff` has `ingress_ifindex`, and where it ends (`include/uapi/linux/bpf.h`).
+/// The offset of `ingress_ifindex` in `struct __sk_buff`, and the size of the structure
+/// (`include/uapi/linux/bpf.h`).
 const INGRESS: usize = 36;
 const CONTEXT: usize = 192;
-/// The most instructions that a kernel's verifier may follow, half of what it allows.
+/// The most instructions that a kernel's verifier may follow: half of its limit.
 const INSTRUCTION_BUDGET: u32 = 500_000;
 
 struct Kernel {
@@ -36,7 +37,7 @@ impl Kernel {
     fn load(room: u32) -> Self {
         let mut ebpf = EbpfLoader::new().map_max_entries(maps::KNOWN, room).load(OBJECT).unwrap();
         let mut config: Array<_, Configs> = ebpf.map_mut(maps::CONFIG).unwrap().try_into().unwrap();
-        // A clock that counts its own ticks, from zero at an epoch of its own.
+        // A clock with its own ticks, from zero at its own epoch.
         let entry = Config {
             abi_version: ABI_VERSION,
             known_for: HOUR,
@@ -63,7 +64,7 @@ impl Kernel {
         self.ebpf.program(EGRESS_PROGRAM).unwrap().try_into().unwrap()
     }
 
-    /// A frame leaves, which must not change it.
+    /// Lets a frame leave, and checks that it is unchanged.
     fn sees(&self, frame: &[u8], from_interface: u32) {
         let mut context = [0; CONTEXT];
         context[INGRESS..INGRESS + 4].copy_from_slice(&from_interface.to_ne_bytes());
@@ -130,14 +131,14 @@ fn frame(to: IpAddr, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Answers of Asterisk's, in the program itself: it also runs where there are no files.
+/// Replies of Asterisk, embedded in the program, because it also runs where there are no files.
 macro_rules! answers {
     ($($file:literal),* $(,)?) => {
         vec![$(include_bytes!(concat!("../../filter-common/tests/fixtures/leaving/", $file)).to_vec()),*]
     };
 }
 
-/// Those to who has not proved himself.
+/// Replies to unauthenticated clients.
 fn to_strangers() -> Vec<Vec<u8>> {
     answers![
         "none/stock22-acl-contact-401-register.sip",
@@ -153,7 +154,7 @@ fn to_strangers() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Those to who has.
+/// Replies to authenticated clients.
 fn proofs() -> Vec<Vec<u8>> {
     answers![
         "proof/stock22-reg-other-aor-200-register.sip",

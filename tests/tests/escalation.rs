@@ -1,4 +1,4 @@
-//! What becomes of those who come again, and of networks with many of their kind.
+//! Repeat offenders, and networks with many offenders.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -10,7 +10,7 @@ use ringfence_tests::guesser::Guesser;
 use ringfence_tests::world::{ATTACKERS, PBX, PHONE, World, until};
 use serde_json::Value;
 
-/// How long a failure may take from the wire to the ban.
+/// The time limit from a packet to the ban.
 const SOON: Duration = Duration::from_secs(2);
 
 const NETWORK: &str = "192.0.2.0/24";
@@ -21,14 +21,15 @@ fn ban_of(world: &World, network: &str) -> Option<Value> {
     bans["bans"].as_array().unwrap().iter().find(|ban| ban["network"] == network).cloned()
 }
 
-/// Fails over TCP until it is banned; for how many seconds, and why.
+/// Fails over TCP until it is banned; returns the remaining seconds and the reason.
 fn banned(world: &World, source: IpAddr) -> (i128, String) {
     let mut guesser = Guesser::tcp(&world.hosts.attacker, source, PBX).unwrap();
     for _guess in 0..2 {
         assert_eq!(guesser.guess().unwrap(), Some(401));
     }
     let address = source.to_string();
-    // The log tells of a failure, AMI a moment later that it is proven: then the ban is what it stays.
+    // The log reports a failure, and a moment later AMI reports that it is proven: only then is the ban
+    // final.
     let record = || {
         let why: Value = world.ringfence.why(source).unwrap();
         let proven = why["evidence"].as_array().unwrap().iter().filter(|e| e["proven"] == true);

@@ -1,8 +1,8 @@
-//! A million packets that nobody thought of, decided on the host and by the real program in the
-//! kernel that runs this: each has the same reason and the same verdict, and the counters add up.
+//! A million generated packets, decided on the host and by the real program in this machine's kernel:
+//! each has the same reason and the same verdict, and the counters add up.
 //!
-//! `RINGFENCE_PACKETS` says how many, if not a million; `RINGFENCE_SEED` says which, if not the same
-//! ones as every day. A failure prints both, and the frame in hex.
+//! `RINGFENCE_PACKETS` sets another number, and `RINGFENCE_SEED` generates other packets than usual. A
+//! failure prints both, and the frame in hexadecimal.
 
 use std::env;
 use std::fmt::Write as _;
@@ -15,13 +15,13 @@ use ringfence_tests::cases::{self, Case, KERNEL_FRAME_MIN, World, worlds};
 use ringfence_tests::kernel::{self, Counters, Kernel, LINEAR_MAX};
 use ringfence_tests::model::{Model, SplitFrame};
 
-/// Packets over all worlds in which packets are judged.
+/// The number of packets over all worlds with a configuration.
 const PACKETS: usize = 1_000_000;
-/// After so many packets, all counters are read.
+/// The number of packets after which all counters are read.
 const BATCH: usize = 5000;
-/// Now. The clock stands still but for what [`Comparison::packet`] lets pass.
+/// The current time. The clock stands still except for the time that [`Comparison::packet`] adds.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
-/// Once in so many packets time passes, up to so many nanoseconds of it.
+/// Time passes once in this many packets, up to this many nanoseconds.
 const WAIT_ONCE_IN: usize = 20;
 const LONGEST_WAIT: usize = 700_000_000;
 
@@ -35,7 +35,7 @@ fn host_and_kernel_agree_on_a_million_packets() {
     }
 }
 
-/// What there was in each world.
+/// Compares all worlds; returns a summary of each.
 fn agree(count: usize, seed: u64) -> Result<Vec<String>> {
     let mut said = Vec::new();
     let mut kernel = Kernel::load(0)?;
@@ -44,7 +44,7 @@ fn agree(count: usize, seed: u64) -> Result<Vec<String>> {
     let mut ran = 0;
     for (place, (name, world)) in (0u64..).zip(&worlds) {
         let packets = if is_judged(world) { count.div_ceil(judged) } else { BATCH };
-        // Other packets in each world.
+        // Each world gets different packets.
         let mut run = Comparison::new(&mut kernel, world, &cases, seed ^ place << 32)?;
         while run.packets < packets {
             run.batch(BATCH.min(packets - run.packets)).with_context(|| {
@@ -61,7 +61,7 @@ fn agree(count: usize, seed: u64) -> Result<Vec<String>> {
     Ok(said)
 }
 
-/// Whether there is a configuration by which packets are judged.
+/// Whether there is a configuration that judges packets.
 fn is_judged(world: &World) -> bool {
     world.abi == Some(ABI_VERSION)
 }
@@ -102,7 +102,7 @@ impl<'a> Comparison<'a> {
         })
     }
 
-    /// So many more packets, one by one; then everything that was counted.
+    /// Compares this many more packets one by one, and then all counters.
     fn batch(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             let frame = self.next_frame();
@@ -161,13 +161,13 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// How many packets each reason had.
+    /// The number of packets for each reason.
     fn summary(&self) -> String {
         let mut text = String::new();
         for (reason, after) in &self.expected.done {
             let packets = after.packets - self.before.done[reason].packets;
             if packets > 0 {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ok = write!(text, "{reason} {packets}, ");
             }
         }
@@ -180,7 +180,7 @@ fn count(counter: &mut Counter, frame: &[u8]) {
     counter.bytes += frame.len() as u64;
 }
 
-/// What happened to so many packets, by their reasons.
+/// The number of packets with this verdict, by their reasons.
 fn sum(counters: &Counters, verdict: Verdict) -> u64 {
     let of_verdict = Reason::ALL.iter().filter(|reason| reason.verdict() == verdict);
     of_verdict.map(|reason| counters.done[reason.as_str()].packets).sum()
@@ -188,7 +188,7 @@ fn sum(counters: &Counters, verdict: Verdict) -> u64 {
 
 fn hex(frame: &[u8]) -> String {
     frame.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ok = write!(text, "{byte:02x}");
         text
     })

@@ -1,4 +1,4 @@
-//! The table, decided by the real program in the kernel that runs this.
+//! The table, decided by the real program in this machine's kernel.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use ringfence_tests::kernel::{self, Counters, Kernel, LINEAR_MAX};
 use ringfence_tests::model::{Model, SplitFrame};
 use ringfence_tests::packet_builder::{self, Frame};
 
-/// Longer after the start than any ban in the table is over.
+/// Later than the end of any ban in the table.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
 
 #[test]
@@ -44,7 +44,7 @@ fn every_row_has_its_verdict_and_its_counter() {
     .unwrap();
 }
 
-/// Plays what comes before a row's frame.
+/// Plays the steps before a row's frame.
 fn play(kernel: &mut Kernel, case: &Case) -> Result<()> {
     kernel.enter(&case.world, NOW)?;
     for earlier in case.earlier() {
@@ -58,7 +58,7 @@ fn play(kernel: &mut Kernel, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Runs a row: its verdict, its counter and no other, and its ban's count.
+/// Runs a row and checks its verdict, that only its counter grows, and the count of its ban.
 fn check(kernel: &mut Kernel, case: &Case) -> Result<()> {
     play(kernel, case)?;
     let source = packet::parse(&case.packet.as_slice()).ok().map(|headers| headers.source);
@@ -109,7 +109,7 @@ fn count(bank: &mut Bank, reason: Reason, len: usize) {
     counter.bytes += len as u64;
 }
 
-/// What counted.
+/// The counters that have grown.
 fn grown(before: &Counters, after: &Counters) -> String {
     let mut grown = Vec::new();
     for (bank, before, after) in
@@ -127,8 +127,8 @@ fn grown(before: &Counters, after: &Counters) -> String {
     format!("counted: {}", grown.join(", "))
 }
 
-/// Every row again with only its headers and the start of its payload in the first buffer, as
-/// drivers split that receive jumbo frames in pages.
+/// Every row again, with only its headers and the start of its payload in the first buffer, as in drivers
+/// that receive jumbo frames in pages.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn every_long_row_is_the_same_in_fragmented_buffers() {
@@ -140,7 +140,7 @@ fn every_long_row_is_the_same_in_fragmented_buffers() {
     println!("{rows} rows");
 }
 
-/// Every row again with none or little of it in the first buffer, as some drivers split every frame
+/// Every row again with none or little of it in the first buffer, as in drivers that split every frame
 /// (`mlx5e_skb_from_cqe_mpwrq_nonlinear` in the kernel puts nothing there).
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
@@ -161,12 +161,12 @@ const FIRST_BUFFERS: [usize; 2] = [0, 30];
 /// Bytes in the first buffer.
 const FIRST_BUFFER: usize = 256;
 
-/// The rows whose frame has more than so many bytes behind the first buffer.
+/// Runs the rows whose frame has more than this many bytes after the first buffer; returns their number.
 fn split_rows(first: usize, behind: usize) -> Result<usize> {
     let mut kernel = Kernel::load(0)?;
     let mut ran = 0;
     let wanted = |case: &&Case| case.packet.len() > first + behind && case.kernel;
-    // Of the ways to carry a REGISTER some will do.
+    // Some of the carriers of a REGISTER suffice.
     let few = cases::all()
         .into_iter()
         .enumerate()
@@ -206,7 +206,7 @@ fn split_rows(first: usize, behind: usize) -> Result<usize> {
     Ok(ran)
 }
 
-/// A copy of the program counts for the interface it was loaded for.
+/// A copy of the program counts for the interface for which it was loaded.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn the_last_interface_has_counters_of_its_own() {
@@ -219,7 +219,7 @@ fn the_last_interface_has_counters_of_its_own() {
     assert_eq!(kernel.counted_anywhere().unwrap(), 1);
 }
 
-/// A ban ends in the kernel, with nobody to end it.
+/// The kernel ends a ban, without a daemon.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_ban_ends_by_itself() {
@@ -232,11 +232,11 @@ fn a_ban_ends_by_itself() {
         assert!(start.elapsed() < Duration::from_secs(5), "the ban did not end");
         thread::sleep(Duration::from_millis(1));
     }
-    // It ends with a unit of 2^28 ns that may have begun before.
+    // It ends with a unit of 2^28 ns that may have begun earlier.
     assert!(start.elapsed() > Duration::from_millis(700), "it ended after {:?}", start.elapsed());
 }
 
-/// A limit lets the next one through when its time has come.
+/// A limit admits the next packet when its time has come.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_limit_gives_what_it_says() {
@@ -256,12 +256,12 @@ fn a_limit_gives_what_it_says() {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    // The burst, and one each twenty milliseconds; less when this was kept from running.
+    // The burst, and one every twenty milliseconds; fewer if this thread was delayed.
     let most = 11 + start.elapsed().as_millis() / 20;
     assert!((60..=most).contains(&passed), "{passed} of {most}");
 }
 
-/// The controller hears of who is over the limit, and not of each of their packets.
+/// The controller is notified of a source over the limit, but not of each of its packets.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn events_tell_who_is_over_the_limit() {
@@ -290,19 +290,19 @@ fn events_tell_who_is_over_the_limit() {
             source: Address::from(source).words(),
         };
         assert_eq!(*event, expected);
-        // The clock goes by ticks, of which no kernel's is longer than this.
+        // The clock advances in ticks, which are at most this long in any kernel.
         let tick = 10_000_000;
         assert!((before - tick..=after + tick).contains(&event.time), "{event:?}");
     }
-    // On each CPU a burst of twenty, and one each five milliseconds.
+    // On each CPU a burst of twenty, and one every five milliseconds.
     let cpus = aya::util::nr_cpus().unwrap() as u64;
     let most = cpus * (21 + (after - before) / (1_000_000_000 / EVENTS_PER_SECOND));
     let sent = events.len() as u64;
     assert!((20..=most).contains(&sent), "{sent} events, at most {most}");
 }
 
-/// A packet is judged by one configuration or by the other while one takes the other's place, and never by
-/// some of each: SIP is open, or closed in a dry run, and so passes either way.
+/// While a configuration is replaced, each packet is judged by the old or the new one, never by a
+/// mixture: SIP is open, or closed in a dry run, and passes either way.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn no_packet_sees_half_a_configuration() {
@@ -320,7 +320,7 @@ fn no_packet_sees_half_a_configuration() {
         let (kernel, done) = (&kernel, &done);
         scope.spawn(move || {
             while !done.load(Ordering::Relaxed) {
-                // Shorter than the pauses below, also on a slow machine.
+                // Shorter than the pauses below, even on a slow machine.
                 kernel.repeat(&options, 1000).unwrap();
             }
         });
@@ -333,7 +333,8 @@ fn no_packet_sees_half_a_configuration() {
             for config in [&closed, &open] {
                 writer.set(config).unwrap();
                 assert_eq!(writer.get().unwrap(), *config);
-                // A switch waits for runs to end, so that without a pause all could begin after one of both.
+                // A switch waits for running programs, so that without a pause every run could begin
+                // after a pair of switches.
                 thread::sleep(Duration::from_millis(switch as u64 % 7));
             }
         }
@@ -346,7 +347,7 @@ fn no_packet_sees_half_a_configuration() {
     assert_eq!(count(Reason::Maintenance), 0, "of {open} and {closed}");
 }
 
-/// Two CPUs take from one bucket at once, and together get what it gives to one.
+/// Two CPUs consume from one bucket at once, and get no more together than one would.
 #[test]
 #[ignore = "requires root: CAP_BPF and CAP_NET_ADMIN"]
 fn a_limit_is_exact_on_several_cpus() {

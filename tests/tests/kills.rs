@@ -1,5 +1,5 @@
-//! Every failure counts once, also if the controller is killed at any moment while its log is written
-//! and rotated.
+//! Every failure counts once, even if the controller is killed at any moment while its log is written and
+//! rotated.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -17,16 +17,16 @@ use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::world::{Hosts, nothing_is_left, until};
 use serde_json::Value;
 
-/// How long the log is written to.
+/// How long lines are written to the log.
 const TIME: Duration = Duration::from_secs(25);
 
 /// sshd's `maxretry`.
 const MAXRETRY: usize = 5;
 
-/// Sources that fail side by side.
+/// The number of sources that fail concurrently.
 const SIDE_BY_SIDE: usize = 60;
 
-/// Rotated files that are kept: more than are made while no controller runs.
+/// The number of rotated files that are kept: more than are created while no controller runs.
 const KEPT: usize = 60;
 
 #[test]
@@ -41,7 +41,7 @@ fn every_failure_counts_once_over_kills_and_rotation() {
     config.other_logs = Some(logs.path().to_owned());
     let binary = ringfence::built().unwrap();
     let mut ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
-    // The first one begins at the end of what is there, and keeps where that is within a second.
+    // The first controller begins at the end of the file, and stores this position within a second.
     thread::sleep(Duration::from_secs(3));
     let done = AtomicBool::new(false);
     let mut writers_chance = Chance::of_now();
@@ -84,7 +84,7 @@ fn every_failure_counts_once_over_kills_and_rotation() {
         let bans = why["history"]["bans"].as_u64().unwrap_or(0);
         assert!(bans <= 1, "{address} was banned again: {why}");
     }
-    // What has not led to a ban is known after every restart.
+    // Failures that have not led to a ban are known after every restart.
     ringfence.restart(&hosts.pbx).unwrap();
     let mut file = OpenOptions::new().append(true).open(&log).unwrap();
     for address in &innocent {
@@ -105,17 +105,17 @@ fn every_failure_counts_once_over_kills_and_rotation() {
     nothing_is_left().unwrap();
 }
 
-/// What was written.
+/// The lines that were written.
 struct Attack {
-    /// How many lines.
+    /// Their number.
     written: usize,
-    /// Who failed often enough.
+    /// Sources that failed often enough for a ban.
     guilty: BTreeSet<IpAddr>,
-    /// Who failed once less.
+    /// Sources with one failure less.
     innocent: BTreeSet<IpAddr>,
 }
 
-/// Writes failures as sshd does, of many sources in turn, and rotates the log.
+/// Writes failures as sshd does, from many sources in turn, and rotates the log.
 fn write(log: &Path, chance: &mut Chance) -> Attack {
     let mut attack = Attack { written: 0, guilty: BTreeSet::new(), innocent: BTreeSet::new() };
     let mut file = OpenOptions::new().append(true).open(log).unwrap();
@@ -133,7 +133,7 @@ fn write(log: &Path, chance: &mut Chance) -> Attack {
         let place = usize::try_from(chance.below(sources.len() as u64)).unwrap();
         let (address, left) = sources.get_mut(place).unwrap();
         attack.written += 1;
-        // Sometimes in two pieces.
+        // Sometimes in two parts.
         let line = line(*address, attack.written);
         let cut = usize::try_from(chance.below(2 * line.len() as u64)).unwrap().min(line.len());
         file.write_all(&line.as_bytes()[..cut]).unwrap();
@@ -160,7 +160,7 @@ fn write(log: &Path, chance: &mut Chance) -> Attack {
     attack
 }
 
-/// A failure. The number of the process makes each file begin in another way.
+/// A failure. The process number makes the beginning of each file different.
 fn line(address: IpAddr, number: usize) -> String {
     format!("Nov 22 09:43:06 pbx sshd[{number}]: Invalid user u{number} from {address} port 5022\n")
 }

@@ -1,4 +1,4 @@
-//! Who becomes a known peer: a phone that has the password, and nobody without.
+//! A phone that has the password becomes a known peer, and no other source does.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -18,7 +18,7 @@ fn is_known(world: &World, address: IpAddr) -> bool {
     world.ringfence.why(address).unwrap()["known"].as_bool().unwrap()
 }
 
-/// Sends a request without credentials; whether there was an answer.
+/// Sends a request without credentials; returns whether there was an answer.
 fn asks(world: &World, source: IpAddr, method: &str, cseq: &str) -> bool {
     let socket = world.hosts.attacker.run_in(|| Ok(UdpSocket::bind((source, 0))?)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -48,7 +48,7 @@ fn a_phone_is_known_once_it_has_registered_and_nobody_else() {
     for method in ["OPTIONS", "REGISTER", "INVITE", "SUBSCRIBE"] {
         assert!(asks(&world, stranger, method, method), "{method} gets no answer");
     }
-    // Whether or not it is answered.
+    // The answer does not matter.
     let _answered = asks(&world, stranger, "OPTIONS", "REGISTER");
     let mut guessers = [
         Guesser::udp(&world.hosts.attacker, stranger, PBX).unwrap(),

@@ -1,4 +1,4 @@
-//! The parts of the lab do what the lab relies on: real namespaces, a real Asterisk, real tools.
+//! The parts of the lab work as the lab requires: real namespaces, a real Asterisk, real tools.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -57,7 +57,7 @@ struct World {
     asterisk: Asterisk,
     arrived: Tap,
     sent: Tap,
-    // After what runs in them.
+    // Dropped after the processes in it.
     _pbx: Netns,
     _lan: Lan,
 }
@@ -92,7 +92,7 @@ impl World {
         });
         assert!(ended, "{method:?} did not end by itself");
         let mut notices = Notices::new(&self.asterisk.notice_log());
-        // The last packet's line may still be on its way.
+        // The line about the last packet may not be written yet.
         thread::sleep(Duration::from_millis(300));
         notices.update().expect("the NOTICE log");
         assert_ne!(self.sent.seen(ip(source)).registers(), 0, "{}", attacker.output());
@@ -217,7 +217,7 @@ fn the_tools_guess_and_asterisk_reports_them() {
     let notices = world.attack(Method::Scan, ATTACKERS[2], 20, 3);
     let scanner = world.arrived.seen(ip(ATTACKERS[2]));
     assert_eq!((scanner.without_credentials, scanner.guesses_answered), (60, 0), "{scanner:?}");
-    // Asterisk keeps quiet about the first four.
+    // Asterisk does not report the first four.
     assert_eq!(notices.of(ip(ATTACKERS[2])), 56);
 
     let notices = world.attack(Method::Flood, ATTACKERS[3], 2000, 2);
@@ -254,7 +254,7 @@ fn two_asterisks_run_beside_each_other_and_leave_nothing() {
     assert!(logs.iter().all(|directory| !directory.exists()));
 }
 
-/// The lab's binary, without a filter, run until its line that contains `until`.
+/// Runs the lab's binary without a filter until it prints a line that contains `until`.
 fn lab_until(until: &str) -> Child {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_ringfence-lab"))
         .args(["--no-filter", "--cache"])
@@ -268,7 +268,7 @@ fn lab_until(until: &str) -> Child {
     lab
 }
 
-/// What the lab with this process id has made.
+/// Everything that the lab with this process id has created.
 fn made_by(pid: u32) -> Vec<PathBuf> {
     let directories = ["/run/netns".into(), "/sys/fs/bpf".into(), std::env::temp_dir()];
     let root = cache().join("asterisk-forky-1/instances");
@@ -281,7 +281,7 @@ fn made_by(pid: u32) -> Vec<PathBuf> {
     paths.filter(ours).collect()
 }
 
-/// Processes other than `pid` itself that have its mark in their command line.
+/// Processes other than `pid` itself that have its prefix in their command line.
 fn children_of(pid: u32) -> Vec<String> {
     let mark = format!("rf{pid}.");
     let Ok(processes) = fs::read_dir("/proc") else {
@@ -298,7 +298,7 @@ fn children_of(pid: u32) -> Vec<String> {
 #[ignore = "requires root: network namespaces"]
 fn an_interrupted_lab_leaves_nothing() {
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        // In the middle of an attack.
+        // During an attack.
         let mut lab = lab_until("192.0.2.66 sent");
         let pid = lab.id();
         assert!(made_by(pid).len() >= 7, "{:?}", made_by(pid));

@@ -1,4 +1,4 @@
-//! The daemon's log: whoever reads it, or does not, holds up nothing, and attackers do not fill it.
+//! The daemon's log: a slow reader delays nothing, and attackers cannot fill it.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,10 +12,10 @@ use ringfence_tests::wire::{self, Wire};
 use ringfence_tests::world::{Hosts, SIP_PORT, nothing_is_left};
 use serde_json::Value;
 
-/// Manual bans, each of which is a line: more than the pipe holds.
+/// Manual bans, each of which is one line: more lines than the pipe can buffer.
 const BANS: u8 = 100;
 
-/// Each looks in the end whether anything is left.
+/// Each test checks at its end that nothing is left, so they run one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]

@@ -1,4 +1,4 @@
-//! The object that the library embeds: that it says what `abi` says, and that the kernel takes it.
+//! The object that the library embeds matches `abi`, and the kernel accepts it.
 
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
@@ -17,10 +17,10 @@ use filter_common::limits::{
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
 
-/// A longest-prefix trie's key: the prefix length, and the address's two words.
+/// The key of a longest-prefix trie: the prefix length, and the address's two words.
 const TRIE_KEY: usize = 4 + 16;
 
-/// Type, bytes of key and value, and entries of each map that the ABI speaks of.
+/// Type, size of key and value, and number of entries of each map in the ABI.
 const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     use bpf_map_type::{
         BPF_MAP_TYPE_ARRAY as ARRAY, BPF_MAP_TYPE_HASH as HASH, BPF_MAP_TYPE_LPM_TRIE as TRIE,
@@ -32,7 +32,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     &[
         (maps::CONFIG, ARRAY, 4, size_of::<Configs>(), 1),
         (maps::PORTS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
-        // As many as the controller asks for.
+        // The controller chooses the number.
         (maps::BANS_V4, ARRAY, 4, size_of::<Line>(), 1),
         (maps::BANS_V6, HASH, 16, size_of::<BanEntry>(), BANNED_V6),
         (maps::BAN_NETS, TRIE, TRIE_KEY, size_of::<NetworkEntry>(), BANNED_NETWORKS),
@@ -56,15 +56,15 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
     ]
 };
 
-/// Maps that are the program's own, of which only the names are agreed.
+/// Maps that only the program uses; only their names are agreed.
 const PRIVATE: [&str; 2] = [maps::SCRATCH, maps::EVENT_RATE];
 
-/// The most instructions that a kernel's verifier may follow: half of what it allows
-/// (`BPF_COMPLEXITY_LIMIT_INSNS`), since another compiler spills elsewhere and another kernel knows
-/// less of what was spilled.
+/// The most instructions that a kernel's verifier may follow: half of its limit
+/// (`BPF_COMPLEXITY_LIMIT_INSNS`), because another compiler spills differently, and another kernel knows
+/// less about spilled values.
 const INSTRUCTION_BUDGET: u32 = 500_000;
 
-/// What the maps may take before anybody is banned.
+/// The memory that the maps may take before there are bans.
 const MEMORY_BUDGET: u64 = 40 << 20;
 
 fn object() -> Object {

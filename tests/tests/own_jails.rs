@@ -1,5 +1,5 @@
-//! A jail of the administrator's own, with a filter in fail2ban's syntax: its logs come, rotate and
-//! go, and so does the jail.
+//! A jail of the administrator's own, with a fail2ban filter: its logs appear, rotate and disappear, and
+//! so does the jail.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -15,10 +15,10 @@ use ringfence_tests::world::{ATTACKERS, Echo, Hosts, OTHER_PORT, tcp_reaches, un
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a failure may take from the log to the ban.
+/// The time limit from a line in the log to the ban.
 const SOON: Duration = Duration::from_secs(5);
 
-/// And how long a log that is new may go unnoticed.
+/// The time limit for noticing a new log.
 const LOOK: Duration = Duration::from_secs(20);
 
 const FILTER: &str = "[Definition]
@@ -26,7 +26,7 @@ failregex = ^\\S+ \\[error\\] user \"<F-USER>[^\"]*</F-USER>\": password mismatc
 ignoreregex = user \"monitor\"
 ";
 
-/// The controller, with a jail `my-web` beside the others.
+/// The controller, with a jail `my-web` beside the built-in ones.
 struct Bench {
     ringfence: Ringfence,
     _echo: Echo,
@@ -95,7 +95,7 @@ impl Bench {
         self.ringfence.client().ask(arguments).unwrap()
     }
 
-    /// What was read of each log, by its name.
+    /// The lines that were read from each log, by its name.
     fn sources(&self) -> Vec<(String, String, u64)> {
         let status = self.ask(&["status"]);
         let sources = status["sources"].as_array().unwrap().iter();
@@ -119,7 +119,7 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     let [first, second, third, fourth, ..] = ATTACKERS;
     let ok = |name: &str, failures| (name.to_owned(), "ok".to_owned(), failures);
 
-    // What was in a log before counts for nothing.
+    // Earlier lines in a log do not count.
     bench.fail("a-error.log", fourth, 3);
     bench.configure();
     assert!(until(SOON, || bench.sources() == [ok("a-error.log", 0)]), "{:?}", bench.sources());
@@ -138,7 +138,7 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     assert_eq!(why["evidence"][0]["source"], "my-web", "{why}");
     assert_eq!(why["evidence"][0]["account"], "x", "{why}");
 
-    // A log that comes later, from its beginning; one that is rotated, where it was.
+    // A new log is read from its beginning, and a rotated one from its last position.
     bench.fail("b-error.log", second, 3);
     let log = |name: &str| bench.logs.path().join(name);
     fs::rename(log("a-error.log"), log("a-error.log.1")).unwrap();
@@ -147,12 +147,12 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     let read = [ok("a-error.log", 5), ok("b-error.log", 3)];
     assert!(until(SOON, || bench.sources() == read), "{:?}", bench.sources());
 
-    // Lifted for one and for the jail.
+    // Bans are lifted for one address and for the whole jail.
     let lifted = bench.ringfence.client().run(&["unban", &first.to_string()], false).unwrap();
     assert!(lifted.success("unban").is_ok());
     assert!(bench.jail_of(first).is_none() && bench.reaches(first));
 
-    // A restart goes on where it was, and finds what came meanwhile.
+    // After a restart, reading continues at the last position.
     bench.ringfence.stop().unwrap();
     bench.fail("a-error.log", third, 3);
     bench.fail("c-error.log", fourth, 3);
@@ -162,12 +162,12 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     assert!(bench.banned(second, SOON) && bench.jail_of(first).is_none());
     assert!(bench.sources().contains(&ok("a-error.log", 3)), "{:?}", bench.sources());
 
-    // A log that is gone is no source any more.
+    // A log that is gone is no longer a source.
     fs::remove_file(log("b-error.log")).unwrap();
     let gone = || !bench.sources().iter().any(|(name, ..)| name == "b-error.log");
     assert!(until(2 * LOOK, gone), "{:?}", bench.sources());
 
-    // Without the jail its bans stay, by its name, until they are lifted.
+    // Without the jail its bans remain, under its name, until they are lifted.
     bench.forget();
     for source in [second, third, fourth] {
         assert_eq!(bench.jail_of(source).as_deref(), Some("my-web"));
@@ -180,8 +180,9 @@ fn a_jail_of_ones_own_comes_works_and_goes() {
     bench.ringfence.detach().unwrap();
 }
 
-/// Two logs whose lines a filter takes milliseconds for, faster than it can read them, one of them behind
-/// a link. The other jail bans in time, the daemon answers, and says what it leaves out.
+/// Two logs are written faster than a filter that takes milliseconds for a line can read them; one of
+/// them is behind a link. The other jail still bans in time, and the daemon answers and reports the lines
+/// that it leaves out.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_filter_that_is_slow_holds_up_nobody() {
@@ -247,7 +248,7 @@ fn a_filter_that_is_no_good_is_told_and_the_others_go_on() {
     assert_eq!(said.status.code(), Some(1), "{text}");
     assert!(text.contains("50-web.yml:3: `jails.my-web.filter`"), "{text}");
 
-    // Mended, `test-log` reads a log as the jail does.
+    // After the filter is corrected, `test-log` reads a log like the jail.
     fs::write(bench.logs.path().join("web.conf"), FILTER).unwrap();
     bench.fail("error.log", ATTACKERS[0], 2);
     let mut command = bench.hosts.pbx.command(built().unwrap());

@@ -1,5 +1,5 @@
-//! Attackers with the tools that real ones use guess passwords, a phone registers meanwhile: the
-//! attackers are banned in time, the phone loses nothing, and all that is said about it adds up.
+//! Attackers guess passwords with real tools while a phone registers: the attackers are banned in time,
+//! the phone loses nothing, and all reports add up.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const SVCRACK: IpAddr = ATTACKERS[0];
 const SIPP: IpAddr = ATTACKERS[1];
 const MAXRETRY: u64 = 15;
-/// Guesses that Asterisk may answer: those that ban, and those on their way by then.
+/// The guesses that Asterisk may answer: those that lead to the ban, and those already under way.
 const ANSWERS_MAX: u64 = 18;
 
 #[test]
@@ -68,7 +68,7 @@ fn guessers_are_banned_and_a_phone_loses_nothing() {
     world.end().unwrap();
 }
 
-/// The status, and the frames delivered so far, of a moment between which nothing came.
+/// The status and the number of delivered frames at a moment when no packet arrives.
 fn settled(world: &World) -> (Status, u64) {
     for _try in 0..100 {
         let first = world.ringfence.status().unwrap();
@@ -120,7 +120,7 @@ fn answers_have_the_documented_form(world: &World) {
             "until": "time", "trusted": "bool", "known": "bool",
             "evidence": [{"time": "time", "source": "string", "class": "string",
                           "account": "string", "proven": "bool"}],
-            // Nothing counts the packets of one source that pass.
+            // Passed packets of a single source are not counted.
             "packets": {"passed": "null", "dropped": "number"},
         }),
     );
@@ -141,7 +141,7 @@ fn answers_have_the_documented_form(world: &World) {
     assert_eq!(jails["jails"][0]["findtime"], "10m", "{jails}");
 }
 
-/// `test-log` finds in the file what the daemon was told by it.
+/// Checks that `test-log` finds in the file what the daemon has counted.
 fn the_log_says_the_same(world: &World) {
     let log = world.asterisk.notice_log();
     let arguments = ["test-log", "asterisk-wazo", log.to_str().unwrap()];
@@ -171,8 +171,8 @@ fn the_log_says_the_same(world: &World) {
     assert!(text.contains(&format!("{SIPP}: {} wrong-credential", failures[&SIPP])), "{text}");
 }
 
-/// Whether `value` has the keys of `form`, of the types that are named there. Of a list each
-/// element has the form of the only one; there is at least one.
+/// Whether `value` has the keys of `form`, with the types named there. Each element of a list has the
+/// form of its only element; there is at least one.
 fn has_form(value: &Value, form: &Value) {
     if let Some(keys) = form.as_object() {
         for (key, form) in keys {

@@ -1,5 +1,5 @@
-//! A reload: a new configuration takes the place of the running one, whole or not at all, and without a
-//! packet unfiltered.
+//! A reload: a new configuration replaces the running one, as a whole or not at all, and no packet passes
+//! unfiltered.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -20,7 +20,7 @@ use ringfence_tests::world::{
 };
 use serde_json::Value;
 
-/// How long a reload may take.
+/// The time limit of a reload.
 const SOON: Duration = Duration::from_secs(5);
 
 fn start(hosts: &Hosts, trusted: &[IpAddr]) -> Ringfence {
@@ -29,7 +29,7 @@ fn start(hosts: &Hosts, trusted: &[IpAddr]) -> Ringfence {
     Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap()
 }
 
-/// Has the daemon reload, and waits until its log has `line`.
+/// Makes the daemon reload, and waits until its log contains `line`.
 fn reload(ringfence: &Ringfence, line: &str) {
     let before = ringfence.log().len();
     ringfence.signal(Signal::SIGHUP).unwrap();
@@ -55,14 +55,14 @@ fn takes_effect_whole_or_not_at_all() {
     ringfence.client().run(&["ban", &banned], false).unwrap().success("ban").unwrap();
     assert!(!reaches(0, SIP_PORT));
 
-    // A file that is wrong changes nothing.
+    // A file with an error changes nothing.
     let more = ringfence.config_file().with_file_name("conf.d").join("more.yml");
     fs::write(&more, "jails: {asterisk-wazo: {maxretri: 3}}\ndry_run: true\n").unwrap();
     reload(&ringfence, "the configuration is not reloaded");
     assert!(ringfence.log().contains("maxretri"), "{}", ringfence.log());
     assert!(!reaches(0, SIP_PORT) && maxretry(&ringfence) == 15);
 
-    // Nor does one that is being written.
+    // Neither does an incomplete file.
     fs::write(&more, "jails: {asterisk-wazo: {maxretry: 7}}\n").unwrap();
     ringfence.signal(Signal::SIGHUP).unwrap();
     thread::sleep(Duration::from_millis(20));
@@ -70,7 +70,7 @@ fn takes_effect_whole_or_not_at_all() {
     assert!(until(SOON, || maxretry(&ringfence) != 15));
     assert_eq!(maxretry(&ringfence), 8);
 
-    // What takes effect does so at once, and what needs a restart is named.
+    // Some settings take effect at once, and those that need a restart are named.
     let trusted = format!("trusted: [{}, {}]\n", ATTACKERS[4], ATTACKERS[0]);
     let new =
         format!("{trusted}jails: {{asterisk-wazo: {{maxretry: 3}}}}\ncapacity: {{bans: 1000}}\n");
@@ -78,7 +78,7 @@ fn takes_effect_whole_or_not_at_all() {
     reload(&ringfence, "needs `systemctl restart ringfence`: capacity.bans: 1000000 -> 1000");
     assert!(reaches(0, SIP_PORT) && maxretry(&ringfence) == 3);
 
-    // Trust is not taken from one whom a ban would then shut out.
+    // An address stays trusted if a ban would then shut it out.
     fs::write(&more, "").unwrap();
     reload(&ringfence, &format!("would be shut out by a ban of {banned}"));
     assert!(reaches(0, SIP_PORT) && maxretry(&ringfence) == 3);
@@ -86,11 +86,11 @@ fn takes_effect_whole_or_not_at_all() {
     reload(&ringfence, "jails.asterisk-wazo.maxretry: 3 -> 15");
     assert_eq!(maxretry(&ringfence), 15);
 
-    // Nor is the last trusted network given up.
+    // The last trusted network is not removed either.
     ringfence.configure(|config| config.trusted.clear()).unwrap();
     reload(&ringfence, "no trusted network would be left");
 
-    // The command says the same.
+    // The command gives the same answers.
     let run = |words: &[&str]| ringfence.client().run(words, false).unwrap();
     let asked = run(&["reload", "--dry-run"]).success("reload").unwrap().stdout;
     assert!(asked.contains("1 setting would change") && asked.contains("--force"), "{asked}");
@@ -120,7 +120,7 @@ fn takes_effect_whole_or_not_at_all() {
     nothing_is_left().unwrap();
 }
 
-/// A banned source sends all the while, and no packet of it passes.
+/// A banned source sends the whole time, and none of its packets passes.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn leaves_no_packet_unfiltered() {
@@ -165,7 +165,7 @@ fn leaves_no_packet_unfiltered() {
     nothing_is_left().unwrap();
 }
 
-/// Failures that were counted before a reload count after it.
+/// Failures from before a reload count after it.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn loses_no_failure() {

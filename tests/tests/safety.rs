@@ -1,4 +1,4 @@
-//! An administrator is never shut out for good: the emergency switch, and the first start on a host.
+//! An administrator is never shut out permanently: the emergency switch, and the first start on a host.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -14,7 +14,7 @@ use ringfence_tests::world::{
 };
 use serde_json::Value;
 
-/// How long the daemon may take to see the file: it looks every five seconds.
+/// The time limit for noticing the file; the daemon looks every five seconds.
 const SOON: Duration = Duration::from_secs(20);
 
 fn config() -> Config {
@@ -48,7 +48,7 @@ fn the_emergency_switch_needs_no_daemon() {
     run(&ringfence, &["ban", &banned]);
     assert!(!reaches());
 
-    // At once, though the daemon hangs.
+    // It works at once, although the daemon hangs.
     let daemon = Pid::from_raw(i32::try_from(ringfence.id()).unwrap());
     kill(daemon, Signal::SIGSTOP).unwrap();
     run(&ringfence, &["panic", "--reason", "test\n"]);
@@ -63,7 +63,7 @@ fn the_emergency_switch_needs_no_daemon() {
     let check = ringfence.client().run(&["status", "--check"], false).unwrap();
     assert_eq!(check.status.code(), Some(2), "{check:?}");
 
-    // It outlives a restart, and what changes the configuration in the kernel.
+    // It survives a restart, and changes of the configuration in the kernel.
     run(&ringfence, &["maintenance", "on", "--for", "1m"]);
     assert!(reaches());
     ringfence.stop().unwrap();
@@ -74,7 +74,7 @@ fn the_emergency_switch_needs_no_daemon() {
     run(&ringfence, &["reload"]);
     assert!(reaches());
 
-    // The file alone does the same.
+    // The file alone has the same effect.
     run(&ringfence, &["panic", "--off"]);
     assert!(!reaches() && !file.exists());
     assert!(until(SOON, || state(&ringfence) == "enforcing"));
@@ -83,7 +83,7 @@ fn the_emergency_switch_needs_no_daemon() {
     fs::remove_file(&file).unwrap();
     assert!(until(SOON, || !reaches()));
 
-    // A broken configuration is no obstacle, nor is a daemon that is gone.
+    // Neither a broken configuration nor a missing daemon prevents it.
     ringfence.stop().unwrap();
     let more = ringfence.config_file().with_file_name("conf.d").join("more.yml");
     fs::write(&more, "nonsense: [\n").unwrap();
@@ -108,7 +108,7 @@ fn a_first_start_is_to_be_confirmed() {
     assert!(until(SOON, || state(&ringfence) == "unconfirmed"));
     assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 5m")));
 
-    // Too late, as a daemon reads it that was restarted since.
+    // Too late, as read by a daemon that has been restarted.
     ringfence.stop().unwrap();
     fs::write(&confirmation, "lapsed\n").unwrap();
     ringfence.restart(&hosts.pbx).unwrap();

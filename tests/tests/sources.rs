@@ -1,5 +1,5 @@
-//! The sources beside the NOTICE log, each with what really writes to it: AMI of a real Asterisk,
-//! files that a test appends to as wazo-provd and sshd do.
+//! The sources other than the NOTICE log, with real input: AMI of a real Asterisk, and files that a test
+//! appends to in the way of wazo-provd and sshd.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -15,7 +15,7 @@ use ringfence_tests::guesser::Guesser;
 use ringfence_tests::world::{ATTACKERS, PBX, World, until};
 use serde_json::Value;
 
-/// How long a failure may take from the wire to the ban.
+/// The time limit from a packet to the ban.
 const SOON: Duration = Duration::from_secs(2);
 
 /// An address that sends nothing.
@@ -41,8 +41,8 @@ fn wait_for_ami(world: &World) {
     assert!(until(Duration::from_secs(10), listens), "{}", source_of(world, "asterisk-ami"));
 }
 
-/// Text that takes the sender's address out of the NOTICE log, or puts another one there, does
-/// neither to AMI.
+/// Text that removes the sender's address from the NOTICE log, or puts another one there, has no effect
+/// on AMI.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn who_hides_from_the_notice_log_is_heard_over_ami() {
@@ -53,21 +53,21 @@ fn who_hides_from_the_notice_log_is_heard_over_ami() {
     let mut guesser = Guesser::udp(&world.hosts.attacker, source, PBX).unwrap();
     let uri = format!("<sip:1001@{PBX}>");
     for number in 0..GUESSES {
-        // From the ESC to the next `m` nothing reaches the log, the true address among it.
+        // Everything from the ESC to the next `m` is missing in the log, including the true address.
         let (from, call_id) = match number % 3 {
             0 => (format!("\"\x1b\" {uri}"), format!("m-{number}")),
             1 => {
                 let forged = format!("m' failed for '{VICTIM}:5060' (callid: {number}");
                 (format!("\"\x1b\" {uri}"), forged)
             }
-            // A line break, behind which the true address stands.
+            // A line break before the true address.
             _ => (format!("<sip:1001@{PBX};p=%22%0a>"), format!("c-{number}")),
         };
         guesser.guess_as(&from, &call_id).unwrap();
         if number == 8 {
             let all = until(SOON, || failures(&world, "asterisk-ami") == 9);
             assert!(all, "{}", source_of(&world, "asterisk-ami"));
-            // What the NOTICE log says of it names somebody who sent nothing.
+            // In the NOTICE log, this failure belongs to an address that sent nothing.
             let notice = source_of(&world, "asterisk-notice");
             assert_eq!(notice["failures"], notice["unwitnessed"], "{notice}");
             assert_ne!(notice["unwitnessed"], 0, "{notice}");
@@ -99,12 +99,12 @@ fn a_burst_is_heard_in_full_and_counts_once_and_a_restart_is_outlived() {
     assert!(until(Duration::from_secs(20), all), "{}", source_of(&world, "asterisk-ami"));
     drop(attack);
     assert_eq!(source_of(&world, "asterisk-ami")["lost"], 0);
-    // Both have told of each of them, and each counts once.
+    // Both have reported each of them, and each counts once.
     assert!(until(SOON, || failures(&world, "asterisk-notice") == u64::from(GUESSES)));
     assert!(!world.is_banned(ATTACKERS[0]).unwrap());
     assert_eq!(failures(&world, "asterisk-ami"), world.reported(ATTACKERS[0]).unwrap());
 
-    // Asterisk hangs up on everybody, as when it restarts.
+    // Asterisk closes all connections, as in a restart.
     world.asterisk.cli("module reload manager").unwrap();
     world.asterisk.cli("core restart now").ok();
     let down = || source_of(&world, "asterisk-ami")["state"] == "failed";
@@ -151,7 +151,7 @@ fn sshd_and_wazo_provd_ban_without_sip() {
     world.end().unwrap();
 }
 
-/// The `security` log, in either form, tells of each attempt as AMI and the NOTICE log do, and it counts
+/// The `security` log, in either form, reports each attempt like AMI and the NOTICE log, and it counts
 /// once.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
@@ -178,7 +178,7 @@ fn the_security_log_tells_what_ami_does_and_counts_once() {
             assert!(all, "{form:?}: {}\n{log}", source_of(&world, name));
         }
         assert!(!world.is_banned(source).unwrap(), "{form:?}: some counted twice");
-        // One more is one too many, and what the three told of the others has counted.
+        // One more failure is too many; those that the three sources reported have counted.
         guesser.guess_as(&uri, "the last").unwrap();
         assert!(until(SOON, || world.is_banned(source).unwrap()), "{form:?}");
         world.end().unwrap();

@@ -1,5 +1,5 @@
-//! The jail `sshd` over a real sshd and a real client: it bans who fails, and nobody whom attacker text
-//! names.
+//! The jail `sshd` with a real sshd and a real client: it bans clients that fail, and no address in an
+//! attacker's text.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(3);
 
 const SSH: SocketAddr = SocketAddr::new(PBX, 22);
 
-/// An address that connects to nothing.
+/// An address that makes no connection.
 const VICTIM: &str = "203.0.113.9";
 
 #[test]
@@ -37,14 +37,14 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
     assert!(until(SOON, || is_open(&hosts, ATTACKERS[6])), "sshd does not listen");
     let said = || fs::read_to_string(&auth_log).unwrap();
-    // Of IPv6 the network of the address.
+    // For IPv6, the network of the address.
     let banned = || -> Vec<IpAddr> {
         let bans = ringfence.bans().unwrap();
         let all = ATTACKERS.into_iter().chain(ATTACKERS6).chain([VICTIM.parse().unwrap()]);
         all.filter(|address| bans.iter().any(|ban| ban.covers(*address))).collect()
     };
 
-    // Names of no user, with what the log writes behind a name in them, each with a few wrong passwords.
+    // User names that contain the text that the log writes after a name, each with a few wrong passwords.
     let forged = format!("root from {VICTIM} port 22 ssh2");
     let also = format!("x from {VICTIM} port 5022");
     let attempts = [
@@ -56,7 +56,7 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     ];
     for (source, target, user) in attempts {
         for _connection in 0..3 {
-            // Once it is banned, the client waits for an answer in vain.
+            // Once it is banned, the client waits in vain for an answer.
             if !banned().contains(&source) {
                 log_in(&hosts.attacker, source, target, user).unwrap();
             }
@@ -73,7 +73,7 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     let jail = |ban: &ringfence::Ban| ban.jail.as_deref() == Some("sshd");
     assert!(ringfence.bans().unwrap().iter().all(jail));
 
-    // Who goes before he has logged in, and who does not speak SSH.
+    // Clients that disconnect before the login, and clients that do not speak SSH.
     for number in 0..8 {
         let mut stream = dial(&hosts.attacker, ATTACKERS[4], SSH).unwrap();
         let text = if number % 2 == 0 { "SSH-2.0-none\r\n" } else { "GET / HTTP/1.0\r\n\r\n" };
@@ -84,7 +84,7 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     let told = || said().contains(&ATTACKERS[4].to_string());
     assert!(until(SOON, told), "{}", said());
     assert!(!banned().contains(&ATTACKERS[4]), "{}", said());
-    // The ban closes SSH to him alone.
+    // The ban closes SSH only to this client.
     assert!(!is_open(&hosts, ATTACKERS[0]));
     assert!(is_open(&hosts, ATTACKERS[6]));
     assert!(!banned().contains(&VICTIM.parse().unwrap()), "{}", said());
@@ -92,7 +92,7 @@ fn a_real_sshd_tells_of_its_attackers_alone() {
     nothing_is_left().unwrap();
 }
 
-/// Whether sshd takes a connection from `source`.
+/// Whether sshd accepts a connection from `source`.
 fn is_open(hosts: &Hosts, source: IpAddr) -> bool {
     dial(&hosts.attacker, source, SSH).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The controller ends, in order or not: what it put into the kernel stays until it is told to go.
+//! The controller ends, in order or not: its programs and maps stay in the kernel until `detach`.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -67,7 +67,7 @@ fn ban(world: &World) -> Value {
     bans["bans"][0].clone()
 }
 
-/// What was sent and what arrived.
+/// The numbers of sent and of arrived packets.
 fn counts(world: &World) -> (u64, u64) {
     let arrived = world.arrived.seen(SOURCE).registers();
     (world.sent.seen(SOURCE).registers(), arrived)
@@ -79,7 +79,7 @@ fn is_the_same(before: &Value, now: &Value) {
     }
     for key in ["since", "until"] {
         let time = |ban: &Value| ban[key].as_str().unwrap().parse::<Timestamp>().unwrap();
-        // The kernel keeps it on a clock of its own, which is read in steps of some milliseconds.
+        // The kernel's clock for it advances in steps of some milliseconds.
         let apart = (time(now) - time(before)).total(Unit::Millisecond).unwrap().abs();
         assert!(apart < 50.0, "{key}: {before} and then {now}");
     }

@@ -1,5 +1,5 @@
-//! Ways past the limits, tried on a real Asterisk: however a REGISTER is carried, no more of them get
-//! there than the plain way brings, and none while SIP is closed.
+//! Attempts to bypass the limits, with a real Asterisk: however REGISTERs are carried, no more of them
+//! arrive than in plain datagrams, and none while SIP is closed.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -16,14 +16,14 @@ use ringfence_tests::wire::{self, Wire};
 use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, cache, until};
 use serde_json::Value;
 
-/// REGISTERs of each way.
+/// The number of REGISTERs by each carrier.
 const SENT: usize = 400;
-/// What the limit of one source lets in at once.
+/// The burst of the limit of one source.
 const BURST: u32 = 100;
-/// What may get to Asterisk: the burst, and ten a second while the test sends.
+/// The most that may reach Asterisk: the burst, and ten a second while the test sends.
 const REACHES_MAX: usize = 150;
 
-/// A way to carry a message over the wire, in one frame or more.
+/// A carrier: a way to send a message in one frame or more.
 struct Way {
     name: &'static str,
     source: IpAddr,
@@ -31,14 +31,14 @@ struct Way {
     fate: Fate,
 }
 
-/// What becomes of a way.
+/// The expected result of a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Linux takes it.
+    /// Linux accepts it.
     Arrives,
-    /// Linux takes it or not, by its version.
+    /// Some versions of Linux accept it.
     MayArrive,
-    /// Nobody has the source.
+    /// Its source is impossible.
     Spoofed,
 }
 
@@ -111,7 +111,7 @@ fn headers(frame: Frame, count: usize) -> Frame {
     (0..count).fold(frame, |frame, _| frame.extension(Extension::destination(1)))
 }
 
-/// A datagram over IPv4 in fragments of so many bytes.
+/// A datagram over IPv4 in fragments of this many bytes.
 fn fragments(frame: &Frame, message: &[u8], size: usize) -> Vec<Frame> {
     let whole = frame.clone().payload(message).build();
     let datagram = &whole[34..];
@@ -124,7 +124,7 @@ fn fragments(frame: &Frame, message: &[u8], size: usize) -> Vec<Frame> {
     pieces.map(fragment).collect()
 }
 
-/// A REGISTER of an account that there is, without credentials: Asterisk challenges it.
+/// A REGISTER of an existing account without credentials, which Asterisk challenges.
 fn register(way: usize, number: usize, transport: &str) -> Vec<u8> {
     format!(
         "REGISTER sip:{PBX} SIP/2.0\r\n\
@@ -140,7 +140,7 @@ fn register(way: usize, number: usize, transport: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// How many REGISTERs of a way Asterisk has challenged, by its log of security events.
+/// The number of REGISTERs by a carrier that Asterisk has challenged, in its log of security events.
 fn reached(world: &World, way: usize) -> usize {
     let log = fs::read(world.asterisk.security_log()).unwrap_or_default();
     let text = String::from_utf8_lossy(&log);
@@ -159,7 +159,7 @@ fn world_with(websocket: bool, interfaces: &[&str]) -> World {
     let options = asterisk::Options { security_log, websocket, ..asterisk::Options::default() };
     let world = World::with(&options, |config| {
         config.interfaces = interfaces.iter().map(|name| (*name).to_owned()).collect();
-        // No jail is to end the attack, and no other way's share is to be used up.
+        // No jail may end the attack, and no carrier may exhaust the budget of another.
         config.security_log = None;
         config.register_burst = BURST;
         config.more = String::from(
@@ -231,20 +231,20 @@ fn no_way_to_carry_a_register_gets_past_the_limit() {
     world.end().unwrap();
 }
 
-/// How a stream of REGISTERs is cut into writes.
+/// How a stream of REGISTERs is split into writes.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
-    /// A message a write.
+    /// One message in each write.
     Messages,
     /// One byte, and then writes that begin with the second byte of a message.
     Behind,
     /// As much as fits into a segment, and more.
     Together,
-    /// Fifty bytes a write.
+    /// Fifty bytes in each write.
     Pieces,
 }
 
-/// Sends all messages over one connection, as far as they get within a few seconds.
+/// Sends all messages over one connection, as far as possible within a few seconds.
 fn stream(world: &World, source: IpAddr, way: usize, cut: Cut) {
     let target = if source.is_ipv4() { PBX } else { PBX6 };
     let mut stream =
@@ -292,7 +292,7 @@ fn no_cut_of_a_stream_gets_past_the_limit_of_bytes() {
         (ATTACKERS6[0], Cut::Together),
         (ATTACKERS6[1], Cut::Behind),
     ];
-    // 24,000 bytes, and 3,000 a second for as long as this sends.
+    // 24,000 bytes, and 3,000 a second while this sends.
     let most = (24_000 + 3000 * 6) / register(0, 0, "TCP").len();
     for (way, (source, cut)) in cuts.into_iter().enumerate() {
         stream(&world, source, 200 + way, cut);
@@ -304,7 +304,7 @@ fn no_cut_of_a_stream_gets_past_the_limit_of_bytes() {
     world.end().unwrap();
 }
 
-/// A large INVITE of somebody unknown comes through, over TCP as well as UDP.
+/// A large INVITE from an unknown source passes, over TCP as well as UDP.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
@@ -327,7 +327,7 @@ fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
         reached(&world, 300)
     );
 
-    // As nginx hands WebSockets on, the host talks to itself.
+    // Traffic of the host with itself, like the WebSockets that nginx forwards.
     let spoofed = reason(&world, "spoofed");
     let own = [IpAddr::from([127, 0, 0, 1]), PBX, PBX6];
     for (number, address) in own.into_iter().enumerate() {
@@ -348,8 +348,8 @@ fn what_a_host_says_to_itself_and_large_calls_are_let_in() {
     world.end().unwrap();
 }
 
-/// SIP of browsers comes to Asterisk from 127.0.0.1 over `lo`, from the host's own nginx: no limit holds it, and
-/// it is not taken for forged, even where `lo` is among the interfaces.
+/// SIP of browsers reaches Asterisk from 127.0.0.1 over `lo`, from the host's own nginx: it is not
+/// limited, and not dropped as forged, even if `lo` is among the interfaces.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk, a real nginx"]
 fn websockets_through_nginx_are_let_in() {
@@ -376,7 +376,7 @@ fn websockets_through_nginx_are_let_in() {
     }
 }
 
-/// With `trusted_by_route` a trusted network is trusted where an answer to it would leave.
+/// With `trusted_by_route`, a trusted network is trusted where a reply to it would leave.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn a_trusted_network_is_trusted_where_it_is() {
@@ -407,7 +407,7 @@ fn a_trusted_network_is_trusted_where_it_is() {
     let forged = reached(&world, 400);
     assert!((1..=REACHES_MAX).contains(&forged), "{forged} by another interface");
     route("eth0");
-    // Routes are looked at every five seconds.
+    // Routes are read every five seconds.
     thread::sleep(Duration::from_secs(6));
     send(401);
     let all = || reached(&world, 401) == SENT;

@@ -1,7 +1,7 @@
-//! The one table of fixture packets: which packet, in which world, has which reason.
+//! The single table of fixture packets: the packet, the state of the maps, and the expected reason.
 //!
-//! The same rows run on the host over a [`Model`](crate::model::Model) and in the kernel over the
-//! real maps, so that neither can drift away from the other.
+//! The same rows run on the host over a [`Model`](crate::model::Model) and in the kernel over the real
+//! maps, so that the two cannot drift apart.
 
 pub mod bans;
 pub mod carriers;
@@ -41,41 +41,41 @@ use ipnet::IpNet;
 
 use crate::model::{Tally, mapped_prefix};
 
-/// The least that `BPF_PROG_TEST_RUN` takes: an Ethernet header.
+/// The shortest frame that `BPF_PROG_TEST_RUN` accepts: an Ethernet header.
 pub const KERNEL_FRAME_MIN: usize = 14;
 
-/// Bans of IPv4 addresses that the tables of a [`World`] are made for.
+/// The capacity of the tables of a [`World`] for bans of IPv4 addresses.
 pub const BANS: u32 = 64;
 
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What it is about, unlike every other row's.
+    /// Its name, which no other row has.
     pub name: String,
     /// The frame.
     pub packet: Vec<u8>,
-    /// What else is known.
+    /// The state of the maps.
     pub world: World,
-    /// What comes first.
+    /// The steps before the frame.
     pub before: Vec<Step>,
     /// The reason the frame must have.
     pub expect: Reason,
-    /// Whether the kernel can be asked too: not about frames without an Ethernet header.
+    /// Whether the row runs in the kernel too: a frame without an Ethernet header does not.
     pub kernel: bool,
 }
 
-/// Something that comes before a row's frame.
+/// A step before a row's frame.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// So many frames like the row's own.
+    /// This many copies of the row's own frame.
     Same(usize),
     /// Other frames.
     Others(Vec<Vec<u8>>),
-    /// So much time.
+    /// A pause.
     Wait(Duration),
 }
 
-/// What happens before a row's frame, one by one.
+/// One event before a row's frame.
 #[derive(Clone, Copy, Debug)]
 pub enum Earlier<'a> {
     /// A frame arrives.
@@ -98,48 +98,48 @@ impl Case {
         Self { world, ..self }
     }
 
-    /// The row after so many frames like its own, and nothing else.
+    /// The row after this many copies of its own frame, without earlier steps.
     #[must_use]
     pub fn after(self, count: usize) -> Self {
         Self { before: vec![Step::Same(count)], ..self }
     }
 
-    /// The row after so many frames of another kind, and nothing else.
+    /// The row after these other frames, without earlier steps.
     #[must_use]
     pub fn after_other(self, count: usize, other: Vec<u8>) -> Self {
         Self { before: vec![Step::Others(vec![other; count])], ..self }
     }
 
-    /// The row after these frames as well.
+    /// The row after these frames too.
     #[must_use]
     pub fn then(mut self, others: impl IntoIterator<Item = Vec<u8>>) -> Self {
         self.before.push(Step::Others(others.into_iter().collect()));
         self
     }
 
-    /// The row after so many frames like its own as well.
+    /// The row after this many copies of its own frame too.
     #[must_use]
     pub fn then_same(mut self, count: usize) -> Self {
         self.before.push(Step::Same(count));
         self
     }
 
-    /// The row after so many milliseconds as well.
+    /// The row after this many milliseconds too.
     #[must_use]
     pub fn then_wait(mut self, milliseconds: u64) -> Self {
         self.before.push(Step::Wait(Duration::from_millis(milliseconds)));
         self
     }
 
-    /// What the entries of the world must have counted of the row's frame, by its reason: what they
-    /// had counted before and after it.
+    /// Checks the counts in the entries of the maps for the row's frame, from the counts before and after
+    /// it.
     ///
     /// # Errors
     ///
-    /// Says what is not so.
+    /// The first difference.
     pub fn check_tally(&self, before: Tally, after: Tally) -> Result<(), String> {
         if self.expect == Reason::Trusted {
-            // What it met before that counted it.
+            // An earlier check has counted it.
             return Ok(());
         }
         let is_peer = !self.world.peers.is_empty();
@@ -184,20 +184,20 @@ impl Case {
             | Reason::Admitted => {}
         }
         if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
-            // A source that is banned anew is counted from one.
+            // A source that is banned again is counted from one.
             expected.flooders = 1;
         }
         if after == expected { Ok(()) } else { Err(format!("counted {after:?}, not {expected:?}")) }
     }
 
-    /// Whether its source is an address of the host's own, which has an entry.
+    /// Whether its source is one of the host's own addresses, which has an entry.
     fn is_own(&self) -> bool {
         let headers = packet::parse(&self.packet.as_slice());
         let mut own = self.world.own.iter();
         headers.is_ok_and(|headers| own.any(|own| Address::from(*own) == headers.source))
     }
 
-    /// What comes first.
+    /// The events before its frame.
     pub fn earlier(&self) -> impl Iterator<Item = Earlier<'_>> {
         self.before.iter().flat_map(|step| {
             let earlier: Vec<_> = match step {
@@ -234,43 +234,43 @@ pub fn all() -> Vec<Case> {
     .concat()
 }
 
-/// What is known besides the packet.
+/// The state of the maps.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// Which version of the ABI wrote the configuration; `None` when nobody has.
+    /// The version of the ABI that wrote the configuration; `None` without a configuration.
     pub abi: Option<u32>,
-    /// Whether it only watches.
+    /// Whether this is a dry run.
     pub dry_run: bool,
-    /// Ports with SIP over UDP.
+    /// The SIP ports over UDP.
     pub sip_udp: Vec<u16>,
-    /// Ports with SIP over TCP.
+    /// The SIP ports over TCP.
     pub sip_tcp: Vec<u16>,
-    /// Ports that bans can close by themselves.
+    /// Ports that bans can close separately.
     pub ports: Vec<Ports>,
-    /// The limits of one unknown source, by [`Class`]; in the last place, how often a REGISTER over
-    /// the limit is searched for credentials.
+    /// The limits of one unknown source, by [`Class`]; the last is the limit of searches for credentials
+    /// in REGISTERs over the limit.
     pub source: Limits,
-    /// The limits of one network of them.
+    /// The limits of all unknown sources in one network.
     pub prefix: Limits,
-    /// The limits of all of them together.
+    /// The limits of all unknown sources.
     pub shared: Limits,
-    /// The limits of bytes over TCP: of a connection, a source, a network, all.
+    /// The limits of bytes over TCP: of a connection, a source, a network, and all unknown sources.
     pub bytes: Box<[Option<Limit>; 4]>,
-    /// Prefix lengths of such a network, of IPv4 and of IPv6.
+    /// The prefix lengths of these networks, for IPv4 and IPv6.
     pub prefix_lengths: [u8; 2],
     /// The limit of each known peer.
     pub known: Option<Limit>,
-    /// The limit of all that the greylist lets in.
+    /// The limit of everything that the greylist admits.
     pub admitted: Option<Limit>,
-    /// What a source may send over its limit before its flood goes on.
+    /// What a source may send over its limit before it counts as flooding.
     pub flood: Option<Limit>,
-    /// For how long it then is banned.
+    /// How long it is then banned.
     pub flood_ban: Duration,
     /// Whether there is a greylist.
     pub greylist: bool,
-    /// User-Agents that are dropped; with `*` at the end, all that begin so.
+    /// User-Agents whose packets are dropped; a final `*` matches any ending.
     pub signatures: Vec<&'static str>,
-    /// SIP is closed.
+    /// Until when SIP is closed, if it is.
     pub maintenance: Option<ClosedUntil>,
     /// Bans.
     pub bans: Vec<Ban>,
@@ -278,40 +278,40 @@ pub struct World {
     pub own: Vec<IpAddr>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
-    /// Known peers, and until when.
+    /// Known peers, and when they are forgotten.
     pub peers: Vec<(IpAddr, Ends)>,
-    /// Sources that the program has banned, and until when.
+    /// Sources that the program has banned, and when these bans end.
     pub flooders: Vec<(IpAddr, Ends)>,
-    /// Sources with a connection from their TCP port 40000 to port 5060.
+    /// Sources that have a connection from their TCP port 40000 to port 5060.
     pub connected: Vec<IpAddr>,
 }
 
 /// Limits by [`Class`].
 pub type Limits = [Option<Limit>; CLASSES];
 
-/// A limit as it is configured.
+/// A limit as in the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// So many ...
+    /// This many packets or bytes ...
     pub events: u64,
-    /// ... in so much time.
+    /// ... in this time.
     pub period: Duration,
-    /// At once.
+    /// The most at once.
     pub burst: u64,
 }
 
 impl Limit {
-    /// So many a second.
+    /// A rate per second.
     const fn a_second(events: u64, burst: u64) -> Self {
         Self { events, period: Duration::from_secs(1), burst }
     }
 
-    /// `burst` at once, then one an hour, so that no row takes long enough to get another.
+    /// `burst` at once, then one an hour, so that no row takes long enough for another.
     const fn once(burst: u64) -> Self {
         Self { events: 1, period: Duration::from_hours(1), burst }
     }
 
-    /// As the program has it.
+    /// The form in the program's configuration.
     fn gcra(limit: Option<Self>) -> Gcra {
         limit.map_or(Gcra::default(), |limit| {
             let period = u64::try_from(limit.period.as_nanos()).unwrap_or(u64::MAX);
@@ -320,38 +320,38 @@ impl Limit {
     }
 }
 
-/// Ports of a class that has a name.
+/// Ports of a named class.
 #[derive(Clone, Debug)]
 pub struct Ports {
     /// The class: [`SCOPE_NAMED`](filter_common::abi::SCOPE_NAMED) or a later one.
     pub scope: u8,
     /// Whether over TCP.
     pub tcp: bool,
-    /// From which to which.
+    /// The range of ports.
     pub range: RangeInclusive<u16>,
 }
 
-/// SIP is closed.
+/// SIP is closed for maintenance.
 #[derive(Clone, Copy, Debug)]
 pub struct ClosedUntil {
-    /// Until when.
+    /// When it opens.
     pub ends: Ends,
-    /// To known peers too.
+    /// Whether it is closed to known peers too.
     pub closed_to_known: bool,
 }
 
-/// A ban, or a hole in bans.
+/// A ban, or an exception from bans.
 #[derive(Clone, Copy, Debug)]
 pub struct Ban {
-    /// Who.
+    /// The address or network.
     pub who: Who,
-    /// Sum of the `SCOPE_*`. Zero, of a network: what wider networks close is open to it.
+    /// Sum of the `SCOPE_*`. Zero for a network is an exception from wider networks.
     pub scopes: u8,
-    /// Until when.
+    /// When it ends.
     pub ends: Ends,
 }
 
-/// Whom a ban is about.
+/// The subject of a ban.
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
     /// An address.
@@ -360,24 +360,24 @@ pub enum Who {
     Network(IpNet),
 }
 
-/// When something ends.
+/// When a ban or the like ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Ends {
-    /// It has, so many seconds ago.
+    /// It ended this many seconds ago.
     Ago(u64),
-    /// In so many seconds.
+    /// It ends in this many seconds.
     In(u64),
-    /// Not by itself.
+    /// It does not end by itself.
     Never,
 }
 
 impl Ends {
-    /// Whether that is yet to come.
+    /// Whether the end is in the future.
     pub fn is_ahead(self) -> bool {
         matches!(self, Self::In(1..) | Self::Never)
     }
 
-    /// Nanoseconds of the kernel's clock, when it is `now`.
+    /// The end in nanoseconds of the kernel's clock, if that is `now`.
     pub fn time(self, now: u64) -> u64 {
         const SECOND: u64 = 1_000_000_000;
         match self {
@@ -387,7 +387,7 @@ impl Ends {
         }
     }
 
-    /// The same in the units of [`unit`], and never zero: that would be no ban.
+    /// The same in the units of [`unit`], and never zero, which would mean no ban.
     pub fn unit(self, now: u64) -> u32 {
         match self {
             Self::Never => FOREVER,
@@ -397,8 +397,8 @@ impl Ends {
 }
 
 impl Default for World {
-    /// SIP on 5060 over UDP and TCP and on 5061 over TLS, limits that one packet does not reach,
-    /// and no bans.
+    /// SIP on port 5060 over UDP and TCP and on 5061 over TLS, limits that one packet does not reach, and
+    /// no bans.
     fn default() -> Self {
         let of_all = |limit| {
             let mut limits = [Some(limit); CLASSES];
@@ -439,10 +439,10 @@ impl Default for World {
 }
 
 impl World {
-    /// Secret of the hashes.
+    /// The secret of the hashes.
     pub const SEED: u64 = 0x5eed;
 
-    /// The same without any limit.
+    /// Without any limit.
     #[must_use]
     pub fn unlimited(self) -> Self {
         let none = [None; CLASSES];
@@ -450,155 +450,155 @@ impl World {
         Self { source, prefix, shared, bytes, known: None, admitted: None, flood: None, ..self }
     }
 
-    /// The same with one more ban of an address.
+    /// With one more ban of an address.
     #[must_use]
     pub fn ban(mut self, address: &str, scopes: u8, ends: Ends) -> Self {
         self.bans.push(Ban { who: Who::Address(ip(address)), scopes, ends });
         self
     }
 
-    /// The same with one more ban of a network.
+    /// With one more ban of a network.
     #[must_use]
     pub fn ban_network(mut self, network: &str, scopes: u8, ends: Ends) -> Self {
         self.bans.push(Ban { who: Who::Network(net(network)), scopes, ends });
         self
     }
 
-    /// The same with one more hole in bans of networks.
+    /// With one more exception from bans of networks.
     #[must_use]
     pub fn hole(self, network: &str) -> Self {
         self.ban_network(network, 0, Ends::Never)
     }
 
-    /// The same with one more address of the host's own.
+    /// With one more of the host's own addresses.
     #[must_use]
     pub fn own(mut self, address: &str) -> Self {
         self.own.push(ip(address));
         self
     }
 
-    /// The same with one more trusted network.
+    /// With one more trusted network.
     #[must_use]
     pub fn trust(mut self, network: &str) -> Self {
         self.trusted.push(net(network));
         self
     }
 
-    /// The same with one more known peer.
+    /// With one more known peer.
     #[must_use]
     pub fn peer(mut self, address: &str, ends: Ends) -> Self {
         self.peers.push((ip(address), ends));
         self
     }
 
-    /// The same with one more source that the program has banned.
+    /// With one more source that the program has banned.
     #[must_use]
     pub fn flooder(mut self, address: &str, ends: Ends) -> Self {
         self.flooders.push((ip(address), ends));
         self
     }
 
-    /// The same with one more source that has a connection.
+    /// With one more source that has a connection.
     #[must_use]
     pub fn connect(mut self, address: &str) -> Self {
         self.connected.push(ip(address));
         self
     }
 
-    /// The same with one more class of ports.
+    /// With one more class of ports.
     #[must_use]
     pub fn named(mut self, scope: u8, tcp: bool, range: RangeInclusive<u16>) -> Self {
         self.ports.push(Ports { scope, tcp, range });
         self
     }
 
-    /// The same with one more User-Agent that is dropped.
+    /// With one more User-Agent whose packets are dropped.
     #[must_use]
     pub fn signature(mut self, agent: &'static str) -> Self {
         self.signatures.push(agent);
         self
     }
 
-    /// The same, but SIP is closed.
+    /// With SIP closed.
     #[must_use]
     pub fn closed(self, ends: Ends, closed_to_known: bool) -> Self {
         Self { maintenance: Some(ClosedUntil { ends, closed_to_known }), ..self }
     }
 
-    /// The same with a greylist.
+    /// With a greylist.
     #[must_use]
     pub fn greylisting(self) -> Self {
         Self { greylist: true, ..self }
     }
 
-    /// The same, but only watching.
+    /// In a dry run.
     #[must_use]
     pub fn watching(self) -> Self {
         Self { dry_run: true, ..self }
     }
 
-    /// The same with another limit of REGISTER without credentials of one source.
+    /// With another limit of REGISTERs without credentials of one source.
     #[must_use]
     pub fn limit(self, burst: u64) -> Self {
         self.source_limit(Class::Register, burst)
     }
 
-    /// The same with another limit of one source for a class.
+    /// With another limit of one source for a class.
     #[must_use]
     pub fn source_limit(mut self, class: Class, burst: u64) -> Self {
         self.source[class.index()] = Some(Limit::once(burst));
         self
     }
 
-    /// The same with another limit of one network of sources for a class.
+    /// With another limit of a network's unknown sources for a class.
     #[must_use]
     pub fn prefix_limit(mut self, class: Class, burst: u64) -> Self {
         self.prefix[class.index()] = Some(Limit::once(burst));
         self
     }
 
-    /// The same with another limit of all unknown sources for a class.
+    /// With another limit of all unknown sources for a class.
     #[must_use]
     pub fn shared_limit(mut self, class: Class, burst: u64) -> Self {
         self.shared[class.index()] = Some(Limit::once(burst));
         self
     }
 
-    /// The same, but no more REGISTERs of a source over its limit are searched for credentials.
+    /// Without searches for credentials in REGISTERs of a source over its limit.
     #[must_use]
     pub fn search_limit(mut self, burst: u64) -> Self {
         self.source[SEARCHES] = Some(Limit::once(burst));
         self
     }
 
-    /// The same with other limits of bytes over TCP: of a connection, a source, a network, all. Zero:
-    /// none.
+    /// With other limits of bytes over TCP: of a connection, a source, a network, and all. Zero is no
+    /// limit.
     #[must_use]
     pub fn byte_limits(self, bursts: [u64; 4]) -> Self {
         let limit = |burst| (burst != 0).then(|| Limit::once(burst));
         Self { bytes: Box::new(bursts.map(limit)), ..self }
     }
 
-    /// The same with another limit of known peers.
+    /// With another limit of known peers.
     #[must_use]
     pub fn known_limit(self, burst: u64) -> Self {
         Self { known: Some(Limit::once(burst)), ..self }
     }
 
-    /// The same with another limit of what the greylist lets in.
+    /// With another limit of what the greylist admits.
     #[must_use]
     pub fn admitted_limit(self, burst: u64) -> Self {
         Self { admitted: Some(Limit::once(burst)), ..self }
     }
 
-    /// The same, but a flood goes on after so many packets over the limit.
+    /// With a ban for a flood after this many packets over the limit.
     #[must_use]
     pub fn flood_after(self, burst: u64) -> Self {
         Self { flood: Some(Limit::once(burst)), ..self }
     }
 
-    /// The value of [`maps::CONFIG`](filter_common::abi::maps::CONFIG) at `now`. Its clock counts nanoseconds from zero: who has
-    /// `jiffies64` for a clock writes that in.
+    /// The value of [`maps::CONFIG`](filter_common::abi::maps::CONFIG) at `now`. Its clock counts
+    /// nanoseconds from zero; the tests in the kernel replace it with one for `jiffies64`.
     pub fn config(&self, now: u64) -> Config {
         let Some(abi_version) = self.abi else {
             return Config::default();
@@ -639,7 +639,7 @@ impl World {
         }
     }
 
-    /// Each port that is of a class: whether over TCP, which, and the class.
+    /// Each port that belongs to a class: whether it is over TCP, its number, and the class.
     pub fn port_classes(&self) -> impl Iterator<Item = (bool, u16, u8)> {
         let udp = self.sip_udp.iter().map(|port| (false, *port, SCOPE_SIP));
         let tcp = self.sip_tcp.iter().map(|port| (true, *port, SCOPE_SIP));
@@ -650,7 +650,7 @@ impl World {
         udp.chain(tcp).chain(named)
     }
 
-    /// The bans of IPv4 addresses at `now`, as they lie in their table.
+    /// The bans of IPv4 addresses at `now`, as in their table.
     pub fn slots(&self, now: u64) -> impl Iterator<Item = Slot> {
         let bans = self.address_bans().filter_map(move |(address, ban)| {
             let address = Address::from(address).v4_word()?;
@@ -666,7 +666,7 @@ impl World {
         bans.chain(own)
     }
 
-    /// The bans of IPv6 addresses at `now`, as they lie in their map.
+    /// The bans of IPv6 addresses at `now`, as in their map.
     pub fn v6_bans(&self, now: u64) -> impl Iterator<Item = (Address, BanEntry)> {
         let bans = self.address_bans().filter(|(address, _)| address.is_ipv6());
         let bans = bans.map(move |(address, ban)| {
@@ -682,7 +682,7 @@ impl World {
         bans.chain(own)
     }
 
-    /// Every address that has an entry: those that are banned, and the host's own.
+    /// Every address that has an entry: banned ones and the host's own.
     pub fn entered(&self) -> impl Iterator<Item = Who> {
         let own = self.own.iter().copied().map(Who::Address);
         self.bans.iter().map(|ban| ban.who).chain(own)
@@ -695,8 +695,8 @@ impl World {
         })
     }
 
-    /// The bans of networks and the holes in them at `now`, as they lie in their map: an entry says
-    /// what is in force there by itself and by wider ones.
+    /// The bans of networks and their exceptions at `now`, as in their map: an entry contains its own
+    /// bans and those of wider networks.
     pub fn networks(&self, now: u64) -> Vec<(IpNet, NetworkEntry)> {
         let own = || {
             self.bans.iter().filter_map(|ban| match ban.who {
@@ -727,7 +727,7 @@ impl World {
         entries
     }
 
-    /// The keys of the map of signatures: each with how many of its bits count.
+    /// The keys of the map of signatures, each with the number of bits to compare.
     pub fn signature_keys(&self) -> impl Iterator<Item = (Agent, u32)> {
         self.signatures.iter().map(|text| {
             let start = text.strip_suffix('*');
@@ -738,13 +738,13 @@ impl World {
     }
 }
 
-/// The words that are kept of an address whose network has this prefix length, of 128.
+/// The two words of an address with this prefix length (of 128), masked.
 fn prefix_words(length: u32) -> [u64; 2] {
     let mask = u128::MAX.checked_shl(128u32.saturating_sub(length)).unwrap_or(0);
     filter_common::address::words(mask.into())
 }
 
-/// An address in a table.
+/// An address in the table of rows.
 fn ip(text: &str) -> IpAddr {
     match text.parse() {
         Ok(address) => address,
@@ -752,7 +752,7 @@ fn ip(text: &str) -> IpAddr {
     }
 }
 
-/// A network in a table.
+/// A network in the table of rows.
 fn net(text: &str) -> IpNet {
     match text.parse() {
         Ok(network) => network,
@@ -781,7 +781,7 @@ mod tests {
         for reason in Reason::ALL {
             let has = |case: &Case| {
                 if *reason == Reason::DryRun {
-                    // Not the reason of a packet but what a dry run makes of a drop.
+                    // Not the reason of a packet, but the effect of a dry run on a drop.
                     case.world.dry_run && case.expect.verdict() == Verdict::Drop
                 } else {
                     case.expect == *reason

@@ -1,8 +1,8 @@
-//! What must hold for any bytes whatever: the properties that libFuzzer tries to break
-//! (`cargo xtask fuzz`), and that `tests/corpus.rs` asserts for each input that it has found. Those of the
-//! daemon's parsers are in the crate `ringfence-tests`.
+//! Properties that must hold for any bytes. libFuzzer tries to break them (`cargo xtask fuzz`), and
+//! `tests/corpus.rs` checks them for each input that it has found. The properties of the daemon's parsers
+//! are in the crate `ringfence-tests`.
 //!
-//! Each module has one function `check`, which panics when a property does not hold.
+//! Each module has a function `check`, which panics if a property does not hold.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -13,21 +13,21 @@ pub mod packet;
 pub mod reference;
 pub mod sip;
 
-/// A target's properties for an input: panics when one does not hold.
+/// Checks the properties of a target for an input; panics if one does not hold.
 pub type Check = fn(&[u8]);
 
-/// The targets: the name of each, which is that of its corpus too, and its check.
+/// The targets: their names, which are also those of their corpora, and their checks.
 pub const TARGETS: [(&str, Check); 3] =
     [("decide", decide::check), ("packet", packet::check), ("sip", sip::check)];
 
-/// The fewest inputs that a target's corpus has.
+/// The fewest inputs that a corpus may have.
 const LEAST: usize = 50;
 
 /// The corpus of a target: each input with its file.
 ///
 /// # Panics
 ///
-/// When it cannot be read, or has hardly any input.
+/// If it cannot be read, or has hardly any inputs.
 pub fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let read = |entry: io::Result<DirEntry>| {

@@ -1,8 +1,8 @@
-//! The fixture packets, with the reason that each must have, and what decides them on the host: the
-//! program's own code over a model of its maps.
+//! The fixture packets with their expected reasons, and their decision on the host: the program's own
+//! code over a model of its maps.
 //!
-//! It builds without the XDP program, aya and the daemon, so that its tests take seconds. The crate
-//! `ringfence-tests` puts the same packets through the kernel.
+//! This crate builds without the XDP program, aya and the daemon, so its tests take seconds. The crate
+//! `ringfence-tests` sends the same packets through the kernel.
 
 pub mod cases;
 pub mod fuzz;

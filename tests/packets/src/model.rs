@@ -1,5 +1,4 @@
-//! The tables on the host: plain memory in place of the BPF maps, filled by the writers that fill
-//! those.
+//! The tables on the host: plain memory in place of the BPF maps, filled by the same writers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,10 +25,10 @@ use tables::gates::{self, Presence};
 use crate::cases::{BANS, Who, World};
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
-/// What each entry of a [`World`] has counted.
+/// The counts in the entries of a [`World`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Packets of bans.
+    /// Packets that matched bans.
     pub bans: u64,
     /// Packets of known peers that passed.
     pub peers_passed: u64,
@@ -37,7 +36,7 @@ pub struct Tally {
     pub peers_dropped: u64,
     /// Packets of sources that the program has banned.
     pub flooders: u64,
-    /// Packets with a User-Agent that is dropped.
+    /// Packets with a User-Agent of the signatures.
     pub signatures: u64,
 }
 
@@ -65,7 +64,7 @@ thread_local! {
         trust: gates::trust(&[], World::SEED).into(),
         known: gates::known(std::iter::empty(), World::SEED).into(),
     };
-    /// The gate of bans that was asked for last, and of whom: rows come in worlds.
+    /// The last gate of bans, and its world: rows of the same world follow each other.
     static LAST: RefCell<Option<(String, Arc<[AtomicU64]>)>> = const { RefCell::new(None) };
 }
 
@@ -114,7 +113,7 @@ impl Gates {
 ///
 /// # Panics
 ///
-/// When the world has more of them than [`BANS`].
+/// If the world has more of them than [`BANS`].
 pub fn ban_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
     let lines: Arc<[AtomicU64]> = memory(lines_for(BANS)).into();
     let capacity = usize::try_from(BANS).expect("a small number");
@@ -125,7 +124,7 @@ pub fn ban_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
     lines
 }
 
-/// A [`World`], at a moment that can be moved.
+/// A [`World`] at a time that can be advanced.
 #[derive(Debug)]
 pub struct Model {
     config: Config,
@@ -143,7 +142,7 @@ pub struct Model {
     peers: HashMap<Address, Cell<Peer>>,
     flooders: RefCell<HashMap<Address, Flooder>>,
     connected: Vec<Address>,
-    /// Where the packet that is decided on says its connection is.
+    /// The connection of the current packet, as it claims.
     ends: Cell<Option<Ends>>,
     greylist: RefCell<HashMap<u32, greylist::Line>>,
     signatures: Vec<(Agent, u32, Cell<Signature>)>,
@@ -153,7 +152,7 @@ pub struct Model {
 /// Ports and destination of a segment.
 type Ends = ([u8; 4], [u8; 16]);
 
-/// The lines of buckets that something is in.
+/// The lines of buckets that are not empty.
 type Lines = RefCell<HashMap<u32, Buckets>>;
 
 impl Model {
@@ -162,7 +161,7 @@ impl Model {
         Self::with_gates(world, now, Gates::of(world))
     }
 
-    /// As [`new`](Self::new), for who has the world's gates already.
+    /// The same as [`new`](Self::new), with gates that the caller has already built.
     pub fn with_gates(world: &World, now: u64, gates: Gates) -> Self {
         let mut ports = HashMap::new();
         for (tcp, port, class) in world.port_classes() {
@@ -196,7 +195,7 @@ impl Model {
             ends: Cell::default(),
             greylist: RefCell::default(),
             signatures: signatures.map(|(agent, bits)| (agent, bits, Cell::default())).collect(),
-            // As in the kernel, what is in it is anything.
+            // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
         }
     }
@@ -207,12 +206,12 @@ impl Model {
         policy::decide(packet, self)
     }
 
-    /// Lets so many nanoseconds pass.
+    /// Advances the time by this many nanoseconds.
     pub fn wait(&self, time: u64) {
         self.now.set(self.now.get() + time);
     }
 
-    /// What its entries have counted.
+    /// The counts in its entries.
     pub fn tally(&self) -> Tally {
         let capacity = usize::try_from(BANS).unwrap_or(usize::MAX);
         let table = BanTable::new(&self.bans_v4, World::SEED, capacity);
@@ -349,14 +348,14 @@ impl Bucket for PeerBucket<'_> {
     }
 }
 
-/// A bucket in a [`Model`] that no known peer has.
+/// Any bucket in a [`Model`] except those of known peers.
 #[derive(Debug)]
 pub enum ModelBucket<'a> {
-    /// One of a source or of a network of sources.
+    /// A bucket of a source or of a network.
     Line(&'a Lines, u32, usize),
-    /// One of bytes over TCP.
+    /// A bucket of bytes over TCP.
     Stream(&'a RefCell<HashMap<u32, u64>>, u32),
-    /// One of all unknown sources.
+    /// A bucket of all unknown sources.
     Shared(&'a Cell<u64>),
 }
 
@@ -537,7 +536,7 @@ impl Tables for Model {
     }
 }
 
-/// Ports and destination of a segment, as far as the packet has them.
+/// The ports and the destination of a segment, as far as the packet contains them.
 fn ends(packet: &impl Packet, headers: &Headers) -> Option<Ends> {
     let Layer4::Tcp { start, .. } = headers.layer4 else {
         return None;
@@ -551,14 +550,14 @@ fn ends(packet: &impl Packet, headers: &Headers) -> Option<Ends> {
     Some((packet.array(start)?, destination))
 }
 
-/// Whether a User-Agent has these first bits.
+/// Whether a User-Agent starts with these bits.
 fn begins(agent: &Agent, start: &Agent, bits: u32) -> bool {
     let bytes = |agent: &Agent| agent.map(u64::to_le_bytes).concat();
     let len = usize::try_from(bits / 8).unwrap_or(usize::MAX);
     bytes(agent).get(..len) == bytes(start).get(..len)
 }
 
-/// A network's prefix length among the 128 bits that both families share.
+/// A network's prefix length in the 128-bit form that both families share.
 pub fn mapped_prefix(network: &IpNet) -> u32 {
     let family = match network {
         IpNet::V4(_) => 96,
@@ -578,13 +577,13 @@ fn contains(network: &IpNet, source: Address) -> bool {
     bits(source) & mask == bits(Address::from(network.network())) & mask
 }
 
-/// A frame as the kernel shows it to a program for fragmented buffers: near words are in the first
-/// buffer alone.
+/// A frame as the kernel presents it to a program that supports fragments: direct reads reach only the
+/// first buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitFrame<'a> {
     /// The whole frame.
     pub bytes: &'a [u8],
-    /// Bytes in the first buffer.
+    /// The number of bytes in the first buffer.
     pub linear: usize,
 }
 

@@ -1,7 +1,7 @@
-//! Builds frames: everything right by default, and every lie on request.
+//! Builds frames: correct by default, with any false value on request.
 //!
-//! Enters what a frame is to say; leaves its bytes from the Ethernet header on. Lengths, checksums
-//! and header chains are filled in unless a method has set them to something else.
+//! The contents of a frame enter; its bytes, from the Ethernet header on, leave. Lengths, checksums and
+//! header chains are computed unless a method has set them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -44,17 +44,17 @@ pub mod flag {
     pub const ACK: u8 = 0x10;
 }
 
-/// The MAC address that all frames go to.
+/// The destination MAC address of all frames.
 pub const TARGET_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x10];
-/// Who all IPv4 frames go to.
+/// The destination of all IPv4 frames.
 pub const TARGET_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-/// Who all IPv6 frames go to.
+/// The destination of all IPv6 frames.
 pub const TARGET_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 
-/// The source port of all frames, unless told otherwise.
+/// The default source port.
 pub const SOURCE_PORT: u16 = 40_000;
 
-/// A frame that is being built.
+/// A frame under construction.
 #[derive(Clone, Debug)]
 pub struct Frame {
     target_mac: [u8; 6],
@@ -82,7 +82,7 @@ pub struct Frame {
 enum Layer4 {
     Udp(u16),
     Tcp(u16),
-    /// A protocol number, and the payload right behind the IP header.
+    /// A protocol number; the payload follows the IP header directly.
     Raw(u8),
 }
 
@@ -90,7 +90,7 @@ enum Layer4 {
 #[derive(Clone, Debug)]
 pub struct Extension {
     kind: u8,
-    /// With the first byte, the next header, to be filled in.
+    /// The bytes; the first one, the next header, is filled in later.
     bytes: Vec<u8>,
 }
 
@@ -102,7 +102,7 @@ impl Extension {
 
     /// A routing header of `8 * units` bytes.
     pub fn routing(units: u8) -> Self {
-        // Type 253 is for experiments (RFC 3692), and no segments are left.
+        // Type 253 is for experiments (RFC 3692); no segments are left.
         let mut header = Self::options(43, units);
         header.bytes[2] = 253;
         header.bytes[3] = 0;
@@ -132,14 +132,14 @@ impl Extension {
         Self { kind: 51, bytes }
     }
 
-    /// This header with another length field.
+    /// Sets the length field of this header.
     #[must_use]
     pub fn claiming(mut self, len: u8) -> Self {
         self.bytes[1] = len;
         self
     }
 
-    /// Options of one `PadN` and zeros; `units` is at least one.
+    /// Options that consist of one `PadN` and zeros; `units` is at least one.
     fn options(kind: u8, units: u8) -> Self {
         let mut bytes = vec![0; 8 * usize::from(units)];
         bytes[1] = units - 1;
@@ -175,42 +175,42 @@ impl Frame {
         }
     }
 
-    /// Another MAC address to go to.
+    /// Sets the destination MAC address.
     #[must_use]
     pub fn target_mac(mut self, mac: [u8; 6]) -> Self {
         self.target_mac = mac;
         self
     }
 
-    /// One more VLAN tag, inside those there are.
+    /// Adds a VLAN tag inside the existing ones.
     #[must_use]
     pub fn tag(mut self, kind: u16, vlan: u16) -> Self {
         self.tags.push((kind, vlan));
         self
     }
 
-    /// Another `EtherType` than the source's family.
+    /// Sets an `EtherType` other than that of the source's family.
     #[must_use]
     pub fn ethertype(mut self, ethertype: u16) -> Self {
         self.ethertype = Some(ethertype);
         self
     }
 
-    /// Another version in the IP header.
+    /// Sets the version in the IP header.
     #[must_use]
     pub fn version(mut self, version: u8) -> Self {
         self.version = Some(version);
         self
     }
 
-    /// Another length of the IPv4 header in its own field.
+    /// Sets the length field of the IPv4 header.
     #[must_use]
     pub fn ihl(mut self, words: u8) -> Self {
         self.ihl = Some(words);
         self
     }
 
-    /// IPv4 options; the header's length follows, rounded up.
+    /// Sets IPv4 options; the header's length follows, rounded up.
     #[must_use]
     pub fn ip_options(mut self, options: &[u8]) -> Self {
         self.ip_options = options.to_vec();
@@ -218,91 +218,91 @@ impl Frame {
         self
     }
 
-    /// Another total length (IPv4) or payload length (IPv6).
+    /// Sets the total length (IPv4) or payload length (IPv6).
     #[must_use]
     pub fn ip_len(mut self, len: u16) -> Self {
         self.ip_len = Some(len);
         self
     }
 
-    /// IPv4's fragment fields; `offset` in units of eight bytes.
+    /// Sets IPv4's fragment fields; `offset` in units of eight bytes.
     #[must_use]
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.fragment = offset & 0x1fff | if more { 0x2000 } else { 0 };
         self
     }
 
-    /// IPv4's flag "do not fragment".
+    /// Sets IPv4's flag "do not fragment".
     #[must_use]
     pub fn unfragmentable(mut self) -> Self {
         self.fragment |= 0x4000;
         self
     }
 
-    /// One more IPv6 extension header, behind those there are.
+    /// Adds an IPv6 extension header after the existing ones.
     #[must_use]
     pub fn extension(mut self, extension: Extension) -> Self {
         self.extensions.push(extension);
         self
     }
 
-    /// UDP to this port.
+    /// Uses UDP to this port.
     #[must_use]
     pub fn udp(mut self, port: u16) -> Self {
         self.layer4 = Layer4::Udp(port);
         self
     }
 
-    /// TCP to this port.
+    /// Uses TCP to this port.
     #[must_use]
     pub fn tcp(mut self, port: u16) -> Self {
         self.layer4 = Layer4::Tcp(port);
         self
     }
 
-    /// The payload right behind the IP header, as this protocol's.
+    /// Places the payload directly after the IP header, with this protocol.
     #[must_use]
     pub fn protocol(mut self, number: u8) -> Self {
         self.layer4 = Layer4::Raw(number);
         self
     }
 
-    /// The source port.
+    /// Sets the source port.
     #[must_use]
     pub fn source_port(mut self, port: u16) -> Self {
         self.source_port = port;
         self
     }
 
-    /// Another length in the UDP header.
+    /// Sets the length in the UDP header.
     #[must_use]
     pub fn udp_len(mut self, len: u16) -> Self {
         self.udp_len = Some(len);
         self
     }
 
-    /// Another UDP or TCP checksum.
+    /// Sets the UDP or TCP checksum.
     #[must_use]
     pub fn checksum(mut self, checksum: u16) -> Self {
         self.checksum = Some(checksum);
         self
     }
 
-    /// The TCP sequence number.
+    /// Sets the TCP sequence number.
     #[must_use]
     pub fn sequence(mut self, number: u32) -> Self {
         self.sequence = number;
         self
     }
 
-    /// TCP's flags.
+    /// Sets the TCP flags.
     #[must_use]
     pub fn tcp_flags(mut self, flags: u8) -> Self {
         self.tcp_flags = flags;
         self
     }
 
-    /// TCP options; the header's length follows, rounded up.
+    /// Sets TCP options; the header's length follows, rounded up.
     #[must_use]
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
         self.tcp_options = options.to_vec();
@@ -310,14 +310,14 @@ impl Frame {
         self
     }
 
-    /// Another length of the TCP header in its own field.
+    /// Sets the length field of the TCP header.
     #[must_use]
     pub fn data_offset(mut self, words: u8) -> Self {
         self.data_offset = Some(words);
         self
     }
 
-    /// What is carried.
+    /// Sets the payload.
     #[must_use]
     pub fn payload(mut self, payload: impl AsRef<[u8]>) -> Self {
         self.payload = payload.as_ref().to_vec();
@@ -362,7 +362,7 @@ impl Frame {
         frame
     }
 
-    /// The frame with zeros behind it, as Ethernet pads what is below 60 bytes.
+    /// The frame followed by zeros, as Ethernet pads frames shorter than 60 bytes.
     pub fn padded(&self) -> Vec<u8> {
         let mut frame = self.build();
         frame.resize(frame.len().max(60), 0);
@@ -439,7 +439,7 @@ impl Frame {
         bytes
     }
 
-    /// Over the pseudo-header and `bytes` (RFC 768, RFC 8200 section 8.1).
+    /// The checksum over the pseudo-header and `bytes` (RFC 768, RFC 8200 section 8.1).
     fn layer4_checksum(&self, bytes: &[u8]) -> u16 {
         let [.., l2, l1, l0] = bytes.len().to_be_bytes();
         let rest = [0, l2, l1, l0, 0, 0, 0, self.protocol_number()];
@@ -451,7 +451,7 @@ impl Frame {
                 internet_checksum(&[&source.octets(), &TARGET_V6.octets(), &rest, bytes])
             }
         };
-        // Zero would say that there is none.
+        // Zero would mean that there is no checksum.
         if sum == 0 { 0xffff } else { sum }
     }
 
@@ -464,7 +464,7 @@ impl Frame {
     }
 }
 
-/// A frame of another `EtherType` than IP.
+/// A frame with an `EtherType` other than IP.
 pub fn ethernet(ethertype: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend([0x02, 0, 0, 0, 0, 0x66]);
@@ -473,7 +473,7 @@ pub fn ethernet(ethertype: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Who has 192.0.2.10? (RFC 826)
+/// An ARP request for 192.0.2.10 (RFC 826).
 pub fn arp() -> Vec<u8> {
     let mut body = vec![0, 1, 8, 0, 6, 4, 0, 1, 0x02, 0, 0, 0, 0, 0x66, 192, 0, 2, 66];
     body.extend([0; 6]);
@@ -481,7 +481,7 @@ pub fn arp() -> Vec<u8> {
     ethernet(ARP, &body)
 }
 
-/// RFC 1071, over parts of even length but for the last.
+/// The checksum of RFC 1071 over parts whose lengths are even, except for the last.
 pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for pair in parts.iter().flat_map(|part| part.chunks(2)) {
@@ -512,7 +512,7 @@ mod tests {
                 let frame = Frame::from(source).payload(payload);
                 for frame in [frame.clone().udp(5060), frame.tcp(5060)] {
                     let inner = frame.layer4();
-                    // A sum over what carries its own checksum is zero (or has been made not so).
+                    // The sum over data that includes its own checksum is zero (which is then replaced).
                     assert_eq!(frame.layer4_checksum(&inner), 0xffff, "{source} {payload:?}");
                 }
             }

@@ -1,5 +1,5 @@
-//! The inputs that libFuzzer found (`cargo xtask fuzz`), and the table's and generated frames, each
-//! through the properties of its target.
+//! Checks the properties of each target with the inputs that libFuzzer has found (`cargo xtask fuzz`),
+//! and with the frames of the table and generated ones.
 
 use filter_common::packet::Layer4;
 use ringfence_packets::cases::generated::Packets;
@@ -10,7 +10,7 @@ use ringfence_packets::fuzz::{self, TARGETS};
 fn every_input_has_its_properties() {
     for (target, check) in TARGETS {
         for (path, input) in fuzz::corpus(target) {
-            // Shown only when the check panics.
+            // Shown only if the check panics.
             println!("{}", path.display());
             check(&input);
         }

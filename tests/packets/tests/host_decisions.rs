@@ -9,7 +9,7 @@ use ringfence_packets::cases::generated::Packets;
 use ringfence_packets::cases::{self, Earlier, Ends, World};
 use ringfence_packets::model::Model;
 
-/// Longer than any ban in the table is over.
+/// Later than the end of any ban in the table.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
 
 #[test]
@@ -38,8 +38,7 @@ fn every_row_has_its_reason() {
     println!("{} rows", cases.len());
 }
 
-/// Fail open: without bans, and with a limit that is not reached, nothing drops but what comes from
-/// nobody.
+/// Fail open: without bans, and below the limits, only impossible sources are dropped.
 #[test]
 fn generated_packets_pass_without_bans() {
     let model = Model::new(&World::default().unlimited(), NOW);
@@ -50,7 +49,7 @@ fn generated_packets_pass_without_bans() {
     }
 }
 
-/// A ban drops what its source sends to SIP ports, and nobody else's packets.
+/// A ban drops what its source sends to SIP ports, and no packet of any other source.
 #[test]
 fn generated_packets_drop_for_their_own_source_alone() {
     let banned = "192.0.2.66";
@@ -74,7 +73,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Any bytes whatever.
+    /// Any bytes.
     #[test]
     fn any_bytes_pass_without_bans(bytes: Vec<u8>) {
         let model = Model::new(&World::default().unlimited(), NOW);
@@ -82,7 +81,7 @@ proptest! {
         prop_assert!(!code.drops() || code.is(Reason::Spoofed), "{:?}", code.reason());
     }
 
-    /// Any bytes behind an Ethernet header that leads somewhere.
+    /// Any bytes after an Ethernet header with a known EtherType.
     #[test]
     fn any_ip_packet_passes_without_bans(
         ethertype in prop::sample::select(vec![0x0800u16, 0x86dd, 0x8100]),

@@ -1,8 +1,8 @@
-//! XDP programs of a few instructions, as they are written for the kernel (RFC 9669).
+//! XDP programs of a few instructions, in the kernel's format (RFC 9669).
 
 use std::os::fd::RawFd;
 
-// Registers: R0 what a helper returned and the program returns, R1 to R5 arguments, R10 the stack.
+// Registers: R0 is the result of helpers and of the program, R1 to R5 are arguments, R10 is the stack.
 pub(super) const R0: u8 = 0;
 pub(super) const R1: u8 = 1;
 pub(super) const R2: u8 = 2;
@@ -13,7 +13,7 @@ pub(super) const R7: u8 = 7;
 pub(super) const R8: u8 = 8;
 pub(super) const R10: u8 = 10;
 
-// Opcodes. `_IMM` take a constant, the others a register.
+// Opcodes. `_IMM` have a constant operand, the others a register.
 pub(super) const ADD_IMM: u8 = 0x07;
 pub(super) const ADD: u8 = 0x0f;
 pub(super) const SUB: u8 = 0x1f;
@@ -43,22 +43,22 @@ const JUMP_EQUAL_IMM: u8 = 0x15;
 const JUMP_GREATER: u8 = 0x2d;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
-/// In place of a source register of [`LOAD_WIDE`]: a map.
+/// As the source register of [`LOAD_WIDE`]: a map.
 const MAP: u8 = 1;
-/// The same: the address of a map's first value.
+/// The same for the address of a map's first value.
 const MAP_VALUE: u8 = 2;
 
 pub(super) const XDP_DROP: u32 = 1;
 
-/// Instructions as they are written.
+/// A program under construction.
 pub(super) struct Code {
     instructions: Vec<u64>,
-    /// Where the jumps to the end are, which drops.
+    /// The positions of jumps to the final drop.
     guards: Vec<usize>,
 }
 
 impl Code {
-    /// Begins a program that looks at frames of at least `length` bytes: R2 is the frame.
+    /// Begins a program for frames of at least `length` bytes; R2 is the frame.
     pub(super) fn new(length: usize) -> Self {
         let mut code = Self { instructions: Vec::new(), guards: Vec::new() };
         code.load(LOAD_32, R2, R1, 0);
@@ -70,13 +70,13 @@ impl Code {
         code
     }
 
-    /// Drops the frame here if R0 is 0.
+    /// Drops the frame if R0 is 0.
     pub(super) fn drop_if_zero(&mut self) {
         self.guards.push(self.instructions.len());
         self.write(JUMP_EQUAL_IMM, R0, 0, 0, 0);
     }
 
-    /// Ends the program: returns what is in R0, or drops what took a guard.
+    /// Ends the program: returns R0, or drops at a guard.
     pub(super) fn finish(mut self) -> Vec<u64> {
         self.exit();
         let end = self.instructions.len();
@@ -91,7 +91,7 @@ impl Code {
         self.instructions
     }
 
-    /// A constant of 64 bits.
+    /// Loads a constant of 64 bits.
     pub(super) fn wide(&mut self, register: u8, value: u64) {
         let halves = [value & 0xffff_ffff, value >> 32].map(u32::try_from);
         let [Ok(low), Ok(high)] = halves else { return };
@@ -99,13 +99,13 @@ impl Code {
         self.write(0, 0, 0, 0, high);
     }
 
-    /// A map, for a helper.
+    /// Loads a map, for a helper.
     pub(super) fn map(&mut self, register: u8, descriptor: RawFd) {
         self.write(LOAD_WIDE, register, MAP, 0, descriptor.cast_unsigned());
         self.write(0, 0, 0, 0, 0);
     }
 
-    /// The address of a map's first value.
+    /// Loads the address of a map's first value.
     pub(super) fn map_value(&mut self, register: u8, descriptor: RawFd) {
         self.write(LOAD_WIDE, register, MAP_VALUE, 0, descriptor.cast_unsigned());
         self.write(0, 0, 0, 0, 0);
@@ -116,22 +116,22 @@ impl Code {
         self.op(CALL, 0, 0, helper);
     }
 
-    /// Loads from what a register points to.
+    /// Loads from the memory to which a register points.
     pub(super) fn load(&mut self, opcode: u8, register: u8, from: u8, offset: usize) {
         self.write(opcode, register, from, u16::try_from(offset).unwrap_or(u16::MAX), 0);
     }
 
-    /// Stores a register in the frame.
+    /// Stores a register in the stack frame.
     pub(super) fn store(&mut self, opcode: u8, offset: usize, register: u8) {
         self.store_at(opcode, R2, u16::try_from(offset).unwrap_or(u16::MAX), register);
     }
 
-    /// Stores a register behind what another points to.
+    /// Stores a register at an offset from another one.
     pub(super) fn store_at(&mut self, opcode: u8, to: u8, offset: u16, register: u8) {
         self.write(opcode, to, register, offset, 0);
     }
 
-    /// Computes.
+    /// An arithmetic operation.
     pub(super) fn op(&mut self, opcode: u8, to: u8, from: u8, constant: u32) {
         self.write(opcode, to, from, 0, constant);
     }

@@ -1,23 +1,23 @@
-//! What repeated measurements come to.
+//! Statistics of repeated measurements.
 
 use serde::{Serialize, Serializer};
 
-/// Where the values lie.
+/// The spread of values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The median: the middle value, or the mean of the two middle values.
     #[serde(serialize_with = "hundredths")]
     pub median: f64,
-    /// The least.
+    /// The smallest.
     #[serde(serialize_with = "hundredths")]
     pub min: f64,
-    /// The greatest.
+    /// The largest.
     #[serde(serialize_with = "hundredths")]
     pub max: f64,
 }
 
 impl Spread {
-    /// Of `values`; none of no values.
+    /// The spread of `values`; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -46,8 +46,8 @@ pub(crate) fn percentile(values: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
-/// A figure for a table: whole where it is whole or big, else to one place, or to two where it is
-/// small, as ratios are.
+/// A figure for a table: a whole number if it is whole or large, otherwise with one digit, or two for
+/// small figures such as ratios.
 fn number(value: f64) -> String {
     if value >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")

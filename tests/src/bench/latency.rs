@@ -1,9 +1,10 @@
-//! How long it takes from the failure that is one too many, a byte in a log or an event from AMI, until
-//! the program drops its source: one ban at a time at a daemon that has nothing else to do, and during a
-//! thousand failures a second.
+//! The time from the failure that leads to a ban, as a line in a log or an event of AMI, until the
+//! program drops its source: one ban at a time on an idle daemon, and during a thousand failures a
+//! second.
 //!
-//! The daemon is `ringfence run` with Wazo's settings in a namespace, with the real program on a veth. The
-//! bench is Asterisk: it writes the log and speaks as the manager interface, in the words of a recording.
+//! The daemon is `ringfence run` with Wazo's settings in a namespace, with the real program on a veth.
+//! The bench plays the part of Asterisk: it writes the log and acts as the manager interface, with
+//! recorded text.
 
 mod manager;
 mod report;
@@ -23,23 +24,23 @@ pub(in crate::bench) use self::stage::Stage;
 use crate::netns;
 use crate::screen::Screen;
 
-/// Failures that ban: Wazo's, and ringfence's default.
+/// The failures that lead to a ban: Wazo's value, which is Ringfence's default.
 const MAXRETRY: u32 = 15;
 
-/// Failures a second of the load.
+/// The failures per second of the load.
 const RATE: u32 = 1000;
 
-/// How a failure is told.
+/// How a failure is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::bench) enum Way {
     /// As a line of the NOTICE log.
     Log,
-    /// As an event of AMI, behind that of its challenge.
+    /// As an event of AMI, after that of its challenge.
     Ami,
 }
 
-/// How many failures there are at a time.
+/// The pace of the failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Pace {
@@ -49,25 +50,25 @@ enum Pace {
     Load,
 }
 
-/// What a measurement is told.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
-    /// How many bans, one at a time.
+    /// The number of bans, one at a time.
     pub bans: u32,
-    /// How long the load is.
+    /// The duration of the load.
     pub time: Duration,
-    /// How often all is measured.
+    /// The number of rounds.
     pub rounds: u32,
 }
 
-/// Measures. All that was made is gone when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, a source is not banned, or the run is interrupted. A
-/// missed target is no error; see [`Report::targets_met`].
+/// If a requirement is missing, a source is not banned, or the run is interrupted. A missed promise is
+/// not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let binary = settings.ringfence.as_deref();

@@ -93,7 +93,7 @@ pub(super) fn register_frame() -> Frame {
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, the kernel refuses, the machine is too busy to measure
+/// If something that is needed is missing, the kernel refuses, the machine is too busy to measure
 /// on, or the run is interrupted. A missed target is no error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     rivals::check_tools()?;

@@ -1,5 +1,5 @@
-//! A phone that registers while a flood of forged REGISTERs comes in by the same interface: how often
-//! it gets through, and how long that takes.
+//! A phone that registers while a flood of forged REGISTERs arrives on the same interface: how often it
+//! succeeds, and how long that takes.
 
 mod flood;
 mod report;
@@ -19,27 +19,27 @@ use crate::asterisk::Asterisk;
 use crate::netns;
 use crate::screen::Screen;
 
-/// Forged REGISTERs a second.
+/// The rates of the forged REGISTERs, per second.
 const RATES: [u32; 3] = [5_000, 50_000, 500_000];
 
-/// Who keeps the flood out.
+/// The firewall against the flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contender {
     /// Nobody.
     None,
-    /// nftables: each source over 10 a second, with a burst of 50, is dropped.
+    /// nftables: packets of each source over 10 a second, with a burst of 50, are dropped.
     NftSource,
-    /// nftables: the same, and all sources together over 1000 a second are dropped.
+    /// nftables: the same, and packets of all sources together over 1000 a second are dropped.
     NftTotal,
     /// Ringfence with its defaults.
     Ringfence,
-    /// The same, and a phone that has never been there before the flood.
+    /// The same, with a phone that appears only during the flood.
     RingfenceNew,
 }
 
 impl Contender {
-    /// As the table names it.
+    /// Its name in the table.
     fn name(self) -> &'static str {
         match self {
             Self::None => "nothing",
@@ -51,28 +51,28 @@ impl Contender {
     }
 }
 
-/// What a measurement is told.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who is measured, in this order.
+    /// The contenders, in this order.
     pub contenders: Vec<Contender>,
-    /// The `ringfence` binary, if that is among them.
+    /// The `ringfence` binary, if it is one of them.
     pub ringfence: Option<PathBuf>,
-    /// Where Asterisk is kept between runs.
+    /// The directory where Asterisk is kept between runs.
     pub cache: PathBuf,
-    /// How often each is measured.
+    /// The number of runs for each.
     pub runs: u32,
-    /// How long a flood is; it goes on until the last registration that began in it has ended, 32
-    /// seconds at most.
+    /// The duration of a flood; it continues until the last registration that began in it has ended, for
+    /// 32 seconds at most.
     pub time: Duration,
 }
 
-/// Measures. All that was made is gone when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, a world cannot be built or breaks down, or the run is
-/// interrupted. A missed target is no error; see [`Report::targets_met`].
+/// If a requirement is missing, an environment cannot be built or breaks down, or the run is interrupted.
+/// A missed promise is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let mut failed = Ok(());

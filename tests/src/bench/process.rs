@@ -1,4 +1,4 @@
-//! What this process is to the kernel and to its allocator.
+//! This process, as the kernel and its allocator account for it.
 
 use std::fs;
 use std::time::Duration;
@@ -13,20 +13,20 @@ pub(super) fn resident_kib() -> anyhow::Result<u64> {
     resident_in(&status).context("/proc/self/status has no VmRSS")
 }
 
-/// The `VmRSS` of a process's status.
+/// The `VmRSS` in a process's status.
 fn resident_in(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// Bytes that the allocator has given away and not got back, with what it needs for each.
+/// The allocated bytes, with the allocator's overhead.
 pub(super) fn allocated() -> u64 {
     // SAFETY: it only reads the allocator's own counters.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as u64
 }
 
-/// The time at work of all threads.
+/// The CPU time of all threads.
 pub(super) fn at_work() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("ask for CPU time")?.into())
 }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_is_allocated_is_counted() {
-        // Far more than the tests beside this one give back meanwhile; its pages are never touched.
+        // Far more than the concurrent tests free meanwhile; its pages are never touched.
         let size = 4 << 30;
         let before = allocated();
         let block = std::hint::black_box(vec![0_u8; size]);

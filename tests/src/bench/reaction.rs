@@ -1,6 +1,6 @@
-//! How many passwords a guesser still gets an answer to before it is shut out, and how long that
-//! takes. A guess counts when Asterisk's answer leaves the PBX: iptables acts after the tap, so
-//! what arrives says nothing about fail2ban.
+//! How many guesses are answered before the guesser is banned, and how long that takes. A guess counts
+//! when Asterisk's answer leaves the PBX: iptables acts after the tap, so arriving packets do not show
+//! the effect of fail2ban.
 
 mod report;
 mod world;
@@ -20,22 +20,22 @@ pub use self::report::Report;
 use self::report::Versions;
 use self::world::World;
 
-/// Failures that ban: Wazo's, and ringfence's default.
+/// The failures that lead to a ban: Wazo's value, which is Ringfence's default.
 const MAXRETRY: u64 = 15;
 
-/// fail2ban 1.0 looks for those to be banned 0, 0.2, 0.6, 1.2 and 2 s after it began to wait, then
-/// begins anew; so it does with the log where it has no pyinotify. How many guesses it answers
-/// hangs on the moment, so the runs meet it at different ones, spread over the whole.
+/// fail2ban 1.0 looks for new bans 0, 0.2, 0.6, 1.2 and 2 s after it began to wait, and then starts
+/// again; without pyinotify it polls the log in the same way. The number of answered guesses depends on
+/// the moment, so the runs start at different moments of this cycle.
 const CYCLE: Duration = Duration::from_secs(2);
 
-/// One speed of guessing.
+/// A rate of guesses.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// Guesses a second.
+    /// Guesses per second.
     rate: u32,
-    /// How long it goes on.
+    /// The duration in seconds.
     seconds: u32,
-    /// Answers that ringfence may let through.
+    /// The most answers that ringfence may allow.
     answered_max: u64,
 }
 
@@ -44,7 +44,7 @@ const PACES: [Pace; 2] = [
     Pace { rate: 500, seconds: 3, answered_max: 25 },
 ];
 
-/// Who keeps the guesser out.
+/// The program that bans the guesser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Contender {
@@ -56,26 +56,25 @@ pub enum Contender {
     Ringfence,
 }
 
-/// What a measurement is told.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who is measured, in this order.
+    /// The contenders, in this order.
     pub contenders: Vec<Contender>,
-    /// The `ringfence` binary, if that is among them.
+    /// The `ringfence` binary, if it is one of them.
     pub ringfence: Option<PathBuf>,
-    /// Where Asterisk is kept between runs.
+    /// The directory where Asterisk is kept between runs.
     pub cache: PathBuf,
-    /// How often each is measured.
+    /// The number of runs for each.
     pub runs: u32,
 }
 
-/// Measures. All that was made is gone when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, a world cannot be built or breaks down, what was
-/// measured means nothing, or the run is interrupted. A missed target is no error; see
-/// [`Report::targets_met`].
+/// If a requirement is missing, an environment cannot be built or breaks down, a measurement is
+/// meaningless, or the run is interrupted. A missed promise is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let versions = check(settings)?;
     netns::sweep().context("remove what an earlier run left behind")?;
@@ -89,7 +88,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let mut measurements = Vec::new();
     for pace in &PACES {
         for run in 1..=settings.runs {
-            // One after the other, so that what else the machine does meets them all alike.
+            // In turns, so that other load on the machine affects all of them alike.
             for &contender in &settings.contenders {
                 let world = World::build(&root, contender, settings.ringfence.as_deref())?;
                 let wait = CYCLE * (run - 1) / settings.runs;
@@ -102,7 +101,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report::new(settings, versions, measurements))
 }
 
-/// Fails when something that will be needed is missing.
+/// Checks the requirements.
 fn check(settings: &Settings) -> anyhow::Result<Versions> {
     attack::check_tools()?;
     let mut versions = Versions::default();

@@ -1,6 +1,5 @@
-//! The sender: a small XDP program that gives a frame its source and redirects it to an interface.
-//! Whatever the sources, it does the same work, so that a flood and its baseline differ in nothing
-//! but what receives them.
+//! The sender: a small XDP program that writes a source into a frame and redirects it to an interface. It
+//! does the same work for all sources, so that a flood and its baseline differ only in the receiver.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -20,7 +19,7 @@ use crate::bpf::{Link, Program, Word};
 use crate::netns::Cable;
 use crate::packet_builder::{ETHERNET_LEN, Frame};
 
-/// Where the source is in a frame without VLAN tags.
+/// The offset of the source in a frame without VLAN tags.
 const V4_SOURCE: usize = ETHERNET_LEN + 12;
 const V4_CHECKSUM: usize = ETHERNET_LEN + 10;
 const V4_HEADERS: usize = ETHERNET_LEN + 20 + 8;
@@ -34,20 +33,20 @@ const STEP_ADD: u64 = 1_442_695_040_888_963_407;
 /// `bpf_redirect`.
 const REDIRECT: u32 = 23;
 
-/// A flood: a frame, and the program that sends it from ever other sources.
+/// A flood: a frame, and the program that sends it from changing sources.
 #[derive(Debug)]
 pub(super) struct Sender {
     frame: Vec<u8>,
     program: Program,
-    // The program's state lives as long as it.
+    // The program's state lives as long as the program.
     _state: Word,
-    // A program that is attached somewhere need not wait for RCU before and after each run of it.
+    // A program that is attached somewhere need not wait for RCU before and after each of its runs.
     _attached: Option<Link>,
 }
 
 impl Sender {
-    /// A sender at the near end of a cable, to the far end, with an interface of its own that is
-    /// called `name`; see [`new`](Self::new).
+    /// A sender at the near end of a cable, to the far end, attached to an additional interface with this
+    /// name; see [`new`](Self::new).
     pub(super) fn on(
         cable: &Cable,
         name: &str,
@@ -61,7 +60,7 @@ impl Sender {
         Ok(Self { _attached: Some(link), ..sender })
     }
 
-    /// The same, but not attached: see [`attach`](Self::attach).
+    /// The same, but not attached; see [`attach`](Self::attach).
     pub(super) fn to_far_end(
         cable: &Cable,
         frame: &Frame,
@@ -71,15 +70,16 @@ impl Sender {
         cable.near.run_in(|| Self::new(frame, family, choice, index("eth0")?))
     }
 
-    /// Puts the program on an interface of the near end, until what this returns is dropped. It
-    /// sends faster then, and no other can be there. The kernel's direct calls of XDP programs are
-    /// for 48 that are attached (`BPF_DISPATCHER_MAX`), so those should not be that work later.
+    /// Attaches the program to an interface of the near end until the returned value is dropped. It then
+    /// sends faster, and no other program can be attached there. The kernel's direct calls of XDP
+    /// programs support 48 attached ones (`BPF_DISPATCHER_MAX`), so attach only programs that do not run
+    /// again later.
     pub(super) fn attach(&self, cable: &Cable, name: &str) -> anyhow::Result<Link> {
         cable.near.run_in(|| Link::attach(&self.program, index(name)?))
     }
 
-    /// Frames like `frame`, whose own source only says of which family they are, from the sources
-    /// of `choice` to `interface`.
+    /// Sends copies of `frame`, whose own source only determines the family, from the sources of `choice`
+    /// to `interface`.
     fn new(frame: &Frame, family: Family, choice: Choice, interface: u32) -> anyhow::Result<Self> {
         let frame = frame.build();
         let state = Word::new()?;
@@ -91,7 +91,7 @@ impl Sender {
         Ok(Self { frame, program, _state: state, _attached: None })
     }
 
-    /// Sends so many; see [`Program::send`].
+    /// Sends this many frames; see [`Program::send`].
     pub(super) fn send(&self, count: u32) -> anyhow::Result<()> {
         self.program.send(&self.frame, count)
     }
@@ -101,7 +101,7 @@ fn index(name: &str) -> anyhow::Result<u32> {
     if_nametoindex(name).context("find an end of the cable")
 }
 
-/// Of IP.
+/// The IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     /// IPv4.
@@ -145,7 +145,7 @@ fn v4(frame: &[u8], state: &Word, choice: Choice, interface: u32) -> anyhow::Res
     code.op(ADD, R0, R5, 0);
     code.op(ALU32_AND_IMM, R0, 0, choice.mask());
     code.op(ALU32_OR_IMM, R0, 0, choice.bits());
-    // The header's checksum: what all frames have in common, and the two halves of the source.
+    // The header's checksum: the part that all frames have in common, and the two halves of the source.
     code.op(MOV, R5, R0, 0);
     code.op(AND_IMM, R5, 0, 0xffff);
     code.op(MOV, R8, R0, 0);
@@ -198,7 +198,7 @@ fn common_sum(frame: &[u8]) -> u32 {
     words.map(|(_, word)| word.iter().fold(0, |word, byte| word << 8 | u32::from(*byte))).sum()
 }
 
-/// Draws the next number of a choice into R0. R5 and R8 are spare, R7 is the state.
+/// Computes the next number of a choice into R0. R5 and R8 are scratch registers, R7 is the state.
 fn number(code: &mut Code, state: &Word, choice: Choice) {
     let (first, count) = choice.numbers();
     code.map_value(R7, state.descriptor());

@@ -1,7 +1,7 @@
-//! Source addresses that are computed and not remembered: the tables are filled with them here, and
-//! the sender computes the same ones in the kernel, for a few nanoseconds and no cache miss.
+//! Source addresses that are computed, not stored: the tables are filled with them here, and the sender
+//! computes the same ones in the kernel, within a few nanoseconds and without a cache miss.
 //!
-//! An address is a function of a number. Banned are the numbers from 0 on.
+//! An address is a function of a number. The banned ones have the numbers from 0 on.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,10 +11,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// Multipliers and shifts of the hash of IPv4 sources: a bijection of 32 bits.
 pub(super) const V4_MULTIPLY: [u32; 2] = [0x9e37_79b1, 0x85eb_ca77];
 pub(super) const V4_SHIFT: [u8; 2] = [15, 13];
-/// Unicast addresses begin here, and there are so many without 127.0.0.0/8.
+/// The first unicast address, and their number without 127.0.0.0/8.
 pub(super) const V4_FIRST: u32 = 0x0100_0000;
 pub(super) const V4_SPAN: u32 = 0xde00_0000;
-/// The last address below 127.0.0.0/8, which is as large as 2^24.
+/// The last address before 127.0.0.0/8, which has 2^24 addresses.
 pub(super) const V4_BEFORE_LOOPBACK: u32 = 0x7eff_ffff;
 pub(super) const LOOPBACK_BITS: u8 = 24;
 
@@ -23,27 +23,27 @@ pub(super) const V6_MULTIPLY: [u64; 3] =
     [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f];
 pub(super) const V6_GLOBAL_BIT: u8 = 61;
 
-/// The bit of an address that every banned network has and no address of [`Choice::Strangers`]:
-/// the last one of the shortest prefix, so that networks lie everywhere and strangers in none.
+/// The bit that is set in every banned network and in no address of [`Choice::Strangers`]: the last bit
+/// of the shortest prefix, so that banned networks are everywhere and contain no strangers.
 const NETWORK_BIT: u32 = 1 << 12;
 
-/// Numbers of networks, far from those of addresses.
+/// The first number of networks, far from those of addresses.
 const NETWORKS_FROM: u32 = 0x8000_0000;
 
-/// Which sources a flood comes from.
+/// The sources of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// This one only.
+    /// Only this number.
     One(u32),
-    /// At random those of the numbers below this.
+    /// Random numbers below this.
     Among(u32),
-    /// At random those of the numbers from this on, outside of every banned network.
+    /// Random numbers from this on, outside every banned network.
     Strangers(u32),
     /// One of [`Choice::Strangers`].
     Stranger(u32),
-    /// At random one in each of so many banned networks of its family, the first ones.
+    /// A random address in each of this many banned networks of its family, the first ones.
     InNetworks(u32),
-    /// One in the banned network of this number.
+    /// An address in the banned network of this number.
     InNetwork(u32),
 }
 
@@ -59,7 +59,7 @@ impl Choice {
         }
     }
 
-    /// The bits that remain of an IPv4 address.
+    /// The bits that are kept of an IPv4 address.
     pub(super) fn mask(self) -> u32 {
         match self {
             Self::One(_) | Self::Among(_) | Self::InNetworks(_) | Self::InNetwork(_) => u32::MAX,
@@ -67,7 +67,7 @@ impl Choice {
         }
     }
 
-    /// The bits that an IPv4 address has besides.
+    /// The bits that are set in an IPv4 address.
     pub(super) fn bits(self) -> u32 {
         match self {
             Self::InNetworks(_) | Self::InNetwork(_) => NETWORK_BIT,
@@ -85,7 +85,7 @@ pub(super) fn v4(number: u32) -> Ipv4Addr {
     }
     let scaled = (u64::from(hash) * u64::from(V4_SPAN)) >> 32;
     let mut address = u64::from(V4_FIRST) + scaled;
-    // 1 where the address is behind what is before loopback, without a branch for the sender.
+    // 1 if the address is after loopback, computed without a branch for the sender.
     let behind = u64::from(V4_BEFORE_LOOPBACK).wrapping_sub(address) >> 63;
     address += behind << LOOPBACK_BITS;
     Ipv4Addr::from_bits(u32::try_from(address).unwrap_or(u32::MAX))
@@ -103,11 +103,11 @@ pub(super) fn v6(number: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))
 }
 
-/// What is banned.
+/// The addresses and networks to ban.
 #[derive(Debug)]
 pub(super) struct Banned {
-    /// The IPv4 addresses, all different. They are of as many numbers and a few more, because a few
-    /// numbers have the address of another.
+    /// The IPv4 addresses, all different. They have slightly more numbers, because a few numbers have the
+    /// same address.
     pub(super) v4: Vec<Ipv4Addr>,
     /// The IPv6 addresses.
     pub(super) v6: Vec<Ipv6Addr>,
@@ -116,8 +116,8 @@ pub(super) struct Banned {
 }
 
 impl Banned {
-    /// So many of each: IPv4 addresses, IPv6 addresses, and networks, half of them /20 to /28 and
-    /// half /48 to /64.
+    /// This many of each: IPv4 addresses, IPv6 addresses, and networks, half of them from /20 to /28 and
+    /// half from /48 to /64.
     pub(super) fn new(v4_count: usize, v6_count: usize, networks: usize) -> Self {
         let mut seen = HashSet::with_capacity(v4_count);
         let mut addresses = Vec::with_capacity(v4_count);

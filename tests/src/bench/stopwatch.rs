@@ -1,10 +1,10 @@
-//! Time at work: of a thread that stays on one CPU, and of the kernel's thread that takes packets over
-//! from it when the CPU has much else to do.
+//! CPU time of a thread that stays on one CPU, and of the kernel's thread that takes packets over from it
+//! when that CPU is busy.
 //!
-//! Not the time that passed: a test run of a program that is attached nowhere waits for a grace period
-//! of RCU when it begins and when it ends (`bpf_dispatcher_change_prog` in kernel/bpf/dispatcher.c),
-//! tens of milliseconds in which nothing is done; and on a machine that does other things too it would
-//! say more of them.
+//! This is not the elapsed time: a test run of a program that is not attached waits for a grace period of
+//! RCU when it begins and when it ends (`bpf_dispatcher_change_prog` in kernel/bpf/dispatcher.c), which
+//! are idle tens of milliseconds; and on a busy machine the elapsed time would mostly depend on other
+//! work.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,17 +15,16 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-/// Measures the thread that it was started on, from then on.
+/// Measures the thread that has started it, from then on.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
-    /// Statistics of the kernel's thread that handles packets on this CPU.
+    /// The statistics of the kernel's thread that handles packets on this CPU.
     helper: PathBuf,
     started: Duration,
 }
 
 impl Stopwatch {
-    /// Keeps this thread, for the rest of its life, on the last of the CPUs that it may run on, and
-    /// starts.
+    /// Binds this thread permanently to the last of its allowed CPUs, and starts.
     pub(super) fn start() -> anyhow::Result<Self> {
         let cpu = stay_on_one_cpu()?;
         let mut stopwatch = Self { helper: helper(cpu)?, started: Duration::ZERO };
@@ -33,14 +32,15 @@ impl Stopwatch {
         Ok(stopwatch)
     }
 
-    /// The time at work since.
+    /// The CPU time since the start.
     pub(super) fn elapsed(&self) -> anyhow::Result<Duration> {
         Ok(self.now()?.saturating_sub(self.started))
     }
 
     fn now(&self) -> anyhow::Result<Duration> {
         let own = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("ask for CPU time")?;
-        // Nanoseconds at work, nanoseconds of waiting, turns (Documentation/scheduler/sched-stats).
+        // Nanoseconds of running, nanoseconds of waiting, time slices
+        // (Documentation/scheduler/sched-stats).
         let text = fs::read_to_string(&self.helper)
             .with_context(|| format!("read {}", self.helper.display()))?;
         let field = text.split_whitespace().next().and_then(|field| field.parse().ok());
@@ -49,7 +49,7 @@ impl Stopwatch {
     }
 }
 
-/// Keeps this thread on the last of the CPUs that it may run on, and those that it starts; which that is.
+/// Binds this thread, and threads that it starts, to the last of its allowed CPUs; returns that CPU.
 pub(super) fn stay_on_one_cpu() -> anyhow::Result<usize> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this).context("ask for the CPUs")?;
@@ -82,7 +82,7 @@ mod tests {
     fn sleep_is_no_work() {
         thread::spawn(|| {
             let stopwatch = Stopwatch::start().unwrap();
-            // Long, because the kernel's thread of this CPU may be busy for others meanwhile.
+            // Long, because the kernel's thread of this CPU may be busy with other work.
             thread::sleep(Duration::from_secs(1));
             let asleep = stopwatch.elapsed().unwrap();
             assert!(asleep < Duration::from_millis(750), "{asleep:?}");

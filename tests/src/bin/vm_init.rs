@@ -1,7 +1,7 @@
 //! `ringfence-vm-init`: the first process of the virtual machine that `cargo xtask test-vm` boots.
 //!
-//! Does to the kernel what an administrator's host would, says on the serial line what it finds, a
-//! line each, and switches the machine off. `xtask/src/vm/findings.rs` reads what it says.
+//! It uses the kernel as an administrator's host would, reports each finding as a line on the serial
+//! port, and switches the machine off. `xtask/src/vm/findings.rs` reads these lines.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its answer")]
 
@@ -22,16 +22,16 @@ use ringfence_tests::ringfence::{Config, Ringfence};
 const RINGFENCE: &str = "/ringfence";
 const MODULES: &str = "/modules";
 const TESTS: &str = "/tests";
-/// How many generated packets `kernel_agreement` runs, of its million: everything is slow here.
+/// How many of its million generated packets `kernel_agreement` runs here, where everything is slow.
 const PACKETS: &str = "50000";
 
 const PBX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
 const SIP: u16 = 5060;
-/// Datagrams of one round.
+/// The number of datagrams in a round.
 const ROUND: u64 = 5;
-/// The longest that a datagram takes here, where everything is slow.
+/// The longest time until a datagram arrives; everything is slow here.
 const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// `MODULE_INIT_COMPRESSED_FILE` (`include/uapi/linux/module.h`, Linux 5.17).
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
         say("failed", Instant::now(), "the start", Some(error));
     }
     println!("vm: end");
-    // Should this fail, the end of the first process is a panic, and that the machine's end too.
+    // If this fails, the end of the first process is a panic, which ends the machine too.
     reboot(RebootMode::RB_POWER_OFF).context("switch off")?;
     done
 }
@@ -93,7 +93,7 @@ fn check(name: &str, work: impl FnOnce() -> anyhow::Result<()>) {
 fn say(word: &str, start: Instant, name: &str, error: Option<&anyhow::Error>) {
     let seconds = start.elapsed().as_secs_f64();
     let why = error.map(|error| format!(": {error:#}")).unwrap_or_default();
-    // All of it, as a verifier's log is long; and the first line again, for the table.
+    // The whole text, because a verifier's log is long; the first line again, for the table.
     if why.contains('\n') {
         println!("{why}");
     }
@@ -125,7 +125,7 @@ fn load_modules() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A PBX under protection, and a host that sends to it as two: a phone and an attacker.
+/// A protected PBX, and a host that sends to it from two addresses: a phone and an attacker.
 struct World {
     ringfence: Ringfence,
     inbox: UdpSocket,
@@ -190,8 +190,8 @@ impl World {
         Ok(())
     }
 
-    /// Both send, the attacker first; returns how many of the attacker's datagrams arrived. Fails
-    /// when one of the phone's did not.
+    /// Sends from both, the attacker first; returns how many of the attacker's datagrams arrived. Fails
+    /// if one of the phone's did not.
     fn attackers_of_round(&self) -> anyhow::Result<u64> {
         for _ in 0..ROUND {
             for sender in [&self.attacker, &self.phone] {
@@ -219,7 +219,7 @@ impl World {
         Ok(())
     }
 
-    /// Checks that `status` and `bans` count what was dropped, and that `status` adds up.
+    /// Checks that `status` and `bans` count the dropped packets, and that `status` adds up.
     fn expect_dropped(&self, expected: u64) -> anyhow::Result<()> {
         let status = self.ringfence.status()?;
         let dropped = status.reasons.get("banned").map_or(0, |reason| reason.packets);
@@ -238,7 +238,7 @@ impl World {
     }
 }
 
-/// Instructions that the verifier followed, of the program that a process holds open.
+/// The number of instructions that the verifier followed for the program that a process has open.
 fn verified(process: u32) -> anyhow::Result<u64> {
     let files = fs::read_dir(format!("/proc/{process}/fdinfo")).context("list open files")?;
     let counts = files.flatten().filter_map(|file| {
@@ -249,7 +249,7 @@ fn verified(process: u32) -> anyhow::Result<u64> {
     counts.max().context("it holds no program open")
 }
 
-/// Runs a test executable's privileged tests; fails when one does, and when there is none.
+/// Runs a test executable's privileged tests; fails if one of them fails, or if there is none.
 fn run_tests(executable: &Path) -> anyhow::Result<()> {
     let mut tests = Command::new(executable)
         .args(["--ignored", "--test-threads=1", "--nocapture"])

@@ -1,8 +1,8 @@
-//! Any line of Asterisk's logs, and any attacker's text within the lines that Asterisk, OpenSSH and
-//! wazo-provd write.
+//! Any line of Asterisk's logs, and any attacker's text within the lines of Asterisk, OpenSSH and
+//! wazo-provd.
 //!
-//! An input is a line as it is; and, cut at its newlines, the texts that an attacker chooses in
-//! lines about [`TRUE`].
+//! An input is used as a whole line, and also, split at its newlines, as the texts that an attacker
+//! chooses in lines about [`TRUE`].
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,24 +11,24 @@ use filter_user::parse::asterisk::{parse, parse_undecided};
 use filter_user::parse::dates::DateFormat;
 use filter_user::parse::{Parser, Reader, Said, provd, security, sshd};
 
-/// Who sent what the lines are about.
+/// The true source of all lines.
 const TRUE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
 
 const PREFIX: &[u8] = b"[2026-11-22 09:32:21.1233] NOTICE[9999] ";
 const FAILED: &[u8] = b") - Failed to authenticate";
 
-/// No line panics or gives an account longer than is kept; and no text that an attacker chooses
-/// gives a line another address than the one that Asterisk put there.
+/// Checks that no line makes the parser panic or return too long an account, and that no text of an
+/// attacker changes the address in a line.
 ///
 /// # Panics
 ///
-/// When one of these is not so.
+/// If one of these does not hold.
 pub fn check(data: &[u8]) {
     any_line(data);
     any_line(&[PREFIX, data].concat());
 
-    // Neither text nor the logger's own lines hold these; what they do to a line is in the parser's
-    // documentation.
+    // Neither text nor the logger's own lines contain these bytes; the parser's documentation describes
+    // their effect on a line.
     let data: Vec<u8> = data.iter().copied().filter(|byte| !b"\r\0\x1b".contains(byte)).collect();
     let mut texts = data.split(|byte| *byte == b'\n');
     let mut text = || texts.next().unwrap_or_default();
@@ -145,7 +145,7 @@ fn asterisk_fields(one: &[u8], two: &[u8], three: &[u8]) {
     }
 }
 
-/// The events of `main/security_events.c`, with whatever stands in each text.
+/// The events of `main/security_events.c`, with any text in each field.
 fn security_fields(account: &[u8], session: &[u8], behind: &[u8]) {
     for (service, name, tail) in [
         (
@@ -283,7 +283,7 @@ fn json(level: &str, file: &str, message: &[u8]) -> String {
     .to_string()
 }
 
-/// As the daemon reads a line of Asterisk's, it names the true one or nobody.
+/// Checks that the daemon's reading of a line from Asterisk has the true address or none.
 fn only_the_true_one(line: &[u8]) {
     let mut reader = Reader::new(Parser::Asterisk(DateFormat::default().into()));
     if let Said::Attempt(attempt) = reader.read(line) {
@@ -307,14 +307,14 @@ fn any_line(line: &[u8]) {
     }
 }
 
-/// A whole From, as PJSIP prints it, and a Call-ID.
+/// A complete From header, as PJSIP prints it, and a Call-ID.
 fn distributor(name: &[u8], host: &[u8], parameter: &[u8], call_id: &[u8]) {
     let quoted = |text: &[u8]| -> Vec<u8> {
         let escaped =
             |byte: &u8| if b"\\\"".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] };
         text.iter().flat_map(escaped).collect()
     };
-    // A name that came without quotes has no `<` and no `:` in it; an IPv6 host, no `]`.
+    // An unquoted name contains no `<` and no `:`; an IPv6 host contains no `]`.
     let bare: Vec<u8> = name.iter().copied().filter(|byte| !b"<:".contains(byte)).collect();
     let host: Vec<u8> = host.iter().copied().filter(|byte| *byte != b']').collect();
     let names = [
@@ -326,7 +326,7 @@ fn distributor(name: &[u8], host: &[u8], parameter: &[u8], call_id: &[u8]) {
         b"sip:1001@192.0.2.10".to_vec(),
         [b"sip:1001@[", &host[..], b"]"].concat(),
         [b"sip:1001@192.0.2.10;p=\"", &quoted(parameter)[..], b"\""].concat(),
-        // `%22` and what follows it, decoded.
+        // `%22` and the text after it, decoded.
         [b"sip:1001@192.0.2.10;p=\"", parameter].concat(),
     ];
     for name in &names {
@@ -345,7 +345,7 @@ fn distributor(name: &[u8], host: &[u8], parameter: &[u8], call_id: &[u8]) {
             any_line(&line);
             let taken = parse(&line).map(|attempt| attempt.address);
             assert!(taken.is_none_or(|taken| taken == TRUE), "{}", line.escape_ascii());
-            // A line that says not whose attempt it was still names him.
+            // A line whose source is undecided still contains the true one.
             let undecided = parse_undecided(&line).map(|attempt| (attempt.address, attempt.rivals));
             assert!(
                 undecided.is_none_or(|(first, rivals)| first == TRUE || rivals.contains(&TRUE)),
@@ -356,7 +356,7 @@ fn distributor(name: &[u8], host: &[u8], parameter: &[u8], call_id: &[u8]) {
     }
 }
 
-/// Lines in which the text comes behind the address, or before it in the place of a user.
+/// Lines with the text after the address, or before it in the place of a user.
 fn elsewhere(text: &[u8]) {
     let call = [
         PREFIX,

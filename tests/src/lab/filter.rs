@@ -1,4 +1,4 @@
-//! Asks the running filter how it stands, a few times a second, through its own command line.
+//! Polls the running filter a few times a second, with its own commands.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,15 +13,15 @@ use crate::ringfence::{Client, Status};
 
 const INTERVAL: Duration = Duration::from_millis(400);
 
-/// What the filter said last.
+/// The last answers of the filter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FilterView {
     pub(super) status: Status,
-    /// Why it could not be asked.
+    /// Why it did not answer.
     pub(super) trouble: Option<String>,
 }
 
-/// Asks on a thread of its own.
+/// Polls on its own thread.
 pub(super) struct FilterWatch {
     client: Client,
     shared: Arc<Shared>,
@@ -37,7 +37,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     view: FilterView,
-    /// When each address was first banned. A ban that was lifted since stays here.
+    /// When each address was first banned, including bans that have been lifted.
     banned_at: HashMap<IpAddr, SystemTime>,
 }
 
@@ -61,7 +61,7 @@ impl FilterWatch {
         Ok(Self { client: client.clone(), shared, thread: Some(thread) })
     }
 
-    /// Asks now.
+    /// Polls now.
     pub(super) fn refresh(&self) -> anyhow::Result<()> {
         self.shared.ask(&self.client)
     }
@@ -79,7 +79,7 @@ impl Drop for FilterWatch {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A panic in the thread has been printed; a drop has no caller to tell.
+            // A panic in the thread has been printed; a drop cannot return an error.
             thread.join().ok();
         }
     }

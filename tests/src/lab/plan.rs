@@ -1,14 +1,14 @@
-//! Who attacks when, and what to tell who watches.
+//! The schedule of the attacks, with explanations for the audience.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::attack::Method;
 
-/// One stretch of the demonstration.
+/// A phase of the demonstration.
 #[derive(Debug)]
 pub(super) struct Phase {
     pub(super) title: &'static str,
-    /// What happens and why, in plain words.
+    /// An explanation of what happens.
     pub(super) says: &'static str,
     pub(super) seconds: u32,
     pub(super) attacks: &'static [Attack],
@@ -26,7 +26,7 @@ pub(super) struct Attack {
     pub(super) seconds: u32,
 }
 
-/// The host that an attack comes from.
+/// The host from which an attack comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AttackHost {
     Guesser,
@@ -144,12 +144,12 @@ pub(super) const PHASES: [Phase; 7] = [
     },
 ];
 
-/// How long all phases take.
+/// The duration of all phases.
 pub(super) fn seconds() -> u32 {
     PHASES.iter().map(|phase| phase.seconds).sum()
 }
 
-/// All addresses that attacks from a host use.
+/// All source addresses of attacks from a host.
 pub(super) fn addresses(from: AttackHost) -> Vec<IpAddr> {
     let attacks = PHASES.iter().flat_map(|phase| phase.attacks);
     attacks.filter(|attack| attack.from == from).map(Attack::source).collect()

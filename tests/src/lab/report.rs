@@ -1,4 +1,4 @@
-//! What happened, and whether it is what was promised.
+//! The results, and whether they fulfil the promises.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::ringfence::{Reason, Status};
 use crate::screen::Paint;
 use crate::tap::Seen;
 
-/// What the filter was told, as far as checks depend on it.
+/// The filter's settings on which checks depend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) maxretry: u64,
@@ -21,7 +21,7 @@ pub(super) struct Limits {
     pub(super) burst: u32,
 }
 
-/// One attacker's figures.
+/// The figures of one attacker.
 #[derive(Clone, Debug)]
 pub(super) struct AttackerResult {
     pub(super) name: &'static str,
@@ -29,94 +29,94 @@ pub(super) struct AttackerResult {
     pub(super) method: Method,
     pub(super) address: IpAddr,
     pub(super) rate: u32,
-    /// At the switch, before the filter.
+    /// Its packets at the switch, before the filter.
     pub(super) sent: Seen,
-    /// In the PBX, after the filter.
+    /// Its packets in the PBX, after the filter.
     pub(super) arrived: Seen,
-    /// Failures of it in Asterisk's NOTICE file.
+    /// Its failures in Asterisk's NOTICE file.
     pub(super) notices: u64,
-    /// From its first REGISTER to the ban.
+    /// The time from its first REGISTER to the ban.
     pub(super) time_to_ban: Option<Duration>,
     pub(super) state: State,
-    /// Whether its tool still runs.
+    /// Whether its tool is still running.
     pub(super) active: bool,
-    /// What its tool wrote to standard error.
+    /// The output of its tool on standard error.
     pub(super) said: String,
 }
 
-/// The outcome of a run. Its JSON form is what `--json` writes.
+/// The result of a run. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether every check held.
+    /// Whether every check passed.
     pub ok: bool,
-    /// Whether there was a filter. Without one nothing is checked.
+    /// Whether there was a filter. Without one, nothing is checked.
     pub filter: bool,
-    /// `native` or `generic`: how the program was attached.
+    /// How the program was attached: `native` or `generic`.
     pub mode: Option<String>,
     /// How long the demonstration took.
     #[serde(serialize_with = "tenths")]
     pub seconds: f64,
     /// Guesses of the fastest guesser that Asterisk answered.
     pub guesses_answered: u64,
-    /// Guesses a second that it was told to make.
+    /// The rate of its guesses, per second.
     pub guess_rate: u32,
-    /// From its first packet to its ban.
+    /// The time from its first packet to its ban.
     pub time_to_ban_ms: Option<u64>,
-    /// How the phone fared.
+    /// The results of the phone.
     pub phone: PhoneReport,
     /// The filter's packets by reason.
     pub reasons: BTreeMap<String, Reason>,
     /// Packets that the filter saw.
     pub received: u64,
-    /// Those it let through.
+    /// Packets that passed.
     pub passed: u64,
-    /// Those it dropped.
+    /// Packets that were dropped.
     pub dropped: u64,
-    /// Each attacker.
+    /// The attackers.
     pub attackers: Vec<AttackerReport>,
-    /// What was checked.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 
 /// One attacker in the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct AttackerReport {
-    /// What it is called in the table.
+    /// Its name in the table.
     pub name: &'static str,
-    /// The program that attacked.
+    /// Its program.
     pub tool: &'static str,
     /// Its address.
     pub address: IpAddr,
-    /// Calls a second that it was told to make; 0 for as fast as it is answered.
+    /// Its rate of calls per second; 0 means as fast as it is answered.
     pub rate: u32,
     /// REGISTERs that it sent.
     pub sent: u64,
-    /// Those with credentials.
+    /// REGISTERs with credentials among them.
     pub sent_with_credentials: u64,
     /// REGISTERs that reached Asterisk.
     pub reached: u64,
-    /// Those with credentials.
+    /// REGISTERs with credentials among them.
     pub guesses_reached: u64,
-    /// Those that Asterisk answered.
+    /// REGISTERs with credentials that Asterisk answered.
     pub guesses_answered: u64,
     /// Failures that Asterisk reported.
     pub notices: u64,
     /// Whether it was banned.
     pub banned: bool,
-    /// From its first packet to its ban.
+    /// The time from its first packet to its ban.
     pub time_to_ban_ms: Option<u64>,
-    /// From its first packet to its last.
+    /// The time from its first packet to its last.
     #[serde(serialize_with = "tenths")]
     pub seconds: f64,
 }
 
-/// One thing that was promised.
+/// A check of one promise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What it is about: `phone`, `ban`, `flood` or `counters`; `attack` or `tap` when the lab itself
-    /// did not work.
+    /// Its subject: `phone`, `ban`, `flood` or `counters`, or `attack` or `tap` if the lab itself did not
+    /// work.
     pub name: &'static str,
-    /// Whether it held.
+    /// Whether it passed.
     pub ok: bool,
     /// The figures.
     pub says: String,
@@ -150,12 +150,12 @@ impl Report {
         }
     }
 
-    /// Whether every check held.
+    /// Whether every check passed.
     pub fn passed(&self) -> bool {
         self.ok
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![String::new()];
         if self.filter {
@@ -250,7 +250,8 @@ fn ban_check(attacker: &AttackerResult, limits: &Limits) -> Check {
         0 => String::new(),
         answered => format!(", {answered} guesses answered"),
     };
-    // Asterisk may keep quiet about a scanner, never about a wrong password: then the lab is broken.
+    // Asterisk may not report a scanner, but always reports a wrong password; otherwise the lab is
+    // broken.
     let ok = banned || (!reported && attacker.method == Method::Scan);
     Check {
         name: "ban",
@@ -343,7 +344,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A run in which all went well.
+    /// A run in which everything went well.
     pub(in crate::lab) fn snapshot() -> Snapshot {
         let guesser = attacker(Method::Guess, seen(900, 20, 0, 9), seen(50, 18, 17, 1), 17);
         let time_to_ban = Some(Duration::from_millis(412));
@@ -414,10 +415,10 @@ pub(super) mod tests {
         let mut run = snapshot();
         run.attackers[0].state = State::Limited;
         assert_eq!(failed(&run, 0), ["ban"]);
-        // A guesser that Asterisk did not report means that the lab itself is broken.
+        // If Asterisk does not report a guesser, the lab itself is broken.
         run.attackers[0].notices = 14;
         assert_eq!(failed(&run, 0), ["ban"]);
-        // A scanner it may keep quiet about.
+        // It need not report a scanner.
         run.attackers[0].method = Method::Scan;
         assert_eq!(failed(&run, 0), [""; 0]);
     }

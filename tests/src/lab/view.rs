@@ -1,4 +1,4 @@
-//! The table that is redrawn while the lab runs, and the line that takes its place in a log.
+//! The table that is redrawn while the lab runs, and the line that replaces it in a log.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::report::AttackerResult;
 use crate::phone::PhoneReport;
 use crate::screen::Paint;
 
-/// Reasons shown below the counters, most frequent first.
+/// The number of reasons below the counters, most frequent first.
 const REASONS_SHOWN: usize = 4;
 
-/// All that is shown, at one moment.
+/// The values to show, at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) elapsed: Duration,
@@ -24,12 +24,12 @@ pub(super) struct Snapshot {
     pub(super) filter: Option<FilterView>,
 }
 
-/// How an attacker stands.
+/// The state of an attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Most of what it sends reaches Asterisk.
+    /// Most of its packets reach Asterisk.
     Attacking,
-    /// Less than half does, without a ban.
+    /// Less than half of them do, without a ban.
     Limited,
     /// It is banned.
     Banned,
@@ -37,8 +37,8 @@ pub(super) enum State {
     Ended,
 }
 
-/// What is said when a phase begins. Without a filter only its name: the words are about what the
-/// filter does.
+/// The heading of a phase. Without a filter it is only the name, because the explanation is about the
+/// filter.
 pub(super) fn heading(number: usize, phase: &Phase, filter: bool, paint: Paint) -> String {
     let title = paint.bold(&format!("{}/{} {}", number + 1, PHASES.len(), phase.title));
     if filter { format!("{title}\n{}\n", phase.says) } else { title }

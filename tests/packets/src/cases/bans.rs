@@ -1,4 +1,4 @@
-//! Rows about bans and about who is trusted.
+//! Rows about bans and trusted sources.
 
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
 use filter_common::decision::Reason::{
@@ -46,7 +46,7 @@ fn addresses() -> Vec<Case> {
         row("banned: not the neighbour, ipv6", &from("2001:db8::67"), &v6, Request),
         row("banned: not the other half of an address", &from("2001:db8:0:1::66"), &v6, Request),
         row("banned: not the same words backwards", &from("66.2.0.192"), &v4, Request),
-        // Not valid on the wire, and nobody's.
+        // Invalid on the wire, so it belongs to no host.
         row("banned: ipv4 mapped into ipv6", &from("::ffff:192.0.2.66"), &v4, Spoofed),
         row("banned: ipv4-compatible ipv6 is another", &from("::192.0.2.66"), &v4, Request),
         row("banned: a loopback address is nobody's", &from("::1"), &loopback, Spoofed),
@@ -77,7 +77,7 @@ fn scopes() -> Vec<Case> {
     let unknown = World::default().ban(V4, 0x40, In(600));
     let too_many = (0..7).fold(from(V6), |frame, _| frame.extension(Extension::destination(1)));
     let later_v6 = from(V6).extension(Extension::fragment(9, false));
-    // Frame, what a ban from SIP makes of it, what it is without a ban.
+    // The frame, its reason under a ban of scope `sip`, and its reason without a ban.
     let frames = [
         ("udp to sip", from(V4), Banned),
         ("tcp to sip", from(V4).tcp(5060), Banned),

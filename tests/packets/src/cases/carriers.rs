@@ -1,4 +1,4 @@
-//! Rows about the ways to carry a REGISTER: each way, in each situation that may drop it. None gets a
+//! Rows about the ways to carry a REGISTER: each of them in each situation that may drop it. None gets a
 //! request further than the plain datagram gets.
 
 use filter_common::abi::SCOPE_SIP;
@@ -15,46 +15,46 @@ use crate::packet_builder::{Extension, Frame, SERVICE_VLAN, VLAN, flag};
 const V4: &str = "192.0.2.66";
 const V6: &str = "2001:db8::66";
 
-/// What limits a way.
+/// The limit that applies to a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// A REGISTER that shows itself.
+    /// A complete REGISTER.
     Plain,
-    /// The beginning of one: as a REGISTER. Who made it is in a later fragment.
+    /// The beginning of one, judged as a REGISTER. Its User-Agent is in a later fragment.
     Begun,
-    /// One whose protocol and port are not read: as a REGISTER.
+    /// One whose protocol and port cannot be read, judged as a REGISTER.
     Hidden,
-    /// A segment that begins with a REGISTER: as a REGISTER, and by its bytes.
+    /// A segment that begins with a REGISTER, limited as a REGISTER and by its bytes.
     Segment,
-    /// Any other segment with a payload: by its bytes.
+    /// Any other segment with a payload, limited by its bytes.
     Stream,
-    /// The line ends of one: by its bytes.
+    /// The line ends before one, limited by their bytes.
     KeepAlive,
-    /// A segment that opens a connection: by its number.
+    /// A segment that opens a connection, limited by number.
     Opening,
-    /// The same with a payload (RFC 7413): by its bytes as well.
+    /// The same with a payload (RFC 7413), limited by its bytes too.
     OpeningWithData,
-    /// A source that nobody has: never let in.
+    /// An impossible source: always dropped.
     NoSource,
-    /// A later fragment: nothing without the first one, which is held.
+    /// A later fragment, useless without the first one, which is limited.
     Rest,
 }
 
 /// A way to carry a REGISTER.
 #[derive(Clone, Debug)]
 pub struct Carrier {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The frame.
     pub frame: Vec<u8>,
-    /// What limits it.
+    /// The limit that applies to it.
     pub held: Held,
 }
 
 /// The User-Agent of [`register`].
 const AGENT: &str = "friendly-scanner";
 
-/// What is carried: the REGISTER of a scanner.
+/// The request to carry: the REGISTER of a scanner.
 pub fn register() -> Vec<u8> {
     messages::request_with("REGISTER", &format!("User-Agent: {AGENT}\r\n"), "")
 }
@@ -63,7 +63,7 @@ fn from(source: &str) -> Frame {
     Frame::from(ip(source)).payload(register())
 }
 
-/// Every way, for both families.
+/// Every carrier, for both families.
 pub fn all() -> Vec<Carrier> {
     let mut all = Vec::new();
     let mut add = |name: String, frame: Vec<u8>, held| all.push(Carrier { name, frame, held });
@@ -73,7 +73,7 @@ pub fn all() -> Vec<Carrier> {
         add(format!("pppoe from {source}"), plain.in_pppoe(), Held::Plain);
         for tags in 1..=8u16 {
             for kind in [VLAN, SERVICE_VLAN] {
-                // Priority tags, which Linux takes off without any device of VLANs.
+                // Priority tags, which Linux removes without a VLAN device.
                 let tagged = (0..tags).fold(plain.clone(), |frame, _| frame.tag(kind, 0));
                 let held = if tags <= 4 { Held::Plain } else { Held::Hidden };
                 add(format!("{tags} tags of {kind:#x} from {source}"), tagged.build(), held);
@@ -115,7 +115,7 @@ pub fn all() -> Vec<Carrier> {
     all
 }
 
-/// IPv4 options, and lengths.
+/// Carriers with IPv4 options, and with odd lengths.
 fn options() -> Vec<Carrier> {
     let mut carriers: Vec<_> = (1..=10usize)
         .map(|words| Carrier {
@@ -136,7 +136,7 @@ fn options() -> Vec<Carrier> {
     carriers
 }
 
-/// IPv6 extension headers, up to so many that nobody follows them.
+/// Carriers with IPv6 extension headers, up to more than are followed.
 fn chains() -> Vec<Carrier> {
     type Make = fn() -> Extension;
     let kinds: [(&str, Make); 5] = [
@@ -194,7 +194,7 @@ fn fragments() -> Vec<Carrier> {
             );
         }
         for len in [4, 8, 12] {
-            // Not all of a header of TCP.
+            // Only part of a TCP header.
             let frame =
                 raw(source, 6, &[0x9c, 0x40, 0x13, 0xc4, 0, 0, 0, 1, 0, 0, 0, 0][..len], 0, true);
             add(
@@ -222,7 +222,7 @@ fn fragments() -> Vec<Carrier> {
     carriers
 }
 
-/// Sources that no packet from a wire has.
+/// Carriers with impossible sources.
 fn sources() -> Vec<Carrier> {
     let sources = [
         "127.0.0.1",
@@ -260,12 +260,12 @@ fn sources() -> Vec<Carrier> {
     carriers
 }
 
-/// What stands for the source of a frame in which none was read.
+/// Stands for the source of a frame whose source was not read.
 const UNREAD: &str = "100::";
 const OWN_V4: &str = "192.0.2.10";
 const OWN_V6: &str = "2001:db8::10";
 
-/// A world, what comes before, and the reason for each [`Held`].
+/// A state of the maps, the steps before the frame, and the reason for each [`Held`].
 struct Situation {
     name: &'static str,
     world: World,
@@ -273,16 +273,16 @@ struct Situation {
     reason: fn(Held) -> Reason,
 }
 
-/// What comes before a row's frame.
+/// The steps before a row's frame.
 #[derive(Clone, Copy)]
 enum Before {
-    /// So many frames like its own.
+    /// This many copies of its own frame.
     Same(usize),
-    /// So many datagrams of somebody else.
+    /// This many datagrams from another source.
     Others(usize),
 }
 
-/// The reason of a way within all limits.
+/// The reason of a carrier within all limits.
 fn passes(held: Held) -> Reason {
     match held {
         Held::Plain | Held::Begun | Held::Segment => Register,
@@ -295,17 +295,17 @@ fn passes(held: Held) -> Reason {
     }
 }
 
-/// The reason of a way, where `reason` is that of all but the last two.
+/// The reason of a carrier, if `reason` applies to all but the last two.
 fn but_for_the_last(reason: Reason, held: Held) -> Reason {
     if matches!(held, Held::NoSource | Held::Rest) { passes(held) } else { reason }
 }
 
-/// The same, where it is that of later fragments too.
+/// The same, if it applies to later fragments too.
 fn but_for_nobody(reason: Reason, held: Held) -> Reason {
     if held == Held::NoSource { Spoofed } else { reason }
 }
 
-/// The reason of a way whose source is over its limits.
+/// The reason of a carrier whose source is over its limits.
 fn over(held: Held) -> Reason {
     match held {
         Held::Plain | Held::Begun | Held::Hidden => RegisterLimit,
@@ -346,7 +346,7 @@ fn situations() -> Vec<Situation> {
         situation(OVER, &limited, many, over),
         situation("watched over its limit", &limited.clone().watching(), many, over),
         situation("over what all share", &shared, many, |held| but_for_the_last(SharedLimit, held)),
-        // What shows that it is a REGISTER has a second chance.
+        // A REGISTER that can be recognised gets a second chance.
         situation("greylisted", &shared.greylisting(), Before::Others(4), |held| match held {
             Held::Plain | Held::Begun | Held::Segment => Greylist,
             Held::Hidden => SharedLimit,
@@ -384,11 +384,11 @@ const LET_IN: &str = "let in";
 const OVER: &str = "over its limit";
 const CLOSED: &str = "while sip is closed";
 
-/// Packets that the limits let in at once.
+/// Packets that the limits admit at once.
 const BURST: u64 = 3;
-/// Bytes that they let in at once: about two messages.
+/// Bytes that they admit at once: about two messages.
 const BYTES: u64 = 700;
-/// As many frames as use up either, however short they are.
+/// Enough frames to exceed both, however short they are.
 const MANY: usize = 700;
 
 /// The rows.
@@ -402,7 +402,7 @@ pub fn cases() -> Vec<Case> {
     for carrier in all() {
         let is_cut = carrier.name.contains("from byte");
         for situation in &situations {
-            // Of each cut of a stream it matters whether it is held at all.
+            // For each cut of a stream, it matters whether it is limited at all.
             let matters = situation.name == OVER || cases.len() % 8 == 0;
             if is_cut && !(matters && [LET_IN, OVER, CLOSED].contains(&situation.name)) {
                 continue;
@@ -426,7 +426,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Bytes before the payload of a segment without options.
+/// The number of bytes before the payload of a segment without options.
 fn headers_len(carrier: &Carrier) -> usize {
     if carrier.name.ends_with(V4) { 54 } else { 74 }
 }

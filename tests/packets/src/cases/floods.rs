@@ -1,4 +1,4 @@
-//! Rows about floods over TCP that go on, and the program's own short bans.
+//! Rows about continued floods over TCP, and the program's own short bans.
 
 use filter_common::abi::SCOPE_SIP;
 use filter_common::class::Class;
@@ -15,7 +15,7 @@ const V4: &str = "192.0.2.66";
 const V6: &str = "2001:db8::66";
 const V6_NEIGHBOUR: &str = "2001:db8::67";
 
-/// Packets within the limit, then packets over it.
+/// The number of packets within the limit, and of packets over it.
 const BURST: usize = 2;
 const EXCESS: usize = 4;
 
@@ -52,14 +52,14 @@ fn going_on() -> Vec<Case> {
         row("flood: goes on for long", &tcp(V4), &proven, Flooding).after(far),
         row("flood: goes on, of options", &options(V4), &of_options, Flooding)
             .after(BURST + EXCESS),
-        // Neither without a connection nor from another port than it has.
+        // Neither without a connection nor from another port of it.
         row("flood: of who has no connection", &tcp(V4), &world(), RegisterLimit).after(far),
         row("flood: of who has no connection, ipv6", &tcp(V6), &world(), RegisterLimit).after(far),
         row("flood: from another port", &tcp(V4).source_port(40_001), &proven, RegisterLimit)
             .after(far),
         row("flood: to another port", &tcp(V4).tcp(5061), &proven, RegisterLimit).after(far),
         row("flood: of connections", &syn(V4), &of_syns, SynLimit).after(far),
-        // Over UDP a source may be forged, and is limited and nothing more.
+        // A source over UDP may be forged, so it is only limited.
         row("flood: over udp", &udp, &proven, RegisterLimit).after(200),
         row("flood: over udp leaves tcp alone", &options(V4), &proven, Request)
             .then(vec![udp.build(); 200]),

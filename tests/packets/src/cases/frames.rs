@@ -1,4 +1,4 @@
-//! Rows about headers: from the Ethernet frame to where the payload begins.
+//! Rows about headers: from the Ethernet frame to the start of the payload.
 
 use std::slice::from_ref;
 
@@ -36,7 +36,7 @@ fn row(name: &str, frame: &Frame, expect: Reason) -> Case {
 /// Frames cut on both sides of each header's end.
 fn runts() -> Vec<Case> {
     let chain = v6().extension(Extension::hop_by_hop(1)).extension(Extension::destination(2));
-    // Where the headers end, and whether the first eight bytes of the payload tell its kind.
+    // Where the headers end, and whether the first eight bytes of the payload show its kind.
     let table = [
         ("udp over ipv4", v4(), vec![34, 42]),
         ("udp over ipv4 with options", v4().ip_options(&[1; 8]), vec![34, 42, 50]),
@@ -122,7 +122,7 @@ fn ipv4() -> Vec<Case> {
         row("ipv4 whose options are the payload", &v4().ihl(15), OtherPort),
         row("ipv4 of version 5", &v4().version(5), Malformed),
         row("ipv4 of version 0", &v4().version(0), Malformed),
-        // As the kernel hands over what it has put together of more than fits into the field.
+        // As the kernel delivers a packet that it has assembled and whose length exceeds the field.
         row("ipv4 with a total length of 0", &v4().ip_len(0), Request),
         row("ipv4 with a total length of 19", &v4().ip_len(19), Malformed),
         row("ipv4 whose length ends before its udp header", &v4().ip_len(20), KeepAlive),

@@ -1,11 +1,11 @@
-//! Packets by the million: built at random, mutations of the table's own, and made of nothing.
+//! Millions of packets: random ones, mutations of the table's, and noise.
 
 use std::net::IpAddr;
 
 use super::{Case, messages, recorded};
 use crate::packet_builder::{Extension, Frame, IPV4, IPV6, OLD_SERVICE_VLAN, SERVICE_VLAN, VLAN};
 
-/// Sources that generated packets come from, so that a [`World`](super::World) can be about them.
+/// The sources of generated packets, so that a [`World`](super::World) can have entries for them.
 pub const SOURCES: [&str; 8] = [
     "192.0.2.66",
     "192.0.2.67",
@@ -17,7 +17,7 @@ pub const SOURCES: [&str; 8] = [
     "fe80::1",
 ];
 
-/// Random numbers that are the same for the same seed: `SplitMix64` (public domain).
+/// Random numbers that are reproducible by their seed: `SplitMix64` (public domain).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -42,7 +42,7 @@ impl Random {
         usize::try_from(self.any() % end).unwrap_or_default()
     }
 
-    /// True once in so many times.
+    /// True once in this many times, on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -61,7 +61,7 @@ impl Random {
     }
 }
 
-/// An endless row of packets, no longer than `longest`.
+/// An endless sequence of packets, no longer than `longest`.
 #[derive(Debug)]
 pub struct Packets {
     random: Random,
@@ -72,7 +72,7 @@ pub struct Packets {
 }
 
 impl Packets {
-    /// Packets from the table's and the recorded ones, the same for the same seed.
+    /// Packets from those of the table and the recorded ones, reproducible by the seed.
     pub fn new(seed: u64, cases: &[Case], longest: usize) -> Self {
         let frames = cases.iter().map(|case| case.packet.clone()).filter(|p| p.len() <= longest);
         let mut payloads = vec![
@@ -136,7 +136,7 @@ impl Packets {
         lie(random, frame).build()
     }
 
-    /// Bytes that nobody meant anything by, mostly behind an Ethernet header that leads somewhere.
+    /// Random bytes, mostly after an Ethernet header with a known EtherType.
     fn noise(&mut self) -> Vec<u8> {
         let random = &mut self.random;
         let longest = if random.once_in(8) { 2000 } else { 120 };
@@ -168,7 +168,7 @@ impl Iterator for Packets {
         let mut frame = match self.random.below(16) {
             0..7 => self.built(),
             7..13 => self.mutated(),
-            // Once more, as who was not answered sends it.
+            // A retransmission of the last packet.
             13 | 14 => std::mem::take(&mut self.last),
             _ => self.noise(),
         };
@@ -192,7 +192,7 @@ fn extension(random: &mut Random) -> Extension {
     if random.once_in(12) { extension.claiming(random.byte()) } else { extension }
 }
 
-/// Sometimes a field that says something else than is so.
+/// Sometimes gives a field a false value.
 fn lie(random: &mut Random, frame: Frame) -> Frame {
     let near = u16::from(random.byte());
     match random.below(24) {
@@ -210,7 +210,7 @@ fn lie(random: &mut Random, frame: Frame) -> Frame {
     }
 }
 
-/// One small change, mostly where the headers are.
+/// Makes one small change, mostly in the headers.
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     const TELLING: [u8; 16] =
         [0, 1, 4, 6, 7, 8, 17, 43, 44, 51, 60, 0x7f, 0x80, 0xff, b'\r', b'\n'];

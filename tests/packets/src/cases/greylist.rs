@@ -1,4 +1,5 @@
-//! Rows about the greylist: what is let in when the budget of all unknown sources is used up.
+//! Rows about the greylist: packets that are admitted when the budget of all unknown sources is
+//! exhausted.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -28,7 +29,7 @@ fn world() -> World {
     World::default().shared_limit(Class::Register, 2).greylisting()
 }
 
-/// A flood that has used the budget up.
+/// A flood that has exhausted the budget.
 fn flood() -> Vec<Vec<u8>> {
     let source = |n| -> IpAddr { Ipv4Addr::new(198, 18, n, 1).into() };
     (0..4).map(|n| Frame::from(source(n)).payload(messages::register()).build()).collect()
@@ -38,12 +39,12 @@ fn from(source: &str) -> Frame {
     Frame::from(ip(source)).payload(messages::register())
 }
 
-/// After the flood.
+/// A row after the flood.
 fn flooded(name: &str, frame: &Frame, expect: Reason) -> Case {
     row(format!("greylist: {name}"), frame, &world(), expect).then(flood())
 }
 
-/// After the flood, and after it and half a second later the REGISTER of 192.0.2.66.
+/// A row after the flood and two REGISTERs of 192.0.2.66, half a second apart.
 fn admitted(name: &str, frame: &Frame, expect: Reason) -> Case {
     let register = from(V4).build();
     flooded(name, frame, expect).then([register.clone()]).then_wait(500).then([register])
@@ -76,7 +77,7 @@ fn retransmissions() -> Vec<Case> {
             .then_same(1)
             .then_wait(500),
     ];
-    // Timer E of RFC 3261 for a phone that is answered by nobody.
+    // Timer E of RFC 3261 for a phone that gets no answer.
     let mut lost = flooded("the fourth when three were let in", &from(V4), Admitted).then_same(1);
     for wait in [500, 1000, 2000] {
         lost = lost.then_wait(wait).then_same(1);
@@ -150,7 +151,7 @@ fn sources() -> Vec<Case> {
     ]
 }
 
-/// What is let in is limited too.
+/// Admitted packets are limited too.
 fn limits() -> Vec<Case> {
     let few = world().admitted_limit(2);
     let own = world().limit(2);
@@ -168,7 +169,7 @@ fn limits() -> Vec<Case> {
         .then(vec![from(V4).build()])
         .then_wait(500)
         .then(vec![from(V4).build(); 2]),
-        // It takes nothing from its source's limit either.
+        // It does not consume its source's limit either.
         again(
             row("greylist: not let in many times", &from(V4), &few_own, SharedLimit).then(flood()),
         )
@@ -180,7 +181,7 @@ fn limits() -> Vec<Case> {
     ]
 }
 
-/// Only a REGISTER is let in.
+/// Only a REGISTER is admitted.
 fn classes() -> Vec<Case> {
     let mut cases = Vec::new();
     for (class, method) in [

@@ -28,19 +28,19 @@ fn plain(source: &str) -> Frame {
     from(source, messages::register())
 }
 
-/// A row after as many frames of its own as the burst is.
+/// A row after as many copies of its own frame as the burst allows.
 fn over(name: impl Into<String>, frame: &Frame, expect: Reason) -> Case {
     let burst = usize::try_from(BURST).expect("a small number");
     Case::new(name, frame.build(), expect).within(World::default().limit(BURST)).after(burst)
 }
 
-/// A row after many REGISTER without credentials of 192.0.2.66.
+/// A row after many REGISTERs without credentials from 192.0.2.66.
 fn flooded(name: &str, frame: &Frame, expect: Reason) -> Case {
     over(name, frame, expect).after_other(20, plain(V4).build())
 }
 
-/// Segments that send bytes again which have been sent: the budget is of bytes that arrive, since which of
-/// them TCP keeps, the old or the new, is the host's to say.
+/// Segments that retransmit bytes. The budget is of bytes that arrive, because only the host decides
+/// which of two overlapping segments it keeps.
 fn overlaps() -> Vec<Case> {
     const LENGTH: usize = 1000;
     const ROOM: u64 = 3 * LENGTH as u64;
@@ -55,7 +55,7 @@ fn overlaps() -> Vec<Case> {
     ] {
         for source in [V4, V6] {
             let world = World::default().unlimited().byte_limits(limits);
-            // What is sent, then a segment that overlaps it.
+            // The segments that are sent, then a segment that overlaps them.
             for (name, sent, last) in [
                 ("the same again", [1, 1, 1], 1),
                 ("half of it again", [1, 501, 1001], 501),
@@ -77,7 +77,7 @@ fn overlaps() -> Vec<Case> {
     cases
 }
 
-/// A REGISTER with `fields` that is over the limit.
+/// A REGISTER with `fields` over the limit.
 fn fields(name: &str, fields: &str, expect: Reason) -> Case {
     over(name, &from(V4, request_with("REGISTER", fields, "")), expect)
 }
@@ -106,7 +106,7 @@ fn bursts() -> Vec<Case> {
     cases
 }
 
-/// What the limit of one source leaves alone.
+/// Packets that the limit of one source does not affect.
 fn others() -> Vec<Case> {
     let register = |source| from(source, messages::register_with_credentials());
     vec![
@@ -127,7 +127,7 @@ fn others() -> Vec<Case> {
     ]
 }
 
-/// What must not get around the limit.
+/// Attempts to bypass the limit.
 fn evasions() -> Vec<Case> {
     let newlines = |n: usize| [&b"\r\n".repeat(n), &messages::register()[..]].concat();
     let space = |space: &[u8]| from(V4, [space, &messages::register()[..]].concat());
@@ -177,7 +177,7 @@ fn evasions() -> Vec<Case> {
     ]
 }
 
-/// How a phone may write the field.
+/// The spellings that a phone may use.
 fn spellings() -> Vec<Case> {
     let found = [
         ("usual", format!("Authorization: {DIGEST}\r\n")),
@@ -247,13 +247,13 @@ fn spellings() -> Vec<Case> {
     cases
 }
 
-/// Where in a message the field may be.
+/// The places of the field in a message.
 fn places() -> Vec<Case> {
-    // All that an Ethernet frame of 1500 bytes leaves to UDP over IPv4.
+    // The largest UDP payload in an IPv4 packet in an Ethernet frame of 1500 bytes.
     let full = messages::register_with_late_credentials(1472);
     let jumbo = messages::register_with_late_credentials(8900);
     let vlan_v6 = from(V6, messages::register_with_late_credentials(1452)).tag(VLAN, 7);
-    // The colon is the last byte that is searched, then the first that is not.
+    // The colon is the last byte that is searched, then the first one that is not.
     let head = "REGISTER sip:192.0.2.10 SIP/2.0\r\nVia: ";
     let colon = |at: usize| {
         let name = "\r\nAuthorization:";
@@ -281,7 +281,7 @@ fn places() -> Vec<Case> {
     ]
 }
 
-/// What looks like credentials and is none.
+/// Fields that resemble credentials.
 fn fakes() -> Vec<Case> {
     let body = request_with("REGISTER", "", &format!("\r\nAuthorization: {DIGEST}\r\n"));
     let register = messages::register_with_credentials();

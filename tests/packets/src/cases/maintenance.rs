@@ -1,4 +1,4 @@
-//! Rows about SIP that is closed for a while.
+//! Rows about SIP that is closed for maintenance.
 
 use filter_common::abi::{SCOPE_ALL, SCOPE_SIP};
 use filter_common::decision::Reason::{
@@ -67,7 +67,7 @@ fn closed() -> Vec<Case> {
     cases
 }
 
-/// To whom and to what it is open.
+/// The packets that still pass.
 fn open() -> Vec<Case> {
     let world = World::default().closed(In(600), false).peer(V4, In(600)).peer(V6, In(600));
     let to_all = World::default().closed(In(600), true).peer(V4, In(600)).peer(V6, In(600));

@@ -1,7 +1,8 @@
-//! Rows about frames that are cut off, lie or repeat themselves: all pass, but from who is banned.
+//! Rows about frames that are truncated, inconsistent or repetitive: all pass, except from banned
+//! sources.
 //!
-//! [`frames`](super::frames) asks which reason each kind has; here it is every length and every
-//! value that a field can lie with.
+//! [`frames`](super::frames) checks the reason for each kind; this module tries every length and every
+//! false value of a field.
 
 use filter_common::abi::SCOPE_ALL;
 use filter_common::decision::Reason::{
@@ -14,7 +15,7 @@ use crate::packet_builder::{
     ETHERNET_LEN, Extension, Frame, IPV4, OLD_SERVICE_VLAN, SERVICE_VLAN, VLAN, ethernet, flag,
 };
 
-/// Bytes of a frame of a 9000-byte MTU.
+/// Bytes of a frame with an MTU of 9000.
 const JUMBO: usize = ETHERNET_LEN + 9000;
 
 /// The rows.
@@ -35,7 +36,7 @@ fn row(name: impl Into<String>, frame: &Frame, expect: Reason) -> Case {
     Case::new(name, frame.build(), expect)
 }
 
-/// Frames cut at every length up to where the method has been read; the payload begins at `payload`.
+/// Frames cut at every length up to the end of the method; the payload begins at `payload`.
 fn cut_everywhere(name: &str, frame: &Frame, payload: usize) -> Vec<Case> {
     (0..=payload + 8)
         .map(|len| {
@@ -71,7 +72,7 @@ fn tags() -> Vec<Case> {
     let banned = World::default().ban("192.0.2.66", SCOPE_ALL, Ends::Never);
     let third = v4().tag(SERVICE_VLAN, 7).tag(VLAN, 8).tag(VLAN, 9);
     cases.push(row("a third tag hides no banned source", &third, Banned).within(banned));
-    // 802.3: up to 1500 it is a length and no EtherType (IEEE 802.3 section 3.2.6).
+    // In 802.3, values up to 1500 are a length, not an EtherType (IEEE 802.3 section 3.2.6).
     for length in [0, 3, 46, 1500, 1501, 1535] {
         let llc = ethernet(length, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0, 0x45, 0]);
         cases.push(Case::new(format!("802.3 with a length of {length}"), llc, NotIp));
@@ -86,7 +87,7 @@ fn tags() -> Vec<Case> {
 fn ipv4() -> Vec<Case> {
     let mut cases = Vec::new();
     for words in 0..=15u8 {
-        // The header ends where its own field says, and what it takes is no payload.
+        // The header ends where its own field says, and the bytes inside it are not payload.
         let expect = match words {
             0..5 => Malformed,
             5 => Request,
@@ -147,7 +148,7 @@ fn tcp() -> Vec<Case> {
             let expect = match words {
                 0..5 => Malformed,
                 5 => Request,
-                // It begins within the message, where no method stands.
+                // It begins within the message, where there is no method.
                 _ => NotSip,
             };
             let lie = frame.clone().tcp(5060).payload(&message).data_offset(words);
@@ -187,7 +188,7 @@ fn ipv6() -> Vec<Case> {
     cases
 }
 
-/// The extension headers, each with its bytes.
+/// The extension headers, each with its length.
 fn extensions() -> Vec<(&'static str, Extension, usize)> {
     vec![
         ("hop-by-hop options", Extension::hop_by_hop(1), 8),
@@ -218,8 +219,7 @@ fn extensions_cut() -> Vec<Case> {
     cases
 }
 
-/// Chains of each extension header, up to longer ones than are followed, and every length that one
-/// can lie with.
+/// Chains of each extension header, up to longer ones than are followed, and with every false length.
 fn chains() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, extension, _) in extensions() {
@@ -231,7 +231,7 @@ fn chains() -> Vec<Case> {
     }
     let fragment = Extension::fragment(0, false);
     for claim in [1, 2, 0x7f, 0xff] {
-        // Its second byte is reserved, and not a length (RFC 8200 section 4.5).
+        // Its second byte is reserved, not a length (RFC 8200 section 4.5).
         let frame = v6().extension(fragment.clone().claiming(claim));
         cases.push(row(format!("a fragment header with {claim:#x} reserved"), &frame, Request));
     }
@@ -257,7 +257,7 @@ fn fragments() -> Vec<Case> {
             cases.push(row(name("ipv6"), &v6.payload(&register), Fragment));
         }
     }
-    // What would write over a first fragment's ports (RFC 3128) carries none itself.
+    // A fragment that would overwrite a first fragment's ports (RFC 3128) has no ports itself.
     let over = v4().protocol(6).payload([0; 16]).fragment(1, true);
     cases.push(row("a fragment that overlaps a tcp header", &over, Fragment));
     let tiny = v4().protocol(6).payload([0; 8]).fragment(0, true);
@@ -273,7 +273,7 @@ fn fragments() -> Vec<Case> {
     cases.push(row("a later fragment within a first one", &within, Fragment));
     let flags = v4().unfragmentable().fragment(0, true);
     cases.push(row("a fragment that says it must not be one", &flags, Request));
-    // Nothing of a later fragment is limited, whatever it looks like.
+    // A later fragment is never limited, whatever it looks like.
     let later = v4().protocol(17).payload(&register).fragment(185, false);
     let name = "later fragments of a source over its limit";
     cases.push(row(name, &later, Fragment).within(limited()).after(20));

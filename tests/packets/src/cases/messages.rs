@@ -1,4 +1,4 @@
-//! What is sent to a SIP port: the messages of phones and of attackers.
+//! The messages of phones and of attackers to a SIP port.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,7 @@ pub const DIGEST: &str = "Digest username=\"600\", realm=\"asterisk\", \
     response=\"0123456789abcdef0123456789abcdef\", algorithm=MD5, cnonce=\"9f3a\", \
     opaque=\"1f2e3d4c\", qop=auth, nc=00000001";
 
-/// A request with the fields it must have (RFC 3261 section 8.1.1), `fields` behind them, and
-/// `body`.
+/// A request with the mandatory fields (RFC 3261 section 8.1.1), then `fields` and `body`.
 pub fn request_with(method: &str, fields: &str, body: &str) -> Vec<u8> {
     format!(
         "{method} sip:192.0.2.10 SIP/2.0\r\n\
@@ -50,17 +49,17 @@ pub fn register_compact() -> Vec<u8> {
         .to_vec()
 }
 
-/// A REGISTER of exactly `len` bytes whose credentials come last of all fields.
+/// A REGISTER of exactly `len` bytes whose credentials are its last field.
 ///
 /// # Panics
 ///
-/// When `len` is less than such a REGISTER takes.
+/// If `len` is too short for such a REGISTER.
 pub fn register_with_late_credentials(len: usize) -> Vec<u8> {
     let of = |filler: &str| {
         let fields = format!("User-Agent: {filler}\r\nAuthorization: {DIGEST}\r\n");
         let mut message =
             String::from_utf8_lossy(&request_with("REGISTER", &fields, "")).into_owned();
-        // The length of nothing says nothing, and would come behind.
+        // This field would come after the credentials, and is optional without a body.
         message = message.replace("Content-Length: 0\r\n", "");
         message.into_bytes()
     };
@@ -68,14 +67,14 @@ pub fn register_with_late_credentials(len: usize) -> Vec<u8> {
     of(&"x".repeat(filler))
 }
 
-/// A REGISTER of about `len` bytes without credentials, all in fields.
+/// A REGISTER of about `len` bytes without credentials, in fields only.
 pub fn long_register(len: usize) -> Vec<u8> {
     let mut fields = String::new();
     for number in 0.. {
         if fields.len() >= len.saturating_sub(400) {
             break;
         }
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ok = write!(fields, "X-Field-{number}: A\u{e4}: authorization, and more of that\r\n");
     }
     request_with("REGISTER", &fields, "")
@@ -106,10 +105,11 @@ pub fn tls_client_hello() -> Vec<u8> {
     hello
 }
 
-/// The torture tests of RFC 4475 (section 3), abridged: name, message, and whether it is what the
-/// filter takes for a REGISTER (`R`), one with credentials (`C`), another request (`q`), a response (`s`) or none (`n`).
+/// The torture tests of RFC 4475 (section 3), abridged: name, message, and how the filter reads it: as a
+/// REGISTER (`R`), a REGISTER with credentials (`C`), another request (`q`), a response (`s`) or none of
+/// these (`n`).
 ///
-/// Whatever is odd behind the first bytes is Asterisk's to judge, never the filter's.
+/// Asterisk, not the filter, judges everything after the first bytes.
 pub const TORTURE: &[(&str, &[u8], char)] = &[
     ("wsinv", b"INVITE sip:vivekg@chair-dnrc.example.com;unknownparam SIP/2.0\r\nTO :\r\n sip:vivekg@chair-dnrc.example.com ;   tag    = 1918181833n\r\nfrom   : \"J Rosenberg \\\\\\\"\"       <sip:jdrosen@example.com>\r\n  ;\r\n  tag = 98asjd8\r\nMaX-fOrWaRdS: 0068\r\n\r\n", 'q'),
     ("intmeth", b"!interesting-Method0123456789_*+`.%indeed'~ sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.com SIP/2.0\r\n\r\n", 'n'),

@@ -1,4 +1,4 @@
-//! Rows about networks inside each other, and holes in their bans.
+//! Rows about networks inside each other, and exceptions from their bans.
 
 use filter_common::abi::{SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP};
 use filter_common::decision::Reason::{self, Banned, BannedNetwork, OtherPort, Request, Trusted};
@@ -101,8 +101,8 @@ fn nested() -> Vec<Case> {
     ]
 }
 
-/// Each prefix length that the gate of bans treats in its own way: at its first and last address,
-/// and beside them.
+/// Each prefix length that the gate of bans treats differently: at its first and last address, and just
+/// outside.
 fn lengths() -> Vec<Case> {
     let table = [
         ("203.0.113.66/32", "203.0.113.66", "203.0.113.66", "203.0.113.67"),
@@ -128,7 +128,7 @@ fn lengths() -> Vec<Case> {
         cases.push(at("its last", last, BannedNetwork));
         cases.push(at("outside", outside, Request));
     }
-    // Trust is looked up behind a gate of its own.
+    // Trust is looked up behind a separate gate.
     for (network, first, last, outside) in table {
         let world = World::default()
             .ban_network("0.0.0.0/1", SCOPE_ALL, Never)

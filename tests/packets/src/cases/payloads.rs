@@ -1,4 +1,4 @@
-//! Rows about what is sent to a SIP port, and about a filter that is not configured.
+//! Rows about the payloads sent to a SIP port, and about a filter that is not configured.
 
 use filter_common::abi::{self, ABI_VERSION};
 use filter_common::decision::Reason::{
@@ -40,7 +40,7 @@ fn methods() -> Vec<Case> {
     let requests = others.map(|method| row(method, messages::request(method), Request));
     let registers = ["REGISTER", "register", "Register", "rEgIsTeR"]
         .map(|method| row(&format!("method {method}"), messages::request(method), Register));
-    // PJSIP takes these in any case.
+    // PJSIP accepts these in any case.
     let limited = ["invite", "Options", "sUBSCRIBE", "bye"]
         .map(|method| row(&format!("method {method}"), messages::request(method), Request));
     let unlike = ["FOOBAR", "REGISTRY", "REGISTERED", "REGISTE", "XREGISTER", "INVITED"]
@@ -97,7 +97,7 @@ fn starts() -> Vec<Case> {
     ]
 }
 
-/// What comes to a SIP port beside SIP.
+/// Payloads other than SIP on a SIP port.
 fn neighbours() -> Vec<Case> {
     let tcp = |name: &str, port, payload: &[u8], expect| {
         let frame = Frame::from(ip("192.0.2.66")).tcp(port).payload(payload);

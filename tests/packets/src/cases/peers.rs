@@ -112,7 +112,7 @@ fn limits() -> Vec<Case> {
         )
         .after(3)
         .then_wait(3_601_000),
-        // What it sends over its limit it does not have as an unknown source either.
+        // Over its limit, it cannot use the limits of unknown sources either.
         row("known limit: unknown sources have theirs", &from("192.0.2.67"), &world, Register)
             .then(vec![from(V4).build(); 20]),
     ]

@@ -1,4 +1,4 @@
-//! Payloads as real tools sent them to a real Asterisk, and as it answered.
+//! Payloads that real tools sent to a real Asterisk, and its replies.
 
 use filter_common::decision::Reason;
 
@@ -7,7 +7,7 @@ use crate::packet_builder::Frame;
 
 macro_rules! recorded {
     ($($name:literal => $reason:ident,)*) => {
-        /// Name, payload and reason of each.
+        /// Their names, payloads and reasons.
         pub const RECORDED: &[(&str, &[u8], Reason)] = &[
             $(($name, include_bytes!(concat!("../../fixtures/sip/", $name)), Reason::$reason),)*
         ];
@@ -45,7 +45,7 @@ recorded! {
     "subscribe-udp-subscribe-unknown" => Request,
 }
 
-/// The rows: each payload alone, and each REGISTER when its source is over its limit.
+/// The rows: each payload alone, and each REGISTER of a source over its limit.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, payload, expect) in RECORDED {

@@ -1,4 +1,4 @@
-//! Rows about bans that close some ports and leave others open.
+//! Rows about bans that close only some ports.
 
 use filter_common::abi::{SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP};
 use filter_common::decision::Reason::{
@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
     [named(), masks(), ranges(), without_ports(), units()].concat()
 }
 
-/// Ports with names: one of TCP, one of each, and a range of which one port is SIP too.
+/// Named ports: one over TCP, one over each, and a range that contains a SIP port.
 fn world() -> World {
     World::default()
         .named(SSH, true, 22..=22)
@@ -101,7 +101,7 @@ fn masks() -> Vec<Case> {
     ]
 }
 
-/// Where ranges of ports begin and end.
+/// The first and last ports of ranges.
 fn ranges() -> Vec<Case> {
     let banned = world().ban(V4, HIGH, In(600));
     let udp = |port| from(V4).udp(port);
@@ -118,7 +118,7 @@ fn ranges() -> Vec<Case> {
     ]
 }
 
-/// What does not say which port it goes to.
+/// Packets without a readable port.
 fn without_ports() -> Vec<Case> {
     let ssh = world().ban(V4, SSH, In(600)).ban(V6, SSH, In(600));
     let all = world().ban(V4, SCOPE_ALL, In(600)).ban(V6, SCOPE_ALL, In(600));

@@ -1,4 +1,5 @@
-//! Rows about the limits of each class, and about what sources of a network and all of them share.
+//! Rows about the limits of each class, and about the limits that the sources of a network, and all
+//! sources, share.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,7 +29,7 @@ fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) ->
     Case::new(name, frame.build(), expect).within(world.clone())
 }
 
-/// A frame of a class, and why it passes.
+/// A frame of a class, and the reason why it passes.
 fn of_class(class: Class, frame: &Frame) -> (Frame, Reason) {
     let request = |method| frame.clone().payload(messages::request(method));
     match class {
@@ -59,7 +60,7 @@ fn classes() -> Vec<Case> {
                 continue;
             }
             let (frame, pass) = of_class(class, frame);
-            // Where REGISTERs with credentials are at their limit, those without are not.
+            // If REGISTERs with credentials are at their limit, those without are not.
             let levels = [
                 ("source", World::default().source_limit(class, burst()), class.over()),
                 ("network", World::default().prefix_limit(class, burst()), PrefixLimit),
@@ -74,7 +75,7 @@ fn classes() -> Vec<Case> {
                 cases.push(row(name("trusted"), &frame, &trusted, Trusted).after(BURST));
                 cases.push(row(name("watching"), &frame, &world.watching(), over).after(BURST));
             }
-            // Each class has a bucket of its own.
+            // Each class has a separate bucket.
             for other in Class::ALL.into_iter().filter(|other| *other != class) {
                 let world = World::default().source_limit(other, 1);
                 let (others, _) = of_class(other, &Frame::from(ip(V4)));
@@ -86,7 +87,7 @@ fn classes() -> Vec<Case> {
     cases
 }
 
-/// What else is of a class.
+/// Other packets of each class.
 fn kinds() -> Vec<Case> {
     let others = World::default().source_limit(Class::Other, burst());
     let syns = World::default().source_limit(Class::Syn, burst());
@@ -118,7 +119,7 @@ fn kinds() -> Vec<Case> {
         over(
             "connections, the first fragment",
             &opening(tcp(b"").fragment(0, true)),
-            // It counts as all that a segment can have.
+            // It counts as a segment of the maximum length.
             &World { bytes: Box::new([None; 4]), ..syns.clone() },
             SynLimit,
         ),
@@ -165,7 +166,7 @@ fn searches() -> Vec<Case> {
     ]
 }
 
-/// Frames of so many neighbours, each different, in the same network.
+/// Different frames from this many sources in the same network.
 fn neighbours(count: u8, frame: impl Fn(IpAddr) -> Frame, v6: bool) -> Vec<Vec<u8>> {
     let address = |n: u8| -> IpAddr {
         if v6 {
@@ -177,7 +178,7 @@ fn neighbours(count: u8, frame: impl Fn(IpAddr) -> Frame, v6: bool) -> Vec<Vec<u
     (0..count).map(|n| frame(address(n)).build()).collect()
 }
 
-/// Frames of so many sources, each of another network.
+/// Frames from this many sources, each in another network.
 fn strangers(count: u8, frame: impl Fn(IpAddr) -> Frame) -> Vec<Vec<u8>> {
     (0..count).map(|n| frame(Ipv4Addr::new(198, 18, n, 1).into()).build()).collect()
 }
@@ -216,7 +217,7 @@ fn prefixes() -> Vec<Case> {
             Request,
         )
         .then(v4(5)),
-        // Whoever is over his own limit takes nothing from his neighbours.
+        // A source over its own limit takes nothing from its neighbours.
         row("prefix: beside one over his own limit", &from(V4), &world.clone().limit(2), Register)
             .then(vec![from("192.0.2.99").build(); 50]),
     ]
@@ -248,7 +249,7 @@ fn shared() -> Vec<Case> {
         row("shared: connections", &open(ip(V4)), &syns, SharedLimit).then(strangers(5, open)),
         row("shared: other segments", &Frame::from(ip(V4)).tcp(5060), &syns, TcpControl)
             .then(strangers(5, open)),
-        // Whoever is over his own limit, or over his network's, takes nothing from the others.
+        // A source over its own limit, or over that of its network, takes nothing from the others.
         row("shared: beside one over his own limit", &from(V4), &world.clone().limit(2), Register)
             .then(vec![from("198.51.100.7").build(); 100]),
         row(
@@ -258,7 +259,7 @@ fn shared() -> Vec<Case> {
             Register,
         )
         .then(neighbours(100, register, false)),
-        // Of a forged flood each source has had one packet, and none of them is banned for it.
+        // In a forged flood, each source has sent one packet, and none of them is banned.
         row(
             "shared: one of the forged, later",
             &register(Ipv4Addr::new(198, 18, 7, 1).into()),
@@ -270,7 +271,7 @@ fn shared() -> Vec<Case> {
     ]
 }
 
-/// Which limit is told when several are reached, and what comes before them.
+/// Which limit is reported if several are reached, and what takes precedence over them.
 fn order() -> Vec<Case> {
     let all = World::default()
         .source_limit(Class::Invite, 1)

@@ -61,7 +61,7 @@ fn names() -> Vec<Case> {
         ("iWa", Request),
         ("smap", Signature),
         ("smapper", Request),
-        // No more than 32 bytes are compared.
+        // Only 32 bytes are compared.
         ("VaxSIPUserAgent/3.1 of the long name", Signature),
         ("VaxSIPUserAgent/3.1 of the long ", Signature),
         ("VaxSIPUserAgent/3.1 of the lon", Request),
@@ -78,7 +78,7 @@ fn names() -> Vec<Case> {
     cases
 }
 
-/// How the field may be written.
+/// The spellings of the field.
 fn spellings() -> Vec<Case> {
     let table = [
         ("user-agent: iWar\r\n", Signature),
@@ -106,7 +106,7 @@ fn spellings() -> Vec<Case> {
     cases
 }
 
-/// In which packets, and where in them.
+/// The packets that are searched, and the places in them.
 fn places() -> Vec<Case> {
     const AGENT: &str = "User-Agent: friendly-scanner\r\n";
     let response = Frame::from(ip(V4)).payload(

@@ -1,11 +1,11 @@
-//! Worlds that have something to say about [generated](super::generated) packets' sources.
+//! States of the maps that concern the sources of [generated](super::generated) packets.
 
 use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP};
 use filter_common::class::Class;
 
 use super::{Ends, World};
 
-/// The worlds, each with its name.
+/// The states, each with its name.
 pub fn all() -> Vec<(&'static str, World)> {
     let strict = strict();
     vec![
@@ -40,7 +40,7 @@ fn limited(burst: u64) -> World {
     Class::ALL.iter().fold(World::default(), |world, class| world.source_limit(*class, burst))
 }
 
-/// Bans of every kind, in force and over, some trust, and a limit of one.
+/// Bans of every kind, in force and ended, some trust, and a limit of one.
 fn strict() -> World {
     limited(1)
         .ban("192.0.2.66", SCOPE_SIP, Ends::Never)
@@ -52,7 +52,7 @@ fn strict() -> World {
         .trust("192.0.2.128/25")
 }
 
-/// Some of the sources are known, one not any more; scanners, and bans of named ports.
+/// Some of the sources are known, one no longer; scanners, and bans of named ports.
 fn known() -> World {
     limited(3)
         .search_limit(2)
@@ -83,7 +83,7 @@ fn shared() -> World {
     Class::ALL.iter().fold(world, |world, class| world.shared_limit(*class, 2))
 }
 
-/// Sources that flood: two with a connection, one that is banned for it.
+/// Sources of floods: two with a connection, one that is banned for its flood.
 fn floods() -> World {
     limited(2)
         .flood_after(4)
@@ -93,7 +93,7 @@ fn floods() -> World {
         .flooder("2001:db8::67", Ends::Ago(1))
 }
 
-/// Sources with a connection and without, and addresses of the host's own.
+/// Sources with and without a connection, and some of the host's own addresses.
 fn streams() -> World {
     World { prefix_lengths: [23, 32], ..World::default() }
         .flood_after(4)

@@ -1,7 +1,7 @@
-//! Any row of frames, decided one after the other in one of the [`worlds`].
+//! Any sequence of frames, decided one after the other in one of the [`worlds`].
 //!
-//! The first byte of an input chooses the world, and how much time passes between two frames. Behind
-//! it come the frames, each behind its length in two bytes, lowest first.
+//! The first byte of an input chooses the world and the time between two frames. The frames follow, each
+//! after its length in two bytes, lowest first.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -22,14 +22,14 @@ use super::reference;
 use crate::cases::{Ban, Limit, Limits, Who, World, worlds};
 use crate::model::{Gates, Model};
 
-/// Longer after the start than any ban in a world is over, in nanoseconds.
+/// Later than the end of any ban in a world, in nanoseconds since the start.
 const NOW: u64 = 2_000_000 * 1_000_000_000;
 
-/// Nanoseconds between two frames, for each time that the first byte of an input goes round all
-/// worlds: with it requests can be sent again, and bans end.
+/// Nanoseconds between two frames, times the quotient of the first byte and the number of worlds. This
+/// allows retransmissions, and bans that end.
 const STEP: u64 = 170_000_000;
 
-/// The worlds with their gates, which take long to make.
+/// The worlds with their gates, which take long to build.
 static WORLDS: LazyLock<Vec<(World, Gates)>> = LazyLock::new(|| {
     let with_gates = |(_, world)| {
         let gates = Gates::of(&world);
@@ -38,13 +38,13 @@ static WORLDS: LazyLock<Vec<(World, Gates)>> = LazyLock::new(|| {
     worlds::all().into_iter().map(with_gates).collect()
 });
 
-/// What drops was asked for and comes from nobody who is trusted; what passes for being known, let
-/// in or trusted is; each frame has one reason, and the counts of frames, of bytes and of entries
-/// add up.
+/// Checks three properties: a frame drops only because of something in its world, and not if its source
+/// is trusted; a frame that passes as known, admitted or trusted has that status; each frame has one
+/// reason, and the counts of frames, bytes and entries add up.
 ///
 /// # Panics
 ///
-/// When one of these is not so.
+/// If one of these does not hold.
 pub fn check(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let choice = usize::from(*choice);
@@ -87,7 +87,8 @@ pub fn check(data: &[u8]) {
         of_verdict.map(|reason| counters[*reason as usize]).sum::<Counter>()
     };
     assert_eq!(received, [sum(Verdict::Pass), sum(Verdict::Drop)].into_iter().sum());
-    // What passes for trust may have met a ban or a limit first, and then that has counted it.
+    // A frame that passes because of trust may have matched a ban or a limit first, which then counted
+    // it.
     let packets = |reason: Reason| counters[reason as usize].packets;
     let is = |what, counted: u64, least: u64| {
         let most = least + packets(Reason::Trusted);
@@ -102,43 +103,43 @@ pub fn check(data: &[u8]) {
     is("known peers and flooders", tally.peers_dropped + tally.flooders, flooding);
 }
 
-/// How many frames there were before, for whoever has a limit.
+/// The numbers of earlier frames, by the limits that they may have consumed.
 #[derive(Default)]
 struct History {
     /// Nanoseconds since the first frame.
     elapsed: u64,
-    /// Of a line of sources and a class: those that may have taken from its limit.
+    /// By a line of sources and a class: frames that may have consumed its limit.
     sources: HashMap<(u64, Class), u64>,
-    /// The same of networks.
+    /// The same for networks.
     prefixes: HashMap<(u64, Class), u64>,
-    /// The same of all sources.
+    /// The same for all sources.
     shared: HashMap<Class, u64>,
-    /// Those of a line of sources that may have been over a limit and searched.
+    /// By a line of sources: frames that may have been searched over the limit.
     searched: HashMap<u64, u64>,
-    /// Those over TCP of a line of sources that were over its limits.
+    /// By a line of sources: frames over TCP that exceeded its limits.
     excess: HashMap<u64, u64>,
-    /// Bytes over TCP of each bucket of them, and of all.
+    /// Bytes over TCP, by bucket and for all.
     bytes: HashMap<u32, u64>,
     all_bytes: u64,
-    /// Those in the name of the host's own addresses.
+    /// Frames from the host's own addresses.
     own: u64,
-    /// REGISTERs that were let in.
+    /// REGISTERs that were admitted.
     admitted: u64,
-    /// Those of a known peer.
+    /// Frames from a known peer.
     known: HashMap<Address, u64>,
 }
 
-/// One frame more.
+/// Counts one more frame.
 fn count<K: Eq + Hash>(frames: &mut HashMap<K, u64>, key: K) {
     *frames.entry(key).or_default() += 1;
 }
 
-/// Whether so many frames before are all that a limit gives at once.
+/// Whether this many earlier frames may have exhausted the burst of a limit.
 fn is_used_up<K: Eq + Hash>(limit: Option<Limit>, frames: &HashMap<K, u64>, key: &K) -> bool {
     limit.is_some_and(|limit| frames.get(key).copied().unwrap_or(0) >= limit.burst)
 }
 
-/// A frame in its world, and when it comes.
+/// A frame in its world, with its time.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     world: &'a World,
@@ -148,8 +149,8 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// Whether the world has something for which the frame may drop with this reason. Limits fill by
-    /// one in an hour, or have so much at once as no input uses up.
+    /// Whether something in the world justifies a drop with this reason. A limit either refills by one an
+    /// hour, or has a burst that no input exhausts.
     fn asks_for(self, reason: Reason, history: &History) -> bool {
         let Self { world, headers, .. } = self;
         if matches!(reason, Reason::Banned | Reason::BannedNetwork) {
@@ -177,7 +178,7 @@ impl Seen<'_> {
         let Some(class) = self.class() else {
             return reason == Reason::Flooding && self.may_be_flooder(history);
         };
-        // One that was not searched, or whose fields lie behind what is searched, counts as one
+        // A frame that was not searched, or whose fields are beyond the searched part, counts as one
         // without credentials.
         let classes = [Some(class), (class == Class::Credentials).then_some(Class::Register)];
         let classes = || classes.into_iter().flatten();
@@ -187,7 +188,7 @@ impl Seen<'_> {
             |class: Class| is_used_up(of(world.source, class), &history.sources, &(source, class));
         let over_all = |class: Class| is_used_up(of(world.shared, class), &history.shared, &class);
         let registers = [Class::Register, Class::Credentials];
-        // Not known whether it has credentials: then it drops when either limit is reached.
+        // If it is unknown whether it has credentials, it drops when either limit is reached.
         let unsearched = is_used_up(world.source[SEARCHES], &history.searched, &source)
             && registers.into_iter().any(over_source);
         let both = registers.into_iter().all(over_source);
@@ -217,7 +218,7 @@ impl Seen<'_> {
             Reason::Greylist => world.greylist && overload,
             Reason::SharedLimit => {
                 let admitted = world.admitted.is_some_and(|limit| history.admitted >= limit.burst);
-                // What is not read has no retransmission that could be told.
+                // Without readable headers, a retransmission cannot be recognised.
                 let hidden = headers.layer4 == Layer4::Unknown;
                 let used_up = if is_register {
                     overload && (!world.greylist || admitted || hidden)
@@ -230,7 +231,7 @@ impl Seen<'_> {
             }
             Reason::Flooding => self.may_be_flooder(history),
             Reason::Signature => self.is_scanner(),
-            // Of a known peer, or asked about above, or no reason to drop.
+            // For known peers, or handled above, or not a reason for a drop.
             Reason::KnownLimit
             | Reason::Maintenance
             | Reason::Banned
@@ -257,7 +258,7 @@ impl Seen<'_> {
         }
     }
 
-    /// The same of a known peer's, while SIP is open.
+    /// The same for a frame of a known peer, while SIP is open.
     fn asks_for_of_peer(self, reason: Reason, history: &History) -> bool {
         let Self { world, headers, .. } = self;
         let over = is_used_up(world.known, &history.known, &headers.source);
@@ -267,7 +268,7 @@ impl Seen<'_> {
         reason == Reason::KnownLimit && over || reason == Reason::Flooding && flooding
     }
 
-    /// Counts it wherever it may have taken something.
+    /// Counts it for every limit that it may have consumed.
     fn remember(self, reason: Reason, history: &mut History) {
         if reason == Reason::Spoofed && self.is_own() {
             history.own += 1;
@@ -287,7 +288,7 @@ impl Seen<'_> {
             history.all_bytes += bytes;
         }
         let (source, prefix) = self.lines();
-        // A trusted one was over some limit, unless it is for what it says it was made by.
+        // A trusted frame may have exceeded a limit, unless its User-Agent alone matched.
         let over = reason.verdict() == Verdict::Drop && reason != Reason::Signature;
         if over {
             count(&mut history.excess, source);
@@ -309,7 +310,7 @@ impl Seen<'_> {
         }
     }
 
-    /// Whether a ban in force, of the address or of a network, is for it.
+    /// Whether a ban in force, of the address or of a network, covers it.
     fn is_banned(self, of_address: bool) -> bool {
         let reach = self.classes() | SCOPE_ALL;
         if self.is_own() {
@@ -336,7 +337,7 @@ impl Seen<'_> {
         around.iter().take_while(|(_, ban)| ban.scopes != 0).any(|(_, ban)| closes(ban))
     }
 
-    /// The classes of its port; every one if it does not tell its port.
+    /// The classes of its port; all of them if its port is unknown.
     fn classes(self) -> u8 {
         let (tcp, port) = match self.headers.layer4 {
             Layer4::Udp { port, .. } => (false, port),
@@ -348,7 +349,7 @@ impl Seen<'_> {
         of_port.fold(0, |classes, named| classes | named.2)
     }
 
-    /// Whether it goes to a SIP port, or may.
+    /// Whether its destination is or may be a SIP port.
     fn is_sip(self) -> bool {
         match self.headers.layer4 {
             Layer4::Udp { .. } | Layer4::Tcp { .. } => self.classes() & SCOPE_SIP != 0,
@@ -357,18 +358,18 @@ impl Seen<'_> {
         }
     }
 
-    /// Whether its source is one that nobody has, or that has no use for SIP.
+    /// Whether its source is impossible, or impossible for SIP.
     fn is_spoofed(self) -> bool {
         let source = self.headers.source;
         source.is_martian() || self.is_own() || self.is_sip() && source.is_unspecified()
     }
 
-    /// Whether it says that it comes from the host itself.
+    /// Whether its source is one of the host's own addresses.
     fn is_own(self) -> bool {
         self.world.own.iter().any(|own| Address::from(*own) == self.headers.source)
     }
 
-    /// Its buckets of bytes over TCP, and how many it takes from each.
+    /// Its buckets of bytes over TCP, and how much it consumes of each.
     fn stream(self) -> Option<([u32; 3], u64)> {
         let Layer4::Tcp { payload, start, .. } = self.headers.layer4 else {
             return None;
@@ -380,7 +381,7 @@ impl Seen<'_> {
         (bytes != 0).then_some((places, u64::try_from(bytes).ok()?))
     }
 
-    /// Whether the limit of bytes at this place of the world's may be used up.
+    /// Whether this limit of bytes may be exhausted.
     fn is_over_bytes(self, limit: usize, history: &History) -> bool {
         let Some((places, bytes)) = self.stream() else {
             return false;
@@ -403,7 +404,7 @@ impl Seen<'_> {
             .any(|(_, ends)| self.is_ahead(*ends))
     }
 
-    /// Whether something may still hold: units of a quarter of a second end early or late.
+    /// Whether something may still be in force: with units of a quarter of a second, ends are imprecise.
     fn is_ahead(self, ends: crate::cases::Ends) -> bool {
         ends.is_ahead() && ends.time(NOW) > (NOW + self.elapsed).saturating_sub(1 << 28)
     }
@@ -417,13 +418,13 @@ impl Seen<'_> {
             address @ IpAddr::V4(_) => IpNet::new(address, v4),
             address @ IpAddr::V6(_) => IpNet::new(address, v6),
         };
-        // The address of an IPv4 network is in the form that both families share; a network of all
-        // of IPv4 keeps its 96 bits before.
+        // The address of an IPv4 network is in the form that both families share; a network of all of
+        // IPv4 keeps the 96 bits before it.
         let network = network.expect("a prefix length").trunc().addr();
         (hash(source, SOURCE_LINES), hash(network.into(), PREFIX_LINES))
     }
 
-    /// Of which class of limits it is, if it is limited.
+    /// Its class of limits, if it is limited.
     fn class(self) -> Option<Class> {
         let (payload, tcp, syn) = match self.headers.layer4 {
             Layer4::Udp { payload, .. } => (payload, false, false),
@@ -449,14 +450,14 @@ impl Seen<'_> {
             ("SUBSCRIBE", Class::Subscribe),
         ];
         let named = named.iter().find(|(method, _)| reference::is_method(bytes, method));
-        // Over TCP other requests alone, of which it is enough that they may be some.
+        // Over TCP only requests, and it suffices that it may be one.
         Some(named.map_or(Class::Other, |(_, class)| *class))
     }
 
-    /// Whether its source has sent so much over its limits that its flood goes on.
+    /// Whether its source has sent enough over its limits to be flooding.
     fn floods_on(self, history: &History) -> bool {
         let (source, _) = self.lines();
-        // The bucket of a source's excess lies in a line of networks, of which there are fewer.
+        // The bucket of a source's excess is in a line of networks, of which there are fewer.
         let line = |source: u64| source & u64::from(PREFIX_LINES - 1);
         let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(source));
         let sent: u64 = sent.map(|(_, sent)| sent).sum();
@@ -474,7 +475,7 @@ impl Seen<'_> {
         self.is_tcp() && (from_the_start || proven && self.floods_on(history))
     }
 
-    /// Whether it says that it was made by what is dropped.
+    /// Whether its User-Agent is one of a scanner.
     fn is_scanner(self) -> bool {
         let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = self.headers.layer4
         else {
@@ -492,12 +493,12 @@ impl Seen<'_> {
     }
 }
 
-/// A User-Agent as it is compared.
+/// A User-Agent in the form in which it is compared.
 fn folded(text: &str) -> Vec<u8> {
     text.bytes().map(|byte| byte | 0x20).collect()
 }
 
-/// The frames of an input; the last may be cut.
+/// The frames of an input; the last one may be cut off.
 pub fn frames(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (len, behind) = rest.split_first_chunk()?;
@@ -508,8 +509,8 @@ pub fn frames(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The input of these frames in the world of this number: the inverse of [`frames`]. A frame of more
-/// than 65,535 bytes is cut.
+/// The input that consists of these frames in the world of this number: the inverse of [`frames`]. Longer
+/// frames than 65,535 bytes are cut.
 pub fn input<'a>(world: u8, frames: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut input = vec![world];
     for frame in frames {
@@ -528,7 +529,7 @@ fn contains(network: &IpNet, source: Address) -> bool {
     network.contains(&IpAddr::from(source))
 }
 
-/// Frames and their bytes.
+/// The numbers of frames and of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counter {
     packets: u64,

@@ -1,4 +1,4 @@
-//! Any frame: its headers.
+//! The headers of any frame.
 
 use std::cell::Cell;
 
@@ -6,15 +6,15 @@ use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 
 use super::reference;
 
-/// As far as the program's packet pointers reach: `OFFSET_MAX` in `filter-ebpf/src/packet.rs`.
+/// How far the program's packet pointers reach: `OFFSET_MAX` in `filter-ebpf/src/packet.rs`.
 const REACH: usize = 0x3fff;
 
-/// Two parsers agree about the frame, none of it is read that the program could not reach, and the
-/// words that headers are passed on as say the same.
+/// Checks that two parsers agree about the frame, that no byte is read that the program could not reach,
+/// and that headers packed into words are unchanged.
 ///
 /// # Panics
 ///
-/// When one of these is not so.
+/// If one of these does not hold.
 pub fn check(data: &[u8]) {
     let frame = Watched { bytes: data, furthest: Cell::new(0) };
     let parsed = packet::parse(&frame);
@@ -33,12 +33,12 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// A frame that remembers how far it was read.
+/// A frame that records how far it was read.
 #[derive(Debug)]
 pub struct Watched<'a> {
     /// The frame.
     pub bytes: &'a [u8],
-    /// The highest offset that somebody asked for.
+    /// The highest offset that was read.
     pub furthest: Cell<usize>,
 }
 

@@ -1,12 +1,12 @@
-//! The parsers once more, written to be read and not for a verifier: bytes are taken from the front
-//! of what is left of them. Two that were written differently agree, or one is wrong.
+//! Second implementations of the parsers, written for readability rather than the verifier: they take
+//! bytes from the front of the rest. If two implementations disagree, one is wrong.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter_common::limits::{IPV6_EXTENSIONS, LEADING_SPACE, VLAN_DEPTH, WINDOW_BYTES};
 use filter_common::packet::{Headers, Layer4, Payload, UNREAD_SOURCE, Unparsed};
 
-/// What is left of a frame, and where it begins.
+/// The rest of a frame, and its offset.
 struct Rest<'a> {
     bytes: &'a [u8],
     offset: usize,
@@ -23,18 +23,18 @@ impl<'a> Rest<'a> {
         self.bytes.get(..count).ok_or(Unparsed::Malformed)
     }
 
-    /// Goes on, over the frame's end too.
+    /// Skips bytes, even past the frame's end.
     fn skip(&mut self, count: usize) {
         self.bytes = self.bytes.get(count..).unwrap_or_default();
         self.offset += count;
     }
 }
 
-/// [`filter_common::packet::parse`].
+/// The same as [`filter_common::packet::parse`].
 ///
 /// # Errors
 ///
-/// As there.
+/// The same.
 pub fn headers(frame: &[u8]) -> Result<Headers, Unparsed> {
     let mut rest = Rest { bytes: frame, offset: 0 };
     rest.take(12)?;
@@ -88,7 +88,7 @@ fn ipv4(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
 }
 
 fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
-    // The destination is nobody's business.
+    // The destination does not matter.
     let header = rest.peek(24)?;
     if header[0] / 16 != 6 {
         return Err(Unparsed::Malformed);
@@ -111,7 +111,7 @@ fn ipv6(mut rest: Rest<'_>) -> Result<Headers, Unparsed> {
     Ok(Headers { source, layer4, network, end })
 }
 
-/// What is behind a chain of extension headers.
+/// The layer 4 header after a chain of extension headers.
 fn chain(mut rest: Rest<'_>, mut next: u8, end: usize) -> Result<Layer4, Unparsed> {
     let mut fragmented = false;
     let mut followed = 0;
@@ -148,7 +148,7 @@ fn chain(mut rest: Rest<'_>, mut next: u8, end: usize) -> Result<Layer4, Unparse
     }
 }
 
-/// What is cut off may come in later fragments, or is nothing.
+/// The missing part of a header may be in later fragments, or nowhere.
 fn cut(fragmented: bool) -> Result<Layer4, Unparsed> {
     if fragmented { Ok(Layer4::Unknown) } else { Err(Unparsed::Malformed) }
 }
@@ -172,7 +172,7 @@ fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<
                 return Err(Unparsed::Malformed);
             }
             let payload = Payload { start: rest.offset + len, end, fragmented };
-            // SYN and not ACK.
+            // SYN without ACK.
             let syn = header[13] & 0x12 == 0x02;
             Ok(Layer4::Tcp { port: half(&header[2..]), payload, syn, start: rest.offset })
         }
@@ -180,15 +180,15 @@ fn upper(rest: &Rest<'_>, protocol: u8, end: usize, fragmented: bool) -> Result<
     }
 }
 
-/// A payload within its frame: what of it lies between its start and its end.
+/// A payload within its frame: the bytes between its start and its end that are there.
 pub fn payload(frame: &[u8], payload: Payload) -> &[u8] {
     let end = payload.end.min(frame.len());
     frame.get(payload.start..end).unwrap_or_default()
 }
 
-/// Whether a payload is judged as REGISTER: it is one for Asterisk, or does not show its method.
+/// Whether a payload is judged as a REGISTER: Asterisk accepts it as one, or its method cannot be read.
 ///
-/// `behind` is the byte behind a payload that ends with its method, if the frame has one.
+/// `behind` is the byte after a payload that ends with its method, if the frame has one.
 pub fn is_register(payload: &[u8], fragmented: bool, behind: Option<u8>) -> bool {
     let message = message(payload);
     if payload.len() - message.len() >= LEADING_SPACE {
@@ -202,7 +202,7 @@ pub fn is_register(payload: &[u8], fragmented: bool, behind: Option<u8>) -> bool
     method.eq_ignore_ascii_case(b"REGISTER") && next.is_some_and(is_space)
 }
 
-/// Whether a payload is a keep-alive: white space alone.
+/// Whether a payload is a keep-alive: only white space.
 pub fn is_keep_alive(payload: &[u8], fragmented: bool) -> bool {
     !fragmented && payload.len() < LEADING_SPACE && payload.iter().copied().all(is_space)
 }
@@ -213,14 +213,14 @@ pub fn is_response(payload: &[u8]) -> bool {
         && message(payload).starts_with(b"SIP/2.0 ")
 }
 
-/// A payload from its start line on, behind no more white space than is skipped.
+/// A payload from its start line on, after at most as much white space as is skipped.
 pub fn message(payload: &[u8]) -> &[u8] {
     let spaces = payload.iter().take(LEADING_SPACE).take_while(|byte| is_space(**byte)).count();
     &payload[spaces..]
 }
 
-/// Whether a payload is a request of this method, in any case, with white space behind it. Of a longer
-/// name eight bytes are compared, and nothing behind them.
+/// Whether a payload is a request with this method, in any case, followed by white space. Of a longer
+/// name, eight bytes are compared, and nothing after them.
 pub fn is_method(payload: &[u8], method: &str) -> bool {
     let message = message(payload);
     if payload.len() - message.len() >= LEADING_SPACE || message.len() < 8 {
@@ -232,16 +232,16 @@ pub fn is_method(payload: &[u8], method: &str) -> bool {
     named && (compared == 8 || matches!(message[compared], b' ' | b'\t' | b'\r' | b'\n'))
 }
 
-/// Whether a message has an `Authorization` field in its header, as far as is searched.
+/// Whether a message has an `Authorization` field in the part of its header that is searched.
 pub fn is_authorized(message: &[u8]) -> bool {
     field(message, b"authorization").is_some()
 }
 
-/// What the first `User-Agent` field of a message's header says, as far as is searched and no more
-/// than 32 bytes of it.
+/// The value of the first `User-Agent` field in the part of a message's header that is searched, at most
+/// 32 bytes of it.
 pub fn user_agent(message: &[u8]) -> Option<&[u8]> {
     let value = field(message, b"user-agent")?;
-    // The colon is among the eight bytes that may come before it.
+    // The colon is among the eight bytes that may precede it.
     let skipped = value.iter().take(8).take_while(|byte| matches!(byte, b':' | b' ' | b'\t'));
     let value = &value[skipped.count()..];
     let end = value.iter().position(|byte| matches!(byte, b'\r' | b'\n' | 0));
@@ -249,7 +249,7 @@ pub fn user_agent(message: &[u8]) -> Option<&[u8]> {
     Some(&value[..value.len().min(32)])
 }
 
-/// What comes behind the name of a field of a message's header, as far as is searched.
+/// The rest of a message after the name of a header field, as far as it is searched.
 fn field<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let message = &message[..message.len().min(WINDOW_BYTES)];
     for at in 1..message.len() {

@@ -1,7 +1,7 @@
-//! Any payload: how it starts, whether it carries credentials, and what it says it was made by.
+//! Any payload: its start, its credentials and its User-Agent.
 //!
-//! The first byte of an input says whether there is more in later fragments, the second how many
-//! bytes of the rest are padding behind the payload.
+//! The first byte of an input says whether there are later fragments, and the second how many of the
+//! remaining bytes are padding after the payload.
 
 use filter_common::limits::WINDOW_WORDS;
 use filter_common::packet::{Packet as _, Payload};
@@ -9,11 +9,11 @@ use filter_common::sip::{self, Agent, Fields, Start};
 
 use super::reference;
 
-/// The start is what a slow reading says, and so is what the search over a window finds.
+/// Checks that the start agrees with a slow parser, and so does the result of the search over a window.
 ///
 /// # Panics
 ///
-/// When one of these is not so.
+/// If one of these does not hold.
 pub fn check(data: &[u8]) {
     let [flags, padding, frame @ ..] = data else { return };
     let end = frame.len().saturating_sub(usize::from(*padding));
@@ -47,7 +47,7 @@ fn check_search(message: &[u8]) {
     assert_eq!(credentials, reference::is_authorized(message));
     let expected = reference::user_agent(message).map(|text| sip::agent_of(text).0);
     assert_eq!(agent, expected);
-    // What an earlier message left in the window says nothing about this one.
+    // The rest of an earlier message in the window has no effect on this one.
     for left in [*b"\nAuthori", *b"\nUser-Ag", *b": iWar\r\n"] {
         assert_eq!(search(message, u64::from_le_bytes(left)), (credentials, agent));
     }

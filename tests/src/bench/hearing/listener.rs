@@ -1,4 +1,4 @@
-//! The process that hears one log: the parts of the daemon over a datapath in memory, on one CPU.
+//! The process that reads one log: the parts of the daemon over a datapath in memory, on one CPU.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,49 +23,49 @@ use super::{Log, appear, log_in};
 use crate::bench::process::{at_work, resident_kib};
 use crate::bench::stopwatch::stay_on_one_cpu;
 
-/// Batches that wait for the controller, as many as in the daemon.
+/// The number of batches that may wait for the controller, as in the daemon.
 const WAITING: usize = 64;
 
-/// How often the size of the process is looked at.
+/// How often the memory of the process is measured.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long no line may come.
+/// How long it waits for the next line.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What to listen to.
+/// The options of the process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Listen {
-    /// Which log it is
+    /// The kind of log
     log: Log,
     /// The file with its lines
     file: PathBuf,
-    /// A directory of its own
+    /// A directory for this process
     directory: PathBuf,
-    /// How many lines there are
+    /// The number of lines
     lines: u64,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Lines heard.
+    /// Lines that were read.
     pub lines: u64,
     /// Failures among them.
     pub failures: u64,
-    /// Addresses that were banned in the end.
+    /// Addresses that were banned at the end.
     pub banned: u64,
-    /// Seconds on the clock.
+    /// Seconds of real time.
     pub wall: f64,
-    /// Seconds at work, of all threads.
+    /// Seconds of CPU time, of all threads.
     pub cpu: f64,
-    /// The most memory that the process had in the first half of the lines, in KiB.
+    /// The peak memory of the process in the first half of the lines, in KiB.
     pub first_half_kib: u64,
     /// The same in the second half.
     pub second_half_kib: u64,
 }
 
 impl Outcome {
-    /// Lines for each second at work.
+    /// Lines per second of CPU time.
     pub fn rate(&self) -> f64 {
         crate::bench::float(self.lines) / self.cpu
     }
@@ -75,7 +75,7 @@ impl Outcome {
         self.second_half_kib.saturating_sub(self.first_half_kib)
     }
 
-    /// What is said when it is done.
+    /// The line that reports the result.
     pub(super) fn line(&self) -> String {
         format!(
             "{:.0} thousand lines a second at work, {:.0} on the clock; {} MiB, {} KiB more in the end",
@@ -87,11 +87,11 @@ impl Outcome {
     }
 }
 
-/// Listens until all lines were heard.
+/// Reads until all lines are processed.
 ///
 /// # Errors
 ///
-/// When a part cannot be started, or lines do not come.
+/// If a part cannot be started, or lines do not arrive.
 pub fn listen(order: &Listen) -> anyhow::Result<Outcome> {
     // Before there is any other thread.
     stay_on_one_cpu()?;
@@ -177,7 +177,7 @@ async fn hear(
     })
 }
 
-/// What the daemon does with what a source sends; how many lines it was.
+/// Does what the daemon does with a batch from a source; returns the number of lines.
 fn take(controller: &mut Controller<NoKernel>, source: usize, jail: &str, news: Heard) -> u64 {
     let now = filter_user::clock::now();
     let store = controller.store().clone();
@@ -194,7 +194,7 @@ fn take(controller: &mut Controller<NoKernel>, source: usize, jail: &str, news: 
     news.lines
 }
 
-/// The most memory in each half.
+/// The peak memory in each half.
 #[derive(Debug, Default)]
 struct Size {
     looked: Option<Instant>,
@@ -203,7 +203,7 @@ struct Size {
 }
 
 impl Size {
-    /// Looks, unless it has just looked.
+    /// Measures the memory, unless it was just measured.
     fn look(&mut self, second_half: bool) -> anyhow::Result<()> {
         let recent = self.looked.is_some_and(|looked| looked.elapsed() < LOOK);
         if recent && self.second_half == second_half {
@@ -238,7 +238,7 @@ mod tests {
             fs::create_dir(&own).unwrap();
             let written = log.write(&file, 200_000).unwrap();
             let order = Listen { log, file: file.clone(), directory: own, lines: written.lines };
-            // It stays on one CPU.
+            // The thread stays on one CPU.
             let heard = std::thread::spawn(move || listen(&order).unwrap()).join().unwrap();
             assert_eq!((heard.lines, heard.failures), (written.lines, written.failures));
             let is_quiet = log.name().ends_with("quiet");

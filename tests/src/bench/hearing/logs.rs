@@ -1,4 +1,4 @@
-//! The logs that are heard: blocks of lines, written again and again.
+//! The logs to read: blocks of lines that are written repeatedly.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::interrupt;
 
-/// One line in so many of a quiet log is a failure.
+/// One in this many lines of a quiet log is a failure.
 const QUIET: usize = 1000;
 
 /// A recording of an attack on Asterisk, from the fixtures of `filter-user`.
@@ -22,7 +22,7 @@ macro_rules! recorded {
     };
 }
 
-/// The NOTICE log of a host set up as Wazo's, under each attack that leaves lines there.
+/// The NOTICE log of a host with Wazo's configuration, under each attack that leaves lines there.
 const NOTICE: &[&str] = recorded!(
     "asterisk/wazo22/svcrack.log",
     "asterisk/wazo22/svcrack-unknown.log",
@@ -39,7 +39,7 @@ const NOTICE: &[&str] = recorded!(
     "asterisk/wazo22/v6-reg-unknown.log"
 );
 
-/// The security log under the same.
+/// The security log under the same attacks.
 const SECURITY: &[&str] = recorded!(
     "ami/wazo22/svcrack.security.log",
     "ami/wazo22/svcrack-unknown.security.log",
@@ -52,16 +52,16 @@ const SECURITY: &[&str] = recorded!(
     "ami/wazo22/v6-reg-unknown.security.log"
 );
 
-/// What a call and a registration leave in a log with all levels, in Wazo's date format.
+/// The lines of a call and a registration in a log with all levels, in Wazo's date format.
 const ASTERISK_QUIET: &[&str] = &[include_str!("quiet/asterisk.log")];
 
-/// What sshd and its neighbours write to `auth.log`.
+/// The lines of sshd and other services in `auth.log`.
 const SSHD_QUIET: &[&str] = &[include_str!("quiet/auth.log")];
 
-/// A guesser at sshd, and what he leaves in `auth.log`.
+/// The lines that a guesser at sshd leaves in `auth.log`.
 const SSHD: &[&str] = &[include_str!("attack/auth.log")];
 
-/// wazo-provd under a guesser of file names.
+/// The lines of wazo-provd about a guesser of file names.
 const PROVD: &[&str] = &[include_str!("attack/provd.log")];
 
 /// One log.
@@ -70,7 +70,7 @@ const PROVD: &[&str] = &[include_str!("attack/provd.log")];
 pub enum Log {
     /// Asterisk's NOTICE log under attack.
     NoticeAttack,
-    /// Asterisk's log with all levels, busy, with one failure in a thousand lines.
+    /// Asterisk's log with all levels under normal load, with one failure in a thousand lines.
     NoticeQuiet,
     /// Asterisk's security log under attack.
     SecurityAttack,
@@ -82,14 +82,14 @@ pub enum Log {
     ProvdAttack,
 }
 
-/// What was written.
+/// The contents of a written log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Written {
     /// Bytes.
     pub bytes: u64,
     /// Lines.
     pub lines: u64,
-    /// Lines that tell of a failure.
+    /// Lines that report a failure.
     pub failures: u64,
 }
 
@@ -104,7 +104,7 @@ impl Log {
         Self::ProvdAttack,
     ];
 
-    /// Its name, as `--only` takes a part of it.
+    /// Its name, of which `--only` takes a part.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoticeAttack => "notice-attack",
@@ -116,12 +116,12 @@ impl Log {
         }
     }
 
-    /// Whether it is one of the two that the promise is about in the first place.
+    /// Whether it is one of the two main logs of the promise.
     pub(super) fn is_main(self) -> bool {
         matches!(self, Self::NoticeAttack | Self::NoticeQuiet)
     }
 
-    /// The jail that hears it.
+    /// The jail of its failures.
     pub(super) fn jail(self) -> &'static str {
         match self {
             Self::NoticeAttack | Self::NoticeQuiet | Self::SecurityAttack => "asterisk-wazo",
@@ -130,7 +130,7 @@ impl Log {
         }
     }
 
-    /// What reads its lines.
+    /// The parser of its lines.
     pub(super) fn parser(self) -> Parser {
         match self {
             Self::NoticeAttack | Self::NoticeQuiet => Parser::BuiltIn(asterisk::parse_undecided),
@@ -140,7 +140,7 @@ impl Log {
         }
     }
 
-    /// The lines that are written again and again.
+    /// The lines that are written repeatedly.
     pub(super) fn block(self) -> Vec<&'static str> {
         let lines = |texts: &[&'static str]| -> Vec<&'static str> {
             texts.iter().flat_map(|text| text.lines()).collect()
@@ -164,7 +164,7 @@ impl Log {
         attempt.is_some_and(|attempt| attempt.verdict == Verdict::Failure)
     }
 
-    /// Writes whole blocks to `path`, until there are `bytes` of them.
+    /// Writes whole blocks to `path` until there are `bytes`.
     pub(super) fn write(self, path: &Path, bytes: u64) -> anyhow::Result<Written> {
         let block = self.block();
         let failures = block.iter().filter(|line| self.is_failure(line)).count() as u64;
@@ -176,7 +176,7 @@ impl Log {
             interrupt::check()?;
             file.write_all(text.as_bytes()).with_context(context)?;
         }
-        // On the disk, so that writing it does not go on beside the measurement.
+        // Written to the disk, so that this does not continue during the measurement.
         file.into_inner().with_context(context)?.sync_all().with_context(context)?;
         Ok(Written {
             bytes: repetitions * text.len() as u64,
@@ -186,7 +186,7 @@ impl Log {
     }
 }
 
-/// A thousand lines for each failure, one of them the failure.
+/// A thousand lines for each failure, including the failure.
 fn quiet(lines: &[&'static str], failures: &[&'static str]) -> Vec<&'static str> {
     let mut lines = lines.iter().cycle();
     let around = |failure: &&'static str| {

@@ -1,4 +1,4 @@
-//! A datapath without a kernel: it holds what it is told, and has seen everybody.
+//! A datapath without a kernel: it keeps bans in memory, and reports every address as seen.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ pub(super) struct NoKernel {
 }
 
 impl NoKernel {
-    /// How many addresses are banned.
+    /// The number of banned addresses.
     pub(super) fn banned(&self) -> usize {
         self.addresses.len()
     }

@@ -1,5 +1,5 @@
-//! fail2ban's part: `fail2ban-regex` over the first lines of the same log, with the filter that a Wazo
-//! host or Debian has for it. It reads, finds the date and matches; a jail and its bans come on top.
+//! fail2ban's part: `fail2ban-regex` over the first lines of the same log, with Wazo's or Debian's
+//! filter. It reads lines, finds dates and matches; a jail and its bans would be additional work.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
@@ -15,38 +15,38 @@ use super::Log;
 use crate::child::{self, OnSignal};
 use crate::fail2ban;
 
-/// Lines that it gets: some seconds' worth.
+/// The number of lines that it gets, enough for some seconds.
 const LINES: usize = 100_000;
 
-/// How long that may take.
+/// The time limit.
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Where Debian's filters are.
+/// The directory of Debian's filters.
 const SHIPPED: &str = "/etc/fail2ban/filter.d";
 
 const ASTERISK_WAZO: &str = include_str!("../../../lab/fail2ban/asterisk-wazo.conf");
 const WAZO_PROVD: &str = include_str!("../../../lab/fail2ban/wazo-provd.conf");
 
-/// fail2ban, if it is there.
+/// fail2ban, if it is installed.
 #[derive(Debug)]
 pub(super) struct Rival {
     /// Its version.
     pub(super) version: String,
 }
 
-/// What it did.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
     /// Lines that it read.
     pub lines: u64,
-    /// Those that matched.
+    /// Lines that matched.
     pub matched: u64,
-    /// Seconds at work, without those that it takes to start.
+    /// Seconds of CPU time, without the start.
     pub cpu: f64,
 }
 
 impl Outcome {
-    /// Lines for each second at work.
+    /// Lines per second of CPU time.
     pub(super) fn rate(&self) -> f64 {
         crate::bench::float(self.lines) / self.cpu
     }
@@ -58,7 +58,7 @@ impl Rival {
         Ok(Self { version: fail2ban::version()? })
     }
 
-    /// Has it read the first lines of the log that is in `directory`.
+    /// Makes it read the first lines of the log in `directory`.
     #[expect(clippy::unused_self, reason = "whoever has it has found fail2ban")]
     pub(super) fn measure(&self, log: Log, directory: &Path) -> anyhow::Result<Outcome> {
         let filter = filter(log, directory)?;
@@ -90,7 +90,7 @@ fn filter(log: Log, directory: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Writes the first `lines` lines of a file to another; how many there were.
+/// Writes the first `lines` lines of a file to another; returns their number.
 fn head(from: &Path, to: &Path, lines: usize) -> anyhow::Result<u64> {
     let source = File::open(from).with_context(|| format!("open {}", from.display()))?;
     let target = File::create(to).with_context(|| format!("write {}", to.display()))?;
@@ -108,7 +108,7 @@ fn head(from: &Path, to: &Path, lines: usize) -> anyhow::Result<u64> {
     Ok(lines as u64)
 }
 
-/// Lines read and matched, and the time at work.
+/// The lines read and matched, and the CPU time.
 fn read(log: &Path, filter: &Path) -> anyhow::Result<((u64, u64), Duration)> {
     let before = children_at_work()?;
     let mut command = Command::new("fail2ban-regex");
@@ -133,7 +133,7 @@ fn counts(said: &str) -> Option<(u64, u64)> {
     Some((of(" lines")?, of(" matched")?))
 }
 
-/// The time at work of all children that have ended.
+/// The CPU time of all children that have ended.
 fn children_at_work() -> anyhow::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask for CPU time")?;
     let micros = [usage.user_time(), usage.system_time()]

@@ -1,4 +1,4 @@
-//! As much of Asterisk's manager interface as a login and a stream of events take.
+//! The part of Asterisk's manager interface that a login and a stream of events need.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,12 +11,12 @@ use crate::netns::Netns;
 
 const PORT: u16 = 5038;
 
-/// How long the client may take for what it says.
+/// How long to wait for the client.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const BANNER: &str = "Asterisk Call Manager/11.0.0\r\n";
 
-/// A port that the client connects to.
+/// A port to which the client connects.
 #[derive(Debug)]
 pub(super) struct Listener(TcpListener);
 
@@ -30,7 +30,7 @@ impl Listener {
         host.run_in(|| Ok(Self(TcpListener::bind(("127.0.0.1", PORT)).context("open AMI's port")?)))
     }
 
-    /// Lets the next client in, whatever its secret.
+    /// Accepts the next client, whatever its secret is.
     pub(super) fn accept(&self) -> anyhow::Result<Session> {
         let (mut stream, _client) = self.0.accept().context("wait for AMI's client")?;
         stream.set_nodelay(true).context("send events at once")?;
@@ -46,7 +46,7 @@ impl Listener {
         }
         stream.set_read_timeout(None).context("set no timeout")?;
         let mut answers = stream.try_clone().context("duplicate a socket")?;
-        // It ends when the client hangs up.
+        // It ends when the client disconnects.
         thread::spawn(move || {
             while let Ok(action) = action(&mut actions) {
                 if answers.write_all(answer(&action).as_bytes()).is_err() {
@@ -76,7 +76,7 @@ fn action(actions: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
     Ok(action)
 }
 
-/// The response to an action: that it is done, and a challenge if it asks for one.
+/// The response to an action: success, with a challenge if requested.
 fn answer(action: &str) -> String {
     let id = action.lines().find(|line| line.starts_with("ActionID: ")).unwrap_or("ActionID: ");
     let challenge = action.starts_with("Action: Challenge\r\n");

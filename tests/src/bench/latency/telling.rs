@@ -1,4 +1,4 @@
-//! What Asterisk writes of a REGISTER with a wrong password, as it was recorded.
+//! The recorded text of Asterisk about a REGISTER with a wrong password.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ pub(super) fn line(source: IpAddr, attempt: u32) -> String {
     )
 }
 
-/// The events of AMI: that of the challenge, and that of the answer to it.
+/// The events of AMI: that of the challenge, and that of the failed response.
 pub(super) fn events(source: IpAddr, attempt: u32) -> String {
     let head = |event: &str, severity: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! A flood at a steady rate, on a thread of its own.
+//! A flood at a steady rate, on a separate thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use crate::bench::sources::Choice;
 use crate::netns::Cable;
 use crate::packet_builder::Frame;
 
-/// Frames are sent this often, as many as are due.
+/// The interval at which all frames that are due are sent.
 const TICK: Duration = Duration::from_millis(2);
-/// No more at once, should the thread have been kept from running.
+/// The most frames at once, in case the thread was delayed.
 const AT_ONCE: u64 = 20_000;
-/// No flood lasts longer, whatever becomes of the one that is to end it.
+/// The longest flood, even if nothing ends it.
 const TIME_MAX: Duration = Duration::from_mins(2);
 
-/// The flood. It ends when this is dropped.
+/// The flood. It ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Flood {
     stop: Arc<AtomicBool>,
@@ -34,7 +34,7 @@ pub(super) struct Sent {
 }
 
 impl Flood {
-    /// Sends `frame` from random sources over a cable, so many times a second.
+    /// Sends `frame` from random sources over a cable at this rate per second.
     pub(super) fn start(cable: &Cable, frame: &Frame, rate: u32) -> anyhow::Result<Self> {
         let sender = Sender::on(cable, "sender", frame, Family::V4, Choice::Strangers(0))?;
         let entry = cable.near.entry();
@@ -50,7 +50,7 @@ impl Flood {
         Ok(Self { stop, thread: Some(thread) })
     }
 
-    /// Ends it, and says what was sent.
+    /// Ends it, and returns what was sent.
     pub(super) fn finish(mut self) -> anyhow::Result<Sent> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("the flood has ended")?;
@@ -62,7 +62,7 @@ impl Drop for Flood {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A drop has no caller to tell.
+            // A drop cannot return an error.
             thread.join().ok();
         }
     }

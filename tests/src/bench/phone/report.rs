@@ -1,4 +1,4 @@
-//! What became of the phone.
+//! The results of the phone.
 
 use std::thread;
 
@@ -19,43 +19,43 @@ pub struct Measurement {
     pub(super) outcome: Outcome,
 }
 
-/// What all runs of a contender at one rate come to.
+/// The summary of all runs of a contender at one rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Who.
+    /// The contender.
     pub contender: Contender,
-    /// Forged REGISTERs a second that were asked for.
+    /// The intended rate of forged REGISTERs per second.
     pub rate: u32,
-    /// Those that were sent.
+    /// The actual rate.
     pub sent_a_second: Spread,
-    /// Registrations that were due while the floods lasted, in all runs.
+    /// Registrations that were due during the floods, in all runs.
     pub due: u64,
-    /// Those that were done by then.
+    /// Registrations that were complete by then.
     pub in_time: u64,
-    /// Registrations that came to an end, then or later.
+    /// Registrations that ended, then or later.
     pub attempts: u64,
-    /// Those that failed.
+    /// Registrations that failed.
     pub failures: u64,
-    /// Requests that it had to send again.
+    /// Retransmitted requests.
     pub retransmissions: u64,
     /// The median time to register of each run, in milliseconds.
     pub p50_ms: Option<Spread>,
-    /// The time that 99 of 100 did not exceed.
+    /// The time that 99 of 100 registrations did not exceed.
     pub p99_ms: Option<Spread>,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `phone`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// Processors.
+    /// The number of processors.
     pub processors: usize,
-    /// For each rate and contender.
+    /// The summary of each rate and contender.
     pub summaries: Vec<Summary>,
-    /// Every single run.
+    /// Every run.
     pub measurements: Vec<Measurement>,
 }
 
@@ -141,14 +141,14 @@ impl Report {
         }
     }
 
-    /// Whether the phone did not notice, wherever ringfence was: no registration failed and no
-    /// request had to be sent again.
+    /// Whether ringfence kept the phone undisturbed: no registration failed, and no request was
+    /// retransmitted.
     pub fn targets_met(&self) -> bool {
         let mut ours =
             self.summaries.iter().filter(|summary| summary.contender == Contender::Ringfence);
         ours.clone().count() == RATES.len()
             && ours.all(|ours| {
-                // One may be under way when the flood is over, and one when it begins.
+                // One may be in progress when the flood ends, and one when it begins.
                 let runs =
                     self.measurements.iter().map(|run| u64::from(run.run)).max().unwrap_or(0);
                 ours.in_time + 2 * runs >= ours.due && ours.failures + ours.retransmissions == 0

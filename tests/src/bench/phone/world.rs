@@ -1,4 +1,4 @@
-//! A PBX on a cable; the phone and the flood at the other end of it.
+//! A PBX on a cable, with the phone and the flood at the other end.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,14 +24,14 @@ const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
 const SIP_PORT: u16 = 5060;
 const INTERVAL: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_millis(20);
-/// How long the phone may take to register a few times before the flood.
+/// The time limit for a few registrations before the flood.
 const CALM: Duration = Duration::from_secs(20);
 const CALM_REGISTRATIONS: u64 = 4;
-/// How long a flood goes on before a new phone comes.
+/// How long a flood lasts before a new phone appears.
 const HEAD_START: Duration = Duration::from_secs(3);
 
-/// What an administrator would write against floods, each for UDP to port 5060. Sources that are
-/// not in the set yet are added to it until it is full; then they pass.
+/// Rules that an administrator would write against floods, for UDP to port 5060. New sources are added to
+/// the set until it is full; then they pass.
 const NFT_SOURCE: &str = "table inet filter {\n \
     set flooders { type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m; }\n \
     chain input { type filter hook input priority 0; policy accept;\n  \
@@ -39,7 +39,8 @@ const NFT_SOURCE: &str = "table inet filter {\n \
 const NFT_TOTAL: &str = "  udp dport 5060 limit rate over 1000/second burst 1000 packets drop\n";
 const NFT_END: &str = " }\n}\n";
 
-/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+/// Everything that the run has created. Fields are dropped in this order: processes before their
+/// namespaces.
 pub(super) struct World {
     phone: Option<Phone>,
     account: Account,
@@ -48,20 +49,20 @@ pub(super) struct World {
     cable: Cable,
 }
 
-/// How one flood went.
+/// The result of one flood.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
-    /// Frames that were sent in a second.
+    /// The number of frames that were sent per second.
     pub(super) sent_a_second: u64,
-    /// Seconds from the first to the last.
+    /// The seconds from the first to the last frame.
     pub(super) seconds: f64,
-    /// Registrations that a phone that notices nothing has done while the flood was to last.
+    /// The number of registrations that an undisturbed phone completes during the flood.
     pub(super) due: u64,
-    /// Those that this one had done by then.
+    /// The number that this phone completed.
     pub(super) in_time: u64,
-    /// How the phone fared in the flood, with what it had begun when that was over.
+    /// The phone's results in the flood, including registrations that ended after it.
     pub(super) phone: PhoneReport,
-    /// And before it.
+    /// Its results before the flood.
     pub(super) before: Option<PhoneReport>,
 }
 
@@ -73,7 +74,7 @@ impl World {
     ) -> anyhow::Result<Self> {
         let cable = Cable::new()?;
         cable.near_address(PHONE)?;
-        // Answers to forged sources leave as they would on the Internet, and end at the other end.
+        // Replies to forged sources leave as on the Internet, and end at the far end.
         cable.far_default_route(PHONE)?;
         let options = asterisk::Options::default();
         let asterisk = Asterisk::start(&cable.far, root, &options)?;
@@ -100,8 +101,8 @@ impl World {
         Ok(Self { phone, account, ringfence, asterisk, cable })
     }
 
-    /// Lets the phone register in peace, then in a flood; or, where it is to be a new one, in a flood
-    /// that has used up what unknown sources share.
+    /// Lets the phone register without a flood and then in a flood; or, for a new phone, in a flood that
+    /// has exhausted the limits of unknown sources.
     pub(super) fn measure(mut self, rate: u32, time: Duration) -> anyhow::Result<Outcome> {
         let before = match &self.phone {
             Some(_) => Some(self.calm()?),
@@ -134,7 +135,7 @@ impl World {
         })
     }
 
-    /// How the phone fares without a flood.
+    /// The phone's results without a flood.
     fn calm(&mut self) -> anyhow::Result<PhoneReport> {
         self.watch(CALM, |phone| phone.attempts >= CALM_REGISTRATIONS)?;
         let report = self.phone.as_ref().context("there is no phone")?.report();
@@ -144,7 +145,7 @@ impl World {
         Ok(report)
     }
 
-    /// Sees that everything lives until `done` or `limit` is over.
+    /// Checks that everything keeps running until `done` or `limit`.
     fn watch(
         &mut self,
         limit: Duration,
