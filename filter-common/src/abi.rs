@@ -1,25 +1,26 @@
-//! The written contract between the XDP program and the controller: map names, keys and values.
+//! The contract between the XDP program and the controller: map names, keys and values.
 //!
-//! Everything here is plain data without padding, in which any bit pattern is valid. Addresses in
-//! keys and events are the words of [`address`](crate::address), so in network order. Times are
-//! nanoseconds of `CLOCK_MONOTONIC` to a tick, unless said otherwise; the program makes them of
-//! `bpf_jiffies64`, which costs next to nothing.
+//! Everything here is plain data without padding, for which any bit pattern is valid. Addresses in keys
+//! and events are the words of [`address`](crate::address), in network order. Times are nanoseconds of
+//! `CLOCK_MONOTONIC`, with the precision of a tick, unless stated otherwise; the program computes them
+//! from `bpf_jiffies64`, which costs next to nothing.
 
 use crate::decision::Code;
 use crate::limits::{CONNECTION_BUCKETS, STREAM_PREFIXES, STREAM_SOURCES};
 use crate::rate::Gcra;
 
-/// Grows with every change to this module that an older program or controller would misread.
-/// Pinned maps of another version are not reused.
+/// Increases with every change of this module that an older program or controller would misread. Pinned
+/// maps of another version are not reused.
 pub const ABI_VERSION: u32 = 5;
 
-/// The XDP program. Like the maps' names at most 15 bytes, where the kernel cuts them.
+/// The XDP program. Like those of maps, its name has at most 15 bytes, because the kernel truncates it
+/// there.
 pub const PROGRAM: &str = "ringfence";
 
-/// The classifier that watches what leaves: who has proved itself.
+/// The classifier of outgoing packets, which finds known peers.
 pub const EGRESS_PROGRAM: &str = "ringfence_out";
 
-/// The program that says how the kernel's two clocks stand: run by `BPF_PROG_TEST_RUN` alone.
+/// The program that reads the kernel's two clocks; only `BPF_PROG_TEST_RUN` runs it.
 pub const CLOCK_PROGRAM: &str = "ringfence_clock";
 
 /// Names of the maps in the object and of their pins.
@@ -28,48 +29,49 @@ pub mod maps {
     pub const CONFIG: &str = "CONFIG";
     /// Array of [`PORT_BLOCKS`](super::PORT_BLOCKS) blocks of port classes.
     pub const PORTS: &str = "PORTS";
-    /// Array of [`Line`](crate::ban_table::Line): the bans of IPv4 addresses, by
-    /// [`ban_table`](crate::ban_table). Mapped into the controller's memory, its only writer but for
-    /// the packets counted.
+    /// Array of [`Line`](crate::ban_table::Line): the bans of IPv4 addresses, in the layout of
+    /// [`ban_table`](crate::ban_table). Mapped into the controller's memory; only the controller writes
+    /// it, except for the counts of packets.
     pub const BANS_V4: &str = "BANS_V4";
     /// Hash of [`BanEntry`](super::BanEntry) by IPv6 address.
     pub const BANS_V6: &str = "BANS_V6";
     /// Longest-prefix trie of [`NetworkEntry`](super::NetworkEntry) by mapped address.
     pub const BAN_NETS: &str = "BAN_NETS";
-    /// Array of words of bits: where there may be a ban, by [`gate`](crate::gate). Mapped into the
-    /// controller's memory.
+    /// Array of words of bits that say where a ban is possible, in the layout of [`gate`](crate::gate).
+    /// Mapped into the controller's memory.
     pub const PRESENCE: &str = "PRESENCE";
     /// Longest-prefix trie of networks that are never dropped, by mapped address: a `u32` with a bit for
-    /// each interface's slot on which that is so.
+    /// each interface's slot on which the network is trusted.
     pub const TRUSTED: &str = "TRUSTED";
-    /// Array of words of bits: who may be trusted, by [`gate`](crate::gate).
+    /// Array of words of bits that say which addresses may be trusted, in the layout of
+    /// [`gate`](crate::gate).
     pub const TRUST_GATE: &str = "TRUST_GATE";
-    /// Array of [`Buckets`](super::Buckets): those of unknown sources, by the hash of the address.
+    /// Array of [`Buckets`](super::Buckets) of unknown sources, by the hash of the address.
     pub const SOURCES: &str = "SOURCES";
-    /// Array of [`Buckets`](super::Buckets): those of the networks of unknown sources.
+    /// Array of [`Buckets`](super::Buckets) of the networks of unknown sources.
     pub const PREFIXES: &str = "PREFIXES";
-    /// Array of [`SharedBucket`](super::SharedBucket): what all unknown sources share.
+    /// Array of [`SharedBucket`](super::SharedBucket), which all unknown sources share.
     pub const SHARED: &str = "SHARED";
     /// Array of [`STREAM_BUCKETS`](super::STREAM_BUCKETS) buckets of bytes, one `u64` each: of the TCP
     /// connections of unknown sources, of these sources, and of their networks.
     pub const STREAMS: &str = "STREAMS";
     /// Hash of [`Peer`](super::Peer) by address: the known peers.
     pub const KNOWN: &str = "KNOWN";
-    /// Array of words of bits: who may be known, by [`gate`](crate::gate).
+    /// Array of words of bits that say which addresses may be known peers, in the layout of
+    /// [`gate`](crate::gate).
     pub const KNOWN_GATE: &str = "KNOWN_GATE";
-    /// Array of how many known peers an IPv6 network has, one `u64` each, by [`crowd`](crate::crowd).
-    /// Mapped into the controller's memory.
+    /// Array of the numbers of known peers in IPv6 networks, one `u64` each, in the layout of
+    /// [`crowd`](crate::crowd). Mapped into the controller's memory.
     pub const CROWDS: &str = "CROWDS";
-    /// Hash of [`Flooder`](super::Flooder) by
-    /// [`network64`](crate::address::Address::network64): the program's own short bans. The one that was
-    /// longest ago used makes room.
+    /// Hash of [`Flooder`](super::Flooder) by [`network64`](crate::address::Address::network64): the
+    /// program's own short bans. The least recently used entry is evicted.
     pub const FLOODERS: &str = "FLOODERS";
     /// Array of [`greylist::Line`](crate::greylist::Line).
     pub const GREYLIST: &str = "GREYLIST";
     /// Longest-prefix trie of [`Signature`](super::Signature) by the folded start of a User-Agent.
     pub const SIGNATURES: &str = "SIGNATURES";
-    /// Array of when a source last sent something to a SIP port that passed, one `u32` each, by the
-    /// hash of the address: [`seen_unit`](crate::rate::seen_unit).
+    /// Array of the times at which a source last sent a packet that passed to a SIP port, one `u32` each,
+    /// by the hash of the address: [`seen_unit`](crate::rate::seen_unit).
     pub const SEEN: &str = "SEEN";
     /// Per-CPU array of [`Counter`](super::Counter).
     pub const COUNTERS: &str = "COUNTERS";
@@ -77,12 +79,12 @@ pub mod maps {
     pub const EVENTS: &str = "EVENTS";
     /// Array of one [`Learning`](super::Learning).
     pub const LEARNED: &str = "LEARNED";
-    /// Per-CPU scratch memory of the program: not for the controller, and not pinned.
+    /// Per-CPU scratch memory of the program, not for the controller and not pinned.
     pub const SCRATCH: &str = "SCRATCH";
-    /// Per-CPU bucket that limits events: not for the controller, and not pinned.
+    /// Per-CPU bucket that limits events, not for the controller and not pinned.
     pub const EVENT_RATE: &str = "EVENT_RATE";
 
-    /// The maps that outlive the controller, and that several interfaces share.
+    /// The maps that outlive the controller and are shared by all interfaces.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
@@ -90,126 +92,127 @@ pub mod maps {
     ];
 }
 
-/// Read-only global of the program: which of [`INTERFACES`](crate::limits::INTERFACES) it serves.
+/// Read-only global of the program: the index of its interface among
+/// [`INTERFACES`](crate::limits::INTERFACES).
 pub const INTERFACE_SLOT: &str = "INTERFACE_SLOT";
 
-/// The same: not zero on the loopback interface.
+/// Read-only global of the program: not zero on the loopback interface.
 pub const LOOPBACK: &str = "LOOPBACK";
 
-/// Counters of one kind for one interface. More than there are reasons, so that one more reason
-/// does not move the others.
+/// Counters of one kind for one interface. There are more than reasons, so that an additional reason does
+/// not move the others.
 pub const REASON_SLOTS: u32 = 64;
 
-/// Counters of one interface: what happened, then what would have happened in a dry run.
+/// Counters of one interface: the actual verdicts, then those that a dry run prevented.
 pub const COUNTERS_PER_INTERFACE: u32 = REASON_SLOTS * 2;
 
 /// Ports whose classes are in one value of [`maps::PORTS`].
 pub const PORTS_PER_BLOCK: usize = 64;
 
-/// Blocks of all 65,536 ports of UDP, then of those of TCP.
+/// The number of blocks: those of all 65,536 UDP ports, then those of TCP.
 pub const PORT_BLOCKS: u32 = 2048;
 
-/// Both a class of ports and the scope of a ban: the ports that carry SIP.
+/// The ports that carry SIP, as a class of ports and as a scope of bans.
 pub const SCOPE_SIP: u8 = 1;
-/// As [`SCOPE_SIP`]: the first of [`NAMED_SCOPES`] classes that the configuration names, each the
-/// double of the one before.
+/// The same for the first of [`NAMED_SCOPES`] classes with a name in the configuration; each has twice
+/// the value of the previous one.
 pub const SCOPE_NAMED: u8 = 2;
-/// Classes of ports that the configuration can name.
+/// The number of classes of ports with a name in the configuration.
 pub const NAMED_SCOPES: usize = 6;
 /// The scope of a ban of everything.
 pub const SCOPE_ALL: u8 = 0x80;
 
-/// Judge and count, but drop nothing.
+/// A dry run: judge and count, but drop nothing.
 pub const FLAG_DRY_RUN: u32 = 1;
 /// Maintenance closes SIP to known peers too.
 pub const FLAG_CLOSED_TO_KNOWN: u32 = 2;
-/// Under overload the retransmission of a REGISTER is let in.
+/// During overload, the retransmission of a REGISTER is admitted.
 pub const FLAG_GREYLIST: u32 = 4;
 /// There is at least one signature.
 pub const FLAG_SIGNATURES: u32 = 8;
-/// As [`FLAG_DRY_RUN`], but set while the filter runs, and kept apart from the setting.
+/// The same as [`FLAG_DRY_RUN`], but set at run time, and separate from the setting.
 pub const FLAG_DISABLED: u32 = 16;
 
-/// Who entered the host's own addresses among the bans: a packet that claims to come from one is
-/// [`Spoofed`](crate::decision::Reason::Spoofed). The last number that the controller keeps for jails of
-/// its own, and gives to none.
+/// The origin of the host's own addresses among the bans: a packet from one of them is
+/// [`Spoofed`](crate::decision::Reason::Spoofed). It is the last number that the controller reserves, and
+/// no jail has it.
 pub const ORIGIN_OWN: u8 = 16;
 
-/// End of a ban that does not end, in the units of [`unit`](crate::rate::unit).
+/// The end of a permanent ban, in the units of [`unit`](crate::rate::unit).
 pub const FOREVER: u32 = u32::MAX;
 
-/// Classes of limits: [`Class`](crate::class::Class), and one spare place.
+/// The number of classes of limits: those of [`Class`](crate::class::Class), and one spare place.
 pub const CLASSES: usize = 8;
 
-/// What the controller configures. All zero, as the kernel makes it: pass everything.
+/// The configuration. All zero, as the kernel creates it, means that every packet passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Config {
-    /// [`ABI_VERSION`]; zero when nothing has been written.
+    /// [`ABI_VERSION`]; zero before the first configuration.
     pub abi_version: u32,
     /// Sum of the `FLAG_*`.
     pub flags: u32,
     /// Secret of [`Address::hash`](crate::address::Address::hash).
     pub seed: u64,
-    /// `jiffies64` at the time zero of `CLOCK_MONOTONIC`; modulo 2^64.
+    /// The value of `jiffies64` at the time zero of `CLOCK_MONOTONIC`, modulo 2^64.
     pub jiffies_epoch: u64,
-    /// Nanoseconds a jiffy.
+    /// Nanoseconds per jiffy.
     pub tick: u64,
-    /// SIP is closed until then; zero when it is not.
+    /// The end of the maintenance that closes SIP; zero if there is none.
     pub maintenance_until: u64,
-    /// Nanoseconds for which a peer that has proved itself is known.
+    /// How long a peer is known after it has proved itself, in nanoseconds.
     pub known_for: u64,
-    /// Nanoseconds for which a proven source is banned whose flood goes on.
+    /// How long a proven source that keeps flooding is banned, in nanoseconds.
     pub flood_ban: u64,
-    /// Lines of the table of [`maps::BANS_V4`], but for those of details.
+    /// The number of lines in the table of [`maps::BANS_V4`], without those of details.
     pub ban_lines: u32,
     /// Zero.
     pub reserved: u32,
-    /// The words of an IPv4 source that its network's bucket goes by.
+    /// The mask that makes the network of an IPv4 source.
     pub prefix_v4: [u64; 2],
-    /// The same of an IPv6 source.
+    /// The mask that makes the network of an IPv6 source.
     pub prefix_v6: [u64; 2],
-    /// The limits of one unknown source, by class; in the last place, how often a REGISTER over the
-    /// limit is searched for credentials.
+    /// The limits of one unknown source, by class; the last one limits searches for credentials in
+    /// REGISTERs over the limit.
     pub source: [Gcra; CLASSES],
-    /// The limits of one network of unknown sources, by class.
+    /// The limits of the unknown sources of one network, by class.
     pub prefix: [Gcra; CLASSES],
     /// The limits of all unknown sources together, by class.
     pub shared: [Gcra; CLASSES],
-    /// The limit of a known peer, for all it sends.
+    /// The limit of a known peer, for all its packets.
     pub known: Gcra,
-    /// The limit of all that the greylist lets in.
+    /// The limit of everything that the greylist admits.
     pub admitted: Gcra,
-    /// What a source may send over its limit before its flood counts as going on.
+    /// What a source may send over its limit before it counts as flooding.
     pub flood: Gcra,
-    /// The bytes of one TCP connection of an unknown source.
+    /// The limit of bytes on one TCP connection of an unknown source.
     pub connection_bytes: Gcra,
-    /// The bytes that one unknown source sends over TCP.
+    /// The limit of bytes that one unknown source sends over TCP.
     pub source_bytes: Gcra,
-    /// The bytes that one network of unknown sources sends over TCP.
+    /// The limit of bytes that the unknown sources of one network send over TCP.
     pub prefix_bytes: Gcra,
-    /// The bytes that all unknown sources send over TCP: on connections that the host has, and as much
-    /// again on others.
+    /// The limit of bytes that all unknown sources send over TCP: once for connections that the host has,
+    /// and once for all others.
     pub shared_bytes: Gcra,
 }
 
-/// The configuration, twice: one that packets are judged by, and one that the controller writes the next
-/// one into. So no packet sees half of a change.
+/// Two configurations: the one in use, and one into which the controller writes the next. So no packet
+/// sees half of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Configs {
-    /// Which of the two packets are judged by. The controller changes it when the other one is whole, and
-    /// writes no more until every packet has ended that may have begun with the one before.
+    /// The index of the configuration in use. The controller changes it when the other one is complete,
+    /// and then writes no more until every packet that may use the previous one has been judged.
     pub current: u64,
-    /// The two.
+    /// Both configurations.
     pub sides: [Config; 2],
 }
 
-/// A ban of one IPv6 address. Times in the units of [`unit`](crate::rate::unit).
+/// A ban of one IPv6 address. Times are in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct BanEntry {
-    /// Packets it has matched, those of a dry run or of a trusted source too. Written by the program.
+    /// Packets that matched it, even if a dry run or trust let them pass. Written by the program.
     pub packets: u64,
     /// When it ends by itself.
     pub until: u32,
@@ -217,44 +220,44 @@ pub struct BanEntry {
     pub since: u32,
     /// Sum of the `SCOPE_*`.
     pub scopes: u8,
-    /// Who decided it: a number of the controller's.
+    /// Its origin: a number of the controller.
     pub origin: u8,
     /// Zero.
     pub reserved: [u8; 6],
 }
 
-/// What is in force for a network, by the longest prefix: bans of wider networks around it are
-/// written into it by the controller. Times in the units of [`unit`](crate::rate::unit).
+/// The bans in force for a network. The longest prefix applies, so the controller also writes the bans of
+/// wider networks into it. Times are in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct NetworkEntry {
-    /// Packets it has matched. Written by the program.
+    /// Packets that matched it. Written by the program.
     pub packets: u64,
-    /// When the ban of each scope ends, by the number of its bit; zero where there is none, so a
-    /// hole in a wider ban is all zero.
+    /// When the ban of each scope ends, by the number of its bit; zero if there is none, so an exception
+    /// from a wider ban is all zero.
     pub ends: [u32; 8],
-    /// When the first ban of exactly this network, or the hole, began.
+    /// When the first ban of exactly this network, or the exception, began.
     pub since: u32,
-    /// Who decided it: a number of the controller's.
+    /// Its origin: a number of the controller.
     pub origin: u8,
-    /// The length of the prefix among 128 bits: a lookup finds the longest one, and whoever asks for
-    /// this one must see that it is.
+    /// The prefix length, of 128 bits. A lookup finds the longest prefix, so a caller that wants exactly
+    /// this network must compare the length.
     pub length: u8,
     /// Zero.
     pub reserved: [u8; 2],
 }
 
-/// Buckets of one source or network, by class; the last one has another use in each map.
+/// The buckets of one source or network, by class; the last one has a different use in each map.
 pub type Buckets = [u64; CLASSES];
 
-/// The place of a source's bucket of searches among its [`Buckets`].
+/// The index of a source's bucket of searches in its [`Buckets`].
 pub const SEARCHES: usize = CLASSES - 1;
 
-/// The place of a source's bucket of packets over its limit, among the [`Buckets`] that are at its
+/// The index of a source's bucket of packets over its limit, in the [`Buckets`] that are at the source's
 /// own hash in [`maps::PREFIXES`].
 pub const EXCESS: usize = CLASSES - 1;
 
-/// A bucket with a cache line of its own.
+/// A bucket in a cache line of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct SharedBucket {
@@ -264,21 +267,23 @@ pub struct SharedBucket {
     pub reserved: [u64; 7],
 }
 
-/// Shared buckets: one for each class, the one of those let in, and two of bytes over TCP.
+/// The number of shared buckets: one for each class, one for admitted packets, and two for bytes over
+/// TCP.
 pub const SHARED_BUCKETS: u32 = 10;
 
-/// The place of the bucket of bytes on TCP connections that the host has, among the shared ones.
+/// The index of the shared bucket of bytes on TCP connections that the host has.
 pub const CONNECTED_BYTES: usize = CLASSES;
 
-/// The place of the bucket of bytes on others, which may be forged: they take nothing from those.
+/// The index of the shared bucket of bytes on other connections, which may be forged: they take nothing
+/// from real ones.
 pub const UNCONNECTED_BYTES: usize = CLASSES + 1;
 
-/// Buckets of [`maps::STREAMS`].
+/// The number of buckets in [`maps::STREAMS`].
 pub const STREAM_BUCKETS: u32 = CONNECTION_BUCKETS + STREAM_SOURCES + STREAM_PREFIXES;
 
 const _: () = assert!(SHARED_BUCKETS as usize == CLASSES + 2);
 
-/// The place of the bucket of those that the greylist lets in, among the shared ones.
+/// The index of the shared bucket of packets that the greylist admits.
 pub const ADMITTED: usize = CLASSES - 1;
 
 /// A known peer.
@@ -289,9 +294,9 @@ pub struct Peer {
     pub until: u64,
     /// Its bucket.
     pub bucket: u64,
-    /// The bucket of what it sends over that.
+    /// The bucket of packets over its limit.
     pub excess: u64,
-    /// It is banned until then.
+    /// The end of its short ban.
     pub blocked_until: u64,
     /// Packets that passed.
     pub passed: u64,
@@ -299,33 +304,33 @@ pub struct Peer {
     pub dropped: u64,
 }
 
-/// What [`EGRESS_PROGRAM`] has done to [`maps::KNOWN`].
+/// Counts of what [`EGRESS_PROGRAM`] has changed in [`maps::KNOWN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Learning {
-    /// Peers entered.
+    /// Peers that were entered.
     pub learned: u64,
-    /// Times that the end of one was moved.
+    /// How often the end of a peer was moved.
     pub refreshed: u64,
-    /// Times that there was no room for one, in all or in its network.
+    /// How often there was no room for a peer, in total or in its network.
     pub full: u64,
 }
 
-/// A source that the program has banned itself.
+/// A source that the program itself has banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Flooder {
-    /// When that ends.
+    /// When the ban ends.
     pub until: u64,
-    /// Packets dropped.
+    /// Packets that were dropped.
     pub packets: u64,
 }
 
-/// A User-Agent that is dropped.
+/// A User-Agent whose packets are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Signature {
-    /// Packets it has matched.
+    /// Packets that matched it.
     pub packets: u64,
 }
 
@@ -333,13 +338,13 @@ pub struct Signature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Counter {
-    /// Packets.
+    /// The number of packets.
     pub packets: u64,
-    /// Bytes of those packets, from the Ethernet header on.
+    /// The bytes of those packets, from the Ethernet header on.
     pub bytes: u64,
 }
 
-/// What [`CLOCK_PROGRAM`] writes over the first bytes of its packet.
+/// The output of [`CLOCK_PROGRAM`], at the start of its packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Clocks {
@@ -349,15 +354,15 @@ pub struct Clocks {
     pub monotonic: u64,
 }
 
-/// Something the controller must know.
+/// An event for the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Event {
-    /// When.
+    /// The time.
     pub time: u64,
     /// The [`Reason`](crate::decision::Reason) of the packet.
     pub reason: u32,
-    /// Which interface: the program's slot.
+    /// The interface, as the slot of the program.
     pub slot: u32,
     /// The packet's source: [`Address::words`](crate::address::Address::words).
     pub source: [u64; 2],
@@ -373,14 +378,14 @@ const _: () = assert!(size_of::<Learning>() == 24);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Event>() == 32);
 
-/// The place of a port's classes: which block, and which byte in it.
+/// The position of a port's classes: the block, and the byte in it.
 #[inline(always)]
 pub fn port_place(tcp: bool, port: u16) -> (u32, usize) {
     let half = if tcp { PORT_BLOCKS / 2 } else { 0 };
     (half | u32::from(port >> 6), usize::from(port & 63))
 }
 
-/// The counter of a reason on an interface, in [`maps::COUNTERS`].
+/// The index of a reason's counter for an interface, in [`maps::COUNTERS`].
 #[inline(always)]
 pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
     let bank = if would { REASON_SLOTS } else { 0 };

@@ -1,13 +1,13 @@
-//! The source of a packet, in network order from the wire to the map key.
+//! The source of a packet, which stays in network order from the wire to the map key.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A packet's source, in the 128-bit form that both families share: IPv4 as an IPv4-mapped IPv6
 /// address (RFC 4291 section 2.5.5.2).
 ///
-/// The words hold its octets as they came off the wire, the first octet lowest: what a
-/// little-endian machine reads from the packet and writes into a map's key. (An enum of families
-/// would have the verifier follow the rest of the program once for each.)
+/// The words contain its octets in the order of the wire, the first octet lowest: this is how a
+/// little-endian machine reads them from the packet and writes them into a map's key. (With an enum of
+/// families, the verifier would follow the rest of the program once for each.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address([u64; 2]);
 
@@ -17,7 +17,7 @@ const FIRST_OCTET: u32 = 0xff;
 /// The second word of `::1`.
 const LOOPBACK_V6: u64 = 1 << 56;
 
-/// The octets 00 00 ff ff before an IPv4 address's own, in the second word.
+/// The octets 00 00 ff ff before the octets of an IPv4 address, in the second word.
 const MAPPED: u64 = 0xffff_0000;
 
 impl Address {
@@ -27,7 +27,7 @@ impl Address {
         Self([0, u64::from(u32::from_le_bytes(octets)) << 32 | MAPPED])
     }
 
-    /// An IPv6 source from the octets of its halves.
+    /// An IPv6 source from the octets of its two halves.
     #[inline(always)]
     pub fn v6(first: [u8; 8], second: [u8; 8]) -> Self {
         Self([u64::from_le_bytes(first), u64::from_le_bytes(second)])
@@ -54,8 +54,8 @@ impl Address {
         (first == 0 && u64::from(marker) == MAPPED).then_some(word)
     }
 
-    /// Whether it is unspecified, or of the IPv4 network 0.0.0.0/8: who has no address yet sends from
-    /// it (DHCP, duplicate address detection), and SIP cannot be answered (RFC 6890).
+    /// Whether it is unspecified, or in the IPv4 network 0.0.0.0/8: hosts without an address use it
+    /// (DHCP, duplicate address detection), and SIP cannot be answered (RFC 6890).
     #[inline(always)]
     pub fn is_unspecified(self) -> bool {
         match self.v4_word() {
@@ -64,8 +64,8 @@ impl Address {
         }
     }
 
-    /// Whether no packet comes from it over a wire: loopback, multicast and broadcast (RFC 6890; RFC
-    /// 1122 section 3.2.1.3; RFC 4291 sections 2.5.3 and 2.7).
+    /// Whether it is impossible as the source of a packet from a wire: loopback, multicast and broadcast
+    /// (RFC 6890; RFC 1122 section 3.2.1.3; RFC 4291 sections 2.5.3 and 2.7).
     #[inline(always)]
     pub fn is_martian(self) -> bool {
         let Some(word) = self.v4_word() else {
@@ -75,15 +75,15 @@ impl Address {
         word & FIRST_OCTET == 127 || word & 0xf0 == 0xe0 || word == u32::MAX
     }
 
-    /// The first address of the /64 that it is of, whose addresses are one host's to choose from; itself
-    /// where it is of IPv4, or where one /64 has many hosts.
+    /// The first address of its /64, from which one host can choose its addresses; the address itself if
+    /// it is IPv4, or if one /64 has many hosts.
     #[inline(always)]
     #[must_use]
     pub fn network64(self) -> Self {
         self.network(u64::MAX)
     }
 
-    /// The same of a /48, which one customer has.
+    /// The same for a /48, which one customer has.
     #[inline(always)]
     #[must_use]
     pub fn network48(self) -> Self {
@@ -94,16 +94,16 @@ impl Address {
     fn network(self, mask: u64) -> Self {
         let [first, _] = self.0;
         let bits = first.swap_bytes();
-        // Addresses of this host and mapped ones (::/48), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380),
-        // and a link's.
+        // This host's and mapped addresses (::/48), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380), and
+        // link-local addresses.
         let is_shared = matches!(bits >> 16, 0 | 0x0064_ff9b_0000 | 0x0064_ff9b_0001)
             || bits >> 32 == 0x2001_0000
             || bits >> 54 == 0xfe80 >> 6;
         if is_shared { self } else { Self([first & mask, 0]) }
     }
 
-    /// A hash that spreads sources over buckets. `seed` is secret, so that nobody can choose an
-    /// address that shares a bucket with somebody else's.
+    /// A hash that spreads sources over buckets. `seed` is secret, so that nobody can choose an address
+    /// that shares a bucket with another one.
     #[inline(always)]
     pub fn hash(self, seed: u64) -> u64 {
         let [first, second] = self.0;
@@ -274,7 +274,7 @@ mod tests {
             let bucket = Address::v4([192, 0, 2, last]).hash(7) & 0xff;
             used[usize::try_from(bucket).unwrap()] = true;
         }
-        // Random placement of 256 in 256 leaves 1/e of the buckets empty: 162 used.
+        // Random placement of 256 in 256 leaves 1/e of the buckets empty, so 162 are used.
         assert!(used.iter().filter(|used| **used).count() > 130);
     }
 

@@ -1,12 +1,12 @@
-//! The classes of packets to SIP ports, each of which has limits of its own.
+//! The classes of packets to SIP ports. Each has separate limits.
 
 use crate::decision::{Code, Reason};
 
-/// A class of packets, each with limits of its own. Its number is its place among the buckets.
+/// A class of packets with separate limits. Its number is its index among the buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Class {
-    /// REGISTER without credentials, and whatever hides what it is.
+    /// REGISTER without credentials, and packets that hide their contents.
     Register = 0,
     /// REGISTER with credentials (RFC 3261 section 22.4).
     Credentials = 1,
@@ -34,7 +34,7 @@ impl Class {
         Self::Syn,
     ];
 
-    /// Its place among the buckets.
+    /// Its index among the buckets.
     #[inline(always)]
     pub fn index(self) -> usize {
         self as usize
@@ -54,8 +54,8 @@ impl Class {
     }
 }
 
-/// The number of [`Class::over`] for the class at this place: the reasons are numbered in the order
-/// of the classes.
+/// The number of [`Class::over`] for the class with this index: the reasons are numbered in the order of
+/// the classes.
 #[inline(always)]
 pub fn over(place: usize) -> Code {
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
@@ -74,7 +74,7 @@ mod tests {
             assert_eq!(class.index(), place);
             assert_eq!(over(place), class.over().into());
         }
-        // The last place among the buckets has another use.
+        // The last index has another use.
         assert_eq!(Class::ALL.len(), CLASSES - 1);
     }
 }

@@ -1,31 +1,31 @@
-//! Limits the known peers of an IPv6 network: a single network has more addresses than there is room for
-//! peers.
+//! Limits the known peers of an IPv6 network, because a single network has more addresses than there is
+//! room for peers.
 
 use crate::address::Address;
 use crate::limits::{CROWD_PLACES, PEERS_OF_48, PEERS_OF_64};
 
-/// Where the known peers of a network are counted, and how many it may have. Networks share places by a
+/// The place where the known peers of a network are counted, and the limit. Networks share places by a
 /// hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crowd {
     /// The place in [`maps::CROWDS`](crate::abi::maps::CROWDS).
     pub place: u32,
-    /// As many as it may have.
+    /// The most known peers that the network may have.
     pub most: u64,
 }
 
-/// The crowds that an address belongs to: of its /64 and its /48. None for one whose network others have
-/// as well, as of IPv4.
+/// The crowds to which an address belongs: of its /64 and its /48. Empty if unrelated hosts share the
+/// network, and for IPv4.
 #[inline(always)]
 pub fn of(address: Address, seed: u64) -> Option<[Crowd; 2]> {
     let (narrow, wide) = (address.network64(), address.network48());
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
     let place = |network: Address| network.hash(seed) as u32 & (CROWD_PLACES - 1);
-    // An address that is its own network may be such a one, or the first of its /48.
+    // An address that is its own network may be one of these, or the first of its /48.
     let [first, second] = address.words();
     let is_shared = wide == address && (second != 0 || first == 0);
     (!is_shared).then(|| {
-        // Of another seed: else the first /64 of a /48 would be counted twice in one place.
+        // With another seed, so that the first /64 of a /48 is not counted twice in one place.
         [
             Crowd { place: place(narrow), most: PEERS_OF_64 },
             Crowd {

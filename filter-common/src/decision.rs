@@ -1,16 +1,16 @@
-//! Why a packet passes or is dropped. Each packet has exactly one reason, and each reason one verdict.
+//! Why a packet passes or drops. Each packet has exactly one reason, and each reason one verdict.
 
-/// What happens to a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// The packet goes on to the network stack.
+    /// The packet passes to the network stack.
     Pass,
-    /// The packet ends here.
+    /// The packet is dropped.
     Drop,
 }
 
 impl Verdict {
-    /// The word that `--json` uses.
+    /// The name in `--json`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -19,10 +19,10 @@ impl Verdict {
     }
 }
 
-/// Declares [`Reason`] with the verdict and the name of each, so that one cannot be without them.
+/// Declares [`Reason`] with the verdict and the name of each, so that neither can be missing.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $verdict:ident, $text:literal;)*) => {
-        /// Why a packet was passed or dropped. The number is its counter's place in the maps.
+        /// Why a packet passed or was dropped. The number is the index of its counter in the maps.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Reason {
@@ -33,7 +33,7 @@ macro_rules! reasons {
             /// Every reason, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What happens to a packet with this reason.
+            /// The verdict of this reason.
             #[inline(always)]
             pub fn verdict(self) -> Verdict {
                 match self {
@@ -41,7 +41,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// The name that `status --json` and the log use.
+            /// The name in `status --json` and the log.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -54,11 +54,11 @@ macro_rules! reasons {
 reasons! {
     /// No configuration has been written yet.
     NotConfigured = 0, Pass, "not-configured";
-    /// Neither IPv4 nor IPv6, behind VLAN tags and a header of PPP over Ethernet if there are any.
+    /// Neither IPv4 nor IPv6, after any VLAN tags and `PPPoE` header.
     NotIp = 1, Pass, "not-ip";
-    /// A header that is cut off or contradicts itself.
+    /// A header is truncated or inconsistent.
     Malformed = 2, Pass, "malformed";
-    /// A later fragment: its ports are not in it.
+    /// A later fragment, which does not contain its ports.
     Fragment = 3, Pass, "fragment";
     /// Neither UDP nor TCP.
     OtherProtocol = 4, Pass, "other-protocol";
@@ -66,9 +66,9 @@ reasons! {
     OtherPort = 5, Pass, "other-port";
     /// A ban or a limit would have dropped it, but its source is trusted.
     Trusted = 6, Pass, "trusted";
-    /// TCP to a SIP port without payload: handshake, acknowledgement, end.
+    /// TCP to a SIP port without payload: handshake, acknowledgement, close.
     TcpControl = 7, Pass, "tcp-control";
-    /// CR and LF alone, other white space, or nothing (RFC 5626 section 3.5.1).
+    /// Only CR and LF, only other white space, or an empty payload (RFC 5626 section 3.5.1).
     KeepAlive = 8, Pass, "keep-alive";
     /// A STUN message (RFC 8489), which phones send as keep-alive.
     Stun = 9, Pass, "stun";
@@ -80,7 +80,7 @@ reasons! {
     Register = 12, Pass, "register";
     /// A REGISTER with credentials within the limits.
     RegisterCredentials = 13, Pass, "register-credentials";
-    /// Something else on a SIP port: the rest of a TCP stream, or no SIP at all.
+    /// Something else on a SIP port: the rest of a TCP stream, or another protocol.
     NotSip = 14, Pass, "not-sip";
     /// It would have been dropped if this were not a dry run.
     DryRun = 15, Pass, "dry-run";
@@ -104,30 +104,30 @@ reasons! {
     SynLimit = 24, Drop, "syn-limit";
     /// Over the limit of its source's network.
     PrefixLimit = 25, Drop, "prefix-limit";
-    /// Over what all unknown sources share.
+    /// Over the limit that all unknown sources share.
     SharedLimit = 26, Drop, "shared-limit";
-    /// The same, but its retransmission will be let in.
+    /// The same, but its retransmission will be admitted.
     Greylist = 27, Drop, "greylist";
-    /// A known peer over its limit.
+    /// A known peer is over its limit.
     KnownLimit = 28, Drop, "known-limit";
-    /// Its source's flood went on, and so the program banned it for a while.
+    /// The program has banned its source for a short time because it kept flooding.
     Flooding = 29, Drop, "flooding";
-    /// It names the User-Agent of a scanner.
+    /// It has the User-Agent of a scanner.
     Signature = 30, Drop, "signature";
-    /// SIP is closed.
+    /// SIP is closed for maintenance.
     Maintenance = 31, Drop, "maintenance";
     /// From a known peer, within its limit.
     Known = 32, Pass, "known";
-    /// Over what all unknown sources share, but its source sent it again.
+    /// Over the limit that all unknown sources share, but retransmitted.
     Admitted = 33, Pass, "admitted";
-    /// Its source is one that no packet from a wire has: the host's own address, loopback, multicast.
+    /// Its source is impossible for a packet from a wire: the host's own address, loopback, multicast.
     Spoofed = 34, Drop, "spoofed";
-    /// A TCP segment over the bytes that its connection or its source may send.
+    /// A TCP segment over the limit of bytes of its connection or its source.
     StreamLimit = 35, Drop, "stream-limit";
 }
 
 impl Reason {
-    /// Its counter's place among the counters of an interface.
+    /// The index of its counter among the counters of an interface.
     #[inline(always)]
     pub fn index(self) -> u32 {
         self as u32
@@ -139,8 +139,8 @@ impl Reason {
     }
 }
 
-/// The number of a [`Reason`], as the stages of the program hand it to each other: whoever takes
-/// one need not ask which it is to know what it means.
+/// The number of a [`Reason`], in the form in which the stages of the program pass it on, so that they
+/// need not check which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(u32);
 
@@ -150,27 +150,28 @@ const FLOOD: u32 = 1 << 16;
 const DROPS: u64 = 0xffff_0000 | bits(&[Reason::Spoofed, Reason::StreamLimit]);
 
 impl Code {
-    /// Not decided yet: the source is unknown, and its packet goes to SIP.
+    /// Undecided: the source is unknown, and its packet goes to SIP.
     pub const UNKNOWN: Self = Self(1000);
-    /// Not decided yet: the packet is of a class that has limits.
+    /// Undecided: the packet has a class with limits.
     pub const LIMITED: Self = Self(1001);
-    /// Not decided yet: the budget of all unknown sources is used up.
+    /// Undecided: the budget of all unknown sources is exhausted.
     pub const OVERLOAD: Self = Self(1002);
 
-    /// Not decided yet: a source's flood over TCP goes on. With the reason why it drops if the source
-    /// is no proven one.
+    /// Undecided: a source keeps flooding over TCP. Contains the reason of the drop in case the source is
+    /// not proven.
     #[inline(always)]
     pub fn flood(otherwise: Self) -> Self {
         Self(otherwise.0 | FLOOD)
     }
 
-    /// The reason in [`flood`](Self::flood), if it is that.
+    /// The reason in [`flood`](Self::flood), if it is such a code.
     #[inline(always)]
     pub fn as_flood(self) -> Option<Self> {
         (self.0 & FLOOD != 0).then_some(Self(self.0 & !FLOOD))
     }
 
-    /// A number that came from [`number`](Self::number). Any other one is one that passes.
+    /// The code with a number from [`number`](Self::number). Any other number is treated as one that
+    /// passes.
     #[inline(always)]
     pub fn from_number(number: u32) -> Self {
         Self(number)
@@ -188,13 +189,13 @@ impl Code {
         self.bit() & DROPS != 0
     }
 
-    /// Whether it is this reason's.
+    /// Whether it is this reason.
     #[inline(always)]
     pub fn is(self, reason: Reason) -> bool {
         self.0 == reason.index()
     }
 
-    /// The bit of the reason among 64; none while it is not decided.
+    /// The bit of the reason in a word of 64; zero while it is undecided.
     #[inline(always)]
     pub fn bit(self) -> u64 {
         if self.0 < 64 { 1u64.wrapping_shl(self.0) } else { 0 }

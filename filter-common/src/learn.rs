@@ -1,29 +1,30 @@
-//! Learns known peers from outgoing packets: peers that Asterisk has admitted, and those that its
+//! Learns known peers from outgoing packets: peers that Asterisk has authenticated, and peers that its
 //! administrator has configured.
 //!
 //! An outgoing frame enters; the address that it makes a known peer leaves, if there is one. The frame
-//! itself is never affected.
+//! itself is never changed.
 //!
-//! Two things are proof, and nothing else is:
+//! Only two things are proof:
 //!
-//! - **`200 OK` to a REGISTER, with a binding in it.** Asterisk sends one only to who has passed its
-//!   authentication. A `CSeq` that says `REGISTER` is not enough: it is copied from the request, and an
-//!   OPTIONS is answered with `200 OK` to anybody where there are guests. So there must be a Contact with
-//!   its `expires` too, which Asterisk writes into no other response, and which is not zero: who removes
-//!   a binding, or only asks for them where there are none, gains nothing.
-//! - **An OPTIONS or a REGISTER of Asterisk's own.** It sends them to the contacts that it watches
-//!   (`qualify_frequency`), which are configured or were registered by somebody with a password, and to
-//!   the registrars it is told to register at. No request from outside has it send one elsewhere.
+//! - **`200 OK` to a REGISTER, with a binding in it.** Asterisk sends one only to an authenticated
+//!   client. A `CSeq` with `REGISTER` is not enough: it is copied from the request, and an OPTIONS is
+//!   answered with `200 OK` to anybody if guests are allowed. So there must also be a Contact with an
+//!   `expires` that is not zero, which Asterisk writes into no other response. A client that removes a
+//!   binding, or only queries them when there are none, gains nothing.
+//! - **An OPTIONS or a REGISTER of Asterisk's own.** Asterisk sends them to the contacts that it monitors
+//!   (`qualify_frequency`), which are configured or were registered with a password, and to the
+//!   registrars at which it is configured to register. No request from outside makes it send one
+//!   elsewhere.
 //!
-//! Not proof: a `200 OK` to INVITE, SUBSCRIBE or OPTIONS, which guests (the endpoint `anonymous`) and
-//! endpoints told by their address alone, which can be forged, get without a password; nor an INVITE of
-//! Asterisk's own, which goes where a redirection or a transfer says.
+//! Not proof: a `200 OK` to INVITE, SUBSCRIBE or OPTIONS, because guests (the endpoint `anonymous`) and
+//! endpoints that are identified only by their address, which can be forged, get it without a password;
+//! nor an INVITE of Asterisk's own, whose destination follows a redirection or a transfer.
 //!
 //! Over TCP a segment may begin in the middle of a message, in text that came from the peer, which
-//! chooses with its window where that is. A message is therefore recognised only by its first line, the
-//! CRLF behind it and the `Via` behind that, all as Asterisk writes them. PJSIP repeats a lone carriage
-//! return of a quoted name, but takes no name with a line feed in it, and leaves `%0d%0a` escaped
-//! (tried with Asterisk 22.10.1).
+//! chooses the position with its window. A message is therefore recognised only by its first line, the
+//! CRLF after it and the `Via` after that, all as Asterisk writes them. PJSIP copies a lone carriage
+//! return in a quoted name, but accepts no name with a line feed, and leaves `%0d%0a` escaped (tried with
+//! Asterisk 22.10.1).
 
 use crate::abi::{ABI_VERSION, Config, SCOPE_SIP};
 use crate::address::Address;
@@ -32,23 +33,23 @@ use crate::gate;
 use crate::packet::{Headers, Layer4, Packet, Payload, Place, Window};
 use crate::sip::{byte_at, word_at};
 
-/// A peer's end is moved when that is by more than this: not for every message.
+/// The end of a peer is moved only by at least this much, not for every message.
 pub const REFRESH: u64 = 60 * 1_000_000_000;
 
-/// A packet with a payload, on its way from a port to an address.
+/// A packet with a payload, from a port to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
-    /// Where it goes.
+    /// The destination.
     pub destination: Address,
-    /// Whether it is a TCP segment, or a UDP datagram.
+    /// Whether it is a TCP segment; otherwise a UDP datagram.
     pub tcp: bool,
     /// Its source port.
     pub port: u16,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// Where a packet goes, and what it carries; `None` where it carries nothing, or no ports.
+/// The destination and the payload of a packet; `None` without a payload or ports.
 #[inline(always)]
 pub fn leaving(packet: &impl Packet, headers: &Headers) -> Option<Leaving> {
     let (tcp, payload, ports) = match headers.layer4 {
@@ -72,34 +73,34 @@ pub fn leaving(packet: &impl Packet, headers: &Headers) -> Option<Leaving> {
 /// RFC 768.
 const UDP_HEADER: usize = 8;
 
-/// What is known besides the packet: the BPF maps in the kernel, a model of them on the host.
+/// The state besides the packet: the BPF maps in the kernel, a model of them on the host.
 pub trait Peers {
     /// The configuration.
     fn config(&self) -> Option<&Config>;
-    /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick.
+    /// The current time, in nanoseconds of `CLOCK_MONOTONIC` with the precision of a tick.
     fn now(&self, config: &Config) -> u64;
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
-    /// [`read`] of the first `bytes` bytes of that memory, one after the other, until it says that it
-    /// has seen enough.
+    /// Calls [`read`] for the first `bytes` bytes of that memory, one after the other, until it has seen
+    /// enough.
     fn read_all(&self, bytes: usize, reading: Reading) -> Reading;
-    /// When the peer with this address stops being known, where it has an entry.
+    /// When the peer with this address is forgotten, if it has an entry.
     fn until(&self, peer: Address) -> Option<u64>;
-    /// Moves the end of a peer that has an entry, of which all else is kept.
+    /// Moves the end of a peer that has an entry; everything else in it is kept.
     fn prolong(&self, peer: Address, until: u64);
-    /// Sets the bit of a peer in the gate of known peers, where it is not set.
+    /// Sets the bit of a peer in the gate of known peers, unless it is set.
     fn announce(&self, place: gate::Place);
-    /// Makes an entry. False where there is no room for one.
+    /// Creates an entry. Returns false if there is no room.
     fn insert(&self, peer: Address, until: u64) -> bool;
-    /// How many peers are counted at a place of the crowds.
+    /// The number of peers that are counted at a place of the crowds.
     fn crowd(&self, place: u32) -> u64;
-    /// Counts one more there.
+    /// Counts one more peer there.
     fn join(&self, place: u32);
 }
 
-/// What an outgoing packet has changed.
+/// The effect of an outgoing packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing.
@@ -108,11 +109,11 @@ pub enum Outcome {
     Learned,
     /// A peer stays known for longer.
     Refreshed,
-    /// There was no room for a new peer, in all or in its network.
+    /// There was no room for a new peer, in total or in its network.
     Full,
 }
 
-/// Whether a packet is worth reading: it leaves a SIP port.
+/// Whether a packet must be read: it leaves a SIP port.
 #[inline(always)]
 pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
     let configured = |config: &Config| config.abi_version == ABI_VERSION && config.known_for != 0;
@@ -152,15 +153,15 @@ pub fn learn<P: Peers + ?Sized>(
         }
         None => enter(destination, until, config.seed, peers),
     };
-    // Each time, and after the entry is there: a bit that the controller has cleared meanwhile comes
-    // back.
+    // Every time, and after the entry exists, so that a bit that the controller has cleared meanwhile is
+    // set again.
     if outcome != Outcome::Full {
         peers.announce(gate::known(destination, config.seed));
     }
     outcome
 }
 
-/// Enters a new peer, where there is room for it, in its network too.
+/// Enters a new peer, if there is room for it, also in its network.
 #[inline(always)]
 fn enter<P: Peers + ?Sized>(peer: Address, until: u64, seed: u64, peers: &P) -> Outcome {
     let crowds = crowd::of(peer, seed);
@@ -177,14 +178,14 @@ fn enter<P: Peers + ?Sized>(peer: Address, until: u64, seed: u64, peers: &P) -> 
     Outcome::Learned
 }
 
-/// What has been read of a message so far.
+/// The state of reading a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Reading {
     /// The last sixteen bytes in lower case, the last one lowest.
     older: u64,
     newer: u64,
-    /// Where the reading is.
+    /// The kind of the current line.
     line: u64,
     /// Sum of [`REGISTERS`] and [`BINDS`], or [`PROOF`].
     seen: u64,
@@ -194,7 +195,7 @@ pub struct Reading {
 const REQUEST_LINE: u64 = 0;
 /// In the first field of a request's header.
 const FIRST_FIELD: u64 = 1;
-/// In a field of a response's header that nobody asks for.
+/// In a field of a response's header that does not matter.
 const OTHER: u64 = 2;
 /// In the `CSeq` of a response.
 const CSEQ: u64 = 3;
@@ -203,14 +204,13 @@ const CONTACT: u64 = 4;
 
 /// The `CSeq` says REGISTER.
 const REGISTERS: u64 = 1;
-/// There is a Contact that is bound.
+/// There is a Contact with a binding.
 const BINDS: u64 = 2;
-/// Enough.
+/// Both, which is proof.
 const PROOF: u64 = REGISTERS | BINDS;
 
 impl Reading {
-    /// The reading of a message of `len` bytes, if it begins with one of the three first lines that are
-    /// worth it.
+    /// Starts to read a message of `len` bytes, if it begins with one of the three relevant first lines.
     #[inline(always)]
     pub fn begin(window: &Window, len: usize) -> Option<Self> {
         let ahead = |index| word_at(window, index);
@@ -227,17 +227,17 @@ impl Reading {
         } else {
             return None;
         };
-        // Less is no message, and what is behind it in the window is an older one.
+        // A shorter one is not a message, and an older one follows it in the window.
         (len >= SHORTEST).then_some(Self { older: 0, newer: 0, line, seen: 0 })
     }
 
-    /// Whether the message is proof that who gets it is a peer.
+    /// Whether the message proves that its recipient is a peer.
     #[inline(always)]
     pub fn is_proof(&self) -> bool {
         self.seen == PROOF
     }
 
-    /// Whether the last bytes are these, less than eight.
+    /// Whether the last bytes are these, fewer than eight.
     #[inline(always)]
     fn ends_with<const N: usize>(&self, bytes: &[u8; N]) -> bool {
         self.newer & mask(N) == tail(bytes)
@@ -250,10 +250,10 @@ impl Reading {
     }
 }
 
-/// Bytes that are compared at a message's beginning.
+/// The number of bytes that are compared at a message's beginning.
 const SHORTEST: usize = 24;
 
-/// At most eight bytes as the end of [`Reading::newer`].
+/// At most eight bytes, as the end of [`Reading::newer`].
 #[inline(always)]
 const fn tail<const N: usize>(bytes: &[u8; N]) -> u64 {
     let mut word = 0;
@@ -267,16 +267,16 @@ const fn tail<const N: usize>(bytes: &[u8; N]) -> u64 {
     word
 }
 
-/// The lowest `len` bytes of a word, less than eight.
+/// The lowest `len` bytes of a word, fewer than eight.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "at most 56")]
 const fn mask(len: usize) -> u64 {
     1u64.wrapping_shl(len.wrapping_mul(8) as u32).wrapping_sub(1)
 }
 
-/// Reads the byte at `at` of a message in `window`. Whether that was enough.
+/// Reads the byte at `at` of a message in `window`. Returns whether that was enough.
 ///
-/// One byte at a time: the kernel calls a function for each, and the verifier follows that once.
+/// One byte at a time: the kernel calls a function for each, which the verifier follows once.
 #[inline(always)]
 pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
     let byte = byte_at(window, at).to_ascii_lowercase();
@@ -295,7 +295,7 @@ pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
     }
 }
 
-/// At a line feed, of which one without a carriage return ends no line of Asterisk's.
+/// Handles a line feed; without a carriage return it does not end a line of Asterisk's.
 #[inline(always)]
 fn line_ended(reading: &mut Reading) -> bool {
     if !reading.ends_with(b"\r\n") {
@@ -319,7 +319,7 @@ fn line_ended(reading: &mut Reading) -> bool {
     reading.is_proof() || reading.ends_with(b"\r\n\r\n")
 }
 
-/// At a colon, which may end the name of a field.
+/// Handles a colon, which may end the name of a field.
 #[inline(always)]
 fn named(reading: &mut Reading) -> bool {
     match reading.line {

@@ -5,11 +5,11 @@
 //! frame ─ packet ─▶ Headers ─ sip ─▶ Start ─ policy + Tables ─▶ Reason ─▶ verdict, counter
 //! ```
 //!
-//! The same code runs in the kernel over packet memory and on the host over `&[u8]`, so that what
-//! is tested, fuzzed and replayed is what decides. It therefore never touches a pointer, allocates
-//! or panics, and every loop has a bound from [`limits`].
+//! The same code runs in the kernel over packet memory and on the host over `&[u8]`, so that tests and
+//! fuzzing run the code that decides. It therefore never uses a pointer, allocates or panics, and a
+//! constant in [`limits`] bounds every loop.
 //!
-//! *Fail open*: whatever is not understood passes. Only a positive match drops.
+//! *Fail open*: packets that are not understood pass. Only a positive match drops.
 
 #![no_std]
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]

@@ -1,7 +1,7 @@
 //! Frames: from bytes to [`Headers`], over any source of bytes.
 //!
-//! Enters a frame from the Ethernet header on; leaves its source and where its payload is. Never
-//! says what happens to the packet.
+//! A frame from the Ethernet header on enters; its source and the position of its payload leave. Nothing
+//! here decides about the packet.
 
 use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
@@ -14,27 +14,27 @@ use crate::limits::{IPV6_EXTENSIONS, VLAN_DEPTH, WINDOW_BYTES, WINDOW_WORDS};
 /// Part of a packet, copied for a search: little-endian words of its bytes.
 pub type Window = [u64; WINDOW_WORDS];
 
-/// A source of bytes. In the kernel it is packet memory that the verifier watches, on the host a
-/// slice.
+/// A source of bytes: in the kernel packet memory that the verifier checks, on the host a slice.
 pub trait Packet {
     /// The frame's length in bytes.
     fn length(&self) -> usize;
 
-    /// `N` bytes at `offset`, or `None` where the packet ends before.
+    /// `N` bytes at `offset`, or `None` if the packet ends before.
     fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
-    /// As many little-endian words from `offset` on, or `None` where the packet ends before.
+    /// `N` little-endian words from `offset` on, or `None` if the packet ends before.
     fn words<const N: usize>(&self, offset: usize) -> Option<[u64; N]>;
 
-    /// The same, or `None` too where they are not in the packet's first buffer: what most packets need
+    /// The same, but also `None` if they are not in the packet's first buffer, which suffices for most
+    /// packets.
     /// and no more.
     #[inline(always)]
     fn near_words<const N: usize>(&self, offset: usize) -> Option<[u64; N]> {
         self.words(offset)
     }
 
-    /// Copies the bytes from `offset` to the packet's end, at most [`WINDOW_BYTES`], into `window`,
-    /// and returns how many. What is behind them in `window` is anything.
+    /// Copies the bytes from `offset` to the packet's end, at most [`WINDOW_BYTES`], into `window`, and
+    /// returns their number. The rest of `window` may contain anything.
     fn copy(&self, offset: usize, window: &mut Window) -> usize;
 }
 
@@ -71,23 +71,23 @@ impl Packet for &[u8] {
     }
 }
 
-/// What the headers say.
+/// The contents of the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// Where the packet says it comes from.
+    /// The source that the packet claims.
     pub source: Address,
-    /// What is inside.
+    /// The layer 4 header.
     pub layer4: Layer4,
-    /// Where the IP header is.
+    /// The offset of the IP header.
     pub network: usize,
-    /// The offset behind the IP packet, by its own length; the frame may end before it.
+    /// The offset after the IP packet, by its own length; the frame may end before it.
     pub end: usize,
 }
 
 /// [`Headers`] as plain words.
 pub type Words = [u64; 4];
 
-/// The bit of the last word that says nothing about the packet: free for who hands the words on.
+/// A bit of the last word that is not part of the headers; callers may use it.
 pub const SPARE_BIT: u32 = 5;
 
 impl Headers {
@@ -113,8 +113,8 @@ impl Headers {
         [first, second, place, rest]
     }
 
-    /// The inverse of [`to_words`](Self::to_words), but that the packet ends with its payload; words
-    /// that it never gives are read as something.
+    /// The inverse of [`to_words`](Self::to_words), except that the packet ends with its payload. Words
+    /// that it never returns give any result.
     #[inline(always)]
     pub fn from_words([first, second, place, rest]: Words) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
@@ -148,45 +148,44 @@ const KIND_OTHER: u64 = 4;
 const KIND_UNKNOWN: u64 = 5;
 const KIND_SYN: u64 = 6;
 
-/// The inside of an IP packet.
+/// The layer 4 header of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer4 {
     /// A UDP datagram, or its first fragment.
     Udp {
         /// The destination port.
         port: u16,
-        /// What it carries.
+        /// The payload.
         payload: Payload,
     },
     /// A TCP segment, or its first fragment.
     Tcp {
         /// The destination port.
         port: u16,
-        /// What it carries.
+        /// The payload.
         payload: Payload,
-        /// It asks for a connection: SYN without ACK.
+        /// Whether it asks for a connection: SYN without ACK.
         syn: bool,
-        /// Where its header is.
+        /// The offset of its header.
         start: usize,
     },
     /// A later fragment: the ports are in the first one.
     LaterFragment,
-    /// An upper-layer protocol that nobody here reads.
+    /// A protocol other than UDP and TCP.
     Other,
-    /// Headers of which the rest is in later fragments, or more of them than are followed: something
-    /// of any protocol, to any port.
+    /// The rest of the headers is in later fragments, or there are more headers than are followed: any
+    /// protocol, to any port.
     Unknown,
 }
 
-/// Where a payload is.
+/// The position of a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Payload {
-    /// Its first byte's offset in the frame.
+    /// The offset of its first byte in the frame.
     pub start: usize,
-    /// The offset behind its last byte, by the lengths that the headers give; the frame may end
-    /// before it.
+    /// The offset after its last byte, according to the headers; the frame may end before it.
     pub end: usize,
-    /// There is more of it in later fragments.
+    /// Whether later fragments contain the rest.
     pub fragmented: bool,
 }
 
@@ -202,7 +201,7 @@ impl From<Payload> for Place {
 }
 
 impl From<Place> for Payload {
-    /// What is left of it: whether there is more in later fragments is not.
+    /// The payload in it, without the information about later fragments.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
     fn from(Place(place): Place) -> Self {
@@ -215,7 +214,7 @@ impl From<Place> for Payload {
 pub enum Unparsed {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// A header that is cut off or contradicts itself: nothing that Linux takes.
+    /// A header is truncated or inconsistent, so that Linux does not accept it.
     Malformed,
 }
 
@@ -234,7 +233,7 @@ const PPPOE_HEADER_LEN: usize = 8;
 const PPP_IPV4: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
 
-/// The source of a frame whose source was not read, for the buckets: one that nobody has (RFC 6666).
+/// The source for the buckets if a frame's source was not read: one that no host has (RFC 6666).
 pub const UNREAD_SOURCE: Address = Address::from_words([1, 0]);
 
 // https://www.iana.org/assignments/protocol-numbers
@@ -259,7 +258,7 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 ///
 /// # Errors
 ///
-/// [`Unparsed`] when there is no IP packet in it, or none whose source can be told.
+/// [`Unparsed`] if it contains no IP packet with a readable source.
 #[inline(always)]
 pub fn parse(packet: &impl Packet) -> Result<Headers, Unparsed> {
     let mut offset = EthHdr::LEN;
@@ -290,14 +289,14 @@ pub fn parse(packet: &impl Packet) -> Result<Headers, Unparsed> {
     }
 }
 
-/// Whether a tag of four bytes is next.
+/// Whether a tag of four bytes follows.
 #[inline(always)]
 fn is_vlan(ethertype: u16) -> bool {
     matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN | ETHERTYPE_OLD_SERVICE_VLAN)
 }
 
-/// [`parse`] and [`Headers::to_words`] for what most packets are, UDP in IPv4 without options, tags or
-/// fragments; `None` for all else. A quarter of the work: the headers are read in four words.
+/// [`parse`] and [`Headers::to_words`] for most packets: UDP in IPv4 without options, tags or fragments;
+/// `None` for all others. It needs a quarter of the work, because it reads the headers in four words.
 #[inline(always)]
 pub fn plain_udp(packet: &impl Packet) -> Option<Words> {
     // From the EtherType on.
@@ -318,13 +317,13 @@ pub fn plain_udp(packet: &impl Packet) -> Option<Words> {
     Some([0, source << 32 | 0xffff_0000, place, rest])
 }
 
-/// Where the payload of such a packet begins.
+/// The offset of the payload in such a packet.
 const PLAIN_PAYLOAD: u64 = (EthHdr::LEN + Ipv4Hdr::LEN + UdpHdr::LEN) as u64;
 
-/// The length of its headers from the IP header on.
+/// The length of its headers, from the IP header on.
 const PLAIN_LEN: u64 = PLAIN_PAYLOAD - EthHdr::LEN as u64;
 
-/// The first two bytes of a little-endian word, as they are meant.
+/// The first two bytes of a little-endian word, in network order.
 #[inline(always)]
 fn be16_of(word: u64) -> u64 {
     (word & 0xff) << 8 | word >> 8 & 0xff
@@ -342,7 +341,7 @@ fn ipv4(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
         return Err(Unparsed::Malformed);
     }
     let end = match total_len {
-        // What the kernel itself has put together of more than 65,535 bytes (`iph_totlen` in
+        // A packet that the kernel itself has assembled from more than 65,535 bytes (`iph_totlen` in
         // include/linux/ip.h), seen in generic mode.
         0 => packet.length(),
         _ if total_len < header_len => return Err(Unparsed::Malformed),
@@ -369,15 +368,15 @@ fn ipv6(packet: &impl Packet, offset: usize) -> Result<Headers, Unparsed> {
     let second = packet.array(offset.wrapping_add(16)).ok_or(Unparsed::Malformed)?;
     let start = offset.wrapping_add(Ipv6Hdr::LEN);
     let end = match u16::from_be_bytes([l0, l1]) {
-        // A jumbogram (RFC 2675), but Linux asks for no more than a header of that kind and takes the
-        // frame's length (`ip6_rcv_core` in net/ipv6/ip6_input.c).
+        // A jumbogram (RFC 2675). Linux requires only a header of that kind and uses the frame's length
+        // (`ip6_rcv_core` in net/ipv6/ip6_input.c).
         0 if next == HOP_BY_HOP => packet.length(),
         len => start.wrapping_add(usize::from(len)),
     };
     let source = Address::v6(first, second);
     if source.v4_word().is_some() {
-        // An IPv4-mapped source has no place on the wire (RFC 4942 section 2.2), and Linux takes none.
-        // It must not pass for the IPv4 address.
+        // An IPv4-mapped source is not valid on the wire (RFC 4942 section 2.2), and Linux rejects it. It
+        // must not be mistaken for the IPv4 address.
         let source = Address::from_words([0, 0]);
         return Ok(Headers { source, layer4: Layer4::Unknown, network: offset, end });
     }
@@ -434,7 +433,7 @@ fn extensions(
     }
 }
 
-/// What a packet is whose headers are cut off: the rest may come in later fragments, of which the
+/// The result for a packet whose headers are truncated: the rest may be in later fragments, because the
 /// first need not be longer than eight bytes.
 #[inline(always)]
 fn cut(fragmented: bool) -> Result<Layer4, Unparsed> {
@@ -457,7 +456,7 @@ fn layer4(
             };
             let [_, _, p0, p1, l0, l1, _, _] = header;
             let udp_len = usize::from(u16::from_be_bytes([l0, l1]));
-            // Zero is the length of a jumbogram (RFC 2675 section 4) and of nothing else.
+            // Zero is the length of a jumbogram only (RFC 2675 section 4).
             if udp_len != 0 && udp_len < UdpHdr::LEN {
                 return Err(Unparsed::Malformed);
             }
@@ -496,7 +495,7 @@ mod tests {
 
     use super::*;
 
-    /// What a length of zero in a header stands for.
+    /// The meaning of a length of zero in a header.
     #[test]
     fn a_slice_is_as_long_as_it_is() {
         for bytes in [&b""[..], b"a", b"ab", b"abc"] {
@@ -524,7 +523,7 @@ mod tests {
             prop_assert_eq!(Headers::from_words(headers.to_words()), headers);
         }
 
-        /// The short way says what the long one says.
+        /// The short parser agrees with the long one.
         #[test]
         fn plain_udp_agrees(
             tos: u8, total_len in prop_oneof![0u16..80, Just(60_000)], flags in prop_oneof![

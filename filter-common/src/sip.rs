@@ -1,16 +1,16 @@
-//! SIP: what a payload starts with, whether a message carries credentials, and what it was made by.
+//! SIP: the start of a payload, and whether a message has credentials and which User-Agent.
 //!
-//! Enters a payload; leaves a [`Start`]. Reads no more than the answer needs.
+//! A payload enters; a [`Start`] leaves. Reads no more than the decision needs.
 
 use crate::limits::{
     AGENT_WORDS, IDENTITY_BLOCKS, LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS,
 };
 use crate::packet::{Packet, Payload, Window};
 
-/// What a payload starts with.
+/// The start of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// A REGISTER request, or something that Asterisk would take for one.
+    /// A REGISTER request, or something that Asterisk accepts as one.
     Register,
     /// An INVITE, in any case.
     Invite,
@@ -22,7 +22,7 @@ pub enum Start {
     Request,
     /// A response.
     Response,
-    /// Nothing, or white space alone.
+    /// Empty, or only white space.
     KeepAlive,
     /// A STUN message.
     Stun,
@@ -31,26 +31,26 @@ pub enum Start {
 }
 
 const CR: u8 = b'\r';
-/// Words behind a message that a step reads: the rest of its own, and three ahead.
+/// Words after a message that a step reads: the rest of its own, and three ahead.
 const ZEROS: usize = STEP_WORDS + 3;
 
 const LF: u8 = b'\n';
 
-/// Folds the case of eight ASCII letters; other bytes cannot become letters by it.
+/// Folds the case of eight ASCII letters; no other byte becomes a letter by this.
 const LOWER: u64 = 0x2020_2020_2020_2020;
 
-/// `bytes` as the word a [`Window`] holds them in.
+/// `bytes` as a word of a [`Window`].
 const fn word(bytes: [u8; 8]) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The bytes of a word that a name of `len` bytes fills.
+/// The mask of a name of `len` bytes in a word.
 const fn mask(len: u32) -> u64 {
     u64::MAX >> 64u32.wrapping_sub(len.wrapping_mul(8))
 }
 
-/// Methods other than REGISTER (RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086) in lower case, and
-/// their length, as far as eight bytes tell.
+/// Methods other than REGISTER (RFC 3261, 3262, 3265, 3311, 3428, 3515, 3903, 6086) in lower case, with
+/// their length; at most eight bytes are compared.
 const METHODS: [(u64, u32, Start); 13] = [
     (word(*b"invite\0\0"), 6, Start::Invite),
     (word(*b"options\0"), 7, Start::Options),
@@ -67,18 +67,18 @@ const METHODS: [(u64, u32, Start); 13] = [
     (word(*b"update\0\0"), 6, Start::Request),
 ];
 
-/// The bits of the characters that may stand behind a method.
+/// The bits of the characters that may follow a method.
 const BLANKS: u64 = 1 << b' ' | 1 << b'\t' | 1 << CR | 1 << LF;
 
-/// Reads the start of a payload: what it is, and the payload from its start line on.
+/// Reads the start of a payload: returns its kind, and the payload from its start line on.
 ///
-/// A payload that does not show its method - a first fragment that is cut too early, white space
-/// without end - counts as [`Start::Register`], the kind with the strictest limit: otherwise a flood
-/// would only have to look like that.
+/// A payload whose method cannot be read, such as a first fragment that ends too early or endless white
+/// space, counts as [`Start::Register`], the kind with the strictest limit. Otherwise a flood could use
+/// this form to bypass the limit.
 #[inline(always)]
 pub fn start(packet: &impl Packet, payload: Payload) -> (Start, Payload) {
     let Payload { mut start, end, fragmented } = payload;
-    // What a payload is that ends here, by what it would be if nothing followed in fragments.
+    // The kind of a payload that ends here; `whole` applies if no fragments follow.
     let cut = |whole| if fragmented { Start::Register } else { whole };
     let mut spaces = 0;
     while spaces < LEADING_SPACE {
@@ -111,14 +111,14 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     if first == word(*b"SIP/2.0 ") {
         return Start::Response;
     }
-    // RFC 3261 section 7.1 has case matter in a method; Asterisk's PJSIP does not.
+    // Methods are case-sensitive in RFC 3261 section 7.1, but not in Asterisk's PJSIP.
     let lower = first | LOWER;
     if lower == word(*b"register") {
         let behind = message.start.wrapping_add(8);
         if message.fragmented && behind >= message.end {
             return Start::Register;
         }
-        // The token ends here, or it is a longer one. PJSIP takes a folded line too.
+        // Either the token ends here, or it is a longer one. PJSIP accepts a folded line too.
         return match packet.array(behind) {
             Some([b' ' | b'\t' | CR | LF]) => Start::Register,
             _ => Start::NotSip,
@@ -127,7 +127,7 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     for (name, len, start) in METHODS {
         if lower & mask(len) == name {
             let behind = first.wrapping_shr(len.wrapping_mul(8)) & 0xff;
-            // Of a name of eight bytes what follows is not looked at.
+            // After eight bytes of a name, the rest is not compared.
             if len == 8 || behind < 64 && BLANKS >> behind & 1 != 0 {
                 return start;
             }
@@ -140,13 +140,13 @@ fn classify(packet: &impl Packet, message: Payload, first: u64) -> Start {
     Start::NotSip
 }
 
-/// What a search of a message's header has found so far.
+/// The result of searching a message's header so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Fields {
-    /// Not zero: there is an `Authorization` field.
+    /// Not zero if there is an `Authorization` field.
     pub credentials: u64,
-    /// Where in the window the name of the `User-Agent` field begins; zero when there is none.
+    /// The position of the name of the `User-Agent` field in the window; zero if there is none.
     pub agent: u64,
 }
 
@@ -164,15 +164,15 @@ impl Fields {
     }
 }
 
-/// Searches the header of the SIP message in `window`, ended by [`terminate`], for `Authorization`
-/// (RFC 3261 section 20.7) and `User-Agent` (section 20.41), in any case and with up to three spaces
-/// before the colon (section 7.3.1 allows any number): one step, which looks at the [`STEP_WORDS`]
-/// words from `STEP_WORDS * step` on. Whether that was the last one.
+/// Does one step of the search for `Authorization` (RFC 3261 section 20.7) and `User-Agent` (section
+/// 20.41) in the header of the SIP message in `window`, which [`terminate`] has ended. Names match in any
+/// case and with up to three spaces before the colon (section 7.3.1 allows any number). The step covers
+/// the [`STEP_WORDS`] words from `STEP_WORDS * step` on. Returns whether it was the last one.
 ///
-/// The search ends at the empty line before the body: a field in the body is none.
+/// The search ends at the empty line before the body, which has no fields.
 ///
-/// Eight places at once and with few branches: a branch for each place would be more paths than
-/// the verifier follows.
+/// It looks at eight positions at once, with few branches: with a branch for each position there would be
+/// more paths than the verifier follows.
 #[inline(always)]
 pub fn search(window: &Window, step: usize, fields: &mut Fields) -> bool {
     let first = step.wrapping_mul(STEP_WORDS);
@@ -181,7 +181,7 @@ pub fn search(window: &Window, step: usize, fields: &mut Fields) -> bool {
         let ahead = Ahead::new(window, index);
         let (cr, lf) = (ahead.equal(0, CR), ahead.equal(0, LF));
         let (cr_next, lf_next) = (ahead.equal(1, CR), ahead.equal(1, LF));
-        // PJSIP takes CRLF, LF and CR each for the end of a line (pj_scan_get_newline).
+        // PJSIP accepts CRLF, LF and CR as the end of a line (pj_scan_get_newline).
         let ends = lf & (lf_next | cr_next) | cr & cr_next;
         let lines = lf & (ends & ends.wrapping_neg()).wrapping_sub(1);
         if lines & ahead.letter(1, b'a') != 0 {
@@ -201,11 +201,11 @@ pub fn search(window: &Window, step: usize, fields: &mut Fields) -> bool {
     false
 }
 
-/// A User-Agent as signatures compare it: its first bytes, in lower case (and other bytes that
-/// differ only in that bit made the same), zeros behind.
+/// A User-Agent in the form that signatures compare: its first bytes in lower case, padded with zeros.
+/// (Folding also makes some pairs of other bytes equal.)
 pub type Agent = [u64; AGENT_WORDS];
 
-/// The User-Agent whose name begins at `at` in the window.
+/// The value of the User-Agent field whose name begins at `at` in the window.
 #[inline(always)]
 pub fn agent(window: &Window, at: usize) -> Agent {
     let mut at = at.wrapping_add(b"User-Agent".len());
@@ -220,11 +220,11 @@ pub fn agent(window: &Window, at: usize) -> Agent {
     for (word, place) in agent.iter_mut().zip(0usize..) {
         let index = (at >> 3).wrapping_add(place);
         let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
-        // Two shifts: one by 64 is none.
+        // Two shifts, because a shift by 64 does nothing.
         let bytes =
             low.wrapping_shr(bit(at)) | (high << 1).wrapping_shl(63u32.wrapping_sub(bit(at)));
         let ends = equal(bytes, CR) | equal(bytes, LF) | equal(bytes, 0);
-        // Below the first end: all bytes where there is none.
+        // The bytes before the first end; all bytes if there is none.
         let before = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
         *word = (bytes | LOWER) & before & open;
         open &= if ends == 0 { u64::MAX } else { 0 };
@@ -235,7 +235,7 @@ pub fn agent(window: &Window, at: usize) -> Agent {
 /// Bytes that are skipped between the name of a field and its value.
 const AGENT_SKIP: usize = 8;
 
-/// A User-Agent of a configuration as [`agent`] gives it, and how many bytes of it count.
+/// A User-Agent of a configuration in the form of [`agent`], and how many of its bytes to compare.
 pub fn agent_of(text: &[u8]) -> (Agent, usize) {
     let mut agent = [0; AGENT_WORDS];
     for (word, chunk) in agent.iter_mut().zip(text.chunks(8)) {
@@ -246,13 +246,13 @@ pub fn agent_of(text: &[u8]) -> (Agent, usize) {
     (agent, text.len().min(AGENT_WORDS * 8))
 }
 
-/// A hash that tells a request from others. Retransmissions are the same byte for byte (RFC 3261
-/// section 17.1.2.2), and this is over the first whole blocks of 64 bytes, eight at most: request line,
-/// Via, From, To and Call-ID of all but the wordiest.
+/// A hash that identifies a request. Retransmissions are identical (RFC 3261 section 17.1.2.2), and the
+/// hash covers the first whole blocks of 64 bytes, at most eight: the request line, Via, From, To and
+/// Call-ID of all but the longest requests.
 #[inline(always)]
 pub fn identity(packet: &impl Packet, message: Payload, seed: u64) -> u64 {
     const K: u64 = 0x9e37_79b9_7f4a_7c15;
-    // Four at once, so that one need not wait for the other.
+    // Four at once, so that they do not wait for each other.
     let [mut a, mut b, mut c, mut d] = [seed, !seed, seed.rotate_left(32), K];
     let mut start = message.start;
     for _ in 0..IDENTITY_BLOCKS {
@@ -273,14 +273,14 @@ pub fn identity(packet: &impl Packet, message: Payload, seed: u64) -> u64 {
     (half.wrapping_mul(K) ^ d).wrapping_mul(K)
 }
 
-/// Steps of [`search`] that a message of `len` bytes takes.
+/// The steps of [`search`] for a message of `len` bytes.
 #[inline(always)]
 pub fn steps(len: usize) -> usize {
     len.min(WINDOW_BYTES).div_ceil(STEP_WORDS * 8)
 }
 
-/// Eight places of a window at once, and the bytes that follow each. An answer has the high bit of
-/// a place's byte set where it is yes.
+/// Eight positions of a window at once, with the bytes that follow each. In a result, the high bit of a
+/// position's byte is set if it matches.
 struct Ahead([u64; 4]);
 
 impl Ahead {
@@ -294,10 +294,10 @@ impl Ahead {
         ])
     }
 
-    /// Whether the place is the byte before `Authorization` and its colon.
+    /// Whether the position is the byte before `Authorization` and its colon.
     #[inline(always)]
     fn authorization(&self) -> u64 {
-        // Not loops: the compiler would not unroll them, and shift by what it then does not know.
+        // Not loops: the compiler would not unroll them, and would shift by an unknown value.
         let named = self.letter(1, b'a')
             & self.letter(2, b'u')
             & self.letter(3, b't')
@@ -319,7 +319,7 @@ impl Ahead {
         named & colon
     }
 
-    /// Whether the place is the byte before `User-Agent` and its colon.
+    /// Whether the position is the byte before `User-Agent` and its colon.
     #[inline(always)]
     fn user_agent(&self) -> u64 {
         let named = self.letter(1, b'u')
@@ -340,25 +340,25 @@ impl Ahead {
         named & colon
     }
 
-    /// Whether the byte that is `behind` the place is a space or a tab.
+    /// Whether the byte `behind` bytes after the position is a space or a tab.
     #[inline(always)]
     fn space(&self, behind: usize) -> u64 {
         self.equal(behind, b' ') | self.equal(behind, b'\t')
     }
 
-    /// Whether the byte that is `behind` the place is this letter, given in lower case.
+    /// Whether the byte `behind` bytes after the position is this letter, given in lower case.
     #[inline(always)]
     fn letter(&self, behind: usize, lower: u8) -> u64 {
         equal(self.bytes(behind) | LOWER, lower)
     }
 
-    /// Whether the byte that is `behind` the place is `byte`.
+    /// Whether the byte `behind` bytes after the position is `byte`.
     #[inline(always)]
     fn equal(&self, behind: usize, byte: u8) -> u64 {
         equal(self.bytes(behind), byte)
     }
 
-    /// The eight bytes that are `behind` their places.
+    /// The eight bytes that are `behind` bytes after their positions.
     #[inline(always)]
     fn bytes(&self, behind: usize) -> u64 {
         let [first, second, third, fourth] = self.0;
@@ -374,8 +374,8 @@ impl Ahead {
     }
 }
 
-/// Puts zeros behind the first `len` bytes of a window, of which [`Packet::copy`] gave no more than
-/// [`WINDOW_BYTES`], as many as [`search`] looks ahead.
+/// Writes zeros after the first `len` bytes of a window, as many as [`search`] looks ahead;
+/// [`Packet::copy`] fills at most [`WINDOW_BYTES`].
 #[inline(always)]
 pub fn terminate(window: &mut Window, len: usize) {
     let index = len >> 3;
@@ -386,7 +386,7 @@ pub fn terminate(window: &mut Window, len: usize) {
     }
 }
 
-/// The high bit of each byte of `word` that is `byte`, and nothing else (Hacker's Delight, section 6-1).
+/// Sets the high bit of each byte of `word` that equals `byte` (Hacker's Delight, section 6-1).
 #[inline(always)]
 fn equal(word: u64, byte: u8) -> u64 {
     const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
@@ -394,29 +394,29 @@ fn equal(word: u64, byte: u8) -> u64 {
     !((zeroed & LOW_BITS).wrapping_add(LOW_BITS) | zeroed | LOW_BITS)
 }
 
-/// The word at `index`, wrapping at the window's end: the mask is what the verifier needs to see,
-/// and callers compare what they find with the length.
+/// The word at `index`, which wraps at the window's end: the verifier needs the mask, and callers compare
+/// the result with the length.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
 pub(crate) fn word_at(window: &Window, index: usize) -> u64 {
     window[index & (WINDOW_WORDS - 1)]
 }
 
-/// As [`word_at`].
+/// The same as [`word_at`].
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "masked to the window's size, a power of two")]
 fn word_mut(window: &mut Window, index: usize) -> &mut u64 {
     &mut window[index & (WINDOW_WORDS - 1)]
 }
 
-/// The byte at `at`, wrapping as [`word_at`].
+/// The byte at `at`, which wraps as in [`word_at`].
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a byte of the word")]
 pub(crate) fn byte_at(window: &Window, at: usize) -> u8 {
     word_at(window, at >> 3).wrapping_shr(bit(at)) as u8
 }
 
-/// Where in its word byte `at` begins.
+/// The position of byte `at` in its word.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "at most 56")]
 fn bit(at: usize) -> u32 {
@@ -479,7 +479,7 @@ mod tests {
                 let pad = "x".repeat(pad);
                 let message = format!("REGISTER sip:a SIP/2.0\r\nVia: {pad}\r\n{fields}To: b\r\n");
                 let expected = expected.map(|text| agent_of(text.as_bytes()).0);
-                // Cut off at the end, it is nobody's.
+                // If it is cut off at the end, it matches nothing.
                 let message = message.replace("User-Agent: To", "User-Agent: \r\nTo");
                 assert_eq!(user_agent(message.as_bytes()), expected, "{message:?}");
             }
@@ -502,11 +502,11 @@ mod tests {
             other[place] ^= 1;
             assert_ne!(identify(&message), identify(&other), "{place}");
         }
-        // Of a rest that is less than a block nothing is read.
+        // A rest of less than a block is not read.
         assert_eq!(identify(&message), identify(&message[..384]));
     }
 
-    /// What [`search`] finds, written to be read.
+    /// The same as [`search`], written for readability.
     fn authorized_slowly(message: &[u8]) -> bool {
         let message = &message[..message.len().min(WINDOW_BYTES)];
         for at in 1..message.len() {
@@ -561,7 +561,7 @@ mod tests {
 
     #[test]
     fn a_cut_first_fragment_counts_as_register() {
-        // Behind each, a byte of padding.
+        // With a byte of padding after each.
         for payload in [&b"\0"[..], b"\r\n\0", b"REGI\0", b"REGISTER\0"] {
             let fragment = Payload { start: 0, end: payload.len() - 1, fragmented: true };
             assert_eq!(start(&payload, fragment).0, Start::Register, "{}", payload.escape_ascii());
@@ -594,7 +594,7 @@ mod tests {
             ("A\nA\nA\nA\nA\nA\nA\nA\nA\nAuthorization: x\r\n", true),
         ];
         for (fields, expected) in table {
-            // At every place in a word.
+            // At every position in a word.
             for pad in 0..16 {
                 let pad = "x".repeat(pad);
                 let message =

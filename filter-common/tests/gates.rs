@@ -1,4 +1,4 @@
-//! The places in the gates: each table lies behind the one before it, and all of it is used.
+//! The places in the gates: the tables follow each other, and are used completely.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -23,7 +23,7 @@ fn place(word: u32, shift: u32) -> Place {
     Place { word, shift }
 }
 
-/// The words that these places use of a table, which must be nearly all.
+/// Checks that these places use nearly all words of a table.
 fn assert_fills(places: impl Iterator<Item = Place>, table: Range<u32>) {
     let mut used = vec![0u64; table.len()];
     for place in places {
@@ -70,7 +70,7 @@ fn ipv6_networks_have_two_neighbouring_bits() {
 
 #[test]
 fn hashes_fill_their_tables() {
-    // As many again as there are words would leave a third of them empty.
+    // With only as many networks as words, a third of the words would stay empty.
     let networks = || (0..1 << 17).map(|n: u32| v6(n.wrapping_mul(0x85eb_ca6b)));
     assert_fills(networks().map(|source| presence(source, 7)), PRESENCE_V6_WORDS);
     assert_fills(networks().map(|source| trust_network(source, 7)), TRUST_V6_WORDS);
@@ -92,7 +92,7 @@ fn the_seed_moves_hashes() {
     assert!(moved(trust_exact, v4(0xc000_0242)) > 90 && moved(known, v4(0xc000_0242)) > 90);
 }
 
-/// Which networks share a place must not be known to who does not know the seed.
+/// Without the seed, nobody can know which networks share a place.
 #[test]
 fn the_seed_says_which_networks_share_a_place() {
     let networks = || (0..1 << 12).map(|n: u32| n.wrapping_mul(0x85eb_ca6b));

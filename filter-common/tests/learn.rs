@@ -1,5 +1,5 @@
-//! Who is learned from what Asterisk sends: its recorded answers, which are under `fixtures/leaving`,
-//! and what somebody would have it send who has no password.
+//! Which peers are learned from Asterisk's outgoing messages: its recorded replies, under
+//! `fixtures/leaving`, and messages that an attacker without a password could provoke.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -42,7 +42,7 @@ impl Model {
             peers: RefCell::default(),
             gate: RefCell::default(),
             crowds: RefCell::default(),
-            // What an earlier message left.
+            // The rest of an earlier message.
             window: RefCell::new([u64::from_le_bytes(*b"\r\nVia: x"); WINDOW_WORDS]),
         }
     }
@@ -115,7 +115,7 @@ impl Peers for Model {
     }
 }
 
-/// A message on its way from a port to a peer.
+/// A message from a port to a peer.
 fn frame(to: IpAddr, tcp: bool, port: u16, payload: &[u8]) -> Vec<u8> {
     let mut layer4 = port.to_be_bytes().to_vec();
     layer4.extend(40_000u16.to_be_bytes());
@@ -218,18 +218,19 @@ fn what_is_proof_and_what_only_looks_like_it() {
         (REGISTERED, "2 REGISTER", "2 REGISTERS", false),
         (REGISTERED, "2 REGISTER", "2 XREGISTER", false),
         (REGISTERED, "CSeq: 2 REGISTER", "X-CSeq: 2 REGISTER", false),
-        // No binding: of one who removes his, or of an OPTIONS whose CSeq lies.
+        // No binding: a client has removed its own, or the CSeq of an OPTIONS is false.
         (REGISTERED, ";expires=59", ";expires=0", false),
         (REGISTERED, ";expires=59", "", false),
         (REGISTERED, "<sip:x@192.0.2.20:42465>;expires=59", "<sip:x@192.0.2.20;expires=59>", false),
         (REGISTERED, "Contact: <sip:x@192.0.2.20:42465>;expires=59\r\n", "", false),
         (REGISTERED, "Contact: ", "X-Contact: ", false),
-        // In the body, or in a field that somebody else wrote.
+        // In the body, or in a field that an attacker has written.
         (REGISTERED, "Contact: ", "\r\nContact: ", false),
         (REGISTERED, "CSeq: ", "\r\nCSeq: ", false),
         (REGISTERED, "Contact: ", "Subject: a\nContact: ", false),
         (REGISTERED, "CSeq: ", "Subject: a\rCSeq: ", false),
-        // What follows the first line must be Asterisk's: a segment may begin in somebody's text.
+        // The text after the first line must be Asterisk's, because a segment may begin in an attacker's
+        // text.
         (REGISTERED, "\r\nVia", "\" <sip:a@b>;tag=1\r\nVia", false),
         (REGISTERED, "\r\nVia", "\r\n Via", false),
         (REGISTERED, "\r\nVia", "\r\nX-Via", false),
@@ -341,8 +342,8 @@ fn a_message_longer_than_the_window() {
 }
 
 proptest! {
-    /// Nothing that somebody has Asterisk repeat in a refusal is proof, wherever a segment of it
-    /// begins: all but a line break is his.
+    /// Text that Asterisk copies into a refusal is never proof, wherever a segment of it begins; an
+    /// attacker can choose everything except a line break.
     #[test]
     fn no_text_of_a_strangers_is_proof(
         parts in proptest::collection::vec(prop_oneof![

@@ -1,5 +1,5 @@
-//! The one exit: counts every packet once, tells the controller what it must know, and turns the
-//! decision into the program's return value.
+//! The single exit: counts every packet once, sends events to the controller, and turns the decision into
+//! the program's return value.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
@@ -29,10 +29,10 @@ static EVENTS: RingBuf<(), { EVENT_BYTES as usize }> = RingBuf::new();
 #[btf_map]
 static EVENT_RATE: PerCpuArray<u64, 1> = PerCpuArray::new();
 
-/// Nanoseconds that one event is worth.
+/// Nanoseconds that one event costs in the bucket.
 const EVENT_INTERVAL: u64 = 1_000_000_000 / EVENTS_PER_SECOND;
 
-/// Counts the packet and returns what XDP does with it.
+/// Counts the packet and returns its XDP verdict.
 #[inline(always)]
 pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     let length = length(ctx, decision.end) as u64;
@@ -54,10 +54,9 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     if dropped { XDP_DROP } else { XDP_PASS }
 }
 
-/// The frame's length. Only a frame in several buffers needs a helper for it, and a call costs more
-/// than all that is counted: where the IP packet ends with the first buffer, or in it when that is no
-/// longer than the least frame, which is padded, there is no other one. (A frame may say that its
-/// packet ends in the first buffer and go on.)
+/// The frame's length. A helper is needed only for a frame in several buffers, and a call costs more than
+/// all the counting. There is only one buffer if the IP packet ends with it, or if it has the minimum
+/// length of a frame, which is padded. (A frame may continue after the end of its packet.)
 #[inline(always)]
 fn length(ctx: &XdpContext, end: usize) -> usize {
     let first = ctx.data_end() - ctx.data();
@@ -65,14 +64,14 @@ fn length(ctx: &XdpContext, end: usize) -> usize {
     if is_all && end != 0 { first } else { XdpPacket::new(ctx).length() }
 }
 
-/// Bytes of the least Ethernet frame without its checksum (IEEE 802.3 section 3.2.8).
+/// The minimum length of an Ethernet frame without its checksum (IEEE 802.3 section 3.2.8).
 const ETHERNET_MIN: usize = 60;
 
 #[inline(always)]
 fn count(code: Code, would: bool, length: u64) {
     let index = counter_index(INTERFACE_SLOT.load(), would, code);
     if let Some(counter) = COUNTERS.get_ptr_mut(index) {
-        // SAFETY: this CPU's own slot; an XDP program is not interrupted by another on its CPU.
+        // SAFETY: this CPU's own slot; no other XDP program interrupts this one on its CPU.
         unsafe {
             (*counter).packets += 1;
             (*counter).bytes += length;
@@ -80,9 +79,9 @@ fn count(code: Code, would: bool, length: u64) {
     }
 }
 
-/// Reasons that are about one source: it is over its own limit, or the program banned it, and the
-/// controller does not see its packets. Bans it decided itself, and counts them in their entries; of
-/// limits that sources share no one source is to blame.
+/// Reasons about which the controller is notified: the source is over its own limit, or the program has
+/// banned it. The controller knows the bans that it has decided itself, and counts them in their entries;
+/// a limit that sources share is not the fault of any one of them.
 const NOTIFIED: u64 = bits(&[
     Reason::RegisterLimit,
     Reason::CredentialsLimit,
@@ -115,8 +114,8 @@ fn notify(decision: Decision, side: Side) {
     }
 }
 
-/// Sends an event about a source. Not zero: the ring was full, which loses the event and nothing
-/// else, as the packet is counted all the same. A function that the verifier follows on its own.
+/// Sends an event about a source. The result is not zero if the ring was full; then only the event is
+/// lost, because the packet is counted anyway. The verifier follows this function separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_tell(code: u64, s0: u64, s1: u64, time: u64) -> u32 {

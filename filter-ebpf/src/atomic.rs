@@ -1,5 +1,5 @@
-//! Atomic instructions on words in maps: BPF has them since Linux 5.12 (ISA version 3), but the
-//! target of `core` offers neither `fetch_add` nor `compare_exchange`.
+//! Atomic instructions on words in maps: BPF has them since Linux 5.12 (ISA version 3), but `core` offers
+//! neither `fetch_add` nor `compare_exchange` for this target.
 
 use core::arch::asm;
 
@@ -48,15 +48,15 @@ impl Word {
 impl Bucket for Word {
     #[inline(always)]
     fn load(&self) -> u64 {
-        // SAFETY: the pointer is valid and aligned (`new`); an aligned word is read in one piece.
+        // SAFETY: the pointer is valid and aligned (`new`); an aligned word is read in one access.
         unsafe { self.0.read_volatile() }
     }
 
     #[inline(always)]
     fn replace(&self, current: u64, new: u64) -> bool {
         let mut seen = current;
-        // SAFETY: as in `add`. For the target alone: the linter reads this for the host, which has no
-        // such register.
+        // SAFETY: as in `add`. Only for the BPF target, because the linter compiles this for the host,
+        // which has no such register.
         #[cfg(target_arch = "bpf")]
         unsafe {
             asm!(

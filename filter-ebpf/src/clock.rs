@@ -1,5 +1,5 @@
-//! How the kernel's two clocks stand: the program that judges counts in `jiffies64`, and nobody
-//! outside the kernel can read that.
+//! Reads the kernel's two clocks: the XDP program uses `jiffies64`, which cannot be read outside the
+//! kernel.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
@@ -8,15 +8,14 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::Clocks;
 
-/// Writes [`Clocks`] over the first bytes of the packet. For `BPF_PROG_TEST_RUN`; attached to
-/// nothing.
+/// Writes [`Clocks`] over the first bytes of the packet. For `BPF_PROG_TEST_RUN`; it is never attached.
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence_clock(ctx: XdpContext) -> u32 {
-    // SAFETY: both take nothing. Both change on the same tick.
+    // SAFETY: neither takes arguments. Both change on the same tick.
     let mut clocks =
         unsafe { Clocks { jiffies: bpf_jiffies64(), monotonic: bpf_ktime_get_coarse_ns() } };
-    // SAFETY: the context is the one the kernel passed in, and the bytes are as many as said.
+    // SAFETY: the context is the one the kernel passed in, and the length is that of the bytes.
     let failed = unsafe {
         bpf_xdp_store_bytes(
             ctx.as_ptr().cast(),

@@ -1,5 +1,4 @@
-//! The classifier of what leaves: read, and remember who has proved himself. It changes no packet and
-//! decides about none.
+//! The classifier of outgoing packets, which records known peers. It never changes or drops a packet.
 
 use core::ffi::c_void;
 
@@ -23,8 +22,8 @@ use crate::tables::{self, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
 #[btf_map]
 static LEARNED: Array<Learning, 1> = Array::new();
 
-/// The entry, at an interface's egress. `TC_ACT_UNSPEC`, which is `TCX_NEXT` as well, leaves the
-/// packet to whoever is attached there too.
+/// The entry point at an interface's egress. `TC_ACT_UNSPEC`, which equals `TCX_NEXT`, leaves the packet
+/// to other programs that are attached.
 #[classifier]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence_out(ctx: TcContext) -> i32 {
@@ -37,7 +36,7 @@ fn watch(ctx: &TcContext) {
     // SAFETY: the context is the one the kernel passed in.
     let forwarded = unsafe { (*ctx.skb.skb).ingress_ifindex } != 0;
     if forwarded {
-        // Not the host's own words: anybody whose packets it routes could have written them.
+        // Not sent by the host itself: any host whose packets it routes could have written them.
         return;
     }
     let packet = SkbPacket::new(ctx);
@@ -54,8 +53,8 @@ fn watch(ctx: &TcContext) {
     }
 }
 
-/// [`learn::learn`], and what it did to the counters; as the stages of the other program (`stages`) a
-/// function that the verifier follows on its own.
+/// Calls [`learn::learn`] and counts the result. Like the `stages` of the other program, the verifier
+/// follows this function separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_learn(
@@ -84,7 +83,7 @@ pub extern "C" fn ringfence_learn(
     outcome as u32
 }
 
-/// The maps as [`Peers`].
+/// The maps, as [`Peers`].
 struct KernelPeers(KernelTables);
 
 impl KernelPeers {
@@ -120,14 +119,13 @@ impl Peers for KernelPeers {
         let (Some(window), Some(reading)) = (scratch::window(), scratch::reading()) else {
             return begun;
         };
-        // In a map and not on the stack: Linux 6.1's verifier takes what a callback leaves there for
-        // what it leaves after one call, and cuts out the code for all else.
-        // SAFETY: this CPU's own memory; no other packet comes in between.
+        // In a map, not on the stack: Linux 6.1's verifier assumes that a callback leaves only the stack
+        // values of one call, and removes the code for all others. SAFETY: this CPU's own memory; no
+        // other packet is handled meanwhile.
         unsafe { reading.write_volatile(begun) };
         let mut read = Read { window, reading };
         let step: unsafe extern "C" fn(u64, *mut Read) -> i64 = read_step;
-        // SAFETY: the callback has the signature that `bpf_loop` asks for, and `read` outlives the
-        // call.
+        // SAFETY: the callback has the signature that `bpf_loop` requires, and `read` outlives the call.
         unsafe {
             bpf_loop(bytes as u32, step as *mut c_void, (&raw mut read).cast(), 0);
         }
@@ -154,7 +152,7 @@ impl Peers for KernelPeers {
             return;
         };
         let bit = 1u64.wrapping_shl(place.shift);
-        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one access.
         if unsafe { word.read_volatile() } & bit == 0 {
             // SAFETY: as above.
             unsafe { Word::new(word) }.set(bit);
@@ -164,7 +162,7 @@ impl Peers for KernelPeers {
     #[inline(always)]
     fn insert(&self, peer: Address, until: u64) -> bool {
         let entry = Peer { until, ..Peer::default() };
-        // Another CPU's entry, made since it was looked up, is as good.
+        // An entry that another CPU has made since the lookup is as good.
         matches!(KNOWN.insert(peer.words(), entry, u64::from(BPF_NOEXIST)), Ok(()) | Err(EEXIST))
     }
 

@@ -1,15 +1,15 @@
-//! What the verifier must see written out though the compiler knows it. Why, in docs/verifier.md.
+//! Instructions that the verifier needs although the compiler considers them redundant. docs/verifier.md
+//! has the reasons.
 
 use core::arch::asm;
 
-/// `value`, which is no more than `MASK`, all ones, in a register that the verifier knows to be no
-/// more. The compiler leaves a mask out that it has proved to change nothing; and it keeps an offset
-/// on the stack, compares one copy of it and adds another, and Linux 6.1 does not apply to one copy
-/// what the comparison says about the other, as 6.12 does ("invalid access to packet, off=0 size=1,
-/// R3(id=31,off=0,r=0)").
+/// `value`, which is at most `MASK` (all ones), in a register for which the verifier knows this bound.
+/// The compiler omits a mask that changes nothing according to its proof. It also keeps an offset on the
+/// stack, compares one copy and adds another; Linux 6.1 does not apply to one copy what it learns about
+/// the other, as 6.12 does ("invalid access to packet, off=0 size=1, R3(id=31,off=0,r=0)").
 #[inline(always)]
 pub(crate) fn masked<const MASK: usize>(mut value: usize) -> usize {
-    // SAFETY: changes a register's value, and that only where it is above the mask.
+    // SAFETY: changes only a register, and only if its value is above the mask.
     unsafe {
         asm!(
             "{0} &= {mask}",
@@ -21,27 +21,27 @@ pub(crate) fn masked<const MASK: usize>(mut value: usize) -> usize {
     value
 }
 
-/// `value`, but the compiler no longer knows where it comes from, so that it leaves a comparison
-/// as it is written. Without it LLVM turns `start + 1 > end` into `start >= end`, from which the
-/// verifier learns no range ("invalid access to packet, off=0 size=1, r=0";
-/// `find_good_pkt_pointers` in `kernel/bpf/verifier.c`), and drops bounds that it has already seen
-/// to hold but the verifier has not ("R4 invalid zero-sized read").
+/// `value`, with an origin that is hidden from the compiler, so that a comparison stays as written.
+/// Otherwise LLVM turns `start + 1 > end` into `start >= end`, from which the verifier learns no range
+/// ("invalid access to packet, off=0 size=1, r=0"; `find_good_pkt_pointers` in `kernel/bpf/verifier.c`),
+/// and removes bounds checks that it has proved redundant but the verifier has not ("R4 invalid
+/// zero-sized read").
 #[inline(always)]
 pub(crate) fn opaque(mut value: usize) -> usize {
-    // SAFETY: moves a register to itself. (No instruction at all would leave two entries for one
-    // offset in the line information, which the kernel refuses.)
+    // SAFETY: moves a register to itself. (Without an instruction there would be two line entries for one
+    // offset, which the kernel refuses.)
     unsafe {
         asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack));
     }
     value
 }
 
-/// Gives the registers that a call leaves without a value one. Where a value does not matter, as that
-/// of a field beside a `None`, the compiler takes whatever is in a register, and the verifier refuses
-/// to have one read that nothing is in ("R1 `!read_ok`").
+/// Gives values to the registers that are empty after a call. Where a value does not matter, such as a
+/// field beside a `None`, the compiler uses any register, and the verifier refuses to read an empty one
+/// ("R1 `!read_ok`").
 #[inline(always)]
 pub(crate) fn readable() {
-    // SAFETY: writes registers that it says it writes.
+    // SAFETY: writes only the registers that it declares.
     #[cfg(target_arch = "bpf")]
     unsafe {
         asm!(

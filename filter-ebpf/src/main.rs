@@ -1,11 +1,11 @@
 //! The XDP program: read, decide, account, return.
 //!
-//! Glue only. What is decided is decided in `filter-common`, over the same code that the host
-//! tests; every packet leaves through [`account::account`].
+//! Only glue: `filter-common` decides, with the same code that the tests run on the host. Every packet
+//! leaves through [`account::account`].
 
 #![no_std]
 #![no_main]
-// The target's inline assembly, which `atomic` needs, is not stable.
+// The inline assembly that `atomic` needs is unstable for this target.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,
@@ -39,8 +39,8 @@ use crate::packet::XdpPacket;
 use crate::stages::KernelStages;
 use crate::tables::Side;
 
-/// The entry. `frags`: a driver may hand over a jumbo frame in several buffers, of which the first may
-/// be empty.
+/// The entry point. `frags`: a driver may deliver a jumbo frame in several buffers, of which the first
+/// may be empty.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes it so")]
 pub fn ringfence(ctx: XdpContext) -> u32 {
@@ -57,8 +57,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The kernel lends its helpers to programs under the GPL only; the source is under MIT or
-/// Apache-2.0 as well.
+/// The kernel offers its helpers only to programs under the GPL; the source is also under MIT or
+/// Apache-2.0.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

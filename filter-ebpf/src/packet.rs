@@ -1,4 +1,4 @@
-//! The packet as the verifier lets it be read: the only packet pointers of the program.
+//! Reads the packet in the way that the verifier allows: the only packet pointers of the program.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
@@ -13,9 +13,9 @@ use filter_common::packet::{Packet, Window};
 use crate::hints::{masked, opaque, readable};
 use crate::scratch::{self, Edge};
 
-/// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers
-/// of at most 2,048 bytes. The verifier adds no larger unknown to a packet pointer than 65,535. All
-/// ones, so that it is a mask as well.
+/// Behind all headers that are followed: Ethernet, two VLAN tags, IPv6 and six extension headers of at
+/// most 2,048 bytes. The verifier allows no unknown value above 65,535 to be added to a packet pointer.
+/// All ones, so that it is also a mask.
 pub(crate) const OFFSET_MAX: usize = 0x3fff;
 
 /// The packet of an [`XdpContext`].
@@ -29,7 +29,7 @@ impl<'a> XdpPacket<'a> {
         Self { ctx }
     }
 
-    /// Bytes that are not, or not all, in the frame's first buffer: some drivers put nothing there.
+    /// Reads bytes that are not completely in the frame's first buffer: some drivers leave it empty.
     #[inline(always)]
     fn far(&self, offset: usize, len: usize) -> Option<*const Edge> {
         let failed = ringfence_far(self.ctx.ctx, offset as u64, len as u64);
@@ -38,18 +38,18 @@ impl<'a> XdpPacket<'a> {
         if failed == 0 { edge } else { None }
     }
 
-    /// [`far`](Self::far) without the answer: whether it failed.
+    /// The same as [`far`](Self::far), but returns only whether it failed.
     #[inline(always)]
     fn load_edge(&self, offset: usize, len: usize) -> bool {
         let Some(edge) = scratch::edge() else {
             return true;
         };
-        // Linux 6.1 learns from `len == 0` no lower bound, see `copy`.
+        // Linux 6.1 learns no lower bound from `len == 0`; see `copy`.
         let before_last = opaque(len.wrapping_sub(1));
         if offset > OFFSET_MAX || before_last >= size_of::<Edge>() {
             return true;
         }
-        // SAFETY: the edge has as many bytes, and is this CPU's own.
+        // SAFETY: the edge has this many bytes, and is this CPU's own.
         let failed = unsafe {
             bpf_xdp_load_bytes(
                 self.ctx.as_ptr().cast(),
@@ -62,8 +62,8 @@ impl<'a> XdpPacket<'a> {
     }
 }
 
-/// Copies bytes of the packet into this CPU's [`Edge`]. Zero, unless there are fewer. A function that the
-/// verifier follows on its own.
+/// Copies bytes of the packet into this CPU's [`Edge`]. Returns zero unless the packet is too short. The
+/// verifier follows this function separately.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_far(ctx: *mut xdp_md, offset: u64, len: u64) -> u32 {
@@ -89,10 +89,10 @@ impl Packet for XdpPacket<'_> {
         let start = self.ctx.data() + masked::<OFFSET_MAX>(offset);
         if opaque(start + N) > self.ctx.data_end() {
             let edge = self.far(offset, N)?;
-            // SAFETY: a map's value, which is as long as N at least.
+            // SAFETY: a map's value, which is at least N bytes long.
             return Some(unsafe { edge.cast::<[u8; N]>().read() });
         }
-        // SAFETY: data <= start and start + N <= data_end, as the verifier proves again.
+        // SAFETY: data <= start and start + N <= data_end, as the verifier also proves.
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
     }
 
@@ -127,14 +127,14 @@ impl Packet for XdpPacket<'_> {
     #[inline(always)]
     fn copy(&self, offset: usize, window: &mut Window) -> usize {
         let wanted = self.length().saturating_sub(offset).min(WINDOW_BYTES);
-        // Linux 6.1 learns from `wanted == 0` no lower bound, as 6.12 does, but from adding one
+        // Linux 6.1, unlike 6.12, learns no lower bound from `wanted == 0`, but it does from adding one
         // ("R3 min value is outside of the allowed memory range", where the length is R4).
         let before_last = opaque(wanted.wrapping_sub(1));
         if before_last >= WINDOW_BYTES {
             return 0;
         }
         let wanted = before_last + 1;
-        // SAFETY: `window` has WINDOW_BYTES, and `wanted` is no more.
+        // SAFETY: `window` has WINDOW_BYTES, and `wanted` is at most that.
         let failed = unsafe {
             bpf_xdp_load_bytes(
                 self.ctx.as_ptr().cast(),
@@ -143,18 +143,19 @@ impl Packet for XdpPacket<'_> {
                 wanted as u32,
             )
         };
-        // Opaque, so that an index made of it keeps its mask. Without one Linux 6.1 knows no bound
-        // of it ("math between map_value pointer and register with unbounded min value").
+        // Opaque, so that an index computed from it keeps its mask. Without a mask Linux 6.1 knows no
+        // bound for it ("math between map_value pointer and register with unbounded min value").
         if failed == 0 { opaque(wanted) } else { 0 }
     }
 }
 
-/// The eight bytes at `address`, in one instruction. The compiler takes the target for one that reads
-/// only aligned words in one piece, and would read bytes; what Linux compiles this for can.
+/// The eight bytes at `address`, read by one instruction. The compiler assumes that the target reads only
+/// aligned words, and would read single bytes; the machines for which Linux compiles this can read the
+/// word.
 ///
 /// # Safety
 ///
-/// As of a read of eight bytes at a pointer.
+/// The same as for a read of eight bytes through a pointer.
 #[inline(always)]
 unsafe fn load(address: usize) -> u64 {
     let word;

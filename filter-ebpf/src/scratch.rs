@@ -1,4 +1,4 @@
-//! Memory of one CPU for the time of one packet: the stack has 512 bytes.
+//! Memory of one CPU for the handling of one packet, because the stack has only 512 bytes.
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
@@ -16,7 +16,7 @@ struct Scratch {
     edge: Edge,
 }
 
-/// What was read of a packet beyond its first buffer.
+/// Bytes that are read outside the packet's first buffer.
 pub(crate) type Edge = [u64; 8];
 
 /// The start of a message.
@@ -27,7 +27,7 @@ pub(crate) fn window() -> Option<*mut Window> {
     Some(unsafe { &raw mut (*scratch).window })
 }
 
-/// What is read of a packet beyond its first buffer.
+/// The bytes that are read outside the packet's first buffer.
 #[inline(always)]
 pub(crate) fn edge() -> Option<*const Edge> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
@@ -35,7 +35,7 @@ pub(crate) fn edge() -> Option<*const Edge> {
     Some(unsafe { &raw const (*scratch).edge })
 }
 
-/// What has been read of a message that leaves.
+/// The state of reading an outgoing message.
 #[inline(always)]
 pub(crate) fn reading() -> Option<*mut Reading> {
     let scratch = SCRATCH.get_ptr_mut(0)?;

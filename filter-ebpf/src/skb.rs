@@ -1,5 +1,5 @@
-//! A packet on its way out, as [`packet`](crate::packet) has those on their way in. Written out once
-//! more: with helpers that both share the XDP program takes more stack, of which it has none to spare.
+//! An outgoing packet, like [`packet`](crate::packet) for incoming ones. The code is duplicated: with
+//! shared helpers the XDP program would need more stack than it has.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
@@ -22,7 +22,7 @@ impl<'a> SkbPacket<'a> {
     }
 }
 
-/// Headers are read from the buffer's first part, where the kernel has just written them; the rest may
+/// Headers are read from the buffer's linear part, where the kernel has just written them. The rest may
 /// be elsewhere, and is copied.
 impl Packet for SkbPacket<'_> {
     #[inline(always)]
@@ -39,7 +39,7 @@ impl Packet for SkbPacket<'_> {
         if opaque(start + N) > self.ctx.data_end() {
             return None;
         }
-        // SAFETY: data <= start and start + N <= data_end, as the verifier proves again.
+        // SAFETY: data <= start and start + N <= data_end, as the verifier also proves.
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
     }
 
@@ -61,7 +61,7 @@ impl Packet for SkbPacket<'_> {
             return 0;
         }
         let wanted = before_last + 1;
-        // SAFETY: `window` has WINDOW_BYTES, and `wanted` is no more.
+        // SAFETY: `window` has WINDOW_BYTES, and `wanted` is at most that.
         let failed = unsafe {
             bpf_skb_load_bytes(
                 self.ctx.as_ptr().cast(),

@@ -1,4 +1,4 @@
-//! Whether the host has a TCP connection that a segment belongs to.
+//! Whether the host has the TCP connection to which a segment belongs.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
@@ -14,11 +14,11 @@ use crate::packet::XdpPacket;
 /// `BPF_F_CURRENT_NETNS` of `include/uapi/linux/bpf.h`.
 const CURRENT_NETNS: u64 = u64::MAX;
 
-/// `BPF_TCP_ESTABLISHED` of the same.
+/// `BPF_TCP_ESTABLISHED` of the same file.
 const ESTABLISHED: u32 = 1;
 
-/// Whether there is an established connection with the addresses and ports of this segment: who
-/// sent it has answered the host, or knows the source's port as well as its address.
+/// Whether there is an established connection with the addresses and ports of this segment: its sender
+/// has answered the host, or knows the source's port as well as its address.
 #[inline(always)]
 pub(crate) fn connected(ctx: &XdpContext, headers: &Headers) -> bool {
     let Layer4::Tcp { start, .. } = headers.layer4 else {
@@ -29,7 +29,7 @@ pub(crate) fn connected(ctx: &XdpContext, headers: &Headers) -> bool {
         return false;
     };
     let (sport, dport) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([d0, d1]));
-    // SAFETY: zeros are a tuple.
+    // SAFETY: all zeros is a valid tuple.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let length = if let Some(saddr) = headers.source.v4_word() {
         let Some(destination) = packet.array(headers.network + 16) else {
@@ -55,7 +55,7 @@ pub(crate) fn connected(ctx: &XdpContext, headers: &Headers) -> bool {
             bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 { saddr: [a, b, c, d], daddr, sport, dport };
         size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
     };
-    // SAFETY: the context is the one the kernel passed in, and the tuple as long as said.
+    // SAFETY: the context is the one the kernel passed in, and the length is that of the tuple.
     let socket = unsafe {
         bpf_sk_lookup_tcp(ctx.as_ptr().cast(), &raw mut tuple, length as u32, CURRENT_NETNS, 0)
     };
@@ -64,7 +64,7 @@ pub(crate) fn connected(ctx: &XdpContext, headers: &Headers) -> bool {
     }
     // SAFETY: not null, and not released yet.
     let state = unsafe { (*socket).state };
-    // SAFETY: as the kernel asks of whoever was given one.
+    // SAFETY: the kernel requires this release of the reference.
     unsafe { bpf_sk_release(socket.cast()) };
     state == ESTABLISHED
 }

@@ -1,11 +1,9 @@
-//! The stages of the decision, each a function that the verifier follows on its own and once, with
-//! any arguments: a *global* function (`btf_prepare_func_args` in `kernel/bpf/btf.c`). Written as
-//! one, it would follow each stage for every path that leads to it, of which there are more than it
-//! allows.
+//! The stages of the decision. Each is a *global* function that the verifier follows separately and only
+//! once, with any arguments (`btf_prepare_func_args` in `kernel/bpf/btf.c`). In a single function, it
+//! would follow each stage for every path that leads to it, which exceeds its limit.
 //!
-//! Such a function takes the context and plain numbers and gives a number. What it is told, it must
-//! check again; that is why the stages of `filter_common::policy` take their configuration and the
-//! time themselves.
+//! Such a function takes the context and plain numbers, and returns a number. It must check its arguments
+//! again; therefore the stages of `filter_common::policy` read the configuration and the time themselves.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
@@ -19,7 +17,7 @@ use crate::packet::XdpPacket;
 use crate::scratch;
 use crate::tables::{KernelTables, Side};
 
-/// The decision's stages, each through its function.
+/// The stages of the decision, each called through its function.
 pub(crate) struct KernelStages(KernelTables);
 
 impl KernelStages {
@@ -42,7 +40,7 @@ impl Stages for KernelStages {
         match ringfence_parse(self.0.ctx) {
             PARSED => {
                 let words = scratch::words().ok_or(Unparsed::Malformed)?;
-                // SAFETY: this CPU's own memory, and nobody writes it now.
+                // SAFETY: this CPU's own memory, which nothing writes now.
                 Ok(unsafe { words.read() })
             }
             NOT_IP => Err(Unparsed::NotIp),
@@ -98,14 +96,14 @@ impl Stages for KernelStages {
     }
 }
 
-/// What [`ringfence_parse`] answers when the headers lie in this CPU's memory.
+/// The result of [`ringfence_parse`] if the headers are in this CPU's memory.
 const PARSED: u32 = 0;
-/// What it answers for [`Unparsed::NotIp`].
+/// Its result for [`Unparsed::NotIp`].
 const NOT_IP: u32 = 1;
-/// What it answers for [`Unparsed::Malformed`].
+/// Its result for [`Unparsed::Malformed`].
 const MALFORMED: u32 = 2;
 
-/// The maps for a stage that asks nothing about the packet.
+/// The maps for a stage that does not read the packet.
 #[inline(always)]
 fn without_packet(side: Side) -> KernelTables {
     KernelTables { ctx: core::ptr::null_mut(), side }
@@ -121,7 +119,7 @@ pub extern "C" fn ringfence_parse(ctx: *mut xdp_md) -> u32 {
     };
     match packet::parse(&XdpPacket::new(&ctx)) {
         Ok(headers) => {
-            // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
+            // SAFETY: this CPU's own memory; no other XDP program interrupts this one on its CPU.
             unsafe { *words = headers.to_words() };
             PARSED
         }
@@ -185,13 +183,13 @@ pub extern "C" fn ringfence_flood(ctx: *mut xdp_md, w0: u64, w1: u64, w3: u64) -
 #[inline(never)]
 pub extern "C" fn ringfence_search(ctx: *mut xdp_md, message: u64) -> u64 {
     let ctx = XdpContext::new(ctx);
-    // It asks nothing of the configuration.
+    // It does not read the configuration.
     let tables = KernelTables { ctx: ctx.ctx, side: Side::told(0) };
     tiers::search(&XdpPacket::new(&ctx), Place(message), &tables).to_word()
 }
 
-/// [`tiers::is_scanner`]. It takes no context: one that is passed and not used is left out by the
-/// compiler, and missed by the verifier.
+/// [`tiers::is_scanner`]. It takes no context: the compiler does not pass an unused one, and the verifier
+/// would miss it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn ringfence_scanner(agent: u64) -> u32 {
