@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct BansPage {
     /// The bans, by network.
     pub bans: Vec<BanRow>,
-    /// Whether they drop packets; false in a dry run.
+    /// Whether they drop packets; false if nothing is enforced, such as in a dry run.
     pub enforcing: bool,
-    /// What to send as `after` for the next page; null: this is the last one.
+    /// The value of `after` for the next page; null on the last page.
     pub next: Option<BanPlace>,
 }
 
-/// A ban, as it is listed.
+/// A ban in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct BanRow {
@@ -30,26 +30,27 @@ pub struct BanRow {
     pub jail: String,
     /// The name of the scope: the ports that it closes.
     pub scope: String,
-    /// When it began, to the second.
+    /// When it began, with a precision of one second.
     pub since: String,
     /// The same in milliseconds since 1970.
     pub since_ms: i64,
-    /// When it ends by itself; null: it does not.
+    /// When it ends by itself; null if it does not.
     pub until: Option<String>,
-    /// Packets that it has matched, whether they were dropped or not.
+    /// Packets that matched it, whether they were dropped or not.
     pub packets: u64,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
 }
 
-/// A ban's place in the list of all, which is by network. Its numbers are for the daemon alone.
+/// The position of a ban in the list of all, which is sorted by network. Only the daemon interprets its
+/// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct BanPlace {
     /// The address or network.
     #[cfg_attr(test, schemars(with = "String"))]
     pub network: IpNet,
-    /// The number of the jail, or of what else decided it.
+    /// The number of the jail, or of another origin.
     pub origin: u8,
     /// The number of its scope.
     pub scope: u8,

@@ -1,4 +1,4 @@
-//! What became of a request that changes something.
+//! The replies to requests that change something.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Whether a change is written down. The answer to a change comes as soon as that is known.
+/// Whether a change is stored. The daemon answers a change as soon as it knows this.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Durability {
-    /// Whether the store has it, so that it outlives a reboot.
+    /// Whether the change is stored, so that it outlives a reboot.
     pub durable: bool,
-    /// Why the store does not have it; null if it does.
+    /// Why it is not stored; null if it is.
     pub why: Option<String>,
 }
 
@@ -23,21 +23,21 @@ pub struct Durability {
 pub struct Banned {
     /// The address or network that is banned now.
     pub banned: String,
-    /// When the ban ends by itself; null: it does not.
+    /// When the ban ends by itself; null if it does not.
     pub until: Option<String>,
     /// The name of the scope: the ports that it closes.
     pub scope: String,
-    /// Why: as in the request, or as in the ban that it replaces.
+    /// The reason in the request, or that of the ban that it replaces.
     pub reason: String,
     /// Whether it drops packets; false in a dry run.
     pub enforcing: bool,
-    /// The ban of the same network that it replaces; null: there was none.
+    /// The ban of the same network that it replaces; null if there was none.
     pub replaced: Option<Replaced>,
     /// Whether it ends earlier than the ban that it replaces.
     pub shortened: bool,
-    /// Known peers that it cuts off.
+    /// The number of known peers that it cuts off.
     pub known_peers: u64,
-    /// Whether it is written down.
+    /// Whether it is stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
@@ -46,11 +46,11 @@ pub struct Banned {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Replaced {
-    /// When it would have ended; null: it would not have.
+    /// When it would have ended; null if it had no end.
     pub until: Option<String>,
     /// The name of the scope that it closed.
     pub scope: String,
-    /// Why it was made.
+    /// Its reason.
     pub reason: String,
 }
 
@@ -62,11 +62,11 @@ pub struct BannedMany {
     pub banned: u64,
     /// Those that are not, in the order of the request.
     pub refused: Vec<Refused>,
-    /// Known peers that they cut off.
+    /// The number of known peers that they cut off.
     pub known_peers: u64,
     /// Whether they drop packets; false in a dry run.
     pub enforcing: bool,
-    /// Whether they are written down.
+    /// Whether they are stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
@@ -79,7 +79,7 @@ pub struct Refused {
     pub place: u64,
     /// The address or network.
     pub network: String,
-    /// Why, and what to do, in words.
+    /// The reason and the remedy, as text.
     pub error: String,
 }
 
@@ -90,46 +90,48 @@ pub struct Refused {
 pub struct Lifted {
     /// How many were lifted.
     pub lifted: u64,
-    /// The network whose ban was lifted because the address of the request is in it; null: no such ban.
+    /// The network whose ban was lifted because it contains the address in the request; null if there was
+    /// none.
     pub network: Option<String>,
     /// The first ten networks whose bans were lifted.
     pub networks: Vec<String>,
-    /// The first ten networks inside the one of the request that are still banned.
+    /// The first ten networks inside the requested one that are still banned.
     pub inside: Vec<String>,
-    /// How many there are of these; at most 1000 are counted.
+    /// The number of such networks; at most 1000 are counted.
     pub inside_banned: u64,
-    /// Of several addresses and networks those of which no ban was lifted, in the order of the request.
+    /// In a request with several addresses and networks: those without a ban, in the order of the
+    /// request.
     #[serde(default)]
     pub refused: Vec<Refused>,
-    /// Whether the change is written down.
+    /// Whether the change is stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
 
-/// What became of bans that another program had decided.
+/// The result of importing bans from another program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct TakenOver {
     /// How many of them are in force now.
     pub entered: u64,
-    /// How many are not, by reason.
+    /// The number of refused bans, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Whether they drop packets; false in a dry run.
     pub enforcing: bool,
-    /// Whether they are written down.
+    /// Whether they are stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
 
-/// That an administrator has confirmed the first start.
+/// The result of confirming the first start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Confirmed {
-    /// Whether the confirmation was awaited, or had come too late; false if it was not needed.
+    /// Whether a confirmation was pending or overdue; false if none was needed.
     pub was_awaited: bool,
 }
 
-/// What a reload of the configuration has changed, or would change.
+/// The changes that a reload of the configuration has made or would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Reloaded {
@@ -137,7 +139,8 @@ pub struct Reloaded {
     pub applied: bool,
     /// The settings that differ from the running configuration, by path.
     pub changes: Vec<ChangedSetting>,
-    /// Whom the configuration shuts out; without `force` it is not applied then.
+    /// The objections: addresses or networks that the configuration shuts out. It is then applied only
+    /// with `force`.
     pub objections: Vec<String>,
 }
 
@@ -147,9 +150,9 @@ pub struct Reloaded {
 pub struct ChangedSetting {
     /// Its path, such as `jails.asterisk-wazo.maxretry`.
     pub setting: String,
-    /// The value that was running, as a configuration file writes it; null: there was no such setting.
+    /// The running value, as in a configuration file; null if there was no such setting.
     pub old: Option<String>,
-    /// The value in the files; null: there is no such setting.
+    /// The value in the files; null if there is no such setting.
     pub new: Option<String>,
     /// Whether the old value stays until the daemon is restarted.
     pub needs_restart: bool,
@@ -161,10 +164,10 @@ pub struct ChangedSetting {
 pub struct MaintenanceState {
     /// Whether it is closed.
     pub on: bool,
-    /// Whether that drops packets; false in a dry run.
+    /// Whether this drops packets; false in a dry run.
     pub enforcing: bool,
-    /// When it opens by itself; null: it is open.
+    /// When it opens by itself; null if it is open.
     pub until: Option<String>,
-    /// Whether it is closed to known peers as well.
+    /// Whether it is closed to known peers too.
     pub closed_to_known: bool,
 }

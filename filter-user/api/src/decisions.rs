@@ -1,5 +1,4 @@
-//! What somebody decides while the daemon runs, and what it keeps of that: trusted networks, settings of jails,
-//! and the history.
+//! Manual decisions at run time, and their records: trusted networks, settings of jails, and the history.
 
 #[cfg(test)]
 use schemars::JsonSchema;
@@ -10,10 +9,10 @@ use crate::Durability;
 /// The most networks that are allowed at run time.
 pub const ALLOWED_MAX: usize = 256;
 
-/// The most rows of a page of the history.
+/// The maximum length of a page of the history.
 pub const HISTORY_PAGE_MAX: u16 = 256;
 
-/// A network that is trusted until it is disallowed, or until a time.
+/// A network that is trusted until it is disallowed, or until a given time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Allowed {
@@ -21,11 +20,11 @@ pub struct Allowed {
     pub network: String,
     /// When it was allowed.
     pub since: String,
-    /// When that ends by itself; null: it does not.
+    /// When it ends by itself; null if it does not.
     pub until: Option<String>,
-    /// What it is for; null: nobody said.
+    /// Its purpose; null if none was given.
     pub comment: Option<String>,
-    /// Who allowed it.
+    /// The user who allowed it.
     pub by: String,
 }
 
@@ -37,18 +36,18 @@ pub struct Allows {
     pub allows: Vec<Allowed>,
 }
 
-/// A network that a request has allowed or disallowed.
+/// The result of allowing or disallowing a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct AllowChanged {
-    /// What is allowed now, or was until now.
+    /// The network that is now allowed, or was until now.
     #[serde(flatten)]
     pub allowed: Allowed,
-    /// Bans in it that are lifted because of that; at most 1000 are counted.
+    /// The number of bans in it that were lifted for this; at most 1000 are counted.
     pub lifted: u64,
-    /// Whether a setting trusts it, too.
+    /// Whether the configuration trusts it too.
     pub is_configured: bool,
-    /// Whether the change is written down.
+    /// Whether the change is stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
@@ -89,7 +88,7 @@ pub struct Tuned {
     pub configured: String,
     /// When it was changed.
     pub since: String,
-    /// Who changed it.
+    /// The user who changed it.
     pub by: String,
 }
 
@@ -107,7 +106,7 @@ pub struct TuneChanged {
     pub new: String,
     /// Its value in the configuration.
     pub configured: String,
-    /// Whether the change is written down.
+    /// Whether the change is stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
@@ -116,26 +115,26 @@ pub struct TuneChanged {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct HistoryPage {
-    /// What happened.
+    /// The entries.
     pub history: Vec<HistoryRow>,
-    /// What to send as `before` for the next page; null: this is the last one.
+    /// The value of `before` for the next page; null on the last page.
     pub next: Option<i64>,
 }
 
-/// Something that happened.
+/// An entry of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct HistoryRow {
-    /// When.
+    /// The time.
     pub time: String,
-    /// The address or network; null: it does not concern a single one.
+    /// The address or network; null if the entry does not concern a single one.
     pub network: Option<String>,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: HistoryEvent,
 }
 
-/// What happened.
+/// The event of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -144,11 +143,11 @@ pub enum HistoryEvent {
     BanEnded(EndedBan),
     /// A ban was lifted.
     BanLifted(EndedBan),
-    /// Somebody changed something manually.
+    /// A manual change.
     Change {
-        /// Who.
+        /// The user.
         by: String,
-        /// What they did, in words.
+        /// The change, as text.
         action: String,
     },
 }
@@ -163,6 +162,6 @@ pub struct EndedBan {
     pub scope: String,
     /// When it began.
     pub since: String,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! The reply as it is sent.
+//! The envelope of a reply.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,14 @@ use crate::{
     Lifted, MaintenanceState, PeersPage, Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
-/// The version of requests and replies. Within a version, fields and requests are only added: a program must
-/// ignore what it does not know.
+/// The version of requests and replies. Within a version, fields and requests are only added, so a
+/// program must ignore fields that it does not know.
 pub const VERSION: u32 = 1;
 
-/// A reply as it is sent: a line of JSON.
+/// A reply with its envelope: a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope<T = Answer> {
-    /// The version of the reply; one that does not say it is of version 1.
+    /// The version of the reply; a reply without it is of version 1.
     #[serde(default = "first")]
     pub api: u32,
     /// The reply.
@@ -32,64 +32,64 @@ impl<T> From<Reply<T>> for Envelope<T> {
     }
 }
 
-/// What a request is answered.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply<T = Answer> {
-    /// It is done, or this is known.
+    /// The request was successful.
     Ok(T),
-    /// Why not, and what to do, in words.
+    /// The reason for a refusal and the remedy, as text.
     Error(String),
 }
 
-/// What the command line prints with `--json` if a command fails.
+/// The document that the command line prints with `--json` if a command fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Failure {
-    /// What failed, and what to do, in words.
+    /// The problem and the remedy, as text.
     pub error: String,
 }
 
-/// The answer to a request that succeeded. The kind of the request says which it is; there is no tag.
+/// The answer to a successful request. It has no tag: its type follows from the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// To `status`.
+    /// The answer to `status`.
     Status(Box<Status>),
-    /// To `bans`.
+    /// The answer to `bans`.
     Bans(BansPage),
-    /// To `jails`.
+    /// The answer to `jails`.
     Jails(Jails),
-    /// To `why`.
+    /// The answer to `why`.
     Why(Box<Why>),
-    /// To `ban`.
+    /// The answer to `ban`.
     Banned(Box<Banned>),
-    /// To `ban-many`.
+    /// The answer to `ban-many`.
     BannedMany(BannedMany),
-    /// To `allow` and `disallow`.
+    /// The answer to `allow` and `disallow`.
     AllowChanged(AllowChanged),
-    /// To `allows`.
+    /// The answer to `allows`.
     Allows(Allows),
-    /// To `set`.
+    /// The answer to `set`.
     TuneChanged(TuneChanged),
-    /// To `peers`.
+    /// The answer to `peers`.
     Peers(PeersPage),
-    /// To `history`.
+    /// The answer to `history`.
     History(HistoryPage),
-    /// To `take-over`.
+    /// The answer to `take-over`.
     TakenOver(TakenOver),
-    /// To `maintenance`.
+    /// The answer to `maintenance`.
     Maintenance(MaintenanceState),
-    /// To `unban`.
+    /// The answer to `unban`.
     Lifted(Lifted),
-    /// To `confirm`.
+    /// The answer to `confirm`.
     Confirmed(Confirmed),
-    /// To `reload`.
+    /// The answer to `reload`.
     Reloaded(Reloaded),
 }
 
 impl Answer {
-    /// Whether what a request changed is written down, if it changed anything.
+    /// The part that says whether a change is stored; `None` for an answer without a change.
     pub fn durability_mut(&mut self) -> Option<&mut Durability> {
         match self {
             Self::Banned(banned) => Some(&mut banned.durability),

@@ -18,23 +18,24 @@ pub struct Jails {
     pub enforcing: bool,
 }
 
-/// A jail: its settings, and what it has counted.
+/// A jail: its settings and counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct JailReport {
     /// Its name.
     pub name: String,
-    /// Whether it bans.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// The failures within `findtime` that lead to a ban, each by its weight.
+    /// The failures within `findtime` that lead to a ban, weighted by class.
     pub maxretry: u32,
-    /// The accounts failed on within `findtime` that lead to a ban; 0: their number does not.
+    /// The number of accounts with a failure within `findtime` that leads to a ban; 0 if it has no
+    /// effect.
     pub maxaccounts: u32,
     /// Its limits for slow guessing.
     pub guessing: Guessing,
-    /// Accounts on which many sources fail now.
+    /// Accounts on which many sources fail at present.
     pub attacked: Vec<Attacked>,
-    /// What a failure counts, by its class; null: each counts 1.
+    /// The weight of a failure by its class; null if each counts 1.
     pub weights: Option<BTreeMap<String, u32>>,
     /// How long a failure counts, a duration.
     pub findtime: String,
@@ -44,18 +45,19 @@ pub struct JailReport {
     pub increment: bool,
     /// The name of the scope that its bans close.
     pub scope: String,
-    /// The name of the scope that a ban closes if too few of its failures are proven; null: there is no such ban.
+    /// The name of the scope that a ban closes if too few of its failures are proven; null if such
+    /// failures do not count.
     pub unproven_scope: Option<String>,
     /// Addresses and networks that it never bans.
     pub ignoreip: Vec<String>,
     /// Host names whose addresses it never bans.
     pub ignored_names: Vec<NamedHost>,
-    /// Settings that were changed at run time.
+    /// Settings that have been changed at run time.
     #[serde(default)]
     pub tuned: Vec<Tuned>,
     /// Sources of which it remembers failures.
     pub watched: u64,
-    /// Sources that it forgot early because there were too many.
+    /// Sources that were evicted because there were too many.
     pub forgotten: u64,
     /// Its bans in force.
     pub banned: u64,
@@ -67,13 +69,13 @@ pub struct JailReport {
 pub struct Guessing {
     /// How long a failure counts, a duration.
     pub findtime: String,
-    /// The failures of one source, or on one account, that are too many; 0: any number is allowed.
+    /// The failures of one source, or on one account, that lead to a ban; 0 for no limit.
     pub maxretry: u32,
-    /// The sources from which those on one account must come.
+    /// The number of sources from which the failures on one account must come.
     pub sources: u32,
-    /// The failures of a source on that account that are needed to ban it.
+    /// The failures of a source on that account that lead to its ban.
     pub each: u32,
-    /// The different accounts failed on by one source that are too many; 0: any number is allowed.
+    /// The number of accounts with failures of one source that leads to a ban; 0 for no limit.
     pub maxaccounts: u32,
 }
 
@@ -87,6 +89,6 @@ pub struct Attacked {
     pub failures: u64,
     /// The sources that they come from.
     pub sources: u64,
-    /// When the last of them came.
+    /// The time of the last of them.
     pub last: String,
 }

@@ -1,18 +1,17 @@
-//! What the daemon can be asked, and what it replies, as types: for the command line, the doctor and the daemon
-//! alike.
+//! Requests to the daemon and its replies as types, for the command line, `doctor` and the daemon alike.
 //!
 //! ```text
-//! Line (a Request, and By) ─▶ daemon ─▶ Envelope (a Reply: the Answer, or why there is none)
+//! Line (a Request, and By) ─▶ daemon ─▶ Envelope (a Reply: the Answer or an error)
 //! ```
 //!
-//! Values only. Nothing here connects, decides or reads a clock, and the dependencies contain no runtime.
-//! `docs/api` has the JSON schema of each type and examples; tests hold both. `docs/api.md` says how to speak to
+//! Only values: nothing here connects, decides or reads a clock, and the dependencies contain no runtime.
+//! `docs/api` has the JSON schema of each type, and examples; tests check both. `docs/api.md` describes
 //! the socket.
 //!
-//! In all replies times are text, in UTC by RFC 3339 (`2026-11-29T04:40:05Z`), durations are text as in the
-//! configuration (`10m`, `7d`), and addresses and networks are text (`192.0.2.66`, `2001:db8::/64`), unless a
-//! field says otherwise. Counters start with the daemon, those of packets when the program was first attached to
-//! the interface.
+//! Unless a field says otherwise, in all replies times are text in UTC in the format of RFC 3339
+//! (`2026-11-29T04:40:05Z`), durations are text as in the configuration (`10m`, `7d`), and addresses and
+//! networks are text (`192.0.2.66`, `2001:db8::/64`). Counters count from the start of the daemon, and
+//! those of packets from the first attachment of the program to the interface.
 //!
 //! A field that is added to a reply within a version has `#[serde(default)]`, so that a command can read what an
 //! older daemon sends until it is restarted.

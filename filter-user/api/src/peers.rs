@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The most peers of a page.
+/// The maximum length of a page.
 pub const PEERS_MAX: usize = 256;
 
 /// A page of the known peers.
@@ -15,7 +15,7 @@ pub const PEERS_MAX: usize = 256;
 pub struct PeersPage {
     /// The peers, by address.
     pub peers: Vec<Peer>,
-    /// What to send as `after` for the next page; null: this is the last one.
+    /// The value of `after` for the next page; null on the last page.
     pub next: Option<IpAddr>,
 }
 
@@ -25,8 +25,8 @@ pub struct PeersPage {
 pub struct Peer {
     /// Its address.
     pub address: IpAddr,
-    /// When it is forgotten, unless it proves itself again.
+    /// When it is forgotten unless it proves itself again.
     pub until: String,
-    /// Packets of it that passed to SIP.
+    /// Packets from it that passed to SIP.
     pub passed: u64,
 }

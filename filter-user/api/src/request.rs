@@ -1,4 +1,4 @@
-//! What the daemon can be asked.
+//! Requests to the daemon.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -14,95 +14,97 @@ use crate::{BanPlace, Tunable};
 /// The longest request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
 
-/// The most bans of a page.
+/// The maximum length of a page of bans.
 pub const BANS_MAX: u16 = 256;
 
-/// The most exceptions of a ban.
+/// The most exceptions that a ban may have.
 pub const EXCEPT_MAX: usize = 64;
 
-/// The most bans that one request takes over: each has at most 150 bytes.
+/// The most bans in one request to import them; each takes at most 150 bytes.
 pub const TAKE_OVER_MAX: usize = 100;
 
-/// The most addresses that one request bans or unbans. A network counts as [`NETWORK_WEIGHT`] addresses.
+/// The most addresses that one request may ban or unban. A network counts as [`NETWORK_WEIGHT`]
+/// addresses.
 pub const ORDERS_MAX: usize = 64;
 
-/// As many addresses does a network count, because the known peers in it are counted for its ban.
+/// The number of addresses that a network counts as, because the known peers in it must be counted.
 pub const NETWORK_WEIGHT: usize = 8;
 
 /// The longest reason or comment, in bytes.
 pub const TEXT_MAX: usize = 256;
 
-/// The longest maintenance: one that nobody ends does not close SIP for good.
+/// The longest maintenance, so that SIP does not stay closed if it is forgotten.
 pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 
-/// A request as it is sent: a line of JSON.
+/// A request with its author: a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Line {
-    /// What is asked.
+    /// The request.
     #[serde(flatten)]
     pub request: Request,
-    /// Who asks, for the log, if the request changes something.
+    /// The author, for the log of changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
 }
 
 impl Line {
-    /// A request, and who asks if that is logged.
+    /// A request, with its author if it is logged.
     pub fn new(request: Request, by: By) -> Self {
         let by = request.changes().then_some(by);
         Self { request, by }
     }
 }
 
-/// Who asks, as far as only the client knows it.
+/// What only the client knows about its author.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct By {
     /// The user who called `sudo`.
     #[serde(default)]
     pub sudo_user: Option<String>,
-    /// The address from which the session came, if it came over ssh.
+    /// The address from which the ssh session came, if there is one.
     #[serde(default)]
     pub from: Option<IpAddr>,
 }
 
-/// What the daemon can be asked.
+/// A request to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// What it protects, sees and drops. The answer is `Status`.
+    /// Shows what the daemon protects, sees and drops. The answer is `Status`.
     Status,
-    /// A page of the bans in force. The answer is `BansPage`.
+    /// Lists a page of the bans in force. The answer is `BansPage`.
     Bans(BansQuery),
-    /// The settings of each jail, and how many sources it watches and has banned. The answer is `Jails`.
+    /// Lists the settings of each jail, and how many sources it watches and has banned. The answer is
+    /// `Jails`.
     Jails,
-    /// What is known about an address. The answer is `Why`.
+    /// Shows what is known about an address. The answer is `Why`.
     Why {
         /// The address.
         address: IpAddr,
     },
     /// Bans an address or a network. The answer is `Banned`.
     Ban {
-        /// The address or network, with its length: `192.0.2.66/32`.
+        /// The address or network, with its prefix length: `192.0.2.66/32`.
         #[cfg_attr(test, schemars(with = "String"))]
         network: IpNet,
-        /// How long, in seconds; null: until the ban is lifted.
+        /// How long, in seconds; null for a ban that lasts until it is lifted.
         seconds: Option<u64>,
-        /// The ports to close: `sip`, `all`, or a name that the configuration has under `ports`.
+        /// The ports to close: `sip`, `all`, or a name under `ports` in the configuration.
         scope: String,
         /// Networks inside it to which the ban does not apply; at most 64.
         #[serde(default)]
         #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
         except: Vec<IpNet>,
-        /// Why, for those who read it later.
+        /// The reason to show in `bans` and `why`.
         reason: Option<String>,
         /// Whether to ban even a known peer.
         #[serde(default)]
         force: bool,
     },
-    /// Bans several addresses and networks, each as `Ban` does. The answer is `BannedMany`.
+    /// Bans several addresses and networks, each like `Ban`. The answer is `BannedMany`.
     BanMany {
         /// The bans, at most 64 in one request; a network counts as 8 addresses.
         #[cfg_attr(test, schemars(length(max = 64)))]
@@ -111,40 +113,42 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
-    /// Takes over bans of jails from another program. The answer is `TakenOver`.
+    /// Imports bans by jails of another program. The answer is `TakenOver`.
     TakeOver {
         /// The bans, at most 100 in one request.
         #[cfg_attr(test, schemars(length(max = 100)))]
         bans: Vec<Decided>,
-        /// The program that they come from, for those who read it later.
+        /// The name of that program, which becomes part of the reason.
         from: String,
         /// Whether this is the last request with bans from it.
         #[serde(default)]
         last: bool,
     },
-    /// Closes SIP for maintenance, opens it again, or says whether it is closed. The answer is `MaintenanceState`.
+    /// Closes or opens SIP for maintenance, or shows whether it is closed. The answer is
+    /// `MaintenanceState`.
     Maintenance(Maintenance),
     /// Lifts bans, and forgets the failures behind them. The answer is `Lifted`.
     Unban(Unban),
-    /// Confirms that the host can be reached since the first start of the daemon. The answer is `Confirmed`.
+    /// Confirms that the host can still be reached after the daemon's first start. The answer is
+    /// `Confirmed`.
     Confirm,
-    /// Trusts a network until it is disallowed, or for a while. The answer is `AllowChanged`.
+    /// Trusts a network until it is disallowed, or for a given time. The answer is `AllowChanged`.
     Allow {
-        /// The address or network, with its length: `192.0.2.66/32`.
+        /// The address or network, with its prefix length: `192.0.2.66/32`.
         #[cfg_attr(test, schemars(with = "String"))]
         network: IpNet,
-        /// How long, in seconds; null: until it is disallowed.
+        /// How long, in seconds; null for until it is disallowed.
         seconds: Option<u64>,
-        /// What it is for, at most 256 bytes.
+        /// Its purpose, at most 256 bytes.
         comment: Option<String>,
     },
     /// Ends an `Allow` of exactly this network. The answer is `AllowChanged`.
     Disallow {
-        /// The address or network, with its length.
+        /// The address or network, with its prefix length.
         #[cfg_attr(test, schemars(with = "String"))]
         network: IpNet,
     },
-    /// The networks that are allowed. The answer is `Allows`.
+    /// Lists the allowed networks. The answer is `Allows`.
     Allows,
     /// Changes a setting of a jail until it is set again. The answer is `TuneChanged`.
     Set {
@@ -152,34 +156,34 @@ pub enum Request {
         jail: String,
         /// The setting.
         setting: Tunable,
-        /// Its value, as in the configuration; null: the one in the configuration.
+        /// Its value, as in the configuration; null for the configured value.
         value: Option<String>,
     },
-    /// A page of the known peers. The answer is `PeersPage`.
+    /// Lists a page of the known peers. The answer is `PeersPage`.
     Peers {
-        /// Only those in this network; null: all.
+        /// Only those in this network; null for all.
         #[serde(default)]
         #[cfg_attr(test, schemars(with = "Option<String>"))]
         inside: Option<IpNet>,
-        /// `next` of the page before; null: from the first one on.
+        /// `next` of the previous page; null for the first page.
         #[serde(default)]
         after: Option<IpAddr>,
     },
-    /// A page of what happened in the last 90 days. The answer is `HistoryPage`.
+    /// Lists a page of the events of the last 90 days. The answer is `HistoryPage`.
     History(HistoryQuery),
     /// Reads the configuration again and applies it, as a whole or not at all. The answer is `Reloaded`.
     Reload {
-        /// Whether only to say what would change.
+        /// Whether only to show what would change.
         #[serde(default)]
         dry_run: bool,
-        /// Whether to apply it even if it shuts somebody out.
+        /// Whether to apply it despite objections.
         #[serde(default)]
         force: bool,
     },
 }
 
 impl Request {
-    /// Whether it may change what is in force.
+    /// Whether it may change bans, settings or the like.
     pub fn changes(&self) -> bool {
         match self {
             Self::Ban { .. }
@@ -203,120 +207,120 @@ impl Request {
     }
 }
 
-/// Which bans to list.
+/// The bans to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BansQuery {
-    /// Only the bans of this jail, or of `manual`, `escalation` or `flood`; null: all.
+    /// Only the bans by this jail, or of `manual`, `escalation` or `flood`; null for all.
     #[serde(default)]
     pub jail: Option<String>,
-    /// Only the bans that close this scope; null: all.
+    /// Only the bans that close this scope; null for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Only the bans of this network, and of addresses and networks inside it; null: all.
+    /// Only the bans of this network, and of addresses and networks inside it; null for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub inside: Option<IpNet>,
-    /// Only the bans that began at most this many seconds ago; null: all.
+    /// Only the bans that began at most this many seconds ago; null for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_seconds: Option<u64>,
-    /// `next` of the page before; null: from the first ban on.
+    /// `next` of the previous page; null for the first page.
     #[serde(default)]
     pub after: Option<BanPlace>,
-    /// The most bans of the page; null: as many as fit. A page never has more than 256, and may have fewer or
-    /// none although others follow.
+    /// The most bans on the page; null for as many as fit. A page never has more than 256. It may have
+    /// fewer, or even none, although others follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<NonZeroU16>,
 }
 
-/// Which part of the history to list.
+/// The part of the history to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HistoryQuery {
-    /// Only what concerns this network, something in it, or a network around it; null: all.
+    /// Only entries about this network, something in it, or a network around it; null for all.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub network: Option<IpNet>,
-    /// Only what happened at most this many seconds ago; null: all.
+    /// Only entries of at most this many seconds ago; null for all.
     #[serde(default)]
     pub since_seconds: Option<u64>,
-    /// `next` of the page before; null: from the newest on.
+    /// `next` of the previous page; null for the newest page.
     #[serde(default)]
     pub before: Option<i64>,
 }
 
-/// A ban that somebody wants.
+/// A ban to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Order {
-    /// The address or network, with its length: `192.0.2.66/32`.
+    /// The address or network, with its prefix length: `192.0.2.66/32`.
     #[cfg_attr(test, schemars(with = "String"))]
     pub network: IpNet,
-    /// How long, in seconds; null: until the ban is lifted.
+    /// How long, in seconds; null for a ban that lasts until it is lifted.
     pub seconds: Option<u64>,
-    /// The ports to close: `sip`, `all`, or a name that the configuration has under `ports`.
+    /// The ports to close: `sip`, `all`, or a name under `ports` in the configuration.
     pub scope: String,
     /// Networks inside it to which the ban does not apply; at most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
     pub except: Vec<IpNet>,
-    /// Why, for those who read it later.
+    /// The reason to show in `bans` and `why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The jail whose ban it is; null or an unknown jail: `manual`.
+    /// The jail that the ban belongs to; null or an unknown jail means `manual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jail: Option<String>,
 }
 
-/// What a ban or an unban of a network counts towards [`ORDERS_MAX`].
+/// How much a ban or an unban of a network counts towards [`ORDERS_MAX`].
 pub fn weight(network: IpNet) -> usize {
     if network.prefix_len() == network.max_prefix_len() { 1 } else { NETWORK_WEIGHT }
 }
 
-/// A ban that another program has decided.
+/// A ban by another program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Decided {
     /// The address.
     pub address: IpAddr,
-    /// The jail, by its name here.
+    /// The jail, by its name in Ringfence.
     pub jail: String,
-    /// How much of it is left, in seconds; null: it does not end.
+    /// The remaining time in seconds; null if the ban has no end.
     pub seconds: Option<u64>,
 }
 
-/// What to do about SIP.
+/// An action on SIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(tag = "maintenance", rename_all = "kebab-case")]
 pub enum Maintenance {
-    /// Close it to all but trusted networks.
+    /// Closes it to everybody except trusted networks and known peers.
     On {
         /// How long, in seconds: from 1 second to 24 hours.
         #[cfg_attr(test, schemars(range(min = 1, max = 86_400)))]
         seconds: u64,
-        /// Whether to close it to known peers as well.
+        /// Whether to close it to known peers too.
         closed_to_known: bool,
     },
-    /// Open it.
+    /// Opens it.
     Off,
-    /// Say whether it is closed.
+    /// Shows whether it is closed.
     Status,
 }
 
-/// Which bans to lift.
+/// The bans to lift.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(tag = "which", rename_all = "kebab-case")]
 pub enum Unban {
     /// The ban of this address or network.
     Network {
-        /// The address or network, with its length: `192.0.2.66/32`.
+        /// The address or network, with its prefix length: `192.0.2.66/32`.
         #[cfg_attr(test, schemars(with = "String"))]
         network: IpNet,
-        /// Whether to lift the bans of addresses and networks inside it as well.
+        /// Whether to lift the bans of addresses and networks inside it too.
         #[serde(default)]
         inside: bool,
     },
@@ -326,7 +330,7 @@ pub enum Unban {
         #[cfg_attr(test, schemars(with = "Vec<String>", length(max = 64)))]
         networks: Vec<IpNet>,
     },
-    /// All bans of a jail, or of `manual`, `escalation` or `flood`.
+    /// All bans by a jail, or of `manual`, `escalation` or `flood`.
     Jail {
         /// The jail.
         jail: String,

@@ -1,4 +1,5 @@
-//! The JSON schemas in `docs/api`, and the replies recorded in `docs/api/examples`, are those of the types.
+//! Tests that the JSON schemas in `docs/api` and the replies recorded in `docs/api/examples` match the
+//! types.
 
 use std::fmt::Debug;
 use std::fs;
@@ -18,7 +19,7 @@ fn directory() -> PathBuf {
 }
 
 fn schema<T: JsonSchema>(contract: Contract) -> String {
-    // A comment's lines end where the source's do.
+    // A comment is wrapped as in the source; its lines are joined.
     let join_lines = |schema: &mut Schema| {
         if let Some(Value::String(text)) = schema.get_mut("description") {
             *text = text.replace('\n', " ");
@@ -69,7 +70,7 @@ fn the_schemas_are_up_to_date() {
     }
 }
 
-/// Nothing of a recorded reply is lost in its type, and nothing is added.
+/// Checks that no field of a recorded reply is lost in its type, and none is added.
 fn there_and_back<T: Serialize + DeserializeOwned + Debug>(name: &str, recorded: &Value) {
     let read: T =
         serde_json::from_value(recorded.clone()).unwrap_or_else(|why| panic!("{name}: {why}"));
@@ -107,7 +108,7 @@ fn recorded_replies_are_of_their_types() {
     assert!(found > 10, "{found}");
 }
 
-/// The JSON in the page about the socket is what it says it is.
+/// The JSON in the page about the socket is valid.
 #[test]
 fn the_page_shows_requests_and_replies_that_are_valid() {
     let page = fs::read_to_string(directory().with_extension("md")).unwrap();

@@ -17,13 +17,13 @@ pub struct Status {
     pub version: String,
     /// How long the daemon has been running, in seconds.
     pub uptime_seconds: u64,
-    /// Whether it drops packets; `enforcement` says why, if not.
+    /// Whether it drops packets; if not, `enforcement` says why.
     pub enforcing: bool,
-    /// Whether bans and limits are enforced, and for how long.
+    /// Whether bans and limits are enforced, and until when.
     pub enforcement: Enforcement,
-    /// The interfaces that it protects, or is to protect.
+    /// The interfaces that it protects or should protect.
     pub interfaces: Vec<Interface>,
-    /// The packets of all interfaces, by the reason for which they passed or were dropped.
+    /// The packets of all interfaces, by the reason why they passed or were dropped.
     pub reasons: BTreeMap<String, ReasonCount>,
     /// Packets that a dry run would have dropped, by reason.
     pub would_drop: BTreeMap<String, u64>,
@@ -33,7 +33,7 @@ pub struct Status {
     pub peers: Peers,
     /// Whether SIP is closed for maintenance.
     pub maintenance: MaintenanceState,
-    /// The file that has the bans.
+    /// The file that contains the bans.
     pub store: Store,
     /// The daemon's log.
     pub log: Log,
@@ -42,13 +42,13 @@ pub struct Status {
     /// Networks that are allowed at run time.
     #[serde(default)]
     pub allowed: u64,
-    /// The User-Agents of scanners that are dropped.
+    /// The User-Agents of scanners whose packets are dropped.
     pub signatures: Vec<Signature>,
     /// The sources of failures.
     pub sources: Vec<Source>,
-    /// Signs that a source does not hear what it should.
+    /// Signs that failures are not recognised.
     pub hearing: Vec<Hearing>,
-    /// What comes in where the filter does not see it.
+    /// Traffic that the filter does not see.
     pub exposure: Vec<Exposure>,
     /// Bans of networks with many offenders.
     pub escalation: Escalation,
@@ -56,13 +56,13 @@ pub struct Status {
     pub jails: Vec<JailCount>,
 }
 
-/// Whether bans and limits are enforced, and for how long.
+/// Whether bans and limits are enforced, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Enforcement {
-    /// Whether they are.
+    /// The state.
     pub state: EnforcementState,
-    /// When they are no longer enforced, unless an administrator confirms; null: the state stays.
+    /// When enforcement stops unless an administrator confirms; null if the state is permanent.
     pub confirm_until: Option<String>,
 }
 
@@ -71,15 +71,15 @@ pub struct Enforcement {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum EnforcementState {
-    /// Yes.
+    /// They are enforced.
     Enforcing,
-    /// Yes, but the first start on this host is not confirmed yet.
+    /// They are enforced, but the first start on this host is not confirmed yet.
     Unconfirmed,
-    /// No: the first start was not confirmed in time.
+    /// They are not enforced: the first start was not confirmed in time.
     Lapsed,
-    /// No: the configuration asks for a dry run.
+    /// They are not enforced: the configuration asks for a dry run.
     DryRun,
-    /// No: the emergency switch is on.
+    /// They are not enforced: the emergency switch is on.
     Disabled,
 }
 
@@ -93,80 +93,80 @@ pub struct Interface {
     pub mode: String,
     /// The same as `protected`.
     pub attached: bool,
-    /// Whether the program judges its packets.
+    /// Whether the program filters its packets.
     pub protected: bool,
-    /// Why it does not; null if it does.
+    /// Why not; null if it does.
     pub why: Option<String>,
-    /// Whether known peers are learned from the packets that leave by it.
+    /// Whether known peers are learned from packets that leave through it.
     pub learning: bool,
-    /// Why they are not; null if they are.
+    /// Why not; null if they are.
     pub not_learning: Option<String>,
-    /// Why the mode is generic although native was tried; null if it was not, or is native.
+    /// Why the mode is generic although native mode was tried; null otherwise.
     pub fallback: Option<String>,
-    /// Packets that came in.
+    /// Packets that arrived.
     pub received: u64,
-    /// Packets among them that passed.
+    /// The packets among them that passed.
     pub passed: u64,
-    /// Packets among them that were dropped.
+    /// The packets among them that were dropped.
     pub dropped: u64,
 }
 
-/// What happens to a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It goes on to the network stack.
+    /// It passes to the network stack.
     Pass,
     /// It is dropped.
     Drop,
 }
 
-/// The packets that were judged for one reason.
+/// The packets with one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct ReasonCount {
-    /// What the reason leads to.
+    /// The verdict of the reason.
     pub verdict: Verdict,
-    /// How many packets.
+    /// The number of packets.
     pub packets: u64,
     /// Their length, in bytes.
     pub bytes: u64,
 }
 
-/// How many bans are in force, and how many can be.
+/// The number of bans in force, and the room for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Bans {
     /// Bans in force.
     pub active: u64,
-    /// IPv4 addresses for which there is room.
+    /// The number of IPv4 addresses for which there is room.
     pub capacity: u64,
-    /// IPv6 addresses for which there is room.
+    /// The number of IPv6 addresses for which there is room.
     pub capacity_ipv6: u64,
 }
 
-/// How many peers are known.
+/// Counts of known peers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Peers {
     /// Known peers now.
     pub known: u64,
-    /// Unproven failures in their names, which did not count.
+    /// Unproven failures of known peers, which did not count.
     pub spared: u64,
     /// How often an address became a known peer.
     pub learned: u64,
-    /// How often there was no room for another one.
+    /// How often there was no room for another known peer.
     pub no_room: u64,
 }
 
-/// The file that has the bans, and what else outlives a restart.
+/// The file that contains the bans and other data that outlives a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Store {
     /// Whether it can be written.
     pub state: StoreState,
-    /// Why it cannot; null if it can.
+    /// Why not; null if it can.
     pub why: Option<String>,
     /// Its path.
     pub path: String,
@@ -179,9 +179,9 @@ pub struct Store {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum StoreState {
-    /// It can.
+    /// It can be written.
     Ok,
-    /// It cannot. This is tried again.
+    /// It cannot be written. The daemon tries again.
     Failed,
 }
 
@@ -189,46 +189,46 @@ pub enum StoreState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Log {
-    /// Lines that were lost because their reader stood still.
+    /// Lines that were lost because the reader of the log was too slow.
     pub lost: u64,
 }
 
-/// A host that the configuration has by name.
+/// A host name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct NamedHost {
     /// The name.
     pub name: String,
-    /// Its addresses, as far as they are known.
+    /// Its known addresses.
     pub addresses: Vec<IpAddr>,
     /// Whether the last look-up succeeded; `waiting` before the first one.
     pub state: State,
-    /// Why it failed; null if it did not.
+    /// Why the last look-up failed; null if it succeeded.
     pub why: Option<String>,
-    /// Addresses that it has beyond those that are taken.
+    /// The number of its addresses that are ignored because there are too many.
     pub left_out: u64,
 }
 
-/// How a source of failures, or a host name, is.
+/// The state of a source of failures, or of a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is read, or its addresses are known.
     Ok,
-    /// There is nothing to read from yet, or the name has not been looked up.
+    /// There is nothing to read yet, or the name has not been looked up.
     Waiting,
-    /// It cannot be read, or looked up. This is tried again.
+    /// It cannot be read or looked up. The daemon tries again.
     Failed,
 }
 
-/// A User-Agent whose packets are dropped.
+/// A User-Agent whose packets are dropped, with its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Signature {
     /// The User-Agent, with `*` for any text, as in the configuration.
     pub user_agent: String,
-    /// Packets that had it.
+    /// Packets that contained it.
     pub packets: u64,
 }
 
@@ -238,27 +238,28 @@ pub struct Signature {
 pub struct Source {
     /// Its name. Each log of a jail of your own is a source with the jail's name.
     pub name: String,
-    /// What it is: `file`, `journal`, `ami` or `wire`.
+    /// Its kind: `file`, `journal`, `ami` or `wire`.
     pub kind: String,
     /// The jail that counts its failures.
     pub jail: String,
-    /// What it reads: a path, a filter of the journal, or an address.
+    /// The path, the journal matches or the address that it reads.
     pub place: String,
-    /// How it is.
+    /// Its state.
     pub state: State,
-    /// Why it waits or has failed, or what reading it costs too much; null if there is nothing to say.
+    /// Why it waits or has failed, or why reading it is too expensive; null if there is no problem.
     pub why: Option<String>,
     /// Lines or events that it read.
     pub events: u64,
     /// Failures among them.
     pub failures: u64,
-    /// Failures without a packet of their address, which did not count.
+    /// Failures without a witness, which did not count.
     pub unwitnessed: u64,
-    /// Lines or events that were lost: too long, too many, or gone before they were read.
+    /// Lines or events that were lost: too long, too many, abandoned by a filter, or gone before they
+    /// were read.
     pub lost: u64,
-    /// Lines that were left out because reading them costs too much.
+    /// Lines that were skipped because reading them is too expensive.
     pub left_out: u64,
-    /// When an attempt was last heard; null: not since the daemon's start.
+    /// When the last attempt was read; null if none has been read since the daemon's start.
     pub last_event: Option<String>,
     /// The rules of its parser.
     pub rules: Vec<Rule>,
@@ -272,9 +273,9 @@ pub struct Source {
 pub struct Rule {
     /// Its name.
     pub name: String,
-    /// Lines or events that matched it, those before the daemon's start too.
+    /// Lines or events that matched it, including those before the daemon's start.
     pub hits: u64,
-    /// When the last of them came; null: never.
+    /// When the last of them was read; null if none was.
     pub last: Option<String>,
 }
 
@@ -282,11 +283,11 @@ pub struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Unparsed {
-    /// How many.
+    /// Their number.
     pub lines: u64,
-    /// When the last of them came; null: there was none.
+    /// When the last of them was read; null if none was.
     pub last: Option<String>,
-    /// One of each form, the last one first.
+    /// One sample of each form, the newest first.
     pub samples: Vec<Sample>,
 }
 
@@ -296,13 +297,13 @@ pub struct Unparsed {
 pub struct Sample {
     /// Its text, which an attacker may have written: shortened, and without control characters.
     pub line: String,
-    /// Lines of the same form.
+    /// The number of lines of the same form.
     pub lines: u64,
-    /// When the last of them came.
+    /// When the last of them was read.
     pub last: String,
 }
 
-/// A sign that a source does not hear what it should.
+/// A sign that failures of a source are not recognised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Hearing {
@@ -310,21 +311,21 @@ pub struct Hearing {
     pub source: String,
     /// The kind of sign: `unparsed`, `rule`, `silent`, `unechoed`, `unheard` or `unwitnessed`.
     pub kind: String,
-    /// The sign, in words.
+    /// The problem, as text.
     pub problem: String,
-    /// What to do about it, in words.
+    /// The remedy, as text.
     pub mend: String,
 }
 
-/// What comes in where the filter does not see it.
+/// Traffic that the filter does not see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Exposure {
     /// The interface, or `asterisk`.
     pub subject: String,
-    /// What is not seen, in words.
+    /// The problem, as text.
     pub problem: String,
-    /// What to do about it, in words.
+    /// The remedy, as text.
     pub mend: String,
 }
 
@@ -334,19 +335,19 @@ pub struct Exposure {
 pub struct Escalation {
     /// Whether there are such bans.
     pub enabled: bool,
-    /// Proven offenders that count towards one.
+    /// The number of proven offenders that count towards such a ban.
     pub offenders: u64,
-    /// Networks that are banned for their offenders.
+    /// The number of networks that are banned for their offenders.
     pub banned: u64,
 }
 
-/// What a jail has counted.
+/// The counts of a jail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct JailCount {
     /// Its name.
     pub name: String,
-    /// Sources of which it remembers failures.
+    /// Sources whose failures it remembers.
     pub watched: u64,
     /// Its bans in force.
     pub banned: u64,

@@ -1,4 +1,4 @@
-//! What is known about an address.
+//! The reply to `why`.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Allowed;
 
-/// What is known about an address: whether it is dropped, by what, until when and on which evidence.
+/// What is known about an address: whether its packets are dropped, because of which ban, until when, and
+/// the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[expect(clippy::struct_excessive_bools, reason = "the keys are documented")]
@@ -19,31 +20,33 @@ pub struct Why {
     pub source: String,
     /// Whether packets from it are dropped now.
     pub dropped: bool,
-    /// Whether anything is dropped; false in a dry run.
+    /// Whether anything is dropped; false if nothing is enforced, such as in a dry run.
     pub enforcing: bool,
-    /// Interfaces without the program: nothing is dropped there.
+    /// Interfaces without the program, where nothing is dropped.
     pub unprotected: Vec<String>,
-    /// How near each jail is to banning it, for those that remember a failure of it.
+    /// How close each jail is to a ban of it; only jails that remember a failure of it.
     pub near: Vec<Near>,
-    /// Failures of it that did not count; null: none is remembered.
+    /// Failures of it that did not count; null if there are none.
     pub not_counted: Option<NotCounted>,
-    /// When maintenance ends that closes SIP to it; null: SIP is open to it.
+    /// When the maintenance that closes SIP to it ends; null if SIP is open to it.
     pub maintenance_until: Option<String>,
-    /// The address or network of the widest ban that applies to it; null, as the next four are: no ban applies.
+    /// The address or network of the widest ban that applies to it. This field and the next four are null
+    /// if there is none.
     pub network: Option<String>,
     /// The name of the scope of that ban.
     pub scope: Option<String>,
     /// The jail that decided that ban, or `manual`, `escalation` or `flood`.
     pub jail: Option<String>,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: Option<String>,
-    /// When that ban ends by itself; null also if it does not.
+    /// When that ban ends by itself; also null if it does not.
     pub until: Option<String>,
     /// Whether it is never dropped or banned.
     pub trusted: bool,
-    /// Why it is never dropped: `trusted`, `allowed`, or that it is the host's own address; null if it may be.
+    /// Why it is never dropped: `trusted`, `allowed`, or because it is the host's own address; null if it
+    /// can be.
     pub protected: Option<String>,
-    /// What of the networks that are allowed at run time contains it; null: none of them does.
+    /// The network allowed at run time that contains it; null if there is none.
     #[serde(default)]
     pub allowed: Option<Allowed>,
     /// The jails that never ban it (`ignoreip`).
@@ -52,19 +55,19 @@ pub struct Why {
     pub bans: Vec<BanOf>,
     /// Whether it is a known peer.
     pub known: bool,
-    /// When it ceases to be a known peer unless it is seen again; null: it is none.
+    /// When it stops being a known peer unless it is seen again; null if it is not one.
     pub known_until: Option<String>,
-    /// The limit that it was over last; null: none is remembered.
+    /// The last limit that it exceeded; null if there is none.
     pub limit: Option<Limit>,
-    /// The failures behind its bans, and those that its jails remember: of each the last eight.
+    /// The failures behind its bans, and those that its jails remember: the last eight of each.
     pub evidence: Vec<Evidence>,
     /// Its packets.
     pub packets: Packets,
-    /// Its earlier bans by jails; null: there are none, or the store cannot be read.
+    /// Its earlier bans by jails; null if there are none, or the store cannot be read.
     pub history: Option<History>,
 }
 
-/// How near a jail is to banning an address.
+/// How close a jail is to a ban of an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Near {
@@ -72,29 +75,30 @@ pub struct Near {
     pub jail: String,
     /// Failures within `findtime`.
     pub failures: u64,
-    /// The same, each by its weight.
+    /// The same, weighted by class.
     pub points: u64,
     /// The points that lead to a ban.
     pub maxretry: u32,
-    /// Accounts failed on within `findtime`.
+    /// The number of accounts with failures within `findtime`.
     pub accounts: u64,
-    /// The accounts that lead to a ban; 0: their number does not.
+    /// The number of accounts that leads to a ban; 0 if it has no effect.
     pub maxaccounts: u32,
-    /// How long a failure counts, a duration.
+    /// How long a failure counts, as a duration.
     pub findtime: String,
 }
 
-/// Failures of an address that did not count. The daemon remembers those of the last few thousand addresses.
+/// Failures of an address that did not count. The daemon remembers them for the last few thousand
+/// addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct NotCounted {
-    /// Failures without a packet of the address.
+    /// Failures without a witness.
     pub unwitnessed: u32,
-    /// Unproven failures in the name of a known peer.
+    /// Unproven failures of a known peer.
     pub known: u32,
     /// Unproven failures of a jail whose `unproven_scope` is `none`.
     pub unproven: u32,
-    /// When the last of them came.
+    /// The time of the last of them.
     pub last: String,
 }
 
@@ -110,25 +114,25 @@ pub struct BanOf {
     pub scope: String,
     /// When it began.
     pub since: String,
-    /// When it ends by itself; null: it does not.
+    /// When it ends by itself; null if it does not.
     pub until: Option<String>,
-    /// Packets that it has matched, whether they were dropped or not.
+    /// Packets that matched it, whether they were dropped or not.
     pub packets: u64,
-    /// Why, in words.
+    /// The reason, as text.
     pub reason: String,
-    /// How many failures among `evidence` are behind it.
+    /// How many of the failures in `evidence` led to it.
     pub evidence: u64,
 }
 
-/// The limit that an address was over.
+/// A limit that an address exceeded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Limit {
-    /// Why its packets were dropped, by the name in `reasons` of `status`.
+    /// The reason of the dropped packets, as in `reasons` of `status`.
     pub reason: String,
-    /// The setting that has the limit; null: there is none.
+    /// The setting of the limit; null if there is none.
     pub setting: Option<String>,
-    /// Its value, such as `10/s, burst 250`; null: there is none.
+    /// Its value, such as `10/s, burst 250`; null if there is none.
     pub value: Option<String>,
     /// When the address was last seen over it.
     pub last: String,
@@ -138,17 +142,17 @@ pub struct Limit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Evidence {
-    /// When it was heard.
+    /// When it was read.
     pub time: String,
-    /// The source that heard it.
+    /// The source that reported it.
     pub source: String,
-    /// The address that failed; null: not written down.
+    /// The address that failed; null if it is not recorded.
     pub address: Option<IpAddr>,
-    /// Its class, such as `wrong-credential`, or `ban` for one that `recidive` counts.
+    /// Its class, such as `wrong-credential`, or `ban` for a ban that `recidive` counts.
     pub class: String,
-    /// The account that was tried, which an attacker may have made up; null: none was named.
+    /// The account that was tried, which an attacker may have invented; null if there was none.
     pub account: Option<String>,
-    /// Whether its source cannot have been forged.
+    /// Whether its source cannot be forged.
     pub proven: bool,
 }
 
@@ -156,9 +160,9 @@ pub struct Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Packets {
-    /// Packets that passed; null: they are counted for known peers alone.
+    /// Packets that passed; null except for known peers, because others are not counted.
     pub passed: Option<u64>,
-    /// Packets that the ban shown first has matched.
+    /// Packets that matched the ban shown first.
     pub dropped: u64,
 }
 
@@ -166,13 +170,13 @@ pub struct Packets {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct History {
-    /// How many.
+    /// Their number.
     pub bans: u64,
     /// How many of them had enough proven failures.
     pub proven: u64,
     /// When the last of them began.
     pub last: String,
-    /// The same by jail.
+    /// The same, by jail.
     pub jails: Vec<JailHistory>,
 }
 
@@ -180,9 +184,9 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct JailHistory {
-    /// The jail; null: by any, before it was written down.
+    /// The jail; null for bans from before jails were recorded.
     pub jail: Option<String>,
-    /// How many.
+    /// Their number.
     pub bans: u64,
     /// How many of them had enough proven failures.
     pub proven: u64,
