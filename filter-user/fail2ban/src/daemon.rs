@@ -1,5 +1,5 @@
-//! What the import asks of the daemon's crate: what is configured there, whether its reader accepts a
-//! setting, and what only it may open.
+//! Declares the functions of the daemon's crate that an import needs: its configuration, a check of
+//! settings, and files that only it may open.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::error::Error;
 
-/// What is configured before an import.
+/// The configuration before an import.
 #[derive(Clone, Copy, Debug)]
 pub struct Existing<'a> {
     /// The jails by name.
@@ -23,27 +23,28 @@ pub struct Existing<'a> {
 
 /// The daemon's crate.
 pub trait Daemon {
-    /// Whether `text` would be a valid file of the configuration.
+    /// Checks that `text` would be a valid file of the configuration.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with it.
+    /// The first error in it.
     fn check(&self, text: &str) -> Result<(), String>;
 
-    /// Whether two files of the configuration set different things.
+    /// Whether two files of the configuration differ in a setting.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with one of them.
+    /// The first error in one of them.
     fn differ(&self, one: &str, other: &str) -> Result<bool, String>;
 
-    /// The levels that Asterisk writes to a log, in lower case, if its configuration in `etc` says.
+    /// The levels that Asterisk writes to a log, in lower case; `None` if its configuration in `etc` does
+    /// not show them.
     fn asterisk_levels(&self, etc: &Path, log: &Path) -> Option<Vec<String>>;
 
     /// The bans in fail2ban's database that are in force `now`.
     ///
     /// # Errors
     ///
-    /// When the database cannot be read.
+    /// If the database cannot be read.
     fn bans(&self, database: &Path, now: Timestamp) -> Result<Bans, Error>;
 }

@@ -1,8 +1,8 @@
-//! The date in a line: what `datepattern` says, or one of fail2ban's own formats. It is taken out of
-//! the line before any expression is looked for.
+//! The date in a line: in the format of `datepattern`, or in one of fail2ban's own formats. It is removed
+//! from the line before any expression is tried.
 //!
-//! Where several formats are in a line, that which begins it wins, then that which comes first.
-//! Unlike fail2ban, what earlier lines had changes nothing, so that a line always means the same.
+//! If a line contains several dates, a date at its beginning wins, then the first one. Unlike in
+//! fail2ban, earlier lines have no influence, so that a line always means the same.
 
 mod template;
 
@@ -11,13 +11,13 @@ use std::ops::Range;
 use detection::failure::LoggedAt;
 use template::Template;
 
-/// Begins a pattern that is looked for at the start of the line alone.
+/// Begins a pattern that matches only at the start of a line.
 const LINE_BEGIN: &str = "{^LN-BEG}";
 
 /// Stands for each of fail2ban's own formats.
 const ANY_DATE: &str = "{DATE}";
 
-/// The formats that fail2ban knows, in its own order (`server/datedetector.py`), with what each is for.
+/// The formats that fail2ban knows, in its own order (`server/datedetector.py`), with an example of each.
 const FORMATS: [&str; 17] = [
     // 2005-01-23T21:59:59.981746, 2005-01-23 21:59:59, 2005/01/23 21:59:59, 2006.12.21 06:43:20
     r"%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?",
@@ -57,25 +57,25 @@ const FORMATS: [&str; 17] = [
 /// Finds dates.
 #[derive(Debug)]
 pub(super) struct Detector {
-    /// In the order in which they are tried.
+    /// In the order of trial.
     templates: Vec<Template>,
 }
 
 /// A date in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// What is taken out.
+    /// The part of the line to remove.
     pub(super) range: Range<usize>,
-    /// The time, if it says the year.
+    /// The time, if the date contains the year.
     pub(super) time: Option<LoggedAt>,
 }
 
 impl Detector {
-    /// What the lines of a `datepattern` ask for; all of fail2ban's formats if there are none.
+    /// The formats in the lines of a `datepattern`; without one, all of fail2ban's formats.
     ///
     /// # Errors
     ///
-    /// What is wrong with a pattern.
+    /// The error in a pattern.
     pub(super) fn new(patterns: Option<&str>) -> Result<Self, String> {
         let mut templates = Vec::new();
         let lines = patterns.unwrap_or_default().lines().map(str::trim);
@@ -128,13 +128,13 @@ fn all() -> Result<Vec<Template>, String> {
     Ok(templates)
 }
 
-/// A format within the pattern that says `{DATE}`.
+/// A format within a pattern that contains `{DATE}`.
 fn around(pattern: &str, format: &str) -> Result<Option<Template>, String> {
     let format = format.strip_prefix(LINE_BEGIN).unwrap_or(format);
     let Some(at) = pattern.to_ascii_uppercase().find(ANY_DATE) else { return Ok(None) };
     let (before, after) = (&pattern[..at], &pattern[at + ANY_DATE.len()..]);
     if !format.contains('%') && (!after.is_empty() || !["^", LINE_BEGIN].contains(&before)) {
-        // A number of seconds is looked for by itself alone.
+        // Within other text, a plain number of seconds is not a date.
         return Ok(None);
     }
     Template::new(&format!("{before}{format}{after}")).map(Some)

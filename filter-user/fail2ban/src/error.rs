@@ -1,10 +1,10 @@
-//! What is wrong with one of fail2ban's files.
+//! Errors in fail2ban's files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where something stands.
+/// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) path: Arc<Path>,
@@ -18,7 +18,7 @@ impl Place {
     }
 }
 
-/// An error in one of fail2ban's files, shown as `file:line: what; what is right`.
+/// An error in one of fail2ban's files, shown as `file:line: problem; remedy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     path: PathBuf,
@@ -27,7 +27,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of a file as a whole.
+    /// An error that concerns a whole file.
     pub fn of_file(path: &Path, text: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line: 0, text: text.into() }
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Part of `text` to repeat in an error, on one line.
+/// Part of `text` to quote in an error, on one line.
 pub(super) fn snippet(text: &str) -> String {
     const LONGEST: usize = 160;
     let mut out: String = text.chars().take(LONGEST).collect();

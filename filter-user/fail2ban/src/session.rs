@@ -1,24 +1,24 @@
-//! Lines of one connection: what an earlier line said is added to a later one with the same
-//! `<F-MLFID>`, such as the address to a refusal that names none.
+//! Lines of one connection: values of earlier lines are added to a later one with the same `<F-MLFID>`,
+//! such as the address to a refusal without one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::pattern::Groups;
 
-/// How many connections are remembered; that heard of least lately goes first.
+/// How many connections are remembered; the least recently used is evicted first.
 const SESSIONS_MAX: usize = 256;
 
 /// How long one is remembered after its last line.
 const REMEMBERED: Duration = Duration::from_mins(5);
 
-/// How many users of one connection are told apart.
+/// How many users of one connection are distinguished.
 const USERS_MAX: usize = 16;
 
-/// The connections that have been heard of.
+/// The connections of recent lines.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    /// The last heard of is the last.
+    /// The most recently used is the last.
     sessions: VecDeque<Session>,
 }
 
@@ -31,17 +31,17 @@ struct Session {
     pending: bool,
 }
 
-/// What a line comes to, with what is known of its connection.
+/// A line combined with what is known about its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Merged {
-    /// What it and the lines before it said.
+    /// The groups of this line and of earlier lines.
     pub(super) groups: Groups,
-    /// Whether it is no failure: it says so, or nobody is known whose it could be yet.
+    /// Whether it is not a failure: because of `<F-NOFAIL>`, or because its address is not known yet.
     pub(super) no_failure: bool,
 }
 
 impl Sessions {
-    /// Adds a line of the connection `name`, heard `now`.
+    /// Adds a line of the connection `name`, read at `now`.
     pub(super) fn merge(
         &mut self,
         name: &str,
@@ -73,8 +73,8 @@ impl Sessions {
             session.users.insert(user.clone());
         }
         session.groups.extend(line);
-        // Who had tried other names before, or failed before anybody knew his address, has failed,
-        // whatever this line says.
+        // A client that tried several names, or failed before its address was known, has failed, whatever
+        // this line says.
         if std::mem::take(&mut session.pending) || session.users.len() > 1 {
             no_failure = false;
         }
@@ -102,7 +102,7 @@ mod tests {
         words.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    /// Whether each line is a failure, and whose.
+    /// For each line, its address if it is a failure.
     fn said(lines: &[(&str, &str)]) -> Vec<Option<String>> {
         let mut sessions = Sessions::default();
         let now = Instant::now();

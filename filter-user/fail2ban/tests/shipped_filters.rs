@@ -1,5 +1,5 @@
-//! A filter means the same to Ringfence as to fail2ban: every filter that Debian's package ships, over
-//! the logs that fail2ban's own tests have for it, and the filters for Asterisk over what a real
+//! Filters have the same meaning in Ringfence and in fail2ban. Every filter in Debian's package is
+//! compared over the logs of fail2ban's own tests, and the filters for Asterisk over logs that a real
 //! Asterisk wrote under attack. The package is unpacked, not installed.
 
 #![expect(clippy::disallowed_methods, reason = "fail2ban itself is run here, beside the crate")]
@@ -14,10 +14,11 @@ use std::process::{Command, Stdio};
 use fail2ban::{Filter, LogType, Options, Reading};
 use serde_json::{Value, json};
 
-/// What fail2ban is asked through.
+/// The script that queries fail2ban.
 const ORACLE: &str = include_str!("fixtures/fail2ban_filters.py");
 
-/// The filters that are refused, and a word of the reason: all for expressions over several lines.
+/// The filters that are refused, with a word of the reason: all because of expressions over several
+/// lines.
 const REFUSED: [(&str, &str); 4] = [
     ("ejabberd-auth", "maxlines"),
     ("guacamole", "maxlines"),
@@ -25,7 +26,8 @@ const REFUSED: [(&str, &str); 4] = [
     ("slapd", "SKIPLINES"),
 ];
 
-/// Debian's package, unpacked where the lab looks for it too; got from the machine's mirror on first use.
+/// Debian's package, unpacked where the lab looks for it too; downloaded from the machine's mirror on
+/// first use.
 fn package() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../lab");
     let root = cache.join("fail2ban");
@@ -45,7 +47,7 @@ fn package() -> PathBuf {
     run(Command::new("dpkg-deb").arg("-x").arg(file).arg("unpacked"));
     match fs::rename(work.path().join("unpacked"), &root) {
         Ok(()) => {}
-        // Another test was faster.
+        // Another test has unpacked it first.
         Err(_) if root.is_dir() => {}
         Err(why) => panic!("{}: {why}", root.display()),
     }
@@ -54,7 +56,7 @@ fn package() -> PathBuf {
 
 /// Lines to read with one filter.
 struct Job {
-    /// The directory above `filter.d`.
+    /// The directory that contains `filter.d`.
     directory: PathBuf,
     filter: String,
     set: BTreeMap<String, String>,
@@ -73,7 +75,7 @@ impl Job {
         })
     }
 
-    /// What Ringfence makes of the lines.
+    /// Ringfence's readings of the lines.
     fn readings(&self) -> Result<Vec<Reading>, String> {
         let set: Vec<String> =
             self.set.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
@@ -86,7 +88,7 @@ impl Job {
     }
 }
 
-/// The lines of one of fail2ban's test logs, by what its comments have the filter set to.
+/// The lines of one of fail2ban's test logs, by the filter options that its comments set.
 fn jobs_of(logs: &Path, name: &str, directory: &Path) -> Vec<Job> {
     let (mut files, mut jobs, mut common) = (vec![name.to_owned()], Vec::new(), json!({}));
     let mut sets = vec![json!({})];
@@ -136,7 +138,7 @@ fn jobs_of(logs: &Path, name: &str, directory: &Path) -> Vec<Job> {
     jobs
 }
 
-/// What fail2ban makes of the lines of each job.
+/// fail2ban's readings of the lines of each job.
 fn ask(python_path: &Path, jobs: &[Job]) -> Vec<Value> {
     let mut child = Command::new("/usr/bin/python3")
         .args(["-c", ORACLE])
@@ -160,14 +162,14 @@ fn ask(python_path: &Path, jobs: &[Job]) -> Vec<Value> {
     answers.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// What of `readings` is not what fail2ban said, for one line each; and how many failures there were.
+/// The differences between `readings` and fail2ban's, a line each, and the number of failures.
 fn differences(job: &Job, said: &Value, readings: &[Reading]) -> (Vec<String>, usize) {
     let said = said.as_array().unwrap_or_else(|| panic!("{}: fail2ban: {said}", job.filter));
     assert_eq!(said.len(), readings.len(), "{}", job.filter);
     let (mut wrong, mut failures) = (Vec::new(), 0);
     for ((line, said), reading) in job.lines.iter().zip(said).zip(readings) {
         let id = said.as_array().and_then(|ids| ids.first()?.as_str());
-        // No packet comes from 0.0.0.0, and no ban of it would do anything.
+        // No packet comes from 0.0.0.0, so a ban of it would have no effect.
         let address = id.map(|id| {
             let address = id.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
             address.map(|address| address.to_canonical())
@@ -221,7 +223,7 @@ fn every_filter_that_fail2ban_ships_reads_its_logs_as_fail2ban_does() {
     let mut jobs = Vec::new();
     for name in &names {
         let directory = package.join("etc/fail2ban");
-        // Two are for filters that the package does not ship.
+        // Two are for filters that are not in the package.
         if !directory.join(format!("filter.d/{name}.conf")).is_file() {
             continue;
         }
@@ -242,7 +244,7 @@ fn every_filter_that_fail2ban_ships_reads_its_logs_as_fail2ban_does() {
 fn what_asterisk_wrote_under_attack_is_read_as_fail2ban_does() {
     let package = package();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/asterisk");
-    // Wazo's own filter, which the lab carries, and fail2ban's.
+    // Wazo's own filter, which the lab contains, and fail2ban's.
     let wazo = tempfile::tempdir().expect("a directory");
     let filters = wazo.path().join("filter.d");
     fs::create_dir(&filters).expect("filter.d");

@@ -9,7 +9,7 @@ use super::super::pattern::{compile, translate};
 use super::{Found, LINE_BEGIN};
 use detection::failure::LoggedAt;
 
-/// Begins a pattern that need not stand apart from what is around it.
+/// Begins a pattern whose match needs no word boundary around it.
 const UNBOUND: &str = "{UNB}";
 
 /// The expression for each `%` sign, in Python's syntax. Longer names come first.
@@ -55,7 +55,7 @@ const EPOCH: &str = r"\d{10,11}\b(?:\.\d{3,6})?";
 /// The same, or milliseconds or microseconds.
 const LONG_EPOCH: &str = r"\d{10,11}(?:\d{3}(?:\.\d{1,6}|\d{3})?)?";
 
-/// What is found.
+/// The kind of date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Fields by name.
@@ -70,7 +70,7 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct Template {
     regex: Regex,
-    /// What is in every line in which that is, and is looked for in one pass.
+    /// An expression for one quick pass: every line that matches the pattern matches it too.
     hint: Option<Regex>,
     kind: Kind,
     begins_line: bool,
@@ -118,14 +118,14 @@ impl Template {
         Ok(Self { regex, hint: hint(expression), kind, begins_line })
     }
 
-    /// Whether it is looked for at the start of the line alone.
+    /// Whether it matches only at the start of a line.
     pub(super) fn begins_line(&self) -> bool {
         self.begins_line
     }
 
-    /// Where the match begins in `line`, and the date; a search that goes nowhere finds nothing.
+    /// Where the match begins in `line`, and the date. A search with too many steps finds nothing.
     pub(super) fn find(&self, line: &str) -> Option<(usize, Found)> {
-        // The expression itself is tried at each place of a line, and most lines do not have it.
+        // The expression itself is tried at each position of a line, and most lines do not match.
         if self.hint.as_ref().is_some_and(|hint| hint.is_match(line).is_ok_and(|found| !found)) {
             return None;
         }
@@ -148,15 +148,15 @@ impl Template {
     }
 }
 
-/// An expression without what looks around or back, so that whatever has the one has the other; `None` if
-/// there is none such.
+/// The expression without lookarounds and back-references, so that every match of the one is a match of
+/// the other; `None` if that is impossible.
 fn hint(expression: &str) -> Option<Regex> {
     const APART: [&str; 2] = [r"(?:\b|(?=\W))", r"(?=\b|\W|$)"];
     let mut loose = expression.to_owned();
     for apart in APART {
         loose = loose.replace(apart, "");
     }
-    // The same sign as before: any of those that it can be.
+    // A back-reference to the separator: any separator.
     for signs in ["[-/.]", "[-/]"] {
         if loose.contains(&format!("(?P<_sep>{signs})")) {
             loose = loose.replace("(?P=_sep)", signs);
@@ -169,19 +169,19 @@ fn hint(expression: &str) -> Option<Regex> {
     compile(&translate(&loose).ok()?).ok()
 }
 
-/// Whether an expression may refer back to a group by its number.
+/// Whether an expression may contain a back-reference by number.
 fn has_number(expression: &str) -> bool {
     expression.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && pair[1].is_ascii_digit())
 }
 
-/// How a date stands apart from what is around it.
+/// The boundary that a date needs on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bounds {
     /// Not at all.
     None,
-    /// As a word does.
+    /// A word boundary.
     Word,
-    /// As a word does, with at most two signs between it and the start of the line.
+    /// A word boundary, with at most two characters between it and the start of the line.
     LineBegin,
 }
 
@@ -194,7 +194,7 @@ fn expression(pattern: &str) -> Result<(String, bool), String> {
         _ => (pattern, Bounds::Word),
     };
     let (text, letters) = with_fields(pattern)?;
-    // Names of months and the like have no case.
+    // Names, such as those of months, match in any case.
     let (text, flags) = match text.strip_prefix("(?i)").or_else(|| text.strip_prefix("(?iu)")) {
         Some(rest) => (rest.to_owned(), "(?i)"),
         None => (text, if letters { "(?i)" } else { "" }),
@@ -203,8 +203,8 @@ fn expression(pattern: &str) -> Result<(String, bool), String> {
     Ok((format!("{flags}{text}"), begins_line))
 }
 
-/// The same expression with its bounds and with group 1 for what is taken out; and whether it begins
-/// the line.
+/// The same expression with its boundaries, and with group 1 around the part to remove; and whether it
+/// begins the line.
 fn bounded(mut text: String, bounds: Bounds) -> (String, bool) {
     let inner = text.trim_start_matches('(');
     let inner = inner.strip_prefix("?:").unwrap_or(inner);
@@ -215,7 +215,7 @@ fn bounded(mut text: String, bounds: Bounds) -> (String, bool) {
         || text.trim_end_matches(')').ends_with("**");
     let begins_line =
         bounds == Bounds::LineBegin || ["^", "(^", "(?:^"].iter().any(|s| text.starts_with(s));
-    // `**` says that it need not stand apart there.
+    // `**` means that no boundary is needed there.
     if let Some(at) = text.find("**").filter(|at| text[..*at].bytes().all(|b| b == b'(')) {
         text.replace_range(at..at + 2, "");
     }
@@ -242,7 +242,7 @@ fn bounded(mut text: String, bounds: Bounds) -> (String, bool) {
     (format!("{before}{text}{after}"), begins_line)
 }
 
-/// Replaces `%Y` and its like; and whether any is a name, in which case does not matter.
+/// Replaces `%Y` and other fields; also says whether any of them is a name, which matches in any case.
 fn with_fields(pattern: &str) -> Result<(String, bool), String> {
     let mut out = String::new();
     let mut letters = false;
@@ -277,7 +277,7 @@ fn has_group(text: &str) -> bool {
     })
 }
 
-/// The time that the fields say, if they say the year.
+/// The time in the fields, if they contain the year.
 fn fields(captures: &Captures<'_, str>) -> Option<LoggedAt> {
     let text = |name: &str| captures.name(name).map(|found| found.as_str());
     let number = |name: &str| text(name).and_then(|digits| digits.trim().parse::<i8>().ok());
@@ -320,7 +320,7 @@ fn month(name: &str) -> Option<i8> {
     i8::try_from(index + 1).ok()
 }
 
-/// `Z`, `UTC`, `+01`, `+0100`, `-01:30`. Other names of zones stand for several zones each.
+/// The offset of `Z`, `UTC`, `+01`, `+0100` or `-01:30`. Other zone names are ambiguous.
 fn offset(zone: &str) -> Option<Offset> {
     if ["Z", "UTC", "GMT"].iter().any(|utc| zone.eq_ignore_ascii_case(utc)) {
         return Some(Offset::UTC);
@@ -351,7 +351,7 @@ mod tests {
     use super::super::FORMATS;
     use super::*;
 
-    /// What this thread has had of a processor, whatever else runs.
+    /// The processor time of this thread.
     fn processor_time() -> std::time::Duration {
         nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
     }
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(without, 2);
     }
 
-    /// Of 8,000 characters it once took 14 ms.
+    /// A line of 8,000 characters once took 14 ms.
     #[test]
     fn a_long_line_without_a_date_costs_little() {
         let templates = all();

@@ -1,11 +1,11 @@
-//! Dates as logs write them.
+//! Dates in the formats of many logs.
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
 
-/// What is taken out of `line`, and the time in UTC.
+/// The part of `line` that is removed, and the time in UTC.
 fn found(pattern: Option<&str>, line: &str) -> Option<(String, Option<String>)> {
     let found = Detector::new(pattern).unwrap().find(line)?;
     let time = found.time.map(|time| time.instant(&TimeZone::UTC).unwrap().to_string());

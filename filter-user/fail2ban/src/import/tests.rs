@@ -1,5 +1,5 @@
-//! Names and texts, as they are written. Whole imports are tested with the configuration's reader, in the
-//! daemon's crate.
+//! Names and texts in the written file. Tests in the daemon's crate cover whole imports, with the
+//! configuration's reader.
 
 use super::*;
 
