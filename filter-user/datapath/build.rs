@@ -1,7 +1,7 @@
-//! Builds the XDP program for the library to embed.
+//! Builds the XDP program that the library embeds.
 //!
-//! The BPF target needs its own compiler and linker, which `cargo xtask setup` chooses and names in
-//! `<target>/toolchain/ebpf.env`.
+//! The BPF target needs its own compiler and linker. `cargo xtask setup` chooses them and writes their
+//! names to `<target>/toolchain/ebpf.env`.
 
 #![expect(clippy::disallowed_methods, reason = "the crate's walls are not those of its build")]
 
@@ -46,19 +46,19 @@ fn build() -> Result<(), String> {
     let linker = setting("LINKER")?;
     println!("cargo::rerun-if-changed={linker}");
 
-    // One for all profiles: `core` is built once.
+    // One directory for all profiles, so that `core` is built once.
     let target_dir = settings_file.ancestors().nth(2).unwrap_or(&out).join("ebpf");
     let flags = [
         format!("-Clinker={linker}"),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
-        // Atomic compare-and-exchange and 32-bit jumps, which Linux knows since 5.12.
+        // Atomic compare-and-exchange and 32-bit jumps, which Linux supports since 5.12.
         "-Ctarget-cpu=v3".to_owned(),
-        // Which kernel's structures aya-ebpf describes.
+        // The kernel structures that aya-ebpf uses.
         format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
     ];
     let mut cargo = Command::new(setting("CARGO")?);
-    // What cargo set for this script speaks of the host's compiler.
+    // The variables that cargo has set for this script concern the host's compiler.
     for (key, _) in env::vars_os() {
         let key = key.to_string_lossy();
         if key.starts_with("CARGO") && key != "CARGO_HOME" || key.starts_with("RUST") {
@@ -86,7 +86,7 @@ fn build() -> Result<(), String> {
     if !status.success() {
         return Err(format!("the XDP program does not build ({status}); its errors are above"));
     }
-    // A copy of this build's own: another one may have other features.
+    // A copy for this build, because another one may have other features.
     let built = target_dir.join(TARGET).join(PROFILE).join(OBJECT);
     let object = out.join(OBJECT);
     fs::copy(&built, &object).map_err(|e| format!("copy {}: {e}", built.display()))?;
@@ -94,8 +94,8 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// `<target>/toolchain/ebpf.env`, whatever the target directory is called: the script's own output
-/// is somewhere below it.
+/// `<target>/toolchain/ebpf.env`, whatever the name of the target directory is: the script's own output
+/// is below it.
 fn settings_file(out: &Path) -> Result<PathBuf, String> {
     out.ancestors()
         .map(|dir| dir.join("toolchain/ebpf.env"))

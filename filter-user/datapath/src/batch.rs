@@ -1,5 +1,5 @@
-//! All entries of a hash at once: a few calls in place of two for each entry (bpf(2),
-//! `BPF_MAP_LOOKUP_BATCH`, Linux 5.6), so that a walk over all known peers holds up nobody.
+//! Reads all entries of a hash map at once, with a few calls instead of two for each entry (bpf(2),
+//! `BPF_MAP_LOOKUP_BATCH`, Linux 5.6), so that reading all known peers delays nothing.
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -9,10 +9,10 @@ use aya::Pod;
 use nix::errno::Errno;
 use nix::libc;
 
-/// Entries that are read by one call at first; more where a bucket has more.
+/// Entries that one call reads at first; more if a bucket has more.
 const AT_ONCE: usize = 4096;
 
-/// The most: a bucket with more of 32,768 entries is none of a hash.
+/// The limit: no bucket of a hash map with 32,768 entries is larger.
 const AT_ONCE_MAX: usize = 65_536;
 
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (include/uapi/linux/bpf.h).
@@ -31,16 +31,16 @@ struct Attributes {
     flags: u64,
 }
 
-/// All entries of a hash (`BPF_MAP_TYPE_HASH`) with keys and values of these types. What changes
-/// meanwhile may be in it or not.
+/// All entries of a hash map (`BPF_MAP_TYPE_HASH`) with keys and values of these types. Entries that
+/// change meanwhile may or may not be included.
 ///
 /// # Errors
 ///
-/// When the kernel refuses, or has not this call.
+/// If the kernel refuses, or lacks this call.
 pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
     let descriptor = u32::try_from(map.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let (mut room, mut all) = (AT_ONCE, Vec::new());
-    // The kernel's cursor: it knows it again.
+    // The kernel's cursor, which only the kernel interprets.
     let (mut from, mut to) = ([0_u64; 2], [0_u64; 2]);
     let mut is_first = true;
     loop {
@@ -56,9 +56,9 @@ pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
             elem_flags: 0,
             flags: 0,
         };
-        // SAFETY: `attributes` is what the command reads and writes, of the size that is passed. It points
-        // to `room` keys and values of the map's sizes and to a cursor of at least four bytes, all of which
-        // live through the call.
+        // SAFETY: `attributes` is the structure that the command reads and writes, of the size that is
+        // passed. It points to `room` keys and values of the map's sizes and to a cursor of at least four
+        // bytes, all of which outlive the call.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
@@ -76,8 +76,8 @@ pub fn entries<K: Pod, V: Pod>(map: &impl AsFd) -> io::Result<Vec<(K, V)>> {
             return Err(errno.into());
         }
         let count = usize::try_from(attributes.count).map_err(io::Error::other)?.min(room);
-        // SAFETY: the kernel has written so many of each, no more than there was room for, and any bytes
-        // are valid for them.
+        // SAFETY: the kernel has written this many keys and values, no more than there was room for, and
+        // any bytes are valid for their types.
         unsafe {
             keys.set_len(count);
             values.set_len(count);

@@ -1,10 +1,9 @@
 //! The kernel's clock as the program reads it.
 //!
-//! The program counts in `jiffies64`, which costs it a nanosecond and which nobody outside the
-//! kernel can read. So the object has a second program that tells both that and `CLOCK_MONOTONIC`,
-//! run here by `BPF_PROG_TEST_RUN`. They keep step: the kernel counts a jiffy whenever
-//! `CLOCK_MONOTONIC` has gone on by a tick (`tick_do_update_jiffies64` in
-//! `kernel/time/tick-sched.c`).
+//! The program reads `jiffies64`, which takes a nanosecond but cannot be read outside the kernel. So the
+//! object has a second program that returns both `jiffies64` and `CLOCK_MONOTONIC`, which
+//! `BPF_PROG_TEST_RUN` runs here. The two stay in step: the kernel counts a jiffy whenever
+//! `CLOCK_MONOTONIC` has advanced by a tick (`tick_do_update_jiffies64` in `kernel/time/tick-sched.c`).
 
 use anyhow::{Context as _, Result};
 use aya::programs::{ProgramError, Xdp};
@@ -12,31 +11,31 @@ use aya::{Ebpf, TestRun as _, TestRunOptions};
 use filter_common::abi::CLOCK_PROGRAM;
 use nix::time::{ClockId, clock_getres};
 
-/// How `jiffies64` becomes time: `(jiffies - epoch) * tick` nanoseconds of `CLOCK_MONOTONIC`.
+/// How to convert `jiffies64` to a time: `(jiffies - epoch) * tick` nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
-    /// `jiffies64` at the time zero of `CLOCK_MONOTONIC`, modulo 2^64.
+    /// The value of `jiffies64` at the time zero of `CLOCK_MONOTONIC`, modulo 2^64.
     pub epoch: u64,
-    /// Nanoseconds a jiffy.
+    /// Nanoseconds per jiffy.
     pub tick: u64,
 }
 
 impl Clocks {
-    /// Whether `other` tells another time, by more than a measurement can be off.
+    /// Whether `other` gives another time, by more than the error of a measurement.
     pub fn differs(self, other: Self) -> bool {
         let apart = self.epoch.wrapping_sub(other.epoch);
         self.tick != other.tick || apart.min(apart.wrapping_neg()) > 3
     }
 }
 
-/// A frame that the program may write over.
+/// A frame that the program may overwrite.
 const FRAME: [u8; 64] = [0; 64];
 
-/// Asks the kernel.
+/// Reads the kernel's clocks.
 ///
 /// # Errors
 ///
-/// When it refuses the program.
+/// If the kernel refuses the program.
 pub fn measure(ebpf: &mut Ebpf) -> Result<Clocks> {
     let program: &mut Xdp = ebpf
         .program_mut(CLOCK_PROGRAM)

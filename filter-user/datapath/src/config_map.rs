@@ -1,5 +1,5 @@
-//! The writer of the configuration, which the program reads at the same time: a packet is judged by all of
-//! one or by all of the next, never by some of each.
+//! The writer of the configuration while the program reads it: each packet is judged by the old or the
+//! new one, never by a mixture.
 
 use std::borrow::{Borrow, BorrowMut};
 use std::sync::atomic::{Ordering, fence};
@@ -21,7 +21,7 @@ impl ConfigMap<MapData> {
     ///
     /// # Errors
     ///
-    /// When it is another map.
+    /// If it is another map.
     pub fn new(map: Map) -> Result<Self> {
         Ok(Array::try_from(map)?.into())
     }
@@ -34,11 +34,11 @@ impl<T> From<Array<T, Configs>> for ConfigMap<T> {
 }
 
 impl<T: Borrow<MapData>> ConfigMap<T> {
-    /// The configuration that packets are judged by.
+    /// The configuration that is in use.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn get(&self) -> Result<Config> {
         let Configs { current, sides: [first, second] } =
             self.all().context("read the configuration from the kernel")?;
@@ -51,25 +51,25 @@ impl<T: Borrow<MapData>> ConfigMap<T> {
 }
 
 impl<T: BorrowMut<MapData>> ConfigMap<T> {
-    /// Has packets judged by this from now on. Waits, some milliseconds, for those that are being judged.
+    /// Switches to a configuration. Waits some milliseconds for packets that are being judged.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn set(&mut self, config: &Config) -> Result<()> {
         self.switch(config).context("write the configuration to the kernel")
     }
 
     fn switch(&mut self, config: &Config) -> Result<(), MapError> {
         let mut all = self.all()?;
-        // A packet that came before the last switch may have the side that is written now.
+        // A packet from before the last switch may still use the side that is written now.
         let_packets_end();
         let [first, second] = &mut all.sides;
         *(if all.current & 1 == 0 { second } else { first }) = *config;
-        // What packets are judged by is written too, as it is.
+        // This also writes the side in use, with the same contents.
         self.map.set(0, all, 0)?;
         fence(Ordering::SeqCst);
-        // One bit is all that changes.
+        // Now only one bit changes.
         all.current ^= 1;
         self.map.set(0, all, 0)
     }
@@ -78,16 +78,16 @@ impl<T: BorrowMut<MapData>> ConfigMap<T> {
 /// `MEMBARRIER_CMD_GLOBAL` of `include/uapi/linux/membarrier.h`.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
-/// Longer than a packet takes, should the kernel not say when the last one has ended.
+/// Longer than a packet takes, in case the kernel cannot report when the last one has ended.
 const PACKET_MAX: Duration = Duration::from_millis(100);
 
-/// Waits until every run of a program has ended that has begun.
+/// Waits until every run of a program that has begun has ended.
 fn let_packets_end() {
     // `synchronize_rcu` in the kernel (`kernel/sched/membarrier.c`), and a program runs under RCU.
-    // SAFETY: takes numbers alone.
+    // SAFETY: it takes only numbers.
     let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if done != 0 {
-        // Kernels with `nohz_full` do not have it.
+        // Kernels with `nohz_full` lack it.
         thread::sleep(PACKET_MAX);
     }
 }

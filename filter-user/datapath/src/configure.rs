@@ -1,4 +1,4 @@
-//! From the settings to what the program reads of them.
+//! Translates the settings into the form that the program reads.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use filter_common::sip::agent_of;
 use super::clocks::Clocks;
 use super::settings::{ClassLimits, Limit, Limits, Settings, UserAgent};
 
-/// Flags of the configuration that belong to a maintenance, and not to the settings.
+/// Flags of the configuration that belong to maintenance, not to the settings.
 const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
 
-/// Searches for credentials that a source over one of its limits gets: more than any source that is
-/// worth it needs, and nothing to a machine.
+/// The limit of searches for credentials for a source over a limit: more than a legitimate source needs,
+/// and little work for the host.
 const SEARCH: Gcra = Gcra { interval: 20_000_000, tolerance: 2_000_000_000 };
 
-/// The value of the map of the configuration. What is not of the settings is kept from `old`.
+/// The value of the configuration map. Parts that are not settings are kept from `old`.
 pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_lines: u32) -> Config {
     let flags = [
         (settings.dry_run, FLAG_DRY_RUN),
@@ -80,7 +80,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The words of an address's first `length` bits of 128.
+/// The words of a mask with `length` bits of 128.
 fn mask(length: u32) -> [u64; 2] {
     let bits = u128::MAX.checked_shl(128 - length.min(128)).unwrap_or(0);
     filter_common::address::words(bits.into())
@@ -114,10 +114,10 @@ pub(super) fn write_ports(
     Ok(())
 }
 
-/// The map of User-Agents that are dropped.
+/// The map of User-Agents whose packets are dropped.
 pub(super) type SignatureMap = LpmTrie<MapData, [u64; AGENT_WORDS], Signature>;
 
-/// The key of a User-Agent. One that is to match exactly includes the zero behind it.
+/// The key of a User-Agent. For an exact match it includes the zero after it.
 pub(super) fn signature_key(agent: &UserAgent) -> Key<[u64; AGENT_WORDS]> {
     let text = agent.folded();
     let (words, len) = agent_of(text.as_bytes());
@@ -125,7 +125,7 @@ pub(super) fn signature_key(agent: &UserAgent) -> Key<[u64; AGENT_WORDS]> {
     Key::new(u32::try_from(bytes * 8).unwrap_or(0), words)
 }
 
-/// Makes the map hold exactly these; those that stay keep their count.
+/// Sets the contents of the map; entries that stay keep their counts.
 pub(super) fn write_signatures(map: &mut SignatureMap, agents: &[UserAgent]) -> Result<()> {
     let wanted: Vec<_> = agents.iter().map(signature_key).collect();
     let same = |a: &Key<[u64; AGENT_WORDS]>, b: &Key<[u64; AGENT_WORDS]>| {

@@ -1,5 +1,5 @@
-//! The known peers of each IPv6 network: as many as it may have, of which the oldest make room. How they are
-//! counted is [`filter_common::crowd`].
+//! Limits the known peers of each IPv6 network: the oldest make room. [`filter_common::crowd`] describes
+//! the counts.
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,16 +8,16 @@ use filter_common::address::Address;
 use filter_common::crowd::{self, Crowd};
 use filter_common::limits::CROWD_PLACES;
 
-/// What the counts are to be, and who is one too many.
+/// The desired counts, and the peers that exceed them.
 #[derive(Debug)]
 pub(super) struct Counted {
     counts: Vec<u64>,
-    /// Those that have proved themselves longest ago, where there is less than a quarter of room for others.
+    /// Peers that proved themselves longest ago, in networks with less than a quarter of their room left.
     pub(super) surplus: Vec<Address>,
 }
 
 impl Counted {
-    /// Counts the known peers, each with the end of its time.
+    /// Counts the known peers, each given with the end of its time.
     pub(super) fn of(peers: &mut [(Address, u64)], seed: u64) -> Self {
         peers.sort_unstable_by_key(|(_, until)| Reverse(*until));
         let places = usize::try_from(CROWD_PLACES).unwrap_or(usize::MAX);
@@ -41,7 +41,7 @@ impl Counted {
         counted
     }
 
-    /// Writes the counts. One that the program counts meanwhile may be missing until the next time.
+    /// Writes the counts. A peer that the program counts meanwhile may be missing until the next time.
     pub(super) fn write(&self, memory: &[AtomicU64]) {
         for (place, count) in memory.iter().zip(&self.counts) {
             place.store(*count, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Counted {
     }
 }
 
-/// Counts one more peer, if there is room for it in its network.
+/// Counts one more peer, if its network has room.
 pub(super) fn join(memory: &[AtomicU64], peer: Address, seed: u64) -> bool {
     let crowds = crowd::of(peer, seed);
     let places =
@@ -106,7 +106,7 @@ mod tests {
     }
 
     proptest! {
-        /// The program takes for one source what the controller does.
+        /// The program and the controller agree about the source of an address.
         #[test]
         fn a_source_is_the_same_in_the_kernel(
             start in prop::sample::select(vec![

@@ -1,4 +1,4 @@
-//! The program taken off its interfaces: its pins removed, with the classifier and the maps.
+//! Detaches the program from its interfaces: removes its pins, the classifier and the maps.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use filter_common::abi::maps::PINNED;
 use super::egress;
 use super::pins::{EGRESS, PROGRAM, PinnedLink, QDISC, links, lock, names, parse, pin, remove};
 
-/// Removes a link's pin and its program's, which detaches the program, and the classifier.
+/// Removes the pins of a link and of its program, which detaches the program, and the classifier.
 pub(super) fn remove_link(directory: &Path, link: &PinnedLink) -> Result<()> {
     remove(&link.path)?;
     let of = |kind| pin(directory, kind, link.slot, &link.interface);
@@ -18,13 +18,14 @@ pub(super) fn remove_link(directory: &Path, link: &PinnedLink) -> Result<()> {
     remove(&of(PROGRAM))
 }
 
-/// Removes everything that we have pinned in a directory: detaches the programs, lifts all bans.
+/// Removes everything that Ringfence has pinned in a directory: detaches the programs and removes the
+/// maps with all bans.
 ///
 /// Returns the interfaces that were detached.
 ///
 /// # Errors
 ///
-/// When a controller still is at work, or a pin cannot be removed.
+/// If a controller is still running, or a pin cannot be removed.
 pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
     match fs::metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -33,7 +34,7 @@ pub fn detach_all(directory: &Path) -> Result<Vec<String>> {
         Ok(_) => {}
     }
     let _lock = lock(directory)?;
-    // Links first: a program must not run on without its maps' names.
+    // Links first: a program must not keep running without pinned maps.
     let links = links(directory)?;
     for link in &links {
         remove_link(directory, link)?;

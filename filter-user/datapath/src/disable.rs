@@ -10,10 +10,10 @@ use filter_common::abi::{ABI_VERSION, FLAG_DISABLED, maps};
 
 use super::config_map::ConfigMap;
 
-/// Times the switch is written again because another process wrote the configuration meanwhile.
+/// How often the switch is written again because another process has written the configuration meanwhile.
 const TRIES: usize = 5;
 
-/// Lets everything pass, or enforces the bans and limits again, for the program whose maps are pinned in
+/// Lets every packet pass, or enforces bans and limits again, for the program whose maps are pinned in
 /// `directory`. Returns whether there is such a program.
 ///
 /// # Errors
@@ -34,7 +34,7 @@ pub fn disable(directory: &Path, disabled: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// The same for a map that is open. A write that crosses another process's is made again.
+/// The same for a map that is open. A write that collides with another process's is repeated.
 pub(super) fn switch<T: BorrowMut<MapData>>(map: &mut ConfigMap<T>, disabled: bool) -> Result<()> {
     for _ in 0..TRIES {
         let mut config = map.get()?;

@@ -1,4 +1,4 @@
-//! What the program tells.
+//! The events of the program.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,18 +12,18 @@ use tokio::io::unix::AsyncFd;
 
 use super::clock::KernelTime;
 
-/// A source over a limit, as the program tells it.
+/// An event: a source over a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
     /// The source.
     pub source: IpAddr,
-    /// The limit's reason.
+    /// The reason that belongs to the limit.
     pub reason: Reason,
-    /// When.
+    /// The time.
     pub at: KernelTime,
 }
 
-/// What the program tells.
+/// A reader of the program's events.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
 }
@@ -38,11 +38,11 @@ impl Events {
         Ok(Self { ring })
     }
 
-    /// Waits for events, and hands over those that there are. Cancelled, it loses none.
+    /// Waits for events, and passes the available ones to `each`. If it is cancelled, no event is lost.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses to wait.
+    /// If the kernel refuses to wait.
     pub async fn next_batch(&mut self, mut each: impl FnMut(Limited)) -> io::Result<()> {
         let mut ready = self.ring.readable_mut().await?;
         let ring = ready.get_inner_mut();
@@ -56,7 +56,7 @@ impl Events {
     }
 }
 
-/// An event from its bytes, or `None` if this controller does not know such a one.
+/// Parses an event; `None` if this controller does not know its kind.
 fn read_event(bytes: &[u8]) -> Option<Limited> {
     let word = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u64::from_ne_bytes);
     if bytes.len() != size_of::<Event>() {

@@ -1,6 +1,6 @@
-//! The way into the kernel, and the only user of aya: bans in, counters and events out.
+//! The way into the kernel, and the only user of aya: bans and settings enter, counters and events leave.
 //!
-//! It writes what it is told and decides nothing.
+//! It decides nothing.
 //!
 //! | module | does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! A map's values in the controller's own memory: `BPF_F_MMAPABLE` arrays.
+//! The values of a map in the controller's own memory: `BPF_F_MMAPABLE` arrays.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo};
 use nix::libc;
 
-/// The values of an array of words, or of values that are made of words, as long as this lives.
+/// The values of an array of words, or of values that consist of words, while this exists.
 #[derive(Debug)]
 pub(super) struct Memory {
     start: NonNull<AtomicU64>,
     words: usize,
-    // Kept open; the memory alone would keep the map too.
+    // Kept open, although the mapping alone would keep the map too.
     _map: MapData,
 }
 
-// SAFETY: the memory is shared with the kernel and accessed by atomic words alone, from any thread.
+// SAFETY: the memory is shared with the kernel and accessed only by atomic words, from any thread.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -31,8 +31,8 @@ impl Memory {
             (usize::try_from(info.max_entries())?, usize::try_from(info.value_size())?)
         };
         let bytes = values.checked_mul(size).context("the map is larger than memory")?;
-        // SAFETY: a new mapping, of a descriptor that is open; the kernel refuses what is no
-        // mappable array or is shorter.
+        // SAFETY: a new mapping of an open descriptor; the kernel refuses anything that is not a mappable
+        // array, or is shorter.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -58,14 +58,14 @@ pub(super) fn data(map: Map) -> Result<MapData> {
 
 impl AsRef<[AtomicU64]> for Memory {
     fn as_ref(&self) -> &[AtomicU64] {
-        // SAFETY: mapped for as long as this lives, aligned to a page, and any bits are a word.
+        // SAFETY: mapped while this exists, aligned to a page, and any bits are a valid word.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: what `of` mapped, and nothing borrows from it any more.
+        // SAFETY: `of` has mapped it, and nothing borrows from it any more.
         let _unmapped = unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.words * size_of::<AtomicU64>())
         };

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::netlink::{self, Link, Route};
 
-/// The most layers of interfaces.
+/// The most layers of stacked interfaces.
 const LAYERS: usize = 8;
 
 /// The kinds of bridge ports that lead to containers and virtual machines.
@@ -38,7 +38,7 @@ impl Network {
     }
 
     /// The interfaces to protect if none is named: those with a default route, in order of preference, or
-    /// what is beneath them; without a default route, those with a gateway.
+    /// the ones beneath them; without a default route, those with a gateway.
     pub fn exposed(&self) -> Vec<String> {
         let usable = |link: &Link| self.ethernet(link).filter(|link| link.name != "lo").cloned();
         let of_defaults: Vec<Link> = self.defaults().filter_map(usable).collect();
@@ -53,8 +53,8 @@ impl Network {
         names
     }
 
-    /// The interfaces with a default route that have no Ethernet header, and the interface protected in
-    /// place of each.
+    /// The interfaces with a default route that have no Ethernet header, and the interface that is
+    /// protected instead of each.
     pub fn tunnels(&self) -> Vec<(&str, Option<&str>)> {
         let mut names = BTreeSet::new();
         let tunnels = self.defaults().filter(|link| !link.has_ethernet());
@@ -64,13 +64,13 @@ impl Network {
             .collect()
     }
 
-    /// Whether `PPPoE` is what an interface is.
+    /// Whether an interface is a `PPPoE` connection.
     pub fn is_pppoe(&self, name: &str) -> bool {
         self.named(name).is_some_and(Link::is_ppp) && !self.pppoe.is_empty()
     }
 
-    /// Whether what comes in by an interface passes one that `is_protected`: itself, the one that it
-    /// lies upon, or each port by which packets come in to it.
+    /// Whether packets that arrive on an interface pass one that `is_protected`: the interface itself,
+    /// one beneath it, or each port on which packets arrive for it.
     pub fn is_covered(&self, name: &str, is_protected: &impl Fn(&str) -> bool) -> bool {
         const UPON: [&str; 4] = ["vlan", "macvlan", "macvtap", "ipvlan"];
         const OVER: [&str; 3] = ["bridge", "bond", "team"];
@@ -109,7 +109,7 @@ impl Network {
         Some((names(&guests), names(&others)))
     }
 
-    /// The interfaces with a default route that need a program of their own.
+    /// The interfaces with a default route that need a program.
     pub fn default_interfaces(&self) -> Vec<&str> {
         let mut names = Vec::new();
         for link in self.defaults().filter(|link| link.has_ethernet()) {
@@ -175,7 +175,7 @@ fn names<'a>(links: &[&'a Link]) -> Vec<&'a str> {
 }
 
 impl Network {
-    /// For tests: one of these interfaces, by name, kind and type, and of these routes, by interface,
+    /// For tests: a host with these interfaces, by name, kind and type, and these routes, by interface,
     /// metric and whether they are default routes.
     pub fn of(links: &[(&str, &str, u16)], routes: &[(&str, u32, bool)]) -> Self {
         let links: Vec<Link> = (1..)
@@ -245,7 +245,7 @@ mod tests {
         let network = Network::of(&links, &[]).plug("eth0", "bond0").plug("eth1", "bond0");
         let mut network = network.plug("bond0.20", "br0").plug("tap0", "br0");
         network.links[4].beneath = Some(3);
-        // The other end of a pair, which has a number in another namespace.
+        // The other end of a pair, whose index belongs to another namespace.
         network.links[6].beneath = Some(1);
         let covered = |name: &str, protected: &[&str]| {
             network.is_covered(name, &|name| protected.contains(&name))
@@ -265,10 +265,10 @@ mod tests {
         let network = Network::of(&links, &[("tun0", 0, true), ("eth0", 100, true)]);
         assert_eq!(network.exposed(), ["eth0"]);
         assert_eq!(network.tunnels(), [("tun0", Some("eth0"))]);
-        // Only the route to the other end of the tunnel is left.
+        // Only the route to the other end of the tunnel remains.
         let network = Network::of(&links, &[("tun0", 0, true), ("eth0", 0, false)]);
         assert_eq!(network.exposed(), ["eth0"]);
-        // PPPoE says what carries it, which has no route at all.
+        // PPPoE names the interface that carries it, which has no route at all.
         let mut network = Network::of(&links, &[("ppp0", 0, true)]);
         assert_eq!(network.exposed(), [""; 0]);
         network.pppoe = pppoe_devices(
@@ -276,7 +276,7 @@ mod tests {
         );
         assert_eq!(network.exposed(), ["eth0"]);
         assert!(network.is_pppoe("ppp0") && !network.is_pppoe("tun0"));
-        // What says of itself what it is upon.
+        // An interface that names the one beneath it.
         let mut network = Network::of(&links, &[("tun0", 0, true)]);
         network.links[1].beneath = Some(1);
         assert_eq!(network.exposed(), ["eth0"]);

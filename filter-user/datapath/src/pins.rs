@@ -1,12 +1,12 @@
-//! The directory of pins: what outlives the controller, and who owns it now.
+//! The directory of pins, which outlives the controller, and its lock.
 //!
-//! `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>`,
+//! It contains `<bpffs>/<MAP>` for each map, `<bpffs>/link-<slot>-<interface>`,
 //! `<bpffs>/program-<slot>-<interface>` and `<bpffs>/out-<slot>-<interface>` for each interface, and
-//! `<bpffs>/qdisc-<slot>-<interface>` where it was given a `clsact` qdisc. Whoever holds the lock on the
-//! directory is the controller.
+//! `<bpffs>/qdisc-<slot>-<interface>` if a `clsact` qdisc was added to it. The process that has locked
+//! the directory is the controller.
 //!
-//! The BPF file system allows no dot in a name, which interfaces of VLANs have (`eth0.20`), and the
-//! kernel no colon in an interface's name: a dot is written as a colon.
+//! The BPF file system allows no dot in a name, but names of VLAN interfaces have one (`eth0.20`). The
+//! kernel allows no colon in an interface's name, so a dot is written as a colon.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -34,31 +34,31 @@ pub(super) struct Pins {
     _lock: Flock<File>,
 }
 
-/// A pinned link, by its name.
+/// A pinned link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PinnedLink {
     pub(super) slot: u32,
     /// The interface's name when it was pinned.
     pub(super) interface: String,
     pub(super) path: PathBuf,
-    /// The interface that has its program now: index and name.
+    /// The index and name of the interface to which its program is attached now.
     pub(super) on: Option<(u32, String)>,
 }
 
 impl PinnedLink {
-    /// The interface's name, as far as it is known.
+    /// The interface's current name, as far as it is known.
     pub(super) fn name(&self) -> &str {
         self.on.as_ref().map_or(&self.interface, |(_, name)| name)
     }
 }
 
 impl Pins {
-    /// Makes the directory where it is missing, and locks it.
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn open(directory: &Path) -> Result<Self> {
         if !check_place(directory)? {
             mount_usual()?;
         }
-        // For root alone: whoever can open it can lock it.
+        // For root alone, because every user who can open it could lock it.
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -89,12 +89,12 @@ impl Pins {
         &self.directory
     }
 
-    /// What holds the classifier at an interface's egress.
+    /// The pin of the classifier at an interface's egress.
     pub(super) fn egress(&self, slot: u32, interface: &str) -> PathBuf {
         pin(&self.directory, EGRESS, slot, interface)
     }
 
-    /// That the interface's `clsact` qdisc was made for the classifier.
+    /// Marks that the interface's `clsact` qdisc was created for the classifier.
     pub(super) fn qdisc(&self, slot: u32, interface: &str) -> PathBuf {
         pin(&self.directory, QDISC, slot, interface)
     }
@@ -104,7 +104,7 @@ impl Pins {
         links(&self.directory)
     }
 
-    /// Has the pins of an interface bear the name that it has now.
+    /// Renames the pins of an interface to its current name.
     pub(super) fn rename(&self, link: &mut PinnedLink, name: &str) -> Result<()> {
         for kind in [PROGRAM, EGRESS, QDISC, LINK] {
             let [from, to] =
@@ -124,7 +124,7 @@ pub(super) fn pin(directory: &Path, kind: &str, slot: u32, interface: &str) -> P
     directory.join(format!("{kind}{slot}-{}", interface.replace('.', ":")))
 }
 
-/// The links in a directory, and where they are.
+/// The links in a directory, with their interfaces.
 pub(super) fn links(directory: &Path) -> Result<Vec<PinnedLink>> {
     let mut links = Vec::new();
     let mut on_host: Option<Vec<Link>> = None;
@@ -154,11 +154,11 @@ pub(super) fn pinned_program(path: &Path) -> Option<u32> {
     Some(link.info().ok()?.program_id())
 }
 
-/// The interfaces that have a program pinned in a directory, and are there.
+/// The existing interfaces whose program is pinned in a directory.
 ///
 /// # Errors
 ///
-/// When that cannot be told.
+/// If they cannot be read.
 pub fn protected(directory: &Path) -> Result<Vec<String>> {
     if !directory.is_dir() {
         return Ok(Vec::new());
@@ -167,23 +167,24 @@ pub fn protected(directory: &Path) -> Result<Vec<String>> {
     Ok(on.map(|(_, name)| name).collect())
 }
 
-/// Where the BPF file system is, by custom.
+/// The usual mount point of the BPF file system.
 const USUAL: &str = "/sys/fs/bpf";
 
-/// Mounts the BPF file system on `/sys/fs/bpf` if `directory` is to be there and nothing is.
+/// Mounts the BPF file system on `/sys/fs/bpf` if `directory` is to be below it and nothing is mounted
+/// there.
 ///
 /// # Errors
 ///
-/// When `directory` is not, and cannot be brought, on a BPF file system.
+/// If `directory` is not on a BPF file system afterwards.
 pub fn mount_bpffs(directory: &Path) -> Result<()> {
     if check_place(directory)? { Ok(()) } else { mount_usual() }
 }
 
-/// Whether a directory for pins is on a BPF file system already; if not, one can be mounted for it.
+/// Whether a directory for pins is already on a BPF file system; if not, one can be mounted for it.
 ///
 /// # Errors
 ///
-/// When there is none and will be none, or the directory cannot have this name.
+/// If neither is possible, or the directory cannot have this name.
 pub fn check_place(directory: &Path) -> Result<bool> {
     if directory.file_name().is_some_and(|name| name.to_string_lossy().contains('.')) {
         bail!(
@@ -225,7 +226,7 @@ pub(super) fn lock(directory: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// Who has locked a file, from the kernel's own list.
+/// The process that has locked a file, from the kernel's list.
 fn holder(file: &File) -> String {
     use std::os::unix::fs::MetadataExt as _;
     let find = || -> Option<String> {
@@ -243,7 +244,7 @@ fn holder(file: &File) -> String {
     find().unwrap_or_else(|| "another process".to_owned())
 }
 
-/// A process for a message: its name and number.
+/// A process for a message: its name and pid.
 pub(super) fn describe_process(id: &str) -> String {
     let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
     format!("{} (process {id})", if name.is_empty() { "a process" } else { name.trim() })
@@ -257,7 +258,7 @@ pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
     read().with_context(|| format!("list {}", directory.display()))
 }
 
-/// Removes a pin, if it is there.
+/// Removes a pin, if it exists.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -267,13 +268,13 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Makes a pin anew in place of an older one.
+/// Replaces a pin in one step.
 pub(super) fn replace(path: &Path, pin: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     remove(path)?;
     pin(path).with_context(|| format!("pin {}", path.display()))
 }
 
-/// The slot and the interface in the name of a pin of one kind.
+/// The slot and the interface in the name of a pin of this kind.
 pub(super) fn parse(kind: &str, name: &str) -> Option<(u32, String)> {
     let (slot, interface) = name.strip_prefix(kind)?.split_once('-')?;
     Some((slot.parse().ok()?, interface.replace(':', ".")))

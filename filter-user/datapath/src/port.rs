@@ -1,5 +1,5 @@
-//! What the daemon wants of the kernel. Whoever decides knows [`Datapath`] and nothing of maps, byte order or
-//! aya.
+//! The daemon's interface to the kernel. The code that decides uses only [`Datapath`], and knows nothing
+//! of maps, byte order or aya.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,118 +11,120 @@ use filter_common::abi::Learning;
 use filter_common::decision::Reason;
 use ipnet::IpNet;
 
-/// What the controller wants of the kernel.
+/// The operations that the controller needs from the kernel.
 pub trait Datapath {
-    /// Holds this against an address, in place of what was held; its packets stay counted.
+    /// Enters the bans of an address in place of its earlier ones; its packets stay counted.
     ///
     /// # Errors
+    ///
+    /// If the kernel refuses, because its table is full.
     ///
     /// When the kernel refuses, which is when its table is full.
     fn ban(&mut self, entry: &AddressEntry) -> Result<()>;
 
-    /// Holds nothing against an address any more, not a flood either.
+    /// Removes all bans of an address, including one for a flood.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     fn unban(&mut self, address: IpAddr) -> Result<()>;
 
-    /// Holds this against the addresses that have no longer network around them which has an entry.
+    /// Enters the bans of a network. They apply to its addresses that are not in a longer network with an
+    /// entry.
     ///
     /// # Errors
     ///
-    /// As [`ban`](Self::ban).
+    /// The same as for [`ban`](Self::ban).
     fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()>;
 
-    /// Has no entry of exactly this network any more, of a flood from an IPv6 /64 either.
+    /// Removes the entry of exactly this network, including a ban of an IPv6 /64 for a flood.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     fn unban_network(&mut self, network: IpNet) -> Result<()>;
 
-    /// Makes exactly these the host's own addresses: a packet that claims to come from one drops.
+    /// Sets the host's own addresses: packets from them drop.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, which is when its table is full.
+    /// If the kernel refuses, because its table is full.
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()>;
 
-    /// Makes exactly these networks the ones that are never dropped.
+    /// Sets the networks that are never dropped.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, which is when there are too many.
+    /// If the kernel refuses, because there are too many.
     fn trust(&mut self, networks: &[IpNet]) -> Result<()>;
 
-    /// Closes SIP for maintenance, or opens it again (`None`). What is closed ends by itself, outlives
-    /// the controller, and leaves trusted networks alone.
+    /// Closes SIP for maintenance, or opens it again (`None`). The closure ends by itself, outlives the
+    /// controller, and does not affect trusted networks.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     fn maintenance(&mut self, closed: Option<ClosedSip>) -> Result<()>;
 
-    /// Whether SIP is closed for maintenance; one that has ended may still be told.
+    /// Whether SIP is closed for maintenance; may also return a closure that has ended.
     fn in_maintenance(&self) -> Option<ClosedSip>;
 
-    /// Drops nothing from now on, whatever the settings say, or enforces them again (`false`).
+    /// Stops dropping packets, whatever the settings are, or enforces them again (`false`).
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     fn disable(&mut self, disabled: bool) -> Result<()>;
 
-    /// Whether nothing is dropped because of [`disable`](Self::disable), by whatever process.
+    /// Whether nothing is dropped because of [`disable`](Self::disable), called by any process.
     fn is_disabled(&self) -> bool;
 
-    /// Makes a peer known that has proven itself just now: whose success a source that cannot be
-    /// forged tells of.
+    /// Records a known peer that has just proved itself, according to a source that cannot be forged.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, which is when there are too many.
+    /// If the kernel refuses, because there are too many.
     fn know(&mut self, address: IpAddr, now: KernelTime) -> Result<()>;
 
-    /// What is known of a peer that has proven itself and is not forgotten yet.
+    /// The known peer at this address, if it is not forgotten yet.
     fn known(&self, address: IpAddr) -> Option<KnownPeer>;
 
-    /// Such peers in a network, all of them.
+    /// All known peers in a network.
     fn known_in(&self, network: IpNet, now: KernelTime) -> Vec<IpAddr>;
 
-    /// How many such peers there are.
+    /// The number of known peers.
     fn known_count(&self) -> u64;
 
-    /// What the program has learned of peers since its maps were made.
+    /// What the program has counted about known peers since its maps were created.
     fn learning(&self) -> Learning;
 
-    /// Whether a packet of this address has passed to SIP within the last seconds. Without one, a
-    /// failure that a log tells of it is forged. (Yes, one time in some hundred thousand, for an
-    /// address that has not.)
+    /// Whether a packet from this address has passed to SIP within the last seconds. Without one, a
+    /// failure of the address in a log is forged. (For an address without packets this is wrong about
+    /// once in a hundred thousand times.)
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool;
 
-    /// Packets that the entry of exactly this network, or address, has matched.
+    /// Packets that matched the entry of exactly this network or address.
     fn packets(&self, network: IpNet) -> u64;
 
-    /// The interfaces that are protected, or are to be.
+    /// The interfaces that are or should be protected.
     fn interfaces(&self) -> Vec<Interface>;
 
-    /// The counters of each interface since they were attached first.
+    /// The counters of each interface since the program was first attached.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     fn counters(&self) -> Result<Vec<InterfaceCounters>>;
 
-    /// The User-Agents that are dropped, as they were configured, each with the packets it has
-    /// matched: one that matches nothing for long is dead.
+    /// The configured User-Agents whose packets are dropped, each with its packets: one without any for a
+    /// long time is obsolete.
     fn signatures(&self) -> Vec<(String, u64)>;
 
-    /// How many IPv4 addresses can be banned.
+    /// The number of IPv4 addresses that can be banned.
     fn capacity(&self) -> u64;
 }
 
-/// SIP is closed to all but trusted networks.
+/// SIP is closed to everybody except trusted networks, and perhaps known peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClosedSip {
     /// When it opens by itself.
@@ -131,27 +133,27 @@ pub struct ClosedSip {
     pub known_allowed: bool,
 }
 
-/// A peer that has proven itself: what it sent was answered, and came back with the answer.
+/// A peer that has proved itself: it answered a challenge that was sent to its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownPeer {
     /// When it is forgotten, unless it proves itself again.
     pub until: KernelTime,
-    /// Packets of it that passed to SIP.
+    /// Packets from it that passed to SIP.
     pub passed: u64,
 }
 
-/// What one interface has counted.
+/// The counters of one interface.
 #[derive(Clone, Debug)]
 pub struct InterfaceCounters {
     /// The interface.
     pub interface: Interface,
-    /// What happened, by reason.
+    /// The verdicts, by reason.
     pub reasons: Vec<(Reason, Count)>,
     /// What a dry run would have dropped, by reason.
     pub would_drop: Vec<(Reason, Count)>,
 }
 
-/// Packets and their bytes.
+/// The number of packets and of their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Packets.
@@ -171,7 +173,7 @@ impl Count {
     }
 }
 
-/// How the program runs on an interface.
+/// The mode of the program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// In the driver.
@@ -181,7 +183,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word that `status` uses.
+    /// The name in `status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -190,21 +192,21 @@ impl Mode {
     }
 }
 
-/// An interface under protection.
+/// A protected interface.
 #[derive(Clone, Debug)]
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Which part of the counters is its.
+    /// Its index in the counters.
     pub slot: u32,
-    /// How the program runs on it.
+    /// The mode of the program.
     pub mode: Mode,
-    /// Why it does not run in the driver, where it was to run there if possible.
+    /// Why it does not run in the driver, although that was tried.
     pub fallback: Option<String>,
-    /// Whether the program was attached before this controller came.
+    /// Whether the program was attached before this controller started.
     pub adopted: bool,
-    /// Why the program is not on it, where it is not.
+    /// Why the program is not attached; `None` if it is.
     pub unprotected: Option<String>,
-    /// Why nothing is learned from what leaves it, where nothing is.
+    /// Why no known peers are learned from outgoing packets; `None` if they are.
     pub not_learning: Option<String>,
 }

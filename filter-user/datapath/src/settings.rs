@@ -1,4 +1,4 @@
-//! What the program is told, as values. The crate that reads the files knows how they are written there.
+//! The settings of the program, as values. The crate that reads the files knows their syntax there.
 
 mod limits;
 mod signatures;
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
 pub use self::signatures::{Signatures, USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent};
 
-/// What the kernel is told.
+/// The settings of the kernel's part.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The directory of the pins.
@@ -25,36 +25,36 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// How the program is attached to them.
     pub mode: Mode,
-    /// Judge and count, but drop nothing.
+    /// Whether this is a dry run: judge and count, but drop nothing.
     pub dry_run: bool,
-    /// The same, but switched while the filter runs: see [`Datapath::disable`](crate::Datapath::disable).
+    /// The same, but switched at run time: see [`Datapath::disable`](crate::Datapath::disable).
     pub disabled: bool,
-    /// The host's own addresses, of which no packet comes in.
+    /// The host's own addresses, from which no packet can arrive.
     pub own: BTreeSet<IpAddr>,
     /// Networks that are never dropped.
     pub trusted: Vec<IpNet>,
-    /// Whether only on interfaces by which an answer to them would leave.
+    /// Whether they are trusted only on interfaces through which a reply to them would leave.
     pub trusted_by_route: bool,
     /// The SIP ports.
     pub sip: SipPorts,
     /// Other ports that a ban can close.
     pub ports: PortClasses,
-    /// How much of what may come in how fast.
+    /// The limits of packets.
     pub limits: Limits,
-    /// Peers that have proven themselves.
+    /// How long known peers are remembered.
     pub peers: Peers,
-    /// What scanners call themselves.
+    /// The User-Agents of scanners.
     pub signatures: Signatures,
-    /// IPv4 addresses that can be banned.
+    /// The number of IPv4 addresses that can be banned.
     pub bans: u32,
-    /// IPv6 addresses that can be banned.
+    /// The number of IPv6 addresses that can be banned.
     pub bans_ipv6: u32,
 }
 
 /// How the XDP program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Native where the driver can, generic otherwise.
+    /// Native if the driver supports it, otherwise generic.
     Auto,
     /// In the driver, or not at all.
     Native,
@@ -93,7 +93,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Peers that have proven themselves.
+/// The settings of known peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peers {
     /// How long a peer stays known after it last proved itself.

@@ -1,20 +1,21 @@
-//! On which interfaces a trusted network is trusted, where it is by route: those by which an answer to it
-//! would leave.
+//! The interfaces on which a network is trusted with `trusted_by_route`: those through which a reply to
+//! it would leave.
 //!
-//! Enters trusted networks, routes and interfaces; leaves a bit for each interface's slot. Never looks at
+//! Trusted networks, routes and interfaces enter; a bit for each interface's slot leaves. It never reads
 //! the host itself.
 
 use ipnet::IpNet;
 
 use super::netlink::Link;
 
-/// How many interfaces lie one upon the other at most.
+/// The most layers of stacked interfaces.
 const LAYERS: usize = 8;
 
 /// Every interface.
 pub(super) const EVERYWHERE: u32 = u32::MAX;
 
-/// The slots on which `network` is trusted: one bit each. `slot` gives that of an interface by its index.
+/// The slots on which `network` is trusted, one bit each. `slot` gives the slot of an interface by its
+/// index.
 pub(super) fn slots(
     network: IpNet,
     routes: &[(IpNet, u32)],
@@ -24,19 +25,19 @@ pub(super) fn slots(
     let around = routes.iter().filter(|(to, _)| to.contains(&network));
     let longest = around.clone().map(|(to, _)| to.prefix_len()).max();
     let around = around.filter(|(to, _)| Some(to.prefix_len()) == longest);
-    // Parts of it that are elsewhere.
+    // Parts of it with another route.
     let inside = routes.iter().filter(|(to, _)| network.contains(to));
     around.chain(inside).fold(0, |bits, (_, index)| bits | beneath(*index, links, slot, LAYERS))
 }
 
-/// The slots of an interface, of what it lies upon, and of its ports.
+/// The slots of an interface, of the interfaces beneath it, and of its ports.
 fn beneath(index: u32, links: &[Link], slot: &impl Fn(u32) -> Option<u32>, layers: usize) -> u32 {
     if let Some(slot) = slot(index) {
         return 1u32.checked_shl(slot).unwrap_or(0);
     }
     let Some(link) = links.iter().find(|link| link.index == index) else { return 0 };
     if link.is_ppp() {
-        // Nothing says by which interface the frames of a session come in.
+        // The interface on which the frames of a session arrive is unknown.
         return EVERYWHERE;
     }
     let Some(layers) = layers.checked_sub(1).filter(|_| link.has_ethernet()) else { return 0 };

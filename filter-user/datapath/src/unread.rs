@@ -1,10 +1,10 @@
-//! What could not be read of the maps where whoever asks has no use for an error: kept, until it is said.
+//! Failed reads of maps whose callers cannot return an error: they are remembered until they are logged.
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Error;
 
-/// Failures to read since they were said last.
+/// The failures since they were last logged.
 #[derive(Debug, Default)]
 pub(super) struct Unread(Mutex<Option<Failures>>);
 
@@ -15,7 +15,7 @@ struct Failures {
 }
 
 impl Unread {
-    /// What was read, unless the kernel refused.
+    /// The result, or `None` after it has recorded the failure.
     pub(super) fn or_note<T>(
         &self,
         what: &'static str,
@@ -24,14 +24,14 @@ impl Unread {
         read.map_err(|error| self.note(error.into().context(what))).ok()
     }
 
-    /// Keeps a failure.
+    /// Records a failure.
     pub(super) fn note(&self, error: Error) {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.as_ref().map_or(0, |failures| failures.count).saturating_add(1);
         *failures = Some(Failures { count, last: error });
     }
 
-    /// What there is to say, once.
+    /// The text to log, once.
     pub(super) fn take(&self) -> Option<String> {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let Failures { count, last } = failures;

@@ -1,4 +1,4 @@
-//! The defaults against phones: what RFC 3261's non-INVITE client transaction sends, through the
+//! The defaults against phones: the packets of RFC 3261's non-INVITE client transaction go through the
 //! buckets of `filter-common`.
 
 use std::cmp::Reverse;
@@ -18,7 +18,7 @@ const T1: u64 = 500 * MILLI;
 const T2: u64 = 4 * SECOND;
 const TIMER_F: u64 = 64 * T1;
 
-/// The buckets that one packet of an unknown source has to pass.
+/// The buckets that one packet of an unknown source must pass.
 struct Filter {
     tiers: [([Gcra; 7], [AtomicU64; 7]); 3],
     refused: u64,
@@ -46,7 +46,7 @@ impl Filter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
-    /// The phone sends its request, for so manieth time.
+    /// The phone sends its request, counting retransmissions.
     Send { attempt: u32 },
     /// The server's answer arrives.
     Answer,
@@ -57,13 +57,13 @@ struct Phone {
     /// 0: REGISTER without credentials, 1: with, 2: registered.
     leg: usize,
     leg_began: u64,
-    /// Whether the server has the request and will answer it.
+    /// Whether the server has received the request and will answer it.
     heard: bool,
     registered_at: Option<u64>,
 }
 
-/// Lets phones behind one address register at the given times, against a server that takes
-/// `service` nanoseconds for each answer, one after the other. Returns when each was registered.
+/// Lets phones behind one address register at the given times, with a server that takes `service`
+/// nanoseconds for each answer, one after the other. Returns when each was registered.
 fn register(filter: &mut Filter, starts: &[u64], service: u64) -> Vec<Option<u64>> {
     const ROUND_TRIP: u64 = 30 * MILLI;
     let mut phones = vec![Phone::default(); starts.len()];
@@ -80,7 +80,7 @@ fn register(filter: &mut Filter, starts: &[u64], service: u64) -> Vec<Option<u64
         }
         match step {
             Step::Send { attempt } => {
-                // What the server has already it answers once; the repetition is in the buckets.
+                // The server answers a request once, but its retransmission consumes from the buckets.
                 if filter.passes(leg, now) && !phone.heard {
                     phone.heard = true;
                     server_free = now.max(server_free) + service;
@@ -108,14 +108,14 @@ fn register(filter: &mut Filter, starts: &[u64], service: u64) -> Vec<Option<u64
 #[test]
 fn two_hundred_phones_behind_one_address_register_at_once() {
     let start = 1000 * SECOND;
-    // A server that answers at once: nothing is refused, and nothing is late.
+    // With a server that answers at once, nothing is refused and nothing is late.
     let mut filter = Filter::new(&Limits::default());
     let registered = register(&mut filter, &[start; 200], MILLI);
     let last = registered.iter().map(|at| at.expect("every phone registers")).max().unwrap();
     assert!(last - start < T1, "{} ms", (last - start) / MILLI);
     assert_eq!(filter.refused, 0);
-    // One that needs 8 s for the 400 answers: the retransmissions empty the buckets, some phones
-    // wait for their turn, and all get it before their transactions end.
+    // With a server that needs 8 s for the 400 answers, the retransmissions exhaust the buckets. Some
+    // phones wait, but all register before their transactions end.
     let mut filter = Filter::new(&Limits::default());
     let registered = register(&mut filter, &[start; 200], 20 * MILLI);
     let last = registered.iter().map(|at| at.expect("every phone registers")).max().unwrap();
@@ -135,7 +135,7 @@ fn narrower_limits_would_not_do() {
 #[test]
 fn phones_that_register_every_two_minutes_are_never_refused() {
     const PERIOD: u64 = 120 * SECOND;
-    // In step, as after a restart, and spread evenly.
+    // All at once, as after a restart, and spread evenly.
     for spread in [0, PERIOD / 200] {
         let mut filter = Filter::new(&Limits::default());
         for round in 1..=30 {
