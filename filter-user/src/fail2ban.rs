@@ -1,5 +1,5 @@
-//! The crate [`fail2ban`](::fail2ban) with this daemon's configuration: what is imported is checked by its
-//! reader, fits what is set in it, and is handed over.
+//! Connects the crate [`fail2ban`](::fail2ban) with the daemon's configuration, which checks the imported
+//! settings.
 
 mod hand_over;
 
@@ -15,12 +15,12 @@ pub use self::hand_over::{Checked, HandedOver, check_settings, hand_over, write_
 use crate::config::{Config, ConfigErrors};
 use crate::doctor::asterisk::{levels_of, other_levels};
 
-/// Reads what `sources` has, for a host with this configuration.
+/// Imports `sources` for a host with this configuration.
 ///
 /// # Errors
 ///
-/// When there is no configuration of fail2ban's, the database that was named cannot be read, or the
-/// host was to be one with Wazo and is not.
+/// If there is no configuration of fail2ban, if a database that was named cannot be read, or if the host
+/// is not a Wazo host although it must be.
 pub fn import(sources: &Sources, config: &Config, now: Timestamp) -> Result<Import, Error> {
     ::fail2ban::import(sources, existing(config), &Here, now)
 }
@@ -29,7 +29,7 @@ fn existing(config: &Config) -> Existing<'_> {
     Existing { jails: &config.jails, ports: &config.ports, sip: &config.sip }
 }
 
-/// This crate, as the import sees it.
+/// The daemon's crate, as the import uses it.
 struct Here;
 
 impl Daemon for Here {

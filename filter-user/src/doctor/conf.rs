@@ -4,16 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The most of one file that is read, in bytes.
+/// The most bytes of one file that are read.
 const FILE_MAX: u64 = 1 << 20;
 
-/// How deep files may include each other, as Asterisk's own limit is.
+/// How deep files may include each other: Asterisk's own limit.
 const DEPTH_MAX: usize = 10;
 
-/// How many files are read in all.
+/// The most files that are read.
 const FILES_MAX: usize = 256;
 
-/// One `key = value` or `key => value`, and the section that it is in.
+/// One `key = value` or `key => value`, and its section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) section: String,
@@ -21,15 +21,15 @@ pub(super) struct Setting {
     pub(super) value: String,
 }
 
-/// A file and all that it includes.
+/// A file with everything that it includes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Conf {
     settings: Vec<Setting>,
-    /// Sections, and the template that they begin with.
+    /// Sections with the template on which they are based.
     templates: Vec<(String, String)>,
     /// The files that were read.
     files: Vec<PathBuf>,
-    /// What includes name.
+    /// The names in includes.
     included: Vec<PathBuf>,
 }
 
@@ -46,7 +46,7 @@ impl Conf {
         self.settings.iter().filter(move |setting| setting.section == name)
     }
 
-    /// The values of a key in a section and in the templates of which it is made; the last one holds.
+    /// The values of a key in a section and in its templates; the last one applies.
     pub(super) fn values(&self, section: &str, key: &str) -> Vec<&str> {
         let templates = self.templates.iter().filter(|(of, _)| of == section);
         let templates = templates.map(|(_, template)| template.as_str());
@@ -56,7 +56,7 @@ impl Conf {
         of_key.map(|setting| setting.value.as_str()).collect()
     }
 
-    /// Whether there is such a section.
+    /// Whether there is a section of this name.
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.section(name).next().is_some()
     }
@@ -66,7 +66,7 @@ impl Conf {
         &self.files
     }
 
-    /// Whether a file would be read if it were there.
+    /// Whether a file would be read if it existed.
     pub(super) fn includes(&self, file: &Path) -> bool {
         self.included.iter().any(|included| {
             let pattern = glob::Pattern::new(&included.to_string_lossy());
@@ -92,11 +92,11 @@ impl Conf {
             if let Some(rest) = line.strip_prefix('[') {
                 self.begin_section(rest, section);
             } else if let Some(included) = included(line) {
-                // An absolute path takes the place of the directory.
+                // An absolute path replaces the directory.
                 let pattern = etc.join(included);
                 self.included.push(pattern.clone());
                 let found = glob::glob(&pattern.to_string_lossy());
-                // In the order of the alphabet, as Asterisk sorts them.
+                // In alphabetical order, as in Asterisk.
                 for file in found.into_iter().flatten().flatten() {
                     self.read_file(etc, &file, section, depth + 1);
                 }
@@ -108,7 +108,7 @@ impl Conf {
         }
     }
 
-    /// `NAME]` and, behind it, `(!)`, `(+)` or the names of templates.
+    /// Parses `NAME]`, followed by `(!)`, `(+)` or the names of templates.
     fn begin_section(&mut self, rest: &str, section: &mut String) {
         let (name, options) = rest.split_once(']').unwrap_or((rest, ""));
         name.clone_into(section);

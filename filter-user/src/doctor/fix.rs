@@ -1,4 +1,4 @@
-//! What the doctor can do by itself: install what is shipped, and have Asterisk include it.
+//! Fixes that the doctor can apply: they install Ringfence's files, and make Asterisk include them.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -9,33 +9,32 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, chown};
 use serde::Serialize;
 
-/// AMI's user.
+/// The AMI user.
 const MANAGER: &str = include_str!("../../../packaging/asterisk/manager.d/ringfence.conf");
 
 /// A log of the SECURITY level.
 const LOGGER: &str = include_str!("../../../packaging/asterisk/logger.d/ringfence.conf");
 
-/// What it says of the log.
+/// Its line for the log.
 const CHANNEL: &str = "security => [json]security";
 
-/// Where [`MANAGER`] has its secret, unless the configuration says otherwise.
+/// The path of the secret in [`MANAGER`], which the configuration may change.
 const SECRET: &str = "/etc/ringfence/ami.secret";
 
-/// How the log of the SECURITY level is rotated.
+/// The rotation of the log of the SECURITY level.
 const LOGROTATE: &str = include_str!("../../../packaging/logrotate.d/ringfence");
 
-/// Which log [`LOGROTATE`] is of.
+/// The log in [`LOGROTATE`].
 const ROTATED: &str = "/var/log/asterisk/security";
 
-/// What is put behind the name of a file for the copy of what it was.
+/// The suffix of the copy of a file that is changed.
 const BACKUP: &str = ".before-ringfence";
 
-/// Something to install. None of them replaces a file that is there; the one that changes a file keeps
-/// a copy of what it was.
+/// A fix. None replaces an existing file; the one that changes a file keeps a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fix {
-    /// AMI's user `ringfence`.
+    /// The AMI user `ringfence`.
     Manager {
         /// The file for it.
         file: PathBuf,
@@ -44,19 +43,19 @@ pub enum Fix {
     },
     /// A log.
     Logger {
-        /// The file that says so.
+        /// The file that configures it.
         file: PathBuf,
-        /// The log, as Asterisk names it.
+        /// The log's name in Asterisk's configuration.
         channel: String,
         /// Its levels.
         levels: &'static str,
     },
-    /// A new secret for AMI's user, which Asterisk can read too.
+    /// A new secret for the AMI user, which Asterisk can read too.
     Secret {
         /// The file.
         file: PathBuf,
     },
-    /// A line at the end of a file of Asterisk's.
+    /// A line at the end of one of Asterisk's files.
     Include {
         /// The file.
         file: PathBuf,
@@ -65,7 +64,7 @@ pub enum Fix {
     },
     /// The rotation of a log.
     Logrotate {
-        /// The file that says so.
+        /// The file that configures it.
         file: PathBuf,
         /// The log.
         log: PathBuf,
@@ -73,7 +72,7 @@ pub enum Fix {
 }
 
 impl Fix {
-    /// What it does, to be asked about.
+    /// The question to ask before it is applied.
     pub fn question(&self) -> String {
         let file = self.file().display();
         match self {
@@ -85,7 +84,7 @@ impl Fix {
         }
     }
 
-    /// What Asterisk is to be told afterwards, if anything.
+    /// The command to type afterwards, if there is one.
     pub fn afterwards(&self) -> Option<&'static str> {
         const MANAGER_RELOAD: &str = "asterisk -rx 'manager reload'";
         const LOGGER_RELOAD: &str = "asterisk -rx 'logger reload'";
@@ -110,16 +109,16 @@ impl Fix {
         }
     }
 
-    /// Whether there is no such file yet.
+    /// Whether the fix is needed: its file does not exist yet.
     pub(super) fn is_to_do(&self) -> bool {
         !self.file().exists()
     }
 
-    /// Does it.
+    /// Applies the fix.
     ///
     /// # Errors
     ///
-    /// When there is such a file already, or it cannot be written.
+    /// If the file already exists, or cannot be written.
     pub fn apply(&self) -> io::Result<()> {
         match self {
             Self::Manager { file, secret } => {
@@ -136,7 +135,7 @@ impl Fix {
             }
             Self::Secret { file } => {
                 write(file, &format!("secret = {}\n", secret()?), 0o640)?;
-                // Where there is no such group, Asterisk runs as root.
+                // Without this group, Asterisk runs as root.
                 let group = Group::from_name("asterisk")?;
                 group.map_or(Ok(()), |group| Ok(chown(file, None, Some(group.gid))?))
             }
@@ -156,16 +155,16 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Adds a line to the end of a file in one step: whoever reads it finds it with the line or without.
-/// Mode and owner stay.
+/// Adds a line to the end of a file in one step, so that no reader sees it half-written. Mode and owner
+/// stay.
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    // Of a link, what it leads to.
+    // For a link, its target.
     let path = fs::canonicalize(path)?;
     let metadata = fs::metadata(&path)?;
     let mut text = fs::read(&path)?;
     let backup = beside(&path, BACKUP);
-    // The first one is what it was before Ringfence. The directory may be another user's, who must not
-    // have root write where a link of his leads.
+    // The first copy is the state before Ringfence. The directory may belong to another user, who must
+    // not be able to redirect root's writes with a link.
     match create(&backup, &metadata, &text) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(_) | Err(_) => {}
@@ -176,16 +175,16 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     text.extend_from_slice(line.as_bytes());
     text.push(b'\n');
     let new = beside(&path, ".new-ringfence");
-    // One that was left behind.
+    // A leftover of an earlier attempt.
     fs::remove_file(&new).ok();
     let written = create(&new, &metadata, &text).and_then(|file| file.sync_all());
     written.and_then(|()| fs::rename(&new, &path)).inspect_err(|_failed| {
-        // It may not be there at all.
+        // It may not exist at all.
         fs::remove_file(&new).ok();
     })
 }
 
-/// Makes a file with the owner and mode of another; never through a link.
+/// Creates a file with the owner and mode of another; never follows a link.
 fn create(path: &Path, like: &Metadata, text: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     fchown(&file, Some(like.uid()), Some(like.gid()))?;
@@ -194,7 +193,7 @@ fn create(path: &Path, like: &Metadata, text: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// A file beside another, with more behind its name.
+/// A path with this suffix after the name.
 fn beside(path: &Path, more: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(more);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::Finding;
 use crate::config::{Config, Scope};
 
-/// The jail, and the source of what it hears.
+/// The name of the jail and of its source.
 const SSHD: &str = "sshd";
 
-/// Where sshd listens without being told.
+/// The default port of sshd.
 const USUAL: u16 = 22;
 
 pub(super) fn examine(config: &Config, etc: &Path) -> Option<Finding> {
@@ -54,7 +54,7 @@ fn ports(etc: &Path) -> Option<Vec<u16>> {
     if ports.is_empty() {
         ports.push(USUAL);
     }
-    // An address without a port is listened on at each of them.
+    // sshd listens on each of them for an address without a port.
     if !places.is_empty() {
         let usual = if places.contains(&None) { ports } else { Vec::new() };
         ports = usual.into_iter().chain(places.into_iter().flatten()).collect();

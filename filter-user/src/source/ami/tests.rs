@@ -1,5 +1,6 @@
-//! The client against what a real Asterisk does not do on demand: refuse, fall silent, hang up,
-//! send more than is taken. The real one is in `tests/tests/ami.rs` of the workspace.
+//! The client against behaviour that a real Asterisk does not show on demand: refusals, silence,
+//! disconnections, and more events than are consumed. The real one is in `tests/tests/ami.rs` of the
+//! workspace.
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
@@ -26,8 +27,8 @@ const CHALLENGE: &str = "Response: Success\r\nActionID: challenge\r\nChallenge: 
 const WELCOME: &str =
     "Response: Success\r\nActionID: login\r\nMessage: Authentication accepted\r\n\r\n";
 
-/// So long that no machine is too busy to answer in time. A test that waits for one of them to pass makes
-/// that one short.
+/// Long enough that the busiest machine answers in time. A test that waits for one of these times makes
+/// it short.
 const TEST: Timing = Timing {
     answer: Duration::from_mins(1),
     silence: Duration::from_mins(1),
@@ -46,7 +47,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// A client that waits for the other side, which is the test, with room for so many messages.
+    /// A client that waits for its peer, which is the test, with room for this many messages.
     async fn new(room: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::of(room, listener, TEST, |_login| {})
@@ -134,7 +135,7 @@ fn an_event_is_heard_and_a_hang_up_is_followed_by_a_new_login() {
     });
 }
 
-/// What a later version may tell: an error with a name that nobody knows, an event in other headers.
+/// Messages of a later version: an error with an unknown name, an event with other headers.
 #[test]
 fn events_that_are_not_known_are_counted_with_a_sample() {
     run(async {
@@ -172,7 +173,7 @@ fn a_refusal_says_what_to_compare() {
     });
 }
 
-/// Whatever answers the challenge, and however often: all that the client sends is looked at.
+/// All answers to the challenge, any number of times: everything that the client sends is checked.
 #[test]
 fn without_a_challenge_nothing_of_the_secret_is_sent() {
     for answer in [
@@ -200,13 +201,14 @@ fn without_a_challenge_nothing_of_the_secret_is_sent() {
 /// Another user's number.
 const NOBODY: u32 = 65_534;
 
-/// Does something as another user, if this one is root; otherwise it is done by whom the client does
-/// not expect.
+/// Does something as another user, if this one is root; otherwise as a user that the client does not
+/// expect.
 fn as_another<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {
     thread::spawn(|| {
-        // Of this thread alone. The kernel gives a socket to the user that its maker has here.
+        // Only for this thread. The kernel assigns a socket to the current user of the thread that
+        // creates it.
         if getuid().is_root() {
             setfsuid(NOBODY.into());
         }
@@ -218,7 +220,7 @@ fn not_me(login: &mut AmiSource) {
     login.listener = (getuid().as_raw() + 1).to_string();
 }
 
-/// A local user who has the port before Asterisk.
+/// A local user takes the port before Asterisk.
 #[test]
 fn another_user_who_listens_is_not_even_connected_to() {
     run(async {
@@ -233,7 +235,7 @@ fn another_user_who_listens_is_not_even_connected_to() {
     });
 }
 
-/// Who has the port only once it has been looked who listens.
+/// Another user takes the port after the listener was checked.
 #[test]
 fn another_user_who_accepts_is_sent_nothing() {
     run(async {
@@ -281,7 +283,7 @@ fn a_login_without_the_class_is_said() {
         send(&mut stream, WELCOME).await;
         let SourceState::Failed(why) = lab.next().await.state else { panic!() };
         assert!(why.contains("read = security"), "{why}");
-        // And taken back when an event comes after all.
+        // And the finding is withdrawn when an event arrives after all.
         send(&mut stream, EVENT).await;
         assert_eq!(lab.next().await.state, SourceState::Ok);
     });
@@ -319,8 +321,7 @@ fn without_a_secret_it_waits_until_there_is_one() {
     });
 }
 
-/// A controller that does not listen: Asterisk is read all the same, and what has no room is
-/// counted.
+/// If the controller does not receive, Asterisk is still read, and events without room are counted.
 #[test]
 fn what_is_not_taken_has_a_bound_and_is_counted() {
     run(async {
@@ -329,7 +330,7 @@ fn what_is_not_taken_has_a_bound_and_is_counted() {
         let mut stream = lab.log_in().await;
         send(&mut stream, WELCOME).await;
         send(&mut stream, EVENT).await;
-        // The one place in the channel is taken by what is not received below.
+        // The event that is not received below occupies the only place in the channel.
         while lab.heard.is_empty() {
             tokio::task::yield_now().await;
         }
@@ -337,7 +338,7 @@ fn what_is_not_taken_has_a_bound_and_is_counted() {
         for _hundred in 0..EVENTS / 100 {
             send(&mut stream, &chunk).await;
         }
-        // It hangs up once it has read all of it.
+        // It disconnects once it has read everything.
         stream.shutdown().await.unwrap();
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
         let (mut events, mut kept, mut lost) = (0, 0, 0);

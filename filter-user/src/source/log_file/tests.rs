@@ -1,4 +1,4 @@
-//! Sources that read real files, on a runtime of one thread as the daemon's.
+//! Sources that read real files, on a single-threaded runtime like the daemon's.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -22,7 +22,7 @@ fn run(test: impl Future<Output = ()>) {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
-/// A line that is an address is a failure of it.
+/// Reads a line that is an address as a failure of it.
 fn plain(line: &[u8]) -> Option<Attempt> {
     let address: IpAddr = str::from_utf8(line).ok()?.parse().ok()?;
     Some(Attempt::new(Verdict::Failure, Class::Login, address))
@@ -50,7 +50,7 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    /// Begins to read a log from its beginning, as the source of this number.
+    /// Starts to read a log from its beginning, as the source with this number.
     fn follow(&mut self, number: usize, name: &str, parser: Parser, lane: &Lane) {
         let log = LogFile {
             path: self.path(name),
@@ -81,16 +81,16 @@ impl Bench {
     }
 }
 
-/// An expression that goes back as often as it may for each line that does not match.
+/// An expression that backtracks as often as allowed for each line that does not match.
 const SLOW: &str = r"^(?=(x+x+)+y)\1z <HOST>$";
 
-/// Every line costs what 200,000 ways back do, and there are more than a processor can read.
+/// Every line costs 200,000 backtracking steps, and there are more lines than a processor can read.
 #[test]
 fn a_filter_that_goes_back_and_back_delays_no_other_source() {
     run(async {
         let mut bench = Bench::new();
         let slow = bench.filter(SLOW);
-        // So small a share that it is used up on a busy machine too.
+        // The share is so small that it is exhausted on a busy machine too.
         let (filters, others) = (Lane::new(1, Duration::from_millis(20)), lane());
         for (number, name) in ["slow-1", "slow-2", "slow-3"].into_iter().enumerate() {
             bench.append(name, &format!("{}\n", "x".repeat(4000)).repeat(2_000));
@@ -104,7 +104,7 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
         while second < 4 || strained != [true; 3] {
             second += 1;
             assert!(second < 60, "each of the slow ones says so: {strained:?}");
-            // A loop that is held up would not get here in time either.
+            // If the loop were delayed, this would be late too.
             let slept = Instant::now();
             sleep(Duration::from_secs(1)).await;
             bench.append("fast", "192.0.2.66\n");
@@ -122,14 +122,14 @@ fn a_filter_that_goes_back_and_back_delays_no_other_source() {
             let late = written.elapsed();
             assert!(late < Duration::from_millis(500), "{late:?} in second {second}");
         }
-        // Each of these lines takes milliseconds, which are not the time of the thread that hears.
+        // Each of these lines takes milliseconds, but not of the thread that receives them.
         let own = processor_time().saturating_sub(before);
         assert!(own < 2 * Duration::from_millis(given_up), "{own:?} for {given_up} lines");
         assert!(given_up > 0, "what an expression gives up is in a count");
     });
 }
 
-/// What is written in order arrives in order, each once, in messages that the controller is done with soon.
+/// Lines arrive in the order of writing, each once, in messages that the controller can handle quickly.
 #[test]
 fn messages_are_small_and_lose_nothing() {
     run(async {
@@ -147,7 +147,7 @@ fn messages_are_small_and_lose_nothing() {
                 assert_eq!(attempt.address, address(next));
                 next += 1;
             }
-            // Where it stands is behind what it has told, and no further.
+            // Its position is after the last line that it has delivered, and no further.
             let place = Position::from_text(&heard.place.unwrap()).unwrap();
             let told: usize = text.split_inclusive('\n').take(next as usize).map(str::len).sum();
             assert_eq!(place.delivered(), told as u64);
@@ -156,7 +156,7 @@ fn messages_are_small_and_lose_nothing() {
     });
 }
 
-/// What a message says is not said again by who goes on from its place.
+/// Lines of a message are not repeated by a process that continues from its position.
 #[test]
 fn each_place_is_one_to_go_on_from() {
     run(async {
@@ -173,7 +173,7 @@ fn each_place_is_one_to_go_on_from() {
                 is_new: true,
                 max_age: Duration::from_hours(1),
             };
-            // One that ends after its first message, as if it were killed.
+            // A reader that ends after its first message, as if it were killed.
             let (outlet, mut inlet) = mpsc::channel(1);
             let task = tokio::spawn(follow(log, lane(), Outlet::new(0, outlet)));
             let (_, news) = timeout(SOON, inlet.recv()).await.unwrap().unwrap();

@@ -7,32 +7,32 @@ use memchr::memchr;
 /// The longest line that is delivered, in bytes. Asterisk's are below 2 KiB.
 pub const LINE_MAX: usize = 64 * 1024;
 
-/// Puts lines together that arrive in pieces.
+/// Joins lines that arrive in pieces.
 #[derive(Debug, Default)]
 pub(in crate::source) struct LineSplitter {
     held: Vec<u8>,
     skipping: bool,
 }
 
-/// What one chunk gave.
+/// The result for one chunk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::source) struct Split {
     pub(in crate::source) lines: u64,
     pub(in crate::source) skipped: u64,
-    /// How much of the chunk was read.
+    /// How much of the chunk was consumed.
     pub(in crate::source) read: usize,
-    /// Whether `each` had enough: otherwise all was read.
+    /// Whether `each` had enough; otherwise everything was consumed.
     pub(in crate::source) enough: bool,
 }
 
 impl LineSplitter {
-    /// One that begins in the middle of a line, whose rest it leaves out: it could be an
-    /// attacker's text that looks like a line.
+    /// Starts in the middle of a line and leaves out its rest, which could be an attacker's text that
+    /// looks like a line.
     pub(in crate::source) fn in_mid_line() -> Self {
         Self { held: Vec::new(), skipping: true }
     }
 
-    /// Calls `each` for every line that `chunk` ends, without its newline, until it has enough.
+    /// Calls `each` for every line that ends in `chunk`, without its newline, until it has enough.
     pub(in crate::source) fn split(
         &mut self,
         mut chunk: &[u8],
@@ -78,7 +78,7 @@ impl LineSplitter {
         split
     }
 
-    /// Bytes of the line whose end has not come yet.
+    /// The bytes of the incomplete line.
     pub(in crate::source) fn held(&self) -> u64 {
         self.held.len() as u64
     }
@@ -88,7 +88,7 @@ impl LineSplitter {
         self.skipping
     }
 
-    /// Whether the beginning of a line waits for its end.
+    /// Whether there is an incomplete line.
     pub(in crate::source) fn holds_part(&self) -> bool {
         !self.held.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a directory says about one name: events enter, and the files that left the name leave.
+//! The history of one name in a directory: events enter, and the files that left the name leave.
 
 use std::ffi::{OsStr, OsString};
 
@@ -11,14 +11,14 @@ pub(super) enum Event<'a> {
     MovedFrom(&'a OsStr, u32),
     /// The file of the [`Event::MovedFrom`] with the same cookie has this name now.
     MovedTo(&'a OsStr, u32),
-    /// A file was made.
+    /// A file was created.
     Created(&'a OsStr),
     /// A file was unlinked.
     Deleted(&'a OsStr),
 }
 
-/// Follows the files that had the name once through their further renames (`log` to `log.1` to
-/// `log.2`), so that one which had it for a moment only can still be found.
+/// Follows files that had the name once through further renames (`log` to `log.1` to `log.2`), so that a
+/// file which had it only for a moment can still be found.
 #[derive(Debug)]
 pub(super) struct Names {
     name: OsString,
@@ -26,12 +26,12 @@ pub(super) struct Names {
     version: u64,
 }
 
-/// Where a file is that had the name.
+/// The place of a file that had the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In the directory, under this name.
     Named(OsString),
-    /// Between two events, or out of the directory.
+    /// Between two events, or outside the directory.
     Moving(u32),
     /// Unlinked or overwritten.
     Gone,
@@ -46,7 +46,7 @@ impl Names {
         &self.name
     }
 
-    /// Changes with every event that concerns the name, a file that had it, or a name that rotation gives.
+    /// Changes with every event about the name, a file that had it, or a name that rotation gives.
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -78,7 +78,7 @@ impl Names {
         }
     }
 
-    /// The files that had the name since [`Names::forget`], the first to leave it first.
+    /// The files that had the name since [`Names::forget`], in the order in which they left it.
     pub(super) fn left(&self) -> &[Place] {
         &self.left
     }

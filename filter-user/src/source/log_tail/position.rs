@@ -1,5 +1,5 @@
-//! Where the following of a log stands, to be written down: files by what they are, how they begin,
-//! and how far they were read.
+//! A position in a log, for storage: the identities of files, their beginnings, and how far they were
+//! read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,21 +7,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// How much of a file's beginning is remembered. A line of a log begins with its date, so that no
-/// other file begins so.
+/// How many bytes of a file's beginning are remembered. A line of a log begins with its date, so this
+/// identifies the file.
 const PREFIX_MAX: usize = 128;
 
-/// The most files that a position is believed to name.
+/// The most files that a stored position may contain.
 const FILES_MAX: usize = 64;
 
-/// Where the following of a log stands.
+/// A position in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// When the names were looked at last, in microseconds of the Unix epoch.
+    /// When the names were last read, in microseconds of the Unix epoch.
     at: u64,
     /// The files, the oldest first.
     pub(super) files: Vec<FilePosition>,
-    /// Devices and inodes of files that may be copies which were being made.
+    /// Devices and inodes of files that may be copies in the making.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) undecided: Vec<(u64, u64)>,
 }
@@ -40,7 +40,7 @@ impl Position {
         UNIX_EPOCH.checked_add(Duration::from_micros(self.at)).unwrap_or(UNIX_EPOCH)
     }
 
-    /// How much of all files together has been delivered, in bytes.
+    /// How many bytes of all files have been delivered.
     #[cfg(test)]
     pub(in crate::source) fn delivered(&self) -> u64 {
         self.files.iter().map(|file| file.offset).sum()
@@ -60,40 +60,40 @@ impl Position {
     }
 }
 
-/// One file, and how far it was read.
+/// A file and how far it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePosition {
     pub(super) device: u64,
     pub(super) inode: u64,
-    /// Behind the last line that was delivered, in bytes.
+    /// The offset after the last line that was delivered.
     pub(super) offset: u64,
-    /// Whether the rest of a line follows that is left out.
+    /// Whether the rest of a line follows, which is left out.
     pub(super) in_mid_line: bool,
     pub(super) prefix: Prefix,
-    /// Where the file was, if the log is behind a symbolic link.
+    /// The path of the file, if the log is behind a symbolic link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<String>,
 }
 
-/// How a file begins, by which it is told from another one that has its inode, and found in a copy.
+/// The beginning of a file, which distinguishes it from others with its inode, and identifies its copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Prefix(Vec<u8>);
 
 impl Prefix {
-    /// How `file`, which is `size` bytes long, begins.
+    /// The beginning of `file`, which is `size` bytes long.
     pub(super) fn of(file: &File, size: u64) -> Self {
         let mut prefix = Self::default();
         prefix.extend(file, size);
         prefix
     }
 
-    /// Whether no other file begins so: a line has a date, but a part of one may not.
+    /// Whether no other file can have this beginning: a line has a date, but a part of one may not.
     pub(super) fn identifies(&self) -> bool {
         self.0.len() == PREFIX_MAX || self.0.contains(&b'\n')
     }
 
-    /// Takes in what `file`, which is `size` bytes long, has more of it by now, unless it begins otherwise:
-    /// it may have been truncated a moment ago.
+    /// Adds more of the beginning of `file`, which is `size` bytes long, unless the beginning differs:
+    /// the file may just have been truncated.
     pub(super) fn extend(&mut self, file: &File, size: u64) {
         let wanted = usize::try_from(size).unwrap_or(PREFIX_MAX).min(PREFIX_MAX);
         if self.0.len() < wanted {
@@ -104,19 +104,18 @@ impl Prefix {
         }
     }
 
-    /// Whether it begins as the shorter one does.
+    /// Whether it starts with the shorter one.
     pub(super) fn begins_with(&self, shorter: &Self) -> bool {
         self.0.starts_with(&shorter.0)
     }
 
-    /// Whether `file` begins so as far as it goes, but does not go so far: it may be a copy that is being
-    /// made.
+    /// Whether `file` is an incomplete beginning of this: it may be a copy in the making.
     pub(super) fn may_become(&self, file: &File) -> bool {
         let begins = first(file, self.0.len());
         begins.len() < self.0.len() && self.0.starts_with(&begins)
     }
 
-    /// Whether `file` begins so.
+    /// Whether `file` has this beginning.
     pub(super) fn is_of(&self, file: &File) -> bool {
         first(file, self.0.len()) == self.0
     }
@@ -126,7 +125,7 @@ impl Prefix {
     }
 }
 
-/// The first `length` bytes, or as many as there are.
+/// The first `length` bytes, or all if there are fewer.
 fn first(file: &File, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let mut read = 0;

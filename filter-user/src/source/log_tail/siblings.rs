@@ -1,4 +1,4 @@
-//! The files beside a log that rotation made of it.
+//! The files beside a log that rotation has made of it.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -10,20 +10,20 @@ use std::time::SystemTime;
 
 use super::{FileId, Opened, open, parent};
 
-/// The most of them that are looked at, the last written first.
+/// The most of them that are read, the most recently written first.
 const SIBLINGS_MAX: usize = 64;
 
-/// A file that has the name of the log, or a name that rotation gave it.
+/// A file with the name of the log, or a name that rotation has given it.
 #[derive(Debug)]
 pub(super) struct Sibling {
     pub(super) opened: Opened,
     /// Whether the name is not the log's own.
     pub(super) rotated: bool,
-    /// When it was made, where the file system knows.
+    /// When it was created, if the file system records this.
     pub(super) made: Option<SystemTime>,
 }
 
-/// A file in a directory that is looked at.
+/// A file in the directory.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {
     written: SystemTime,
@@ -34,8 +34,8 @@ struct Found {
     inode: u64,
 }
 
-/// The log at `places` and what rotation made of it, the oldest first: a copy may be beside a symbolic
-/// link as well as beside the file that it leads to. Compressed files are not among them.
+/// The log at `places` and the files that rotation has made of it, the oldest first. A copy may be beside
+/// a symbolic link or beside its target. Compressed files are left out.
 pub(super) fn of(places: &[PathBuf]) -> Vec<Sibling> {
     let mut found = Vec::new();
     for place in places {
@@ -47,9 +47,9 @@ pub(super) fn of(places: &[PathBuf]) -> Vec<Sibling> {
     open_last(found)
 }
 
-/// The files that a symbolic link may have led to between `old` and `new`, where both are in one directory
-/// and differ in a number or a date alone: those that are named like them and were made before the new
-/// one, and what rotation made of these.
+/// The files to which a symbolic link may have led between `old` and `new`, if both are in one directory
+/// and differ only in a number or a date: files with similar names that were created before the new one,
+/// and the files that rotation has made of these.
 pub(super) fn between(old: &Path, new: &Path) -> Vec<Sibling> {
     let Some(wanted) = new.file_name().map(shape) else { return Vec::new() };
     let is_like = |name: &OsStr| shape(name) == wanted;
@@ -71,13 +71,13 @@ pub(super) fn between(old: &Path, new: &Path) -> Vec<Sibling> {
     found.into_iter().skip(surplus).filter_map(Found::open).collect()
 }
 
-/// Whether a file of the name `other` may be among those that [`of`] or [`between`] gives for `name`.
+/// Whether a file of the name `other` may be among the results of [`of`] or [`between`] for `name`.
 pub(super) fn may_be_sibling(name: &OsStr, other: &OsStr) -> bool {
     let is_like = |other: &OsStr| shape(other) == shape(name);
     is_like(other) || before_rotation(other).any(is_like)
 }
 
-/// The files of a directory for whose name `wanted` says whether it is a rotated one.
+/// The files of a directory for whose name `wanted` returns whether it is a rotated one.
 fn in_directory(directory: &Path, wanted: impl Fn(&OsStr) -> Option<bool>) -> Vec<Found> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let found = entries.flatten().filter_map(|entry| {
@@ -98,7 +98,7 @@ fn in_directory(directory: &Path, wanted: impl Fn(&OsStr) -> Option<bool>) -> Ve
 fn open_last(mut found: Vec<Found>) -> Vec<Sibling> {
     found.sort();
     let mut known = BTreeSet::new();
-    // Two ways may lead to one directory.
+    // Two paths may lead to one directory.
     found.retain(|found| known.insert((found.device, found.inode)));
     let surplus = found.len().saturating_sub(SIBLINGS_MAX);
     found.into_iter().skip(surplus).filter_map(Found::open).collect()
@@ -112,7 +112,7 @@ impl Found {
     }
 }
 
-/// A name with a sign for each number in it.
+/// A name with a placeholder for each number in it.
 fn shape(name: &OsStr) -> OsString {
     let mut shape = Vec::new();
     for byte in name.as_bytes() {
@@ -124,36 +124,36 @@ fn shape(name: &OsStr) -> OsString {
     OsStr::from_bytes(&shape).to_owned()
 }
 
-/// Whether `other` is what rotation made of `log`, by their names.
+/// Whether, by its name, rotation has made `other` from `log`.
 pub fn is_rotated(log: &Path, other: &Path) -> bool {
     let names = log.file_name().zip(other.file_name());
     log.parent() == other.parent() && names.is_some_and(|(log, other)| is_rotated_name(log, other))
 }
 
-/// A path, and those of which rotation may have made it.
+/// A path, and those from which rotation may have made it.
 pub(super) fn names(path: &Path) -> Vec<PathBuf> {
     unrotated(path).chain([path.to_owned()]).collect()
 }
 
-/// The paths of which rotation may have made a path.
+/// The paths from which rotation may have made a path.
 pub fn unrotated(path: &Path) -> impl Iterator<Item = PathBuf> {
     let names = path.file_name().into_iter().flat_map(before_rotation);
     names.map(|name| path.with_file_name(name))
 }
 
-/// The names of which rotation may have made `name`.
+/// The names from which rotation may have made `name`.
 fn before_rotation(name: &OsStr) -> impl Iterator<Item = &OsStr> {
     let bytes = name.as_bytes();
     let ends = (1..bytes.len()).filter(|end| is_rotation(&bytes[*end..]));
     ends.map(|end| OsStr::from_bytes(&bytes[..end]))
 }
 
-/// Whether rotation makes `other` of `name`: `log.1`, `log-20261122`, `log.2026-11-22`.
+/// Whether rotation makes `other` from `name`: `log.1`, `log-20261122`, `log.2026-11-22`.
 fn is_rotated_name(name: &OsStr, other: &OsStr) -> bool {
     other.as_bytes().strip_prefix(name.as_bytes()).is_some_and(is_rotation)
 }
 
-/// Whether it is what rotation adds to a name.
+/// Whether it is a suffix that rotation adds to a name.
 fn is_rotation(rest: &[u8]) -> bool {
     let [b'.' | b'-', number @ ..] = rest else { return false };
     number.first().is_some_and(u8::is_ascii_digit)

@@ -17,7 +17,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A tail of `log`, which holds `content`.
+    /// A tail of `log`, which contains `content`.
     fn with(content: &str, start: Start) -> Self {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("log"), content).unwrap();
@@ -25,7 +25,7 @@ impl Fixture {
         Self { dir, tail }
     }
 
-    /// A tail of a `log` that is not there yet.
+    /// A tail of a `log` that does not exist yet.
     fn missing() -> Self {
         let dir = TempDir::new().unwrap();
         let tail = LogTail::open(dir.path().join("log"), Start::End).unwrap();
@@ -44,7 +44,7 @@ impl Fixture {
         fs::rename(self.path(from), self.path(to)).unwrap();
     }
 
-    /// Reads until `count` lines came, then makes sure that no more do.
+    /// Reads until `count` lines arrived, then checks that there are no more.
     async fn lines(&mut self, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         let mut each = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
@@ -60,7 +60,7 @@ impl Fixture {
 }
 
 impl LogTail {
-    /// Waits for lines, and returns how many came.
+    /// Waits for lines, and returns how many arrived.
     async fn next_batch(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
         let mut each = |line: &[u8]| {
             each(line);
@@ -189,7 +189,7 @@ async fn lets_go_of_a_silent_old_file() {
     assert_eq!(fixture.tail.state().skipped, 1);
 }
 
-/// Rotations that nobody looked at meanwhile, as when the daemon was stopped for a while.
+/// Rotations that nobody watched, as when the daemon was stopped for a while.
 #[tokio::test]
 async fn finds_files_that_had_the_name_unseen() {
     let mut fixture = Fixture::with("", Start::End);
@@ -230,7 +230,7 @@ async fn copy_and_truncate() {
     fixture.append("log", "3\n");
     assert_eq!(fixture.lines(1).await, ["3"]);
     let state = fixture.tail.state();
-    // The half line waits for its end in the copy.
+    // The incomplete line waits for its end in the copy.
     assert_eq!((state.truncations, state.rotations, state.skipped), (1, 0, 0));
 }
 
@@ -277,7 +277,8 @@ async fn replacement_by_a_link_whose_target_rotates() {
     assert_eq!(fixture.tail.state().missed, 0);
 }
 
-/// A log behind links: a way to it, and what happens to it. The reader looks all the time, or was away.
+/// A log behind links: the links, and what happens to them. The reader watches the whole time, or was
+/// stopped.
 struct Links {
     root: TempDir,
     log: PathBuf,
@@ -319,7 +320,7 @@ impl Links {
         writeln!(file, "line {}", self.written).unwrap();
     }
 
-    /// Has `link` lead to a file of `store`, as `ln -sfn` does.
+    /// Makes `link` lead to a file of `store`, as `ln -sfn` does.
     fn lead(&self, link: &str, name: &str) {
         symlink(format!("../store/{name}"), self.path("store/new-link")).unwrap();
         fs::rename(self.path("store/new-link"), self.path(link)).unwrap();
@@ -334,7 +335,7 @@ impl Links {
         fs::copy(self.path("store").join(name), self.path(to)).unwrap();
     }
 
-    /// What happens, between lines that were read and lines that come.
+    /// One event between lines that were read and lines that follow.
     fn happen(&mut self, what: &str) {
         self.write("real-1.log");
         match what {
@@ -401,7 +402,7 @@ async fn nothing_is_lost_behind_links() {
                 let mut each = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
                 let limit = Duration::from_secs(20);
                 timeout(limit, tail.next_batch(&mut each)).await.unwrap().unwrap();
-                // The clock of the files has ticks, and that of the processes has none.
+                // The clock of files has ticks, that of processes has none.
                 tokio::time::sleep(Duration::from_millis(40)).await;
                 if away {
                     let position = Position::from_text(&tail.position().to_text()).unwrap();
@@ -431,7 +432,7 @@ async fn nothing_is_lost_behind_links() {
     }
 }
 
-/// A directory on the way that is a link, and leads to another one now.
+/// A directory on the way is a link, and its target changes.
 #[tokio::test]
 async fn a_directory_behind_a_link_that_is_swapped() {
     for away in [false, true] {
@@ -460,7 +461,7 @@ async fn a_directory_behind_a_link_that_is_swapped() {
     }
 }
 
-/// A copy is made in pieces: what is in it is in the log.
+/// A copy is written in pieces; its contents are also in the log.
 #[tokio::test]
 async fn a_copy_that_is_being_made_is_no_new_file() {
     let mut fixture = Fixture::with("", Start::End);
@@ -484,7 +485,7 @@ async fn a_copy_that_is_being_made_is_no_new_file() {
     assert_eq!(fixture.tail.state().skipped, 0);
 }
 
-/// A new log may be copied before it is read, and truncated after.
+/// A new log may be copied before it is read, and truncated afterwards.
 #[tokio::test]
 async fn a_copy_of_a_new_file_is_no_other_file() {
     let mut fixture = Fixture::missing();
@@ -497,7 +498,7 @@ async fn a_copy_of_a_new_file_is_no_other_file() {
     assert_eq!(fixture.lines(1).await, ["[09:32:23] three"]);
 }
 
-/// Many files may begin as a part of a line does.
+/// Many files may begin with a part of a line.
 #[tokio::test]
 async fn a_part_of_a_line_identifies_no_file() {
     let mut fixture = Fixture::missing();
@@ -522,7 +523,7 @@ async fn a_part_of_a_line_identifies_no_file() {
     }
 }
 
-/// Watches are few, however often a directory is replaced.
+/// There are few watches, however often a directory is replaced.
 #[tokio::test]
 async fn directories_that_are_replaced_leave_no_watches() {
     let mut links = Links::new(true, true);
@@ -580,7 +581,7 @@ async fn a_missing_directory_is_an_error_that_names_it() {
     assert!(LogTail::open("/", Start::End).is_err());
 }
 
-/// From the write to the callback; the safety poll would take a second.
+/// From the write to the callback; polling would take a second.
 #[tokio::test]
 async fn reacts_at_once() {
     let mut fixture = Fixture::with("", Start::End);
@@ -604,8 +605,8 @@ async fn reacts_at_once() {
     assert!(times[50] < Duration::from_millis(50), "{times:?}");
 }
 
-/// Each line once and in order, with a writer that rotates, writes on to the old file and only
-/// then reopens, and a reader that is cancelled all the time.
+/// Each line arrives once and in order, with a writer that rotates, continues to write to the old file
+/// and only then reopens, and a reader that is cancelled again and again.
 #[tokio::test]
 async fn loses_nothing_over_many_rotations() {
     const LINES: u64 = 100_000;
@@ -650,7 +651,7 @@ async fn loses_nothing_over_many_rotations() {
     assert!(state.rotations > 100, "{state:?}");
 }
 
-/// A file that is renamed while a directory is read may not be found there.
+/// A file that is renamed while a directory is read may be missed there.
 #[tokio::test]
 async fn goes_on_in_a_copy_while_it_is_renamed() {
     const NAMES: u32 = 60;
