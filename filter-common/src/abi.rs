@@ -77,6 +77,8 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Array of one [`Beat`](super::Beat). Mapped into the controller's memory, its only writer.
+    pub const BEAT: &str = "BEAT";
     /// Array of one [`Learning`](super::Learning).
     pub const LEARNED: &str = "LEARNED";
     /// Per-CPU scratch memory of the program, not for the controller and not pinned.
@@ -88,7 +90,7 @@ pub mod maps {
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
-        COUNTERS, EVENTS, LEARNED,
+        COUNTERS, EVENTS, LEARNED, BEAT,
     ];
 }
 
@@ -304,6 +306,16 @@ pub struct Peer {
     pub dropped: u64,
 }
 
+/// The controller's sign of life. All zero, as the kernel makes it: there has been none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Beat {
+    /// Until then the filter counts as attended; [`u64::MAX`]: for ever.
+    pub until: u64,
+    /// When the controller last beat. The program does not read it.
+    pub last: u64,
+}
+
 /// Counts of what [`EGRESS_PROGRAM`] has changed in [`maps::KNOWN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -374,6 +386,7 @@ const _: () = assert!(size_of::<BanEntry>() == 24);
 const _: () = assert!(size_of::<NetworkEntry>() == 48);
 const _: () = assert!(size_of::<SharedBucket>() == 64);
 const _: () = assert!(size_of::<Peer>() == 48);
+const _: () = assert!(size_of::<Beat>() == 16);
 const _: () = assert!(size_of::<Learning>() == 24);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Event>() == 32);
@@ -395,8 +408,8 @@ pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        BanEntry, Config, Configs, Counter, Flooder, Learning, NetworkEntry, Peer, SharedBucket,
-        Signature,
+        BanEntry, Beat, Config, Configs, Counter, Flooder, Learning, NetworkEntry, Peer,
+        SharedBucket, Signature,
     };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
@@ -411,6 +424,8 @@ mod pod {
     unsafe impl aya::Pod for SharedBucket {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Peer {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Beat {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Learning {}
     // SAFETY: as above.

@@ -53,6 +53,8 @@ pub trait Tables {
     fn config(&self) -> Option<&Config>;
     /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick.
     fn now(&self, config: &Config) -> u64;
+    /// Until when the filter counts as attended, on the clock of [`now`](Self::now).
+    fn attended_until(&self) -> u64;
     /// A word of the gate of bans.
     fn presence(&self, word: u32) -> u64;
     /// A line of the table of banned IPv4 addresses.
@@ -150,6 +152,15 @@ pub struct Decision {
     pub source: Option<Address>,
     /// The offset behind the IP packet; zero when none was read.
     pub end: usize,
+}
+
+/// Whether a daemon looks after the filter. While none does, nobody follows the host's addresses, and what is
+/// trusted and known may be out of date: the program then makes no new bans, limits no single source or
+/// network, and takes no packet for one in the host's own name. What all unknown sources share still protects
+/// Asterisk.
+#[inline(always)]
+fn is_attended<T: Tables + ?Sized>(tables: &T, now: u64) -> bool {
+    now < tables.attended_until()
 }
 
 /// The reasons of packets that prove to the daemon that a source exists.
@@ -268,7 +279,9 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
         return Reason::Spoofed.into();
     }
     let now = tables.now(config);
-    if let Some(reason) = bans::banned(source, classes, config, stages, now) {
+    if let Some(reason) = bans::banned(source, classes, config, stages, now)
+        && (!matches!(reason, Reason::Spoofed) || is_attended(tables, now))
+    {
         return reason.into();
     }
     if may_be_sip {

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
-    BanEntry, Buckets, CLASSES, Config, Configs, Flooder, NetworkEntry, PORT_BLOCKS,
+    BanEntry, Beat, Buckets, CLASSES, Config, Configs, Flooder, NetworkEntry, PORT_BLOCKS,
     PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, port_place,
 };
 use filter_common::address::Address;
@@ -104,6 +104,9 @@ static SIGNATURES: LpmTrie<[u64; AGENT_WORDS], Signature, { SIGNATURES_MAX as us
 
 #[btf_map]
 static SEEN: Array<u32, { SEEN_PLACES as usize }> = Array::new();
+
+#[btf_map]
+static BEAT: Array<Beat, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The maps as [`Tables`].
 pub(crate) struct KernelTables {
@@ -396,6 +399,15 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn now(&self, config: &Config) -> u64 {
         now(config)
+    }
+
+    #[inline(always)]
+    fn attended_until(&self) -> u64 {
+        let Some(beat) = BEAT.get_ptr(0) else {
+            return 0;
+        };
+        // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
+        unsafe { (&raw const (*beat).until).read_volatile() }
     }
 
     #[inline(always)]

@@ -46,6 +46,18 @@ impl fmt::Display for NoDaemon {
 
 impl std::error::Error for NoDaemon {}
 
+/// A daemon listens and does not answer in time.
+#[derive(Debug)]
+pub struct Late(String);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Late {}
+
 /// Asks the daemon at `socket`.
 ///
 /// # Errors
@@ -69,7 +81,8 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
 ///
 /// # Errors
 ///
-/// When there is none ([`NoDaemon`]), this user may not ask it ([`NotRoot`]), it replies in another version, or it says no.
+/// When there is none ([`NoDaemon`]), this user may not ask it ([`NotRoot`]), it does not answer in time ([`Late`]),
+/// it replies in another version, or it says no.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).map_err(|error| -> anyhow::Error {
         if error.kind() == io::ErrorKind::PermissionDenied {
@@ -112,11 +125,12 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         Ok(Envelope { reply: Reply::Ok(value), .. }) => Ok(value),
         Ok(Envelope { reply: Reply::Error(why), .. }) => bail!(why),
         // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
-        Err(error) if is_late(&error) => bail!(
+        Err(error) if is_late(&error) => Err(Late(format!(
             "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
             socket.display(),
             PATIENCE.as_secs()
-        ),
+        ))
+        .into()),
         Err(error) => bail!("the daemon at {} gave no answer: {error:#}", socket.display()),
     }
 }

@@ -69,6 +69,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// How fast packets of each class may arrive.
     pub limits: Limits,
+    /// When the filter counts as unattended.
+    pub watchdog: Watchdog,
     /// Peers that have proven themselves.
     pub peers: Peers,
     /// Sources that were banned before.
@@ -107,6 +109,7 @@ impl Default for Config {
                 offenders: 100_000,
             },
             limits: Limits::default(),
+            watchdog: Watchdog { after: Duration::from_mins(2) },
             peers: Peers { remember: Duration::from_hours(2) },
             offenders: Offenders { remember: Duration::from_hours(30 * 24) },
             escalation: Escalation::default(),
@@ -149,6 +152,20 @@ impl From<&Config> for Bounds {
     fn from(config: &Config) -> Self {
         let capacity = usize::try_from(config.capacity.offenders).unwrap_or(usize::MAX);
         Self { capacity, remember: config.offenders.remember }
+    }
+}
+
+/// When the filter counts as unattended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// How long the daemon may be silent; zero: for ever.
+    pub after: Duration,
+}
+
+impl Watchdog {
+    /// How long the daemon may be silent, unless that is for ever.
+    pub fn after(self) -> Option<Duration> {
+        Some(self.after).filter(|after| !after.is_zero())
     }
 }
 

@@ -47,6 +47,7 @@ use crate::escalation::Bounds;
 use crate::host::{self, Asterisk, Network, Protection};
 use crate::report::count;
 use crate::store::{self, Names, Started};
+use crate::{beat, clock};
 
 /// The most requests that wait for the controller. When there are more, the client waits.
 const QUESTIONS_WAITING: usize = 16;
@@ -134,12 +135,15 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         names: Names { ports: config.ports.clone(), jails: Arc::clone(&roster) },
         offenders: Bounds::from(&config),
         findtime: config.findtime_max(),
-        clock: crate::clock::of_boot,
+        clock: clock::of_boot,
     })
     .context("start the store's thread")?;
     // Without a control socket the daemon must not attach to the interfaces.
     let socket = server::bind(&config.paths.control_socket())?;
-    let Opened { kernel, events, bans, notes } = locked.open(&settings)?;
+    let Opened { kernel, events, bans, silence, notes } = locked.open(&settings)?;
+    if let Some(note) = silence.and_then(|before| beat::after_silence(before, clock::read())) {
+        warn!("{note}");
+    }
     for note in notes {
         warn!("{note}");
     }
@@ -160,7 +164,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         .map(|kept| (mem::take(&mut kept.positions), mem::take(&mut kept.told)))
         .unwrap_or_default();
     let bans = (store.clone(), kept, &bans);
-    let mut controller = Controller::new(kernel, &config, roster, own, bans, crate::clock::read())?;
+    let mut controller = Controller::new(kernel, &config, roster, own, bans, clock::read())?;
     safety.announce(&mut controller);
     if controller.ban_count() > 0 {
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
@@ -170,7 +174,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let server = tokio::spawn(server::serve(socket, ask));
 
     let sources = Sources::start(&config, positions, &mut controller);
-    controller.recall(told, crate::clock::now());
+    controller.recall(told, clock::now());
     let names = Following::start(dns::names(&config), dns::system_resolver);
     let outlook = Outlook { follows, sip: config.sip.clone(), state: config.paths.state.clone() };
     let (tell, seen) = mpsc::channel(1);
@@ -232,6 +236,7 @@ fn settings(
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),
+        unattended_after: config.watchdog.after(),
         bans: config.capacity.bans,
         bans_ipv6: config.capacity.bans_ipv6,
     }

@@ -15,6 +15,7 @@ pub use detection::{
 pub use store;
 
 pub mod ban_list;
+pub mod beat;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use api::{
     BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Lifted, Order, Request, TakenOver,
     Tunable,
@@ -28,8 +28,8 @@ use filter_user::logging::{self, say};
 use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
 use filter_user::{
-    ban_list, client, daemon, datapath, decided, disable, doctor, fail2ban, jail_filter, listed,
-    listing, report,
+    ban_list, beat, client, clock, daemon, datapath, decided, disable, doctor, fail2ban,
+    jail_filter, listed, listing, report,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = with_last_beat(&cli, error);
             let text = in_words(&error);
             if cli.json() && !error.is::<Told>() {
                 // If this fails, the error is still on standard error.
@@ -73,6 +74,21 @@ impl fmt::Display for Told {
 }
 
 impl Error for Told {}
+
+/// The error of a daemon that does not answer, with what the kernel knows about it.
+fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
+    if !error.is::<client::NoDaemon>() && !error.is::<client::Late>() {
+        return error;
+    }
+    let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
+    let paths = loaded.config.paths;
+    // Another socket is that of another daemon.
+    let is_its = cli.socket.as_ref().is_none_or(|socket| *socket == paths.control_socket());
+    match beat::without_answer(&paths.bpffs, clock::read()).filter(|_| is_its) {
+        Some(said) => anyhow!("{error:#}; {said}"),
+        None => error,
+    }
+}
 
 /// The text of an error. If only permissions were missing, it names the command to run instead.
 fn in_words(error: &anyhow::Error) -> String {
@@ -287,7 +303,7 @@ fn print_json(document: &impl Serialize) -> Result<()> {
 /// `status --check`: prints one line on standard output and returns an exit status, whatever is wrong.
 fn watch(cli: &Cli, json: bool) -> Result<ExitCode> {
     let status = socket(cli).and_then(|socket| client::ask_as(&socket, &Request::Status));
-    let check = Check::of(&status.map_err(|error| in_words(&error)));
+    let check = Check::of(&status.map_err(|error| in_words(&with_last_beat(cli, error))));
     print(&if json {
         format!("{}\n", serde_json::to_string_pretty(&check)?)
     } else {
@@ -304,7 +320,7 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     let look = || -> Result<Vec<doctor::Finding>> {
         let status = match client::ask_as(&socket, &Request::Status) {
             Err(why) if why.is::<client::NotRoot>() => return Err(why),
-            status => status.map_err(|why| format!("{why:#}")),
+            status => status.map_err(|why| format!("{:#}", with_last_beat(cli, why))),
         };
         let mut findings = doctor::of_configuration(&loaded, &wrong);
         findings.extend(doctor::examine(config, &status, &host));

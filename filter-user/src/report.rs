@@ -695,7 +695,7 @@ pub(crate) fn when(time: &str) -> String {
 }
 
 /// The same with seconds.
-fn when_exactly(time: &str) -> String {
+pub(crate) fn when_exactly(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M:%S")
 }

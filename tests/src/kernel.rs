@@ -16,9 +16,9 @@ use aya::programs::{ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    BanEntry, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Configs, Counter, Event, Flooder,
-    INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS, SharedBucket,
-    Signature, counter_index, maps, port_place,
+    BanEntry, Beat, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Configs, Counter, Event,
+    Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS,
+    SharedBucket, Signature, counter_index, maps, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Line, entries_for, lines_for};
@@ -179,6 +179,8 @@ impl Kernel {
         self.set_gates(world)?;
         self.set_peers(world, now)?;
         self.set_signatures(world)?;
+        let mut map: Array<&mut MapData, Beat> = self.map_mut(maps::BEAT)?.try_into()?;
+        map.set(0, Beat { until: world.attended.time(now), last: 0 }, 0)?;
         self.connections.clear();
         for source in &world.connected {
             self.connections.push(Connection::new(*source)?);

@@ -3,7 +3,7 @@
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
+    self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
     NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
     Signature, maps,
 };
@@ -46,6 +46,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::KNOWN, HASH, 16, size_of::<Peer>(), KNOWN_PEERS),
         (maps::KNOWN_GATE, ARRAY, 4, 8, KNOWN_WORDS),
         (maps::LEARNED, ARRAY, 4, size_of::<Learning>(), 1),
+        (maps::BEAT, ARRAY, 4, size_of::<Beat>(), 1),
         (maps::CROWDS, ARRAY, 4, 8, CROWD_PLACES),
         (maps::FLOODERS, LRU, 16, size_of::<Flooder>(), FLOODERS),
         (maps::GREYLIST, ARRAY, 4, size_of::<greylist::Line>(), GREYLIST_LINES),
@@ -98,7 +99,14 @@ fn it_has_no_map_that_nobody_speaks_of() {
 #[test]
 fn the_tables_it_shares_can_be_mapped() {
     let object = object();
-    for name in [maps::BANS_V4, maps::PRESENCE, maps::TRUST_GATE, maps::KNOWN_GATE, maps::CROWDS] {
+    for name in [
+        maps::BANS_V4,
+        maps::PRESENCE,
+        maps::TRUST_GATE,
+        maps::KNOWN_GATE,
+        maps::CROWDS,
+        maps::BEAT,
+    ] {
         assert_ne!(object.maps[name].map_flags() & BPF_F_MMAPABLE, 0, "{name}");
     }
 }

@@ -32,28 +32,30 @@ impl<B: Bucket> Level<B> {
 
 /// Takes so many units at every level, or says at which there is no room. Looks before it takes, so that
 /// a source over its own limit takes nothing from what all share, and forged sources take nothing from
-/// those whose buckets they share. Asks for what all share only when there is room below.
+/// those whose buckets they share. Asks for what all share only when there is room below. Unless `narrow`,
+/// only what all share is asked.
 #[inline(always)]
 pub(super) fn take<const OWN: usize, B: Bucket>(
     source: &[Level<B>; OWN],
     prefix: &Level<B>,
     shared: impl FnOnce() -> Option<Level<B>>,
+    narrow: bool,
     now: u64,
     units: u64,
 ) -> Over {
-    if !source.iter().all(|level| level.has_room(now, units)) {
+    if narrow && !source.iter().all(|level| level.has_room(now, units)) {
         return Over::Source;
     }
-    if !prefix.has_room(now, units) {
+    if narrow && !prefix.has_room(now, units) {
         return Over::Prefix;
     }
     if shared().is_some_and(|shared| !shared.take(now, units)) {
         return Over::Shared;
     }
-    if !source.iter().all(|level| level.take(now, units)) {
+    if narrow && !source.iter().all(|level| level.take(now, units)) {
         return Over::Source;
     }
-    if !prefix.take(now, units) {
+    if narrow && !prefix.take(now, units) {
         return Over::Prefix;
     }
     Over::Nothing

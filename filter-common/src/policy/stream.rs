@@ -4,9 +4,9 @@
 //! A segment takes its bytes from the buckets of its connection, its source, its network, and all
 //! unknown sources together. Those of a TLS handshake count as well.
 
-use super::Tables;
 use super::levels::{self, Level, Over};
 use super::tiers::{network_hash, over_tcp};
+use super::{Tables, is_attended};
 use crate::abi::{CONNECTED_BYTES, Config, UNCONNECTED_BYTES};
 use crate::address::Address;
 use crate::decision::{Code, Reason};
@@ -60,7 +60,7 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
         let place = if tables.connected(&headers) { CONNECTED_BYTES } else { UNCONNECTED_BYTES };
         Some(Level { limit: config.shared_bytes, bucket: tables.shared_bucket(place)? })
     };
-    match levels::take(&own, &prefix, shared, now, bytes) {
+    match levels::take(&own, &prefix, shared, is_attended(tables, now), now, bytes) {
         Over::Nothing => Code::UNKNOWN,
         Over::Source => over_tcp(hash, Reason::StreamLimit.into(), config, tables, now),
         Over::Prefix => Reason::PrefixLimit.into(),

@@ -3,7 +3,7 @@
 
 use super::levels::{self, Level, Over};
 use super::task::Task;
-use super::{PeerSlot, Tables};
+use super::{PeerSlot, Tables, is_attended};
 use crate::abi::{
     ADMITTED, CLASSES, Config, EXCESS, FLAG_CLOSED_TO_KNOWN, FLAG_GREYLIST, SEARCHES,
 };
@@ -35,7 +35,7 @@ pub(super) fn sip<T: Tables + ?Sized>(
         return Reason::Maintenance.into();
     }
     match peer {
-        Some(peer) => known(&peer, config, now).into(),
+        Some(peer) => known(&peer, config, tables, now).into(),
         None => Code::UNKNOWN,
     }
 }
@@ -43,12 +43,17 @@ pub(super) fn sip<T: Tables + ?Sized>(
 /// From a known peer: all it sends, in one bucket. A flood in its name may be forged, but then the
 /// bucket is empty anyway, and the short ban spares the host.
 #[inline(always)]
-fn known(peer: &impl PeerSlot, config: &Config, now: u64) -> Reason {
+fn known<T: Tables + ?Sized>(
+    peer: &impl PeerSlot,
+    config: &Config,
+    tables: &T,
+    now: u64,
+) -> Reason {
     let reason = if now < peer.blocked_until() {
         Reason::Flooding
     } else if config.known.take(&peer.bucket(), now) {
         Reason::Known
-    } else if config.flood.take(&peer.excess(), now) {
+    } else if !is_attended(tables, now) || config.flood.take(&peer.excess(), now) {
         Reason::KnownLimit
     } else {
         peer.block(now.wrapping_add(config.flood_ban));
@@ -206,7 +211,7 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         let level = |limits, bucket| Level { limit: at(limits, place), bucket };
         let shared = || Some(level(&config.shared, tables.shared_bucket(place)?));
         let (source, prefix) = (level(&config.source, source), level(&config.prefix, prefix));
-        levels::take(&[source], &prefix, shared, now, 1)
+        levels::take(&[source], &prefix, shared, is_attended(tables, now), now, 1)
     }
 
     #[inline(always)]
@@ -220,6 +225,9 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
     /// when it would be over its limit with them and without, and not for each packet of a flood.
     #[inline(always)]
     fn may_search(&self) -> bool {
+        if !is_attended(self.tables, self.now) {
+            return true;
+        }
         let has_room = |class: Class| {
             let place = class.index();
             let limit = at(&self.config.source, place);
@@ -310,7 +318,8 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
     let source = hash as u32 & (SOURCE_LINES - 1);
     // As in `take`: what is not let in takes nothing from its source.
-    let of_source = tables.source_bucket(source, place);
+    let of_source =
+        if is_attended(tables, now) { tables.source_bucket(source, place) } else { None };
     if of_source.as_ref().is_some_and(|bucket| !own.has_room(bucket, now)) {
         return Reason::RegisterLimit.into();
     }

@@ -25,6 +25,7 @@ use super::attach::{self, Taken, attach};
 use super::ban_table::BanTable;
 use super::bans::{Bans, if_there, network_key, unless_missing};
 use super::batch;
+use super::beat::{Heart, LastBeat};
 use super::clock;
 use super::clocks::{self, Clocks};
 use super::config_map::ConfigMap;
@@ -74,6 +75,7 @@ pub struct Kernel {
     checks: u32,
     bans_ipv6: u32,
     unread: Unread,
+    heart: Heart,
     // Holds the lock.
     pins: Pins,
 }
@@ -102,6 +104,8 @@ pub struct Opened {
     pub events: Events,
     /// What the pinned maps hold; some of it may have ended.
     pub bans: InForce,
+    /// The last sign of life of an earlier controller, if the filter has been unattended since.
+    pub silence: Option<LastBeat>,
     /// What the administrator should know about the start.
     pub notes: Vec<String>,
 }
@@ -226,6 +230,7 @@ impl Kernel {
             checks: 0,
             bans_ipv6: settings.bans_ipv6,
             unread: Unread::default(),
+            heart: Heart::open(take(first, maps::BEAT)?, settings.unattended_after)?,
             pins,
         };
         let events = Events::new(take(first, maps::EVENTS)?)?;
@@ -271,7 +276,13 @@ impl Kernel {
             remove_link(kernel.pins.directory(), link)?;
             notes.push(format!("took the program off `{name}`, now unprotected"));
         }
-        Ok(Opened { kernel, events, bans, notes })
+        let silence = kernel.beat(clock::now());
+        Ok(Opened { kernel, events, bans, silence, notes })
+    }
+
+    /// Gives the program a sign of life. Returns the one before, if the filter has been unattended since.
+    pub fn beat(&mut self, now: KernelTime) -> Option<LastBeat> {
+        self.heart.beat(now)
     }
 
     /// Applies other settings: limits, ports, signatures, whether packets drop, and which networks are
@@ -286,6 +297,7 @@ impl Kernel {
         self.trusted_by_route = settings.trusted_by_route;
         self.user_agents.clone_from(&settings.signatures.user_agents);
         self.remember = settings.peers.remember;
+        self.heart.set_after(settings.unattended_after);
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
     }
 

@@ -10,13 +10,14 @@
 //! | `settings`, `configure`, `config_map` | the settings, as the program reads them, switched as a whole |
 //! | `bans`, `trust`, `crowds` | one kind of maps each, with `ban_table` and `gates` of the crate `tables` |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-//! | `pins`, `detach`, `disable` | the directory of pins, and its end; the switch that lets everything pass |
+//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
 //! | `network`, `netlink` | the host's interfaces and routes |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | whole maps, memory of maps, failed reads, what the program tells, its clocks, what the kernel lacks |
 
 mod attach;
 mod bans;
 pub mod batch;
+mod beat;
 pub mod clock;
 pub mod clocks;
 pub mod config_map;
@@ -42,6 +43,7 @@ pub mod trace;
 mod trust;
 mod unread;
 
+pub use self::beat::{LastBeat, last_beat};
 pub use self::detach::detach_all;
 pub use self::disable::disable;
 pub use self::events::{Events, Limited};

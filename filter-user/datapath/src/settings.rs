@@ -45,6 +45,8 @@ pub struct Settings {
     pub peers: Peers,
     /// The User-Agents of scanners.
     pub signatures: Signatures,
+    /// How long the controller may be silent before the filter counts as unattended; `None`: for ever.
+    pub unattended_after: Option<Duration>,
     /// The number of IPv4 addresses that can be banned.
     pub bans: u32,
     /// The number of IPv6 addresses that can be banned.

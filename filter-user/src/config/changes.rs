@@ -56,6 +56,7 @@ impl Config {
             trusted_by_route: _,
             sip: _,
             limits: _,
+            watchdog: _,
             peers: _,
             signatures: _,
             jails: _,

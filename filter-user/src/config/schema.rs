@@ -42,8 +42,8 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         config;
     let Config { ports, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
-    let Config { limits, peers, offenders, escalation, signatures, jails, sources, paths, .. } =
-        config;
+    let Config { limits, watchdog, peers, offenders, escalation, signatures, .. } = config;
+    let Config { jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -88,6 +88,19 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     fields.extend(capacity_fields(ipv6_prefix, capacity));
     fields.extend(limit_fields(limits));
     fields.extend([
+        field(
+            "watchdog.after",
+            "How long the daemon may be silent before the filter counts as unattended. Until the \
+             daemon beats again, the filter then makes no new bans of its own and has no limits for \
+             single sources and networks, because what it knows about trusted and known addresses may \
+             be out of date. Bans in force end when they were to end, and `limits.shared` still \
+             protects Asterisk. The default leaves time for systemd to restart a daemon that hangs \
+             (30 s), for an upgrade, and for a busy host. 0 means never.",
+            kind::TimeOrZero(kind::Time(
+                &mut watchdog.after,
+                Duration::from_secs(10)..=Duration::from_hours(24),
+            )),
+        ),
         field(
             "peers.remember",
             "How long a peer remains known after it last proved itself.",

@@ -109,6 +109,7 @@ limits:
   greylist: no
   admitted: {burst: 5}
   flood: {after: {burst: 6}, ban: 2m}
+watchdog: {after: 90}
 peers: {remember: 30m}
 offenders: {remember: 1d}
 escalation: {enabled: true, findtime: 2d, bantime: 3d, scope: all, ipv4: {prefix: 28, offenders: 2},
@@ -153,6 +154,7 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(limits.tcp_bytes.source.burst, 7);
     assert_eq!((known.burst, greylist, admitted.burst), (4, false, 5));
     assert_eq!((flood.after.burst, flood.ban), (6, Duration::from_mins(2)));
+    assert_eq!(config.watchdog.after(), Some(Duration::from_secs(90)));
     assert_eq!(config.peers.remember, Duration::from_mins(30));
     let user_agents: Vec<(String, bool)> = config
         .signatures
@@ -189,6 +191,22 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!(config.ipv6_prefix, 56);
     assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
     assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
+}
+
+#[test]
+fn the_watchdog_has_a_least_time_or_none() {
+    let after = |text: &str| {
+        let loaded = parse(&format!("watchdog: {{after: {text}}}"));
+        loaded.map(|loaded| loaded.config.watchdog.after()).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(after("0"), Ok(None));
+    assert_eq!(after("0s"), Ok(None));
+    assert_eq!(after("10s"), Ok(Some(Duration::from_secs(10))));
+    for wrong in ["1", "9s", "25h", "off", "-1"] {
+        assert!(after(wrong).is_err(), "{wrong}");
+    }
+    let said = after("9s").unwrap_err();
+    assert!(said.contains("a duration from 10s to 1d, such as `10m`, or `0`"), "{said}");
 }
 
 #[test]
@@ -804,6 +822,8 @@ limits:
       rate: 100/s  # default
       burst: 2000  # default
     ban: 1m  # default
+watchdog:
+  after: 2m  # default
 peers:
   remember: 2h  # default
 offenders:
@@ -1347,6 +1367,13 @@ fn configs() -> impl Strategy<Value = Config> {
                     offenders: sizes[3],
                 },
                 limits: how.0,
+                watchdog: Watchdog {
+                    after: if dry_run {
+                        Duration::ZERO
+                    } else {
+                        how.2.min(Duration::from_hours(24))
+                    },
+                },
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
                 escalation: how.3,

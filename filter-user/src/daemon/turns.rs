@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use log::warn;
 use tokio::sync::mpsc;
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::answer::Answers;
 use super::notify::Notify;
@@ -16,6 +16,7 @@ use super::safety::Safety;
 use super::server::Question;
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
+use crate::beat;
 use crate::controller::Controller;
 use crate::datapath::{Datapath as _, Events, Interface, Kernel};
 use crate::dns::Following;
@@ -52,7 +53,10 @@ impl Parts {
         let mut host_look = interval(HOST_LOOK);
         let mut had = Turn::None;
         let start = Instant::now();
+        let mut beats = interval(beat::EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.beat();
             self.tell_manager(start);
             let Self { controller, sources, events, questions, names, reloads, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
@@ -120,6 +124,8 @@ impl Parts {
                     self.safety.look(seen.is_switched, controller);
                     Turn::None
                 }
+                // The loop beats before each turn, so that one that hangs does not.
+                _ = beats.tick() => Turn::None,
                 _ = host_look.tick() => {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
@@ -132,6 +138,15 @@ impl Parts {
                 // None of the kinds of work behind has anything to do.
                 () = ready(()), if had > Turn::None => Turn::None,
             };
+        }
+    }
+
+    /// Gives the filter a sign of life.
+    fn beat(&mut self) {
+        let before = self.controller.datapath_mut().beat(crate::clock::now());
+        if let Some(note) = before.and_then(|last| beat::after_silence(last, crate::clock::read()))
+        {
+            warn!("{note}");
         }
     }
 

@@ -20,6 +20,7 @@ pub mod recorded;
 pub mod scopes;
 pub mod shares;
 pub mod signatures;
+pub mod unattended;
 pub mod worlds;
 
 use std::net::IpAddr;
@@ -144,6 +145,10 @@ impl Case {
         }
         let is_peer = !self.world.peers.is_empty();
         let mut expected = before;
+        if self.is_own() && !self.world.attended.is_ahead() {
+            // Its entry counts it, and does not drop it.
+            expected.bans += 1;
+        }
         match self.expect {
             Reason::Banned | Reason::BannedNetwork => expected.bans += 1,
             Reason::Spoofed if self.is_own() => expected.bans += 1,
@@ -230,6 +235,7 @@ pub fn all() -> Vec<Case> {
         signatures::cases(),
         maintenance::cases(),
         carriers::cases(),
+        unattended::cases(),
     ]
     .concat()
 }
@@ -284,6 +290,8 @@ pub struct World {
     pub flooders: Vec<(IpAddr, Ends)>,
     /// Sources that have a connection from their TCP port 40000 to port 5060.
     pub connected: Vec<IpAddr>,
+    /// Until when the filter counts as attended.
+    pub attended: Ends,
 }
 
 /// Limits by [`Class`].
@@ -434,6 +442,7 @@ impl Default for World {
             peers: Vec::new(),
             flooders: Vec::new(),
             connected: Vec::new(),
+            attended: Ends::Never,
         }
     }
 }
@@ -503,6 +512,12 @@ impl World {
     pub fn connect(mut self, address: &str) -> Self {
         self.connected.push(ip(address));
         self
+    }
+
+    /// The same, but attended until then.
+    #[must_use]
+    pub fn attended(self, attended: Ends) -> Self {
+        Self { attended, ..self }
     }
 
     /// With one more class of ports.

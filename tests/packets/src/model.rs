@@ -129,6 +129,7 @@ pub fn ban_lines(world: &World, now: u64) -> Arc<[AtomicU64]> {
 pub struct Model {
     config: Config,
     now: Cell<u64>,
+    attended_until: u64,
     gates: Gates,
     bans_v4: Arc<[AtomicU64]>,
     bans_v6: HashMap<Address, Cell<BanEntry>>,
@@ -179,6 +180,7 @@ impl Model {
         Self {
             config: world.config(now),
             now: Cell::new(now),
+            attended_until: world.attended.time(now),
             gates,
             bans_v4: ban_lines(world, now),
             bans_v6: world.v6_bans(now).map(|(source, ban)| (source, Cell::new(ban))).collect(),
@@ -421,6 +423,10 @@ impl Tables for Model {
 
     fn now(&self, _config: &Config) -> u64 {
         self.now.get()
+    }
+
+    fn attended_until(&self) -> u64 {
+        self.attended_until
     }
 
     fn presence(&self, word: u32) -> u64 {

@@ -112,6 +112,36 @@ impl Kind for Time<'_> {
     }
 }
 
+/// A duration in a range, or none at all: `0`.
+pub(crate) struct TimeOrZero<'a>(pub(crate) Time<'a>);
+
+impl Kind for TimeOrZero<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let Time(value, range) = &mut self.0;
+        **value = one(node, |scalar| {
+            let is_zero = duration::parse(&scalar.text).is_ok_and(|time| time.is_zero());
+            if is_zero { Ok(Duration::ZERO) } else { time(scalar, range) }
+        })?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.value()
+    }
+
+    fn expected(&self) -> String {
+        format!("{}, or `0`", self.0.expected())
+    }
+
+    fn example(&self) -> Json {
+        self.0.example()
+    }
+
+    fn unit(&self) -> &'static str {
+        self.0.unit()
+    }
+}
+
 /// A number per time, with what is counted.
 pub(crate) struct Rate<'a>(pub(crate) &'a mut config::Rate, pub(crate) &'static str);
 

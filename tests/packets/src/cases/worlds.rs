@@ -32,6 +32,7 @@ pub fn all() -> Vec<(&'static str, World)> {
         ("everything at once", everything()),
         ("few bytes over tcp", streams().byte_limits([900, 1500, 0, 0])),
         ("few bytes over tcp for networks and all", streams().byte_limits([0, 0, 1200, 1600])),
+        ("unattended", unattended()),
     ]
 }
 
@@ -103,6 +104,24 @@ fn streams() -> World {
         .own("2001:db8::67")
         .peer("198.51.100.7", Ends::Never)
         .trust("192.0.2.128/25")
+}
+
+/// No daemon looks after the filter: of all limits those count that all unknown sources share.
+fn unattended() -> World {
+    let world = World { prefix_lengths: [23, 32], ..floods() }
+        .greylisting()
+        .admitted_limit(2)
+        .search_limit(2)
+        .known_limit(3)
+        .byte_limits([900, 1500, 1200, 1600])
+        .own("192.0.2.130")
+        .own("2001:db8:1::1")
+        .peer("198.51.100.7", Ends::Never)
+        .ban_network("192.0.2.128/25", SCOPE_SIP, Ends::In(1))
+        .attended(Ends::Ago(0));
+    Class::ALL
+        .iter()
+        .fold(world, |world, class| world.prefix_limit(*class, 2).shared_limit(*class, 6))
 }
 
 fn everything() -> World {

@@ -29,6 +29,19 @@ const NOW: u64 = 2_000_000 * 1_000_000_000;
 /// allows retransmissions, and bans that end.
 const STEP: u64 = 170_000_000;
 
+/// Limits of single sources and networks, which no packet drops by while the filter is unattended.
+const NARROW: [Reason; 9] = [
+    Reason::RegisterLimit,
+    Reason::CredentialsLimit,
+    Reason::InviteLimit,
+    Reason::OptionsLimit,
+    Reason::SubscribeLimit,
+    Reason::OtherLimit,
+    Reason::SynLimit,
+    Reason::PrefixLimit,
+    Reason::StreamLimit,
+];
+
 /// The worlds with their gates, which take long to build.
 static WORLDS: LazyLock<Vec<(World, Gates)>> = LazyLock::new(|| {
     let with_gates = |(_, world)| {
@@ -153,6 +166,9 @@ impl Seen<'_> {
     /// hour, or has a burst that no input exhausts.
     fn asks_for(self, reason: Reason, history: &History) -> bool {
         let Self { world, headers, .. } = self;
+        if !self.is_ahead(world.attended) && NARROW.contains(&reason) {
+            return false;
+        }
         if matches!(reason, Reason::Banned | Reason::BannedNetwork) {
             return self.is_banned(reason == Reason::Banned);
         }
@@ -227,7 +243,7 @@ impl Seen<'_> {
                 };
                 used_up
                     || self.is_over_bytes(3, history)
-                    || self.is_tcp() && self.floods_on(history)
+                    || self.is_tcp() && self.floods_on(headers.source, history)
             }
             Reason::Flooding => self.may_be_flooder(history),
             Reason::Signature => self.is_scanner(),
@@ -264,13 +280,14 @@ impl Seen<'_> {
         let over = is_used_up(world.known, &history.known, &headers.source);
         let sent = history.known.get(&headers.source).copied().unwrap_or(0);
         let burst = |limit: Option<Limit>| limit.map_or(u64::MAX, |limit| limit.burst);
-        let flooding = sent >= burst(world.known).saturating_add(burst(world.flood));
+        let flooding = self.is_ahead(world.attended)
+            && sent >= burst(world.known).saturating_add(burst(world.flood));
         reason == Reason::KnownLimit && over || reason == Reason::Flooding && flooding
     }
 
     /// Counts it for every limit that it may have consumed.
     fn remember(self, reason: Reason, history: &mut History) {
-        if reason == Reason::Spoofed && self.is_own() {
+        if self.is_own() && (reason == Reason::Spoofed || !self.is_ahead(self.world.attended)) {
             history.own += 1;
         }
         if !self.is_sip() {
@@ -361,7 +378,9 @@ impl Seen<'_> {
     /// Whether its source is impossible, or impossible for SIP.
     fn is_spoofed(self) -> bool {
         let source = self.headers.source;
-        source.is_martian() || self.is_own() || self.is_sip() && source.is_unspecified()
+        source.is_martian()
+            || self.is_own() && self.is_ahead(self.world.attended)
+            || self.is_sip() && source.is_unspecified()
     }
 
     /// Whether its source is one of the host's own addresses.
@@ -454,25 +473,26 @@ impl Seen<'_> {
         Some(named.map_or(Class::Other, |(_, class)| *class))
     }
 
-    /// Whether its source has sent enough over its limits to be flooding.
-    fn floods_on(self, history: &History) -> bool {
-        let (source, _) = self.lines();
+    /// Whether a source has sent enough over its limits to be flooding.
+    fn floods_on(self, source: Address, history: &History) -> bool {
         // The bucket of a source's excess is in a line of networks, of which there are fewer.
         let line = |source: u64| source & u64::from(PREFIX_LINES - 1);
-        let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(source));
+        let hash = source.hash(World::SEED);
+        let sent = history.excess.iter().filter(|(of, _)| line(**of) == line(hash));
         let sent: u64 = sent.map(|(_, sent)| sent).sum();
         self.world.flood.is_some_and(|limit| sent >= limit.burst)
     }
 
-    /// Whether the program may have banned its source.
+    /// Whether the program may have banned its source, or another one in its /64.
     fn may_be_flooder(self, history: &History) -> bool {
-        let source = self.headers.source;
-        let is = |address: &IpAddr| Address::from(*address) == source;
+        let source = self.headers.source.network64();
+        let is = |address: &IpAddr| Address::from(*address).network64() == source;
         let from_the_start = self.world.flooders.iter();
         let from_the_start =
             from_the_start.filter(|(address, _)| is(address)).any(|(_, ends)| self.is_ahead(*ends));
-        let proven = self.world.connected.iter().any(is);
-        self.is_tcp() && (from_the_start || proven && self.floods_on(history))
+        let floods = |address: &IpAddr| is(address) && self.floods_on((*address).into(), history);
+        let proven = self.is_ahead(self.world.attended) && self.world.connected.iter().any(floods);
+        self.is_tcp() && (from_the_start || proven)
     }
 
     /// Whether its User-Agent is one of a scanner.

@@ -197,6 +197,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures,
+        unattended_after: None,
         bans: config.capacity.bans,
         bans_ipv6: config.capacity.bans_ipv6,
     })
