@@ -7,13 +7,13 @@ use std::time::Duration;
 use api::{
     Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
     EnforcementState, Evidence, Exposure, Hearing, History, Interface, JailHistory, JailReport,
-    Jails, Lifted, Limit, MaintenanceState, NamedHost, Near, NotCounted, Peers, ReasonCount,
-    Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict, Why,
+    Jails, Lifted, Limit, MaintenanceState, NO_REASON, NamedHost, Near, NotCounted, Peers,
+    ReasonCount, Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned,
+    Verdict, Why,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::controller::NO_REASON;
 use crate::disable::Disabled;
 use crate::duration;
 use crate::jail::EVIDENCE_MAX;

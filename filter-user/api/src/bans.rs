@@ -5,6 +5,9 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The reason of a manual ban that was made without one.
+pub const NO_REASON: &str = "no reason given";
+
 /// A page of the bans in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]

@@ -28,7 +28,7 @@ mod schema;
 mod status;
 mod why;
 
-pub use self::bans::{BanPlace, BanRow, BansPage};
+pub use self::bans::{BanPlace, BanRow, BansPage, NO_REASON};
 pub use self::changes::{
     Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,
     Reloaded, Replaced, TakenOver,

@@ -43,13 +43,13 @@ pub struct Challenges {
 struct Waiting {
     number: u64,
     since: KernelTime,
-    teller: Teller,
+    reporter: Reporter,
     attempt: Attempt,
 }
 
 /// The source that reported a challenge, and the jail that counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Teller {
+pub struct Reporter {
     /// The number of the source.
     pub source: usize,
     /// The place of the jail.
@@ -58,14 +58,14 @@ pub struct Teller {
 
 impl Challenges {
     /// Takes an attempt: a failure once, a challenge from every source that reports it.
-    pub fn hear(&mut self, attempt: &Attempt, teller: Teller, now: KernelTime) {
+    pub fn hear(&mut self, attempt: &Attempt, reporter: Reporter, now: KernelTime) {
         let session = attempt.session.as_deref().unwrap_or_default();
         match (attempt.verdict, attempt.class) {
             (Verdict::Success, Class::Challenge) => {
                 self.open.remove(&attempt.address);
             }
             (Verdict::Ignored, Class::Challenge) => {
-                let first = self.join.is_first(attempt, attempt.address, teller.source, now);
+                let first = self.join.is_first(attempt, attempt.address, reporter.source, now);
                 if !first || self.was_expected(attempt.address, session, now) {
                     return;
                 }
@@ -79,7 +79,7 @@ impl Challenges {
                 let sessions = self.open.entry(attempt.address).or_default();
                 sessions.entry(session.into()).or_default().push_back(number);
                 let attempt = attempt.clone();
-                self.waiting.push_back(Waiting { number, since: now, teller, attempt });
+                self.waiting.push_back(Waiting { number, since: now, reporter, attempt });
             }
             // The failure was reported before its challenge.
             (Verdict::Failure, Class::WrongCredential) => self.close(attempt.address, session),
@@ -100,12 +100,12 @@ impl Challenges {
     }
 
     /// A challenge that has waited too long, with the source that reported it.
-    pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Teller)> {
+    pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Reporter)> {
         while self.next_timeout().is_some_and(|time| time <= now) {
             let waiting = self.waiting.pop_front()?;
             if self.take(&waiting) {
                 let attempt = Attempt { verdict: Verdict::Failure, ..waiting.attempt };
-                return Some((attempt, waiting.teller));
+                return Some((attempt, waiting.reporter));
             }
         }
         None
@@ -158,7 +158,7 @@ impl Challenges {
 mod tests {
     use super::*;
 
-    const TELLER: Teller = Teller { source: 3, jail: 0 };
+    const REPORTER: Reporter = Reporter { source: 3, jail: 0 };
 
     fn at(milliseconds: u64) -> KernelTime {
         KernelTime(milliseconds * 1_000_000)
@@ -182,13 +182,13 @@ mod tests {
     fn an_unanswered_challenge_becomes_a_failure() {
         let mut challenges = Challenges::default();
         for n in 0..10 {
-            challenges.hear(&challenge("same"), TELLER, at(n * 1300));
+            challenges.hear(&challenge("same"), REPORTER, at(n * 1300));
         }
         assert_eq!(challenges.next_timeout(), Some(at(32_000)));
         assert_eq!(unanswered(&mut challenges, 31_999), 0);
-        let (failure, teller) = challenges.unanswered(at(32_000)).unwrap();
+        let (failure, reporter) = challenges.unanswered(at(32_000)).unwrap();
         assert_eq!((failure.verdict, failure.class), (Verdict::Failure, Class::Challenge));
-        assert_eq!(teller, TELLER);
+        assert_eq!(reporter, REPORTER);
         assert_eq!(unanswered(&mut challenges, 100_000), 9);
         assert!(challenges.open.is_empty() && challenges.next_timeout().is_none());
     }
@@ -199,9 +199,9 @@ mod tests {
         let mut challenges = Challenges::default();
         let success = attempt(Verdict::Success, Class::Challenge, "phone");
         for n in 0..100 {
-            challenges.hear(&challenge("phone"), TELLER, at(n * 31_999));
+            challenges.hear(&challenge("phone"), REPORTER, at(n * 31_999));
             assert_eq!(unanswered(&mut challenges, n * 31_999), 0);
-            challenges.hear(&success, TELLER, at(n * 31_999 + 5));
+            challenges.hear(&success, REPORTER, at(n * 31_999 + 5));
         }
         assert_eq!(unanswered(&mut challenges, 10_000_000), 0);
     }
@@ -209,15 +209,15 @@ mod tests {
     #[test]
     fn a_packet_that_has_counted_does_not_count_again() {
         let mut challenges = Challenges::default();
-        challenges.hear(&challenge("a"), TELLER, at(0));
-        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "a"), TELLER, at(5));
+        challenges.hear(&challenge("a"), REPORTER, at(0));
+        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "a"), REPORTER, at(5));
         for class in [Class::UnknownAccount, Class::Acl] {
-            challenges.hear(&attempt(Verdict::Failure, class, "a"), TELLER, at(5));
-            challenges.hear(&challenge("a"), TELLER, at(5));
+            challenges.hear(&attempt(Verdict::Failure, class, "a"), REPORTER, at(5));
+            challenges.hear(&challenge("a"), REPORTER, at(5));
         }
-        challenges.hear(&challenge("a"), TELLER, at(5));
-        challenges.hear(&challenge("b"), TELLER, at(6));
-        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "c"), TELLER, at(7));
+        challenges.hear(&challenge("a"), REPORTER, at(5));
+        challenges.hear(&challenge("b"), REPORTER, at(6));
+        challenges.hear(&attempt(Verdict::Failure, Class::WrongCredential, "c"), REPORTER, at(7));
         assert_eq!(unanswered(&mut challenges, 60_000), 2);
     }
 
@@ -225,7 +225,7 @@ mod tests {
     fn a_challenge_that_two_sources_report_counts_once() {
         let mut challenges = Challenges::default();
         for source in [1, 2] {
-            challenges.hear(&challenge("a"), Teller { source, jail: 0 }, at(0));
+            challenges.hear(&challenge("a"), Reporter { source, jail: 0 }, at(0));
         }
         assert_eq!(unanswered(&mut challenges, 60_000), 1);
     }
@@ -234,7 +234,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut challenges = Challenges::default();
         for n in 0..WAITING_MAX + 100 {
-            challenges.hear(&challenge(&n.to_string()), TELLER, at(0));
+            challenges.hear(&challenge(&n.to_string()), REPORTER, at(0));
         }
         assert_eq!(challenges.waiting.len(), WAITING_MAX);
         assert_eq!(challenges.open.values().map(HashMap::len).sum::<usize>(), WAITING_MAX);

@@ -238,7 +238,7 @@ impl Ear {
 /// Compares what one of Asterisk's sources has read with the `others`, which should report the same
 /// failures. The source's own [`Ear`] may be among them.
 pub fn compare<'a>(
-    teller: &str,
+    reporter: &str,
     (lines, attempts): (u64, &[Attempt]),
     ears: impl Iterator<Item = (&'static str, &'a mut Ear)>,
     now: Timestamp,
@@ -249,7 +249,7 @@ pub fn compare<'a>(
     let first = first.and_then(|at| at.instant(&TimeZone::system())).unwrap_or(now);
     let failures = failures.count() as u64;
     for (name, ear) in ears {
-        if name == teller {
+        if name == reporter {
             // An attacker can garble a line of the NOTICE log, but not keep it from being written.
             if failures > 0 || (lines > 0 && name == NOTICE) {
                 ear.echo = Missing::default();

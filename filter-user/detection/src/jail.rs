@@ -76,7 +76,7 @@ pub struct Jail {
     ignored: NetworkSet,
     watched: Watched,
     /// The sources that have reported failures, by number.
-    tellers: Vec<&'static str>,
+    reporters: Vec<&'static str>,
     /// The failures of the source that is being judged.
     failures: Vec<Failure>,
     accounts: Vec<NonZeroU32>,
@@ -101,7 +101,7 @@ impl Jail {
             ignored: settings.ignoreip.iter().copied().collect(),
             settings,
             watched: Watched::new(capacity, maxretry),
-            tellers: Vec::new(),
+            reporters: Vec::new(),
             failures: Vec::new(),
             accounts: Vec::new(),
             hasher: RandomState::new(),
@@ -165,20 +165,20 @@ impl Jail {
     pub fn hear(
         &mut self,
         attempt: &Attempt,
-        teller: &'static str,
+        reporter: &'static str,
         now: KernelTime,
     ) -> Option<BanDecision> {
-        self.hear_of(attempt.address, attempt, teller, now)
+        self.hear_of(attempt.address, attempt, reporter, now)
     }
 
-    /// Takes an attempt by the source of this first `address`, which `teller` reports at `now`; time
+    /// Takes an attempt by the source of this first `address`, which `reporter` reports at `now`; time
     /// never goes back. A success clears the source's record. The failure that reaches `maxretry`
     /// within `findtime` returns a ban decision.
     pub fn hear_of(
         &mut self,
         address: IpAddr,
         attempt: &Attempt,
-        teller: &'static str,
+        reporter: &'static str,
         now: KernelTime,
     ) -> Option<BanDecision> {
         match attempt.verdict {
@@ -200,14 +200,14 @@ impl Jail {
         }
         self.take(address, now);
         let Attempt { class, proven, .. } = *attempt;
-        let teller = self.teller(teller);
+        let reporter = self.reporter(reporter);
         let account = attempt.account.as_deref().and_then(|account| self.account(account));
         self.failures.push(Failure {
             at: now.into(),
             class,
             proven,
             punished: false,
-            teller,
+            reporter,
             account,
             details: Details {
                 name: attempt.account.as_deref().map(Box::from),
@@ -405,11 +405,11 @@ impl Jail {
         NonZeroU32::new(u32::try_from(self.hasher.hash_one(name) >> 32).unwrap_or(0))
     }
 
-    fn teller(&mut self, name: &'static str) -> u8 {
-        let known = self.tellers.iter().position(|known| *known == name);
+    fn reporter(&mut self, name: &'static str) -> u8 {
+        let known = self.reporters.iter().position(|known| *known == name);
         let place = known.unwrap_or_else(|| {
-            self.tellers.push(name);
-            self.tellers.len() - 1
+            self.reporters.push(name);
+            self.reporters.len() - 1
         });
         u8::try_from(place).unwrap_or(u8::MAX)
     }
@@ -418,7 +418,7 @@ impl Jail {
     fn tell(&self, of: IpAddr, failures: &[Failure]) -> Vec<Evidence> {
         let told = failures.len().saturating_sub(EVIDENCE_MAX);
         let tell = |failure: &Failure| Evidence {
-            source: self.tellers.get(usize::from(failure.teller)).copied().unwrap_or("unknown"),
+            source: self.reporters.get(usize::from(failure.reporter)).copied().unwrap_or("unknown"),
             at: failure.at.seen_from(self.now).into(),
             address: match of {
                 IpAddr::V4(_) => Some(of),

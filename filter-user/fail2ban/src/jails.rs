@@ -72,8 +72,8 @@ const LEFT_OUT: [(&str, &str); 11] = [
     ("maxlines", "expressions over several lines are not supported"),
 ];
 
-/// How the names of actions begin that tell somebody of an address, and close nothing to it.
-const TELLERS: [&str; 12] = [
+/// How the names of actions begin that report an address to somebody, and close nothing to it.
+const REPORTERS: [&str; 12] = [
     "sendmail",
     "mail",
     "mynetwatchman",
@@ -274,15 +274,15 @@ impl Reader<'_> {
     /// What its actions close; other things that they do have nothing that does them here.
     fn action(&mut self, jail: &mut Jail) {
         let (mut others, mut ports) = (Vec::new(), Vec::new());
-        let (mut tells, mut bans) = (0, 0);
+        let (mut reports, mut bans) = (0, 0);
         for line in one_a_line(&self.text("action").unwrap_or_default()) {
             let Ok((name, set)) = options::parse(&line) else {
                 bans += 1;
                 others.push(line);
                 continue;
             };
-            if TELLERS.iter().any(|teller| name.starts_with(teller)) {
-                tells += 1;
+            if REPORTERS.iter().any(|reporter| name.starts_with(reporter)) {
+                reports += 1;
             } else {
                 bans += 1;
             }
@@ -304,7 +304,7 @@ impl Reader<'_> {
                 Some(_) | None => {}
             }
         }
-        if bans == 0 && tells > 0 {
+        if bans == 0 && reports > 0 {
             jail.effect = Effect::Tells;
         }
         if !ports.is_empty() {

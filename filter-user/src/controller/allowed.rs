@@ -9,8 +9,9 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 
 use super::bans::lifting::Which;
+use super::manual::{MAPPED, WIDEST};
 use super::orders::may_be_kept;
-use super::{Controller, MAPPED, WIDEST, show};
+use super::{Controller, show};
 use crate::clock::{KernelTime, Moment, Now};
 use crate::datapath::Datapath;
 use crate::duration;

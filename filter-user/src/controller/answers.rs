@@ -1,27 +1,19 @@
 //! Requests: each is answered now, or begun.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{
-    Answer, Attacked, Guessing, HistoryPage, JailReport, Jails, Lifted, Reply, Request, Unban,
-};
-use ipnet::IpNet;
-use log::info;
+use api::{Answer, Attacked, Guessing, HistoryPage, JailReport, Jails, Reply, Request, Unban};
 
-use super::bans::lifting::{self, NAMED, Ticket, Which};
-use super::{Controller, Wish, is_address, past, show};
-use crate::ban::{Origin, RESERVED};
+use super::bans::lifting::Ticket;
+use super::manual::Wish;
+use super::of_source::is_address;
+use super::{Controller, past, show};
+use crate::ban::Origin;
 use crate::clock::KernelTime;
 use crate::config::Weights;
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::escalation::Pardon;
 use crate::jail::Jail;
-use crate::log_budget::MANUAL;
-
-/// Bans inside a network that are counted when it is lifted and they are not.
-const INSIDE_COUNTED: usize = 1000;
 
 /// How a request is answered.
 #[derive(Debug)]
@@ -112,27 +104,6 @@ impl<D: Datapath> Controller<D> {
         Answered::Now(reply)
     }
 
-    pub(super) fn banned_by(&self, origin: Origin) -> u64 {
-        self.bans.ledger().count(origin) as u64
-    }
-
-    /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
-    pub(super) fn origin(&self, name: &str) -> Result<Origin, String> {
-        self.roster.origin(name).ok_or_else(|| {
-            let names = self.roster.names().join(", ");
-            format!("there is no jail `{name}`; there are {names}, {}", RESERVED.join(", "))
-        })
-    }
-
-    /// Who is behind the bans of a jail.
-    pub(super) fn origin_of(&self, jail: &str) -> Origin {
-        self.roster.origin(jail).unwrap_or(Origin::UNKNOWN)
-    }
-
-    pub(super) fn jail_name(&self, origin: Origin) -> &'static str {
-        self.roster.name(origin)
-    }
-
     fn jails_report(&self) -> Jails {
         Jails {
             jails: self.jails.iter().map(|jail| self.jail(jail)).collect(),
@@ -179,103 +150,5 @@ impl<D: Datapath> Controller<D> {
             forgotten: jail.forgotten(),
             banned: self.banned_by(self.origin_of(jail.name())),
         }
-    }
-
-    /// Begins to lift bans of which there may be many.
-    fn unban_many(&mut self, which: Unban, who: &str, now: KernelTime) -> Result<Ticket, String> {
-        let (which, pardon) = match which {
-            Unban::All => (Which::All, Some(Pardon { network: None, jail: None })),
-            Unban::Jail { jail } => {
-                let origin = self.origin(&jail)?;
-                let pardon = match origin {
-                    Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
-                    Origin::Manual | Origin::Escalation | Origin::Flood => None,
-                };
-                (Which::Of(origin, jail), pardon)
-            }
-            Unban::Networks { .. } => return Err("they are not that many".to_owned()),
-            Unban::Network { network, .. } => {
-                let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
-                self.forget(network, now);
-                (Which::Inside(network.trunc()), Some(pardon))
-            }
-        };
-        let ticket = self.begin_to_lift(which, who, now)?;
-        if let Some(pardon) = pardon {
-            self.pardon(pardon);
-        }
-        Ok(ticket)
-    }
-
-    /// What an `unban` of a network makes good: of an address, its source.
-    fn pardoned(&self, network: IpNet, now: KernelTime) -> IpNet {
-        let network = network.trunc();
-        if is_address(network) { self.source_of(network.addr(), now) } else { network }
-    }
-
-    fn pardon(&mut self, pardon: Pardon) {
-        self.escalation.pardon(pardon);
-        self.bans.store().pardon(pardon);
-    }
-
-    /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
-    pub(super) fn unban(
-        &mut self,
-        network: IpNet,
-        who: &str,
-        now: KernelTime,
-    ) -> Result<Lifted, String> {
-        let around = if is_address(network) {
-            self.by_jails_around(network.addr(), now)
-        } else {
-            Vec::new()
-        };
-        self.pardon(Pardon { network: Some(self.pardoned(network, now)), jail: None });
-        let mut lifted = 0;
-        let mut names: Vec<String> = Vec::new();
-        let around_it = around.iter().map(|entry| (entry.ban.network, Some(entry.ban.origin)));
-        for (network, origin) in std::iter::once((network.trunc(), None)).chain(around_it) {
-            let bans = self.lift(network, origin, now)?;
-            lifted += bans;
-            if bans > 0 && names.len() < NAMED {
-                names.push(show(network));
-            }
-        }
-        if lifted > 0 {
-            info!(target: MANUAL, "{}", lifting::line(who, lifted, "", &names));
-        }
-        let inside = self.bans.ledger().inside(network).take(INSIDE_COUNTED);
-        let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();
-        let inside_banned = inside.len();
-        let inside: Vec<String> = inside.into_iter().take(NAMED).map(show).collect();
-        if lifted == 0 {
-            return Err(self.not_banned(network, inside_banned, &inside));
-        }
-        Ok(Lifted {
-            network: around.first().map(|entry| show(entry.ban.network)),
-            inside,
-            inside_banned: inside_banned as u64,
-            ..lifting::answer(lifted, names)
-        })
-    }
-
-    /// Why nothing was lifted.
-    pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
-        let name = show(network);
-        let around = self.bans.ledger().of(network.addr());
-        let around =
-            around.iter().map(|entry| entry.ban.network).find(|net| net.contains(&network));
-        if let Some(around) = around {
-            return format!("{name} is banned as part of {0}: unban {0}", show(around));
-        }
-        if bans > 0 {
-            let more = if bans > inside.len() { " and others" } else { "" };
-            return format!(
-                "{name} is not banned as a whole, and what is banned in it stays banned: {}{more}; \
-                 `--inside` lifts that too",
-                inside.join(", ")
-            );
-        }
-        format!("{name} is not banned; its failures are forgotten")
     }
 }

@@ -14,9 +14,10 @@ use log::{error, info, warn};
 
 use self::backlog::Backlog;
 use self::lifting::Lifting;
+use super::digest::{Digest, Topic};
 use super::protected::Protected;
-use super::show;
-use crate::ban::{ADOPTED, Entry, InForce, Key, Ledger, Write};
+use super::{Controller, show};
+use crate::ban::{ADOPTED, Entry, InForce, Key, Ledger, Origin, Write};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::store::Store;
@@ -166,6 +167,19 @@ impl Bans {
         let writes = self.ledger.remove(entry);
         self.store.remove(entry.key());
         write(datapath, &writes)
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Enters a ban into the kernel and the ledger, and saves it; `says` is logged once it is saved.
+    pub(super) fn enter(&mut self, entry: &Entry, says: Option<String>) -> Result<()> {
+        let replaced = self.bans.enforce(&mut self.datapath, entry)?;
+        let (origin, now) = (entry.ban.origin, entry.ban.since.in_this_boot());
+        let by = self.jails.roster.name(origin);
+        let has_line = |digest: &mut Digest| digest.has_line(Topic::Ban, by, now);
+        let says = says.filter(|_| origin == Origin::Manual || has_line(&mut self.digest));
+        self.bans.keep(entry, &replaced, says);
+        Ok(())
     }
 }
 

@@ -38,6 +38,15 @@ impl<D: Datapath> Controller<D> {
         self.enforcement.is_dry_run
     }
 
+    /// What a log line adds during a dry run.
+    pub(super) fn dry(&self) -> &'static str {
+        match (self.enforcing(), self.is_dry_run()) {
+            (true, _) => "",
+            (false, true) => " (dry run: nothing is dropped)",
+            (false, false) => " (disabled: nothing is dropped)",
+        }
+    }
+
     /// Has `status` say whether an administrator has confirmed.
     pub fn set_confirmation(&mut self, confirmation: Confirmation) {
         self.enforcement.confirmation = confirmation;

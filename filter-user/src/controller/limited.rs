@@ -1,24 +1,52 @@
-//! The last few thousand sources that were over a limit, for `why`.
+//! Sources over a limit: bans those that keep flooding, as the kernel has, and remembers the last few thousand
+//! for `why`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use filter_common::decision::Reason;
+use ipnet::IpNet;
+use log::{info, warn};
+
+use super::digest::Topic;
+use super::of_source::is_address;
+use super::{Controller, show};
+use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
-use crate::datapath::Limited;
+use crate::config::{Limits, Scope};
+use crate::datapath::{Datapath, Limited};
+use crate::duration;
+use crate::prefix::SourcePrefix;
 
 /// How many are remembered.
 pub(super) const LIMITED_MAX: usize = 4096;
 
 /// By address and by age, so that forged addresses do not cost a search each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LimitedSources {
+    limits: Limits,
     last: HashMap<IpAddr, Limited>,
     by_age: BTreeSet<(KernelTime, IpAddr)>,
 }
 
 impl LimitedSources {
+    /// None yet, over these limits.
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self { limits: *limits, last: HashMap::new(), by_age: BTreeSet::new() }
+    }
+
+    /// The limits.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Replaces the limits.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        self.limits = *limits;
+    }
+
     /// Records an event. Returns whether its source is new.
-    pub(super) fn note(&mut self, event: Limited) -> bool {
+    fn note(&mut self, event: Limited) -> bool {
         let before = self.last.insert(event.source, event);
         if let Some(before) = before {
             self.by_age.remove(&(before.at, before.source));
@@ -38,15 +66,66 @@ impl LimitedSources {
     }
 }
 
+impl<D: Datapath> Controller<D> {
+    /// Records that the kernel has banned a source for a flood. Such a source cannot be forged.
+    pub(super) fn flooding(&mut self, source: IpAddr, since: KernelTime, until: KernelTime) {
+        let (network, except) = self.flooded_by(source, since);
+        let is_new = self.bans.ledger().of_network(network).all(|e| e.ban.origin != Origin::Flood);
+        if is_new && self.bans.ledger().count(Origin::Flood) >= LIMITED_MAX {
+            return; // The ban is in force even though it is not listed.
+        }
+        let ban = Ban {
+            network,
+            scope: Scope::Sip,
+            origin: Origin::Flood,
+            since: since.into(),
+            until: Some(until),
+        };
+        let reason = "kept flooding over a limit";
+        if is_new && self.digest.has_line(Topic::Flood, "flood", since) {
+            let time = duration::format(until.since(since));
+            info!("flood: banned {} for {time}{}", show(network), self.dry());
+        }
+        if let Err(why) = self.enter(&Entry::new(ban, reason).with_except(except), None) {
+            warn!("{why:#}");
+        }
+    }
+
+    /// The network that the kernel has banned for a flood from this source, and its exceptions: the /64 of
+    /// an IPv6 source; for a known peer, which has a limit of its own, only its address.
+    fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {
+        let prefix = SourcePrefix::ipv6(64);
+        let network = prefix.network(prefix.source(source));
+        if is_address(network) || self.datapath.known(source).is_some() {
+            return (source.into(), Vec::new());
+        }
+        // With too many exceptions, the kernel's own ban must suffice.
+        self.exceptions(network, None, now)
+            .map_or((source.into(), Vec::new()), |except| (network, except))
+    }
+
+    /// Takes an event: a source is over a limit, or the program has banned it for that.
+    pub fn limit_exceeded(&mut self, event: Limited) {
+        // Packets from a trusted address pass even over a limit.
+        let passes = self.protected.reason(event.source.into()).is_some();
+        if event.reason == Reason::Flooding && !passes {
+            self.flooding(event.source, event.at, event.at.after(self.limited.limits.flood.ban));
+        }
+        let (source, reason) = (event.source, event.reason.as_str());
+        if self.limited.note(event) && self.digest.has_line(Topic::Limit, reason, event.at) {
+            info!("{source} is over a limit: {reason}{}", self.dry());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use filter_common::decision::Reason;
-
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn the_last_sources_are_remembered_and_no_more() {
-        let mut sources = LimitedSources::default();
+        let mut sources = LimitedSources::new(&Config::default().limits);
         let address = |n: u32| IpAddr::from(n.to_be_bytes());
         let event = |n: u32, at: u64| Limited {
             source: address(n),

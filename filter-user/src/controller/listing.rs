@@ -56,7 +56,7 @@ impl<D: Datapath> Controller<D> {
         let ban = &entry.ban;
         BanRow {
             network: show(ban.network),
-            except: entry.except().iter().map(|hole| show(*hole)).collect(),
+            except: entry.except().iter().map(|part| show(*part)).collect(),
             jail: self.jail_name(ban.origin).to_owned(),
             scope: self.ports.name(ban.scope).to_owned(),
             since: self.started.show(ban.since),
@@ -92,7 +92,7 @@ impl Wanted {
 /// The approximate length of a row in bytes of JSON.
 fn size(row: &BanRow) -> usize {
     const FRAME: usize = 220;
-    let except = row.except.iter().map(|hole| hole.len() + 3).sum::<usize>();
+    let except = row.except.iter().map(|part| part.len() + 3).sum::<usize>();
     FRAME + row.network.len() + row.jail.len() + row.scope.len() + row.reason.len() + except
 }
 

@@ -1,15 +1,14 @@
 //! Bans of the networks of proven offenders, and their exceptions.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use api::EXCEPT_MAX;
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use log::{error, info, warn};
 
+use super::jail_bans::left_out;
 use super::of_source::is_address;
-use super::{Controller, left_out, show};
+use super::{Controller, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::Scope;
@@ -53,7 +52,7 @@ impl<D: Datapath> Controller<D> {
         let settings = self.escalation.networks().settings();
         let (findtime, bantime) = (settings.findtime, settings.bantime);
         let (scope, until) = (settings.scope, Some(now.after(bantime)));
-        let except = match self.holes(network, None, now) {
+        let except = match self.exceptions(network, None, now) {
             Ok(except) => except,
             Err(why) => {
                 self.escalation.spare(network, now);
@@ -79,7 +78,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The exceptions that a ban of a network needs: for a jail, the addresses that it never bans; for
     /// escalation, those that no jail bans.
-    pub(super) fn holes(
+    pub(super) fn exceptions(
         &mut self,
         network: IpNet,
         jail: Option<usize>,
@@ -104,7 +103,7 @@ impl<D: Datapath> Controller<D> {
         }
         let known = match network {
             // There may be many such bans, since each costs an attacker 15 packets.
-            IpNet::V6(_) => self.known_ipv6.inside(network, &self.datapath, now),
+            IpNet::V6(_) => self.peers.inside_ipv6(network, &self.datapath, now),
             IpNet::V4(_) => self.datapath.known_in(network, now),
         };
         never.extend(known.into_iter().map(IpNet::from));
@@ -156,7 +155,7 @@ impl<D: Datapath> Controller<D> {
     /// Instead of the network that a jail would ban, bans the addresses in it that have failed.
     fn ban_addresses_of(&mut self, entry: &Entry, now: KernelTime) {
         let by = self.jail_name(entry.ban.origin);
-        let Some(place) = self.jails.iter().position(|jail| jail.name() == by) else { return };
+        let Some(place) = self.jails.place(by) else { return };
         for address in self.addresses_behind(entry.evidence(), place, now) {
             let ban = Ban { network: address.into(), ..entry.ban };
             let entry = Entry::new(ban, &*entry.reason).with_evidence(entry.evidence().to_vec());
@@ -164,38 +163,5 @@ impl<D: Datapath> Controller<D> {
                 error!("{by}: {address} is not banned: {why:#}");
             }
         }
-    }
-}
-
-/// A cache of the known peers with IPv6 addresses, at most a moment old: finding those in one network
-/// means reading all of them.
-#[derive(Debug, Default)]
-pub(super) struct KnownIpv6 {
-    addresses: BTreeSet<IpAddr>,
-    /// When they were read, and how many the kernel had learned by then.
-    state: Option<(KernelTime, u64)>,
-}
-
-/// How long the cache is valid if no peer has been learned since.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
-
-/// All IPv6 addresses.
-const IPV6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
-
-impl KnownIpv6 {
-    /// Makes the next use read the peers again.
-    pub(super) fn forget(&mut self) {
-        self.state = None;
-    }
-
-    fn inside(&mut self, network: IpNet, datapath: &impl Datapath, now: KernelTime) -> Vec<IpAddr> {
-        // The counter is read first, so that a peer learned meanwhile is read the next time.
-        let learned = datapath.learning().learned;
-        let is_fresh = |(at, then): (KernelTime, u64)| then == learned && now.since(at) < KNOWN_FOR;
-        if !self.state.is_some_and(is_fresh) {
-            self.addresses = datapath.known_in(IPV6, now).into_iter().collect();
-            self.state = Some((now, learned));
-        }
-        self.addresses.range(network.network()..=network.broadcast()).copied().collect()
     }
 }

@@ -15,22 +15,17 @@ impl<D: Datapath> Controller<D> {
     /// The source of an address. A known peer is a source by itself: failures of others in its network do not
     /// count against it, nor its failures against them.
     pub fn source_of(&self, address: IpAddr, now: KernelTime) -> IpNet {
-        let network = self.prefix.network(self.prefix.source(address));
+        let network = self.jails.prefix.network(self.jails.prefix.source(address));
         if !is_address(network) && self.is_known(address, now) {
             return address.into();
         }
         network
     }
 
-    /// Whether an address is a known peer.
-    pub(super) fn is_known(&self, address: IpAddr, now: KernelTime) -> bool {
-        self.datapath.known(address).is_some_and(|peer| now < peer.until)
-    }
-
     /// The bans of exactly an address, and those of its source unless it is an exception.
     pub(super) fn bans_of(&self, address: IpAddr, now: KernelTime) -> impl Iterator<Item = &Entry> {
         let closes =
-            move |entry: &&Entry| !entry.except().iter().any(|hole| hole.contains(&address));
+            move |entry: &&Entry| !entry.except().iter().any(|part| part.contains(&address));
         let networks = BTreeSet::from([IpNet::from(address), self.source_of(address, now)]);
         networks
             .into_iter()
@@ -65,7 +60,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Makes a jail forget the failures of the sources in a network, or of the source of an address.
     pub(super) fn forget_sources(&mut self, place: usize, network: IpNet) {
-        let source = self.prefix.source(network.addr());
+        let source = self.jails.prefix.source(network.addr());
         let Some(jail) = self.jails.get_mut(place) else { return };
         jail.forget_network(network);
         if is_address(network) {

@@ -6,7 +6,8 @@ use api::{BannedMany, Durability, Lifted, ORDERS_MAX, Order, Refused, TEXT_MAX, 
 use ipnet::IpNet;
 
 use super::bans::lifting::{self, NAMED};
-use super::{Controller, Wish, show};
+use super::manual::Wish;
+use super::{Controller, show};
 use crate::ban::Origin;
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
@@ -39,7 +40,7 @@ impl<D: Datapath> Controller<D> {
     /// What an order asks for. A ban for a flood is the kernel's own, so that of an order is manual.
     fn wish(&self, order: Order, force: bool) -> Wish {
         let Order { network, seconds, scope, except, reason, jail } = order;
-        let origin = jail.and_then(|jail| self.roster.origin(&jail));
+        let origin = jail.and_then(|jail| self.jails.roster.origin(&jail));
         let origin = origin.filter(|origin| !matches!(*origin, Origin::Flood | Origin::UNKNOWN));
         let time = seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
         let origin = origin.unwrap_or(Origin::Manual);

@@ -1,15 +1,101 @@
-//! Lists the known peers, a page at a time, as the kernel has them.
+//! The known peers, which the kernel has: makes known those that it cannot see, finds them in networks, and lists
+//! them a page at a time.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use api::{PEERS_MAX, Peer, PeersPage};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
+use log::warn;
 
 use super::Controller;
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
+/// What the daemon knows about the peers beyond the kernel.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    ipv6: KnownIpv6,
+    /// Whether the last peer that proved itself could not be made known. This is logged once.
+    is_full: bool,
+}
+
+impl Peers {
+    /// The known peers in an IPv6 network.
+    pub(super) fn inside_ipv6(
+        &mut self,
+        network: IpNet,
+        datapath: &impl Datapath,
+        now: KernelTime,
+    ) -> Vec<IpAddr> {
+        self.ipv6.inside(network, datapath, now)
+    }
+}
+
+/// A cache of the known peers with IPv6 addresses, at most a moment old: finding those in one network
+/// means reading all of them.
+#[derive(Debug, Default)]
+struct KnownIpv6 {
+    addresses: BTreeSet<IpAddr>,
+    /// When they were read, and how many the kernel had learned by then.
+    state: Option<(KernelTime, u64)>,
+}
+
+/// How long the cache is valid if no peer has been learned since.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// All IPv6 addresses.
+const IPV6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
+
+impl KnownIpv6 {
+    /// Makes the next use read the peers again.
+    fn forget(&mut self) {
+        self.state = None;
+    }
+
+    fn inside(&mut self, network: IpNet, datapath: &impl Datapath, now: KernelTime) -> Vec<IpAddr> {
+        // The counter is read first, so that a peer learned meanwhile is read the next time.
+        let learned = datapath.learning().learned;
+        let is_fresh = |(at, then): (KernelTime, u64)| then == learned && now.since(at) < KNOWN_FOR;
+        if !self.state.is_some_and(is_fresh) {
+            self.addresses = datapath.known_in(IPV6, now).into_iter().collect();
+            self.state = Some((now, learned));
+        }
+        self.addresses.range(network.network()..=network.broadcast()).copied().collect()
+    }
+}
+
 impl<D: Datapath> Controller<D> {
+    /// Makes a peer known. The program cannot see a registration over TLS or a WebSocket.
+    pub(super) fn know(&mut self, address: IpAddr, now: KernelTime) {
+        let result = self.datapath.know(address, now);
+        if let Err(why) = &result
+            && !self.peers.is_full
+        {
+            warn!("{address} has registered, but cannot be made a known peer: {why:#}");
+        }
+        self.peers.is_full = result.is_err();
+        self.peers.ipv6.forget();
+        self.leave_out(address, None, now);
+    }
+
+    /// Whether an address is a known peer.
+    pub(super) fn is_known(&self, address: IpAddr, now: KernelTime) -> bool {
+        self.datapath.known(address).is_some_and(|peer| now < peer.until)
+    }
+
+    /// How many known peers a ban of a network would cut off.
+    pub(super) fn known_inside(&self, network: IpNet, except: &[IpNet], now: KernelTime) -> usize {
+        if network.prefix_len() == network.max_prefix_len() {
+            let peer = self.datapath.known(network.addr());
+            return usize::from(peer.is_some_and(|peer| now < peer.until));
+        }
+        let is_left_out = |peer: &IpAddr| except.iter().any(|part| part.contains(peer));
+        let known = self.datapath.known_in(network, now).into_iter();
+        known.filter(|peer| !is_left_out(peer)).count()
+    }
+
     /// A page of the known peers, all or those in a network, behind an address.
     pub(super) fn peers_page(
         &self,

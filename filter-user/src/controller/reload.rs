@@ -60,8 +60,7 @@ impl<D: Datapath> Controller<D> {
         self.protected = protected;
         self.tuning.reconfigure(new);
         self.apply_tuning();
-        self.limits = new.limits;
-        self.flood_ban = new.limits.flood.ban;
+        self.limited.set_limits(&new.limits);
         self.enforcement.is_dry_run = new.dry_run;
         Ok(())
     }

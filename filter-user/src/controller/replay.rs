@@ -80,7 +80,7 @@ impl<D: Datapath> Controller<D> {
     pub fn recall(&mut self, told: Vec<Told>, now: KernelTime) {
         let Some(last) = told.last().map(|last| last.at) else { return };
         for Told { at, jail, what } in told {
-            let Some(place) = self.jails.iter().position(|j| j.name() == &*jail) else { continue };
+            let Some(place) = self.jails.place(&jail) else { continue };
             match what {
                 What::Forgotten(network) => self.forget_sources(place, network),
                 What::Proven(address, class) => {
@@ -93,7 +93,7 @@ impl<D: Datapath> Controller<D> {
                     // Another source may be about to report the same failure.
                     let source = self.sources.number(&source);
                     if let Some(source) = source.filter(|_| last.since(at) <= join::WINDOW) {
-                        self.join.is_first(&attempt, attempt.address, source, now);
+                        self.attempts.recall(&attempt, source, now);
                     }
                 }
             }
@@ -108,13 +108,14 @@ impl<D: Datapath> Controller<D> {
         (at, now): (KernelTime, KernelTime),
     ) {
         let (address, network) = (attempt.address, self.source_of(attempt.address, now));
-        let Some(jail) = self.jails.get_mut(place) else { return };
         if self.protected.reason(address.into()).is_some() {
             return;
         }
         // The sources of the jail `recidive` are other jails.
         let known = self.sources.name(source);
-        let source = known.or_else(|| self.roster.names().into_iter().find(|name| *name == source));
+        let source =
+            known.or_else(|| self.jails.roster.names().into_iter().find(|name| *name == source));
+        let Some(jail) = self.jails.get_mut(place) else { return };
         let (decided, _on_others) = (
             jail.hear_of(network.addr(), attempt, source.unwrap_or(GONE), at),
             jail.decided_on_others(),
@@ -127,7 +128,7 @@ impl<D: Datapath> Controller<D> {
     /// Whether a ban is a jail's that only the kernel had: the daemon was killed before it could save the
     /// ban. What led to it is recalled or read again.
     pub(super) fn is_unexplained(&self, entry: &Entry, place: usize) -> bool {
-        let jail = || self.jails.get(place).and_then(|jail| self.roster.origin(jail.name()));
+        let jail = || self.jails.get(place).and_then(|jail| self.jails.roster.origin(jail.name()));
         &*entry.reason == ADOPTED && Some(entry.ban.origin) == jail()
     }
 
@@ -140,7 +141,7 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> bool {
         let &BanDecision { address, scope, proven, .. } = decision;
-        let network = self.prefix.network(address);
+        let network = self.jails.prefix.network(address);
         let is_meant = |entry: &&Entry| {
             let ban = entry.ban;
             ban.scope == scope && ban.in_force(now) && self.is_unexplained(entry, place)

@@ -40,7 +40,7 @@ impl<D: Datapath> Controller<D> {
             },
             peers: Peers {
                 known: self.datapath.known_count(),
-                spared: self.spared,
+                spared: self.attempts.spared(),
                 learned: learning.learned,
                 no_room: learning.full,
             },

@@ -6,7 +6,8 @@ use std::time::Duration;
 use api::{Decided, Durability, TAKE_OVER_MAX, TakenOver};
 use log::info;
 
-use super::{Controller, is_address};
+use super::Controller;
+use super::of_source::is_address;
 use crate::ban::{Ban, Entry};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
@@ -45,23 +46,23 @@ impl<D: Datapath> Controller<D> {
         let mut refused: BTreeMap<String, u64> = BTreeMap::new();
         let mut entered = 0;
         let whom = format!("from {from}, requested by {who}");
-        if self.taken_over.whom != whom {
+        if self.imported.whom != whom {
             self.tell_taken_over();
-            self.taken_over.whom = whom;
+            self.imported.whom = whom;
         }
         for ban in bans {
             match self.take_over_ban(ban, from, now) {
                 Ok(()) => {
                     entered += 1;
-                    self.taken_over.entered += 1;
-                    if self.taken_over.first.len() < TOLD {
-                        self.taken_over.first.push(format!("{} ({})", ban.address, ban.jail));
+                    self.imported.entered += 1;
+                    if self.imported.first.len() < TOLD {
+                        self.imported.first.push(format!("{} ({})", ban.address, ban.jail));
                     }
                 }
                 Err(why) => *refused.entry(why.to_owned()).or_default() += 1,
             }
         }
-        self.taken_over.asked += bans.len();
+        self.imported.asked += bans.len();
         if last {
             self.tell_taken_over();
         }
@@ -71,7 +72,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Logs the bans of several requests in one line.
     pub(super) fn tell_taken_over(&mut self) {
-        let ToTell { whom, entered, asked, first } = std::mem::take(&mut self.taken_over);
+        let ToTell { whom, entered, asked, first } = std::mem::take(&mut self.imported);
         if asked == 0 {
             return;
         }
@@ -90,11 +91,11 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> Result<(), &'static str> {
         let address = decided.address.to_canonical();
-        let network = self.prefix.network(self.prefix.source(address));
+        let network = self.jails.prefix.network(self.jails.prefix.source(address));
         if self.protected.reason(address.into()).is_some() {
             return Err("trusted, or the host's own address");
         }
-        let place = self.jails.iter().position(|jail| jail.name() == decided.jail);
+        let place = self.jails.place(&decided.jail);
         let jail = place.and_then(|place| self.jails.get(place));
         let (Some(place), Some(jail)) = (place, jail.filter(|jail| jail.settings().enabled)) else {
             return Err("their jail does not exist yet or is disabled");
@@ -108,8 +109,8 @@ impl<D: Datapath> Controller<D> {
         if self.is_known(address, now) {
             return Err("known peers, probably phones");
         }
-        let holes = (!is_address(network)).then(|| self.holes(network, Some(place), now));
-        let (network, except) = match holes {
+        let except = (!is_address(network)).then(|| self.exceptions(network, Some(place), now));
+        let (network, except) = match except {
             Some(Ok(except)) => (network, except),
             Some(Err(_)) | None => (address.into(), Vec::new()),
         };

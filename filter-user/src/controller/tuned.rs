@@ -183,7 +183,7 @@ impl<D: Datapath> Controller<D> {
 
     /// Has the jails judge by what is configured and changed.
     pub(super) fn apply_tuning(&mut self) {
-        for jail in &mut self.jails {
+        for jail in self.jails.iter_mut() {
             if let Some(settings) = self.tuning.settings(jail.name())
                 && settings != *jail.settings()
             {

@@ -31,12 +31,12 @@ pub(super) struct Uncounted {
 /// By address. When there are too many, the older half is forgotten at once, so that forged addresses do
 /// not cost a search each.
 #[derive(Debug, Default)]
-pub(super) struct Register {
+pub(super) struct UncountedFailures {
     young: HashMap<IpAddr, Uncounted>,
     old: HashMap<IpAddr, Uncounted>,
 }
 
-impl Register {
+impl UncountedFailures {
     pub(super) fn note(&mut self, address: IpAddr, because: Because, now: KernelTime) {
         let none = Uncounted { unwitnessed: 0, known: 0, unproven: 0, last: now };
         if !self.young.contains_key(&address) {
@@ -67,16 +67,16 @@ mod tests {
 
     #[test]
     fn the_last_addresses_are_remembered_and_no_more() {
-        let mut register = Register::default();
+        let mut uncounted = UncountedFailures::default();
         let address = |n: u32| IpAddr::from(n.to_be_bytes());
         for n in 0..100_000 {
-            register.note(address(n), Because::Unwitnessed, KernelTime(n.into()));
-            register.note(address(7), Because::Known, KernelTime(n.into()));
+            uncounted.note(address(n), Because::Unwitnessed, KernelTime(n.into()));
+            uncounted.note(address(7), Because::Known, KernelTime(n.into()));
         }
-        assert!(register.young.len() + register.old.len() <= 2 * GENERATION);
-        let last = register.of(address(99_999)).unwrap();
+        assert!(uncounted.young.len() + uncounted.old.len() <= 2 * GENERATION);
+        let last = uncounted.of(address(99_999)).unwrap();
         assert_eq!((last.unwitnessed, last.known, last.last), (1, 0, KernelTime(99_999)));
-        assert_eq!(register.of(address(7)).unwrap().known, 100_000);
-        assert_eq!(register.of(address(8)), None);
+        assert_eq!(uncounted.of(address(7)).unwrap().known, 100_000);
+        assert_eq!(uncounted.of(address(8)), None);
     }
 }

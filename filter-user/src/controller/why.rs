@@ -62,7 +62,7 @@ impl<D: Datapath> Controller<D> {
             enforcing: self.enforcing(),
             unprotected: bare,
             near: self.near(source.addr(), now),
-            not_counted: self.uncounted.of(address).map(|uncounted| NotCounted {
+            not_counted: self.attempts.uncounted(address).map(|uncounted| NotCounted {
                 unwitnessed: uncounted.unwitnessed,
                 known: uncounted.known,
                 unproven: uncounted.unproven,
@@ -146,7 +146,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The setting of the limit that a source was over, and its value.
     fn limit_of(&self, reason: Reason) -> Option<(&'static str, Limit)> {
-        let Limits { source, known, flood, .. } = &self.limits;
+        let Limits { source, known, flood, .. } = self.limited.limits();
         let limits = [
             (Reason::RegisterLimit, "limits.register", source.register),
             (Reason::CredentialsLimit, "limits.register_credentials", source.register_credentials),

@@ -133,9 +133,9 @@ fn compared(notice: &Ear, ami: &Ear, now: Timestamp) -> [Vec<Kind>; 2] {
     [kinds(NOTICE, notice), kinds(AMI, ami)]
 }
 
-fn tell(teller: &str, lines: u64, attempts: &[Attempt], ears: (&mut Ear, &mut Ear), second: i64) {
+fn tell(reporter: &str, lines: u64, attempts: &[Attempt], ears: (&mut Ear, &mut Ear), second: i64) {
     let ears = [(NOTICE, ears.0), (AMI, ears.1)];
-    compare(teller, (lines, attempts), ears.into_iter(), at(second));
+    compare(reporter, (lines, attempts), ears.into_iter(), at(second));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) struct Failure {
     /// Whether it has led to a ban with the unproven scope.
     pub(super) punished: bool,
     /// The number of the source that reported it.
-    pub(super) teller: u8,
+    pub(super) reporter: u8,
     /// The hash of the account's name, if it has one.
     pub(super) account: Option<NonZeroU32>,
     /// The name itself, and the address if its source has several, as long as they are kept.
@@ -62,7 +62,7 @@ struct Node {
     class: Class,
     proven: bool,
     punished: bool,
-    teller: u8,
+    reporter: u8,
 }
 
 impl Dated for Node {
@@ -107,9 +107,9 @@ impl Watched {
         let forgotten = table.make_room(failures.len(), |node| forget_details(details, &node));
         let mut newest = None;
         for failure in failures.drain(..) {
-            let Failure { at, class, proven, punished, teller, account, details } = failure;
+            let Failure { at, class, proven, punished, reporter, account, details } = failure;
             let details = self.keep(details, rank);
-            let node = Node { at, account, details, class, proven, punished, teller };
+            let node = Node { at, account, details, class, proven, punished, reporter };
             newest = self.table.add(node, newest);
         }
         self.table.enter(key(address), newest, rank);
@@ -168,9 +168,9 @@ fn forget_details(details: &mut Slots<Details>, node: &Node) {
 
 impl Node {
     fn failure(&self, details: Option<Details>) -> Failure {
-        let Self { at, account, class, proven, punished, teller, .. } = *self;
+        let Self { at, account, class, proven, punished, reporter, .. } = *self;
         let details = details.unwrap_or_default();
-        Failure { at, class, proven, punished, teller, account, details }
+        Failure { at, class, proven, punished, reporter, account, details }
     }
 }
 

@@ -56,7 +56,7 @@ impl<D: Datapath> Controller<D> {
             let Some(entry) = self.bans.end_one(&mut self.datapath, now) else { return };
             self.note_end(&entry, false, now);
             self.forget_unexplained(&entry, now);
-            let by = self.roster.name(entry.ban.origin);
+            let by = self.jails.roster.name(entry.ban.origin);
             if self.digest.has_line(Topic::End, by, now) {
                 info!("the ban of {} by {by} has ended", show(entry.ban.network));
             }

@@ -83,7 +83,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             controller.hear(&failure(host(1, n), is_proven), 0, JAIL, at(1));
         }
         assert_eq!(listed(&mut controller), expected);
-        assert!(controller.jails[0].evidence(host(1, 0)).is_empty());
+        assert!(controller.jails.get(0).unwrap().evidence(host(1, 0)).is_empty());
     }
 }
 
@@ -332,7 +332,7 @@ fn failures_before_a_restart_count_for_the_source() {
     let mut again = started_again(again.datapath, Vec::new(), |_| {});
     again.recall(told, at(22));
     assert_eq!(networks(&mut again), ["2001:db8:0:1::/64"]);
-    assert!(again.jails[0].evidence(host(1, 0)).is_empty());
+    assert!(again.jails.get(0).unwrap().evidence(host(1, 0)).is_empty());
 }
 
 #[test]

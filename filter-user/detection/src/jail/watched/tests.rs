@@ -19,7 +19,7 @@ fn failure(second: u64, name: Option<&str>) -> Failure {
         class: Class::WrongCredential,
         proven: false,
         punished: false,
-        teller: 0,
+        reporter: 0,
         account: None,
         details: Details { name: name.map(Box::from), address: None },
     }

@@ -1,0 +1,175 @@
+//! Hears attempts: says which address made one, according to the packets that were seen, drops those that were
+//! already reported, and passes to the jails those that count.
+
+use std::net::IpAddr;
+
+use super::Controller;
+use super::uncounted::{Because, Uncounted, UncountedFailures};
+use crate::challenge::{Challenges, Reporter};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::failure::{Attempt, Class, Transport, Verdict};
+use crate::join::Join;
+
+/// The jail of sshd.
+const SSHD: &str = "sshd";
+
+/// The most unanswered challenges that are judged in one turn.
+const UNANSWERED_AT_ONCE: usize = 64;
+
+/// The attempts that were heard lately, and those that did not count.
+#[derive(Default)]
+pub(super) struct Attempts {
+    join: Join,
+    challenges: Challenges,
+    uncounted: UncountedFailures,
+    spared: u64,
+}
+
+impl Attempts {
+    /// Hears an attempt again after a restart, so that it is not counted when another source reports it.
+    pub(super) fn recall(&mut self, attempt: &Attempt, source: usize, now: KernelTime) {
+        self.join.is_first(attempt, attempt.address, source, now);
+    }
+
+    /// When the next challenge counts as unanswered.
+    pub(super) fn next_timeout(&self) -> Option<KernelTime> {
+        self.challenges.next_timeout()
+    }
+
+    /// The failures of an address that did not count.
+    pub(super) fn uncounted(&self, address: IpAddr) -> Option<Uncounted> {
+        self.uncounted.of(address)
+    }
+
+    /// How many failures were spared.
+    pub(super) fn spared(&self) -> u64 {
+        self.spared
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Takes an attempt that a source read, for the jail with this name.
+    pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
+        if attempt.verdict == Verdict::Success && jail == SSHD {
+            self.enforcement.logged_in();
+        }
+        let witness = self.witness(attempt, now);
+        let is_seen = self.is_seen(attempt, now);
+        let Some(report) = self.sources.get_mut(source) else { return };
+        match is_seen {
+            Some(true) => report.unseen = 0,
+            Some(false) => report.unseen = report.unseen.saturating_add(1),
+            None => {}
+        }
+        report.last_event = Some(now);
+        let name = report.name;
+        if attempt.verdict == Verdict::Failure {
+            report.failures = report.failures.saturating_add(1);
+        }
+        let Some(address) = witness else {
+            if self.protected.reason(attempt.address.into()).is_none() {
+                self.attempts.uncounted.note(attempt.address, Because::Unwitnessed, now);
+                report.unwitnessed = report.unwitnessed.saturating_add(1);
+            }
+            return;
+        };
+        if self.protected.reason(address.into()).is_some() {
+            return;
+        }
+        let Some(place) = self.jails.place(jail) else { return };
+        if attempt.answered {
+            self.know(address, now);
+        }
+        // This precedes the join, because another source may prove the failure.
+        if self.spare(attempt, address, now) {
+            return;
+        }
+        if self.ignores(attempt, place) {
+            self.attempts.uncounted.note(address, Because::Unproven, now);
+            return;
+        }
+        // Drop what another source has already reported, or this one in another class.
+        let joins = attempt.verdict == Verdict::Failure || attempt.class == Class::Acl;
+        if joins && !self.attempts.join.is_first(attempt, address, source, now) {
+            let counts = !self.attempts.join.was_set_aside(attempt, address, now);
+            if attempt.verdict == Verdict::Failure && attempt.proven && counts {
+                self.prove(address, attempt.class, place, now);
+            }
+            return;
+        }
+        let of_a_rival =
+            (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
+        let attempt = of_a_rival.as_ref().unwrap_or(attempt);
+        self.attempts.challenges.hear(attempt, Reporter { source, jail: place }, now);
+        if !self.judge(attempt, name, place, now) {
+            self.attempts.join.set_aside(attempt, address, now);
+        }
+    }
+
+    /// Whether a failure is spared: over UDP anybody can fail in the name of a registered phone.
+    fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
+        let spared =
+            attempt.verdict == Verdict::Failure && !attempt.proven && self.is_known(address, now);
+        if spared {
+            self.attempts.spared = self.attempts.spared.saturating_add(1);
+            self.attempts.uncounted.note(address, Because::Known, now);
+        }
+        spared
+    }
+
+    /// Whether a jail does not count a failure because its source may be forged.
+    fn ignores(&self, attempt: &Attempt, place: usize) -> bool {
+        attempt.verdict == Verdict::Failure
+            && !attempt.proven
+            && self.jails.get(place).is_some_and(|j| j.settings().unproven_scope.is_none())
+    }
+
+    /// Judges a few of the challenges that were not answered in time.
+    pub(super) fn judge_unanswered(&mut self, now: KernelTime) {
+        for _ in 0..UNANSWERED_AT_ONCE {
+            let unanswered = self.attempts.challenges.unanswered(now);
+            let Some((attempt, Reporter { source, jail })) = unanswered else { return };
+            let Some(report) = self.sources.get_mut(source) else { continue };
+            report.failures = report.failures.saturating_add(1);
+            let name = report.name;
+            if !self.spare(&attempt, attempt.address, now) && !self.ignores(&attempt, jail) {
+                self.judge(&attempt, name, jail, now);
+            }
+        }
+    }
+
+    /// Whether the filter has seen a packet for an attempt; `None` if it need not have.
+    fn is_seen(&self, attempt: &Attempt, now: KernelTime) -> Option<bool> {
+        // Over UDP the attempt concerns SIP; over TCP it may concern AMI itself, or sshd.
+        let is_sip = attempt.needs_witness || attempt.transport == Some(Transport::Udp);
+        let is_own = self.protected.reason(attempt.address.into()).is_some();
+        if attempt.verdict != Verdict::Failure || !is_sip || is_own {
+            return None;
+        }
+        let mut named = std::iter::once(&attempt.address).chain(&attempt.rivals);
+        if named.any(|address| self.datapath.seen(*address, now)) {
+            return Some(true);
+        }
+        // If the line is read long after it was written, the packets have been forgotten.
+        (!self.is_old(attempt, now)).then_some(false)
+    }
+
+    /// The address that made an attempt, according to the packets that were seen.
+    ///
+    /// An attacker's text can make up an address in a log line, and whole lines, but not a packet: without a
+    /// recent packet from an address, it made no attempt. An attempt that no such text can make up needs no
+    /// witness.
+    fn witness(&self, attempt: &Attempt, now: KernelTime) -> Option<IpAddr> {
+        if !attempt.needs_witness || attempt.verdict != Verdict::Failure {
+            return attempt.decided.then_some(attempt.address);
+        }
+        let named = std::iter::once(&attempt.address).chain(&attempt.rivals);
+        let mut seen = named.copied().filter(|address| self.datapath.seen(*address, now));
+        let first = seen.next()?;
+        if seen.next().is_none() {
+            return Some(first);
+        }
+        (attempt.decided && first == attempt.address).then_some(first)
+    }
+}

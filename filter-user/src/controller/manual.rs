@@ -1,0 +1,261 @@
+//! Manual bans and unbans.
+
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use api::{Banned, Durability, EXCEPT_MAX, Lifted, NO_REASON, Replaced, Unban};
+use ipnet::{IpNet, Ipv6Net};
+use log::info;
+
+use super::bans::lifting::{self, NAMED, Ticket, Which};
+use super::of_source::is_address;
+use super::{Controller, orders, show};
+use crate::ban::{Ban, Entry, Origin};
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::duration;
+use crate::escalation::Pardon;
+use crate::log_budget::MANUAL;
+use crate::report::shown_text;
+
+/// The shortest prefix that can be banned manually: a typing mistake must not close the host to
+/// everybody.
+pub(super) const WIDEST: u8 = 8;
+
+/// The network of IPv4 in the maps of networks. An IPv6 network around it would include all of IPv4.
+pub(super) const MAPPED: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+
+/// Bans inside a network that are counted when it is lifted and they are not.
+const INSIDE_COUNTED: usize = 1000;
+
+/// A request for a manual ban.
+pub(super) struct Wish {
+    pub(super) network: IpNet,
+    pub(super) except: Vec<IpNet>,
+    pub(super) time: Option<Duration>,
+    pub(super) scope: String,
+    pub(super) reason: Option<String>,
+    pub(super) force: bool,
+    pub(super) origin: Origin,
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Makes a ban that an administrator asks for.
+    pub(super) fn ban_manually(
+        &mut self,
+        wish: Wish,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Banned, String> {
+        let network = wish.network.trunc();
+        let scope = self.ports.scope(&wish.scope)?;
+        orders::may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
+        let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
+        self.may_be_banned_manually(network, &except)?;
+        let until = wish.time.map(|time| now.after(time));
+        let ban = Ban { network, scope, origin: wish.origin, since: now.into(), until };
+        let known = self.known_inside(network, &except, now);
+        if known > 0 && ban.address().is_some() && !wish.force {
+            return Err(format!(
+                "{} is a known peer, probably a registered phone; `--force` bans it anyway",
+                show(network)
+            ));
+        }
+        let entry = Entry::new(ban, "").with_except(except);
+        let replaced = self.bans.ledger().replaced_by(&entry).into_iter().next();
+        // A ban that replaces another keeps a reason that was given earlier.
+        let reason = wish.reason.or_else(|| replaced.as_ref().map(|old| old.reason.to_string()));
+        let reason = reason.unwrap_or_else(|| NO_REASON.to_owned());
+        let time = wish
+            .time
+            .map_or("forever".to_owned(), |time| format!("for {}", duration::format(time)));
+        let except: Vec<String> = entry.except().iter().map(|part| show(*part)).collect();
+        let except = match &except[..] {
+            [] => String::new(),
+            some => format!(" except {}", some.join(", ")),
+        };
+        let for_what = match &*reason {
+            NO_REASON => String::new(),
+            reason => format!(": {}", shown_text(reason)),
+        };
+        let says = format!(
+            "{who} banned {}{except} {time}, scope {}{for_what}{}",
+            show(network),
+            self.ports.name(scope),
+            self.dry()
+        );
+        let entry = Entry::new(ban, &*reason).with_except(entry.except().to_vec());
+        self.enter(&entry, Some(says)).map_err(|why| format!("{why:#}"))?;
+        let longer =
+            |old: &Entry| (old.ban.until.is_none(), old.ban.until) > (until.is_none(), until);
+        let shortened = replaced.as_ref().is_some_and(longer);
+        let replaced = replaced.map(|old| Replaced {
+            until: old.ban.until.map(|until| self.started.show(until)),
+            scope: self.ports.name(old.ban.scope).to_owned(),
+            reason: old.reason.to_string(),
+        });
+        Ok(Banned {
+            banned: show(network),
+            until: until.map(|until| self.started.show(until)),
+            scope: self.ports.name(scope).to_owned(),
+            reason,
+            enforcing: self.enforcing(),
+            replaced,
+            shortened,
+            known_peers: known as u64,
+            durability: Durability::default(),
+        })
+    }
+
+    fn may_be_banned_manually(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
+        if let Some(who) = self.protected.reason(network) {
+            return Err(format!("{} is never banned: it is {who}", show(network)));
+        }
+        if network.prefix_len() < WIDEST
+            || IpNet::V6(MAPPED).contains(&network)
+            || network.contains(&IpNet::V6(MAPPED))
+        {
+            return Err(format!(
+                "{network} is too wide; the widest network that can be banned is a /{WIDEST}"
+            ));
+        }
+        if let Some(outside) = except.iter().find(|e| !network.contains(*e) || **e == network) {
+            return Err(format!(
+                "{} is not inside {}; `--except` takes addresses and networks inside it",
+                show(*outside),
+                show(network)
+            ));
+        }
+        if except.len() > EXCEPT_MAX {
+            return Err(format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len()));
+        }
+        Ok(())
+    }
+
+    /// Lifts the bans of exactly this network, all or those of one origin. Returns how many it lifted.
+    pub(super) fn lift(
+        &mut self,
+        network: IpNet,
+        origin: Option<Origin>,
+        now: KernelTime,
+    ) -> Result<usize, String> {
+        self.forget(network, now);
+        let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
+        let bans: Vec<Entry> =
+            self.bans.ledger().of_network(network).filter(wanted).cloned().collect();
+        for ban in &bans {
+            self.bans.strike(&mut self.datapath, ban).map_err(|why| format!("{why:#}"))?;
+            self.note_end(ban, true, now);
+        }
+        if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
+            // The kernel may have banned it for a flood without an event.
+            self.datapath.unban(network.addr()).map_err(|why| format!("{why:#}"))?;
+        }
+        Ok(bans.len())
+    }
+
+    /// Begins to lift bans of which there may be many.
+    pub(super) fn unban_many(
+        &mut self,
+        which: Unban,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Ticket, String> {
+        let (which, pardon) = match which {
+            Unban::All => (Which::All, Some(Pardon { network: None, jail: None })),
+            Unban::Jail { jail } => {
+                let origin = self.origin(&jail)?;
+                let pardon = match origin {
+                    Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
+                    Origin::Manual | Origin::Escalation | Origin::Flood => None,
+                };
+                (Which::Of(origin, jail), pardon)
+            }
+            Unban::Networks { .. } => return Err("they are not that many".to_owned()),
+            Unban::Network { network, .. } => {
+                let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
+                self.forget(network, now);
+                (Which::Inside(network.trunc()), Some(pardon))
+            }
+        };
+        let ticket = self.begin_to_lift(which, who, now)?;
+        if let Some(pardon) = pardon {
+            self.pardon(pardon);
+        }
+        Ok(ticket)
+    }
+
+    /// What an `unban` of a network makes good: of an address, its source.
+    fn pardoned(&self, network: IpNet, now: KernelTime) -> IpNet {
+        let network = network.trunc();
+        if is_address(network) { self.source_of(network.addr(), now) } else { network }
+    }
+
+    fn pardon(&mut self, pardon: Pardon) {
+        self.escalation.pardon(pardon);
+        self.bans.store().pardon(pardon);
+    }
+
+    /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
+    pub(super) fn unban(
+        &mut self,
+        network: IpNet,
+        who: &str,
+        now: KernelTime,
+    ) -> Result<Lifted, String> {
+        let around = if is_address(network) {
+            self.by_jails_around(network.addr(), now)
+        } else {
+            Vec::new()
+        };
+        self.pardon(Pardon { network: Some(self.pardoned(network, now)), jail: None });
+        let mut lifted = 0;
+        let mut names: Vec<String> = Vec::new();
+        let around_it = around.iter().map(|entry| (entry.ban.network, Some(entry.ban.origin)));
+        for (network, origin) in std::iter::once((network.trunc(), None)).chain(around_it) {
+            let bans = self.lift(network, origin, now)?;
+            lifted += bans;
+            if bans > 0 && names.len() < NAMED {
+                names.push(show(network));
+            }
+        }
+        if lifted > 0 {
+            info!(target: MANUAL, "{}", lifting::line(who, lifted, "", &names));
+        }
+        let inside = self.bans.ledger().inside(network).take(INSIDE_COUNTED);
+        let inside: BTreeSet<IpNet> = inside.map(|entry| entry.ban.network).collect();
+        let inside_banned = inside.len();
+        let inside: Vec<String> = inside.into_iter().take(NAMED).map(show).collect();
+        if lifted == 0 {
+            return Err(self.not_banned(network, inside_banned, &inside));
+        }
+        Ok(Lifted {
+            network: around.first().map(|entry| show(entry.ban.network)),
+            inside,
+            inside_banned: inside_banned as u64,
+            ..lifting::answer(lifted, names)
+        })
+    }
+
+    /// Why nothing was lifted.
+    pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
+        let name = show(network);
+        let around = self.bans.ledger().of(network.addr());
+        let around =
+            around.iter().map(|entry| entry.ban.network).find(|net| net.contains(&network));
+        if let Some(around) = around {
+            return format!("{name} is banned as part of {0}: unban {0}", show(around));
+        }
+        if bans > 0 {
+            let more = if bans > inside.len() { " and others" } else { "" };
+            return format!(
+                "{name} is not banned as a whole, and what is banned in it stays banned: {}{more}; \
+                 `--inside` lifts that too",
+                inside.join(", ")
+            );
+        }
+        format!("{name} is not banned; its failures are forgotten")
+    }
+}
