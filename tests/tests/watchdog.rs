@@ -18,7 +18,7 @@ use ringfence_tests::world::{
 /// `watchdog.after`: its least.
 const AFTER: Duration = Duration::from_secs(10);
 /// How long something may take on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// REGISTERs of a flood, and what one source may send of them at once.
 const FLOOD: usize = 120;
 const BURST: u32 = 5;
@@ -114,11 +114,11 @@ fn a_filter_without_a_daemon_makes_no_bans_and_keeps_those_it_has() {
     ringfence.signal(Signal::SIGSTOP).unwrap();
     let stopped = Instant::now();
     let still_narrow = is_narrow(&hosts, fresh);
-    assert!(still_narrow || stopped.elapsed() >= AFTER - Duration::from_secs(2));
+    assert!(still_narrow || stopped.elapsed() >= AFTER.saturating_sub(Duration::from_secs(2)));
 
     // Then no source is limited any more, and none is banned anew.
     assert!(until(SOON, || !is_narrow(&hosts, fresh)));
-    assert!(stopped.elapsed() >= AFTER - Duration::from_secs(2));
+    assert!(stopped.elapsed() >= AFTER.saturating_sub(Duration::from_secs(2)));
     assert!(until(SOON, || !is_narrow(&hosts, narrowed)));
     let _flood = flood_over_tcp(&hosts, fresh);
     assert!(until(SOON, || connects(fresh)));
@@ -126,7 +126,7 @@ fn a_filter_without_a_daemon_makes_no_bans_and_keeps_those_it_has() {
     assert!(until(SOON, || reaches(briefly)), "a ban ends by itself");
     // What all share is limited as before.
     let arrived = arrive(&hosts, all, "INVITE", 3 * SHARED);
-    assert!(arrived >= SHARED && arrived < 2 * SHARED, "{arrived}");
+    assert!((SHARED..2 * SHARED).contains(&arrived), "{arrived}");
     let check = run(&ringfence, &["status", "--check"]);
     assert_eq!(check.status.code(), Some(2), "{check:?}");
     assert!(check.stdout.contains("the daemon has not beaten since"), "{check:?}");

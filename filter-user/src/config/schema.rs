@@ -10,8 +10,8 @@ use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
     ByteLimits, Capacity, ClassLimits, Config, Escalation, FilterName, GuessingSettings, Increment,
-    JailSettings, Limit, Limits, Mode, OwnJail, PortClass, RECIDIVE, Sources, SshdLog, Thresholds,
-    Weights,
+    JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, RECIDIVE, Sources, SshdLog,
+    Thresholds, Weights,
 };
 use crate::duration;
 
@@ -37,7 +37,7 @@ pub(super) struct Field<'a> {
 
 /// The table, in display order.
 pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
-    use kind::{Flag, Hosts, Interfaces, Path, Ports};
+    use kind::{Flag, Hosts, Interfaces, Ports};
     let Config { interfaces, mode, dry_run, trusted, trusted_names, trusted_by_route, sip, .. } =
         config;
     let Config { ports, ipv6_prefix, capacity, .. } = config;
@@ -123,7 +123,13 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         fields.extend(jail_fields(name, jail, &names));
     }
     fields.extend(source_fields(sources));
-    fields.extend([
+    fields.extend(path_fields(paths));
+    fields
+}
+
+fn path_fields(paths: &mut Paths) -> [Field<'_>; 3] {
+    use kind::Path;
+    [
         field(
             "paths.state",
             "The directory for the daemon's state: bans with their evidence, \
@@ -137,8 +143,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
              program may use it.",
             Path(&mut paths.bpffs),
         ),
-    ]);
-    fields
+    ]
 }
 
 fn capacity_fields<'a>(ipv6_prefix: &'a mut u8, capacity: &'a mut Capacity) -> [Field<'a>; 5] {

@@ -166,7 +166,20 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     let register = source.register;
     assert_eq!((register.rate.events(), register.rate.period()), (600, Duration::from_mins(1)));
     assert_eq!((register.rate.interval(), register.burst), (Duration::from_millis(100), 1));
-    let jail = &config.jails["asterisk-wazo"];
+    is_as_written(&config.jails["asterisk-wazo"]);
+    assert_eq!(config.offenders.remember, Duration::from_hours(24));
+    let Escalation { enabled, findtime, bantime, scope, ipv4, ipv6 } = config.escalation;
+    assert_eq!((enabled, scope), (true, Scope::All));
+    assert_eq!((findtime, bantime), (Duration::from_hours(48), Duration::from_hours(72)));
+    assert_eq!((ipv4.prefix, ipv4.offenders, ipv4.wide_prefix), (28, 2, 16));
+    assert_eq!((ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders), (52, 32, 0));
+    assert_eq!(config.ipv6_prefix, 56);
+    assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
+    assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
+}
+
+/// The jail of [`every_setting_can_be_set`].
+fn is_as_written(jail: &JailSettings) {
     assert!(!jail.enabled);
     assert_eq!((jail.maxretry, jail.scope), (1, Scope::All));
     assert_eq!(jail.findtime, Duration::from_secs(90));
@@ -182,15 +195,6 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
         unproven: true,
     };
     assert_eq!(jail.increment, increment);
-    assert_eq!(config.offenders.remember, Duration::from_hours(24));
-    let Escalation { enabled, findtime, bantime, scope, ipv4, ipv6 } = config.escalation;
-    assert_eq!((enabled, scope), (true, Scope::All));
-    assert_eq!((findtime, bantime), (Duration::from_hours(48), Duration::from_hours(72)));
-    assert_eq!((ipv4.prefix, ipv4.offenders, ipv4.wide_prefix), (28, 2, 16));
-    assert_eq!((ipv6.prefix, ipv6.wide_prefix, ipv6.wide_offenders), (52, 32, 0));
-    assert_eq!(config.ipv6_prefix, 56);
-    assert_eq!(config.sources.asterisk.notice_log, Path::new("/tmp/a log"));
-    assert_eq!(config.paths.control_socket(), Path::new("/tmp/r/control.sock"));
 }
 
 #[test]

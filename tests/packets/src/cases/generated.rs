@@ -136,7 +136,7 @@ impl Packets {
         lie(random, frame).build()
     }
 
-    /// Random bytes, mostly after an Ethernet header with a known EtherType.
+    /// Random bytes, mostly after an Ethernet header with a known `EtherType`.
     fn noise(&mut self) -> Vec<u8> {
         let random = &mut self.random;
         let longest = if random.once_in(8) { 2000 } else { 120 };

@@ -165,7 +165,7 @@ impl Seen<'_> {
     /// Whether something in the world justifies a drop with this reason. A limit either refills by one an
     /// hour, or has a burst that no input exhausts.
     fn asks_for(self, reason: Reason, history: &History) -> bool {
-        let Self { world, headers, .. } = self;
+        let world = self.world;
         if !self.is_ahead(world.attended) && NARROW.contains(&reason) {
             return false;
         }
@@ -191,6 +191,12 @@ impl Seen<'_> {
         if known {
             return self.asks_for_of_peer(reason, history);
         }
+        self.asks_for_of_stranger(reason, history)
+    }
+
+    /// The same of an unknown source's, while SIP is open.
+    fn asks_for_of_stranger(self, reason: Reason, history: &History) -> bool {
+        let Self { world, headers, .. } = self;
         let Some(class) = self.class() else {
             return reason == Reason::Flooding && self.may_be_flooder(history);
         };
