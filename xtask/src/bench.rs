@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measurements, each beside its rival in the same run.
+//! `cargo xtask bench`: measurements, each beside a rival in the same run.
 
 use std::ffi::OsString;
 
@@ -10,17 +10,17 @@ use crate::run::become_command;
 use crate::setup;
 use crate::workspace::Workspace;
 
-/// What `bench` takes.
+/// The arguments of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which measurement
+    /// The measurement
     name: String,
     /// Its options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
 }
 
-/// Sets up, builds, and becomes `ringfence-bench`.
+/// Sets up, builds, and is replaced by `ringfence-bench`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let root = Root::obtain("the measurement")?;

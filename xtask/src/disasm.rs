@@ -1,4 +1,4 @@
-//! `cargo xtask disasm`: what the compiler made of the XDP program.
+//! `cargo xtask disasm`: the instructions of the XDP program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const DIRECTORY: &str = "bpfel-unknown-none/ebpf";
 /// `target/<profile>/build/<package>/out/<target dir>/bpfel-unknown-none/ebpf` and room to spare.
 const DEPTH_MAX: usize = 10;
 
-/// Prints the newest object's instructions, with source lines where the debug info has them.
+/// Prints the newest object's instructions, with source lines if it has debug information.
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     let Some(object) = newest_object(workspace.target()) else {
@@ -45,7 +45,7 @@ fn newest_object(target: &Path) -> Option<PathBuf> {
     found.into_iter().max_by_key(|(modified, _)| *modified).map(|(_, path)| path)
 }
 
-/// Adds every object below `directory`; a directory that cannot be read holds none.
+/// Adds every object below `directory`; a directory that cannot be read has none.
 fn collect(directory: &Path, depth: usize, found: &mut Vec<(SystemTime, PathBuf)>) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;

@@ -1,8 +1,7 @@
-//! `cargo xtask fuzz`: libFuzzer's targets, built with the coverage that it reads.
+//! `cargo xtask fuzz`: libFuzzer's targets, built with its coverage instrumentation.
 //!
-//! Neither a nightly nor cargo-fuzz is needed: LLVM's coverage is a pass of the stable compiler too.
-//! What libFuzzer finds is kept below `target`; `--minimise` takes over into the repository what
-//! reaches code that nothing there reaches.
+//! It needs neither a nightly nor cargo-fuzz, because the stable compiler has LLVM's coverage pass too.
+//! Findings are kept below `target`; `--minimise` copies those into the repository that reach new code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "ringfence-fuzz";
 
-/// LLVM's `SanitizerCoverage`, as libFuzzer reads it, and every check that a debug build has.
+/// LLVM's `SanitizerCoverage` in the form that libFuzzer reads, and every check of a debug build.
 const RUSTFLAGS: [&str; 11] = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -34,33 +33,33 @@ const RUSTFLAGS: [&str; 11] = [
 
 /// The longest input, in bytes: several frames.
 const LONGEST: &str = "-max_len=4096";
-/// The longest that is taken over into the repository: more than a frame of 1500 bytes takes.
+/// The longest input that is copied into the repository: longer than a frame of 1500 bytes.
 const LONGEST_KEPT: &str = "-max_len=2048";
-/// One input takes microseconds; after so many seconds it hangs.
+/// One input takes microseconds; after this many seconds it hangs.
 const HANGS: &str = "-timeout=10";
-/// MiB that a target may take.
+/// The memory limit of a target, in MiB.
 const MEMORY: &str = "-rss_limit_mb=1024";
 
-/// What `fuzz` takes.
+/// The arguments of `fuzz`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which; all, one after the other, unless given
+    /// The target; by default all, one after the other
     target: Option<String>,
-    /// How long each is fuzzed
+    /// Seconds for each target
     #[arg(long, default_value_t = 60)]
     seconds: u32,
-    /// Then replace the corpus in the repository by the fewest inputs that reach what all do
+    /// Then reduce the corpus in the repository to the fewest inputs that reach the same code
     #[arg(long)]
     minimise: bool,
 }
 
-/// Where everything of one target is.
+/// The directories of one target.
 struct Target {
     name: String,
     program: PathBuf,
     /// The corpus in the repository.
     corpus: PathBuf,
-    /// What libFuzzer has found, of which most reaches nothing new.
+    /// The inputs that libFuzzer has found, most of which reach nothing new.
     found: PathBuf,
     /// Inputs that break a property.
     broken: PathBuf,
@@ -113,7 +112,7 @@ fn host() -> Result<String> {
     Ok(host.context("rustc -vV names no host")?.to_owned())
 }
 
-/// The targets: each has a corpus.
+/// The targets, each of which has a corpus.
 fn names(corpora: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(corpora).with_context(|| format!("list {}", corpora.display()))?;
     let mut names: Vec<String> =
@@ -139,7 +138,7 @@ impl Target {
         fuzz.arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", self.broken.display()))
             .arg("-print_final_stats=1")
-            // It writes to the first and only reads the second.
+            // It writes to the first directory, and only reads the second.
             .args([&self.found, &self.corpus]);
         succeed(&mut fuzz).with_context(|| {
             format!(
@@ -151,8 +150,8 @@ impl Target {
         })
     }
 
-    /// Replaces the corpus by the fewest of all inputs that reach what all of them do. Inputs with a
-    /// name that is not a hash were made by hand, for a value and not for what it reaches: they stay.
+    /// Reduces the corpus to the fewest inputs that reach the same code as all of them. Inputs whose name
+    /// is not a hash were written for a particular value, so they stay.
     fn minimise(&self) -> Result<()> {
         let fewest = self.found.with_extension("fewest");
         if fewest.exists() {
@@ -160,7 +159,7 @@ impl Target {
         }
         fs::create_dir_all(&fewest).with_context(|| format!("make {}", fewest.display()))?;
         let mut merge = self.command();
-        // That it was reached counts here, and not how often.
+        // Here it only matters that code is reached, not how often.
         merge.args(["-use_counters=0", "-set_cover_merge=1", LONGEST_KEPT]);
         succeed(merge.args([&fewest, &self.corpus, &self.found]))?;
         let kept = files(&fewest)?;
@@ -184,7 +183,7 @@ impl Target {
     }
 }
 
-/// Whether an input has the name that libFuzzer gives: its SHA-1.
+/// Whether an input has a name as libFuzzer gives it: its SHA-1.
 fn is_found(input: &Path) -> bool {
     let name = input.file_name().unwrap_or_default().to_string_lossy();
     name.len() == 40 && name.chars().all(|c| c.is_ascii_hexdigit())

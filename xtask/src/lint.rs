@@ -15,7 +15,7 @@ pub(crate) fn run() -> Result<()> {
     check(&workspace)
 }
 
-/// Lints a workspace that is set up.
+/// Lints a workspace that has been set up.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     for component in ["fmt", "clippy"] {
         let known = workspace
@@ -37,8 +37,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         succeed(clippy.args(["--", "-D", "warnings"]))
     })?;
     timed("lint the XDP program", || {
-        // For the host, since Debian's compiler has no clippy: the code is the same but for the
-        // helpers' calls. Without unwinding, which a program without std cannot have there.
+        // For the host, because Debian's compiler has no clippy: the code is the same except for the
+        // helpers' calls. Without unwinding, which a program without std does not support there.
         let mut clippy = workspace.cargo("clippy");
         clippy.args(["--package", "filter-ebpf", "--config", "profile.dev.panic='abort'"]);
         succeed(clippy.args(["--", "-D", "warnings"]))

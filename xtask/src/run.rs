@@ -12,10 +12,10 @@ use crate::privilege::Root;
 use crate::setup::{self, For};
 use crate::workspace::Workspace;
 
-/// What `run` takes: everything goes to the program that it starts.
+/// The arguments of `run`: all are passed to the program that it starts.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run the lab with an optimised build, which takes minutes longer; before all other options
+    /// Run the lab with an optimised build, which takes minutes longer; must precede all other options
     #[arg(long)]
     release: bool,
     /// `-i NIC` and options of `ringfence run`; or options of the lab, such as `--json FILE`
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     options: Vec<OsString>,
 }
 
-/// Sets up, builds, and becomes the lab or `ringfence`.
+/// Sets up, builds, and is replaced by the lab or `ringfence`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let on_interface = names_interface(&args.options);
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         command.arg("run").args(&args.options);
         return become_command(&mut command);
     }
-    // The XDP program is optimised in either, and `cargo xtask test` has the same build.
+    // The XDP program is optimised in both, and `cargo xtask test` uses the same build.
     let profile = if args.release { Profile::Release } else { Profile::Debug };
     let [ringfence, lab] = build::binaries_of(&workspace, profile, ["ringfence", "ringfence-lab"])?;
     let mut command = root.command(lab);
@@ -45,8 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     become_command(command.args(&args.options))
 }
 
-/// Replaces this process, so that the exit status and Ctrl-C are the command's own: it cleans up,
-/// and nobody dies before it has.
+/// Replaces this process, so that the exit status and Ctrl-C belong to the command, which can clean up.
 pub(crate) fn become_command(command: &mut Command) -> Result<()> {
     let error = command.exec();
     Err(error).with_context(|| format!("start {}", command.get_program().display()))

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: lints and every test, and proof that the privileged ones ran.
+//! `cargo xtask test`: lints and every test, with a check that the privileged ones ran.
 
 mod privileged;
 mod summary;
@@ -18,18 +18,18 @@ use crate::step::timed;
 use crate::workspace::Workspace;
 use summary::{Summary, Totals};
 
-/// A test is listed among the slowest if it took this long.
+/// A test is listed among the slowest if it took at least this long.
 const SLOW: Duration = Duration::from_secs(5);
-/// As many are listed.
+/// The number of slowest tests to list.
 const SLOWEST: usize = 20;
 
-/// What `test` takes.
+/// The arguments of `test`.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Leave out the tests that need root
     #[arg(long)]
     no_privileged: bool,
-    /// Test `ringfence` as it is shipped, not as a debug build
+    /// Test `ringfence` as it is shipped instead of a debug build
     #[arg(long)]
     release: bool,
     /// Only the tests whose name contains this
@@ -37,13 +37,13 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// What is tested before a release.
+    /// The tests before a release.
     pub(crate) fn of_release() -> Self {
         Self { release: true, ..Self::default() }
     }
 }
 
-/// Sets up, lints, and runs every test; fails when one failed or those asked for did not run.
+/// Sets up, lints, and runs every test; fails if one failed or the requested ones did not run.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let root = if args.no_privileged { None } else { Some(privileged()?) };
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let [ringfence] = build::release(&workspace, ["ringfence"])?;
         ringfence
     } else {
-        // Cargo builds it with the tests, before it runs any.
+        // Cargo builds it with the tests, before it runs any of them.
         workspace.debug_binary("ringfence")
     };
 
@@ -123,11 +123,11 @@ impl Tests<'_> {
         ]
     }
 
-    /// Of the same packages each time: for others cargo would build what they share again, with the
-    /// features that these ask for.
+    /// Always with the same packages: for others cargo would rebuild shared dependencies with other
+    /// features.
     fn cargo_test(&self) -> Command {
         let mut command = self.workspace.cargo("test");
-        // The targets of libFuzzer have no tests, and take a C++ compiler.
+        // libFuzzer's targets have no tests, and need a C++ compiler.
         command
             .args(["--workspace", "--exclude", "filter-ebpf", "--exclude", "ringfence-fuzz"])
             .arg("--no-fail-fast")
@@ -141,7 +141,7 @@ fn colour() -> Option<&'static str> {
     io::stdout().is_terminal().then_some("--color=always")
 }
 
-/// Runs `cargo test`, shows its output as it comes, and counts.
+/// Runs `cargo test`, shows its output as it arrives, and counts.
 fn run_counted(command: &mut Command) -> Result<Totals> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo test")?;

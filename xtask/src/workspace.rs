@@ -1,4 +1,4 @@
-//! Where things are, and `cargo` as this workspace calls it.
+//! The paths of the workspace, and `cargo` as this workspace calls it.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,14 +7,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The workspace, and where cargo puts what it builds from it.
+/// The workspace and cargo's target directory.
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
 }
 
 impl Workspace {
-    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration count.
+    /// Runs cargo, so that `CARGO_TARGET_DIR` and cargo's configuration apply.
     pub(crate) fn find() -> Result<Self> {
         let manifest_dir = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -45,22 +45,22 @@ impl Workspace {
         &self.target
     }
 
-    /// Where the XDP program's linker and `ebpf.env` lie.
+    /// The directory of the XDP program's linker and `ebpf.env`.
     pub(crate) fn toolchain(&self) -> PathBuf {
         self.target.join("toolchain")
     }
 
-    /// What the lab keeps between runs.
+    /// The directory that the lab keeps between runs.
     pub(crate) fn lab_cache(&self) -> PathBuf {
         self.target.join("lab")
     }
 
-    /// A release binary, built or not.
+    /// The path of a release binary, whether it exists or not.
     pub(crate) fn release_binary(&self, name: &str) -> PathBuf {
         self.target.join("release").join(name)
     }
 
-    /// A binary of the `dev` profile, built or not.
+    /// The path of a binary of the `dev` profile, whether it exists or not.
     pub(crate) fn debug_binary(&self, name: &str) -> PathBuf {
         self.target.join("debug").join(name)
     }
@@ -73,13 +73,13 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs this, or the one on the path.
+/// The cargo that runs this, or the one in `PATH`.
 pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
 }
 
-/// A program on the path, or where Debian keeps administrators' programs, which are on no
-/// ordinary user's path.
+/// A program in `PATH`, or in Debian's directories for administrators' programs, which are not in an
+/// ordinary user's `PATH`.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

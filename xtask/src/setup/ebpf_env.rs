@@ -1,4 +1,4 @@
-//! `ebpf.env`: what `filter-user/datapath/build.rs` reads to build the XDP program.
+//! `ebpf.env`, which `filter-user/datapath/build.rs` reads to build the XDP program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ const NAME: &str = "ebpf.env";
 /// The compiler and linker of the XDP program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EbpfEnv {
-    /// That compiler's own cargo.
+    /// The cargo of that compiler.
     pub(super) cargo: PathBuf,
     /// The compiler.
     pub(super) rustc: PathBuf,
-    /// Rustup's name for it; a compiler without one is stable and takes nightly features only
-    /// with `RUSTC_BOOTSTRAP`.
+    /// Its name in rustup. A compiler without one is stable, and accepts nightly features only with
+    /// `RUSTC_BOOTSTRAP`.
     pub(super) rustup_toolchain: Option<String>,
     /// `bpf-linker`.
     pub(super) linker: PathBuf,
 }
 
 impl EbpfEnv {
-    /// Reads the file, if there is one.
+    /// Reads the file, if it exists.
     pub(super) fn read(toolchain: &Path) -> Result<Self> {
         let path = toolchain.join(NAME);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("read {}", path.display()))
     }
 
-    /// Writes the file; an unchanged one keeps its time, so that nothing is built again.
+    /// Writes the file; an unchanged file keeps its time, so that nothing is rebuilt.
     pub(super) fn write(&self, toolchain: &Path) -> Result<()> {
         let path = toolchain.join(NAME);
         let text = self.to_text();

@@ -1,4 +1,4 @@
-//! `bpf-linker`, built against the LLVM of the compiler whose output it links.
+//! `bpf-linker`, built with the LLVM of the compiler whose output it links.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::versions::BPF_LINKER;
 use crate::step::Steps;
 use crate::workspace::cargo;
 
-/// Where the linker is, once installed.
+/// The linker's path after its installation.
 pub(super) fn path(toolchain: &Path) -> PathBuf {
     toolchain.join("bin/bpf-linker")
 }
 
-/// Fails unless the linker is there, is of our version and of LLVM `llvm`, and starts.
+/// Fails unless the linker exists, has the right version, uses LLVM `llvm`, and starts.
 pub(super) fn check(toolchain: &Path, llvm: u32) -> Result<()> {
-    // Cargo's own record of what it installed below this root.
+    // Cargo's record of the programs that it has installed below this root.
     let record = fs::read_to_string(toolchain.join(".crates2.json")).unwrap_or_default();
     if !is_recorded(&record, llvm) {
         bail!("bpf-linker {BPF_LINKER} for LLVM {llvm} is not installed");

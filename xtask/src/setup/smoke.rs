@@ -1,4 +1,4 @@
-//! A program of one instruction: whether compiler and linker understand each other.
+//! A program of one instruction, to test whether compiler and linker are compatible.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use super::ebpf_env::EbpfEnv;
 use crate::step::Steps;
 
-/// Without `core`, which takes half a minute to build: that compiler and linker agree on LLVM's
-/// bitcode and on BTF is what goes wrong.
+/// Without `core`, which takes half a minute to build. The usual faults are that compiler and linker
+/// disagree about LLVM's bitcode or BTF.
 const PROGRAM: &str = r#"#![feature(no_core, lang_items)]
 #![no_core]
 #![no_main]
@@ -27,7 +27,7 @@ trait Copy {}
 extern "C" fn smoke() {}
 "#;
 
-/// Builds the program; fails when the two do not match.
+/// Builds the program; fails if the two do not match.
 pub(super) fn build(steps: &Steps, toolchain: &Path, env: &EbpfEnv) -> Result<()> {
     let directory = toolchain.join("smoke");
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;

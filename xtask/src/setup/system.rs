@@ -1,21 +1,21 @@
-//! Which system this is, out of `os-release`.
+//! Identifies the system from `os-release`.
 
 use std::fs;
 
 use super::versions::DEBIAN_MIN;
 use crate::workspace::find_program;
 
-/// A system, as far as installing on it goes.
+/// The properties of the system that matter for installing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct System {
-    /// As its makers call it.
+    /// Its name.
     pub(super) name: String,
-    /// Whether it is a Debian whose packages set-up knows.
+    /// Whether it is a Debian whose packages are known here.
     pub(super) debian: bool,
 }
 
 impl System {
-    /// The system this runs on.
+    /// The current system.
     pub(super) fn read() -> Self {
         let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let system = Self::parse(&text);

@@ -1,4 +1,5 @@
-//! What the test harness says: at the end of each executable `test result: ok. 3 passed; ...`, and while one
+//! Parses the output of the test harness: `test result: ok. 3 passed; ...` at the end of each executable,
+//! and, if tests run one after the other, `test NAME ... ` before each test and `ok` after it.
 //! test runs after the other `test NAME ... ` before it and `ok` behind it.
 
 use std::ops::Add;
@@ -28,7 +29,7 @@ impl Add for Totals {
     }
 }
 
-/// Adds up the summary lines in output that comes in pieces, and notes how long each test took.
+/// Adds up the summary lines in output that arrives in pieces, and records the time of each test.
 #[derive(Default)]
 pub(super) struct Summary {
     line: Vec<u8>,
@@ -38,7 +39,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Takes the next piece, which came at `now`.
+    /// Takes the next piece, which arrived at `now`.
     pub(super) fn feed(&mut self, bytes: &[u8], now: Instant) {
         for &byte in bytes {
             let begun = *self.begun.get_or_insert(now);
@@ -62,7 +63,7 @@ impl Summary {
         self.tests.extend(other.tests);
     }
 
-    /// The slowest tests, each with its time, of those that took `least`.
+    /// The slowest tests with their times, at least `least`.
     pub(super) fn slowest(&self, count: usize, least: Duration) -> Vec<&(Duration, String)> {
         let mut tests: Vec<_> = self.tests.iter().filter(|(took, _)| *took >= least).collect();
         tests.sort_by(|a, b| b.cmp(a));
@@ -85,7 +86,7 @@ fn parse(line: &str) -> Option<Totals> {
     Some(Totals { passed: count("passed")?, failed: count("failed")? })
 }
 
-/// The name of the test that a line says is over.
+/// The name of the test that ends in this line.
 fn ended(line: &str) -> Option<&str> {
     let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
     ["ok", "FAILED"].contains(&verdict.trim_end()).then_some(name)

@@ -1,4 +1,5 @@
-//! What `ringfence-vm-init` or `ringfence-package-guest` says on the serial line, among all that the kernel says there.
+//! The lines of `ringfence-vm-init` or `ringfence-package-guest` on the serial port, among those of the
+//! kernel.
 //!
 //! `vm: ok SECONDS NAME`, `vm: failed SECONDS NAME: WHY`, `vm: verified COUNT`, and at the end
 //! `vm: end`.
@@ -7,11 +8,11 @@ use anyhow::{Result, bail, ensure};
 
 const PREFIX: &str = "vm: ";
 
-/// All that it said.
+/// All findings.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Findings {
     pub(crate) checks: Vec<Check>,
-    /// Instructions that the verifier followed.
+    /// The number of instructions that the verifier followed.
     pub(crate) verified: Option<u64>,
     ended: bool,
 }
@@ -21,16 +22,16 @@ pub(crate) struct Findings {
 pub(crate) struct Check {
     pub(crate) name: String,
     pub(crate) seconds: f64,
-    /// Why it failed, if it did.
+    /// Its error, if it failed.
     pub(crate) failure: Option<String>,
 }
 
 impl Findings {
-    /// Reads them out of the serial line's log.
+    /// Reads them from the log of the serial port.
     pub(crate) fn read(log: &str) -> Self {
         let mut findings = Self::default();
         for line in log.lines() {
-            // The firmware leaves escapes in front of the first line.
+            // The firmware writes escape sequences before the first line.
             let Some(at) = line.find(PREFIX) else { continue };
             let said = line.get(at + PREFIX.len()..).unwrap_or_default().trim_end();
             match said.split_once(' ') {
@@ -44,7 +45,7 @@ impl Findings {
         findings
     }
 
-    /// Prints each check, and how it went.
+    /// Prints each check with its result.
     pub(crate) fn print(&self) {
         for check in &self.checks {
             let word = if check.failure.is_none() { "ok" } else { "FAILED" };
@@ -60,7 +61,7 @@ impl Findings {
         self.checks.iter().filter(|check| check.failure.is_some()).count()
     }
 
-    /// Fails unless every check was made, and passed.
+    /// Fails unless every check was made and passed.
     pub(crate) fn complete(&self) -> Result<()> {
         ensure!(self.ended, "it did not come to its end");
         ensure!(!self.checks.is_empty(), "it checked nothing");

@@ -1,5 +1,5 @@
-//! The files inside: programs with the libraries that they are linked to, in the archive that the
-//! kernel unpacks into memory.
+//! The files in the virtual machine: programs with their libraries, in the archive that the kernel
+//! unpacks into memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ const DIRECTORIES: [&str; 6] = ["dev", "proc", "root", "run", "sys", "tmp"];
 const DIRECTORY: u32 = 0o040_755;
 const FILE: u32 = 0o100_755;
 
-/// The files, by their paths inside.
+/// The files, by their paths in the machine.
 pub(super) struct Initramfs {
     files: BTreeMap<String, Content>,
     stripped: PathBuf,
@@ -26,23 +26,23 @@ enum Content {
 }
 
 impl Initramfs {
-    /// No files. Programs without their debug information go to `stripped`.
+    /// An empty set. Programs without their debug information are written to `stripped`.
     pub(super) fn new(stripped: &Path) -> Self {
         Self { files: BTreeMap::new(), stripped: stripped.to_owned() }
     }
 
-    /// A file as it is.
+    /// Adds an unchanged file.
     pub(super) fn file(&mut self, name: &str, path: &Path) {
         self.files.insert(name.to_owned(), Content::Copy(path.to_owned()));
     }
 
-    /// A file with this text.
+    /// Adds a file with this text.
     pub(super) fn text(&mut self, name: &str, text: &str) {
         self.files.insert(name.to_owned(), Content::Text(text.to_owned()));
     }
 
-    /// A program without its debug information, and the libraries that it is linked to, where it
-    /// will look for them.
+    /// Adds a program without its debug information, and its libraries at the paths where it looks for
+    /// them.
     pub(super) fn program(&mut self, name: &str, path: &Path) -> Result<()> {
         let stripped = self.stripped.join(name);
         let directory = stripped.parent().unwrap_or(&self.stripped);
@@ -83,7 +83,7 @@ impl Initramfs {
         write().with_context(|| format!("write {}", image.display()))
     }
 
-    /// Every directory, each after the one that it is in.
+    /// Every directory, each after its parent.
     fn directories(&self) -> BTreeSet<String> {
         let parents = self.files.keys().flat_map(|name| Path::new(name).ancestors().skip(1));
         let parents = parents.map(|path| path.display().to_string());
@@ -92,7 +92,7 @@ impl Initramfs {
     }
 }
 
-/// The paths in what `ldd` prints: `libc.so.6 => /lib/libc.so.6 (0x…)`, and the loader's without
+/// The paths in the output of `ldd`: `libc.so.6 => /lib/libc.so.6 (0x…)`, and that of the loader without
 /// an arrow.
 fn libraries(ldd: &str) -> impl Iterator<Item = &str> {
     ldd.lines().filter_map(|line| {

@@ -1,8 +1,8 @@
-//! Kernels, and QEMU where it is not installed, out of Debian's packages: downloaded from where
-//! this machine's apt gets its own, and unpacked below `target`.
+//! Kernels, and QEMU if it is not installed, from Debian packages: downloaded from this machine's mirror,
+//! and unpacked below `target`.
 //!
-//! Nothing is installed. A kernel that is installed becomes the machine's own at its next start;
-//! and QEMU conflicts with an older or newer `qemu-utils` that somebody may need.
+//! Nothing is installed. An installed kernel would become the machine's own at its next boot, and QEMU
+//! conflicts with an older or newer `qemu-utils` that may be needed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,37 +16,37 @@ use super::machine::Machine;
 use crate::step::Steps;
 use crate::workspace::find_program;
 
-/// Debian's kernel for virtual machines, which is the smallest.
+/// Debian's kernel for virtual machines, the smallest one.
 const FLAVOUR: &str = "-cloud-amd64";
 const QEMU: &str = "qemu-system-x86_64";
 const QEMU_PACKAGE: &str = "qemu-system-x86";
-/// After this it is asked again whether there is a newer kernel.
+/// How often to look for a newer kernel.
 const LISTS_AGE_MAX: Duration = Duration::from_hours(24);
 const UNNEEDED: [&str; 4] =
     ["./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*", "./boot/System.map*"];
 
-/// The packages that were unpacked, and a way to get more.
+/// The packages that were unpacked, and a way to download more.
 pub(crate) struct Packages {
     directory: PathBuf,
     steps: Steps,
-    /// Why the newest packages are not known, where they are not.
+    /// The error, if the newest packages are unknown.
     outdated: Option<anyhow::Error>,
 }
 
 /// A kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// As it was asked for: `6.1`.
+    /// The requested series, such as `6.1`.
     pub(crate) series: String,
-    /// As it calls itself: `6.1.0-56-cloud-amd64`.
+    /// Its release, such as `6.1.0-56-cloud-amd64`.
     pub(crate) release: String,
-    /// What is booted.
+    /// The file to boot.
     pub(crate) image: PathBuf,
     modules: PathBuf,
 }
 
 impl Packages {
-    /// Uses `directory`; asks what there is, at most once a day.
+    /// Uses `directory`; updates the lists of packages at most once a day.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         for part in ["state/lists/partial", "cache/archives/partial"] {
             let part = directory.join(part);
@@ -59,7 +59,7 @@ impl Packages {
         }
         match packages.apt("update", "ask apt for the newest kernels", &["update"]) {
             Ok(()) => drop(File::create(packages.stamp()).context("note when apt was asked")?),
-            // Without a network, what is there will do.
+            // Without a network, the existing packages are used.
             Err(error) => {
                 eprintln!("test-vm:   failed; so with what is there");
                 packages.outdated = Some(error);
@@ -86,7 +86,7 @@ impl Packages {
         Ok(Kernel { series: series.to_owned(), release, image, modules })
     }
 
-    /// QEMU, as it is installed or else unpacked.
+    /// QEMU, installed or unpacked.
     pub(crate) fn qemu(&self) -> Result<Machine> {
         let logs = self.directory.with_file_name("log");
         if let Some(installed) = find_program(QEMU) {
@@ -106,7 +106,7 @@ impl Packages {
         let known = newest(self.known(&prefix)?, &prefix);
         let chosen = match &self.outdated {
             None => known,
-            // What may not be there any more is the last to try.
+            // A package that may no longer be in the mirror is the last choice.
             Some(_) => newest(self.unpacked()?, &prefix).or(known),
         };
         if let Some(chosen) = chosen {
@@ -143,7 +143,7 @@ impl Packages {
         Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
-    /// Downloads with apt, and unpacks all that came to a directory of this name.
+    /// Downloads with apt, and unpacks the packages into a directory of this name.
     fn fetch(&self, name: &str, step: &str, arguments: &[&str]) -> Result<()> {
         let archives = self.directory.join("cache/archives");
         remove_archives(&archives)?;
@@ -159,7 +159,7 @@ impl Packages {
             unpack(archive, &partial)?;
         }
         let root = self.directory.join(name);
-        // Last, so that what was unpacked in part is never taken for the whole.
+        // Last, so that a partly unpacked directory is never mistaken for a complete one.
         fs::rename(&partial, &root).with_context(|| format!("rename to {}", root.display()))?;
         remove_archives(&archives)
     }
@@ -168,13 +168,13 @@ impl Packages {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         command.arg("-q").args(self.options()).args(arguments);
-        // `apt-get download` puts it where it is run.
+        // `apt-get download` writes to the working directory.
         command.current_dir(self.directory.join("cache/archives"));
         self.steps.run(&format!("apt-{step}"), what, &mut command)
     }
 
-    /// A state of its own, so that it takes neither root nor apt's lock; the sources, and what is
-    /// installed, are the machine's.
+    /// A separate state, so that neither root nor apt's lock is needed; the sources and the list of
+    /// installed packages are the machine's.
     fn options(&self) -> [String; 9] {
         let place = |name: &str| self.directory.join(name).display().to_string();
         [
@@ -182,11 +182,11 @@ impl Packages {
             ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
             ("Dir::Cache", place("cache")),
             ("Debug::NoLocking", "true".to_owned()),
-            // The user `_apt` may not write to our directory.
+            // The user `_apt` may not write to the directory.
             ("APT::Sandbox::User", "root".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::Retries", "3".to_owned()),
-            // A list that cannot be had is only a warning otherwise.
+            // Otherwise a missing list is only a warning.
             ("APT::Update::Error-Mode", "any".to_owned()),
             ("APT::Cmd::Disable-Script-Warning", "true".to_owned()),
         ]
@@ -214,7 +214,7 @@ impl Kernel {
     }
 }
 
-/// What the names of a series' kernels begin with, and no other's.
+/// The prefix of the names of a series' kernels, and of no others.
 fn prefix(series: &str) -> String {
     format!("linux-image-{series}.")
 }
