@@ -1,11 +1,11 @@
-//! The table of banned IPv4 addresses: a bucketised cuckoo hash (Erlingsson, Manasse and
-//! `McSherry`, "A cool and practical alternative to traditional hash tables", 2006) in one array, in
-//! which one cache line decides about nearly every packet.
+//! The table of banned IPv4 addresses: a bucketised cuckoo hash (Erlingsson, Manasse and `McSherry`, "A
+//! cool and practical alternative to traditional hash tables", 2006) in one array, in which one cache
+//! line decides about nearly every packet.
 //!
-//! A [`Line`] is one cache line and holds six bans. An address is in its first line or, where that had
-//! no room, in its second, and the first line counts how many of its addresses are elsewhere: nobody
-//! looks into the second line of an address unless that count says so. Six fingerprints, which are
-//! compared at once, say which slot to look into.
+//! A [`Line`] is one cache line with room for six bans. An address is in its first line or, if that had
+//! no room, in its second one. The first line counts how many of its addresses are in their second line,
+//! so that the second line is read only if necessary. Six fingerprints, which are compared at once,
+//! select the slot to read.
 //!
 //! ```text
 //! word 0      a fingerprint for each slot, 8 bits each | bans that are in their second line (8) | 0 (8)
@@ -13,47 +13,48 @@
 //! word 7      packets of each slot modulo 256, 8 bits each | 0 (16)
 //! ```
 //!
-//! Behind the lines are as many times six words of details: since (28) | origin (8) | packets divided by
+//! The lines are followed by six words of details for each: since (28) | origin (8) | packets divided by
 //! 256 (28).
 //!
-//! **Exact.** An address is mixed into a number by a bijection, another one for each line. The line is the
-//! number's place in all 2^32, and the key is its low 24 bits. A line is less than 2^24 numbers wide, so
-//! the line and the head, one word, determine the address. Whatever the program reads, and however old
-//! the fingerprints are that it read before, a head that fits is a ban of this address.
+//! **Exact.** A bijection mixes an address into a number, with a different bijection for each line. The
+//! number's position among all 2^32 selects the line, and its low 24 bits are the key. A line covers
+//! fewer than 2^24 numbers, so the line and the head, which is a single word, determine the address.
+//! Whatever the program reads, and however old the fingerprints are that it has read, a head that matches
+//! is a ban of this address.
 //!
-//! **Without a lock.** The controller writes, in memory that it shares with the program. A head is written
-//! in one piece, last of all when a ban is entered and first when it is lifted, so the program sees a ban
-//! whole or not at all. The fingerprints of a line are one word. No two bans in a line have the same, and
-//! no free slot has that of a ban, so the first slot that fits is the only one.
+//! **Without a lock.** The controller writes into memory that it shares with the program. A head is
+//! written in one access, last when a ban is entered and first when it is lifted, so the program sees a
+//! complete ban or none. The fingerprints of a line are one word. No two bans in a line have the same
+//! fingerprint, and no free slot has that of a ban, so the first slot that matches is the only one.
 
 use crate::abi::{FOREVER, ORIGIN_OWN, SCOPE_ALL};
 
 /// Eight words of 64 bits.
 pub type Line = [u64; 8];
 
-/// Bans in a line.
+/// The number of bans in a line.
 pub const SLOTS: usize = 6;
 
-/// Lines in which an address may be.
+/// The number of lines in which an address may be.
 pub const CHOICES: usize = 2;
 
-/// The part of the table that is filled when it holds as many bans as it is made for, in percent. With
+/// The filled part of the table when it contains as many bans as it is created for, in percent. With
 /// more, more bans would be in their second line.
 pub const FILL: u64 = 79;
 
-/// The fewest lines of a table: those of fewer would be wider than a key is long.
+/// The fewest lines of a table: with fewer, a line would cover more numbers than a key can express.
 pub const LINES_MIN: u32 = 256;
 
-/// Lines come by this many: the details of four lines fill three.
+/// The number of lines is a multiple of this, because the details of four lines fill three.
 const LINES_STEP: u32 = 4;
 
 /// The first bit of the count of bans in their second line, in a line's first word.
 pub const ELSEWHERE_SHIFT: u32 = 48;
 
-/// The word of the packets.
+/// The word of the counts of packets.
 pub const PACKETS_WORD: usize = 7;
 
-/// One in [`details`] for 256 packets.
+/// The unit of 256 packets in [`details`].
 pub const CARRY: u64 = 1 << 36;
 
 const KEY: u64 = 0xff_ffff;
@@ -61,35 +62,35 @@ const SECOND: u64 = 1 << 32;
 const UNTIL_SHIFT: u32 = 33;
 /// [`FOREVER`] in 31 bits.
 const NO_END: u32 = FOREVER >> 1;
-/// The scopes of the host's own addresses. A ban of a jail that closes everything has fewer bits.
+/// The scopes of the host's own addresses. A ban by a jail that closes everything has fewer bits.
 const OWN: u8 = 0xff;
 /// A fingerprint in each of six bytes.
 const EACH: u64 = 0x0101_0101_0101;
 
-/// One ban, as a line holds it. Times in the units of [`unit`](crate::rate::unit).
+/// The contents of one ban in a line. Times are in the units of [`unit`](crate::rate::unit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Slot {
-    /// The address, as [`Address::v4_word`](crate::address::Address::v4_word) gives it.
+    /// The address, in the form of [`Address::v4_word`](crate::address::Address::v4_word).
     pub address: u32,
-    /// When it ends; never zero. 31 bits, and [`FOREVER`].
+    /// When it ends; never zero. 31 bits, or [`FOREVER`].
     pub until: u32,
-    /// When it began, kept as a multiple of four.
+    /// When it began, rounded to a multiple of four.
     pub since: u32,
     /// Sum of the `SCOPE_*`.
     pub scopes: u8,
-    /// Who decided it: a number of the controller's.
+    /// Its origin: a number of the controller.
     pub origin: u8,
-    /// Packets it has matched, 36 bits.
+    /// Packets that matched it, 36 bits.
     pub packets: u64,
 }
 
 impl Slot {
-    /// The head, but for the place.
+    /// The head, without the place.
     #[inline(always)]
     fn head(&self) -> u64 {
         let scopes = match (self.origin, self.scopes) {
             (ORIGIN_OWN, _) => OWN,
-            // Closes everything as well.
+            // This closes everything too.
             (_, OWN) => SCOPE_ALL,
             (_, scopes) => scopes,
         };
@@ -126,20 +127,20 @@ impl Slot {
     }
 }
 
-/// A line where it lies in the table.
+/// A line in its table.
 pub trait Shared {
     /// The first word.
     fn fingerprints(&self) -> u64;
     /// A word of 1 to 6.
     fn head(&self, word: usize) -> u64;
-    /// Counts a packet of the ban in this word. Returns whether another 256 are full, which the
+    /// Counts a packet of the ban in this word. Returns whether another 256 are complete, which the
     /// details count.
     fn hit(&self, word: usize) -> bool;
     /// Adds [`CARRY`] to a word of details.
     fn carry(&self, word: usize);
 }
 
-/// Where an address is if it is in one of its two lines: a number that stands for the address there.
+/// A position of an address in one of its two lines, as the number that represents the address there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     number: u32,
@@ -148,7 +149,7 @@ pub struct Place {
 
 /// An odd number has an inverse modulo 2^32.
 const fn inverse(odd: u32) -> u32 {
-    // Newton: three bits are right, and each step doubles them.
+    // Newton's method: three bits are right, and each step doubles them.
     let three = odd;
     let six = three.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(three)));
     let twelve = six.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(six)));
@@ -158,7 +159,7 @@ const fn inverse(odd: u32) -> u32 {
 
 const MIX: [u32; 3] = [0x9e37_79b1, 0x85eb_ca6b, 0xc2b2_ae35];
 
-/// What undoes itself.
+/// The inverse of the mixing.
 #[inline(always)]
 fn fold(number: u32) -> u32 {
     number ^ number >> 16
@@ -182,7 +183,7 @@ impl Place {
         Self { number: fold(number.wrapping_mul(mix)), second: false }
     }
 
-    /// The place in the second line of the address of a first one.
+    /// The place in the second line, from the one in the first.
     #[inline(always)]
     #[must_use]
     pub fn second(self) -> Self {
@@ -190,13 +191,13 @@ impl Place {
         Self { number: fold(fold(self.number.wrapping_mul(one)).wrapping_mul(two)), second: true }
     }
 
-    /// The two of an address.
+    /// Both places of an address.
     pub fn both(address: u32, seed: u64) -> [Self; CHOICES] {
         let first = Self::first(address, seed);
         [first, first.second()]
     }
 
-    /// The place of a head in a line, if there is a ban.
+    /// The place of a head in a line, if it is a ban.
     #[expect(clippy::cast_possible_truncation, reason = "below 2^32, and 24 bits")]
     pub fn of_head(head: u64, line: u32, lines: u32) -> Option<Self> {
         let start = (u64::from(line) << 32).div_ceil(lines.max(1).into()) as u32;
@@ -205,7 +206,7 @@ impl Place {
         (until(head) != 0).then_some(Self { number, second: head & SECOND != 0 })
     }
 
-    /// The address that is there.
+    /// The address at this place.
     pub fn address(self, seed: u64) -> u32 {
         let (add, multiply) = secrets(seed);
         let [mix, one, two] = MIX.map(inverse);
@@ -214,39 +215,40 @@ impl Place {
         fold(fold(first).wrapping_mul(mix)).wrapping_mul(inverse(multiply)) ^ add
     }
 
-    /// Which line of a table.
+    /// The line of a table with this many lines.
     #[inline(always)]
     pub fn line(self, lines: u32) -> u32 {
         (u64::from(self.number).wrapping_mul(lines.into()) >> 32) as u32
     }
 
-    /// Whether it is the second one of its address.
+    /// Whether it is in the second line of its address.
     pub fn is_second(self) -> bool {
         self.second
     }
 
-    /// The fingerprint there.
+    /// The fingerprint of this place.
     #[inline(always)]
     pub fn fingerprint(self) -> u8 {
         (self.number & 0xff) as u8
     }
 
-    /// Which of the words 1 to 6 may have the ban, by the first word of the line; 0 when none has.
+    /// The word from 1 to 6 that may have the ban, according to the first word of the line; 0 if none
+    /// has.
     ///
-    /// Without a branch on what the line holds. It is in no cache, and where a ban lies is a matter of
-    /// chance: each branch would be guessed wrong as often as not, and all that has been done meanwhile
-    /// would be done again when the line is there.
+    /// Without a branch on the contents of the line: the line is not in the cache, and the slot of a ban
+    /// is random, so half of the branches would be mispredicted, and the work done meanwhile would be
+    /// repeated.
     #[inline(always)]
     pub fn word(self, fingerprints: u64) -> usize {
         let differ = fingerprints ^ u64::from(self.number & 0xff).wrapping_mul(EACH);
-        // The lowest bit that is set is that of the lowest byte that is zero; above it may be others.
+        // The lowest bit that is set belongs to the lowest zero byte; others may be set above it.
         let equal = differ.wrapping_sub(EACH) & !differ & EACH << 7;
         let lowest = equal & equal.wrapping_neg();
-        // One for the first byte, and so on.
+        // One for the first byte, two for the second, and so on.
         ((lowest >> 7).wrapping_mul(0x0102_0304_0506_0000) >> 56) as usize
     }
 
-    /// Whether a head is of a ban of this address.
+    /// Whether a head is a ban of this address.
     #[inline(always)]
     pub fn is_of(self, head: u64) -> bool {
         let second = if self.second { SECOND } else { 0 };
@@ -254,15 +256,15 @@ impl Place {
         (head ^ key) & (KEY | SECOND) == 0
     }
 
-    /// The head of a ban there.
+    /// The head of a ban at this place.
     pub fn head(self, slot: &Slot) -> u64 {
         let second = if self.second { SECOND } else { 0 };
         u64::from(self.number) & KEY | second | slot.head()
     }
 }
 
-/// The line and the word in it that the details of the ban in a word of 1 to 6 are in, of a table of so
-/// many lines.
+/// The line and the word with the details of the ban in a word from 1 to 6, in a table of this many
+/// lines.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "less than there are lines")]
 pub fn details(line: u32, word: usize, lines: u32) -> (u32, usize) {
@@ -271,17 +273,17 @@ pub fn details(line: u32, word: usize, lines: u32) -> (u32, usize) {
     (lines.wrapping_add((place >> 3) as u32), (place & 7) as usize)
 }
 
-/// Lines of a table that is made for so many bans, but for those of details.
+/// The number of lines for this many bans, without those of details.
 pub fn lines_for(bans: u32) -> u32 {
     let per_line = (SLOTS as u64).saturating_mul(FILL);
     let lines = u64::from(bans).saturating_mul(100).div_ceil(per_line);
-    // A small table has no room to move bans about in.
+    // A small table has too little room to move bans.
     let lines = u32::try_from(lines.saturating_add(64)).unwrap_or(u32::MAX);
     let most = u32::MAX / 2 / LINES_STEP * LINES_STEP;
     lines.clamp(LINES_MIN, most).next_multiple_of(LINES_STEP)
 }
 
-/// Lines with those of details.
+/// The number of lines including those of details.
 pub fn entries_for(lines: u32) -> u32 {
     (lines / LINES_STEP).saturating_mul(7)
 }
@@ -291,7 +293,7 @@ pub fn lines_of(entries: u32) -> u32 {
     (entries / 7).saturating_mul(LINES_STEP)
 }
 
-/// When the ban of a head ends, 31 bits; zero when there is none.
+/// When the ban of a head ends, 31 bits; zero if there is no ban.
 #[inline(always)]
 pub fn until(head: u64) -> u32 {
     (head >> UNTIL_SHIFT) as u32
@@ -304,7 +306,7 @@ pub fn scopes(head: u64) -> u8 {
     (head >> 24) as u8
 }
 
-/// Whether a head is of one of the host's own addresses.
+/// Whether a head is one of the host's own addresses.
 #[inline(always)]
 pub fn is_own(head: u64) -> bool {
     scopes(head) == OWN
@@ -354,7 +356,7 @@ mod tests {
             }
         }
 
-        /// No other address fits a head in its line, whichever of its places it is looked for at.
+        /// No other address matches a head in its line, at any of its places.
         #[test]
         fn a_head_is_of_one_address(address: u32, other: u32, bit in 0u32..32, seed: u64, lines in a_lines()) {
             let slot = Slot { until: 1, ..Slot::default() };
@@ -366,7 +368,7 @@ mod tests {
                         prop_assert_eq!(fits, other == address && at == place);
                     }
                 }
-                // Every number that has this key.
+                // All numbers with this key.
                 for high in 0..=255u32 {
                     let number = place.number & 0xff_ffff | high << 24;
                     let at = Place { number, second: place.second };

@@ -1,39 +1,39 @@
-//! Gates: bits that say where it is worth looking, so that a packet without a ban costs no lookup
-//! that misses the cache, and a dropped one no longest-prefix lookup for trust.
+//! Gates: bits that say where a lookup is worthwhile, so that a packet without a ban costs no lookup with
+//! a cache miss, and a dropped one no longest-prefix lookup for trust.
 //!
-//! A bit that is set without need costs time, a missing one would be wrong: the controller sets bits
-//! before it enters what they announce, and clears them after that is gone.
+//! A superfluous bit costs time, but a missing one would be an error. So the controller sets bits before
+//! it enters the corresponding entries, and clears them after it has removed these.
 
 use crate::address::Address;
 
-/// Words of each of the two tables of the gate of bans for IPv4, of a bit for each of 2^24 networks of /24:
-/// whether anything there may be banned, and whether a network there may. The first is all that a source
-/// without a ban is looked up in, and half as large as both together.
+/// Words of each of the two tables of the gate of bans for IPv4, with a bit for each of 2^24 networks of
+/// /24: whether an address in it may be banned, and whether a network around it may. A source without a
+/// ban needs only the first, which is half as large as both together.
 const PRESENCE_V4: u32 = 1 << 18;
 
-/// Words of the gate of bans for IPv6, of two bits for each hash of a /32 network.
+/// Words of the gate of bans for IPv6, with two bits for each hash of a /32 network.
 const PRESENCE_V6: u32 = 1 << 15;
 
 /// Words of the gate of bans.
 pub const PRESENCE_WORDS: u32 = 2 * PRESENCE_V4 + PRESENCE_V6;
 
-/// Words of one of the three tables of the gate of trust, of a bit for each 16-bit number.
+/// Words of one of the three tables of the gate of trust, with a bit for each 16-bit number.
 const TRUST_TABLE: u32 = 1 << 10;
 
 /// Words of the gate of trust.
 pub const TRUST_WORDS: u32 = TRUST_TABLE * 3;
 
-/// A place in a gate: which word, and by how much its bits are shifted.
+/// A position in a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Which word.
+    /// The index of the word.
     pub word: u32,
-    /// Where in it the bits are.
+    /// How far its bits are shifted.
     pub shift: u32,
 }
 
-/// The place of an address's /24 or /32 in the gate of bans: whether the address may be banned, or where it is
-/// of IPv4 its network.
+/// The place of an address's /24 or /32 in the gate of bans: whether the address, or for IPv4 its
+/// network, may be banned.
 #[inline(always)]
 pub fn presence(source: Address, seed: u64) -> Place {
     if let Some(word) = source.v4_word() {
@@ -54,13 +54,13 @@ pub fn network_presence(source: Address, seed: u64) -> Place {
     }
 }
 
-/// [`presence`] of an IPv4 network of /24 by its number, 24 bits.
+/// [`presence`] of an IPv4 /24 network by its number, 24 bits.
 #[inline(always)]
 pub fn presence_v4(number: u32) -> Place {
     place(0, number, 1)
 }
 
-/// [`network_presence`] of the same.
+/// [`network_presence`] of the same network.
 #[inline(always)]
 pub fn network_presence_v4(number: u32) -> Place {
     place(PRESENCE_V4, number, 1)
@@ -72,7 +72,7 @@ pub fn trust_exact(source: Address, seed: u64) -> Place {
     place(0, (scatter(source, seed) >> 48) as u32, 1)
 }
 
-/// Words of the gate of known peers: a bit for each hash of 18 bits.
+/// Words of the gate of known peers, with a bit for each hash of 18 bits.
 pub const KNOWN_WORDS: u32 = 1 << 12;
 
 /// The place of an address in the gate of known peers.
@@ -90,22 +90,22 @@ pub fn trust_network(source: Address, seed: u64) -> Place {
     }
 }
 
-/// The place of an IPv4 network of /16 by its number, 16 bits.
+/// The place of an IPv4 /16 network by its number, 16 bits.
 #[inline(always)]
 pub fn trust_v4(number: u32) -> Place {
     place(TRUST_TABLE, number, 1)
 }
 
-/// Words of the gate of trust that IPv6 networks are in.
+/// The words of the gate of trust for IPv6 networks.
 pub const TRUST_V6_WORDS: core::ops::Range<u32> = 2 * TRUST_TABLE..TRUST_WORDS;
 
-/// Words of the gate of bans that IPv6 networks and addresses are in.
+/// The words of the gate of bans for IPv6 networks and addresses.
 pub const PRESENCE_V6_WORDS: core::ops::Range<u32> = 2 * PRESENCE_V4..PRESENCE_WORDS;
 
 /// The bits of networks in their words.
 pub const PRESENCE_V6_NETWORKS: u64 = 0xaaaa_aaaa_aaaa_aaaa;
 
-/// A hash that is good enough for a gate, whose bits may be set without need, and costs little.
+/// A cheap hash that is good enough for a gate, in which superfluous bits are allowed.
 #[inline(always)]
 fn scatter(source: Address, seed: u64) -> u64 {
     let [first, second] = source.words();

@@ -1,18 +1,18 @@
 //! The greylist: admits a REGISTER that was dropped before and is retransmitted.
 //!
-//! A flood from forged sources uses up the limits that unknown sources share, and leaves nothing for an
-//! honest phone that is not known yet. But the phone sends its request again, byte for byte, after half a
+//! A flood from forged sources exhausts the limits that unknown sources share, and leaves nothing for an
+//! honest phone that is not known yet. But the phone retransmits its request unchanged after half a
 //! second, a second, two and four (RFC 3261 section 17.1.2.2, timer E), with the same branch and Call-ID;
 //! an attacker that forges a million sources sends each packet once. So the first request is remembered
-//! and dropped, and its retransmission is admitted, and its source for a while.
+//! and dropped. Its retransmission is admitted, and then its source for a while.
 //!
-//! A [`Line`] is one cache line, that of a source: the number of the next cell, and a ring of cells. A
-//! cell holds a tag of 20 bits, of a request or of the source that was let in, and a time of 12, in units
-//! of [`UNIT_SHIFT`]. A request is noted only if the cell that is next is as old as a retransmission:
-//! then the first of many that come at once stay, those of a hundred phones behind one address as
-//! well as those of a flood that is too fast to remember.
+//! A [`Line`] is one cache line for a hash of sources: the number of the next cell, and a ring of cells.
+//! A cell contains a tag of 20 bits, of a request or of an admitted source, and a time of 12 bits, in
+//! units of [`UNIT_SHIFT`]. A request is recorded only if the next cell is old enough for a
+//! retransmission. So of many requests at once the first ones stay, in a flood that is too fast to record
+//! as well as for a hundred phones behind one address.
 
-/// Words of a line: the number and the cells.
+/// Words of a line: the number of the next cell, and the cells.
 pub const CELLS: usize = 16;
 
 /// One cache line.
@@ -24,34 +24,34 @@ pub const UNIT_SHIFT: u32 = 27;
 /// The time in a cell: 12 bits, nine minutes.
 const TIME: u32 = 0xfff;
 
-/// Units after which the same request is a retransmission and no duplicate of the network's: T1 of
-/// RFC 3261 is 500 ms, and its start may lie at the end of a unit.
+/// Units after which the same request is a retransmission and not a duplicate by the network: T1 of RFC
+/// 3261 is 500 ms, and may begin at the end of a unit.
 const SOONEST: u32 = 2;
 
 /// Units after which it is forgotten: timer F of RFC 3261, 32 s.
 const LATEST: u32 = 256;
 
-/// Units for which a source that was let in stays so, time enough to answer the challenge.
+/// Units for which a source stays admitted, enough to answer the challenge.
 const ADMITTED: u32 = 64;
 
-/// A line where it lies in its table.
+/// A line in its table.
 pub trait Cells {
     /// A cell.
     fn load(&self, cell: usize) -> u32;
-    /// Two cells, the lower one of this number times two in the lower half.
+    /// Two cells, with the one at twice this index in the lower half.
     fn pair(&self, pair: usize) -> u64;
     /// Writes a cell.
     fn store(&self, cell: usize, value: u32);
 }
 
-/// What a line says of a request.
+/// The state of a request in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It has not been seen, or only just now.
+    /// It is new, or was sent only a moment ago.
     New,
     /// It is a retransmission.
     Repeated,
-    /// Its source was let in of late.
+    /// Its source was admitted recently.
     Admitted,
 }
 
@@ -62,15 +62,16 @@ fn now_unit(now: u64) -> u32 {
     unit & TIME
 }
 
-/// Units since a tag was entered last; more than [`TIME`] when it is not there. Without a branch:
-/// the verifier would follow what comes behind once for each cell.
+/// Units since a tag was last entered; more than [`TIME`] if it is not there. Without a branch: the
+/// verifier would follow the code after it once for each cell.
 #[inline(always)]
 fn age(line: &impl Cells, tag: u32, now: u32) -> u32 {
     let mut youngest = u32::MAX >> 1;
     for cell in 1..CELLS {
         let value = line.load(cell);
         let differs = value >> 12 ^ tag;
-        // All ones where it is another's: of 20 bits, only zero is negative after one is taken off.
+        // All ones if the cell has another tag: with 20 bits, only zero becomes negative when one is
+        // subtracted.
         let other = (differs.wrapping_sub(1) >> 31).wrapping_sub(1);
         let age = now.wrapping_sub(value) & TIME | other >> 1;
         let younger = age.wrapping_sub(youngest);
@@ -79,14 +80,14 @@ fn age(line: &impl Cells, tag: u32, now: u32) -> u32 {
     youngest
 }
 
-/// Whether one of two tags is in a line: eight words of two cells at once, and without a branch.
+/// Whether one of two tags is in a line: compares eight words of two cells each, without a branch.
 #[inline(always)]
 fn has_one(line: &impl Cells, first: u32, second: u32) -> bool {
     const LOW: u64 = 0x0000_0001_0000_0001;
     const TAGS: u64 = 0xffff_f000_ffff_f000;
     let both = |tag: u32| u64::from(tag << 12).wrapping_mul(LOW);
     let (first, second) = (both(first), both(second));
-    // The high bit of a half that is zero, and perhaps of one above it (Hacker's Delight, 6-1).
+    // The high bit of a half that is zero, and perhaps of one above it (Hacker's Delight, section 6-1).
     let zeros = |word: u64| word.wrapping_sub(LOW) & !word;
     let mut found = 0;
     for pair in 0..CELLS / 2 {
@@ -96,7 +97,7 @@ fn has_one(line: &impl Cells, first: u32, second: u32) -> bool {
     found & 0x8000_0000_8000_0000 != 0
 }
 
-/// Writes the next cell, if it is older than `least`.
+/// Writes the next cell if it is older than `least`.
 #[inline(always)]
 fn enter(line: &impl Cells, tag: u32, now: u32, least: u32) {
     let next = line.load(0) & 15;
@@ -108,19 +109,19 @@ fn enter(line: &impl Cells, tag: u32, now: u32, least: u32) {
     }
 }
 
-/// A tag of 20 bits, never zero. Those of requests and of sources differ.
+/// A tag of 20 bits, never zero. Tags of requests and of sources differ.
 #[inline(always)]
 fn tag(hash: u64, of_source: bool) -> u32 {
     ((hash >> 44) as u32 | 1) & !2 | if of_source { 2 } else { 0 }
 }
 
-/// Asks for a line that is going to be needed: it is in no cache, and comes while other things are done.
+/// Prefetches a line, which is in no cache, while other work is done.
 #[inline(always)]
 pub fn fetch(line: &impl Cells) {
     let _first = line.load(0);
 }
 
-/// Asks of a request by its hash and that of its source, and notes it if it is new.
+/// Looks up a request by its hash and that of its source, and records it if it is new.
 #[inline(always)]
 pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
     let (source, request, now) = (tag(source, true), tag(request, false), now_unit(now));
@@ -138,7 +139,7 @@ pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
     Told::New
 }
 
-/// Notes that a source was let in, unless it was just now.
+/// Records that a source was admitted, unless this was recorded a moment ago.
 #[inline(always)]
 pub fn admit(line: &impl Cells, source: u64, now: u64) {
     let (tag, now) = (tag(source, true), now_unit(now));
@@ -147,7 +148,7 @@ pub fn admit(line: &impl Cells, source: u64, now: u64) {
     }
 }
 
-/// Units for which a cell is kept: T1, and its start may lie at the end of a unit.
+/// Units for which a cell is kept: T1, which may begin at the end of a unit.
 const NOTED: u32 = 5;
 
 #[cfg(test)]
@@ -256,7 +257,7 @@ mod tests {
             admit(&line, SOURCE, at(0));
             assert_eq!(ask(&line, SOURCE, request(7), at(units)), told, "{units}");
         }
-        // Half of the time must be over before it is noted again.
+        // Half of the time must pass before it is recorded again.
         for (units, cells) in [(ADMITTED / 2, 1), (ADMITTED / 2 + 1, 2)] {
             let line = Memory::default();
             admit(&line, SOURCE, at(0));

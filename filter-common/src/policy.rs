@@ -51,7 +51,7 @@ pub trait Tables {
 
     /// The configuration.
     fn config(&self) -> Option<&Config>;
-    /// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick.
+    /// The current time, in nanoseconds of `CLOCK_MONOTONIC` with the precision of a tick.
     fn now(&self, config: &Config) -> u64;
     /// Until when the filter counts as attended, on the clock of [`now`](Self::now).
     fn attended_until(&self) -> u64;
@@ -127,15 +127,15 @@ pub trait NetworkSlot {
 
 /// A known peer, in its table.
 pub trait PeerSlot {
-    /// A bucket where it lies in the entry.
+    /// A bucket in the entry.
     type Bucket: Bucket;
-    /// When it stops being known.
+    /// When it is forgotten.
     fn until(&self) -> u64;
     /// Its bucket.
     fn bucket(&self) -> Self::Bucket;
-    /// The bucket of what it sends over that.
+    /// The bucket of packets over its limit.
     fn excess(&self) -> Self::Bucket;
-    /// Until when it is banned.
+    /// When its short ban ends.
     fn blocked_until(&self) -> u64;
     /// Bans it.
     fn block(&self, until: u64);
@@ -150,7 +150,7 @@ pub struct Decision {
     pub code: Code,
     /// The packet's source.
     pub source: Option<Address>,
-    /// The offset behind the IP packet; zero when none was read.
+    /// The offset after the IP packet; zero if none was read.
     pub end: usize,
 }
 

@@ -1,16 +1,16 @@
 //! The arithmetic of a limit: the generic cell rate algorithm (ITU-T I.371) as virtual scheduling.
 //!
-//! A bucket is one `u64`, the *theoretical arrival time* at which it would be empty again. It needs
-//! no lock and no clean-up, and a zeroed bucket is an empty one.
+//! A bucket is one `u64`, the *theoretical arrival time* at which it would be empty again. It needs no
+//! lock and no clean-up, and zero means an empty bucket.
 
 use crate::limits::BUCKET_ATTEMPTS;
 
-/// A word that other CPUs change too. In the kernel it lies in a map: the BPF target of `core` has
-/// no compare-and-exchange of its own, though the machine has.
+/// A word that other CPUs change too. In the kernel it is in a map: `core` offers no compare-and-exchange
+/// for the BPF target, although the machine has it.
 pub trait Bucket {
-    /// Its value now.
+    /// Its current value.
     fn load(&self) -> u64;
-    /// Makes it `new` if it still is `current`; says whether it was.
+    /// Sets it to `new` if it is still `current`; returns whether it was.
     fn replace(&self, current: u64, new: u64) -> bool;
 }
 
@@ -26,30 +26,30 @@ impl Bucket for core::sync::atomic::AtomicU64 {
     }
 }
 
-/// A limit: one packet an interval, and how far a burst may run ahead of that. All zero: no limit.
+/// A limit: one packet per interval, and how far a burst may run ahead of that. All zero means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Gcra {
-    /// Nanoseconds that one packet is worth. Zero: no limit.
+    /// Nanoseconds that one packet costs. Zero means no limit.
     pub interval: u64,
-    /// Nanoseconds the theoretical arrival time may be ahead of now.
+    /// How many nanoseconds the theoretical arrival time may be ahead of now.
     pub tolerance: u64,
 }
 
 impl Gcra {
-    /// A limit of `events` a `period` nanoseconds with bursts of `burst`, all at least one.
+    /// A limit of `events` in `period` nanoseconds with bursts of `burst`; each is at least one.
     pub fn new(events: u64, period: u64, burst: u64) -> Self {
         let interval = period.checked_div(events).unwrap_or(0).max(1);
         Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1)) }
     }
 
-    /// Whether `bucket` has room for a packet at `now`: [`take`](Self::take) without taking.
+    /// Whether `bucket` has room for a packet at `now`: [`take`](Self::take) without consuming.
     #[inline(always)]
     pub fn has_room(&self, bucket: &impl Bucket, now: u64) -> bool {
         self.has_room_for(bucket, now, 1)
     }
 
-    /// [`take_units`](Self::take_units) without taking.
+    /// [`take_units`](Self::take_units) without consuming.
     #[inline(always)]
     pub fn has_room_for(&self, bucket: &impl Bucket, now: u64, units: u64) -> bool {
         let arrival = bucket.load();
@@ -58,22 +58,23 @@ impl Gcra {
             || self.interval == 0
     }
 
-    /// Whether what costs so many nanoseconds fits into a bucket that is so far ahead of now.
+    /// Whether a cost in nanoseconds fits into a bucket that is this far ahead of now.
     #[inline(always)]
     fn fits(&self, ahead: u64, cost: u64) -> bool {
         ahead.wrapping_add(cost) <= self.tolerance.wrapping_add(self.interval)
     }
 
-    /// Takes one packet's worth out of `bucket` at `now`, nanoseconds on any clock that does not
-    /// go back. False when the limit is reached; the bucket is then left as it is, so a source that
-    /// goes on flooding is not locked out for longer than one that stops.
+    /// Consumes one packet's cost from `bucket` at `now`, in nanoseconds of any clock that never goes
+    /// back. Returns false if the limit is reached; the bucket then stays unchanged, so a source that
+    /// keeps flooding is not locked out longer than one that stops.
     #[inline(always)]
     pub fn take(&self, bucket: &impl Bucket, now: u64) -> bool {
         self.take_units(bucket, now, 1)
     }
 
-    /// Takes the worth of so many packets at once, or of so many bytes where the limit counts those,
-    /// fewer than 2^20. An empty bucket lets anything through and is in debt for it: otherwise what is
+    /// Consumes the cost of this many packets at once, or bytes if the limit counts bytes, fewer than
+    /// 2^20. An empty bucket lets any amount through and goes into debt, because otherwise amounts larger
+    /// than the burst would never pass.
     /// larger than the burst would never get through.
     #[inline(always)]
     pub fn take_units(&self, bucket: &impl Bucket, now: u64, units: u64) -> bool {
@@ -95,24 +96,24 @@ impl Gcra {
     }
 }
 
-/// A time as entries of bans keep it: in units of 2^28 nanoseconds, about a quarter of a second.
+/// A time as in entries of bans: in units of 2^28 nanoseconds, about a quarter of a second.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "wraps after 36 years of uptime")]
 pub fn unit(now: u64) -> u32 {
     (now >> UNIT_SHIFT) as u32
 }
 
-/// The bits of a nanosecond time that [`unit`] leaves out.
+/// The number of bits of a nanosecond time that [`unit`] omits.
 pub const UNIT_SHIFT: u32 = 28;
 
-/// A time as it is kept in [`maps::SEEN`](crate::abi::maps::SEEN): in units of 2^30 nanoseconds.
+/// A time as in [`maps::SEEN`](crate::abi::maps::SEEN): in units of 2^30 nanoseconds.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "wraps after 146 years of uptime")]
 pub fn seen_unit(now: u64) -> u32 {
     (now >> 30) as u32
 }
 
-/// How many units ago `seen` was, zero for a moment that is yet to come.
+/// How many units ago `seen` was; zero for a time in the future.
 pub fn seen_ago(seen: u32, now: u64) -> u32 {
     seen_unit(now).saturating_sub(seen)
 }
@@ -179,7 +180,7 @@ mod tests {
     fn at_the_bound_and_beside_it() {
         let limit = Gcra { interval: 10, tolerance: 20 };
         let ahead = |by: u64| AtomicU64::new(1000 + by);
-        // Three units of ten fit into twenty and the one that is always allowed.
+        // Three units of ten fit into twenty, plus the one that is always allowed.
         for (by, units, fits) in [
             (0, 3, true),
             (19, 1, true),
@@ -195,7 +196,7 @@ mod tests {
             let left = if fits { 1000 + by + 10 * units } else { 1000 + by };
             assert_eq!(bucket.load(Ordering::Relaxed), left, "{units}, {by} ahead");
         }
-        // A bucket that is empty since this moment is empty.
+        // A bucket that has been empty since this moment is empty.
         assert!(limit.has_room_for(&ahead(0), 1000, 4) && limit.take_units(&ahead(0), 1000, 4));
         assert!(!limit.has_room_for(&ahead(1), 1000, 4) && !limit.take_units(&ahead(1), 1000, 4));
         assert!(limit.has_room(&ahead(20), 1000) && !limit.has_room(&ahead(21), 1000));
@@ -211,8 +212,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a stream is cut, no more gets through than the burst and the rate allow, but for
-        /// one piece.
+        /// However a stream is cut, no more than the burst and the rate pass, plus one piece.
         #[test]
         fn pieces_of_any_size(
             sizes in proptest::collection::vec((1u64..9000, 0u64..SECOND / 20), 1..300),
@@ -235,7 +235,7 @@ mod tests {
             prop_assert!(taken <= allowed, "{taken} of {allowed}");
         }
 
-        /// The definition of the limit: in any stretch of time no more than burst + rate × time.
+        /// The definition of the limit: in any period, no more than burst + rate × time.
         #[test]
         fn never_more_than_burst_and_rate(
             events in 1u64..1000, burst in 1u64..1000,
@@ -258,7 +258,7 @@ mod tests {
             }
         }
 
-        /// A source that keeps to its rate is never refused.
+        /// A source that keeps to its rate is never limited.
         #[test]
         fn at_the_rate_all_pass(events in 1u64..10_000, burst in 1u64..10, count in 1usize..500) {
             let limit = Gcra::new(events, SECOND, burst);

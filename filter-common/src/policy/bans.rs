@@ -1,4 +1,4 @@
-//! Whether a packet's source is banned, for the port that it goes to.
+//! Checks whether a packet's source is banned from the port to which it goes.
 
 use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
 use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
@@ -8,7 +8,7 @@ use crate::decision::Reason;
 use crate::gate;
 use crate::rate::unit;
 
-/// Why the packet drops, if its source is banned for `classes` of ports.
+/// Why the packet drops, if its source is banned from one of these `classes` of ports.
 #[inline(always)]
 pub(super) fn banned(
     source: Address,
@@ -34,7 +34,7 @@ pub(super) fn banned(
     None
 }
 
-/// Whether exactly this address is banned; and if it is, whether as one of the host's own.
+/// Whether exactly this address is banned, and if so, whether it is one of the host's own.
 #[inline(always)]
 fn address<T: Tables + ?Sized>(
     source: Address,
@@ -83,8 +83,8 @@ fn address<T: Tables + ?Sized>(
     Some(ban_table::is_own(head))
 }
 
-/// Whether a source is banned for a sum of `SCOPE_*` at `now`, in units, by what is in force for the
-/// longest network around it.
+/// Whether a source is banned from a sum of `SCOPE_*` at `now`, in units, by the entry of the longest
+/// network around it.
 #[inline(always)]
 pub fn network<T: Tables + ?Sized>(source: Address, reach: u8, tables: &T, now: u32) -> bool {
     let Some(network) = tables.network(source) else {

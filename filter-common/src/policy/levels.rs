@@ -1,9 +1,9 @@
-//! The levels of the limits of an unknown source: its own, its network's, and what all of them share. A
-//! packet takes its worth at every level, or at none.
+//! The levels of the limits of an unknown source: its own, that of its network, and the one that all of
+//! them share. A packet consumes from every level, or from none.
 
 use crate::rate::{Bucket, Gcra};
 
-/// The first level at which there was no room for a packet.
+/// The first level without room for a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     Nothing,
@@ -12,7 +12,7 @@ pub(super) enum Over {
     Shared,
 }
 
-/// A limit, and the bucket that it is about.
+/// A limit and its bucket.
 pub(super) struct Level<B> {
     pub(super) limit: Gcra,
     pub(super) bucket: B,
@@ -30,9 +30,10 @@ impl<B: Bucket> Level<B> {
     }
 }
 
-/// Takes so many units at every level, or says at which there is no room. Looks before it takes, so that
-/// a source over its own limit takes nothing from what all share, and forged sources take nothing from
-/// those whose buckets they share. Asks for what all share only when there is room below. Unless `narrow`,
+/// Consumes this many units at every level, or returns the first level without room. It checks all levels
+/// before it consumes, so that a source over its own limit takes nothing from the shared limit, and
+/// forged sources take nothing from the sources whose buckets they share. It reads the shared level only
+/// if there is room below it. Unless `narrow`,
 /// only what all share is asked.
 #[inline(always)]
 pub(super) fn take<const OWN: usize, B: Bucket>(

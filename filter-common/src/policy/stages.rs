@@ -1,7 +1,7 @@
-//! The stages of the decision that not every packet comes to.
+//! The stages of the decision that not every packet reaches.
 //!
-//! In the kernel each is a function of its own that the verifier follows once, and not once for each path that
-//! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and give plain numbers.
+//! In the kernel each is a separate function that the verifier follows once, not once for each path that
+//! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and return plain numbers.
 
 use super::{Tables, Task, bans, stream, tiers};
 use crate::address::Address;
@@ -9,9 +9,9 @@ use crate::decision::Code;
 use crate::packet::{self, Headers, Packet, Place, Unparsed, Words};
 use crate::sip::Fields;
 
-/// How each stage is called: directly on the host, in the kernel through a function of its own.
+/// How the stages are called: directly on the host, and through a separate function each in the kernel.
 pub trait Stages {
-    /// What the stages look up.
+    /// The tables of the stages.
     type Tables: Tables;
 
     /// The same.
@@ -21,7 +21,7 @@ pub trait Stages {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// The same.
     #[inline(always)]
     fn parse(&self, packet: &impl Packet) -> Result<Words, Unparsed> {
         packet::parse(packet).map(Headers::to_words)

@@ -1,4 +1,5 @@
-//! What the stages tell each other about a packet of a class that has limits: one plain word.
+//! The state of a packet of a class with limits, in the form in which the stages pass it on: one plain
+//! word.
 //!
 //! ```text
 //!  63 ........ 32 | 26      | 25     | 24  | 18 .. 16 | 15 .... 8 | 7 .. 0
@@ -11,23 +12,23 @@ use crate::class::Class;
 use crate::decision::{Code, Reason};
 use crate::packet::{Payload, Place, Words};
 
-/// What is known of a packet whose class has limits, or why it passes or drops without.
+/// The state of a packet whose class has limits, or its decision without limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task(u64);
 
-/// Where the reason is for which the packet passes if there is room.
+/// The position of the reason with which the packet passes if there is room.
 const PASS: u32 = 8;
 const PASS_BITS: u64 = 0xff;
-/// Where the class is.
+/// The position of the class.
 const CLASS: u32 = 16;
 const CLASS_BITS: u64 = 7;
-/// It came over TCP.
+/// It arrived over TCP.
 const TCP: u64 = 1 << 24;
-/// Its class is not known before its header has been searched.
+/// Its class is unknown until its header has been searched.
 const SEARCH: u64 = 1 << 25;
-/// It has a class, and is not decided.
+/// It has a class, and is undecided.
 const LIMITED: u64 = 1 << 26;
-/// Where the offset is at which its message starts. [`Words`] have the end at the same place.
+/// The position of the offset of its message. [`Words`] have the end at the same position.
 const MESSAGE: u32 = 32;
 
 const _: () = assert!(Class::Syn as u64 <= CLASS_BITS);
@@ -47,7 +48,7 @@ impl Task {
         Self(kind | flags | LIMITED | (message.start as u64) << MESSAGE)
     }
 
-    /// A word that came from [`to_word`](Self::to_word).
+    /// The task in a word from [`to_word`](Self::to_word).
     #[inline(always)]
     pub fn from_word(word: u64) -> Self {
         Self(word)
@@ -66,25 +67,25 @@ impl Task {
         if self.0 & LIMITED != 0 { Code::LIMITED } else { Code::from_number(self.0 as u32) }
     }
 
-    /// Where the message is.
+    /// The position of the message.
     #[inline(always)]
     pub fn message(self, [_, _, place, _]: Words) -> Place {
         Place(self.0 >> MESSAGE | place & (u64::MAX << MESSAGE))
     }
 
-    /// Whether its class is known only when its header has been searched for credentials.
+    /// Whether its class is unknown until its header has been searched for credentials.
     #[inline(always)]
     pub fn wants_search(self) -> bool {
         self.0 & SEARCH != 0
     }
 
-    /// Its class is known only then.
+    /// Marks that its class is unknown until then.
     #[inline(always)]
     pub(super) fn with_search(self) -> Self {
         Self(self.0 | SEARCH)
     }
 
-    /// It carries credentials.
+    /// Marks that it has credentials.
     #[inline(always)]
     #[must_use]
     pub fn with_credentials(self) -> Self {
@@ -93,19 +94,19 @@ impl Task {
         Self(others | class | u64::from(Reason::RegisterCredentials.index()) << PASS)
     }
 
-    /// Whether it came over TCP.
+    /// Whether it arrived over TCP.
     #[inline(always)]
     pub(super) fn is_tcp(self) -> bool {
         self.0 & TCP != 0
     }
 
-    /// The place of its class among the limits.
+    /// The index of its class among the limits.
     #[inline(always)]
     pub(super) fn class(self) -> usize {
         (self.0 >> CLASS & CLASS_BITS) as usize
     }
 
-    /// Why it passes if there is room.
+    /// The reason with which it passes if there is room.
     #[inline(always)]
     pub(super) fn pass(self) -> Code {
         Code::from_number((self.0 >> PASS & PASS_BITS) as u32)

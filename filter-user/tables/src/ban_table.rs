@@ -1,11 +1,10 @@
-//! The writer of the table of banned IPv4 addresses, over memory that the program reads at the same
-//! time.
+//! The writer of the table of banned IPv4 addresses, in memory that the program reads at the same time.
 //!
-//! How it lies there is [`filter_common::ban_table`]. What a packet must never see is a ban torn or
-//! gone for a moment: a slot's head, which makes it valid, is written last and cleared first, and a
-//! ban that makes room for another is entered at its other place before it is removed from this one.
-//! A ban's fingerprint is written before its head, when no other slot of the line has it any more, and
-//! its first line says that it is in its second before it is there, and after it is gone.
+//! [`filter_common::ban_table`] describes the layout. A packet must never see a ban that is torn or gone
+//! for a moment. So a slot's head, which makes it valid, is written last and cleared first, and a ban
+//! that makes room for another is entered at its other place before it is removed from this one. A ban's
+//! fingerprint is written before its head, once no other slot of the line has the same one. Its first
+//! line says that the ban is in its second line before it is there, and until it is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,12 +16,12 @@ use filter_common::ban_table::{
 /// Words of a line.
 const LINE_WORDS: usize = 8;
 
-/// Lines that are looked at to make room for one ban. With four fifths of the slots filled a free one
-/// is found within some dozens.
+/// The most lines that are searched to make room for one ban. With four fifths of the slots filled, a
+/// free one is found within some dozens.
 const SEARCH_MAX: usize = 4096;
 
-/// The most that a line can count of its bans that are in their second one. If it ever comes to that, it
-/// stays: what the count is too high by costs time, and one that is too low would let a source in.
+/// The most bans in their second line that a line can count. A count that reaches this stays: a count
+/// that is too high costs time, but one that is too low would let a source in.
 const ELSEWHERE_MAX: u64 = 0xff;
 
 /// There is no room for another ban.
@@ -37,7 +36,7 @@ impl std::fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// The table over its memory: a whole number of lines.
+/// The table in its memory: a whole number of lines.
 #[derive(Debug)]
 pub struct BanTable<M> {
     memory: M,
@@ -48,7 +47,7 @@ pub struct BanTable<M> {
     len: usize,
 }
 
-/// A slot's place: its line, and its word in it.
+/// The position of a slot: its line, and its word in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct At {
     line: u32,
@@ -60,18 +59,18 @@ fn words() -> impl Iterator<Item = usize> {
     1..=SLOTS
 }
 
-/// Whether a head is of a ban.
+/// Whether a head is a ban.
 fn is_ban(head: u64) -> bool {
     until(head) != 0
 }
 
-/// By how much the byte of a slot is shifted.
+/// How far the byte of a slot is shifted.
 fn shift(word: usize) -> usize {
     8 * word.saturating_sub(1)
 }
 
 impl<M: AsRef<[AtomicU64]>> BanTable<M> {
-    /// The table in `memory`, which may have bans already; it takes `capacity` of them.
+    /// The table in `memory`, which may already contain bans, with room for `capacity` bans.
     pub fn new(memory: M, seed: u64, capacity: usize) -> Self {
         let entries = memory.as_ref().len() / LINE_WORDS;
         let lines = lines_of(u32::try_from(entries).unwrap_or(u32::MAX));
@@ -80,31 +79,31 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         table
     }
 
-    /// Makes it take so many entries that are no bans beside those.
+    /// Reserves room for this many entries that are not bans.
     pub fn reserve(&mut self, spare: usize) {
         self.spare = spare;
     }
 
-    /// How many lines there are, but for those of details.
+    /// The number of lines, without those of details.
     pub fn lines(&self) -> u32 {
         self.lines
     }
 
-    /// How many bans there are.
+    /// The number of bans.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no bans.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Enters a ban, or changes the one of its address, whose packets stay counted.
+    /// Enters a ban, or changes the ban of its address, whose packets stay counted.
     ///
     /// # Errors
     ///
-    /// When there are as many as it takes.
+    /// If the table is full.
     pub fn insert(&mut self, slot: Slot) -> Result<(), Full> {
         if let Some((at, place)) = self.find(slot.address) {
             self.change(at, place, slot);
@@ -139,7 +138,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         all.filter_map(|at| self.read(at))
     }
 
-    /// The address of every ban, in no order: for less than all of them take.
+    /// The address of every ban, in no order, which costs less than reading the bans.
     pub fn addresses(&self) -> impl Iterator<Item = u32> {
         let all = (0..self.lines).flat_map(|line| words().map(move |word| At { line, word }));
         all.filter_map(|at| Some(self.place(at)?.address(self.seed)))
@@ -196,8 +195,8 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         std::array::from_fn(|slot| load(slot + 1))
     }
 
-    /// A free slot of the line of a place, or else the slots whose bans would have to go: the one that has the
-    /// same fingerprint, or any.
+    /// A free slot in the line of a place, or else the slots whose bans would have to move: the one with
+    /// the same fingerprint, or any.
     fn free(&self, place: Place) -> Result<At, Vec<At>> {
         let line = place.line(self.lines);
         let heads = self.heads(line);
@@ -210,7 +209,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         free.map(at).ok_or_else(|| (0..SLOTS).map(at).collect())
     }
 
-    /// Writes a ban into a free slot: what makes it valid last.
+    /// Writes a ban into a free slot; the part that makes it valid is written last.
     fn enter(&self, at: At, place: Place, slot: Slot) -> Option<()> {
         let [fingerprints, ..] = self.words(at.line)?;
         let old = fingerprints.load(Ordering::Relaxed);
@@ -228,8 +227,8 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         Some(())
     }
 
-    /// The fingerprints of a line with one more. Free slots that have the same get one that no ban of the line
-    /// has.
+    /// The fingerprints of a line with one more. Free slots with the same one get another, which no ban
+    /// of the line has.
     fn with_fingerprint(&self, fingerprints: u64, at: At, place: Place) -> u64 {
         let heads = self.heads(at.line);
         let wanted = u64::from(place.fingerprint());
@@ -248,7 +247,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         new
     }
 
-    /// Changes all of a ban but its address and its packets, which the program may be counting.
+    /// Changes everything in a ban except its address and its packets, which the program may be counting.
     fn change(&self, at: At, place: Place, slot: Slot) {
         if let Some(word) = self.details(at) {
             let (fields, _) = Slot { packets: 0, ..slot }.details();
@@ -261,7 +260,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         }
     }
 
-    /// Clears a slot. Its fingerprint stays: it is that of no other ban in the line.
+    /// Clears a slot. Its fingerprint stays, because no other ban in the line has it.
     fn leave(&self, at: At, place: Place) {
         if let Some(head) = self.word(at.line, at.word) {
             head.store(0, Ordering::Release);
@@ -271,7 +270,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         }
     }
 
-    /// Counts in the first line of an address that this is in its second, or no longer.
+    /// Counts in the first line of an address that its ban is in its second line, or no longer.
     fn count_elsewhere(&self, address: u32, by: i8) {
         let line = Place::first(address, self.seed).line(self.lines);
         let Some(word) = self.word(line, 0) else { return };
@@ -283,10 +282,10 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         word.store(new, Ordering::Release);
     }
 
-    /// A free slot in one of the lines of an address. Where neither has one for it, bans are moved to their
-    /// other line, along the shortest way to a line with a free slot.
+    /// A free slot in one of the lines of an address. If neither has one, bans are moved to their other
+    /// line, along the shortest path to a line with a free slot.
     fn make_room(&self, address: u32) -> Option<(At, Place)> {
-        /// Where a ban would go, and the place before it on the way, from which it would come.
+        /// A possible move of a ban, and the previous move on the path.
         struct Step {
             place: Place,
             from: Option<(usize, At)>,
@@ -311,7 +310,7 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
                         let there = self.place(at)?;
                         let [first, second] = Place::both(there.address(self.seed), self.seed);
                         let other = if there.is_second() { first } else { second };
-                        // A line once: else its slots would be moved twice.
+                        // Each line only once, because otherwise its slots would be moved twice.
                         let line = other.line(self.lines);
                         if steps.iter().all(|step| step.place.line(self.lines) != line) {
                             steps.push(Step { place: other, from: Some((next, at)) });
@@ -325,8 +324,8 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
         None
     }
 
-    /// Moves a ban to a free slot at its other place. For a moment it is at both; packets that are counted at
-    /// the old one in between are carried over.
+    /// Moves a ban to a free slot at its other place. For a moment it is at both; packets that are
+    /// counted at the old one meanwhile are added.
     fn move_ban(&self, from: At, to: At, place: Place) -> Option<()> {
         let (slot, old) = (self.read(from)?, self.place(from)?);
         self.enter(to, place, slot)?;
@@ -348,11 +347,11 @@ impl<M: AsRef<[AtomicU64]>> BanTable<M> {
     }
 }
 
-/// Memory of a table of so many lines of its own, for tests and models.
+/// Memory for a table of this many lines, for tests and models.
 ///
 /// # Panics
 ///
-/// When there is not so much memory.
+/// If there is not enough memory.
 pub fn memory(lines: u32) -> Vec<AtomicU64> {
     let entries = usize::try_from(entries_for(lines)).expect("a table fits into memory");
     std::iter::repeat_with(AtomicU64::default).take(entries * LINE_WORDS).collect()
@@ -406,7 +405,7 @@ mod tests {
         assert_eq!(table.len(), 1);
     }
 
-    /// What the program finds of an address, as `filter_common::policy` looks for it.
+    /// The result of the program's lookup of an address, as in `filter_common::policy`.
     fn seen<M: AsRef<[AtomicU64]>>(table: &BanTable<M>, address: u32) -> Option<u64> {
         let at = |place: Place| {
             let line = place.line(table.lines);
@@ -422,8 +421,8 @@ mod tests {
         }
     }
 
-    /// Of each line, no slot has the fingerprint of a ban but the ban's own; and each line counts its bans
-    /// that are in their second.
+    /// Checks that in each line only the ban itself has its fingerprint, and that each line counts its
+    /// bans in their second line.
     fn check(table: &BanTable<Vec<AtomicU64>>) {
         let mut elsewhere = BTreeMap::new();
         for line in 0..table.lines {
@@ -449,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_line_that_overflows() {
-        // So many that each line is full, and nothing can be moved any more.
+        // So many that each line is full, and no ban can be moved any more.
         let mut table = BanTable::new(memory(LINES_MIN), 7, usize::MAX);
         let mut held = Vec::new();
         let mut refused = None;
@@ -493,13 +492,14 @@ mod tests {
         assert_eq!(table.get(addresses[0]).map(|slot| slot.packets), Some(more));
     }
 
-    /// The program reads while bans come, go and move: who stays banned is found, and nobody else is.
+    /// The program reads while bans are entered, lifted and moved: it finds every banned address, and no
+    /// other.
     #[test]
     fn seen_while_it_changes() {
         let lines: std::sync::Arc<[AtomicU64]> = memory(LINES_MIN).into();
         let address = |n: u32| n.wrapping_mul(0x9e37_79b1) | 1;
         let mut table = BanTable::new(std::sync::Arc::clone(&lines), 7, usize::MAX);
-        // Few enough that none of these has to move, and the others come and go around them.
+        // Few enough that none of them has to move while others come and go.
         for n in 0..200 {
             table.insert(slot(address(n))).unwrap();
         }

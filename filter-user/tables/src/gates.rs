@@ -1,5 +1,5 @@
-//! The writers of the gates: bits that say where a lookup is worth it. How they lie in their maps is
-//! [`filter_common::gate`].
+//! The writers of the gates: bits that say where a lookup is worthwhile. [`filter_common::gate`]
+//! describes their layout.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -12,10 +12,10 @@ use filter_common::gate::{
 };
 use ipnet::IpNet;
 
-/// The gate of bans, over memory that the program reads at the same time.
+/// The gate of bans, in memory that the program reads at the same time.
 ///
-/// A bit stays when its ban is lifted, and costs a lookup that finds nothing; [`rebuild`](Self::rebuild)
-/// clears those.
+/// When a ban is lifted its bit stays, and costs a lookup that finds nothing; [`rebuild`](Self::rebuild)
+/// clears such bits.
 #[derive(Debug)]
 pub struct Presence<M> {
     memory: M,
@@ -23,17 +23,17 @@ pub struct Presence<M> {
 }
 
 impl<M: AsRef<[AtomicU64]>> Presence<M> {
-    /// The gate in `memory`, which may have bits already.
+    /// The gate in `memory`, which may already contain bits.
     pub fn new(memory: M, seed: u64) -> Self {
         Self { memory, seed }
     }
 
-    /// Says that this address may be banned: before it is.
+    /// Marks that this address may be banned; must be called before it is.
     pub fn add_address(&self, address: IpAddr) {
         set(self.memory.as_ref(), gate::presence(address.into(), self.seed), 1);
     }
 
-    /// Says that there may be an entry of this network: before there is.
+    /// Marks that there may be an entry of this network; must be called before there is.
     pub fn add_network(&self, network: IpNet) {
         let memory = self.memory.as_ref();
         add_network(
@@ -48,7 +48,7 @@ impl<M: AsRef<[AtomicU64]>> Presence<M> {
         );
     }
 
-    /// Has the bits of these addresses and networks, and no others.
+    /// Sets the bits of these addresses and networks, and clears all others.
     pub fn rebuild(
         &self,
         addresses: impl Iterator<Item = IpAddr>,
@@ -63,26 +63,26 @@ impl<M: AsRef<[AtomicU64]>> Presence<M> {
     }
 }
 
-/// Adds these bits to a gate that the program reads, and writes, at the same time.
+/// Sets these bits in a gate that the program reads and writes at the same time.
 pub fn open(memory: &[AtomicU64], bits: &[u64]) {
     for (word, bits) in memory.iter().zip(bits) {
         word.fetch_or(*bits, Ordering::Release);
     }
 }
 
-/// Takes all bits but these out of a gate that the program reads, and writes, at the same time.
+/// Clears all bits except these in a gate that the program reads and writes at the same time.
 pub fn close(memory: &[AtomicU64], bits: &[u64]) {
     for (word, bits) in memory.iter().zip(bits) {
         word.fetch_and(*bits, Ordering::Release);
     }
 }
 
-/// Sets the bit of a known peer in their gate, which the program does too.
+/// Sets the bit of a known peer in the gate, which the program does too.
 pub fn add_known(memory: &[AtomicU64], peer: Address, seed: u64) {
     set(memory, gate::known(peer, seed), 1);
 }
 
-/// Memory of a gate of its own, for tests and models.
+/// Memory for a gate, for tests and models.
 pub fn words(count: u32) -> Vec<AtomicU64> {
     (0..count).map(|_| AtomicU64::default()).collect()
 }
@@ -112,7 +112,7 @@ pub fn trust(networks: &[IpNet], seed: u64) -> Vec<u64> {
             }
         }
     }
-    // Networks around all of IPv4, as the trie that both families share understands them.
+    // Networks that contain all of IPv4, as in the trie that both families share.
     let around = |network: &&IpNet| network.contains(&IpNet::from(IpAddr::V6(MAPPED)));
     if networks.iter().any(|network| around(&network)) {
         (0..=u32::from(u16::MAX)).for_each(|number| set(&gate, gate::trust_v4(number), 1));
@@ -120,14 +120,14 @@ pub fn trust(networks: &[IpNet], seed: u64) -> Vec<u64> {
     gate.into_iter().map(AtomicU64::into_inner).collect()
 }
 
-/// The words of the gate of known peers for these.
+/// The words of the gate of known peers for these addresses.
 pub fn known(peers: impl Iterator<Item = Address>, seed: u64) -> Vec<u64> {
     let gate = words(KNOWN_WORDS);
     peers.for_each(|peer| add_known(&gate, peer, seed));
     gate.into_iter().map(AtomicU64::into_inner).collect()
 }
 
-/// An address in the network of those that stand for IPv4.
+/// An address in the network that represents IPv4.
 const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
 
 /// Calls `at` for the places of a network, or `all` for the words of all networks of its family.
@@ -170,7 +170,7 @@ mod tests {
         has(memory, gate::presence(address.into(), 7))
     }
 
-    /// Whether the program looks for its network.
+    /// Whether the program looks its network up.
     fn has_network(memory: &[AtomicU64], address: IpAddr) -> bool {
         let asked = address.is_ipv6() || has_address(memory, address);
         asked && has(memory, gate::network_presence(address.into(), 7))
