@@ -198,7 +198,7 @@ pub struct Sources {
 pub struct SshdSource {
     /// Which log is read.
     pub log: SshdLog,
-    /// The file, if that is what is read.
+    /// The file, if it is read.
     pub auth_log: PathBuf,
 }
 

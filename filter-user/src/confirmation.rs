@@ -1,7 +1,7 @@
-//! The first start on a host: the filter enforces, and unless an administrator confirms within minutes that
-//! the host can still be reached, it stops dropping packets.
+//! The first start on a host: the filter enforces, and unless an administrator confirms within minutes
+//! that the host can still be reached, it stops dropping packets.
 //!
-//! What was decided is one word in a file in the state directory, so that it outlives the daemon.
+//! The decision is one word in a file in the state directory, so that it outlives the daemon.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -40,12 +40,12 @@ pub struct Disabled {
     pub file: PathBuf,
 }
 
-/// Lets everything pass, at once and until [`enable`]. Returns whether there is a filter. `text` is for those
-/// who find the file.
+/// Lets every packet pass, at once and until [`enable`]. Returns whether there is a filter. `text` is for
+/// people who find the file.
 ///
 /// # Errors
 ///
-/// If either part failed. The other one is done all the same.
+/// If either part failed; the other one is done nevertheless.
 pub fn disable(file: &Path, bpffs: &Path, text: &str) -> Result<bool> {
     // The kernel first: packets cannot wait for a disk.
     let switched = datapath::disable(bpffs, true);

@@ -44,7 +44,7 @@ pub const BYTES_A_MINUTE: usize = CLASSES * (CLASS_BYTES + SUMMARY_MAX);
 /// A place in the program that logs: its module and line.
 pub type Site = (&'static str, u32);
 
-/// What has been logged and what has been left out in this window.
+/// The lines that were logged and left out in this window.
 #[derive(Debug, Default)]
 pub struct LogBudget {
     /// When the window began; `None` before the first line.

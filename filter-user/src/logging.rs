@@ -2,8 +2,8 @@
 //! or with a priority if systemd's journal reads it, which adds the time itself.
 //!
 //! Logging never delays the caller (`log_queue`), and the log's growth is bounded (`log_budget`), except
-//! for manual changes and the levels `debug` and `trace`. Only what the variable says is read by a crate:
-//! one that writes the log would have no such bound.
+//! for manual changes and the levels `debug` and `trace`. A crate reads only the levels in the variable:
+//! if it also wrote the log, there would be no such bound.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

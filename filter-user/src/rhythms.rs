@@ -42,8 +42,7 @@ struct KnownRule {
 }
 
 impl Rhythms {
-    /// What the file in `directory` has. Without one, or with one that cannot be read, everything is
-    /// learned anew.
+    /// Loads the file in `directory`. If it is missing or unreadable, everything is learned again.
     pub fn load(directory: &Path) -> Self {
         let file = directory.join("hearing.json");
         let small = fs::metadata(&file).is_ok_and(|metadata| metadata.len() <= FILE_MAX);
@@ -68,8 +67,7 @@ impl Rhythms {
         self.saved_at.elapsed() >= SAVE
     }
 
-    /// What to save, if anything has changed. Each ear comes with its source's name and what the source
-    /// reads.
+    /// The data to save, if it has changed. Each ear is given with its source's name and place.
     pub fn changes<'a>(
         &mut self,
         ears: impl Iterator<Item = (&'a str, &'a str, &'a Ear)>,

@@ -1,7 +1,7 @@
-//! The AMI client's reader over what a real Asterisk 22 sent under attack, beside what went over the
-//! wire at the same time: in `wazo22` set up as Wazo sets it up, in `stock22` with its own defaults.
-//! One recording for each attack, the bytes unchanged, floods cut to their first events; each begins
-//! with the listener's own login. `*.security.log` is the log of the SECURITY level beside them.
+//! The AMI client's reader over the events of a real Asterisk 22 under attack, compared with the packets
+//! at the same time. `wazo22` has Wazo's configuration, `stock22` Asterisk's defaults. There is one
+//! recording for each attack, with the bytes unchanged and floods cut to their first events; each begins
+//! with the listener's own login. `*.security.log` is the log of the SECURITY level.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,7 +43,7 @@ const COUNTS: &[(&str, [usize; 5])] = &[
     ("wazo22/v6-reg-unknown", [4, 0, 0, 8, 0]),
 ];
 
-/// Nobody is named who did not send a request with this Call-ID from this address and port.
+/// Every reported address has sent a request with this Call-ID from this address and port.
 #[test]
 fn nobody_is_named_who_sent_nothing() {
     for name in recordings() {
@@ -122,7 +122,7 @@ fn a_connection_proves_its_source_and_a_datagram_does_not() {
     assert_eq!(seen.len(), 4, "UDP and TCP over IPv4 and IPv6: {seen:?}");
 }
 
-/// Scans of which Asterisk logs nothing at all: recording, challenges that nobody answered.
+/// Scans that Asterisk does not log at all: the recordings, and the unanswered challenges.
 #[test]
 fn a_scan_that_no_log_shows_is_found_by_its_unanswered_challenges() {
     for (name, expected) in [
@@ -173,7 +173,7 @@ fn the_security_log_says_the_same() {
     }
 }
 
-/// What both tell of an attempt.
+/// The part of an attempt that both report.
 fn key(attempt: &Attempt) -> String {
     let Attempt { verdict, class, address, port, account, session, transport, logged_at, .. } =
         attempt;

@@ -1,6 +1,6 @@
-//! The parser over what a real Asterisk 22 wrote under attack: in `wazo22` set up as Wazo sets it
-//! up, in `stock22` with its own defaults. One file for each attack, the bytes unchanged, floods
-//! cut to their first lines; `*.messages.log` hold WARNING and ERROR besides.
+//! The parser over logs of a real Asterisk 22 under attack. `wazo22` has Wazo's configuration, `stock22`
+//! Asterisk's defaults. There is one file for each attack, with the bytes unchanged and floods cut to
+//! their first lines; `*.messages.log` also contain WARNING and ERROR.
 
 use std::collections::BTreeSet;
 use std::fs;

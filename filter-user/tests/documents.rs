@@ -32,7 +32,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Compares a page with what it should be, or writes it if `UPDATE_DOCS` is set.
+/// Compares a page with its expected contents, or writes it if `UPDATE_DOCS` is set.
 fn hold(page: &str, expected: &str) {
     let path = root().join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,6 +1,6 @@
-//! A log that is written and rotated without a pause, by move and by copy and truncate, and its
-//! reader killed with SIGKILL at any moment, or ended in order: in the end the store has been told of
-//! every line once and of none twice, and has each ban that some of the lines led to.
+//! A log is written and rotated without a pause, by move and by copy and truncate, and its reader is
+//! killed with SIGKILL at any moment, or stopped in order. At the end the store must have received every
+//! line exactly once, and contain each ban to which lines led.
 //!
 //! The reader is this program itself, so that there is a process to kill.
 
@@ -37,7 +37,7 @@ const TIME: Duration = Duration::from_secs(12);
 /// Rotated files that are kept: more than are made while the reader is dead.
 const KEPT: usize = 60;
 
-/// One line in so many leads to a ban, and so to a commit at once.
+/// One in this many lines leads to a ban, and so to an immediate commit.
 const BANS: u64 = 50;
 
 fn main() {
@@ -64,7 +64,7 @@ fn main() {
     println!("kill_anywhere: ok");
 }
 
-/// The reader: what it hears goes to the store as the controller has it go there.
+/// The reader: it sends its lines to the store in the same way as the controller.
 async fn follow(directory: &Path) {
     let Started { store, kept, news: _news, thread } = open(directory);
     let mut kept = kept.unwrap();
@@ -149,7 +149,7 @@ fn test(mut dice: Dice, linked: bool) {
     let done = AtomicBool::new(false);
     let log = Log::new(directory.path(), linked);
     let first = start(directory.path());
-    // The first one begins at the end of what is there, and must have looked.
+    // The first reader begins at the end of the file, and must have looked at it.
     thread::sleep(Duration::from_millis(500));
     let mut other_dice = Dice(dice.roll(u64::MAX) | 1);
     let (written, kills) = thread::scope(|scope| {
@@ -180,7 +180,7 @@ fn test(mut dice: Dice, linked: bool) {
     assert!(kills > 20 && written > 1000, "too little has happened");
 }
 
-/// Checks what the store has in the end; how many bans.
+/// Checks the final contents of the store; returns the number of bans.
 fn check(kept: Kept, written: u64) -> usize {
     let mut told: BTreeMap<u64, usize> = BTreeMap::new();
     for Told { what, .. } in kept.told {

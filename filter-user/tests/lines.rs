@@ -11,7 +11,7 @@ use filter_user::config::Config;
 use filter_user::test_log::{self, Test};
 use serde_json::Value;
 
-/// What is told of each line that means something.
+/// The JSON document for each line that has a meaning.
 fn documents(jail: &str, log: &[u8]) -> Vec<Value> {
     let (config, mut out) = (Config::default(), Vec::new());
     let test = Test { jail, config: &config, path: None, json: true, all: false, matched: false };
@@ -20,7 +20,7 @@ fn documents(jail: &str, log: &[u8]) -> Vec<Value> {
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Whose failures a log tells of, a blank between two.
+/// The addresses of failures in a log, separated by blanks.
 fn failures(jail: &str, log: &str) -> String {
     let documents = documents(jail, log.as_bytes());
     let failures = documents.iter().filter(|document| document["verdict"] == "failure");
@@ -212,7 +212,7 @@ fn what_asterisk_says_of_failures() {
     );
 }
 
-/// Over TCP a refused login is told of twice, over HTTP once.
+/// Over TCP a refused login is reported twice, over HTTP once.
 #[test]
 fn a_login_to_ami_counts_once() {
     let line =

@@ -1,5 +1,5 @@
-//! Whom the jail `asterisk-wazo` bans for what a real Asterisk wrote under attack: whoever has failed
-//! as often as fail2ban's jail of that name would count.
+//! The sources that the jail `asterisk-wazo` bans in recordings of a real Asterisk under attack: those
+//! with as many failures as fail2ban's jail of that name would count.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -42,7 +42,7 @@ fn the_recorded_attackers_are_banned() {
                 assert_eq!(decisions, failures / maxretry, "{address} in {}", path.display());
                 attackers += usize::from(decisions > 0);
             }
-            // By default some come earlier, of those who try many accounts.
+            // With the defaults, sources that try many accounts are banned earlier.
             for (address, (failures, decisions)) in heard(&recorded, &settings) {
                 let expected = failures >= maxretry;
                 assert_eq!(decisions > 0, expected, "{address} in {}", path.display());

@@ -1,4 +1,4 @@
-//! What the rules take of the recordings of real servers, and what the classifier says of the rest.
+//! The rules that match the recordings of real servers, and the classifier's result for all other lines.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -56,7 +56,7 @@ fn what_an_attacker_has_cut_off_a_line_is_noticed() {
     assert_eq!(without_rule.filter(|line| looks_like_failure(line)).count(), 2);
 }
 
-/// The lines of a version that words them anew.
+/// The lines of a version with new messages.
 #[test]
 fn the_words_of_other_versions_are_noticed() {
     let mut changed = 0;

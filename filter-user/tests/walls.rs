@@ -1,11 +1,11 @@
-//! The walls between the crates: what none of them may depend on, and modules that use each other in one
-//! direction alone. And the map of the code, which has them all.
+//! Checks the walls between the crates: forbidden dependencies, and imports that form no cycle. Also
+//! checks that every module is on the code map.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each crate below this one, and what it must not depend on, by whatever feature.
+/// Each crate below this one, and the crates on which it must not depend with any feature.
 const WALLS: [(&str, &[&str]); 6] = [
     (
         "api",
@@ -35,7 +35,7 @@ const WALLS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Crates whose modules use each other in one direction alone.
+/// Crates whose modules must not import each other in a cycle.
 const LAYERED: [&str; 6] =
     ["../filter-common", "../filter-ebpf", "datapath", "detection", "fail2ban", "store"];
 

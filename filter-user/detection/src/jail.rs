@@ -48,7 +48,7 @@ pub struct BanDecision {
     pub bantime: Duration,
     /// The number of failures, all within the jail's `findtime`.
     pub failures: usize,
-    /// Whether the proven ones alone would be enough.
+    /// Whether there are enough proven failures on their own.
     pub proven: bool,
     /// The reason, in words.
     pub reason: String,

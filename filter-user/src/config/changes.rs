@@ -1,4 +1,4 @@
-//! What a new configuration changes while the daemon runs, and what it changes only at the next start.
+//! Which changes of a configuration take effect while the daemon runs, and which at the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use detection::settings;
 
 use super::Config;
 
-/// The jail that stands for your own.
+/// The placeholder for a jail of your own.
 const OWN: &str = "my-jail";
 
 /// The text before the tables.

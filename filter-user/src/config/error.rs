@@ -1,4 +1,4 @@
-//! The errors in a configuration, as `file:line:column: what is wrong; what is right`.
+//! The errors in a configuration, as `file:line:column: problem; remedy`.
 
 use std::error::Error;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct ConfigError {
     pub line: Option<usize>,
     /// The column in characters, counted from 1, if there is one.
     pub column: Option<usize>,
-    /// What is wrong and what is right.
+    /// The problem and the remedy.
     pub text: String,
 }
 

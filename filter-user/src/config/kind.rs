@@ -1,6 +1,7 @@
-//! Kinds of values: each kind says how it is read from a file, how it is shown and how it is described.
+//! Kinds of values: each kind can read a value from a file, show it and describe it.
 //!
-//! A setting is a row of `schema` that names a kind. Values are compared by what is shown of them.
+//! A setting is a row of `schema` that names a kind. Values are compared in the form in which they are
+//! shown.
 
 mod hosts;
 mod lists;
@@ -45,7 +46,7 @@ pub(super) trait Kind {
 
 /// An error in one value.
 pub(super) enum Wrong {
-    /// It is this, and not what was expected.
+    /// It is this instead of the expected kind.
     Mismatch(String),
     /// It has the right shape, but is invalid for this reason.
     Value(String),

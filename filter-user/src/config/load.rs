@@ -36,7 +36,7 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Files in `conf.d` that were not read, because of their names.
     pub ignored: Vec<PathBuf>,
-    /// Who set a setting, by its path; what is not in here is a default.
+    /// The origin of each setting, by its path; missing ones have the default.
     pub(super) origins: BTreeMap<String, SetBy>,
 }
 

@@ -667,7 +667,7 @@ mod tests {
         }
     }
 
-    /// Comparing what is shown of two values is then comparing the values.
+    /// So comparing two values as shown compares the values.
     #[test]
     fn a_file_can_have_each_value_that_is_shown() {
         let mut config = Config::default();

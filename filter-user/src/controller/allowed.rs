@@ -1,4 +1,4 @@
-//! Networks that somebody trusts while the daemon runs, until they disallow them or for a while.
+//! Networks that are trusted at run time, until they are disallowed or for a given time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -171,7 +171,7 @@ impl<D: Datapath> Controller<D> {
             + self.bans.ledger().of_network(network).count();
         self.forget(network, now);
         if lifted > 0 {
-            // Nobody waits for the answer; the log names what is lifted.
+            // No client waits for this answer; the log names the lifted bans.
             let _ticket = self.begin_to_lift(Which::Inside(network), who, now)?;
         }
         self.allow_changed(network, lifted)
@@ -211,7 +211,7 @@ impl<D: Datapath> Controller<D> {
         Ok(())
     }
 
-    /// Has the kernel trust what is allowed.
+    /// Makes the kernel trust the allowed networks.
     fn trust_permits(&mut self) -> Result<(), String> {
         self.protected.set_allowed(self.permits.networks());
         self.datapath.trust(&self.protected.trusted_networks()).map_err(|why| format!("{why:#}"))

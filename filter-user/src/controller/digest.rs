@@ -73,7 +73,7 @@ struct Counts {
 }
 
 impl Digest {
-    /// Whether this event has a line of its own. If not, it is counted. There are few names: those of jails
+    /// Whether this event gets a log line; otherwise it is counted. There are few names: those of jails
     /// and limits.
     pub(super) fn has_line(&mut self, topic: Topic, name: &'static str, now: KernelTime) -> bool {
         let Some(counts) = self.0.get_mut(topic as usize) else { return true };

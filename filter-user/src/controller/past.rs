@@ -33,7 +33,7 @@ impl<D: Datapath> Controller<D> {
         self.note(Some(entry.ban.network), &event, now);
     }
 
-    /// Notes what somebody has changed, unless it was refused.
+    /// Records a manual change, unless it was refused.
     pub(super) fn note_changes(
         &self,
         actions: Vec<Action>,
@@ -57,7 +57,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Notes what somebody has changed.
+    /// Records a manual change.
     pub fn note_change(&self, network: Option<IpNet>, who: &str, action: String, now: KernelTime) {
         let event = HistoryEvent::Change { by: who.to_owned(), action };
         self.note(network, &event, now);

@@ -110,7 +110,7 @@ impl Protected {
         self.configured_networks().chain(self.allowed.iter().copied()).collect()
     }
 
-    /// Whether it trusts this network, as a part of one of its own.
+    /// Whether it trusts this network, possibly as part of a wider one.
     pub(super) fn is_trusted(&self, network: IpNet) -> bool {
         self.all_trusted.contains(network)
     }

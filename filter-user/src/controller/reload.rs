@@ -16,8 +16,8 @@ const NAMED: usize = 5;
 const LOOKED_AT: usize = 256;
 
 impl<D: Datapath> Controller<D> {
-    /// Why this configuration should not take the place of the running one: whom it would shut out who is
-    /// let in now.
+    /// Objections to this configuration: the addresses that it would shut out although they are let in
+    /// now.
     pub fn objections(&self, new: &Config, now: KernelTime) -> Vec<String> {
         let mut objections = Vec::new();
         let protected = self.protected.replaced(new);

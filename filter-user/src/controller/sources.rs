@@ -1,4 +1,4 @@
-//! The sources of failures: how each is, what it has heard and what feeds it, under one number.
+//! The sources of failures: the state, the record and the input of each, under one number.
 
 pub(super) mod hearing;
 
@@ -142,7 +142,7 @@ pub struct Source {
     pub ear: Ear,
     /// What feeds it.
     pub feed: Feed,
-    /// When what it read went away, and it with it.
+    /// When its log disappeared, and so the source.
     pub gone: Option<KernelTime>,
 }
 

@@ -185,7 +185,7 @@ fn controller() -> Controller<NoKernel> {
     started_over(NoKernel::default())
 }
 
-/// The controller after a start over what the kernel still holds.
+/// The controller after a start with the bans that are in the kernel.
 fn started_over(datapath: NoKernel) -> Controller<NoKernel> {
     started_with(datapath, |_default| {})
 }
@@ -209,7 +209,7 @@ pub(super) fn started_with(
     started_again(datapath, Vec::new(), adjust)
 }
 
-/// The controller after a start over what the kernel still holds and the store has kept.
+/// The controller after a start with the bans in the kernel and the data in the store.
 pub(super) fn started_again(
     datapath: NoKernel,
     bans: Vec<Entry>,
@@ -400,7 +400,8 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
         controller.hear(&old, 0, "asterisk-wazo", at(n));
     }
     assert!(!found(&mut controller));
-    // What AMI tells of needs no witness; whether packets are seen shows all the same.
+    // Failures that AMI reports need no witness, but it is still recorded whether their packets were
+    // seen.
     let ami = controller.add_source(ami(), at(0));
     for transport in [Transport::Wss, Transport::Tcp, Transport::Udp] {
         assert!(!found(&mut controller));
@@ -455,14 +456,14 @@ fn the_packet_decides_where_the_line_does_not() {
     }
     let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
     assert_eq!(bans, [attacker]);
-    // Both have sent something: then nobody is named.
+    // If both have sent packets, neither is named.
     controller.datapath.unseen.clear();
     ask(&mut controller, Request::Unban(Unban::All));
     for n in 0..100 {
         controller.hear(&undecided, 0, "asterisk-wazo", at(n));
     }
     assert!(controller.datapath.bans.is_empty());
-    // And where the line decides, its word holds.
+    // If the line itself decides, its address counts.
     let decided = Attempt { decided: true, address: attacker, rivals: vec![victim], ..undecided };
     for n in 0..15 {
         controller.hear(&decided, 0, "asterisk-wazo", at(n));
@@ -887,7 +888,7 @@ fn what_seems_not_to_be_heard_is_in_the_status() {
     assert!(text.contains("    3 like: x.c: 203.0.113.7 \u{fffd} was refused\n"), "{text}");
 }
 
-/// A guesser over TCP: the NOTICE log is first to tell of each try, and cannot prove it; AMI can.
+/// A guesser over TCP: the NOTICE log reports each attempt first, but cannot prove it; AMI can.
 #[test]
 fn a_ban_of_everything_wants_proof() {
     let settings = |unproven_scope| {
@@ -1001,8 +1002,8 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
     }
 }
 
-/// The NOTICE log is first to tell of each failure over TCP, and cannot prove it; AMI does so a moment
-/// later. Both are one ban, which is a proven one.
+/// The NOTICE log reports each failure over TCP first, but cannot prove it; a moment later AMI does.
+/// Together they lead to a single, proven ban.
 #[test]
 fn a_ban_that_is_proven_late_counts_as_proven_and_once() {
     let mut controller = started_with(NoKernel::default(), growing);
@@ -1177,7 +1178,7 @@ fn times_are_shown_by_the_wall_clock_as_it_is() {
     // What a source heard is as long ago as it was.
     let heard = controller.on_the_wall(at(14));
     assert_eq!(controller.heard_at(heard, at(20)), "2026-11-22T09:32:34Z");
-    // And what it heard before an earlier start is when it was.
+    // Lines from before an earlier start keep their time.
     let earlier = Timestamp::from_second(900).unwrap();
     assert_eq!(controller.heard_at(earlier, at(20)), "1970-01-01T00:15:00Z");
 }

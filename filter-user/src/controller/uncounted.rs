@@ -13,7 +13,7 @@ const GENERATION: usize = 2048;
 pub(super) enum Because {
     /// No packet of the address was seen.
     Unwitnessed,
-    /// The address is a known peer, in whose name anybody can fail.
+    /// The address is a known peer, and the failure can be forged.
     Known,
     /// Its jail does not count failures whose source may be forged.
     Unproven,

@@ -109,7 +109,7 @@ impl<D: Datapath> Controller<D> {
     fn evidence(&self, bans: &[&Entry], source: IpAddr) -> Vec<api::Evidence> {
         let mut evidence: Vec<Evidence> =
             bans.iter().flat_map(|entry| entry.evidence().iter().cloned()).collect();
-        // A jail remembers what is behind a ban as long as it may be proven yet.
+        // A jail remembers the failures behind a ban while they may still be proven.
         let counted = self.jails.iter().flat_map(|jail| jail.evidence(source));
         let behind_none: Vec<_> = counted.filter(|seen| !evidence.contains(seen)).collect();
         evidence.extend(behind_none);

@@ -14,7 +14,7 @@ use log::warn;
 /// Of the time that the service manager allows between two signs of life, the part after which one is sent.
 const BEATS: u32 = 3;
 
-/// The service manager, or nobody.
+/// The service manager, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Notify {
     manager: Option<(UnixDatagram, SocketAddr)>,

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to check whether a client that waits for its answer is still connected.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// After so many checks, the client is sent a space, which shows that its request is being worked on.
+/// After this many checks the client is sent a space, which shows that its request is in progress.
 const LOOKS_PER_SIGN: u32 = 40;
 
 /// A request, and where its reply goes.
@@ -175,7 +175,8 @@ fn has_left(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok() && polled.iter().any(hung_up)
 }
 
-/// The requester in words: the user of the process, as the kernel reports it, and what the client adds.
+/// The requester as text: the user of the process according to the kernel, and the details that the
+/// client adds.
 fn who(uid: Option<u32>, by: &By) -> String {
     let mut who = match uid {
         Some(0) => "root".to_owned(),

@@ -229,7 +229,7 @@ fn alarm(controller: &Controller<Kernel>) -> Duration {
 fn pause(controller: &Controller<Kernel>) -> Duration {
     match (controller.store().has_room(), controller.store().keeps_up()) {
         (true, _) => Duration::ZERO,
-        // The store cannot write at all, so there is no use in waiting for it.
+        // The store cannot be written at all, so waiting for it is useless.
         (false, true) => Duration::from_millis(1),
         (false, false) => PAUSE,
     }

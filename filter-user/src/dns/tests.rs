@@ -178,7 +178,7 @@ async fn a_sip_domain_stands_for_the_hosts_of_its_services() {
     let mut following = server.follow("office.example.org");
     let all = set(&["192.0.2.7", "192.0.2.8", "2001:db8::7"]);
     assert_eq!(next(&mut following).await, (all.clone(), None));
-    // One that has an address of its own is not asked for services.
+    // A name with an address is not looked up as a SIP domain.
     server.zone.lock().unwrap().is_domain = false;
     server.say(ResponseCode::NoError, &["192.0.2.9"], 60);
     let before = server.questions();

@@ -270,7 +270,7 @@ impl Reading {
         }
     }
 
-    /// Reads what has arrived, up to enough for one message.
+    /// Reads the available entries, at most enough for one message.
     fn turn(&mut self) -> Option<Heard> {
         let Self { entries, max_age, budget, age, .. } = self;
         let now = Timestamp::now();

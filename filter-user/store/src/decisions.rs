@@ -1,5 +1,5 @@
-//! Manual decisions that stand until somebody decides otherwise, by kind and name. The value is JSON
-//! that only the daemon understands.
+//! Manual decisions that apply until they are changed, by kind and name. The value is JSON that only the
+//! daemon understands.
 
 use std::collections::BTreeMap;
 

@@ -31,7 +31,7 @@ pub struct Event {
     pub at: Moment,
     /// The address or network that it concerns, if it is one.
     pub network: Option<IpNet>,
-    /// Whether somebody did it manually.
+    /// Whether it was done manually.
     pub is_manual: bool,
     /// What, as JSON.
     pub what: String,
@@ -85,7 +85,7 @@ pub(super) fn shorten(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Strikes out what is older than [`HISTORY_FOR`], too.
+/// Also deletes entries older than [`HISTORY_FOR`].
 pub(super) fn tidy(connection: &Connection, now: &Clock) -> Result<(), Failure> {
     let sql = "DELETE FROM history WHERE at < ?1";
     connection.execute(sql, [oldest(now, HISTORY_FOR)])?;
@@ -112,7 +112,7 @@ pub(super) fn read(
             values.push(Value::Blob(NetworkBytes::new(network).as_slice().to_vec()));
             format!("?{}", values.len())
         };
-        // In the order of the column: what is inside lies between the first and the last address.
+        // In the order of the column, networks inside it are between its first and its last address.
         let first = bytes(IpNet::new(network.network(), 0).unwrap_or(network));
         let last = bytes(network.broadcast().into());
         let around = (0..network.prefix_len())

@@ -148,7 +148,7 @@ pub struct Settings {
     pub names: Names,
     /// How many earlier bans are kept.
     pub offenders: Bounds,
-    /// How long the record of what the jails were told is kept: the longest `findtime` of the jails.
+    /// How long records of attempts are kept: the longest `findtime` of the jails.
     pub findtime: Duration,
     /// The clocks.
     pub clock: fn() -> Clock,
@@ -209,7 +209,7 @@ impl Store {
         Self { shared: Arc::new(Shared::new(PathBuf::new(), sender)), progress }
     }
 
-    /// The unwritten part of what the jails were told, which is then not written: for tests.
+    /// The unwritten records of attempts, which are then not written; for tests.
     pub fn take_told(&self) -> Vec<Told> {
         self.shared.take().told.into_iter().map(|(_, told)| told).collect()
     }
@@ -283,8 +283,8 @@ impl Store {
         self.shared.note(|pending| pending.set_position(name, position));
     }
 
-    /// Stores what a jail was told, within a second. About the last [`TOLD_MAX`] are kept, until they
-    /// are older than [`Settings::findtime`].
+    /// Stores a record of an attempt that a jail was given, within a second. About the last [`TOLD_MAX`]
+    /// are kept, until they are older than [`Settings::findtime`].
     pub fn tell(&self, told: Told) {
         self.shared.note(|pending| pending.tell(told));
     }

@@ -17,7 +17,7 @@ use detection::failure::{Attempt, Class};
 /// The most records that are kept: about 25 MiB, which takes a tenth of a second to replay.
 pub const TOLD_MAX: usize = 131_072;
 
-/// A record of what a jail was told.
+/// A record of an attempt that a jail was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The time.
@@ -45,7 +45,8 @@ pub enum What {
     Forgotten(IpNet),
 }
 
-/// Writes these, each by its number, and strikes out what is older than `findtime` by the time `now`.
+/// Writes these records, each by its number, and deletes those that are older than `findtime` at the time
+/// `now`.
 pub(super) fn write<'a>(
     connection: &Connection,
     told: impl IntoIterator<Item = (i64, &'a Told)>,

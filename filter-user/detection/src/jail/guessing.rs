@@ -82,7 +82,7 @@ pub(super) struct Suspect {
     pub(super) source: IpAddr,
     /// How many of its failures count.
     pub(super) failures: u32,
-    /// Whether the proven ones alone would be enough.
+    /// Whether there are enough proven failures on their own.
     pub(super) proven: bool,
     /// The reason, in words.
     pub(super) reason: String,

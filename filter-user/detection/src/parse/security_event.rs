@@ -72,8 +72,8 @@ impl SecurityEvent<'_> {
             b"SuccessfulAuth" => (Verdict::Success, of(Class::Challenge)),
             _ => return None,
         };
-        // Asterisk's nonce is valid only for the address that it was sent to (`build_nonce` of
-        // `res_pjsip_authenticator_digest.c`), so whoever answers has received it.
+        // Asterisk's nonce is valid only for the address to which it was sent (`build_nonce` of
+        // `res_pjsip_authenticator_digest.c`), so a client that answers has received it.
         let answered =
             verdict == Verdict::Success && class == Class::Challenge && self.password == b"1";
         let account_named = !self.account.is_empty() && self.account != NO_ACCOUNT;

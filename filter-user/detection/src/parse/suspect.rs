@@ -1,8 +1,8 @@
-//! Lines that match no rule: one enters; whether it still looks like a failure leaves.
+//! Lines that match no rule: a line enters; whether it looks like a failure leaves.
 //!
-//! A cautious guess: a word of refusal, and an address that a packet can have come from. No address is
-//! banned for it. It runs on every line without a rule, so it searches for the words first and parses
-//! the line only if there is one.
+//! This is a cautious guess: a word such as `failed` or `denied`, and an address that can be the source
+//! of a packet. No address is banned because of it. It runs on every line without a rule, so it searches
+//! for the words first and parses the line only if there is one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
@@ -40,7 +40,7 @@ const WORDS: [&str; 16] = [
 const HARMLESS: [&[u8]; 3] =
     [b"reverse mapping checking", b"getaddrinfo", b" acl.c: SIP Contact ACL: Rejecting '"];
 
-/// The levels at which Asterisk reports what it refused.
+/// The levels at which Asterisk reports refusals.
 const LEVELS: [&[u8]; 4] = [b"NOTICE", b"WARNING", b"ERROR", b"SECURITY"];
 
 static FIND_WORD: LazyLock<Words> = LazyLock::new(Words::new);

@@ -24,7 +24,7 @@ pub struct AsteriskLine<'a> {
     date: &'a [u8],
     /// The level, such as `NOTICE`.
     pub level: &'a [u8],
-    /// The source file, or what the line has in its place.
+    /// The source file, or the text in its place.
     pub file: &'a [u8],
     /// Asterisk's message.
     pub text: &'a [u8],

@@ -10,7 +10,7 @@ pub const PORT_CLASSES_MAX: usize = 5;
 /// The longest name, in bytes.
 const NAME_MAX: usize = 32;
 
-/// The configuration's word for no scope at all.
+/// The name in the configuration for no scope at all.
 pub const NONE: &str = "none";
 
 /// The bit of [`Scope::All`].

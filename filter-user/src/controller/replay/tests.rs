@@ -101,7 +101,7 @@ fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
     assert!(controller.bans.ledger().is_empty());
 }
 
-/// AMI told of it, the controller was killed, and then the line in the log is read.
+/// AMI has reported it, the controller is killed, and then the line in the log is read.
 #[test]
 fn what_another_source_told_of_before_the_restart_counts_once() {
     let mut told = Vec::new();

@@ -23,7 +23,7 @@ const REGISTERS: [Reason; 3] = [Reason::Register, Reason::RegisterCredentials, R
 /// How old a line may be to be compared with packets, which are remembered for about eight seconds.
 const FRESH_SECONDS: i64 = 5;
 
-/// A finding that is logged once: the source, what it reads, the kind and the key.
+/// A finding that is logged once: the source, its place, the kind and the key.
 type Told = (&'static str, String, Kind, String);
 
 /// The findings that were logged, and the counts at the last check.
@@ -66,7 +66,7 @@ impl Sources {
         sources.any(|of| of.name == name && of.place == place && of.ear.is_listening())
     }
 
-    /// Replaces the findings. Logs each that is new, and what is over of each that is not there any more.
+    /// Replaces the findings. Logs each new one, and the end of each that has disappeared.
     fn tell(&mut self, findings: &[(String, Finding)]) {
         let key = |(place, finding): &(String, Finding)| {
             (finding.source, place.clone(), finding.kind, finding.key.clone())
@@ -90,7 +90,7 @@ impl Sources {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Records what a source has sent besides attempts.
+    /// Records everything that a source has sent besides attempts.
     pub fn take_note(&mut self, source: usize, news: &mut Heard, now: KernelTime) {
         let now = self.on_the_wall(now);
         self.sources.take_note(source, news, now);
@@ -134,7 +134,7 @@ impl<D: Datapath> Controller<D> {
         self.sources.hearing.hint = hint;
     }
 
-    /// The sources: their names, what they read and their ears.
+    /// The sources: their names, places and ears.
     pub fn ears(&self) -> impl Iterator<Item = (&str, &str, &Ear)> {
         self.sources.present().map(|source| (source.name, &*source.place, &source.ear))
     }

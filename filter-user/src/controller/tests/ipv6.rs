@@ -1,4 +1,4 @@
-//! Sources that are networks: who has a /64 has all addresses in it.
+//! Sources that are networks: one host can have all addresses of a /64.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn failure(address: IpAddr, is_proven: bool) -> Attempt {
     Attempt { proven: is_proven, account: Some("1001".to_owned()), ..proven(address) }
 }
 
-/// One failure of each of so many addresses of a /64.
+/// One failure from each of this many addresses of a /64.
 fn fail_in(controller: &mut Controller<NoKernel>, network: u16, is_proven: bool, second: u64) {
     for n in 1..=15 {
         controller.hear(&failure(host(network, n), is_proven), 0, JAIL, at(second));
@@ -65,7 +65,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             BTreeMap::from([("2001:db8:0:1::/64".to_owned(), (scope.to_owned(), vec![]))]);
         assert_eq!(listed(&mut controller), expected);
         assert!(is_dropped(&controller, host(1, 999)) && !is_dropped(&controller, host(2, 1)));
-        // Who has failed, and what holds for one that has not.
+        // The addresses that failed, and the answer about one that has not.
         let why = ask(&mut controller, Request::Why { address: host(1, 999) });
         assert_eq!((&why["dropped"], &why["jail"]), (&true.into(), &JAIL.into()));
         assert_eq!(why["source"], "2001:db8:0:1::/64");
@@ -119,7 +119,7 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
     let name = "office.example.org".parse().unwrap();
     controller
         .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(0));
-    // Of a known peer nothing that can be forged counts, nor does anything of who is ignored.
+    // Forgeable failures of a known peer do not count, and no failures of an ignored address.
     for n in [0x70, 0x77, 0x88] {
         for _ in 0..14 {
             controller.hear(&failure(host(1, n), false), 0, JAIL, at(0));
@@ -278,7 +278,7 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     assert!(why.contains("not banned; its failures are forgotten"), "{why}");
     controller.hear(&failure(host(1, 4), true), 0, JAIL, at(1));
     assert!(controller.bans.ledger().is_empty());
-    // A manual one is named and stays; what is left out is not banned.
+    // A manual ban is named and stays; exceptions are not banned.
     ask(&mut controller, ban("2001:db8:0:1::/64", None));
     let why = refuse(&mut controller, unban(host(1, 3)));
     assert!(why.contains("part of 2001:db8:0:1::/64"), "{why}");
@@ -296,7 +296,7 @@ fn an_unban_of_an_address_lifts_the_ban_of_its_source() {
     assert_eq!(networks(&mut controller), ["2001:db8:0:1::/64"]);
 }
 
-/// The NOTICE log is first to tell of each failure, and AMI proves it.
+/// The NOTICE log reports each failure first, and AMI proves it.
 #[test]
 fn a_ban_of_a_network_is_proven_late() {
     let mut controller = started_with(NoKernel::default(), |config| {
@@ -469,7 +469,7 @@ fn bans_of(address: impl Fn(u8) -> IpAddr, steps: &[(u64, u8, u8, bool, u8)]) ->
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// To whatever address of his network a source goes, it comes to what it would with one.
+    /// A source that changes addresses within its network gets the same result as with one address.
     #[test]
     fn a_network_is_judged_as_one_address_is(steps in steps()) {
         let one = bans_of(|_| IpAddr::from([203, 0, 113, 7]), &steps);
@@ -478,8 +478,8 @@ proptest! {
     }
 }
 
-/// The kernel bans who floods by the /64, and so does the list: one entry, and one line in the log, however
-/// many addresses the flood comes from.
+/// The kernel bans an IPv6 source that floods by its /64, and the list shows the same: one entry and one
+/// log line, however many addresses the flood comes from.
 #[test]
 fn a_flood_bans_a_network_but_for_the_known_in_it() {
     let mut controller = controller();

@@ -9,7 +9,7 @@ use crate::ban::ADOPTED;
 use crate::clock::Moment;
 use crate::controller::Answered;
 
-/// A controller with so many bans by a jail, each of which ends an hour after it began, and a manual one.
+/// A controller with this many bans by a jail, each of which lasts an hour, and a manual ban.
 fn with_bans(bans: u32) -> Controller<NoKernel> {
     let ban = |number: u32| {
         let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
@@ -144,7 +144,7 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
             let before = controller.ban_count();
             let done = controller.lift_more(at(31));
             assert!(before - controller.ban_count() <= 128, "a turn is short");
-            // Somebody fails while that goes on.
+            // A source fails meanwhile.
             if turns == 0 {
                 for n in 0..15 {
                     let address = IpAddr::from([203, 0, 113, 8]);
@@ -169,7 +169,7 @@ fn bans_are_lifted_some_at_a_time_but_for_those_that_come_meanwhile() {
 
 #[test]
 fn what_is_read_late_is_taken_over_some_at_a_time() {
-    // The kernel held some of them, and a jail has banned somebody since.
+    // Some of them were in the kernel, and a jail has banned a source since.
     let ban = |number: u32, until: u64| {
         let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
         let (origin, since) = (Origin::Jail(0), Moment::from(at(1)));

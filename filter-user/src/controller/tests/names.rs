@@ -35,7 +35,7 @@ fn an_ignored_name_lets_its_address_in() {
     assert_eq!(controller.bans.ledger().len(), 1);
     let why = ask(&mut controller, Request::Why { address: IpAddr::from(office) });
     assert_eq!(why["ignored_by"], json!(["asterisk-wazo"]));
-    // It has another address: the old one is anybody's.
+    // The name has another address, so the old one is like any other.
     resolved(&mut controller, "office.example.org", &[[203, 0, 113, 10]]);
     fail(&mut controller, office, 15);
     assert_eq!(controller.bans.ledger().len(), 2);

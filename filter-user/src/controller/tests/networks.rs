@@ -39,7 +39,8 @@ fn a_network_is_banned_for_its_offenders_but_for_the_trusted_and_known_in_it() {
     controller.datapath.known =
         [[203, 0, 113, 77], [203, 0, 113, 200], [203, 0, 114, 1]].map(IpAddr::from).to_vec();
     offend(&mut controller, 1, true, 0);
-    // Neither who can be forged counts, nor the same again, nor who was let go.
+    // Failures that can be forged do not count, nor does a second ban of the same source, nor one that
+    // was lifted.
     for n in 20..30 {
         offend(&mut controller, n, false, 1);
     }

@@ -1,5 +1,5 @@
-//! Every reply as JSON, recorded in `docs/api/examples`: others read these keys. `UPDATE_DOCS=1` records them
-//! anew.
+//! Every reply as JSON, recorded in `docs/api/examples`, because other programs read these keys.
+//! `UPDATE_DOCS=1` records them again.
 
 use std::fs;
 use std::path::Path;

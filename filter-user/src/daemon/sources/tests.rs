@@ -70,7 +70,7 @@ impl Bench {
         self.sources.find(&mut self.controller, &Found { patterns: 0, paths });
     }
 
-    /// Hears what comes until `enough`.
+    /// Receives messages until `enough`.
     async fn hear(&mut self, enough: impl Fn(&Value) -> bool) -> Value {
         let hear = async {
             loop {
@@ -171,7 +171,7 @@ fn what_is_lost_is_said_again_when_it_is_ten_times_as_much() {
     assert_eq!(said(&(0..100_000).collect::<Vec<_>>()), 5);
 }
 
-/// Challenges and what is joined know a source by its number for a while.
+/// Challenges and the join remember a source by its number for a while.
 #[test]
 fn the_number_of_a_source_that_is_gone_rests() {
     run(async {
@@ -183,7 +183,7 @@ fn the_number_of_a_source_that_is_gone_rests() {
             bench.find(&[]);
             bench.find(&[]);
         }
-        // That of the NOTICE log, and of each log that there was of late.
+        // The source of the NOTICE log, and one for each recent log.
         assert_eq!(bench.controller.sources_mut().count(), 1 + 5);
     });
 }

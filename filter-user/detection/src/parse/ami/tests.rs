@@ -102,7 +102,7 @@ fn header_lines_in_the_account_do_not_move_the_source() {
     }
 }
 
-/// Over HTTP, AMI decodes line breaks in what a login sends.
+/// Over HTTP, AMI decodes line breaks in the text of a login.
 #[test]
 fn a_second_source_after_the_first_leaves_no_attempt() {
     let forged = "x\r\nLocalAddress: IPV4/TCP/192.0.2.10/5060\r\n\
