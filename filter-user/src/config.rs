@@ -34,6 +34,7 @@ pub use datapath::settings::{
     USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent,
 };
 use detection::escalation::Bounds;
+use detection::register::{LogSetting, Reads, SOURCES, Source};
 pub use detection::settings::{
     Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
     JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX, Offenders,
@@ -130,7 +131,7 @@ impl Default for Config {
                     },
                 },
                 sshd: SshdSource { log: SshdLog::Auto, auth_log: "/var/log/auth.log".into() },
-                wazo_provd: ProvdSource { log: "/var/log/wazo-provd-fail2ban.log".into() },
+                logs: SOURCES.iter().filter_map(default_log).collect(),
             },
             paths: Paths {
                 state: "/var/lib/ringfence".into(),
@@ -189,8 +190,8 @@ pub struct Sources {
     pub asterisk: AsteriskSource,
     /// OpenSSH's server.
     pub sshd: SshdSource,
-    /// Wazo's provisioning server.
-    pub wazo_provd: ProvdSource,
+    /// The logs of the built-in sources that have one of their own, by the name of the source.
+    pub logs: BTreeMap<&'static str, PathBuf>,
 }
 
 /// Where sshd's failures are read from.
@@ -238,11 +239,12 @@ impl FromStr for SshdLog {
     }
 }
 
-/// Where wazo-provd's failures are read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProvdSource {
-    /// Its security log.
-    pub log: PathBuf,
+/// The log of a built-in source that has one of its own.
+fn default_log(source: &Source) -> Option<(&'static str, PathBuf)> {
+    match source.reads {
+        Reads::Log(LogSetting { default, .. }) => Some((source.name, default.into())),
+        Reads::Notices | Reads::SecurityEvents | Reads::Manager | Reads::Sshd => None,
+    }
 }
 
 /// Where Asterisk's failures are read from.

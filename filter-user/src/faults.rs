@@ -7,8 +7,7 @@ use api::{
     StoreState,
 };
 
-/// The jail that protects SIP.
-const ASTERISK: &str = "asterisk-wazo";
+use crate::register::ASTERISK_JAIL;
 
 /// Percent of the room for bans that are too many.
 const NEARLY_FULL: u64 = 90;
@@ -71,12 +70,12 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
     }
     let fallback = status.interfaces.iter().filter(|interface| interface.fallback.is_some());
     faults.extend(fallback.map(Fault::Fallback));
-    let of_asterisk = || status.sources.iter().filter(|source| source.jail == ASTERISK);
+    let of_asterisk = || status.sources.iter().filter(|source| source.jail == ASTERISK_JAIL);
     let none_is_read = of_asterisk().all(|source| source.state != State::Ok);
     for source in &status.sources {
         match (source.state, &source.why) {
             (State::Waiting | State::Failed, _) => {
-                let is_deaf = none_is_read && source.jail == ASTERISK;
+                let is_deaf = none_is_read && source.jail == ASTERISK_JAIL;
                 faults.push(Fault::Unread { source, is_deaf });
             }
             (State::Ok, why) => {

@@ -16,7 +16,11 @@ const ASTERISK_ETC: &str = "/etc/asterisk";
 
 /// The parser of a built-in jail and the names of its rules; `None` for any other jail.
 pub fn built_in(name: &str) -> Option<(Parser, &'static [&'static str])> {
-    let row = register::of_jail(name)?;
+    of_source(register::of_jail(name)?)
+}
+
+/// The parser of a built-in source and the names of its rules; `None` for one that has no lines.
+pub fn of_source(row: &register::Source) -> Option<(Parser, &'static [&'static str])> {
     let parser = match row.parser {
         register::Parser::AsteriskLog => {
             let format = doctor::dateformat(Path::new(ASTERISK_ETC));

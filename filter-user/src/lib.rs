@@ -33,6 +33,7 @@ mod examples;
 pub mod fail2ban;
 mod faults;
 pub mod host;
+pub mod inputs;
 pub mod jail_filter;
 pub mod listed;
 pub mod listing;

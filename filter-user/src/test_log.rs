@@ -22,10 +22,11 @@ use crate::config::{Config, RECIDIVE};
 use crate::fail2ban::{Filter, LogType, Options};
 use crate::failure::{Attempt, Verdict};
 use crate::hearing::{Sample, Unparsed};
+use crate::inputs::{self, Input};
 use crate::jail_filter;
 use crate::parse::suspect::looks_like_failure;
 use crate::parse::{Parser, Reader, Said, UNDERSTOOD, journal, sshd, why_ignored};
-use crate::register::{ASTERISK_JAIL, SSHD};
+use crate::register::{SOURCES, SSHD, Source};
 use crate::source::log_tail::LINE_MAX;
 
 /// How many unrecognised lines are shown.
@@ -79,10 +80,13 @@ impl Lines {
                 such as /etc/fail2ban/filter.d/{name}.conf"
             )
         };
-        // A filter reads only the NOTICE log.
-        let security_log = test.config.sources.asterisk.security_log.as_deref();
-        let of_filter =
-            name != ASTERISK_JAIL || test.path.is_none_or(|_| test.path != security_log);
+        // The log of another source of the jail may be one that no filter reads.
+        let input = |source: &Source| inputs::of(source, test.config, Path::new("/run"));
+        let is_read = |source: &&Source| {
+            source.jail == name
+                && test.path.is_some_and(|log| input(source) == Some(Input::Log(log)))
+        };
+        let of_filter = SOURCES.iter().find(is_read).is_none_or(|source| source.takes_filter);
         let load = |log| jail_filter::parser(name, jail, log).map(|parser| parser.map(Reader::new));
         let is_sshd = name == SSHD;
         if of_filter && let Some(file) = load(LogType::File)? {

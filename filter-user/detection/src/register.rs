@@ -1,4 +1,7 @@
 //! The built-in sources of failures, one row each: everything that depends on which source it is.
+//!
+//! A row names the recording and the end-to-end test that prove its source; the tests of this module run each
+//! recording through the parser of its row.
 
 use crate::failure::Class;
 use crate::parse::{Function, ami, asterisk, provd, security, sshd};
@@ -28,12 +31,71 @@ pub struct Source {
     pub name: &'static str,
     /// The jail that hears it.
     pub jail: &'static str,
+    /// What it reads.
+    pub reads: Reads,
     /// What understands it.
     pub parser: Parser,
-    /// The most common fix.
-    pub mend: &'static str,
+    /// fail2ban's filters whose failures the parser finds.
+    pub filters: &'static [Filter],
+    /// Whether the filter that its jail names reads it instead of the parser.
+    pub takes_filter: bool,
     /// What the failures are that a fail2ban filter finds in its log.
     pub by_filter: ByFilter,
+    /// Whether a success is a login to this host, so that an administrator can reach it.
+    pub is_login: bool,
+    /// The most common fix.
+    pub mend: &'static str,
+    /// How it is tested.
+    pub tested: Tested,
+}
+
+/// What a source reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads {
+    /// The log to which Asterisk writes its NOTICE level.
+    Notices,
+    /// The log to which Asterisk writes its SECURITY level.
+    SecurityEvents,
+    /// Asterisk's manager interface.
+    Manager,
+    /// What sshd writes to the journal or to a file.
+    Sshd,
+    /// A log of its own, whose path is a setting.
+    Log(LogSetting),
+}
+
+/// The setting `sources.SECTION.log`, which is the path of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSetting {
+    /// The section.
+    pub section: &'static str,
+    /// The path, unless it is configured.
+    pub default: &'static str,
+    /// What the documentation says of it.
+    pub doc: &'static str,
+}
+
+/// A filter of fail2ban.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter {
+    /// Its name.
+    pub name: &'static str,
+    /// Of a filter with modes the one that finds what the parser does.
+    pub mode: Option<&'static str>,
+}
+
+/// How a source is tested.
+#[derive(Clone, Copy, Debug)]
+pub struct Tested {
+    /// What was recorded of it: a file under `filter-user/tests/fixtures`.
+    pub recording: &'static str,
+    /// Who fails in the recording.
+    pub attacker: &'static str,
+    /// How often.
+    pub failures: usize,
+    /// The test under `tests/tests` in which the service itself, or what writes as it does, is attacked: the
+    /// file and the function.
+    pub attack: (&'static str, &'static str),
 }
 
 /// What understands a source.
@@ -67,38 +129,95 @@ pub const SOURCES: [Source; 5] = [
     Source {
         name: NOTICE,
         jail: ASTERISK_JAIL,
+        reads: Reads::Notices,
         parser: Parser::AsteriskLog,
-        mend: "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`",
+        filters: &[
+            Filter { name: "asterisk-wazo", mode: None },
+            Filter { name: "asterisk", mode: None },
+        ],
+        takes_filter: true,
         by_filter: OF_ASTERISK,
+        is_login: false,
+        mend: "in logger.conf, under [logfiles]: `fail2ban => notice`; then `asterisk -rx 'logger reload'`",
+        tested: Tested {
+            recording: "asterisk/wazo22/reg-wrongpw.log",
+            attacker: "192.0.2.66",
+            failures: 3,
+            attack: ("phone_is_safe", "guessers_are_banned_and_a_phone_loses_nothing"),
+        },
     },
     Source {
         name: SECURITY,
         jail: ASTERISK_JAIL,
+        reads: Reads::SecurityEvents,
         parser: Parser::AsteriskLog,
-        mend: "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`",
+        filters: &[],
+        takes_filter: false,
         by_filter: OF_ASTERISK,
+        is_login: false,
+        mend: "in logger.conf, under [logfiles]: `security => [json]security`; then `asterisk -rx 'logger reload'`",
+        tested: Tested {
+            recording: "ami/wazo22/reg-wrongpw.security.log",
+            attacker: "192.0.2.66",
+            failures: 3,
+            attack: ("sources", "the_security_log_tells_what_ami_does_and_counts_once"),
+        },
     },
     Source {
         name: AMI,
         jail: ASTERISK_JAIL,
+        reads: Reads::Manager,
         parser: Parser::Events,
-        mend: "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`",
+        filters: &[],
+        takes_filter: false,
         by_filter: OF_ASTERISK,
+        is_login: false,
+        mend: "set up the AMI user with `ringfence doctor --fix`, or set `sources: {asterisk: {ami: {enabled: false}}}`",
+        tested: Tested {
+            recording: "ami/wazo22/reg-wrongpw.ami",
+            attacker: "192.0.2.66",
+            failures: 3,
+            attack: ("sources", "who_hides_from_the_notice_log_is_heard_over_ami"),
+        },
     },
     Source {
         name: SSHD,
         jail: "sshd",
+        reads: Reads::Sshd,
         parser: Parser::Lines(sshd::parse, sshd::RULES),
-        mend: "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`",
+        filters: &[Filter { name: "sshd", mode: Some("normal") }],
+        takes_filter: true,
         // sshd uses TCP, and only it writes to its log.
         by_filter: ByFilter { class: Class::Login, proven: true, needs_witness: false },
+        is_login: true,
+        mend: "set the log of sshd: `sources: {sshd: {log: journal}}` or `{log: file, auth_log: PATH}`",
+        tested: Tested {
+            recording: "sshd/journal.json",
+            attacker: "192.0.2.66",
+            failures: 2,
+            attack: ("sshd", "a_real_sshd_tells_of_its_attackers_alone"),
+        },
     },
     Source {
         name: PROVD,
         jail: "wazo-provd",
+        reads: Reads::Log(LogSetting {
+            section: "wazo_provd",
+            default: "/var/log/wazo-provd-fail2ban.log",
+            doc: "The security log of wazo-provd.",
+        }),
         parser: Parser::Lines(provd::parse, provd::RULES),
-        mend: "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`",
+        filters: &[Filter { name: "wazo-provd", mode: None }],
+        takes_filter: true,
         by_filter: ByFilter { class: Class::Provisioning, proven: false, needs_witness: false },
+        is_login: false,
+        mend: "set its log: `sources: {wazo_provd: {log: PATH}}`, or `jails: {wazo-provd: {enabled: false}}`",
+        tested: Tested {
+            recording: "wazo-provd/security.log",
+            attacker: "192.0.2.66",
+            failures: 2,
+            attack: ("sources", "sshd_and_wazo_provd_ban_without_sip"),
+        },
     },
 ];
 
@@ -115,6 +234,17 @@ pub fn of_jail(jail: &str) -> Option<&'static Source> {
 /// Whether this is one of Asterisk's sources, which report many failures twice.
 pub fn is_asterisk(name: &str) -> bool {
     source(name).is_some_and(|source| source.jail == ASTERISK_JAIL)
+}
+
+impl Source {
+    /// The section of its settings under `sources`.
+    pub fn section(&self) -> &'static str {
+        match self.reads {
+            Reads::Notices | Reads::SecurityEvents | Reads::Manager => "asterisk",
+            Reads::Sshd => "sshd",
+            Reads::Log(setting) => setting.section,
+        }
+    }
 }
 
 impl Parser {
@@ -145,21 +275,95 @@ const ASTERISK_RULES: [&str; asterisk::RULES.len() + security::RULES.len()] = {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use super::*;
+    use crate::failure::{Attempt, Verdict};
+    use crate::parse::ami::Block;
+    use crate::parse::dates::DateFormat;
+    use crate::parse::in_asterisk_line;
     use crate::settings::{RECIDIVE, built_in_jails};
+
+    /// A file of this repository.
+    #[expect(clippy::disallowed_methods, reason = "a recording is read")]
+    fn file(path: &str) -> Vec<u8> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+        std::fs::read(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+    }
+
+    /// What a parser finds in a recording.
+    fn attempts(parser: Parser, recording: &[u8]) -> Vec<Attempt> {
+        let lines = || recording.split(|byte| *byte == b'\n');
+        match parser {
+            Parser::Lines(parse, _) => lines().filter_map(parse).collect(),
+            Parser::AsteriskLog => {
+                let dates = DateFormat::default();
+                let of_line = |line: &[u8]| {
+                    in_asterisk_line(line, |line| {
+                        asterisk::of_line(line, &dates).or_else(|| security::of_line(line, &dates))
+                    })
+                };
+                lines().filter_map(of_line).collect()
+            }
+            Parser::Events => {
+                let text = String::from_utf8_lossy(recording);
+                let of_block = |block: &str| match ami::parse(block.as_bytes()) {
+                    Block::Security(attempt) => attempt,
+                    Block::Cut
+                    | Block::Response(_)
+                    | Block::Unread
+                    | Block::TooLong
+                    | Block::Other => None,
+                };
+                text.split("\r\n\r\n").filter_map(of_block).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_finds_the_failures_that_were_recorded_of_it() {
+        for Source { name, parser, tested, .. } in SOURCES {
+            let Tested { recording, attacker, failures, .. } = tested;
+            let recording = file(&format!("filter-user/tests/fixtures/{recording}"));
+            let attempts = attempts(parser, &recording);
+            let attacker: std::net::IpAddr = attacker.parse().unwrap();
+            let is_meant = |of: &&Attempt| of.verdict == Verdict::Failure && of.address == attacker;
+            assert_eq!(attempts.iter().filter(is_meant).count(), failures, "{name}: {attempts:?}");
+            for attempt in attempts {
+                let is_named = parser.rules().contains(&attempt.rule);
+                assert!(is_named, "{name}: `{}` is no rule of its parser", attempt.rule);
+            }
+        }
+    }
+
+    #[test]
+    fn every_source_is_attacked_end_to_end() {
+        for Source { name, tested: Tested { attack: (module, function), .. }, .. } in SOURCES {
+            let text = String::from_utf8(file(&format!("tests/tests/{module}.rs"))).unwrap();
+            assert!(
+                text.contains(&format!("\nfn {function}()")),
+                "{name}: no {module}::{function}"
+            );
+        }
+    }
 
     #[test]
     fn every_built_in_jail_has_a_source_and_every_source_is_complete() {
         let jails: BTreeSet<&str> = SOURCES.iter().map(|source| source.jail).collect();
         let built_in = built_in_jails().map(|(_, name)| name).filter(|name| *name != RECIDIVE);
         assert_eq!(jails, built_in.collect());
-        let names: BTreeSet<&str> = SOURCES.iter().map(|source| source.name).collect();
-        assert_eq!(names.len(), SOURCES.len(), "each name is there once");
+        let unique = |names: &[&str], of: &str| {
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{of}: {names:?}");
+        };
+        unique(&SOURCES.map(|source| source.name), "the names of the sources");
+        let filters = SOURCES.iter().flat_map(|source| source.filters);
+        unique(
+            &filters.map(|filter| filter.name).collect::<Vec<_>>(),
+            "the filters of all sources",
+        );
         for source in SOURCES {
             assert!(!source.mend.is_empty() && !source.parser.rules().is_empty(), "{source:?}");
-            let unique: BTreeSet<_> = source.parser.rules().iter().collect();
-            assert_eq!(unique.len(), source.parser.rules().len(), "{}", source.name);
+            unique(source.parser.rules(), source.name);
         }
     }
 }

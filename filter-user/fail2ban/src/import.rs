@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use detection::ban::RESERVED;
 use detection::duration;
 use detection::prefix::show;
+use detection::register::{self, ASTERISK_JAIL, Filter as Replaced, SOURCES, Source};
 use detection::settings::{OWN_JAILS_MAX, RECIDIVE, built_in_jails};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -33,17 +34,20 @@ pub const DIRECTORY: &str = "/etc/fail2ban";
 /// Where its database is, unless its configuration says otherwise.
 const DATABASE: &str = "/var/lib/fail2ban/fail2ban.sqlite3";
 
-/// Wazo's jail, which tells a Wazo host.
-const WAZO: &str = "asterisk-wazo";
+/// Whether the source of a failure can be forged, of those that a built-in jail counts.
+fn can_be_forged(jail: &str) -> bool {
+    register::of_jail(jail).is_some_and(|source| !source.by_filter.proven)
+}
 
-/// Filters whose lines the jail of the right reads by itself, and better.
-const BUILT_IN: [(&str, &str); 5] = [
-    ("asterisk-wazo", WAZO),
-    ("asterisk", WAZO),
-    ("sshd", "sshd"),
-    ("wazo-provd", "wazo-provd"),
-    ("recidive", "recidive"),
-];
+/// The built-in jail whose parsers find the failures that this filter does, and find them better.
+fn built_in_for(filter: &str) -> Option<(&'static str, Option<&'static Replaced>)> {
+    let of_source = |source: &'static Source| {
+        let found = source.filters.iter().find(|known| known.name == filter)?;
+        Some((source.jail, Some(found)))
+    };
+    let counts_bans = (filter == RECIDIVE).then_some((RECIDIVE, None));
+    SOURCES.iter().find_map(of_source).or(counts_bans)
+}
 
 /// What to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +142,7 @@ pub fn import(
     // name of a jail here has a better claim to it than one with its filter alone.
     let built_in = |jail: &Jail| built_in_jails().any(|(_, name)| name == jail.name);
     jails.sort_by_key(|jail| (!jail.enabled, !built_in(jail)));
-    if sources.wazo && !jails.iter().any(|jail| jail.name == WAZO) {
+    if sources.wazo && !jails.iter().any(|jail| jail.name == ASTERISK_JAIL) {
         let text = "has no jail `asterisk-wazo`, so this is no fail2ban of a Wazo host; leave \
                     `--from-wazo` out to import it all the same";
         return Err(Error::of_file(&directory, text));
@@ -258,7 +262,7 @@ struct Taking<'a> {
     /// The section `sources`.
     logs: Vec<logs::Log>,
     /// The section `ports`: TCP ports by name.
-    ports: BTreeMap<&'static str, Vec<closes::Range>>,
+    ports: BTreeMap<&'a str, Vec<closes::Range>>,
     /// The section `sip`: ports beside those that are there.
     sip: Option<Vec<u16>>,
 }
@@ -332,9 +336,7 @@ impl Taking<'_> {
     /// What becomes of a jail.
     fn becomes(&mut self, jail: &Jail) -> Becomes {
         let word = if jail.enabled { &jail.filter } else { &jail.name };
-        let named = BUILT_IN.iter().find(|(filter, _)| filter == word).map(|(_, name)| *name);
-        let here = |name: &&str| built_in_jails().any(|(_, known)| known == *name);
-        let Some(name) = named.filter(here) else {
+        let Some((name, filter)) = built_in_for(word) else {
             return if jail.enabled { Becomes::Own } else { Becomes::Nothing };
         };
         let Some(other) = self.taken_by(name) else {
@@ -350,7 +352,7 @@ impl Taking<'_> {
             }
             return Becomes::Nothing;
         }
-        if name == "sshd" {
+        if filter.is_some_and(|filter| filter.mode.is_some()) {
             // fail2ban's filter reads the log once more, by the settings of this jail.
             return Becomes::Own;
         }
@@ -373,9 +375,10 @@ impl Taking<'_> {
     fn filter_of(&self, jail: &Jail, known: &str, section: &mut Section<'_>) {
         let options = options::parse(&jail.filter_with_options).map(|(_, set)| set);
         let mut options = options.unwrap_or_default();
-        // Of these filters sshd's alone has modes.
+        let filter = register::of_jail(known).map_or(&[][..], |source| source.filters);
+        let mode = filter.iter().find_map(|filter| filter.mode);
         options.retain(|option, value| {
-            option != "mode" || (known == "sshd" && value != "normal" && !value.is_empty())
+            option != "mode" || (mode.is_some_and(|mode| value != mode) && !value.is_empty())
         });
         let base = self.directory.join("filter.d").join(&jail.filter);
         let added = ["local", "d"].map(|ending| base.with_added_extension(ending));
@@ -565,7 +568,7 @@ impl<'a> Section<'a> {
                  failures over UDP; `unproven_scope: all` does as fail2ban does"
                     .to_owned(),
             ),
-            Some(WAZO | "wazo-provd") if grows => self.notes.push(
+            Some(known) if grows && can_be_forged(known) => self.notes.push(
                 "bantime.increment: bans for failures whose source can be forged, as over UDP, do not grow; \
                  `bantime.unproven: true` does as fail2ban does"
                     .to_owned(),

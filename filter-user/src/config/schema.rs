@@ -14,6 +14,7 @@ use super::{
     Thresholds, Weights,
 };
 use crate::duration;
+use crate::register::{self, LogSetting, Reads};
 
 /// The keys that lead to a setting. The settings that belong to a jail's `bantime`, which is a setting
 /// itself, have a dot in their key, as in fail2ban: `bantime.increment`.
@@ -356,8 +357,8 @@ fn threshold_fields<'a>(
 
 fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
     use kind::{Flag, Path};
-    let Sources { asterisk, sshd, wazo_provd } = sources;
-    vec![
+    let Sources { asterisk, sshd, logs } = sources;
+    let mut fields = vec![
         field(
             "sources.asterisk.notice_log",
             "The log file to which Asterisk writes its NOTICE level, plain or `[json]`.",
@@ -417,12 +418,14 @@ fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
             "The file to which syslog writes sshd's messages.",
             Path(&mut sshd.auth_log),
         ),
-        field(
-            "sources.wazo_provd.log",
-            "The security log of wazo-provd.",
-            Path(&mut wazo_provd.log),
-        ),
-    ]
+    ];
+    for (name, path) in logs {
+        let reads = register::source(name).map(|source| source.reads);
+        if let Some(Reads::Log(LogSetting { section, doc, .. })) = reads {
+            fields.push(field(&format!("sources.{section}.log"), doc, Path(path)));
+        }
+    }
+    fields
 }
 
 fn port_fields(class: &mut PortClass) -> [Field<'_>; 2] {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::load::read_hierarchy;
 use super::*;
+use crate::register::PROVD;
 
 fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
     Config::parse(Path::new("config.yml"), text.as_bytes())
@@ -1170,7 +1171,7 @@ fn sources() -> impl Strategy<Value = Sources> {
         |(asterisk, log, auth_log, provd)| Sources {
             asterisk,
             sshd: SshdSource { log, auth_log },
-            wazo_provd: ProvdSource { log: provd },
+            logs: BTreeMap::from([(PROVD, provd)]),
         },
     )
 }

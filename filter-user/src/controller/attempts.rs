@@ -10,9 +10,7 @@ use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::join::Join;
-
-/// The jail of sshd.
-const SSHD: &str = "sshd";
+use crate::register;
 
 /// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
@@ -51,7 +49,9 @@ impl Attempts {
 impl<D: Datapath> Controller<D> {
     /// Takes an attempt that a source read, for the jail with this name.
     pub fn hear(&mut self, attempt: &Attempt, source: usize, jail: &str, now: KernelTime) {
-        if attempt.verdict == Verdict::Success && jail == SSHD {
+        if attempt.verdict == Verdict::Success
+            && register::of_jail(jail).is_some_and(|row| row.is_login)
+        {
             self.enforcement.logged_in();
         }
         let witness = self.witness(attempt, now);

@@ -17,13 +17,14 @@ use tokio::time::sleep;
 
 use super::own_logs::{self, FILES_MAX, Slots};
 
-use crate::config::{Config, JailSettings, LogPattern, OwnJail, SshdLog, intern};
+use crate::config::{Config, JailSettings, LogPattern, OwnJail, intern};
 use crate::controller::{Controller, Source};
 use crate::datapath::Datapath;
 use crate::fail2ban::{self, LogType};
+use crate::inputs::{self, Input};
 use crate::jail_filter;
-use crate::parse::{self, Parser};
-use crate::register::{AMI, ASTERISK_JAIL, NOTICE, PROVD, SECURITY, SSHD};
+use crate::parse::Parser;
+use crate::register::{self, ASTERISK_JAIL, SOURCES, is_asterisk};
 use crate::rhythms::Rhythms;
 use crate::source::journal::{self, Entries, Journal};
 use crate::source::lane::Lane;
@@ -53,8 +54,8 @@ const ASTERISK_SHARE: Duration = Duration::from_millis(500);
 /// How long a shutdown waits for a write in progress.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Where systemd-journald listens if it runs.
-const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+/// What is of this boot.
+const RUN: &str = "/run";
 
 /// How often to look for new logs that match a pattern.
 const LOOK: Duration = Duration::from_secs(10);
@@ -163,33 +164,12 @@ impl Sources {
             look,
             found,
         };
-        let findtime = |jail| config.jails.get(jail).map(|j| j.findtime).unwrap_or_default();
-        let asterisk = &config.sources.asterisk;
-        let by_filter = |jail: &str, log| by_filter(config, jail, log);
-        let notice = by_filter(ASTERISK_JAIL, LogType::File);
-        let age = findtime(ASTERISK_JAIL);
-        let log = &asterisk.notice_log;
-        sources.file(controller, NOTICE, log, notice, (ASTERISK_JAIL, age));
-        if let Some(log) = &asterisk.security_log {
-            let parser = jail_filter::built_in(ASTERISK_JAIL);
-            sources.file(controller, SECURITY, log, parser, (ASTERISK_JAIL, age));
-        }
-        if asterisk.ami.enabled {
-            let login = asterisk.ami.clone();
-            let place = format!("{}:{}", login.host, login.port);
-            let report = Source::new(AMI, "ami", place);
-            let report = report.heard_by(ASTERISK_JAIL, parse::ami::RULES);
-            let (_, outlet) = sources.add(controller, report, AMI);
-            sources.spawn(ami::follow(login, outlet));
-        }
-        if let Some(jail) = config.jails.get(SSHD).filter(|jail| jail.enabled) {
-            sources.sshd(config, jail.findtime, controller);
-        }
-        if config.jails.get(PROVD).is_some_and(|jail| jail.enabled) {
-            let log = &config.sources.wazo_provd.log;
-            let jail = (PROVD, findtime(PROVD));
-            let parser = by_filter(PROVD, LogType::File);
-            sources.file(controller, PROVD, log, parser, jail);
+        for row in &SOURCES {
+            let jail = config.jails.get(row.jail);
+            // Those of Asterisk are compared with each other, whatever is banned for them.
+            if let Some(jail) = jail.filter(|jail| jail.enabled || is_asterisk(row.name)) {
+                sources.built_in(config, row, jail.findtime, controller);
+            }
         }
         for (name, jail) in &config.jails {
             if let Some(own) = jail.own.as_ref().filter(|_| jail.enabled) {
@@ -466,57 +446,49 @@ impl Sources {
         self.forgetful = kept.is_err();
     }
 
-    fn sshd<D: Datapath>(
+    /// Starts a built-in source, if it is configured to read anything.
+    fn built_in<D: Datapath>(
         &mut self,
         config: &Config,
-        findtime: Duration,
+        row: &register::Source,
+        max_age: Duration,
         controller: &mut Controller<D>,
     ) {
-        let journal = match config.sources.sshd.log {
-            SshdLog::Auto => Path::new(JOURNAL_SOCKET).exists(),
-            SshdLog::Journal => true,
-            SshdLog::File => false,
+        let Some(input) = inputs::of(row, config, Path::new(RUN)) else { return };
+        let (kind, place, log) = match input {
+            Input::Log(path) => ("file", path.display().to_string(), LogType::File),
+            Input::JournalOfSshd => ("journal", "journalctl".to_owned(), LogType::Journal),
+            Input::Manager(ami) => ("ami", format!("{}:{}", ami.host, ami.port), LogType::File),
         };
-        if journal {
-            let report = Source::new(SSHD, "journal", "journalctl".into());
-            let Some((parser, rules)) = by_filter(config, SSHD, LogType::Journal) else {
-                return;
-            };
-            let (_, outlet) = self.add(controller, report.heard_by(SSHD, rules), SSHD);
-            let lane = self.lanes.of(SSHD, parser.can_be_slow());
-            let entries = match parser {
-                Parser::BuiltIn(_) | Parser::Asterisk(_) => Entries::Sshd,
-                filter @ Parser::Filter(_) => Entries::SshdBy(filter),
-            };
-            let journal = Journal {
-                journalctl: "journalctl".into(),
-                entries,
-                place: position(&self.positions, SSHD),
-                max_age: findtime,
-            };
-            self.spawn(journal::follow(journal, lane, outlet));
-        } else {
-            let jail = (SSHD, findtime);
-            let parser = by_filter(config, SSHD, LogType::File);
-            self.file(controller, SSHD, &config.sources.sshd.auth_log, parser, jail);
+        let report = Source::new(row.name, kind, place);
+        if let Input::Manager(login) = input {
+            let report = report.heard_by(row.jail, row.parser.rules());
+            let (_, outlet) = self.add(controller, report, row.name);
+            self.spawn(ami::follow(login.clone(), outlet));
+            return;
         }
-    }
-
-    fn file<D: Datapath>(
-        &mut self,
-        controller: &mut Controller<D>,
-        name: &'static str,
-        path: &Path,
-        parser: Option<(Parser, Rules)>,
-        (jail, max_age): (&'static str, Duration),
-    ) {
+        let by_filter = row.takes_filter.then(|| by_filter(config, row.jail, log)).flatten();
+        let parser = by_filter.or_else(|| jail_filter::of_source(row));
         let Some((parser, rules)) = parser else { return };
-        let report = Source::new(name, "file", path.display().to_string());
-        let (_, outlet) = self.add(controller, report.heard_by(jail, rules), name);
-        let lane = self.lanes.of(jail, parser.can_be_slow());
-        let place = position(&self.positions, name);
-        let log = LogFile { path: path.to_owned(), parser, place, is_new: false, max_age };
-        self.spawn(log_file::follow(log, lane, outlet));
+        let (_, outlet) = self.add(controller, report.heard_by(row.jail, rules), row.name);
+        let lane = self.lanes.of(row.jail, parser.can_be_slow());
+        let place = position(&self.positions, row.name);
+        match input {
+            Input::Log(path) => {
+                let log = LogFile { path: path.to_owned(), parser, place, is_new: false, max_age };
+                self.spawn(log_file::follow(log, lane, outlet));
+            }
+            Input::JournalOfSshd => {
+                let entries = match parser {
+                    Parser::BuiltIn(_) | Parser::Asterisk(_) => Entries::Sshd,
+                    filter @ Parser::Filter(_) => Entries::SshdBy(filter),
+                };
+                let journalctl = "journalctl".into();
+                let journal = Journal { journalctl, entries, place, max_age };
+                self.spawn(journal::follow(journal, lane, outlet));
+            }
+            Input::Manager(_) => {}
+        }
     }
 
     /// Adds a source whose position is stored under `key`. Returns its outlet.
@@ -542,17 +514,18 @@ impl Sources {
 /// The names of a parser's rules.
 type Rules = &'static [&'static str];
 
-/// What reads the log of a built-in jail: the filter that the jail names, or the built-in parser.
+/// Those of a filter, whose expressions have no names.
+const NO_RULES: Rules = &[];
+
+/// The filter that a built-in jail names, if it names one that can be loaded.
 fn by_filter(config: &Config, name: &str, log: LogType) -> Option<(Parser, Rules)> {
-    let filter = config.jails.get(name).map(|jail| jail_filter::parser(name, jail, log));
-    match filter {
-        Some(Ok(Some(filter))) => return Some((filter, &[])),
-        Some(Ok(None)) | None => {}
-        Some(Err(why)) => {
+    let filter = config.jails.get(name).map(|jail| jail_filter::parser(name, jail, log))?;
+    filter
+        .unwrap_or_else(|why| {
             error!("{name}: the built-in parser is used instead of its filter: {why}");
-        }
-    }
-    jail_filter::built_in(name)
+            None
+        })
+        .map(|filter| (filter, NO_RULES))
 }
 
 /// Whether a count has grown tenfold, so that it is logged again.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Finding;
-use crate::config::{Config, SshdLog};
+use crate::config::Config;
+use crate::inputs::{self, Input};
+use crate::register::{SOURCES, Source};
 
 /// With fewer messages in each interval journald leaves out what a guesser causes.
 const FEW_MESSAGES: u64 = 1000;
@@ -80,15 +82,11 @@ fn fail2ban(config: &Config, host: &Host) -> Option<Finding> {
 
 /// Whether journald keeps what sshd says, where the journal is what is read.
 fn journal(config: &Config, host: &Host) -> Vec<Finding> {
-    let reads = config.jails.get("sshd").is_some_and(|jail| jail.enabled)
-        && match config.sources.sshd.log {
-            SshdLog::Auto => host.run.join("systemd/journal/socket").exists(),
-            SshdLog::Journal => true,
-            SshdLog::File => false,
-        };
-    if !reads {
-        return Vec::new();
-    }
+    let reads = |source: &&Source| {
+        config.jails.get(source.jail).is_some_and(|jail| jail.enabled)
+            && inputs::of(source, config, &host.run) == Some(Input::JournalOfSshd)
+    };
+    let Some(source) = SOURCES.iter().find(reads) else { return Vec::new() };
     let text = journald_conf(&host.etc);
     let value = |key: &str| {
         let settings = text.lines().filter_map(|line| line.trim().split_once('='));
@@ -99,7 +97,7 @@ fn journal(config: &Config, host: &Host) -> Vec<Finding> {
         let problem =
             "journald keeps nothing (`Storage=none`), so that there is no journal to read";
         let mend = "in /etc/systemd/journald.conf: `Storage=auto`; then `systemctl restart systemd-journald`";
-        findings.push(Finding::new("sshd", problem, mend));
+        findings.push(Finding::new(source.name, problem, mend));
     }
     let burst = value("RateLimitBurst").and_then(|burst| burst.parse::<u64>().ok());
     if let Some(burst) = burst.filter(|burst| (1..FEW_MESSAGES).contains(burst)) {
@@ -107,7 +105,7 @@ fn journal(config: &Config, host: &Host) -> Vec<Finding> {
             "journald drops what sshd says beyond {burst} messages an interval (`RateLimitBurst`)"
         );
         let mend = "in /etc/systemd/journald.conf: `RateLimitBurst=10000`; then `systemctl restart systemd-journald`";
-        findings.push(Finding::new("sshd", problem, mend));
+        findings.push(Finding::new(source.name, problem, mend));
     }
     findings
 }

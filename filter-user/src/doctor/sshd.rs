@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::config::{Config, Scope};
-
-/// The name of the jail and of its source.
-const SSHD: &str = "sshd";
+use crate::register::SSHD;
 
 /// The default port of sshd.
 const USUAL: u16 = 22;

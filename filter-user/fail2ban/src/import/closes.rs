@@ -1,8 +1,9 @@
 //! What a jail's bans close: `port` and `banaction` of fail2ban's, as `scope`, `ports` and `sip`.
 
-use detection::settings::{PortRange, RECIDIVE};
+use detection::register::{self, ASTERISK_JAIL};
+use detection::settings::{self, PortClass, PortRange, RECIDIVE, Scope};
 
-use super::{Section, Taking, WAZO};
+use super::{Section, Taking};
 use crate::jails::Jail;
 
 /// Services by the names that `port` may use, with their ports.
@@ -108,7 +109,7 @@ fn texts(ranges: &[Range]) -> String {
     ranges.iter().map(|range| range.text()).collect::<Vec<_>>().join(", ")
 }
 
-impl Taking<'_> {
+impl<'a> Taking<'a> {
     /// What the bans of a jail close that is there by itself.
     pub(super) fn closes_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
         let ports = jail.ports.trim().replace('\n', " ");
@@ -120,7 +121,7 @@ impl Taking<'_> {
                     let text = "a ban closes all ports, as in fail2ban (`scope: all`)";
                     section.taken.push(text.to_owned());
                 }
-                if name == WAZO {
+                if name == ASTERISK_JAIL {
                     section.notes.push(FORGED.to_owned());
                 }
                 return;
@@ -134,36 +135,33 @@ impl Taking<'_> {
             }
             Closed::Ports(ranges) => ranges,
         };
-        match &*name {
-            "sshd" => self.named_ports("ssh", ranges, section),
-            "wazo-provd" => {
+        let scope = register::of_jail(&name)
+            .and_then(|source| settings::defaults().remove(source.jail))
+            .map_or(Scope::All, |jail| jail.scope);
+        match scope {
+            Scope::Sip => self.sip_ports(&ranges, &ports, section),
+            Scope::Ports(_) => {
                 let mut classes = self.existing.ports.iter();
-                let class = classes.find(|(_, class)| class.name == "provisioning");
-                let is_closed = class.is_some_and(|(_, class)| {
-                    ranges.iter().all(|range| range.is_in(&class.tcp) || range.is_in(&class.udp))
-                });
-                if !is_closed {
-                    self.named_ports("provisioning", ranges, section);
+                if let Some((_, class)) = classes.find(|(of, _)| *of == scope) {
+                    self.named_ports(class, ranges, section);
                 }
             }
-            WAZO => self.sip_ports(&ranges, &ports, section),
-            _ => section.left_out.push(format!("port `{ports}`: a ban closes all ports")),
+            Scope::All => section.left_out.push(format!("port `{ports}`: a ban closes all ports")),
         }
     }
 
-    /// The TCP ports of a name.
-    fn named_ports(&mut self, class: &'static str, ranges: Vec<Range>, section: &mut Section<'_>) {
-        let named = self.existing.ports.iter().find(|(_, named)| named.name == class);
-        let same = named.is_some_and(|(_, named)| {
-            let mut here = named.tcp.iter().flat_map(|range| range.ports());
-            ranges.iter().all(|range| range.is_in(&named.tcp))
-                && here.all(|port| ranges.iter().any(|range| range.contains(port)))
-        });
-        if !same {
-            let shown = texts(&ranges);
-            section.taken.push(format!("a ban closes the TCP ports {shown} (`ports.{class}`)"));
-            self.ports.insert(class, ranges);
+    /// The ports of a name. Those of UDP beside them stay.
+    fn named_ports(&mut self, class: &'a PortClass, ranges: Vec<Range>, section: &mut Section<'_>) {
+        let is_closed = |range: &Range| range.is_in(&class.tcp) || range.is_in(&class.udp);
+        let mut here = class.tcp.iter().flat_map(|range| range.ports());
+        let closes_no_more = !class.udp.is_empty()
+            || here.all(|port| ranges.iter().any(|range| range.contains(port)));
+        if ranges.iter().all(is_closed) && closes_no_more {
+            return;
         }
+        let (shown, name) = (texts(&ranges), &*class.name);
+        section.taken.push(format!("a ban closes the TCP ports {shown} (`ports.{name}`)"));
+        self.ports.insert(name, ranges);
     }
 
     /// Ports beside those of `sip`: Asterisk listens there too.

@@ -5,8 +5,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use super::{Section, Taking, WAZO, quoted};
+use detection::register::{self, Reads, SOURCES, Source};
+
+use super::{Section, Taking, quoted};
 use crate::jails::Jail;
+
+/// The section of Asterisk's sources.
+const ASTERISK: &str = "asterisk";
 
 /// How much of a log's end is looked at.
 const END: u64 = 64 * 1024;
@@ -68,38 +73,40 @@ fn end_of(log: &Path) -> io::Result<Vec<u8>> {
 impl Taking<'_> {
     /// The logs of a jail that is there by itself, where they are others than by default.
     pub(super) fn logs_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
-        match &*section.name.clone() {
-            "sshd" if jail.journal => {
-                self.set("sshd", "log", "journal", section);
+        // `recidive` reads no log.
+        let Some(source) = register::of_jail(&section.name) else { return };
+        let settings = source.section();
+        match source.reads {
+            Reads::Sshd if jail.journal => {
+                self.set(settings, "log", "journal", section);
                 if !jail.journal_match.is_empty() {
-                    let text = "journalmatch: `sshd` reads what sshd writes, whatever its unit is called";
+                    let text =
+                        "journalmatch: `sshd` reads what sshd writes, whatever its unit is called";
                     section.left_out.push(text.to_owned());
                 }
             }
-            "sshd" => {
+            Reads::Sshd => {
                 let before = self.logs.len();
                 if let Some(log) = one_log(jail, section)
-                    && self.set("sshd", "auth_log", &log, section)
+                    && self.set(settings, "auth_log", &log, section)
                     && self.logs.len() > before
                 {
                     // Otherwise the journal would be read where there is one.
-                    self.set("sshd", "log", "file", section);
+                    self.set(settings, "log", "file", section);
                 }
             }
-            "wazo-provd" if jail.journal => section.left_out.push(no_journal("wazo-provd", "")),
-            "wazo-provd" => {
+            Reads::Log(_) if jail.journal => section.left_out.push(no_journal(source.jail, "")),
+            Reads::Log(_) => {
                 if let Some(log) = one_log(jail, section) {
-                    self.set("wazo_provd", "log", &log, section);
+                    self.set(settings, "log", &log, section);
                 }
             }
-            WAZO if jail.journal => section.left_out.push(no_journal(
-                WAZO,
-                ": in logger.conf, under [logfiles], `fail2ban => notice`; then `asterisk -rx 'logger \
-                 reload'`",
-            )),
-            WAZO => self.asterisk_logs(jail, section),
-            // `recidive` reads no log.
-            _ => {}
+            Reads::Notices | Reads::SecurityEvents | Reads::Manager if jail.journal => {
+                section.left_out.push(no_journal(source.jail, &format!(": {}", source.mend)));
+            }
+            Reads::Notices | Reads::SecurityEvents | Reads::Manager => {
+                self.asterisk_logs(jail, section);
+            }
         }
     }
 
@@ -122,7 +129,7 @@ impl Taking<'_> {
                 ));
                 continue;
             }
-            if !self.set("asterisk", key, log, section) {
+            if !self.set(ASTERISK, key, log, section) {
                 continue;
             }
             *place = Some(log);
@@ -186,7 +193,9 @@ impl Taking<'_> {
 
 fn sections(logs: &[Log]) -> String {
     let mut text = String::new();
-    for source in ["asterisk", "sshd", "wazo_provd"] {
+    let mut names: Vec<&str> = SOURCES.iter().map(Source::section).collect();
+    names.dedup();
+    for source in names {
         let own = logs.iter().filter(|log| log.source == source);
         let own: Vec<String> = own.map(|log| format!("{}: {}", log.key, log.value)).collect();
         if !own.is_empty() {

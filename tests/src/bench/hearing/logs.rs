@@ -62,7 +62,7 @@ const SSHD_QUIET: &[&str] = &[include_str!("quiet/auth.log")];
 const SSHD: &[&str] = &[include_str!("attack/auth.log")];
 
 /// The lines of wazo-provd about a guesser of file names.
-const PROVD: &[&str] = &[include_str!("attack/provd.log")];
+const PROVD: &[&str] = recorded!("wazo-provd/security.log");
 
 /// One log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
