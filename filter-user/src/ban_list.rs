@@ -1,6 +1,6 @@
-//! Bans as lines of text: what `bans --export` prints and `--from` reads.
+//! Bans as lines of text, which `bans --export` prints and `--from` reads.
 //!
-//! Bytes enter, and values or what is wrong with a line leave. Nothing here asks the daemon.
+//! Bytes enter; bans or the errors in lines leave. Nothing here asks the daemon.
 
 use std::io::{self, BufRead, Read as _};
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
             "until" => {
                 let time = value.parse().map_err(|_wrong| {
                     format!(
-                        "`{}` is no time, such as `2026-11-29T04:40:05Z`, and not `never`",
+                        "`{}` is neither a time such as `2026-11-29T04:40:05Z` nor `never`",
                         shown(value)
                     )
                 })?;
@@ -92,7 +92,7 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
             "reason" => ban.reason = Some(unescaped(value)),
             _ => {
                 return Err(format!(
-                    "`{}` is unknown; after the network there may be `until=`, `for=`, `scope=`, `jail=`, \
+                    "`{}` is unknown; after the network, use `until=`, `for=`, `scope=`, `jail=`, \
                      `except=` and `reason=`",
                     shown(word)
                 ));
@@ -153,7 +153,7 @@ fn unescaped(line: &str) -> String {
     text + rest
 }
 
-/// The beginning of what a file has, for an error.
+/// The beginning of a line in a file, for an error.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
@@ -203,7 +203,7 @@ impl<R: BufRead> Lines<R> {
 }
 
 impl<R: BufRead> Iterator for Lines<R> {
-    /// The number of a line that is neither empty nor a comment, and its ban or what is wrong with it.
+    /// The number of a line that is neither empty nor a comment, and its ban or its error.
     type Item = io::Result<(u64, Result<Ban, String>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -259,11 +259,11 @@ mod tests {
     #[test]
     fn a_wrong_line_says_what_is_wrong() {
         for (line, word) in [
-            ("phone.example", "neither"),
+            ("phone.example", "not an address"),
             ("192.0.2.7/24", "192.0.2.0/24"),
-            ("192.0.2.7 until=tomorrow", "no time"),
+            ("192.0.2.7 until=tomorrow", "neither a time"),
             ("192.0.2.7 for=ever", "ever"),
-            ("192.0.2.7 except=192.0.2.8,x", "neither"),
+            ("192.0.2.7 except=192.0.2.8,x", "not an address"),
             ("192.0.2.7 192.0.2.8", "unknown"),
             ("\u{1b}[31m", "\\u{1b}"),
         ] {

@@ -1,5 +1,5 @@
-//! `status --check`: one line and an exit status for whoever watches over many hosts, as plugins of Nagios
-//! and its heirs have them (monitoring-plugins.org, "Plugin Output").
+//! `status --check`: one line and an exit status for monitoring systems, in the format of Nagios plugins
+//! (monitoring-plugins.org, "Plugin Output").
 
 use api::{EnforcementState, Source, Status};
 use serde::Serialize;
@@ -7,16 +7,16 @@ use serde::Serialize;
 use crate::faults::{Fault, faults};
 use crate::report::count;
 
-/// How bad it is. The numbers are exit statuses.
+/// The severity. The numbers are exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Level {
-    /// All is as it should be.
+    /// There are no problems.
     Ok = 0,
-    /// Something is wrong that leaves the host protected for now.
+    /// There is a problem, but the host is still protected.
     Warning = 1,
-    /// Packets come in that nobody judges, or attacks of which nobody hears.
+    /// Packets pass unfiltered, or attacks are not noticed.
     Critical = 2,
 }
 
@@ -35,29 +35,29 @@ impl Level {
     }
 }
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The worst level of all problems.
     pub level: Level,
     /// Each problem, the worst first.
     pub problems: Vec<Problem>,
-    /// What there is to say when there is none.
+    /// The text if there are no problems.
     #[serde(skip)]
     sum: String,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// How bad it is.
+    /// Its severity.
     pub level: Level,
-    /// What it is.
+    /// Its description.
     pub problem: String,
 }
 
 impl Check {
-    /// Looks at the daemon's answer to `status`, or at why there is none.
+    /// Checks the daemon's answer to `status`, or the reason why there is none.
     pub fn of(status: &Result<Status, String>) -> Self {
         let (mut problems, sum) = match status {
             Err(why) => {
@@ -74,7 +74,7 @@ impl Check {
     pub fn line(&self) -> String {
         let said: Vec<&str> = self.problems.iter().map(|problem| &*problem.problem).collect();
         let said = if said.is_empty() { self.sum.clone() } else { said.join("; ") };
-        // A line feed or a bar would be another line, or figures.
+        // A line feed would begin another line, and a bar performance data.
         let said = said.replace('\n', " ").replace('|', "/");
         format!("RINGFENCE {}: {said}", self.level.as_str())
     }
@@ -86,7 +86,7 @@ fn sum_of(status: &Status) -> String {
     format!("protects {}, {bans} in force", names.join(" and "))
 }
 
-/// A fault as a problem, if it is one for whoever watches over many hosts.
+/// A fault as a problem, if it matters for monitoring.
 fn problem(fault: &Fault<'_>) -> Option<Problem> {
     let why = |why: &Option<String>| why.clone().unwrap_or_default();
     let (level, problem) = match fault {
@@ -100,10 +100,9 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
         Fault::Exposed(one) => {
             (Level::Critical, format!("not seen: {}: {}", one.subject, one.problem))
         }
-        Fault::StoreFailed(store) => (
-            Level::Warning,
-            format!("bans are not written down: {}: {}", store.path, why(&store.why)),
-        ),
+        Fault::StoreFailed(store) => {
+            (Level::Warning, format!("bans are not stored: {}: {}", store.path, why(&store.why)))
+        }
         Fault::NotEnforcing(state) => not_enforcing(*state)?,
         Fault::Unread { source: Source { name, why: reason, .. }, is_deaf } => {
             let level = if *is_deaf { Level::Critical } else { Level::Warning };
@@ -112,12 +111,12 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
         Fault::Unheard(heard) => (Level::Warning, format!("{}: {}", heard.source, heard.problem)),
         Fault::NearlyFull(bans) => (
             Level::Warning,
-            format!("{} bans are in force, and there is room for {}", bans.active, bans.capacity),
+            format!("{} bans are in force, with room for {}", bans.active, bans.capacity),
         ),
         Fault::LogIncomplete(log) => {
             (Level::Warning, format!("{} of the log lost", count(log.lost, "line")))
         }
-        // What it costs, and what is gone by now, is for the doctor.
+        // The cost of reading, and lines that are already lost, are for the doctor.
         Fault::Fallback(_) | Fault::Silent(_) | Fault::Strained(..) | Fault::Lost(_) => {
             return None;
         }
@@ -128,7 +127,7 @@ fn problem(fault: &Fault<'_>) -> Option<Problem> {
 fn not_enforcing(state: EnforcementState) -> Option<(Level, String)> {
     let (level, problem) = match state {
         EnforcementState::Enforcing => return None,
-        EnforcementState::DryRun => (Level::Warning, "a dry run: nothing is dropped"),
+        EnforcementState::DryRun => (Level::Warning, "dry run: nothing is dropped"),
         EnforcementState::Unconfirmed => {
             (Level::Warning, "the first start is not confirmed yet: `ringfence confirm`")
         }
@@ -167,7 +166,7 @@ mod tests {
             (|s| s.enforcement.state = EnforcementState::Unconfirmed, Level::Warning, "confirm"),
             (|s| s.enforcement.state = EnforcementState::Lapsed, Level::Critical, "not confirmed"),
             (|s| s.enforcement.state = EnforcementState::Disabled, Level::Critical, "panic --off"),
-            (|s| s.store.state = StoreState::Failed, Level::Warning, "not written down"),
+            (|s| s.store.state = StoreState::Failed, Level::Warning, "not stored"),
             (|s| s.sources[2].state = State::Failed, Level::Warning, "sshd is not read"),
             (|s| s.sources[0].state = State::Failed, Level::Warning, "asterisk-notice"),
             (|s| s.sources[0].lost = 3, Level::Ok, "protects"),

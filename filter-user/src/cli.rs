@@ -57,13 +57,13 @@ pub enum Command {
     Bans(Bans),
     /// Ban addresses and networks manually
     ///
-    /// Trusted and own addresses cannot be banned. Known peers, and addresses from which you are logged in, can
-    /// only be banned with `--force`.
+    /// Trusted and own addresses cannot be banned. Known peers, and addresses from which you are logged
+    /// in, can only be banned with `--force`.
     ///
-    /// A file for `--from` has one address or network to a line; `#` begins a comment. After it there may be
-    /// `until=TIME`, `until=never` or `for=DURATION`, `scope=NAME`, `jail=NAME`, `except=NET,NET`, and at the end of
-    /// the line `reason=TEXT`; what is missing is as the options say. Every other line is banned even if one is
-    /// wrong, and each wrong line is reported with its number.
+    /// A file for `--from` has one address or network on each line; `#` begins a comment. The
+    /// network may be followed by `until=TIME`, `until=never` or `for=DURATION`, `scope=NAME`, `jail=NAME`,
+    /// `except=NET,NET`, and at the end of the line by `reason=TEXT`; the options supply missing values.
+    /// Each invalid line is reported with its number, and all other lines take effect.
     Ban(Ban),
     /// Lift bans and forget the failures that led to them
     ///
@@ -85,8 +85,8 @@ pub enum Command {
     History(HistoryOf),
     /// Change a setting of a jail while the daemon runs and after restarts
     ///
-    /// It counts from the next failure on, and takes precedence over the configuration until it is set to `default`.
-    /// `ringfence jails` shows it.
+    /// The value applies from the next failure on, and takes precedence over the configuration until it
+    /// is set to `default`. `ringfence jails` shows it.
     Set(Set),
     /// Say whether packets from an address are dropped, and explain why or why not
     ///
@@ -101,8 +101,8 @@ pub enum Command {
     },
     /// Show the settings of each jail and how many sources it watches and bans
     ///
-    /// For one jail, it shows all settings, the files that it reads with their rules, and what it has counted since
-    /// the daemon started.
+    /// For one jail, it shows all settings, the files that it reads with their rules, and its counts
+    /// since the daemon started.
     Jails {
         /// Only this jail, in full
         name: Option<String>,
@@ -128,14 +128,15 @@ pub enum Command {
     Maintenance(MaintenanceVerb),
     /// Confirm that the host can still be reached after the first start
     ///
-    /// On its first start on a host the daemon enforces bans and limits, and stops dropping packets unless somebody
-    /// confirms within five minutes. A new login over ssh confirms it too.
+    /// On its first start on a host the daemon enforces bans and limits, but stops dropping packets after
+    /// five minutes unless you confirm. A new login over ssh confirms it too.
     Confirm(Output),
     /// Let every packet pass at once, or enforce bans and limits again with `--off`
     ///
-    /// For an emergency in which the filter may be to blame. It needs no daemon and no valid configuration. The filter
-    /// stays attached and keeps counting what it would drop. The file `disabled` beside the configuration keeps it so
-    /// over restarts; to create or remove that file has the same effect on a running daemon, within five seconds.
+    /// For an emergency in which the filter may be the cause. It needs no daemon and no valid
+    /// configuration. The filter stays attached and counts the packets that it would drop. The file
+    /// `disabled` beside the configuration has the same effect after restarts; if you create or remove
+    /// that file, a running daemon notices it within five seconds.
     Panic(Panic),
     /// Read the configuration again and apply it, as a whole or not at all
     ///
@@ -150,7 +151,7 @@ pub enum Command {
     /// Import the settings and bans of another program
     #[command(subcommand)]
     Import(Import),
-    /// Check the configuration and print what it sets
+    /// Check the configuration and print its settings
     ///
     /// Each value is shown with its file and line. The filters that jails name are checked too.
     CheckConfig(CheckConfig),
@@ -206,7 +207,7 @@ pub struct Panic {
     /// Enforce bans and limits again
     #[arg(long)]
     pub off: bool,
-    /// Why, for those who find the file
+    /// A reason, for anybody who finds the file
     #[arg(long, value_name = "TEXT", conflicts_with = "off")]
     pub reason: Option<String>,
     /// How to print.
@@ -554,7 +555,7 @@ pub fn network(text: &str) -> Result<IpNet, String> {
         return Ok(address.to_canonical().into());
     }
     let network: IpNet = text.parse().map_err(|_invalid| {
-        "neither an address nor a network, as `192.0.2.7` or `2001:db8::/64`".to_owned()
+        "not an address or network such as `192.0.2.7` or `2001:db8::/64`".to_owned()
     })?;
     if network.trunc() != network {
         return Err(format!("not a network; the network around it is {}", network.trunc()));

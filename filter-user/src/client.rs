@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest reply that is read, in bytes.
 const REPLY_MAX: u64 = 16 << 20;
 
-/// The socket is there, but not for this user.
+/// The socket exists, but this user may not use it.
 #[derive(Debug)]
 pub struct NotRoot(String);
 
@@ -77,7 +77,8 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
         .context("read the daemon's answer; is it another version? `systemctl restart ringfence`")
 }
 
-/// Asks the daemon at `socket`. The answer is as it was sent, with what a newer daemon has added.
+/// Sends a request to the daemon at `socket`. The answer is returned unchanged, including fields that a
+/// newer daemon has added.
 ///
 /// # Errors
 ///
@@ -89,17 +90,17 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
             return NotRoot(format!("connect to {}: {error}", socket.display())).into();
         }
         NoDaemon(format!(
-            "no daemon answers at {} ({error}); is `ringfence run` running? \
-             `--socket` names another place",
+            "no daemon answers at {} ({error}); is `ringfence run` running? `--socket` sets \
+             another path",
             socket.display()
         ))
         .into()
     })?;
     let credentials = getsockopt(&stream, sockopt::PeerCredentials)
-        .with_context(|| format!("see who listens at {}", socket.display()))?;
+        .with_context(|| format!("find out which process listens at {}", socket.display()))?;
     if !may_answer(credentials.uid(), getuid().as_raw()) {
         bail!(
-            "the user {} listens at {}, and not root: that is no daemon of Ringfence",
+            "the user {} listens at {}, not root, so it is not Ringfence's daemon",
             credentials.uid(),
             socket.display()
         );
@@ -117,8 +118,8 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     };
     match reply() {
         Ok(Envelope { api, .. }) if api != api::VERSION => bail!(
-            "the daemon at {} replies in version {api} of its protocol, and this command knows version {}: \
-             `systemctl restart ringfence`",
+            "the daemon at {} replies in version {api} of its protocol, but this command knows \
+             version {}; type `systemctl restart ringfence`",
             socket.display(),
             api::VERSION
         ),
@@ -144,7 +145,7 @@ pub fn bans(socket: &Path, query: &BansQuery, after: Option<BanPlace>) -> Result
     ask_as(socket, &Request::Bans(BansQuery { after, ..query.clone() }))
 }
 
-/// Whether to believe who listens: anybody else could say that a ban is in force.
+/// Whether to trust the listener: any other user could claim that a ban is in force.
 fn may_answer(listener: u32, own: u32) -> bool {
     listener == 0 || listener == own
 }
@@ -159,7 +160,7 @@ fn by() -> By {
     By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
 }
 
-/// A line that says who left something for others to find, when, and why.
+/// A line for others that records the user, the time and the reason.
 pub fn note(reason: Option<&str>) -> String {
     let By { sudo_user, from } = by();
     let user = sudo_user.unwrap_or_else(|| "root".to_owned());

@@ -161,7 +161,7 @@ impl<D: Datapath> Controller<D> {
 
     /// The name of the scope that an unproven ban closes.
     pub fn scope_name(&self, scope: Option<Scope>) -> &str {
-        scope.map_or("nothing, because none is made", |scope| self.ports.name(scope))
+        scope.map_or("nothing, because it is not used", |scope| self.ports.name(scope))
     }
 
     /// The store.

@@ -55,7 +55,7 @@ const QUESTIONS_WAITING: usize = 16;
 /// How often the host's addresses, its interfaces and the sources are checked.
 const HOST_LOOK: Duration = Duration::from_secs(5);
 
-/// Every so many checks of the host, one also looks for Asterisk.
+/// The number of checks of the host between two searches for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
 
 /// The signals that the daemon listens to.
@@ -156,7 +156,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         last_interfaces::remember(&config.paths.state, &kernel.interfaces());
     }
     if config.dry_run {
-        warn!("dry run: packets are judged and counted, but none are dropped");
+        warn!("dry run: packets are judged and counted, but not dropped");
     }
     let Started { store, mut kept, news: store_news, thread } = starting.wait();
     let (positions, told) = kept

@@ -28,7 +28,7 @@ pub fn disallowed(changed: &AllowChanged) -> String {
     let network = &changed.allowed.network;
     let mut text = format!("{network} is no longer allowed\n");
     if changed.is_configured {
-        line(&mut text, "it stays trusted: the configuration has it under `trusted`");
+        line(&mut text, "it stays trusted: it is under `trusted` in the configuration");
     }
     text + &unless_durable(&changed.durability)
 }
@@ -63,18 +63,20 @@ pub fn set(changed: &TuneChanged) -> String {
         line(
             &mut text,
             &format!(
-                "the configuration says {configured}; `ringfence set {jail} {setting} default` goes back"
+                "the configured value is {configured}; `ringfence set {jail} {setting} default` \
+                 restores it"
             ),
         );
     }
     text + &unless_durable(durability)
 }
 
-/// Writes `history`, which `page` returns, as text or as JSON. It is asked for what precedes a place.
+/// Writes the `history` that `page` returns, as text or as JSON. `page` is called with the place before
+/// which to continue.
 ///
 /// # Errors
 ///
-/// When a page does not come, or `out` takes no more.
+/// If a page does not arrive, or `out` fails.
 pub fn history(
     mut page: impl FnMut(Option<i64>) -> Result<HistoryPage>,
     json: bool,
@@ -109,7 +111,7 @@ pub fn history(
     out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)
 }
 
-/// A row of the history: its time and what it concerns, and below that what happened.
+/// An entry of the history: its time and network, and below that the event.
 fn happened(HistoryRow { time, network, event }: &HistoryRow) -> String {
     let network = network.as_deref().unwrap_or("-");
     let ban = |how: &str, ban: &EndedBan| {

@@ -44,7 +44,7 @@ impl Finding {
 /// What is wrong with the configuration itself, and what of it is not read.
 pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     let wrong = wrong.errors().iter().map(|error| {
-        let mend = "mend it, then `ringfence check-config`: no daemon starts with it";
+        let mend = "correct it and type `ringfence check-config`: no daemon starts with it";
         Finding::new("configuration", error.to_string(), mend)
     });
     let ignored = loaded.ignored.iter().map(|file| {
@@ -52,7 +52,7 @@ pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
         Finding::new(
             "configuration",
             problem,
-            "only files in conf.d that end in `.yml` are: rename it",
+            "only files in conf.d that end in `.yml` are read; rename it",
         )
     });
     wrong.chain(ignored).collect()
@@ -82,14 +82,14 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
         Fault::Unprotected(interface) => Finding::new(
             &interface.name,
             format!("UNPROTECTED: {}", why(&interface.why)),
-            "it is tried again every five seconds; `journalctl -u ringfence` has the rest",
+            "the daemon tries again every five seconds; see `journalctl -u ringfence`",
         ),
         Fault::NotLearning(interface) => {
             let why = why(&interface.not_learning);
             Finding::new(
                 &interface.name,
-                format!("no known peers are learned from what leaves: {why}"),
-                "when that is mended it goes on by itself, within five seconds",
+                format!("no known peers are learned from outgoing packets: {why}"),
+                "solve this; the daemon then continues within five seconds",
             )
         }
         Fault::Exposed(one) => Finding::new(&one.subject, &*one.problem, &*one.mend),
@@ -97,8 +97,8 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             let waiting = count(store.pending, "change");
             Finding::new(
                 "store",
-                format!("{}: {}; not written: {waiting}", store.path, why(&store.why)),
-                "see `The store` in docs/operations.md: bans are in force, and lost with a reboot",
+                format!("{}: {}; not stored yet: {waiting}", store.path, why(&store.why)),
+                "see `The store` in docs/operations.md: bans are in force, but a reboot loses them",
             )
         }
         Fault::NotEnforcing(state) => not_enforcing(*state)?,
@@ -107,7 +107,8 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
             Finding::new(
                 &interface.name,
                 format!("runs in generic mode, at a higher cost for each packet: {why}"),
-                "see `generic mode` in docs/operations.md; `mode: generic` says that it is meant so",
+                "see `Native or generic` in docs/environments.md; set `mode: generic` if this is \
+                 intended",
             )
         }
         Fault::Unread { source: Source { name, why, .. }, .. } => {
@@ -121,8 +122,8 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
         Fault::Strained(source, why) => Finding::new(
             &source.name,
             *why,
-            "shorter lines, or expressions that begin with `^` and have fewer ways to match, cost less: \
-             `ringfence test-log` tells which lines match",
+            "shorter lines, or expressions that begin with `^` and have fewer ways to match, cost \
+             less; `ringfence test-log` shows which lines match",
         ),
         Fault::Lost(Source { name, lost, .. }) => Finding::new(
             name,
@@ -132,13 +133,13 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
         Fault::Unheard(heard) => Finding::new(&heard.source, &*heard.problem, &*heard.mend),
         Fault::NearlyFull(bans) => Finding::new(
             "bans",
-            format!("{} are in force, and there is room for {}", bans.active, bans.capacity),
+            format!("{} are in force, with room for {}", bans.active, bans.capacity),
             "raise `capacity.bans`, then `systemctl restart ringfence`",
         ),
         Fault::LogIncomplete(log) => Finding::new(
             "log",
-            format!("{} lost: its reader stood still", count(log.lost, "line")),
-            "see whether the journal, or what else reads the daemon's standard error, keeps up",
+            format!("{} lost, because its reader was too slow", count(log.lost, "line")),
+            "check that the journal, or any other reader of the daemon's standard error, keeps up",
         ),
     })
 }
@@ -148,10 +149,10 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     let ami = &config.sources.asterisk.ami;
     if name == AMI && ami.secret_file.exists() {
         // What there was to set up is there, and the daemon looks again by itself.
-        return if why.starts_with("there is no") {
+        return if why.ends_with("does not exist") {
             None
         } else if why.starts_with("connect to") {
-            let enable = "under [general] of manager.conf: `enabled = yes`";
+            let enable = "write `enabled = yes` under [general] in manager.conf";
             Some(format!("start Asterisk, or {enable}; then `asterisk -rx 'manager reload'`"))
         } else {
             Some("see `Troubleshooting` in docs/operations.md".to_owned())
@@ -159,7 +160,8 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     }
     if why.starts_with("cannot watch the directory") && why.contains("No such file") {
         return Some(
-            "its program is not installed, or logs elsewhere: `sources` names the log".to_owned(),
+            "its program is not installed, or logs elsewhere; set the path under `sources`"
+                .to_owned(),
         );
     }
     Some(mend(name).to_owned())
@@ -184,7 +186,7 @@ impl<'a> Findings<'a> {
 /// As `doctor` prints it.
 pub fn to_text(findings: &[Finding]) -> String {
     if findings.is_empty() {
-        return "nothing is wrong\n".to_owned();
+        return "no problems found\n".to_owned();
     }
     findings
         .iter()
@@ -197,12 +199,13 @@ fn not_enforcing(state: EnforcementState) -> Option<Finding> {
     let (problem, mend) = match state {
         EnforcementState::Enforcing => return None,
         EnforcementState::DryRun => (
-            "this is a dry run: nothing is dropped",
-            "take out `dry_run` (or `--dry-run`), then `systemctl restart ringfence`",
+            "this is dry run: nothing is dropped",
+            "remove `dry_run` (or `--dry-run`), then type `systemctl restart ringfence`",
         ),
         EnforcementState::Unconfirmed => (
-            "this is the first start, and soon nothing will be dropped unless you confirm it",
-            "if you can still reach the host in every way that you need: `ringfence confirm`",
+            "this is the first start, and packets will soon no longer be dropped unless you \
+             confirm it",
+            "if you can still reach the host in every way that you need, type `ringfence confirm`",
         ),
         EnforcementState::Lapsed => (
             "nothing is dropped, because the first start was not confirmed in time",

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use crate::report::{count, left, line, shown_text, when};
 
-/// A jail with what it reads.
+/// A jail with its sources.
 #[derive(Clone, Debug, Serialize)]
 pub struct Jail {
     /// Its settings and counts.
     #[serde(rename = "jail")]
     pub report: JailReport,
-    /// What it reads.
+    /// Its sources.
     pub sources: Vec<Source>,
     /// Whether bans drop packets; false in a dry run.
     pub enforcing: bool,
@@ -26,7 +26,7 @@ impl Jail {
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If it does not exist.
     pub fn of(name: &str, jails: Jails, status: Status) -> Result<Self> {
         let names: Vec<String> = jails.jails.iter().map(|jail| jail.name.clone()).collect();
         let Some(jail) = jails.jails.into_iter().find(|jail| jail.name == name) else {
@@ -88,17 +88,18 @@ pub fn jail(Jail { report: jail, sources, enforcing }: &Jail) -> String {
         }
         let unused = source.rules.iter().filter(|rule| rule.hits == 0).count();
         if unused > 0 {
-            say(format!("  {} without a line so far", count(unused, "rule")));
+            say(format!("  {} without a matching line so far", count(unused, "rule")));
         }
     }
     text
 }
 
-/// Writes the peers that `page` returns, as text or as JSON. It is asked for those behind an address.
+/// Writes the peers that `page` returns, as text or as JSON. `page` is called with the address after
+/// which to continue.
 ///
 /// # Errors
 ///
-/// When a page does not come, or `out` takes no more.
+/// If a page does not arrive, or `out` fails.
 pub fn peers(
     mut page: impl FnMut(Option<IpAddr>) -> Result<PeersPage>,
     json: bool,
@@ -132,7 +133,7 @@ pub fn peers(
     let end = match (json, is_first) {
         (true, true) => "{\n  \"peers\": []\n}\n",
         (true, false) => "\n  ]\n}\n",
-        (false, true) => "no peer is known\n",
+        (false, true) => "no peers are known\n",
         (false, false) => "",
     };
     out.write_all(end.as_bytes()).and_then(|()| out.flush()).context(WRITE)

@@ -1,4 +1,4 @@
-//! `ringfence bans`: the bans that come in pages, as one list.
+//! `ringfence bans`: joins the pages of bans into one list.
 
 use std::cmp::Reverse;
 use std::io::Write;
@@ -11,24 +11,25 @@ use ipnet::IpNet;
 use crate::cli::Sort;
 use crate::{ban_list, report};
 
-/// So many bans are listed with the newest first. More are listed by network, as they come: nobody reads
-/// them, and no command line should need the memory for a million.
+/// Up to this many bans are listed with the newest first. More are listed by network, as they arrive,
+/// because no command should need memory for a million.
 pub const SORTED_MAX: usize = 10_000;
 
-/// How a list is sorted and cut.
+/// The order and the length of a list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
-    /// What comes first, if that was said.
+    /// The order, if one was given.
     pub sort: Option<Sort>,
-    /// Only so many bans.
+    /// The most bans.
     pub limit: Option<u16>,
 }
 
-/// Writes the bans that `page` returns, as text or as JSON. It is asked for the bans behind a place.
+/// Writes the bans that `page` returns, as text or as JSON. `page` is called with the place after which
+/// to continue.
 ///
 /// # Errors
 ///
-/// When a page does not come, `out` takes no more, or there are too many bans to sort them as was said.
+/// If a page does not arrive, `out` fails, or there are too many bans to sort them.
 pub fn list(
     mut page: impl FnMut(Option<BanPlace>) -> Result<BansPage>,
     how: How,
@@ -45,7 +46,7 @@ pub fn list(
         rows.extend(bans);
         let is_long = rows.len() > kept;
         match (how.sort, limit) {
-            // They come by address.
+            // The pages are sorted by address.
             (Some(Sort::Address), Some(limit)) if is_long => {
                 rows.truncate(limit);
                 break enforcing;
@@ -55,7 +56,7 @@ pub fn list(
                 rows.truncate(limit);
             }
             (Some(Sort::Newest | Sort::End | Sort::Packets), None) if is_long => bail!(
-                "more than {SORTED_MAX} bans are not sorted; `--limit N` prints the first of them"
+                "more than {SORTED_MAX} bans cannot be sorted; `--limit N` prints only the first"
             ),
             (None | Some(Sort::Address), None) if is_long => {
                 list.write(&std::mem::take(&mut rows), enforcing)?;
@@ -75,7 +76,7 @@ pub fn list(
     list.end(enforcing)
 }
 
-/// Sorts bans. Those of equal rank are by address.
+/// Sorts bans. Bans of equal rank are sorted by address.
 fn order(rows: &mut [BanRow], sort: Sort) {
     let network = |row: &BanRow| {
         row.network
@@ -85,7 +86,7 @@ fn order(rows: &mut [BanRow], sort: Sort) {
     };
     match sort {
         Sort::Newest => rows.sort_by_cached_key(|row| (Reverse(row.since_ms), network(row))),
-        // RFC 3339 in UTC: the least text is the earliest time.
+        // RFC 3339 in UTC: the smallest text is the earliest time.
         Sort::End => {
             rows.sort_by_cached_key(|row| (row.until.is_none(), row.until.clone(), network(row)));
         }
@@ -94,11 +95,11 @@ fn order(rows: &mut [BanRow], sort: Sort) {
     }
 }
 
-/// Writes the bans that `page` returns as `ban --from` reads them.
+/// Writes the bans that `page` returns in the format of `ban --from`.
 ///
 /// # Errors
 ///
-/// When a page does not come, or `out` takes no more.
+/// If a page does not arrive, or `out` fails.
 pub fn export(
     mut page: impl FnMut(Option<BanPlace>) -> Result<BansPage>,
     mut out: impl Write,
@@ -120,7 +121,7 @@ pub fn export(
 struct List<W> {
     out: W,
     json: bool,
-    /// How many are written.
+    /// The number of rows written.
     rows: usize,
 }
 
@@ -171,7 +172,7 @@ mod tests {
         }
     }
 
-    /// What is written of so many bans, the newest of which has the last address.
+    /// The output for this many bans, the newest of which has the last address.
     fn written(bans: u32, json: bool) -> String {
         sorted(bans, How::default(), json).unwrap()
     }
@@ -182,7 +183,7 @@ mod tests {
         Ok(String::from_utf8(out).unwrap())
     }
 
-    /// So many bans in pages.
+    /// This many bans in pages.
     fn pages(bans: u32) -> impl FnMut(Option<BanPlace>) -> Result<BansPage> {
         let place = |number: u32| BanPlace {
             network: IpNet::from(IpAddr::from(std::net::Ipv4Addr::from(number))),
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn any_number_is_one_table() {
-        assert!(written(0, false).contains("nobody is banned"));
+        assert!(written(0, false).contains("no bans are in force"));
         for bans in [1, 10_000, 10_001, 30_000] {
             let text = written(bans, false);
             assert_eq!(text.lines().count(), bans as usize + 1);

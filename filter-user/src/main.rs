@@ -94,11 +94,11 @@ fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
 fn in_words(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let denied = error.is::<client::NotRoot>()
-        || ["(os error 13)", "(os error 1)", "EACCES", "EPERM", "this takes root"]
+        || ["(os error 13)", "(os error 1)", "EACCES", "EPERM", "this needs root"]
             .iter()
             .any(|sign| text.contains(sign));
     if denied && !geteuid().is_root() {
-        format!("this takes root: `{}` ({text})", as_root(std::env::args()))
+        format!("this needs root: `{}` ({text})", as_root(std::env::args()))
     } else {
         text
     }
@@ -367,7 +367,7 @@ fn agreed(question: &str) -> Result<bool> {
     let mut answer = String::new();
     if io::stdin().read_line(&mut answer).context("read the answer")? == 0 {
         print("\n")?;
-        bail!("standard input gives no answer; use `--yes` to agree to every fix");
+        bail!("there is no answer on standard input; use `--yes` to accept every fix");
     }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
@@ -456,7 +456,7 @@ fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
     };
     let is_inside = |hole: &IpNet| ban.which.networks.iter().any(|net| net.contains(hole));
     if let Some(outside) = ban.except.iter().find(|hole| !is_inside(hole)) {
-        bail!("{outside} is inside none of the networks; `--except` takes what is");
+        bail!("{outside} is not inside any of the networks, as `--except` requires");
     }
     let orders: Orders<Order> = if let Some(path) = &ban.which.from {
         Box::new(lines(path)?.map(|line| {
@@ -538,7 +538,7 @@ fn maintain(cli: &Cli, maintenance: &MaintenanceVerb) -> Result<()> {
     ask(cli, &Request::Maintenance(what), output.json, report::maintenance)
 }
 
-/// Needs no daemon: without one, the next start reads what is written here.
+/// Needs no daemon: without one, the next start reads the file.
 fn confirm(cli: &Cli, json: bool) -> Result<()> {
     match client::ask(&socket(cli)?, &Request::Confirm) {
         Ok(answer) => print(&if json {
@@ -576,7 +576,7 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
         ([network], ..) => api::Unban::Network { network: *network, inside: unban.inside },
         ([], None, Some(jail)) => api::Unban::Jail { jail: jail.clone() },
         ([], None, None) => api::Unban::All,
-        _ if unban.inside => bail!("`--inside` takes one network at a time"),
+        _ if unban.inside => bail!("`--inside` accepts one network at a time"),
         _ => return lift_several(cli, unban),
     };
     ask(cli, &Request::Unban(which), unban.output.json, report::lifted)
@@ -625,7 +625,7 @@ fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
 /// What `import fail2ban --json` prints.
 #[derive(Default, Serialize)]
 struct Imported {
-    /// What was taken and what was not.
+    /// The imported settings and those that are left out.
     #[serde(flatten)]
     import: Value,
     /// The file of the settings, if it was written.

@@ -1,6 +1,7 @@
-//! `ban` and `unban` of many addresses: asks the daemon in parts, and says what became of each.
+//! `ban` and `unban` of many addresses: sends the orders to the daemon in parts, and reports the result
+//! of each.
 //!
-//! Orders enter as they are read, and only a part of them is in memory.
+//! Orders are read as needed, and only a part of them is in memory.
 
 use std::net::IpAddr;
 
@@ -19,14 +20,14 @@ const BYTES_MAX: usize = 12 * 1024;
 /// The most refused orders that the JSON document lists. All are reported on standard error.
 const LISTED_MAX: usize = 1000;
 
-/// What was read.
+/// One line that was read.
 #[derive(Debug)]
 pub enum Read<T> {
     /// An order.
     Order(T),
     /// A ban that has ended.
     Ended,
-    /// What is refused without asking the daemon, and why.
+    /// An order that is refused without asking the daemon, with the reason.
     Refused(Option<IpNet>, String),
 }
 
@@ -59,7 +60,7 @@ impl Ask for IpNet {
     }
 }
 
-/// What became of a part of the orders.
+/// The result of a part of the orders.
 #[derive(Debug)]
 pub struct Answer {
     done: u64,
@@ -83,7 +84,7 @@ impl From<Lifted> for Answer {
     }
 }
 
-/// What became of all orders.
+/// The result of all orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// Bans that were made or lifted.
@@ -98,7 +99,7 @@ pub struct Outcome {
     pub known_peers: u64,
     /// Whether bans drop packets; false in a dry run.
     pub enforcing: bool,
-    /// Whether it is written down.
+    /// Whether it is stored.
     #[serde(flatten)]
     pub durability: Durability,
 }
@@ -110,12 +111,12 @@ pub struct RefusedOrder {
     pub line: Option<u64>,
     /// The address or network; null if the line has none.
     pub network: Option<String>,
-    /// Why, in words.
+    /// The reason, as text.
     pub error: String,
 }
 
-/// What a line that was read orders: what it leaves open is as in `default`. `session` is where this session
-/// comes from, if it must not be shut out.
+/// The order in a line; missing values are taken from `default`. `session` is the address of this
+/// session, if the order must not shut it out.
 pub fn order(ban: Ban, default: &Order, session: Option<IpAddr>, now: Timestamp) -> Read<Order> {
     let Ban { network, end, scope, jail, except, reason } = ban;
     let shuts_out =
@@ -137,19 +138,19 @@ pub fn order(ban: Ban, default: &Order, session: Option<IpAddr>, now: Timestamp)
     Read::Order(Order { network, seconds, scope, except, reason, jail })
 }
 
-/// Why a ban of where this session comes from is refused.
+/// The reason for refusing a ban of this session's address.
 pub fn shut_out(session: IpAddr) -> String {
     format!(
         "you are logged in from {session}, so this ban would lock you out; `--force` bans it anyway"
     )
 }
 
-/// Has all orders carried out, each with the number of its line. `ask` asks for a part of them, and `report` gets
-/// what is refused as soon as that is known.
+/// Carries out all orders, each given with the number of its line. `ask` sends a part of them to the
+/// daemon, and `report` receives refused orders as soon as they are known.
 ///
 /// # Errors
 ///
-/// When an order cannot be read or the daemon does not answer. The orders before it have been carried out.
+/// If an order cannot be read or the daemon does not answer. The orders before it have been carried out.
 pub fn carry_out<T: Ask>(
     orders: impl Iterator<Item = Result<(Option<u64>, Read<T>)>>,
     mut report: impl FnMut(&RefusedOrder),
@@ -185,8 +186,8 @@ pub fn carry_out<T: Ask>(
         if (is_full || order.is_none()) && !part.is_empty() {
             let first: Option<u64> = lines.first().copied().flatten();
             let answer = ask(std::mem::take(&mut part)).with_context(|| match first {
-                Some(line) => format!("the lines from {line} on are not dealt with"),
-                None => "not all addresses are dealt with".to_owned(),
+                Some(line) => format!("the lines from {line} on have not been processed"),
+                None => "not all addresses have been processed".to_owned(),
             })?;
             outcome.done += answer.done;
             outcome.known_peers += answer.known_peers;
@@ -253,7 +254,7 @@ mod tests {
         assert!(matches!(read("198.51.100.0/24 except=198.51.100.7"), Read::Order(_)));
     }
 
-    /// Asks for so many addresses, of which the daemon refuses every tenth.
+    /// Orders for this many addresses, of which the daemon refuses every tenth.
     fn asked(addresses: u32, network: &str) -> (Outcome, Vec<usize>, Vec<Option<u64>>) {
         let network: IpNet = network.parse().unwrap();
         let orders = (0..addresses).map(|n| Ok((Some(u64::from(n) + 1), Read::Order(network))));

@@ -1,4 +1,4 @@
-//! What people read: the daemon's answers as text.
+//! The daemon's replies as text for people.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::duration;
 use crate::jail::EVIDENCE_MAX;
 use crate::orders::Outcome;
 
-/// How wide text is.
+/// The width of text.
 const WIDTH: usize = 80;
 
-/// How wide a column with free text is at least, before it gets lines of its own.
+/// The minimum width of a column with free text; if there is less room, it gets separate lines.
 const FREE_TEXT: usize = 16;
 
 /// `status`.
@@ -49,7 +49,7 @@ pub fn status(status: &Status) -> String {
     }
     if status.log.lost > 0 {
         let lines = count(status.log.lost, "line");
-        line(&mut text, &format!("LOG INCOMPLETE: {lines} lost: its reader stood still"));
+        line(&mut text, &format!("LOG INCOMPLETE: {lines} lost, because its reader was too slow"));
     }
     if status.maintenance.on {
         text += &maintenance(&status.maintenance);
@@ -68,7 +68,7 @@ pub fn status(status: &Status) -> String {
         let banned = count(escalation.banned, "network");
         let offenders =
             counts(escalation.offenders, "proven offender counts", "proven offenders count");
-        line(&mut text, &format!("{banned} banned; {offenders} towards more of them"));
+        line(&mut text, &format!("{banned} banned; {offenders} towards further bans"));
     }
     let Bans { active, capacity, capacity_ipv6 } = status.bans;
     let active = count(active, "ban");
@@ -87,7 +87,7 @@ pub fn status(status: &Status) -> String {
     line(&mut text, &count(known, "known peer"));
     if spared > 0 {
         let spared = counts(spared, "failure in their names was", "failures in their names were");
-        line(&mut text, &format!("{spared} not counted: anybody can make them up"));
+        line(&mut text, &format!("{spared} not counted, because anybody can forge them"));
     }
     if no_room > 0 {
         let times = count(no_room, "time");
@@ -96,7 +96,7 @@ pub fn status(status: &Status) -> String {
     text
 }
 
-/// Packets by reason, and what a dry run would have dropped.
+/// Packets by reason, and those that a dry run would have dropped.
 fn reasons(status: &Status) -> String {
     let mut reasons: Vec<(&String, &ReasonCount)> =
         status.reasons.iter().filter(|(_, reason)| reason.packets > 0).collect();
@@ -123,7 +123,7 @@ fn reasons(status: &Status) -> String {
     text
 }
 
-/// What is protected, and what the filter does not see.
+/// The interfaces, and traffic that the filter does not see.
 fn interfaces(status: &Status) -> String {
     let rows = status.interfaces.iter().map(|interface| {
         let Interface { name, mode, received, passed, dropped, .. } = interface;
@@ -173,7 +173,7 @@ fn sources(sources: &[Source]) -> String {
     table(&["SOURCE", "STATE", "LINES", "FAILURES", "UNWITNESSED", "LAST", ""], rows.collect())
 }
 
-/// Whether the sources hear: what gives away that they do not.
+/// Signs that failures are not recognised.
 fn hearing(status: &Status) -> String {
     let mut text = String::new();
     for Hearing { source, problem, mend, .. } in &status.hearing {
@@ -184,8 +184,8 @@ fn hearing(status: &Status) -> String {
         if unparsed.lines > 0 {
             let lines = counts(
                 unparsed.lines,
-                "line that no rule knows looks like a failure",
-                "lines that no rule knows look like failures",
+                "line matches no rule but looks like a failure",
+                "lines match no rule but look like failures",
             );
             line(&mut text, &format!("{name}: {lines}"));
         }
@@ -203,7 +203,7 @@ pub fn maintenance(state: &MaintenanceState) -> String {
     }
     let known = if state.closed_to_known { "" } else { " and known peers" };
     let until = until(state.until.as_deref());
-    let whom = format!("to all but trusted networks{known}");
+    let whom = format!("except to trusted networks{known}");
     if !state.enforcing {
         return format!("dry run: SIP stays open; it would be closed {until}, {whom}\n");
     }
@@ -214,7 +214,7 @@ pub fn maintenance(state: &MaintenanceState) -> String {
 pub fn reloaded(reloaded: &Reloaded) -> String {
     let Reloaded { applied, changes, objections } = reloaded;
     let mut text = match (changes.is_empty(), *applied) {
-        (true, _) => "the configuration is as it was\n".to_owned(),
+        (true, _) => "the configuration has not changed\n".to_owned(),
         (false, true) => format!("{} changed:\n", count(changes.len(), "setting")),
         (false, false) => format!("{} would change:\n", count(changes.len(), "setting")),
     };
@@ -225,13 +225,13 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
         }
     }
     for objection in objections {
-        let force = if *applied { "" } else { "; it takes `--force`" };
+        let force = if *applied { "" } else { "; this needs `--force`" };
         line(&mut text, &format!("{objection}{force}"));
     }
     text
 }
 
-/// A change in a line: `trusted: [] -> [192.0.2.0/24]`.
+/// A change as one line: `trusted: [] -> [192.0.2.0/24]`.
 pub fn change(ChangedSetting { setting, old, new, .. }: &ChangedSetting) -> String {
     let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
     format!("{setting}: {} -> {}", show(old), show(new))
@@ -251,11 +251,8 @@ pub fn banned(ban: &Banned) -> String {
     }
     match ban.known_peers {
         0 => {}
-        1 => line(&mut text, "1 known peer is in it, most likely a phone, and is cut off"),
-        n => line(
-            &mut text,
-            &format!("{n} known peers are in it, most likely phones, and are cut off"),
-        ),
+        1 => line(&mut text, "1 known peer in it, probably a phone, is cut off"),
+        n => line(&mut text, &format!("{n} known peers in it, probably phones, are cut off")),
     }
     text + dry_run(ban.enforcing) + &unless_durable(&ban.durability)
 }
@@ -269,7 +266,7 @@ pub fn lifted(bans: &Lifted) -> String {
         let names = bans.inside.join(", ");
         line(
             &mut text,
-            &format!("what is banned in it stays: {names}{more}; `--inside` lifts that too"),
+            &format!("these bans inside it remain: {names}{more}; `--inside` lifts them too"),
         );
     }
     text + &unless_durable(&bans.durability)
@@ -281,21 +278,21 @@ pub fn carried_out(verb: &str, outcome: &Outcome) -> String {
     let mut text = String::new();
     line(&mut text, &format!("{verb} {}", count(*done, "ban")));
     if *ended > 0 {
-        line(&mut text, &format!("left out {}, which had ended", count(*ended, "ban")));
+        line(&mut text, &format!("left out {} that had ended", count(*ended, "ban")));
     }
     if *refused_count > 0 {
         line(&mut text, &format!("refused: {refused_count}; standard error has the reasons"));
     }
     if *known_peers > 0 {
         let peers = counts(*known_peers, "known peer is", "known peers are");
-        line(&mut text, &format!("{peers} in it, most likely phones, and cut off"));
+        line(&mut text, &format!("{peers} in it, probably phones, cut off"));
     }
     let durable = if *done > 0 { unless_durable(durability) } else { String::new() };
     text + dry_run(*enforcing) + &durable
 }
 
-/// A line that says so, if nothing is dropped.
-/// What an administrator has to do about it, if anything.
+/// A line that says whether anything is dropped and what an administrator must do, if this is not the
+/// normal state.
 fn enforcement(enforcement: &Enforcement) -> String {
     match enforcement.state {
         EnforcementState::Enforcing | EnforcementState::DryRun => String::new(),
@@ -330,11 +327,12 @@ pub fn disabled(done: &Disabled) -> String {
     let file = file.display();
     match (disabled, has_filter) {
         (true, true) => format!(
-            "everything passes: no packet is dropped until `ringfence panic --off`\n({file} keeps it so over \
+            "every packet passes until `ringfence panic --off`\n({file} keeps it so after \
             restarts)\n"
         ),
         (true, false) => format!(
-            "there is no filter, so everything passes; {file} keeps it so when the daemon starts\n"
+            "there is no filter, so every packet passes; {file} keeps it so when the daemon \
+             starts\n"
         ),
         (false, true) => "bans and limits are enforced again\n".to_owned(),
         (false, false) => {
@@ -349,42 +347,41 @@ fn dry_run(enforcing: bool) -> &'static str {
     if enforcing { "" } else { DRY_RUN }
 }
 
-/// What `ban` and `unban` say when a reboot would undo it; nothing otherwise.
+/// The note of `ban` and `unban` if a reboot would undo the change; otherwise empty.
 pub(crate) fn unless_durable(durability: &Durability) -> String {
     if durability.durable {
         return String::new();
     }
     let why = durability.why.as_deref().unwrap_or_default();
-    format!("it is not written down yet: the store failed: {why}\n")
+    format!("it is not stored yet: the store failed: {why}\n")
 }
 
-/// The end of `import fail2ban`: what was done, and what is left to do. `written` is the file of the settings
-/// and what became of the bans, unless it was a dry run.
+/// The end of `import fail2ban`: the results and the next steps. `written` is the file of the settings
+/// and the result of importing the bans; `None` in a dry run.
 pub fn imported(written: Option<(&Path, &TakenOver)>) -> String {
     let Some((target, bans)) = written else {
-        return "dry run: nothing is written, and no ban is handed over\n".to_owned();
+        return "dry run: nothing is written, and no ban is imported\n".to_owned();
     };
     let mut text = format!("written to {}\n", target.display());
-    line(&mut text, &format!("handed over to the daemon: {}", count(bans.entered, "ban")));
+    line(&mut text, &format!("imported by the daemon: {}", count(bans.entered, "ban")));
     for (why, refused) in &bans.refused {
-        line(&mut text, &format!("  not handed over: {refused}, {why}"));
+        line(&mut text, &format!("  not imported: {refused}, {why}"));
     }
     if !bans.durability.durable {
-        line(&mut text, "  they are not written down yet: the store failed");
+        line(&mut text, "  they are not stored yet: the store failed");
     }
     text += dry_run(bans.enforcing);
-    text += "then, as fail2ban itself goes on unchanged:\n";
+    text += "fail2ban itself is unchanged; next, type:\n";
     for command in ["systemctl restart ringfence", "systemctl disable --now fail2ban"] {
         line(&mut text, &format!("  {command}"));
     }
     if !bans.refused.is_empty() {
-        text +=
-            "bans of jails that are new come with the same command once more, after the restart\n";
+        text += "run the import again after the restart for the bans of new jails\n";
     }
     text
 }
 
-/// `bans`, the first of them or more.
+/// `bans`, from the first ban or continued.
 pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
@@ -407,7 +404,7 @@ pub fn bans(rows: &[BanRow], enforcing: bool, is_first: bool) -> String {
         .collect();
     let dry_run = if is_first && !enforcing { DRY_RUN } else { "" };
     if rows.is_empty() {
-        return if is_first { format!("{dry_run}nobody is banned\n") } else { String::new() };
+        return if is_first { format!("{dry_run}no bans are in force\n") } else { String::new() };
     }
     let table = table(&["NETWORK", "JAIL", "SCOPE", "UNTIL", "LEFT", "PACKETS", "REASON"], rows);
     match table.split_once('\n') {
@@ -447,7 +444,7 @@ pub fn jails(Jails { jails, enforcing }: &Jails) -> String {
             line(
                 &mut text,
                 &format!(
-                    "{name}: {setting} is set to {value}, and {configured} in the configuration"
+                    "{name}: {setting} is set to {value}; the configured value is {configured}"
                 ),
             );
             line(&mut text, &format!("    since {since}, by {}", shown_text(by)));
@@ -477,7 +474,7 @@ pub fn jails(Jails { jails, enforcing }: &Jails) -> String {
     text
 }
 
-/// A host that is known by name, and what is known of it.
+/// A configured host name and its addresses.
 fn host(host: &NamedHost) -> String {
     let NamedHost { name, addresses, state, why, left_out } = host;
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -506,7 +503,7 @@ pub fn why(why: &Why) -> String {
         let until = when(until);
         line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));
     }
-    // The first of them is told above.
+    // The first of them is shown above.
     let is_told = |ban: &&BanOf| {
         why.network.as_ref() == Some(&ban.network)
             && why.jail.as_ref() == Some(&ban.jail)
@@ -528,7 +525,7 @@ pub fn why(why: &Why) -> String {
         let what = match (setting, value) {
             (Some(setting), Some(value)) => format!("it was over the limit `{setting}` ({value})"),
             _ if reason == "signature" => {
-                "it named the User-Agent of a scanner (`signatures.user_agents`)".to_owned()
+                "it sent the User-Agent of a scanner (`signatures.user_agents`)".to_owned()
             }
             _ => format!("it was over a limit ({reason})"),
         };
@@ -537,7 +534,7 @@ pub fn why(why: &Why) -> String {
     text + &why.history.as_ref().map_or_else(String::new, history) + &evidence(why)
 }
 
-/// Whether an address is dropped, and by the widest of its bans.
+/// Whether an address is dropped, because of the widest of its bans.
 fn verdict(why: &Why) -> String {
     let mut text = String::new();
     let address = why.address;
@@ -563,7 +560,8 @@ fn verdict(why: &Why) -> String {
         let until = until(why.until.as_deref());
         let is = if !why.enforcing {
             format!(
-                "{address} is not dropped, as this is a dry run (or disabled); it would be ({what}) {until}"
+                "{address} is not dropped, because this is a dry run or the filter is disabled; \
+                 otherwise it would be ({what}) {until}"
             )
         } else if !why.dropped {
             format!("{address} would be dropped ({what}) {until}, but no interface is protected")
@@ -585,7 +583,7 @@ fn verdict(why: &Why) -> String {
     text
 }
 
-/// Who has decided a ban, and of what it is.
+/// The origin and the network of a ban.
 fn decided(network: &str, jail: &str) -> String {
     match jail {
         "manual" => format!("manual ban of {network}"),
@@ -593,7 +591,7 @@ fn decided(network: &str, jail: &str) -> String {
     }
 }
 
-/// What keeps an address from being banned.
+/// The reasons why an address is not banned.
 fn why_not(why: &Why) -> String {
     let mut text = String::new();
     for near in &why.near {
@@ -618,13 +616,13 @@ fn why_not(why: &Why) -> String {
         for (failures, why) in [
             (
                 unwitnessed,
-                "unwitnessed: no packet of it to a SIP port was seen, so somebody else may \
-              have written them",
+                "unwitnessed: no packet from it to a SIP port was seen, so the lines may be forged",
             ),
-            (known, "spared: it was a known peer, and anybody can fail in its name"),
+            (known, "spared: it was a known peer, and these failures can be forged"),
             (
                 unproven,
-                "unproven: their source can be forged, and the jail's `unproven_scope` is `none`",
+                "unproven: their source can be forged, and the `unproven_scope` of the jail is \
+                 `none`",
             ),
         ] {
             if *failures > 0 {
@@ -641,19 +639,19 @@ fn why_not(why: &Why) -> String {
     if text.is_empty() && nothing_is_known {
         line(
             &mut text,
-            "no jail has a failure of it on record: `ringfence status` says what is heard",
+            "no jail has recorded a failure of it; `ringfence status` shows what the sources report",
         );
     }
     text
 }
 
-/// The bans that there were.
+/// Earlier bans.
 fn history(History { bans, proven, last, jails }: &History) -> String {
     let mut text = String::new();
     let (bans, last) = (count(*bans, "ban"), when(last));
     line(&mut text, &format!("{bans} by jails so far ({proven} proven), the last one at {last}"));
     for JailHistory { jail, bans, proven, .. } in jails {
-        let jail = jail.as_deref().unwrap_or("before this was written down");
+        let jail = jail.as_deref().unwrap_or("by jails that were not recorded");
         line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
     }
     text
@@ -661,7 +659,7 @@ fn history(History { bans, proven, last, jails }: &History) -> String {
 
 /// The failures behind bans, and those that count towards one.
 fn evidence(why: &Why) -> String {
-    // Of a source that has many addresses, which of them failed.
+    // For a source with several addresses, which of them failed.
     let of_many =
         why.evidence.iter().filter_map(|failure| failure.address).any(|from| from != why.address);
     let row = |failure: &Evidence| {
@@ -688,7 +686,7 @@ fn evidence(why: &Why) -> String {
     heading + &table(&headings, rows)
 }
 
-/// A time of an answer on the clock on the wall here: `19:42`, or with its day if that is another.
+/// A time in a reply, as local time: `19:42`, or with its day if that is another.
 pub(crate) fn when(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M")
@@ -712,14 +710,14 @@ fn shown(time: Timestamp, now: Timestamp, zone: &TimeZone, clock: &str) -> Strin
     time.strftime(&format!("{day}{clock}")).to_string()
 }
 
-/// How long it is until a time of an answer.
+/// How long it is until a time in a reply.
 pub(crate) fn left(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     let seconds = time.as_second().saturating_sub(Timestamp::now().as_second());
     roughly(u64::try_from(seconds).unwrap_or(0))
 }
 
-/// A time in one unit, or two that are next to each other: `42m`, `3h10m`, `6d`.
+/// A duration in one unit, or in two adjacent ones: `42m`, `3h10m`, `6d`.
 fn roughly(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -732,7 +730,7 @@ fn roughly(seconds: u64) -> String {
     }
 }
 
-/// When something ends: `until 19:42 (42m left)`, or that it does not.
+/// When something ends, such as `until 19:42 (42m left)`, or that it does not.
 pub(crate) fn until(end: Option<&str>) -> String {
     match end {
         Some(until) => format!("until {} ({} left)", when(until), left(until)),
@@ -740,7 +738,7 @@ pub(crate) fn until(end: Option<&str>) -> String {
     }
 }
 
-/// Text that somebody typed, with its control characters escaped.
+/// Text that a person typed, with its control characters escaped.
 pub(crate) fn shown_text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -753,7 +751,7 @@ pub(crate) fn shown_text(text: &str) -> String {
     shown
 }
 
-/// So many of something: `1 ban`, `2 bans`.
+/// A number with a noun: `1 ban`, `2 bans`.
 pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     counts(number.try_into().unwrap_or(u64::MAX), what, &format!("{what}s"))
 }
@@ -767,8 +765,8 @@ pub(crate) fn line(text: &mut String, line: &str) {
     let _infallible = writeln!(text, "{line}");
 }
 
-/// Columns as wide as their widest cell, in lines of [`WIDTH`]. What does not fit into them has lines of
-/// its own: a long first cell the one before, a long last one those after.
+/// Columns as wide as their widest cell, in lines of [`WIDTH`]. A long first cell gets the line before
+/// the others, a long last one the lines after them.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
@@ -779,13 +777,13 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let (Some(first), Some((last, others))) = (widths.first().copied(), widths.split_last()) else {
         return String::new();
     };
-    // Of a last column that is free text, as much as is left.
+    // For a last column of free text, the remaining width.
     let title = rows.first().and_then(|head| head.last()).map_or(0, length);
     let between = others.iter().sum::<usize>() + 2 * others.len();
     let room = WIDTH.saturating_sub(between);
     let last = *last;
     if last > room && first > 15 {
-        // The others must not be as far apart as one long network wants.
+        // One long network must not widen the other columns too much.
         let wanted = last.min(FREE_TEXT).max(title);
         let narrowest = rows.first().and_then(|head| head.first()).map_or(0, length).max(15);
         let spare = wanted.saturating_sub(room);
@@ -868,7 +866,7 @@ mod tests {
         {
             assert!(text.contains(expected), "{text}");
         }
-        assert!(!text.contains("written down"), "{text}");
+        assert!(!text.contains("not stored"), "{text}");
     }
 
     #[test]
@@ -883,7 +881,7 @@ mod tests {
         );
         assert!(text.contains("reason: 15 failures within 10m\n  1 packet so far"), "{text}");
         let dry = Why { enforcing: false, ..banned.clone() };
-        assert!(why(&dry).starts_with("203.0.113.7 is not dropped, as this is a dry run"));
+        assert!(why(&dry).starts_with("203.0.113.7 is not dropped, because this is a dry run"));
         let [jail, reason] = ["manual", NO_REASON].map(|text| Some(text.to_owned()));
         let text = why(&Why { jail, reason, ..banned });
         assert!(text.contains("manual ban of 203.0.113.7\n") && !text.contains("reason"), "{text}");
@@ -920,7 +918,7 @@ mod tests {
         };
         let text = why(&Why { limit: Some(limit), ..unknown_why() });
         assert!(text.contains("over the limit `limits.invite` (10/s, burst 100)"), "{text}");
-        assert!(why(&unknown_why()).contains("no jail has a failure of it on record"));
+        assert!(why(&unknown_why()).contains("no jail has recorded a failure of it"));
     }
 
     #[test]
@@ -930,14 +928,14 @@ mod tests {
         let text = banned(&ban);
         for expected in [
             "SHORTER than before: it was banned until it is lifted, scope sip, for: abuse ticket 4711\n",
-            "3 known peers are in it",
+            "3 known peers in it",
             "dry run or disabled: nothing is dropped\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }
-        assert!(!text.contains("written down"), "{text}");
+        assert!(!text.contains("not stored"), "{text}");
         ban.durability = Durability { durable: false, why: Some("disk is full".to_owned()) };
-        assert!(banned(&ban).contains("not written down yet: the store failed: disk is full\n"));
+        assert!(banned(&ban).contains("not stored yet: the store failed: disk is full\n"));
     }
 
     #[test]

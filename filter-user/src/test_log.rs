@@ -335,7 +335,7 @@ fn print(summary: &Summary, too_long: u64, test: &Test<'_>, out: &mut impl Write
         writeln!(out, "  {too_long:>8}  longer than {LINE_MAX} bytes, not read")?;
     }
     if !why.is_empty() {
-        writeln!(out, "why lines count neither way")?;
+        writeln!(out, "why lines do not count")?;
     }
     for (why, count) in why {
         writeln!(out, "  {count:>8}  {why}")?;
@@ -488,11 +488,11 @@ mod tests {
         // Over an hour there are too few at a time.
         let slow = log.replace("09:0", "0");
         let slow = slow.replace(":21.1233]", ":00:21]");
-        assert!(of(&config, &slow).contains("  banned nobody"), "{}", of(&config, &slow));
+        assert!(of(&config, &slow).contains("  banned no source"), "{}", of(&config, &slow));
         let trusted = vec!["192.0.2.0/24".parse().unwrap()];
         let trusting = Config { trusted, ..Config::default() };
         let said = of(&trusting, &log);
-        assert!(said.contains("banned nobody") && said.contains("16 failures are from trusted"));
+        assert!(said.contains("banned no source") && said.contains("16 failures are from trusted"));
         let mut idle = Config::default();
         idle.jails.get_mut("asterisk-wazo").unwrap().enabled = false;
         assert!(of(&idle, &log).contains("is not enabled"));
@@ -510,7 +510,7 @@ mod tests {
         };
         let slow: String = (0..20).map(line).collect();
         let said = text("sshd", &Config::default(), slow.as_bytes(), (false, false, false));
-        assert!(said.contains("20  failure") && said.contains("banned nobody"), "{said}");
+        assert!(said.contains("20  failure") && said.contains("banned no source"), "{said}");
         let fast = slow.replace(":43:06", "").replace("Nov 22 ", "Nov 22 10:00:");
         let said = text("sshd", &Config::default(), fast.as_bytes(), (false, false, false));
         assert!(said.contains("banned 192.0.2.66"), "{said}");

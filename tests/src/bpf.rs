@@ -1,5 +1,5 @@
-//! bpf(2) itself, for what has to have nothing in common with the program under test: programs of a
-//! few instructions, test runs of any program, and the links and maps that measurements need.
+//! Direct use of bpf(2), independent of the program under test: programs of a few instructions, test runs
+//! of any program, and the links and maps that measurements need.
 //!
 //! Numbers and structures are those of `include/uapi/linux/bpf.h`.
 
@@ -27,25 +27,25 @@ const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
-/// `BPF_F_TEST_XDP_LIVE_FRAMES`: what the program returns is done, with real frames.
+/// `BPF_F_TEST_XDP_LIVE_FRAMES`: the verdict of the program is carried out on real frames.
 const TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
-/// `XDP_FLAGS_DRV_MODE`: in the driver or not at all.
+/// `XDP_FLAGS_DRV_MODE`: only in the driver.
 const DRIVER_MODE: u32 = 1 << 2;
 
-/// Frames of one live run that are under way together: the kernel's default.
+/// The number of frames in flight in a live run: the kernel's default.
 const LIVE_BATCH: u32 = 64;
 
-/// Bytes of `union bpf_attr` in which it takes a name.
+/// The length of a name in `union bpf_attr`, in bytes.
 const NAME_LEN: usize = 16;
 
-/// What an XDP program returned.
+/// The return value of an XDP program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// `XDP_DROP`.
     Drop,
     /// `XDP_PASS`.
     Pass,
-    /// Another.
+    /// Any other value.
     Other(u32),
 }
 
@@ -65,25 +65,25 @@ pub struct Program {
     fd: OwnedFd,
 }
 
-/// An XDP program on an interface, for as long as this or a pin of it is there.
+/// An XDP program on an interface, which stays attached while this value or its pin exists.
 #[derive(Debug)]
 pub struct Link {
     fd: OwnedFd,
 }
 
-/// A map of one zeroed `u64`, for a program's state.
+/// A map with one `u64`, initially zero, for a program's state.
 #[derive(Debug)]
 pub struct Word {
     fd: OwnedFd,
 }
 
-/// An array of zeroed lines of the cache.
+/// An array of cache lines, initially zero.
 #[derive(Debug)]
 pub struct Lines {
     fd: OwnedFd,
 }
 
-/// A hash of `u32` keys and `u64` values, all of its memory taken at once.
+/// A hash map of `u32` keys and `u64` values, with preallocated memory.
 #[derive(Debug)]
 pub struct PlainHash {
     fd: OwnedFd,
@@ -171,11 +171,11 @@ struct Batch {
 }
 
 impl Program {
-    /// Loads instructions, each eight bytes as the kernel has them.
+    /// Loads instructions, each of eight bytes in the kernel's format.
     ///
     /// # Errors
     ///
-    /// When the name is too long or the kernel refuses, with what the verifier said.
+    /// If the name is too long or the kernel refuses; the error contains the verifier's log.
     pub fn load(name: &str, code: &[u64]) -> anyhow::Result<Self> {
         ensure!(name.len() < NAME_LEN, "the name {name} is too long");
         let mut bytes = [0; NAME_LEN];
@@ -193,7 +193,7 @@ impl Program {
             flags: 0,
             name: bytes,
             interface: 0,
-            // What a link that is to run this in place of another asks for.
+            // Required for a program that is to replace another one in a link.
             attach: ATTACH_XDP,
         };
         match call_fd(PROG_LOAD, &mut load) {
@@ -206,20 +206,20 @@ impl Program {
         }
     }
 
-    /// A program that does nothing but return `XDP_DROP`.
+    /// A program that only returns `XDP_DROP`.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn drop_all() -> anyhow::Result<Self> {
         Self::load("bare_drop", &[0x0000_0001_0000_00b7, 0x95])
     }
 
-    /// A program that does nothing but return `XDP_PASS`.
+    /// A program that only returns `XDP_PASS`.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn pass_all() -> anyhow::Result<Self> {
         Self::load("bare_pass", &[0x0000_0002_0000_00b7, 0x95])
     }
@@ -228,27 +228,27 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If it does not exist.
     pub fn from_pin(path: &Path) -> anyhow::Result<Self> {
         Ok(Self { fd: open_pin(path)? })
     }
 
-    /// Runs the program `repeat` times over the same frame, and says what it returned last.
+    /// Runs the program `repeat` times over the same frame, and returns its last verdict.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses or a signal comes.
+    /// If the kernel refuses or a signal arrives.
     pub fn run(&self, frame: &[u8], repeat: u32) -> anyhow::Result<Action> {
         let mut run = self.test(frame, repeat)?;
         call(PROG_TEST_RUN, &mut run).context("run an XDP program over a frame")?;
         Ok(Action::from_number(run.result))
     }
 
-    /// What the program makes of a frame, if it changes it in place.
+    /// The frame after the program has run over it, if it changes it in place.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The same as for [`run`](Self::run).
     pub fn rewrite(&self, frame: &[u8]) -> anyhow::Result<Vec<u8>> {
         let mut out = vec![0u8; frame.len()];
         let mut run = self.test(frame, 1)?;
@@ -258,17 +258,17 @@ impl Program {
         Ok(out)
     }
 
-    /// Makes `count` real frames and does with each what the program returns for it. The interfaces
-    /// it redirects to are those of the calling thread's network namespace.
+    /// Generates `count` real frames and carries out the program's verdict for each. The interfaces to
+    /// which it redirects are those of the calling thread's network namespace.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The same as for [`run`](Self::run).
     pub fn send(&self, frame: &[u8], count: u32) -> anyhow::Result<()> {
         let mut run = self.test(frame, count)?;
         run.flags = TEST_XDP_LIVE_FRAMES;
         run.batch = LIVE_BATCH;
-        call(PROG_TEST_RUN, &mut run).context("send live frames (it takes Linux 5.18)")?;
+        call(PROG_TEST_RUN, &mut run).context("send live frames (needs Linux 5.18)")?;
         Ok(())
     }
 
@@ -284,11 +284,11 @@ impl Program {
 }
 
 impl Link {
-    /// Puts a program on an interface of the calling thread's network namespace, in its driver.
+    /// Attaches a program to the driver of an interface in the calling thread's network namespace.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses: there is another one, or the driver cannot.
+    /// If the kernel refuses: another program is attached, or the driver does not support it.
     pub fn attach(program: &Program, interface: u32) -> anyhow::Result<Self> {
         let mut attach = Attach {
             program: number(&program.fd)?,
@@ -304,16 +304,16 @@ impl Link {
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If it does not exist.
     pub fn from_pin(path: &Path) -> anyhow::Result<Self> {
         Ok(Self { fd: open_pin(path)? })
     }
 
-    /// Runs this program in place of the one that runs now.
+    /// Replaces the program that runs now with this one.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn replace(&self, program: &Program) -> anyhow::Result<()> {
         let mut update =
             Update { link: number(&self.fd)?, program: number(&program.fd)?, flags: 0, old: 0 };
@@ -327,51 +327,51 @@ impl Word {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self { fd: create(MAP_TYPE_ARRAY, 8, 1)? })
     }
 
-    /// Its descriptor, as instructions name it.
+    /// Its descriptor, for use in instructions.
     pub fn descriptor(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
 impl Lines {
-    /// Bytes of a line.
+    /// The length of a line in bytes.
     pub const LEN: u32 = 64;
 
-    /// So many.
+    /// An array of this many lines.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn new(lines: u32) -> anyhow::Result<Self> {
         Ok(Self { fd: create(MAP_TYPE_ARRAY, Self::LEN, lines)? })
     }
 
-    /// Its descriptor, as instructions name it.
+    /// Its descriptor, for use in instructions.
     pub fn descriptor(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
 impl PlainHash {
-    /// Room for `entries`.
+    /// A map with room for `entries`.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn new(entries: u32) -> anyhow::Result<Self> {
         Ok(Self { fd: create(MAP_TYPE_HASH, 8, entries)? })
     }
 
-    /// Enters every key with its value, in one call.
+    /// Enters all keys with their values in one call.
     ///
     /// # Errors
     ///
-    /// When the lengths differ or the kernel refuses.
+    /// If the lengths differ or the kernel refuses.
     pub fn insert_all(&self, keys: &[u32], values: &[u64]) -> anyhow::Result<()> {
         ensure!(keys.len() == values.len(), "every key has one value");
         let mut batch = Batch {
@@ -401,11 +401,11 @@ fn open_pin(path: &Path) -> anyhow::Result<OwnedFd> {
     call_fd(OBJ_GET, &mut get).with_context(|| format!("open {}", path.display()))
 }
 
-/// Takes what a pinned link holds off its interface, whoever has made it. The pin stays.
+/// Detaches the program of a pinned link from its interface, whoever has attached it. The pin stays.
 ///
 /// # Errors
 ///
-/// When there is no such pin, or the kernel refuses.
+/// If the pin does not exist, or the kernel refuses.
 pub fn force_off(path: &Path) -> anyhow::Result<()> {
     let link = open_pin(path)?;
     call(LINK_DETACH, &mut number(&link)?).context("detach a link")?;
@@ -421,8 +421,8 @@ fn address<T>(pointer: *const T) -> u64 {
 }
 
 fn call<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: `attributes` is the plain head of `union bpf_attr` that the command reads and answers
-    // in, of the size that is passed, and lives through the call, as what it points to does.
+    // SAFETY: `attributes` is the plain head of `union bpf_attr` that the command reads and writes, of
+    // the size that is passed. It outlives the call, and so does the memory to which it points.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
     };

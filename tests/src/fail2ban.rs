@@ -1,5 +1,5 @@
-//! The rival: fail2ban with the jail that a Wazo host has, on a network namespace's own iptables.
-//! The machine's own fail2ban lends its defaults and its actions and is otherwise left alone.
+//! The rival: fail2ban with the jail of a Wazo host, on a network namespace's own iptables. It uses the
+//! defaults and actions of the machine's fail2ban, which otherwise is not touched.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,24 +18,24 @@ use crate::netns::Netns;
 use crate::scratch;
 
 const JAIL: &str = "asterisk-wazo";
-/// What the distribution ships.
+/// fail2ban's configuration in the distribution.
 const SHIPPED: &str = "/etc/fail2ban";
-/// Where iptables looks `sip` up.
+/// The file in which iptables looks up `sip`.
 const SERVICES: &str = "/etc/services";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 const DOWNLOAD_LIMIT: Duration = Duration::from_mins(2);
 
-/// The programs that fail2ban needs, and the Debian packages that they are in.
+/// The programs that fail2ban needs, with their Debian packages.
 const TOOLS: [(&str, &str); 3] =
     [("fail2ban-server", "fail2ban"), ("fail2ban-client", "fail2ban"), ("iptables", "iptables")];
 
-/// A running fail2ban, killed on drop. Its rules go with the namespace.
+/// A running fail2ban, killed when dropped. Its rules disappear with the namespace.
 #[derive(Debug)]
 pub struct Fail2ban {
     process: Running,
     files: Files,
-    // Last, so that the daemon's files outlive the daemon.
+    // The last field, so that the files outlive the daemon.
     _directory: TempDir,
 }
 
@@ -49,11 +49,11 @@ struct Files {
 }
 
 impl Fail2ban {
-    /// Starts it in `host`, reading `notice_log`, and returns when its jail is up.
+    /// Starts it in `host` with `notice_log`, and returns once its jail is active.
     ///
     /// # Errors
     ///
-    /// When it does not come up; the error carries what it said.
+    /// If it does not start; the error contains its output.
     pub fn start(host: &Netns, notice_log: &Path) -> anyhow::Result<Self> {
         let directory = scratch::directory("fail2ban")?;
         let files = Files::write(directory.path(), notice_log)?;
@@ -76,11 +76,11 @@ impl Fail2ban {
         Ok(fail2ban)
     }
 
-    /// Fails when it has ended.
+    /// Checks that it is still running.
     ///
     /// # Errors
     ///
-    /// Then.
+    /// If it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.process.ended()? {
             Some(status) => bail!("fail2ban ended ({status}); it said:\n{}", self.log().trim()),
@@ -88,15 +88,14 @@ impl Fail2ban {
         }
     }
 
-    /// How it learns that the log has grown: `pyinotify`, or `polling` where Python has no
-    /// pyinotify.
+    /// How it notices new lines in the log: `pyinotify`, or `polling` if Python has no pyinotify.
     ///
     /// # Errors
     ///
-    /// When it did not say.
+    /// If its log does not show this.
     pub fn backend(&self) -> anyhow::Result<String> {
         let log = self.log();
-        let backend = backend(&log).context("fail2ban did not say which backend it uses")?;
+        let backend = backend(&log).context("fail2ban did not report its backend")?;
         Ok(backend.to_owned())
     }
 
@@ -104,7 +103,7 @@ impl Fail2ban {
     ///
     /// # Errors
     ///
-    /// When it does not answer.
+    /// If it does not answer.
     pub fn banned(&self) -> anyhow::Result<Vec<IpAddr>> {
         let said = self.ask(&["get", JAIL, "banip"])?.success("fail2ban-client")?.stdout;
         said.split_whitespace()
@@ -112,7 +111,7 @@ impl Fail2ban {
             .collect()
     }
 
-    /// What it wrote to its log and its standard error.
+    /// Its log and its output on standard error.
     pub fn log(&self) -> String {
         let read = |path: &Path| fs::read(path).unwrap_or_default();
         let bytes = [read(&self.files.output), read(&self.files.log)].concat();
@@ -146,8 +145,8 @@ impl Fail2ban {
 }
 
 impl Files {
-    /// Writes a configuration of its own under `directory`: what the distribution ships, without
-    /// the jails that it enables and without what this machine's owner changed beside it.
+    /// Writes a configuration under `directory`: that of the distribution, without the enabled jails and
+    /// without this machine's local changes.
     fn write(directory: &Path, notice_log: &Path) -> anyhow::Result<Self> {
         let config = directory.join("config");
         for (from, to) in [("", ""), ("action.d", "action.d")] {
@@ -176,32 +175,32 @@ impl Files {
         })
     }
 
-    /// Tells a command of fail2ban's which instance it is about.
+    /// Adds the options that select this instance to a fail2ban command.
     fn name<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.arg("-c").arg(&self.config).arg("-s").arg(&self.socket)
     }
 }
 
-/// Fails with what to install when something that fail2ban needs is missing.
+/// Checks that everything that fail2ban needs is installed.
 ///
 /// # Errors
 ///
-/// When something is.
+/// If something is missing; the text names the package to install.
 pub fn check_tools() -> anyhow::Result<()> {
     attack::require("fail2ban", &TOOLS)?;
     ensure!(
         fs::read_to_string(SERVICES).is_ok_and(|services| knows_sip(&services)),
-        "iptables does not know the port `sip`, which {SERVICES} has to name; on Debian: \
-         apt-get install --no-install-recommends netbase"
+        "iptables does not know the port `sip`, which must be in {SERVICES}; on Debian: apt-get \
+         install --no-install-recommends netbase"
     );
     Ok(())
 }
 
-/// The version, as `1.0.2`.
+/// The version, such as `1.0.2`.
 ///
 /// # Errors
 ///
-/// When fail2ban does not run.
+/// If fail2ban does not run.
 pub fn version() -> anyhow::Result<String> {
     let mut command = Command::new("fail2ban-server");
     command.arg("-V");
@@ -209,12 +208,12 @@ pub fn version() -> anyhow::Result<String> {
     Ok(said.success("fail2ban-server -V")?.stdout.trim().to_owned())
 }
 
-/// Debian's package unpacked below `cache`, with fail2ban's own tests in it; got from the machine's
+/// Debian's package unpacked below `cache`, with fail2ban's own tests; downloaded from the machine's
 /// mirror on first use. Nothing is installed.
 ///
 /// # Errors
 ///
-/// When it cannot be had.
+/// If it cannot be downloaded.
 pub fn unpacked(cache: &Path) -> anyhow::Result<PathBuf> {
     let root = cache.join("fail2ban");
     if root.is_dir() {
@@ -228,7 +227,7 @@ pub fn unpacked(cache: &Path) -> anyhow::Result<PathBuf> {
     get.current_dir(download.path());
     child::finish("apt-get download", &mut get, DOWNLOAD_LIMIT, OnSignal::Stop)?
         .success("apt-get download fail2ban")
-        .context("see that `apt-get update` works on this machine, then run this again")?;
+        .context("check that `apt-get update` works on this machine, then run this again")?;
     let entries = fs::read_dir(download.path()).context("read what was downloaded")?;
     let package = entries.flatten().map(|entry| entry.path()).next();
     let partial = cache.join("fail2ban.partial");
@@ -239,7 +238,7 @@ pub fn unpacked(cache: &Path) -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
-/// Copies the files `*.conf` of one directory, not of those in it.
+/// Copies the files `*.conf` of one directory, without its subdirectories.
 fn copy_conf(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
     let entries = fs::read_dir(from).with_context(|| format!("read {}", from.display()))?;

@@ -1,5 +1,5 @@
-//! The main job as one can watch it: a phone that works, attackers that come one after another and
-//! then together, and what the filter makes of them.
+//! The demonstration: a phone that works, attackers that appear one after another and then together, and
+//! the filter's reaction to them.
 
 mod filter;
 mod plan;
@@ -36,31 +36,31 @@ const SIP_PORT: u16 = 5060;
 const TICK: Duration = Duration::from_millis(50);
 const REDRAW_LIVE: Duration = Duration::from_millis(250);
 const REDRAW_PLAIN: Duration = Duration::from_secs(1);
-/// How long what was sent last may take to show in every counter.
+/// How long the last packets may take to appear in every counter.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What a run is told.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The `ringfence` binary. Without one the PBX is on its own.
+    /// The `ringfence` binary. Without one, Asterisk is unprotected.
     pub ringfence: Option<PathBuf>,
-    /// Where Asterisk is kept between runs.
+    /// The directory where Asterisk is kept between runs.
     pub cache: PathBuf,
-    /// How long the demonstration takes, without set-up.
+    /// How long the demonstration takes, without the set-up.
     pub seconds: u32,
 }
 
-/// How long the demonstration takes unless told otherwise.
+/// The default duration.
 pub fn default_seconds() -> u32 {
     plan::seconds()
 }
 
-/// Runs the demonstration and says how it went. All that was made is gone when it returns.
+/// Runs the demonstration and reports the result. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When the world cannot be built or breaks down, or the run is interrupted. That a check failed
-/// is no error; see [`Report::passed`].
+/// If the environment cannot be built or breaks down, or the run is interrupted. A failed check is not an
+/// error; see [`Report::passed`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     attack::check_tools()?;
     if let Some(binary) = &settings.ringfence {
@@ -74,7 +74,8 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     lab.conclude(screen)
 }
 
-/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+/// Everything that the run has created. Fields are dropped in this order: processes before their
+/// namespaces.
 struct Lab {
     attacks: Vec<Attack>,
     phone: Option<Phone>,
@@ -103,7 +104,7 @@ struct Attack {
     what: &'static plan::Attack,
     source: IpAddr,
     attacker: Option<Attacker>,
-    /// What the tool said, once it has ended.
+    /// The output of the tool, once it has ended.
     said: String,
 }
 
@@ -137,7 +138,7 @@ impl Lab {
             screen.say("  ringfence on the PBX's network interface, reading Asterisk's log")?;
             Some(Ringfence::start(&hosts.pbx, binary, &config)?)
         } else {
-            screen.say("  no filter: what you will see is what it is for")?;
+            screen.say("  no filter: these are the attacks that it prevents")?;
             None
         };
         let watch = ringfence.as_ref().map(|ringfence| FilterWatch::start(ringfence.client()));
@@ -245,7 +246,7 @@ impl Lab {
     }
 
     fn result(&self, attack: &Attack) -> AttackerResult {
-        // In this order, so that nothing seems to arrive that was not sent.
+        // In this order, so that no packet seems to arrive before it was sent.
         let arrived = self.arrived.seen(attack.source);
         let sent = self.sent.seen(attack.source);
         let banned_at = self.watch.as_ref().and_then(|watch| watch.banned_at(attack.source));
@@ -272,7 +273,7 @@ impl Lab {
         }
     }
 
-    /// Stops everything that sends, lets the counters settle and judges.
+    /// Stops everything that sends, lets the counters settle, and judges the result.
     fn conclude(mut self, screen: &mut Screen) -> anyhow::Result<Report> {
         let seconds = self.started.elapsed().as_secs_f64();
         if let Some(phone) = self.phone.take() {
@@ -321,16 +322,16 @@ fn start_phone(host: &Netns, options: &asterisk::Options) -> anyhow::Result<Phon
     Phone::start(host, Account { name, password, local: PHONE, registrar }, PHONE_INTERVAL)
 }
 
-/// The time between two readings of the system's clock; none when it was set back in between.
+/// The time between two readings of the system's clock; `None` if it was set back in between.
 fn since(first: SystemTime, at: SystemTime) -> Option<Duration> {
     at.duration_since(first).ok()
 }
 
-/// Writes the report where `--json` asks for it.
+/// Writes the report for `--json`.
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn write_json(report: &Report, path: &Path) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(report).context("make JSON of the report")?;
     text.push('\n');

@@ -1,5 +1,4 @@
-//! The command line against a running daemon: what an administrator types, and what they
-//! are told when it cannot be done.
+//! The command line against a running daemon: the commands of an administrator, and their error messages.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 
 const TRUSTED: IpAddr = ATTACKERS[4];
 
-/// A daemon on a host whose ports answer. Fields are dropped in this order.
+/// A daemon on a host whose ports echo. Fields are dropped in this order.
 struct Site {
     ringfence: Ringfence,
     echo: Echo,
@@ -44,12 +43,12 @@ impl Site {
         self.ringfence.client().run(&words, false).unwrap()
     }
 
-    /// Runs a command that is to do what it says.
+    /// Runs a command that must succeed.
     fn done(&self, line: &str) -> String {
         self.run(line).success(line).unwrap().stdout
     }
 
-    /// Runs a command that is to fail in one line, which says all of `words`.
+    /// Runs a command that must fail with one line that contains all of `words`.
     fn fails(&self, line: &str, words: &[&str]) {
         fails(&self.run(line), words);
     }
@@ -63,7 +62,7 @@ impl Site {
         self.ringfence.why(address).unwrap()
     }
 
-    /// What of the PBX a source reaches: SIP over UDP and TCP, and other ports over both.
+    /// The ports of the PBX that a source reaches: SIP over UDP and TCP, and other ports over both.
     fn reaches(&self, source: IpAddr) -> [bool; 4] {
         let host = &self.hosts.attacker;
         [
@@ -124,7 +123,7 @@ fn manual_bans_close_what_they_say() {
     assert!(of(sip)["packets"].as_u64() > Some(0), "{bans:?}");
     assert_eq!(site.why(all)["dropped"], true);
 
-    // Banned anew, it is banned as was said last.
+    // The latest ban of an address replaces the earlier one.
     site.done(&format!("ban {all} --scope sip --for 2s"));
     assert_eq!(site.reaches(all), ALL_BUT_SIP);
     assert!(until(Duration::from_secs(4), || site.bans().len() == 1), "{:?}", site.bans());
@@ -132,7 +131,7 @@ fn manual_bans_close_what_they_say() {
     site.done(&format!("unban {sip}"));
     assert_eq!(site.reaches(sip), ALL);
 
-    // Who came over ssh does not lock themselves out by mistake.
+    // An administrator who is logged in over ssh cannot lock themselves out by mistake.
     let here = |arguments: &[&str]| {
         let mut command = Command::new(ringfence::built().unwrap());
         command.arg("-c").arg(site.ringfence.config_file()).args(["ban", "192.0.2.64/28"]);
@@ -153,11 +152,11 @@ fn manual_bans_close_what_they_say() {
 fn networks_and_ipv6_are_banned_and_lifted() {
     let site = Site::new();
     let [six, seven] = ATTACKERS6;
-    // Now the two hosts know each other's links, and need not ask from a banned address.
+    // The two hosts now know each other's link addresses, and need not ask from a banned address.
     assert_eq!((site.reaches(six), site.reaches(seven)), (ALL, ALL));
     site.done(&format!("ban {six}"));
     assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL));
-    // The PBX's own address is in it, and goes on working.
+    // It contains the PBX's own address, which still works.
     site.done("ban 2001:db8::/64 --scope sip");
     assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL_BUT_SIP));
     site.done("ban 192.0.2.64/29");
@@ -173,7 +172,7 @@ fn networks_and_ipv6_are_banned_and_lifted() {
     }
     assert!(bans.iter().all(|ban| ban["packets"].as_u64() > Some(0)), "{bans:?}");
 
-    // Trust is stronger than a ban of a network around it.
+    // Trust takes precedence over a ban of a network around it.
     assert_eq!(site.reaches(TRUSTED), ALL);
     let why = site.why(TRUSTED);
     assert_eq!((&why["dropped"], &why["trusted"]), (&json!(false), &json!(true)), "{why}");
@@ -208,7 +207,7 @@ fn only_trusted_sources_are_over_a_limit_in_vain() {
     let status = site.ringfence.status().unwrap();
     let packets = |reason: &str| status.reasons.get(reason).map_or(0, |reason| reason.packets);
     let (limited, trusted) = (packets("register-limit"), packets("trusted"));
-    // A burst of 50 each, and ten a second while it lasted.
+    // A burst of 50 each, and ten a second meanwhile.
     assert!((200..=250).contains(&limited), "{status:?}");
     assert!((200..=250).contains(&trusted), "{status:?}");
     assert_eq!(limited, status.interfaces[0].dropped, "{status:?}");
@@ -275,7 +274,7 @@ fn monitoring_gets_a_line_and_an_exit_status() {
     assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
     assert!(said.stdout.starts_with("RINGFENCE CRITICAL: no daemon answers"), "{said:?}");
     let site = Site::new();
-    // It reads no log of Asterisk.
+    // No log of Asterisk is read.
     let said = site.run("status --check");
     assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
     assert!(said.stdout.contains("CRITICAL: asterisk-notice is not read"), "{said:?}");
@@ -285,7 +284,7 @@ fn monitoring_gets_a_line_and_an_exit_status() {
     site.end();
 }
 
-/// The ways out: whoever has broken the configuration can still let people in.
+/// Commands that lift restrictions still work if the configuration is broken.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
@@ -312,7 +311,7 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
         assert_eq!(said.stderr.lines().count(), 1, "{said:?}");
         assert!(said.stderr.contains("typo.yml:1:1: unknown key `trustd`"), "{said:?}");
     }
-    // Not even YAML.
+    // This is not even YAML.
     let config = fs::read_to_string(site.ringfence.config_file()).unwrap();
     fs::write(site.ringfence.config_file(), format!("jails: {{sshd: [\n{config}")).unwrap();
     here("status").success("status").unwrap();
@@ -321,7 +320,7 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
     assert!(doctor.stdout.contains("unknown key `trustd`"), "{doctor:?}");
     assert!(doctor.stdout.contains("other.yaml is not read"), "{doctor:?}");
     fails(&here("check-config"), &["trustd"]);
-    // Who it was, for how long and why.
+    // The author, the duration and the reason.
     let log = site.ringfence.log();
     assert!(
         log.contains(&format!("alice (sudo, root) banned {banned} for 1h, scope all: abuse")),
@@ -336,7 +335,7 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
 fn signals_of_other_daemons_end_nothing() {
     let mut site = Site::new();
     for (signal, line) in [
-        (Signal::SIGHUP, "SIGHUP: the configuration is as it was"),
+        (Signal::SIGHUP, "SIGHUP: the configuration has not changed"),
         (Signal::SIGUSR1, "SIGUSR1 is ignored"),
         (Signal::SIGUSR2, "SIGUSR2 is ignored"),
     ] {
@@ -363,7 +362,7 @@ fn who_is_not_root_is_told_what_to_type() {
         let said =
             child::finish(line, &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap();
         assert_eq!(said.status.code(), Some(1), "{said:?}");
-        for word in ["this takes root: `sudo ", line] {
+        for word in ["this needs root: `sudo ", line] {
             assert!(said.stderr.contains(word), "{said:?}");
         }
     }

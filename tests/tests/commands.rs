@@ -1,4 +1,4 @@
-//! Commands that change, list and keep what an administrator decides, against a running daemon.
+//! Commands that change, list and store an administrator's decisions, against a running daemon.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -14,7 +14,7 @@ use ringfence_tests::world::{
 };
 use serde_json::{Value, json};
 
-/// A daemon on a host whose ports answer. Fields are dropped in this order.
+/// A daemon on a host whose ports echo. Fields are dropped in this order.
 struct Site {
     ringfence: Ringfence,
     echo: Echo,
@@ -36,7 +36,7 @@ impl Site {
         self.ringfence.client().run(&words, false).unwrap()
     }
 
-    /// Runs a command that is to do what it says.
+    /// Runs a command that must succeed.
     fn done(&self, line: &str) -> String {
         self.run(line).success(line).unwrap().stdout
     }
@@ -46,7 +46,7 @@ impl Site {
         self.ringfence.client().ask(&words).unwrap()
     }
 
-    /// The networks that a list of bans has, in its order.
+    /// The networks in a list of bans, in its order.
     fn bans(&self, line: &str) -> Vec<String> {
         let bans = self.json(line);
         let bans = bans["bans"].as_array().unwrap().iter();
@@ -113,7 +113,7 @@ fn what_is_decided_while_it_runs_is_kept() {
     assert!(site.done("jails sshd").contains("sshd"));
     assert_eq!(site.run("jails nosuch").status.code(), Some(1));
     assert_eq!(site.json("peers")["peers"], json!([]));
-    assert_eq!(site.done("peers 192.0.2.0/24"), "no peer is known\n");
+    assert_eq!(site.done("peers 192.0.2.0/24"), "no peers are known\n");
 
     let history = site.json("history");
     let events = history["history"].as_array().unwrap();
@@ -166,7 +166,7 @@ fn many_bans_are_read_listed_and_written_again() {
     reaches(two, SIP_PORT);
     assert_eq!(site.bans("bans --sort packets --limit 1 --in 192.0.2.0/24").len(), 1);
 
-    // Nothing of a ban is lost on its way out and in.
+    // An exported ban is complete when it is read again.
     let exported = site.done("bans --export");
     assert_eq!(exported.lines().count(), 504);
     site.done("unban --all");

@@ -1,4 +1,4 @@
-//! Ringfence notices that it does not hear: a level that is off, a line in other words.
+//! Ringfence notices that failures are not recognised: a level that is off, a message that has changed.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -12,7 +12,7 @@ use ringfence_tests::attack::Method;
 use ringfence_tests::world::{ATTACKERS, World, until};
 use serde_json::Value;
 
-/// How long a sign may take to be seen, and how often the log looks for one besides.
+/// The time limit for a sign; the log looks for one every few seconds.
 const SOON: Duration = Duration::from_secs(25);
 
 fn status(world: &World) -> Value {
@@ -25,7 +25,7 @@ fn source(world: &World, name: &str) -> Value {
     sources.iter().find(|source| source["name"] == name).unwrap().clone()
 }
 
-/// What `status` finds of a source, by kind.
+/// The findings of `status` about a source, by kind.
 fn found(world: &World, name: &str) -> Vec<String> {
     let status = status(world);
     let findings = status["hearing"].as_array().unwrap().iter();
@@ -61,7 +61,7 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     };
     assert!(hits(&rules) >= 15, "{rules}");
 
-    // The level is switched off, as an upgrade or a hand can do it.
+    // The level is switched off, as an upgrade or an administrator may do.
     let etc = world.asterisk.log_dir().parent().unwrap().join("etc/logger.conf");
     let with = fs::read_to_string(&etc).unwrap();
     fs::write(&etc, with.replace("fail2ban => notice", "fail2ban => error")).unwrap();
@@ -88,7 +88,7 @@ fn a_notice_log_that_misses_what_ami_tells_is_found() {
     world.end().unwrap();
 }
 
-/// AMI's user is there and gets events, and a filter keeps those of failures from it.
+/// The AMI user exists and receives events, but a filter withholds those about failures.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn ami_that_misses_what_the_notice_log_tells_is_found() {
@@ -103,7 +103,7 @@ fn ami_that_misses_what_the_notice_log_tells_is_found() {
         writeln!(user, "eventfilter = !Event: {event}").unwrap();
     }
     world.asterisk.cli("manager reload").unwrap();
-    // The filters are those of the user at his login.
+    // The filters are those that the user had at login.
     let connected = world.asterisk.cli("manager show connected").unwrap();
     let session =
         connected.lines().find(|line| line.trim_start().starts_with("ringfence")).unwrap();
@@ -120,7 +120,7 @@ fn ami_that_misses_what_the_notice_log_tells_is_found() {
     assert!(until(SOON, || found(&world, "asterisk-ami") == ["unechoed"]), "{}", status(&world));
     let arguments = ["doctor", "--asterisk-config", etc.to_str().unwrap()];
     let doctor = world.ringfence.client().run(&arguments, false).unwrap();
-    assert!(doctor.stdout.contains("an eventfilter keeps events from"), "{doctor:?}");
+    assert!(doctor.stdout.contains("an `eventfilter` withholds events from"), "{doctor:?}");
     world.end().unwrap();
 }
 
@@ -145,7 +145,7 @@ fn lines_in_other_words_are_told_with_a_sample() {
     world.end().unwrap();
 }
 
-/// An Asterisk without Ringfence's part: `doctor --fix` installs it, and AMI tells.
+/// An Asterisk that is not set up for Ringfence: `doctor --fix` installs the files, and AMI reports.
 #[test]
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
 fn doctor_has_a_real_asterisk_tell_its_security_events() {
@@ -155,7 +155,7 @@ fn doctor_has_a_real_asterisk_tell_its_security_events() {
     let world = World::with(&options, |config| outside.clone_from(&config.ami_secret)).unwrap();
     let secret = outside.unwrap();
     let etc = secret.parent().unwrap();
-    // What a host has on which nobody has set up AMI's user yet.
+    // The state of a host on which the AMI user is not set up yet.
     fs::remove_file(&secret).unwrap();
     fs::remove_file(etc.join("manager.d-ringfence.conf")).unwrap();
     let manager = fs::read_to_string(etc.join("manager.conf")).unwrap();
@@ -180,7 +180,7 @@ fn doctor_has_a_real_asterisk_tell_its_security_events() {
     let (_, said) = doctor(&["--fix"]);
     assert!(said.contains("now run: asterisk -rx 'manager reload'"), "{said}");
     assert!(etc.join("manager.conf.before-ringfence").exists());
-    // Asterisk sees its root, the doctor the host's.
+    // Asterisk sees paths inside its root, the doctor those of the host.
     let user = etc.join("manager.d/ringfence.conf");
     let text = fs::read_to_string(&user).unwrap();
     let inside = world.asterisk.inside(&secret).display().to_string();

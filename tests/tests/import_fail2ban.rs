@@ -1,5 +1,5 @@
-//! What fail2ban is set to and whom it has banned becomes Ringfence's: from the configuration that Debian
-//! ships, with Wazo's jails, and a database that fail2ban itself has written.
+//! fail2ban's settings and bans are imported: from the configuration that Debian ships, with Wazo's
+//! jails, and from a database that fail2ban itself has written.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,8 @@ use ringfence_tests::world::{Hosts, nothing_is_left};
 use ringfence_tests::{fail2ban, scratch};
 use serde_json::Value;
 
-/// Has fail2ban write a database with bans of the jail `asterisk-wazo`, one that has ended and one of a jail that
-/// is not enabled.
+/// Makes fail2ban write a database with bans by the jail `asterisk-wazo`, one that has ended, and one by
+/// a jail that is not enabled.
 const WRITE_DATABASE: &str = "
 import sys, time
 from fail2ban.server.database import Fail2BanDb
@@ -78,7 +78,7 @@ fn settings_and_bans_of_fail2ban_are_taken_over() {
     assert_eq!(jails["asterisk-wazo"].bantime, Duration::from_hours(1));
     assert_eq!(jails["asterisk-wazo"].ignoreip.len(), 1);
 
-    // And they outlive what only the kernel knows.
+    // They outlive the kernel's copy.
     ringfence.kill().expect("a kill");
     ringfence.detach().expect("detach").success("detach").expect("detach");
     ringfence.restart(&hosts.pbx).expect("a restart");
@@ -90,23 +90,23 @@ fn settings_and_bans_of_fail2ban_are_taken_over() {
     };
     assert_eq!(bans.len(), 2);
     assert_eq!(of("2001:db8::/64")["until"], Value::Null);
-    assert_eq!(of("203.0.113.7")["reason"], "taken over from fail2ban");
+    assert_eq!(of("203.0.113.7")["reason"], "imported from fail2ban");
     let until: jiff::Timestamp =
         of("203.0.113.7")["until"].as_str().and_then(|text| text.parse().ok()).expect("a time");
     let left =
         until.as_second() - jiff::Timestamp::try_from(SystemTime::now()).expect("now").as_second();
     assert!((400..=500).contains(&left), "{left} s are left of 500");
 
-    // Twice is as good as once.
+    // A second import changes nothing.
     let answer: Value = ringfence.client().ask(&arguments).expect("an import");
     assert_eq!(answer["bans_handed_over"]["entered"], 0, "{answer:#}");
     drop((ringfence, hosts, directory));
     nothing_is_left().expect("nothing is left");
 }
 
-/// Configurations as administrators post them, each a `jail.local` beside Debian's.
+/// Configurations as administrators publish them, each as a `jail.local` beside Debian's.
 const POSTED: [&str; 10] = [
-    // Everything that Debian ships.
+    // All jails that Debian ships.
     "[DEFAULT]\nenabled = true\n",
     "[DEFAULT]\nbantime = 315360000\n[sshd]\nmaxretry = 1\naction = %(action_mwl)s\n        abuseipdb[abuseipdb_category=\"18,22\"]\n\
      [pass2allow-ftp]\nenabled = true\nlogpath = /var/log/mail.log\n\
@@ -129,7 +129,7 @@ const POSTED: [&str; 10] = [
      filter = sshd\nport = ssh\nlogpath = /var/log/auth.log\nfindtime = 1d\nmaxretry = 20\nbantime = 1d12h\n",
 ];
 
-/// What `fail2ban-client -d` says, each line as JSON.
+/// The output of `fail2ban-client -d`, each line as JSON.
 const DUMP: &str = "
 import ast, json, subprocess, sys
 said = subprocess.run(
@@ -171,7 +171,7 @@ fn what_fail2ban_reads_is_what_is_taken() {
     }
 }
 
-/// Fails if a jail that fail2ban starts is set otherwise here.
+/// Checks that each jail that fail2ban starts has the same settings here.
 fn agrees(dump: &[Vec<Value>], taken: &Settings, context: &str) {
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let lines: Vec<Vec<String>> = dump.iter().map(|line| line.iter().map(word).collect()).collect();
@@ -216,7 +216,7 @@ fn jails_named(lines: &[Vec<String>], jail: &str, word: &str) -> bool {
     lines.iter().any(|line| line.iter().any(|w| w == jail) && line.iter().any(|w| w.contains(word)))
 }
 
-/// A time of fail2ban's: seconds, or as `1d12h`.
+/// A time in fail2ban's form: seconds, or such as `1d12h`.
 fn seconds(text: &str) -> Duration {
     let parsed = || filter_user::duration::parse(text);
     text.parse().map(Duration::from_secs).or_else(|_| parsed()).expect("a time")

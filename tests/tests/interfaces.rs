@@ -1,5 +1,5 @@
-//! Interfaces that come, go, change their name or lose the program; hosts where packets come in
-//! elsewhere. Nothing of it goes unsaid: in `status`, `why`, `doctor` and the log alike.
+//! Interfaces that appear, disappear, are renamed or lose the program; hosts whose packets arrive
+//! elsewhere. `status`, `why`, `doctor` and the log must report all of it.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -22,7 +22,7 @@ use ringfence_tests::world::{
 use ringfence_tests::{bpf, scratch};
 use serde_json::Value;
 
-/// How long a change may go unnoticed: the host is looked at every five seconds.
+/// The time limit for noticing a change; the host is checked every five seconds.
 const SOON: Duration = Duration::from_secs(30);
 
 fn config(interfaces: &[&str]) -> Config {
@@ -52,7 +52,7 @@ fn status(ringfence: &Ringfence) -> Value {
     ringfence.client().ask(&["status"]).unwrap()
 }
 
-/// What `status` has of an interface.
+/// The entry of an interface in `status`.
 fn interface(ringfence: &Ringfence, name: &str) -> Value {
     let status = status(ringfence);
     let all = status["interfaces"].as_array().unwrap();
@@ -63,8 +63,7 @@ fn text(ringfence: &Ringfence, command: &[&str]) -> String {
     ringfence.client().run(command, false).unwrap().success("ringfence").unwrap().stdout
 }
 
-/// The interfaces by which something comes in that is not seen. An Asterisk of another test is nothing of
-/// ours.
+/// The interfaces that receive packets that are not seen. The Asterisk of another test is ignored.
 fn not_seen(ringfence: &Ringfence) -> Vec<String> {
     let status = status(ringfence);
     let all = status["exposure"].as_array().unwrap().iter();
@@ -76,7 +75,7 @@ fn ban(ringfence: &Ringfence) {
     text(ringfence, &["ban", &ATTACKERS[0].to_string()]);
 }
 
-/// Whether the banned source gets through.
+/// Whether packets of the banned source arrive.
 fn gets_through(hosts: &Hosts) -> bool {
     udp_reaches(&hosts.attacker, ATTACKERS[0], SIP_PORT).unwrap()
 }
@@ -104,7 +103,7 @@ fn an_interface_without_the_program_is_unprotected_everywhere() {
     assert_eq!(interface(&ringfence, "eth0")["protected"], true);
     assert!(!text(&ringfence, &["status"]).contains("UNPROTECTED"));
 
-    // It goes, and comes back with somebody else's program.
+    // It is removed, and returns with a foreign program.
     ip(&hosts.pbx, "link del eth0");
     ip(&hosts.pbx, "link add eth0 type veth peer name end0");
     let foreign = Foreign::attach(&hosts.pbx, "eth0").unwrap();
@@ -168,20 +167,24 @@ fn one_that_is_missing_is_waited_for() {
     assert!(!gets_through(&hosts));
     assert_eq!(interface(&ringfence, "late0")["protected"], false);
 
-    // Somebody mistypes a name: what was protected stays so until it is mended.
+    // A name is mistyped: the protected interfaces stay protected until it is corrected.
     ip(&hosts.pbx, "link add late0 type veth peer name late1");
     let names = ["eht0", "late0"].map(str::to_owned);
     ringfence.restart_with(&hosts.pbx, |config| config.interfaces = names.to_vec()).unwrap();
     assert!(!gets_through(&hosts));
     assert!(
-        until(SOON, || times_said(&ringfence, "`eth0` is not among the interfaces; it keeps") == 1),
+        until(SOON, || times_said(&ringfence, "`eth0` is not among the interfaces, but keeps")
+            == 1),
         "{}",
         ringfence.log()
     );
     let names = vec!["late0".to_owned()];
     ringfence.restart_with(&hosts.pbx, |config| config.interfaces = names).unwrap();
     assert!(
-        until(SOON, || times_said(&ringfence, "took the program off `eth0`, now unprotected") == 1),
+        until(SOON, || times_said(
+            &ringfence,
+            "detached the program from `eth0`, which is now unprotected"
+        ) == 1),
         "{}",
         ringfence.log()
     );
@@ -207,10 +210,10 @@ fn an_interface_keeps_the_program_under_another_name() {
     assert_eq!(interface(&ringfence, "wan.0")["protected"], true);
     assert_eq!(times_said(&ringfence, "unprotected"), 0, "{}", ringfence.log());
     assert!(!gets_through(&hosts));
-    // The configuration has the old name, then the new one, then another that it goes by as well.
+    // The configuration has the old name, then the new one, then an alternative one.
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(
-        until(SOON, || times_said(&ringfence, "there is no `eth0` any more") == 1),
+        until(SOON, || times_said(&ringfence, "`eth0` has been renamed to") == 1),
         "{}",
         ringfence.log()
     );
@@ -241,7 +244,7 @@ fn an_interface_keeps_the_program_under_another_name() {
     let detach = ringfence.detach().unwrap().success("detach").unwrap();
     assert!(detach.stdout.contains("wan.0"), "{detach:?}");
     assert!(ringfence.pins().is_empty());
-    // The kernel takes the program of a link that is gone off a moment later.
+    // The kernel detaches the program of a link that is gone a moment later.
     assert!(until(SOON, || !xdp(&hosts, "wan.0").contains("xdp")));
     drop((ringfence, echo, hosts));
     nothing_is_left().unwrap();
@@ -252,7 +255,7 @@ fn an_interface_keeps_the_program_under_another_name() {
 fn the_working_program_goes_only_for_one_that_works() {
     let hosts = Hosts::new().unwrap();
     let old = OldKernel::new().unwrap();
-    // veth does XDP with as many queues as its peer sends by, and not with fewer.
+    // veth supports native XDP if it has as many queues as its peer uses for sending.
     ip(
         &hosts.pbx,
         "link add few0 numrxqueues 1 numtxqueues 1 type veth peer name few1 numtxqueues 4",
@@ -272,9 +275,9 @@ fn the_working_program_goes_only_for_one_that_works() {
         let said = ringfence.refuses(&hosts.pbx, |config| "native".clone_into(&mut config.mode));
         let said = said.unwrap();
         assert_eq!(said.status.code(), Some(1), "{said:?}");
-        assert!(said.stderr.contains("the program that was on it stays"), "{said:?}");
+        assert!(said.stderr.contains("the program that was attached stays"), "{said:?}");
         assert!(program(&hosts).0, "native was refused, and what was there is gone");
-        // It is tried again, and stays.
+        // The restart tries native mode again, and stays as it was.
         ringfence.restart_with(&hosts.pbx, |_same| ()).unwrap();
         assert_eq!(interface(&ringfence, "few0")["mode"], "generic");
         assert!(program(&hosts).0);
@@ -297,7 +300,7 @@ fn native_comes_when_what_was_in_its_way_is_gone() {
     let eth0 = interface(&ringfence, "eth0");
     assert_eq!((&eth0["mode"], &eth0["fallback"]), (&"native".into(), &Value::Null));
     assert!(!gets_through(&hosts));
-    // Beneath a program there can be none: what is there stays.
+    // A program on an upper interface excludes one beneath it; the existing one stays.
     ringfence.restart_with(&hosts.pbx, |c| "generic".clone_into(&mut c.mode)).unwrap();
     ip(&hosts.pbx, "link add lan type bridge");
     ip(&hosts.pbx, "link set eth0 master lan");
@@ -318,7 +321,7 @@ fn what_is_forced_off_comes_back() {
     let hosts = Hosts::new().unwrap();
     let ringfence = start(&hosts, &config(&["eth0"]));
     bpf::force_off(&pin(&ringfence, "out-")).unwrap();
-    let said = "`eth0` had lost the classifier of what leaves";
+    let said = "`eth0` had lost the egress classifier";
     assert!(until(SOON, || times_said(&ringfence, said) == 1), "{}", ringfence.log());
     bpf::force_off(&pin(&ringfence, "link-")).unwrap();
     let said = "`eth0` had lost the program: attached it again";
@@ -339,11 +342,11 @@ fn before_tcx_the_qdisc_is_looked_after() {
     let filters = || tc(&hosts.pbx, "filter show dev eth0 egress").stdout;
     assert!(filters().contains("ringfence_out"), "{}", filters());
     tc(&hosts.pbx, "qdisc del dev eth0 clsact").success("tc").unwrap();
-    let said = "`eth0` had lost the classifier of what leaves";
+    let said = "`eth0` had lost the egress classifier";
     assert!(until(SOON, || times_said(&ringfence, said) == 1), "{}", ringfence.log());
     assert!(filters().contains("ringfence_out"), "{}", filters());
 
-    // Another qdisc takes the place.
+    // Another qdisc occupies the place.
     tc(&hosts.pbx, "qdisc del dev eth0 clsact").success("tc").unwrap();
     tc(&hosts.pbx, "qdisc add dev eth0 ingress").success("tc").unwrap();
     assert!(until(SOON, || interface(&ringfence, "eth0")["learning"] == false));
@@ -359,7 +362,7 @@ fn before_tcx_the_qdisc_is_looked_after() {
         ringfence.log()
     );
 
-    // What was made goes, unless somebody uses it.
+    // The qdisc that was created is removed unless another filter uses it.
     let qdisc = || tc(&hosts.pbx, "qdisc show dev eth0 clsact").stdout.contains("clsact");
     ringfence.restart(&hosts.pbx).unwrap();
     ringfence.stop().unwrap();
@@ -400,7 +403,7 @@ fn an_interface_without_ethernet_is_refused() {
     assert_eq!(interface(&ringfence, "tun0")["protected"], false);
     drop(ringfence);
 
-    // Where the default route is on one, what is beneath it is protected.
+    // If the default route is on a tunnel, the interface beneath it is protected.
     ip(&hosts.pbx, "route add default dev tun0 metric 1");
     let ringfence = start(&hosts, &config(&[]));
     ban(&ringfence);
@@ -430,15 +433,15 @@ fn the_default_route_is_followed() {
     assert!(until(SOON, || interface(&ringfence, "wan1")["protected"] == true));
     assert!(until(SOON, || times_said(&ringfence, "attached to wan1") == 1));
     assert_eq!(not_seen(&ringfence), [""; 0]);
-    // It moves, and at a restart is not where it was.
+    // The route moves, and after a restart it is elsewhere.
     ip(&hosts.pbx, "route del default via 192.0.2.1 dev eth0");
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(!gets_through(&hosts), "the interface is bare whose route is away");
     assert_eq!(interface(&ringfence, "wan1")["protected"], true);
     drop(ringfence);
 
-    // Where interfaces are named, only they are; that others have a route is said. So is it of one that
-    // is the second of several next hops.
+    // If interfaces are named, only these are protected; others with a route are reported, and so is the
+    // second of several next hops.
     ip(&hosts.pbx, "route del default");
     ip(
         &hosts.pbx,
@@ -475,7 +478,7 @@ fn a_bridge_with_guests_is_said_to_hide_them() {
         "link add veth100i0 type veth peer name guest0",
         "link set veth100i0 master vmbr0",
     ] {
-        // Not every kernel has dummies: the guest is what counts.
+        // Not every kernel has dummy interfaces; only the guest matters.
         run(line, hosts.pbx.command("ip").args(line.split_whitespace()));
     }
     let ringfence = start(&hosts, &config(&["vmbr0"]));
@@ -501,7 +504,7 @@ fn an_asterisk_in_a_container_is_said_to_teach_nothing() {
         text(ringfence, &["status"]).contains("NOT SEEN: asterisk: Asterisk (process ")
     };
     assert!(until(SOON, || is_said(&ringfence)), "{}", status(&ringfence));
-    // With one of its own, the host is what it should be.
+    // With an interface of its own, the host has no findings.
     let own = start_in(&hosts.pbx);
     ringfence.restart(&hosts.pbx).unwrap();
     std::thread::sleep(Duration::from_secs(2));
@@ -517,7 +520,7 @@ fn failures_whose_packets_are_not_seen_are_told_of() {
     let directory = scratch::directory("log").unwrap();
     let log = directory.path().join("fail2ban");
     fs::write(&log, "").unwrap();
-    // An Asterisk, to look at, with a port that is not in `sip`.
+    // An Asterisk process with a port that is not in `sip`.
     let asterisk = directory.path().join("asterisk");
     symlink("/bin/sleep", &asterisk).unwrap();
     let asterisk = Running::spawn("asterisk", hosts.pbx.command(&asterisk).arg("60")).unwrap();

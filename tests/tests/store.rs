@@ -1,5 +1,4 @@
-//! What was reported is kept: over kills at any moment, a reboot, a full disk and one that cannot be
-//! written.
+//! Reported changes are durable: across kills at any moment, a reboot, a full disk and a read-only disk.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -25,10 +24,10 @@ use ringfence_tests::scratch;
 use ringfence_tests::world::{Hosts, nothing_is_left, until};
 use serde_json::Value;
 
-/// Each of those that set up hosts looks in the end whether anything is left.
+/// Each test with hosts checks at its end that nothing is left, so they run one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Kills, each followed by a look at what is there.
+/// The number of kills, each followed by a check.
 const KILLS: u32 = 12;
 
 /// A daemon that reads no log.
@@ -37,7 +36,7 @@ fn daemon(hosts: &Hosts) -> Ringfence {
     Ringfence::start(&hosts.pbx, &ringfence::built().unwrap(), &config).unwrap()
 }
 
-/// Bans as many addresses manually.
+/// Bans this many addresses manually.
 fn ban_some(ringfence: &Ringfence, bans: u8) {
     for n in 1..=bans {
         let said = ringfence.client().run(&["ban", &format!("10.0.0.{n}")], false).unwrap();
@@ -78,9 +77,9 @@ fn what_was_reported_is_there_after_a_kill() {
                 expected.remove(&network);
             }
         }
-        // What was decided and not reported may be there or not.
+        // A change that was not reported may or may not be there.
         if kill % 3 == 2 {
-            // As after a reboot: the kernel has nothing.
+            // As after a reboot: the kernel has no bans.
             ringfence.detach().unwrap().success("detach").unwrap();
         }
         ringfence.restart(&hosts.pbx).unwrap();
@@ -97,7 +96,7 @@ fn what_was_reported_is_there_after_a_kill() {
         expected = now;
     }
     assert!(expected.len() > 100, "only {} bans were entered", expected.len());
-    // And what was lifted stays so.
+    // Lifted bans stay lifted.
     ringfence.client().run(&["unban", "--all"], false).unwrap().success("unban").unwrap();
     ringfence.kill().unwrap();
     ringfence.detach().unwrap();
@@ -145,7 +144,7 @@ fn what_is_lost_while_the_daemon_runs_is_written_anew() {
         ("taken away", |state| {
             fs::remove_file(state.join(format!("{}-wal", store::FILE))).unwrap();
         }),
-        ("changed by somebody else", |state| fs::write(state.join(store::FILE), "").unwrap()),
+        ("changed by another process", |state| fs::write(state.join(store::FILE), "").unwrap()),
         ("taken away", |state| fs::rename(state, state.with_extension("renamed")).unwrap()),
     ];
     let hosts = Hosts::new().unwrap();
@@ -172,15 +171,15 @@ fn what_is_lost_while_the_daemon_runs_is_written_anew() {
     nothing_is_left().unwrap();
 }
 
-/// What a caller was told.
+/// The reports that a client has received.
 #[derive(Default)]
 struct Reported {
     there: Vec<String>,
     gone: Vec<String>,
 }
 
-/// Bans one address after the other, lifts some again, and lists what is banned, until the controller
-/// is gone.
+/// Bans one address after the other, lifts some of them, and lists the bans, until the controller is
+/// gone.
 fn report(client: &Client, place: u32, next: &AtomicU32, over: &AtomicBool) -> Reported {
     let mut reported = Reported::default();
     while !over.load(Ordering::Relaxed) {
@@ -198,7 +197,7 @@ fn report(client: &Client, place: u32, next: &AtomicU32, over: &AtomicBool) -> R
         }
         if place == 0 && number.is_multiple_of(7) {
             let listed = client.bans().unwrap_or_default();
-            // Those of others may be lifted meanwhile.
+            // Bans by other clients may be lifted meanwhile.
             let stays = |network: &String| !number_of(network).is_multiple_of(5);
             reported.there.extend(listed.into_iter().map(|ban| ban.network).filter(stays));
         }
@@ -226,7 +225,7 @@ fn a_full_disk_is_waited_for() {
         let status = started.store.status();
         assert_eq!(status.failed, Some(why));
         assert!(status.pending >= 4000, "{status:?}");
-        // One that was written goes, and one that was not.
+        // Removes an entry that was written, and one that was not.
         started.store.remove(entry(3).key());
         started.store.remove(entry(3000).key());
         fs::remove_file(filler).unwrap();
@@ -251,7 +250,7 @@ fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
         let started = start(disk);
         put(&started.store, 0..10);
         wait(&started.store).unwrap();
-        // As it is when the host loses its power.
+        // The disk's state when the host loses power.
         let cut = disk.join("cut off?");
         fs::create_dir(&cut).unwrap();
         for name in [store::FILE.to_owned(), format!("{}-wal", store::FILE)] {
@@ -259,10 +258,10 @@ fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
         }
         end(started);
         remount(disk, MsFlags::MS_RDONLY);
-        // What SQLite's log alone has is read too.
+        // Changes that are only in SQLite's log are read too.
         let later = start(&cut);
         assert_eq!(later.kept.as_ref().unwrap().bans.len(), 10);
-        // It cannot be written, and says so.
+        // The store cannot be written, and reports this.
         assert!(until(Duration::from_secs(20), || later.store.status().failed.is_some()));
         assert!(later.store.status().failed.unwrap().contains("Read-only"));
         let started = start(disk);
@@ -286,7 +285,7 @@ fn a_disk_that_cannot_be_written_is_read_and_waited_for() {
     });
 }
 
-/// Runs this with a disk of 1 MiB, which nobody else sees.
+/// Runs `test` with a disk of 1 MiB that no other process sees.
 fn on_a_small_disk(test: impl FnOnce(&Path) + Send) {
     let directory = scratch::directory("disk").unwrap();
     thread::scope(|scope| {

@@ -1,7 +1,8 @@
-//! `cargo xtask mutants`: changes the code a little, many times, and looks whether a test fails each time.
+//! `cargo xtask mutants`: makes many small changes to the code, and checks that a test fails each time.
 //!
-//! cargo-mutants makes the changes and runs the tests of the crate, for `filter-common` the packet tests too. Those that no test notices are in
-//! `tests/mutants/survivors.txt`, each with the reason why that is right; any other is a missing test.
+//! cargo-mutants makes the changes and runs the tests of the crate, for `filter-common` also the packet
+//! tests. Mutants that no test catches are listed with a reason in `tests/mutants/survivors.txt`; any
+//! other survivor is a missing test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,27 +18,27 @@ use crate::workspace::{Workspace, cargo};
 /// The version of cargo-mutants.
 const VERSION: &str = "27.1.0";
 
-/// The crates that are changed, each with the packages whose tests must notice it: those that run without
-/// root and without the XDP program.
+/// The crates to change, each with the packages whose tests must catch the changes: those that run
+/// without root and without the XDP program.
 const CRATES: [(&str, &[&str]); 2] =
     [("detection", &["detection"]), ("filter-common", &["filter-common", "ringfence-packets"])];
 
-/// The survivors that are known, from the workspace's root.
+/// The known survivors, relative to the workspace's root.
 const SURVIVORS: &str = "tests/mutants/survivors.txt";
 
-/// How many of a hundred mutants a test must notice.
+/// The promised percentage of mutants that tests catch.
 const PROMISED: usize = 95;
 
-/// Seconds after which a test hangs.
+/// The time limit of a test, in seconds.
 const HANGS: &str = "60";
 
-/// Cases of a property: what is wrong for one change in a hundred is not looked for here.
+/// The number of cases of a property test, because faults in rare cases are not the aim here.
 const CASES: &str = "64";
 
-/// What `mutants` takes.
+/// The arguments of `mutants`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which crate; all, one after the other, unless given
+    /// The crate; by default all, one after the other
     #[arg(value_name = "CRATE")]
     package: Option<String>,
     /// Only files whose path matches this glob
@@ -48,7 +49,7 @@ pub(crate) struct Args {
     shard: Option<String>,
 }
 
-/// Installs cargo-mutants, runs it, and compares what survived with what is known to.
+/// Installs cargo-mutants, runs it, and compares the survivors with the known ones.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     setup::ensure(&workspace, For::Build)?;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         let output = workspace.target().join("mutants").join(package);
         fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
-        timed(&format!("try the mutants of {package}"), || {
+        timed(&format!("test the mutants of {package}"), || {
             mutate(&workspace, package, tests, args, &output)
         })?;
         let outcome = Outcome::read(&output.join("mutants.out"))?;
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ensure!(names.contains(&wanted.as_str()), "no crate `{wanted}`: {}", names.join(", "));
     }
     if !failures.is_empty() {
-        bail!("{} has mutants that no test notices: write the tests", failures.join(" and "));
+        bail!("{} has mutants that no test catches: write the tests", failures.join(" and "));
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ fn mutate(
         }
     }
     let status = command.status().context("start cargo-mutants")?;
-    // 2: some survived; 3: some hung. Both are in its lists.
+    // 2: some survived; 3: some hung. Its lists contain both.
     ensure!(matches!(status.code(), Some(0 | 2 | 3)), "cargo-mutants failed ({status})");
     Ok(())
 }
@@ -131,7 +132,7 @@ fn survivors(list: &str) -> Result<BTreeSet<String>> {
     for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (mutant, reason) = line
             .split_once(" -- ")
-            .with_context(|| format!("{SURVIVORS}: `{line}` has no reason behind ` -- `"))?;
+            .with_context(|| format!("{SURVIVORS}: `{line}` has no reason after ` -- `"))?;
         ensure!(!reason.trim().is_empty(), "{SURVIVORS}: `{mutant}` has no reason");
         known.insert(mutant.trim().to_owned());
     }
@@ -147,7 +148,7 @@ fn without_place(mutant: &str) -> String {
     }
 }
 
-/// What became of the mutants that could be built.
+/// The results of the mutants that could be built.
 struct Outcome {
     noticed: usize,
     missed: Vec<String>,
@@ -161,7 +162,7 @@ impl Outcome {
                 fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             Ok(text.lines().map(str::to_owned).collect())
         };
-        // A test that hangs has noticed it.
+        // A test that hangs has caught the mutant.
         Ok(Self {
             noticed: lines("caught.txt")?.len() + lines("timeout.txt")?.len(),
             missed: lines("missed.txt")?,
@@ -181,7 +182,7 @@ impl Outcome {
         let viable = self.noticed + self.missed.len();
         let unknown = self.unknown(known);
         let head = format!(
-            "tests notice {} of {viable} mutants; {} that they do not are known, {} are not",
+            "tests catch {} of {viable} mutants; of the survivors, {} are known and {} are not",
             self.noticed,
             self.missed.len() - unknown.len(),
             unknown.len()

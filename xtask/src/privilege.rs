@@ -1,4 +1,4 @@
-//! Being root, or becoming it through sudo; and whether root may do here what the tests do.
+//! Becomes root through sudo if necessary, and checks that root has the rights that the tests need.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,30 +9,30 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::find_program;
 
-/// The capabilities that attaching a program in a network namespace takes
+/// The capabilities that are needed to attach a program in a network namespace
 /// (`include/uapi/linux/capability.h`).
 const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
 
-/// How a command runs as root.
+/// How to run a command as root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Root {
     /// This process is root.
     Already,
-    /// Through sudo, which has agreed.
+    /// Through sudo, which has accepted the user.
     Sudo,
 }
 
 impl Root {
-    /// Becomes sure that commands can run as root; says that it goes through sudo, and has sudo
-    /// ask for the password now rather than minutes later.
+    /// Makes sure that commands can run as root. Announces the use of sudo, which asks for the password
+    /// now rather than minutes later.
     pub(crate) fn obtain(purpose: &str) -> Result<Self> {
         if is_root()? {
             return Ok(Self::Already);
         }
         if find_program("sudo").is_none() {
-            bail!("root is needed for {purpose}, and there is no sudo: run this as root");
+            bail!("root is needed for {purpose}, but there is no sudo: run this as root");
         }
-        eprintln!("xtask: not root: through sudo for {purpose}");
+        eprintln!("xtask: using sudo for {purpose}");
         let mut sudo = Command::new("sudo");
         if !io::stdin().is_terminal() {
             sudo.arg("-n");
@@ -56,7 +56,7 @@ impl Root {
         }
     }
 
-    /// Fails where even root may not load programs or make namespaces, as in most containers.
+    /// Fails if even root may not load programs or create namespaces, as in most containers.
     pub(crate) fn require_capabilities(self) -> Result<()> {
         let output = self
             .command("cat")

@@ -1,7 +1,8 @@
-//! `cargo xtask setup`: from rustup's stable Rust and apt to where everything builds and tests.
+//! `cargo xtask setup`: installs everything that building and testing needs, given rustup's stable Rust
+//! and apt.
 //!
-//! What is there is never guessed from a stamp: packages are asked of dpkg, compiler and linker
-//! are started. That is quick enough to come before every other verb.
+//! The state is checked, not recorded: dpkg is asked about packages, and compiler and linker are started.
+//! This is quick enough to precede every other verb.
 
 mod apt;
 mod compiler;
@@ -25,38 +26,38 @@ use versions::{
     BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, NIGHTLY, PACKAGING_TOOLS, TEST_TOOLS, Tool,
 };
 
-/// What `setup` takes.
+/// The arguments of `setup`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only say what is missing; fails when something is
+    /// Only report what is missing; fail if anything is
     #[arg(long)]
     check: bool,
-    /// Also what the measurements need: fail2ban, iptables, nftables, ipset
+    /// Also install what the measurements need: fail2ban, iptables, nftables, ipset
     #[arg(long)]
     bench: bool,
-    /// Whose compiler builds the XDP program; a new choice replaces the old one
+    /// The compiler of the XDP program; replaces an earlier choice
     #[arg(long, value_enum)]
     compiler: Option<Source>,
 }
 
-/// What is to work afterwards; each includes building.
+/// The purpose of the set-up; each one includes building.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     /// Building.
     Build,
     /// The Debian packages.
     Packaging,
-    /// Systems to try the packages on.
+    /// Systems on which the packages are tested.
     Images,
     /// The targets of libFuzzer.
     Fuzzing,
     /// The tests and the lab.
     Tests,
-    /// The measurements, and what the tests need.
+    /// The measurements and the tests.
     Bench,
 }
 
-/// Whose compiler builds the XDP program.
+/// The origin of the compiler of the XDP program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Source {
     /// A nightly with `rust-src`
@@ -65,7 +66,7 @@ enum Source {
     Debian,
 }
 
-/// What is missing.
+/// The missing parts.
 struct Missing {
     tools: Vec<Tool>,
     compiler: Option<anyhow::Error>,
@@ -84,7 +85,7 @@ impl Missing {
     }
 }
 
-/// Sets up, or says what is missing.
+/// Sets up, or reports what is missing.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let needs = if args.bench { For::Bench } else { For::Tests };
@@ -97,13 +98,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that everything is there; silent when it is.
+/// Makes sure that everything is installed; prints nothing if it is.
 pub(crate) fn ensure(workspace: &Workspace, needs: For) -> Result<()> {
     complete(workspace, needs, None)?;
     Ok(())
 }
 
-/// The major version of the LLVM that the XDP program is compiled with.
+/// The major version of the compiler's LLVM.
 pub(crate) fn llvm_major(workspace: &Workspace) -> Result<u32> {
     let env = EbpfEnv::read(&workspace.toolchain()).context("run `cargo xtask setup`")?;
     Ok(Version::of(&env.rustc)?.llvm)
@@ -124,7 +125,7 @@ fn report(workspace: &Workspace, needs: For, source: Option<Source>) -> Result<(
     Ok(())
 }
 
-/// Installs what is missing; says whether anything was.
+/// Installs the missing parts; returns whether there were any.
 fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result<bool> {
     let toolchain = workspace.toolchain();
     let system = System::read();
@@ -152,7 +153,7 @@ fn complete(workspace: &Workspace, needs: For, source: Option<Source>) -> Result
     Ok(true)
 }
 
-/// Where set-up installs no packages: fails with all that is to be installed.
+/// For systems on which nothing is installed automatically: fails with a list of everything to install.
 fn require_by_hand(system: &System, tools: &[Tool], compiler: Result<()>) -> Result<()> {
     let mut list: Vec<String> = tools
         .iter()
@@ -162,9 +163,8 @@ fn require_by_hand(system: &System, tools: &[Tool], compiler: Result<()>) -> Res
         .collect();
     if let Err(error) = compiler {
         list.push(format!(
-            "\n  a compiler for the XDP program, by\n    \
-             rustup toolchain install {NIGHTLY} --profile minimal --component rust-src\n  \
-             since set-up's own try ended so: {error:#}"
+            "\n  a compiler for the XDP program, by\n    rustup toolchain install {NIGHTLY} \
+             --profile minimal --component rust-src\n  because the set-up itself failed: {error:#}"
         ));
     }
     if list.is_empty() {
@@ -200,7 +200,7 @@ fn missing_tools(system: &System, needs: For) -> Result<Vec<Tool>> {
     Ok(wanted)
 }
 
-/// Fails with what is wrong with the compiler that was chosen, or that none was.
+/// Fails with the problem of the chosen compiler, or if none was chosen.
 fn check_compiler(toolchain: &Path, source: Option<Source>) -> Result<()> {
     let Ok(env) = EbpfEnv::read(toolchain) else { bail!("none was chosen yet") };
     let chosen = if env.rustup_toolchain.is_some() { Source::Rustup } else { Source::Debian };
@@ -231,10 +231,10 @@ fn install_compiler(
             Err(error) if source == Some(Source::Rustup) || !system.debian => return Err(error),
             Err(error) => {
                 let error = format!("{error:#}");
-                // The rest is the log's end, which matters only where there is no other way.
+                // The rest is the end of the log, which matters only if no other compiler works.
                 let why = error.lines().next().unwrap_or_default().trim_end_matches(':');
                 eprintln!("setup: not with rustup: {why}");
-                eprintln!("setup: so with Debian's compiler");
+                eprintln!("setup: using Debian's compiler instead");
             }
         }
     }
@@ -244,7 +244,7 @@ fn install_compiler(
     equip(steps, toolchain, &compiler::from_debian(steps)?)
 }
 
-/// Gives the compiler its linker, proves the two, and writes down where they are.
+/// Builds the linker for the compiler, tests both, and records their paths.
 fn equip(steps: &Steps, toolchain: &Path, compiler: &Compiler) -> Result<()> {
     if linker::check(toolchain, compiler.version.llvm).is_err() {
         linker::install(steps, toolchain, compiler)?;

@@ -1,4 +1,4 @@
-//! One interface: attaching the program to it, or taking over where it is attached already.
+//! Attaches the program to one interface, or replaces it where it is attached already.
 
 use std::fs;
 use std::io;
@@ -22,48 +22,45 @@ use super::{netlink, network};
 /// The index of an interface.
 pub(super) fn index(name: &str) -> Result<u32> {
     if_nametoindex(name).map_err(|error| {
-        anyhow!(
-            "there is no interface `{name}` ({}); `ip link` lists those that there are",
-            error.desc()
-        )
+        anyhow!("there is no interface `{name}` ({}); `ip link` lists the interfaces", error.desc())
     })
 }
 
-/// The index of an interface that the program can judge.
+/// The index of an interface whose frames the program can read.
 pub(super) fn usable(name: &str) -> Result<u32> {
     let index = index(name)?;
     let link = netlink::link(index)?;
     if !link.has_ethernet() {
         let kind = if link.kind.is_empty() { "a tunnel" } else { &*link.kind };
         let instead = network::beneath(&link).map_or_else(
-            || "name the interface that its packets come in by".to_owned(),
-            |beneath| format!("name `{beneath}`, by which its packets come in"),
+            || "name the interface on which its packets arrive".to_owned(),
+            |beneath| format!("name `{beneath}`, on which its packets arrive"),
         );
         let seen = if link.is_ppp() {
-            "PPPoE is looked into there"
+            "the program reads PPPoE there"
         } else {
-            "what is inside is not seen there"
+            "the packets inside are not seen there"
         };
         bail!(
-            "`{name}` ({kind}) has no Ethernet header, without which the program reads nothing; \
+            "`{name}` ({kind}) has no Ethernet header, so the program cannot read its packets; \
              {instead} ({seen})"
         );
     }
     Ok(index)
 }
 
-/// How the program was attached.
+/// The result of attaching the program.
 #[derive(Clone, Debug)]
 pub(super) struct Taken {
     pub(super) mode: Mode,
-    /// Why not in the driver, if that was tried.
+    /// Why it is not attached in the driver, if that was tried.
     pub(super) fallback: Option<String>,
-    /// Whether it was there already.
+    /// Whether it was attached already.
     pub(super) adopted: bool,
 }
 
-/// Puts the program on an interface: in place of ours where it has one, without a packet between;
-/// else anew.
+/// Attaches the program to an interface. If Ringfence's program is attached already, it is replaced
+/// without a gap.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
@@ -75,7 +72,7 @@ pub(super) fn attach(
     let taken = if let Some(ours) = ours(&path, place.index)? {
         replace_ours(program, pins, place, ours, wanted)?
     } else {
-        // Left behind by an interface that is gone.
+        // A leftover of an interface that no longer exists.
         pins::remove(&path)?;
         attach_anew(program, pins, place, wanted)?
     };
@@ -94,7 +91,7 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     Ok(program)
 }
 
-/// Our pinned link, if its program is what the interface has, and how it runs.
+/// Our pinned link with its mode, if its program is the one on the interface.
 fn ours(path: &Path, index: u32) -> Result<Option<(FdLink, Mode)>> {
     let Some(attached) = netlink::attached(index)? else { return Ok(None) };
     if pinned_program(path) != Some(attached.program) {
@@ -104,7 +101,7 @@ fn ours(path: &Path, index: u32) -> Result<Option<(FdLink, Mode)>> {
     Ok(Some((FdLink::from(PinnedLink::from_pin(path)?), mode)))
 }
 
-/// Replaces the program of our link, or the link where it is to run in another mode.
+/// Replaces the program of our link, or the link itself if the mode changes.
 fn replace_ours(
     program: &mut Xdp,
     pins: &Pins,
@@ -118,7 +115,7 @@ fn replace_ours(
             return Err(stays(place.name, NO_XDP));
         }
         (Wanted::Native, Mode::Generic) => Some(Mode::Native),
-        // It came by itself, and what it came of may be gone.
+        // Generic mode was a fallback, and its cause may be gone.
         (Wanted::Auto, Mode::Generic) if does_xdp(place.index) != Some(false) => Some(Mode::Native),
         (Wanted::Auto, _) | (Wanted::Native, Mode::Native) | (Wanted::Generic, Mode::Generic) => {
             None
@@ -128,16 +125,16 @@ fn replace_ours(
         let came_by_itself = wanted == Wanted::Auto && mode == Mode::Generic;
         return keep(program, link, mode, came_by_itself.then(|| NO_XDP.to_owned()));
     };
-    // Nothing can be attached beneath a program, so that what is taken off could not be put back.
+    // Beneath a program nothing can be attached, so a detached program could not be restored.
     if let Some(upon) = program_upon(place.index)? {
-        let why = format!("`{upon}`, which lies upon it, has an XDP program");
+        let why = format!("`{upon}`, which is stacked on it, has an XDP program");
         return if wanted == Wanted::Auto {
             keep(program, link, mode, Some(why))
         } else {
             Err(stays(place.name, &why))
         };
     }
-    // The kernel lets no interface have both at once.
+    // The kernel does not allow both modes on an interface at once.
     let was = netlink::attached(place.index)?;
     pins::remove(&pins.link(place.slot, place.pin))?;
     drop(link);
@@ -161,12 +158,12 @@ fn replace_ours(
 fn keep(program: &mut Xdp, link: FdLink, mode: Mode, fallback: Option<String>) -> Result<Taken> {
     let link = XdpLink::try_from(link)?;
     let id = program.attach_to_link(link).context("replace the running program")?;
-    // The pin keeps the link; the handle is closed with what is taken here.
+    // The pin keeps the link; dropping this closes only the handle.
     drop(program.take_link(id)?);
     Ok(Taken { mode, fallback, adopted: true })
 }
 
-/// The interface upon this one that has an XDP program: its bridge, bond or VLAN.
+/// An interface stacked on this one that has an XDP program: its bridge, bond or VLAN.
 fn program_upon(index: u32) -> Result<Option<String>> {
     let links = netlink::links()?;
     let master = links.iter().find(|link| link.index == index).and_then(|link| link.master);
@@ -177,9 +174,9 @@ fn program_upon(index: u32) -> Result<Option<String>> {
     Ok(links.iter().find(is_upon).map(|link| link.name.clone()))
 }
 
-/// Whether the driver of an interface does XDP, as far as it can be told.
+/// Whether the driver of an interface supports XDP; `None` if unknown.
 fn does_xdp(index: u32) -> Option<bool> {
-    // Before Linux 6.3 only of these, which have no driver.
+    // Before Linux 6.3 only known for these, which have no driver.
     const NEVER: [&str; 7] = ["bridge", "dummy", "ifb", "ipvlan", "macvlan", "vlan", "vxlan"];
     netlink::does_xdp(index).or_else(|| {
         let link = netlink::link(index).ok()?;
@@ -187,16 +184,16 @@ fn does_xdp(index: u32) -> Option<bool> {
     })
 }
 
-/// Says why a mode that was asked for cannot be had, where the program was on the interface before.
+/// An error for a mode that is not possible, if the old program stays attached.
 fn stays(name: &str, why: &str) -> anyhow::Error {
     anyhow!(
-        "`{name}` cannot run XDP as `mode` says ({why}); the program that was on it stays, in the mode \
-         that it had; `mode: auto` or `mode: generic` can go on"
+        "`{name}` cannot run XDP in the configured mode ({why}); the program that was attached \
+         stays, in its old mode; use `mode: auto` or `mode: generic`"
     )
 }
 
-/// Waits until a program whose link is gone is off its interface: the kernel may take it off a moment
-/// later (`bpf_link_put` in `kernel/bpf/syscall.c`).
+/// Waits until a program whose link was closed is detached: the kernel may do this a moment later
+/// (`bpf_link_put` in `kernel/bpf/syscall.c`).
 fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
     const LOOKS: usize = 1000;
     const PAUSE: Duration = Duration::from_millis(1);
@@ -208,8 +205,8 @@ fn wait_until_free(index: u32, was: Option<netlink::Attached>) {
     }
 }
 
-/// Whether the program of this slot still is on an interface. It is not when the interface was
-/// deleted, even if there is a new one of its name.
+/// Whether the program of this slot is still attached to an interface. It is not if the interface was
+/// deleted, even if there is a new one with the same name.
 pub(super) fn is_attached(ebpf: &Ebpf, index: u32) -> Result<bool> {
     let Some(program) = ebpf.program(PROGRAM) else { return Ok(false) };
     let program: &Xdp = program.try_into()?;
@@ -234,18 +231,18 @@ fn attach_anew(program: &mut Xdp, pins: &Pins, place: Place<'_>, wanted: Wanted)
         Err(Refused::Busy(error)) => Err(error),
         Err(Refused::Mode(error)) => Err(error.context(match mode {
             Mode::Native => format!(
-                "`{name}` cannot run XDP in its driver; `mode: auto` or `mode: generic` can"
+                "`{name}` cannot run XDP in its driver; use `mode: auto` or `mode: generic`"
             ),
             Mode::Generic => format!("attach to `{name}`"),
         })),
     }
 }
 
-/// Why the kernel did not attach.
+/// Why the kernel did not attach the program.
 enum Refused {
-    /// There is another program, or this is not allowed: another mode would not help.
+    /// Another program is attached, or permissions are missing: another mode would not help.
     Busy(anyhow::Error),
-    /// Not in this mode.
+    /// This mode is not possible.
     Mode(anyhow::Error),
 }
 
@@ -263,8 +260,9 @@ fn try_attach(program: &mut Xdp, pins: &Pins, place: Place<'_>, mode: Mode) -> R
         Err(error) => return Err(refused(error, place)),
     };
     let pin = || -> Result<()> {
-        let link = FdLink::try_from(program.take_link(id)?)
-            .context("the kernel gave no link that can be pinned (it is older than Linux 5.9)")?;
+        let link = FdLink::try_from(program.take_link(id)?).context(
+            "the kernel returned no link that can be pinned (it is older than Linux 5.9)",
+        )?;
         let path = pins.link(place.slot, place.pin);
         link.pin(&path).with_context(|| format!("pin {}", path.display()))?;
         Ok(())
@@ -286,12 +284,12 @@ fn refused(error: ProgramError, Place { index, name, .. }: Place<'_>) -> Refused
         None
     };
     match code {
-        // The kernel says EBUSY, or EEXIST where the other program runs in the other mode.
+        // The kernel returns EBUSY, or EEXIST if the other program runs in the other mode.
         Some(code) if code == nix::libc::EBUSY || code == nix::libc::EEXIST => {
             Refused::Busy(busy(index, name))
         }
         Some(nix::libc::EPERM) => Refused::Busy(anyhow!(
-            "attach to `{name}`: not permitted; it takes root, or CAP_BPF, CAP_NET_ADMIN and \
+            "attach to `{name}`: not permitted; this needs root, or CAP_BPF, CAP_NET_ADMIN and \
              CAP_PERFMON"
         )),
         Some(code) => {
@@ -302,47 +300,48 @@ fn refused(error: ProgramError, Place { index, name, .. }: Place<'_>) -> Refused
     }
 }
 
-/// What is said of a driver without XDP.
-const NO_XDP: &str = "its driver does not do XDP";
+/// The reason if the driver does not support XDP.
+const NO_XDP: &str = "its driver does not support XDP";
 
-/// Why a driver has refused, and what helps.
+/// The reason why a driver has refused, and the remedy.
 fn reason(code: i32, does_xdp: Option<bool>, mtu: u32, name: &str) -> String {
     use nix::libc::{E2BIG, EINVAL, ENOMEM, ENOSPC, EOPNOTSUPP, ERANGE};
     let error = io::Error::from_raw_os_error(code);
-    let then = "then a restart of Ringfence brings the native mode";
+    let then = "then restart Ringfence for native mode";
     let fewer = format!("`ethtool -L {name} combined N` with about half as many");
     match code {
         EOPNOTSUPP if does_xdp == Some(true) => format!(
-            "its driver does XDP, but not with an offload that is on ({error}): \
-             `ethtool -K {name} lro off rx-gro-hw off`, {then}"
+            "its driver supports XDP, but not with an enabled offload ({error}): type `ethtool -K \
+             {name} lro off rx-gro-hw off`, {then}"
         ),
         EOPNOTSUPP => format!("{NO_XDP} ({error})"),
         ENOSPC | ENOMEM => format!(
-            "its driver does XDP, but has too few queues free for it ({error}): more of them, or \
+            "its driver supports XDP, but has too few free queues ({error}): use more queues, or \
              {fewer}, {then}"
         ),
         ERANGE | E2BIG => format!(
-            "its driver does XDP, but not with an MTU of {mtu} ({error}): a smaller one, {then}"
+            "its driver supports XDP, but not with an MTU of {mtu} ({error}): use a smaller MTU, \
+             {then}"
         ),
         EINVAL => format!(
-            "its driver does XDP, but not with this MTU ({mtu}) or so many queues ({error}): a smaller \
-             MTU, or {fewer}, {then}"
+            "its driver supports XDP, but not with this MTU ({mtu}) or so many queues ({error}): \
+             use a smaller MTU, or {fewer}, {then}"
         ),
         _ => format!("its driver has refused ({error})"),
     }
 }
 
-/// Says whose program is on an interface.
+/// An error that names the program on an interface and its owner.
 fn busy(index: u32, name: &str) -> anyhow::Error {
     if let Ok(Some(upon)) = program_upon(index) {
         return anyhow!(
-            "`{name}` cannot have an XDP program while `{upon}`, which lies upon it, has one; protect one \
-             of them"
+            "`{name}` cannot have an XDP program while `{upon}`, which is stacked on it, has one; \
+             protect only one of them"
         );
     }
     let describe = || -> Result<String> {
         let Some(attached) = netlink::attached(index)? else {
-            bail!("it is gone again");
+            bail!("it no longer exists");
         };
         let program = loaded_programs()
             .filter_map(Result::ok)
@@ -355,12 +354,12 @@ fn busy(index: u32, name: &str) -> anyhow::Error {
     };
     let whose = describe().unwrap_or_else(|error| format!("another one ({error:#})"));
     anyhow!(
-        "`{name}` already has an XDP program: {whose}; stop its owner (one that is pinned goes with \
-         its pin below /sys/fs/bpf, one without a link with `ip link set dev {name} xdp off`)"
+        "`{name}` already has an XDP program: {whose}; stop its owner (if it is pinned, remove its \
+         pin below /sys/fs/bpf; if it has no link, type `ip link set dev {name} xdp off`)"
     )
 }
 
-/// A process that holds an XDP program or a link to it open, from `/proc/*/fdinfo`.
+/// A process that has an XDP program or a link to it open, from `/proc/*/fdinfo`.
 fn holder(program: u32) -> Option<String> {
     let wanted = format!("prog_id:\t{program}");
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
@@ -384,8 +383,8 @@ mod tests {
     #[test]
     fn only_a_driver_without_xdp_is_said_to_have_none() {
         for (code, does_xdp, says) in [
-            (EOPNOTSUPP, Some(false), "does not do XDP"),
-            (EOPNOTSUPP, None, "does not do XDP"),
+            (EOPNOTSUPP, Some(false), "does not support XDP"),
+            (EOPNOTSUPP, None, "does not support XDP"),
             (EOPNOTSUPP, Some(true), "offload"),
             (ENOSPC, Some(true), "queues"),
             (ERANGE, None, "an MTU of 9001"),
@@ -394,7 +393,7 @@ mod tests {
         ] {
             let reason = reason(code, does_xdp, 9001, "eth0");
             assert!(reason.contains(says), "{reason}");
-            assert_eq!(reason.contains(NO_XDP), says == "does not do XDP", "{reason}");
+            assert_eq!(reason.contains(NO_XDP), says == "does not support XDP", "{reason}");
         }
     }
 }

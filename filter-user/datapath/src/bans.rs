@@ -28,19 +28,19 @@ pub(super) struct Bans {
     v6: HashMap<MapData, [u64; 2], BanEntry>,
     networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
     presence: Presence<Memory>,
-    /// The networks that have entries. To ask the trie for all of them takes a microsecond for each.
+    /// The networks that have entries. Reading all of them from the trie takes a microsecond each.
     entered: BTreeSet<IpNet>,
-    /// The host's own addresses, of which no packet may come in.
+    /// The host's own addresses, which cannot be the source of an arriving packet.
     own: BTreeSet<IpAddr>,
-    /// Bits of the gate that may stand for nothing any more.
+    /// The number of bits in the gate that may be obsolete.
     stale: usize,
-    /// What could not be read.
+    /// Failed reads.
     pub(super) unread: Unread,
 }
 
-/// At least so many bans are lifted before the gate is made anew without the bits that stand for nothing. With a
-/// larger table it is as many as that has lines: to look through all of them holds up everything else for
-/// ten milliseconds, and so many bits are those of one in fifty networks of IPv4.
+/// The least number of lifted bans before the gate is rebuilt without obsolete bits. For a larger table
+/// it is the number of its lines: reading all of them blocks everything else for ten milliseconds, and
+/// that many bits correspond to one in fifty IPv4 networks.
 const STALE_MIN: usize = 4096;
 
 impl Bans {
@@ -59,11 +59,11 @@ impl Bans {
         Ok(bans)
     }
 
-    /// Makes exactly these the host's own addresses: packets that claim to come from one drop. They are
-    /// entries among the bans, since looking for those is all that each packet has time for.
+    /// Sets the host's own addresses: packets from them drop. They are entries among the bans, because
+    /// each packet has time for only one lookup.
     pub(super) fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
         if !addresses.is_empty() && self.own == *addresses {
-            // A start asks twice, and to look through a million bans takes a while.
+            // A start calls this twice, and reading a million bans takes a while.
             return Ok(());
         }
         let mut old: BTreeSet<IpAddr> = std::mem::take(&mut self.own);
@@ -87,19 +87,19 @@ impl Bans {
                 }
                 IpAddr::V6(v6) => self.v6.insert(words(*v6), own_entry(), 0).map_err(Into::into),
             };
-            entered.with_context(|| format!("keep out who claims to be {address}"))?;
+            entered.with_context(|| format!("drop forged packets from {address}"))?;
         }
-        // Last: one that failed is done again whole.
+        // Last, so that a failed update is repeated completely.
         self.own.clone_from(addresses);
         Ok(())
     }
 
-    /// Lines of the table of IPv4 addresses.
+    /// The number of lines in the table of IPv4 addresses.
     pub(super) fn lines(&self) -> u32 {
         self.v4.lines()
     }
 
-    /// What the maps hold, what has ended too.
+    /// The contents of the maps, including ended bans.
     pub(super) fn held(&self) -> Result<InForce> {
         let mut held = InForce::default();
         held.addresses.extend(self.v4.iter().filter_map(|slot| read_slot(&slot)));
@@ -165,7 +165,7 @@ impl Bans {
         Ok(())
     }
 
-    /// Packets that the entry of exactly this address or network has matched.
+    /// Packets that matched the entry of exactly this address or network.
     pub(super) fn packets(&self, network: IpNet) -> u64 {
         let entry = self.network(&network_key(network)).map_or(0, |entry| entry.packets);
         if network.prefix_len() < network.max_prefix_len() {
@@ -193,13 +193,12 @@ impl Bans {
         let lines = usize::try_from(self.v4.lines()).unwrap_or(usize::MAX);
         if self.stale > STALE_MIN.max(lines) {
             self.stale = 0;
-            // The gate is as it was, with bits that cost a lookup.
+            // On an error the old gate stays, with bits that cost only a lookup.
             self.unread.or_note("rebuild the gate of bans", self.rebuild());
         }
     }
 
-    /// Clears bits that stand for nothing. All is read before: a ban that is missed would let its source
-    /// in.
+    /// Clears obsolete bits. Everything is read first: a missed ban would let its source in.
     fn rebuild(&self) -> Result<()> {
         let v6 = self.addresses_v6()?.into_iter().map(|(address, _)| address);
         let v4 = self.v4.addresses().map(|address| IpAddr::from(address.to_le_bytes()));
@@ -216,12 +215,12 @@ impl Bans {
     }
 }
 
-/// A moment in the unit of the entries, no earlier than it is.
+/// A time in the unit of the entries, rounded up.
 fn end(until: Option<KernelTime>) -> u32 {
     until.map_or(FOREVER, |until| unit(until.0).saturating_add(1).min(FOREVER - 1))
 }
 
-/// The inverse of [`end`], but for what was rounded up.
+/// The inverse of [`end`], except for the rounding.
 fn until(end: u32) -> Option<KernelTime> {
     (end != FOREVER).then(|| moment(end))
 }
@@ -245,7 +244,7 @@ fn slot(address: Ipv4Addr, entry: &AddressEntry) -> Slot {
     }
 }
 
-/// The ban in a slot, unless it is there for one of the host's own addresses.
+/// The ban in a slot, unless it is an entry of the host's own address.
 pub(super) fn read_slot(slot: &Slot) -> Option<AddressEntry> {
     let entry = AddressEntry {
         address: IpAddr::from(slot.address.to_le_bytes()),
@@ -281,7 +280,7 @@ fn new_entry(entry: &AddressEntry) -> BanEntry {
     }
 }
 
-/// As [`read_slot`].
+/// The same as [`read_slot`].
 pub(super) fn read_entry(address: IpAddr, entry: &BanEntry) -> Option<AddressEntry> {
     let read = AddressEntry {
         address,
@@ -336,7 +335,7 @@ fn network_of(key: &Key<[u64; 2]>) -> Option<IpNet> {
     IpNet::new(address, u8::try_from(length).ok()?).ok()
 }
 
-/// What has no entry is none.
+/// Turns a missing entry into `None`.
 pub(super) fn if_there<T>(read: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match read {
         Ok(entry) => Ok(Some(entry)),
@@ -345,7 +344,7 @@ pub(super) fn if_there<T>(read: Result<T, MapError>) -> Result<Option<T>, MapErr
     }
 }
 
-/// What was not there is removed.
+/// Treats a missing entry as removed.
 pub(super) fn unless_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),

@@ -1,9 +1,8 @@
-//! The classifier at an interface's egress, which learns who is a known peer: attached, taken over,
-//! taken off.
+//! Attaches and detaches the classifier at an interface's egress, which learns known peers.
 //!
-//! Where the kernel has TCX (Linux 6.6) it is a link, pinned like that of the XDP program; before, a
-//! filter of the `clsact` qdisc, at a place of its own, with its program pinned in the link's stead.
-//! Either is replaced in one step, and lets what others have attached there judge.
+//! If the kernel has TCX (Linux 6.6), it is a link, which is pinned like that of the XDP program.
+//! Otherwise it is a filter of the `clsact` qdisc at a fixed place, and its program is pinned instead of
+//! a link. Either is replaced in one step, and does not override other programs.
 
 use std::fs;
 use std::io;
@@ -24,28 +23,28 @@ use super::netlink::{self, FilterPlace};
 use super::pins::{self, Pins};
 use super::programs::{Place, loaded};
 
-/// The filter's place: early, as a filter before it may end the chain. `tc filter show dev IF egress`
+/// The filter's place: early, because an earlier filter may end the chain. `tc filter show dev IF egress`
 /// shows it as `pref 5` and `handle 0x13c4`.
 const PRIORITY: u16 = 5;
 const HANDLE: TcHandle = TcHandle::new(0, 5060);
 
-/// The qdisc whose filters see what leaves. The older `ingress` is at the same place.
+/// The qdisc whose filters see outgoing packets. The older `ingress` occupies the same place.
 const CLSACT: &str = "clsact";
 
-/// What has become of the classifier.
+/// The result of attaching the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
-    /// It was there.
+    /// It was attached already.
     Kept,
-    /// It was put there.
+    /// It has been attached.
     Added,
 }
 
-/// Puts the classifier on an interface, in place of ours where it has one.
+/// Attaches the classifier to an interface; an older one of Ringfence is replaced.
 ///
 /// # Errors
 ///
-/// When the kernel refuses, or there is somebody else's filter in its place.
+/// If the kernel refuses, or a foreign filter occupies its place.
 pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<Done> {
     let program = load(ebpf)?;
     if has_links()? {
@@ -65,11 +64,11 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
     Ok(program)
 }
 
-/// Whether our classifier, which was attached by this process, still is where it was put.
+/// Whether the classifier that this process has attached is still attached.
 pub(super) fn is_attached(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Result<bool> {
     if has_links()? {
         let program = load(ebpf)?;
-        // To replace a program by itself changes nothing; the kernel refuses where there is no link.
+        // Replacing a program with itself changes nothing; the kernel refuses if the link is gone.
         let pin = pins.egress(place.slot, place.pin);
         return Ok(pin.exists() && adopt(program, &pin).is_ok());
     }
@@ -78,20 +77,20 @@ pub(super) fn is_attached(ebpf: &mut Ebpf, pins: &Pins, place: Place<'_>) -> Res
         && netlink::ingress_qdisc(place.index)?.as_deref() == Some(CLSACT))
 }
 
-/// Takes the classifier off an interface, which may be gone, and removes its pin. Also removes the
-/// `clsact` qdisc that was made for it, unless somebody else uses it.
+/// Detaches the classifier from an interface, which may be gone, and removes its pin. Also removes the
+/// `clsact` qdisc that was created for it, unless another filter uses it.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub(super) fn detach(pin: &Path, made: &Path, name: &str) -> Result<()> {
     if let Ok(index) = if_nametoindex(name) {
         match qdisc_detach_program(name, TcAttachType::Egress, EGRESS_PROGRAM) {
             Ok(()) => {}
-            // A link, which goes with its pin; or somebody has taken it off.
+            // A link, which disappears with its pin; or the filter has been removed already.
             Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("take the filter off `{name}`"));
+                return Err(error).with_context(|| format!("detach the filter from `{name}`"));
             }
         }
         if made.exists()
@@ -120,7 +119,7 @@ fn attach_link(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<
         if adopt(program, pin).is_ok() {
             return Ok(Done::Kept);
         }
-        // Left behind by an interface that is gone.
+        // A leftover of an interface that no longer exists.
         fs::remove_file(pin).with_context(|| format!("remove {}", pin.display()))?;
     }
     let first = TcAttachOptions::TcxOrder(LinkOrder::first());
@@ -132,11 +131,12 @@ fn attach_link(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<
     Ok(Done::Added)
 }
 
-/// Replaces the program of our pinned link. The kernel says whether it still is on its interface.
+/// Replaces the program of our pinned link. The kernel reports whether it is still attached to its
+/// interface.
 fn adopt(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     let link = SchedClassifierLink::try_from(FdLink::from(PinnedLink::from_pin(pin)?))?;
     let id = program.attach_to_link(link)?;
-    // The pin keeps the link; the handle is closed with what is taken here.
+    // The pin keeps the link; dropping this closes only the handle.
     drop(program.take_link(id)?);
     Ok(())
 }
@@ -147,12 +147,12 @@ fn attach_filter(program: &mut SchedClassifier, pins: &Pins, place: Place<'_>) -
     match netlink::ingress_qdisc(index)?.as_deref() {
         Some(CLSACT) => {}
         Some(other) => {
-            // One that an earlier version has put there, where it saw what came in.
+            // An earlier version has attached it where it saw incoming packets.
             let _none = qdisc_detach_program(name, TcAttachType::Egress, EGRESS_PROGRAM);
             bail!(
-                "`{name}` has a qdisc `{other}`, beside which there can be no `{CLSACT}`, and it shows \
-                 nothing that leaves; have its filters set up in a `{CLSACT}` \
-                 (`tc qdisc del dev {name} {other}`, `tc qdisc add dev {name} {CLSACT}`), or listen to AMI"
+                "`{name}` has a qdisc `{other}`, which excludes a `{CLSACT}` and cannot see \
+                 outgoing packets; move its filters to a `{CLSACT}` (`tc qdisc del dev {name} \
+                 {other}`, `tc qdisc add dev {name} {CLSACT}`), or use AMI"
             );
         }
         None => {
@@ -161,7 +161,7 @@ fn attach_filter(program: &mut SchedClassifier, pins: &Pins, place: Place<'_>) -
         }
     }
     if made.exists() {
-        // Of the program that is loaded now, so that the one before is let go.
+        // The pin of the program that is loaded now, so that the previous one is released.
         pins::replace(&made, |path| Ok(program.pin(path)?))?;
     }
     let (id, done) = match netlink::egress_filter(filter_place(index))? {
@@ -177,7 +177,7 @@ fn attach_filter(program: &mut SchedClassifier, pins: &Pins, place: Place<'_>) -
         ),
         None => (add_filter(program, name)?, Done::Added),
     };
-    // What it is dropped with would take the filter off again.
+    // Dropping it would detach the filter again.
     std::mem::forget(program.take_link(id)?);
     pins::replace(&pins.egress(slot, pin), |path| Ok(program.pin(path)?))?;
     Ok(done)
@@ -186,7 +186,7 @@ fn attach_filter(program: &mut SchedClassifier, pins: &Pins, place: Place<'_>) -
 fn add_clsact(name: &str) -> Result<()> {
     match qdisc_add_clsact(name) {
         Ok(()) | Err(TcError::AlreadyAttached) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("give `{name}` a `{CLSACT}` qdisc")),
+        Err(error) => Err(error).with_context(|| format!("add a `{CLSACT}` qdisc to `{name}`")),
     }
 }
 

@@ -128,7 +128,7 @@ impl Locked {
             // Nobody would take the maps over, nor let go of the interfaces that it got.
             Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
                 Ok(_interfaces) => error,
-                Err(left) => error.context(format!("cannot tidy up after this ({left:#})")),
+                Err(left) => error.context(format!("the clean-up failed too ({left:#})")),
             }),
             opened => opened,
         }
@@ -154,7 +154,11 @@ impl Kernel {
     /// When that is not so.
     pub fn lock(settings: &Settings) -> Result<Locked> {
         if settings.interfaces.len() > INTERFACES {
-            bail!("{} interfaces at most; these are {}", INTERFACES, settings.interfaces.len());
+            bail!(
+                "at most {} interfaces are possible; these are {}",
+                INTERFACES,
+                settings.interfaces.len()
+            );
         }
         requirements::check()?;
         // One that is missing is waited for while another is protected.
@@ -269,12 +273,13 @@ impl Kernel {
             if let Some(Guard { pin, .. }) = missing {
                 // Its name may be a slip for this one.
                 notes.push(format!(
-                    "`{name}` is not among the interfaces; it keeps the program while `{pin}` is not there"
+                    "`{name}` is not among the interfaces, but keeps the program until `{pin}` \
+                     exists"
                 ));
                 continue;
             }
             remove_link(kernel.pins.directory(), link)?;
-            notes.push(format!("took the program off `{name}`, now unprotected"));
+            notes.push(format!("detached the program from `{name}`, which is now unprotected"));
         }
         let silence = kernel.beat(clock::now());
         Ok(Opened { kernel, events, bans, silence, notes })
@@ -346,7 +351,8 @@ impl Kernel {
         }
         let used = |number: u32| self.guards.iter().any(|guard| guard.interface.slot == number);
         let free = (0u32..).take(INTERFACES).find(|number| !used(*number));
-        let number = free.with_context(|| format!("{INTERFACES} interfaces at most"))?;
+        let number =
+            free.with_context(|| format!("at most {INTERFACES} interfaces are possible"))?;
         let lines = self.bans.lines();
         let slot = Slot {
             number,
@@ -633,7 +639,7 @@ impl Guard {
             mode: Mode::Generic,
             fallback: None,
             adopted: false,
-            unprotected: Some("it has not been looked at yet".to_owned()),
+            unprotected: Some("it has not been checked yet".to_owned()),
             not_learning: None,
         };
         Self { interface, index: slot.index, pin: slot.pin().to_owned(), program }
@@ -740,9 +746,9 @@ impl Guard {
         }
         match egress::attach(&mut self.program, pins, place) {
             Ok(_) if was_deaf => notes.push(format!("known peers are learned on `{name}` again")),
-            Ok(egress::Done::Added) => notes.push(format!(
-                "`{name}` had lost the classifier of what leaves: attached it again"
-            )),
+            Ok(egress::Done::Added) => {
+                notes.push(format!("`{name}` had lost the egress classifier: attached it again"))
+            }
             Ok(egress::Done::Kept) => {}
             Err(error) => self.interface.not_learning = Some(format!("{error:#}")),
         }
@@ -778,8 +784,8 @@ impl Slot {
         let Self { wanted, name, .. } = self;
         self.is_renamed().then(|| {
             format!(
-                "there is no `{wanted}` any more: it is called `{name}` now, and stays protected; name \
-                 that in `interfaces:`"
+                "`{wanted}` has been renamed to `{name}`, and stays protected; write the new name \
+                 in `interfaces:`"
             )
         })
     }
@@ -826,7 +832,7 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
         // That of an interface on its way out only if there is no other: its last packets count.
         let free = all().find(|number| !used.contains(number) && !going.contains(number));
         let free = free.or_else(|| all().find(|number| !used.contains(number)));
-        slot.number = free.context("no counters are left for another interface")?;
+        slot.number = free.context("there are no free counters for another interface")?;
         used.insert(slot.number);
     }
     Ok((slots.into_iter().map(|(slot, _)| slot).collect(), links))
@@ -843,7 +849,7 @@ fn load(pins: &Pins, bans_ipv6: u32, lines: u32, slot: u32, name: &str) -> Resul
     for name in maps::PINNED {
         loader.map_pin_path(name, pins.map(name));
     }
-    loader.load(OBJECT).context("load the XDP program and its maps (it takes Linux 6.1 and root)")
+    loader.load(OBJECT).context("load the XDP program and its maps (this needs Linux 6.1 and root)")
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
@@ -856,7 +862,10 @@ fn write_trusted(
     trusted: &[(IpNet, u32)],
 ) -> Result<()> {
     if trusted.len() > usize::try_from(TRUSTED_NETWORKS).unwrap_or(usize::MAX) {
-        bail!("{TRUSTED_NETWORKS} trusted networks at most; these are {}", trusted.len());
+        bail!(
+            "at most {TRUSTED_NETWORKS} trusted networks are possible; these are {}",
+            trusted.len()
+        );
     }
     let place = |key: &Key<[u64; 2]>| (key.prefix_len(), key.data());
     let wanted: HashSet<_> = trusted.iter().map(|(net, _)| place(&network_key(*net))).collect();

@@ -1,6 +1,6 @@
-//! What the kernel says over netlink: interfaces and their XDP programs, default routes, and what there is
-//! at an interface's ingress and egress. Own code: `rtnetlink` needs a running tokio before the program is
-//! attached, brings eight crates, and knows no generic netlink, which says what a driver can do.
+//! Reads from the kernel over netlink: interfaces and their XDP programs, default routes, and filters and
+//! qdiscs at an interface. Own code: `rtnetlink` needs a running tokio before the program is attached,
+//! brings eight crates, and does not support generic netlink, which reports the abilities of a driver.
 
 use std::io;
 use std::net::IpAddr;
@@ -80,13 +80,13 @@ const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_PPP: u16 = 512;
 const ARPHRD_LOOPBACK: u16 = 772;
 
-/// The most that is read of one list.
+/// The most bytes that are read of one list.
 const LIST_MAX: usize = 64 << 20;
 
 /// An XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attached {
-    /// The program's id; zero where there are several.
+    /// The program's id; zero if there are several.
     pub(crate) program: u32,
     /// Whether it runs in the driver.
     pub(crate) native: bool,
@@ -99,24 +99,24 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     /// Its name.
     pub(crate) name: String,
-    /// What made it, as `bridge` or `veth`; nothing for a card.
+    /// Its kind, such as `bridge` or `veth`; empty for a card.
     pub(crate) kind: String,
-    /// What its frames begin with (`ARPHRD_*`).
+    /// The type of its frames' header (`ARPHRD_*`).
     pub(crate) device: u16,
     /// Whether it is up.
     pub(crate) up: bool,
-    /// The most that a packet may have.
+    /// The maximum length of a packet.
     pub(crate) mtu: u32,
     /// The interface beneath it.
     pub(crate) beneath: Option<u32>,
-    /// The bridge or bond that it is a port of.
+    /// The bridge or bond of which it is a port.
     pub(crate) master: Option<u32>,
     /// Its XDP program.
     pub(crate) xdp: Option<Attached>,
 }
 
 impl Link {
-    /// Whether its frames begin with an Ethernet header, which the program takes for granted.
+    /// Whether its frames begin with an Ethernet header, which the program requires.
     pub(crate) fn has_ethernet(&self) -> bool {
         [ARPHRD_ETHER, ARPHRD_LOOPBACK].contains(&self.device)
     }
@@ -130,11 +130,11 @@ impl Link {
 /// A route out of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Route {
-    /// Whether it is one to everywhere.
+    /// Whether it is a default route.
     pub(crate) default: bool,
-    /// That of the lowest is taken.
+    /// The route with the lowest metric is used.
     pub(crate) metric: u32,
-    /// Where it leads out.
+    /// The interface through which it leaves.
     pub(crate) interface: u32,
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn links() -> Result<Vec<Link>> {
         .collect()
 }
 
-/// The routes that are default routes or have a gateway, the first that is taken first, IPv4 before IPv6.
+/// The default routes and the routes with a gateway, in order of preference, IPv4 before IPv6.
 pub(crate) fn routes() -> Result<Vec<Route>> {
     let mut routes = Vec::new();
     for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
@@ -173,7 +173,7 @@ pub(crate) fn routes() -> Result<Vec<Route>> {
     Ok(routes)
 }
 
-/// Every network that a route leads to, and the interface that it leads out by.
+/// Every network with a route, and the interface through which the route leaves.
 pub(crate) fn destinations() -> Result<Vec<(IpNet, u32)>> {
     let mut destinations = Vec::new();
     for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
@@ -187,7 +187,7 @@ pub(crate) fn destinations() -> Result<Vec<(IpNet, u32)>> {
     Ok(destinations)
 }
 
-/// The kernel's routes of a family, a message each.
+/// The kernel's routes of a family, one message each.
 fn dump_routes(family: i32) -> Result<Vec<Vec<u8>>> {
     let mut body = [0; ROUTE_MESSAGE];
     if let (Some(place), Ok(family)) = (body.first_mut(), u8::try_from(family)) {
@@ -197,7 +197,8 @@ fn dump_routes(family: i32) -> Result<Vec<Vec<u8>>> {
     list(&request).context("ask the kernel for the routes")
 }
 
-/// Whether an interface's driver does XDP; `None` where the kernel does not say (before Linux 6.3).
+/// Whether an interface's driver supports XDP; `None` if the kernel does not report it (before Linux
+/// 6.3).
 pub(crate) fn does_xdp(index: u32) -> Option<bool> {
     let name = attribute(CTRL_ATTR_FAMILY_NAME, b"netdev\0");
     let family = generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name).ok()?;
@@ -208,7 +209,7 @@ pub(crate) fn does_xdp(index: u32) -> Option<bool> {
     Some(u64::from_ne_bytes(features.first_chunk().copied()?) & NETDEV_XDP_ACT_BASIC != 0)
 }
 
-/// What a generic netlink family answers to a command: its header and attributes.
+/// The answer of a generic netlink family to a command: its header and attributes.
 fn generic(family: u16, command: u8, attributes: &[u8]) -> Result<Vec<u8>> {
     let body = [&[command, 1, 0, 0], attributes].concat();
     let answer = ask(SockProtocol::NetlinkGeneric, &message(family, NLM_F_REQUEST, &body))?;
@@ -220,13 +221,13 @@ fn generic(family: u16, command: u8, attributes: &[u8]) -> Result<Vec<u8>> {
 pub(crate) struct FilterPlace {
     /// The interface's index.
     pub(crate) interface: u32,
-    /// Which come first.
+    /// Lower priorities come first.
     pub(crate) priority: u16,
-    /// Which of those of a priority.
+    /// Distinguishes filters of the same priority.
     pub(crate) handle: u32,
 }
 
-/// The name of the filter at a place, empty where it is none of BPF; `None` where there is no filter.
+/// The name of the filter at a place, empty if it is not a BPF filter; `None` if there is no filter.
 pub(crate) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
     let FilterPlace { interface, priority, handle } = place;
     let info = u32::from(priority) << 16 | u32::from(ETH_P_ALL.to_be());
@@ -239,7 +240,7 @@ pub(crate) fn egress_filter(place: FilterPlace) -> Result<Option<String>> {
     parse_filter(&answer)
 }
 
-/// What kind of qdisc an interface has at its ingress, if it has one: `clsact` or `ingress`.
+/// The kind of qdisc at an interface's ingress, if there is one: `clsact` or `ingress`.
 pub(crate) fn ingress_qdisc(interface: u32) -> Result<Option<String>> {
     let body = traffic_control(interface, 0, CLSACT, 0);
     let answer = ask(
@@ -275,13 +276,13 @@ pub(crate) fn remove_clsact(interface: u32) -> Result<()> {
 
 fn open(protocol: SockProtocol) -> io::Result<std::os::fd::OwnedFd> {
     let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    // The kernel answers at once or not at all, and nobody is to wait for ever.
+    // The kernel answers at once or not at all; do not wait for ever.
     setsockopt(&fd, ReceiveTimeout, &TimeVal::seconds(1))?;
     Ok(fd)
 }
 
-/// Sends a request that one message answers; the answer. It is to ask for an acknowledgement where there
-/// may be nothing to tell.
+/// Sends a request with a single answer, and returns the answer. Where there may be nothing to report,
+/// the request must ask for an acknowledgement.
 fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
     let fd = open(protocol)?;
     let raw = fd.as_raw_fd();
@@ -292,7 +293,7 @@ fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Sends a request that a list answers; its messages.
+/// Sends a request that is answered by a list; returns its messages.
 fn list(request: &[u8]) -> Result<Vec<Vec<u8>>> {
     let fd = open(SockProtocol::NetlinkRoute)?;
     let raw = fd.as_raw_fd();
@@ -303,7 +304,7 @@ fn list(request: &[u8]) -> Result<Vec<Vec<u8>>> {
         let length = recv(raw, &mut buffer, MsgFlags::empty())?;
         total += length;
         if length == 0 || total > LIST_MAX {
-            bail!("the list is too long");
+            bail!("the kernel's list is too long");
         }
         let is_end =
             |message: &Vec<u8>| matches!(u16_at(message, 4), Some(NLMSG_DONE | NLMSG_ERROR));
@@ -368,7 +369,7 @@ fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Nothing where there is no such filter, chain or qdisc, of which Linux says either.
+/// `None` if there is no such filter, chain or qdisc, for which Linux uses several errors.
 fn unless_missing(answer: io::Result<Option<&[u8]>>) -> io::Result<Option<&[u8]>> {
     let missing = [io::ErrorKind::NotFound, io::ErrorKind::InvalidInput];
     match answer {
@@ -385,11 +386,11 @@ fn parse_filter(answer: &[u8]) -> Result<Option<String>> {
     Ok(Some(text(name.unwrap_or_default())))
 }
 
-/// The attributes behind an answer's fixed part of `fixed` bytes, or the error that it is.
+/// The attributes after the fixed part of `fixed` bytes of an answer, or its error.
 fn attributes(answer: &[u8], fixed: usize) -> io::Result<Option<&[u8]>> {
     if u16_at(answer, 4) == Some(NLMSG_ERROR) {
         let code = u32_at(answer, NLMSG_HEADER).unwrap_or_default().cast_signed();
-        // Zero is the acknowledgement.
+        // Zero means an acknowledgement.
         return if code == 0 {
             Ok(None)
         } else {
@@ -428,7 +429,7 @@ fn parse_xdp(xdp: &[u8]) -> Option<Attached> {
     Some(Attached { program: program.unwrap_or_default(), native })
 }
 
-/// Where a route leads out: at several places perhaps, or at none that counts.
+/// The interfaces through which a route leaves: several, or none that matters.
 fn parse_route(answer: &[u8]) -> Vec<Route> {
     let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
     let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
@@ -438,7 +439,7 @@ fn parse_route(answer: &[u8]) -> Vec<Route> {
     hops.map(|(interface, _)| Route { default, metric, interface }).collect()
 }
 
-/// The network that a route leads to.
+/// The destination of a route.
 fn network(answer: &[u8]) -> Option<IpNet> {
     let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
     let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
@@ -453,7 +454,7 @@ fn network(answer: &[u8]) -> Option<IpNet> {
     IpNet::new(address, byte(1)).ok()
 }
 
-/// The interfaces that a route leads out by, and whether there is a gateway.
+/// The interfaces through which a route leaves, and whether there is a gateway.
 fn next_hops(answer: &[u8]) -> Vec<(u32, bool)> {
     let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
     let flags = u32_at(answer, NLMSG_HEADER + 8).unwrap_or_default();
@@ -495,7 +496,7 @@ fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-/// A text that ends with a zero.
+/// A text that is terminated by a zero.
 fn text(bytes: &[u8]) -> String {
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
@@ -551,7 +552,7 @@ mod tests {
         let one = [word(RTA_OIF, 3), word(RTA_PRIORITY, 100)].concat();
         let expected = Route { default: true, metric: 100, interface: 3 };
         assert_eq!(parse_route(&route(0, RTN_UNICAST, &one)), [expected]);
-        // Unreachable; to a network of its own; by a gateway.
+        // Unreachable; to a connected network; through a gateway.
         assert_eq!(parse_route(&route(0, 7, &one)), []);
         assert_eq!(parse_route(&route(24, RTN_UNICAST, &one)), []);
         let gateway = [one, word(RTA_GATEWAY, 1)].concat();

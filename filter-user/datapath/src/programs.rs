@@ -1,4 +1,4 @@
-//! What the XDP program and the classifier have in common: where they go, and how they are loaded.
+//! Places and loading of both the XDP program and the classifier.
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::ProgramError;
@@ -6,20 +6,20 @@ use aya::programs::ProgramError;
 /// Lines of the verifier's log that an error shows.
 const VERIFIER_LINES: usize = 4;
 
-/// Where a program is to be.
+/// The place of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     /// The interface's index.
     pub(super) index: u32,
     /// Its name.
     pub(super) name: &'a str,
-    /// Its name in pins, which is older where it was renamed.
+    /// Its name in pins, which is an older one if it was renamed.
     pub(super) pin: &'a str,
-    /// Which part of the counters is its.
+    /// Its index in the counters.
     pub(super) slot: u32,
 }
 
-/// What came of loading a program, which happens once.
+/// The result of loading a program; it may have been loaded before.
 pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()> {
     match result {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
@@ -28,7 +28,7 @@ pub(super) fn loaded(result: std::result::Result<(), ProgramError>) -> Result<()
             let lines: Vec<&str> = log.lines().rev().take(VERIFIER_LINES).collect();
             let end: Vec<&str> = lines.into_iter().rev().collect();
             Err(anyhow!(
-                "the kernel's verifier refuses the program ({io_error}); its last words: {}",
+                "the kernel's verifier refuses the program ({io_error}); the end of its log: {}",
                 end.join(" / ")
             ))
         }

@@ -1,5 +1,5 @@
-//! What the kernel and the process must have, looked at before anything is changed: whoever lacks something
-//! is told what, and what to do about it, not that a map could not be made.
+//! Checks the requirements before anything is changed, so that the error names the missing feature or
+//! right and the remedy, not a map that could not be created.
 
 use std::path::Path;
 use std::{fs, io};
@@ -15,7 +15,7 @@ use nix::sys::utsname::uname;
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Parts of BPF that the programs are made of, and the kernels that have them.
+/// Features of BPF that the programs need, and the kernels that introduced them.
 const FEATURES: [(Feature, &str, &str); 4] = [
     (Feature::Map(MapType::RingBuf), "ring buffers", "5.8"),
     (Feature::Helper(ProgramType::Xdp, BpfHelper::BPF_FUNC_loop), "bpf_loop", "5.17"),
@@ -37,7 +37,7 @@ enum Feature {
     Helper(ProgramType, BpfHelper),
 }
 
-/// What there is to know.
+/// The facts about the kernel and the process.
 #[derive(Clone, Debug)]
 struct Facts {
     /// The kernel's release.
@@ -48,13 +48,13 @@ struct Facts {
     status: String,
     /// `/sys/kernel/security/lockdown`.
     lockdown: String,
-    /// Whether the kernel describes its own types, unless that is not to be seen.
+    /// Whether the kernel has type information; also true if this cannot be read.
     has_btf: bool,
-    /// What became of asking for each of [`FEATURES`].
+    /// The result of probing each of [`FEATURES`].
     features: [Probe; FEATURES.len()],
 }
 
-/// What the kernel said of a part of BPF.
+/// The result of probing a feature of BPF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Has,
@@ -62,7 +62,7 @@ enum Probe {
     Refused(Errno),
 }
 
-/// Fails when something is missing that loading and attaching take.
+/// Fails if a requirement of loading and attaching is missing.
 pub(super) fn check() -> Result<()> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut facts = Facts {
@@ -74,7 +74,7 @@ pub(super) fn check() -> Result<()> {
             || !Path::new("/sys/kernel").exists(),
         features: [Probe::Has; FEATURES.len()],
     };
-    // Nobody else is told the truth about the kernel.
+    // Only with these rights does the kernel report its features correctly.
     if facts.refusal().is_none() {
         facts.features = FEATURES.map(|(feature, ..)| probe(feature));
     }
@@ -103,7 +103,7 @@ fn probe(feature: Feature) -> Probe {
 }
 
 impl Facts {
-    /// What is missing, and what to do about it.
+    /// The missing requirement, with the remedy.
     fn refusal(&self) -> Option<String> {
         self.container()
             .or_else(|| self.capabilities())
@@ -112,11 +112,11 @@ impl Facts {
     }
 
     fn container(&self) -> Option<String> {
-        // Root in a container may have every capability, and none that counts for the kernel.
+        // Root in a container may have every capability, but none that the kernel accepts here.
         is_nested(&self.users).then(|| {
-            "this is an unprivileged container (its users are mapped: /proc/self/uid_map), where the \
-             kernel lets nobody load BPF; run Ringfence on the host and name the interface by which the \
-             container's packets come in there, or make the container a privileged one"
+            "this is an unprivileged container (its users are mapped: /proc/self/uid_map), in \
+             which the kernel does not allow BPF; run Ringfence on the host and name the interface \
+             on which the container's packets arrive, or make the container privileged"
                 .to_owned()
         })
     }
@@ -125,13 +125,14 @@ impl Facts {
         let missing = missing(effective(&self.status)?);
         (!missing.is_empty()).then(|| {
             format!(
-                "this takes root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; missing: {}",
+                "this needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; \
+                 missing: {}",
                 missing.join(", ")
             )
         })
     }
 
-    /// What the kernel would not even be asked.
+    /// Obstacles because of which the kernel would refuse any request.
     fn refused(&self) -> Option<String> {
         let refused =
             |probe: &Probe| if let Probe::Refused(why) = probe { Some(*why) } else { None };
@@ -139,27 +140,27 @@ impl Facts {
         let release = &self.release;
         Some(if why == Errno::ENOSYS {
             format!(
-                "this kernel ({release}) is built without BPF (CONFIG_BPF_SYSCALL); boot a kernel of the \
-                 distribution, Linux 6.1 or later"
+                "this kernel ({release}) is built without BPF (CONFIG_BPF_SYSCALL); boot a \
+                 distribution kernel, Linux 6.1 or later"
             )
         } else if why != Errno::EPERM && why != Errno::EACCES {
             format!("the kernel ({release}) refuses BPF: {why}")
         } else if let Some(mode) = self.lockdown() {
             format!(
-                "the kernel is locked down (`{mode}`, /sys/kernel/security/lockdown) and refuses to load \
-                 BPF; boot it without `lockdown=`, or, where Secure Boot brings that about, without Secure \
-                 Boot"
+                "the kernel is locked down (`{mode}`, /sys/kernel/security/lockdown) and refuses \
+                 to load BPF; boot it without `lockdown=`, or without Secure Boot if that causes \
+                 the lockdown"
             )
         } else {
             format!(
-                "something refuses bpf(2) to this process ({why}) though it has the capabilities: the \
-                 seccomp profile of a container or a service, or a security module such as SELinux (its \
-                 log says so); allow bpf(2), or run Ringfence on the host"
+                "bpf(2) is refused to this process ({why}) although it has the capabilities, by \
+                 the seccomp profile of a container or a service, or by a security module such as \
+                 SELinux (see its log); allow bpf(2), or run Ringfence on the host"
             )
         })
     }
 
-    /// What the kernel has not.
+    /// Features that the kernel lacks.
     fn kernel(&self) -> Option<String> {
         let features = FEATURES.iter().zip(&self.features);
         let lacking = features.filter(|(_, probe)| **probe == Probe::Lacks);
@@ -168,21 +169,21 @@ impl Facts {
         let release = &self.release;
         if !lacking.is_empty() {
             return Some(format!(
-                "this kernel ({release}) is too old: it has no {}; Ringfence takes Linux 6.1 or later, as \
-                 Debian 12 has it: install and boot a newer kernel",
+                "this kernel ({release}) is too old: it has no {}; Ringfence needs Linux 6.1 or \
+                 later, as in Debian 12; install and boot a newer kernel",
                 lacking.join(", ")
             ));
         }
         (!self.has_btf).then(|| {
             format!(
-                "this kernel ({release}) does not describe its types (there is no /sys/kernel/btf/vmlinux), \
-                 which its verifier needs; boot a kernel of the distribution, or build this one with \
+                "this kernel ({release}) has no type information (/sys/kernel/btf/vmlinux), which \
+                 its verifier needs; boot a distribution kernel, or build this one with \
                  CONFIG_DEBUG_INFO_BTF=y"
             )
         })
     }
 
-    /// The mode of lockdown that is in force, as the kernel marks it.
+    /// The active mode of lockdown, as the kernel marks it.
     fn lockdown(&self) -> Option<&str> {
         let (_, rest) = self.lockdown.split_once('[')?;
         let (mode, _) = rest.split_once(']')?;
@@ -190,7 +191,7 @@ impl Facts {
     }
 }
 
-/// Whether a map of users is that of a user namespace of its own.
+/// Whether a user map is that of a separate user namespace.
 fn is_nested(users: &str) -> bool {
     let fields: Vec<&str> = users.split_ascii_whitespace().collect();
     !fields.is_empty() && fields != ["0", "0", "4294967295"]
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(effective(""), None);
     }
 
-    /// A host that has all.
+    /// A host that meets all requirements.
     fn debian_12() -> Facts {
         Facts {
             release: "6.1.0-40-amd64".to_owned(),
@@ -256,7 +257,7 @@ mod tests {
         };
         let refused = |why: Errno| Facts { features: [Probe::Refused(why); 4], ..debian_12() };
         let locked = |mode: &str| Facts { lockdown: mode.to_owned(), ..refused(Errno::EPERM) };
-        // What is so, and what the message says of it: all of these.
+        // The facts, and the texts that the message must contain.
         let table: [(&str, Facts, &[&str]); 11] = [
             (
                 "Debian 10",
@@ -280,7 +281,7 @@ mod tests {
             (
                 "no BPF",
                 refused(Errno::ENOSYS),
-                &["CONFIG_BPF_SYSCALL", "boot a kernel of the distribution"],
+                &["CONFIG_BPF_SYSCALL", "boot a distribution kernel"],
             ),
             (
                 "no BTF",
@@ -295,7 +296,7 @@ mod tests {
             (
                 "no root",
                 Facts { status: "CapEff:\t0000000000000000\n".to_owned(), ..refused(Errno::EPERM) },
-                &["takes root", "missing: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF"],
+                &["needs root", "missing: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF"],
             ),
             (
                 "lockdown",
@@ -319,7 +320,7 @@ mod tests {
         }
     }
 
-    /// What runs the tests has what it takes; who may not ask is told that.
+    /// The machine that runs the tests meets the requirements; without the rights, the message says so.
     #[test]
     fn this_kernel_is_asked() {
         let said = check().err().map(|error| error.to_string());

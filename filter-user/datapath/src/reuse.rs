@@ -1,4 +1,4 @@
-//! What an earlier daemon left pinned: used again, or made anew.
+//! Reuses the pinned maps of an earlier daemon, or creates them anew.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -18,8 +18,8 @@ use super::mapped::{Memory, data};
 use super::pins::{self, Pins};
 use super::settings::Settings;
 
-/// Makes the pinned maps fit: those of another version of the program or of another size are
-/// unpinned, and made anew by the loader. The program that runs keeps its own until it is replaced.
+/// Makes the pinned maps fit: those of another version or of another size are unpinned, and the loader
+/// creates new ones. The running program keeps its own until it is replaced.
 ///
 /// Returns the bans that were in them.
 pub(super) fn reuse(
@@ -37,7 +37,8 @@ pub(super) fn reuse(
             pins::remove(&pins.map(name))?;
         }
         notes.push(
-            "the pinned maps are of another version: made them anew, without their bans".to_owned(),
+            "the pinned maps are of another version: created new ones, without their bans"
+                .to_owned(),
         );
         return Ok(Vec::new());
     };
@@ -67,7 +68,7 @@ pub(super) fn reuse(
 }
 
 fn resized(pin: &Path, entries: u32) -> Result<bool> {
-    // The loader makes one that is missing.
+    // The loader creates missing maps.
     if !pin.exists() {
         return Ok(false);
     }
@@ -75,10 +76,10 @@ fn resized(pin: &Path, entries: u32) -> Result<bool> {
     Ok(info.max_entries() != entries)
 }
 
-/// The pinned configuration, if it is of this version.
+/// The pinned configuration, if it has this version.
 fn pinned_config(pin: &Path) -> Result<Option<Config>> {
     let map = MapData::from_pin(pin).with_context(|| format!("open {}", pin.display()))?;
-    // One of another size is of another version.
+    // A configuration of another size is of another version.
     let config = Map::from_map_data(map).ok().and_then(|map| ConfigMap::new(map).ok());
     let config = config.map(|config| config.get()).transpose()?;
     Ok(config.filter(|config| config.abi_version == abi::ABI_VERSION))

@@ -353,8 +353,8 @@ fn rules(place: Place<'_>, ear: &Ear, listening: Timestamp, now: Timestamp) -> V
                 rule.hits.count,
                 duration::format(longest)
             ),
-            mend: "if Asterisk's own log shows that such failures still happen, the wording of the line \
-                   has changed; please report it"
+            mend: "if Asterisk's own log shows that such failures still occur, the message has \
+                   changed; please report it"
                 .to_owned(),
             key: rule.name.to_owned(),
         })

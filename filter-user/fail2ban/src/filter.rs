@@ -1,4 +1,4 @@
-//! A filter of fail2ban's: its file enters, a parser of lines leaves.
+//! A fail2ban filter: its file enters, a parser of lines leaves.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const DEFINITION: &str = "Definition";
 /// Defaults for names that a filter refers to.
 const INIT: &str = "Init";
 
-/// Where lines come from: filters may read the same lines differently.
+/// Where lines come from. A filter may read the lines of a log file and of the journal differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogType {
     /// A log file, each line with its date.
@@ -37,18 +37,17 @@ pub enum LogType {
     Journal,
 }
 
-/// What a filter cannot say itself.
+/// Properties of the log that the filter's file does not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where the lines come from.
     pub log: LogType,
-    /// What kind of failure a match is.
+    /// The class of a failure that matches.
     pub class: Class,
-    /// Whether the source of a match cannot have been forged, neither on the wire nor by text that
-    /// somebody has put into the log. A filter's expressions are trusted to find the address, not
-    /// to prove it.
+    /// Whether the source of a match cannot be forged, neither on the wire nor by text in the log. A
+    /// filter's expressions find an address, but do not prove it.
     pub proven: bool,
-    /// Whether a match counts only if a packet of the address to a SIP port was seen.
+    /// Whether a match counts only if a packet from the address to a SIP port was seen.
     pub needs_witness: bool,
 }
 
@@ -58,18 +57,18 @@ impl Default for Options {
     }
 }
 
-/// What a filter makes of a line.
+/// The result of reading a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// A failure.
     Failure(Box<Attempt>),
-    /// An expression matched, and it is no failure: `ignoreregex`, `<F-NOFAIL>`, or a line of a
-    /// connection whose address no line has told yet.
+    /// An expression matched, but it is not a failure: because of `ignoreregex` or `<F-NOFAIL>`, or
+    /// because the address of its connection is not known yet.
     Ignored,
-    /// An expression matched, but what stands for the source is no address that can be banned: a
-    /// host name, which is not resolved, a network, or a name of another kind.
+    /// An expression matched, but its source is not an address that can be banned: a host name, which is
+    /// not resolved, a network, or another kind of name.
     NoAddress,
-    /// An expression has too many ways to match this line, and was given up.
+    /// An expression has too many ways to match this line, and its search was abandoned.
     TooComplex,
     /// No expression matched.
     Nothing,
@@ -79,33 +78,33 @@ pub enum Reading {
 #[derive(Debug)]
 pub struct Filter {
     date: Detector,
-    /// Takes out of the line what the others look at.
+    /// `prefregex`, which selects the part of the line for the other expressions.
     prefix: Option<Pattern>,
     fail: Vec<Pattern>,
     ignore: Vec<Pattern>,
-    /// If lines belong together.
+    /// The connections, if the filter joins lines of one connection.
     sessions: Option<Mutex<Sessions>>,
     options: Options,
     journal: Vec<String>,
 }
 
 impl Filter {
-    /// Reads a filter: the path of its file, or the name of one in `/etc/fail2ban/filter.d`, and
-    /// behind it, in brackets, what it lets one set: `sshd[mode=aggressive]`.
+    /// Loads a filter by the path of its file, or by the name of one in `/etc/fail2ban/filter.d`. Options
+    /// may follow in brackets: `sshd[mode=aggressive]`.
     ///
-    /// Beside `NAME.conf` also `NAME.local` is read, and `NAME.d/*.conf` and `NAME.d/*.local`, as
-    /// fail2ban does.
+    /// As in fail2ban, `NAME.local`, `NAME.d/*.conf` and `NAME.d/*.local` beside `NAME.conf` are read
+    /// too.
     ///
     /// # Errors
     ///
-    /// When there is no such file, or something in it is wrong or not supported.
+    /// If the file does not exist, or contains something that is wrong or not supported.
     pub fn load(name: &str, options: Options) -> Result<Self, Error> {
         let (file, set) = options::parse(name)
             .map_err(|why| Error::of_file(Path::new(name), format!("not a filter: {why}")))?;
         let base = base(file);
         let Some(layers) = Layers::read(&base)? else {
             let place = base.with_added_extension("conf");
-            return Err(Error::of_file(&place, "there is no such filter"));
+            return Err(Error::of_file(&place, "the filter does not exist"));
         };
         Self::new(&base, &layers, set, options)
     }
@@ -114,7 +113,7 @@ impl Filter {
         let definition = Definition::new(base, layers, set, options.log)?;
         let fail = definition.patterns("failregex")?;
         if fail.is_empty() {
-            let text = "has no `failregex` in [Definition]: nothing would ever match";
+            let text = "has no `failregex` in [Definition], so nothing would ever match";
             return Err(Error::of_file(&base.with_added_extension("conf"), text));
         }
         let prefix = match definition.value("prefregex")? {
@@ -133,14 +132,14 @@ impl Filter {
                     "failregex",
                     text,
                     value,
-                    "it has no <HOST>, whom a match is about",
+                    "it has no <HOST>, so a match has no address",
                 ));
             }
         }
         let address = |pattern: &Pattern| pattern.has_address();
         if !prefix.iter().chain(&fail).any(address) {
-            let text = "finds host names alone, by <DNS>: a host name in a log is never resolved, \
-                        since who owns it decides what it resolves to";
+            let text = "finds only host names, by <DNS>, which are never resolved: the owner of \
+                        the name could choose which address is banned";
             return Err(Error::of_file(&base.with_added_extension("conf"), text));
         }
         if let Some(value) = definition.value("maxlines")?
@@ -171,13 +170,13 @@ impl Filter {
         })
     }
 
-    /// What of the journal it is for (`journalmatch`): each is a line of `FIELD=VALUE` with a blank
-    /// between those that must all be, and `+` between alternatives.
+    /// The matches of `journalmatch`. Each is a line of `FIELD=VALUE`; a blank joins those that must all
+    /// match, and `+` joins alternatives.
     pub fn journal(&self) -> &[String] {
         &self.journal
     }
 
-    /// The failure that a line without its newline tells of, if it tells of one.
+    /// The failure in a line without its newline, if there is one.
     pub fn parse(&self, line: &[u8]) -> Option<Attempt> {
         match self.read(line) {
             Reading::Failure(attempt) => Some(*attempt),
@@ -185,7 +184,7 @@ impl Filter {
         }
     }
 
-    /// What a line without its newline says.
+    /// Reads a line without its newline.
     pub fn read(&self, line: &[u8]) -> Reading {
         self.try_read(line).unwrap_or(Reading::TooComplex)
     }
@@ -193,7 +192,7 @@ impl Filter {
     fn try_read(&self, line: &[u8]) -> Result<Reading, TooComplex> {
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
         let (text, logged_at) = self.without_date(&line);
-        // As fail2ban does: before the others only if they are many more.
+        // As in fail2ban: they are tried first only if there are many fewer of them.
         if self.ignore.len() + 2 < self.fail.len() && is_in_any(&self.ignore, &text)? {
             return Ok(Reading::Ignored);
         }
@@ -217,7 +216,7 @@ impl Filter {
         Ok(Reading::Nothing)
     }
 
-    /// The line with its date taken out and a newline behind it, and the time.
+    /// The line with its date removed and a newline appended, and the time.
     fn without_date(&self, line: &str) -> (String, Option<LoggedAt>) {
         let found = match self.options.log {
             LogType::File => self.date.find(line),
@@ -231,7 +230,7 @@ impl Filter {
     fn judge(&self, groups: Groups, logged_at: Option<LoggedAt>) -> Reading {
         let groups = match (&self.sessions, groups.get("mlfid").cloned()) {
             (Some(sessions), Some(name)) => {
-                // What a panic left is still a bounded list of connections.
+                // Even after a panic, this is a bounded list of connections.
                 let mut sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 let merged = sessions.merge(&name, groups, has_source, Instant::now());
                 if merged.no_failure {
@@ -255,12 +254,12 @@ impl Filter {
     }
 }
 
-/// Whether something stands for the source, be it an address or not.
+/// Whether the match has a source, be it an address or not.
 fn has_source(groups: &Groups) -> bool {
     ["ip4", "ip6", "dns", "fid"].iter().any(|name| groups.contains_key(*name))
 }
 
-/// Whose attempt it was, if the groups say one address.
+/// The address of the attempt, if the groups contain exactly one.
 fn address(groups: &Groups) -> Option<IpAddr> {
     let (text, whole) = match (groups.get("ip4"), groups.get("ip6"), groups.get("dns")) {
         (Some(text), _, _) => (text, "32"),
@@ -283,7 +282,7 @@ fn is_in_any(patterns: &[Pattern], text: &str) -> Result<bool, TooComplex> {
     Ok(false)
 }
 
-/// The path of a filter's file, without the ending.
+/// The path of a filter's file, without its extension.
 fn base(file: &str) -> PathBuf {
     let path = if file.contains('/') { PathBuf::from(file) } else { Path::new(FILTERS).join(file) };
     match path.extension() {
@@ -292,7 +291,7 @@ fn base(file: &str) -> PathBuf {
     }
 }
 
-/// The lines of a value, without those that are empty.
+/// The lines of a value that are not empty.
 fn lines(value: &Value) -> impl Iterator<Item = &str> {
     value.text.split('\n').filter(|line| !line.is_empty())
 }
@@ -301,12 +300,12 @@ fn wrong(option: &str, pattern: &str, value: &Value, why: &str) -> Error {
     value.place.error(format!("the {option} `{}`: {why}", snippet(pattern)))
 }
 
-/// The section `[Definition]` with what `[Init]` and whoever uses the filter set.
+/// The section `[Definition]`, with the values that `[Init]` and the options in brackets set.
 struct Definition<'a> {
     layers: &'a Layers,
-    /// What was set, and then the values of `[Init]`; names in lower case.
+    /// The options in brackets, then the values of `[Init]`; names in lower case.
     set: Variables,
-    /// The file as a whole, for what was set from outside it.
+    /// The file as a whole, as the place of errors in the options.
     file: Place,
 }
 
@@ -317,7 +316,7 @@ impl<'a> Definition<'a> {
         mut set: Variables,
         log: LogType,
     ) -> Result<Self, Error> {
-        // As written in `jail.conf`, where a percent sign is doubled, or as fail2ban hands it on.
+        // A percent sign may be doubled, as in `jail.conf`, or single, as fail2ban passes it on.
         for value in set.values_mut() {
             if let Ok(expanded) = layers.expand(DEFINITION, value, &Variables::new()) {
                 *value = expanded;
@@ -343,7 +342,7 @@ impl<'a> Definition<'a> {
         Ok(Self { layers, set, file })
     }
 
-    /// The value of an option with everything in it replaced, if it has one.
+    /// The value of an option with all references expanded, if it is set.
     fn value(&self, option: &str) -> Result<Option<Value>, Error> {
         let written = match self.layers.get(DEFINITION, option, &self.set)? {
             Some(value) => Some(value),

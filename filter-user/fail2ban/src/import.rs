@@ -1,7 +1,8 @@
-//! `ringfence import fail2ban`: what fail2ban is set to, and whom it has banned, enters; settings in
-//! Ringfence's own form and bans to hand over leave, and what was left out, and why.
+//! `ringfence import fail2ban`: fail2ban's settings and bans in force enter. Settings in Ringfence's
+//! form, bans to hand over, and a list of everything that is left out, with reasons, leave.
 //!
-//! Each setting goes through the configuration's own reader before it is taken, so that what is
+//! Each setting is checked by the configuration's own reader before it is imported, so that the written
+//! file is valid.
 //! written is read.
 
 mod closes;
@@ -28,10 +29,10 @@ use super::jails::{self, Effect, Jail};
 use super::layers::{Layers, Variables};
 use super::{options, seconds};
 
-/// Where fail2ban is configured, unless told otherwise.
+/// fail2ban's configuration directory, by default.
 pub const DIRECTORY: &str = "/etc/fail2ban";
 
-/// Where its database is, unless its configuration says otherwise.
+/// fail2ban's database, by default.
 const DATABASE: &str = "/var/lib/fail2ban/fail2ban.sqlite3";
 
 /// Whether the source of a failure can be forged, of those that a built-in jail counts.
@@ -49,47 +50,47 @@ fn built_in_for(filter: &str) -> Option<(&'static str, Option<&'static Replaced>
     SOURCES.iter().find_map(of_source).or(counts_bans)
 }
 
-/// What to take.
+/// What to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
-    /// As `/etc/fail2ban`.
+    /// fail2ban's configuration directory, such as `/etc/fail2ban`.
     pub directory: PathBuf,
-    /// Its database; where its configuration says, if this does not.
+    /// Its database; `None` for the one in its configuration.
     pub database: Option<PathBuf>,
-    /// Whether it has to be that of a Wazo host.
+    /// Whether it must be that of a Wazo host.
     pub wazo: bool,
-    /// Asterisk's directory of configuration, which says what is in its logs.
+    /// Asterisk's configuration directory, which shows the levels in its logs.
     pub asterisk: PathBuf,
 }
 
 /// A ban to hand over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
-    /// The jail, by its name here.
+    /// The jail, by its name in Ringfence.
     pub jail: String,
     /// The address.
     pub network: IpNet,
-    /// When it ends; `None`: never.
+    /// When it ends; `None` for never.
     pub until: Option<Timestamp>,
 }
 
-/// What was taken.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Import {
     /// The settings: a file of Ringfence's configuration.
     pub settings: String,
     /// The bans in force.
     pub bans: Vec<Ban>,
-    /// What was taken, a line each: the jail, and what became of it.
+    /// What is imported: a line for each jail.
     pub taken: Vec<String>,
-    /// What was not, a line each, with the reason.
+    /// What is not imported: a line each, with the reason.
     pub left_out: Vec<String>,
-    /// What is otherwise than in fail2ban, or should be known of what was taken, a line each.
+    /// What works differently from fail2ban, or is otherwise worth knowing: a line each.
     pub notes: Vec<String>,
 }
 
 impl Import {
-    /// What was taken and what was not, for `--json`.
+    /// What is imported and what is left out, for `--json`.
     pub fn to_json(&self) -> Value {
         let bans = self.bans.iter().map(|ban| {
             let until = ban.until.map(|until| until.to_string());
@@ -108,7 +109,7 @@ impl Import {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let parts =
-            [("taken", &self.taken), ("left out", &self.left_out), ("to know", &self.notes)];
+            [("imported", &self.taken), ("left out", &self.left_out), ("notes", &self.notes)];
         for (title, lines) in parts {
             if lines.is_empty() {
                 continue;
@@ -122,29 +123,29 @@ impl Import {
     }
 }
 
-/// Reads what `sources` has, for a host whose configuration has what is `existing`.
+/// Imports `sources` for a host with the `existing` configuration.
 ///
 /// # Errors
 ///
-/// When there is no configuration of fail2ban's, the database that was named cannot be read, or the
-/// host was to be one with Wazo and is not.
+/// If there is no configuration of fail2ban, if a database that was named cannot be read, or if the host
+/// is not a Wazo host although it must be.
 pub fn import(
     sources: &Sources,
     existing: Existing<'_>,
     daemon: &dyn Daemon,
     now: Timestamp,
 ) -> Result<Import, Error> {
-    // What is written must not depend on where this is run.
+    // The result must not depend on the working directory.
     let directory = std::path::absolute(&sources.directory)
         .map_err(|why| Error::of_file(&sources.directory, why.to_string()))?;
     let mut jails = jails::read(&directory)?;
-    // One that is disabled is of account only where no other is here in its place, and one that has the
-    // name of a jail here has a better claim to it than one with its filter alone.
+    // A disabled jail matters only if no other takes its place here. A jail with the name of a built-in
+    // jail takes precedence over one that only has its filter.
     let built_in = |jail: &Jail| built_in_jails().any(|(_, name)| name == jail.name);
     jails.sort_by_key(|jail| (!jail.enabled, !built_in(jail)));
     if sources.wazo && !jails.iter().any(|jail| jail.name == ASTERISK_JAIL) {
-        let text = "has no jail `asterisk-wazo`, so this is no fail2ban of a Wazo host; leave \
-                    `--from-wazo` out to import it all the same";
+        let text = "has no jail `asterisk-wazo`, so this is not a Wazo host; omit `--from-wazo` to \
+                    import it nevertheless";
         return Err(Error::of_file(&directory, text));
     }
     let mut taking = Taking {
@@ -170,9 +171,9 @@ pub fn import(
     let Taking { mut done, names, ignored, .. } = taking;
     let from = directory.display();
     done.settings = if sections.is_empty() {
-        format!("# {from} has no jail that Ringfence can take over.\n")
+        format!("# {from} has no jail that Ringfence can import.\n")
     } else {
-        format!("# Taken from {from} by `ringfence import fail2ban`.\njails:\n{sections}{more}")
+        format!("# Imported from {from} by `ringfence import fail2ban`.\njails:\n{sections}{more}")
     };
     match database_of(sources)? {
         Some((path, named)) => match daemon.bans(&path, now) {
@@ -180,12 +181,16 @@ pub fn import(
             Err(why) if named => return Err(why),
             Err(why) => done.left_out.push(format!("bans: {why}")),
         },
-        None => done.left_out.push("bans: fail2ban is set to keep no database".to_owned()),
+        None => done.left_out.push(
+            "bans: fail2ban keeps no database, according to its \
+                                    configuration"
+                .to_owned(),
+        ),
     }
     Ok(done)
 }
 
-/// The database and whether somebody named it; `None` if fail2ban keeps none.
+/// The database, and whether it was named explicitly; `None` if fail2ban keeps none.
 fn database_of(sources: &Sources) -> Result<Option<(PathBuf, bool)>, Error> {
     if let Some(path) = &sources.database {
         return Ok(Some((path.clone(), true)));
@@ -214,20 +219,24 @@ fn take_bans(
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     for Banned { jail, network, until } in bans.in_force {
         let why = match names.get(&jail) {
-            Some(name) if is_ignored(name, &network) => format!("by `{jail}` of what it ignores"),
+            Some(name) if is_ignored(name, &network) => format!(
+                "by `{jail}` of addresses that it \
+                                                                 ignores"
+            ),
             Some(name) if network.prefix_len() == network.max_prefix_len() => {
                 done.bans.push(Ban { jail: name.clone(), network, until });
                 continue;
             }
             Some(_) => format!(
-                "of networks by `{jail}`: a jail bans addresses, and `ringfence ban` networks"
+                "of networks by `{jail}`: jails ban only addresses; use `ringfence ban` for \
+                 networks"
             ),
-            None => format!("by `{jail}`, which is not taken over"),
+            None => format!("by `{jail}`, which is not imported"),
         };
         *left_out.entry(why).or_default() += 1;
     }
     if bans.unreadable > 0 {
-        left_out.insert("of what is no address".to_owned(), bans.unreadable);
+        left_out.insert("of something other than an address".to_owned(), bans.unreadable);
     }
     done.taken.push(format!("{} in force", count(done.bans.len(), "ban")));
     done.left_out.extend(left_out.into_iter().map(|(why, n)| format!("{} {why}", count(n, "ban"))));
@@ -237,38 +246,38 @@ fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// What becomes of a jail.
+/// The form of a jail after the import.
 enum Becomes {
-    /// The settings of one that is there by itself.
+    /// Settings of this built-in jail.
     BuiltIn(&'static str),
-    /// A jail of its own.
+    /// A jail of your own.
     Own,
     Nothing,
 }
 
-/// The jails, one after the other.
+/// An import in progress, jail by jail.
 struct Taking<'a> {
     existing: Existing<'a>,
     daemon: &'a dyn Daemon,
     directory: &'a Path,
     asterisk: &'a Path,
     done: Import,
-    /// The jails that were taken, with their names here.
+    /// The imported jails, with their names in Ringfence.
     names: BTreeMap<String, String>,
-    /// The networks that they ignore, by their names here.
+    /// The networks that they ignore, by their names in Ringfence.
     ignored: BTreeMap<String, Vec<IpNet>>,
-    /// How many of them are jails of their own.
+    /// How many of them are jails of your own.
     own: usize,
     /// The section `sources`.
     logs: Vec<logs::Log>,
     /// The section `ports`: TCP ports by name.
     ports: BTreeMap<&'a str, Vec<closes::Range>>,
-    /// The section `sip`: ports beside those that are there.
+    /// The section `sip`: ports to add to those that are configured.
     sip: Option<Vec<u16>>,
 }
 
 impl Taking<'_> {
-    /// The section of a jail, if it is taken.
+    /// The section of a jail, if it is imported.
     fn jail(&mut self, jail: &Jail) -> Option<String> {
         let known = match self.becomes(jail) {
             Becomes::BuiltIn(name) => Some(name),
@@ -281,7 +290,8 @@ impl Taking<'_> {
         }
         let name = known.map_or_else(|| own_name(&jail.name), str::to_owned);
         if let Some(other) = self.taken_by(&name) {
-            let text = format!("{}: the jail `{other}` is `{name}` already", jail.name);
+            let text =
+                format!("{}: the jail `{other}` has already been imported as `{name}`", jail.name);
             self.done.left_out.push(text);
             return None;
         }
@@ -289,16 +299,17 @@ impl Taking<'_> {
         match (&jail.effect, known) {
             (Effect::Bans, _) => {}
             (Effect::Tells, Some(_)) => {
-                let text = "its actions ban nobody in fail2ban; here it does ban: `enabled: false` keeps it from that";
+                let text = "its actions ban no address in fail2ban, but here it does; `enabled: \
+                            false` prevents this";
                 section.notes.push(text.to_owned());
             }
             (Effect::Tells, None) => {
-                let text = "its actions ban nobody in fail2ban, so it is no jail here";
+                let text = "its actions ban no address, so it is not imported";
                 self.done.left_out.push(format!("{}: {text}", jail.name));
                 return None;
             }
             (Effect::Allows, _) => {
-                let text = "its action lets addresses in, which no jail here does";
+                let text = "its action grants access, which jails cannot do here";
                 self.done.left_out.push(format!("{}: {text}", jail.name));
                 return None;
             }
@@ -309,7 +320,7 @@ impl Taking<'_> {
             self.closes_of(jail, &mut section);
         } else {
             if let Err(why) = self.own(jail, &mut section) {
-                self.done.left_out.push(format!("{}: bans nobody here: {why}", jail.name));
+                self.done.left_out.push(format!("{}: is not imported: {why}", jail.name));
                 return None;
             }
             self.own += 1;
@@ -325,7 +336,7 @@ impl Taking<'_> {
         self.done.taken.push(match known {
             Some(known) if known == jail.name => format!("{known}: its settings"),
             Some(known) => format!("{}: its settings, for `{known}`", jail.name),
-            None => format!("{}: as a jail of its own, `{name}`, with its filter", jail.name),
+            None => format!("{}: as a jail of your own, `{name}`, with its filter", jail.name),
         });
         self.done.taken.extend(of_jail(&section.taken));
         self.ignored.insert(name.clone(), section.ignored);
@@ -333,14 +344,14 @@ impl Taking<'_> {
         Some(section.text)
     }
 
-    /// What becomes of a jail.
+    /// Decides on the form of a jail.
     fn becomes(&mut self, jail: &Jail) -> Becomes {
         let word = if jail.enabled { &jail.filter } else { &jail.name };
         let Some((name, filter)) = built_in_for(word) else {
             return if jail.enabled { Becomes::Own } else { Becomes::Nothing };
         };
         let Some(other) = self.taken_by(name) else {
-            // Of one that is disabled it is worth saying only if it would be in use here.
+            // A disabled jail is worth a line only if it would be in use here.
             let is_one = jail.enabled || jail.name == name;
             return if is_one { Becomes::BuiltIn(name) } else { Becomes::Nothing };
         };
@@ -353,25 +364,25 @@ impl Taking<'_> {
             return Becomes::Nothing;
         }
         if filter.is_some_and(|filter| filter.mode.is_some()) {
-            // fail2ban's filter reads the log once more, by the settings of this jail.
+            // fail2ban's filter reads the log once more, with the settings of this jail.
             return Becomes::Own;
         }
         let text = format!(
-            "{0}: the jail `{other}` is `{name}` already, and reads the same lines; what {0} sets does not \
-             hold",
+            "{0}: the jail `{other}` has already been imported as `{name}`, which reads the same \
+             lines; the settings of {0} have no effect",
             jail.name
         );
         self.done.left_out.push(text);
         Becomes::Nothing
     }
 
-    /// The jail of fail2ban's that has this name here.
+    /// The fail2ban jail that has already been imported under this name.
     fn taken_by(&self, name: &str) -> Option<String> {
         self.names.iter().find(|(_, taken)| *taken == name).map(|(jail, _)| jail.clone())
     }
 
-    /// The filter of a jail that is there by itself, where it is set to more than what is built in
-    /// reads, or somebody has added to it.
+    /// Sets the filter of a built-in jail, if its options or additions make it read more than the
+    /// built-in parser.
     fn filter_of(&self, jail: &Jail, known: &str, section: &mut Section<'_>) {
         let options = options::parse(&jail.filter_with_options).map(|(_, set)| set);
         let mut options = options.unwrap_or_default();
@@ -397,15 +408,15 @@ impl Taking<'_> {
             .and_then(|_| section.try_set("filter", &quoted(&filter)));
         match set {
             Ok(()) => section.taken.push(format!(
-                "{why}: its lines are read with this filter of fail2ban's, and not with what is built in"
+                "{why}: this fail2ban filter reads its lines instead of the built-in parser"
             )),
             Err(wrong) => section.left_out.push(format!(
-                "{why}: cannot be used, so what only it matches bans nobody here: {wrong}"
+                "{why}: cannot be used, so lines that only it matches are not counted: {wrong}"
             )),
         }
     }
 
-    /// What only a jail with a filter of its own has.
+    /// Sets what only a jail with its own filter has.
     fn own(&mut self, jail: &Jail, section: &mut Section<'_>) -> Result<(), String> {
         let others = self.existing.jails.iter().filter(|(name, jail)| {
             let again = **name == section.name || self.names.values().any(|taken| taken == *name);
@@ -413,7 +424,7 @@ impl Taking<'_> {
         });
         if others.count() + self.own >= OWN_JAILS_MAX {
             return Err(format!(
-                "it is one jail too many: {OWN_JAILS_MAX} of one's own are possible"
+                "there are too many jails: at most {OWN_JAILS_MAX} jails of your own are possible"
             ));
         }
         let filter =
@@ -426,13 +437,11 @@ impl Taking<'_> {
             let matches =
                 if jail.journal_match.is_empty() { loaded.journal() } else { &jail.journal_match };
             if matches.is_empty() {
-                return Err(
-                    "neither it nor its filter says what of the journal it reads".to_owned()
-                );
+                return Err("neither the jail nor its filter has a `journalmatch`".to_owned());
             }
             lines.push(("journal", list(&alternatives(matches))));
         } else if jail.logs.is_empty() {
-            return Err("it names no `logpath`".to_owned());
+            return Err("it has no `logpath`".to_owned());
         } else {
             lines.push(("log", list(&jail.logs)));
         }
@@ -440,8 +449,8 @@ impl Taking<'_> {
         let scope = self.scope(jail).unwrap_or_else(|| {
             let ports = &jail.ports;
             section.left_out.push(format!(
-                "port `{ports}`: a ban closes all ports; name these under `ports` and set `scope` to close \
-                 them alone"
+                "port `{ports}`: a ban closes all ports; to close only these, give them a name \
+                 under `ports` and set `scope`"
             ));
             "all".to_owned()
         });
@@ -451,12 +460,12 @@ impl Taking<'_> {
     }
 }
 
-/// The settings of one jail, as text, each of which the configuration's reader takes.
+/// The settings of one jail, as text. The configuration's reader has accepted each of them.
 struct Section<'a> {
     daemon: &'a dyn Daemon,
     name: String,
     text: String,
-    /// What it needs to be read at all.
+    /// The lines without which the section is not valid.
     head: String,
     taken: Vec<String>,
     left_out: Vec<String>,
@@ -480,33 +489,33 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Sets what a jail of its own cannot be without.
+    /// Sets the lines without which a jail of your own is not valid.
     fn begin(&mut self, lines: &[(&str, String)]) -> Result<(), String> {
         for (key, value) in lines {
             let _infallible = writeln!(self.head, "    {key}: {value}");
         }
-        self.read(&self.head).map_err(|why| format!("cannot be a jail of its own here: {why}"))?;
+        self.read(&self.head).map_err(|why| format!("cannot be a jail of your own: {why}"))?;
         self.text.clone_from(&self.head);
         Ok(())
     }
 
-    /// Whether the configuration's reader takes a section of `jails`, and why not.
+    /// Checks that the configuration's reader accepts a section of `jails`.
     fn read(&self, section: &str) -> Result<(), String> {
         self.daemon.check(&format!("jails:\n{section}"))
     }
 
     fn set(&mut self, key: &str, value: &str) {
         if let Err(why) = self.try_set(key, value) {
-            self.left_out.push(format!("{key}: {value}: {why}; the default holds"));
+            self.left_out.push(format!("{key}: {value}: {why}; the default applies"));
         }
     }
 
-    /// The same, or what comes nearest to it of what is possible.
+    /// Sets a value, or the nearest possible one.
     fn set_or_nearest(&mut self, key: &str, value: &str, nearest: &str) {
         let Err(why) = self.try_set(key, value) else { return };
         let instead = match self.try_set(key, nearest) {
             Ok(()) => format!("{nearest} is set instead"),
-            Err(_) => "the default holds".to_owned(),
+            Err(_) => "the default applies".to_owned(),
         };
         self.left_out.push(format!("{key}: {value}: {why}; {instead}"));
     }
@@ -518,7 +527,7 @@ impl<'a> Section<'a> {
         Ok(())
     }
 
-    /// What every jail has.
+    /// Sets what every jail has.
     fn common(&mut self, jail: &Jail) {
         if let Some(maxretry) = jail.maxretry {
             let nearest = maxretry.clamp(1, 10_000).to_string();
@@ -528,7 +537,7 @@ impl<'a> Section<'a> {
             self.set_or_nearest("findtime", &duration::format(findtime), "30d");
         }
         if let Some(bantime) = jail.bantime {
-            // No time at all is none that a ban can have.
+            // A ban cannot have a duration of zero.
             let nearest = if bantime.is_zero() { bantime } else { duration::MAX };
             let nearest = duration::format(nearest);
             self.set_or_nearest("bantime", &duration::format(bantime), &nearest);
@@ -557,36 +566,36 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// What takes proof here and none in fail2ban: of a jail of its own as there, of one that is there by
-    /// itself as is safe, and said.
+    /// Handles settings that need proof in Ringfence but not in fail2ban. A jail of your own gets
+    /// fail2ban's behaviour, a built-in jail the safe one, with a note.
     fn proof(&mut self, jail: &Jail, known: Option<&str>) {
         let grows = jail.increment.iter().any(|(name, text)| *name == "increment" && is_true(text));
         match known {
             None if grows => self.set("bantime.unproven", "true"),
             Some(RECIDIVE) => self.notes.push(
-                "only bans for failures whose source cannot be forged count, so none of those for \
-                 failures over UDP; `unproven_scope: all` does as fail2ban does"
+                "only bans for proven failures count, so none for failures over UDP; \
+                 `unproven_scope: all` acts as fail2ban does"
                     .to_owned(),
             ),
             Some(known) if grows && can_be_forged(known) => self.notes.push(
-                "bantime.increment: bans for failures whose source can be forged, as over UDP, do not grow; \
-                 `bantime.unproven: true` does as fail2ban does"
+                "bantime.increment: bans for unproven failures, such as those over UDP, do not \
+                 grow; `bantime.unproven: true` acts as fail2ban does"
                     .to_owned(),
             ),
             Some(_) | None => {}
         }
     }
 
-    /// An entry of `ignoreip` as it is written here; none if it is of no account.
+    /// An entry of `ignoreip` in Ringfence's form; `None` if it has no effect.
     fn ignored(&self, entry: &str) -> Result<Option<String>, String> {
         let network = match entry.parse::<IpAddr>() {
             Ok(address) => Some(IpNet::from(address)),
             Err(_) => entry.parse::<IpNet>().ok(),
         };
         let text = match network {
-            // Loopback is never banned by anybody.
+            // Loopback is never banned.
             Some(network) if network.addr().is_loopback() => return Ok(None),
-            // fail2ban takes a network by any of its addresses.
+            // fail2ban accepts any address of a network as its name.
             Some(network) if network.prefix_len() == network.max_prefix_len() => {
                 network.addr().to_string()
             }
@@ -597,12 +606,12 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Whether fail2ban takes a text for yes.
+/// Whether fail2ban reads a text as true.
 fn is_true(text: &str) -> bool {
     ["1", "on", "true", "yes"].contains(&text.trim().to_lowercase().as_str())
 }
 
-/// What belongs to `bantime`, as it is written here.
+/// A setting of `bantime.*`, in Ringfence's form.
 fn increment(name: &str, text: &str) -> Result<String, String> {
     Ok(match name {
         "increment" | "overalljails" => is_true(text).to_string(),
@@ -615,7 +624,7 @@ fn increment(name: &str, text: &str) -> Result<String, String> {
     })
 }
 
-/// The name of a jail of its own: as in fail2ban, in the letters and of the length that names have
+/// The name of a jail of your own: as in fail2ban, with the characters and the length that names have
 /// here.
 fn own_name(name: &str) -> String {
     const LONGEST: usize = 32;
@@ -631,7 +640,7 @@ fn own_name(name: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
-/// What of the journal is read, an entry for each alternative: in fail2ban `+` stands between them.
+/// The journal entries to read, one string for each alternative; fail2ban joins them with `+`.
 fn alternatives(matches: &[String]) -> Vec<String> {
     let words = matches.iter().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let alternatives = words.flat_map(|words| {
@@ -646,14 +655,14 @@ fn list(entries: &[String]) -> String {
     format!("[{}]", entries.join(", "))
 }
 
-/// A text in YAML: plain where that cannot be anything else.
+/// A text in YAML: plain if that is unambiguous.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
     if text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') && text.chars().all(plain)
     {
         return text.to_owned();
     }
-    // What JSON writes, YAML reads.
+    // JSON is valid YAML.
     Value::from(text).to_string()
 }
 

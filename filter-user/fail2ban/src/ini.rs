@@ -1,8 +1,8 @@
-//! One file of fail2ban's: its text enters, sections with their options leave.
+//! One fail2ban file: its text enters, sections with their options leave.
 //!
-//! The rules are those of Python's `configparser` as fail2ban sets it up: `#` and `;` begin a
-//! comment line, ` ;` one behind a value; a line that is indented deeper than its option goes on with
-//! the value; `=` or `:` ends the name of an option, and case does not matter in it.
+//! The rules are those of Python's `configparser` as fail2ban uses it: `#` and `;` begin a comment line,
+//! and ` ;` a comment after a value; a line that is indented deeper than its option continues the value;
+//! `=` or `:` ends the name of an option, which is case-insensitive.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::error::{Error, Place, snippet};
 
-/// The largest file that is read, in bytes. The largest that fail2ban ships has 30,000.
+/// The largest file that is read, in bytes. The largest file that fail2ban ships has 30,000.
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// A value as it was written, with its place.
@@ -25,12 +25,12 @@ pub(super) struct Value {
 /// Options by name, in lower case.
 pub(super) type Section = BTreeMap<String, Value>;
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ini {
     /// The section `[DEFAULT]`.
     pub(super) defaults: Section,
-    /// All others.
+    /// All other sections.
     pub(super) sections: BTreeMap<String, Section>,
 }
 
@@ -47,7 +47,7 @@ impl Ini {
         if bytes.len() as u64 > FILE_MAX {
             return Err(Error::of_file(
                 path,
-                "is larger than 1 MiB: no configuration of fail2ban's",
+                "is larger than 1 MiB, so it is not a configuration of fail2ban",
             ));
         }
         Self::parse(&bytes, path).map(Some)
@@ -82,11 +82,11 @@ impl Ini {
 
 struct Reader {
     ini: Ini,
-    /// The sections and options of this file, for what is there twice.
+    /// The line of each section and option, to find duplicates.
     seen: BTreeMap<(String, Option<String>), usize>,
     section: Option<String>,
     option: Option<String>,
-    /// How deep the option is indented that a deeper line would go on with.
+    /// The indentation of the current option; a deeper line continues its value.
     indent: usize,
 }
 
@@ -95,7 +95,7 @@ impl Reader {
         let comment = comment(line);
         let text = line[..comment.unwrap_or(line.len())].trim();
         if text.is_empty() {
-            // An empty line belongs to the value around it; a comment is as if it were not there.
+            // An empty line belongs to the value around it; a comment is ignored.
             if comment.is_none()
                 && let Some(value) = self.value()
             {
@@ -118,20 +118,18 @@ impl Reader {
         self.set(text, place)
     }
 
-    /// The value that a line would go on with.
+    /// The value that a deeper line would continue.
     fn value(&mut self) -> Option<&mut Value> {
         let (section, option) = (self.section.as_deref()?, self.option.as_deref()?);
         self.ini.section(section).get_mut(option)
     }
 
     fn begin(&mut self, name: &str, place: &Place) -> Result<(), Error> {
-        // `[DEFAULT]` may come back; of any other this is most likely a mistake.
+        // `[DEFAULT]` may occur again; any other repeated section is probably a mistake.
         if name != DEFAULT
             && let Some(first) = self.once(name, None, place.line)
         {
-            return Err(
-                place.error(format!("[{}] is there already, in line {first}", snippet(name)))
-            );
+            return Err(place.error(format!("[{}] already occurs in line {first}", snippet(name))));
         }
         self.ini.section(name);
         self.section = Some(name.to_owned());
@@ -141,12 +139,13 @@ impl Reader {
 
     fn set(&mut self, text: &str, place: Place) -> Result<(), Error> {
         let Some(section) = self.section.clone() else {
-            return Err(place.error("an option before any section, such as [Definition]"));
+            return Err(place.error("an option before the first section, such as [Definition]"));
         };
         let Some((name, value)) = text.split_once(['=', ':']) else {
             let text = snippet(text);
             return Err(place.error(format!(
-                "`{text}` is no option, as `name = value`; what goes on with a value is indented"
+                "`{text}` is not an option (`name = value`); a line that continues a value must be \
+                 indented"
             )));
         };
         let name = name.trim_end().to_lowercase();
@@ -155,7 +154,7 @@ impl Reader {
         }
         if let Some(first) = self.once(&section, Some(&name), place.line) {
             let name = snippet(&name);
-            return Err(place.error(format!("`{name}` is there already, in line {first}")));
+            return Err(place.error(format!("`{name}` already occurs in line {first}")));
         }
         let value = Value { text: value.trim().to_owned(), place };
         self.ini.section(&section).insert(name.clone(), value);
@@ -163,13 +162,13 @@ impl Reader {
         Ok(())
     }
 
-    /// The line in which this stood before, if it did.
+    /// The line of the first occurrence, if this is a repetition.
     fn once(&mut self, section: &str, option: Option<&str>, line: usize) -> Option<usize> {
         self.seen.insert((section.to_owned(), option.map(str::to_owned)), line)
     }
 }
 
-/// The section whose options all others have.
+/// The section with the defaults of all others.
 pub(super) const DEFAULT: &str = "DEFAULT";
 
 impl Ini {
@@ -242,10 +241,10 @@ mod tests {
     #[test]
     fn errors_name_file_and_line() {
         for (text, expected) in [
-            ("a = 1", "x.conf:1: an option before any section"),
-            ("[a]\nb = 1\nnonsense\n", "x.conf:3: `nonsense` is no option"),
-            ("[a]\nb = 1\nc = 2\nB = 3\n", "x.conf:4: `b` is there already, in line 2"),
-            ("[a]\n[b]\n[a]\n", "x.conf:3: [a] is there already, in line 1"),
+            ("a = 1", "x.conf:1: an option before the first section"),
+            ("[a]\nb = 1\nnonsense\n", "x.conf:3: `nonsense` is not an option"),
+            ("[a]\nb = 1\nc = 2\nB = 3\n", "x.conf:4: `b` already occurs in line 2"),
+            ("[a]\n[b]\n[a]\n", "x.conf:3: [a] already occurs in line 1"),
             ("[a]\n= 1\n", "x.conf:2: an option without a name"),
         ] {
             let error = parse(text).unwrap_err().to_string();

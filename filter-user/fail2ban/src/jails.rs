@@ -1,5 +1,5 @@
-//! The jails of fail2ban's configuration: `jail.conf` and what changes it enters, what each enabled
-//! jail is set to leaves.
+//! The jails in fail2ban's configuration: `jail.conf` and its overrides enter, the settings of each jail
+//! leave.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,65 +9,65 @@ use super::layers::{Layers, Variables};
 use super::{options, seconds};
 use detection::duration;
 
-/// What a jail's actions do to an address.
+/// The effect of a jail's actions on an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Close something to it, as far as is known.
+    /// They close ports to it, as far as is known.
     #[default]
     Bans,
-    /// Tell somebody of it.
+    /// They only send messages.
     Tells,
-    /// Let it in.
+    /// They grant it access.
     Allows,
 }
 
-/// A jail of fail2ban's.
+/// A fail2ban jail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Jail {
     pub(super) name: String,
     pub(super) enabled: bool,
-    /// What stands before the bracket in `filter`.
+    /// The name in `filter`, without the options in brackets.
     pub(super) filter: String,
-    /// The whole of `filter`.
+    /// The complete value of `filter`.
     pub(super) filter_with_options: String,
     pub(super) maxretry: Option<u32>,
     pub(super) findtime: Option<Duration>,
-    /// For ever is as long as a ban of a jail can be.
+    /// A permanent ban becomes the longest ban of a jail.
     pub(super) bantime: Option<Duration>,
-    /// What belongs to `bantime`, by the name behind the dot, as it is written.
+    /// The settings of `bantime.*`, by the name after the dot, as written.
     pub(super) increment: Vec<(&'static str, String)>,
     pub(super) ignoreip: Vec<String>,
-    /// Files, which may have wild cards.
+    /// Files, possibly with wildcards.
     pub(super) logs: Vec<String>,
     /// Whether it reads systemd's journal instead.
     pub(super) journal: bool,
-    /// What of the journal, if the jail says so.
+    /// The journal matches, if the jail has its own.
     pub(super) journal_match: Vec<String>,
-    /// What its usual action closes, as it is written: `ssh`, `http,https`, `0:65535`.
+    /// The ports that its usual action closes, as written: `ssh`, `http,https`, `0:65535`.
     pub(super) ports: String,
-    /// What its actions do.
+    /// The effect of its actions.
     pub(super) effect: Effect,
     /// Whether its action closes all ports, whatever `port` says.
     pub(super) all_ports: bool,
-    /// What could not be read, or means nothing here: what, and why.
+    /// The settings that could not be read or have no equivalent, each with the reason.
     pub(super) left_out: Vec<String>,
 }
 
-/// What belongs to `bantime` and has the same name and meaning here.
+/// The settings of `bantime.*` that have the same name and meaning in Ringfence.
 const INCREMENT: [&str; 6] =
     ["increment", "factor", "maxtime", "rndtime", "multipliers", "overalljails"];
 
-/// What a jail may set and what there is no setting for, with what to do about it.
+/// Settings of a jail without an equivalent, each with advice.
 const LEFT_OUT: [(&str, &str); 11] = [
-    ("failregex", "what only the jail's own expressions match bans nobody here"),
-    ("ignoreregex", "what the jail's own expressions let pass counts here"),
-    ("prefregex", "what only the jail's own expression matches bans nobody here"),
+    ("failregex", "lines that only the jail's own expressions match are not counted"),
+    ("ignoreregex", "lines that the jail's own expressions exclude are counted"),
+    ("prefregex", "lines that only the jail's own expression matches are not counted"),
     ("datepattern", "the jail's own date pattern is not used"),
     ("logencoding", "logs are read as bytes, whatever their encoding"),
-    ("skip_if_nologs", "a log that is not there is waited for"),
-    ("ignorecommand", "no program is run for an address: name addresses in `ignoreip`"),
-    ("bantime.formula", "no formula is evaluated: `bantime.multipliers` can come close to it"),
-    ("logtimezone", "dates without a zone are in that of the host"),
+    ("skip_if_nologs", "the daemon waits for a log that does not exist"),
+    ("ignorecommand", "no program is run to decide about an address; list addresses in `ignoreip`"),
+    ("bantime.formula", "no formula is evaluated; `bantime.multipliers` can approximate it"),
+    ("logtimezone", "dates without a time zone are in the host's zone"),
     ("usedns", "host names in logs are never resolved"),
     ("maxlines", "expressions over several lines are not supported"),
 ];
@@ -88,10 +88,10 @@ const REPORTERS: [&str; 12] = [
     "helpers",
 ];
 
-/// Expressions that can stand in the filter instead.
+/// Expressions that can be in the filter instead.
 const IN_FILTER: [&str; 4] = ["failregex", "ignoreregex", "prefregex", "datepattern"];
 
-/// What else a jail may set: what is taken, and what makes no difference to who is banned.
+/// Other settings of a jail: those that are read, and those that do not affect bans.
 const KNOWN: [&str; 30] = [
     "enabled",
     "filter",
@@ -125,11 +125,11 @@ const KNOWN: [&str; 30] = [
     "returntype",
 ];
 
-/// Reads the jails that a directory as `/etc/fail2ban` configures.
+/// Reads the jails in a directory such as `/etc/fail2ban`.
 pub(super) fn read(directory: &Path) -> Result<Vec<Jail>, Error> {
     let base = directory.join("jail");
     let Some(layers) = Layers::read(&base)? else {
-        let text = "is not there: `--from` names the directory of fail2ban's configuration";
+        let text = "does not exist; give fail2ban's configuration directory with `--from`";
         return Err(Error::of_file(&base.with_extension("conf"), text));
     };
     Ok(layers.sections().map(|name| jail(&layers, name, directory)).collect())
@@ -152,7 +152,7 @@ fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
     jail.maxretry =
         reader.parsed("maxretry", |text| text.trim().parse().map_err(|_e| not_a_number(text)));
     jail.findtime = reader.parsed("findtime", |text| {
-        seconds::parse(text)?.ok_or_else(|| "`-1` is no time to find failures in".to_owned())
+        seconds::parse(text)?.ok_or_else(|| "`-1` is not a valid time for `findtime`".to_owned())
     });
     jail.bantime =
         reader.parsed("bantime", |text| Ok(seconds::parse(text)?.unwrap_or(duration::MAX)));
@@ -175,7 +175,7 @@ fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
     } else {
         jail.logs = reader.text("logpath").map(lines).unwrap_or_default();
         for log in &mut jail.logs {
-            // Where to begin reading, which here is always where it was left off.
+            // fail2ban's option for the start position; Ringfence always continues at its last position.
             for place in [" head", " tail"] {
                 let shorter = log.strip_suffix(place).map(str::trim_end).map(str::to_owned);
                 *log = shorter.unwrap_or_else(|| log.clone());
@@ -200,7 +200,7 @@ fn jail(layers: &Layers, name: &str, directory: &Path) -> Jail {
                 directory.join("filter.d").join(&jail.filter).with_added_extension("local");
             reader.left_out.push(if IN_FILTER.contains(&option) {
                 format!(
-                    "{option}: {why}; to have it, put it under [Definition] into {}, and import again",
+                    "{option}: {why}; to use it, put it under [Definition] in {} and import again",
                     filter.display()
                 )
             } else {
@@ -247,7 +247,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Options that mean nothing here, and that nothing else in the section is made of.
+    /// Lists options that have no meaning here and that no other value in the section refers to.
     fn unknown(&mut self) {
         let is_known = |option: &str| {
             KNOWN.contains(&option)
@@ -266,12 +266,12 @@ impl Reader<'_> {
             .own(self.name)
             .map(|(option, _)| option)
             .filter(|option| !is_known(option) && !is_used(option))
-            .map(|option| format!("{option}: there is no such setting here"))
+            .map(|option| format!("{option}: Ringfence has no such setting"))
             .collect();
         self.left_out.extend(unknown);
     }
 
-    /// What its actions close; other things that they do have nothing that does them here.
+    /// Reads what its actions close; other effects of actions have no equivalent.
     fn action(&mut self, jail: &mut Jail) {
         let (mut others, mut ports) = (Vec::new(), Vec::new());
         let (mut reports, mut bans) = (0, 0);
@@ -312,13 +312,12 @@ impl Reader<'_> {
         }
         if !others.is_empty() {
             let others = others.join(", ");
-            self.left_out
-                .push(format!("action {others}: a ban closes ports, and does nothing else"));
+            self.left_out.push(format!("action {others}: bans only close ports"));
         }
     }
 }
 
-/// Actions, each in a line: what stands in brackets may go over several.
+/// Actions, one on each line; brackets may span several lines.
 fn one_a_line(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let is_open = |line: &String| line.matches('[').count() > line.matches(']').count();
@@ -332,7 +331,7 @@ fn one_a_line(text: &str) -> Vec<String> {
 }
 
 fn not_a_number(text: &str) -> String {
-    format!("`{}` is no number", text.trim())
+    format!("`{}` is not a number", text.trim())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Several of fail2ban's files, one over the other: `x.conf`, what it includes, `x.d/*.conf`,
-//! `x.local`, `x.d/*.local`. What is read later wins. `%(name)s` is replaced when a value is asked for.
+//! A fail2ban configuration in several files: `x.conf` with its includes, `x.d/*.conf`, `x.local`,
+//! `x.d/*.local`. The last value wins. `%(name)s` is expanded when a value is requested.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 use super::error::{Error, snippet};
 use super::ini::{DEFAULT, Ini, Section, Value};
 
-/// How many files one configuration may be made of, includes counted as often as they are read.
+/// The most files in one configuration. An included file counts each time that it is read.
 const FILES_MAX: usize = 256;
 
-/// How deep includes may go, and references in references: as in Python's `configparser`.
+/// The maximum depth of includes and of nested references, as in Python's `configparser`.
 const DEPTH_MAX: usize = 10;
 
-/// How many references one value may come to.
+/// The most references that one value may expand.
 const REFERENCES_MAX: usize = 10_000;
 
-/// How long a value may become, in bytes.
+/// The maximum length of an expanded value, in bytes.
 pub(super) const VALUE_MAX: usize = 256 * 1024;
 
 /// The section that names other files.
 const INCLUDES: &str = "INCLUDES";
 
-/// Before the name of a section: the values that a later file has replaced.
+/// The prefix of a section with the values that a later file has replaced.
 const KNOWN: &str = "KNOWN/";
 
-/// Values that win over those in files, by name in lower case, with no references in them.
+/// Values that take precedence over those in files, by name in lower case, without references.
 pub(super) type Variables = BTreeMap<String, String>;
 
-/// A configuration as its files make it.
+/// A configuration that is merged from its files.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     ini: Ini,
@@ -37,7 +37,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Reads `base` with each of the endings that fail2ban looks for. `None` if there is no file.
+    /// Reads `base` with each extension that fail2ban reads. `None` if there is no file.
     pub(super) fn read(base: &Path) -> Result<Option<Self>, Error> {
         let with = |ending: &str| {
             let mut name = base.as_os_str().to_owned();
@@ -56,12 +56,12 @@ impl Layers {
         Ok((layers.files > 0).then_some(layers))
     }
 
-    /// Reads a file and what it includes. `above` are the files that include it.
+    /// Reads a file and its includes. `above` are the files that include it.
     fn file(&mut self, path: &Path, above: &mut Vec<PathBuf>) -> Result<(), Error> {
         let Some(ini) = Ini::read(path)? else { return Ok(()) };
         self.files += 1;
         if self.files > FILES_MAX || above.len() > DEPTH_MAX {
-            return Err(Error::of_file(path, "includes too many files, or too deep"));
+            return Err(Error::of_file(path, "has too many includes, or too deeply nested ones"));
         }
         let own = Self { ini, files: 1 };
         let [before, after] = ["before", "after"].map(|which| own.includes(which));
@@ -84,7 +84,7 @@ impl Layers {
         Ok(files.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
-    /// One that is not there is passed over, as fail2ban does: `after = common.local`.
+    /// A missing file is skipped, as in fail2ban: `after = common.local`.
     fn include(
         &mut self,
         from: &Path,
@@ -108,7 +108,7 @@ impl Layers {
     fn merge(&mut self, ini: Ini) {
         self.ini.defaults.extend(ini.defaults);
         for (name, mut options) in ini.sections {
-            // `[Init?family=inet6]` holds for actions under a condition; kept apart by name.
+            // `[Init?family=inet6]` applies to actions under a condition, so it stays separate.
             let name = match name.split_once('?') {
                 Some((section, condition)) => {
                     let under = |name: String| format!("{name}?{condition}");
@@ -131,20 +131,20 @@ impl Layers {
         }
     }
 
-    /// The names of the sections, without those that are not jails.
+    /// The names of the sections that are jails.
     pub(super) fn sections(&self) -> impl Iterator<Item = &str> {
         let special = |name: &str| name == INCLUDES || name.starts_with(KNOWN);
         self.ini.sections.keys().map(String::as_str).filter(move |name| !special(name))
     }
 
-    /// The options that a section has itself.
+    /// The options that a section itself sets.
     pub(super) fn own(&self, section: &str) -> impl Iterator<Item = (&str, &Value)> {
         let options = self.ini.sections.get(section).into_iter().flatten();
         options.map(|(name, value)| (name.as_str(), value))
     }
 
-    /// The value of an option, with all references replaced; from `[DEFAULT]` if the section has none. A
-    /// variable of its name wins, and is taken as it is.
+    /// The value of an option, with all references expanded; from `[DEFAULT]` if the section does not set
+    /// it. A variable of its name takes precedence, and is not expanded.
     pub(super) fn get(
         &self,
         section: &str,
@@ -162,7 +162,7 @@ impl Layers {
         Ok(Some(Value { text, place: raw.place.clone() }))
     }
 
-    /// A value of a section with all references in it replaced.
+    /// A value of a section with all its references expanded.
     pub(super) fn expand(
         &self,
         section: &str,
@@ -175,7 +175,7 @@ impl Layers {
         Ok(out)
     }
 
-    /// The same, for a name that may say another section: `section/option`.
+    /// The same for a name that may contain another section: `section/option`.
     pub(super) fn get_from(
         &self,
         section: &str,
@@ -209,15 +209,15 @@ struct Scope<'a> {
     layers: &'a Layers,
     section: &'a str,
     variables: &'a Variables,
-    /// How many references may still be replaced.
+    /// How many references may still be expanded.
     left: usize,
 }
 
 impl<'a> Scope<'a> {
-    /// Appends `text` with its references replaced.
+    /// Appends `text` with its references expanded.
     fn replace(&mut self, text: &str, depth: usize, out: &mut String) -> Result<(), String> {
         if depth > DEPTH_MAX {
-            return Err("references go round in a circle, or too deep".to_owned());
+            return Err("the references form a cycle, or are nested too deeply".to_owned());
         }
         let mut rest = text;
         while let Some((plain, reference)) = rest.split_once('%') {
@@ -230,22 +230,21 @@ impl<'a> Scope<'a> {
             let Some((name, after)) = reference.strip_prefix('(').and_then(|r| r.split_once(")s"))
             else {
                 return Err(format!(
-                    "`%{}` is neither `%(name)s` nor `%%`, which is a percent sign",
+                    "`%{}` is neither `%(name)s` nor `%%` (a percent sign)",
                     snippet(reference.get(..16).unwrap_or(reference))
                 ));
             };
-            self.left = self.left.checked_sub(1).ok_or("comes to too many references")?;
+            self.left = self.left.checked_sub(1).ok_or("has too many references")?;
             if let Some(value) = self.variables.get(&name.to_lowercase()) {
-                // What was set from outside has no references left: a percent sign is one.
+                // Options from outside the file contain no references: a percent sign stands for itself.
                 out.push_str(value);
             } else {
-                let value = self
-                    .find(name)
-                    .ok_or_else(|| format!("nothing is called `{}`", snippet(name)))?;
+                let value =
+                    self.find(name).ok_or_else(|| format!("`{}` is not defined", snippet(name)))?;
                 self.replace(value, depth + 1, out)?;
             }
             if out.len() > VALUE_MAX {
-                return Err("becomes longer than 256 KiB with all references replaced".to_owned());
+                return Err("is longer than 256 KiB after all references are expanded".to_owned());
             }
             rest = after;
         }
@@ -277,7 +276,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The files of a directory with this ending, in the order of their names.
+/// The files in a directory with this extension, in alphabetical order.
 fn in_directory(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> {
     let fail = |why: std::io::Error| Error::of_file(directory, format!("cannot be read: {why}"));
     let entries = match fs::read_dir(directory) {
@@ -369,10 +368,10 @@ mod tests {
     #[test]
     fn what_cannot_be_replaced_is_an_error() {
         for (text, expected) in [
-            ("x = %(nobody)s", "nothing is called `nobody`"),
-            ("x = 100%", "which is a percent sign"),
-            ("x = %(x)s", "circle"),
-            ("x = %(y)s\ny = %(x)s", "circle"),
+            ("x = %(nobody)s", "`nobody` is not defined"),
+            ("x = 100%", "(a percent sign)"),
+            ("x = %(x)s", "cycle"),
+            ("x = %(y)s\ny = %(x)s", "cycle"),
         ] {
             let error = get(&[("jail.conf", &format!("[a]\n{text}\n"))], "a", "x").unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
@@ -403,7 +402,7 @@ mod tests {
         }
         fs::write(directory.path().join("f9.conf"), "[a]\n").unwrap();
         let error = Layers::read(&directory.path().join("f0")).unwrap_err().to_string();
-        assert!(error.contains("too many files"), "{error}");
+        assert!(error.contains("too many includes"), "{error}");
     }
 
     proptest! {

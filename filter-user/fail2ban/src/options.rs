@@ -1,12 +1,12 @@
-//! `name[option=value, other="a, b"]`, as jails name filters and actions.
+//! `name[option=value, other="a, b"]`, the syntax in which jails name filters and actions.
 
 use std::collections::BTreeMap;
 
-/// The name and the options, their names in lower case.
+/// The name and the options, with their names in lower case.
 ///
 /// # Errors
 ///
-/// What is wrong, and where.
+/// The problem, and where it is.
 pub(super) fn parse(text: &str) -> Result<(&str, BTreeMap<String, String>), String> {
     let text = text.trim();
     let Some((name, mut rest)) = text.split_once('[') else {
@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Result<(&str, BTreeMap<String, String>), Stri
             match after.trim_start().strip_prefix('[') {
                 Some(more) => rest = more,
                 None if after.trim().is_empty() => return Ok((name.trim_end(), options)),
-                None => return Err(format!("`{}` stands behind the last `]`", after.trim())),
+                None => return Err(format!("`{}` follows the last `]`", after.trim())),
             }
             continue;
         }
@@ -75,7 +75,7 @@ mod tests {
             ("sshd[mode=x", "no `]`"),
             ("sshd[mode=\"x]", "never closed"),
             ("sshd[a b=x]", "name of an option"),
-            ("sshd[a=x] y", "behind the last"),
+            ("sshd[a=x] y", "follows the last"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -1,4 +1,4 @@
-//! An expression of a filter: Python's syntax with `<HOST>` and its like enters, something that finds
+//! An expression of a filter: Python's syntax with tags such as `<HOST>` enters, an expression that finds
 //! its groups in a line leaves.
 
 mod python;
@@ -9,15 +9,15 @@ use fancy_regex::{Captures, Regex, RegexBuilder};
 
 pub(super) use python::translate;
 
-/// How often a search may go back and try another way before it is given up. A line costs at most
-/// this, whatever is in it and in the expression.
+/// How often a search may backtrack before it is abandoned. This bounds the cost of any line with any
+/// expression.
 const BACKTRACK_MAX: usize = 200_000;
 
-/// The longest expression, in bytes, with all that it refers to.
+/// The longest expression, in bytes, with all its references expanded.
 const PATTERN_MAX: usize = 64 * 1024;
 
-/// What `<HOST>` and its like stand for, in Python's syntax. Whatever matches these is parsed as an
-/// address before anything is made of it.
+/// The expressions for `<HOST>` and similar tags, in Python's syntax. A match is parsed as an address
+/// before it is used.
 mod tag {
     pub(super) const IP4: &str = r"(?:::f{4,6}:)?(?P<ip4>(?:\d{1,3}\.){3}\d{1,3})";
     pub(super) const IP6: &str = r"(?P<ip6>(?:[0-9a-fA-F]{1,4}::?|::){1,7}(?:[0-9a-fA-F]{1,4}|:))";
@@ -25,18 +25,18 @@ mod tag {
     pub(super) const CIDR: &str = r"(?P<cidr>\d+)";
 }
 
-/// The groups that say who it was, in the order in which they are asked.
+/// The groups that contain the address, in the order in which they are tried.
 const ADDRESS_GROUPS: [&str; 2] = ["ip4", "ip6"];
 
 /// An expression, compiled.
 #[derive(Debug)]
 pub(super) struct Pattern {
     regex: Regex,
-    /// The groups with names of their own, and what each is called for the rest of the program.
+    /// The named groups, and the name under which each is reported.
     groups: Vec<(String, String)>,
 }
 
-/// What a search found, by the name of the group; groups without a match are not in it.
+/// The matches of a search, by the name of the group; groups without a match are missing.
 pub(super) type Groups = BTreeMap<String, String>;
 
 impl Pattern {
@@ -44,7 +44,7 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The error in it.
     pub(super) fn new(source: &str) -> Result<Self, String> {
         if source.trim().is_empty() {
             return Err("an empty expression".to_owned());
@@ -65,27 +65,27 @@ impl Pattern {
             (name.to_owned(), known.to_owned())
         });
         let mut groups: Vec<_> = groups.collect();
-        // What has the name itself comes before what stands in for it.
+        // A group with the name itself comes before its substitutes.
         groups.sort_by_key(|(name, known)| (name != known, name.clone()));
         Ok(Self { regex, groups })
     }
 
-    /// Whether it can find one of these groups.
+    /// Whether it has one of these groups.
     pub(super) fn has_any(&self, names: &[&str]) -> bool {
         self.groups.iter().any(|(_, known)| names.contains(&known.as_str()))
     }
 
-    /// Whether it can find an address.
+    /// Whether it has a group for an address.
     pub(super) fn has_address(&self) -> bool {
         self.has_any(&ADDRESS_GROUPS) || self.has_any(&["fid"])
     }
 
-    /// Whether it is in `text`.
+    /// Whether it matches in `text`.
     pub(super) fn is_in(&self, text: &str) -> Result<bool, TooComplex> {
         self.regex.is_match(text).map_err(|_limit| TooComplex)
     }
 
-    /// Its groups in `text`, if it is there.
+    /// Its groups in `text`, if it matches.
     pub(super) fn find(&self, text: &str) -> Result<Option<Groups>, TooComplex> {
         let found = self.regex.captures(text).map_err(|_limit| TooComplex)?;
         Ok(found.map(|captures| self.groups_of(&captures)))
@@ -104,7 +104,7 @@ impl Pattern {
     }
 }
 
-/// A search was given up: the expression has too many ways to match this line.
+/// A search was abandoned: the expression has too many ways to match this line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooComplex;
 
@@ -119,7 +119,7 @@ pub(super) fn compile(translated: &str) -> Result<Regex, String> {
         .map_err(|why| why.to_string().replace('\n', " "))
 }
 
-/// Replaces `<HOST>`, `<F-USER>` and the like by groups.
+/// Replaces `<HOST>`, `<F-USER>` and other tags by groups.
 fn expand(source: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = source;
@@ -150,8 +150,8 @@ fn expand(source: &str) -> Result<String, String> {
             "F-PORT/" => out.push_str(r"(?P<fport>\w+)"),
             "SKIPLINES" => {
                 return Err(
-                    "<SKIPLINES> asks for several lines at once; an expression is looked for \
-                            in one line"
+                    "<SKIPLINES> needs several lines, but an expression is matched against one \
+                            line"
                         .to_owned(),
                 );
             }
@@ -174,7 +174,7 @@ fn expand(source: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// The name in `F-NAME`, and whether the tag closes.
+/// The name in `F-NAME`, and whether it is a closing tag.
 fn custom(name: &str) -> Option<(bool, &str)> {
     let (closes, name) = match name.strip_prefix('/') {
         Some(name) => (true, name),
@@ -229,7 +229,7 @@ mod tests {
         let expected = [("fport", "80"), ("ip4", "192.0.2.1"), ("mlfid", "xy"), ("user", "me")];
         assert_eq!(groups, expected);
         assert_eq!(found("<SUBNET>", "192.0.2.0/24", "cidr").as_deref(), Some("24"));
-        // One that stands in is taken where the other has nothing.
+        // A substitute is used if the group itself has no match.
         let pattern = "a=<F-ALT_USER>\\S*</F-ALT_USER>(?: b=<F-USER>\\S*</F-USER>)? <HOST>";
         assert_eq!(found(pattern, "a=x b=y 192.0.2.1", "user").as_deref(), Some("y"));
         assert_eq!(found(pattern, "a=x 192.0.2.1", "user").as_deref(), Some("x"));

@@ -1,4 +1,4 @@
-//! fail2ban's times: `600`, `10m`, `1d12h`, `1 week 2 days`, `60*60*24`, `-1` for ever.
+//! fail2ban's times: `600`, `10m`, `1d12h`, `1 week 2 days`, `60*60*24`, and `-1` for permanent.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ const UNITS: [(&[&str], u64); 7] = [
     (&["y", "yy", "yea", "year", "years"], 31_557_600),
 ];
 
-/// A time as fail2ban reads it; `None` for ever.
+/// A time as fail2ban reads it; `None` for permanent.
 ///
 /// # Errors
 ///
-/// When it is something else, such as a longer formula.
+/// If it is anything else, such as a longer formula.
 pub(super) fn parse(text: &str) -> Result<Option<Duration>, String> {
     let text = text.trim();
     if text.strip_prefix('-').is_some_and(|rest| rest.trim() == "1") {
         return Ok(None);
     }
-    let wrong = || format!("`{text}` is no time that is understood, as `600`, `10m` or `1d12h`");
+    let wrong = || format!("`{text}` is not a time such as `600`, `10m` or `1d12h`");
     let mut total: u64 = 0;
     let mut product: Option<u64> = None;
     let mut rest = text;

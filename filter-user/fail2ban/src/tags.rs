@@ -1,20 +1,20 @@
-//! `<name>` in a filter's values: replaced by the value of that name, which may hold others.
+//! `<name>` in a filter's values: replaced by the value of that name, which may contain other tags.
 
 use std::collections::BTreeMap;
 
 use super::layers::VALUE_MAX;
 
-/// How often one tag is replaced in a value: as in fail2ban.
+/// How often one tag is replaced in a value, as in fail2ban.
 const REPLACED_MAX: usize = 25;
 
-/// How many tags are replaced in a value, all together.
+/// How many tags are replaced in a value in total.
 const REPLACED_ALL_MAX: usize = 1000;
 
-/// Replaces in the value of `own` every tag that `find` knows. Others stay: `<HOST>`.
+/// Replaces every tag in the value of `own` that `find` knows. Others stay, such as `<HOST>`.
 ///
 /// # Errors
 ///
-/// What is wrong with the value.
+/// The error in the value.
 pub(super) fn replace(
     own: &str,
     mut value: String,
@@ -33,11 +33,11 @@ pub(super) fn replace(
         *count += 1;
         all += 1;
         if name == own || *count > REPLACED_MAX || all > REPLACED_ALL_MAX {
-            return Err(format!("`<{name}>` goes round in a circle"));
+            return Err(format!("`<{name}>` refers to itself"));
         }
         value = value.replace(&format!("<{name}>"), &text);
         if value.len() > VALUE_MAX {
-            return Err(format!("becomes longer than 256 KiB with `<{name}>` replaced"));
+            return Err(format!("is longer than 256 KiB after `<{name}>` is expanded"));
         }
         // `<a-<b>>` has become a tag that begins earlier.
         from = 0;
@@ -45,7 +45,7 @@ pub(super) fn replace(
     Ok(value)
 }
 
-/// The next innermost `<name>` at or behind `from`, and its name.
+/// The next innermost `<name>` at or after `from`, and its name.
 fn next(value: &str, from: usize) -> Option<(usize, &str)> {
     let mut start = None;
     for (at, c) in value[from..].char_indices() {

@@ -261,7 +261,7 @@ fn unknown_keys_name_the_nearest() {
     assert!(complaint(&long).len() < 300, "{}", complaint(&long));
 }
 
-/// A wrong line and what is said about it.
+/// Wrong lines and their errors.
 const WRONG_VALUES: &[(&str, &str)] = &[
     ("mode: fast", "`mode` is `fast`; expected `auto`, `native` or `generic`"),
     ("mode: ", "`mode` is empty; expected `auto`, `native` or `generic`"),
@@ -374,8 +374,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ("signatures: {user_agents: [iWar, IWAR]}", "`signatures.user_agents`: `IWAR` is listed twice"),
     (
         "signatures: {user_agents: [abcdefghijklmnopqrstuvwxyz012345]}",
-        "in `signatures.user_agents`, `abcdefghijklmnopqrstuvwxyz012345` is too long; 31 bytes \
-             are compared: write `abcdefghijklmnopqrstuvwxyz01234*`",
+        "in `signatures.user_agents`, `abcdefghijklmnopqrstuvwxyz012345` is too long; 31 bytes are \
+             compared; write `abcdefghijklmnopqrstuvwxyz01234*`",
     ),
     (
         "limits: {register: {rate: 10}}",
@@ -384,8 +384,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "limits: {register: {rate: 0/s}}",
-        "`limits.register.rate`: `0/s` is out of range; from 1 to 1000000 events in 1s to 1h \
-             are possible",
+        "`limits.register.rate`: `0/s` is out of range; it must be from 1 to 1000000 events in 1s \
+             to 1h",
     ),
     (
         "jails: {asterisk-wazo: {maxretry: 0}}",
@@ -1035,7 +1035,7 @@ fn paths_are_read_out_of_what_is_no_yaml() {
         assert_eq!(loaded.config.paths.runtime, Path::new("/run/other"), "{text}");
         assert!(!wrong.errors().is_empty(), "{text}");
     }
-    // The first file holds here too.
+    // The first file takes precedence here too.
     let host = host(&[
         ("config.yml", "]\npaths: {runtime: /run/main, bpffs: /sys/fs/bpf/main}\n"),
         ("conf.d/10.yml", "]\npaths: {runtime: /run/first}\n"),

@@ -78,7 +78,7 @@ impl Bans {
         bans.retain(|entry| {
             let network = entry.ban.network;
             if let Some(who) = protected.reason(network) {
-                info!("lifted the ban of {}: it is {who} now", show(network));
+                info!("lifted the ban of {}: it is now {who}", show(network));
                 store.remove(entry.key());
                 return false;
             }

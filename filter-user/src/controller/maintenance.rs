@@ -38,7 +38,8 @@ impl<D: Datapath> Controller<D> {
                 let time = duration::format(closed.until.since(now));
                 let known = if closed.known_allowed { " and known peers" } else { "" };
                 let dry = self.dry();
-                info!(target: MANUAL, "{who} closed SIP for {time}, to all but trusted networks{known}{dry}");
+                info!(target: MANUAL, "{who} closed SIP for {time}, except to trusted \
+                                       networks{known}{dry}");
             }
             None => info!(target: MANUAL, "{who} opened SIP again"),
         }

@@ -246,13 +246,13 @@ impl<D: Datapath> Controller<D> {
         let around =
             around.iter().map(|entry| entry.ban.network).find(|net| net.contains(&network));
         if let Some(around) = around {
-            return format!("{name} is banned as part of {0}: unban {0}", show(around));
+            return format!("{name} is banned as part of {0}; unban {0}", show(around));
         }
         if bans > 0 {
             let more = if bans > inside.len() { " and others" } else { "" };
             return format!(
-                "{name} is not banned as a whole, and what is banned in it stays banned: {}{more}; \
-                 `--inside` lifts that too",
+                "{name} is not banned as a whole, and these bans inside it remain: {}{more}; \
+                 `--inside` lifts them too",
                 inside.join(", ")
             );
         }

@@ -147,7 +147,7 @@ impl<D: Datapath> Controller<D> {
                 self.enter(&entry.with_except(except), None)
             };
             if let Err(why) = result {
-                error!("{by}: {address} cannot be excepted from the ban of {network}: {why:#}");
+                error!("{by}: {address} cannot be exempted from the ban of {network}: {why:#}");
             }
         }
     }

@@ -75,8 +75,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Tells the jails what they were `told` before, so that they know it again. The decisions that they
-    /// answer with have been carried out.
+    /// Gives stored attempts to the jails again, so that they remember them. The resulting decisions have
+    /// been carried out before.
     pub fn recall(&mut self, told: Vec<Told>, now: KernelTime) {
         let Some(last) = told.last().map(|last| last.at) else { return };
         for Told { at, jail, what } in told {
@@ -151,7 +151,7 @@ impl<D: Datapath> Controller<D> {
         };
         let (ban, by) = (found.ban, self.jail_name(found.ban.origin));
         let says = format!(
-            "{by}: the ban of {} from before this start has its reason again: {}{}",
+            "{by}: the ban of {} from before this start has got its reason back: {}{}",
             show(network),
             decision.reason,
             self.dry()
@@ -160,7 +160,7 @@ impl<D: Datapath> Controller<D> {
             .with_except(found.except().to_vec())
             .with_evidence(decision.evidence.clone());
         if let Err(why) = self.enter(&entry, Some(says)) {
-            warn!("{by}: the ban of {} cannot be given its reason: {why:#}", show(network));
+            warn!("{by}: the reason of the ban of {} cannot be restored: {why:#}", show(network));
         }
         if let Origin::Jail(jail) = ban.origin {
             let case = Case { who: Offender { address, jail }, proven, again: false };

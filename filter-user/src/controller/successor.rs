@@ -118,7 +118,7 @@ impl<D: Datapath> Controller<D> {
         let until = time.map(|time| now.after(time));
         let origin = self.origin_of(&decided.jail);
         let ban = Ban { network, scope, origin, since: now.into(), until };
-        let entry = Entry::new(ban, format!("taken over from {from}")).with_except(except);
+        let entry = Entry::new(ban, format!("imported from {from}")).with_except(except);
         // The remaining time is sent in whole seconds.
         let nearly = time.map(|time| now.after(time.saturating_sub(Duration::from_secs(1))));
         let stands = |here: &Ban| {

@@ -1,4 +1,4 @@
-//! Settings of jails that somebody changes while the daemon runs, until they set them back.
+//! Settings of jails that are changed at run time, until they are set back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,8 +56,8 @@ impl Value {
                 let time = time(FINDTIME_MAX)?;
                 if time > findtime_max {
                     return Err(format!(
-                        "failures are kept for {}, the longest `findtime` in the configuration; for a longer one \
-                         change the configuration and restart the daemon",
+                        "failures are kept for {}, the longest `findtime` in the configuration; to \
+                         use a longer one, change the configuration and restart the daemon",
                         duration::format(findtime_max)
                     ));
                 }
@@ -131,7 +131,7 @@ impl Tuning {
         self.configured.extend(config.jails.iter().map(|(name, jail)| (*name, jail.clone())));
     }
 
-    /// The settings of a jail, with what was changed.
+    /// The settings of a jail, with the changes.
     pub(super) fn settings(&self, jail: &str) -> Option<JailSettings> {
         let mut settings = self.configured.get(jail)?.clone();
         for ((of, _), change) in &self.changes {
@@ -156,8 +156,8 @@ impl Tuning {
         changes.map(report).collect()
     }
 
-    /// Takes what the store has kept. A value that this configuration does not allow is left out, and stays in the
-    /// store.
+    /// Loads the values in the store. A value that this configuration does not allow is ignored, but
+    /// stays in the store.
     fn load<'a>(&mut self, kept: impl IntoIterator<Item = (&'a DecisionKey, &'a String)>) {
         for ((kind, _), value) in kept {
             let Ok(kept) = serde_json::from_str::<Kept>(value) else { continue };
@@ -181,7 +181,7 @@ impl<D: Datapath> Controller<D> {
         self.apply_tuning();
     }
 
-    /// Has the jails judge by what is configured and changed.
+    /// Gives the jails their settings with the changes.
     pub(super) fn apply_tuning(&mut self) {
         for jail in self.jails.iter_mut() {
             if let Some(settings) = self.tuning.settings(jail.name())
@@ -192,7 +192,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Changes a setting of a jail, or sets it back to what the configuration says.
+    /// Changes a setting of a jail, or restores its configured value.
     pub(super) fn tune(
         &mut self,
         (jail, setting, value): (String, Tunable, Option<String>),

@@ -40,7 +40,7 @@ const READINGS_MAX: usize = 20;
 pub(super) struct How {
     /// Compare only.
     pub(super) dry_run: bool,
-    /// Apply it even if that shuts somebody out.
+    /// Apply it despite objections.
     pub(super) force: bool,
 }
 
@@ -68,7 +68,7 @@ impl Reloads {
         Self { load, running, read, waiting }
     }
 
-    /// Begins a reload: reads the files where nobody waits for it, and again until they stay as they are.
+    /// Begins a reload: reads the files on another thread, repeatedly until they do not change any more.
     pub(super) fn begin(&self, how: How, tell: Tell) {
         let (load, read) = (Arc::clone(&self.load), self.read.clone());
         tokio::spawn(async move {
@@ -107,7 +107,7 @@ impl Reloads {
         self.waiting.recv().await
     }
 
-    /// Compares what was read with what runs, and applies it.
+    /// Compares the files with the running configuration, and applies the differences.
     pub(super) fn take(
         &mut self,
         Read { loaded, how, tell }: Read,
@@ -149,7 +149,9 @@ impl Reloads {
             let why = why.context("the kernel refuses the new configuration; the old one stays");
             return Err(match controller.datapath_mut().configure(&old) {
                 Ok(()) => why,
-                Err(also) => why.context(format!("the old one is not whole ({also:#})")),
+                Err(also) => {
+                    why.context(format!("the old one is not restored completely ({also:#})"))
+                }
             });
         }
         outlook.sip.clone_from(&next.config.sip);
@@ -193,7 +195,7 @@ pub(super) fn log_outcome(who: &str, done: Result<Reloaded>) {
         warn!(target: MANUAL, "{who}: applied by force: {objection}");
     }
     if changes.is_empty() {
-        info!(target: MANUAL, "{who}: the configuration is as it was");
+        info!(target: MANUAL, "{who}: the configuration has not changed");
     }
     for change in changes {
         let text = report::change(&change);

@@ -47,7 +47,7 @@ impl Safety {
         self.is_switched || self.confirmation == Confirmation::Lapsed
     }
 
-    /// Says at a start what is out of the ordinary.
+    /// Logs at the start if packets are not dropped as usual.
     pub(super) fn announce(&self, controller: &mut Controller<Kernel>) {
         controller.set_confirmation(self.confirmation);
         let file = self.switch.display();
@@ -57,7 +57,7 @@ impl Safety {
             );
         } else if self.confirmation == Confirmation::Lapsed {
             warn!(
-                "no packet is dropped because nobody has confirmed the first start: `ringfence confirm`"
+                "no packet is dropped because the first start is not confirmed: `ringfence confirm`"
             );
         }
     }
@@ -65,8 +65,8 @@ impl Safety {
     /// Takes the result of a look for the file.
     pub(super) fn look(&mut self, is_switched: bool, controller: &mut Controller<Kernel>) {
         if is_switched == self.is_switched {
-            // `panic --off` and then the file again, between two looks. The reverse is left alone: `panic`
-            // could not write the file.
+            // `panic --off` and then the file again, between two checks. The reverse needs no action:
+            // `panic` could not write the file.
             if self.is_disabled() && !controller.datapath_mut().is_disabled() {
                 self.apply(controller);
             }
@@ -77,7 +77,7 @@ impl Safety {
         if is_switched {
             warn!(target: MANUAL, "{file} exists now: no packet is dropped");
         } else {
-            info!(target: MANUAL, "{file} is gone: bans and limits are enforced again");
+            info!(target: MANUAL, "{file} has been removed: bans and limits are enforced again");
         }
         self.apply(controller);
     }
@@ -101,7 +101,8 @@ impl Safety {
                 duration::format(WITHIN)
             ),
             Confirmation::Lapsed => warn!(
-                "nobody has confirmed the first start, so no packet is dropped from now on: `ringfence confirm`"
+                "the first start was not confirmed, so no packet is dropped from now on: \
+                 `ringfence confirm`"
             ),
             Confirmation::Awaited { until: None } | Confirmation::Confirmed => {}
         }

@@ -321,7 +321,11 @@ impl Sources {
                 // The end of the file may not have been read yet, or a rotation may be under way.
             } else if let Some(task) = task.take() {
                 task.abort();
-                info!("{}: {} has gone and is no longer read", source.jail, found.path.display());
+                info!(
+                    "{}: {} no longer exists and is no longer read",
+                    source.jail,
+                    found.path.display()
+                );
                 self.slots.leave(found.slot);
                 *file = None;
                 source.gone = Some(now);
@@ -385,7 +389,7 @@ impl Sources {
         match (&report.strain, &news.strain) {
             (None, Some(strain)) => warn!("{}: {}: {strain}", report.name, report.place),
             (Some(_), None) if news.state == SourceState::Ok => {
-                info!("{}: {}: every line is read in time again", report.name, report.place);
+                info!("{}: {}: all lines are read in time again", report.name, report.place);
             }
             (None, None) | (Some(_), _) => {}
         }
@@ -438,7 +442,8 @@ impl Sources {
         if let Err(why) = kept {
             if !self.forgetful {
                 warn!(
-                    "the rhythms of the sources cannot be saved, so a restart forgets them: {why}"
+                    "how often lines arrive from the sources cannot be saved, so a restart forgets \
+                     it: {why}"
                 );
             }
             self.rhythms.was_not_kept();

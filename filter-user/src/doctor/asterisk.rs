@@ -1,4 +1,5 @@
-//! Asterisk's `logger.conf` and `manager.conf`: whether they have Asterisk say what Ringfence reads.
+//! Asterisk's `logger.conf` and `manager.conf`: whether Asterisk writes the logs and events that
+//! Ringfence reads.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,7 +12,7 @@ use super::{Finding, Fix, Host};
 use crate::config::Config;
 use crate::hearing::{AMI, NOTICE, SECURITY};
 
-/// Where Asterisk writes a log whose name has no directory.
+/// The directory of a log whose name in `logger.conf` has no directory.
 const LOG_DIRECTORY: &str = "/var/log/asterisk";
 
 pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {
@@ -28,7 +29,7 @@ pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {
     findings
 }
 
-/// Whether each log that is read is one that Asterisk writes, with its level.
+/// Checks that Asterisk writes each log that is read, with its level.
 fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
     let conf = Conf::read(etc, "logger");
     let source = &config.sources.asterisk;
@@ -49,14 +50,15 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
             findings.extend(mixed(name, level, &levels_of(etc, log).unwrap_or_default(), &file));
             continue;
         }
-        // As Asterisk writes it: a path only where it is not in the directory of its logs.
+        // The name in Asterisk's form: a path only if the log is not in the directory of its logs.
         let plain = log.parent() == Some(Path::new(LOG_DIRECTORY));
         let channel = if plain { file.clone() } else { log.to_string_lossy() };
         let mut finding = Finding::new(
             name,
             format!("logger.conf has no `{file}` with the level {level}"),
             format!(
-                "under [logfiles]: `{channel} => {levels}`; then `asterisk -rx 'logger reload'`"
+                "write `{channel} => {levels}` under [logfiles], then type `asterisk -rx 'logger \
+                 reload'`"
             ),
         );
         let drop_in = Fix::Logger {
@@ -73,13 +75,14 @@ fn logger(config: &Config, etc: &Path) -> Vec<Finding> {
     findings
 }
 
-/// What `logger.conf` sets `dateformat` to.
+/// The value of `dateformat` in `logger.conf`.
 pub(crate) fn dateformat(etc: &Path) -> Option<String> {
     let conf = Conf::read(etc, "logger");
     conf.values("general", "dateformat").last().map(|format| (*format).to_owned())
 }
 
-/// The levels that Asterisk writes to a log, as its configuration in `etc` says, if it does.
+/// The levels that Asterisk writes to a log, according to its configuration in `etc`; `None` if it does
+/// not.
 pub(crate) fn levels_of(etc: &Path, log: &Path) -> Option<String> {
     let conf = Conf::read(etc, "logger");
     let same = |key: &str| Path::new(key).file_name() == log.file_name();
@@ -91,7 +94,7 @@ pub(crate) fn levels_of(etc: &Path, log: &Path) -> Option<String> {
     levels.into_iter().next_back()
 }
 
-/// The levels beside `level` in a line of `logger.conf`.
+/// The levels other than `level` in a line of `logger.conf`.
 pub(crate) fn other_levels(levels: &str, level: &str) -> Vec<String> {
     let list = levels.trim_start();
     let list = list.strip_prefix('[').and_then(|l| l.split_once(']')).map_or(list, |(_, l)| l);
@@ -99,39 +102,38 @@ pub(crate) fn other_levels(levels: &str, level: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty() && word != level).collect()
 }
 
-/// That a log of notices has other levels too. They repeat what an attacker sends, whole lines of it.
+/// A finding for a log of notices with other levels, which repeat text of attackers, even whole lines.
 fn mixed(name: &str, level: &str, levels: &str, file: &str) -> Option<Finding> {
     let others = other_levels(levels, level);
     (level == "notice" && !others.is_empty()).then(|| {
         Finding::new(
             name,
             format!(
-                "`{file}` has other levels than {level} ({}), in which an attacker can write whole lines",
+                "`{file}` also has levels other than {level} ({}), in which an attacker can write \
+                 whole lines",
                 others.join(", ")
             ),
-            "give notices a log of their own: in logger.conf, under [logfiles]: `fail2ban => notice`, and \
-             `sources: {asterisk: {notice_log: /var/log/asterisk/fail2ban}}`",
+            "use a separate log for notices: write `fail2ban => notice` under [logfiles] in \
+             logger.conf, and set `sources: {asterisk: {notice_log: /var/log/asterisk/fail2ban}}`",
         )
     })
 }
 
-/// Whether AMI has the user, and gives it security events.
+/// Checks that AMI has the user, and sends it security events.
 fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
     let ami = &config.sources.asterisk.ami;
     let conf = Conf::read(etc, "manager");
     let mut findings = unreadable(AMI, &conf);
     let mut find = |problem: String, mend: String| findings.push(Finding::new(AMI, problem, mend));
     if conf.values("general", "enabled").last().is_none_or(|value| !is_yes(value)) {
-        let mend = "under [general]: `enabled = yes`; then `asterisk -rx 'manager reload'`";
-        find("manager.conf does not switch AMI on".to_owned(), mend.to_owned());
+        let mend = "write `enabled = yes` under [general], then type `asterisk -rx 'manager \
+                    reload'`";
+        find("manager.conf does not enable AMI".to_owned(), mend.to_owned());
     }
     let port = conf.values("general", "port").last().map_or("5038", |port| *port).to_owned();
     if port != ami.port.to_string() {
         find(
-            format!(
-                "manager.conf has AMI on port {port}, and Ringfence looks for it on {}",
-                ami.port
-            ),
+            format!("manager.conf sets AMI's port to {port}, but Ringfence uses {}", ami.port),
             format!("`sources: {{asterisk: {{ami: {{port: {port}}}}}}}`"),
         );
     }
@@ -141,7 +143,7 @@ fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
         find(
             format!("manager.conf has no user `{}`", ami.user),
             if shipped {
-                "`ringfence doctor --fix` adds the one that Ringfence ships".to_owned()
+                "`ringfence doctor --fix` adds Ringfence's user".to_owned()
             } else {
                 format!("add it with `read = security`: `[{}]`", ami.user)
             },
@@ -156,34 +158,34 @@ fn manager(config: &Config, etc: &Path) -> Vec<Finding> {
         }
     } else if !reads.iter().any(|read| has(read, "security") || has(read, "all")) {
         find(
-            format!("AMI's user `{}` gets no security events", ami.user),
-            format!("in its section [{}]: `read = security`", ami.user),
+            format!("the AMI user `{}` receives no security events", ami.user),
+            format!("write `read = security` in its section [{}]", ami.user),
         );
     } else if conf.section(&ami.user).any(|s| s.key.to_ascii_lowercase().starts_with("eventfilter"))
     {
         find(
-            format!("an eventfilter keeps events from AMI's user `{}`", ami.user),
-            format!("take it out of its section [{}]", ami.user),
+            format!("an `eventfilter` withholds events from the AMI user `{}`", ami.user),
+            format!("remove it from its section [{}]", ami.user),
         );
     }
     findings.extend(secret(&ami.secret_file));
     findings
 }
 
-/// What Asterisk takes for yes (`ast_true`).
+/// Whether Asterisk reads a value as true (`ast_true`).
 fn is_yes(value: &str) -> bool {
     ["yes", "true", "y", "t", "1", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
-/// Whether the secret is there, and Asterisk can read it and nobody else.
+/// Checks that the secret exists, and that only Asterisk can read it.
 fn secret(file: &Path) -> Option<Finding> {
     let shown = file.display();
     let Ok(metadata) = fs::metadata(file) else {
-        let mend = "`ringfence doctor --fix` makes one; then `asterisk -rx 'manager reload'`";
+        let mend = "`ringfence doctor --fix` creates it; then type `asterisk -rx 'manager reload'`";
         let fix = Some(Fix::Secret { file: file.to_owned() });
         return Some(Finding {
             fix,
-            ..Finding::new(AMI, format!("there is no {shown} with its secret"), mend)
+            ..Finding::new(AMI, format!("the file {shown} with its secret does not exist"), mend)
         });
     };
     if metadata.permissions().mode() & 0o007 != 0 {
@@ -199,7 +201,7 @@ fn secret(file: &Path) -> Option<Finding> {
     })
 }
 
-/// That the directory of what is shipped is not one that `main` includes.
+/// A finding if `main` does not include the directory of Ringfence's file.
 fn not_included(subject: &str, conf: &Conf, main: &Path, drop_in: &Fix) -> Option<Finding> {
     let directory = drop_in.file().parent()?.file_name()?.to_string_lossy().into_owned();
     if conf.includes(drop_in.file()) || !main.exists() {
@@ -208,13 +210,14 @@ fn not_included(subject: &str, conf: &Conf, main: &Path, drop_in: &Fix) -> Optio
     let line = format!("#include {directory}/*.conf");
     let name = main.file_name()?.to_string_lossy();
     let problem =
-        format!("{name} does not include {directory}/, where Ringfence installs its part");
-    let mut finding = Finding::new(subject, problem, format!("at the end of {name}: `{line}`"));
+        format!("{name} does not include {directory}/, where Ringfence installs its file");
+    let mut finding =
+        Finding::new(subject, problem, format!("write `{line}` at the end of {name}"));
     finding.fix = Some(Fix::Include { file: main.to_owned(), line });
     Some(finding)
 }
 
-/// Files of the configuration that Asterisk, as its own user, cannot read.
+/// Configuration files that Asterisk's user cannot read.
 fn unreadable(subject: &str, conf: &Conf) -> Vec<Finding> {
     let Ok(Some(asterisk)) = User::from_name("asterisk") else { return Vec::new() };
     let hidden = conf.files().iter().filter(|file| {
@@ -236,7 +239,7 @@ fn unreadable(subject: &str, conf: &Conf) -> Vec<Finding> {
     hidden.map(finding).collect()
 }
 
-/// Whether the `security` log, which no package knows of, is rotated.
+/// Checks that the `security` log, which no package configures, is rotated.
 fn rotation(config: &Config, host: &Host) -> Option<Finding> {
     let log = config.sources.asterisk.security_log.as_ref()?;
     let directory = host.etc.join("logrotate.d");

@@ -1,4 +1,4 @@
-//! What else on the host keeps failures from being heard, or bans beside Ringfence.
+//! Other programs on the host that prevent failures from being recognised, or that ban too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use crate::config::Config;
 use crate::inputs::{self, Input};
 use crate::register::{SOURCES, Source};
 
-/// With fewer messages in each interval journald leaves out what a guesser causes.
+/// With a lower limit per interval, journald drops lines that a guesser causes.
 const FEW_MESSAGES: u64 = 1000;
 
-/// The host as the doctor sees it.
+/// The host, as the doctor reads it.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Asterisk's directory of configuration.
+    /// Asterisk's configuration directory.
     pub asterisk: PathBuf,
-    /// The host's directory of configuration.
+    /// The host's configuration directory.
     pub etc: PathBuf,
-    /// What is of this boot.
+    /// The directory of data of this boot.
     pub run: PathBuf,
-    /// Runs a program, and says what it printed if that worked.
+    /// Runs a program, and returns its output if it succeeded.
     pub ask: fn(&[&str]) -> Option<String>,
 }
 
 impl Host {
-    /// This one, with Asterisk's configuration in `asterisk`.
+    /// The real host, with Asterisk's configuration in `asterisk`.
     pub fn new(asterisk: &Path) -> Self {
         Self { asterisk: asterisk.to_owned(), etc: "/etc".into(), run: "/run".into(), ask }
     }
@@ -44,7 +44,7 @@ pub(super) fn examine(config: &Config, host: &Host) -> Vec<Finding> {
     findings.into_iter().flatten().chain(journal(config, host)).collect()
 }
 
-/// Whether the service comes with the next boot, where it is installed.
+/// Whether the service, if it is installed, starts at the next boot.
 fn service(host: &Host) -> Option<Finding> {
     if !host.run.join("systemd/system").exists() {
         return None;
@@ -56,7 +56,7 @@ fn service(host: &Host) -> Option<Finding> {
     })
 }
 
-/// Whether fail2ban bans what Ringfence does: each then lifts bans that the other still has.
+/// Whether fail2ban has the same jails: each program then lifts bans that the other still has.
 fn fail2ban(config: &Config, host: &Host) -> Option<Finding> {
     let pid = fs::read_to_string(host.run.join("fail2ban/fail2ban.pid")).ok()?;
     let running = pid
@@ -71,7 +71,7 @@ fn fail2ban(config: &Config, host: &Host) -> Option<Finding> {
         let sections = both.join(" ");
         Finding::new(
             "fail2ban",
-            format!("fail2ban bans beside Ringfence: {}", both.join(", ")),
+            format!("fail2ban also bans, with these jails: {}", both.join(", ")),
             format!(
                 "printf '[%s]\\nenabled = false\\n' {sections} > /etc/fail2ban/jail.d/ringfence.local; \
                  systemctl reload fail2ban"
@@ -80,7 +80,7 @@ fn fail2ban(config: &Config, host: &Host) -> Option<Finding> {
     })
 }
 
-/// Whether journald keeps what sshd says, where the journal is what is read.
+/// Whether journald keeps sshd's messages, if the journal is read.
 fn journal(config: &Config, host: &Host) -> Vec<Finding> {
     let reads = |source: &&Source| {
         config.jails.get(source.jail).is_some_and(|jail| jail.enabled)
@@ -94,23 +94,24 @@ fn journal(config: &Config, host: &Host) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     if value("Storage") == Some("none") {
-        let problem =
-            "journald keeps nothing (`Storage=none`), so that there is no journal to read";
-        let mend = "in /etc/systemd/journald.conf: `Storage=auto`; then `systemctl restart systemd-journald`";
+        let problem = "journald stores nothing (`Storage=none`), so there is no journal to read";
+        let mend = "write `Storage=auto` in /etc/systemd/journald.conf, then type `systemctl \
+                    restart systemd-journald`";
         findings.push(Finding::new(source.name, problem, mend));
     }
     let burst = value("RateLimitBurst").and_then(|burst| burst.parse::<u64>().ok());
     if let Some(burst) = burst.filter(|burst| (1..FEW_MESSAGES).contains(burst)) {
         let problem = format!(
-            "journald drops what sshd says beyond {burst} messages an interval (`RateLimitBurst`)"
+            "journald drops sshd's messages beyond {burst} in an interval (`RateLimitBurst`)"
         );
-        let mend = "in /etc/systemd/journald.conf: `RateLimitBurst=10000`; then `systemctl restart systemd-journald`";
+        let mend = "write `RateLimitBurst=10000` in /etc/systemd/journald.conf, then type \
+                    `systemctl restart systemd-journald`";
         findings.push(Finding::new(source.name, problem, mend));
     }
     findings
 }
 
-/// `journald.conf` and then its drop-ins: the last one holds.
+/// `journald.conf` and then its drop-ins; the last one applies.
 fn journald_conf(etc: &Path) -> String {
     let systemd = etc.join("systemd");
     let drop_ins = fs::read_dir(systemd.join("journald.conf.d")).into_iter().flatten().flatten();

@@ -8,7 +8,7 @@ use super::*;
 use crate::examples::healthy;
 use crate::faults::SILENT;
 
-/// What a Wazo host has.
+/// The configuration of a Wazo host.
 fn etc() -> TempDir {
     let etc = tempfile::tempdir().unwrap();
     let files = [
@@ -29,7 +29,7 @@ fn config(etc: &TempDir) -> Config {
     config
 }
 
-/// A host that has nothing but Asterisk's configuration.
+/// A host that has only Asterisk's configuration.
 fn host(etc: &TempDir) -> Host {
     let (other, run) = (etc.path().join("etc"), etc.path().join("run"));
     Host { asterisk: etc.path().to_owned(), etc: other, run, ask: |_command| None }
@@ -57,12 +57,12 @@ fn a_fresh_host_is_mended() {
     assert_eq!(fs::metadata(secret).unwrap().permissions().mode() & 0o7777, 0o640);
     let text = fs::read_to_string(secret).unwrap();
     assert_eq!((text.len(), text.starts_with("secret = ")), (9 + 48 + 1, true));
-    // What is there is left alone.
+    // Existing files are not changed.
     assert!(findings.iter().all(|finding| finding.fix.as_ref().unwrap().apply().is_err()));
     assert_eq!(fs::read_to_string(secret).unwrap(), text);
 }
 
-/// Does all that `--fix` can.
+/// Applies all fixes.
 fn mend_all(config: &Config, etc: &TempDir) {
     let findings = look(config, etc);
     assert!(findings.iter().any(|finding| finding.fix.is_some()));
@@ -71,7 +71,7 @@ fn mend_all(config: &Config, etc: &TempDir) {
     }
 }
 
-/// What an Asterisk has that is not Wazo's: no directories of drop-ins, other levels.
+/// A stock Asterisk without Wazo's changes: no drop-in directories, other levels.
 #[test]
 fn a_plain_asterisk_is_mended_and_what_it_had_is_kept() {
     let etc = tempfile::tempdir().unwrap();
@@ -84,9 +84,9 @@ fn a_plain_asterisk_is_mended_and_what_it_had_is_kept() {
     let config = config(&etc);
     let expected = [
         "logger.conf has no `fail2ban` with the level notice",
-        "logger.conf does not include logger.d/, where Ringfence installs its part",
+        "logger.conf does not include logger.d/, where Ringfence installs its file",
         "manager.conf has no user `ringfence`",
-        "manager.conf does not include manager.d/, where Ringfence installs its part",
+        "manager.conf does not include manager.d/, where Ringfence installs its file",
     ];
     assert_eq!(problems(&config, &etc)[..4], expected);
     mend_all(&config, &etc);
@@ -138,8 +138,8 @@ fn what_keeps_ami_from_its_events_is_named() {
     let secret = &config.sources.asterisk.ami.secret_file;
     fs::set_permissions(secret, fs::Permissions::from_mode(0o644)).unwrap();
     let found = problems(&config, &etc);
-    assert_eq!(found[0], "manager.conf has AMI on port 5039, and Ringfence looks for it on 5038");
-    assert_eq!(found[1], "an eventfilter keeps events from AMI's user `ringfence`");
+    assert_eq!(found[0], "manager.conf sets AMI's port to 5039, but Ringfence uses 5038");
+    assert_eq!(found[1], "an `eventfilter` withholds events from the AMI user `ringfence`");
     assert!(found[2].starts_with("everybody may read its secret"), "{found:?}");
     assert_eq!(found.len(), 3);
 }
@@ -172,7 +172,7 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
     let findings = examine(&config, &Ok(healthy()), &host);
     let found: Vec<&str> = findings.iter().map(|finding| finding.problem.as_str()).collect();
     assert_eq!(found[0], "ringfence.service does not start with the host");
-    assert_eq!(found[1], "fail2ban bans beside Ringfence: asterisk-wazo, sshd");
+    assert_eq!(found[1], "fail2ban also bans, with these jails: asterisk-wazo, sshd");
     assert!(
         findings[1].mend.contains("enabled = false\\n' asterisk-wazo sshd >"),
         "{}",
@@ -180,7 +180,7 @@ fn what_bans_beside_and_what_does_not_start_is_named() {
     );
     assert!(found[2].contains("Storage=none") && found[3].contains("beyond 200"), "{found:?}");
     assert_eq!(found.len(), 4);
-    // A file of a fail2ban that has ended.
+    // The pid file of a fail2ban that has ended.
     fs::write(run.join("fail2ban/fail2ban.pid"), "4194305").unwrap();
     assert_eq!(examine(&config, &Ok(healthy()), &host).len(), 3);
 }
@@ -193,7 +193,7 @@ fn levels_that_are_off_are_named() {
     config.sources.asterisk.security_log = Some("/var/log/asterisk/security".into());
     let expected = [
         "logger.conf has no `security` with the level security",
-        "logger.conf does not include logger.d/, where Ringfence installs its part",
+        "logger.conf does not include logger.d/, where Ringfence installs its file",
     ];
     assert_eq!(problems(&config, &etc), expected);
     fs::write(
@@ -218,16 +218,16 @@ fn ami_without_its_class_is_named() {
     fs::set_permissions(secret, fs::Permissions::from_mode(0o640)).unwrap();
     let user = etc.path().join("manager.d/ringfence.conf");
     fs::write(&user, "[ringfence]\nread = system,call\n").unwrap();
-    assert_eq!(problems(&config, &etc), ["AMI's user `ringfence` gets no security events"]);
+    assert_eq!(problems(&config, &etc), ["the AMI user `ringfence` receives no security events"]);
     fs::write(&user, "[ringfence]\nread = system, security\n").unwrap();
     assert_eq!(problems(&config, &etc), [""; 0]);
     fs::write(etc.path().join("manager.conf"), "[general]\nenabled = no\n").unwrap();
     assert_eq!(
         problems(&config, &etc),
         [
-            "manager.conf does not switch AMI on",
+            "manager.conf does not enable AMI",
             "manager.conf has no user `ringfence`",
-            "manager.conf does not include manager.d/, where Ringfence installs its part"
+            "manager.conf does not include manager.d/, where Ringfence installs its file"
         ]
     );
 }
@@ -256,7 +256,7 @@ fn sources_that_fail_wait_or_are_silent_are_named() {
     assert_eq!((Findings::new(&down).ok, Findings::new(&[]).ok), (false, true));
 }
 
-/// Asterisk's directory is its user's, who may have put links there.
+/// Asterisk's directory belongs to its user, who may have placed links there.
 #[test]
 fn what_is_added_goes_through_no_link() {
     let directory = tempfile::tempdir().unwrap();
@@ -285,14 +285,14 @@ fn what_the_daemon_says_of_itself_is_named() {
     assert_eq!(
         found,
         [
-            ("store", "/s/x.db: disk is full; not written: 32 changes"),
-            ("daemon", "this is a dry run: nothing is dropped"),
+            ("store", "/s/x.db: disk is full; not stored yet: 32 changes"),
+            ("daemon", "this is dry run: nothing is dropped"),
             (
                 "eth0",
                 "runs in generic mode, at a higher cost for each packet: Operation not supported"
             ),
-            ("bans", "900 are in force, and there is room for 1000"),
-            ("log", "1 line lost: its reader stood still"),
+            ("bans", "900 are in force, with room for 1000"),
+            ("log", "1 line lost, because its reader was too slow"),
         ]
     );
     let meant_so = Config { mode: Mode::Generic, ..Config::default() };
@@ -313,7 +313,7 @@ fn a_mend_is_one_that_is_not_done_yet() {
         let findings = told(&config, &status);
         findings.into_iter().map(|finding| finding.mend).collect::<Vec<_>>()
     };
-    let no_secret = "there is no /etc/ringfence/ami.secret with the secret of AMI's user";
+    let no_secret = "the file /etc/ringfence/ami.secret with the secret of the AMI user `ringfence` does not exist";
     assert!(of("asterisk-ami", no_secret)[0].contains("doctor --fix"));
     let secret = &config.sources.asterisk.ami.secret_file;
     fs::create_dir_all(secret.parent().unwrap()).unwrap();
@@ -322,7 +322,7 @@ fn a_mend_is_one_that_is_not_done_yet() {
     let refused = of("asterisk-ami", "connect to AMI at 127.0.0.1:5038: Connection refused");
     assert!(refused[0].contains("enabled = yes") && !refused[0].contains("--fix"), "{refused:?}");
     let gone = "cannot watch the directory /var/log/asterisk: No such file or directory";
-    assert!(of("asterisk-notice", gone)[0].contains("`sources` names the log"));
+    assert!(of("asterisk-notice", gone)[0].contains("set the path under `sources`"));
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_log_of_several_levels_is_named() {
         .unwrap();
     let found = problems(&config(&etc), &etc);
     assert!(
-        found.iter().any(|problem| problem.contains("other levels than notice (warning, error)")),
+        found.iter().any(|problem| problem.contains("levels other than notice (warning, error)")),
         "{found:?}"
     );
 }

@@ -1,5 +1,4 @@
-//! What was taken goes where it belongs: the settings into a file of the configuration, the bans to
-//! the daemon.
+//! Writes imported settings into a file of the configuration, and sends imported bans to the daemon.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,22 +13,21 @@ use jiff::Timestamp;
 use super::Ban;
 use crate::config::{Config, SetBy};
 
-/// What there is to do about settings that are to go to `target`.
+/// The result of checking settings for `target`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Whether the file is to be written: it is not there, or with other settings.
+    /// Whether the file must be written: it does not exist, or has other settings.
     pub to_write: bool,
-    /// Settings that another file sets too, whose word holds, a line each.
+    /// Settings that another file sets with precedence, one line each.
     pub overruled: Vec<String>,
 }
 
-/// Whether settings can be written to `target`, a file in `conf.d` of the configuration at `config`: the
-/// whole configuration must be right with it. Writes nothing.
+/// Checks whether settings can be written to `target`, a file in `conf.d` of the configuration at
+/// `config`: the whole configuration must be valid with it. Writes nothing.
 ///
 /// # Errors
 ///
-/// When `target` is there with other settings, unless `force`; when the configuration would not be
-/// right.
+/// If `target` exists with other settings, unless `force`; or if the configuration would not be valid.
 pub fn check_settings(
     settings: &str,
     target: &Path,
@@ -46,33 +44,35 @@ pub fn check_settings(
     let (own, whole) = match (own, whole) {
         (Ok(own), Ok(whole)) => (own, whole),
         (Err(wrong), _) | (_, Err(wrong)) => bail!(
-            "with these settings the configuration is wrong, so they are not written: {wrong}"
+            "these settings would make the configuration invalid, so they are not written: {wrong}"
         ),
     };
     if before.as_ref().is_some_and(|before| before != settings) && !force {
-        bail!("{} is there already, with other settings: `--force` replaces it", target.display());
+        bail!("{} already exists with other settings; `--force` overwrites it", target.display());
     }
     let set = own.effective().into_iter().filter(|setting| setting.origin != SetBy::Default);
     let overruled = set.filter_map(|setting| match whole.origin(&setting.path) {
-        SetBy::File { file, line } if file != target => {
-            Some(format!("{}: {}:{line} sets it too, and holds", setting.path, file.display()))
-        }
+        SetBy::File { file, line } if file != target => Some(format!(
+            "{}: {}:{line} sets it too, and takes precedence",
+            setting.path,
+            file.display()
+        )),
         SetBy::File { .. } | SetBy::Default | SetBy::CommandLine => None,
     });
     let overruled = overruled.collect();
     Ok(Checked { to_write: before.as_deref() != Some(settings), overruled })
 }
 
-/// Writes settings that [`check_settings`] has found right.
+/// Writes settings that [`check_settings`] has accepted.
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn write_settings(settings: &str, target: &Path, checked: &Checked) -> Result<()> {
     if checked.to_write { put(target, settings) } else { Ok(()) }
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file in one step.
 fn put(target: &Path, text: &str) -> Result<()> {
     let directory = target.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
@@ -82,11 +82,11 @@ fn put(target: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("write {}", target.display()))
 }
 
-/// Hands bans to the daemon, which `ask` asks. Returns what became of all of them.
+/// Sends bans to the daemon with `ask`, and returns the result for all of them.
 ///
 /// # Errors
 ///
-/// When it does not answer.
+/// If the daemon does not answer.
 pub fn hand_over(
     bans: &[Ban],
     now: Timestamp,
@@ -103,7 +103,7 @@ pub fn hand_over(
         let bans = some.iter().map(|ban| Decided {
             address: ban.network.addr(),
             jail: ban.jail.clone(),
-            // Of a ban that ends in this very second too something is left.
+            // Even a ban that ends within this second has some time left.
             seconds: ban.until.map(|until| {
                 u64::try_from(until.as_second().saturating_sub(now.as_second())).unwrap_or(0).max(1)
             }),
@@ -140,7 +140,7 @@ mod tests {
         write("jails: {sshd: {maxretry: 4}}\n", false).unwrap();
         let jails = Config::load(Some(&config)).unwrap().config.jails;
         assert_eq!(jails["sshd"].maxretry, 4);
-        // The same again is nothing new.
+        // The same settings again need no change.
         write("jails: {sshd: {maxretry: 4}}\n", false).unwrap();
         let why = write("jails: {}\n", false).unwrap_err().to_string();
         assert!(why.contains("`--force`"), "{why}");
@@ -174,7 +174,7 @@ mod tests {
             seconds.extend(bans.iter().map(|ban| ban.seconds.unwrap()));
             let entered = bans.len() as u64 - 1;
             let refused = BTreeMap::from([("known peers".to_owned(), 1)]);
-            // The last part is not written down.
+            // The last part is not stored.
             let why = (entered == 0).then(|| "disk is full".to_owned());
             let durability = Durability { durable: why.is_none(), why };
             Ok(TakenOver { entered, refused, enforcing: true, durability })

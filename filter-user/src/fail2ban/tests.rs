@@ -1,4 +1,4 @@
-//! Whole configurations of fail2ban's, in and out.
+//! Imports of complete fail2ban configurations.
 
 use std::fs;
 use std::path::PathBuf;
@@ -74,7 +74,7 @@ fn a_jail_with_the_filter_of_one_that_is_there_is_that_jail() {
     assert_eq!(taken.jails["asterisk-wazo"].maxretry, 3);
     assert_eq!(taken.sources.asterisk.notice_log, Path::new("/var/log/asterisk/messages"));
     assert!(!import.settings.contains("auth_log"), "it is the default:\n{}", import.settings);
-    // The jail of that name comes first.
+    // A jail with the name of the built-in one takes precedence.
     let local =
         format!("{local}[asterisk-wazo]\nenabled = true\nmaxretry = 9\nlogpath = /a\n /c\n");
     fs::write(directory.path().join("jail.local"), local).unwrap();
@@ -82,10 +82,15 @@ fn a_jail_with_the_filter_of_one_that_is_there_is_that_jail() {
     assert_eq!(config(&import).jails["asterisk-wazo"].maxretry, 9);
     let text = import.left_out.join("\n");
     assert!(
-        text.contains("asterisk: the jail `asterisk-wazo` is `asterisk-wazo` already"),
+        text.contains(
+            "asterisk: the jail `asterisk-wazo` has already been imported as `asterisk-wazo`"
+        ),
         "{text}"
     );
-    assert!(text.contains("asterisk-wazo: logpath /c: `notice_log` is one file, /a"), "{text}");
+    assert!(
+        text.contains("asterisk-wazo: logpath /c: `notice_log` is a single file, /a"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -101,13 +106,13 @@ fn what_cannot_be_taken_is_said_with_the_reason() {
         "sshd: ignoreip 0.0.0.0/0: ",
         "sshd: action sendmail",
         "my_web: ",
-        "there is no such filter",
+        "the filter does not exist",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
 }
 
-/// [`Here`], with bans as of a database.
+/// [`Here`], with bans as from a database.
 struct WithBans(Bans);
 
 impl Daemon for WithBans {
@@ -128,8 +133,7 @@ impl Daemon for WithBans {
     }
 }
 
-/// An import beside a database with these bans, by address and jail, and so many entries that cannot be
-/// read.
+/// An import with these bans in the database, by address and jail, and this many unreadable entries.
 fn import_with_bans(
     directory: &tempfile::TempDir,
     bans: &[(&str, &str)],
@@ -158,8 +162,11 @@ fn bans_in_force_come_with_their_jail() {
     let expected = Ban { jail: "sshd".to_owned(), network: "192.0.2.1/32".parse().unwrap(), until };
     assert_eq!(import.bans, [expected]);
     let text = import.left_out.join("\n");
-    for expected in ["1 ban by `web`", "1 ban of networks by `sshd`", "1 ban of what is no address"]
-    {
+    for expected in [
+        "1 ban by `web`",
+        "1 ban of networks by `sshd`",
+        "1 ban of something other than an address",
+    ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
 }
@@ -174,7 +181,7 @@ fn the_database_is_where_the_configuration_says() {
     fs::write(directory.path().join("fail2ban.local"), local).unwrap();
     let import = import_from(directory.path(), false).unwrap();
     assert!(
-        import.left_out.iter().any(|line| line.contains("/nonexistent/f.sqlite3: is not there"))
+        import.left_out.iter().any(|line| line.contains("/nonexistent/f.sqlite3: does not exist"))
     );
 }
 
@@ -206,7 +213,7 @@ fn another_jail_comes_with_its_filter_and_its_bans() {
     assert!(shown("log: [\"/var/log/nginx/*error.log\"]"), "{}", import.settings);
     assert!(shown("journal: [\"_SYSTEMD_UNIT=mail.service\"]"), "{}", import.settings);
     assert!(shown("scope: http"), "{}", import.settings);
-    // As fail2ban's does, its ban closes what it closes whoever could have forged it.
+    // As in fail2ban, its ban closes everything, even if the source may be forged.
     assert_eq!(jail.unproven_scope, Some(jail.scope));
     let all = config.ports.name(config.jails["mail"].scope);
     assert_eq!(all, "all", "no class of ports is of mail alone");
@@ -216,7 +223,7 @@ fn another_jail_comes_with_its_filter_and_its_bans() {
     assert!(parser.is_ok_and(|parser| parser.is_some()), "the jail can use the filter");
 }
 
-/// A `jail.local` of these lines beside [`BASE`], and filters of these names.
+/// The import of a `jail.local` with these lines beside [`BASE`], and of filters with these names.
 fn imported(local: &str, filters: &[&str]) -> Import {
     let directory = tree(&[("jail.conf", BASE), ("jail.local", local)]);
     for filter in filters {
@@ -225,7 +232,7 @@ fn imported(local: &str, filters: &[&str]) -> Import {
         fs::write(path, "[Definition]\nfailregex = ^refused <HOST>$\n").unwrap();
     }
     let import = import_from(directory.path(), false).unwrap();
-    // What is written is read, whatever was imported.
+    // The written file is valid, whatever was imported.
     config(&import);
     import
 }
@@ -272,11 +279,11 @@ fn a_ban_closes_what_it_closed() {
     };
     let import = asterisk("5060,5061,5160");
     assert_eq!(ports(&import), ("5060 5160".to_owned(), "5060 5061 5160".to_owned()));
-    has(&import.taken, "asterisk: port 5160 is one of SIP too");
+    has(&import.taken, "asterisk: port 5160 becomes a SIP port");
     for default in ["5060,5061", "sip", "sip,sips"] {
         assert!(!asterisk(default).settings.contains("sip:"), "{default}");
     }
-    // Neither the ports of a web server nor those of media get the limits of SIP.
+    // Web and media ports do not get the limits of SIP.
     for wide in ["5060,80,443", "5060,10000:20000"] {
         let import = asterisk(wide);
         assert!(!import.settings.contains("sip:"), "{}", import.settings);
@@ -284,7 +291,7 @@ fn a_ban_closes_what_it_closed() {
         assert_eq!(config(&import).jails["asterisk-wazo"].unproven_scope, Some(Scope::Sip));
         has(&import.left_out, &format!("asterisk: port `{wide}`"));
     }
-    // Both of what several actions close.
+    // The ports of several actions.
     let import = imported(
         "[asterisk]\nenabled = true\nlogpath = /a\naction = iptables[port=5060]\n  iptables[port=5160]\n",
         &[],
@@ -339,7 +346,7 @@ fn a_mode_and_expressions_of_ones_own_are_read_by_the_filter() {
     let import = imported(&local, &["asterisk.conf", "asterisk.local"]);
     has(
         &import.left_out,
-        "asterisk: logpath /var/log/asterisk/security: its filter reads `notice_log` alone",
+        "asterisk: logpath /var/log/asterisk/security: its filter reads only `notice_log`",
     );
 }
 
@@ -353,7 +360,7 @@ fn advice_that_is_given_works() {
     ]);
     let import = import_from(directory.path(), false).unwrap();
     let path = directory.path().join("filter.d/sshd.local");
-    has(&import.left_out, "sshd: failregex: what only the jail's own expressions match");
+    has(&import.left_out, "sshd: failregex: lines that only the jail's own expressions match");
     has(&import.left_out, &path.display().to_string());
     fs::write(&path, "[Definition]\nfailregex = %(known/failregex)s\n    ^nonsense <HOST>$\n")
         .unwrap();
@@ -394,22 +401,22 @@ fn logs_are_taken_for_what_is_in_them() {
         (found.security_log.as_deref(), &found.notice_log),
         (Some(Path::new("/var/log/asterisk/security")), &default)
     );
-    has(&import.taken, "holds the SECURITY level");
+    has(&import.taken, "contains the SECURITY level");
     let (found, _) = sources(&at("x").display().to_string());
     assert_eq!((found.security_log, &found.notice_log), (Some(at("x")), &default));
     let (found, import) = sources(&at("y").display().to_string());
     assert_eq!((found.security_log, found.notice_log), (None, at("y")));
-    has(&import.notes, "holds more than the NOTICE level");
+    has(&import.notes, "contains levels other than NOTICE");
     let (found, import) = sources("/var/log/asterisk/messages");
     assert_eq!(found.notice_log, Path::new("/var/log/asterisk/messages"));
-    has(&import.notes, "holds more than the NOTICE level");
+    has(&import.notes, "contains levels other than NOTICE");
     let (_, import) = sources("/var/log/asterisk/both");
     has(&import.notes, "its security events do not count");
     let (found, import) = sources(
         "/var/log/asterisk/fail2ban\n /var/log/asterisk/security\n /var/log/asterisk/third",
     );
     assert_eq!((found.security_log.is_some(), found.notice_log), (true, default));
-    has(&import.left_out, "logpath /var/log/asterisk/third: `notice_log` is one file");
+    has(&import.left_out, "logpath /var/log/asterisk/third: `notice_log` is a single file");
 }
 
 #[test]
@@ -419,7 +426,7 @@ fn the_journal_is_read_where_that_can_be_and_said_where_not() {
     let import = imported(local, &[]);
     assert_eq!(config(&import).sources.sshd.log, SshdLog::Journal);
     has(&import.left_out, "asterisk: backend systemd: `asterisk-wazo` reads a file");
-    // A file of its own is read instead of the journal.
+    // A separate file is read instead of the journal.
     let import = imported("[sshd]\nenabled = true\nlogpath = /srv/auth.log\n", &[]);
     let sshd = config(&import).sources.sshd;
     assert_eq!((sshd.log, sshd.auth_log.as_path()), (SshdLog::File, Path::new("/srv/auth.log")));
@@ -432,7 +439,7 @@ fn more_jails_than_there_can_be_are_named() {
     let section = |n: usize| format!("[x{n}]\nenabled = true\nfilter = one\nlogpath = /l{n}\n");
     let import = imported(&(0..70).map(section).collect::<String>(), &["one.conf"]);
     assert_eq!(config(&import).jails.len(), built_in_jails().count() + OWN_JAILS_MAX);
-    let out = import.left_out.iter().filter(|line| line.contains("one jail too many")).count();
+    let out = import.left_out.iter().filter(|line| line.contains("too many jails")).count();
     assert_eq!(out, 70 - OWN_JAILS_MAX);
 }
 
@@ -441,9 +448,11 @@ fn what_is_set_and_unknown_is_named() {
     let local = "[sshd]\nenabled = true\nbanntime = 3h\nmy_port = 2200\nport = %(my_port)s\n\
         ignoreself = false\nlogencoding = utf-8\n";
     let import = imported(local, &[]);
-    for expected in
-        ["sshd: banntime: there is no such setting", "sshd: ignoreself: ", "sshd: logencoding: "]
-    {
+    for expected in [
+        "sshd: banntime: Ringfence has no such setting",
+        "sshd: ignoreself: ",
+        "sshd: logencoding: ",
+    ] {
         has(&import.left_out, expected);
     }
     assert!(!import.left_out.iter().any(|line| line.contains("my_port")), "{import:?}");
@@ -469,16 +478,16 @@ fn what_takes_proof_here_is_said_or_done_without() {
     let jails = config(&import).jails;
     assert!(jails["my-web"].increment.enabled && jails["my-web"].increment.unproven);
     assert!(jails["asterisk-wazo"].increment.enabled && !jails["asterisk-wazo"].increment.unproven);
-    has(&import.notes, "asterisk: bantime.increment: bans for failures");
-    has(&import.notes, "recidive: only bans for failures");
+    has(&import.notes, "asterisk: bantime.increment: bans for unproven failures");
+    has(&import.notes, "recidive: only bans for proven failures");
     assert!(!import.notes.iter().any(|note| note.starts_with("sshd")), "{:?}", import.notes);
 }
 
 #[test]
 fn a_jail_that_bans_nobody_there_is_none_here() {
     for (action, why) in [
-        ("sendmail[name=x]", "ban nobody in fail2ban"),
-        ("iptables[port=ftp, blocktype=RETURN]", "lets addresses in"),
+        ("sendmail[name=x]", "ban no address"),
+        ("iptables[port=ftp, blocktype=RETURN]", "grants access"),
     ] {
         let local = format!("[my_web]\nenabled = true\nlogpath = /l\naction = {action}\n");
         let import = imported(&local, &["my_web.conf"]);
@@ -487,7 +496,7 @@ fn a_jail_that_bans_nobody_there_is_none_here() {
         assert!(!config(&import).jails.contains_key("my-web"));
     }
     let import = imported("[sshd]\nenabled = true\naction = sendmail[name=x]\n", &[]);
-    has(&import.notes, "sshd: its actions ban nobody in fail2ban; here it does ban");
+    has(&import.notes, "sshd: its actions ban no address in fail2ban, but here it does");
 }
 
 #[test]
@@ -497,7 +506,7 @@ fn a_relative_directory_is_written_in_full() {
         ("jail.local", "[my_web]\nenabled = true\n"),
         ("filter.d/my_web.conf", "[Definition]\nfailregex = ^refused <HOST>$\n"),
     ]);
-    // Another process has another directory: no test changes that of all.
+    // A child process, because the working directory is shared by all tests.
     let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
     let relative = up.join(directory.path().strip_prefix("/").unwrap());
     let import = import_from(&relative, false).unwrap();
@@ -511,5 +520,5 @@ fn bans_of_what_a_jail_ignores_are_left() {
     let bans = [("192.0.2.1/32", "sshd"), ("203.0.113.1/32", "sshd")];
     let import = import_with_bans(&directory, &bans, 0);
     assert_eq!(import.bans.len(), 1);
-    has(&import.left_out, "1 ban by `sshd` of what it ignores");
+    has(&import.left_out, "1 ban by `sshd` of addresses that it ignores");
 }

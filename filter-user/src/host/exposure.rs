@@ -109,8 +109,8 @@ pub fn hint(
     }
     hints.extend(exposures.iter().take(SOME).map(|one| format!("{}; {}", one.problem, one.mend)));
     if hints.is_empty() {
-        return "compare `sip` and `interfaces` with where SIP arrives (`ss -lnup`, `ip route`); of a \
-        redirected port, list the number that is on the wire"
+        return "compare `sip` and `interfaces` with where SIP arrives (`ss -lnup`, `ip route`); \
+        for a redirected port, list the number that packets have when they arrive"
             .to_owned();
     }
     hints.join("; ")

@@ -1,4 +1,4 @@
-//! Reads the lines of a log in order: one line enters, what it says leaves.
+//! Reads the lines of a log in order: one line enters; its meaning leaves.
 //!
 //! A parser sees a single line. Some of its meaning depends on the lines before it: whether it is part of
 //! a packet that Asterisk repeats, whether the log can contain whole lines of an attacker's text, and
@@ -7,11 +7,11 @@
 //!
 //! # What a log proves
 //!
-//! In a log with the format `[json]` everything is escaped. In a plain log with only the level SECURITY, an
-//! account is the only text that can contain a line break, and it breaks its own line. Any other log can
-//! contain whole lines that an attacker has written: a packet that the level ERROR repeats, a From with
-//! `%0a`. So a log is trusted as far as its lines have shown what it is, and never again after a line of
-//! another kind, because lines that an attacker has written follow a line of another kind.
+//! In a log with the format `[json]` everything is escaped. In a plain log with only the level SECURITY,
+//! an account is the only text that can contain a line break, and it breaks its own line. Any other log
+//! can contain whole lines that an attacker has written: a packet that the level ERROR repeats, a From
+//! with `%0a`. So a log is trusted only as long as all its lines are of a kind that proves this, because
+//! lines that an attacker has written follow a line of another kind.
 
 use std::collections::VecDeque;
 
@@ -83,7 +83,7 @@ impl Reader {
 }
 
 /// A line that was not read to its end.
-pub const GIVEN_UP: &str = "not read to its end: an expression has too many ways to match";
+pub const GIVEN_UP: &str = "not matched completely: an expression has too many ways to match";
 
 /// A line that was understood and counts neither way.
 pub const UNDERSTOOD: &str = "understood, but not a failure";
@@ -130,9 +130,9 @@ impl AsteriskLog {
             };
             let said = match attempt {
                 Some(attempt) => Said::Attempt(Box::new(attempt)),
-                None if asterisk::names_peer_for_address(line) => Said::Passed(
-                    "names no address: Asterisk writes the name of a peer in its place",
-                ),
+                None if asterisk::names_peer_for_address(line) => {
+                    Said::Passed("contains no address: Asterisk writes the name of a peer instead")
+                }
                 None => Said::Nothing,
             };
             Some((said, kind, if line.is_json { 0 } else { packet_behind(line) }))
@@ -195,7 +195,7 @@ fn is_first_line(line: &[u8]) -> bool {
 /// Why an attempt counts neither way; `None` if it counts.
 pub fn why_ignored(attempt: &Attempt) -> Option<&'static str> {
     if !attempt.decided {
-        return Some("more than one address is in the place of the source");
+        return Some("more than one address could be the source");
     }
     if attempt.verdict != Verdict::Ignored {
         return None;
@@ -208,14 +208,14 @@ pub fn why_ignored(attempt: &Attempt) -> Option<&'static str> {
         "endpoint-acl" | "global-acl" => "a line of acl.c reports the same",
         "dropped-packet" => "not SIP: devices send other packets to a SIP port too",
         "registrar" => "a misconfigured phone: only guests count",
-        "ChallengeSent" => "every good registration begins with a challenge",
+        "ChallengeSent" => "every registration begins with a challenge, even a successful one",
         "FailedACL" => "a phone with its password, but too many contacts",
         "RequestNotSupported" | "RequestNotAllowed" => {
-            "a request with the password for something that is not set up"
+            "an authenticated request for something that is not set up"
         }
         "failed" => "a key for an existing user: clients offer every key that they have",
         "disconnect" | "closed" => "the end of a connection whose failures other lines report",
-        "pam-unix" => "sshd reports the same in a line of its own",
+        "pam-unix" => "sshd reports the same in another line",
         _ => UNDERSTOOD,
     })
 }

@@ -202,8 +202,8 @@ fn may_be(place: Place, remote: bool) -> Result<(), String> {
     if place == Place::Here || remote {
         return Ok(());
     }
-    let why = "it is not on this host, so the daemon cannot check which process listens, and the connection \
-    can be read and changed on its way; if that is safe, set `sources: {asterisk: {ami: \
+    let why = "it is not on this host, so the daemon cannot check which process listens, and the \
+    connection can be read and changed in transit; if that is safe, set `sources: {asterisk: {ami: \
     {remote: true}}}`";
     Err(why.to_owned())
 }
@@ -305,7 +305,8 @@ impl Connection<'_> {
             let alarm = if state.is_none() { logged_in + own_login } else { silent_until };
             let news = state.is_some() && (self.queue.has_news() || told != state);
             tokio::select! {
-                // On a busy host this task may run long after its alarm: what has arrived meanwhile counts.
+                // On a busy host this task may run long after its alarm; events that have arrived
+                // meanwhile count.
                 biased;
                 ready = outlet.ready(), if news => {
                     let Some(ready) = ready else { return Ok(()) };

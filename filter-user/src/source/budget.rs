@@ -70,8 +70,8 @@ impl fmt::Display for Strain {
         let each = cost.checked_div(u32::try_from(read).unwrap_or(u32::MAX)).unwrap_or_default();
         write!(
             f,
-            "its filter needs more than {} % of a processor ({} µs a line): {left_out} of {} lines were \
-            left out, {}",
+            "its filter needs more than {} % of a processor ({} µs per line): {left_out} of {} \
+            lines were left out, {}",
             share.as_millis() / 10,
             each.as_micros(),
             read.saturating_add(left_out),
@@ -226,7 +226,7 @@ mod tests {
     const LONG: usize = 8000;
     const SHORT: usize = 200;
 
-    /// A run of short and long lines that come evenly: how many of each are read, and what they cost.
+    /// A run of short and long lines that arrive evenly: how many of each are read, and their cost.
     struct Run {
         budget: Budget,
         now: Instant,

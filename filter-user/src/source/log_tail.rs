@@ -1,20 +1,21 @@
-//! Follows one log file: a path enters, its lines leave, each once and in the order written.
+//! Follows one log file: a path enters; its lines leave, each once and in the order of writing.
 //!
-//! The file may be missing, rotated by move or by copy and truncate, deleted, or replaced, also by
-//! a symbolic link. A file that loses its name is read on, because its writer keeps it open until
-//! told to reopen (Asterisk: until `logger reload`), and is let go when it has been silent for a
-//! while after its successor was written to. Must never deliver a line twice, a part of a line, or
-//! more than [`LINE_MAX`] bytes, and never hold on to memory because of what a file contains.
+//! The file may be missing, rotated by move or by copy and truncate, deleted, or replaced, also by a
+//! symbolic link. A file that loses its name is still read, because its writer keeps it open until told
+//! to reopen (Asterisk: until `logger reload`). It is closed when it has been silent for a while after
+//! its successor was written to. Must never deliver a line twice, a part of a line, or more than
+//! [`LINE_MAX`] bytes, and the contents of a file must never make it keep memory.
 //!
-//! The order holds across files: before any of them is read, the newer are measured before the
-//! older, so that a line which is read from a new file was written after all that is then read
-//! from the old one.
+//! The order is kept across files: before any of them is read, newer files are measured before older
+//! ones. So a line that is read from a new file was written after everything that is then read from the
+//! old one.
 //!
-//! Where the following stands leaves as a [`Position`], and a later process goes on from there: it
-//! looks for the files by what they are and how they begin, also for what rotation made meanwhile.
+//! The place that has been reached leaves as a [`Position`], from which a later process continues: it
+//! looks for the files by their identity and their beginning, also among those that rotation has made
+//! meanwhile.
 //!
-//! All but the waiting blocks on the disk, so that it belongs on a thread of its own; the amount for each
-//! turn is bounded.
+//! Everything except the waiting blocks on the disk, so it belongs on a separate thread; the amount for
+//! each turn is bounded.
 
 pub(super) mod lines;
 mod names;
@@ -47,55 +48,55 @@ pub use self::position::{FilePosition, Position};
 use self::siblings::Sibling;
 pub use self::siblings::{is_rotated, unrotated};
 
-/// How much is read before others get their turn.
+/// The most bytes that are read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
 
 /// For file systems that send no events, and for directories that were replaced.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long a file without its name must be silent before it is let go.
+/// How long a file without its name must be silent before it is closed.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// How many files are kept open at most while they are silent.
+/// The most silent files that are kept open.
 const FILES_MAX: usize = 16;
 
-/// A directory that was changed so long before it was looked at cannot have been changed since without
-/// its time telling.
+/// If a directory was last changed this long before it was read, any later change must have changed its
+/// time.
 const UNCHANGED: Duration = Duration::from_secs(2);
 
-/// How long a copy may take to have its beginning.
+/// How long a copy may take until it contains the beginning.
 const COPYING: Duration = Duration::from_secs(10);
 
-/// The most symbolic links on the way to a file, as the kernel follows.
+/// The most symbolic links on the way to a file: the kernel's limit.
 const LINKS_MAX: usize = 40;
 
 /// The longest path of a file that is kept.
 const PATH_MAX: usize = 1024;
 
-/// How often names are looked at again because they changed meanwhile.
+/// How often names are read again because they have changed meanwhile.
 const RENAME_RETRIES: usize = 16;
 
-/// Where to begin in a file that is there already.
+/// Where to begin in a file that already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With what is in it.
+    /// At its beginning.
     Beginning,
-    /// With what comes.
+    /// At its end.
     End,
 }
 
 /// Whether there is a file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// There is.
+    /// The file is read.
     Ok,
-    /// There is none of that name yet, or just now.
+    /// There is no file with that name yet, or at the moment.
     Waiting,
-    /// There is, but it cannot be read, for this reason. It is tried again and again.
+    /// The file cannot be read, for this reason. It is tried again and again.
     Failed(String),
 }
 
-/// How the following goes.
+/// The state of following a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Whether there is a file to read.
@@ -104,7 +105,7 @@ pub struct State {
     pub lines: u64,
     /// Bytes read.
     pub bytes: u64,
-    /// Lines left out: over [`LINE_MAX`], or without their end when the file went.
+    /// Lines that were left out: longer than [`LINE_MAX`], or incomplete when the file disappeared.
     pub skipped: u64,
     /// How often another file took the name.
     pub rotations: u64,
@@ -119,37 +120,37 @@ pub struct State {
 pub struct LogTail {
     path: PathBuf,
     inotify: AsyncFd<Watcher>,
-    /// The directory of the name and, if that is a symbolic link, of what it leads to, up to the file.
+    /// The directory of the name and, if that is a symbolic link, those of its targets, up to the file.
     dirs: Vec<Dir>,
-    /// When these directories were changed, as the names were last looked at.
+    /// The times of these directories when the names were last read.
     changed: Vec<Option<Changed>>,
     /// Files that had a name in a directory to which no link leads any more.
     left: Vec<Opened>,
     /// The file that the name led to, if it was behind a symbolic link.
     target: Option<PathBuf>,
-    /// What had the name, the oldest first.
+    /// The files that have or had the name, the oldest first.
     files: VecDeque<Followed>,
     /// The file that has the name.
     current: Option<FileId>,
-    /// Files that were read to their end and let go of, while they are there under another name.
+    /// Files that were read to their end and closed, while they still exist under another name.
     let_go: Vec<FileId>,
     names_changed: bool,
-    /// Whether it is time to look without an event.
+    /// Whether to look at the files now even without an event.
     polls: bool,
-    /// When the names were last looked at: what was written since may have been rotated unseen.
+    /// When the names were last read: files written since may have been rotated unseen.
     looked: SystemTime,
-    /// Files of which it cannot be told yet whether they are copies that are being made.
+    /// Files that may be copies in the making; this cannot be decided yet.
     undecided: Vec<FileId>,
     next_poll: Instant,
     grace: Duration,
     buffer: Box<[u8]>,
-    /// Bytes that an earlier process had left.
+    /// Bytes that an earlier process left unread.
     backlog: u64,
     state: State,
 }
 
 impl LogTail {
-    /// Follows `path`. What comes under that name later is read from its beginning.
+    /// Follows `path`. A file that appears under that name later is read from its beginning.
     ///
     /// # Errors
     ///
@@ -164,15 +165,15 @@ impl LogTail {
         Ok(tail)
     }
 
-    /// Follows `path` from where another `LogTail` was.
+    /// Follows `path` from the position of another `LogTail`.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// The same as for [`open`](Self::open).
     ///
     /// # Panics
     ///
-    /// As [`open`](Self::open).
+    /// The same as for [`open`](Self::open).
     pub fn resume(path: impl Into<PathBuf>, position: &Position) -> io::Result<Self> {
         let mut tail = Self::watching(path)?;
         tail.looked = position.at();
@@ -188,17 +189,18 @@ impl LogTail {
         Ok(tail)
     }
 
-    /// Whether what had the name has lost it and is read on, because its writer may keep it open.
+    /// Whether the file that had the name has lost it and is still read, because its writer may have it
+    /// open.
     pub fn reads_on_without_name(&self) -> bool {
         self.current.is_none() && !self.files.is_empty()
     }
 
-    /// How many bytes wait to be read, as far as that is known.
+    /// How many bytes are waiting to be read, as far as is known.
     pub fn waiting(&self) -> u64 {
         self.files.iter().map(|file| file.size.saturating_sub(file.position)).sum()
     }
 
-    /// Whether lines come that were written before this began to follow.
+    /// Whether the next lines were written before this began to follow.
     pub fn is_behind(&self) -> bool {
         self.state.bytes < self.backlog
     }
@@ -247,13 +249,13 @@ impl LogTail {
 
     fn begin(&mut self, start: Start) -> io::Result<()> {
         if !self.look_up_names(start)? {
-            let busy = format!("{} is being renamed all the time", self.path.display());
+            let busy = format!("{} is renamed too often", self.path.display());
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, busy));
         }
         Ok(())
     }
 
-    /// Where the following stands: behind every line that was delivered.
+    /// The position after the last line that was delivered.
     pub fn position(&self) -> Position {
         let files = self.files.iter().map(|file| FilePosition {
             device: file.id.device,
@@ -267,8 +269,8 @@ impl LogTail {
         Position::new(self.looked, files.collect(), undecided.take(FILES_MAX).collect())
     }
 
-    /// Goes on in a file of an earlier process. If it was truncated meanwhile, in its copy, and then in
-    /// what was written to it since.
+    /// Continues in a file of an earlier process. If it was truncated meanwhile, first in its copy, and
+    /// then in the lines that were written since.
     fn find(&mut self, wanted: &FilePosition) -> io::Result<()> {
         let mut places = self.places();
         places.extend(wanted.path.iter().flat_map(|path| siblings::names(path.as_ref())));
@@ -291,9 +293,8 @@ impl LogTail {
         Ok(())
     }
 
-    /// What `look` sees in the directories when no name in them changes meanwhile: a file that is renamed
-    /// while a directory is read may not be among what was read. What it saw last if they change again
-    /// and again.
+    /// The result of `look` at the directories while no name in them changes, because a file that is
+    /// renamed while a directory is read may be missed. If they keep changing, the last result.
     fn while_unchanged<T>(&mut self, look: impl Fn() -> T) -> io::Result<T> {
         let mut retries = RENAME_RETRIES;
         loop {
@@ -308,7 +309,7 @@ impl LogTail {
         }
     }
 
-    /// Reads a file from its beginning as the one with this place.
+    /// Reads a file from its beginning, at this index of `files`.
     fn read_on(&mut self, opened: Opened, place: usize) {
         if !self.files.iter().any(|file| file.id == opened.id) {
             let file = self.followed(opened, Start::Beginning);
@@ -316,8 +317,8 @@ impl LogTail {
         }
     }
 
-    /// Reads a file from `position` as the one with this place. It began with `prefix` when that was
-    /// looked up, and may have been truncated since.
+    /// Reads a file from `position`, at this index of `files`. It began with `prefix` when it was looked
+    /// up, and may have been truncated since.
     fn go_on(
         &mut self,
         opened: Opened,
@@ -335,11 +336,11 @@ impl LogTail {
         self.files.insert(place, file);
     }
 
-    /// Follows what was made since the names were last looked at, and rotated away unseen: copies of
-    /// a file that was truncated, and files that had the name while nobody looked. The files of which that
-    /// cannot be told yet.
+    /// Follows files that were made since the names were last read, and rotated away unseen: copies of a
+    /// truncated file, and files that had the name meanwhile. Returns the files for which this cannot be
+    /// decided yet.
     fn find_unseen(&mut self, siblings: Vec<Sibling>, current: Option<&Opened>) -> Vec<FileId> {
-        // One that is deleted may leave its number to another.
+        // The inode of a deleted file may be used again.
         self.let_go.retain(|id| siblings.iter().any(|sibling| sibling.opened.id == *id));
         let mut undecided = Vec::new();
         let mut unseen = Vec::new();
@@ -387,12 +388,12 @@ impl LogTail {
         &self.path
     }
 
-    /// How the following goes.
+    /// The state of following the log.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Waits until there may be something to read. Can be dropped at its await.
+    /// Waits until there may be something to read. Safe to cancel.
     ///
     /// # Errors
     ///
@@ -417,12 +418,12 @@ impl LogTail {
         Ok(())
     }
 
-    /// Reads what is there, up to [`TURN_BYTES`] or until `each`, which is called for every line without
-    /// its newline, has enough; whether there is more. Blocks on the disk.
+    /// Reads up to [`TURN_BYTES`], or until `each`, which is called for every line without its newline,
+    /// has enough; returns whether there is more. Blocks on the disk.
     ///
     /// # Errors
     ///
-    /// If the kernel's events cannot be read. What is wrong with the file is in [`Self::state`].
+    /// If the kernel's events cannot be read. Problems with the file are in [`Self::state`].
     pub fn turn(&mut self, each: &mut impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<bool> {
         if std::mem::take(&mut self.polls) {
             self.watch_dirs_again();
@@ -433,7 +434,7 @@ impl LogTail {
         }
         self.measure()?;
         if self.names_changed {
-            // What was in a truncated file is read before what is in it now.
+            // The old contents of a truncated file are read before its new ones.
             self.look_up_names(Start::Beginning)?;
         }
         let mut budget = TURN_BYTES;
@@ -450,7 +451,8 @@ impl LogTail {
                     }
                 };
                 if !file.prefix.is_of(&file.file) {
-                    // Truncated and written anew since it was measured: that is not what followed.
+                    // Truncated and rewritten since it was measured: these bytes do not follow the
+                    // previous ones.
                     file.position -= read as u64;
                     file.size = 0;
                     self.names_changed = true;
@@ -459,7 +461,7 @@ impl LogTail {
                 file.last_read = now;
                 budget -= read;
                 let split = file.lines.split(&self.buffer[..read], each);
-                // What `each` had enough before is read again.
+                // The rest, after `each` had enough, is read again later.
                 enough = split.enough;
                 file.position -= (read - split.read) as u64;
                 self.state.bytes += split.read as u64;
@@ -479,7 +481,7 @@ impl LogTail {
                 continue;
             };
             let size = metadata.len();
-            // Truncated, it may be as long as before by now.
+            // A truncated file may already be as long as before.
             let written = metadata.modified().ok();
             let grew = size != file.size || written != file.written;
             file.written = written;
@@ -496,7 +498,7 @@ impl LogTail {
                 file.prefix.extend(&file.file, size);
             }
         }
-        // From the last to the first, so that the places stay.
+        // From the last to the first, so that the indices stay valid.
         for (place, prefix, position, lines, unread) in truncated {
             if !self.find_copy(place, prefix, position, lines)? {
                 self.state.skipped += u64::from(unread);
@@ -506,7 +508,7 @@ impl LogTail {
         Ok(())
     }
 
-    /// Reads what a truncated file still held in the copy that was made of it, if there is one.
+    /// Reads the unread rest of a truncated file from its copy, if there is one.
     fn find_copy(
         &mut self,
         place: usize,
@@ -515,7 +517,7 @@ impl LogTail {
         lines: LineSplitter,
     ) -> io::Result<bool> {
         if !prefix.identifies() {
-            // Nothing was delivered, and the copy is read as a file that was not seen.
+            // Nothing was delivered, so the copy is read like a file that was never seen.
             return Ok(true);
         }
         let mut places = self.places();
@@ -534,7 +536,7 @@ impl LogTail {
         Ok(true)
     }
 
-    /// Closes files that lost their name and that nobody writes to any more.
+    /// Closes files without the name that are no longer written to.
     fn let_go(&mut self, now: Instant) {
         let Some(newest) = self.files.back() else {
             return;
@@ -560,9 +562,10 @@ impl LogTail {
         });
     }
 
-    /// Opens what has the name and what had it since the last time.
+    /// Opens the file with the name, and the files that had it since the last time.
     ///
-    /// Renames go on meanwhile: only if none came between reading the events and opening the
+    /// Renames may happen meanwhile: the opened files are those that the events mean only if no rename
+    /// happened between reading the events and opening the files. Returns whether this was so.
     /// files are these the files that the events meant. Whether it came to that.
     fn look_up_names(&mut self, start: Start) -> io::Result<bool> {
         for _ in 0..RENAME_RETRIES {
@@ -574,7 +577,7 @@ impl LogTail {
             let changed: Vec<_> = self.dirs.iter().map(|dir| Changed::of(&dir.path)).collect();
             let current = open(&self.path);
             let target = self.target(&current);
-            // A directory can have thousands of files, and it is looked at each second.
+            // A directory can contain thousands of files, and this runs every second.
             let siblings = (!self.is_unchanged(&changed)).then(|| self.siblings(target.as_deref()));
             self.drain_events()?;
             if self.version() == version {
@@ -607,7 +610,7 @@ impl LogTail {
         current: io::Result<Opened>,
         start: Start,
     ) -> Option<Vec<FileId>> {
-        // The first to leave the name is the file that had it when last looked at.
+        // The first file to leave the name is the one that had it before.
         let known = usize::from(self.current.is_some());
         for (nth, file) in left.into_iter().enumerate() {
             match file {
@@ -629,7 +632,7 @@ impl LogTail {
         undecided
     }
 
-    /// What rotation made of the log, and what a symbolic link has led to meanwhile.
+    /// The files that rotation has made of the log, and the targets that a symbolic link had meanwhile.
     fn siblings(&self, target: Option<&Path>) -> Vec<Sibling> {
         let mut siblings = siblings::of(&self.places());
         if let Some((old, new)) = self.target.as_deref().zip(target) {
@@ -638,13 +641,13 @@ impl LogTail {
         siblings
     }
 
-    /// The file that the name leads to, if it is behind a symbolic link.
+    /// The file to which the name leads, if it is behind a symbolic link.
     fn target(&self, current: &io::Result<Opened>) -> Option<PathBuf> {
         let path = current.as_ref().ok().and_then(|current| path_of(&current.file))?;
         (path != self.path).then_some(path)
     }
 
-    /// Whether nothing can have been made in the directories since the names were last looked at.
+    /// Whether nothing can have been created in the directories since the names were last read.
     fn is_unchanged(&self, changed: &[Option<Changed>]) -> bool {
         let long_ago = self.looked.checked_sub(UNCHANGED).unwrap_or(self.looked);
         let is_old =
@@ -652,12 +655,12 @@ impl LogTail {
         *changed == self.changed && changed.iter().all(is_old)
     }
 
-    /// Where the log is: its name, and what that leads to if it is a symbolic link.
+    /// The places of the log: its name, and its targets if it is a symbolic link.
     fn places(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(Dir::followed).collect()
     }
 
-    /// A file to be read.
+    /// A file to read.
     fn followed(&self, opened: Opened, start: Start) -> Followed {
         let watch = watch_file(&self.inotify.get_ref().0, &opened.file);
         let path = path_of(&opened.file).filter(|path| *path != self.path);
@@ -693,7 +696,7 @@ impl LogTail {
     fn handle(&mut self, events: &[InotifyEvent]) {
         let before = self.version();
         for event in events {
-            // Events of files only wake; lost ones may have been about names.
+            // Events of files only wake the reader; events that were lost may have concerned names.
             self.names_changed |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
             let Some(event_for) = name_event(event) else {
                 continue;
@@ -705,7 +708,7 @@ impl LogTail {
         self.names_changed |= self.version() != before;
     }
 
-    /// Also follows renames where the file is, and on the way there, if the name is a symbolic link.
+    /// Also watches for renames where the file is, and on the way there, if the name is a symbolic link.
     fn watch_links(&mut self) {
         for _ in 0..RENAME_RETRIES {
             let links = links(&self.path);
@@ -715,7 +718,7 @@ impl LogTail {
                 return;
             }
             let dropped: Vec<Dir> = self.dirs.drain(kept..).collect();
-            // What had a name there is read to its end all the same.
+            // Files that had a name there are still read to their end.
             self.left.extend(dropped.iter().flat_map(Dir::open_left).flatten());
             let dropped: Vec<_> = dropped.into_iter().filter_map(|dir| dir.watch).collect();
             let inotify = &self.inotify.get_ref().0;
@@ -725,13 +728,13 @@ impl LogTail {
             self.unwatch(dropped);
             self.changed.clear();
             if self.dirs.len() - known < links.len() - kept {
-                // There is nothing at its end yet.
+                // Nothing was written after its end yet.
                 return;
             }
         }
     }
 
-    /// A directory may have been replaced by another of the same name.
+    /// Another directory with the same name may have replaced a directory.
     fn watch_dirs_again(&mut self) {
         let inotify = &self.inotify.get_ref().0;
         let mut replaced = Vec::new();
@@ -744,30 +747,30 @@ impl LogTail {
         self.unwatch(replaced);
     }
 
-    /// Ends watches of directories that no name is looked for in any more.
+    /// Ends watches of directories in which no name is looked for any more.
     fn unwatch(&self, watches: Vec<WatchDescriptor>) {
         for watch in watches {
             if self.dirs.iter().all(|dir| dir.watch != Some(watch)) {
-                // Gone already if the directory is.
+                // The watch is already gone if the directory is.
                 self.inotify.get_ref().0.rm_watch(watch).ok();
             }
         }
     }
 }
 
-/// What is left to be read of a file that was truncated.
+/// The unread rest of a file that was truncated.
 #[derive(Debug)]
 enum Copy {
-    /// What follows in this one.
+    /// The rest is in this file.
     Rest(Opened),
-    /// Nothing: all of this copy was read before the file was truncated.
+    /// There is none: all of this copy was read before the file was truncated.
     Read(FileId),
     /// There is no copy.
     None,
 }
 
 impl Copy {
-    /// The copy of a file that began with `prefix` and was read up to `position`.
+    /// Finds the copy of a file that began with `prefix` and was read up to `position`.
     fn among(others: impl Iterator<Item = Opened>, prefix: &Prefix, position: u64) -> Self {
         if !prefix.identifies() {
             return Self::None;
@@ -786,7 +789,7 @@ impl Copy {
     }
 }
 
-/// Where to go on after `wanted`, and the file that was truncated since and is read from its beginning.
+/// Where to continue after `wanted`, and the file that was truncated since, to read from its beginning.
 fn rest_and_anew(wanted: &FilePosition, places: &[PathBuf]) -> (Copy, Option<Opened>) {
     let id = FileId { device: wanted.device, inode: wanted.inode };
     let mut siblings: Vec<_> =
@@ -800,14 +803,14 @@ fn rest_and_anew(wanted: &FilePosition, places: &[PathBuf]) -> (Copy, Option<Ope
     }
 }
 
-/// The time that the kernel would give a file which is made now: it lags behind the clock by a tick, and
-/// by more on a virtual machine that was not running.
+/// The time that the kernel would give a file that is created now: it lags behind the clock by a tick,
+/// and by more on a virtual machine that was not running.
 fn file_time() -> SystemTime {
     let coarse = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).ok().map(Duration::from);
     coarse.map_or_else(SystemTime::now, |time| UNIX_EPOCH + time)
 }
 
-/// A file by what it is, not by what it is called.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId {
     device: u64,
@@ -821,7 +824,7 @@ struct Opened {
     size: u64,
 }
 
-/// A file that is read, and how far.
+/// A file that is read, with its progress.
 #[derive(Debug)]
 struct Followed {
     file: File,
@@ -829,12 +832,12 @@ struct Followed {
     watch: Option<WatchDescriptor>,
     position: u64,
     size: u64,
-    /// When it was last written to, as it was measured.
+    /// When it was last written to, at the time of the measurement.
     written: Option<SystemTime>,
     lines: LineSplitter,
     prefix: Prefix,
     last_read: Instant,
-    /// Where it was when it was opened, if that was not the log's name.
+    /// Its path when it was opened, if that was not the log's name.
     path: Option<String>,
 }
 
@@ -862,7 +865,7 @@ impl Followed {
         }
     }
 
-    /// Behind the last line that was delivered, in bytes.
+    /// The offset after the last line that was delivered.
     fn delivered(&self) -> u64 {
         self.position.saturating_sub(self.lines.held())
     }
@@ -884,7 +887,7 @@ impl Followed {
 
     fn unwatch(&self, inotify: &Inotify) {
         if let Some(watch) = self.watch {
-            // Gone already if the file is.
+            // The watch is already gone if the file is.
             inotify.rm_watch(watch).ok();
         }
     }
@@ -896,7 +899,7 @@ fn ends_in_mid_line(file: &File, size: u64) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<Opened> {
-    // O_NONBLOCK: a named pipe must not hold the daemon.
+    // O_NONBLOCK: opening a named pipe must not block the daemon.
     let flags = OFlag::O_NONBLOCK.bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
@@ -907,7 +910,7 @@ fn open(path: &Path) -> io::Result<Opened> {
     Ok(Opened { file, id, size: metadata.len() })
 }
 
-/// `path` and, if that is a symbolic link, what it leads to, up to what is none.
+/// `path` and, if that is a symbolic link, its targets up to the first that is not a link.
 fn links(path: &Path) -> Vec<PathBuf> {
     let mut links = vec![path.to_owned()];
     while links.len() <= LINKS_MAX
@@ -920,13 +923,13 @@ fn links(path: &Path) -> Vec<PathBuf> {
     links
 }
 
-/// Where an open file is now; `None` if it is deleted.
+/// The current path of an open file; `None` if it is deleted.
 fn path_of(file: &File) -> Option<PathBuf> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())).read_link().ok()?;
     path.exists().then_some(path)
 }
 
-/// A directory, and when something in it was made, renamed or removed.
+/// A directory, and when an entry in it was created, renamed or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Changed {
     id: FileId,
@@ -952,7 +955,7 @@ struct Dir {
 impl Dir {
     fn watch(inotify: &Inotify, path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", path.display()))
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file", path.display()))
         })?;
         let dir = parent(path);
         let watch = Some(watch_dir(inotify, dir)?);
@@ -989,7 +992,7 @@ fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
     Ok(inotify.add_watch(dir, mask)?)
 }
 
-/// Watches the very file that is open, whatever its name is by now.
+/// Watches exactly the open file, whatever its current name is.
 fn watch_file(inotify: &Inotify, file: &File) -> Option<WatchDescriptor> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).ok()

@@ -20,7 +20,7 @@ use crate::parse::dates;
 /// The most sources that are watched at a time.
 const SOURCES: usize = 100_000;
 
-/// Decisions that are told of one by one.
+/// The most decisions that are shown one by one.
 const TOLD: usize = 1000;
 
 /// A jail without a host.
@@ -149,7 +149,7 @@ impl<'a> Court<'a> {
             duration::format(settings.findtime)
         )?;
         if self.decided.is_empty() {
-            writeln!(out, "  banned nobody")?;
+            writeln!(out, "  banned no source")?;
         }
         for (number, decision) in &self.decided {
             let BanDecision { address, scope, bantime, reason, .. } = decision;
@@ -165,8 +165,8 @@ impl<'a> Court<'a> {
         if self.asks_for_witness {
             writeln!(
                 out,
-                "  only if packets from these sources were seen on a SIP port: an attacker's text can \
-                make up such lines"
+                "  only if packets from these sources were seen on a SIP port: an attacker can \
+                forge such lines"
             )?;
         }
         if self.spared > 0 {

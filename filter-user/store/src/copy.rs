@@ -27,7 +27,7 @@ impl Copy {
         let room = room(memory)?;
         if size > COPY_MAX.min(room / 2) {
             return Err(Failure::Retry(format!(
-                "{size} bytes are too many to read from a copy in {}, which has {room} left",
+                "it needs a copy of {size} bytes in {}, which has only {room} bytes free",
                 memory.display()
             )));
         }

@@ -31,7 +31,7 @@ use detection::escalation::{Bounds, Offender, Pardon, Record};
 /// shown.
 const EVIDENCE_SHOWN: usize = 16;
 
-/// How far the record of what the jails were told may exceed its bound before it is trimmed.
+/// How far the records of attempts may exceed their bound before they are trimmed.
 const TOLD_SURPLUS: usize = 8192;
 
 /// The open file. No other process can write it meanwhile.
@@ -43,7 +43,7 @@ pub(super) struct Database {
     /// The state of the file and its log after the last write here.
     marks: Marks,
     is_new: bool,
-    /// How long the record of what the jails were told is kept.
+    /// How long the records of attempts are kept.
     findtime: Duration,
     /// How many rows of that record were written since it was last trimmed.
     told: usize,
@@ -269,15 +269,15 @@ impl Database {
         for (path, left) in [(&self.path, file), (&log_path, log)] {
             let now = Mark::of(path);
             if now != *left {
-                let what = if now.is_none() { "taken away" } else { "changed by somebody else" };
+                let what = if now.is_none() { "taken away" } else { "changed by another process" };
                 return Err(format!("{} was {what}", path.display()));
             }
         }
         Ok(())
     }
 
-    /// The positions of the sources and what the jails were told, from a file that was taken away: the
-    /// open file still has everything. Nothing if another file may be in its place.
+    /// The positions of the sources and the records of attempts, from a file that was moved away: the
+    /// open file still has everything. Empty if another file may have replaced it.
     pub(super) fn rescue(&self, now: &Clock) -> Contents {
         let mut contents = Contents::default();
         let Marks { file, log } = &self.marks;
@@ -594,7 +594,7 @@ fn shift(connection: &Connection, id: i64, old: &Clock, new: &Clock) -> Result<(
             (SELECT network, origin, scope FROM bans WHERE clock = ?1)";
     connection.execute(sql, params![id, by])?;
     warn!(
-        "the wall clock was set by {} s: the times of {rows} bans are written anew",
+        "the wall clock was set by {} s: the stored times of {rows} bans were corrected",
         by / 1_000_000_000
     );
     Ok(())

@@ -25,9 +25,9 @@ const BANS_MAX: usize = 10_000_000;
 /// If the database cannot be read; the error says why.
 pub fn read(path: &Path, now: Timestamp) -> Result<Bans, String> {
     if !path.is_file() {
-        return Err("is not there: `--database` names fail2ban's database".to_owned());
+        return Err("does not exist; give fail2ban's database with `--database`".to_owned());
     }
-    let sql = |why: rusqlite::Error| format!("no database of fail2ban's that can be read: {why}");
+    let sql = |why: rusqlite::Error| format!("cannot be read as fail2ban's database: {why}");
     let database =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sql)?;
     database.busy_timeout(PATIENCE).map_err(sql)?;
@@ -36,8 +36,8 @@ pub fn read(path: &Path, now: Timestamp) -> Result<Bans, String> {
         .map_err(sql)?;
     if version != VERSION {
         return Err(format!(
-            "has version {version} of fail2ban's schema, and {VERSION} is understood (fail2ban 0.11 and \
-             later)"
+            "has version {version} of fail2ban's schema; only version {VERSION} is supported \
+             (fail2ban 0.11 and later)"
         ));
     }
     let mut statement = database
@@ -139,9 +139,9 @@ mod tests {
         assert!(error.contains("version 2"), "{error}");
         let directory = tempfile::tempdir().unwrap();
         let error = read_at(&directory, 0).unwrap_err();
-        assert!(error.contains("is not there"), "{error}");
+        assert!(error.contains("does not exist"), "{error}");
         std::fs::write(directory.path().join("f.sqlite3"), "no database, by far").unwrap();
         let error = read_at(&directory, 0).unwrap_err();
-        assert!(error.contains("no database of fail2ban's"), "{error}");
+        assert!(error.contains("cannot be read as fail2ban's database"), "{error}");
     }
 }

@@ -36,7 +36,7 @@ impl From<rusqlite::Error> for Failure {
                 ": make its directory writable"
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                ": another process has it open"
+                ": end the other process that has it open"
             }
             Some(_) => "",
         };

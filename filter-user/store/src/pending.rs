@@ -1,7 +1,8 @@
-//! The changes to be written: the latest state of each ban and position, and what the jails were told.
+//! The changes to be written: the latest state of each ban and position, and records of the attempts that
+//! jails were given.
 //!
-//! It is bounded by the bans in the ledger and the file: a ban that began and ended before it was
-//! written leaves nothing. Of what the jails were told, the latest is kept.
+//! It is bounded by the bans in the ledger and the file: a ban that began and ended before it was written
+//! leaves nothing. Of the records of attempts, the latest are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ pub(super) struct Batch {
     pub(super) number: u64,
 }
 
-/// What somebody wants to know of the file.
+/// A question about the file.
 #[derive(Debug)]
 pub(super) enum Question {
     /// What is known of these networks.
@@ -95,7 +96,7 @@ pub(super) struct Pending {
     taken: u64,
     /// Whether the contents of the file are known.
     is_read: bool,
-    /// The number of the last record of what a jail was told.
+    /// The number of the last record of an attempt.
     last_told: i64,
     /// How many callers are deciding something that must be written together.
     holds: u32,
@@ -333,7 +334,7 @@ impl Shared {
     }
 
     /// Waits for something to do, at most until the timeout. Changes of bans are written at once if
-    /// `writable`, positions alone only after the timeout.
+    /// `writable`, positions without other changes only after the timeout.
     pub(super) fn wait(&self, writable: bool, time: Duration) -> Option<Work> {
         let mut pending = self.lock();
         let idle = |pending: &mut Pending| {
@@ -391,7 +392,7 @@ impl Shared {
         });
         self.progress.send_modify(|progress| progress.failed = Some(why.to_owned()));
         for says in sayings {
-            says.say(" (not written down yet)");
+            says.say(" (not stored yet)");
         }
     }
 

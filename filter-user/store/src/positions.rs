@@ -54,7 +54,7 @@ pub(super) fn import_files(connection: &mut Connection, directory: &Path) -> Res
     transaction.commit()?;
     for (_, path) in files {
         if let Err(why) = fs::remove_file(&path) {
-            warn!("remove {}, which the store has now: {why}", path.display());
+            warn!("remove {}, which has been moved to the store: {why}", path.display());
         }
     }
     Ok(())

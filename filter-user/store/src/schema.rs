@@ -112,7 +112,7 @@ pub(super) fn migrate_to(connection: &mut Connection, wanted: usize) -> Result<u
         connection
             .query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?;
     if !is_empty && application != APPLICATION {
-        return Err(Failure::Broken("it is the database of something else".to_owned()));
+        return Err(Failure::Broken("it is the database of another program".to_owned()));
     }
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     if version > VERSION || (version == 0) != is_empty {

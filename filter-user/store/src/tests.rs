@@ -450,7 +450,7 @@ fn only_the_latest_records_of_the_jails_are_kept() {
         for _ in 0..part {
             started.store.tell(told(90));
         }
-        // A position alone has to wait, a ban is written at once.
+        // A position on its own must wait; a ban is written at once.
         started.store.put(&entry("192.0.2.1/32", Origin::Manual, None), true, None);
         wait(&started.store).unwrap();
     }
@@ -529,7 +529,7 @@ fn unwritten_changes_are_put_back_unless_there_are_newer_ones() {
     (0..3).for_each(|second| store.tell(told(second)));
     let batch = store.shared.take();
     store.tell(told(3));
-    // Meanwhile one ban is lifted and one is decided anew.
+    // Meanwhile one ban is lifted and another is decided again.
     store.remove(bans[0].key());
     let newer = Entry::new(bans[1].ban, "newer");
     store.put(&newer, false, None);
@@ -676,7 +676,7 @@ fn a_file_that_another_process_has_open_is_waited_for() {
     let mut started = open(&directory, first_boot);
     assert!(started.kept.is_none());
     let why = started.store.status().failed.unwrap();
-    assert!(why.contains("another process"), "{why}");
+    assert!(why.contains("the other process"), "{why}");
     // Decided meanwhile: one ban is lifted, and one the kernel still had.
     let bans = many(3);
     started.store.remove(bans[0].key());
@@ -826,7 +826,7 @@ fn the_number_of_files_moved_aside_is_bounded() {
     let file = directory.path().join(FILE);
     for second in 0..20 {
         for path in [file.clone(), log_of(&file)] {
-            fs::write(path, "no good").unwrap();
+            fs::write(path, "unusable").unwrap();
         }
         aside::move_aside(&file, Timestamp::from_second(second).unwrap()).unwrap();
     }

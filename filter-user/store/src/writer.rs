@@ -130,7 +130,7 @@ impl Writer {
     /// Answers a question if the file is open.
     fn answer(&self, question: Question) -> Result<(), Failure> {
         let Some(database) = &self.database else { return Ok(()) };
-        // Whoever asked may have gone.
+        // The client that asked may have disconnected.
         match question {
             Question::LookUp(networks, answer) => drop(answer.send(database.look_up(&networks)?)),
             Question::History(query, answer) => {
@@ -199,8 +199,8 @@ impl Writer {
         let why = failure.to_string();
         if self.failed.as_ref() != Some(&why) {
             error!(
-                "the store {} failed: {why}; bans are in force all the same, and are written when it \
-                 works again",
+                "the store {} failed: {why}; bans are in force nevertheless, and will be stored \
+                 when it works again",
                 self.path.display()
             );
         }
@@ -246,8 +246,8 @@ impl Writer {
         if let Some(contents) = contents {
             if contents.unread > 0 {
                 warn!(
-                    "{} bans in {} stay there and are not in force: this configuration has no such \
-                     scopes",
+                    "{} bans in {} are kept but not in force, because their scopes are not in this \
+                     configuration",
                     contents.unread,
                     self.path.display()
                 );
@@ -264,14 +264,15 @@ impl Writer {
         let Settings { names, findtime, memory, .. } = &self.settings;
         let findtime = *findtime;
         let (mut contents, _) = database::salvage(&self.path, &clock, names, findtime, memory);
-        let aside = move_aside(&self.path, clock.wall())
-            .map_err(|error| Failure::Retry(format!("{why}; it cannot be moved aside: {error}")))?;
+        let aside = move_aside(&self.path, clock.wall()).map_err(|error| {
+            Failure::Retry(format!("{why}; and it cannot be moved aside: {error}"))
+        })?;
         let with = match contents.kept.bans.len() {
             _ if self.is_read => "all bans in force".to_owned(),
             bans => format!("{bans} bans that could be read"),
         };
         error!(
-            "the store {} is no good: {why}; moved it to {} and began a new one, with {with}",
+            "the store {} is unusable: {why}; moved it to {} and began a new one with {with}",
             self.path.display(),
             aside.display(),
         );

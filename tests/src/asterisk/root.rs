@@ -1,5 +1,5 @@
-//! Gets a real Asterisk, sshd and nginx from the machine's own Debian mirror and unpacks them into a directory
-//! to `chroot` into. The system's package state stays as it is, and no maintainer script is run.
+//! Downloads a real Asterisk, sshd and nginx from the machine's Debian mirror and unpacks them into a
+//! directory for `chroot`. The system's package state does not change, and no maintainer script runs.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,9 +15,9 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use crate::child::{self, Finished, OnSignal};
 use crate::{interrupt, scratch};
 
-/// The Debian suite with the Asterisk that Wazo ships (22); no released suite has one.
+/// The Debian suite with the Asterisk version of Wazo (22); no released suite has it.
 const SUITE: &str = "forky";
-/// Counts up when the recipe changes, so that an old directory is not taken for a current one.
+/// Increases when the recipe changes, so that an old directory is not used.
 const RECIPE: u32 = 3;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const APT_LIMIT: Duration = Duration::from_mins(5);
@@ -35,15 +35,15 @@ const UNNEEDED: [&str; 9] = [
 ];
 const UNNEEDED_PATHS: [&str; 5] = ["doc", "man", "locale", "i18n", "sounds"];
 
-/// The directory with Asterisk in it, made on first use (about 15 s, 90 MiB from the mirror, 200
-/// MiB on disk) and found again after that.
+/// The directory with Asterisk. The first use creates it (about 15 s, 90 MiB from the mirror, 200 MiB on
+/// disk).
 pub(super) fn ensure(cache: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
     let cache = std::path::absolute(cache).context("cache directory")?;
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     let root = cache.join(format!("asterisk-{SUITE}-{RECIPE}"));
     if !root.is_dir() {
         let _lock = lock(&cache.join("asterisk.lock"), progress)?;
-        // Another process may have built it while we waited.
+        // Another process may have built it while this one waited.
         if !root.is_dir() {
             build(&cache, &root, progress)?;
         }
@@ -72,7 +72,7 @@ fn lock(path: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Flock<Fil
     }
 }
 
-/// Builds beside `root` and renames at the end, so that an interrupted build is never taken for a
+/// Builds beside `root` and renames at the end, so that an interrupted build is never mistaken for a
 /// complete one.
 fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
     let started = Instant::now();
@@ -102,7 +102,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     lay_out(&partial)?;
     for deb in debs {
         let unpacked = unpack(&deb, &partial);
-        // Ctrl-C ends dpkg-deb and tar as well; that they failed is not the news then.
+        // Ctrl-C ends dpkg-deb and tar too; then their failure is not the error to report.
         interrupt::check()?;
         unpacked?;
     }
@@ -113,7 +113,7 @@ fn build(cache: &Path, root: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::R
     Ok(())
 }
 
-/// apt with a state of its own.
+/// apt with a separate state.
 struct Apt {
     options: Vec<String>,
     archives: PathBuf,
@@ -132,7 +132,7 @@ impl Apt {
         } else {
             String::new()
         };
-        // A mirror may lag: the release file of a testing suite expires within days.
+        // The mirror may lag behind: the release file of a testing suite expires within days.
         let line = format!(
             "deb [{signed}check-valid-until=no arch={architecture}] {} {SUITE} main\n",
             mirror()?
@@ -147,11 +147,11 @@ impl Apt {
             ("Dir::Etc::sourcelist", sources.display().to_string()),
             ("Dir::Etc::sourceparts", "-".to_owned()),
             ("APT::Architecture", architecture),
-            // The user `_apt` may not read our directory.
+            // The user `_apt` may not read the directory.
             ("APT::Sandbox::User", "root".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::Retries", "3".to_owned()),
-            // An index that cannot be had is only a warning otherwise.
+            // Otherwise a missing index is only a warning.
             ("APT::Update::Error-Mode", "any".to_owned()),
         ];
         Ok(Self {
@@ -168,8 +168,8 @@ impl Apt {
         child::finish(&name, &mut command, APT_LIMIT, OnSignal::Stop)?.success(&name).with_context(
             || {
                 format!(
-                    "get Asterisk from Debian {SUITE}: see that `apt-get update` works on this \
-                     machine and that its mirror carries {SUITE}, then run this again"
+                    "get Asterisk from Debian {SUITE}: check that `apt-get update` works on this \
+                     machine and that its mirror has {SUITE}, then run this again"
                 )
             },
         )
@@ -199,8 +199,8 @@ fn mirror() -> anyhow::Result<String> {
     )
 }
 
-/// Picks the main archive's mirror out of lines `label|uri`. Before the first `apt-get update` the
-/// labels are empty.
+/// Selects the main archive's mirror from lines `label|uri`. Before the first `apt-get update` the labels
+/// are empty.
 fn choose_mirror(targets: &str) -> Option<&str> {
     let targets = || targets.lines().filter_map(|line| line.split_once('|'));
     let labelled = targets().find(|(label, _uri)| *label == "Debian");
@@ -215,7 +215,7 @@ fn needed(deb: &Path) -> bool {
     !UNNEEDED.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What maintainer scripts and `base-files` would make.
+/// Creates what maintainer scripts and `base-files` would create.
 fn lay_out(root: &Path) -> anyhow::Result<()> {
     for dir in
         ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "dev", "etc", "run/sshd", "tmp", "var"]
@@ -264,7 +264,7 @@ fn version(root: &Path) -> anyhow::Result<String> {
     said(&mut command, "asterisk -V").context("what was unpacked does not run")
 }
 
-/// Where Asterisk's modules are, as seen from inside.
+/// The directory of Asterisk's modules, as a path inside its root.
 pub(super) fn modules(root: &Path) -> anyhow::Result<PathBuf> {
     let lib = root.join("usr/lib");
     let entries = fs::read_dir(&lib).with_context(|| format!("read {}", lib.display()))?;

@@ -1,8 +1,8 @@
-//! How long it takes from the failure that is one too many until its source is dropped, while the daemon
-//! has much else to do: a million bans that are listed, lifted or end together, a log whose lines are hard
-//! to read, clients that only ask, a log that nobody reads, a full disk.
+//! The time from the failure that leads to a ban until its source is dropped, while the daemon has other
+//! work: a million bans that are listed, lifted or end together, a log whose lines are expensive to read,
+//! clients that send requests, a log that no process reads, and a full disk.
 //!
-//! The stage is that of `latency`. Each load begins with a daemon of its own.
+//! The stage is that of `latency`. Each load has its own daemon.
 
 mod loads;
 
@@ -22,20 +22,20 @@ use crate::netns;
 use crate::ringfence::Config;
 use crate::screen::{Paint, Screen};
 
-/// Milliseconds that 99 of 100 bans are not to exceed.
+/// The time that 99 of 100 bans must not exceed, in milliseconds.
 const PROMISED_MS: f64 = 10.0;
 
-/// How long the daemon is left alone between the failures of a source and the one that bans it.
+/// How long the daemon is left idle between the earlier failures of a source and the last one.
 const REST: Duration = Duration::from_millis(5);
 
-/// What a measurement is told.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
-    /// How many bans there are, in those loads that have them.
+    /// The number of bans in the loads that use them.
     pub bans: u32,
-    /// How many bans are timed beside each load, at least.
+    /// The minimum number of bans that are timed beside each load.
     pub timed: u32,
     /// The loads.
     pub loads: Vec<Load>,
@@ -45,14 +45,14 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     load: Load,
-    /// What the load has done meanwhile.
+    /// The work that the load did meanwhile.
     did: String,
-    /// The most memory that the daemon had before the load and after it, in MiB.
+    /// The peak memory of the daemon before and after the load, in MiB.
     peak_mib: [f64; 2],
     times: Vec<Time>,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `busy`.
@@ -60,12 +60,12 @@ pub struct Report {
     measurements: Vec<Measurement>,
 }
 
-/// Measures. All that was made is gone when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, a source is not banned, or the run is interrupted. A missed
-/// target is no error; see [`Report::targets_met`].
+/// If a requirement is missing, a source is not banned, or the run is interrupted. A missed promise is
+/// not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let binary = settings.ringfence.as_deref();
@@ -73,7 +73,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     loads::unmount_disks().context("unmount what an earlier run left behind")?;
     let mut measurements = Vec::new();
     for load in &settings.loads {
-        // Before the stage, so that the daemon ends before its disk goes.
+        // Created before the stage, so that the daemon ends before its disk is removed.
         let disk = load.disk()?;
         let adjust =
             |config: &mut Config, directory: &Path| load.adjust(config, directory, disk.as_ref());
@@ -109,7 +109,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report { benchmark: "busy", measurements })
 }
 
-/// The most memory that a process has had, in MiB (proc(5), `VmHWM`).
+/// The peak memory of a process, in MiB (proc(5), `VmHWM`).
 fn peak(process: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{process}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
@@ -154,13 +154,12 @@ impl Report {
         !self.measurements.is_empty() && self.measurements.iter().all(Measurement::is_met)
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let rows = self.measurements.iter().map(|measurement| measurement.row(paint));
-        let head =
-            paint.bold("From the failure that is one too many to the drop, beside each load");
+        let head = paint.bold("From the failure that leads to a ban to the drop, beside each load");
         let foot = paint.dim(&format!(
-            "  without what others had the CPU for; promised: p99 < {PROMISED_MS} ms"
+            "  without waiting for other processes; promised: p99 < {PROMISED_MS} ms"
         ));
         std::iter::once(head).chain(rows).chain([foot]).collect::<Vec<_>>().join("\n")
     }

@@ -1,8 +1,8 @@
-//! How many lines of a log a second the controller hears: what `ringfence run` does with a line, from
-//! the file through tail, parser, controller and jails to the ban, but for the kernel; beside
-//! `fail2ban-regex`, which reads and matches lines and has no jail.
+//! How many lines of a log the controller processes per second: everything that `ringfence run` does with
+//! a line, from the file through tail, parser, controller and jails to the ban, except in the kernel.
+//! Beside it `fail2ban-regex`, which reads and matches lines and has no jail.
 //!
-//! Each measurement is a process of its own on one CPU, so that its memory is that of one log.
+//! Each measurement is a separate process on one CPU, so that its memory is that of one log.
 
 pub mod listener;
 mod logs;
@@ -27,17 +27,17 @@ use crate::child::{self, OnSignal};
 use crate::scratch;
 use crate::screen::Screen;
 
-/// How long one measurement may take: 1 GiB at a tenth of the promise.
+/// The longest time of a measurement: 1 GiB at a tenth of the promised rate.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// What a measurement is told.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The size of the two NOTICE logs; of the others, half of it.
+    /// The size of the two NOTICE logs; the others have half of it.
     pub bytes: u64,
-    /// How often each log is heard.
+    /// How often each log is read.
     pub rounds: u32,
-    /// Only the logs with one of these in their names; all if there is none.
+    /// Only the logs with one of these in their names; all if it is empty.
     pub only: Vec<String>,
     /// Whether fail2ban is measured too.
     pub fail2ban: bool,
@@ -53,12 +53,12 @@ impl Settings {
     }
 }
 
-/// Measures. All that was made is gone when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, the disk has no room, lines were lost, or the run is
-/// interrupted. A missed target is no error; see [`Report::targets_met`].
+/// If a requirement is missing, the disk is too small, lines were lost, or the run is interrupted. A
+/// missed promise is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     scratch::sweep_directory(&std::env::temp_dir()).context("remove what an earlier run left")?;
     let rival = settings.fail2ban.then(Rival::find).transpose()?;
@@ -88,7 +88,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report::new(rival.map(|rival| rival.version), measurements))
 }
 
-/// Has a process of its own hear `file`.
+/// Makes a separate process read `file`.
 fn listen(log: Log, file: &Path, written: Written) -> anyhow::Result<listener::Outcome> {
     let directory = scratch::directory("listener")?;
     let program = std::env::current_exe().context("find this program")?;
@@ -101,7 +101,7 @@ fn listen(log: Log, file: &Path, written: Written) -> anyhow::Result<listener::O
         serde_json::from_str(&said).with_context(|| format!("the listener said {said:?}"))?;
     ensure!(
         heard.lines == written.lines && heard.failures == written.failures,
-        "of {} lines with {} failures, {} with {} were heard",
+        "of {} lines with {} failures, {} with {} were read",
         written.lines,
         written.failures,
         heard.lines,
@@ -110,13 +110,13 @@ fn listen(log: Log, file: &Path, written: Written) -> anyhow::Result<listener::O
     Ok(heard)
 }
 
-/// Fails unless twice as much is free where `directory` is.
+/// Checks that `directory` has twice this much free space.
 fn ensure_room(directory: &Path, bytes: u64) -> anyhow::Result<()> {
     let at = nix::sys::statvfs::statvfs(directory).context("ask how much of the disk is free")?;
     let free = at.blocks_available().saturating_mul(at.fragment_size());
     ensure!(
         free / 2 >= bytes,
-        "{} has {} MiB free and {} are wanted: use less with --bytes, or another TMPDIR",
+        "{} has {} MiB free, but {} are needed: use fewer with --bytes, or another TMPDIR",
         directory.display(),
         free >> 20,
         bytes >> 19
@@ -124,12 +124,12 @@ fn ensure_room(directory: &Path, bytes: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts `file` where a log is to appear, at once and whole.
+/// Moves `file` to the path of the log in one step.
 fn appear(file: &Path, log: &Path) -> anyhow::Result<()> {
     fs::hard_link(file, log).with_context(|| format!("link {}", log.display()))
 }
 
-/// Where the listener's log appears.
+/// The path at which the listener expects its log.
 fn log_in(directory: &Path) -> PathBuf {
     directory.join("log")
 }

@@ -1,8 +1,8 @@
-//! What a jail needs for each source that it has room for: memory, by the allocator and by the kernel's
-//! count, and time for each failure. A million sources fail within ten minutes, on a clock of their own.
-//! Who fails more often takes more of the room, so that fewer are watched and memory is bounded.
+//! The cost of each source for which a jail has room: memory, by the allocator and by the kernel, and
+//! time for each failure. A million sources fail within ten minutes of simulated time. Sources that fail
+//! more often need more memory, so that fewer are watched and the memory stays bounded.
 //!
-//! Each case is a process of its own.
+//! Each case is a separate process.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,16 +23,16 @@ use super::stopwatch::stay_on_one_cpu;
 use crate::child::{self, OnSignal};
 use crate::screen::{Paint, Screen};
 
-/// Sources within [`TIME`].
+/// The number of sources within [`TIME`].
 const SOURCES: u32 = 1_000_000;
 
 /// The jail's `findtime`.
 const TIME: Duration = Duration::from_mins(10);
 
-/// Bytes that are promised for each source that there is room for.
+/// The promised bytes for each source for which there is room.
 const PROMISED: f64 = 100.0;
 
-/// How long a case may take.
+/// The time limit of a case.
 const LIMIT: Duration = Duration::from_mins(5);
 
 const JAIL: &str = "asterisk-wazo";
@@ -41,40 +41,40 @@ const JAIL: &str = "asterisk-wazo";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
-    /// Once each, for one account.
+    /// Once each, on one account.
     Once,
-    /// Four times each, for accounts with names of 64 bytes.
+    /// Four times each, on accounts with names of 64 bytes.
     Often,
-    /// Twice as many sources as the jail has room for, four times each.
+    /// Twice as many sources as the jail has room for, with four failures each.
     TooMany,
 }
 
-/// What one case came to.
+/// The result of one case.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     case: Case,
-    /// Sources that are watched in the end.
+    /// Sources that are watched at the end.
     pub watched: u64,
-    /// Bytes of each that there is room for by the allocator, at the most.
+    /// The peak of allocated bytes for each source for which there is room.
     pub allocated: f64,
-    /// The same by the kernel's count of the process.
+    /// The same by the kernel's count for the process.
     pub resident: f64,
-    /// Nanoseconds at work for each failure.
+    /// Nanoseconds of CPU time for each failure.
     pub nanoseconds: f64,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `watched`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// Processors.
+    /// The number of processors.
     pub processors: usize,
-    /// Bytes that are promised for each source, by both counts.
+    /// The promised bytes for each source, by both counts.
     pub promised: f64,
-    /// For each case.
+    /// The result of each case.
     pub outcomes: Vec<Outcome>,
 }
 
@@ -108,11 +108,11 @@ impl Case {
     }
 }
 
-/// Measures every case in a process of its own.
+/// Measures every case in a separate process.
 ///
 /// # Errors
 ///
-/// When one cannot be started or fails, or the run is interrupted. A missed target is no error; see
+/// If one cannot be started or fails, or the run is interrupted. A missed promise is not an error; see
 /// [`Report::targets_met`].
 pub fn run(screen: &mut Screen) -> anyhow::Result<Report> {
     let program = std::env::current_exe().context("find this program")?;
@@ -130,11 +130,11 @@ pub fn run(screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report::new(outcomes))
 }
 
-/// Has a jail with room for a million sources hear of every failure of a case.
+/// Gives every failure of a case to a jail with room for a million sources.
 ///
 /// # Errors
 ///
-/// When the jail forgets a source for which it has room.
+/// If the jail forgets a source for which it has room.
 pub fn watch(case: Case) -> anyhow::Result<Outcome> {
     stay_on_one_cpu()?;
     let (sources, failures) = (case.sources(), case.failures());
@@ -144,7 +144,7 @@ pub fn watch(case: Case) -> anyhow::Result<Outcome> {
     let step = TIME / (sources * failures);
     let (mut most, mut worked) = ((0, 0), Duration::ZERO);
     for failure in 0..failures {
-        // In parts, so that making up attempts and looking at memory is not timed.
+        // In parts, so that generating attempts and measuring memory are not timed.
         for part in parts(sources) {
             let attempts: Vec<Attempt> = part.clone().map(|source| attempt(case, source)).collect();
             let started = at_work()?;
@@ -189,7 +189,7 @@ fn attempt(case: Case, source: u32) -> Attempt {
 }
 
 impl Outcome {
-    /// Whether it needs as little as promised, whoever counts.
+    /// Whether both counts keep the promise.
     fn met(&self) -> bool {
         self.allocated <= PROMISED && self.resident <= PROMISED
     }
@@ -219,17 +219,17 @@ impl Report {
         }
     }
 
-    /// Whether every case needed as little as promised.
+    /// Whether every case keeps the promise.
     pub fn targets_met(&self) -> bool {
         self.outcomes.len() == Case::ALL.len() && self.outcomes.iter().all(Outcome::met)
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![
             String::new(),
             paint.bold(&format!(
-                "Bytes for each of {SOURCES} sources that there is room for ({PROMISED} are promised)"
+                "Bytes for each of {SOURCES} sources for which there is room (promised: {PROMISED})"
             )),
             paint.dim(&format!(
                 "          {:<34} {:>9} {:>10} {:>10} {:>10}",

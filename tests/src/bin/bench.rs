@@ -1,4 +1,4 @@
-//! `ringfence-bench`: the measurements that `cargo xtask bench` shows.
+//! `ringfence-bench`: the measurements of `cargo xtask bench`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 use serde::Serialize;
 
-/// Measurements of ringfence, each beside its rival in the same run.
+/// Measurements of ringfence, each beside a rival in the same run.
 #[derive(Debug, Parser)]
 #[command(name = "ringfence-bench")]
 struct Arguments {
@@ -22,21 +22,23 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    /// How many guesses Asterisk answers until the guesser is shut out, beside fail2ban
+    /// How many guesses Asterisk answers before the guesser is banned, with ringfence and with fail2ban
     Reaction(Reaction),
-    /// What a packet costs, beside empty programs, nftables and ipset, and what a ban does
+    /// The cost of a packet, beside empty programs, nftables and ipset, and the cost of a ban
     Packets(Packets),
-    /// How a registered phone fares in a flood of forged REGISTERs, beside nothing and nftables
+    /// How quickly a registered phone registers in a flood of forged REGISTERs, with ringfence, nftables
+    /// and nothing
     Phone(Phone),
-    /// How many lines of a log a second are heard on one CPU, beside fail2ban-regex
+    /// How many lines of a log are read per second on one CPU, beside fail2ban-regex
     Hearing(Hearing),
-    /// How long it takes from a line or an event to the ban, alone and in 1000 failures a second
+    /// How long it takes from a line or an event to the ban, alone and at 1000 failures per second
     Latency(Latency),
-    /// The same while a million bans are listed, lifted or end, and beside hard lines and many clients
+    /// The same while a million bans are listed, lifted or end, and beside expensive lines and many
+    /// clients
     Busy(Busy),
-    /// What a jail needs for each of a million sources that it watches
+    /// The memory of a jail for each of a million watched sources
     Watched(Watched),
-    /// A part of `hearing`: a process that hears one log
+    /// A part of `hearing`: a process that reads one log
     #[command(hide = true)]
     Listen(hearing::Listen),
     /// A part of `watched`: a process with one jail
@@ -49,7 +51,7 @@ enum Benchmark {
 
 #[derive(Debug, Args)]
 struct Watched {
-    /// Not used here: the parts of ringfence are in this program
+    /// Not used here: this program contains ringfence's code
     #[arg(long, value_name = "PATH", hide = true)]
     ringfence: Option<PathBuf>,
     /// Not used here: where Asterisk is kept between runs
@@ -58,7 +60,7 @@ struct Watched {
     /// Write every figure to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
@@ -71,21 +73,21 @@ struct Latency {
     /// Not used here: where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", hide = true)]
     cache: Option<PathBuf>,
-    /// How many bans, one at a time
+    /// The number of bans, one at a time
     #[arg(long, value_name = "N", default_value_t = 300,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     bans: u32,
-    /// How long the load is
+    /// The duration of the load
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
-    /// How often all is measured
+    /// The number of rounds
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Write every single ban to FILE as JSON too
+    /// Write the time of each ban to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
@@ -98,53 +100,53 @@ struct Busy {
     /// Not used here: where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", hide = true)]
     cache: Option<PathBuf>,
-    /// How many bans there are to be listed, lifted, or to end
+    /// The number of bans to list, to lift, or to end
     #[arg(long, value_name = "N", default_value_t = 950_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     bans: u32,
-    /// How many bans are timed beside each load
+    /// The number of bans to time beside each load
     #[arg(long, value_name = "N", default_value_t = 500,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     timed: u32,
-    /// Only these loads; can be given more than once
+    /// Only these loads; may be repeated
     #[arg(long = "only", value_name = "LOAD",
           default_values = ["nothing", "list", "ask", "lift", "end", "lines", "rotate", "clients", "log",
                             "disk"])]
     loads: Vec<busy::Load>,
-    /// Write every single ban to FILE as JSON too
+    /// Write the time of each ban to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
 
 #[derive(Debug, Args)]
 struct Hearing {
-    /// Not used here: the parts of ringfence are in this program
+    /// Not used here: this program contains ringfence's code
     #[arg(long, value_name = "PATH", hide = true)]
     ringfence: Option<PathBuf>,
     /// Not used here: where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", hide = true)]
     cache: Option<PathBuf>,
-    /// The size of the two logs of Asterisk; the others are half of it
+    /// The size of the two logs of Asterisk; the others have half of it
     #[arg(long, value_name = "N", default_value_t = 1 << 30,
           value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 36))]
     bytes: u64,
-    /// How often each log is heard
+    /// How often to read each log
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Only the logs with this in their names; can be given more than once
+    /// Only the logs with this in their names; may be repeated
     #[arg(long, value_name = "LOG")]
     only: Vec<String>,
-    /// Measure ringfence alone
+    /// Measure only ringfence
     #[arg(long)]
     no_fail2ban: bool,
     /// Write every figure to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
@@ -157,21 +159,21 @@ struct Phone {
     /// Where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     cache: PathBuf,
-    /// How often each is measured
+    /// The number of runs for each
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=20))]
     runs: u32,
-    /// How long each flood is
+    /// The duration of each flood
     #[arg(long, value_name = "S", default_value_t = 8.0, value_parser = seconds)]
     seconds: f64,
-    /// Who is measured; can be given more than once
+    /// The contender to measure; may be repeated
     #[arg(long = "contender", value_name = "NAME",
           default_values = ["none", "nft-source", "nft-total", "ringfence", "ringfence-new"])]
     contenders: Vec<phone::Contender>,
-    /// Write every single run to FILE as JSON too
+    /// Write each run to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when the phone notices the flood behind ringfence
+    /// Fail if the flood delays the phone behind ringfence
     #[arg(long)]
     check: bool,
 }
@@ -184,20 +186,20 @@ struct Packets {
     /// Not used here: where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", hide = true)]
     cache: Option<PathBuf>,
-    /// How often each case is measured
+    /// The number of rounds
     #[arg(long, value_name = "N", default_value_t = 7,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each flood of a round is
+    /// The duration of each flood in a round
     #[arg(long, value_name = "S", default_value_t = 0.3, value_parser = seconds)]
     seconds: f64,
-    /// Only the cases with this in their names; can be given more than once
+    /// Only the cases with this in their names; may be repeated
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
     /// Write every figure to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
@@ -210,18 +212,18 @@ struct Reaction {
     /// Where Asterisk is kept between runs
     #[arg(long, value_name = "DIR", default_value = "target/lab")]
     cache: PathBuf,
-    /// How often each is measured
+    /// The number of runs for each
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=50))]
     runs: u32,
-    /// Who is measured; can be given more than once
+    /// The contender to measure; may be repeated
     #[arg(long = "contender", value_name = "NAME",
           default_values = ["fail2ban", "ringfence"])]
     contenders: Vec<Contender>,
-    /// Write every single run to FILE as JSON too
+    /// Write each run to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when ringfence misses a target
+    /// Fail if ringfence misses a promise
     #[arg(long)]
     check: bool,
 }
@@ -249,17 +251,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// From a hundredth of a second to a minute.
+/// A time from a hundredth of a second to a minute.
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if (0.01..=60.0).contains(&seconds) {
         Ok(seconds)
     } else {
-        Err("it has to be from 0.01 to 60".to_owned())
+        Err("it must be from 0.01 to 60".to_owned())
     }
 }
 
-/// Takes signals over, and has the kernel's say that we may.
+/// Handles signals, and checks that the kernel allows the measurements.
 fn prepare() -> anyhow::Result<Screen> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("it makes network namespaces, which needs root: run it with sudo");
@@ -268,8 +270,8 @@ fn prepare() -> anyhow::Result<Screen> {
     Ok(Screen::new())
 }
 
-/// Writes a report where `--json` asks for it. Whether the measurement succeeds: with `--check` only if the
-/// targets are met.
+/// Writes a report for `--json`. Returns whether the command succeeds: with `--check`, only if the
+/// promises are met.
 fn conclude(
     report: &impl Serialize,
     met: bool,
@@ -285,7 +287,7 @@ fn conclude(
 fn hearing(arguments: Hearing) -> anyhow::Result<bool> {
     interrupt::install()?;
     let mut screen = Screen::new();
-    screen.say(&screen.paint().bold("Lines of a log, heard on one CPU"))?;
+    screen.say(&screen.paint().bold("Lines of a log, read on one CPU"))?;
     let settings = hearing::Settings {
         bytes: arguments.bytes,
         rounds: arguments.rounds,
@@ -352,7 +354,7 @@ fn listen(order: &hearing::Listen) -> anyhow::Result<bool> {
 
 fn packets(arguments: Packets) -> anyhow::Result<bool> {
     let mut screen = prepare()?;
-    screen.say(&screen.paint().bold("What a packet costs, with no bans, some, and a million"))?;
+    screen.say(&screen.paint().bold("The cost of a packet, with no bans, some, and a million"))?;
     let settings = packets::Settings {
         ringfence: arguments.ringfence,
         rounds: arguments.rounds,

@@ -1,4 +1,4 @@
-//! `ringfence-lab`: the demonstration that `cargo xtask run` shows.
+//! `ringfence-lab`: the demonstration of `cargo xtask run`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::lab::{self, Settings};
 use ringfence_tests::screen::{self, Screen};
 
-/// A real Asterisk behind ringfence, a phone that must not notice anything, and attackers.
+/// A real Asterisk behind ringfence, a phone that must not be disturbed, and attackers.
 #[derive(Debug, Parser)]
 #[command(name = "ringfence-lab")]
 struct Arguments {
-    /// The ringfence binary to judge
+    /// The ringfence binary to test
     #[arg(long, value_name = "PATH", required_unless_present = "no_filter")]
     ringfence: Option<PathBuf>,
     /// Where Asterisk is kept between runs
@@ -21,11 +21,11 @@ struct Arguments {
     /// Write the report to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How long the demonstration takes, without set-up
+    /// The duration of the demonstration, without set-up
     #[arg(long, value_name = "N", default_value_t = lab::default_seconds(),
           value_parser = clap::value_parser!(u32).range(25..=100))]
     seconds: u32,
-    /// Show what happens without a filter
+    /// Run without a filter
     #[arg(long, conflicts_with = "ringfence")]
     no_filter: bool,
 }
@@ -49,7 +49,7 @@ fn try_main(arguments: Arguments) -> anyhow::Result<bool> {
     }
     interrupt::install()?;
     let mut screen = Screen::new();
-    screen.say(&screen.paint().bold("Ringfence lab: building a small world of its own"))?;
+    screen.say(&screen.paint().bold("Ringfence lab: building the environment"))?;
     let settings = Settings {
         ringfence: arguments.ringfence,
         cache: arguments.cache,

@@ -1,4 +1,4 @@
-//! Debian's packages: which are missing, and installing them.
+//! Debian packages: finds and installs missing ones.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::privilege::Root;
 use crate::step::Steps;
 
 const LISTS: &str = "/var/lib/apt/lists";
-/// After this the mirror may have dropped the versions that the lists name.
+/// After this time the mirror may have removed the versions in the lists.
 const LISTS_AGE_MAX: Duration = Duration::from_hours(24);
-/// How long to wait for another apt, such as a fresh machine's unattended upgrade.
+/// How long to wait for another apt, such as the unattended upgrade of a fresh machine.
 const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
 
 /// The packages of `wanted` that are not installed.
 pub(super) fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
-    // It fails when it knows a package not at all, having listed the others.
+    // It fails if a package is unknown, but lists the others first.
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
         .args(wanted)
@@ -34,7 +34,7 @@ fn missing_in<'a>(dpkg_query: &str, wanted: &[&'a str]) -> Vec<&'a str> {
     wanted.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
-/// Installs `packages`, and nothing that they only recommend. Never removes one.
+/// Installs `packages` without recommended ones. Never removes a package.
 pub(super) fn install(steps: &Steps, packages: &[&str]) -> Result<()> {
     let root = Root::obtain("apt-get")?;
     let fresh = lists_are_fresh(Path::new(LISTS));
@@ -44,18 +44,18 @@ pub(super) fn install(steps: &Steps, packages: &[&str]) -> Result<()> {
     let what = format!("apt-get install {}", packages.join(" "));
     let mut attempt = steps.run("apt-install", &what, &mut install_command(root, packages));
     if attempt.is_err() && fresh {
-        eprintln!("setup:   failed; once more with new package lists");
+        eprintln!("setup:   failed; trying again with new package lists");
         update(steps, root)?;
         attempt = steps.run("apt-install", &what, &mut install_command(root, packages));
     }
     attempt?;
     if packages.contains(&FAIL2BAN) && Path::new("/run/systemd/system").exists() {
-        // The package starts it, and it would ban on the developer's own machine.
+        // The package starts the service, which would ban on the developer's own machine.
         let mut disable = root.command("systemctl");
         disable.args(["disable", "--now", FAIL2BAN]);
         steps.run(
             "systemctl",
-            "systemctl disable --now fail2ban: it is only measured",
+            "systemctl disable --now fail2ban (it is only measured)",
             &mut disable,
         )?;
     }
@@ -82,7 +82,7 @@ fn apt_get(root: Root) -> Command {
     command
 }
 
-/// Whether `apt-get update` was run of late. It empties `partial` each time, whatever it finds.
+/// Whether `apt-get update` was run recently. It empties `partial` each time.
 fn lists_are_fresh(lists: &Path) -> bool {
     let listed = fs::read_dir(lists).is_ok_and(|entries| {
         entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))

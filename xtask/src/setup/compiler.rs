@@ -1,5 +1,4 @@
-//! The compiler of the XDP program: one that has its standard library's source, by rustup or by
-//! Debian.
+//! The compiler of the XDP program: one with the source of its standard library, from rustup or Debian.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,38 +13,38 @@ use super::apt;
 use super::versions::{BPF_LINKER_LLVM, DEBIAN_COMPILER, DEBIAN_LLVM, NIGHTLY, RUST_MIN};
 use crate::step::{Progress, Steps, read_lossy};
 
-/// How long rustup may take to begin to download. Without a network it only waits and retries.
+/// How long rustup may take until it begins to download. Without a network it only waits and retries.
 const RUSTUP_BEGIN: Duration = Duration::from_secs(4);
-/// How long it may take in all.
+/// How long it may take in total.
 const RUSTUP_END: Duration = Duration::from_mins(5);
 
-/// A compiler that can build the program's `core`.
+/// A compiler that can build `core` for the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Compiler {
     pub(super) cargo: PathBuf,
     pub(super) rustc: PathBuf,
     pub(super) rustup_toolchain: Option<String>,
     pub(super) version: Version,
-    /// A directory whose `lib` has the `libLLVM.so` that bpf-linker is to be linked to.
+    /// A directory whose `lib` contains the `libLLVM.so` for bpf-linker.
     pub(super) llvm_prefix: PathBuf,
 }
 
-/// What `rustc -vV` says.
+/// The output of `rustc -vV`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
-    /// As in `1.96.0`.
+    /// The version, such as `1.96.0`.
     pub(super) release: String,
     /// The major version of its LLVM.
     pub(super) llvm: u32,
 }
 
 impl Version {
-    /// Asks a compiler.
+    /// Runs the compiler.
     pub(super) fn of(rustc: &Path) -> Result<Self> {
         let output =
             version_command(rustc).output().with_context(|| format!("run {}", rustc.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        Self::parse(&text).with_context(|| format!("{} -vV says no version", rustc.display()))
+        Self::parse(&text).with_context(|| format!("{} -vV prints no version", rustc.display()))
     }
 
     fn parse(rustc_vv: &str) -> Option<Self> {
@@ -75,7 +74,7 @@ fn version_command(rustc: &Path) -> Command {
     command
 }
 
-/// Whether the standard library's source lies where `rustc` looks for it.
+/// Whether the source of the standard library is where `rustc` looks for it.
 pub(super) fn has_library_source(rustc: &Path) -> bool {
     let sysroot = rustc.parent().and_then(Path::parent);
     sysroot.is_some_and(|sysroot| {
@@ -83,7 +82,7 @@ pub(super) fn has_library_source(rustc: &Path) -> bool {
     })
 }
 
-/// A nightly of rustup's: one that is there with its library's source, or a new one.
+/// A nightly from rustup: an installed one with the source of its library, or a new one.
 pub(super) fn from_rustup(steps: &Steps, toolchain: &Path) -> Result<Compiler> {
     if let Some(compiler) = installed_nightly(toolchain)? {
         return Ok(compiler);
@@ -104,7 +103,7 @@ fn rustup_gets_on(progress: &Progress) -> Result<()> {
         bail!("rustup took more than {} s", RUSTUP_END.as_secs());
     }
     if progress.elapsed > RUSTUP_BEGIN && !read_lossy(progress.log).contains("info: downloading") {
-        bail!("rustup began no download within {} s", RUSTUP_BEGIN.as_secs());
+        bail!("rustup did not begin a download within {} s", RUSTUP_BEGIN.as_secs());
     }
     Ok(())
 }
@@ -157,8 +156,8 @@ fn sysroot(toolchain: &str) -> Result<Option<PathBuf>> {
     Ok((output.status.success() && !sysroot.is_empty()).then(|| sysroot.into()))
 }
 
-/// Rustup's compiler brings its LLVM as a shared library, but not under the name that a linker
-/// looks for. A linker of the program that uses this very library cannot be of another version.
+/// Rustup's compiler contains its LLVM as a shared library, but not under the name that a linker looks
+/// for. A bpf-linker that uses this very library cannot be of another version.
 fn prefix_of_rustup(sysroot: &Path, toolchain: &Path) -> Result<PathBuf> {
     let library = shared_llvm(&sysroot.join("lib"))
         .with_context(|| format!("{} has no libLLVM", sysroot.display()))?;
@@ -168,7 +167,7 @@ fn prefix_of_rustup(sysroot: &Path, toolchain: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(&lib).with_context(|| format!("empty {}", lib.display()))?;
     }
     fs::create_dir_all(&lib).with_context(|| format!("create {}", lib.display()))?;
-    // Found by the first name when bpf-linker is built, by the second when it runs.
+    // The first name is used when bpf-linker is built, the second when it runs.
     let names = [OsStr::new("libLLVM.so"), library.file_name().unwrap_or_default()];
     for name in names {
         symlink(&library, lib.join(name)).with_context(|| format!("link {}", library.display()))?;
@@ -186,12 +185,12 @@ fn shared_llvm(lib: &Path) -> Option<PathBuf> {
 
 fn rustup() -> Command {
     let mut command = Command::new("rustup");
-    // Inside `cargo run` this names the toolchain that xtask itself was built with.
+    // Inside `cargo run` this contains the toolchain with which xtask itself was built.
     command.env_remove("RUSTUP_TOOLCHAIN").env("RUST_BACKTRACE", "0");
     command
 }
 
-/// Debian's compiler; installs it where it is missing.
+/// Debian's compiler; installs it if it is missing.
 pub(super) fn from_debian(steps: &Steps) -> Result<Compiler> {
     let missing = apt::missing(&DEBIAN_COMPILER)?;
     if !missing.is_empty() {

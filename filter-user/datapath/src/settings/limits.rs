@@ -169,7 +169,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many events in a period, unless that is out of range.
+    /// This many events in a period, unless that is out of range.
     pub fn new(events: u32, period: Duration) -> Option<Self> {
         let fits = RATE_EVENTS.contains(&events) && RATE_PERIODS.contains(&period);
         fits.then_some(Self { events, period })
@@ -211,7 +211,7 @@ impl FromStr for Rate {
         };
         events.parse().ok().and_then(|events| Self::new(events, period)).ok_or_else(|| {
             format!(
-                "`{shown}` is out of range; from {} to {} events in {} to {} are possible",
+                "`{shown}` is out of range; it must be from {} to {} events in {} to {}",
                 RATE_EVENTS.start(),
                 RATE_EVENTS.end(),
                 Compact(*RATE_PERIODS.start()),

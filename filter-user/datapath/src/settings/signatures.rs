@@ -83,7 +83,10 @@ impl FromStr for UserAgent {
         }
         // Only the beginning of a name, as in `friendly scanner *`, may end in a space.
         if text.starts_with(' ') || (text.ends_with(' ') && !is_prefix) {
-            return Err(format!("`{shown}` begins or ends with a space, which no User-Agent does"));
+            return Err(format!(
+                "`{shown}` begins or ends with a space, which is not possible in a \
+                                User-Agent"
+            ));
         }
         if text.contains('*') {
             return Err(format!("`{shown}` may contain `*` only once, at the end"));
@@ -91,7 +94,7 @@ impl FromStr for UserAgent {
         if text.len() > USER_AGENT_MAX {
             let cut = text.get(..USER_AGENT_MAX).unwrap_or_default();
             return Err(format!(
-                "`{shown}` is too long; {USER_AGENT_MAX} bytes are compared: write `{cut}*`"
+                "`{shown}` is too long; {USER_AGENT_MAX} bytes are compared; write `{cut}*`"
             ));
         }
         if is_prefix && text.len() < PREFIX_MIN {

@@ -130,7 +130,7 @@ fn options_may_stand_in_init_or_be_set_from_outside() {
     assert!(error.contains("mine.conf: `maxlines = 2`"), "{error}");
 }
 
-/// As in fail2ban's own `cowrie.conf`: a percent sign in what `[Init]` or the brackets set.
+/// As in fail2ban's own `cowrie.conf`: a percent sign in a value from `[Init]` or the brackets.
 #[test]
 fn a_percent_sign_may_be_set_from_init_and_from_outside() {
     let text = "[Init]\ndatepattern = %%Y-%%m-%%d %%H:%%M:%%S\n[Definition]\n\
@@ -203,7 +203,7 @@ fn errors_name_the_place_and_what_is_wrong() {
         ),
         (
             "[Definition]\nfailregex = ^(<HOST>$\n",
-            "mine.conf:2: the failregex `^(<HOST>$`: a `(` that is never closed",
+            "mine.conf:2: the failregex `^(<HOST>$`: an unclosed `(`",
         ),
         (
             "[Definition]\nfailregex = ^<HOST>$\nignoreregex = \\q\n",
@@ -215,14 +215,17 @@ fn errors_name_the_place_and_what_is_wrong() {
             "mine.conf:3: the date pattern `%Q`",
         ),
         ("[Definition]\nfailregex = ^<HOST>$\nmaxlines = 3\n", "mine.conf:3: `maxlines = 3`"),
-        ("[Definition]\nfailregex = <a>\na = <a>\n", "mine.conf:2: `failregex`: `<a>` goes round"),
-        ("[Definition]\nfailregex = %(a)s\n", "mine.conf:2: `failregex`: nothing is called `a`"),
+        (
+            "[Definition]\nfailregex = <a>\na = <a>\n",
+            "mine.conf:2: `failregex`: `<a>` refers to itself",
+        ),
+        ("[Definition]\nfailregex = %(a)s\n", "mine.conf:2: `failregex`: `a` is not defined"),
     ] {
         let error = load(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     let error = Filter::load("/nonexistent/x.conf", Options::default()).unwrap_err().to_string();
-    assert_eq!(error, "/nonexistent/x.conf: there is no such filter");
+    assert_eq!(error, "/nonexistent/x.conf: the filter does not exist");
     let error = Filter::load("sshd[mode", Options::default()).unwrap_err().to_string();
     assert!(error.contains("not a filter"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! What a jail's bans close: `port` and `banaction` of fail2ban's, as `scope`, `ports` and `sip`.
+//! The ports that a jail's bans close: fail2ban's `port` and `banaction` as `scope`, `ports` and `sip`.
 
 use detection::register::{self, ASTERISK_JAIL};
 use detection::settings::{self, PortClass, PortRange, RECIDIVE, Scope};
@@ -6,7 +6,7 @@ use detection::settings::{self, PortClass, PortRange, RECIDIVE, Scope};
 use super::{Section, Taking};
 use crate::jails::Jail;
 
-/// Services by the names that `port` may use, with their ports.
+/// The ports of services by the names that `port` may use.
 const SERVICES: [(&str, u16); 22] = [
     ("ssh", 22),
     ("http", 80),
@@ -32,12 +32,13 @@ const SERVICES: [(&str, u16); 22] = [
     ("domain", 53),
 ];
 
-/// The most ports that `sip` gets from `port`. More are those of media, where no limit of SIP belongs.
+/// The most ports of `port` that are added to `sip`. More are probably media ports, to which SIP limits
+/// should not apply.
 const SIP_MAX: usize = 16;
 
-/// What is to be known where a ban closes everything.
-const FORGED: &str = "failures over UDP, whose source anybody can forge, close SIP alone; \
-                      `unproven_scope: all` does as fail2ban does";
+/// A note on bans that close everything.
+const FORGED: &str = "failures over UDP, whose source can be forged, close only SIP; \
+                      `unproven_scope: all` acts as fail2ban does";
 
 /// Ports from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +65,12 @@ impl Range {
     }
 }
 
-/// What an action closes.
+/// The ports that an action closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Closed {
     Everything,
     Ports(Vec<Range>),
-    /// A word that cannot be read.
+    /// A word that is neither a port nor a known service.
     Unknown(String),
 }
 
@@ -81,7 +82,7 @@ impl Closed {
         }
         let mut ranges = Vec::new();
         for word in ports.split([',', ' ', '\n']).filter(|word| !word.is_empty()) {
-            // A name may have a dash.
+            // A name may contain a dash.
             let is_range =
                 |(first, _): &(&str, &str)| first.is_empty() || first.parse::<u16>().is_ok();
             let (first, last) =
@@ -110,7 +111,7 @@ fn texts(ranges: &[Range]) -> String {
 }
 
 impl<'a> Taking<'a> {
-    /// What the bans of a jail close that is there by itself.
+    /// Sets what the bans of a built-in jail close.
     pub(super) fn closes_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
         let ports = jail.ports.trim().replace('\n', " ");
         let name = section.name.clone();
@@ -128,8 +129,8 @@ impl<'a> Taking<'a> {
             }
             Closed::Unknown(word) => {
                 section.left_out.push(format!(
-                    "port `{ports}`: `{word}` is no port that is known, so a ban closes what it closes by \
-                     default"
+                    "port `{ports}`: `{word}` is not a known port, so a ban closes the default \
+                     ports"
                 ));
                 return;
             }
@@ -150,7 +151,7 @@ impl<'a> Taking<'a> {
         }
     }
 
-    /// The ports of a name. Those of UDP beside them stay.
+    /// Sets the ports of a name. Those of UDP beside them stay.
     fn named_ports(&mut self, class: &'a PortClass, ranges: Vec<Range>, section: &mut Section<'_>) {
         let is_closed = |range: &Range| range.is_in(&class.tcp) || range.is_in(&class.udp);
         let mut here = class.tcp.iter().flat_map(|range| range.ports());
@@ -164,7 +165,7 @@ impl<'a> Taking<'a> {
         self.ports.insert(name, ranges);
     }
 
-    /// Ports beside those of `sip`: Asterisk listens there too.
+    /// Adds ports to those of `sip`, because Asterisk listens on them too.
     fn sip_ports(&mut self, ranges: &[Range], ports: &str, section: &mut Section<'_>) {
         let sip = self.existing.sip;
         let is_here = |range: &Range| range.is_in(&sip.udp) || range.is_in(&sip.tcp);
@@ -174,22 +175,23 @@ impl<'a> Taking<'a> {
         let count: usize = more.iter().map(|range| usize::from(range.last - range.first) + 1).sum();
         if more.iter().any(of_others) || count > SIP_MAX {
             section.left_out.push(format!(
-                "port `{ports}`: a ban closes all ports (`scope: all`), as {} cannot be ports of SIP",
+                "port `{ports}`: a ban closes all ports (`scope: all`), because {} cannot be SIP \
+                 ports",
                 texts(&more)
             ));
             section.notes.push(FORGED.to_owned());
             section.set("scope", "all");
         } else if !more.is_empty() {
             section.taken.push(format!(
-                "port {} is one of SIP too (`sip`): a ban closes it, limits hold there, and packets to it \
-                 witness failures",
+                "port {} becomes a SIP port (`sip`): bans close it, limits apply to it, and \
+                 packets to it are witnesses of failures",
                 texts(&more)
             ));
             self.sip = Some(more.iter().flat_map(|range| range.first..=range.last).collect());
         }
     }
 
-    /// What closes the ports that its action closes and no others of note, if there is a name for it.
+    /// The scope that closes the ports of its action and no others that matter, if there is one.
     pub(super) fn scope(&self, jail: &Jail) -> Option<String> {
         let ranges = match Closed::by(jail) {
             Closed::Everything => return Some("all".to_owned()),
@@ -202,7 +204,7 @@ impl<'a> Taking<'a> {
         }
         let mut classes = self.existing.ports.iter().map(|(_scope, class)| class);
         let class = classes.find(|class| match self.ports.get(&*class.name) {
-            // As it will be.
+            // With the ports that the import sets.
             Some(own) => ranges.iter().all(|range| {
                 own.iter().any(|own| own.first <= range.first && range.last <= own.last)
             }),
@@ -211,7 +213,7 @@ impl<'a> Taking<'a> {
         Some(class.name.clone())
     }
 
-    /// The section `ports`, if there is anything to it.
+    /// The section `ports`, if it is not empty.
     pub(super) fn port_sections(&self) -> String {
         let line = |(class, ranges): (&&str, &Vec<Range>)| {
             format!("  {class}: {{tcp: [{}]}}\n", texts(ranges))
@@ -220,7 +222,7 @@ impl<'a> Taking<'a> {
         if lines.is_empty() { lines } else { format!("ports:\n{lines}") }
     }
 
-    /// The section `sip`, if there is anything to it: all of it, as lists are replaced as a whole.
+    /// The section `sip`, if it is not empty. It lists all ports, because lists are replaced as a whole.
     pub(super) fn sip_section(&self) -> String {
         let Some(more) = &self.sip else { return String::new() };
         let list = |here: &[PortRange]| {

@@ -1,5 +1,4 @@
-//! The logs of the jails that are there by themselves: `logpath` and `backend` of fail2ban's, as
-//! `sources`.
+//! The logs of the built-in jails: fail2ban's `logpath` and `backend` as `sources`.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -13,7 +12,7 @@ use crate::jails::Jail;
 /// The section of Asterisk's sources.
 const ASTERISK: &str = "asterisk";
 
-/// How much of a log's end is looked at.
+/// How many bytes at a log's end are examined.
 const END: u64 = 64 * 1024;
 
 /// A setting of a source: `sources.SOURCE.KEY`.
@@ -24,7 +23,7 @@ pub(super) struct Log {
     value: String,
 }
 
-/// What is in a log of Asterisk's.
+/// The levels in a log of Asterisk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Levels {
     notice: bool,
@@ -33,7 +32,7 @@ struct Levels {
 }
 
 impl Levels {
-    /// As Asterisk's configuration says, otherwise as the log shows, otherwise as its name says.
+    /// From Asterisk's configuration, otherwise from the lines in the log, otherwise from its name.
     fn of(configured: Option<Vec<String>>, log: &Path) -> Self {
         if let Some(all) = configured {
             let has = |level: &str| all.iter().any(|other| other == level || other == "*");
@@ -71,7 +70,7 @@ fn end_of(log: &Path) -> io::Result<Vec<u8>> {
 }
 
 impl Taking<'_> {
-    /// The logs of a jail that is there by itself, where they are others than by default.
+    /// Sets the logs of a built-in jail, where they differ from the defaults.
     pub(super) fn logs_of(&mut self, jail: &Jail, section: &mut Section<'_>) {
         // `recidive` reads no log.
         let Some(source) = register::of_jail(&section.name) else { return };
@@ -80,8 +79,8 @@ impl Taking<'_> {
             Reads::Sshd if jail.journal => {
                 self.set(settings, "log", "journal", section);
                 if !jail.journal_match.is_empty() {
-                    let text =
-                        "journalmatch: `sshd` reads what sshd writes, whatever its unit is called";
+                    let text = "journalmatch: `sshd` reads all messages of sshd, whatever its unit \
+                                is called";
                     section.left_out.push(text.to_owned());
                 }
             }
@@ -91,7 +90,7 @@ impl Taking<'_> {
                     && self.set(settings, "auth_log", &log, section)
                     && self.logs.len() > before
                 {
-                    // Otherwise the journal would be read where there is one.
+                    // With the default, the journal would be read if there is one.
                     self.set(settings, "log", "file", section);
                 }
             }
@@ -110,7 +109,7 @@ impl Taking<'_> {
         }
     }
 
-    /// Each of Asterisk's logs, by the levels that are in it.
+    /// Assigns each of Asterisk's logs by its levels.
     fn asterisk_logs(&mut self, jail: &Jail, section: &mut Section<'_>) {
         let (mut notice, mut security): (Option<&str>, Option<&str>) = (None, None);
         for log in &jail.logs {
@@ -125,7 +124,8 @@ impl Taking<'_> {
             };
             if let Some(other) = place {
                 section.left_out.push(format!(
-                    "logpath {log}: `{key}` is one file, {other}, so what is only in this one bans nobody"
+                    "logpath {log}: `{key}` is a single file, {other}, so lines that are only in \
+                     this one are not counted"
                 ));
                 continue;
             }
@@ -136,32 +136,32 @@ impl Taking<'_> {
             if !is_notice {
                 if section.text.contains("\n    filter: ") {
                     section.left_out.push(format!(
-                        "logpath {log}: its filter reads `notice_log` alone, so what only the filter matches \
-                         in this log bans nobody"
+                        "logpath {log}: its filter reads only `notice_log`, so lines of this log \
+                         that only the filter matches are not counted"
                     ));
                 }
                 section
                     .taken
-                    .push(format!("logpath {log}: holds the SECURITY level (`security_log`)"));
+                    .push(format!("logpath {log}: contains the SECURITY level (`security_log`)"));
                 continue;
             }
             if levels.others || levels.security {
                 section.notes.push(format!(
-                    "logpath {log}: holds more than the NOTICE level, and in other levels an attacker can \
-                     write whole lines. Better is a log of NOTICE alone: in logger.conf, under [logfiles], \
-                     `fail2ban => notice`, and no `notice_log` here"
+                    "logpath {log}: contains levels other than NOTICE, in which an attacker can write \
+                     whole lines. A log of only NOTICE is better: write `fail2ban => notice` under \
+                     [logfiles] in logger.conf, and set no `notice_log` here"
                 ));
             }
             if levels.security {
                 section.notes.push(format!(
-                    "logpath {log}: its security events do not count: AMI tells of them, or a log of theirs \
-                     alone (`security_log`)"
+                    "logpath {log}: its security events do not count; use AMI, or a log that \
+                     contains only them (`security_log`)"
                 ));
             }
         }
     }
 
-    /// Sets where a source reads. Whether that can be.
+    /// Sets a log of a source, and says whether that is possible.
     fn set(
         &mut self,
         source: &'static str,
@@ -173,19 +173,20 @@ impl Taking<'_> {
         logs.push(Log { source, key, value: quoted(value) });
         let Ok(differ) = self.daemon.differ(&sections(&logs), &sections(&self.logs)) else {
             section.left_out.push(format!(
-                "logpath {value}: `{}` reads one file by its path, so what is in these bans nobody",
+                "logpath {value}: `{}` reads a single file by its path, so lines in these files \
+                 are not counted",
                 section.name
             ));
             return false;
         };
-        // What is so by default is better not written.
+        // A default is not written.
         if differ {
             self.logs = logs;
         }
         true
     }
 
-    /// The section `sources`, if there is anything to it.
+    /// The section `sources`, if it is not empty.
     pub(super) fn log_sections(&self) -> String {
         sections(&self.logs)
     }
@@ -207,18 +208,20 @@ fn sections(logs: &[Log]) -> String {
 
 fn no_journal(jail: &str, mend: &str) -> String {
     format!(
-        "backend systemd: `{jail}` reads a file and not the journal, so what is only there bans nobody{mend}"
+        "backend systemd: `{jail}` reads a file, not the journal, so entries that are only in the \
+         journal are not counted{mend}"
     )
 }
 
-/// The log of a jail that reads one.
+/// The log of a jail that reads exactly one.
 fn one_log(jail: &Jail, section: &mut Section<'_>) -> Option<String> {
     match &jail.logs[..] {
         [] => None,
         [log] => Some(log.clone()),
         logs => {
             let (logs, name) = (logs.join(", "), &section.name);
-            let text = format!("logpath {logs}: `{name}` reads one log, and these are not read");
+            let text =
+                format!("logpath {logs}: `{name}` reads a single log, so these are not read");
             section.left_out.push(text);
             None
         }

@@ -1,8 +1,8 @@
-//! Python's regular expressions (`re`) in the syntax of `fancy-regex`.
+//! Translates Python's regular expressions (`re`) into the syntax of `fancy-regex`.
 //!
-//! Both descend from Perl, and differ in what this translates: what is special in a class, where `$`
-//! and `\Z` match, `{` and `\<` that stand for themselves, conditions, escapes. What Python has and
-//! this has not is refused, so that no expression silently means something else.
+//! Both descend from Perl. This translates the differences: special characters in classes, where `$` and
+//! `\Z` match, literal `{` and `\<`, conditions, escapes. Features of Python without an equivalent are
+//! refused, so that no expression silently means something else.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
@@ -11,11 +11,11 @@ use std::str::Chars;
 /// How deep groups may be nested.
 const DEPTH_MAX: usize = 50;
 
-/// Translates an expression for a search in a line that ends with a newline, as fail2ban's do.
+/// Translates an expression for a search in a line that ends with a newline, as fail2ban's lines do.
 ///
 /// # Errors
 ///
-/// What is not understood.
+/// The part that is not supported.
 pub(in super::super) fn translate(pattern: &str) -> Result<String, String> {
     let mut translator = Translator {
         rest: pattern.chars().peekable(),
@@ -30,7 +30,7 @@ pub(in super::super) fn translate(pattern: &str) -> Result<String, String> {
 struct Translator<'a> {
     rest: Peekable<Chars<'a>>,
     out: String,
-    /// Whether `^` and `$` are those of lines, for each group that is open.
+    /// Whether `^` and `$` match at lines, for each open group.
     multi_line: Vec<bool>,
     names: BTreeSet<String>,
 }
@@ -45,12 +45,12 @@ impl Translator<'_> {
                 ')' => {
                     self.multi_line.pop();
                     if self.multi_line.is_empty() {
-                        return Err("a `)` too many".to_owned());
+                        return Err("an unmatched `)`".to_owned());
                     }
                     self.out.push(')');
                 }
                 '$' if self.multi_line.last() == Some(&true) => self.out.push('$'),
-                // Also before the newline that ends the line.
+                // It also matches before the newline at the end of the line.
                 '$' => self.put(r"(?:\n?\z)"),
                 '{' => self.brace(),
                 '^' | '.' | '|' | '*' | '+' | '?' => self.out.push(c),
@@ -58,7 +58,7 @@ impl Translator<'_> {
             }
         }
         if self.multi_line.len() > 1 {
-            return Err("a `(` that is never closed".to_owned());
+            return Err("an unclosed `(`".to_owned());
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Translator<'_> {
         self.out.push(c);
     }
 
-    /// A character whatever it is, also within a class.
+    /// A literal character, even within a class.
     fn exactly(&mut self, c: char) {
         self.put(&format!(r"\x{{{:X}}}", u32::from(c)));
     }
@@ -91,7 +91,7 @@ impl Translator<'_> {
             }
             text.push(c);
         }
-        Err(format!("`{end}` is missing behind `{text}`"))
+        Err(format!("`{end}` is missing after `{text}`"))
     }
 
     fn group(&mut self) -> Result<(), String> {
@@ -117,7 +117,7 @@ impl Translator<'_> {
                     self.put("(?<");
                     self.out.push(c);
                 }
-                _ => return Err("a name is written `(?P<name>…)`".to_owned()),
+                _ => return Err("a name must be written `(?P<name>…)`".to_owned()),
             },
             Some('P') => {
                 if self.take('=') {
@@ -146,7 +146,7 @@ impl Translator<'_> {
                 return Ok(());
             }
             Some(c) => return self.flags(c, multi_line),
-            None => return Err("a `(` that is never closed".to_owned()),
+            None => return Err("an unclosed `(`".to_owned()),
         }
         self.multi_line.push(multi_line);
         Ok(())
@@ -155,7 +155,7 @@ impl Translator<'_> {
     /// `<name>` behind `(?P`.
     fn name(&mut self) -> Result<(), String> {
         if !self.take('<') {
-            return Err("`(?P` goes on with `<name>` or `=name`".to_owned());
+            return Err("`(?P` must be followed by `<name>` or `=name`".to_owned());
         }
         let name = self.until('>')?;
         let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
@@ -180,7 +180,7 @@ impl Translator<'_> {
                     flags.push('m');
                     multi_line = on;
                 }
-                // Text is Unicode already.
+                // Text is always Unicode.
                 Some('u') => {}
                 Some('-') => {
                     on = false;
@@ -189,7 +189,7 @@ impl Translator<'_> {
                 Some(')') => break true,
                 Some(':') => break false,
                 Some(c) => return Err(format!("the flag `{c}` of `(?…)` is not supported")),
-                None => return Err("a `(` that is never closed".to_owned()),
+                None => return Err("an unclosed `(`".to_owned()),
             }
             next = self.rest.next();
         };
@@ -200,7 +200,7 @@ impl Translator<'_> {
             (false, _) => self.put(&format!("(?{flags}:")),
         }
         if closed {
-            // To the end of the group it stands in.
+            // Until the end of its group.
             if let Some(current) = self.multi_line.last_mut() {
                 *current = multi_line;
             }
@@ -210,7 +210,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// A `{`: of a count, or itself.
+    /// A `{`: the start of a count, or a literal.
     fn brace(&mut self) {
         let mut ahead = self.rest.clone();
         let mut digits = |end: &mut Option<char>| {
@@ -241,7 +241,7 @@ impl Translator<'_> {
         self.out.push('}');
     }
 
-    /// What follows a backslash outside a class.
+    /// The character after a backslash outside a class.
     fn escape(&mut self) -> Result<(), String> {
         let c = self.rest.next().ok_or("a `\\` at the end")?;
         match c {
@@ -275,7 +275,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// The character that an escape stands for, within a class or not.
+    /// The character that an escape denotes, inside or outside a class.
     fn character(&mut self, c: char) -> Result<char, String> {
         Ok(match c {
             'n' => '\n',
@@ -304,20 +304,20 @@ impl Translator<'_> {
     fn hexadecimal(&mut self, digits: usize) -> Result<char, String> {
         let text: String = self.rest.by_ref().take(digits).collect();
         let number = u32::from_str_radix(&text, 16).ok().filter(|_| text.len() == digits);
-        number.and_then(char::from_u32).ok_or_else(|| format!("`{text}` is no character"))
+        number.and_then(char::from_u32).ok_or_else(|| format!("`{text}` is not a character"))
     }
 
-    /// A class, whose `[` has been read.
+    /// A class whose `[` has been read.
     fn class(&mut self) -> Result<(), String> {
         self.out.push('[');
         if self.take('^') {
             self.out.push('^');
         }
         let mut first = true;
-        // The `-` of a range may follow a character, not a class such as `\w`.
+        // The `-` of a range may follow a character, but not a class such as `\w`.
         let mut ranged = false;
         loop {
-            let c = self.rest.next().ok_or("a `[` that is never closed")?;
+            let c = self.rest.next().ok_or("an unclosed `[`")?;
             match c {
                 ']' if !first => break,
                 '-' if ranged && self.rest.peek().is_some_and(|next| *next != ']') => {
@@ -325,11 +325,11 @@ impl Translator<'_> {
                     let named = ahead.next() == Some('\\')
                         && ahead.next().is_some_and(|c| "dDsSwW".contains(c));
                     if named {
-                        return Err("a range ends with a class".to_owned());
+                        return Err("a range that ends with a class".to_owned());
                     }
                     self.out.push('-');
                     ranged = false;
-                    let end = self.rest.next().ok_or("a `[` that is never closed")?;
+                    let end = self.rest.next().ok_or("an unclosed `[`")?;
                     self.member(end)?;
                     first = false;
                     continue;
@@ -343,7 +343,7 @@ impl Translator<'_> {
         Ok(())
     }
 
-    /// One member of a class; whether it is a single character.
+    /// One member of a class; returns whether it is a single character.
     fn member(&mut self, c: char) -> Result<bool, String> {
         let c = if c == '\\' {
             let escaped = self.rest.next().ok_or("a `\\` at the end")?;

@@ -82,7 +82,7 @@ impl Bans {
     ) -> bool {
         let network = entry.ban.network;
         if let Some(who) = protected.reason(network) {
-            info!("lifted the ban of {}: it is {who} now", show(network));
+            info!("lifted the ban of {}: it is now {who}", show(network));
             self.store.remove(entry.key());
             return true;
         }

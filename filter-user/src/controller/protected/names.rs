@@ -65,7 +65,7 @@ impl Names {
         self.addresses.get(name)?.as_ref()
     }
 
-    /// These names as `jails` and `status` tell of them.
+    /// These names in the form of `jails` and `status`.
     pub(in crate::controller) fn report(&self, names: &[HostName]) -> Vec<NamedHost> {
         let report = |name: &HostName| {
             let known = self.of(name);
@@ -85,7 +85,7 @@ impl Names {
         names.iter().map(report).collect()
     }
 
-    /// The trusted names as `status` tells of them.
+    /// The trusted names in the form of `status`.
     pub(in crate::controller) fn report_trusted(&self) -> Vec<NamedHost> {
         self.report(&self.trusted)
     }
@@ -107,8 +107,8 @@ impl<D: Datapath> Controller<D> {
         let Addresses { all, left_out, failed } = addresses;
         if left_out > before.left_out {
             warn!(
-                "{name} has {left_out} addresses too many, of which none is used; at most \
-                {ADDRESSES_MAX} of each family are; list the rest as networks"
+                "{name} has {left_out} addresses too many, which are not used; at most \
+                {ADDRESSES_MAX} of each family are used; list the rest as networks"
             );
         }
         if before.all != all && !all.is_empty() {
@@ -166,7 +166,7 @@ impl<D: Datapath> Controller<D> {
                     info!("lifted the ban of {address}: it is {is}");
                 }
                 Err(why) => {
-                    warn!("the ban of {address} cannot be lifted, though it is {is}: {why:#}");
+                    warn!("the ban of {address} cannot be lifted, although it is {is}: {why:#}");
                 }
             }
         }

@@ -27,7 +27,7 @@ fn they_are_bans_of_their_jail_with_the_time_that_is_left() {
     let bans = ask(&mut controller, bans_of("asterisk-wazo"));
     assert_eq!(bans["bans"][0]["network"], "203.0.113.7");
     assert_eq!(bans["bans"][0]["scope"], "sip");
-    assert_eq!(bans["bans"][0]["reason"], "taken over from fail2ban");
+    assert_eq!(bans["bans"][0]["reason"], "imported from fail2ban");
     assert_eq!(bans["bans"][0]["until"], "1970-01-01T00:18:40Z");
     let bans = ask(&mut controller, bans_of("sshd"));
     let networks: Vec<_> =

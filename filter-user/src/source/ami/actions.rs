@@ -46,7 +46,7 @@ pub(super) fn read_secret(path: &Path) -> Result<Secret, SecretError> {
     })?;
     let mode = file.metadata().map_err(|error| unusable(error.to_string()))?.permissions().mode();
     if mode & 0o007 != 0 {
-        return Err(unusable("everybody may read it; run `chmod o= FILE`".to_owned()));
+        return Err(unusable("everybody may read it; type `chmod o= FILE`".to_owned()));
     }
     let mut text = String::new();
     file.take(SECRET_FILE_MAX)

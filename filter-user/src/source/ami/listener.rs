@@ -64,9 +64,9 @@ impl Owner {
             known.map_or_else(|| format!("the user {uid}"), |user| format!("`{}`", user.name));
         let missing = if own.is_some() { "" } else { ", which this host does not have" };
         format!(
-            "{who} listens there, and not root or `{name}`{missing}; nothing is sent. \
-            `ss -ltnp` shows the process; if it is Asterisk, set its user: `sources: {{asterisk: \
-            {{ami: {{listener: USER}}}}}}`"
+            "{who} listens there, not root or `{name}`{missing}; nothing is sent. `ss -ltnp` shows \
+            the process; if it is Asterisk, set its user: `sources: {{asterisk: {{ami: {{listener: \
+            USER}}}}}}`"
         )
     }
 

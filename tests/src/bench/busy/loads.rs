@@ -1,4 +1,4 @@
-//! What else a daemon has to do.
+//! The other work of a daemon.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -22,64 +22,63 @@ use tempfile::TempDir;
 use crate::ringfence::{Client, Config};
 use crate::{interrupt, scratch};
 
-/// The jail whose bans are there by the million.
+/// The jail of the many bans.
 const JAIL: &str = "sshd";
 
-/// The first address of those that are banned.
+/// The first address of the banned ones.
 const FIRST: u32 = 0x0b00_0000;
 
-/// How long from the first of the bans that end together to their end: they must all be there by then.
+/// The time from the first of the bans that end together to their end; all must exist by then.
 const UNTIL_END: Duration = Duration::from_secs(40);
 
-/// Threads that hand bans to the daemon.
+/// The number of threads that import bans.
 const HANDS: u32 = 8;
 
-/// Clients that ask and do not read.
+/// The number of clients that send a request and do not read the reply.
 const CLIENTS: usize = 1000;
 
-/// Lines a second that are hard to read.
+/// The number of expensive lines per second.
 const LINES: u32 = 200;
 
-/// Lines of a log that nobody reads, before anything is timed: more than its pipe and the daemon hold.
+/// The lines that fill the pipe and the daemon's buffer before any ban is timed.
 const UNREAD_LINES: u32 = 6000;
 
-/// The size of the disk that is filled.
+/// The size of the small disk.
 const DISK: &str = "size=2m";
 
-/// What the disk is called in `/proc/mounts`.
+/// The name of the disk in `/proc/mounts`.
 const DISK_NAME: &str = "ringfence-bench";
 
-/// Copies of a log that is rotated.
+/// The number of copies of the log that is rotated.
 const SIBLINGS: u32 = 64;
 
-/// A filter in the manner of fail2ban's `gitlab.conf`: a line that has no date, and is long, costs it
-/// milliseconds.
+/// A filter like fail2ban's `gitlab.conf`, for which a long line without a date costs milliseconds.
 const FILTER: &str =
     "[Definition]\nfailregex = ^: Failed Login: username=<F-USER>.+</F-USER> ip=<HOST>$\n";
 
-/// What a daemon does beside.
+/// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Load {
     /// Nothing.
     Nothing,
-    /// All bans are listed, again and again.
+    /// Lists all bans repeatedly.
     List,
-    /// `status`, `jails` and `why`, again and again.
+    /// Requests `status`, `jails` and `why` repeatedly.
     Ask,
-    /// The bans of a jail are lifted.
+    /// Lifts the bans by a jail.
     Lift,
     /// The bans end within a second.
     End,
-    /// A log has lines that are hard to read.
+    /// A log contains expensive lines.
     Lines,
     /// A log is rotated ten times a second among 64 of its copies.
     Rotate,
-    /// Clients ask for the bans and do not read them.
+    /// Clients request the bans and do not read them.
     Clients,
-    /// Nobody reads the daemon's log, and there is much to log.
+    /// No process reads the daemon's log, while many lines are logged.
     Log,
-    /// The disk of the state is full.
+    /// The disk of the state directory is full.
     Disk,
 }
 
@@ -91,7 +90,7 @@ impl Load {
             Self::Ask => "questions",
             Self::Lift => "bans are lifted",
             Self::End => "bans end together",
-            Self::Lines => "lines hard to read",
+            Self::Lines => "lines that are expensive to read",
             Self::Rotate => "a log is rotated",
             Self::Clients => "clients do not read",
             Self::Log => "the log is not read",
@@ -99,12 +98,12 @@ impl Load {
         }
     }
 
-    /// Whether it is over by itself, and what is timed goes on until then.
+    /// Whether it ends by itself; bans are timed until then.
     pub(super) fn ends_by_itself(self) -> bool {
         matches!(self, Self::Lift | Self::End)
     }
 
-    /// The disk of the daemon's state, if it is to have one of its own.
+    /// A separate disk for the daemon's state, if the load needs one.
     pub(super) fn disk(self) -> anyhow::Result<Option<Disk>> {
         (self == Self::Disk).then(Disk::mount).transpose()
     }
@@ -133,7 +132,7 @@ impl Load {
         Ok(())
     }
 
-    /// Has so many bans made, if this load has any, and breaks what it breaks.
+    /// Creates this many bans, if the load needs them, and its faults.
     pub(super) fn prepare(self, client: &Client, bans: u32) -> anyhow::Result<()> {
         let seconds = match self {
             Self::Nothing | Self::Lines | Self::Rotate => return Ok(()),
@@ -149,12 +148,12 @@ impl Load {
                 .map(|hand| scope.spawn(move || hand_over(client, (hand, bans), seconds)))
                 .collect();
             hands.into_iter().try_for_each(|hand| {
-                hand.join().map_err(|_panic| anyhow!("the thread that hands over panicked"))?
+                hand.join().map_err(|_panic| anyhow!("the thread that imports bans panicked"))?
             })
         })
     }
 
-    /// Loads the daemon until it is over, and says when it has begun to; what it did.
+    /// Loads the daemon until `over`, and sets `begun` at the start; returns what it did.
     pub(super) fn run(
         self,
         client: &Client,
@@ -193,7 +192,7 @@ impl Load {
     }
 }
 
-/// A small disk, mounted for as long as this is there.
+/// A small disk, mounted while this value exists.
 pub(super) struct Disk(TempDir);
 
 impl Disk {
@@ -211,7 +210,7 @@ impl Drop for Disk {
     }
 }
 
-/// Unmounts what a run that was killed has left mounted.
+/// Unmounts disks that killed runs have left.
 pub(super) fn unmount_disks() -> anyhow::Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
     for line in mounts.lines() {
@@ -243,7 +242,7 @@ fn hard_log(directory: &Path) -> PathBuf {
     directory.join("hard.log")
 }
 
-/// One thread's share of the bans, all until `end`.
+/// Imports one thread's share of the bans, all until `end`.
 fn hand_over(
     client: &Client,
     (hand, bans): (u32, u32),
@@ -254,7 +253,7 @@ fn hand_over(
         interrupt::check()?;
         let seconds = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         if seconds == Some(0) {
-            bail!("the bans were not made in time: fewer of them with --bans");
+            bail!("the bans were not made in time: try fewer with --bans");
         }
         let decided = |number: &u32| Decided {
             address: IpAddr::from(Ipv4Addr::from(*number)),
@@ -304,7 +303,7 @@ fn ask(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until no ban of the jail is left.
+/// Waits until the jail has no more bans.
 fn end(client: &Client, begun: &AtomicBool) -> anyhow::Result<String> {
     let of_jail = || -> anyhow::Result<u64> {
         let status = status(client)?;
@@ -324,12 +323,12 @@ fn end(client: &Client, begun: &AtomicBool) -> anyhow::Result<String> {
         last = left;
         if left == 0 {
             let took = first_end.map_or(0.0, |first| first.elapsed().as_secs_f64());
-            return Ok(format!("{all} struck out in {took:.1} s"));
+            return Ok(format!("{all} ended in {took:.1} s"));
         }
     }
 }
 
-/// What the jail `hard` reads, and how many lines it has read.
+/// The log that the jail `hard` reads, and the number of lines read.
 fn hard_source(client: &Client) -> anyhow::Result<(PathBuf, u64)> {
     let status = status(client)?;
     let sources = status["sources"].as_array().context("status has no sources")?;
@@ -373,7 +372,7 @@ fn rotate(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     Ok(format!("{rotations} times, {} lines written, {read} read", rotations * 100))
 }
 
-/// Clients that ask and do not read; when all have asked they go, and others come.
+/// Clients that send requests without reading; when all have sent one, they are replaced by others.
 fn crowd(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
     let (mut came, mut longest) = (0_usize, Duration::ZERO);
     while !over.load(Ordering::Relaxed) {
@@ -387,13 +386,13 @@ fn crowd(client: &Client, over: &AtomicBool) -> anyhow::Result<String> {
             crowd.push(stream);
             came += 1;
         }
-        // Somebody who does read.
+        // A client that reads.
         let started = Instant::now();
         status(client)?;
         longest = longest.max(started.elapsed());
         drop(crowd);
     }
-    Ok(format!("{came} came, a status beside them in {} ms at most", longest.as_millis()))
+    Ok(format!("{came} clients, a status beside them in {} ms at most", longest.as_millis()))
 }
 
 /// Manual bans and their ends, each of which is a line of the log.

@@ -1,4 +1,4 @@
-//! What was measured, and whether that is what was promised.
+//! The results, and whether they keep the promises.
 
 use std::fs;
 use std::thread;
@@ -10,16 +10,16 @@ use super::{Log, listener, rival};
 use crate::bench::figures::Spread;
 use crate::screen::Paint;
 
-/// Lines for each second at work, at the least.
+/// The promised minimum of lines per second of CPU time.
 const PROMISED: f64 = 500_000.0;
 
-/// What is aimed at.
+/// The aim.
 const AIM: f64 = 2_000_000.0;
 
-/// How much more memory there may be in the second half than in the first, in KiB.
+/// How much more memory the second half may need than the first, in KiB.
 const FLAT_KIB: u64 = 1024;
 
-/// One log, heard several times.
+/// One log, read several times.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Measurement {
     pub(super) log: Log,
@@ -28,47 +28,47 @@ pub(super) struct Measurement {
     pub(super) theirs: Option<rival::Outcome>,
 }
 
-/// What the runs of one log come to.
+/// The summary of the runs with one log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Which.
+    /// The log.
     pub log: Log,
-    /// How much was in it.
+    /// Its contents.
     pub written: Written,
-    /// Lines for each second at work.
+    /// Lines per second of CPU time.
     pub lines_a_second: Spread,
-    /// Lines a second on the clock.
+    /// Lines per second of real time.
     pub lines_a_second_on_the_clock: Spread,
-    /// fail2ban's lines for each second at work.
+    /// fail2ban's lines per second of CPU time.
     pub fail2ban_lines_a_second: Option<f64>,
-    /// So many times as many as fail2ban's.
+    /// The ratio of the two.
     pub ratio: Option<f64>,
-    /// The most memory, in KiB.
+    /// The peak memory, in KiB.
     pub memory_kib: u64,
-    /// The most that it grew from the first half of the lines to the second.
+    /// The largest growth from the first half of the lines to the second.
     pub grown_kib: u64,
-    /// Whether all runs were as fast as promised, in memory that does not grow.
+    /// Whether all runs were as fast as promised, without growing memory.
     pub met: bool,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `hearing`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// Processors.
+    /// The number of processors.
     pub processors: usize,
     /// fail2ban's version.
     pub fail2ban: Option<String>,
-    /// Lines for each second at work that are promised.
+    /// The promised lines per second of CPU time.
     pub promised: f64,
-    /// Those that are aimed at.
+    /// The lines per second that are aimed at.
     pub aim: f64,
-    /// For each log.
+    /// The summary of each log.
     pub summaries: Vec<Summary>,
-    /// Every single run.
+    /// Every run.
     measurements: Vec<Measurement>,
 }
 
@@ -129,17 +129,17 @@ impl Report {
         }
     }
 
-    /// Whether every log was heard as fast as promised, in memory that does not grow.
+    /// Whether every log was read as fast as promised, without growing memory.
     pub fn targets_met(&self) -> bool {
         !self.summaries.is_empty() && self.summaries.iter().all(|summary| summary.met)
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![
             String::new(),
             paint.bold(&format!(
-                "Thousand lines a second on one CPU ({:.0} are promised, {:.0} aimed at)",
+                "Thousand lines a second on one CPU (promised: {:.0}, aim: {:.0})",
                 PROMISED / 1e3,
                 AIM / 1e3
             )),

@@ -9,58 +9,59 @@ use super::{Pace, RATE, Way};
 use crate::bench::figures::{Spread, percentile};
 use crate::screen::Paint;
 
-/// All bans of one way at one pace, in one round.
+/// All bans of one kind of report at one pace, in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Measurement {
     pub(super) way: Way,
     pub(super) pace: Pace,
     pub(super) round: u32,
-    /// For each ban.
+    /// The time of each ban.
     pub(super) times: Vec<Time>,
 }
 
-/// Milliseconds from the failure to the drop.
+/// The time from the failure to the drop, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(in crate::bench) struct Time {
-    /// On the clock.
+    /// Real time.
     pub(in crate::bench) clock: f64,
-    /// Without those that the daemon, or who measured, waited for a CPU that other processes had.
+    /// The same without the time in which the daemon or the bench waited for a CPU that other processes
+    /// used.
     pub(in crate::bench) cpu_free: f64,
 }
 
-/// What the rounds of one way at one pace come to.
+/// The summary of the rounds of one kind at one pace.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     way: Way,
     pace: Pace,
-    /// Bans, in all rounds.
+    /// The number of bans in all rounds.
     pub bans: usize,
-    /// Milliseconds that half of a round's bans did not exceed, on the clock.
+    /// The time that half of a round's bans did not exceed, in milliseconds of real time.
     pub clock_p50_ms: Spread,
-    /// Those that 99 of 100 did not exceed, on the clock.
+    /// The time that 99 of 100 did not exceed, in real time.
     pub clock_p99_ms: Spread,
-    /// Those that half did not exceed, without what others had the CPU for.
+    /// The time that half did not exceed, without waiting for other processes.
     pub p50_ms: Spread,
-    /// Those that 99 of 100 did not exceed, without what others had the CPU for.
+    /// The time that 99 of 100 did not exceed, without waiting for other processes.
     pub p99_ms: Spread,
-    /// Milliseconds that are promised for them, in the median of the rounds.
+    /// The promised limit for the median of these, in milliseconds.
     pub promised_ms: f64,
-    /// Whether that is kept.
+    /// Whether the promise is kept.
     pub met: bool,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `latency`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// Processors.
+    /// The number of processors.
     pub processors: usize,
-    /// For each way and pace.
+    /// The summary of each kind and pace.
     pub summaries: Vec<Summary>,
-    /// Every single ban.
+    /// Every ban.
     measurements: Vec<Measurement>,
 }
 
@@ -77,11 +78,11 @@ impl Pace {
     fn name(self) -> String {
         match self {
             Self::Single => "one at a time".to_owned(),
-            Self::Load => format!("in {RATE} failures/s"),
+            Self::Load => format!("at {RATE} failures/s"),
         }
     }
 
-    /// Milliseconds that 99 of 100 bans are not to exceed.
+    /// The time that 99 of 100 bans must not exceed, in milliseconds.
     fn promised_ms(self) -> f64 {
         match self {
             Self::Single => 2.0,
@@ -91,7 +92,7 @@ impl Pace {
 }
 
 impl Measurement {
-    /// What `percent` of the bans did not exceed, in milliseconds.
+    /// The time that `percent` of the bans did not exceed, in milliseconds.
     fn percentile(&self, percent: usize, of: fn(&Time) -> f64) -> Option<f64> {
         let times: Vec<f64> = self.times.iter().map(of).collect();
         percentile(&times, percent)
@@ -179,11 +180,11 @@ impl Report {
         self.summaries.len() == 4 && self.summaries.iter().all(|summary| summary.met)
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![
             String::new(),
-            paint.bold("From the failure that is one too many to the first packet dropped, ms"),
+            paint.bold("From the failure that leads to a ban to the first dropped packet, ms"),
             paint.dim(&format!(
                 "          {:<25} {:<18} {:>5}  {:<18} {:<18} {:<18} {:<18} {:>4}",
                 "",

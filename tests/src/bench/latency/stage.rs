@@ -1,4 +1,4 @@
-//! The daemon in its namespace, what it hears from, and who looks when a source is dropped.
+//! The daemon in its namespace with its input, and a check of whether a source is dropped.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -25,22 +25,22 @@ use crate::packet_builder::Frame;
 use crate::ringfence::{Config, Ringfence};
 use crate::{interrupt, scratch};
 
-/// How long a ban may take.
+/// The longest time of a ban.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// How often it is looked whether a source is dropped.
+/// How often a drop is checked.
 const LOOK: Duration = Duration::from_micros(20);
 
-/// How long the daemon is left alone between two single bans.
+/// How long the daemon is left idle between two single bans.
 const REST: Duration = Duration::from_millis(20);
 
-/// Sources whose failures are mixed under load.
+/// The number of sources whose failures are interleaved under load.
 const MIXED: u32 = 10;
 
 /// The number of the first source.
 const FIRST: u32 = 0x5000_0000;
 
-/// A daemon at work. Fields are dropped in this order: what runs before what it runs in.
+/// A running daemon. Fields are dropped in this order: processes before their namespaces.
 pub(in crate::bench) struct Stage {
     ringfence: Ringfence,
     program: Program,
@@ -59,12 +59,12 @@ struct Pending {
     waited: Waited,
 }
 
-/// How long the daemon's threads and this one have waited for a CPU that others had.
+/// How long the threads of the daemon and of the bench have waited for a CPU that others used.
 #[derive(Clone)]
 struct Waited {
-    /// The thread that decides.
+    /// The thread that owns the controller.
     decides: Duration,
-    /// Those that read, by id.
+    /// The threads that read, by id.
     read: BTreeMap<String, Duration>,
     own: Duration,
 }
@@ -74,7 +74,7 @@ impl Waited {
         let read = self.read.iter().map(|(thread, now)| {
             now.saturating_sub(earlier.read.get(thread).copied().unwrap_or_default())
         });
-        // What is read is decided after that; who measures may have waited at the same time.
+        // A line is read before it is decided on; the bench may have waited at the same time.
         let daemon = self.decides.saturating_sub(earlier.decides) + read.max().unwrap_or_default();
         daemon.max(self.own.saturating_sub(earlier.own))
     }
@@ -85,12 +85,12 @@ impl Stage {
         Self::build_with(binary, |_config, _directory| Ok(()))
     }
 
-    /// The same with another configuration; what it needs can be put into the directory.
+    /// The same with another configuration, for which files can be put into the directory.
     pub(in crate::bench) fn build_with(
         binary: &Path,
         adjust: impl FnOnce(&mut Config, &Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
-        // Or each look would be up to 50 microseconds late.
+        // Otherwise each check would be up to 50 microseconds late.
         prctl::set_timerslack(1).context("have short sleeps")?;
         let cable = Cable::new()?;
         let directory = scratch::directory("latency")?;
@@ -107,7 +107,7 @@ impl Stage {
         let pin = ringfence.pins().into_iter().find(|pin| {
             pin.file_name().is_some_and(|name| name.to_string_lossy().starts_with("program-"))
         });
-        let program = Program::from_pin(&pin.context("the daemon has pinned no program")?)?;
+        let program = Program::from_pin(&pin.context("the daemon has not pinned a program")?)?;
         let log = OpenOptions::new().append(true).open(&log).context("open the log")?;
         Ok(Self {
             ringfence,
@@ -121,7 +121,7 @@ impl Stage {
         })
     }
 
-    /// The time to each of so many bans, one at a time.
+    /// The times of this many bans, one at a time.
     pub(super) fn one_by_one(&mut self, way: Way, bans: u32) -> anyhow::Result<Vec<Time>> {
         let mut times = Vec::new();
         for _ in 0..bans {
@@ -132,7 +132,7 @@ impl Stage {
         Ok(times)
     }
 
-    /// The time to one ban, `rest` after the failures before the one that bans.
+    /// The time of one ban, `rest` after the earlier failures.
     pub(in crate::bench) fn one(&mut self, way: Way, rest: Duration) -> anyhow::Result<Time> {
         interrupt::check()?;
         let source = self.appear()?;
@@ -154,7 +154,7 @@ impl Stage {
         &mut self.ringfence
     }
 
-    /// The time to each ban while failures come evenly for `time`.
+    /// The times of bans while failures arrive evenly for `time`.
     pub(super) fn under_load(&mut self, way: Way, time: Duration) -> anyhow::Result<Vec<Time>> {
         let (mut times, mut pending) = (Vec::new(), Vec::new());
         let (mut told, mut sources) = (0_u32, Vec::new());
@@ -186,13 +186,13 @@ impl Stage {
             thread::sleep(LOOK);
         }
         let rate = f64::from(told) / time.as_secs_f64();
-        ensure!(rate > 0.95 * f64::from(RATE), "only {rate:.0} failures a second were told");
+        ensure!(rate > 0.95 * f64::from(RATE), "only {rate:.0} failures a second were reported");
         ensure!(float(times.len() as u64) > 0.9 * rate / f64::from(MAXRETRY), "hardly any bans");
         self.ringfence.check()?;
         Ok(times)
     }
 
-    /// A source of which nobody has heard, and a packet of it to the SIP port: its witness.
+    /// A new source, and a packet from it to the SIP port as its witness.
     fn appear(&mut self) -> anyhow::Result<IpAddr> {
         let source = Family::V4.source(Choice::One(self.next));
         self.next += 1;
@@ -214,9 +214,9 @@ impl Stage {
         }
     }
 
-    /// Tells of the failure that bans; the clock runs from before it is written.
+    /// Reports the failure that leads to the ban; the time starts before it is written.
     fn tell_last(&mut self, way: Way, source: IpAddr) -> anyhow::Result<Pending> {
-        // What no limit drops: a segment without data.
+        // No limit drops a segment without data.
         let probe = Frame::from(source).tcp(5060).payload([]).build();
         if self.is_dropped(&probe)? {
             bail!("{source} is dropped before it is banned");
@@ -226,7 +226,7 @@ impl Stage {
         Ok(pending)
     }
 
-    /// How long the ban has taken, if it is there.
+    /// The time of the ban, if it is in force.
     fn time(&self, pending: &Pending) -> anyhow::Result<Option<Time>> {
         let dropped = self.is_dropped(&pending.probe)?;
         let clock = pending.since.elapsed();
@@ -249,7 +249,7 @@ impl Stage {
         let tasks =
             fs::read_dir(format!("/proc/{id}/task")).context("list the daemon's threads")?;
         let threads = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
-        // One of those that read may have ended by now.
+        // A thread that reads may have ended by now.
         let waited = |thread: String| {
             let waited = waited_for_cpu(&format!("/proc/{id}/task/{thread}/schedstat")).ok()?;
             Some((thread, waited))

@@ -43,7 +43,7 @@ pub(super) fn measure(binary: &Path) -> anyhow::Result<Times> {
     let pin = ringfence.pins().into_iter().find(|pin| {
         pin.file_name().is_some_and(|name| name.to_string_lossy().starts_with("program-"))
     });
-    let program = Program::from_pin(&pin.context("the daemon has pinned no program")?)?;
+    let program = Program::from_pin(&pin.context("the daemon has not pinned a program")?)?;
     let client = ringfence.client();
     let mut over_socket = Vec::new();
     for number in FIRST..FIRST + OVER_SOCKET {

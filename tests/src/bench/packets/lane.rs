@@ -100,8 +100,8 @@ impl Lane {
             }
         }
         anyhow::bail!(
-            "in each of {ATTEMPTS} tries more than {} % of the frames were lost on the way: the \
-             machine is too busy to measure on",
+            "in each of {ATTEMPTS} tries more than {} % of the frames were lost: the machine is \
+             too busy to measure",
             LOST_MAX * 100.0
         )
     }

@@ -31,9 +31,9 @@ impl Group {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Reference => "What memory costs on this machine, live frames",
+            Self::Reference => "The cost of memory on this machine, live frames",
             Self::Flood => "Ringfence, live frames",
-            Self::Rival => "What else there is, the same frames",
+            Self::Rival => "Other firewalls, the same frames",
             Self::Generic => {
                 "Ringfence in generic mode at a usual host, and nftables' ingress hook"
             }

@@ -92,8 +92,8 @@ fn of_bare_programs(group: Group, case: &Case, rounds: &[Round]) -> Vec<Row> {
         ),
         Verdict::Passed => rows.extend(new(&case.what).map(|row| {
             row.beside(bare, drops(), net(), "%").must(bound).note(
-                "the ratio leaves out what the stack does with a passed frame: bare drop / (bare \
-                 drop + this - empty pass), in ns; a promise does so too",
+                "the ratio leaves out the stack's work with a passed frame: bare drop / (bare drop \
+                 + this - empty pass), in ns; so do the promises",
             )
         })),
     }

@@ -1,4 +1,4 @@
-//! What was measured, what it comes to, and whether that is what was promised.
+//! The results and their summaries, and whether they keep the promises.
 
 use std::fs;
 use std::thread;
@@ -13,114 +13,114 @@ use crate::screen::Paint;
 /// One guesser against one contender.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// Who kept it out.
+    /// The program that banned it.
     pub contender: Contender,
-    /// What the contender works with: fail2ban's backend, or how the XDP program is attached.
+    /// The contender's mechanism: fail2ban's backend, or the mode of the XDP program.
     pub means: Option<String>,
-    /// Guesses a second that were asked for.
+    /// The intended guesses per second.
     pub rate: u32,
-    /// Which repetition, from 1.
+    /// The number of the run, from 1.
     pub run: u32,
     /// Guesses that were begun.
     pub begun: u64,
-    /// From the first packet to the last.
+    /// The time from the first packet to the last.
     #[serde(serialize_with = "hundredths")]
     pub seconds: f64,
     /// Guesses that Asterisk answered.
     pub answered: u64,
-    /// Those beyond the failures that ban.
+    /// Answered guesses beyond the failures that lead to a ban.
     pub after_limit: u64,
     /// Whether the contender banned it.
     pub banned: bool,
-    /// From its first packet to the last answer, if it was banned.
+    /// The time from its first packet to the last answer, if it was banned.
     pub time_to_ban_ms: Option<u64>,
-    /// How the phone beside it fared.
+    /// The results of the phone beside it.
     pub phone: PhoneReport,
 }
 
-/// What all runs of a contender at one rate come to.
+/// The summary of all runs of a contender at one rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Who.
+    /// The contender.
     pub contender: Contender,
     /// See [`Measurement::means`].
     pub means: Option<String>,
-    /// Guesses a second.
+    /// Guesses per second.
     pub rate: u32,
-    /// How many runs.
+    /// The number of runs.
     pub runs: usize,
-    /// In how many of them the guesser was banned.
+    /// The number of runs in which the guesser was banned.
     pub banned: usize,
     /// Guesses that Asterisk answered.
     pub answered: Spread,
-    /// Those beyond the failures that ban.
+    /// Answered guesses beyond the failures that lead to a ban.
     pub after_limit: Spread,
-    /// From the first packet to the last answer.
+    /// The time from the first packet to the last answer.
     pub time_to_ban_ms: Option<Spread>,
     /// Registrations of the phone, in all runs.
     pub phone_attempts: u64,
-    /// Those that failed.
+    /// Registrations that failed.
     pub phone_failures: u64,
 }
 
-/// Ringfence's median as a part of fail2ban's.
+/// Ringfence's medians as fractions of fail2ban's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratio {
-    /// Guesses a second.
+    /// Guesses per second.
     pub rate: u32,
-    /// Of the guesses answered.
+    /// The answered guesses.
     #[serde(serialize_with = "hundredths_of_some")]
     pub answered: Option<f64>,
-    /// Of those beyond the failures that ban.
+    /// The answered guesses beyond the failures that lead to a ban.
     #[serde(serialize_with = "hundredths_of_some")]
     pub after_limit: Option<f64>,
-    /// Of the time to the ban.
+    /// The time to the ban.
     #[serde(serialize_with = "hundredths_of_some")]
     pub time_to_ban: Option<f64>,
 }
 
-/// What ringfence is to reach.
+/// A promise.
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
-    /// Guesses a second.
+    /// Guesses per second.
     pub rate: u32,
-    /// At most so many guesses answered, in every run.
+    /// The most answered guesses that are allowed in a run.
     pub answered_max: u64,
-    /// The most that were.
+    /// The most answered guesses in any run.
     pub answered: u64,
-    /// Whether that is kept, and the guesser was banned in every run.
+    /// Whether the promise is kept, and the guesser was banned in every run.
     pub met: bool,
 }
 
 /// The contenders' versions.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Versions {
-    /// fail2ban's.
+    /// The version of fail2ban.
     pub fail2ban: Option<String>,
-    /// Ringfence's.
+    /// The version of Ringfence.
     pub ringfence: Option<String>,
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `reaction`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// Processors.
+    /// The number of processors.
     pub processors: usize,
-    /// Failures that ban.
+    /// The failures that lead to a ban.
     pub maxretry: u64,
     /// The contenders' versions.
     pub versions: Versions,
-    /// For each contender and rate.
+    /// The summary of each contender and rate.
     pub summaries: Vec<Summary>,
-    /// Ringfence beside fail2ban, for each rate.
+    /// Ringfence compared with fail2ban, for each rate.
     pub ratios: Vec<Ratio>,
-    /// What ringfence was to reach, for each rate.
+    /// The promises, for each rate.
     pub targets: Vec<Target>,
-    /// Every single run.
+    /// Every run.
     pub measurements: Vec<Measurement>,
 }
 
@@ -156,7 +156,7 @@ impl Contender {
 }
 
 impl Summary {
-    /// Of what there is of `contender` at `pace`; none of nothing.
+    /// The summary of the measurements of `contender` at `pace`; `None` if there are none.
     fn of(measurements: &[Measurement], contender: Contender, pace: &Pace) -> Option<Self> {
         let runs: Vec<_> = measurements
             .iter()
@@ -244,17 +244,17 @@ impl Report {
         }
     }
 
-    /// Whether ringfence was measured and did what it is to do.
+    /// Whether ringfence was measured and kept its promises.
     pub fn targets_met(&self) -> bool {
         self.targets.len() == PACES.len() && self.targets.iter().all(|target| target.met)
     }
 
-    /// The report in words.
+    /// The report as text.
     pub fn text(&self, paint: Paint) -> String {
         let mut lines = vec![
             String::new(),
             paint.bold(&format!(
-                "Guesses that Asterisk answered until the guesser was shut out ({} failures ban)",
+                "Guesses that Asterisk answered until the guesser was banned (after {} failures)",
                 self.maxretry
             )),
             paint.dim(&format!(
@@ -274,7 +274,7 @@ impl Report {
             lines.extend(self.ratios.iter().map(Ratio::line));
         }
         if !self.targets.is_empty() {
-            lines.extend([String::new(), paint.bold("What ringfence is to reach, in every run")]);
+            lines.extend([String::new(), paint.bold("Promises, for every run")]);
             lines.extend(self.targets.iter().map(|target| target.line(paint)));
         }
         lines.join("\n")
@@ -316,7 +316,7 @@ impl Ratio {
     }
 }
 
-/// A count as a figure; none here is near 2^52.
+/// A count as a figure; none here comes close to 2^52.
 #[expect(clippy::cast_precision_loss, reason = "counts and milliseconds of seconds")]
 fn float(count: u64) -> f64 {
     count as f64
@@ -403,7 +403,7 @@ mod tests {
         let missed = report(runs);
         assert!(!missed.targets_met());
         assert!(missed.text(Paint::PLAIN).contains("MISSED   50/s"));
-        // Few answers are no merit without a ban.
+        // Few answers are worth nothing without a ban.
         let mut runs = measured();
         for run in &mut runs {
             run.banned = false;

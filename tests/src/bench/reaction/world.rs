@@ -1,5 +1,5 @@
-//! One measurement in a world of its own, so that nothing is there that an earlier one left in
-//! Asterisk, in its log or in a firewall.
+//! One measurement in a new environment, so that nothing of an earlier one is left in Asterisk, its log
+//! or a firewall.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -26,18 +26,19 @@ const SIP_PORT: u16 = 5060;
 const PHONE_INTERVAL: Duration = Duration::from_millis(400);
 
 const TICK: Duration = Duration::from_millis(20);
-/// How long everything that was started may take to come to rest.
+/// How long the started programs may need to become idle.
 const REST: Duration = Duration::from_secs(1);
-/// How long what was sent last may take to show in every counter.
+/// How long the last packets may take to appear in every counter.
 const SETTLE: Duration = Duration::from_millis(700);
 
-/// All that was made. Fields are dropped in this order: what runs before what it runs in.
+/// Everything that the run has created. Fields are dropped in this order: processes before their
+/// namespaces.
 pub(super) struct World {
     phone: Phone,
     defence: Defence,
-    /// In the PBX, where answers leave.
+    /// A tap in the PBX, where answers leave.
     arrived: Tap,
-    /// At the switch, where nothing is dropped yet.
+    /// A tap at the switch, where nothing is dropped yet.
     sent: Tap,
     asterisk: Asterisk,
     guesser: Netns,
@@ -75,7 +76,7 @@ impl World {
         Ok(Self { phone, defence, arrived, sent, asterisk, guesser, _hosts: hosts, _lan: lan })
     }
 
-    /// Lets the guesser in once all is at rest and `wait` is over, and says what became of it.
+    /// Starts the guesser once everything is idle and `wait` is over; returns the result.
     pub(super) fn measure(
         mut self,
         pace: &Pace,
@@ -91,7 +92,7 @@ impl World {
             duration: Duration::from_secs(pace.seconds.into()),
         };
         let mut attacker = Attacker::start(&self.guesser, &plan)?;
-        // The attacker ends by itself; its own limit is below this one.
+        // The attacker ends by itself; its own time limit is shorter than this.
         self.watch(plan.duration * 2 + REST * 10, |_world| Ok(attacker.ended()?.is_some()))?;
         self.watch(SETTLE, |_world| Ok(false))?;
         self.conclude(&plan, run, &attacker)
@@ -101,7 +102,7 @@ impl World {
         let (arrived, sent) = (self.arrived.seen(GUESSER), self.sent.seen(GUESSER));
         let lost = self.arrived.lost() + self.sent.lost();
         ensure!(lost == 0, "the lab missed {lost} packets, so its figures would be too low");
-        // Every guess begins with a REGISTER without credentials, answered or not.
+        // Every guess begins with a REGISTER without credentials, whether it is answered or not.
         ensure!(
             sent.without_credentials * 10 >= u64::from(plan.count()) * 9,
             "sipp began {} guesses of {}, so nothing was measured; it said:\n{}",
@@ -117,7 +118,7 @@ impl World {
         interrupt::check()?;
         let phone = self.phone.finish();
         interrupt::check()?;
-        ensure!(phone.attempts > 0, "the phone registered not once");
+        ensure!(phone.attempts > 0, "the phone never registered");
         Ok(Measurement {
             contender: self.defence.contender(),
             means,
@@ -134,7 +135,7 @@ impl World {
         })
     }
 
-    /// Sees that everything lives until `done` or `limit` is over.
+    /// Checks that everything keeps running until `done` or `limit`.
     fn watch(
         &mut self,
         limit: Duration,
@@ -198,7 +199,7 @@ impl Defence {
         })
     }
 
-    /// What it works with: fail2ban's backend, or how the XDP program is attached.
+    /// The contender's mechanism: fail2ban's backend, or the mode of the XDP program.
     fn means(&self) -> anyhow::Result<Option<String>> {
         Ok(match self {
             Self::None => None,
