@@ -38,7 +38,7 @@ static CONFIG: Array<Configs, 1> = Array::new();
 #[btf_map]
 static PORTS: Array<[u8; PORTS_PER_BLOCK], { PORT_BLOCKS as usize }> = Array::new();
 
-// As many lines as the controller asks for when it loads the program.
+// The controller chooses the number of lines when it loads the program.
 #[btf_map]
 static BANS_V4: Array<Line, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
@@ -110,19 +110,19 @@ static BEAT: Array<Beat, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The maps as [`Tables`].
 pub(crate) struct KernelTables {
-    /// The program's context; null in a stage that has none, which asks nothing about the packet.
+    /// The program's context; null in a stage without one, which does not read the packet.
     pub(crate) ctx: *mut xdp_md,
-    /// The configuration that this packet is judged by.
+    /// The configuration that judges this packet.
     pub(crate) side: Side,
 }
 
-/// Which of the two configurations a packet is judged by: asked once for each packet, and told to its
-/// stages, so that a change in between is none to it.
+/// Which of the two configurations judges a packet: read once for each packet, and passed on to its
+/// stages, so that a change in between has no effect on it.
 #[derive(Clone, Copy)]
 pub(crate) struct Side(u64);
 
 impl Side {
-    /// The one for a packet that comes now.
+    /// The current one, for a new packet.
     #[inline(always)]
     pub(crate) fn now() -> Self {
         // SAFETY: an array's value lives as long as the map; an aligned word is read in one piece.
@@ -133,25 +133,25 @@ impl Side {
         )
     }
 
-    /// The one of a stage that was told this.
+    /// The one that a stage was given.
     #[inline(always)]
     pub(crate) fn told(word: u64) -> Self {
         Self(word)
     }
 
-    /// The one that is told in the last word of [`Words`].
+    /// The one in the last word of [`Words`].
     #[inline(always)]
     pub(crate) fn of_word(word: u64) -> Self {
         Self(word.wrapping_shr(SPARE_BIT))
     }
 
-    /// As a number.
+    /// The index as a number.
     #[inline(always)]
     pub(crate) fn word(self) -> u64 {
         self.0 & 1
     }
 
-    /// The last of [`Words`], which tells it as well.
+    /// The last of [`Words`], with this index in it.
     #[inline(always)]
     pub(crate) fn in_word(self, word: u64) -> u64 {
         word & !(1 << SPARE_BIT) | self.word() << SPARE_BIT
@@ -161,16 +161,17 @@ impl Side {
     #[inline(always)]
     pub(crate) fn config<'a>(self) -> Option<&'a Config> {
         let all = CONFIG.get_ptr(0)?;
-        // SAFETY: an array's value lives as long as the map, the mask keeps it inside, and the controller
-        // does not write a side that a packet may have.
+        // SAFETY: an array's value lives as long as the map, the mask keeps the index inside, and the
+        // controller does not write a side that a packet may use.
         Some(unsafe {
             &*(&raw const (*all).sides).cast::<Config>().add(masked::<1>(self.0 as usize))
         })
     }
 }
 
-/// Now, nanoseconds of `CLOCK_MONOTONIC` to a tick of a few milliseconds: enough for bans of seconds
-/// and limits of packets a second, and a twentieth of the cost of the exact clock.
+/// The current time, in nanoseconds of `CLOCK_MONOTONIC` with the precision of a tick of a few
+/// milliseconds: enough for bans of seconds and limits of packets per second, at a twentieth of the cost
+/// of the exact clock.
 #[inline(always)]
 pub(crate) fn now(config: &Config) -> u64 {
     // SAFETY: takes nothing.
@@ -202,8 +203,8 @@ impl ban_table::Shared for BanLine {
         unsafe { self.word(word).read_volatile() }
     }
 
-    /// Without a lock, which takes 2 to 4 % of the packets that a flood from one banned source is at. Of two
-    /// CPUs that drop packets of one source at the same moment, one may go uncounted, or 256 be counted
+    /// Without a lock, which would cost 2 to 4 % of the packets in a flood from one banned source. If two
+    /// CPUs drop packets of one source at the same moment, one may not be counted, or 256 may be counted
     /// twice. Only the slot's own byte is written.
     #[inline(always)]
     fn hit(&self, word: usize) -> bool {
@@ -231,7 +232,7 @@ impl BanSlot for Ban {
     #[inline(always)]
     fn until(&self) -> u32 {
         // SAFETY: a lookup's result stays readable while the program runs (RCU), and the controller
-        // writes it whole.
+        // replaces it as a whole.
         unsafe { (*self.0).until }
     }
 
@@ -354,7 +355,7 @@ impl greylist::Cells for Cells {
     }
 }
 
-/// A bucket of a line of them.
+/// A bucket of a line of buckets.
 ///
 /// # Safety
 ///
@@ -536,8 +537,8 @@ impl Tables for KernelTables {
     fn saw(&self, hash: u64, now: u64) {
         let unit = seen_unit(now);
         if let Some(seen) = SEEN.get_ptr_mut(hash as u32 & (SEEN_PLACES - 1)) {
-            // SAFETY: an aligned word is read and written in one piece. Written only when it
-            // changes, so that CPUs do not take the cache line from each other for each packet.
+            // SAFETY: an aligned word is read and written in one access. It is written only if it
+            // changes, so that CPUs do not compete for the cache line with each packet.
             unsafe {
                 if seen.read_volatile() != unit {
                     seen.write_volatile(unit);
@@ -549,7 +550,7 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
         let window = scratch::window()?;
-        // SAFETY: this CPU's own memory; an XDP program is not interrupted by another on its CPU.
+        // SAFETY: this CPU's own memory; no other XDP program interrupts this one on its CPU.
         Some(fill(unsafe { &mut *window }))
     }
 
@@ -560,8 +561,8 @@ impl Tables for KernelTables {
         };
         let mut search = Search { window, fields: Fields::default() };
         let step: unsafe extern "C" fn(u64, *mut Search) -> i64 = search_step;
-        // SAFETY: the callback has the signature that `bpf_loop` asks for, and `search` outlives
-        // the call.
+        // SAFETY: the callback has the signature that `bpf_loop` requires, and `search` outlives the
+        // call.
         unsafe {
             bpf_loop(steps as u32, step as *mut c_void, (&raw mut search).cast(), 0);
         }
@@ -570,7 +571,7 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn agent(&self, at: u64) -> Option<Agent> {
-        // SAFETY: this CPU's own memory, and nobody writes it now.
+        // SAFETY: this CPU's own memory, which nothing writes now.
         scratch::window().map(|window| sip::agent(unsafe { &*window }, at as usize))
     }
 }

@@ -1,4 +1,5 @@
-//! What is said of the daemon's sign of life: in its log after a silence, and by commands that get no answer.
+//! Messages about the daemon's sign of life: in its log after a silence, and by commands that get no
+//! answer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,36 +15,37 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// What an unattended filter leaves out.
 const LEFT_OUT: &str = "made no bans of its own and had no limits for single sources and networks";
 
-/// What the log says when the daemon, or one that starts, beats again, given the beat before.
+/// The log message when the daemon beats again after a silence, or starts, given the beat before.
 pub(crate) fn after_silence(before: LastBeat, now: Now) -> Option<String> {
     let since = before.unattended_since(now.kernel)?;
     Some(format!(
-        "no daemon has beaten since {} ({}); for {} the filter {LEFT_OUT}, which it does again now",
+        "there was no heartbeat since {} ({}); for {} the filter {LEFT_OUT}; both apply again now",
         when_exactly(&now.show(before.at)),
         ago(before.at, now.kernel),
         seconds(since, now.kernel)
     ))
 }
 
-/// What a command says when no daemon answers, from the maps pinned in `directory`. `None` if nothing is known.
+/// The message of a command if no daemon answers, from the maps pinned in `directory`. `None` if nothing
+/// is known.
 pub fn without_answer(directory: &Path, now: Now) -> Option<String> {
     Some(in_words(datapath::last_beat(directory).ok()??, now))
 }
 
 fn in_words(last: LastBeat, now: Now) -> String {
     let at = when_exactly(&now.show(last.at));
-    let beat = format!("the daemon has not beaten since {at} ({})", ago(last.at, now.kernel));
+    let beat = format!("no heartbeat from the daemon since {at} ({})", ago(last.at, now.kernel));
     match (last.unattended_since(now.kernel), last.attended_until) {
         (Some(_), _) => format!(
-            "{beat}, so until it does the filter makes no bans of its own and has no limits for single \
-             sources and networks (`watchdog.after`); bans in force stay until they end"
+            "{beat}; until there is one, the filter makes no bans of its own and has no limits for \
+             single sources and networks (`watchdog.after`); bans in force stay until they end"
         ),
         (None, Some(until)) => format!(
             "{beat}; from {} on the filter makes no bans of its own and has no limits for single sources \
              and networks (`watchdog.after`)",
             when_exactly(&now.show(until))
         ),
-        (None, None) => format!("{beat}; the filter goes on without it"),
+        (None, None) => format!("{beat}; the filter continues without it"),
     }
 }
 
@@ -83,8 +85,11 @@ mod tests {
         let before = in_words(last, now(130));
         assert!(before.contains("(30s ago); from "), "{before}");
         let after = in_words(last, now(220));
-        assert!(after.contains("(2m ago), so until it does the filter makes no bans"), "{after}");
+        assert!(
+            after.contains("(2m ago); until there is one, the filter makes no bans"),
+            "{after}"
+        );
         let never = in_words(LastBeat { attended_until: None, ..last }, now(99_999));
-        assert!(never.contains("goes on without it"), "{never}");
+        assert!(never.contains("continues without it"), "{never}");
     }
 }

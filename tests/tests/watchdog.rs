@@ -129,12 +129,12 @@ fn a_filter_without_a_daemon_makes_no_bans_and_keeps_those_it_has() {
     assert!((SHARED..2 * SHARED).contains(&arrived), "{arrived}");
     let check = run(&ringfence, &["status", "--check"]);
     assert_eq!(check.status.code(), Some(2), "{check:?}");
-    assert!(check.stdout.contains("the daemon has not beaten since"), "{check:?}");
+    assert!(check.stdout.contains("no heartbeat from the daemon since"), "{check:?}");
     assert!(check.stdout.contains("makes no bans of its own"), "{check:?}");
 
     // It goes on: the limits are back at once.
     ringfence.signal(Signal::SIGCONT).unwrap();
-    assert!(until(SOON, || ringfence.log().contains("no daemon has beaten since")));
+    assert!(until(SOON, || ringfence.log().contains("there was no heartbeat since")));
     assert!(is_narrow(&hosts, later));
     let _flood = flood_over_tcp(&hosts, later);
     assert!(until(SOON, || !connects(later)));
@@ -144,12 +144,12 @@ fn a_filter_without_a_daemon_makes_no_bans_and_keeps_those_it_has() {
     ringfence.kill().unwrap();
     assert!(until(SOON, || !is_narrow(&hosts, narrowed)));
     let why = run(&ringfence, &["why", &banned.to_string()]);
-    assert!(why.stderr.contains("the daemon has not beaten since"), "{why:?}");
+    assert!(why.stderr.contains("no heartbeat from the daemon since"), "{why:?}");
     assert!(!reaches(banned));
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(is_narrow(&hosts, narrowed));
     assert!(!reaches(banned));
-    assert_eq!(ringfence.log().matches("no daemon has beaten since").count(), 2);
+    assert_eq!(ringfence.log().matches("there was no heartbeat since").count(), 2);
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
 }
@@ -167,7 +167,7 @@ fn the_watchdog_can_be_switched_off_while_the_daemon_runs() {
     run(&ringfence, &["status"]).success("status").unwrap();
     ringfence.kill().unwrap();
     let why = run(&ringfence, &["why", "192.0.2.1"]);
-    assert!(why.stderr.contains("the filter goes on without it"), "{why:?}");
+    assert!(why.stderr.contains("the filter continues without it"), "{why:?}");
     assert!(is_narrow(&hosts, ATTACKERS[0]));
     drop((ringfence, hosts));
     nothing_is_left().unwrap();

@@ -33,8 +33,7 @@ impl<B: Bucket> Level<B> {
 /// Consumes this many units at every level, or returns the first level without room. It checks all levels
 /// before it consumes, so that a source over its own limit takes nothing from the shared limit, and
 /// forged sources take nothing from the sources whose buckets they share. It reads the shared level only
-/// if there is room below it. Unless `narrow`,
-/// only what all share is asked.
+/// if there is room below it. Unless `narrow`, only the shared level applies.
 #[inline(always)]
 pub(super) fn take<const OWN: usize, B: Bucket>(
     source: &[Level<B>; OWN],

@@ -1,8 +1,8 @@
-//! The budget of an unknown source over TCP, in bytes: how a stream is cut into segments, and how
-//! many messages there are in one, does not matter then.
+//! The limit of bytes that an unknown source may send over TCP: it does not depend on how a stream is cut
+//! into segments, or on the number of messages in one.
 //!
-//! A segment takes its bytes from the buckets of its connection, its source, its network, and all
-//! unknown sources together. Those of a TLS handshake count as well.
+//! A segment consumes its bytes from the buckets of its connection, its source, its network, and all
+//! unknown sources together. The bytes of a TLS handshake count too.
 
 use super::levels::{self, Level, Over};
 use super::tiers::{network_hash, over_tcp};
@@ -13,10 +13,10 @@ use crate::decision::{Code, Reason};
 use crate::limits::{CONNECTION_BUCKETS, STREAM_PREFIXES, STREAM_SOURCES};
 use crate::packet::{Headers, Layer4, Packet, Words};
 
-/// Bytes of the longest segment: what one counts as that has more of it in later fragments.
+/// The length of the longest segment, which is assumed if later fragments follow.
 const LONGEST: usize = 0xffff;
 
-/// Takes a segment's bytes: why it drops, or [`Code::UNKNOWN`].
+/// Consumes a segment's bytes; returns why it drops, or [`Code::UNKNOWN`].
 #[inline(always)]
 pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Code {
     let Some(config) = tables.config() else {
@@ -56,7 +56,7 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
     ];
     let prefix = Level { limit: config.prefix_bytes, bucket: prefix };
     let shared = || {
-        // Segments of no connection, which anybody can forge, take nothing from those of one.
+        // Segments without a connection, which can be forged, take nothing from those with one.
         let place = if tables.connected(&headers) { CONNECTED_BYTES } else { UNCONNECTED_BYTES };
         Some(Level { limit: config.shared_bytes, bucket: tables.shared_bucket(place)? })
     };
@@ -68,8 +68,8 @@ pub fn take<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) 
     }
 }
 
-/// The buckets of a connection by the source's address and the segment's ports, of its source, and of
-/// its network, in [`maps::STREAMS`](crate::abi::maps::STREAMS).
+/// The buckets in [`maps::STREAMS`](crate::abi::maps::STREAMS) of a connection (by the source's address
+/// and the segment's ports), of its source, and of its network.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "masked, or the upper half")]
 pub fn places(source: Address, ports: [u8; 4], config: &Config) -> [u32; 3] {

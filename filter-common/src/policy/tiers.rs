@@ -1,5 +1,5 @@
-//! What a packet to a SIP port may: known peers have a wide bucket of their own, unknown sources
-//! narrow ones by class, their network one, and all of them together share one.
+//! The limits of a packet to a SIP port: each known peer has a large bucket of its own. Unknown sources
+//! have small ones by class; their network has one, and all of them together share one.
 
 use super::levels::{self, Level, Over};
 use super::task::Task;
@@ -40,8 +40,8 @@ pub(super) fn sip<T: Tables + ?Sized>(
     }
 }
 
-/// From a known peer: all it sends, in one bucket. A flood in its name may be forged, but then the
-/// bucket is empty anyway, and the short ban spares the host.
+/// A packet from a known peer: all its packets share one bucket. A flood in its name may be forged, but
+/// then the bucket is empty anyway, and the short ban spares the host.
 #[inline(always)]
 fn known<T: Tables + ?Sized>(
     peer: &impl PeerSlot,
@@ -63,11 +63,11 @@ fn known<T: Tables + ?Sized>(
     reason
 }
 
-/// Requests that passed, which are looked at for the User-Agent of a scanner.
+/// Requests that passed and are searched for the User-Agent of a scanner.
 pub(super) const SIGNED: u64 =
     bits(&[Reason::Register, Reason::RegisterCredentials, Reason::Request]);
 
-/// Of what class a packet of an unknown source to a SIP port is, or why it is not limited.
+/// The class of a packet from an unknown source to a SIP port, or the reason why it is not limited.
 #[inline(always)]
 pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Task {
     let Some(config) = tables.config() else {
@@ -79,7 +79,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         Layer4::Udp { payload, .. } => (false, false, payload),
         Layer4::Tcp { payload, syn, .. } => (true, syn, payload),
         Layer4::Unknown => {
-            // It may be a REGISTER, and what hides must not be better off.
+            // It may be a REGISTER, and a packet that hides its contents must not have an advantage.
             let nowhere = Payload::default();
             return Task::limited(Class::Register, false, Reason::OtherProtocol, nowhere);
         }
@@ -88,7 +88,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         }
     };
     if syn {
-        // With data too (RFC 7413): else one byte of it would let a flood around this limit.
+        // Even with data (RFC 7413): otherwise a flood could bypass this limit with one byte of it.
         return Task::limited(Class::Syn, tcp, Reason::TcpControl, payload);
     }
     if tcp && payload.start >= payload.end && !payload.fragmented {
@@ -106,7 +106,7 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
         Start::Stun => (Class::Other, Reason::Stun),
         Start::NotSip => (Class::Other, Reason::NotSip),
     };
-    // Over TCP the rest may be the middle of a message, of a TLS record: its bytes are limited.
+    // Over TCP the rest may be the middle of a message or of a TLS record: its bytes are limited.
     if tcp && !matches!(pass, Reason::Register | Reason::Request) {
         return Task::decided(pass.into());
     }
@@ -129,13 +129,13 @@ pub fn classify<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: 
     }
 }
 
-/// What becomes of a REGISTER when the budget of all unknown sources is used up.
+/// The decision about a REGISTER when the budget of all unknown sources is exhausted.
 #[inline(always)]
 fn overload(config: &Config) -> Code {
     if config.flags & FLAG_GREYLIST != 0 { Code::OVERLOAD } else { Reason::SharedLimit.into() }
 }
 
-/// Takes one packet's worth from each of a source's limits for a class: why it passes or drops.
+/// Consumes one packet from each limit of a source for a class; returns why the packet passes or drops.
 #[inline(always)]
 pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Code {
     let Some(config) = tables.config() else {
@@ -146,7 +146,7 @@ pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Co
     let class = task.class();
     match limits.take(class) {
         Over::Nothing => {
-            // The answer to its challenge is to pass as well, should the budget be used up by then.
+            // The answer to its challenge must pass too, even if the budget is exhausted by then.
             if class == Class::Register.index()
                 && config.flags & FLAG_GREYLIST != 0
                 && let Some(line) = greylist_line(limits.hash, tables)
@@ -162,8 +162,8 @@ pub fn limit<T: Tables + ?Sized>(source: [u64; 2], task: Task, tables: &T) -> Co
     }
 }
 
-/// A flood over TCP that goes on: bans its source for a while if the host has the connection, and says
-/// whether it does.
+/// A continued flood over TCP: bans its source for a while if the host has the connection, and returns
+/// whether it has.
 #[inline(always)]
 pub fn flood<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
     let Some(config) = tables.config() else {
@@ -177,12 +177,12 @@ pub fn flood<T: Tables + ?Sized>(words: Words, tables: &T) -> bool {
     proven
 }
 
-/// The limits of one unknown source. A bucket that is not there limits nothing.
+/// The limits of one unknown source. A missing bucket limits nothing.
 struct Limits<'a, T: ?Sized> {
     config: &'a Config,
     tables: &'a T,
     now: u64,
-    /// Of the source.
+    /// The hash of the source.
     hash: u64,
     source: u32,
     prefix: u32,
@@ -199,7 +199,7 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         Self { config, tables, now, hash, source, prefix }
     }
 
-    /// Takes one packet's worth at every level, or says at which there is none.
+    /// Consumes one packet at every level, or returns the first level without room.
     #[inline(always)]
     fn take(&self, place: usize) -> Over {
         let Self { config, tables, now, .. } = *self;
@@ -221,8 +221,8 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         self.tables.shared_bucket(place).is_none_or(|bucket| limit.has_room(&bucket, self.now))
     }
 
-    /// Whether a REGISTER is worth a search for credentials, which costs more than all else: not
-    /// when it would be over its limit with them and without, and not for each packet of a flood.
+    /// Whether a REGISTER is searched for credentials, which costs more than everything else: not if it
+    /// would be over its limit either way, and not for each packet of a flood.
     #[inline(always)]
     fn may_search(&self) -> bool {
         if !is_attended(self.tables, self.now) {
@@ -245,7 +245,7 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
         }
     }
 
-    /// What becomes of a packet whose source is over its limit for a class.
+    /// The decision about a packet whose source is over its limit for a class.
     #[inline(always)]
     fn over(&self, place: usize, tcp: bool) -> Code {
         let code = class::over(place);
@@ -253,8 +253,8 @@ impl<'a, T: Tables + ?Sized> Limits<'a, T> {
     }
 }
 
-/// What becomes of a TCP segment that drops with `code` because its source, of this hash, is over a
-/// limit of its own: it is counted, and the flood may be one that goes on.
+/// The decision about a TCP segment that drops with `code` because its source, with this hash, is over
+/// its own limit: it is counted, and may be part of a continued flood.
 #[inline(always)]
 pub(super) fn over_tcp<T: Tables + ?Sized>(
     hash: u64,
@@ -270,7 +270,7 @@ pub(super) fn over_tcp<T: Tables + ?Sized>(
     if goes_on { Code::flood(code) } else { code }
 }
 
-/// The hash of the network of a source, for the limits.
+/// The hash of a source's network, for the limits.
 #[inline(always)]
 pub(super) fn network_hash(source: Address, config: &Config) -> u64 {
     let [first, second] = source.words();
@@ -278,22 +278,22 @@ pub(super) fn network_hash(source: Address, config: &Config) -> u64 {
     Address::from_words([first & m0, second & m1]).hash(config.seed)
 }
 
-/// The limit at a place. Masked, which the verifier wants to see.
+/// The limit at an index, which is masked because the verifier requires it.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "masked to the length, a power of two")]
 fn at(limits: &[Gcra; CLASSES], place: usize) -> Gcra {
     limits[place & (CLASSES - 1)]
 }
 
-/// The line of a source by its hash.
+/// The line of a source, by its hash.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "masked")]
 fn greylist_line<T: Tables + ?Sized>(hash: u64, tables: &T) -> Option<T::Cells<'_>> {
     tables.cells(hash as u32 & (GREYLIST_LINES - 1))
 }
 
-/// The shared budget is used up: a REGISTER that was dropped before and is sent again passes, and
-/// what its source sends next.
+/// When the shared budget is exhausted: a REGISTER that was dropped before and is retransmitted passes,
+/// and so do the next packets of its source.
 #[inline(always)]
 pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables: &T) -> Code {
     let Some(config) = tables.config() else {
@@ -317,7 +317,7 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     let own = at(&config.source, place);
     #[expect(clippy::cast_possible_truncation, reason = "masked")]
     let source = hash as u32 & (SOURCE_LINES - 1);
-    // As in `take`: what is not let in takes nothing from its source.
+    // As in `take`: a packet that is not admitted consumes nothing from its source.
     let of_source =
         if is_attended(tables, now) { tables.source_bucket(source, place) } else { None };
     if of_source.as_ref().is_some_and(|bucket| !own.has_room(bucket, now)) {
@@ -332,7 +332,7 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     Reason::Admitted.into()
 }
 
-/// What a request's header has of what matters. No memory for the search: nothing.
+/// The relevant fields of a request's header; none if there is no memory for the search.
 #[inline(always)]
 pub fn search<T: Tables + ?Sized>(packet: &impl Packet, message: Place, tables: &T) -> Fields {
     let message = Payload::from(message);
@@ -345,7 +345,7 @@ pub fn search<T: Tables + ?Sized>(packet: &impl Packet, message: Place, tables: 
     steps.map_or(Fields::default(), |steps| tables.search_steps(steps))
 }
 
-/// Whether the User-Agent whose place the last search found is one that is dropped.
+/// Whether packets with the User-Agent that the last search found are dropped.
 #[inline(always)]
 pub fn is_scanner<T: Tables + ?Sized>(agent: u64, tables: &T) -> bool {
     tables.agent(agent).is_some_and(|agent| tables.signature(&agent))

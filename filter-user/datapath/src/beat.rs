@@ -1,4 +1,4 @@
-//! The controller's sign of life, which the program looks for: [`Beat`].
+//! The controller's sign of life, which the program reads: [`Beat`].
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use filter_common::abi::{Beat, maps};
 
 use super::mapped::{Memory, data};
 
-/// The place of [`Beat::until`] among its words.
+/// The index of [`Beat::until`] among its words.
 const UNTIL: usize = 0;
-/// The place of [`Beat::last`].
+/// The index of [`Beat::last`].
 const LAST: usize = 1;
 
 const _: () = assert!(std::mem::offset_of!(Beat, until) == 8 * UNTIL);
@@ -22,14 +22,14 @@ const _: () = assert!(std::mem::offset_of!(Beat, last) == 8 * LAST);
 /// The last sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastBeat {
-    /// When it was.
+    /// Its time.
     pub at: KernelTime,
-    /// Until when the filter counts as attended; `None`: for ever.
+    /// Until when the filter counts as attended; `None` for ever.
     pub attended_until: Option<KernelTime>,
 }
 
 impl LastBeat {
-    /// What the program has, if there has been one.
+    /// The last sign of life in the program's map, if there has been one.
     fn of(Beat { until, last }: Beat) -> Option<Self> {
         let attended_until = (until != u64::MAX).then_some(KernelTime(until));
         (last != 0).then_some(Self { at: KernelTime(last), attended_until })
@@ -41,28 +41,28 @@ impl LastBeat {
     }
 }
 
-/// What beats.
+/// The writer of the sign of life.
 #[derive(Debug)]
 pub(super) struct Heart<M = Memory> {
     memory: M,
-    /// How long it may be silent before the filter counts as unattended; `None`: for ever.
+    /// How long the controller may be silent before the filter counts as unattended; `None` for ever.
     after: Option<Duration>,
 }
 
 impl Heart {
-    /// The one that beats in `map`.
+    /// Opens the writer for `map`.
     pub(super) fn open(map: Map, after: Option<Duration>) -> Result<Self> {
         Ok(Self { memory: Memory::of(data(map)?)?, after })
     }
 }
 
 impl<M: AsRef<[AtomicU64]>> Heart<M> {
-    /// Has this apply from the next beat on.
+    /// Changes the time from the next beat on.
     pub(super) fn set_after(&mut self, after: Option<Duration>) {
         self.after = after;
     }
 
-    /// The last beat, be it of this controller or of an earlier one.
+    /// The last beat, of this controller or of an earlier one.
     pub(super) fn last(&self) -> Option<LastBeat> {
         let word =
             |at: usize| self.memory.as_ref().get(at).map_or(0, |word| word.load(Ordering::Relaxed));
@@ -82,12 +82,12 @@ impl<M: AsRef<[AtomicU64]>> Heart<M> {
     }
 }
 
-/// The last beat of whichever controller the maps that are pinned in `directory` belong to; `None` if there are
-/// none, or none has beaten.
+/// The last beat of the controller that owns the maps pinned in `directory`; `None` if there are no maps,
+/// or there was no beat.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// If the kernel refuses.
 pub fn last_beat(directory: &Path) -> Result<Option<LastBeat>> {
     let pin = directory.join(maps::BEAT);
     if !pin.try_exists().with_context(|| format!("look for {}", pin.display()))? {

@@ -92,11 +92,11 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         field(
             "watchdog.after",
             "How long the daemon may be silent before the filter counts as unattended. Until the \
-             daemon beats again, the filter then makes no new bans of its own and has no limits for \
-             single sources and networks, because what it knows about trusted and known addresses may \
-             be out of date. Bans in force end when they were to end, and `limits.shared` still \
-             protects Asterisk. The default leaves time for systemd to restart a daemon that hangs \
-             (30 s), for an upgrade, and for a busy host. 0 means never.",
+             next heartbeat, the filter then makes no new bans of its own and has no limits for \
+             single sources and networks, because its trusted and known addresses may be out of \
+             date. Bans in force end on time, and `limits.shared` still protects Asterisk. The \
+             default leaves time for systemd to restart a daemon that hangs (30 s), for an upgrade, \
+             and for a busy host. 0 means never.",
             kind::TimeOrZero(kind::Time(
                 &mut watchdog.after,
                 Duration::from_secs(10)..=Duration::from_hours(24),
