@@ -81,9 +81,9 @@ pub struct Controller<D> {
     imported: ToTell,
     ports: PortClasses,
     capacity_ipv6: u32,
-    /// When it started, by the wall clock as it is set now.
+    /// When it started, by the current setting of the wall clock.
     started: Now,
-    /// When it started, by the wall clock as it was set then.
+    /// When it started, by the setting of the wall clock at that time.
     begun: Now,
 }
 
@@ -154,7 +154,7 @@ impl<D: Datapath> Controller<D> {
         &mut self.datapath
     }
 
-    /// The interfaces that are protected, or are to be.
+    /// The interfaces that are or should be protected.
     pub fn interface_names(&self) -> Vec<String> {
         self.datapath.interfaces().into_iter().map(|interface| interface.name).collect()
     }
@@ -175,7 +175,7 @@ impl<D: Datapath> Controller<D> {
             return;
         }
         if let Err(why) = self.datapath.own(&host::addresses(&own)) {
-            // They stay as they were, so that the next check tries again.
+            // The old addresses are kept, so that the next check tries again.
             warn!("packets that forge the host's new addresses are not dropped yet: {why:#}");
             return;
         }

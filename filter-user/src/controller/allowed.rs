@@ -65,12 +65,12 @@ impl Permit {
     }
 }
 
-/// The networks that are allowed.
+/// The allowed networks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Permits(BTreeMap<IpNet, Permit>);
 
 impl Permits {
-    /// What the store has kept, unless it has ended.
+    /// Loads the networks in the store that have not ended.
     pub(super) fn load<'a>(
         kept: impl IntoIterator<Item = (&'a DecisionKey, &'a String)>,
         clock: Now,
@@ -114,13 +114,13 @@ impl<D: Datapath> Controller<D> {
         Allows { allows: shown.collect() }
     }
 
-    /// The network around an address that is allowed, if there is one.
+    /// The allowed network that contains an address, if there is one.
     pub(super) fn allowed_around(&self, network: IpNet) -> Option<Allowed> {
         let around = self.permits.0.keys().find(|allowed| allowed.contains(&network))?;
         self.permits.shown(*around, self.started)
     }
 
-    /// Trusts a network, in place of an earlier permit of it.
+    /// Trusts a network; replaces an earlier permit of it.
     pub(super) fn allow(
         &mut self,
         network: IpNet,
@@ -178,7 +178,7 @@ impl<D: Datapath> Controller<D> {
             .ok_or_else(|| format!("{} is not allowed", show(network)))
     }
 
-    /// Trusts a network no longer.
+    /// Ends the trust in a network.
     pub(super) fn disallow(&mut self, network: IpNet, who: &str) -> Result<AllowChanged, String> {
         let network = network.trunc();
         let Some(changed) = self.allow_changed(network, 0) else {
@@ -228,7 +228,7 @@ impl<D: Datapath> Controller<D> {
                 Ok(()) => info!(target: MANUAL, "{shown} is no longer allowed: its time is up"),
                 Err(why) => {
                     warn!("{shown} stays trusted, though its time is up: {why}");
-                    // It is tried again with the next change.
+                    // The next change tries again.
                     if let Some(permit) = self.permits.0.get_mut(&network) {
                         permit.until = Some(now.after(Duration::from_mins(1)));
                     }
@@ -246,7 +246,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Takes over what could be read only late.
+    /// Adds permits that could only be read late.
     pub(super) fn take_permits<'a>(
         &mut self,
         kept: impl IntoIterator<Item = (&'a DecisionKey, &'a String)>,

@@ -1,4 +1,4 @@
-//! Requests: each is answered now, or begun.
+//! Requests: each is answered at once, or begun.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::datapath::Datapath;
 use crate::duration;
 use crate::jail::Jail;
 
-/// How a request is answered.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Answered {
-    /// With this.
+    /// The reply.
     Now(Reply),
-    /// With what [`lift_more`](Controller::lift_more) returns with this ticket.
+    /// The reply will be returned by [`lift_more`](Controller::lift_more) with this ticket.
     Later(Ticket),
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Answers a request of root's, whatever that takes.
+    /// Answers a request of root, however long it takes.
     pub fn answer(&mut self, request: Request, now: KernelTime) -> Reply {
         let ticket = match self.answer_to(request, "root", now) {
             Answered::Now(reply) => return reply,
@@ -39,7 +39,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Answers a request, or begins to. The log says `who` had it change anything.
+    /// Answers a request, or begins to. The log names `who` as the author of changes.
     pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Answered {
         let actions = past::actions(&request);
         let answer = match request {
@@ -67,17 +67,17 @@ impl<D: Datapath> Controller<D> {
             Request::Peers { inside, after } => {
                 Ok(Answer::Peers(self.peers_page(inside, after, now)))
             }
-            // The store has it.
+            // The store answers this.
             Request::History(_) => Ok(Answer::History(HistoryPage::default())),
             Request::TakeOver { bans, from, last } => {
                 self.take_over_bans(&bans, &from, last, who, now).map(Answer::TakenOver)
             }
             Request::Maintenance(what) => self.maintain(what, who, now).map(Answer::Maintenance),
-            // It takes the files, which the loop around this reads.
+            // This needs the files, which the daemon's loop reads.
             Request::Reload { .. } => Err("there is no configuration to reload here".to_owned()),
-            // The loop around this confirms it.
+            // The daemon's loop confirms it.
             Request::Confirm => Err("there is nothing to confirm here".to_owned()),
-            // Nothing is inside an address.
+            // An address contains no networks.
             Request::Unban(Unban::Network { network, inside })
                 if !inside || is_address(network) =>
             {

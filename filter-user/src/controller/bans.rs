@@ -25,7 +25,7 @@ use crate::store::Store;
 /// The most bans whose evidence is in memory. The evidence of older ones is only in the store.
 const EXPLAINED: usize = 10_000;
 
-/// From this many bans that only the kernel had, they are saved a few at a time and not at the start.
+/// From this many bans that only the kernel had, they are saved a few at a time, not all at the start.
 const ADOPTED_AT_ONCE: usize = 4096;
 
 /// The bans in force.
@@ -162,7 +162,7 @@ impl Bans {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses; then it keeps the ban until it ends.
+    /// If the kernel refuses; then it keeps the ban until it ends.
     pub(super) fn strike(&mut self, datapath: &mut impl Datapath, entry: &Entry) -> Result<()> {
         let writes = self.ledger.remove(entry);
         self.store.remove(entry.key());

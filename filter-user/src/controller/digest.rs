@@ -42,7 +42,7 @@ impl Topic {
         }
     }
 
-    /// The words for this many events.
+    /// The noun and verb for this many events.
     fn words(self, count: u64) -> &'static str {
         match (self, count) {
             (Self::Limit, 1) => "more source was over a limit",
@@ -59,7 +59,7 @@ impl Topic {
     }
 }
 
-/// How many events had a line in this window, and how many had not.
+/// How many events have had a line in this window, and how many have not.
 #[derive(Debug, Default)]
 pub(super) struct Digest([Counts; Topic::ALL.len()]);
 

@@ -47,7 +47,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Has `status` say whether an administrator has confirmed.
+    /// Sets what `status` says about the confirmation.
     pub fn set_confirmation(&mut self, confirmation: Confirmation) {
         self.enforcement.confirmation = confirmation;
     }
@@ -57,7 +57,7 @@ impl<D: Datapath> Controller<D> {
         self.enforcement.logins
     }
 
-    /// What `status` says of it.
+    /// The enforcement, as in `status`.
     pub(super) fn enforcement(&self) -> Enforcement {
         let until = |until: KernelTime| self.started.show(until);
         let (state, confirm_until) =

@@ -85,7 +85,7 @@ impl<D: Datapath> Controller<D> {
         self.remember(name, case, now, until);
     }
 
-    /// Remembers a ban as an earlier one for the next.
+    /// Records a ban as an earlier one for the next.
     pub(super) fn remember(
         &mut self,
         by: &'static str,
@@ -133,7 +133,7 @@ impl<D: Datapath> Controller<D> {
     }
 }
 
-/// `3rd`.
+/// An ordinal number, such as `3rd`.
 fn ordinal(number: u32) -> String {
     let ending = match (number % 10, number % 100) {
         (_, 11..=13) => "th",
@@ -145,7 +145,7 @@ fn ordinal(number: u32) -> String {
     format!("{number}{ending}")
 }
 
-/// The exceptions of a ban, in words.
+/// The exceptions of a ban, as text.
 pub(super) fn left_out(except: &[IpNet]) -> String {
     match except.len() {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! The jails in a fixed order, with the names and numbers of their bans, and what they count as one source.
+//! The jails in a fixed order, with the names and numbers of their bans, and the length of a source.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::datapath::Datapath;
 use crate::jail::Jail;
 use crate::prefix::SourcePrefix;
 
-/// The jails. Each has a place, which it keeps.
+/// The jails. Each has a place that never changes.
 pub(super) struct Jails {
     all: Vec<Jail>,
-    /// What an address is counted with.
+    /// How the source of an address is determined.
     pub(super) prefix: SourcePrefix,
     /// The names and numbers of the jails.
     pub(super) roster: Arc<Roster>,
@@ -28,7 +28,7 @@ impl Jails {
         Self { all, prefix: SourcePrefix::ipv6(config.ipv6_prefix), roster }
     }
 
-    /// How many there are.
+    /// The number of jails.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -73,12 +73,12 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    /// Who is behind the bans of a jail.
+    /// The origin of the bans by a jail.
     pub(super) fn origin_of(&self, jail: &str) -> Origin {
         self.jails.roster.origin(jail).unwrap_or(Origin::UNKNOWN)
     }
 
-    /// The name of the jail, or of what else is behind a ban.
+    /// The name of the jail, or of another origin of a ban.
     pub(super) fn jail_name(&self, origin: Origin) -> &'static str {
         self.jails.roster.name(origin)
     }

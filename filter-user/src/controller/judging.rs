@@ -1,5 +1,5 @@
-//! Passes attempts to the jails and carries out what they decide, unless a ban that is in force or an exemption
-//! stands against it.
+//! Passes attempts to the jails and carries out their decisions, unless a ban in force or an exemption
+//! prevents it.
 
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ impl<D: Datapath> Controller<D> {
         true
     }
 
-    /// Carries out what a jail has `decided` on the source of an attempt, and what it has decided on others.
+    /// Carries out the decision of a jail about the source of an attempt, and its decisions about others.
     fn carry_out(&mut self, place: usize, decided: Option<BanDecision>, now: KernelTime) {
         let Some(jail) = self.jails.get_mut(place) else { return };
         let (name, decided_on_others) = (jail.name(), jail.decided_on_others());
@@ -63,7 +63,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Whether a source may be banned for what it did a while ago.
+    /// Whether a source may be banned for failures of a while ago.
     fn may_be_banned(&self, place: usize, decision: &BanDecision, now: KernelTime) -> bool {
         let BanDecision { address, scope, proven, .. } = *decision;
         let network = self.jails.prefix.network(address);

@@ -1,5 +1,5 @@
-//! Sources over a limit: bans those that keep flooding, as the kernel has, and remembers the last few thousand
-//! for `why`.
+//! Sources over a limit: enters the kernel's bans of sources that keep flooding, and remembers the last
+//! few thousand sources for `why`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;

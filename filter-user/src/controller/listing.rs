@@ -10,7 +10,7 @@ use crate::clock::{KernelTime, Moment};
 use crate::config::Scope;
 use crate::datapath::Datapath;
 
-/// The most bans that are looked at for a page, those of other jails too.
+/// The most bans that are examined for a page, including those of other jails.
 const LOOKED_AT_MAX: usize = 4096;
 
 /// The approximate length of a page in bytes of JSON. It fits into the buffer of a socket, so that a client
@@ -68,13 +68,13 @@ impl<D: Datapath> Controller<D> {
     }
 }
 
-/// So long before a moment.
+/// A moment this long ago.
 pub(super) fn before(now: KernelTime, duration: Duration) -> Moment {
     let duration = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     Moment(Moment::from(now).0.saturating_sub(duration))
 }
 
-/// Which bans are listed.
+/// The bans to list.
 struct Wanted {
     origin: Option<Origin>,
     scope: Option<Scope>,

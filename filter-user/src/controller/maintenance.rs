@@ -51,7 +51,7 @@ impl<D: Datapath> Controller<D> {
         self.datapath.in_maintenance().filter(|closed| now < closed.until)
     }
 
-    /// Whether SIP is closed, as the kernel has it.
+    /// Whether SIP is closed, according to the kernel.
     pub(super) fn maintenance(&self, now: KernelTime) -> MaintenanceState {
         let closed = self.closed(now);
         MaintenanceState {

@@ -19,7 +19,7 @@ use crate::escalation::Pardon;
 use crate::log_budget::MANUAL;
 use crate::report::shown_text;
 
-/// The shortest prefix that can be banned manually: a typing mistake must not close the host to
+/// The shortest prefix that can be banned manually, so that a typing mistake does not close the host to
 /// everybody.
 pub(super) const WIDEST: u8 = 8;
 
@@ -27,7 +27,7 @@ pub(super) const WIDEST: u8 = 8;
 pub(super) const MAPPED: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
 
-/// Bans inside a network that are counted when it is lifted and they are not.
+/// The most bans inside a network that are counted when only the network's own ban is lifted.
 const INSIDE_COUNTED: usize = 1000;
 
 /// A request for a manual ban.
@@ -187,7 +187,7 @@ impl<D: Datapath> Controller<D> {
         Ok(ticket)
     }
 
-    /// What an `unban` of a network makes good: of an address, its source.
+    /// The network whose failures an `unban` forgets: for an address, its source.
     fn pardoned(&self, network: IpNet, now: KernelTime) -> IpNet {
         let network = network.trunc();
         if is_address(network) { self.source_of(network.addr(), now) } else { network }
@@ -198,7 +198,7 @@ impl<D: Datapath> Controller<D> {
         self.bans.store().pardon(pardon);
     }
 
-    /// Lifts the bans of exactly this network; of an address, those by jails of its source too.
+    /// Lifts the bans of exactly this network, and for an address also those by jails of its source.
     pub(super) fn unban(
         &mut self,
         network: IpNet,
@@ -239,7 +239,7 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    /// Why nothing was lifted.
+    /// The explanation if nothing was lifted.
     pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
         let name = show(network);
         let around = self.bans.ledger().of(network.addr());

@@ -14,7 +14,7 @@ use crate::datapath::Datapath;
 use crate::duration;
 
 impl<D: Datapath> Controller<D> {
-    /// Makes the bans one by one. One that is refused keeps no other from being made.
+    /// Makes the bans one by one. A refused ban does not affect the others.
     pub(super) fn ban_many(
         &mut self,
         bans: Vec<Order>,
@@ -37,7 +37,8 @@ impl<D: Datapath> Controller<D> {
         Ok(done)
     }
 
-    /// What an order asks for. A ban for a flood is the kernel's own, so that of an order is manual.
+    /// The request behind an order. A ban for a flood belongs to the kernel, so an order of one is
+    /// manual.
     fn wish(&self, order: Order, force: bool) -> Wish {
         let Order { network, seconds, scope, except, reason, jail } = order;
         let origin = jail.and_then(|jail| self.jails.roster.origin(&jail));
@@ -47,7 +48,7 @@ impl<D: Datapath> Controller<D> {
         Wish { network, except, time, scope, reason, force, origin }
     }
 
-    /// Lifts the bans of exactly these networks, as an unban of each of them does.
+    /// Lifts the bans of exactly these networks, in the same way as an unban of each of them.
     pub(super) fn unban_several(
         &mut self,
         networks: &[IpNet],

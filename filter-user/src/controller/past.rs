@@ -1,4 +1,4 @@
-//! What the history is told: bans that end, and manual changes.
+//! Entries for the history: bans that end, and manual changes.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::datapath::Datapath;
 use crate::duration;
 use crate::store::Event;
 
-/// What a request does, in words, and to which network.
+/// The action of a request, as text, and its network.
 pub(super) type Action = (Option<IpNet>, String);
 
 impl<D: Datapath> Controller<D> {
-    /// Notes that a ban has ended, or was lifted.
+    /// Records that a ban has ended or was lifted.
     pub(super) fn note_end(&self, entry: &Entry, is_lifted: bool, now: KernelTime) {
         // Bans for floods are short, and would fill the history.
         if entry.ban.origin == Origin::Flood {
@@ -71,7 +71,7 @@ impl<D: Datapath> Controller<D> {
     }
 }
 
-/// What a request does; nothing for one that changes nothing.
+/// The actions of a request; empty for one that changes nothing.
 pub(super) fn actions(request: &Request) -> Vec<Action> {
     let one = |network: &IpNet, action: String| vec![(Some(network.trunc()), action)];
     let all = |action: String| vec![(None, action)];
@@ -147,7 +147,7 @@ mod tests {
     use super::super::tests::{NoKernel, at, fail, order, started_with};
     use super::*;
 
-    /// What the history was told, as it is shown.
+    /// The entries of the history, as they are shown.
     fn told(controller: &Controller<NoKernel>) -> Vec<(Option<String>, HistoryEvent)> {
         let events = controller.bans.store().take_history().into_iter();
         let read =

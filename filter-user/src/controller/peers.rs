@@ -1,5 +1,5 @@
-//! The known peers, which the kernel has: makes known those that it cannot see, finds them in networks, and lists
-//! them a page at a time.
+//! The known peers in the kernel: records those that the program cannot see, finds them in networks, and
+//! lists them a page at a time.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use super::Controller;
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
-/// What the daemon knows about the peers beyond the kernel.
+/// The daemon's own data about peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     ipv6: KnownIpv6,
@@ -96,7 +96,7 @@ impl<D: Datapath> Controller<D> {
         known.filter(|peer| !is_left_out(peer)).count()
     }
 
-    /// A page of the known peers, all or those in a network, behind an address.
+    /// A page of the known peers after an address, all or those in a network.
     pub(super) fn peers_page(
         &self,
         inside: Option<IpNet>,
@@ -116,7 +116,7 @@ impl<D: Datapath> Controller<D> {
         addresses.truncate(PEERS_MAX);
         let next = addresses.last().copied().filter(|_| !is_last);
         let peer = |address: IpAddr| {
-            // It may be forgotten by now.
+            // It may have been forgotten by now.
             let peer = self.datapath.known(address)?;
             Some(Peer { address, until: self.started.show(peer.until), passed: peer.passed })
         };

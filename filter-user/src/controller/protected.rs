@@ -1,8 +1,8 @@
-//! What is never banned: the host's own addresses, the trusted networks, the addresses of trusted names, and
-//! what is allowed at run time.
+//! Everything that is never banned: the host's own addresses, the trusted networks, the addresses of
+//! trusted names, and the networks that are allowed at run time.
 //!
-//! Networks and the addresses of names enter; whether something may be banned leaves. A lookup costs the same
-//! however many networks there are, since each failure needs a few.
+//! Networks and the addresses of names enter; whether a network may be banned leaves. The cost of a
+//! lookup does not depend on the number of networks, because each failure needs a few lookups.
 
 pub(super) mod names;
 
@@ -44,12 +44,12 @@ impl From<BTreeSet<IpNet>> for Own {
 }
 
 impl Protected {
-    /// With these addresses of the host, and names that have not been looked up yet.
+    /// For these addresses of the host; names have not been looked up yet.
     pub(super) fn new(config: &Config, own: BTreeSet<IpNet>) -> Self {
         Self::over(config, own.into(), Names::new(config), BTreeSet::new())
     }
 
-    /// With another configuration, the same host and the addresses that are known of names already.
+    /// The same host and the known addresses of names, with another configuration.
     pub(super) fn replaced(&self, config: &Config) -> Self {
         Self::over(config, self.own.clone(), self.names.replaced(config), self.allowed.clone())
     }
@@ -61,7 +61,7 @@ impl Protected {
         protected
     }
 
-    /// Takes the addresses of the trusted names.
+    /// Updates the addresses of the trusted names.
     fn trust_names(&mut self) {
         self.configured = self.configured_networks().collect();
         self.all_trusted = self.trusted_networks().into_iter().collect();
@@ -91,7 +91,7 @@ impl Protected {
         }
     }
 
-    /// What a ban of any network must leave out.
+    /// The networks that a ban of any network must exempt.
     pub(super) fn sets(&self) -> [&NetworkSet; 2] {
         [&self.own.set, &self.all_trusted]
     }
@@ -100,7 +100,7 @@ impl Protected {
         self.trusted.iter().copied().chain(self.names.trusted())
     }
 
-    /// Whether a setting trusts a network.
+    /// Whether the configuration trusts a network.
     pub(super) fn is_configured(&self, network: IpNet) -> bool {
         self.configured.contains(network)
     }

@@ -1,4 +1,4 @@
-//! A new configuration takes the place of the running one.
+//! Replaces the running configuration by a new one.
 
 use ipnet::IpNet;
 
@@ -9,7 +9,7 @@ use crate::clock::KernelTime;
 use crate::config::Config;
 use crate::datapath::Datapath;
 
-/// Bans that an objection names.
+/// The most bans that an objection names.
 const NAMED: usize = 5;
 
 /// Bans of a network that are looked at for an objection.
