@@ -1,8 +1,8 @@
-//! What a packet costs: the program beside an empty one and beside what else a user would have, with
-//! a million bans; and what it costs to ban.
+//! //! Measures what a packet costs with a million bans, compared with an empty program and with other
+//! //! firewalls, and how long a ban takes.
 //!
-//! Each case and its baseline take turns, and a ratio is of neighbours, so that what else the
-//! machine does meets both.
+//! //! A case and its baseline are measured alternately, and each ratio is of neighbouring
+//! //! measurements, so that other load on the machine affects both.
 
 mod cases;
 mod control;
@@ -36,21 +36,21 @@ use crate::packet_builder::Frame;
 use crate::screen::Screen;
 use crate::{interrupt, netns};
 
-/// How often tables are filled, which takes seconds each.
+/// /// How often the tables are filled. Filling them once takes seconds.
 const LOADS: u32 = 3;
-/// Packets between two looks at the clock in a test run.
+/// /// Packets of a test run between two readings of the clock.
 const REPEAT: u32 = 1_000_000;
 
-/// What a measurement is told.
+/// /// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
     /// Rounds of each case.
     pub rounds: u32,
-    /// How long each flood of a round is.
+    /// /// The length of each flood of a round.
     pub time: Duration,
-    /// The cases whose names contain one of these; all if there is none.
+    /// /// Measures only the cases whose names contain one of these; measures all if empty.
     pub only: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Settings {
         self.only.is_empty() || self.only.iter().any(|only| case.contains(only.as_str()))
     }
 
-    /// The floods that are wanted, and those that they are put beside.
+    /// /// The selected floods, and those that they are compared with.
     fn floods(&self) -> Vec<Case> {
         let all = cases::all();
         let beside: Vec<&str> = all
@@ -77,24 +77,24 @@ impl Settings {
         all.into_iter().zip(needed).filter_map(|(case, needed)| needed.then_some(case)).collect()
     }
 
-    /// Whether anything is wanted for which the tables are full, but for floods.
+    /// /// Whether a selected case other than a flood needs full tables.
     fn wants_full(&self, banned: &Banned) -> bool {
         let runs = cases::runs(banned).into_iter().chain(cases::passed_runs()).map(|run| run.name);
         runs.chain(["load", "memory"]).any(|name| self.wants(name))
     }
 }
 
-/// A REGISTER of 300 bytes to a PBX, for a sender to give its source.
+/// /// A REGISTER of 300 bytes to a PBX. The sender fills in its source.
 pub(super) fn register_frame() -> Frame {
     cases::register_frame()
 }
 
-/// Measures. All that was made is gone when it returns.
+/// /// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// If something that is needed is missing, the kernel refuses, the machine is too busy to measure
-/// on, or the run is interrupted. A missed target is no error; see [`Report::targets_met`].
+/// /// If a requirement is missing, the kernel refuses, the machine is too busy to measure on, or
+/// /// the run is interrupted. A missed target is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     rivals::check_tools()?;
     netns::sweep().context("remove what an earlier run left behind")?;
@@ -106,7 +106,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report::new(settings.rounds, settings.time.as_secs_f64(), complete, rows))
 }
 
-/// Everything but single bans.
+/// /// Measures everything except single bans.
 fn ringfence(settings: &Settings, many: &Banned, screen: &mut Screen) -> anyhow::Result<Vec<Row>> {
     let usual = cases::USUAL.banned();
     let wanted = settings.floods();
@@ -190,7 +190,7 @@ fn test_runs(
     Ok(wanted.iter().zip(&rounds).filter_map(row).collect())
 }
 
-/// Nanoseconds a packet of a test run, and what it returned last.
+/// /// Returns the nanoseconds per packet of a test run, and the last action that it returned.
 fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64, Action)> {
     let work = || -> anyhow::Result<(f64, Action)> {
         let stopwatch = Stopwatch::start()?;
@@ -204,13 +204,13 @@ fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64
             }
         }
     };
-    // On a thread of its own, which alone is kept on one CPU.
+    // // In a separate thread, because only this thread is pinned to one CPU.
     thread::scope(|scope| {
         scope.spawn(work).join().map_err(|_panic| anyhow!("the test run panicked"))?
     })
 }
 
-/// How long the kernel takes for as many keys in one call.
+/// /// How long the kernel takes to store the same number of keys in one call.
 fn raw_load(banned: &Banned) -> anyhow::Result<Duration> {
     let keys: Vec<u32> = banned.v4.iter().map(|address| address.to_bits().to_be()).collect();
     let values = vec![0; keys.len()];

@@ -1,4 +1,4 @@
-//! From a command to its effect: how long after `ringfence ban` the program drops.
+//! //! How long it takes from the command `ringfence ban` until the program drops.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,23 +17,23 @@ use crate::packet_builder::Frame;
 use crate::ringfence::{Config, Ringfence};
 use crate::{interrupt, scratch};
 
-/// Bans over the socket, and with a process for each.
+/// /// The number of bans over the socket, and of bans with one process each.
 const OVER_SOCKET: u32 = 300;
 const BY_COMMAND: u32 = 50;
 const LIMIT: Duration = Duration::from_secs(5);
-/// The first number of the sources that are banned here.
+/// /// The number of the first source that is banned here.
 const FIRST: u32 = 0x6000_0000;
 
-/// Microseconds of each ban.
+/// /// Microseconds of each ban.
 #[derive(Debug)]
 pub(super) struct Times {
-    /// From before the connection to the control socket to the first packet dropped.
+    /// /// From before connecting to the control socket until the first packet is dropped.
     pub(super) over_socket: Vec<f64>,
-    /// From before the start of the process `ringfence ban` to the first packet dropped.
+    /// /// From before starting the process `ringfence ban` until the first packet is dropped.
     pub(super) by_command: Vec<f64>,
 }
 
-/// Bans some hundred sources at a daemon of its own.
+/// /// Starts a daemon and bans some hundred sources with it.
 pub(super) fn measure(binary: &Path) -> anyhow::Result<Times> {
     let cable = Cable::new()?;
     let directory = scratch::directory("bench")?;
@@ -70,14 +70,14 @@ pub(super) fn measure(binary: &Path) -> anyhow::Result<Times> {
     Ok(Times { over_socket, by_command })
 }
 
-/// Microseconds from the beginning of `ban` to the first packet of its source that is dropped.
+/// /// Microseconds from the start of `ban` until the first packet of its source is dropped.
 fn time(
     program: &Program,
     number: u32,
     ban: impl FnOnce(IpAddr) -> anyhow::Result<()>,
 ) -> anyhow::Result<f64> {
     let source = Family::V4.source(Choice::One(number));
-    // What no limit drops: a segment without data.
+    // // No limit drops a TCP segment without data.
     let frame = Frame::from(source).tcp(5060).payload([]).build();
     if program.run(&frame, 1)? == Action::Drop {
         bail!("{source} is dropped before it is banned");

@@ -1,4 +1,4 @@
-//! The floods, in turns: what takes them in, and one round after the other.
+//! //! The floods: sets up their receivers and runs one round after the other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,24 +21,24 @@ use crate::bpf::{Link, Program};
 use crate::interrupt;
 use crate::screen::Screen;
 
-/// All floods, and all that takes them in.
+/// /// All floods and their receivers.
 pub(super) struct Floods {
     entries: Vec<Entry>,
     hosts: Hosts,
     bare: Bare,
-    /// A host that neither has an XDP program nor a rule.
+    /// /// A host with neither an XDP program nor a firewall rule.
     plain: Lane,
     time: Duration,
 }
 
-/// A case with what it needs.
+/// /// A case and what it needs.
 struct Entry {
     case: Case,
     sender: Sender,
-    /// What sends the same frames to the bare host, for a case in generic mode; or to the plain
-    /// one, for what another firewall passes.
+    /// /// Sends the same frames to the bare host for a case in generic mode, or to the plain host for
+    /// /// frames that another firewall passes.
     beside: Option<Sender>,
-    /// What is asked for the case alone; others share a host.
+    /// /// The receiver of this case only; other cases share a host.
     alone: Option<Alone>,
     rounds: Vec<Round>,
 }
@@ -48,7 +48,7 @@ enum Alone {
     Rival(Contender, Lane),
 }
 
-/// Ringfence with its tables.
+/// /// The hosts with Ringfence.
 struct Hosts {
     empty: Option<Host>,
     usual: Option<Host>,
@@ -59,12 +59,12 @@ struct Hosts {
 struct Host {
     link: Link,
     program: Program,
-    // Before the lane: it is taken off while that is there.
+    // // Declared before the lane: it must be detached while the lane exists.
     protected: Protected,
     lane: Lane,
 }
 
-/// A host without Ringfence, where programs of a few instructions run.
+/// /// A host without Ringfence, for programs of a few instructions.
 struct Bare {
     link: Link,
     lane: Lane,
@@ -112,7 +112,7 @@ impl Bare {
 }
 
 impl Floods {
-    /// Sets all up that these cases need. `full` is the host with the most bans.
+    /// /// Sets up everything that these cases need. `full` is the host with the most bans.
     pub(super) fn new(
         cases: Vec<Case>,
         time: Duration,
@@ -165,7 +165,7 @@ impl Floods {
         Ok(Entry { case, sender: own, beside, alone, rounds: Vec::new() })
     }
 
-    /// All rounds, and what they come to.
+    /// /// Runs all rounds and returns their rows.
     pub(super) fn measure(&mut self, rounds: u32, screen: &mut Screen) -> anyhow::Result<Vec<Row>> {
         for number in 1..=rounds {
             for place in 0..self.entries.len() {
@@ -194,7 +194,7 @@ impl Floods {
         Ok(rows)
     }
 
-    /// Takes everything down but the host with the most bans, which runs its own program again.
+    /// /// Removes everything except the host with the most bans, which runs its own program again.
     pub(super) fn into_full(self) -> Option<(Lane, Protected)> {
         let Host { protected, lane, .. } = self.hosts.full?;
         Some((lane, protected))
@@ -215,7 +215,7 @@ impl Floods {
         let before = flood(drop)?;
         let case = flood(reference.program())?;
         let after = flood(drop)?;
-        // A reference that does not drop fails its test.
+        // // A reference that does not drop fails its test run.
         Ok(dropped(case, [before, after], 1.0))
     }
 
@@ -237,7 +237,7 @@ impl Floods {
         let case = lane.flood(&entry.sender, self.time)?;
         let counted = contender.dropped(lane)?.saturating_sub(counted);
         let after = bare()?;
-        // What was lost and sent again has been counted too.
+        // // Frames that were lost and sent again are also counted.
         let judged = (float(counted) / float(case.received)).min(1.0);
         let round = dropped(case, [before, after], judged);
         Ok(match entry.case.verdict {

@@ -1,6 +1,7 @@
-//! What is promised, in one table, and how it is reckoned from rounds.
+//! //! The promised figures in one table, and how they are calculated from rounds.
 //!
-//! Shares are of what was measured in the same round on the same machine, so they hold on any.
+//! //! Each ratio is of figures of the same round on the same machine, so that it is valid on any
+//! machine.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +9,15 @@ use super::report::{Bound, Row};
 use super::rounds::{Round, fault, kilo_a_second};
 use super::{cases, report::Group};
 
-/// What all maps take with no bans, in MiB.
+/// /// The memory of all maps without bans, in MiB.
 pub(super) const MEMORY_EMPTY: Bound = Bound::AtMost(40.0);
-/// A million bans, in times of a raw batch update.
+/// /// The time to store a million bans, as a multiple of a raw batch update.
 pub(super) const LOAD: Bound = Bound::AtMost(2.0);
 
-/// Rivals that drop random sources of IPv4.
+/// /// The rivals that drop random IPv4 sources.
 const RIVALS: &[&str] = &["nft-ingress-100000", "nft-input-100000", "ipset-100000"];
 
-/// The floods.
+/// /// The promises about floods.
 const PROMISES: &[Promise] = &[
     share("banned-one", Beside::BareDrop, 85.0),
     share("register-one", Beside::BareDrop, 65.0),
@@ -48,36 +49,36 @@ struct Promise {
     bound: Bound,
 }
 
-/// What a case is put beside.
+/// /// What a case is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Beside {
-    /// The bare drop that was measured with it.
+    /// /// The program that only drops, measured in the same round.
     BareDrop,
-    /// Another case, and what the table calls it.
+    /// /// Another case, and its name in the table.
     Case(&'static str, &'static str),
-    /// The fastest of these.
+    /// /// The fastest of these, and their name in the table.
     Best(&'static [&'static str], &'static str),
 }
 
-/// How two times are put beside each other.
+/// /// How two times are compared.
 #[derive(Clone, Copy, Debug)]
 enum Measure {
-    /// Frames a second, in percent of the other's.
+    /// /// Frames per second, in percent of the other's.
     Share,
-    /// Frames a second, in times of the other's.
+    /// /// Frames per second, as a multiple of the other's.
     Speed,
-    /// Time for a frame, in times of the other's.
+    /// /// Time per frame, as a multiple of the other's.
     Time,
 }
 
-/// The rounds of each case that was measured.
+/// /// The rounds of each measured case.
 pub(super) type Measured<'a> = BTreeMap<&'a str, &'a [Round]>;
 
 const fn share(case: &'static str, beside: Beside, least: f64) -> Promise {
     Promise { case, beside, measure: Measure::Share, bound: Bound::AtLeast(least) }
 }
 
-/// IPv6 is within 1.5 times of IPv4.
+/// /// A promise that IPv6 takes at most 1.5 times as long as IPv4.
 const fn time(case: &'static str, of: &'static str) -> Promise {
     Promise {
         case,
@@ -87,20 +88,21 @@ const fn time(case: &'static str, of: &'static str) -> Promise {
     }
 }
 
-/// What the bare drop of a case has to leave it, if that is promised.
+/// /// The promised minimum share of the rate of the program that only drops, if there is such a promise.
 pub(super) fn of_bare_drop(case: &str) -> Option<Bound> {
     let is_it =
         |promise: &&Promise| promise.case == case && matches!(promise.beside, Beside::BareDrop);
     PROMISES.iter().find(is_it).map(|promise| promise.bound)
 }
 
-/// The cases that have to be measured too to say whether the promises of this one are kept.
+/// /// The other cases that must be measured to check the promises about this case.
 pub(super) fn needed_by(case: &str) -> Vec<&'static str> {
     let promises = PROMISES.iter().filter(|promise| promise.case == case);
     promises.flat_map(|promise| promise.beside.cases()).collect()
 }
 
-/// A row for each promise of a case that is not of bare drop.
+/// /// A row for each promise of a case, except the one that compares it with the program that only
+/// drops.
 pub(super) fn rows(group: Group, case: &str, measured: &Measured<'_>) -> Vec<Row> {
     let promises = PROMISES.iter().filter(|promise| promise.case == case);
     promises.filter_map(|promise| promise.row(group, measured)).collect()
@@ -122,7 +124,9 @@ impl Promise {
             Beside::BareDrop => return None,
             Beside::Case(case, name) => (vec![*measured.get(case)?], name),
             Beside::Best(cases, name) => {
-                // The best of some would promise less than the best of all.
+                // // The fastest of only some of them might be slower than the fastest of all, which
+                // would be a weaker
+                // // promise.
                 let rounds = cases.iter().map(|case| measured.get(case).copied());
                 (rounds.collect::<Option<Vec<_>>>()?, name)
             }
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
     use crate::bench::packets::cases::Verdict;
 
-    /// Rounds of a case that drops.
+    /// /// Rounds of a case whose frames are dropped.
     fn rounds(nanoseconds: &[f64]) -> Vec<Round> {
         let round = |&case| Round {
             case,
@@ -218,7 +222,7 @@ mod tests {
         measured.push(own);
         let found = row("register-random", &measured).unwrap();
         assert!((ratio(&found) - 2.45).abs() < 1e-9 && found.met == Some(false), "{found:?}");
-        // Without all of them nothing is said.
+        // // Nothing is reported unless all of them were measured.
         measured.remove(0);
         assert!(row("register-random", &measured).is_none());
     }

@@ -1,4 +1,4 @@
-//! Ringfence at the far end of a lane, its tables filled the way that the controller fills them.
+//! //! Ringfence at the far end of a lane. Its tables are filled as the controller fills them.
 
 use std::fs;
 use std::net::IpAddr;
@@ -22,35 +22,35 @@ use crate::ringfence::BPFFS;
 use crate::{kernel, scratch};
 
 const INTERFACE: &str = "eth0";
-/// The slot of the only interface.
+/// /// The slot of the only interface.
 const SLOT: u32 = 0;
 
 /// How long bans last.
 const OUTLASTS: Duration = Duration::from_hours(24);
 
-/// Which limit is in force.
+/// /// Which limit applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limits {
-    /// The product's defaults.
+    /// /// The default limits.
     Default,
-    /// One that a test run of a million packets does not reach.
+    /// /// A limit that a test run of a million packets does not reach.
     Wide,
 }
 
-/// The program on a lane's far end. Dropped, it is taken off, and its maps are gone.
+/// /// The program at a lane's far end. Dropping this detaches the program and removes its maps.
 pub(super) struct Protected {
     kernel: Kernel,
-    // The kernel's events are registered with it.
+    // // The kernel's events are registered with it.
     runtime: Runtime,
     mode: Mode,
-    // Last, so that the kernel has let go of its lock.
+    // // Last, because the directory can only be removed once the kernel has released its lock.
     pins: Pins,
 }
 
 /// A directory of pins, removed on drop.
 struct Pins(PathBuf);
 
-/// Packets since some moment, by verdict.
+/// /// Packets by verdict.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Verdicts {
     /// Passed.
@@ -60,7 +60,7 @@ pub(super) struct Verdicts {
 }
 
 impl Protected {
-    /// Attaches the program in this mode, with empty tables.
+    /// /// Attaches the program in this mode, with empty tables.
     pub(super) fn attach(lane: &Lane, mode: Mode) -> Result<Self> {
         let directory =
             Path::new(BPFFS).join(format!("{}-bench", scratch::prefix().replace('.', "-")));
@@ -70,7 +70,7 @@ impl Protected {
         Ok(Self { kernel, runtime, mode, pins })
     }
 
-    /// Puts other limits in force, as a restart of the controller does: the maps stay.
+    /// /// Applies other limits by restarting, as the controller does: the maps remain.
     pub(super) fn restart(self, lane: &Lane, limits: Limits) -> Result<Self> {
         let Self { kernel, runtime, mode, pins } = self;
         drop(kernel);
@@ -78,7 +78,7 @@ impl Protected {
         Ok(Self { kernel, runtime, mode, pins })
     }
 
-    /// Bans all of these. Returns how long the IPv4 addresses took.
+    /// /// Bans all of these. Returns how long storing the IPv4 addresses took.
     pub(super) fn fill(&mut self, banned: &Banned) -> Result<Duration> {
         let started = Instant::now();
         for address in &banned.v4 {
@@ -94,22 +94,22 @@ impl Protected {
         Ok(took)
     }
 
-    /// Makes this a known peer.
+    /// /// Enters this address as a known peer.
     pub(super) fn know(&mut self, address: IpAddr) -> Result<()> {
         self.kernel.know(address, filter_user::clock::now())
     }
 
-    /// The program that is attached.
+    /// /// The attached program.
     pub(super) fn program(&self) -> Result<Program> {
         Program::from_pin(&self.pins.0.join(format!("program-{SLOT}-{INTERFACE}")))
     }
 
-    /// What keeps it attached.
+    /// /// The link that keeps it attached.
     pub(super) fn link(&self) -> Result<Link> {
         Link::from_pin(&self.pins.0.join(format!("link-{SLOT}-{INTERFACE}")))
     }
 
-    /// Packets by verdict, since it was attached.
+    /// /// Packets by verdict since it was attached.
     pub(super) fn verdicts(&self) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();
         for interface in self.kernel.counters()? {
@@ -123,7 +123,7 @@ impl Protected {
         Ok(verdicts)
     }
 
-    /// Bytes that the kernel has taken for all maps of the program, see [`kernel::memory`].
+    /// /// Bytes that the kernel uses for all maps of the program, see [`kernel::memory`].
     pub(super) fn memory(&self) -> Result<u64> {
         let pin = self.pins.0.join(format!("program-{SLOT}-{INTERFACE}"));
         let program = ProgramInfo::from_pin(&pin).context("open the pinned program")?;
@@ -133,14 +133,14 @@ impl Protected {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        // A drop has no caller to tell; the next run sweeps what this one could not remove.
+        // // Drop cannot return an error; the next run removes what this one could not.
         detach_all(&self.0).ok();
         fs::remove_dir_all(&self.0).ok();
     }
 }
 
 impl Verdicts {
-    /// What came since `before`.
+    /// /// The packets since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             passed: self.passed.saturating_sub(before.passed),
@@ -203,7 +203,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
     })
 }
 
-/// As a jail bans without proof: SIP alone, for a time that outlasts the measurement.
+/// /// The ban of a jail without proof: SIP only, for longer than the measurement takes.
 fn ban(address: IpAddr) -> AddressEntry {
     let now = filter_user::clock::now();
     AddressEntry {

@@ -1,4 +1,5 @@
-//! Programs that show what the machine's memory costs: a bare drop, and one load of a random line.
+//! //! Programs that show the cost of the machine's memory: one that only drops, and one that first loads
+//! //! a random cache line.
 
 use anyhow::Context;
 
@@ -10,30 +11,31 @@ use crate::bench::sources::{V4_MULTIPLY, V4_SHIFT};
 use crate::bpf::{Lines, Program};
 use crate::packet_builder::ETHERNET_LEN;
 
-/// Where the source of an IPv4 frame without VLAN tags is.
+/// /// The offset of the source address in an IPv4 frame without VLAN tags.
 const SOURCE: usize = ETHERNET_LEN + 12;
-/// `bpf_map_lookup_elem`, which the verifier replaces by a few instructions for an array.
+/// /// `bpf_map_lookup_elem`. For an array, the verifier replaces it by a few instructions.
 const LOOKUP: u32 = 1;
-/// Where the key is on the stack: at -4.
+/// /// The key's offset on the stack: -4.
 const KEY: u16 = 4_u16.wrapping_neg();
 
-/// A bare drop that first loads the line of an array that a hash of the IPv4 source says.
+/// /// A program that drops every frame after loading one cache line of an array, chosen by a hash of
+/// /// the IPv4 source.
 #[derive(Debug)]
 pub(super) struct Reference {
     program: Program,
-    // The program's memory lives as long as it.
+    // // The program's memory exists as long as this.
     _lines: Lines,
 }
 
 impl Reference {
-    /// With an array of so many MiB.
+    /// /// With an array of this many MiB.
     pub(super) fn new(mebibytes: u32) -> anyhow::Result<Self> {
         let count = (mebibytes << 20) / Lines::LEN;
         let lines = Lines::new(count).context("make the memory of a reference program")?;
         let mut code = Code::new(SOURCE + 4);
         code.load(LOAD_32, R0, R2, SOURCE);
-        // As the sender's hash, but it starts from what that one came to: no source lies beside its
-        // neighbour's.
+        // // The same steps as the sender's hash, but applied to its result, so that neighbouring sources
+        // // do not use neighbouring lines.
         for (multiply, shift) in V4_MULTIPLY.into_iter().zip(V4_SHIFT) {
             code.op(ALU32_MUL_IMM, R0, 0, multiply);
             code.op(ALU32_MOV, R5, R0, 0);
@@ -49,7 +51,8 @@ impl Reference {
         code.op(ADD_IMM, R2, 0, 4_u32.wrapping_neg());
         code.call(LOOKUP);
         code.drop_if_zero();
-        // The lines are zero, and the verdict is made of them.
+        // // The lines contain zeros. The verdict depends on the value, so that the time includes the
+        // load.
         code.load(LOAD_64, R0, R0, 0);
         code.op(ADD_IMM, R0, 0, XDP_DROP);
         let program = Program::load("bench_line", &code.finish())?;

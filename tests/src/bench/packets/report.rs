@@ -1,4 +1,4 @@
-//! What was measured, and whether that is what was promised.
+//! //! The results, and whether they keep the promises.
 
 use std::thread;
 
@@ -7,21 +7,21 @@ use serde::Serialize;
 use crate::bench::figures::{Spread, percentile};
 use crate::screen::Paint;
 
-/// What a part of the table has in common.
+/// /// A part of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
-    /// Programs that show the machine.
+    /// /// Programs that show the speed of the machine.
     Reference,
-    /// Floods of live frames against ringfence.
+    /// /// Floods of real frames against Ringfence.
     Flood,
-    /// The same against others.
+    /// /// The same floods against other firewalls.
     Rival,
-    /// Floods in generic mode, beside what is at the same place.
+    /// /// Floods in generic mode, compared with firewalls at the same place in the stack.
     Generic,
-    /// The program alone, run over one frame.
+    /// /// Test runs of the program with one frame.
     Run,
-    /// What is not about packets.
+    /// /// Figures that are not about packets.
     Table,
 }
 
@@ -43,13 +43,13 @@ impl Group {
     }
 }
 
-/// What a ratio or a figure is to reach.
+/// /// The promised bound of a ratio or figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// The median must be as much.
+    /// /// The median must be at least this.
     AtLeast(f64),
-    /// The median must be no more.
+    /// /// The median must be at most this.
     AtMost(f64),
 }
 
@@ -69,23 +69,23 @@ impl Bound {
     }
 }
 
-/// What a figure is put beside, measured in turn with it.
+/// /// What a figure is compared with, measured alternately with it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Baseline {
-    /// What it is.
+    /// /// Its description.
     pub name: &'static str,
     /// Its own figure.
     pub figure: Spread,
-    /// The case in units of it.
+    /// /// The case's figure divided by this one's, in `ratio_unit`.
     pub ratio: Spread,
-    /// Of the ratio: `%` or `x`.
+    /// /// The unit of the ratio: `%` or `x`.
     pub ratio_unit: &'static str,
 }
 
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Where it stands.
+    /// /// Its part of the table.
     pub group: Group,
     /// The name that `--only` takes.
     pub case: String,
@@ -93,24 +93,24 @@ pub struct Row {
     pub what: String,
     /// The figure over all rounds.
     pub figure: Spread,
-    /// Of the figure.
+    /// /// The unit of the figure.
     pub unit: &'static str,
-    /// What 99 of 100 do not exceed, where there are so many.
+    /// /// The 99th percentile, if there are enough rounds.
     pub p99: Option<f64>,
-    /// What it was put beside.
+    /// /// What it was compared with.
     pub baseline: Option<Baseline>,
-    /// What the ratio is to reach, or without a baseline the figure.
+    /// /// The bound of the ratio, or of the figure if there is no baseline.
     pub bound: Option<Bound>,
-    /// Whether it does; nothing where nothing was promised.
+    /// /// Whether the bound is met; `None` without a bound.
     pub met: Option<bool>,
-    /// What has to be known to read it.
+    /// /// A remark needed to understand the row.
     pub note: Option<String>,
     /// The figure of each round.
     pub rounds: Vec<f64>,
 }
 
 impl Row {
-    /// A row of the figures of each round, or none if there was none.
+    /// /// A row from the figure of each round, or `None` without rounds.
     pub(super) fn new(
         group: Group,
         case: &str,
@@ -133,7 +133,7 @@ impl Row {
         })
     }
 
-    /// Beside `baseline`, with the ratio of each round.
+    /// /// Compares it with `baseline`, with the ratio of each round.
     pub(super) fn beside(
         mut self,
         name: &'static str,
@@ -147,7 +147,7 @@ impl Row {
         self
     }
 
-    /// With what it is to reach.
+    /// /// Sets its bound.
     pub(super) fn must(mut self, bound: Option<Bound>) -> Self {
         let value = self.baseline.as_ref().map_or(self.figure, |baseline| baseline.ratio);
         self.bound = bound;
@@ -155,39 +155,39 @@ impl Row {
         self
     }
 
-    /// With what 99 of 100 of its rounds do not exceed.
+    /// /// Adds the 99th percentile of its rounds.
     pub(super) fn with_p99(mut self) -> Self {
         self.p99 = percentile(&self.rounds, 99);
         self
     }
 
-    /// With a remark.
+    /// /// Adds a remark.
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// What was measured is not what was to be measured, so nothing is reached.
+    /// /// Marks it as not measured correctly, so that its bound is not met.
     pub(super) fn void(mut self, why: impl Into<String>) -> Self {
         self.met = self.bound.map(|_bound| false);
         self.note(why)
     }
 }
 
-/// The outcome. Its JSON form is what `--json` writes.
+/// /// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `packets`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// The processors' model, as the kernel names it.
+    /// /// The processor model as the kernel names it.
     pub processor: String,
-    /// How many.
+    /// /// The number of processors.
     pub processors: usize,
     /// Rounds of each case.
     pub rounds: u32,
-    /// Seconds of each flood in a round.
+    /// /// The length of each flood of a round in seconds.
     pub seconds: f64,
     /// The table.
     pub rows: Vec<Row>,
@@ -212,7 +212,7 @@ impl Report {
         }
     }
 
-    /// Whether everything that was measured is as promised.
+    /// /// Whether everything that was measured meets its bound.
     pub fn targets_met(&self) -> bool {
         self.rows.iter().all(|row| row.met != Some(false))
     }
