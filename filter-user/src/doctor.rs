@@ -1,7 +1,7 @@
-//! What is wrong with what Ringfence hears, and the line that mends it: the configuration, what the
-//! daemon says of itself, and Asterisk's configuration files enter; findings leave.
+//! //! Finds faults in what Ringfence reads, from the configuration, the daemon's status and the
+//! //! configuration files of Asterisk and OpenSSH. Each finding says how to correct it.
 //!
-//! Changes nothing by itself: [`Fix::apply`] does, once somebody has agreed.
+//! //! Nothing is changed unless [`Fix::apply`] is called, which the command does only with consent.
 
 pub(crate) mod asterisk;
 mod conf;
@@ -21,16 +21,16 @@ pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
 
-/// Something that is wrong.
+/// /// A fault and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is about: `daemon`, `asterisk`, or the name of a source.
+    /// /// What has the fault: `daemon`, `asterisk`, or the name of a source.
     pub subject: String,
     /// What is wrong.
     pub problem: String,
-    /// What to do about it.
+    /// /// How to correct it.
     pub mend: String,
-    /// What `--fix` does about it, if it can.
+    /// /// How `--fix` corrects it, if it can.
     pub fix: Option<Fix>,
 }
 
@@ -41,7 +41,7 @@ impl Finding {
     }
 }
 
-/// What is wrong with the configuration itself, and what of it is not read.
+/// /// Errors of the configuration, and files that are not read.
 pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     let wrong = wrong.errors().iter().map(|error| {
         let mend = "correct it and type `ringfence check-config`: no daemon starts with it";
@@ -58,7 +58,7 @@ pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     wrong.chain(ignored).collect()
 }
 
-/// Looks at everything. `status` is the daemon's answer, or why there is none.
+/// /// Checks everything. `status` is the daemon's answer, or why there is none.
 pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
         Ok(status) => told(config, status),
@@ -70,12 +70,12 @@ pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) ->
     findings
 }
 
-/// What the daemon says of itself.
+/// /// The findings from the daemon's status.
 fn told(config: &Config, status: &Status) -> Vec<Finding> {
     faults(status).iter().filter_map(|fault| finding(config, fault)).collect()
 }
 
-/// A fault as a finding, unless it mends itself or is meant so.
+/// /// The finding for a fault; `None` if it corrects itself or is intended.
 fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
     let why = |why: &Option<String>| why.clone().unwrap_or_default();
     Some(match fault {
@@ -144,11 +144,11 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
     })
 }
 
-/// What mends a source that has failed, or waits.
+/// /// How to correct a source that has failed or is waiting.
 fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     let ami = &config.sources.asterisk.ami;
     if name == AMI && ami.secret_file.exists() {
-        // What there was to set up is there, and the daemon looks again by itself.
+        // // The account is set up, and the daemon tries again by itself.
         return if why.ends_with("does not exist") {
             None
         } else if why.starts_with("connect to") {
@@ -167,23 +167,23 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     Some(mend(name).to_owned())
 }
 
-/// As `doctor --json` prints it.
+/// /// The output of `doctor --json`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Findings<'a> {
-    /// Whether nothing is wrong.
+    /// /// Whether there are no findings.
     pub ok: bool,
-    /// What is.
+    /// /// The findings.
     pub findings: &'a [Finding],
 }
 
 impl<'a> Findings<'a> {
-    /// A document of these.
+    /// /// Creates the document.
     pub fn new(findings: &'a [Finding]) -> Self {
         Self { ok: findings.is_empty(), findings }
     }
 }
 
-/// As `doctor` prints it.
+/// /// The output of `doctor`.
 pub fn to_text(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "no problems found\n".to_owned();

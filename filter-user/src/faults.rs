@@ -1,6 +1,6 @@
-//! What is wrong by the daemon's own account: one walk over `status`, for `status --check` and the doctor.
+//! //! The faults in the daemon's `status`, for `status --check` and the doctor.
 //!
-//! Each of them says what it makes of every fault, so that a new one is not missing from either.
+//! //! Both match on every fault, so that neither can omit a new one.
 
 use api::{
     Bans, EnforcementState, Exposure, Hearing, Interface, Log, Source, State, Status, Store,
@@ -9,49 +9,49 @@ use api::{
 
 use crate::register::ASTERISK_JAIL;
 
-/// Percent of the room for bans that are too many.
+/// /// The percentage of the room for bans from which it counts as nearly full.
 const NEARLY_FULL: u64 = 90;
 
-/// How long a source may say nothing at all before that is a fault, in seconds.
+/// /// Seconds without any event of a source before this is a fault.
 pub(crate) const SILENT: u64 = 24 * 3600;
 
-/// Something that is wrong.
+/// /// A fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault<'a> {
     /// The interface has no program.
     Unprotected(&'a Interface),
-    /// No known peers are learned from what leaves by the interface.
+    /// /// Known peers are not learned from what the interface sends.
     NotLearning(&'a Interface),
-    /// Something comes in where the filter does not see it.
+    /// /// Traffic reaches Asterisk without passing the filter.
     Exposed(&'a Exposure),
     /// The store cannot be written.
     StoreFailed(&'a Store),
-    /// Nothing is dropped, or soon will not be.
+    /// /// Nothing is dropped, or soon nothing will be.
     NotEnforcing(EnforcementState),
-    /// The program runs in generic mode although native was tried.
+    /// /// The program runs in generic mode although native mode was tried.
     Fallback(&'a Interface),
     /// The source is not read.
     Unread {
         /// The source.
         source: &'a Source,
-        /// Whether nothing is read of Asterisk at all.
+        /// /// Whether no source of Asterisk is read.
         is_deaf: bool,
     },
     /// Nothing has come from the source since the daemon started.
     Silent(&'a Source),
     /// Reading the source costs more than it may, for this reason.
     Strained(&'a Source, &'a str),
-    /// Lines or events of the source were lost.
+    /// /// Lines or events of the source were lost.
     Lost(&'a Source),
-    /// The source probably does not hear what it should.
+    /// /// The source probably does not get the messages that it should.
     Unheard(&'a Hearing),
-    /// There is hardly room for more bans.
+    /// /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// Lines of the daemon's log were lost.
     LogIncomplete(&'a Log),
 }
 
-/// Everything that is wrong.
+/// /// All faults.
 pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
     let mut faults = Vec::new();
     for interface in &status.interfaces {

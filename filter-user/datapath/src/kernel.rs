@@ -1,4 +1,4 @@
-//! The program and its maps: loaded or taken over, and spoken to.
+//! //! Loads the program and its maps, or takes them over, and then reads and writes them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ use super::settings::{Mode as Wanted, Settings, UserAgent};
 use super::trust;
 use super::unread::Unread;
 
-/// The program on its interfaces, and its maps.
+/// /// The program attached to its interfaces, and its maps.
 pub struct Kernel {
     guards: Vec<Guard>,
     bans: Bans,
@@ -56,7 +56,8 @@ pub struct Kernel {
     seed: u64,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
     trust_gate: Memory,
-    /// The networks that are trusted, and whether only by route.
+    /// /// The trusted networks. `trusted_by_route`: whether each is trusted only on the interfaces that
+    /// /// its route uses.
     trusted_networks: Vec<IpNet>,
     trusted_by_route: bool,
     known: HashMap<MapData, [u64; 2], Peer>,
@@ -76,41 +77,42 @@ pub struct Kernel {
     bans_ipv6: u32,
     unread: Unread,
     heart: Heart,
-    // Holds the lock.
+    // // Includes the lock.
     pins: Pins,
 }
 
-/// An interface, and its copy of the program.
+/// /// An interface and the program instance loaded for it.
 struct Guard {
     interface: Interface,
-    /// Its index, unless it is not there.
+    /// /// Its index, or `None` if the interface does not exist.
     index: Option<u32>,
-    /// Its name in pins, by which it is looked for when it is not there.
+    /// /// The name used for its pins. It is also used to find the interface if it does not exist yet.
     pin: String,
     program: Ebpf,
 }
 
-/// The length of the IPv6 networks that the program bans for floods.
+/// /// The prefix length of the IPv6 networks that the program bans for floods.
 const FLOODERS_PREFIX: u8 = 64;
 
-/// Of so many [`Kernel::check`]s one looks through the known peers for those to forget.
+/// /// Every 12th call of [`Kernel::check`] removes known peers that have expired.
 const CHECKS_PER_PRUNING: u32 = 12;
 
-/// What a start brought.
+/// /// The result of a start.
 pub struct Opened {
-    /// The kernel.
+    /// /// The attached program.
     pub kernel: Kernel,
-    /// What it tells.
+    /// /// The program's events.
     pub events: Events,
-    /// What the pinned maps hold; some of it may have ended.
+    /// /// The bans in the pinned maps, which may include ended ones.
     pub bans: InForce,
-    /// The last sign of life of an earlier controller, if the filter has been unattended since.
+    /// /// The last heartbeat of an earlier controller, if the filter has been without a controller
+    /// since.
     pub silence: Option<LastBeat>,
-    /// What the administrator should know about the start.
+    /// /// Messages about the start for the administrator.
     pub notes: Vec<String>,
 }
 
-/// The right to be the one controller over a directory of pins.
+/// /// Exclusive access to a directory of pins. Only one controller can have it.
 #[derive(Debug)]
 pub struct Locked {
     pins: Pins,
@@ -118,14 +120,14 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// The rest of [`Kernel::open`].
+    /// /// Completes [`Kernel::open`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// /// The same as of [`Kernel::open`].
     pub fn open(self, settings: &Settings) -> Result<Opened> {
         match Kernel::open_with(self.pins, settings) {
-            // Nobody would take the maps over, nor let go of the interfaces that it got.
+            // // Nothing else would remove the new maps and detach the program.
             Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
                 Ok(_interfaces) => error,
                 Err(left) => error.context(format!("the clean-up failed too ({left:#})")),
@@ -136,22 +138,23 @@ impl Locked {
 }
 
 impl Kernel {
-    /// Loads the program, or takes over what an earlier controller left, and attaches it.
+    /// /// Loads the program, or takes over what an earlier controller left, and attaches it.
     ///
     /// # Errors
     ///
-    /// When there is no such interface, it has another XDP program, another controller owns the
-    /// pins, or the kernel refuses.
+    /// /// If an interface does not exist or has another XDP program, another controller owns the pins,
+    /// /// or the kernel refuses.
     pub fn open(settings: &Settings) -> Result<Opened> {
         Self::lock(settings)?.open(settings)
     }
 
-    /// The first step of [`open`](Self::open), which takes no time: sees that the interfaces are there,
-    /// and that no other controller is at work.
+    /// /// The quick first step of [`open`](Self::open): checks that the interfaces exist and that no
+    /// other
+    /// /// controller is running, and takes the lock.
     ///
     /// # Errors
     ///
-    /// When that is not so.
+    /// /// If one of these checks fails, or the kernel lacks a requirement.
     pub fn lock(settings: &Settings) -> Result<Locked> {
         if settings.interfaces.len() > INTERFACES {
             bail!(
@@ -161,7 +164,7 @@ impl Kernel {
             );
         }
         requirements::check()?;
-        // One that is missing is waited for while another is protected.
+        // // If at least one interface exists or is protected, a missing one is waited for.
         let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
         if let Some(Err(error)) = missing.next()
             && missing.all(|usable| usable.is_err())
@@ -184,9 +187,9 @@ impl Kernel {
         let mut guards = Vec::new();
         for slot in &slots {
             let mut program = load(&pins, settings.bans_ipv6, lines, slot.number, &slot.name)?;
-            // Now, while all of its maps are open: the interface may come later.
+            // // Load now, while all of its maps are open, even if the interface appears only later.
             attach::load(&mut program)?;
-            // What is said of one that cannot be loaded is said where it is attached.
+            // // If the classifier cannot be loaded, attaching it reports the error.
             let _said_later = egress::load(&mut program);
             guards.push(Guard::new(slot, program));
         }
@@ -196,7 +199,7 @@ impl Kernel {
         let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
         let mut old = config.get()?;
         if old.seed == 0 {
-            // Kept over a restart: all that lies by a hash lies by this one.
+            // // Kept over restarts, because all hashed positions in the maps depend on it.
             old.seed = random()?;
             config.set(&old)?;
         }
@@ -253,7 +256,9 @@ impl Kernel {
         let mut refused = None;
         for guard in &mut guards {
             if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
-                // What was on it stays there; a mode that cannot be had is for the administrator to mend.
+                // // A program that was attached before remains attached. If the mode in the
+                // configuration is not
+                // // possible, the administrator must change the configuration.
                 if settings.mode != Wanted::Auto && guard.has_ours(&kernel.pins) {
                     return Err(error);
                 }
@@ -266,12 +271,12 @@ impl Kernel {
             return Err(error);
         }
         kernel.guards = guards;
-        // Last: a start that is refused above leaves them as they were.
+        // // Last, so that a start that fails above leaves these links unchanged.
         let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
         for link in &unwanted {
             let name = link.name();
             if let Some(Guard { pin, .. }) = missing {
-                // Its name may be a slip for this one.
+                // // The configured name may be a mistyped name of this interface.
                 notes.push(format!(
                     "`{name}` is not among the interfaces, but keeps the program until `{pin}` \
                      exists"
@@ -285,18 +290,20 @@ impl Kernel {
         Ok(Opened { kernel, events, bans, silence, notes })
     }
 
-    /// Gives the program a sign of life. Returns the one before, if the filter has been unattended since.
+    /// /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
+    /// /// controller since.
     pub fn beat(&mut self, now: KernelTime) -> Option<LastBeat> {
         self.heart.beat(now)
     }
 
-    /// Applies other settings: limits, ports, signatures, whether packets drop, and which networks are
-    /// trusted. Not which interfaces have the program, how, and how large the maps are. A packet is
-    /// judged by the old limits or by the new ones.
+    /// /// Applies other settings: limits, ports, signatures, whether packets are dropped, and whether
+    /// /// networks are trusted by route. The interfaces, their mode and the sizes of the maps do not
+    /// change.
+    /// /// Each packet is judged by either the old limits or the new ones.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses; some of it may be written then.
+    /// /// If the kernel refuses. Some of the settings may have been written then.
     pub fn configure(&mut self, settings: &Settings) -> Result<()> {
         let old = self.config.get()?;
         self.trusted_by_route = settings.trusted_by_route;
@@ -306,7 +313,7 @@ impl Kernel {
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
     }
 
-    /// Writes what the program reads of the settings, the configuration last.
+    /// /// Writes the settings that the program reads, the configuration last.
     fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
         configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
@@ -314,8 +321,8 @@ impl Kernel {
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
     }
 
-    /// Puts programs back where they were lost, and on interfaces that have come. Returns what the
-    /// administrator should know of it: what has changed.
+    /// /// Attaches programs again where they were lost, and to interfaces that have appeared. Returns
+    /// /// messages for the administrator about what has changed.
     pub fn check(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         notes
@@ -328,7 +335,7 @@ impl Kernel {
             guard.check(&self.pins, self.mode, &mut notes);
         }
         if self.trusted_by_route {
-            // Routes come and go, and interfaces.
+            // // Routes and interfaces change.
             let written = self.write_trusted();
             notes.extend(written.err().map(|error| format!("trusted networks: {error:#}")));
         }
@@ -337,12 +344,13 @@ impl Kernel {
         notes
     }
 
-    /// Protects one more interface, unless it is looked after already. Returns how it went, if it is new;
-    /// where the kernel refuses for now, [`check`](Self::check) tries again.
+    /// /// Protects one more interface, unless it is already in the list. Returns the result if it is
+    /// new.
+    /// /// If the kernel refuses for now, [`check`](Self::check) tries again.
     ///
     /// # Errors
     ///
-    /// When there is no room for it, or no such interface.
+    /// /// If the maximum number of interfaces is reached, or the interface does not exist.
     pub fn protect(&mut self, name: &str) -> Result<Option<Interface>> {
         let index = attach::usable(name)?;
         let is_it = |guard: &Guard| guard.index == Some(index) || guard.pin == name;
@@ -373,13 +381,13 @@ impl Kernel {
         Ok(Some(interface))
     }
 
-    /// The programs, for `aya-log` to find its map in.
+    /// /// The programs, in which `aya-log` finds its map.
     #[cfg(feature = "trace")]
     pub fn programs(&mut self) -> impl Iterator<Item = &mut Ebpf> {
         self.guards.iter_mut().map(|guard| &mut guard.program)
     }
 
-    /// Has the program's clock go right again if it does not, as after a host has slept.
+    /// /// Corrects the program's clock if it is wrong, for example after the host was suspended.
     fn check_clock(&mut self) -> Result<()> {
         let Some(first) = self.guards.first_mut() else { return Ok(()) };
         let now = clocks::measure(&mut first.program)?;
@@ -391,10 +399,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes room among the known peers: those go that are known no longer, and the oldest of a network that
-    /// has as many as it may.
+    /// /// Makes room among the known peers: removes those that have expired, and the oldest of a network
+    /// /// that has more than its limit.
     fn forget_peers(&mut self, now: KernelTime) {
-        // All of them or none: who is missing would be forgotten in the counts, and the gate.
+        // // All peers are needed: a missing one would be omitted from the counts and the gate.
         let Some(peers) = self.peers() else { return };
         let peers = peers.into_iter().map(|(key, peer)| (Address::from_words(key), peer.until));
         let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
@@ -403,13 +411,15 @@ impl Kernel {
         let gone = gone.iter().map(|(peer, _)| peer);
         let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
         for key in &gone {
-            // One that has come back in between comes back once more.
+            // // If the program has renewed the peer in the meantime, it will enter it again at its next
+            // packet.
             let removed = unless_missing(self.known.remove(key));
             self.unread.or_note("forget a known peer", removed);
         }
         if !gone.is_empty() {
-            // Whoever the program enters between the two has no bit for a moment: it sets the bit after
-            // the entry, so that the second finds him.
+            // // A peer that the program enters between the two steps has no bit for a moment. The
+            // program sets
+            // // the bit after the entry, so that the second step includes it.
             let closed =
                 self.known_bits().map(|bits| gates::close(self.known_gate.as_ref(), &bits));
             let opened = self.known_bits().map(|bits| gates::open(self.known_gate.as_ref(), &bits));
@@ -417,10 +427,10 @@ impl Kernel {
         }
     }
 
-    /// The map of trusted networks.
+    /// /// Writes the map of trusted networks.
     fn write_trusted(&mut self) -> Result<()> {
         let all = self.trusted_networks.iter();
-        // A start does not know yet which interfaces it gets.
+        // // At a start the interfaces are not attached yet.
         let by_route = self.trusted_by_route && !self.guards.is_empty();
         let trusted: Vec<(IpNet, u32)> = if by_route {
             let (routes, links) = (netlink::destinations()?, netlink::links()?);
@@ -435,13 +445,13 @@ impl Kernel {
         write_trusted(&mut self.trusted, &trusted)
     }
 
-    /// The gate of the known peers, as it would be with no others.
+    /// /// The bits of the gate for exactly the present known peers.
     fn known_bits(&self) -> Result<Vec<u64>> {
         let known = batch::entries::<[u64; 2], Peer>(self.known.map().fd())?;
         Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
     }
 
-    /// The known peers, those too that are known no longer; `None` if the kernel refuses.
+    /// /// The known peers including expired ones; `None` if the kernel refuses.
     fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
         self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
     }
@@ -457,7 +467,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Lifts the program's own ban of a source.
+    /// /// Ends the program's own ban of a source.
     fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
         let key = Address::from(address).network64().words();
         Ok(unless_missing(self.flooders.remove(&key))?)
@@ -507,7 +517,7 @@ impl Datapath for Kernel {
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
-        // The gate opens before and closes after: nobody loses trust for a moment.
+        // // The gate is opened before and closed after, so that no source is distrusted for a moment.
         let gate = gates::trust(networks, self.seed);
         gates::open(self.trust_gate.as_ref(), &gate);
         self.trusted_networks = networks.to_vec();
@@ -535,7 +545,7 @@ impl Datapath for Kernel {
     }
 
     fn disable(&mut self, disabled: bool) -> Result<()> {
-        // Another process may have switched it: `disable::disable`.
+        // // Another process may have changed the flag, see `disable::disable`.
         disable::switch(&mut self.config, disabled)
     }
 
@@ -553,7 +563,7 @@ impl Datapath for Kernel {
         }
         let old = old.unwrap_or_default();
         let until = now.after(self.remember).0;
-        // The entry before its bit: see `forget_peers`.
+        // // The entry before its bit, see `forget_peers`.
         self.known
             .insert(key, Peer { until, ..old }, 0)
             .context("there are too many known peers")?;
@@ -649,14 +659,15 @@ impl Guard {
         self.interface.unprotected.is_some()
     }
 
-    /// Whether a program of ours is on the interface, be it of this controller or of an earlier one.
+    /// /// Whether the interface has a program of this controller or of an earlier one.
     fn has_ours(&self, pins: &Pins) -> bool {
         let pinned = pins::pinned_program(&pins.link(self.interface.slot, &self.pin));
         let on = self.index.and_then(|index| netlink::attached(index).ok()?);
         on.is_some_and(|on| Some(on.program) == pinned)
     }
 
-    /// Puts the program on the interface, and the classifier, which may be missing.
+    /// /// Attaches the program to the interface, and also the egress classifier, whose failure is only
+    /// /// recorded.
     fn begin(&mut self, pins: &Pins, mode: Wanted) -> Result<()> {
         let index = match self.index {
             Some(index) => index,
@@ -681,7 +692,7 @@ impl Guard {
         Ok(())
     }
 
-    /// What is not as it should be.
+    /// /// Messages about what is wrong with this interface.
     fn amiss(&self) -> Vec<String> {
         let Interface { name, unprotected, not_learning, .. } = &self.interface;
         let bare = unprotected.as_ref().map(|why| format!("`{name}` is unprotected: {why}"));
@@ -690,7 +701,7 @@ impl Guard {
         bare.into_iter().chain(deaf).collect()
     }
 
-    /// Sees whether all is where it belongs, and puts it there.
+    /// /// Checks that program and classifier are attached, and attaches them again if not.
     fn check(&mut self, pins: &Pins, mode: Wanted, notes: &mut Vec<String>) {
         let before = self.interface.clone();
         let link = self.index.and_then(|index| netlink::link(index).ok());
@@ -706,7 +717,8 @@ impl Guard {
                 self.interface.unprotected = None;
                 self.check_egress(pins, link.index, notes);
             }
-            // Gone: one of its name may have come.
+            // // The interface does not exist any more, or lost the program. Another of its name may have
+            // // appeared.
             link => {
                 self.index = link.map(|link| link.index);
                 if let Err(error) = self.begin(pins, mode) {
@@ -726,7 +738,7 @@ impl Guard {
             }
             (None, None) | (_, Some(_)) => {}
         }
-        // Numbers in what the kernel says may change from one time to the next.
+        // // Numbers in the kernel's messages may differ each time.
         let gist = |why: &Option<String>| {
             why.as_ref().map(|why| why.replace(|letter: char| letter.is_ascii_digit(), ""))
         };
@@ -736,7 +748,7 @@ impl Guard {
         }
     }
 
-    /// The same for the classifier of what leaves.
+    /// /// The same for the egress classifier.
     fn check_egress(&mut self, pins: &Pins, index: u32, notes: &mut Vec<String>) {
         let name = self.interface.name.clone();
         let place = Place { index, name: &name, pin: &self.pin, slot: self.interface.slot };
@@ -755,27 +767,26 @@ impl Guard {
     }
 }
 
-/// Part of the counters, and who has it.
+/// /// An interface and its part of the counters.
 #[derive(Clone, Debug)]
 struct Slot {
     number: u32,
-    /// The interface's index, unless it is not there.
+    /// /// Its index, or `None` if the interface does not exist.
     index: Option<u32>,
-    /// Its name now.
+    /// /// Its present name.
     name: String,
-    /// Its name in the configuration.
+    /// /// Its name in the configuration.
     wanted: String,
     fresh: bool,
 }
 
 impl Slot {
-    /// The name by which it is pinned: under which it is found when it is gone.
+    /// /// The name used for its pins, by which it is found while it does not exist.
     fn pin(&self) -> &str {
         if self.is_renamed() { &self.wanted } else { &self.name }
     }
 
-    /// Whether the interface goes by another name than that of the configuration, which is not an
-    /// alternative one either.
+    /// /// Whether the interface has neither the configured name nor an alternative name equal to it.
     fn is_renamed(&self) -> bool {
         self.index.is_some() && self.name != self.wanted && attach::index(&self.wanted).is_err()
     }
@@ -791,16 +802,17 @@ impl Slot {
     }
 }
 
-/// Gives each interface the slot it had, or a free one; says which links are of interfaces that are
-/// no longer to be protected.
+/// /// Assigns each interface the slot that it had, or a free one. Also returns the links of interfaces
+/// /// that are no longer to be protected.
 fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
     let mut links = pins.links()?;
     let mut slots: Vec<(Slot, Option<PinnedLink>)> = Vec::new();
     for wanted in wanted {
         let mut index = attach::index(wanted).ok();
         let is = |link: &PinnedLink| link.on.as_ref().map(|(index, _)| *index);
-        // That of the interface, whatever its name was; that of one which is gone; and where none has
-        // the name, that of one which had it.
+        // // Prefer the link of this interface, whatever its name was. Otherwise use the link that had
+        // the
+        // // configured name, if its interface is gone or no interface has the name now.
         let by_index = links.iter().position(|link| index.is_some() && is(link) == index);
         let of_name = |link: &PinnedLink| link.interface == *wanted;
         let by_name = || {
@@ -829,7 +841,9 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
             continue;
         }
         let all = || (0u32..).take(INTERFACES);
-        // That of an interface on its way out only if there is no other: its last packets count.
+        // // Use the slot of an interface that is being removed only if no other is free, because its
+        // last
+        // // packets still count.
         let free = all().find(|number| !used.contains(number) && !going.contains(number));
         let free = free.or_else(|| all().find(|number| !used.contains(number)));
         slot.number = free.context("there are no free counters for another interface")?;
@@ -856,7 +870,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"))
 }
 
-/// Makes the map of trusted networks hold exactly these.
+/// /// Changes the map of trusted networks to exactly these.
 fn write_trusted(
     map: &mut LpmTrie<MapData, [u64; 2], u32>,
     trusted: &[(IpNet, u32)],
@@ -869,7 +883,8 @@ fn write_trusted(
     }
     let place = |key: &Key<[u64; 2]>| (key.prefix_len(), key.data());
     let wanted: HashSet<_> = trusted.iter().map(|(net, _)| place(&network_key(*net))).collect();
-    // The new ones first: nobody loses trust for a moment.
+    // // New entries are written before old ones are removed, so that no source is distrusted for a
+    // moment.
     for (network, slots) in trusted {
         map.insert(&network_key(*network), slots, 0).context("write the trusted networks")?;
     }
@@ -881,7 +896,7 @@ fn write_trusted(
     Ok(())
 }
 
-/// A number nobody can guess, and that is not zero.
+/// /// A random number other than zero.
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("get random bytes")?;
