@@ -5,6 +5,7 @@ mod code;
 pub(crate) mod figures;
 pub mod hearing;
 pub mod latency;
+pub mod operations;
 pub mod packets;
 pub mod phone;
 mod process;

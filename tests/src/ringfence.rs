@@ -66,6 +66,8 @@ pub struct Config {
     pub unread_log: bool,
     /// A library to preload, such as that of [`crate::old_kernel`].
     pub preload: Option<PathBuf>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
     /// Whether to drop packets with the User-Agent of a scanner, which then never reach Asterisk, and so
     /// no jail.
     pub signatures: bool,
@@ -92,6 +94,7 @@ impl Config {
             confirmation: Some("confirmed"),
             unread_log: false,
             preload: None,
+            environment: Vec::new(),
             signatures: false,
         }
     }
@@ -483,6 +486,16 @@ impl Ringfence {
         self.wait_until_up()
     }
 
+    /// Starts another binary in the daemon's place, as an upgrade does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::restart`].
+    pub fn replace(&mut self, host: &Netns, binary: &Path) -> anyhow::Result<()> {
+        self.client.binary = find(binary)?;
+        self.restart(host)
+    }
+
     /// Starts the daemon again, with another configuration.
     ///
     /// # Errors
@@ -661,6 +674,7 @@ fn command(host: &Netns, binary: &Path, config: &Config, paths: &Paths) -> Comma
     if let Some(library) = &config.preload {
         command.env("LD_PRELOAD", library);
     }
+    command.envs(config.environment.iter().map(|(name, value)| (name, value)));
     command
 }
 

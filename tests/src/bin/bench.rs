@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
-use ringfence_tests::bench::{busy, hearing, latency, packets, phone, watched, write_json};
+use ringfence_tests::bench::{
+    busy, hearing, latency, operations, packets, phone, watched, write_json,
+};
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
 use serde::Serialize;
@@ -38,6 +40,8 @@ enum Benchmark {
     Busy(Busy),
     /// The memory of a jail for each of a million watched sources
     Watched(Watched),
+    /// Packets that pass during a reload or an upgrade, starts, memory, commands, sizes
+    Operations(Operations),
     /// A part of `hearing`: a process that reads one log
     #[command(hide = true)]
     Listen(hearing::Listen),
@@ -47,6 +51,33 @@ enum Benchmark {
         /// How sources fail
         case: watched::Case,
     },
+}
+
+#[derive(Debug, Args)]
+struct Operations {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// How often each operation and each command is repeated
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long the daemon is watched while nothing happens
+    #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = seconds)]
+    seconds: f64,
+    /// Only these parts; can be given more than once
+    #[arg(long = "only", value_name = "PART",
+          default_values = ["gaps", "starts", "idle", "commands", "sizes"])]
+    parts: Vec<operations::Part>,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +268,7 @@ fn main() -> ExitCode {
         Benchmark::Latency(arguments) => latency(arguments),
         Benchmark::Busy(arguments) => busy(arguments),
         Benchmark::Watched(arguments) => watched(&arguments),
+        Benchmark::Operations(arguments) => operations(arguments),
         Benchmark::Watch { case } => watch(case),
         Benchmark::Listen(order) => listen(&order),
     };
@@ -325,6 +357,21 @@ fn latency(arguments: Latency) -> anyhow::Result<bool> {
         rounds: arguments.rounds,
     };
     let report = latency::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
+}
+
+fn operations(arguments: Operations) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("What it costs to run the service"))?;
+    let settings = operations::Settings {
+        ringfence: arguments.ringfence,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        parts: arguments.parts,
+    };
+    let report = operations::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     let met = report.targets_met();
     conclude(&report, met, arguments.json.as_deref(), arguments.check)

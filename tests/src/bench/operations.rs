@@ -1,0 +1,77 @@
+//! What it costs to run the service: packets that a reload, a restart and an upgrade let through, the time
+//! from a start until the host is protected, the daemon's CPU time and memory while nothing happens, how long
+//! each command takes, and the sizes of what is installed.
+
+mod commands;
+mod gaps;
+mod idle;
+mod report;
+mod site;
+mod sizes;
+mod starts;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+
+pub use self::report::Report;
+use crate::netns;
+use crate::screen::Screen;
+
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Packets that pass during a reload, a restart and an upgrade.
+    Gaps,
+    /// From a start until the host is protected.
+    Starts,
+    /// CPU time and memory while nothing happens.
+    Idle,
+    /// How long each command takes.
+    Commands,
+    /// Sizes of the binary and the package.
+    Sizes,
+}
+
+/// What a measurement is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The `ringfence` binary.
+    pub ringfence: Option<PathBuf>,
+    /// How often each operation and each command is repeated.
+    pub rounds: u32,
+    /// Seconds for which the daemon is watched while nothing happens.
+    pub seconds: f64,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// Measures. All that was made is gone when it returns.
+///
+/// # Errors
+///
+/// When something that is needed is missing, the daemon fails, or the run is interrupted. A missed target is
+/// no error; see [`Report::targets_met`].
+pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
+    netns::sweep().context("remove what an earlier run left behind")?;
+    let binary = settings.ringfence.as_deref();
+    let binary = binary.context("which ringfence? Name it with --ringfence PATH")?;
+    let mut rows = Vec::new();
+    for part in &settings.parts {
+        let measured = match part {
+            Part::Gaps => gaps::measure(binary, settings.rounds),
+            Part::Starts => starts::measure(binary, settings.rounds),
+            Part::Idle => idle::measure(binary, settings.seconds),
+            Part::Commands => commands::measure(binary, settings.rounds),
+            Part::Sizes => sizes::measure(binary),
+        };
+        for row in measured? {
+            screen.say(&row.line(screen.paint()))?;
+            rows.push(row);
+        }
+    }
+    Ok(Report::new(rows))
+}

@@ -1,0 +1,79 @@
+//! How long each command takes, from the start of its process to its end.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+
+use super::Part;
+use super::report::Row;
+use super::site::{Site, banned};
+use crate::bench::figures::Spread;
+use crate::interrupt;
+
+/// How many bans there are.
+const BANS: [u32; 2] = [0, 100_000];
+
+/// The commands, in this order: some end what those before them have begun. `ADDR` is banned where
+/// there are bans.
+const COMMANDS: [&str; 20] = [
+    "status",
+    "status --check",
+    "bans",
+    "bans --limit 20",
+    "bans --in 192.0.2.0/24",
+    "bans --export",
+    "why ADDR",
+    "jails",
+    "jails asterisk-wazo",
+    "peers",
+    "history",
+    "ban 203.0.113.5",
+    "unban 203.0.113.5",
+    "allow 203.0.113.6",
+    "allows",
+    "disallow 203.0.113.6",
+    "set sshd maxretry 7",
+    "reload --dry-run",
+    "reload",
+    "check-config",
+];
+
+pub(super) fn measure(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for bans in BANS {
+        let site = Site::start(binary, |_config, _directory| ())?;
+        site.fill(bans)?;
+        let config = site.ringfence.config_file();
+        let mut times = vec![Vec::new(); COMMANDS.len()];
+        for _round in 0..rounds {
+            for (line, times) in COMMANDS.iter().zip(&mut times) {
+                interrupt::check()?;
+                let line = line.replace("ADDR", &banned().to_string());
+                times.push(time(binary, config, &line)?);
+            }
+        }
+        for (line, times) in COMMANDS.iter().zip(times) {
+            let figure = Spread::of(times).context("no rounds")?;
+            rows.push(Row::new(Part::Commands, format!("{line}, {bans} bans"), "ms", figure));
+        }
+    }
+    Ok(rows)
+}
+
+/// Milliseconds of one command.
+fn time(binary: &Path, config: &Path, line: &str) -> anyhow::Result<f64> {
+    let mut command = Command::new(binary);
+    command.arg("-c").arg(config).args(line.split(' ')).stdin(Stdio::null());
+    let started = Instant::now();
+    let output = command.output().with_context(|| format!("run ringfence {line}"))?;
+    let took = started.elapsed();
+    // 1 is a finding of `status --check`, as that Asterisk does not run.
+    ensure!(
+        output.status.success() || line.ends_with("--check"),
+        "ringfence {line} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(took.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,61 @@
+//! CPU time and memory of the daemon while nothing happens, and the peak of a list of all bans.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Part;
+use super::report::Row;
+use super::site::{Site, cpu_time, peak_during, resident};
+use crate::bench::figures::Spread;
+use crate::interrupt;
+
+/// How many bans there are, and the memory that is promised for them in megabytes.
+const CASES: [(u32, f64); 2] = [(0, 20.0), (100_000, 60.0)];
+/// The share of a core that is promised, in per cent.
+const CPU_PROMISED: f64 = 0.1;
+/// What a list may take in addition, in megabytes.
+const LIST_PROMISED: f64 = 20.0;
+/// What follows a start is over then.
+const SETTLE: Duration = Duration::from_secs(15);
+
+pub(super) fn measure(binary: &Path, seconds: f64) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (bans, promised) in CASES {
+        let site = Site::start(binary, |_config, _directory| ())?;
+        site.fill(bans)?;
+        sleep(SETTLE)?;
+        let process = site.ringfence.id();
+        let (before, started) = (cpu_time(process)?, Instant::now());
+        sleep(Duration::from_secs_f64(seconds))?;
+        let worked = cpu_time(process)?.saturating_sub(before);
+        let share = worked.as_secs_f64() / started.elapsed().as_secs_f64() * 100.0;
+        let memory = resident(process)?;
+        let row = |name: &str, unit, value| {
+            let figure = Spread { median: value, min: value, max: value };
+            Row::new(Part::Idle, format!("{name}, {bans} bans"), unit, figure)
+        };
+        rows.push(row("CPU while idle", "% of a core", share).at_most(CPU_PROMISED));
+        let tables = format!("and {:.1} MB of mapped tables", memory.tables);
+        rows.push(row("resident", "MB", memory.own).at_most(promised).note(tables));
+        if bans > 0 {
+            let peak = peak_during(process, || {
+                let list = site.ringfence.client().run(&["bans"], true)?;
+                list.success("ringfence bans").map(drop)
+            })?;
+            rows.push(row("more while all are listed", "MB", peak).at_most(LIST_PROMISED));
+        }
+    }
+    Ok(rows)
+}
+
+fn sleep(time: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        interrupt::check()?;
+        thread::sleep(
+            Duration::from_millis(100).min(end.saturating_duration_since(Instant::now())),
+        );
+    }
+    Ok(())
+}
