@@ -23,7 +23,7 @@ use crate::parse::{GIVEN_UP, Parser, Reader, Said};
 const RETRY: Duration = Duration::from_secs(2);
 
 /// How often the file's state is checked when no line comes.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Lines are left out when the budget is spent and this many bytes wait to be read.
 const WAITING_MAX: u64 = 8 * 1024 * 1024;

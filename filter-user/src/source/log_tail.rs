@@ -52,7 +52,7 @@ pub use self::siblings::{is_rotated, unrotated};
 const TURN_BYTES: usize = 256 * 1024;
 
 /// For file systems that send no events, and for directories that were replaced.
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(2);
 
 /// How long a file without its name must be silent before it is closed.
 const GRACE: Duration = Duration::from_mins(1);
