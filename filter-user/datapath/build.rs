@@ -48,7 +48,7 @@ fn build() -> Result<(), String> {
 
     // One directory for all profiles, so that `core` is built once.
     let target_dir = settings_file.ancestors().nth(2).unwrap_or(&out).join("ebpf");
-    let flags = [
+    let mut flags = vec![
         format!("-Clinker={linker}"),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
@@ -57,6 +57,7 @@ fn build() -> Result<(), String> {
         // The kernel structures that aya-ebpf uses.
         format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?),
     ];
+    flags.extend(path_flags(&workspace, Path::new(setting("RUSTC")?))?);
     let mut cargo = Command::new(setting("CARGO")?);
     // The variables that cargo has set for this script concern the host's compiler.
     for (key, _) in env::vars_os() {
@@ -92,6 +93,21 @@ fn build() -> Result<(), String> {
     fs::copy(&built, &object).map_err(|e| format!("copy {}: {e}", built.display()))?;
     println!("cargo::rustc-env=RINGFENCE_EBPF_OBJECT={}", object.display());
     Ok(())
+}
+
+/// Flags by which the object has the same bytes wherever it is built. The workspace becomes `.`, where the
+/// linker runs, so that it still finds the source lines that the verifier quotes.
+fn path_flags(workspace: &Path, rustc: &Path) -> Result<Vec<String>, String> {
+    let root = workspace.canonicalize().map_err(|e| format!("{}: {e}", workspace.display()))?;
+    let sysroot = rustc.ancestors().nth(2).unwrap_or(rustc);
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    // The name of a registry's directory depends on where its crates were downloaded from.
+    let registries = registries.into_iter().flatten().flatten().map(|entry| entry.path());
+    let paths = registries.map(|registry| (registry, "crates"));
+    let paths = paths.chain([(sysroot.to_owned(), "rust"), (root, ".")]);
+    Ok(paths.map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
 }
 
 /// `<target>/toolchain/ebpf.env`, whatever the name of the target directory is: the script's own output

@@ -67,11 +67,3 @@ pub(crate) fn binaries_of<const N: usize>(
         Profile::Release => workspace.release_binary(binary),
     }))
 }
-
-/// Builds a binary as the package installs it; returns where it is.
-pub(crate) fn package(workspace: &Workspace, binary: &str) -> Result<PathBuf> {
-    let mut command = workspace.cargo("build");
-    command.args(["--profile", "shipped", "--package", "filter-user", "--bin", binary]);
-    timed(&format!("build {binary} for the package"), || succeed(&mut command))?;
-    Ok(workspace.target().join("shipped").join(binary))
-}

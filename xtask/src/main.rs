@@ -14,8 +14,10 @@ mod lint;
 mod mutants;
 mod package_test;
 mod privilege;
+mod release;
 mod run;
 mod setup;
+mod shipped;
 mod step;
 mod test;
 mod vm;
@@ -41,6 +43,8 @@ enum Verb {
     Build(build::Args),
     /// Build the Debian packages `ringfence` and `ringfence-dbgsym`
     Deb(deb::Args),
+    /// Make all that is published of a release: packages, archive, checksums and bill of materials
+    Release(release::Args),
     /// Run the lab, or with `-i NIC` run `ringfence` on an interface
     Run(run::Args),
     /// Check formatting and lints
@@ -51,7 +55,8 @@ enum Verb {
     TestVm(vm::Args),
     /// Try the Debian package on the systems that are supported, each in a virtual machine
     TestPackage(package_test::Args),
-    /// Before a release: `test --release`, and when nothing failed `test-vm` and `test-package`
+    /// Before a release: `test --release`, and when nothing failed `test-vm`, `test-package` and
+    /// `release --check`
     Ci,
     /// Measure against fail2ban and the bare kernel
     Bench(bench::Args),
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&args),
         Verb::Build(args) => build::run(&args),
         Verb::Deb(args) => deb::run(&args),
+        Verb::Release(args) => release::run(&args),
         Verb::Run(args) => run::run(&args),
         Verb::Lint => lint::run(),
         Verb::Test(args) => test::run(&args),
@@ -75,7 +81,8 @@ fn main() -> ExitCode {
         Verb::TestPackage(args) => package_test::run(&args),
         Verb::Ci => test::run(&test::Args::of_release())
             .and_then(|()| vm::run(&vm::Args::default()))
-            .and_then(|()| package_test::run(&package_test::Args::default())),
+            .and_then(|()| package_test::run(&package_test::Args::default()))
+            .and_then(|()| release::run(&release::Args::checked())),
         Verb::Bench(args) => bench::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Mutants(args) => mutants::run(&args),

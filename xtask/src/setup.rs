@@ -23,7 +23,8 @@ use compiler::{Compiler, Version};
 use ebpf_env::EbpfEnv;
 use system::System;
 use versions::{
-    BENCH_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, NIGHTLY, PACKAGING_TOOLS, TEST_TOOLS, Tool,
+    BENCH_TOOLS, CROSS_TOOLS, DEBIAN_MIN, FUZZ_TOOLS, IMAGE_TOOLS, NIGHTLY, PACKAGING_TOOLS,
+    TEST_TOOLS, Tool,
 };
 
 /// The arguments of `setup`.
@@ -117,6 +118,9 @@ fn report(workspace: &Workspace, needs: For, source: Option<Source>) -> Result<(
     }
     if let Some(why) = &missing.compiler {
         println!("missing: the XDP program's compiler: {why:#}");
+    }
+    for tool in CROSS_TOOLS.iter().filter(|tool| find_program(tool.program).is_none()) {
+        println!("optional: {} (for `cargo xtask deb --arch arm64`)", tool.package);
     }
     if !missing.is_nothing() {
         bail!("something is missing: run `cargo xtask setup`");

@@ -96,6 +96,19 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// What a command prints, without the last line's end; fails when it does.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed ({})", output.status);
+    }
+    let text =
+        String::from_utf8(output.stdout).with_context(|| format!("{program} printed no UTF-8"))?;
+    Ok(text.trim_end().to_owned())
+}
+
 fn wait(
     log: &Path,
     command: &mut Command,

@@ -49,6 +49,12 @@ pub(super) const PACKAGING_TOOLS: [Tool; 3] = [
     Tool { package: "lintian", program: "lintian" },
 ];
 
+/// What builds the packages for arm64 on another machine. Nobody else needs it, so set-up only names it.
+pub(super) const CROSS_TOOLS: [Tool; 2] = [
+    Tool { package: "gcc-aarch64-linux-gnu", program: "aarch64-linux-gnu-gcc" },
+    Tool { package: "qemu-user", program: "qemu-aarch64" },
+];
+
 /// The programs that create the systems on which the package is tested.
 pub(super) const IMAGE_TOOLS: [Tool; 2] = [
     Tool { package: "mmdebstrap", program: "mmdebstrap" },

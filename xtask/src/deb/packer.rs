@@ -1,0 +1,266 @@
+//! The packages out of one build.
+//!
+//! The same build gives the same bytes: every time is that of the last commit, and every mode is set.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::tree::{Tree, compress, files, make_parent, remove, set_mode};
+use crate::shipped::Architecture;
+use crate::step::{output, succeed};
+use crate::workspace::find_program;
+
+const NAME: &str = "ringfence";
+/// The largest binary that is shipped, in bytes.
+const BINARY_MAX: u64 = 15_000_000;
+/// Who answers for the packages, unless `DEBFULLNAME` and `DEBEMAIL` say so, as for Debian's own tools.
+const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
+
+/// What is installed as it lies in the repository.
+const FILES: [(&str, &str); 6] = [
+    ("packaging/config.yml", "etc/ringfence/config.yml"),
+    ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
+    (
+        "packaging/asterisk/manager.d/ringfence.conf",
+        "usr/share/ringfence/asterisk/manager.d/ringfence.conf",
+    ),
+    (
+        "packaging/asterisk/logger.d/ringfence.conf",
+        "usr/share/ringfence/asterisk/logger.d/ringfence.conf",
+    ),
+    ("packaging/logrotate.d/ringfence", "usr/share/ringfence/logrotate.d/ringfence"),
+    ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
+];
+
+/// The programs that are installed as they lie in the repository.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("packaging/wazo-upgrade/pre-stop", "usr/share/wazo-upgrade/pre-stop.d/50-ringfence"),
+    ("packaging/wazo-upgrade/post-start", "usr/share/wazo-upgrade/post-start.d/50-ringfence"),
+];
+
+/// What is built of the product and goes into its package.
+pub(super) struct Built {
+    pub(super) binary: PathBuf,
+    /// What goes below `/usr/share`: the man pages and the shells' completions.
+    pub(super) manual: PathBuf,
+}
+
+/// Makes packages of one build.
+pub(super) struct Packer<'a> {
+    /// The sources.
+    pub(super) root: &'a Path,
+    pub(super) built: &'a Built,
+    pub(super) version: &'a str,
+    pub(super) architecture: Architecture,
+    /// The time of everything in the packages, in seconds since 1970.
+    pub(super) epoch: &'a str,
+}
+
+impl Packer<'_> {
+    /// Writes both packages into `directory`.
+    pub(super) fn pack(&self, directory: &Path) -> Result<[PathBuf; 2]> {
+        let [product, symbols] = self.lay_out(directory)?;
+        Ok([self.build(&product, directory)?, self.build(&symbols, directory)?])
+    }
+
+    /// Writes the package without that of the symbols, which takes longest to compress.
+    pub(super) fn pack_product(&self, directory: &Path) -> Result<PathBuf> {
+        let [product, _symbols] = self.lay_out(directory)?;
+        self.build(&product, directory)
+    }
+
+    /// The files of both packages.
+    fn lay_out(&self, directory: &Path) -> Result<[Tree; 2]> {
+        let work = directory.join("work");
+        remove(&work)?;
+        let product = Tree::new(work.join(NAME))?;
+        let symbols = Tree::new(work.join("ringfence-dbgsym"))?;
+        self.install_binary(&product, &symbols)?;
+        self.install_files(&product)?;
+        self.install_manual(&product)?;
+        let binary = product.path("usr/sbin/ringfence");
+        let dependencies = dependencies(&work, &binary, self.architecture)?;
+        self.write_control(&product, "control", &dependencies)?;
+        product.write("DEBIAN/conffiles", "/etc/ringfence/config.yml\n", 0o644)?;
+        for script in ["postinst", "prerm", "postrm"] {
+            let from = self.root.join("packaging/debian").join(script);
+            product.copy(&from, &format!("DEBIAN/{script}"), 0o755)?;
+        }
+        self.write_control(&symbols, "control-dbgsym", "")?;
+        Ok([product, symbols])
+    }
+
+    /// The binary without what only a debugger reads, which goes into the other package.
+    fn install_binary(&self, product: &Tree, symbols: &Tree) -> Result<()> {
+        let binary = &self.built.binary;
+        let id = build_id(binary)?;
+        let (first, rest) = id.split_at_checked(2).context("the build ID is too short")?;
+        let debug = symbols.path(&format!("usr/lib/debug/.build-id/{first}/{rest}.debug"));
+        make_parent(&debug)?;
+        let objcopy = || Command::new(self.architecture.tool("objcopy"));
+        succeed(
+            objcopy()
+                .args(["--only-keep-debug", "--compress-debug-sections"])
+                .args([binary, &debug]),
+        )?;
+        set_mode(&debug, 0o644)?;
+        let link = symbols.path("usr/share/doc/ringfence-dbgsym");
+        make_parent(&link)?;
+        std::os::unix::fs::symlink(NAME, &link).context("link the documents of the symbols")?;
+
+        let installed = product.path("usr/sbin/ringfence");
+        make_parent(&installed)?;
+        let mut link = OsString::from("--add-gnu-debuglink=");
+        link.push(&debug);
+        succeed(
+            objcopy()
+                .args(["--strip-unneeded", "--remove-section=.comment"])
+                .arg(link)
+                .args([binary, &installed]),
+        )?;
+        set_mode(&installed, 0o755)?;
+        let size = fs::metadata(&installed).context("look at the stripped binary")?.len();
+        ensure!(size <= BINARY_MAX, "the binary has {size} bytes, {BINARY_MAX} are allowed");
+        let Some(mut run) = runner(self.architecture, &installed) else {
+            eprintln!("xtask: without qemu-aarch64 (Debian's qemu-user), {NAME} is not started");
+            return Ok(());
+        };
+        // A faulty example would keep the service from starting on every new host.
+        let config = self.root.join("packaging/config.yml");
+        succeed(run.arg("--config").arg(config).args(["check-config", "-q"]))
+    }
+
+    fn install_files(&self, product: &Tree) -> Result<()> {
+        for (from, to) in FILES {
+            product.copy(&self.root.join(from), to, 0o644)?;
+        }
+        for (from, to) in SCRIPTS {
+            product.copy(&self.root.join(from), to, 0o755)?;
+        }
+        let documents = "usr/share/doc/ringfence";
+        for name in files(&self.root.join("docs"))? {
+            let from = self.root.join("docs").join(&name);
+            product.copy(&from, &format!("{documents}/{name}"), 0o644)?;
+        }
+        product.copy(
+            &self.root.join("CHANGELOG.md"),
+            &format!("{documents}/CHANGELOG.md"),
+            0o644,
+        )?;
+        let date = output(Command::new("date").args(["-u", "-R", "-d"]).arg(self.at()))?;
+        let version = self.version;
+        let changelog = format!(
+            "{NAME} ({version}) stable; urgency=medium\n\n  * CHANGELOG.md lists the changes.\n\n \
+             -- {}  {date}\n",
+            maintainer()
+        );
+        let file = format!("{documents}/changelog");
+        product.write(&file, &changelog, 0o644)?;
+        compress(&product.path(&file))
+    }
+
+    fn install_manual(&self, product: &Tree) -> Result<()> {
+        for file in files(&self.built.manual)? {
+            let installed = format!("usr/share/{file}");
+            product.copy(&self.built.manual.join(&file), &installed, 0o644)?;
+            if file.starts_with("man/") {
+                compress(&product.path(&installed))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_control(&self, tree: &Tree, template: &str, dependencies: &str) -> Result<()> {
+        let template = self.root.join("packaging/debian").join(template);
+        let text = fs::read_to_string(&template)
+            .with_context(|| format!("read {}", template.display()))?;
+        let mut sums = Command::new("md5sum");
+        let mut kib = 0;
+        for file in files(&tree.0)? {
+            let size = fs::symlink_metadata(tree.path(&file)).context("look at a file")?.len();
+            kib += size.div_ceil(1024);
+            sums.arg(&file);
+        }
+        let sums = output(sums.current_dir(&tree.0))?;
+        tree.write("DEBIAN/md5sums", &format!("{sums}\n"), 0o644)?;
+        let text = text
+            .replace("@VERSION@", self.version)
+            .replace("@MAINTAINER@", &maintainer())
+            .replace("@ARCHITECTURE@", self.architecture.debian())
+            .replace("@INSTALLED_SIZE@", &kib.to_string())
+            .replace("@DEPENDS@", dependencies);
+        tree.write("DEBIAN/control", &text, 0o644)
+    }
+
+    /// Packs a tree. `dpkg-deb` sorts the files; more than one thread would make the compressed bytes
+    /// depend on how many processors there are.
+    fn build(&self, tree: &Tree, directory: &Path) -> Result<PathBuf> {
+        tree.set_times(&self.at())?;
+        let package = tree.0.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{package}_{}_{}.deb", self.version, self.architecture.debian());
+        let file = directory.join(name);
+        let mut dpkg = Command::new("dpkg-deb");
+        dpkg.args(["--build", "--root-owner-group", "-Zxz", "--threads-max=1"])
+            .args([&tree.0, &file])
+            .env("SOURCE_DATE_EPOCH", self.epoch)
+            .stdout(Stdio::null());
+        succeed(&mut dpkg)?;
+        Ok(file)
+    }
+
+    /// The time of everything, as `date` and `touch` take it.
+    fn at(&self) -> String {
+        format!("@{}", self.epoch)
+    }
+}
+
+/// How to start a binary of this architecture here, if that is possible.
+fn runner(architecture: Architecture, binary: &Path) -> Option<Command> {
+    if architecture.is_native() {
+        return Some(Command::new(binary));
+    }
+    let qemu = ["qemu-aarch64", "qemu-aarch64-static"].into_iter().find_map(find_program)?;
+    let mut command = Command::new(qemu);
+    let libraries = architecture.cross_libraries();
+    command.arg("-L").arg(libraries.parent().unwrap_or(&libraries)).arg(binary);
+    Some(command)
+}
+
+/// Who answers for the packages.
+fn maintainer() -> String {
+    let variable =
+        |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let (name, address) = MAINTAINER;
+    format!("{} <{}>", variable("DEBFULLNAME", name), variable("DEBEMAIL", address))
+}
+
+/// What the binary needs of Debian's libraries, as `dpkg-shlibdeps` finds out.
+fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Result<String> {
+    // It insists on a source package.
+    let source = work.join("source");
+    fs::create_dir_all(source.join("debian")).context("make a source package")?;
+    let control = format!("Source: {NAME}\n\nPackage: {NAME}\nArchitecture: any\n");
+    fs::write(source.join("debian/control"), control).context("write a source package")?;
+    let mut shlibdeps = Command::new("dpkg-shlibdeps");
+    if !architecture.is_native() {
+        shlibdeps.arg("-l").arg(architecture.cross_libraries());
+    }
+    shlibdeps.env("DEB_HOST_ARCH", architecture.debian());
+    let found = output(shlibdeps.arg("-O").arg(binary).current_dir(&source))?;
+    let dependencies = found.trim().strip_prefix("shlibs:Depends=");
+    let dependencies = dependencies.with_context(|| format!("dpkg-shlibdeps printed {found}"))?;
+    // The libraries of a cross compiler are those of another architecture to it.
+    Ok(dependencies.replace(&format!(":{}", architecture.debian()), ""))
+}
+
+/// By which a debugger finds the symbols.
+fn build_id(binary: &Path) -> Result<String> {
+    let notes = output(Command::new("readelf").args(["--notes", "--wide"]).arg(binary))?;
+    let id = notes.split_once("Build ID: ").and_then(|(_, rest)| rest.split_whitespace().next());
+    Ok(id.context("the binary has no build ID")?.to_owned())
+}
