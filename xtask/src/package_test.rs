@@ -2,7 +2,8 @@
 //!
 //! mmdebstrap makes a system with systemd and Debian's kernel out of the suites that this machine's apt
 //! uses. The system is kept below `target` for a while; what a run writes to it is lost. A second disk has
-//! the packages and `ringfence-package-guest`, which installs, upgrades and removes them.
+//! the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a reboot in
+//! between.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -22,7 +23,7 @@ use crate::vm::packages::Packages;
 use crate::workspace::Workspace;
 
 const VERB: &str = "test-package";
-/// The longest that one system may run; it takes about three minutes.
+/// The longest that one system may run; it takes about five minutes.
 const LIMIT: Duration = Duration::from_mins(15);
 /// After this a system is made again, with its suite's newest packages.
 const AGE_MAX: Duration = Duration::from_hours(7 * 24);
@@ -46,11 +47,11 @@ Type=oneshot
 StandardOutput=tty
 StandardError=inherit
 TTYPath=/dev/ttyS0
-TimeoutStartSec=840
+TimeoutStartSec=780
 Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 ExecStartPre=/usr/bin/mount -o ro /dev/vdb /mnt
 ExecStart=/mnt/guest
-ExecStopPost=/usr/bin/systemctl poweroff --no-block
+ExecStopPost=/bin/sh -c 'test -e /run/package-test-reboots || systemctl poweroff --no-block'
 ";
 
 /// What `test-package` takes.
@@ -107,6 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             initramfs: system.file("initrd"),
             disks: vec![system.file("disk"), payload.clone()],
             arguments: KERNEL_ARGUMENTS,
+            reboots: true,
             limit: LIMIT,
         });
         let findings = Findings::read(&read_lossy(&log));

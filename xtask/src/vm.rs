@@ -153,6 +153,7 @@ fn try_kernel(
         initramfs: image,
         disks: Vec::new(),
         arguments: "",
+        reboots: false,
         limit: LIMIT,
     });
     let findings = Findings::read(&read_lossy(&log));

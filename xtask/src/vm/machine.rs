@@ -27,6 +27,8 @@ pub(crate) struct Guest {
     pub(crate) disks: Vec<PathBuf>,
     /// Further arguments of the kernel.
     pub(crate) arguments: &'static str,
+    /// Whether it may start again; else that is its end.
+    pub(crate) reboots: bool,
     /// The longest that it may run.
     pub(crate) limit: Duration,
 }
@@ -71,7 +73,8 @@ impl Machine {
         // What a guest writes to its disks goes to a file there that has no name.
         qemu.env("TMPDIR", &self.logs);
         qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1G"])
-            .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"])
+            .args(["-nodefaults", "-display", "none", "-serial", "stdio"])
+            .args((!guest.reboots).then_some("-no-reboot"))
             .arg("-kernel")
             .arg(&guest.kernel)
             .arg("-initrd")

@@ -1,0 +1,204 @@
+//! The checks, in their order: each begins with what the one before it has left.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::asterisk;
+use crate::say;
+use crate::system::{
+    apt, dropped, ip, json, must, output, run_quietly, said, service_is_active, service_is_up,
+    until,
+};
+use crate::traffic::{ATTACK_RATE, ATTACKER, Inbox, PHONE, WAN, bring_up, lay_cable};
+
+/// What a purge must not leave.
+const TRACES: [&str; 7] = [
+    "/etc/ringfence",
+    "/var/lib/ringfence",
+    "/run/ringfence",
+    "/sys/fs/bpf/ringfence",
+    "/etc/systemd/system/multi-user.target.wants/ringfence.service",
+    "/etc/asterisk/manager.d/ringfence.conf",
+    "/usr/share/wazo-upgrade",
+];
+/// As `wazo-upgrade` has it: a script of `pre-stop` that fails ends the upgrade, another does not.
+const WAZO_UPGRADE: &str = "\
+run() { for script in /usr/share/wazo-upgrade/$1.d/*; do [ -e \"$script\" ] || continue; \
+$script; status=$?; if [ $status -ne 0 ] && [ $1 = pre-stop ]; then exit 1; fi; done; }; run ";
+/// What made a service run as root, before it had a user of its own.
+const AS_ROOT: &str = "/etc/systemd/system/ringfence.service.d/as-root.conf";
+/// How long it is listened for what must not come.
+const SILENCE: Duration = Duration::from_secs(2);
+
+fn check(name: &str, work: impl FnOnce() -> Result<()>) {
+    let start = Instant::now();
+    match work() {
+        Ok(()) => say("ok", start, name, None),
+        Err(error) => say("failed", start, name, Some(&error)),
+    }
+}
+
+/// All up to the reboot.
+pub(crate) fn from_the_start() -> Result<()> {
+    let payload = env::current_exe().context("find the payload")?;
+    let payload = payload.parent().context("find the payload")?;
+    let package = |name: &str| payload.join(name).display().to_string();
+    lay_cable()?;
+    bring_up()?;
+    let inbox = Inbox::open()?;
+    inbox.hears(ATTACKER, "before the installation")?;
+
+    check("without Asterisk it installs, starts and says what is missing", || {
+        apt(&["install", &package("old.deb")])?;
+        service_is_active()?;
+        must("ringfence", &["confirm"])?;
+        let status = output("ringfence", &["status", "--json"])?;
+        ensure!(status.contains(WAN), "{WAN} is not protected: {status}");
+        let doctor = said("ringfence", &["doctor"])?;
+        ensure!(doctor.contains("Asterisk"), "doctor does not mention Asterisk: {doctor}");
+        Ok(())
+    });
+    check("when Asterisk appears, dpkg-reconfigure completes it, and AMI is heard", || {
+        asterisk::install()?;
+        asterisk::serve_ami()?;
+        must("dpkg-reconfigure", &["ringfence"])?;
+        asterisk::has_the_ami_user()?;
+        service_is_up()?;
+        until("AMI is heard", || {
+            let status = json("status")?;
+            let sources = status["sources"].as_array().context("status has no sources")?;
+            Ok(sources.iter().any(|s| s["name"] == "asterisk-ami" && s["state"] == "ok"))
+        })
+    });
+    check("the service manager knows what it does", || {
+        let text = output("systemctl", &["show", "-P", "StatusText", "ringfence"])?;
+        ensure!(text.contains("protects wan0"), "systemctl shows: {text}");
+        Ok(())
+    });
+    check("failures that Asterisk logs ban their source", || {
+        until("the attacker is banned", || {
+            asterisk::log_failures()?;
+            Ok(is_banned("asterisk-wazo")?)
+        })?;
+        inbox.hears_nothing_of(ATTACKER, SILENCE)?;
+        inbox.hears(PHONE, "meanwhile")
+    });
+    check("an upgrade from a service that ran as root lets no packet through", || {
+        inbox.hears_only_the_phone_during(|| {
+            run_as_root()?;
+            let before = dropped()?;
+            apt(&["install", &package("new.deb")])?;
+            service_is_up()?;
+            ensure!(is_banned("asterisk-wazo")?, "the ban is gone");
+            let status = json("status")?;
+            let store = status.pointer("/store/state").and_then(Value::as_str);
+            ensure!(store == Some("ok"), "the store is {store:?}");
+            until("the attack is dropped", || Ok(dropped()? >= before + u64::from(ATTACK_RATE)))
+        })
+    });
+    check("a reload with a broken configuration changes nothing", || {
+        let broken = Path::new("/etc/ringfence/conf.d/broken.yml");
+        fs::create_dir_all("/etc/ringfence/conf.d").context("make conf.d")?;
+        fs::write(broken, "jails: [").context("write a broken configuration")?;
+        let reloaded = inbox.hears_only_the_phone_during(|| {
+            ensure!(
+                !run_quietly("systemctl", &["reload", "ringfence"])?,
+                "systemctl reload succeeded with a broken configuration"
+            );
+            service_is_up()
+        });
+        fs::remove_file(broken).context("remove the broken configuration")?;
+        reloaded?;
+        must("systemctl", &["reload", "ringfence"])
+    });
+    check("wazo-upgrade's hooks close SIP and open it again", || {
+        let hooks = |state: &str| must("sh", &["-c", &format!("{WAZO_UPGRADE}{state}")]);
+        hooks("pre-stop")?;
+        inbox.hears_nothing_of(PHONE, SILENCE)?;
+        hooks("post-start")?;
+        inbox.hears(PHONE, "after the upgrade")?;
+        must("systemctl", &["stop", "ringfence"])?;
+        hooks("pre-stop").context("a hook without a daemon aborts the upgrade")?;
+        hooks("post-start")?;
+        must("systemctl", &["start", "ringfence"])?;
+        service_is_up()
+    });
+    check("a daemon that hangs is started again, and its bans hold", || {
+        let restarts = || output("systemctl", &["show", "-P", "NRestarts", "ringfence"]);
+        let before = restarts()?;
+        inbox.hears_only_the_phone_during(|| {
+            must("systemctl", &["kill", "--signal=STOP", "ringfence"])?;
+            until("systemd restarts the service", || Ok(restarts()? != before))?;
+            service_is_up()
+        })
+    });
+    check("it starts while Wazo is disabled", || {
+        fs::create_dir_all("/var/lib/wazo").context("make /var/lib/wazo")?;
+        fs::write("/var/lib/wazo/disabled", "").context("disable Wazo")?;
+        must("systemctl", &["restart", "ringfence"])?;
+        service_is_up()?;
+        fs::remove_dir_all("/var/lib/wazo").context("enable Wazo")
+    });
+    Ok(())
+}
+
+/// All after the reboot.
+pub(crate) fn after_the_reboot() -> Result<()> {
+    let inbox = Inbox;
+    check("after a reboot no packet of a banned source arrives, from the first on", || {
+        inbox.hears(PHONE, "after the reboot")?;
+        service_is_active()?;
+        ensure!(is_banned("asterisk-wazo")?, "the ban is gone");
+        until("the attack is dropped", || Ok(dropped()? > u64::from(ATTACK_RATE)))?;
+        let passed = inbox.count(ATTACKER)?;
+        ensure!(passed == 0, "{passed} packets of a banned source arrived since the boot");
+        Ok(())
+    });
+    check("removing it lets all packets pass", || {
+        apt(&["remove", "ringfence"])?;
+        inbox.hears(ATTACKER, "after the removal")
+    });
+    check("a purge leaves nothing", || {
+        apt(&["purge", "ringfence"])?;
+        let left: Vec<_> = TRACES.into_iter().filter(|path| Path::new(path).exists()).collect();
+        ensure!(left.is_empty(), "these are left: {left:?}");
+        let named = output("find", &["/etc", "/usr", "/var/lib", "/run", "-name", "*ringfence*"])?;
+        ensure!(named.is_empty(), "these are left: {named}");
+        let link = output("ip", &["link", "show", WAN])?;
+        ensure!(!link.contains("xdp"), "the program is still attached: {link}");
+        asterisk::was_told("manager reload")?;
+        ip("link show")
+    });
+    Ok(())
+}
+
+/// Whether this jail has banned the attacker.
+fn is_banned(jail: &str) -> Result<bool> {
+    let bans = output("ringfence", &["bans", "--jail", jail])?;
+    Ok(bans.lines().any(|line| line.contains(&ATTACKER.to_string())))
+}
+
+/// Has the installed service run as root, with files that belong to root.
+fn run_as_root() -> Result<()> {
+    let unit = Path::new(AS_ROOT);
+    let directory = unit.parent().context("a drop-in without a directory")?;
+    fs::create_dir_all(directory).context("make the drop-in's directory")?;
+    let text = "[Service]\nUser=root\nGroup=root\nSupplementaryGroups=\nAmbientCapabilities=\n\
+                CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE\n";
+    fs::write(unit, text).context("write the drop-in")?;
+    must("systemctl", &["daemon-reload"])?;
+    must("systemctl", &["stop", "ringfence"])?;
+    must("chown", &["-R", "root:root", "/var/lib/ringfence"])?;
+    must("systemctl", &["start", "ringfence"])?;
+    service_is_up()?;
+    let user = output("systemctl", &["show", "-P", "MainPID", "ringfence"])?;
+    let user = output("stat", &["--format=%U", &format!("/proc/{}", user.trim())])?;
+    ensure!(user.trim() == "root", "the service runs as {user}");
+    fs::remove_dir_all(directory).context("remove the drop-in")?;
+    must("systemctl", &["daemon-reload"])
+}

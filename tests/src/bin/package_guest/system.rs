@@ -1,0 +1,108 @@
+//! Commands of the system, and waiting for what they bring about.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// Everything is slow here.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const POLL: Duration = Duration::from_millis(200);
+
+pub(crate) fn apt(arguments: &[&str]) -> Result<()> {
+    let mut all = vec!["--yes", "-o", "APT::Sandbox::User=root"];
+    all.extend(arguments);
+    must("apt-get", &all)
+}
+
+/// Waits until the service is active, which it is when it has said so itself.
+pub(crate) fn service_is_active() -> Result<()> {
+    until("the service is active", || run_quietly("systemctl", &["is-active", "ringfence"]))
+}
+
+/// Waits until the service is active and protects the host.
+pub(crate) fn service_is_up() -> Result<()> {
+    service_is_active()?;
+    until("status --check reports protection", || {
+        let mut check = command("ringfence", &["status", "--check"]);
+        let status = check.stdout(Stdio::null()).status().context("run ringfence status")?;
+        // A warning is for the administrator of a system that is no real PBX.
+        Ok(status.code().is_some_and(|code| code < 2))
+    })
+}
+
+/// What a command prints as JSON.
+pub(crate) fn json(line: &str) -> Result<Value> {
+    let mut words: Vec<&str> = line.split(' ').collect();
+    words.push("--json");
+    serde_json::from_str(&output("ringfence", &words)?).with_context(|| format!("read {line}"))
+}
+
+/// The packets that were dropped for a ban.
+pub(crate) fn dropped() -> Result<u64> {
+    let status = json("status")?;
+    status.pointer("/reasons/banned/packets").and_then(Value::as_u64).context("no such counter")
+}
+
+pub(crate) fn until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match condition() {
+            Ok(true) => return Ok(()),
+            Ok(false) | Err(_) if Instant::now() < end => thread::sleep(POLL),
+            Ok(false) => bail!("not within {} s: {what}{}", LIMIT.as_secs(), journal()),
+            Err(why) => return Err(why).with_context(|| format!("{what}{}", journal())),
+        }
+    }
+}
+
+/// The end of the service's log, for a failure.
+fn journal() -> String {
+    let log = output("journalctl", &["-u", "ringfence", "-n", "12", "-o", "cat", "--no-pager"]);
+    log.map(|log| format!("\n{log}")).unwrap_or_default()
+}
+
+pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn must(program: &str, arguments: &[&str]) -> Result<()> {
+    output(program, arguments).map(drop)
+}
+
+/// Whether a command succeeds.
+pub(crate) fn run_quietly(program: &str, arguments: &[&str]) -> Result<bool> {
+    let mut command = command(program, arguments);
+    let output = command.output().with_context(|| format!("run {program}"))?;
+    Ok(output.status.success())
+}
+
+/// What a command prints, however it ends.
+pub(crate) fn said(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = command(program, arguments).output().with_context(|| format!("run {program}"))?;
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok(format!("{said}{errors}"))
+}
+
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = command(program, arguments).output().with_context(|| format!("run {program}"))?;
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{program} {} failed ({}): {said}{errors}",
+        arguments.join(" "),
+        output.status
+    );
+    Ok(said.into_owned())
+}
+
+/// Runs `ip` with the words of a line.
+pub(crate) fn ip(line: &str) -> Result<()> {
+    must("ip", &line.split(' ').collect::<Vec<_>>())
+}

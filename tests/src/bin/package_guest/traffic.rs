@@ -1,0 +1,165 @@
+//! What comes from the outside, and what of it arrives.
+//!
+//! The Internet is a namespace on a cable, with a phone and an attacker who send without a pause. What arrives
+//! at the SIP port is counted by source, in a file: the senders and the counter begin before the network is
+//! up, in a process of their own.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::system::{POLL, ip, until};
+
+pub(crate) const PBX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(crate) const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
+pub(crate) const ATTACKER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
+const SIP: u16 = 5060;
+/// What the attacker and the phone send, in packets a second.
+pub(crate) const ATTACK_RATE: u32 = 1_000;
+const PHONE_RATE: u32 = 5;
+/// The namespace that is the Internet, and the interface towards it.
+const OUTSIDE: &str = "outside";
+pub(crate) const WAN: &str = "wan0";
+/// Known to the outside, so that packets come as soon as the interface is up.
+const WAN_MAC: &str = "02:00:00:00:00:01";
+const COUNTS: &str = "/run/package-test-counts";
+/// How often the counts are written.
+const WRITTEN: Duration = Duration::from_millis(50);
+
+/// Lays a cable to a phone and an attacker. The interface here stays down.
+pub(crate) fn lay_cable() -> Result<()> {
+    let outside = |arguments: &str| ip(&format!("-n {OUTSIDE} {arguments}"));
+    ip(&format!("netns add {OUTSIDE}"))?;
+    ip(&format!("link add {WAN} address {WAN_MAC} type veth peer name eth0 netns {OUTSIDE}"))?;
+    for address in [PHONE, ATTACKER] {
+        outside(&format!("address add {address}/24 dev eth0"))?;
+    }
+    outside("link set eth0 up")?;
+    outside(&format!("neighbour replace {PBX} lladdr {WAN_MAC} dev eth0 nud permanent"))
+}
+
+/// Brings the interface up, with a default route as on a host that faces the Internet.
+pub(crate) fn bring_up() -> Result<()> {
+    ip(&format!("address add {PBX}/24 dev {WAN}"))?;
+    ip(&format!("link set {WAN} up"))?;
+    ip(&format!("route add default via {PHONE}"))
+}
+
+/// Sends and counts, until it is ended.
+pub(crate) fn run() -> Result<()> {
+    let inbox = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SIP)).context("bind the SIP port")?;
+    inbox.set_read_timeout(Some(WRITTEN)).context("set a timeout")?;
+    let _phone = Sender::start(PHONE, PHONE_RATE)?;
+    let _attacker = Sender::start(ATTACKER, ATTACK_RATE)?;
+    let (mut counts, mut written) = (BTreeMap::<IpAddr, u64>::new(), Instant::now());
+    loop {
+        if let Ok((_, from)) = inbox.recv_from(&mut [0; 128]) {
+            *counts.entry(from.ip()).or_insert(0) += 1;
+        }
+        if written.elapsed() >= WRITTEN {
+            written = Instant::now();
+            let line = |(source, count): (&IpAddr, &u64)| format!("{source} {count}\n");
+            let text: String = counts.iter().map(line).collect();
+            let new = format!("{COUNTS}.new");
+            fs::write(&new, text).context("write the counts")?;
+            fs::rename(&new, COUNTS).context("write the counts")?;
+        }
+    }
+}
+
+/// Sends to the PBX until it is ended.
+pub(crate) fn send(source: Ipv4Addr, rate: u32) -> Result<()> {
+    let socket = UdpSocket::bind((source, 0)).context("bind the source")?;
+    let every = Duration::from_secs(1).checked_div(rate).context("the rate is 0")?;
+    let mut next = Instant::now();
+    loop {
+        // While the interface or the receiver is not there, some packets cannot be sent.
+        let _may_fail = socket.send_to(b"OPTIONS sip:192.0.2.1 SIP/2.0\r\n", (PBX, SIP));
+        next += every;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// A process that ends with this.
+pub(crate) struct Sender(Child);
+
+impl Sender {
+    fn start(source: Ipv4Addr, rate: u32) -> Result<Self> {
+        let own = env::current_exe().context("find this program")?;
+        let mut ip = Command::new("ip");
+        ip.args(["netns", "exec", OUTSIDE]).arg(own);
+        ip.args(["send", &source.to_string(), &rate.to_string()]);
+        Ok(Self(ip.stdin(Stdio::null()).spawn().context("start a sender")?))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _has_ended = self.0.kill();
+        let _has_ended = self.0.wait();
+    }
+}
+
+/// What arrives at the PBX.
+pub(crate) struct Inbox;
+
+impl Inbox {
+    /// Starts what sends and counts, as a service that is no child of this process.
+    pub(crate) fn open() -> Result<Self> {
+        let own = env::current_exe().context("find this program")?;
+        let mut run = Command::new("systemd-run");
+        run.args(["--unit=package-test-traffic", "--quiet"]).arg(own).arg("traffic");
+        let status = run.status().context("run systemd-run")?;
+        ensure!(status.success(), "systemd-run failed ({status})");
+        Ok(Self)
+    }
+
+    /// How many packets of this source have arrived.
+    pub(crate) fn count(&self, source: Ipv4Addr) -> Result<u64> {
+        // What has arrived by now is written by then.
+        thread::sleep(2 * WRITTEN);
+        if !Path::new(COUNTS).exists() {
+            return Ok(0);
+        }
+        let text = fs::read_to_string(COUNTS).context("read the counts")?;
+        let of = |line: &str| line.strip_prefix(&format!("{source} "))?.parse().ok();
+        Ok(text.lines().find_map(of).unwrap_or(0))
+    }
+
+    /// Waits for a packet of this source.
+    pub(crate) fn hears(&self, source: Ipv4Addr, when: &str) -> Result<()> {
+        let before = self.count(source)?;
+        until(&format!("{source} is heard {when}"), || Ok(self.count(source)? > before))
+    }
+
+    /// Fails if a packet of this source arrives within this time.
+    pub(crate) fn hears_nothing_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
+        // What was on its way.
+        thread::sleep(POLL);
+        let before = self.count(source)?;
+        thread::sleep(time);
+        let passed = self.count(source)? - before;
+        ensure!(passed == 0, "{passed} packets of {source} arrived");
+        Ok(())
+    }
+
+    /// Fails if a packet of the attacker arrives meanwhile, or none of the phone.
+    pub(crate) fn hears_only_the_phone_during(
+        &self,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let before = self.count(ATTACKER)?;
+        work()?;
+        self.hears(PHONE, "meanwhile")?;
+        let passed = self.count(ATTACKER)? - before;
+        ensure!(passed == 0, "{passed} packets of a banned source arrived");
+        Ok(())
+    }
+}
