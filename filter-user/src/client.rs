@@ -12,9 +12,12 @@ use anyhow::{Context as _, Result, bail};
 use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
 use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::getuid;
+use nix::unistd::{User, getuid};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+/// The user that the service runs as (`packaging/ringfence.service`).
+pub const USER: &str = "ringfence";
 
 /// How long the daemon may be silent. It gives a sign every two seconds that it works on the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,9 +101,9 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     })?;
     let credentials = getsockopt(&stream, sockopt::PeerCredentials)
         .with_context(|| format!("find out which process listens at {}", socket.display()))?;
-    if !may_answer(credentials.uid(), getuid().as_raw()) {
+    if !may_answer(credentials.uid(), getuid().as_raw(), daemon_user()) {
         bail!(
-            "the user {} listens at {}, not root, so it is not Ringfence's daemon",
+            "the user {} listens at {}, neither root nor `{USER}`, so it is not Ringfence's daemon",
             credentials.uid(),
             socket.display()
         );
@@ -146,8 +149,13 @@ pub fn bans(socket: &Path, query: &BansQuery, after: Option<BanPlace>) -> Result
 }
 
 /// Whether to trust the listener: any other user could claim that a ban is in force.
-fn may_answer(listener: u32, own: u32) -> bool {
-    listener == 0 || listener == own
+fn may_answer(listener: u32, own: u32, daemon: Option<u32>) -> bool {
+    listener == 0 || listener == own || Some(listener) == daemon
+}
+
+/// The user that the service runs as, if this host has it.
+fn daemon_user() -> Option<u32> {
+    User::from_name(USER).ok().flatten().map(|user| user.uid.as_raw())
 }
 
 fn is_late(error: &anyhow::Error) -> bool {
@@ -198,8 +206,17 @@ mod tests {
 
     #[test]
     fn another_user_is_no_daemon() {
-        for (listener, own, may) in [(0, 0, true), (0, 7, true), (7, 7, true), (7, 0, false)] {
-            assert_eq!(may_answer(listener, own), may, "{listener} {own}");
+        let table = [
+            (0, 0, None, true),
+            (0, 7, None, true),
+            (7, 7, None, true),
+            (7, 0, None, false),
+            (7, 0, Some(8), false),
+            (8, 0, Some(8), true),
+            (8, 7, Some(8), true),
+        ];
+        for (listener, own, daemon, may) in table {
+            assert_eq!(may_answer(listener, own, daemon), may, "{listener} {own} {daemon:?}");
         }
     }
 

@@ -94,7 +94,7 @@ fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
 fn in_words(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let denied = error.is::<client::NotRoot>()
-        || ["(os error 13)", "(os error 1)", "EACCES", "EPERM", "this needs root"]
+        || ["(os error 13)", "(os error 1)", "EACCES", "EPERM", "this needs root", "only root may"]
             .iter()
             .any(|sign| text.contains(sign));
     if denied && !geteuid().is_root() {

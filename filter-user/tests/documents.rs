@@ -65,8 +65,9 @@ Every command except `run` takes `--json`. It then prints one JSON document, whi
 command fails; `test-log` prints one document per line. Times in JSON are UTC, times in text are local.
 
 The exit status is 0 on success, 1 on failure with the reason on standard error, and 2 for wrong usage. `doctor`
-exits with 1 if it finds a problem. Every command except `test-log` and `check-config` needs root. If the
-configuration is invalid, the commands that ask a running daemon, and `detach`, print a warning and still work.
+exits with 1 if it finds a problem. Every command except `test-log` and `check-config` needs root; those that
+change nothing may also be used by members of the group `ringfence`. If the configuration is invalid, the commands that ask a
+running daemon, and `detach`, print a warning and still work.
 
 Options for every command. The environment variable `RINGFENCE_SOCKET` stands for `--socket`.
 

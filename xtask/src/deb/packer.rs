@@ -22,9 +22,10 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// What is installed as it lies in the repository.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
+    ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
     (
         "packaging/asterisk/manager.d/ringfence.conf",
         "usr/share/ringfence/asterisk/manager.d/ringfence.conf",

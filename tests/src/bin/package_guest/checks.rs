@@ -80,6 +80,16 @@ pub(crate) fn from_the_start() -> Result<()> {
         ensure!(text.contains("protects wan0"), "systemctl shows: {text}");
         Ok(())
     });
+    check("it is confined, and runs as a user of its own", || {
+        must("systemd-analyze", &["security", "--threshold=20", "--no-pager", "ringfence"])?;
+        let process = output("systemctl", &["show", "-P", "MainPID", "ringfence"])?;
+        let status = fs::read_to_string(format!("/proc/{}/status", process.trim()))
+            .context("read the status of the process")?;
+        let own = output("id", &["-u", "ringfence"])?;
+        let expected = format!("Uid:\t{0}\t{0}\t{0}\t{0}", own.trim());
+        ensure!(status.lines().any(|line| line == expected), "it runs as another: {status}");
+        Ok(())
+    });
     check("failures that Asterisk logs ban their source", || {
         until("the attacker is banned", || {
             asterisk::log_failures()?;
@@ -193,7 +203,7 @@ fn run_as_root() -> Result<()> {
     fs::write(unit, text).context("write the drop-in")?;
     must("systemctl", &["daemon-reload"])?;
     must("systemctl", &["stop", "ringfence"])?;
-    must("chown", &["-R", "root:root", "/var/lib/ringfence"])?;
+    must("chown", &["-R", "root:root", "/var/lib/ringfence", "/sys/fs/bpf/ringfence"])?;
     must("systemctl", &["start", "ringfence"])?;
     service_is_up()?;
     let user = output("systemctl", &["show", "-P", "MainPID", "ringfence"])?;
