@@ -65,7 +65,7 @@ esac
 "#;
 
 /// What a page begins with. The host has what a Wazo host with Debian's fail2ban has.
-const BEGIN: &str = r#"set -eu
+const BEGIN: &str = r"set -eu
 directory=@DIRECTORY@
 mount -t tmpfs ringfence-documents $directory/overlay
 mkdir $directory/overlay/etc $directory/overlay/work
@@ -85,7 +85,7 @@ end() { systemctl stop ringfence; @BINARY@ detach > /dev/null 2>&1 || true; umou
 trap end EXIT
 systemctl start ringfence
 ringfence confirm > /dev/null
-"#;
+";
 
 /// A page with blocks of commands.
 struct Page {
@@ -179,7 +179,7 @@ fn run(page: &Page, fail2ban: &Path) -> anyhow::Result<()> {
     );
     fs::write(&config, text)?;
     let binary = ringfence::built()?;
-    let fill = |text: &str| {
+    let complete = |text: &str| {
         text.replace("@BINARY@", &binary.display().to_string())
             .replace("@DIRECTORY@", &place.display().to_string())
             .replace("@FAIL2BAN@", &fail2ban.display().to_string())
@@ -190,12 +190,12 @@ fn run(page: &Page, fail2ban: &Path) -> anyhow::Result<()> {
         fs::write(&file, text)?;
         Ok(fs::set_permissions(file, Permissions::from_mode(0o755))?)
     };
-    program("ringfence", &fill(RINGFENCE))?;
-    program("systemctl", &fill(SYSTEMCTL))?;
+    program("ringfence", &complete(RINGFENCE))?;
+    program("systemctl", &complete(SYSTEMCTL))?;
     for name in OTHERS {
         program(name, "#!/bin/sh\n")?;
     }
-    let mut script = fill(BEGIN);
+    let mut script = complete(BEGIN);
     for (number, (line, block)) in page.blocks.iter().enumerate() {
         let file = place.join(format!("block-{number}"));
         fs::write(&file, block)?;

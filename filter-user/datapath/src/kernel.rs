@@ -759,7 +759,7 @@ impl Guard {
         match egress::attach(&mut self.program, pins, place) {
             Ok(_) if was_deaf => notes.push(format!("known peers are learned on `{name}` again")),
             Ok(egress::Done::Added) => {
-                notes.push(format!("`{name}` had lost the egress classifier: attached it again"))
+                notes.push(format!("`{name}` had lost the egress classifier: attached it again"));
             }
             Ok(egress::Done::Kept) => {}
             Err(error) => self.interface.not_learning = Some(format!("{error:#}")),

@@ -198,7 +198,7 @@ impl Flood {
             sender.send(CHUNK)?;
             self.sent.fetch_add(u64::from(CHUNK), Ordering::Relaxed);
             // What the machine could not send is not made up for.
-            next = (next + every).max(Instant::now() - 10 * every);
+            next = (next + every).max(Instant::now().checked_sub(10 * every).unwrap_or(next));
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(())

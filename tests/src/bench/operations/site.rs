@@ -53,7 +53,8 @@ impl Site {
             Ok(log)
         };
         let notice = log("fail2ban")?;
-        (log("auth.log")?, log("provd.log")?);
+        log("auth.log")?;
+        log("provd.log")?;
         let mut config = Config::new(&notice);
         config.other_logs = Some(directory.path().to_owned());
         config.environment = environment(UNIT);

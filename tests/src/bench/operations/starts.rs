@@ -19,7 +19,7 @@ use crate::interrupt;
 const BANS: [u32; 2] = [0, 1_000_000];
 /// A start with a million bans is measured so often at most.
 const ROUNDS_MAX: u32 = 3;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The longest message to a service manager that is read.
 const MESSAGE_MAX: usize = 4096;
 

@@ -76,7 +76,8 @@ pub(crate) fn serve_ami() -> Result<()> {
                 for line in actions.lines() {
                     let line = line.context("read an action")?;
                     if !line.is_empty() {
-                        action += &format!("{line}\n");
+                        action.push_str(&line);
+                        action.push('\n');
                         continue;
                     }
                     client.write_all(answer(&action).as_bytes()).context("answer")?;

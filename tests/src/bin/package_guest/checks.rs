@@ -93,7 +93,7 @@ pub(crate) fn from_the_start() -> Result<()> {
     check("failures that Asterisk logs ban their source", || {
         until("the attacker is banned", || {
             asterisk::log_failures()?;
-            Ok(is_banned("asterisk-wazo")?)
+            is_banned("asterisk-wazo")
         })?;
         inbox.hears_nothing_of(ATTACKER, SILENCE)?;
         inbox.hears(PHONE, "meanwhile")
@@ -111,6 +111,12 @@ pub(crate) fn from_the_start() -> Result<()> {
             until("the attack is dropped", || Ok(dropped()? >= before + u64::from(ATTACK_RATE)))
         })
     });
+    while_it_runs(&inbox);
+    Ok(())
+}
+
+/// What an administrator, Wazo and a fault do to the service.
+fn while_it_runs(inbox: &Inbox) {
     check("a reload with a broken configuration changes nothing", || {
         let broken = Path::new("/etc/ringfence/conf.d/broken.yml");
         fs::create_dir_all("/etc/ringfence/conf.d").context("make conf.d")?;
@@ -154,12 +160,11 @@ pub(crate) fn from_the_start() -> Result<()> {
         service_is_up()?;
         fs::remove_dir_all("/var/lib/wazo").context("enable Wazo")
     });
-    Ok(())
 }
 
 /// All after the reboot.
-pub(crate) fn after_the_reboot() -> Result<()> {
-    let inbox = Inbox;
+pub(crate) fn after_the_reboot() {
+    let inbox = Inbox::after_the_reboot();
     check("after a reboot no packet of a banned source arrives, from the first on", || {
         inbox.hears(PHONE, "after the reboot")?;
         service_is_active()?;
@@ -184,7 +189,6 @@ pub(crate) fn after_the_reboot() -> Result<()> {
         asterisk::was_told("manager reload")?;
         ip("link show")
     });
-    Ok(())
 }
 
 /// Whether this jail has banned the attacker.

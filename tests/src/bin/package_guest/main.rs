@@ -31,8 +31,12 @@ fn main() -> Result<()> {
         [_, "uplink"] => return traffic::bring_up(),
         _ => bail!("there is no such verb: {arguments:?}"),
     }
-    let done =
-        if reboot::is_over()? { checks::after_the_reboot() } else { checks::from_the_start() };
+    let done = if reboot::is_over()? {
+        checks::after_the_reboot();
+        Ok(())
+    } else {
+        checks::from_the_start()
+    };
     if let Err(error) = &done {
         say("failed", Instant::now(), "the start", Some(error));
     }

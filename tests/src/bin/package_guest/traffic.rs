@@ -108,7 +108,10 @@ impl Drop for Sender {
 }
 
 /// What arrives at the PBX.
-pub(crate) struct Inbox;
+pub(crate) struct Inbox {
+    /// The file with the counts.
+    counts: &'static Path,
+}
 
 impl Inbox {
     /// Starts what sends and counts, as a service that is no child of this process.
@@ -118,17 +121,22 @@ impl Inbox {
         run.args(["--unit=package-test-traffic", "--quiet"]).arg(own).arg("traffic");
         let status = run.status().context("run systemd-run")?;
         ensure!(status.success(), "systemd-run failed ({status})");
-        Ok(Self)
+        Ok(Self::after_the_reboot())
+    }
+
+    /// The one that has been started with the system.
+    pub(crate) fn after_the_reboot() -> Self {
+        Self { counts: Path::new(COUNTS) }
     }
 
     /// How many packets of this source have arrived.
     pub(crate) fn count(&self, source: Ipv4Addr) -> Result<u64> {
         // What has arrived by now is written by then.
         thread::sleep(2 * WRITTEN);
-        if !Path::new(COUNTS).exists() {
+        if !self.counts.exists() {
             return Ok(0);
         }
-        let text = fs::read_to_string(COUNTS).context("read the counts")?;
+        let text = fs::read_to_string(self.counts).context("read the counts")?;
         let of = |line: &str| line.strip_prefix(&format!("{source} "))?.parse().ok();
         Ok(text.lines().find_map(of).unwrap_or(0))
     }
