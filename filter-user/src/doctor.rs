@@ -21,16 +21,16 @@ pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
 
-/// /// A fault and how to correct it.
+/// A fault and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// /// What has the fault: `daemon`, `asterisk`, or the name of a source.
+    /// What has the fault: `daemon`, `asterisk`, or the name of a source.
     pub subject: String,
     /// What is wrong.
     pub problem: String,
-    /// /// How to correct it.
+    /// How to correct it.
     pub mend: String,
-    /// /// How `--fix` corrects it, if it can.
+    /// How `--fix` corrects it, if it can.
     pub fix: Option<Fix>,
 }
 
@@ -41,7 +41,7 @@ impl Finding {
     }
 }
 
-/// /// Errors of the configuration, and files that are not read.
+/// Errors of the configuration, and files that are not read.
 pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     let wrong = wrong.errors().iter().map(|error| {
         let mend = "correct it and type `ringfence check-config`: no daemon starts with it";
@@ -58,7 +58,7 @@ pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
     wrong.chain(ignored).collect()
 }
 
-/// /// Checks everything. `status` is the daemon's answer, or why there is none.
+/// Checks everything. `status` is the daemon's answer, or why there is none.
 pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) -> Vec<Finding> {
     let mut findings = match status {
         Ok(status) => told(config, status),
@@ -70,12 +70,12 @@ pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) ->
     findings
 }
 
-/// /// The findings from the daemon's status.
+/// The findings from the daemon's status.
 fn told(config: &Config, status: &Status) -> Vec<Finding> {
     faults(status).iter().filter_map(|fault| finding(config, fault)).collect()
 }
 
-/// /// The finding for a fault; `None` if it corrects itself or is intended.
+/// The finding for a fault; `None` if it corrects itself or is intended.
 fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
     let why = |why: &Option<String>| why.clone().unwrap_or_default();
     Some(match fault {
@@ -144,7 +144,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
     })
 }
 
-/// /// How to correct a source that has failed or is waiting.
+/// How to correct a source that has failed or is waiting.
 fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     let ami = &config.sources.asterisk.ami;
     if name == AMI && ami.secret_file.exists() {
@@ -167,23 +167,23 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     Some(mend(name).to_owned())
 }
 
-/// /// The output of `doctor --json`.
+/// The output of `doctor --json`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Findings<'a> {
-    /// /// Whether there are no findings.
+    /// Whether there are no findings.
     pub ok: bool,
-    /// /// The findings.
+    /// The findings.
     pub findings: &'a [Finding],
 }
 
 impl<'a> Findings<'a> {
-    /// /// Creates the document.
+    /// Creates the document.
     pub fn new(findings: &'a [Finding]) -> Self {
         Self { ok: findings.is_empty(), findings }
     }
 }
 
-/// /// The output of `doctor`.
+/// The output of `doctor`.
 pub fn to_text(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "no problems found\n".to_owned();

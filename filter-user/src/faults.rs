@@ -9,49 +9,49 @@ use api::{
 
 use crate::register::ASTERISK_JAIL;
 
-/// /// The percentage of the room for bans from which it counts as nearly full.
+/// The percentage of the room for bans from which it counts as nearly full.
 const NEARLY_FULL: u64 = 90;
 
-/// /// Seconds without any event of a source before this is a fault.
+/// Seconds without any event of a source before this is a fault.
 pub(crate) const SILENT: u64 = 24 * 3600;
 
-/// /// A fault.
+/// A fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault<'a> {
     /// The interface has no program.
     Unprotected(&'a Interface),
-    /// /// Known peers are not learned from what the interface sends.
+    /// Known peers are not learned from what the interface sends.
     NotLearning(&'a Interface),
-    /// /// Traffic reaches Asterisk without passing the filter.
+    /// Traffic reaches Asterisk without passing the filter.
     Exposed(&'a Exposure),
     /// The store cannot be written.
     StoreFailed(&'a Store),
-    /// /// Nothing is dropped, or soon nothing will be.
+    /// Nothing is dropped, or soon nothing will be.
     NotEnforcing(EnforcementState),
-    /// /// The program runs in generic mode although native mode was tried.
+    /// The program runs in generic mode although native mode was tried.
     Fallback(&'a Interface),
     /// The source is not read.
     Unread {
         /// The source.
         source: &'a Source,
-        /// /// Whether no source of Asterisk is read.
+        /// Whether no source of Asterisk is read.
         is_deaf: bool,
     },
     /// Nothing has come from the source since the daemon started.
     Silent(&'a Source),
     /// Reading the source costs more than it may, for this reason.
     Strained(&'a Source, &'a str),
-    /// /// Lines or events of the source were lost.
+    /// Lines or events of the source were lost.
     Lost(&'a Source),
-    /// /// The source probably does not get the messages that it should.
+    /// The source probably does not get the messages that it should.
     Unheard(&'a Hearing),
-    /// /// There is little room left for bans.
+    /// There is little room left for bans.
     NearlyFull(&'a Bans),
     /// Lines of the daemon's log were lost.
     LogIncomplete(&'a Log),
 }
 
-/// /// All faults.
+/// All faults.
 pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
     let mut faults = Vec::new();
     for interface in &status.interfaces {

@@ -48,7 +48,7 @@ use super::settings::{Mode as Wanted, Settings, UserAgent};
 use super::trust;
 use super::unread::Unread;
 
-/// /// The program attached to its interfaces, and its maps.
+/// The program attached to its interfaces, and its maps.
 pub struct Kernel {
     guards: Vec<Guard>,
     bans: Bans,
@@ -56,8 +56,8 @@ pub struct Kernel {
     seed: u64,
     trusted: LpmTrie<MapData, [u64; 2], u32>,
     trust_gate: Memory,
-    /// /// The trusted networks. `trusted_by_route`: whether each is trusted only on the interfaces that
-    /// /// its route uses.
+    /// The trusted networks. `trusted_by_route`: whether each is trusted only on the interfaces that
+    /// its route uses.
     trusted_networks: Vec<IpNet>,
     trusted_by_route: bool,
     known: HashMap<MapData, [u64; 2], Peer>,
@@ -81,38 +81,38 @@ pub struct Kernel {
     pins: Pins,
 }
 
-/// /// An interface and the program instance loaded for it.
+/// An interface and the program instance loaded for it.
 struct Guard {
     interface: Interface,
-    /// /// Its index, or `None` if the interface does not exist.
+    /// Its index, or `None` if the interface does not exist.
     index: Option<u32>,
-    /// /// The name used for its pins. It is also used to find the interface if it does not exist yet.
+    /// The name used for its pins. It is also used to find the interface if it does not exist yet.
     pin: String,
     program: Ebpf,
 }
 
-/// /// The prefix length of the IPv6 networks that the program bans for floods.
+/// The prefix length of the IPv6 networks that the program bans for floods.
 const FLOODERS_PREFIX: u8 = 64;
 
-/// /// Every 12th call of [`Kernel::check`] removes known peers that have expired.
+/// Every 12th call of [`Kernel::check`] removes known peers that have expired.
 const CHECKS_PER_PRUNING: u32 = 12;
 
-/// /// The result of a start.
+/// The result of a start.
 pub struct Opened {
-    /// /// The attached program.
+    /// The attached program.
     pub kernel: Kernel,
-    /// /// The program's events.
+    /// The program's events.
     pub events: Events,
-    /// /// The bans in the pinned maps, which may include ended ones.
+    /// The bans in the pinned maps, which may include ended ones.
     pub bans: InForce,
-    /// /// The last heartbeat of an earlier controller, if the filter has been without a controller
+    /// The last heartbeat of an earlier controller, if the filter has been without a controller
     /// since.
     pub silence: Option<LastBeat>,
-    /// /// Messages about the start for the administrator.
+    /// Messages about the start for the administrator.
     pub notes: Vec<String>,
 }
 
-/// /// Exclusive access to a directory of pins. Only one controller can have it.
+/// Exclusive access to a directory of pins. Only one controller can have it.
 #[derive(Debug)]
 pub struct Locked {
     pins: Pins,
@@ -120,11 +120,11 @@ pub struct Locked {
 }
 
 impl Locked {
-    /// /// Completes [`Kernel::open`].
+    /// Completes [`Kernel::open`].
     ///
     /// # Errors
     ///
-    /// /// The same as of [`Kernel::open`].
+    /// The same as of [`Kernel::open`].
     pub fn open(self, settings: &Settings) -> Result<Opened> {
         match Kernel::open_with(self.pins, settings) {
             // // Nothing else would remove the new maps and detach the program.
@@ -138,23 +138,23 @@ impl Locked {
 }
 
 impl Kernel {
-    /// /// Loads the program, or takes over what an earlier controller left, and attaches it.
+    /// Loads the program, or takes over what an earlier controller left, and attaches it.
     ///
     /// # Errors
     ///
-    /// /// If an interface does not exist or has another XDP program, another controller owns the pins,
-    /// /// or the kernel refuses.
+    /// If an interface does not exist or has another XDP program, another controller owns the pins,
+    /// or the kernel refuses.
     pub fn open(settings: &Settings) -> Result<Opened> {
         Self::lock(settings)?.open(settings)
     }
 
-    /// /// The quick first step of [`open`](Self::open): checks that the interfaces exist and that no
+    /// The quick first step of [`open`](Self::open): checks that the interfaces exist and that no
     /// other
-    /// /// controller is running, and takes the lock.
+    /// controller is running, and takes the lock.
     ///
     /// # Errors
     ///
-    /// /// If one of these checks fails, or the kernel lacks a requirement.
+    /// If one of these checks fails, or the kernel lacks a requirement.
     pub fn lock(settings: &Settings) -> Result<Locked> {
         if settings.interfaces.len() > INTERFACES {
             bail!(
@@ -290,20 +290,20 @@ impl Kernel {
         Ok(Opened { kernel, events, bans, silence, notes })
     }
 
-    /// /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
-    /// /// controller since.
+    /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
+    /// controller since.
     pub fn beat(&mut self, now: KernelTime) -> Option<LastBeat> {
         self.heart.beat(now)
     }
 
-    /// /// Applies other settings: limits, ports, signatures, whether packets are dropped, and whether
-    /// /// networks are trusted by route. The interfaces, their mode and the sizes of the maps do not
+    /// Applies other settings: limits, ports, signatures, whether packets are dropped, and whether
+    /// networks are trusted by route. The interfaces, their mode and the sizes of the maps do not
     /// change.
-    /// /// Each packet is judged by either the old limits or the new ones.
+    /// Each packet is judged by either the old limits or the new ones.
     ///
     /// # Errors
     ///
-    /// /// If the kernel refuses. Some of the settings may have been written then.
+    /// If the kernel refuses. Some of the settings may have been written then.
     pub fn configure(&mut self, settings: &Settings) -> Result<()> {
         let old = self.config.get()?;
         self.trusted_by_route = settings.trusted_by_route;
@@ -313,7 +313,7 @@ impl Kernel {
         self.write(settings, Clocks { epoch: old.jiffies_epoch, tick: old.tick })
     }
 
-    /// /// Writes the settings that the program reads, the configuration last.
+    /// Writes the settings that the program reads, the configuration last.
     fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
         configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
@@ -321,8 +321,8 @@ impl Kernel {
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
     }
 
-    /// /// Attaches programs again where they were lost, and to interfaces that have appeared. Returns
-    /// /// messages for the administrator about what has changed.
+    /// Attaches programs again where they were lost, and to interfaces that have appeared. Returns
+    /// messages for the administrator about what has changed.
     pub fn check(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         notes
@@ -344,13 +344,13 @@ impl Kernel {
         notes
     }
 
-    /// /// Protects one more interface, unless it is already in the list. Returns the result if it is
+    /// Protects one more interface, unless it is already in the list. Returns the result if it is
     /// new.
-    /// /// If the kernel refuses for now, [`check`](Self::check) tries again.
+    /// If the kernel refuses for now, [`check`](Self::check) tries again.
     ///
     /// # Errors
     ///
-    /// /// If the maximum number of interfaces is reached, or the interface does not exist.
+    /// If the maximum number of interfaces is reached, or the interface does not exist.
     pub fn protect(&mut self, name: &str) -> Result<Option<Interface>> {
         let index = attach::usable(name)?;
         let is_it = |guard: &Guard| guard.index == Some(index) || guard.pin == name;
@@ -381,13 +381,13 @@ impl Kernel {
         Ok(Some(interface))
     }
 
-    /// /// The programs, in which `aya-log` finds its map.
+    /// The programs, in which `aya-log` finds its map.
     #[cfg(feature = "trace")]
     pub fn programs(&mut self) -> impl Iterator<Item = &mut Ebpf> {
         self.guards.iter_mut().map(|guard| &mut guard.program)
     }
 
-    /// /// Corrects the program's clock if it is wrong, for example after the host was suspended.
+    /// Corrects the program's clock if it is wrong, for example after the host was suspended.
     fn check_clock(&mut self) -> Result<()> {
         let Some(first) = self.guards.first_mut() else { return Ok(()) };
         let now = clocks::measure(&mut first.program)?;
@@ -399,8 +399,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// /// Makes room among the known peers: removes those that have expired, and the oldest of a network
-    /// /// that has more than its limit.
+    /// Makes room among the known peers: removes those that have expired, and the oldest of a network
+    /// that has more than its limit.
     fn forget_peers(&mut self, now: KernelTime) {
         // // All peers are needed: a missing one would be omitted from the counts and the gate.
         let Some(peers) = self.peers() else { return };
@@ -427,7 +427,7 @@ impl Kernel {
         }
     }
 
-    /// /// Writes the map of trusted networks.
+    /// Writes the map of trusted networks.
     fn write_trusted(&mut self) -> Result<()> {
         let all = self.trusted_networks.iter();
         // // At a start the interfaces are not attached yet.
@@ -445,13 +445,13 @@ impl Kernel {
         write_trusted(&mut self.trusted, &trusted)
     }
 
-    /// /// The bits of the gate for exactly the present known peers.
+    /// The bits of the gate for exactly the present known peers.
     fn known_bits(&self) -> Result<Vec<u64>> {
         let known = batch::entries::<[u64; 2], Peer>(self.known.map().fd())?;
         Ok(gates::known(known.into_iter().map(|(key, _)| Address::from_words(key)), self.seed))
     }
 
-    /// /// The known peers including expired ones; `None` if the kernel refuses.
+    /// The known peers including expired ones; `None` if the kernel refuses.
     fn peers(&self) -> Option<Vec<([u64; 2], Peer)>> {
         self.unread.or_note("read the known peers", batch::entries(self.known.map().fd()))
     }
@@ -467,7 +467,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// /// Ends the program's own ban of a source.
+    /// Ends the program's own ban of a source.
     fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
         let key = Address::from(address).network64().words();
         Ok(unless_missing(self.flooders.remove(&key))?)
@@ -659,15 +659,15 @@ impl Guard {
         self.interface.unprotected.is_some()
     }
 
-    /// /// Whether the interface has a program of this controller or of an earlier one.
+    /// Whether the interface has a program of this controller or of an earlier one.
     fn has_ours(&self, pins: &Pins) -> bool {
         let pinned = pins::pinned_program(&pins.link(self.interface.slot, &self.pin));
         let on = self.index.and_then(|index| netlink::attached(index).ok()?);
         on.is_some_and(|on| Some(on.program) == pinned)
     }
 
-    /// /// Attaches the program to the interface, and also the egress classifier, whose failure is only
-    /// /// recorded.
+    /// Attaches the program to the interface, and also the egress classifier, whose failure is only
+    /// recorded.
     fn begin(&mut self, pins: &Pins, mode: Wanted) -> Result<()> {
         let index = match self.index {
             Some(index) => index,
@@ -692,7 +692,7 @@ impl Guard {
         Ok(())
     }
 
-    /// /// Messages about what is wrong with this interface.
+    /// Messages about what is wrong with this interface.
     fn amiss(&self) -> Vec<String> {
         let Interface { name, unprotected, not_learning, .. } = &self.interface;
         let bare = unprotected.as_ref().map(|why| format!("`{name}` is unprotected: {why}"));
@@ -701,7 +701,7 @@ impl Guard {
         bare.into_iter().chain(deaf).collect()
     }
 
-    /// /// Checks that program and classifier are attached, and attaches them again if not.
+    /// Checks that program and classifier are attached, and attaches them again if not.
     fn check(&mut self, pins: &Pins, mode: Wanted, notes: &mut Vec<String>) {
         let before = self.interface.clone();
         let link = self.index.and_then(|index| netlink::link(index).ok());
@@ -748,7 +748,7 @@ impl Guard {
         }
     }
 
-    /// /// The same for the egress classifier.
+    /// The same for the egress classifier.
     fn check_egress(&mut self, pins: &Pins, index: u32, notes: &mut Vec<String>) {
         let name = self.interface.name.clone();
         let place = Place { index, name: &name, pin: &self.pin, slot: self.interface.slot };
@@ -767,26 +767,26 @@ impl Guard {
     }
 }
 
-/// /// An interface and its part of the counters.
+/// An interface and its part of the counters.
 #[derive(Clone, Debug)]
 struct Slot {
     number: u32,
-    /// /// Its index, or `None` if the interface does not exist.
+    /// Its index, or `None` if the interface does not exist.
     index: Option<u32>,
-    /// /// Its present name.
+    /// Its present name.
     name: String,
-    /// /// Its name in the configuration.
+    /// Its name in the configuration.
     wanted: String,
     fresh: bool,
 }
 
 impl Slot {
-    /// /// The name used for its pins, by which it is found while it does not exist.
+    /// The name used for its pins, by which it is found while it does not exist.
     fn pin(&self) -> &str {
         if self.is_renamed() { &self.wanted } else { &self.name }
     }
 
-    /// /// Whether the interface has neither the configured name nor an alternative name equal to it.
+    /// Whether the interface has neither the configured name nor an alternative name equal to it.
     fn is_renamed(&self) -> bool {
         self.index.is_some() && self.name != self.wanted && attach::index(&self.wanted).is_err()
     }
@@ -802,8 +802,8 @@ impl Slot {
     }
 }
 
-/// /// Assigns each interface the slot that it had, or a free one. Also returns the links of interfaces
-/// /// that are no longer to be protected.
+/// Assigns each interface the slot that it had, or a free one. Also returns the links of interfaces
+/// that are no longer to be protected.
 fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)> {
     let mut links = pins.links()?;
     let mut slots: Vec<(Slot, Option<PinnedLink>)> = Vec::new();
@@ -870,7 +870,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"))
 }
 
-/// /// Changes the map of trusted networks to exactly these.
+/// Changes the map of trusted networks to exactly these.
 fn write_trusted(
     map: &mut LpmTrie<MapData, [u64; 2], u32>,
     trusted: &[(IpNet, u32)],
@@ -896,7 +896,7 @@ fn write_trusted(
     Ok(())
 }
 
-/// /// A random number other than zero.
+/// A random number other than zero.
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("get random bytes")?;

@@ -36,21 +36,21 @@ use crate::packet_builder::Frame;
 use crate::screen::Screen;
 use crate::{interrupt, netns};
 
-/// /// How often the tables are filled. Filling them once takes seconds.
+/// How often the tables are filled. Filling them once takes seconds.
 const LOADS: u32 = 3;
-/// /// Packets of a test run between two readings of the clock.
+/// Packets of a test run between two readings of the clock.
 const REPEAT: u32 = 1_000_000;
 
-/// /// The settings of a measurement.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
     /// Rounds of each case.
     pub rounds: u32,
-    /// /// The length of each flood of a round.
+    /// The length of each flood of a round.
     pub time: Duration,
-    /// /// Measures only the cases whose names contain one of these; measures all if empty.
+    /// Measures only the cases whose names contain one of these; measures all if empty.
     pub only: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Settings {
         self.only.is_empty() || self.only.iter().any(|only| case.contains(only.as_str()))
     }
 
-    /// /// The selected floods, and those that they are compared with.
+    /// The selected floods, and those that they are compared with.
     fn floods(&self) -> Vec<Case> {
         let all = cases::all();
         let beside: Vec<&str> = all
@@ -77,24 +77,24 @@ impl Settings {
         all.into_iter().zip(needed).filter_map(|(case, needed)| needed.then_some(case)).collect()
     }
 
-    /// /// Whether a selected case other than a flood needs full tables.
+    /// Whether a selected case other than a flood needs full tables.
     fn wants_full(&self, banned: &Banned) -> bool {
         let runs = cases::runs(banned).into_iter().chain(cases::passed_runs()).map(|run| run.name);
         runs.chain(["load", "memory"]).any(|name| self.wants(name))
     }
 }
 
-/// /// A REGISTER of 300 bytes to a PBX. The sender fills in its source.
+/// A REGISTER of 300 bytes to a PBX. The sender fills in its source.
 pub(super) fn register_frame() -> Frame {
     cases::register_frame()
 }
 
-/// /// Measures. Everything that it creates is removed when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// /// If a requirement is missing, the kernel refuses, the machine is too busy to measure on, or
-/// /// the run is interrupted. A missed target is not an error; see [`Report::targets_met`].
+/// If a requirement is missing, the kernel refuses, the machine is too busy to measure on, or
+/// the run is interrupted. A missed target is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     rivals::check_tools()?;
     netns::sweep().context("remove what an earlier run left behind")?;
@@ -106,7 +106,7 @@ pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     Ok(Report::new(settings.rounds, settings.time.as_secs_f64(), complete, rows))
 }
 
-/// /// Measures everything except single bans.
+/// Measures everything except single bans.
 fn ringfence(settings: &Settings, many: &Banned, screen: &mut Screen) -> anyhow::Result<Vec<Row>> {
     let usual = cases::USUAL.banned();
     let wanted = settings.floods();
@@ -190,7 +190,7 @@ fn test_runs(
     Ok(wanted.iter().zip(&rounds).filter_map(row).collect())
 }
 
-/// /// Returns the nanoseconds per packet of a test run, and the last action that it returned.
+/// Returns the nanoseconds per packet of a test run, and the last action that it returned.
 fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64, Action)> {
     let work = || -> anyhow::Result<(f64, Action)> {
         let stopwatch = Stopwatch::start()?;
@@ -210,7 +210,7 @@ fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64
     })
 }
 
-/// /// How long the kernel takes to store the same number of keys in one call.
+/// How long the kernel takes to store the same number of keys in one call.
 fn raw_load(banned: &Banned) -> anyhow::Result<Duration> {
     let keys: Vec<u32> = banned.v4.iter().map(|address| address.to_bits().to_be()).collect();
     let values = vec![0; keys.len()];

@@ -10,42 +10,42 @@ use crate::bench::sender::Family;
 use crate::bench::sources::{Banned, Choice};
 use crate::packet_builder::{Frame, TARGET_MAC};
 
-/// /// Bytes of a flood's REGISTER including all headers.
+/// Bytes of a flood's REGISTER including all headers.
 const REGISTER_FRAME: usize = 300;
-/// /// A port that does not carry SIP.
+/// A port that does not carry SIP.
 const OTHER_PORT: u16 = 443;
-/// /// The last byte of a MAC address that no host has. The stack discards a frame to it at its first
-/// /// check (`PACKET_OTHERHOST` in `ip_rcv_core`), so that a passed frame costs as little as possible.
+/// The last byte of a MAC address that no host has. The stack discards a frame to it at its first
+/// check (`PACKET_OTHERHOST` in `ip_rcv_core`), so that a passed frame costs as little as possible.
 const NOBODY: u8 = TARGET_MAC[5] + 1;
 
-/// /// What happens to a case's frames.
+/// What happens to a case's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// /// All except a few are dropped.
+    /// All except a few are dropped.
     Dropped,
-    /// /// All except a few pass.
+    /// All except a few pass.
     Passed,
 }
 
-/// /// The receiver of a flood.
+/// The receiver of a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
-    /// /// Ringfence without bans.
+    /// Ringfence without bans.
     Empty,
-    /// /// Ringfence with the bans of a typical host.
+    /// Ringfence with the bans of a typical host.
     Usual,
     /// Ringfence with a million bans.
     Full,
     /// As [`At::Usual`], but in generic mode.
     Generic,
-    /// /// A program that only drops, after a load from an array of this many MiB.
+    /// A program that only drops, after a load from an array of this many MiB.
     Reference(u32),
     /// Another firewall.
     Rival(Contender),
 }
 
 impl At {
-    /// /// Its group in the table.
+    /// Its group in the table.
     pub(super) fn group(self) -> Group {
         match self {
             Self::Empty | Self::Usual | Self::Full => Group::Flood,
@@ -59,9 +59,9 @@ impl At {
 /// One flood.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    /// /// The name for `--only`.
+    /// The name for `--only`.
     pub(super) name: String,
-    /// /// Its description.
+    /// Its description.
     pub(super) what: String,
     pub(super) at: At,
     pub(super) family: Family,
@@ -70,23 +70,23 @@ pub(super) struct Case {
     pub(super) verdict: Verdict,
 }
 
-/// /// One frame that is run repeatedly.
+/// One frame that is run repeatedly.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// /// The name for `--only`.
+    /// The name for `--only`.
     pub(super) name: &'static str,
-    /// /// Its description.
+    /// Its description.
     pub(super) what: &'static str,
     pub(super) frame: Frame,
     pub(super) verdict: Verdict,
 }
 
-/// /// The reference that loads a random cache line of a table as large as that of a million bans.
+/// The reference that loads a random cache line of a table as large as that of a million bans.
 pub(super) const REFERENCE_TABLE: &str = "reference-23m";
-/// /// The reference that loads a random cache line of the presence bits.
+/// The reference that loads a random cache line of the presence bits.
 pub(super) const REFERENCE_PRESENCE: &str = "reference-4m";
 
-/// /// All floods, in the order of a round: cases that are compared are close to each other.
+/// All floods, in the order of a round: cases that are compared are close to each other.
 pub(super) fn all() -> Vec<Case> {
     let mut cases = banned_sources();
     cases.extend(other_sources());
@@ -126,7 +126,7 @@ fn banned_sources() -> Vec<Case> {
     ]
 }
 
-/// /// Frames from sources that are not banned, without SIP.
+/// Frames from sources that are not banned, without SIP.
 fn other_sources() -> Vec<Case> {
     let strangers = Choice::Strangers(STRANGERS);
     let v4 = |at, name, what| ours(at, name, what, Family::V4, Kind::Other, strangers);
@@ -149,7 +149,7 @@ fn other_sources() -> Vec<Case> {
     ]
 }
 
-/// /// Frames from banned sources at a typical host.
+/// Frames from banned sources at a typical host.
 fn usual_sources() -> Vec<Case> {
     let case = |family, name, what, count| {
         ours(At::Usual, name, what, family, Kind::Register, Choice::Among(among(count)))
@@ -170,7 +170,7 @@ fn usual_sources() -> Vec<Case> {
     ]
 }
 
-/// /// Frames from sources in banned networks.
+/// Frames from sources in banned networks.
 fn networks() -> Vec<Case> {
     let one = Choice::InNetwork(BANNED);
     let many = Choice::InNetworks(among(MANY.networks / 2));
@@ -197,7 +197,7 @@ fn networks() -> Vec<Case> {
     ]
 }
 
-/// /// REGISTER requests from unknown sources.
+/// REGISTER requests from unknown sources.
 fn registers() -> Vec<Case> {
     let case = |at, name, what, choice| ours(at, name, what, Family::V4, Kind::Register, choice);
     vec![
@@ -222,7 +222,7 @@ fn registers() -> Vec<Case> {
     ]
 }
 
-/// /// Floods in generic mode, with the bans of a typical host.
+/// Floods in generic mode, with the bans of a typical host.
 fn generic() -> Vec<Case> {
     let case = |name, what, kind, choice| ours(At::Generic, name, what, Family::V4, kind, choice);
     vec![
@@ -254,17 +254,17 @@ fn generic() -> Vec<Case> {
     ]
 }
 
-/// /// Whether a rival is also listed in the table of generic mode.
+/// Whether a rival is also listed in the table of generic mode.
 pub(super) fn is_beside_generic(case: &Case) -> bool {
     matches!(case.at, At::Rival(contender) if contender.is_beside_generic())
 }
 
-/// /// The content of a frame.
+/// The content of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// /// A REGISTER, which every case drops.
+    /// A REGISTER, which every case drops.
     Register,
-    /// /// Not SIP. Every case passes it.
+    /// Not SIP. Every case passes it.
     Other,
 }
 
@@ -285,7 +285,7 @@ fn ours(at: At, name: &str, what: &str, family: Family, kind: Kind, choice: Choi
     }
 }
 
-/// /// A flood against another firewall. The frames that it drops are addressed to the receiver, port
+/// A flood against another firewall. The frames that it drops are addressed to the receiver, port
 /// 5060.
 fn rival(contender: Contender) -> Case {
     let choice = match contender.set {
@@ -314,7 +314,7 @@ fn among(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// /// Frames for test runs with full tables and the default limits.
+/// Frames for test runs with full tables and the default limits.
 pub(super) fn runs(banned: &Banned) -> Vec<Run> {
     let v4 = Family::V4.source(Choice::One(BANNED));
     let v6 = Family::V6.source(Choice::One(BANNED));
@@ -344,7 +344,7 @@ pub(super) fn runs(banned: &Banned) -> Vec<Run> {
     ]
 }
 
-/// /// Frames for test runs with high limits: the cost of a phone's own packets.
+/// Frames for test runs with high limits: the cost of a phone's own packets.
 pub(super) fn passed_runs() -> Vec<Run> {
     let phone = Family::V4.source(Choice::Stranger(STRANGER + 1));
     vec![
@@ -364,39 +364,39 @@ pub(super) fn known_peer() -> IpAddr {
     Family::V4.source(Choice::Stranger(STRANGER + 2))
 }
 
-/// /// A REGISTER to the receiver's address.
+/// A REGISTER to the receiver's address.
 pub(super) fn register_frame() -> Frame {
     register(Family::V4.source(Choice::One(0)))
 }
 
-/// /// The number of the single banned source.
+/// The number of the single banned source.
 const BANNED: u32 = 77;
-/// /// The number of the single unknown source, which differs greatly from the banned ones.
+/// The number of the single unknown source, which differs greatly from the banned ones.
 const STRANGER: u32 = 0x4000_0000;
-/// /// Unknown sources are numbered from here: above the number of bans of every case.
+/// Unknown sources are numbered from here: above the number of bans of every case.
 const STRANGERS: u32 = 1 << 21;
 
-/// /// The number of bans.
+/// The number of bans.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Amount {
     /// IPv4 addresses.
     pub(super) v4: usize,
     /// IPv6 addresses.
     pub(super) v6: usize,
-    /// /// Networks, half of them of each family.
+    /// Networks, half of them of each family.
     pub(super) networks: usize,
 }
 
 impl Amount {
-    /// /// The banned sources.
+    /// The banned sources.
     pub(super) fn banned(self) -> Banned {
         Banned::new(self.v4, self.v6, self.networks)
     }
 }
 
-/// /// For [`At::Full`].
+/// For [`At::Full`].
 pub(super) const MANY: Amount = Amount { v4: 1_000_000, v6: 100_000, networks: 100_000 };
-/// /// For [`At::Usual`] and [`At::Generic`].
+/// For [`At::Usual`] and [`At::Generic`].
 pub(super) const USUAL: Amount = Amount { v4: 10_000, v6: 1000, networks: 1000 };
 
 fn run(name: &'static str, what: &'static str, frame: Frame, verdict: Verdict) -> Run {
@@ -409,7 +409,7 @@ fn passing(frame: Frame) -> Frame {
     frame.target_mac(mac)
 }
 
-/// /// Without a UDP checksum, which the sender would have to update.
+/// Without a UDP checksum, which the sender would have to update.
 fn register(source: IpAddr) -> Frame {
     let text = |padding: usize| {
         format!(

@@ -17,23 +17,23 @@ use crate::packet_builder::Frame;
 use crate::ringfence::{Config, Ringfence};
 use crate::{interrupt, scratch};
 
-/// /// The number of bans over the socket, and of bans with one process each.
+/// The number of bans over the socket, and of bans with one process each.
 const OVER_SOCKET: u32 = 300;
 const BY_COMMAND: u32 = 50;
 const LIMIT: Duration = Duration::from_secs(5);
-/// /// The number of the first source that is banned here.
+/// The number of the first source that is banned here.
 const FIRST: u32 = 0x6000_0000;
 
-/// /// Microseconds of each ban.
+/// Microseconds of each ban.
 #[derive(Debug)]
 pub(super) struct Times {
-    /// /// From before connecting to the control socket until the first packet is dropped.
+    /// From before connecting to the control socket until the first packet is dropped.
     pub(super) over_socket: Vec<f64>,
-    /// /// From before starting the process `ringfence ban` until the first packet is dropped.
+    /// From before starting the process `ringfence ban` until the first packet is dropped.
     pub(super) by_command: Vec<f64>,
 }
 
-/// /// Starts a daemon and bans some hundred sources with it.
+/// Starts a daemon and bans some hundred sources with it.
 pub(super) fn measure(binary: &Path) -> anyhow::Result<Times> {
     let cable = Cable::new()?;
     let directory = scratch::directory("bench")?;
@@ -70,7 +70,7 @@ pub(super) fn measure(binary: &Path) -> anyhow::Result<Times> {
     Ok(Times { over_socket, by_command })
 }
 
-/// /// Microseconds from the start of `ban` until the first packet of its source is dropped.
+/// Microseconds from the start of `ban` until the first packet of its source is dropped.
 fn time(
     program: &Program,
     number: u32,

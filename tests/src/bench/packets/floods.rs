@@ -21,24 +21,24 @@ use crate::bpf::{Link, Program};
 use crate::interrupt;
 use crate::screen::Screen;
 
-/// /// All floods and their receivers.
+/// All floods and their receivers.
 pub(super) struct Floods {
     entries: Vec<Entry>,
     hosts: Hosts,
     bare: Bare,
-    /// /// A host with neither an XDP program nor a firewall rule.
+    /// A host with neither an XDP program nor a firewall rule.
     plain: Lane,
     time: Duration,
 }
 
-/// /// A case and what it needs.
+/// A case and what it needs.
 struct Entry {
     case: Case,
     sender: Sender,
-    /// /// Sends the same frames to the bare host for a case in generic mode, or to the plain host for
-    /// /// frames that another firewall passes.
+    /// Sends the same frames to the bare host for a case in generic mode, or to the plain host for
+    /// frames that another firewall passes.
     beside: Option<Sender>,
-    /// /// The receiver of this case only; other cases share a host.
+    /// The receiver of this case only; other cases share a host.
     alone: Option<Alone>,
     rounds: Vec<Round>,
 }
@@ -48,7 +48,7 @@ enum Alone {
     Rival(Contender, Lane),
 }
 
-/// /// The hosts with Ringfence.
+/// The hosts with Ringfence.
 struct Hosts {
     empty: Option<Host>,
     usual: Option<Host>,
@@ -64,7 +64,7 @@ struct Host {
     lane: Lane,
 }
 
-/// /// A host without Ringfence, for programs of a few instructions.
+/// A host without Ringfence, for programs of a few instructions.
 struct Bare {
     link: Link,
     lane: Lane,
@@ -112,7 +112,7 @@ impl Bare {
 }
 
 impl Floods {
-    /// /// Sets up everything that these cases need. `full` is the host with the most bans.
+    /// Sets up everything that these cases need. `full` is the host with the most bans.
     pub(super) fn new(
         cases: Vec<Case>,
         time: Duration,
@@ -165,7 +165,7 @@ impl Floods {
         Ok(Entry { case, sender: own, beside, alone, rounds: Vec::new() })
     }
 
-    /// /// Runs all rounds and returns their rows.
+    /// Runs all rounds and returns their rows.
     pub(super) fn measure(&mut self, rounds: u32, screen: &mut Screen) -> anyhow::Result<Vec<Row>> {
         for number in 1..=rounds {
             for place in 0..self.entries.len() {
@@ -194,7 +194,7 @@ impl Floods {
         Ok(rows)
     }
 
-    /// /// Removes everything except the host with the most bans, which runs its own program again.
+    /// Removes everything except the host with the most bans, which runs its own program again.
     pub(super) fn into_full(self) -> Option<(Lane, Protected)> {
         let Host { protected, lane, .. } = self.hosts.full?;
         Some((lane, protected))

@@ -18,38 +18,38 @@ use crate::interrupt;
 use crate::netns::{Cable, Netns};
 use crate::packet_builder::Frame;
 
-/// /// Frames between two readings of the clock: some ten milliseconds.
+/// Frames between two readings of the clock: some ten milliseconds.
 const FRAMES: u32 = 1 << 16;
-/// /// A run that loses a larger share of its frames is repeated. Frames are lost if the kernel moves the
-/// /// receiver to another thread because the machine is busy.
+/// A run that loses a larger share of its frames is repeated. Frames are lost if the kernel moves the
+/// receiver to another thread because the machine is busy.
 const LOST_MAX: f64 = 0.01;
 const ATTEMPTS: u32 = 5;
-/// /// How long the last frames may still be on their way after the sender has finished.
+/// How long the last frames may still be on their way after the sender has finished.
 const DRAIN: Duration = Duration::from_millis(5);
 
 /// The interface at each end.
 const INTERFACE: &str = "eth0";
-/// /// The name under which the active sender is attached.
+/// The name under which the active sender is attached.
 const SENDER: &str = "sender";
 
-/// /// Two hosts connected by a cable.
+/// Two hosts connected by a cable.
 #[derive(Debug)]
 pub(super) struct Lane {
     cable: Cable,
     far: u32,
 }
 
-/// /// The result of a flood.
+/// The result of a flood.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flood {
-    /// /// Frames that arrived.
+    /// Frames that arrived.
     pub(super) received: u64,
-    /// /// Nanoseconds per arrived frame.
+    /// Nanoseconds per arrived frame.
     pub(super) nanoseconds: f64,
 }
 
 impl Lane {
-    /// /// Creates the cable. Its far end accepts redirected frames even without an attached XDP program.
+    /// Creates the cable. Its far end accepts redirected frames even without an attached XDP program.
     pub(super) fn new() -> anyhow::Result<Self> {
         let cable = Cable::new()?;
         cable.near_link(SENDER)?;
@@ -58,7 +58,7 @@ impl Lane {
         Ok(Self { cable, far })
     }
 
-    /// /// The host at the far end. Its `eth0` is attacked.
+    /// The host at the far end. Its `eth0` is attacked.
     pub(super) fn host(&self) -> &Netns {
         &self.cable.far
     }
@@ -68,7 +68,7 @@ impl Lane {
         &self.cable
     }
 
-    /// /// A sender at the near end. It sends only while it is [active](Self::at_work).
+    /// A sender at the near end. It sends only while it is [active](Self::at_work).
     pub(super) fn sender(
         &self,
         frame: &Frame,
@@ -78,17 +78,17 @@ impl Lane {
         Sender::to_far_end(&self.cable, frame, family, choice)
     }
 
-    /// /// Makes this sender the only active one until the returned link is dropped.
+    /// Makes this sender the only active one until the returned link is dropped.
     pub(super) fn at_work(&self, sender: &Sender) -> anyhow::Result<Link> {
         sender.attach(&self.cable, SENDER)
     }
 
-    /// /// Attaches an XDP program at the far end until the returned link is dropped.
+    /// Attaches an XDP program at the far end until the returned link is dropped.
     pub(super) fn attach(&self, program: &Program) -> anyhow::Result<Link> {
         self.host().run_in(|| Link::attach(program, self.far))
     }
 
-    /// /// Sends for about `time`; repeats if too many frames were lost.
+    /// Sends for about `time`; repeats if too many frames were lost.
     pub(super) fn flood(&self, sender: &Sender, time: Duration) -> anyhow::Result<Flood> {
         for _attempt in 0..ATTEMPTS {
             let before = self.received()?;
@@ -107,7 +107,7 @@ impl Lane {
         )
     }
 
-    /// /// Frames that the driver at the far end has received.
+    /// Frames that the driver at the far end has received.
     fn received(&self) -> anyhow::Result<u64> {
         let mut command = self.host().command("ip");
         command.args(["-j", "-s", "link", "show", INTERFACE]);
@@ -118,7 +118,7 @@ impl Lane {
     }
 }
 
-/// /// Sends on the thread's CPU. Returns the number of frames and the time that it took.
+/// Sends on the thread's CPU. Returns the number of frames and the time that it took.
 fn send(sender: &Sender, time: Duration) -> anyhow::Result<(u64, Duration)> {
     let stopwatch = Stopwatch::start()?;
     let mut sent = 0;

@@ -9,15 +9,15 @@ use super::report::{Bound, Row};
 use super::rounds::{Round, fault, kilo_a_second};
 use super::{cases, report::Group};
 
-/// /// The memory of all maps without bans, in MiB.
+/// The memory of all maps without bans, in MiB.
 pub(super) const MEMORY_EMPTY: Bound = Bound::AtMost(40.0);
-/// /// The time to store a million bans, as a multiple of a raw batch update.
+/// The time to store a million bans, as a multiple of a raw batch update.
 pub(super) const LOAD: Bound = Bound::AtMost(2.0);
 
-/// /// The rivals that drop random IPv4 sources.
+/// The rivals that drop random IPv4 sources.
 const RIVALS: &[&str] = &["nft-ingress-100000", "nft-input-100000", "ipset-100000"];
 
-/// /// The promises about floods.
+/// The promises about floods.
 const PROMISES: &[Promise] = &[
     share("banned-one", Beside::BareDrop, 85.0),
     share("register-one", Beside::BareDrop, 65.0),
@@ -49,36 +49,36 @@ struct Promise {
     bound: Bound,
 }
 
-/// /// What a case is compared with.
+/// What a case is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Beside {
-    /// /// The program that only drops, measured in the same round.
+    /// The program that only drops, measured in the same round.
     BareDrop,
-    /// /// Another case, and its name in the table.
+    /// Another case, and its name in the table.
     Case(&'static str, &'static str),
-    /// /// The fastest of these, and their name in the table.
+    /// The fastest of these, and their name in the table.
     Best(&'static [&'static str], &'static str),
 }
 
-/// /// How two times are compared.
+/// How two times are compared.
 #[derive(Clone, Copy, Debug)]
 enum Measure {
-    /// /// Frames per second, in percent of the other's.
+    /// Frames per second, in percent of the other's.
     Share,
-    /// /// Frames per second, as a multiple of the other's.
+    /// Frames per second, as a multiple of the other's.
     Speed,
-    /// /// Time per frame, as a multiple of the other's.
+    /// Time per frame, as a multiple of the other's.
     Time,
 }
 
-/// /// The rounds of each measured case.
+/// The rounds of each measured case.
 pub(super) type Measured<'a> = BTreeMap<&'a str, &'a [Round]>;
 
 const fn share(case: &'static str, beside: Beside, least: f64) -> Promise {
     Promise { case, beside, measure: Measure::Share, bound: Bound::AtLeast(least) }
 }
 
-/// /// A promise that IPv6 takes at most 1.5 times as long as IPv4.
+/// A promise that IPv6 takes at most 1.5 times as long as IPv4.
 const fn time(case: &'static str, of: &'static str) -> Promise {
     Promise {
         case,
@@ -88,20 +88,20 @@ const fn time(case: &'static str, of: &'static str) -> Promise {
     }
 }
 
-/// /// The promised minimum share of the rate of the program that only drops, if there is such a promise.
+/// The promised minimum share of the rate of the program that only drops, if there is such a promise.
 pub(super) fn of_bare_drop(case: &str) -> Option<Bound> {
     let is_it =
         |promise: &&Promise| promise.case == case && matches!(promise.beside, Beside::BareDrop);
     PROMISES.iter().find(is_it).map(|promise| promise.bound)
 }
 
-/// /// The other cases that must be measured to check the promises about this case.
+/// The other cases that must be measured to check the promises about this case.
 pub(super) fn needed_by(case: &str) -> Vec<&'static str> {
     let promises = PROMISES.iter().filter(|promise| promise.case == case);
     promises.flat_map(|promise| promise.beside.cases()).collect()
 }
 
-/// /// A row for each promise of a case, except the one that compares it with the program that only
+/// A row for each promise of a case, except the one that compares it with the program that only
 /// drops.
 pub(super) fn rows(group: Group, case: &str, measured: &Measured<'_>) -> Vec<Row> {
     let promises = PROMISES.iter().filter(|promise| promise.case == case);
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::bench::packets::cases::Verdict;
 
-    /// /// Rounds of a case whose frames are dropped.
+    /// Rounds of a case whose frames are dropped.
     fn rounds(nanoseconds: &[f64]) -> Vec<Round> {
         let round = |&case| Round {
             case,

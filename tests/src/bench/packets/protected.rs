@@ -22,22 +22,22 @@ use crate::ringfence::BPFFS;
 use crate::{kernel, scratch};
 
 const INTERFACE: &str = "eth0";
-/// /// The slot of the only interface.
+/// The slot of the only interface.
 const SLOT: u32 = 0;
 
 /// How long bans last.
 const OUTLASTS: Duration = Duration::from_hours(24);
 
-/// /// Which limit applies.
+/// Which limit applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limits {
-    /// /// The default limits.
+    /// The default limits.
     Default,
-    /// /// A limit that a test run of a million packets does not reach.
+    /// A limit that a test run of a million packets does not reach.
     Wide,
 }
 
-/// /// The program at a lane's far end. Dropping this detaches the program and removes its maps.
+/// The program at a lane's far end. Dropping this detaches the program and removes its maps.
 pub(super) struct Protected {
     kernel: Kernel,
     // // The kernel's events are registered with it.
@@ -50,7 +50,7 @@ pub(super) struct Protected {
 /// A directory of pins, removed on drop.
 struct Pins(PathBuf);
 
-/// /// Packets by verdict.
+/// Packets by verdict.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Verdicts {
     /// Passed.
@@ -60,7 +60,7 @@ pub(super) struct Verdicts {
 }
 
 impl Protected {
-    /// /// Attaches the program in this mode, with empty tables.
+    /// Attaches the program in this mode, with empty tables.
     pub(super) fn attach(lane: &Lane, mode: Mode) -> Result<Self> {
         let directory =
             Path::new(BPFFS).join(format!("{}-bench", scratch::prefix().replace('.', "-")));
@@ -70,7 +70,7 @@ impl Protected {
         Ok(Self { kernel, runtime, mode, pins })
     }
 
-    /// /// Applies other limits by restarting, as the controller does: the maps remain.
+    /// Applies other limits by restarting, as the controller does: the maps remain.
     pub(super) fn restart(self, lane: &Lane, limits: Limits) -> Result<Self> {
         let Self { kernel, runtime, mode, pins } = self;
         drop(kernel);
@@ -78,7 +78,7 @@ impl Protected {
         Ok(Self { kernel, runtime, mode, pins })
     }
 
-    /// /// Bans all of these. Returns how long storing the IPv4 addresses took.
+    /// Bans all of these. Returns how long storing the IPv4 addresses took.
     pub(super) fn fill(&mut self, banned: &Banned) -> Result<Duration> {
         let started = Instant::now();
         for address in &banned.v4 {
@@ -94,22 +94,22 @@ impl Protected {
         Ok(took)
     }
 
-    /// /// Enters this address as a known peer.
+    /// Enters this address as a known peer.
     pub(super) fn know(&mut self, address: IpAddr) -> Result<()> {
         self.kernel.know(address, filter_user::clock::now())
     }
 
-    /// /// The attached program.
+    /// The attached program.
     pub(super) fn program(&self) -> Result<Program> {
         Program::from_pin(&self.pins.0.join(format!("program-{SLOT}-{INTERFACE}")))
     }
 
-    /// /// The link that keeps it attached.
+    /// The link that keeps it attached.
     pub(super) fn link(&self) -> Result<Link> {
         Link::from_pin(&self.pins.0.join(format!("link-{SLOT}-{INTERFACE}")))
     }
 
-    /// /// Packets by verdict since it was attached.
+    /// Packets by verdict since it was attached.
     pub(super) fn verdicts(&self) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();
         for interface in self.kernel.counters()? {
@@ -123,7 +123,7 @@ impl Protected {
         Ok(verdicts)
     }
 
-    /// /// Bytes that the kernel uses for all maps of the program, see [`kernel::memory`].
+    /// Bytes that the kernel uses for all maps of the program, see [`kernel::memory`].
     pub(super) fn memory(&self) -> Result<u64> {
         let pin = self.pins.0.join(format!("program-{SLOT}-{INTERFACE}"));
         let program = ProgramInfo::from_pin(&pin).context("open the pinned program")?;
@@ -140,7 +140,7 @@ impl Drop for Pins {
 }
 
 impl Verdicts {
-    /// /// The packets since `before`.
+    /// The packets since `before`.
     pub(super) fn since(self, before: Self) -> Self {
         Self {
             passed: self.passed.saturating_sub(before.passed),
@@ -203,7 +203,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
     })
 }
 
-/// /// The ban of a jail without proof: SIP only, for longer than the measurement takes.
+/// The ban of a jail without proof: SIP only, for longer than the measurement takes.
 fn ban(address: IpAddr) -> AddressEntry {
     let now = filter_user::clock::now();
     AddressEntry {

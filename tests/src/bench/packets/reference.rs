@@ -11,15 +11,15 @@ use crate::bench::sources::{V4_MULTIPLY, V4_SHIFT};
 use crate::bpf::{Lines, Program};
 use crate::packet_builder::ETHERNET_LEN;
 
-/// /// The offset of the source address in an IPv4 frame without VLAN tags.
+/// The offset of the source address in an IPv4 frame without VLAN tags.
 const SOURCE: usize = ETHERNET_LEN + 12;
-/// /// `bpf_map_lookup_elem`. For an array, the verifier replaces it by a few instructions.
+/// `bpf_map_lookup_elem`. For an array, the verifier replaces it by a few instructions.
 const LOOKUP: u32 = 1;
-/// /// The key's offset on the stack: -4.
+/// The key's offset on the stack: -4.
 const KEY: u16 = 4_u16.wrapping_neg();
 
-/// /// A program that drops every frame after loading one cache line of an array, chosen by a hash of
-/// /// the IPv4 source.
+/// A program that drops every frame after loading one cache line of an array, chosen by a hash of
+/// the IPv4 source.
 #[derive(Debug)]
 pub(super) struct Reference {
     program: Program,
@@ -28,7 +28,7 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// /// With an array of this many MiB.
+    /// With an array of this many MiB.
     pub(super) fn new(mebibytes: u32) -> anyhow::Result<Self> {
         let count = (mebibytes << 20) / Lines::LEN;
         let lines = Lines::new(count).context("make the memory of a reference program")?;

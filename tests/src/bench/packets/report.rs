@@ -7,21 +7,21 @@ use serde::Serialize;
 use crate::bench::figures::{Spread, percentile};
 use crate::screen::Paint;
 
-/// /// A part of the table.
+/// A part of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
-    /// /// Programs that show the speed of the machine.
+    /// Programs that show the speed of the machine.
     Reference,
-    /// /// Floods of real frames against Ringfence.
+    /// Floods of real frames against Ringfence.
     Flood,
-    /// /// The same floods against other firewalls.
+    /// The same floods against other firewalls.
     Rival,
-    /// /// Floods in generic mode, compared with firewalls at the same place in the stack.
+    /// Floods in generic mode, compared with firewalls at the same place in the stack.
     Generic,
-    /// /// Test runs of the program with one frame.
+    /// Test runs of the program with one frame.
     Run,
-    /// /// Figures that are not about packets.
+    /// Figures that are not about packets.
     Table,
 }
 
@@ -43,13 +43,13 @@ impl Group {
     }
 }
 
-/// /// The promised bound of a ratio or figure.
+/// The promised bound of a ratio or figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// /// The median must be at least this.
+    /// The median must be at least this.
     AtLeast(f64),
-    /// /// The median must be at most this.
+    /// The median must be at most this.
     AtMost(f64),
 }
 
@@ -69,23 +69,23 @@ impl Bound {
     }
 }
 
-/// /// What a figure is compared with, measured alternately with it.
+/// What a figure is compared with, measured alternately with it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Baseline {
-    /// /// Its description.
+    /// Its description.
     pub name: &'static str,
     /// Its own figure.
     pub figure: Spread,
-    /// /// The case's figure divided by this one's, in `ratio_unit`.
+    /// The case's figure divided by this one's, in `ratio_unit`.
     pub ratio: Spread,
-    /// /// The unit of the ratio: `%` or `x`.
+    /// The unit of the ratio: `%` or `x`.
     pub ratio_unit: &'static str,
 }
 
 /// One line of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// /// Its part of the table.
+    /// Its part of the table.
     pub group: Group,
     /// The name that `--only` takes.
     pub case: String,
@@ -93,24 +93,24 @@ pub struct Row {
     pub what: String,
     /// The figure over all rounds.
     pub figure: Spread,
-    /// /// The unit of the figure.
+    /// The unit of the figure.
     pub unit: &'static str,
-    /// /// The 99th percentile, if there are enough rounds.
+    /// The 99th percentile, if there are enough rounds.
     pub p99: Option<f64>,
-    /// /// What it was compared with.
+    /// What it was compared with.
     pub baseline: Option<Baseline>,
-    /// /// The bound of the ratio, or of the figure if there is no baseline.
+    /// The bound of the ratio, or of the figure if there is no baseline.
     pub bound: Option<Bound>,
-    /// /// Whether the bound is met; `None` without a bound.
+    /// Whether the bound is met; `None` without a bound.
     pub met: Option<bool>,
-    /// /// A remark needed to understand the row.
+    /// A remark needed to understand the row.
     pub note: Option<String>,
     /// The figure of each round.
     pub rounds: Vec<f64>,
 }
 
 impl Row {
-    /// /// A row from the figure of each round, or `None` without rounds.
+    /// A row from the figure of each round, or `None` without rounds.
     pub(super) fn new(
         group: Group,
         case: &str,
@@ -133,7 +133,7 @@ impl Row {
         })
     }
 
-    /// /// Compares it with `baseline`, with the ratio of each round.
+    /// Compares it with `baseline`, with the ratio of each round.
     pub(super) fn beside(
         mut self,
         name: &'static str,
@@ -147,7 +147,7 @@ impl Row {
         self
     }
 
-    /// /// Sets its bound.
+    /// Sets its bound.
     pub(super) fn must(mut self, bound: Option<Bound>) -> Self {
         let value = self.baseline.as_ref().map_or(self.figure, |baseline| baseline.ratio);
         self.bound = bound;
@@ -155,39 +155,39 @@ impl Row {
         self
     }
 
-    /// /// Adds the 99th percentile of its rounds.
+    /// Adds the 99th percentile of its rounds.
     pub(super) fn with_p99(mut self) -> Self {
         self.p99 = percentile(&self.rounds, 99);
         self
     }
 
-    /// /// Adds a remark.
+    /// Adds a remark.
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// /// Marks it as not measured correctly, so that its bound is not met.
+    /// Marks it as not measured correctly, so that its bound is not met.
     pub(super) fn void(mut self, why: impl Into<String>) -> Self {
         self.met = self.bound.map(|_bound| false);
         self.note(why)
     }
 }
 
-/// /// The result. `--json` writes its JSON form.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `packets`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// /// The processor model as the kernel names it.
+    /// The processor model as the kernel names it.
     pub processor: String,
-    /// /// The number of processors.
+    /// The number of processors.
     pub processors: usize,
     /// Rounds of each case.
     pub rounds: u32,
-    /// /// The length of each flood of a round in seconds.
+    /// The length of each flood of a round in seconds.
     pub seconds: f64,
     /// The table.
     pub rows: Vec<Row>,
@@ -212,7 +212,7 @@ impl Report {
         }
     }
 
-    /// /// Whether everything that was measured meets its bound.
+    /// Whether everything that was measured meets its bound.
     pub fn targets_met(&self) -> bool {
         self.rows.iter().all(|row| row.met != Some(false))
     }

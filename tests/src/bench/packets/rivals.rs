@@ -16,36 +16,36 @@ use crate::bench::sources::Banned;
 use crate::child::{self, OnSignal};
 use crate::scratch;
 
-/// /// The programs, and the Debian packages that contain them.
+/// The programs, and the Debian packages that contain them.
 const TOOLS: [(&str, &str); 4] =
     [("nft", "nftables"), ("iptables", "iptables"), ("ip6tables", "iptables"), ("ipset", "ipset")];
 const LIMIT: Duration = Duration::from_mins(1);
-/// /// Larger than any set of the measurement.
+/// Larger than any set of the measurement.
 const SET_MAX: usize = 1 << 17;
 /// Sources in the large sets.
 const MANY: usize = 100_000;
 
-/// /// One way to drop the sources of a set.
+/// One way to drop the sources of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rival {
-    /// /// nftables on the interface's ingress hook, its earliest hook.
+    /// nftables on the interface's ingress hook, its earliest hook.
     NftIngress,
-    /// /// nftables on the input hook, where most rules are.
+    /// nftables on the input hook, where most rules are.
     NftInput,
-    /// /// iptables with ipset.
+    /// iptables with ipset.
     Ipset,
 }
 
-/// /// The sources that a rival drops.
+/// The sources that a rival drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Set {
-    /// /// A set of this many sources.
+    /// A set of this many sources.
     Addresses(usize),
-    /// /// The largest set of sources. No source of the flood is in it.
+    /// The largest set of sources. No source of the flood is in it.
     Others,
-    /// /// A set of the banned networks of a typical host.
+    /// A set of the banned networks of a typical host.
     Networks,
-    /// /// No set: packets to port 5060 above one limit for all sources together.
+    /// No set: packets to port 5060 above one limit for all sources together.
     Limit,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Contender {
 }
 
 impl Contender {
-    /// /// All of them. Those that are compared are close to each other.
+    /// All of them. Those that are compared are close to each other.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         use Rival::{Ipset, NftIngress, NftInput};
         let sets = |family, rivals: &'static [Rival], set| {
@@ -75,7 +75,7 @@ impl Contender {
             .chain(sets(Family::V6, &[NftIngress], Set::Others))
     }
 
-    /// /// The name for `--only`.
+    /// The name for `--only`.
     pub(super) fn name(self) -> String {
         let rival = match self.rival {
             Rival::NftIngress => "nft-ingress",
@@ -94,7 +94,7 @@ impl Contender {
         }
     }
 
-    /// /// Its description.
+    /// Its description.
     pub(super) fn what(self) -> String {
         let rival = match self.rival {
             Rival::NftIngress => "nftables, netdev ingress",
@@ -115,14 +115,14 @@ impl Contender {
         format!("{rival}: {family}{set}")
     }
 
-    /// /// Whether it is compared with generic mode.
+    /// Whether it is compared with generic mode.
     pub(super) fn is_beside_generic(self) -> bool {
         self.rival == Rival::NftIngress
             && self.family == Family::V4
             && matches!(self.set, Set::Addresses(_) | Set::Others | Set::Limit)
     }
 
-    /// /// Sets it up at the far end of a lane, to drop the sources of its set.
+    /// Sets it up at the far end of a lane, to drop the sources of its set.
     pub(super) fn set_up(self, lane: &Lane, many: &Banned, usual: &Banned) -> anyhow::Result<()> {
         lane.cable().far_takes_frames()?;
         let addresses = |count| -> Vec<String> {
@@ -150,7 +150,7 @@ impl Contender {
         }
     }
 
-    /// /// The number of packets that it has dropped.
+    /// The number of packets that it has dropped.
     pub(super) fn dropped(self, lane: &Lane) -> anyhow::Result<u64> {
         match self.rival {
             Rival::NftIngress | Rival::NftInput => {
@@ -232,7 +232,7 @@ impl Contender {
     }
 }
 
-/// /// Fails if a program is missing.
+/// Fails if a program is missing.
 pub(super) fn check_tools() -> anyhow::Result<()> {
     for (program, package) in TOOLS {
         let found = Command::new(program).arg("--version").output().is_ok();
@@ -243,7 +243,7 @@ pub(super) fn check_tools() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// /// Runs a program that reads `text` from a file, which is its last argument.
+/// Runs a program that reads `text` from a file, which is its last argument.
 fn from_file(lane: &Lane, program: &str, arguments: &[&str], text: &str) -> anyhow::Result<()> {
     let directory = scratch::directory("rival")?;
     let path = directory.path().join("rules");
@@ -259,7 +259,7 @@ fn run(lane: &Lane, program: &str, arguments: &[&str]) -> anyhow::Result<String>
     Ok(child::finish(&name, &mut command, LIMIT, OnSignal::Stop)?.success(&name)?.stdout)
 }
 
-/// /// The packets of the first counter in the output of `nft -j`.
+/// The packets of the first counter in the output of `nft -j`.
 fn counter(said: &Value) -> Option<u64> {
     match said {
         Value::Object(fields) => match fields.get("counter") {

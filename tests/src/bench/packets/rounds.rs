@@ -4,29 +4,29 @@ use super::cases::{At, Case, Verdict};
 use super::promises::{self, Measured};
 use super::report::{Group, Row};
 
-/// /// The minimum share of a case's packets that must get the expected verdict.
+/// The minimum share of a case's packets that must get the expected verdict.
 const JUDGED_MIN: f64 = 0.98;
 
-/// /// One round of a flood. Times are in nanoseconds per frame.
+/// One round of a flood. Times are in nanoseconds per frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     pub(super) case: f64,
-    /// /// A program in the driver that only drops: the mean of measurements before and after the case.
+    /// A program in the driver that only drops: the mean of measurements before and after the case.
     pub(super) drop: f64,
-    /// /// The same in generic mode, for a case in generic mode.
+    /// The same in generic mode, for a case in generic mode.
     pub(super) generic: Option<f64>,
-    /// /// An empty program that passes every frame, in the case's mode, for a case whose frames pass.
+    /// An empty program that passes every frame, in the case's mode, for a case whose frames pass.
     pub(super) pass: Option<f64>,
-    /// /// The share of the frames that got the expected verdict, from 0 to 1.
+    /// The share of the frames that got the expected verdict, from 0 to 1.
     pub(super) judged: f64,
-    /// /// The expected verdict.
+    /// The expected verdict.
     pub(super) verdict: Verdict,
 }
 
 impl Round {
-    /// /// Nanoseconds per frame if passing a frame cost as little as dropping it: the time of the
+    /// Nanoseconds per frame if passing a frame cost as little as dropping it: the time of the
     /// program
-    /// /// that only drops, plus what this program adds to an empty program that passes.
+    /// that only drops, plus what this program adds to an empty program that passes.
     pub(super) fn net(&self) -> f64 {
         match self.pass {
             Some(pass) => self.generic.unwrap_or(self.drop) + self.case - pass,
@@ -35,12 +35,12 @@ impl Round {
     }
 }
 
-/// /// Thousands of frames per second.
+/// Thousands of frames per second.
 pub(super) fn kilo_a_second(nanoseconds: f64) -> f64 {
     1e6 / nanoseconds
 }
 
-/// /// Why the rounds did not measure what they should have.
+/// Why the rounds did not measure what they should have.
 pub(super) fn fault(rounds: &[Round]) -> Option<String> {
     let worst = rounds.iter().min_by(|one, other| one.judged.total_cmp(&other.judged))?;
     let verdict = match worst.verdict {
@@ -53,7 +53,7 @@ pub(super) fn fault(rounds: &[Round]) -> Option<String> {
         .then(|| format!("void: only {:.1} % of the frames were {verdict}", worst.judged * 100.0))
 }
 
-/// /// The rows of a case. `measured` has all cases.
+/// The rows of a case. `measured` has all cases.
 pub(super) fn rows(case: &Case, measured: &Measured<'_>) -> Vec<Row> {
     let Some(rounds) = measured.get(case.name.as_str()).copied() else { return Vec::new() };
     let group = case.at.group();
@@ -65,7 +65,7 @@ pub(super) fn rows(case: &Case, measured: &Measured<'_>) -> Vec<Row> {
     rows
 }
 
-/// /// The same figures again, for the table of generic mode.
+/// The same figures again, for the table of generic mode.
 pub(super) fn beside_generic(case: &Case, measured: &Measured<'_>) -> Vec<Row> {
     let Some(rounds) = measured.get(case.name.as_str()).copied() else { return Vec::new() };
     let rows = of_bare_programs(Group::Generic, case, rounds).into_iter();
