@@ -413,6 +413,58 @@ mod tests {
     }
 
     #[test]
+    fn a_head_is_of_its_key_and_its_line_alone() {
+        let slot = Slot { until: 1, ..Slot::default() };
+        for second in [false, true] {
+            let place = Place { number: 0x12_3456, second };
+            let head = place.head(&slot);
+            assert!(place.is_of(head) && place.is_second() == second);
+            assert!(!Place { second: !second, ..place }.is_of(head));
+            for bit in 0..24 {
+                assert!(!Place { number: place.number ^ 1 << bit, second }.is_of(head), "{bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ban_ends_at_its_end() {
+        let last = NO_END - 1;
+        for (end, kept) in
+            [(1, 1), (last, last), (NO_END, last), (NO_END + 1, last), (FOREVER, NO_END)]
+        {
+            let head = Slot { until: end, ..Slot::default() }.head();
+            assert_eq!(until(head), kept, "{end}");
+        }
+        let head = Slot { until: 7, ..Slot::default() }.head();
+        for (now, is) in [(6, true), (7, false), (8, false)] {
+            assert_eq!((in_force(7, now), head_in_force(head, now)), (is, is), "{now}");
+        }
+        assert!(in_force(FOREVER, FOREVER));
+    }
+
+    #[test]
+    fn each_half_of_the_seed_moves_an_address() {
+        let seed = 0x9e37_79b9_7f4a_7c15;
+        for bit in [0, 31, 33, 63] {
+            assert_ne!(Place::first(8, seed), Place::first(8, seed ^ 1 << bit), "{bit}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_spread() {
+        for shift in [0, 16] {
+            let mut used = [0u32; 256];
+            for address in 0..25_600u32 {
+                for place in Place::both(address << shift, 7) {
+                    used[usize::from(place.fingerprint())] += 1;
+                }
+            }
+            // As many as in lines.
+            assert!(used.iter().all(|count| (120..280).contains(count)), "{used:?}");
+        }
+    }
+
+    #[test]
     fn neighbours_are_spread() {
         let mut used = [0u32; 256];
         for address in 0..25_600u32 {
