@@ -84,9 +84,9 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
             "scope" => ban.scope = Some(value.to_owned()),
             "jail" => ban.jail = Some(value.to_owned()),
             "except" => {
-                for hole in value.split(',') {
-                    let hole = cli::network(hole);
-                    ban.except.push(hole.map_err(|why| format!("`{}`: {why}", shown(value)))?);
+                for exception in value.split(',') {
+                    let exception = cli::network(exception);
+                    ban.except.push(exception.map_err(|why| format!("`{}`: {why}", shown(value)))?);
                 }
             }
             "reason" => ban.reason = Some(unescaped(value)),

@@ -420,7 +420,7 @@ fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
     let seconds = (!ban.forever).then_some(ban.time.as_secs().max(1));
     if let [network] = ban.which.networks[..] {
         let shuts_out = |from: &IpAddr| {
-            network.contains(from) && !ban.except.iter().any(|hole| hole.contains(from))
+            network.contains(from) && !ban.except.iter().any(|exception| exception.contains(from))
         };
         if let Some(session) = session.filter(shuts_out) {
             bail!(orders::shut_out(session));
@@ -449,13 +449,14 @@ fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
         Err(why) => Read::Refused(None, why),
     };
     let listed = |network: &IpNet| {
-        let inside = |hole: &&IpNet| network.contains(*hole);
+        let inside = |exception: &&IpNet| network.contains(*exception);
         let except = ban.except.iter().filter(inside).copied().collect();
         let (end, scope, jail, reason) = (None, None, None, None);
         ban_list::Ban { network: *network, end, scope, jail, except, reason }
     };
-    let is_inside = |hole: &IpNet| ban.which.networks.iter().any(|net| net.contains(hole));
-    if let Some(outside) = ban.except.iter().find(|hole| !is_inside(hole)) {
+    let is_inside =
+        |exception: &IpNet| ban.which.networks.iter().any(|net| net.contains(exception));
+    if let Some(outside) = ban.except.iter().find(|exception| !is_inside(exception)) {
         bail!("{outside} is not inside any of the networks, as `--except` requires");
     }
     let orders: Orders<Order> = if let Some(path) = &ban.which.from {

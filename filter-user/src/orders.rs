@@ -119,8 +119,9 @@ pub struct RefusedOrder {
 /// session, if the order must not shut it out.
 pub fn order(ban: Ban, default: &Order, session: Option<IpAddr>, now: Timestamp) -> Read<Order> {
     let Ban { network, end, scope, jail, except, reason } = ban;
-    let shuts_out =
-        |from: &IpAddr| network.contains(from) && !except.iter().any(|hole| hole.contains(from));
+    let shuts_out = |from: &IpAddr| {
+        network.contains(from) && !except.iter().any(|exception| exception.contains(from))
+    };
     if let Some(session) = session.filter(shuts_out) {
         return Read::Refused(Some(network), shut_out(session));
     }

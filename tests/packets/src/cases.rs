@@ -475,7 +475,7 @@ impl World {
 
     /// With one more exception from bans of networks.
     #[must_use]
-    pub fn hole(self, network: &str) -> Self {
+    pub fn exception(self, network: &str) -> Self {
         self.ban_network(network, 0, Ends::Never)
     }
 

@@ -37,7 +37,7 @@ pub struct Ledger {
     ends: BTreeSet<(KernelTime, Key)>,
     networks: PrefixTree,
     /// The exceptions of bans, each with the number of bans that have it.
-    holes: BTreeMap<IpNet, usize>,
+    exceptions: BTreeMap<IpNet, usize>,
     /// How many bans each origin has.
     by_origin: HashMap<Origin, usize>,
 }
@@ -49,9 +49,9 @@ impl Ledger {
         let mut touched = Vec::new();
         let key = entry.key();
         // Exceptions are written before their ban, so that they are not banned even for a moment.
-        for hole in entry.except() {
-            *self.holes.entry(*hole).or_default() += 1;
-            touched.push(*hole);
+        for exception in entry.except() {
+            *self.exceptions.entry(*exception).or_default() += 1;
+            touched.push(*exception);
         }
         for old in self.replaced_by(&entry) {
             self.strike_out(old.key());
@@ -116,7 +116,7 @@ impl Ledger {
         let mut around = Some(IpNet::from(address));
         while let Some(network) = around {
             found.extend(self.of_network(network));
-            if self.holes.contains_key(&network) {
+            if self.exceptions.contains_key(&network) {
                 break;
             }
             around = network.supernet();
@@ -183,8 +183,8 @@ impl Ledger {
     pub fn load(&mut self, entries: Vec<Entry>) {
         if self.entries.is_empty() {
             for entry in &entries {
-                for hole in entry.except() {
-                    *self.holes.entry(*hole).or_default() += 1;
+                for exception in entry.except() {
+                    *self.exceptions.entry(*exception).or_default() += 1;
                 }
             }
             let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
@@ -196,7 +196,7 @@ impl Ledger {
             let networks = self.entries.keys().map(|(network, ..)| *network);
             let apart = |network: &IpNet| !is_address(*network) || self.is_split(*network);
             let mut touched: BTreeSet<IpNet> = networks.filter(apart).collect();
-            touched.extend(self.holes.keys());
+            touched.extend(self.exceptions.keys());
             self.writes(&touched.into_iter().collect::<Vec<_>>());
         } else {
             for entry in entries {
@@ -224,11 +224,11 @@ impl Ledger {
         if let Some(until) = entry.ban.until {
             self.ends.remove(&(until, key));
         }
-        for hole in entry.except() {
-            if let Some(bans) = self.holes.get_mut(hole) {
+        for exception in entry.except() {
+            if let Some(bans) = self.exceptions.get_mut(exception) {
                 *bans = bans.saturating_sub(1);
                 if *bans == 0 {
-                    self.holes.remove(hole);
+                    self.exceptions.remove(exception);
                 }
             }
         }
@@ -249,9 +249,9 @@ impl Ledger {
             // The new entry is written before the old one is deleted, so the address is never let in
             // between.
             writes.extend(of_address.filter(|_| !is_split));
-            let is_hole = self.holes.contains_key(network);
-            if !own.is_empty() || is_hole || self.networks.entry(*network).is_some() {
-                let changes = self.networks.set(*network, own, is_hole);
+            let is_exception = self.exceptions.contains_key(network);
+            if !own.is_empty() || is_exception || self.networks.entry(*network).is_some() {
+                let changes = self.networks.set(*network, own, is_exception);
                 writes.extend(changes.into_iter().map(|change| self.write_of(change)));
             }
             writes.extend(of_address.filter(|_| is_split));

@@ -32,23 +32,23 @@ pub struct PrefixTree {
 #[derive(Clone, Copy, Debug)]
 struct Node {
     own: Ends,
-    is_hole: bool,
+    is_exception: bool,
     entry: Ends,
 }
 
 impl PrefixTree {
     /// Sets the ends of the bans of exactly this network to `own`, and whether it is an exception to
     /// the bans around it. Returns the entries that change, wider ones first.
-    pub fn set(&mut self, network: IpNet, own: Ends, is_hole: bool) -> Vec<Change> {
+    pub fn set(&mut self, network: IpNet, own: Ends, is_exception: bool) -> Vec<Change> {
         let network = network.trunc();
         let around = self.around(network);
         let old = self.nodes.get(&network).map(|node| node.entry);
-        let new = if own.is_empty() && !is_hole {
+        let new = if own.is_empty() && !is_exception {
             self.nodes.remove(&network);
             None
         } else {
-            let entry = if is_hole { own } else { own.union(around) };
-            self.nodes.insert(network, Node { own, is_hole, entry });
+            let entry = if is_exception { own } else { own.union(around) };
+            self.nodes.insert(network, Node { own, is_exception, entry });
             Some(entry)
         };
         let mut changes = Vec::new();
@@ -72,8 +72,8 @@ impl PrefixTree {
     }
 
     /// Whether exactly this network is an exception.
-    pub fn is_hole(&self, network: IpNet) -> bool {
-        self.nodes.get(&network).is_some_and(|node| node.is_hole)
+    pub fn is_exception(&self, network: IpNet) -> bool {
+        self.nodes.get(&network).is_some_and(|node| node.is_exception)
     }
 
     /// The number of entries.
@@ -110,7 +110,7 @@ impl PrefixTree {
                 open.pop();
             }
             let around = open.last().map_or(Ends::NONE, |(_, says)| *says);
-            let entry = if node.is_hole { node.own } else { node.own.union(around) };
+            let entry = if node.is_exception { node.own } else { node.own.union(around) };
             if entry == node.entry {
                 // Nothing inside it changes either.
                 after = Bound::Excluded(last_inside(inside));
@@ -137,7 +137,7 @@ pub struct OwnBans {
     /// What bans of exactly this network close, without the bans around it.
     pub own: Ends,
     /// Whether it is an exception.
-    pub is_hole: bool,
+    pub is_exception: bool,
 }
 
 /// Reads back the entries of a [`PrefixTree`], in the order of the networks. A ban that closes no more
@@ -152,10 +152,10 @@ pub fn read_back(entries: &[(IpNet, Ends)]) -> Vec<OwnBans> {
         }
         let around = open.last().map_or(Ends::NONE, |(_, says)| *says);
         open.push((network, says));
-        let is_hole = says.union(around) != says;
-        let own = if is_hole { says } else { says.beyond(around) };
-        if is_hole || !own.is_empty() {
-            found.push(OwnBans { network, own, is_hole });
+        let is_exception = says.union(around) != says;
+        let own = if is_exception { says } else { says.beyond(around) };
+        if is_exception || !own.is_empty() {
+            found.push(OwnBans { network, own, is_exception });
         }
     }
     found

@@ -11,7 +11,7 @@ const SSH: u8 = SCOPE_NAMED;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {
-    [holes(), nested(), lengths()].concat()
+    [exceptions(), nested(), lengths()].concat()
 }
 
 fn from(source: &str) -> Frame {
@@ -22,37 +22,42 @@ fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) ->
     Case::new(name, frame.build(), expect).within(world.clone())
 }
 
-fn holes() -> Vec<Case> {
+fn exceptions() -> Vec<Case> {
     let v4 = World::default()
         .ban_network("203.0.112.0/20", SCOPE_ALL, Never)
-        .hole("203.0.113.0/24")
+        .exception("203.0.113.0/24")
         .ban_network("203.0.113.128/25", SCOPE_SIP, In(600))
-        .hole("203.0.113.200/32");
+        .exception("203.0.113.200/32");
     let v6 = World::default()
         .ban_network("2001:db8::/32", SCOPE_SIP, In(600))
-        .hole("2001:db8:1::/48")
-        .hole("2001:db8:2::7/128");
-    let alone = World::default().hole("203.0.113.0/24");
+        .exception("2001:db8:1::/48")
+        .exception("2001:db8:2::7/128");
+    let alone = World::default().exception("203.0.113.0/24");
     let banned = v4.clone().ban("203.0.113.7", SCOPE_SIP, In(600));
     let everything =
-        World::default().ban_network("0.0.0.0/0", SCOPE_ALL, Never).hole("203.0.113.0/24");
+        World::default().ban_network("0.0.0.0/0", SCOPE_ALL, Never).exception("203.0.113.0/24");
     vec![
-        row("hole: outside", &from("203.0.112.7"), &v4, BannedNetwork),
-        row("hole: inside", &from("203.0.113.7"), &v4, Request),
-        row("hole: inside, another port", &from("203.0.113.7").tcp(22), &v4, OtherPort),
-        row("hole: its first address", &from("203.0.113.0"), &v4, Request),
-        row("hole: behind it", &from("203.0.114.0"), &v4, BannedNetwork),
-        row("hole: a ban inside", &from("203.0.113.129"), &v4, BannedNetwork),
-        row("hole: a ban inside, another port", &from("203.0.113.129").tcp(22), &v4, OtherPort),
-        row("hole: a hole in the ban inside", &from("203.0.113.200"), &v4, Request),
-        row("hole: a ban of an address inside", &from("203.0.113.7"), &banned, Banned),
-        row("hole: ipv6, outside", &from("2001:db8:3::7"), &v6, BannedNetwork),
-        row("hole: ipv6, inside", &from("2001:db8:1::7"), &v6, Request),
-        row("hole: ipv6, one address", &from("2001:db8:2::7"), &v6, Request),
-        row("hole: ipv6, its neighbour", &from("2001:db8:2::8"), &v6, BannedNetwork),
-        row("hole: in nothing", &from("203.0.113.7"), &alone, Request),
-        row("hole: in everything", &from("203.0.113.7"), &everything, Request),
-        row("hole: outside, all of ipv4", &from("198.51.100.7"), &everything, BannedNetwork),
+        row("exception: outside", &from("203.0.112.7"), &v4, BannedNetwork),
+        row("exception: inside", &from("203.0.113.7"), &v4, Request),
+        row("exception: inside, another port", &from("203.0.113.7").tcp(22), &v4, OtherPort),
+        row("exception: its first address", &from("203.0.113.0"), &v4, Request),
+        row("exception: behind it", &from("203.0.114.0"), &v4, BannedNetwork),
+        row("exception: a ban inside", &from("203.0.113.129"), &v4, BannedNetwork),
+        row(
+            "exception: a ban inside, another port",
+            &from("203.0.113.129").tcp(22),
+            &v4,
+            OtherPort,
+        ),
+        row("exception: an exception in the ban inside", &from("203.0.113.200"), &v4, Request),
+        row("exception: a ban of an address inside", &from("203.0.113.7"), &banned, Banned),
+        row("exception: ipv6, outside", &from("2001:db8:3::7"), &v6, BannedNetwork),
+        row("exception: ipv6, inside", &from("2001:db8:1::7"), &v6, Request),
+        row("exception: ipv6, one address", &from("2001:db8:2::7"), &v6, Request),
+        row("exception: ipv6, its neighbour", &from("2001:db8:2::8"), &v6, BannedNetwork),
+        row("exception: in nothing", &from("203.0.113.7"), &alone, Request),
+        row("exception: in everything", &from("203.0.113.7"), &everything, Request),
+        row("exception: outside, all of ipv4", &from("198.51.100.7"), &everything, BannedNetwork),
     ]
 }
 

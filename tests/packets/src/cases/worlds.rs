@@ -69,7 +69,7 @@ fn known() -> World {
         .ban("2001:db8::67", SCOPE_NAMED << 5 | SCOPE_SIP, Ends::Never)
         .ban_network("192.0.2.0/24", SCOPE_NAMED, Ends::In(3600))
         .ban_network("192.0.2.128/25", SCOPE_NAMED << 5, Ends::In(3600))
-        .hole("192.0.2.66/31")
+        .exception("192.0.2.66/31")
 }
 
 /// Limits of networks that several of the sources are in.
@@ -135,7 +135,7 @@ fn everything() -> World {
         .ban("192.0.2.130", SCOPE_SIP, Ends::In(60))
         .ban_network("2001:db8::/32", SCOPE_ALL, Ends::In(30))
         .ban_network("2001:db8:1::/48", SCOPE_SIP, Ends::In(90))
-        .hole("2001:db8::/64")
+        .exception("2001:db8::/64")
         .trust("198.51.100.0/24")
         .closed(Ends::In(20), false);
     [Class::Register, Class::Invite, Class::Other]

@@ -112,7 +112,7 @@ impl Ledger {
         let ends: Vec<(IpNet, Ends)> = held.iter().map(|held| (held.network, held.ends)).collect();
         let is_known = |ledger: &Self, network| {
             ledger.of_network(network).next().is_some()
-                || ledger.holes.contains_key(&network)
+                || ledger.exceptions.contains_key(&network)
                 || ended.contains(&network)
         };
         let mut unknown = read_back(&ends);
@@ -134,15 +134,15 @@ impl Ledger {
         }
         // An exception belongs to the next ban around it, or to the last to end if there are several;
         // without one, it has no effect.
-        for hole in unknown.iter().filter(|found| found.is_hole) {
-            let mut around = hole.network.supernet();
+        for exception in unknown.iter().filter(|found| found.is_exception) {
+            let mut around = exception.network.supernet();
             while let Some(network) = around {
                 let last = last_to_end(self.of_network(network));
                 if let Some(entry) = last.cloned() {
                     // A ban in the ledger has its own exceptions.
                     if adopted.contains_key(&entry.key()) {
                         let mut except = entry.except().to_vec();
-                        except.push(hole.network);
+                        except.push(exception.network);
                         let entry = entry.with_except(except);
                         adopted.insert(entry.key(), entry.clone());
                         self.insert(entry);

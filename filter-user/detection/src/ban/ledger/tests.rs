@@ -78,8 +78,8 @@ fn bans_of_one_address_are_one_entry_that_narrows() {
 #[test]
 fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
     let mut ledger = Ledger::default();
-    let hole = net("198.51.100.7/32");
-    let ban = manual("198.51.100.0/24", Some(10)).with_except(vec![hole]);
+    let exception = net("198.51.100.7/32");
+    let ban = manual("198.51.100.0/24", Some(10)).with_except(vec![exception]);
     let networks = |writes: &[Write]| -> Vec<(IpNet, Option<bool>)> {
         let of_network = writes.iter().filter_map(|write| match write {
             Write::Network(entry) => Some((entry.network, Some(entry.ends.is_empty()))),
@@ -89,17 +89,17 @@ fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
         of_network.collect()
     };
     let writes = ledger.insert(ban.clone());
-    assert_eq!(networks(&writes), [(hole, Some(true)), (net("198.51.100.0/24"), Some(false))]);
-    assert_eq!(ledger.of(hole.addr()).len(), 0);
+    assert_eq!(networks(&writes), [(exception, Some(true)), (net("198.51.100.0/24"), Some(false))]);
+    assert_eq!(ledger.of(exception.addr()).len(), 0);
     assert_eq!(ledger.of(IpAddr::from([198, 51, 100, 8])).len(), 1);
     // The excepted address can still be banned itself.
     let writes = ledger.insert(manual("198.51.100.7/32", Some(20)));
     assert!(matches!(writes[..], [Write::Address(_)]), "{writes:?}");
-    assert_eq!(ledger.of(hole.addr()).len(), 1);
+    assert_eq!(ledger.of(exception.addr()).len(), 1);
     // Entered again with another exception, it loses the first.
     let other = net("198.51.100.9/32");
     let writes = ledger.insert(ban.with_except(vec![other]));
-    assert_eq!(networks(&writes), [(other, Some(true)), (hole, None)]);
+    assert_eq!(networks(&writes), [(other, Some(true)), (exception, None)]);
     let (_, writes) = ledger.pop_ended(KernelTime(10)).unwrap();
     assert_eq!(networks(&writes), [(net("198.51.100.0/24"), None), (other, None)]);
 }
@@ -107,10 +107,10 @@ fn an_exception_is_written_before_its_ban_and_deleted_after_it() {
 #[test]
 fn bans_in_the_kernel_are_adopted() {
     let mut ledger = Ledger::default();
-    let hole = net("198.51.100.64/28");
+    let exception = net("198.51.100.64/28");
     let mut writes = ledger.insert(manual("198.0.0.0/8", Some(100)));
     writes.extend(ledger.insert(
-        entry("198.51.100.0/24", Origin::Manual, Scope::All, None).with_except(vec![hole]),
+        entry("198.51.100.0/24", Origin::Manual, Scope::All, None).with_except(vec![exception]),
     ));
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(0), Scope::Sip, Some(50))));
     writes.extend(ledger.insert(entry("198.51.100.65/32", Origin::Jail(1), Scope::All, Some(9))));

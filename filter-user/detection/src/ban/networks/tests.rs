@@ -40,9 +40,9 @@ impl Model {
         let mut says = Ends::NONE;
         let mut around = Some(IpNet::from(address));
         while let Some(network) = around {
-            if let Some((own, is_hole)) = self.0.get(&network) {
+            if let Some((own, is_exception)) = self.0.get(&network) {
                 says = says.union(*own);
-                if *is_hole {
+                if *is_exception {
                     break;
                 }
             }
@@ -91,9 +91,9 @@ proptest! {
     ) {
         let (mut model, mut trie) = (Model::default(), Trie::default());
         let mut networks = PrefixTree::default();
-        for (network, own, is_hole) in steps {
-            model.0.insert(network, (own, is_hole));
-            trie.write(&networks.set(network, own, is_hole))?;
+        for (network, own, is_exception) in steps {
+            model.0.insert(network, (own, is_exception));
+            trie.write(&networks.set(network, own, is_exception))?;
             for address in addresses() {
                 prop_assert_eq!(trie.of(address), model.of(address), "{} after {}", address, network);
             }
@@ -112,13 +112,13 @@ proptest! {
         steps in vec((networks(), ends(), prop::bool::weighted(0.2)), 1..20),
     ) {
         let (mut trie, mut networks) = (Trie::default(), PrefixTree::default());
-        for (network, own, is_hole) in steps {
-            trie.write(&networks.set(network, own, is_hole))?;
+        for (network, own, is_exception) in steps {
+            trie.write(&networks.set(network, own, is_exception))?;
         }
         let written: Vec<(IpNet, Ends)> = trie.0.iter().map(|(n, ends)| (*n, *ends)).collect();
         let (mut again, mut networks) = (Trie::default(), PrefixTree::default());
-        for OwnBans { network, own, is_hole } in read_back(&written) {
-            again.write(&networks.set(network, own, is_hole))?;
+        for OwnBans { network, own, is_exception } in read_back(&written) {
+            again.write(&networks.set(network, own, is_exception))?;
         }
         for address in addresses() {
             prop_assert_eq!(again.of(address), trie.of(address), "{}", address);
