@@ -15,6 +15,7 @@ use nix::unistd::{chdir, chroot};
 
 use crate::child::{self, OnSignal, Running};
 use crate::netns::Netns;
+use crate::screen::Screen;
 use crate::{interrupt, scratch};
 
 /// Where the instances' directories are, inside the root.
@@ -88,6 +89,21 @@ impl Asterisk {
     /// If it cannot be fetched or does not run; the text says what to do.
     pub fn ensure_root(cache: &Path, progress: &mut dyn FnMut(&str)) -> anyhow::Result<PathBuf> {
         root::ensure(cache, progress)
+    }
+
+    /// The same, with its steps on a screen.
+    ///
+    /// # Errors
+    ///
+    /// The same, or if standard output is closed.
+    pub fn ensure_root_on(cache: &Path, screen: &mut Screen) -> anyhow::Result<PathBuf> {
+        let mut printed = Ok(());
+        let root = Self::ensure_root(cache, &mut |text| {
+            if printed.is_ok() {
+                printed = screen.say(&format!("  {text}"));
+            }
+        })?;
+        printed.map(|()| root)
     }
 
     /// Starts an instance in `host` from the installation in `root`, and returns once it answers SIP.

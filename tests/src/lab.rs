@@ -110,13 +110,7 @@ struct Attack {
 
 impl Lab {
     fn build(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Self> {
-        let mut failed = Ok(());
-        let root = Asterisk::ensure_root(&settings.cache, &mut |text| {
-            if failed.is_ok() {
-                failed = screen.say(&format!("  {text}"));
-            }
-        })?;
-        failed?;
+        let root = Asterisk::ensure_root_on(&settings.cache, screen)?;
         screen.say("  network namespaces: a switch, the PBX, a phone and three attackers")?;
         let mut lan = Lan::new()?;
         let pbx = lan.host("pbx", &[PBX])?;

@@ -26,6 +26,7 @@ pub mod ringfence;
 pub mod scratch;
 pub mod screen;
 pub mod sip;
+pub mod site;
 pub mod sshd;
 pub mod tap;
 pub mod wire;

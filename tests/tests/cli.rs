@@ -4,80 +4,20 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use ringfence_tests::child::{self, Finished, OnSignal};
-use ringfence_tests::ringfence::{self, Config, Ringfence};
-use ringfence_tests::scratch;
-use ringfence_tests::world::{
-    ATTACKERS, ATTACKERS6, Echo, Hosts, OTHER_PORT, PBX, PBX6, SIP_PORT, nothing_is_left,
-    tcp_reaches, udp_reaches, until,
-};
+use ringfence_tests::site::Site;
+use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, until};
+use ringfence_tests::{ringfence, scratch};
 use serde_json::{Value, json};
 
 const TRUSTED: IpAddr = ATTACKERS[4];
 
-/// A daemon on a host whose ports echo. Fields are dropped in this order.
-struct Site {
-    ringfence: Ringfence,
-    echo: Echo,
-    hosts: Hosts,
-}
-
-impl Site {
-    fn new() -> Self {
-        let hosts = Hosts::new().unwrap();
-        let echo = Echo::start(&hosts.pbx).unwrap();
-        let mut config = Config::new(Path::new("/nonexistent/fail2ban"));
-        config.trusted = vec![TRUSTED.to_string()];
-        let binary = ringfence::built().unwrap();
-        let ringfence = Ringfence::start(&hosts.pbx, &binary, &config).unwrap();
-        Self { ringfence, echo, hosts }
-    }
-
-    fn run(&self, line: &str) -> Finished {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.ringfence.client().run(&words, false).unwrap()
-    }
-
-    /// Runs a command that must succeed.
-    fn done(&self, line: &str) -> String {
-        self.run(line).success(line).unwrap().stdout
-    }
-
-    /// Runs a command that must fail with one line that contains all of `words`.
-    fn fails(&self, line: &str, words: &[&str]) {
-        fails(&self.run(line), words);
-    }
-
-    fn bans(&self) -> Vec<Value> {
-        let bans: Value = self.ringfence.client().ask(&["bans"]).unwrap();
-        bans["bans"].as_array().unwrap().clone()
-    }
-
-    fn why(&self, address: IpAddr) -> Value {
-        self.ringfence.why(address).unwrap()
-    }
-
-    /// The ports of the PBX that a source reaches: SIP over UDP and TCP, and other ports over both.
-    fn reaches(&self, source: IpAddr) -> [bool; 4] {
-        let host = &self.hosts.attacker;
-        [
-            udp_reaches(host, source, SIP_PORT).unwrap(),
-            tcp_reaches(host, source, SIP_PORT),
-            udp_reaches(host, source, OTHER_PORT).unwrap(),
-            tcp_reaches(host, source, OTHER_PORT),
-        ]
-    }
-
-    fn end(self) {
-        let Self { ringfence, echo, hosts } = self;
-        drop((ringfence, echo, hosts));
-        nothing_is_left().unwrap();
-    }
+fn site() -> Site {
+    Site::new(&[TRUSTED.to_string()]).unwrap()
 }
 
 const ALL: [bool; 4] = [true; 4];
@@ -101,16 +41,16 @@ fn ringfence(line: &str) -> Finished {
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn manual_bans_close_what_they_say() {
-    let site = Site::new();
+    let site = site();
     let [sip, all, other, ..] = ATTACKERS;
-    assert_eq!(site.reaches(sip), ALL);
-    site.done(&format!("ban {sip} --scope sip --for 10m --reason nuisance"));
-    site.done(&format!("ban {all} --forever"));
-    assert_eq!(site.reaches(sip), ALL_BUT_SIP);
-    assert_eq!(site.reaches(all), NOTHING);
-    assert_eq!(site.reaches(other), ALL);
+    assert_eq!(site.reaches(sip).unwrap(), ALL);
+    site.done(&format!("ban {sip} --scope sip --for 10m --reason nuisance")).unwrap();
+    site.done(&format!("ban {all} --forever")).unwrap();
+    assert_eq!(site.reaches(sip).unwrap(), ALL_BUT_SIP);
+    assert_eq!(site.reaches(all).unwrap(), NOTHING);
+    assert_eq!(site.reaches(other).unwrap(), ALL);
 
-    let bans = site.bans();
+    let bans = site.bans("bans").unwrap();
     let of = |address: IpAddr| {
         bans.iter().find(|ban| ban["network"] == address.to_string()).unwrap().clone()
     };
@@ -121,15 +61,19 @@ fn manual_bans_close_what_they_say() {
     assert_eq!((&of(sip)["reason"], &of(sip)["jail"]), (&json!("nuisance"), &json!("manual")));
     assert_eq!((of(sip)["until"].is_string(), &of(all)["until"]), (true, &Value::Null));
     assert!(of(sip)["packets"].as_u64() > Some(0), "{bans:?}");
-    assert_eq!(site.why(all)["dropped"], true);
+    assert_eq!(site.ringfence.why(all).unwrap()["dropped"], true);
 
     // The latest ban of an address replaces the earlier one.
-    site.done(&format!("ban {all} --scope sip --for 2s"));
-    assert_eq!(site.reaches(all), ALL_BUT_SIP);
-    assert!(until(Duration::from_secs(4), || site.bans().len() == 1), "{:?}", site.bans());
-    assert_eq!(site.reaches(all), ALL);
-    site.done(&format!("unban {sip}"));
-    assert_eq!(site.reaches(sip), ALL);
+    site.done(&format!("ban {all} --scope sip --for 2s")).unwrap();
+    assert_eq!(site.reaches(all).unwrap(), ALL_BUT_SIP);
+    assert!(
+        until(Duration::from_secs(4), || site.bans("bans").unwrap().len() == 1),
+        "{:?}",
+        site.bans("bans").unwrap()
+    );
+    assert_eq!(site.reaches(all).unwrap(), ALL);
+    site.done(&format!("unban {sip}")).unwrap();
+    assert_eq!(site.reaches(sip).unwrap(), ALL);
 
     // An administrator who is logged in over ssh cannot lock themselves out by mistake.
     let here = |arguments: &[&str]| {
@@ -140,32 +84,38 @@ fn manual_bans_close_what_they_say() {
         child::finish("ban", &mut command, Duration::from_secs(10), OnSignal::Stop).unwrap()
     };
     fails(&here(&[]), &[&other.to_string(), "--force"]);
-    assert!(site.bans().is_empty(), "{:?}", site.bans());
+    assert!(site.bans("bans").unwrap().is_empty(), "{:?}", site.bans("bans").unwrap());
     here(&["--except", &other.to_string()]).success("ban --except").unwrap();
     here(&["--force"]).success("ban --force").unwrap();
-    assert_eq!(site.bans().len(), 1);
-    site.end();
+    assert_eq!(site.bans("bans").unwrap().len(), 1);
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn networks_and_ipv6_are_banned_and_lifted() {
-    let site = Site::new();
+    let site = site();
     let [six, seven] = ATTACKERS6;
     // The two hosts now know each other's link addresses, and need not ask from a banned address.
-    assert_eq!((site.reaches(six), site.reaches(seven)), (ALL, ALL));
-    site.done(&format!("ban {six}"));
-    assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL));
+    assert_eq!((site.reaches(six).unwrap(), site.reaches(seven).unwrap()), (ALL, ALL));
+    site.done(&format!("ban {six}")).unwrap();
+    assert_eq!((site.reaches(six).unwrap(), site.reaches(seven).unwrap()), (NOTHING, ALL));
     // It contains the PBX's own address, which still works.
-    site.done("ban 2001:db8::/64 --scope sip");
-    assert_eq!((site.reaches(six), site.reaches(seven)), (NOTHING, ALL_BUT_SIP));
-    site.done("ban 192.0.2.64/29");
-    assert_eq!((site.reaches(ATTACKERS[0]), site.reaches(ATTACKERS[3])), (NOTHING, NOTHING));
-    let why = site.why(ATTACKERS[0]);
+    site.done("ban 2001:db8::/64 --scope sip").unwrap();
+    assert_eq!((site.reaches(six).unwrap(), site.reaches(seven).unwrap()), (NOTHING, ALL_BUT_SIP));
+    site.done("ban 192.0.2.64/29").unwrap();
+    assert_eq!(
+        (site.reaches(ATTACKERS[0]).unwrap(), site.reaches(ATTACKERS[3]).unwrap()),
+        (NOTHING, NOTHING)
+    );
+    let why = site.ringfence.why(ATTACKERS[0]).unwrap();
     assert_eq!((&why["dropped"], &why["network"]), (&json!(true), &json!("192.0.2.64/29")));
-    site.done(&format!("ban 192.0.2.64/29 --except {}", ATTACKERS[3]));
-    assert_eq!((site.reaches(ATTACKERS[0]), site.reaches(ATTACKERS[3])), (NOTHING, ALL));
-    let bans = site.bans();
+    site.done(&format!("ban 192.0.2.64/29 --except {}", ATTACKERS[3])).unwrap();
+    assert_eq!(
+        (site.reaches(ATTACKERS[0]).unwrap(), site.reaches(ATTACKERS[3]).unwrap()),
+        (NOTHING, ALL)
+    );
+    let bans = site.bans("bans").unwrap();
     let networks: Vec<&str> = bans.iter().filter_map(|ban| ban["network"].as_str()).collect();
     for network in ["2001:db8::66", "2001:db8::/64", "192.0.2.64/29"] {
         assert!(networks.contains(&network), "{networks:?}");
@@ -173,29 +123,36 @@ fn networks_and_ipv6_are_banned_and_lifted() {
     assert!(bans.iter().all(|ban| ban["packets"].as_u64() > Some(0)), "{bans:?}");
 
     // Trust takes precedence over a ban of a network around it.
-    assert_eq!(site.reaches(TRUSTED), ALL);
-    let why = site.why(TRUSTED);
+    assert_eq!(site.reaches(TRUSTED).unwrap(), ALL);
+    let why = site.ringfence.why(TRUSTED).unwrap();
     assert_eq!((&why["dropped"], &why["trusted"]), (&json!(false), &json!(true)), "{why}");
 
-    site.fails(&format!("unban {}", ATTACKERS[0]), &["192.0.2.64/29"]);
-    site.done("unban 192.0.2.64/29");
-    assert_eq!(site.reaches(ATTACKERS[0]), ALL);
-    site.done("unban --jail asterisk-wazo");
-    assert_eq!(site.bans().len(), 2);
-    site.done("unban --jail manual");
-    assert_eq!((site.bans().len(), site.reaches(six), site.reaches(seven)), (0, ALL, ALL));
-    site.done("ban 2001:db8::/64");
-    site.done(&format!("ban {}", ATTACKERS[0]));
-    assert!(site.done("unban --all").contains('2'));
-    assert_eq!((site.reaches(seven), site.reaches(ATTACKERS[0])), (ALL, ALL));
-    site.end();
+    fails(&site.run(&format!("unban {}", ATTACKERS[0])).unwrap(), &["192.0.2.64/29"]);
+    site.done("unban 192.0.2.64/29").unwrap();
+    assert_eq!(site.reaches(ATTACKERS[0]).unwrap(), ALL);
+    site.done("unban --jail asterisk-wazo").unwrap();
+    assert_eq!(site.bans("bans").unwrap().len(), 2);
+    site.done("unban --jail manual").unwrap();
+    assert_eq!(
+        (
+            site.bans("bans").unwrap().len(),
+            site.reaches(six).unwrap(),
+            site.reaches(seven).unwrap()
+        ),
+        (0, ALL, ALL)
+    );
+    site.done("ban 2001:db8::/64").unwrap();
+    site.done(&format!("ban {}", ATTACKERS[0])).unwrap();
+    assert!(site.done("unban --all").unwrap().contains('2'));
+    assert_eq!((site.reaches(seven).unwrap(), site.reaches(ATTACKERS[0]).unwrap()), (ALL, ALL));
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn only_trusted_sources_are_over_a_limit_in_vain() {
     const REGISTERS: u64 = 300;
-    let site = Site::new();
+    let site = site();
     for source in [TRUSTED, ATTACKERS[0]] {
         let socket = site.hosts.attacker.run_in(|| Ok(UdpSocket::bind((source, 0))?)).unwrap();
         socket.connect((PBX, SIP_PORT)).unwrap();
@@ -211,27 +168,36 @@ fn only_trusted_sources_are_over_a_limit_in_vain() {
     assert!((200..=250).contains(&limited), "{status:?}");
     assert!((200..=250).contains(&trusted), "{status:?}");
     assert_eq!(limited, status.interfaces[0].dropped, "{status:?}");
-    let over = || site.why(ATTACKERS[0])["limit"]["reason"] == "register-limit";
-    assert!(until(Duration::from_secs(1), over), "{}", site.why(ATTACKERS[0]));
-    assert!(site.bans().is_empty(), "{:?}", site.bans());
-    site.end();
+    let over = || site.ringfence.why(ATTACKERS[0]).unwrap()["limit"]["reason"] == "register-limit";
+    assert!(until(Duration::from_secs(1), over), "{}", site.ringfence.why(ATTACKERS[0]).unwrap());
+    assert!(site.bans("bans").unwrap().is_empty(), "{:?}", site.bans("bans").unwrap());
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_cannot_be_done_is_said_in_one_line() {
-    let site = Site::new();
+    let site = site();
     for own in [PBX, PBX6, IpAddr::from([127, 0, 0, 1])] {
-        site.fails(&format!("ban {own}"), &[&own.to_string(), "own address", "never banned"]);
+        fails(
+            &site.run(&format!("ban {own}")).unwrap(),
+            &[&own.to_string(), "own address", "never banned"],
+        );
     }
-    site.fails(&format!("ban {TRUSTED} --scope sip"), &[&TRUSTED.to_string(), "trusted"]);
-    site.fails("ban 192.0.2.7 --scope nosuch", &["nosuch", "ssh"]);
-    site.fails("ban 192.0.2.0/24 --except 192.0.3.1", &["192.0.3.1", "192.0.2.0/24"]);
-    site.fails("maintenance on --for 25h", &["1d", "--for"]);
-    site.fails("bans --jail nosuch", &["nosuch", "asterisk-wazo", "manual"]);
-    site.fails("unban --jail nosuch", &["nosuch", "asterisk-wazo"]);
-    site.fails("unban 192.0.2.99", &["192.0.2.99", "not banned"]);
-    assert!(site.bans().is_empty());
+    fails(
+        &site.run(&format!("ban {TRUSTED} --scope sip")).unwrap(),
+        &[&TRUSTED.to_string(), "trusted"],
+    );
+    fails(&site.run("ban 192.0.2.7 --scope nosuch").unwrap(), &["nosuch", "ssh"]);
+    fails(
+        &site.run("ban 192.0.2.0/24 --except 192.0.3.1").unwrap(),
+        &["192.0.3.1", "192.0.2.0/24"],
+    );
+    fails(&site.run("maintenance on --for 25h").unwrap(), &["1d", "--for"]);
+    fails(&site.run("bans --jail nosuch").unwrap(), &["nosuch", "asterisk-wazo", "manual"]);
+    fails(&site.run("unban --jail nosuch").unwrap(), &["nosuch", "asterisk-wazo"]);
+    fails(&site.run("unban 192.0.2.99").unwrap(), &["192.0.2.99", "not banned"]);
+    assert!(site.bans("bans").unwrap().is_empty());
     for wrong in [
         "",
         "ban",
@@ -250,12 +216,12 @@ fn what_cannot_be_done_is_said_in_one_line() {
         "nosuch",
         "status --nosuch",
     ] {
-        let said = site.run(wrong);
+        let said = site.run(wrong).unwrap();
         assert_eq!(said.status.code(), Some(2), "{wrong}: {said:?}");
         assert!(!said.stderr.is_empty() && said.stdout.is_empty(), "{wrong}: {said:?}");
     }
-    assert!(site.bans().is_empty());
-    site.end();
+    assert!(site.bans("bans").unwrap().is_empty());
+    site.end().unwrap();
 }
 
 #[test]
@@ -273,22 +239,22 @@ fn monitoring_gets_a_line_and_an_exit_status() {
     let said = ringfence("--socket /nonexistent/control.sock status --check");
     assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
     assert!(said.stdout.starts_with("RINGFENCE CRITICAL: no daemon answers"), "{said:?}");
-    let site = Site::new();
+    let site = site();
     // No log of Asterisk is read.
-    let said = site.run("status --check");
+    let said = site.run("status --check").unwrap();
     assert_eq!((said.status.code(), said.stdout.lines().count()), (Some(2), 1), "{said:?}");
     assert!(said.stdout.contains("CRITICAL: asterisk-notice is not read"), "{said:?}");
-    let said = site.run("status --check --json");
+    let said = site.run("status --check --json").unwrap();
     let value: Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!((said.status.code(), &value["level"]), (Some(2), &Value::from("critical")));
-    site.end();
+    site.end().unwrap();
 }
 
 /// Commands that lift restrictions still work if the configuration is broken.
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
-    let site = Site::new();
+    let site = site();
     let more = site.ringfence.config_file().with_file_name("conf.d");
     fs::write(more.join("typo.yml"), "trustd: 1\n").unwrap();
     fs::write(more.join("other.yaml"), "").unwrap();
@@ -327,13 +293,13 @@ fn a_wrong_configuration_keeps_nobody_from_lifting_bans() {
         "{log}"
     );
     assert!(log.contains(&format!("alice (sudo, root) lifted 1 ban: {banned}")), "{log}");
-    site.end();
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn signals_of_other_daemons_end_nothing() {
-    let mut site = Site::new();
+    let mut site = site();
     for (signal, line) in [
         (Signal::SIGHUP, "SIGHUP: the configuration has not changed"),
         (Signal::SIGUSR1, "SIGUSR1 is ignored"),
@@ -342,15 +308,15 @@ fn signals_of_other_daemons_end_nothing() {
         site.ringfence.signal(signal).unwrap();
         assert!(until(Duration::from_secs(2), || site.ringfence.log().contains(line)), "{line}");
         site.ringfence.check().unwrap();
-        site.done("status");
+        site.done("status").unwrap();
     }
-    site.end();
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF, setpriv"]
 fn who_is_not_root_is_told_what_to_type() {
-    let site = Site::new();
+    let site = site();
     for line in ["status", "unban --all", "doctor"] {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -366,22 +332,22 @@ fn who_is_not_root_is_told_what_to_type() {
             assert!(said.stderr.contains(word), "{said:?}");
         }
     }
-    site.end();
+    site.end().unwrap();
 }
 
 #[test]
 #[ignore = "requires root: network namespaces, BPF"]
 fn what_programs_read_is_one_document() {
-    let site = Site::new();
+    let site = site();
     let banned = ATTACKERS[0];
-    site.done(&format!("ban {banned}"));
-    let bans = site.bans();
+    site.done(&format!("ban {banned}")).unwrap();
+    let bans = site.bans("bans").unwrap();
     let until = bans[0]["until"].as_str().unwrap();
     assert!(until.len() == "2026-11-28T19:47:06Z".len() && until.ends_with('Z'), "{until}");
     let json = |said: &Finished| -> Value { serde_json::from_str(&said.stdout).unwrap() };
-    let said = site.run(&format!("unban {banned} --json"));
+    let said = site.run(&format!("unban {banned} --json")).unwrap();
     assert_eq!((said.status.code(), &json(&said)["lifted"]), (Some(0), &json!(1)), "{said:?}");
-    let said = site.run(&format!("unban {banned} --json"));
+    let said = site.run(&format!("unban {banned} --json")).unwrap();
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert!(json(&said)["error"].as_str().unwrap().contains("not banned"), "{said:?}");
     let nobody = ringfence("--socket /nonexistent/control.sock status --json");
@@ -389,13 +355,13 @@ fn what_programs_read_is_one_document() {
     for line in
         [format!("ban {banned} --forever"), "ban 2001:db8:1234:5678:9abc:def0:1234:5678".to_owned()]
     {
-        site.done(&line);
+        site.done(&line).unwrap();
     }
     for line in ["bans", "status", "jails"] {
-        let text = site.done(line);
+        let text = site.done(line).unwrap();
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
-    site.end();
+    site.end().unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ use ringfence_tests::netns::{self, Lan, Netns};
 use ringfence_tests::notice::Notices;
 use ringfence_tests::phone::{Account, Phone};
 use ringfence_tests::tap::Tap;
+use ringfence_tests::world::until;
 
 const PBX: &str = "192.0.2.10";
 const PBX6: &str = "2001:db8::10";
@@ -38,17 +39,6 @@ fn namespaces() -> Vec<String> {
         return Vec::new();
     };
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    while Instant::now() < deadline {
-        if done() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    done()
 }
 
 struct World {

@@ -75,13 +75,7 @@ pub struct Settings {
 /// A missed promise is not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
-    let mut failed = Ok(());
-    let root = Asterisk::ensure_root(&settings.cache, &mut |text| {
-        if failed.is_ok() {
-            failed = screen.say(&format!("  {text}"));
-        }
-    })?;
-    failed?;
+    let root = Asterisk::ensure_root_on(&settings.cache, screen)?;
     let mut measurements = Vec::new();
     for rate in RATES {
         for run in 1..=settings.runs {

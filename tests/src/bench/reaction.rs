@@ -78,13 +78,7 @@ pub struct Settings {
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     let versions = check(settings)?;
     netns::sweep().context("remove what an earlier run left behind")?;
-    let mut failed = Ok(());
-    let root = Asterisk::ensure_root(&settings.cache, &mut |text| {
-        if failed.is_ok() {
-            failed = screen.say(&format!("  {text}"));
-        }
-    })?;
-    failed?;
+    let root = Asterisk::ensure_root_on(&settings.cache, screen)?;
     let mut measurements = Vec::new();
     for pace in &PACES {
         for run in 1..=settings.runs {

@@ -28,17 +28,8 @@ fn row(name: impl Into<String>, frame: &Frame, world: &World, expect: Reason) ->
 
 fn closed() -> Vec<Case> {
     let world = World::default().closed(In(600), false);
-    let payloads = [
-        ("register", messages::register()),
-        ("register with credentials", messages::register_with_credentials()),
-        ("invite", messages::request("INVITE")),
-        ("response", messages::response("200 OK")),
-        ("keep-alive", b"\r\n\r\n".to_vec()),
-        ("nothing", Vec::new()),
-        ("no sip", b"hello, is anybody there?".to_vec()),
-    ];
     let mut cases = Vec::new();
-    for (name, payload) in payloads {
+    for (name, payload) in messages::kinds() {
         for source in [V4, V6] {
             let frame = from(source).payload(&payload);
             cases.push(row(format!("{name} over udp, {source}"), &frame, &world, Maintenance));

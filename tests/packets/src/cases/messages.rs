@@ -97,6 +97,20 @@ pub fn stun() -> Vec<u8> {
     message
 }
 
+/// A payload of each kind, with its name.
+pub fn kinds() -> [(&'static str, Vec<u8>); 8] {
+    [
+        ("register", register()),
+        ("register with credentials", register_with_credentials()),
+        ("invite", request("INVITE")),
+        ("response", response("200 OK")),
+        ("keep-alive", b"\r\n\r\n".to_vec()),
+        ("stun", stun()),
+        ("nothing", Vec::new()),
+        ("no sip", b"hello, is anybody there?".to_vec()),
+    ]
+}
+
 /// The start of a TLS handshake: record, `ClientHello`, version, random.
 pub fn tls_client_hello() -> Vec<u8> {
     let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];

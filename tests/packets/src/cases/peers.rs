@@ -60,17 +60,7 @@ fn known() -> Vec<Case> {
             NotConfigured,
         ),
     ];
-    let payloads = [
-        ("register", messages::register()),
-        ("register with credentials", messages::register_with_credentials()),
-        ("invite", messages::request("INVITE")),
-        ("response", messages::response("200 OK")),
-        ("keep-alive", b"\r\n\r\n".to_vec()),
-        ("stun", messages::stun()),
-        ("nothing", Vec::new()),
-        ("no sip", b"hello, is anybody there?".to_vec()),
-    ];
-    for (name, payload) in payloads {
+    for (name, payload) in messages::kinds() {
         for source in [V4, V6] {
             let frame = Frame::from(ip(source)).payload(&payload);
             let name = |transport| format!("known: {name} over {transport}, {source}");
