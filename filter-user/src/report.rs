@@ -1,29 +1,24 @@
 //! The daemon's replies as text for people.
 
-use std::fmt::Write as _;
+mod text;
+mod why;
+
 use std::path::Path;
 use std::time::Duration;
 
 use api::{
-    Attacked, BanOf, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
-    EnforcementState, Evidence, Exposure, Hearing, History, Interface, JailHistory, JailReport,
-    Jails, Lifted, Limit, MaintenanceState, NO_REASON, NamedHost, Near, NotCounted, Peers,
-    ReasonCount, Reloaded, Replaced, Sample, Source, State, Status, StoreState, TakenOver, Tuned,
-    Verdict, Why,
+    Attacked, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
+    EnforcementState, Exposure, Hearing, Interface, JailReport, Jails, Lifted, MaintenanceState,
+    NO_REASON, NamedHost, Peers, ReasonCount, Reloaded, Replaced, Sample, Source, State, Status,
+    StoreState, TakenOver, Tuned, Verdict,
 };
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
+pub(crate) use self::text::{count, left, line, shown_text, table, when, when_exactly};
+use self::text::{counts, until};
+pub use self::why::why;
 use crate::disable::Disabled;
 use crate::duration;
-use crate::jail::EVIDENCE_MAX;
 use crate::orders::Outcome;
-
-/// The width of text.
-const WIDTH: usize = 80;
-
-/// The minimum width of a column with free text; if there is less room, it gets separate lines.
-const FREE_TEXT: usize = 16;
 
 /// `status`.
 pub fn status(status: &Status) -> String {
@@ -492,356 +487,15 @@ fn host(host: &NamedHost) -> String {
     format!("{name}: {addresses}{more}{why}")
 }
 
-/// `why`.
-pub fn why(why: &Why) -> String {
-    let mut text = verdict(why);
-    if !why.unprotected.is_empty() {
-        let bare = why.unprotected.join(", ");
-        line(&mut text, &format!("UNPROTECTED: {bare}: nothing is dropped there"));
-    }
-    if let Some(until) = &why.maintenance_until {
-        let until = when(until);
-        line(&mut text, &format!("SIP is closed to it for maintenance until {until}"));
-    }
-    // The first of them is shown above.
-    let is_told = |ban: &&BanOf| {
-        why.network.as_ref() == Some(&ban.network)
-            && why.jail.as_ref() == Some(&ban.jail)
-            && why.scope.as_ref() == Some(&ban.scope)
-    };
-    for ban in why.bans.iter().filter(|ban| !is_told(ban)) {
-        let (decided, until) = (decided(&ban.network, &ban.jail), until(ban.until.as_deref()));
-        line(&mut text, &format!("also: {decided}, scope {}, {until}", ban.scope));
-    }
-    text += &why_not(why);
-    if let Some(until) = &why.known_until {
-        let passed = count(why.packets.passed.unwrap_or_default(), "packet");
-        line(&mut text, &format!("it is a known peer until {}; {passed} passed", when(until)));
-    }
-    for jail in &why.ignored_by {
-        line(&mut text, &format!("{jail} ignores it (ignoreip)"));
-    }
-    if let Some(Limit { reason, setting, value, last }) = &why.limit {
-        let what = match (setting, value) {
-            (Some(setting), Some(value)) => format!("it was over the limit `{setting}` ({value})"),
-            _ if reason == "signature" => {
-                "it sent the User-Agent of a scanner (`signatures.user_agents`)".to_owned()
-            }
-            _ => format!("it was over a limit ({reason})"),
-        };
-        line(&mut text, &format!("{what}, last at {}", when(last)));
-    }
-    text + &why.history.as_ref().map_or_else(String::new, history) + &evidence(why)
-}
-
-/// Whether an address is dropped, because of the widest of its bans.
-fn verdict(why: &Why) -> String {
-    let mut text = String::new();
-    let address = why.address;
-    if let Some(who) = &why.protected {
-        line(&mut text, &format!("{address} is never dropped: it is {who}"));
-        if let Some(allowed) = &why.allowed {
-            let until = allowed
-                .until
-                .as_deref()
-                .map_or_else(|| "until it is disallowed".to_owned(), |end| until(Some(end)));
-            let (network, by) = (&allowed.network, shown_text(&allowed.by));
-            line(&mut text, &format!("  {network} is allowed {until}, by {by}"));
-            if let Some(comment) = &allowed.comment {
-                line(&mut text, &format!("  comment: {}", shown_text(comment)));
-            }
-        }
-    } else if let Some(network) = &why.network {
-        let what = match why.scope.as_deref().unwrap_or_default() {
-            "sip" => "its SIP".to_owned(),
-            "all" => "all of it".to_owned(),
-            ports => format!("its {ports}"),
-        };
-        let until = until(why.until.as_deref());
-        let is = if !why.enforcing {
-            format!(
-                "{address} is not dropped, because this is a dry run or the filter is disabled; \
-                 otherwise it would be ({what}) {until}"
-            )
-        } else if !why.dropped {
-            format!("{address} would be dropped ({what}) {until}, but no interface is protected")
-        } else {
-            format!("{address} is dropped ({what}) {until}")
-        };
-        line(&mut text, &is);
-        let jail = why.jail.as_deref().unwrap_or_default();
-        line(&mut text, &format!("  {}", decided(network, jail)));
-        let reason = why.reason.as_deref().unwrap_or_default();
-        if reason != NO_REASON {
-            line(&mut text, &format!("  reason: {}", shown_text(reason)));
-        }
-        let packets = count(why.packets.dropped, "packet");
-        line(&mut text, &format!("  {packets} so far"));
-    } else {
-        line(&mut text, &format!("{address} is not banned"));
-    }
-    text
-}
-
-/// The origin and the network of a ban.
-fn decided(network: &str, jail: &str) -> String {
-    match jail {
-        "manual" => format!("manual ban of {network}"),
-        jail => format!("ban of {network} by {jail}"),
-    }
-}
-
-/// The reasons why an address is not banned.
-fn why_not(why: &Why) -> String {
-    let mut text = String::new();
-    for near in &why.near {
-        let Near { jail, failures, points, maxretry, accounts, maxaccounts, findtime } = near;
-        let weighed = if points == failures {
-            String::new()
-        } else {
-            format!(" ({})", count(*failures, "failure"))
-        };
-        let accounts = match (accounts, maxaccounts) {
-            (_, 0) | (0, _) => String::new(),
-            (accounts, most) => format!(", {accounts} of {most} accounts"),
-        };
-        line(
-            &mut text,
-            &format!("{jail}: {points} of {maxretry} within {findtime}{weighed}{accounts}"),
-        );
-    }
-    if let Some(NotCounted { unwitnessed, known, unproven, last }) = &why.not_counted {
-        let last = when(last);
-        line(&mut text, &format!("failures of it that did not count, the last one at {last}:"));
-        for (failures, why) in [
-            (
-                unwitnessed,
-                "unwitnessed: no packet from it to a SIP port was seen, so the lines may be forged",
-            ),
-            (known, "spared: it was a known peer, and these failures can be forged"),
-            (
-                unproven,
-                "unproven: their source can be forged, and the `unproven_scope` of the jail is \
-                 `none`",
-            ),
-        ] {
-            if *failures > 0 {
-                line(&mut text, &format!("  {failures} {why}"));
-            }
-        }
-    }
-    let nothing_is_known = why.bans.is_empty()
-        && why.evidence.is_empty()
-        && why.near.is_empty()
-        && why.ignored_by.is_empty()
-        && why.protected.is_none()
-        && why.limit.is_none();
-    if text.is_empty() && nothing_is_known {
-        line(
-            &mut text,
-            "no jail has recorded a failure of it; `ringfence status` shows what the sources report",
-        );
-    }
-    text
-}
-
-/// Earlier bans.
-fn history(History { bans, proven, last, jails }: &History) -> String {
-    let mut text = String::new();
-    let (bans, last) = (count(*bans, "ban"), when(last));
-    line(&mut text, &format!("{bans} by jails so far ({proven} proven), the last one at {last}"));
-    for JailHistory { jail, bans, proven, .. } in jails {
-        let jail = jail.as_deref().unwrap_or("by jails that were not recorded");
-        line(&mut text, &format!("  {jail}: {bans} ({proven} proven)"));
-    }
-    text
-}
-
-/// The failures behind bans, and those that count towards one.
-fn evidence(why: &Why) -> String {
-    // For a source with several addresses, which of them failed.
-    let of_many =
-        why.evidence.iter().filter_map(|failure| failure.address).any(|from| from != why.address);
-    let row = |failure: &Evidence| {
-        let class = match &*failure.class {
-            "ban" => "a ban, for recidive",
-            class => class,
-        };
-        let mut row = vec![when_exactly(&failure.time), failure.source.clone(), class.to_owned()];
-        if of_many {
-            row.push(failure.address.map_or("-".to_owned(), |from| from.to_string()));
-        }
-        row.push(if failure.proven { "proven" } else { "unproven" }.to_owned());
-        row.push(failure.account.clone().unwrap_or("-".to_owned()));
-        row
-    };
-    let rows: Vec<Vec<String>> = why.evidence.iter().map(row).collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let heading = format!("failures on record (of each ban and jail the last {EVIDENCE_MAX}):\n");
-    let address = of_many.then_some("ADDRESS");
-    let headings = ["TIME", "HEARD BY", "CLASS"].into_iter().chain(address);
-    let headings: Vec<&str> = headings.chain(["SOURCE", "ACCOUNT"]).collect();
-    heading + &table(&headings, rows)
-}
-
-/// A time in a reply, as local time: `19:42`, or with its day if that is another.
-pub(crate) fn when(time: &str) -> String {
-    let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
-    shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M")
-}
-
-/// The same with seconds.
-pub(crate) fn when_exactly(time: &str) -> String {
-    let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
-    shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M:%S")
-}
-
-fn shown(time: Timestamp, now: Timestamp, zone: &TimeZone, clock: &str) -> String {
-    let (time, now) = (time.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
-    let day = if time.date() == now.date() {
-        ""
-    } else if time.year() == now.year() {
-        "%d %b "
-    } else {
-        return time.strftime("%Y-%m-%d").to_string();
-    };
-    time.strftime(&format!("{day}{clock}")).to_string()
-}
-
-/// How long it is until a time in a reply.
-pub(crate) fn left(time: &str) -> String {
-    let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
-    let seconds = time.as_second().saturating_sub(Timestamp::now().as_second());
-    roughly(u64::try_from(seconds).unwrap_or(0))
-}
-
-/// A duration in one unit, or in two adjacent ones: `42m`, `3h10m`, `6d`.
-fn roughly(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, minutes) => format!("{minutes}m"),
-        (0, hours, 0) => format!("{hours}h"),
-        (0, hours, minutes) => format!("{hours}h{minutes}m"),
-        (1..=9, hours @ 1.., _) => format!("{days}d{hours}h"),
-        (days, _, _) => format!("{days}d"),
-    }
-}
-
-/// When something ends, such as `until 19:42 (42m left)`, or that it does not.
-pub(crate) fn until(end: Option<&str>) -> String {
-    match end {
-        Some(until) => format!("until {} ({} left)", when(until), left(until)),
-        None => "until it is lifted".to_owned(),
-    }
-}
-
-/// Text that a person typed, with its control characters escaped.
-pub(crate) fn shown_text(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// A number with a noun: `1 ban`, `2 bans`.
-pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
-    counts(number.try_into().unwrap_or(u64::MAX), what, &format!("{what}s"))
-}
-
-pub(crate) fn counts(number: u64, one: &str, more: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { more })
-}
-
-pub(crate) fn line(text: &mut String, line: &str) {
-    // Writing to a string cannot fail.
-    let _infallible = writeln!(text, "{line}");
-}
-
-/// Columns as wide as their widest cell, in lines of [`WIDTH`]. A long first cell gets the line before
-/// the others, a long last one the lines after them.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
-    let length = |cell: &String| cell.chars().count();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max();
-    let mut widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let (Some(first), Some((last, others))) = (widths.first().copied(), widths.split_last()) else {
-        return String::new();
-    };
-    // For a last column of free text, the remaining width.
-    let title = rows.first().and_then(|head| head.last()).map_or(0, length);
-    let between = others.iter().sum::<usize>() + 2 * others.len();
-    let room = WIDTH.saturating_sub(between);
-    let last = *last;
-    if last > room && first > 15 {
-        // One long network must not widen the other columns too much.
-        let wanted = last.min(FREE_TEXT).max(title);
-        let narrowest = rows.first().and_then(|head| head.first()).map_or(0, length).max(15);
-        let spare = wanted.saturating_sub(room);
-        if let Some(first) = widths.first_mut() {
-            *first = first.saturating_sub(spare).max(narrowest);
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut shown = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let (length, is_last) = (cell.chars().count(), column + 1 == columns);
-            if column == 0 && length > *width {
-                line(&mut text, cell);
-                shown = " ".repeat(*width);
-            } else if is_last {
-                let at = shown.chars().count() + 2;
-                if at + length <= WIDTH || length == 0 {
-                    shown = format!("{shown}  {cell}");
-                } else {
-                    line(&mut text, shown.trim_end());
-                    shown = wrapped(cell);
-                }
-            } else {
-                let gap = if column == 0 { "" } else { "  " };
-                shown = format!("{shown}{gap}{cell:<width$}");
-            }
-        }
-        line(&mut text, shown.trim_end());
-    }
-    text
-}
-
-/// Text in lines, indented.
-fn wrapped(text: &str) -> String {
-    const INDENT: &str = "    ";
-    let mut lines = vec![INDENT.to_owned()];
-    for word in text.split(' ') {
-        let length = |line: &str| line.chars().count();
-        let is_full =
-            |line: &String| length(line) > INDENT.len() && length(line) + 1 + length(word) > WIDTH;
-        if lines.last().is_some_and(is_full) {
-            lines.push(INDENT.to_owned());
-        }
-        if let Some(last) = lines.last_mut() {
-            if length(last) > INDENT.len() {
-                last.push(' ');
-            }
-            last.push_str(word);
-        }
-    }
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use api::{Limit, Near, NotCounted, Why};
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    use super::text::{WIDTH, roughly, shown};
     use super::*;
     use crate::examples::{self, banned_why, healthy, replacing, unknown_why};
 

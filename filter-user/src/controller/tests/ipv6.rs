@@ -246,11 +246,11 @@ fn a_name_that_a_jail_ignores_is_let_out_of_its_bans_alone() {
     let name = "office.example.org".parse().unwrap();
     controller
         .resolved(News { name, addresses: Addresses { all, failed: None, left_out: 0 } }, at(6));
-    let holes = |jail: &str, controller: &mut Controller<NoKernel>| {
+    let exceptions = |jail: &str, controller: &mut Controller<NoKernel>| {
         let bans = ask(controller, super::bans_of(jail));
         bans["bans"][0]["except"].as_array().unwrap().len()
     };
-    assert_eq!((holes("sshd", &mut controller), holes(JAIL, &mut controller)), (1, 0));
+    assert_eq!((exceptions("sshd", &mut controller), exceptions(JAIL, &mut controller)), (1, 0));
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn a_page_of_bans_with_long_reasons_and_exceptions_is_short() {
         let Request::Ban { network, scope, .. } = ban(&format!("10.{number}.0.0/16"), None) else {
             unreachable!("it is a ban");
         };
-        let except = except.iter().map(|hole| hole.parse().unwrap()).collect();
+        let except = except.iter().map(|exception| exception.parse().unwrap()).collect();
         let reason = Some("x".repeat(api::TEXT_MAX));
         let force = false;
         ask(&mut controller, Request::Ban { network, seconds: None, scope, except, reason, force });

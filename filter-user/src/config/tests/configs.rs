@@ -1,0 +1,343 @@
+//! Properties of any configuration.
+
+use super::*;
+
+fn networks() -> impl Strategy<Value = Vec<IpNet>> {
+    let v4 = (any::<u32>(), 1..=32_u8).prop_map(|(bits, length)| {
+        IpNet::new_assert(std::net::Ipv4Addr::from(bits).into(), length)
+    });
+    let v6 = (any::<u128>(), 1..=128_u8).prop_map(|(bits, length)| {
+        IpNet::new_assert(std::net::Ipv6Addr::from(bits).into(), length)
+    });
+    vec(prop_oneof![v4, v6].prop_map(|network| network.trunc()), 0..4)
+}
+
+fn host_names() -> impl Strategy<Value = Vec<HostName>> {
+    proptest::collection::btree_set(
+        "[a-z0-9]{1,8}(-[a-z0-9]{1,4})?(\\.[a-z][a-z0-9]{0,5}){1,3}",
+        0..3,
+    )
+    .prop_map(|names| names.iter().map(|name| name.parse().unwrap()).collect())
+}
+
+fn times(longest: u64) -> impl Strategy<Value = Duration> {
+    (1000..=longest * 1000).prop_map(Duration::from_millis)
+}
+
+fn port_ranges() -> impl Strategy<Value = Vec<PortRange>> {
+    let range = (1..=u16::MAX, 1..=u16::MAX)
+        .prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) });
+    vec(prop_oneof![range, (1..=u16::MAX).prop_map(PortRange::single)], 1..4)
+}
+
+fn port_classes() -> impl Strategy<Value = PortClasses> {
+    vec(port_ranges(), 8).prop_map(|ranges| {
+        let mut classes = PortClasses::default();
+        classes.add("vpn").unwrap();
+        for (class, ranges) in classes.iter_mut().zip(ranges.chunks(2)) {
+            class.udp.clone_from(&ranges[0]);
+            class.tcp.clone_from(&ranges[1]);
+        }
+        classes
+    })
+}
+
+fn paths() -> impl Strategy<Value = PathBuf> {
+    "/\\PC{0,20}".prop_filter_map("separators", |text| {
+        (!text.contains(['\u{2028}', '\u{2029}', '\u{feff}'])).then(|| text.into())
+    })
+}
+
+fn sources() -> impl Strategy<Value = Sources> {
+    let place = (any::<bool>(), "[a-z0-9.:_-]{1,20}", 1..=u16::MAX, any::<bool>(), "[a-z0-9]{1,9}");
+    let ami = (place, "\\PC{1,9}", paths()).prop_filter_map(
+        "spaces",
+        |((enabled, host, port, remote, listener), user, secret_file)| {
+            let strange = |c: char| c.is_whitespace() || c == '\u{feff}';
+            (!user.contains(strange)).then_some(AmiSource {
+                enabled,
+                host,
+                port,
+                remote,
+                listener,
+                user,
+                secret_file,
+            })
+        },
+    );
+    let asterisk = (paths(), proptest::option::of(paths()), ami).prop_map(
+        |(notice_log, security_log, ami)| AsteriskSource { notice_log, security_log, ami },
+    );
+    (asterisk, select(&SshdLog::ALL), paths(), paths()).prop_map(
+        |(asterisk, log, auth_log, provd)| Sources {
+            asterisk,
+            sshd: SshdSource { log, auth_log },
+            logs: BTreeMap::from([(PROVD, provd)]),
+        },
+    )
+}
+
+fn escalations() -> impl Strategy<Value = Escalation> {
+    let thresholds = |shortest: u8, longest: u8| {
+        let lengths =
+            (shortest..longest).prop_flat_map(move |wide| (Just(wide), wide + 1..=longest));
+        (lengths, 0..=10_000_u32, 0..=10_000_u32).prop_map(
+            |((wide_prefix, prefix), offenders, wide_offenders)| Thresholds {
+                prefix,
+                offenders,
+                wide_prefix,
+                wide_offenders,
+            },
+        )
+    };
+    let scope = select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]);
+    let times = (times(30 * 86_400), times(3650 * 86_400));
+    (any::<bool>(), times, scope, thresholds(8, 32), thresholds(16, 128)).prop_map(
+        |(enabled, (findtime, bantime), scope, ipv4, ipv6)| Escalation {
+            enabled,
+            findtime,
+            bantime,
+            scope,
+            ipv4,
+            ipv6,
+        },
+    )
+}
+
+fn increments() -> impl Strategy<Value = Increment> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
+    let multipliers = vec(1..=u32::MAX, 0..=MULTIPLIERS_MAX);
+    (flags, factor, times(3650 * 86_400), times(3650 * 86_400), multipliers).prop_map(
+        |((enabled, overalljails, unproven), factor, maxtime, rndtime, multipliers)| Increment {
+            enabled,
+            factor,
+            maxtime,
+            rndtime,
+            multipliers,
+            overalljails,
+            unproven,
+        },
+    )
+}
+
+fn jail_settings() -> impl Strategy<Value = JailSettings> {
+    let scope = || select(&[Scope::Sip, Scope::Ports(1), Scope::Ports(4), Scope::All]);
+    (
+        any::<bool>(),
+        1..=10_000_u32,
+        times(30 * 86_400),
+        times(3650 * 86_400),
+        (networks(), host_names()),
+        scope(),
+        proptest::option::of(scope()),
+        (increments(), 0..=10_000_u32, proptest::array::uniform7(0..=10_000_u32)),
+    )
+        .prop_map(|(enabled, maxretry, findtime, bantime, ignoreip, scope, unproven, more)| {
+            let (ignoreip, ignore_names) = ignoreip;
+            let (increment, maxaccounts, chosen) = more;
+            let mut weights = Weights::ASTERISK;
+            weights.iter_mut().zip(chosen).for_each(|((_, weight), chosen)| *weight = chosen);
+            JailSettings {
+                enabled,
+                maxretry,
+                weights: Some(weights),
+                maxaccounts,
+                findtime,
+                bantime,
+                ignoreip,
+                ignore_names,
+                scope,
+                unproven_scope: unproven,
+                increment,
+                guessing: GuessingSettings {
+                    findtime: findtime.max(Duration::from_hours(1)),
+                    ..GuessingSettings::ACCOUNTS
+                },
+                filter: None,
+                own: None,
+            }
+        })
+}
+
+fn own_jails() -> impl Strategy<Value = OwnJail> {
+    let logs =
+        "/[a-z]{1,8}(/[a-z*?. -]{1,8}x){0,2}".prop_filter_map("**", |text| text.parse().ok());
+    let terms = "[A-Z_]{1,8}=[a-z. -]{0,8}x( [+] _[A-Z]{1,4}=[a-z]{1,4})?";
+    let matches = terms.prop_filter_map("terms", |text| text.parse().ok());
+    (vec(logs, 1..4), vec(matches, 0..3), any::<bool>())
+        .prop_map(|(log, journal, proven)| OwnJail { log, journal, proven })
+}
+
+fn own_jail(like: &JailSettings, own: OwnJail) -> JailSettings {
+    let filter = Some("/etc/fail2ban/filter.d/a b.conf[mode=\"x, y\"]".parse().unwrap());
+    JailSettings { filter, own: Some(own), weights: None, ..like.clone() }
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let rate = (1..=1_000_000_u32, times(3600))
+        .prop_map(|(events, period)| Rate::new(events, period).unwrap());
+    let limit = (rate, 1..=100_000_u32).prop_map(|(rate, burst)| Limit { rate, burst }).boxed();
+    let classes = proptest::array::uniform7(limit.clone()).prop_map(
+        |[register, register_credentials, invite, options, subscribe, other, syn]| ClassLimits {
+            register,
+            register_credentials,
+            invite,
+            options,
+            subscribe,
+            other,
+            syn,
+        },
+    );
+    (
+        proptest::array::uniform3(classes),
+        (8..=32_u8, 16..=128_u8),
+        proptest::array::uniform7(limit),
+        any::<bool>(),
+        times(86_400),
+    )
+        .prop_map(
+            |(
+                [source, classes, shared],
+                (ipv4, ipv6),
+                [known, admitted, after, connection, of_source, of_prefix, of_all],
+                greylist,
+                ban,
+            )| {
+                Limits {
+                    source,
+                    prefix: PrefixLimits { ipv4, ipv6, classes },
+                    shared,
+                    tcp_bytes: ByteLimits {
+                        connection,
+                        source: of_source,
+                        prefix: of_prefix,
+                        shared: of_all,
+                    },
+                    known,
+                    greylist,
+                    admitted,
+                    flood: Flood { after, ban },
+                }
+            },
+        )
+}
+
+fn configs() -> impl Strategy<Value = Config> {
+    let defaults = Config::default().jails;
+    let interface = prop_oneof![
+        "[a-z0-9._@-]{1,15}",
+        select(vec!["on".to_owned(), "null".into(), "~".into(), "1e3".into(), "#x".into()]),
+    ]
+    .prop_filter("dots", |name| name != "." && name != "..");
+    let top = (
+        proptest::collection::btree_set(interface, 0..4),
+        select(&Mode::ALL),
+        any::<bool>(),
+        (networks(), host_names()),
+        (port_ranges(), port_ranges(), port_classes()),
+    );
+    let user_agents = proptest::collection::btree_set("[!-)+-~][ -)+-~]{2,28}[!-)+-~]\\*?", 0..4)
+        .prop_filter_map("twice", |texts| {
+            let texts: std::collections::BTreeSet<String> =
+                texts.into_iter().map(|text| text.to_ascii_lowercase()).collect();
+            texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<UserAgent>>>()
+        });
+    let remember = times(7 * 86_400).prop_map(|time| time.max(Duration::from_mins(1)));
+    let sizes = (proptest::array::uniform4(1..=10_000_000_u32), 48..=128_u8);
+    (
+        top,
+        sizes,
+        (limits(), user_agents, remember, escalations()),
+        (jail_settings(), proptest::option::of(own_jails())),
+        sources(),
+        (paths(), paths(), paths()),
+    )
+        .prop_map(move |(top, (sizes, ipv6_prefix), how, (jail, own), sources, paths)| {
+            let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
+            Config {
+                interfaces: interfaces.into_iter().collect(),
+                mode,
+                dry_run,
+                trusted_by_route: dry_run,
+                trusted,
+                trusted_names,
+                sip: SipPorts { udp, tcp },
+                ports,
+                // A network that is one source has no several offenders in it.
+                ipv6_prefix: if how.3.ipv6.prefix < ipv6_prefix { ipv6_prefix } else { 128 },
+                capacity: Capacity {
+                    bans: sizes[0],
+                    bans_ipv6: sizes[1],
+                    watched: sizes[2],
+                    offenders: sizes[3],
+                },
+                limits: how.0,
+                watchdog: Watchdog {
+                    after: if dry_run {
+                        Duration::ZERO
+                    } else {
+                        how.2.min(Duration::from_hours(24))
+                    },
+                },
+                peers: Peers { remember: how.2 },
+                offenders: Offenders { remember: how.2 },
+                escalation: how.3,
+                signatures: Signatures { user_agents: how.1 },
+                jails: built_in_jails()
+                    .map(|(_, name)| {
+                        let weights =
+                            jail.weights.clone().filter(|_| defaults[name].weights.is_some());
+                        (name, JailSettings { weights, ..jail.clone() })
+                    })
+                    .chain(own.map(|own| ("of-my-own", own_jail(&jail, own))))
+                    .collect(),
+                sources,
+                paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
+            }
+        })
+}
+
+proptest! {
+    #[test]
+    fn what_is_rendered_is_read_back(config in configs()) {
+        let (files, ignored) = (vec![], vec![]);
+        let loaded = Loaded { config, files, ignored, origins: BTreeMap::new() };
+        let yaml = loaded.render_yaml();
+        let back = parse(&yaml).map_err(|errors| TestCaseError::fail(format!("{errors}\n{yaml}")))?;
+        prop_assert_eq!(&back.config, &loaded.config, "{}", yaml);
+        prop_assert_eq!(back.render_json()["config"].clone(), loaded.render_json()["config"].clone());
+        let json: Json = loaded.render_json()["config"].clone();
+        prop_assert_eq!(parse(&json.to_string()).unwrap().config, loaded.config);
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in vec(any::<u8>(), 0..256)) {
+        if let Err(errors) = Config::parse(Path::new("config.yml"), &bytes) {
+            prop_assert!(!errors.errors().is_empty());
+        }
+    }
+
+    #[test]
+    fn any_yaml_like_text_is_answered(
+        text in "([-?:,{}\\[\\]#&*!|>'\"%@` \n\t]|mode|jails|sip|udp|trusted|[0-9a]|\r|\\PC){0,60}",
+    ) {
+        if let Err(errors) = parse(&text) {
+            prop_assert!(errors.errors().iter().all(|error| error.line.is_some_and(|line| line > 0)));
+        }
+    }
+
+    #[test]
+    fn any_values_are_answered(
+        key in select(vec!["trusted: [", "sip: {udp: [", "mode: ", "interfaces: [",
+            "limits: {register: {rate: ", "signatures: {user_agents: [",
+            "limits: {prefix: {ipv4: ", "jails: {asterisk-wazo: {findtime: "]),
+        value in "[-0-9a-f./: ,\"msh]{0,24}",
+        tail in select(vec!["", "]", "]}", "}}"]),
+    ) {
+        match parse(&format!("{key}{value}{tail}")) {
+            Ok(loaded) => prop_assert!(parse(&loaded.render_yaml()).is_ok()),
+            Err(errors) => prop_assert!(!errors.errors().is_empty()),
+        }
+    }
+}
