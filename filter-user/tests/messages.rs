@@ -1,6 +1,7 @@
-//! `docs/messages.md` has every message of the log, as the sources have it, and says what to do about each
-//! warning and error. With `UPDATE_DOCS` it is written anew: explanations stay with their messages, also with one
-//! whose words have changed a little.
+//! //! `docs/messages.md` lists every message in the sources' log macros, and explains each warning and
+//! //! error. With `UPDATE_DOCS` the list is updated. A message keeps its explanation, even if its
+//! wording
+//! //! has changed slightly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/messages.md";
-/// The crates that log.
+/// /// The crates that write to the log.
 const SOURCES: [&str; 5] = [
     "filter-user/src",
     "filter-user/datapath/src",
@@ -18,21 +19,21 @@ const SOURCES: [&str; 5] = [
 ];
 const MACROS: [(&str, Level); 3] =
     [("error!(", Level::Error), ("warn!(", Level::Warn), ("info!(", Level::Info)];
-/// A message whose words have so much in common with an older one has its explanation.
+/// /// The minimum similarity at which a message gets the explanation of an older one.
 const ALIKE: f64 = 0.6;
-/// In the page instead of an explanation that nobody has written yet.
+/// /// Marks a missing explanation in the page.
 const MISSING: &str = "TO BE WRITTEN";
-/// What stands for a value.
+/// /// Represents a value.
 const VALUE: &str = "…";
 
 const HEAD: &str = "\
 # Messages of the log
 
-<!-- The messages are written from the sources by a test, the explanations by hand.
+<!-- The messages are written from the sources by a test, the explanations are not.
      UPDATE_DOCS=1 cargo test -p filter-user --test messages -->
 
 Every message of the daemon, by its level; `…` stands for a value. [operations.md](operations.md#the-log) explains the log, and
-[operations.md](operations.md#troubleshooting) the reasons that end a message, and those of commands.
+[operations.md](operations.md#troubleshooting) the reasons at the end of a message and those in the errors of commands.
 
     journalctl -u ringfence -p warning
 
@@ -70,7 +71,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The files with the product's code, in order. Those of tests are left out.
+/// /// The sorted source files of the product, without tests.
 fn sources() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = SOURCES.iter().map(|source| root().join(source)).collect();
     let mut files = Vec::new();
@@ -90,7 +91,7 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// The messages of a source, up to its tests.
+/// /// The messages of a source file, up to its tests.
 fn messages(source: &str) -> BTreeSet<(Level, String)> {
     let source = source.split("\n#[cfg(test)]").next().unwrap_or_default();
     let mut found = BTreeSet::new();
@@ -103,7 +104,7 @@ fn messages(source: &str) -> BTreeSet<(Level, String)> {
             }
             let message = literal(&source[at + name.len()..]).map(|text| shown(&text));
             let message = message.unwrap_or_else(|| panic!("no text in {line}{name}"));
-            // What has no words of its own is a message of another part.
+            // // A format string without any letters repeats the message of another part.
             if message.chars().any(char::is_alphabetic) {
                 found.insert((level, message));
             }
@@ -112,7 +113,7 @@ fn messages(source: &str) -> BTreeSet<(Level, String)> {
     found
 }
 
-/// The first string of a macro's arguments, behind a `target:`.
+/// /// The first string of a macro's arguments, after an optional `target:`.
 fn literal(arguments: &str) -> Option<String> {
     let mut text = String::new();
     let mut characters = arguments[arguments.find('"')? + 1..].chars();
@@ -132,7 +133,7 @@ fn literal(arguments: &str) -> Option<String> {
     }
 }
 
-/// A format string as the page has it.
+/// /// A format string as shown in the page.
 fn shown(format: &str) -> String {
     let mut text = String::new();
     let mut characters = format.chars().peekable();
@@ -157,12 +158,12 @@ fn shown(format: &str) -> String {
     text
 }
 
-/// A message as code, with as many backticks as it takes.
+/// /// A message as code, with as many backticks as it needs.
 fn code(message: &str) -> String {
     if message.contains('`') { format!("`` {message} ``") } else { format!("`{message}`") }
 }
 
-/// The explanations that a page has, by message.
+/// /// The explanations in a page, by message.
 fn explanations(page: &str) -> BTreeMap<String, String> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let cells = rows.filter_map(|row| {
@@ -173,7 +174,7 @@ fn explanations(page: &str) -> BTreeMap<String, String> {
     cells.filter(|(message, _)| message.starts_with('`')).collect()
 }
 
-/// The page for these messages, with the explanations of an older one.
+/// /// The page for these messages, with the explanations of an older page.
 fn page(messages: &BTreeSet<(Level, String)>, old: &BTreeMap<String, String>) -> String {
     let current: BTreeSet<String> = messages.iter().map(|(_, message)| code(message)).collect();
     let orphans = || old.iter().filter(|(message, _)| !current.contains(*message));

@@ -1,7 +1,8 @@
-//! The command blocks of the documents are run, each in a shell and in the order of its page, beside a daemon
-//! on a host of its own. `ringfence`, `tar` and what the shell itself does are real; what belongs to a whole system
-//! (`apt`, `cargo`, Asterisk's command line) is not, and `systemctl` starts and stops the daemon. Files go to an
-//! overlay of `/etc` and to a `/var/log` of the test.
+//! //! Runs the command blocks of the documents, each in a shell and in the order of its page, with a
+//! //! daemon on a separate host. `ringfence`, `tar` and shell commands are real. Programs that act on
+//! the
+//! //! whole system (`apt`, `cargo`, Asterisk's command line) are replaced, and `systemctl` starts and
+//! //! stops the daemon. Files are written to an overlay of `/etc` and to the test's `/var/log`.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -18,7 +19,7 @@ use ringfence_tests::{fail2ban, scratch};
 
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// Programs that would act on the whole system, or on another one.
+/// /// Programs that would act on the whole system or on another one.
 const OTHERS: [&str; 9] = [
     "apt",
     "asterisk",
@@ -31,8 +32,9 @@ const OTHERS: [&str; 9] = [
     "systemd-analyze",
 ];
 
-/// In place of `ringfence`. `run` stays in the foreground, which the daemon of the test does; `doctor` and
-/// `status --check` find much on a host that is no PBX.
+/// /// A wrapper for `ringfence`. `run` would stay in the foreground, and the test runs the daemon
+/// itself;
+/// /// `doctor` and `status --check` report findings on a host that is not a PBX.
 const RINGFENCE: &str = r#"#!/bin/sh
 case " $* " in *" run "*) exit 0 ;; esac
 @BINARY@ "$@"
@@ -64,7 +66,7 @@ case "$*" in
 esac
 "#;
 
-/// What a page begins with. The host has what a Wazo host with Debian's fail2ban has.
+/// /// The state before each page: a Wazo host with Debian's fail2ban.
 const BEGIN: &str = r"set -eu
 directory=@DIRECTORY@
 mount -t tmpfs ringfence-documents $directory/overlay
@@ -87,10 +89,10 @@ systemctl start ringfence
 ringfence confirm > /dev/null
 ";
 
-/// A page with blocks of commands.
+/// /// A page with command blocks.
 struct Page {
     name: String,
-    /// The line of each block, and its text.
+    /// /// The line and text of each block.
     blocks: Vec<(usize, String)>,
 }
 
@@ -98,7 +100,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The pages that have blocks of commands.
+/// /// The pages with command blocks.
 fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
     for directory in ["", "docs"] {
@@ -115,7 +117,7 @@ fn pages() -> Vec<Page> {
     pages
 }
 
-/// The blocks that are marked `sh`, with the line of the first command.
+/// /// The blocks marked `sh`, with the line of the first command.
 fn blocks(text: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open = None;
@@ -158,7 +160,7 @@ fn every_block_of_commands_runs() {
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
-/// Runs the blocks of a page, on a host of its own.
+/// /// Runs the blocks of a page on a separate host.
 fn run(page: &Page, fail2ban: &Path) -> anyhow::Result<()> {
     let hosts = Hosts::new()?;
     let directory = scratch::directory("documents")?;

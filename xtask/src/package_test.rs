@@ -1,9 +1,9 @@
-//! `cargo xtask test-package`: the Debian package on Debian systems, each in a virtual machine.
+//! //! `cargo xtask test-package`: tests the Debian package on Debian systems in virtual machines.
 //!
-//! mmdebstrap makes a system with systemd and Debian's kernel out of the suites that this machine's apt
-//! uses. The system is kept below `target` for a while; what a run writes to it is lost. A second disk has
-//! the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a reboot in
-//! between.
+//! //! mmdebstrap makes a system with systemd and Debian's kernel, from the suites of this machine's apt.
+//! //! The system is kept below `target` for a week; a run's changes to it are discarded. A second disk
+//! //! has the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a
+//! //! reboot in between.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -23,21 +23,22 @@ use crate::vm::packages::Packages;
 use crate::workspace::Workspace;
 
 const VERB: &str = "test-package";
-/// The longest that one system may run; it takes about five minutes.
+/// /// The longest run of one system; usually it takes about five minutes.
 const LIMIT: Duration = Duration::from_mins(15);
-/// After this a system is made again, with its suite's newest packages.
+/// /// A system older than this is made again, with the suite's newest packages.
 const AGE_MAX: Duration = Duration::from_hours(7 * 24);
-/// How many of the serial line's last lines a failure shows.
+/// /// The number of last lines of the serial port that are shown after a failure.
 const SHOWN: usize = 40;
-/// Where Debian keeps apt's sources.
+/// /// Debian's files of apt's sources.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
-/// What a system has besides what apt needs.
+/// /// The packages of a system, in addition to those that apt needs.
 const PACKAGES: &str =
     "systemd-sysv,udev,dbus,iproute2,linux-image-cloud-amd64,initramfs-tools,zstd";
 const UNNEEDED: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/lib/udev/hwdb.d/*"];
 const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw systemd.show_status=0";
-/// Starts what the second disk has. The serial line is its own: no login prompt.
+/// /// Starts the program on the second disk. The serial port has no login prompt, so that only this
+/// /// program writes to it.
 const UNIT: &str = "\
 [Unit]
 Description=Test of the package
@@ -54,7 +55,7 @@ ExecStart=/mnt/guest
 ExecStopPost=/bin/sh -c 'test -e /run/package-test-reboots || systemctl poweroff --no-block'
 ";
 
-/// What `test-package` takes.
+/// /// The options of `test-package`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Debian's suites
@@ -88,7 +89,7 @@ impl Default for Args {
     }
 }
 
-/// Packs, makes the systems, boots each, and fails unless everything passed on all.
+/// /// Packs, makes the systems, boots each, and fails unless every check passed on all of them.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(ARCH == "x86_64", "the virtual machine is an x86_64, and runs what is built on one");
     let workspace = Workspace::find()?;
@@ -127,7 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The second disk: two versions of the package, and what installs them.
+/// /// The second disk: two versions of the package, and the program that installs them.
 fn payload(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--package", "ringfence-tests", "--bin", "ringfence-package-guest"]);
@@ -159,7 +160,7 @@ fn make_disk(files: &Path, disk: &Path, size: &str) -> Result<()> {
 struct System(PathBuf);
 
 impl System {
-    /// One that was made before, or a new one.
+    /// /// A system that was made earlier, or a new one.
     fn of(suite: Suite, directory: &Path) -> Result<Self> {
         let system = Self(directory.join(suite.name()));
         if !system.is_fresh() {
@@ -172,7 +173,7 @@ impl System {
         self.0.join(name)
     }
 
-    /// Whether it was made lately, and by the same recipe.
+    /// /// Whether it was made recently and in the same way.
     fn is_fresh(&self) -> bool {
         let recipe = self.file("recipe");
         let made = fs::metadata(&recipe).and_then(|metadata| metadata.modified());
@@ -213,14 +214,15 @@ impl System {
         let what = format!("make a system of Debian's {}", suite.name());
         steps.run(&format!("mmdebstrap-{}", suite.name()), &what, &mut mmdebstrap)?;
         fs::write(partial.join("recipe"), Self::recipe()).context("write the recipe")?;
-        // Last, so that what was made in part is never taken for the whole.
+        // // Last, so that an incomplete system is never used.
         fs::rename(&partial, &self.0).with_context(|| format!("make {}", self.0.display()))
     }
 }
 
-/// What is done with the system's files, which the shell knows as `$1`. The bind mount leaves out what
-/// mmdebstrap has mounted inside, such as `/proc`. That no service may be started holds only while
-/// mmdebstrap works.
+/// /// A shell script for the system's directory, which is `$1`. The bind mount leaves out what
+/// mmdebstrap
+/// /// has mounted inside, such as `/proc`. The rule that no service may be started only lasts while
+/// /// mmdebstrap runs.
 fn hook(to: &Path) -> String {
     let to = to.display();
     format!(
@@ -239,7 +241,7 @@ fn hook(to: &Path) -> String {
     )
 }
 
-/// The machine's own sources of Debian's packages, for this suite.
+/// /// This machine's apt sources of Debian's packages, changed to this suite.
 fn sources(suite: Suite) -> Result<String> {
     let own = SOURCES.iter().find_map(|file| fs::read_to_string(file).ok());
     let own =

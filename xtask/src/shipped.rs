@@ -1,7 +1,7 @@
-//! The binary as it is shipped: for one architecture, and with the same bytes wherever it is built.
+//! //! Builds the shipped binary for an architecture, with the same bytes in any directory.
 //!
-//! What would make the bytes depend on the place is replaced: the paths of the workspace, of the crates and of
-//! the compilers. `filter-user/datapath/build.rs` does the same for the XDP program.
+//! //! Paths that would make the bytes depend on the directory are replaced: those of the workspace, the
+//! //! crates and the compilers. `filter-user/datapath/build.rs` does the same for the XDP program.
 
 use std::env;
 use std::env::consts::ARCH;
@@ -16,12 +16,12 @@ use clap::ValueEnum;
 use crate::step::{output, succeed};
 use crate::workspace::{Workspace, cargo, find_program};
 
-/// Where the sources are said to lie, so that a debugger finds them in a place of its user's choice.
+/// /// The directory of the sources in the debug information. A debugger can map it to any directory.
 const SOURCES: &str = "/usr/src/ringfence";
-/// The same for the sources of the crates that the workspace depends on.
+/// /// The same for the sources of the dependencies.
 const CRATES: &str = "/usr/src/crates";
 
-/// An architecture, by Debian's name.
+/// /// An architecture. The names are Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Architecture {
     /// `x86_64`
@@ -31,7 +31,7 @@ pub(crate) enum Architecture {
 }
 
 impl Architecture {
-    /// This machine's.
+    /// /// The architecture of this machine.
     pub(crate) fn native() -> Result<Self> {
         match ARCH {
             "x86_64" => Ok(Self::Amd64),
@@ -58,22 +58,22 @@ impl Architecture {
         }
     }
 
-    /// Rust's name of the target.
+    /// /// Rust's target name.
     pub(crate) fn target(self) -> String {
         format!("{}-unknown-linux-gnu", self.rust())
     }
 
-    /// Where Debian's cross compiler has the libraries.
+    /// /// The directory of the libraries of Debian's cross compiler.
     pub(crate) fn cross_libraries(self) -> PathBuf {
         format!("/usr/{}-linux-gnu/lib", self.rust()).into()
     }
 
-    /// A program of binutils for this architecture.
+    /// /// The name of a binutils program for this architecture.
     pub(crate) fn tool(self, name: &str) -> String {
         if self.is_native() { name.to_owned() } else { format!("{}-linux-gnu-{name}", self.rust()) }
     }
 
-    /// Fails with what to install if this machine cannot build for it.
+    /// /// Fails if this machine cannot build for it. The error says what to install.
     pub(crate) fn require(self) -> Result<()> {
         if self.is_native() {
             return Ok(());
@@ -94,7 +94,7 @@ impl Architecture {
     }
 }
 
-/// Builds the binary in `root`, a copy of the workspace or itself, below `target`; returns where it is.
+/// /// Builds the binary below `target` and returns its path. `root` is the workspace or a copy of it.
 pub(crate) fn build(
     root: &Path,
     target: &Path,
@@ -114,7 +114,7 @@ pub(crate) fn build(
         .current_dir(root)
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\x1f"))
-        // Of the C code of SQLite.
+        // // For the C code of SQLite.
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), flags("-ffile-prefix-map").join(" "))
         .env("SOURCE_DATE_EPOCH", epoch);
     if !architecture.is_native() {
@@ -125,18 +125,18 @@ pub(crate) fn build(
     Ok(target.join(triple).join("shipped/ringfence"))
 }
 
-/// Paths that end up in the binary, and what is there instead; the last that fits counts.
+/// /// Paths that would be in the binary, and their replacements. The last match applies.
 fn replaced_paths(root: &Path, target: &Path) -> Result<Vec<(PathBuf, String)>> {
     let rustc = output(Command::new(rustc()).arg("-vV"))?;
     let commit = rustc.lines().find_map(|line| line.strip_prefix("commit-hash: "));
-    // As the library says where it was built; with the component `rust-src`, rustc replaces that.
+    // // The path that the library itself reports. With the component `rust-src`, rustc replaces it.
     let library = format!("/rustc/{}", commit.unwrap_or("unknown"));
     let mut paths = vec![
         (target.to_owned(), format!("{SOURCES}/target")),
         (root.to_owned(), SOURCES.to_owned()),
         (sysroot()?.join("lib/rustlib/src/rust"), library),
     ];
-    // The name of a registry's directory depends on where its crates were downloaded from.
+    // // The name of this directory depends on the source of the crates.
     let sources = cargo_home()?.join("registry/src");
     for entry in fs::read_dir(&sources).with_context(|| format!("list {}", sources.display()))? {
         paths.push((entry.context("list the crates' sources")?.path(), CRATES.to_owned()));
@@ -160,7 +160,7 @@ fn cargo_home() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cargo"))
 }
 
-/// The time of everything that is shipped, in seconds since 1970: that of the last commit.
+/// /// The time of everything that is shipped, in seconds since 1970: the time of the last commit.
 pub(crate) fn epoch(workspace: &Workspace) -> Result<String> {
     match env::var("SOURCE_DATE_EPOCH") {
         Ok(epoch) => Ok(epoch),
@@ -172,14 +172,14 @@ pub(crate) fn epoch(workspace: &Workspace) -> Result<String> {
     }
 }
 
-/// Copies the sources to another directory: the files that git knows, as they are now.
+/// /// Copies the sources to another directory: all files that git knows, with their present content.
 pub(crate) fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let files = output(git.current_dir(workspace.root())).context("list the sources")?;
     for file in files.lines() {
         let (from, to) = (workspace.root().join(file), to.join(file));
-        // One that was deleted is still listed.
+        // // git still lists deleted files.
         if !from.is_file() {
             continue;
         }

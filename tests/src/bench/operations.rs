@@ -1,6 +1,6 @@
-//! What it costs to run the service: packets that a reload, a restart and an upgrade let through, the time
-//! from a start until the host is protected, the daemon's CPU time and memory while nothing happens, how long
-//! each command takes, and the sizes of what is installed.
+//! //! Measures the cost of running the service: packets that pass during a reload, a restart and an
+//! //! upgrade, the time from a start until the host is protected, CPU time and memory while nothing
+//! //! happens, the time of each command, and the sizes of what is installed.
 
 mod commands;
 mod gaps;
@@ -26,35 +26,35 @@ use crate::screen::Screen;
 pub enum Part {
     /// Packets that pass during a reload, a restart and an upgrade.
     Gaps,
-    /// From a start until the host is protected.
+    /// /// The time from a start until the host is protected.
     Starts,
     /// CPU time and memory while nothing happens.
     Idle,
-    /// How long each command takes.
+    /// /// The time of each command.
     Commands,
-    /// Sizes of the binary and the package.
+    /// /// The sizes of the binary and the package.
     Sizes,
 }
 
-/// What a measurement is told.
+/// /// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
     /// How often each operation and each command is repeated.
     pub rounds: u32,
-    /// Seconds for which the daemon is watched while nothing happens.
+    /// /// Seconds for which the idle daemon is observed.
     pub seconds: f64,
-    /// The parts.
+    /// /// The parts to measure.
     pub parts: Vec<Part>,
 }
 
-/// Measures. All that was made is gone when it returns.
+/// /// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// When something that is needed is missing, the daemon fails, or the run is interrupted. A missed target is
-/// no error; see [`Report::targets_met`].
+/// /// If a requirement is missing, the daemon fails, or the run is interrupted. A missed target is
+/// /// not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let binary = settings.ringfence.as_deref();

@@ -1,6 +1,6 @@
-//! The packages out of one build.
+//! //! Makes the packages of one build.
 //!
-//! The same build gives the same bytes: every time is that of the last commit, and every mode is set.
+//! //! The same build gives the same bytes: every file has the time of the last commit and a fixed mode.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,12 +16,13 @@ use crate::step::{output, succeed};
 use crate::workspace::find_program;
 
 const NAME: &str = "ringfence";
-/// The largest binary that is shipped, in bytes.
+/// /// The maximum size of the shipped binary in bytes.
 const BINARY_MAX: u64 = 15_000_000;
-/// Who answers for the packages, unless `DEBFULLNAME` and `DEBEMAIL` say so, as for Debian's own tools.
+/// /// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
+/// /// tools.
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
-/// What is installed as it lies in the repository.
+/// /// Files that are installed unchanged from the repository.
 const FILES: [(&str, &str); 7] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
@@ -38,16 +39,16 @@ const FILES: [(&str, &str); 7] = [
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
-/// The programs that are installed as they lie in the repository.
+/// /// Programs that are installed unchanged from the repository.
 const SCRIPTS: [(&str, &str); 2] = [
     ("packaging/wazo-upgrade/pre-stop", "usr/share/wazo-upgrade/pre-stop.d/50-ringfence"),
     ("packaging/wazo-upgrade/post-start", "usr/share/wazo-upgrade/post-start.d/50-ringfence"),
 ];
 
-/// What is built of the product and goes into its package.
+/// /// The parts of the product's package that were built.
 pub(super) struct Built {
     pub(super) binary: PathBuf,
-    /// What goes below `/usr/share`: the man pages and the shells' completions.
+    /// /// The files for `/usr/share`: the man pages and the shell completions.
     pub(super) manual: PathBuf,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Packer<'a> {
     pub(super) built: &'a Built,
     pub(super) version: &'a str,
     pub(super) architecture: Architecture,
-    /// The time of everything in the packages, in seconds since 1970.
+    /// /// The time of all files of the packages, in seconds since 1970.
     pub(super) epoch: &'a str,
 }
 
@@ -69,7 +70,7 @@ impl Packer<'_> {
         Ok([self.build(&product, directory)?, self.build(&symbols, directory)?])
     }
 
-    /// Writes the package without that of the symbols, which takes longest to compress.
+    /// /// Writes only the package of the product. The package of the symbols takes longest to compress.
     pub(super) fn pack_product(&self, directory: &Path) -> Result<PathBuf> {
         let [product, _symbols] = self.lay_out(directory)?;
         self.build(&product, directory)
@@ -96,7 +97,7 @@ impl Packer<'_> {
         Ok([product, symbols])
     }
 
-    /// The binary without what only a debugger reads, which goes into the other package.
+    /// /// Installs the binary without the data for debuggers, which goes into the other package.
     fn install_binary(&self, product: &Tree, symbols: &Tree) -> Result<()> {
         let binary = &self.built.binary;
         let id = build_id(binary)?;
@@ -131,7 +132,7 @@ impl Packer<'_> {
             eprintln!("xtask: without qemu-aarch64 (Debian's qemu-user), {NAME} is not started");
             return Ok(());
         };
-        // A faulty example would keep the service from starting on every new host.
+        // // With a faulty example the service would not start on any new host.
         let config = self.root.join("packaging/config.yml");
         succeed(run.arg("--config").arg(config).args(["check-config", "-q"]))
     }
@@ -198,8 +199,8 @@ impl Packer<'_> {
         tree.write("DEBIAN/control", &text, 0o644)
     }
 
-    /// Packs a tree. `dpkg-deb` sorts the files; more than one thread would make the compressed bytes
-    /// depend on how many processors there are.
+    /// /// Packs a tree. `dpkg-deb` sorts the files. It uses one thread, because otherwise the compressed
+    /// /// bytes would depend on the number of processors.
     fn build(&self, tree: &Tree, directory: &Path) -> Result<PathBuf> {
         tree.set_times(&self.at())?;
         let package = tree.0.file_name().unwrap_or_default().to_string_lossy();
@@ -214,13 +215,13 @@ impl Packer<'_> {
         Ok(file)
     }
 
-    /// The time of everything, as `date` and `touch` take it.
+    /// /// The time in the form that `date` and `touch` expect.
     fn at(&self) -> String {
         format!("@{}", self.epoch)
     }
 }
 
-/// How to start a binary of this architecture here, if that is possible.
+/// /// The command that runs a binary of this architecture here, if possible.
 fn runner(architecture: Architecture, binary: &Path) -> Option<Command> {
     if architecture.is_native() {
         return Some(Command::new(binary));
@@ -232,7 +233,7 @@ fn runner(architecture: Architecture, binary: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Who answers for the packages.
+/// /// The maintainer of the packages.
 fn maintainer() -> String {
     let variable =
         |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -240,9 +241,9 @@ fn maintainer() -> String {
     format!("{} <{}>", variable("DEBFULLNAME", name), variable("DEBEMAIL", address))
 }
 
-/// What the binary needs of Debian's libraries, as `dpkg-shlibdeps` finds out.
+/// /// The Debian libraries that the binary needs, as `dpkg-shlibdeps` reports them.
 fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Result<String> {
-    // It insists on a source package.
+    // // It requires a source package.
     let source = work.join("source");
     fs::create_dir_all(source.join("debian")).context("make a source package")?;
     let control = format!("Source: {NAME}\n\nPackage: {NAME}\nArchitecture: any\n");
@@ -255,11 +256,11 @@ fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Resul
     let found = output(shlibdeps.arg("-O").arg(binary).current_dir(&source))?;
     let dependencies = found.trim().strip_prefix("shlibs:Depends=");
     let dependencies = dependencies.with_context(|| format!("dpkg-shlibdeps printed {found}"))?;
-    // The libraries of a cross compiler are those of another architecture to it.
+    // // To it, the libraries of a cross compiler belong to another architecture.
     Ok(dependencies.replace(&format!(":{}", architecture.debian()), ""))
 }
 
-/// By which a debugger finds the symbols.
+/// /// The build ID, by which a debugger finds the symbols.
 fn build_id(binary: &Path) -> Result<String> {
     let notes = output(Command::new("readelf").args(["--notes", "--wide"]).arg(binary))?;
     let id = notes.split_once("Build ID: ").and_then(|(_, rest)| rest.split_whitespace().next());

@@ -1,7 +1,8 @@
-//! The bill of materials: what is linked into the binary and into the XDP program, as `CycloneDX` 1.5 in JSON.
+//! //! The bill of materials of the binary and the XDP program, as `CycloneDX` 1.5 in JSON.
 //!
-//! Cargo says which crates those are, its lock file their checksums. `SQLite`, which one of the crates
-//! compiles, and Rust's standard library are no crates, and are named too.
+//! //! Cargo lists the linked crates; its lock file has their checksums. `SQLite`, which one of the
+//! crates
+//! //! compiles, and Rust's standard library are not crates and are added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +19,7 @@ use crate::workspace::Workspace;
 
 const PRODUCT: &str = "filter-user";
 const XDP_PROGRAM: &str = "filter-ebpf";
-/// The crate that compiles `SQLite`, and the file that has its version.
+/// /// The crate that compiles `SQLite`, and its file that contains the version of `SQLite`.
 const SQLITE: (&str, &str) = ("libsqlite3-sys", "sqlite3/sqlite3.h");
 
 /// A crate by name and version.
@@ -56,14 +57,14 @@ pub(super) fn write(
     Ok(text)
 }
 
-/// The crates that are linked, without those that only run at build time.
+/// /// The linked crates, without those that only run at build time.
 fn linked(workspace: &Workspace, of: &[&str]) -> Result<BTreeSet<Crate>> {
     let mut tree = workspace.cargo("tree");
     tree.args(["--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]);
     Ok(crates_in(&output(tree.args(["--format", "{p}"]).args(of))?))
 }
 
-/// Lines such as `aya v0.14.0` and `api v0.1.0 (/src/api)`.
+/// /// Parses lines such as `aya v0.14.0` and `api v0.1.0 (/src/api)`.
 fn crates_in(tree: &str) -> BTreeSet<Crate> {
     let words = tree.lines().map(|line| line.split(' '));
     let named = words.filter_map(|mut words| Some((words.next()?, words.next()?)));
@@ -85,7 +86,7 @@ fn checksums(lock: &str) -> BTreeMap<Crate, String> {
     known.collect()
 }
 
-/// What the document is made of.
+/// /// The facts that the document is made from.
 struct Facts {
     linked: BTreeSet<Crate>,
     metadata: Value,
@@ -177,7 +178,7 @@ impl Facts {
         component
     }
 
-    /// What each linked crate is linked to.
+    /// /// The dependencies of each linked crate.
     fn dependencies(
         &self,
         by_id: &BTreeMap<&str, &Value>,
@@ -198,7 +199,7 @@ impl Facts {
             let to = linked.filter_map(|dependency| by_id.get(dependency["pkg"].as_str()?));
             dependencies.insert(reference(package), to.map(|to| reference(to)).collect());
         }
-        // The binary has the XDP program inside.
+        // // The binary contains the XDP program.
         let program = by_id.values().find(|package| package["name"] == XDP_PROGRAM);
         let carrier = by_id.values().find(|package| package["name"] == "datapath");
         if let (Some(program), Some(carrier)) = (program, carrier) {
@@ -223,7 +224,7 @@ fn purl((name, version): &Crate) -> String {
 
 fn licences(package: &Value) -> Value {
     match package["license"].as_str() {
-        // As crates wrote it before there were expressions.
+        // // Old crates separate licences with a slash.
         Some(licence) => json!([{ "expression": licence.replace('/', " OR ") }]),
         None => json!([{ "license": { "name": "see the crate's own files" } }]),
     }
@@ -252,7 +253,8 @@ fn sqlite_version(package: &Value) -> Result<String> {
     Ok(line.context("SQLite's header has no version")?.trim().trim_matches('"').to_owned())
 }
 
-/// Fails unless names are unique, every reference leads to a component, and every component is reached.
+/// /// Fails unless names are unique, every reference names a component, and every component is referred
+/// to.
 fn check(document: &Value) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let components = document["components"].as_array().context("there are no components")?;

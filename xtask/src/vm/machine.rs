@@ -1,4 +1,4 @@
-//! The virtual machine: QEMU, which translates the guest's instructions.
+//! //! The virtual machine: QEMU with emulation of the guest's instructions.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,32 @@ use anyhow::{Result, bail};
 
 use crate::step::Steps;
 
-/// `panic=-1` starts the machine again at once, which `-no-reboot` turns into its end.
+/// /// `panic=-1` makes a panic restart the machine at once, and `-no-reboot` turns the restart into its
+/// /// end.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1";
 
-/// What is booted.
+/// /// A system to boot.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// The verb that boots it, for what the developer sees.
+    /// /// The verb that boots it, for messages to the developer.
     pub(crate) verb: &'static str,
-    /// The name of its log.
+    /// /// The name of the log file.
     pub(crate) name: String,
-    /// What the kernel calls itself.
+    /// /// The kernel's release.
     pub(crate) release: String,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
-    /// Its disks. What it writes to them is lost.
+    /// /// Its disks. Changes to them are discarded.
     pub(crate) disks: Vec<PathBuf>,
-    /// Further arguments of the kernel.
+    /// /// Further arguments for the kernel.
     pub(crate) arguments: &'static str,
-    /// Whether it may start again; else that is its end.
+    /// /// Whether it may reboot; otherwise a reboot ends it.
     pub(crate) reboots: bool,
-    /// The longest that it may run.
+    /// /// The longest run.
     pub(crate) limit: Duration,
 }
 
-/// QEMU, and where it finds what belongs to it.
+/// /// QEMU, and the paths of its files.
 pub(crate) struct Machine {
     program: PathBuf,
     libraries: Option<OsString>,
@@ -42,12 +43,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// QEMU as it is installed.
+    /// /// An installed QEMU.
     pub(crate) fn installed(program: PathBuf, logs: PathBuf) -> Self {
         Self { program, libraries: None, firmware: Vec::new(), logs }
     }
 
-    /// QEMU as its packages were unpacked into `root`.
+    /// /// QEMU from packages that were unpacked into `root`.
     pub(crate) fn unpacked(root: &Path, logs: PathBuf) -> Self {
         let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
         let libraries: Vec<OsString> =
@@ -60,8 +61,8 @@ impl Machine {
         }
     }
 
-    /// Boots a kernel and waits until the machine is switched off. Returns where the log of its
-    /// serial line is, however it ended.
+    /// /// Boots a kernel and waits until the machine is switched off. Returns the path of the log of its
+    /// /// serial port, however it ended.
     pub(crate) fn boot(&self, guest: &Guest) -> (PathBuf, Result<()>) {
         let mut qemu = Command::new(&self.program);
         if let Some(libraries) = &self.libraries {
@@ -70,7 +71,7 @@ impl Machine {
         for directory in &self.firmware {
             qemu.arg("-L").arg(directory);
         }
-        // What a guest writes to its disks goes to a file there that has no name.
+        // // Changes to disks go to a temporary file without a name.
         qemu.env("TMPDIR", &self.logs);
         qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1G"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])

@@ -1,4 +1,4 @@
-//! CPU time and memory of the daemon while nothing happens, and the peak of a list of all bans.
+//! //! CPU time and memory of the idle daemon, and its peak memory while it lists all bans.
 
 use std::path::Path;
 use std::thread;
@@ -10,13 +10,13 @@ use super::site::{Site, cpu_time, peak_during, resident};
 use crate::bench::figures::Spread;
 use crate::interrupt;
 
-/// How many bans there are, and the memory that is promised for them in megabytes.
+/// /// The number of bans, and the promised memory for them in megabytes.
 const CASES: [(u32, f64); 2] = [(0, 20.0), (100_000, 60.0)];
-/// The share of a core that is promised, in per cent.
+/// /// The promised share of a core in per cent.
 const CPU_PROMISED: f64 = 0.1;
-/// What a list may take in addition, in megabytes.
+/// /// The promised additional memory for a list, in megabytes.
 const LIST_PROMISED: f64 = 20.0;
-/// What follows a start is over then.
+/// /// After this time, the work that follows a start has finished.
 const SETTLE: Duration = Duration::from_secs(15);
 
 pub(super) fn measure(binary: &Path, seconds: f64) -> anyhow::Result<Vec<Row>> {
