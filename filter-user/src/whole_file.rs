@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
     let new = file.with_extension("new");
     let write = || {
-        // Root may write here too, where the daemon's user could have put a link: never through one.
+        // Root may also write here. Do not follow a symbolic link, which the daemon's user could have made.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
