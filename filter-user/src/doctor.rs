@@ -1,7 +1,7 @@
-//! //! Finds faults in what Ringfence reads, from the configuration, the daemon's status and the
-//! //! configuration files of Asterisk and OpenSSH. Each finding says how to correct it.
+//! Finds faults in what Ringfence reads, from the configuration, the daemon's status and the
+//! configuration files of Asterisk and OpenSSH. Each finding says how to correct it.
 //!
-//! //! Nothing is changed unless [`Fix::apply`] is called, which the command does only with consent.
+//! Nothing is changed unless [`Fix::apply`] is called, which the command does only with consent.
 
 pub(crate) mod asterisk;
 mod conf;
@@ -148,7 +148,7 @@ fn finding(config: &Config, fault: &Fault<'_>) -> Option<Finding> {
 fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
     let ami = &config.sources.asterisk.ami;
     if name == AMI && ami.secret_file.exists() {
-        // // The account is set up, and the daemon tries again by itself.
+        // The account is set up, and the daemon tries again by itself.
         return if why.ends_with("does not exist") {
             None
         } else if why.starts_with("connect to") {

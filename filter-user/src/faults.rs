@@ -1,6 +1,6 @@
-//! //! The faults in the daemon's `status`, for `status --check` and the doctor.
+//! The faults in the daemon's `status`, for `status --check` and the doctor.
 //!
-//! //! Both match on every fault, so that neither can omit a new one.
+//! Both match on every fault, so that neither can omit a new one.
 
 use api::{
     Bans, EnforcementState, Exposure, Hearing, Interface, Log, Source, State, Status, Store,

@@ -1,7 +1,6 @@
-//! //! `docs/messages.md` lists every message in the sources' log macros, and explains each warning and
-//! //! error. With `UPDATE_DOCS` the list is updated. A message keeps its explanation, even if its
-//! wording
-//! //! has changed slightly.
+//! `docs/messages.md` lists every message in the sources' log macros, and explains each warning and
+//! error. With `UPDATE_DOCS` the list is updated. A message keeps its explanation, even if its wording
+//! has changed slightly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/messages.md";
-/// /// The crates that write to the log.
+/// The crates that write to the log.
 const SOURCES: [&str; 5] = [
     "filter-user/src",
     "filter-user/datapath/src",
@@ -19,11 +18,11 @@ const SOURCES: [&str; 5] = [
 ];
 const MACROS: [(&str, Level); 3] =
     [("error!(", Level::Error), ("warn!(", Level::Warn), ("info!(", Level::Info)];
-/// /// The minimum similarity at which a message gets the explanation of an older one.
+/// The minimum similarity at which a message gets the explanation of an older one.
 const ALIKE: f64 = 0.6;
-/// /// Marks a missing explanation in the page.
+/// Marks a missing explanation in the page.
 const MISSING: &str = "TO BE WRITTEN";
-/// /// Represents a value.
+/// Represents a value.
 const VALUE: &str = "…";
 
 const HEAD: &str = "\
@@ -71,7 +70,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// /// The sorted source files of the product, without tests.
+/// The sorted source files of the product, without tests.
 fn sources() -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = SOURCES.iter().map(|source| root().join(source)).collect();
     let mut files = Vec::new();
@@ -91,7 +90,7 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
-/// /// The messages of a source file, up to its tests.
+/// The messages of a source file, up to its tests.
 fn messages(source: &str) -> BTreeSet<(Level, String)> {
     let source = source.split("\n#[cfg(test)]").next().unwrap_or_default();
     let mut found = BTreeSet::new();
@@ -104,7 +103,7 @@ fn messages(source: &str) -> BTreeSet<(Level, String)> {
             }
             let message = literal(&source[at + name.len()..]).map(|text| shown(&text));
             let message = message.unwrap_or_else(|| panic!("no text in {line}{name}"));
-            // // A format string without any letters repeats the message of another part.
+            // A format string without any letters repeats the message of another part.
             if message.chars().any(char::is_alphabetic) {
                 found.insert((level, message));
             }
@@ -113,7 +112,7 @@ fn messages(source: &str) -> BTreeSet<(Level, String)> {
     found
 }
 
-/// /// The first string of a macro's arguments, after an optional `target:`.
+/// The first string of a macro's arguments, after an optional `target:`.
 fn literal(arguments: &str) -> Option<String> {
     let mut text = String::new();
     let mut characters = arguments[arguments.find('"')? + 1..].chars();
@@ -133,7 +132,7 @@ fn literal(arguments: &str) -> Option<String> {
     }
 }
 
-/// /// A format string as shown in the page.
+/// A format string as shown in the page.
 fn shown(format: &str) -> String {
     let mut text = String::new();
     let mut characters = format.chars().peekable();
@@ -158,12 +157,12 @@ fn shown(format: &str) -> String {
     text
 }
 
-/// /// A message as code, with as many backticks as it needs.
+/// A message as code, with as many backticks as it needs.
 fn code(message: &str) -> String {
     if message.contains('`') { format!("`` {message} ``") } else { format!("`{message}`") }
 }
 
-/// /// The explanations in a page, by message.
+/// The explanations in a page, by message.
 fn explanations(page: &str) -> BTreeMap<String, String> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let cells = rows.filter_map(|row| {
@@ -174,7 +173,7 @@ fn explanations(page: &str) -> BTreeMap<String, String> {
     cells.filter(|(message, _)| message.starts_with('`')).collect()
 }
 
-/// /// The page for these messages, with the explanations of an older page.
+/// The page for these messages, with the explanations of an older page.
 fn page(messages: &BTreeSet<(Level, String)>, old: &BTreeMap<String, String>) -> String {
     let current: BTreeSet<String> = messages.iter().map(|(_, message)| code(message)).collect();
     let orphans = || old.iter().filter(|(message, _)| !current.contains(*message));

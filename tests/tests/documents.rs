@@ -1,8 +1,7 @@
-//! //! Runs the command blocks of the documents, each in a shell and in the order of its page, with a
-//! //! daemon on a separate host. `ringfence`, `tar` and shell commands are real. Programs that act on
-//! the
-//! //! whole system (`apt`, `cargo`, Asterisk's command line) are replaced, and `systemctl` starts and
-//! //! stops the daemon. Files are written to an overlay of `/etc` and to the test's `/var/log`.
+//! Runs the command blocks of the documents, each in a shell and in the order of its page, with a
+//! daemon on a separate host. `ringfence`, `tar` and shell commands are real. Programs that act on the
+//! whole system (`apt`, `cargo`, Asterisk's command line) are replaced, and `systemctl` starts and
+//! stops the daemon. Files are written to an overlay of `/etc` and to the test's `/var/log`.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -19,7 +18,7 @@ use ringfence_tests::{fail2ban, scratch};
 
 const LIMIT: Duration = Duration::from_mins(3);
 
-/// /// Programs that would act on the whole system or on another one.
+/// Programs that would act on the whole system or on another one.
 const OTHERS: [&str; 9] = [
     "apt",
     "asterisk",
@@ -32,9 +31,8 @@ const OTHERS: [&str; 9] = [
     "systemd-analyze",
 ];
 
-/// /// A wrapper for `ringfence`. `run` would stay in the foreground, and the test runs the daemon
-/// itself;
-/// /// `doctor` and `status --check` report findings on a host that is not a PBX.
+/// A wrapper for `ringfence`. `run` would stay in the foreground, and the test runs the daemon itself;
+/// `doctor` and `status --check` report findings on a host that is not a PBX.
 const RINGFENCE: &str = r#"#!/bin/sh
 case " $* " in *" run "*) exit 0 ;; esac
 @BINARY@ "$@"
@@ -66,7 +64,7 @@ case "$*" in
 esac
 "#;
 
-/// /// The state before each page: a Wazo host with Debian's fail2ban.
+/// The state before each page: a Wazo host with Debian's fail2ban.
 const BEGIN: &str = r"set -eu
 directory=@DIRECTORY@
 mount -t tmpfs ringfence-documents $directory/overlay
@@ -89,10 +87,10 @@ systemctl start ringfence
 ringfence confirm > /dev/null
 ";
 
-/// /// A page with command blocks.
+/// A page with command blocks.
 struct Page {
     name: String,
-    /// /// The line and text of each block.
+    /// The line and text of each block.
     blocks: Vec<(usize, String)>,
 }
 
@@ -100,7 +98,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// /// The pages with command blocks.
+/// The pages with command blocks.
 fn pages() -> Vec<Page> {
     let mut pages = Vec::new();
     for directory in ["", "docs"] {
@@ -117,7 +115,7 @@ fn pages() -> Vec<Page> {
     pages
 }
 
-/// /// The blocks marked `sh`, with the line of the first command.
+/// The blocks marked `sh`, with the line of the first command.
 fn blocks(text: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open = None;
@@ -160,7 +158,7 @@ fn every_block_of_commands_runs() {
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
-/// /// Runs the blocks of a page on a separate host.
+/// Runs the blocks of a page on a separate host.
 fn run(page: &Page, fail2ban: &Path) -> anyhow::Result<()> {
     let hosts = Hosts::new()?;
     let directory = scratch::directory("documents")?;

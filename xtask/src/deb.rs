@@ -1,4 +1,4 @@
-//! //! `cargo xtask deb`: builds the Debian packages from the shipped binary and `packaging`.
+//! `cargo xtask deb`: builds the Debian packages from the shipped binary and `packaging`.
 
 mod packer;
 mod tree;
@@ -18,18 +18,18 @@ use crate::workspace::Workspace;
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// /// The options of `deb`.
+/// The options of `deb`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Build and pack a second time in another directory and compare the bytes, then run lintian
     #[arg(long)]
     check: bool,
-    /// /// The architecture [default: this machine's]
+    /// The architecture [default: this machine's]
     #[arg(long, value_enum, value_name = "ARCH")]
     arch: Option<Architecture>,
 }
 
-/// /// Installs missing requirements, builds, and packs.
+/// Installs missing requirements, builds, and packs.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let architecture = args.arch.map_or_else(Architecture::native, Ok)?;
@@ -39,16 +39,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// /// The packages, and the files of the product's package.
+/// The packages, and the files of the product's package.
 pub(crate) struct Made {
-    /// /// The package of the product and the package of its symbols.
+    /// The package of the product and the package of its symbols.
     pub(crate) packages: [PathBuf; 2],
-    /// /// The directory with the product's files, and its control files in `DEBIAN`.
+    /// The directory with the product's files, and its control files in `DEBIAN`.
     pub(crate) tree: PathBuf,
 }
 
-/// /// Builds and packs below `target/deb`. With `check`, fails unless a second build gives the same
-/// /// bytes and lintian reports nothing.
+/// Builds and packs below `target/deb`. With `check`, fails unless a second build gives the same
+/// bytes and lintian reports nothing.
 pub(crate) fn make(workspace: &Workspace, architecture: Architecture, check: bool) -> Result<Made> {
     architecture.require()?;
     setup::ensure(workspace, For::Packaging)?;
@@ -67,14 +67,14 @@ pub(crate) fn make(workspace: &Workspace, architecture: Architecture, check: boo
         timed("build and pack in another directory", || again(workspace, &packer, &packages))?;
         timed("run lintian", || {
             let mut lintian = Command::new("lintian");
-            // // Debian accepts neither an error nor a warning.
+            // Debian accepts neither an error nor a warning.
             succeed(lintian.args(["--fail-on", "error,warning"]).args(&packages))
         })?;
     }
     Ok(Made { packages, tree: directory.join("work/ringfence") })
 }
 
-/// /// Packs the product twice into `directory`, the second time as a later version, and returns both.
+/// Packs the product twice into `directory`, the second time as a later version, and returns both.
 pub(crate) fn upgrade(workspace: &Workspace, directory: &Path) -> Result<[PathBuf; 2]> {
     setup::ensure(workspace, For::Packaging)?;
     let (architecture, epoch) = (Architecture::native()?, shipped::epoch(workspace)?);
@@ -99,14 +99,14 @@ fn build(workspace: &Workspace, architecture: Architecture, epoch: &str) -> Resu
     Ok(Built { binary, manual })
 }
 
-/// /// Builds and packs a copy of the sources in a separate target directory. Fails unless the bytes
-/// /// are those of `packages`. The man pages are reused, because they do not depend on the directory.
+/// Builds and packs a copy of the sources in a separate target directory. Fails unless the bytes
+/// are those of `packages`. The man pages are reused, because they do not depend on the directory.
 fn again(workspace: &Workspace, first: &Packer, packages: &[PathBuf; 2]) -> Result<()> {
     let directory = workspace.target().join("deb/built-again");
     remove(&directory)?;
     let (root, target) = (directory.join("sources"), directory.join("target"));
     shipped::copy_sources(workspace, &root)?;
-    // // So that the XDP program is also built there.
+    // So that the XDP program is also built there.
     let (settings, toolchain) = ("ebpf.env", target.join("toolchain"));
     fs::create_dir_all(&toolchain).context("make the toolchain's directory")?;
     fs::copy(workspace.toolchain().join(settings), toolchain.join(settings))
@@ -121,7 +121,7 @@ fn again(workspace: &Workspace, first: &Packer, packages: &[PathBuf; 2]) -> Resu
     remove(&directory)
 }
 
-/// /// Fails unless two files have the same bytes.
+/// Fails unless two files have the same bytes.
 fn compare(file: &Path, other: &Path) -> Result<()> {
     let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
     ensure!(
@@ -133,7 +133,7 @@ fn compare(file: &Path, other: &Path) -> Result<()> {
     Ok(())
 }
 
-/// /// Writes the man pages and completions with the command line's example program.
+/// Writes the man pages and completions with the command line's example program.
 fn write_manual(workspace: &Workspace, directory: &Path) -> Result<()> {
     remove(directory)?;
     let mut cargo = workspace.cargo("run");

@@ -1,9 +1,9 @@
-//! //! `cargo xtask test-package`: tests the Debian package on Debian systems in virtual machines.
+//! `cargo xtask test-package`: tests the Debian package on Debian systems in virtual machines.
 //!
-//! //! mmdebstrap makes a system with systemd and Debian's kernel, from the suites of this machine's apt.
-//! //! The system is kept below `target` for a week; a run's changes to it are discarded. A second disk
-//! //! has the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a
-//! //! reboot in between.
+//! mmdebstrap makes a system with systemd and Debian's kernel, from the suites of this machine's apt.
+//! The system is kept below `target` for a week; a run's changes to it are discarded. A second disk
+//! has the packages and `ringfence-package-guest`, which installs, upgrades and removes them, with a
+//! reboot in between.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -23,22 +23,22 @@ use crate::vm::packages::Packages;
 use crate::workspace::Workspace;
 
 const VERB: &str = "test-package";
-/// /// The longest run of one system; usually it takes about five minutes.
+/// The longest run of one system; usually it takes about five minutes.
 const LIMIT: Duration = Duration::from_mins(15);
-/// /// A system older than this is made again, with the suite's newest packages.
+/// A system older than this is made again, with the suite's newest packages.
 const AGE_MAX: Duration = Duration::from_hours(7 * 24);
-/// /// The number of last lines of the serial port that are shown after a failure.
+/// The number of last lines of the serial port that are shown after a failure.
 const SHOWN: usize = 40;
-/// /// Debian's files of apt's sources.
+/// Debian's files of apt's sources.
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
-/// /// The packages of a system, in addition to those that apt needs.
+/// The packages of a system, in addition to those that apt needs.
 const PACKAGES: &str =
     "systemd-sysv,udev,dbus,iproute2,linux-image-cloud-amd64,initramfs-tools,zstd";
 const UNNEEDED: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/lib/udev/hwdb.d/*"];
 const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw systemd.show_status=0";
-/// /// Starts the program on the second disk. The serial port has no login prompt, so that only this
-/// /// program writes to it.
+/// Starts the program on the second disk. The serial port has no login prompt, so that only this
+/// program writes to it.
 const UNIT: &str = "\
 [Unit]
 Description=Test of the package
@@ -55,7 +55,7 @@ ExecStart=/mnt/guest
 ExecStopPost=/bin/sh -c 'test -e /run/package-test-reboots || systemctl poweroff --no-block'
 ";
 
-/// /// The options of `test-package`.
+/// The options of `test-package`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Debian's suites
@@ -89,7 +89,7 @@ impl Default for Args {
     }
 }
 
-/// /// Packs, makes the systems, boots each, and fails unless every check passed on all of them.
+/// Packs, makes the systems, boots each, and fails unless every check passed on all of them.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(ARCH == "x86_64", "the virtual machine is an x86_64, and runs what is built on one");
     let workspace = Workspace::find()?;
@@ -128,7 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// /// The second disk: two versions of the package, and the program that installs them.
+/// The second disk: two versions of the package, and the program that installs them.
 fn payload(workspace: &Workspace, directory: &Path) -> Result<PathBuf> {
     let mut cargo = workspace.cargo("build");
     cargo.args(["--package", "ringfence-tests", "--bin", "ringfence-package-guest"]);
@@ -160,7 +160,7 @@ fn make_disk(files: &Path, disk: &Path, size: &str) -> Result<()> {
 struct System(PathBuf);
 
 impl System {
-    /// /// A system that was made earlier, or a new one.
+    /// A system that was made earlier, or a new one.
     fn of(suite: Suite, directory: &Path) -> Result<Self> {
         let system = Self(directory.join(suite.name()));
         if !system.is_fresh() {
@@ -173,7 +173,7 @@ impl System {
         self.0.join(name)
     }
 
-    /// /// Whether it was made recently and in the same way.
+    /// Whether it was made recently and in the same way.
     fn is_fresh(&self) -> bool {
         let recipe = self.file("recipe");
         let made = fs::metadata(&recipe).and_then(|metadata| metadata.modified());
@@ -214,15 +214,14 @@ impl System {
         let what = format!("make a system of Debian's {}", suite.name());
         steps.run(&format!("mmdebstrap-{}", suite.name()), &what, &mut mmdebstrap)?;
         fs::write(partial.join("recipe"), Self::recipe()).context("write the recipe")?;
-        // // Last, so that an incomplete system is never used.
+        // Last, so that an incomplete system is never used.
         fs::rename(&partial, &self.0).with_context(|| format!("make {}", self.0.display()))
     }
 }
 
-/// /// A shell script for the system's directory, which is `$1`. The bind mount leaves out what
-/// mmdebstrap
-/// /// has mounted inside, such as `/proc`. The rule that no service may be started only lasts while
-/// /// mmdebstrap runs.
+/// A shell script for the system's directory, which is `$1`. The bind mount leaves out what mmdebstrap
+/// has mounted inside, such as `/proc`. The rule that no service may be started only lasts while
+/// mmdebstrap runs.
 fn hook(to: &Path) -> String {
     let to = to.display();
     format!(
@@ -241,7 +240,7 @@ fn hook(to: &Path) -> String {
     )
 }
 
-/// /// This machine's apt sources of Debian's packages, changed to this suite.
+/// This machine's apt sources of Debian's packages, changed to this suite.
 fn sources(suite: Suite) -> Result<String> {
     let own = SOURCES.iter().find_map(|file| fs::read_to_string(file).ok());
     let own =

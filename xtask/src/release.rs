@@ -1,7 +1,7 @@
-//! //! `cargo xtask release`: makes everything that is published for a release, in `target/dist`.
+//! `cargo xtask release`: makes everything that is published for a release, in `target/dist`.
 //!
-//! //! Each architecture has the packages, an archive of the same files for other systems, and a bill of
-//! //! materials. The release notes and the checksums are common to all.
+//! Each architecture has the packages, an archive of the same files for other systems, and a bill of
+//! materials. The release notes and the checksums are common to all.
 
 mod sbom;
 
@@ -17,14 +17,14 @@ use crate::step::{output, succeed, timed};
 use crate::workspace::Workspace;
 
 const ARCHITECTURES: [Architecture; 2] = [Architecture::Amd64, Architecture::Arm64];
-/// /// The files of the archive that the package does not have under these names.
+/// The files of the archive that the package does not have under these names.
 const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// /// The options of `release`.
+/// The options of `release`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// /// An architecture; may be repeated [default: those that this machine can build for]
+    /// An architecture; may be repeated [default: those that this machine can build for]
     #[arg(long, value_enum, value_name = "ARCH")]
     arch: Vec<Architecture>,
     /// Build everything a second time in another directory and compare the bytes, and run lintian
@@ -33,13 +33,13 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// /// The options for the check before a release.
+    /// The options for the check before a release.
     pub(crate) fn checked() -> Self {
         Self { arch: Vec::new(), check: true }
     }
 }
 
-/// /// Installs missing requirements, builds, packs, and writes notes and checksums.
+/// Installs missing requirements, builds, packs, and writes notes and checksums.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let dist = workspace.target().join("dist");
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// /// The requested architectures, or all that this machine can build for; prints which it cannot.
+/// The requested architectures, or all that this machine can build for; prints which it cannot.
 fn chosen(asked: &[Architecture]) -> Result<Vec<Architecture>> {
     if !asked.is_empty() {
         return Ok(asked.to_vec());
@@ -87,7 +87,7 @@ fn chosen(asked: &[Architecture]) -> Result<Vec<Architecture>> {
     Ok(chosen)
 }
 
-/// /// Copies the files of one architecture into the directory.
+/// Copies the files of one architecture into the directory.
 fn publish(
     workspace: &Workspace,
     dist: &Path,
@@ -107,7 +107,7 @@ fn publish(
     timed("write the archive", || archive(workspace, dist, &name, &made.tree, epoch))
 }
 
-/// /// Packs the files of the package and the licences, in a directory of this name.
+/// Packs the files of the package and the licences, in a directory of this name.
 fn archive(workspace: &Workspace, dist: &Path, name: &str, tree: &Path, epoch: &str) -> Result<()> {
     let work = workspace.target().join("deb/archive");
     remove(&work)?;
@@ -133,7 +133,7 @@ fn archive(workspace: &Workspace, dist: &Path, name: &str, tree: &Path, epoch: &
     remove(&work)
 }
 
-/// /// The heading and the text of the section of a version, or of the first section if it has none.
+/// The heading and the text of the section of a version, or of the first section if it has none.
 fn notes_of<'a>(changelog: &'a str, version: &str) -> Option<(&'a str, &'a str)> {
     let sections = || changelog.split("\n## ").skip(1);
     let of_version = sections().find(|section| {

@@ -1,7 +1,7 @@
-//! //! Builds the shipped binary for an architecture, with the same bytes in any directory.
+//! Builds the shipped binary for an architecture, with the same bytes in any directory.
 //!
-//! //! Paths that would make the bytes depend on the directory are replaced: those of the workspace, the
-//! //! crates and the compilers. `filter-user/datapath/build.rs` does the same for the XDP program.
+//! Paths that would make the bytes depend on the directory are replaced: those of the workspace, the
+//! crates and the compilers. `filter-user/datapath/build.rs` does the same for the XDP program.
 
 use std::env;
 use std::env::consts::ARCH;
@@ -16,12 +16,12 @@ use clap::ValueEnum;
 use crate::step::{output, succeed};
 use crate::workspace::{Workspace, cargo, find_program};
 
-/// /// The directory of the sources in the debug information. A debugger can map it to any directory.
+/// The directory of the sources in the debug information. A debugger can map it to any directory.
 const SOURCES: &str = "/usr/src/ringfence";
-/// /// The same for the sources of the dependencies.
+/// The same for the sources of the dependencies.
 const CRATES: &str = "/usr/src/crates";
 
-/// /// An architecture. The names are Debian's.
+/// An architecture. The names are Debian's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Architecture {
     /// `x86_64`
@@ -31,7 +31,7 @@ pub(crate) enum Architecture {
 }
 
 impl Architecture {
-    /// /// The architecture of this machine.
+    /// The architecture of this machine.
     pub(crate) fn native() -> Result<Self> {
         match ARCH {
             "x86_64" => Ok(Self::Amd64),
@@ -58,22 +58,22 @@ impl Architecture {
         }
     }
 
-    /// /// Rust's target name.
+    /// Rust's target name.
     pub(crate) fn target(self) -> String {
         format!("{}-unknown-linux-gnu", self.rust())
     }
 
-    /// /// The directory of the libraries of Debian's cross compiler.
+    /// The directory of the libraries of Debian's cross compiler.
     pub(crate) fn cross_libraries(self) -> PathBuf {
         format!("/usr/{}-linux-gnu/lib", self.rust()).into()
     }
 
-    /// /// The name of a binutils program for this architecture.
+    /// The name of a binutils program for this architecture.
     pub(crate) fn tool(self, name: &str) -> String {
         if self.is_native() { name.to_owned() } else { format!("{}-linux-gnu-{name}", self.rust()) }
     }
 
-    /// /// Fails if this machine cannot build for it. The error says what to install.
+    /// Fails if this machine cannot build for it. The error says what to install.
     pub(crate) fn require(self) -> Result<()> {
         if self.is_native() {
             return Ok(());
@@ -94,7 +94,7 @@ impl Architecture {
     }
 }
 
-/// /// Builds the binary below `target` and returns its path. `root` is the workspace or a copy of it.
+/// Builds the binary below `target` and returns its path. `root` is the workspace or a copy of it.
 pub(crate) fn build(
     root: &Path,
     target: &Path,
@@ -114,7 +114,7 @@ pub(crate) fn build(
         .current_dir(root)
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\x1f"))
-        // // For the C code of SQLite.
+        // For the C code of SQLite.
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), flags("-ffile-prefix-map").join(" "))
         .env("SOURCE_DATE_EPOCH", epoch);
     if !architecture.is_native() {
@@ -125,18 +125,18 @@ pub(crate) fn build(
     Ok(target.join(triple).join("shipped/ringfence"))
 }
 
-/// /// Paths that would be in the binary, and their replacements. The last match applies.
+/// Paths that would be in the binary, and their replacements. The last match applies.
 fn replaced_paths(root: &Path, target: &Path) -> Result<Vec<(PathBuf, String)>> {
     let rustc = output(Command::new(rustc()).arg("-vV"))?;
     let commit = rustc.lines().find_map(|line| line.strip_prefix("commit-hash: "));
-    // // The path that the library itself reports. With the component `rust-src`, rustc replaces it.
+    // The path that the library itself reports. With the component `rust-src`, rustc replaces it.
     let library = format!("/rustc/{}", commit.unwrap_or("unknown"));
     let mut paths = vec![
         (target.to_owned(), format!("{SOURCES}/target")),
         (root.to_owned(), SOURCES.to_owned()),
         (sysroot()?.join("lib/rustlib/src/rust"), library),
     ];
-    // // The name of this directory depends on the source of the crates.
+    // The name of this directory depends on the source of the crates.
     let sources = cargo_home()?.join("registry/src");
     for entry in fs::read_dir(&sources).with_context(|| format!("list {}", sources.display()))? {
         paths.push((entry.context("list the crates' sources")?.path(), CRATES.to_owned()));
@@ -160,7 +160,7 @@ fn cargo_home() -> Result<PathBuf> {
     Ok(PathBuf::from(home).join(".cargo"))
 }
 
-/// /// The time of everything that is shipped, in seconds since 1970: the time of the last commit.
+/// The time of everything that is shipped, in seconds since 1970: the time of the last commit.
 pub(crate) fn epoch(workspace: &Workspace) -> Result<String> {
     match env::var("SOURCE_DATE_EPOCH") {
         Ok(epoch) => Ok(epoch),
@@ -172,14 +172,14 @@ pub(crate) fn epoch(workspace: &Workspace) -> Result<String> {
     }
 }
 
-/// /// Copies the sources to another directory: all files that git knows, with their present content.
+/// Copies the sources to another directory: all files that git knows, with their present content.
 pub(crate) fn copy_sources(workspace: &Workspace, to: &Path) -> Result<()> {
     let mut git = Command::new("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let files = output(git.current_dir(workspace.root())).context("list the sources")?;
     for file in files.lines() {
         let (from, to) = (workspace.root().join(file), to.join(file));
-        // // git still lists deleted files.
+        // git still lists deleted files.
         if !from.is_file() {
             continue;
         }

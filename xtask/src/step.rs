@@ -1,4 +1,4 @@
-//! //! One step of work: shows what it does, that it is still running, and how long it took.
+//! One step of work: shows what it does, that it is still running, and how long it took.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,46 +9,46 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// /// How often a step checks its command.
+/// How often a step checks its command.
 const POLL: Duration = Duration::from_millis(50);
-/// /// How often it updates its line on a terminal.
+/// How often it updates its line on a terminal.
 const REFRESH: Duration = Duration::from_millis(500);
-/// /// The number of last log lines that are shown after a failure.
+/// The number of last log lines that are shown after a failure.
 const SHOWN: usize = 20;
-/// /// The longest part of a log line that a terminal shows without wrapping.
+/// The longest part of a log line that a terminal shows without wrapping.
 const WIDTH: usize = 100;
 
-/// /// Runs commands one at a time and writes their output to a log.
+/// Runs commands one at a time and writes their output to a log.
 pub(crate) struct Steps {
     verb: &'static str,
     logs: PathBuf,
 }
 
-/// /// The progress of a step's command.
+/// The progress of a step's command.
 pub(crate) struct Progress<'a> {
-    /// /// Time since it was started.
+    /// Time since it was started.
     pub(crate) elapsed: Duration,
-    /// /// The file with all of its output.
+    /// The file with all of its output.
     pub(crate) log: &'a Path,
 }
 
 impl Steps {
-    /// /// Steps of set-up. Each step has a log file in the directory `logs`.
+    /// Steps of set-up. Each step has a log file in the directory `logs`.
     pub(crate) fn new(logs: PathBuf) -> Self {
         Self::of("setup", logs)
     }
 
-    /// /// Steps of another verb.
+    /// Steps of another verb.
     pub(crate) fn of(verb: &'static str, logs: PathBuf) -> Self {
         Self { verb, logs }
     }
 
-    /// /// Runs `command`, which `what` describes, and waits until it has succeeded.
+    /// Runs `command`, which `what` describes, and waits until it has succeeded.
     pub(crate) fn run(&self, name: &str, what: &str, command: &mut Command) -> Result<()> {
         self.run_while(name, what, command, |_| Ok(()))
     }
 
-    /// /// As [`Steps::run`], but ends the command with this error if `check` fails.
+    /// As [`Steps::run`], but ends the command with this error if `check` fails.
     pub(crate) fn run_while(
         &self,
         name: &str,
@@ -75,7 +75,7 @@ impl Steps {
     }
 }
 
-/// /// Does `work`, then prints how long `what` took.
+/// Does `work`, then prints how long `what` took.
 pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("xtask: {what}");
     let start = Instant::now();
@@ -84,7 +84,7 @@ pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T
     Ok(done)
 }
 
-/// /// Runs a command whose output the developer sees; fails if it fails.
+/// Runs a command whose output the developer sees; fails if it fails.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let argument = command.get_args().next().map(|a| a.to_string_lossy().into_owned());
@@ -96,7 +96,7 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// /// Returns the output of a command without the last newline; fails if it fails.
+/// Returns the output of a command without the last newline; fails if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output =
@@ -160,13 +160,13 @@ fn erase() {
     }
 }
 
-/// /// The text of a log. If it cannot be read, it is empty, because it only explains a failure.
+/// The text of a log. If it cannot be read, it is empty, because it only explains a failure.
 pub(crate) fn read_lossy(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-/// /// The last `count` lines that are not blank. A carriage return also starts a line, because progress
-/// /// bars use it.
+/// The last `count` lines that are not blank. A carriage return also starts a line, because progress
+/// bars use it.
 pub(crate) fn tail(text: &str, count: usize) -> String {
     let lines: Vec<&str> =
         text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();

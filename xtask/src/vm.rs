@@ -1,8 +1,8 @@
-//! //! `cargo xtask test-vm`: tests each supported kernel in a virtual machine.
+//! `cargo xtask test-vm`: tests each supported kernel in a virtual machine.
 //!
-//! //! The kernels are Debian's packages, unpacked but not installed. The machine is QEMU without KVM,
-//! //! which is not available everywhere. `ringfence-vm-init` runs inside and reports its findings on the
-//! //! serial port.
+//! The kernels are Debian's packages, unpacked but not installed. The machine is QEMU without KVM,
+//! which is not available everywhere. `ringfence-vm-init` runs inside and reports its findings on the
+//! serial port.
 
 pub(crate) mod findings;
 mod initramfs;
@@ -25,19 +25,19 @@ use initramfs::Initramfs;
 use machine::{Guest, Machine};
 use packages::{Kernel, Packages};
 
-/// /// The oldest supported kernel, and the next long-term kernel.
+/// The oldest supported kernel, and the next long-term kernel.
 const KERNELS: [&str; 2] = ["6.1", "6.12"];
-/// /// Kernel modules for the network inside, each after those that it depends on, and those that a
-/// /// classifier needs before Linux 6.6.
+/// Kernel modules for the network inside, each after those that it depends on, and those that a
+/// classifier needs before Linux 6.6.
 const MODULES: [&str; 6] = ["llc", "stp", "bridge", "veth", "sch_ingress", "cls_bpf"];
-/// /// Test executables that need nothing but a kernel.
+/// Test executables that need nothing but a kernel.
 const TESTS: [&str; 4] = ["object", "kernel_decisions", "kernel_agreement", "egress"];
-/// /// The longest run of one kernel; usually it takes about a minute.
+/// The longest run of one kernel; usually it takes about a minute.
 const LIMIT: Duration = Duration::from_mins(5);
-/// /// The number of last lines of the serial port that are shown after a failure.
+/// The number of last lines of the serial port that are shown after a failure.
 const SHOWN: usize = 40;
 
-/// /// The options of `test-vm`.
+/// The options of `test-vm`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Series of the kernels, as Debian packages them
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     kernels: Vec<String>,
 }
 
-/// /// The result of one kernel.
+/// The result of one kernel.
 struct Run {
     kernel: String,
     findings: Findings,
@@ -60,7 +60,7 @@ impl Default for Args {
     }
 }
 
-/// /// Fetches the kernels, builds, boots each, and fails unless every check passed on all of them.
+/// Fetches the kernels, builds, boots each, and fails unless every check passed on all of them.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(ARCH == "x86_64", "the virtual machine is an x86_64, and runs what is built on one");
     let workspace = Workspace::find()?;
@@ -79,19 +79,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     report(&runs)
 }
 
-/// /// Checks a series such as `6.1`, because it becomes part of a package's name.
+/// Checks a series such as `6.1`, because it becomes part of a package's name.
 fn series(text: &str) -> Result<String, String> {
     let numbers: Vec<&str> = text.split('.').collect();
     let valid = numbers.len() == 2 && numbers.iter().all(|n| n.parse::<u32>().is_ok());
     valid.then(|| text.to_owned()).ok_or_else(|| "a series is two numbers, as `6.1`".to_owned())
 }
 
-/// /// Everything that runs inside, with its name there.
+/// Everything that runs inside, with its name there.
 fn programs(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
     let [ringfence] = build::release(workspace, ["ringfence"])?;
-    // // In release mode, because emulation makes everything ten times slower. With the tests of a
-    // package,
-    // // cargo also builds its programs.
+    // In release mode, because emulation makes everything ten times slower. With the tests of a package,
+    // cargo also builds its programs.
     let mut command = workspace.cargo("test");
     command.args(["--release", "--no-run", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "ringfence-tests"]).stderr(Stdio::inherit());
@@ -113,7 +112,7 @@ fn programs(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
     Ok(programs)
 }
 
-/// /// Finds the executable of a test in cargo's messages, which are one JSON document per line.
+/// Finds the executable of a test in cargo's messages, which are one JSON document per line.
 fn executable(messages: &str, test: &str) -> Option<PathBuf> {
     let name = format!("\"name\":\"{test}\"");
     let line = messages
@@ -124,7 +123,7 @@ fn executable(messages: &str, test: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path.replace("\\\\", "\\")))
 }
 
-/// /// Boots one kernel. A failure inside is part of the result, not an error.
+/// Boots one kernel. A failure inside is part of the result, not an error.
 fn try_kernel(
     cache: &Path,
     machine: &Machine,
@@ -167,7 +166,7 @@ fn try_kernel(
     Ok(Run { kernel: kernel.release.clone(), findings, seconds, log, error })
 }
 
-/// /// Prints the findings; fails unless all are good.
+/// Prints the findings; fails unless all are good.
 fn report(runs: &[Run]) -> Result<()> {
     let (mut passed, mut failed) = (0, 0);
     for run in runs {

@@ -1,4 +1,4 @@
-//! //! Loads the program and its maps, or takes them over, and then reads and writes them.
+//! Loads the program and its maps, or takes them over, and then reads and writes them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -77,7 +77,7 @@ pub struct Kernel {
     bans_ipv6: u32,
     unread: Unread,
     heart: Heart,
-    // // Includes the lock.
+    // Includes the lock.
     pins: Pins,
 }
 
@@ -127,7 +127,7 @@ impl Locked {
     /// The same as of [`Kernel::open`].
     pub fn open(self, settings: &Settings) -> Result<Opened> {
         match Kernel::open_with(self.pins, settings) {
-            // // Nothing else would remove the new maps and detach the program.
+            // Nothing else would remove the new maps and detach the program.
             Err(error) if self.fresh => Err(match detach_all(&settings.bpffs) {
                 Ok(_interfaces) => error,
                 Err(left) => error.context(format!("the clean-up failed too ({left:#})")),
@@ -149,8 +149,7 @@ impl Kernel {
     }
 
     /// The quick first step of [`open`](Self::open): checks that the interfaces exist and that no
-    /// other
-    /// controller is running, and takes the lock.
+    /// other controller is running, and takes the lock.
     ///
     /// # Errors
     ///
@@ -164,7 +163,7 @@ impl Kernel {
             );
         }
         requirements::check()?;
-        // // If at least one interface exists or is protected, a missing one is waited for.
+        // If at least one interface exists or is protected, a missing one is waited for.
         let mut missing = settings.interfaces.iter().map(|name| attach::usable(name));
         if let Some(Err(error)) = missing.next()
             && missing.all(|usable| usable.is_err())
@@ -187,9 +186,9 @@ impl Kernel {
         let mut guards = Vec::new();
         for slot in &slots {
             let mut program = load(&pins, settings.bans_ipv6, lines, slot.number, &slot.name)?;
-            // // Load now, while all of its maps are open, even if the interface appears only later.
+            // Load now, while all of its maps are open, even if the interface appears only later.
             attach::load(&mut program)?;
-            // // If the classifier cannot be loaded, attaching it reports the error.
+            // If the classifier cannot be loaded, attaching it reports the error.
             let _said_later = egress::load(&mut program);
             guards.push(Guard::new(slot, program));
         }
@@ -199,7 +198,7 @@ impl Kernel {
         let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
         let mut old = config.get()?;
         if old.seed == 0 {
-            // // Kept over restarts, because all hashed positions in the maps depend on it.
+            // Kept over restarts, because all hashed positions in the maps depend on it.
             old.seed = random()?;
             config.set(&old)?;
         }
@@ -256,9 +255,8 @@ impl Kernel {
         let mut refused = None;
         for guard in &mut guards {
             if let Err(error) = guard.begin(&kernel.pins, settings.mode) {
-                // // A program that was attached before remains attached. If the mode in the
-                // configuration is not
-                // // possible, the administrator must change the configuration.
+                // A program that was attached before remains attached. If the mode in the configuration
+                // is not possible, the administrator must change the configuration.
                 if settings.mode != Wanted::Auto && guard.has_ours(&kernel.pins) {
                     return Err(error);
                 }
@@ -271,12 +269,12 @@ impl Kernel {
             return Err(error);
         }
         kernel.guards = guards;
-        // // Last, so that a start that fails above leaves these links unchanged.
+        // Last, so that a start that fails above leaves these links unchanged.
         let missing = kernel.guards.iter().find(|guard| guard.index.is_none());
         for link in &unwanted {
             let name = link.name();
             if let Some(Guard { pin, .. }) = missing {
-                // // The configured name may be a mistyped name of this interface.
+                // The configured name may be a mistyped name of this interface.
                 notes.push(format!(
                     "`{name}` is not among the interfaces, but keeps the program until `{pin}` \
                      exists"
@@ -335,7 +333,7 @@ impl Kernel {
             guard.check(&self.pins, self.mode, &mut notes);
         }
         if self.trusted_by_route {
-            // // Routes and interfaces change.
+            // Routes and interfaces change.
             let written = self.write_trusted();
             notes.extend(written.err().map(|error| format!("trusted networks: {error:#}")));
         }
@@ -402,7 +400,7 @@ impl Kernel {
     /// Makes room among the known peers: removes those that have expired, and the oldest of a network
     /// that has more than its limit.
     fn forget_peers(&mut self, now: KernelTime) {
-        // // All peers are needed: a missing one would be omitted from the counts and the gate.
+        // All peers are needed: a missing one would be omitted from the counts and the gate.
         let Some(peers) = self.peers() else { return };
         let peers = peers.into_iter().map(|(key, peer)| (Address::from_words(key), peer.until));
         let (mut there, gone): (Vec<_>, Vec<_>) = peers.partition(|(_, until)| *until > now.0);
@@ -411,15 +409,14 @@ impl Kernel {
         let gone = gone.iter().map(|(peer, _)| peer);
         let gone: Vec<_> = gone.chain(&counted.surplus).map(|peer| peer.words()).collect();
         for key in &gone {
-            // // If the program has renewed the peer in the meantime, it will enter it again at its next
+            // If the program has renewed the peer in the meantime, it will enter it again at its next
             // packet.
             let removed = unless_missing(self.known.remove(key));
             self.unread.or_note("forget a known peer", removed);
         }
         if !gone.is_empty() {
-            // // A peer that the program enters between the two steps has no bit for a moment. The
-            // program sets
-            // // the bit after the entry, so that the second step includes it.
+            // A peer that the program enters between the two steps has no bit for a moment. The program
+            // sets the bit after the entry, so that the second step includes it.
             let closed =
                 self.known_bits().map(|bits| gates::close(self.known_gate.as_ref(), &bits));
             let opened = self.known_bits().map(|bits| gates::open(self.known_gate.as_ref(), &bits));
@@ -430,7 +427,7 @@ impl Kernel {
     /// Writes the map of trusted networks.
     fn write_trusted(&mut self) -> Result<()> {
         let all = self.trusted_networks.iter();
-        // // At a start the interfaces are not attached yet.
+        // At a start the interfaces are not attached yet.
         let by_route = self.trusted_by_route && !self.guards.is_empty();
         let trusted: Vec<(IpNet, u32)> = if by_route {
             let (routes, links) = (netlink::destinations()?, netlink::links()?);
@@ -517,7 +514,7 @@ impl Datapath for Kernel {
     }
 
     fn trust(&mut self, networks: &[IpNet]) -> Result<()> {
-        // // The gate is opened before and closed after, so that no source is distrusted for a moment.
+        // The gate is opened before and closed after, so that no source is distrusted for a moment.
         let gate = gates::trust(networks, self.seed);
         gates::open(self.trust_gate.as_ref(), &gate);
         self.trusted_networks = networks.to_vec();
@@ -545,7 +542,7 @@ impl Datapath for Kernel {
     }
 
     fn disable(&mut self, disabled: bool) -> Result<()> {
-        // // Another process may have changed the flag, see `disable::disable`.
+        // Another process may have changed the flag, see `disable::disable`.
         disable::switch(&mut self.config, disabled)
     }
 
@@ -563,7 +560,7 @@ impl Datapath for Kernel {
         }
         let old = old.unwrap_or_default();
         let until = now.after(self.remember).0;
-        // // The entry before its bit, see `forget_peers`.
+        // The entry before its bit, see `forget_peers`.
         self.known
             .insert(key, Peer { until, ..old }, 0)
             .context("there are too many known peers")?;
@@ -717,8 +714,8 @@ impl Guard {
                 self.interface.unprotected = None;
                 self.check_egress(pins, link.index, notes);
             }
-            // // The interface does not exist any more, or lost the program. Another of its name may have
-            // // appeared.
+            // The interface does not exist any more, or lost the program. Another of its name may have
+            // appeared.
             link => {
                 self.index = link.map(|link| link.index);
                 if let Err(error) = self.begin(pins, mode) {
@@ -738,7 +735,7 @@ impl Guard {
             }
             (None, None) | (_, Some(_)) => {}
         }
-        // // Numbers in the kernel's messages may differ each time.
+        // Numbers in the kernel's messages may differ each time.
         let gist = |why: &Option<String>| {
             why.as_ref().map(|why| why.replace(|letter: char| letter.is_ascii_digit(), ""))
         };
@@ -810,9 +807,8 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
     for wanted in wanted {
         let mut index = attach::index(wanted).ok();
         let is = |link: &PinnedLink| link.on.as_ref().map(|(index, _)| *index);
-        // // Prefer the link of this interface, whatever its name was. Otherwise use the link that had
-        // the
-        // // configured name, if its interface is gone or no interface has the name now.
+        // Prefer the link of this interface, whatever its name was. Otherwise use the link that had the
+        // configured name, if its interface is gone or no interface has the name now.
         let by_index = links.iter().position(|link| index.is_some() && is(link) == index);
         let of_name = |link: &PinnedLink| link.interface == *wanted;
         let by_name = || {
@@ -841,9 +837,8 @@ fn slots(pins: &Pins, wanted: &[String]) -> Result<(Vec<Slot>, Vec<PinnedLink>)>
             continue;
         }
         let all = || (0u32..).take(INTERFACES);
-        // // Use the slot of an interface that is being removed only if no other is free, because its
-        // last
-        // // packets still count.
+        // Use the slot of an interface that is being removed only if no other is free, because its last
+        // packets still count.
         let free = all().find(|number| !used.contains(number) && !going.contains(number));
         let free = free.or_else(|| all().find(|number| !used.contains(number)));
         slot.number = free.context("there are no free counters for another interface")?;
@@ -883,8 +878,7 @@ fn write_trusted(
     }
     let place = |key: &Key<[u64; 2]>| (key.prefix_len(), key.data());
     let wanted: HashSet<_> = trusted.iter().map(|(net, _)| place(&network_key(*net))).collect();
-    // // New entries are written before old ones are removed, so that no source is distrusted for a
-    // moment.
+    // New entries are written before old ones are removed, so that no source is distrusted for a moment.
     for (network, slots) in trusted {
         map.insert(&network_key(*network), slots, 0).context("write the trusted networks")?;
     }

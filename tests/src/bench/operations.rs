@@ -1,6 +1,6 @@
-//! //! Measures the cost of running the service: packets that pass during a reload, a restart and an
-//! //! upgrade, the time from a start until the host is protected, CPU time and memory while nothing
-//! //! happens, the time of each command, and the sizes of what is installed.
+//! Measures the cost of running the service: packets that pass during a reload, a restart and an
+//! upgrade, the time from a start until the host is protected, CPU time and memory while nothing
+//! happens, the time of each command, and the sizes of what is installed.
 
 mod commands;
 mod gaps;
@@ -26,35 +26,35 @@ use crate::screen::Screen;
 pub enum Part {
     /// Packets that pass during a reload, a restart and an upgrade.
     Gaps,
-    /// /// The time from a start until the host is protected.
+    /// The time from a start until the host is protected.
     Starts,
     /// CPU time and memory while nothing happens.
     Idle,
-    /// /// The time of each command.
+    /// The time of each command.
     Commands,
-    /// /// The sizes of the binary and the package.
+    /// The sizes of the binary and the package.
     Sizes,
 }
 
-/// /// The settings of a measurement.
+/// The settings of a measurement.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The `ringfence` binary.
     pub ringfence: Option<PathBuf>,
     /// How often each operation and each command is repeated.
     pub rounds: u32,
-    /// /// Seconds for which the idle daemon is observed.
+    /// Seconds for which the idle daemon is observed.
     pub seconds: f64,
-    /// /// The parts to measure.
+    /// The parts to measure.
     pub parts: Vec<Part>,
 }
 
-/// /// Measures. Everything that it creates is removed when it returns.
+/// Measures. Everything that it creates is removed when it returns.
 ///
 /// # Errors
 ///
-/// /// If a requirement is missing, the daemon fails, or the run is interrupted. A missed target is
-/// /// not an error; see [`Report::targets_met`].
+/// If a requirement is missing, the daemon fails, or the run is interrupted. A missed target is
+/// not an error; see [`Report::targets_met`].
 pub fn run(settings: &Settings, screen: &mut Screen) -> anyhow::Result<Report> {
     netns::sweep().context("remove what an earlier run left behind")?;
     let binary = settings.ringfence.as_deref();

@@ -1,8 +1,8 @@
-//! //! Measures what a packet costs with a million bans, compared with an empty program and with other
-//! //! firewalls, and how long a ban takes.
+//! Measures what a packet costs with a million bans, compared with an empty program and with other
+//! firewalls, and how long a ban takes.
 //!
-//! //! A case and its baseline are measured alternately, and each ratio is of neighbouring
-//! //! measurements, so that other load on the machine affects both.
+//! A case and its baseline are measured alternately, and each ratio is of neighbouring
+//! measurements, so that other load on the machine affects both.
 
 mod cases;
 mod control;
@@ -204,7 +204,7 @@ fn timed(program: &Program, frame: &[u8], time: Duration) -> anyhow::Result<(f64
             }
         }
     };
-    // // In a separate thread, because only this thread is pinned to one CPU.
+    // In a separate thread, because only this thread is pinned to one CPU.
     thread::scope(|scope| {
         scope.spawn(work).join().map_err(|_panic| anyhow!("the test run panicked"))?
     })

@@ -1,6 +1,6 @@
-//! //! Makes the packages of one build.
+//! Makes the packages of one build.
 //!
-//! //! The same build gives the same bytes: every file has the time of the last commit and a fixed mode.
+//! The same build gives the same bytes: every file has the time of the last commit and a fixed mode.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,13 +16,13 @@ use crate::step::{output, succeed};
 use crate::workspace::find_program;
 
 const NAME: &str = "ringfence";
-/// /// The maximum size of the shipped binary in bytes.
+/// The maximum size of the shipped binary in bytes.
 const BINARY_MAX: u64 = 15_000_000;
-/// /// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
-/// /// tools.
+/// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
+/// tools.
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
-/// /// Files that are installed unchanged from the repository.
+/// Files that are installed unchanged from the repository.
 const FILES: [(&str, &str); 7] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
@@ -39,16 +39,16 @@ const FILES: [(&str, &str); 7] = [
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
-/// /// Programs that are installed unchanged from the repository.
+/// Programs that are installed unchanged from the repository.
 const SCRIPTS: [(&str, &str); 2] = [
     ("packaging/wazo-upgrade/pre-stop", "usr/share/wazo-upgrade/pre-stop.d/50-ringfence"),
     ("packaging/wazo-upgrade/post-start", "usr/share/wazo-upgrade/post-start.d/50-ringfence"),
 ];
 
-/// /// The parts of the product's package that were built.
+/// The parts of the product's package that were built.
 pub(super) struct Built {
     pub(super) binary: PathBuf,
-    /// /// The files for `/usr/share`: the man pages and the shell completions.
+    /// The files for `/usr/share`: the man pages and the shell completions.
     pub(super) manual: PathBuf,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Packer<'a> {
     pub(super) built: &'a Built,
     pub(super) version: &'a str,
     pub(super) architecture: Architecture,
-    /// /// The time of all files of the packages, in seconds since 1970.
+    /// The time of all files of the packages, in seconds since 1970.
     pub(super) epoch: &'a str,
 }
 
@@ -70,7 +70,7 @@ impl Packer<'_> {
         Ok([self.build(&product, directory)?, self.build(&symbols, directory)?])
     }
 
-    /// /// Writes only the package of the product. The package of the symbols takes longest to compress.
+    /// Writes only the package of the product. The package of the symbols takes longest to compress.
     pub(super) fn pack_product(&self, directory: &Path) -> Result<PathBuf> {
         let [product, _symbols] = self.lay_out(directory)?;
         self.build(&product, directory)
@@ -97,7 +97,7 @@ impl Packer<'_> {
         Ok([product, symbols])
     }
 
-    /// /// Installs the binary without the data for debuggers, which goes into the other package.
+    /// Installs the binary without the data for debuggers, which goes into the other package.
     fn install_binary(&self, product: &Tree, symbols: &Tree) -> Result<()> {
         let binary = &self.built.binary;
         let id = build_id(binary)?;
@@ -132,7 +132,7 @@ impl Packer<'_> {
             eprintln!("xtask: without qemu-aarch64 (Debian's qemu-user), {NAME} is not started");
             return Ok(());
         };
-        // // With a faulty example the service would not start on any new host.
+        // With a faulty example the service would not start on any new host.
         let config = self.root.join("packaging/config.yml");
         succeed(run.arg("--config").arg(config).args(["check-config", "-q"]))
     }
@@ -199,8 +199,8 @@ impl Packer<'_> {
         tree.write("DEBIAN/control", &text, 0o644)
     }
 
-    /// /// Packs a tree. `dpkg-deb` sorts the files. It uses one thread, because otherwise the compressed
-    /// /// bytes would depend on the number of processors.
+    /// Packs a tree. `dpkg-deb` sorts the files. It uses one thread, because otherwise the compressed
+    /// bytes would depend on the number of processors.
     fn build(&self, tree: &Tree, directory: &Path) -> Result<PathBuf> {
         tree.set_times(&self.at())?;
         let package = tree.0.file_name().unwrap_or_default().to_string_lossy();
@@ -215,13 +215,13 @@ impl Packer<'_> {
         Ok(file)
     }
 
-    /// /// The time in the form that `date` and `touch` expect.
+    /// The time in the form that `date` and `touch` expect.
     fn at(&self) -> String {
         format!("@{}", self.epoch)
     }
 }
 
-/// /// The command that runs a binary of this architecture here, if possible.
+/// The command that runs a binary of this architecture here, if possible.
 fn runner(architecture: Architecture, binary: &Path) -> Option<Command> {
     if architecture.is_native() {
         return Some(Command::new(binary));
@@ -233,7 +233,7 @@ fn runner(architecture: Architecture, binary: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// /// The maintainer of the packages.
+/// The maintainer of the packages.
 fn maintainer() -> String {
     let variable =
         |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -241,9 +241,9 @@ fn maintainer() -> String {
     format!("{} <{}>", variable("DEBFULLNAME", name), variable("DEBEMAIL", address))
 }
 
-/// /// The Debian libraries that the binary needs, as `dpkg-shlibdeps` reports them.
+/// The Debian libraries that the binary needs, as `dpkg-shlibdeps` reports them.
 fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Result<String> {
-    // // It requires a source package.
+    // It requires a source package.
     let source = work.join("source");
     fs::create_dir_all(source.join("debian")).context("make a source package")?;
     let control = format!("Source: {NAME}\n\nPackage: {NAME}\nArchitecture: any\n");
@@ -256,11 +256,11 @@ fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Resul
     let found = output(shlibdeps.arg("-O").arg(binary).current_dir(&source))?;
     let dependencies = found.trim().strip_prefix("shlibs:Depends=");
     let dependencies = dependencies.with_context(|| format!("dpkg-shlibdeps printed {found}"))?;
-    // // To it, the libraries of a cross compiler belong to another architecture.
+    // To it, the libraries of a cross compiler belong to another architecture.
     Ok(dependencies.replace(&format!(":{}", architecture.debian()), ""))
 }
 
-/// /// The build ID, by which a debugger finds the symbols.
+/// The build ID, by which a debugger finds the symbols.
 fn build_id(binary: &Path) -> Result<String> {
     let notes = output(Command::new("readelf").args(["--notes", "--wide"]).arg(binary))?;
     let id = notes.split_once("Build ID: ").and_then(|(_, rest)| rest.split_whitespace().next());

@@ -1,4 +1,4 @@
-//! //! The files of a package, with one mode for each kind and the same time for all.
+//! The files of a package, with one mode for each kind and the same time for all.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -37,7 +37,7 @@ impl Tree {
         set_mode(&to, mode)
     }
 
-    /// /// Gives every file the same time and every directory Debian's usual mode.
+    /// Gives every file the same time and every directory Debian's usual mode.
     pub(super) fn set_times(&self, time: &str) -> Result<()> {
         let find = || {
             let mut find = Command::new("find");
@@ -49,7 +49,7 @@ impl Tree {
     }
 }
 
-/// /// The sorted regular files below a directory, except those in `DEBIAN`.
+/// The sorted regular files below a directory, except those in `DEBIAN`.
 pub(super) fn files(directory: &Path) -> Result<Vec<String>> {
     let mut find = Command::new("find");
     find.args(["-path", "./DEBIAN", "-prune", "-o", "-type", "f", "-printf", "%P\\n"]);
@@ -59,7 +59,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// /// Compresses a file without storing its time and name.
+/// Compresses a file without storing its time and name.
 pub(super) fn compress(file: &Path) -> Result<()> {
     succeed(Command::new("gzip").args(["-9", "-n"]).arg(file))
 }

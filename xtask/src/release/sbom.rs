@@ -1,8 +1,7 @@
-//! //! The bill of materials of the binary and the XDP program, as `CycloneDX` 1.5 in JSON.
+//! The bill of materials of the binary and the XDP program, as `CycloneDX` 1.5 in JSON.
 //!
-//! //! Cargo lists the linked crates; its lock file has their checksums. `SQLite`, which one of the
-//! crates
-//! //! compiles, and Rust's standard library are not crates and are added.
+//! Cargo lists the linked crates; its lock file has their checksums. `SQLite`, which one of the crates
+//! compiles, and Rust's standard library are not crates and are added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +18,7 @@ use crate::workspace::Workspace;
 
 const PRODUCT: &str = "filter-user";
 const XDP_PROGRAM: &str = "filter-ebpf";
-/// /// The crate that compiles `SQLite`, and its file that contains the version of `SQLite`.
+/// The crate that compiles `SQLite`, and its file that contains the version of `SQLite`.
 const SQLITE: (&str, &str) = ("libsqlite3-sys", "sqlite3/sqlite3.h");
 
 /// A crate by name and version.
@@ -57,14 +56,14 @@ pub(super) fn write(
     Ok(text)
 }
 
-/// /// The linked crates, without those that only run at build time.
+/// The linked crates, without those that only run at build time.
 fn linked(workspace: &Workspace, of: &[&str]) -> Result<BTreeSet<Crate>> {
     let mut tree = workspace.cargo("tree");
     tree.args(["--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]);
     Ok(crates_in(&output(tree.args(["--format", "{p}"]).args(of))?))
 }
 
-/// /// Parses lines such as `aya v0.14.0` and `api v0.1.0 (/src/api)`.
+/// Parses lines such as `aya v0.14.0` and `api v0.1.0 (/src/api)`.
 fn crates_in(tree: &str) -> BTreeSet<Crate> {
     let words = tree.lines().map(|line| line.split(' '));
     let named = words.filter_map(|mut words| Some((words.next()?, words.next()?)));
@@ -86,7 +85,7 @@ fn checksums(lock: &str) -> BTreeMap<Crate, String> {
     known.collect()
 }
 
-/// /// The facts that the document is made from.
+/// The facts that the document is made from.
 struct Facts {
     linked: BTreeSet<Crate>,
     metadata: Value,
@@ -178,7 +177,7 @@ impl Facts {
         component
     }
 
-    /// /// The dependencies of each linked crate.
+    /// The dependencies of each linked crate.
     fn dependencies(
         &self,
         by_id: &BTreeMap<&str, &Value>,
@@ -199,7 +198,7 @@ impl Facts {
             let to = linked.filter_map(|dependency| by_id.get(dependency["pkg"].as_str()?));
             dependencies.insert(reference(package), to.map(|to| reference(to)).collect());
         }
-        // // The binary contains the XDP program.
+        // The binary contains the XDP program.
         let program = by_id.values().find(|package| package["name"] == XDP_PROGRAM);
         let carrier = by_id.values().find(|package| package["name"] == "datapath");
         if let (Some(program), Some(carrier)) = (program, carrier) {
@@ -224,7 +223,7 @@ fn purl((name, version): &Crate) -> String {
 
 fn licences(package: &Value) -> Value {
     match package["license"].as_str() {
-        // // Old crates separate licences with a slash.
+        // Old crates separate licences with a slash.
         Some(licence) => json!([{ "expression": licence.replace('/', " OR ") }]),
         None => json!([{ "license": { "name": "see the crate's own files" } }]),
     }
@@ -253,8 +252,7 @@ fn sqlite_version(package: &Value) -> Result<String> {
     Ok(line.context("SQLite's header has no version")?.trim().trim_matches('"').to_owned())
 }
 
-/// /// Fails unless names are unique, every reference names a component, and every component is referred
-/// to.
+/// Fails unless names are unique, every reference names a component, and every component is referred to.
 fn check(document: &Value) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let components = document["components"].as_array().context("there are no components")?;

@@ -1,4 +1,4 @@
-//! //! The virtual machine: QEMU with emulation of the guest's instructions.
+//! The virtual machine: QEMU with emulation of the guest's instructions.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,32 +9,32 @@ use anyhow::{Result, bail};
 
 use crate::step::Steps;
 
-/// /// `panic=-1` makes a panic restart the machine at once, and `-no-reboot` turns the restart into its
-/// /// end.
+/// `panic=-1` makes a panic restart the machine at once, and `-no-reboot` turns the restart into its
+/// end.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1";
 
-/// /// A system to boot.
+/// A system to boot.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// /// The verb that boots it, for messages to the developer.
+    /// The verb that boots it, for messages to the developer.
     pub(crate) verb: &'static str,
-    /// /// The name of the log file.
+    /// The name of the log file.
     pub(crate) name: String,
-    /// /// The kernel's release.
+    /// The kernel's release.
     pub(crate) release: String,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
-    /// /// Its disks. Changes to them are discarded.
+    /// Its disks. Changes to them are discarded.
     pub(crate) disks: Vec<PathBuf>,
-    /// /// Further arguments for the kernel.
+    /// Further arguments for the kernel.
     pub(crate) arguments: &'static str,
-    /// /// Whether it may reboot; otherwise a reboot ends it.
+    /// Whether it may reboot; otherwise a reboot ends it.
     pub(crate) reboots: bool,
-    /// /// The longest run.
+    /// The longest run.
     pub(crate) limit: Duration,
 }
 
-/// /// QEMU, and the paths of its files.
+/// QEMU, and the paths of its files.
 pub(crate) struct Machine {
     program: PathBuf,
     libraries: Option<OsString>,
@@ -43,12 +43,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// /// An installed QEMU.
+    /// An installed QEMU.
     pub(crate) fn installed(program: PathBuf, logs: PathBuf) -> Self {
         Self { program, libraries: None, firmware: Vec::new(), logs }
     }
 
-    /// /// QEMU from packages that were unpacked into `root`.
+    /// QEMU from packages that were unpacked into `root`.
     pub(crate) fn unpacked(root: &Path, logs: PathBuf) -> Self {
         let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
         let libraries: Vec<OsString> =
@@ -61,8 +61,8 @@ impl Machine {
         }
     }
 
-    /// /// Boots a kernel and waits until the machine is switched off. Returns the path of the log of its
-    /// /// serial port, however it ended.
+    /// Boots a kernel and waits until the machine is switched off. Returns the path of the log of its
+    /// serial port, however it ended.
     pub(crate) fn boot(&self, guest: &Guest) -> (PathBuf, Result<()>) {
         let mut qemu = Command::new(&self.program);
         if let Some(libraries) = &self.libraries {
@@ -71,7 +71,7 @@ impl Machine {
         for directory in &self.firmware {
             qemu.arg("-L").arg(directory);
         }
-        // // Changes to disks go to a temporary file without a name.
+        // Changes to disks go to a temporary file without a name.
         qemu.env("TMPDIR", &self.logs);
         qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1G"])
             .args(["-nodefaults", "-display", "none", "-serial", "stdio"])

@@ -1,4 +1,4 @@
-//! //! The time of each command, from the start of its process to its end.
+//! The time of each command, from the start of its process to its end.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,11 +12,11 @@ use super::site::{Site, banned};
 use crate::bench::figures::Spread;
 use crate::interrupt;
 
-/// /// The number of bans.
+/// The number of bans.
 const BANS: [u32; 2] = [0, 100_000];
 
-/// /// The commands in their order: some end what an earlier one began. `ADDR` is an address that is
-/// /// banned, if there are bans.
+/// The commands in their order: some end what an earlier one began. `ADDR` is an address that is
+/// banned, if there are bans.
 const COMMANDS: [&str; 20] = [
     "status",
     "status --check",
@@ -62,14 +62,14 @@ pub(super) fn measure(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// /// Milliseconds of one command.
+/// Milliseconds of one command.
 fn time(binary: &Path, config: &Path, line: &str) -> anyhow::Result<f64> {
     let mut command = Command::new(binary);
     command.arg("-c").arg(config).args(line.split(' ')).stdin(Stdio::null());
     let started = Instant::now();
     let output = command.output().with_context(|| format!("run ringfence {line}"))?;
     let took = started.elapsed();
-    // // 1 means that `status --check` found a warning, for example because Asterisk does not run.
+    // 1 means that `status --check` found a warning, for example because Asterisk does not run.
     ensure!(
         output.status.success() || line.ends_with("--check"),
         "ringfence {line} failed: {}",

@@ -1,8 +1,8 @@
 //! Packets of a banned source that arrive while the daemon reloads, restarts or is replaced.
 //!
-//! //! The source sends continuously. Packets that the filter does not drop reach the network stack of
-//! //! the receiver, which counts each IPv4 packet (`InReceives`) before anything else. At the end the
-//! //! filter is detached, and then the count must rise.
+//! The source sends continuously. Packets that the filter does not drop reach the network stack of
+//! the receiver, which counts each IPv4 packet (`InReceives`) before anything else. At the end the
+//! filter is detached, and then the count must rise.
 
 use std::fs;
 use std::path::Path;
@@ -23,19 +23,18 @@ use crate::interrupt;
 use crate::netns::Netns;
 use crate::packet_builder::Frame;
 
-/// /// Packets per second of the banned source.
+/// Packets per second of the banned source.
 const RATE: u32 = 100_000;
-/// /// Packets that are sent together.
+/// Packets that are sent together.
 const CHUNK: u32 = 200;
 /// The number of the banned source.
 const SOURCE: u32 = 77;
-/// /// The minimum time for which each operation is observed.
+/// The minimum time for which each operation is observed.
 const AFTERWARDS: Duration = Duration::from_millis(300);
-/// /// The minimum share of the sent packets that the filter must have counted for the figures to be
-/// valid.
+/// The minimum share of the sent packets that the filter must have counted for the figures to be valid.
 const SEEN_MIN: f64 = 0.98;
 
-/// /// An operation on the daemon.
+/// An operation on the daemon.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Reload,
@@ -57,7 +56,7 @@ impl Operation {
     }
 }
 
-/// /// Packets during one operation.
+/// Packets during one operation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Packets {
     sent: u64,
@@ -65,7 +64,7 @@ struct Packets {
     unfiltered: u64,
 }
 
-/// /// The number of packets sent, and whether the sender must stop.
+/// The number of packets sent, and whether the sender must stop.
 #[derive(Default)]
 struct Flood {
     sent: AtomicU64,
@@ -74,14 +73,14 @@ struct Flood {
 
 pub(super) fn measure(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     let mut site = Site::start(binary, |_config, _directory| ())?;
-    // // So that frames arrive even without an attached program.
+    // So that frames arrive even without an attached program.
     site.cable.far_takes_frames()?;
     let source = Family::V4.source(Choice::One(SOURCE));
     let client = site.ringfence.client().clone();
     client.run(&["ban", &source.to_string()], false)?.success("ringfence ban")?;
     let other = site.directory.path().join("ringfence-new");
     fs::copy(binary, &other).context("copy the binary")?;
-    // // No limit drops a TCP segment without data.
+    // No limit drops a TCP segment without data.
     let frame = Frame::from(source).tcp(5060).payload([]);
     let sender = Sender::on(&site.cable, "sender", &frame, Family::V4, Choice::One(SOURCE))?;
     let flood = Flood::default();
@@ -191,14 +190,14 @@ impl Packets {
 }
 
 impl Flood {
-    /// /// Sends at [`RATE`], or as fast as the machine can, until the measurement is over.
+    /// Sends at [`RATE`], or as fast as the machine can, until the measurement is over.
     fn send(&self, sender: &Sender) -> anyhow::Result<()> {
         let every = Duration::from_secs(1) * CHUNK / RATE;
         let mut next = Instant::now();
         while !self.is_over.load(Ordering::Relaxed) {
             sender.send(CHUNK)?;
             self.sent.fetch_add(u64::from(CHUNK), Ordering::Relaxed);
-            // // Packets that the machine could not send in time are not sent later.
+            // Packets that the machine could not send in time are not sent later.
             next = (next + every).max(Instant::now().checked_sub(10 * every).unwrap_or(next));
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
@@ -206,16 +205,16 @@ impl Flood {
     }
 }
 
-/// /// IPv4 packets that the network stack of this host has received.
+/// IPv4 packets that the network stack of this host has received.
 fn received(host: &Netns) -> anyhow::Result<u64> {
     host.run_in(|| {
-        // // Not /proc/net, which is the network of the process's first thread.
+        // Not /proc/net, which is the network of the process's first thread.
         let text = fs::read_to_string("/proc/thread-self/net/snmp").context("read net/snmp")?;
         received_in(&text).context("net/snmp has no InReceives")
     })
 }
 
-/// /// Two lines begin with `Ip:`: one with names and one with figures.
+/// Two lines begin with `Ip:`: one with names and one with figures.
 fn received_in(snmp: &str) -> Option<u64> {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Ip:"));
     let place = lines.next()?.split_whitespace().position(|name| name == "InReceives")?;

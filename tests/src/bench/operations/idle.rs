@@ -1,4 +1,4 @@
-//! //! CPU time and memory of the idle daemon, and its peak memory while it lists all bans.
+//! CPU time and memory of the idle daemon, and its peak memory while it lists all bans.
 
 use std::path::Path;
 use std::thread;
@@ -10,13 +10,13 @@ use super::site::{Site, cpu_time, peak_during, resident};
 use crate::bench::figures::Spread;
 use crate::interrupt;
 
-/// /// The number of bans, and the promised memory for them in megabytes.
+/// The number of bans, and the promised memory for them in megabytes.
 const CASES: [(u32, f64); 2] = [(0, 20.0), (100_000, 60.0)];
-/// /// The promised share of a core in per cent.
+/// The promised share of a core in per cent.
 const CPU_PROMISED: f64 = 0.1;
-/// /// The promised additional memory for a list, in megabytes.
+/// The promised additional memory for a list, in megabytes.
 const LIST_PROMISED: f64 = 20.0;
-/// /// After this time, the work that follows a start has finished.
+/// After this time, the work that follows a start has finished.
 const SETTLE: Duration = Duration::from_secs(15);
 
 pub(super) fn measure(binary: &Path, seconds: f64) -> anyhow::Result<Vec<Row>> {

@@ -1,4 +1,4 @@
-//! //! The results, and whether they keep the promises.
+//! The results, and whether they keep the promises.
 
 use std::{fs, thread};
 
@@ -16,26 +16,26 @@ pub(super) struct Row {
     /// The unit of the figure.
     pub(super) unit: &'static str,
     pub(super) figure: Spread,
-    /// /// The bound for the greatest value.
+    /// The bound for the greatest value.
     pub(super) promise: Option<f64>,
-    /// /// A remark.
+    /// A remark.
     pub(super) note: String,
 }
 
-/// /// The result. `--json` writes its JSON form.
+/// The result. `--json` writes its JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `operations`.
     pub benchmark: &'static str,
     /// The kernel's release.
     pub kernel: String,
-    /// /// The number of processors.
+    /// The number of processors.
     pub processors: usize,
     rows: Vec<Row>,
 }
 
 impl Row {
-    /// /// A figure without a bound.
+    /// A figure without a bound.
     pub(super) fn new(
         part: Part,
         name: impl Into<String>,
@@ -45,12 +45,12 @@ impl Row {
         Self { part, name: name.into(), unit, figure, promise: None, note: String::new() }
     }
 
-    /// /// Sets the bound.
+    /// Sets the bound.
     pub(super) fn at_most(self, promise: f64) -> Self {
         Self { promise: Some(promise), ..self }
     }
 
-    /// /// Adds a remark.
+    /// Adds a remark.
     pub(super) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
@@ -59,7 +59,7 @@ impl Row {
         self.promise.is_none_or(|promise| self.figure.max <= promise)
     }
 
-    /// /// The row as text.
+    /// The row as text.
     pub(super) fn line(&self, paint: Paint) -> String {
         let (word, promise) = match self.promise {
             None => ("      ".to_owned(), String::new()),
@@ -85,12 +85,12 @@ impl Report {
         }
     }
 
-    /// /// Whether every figure meets its bound.
+    /// Whether every figure meets its bound.
     pub fn targets_met(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(Row::is_met)
     }
 
-    /// /// The missed bounds as text.
+    /// The missed bounds as text.
     pub fn text(&self, paint: Paint) -> String {
         let missed: Vec<&str> =
             self.rows.iter().filter(|row| !row.is_met()).map(|row| row.name.as_str()).collect();

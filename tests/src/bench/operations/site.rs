@@ -1,4 +1,4 @@
-//! //! A daemon at the far end of a cable, its bans, and the kernel's figures about its process.
+//! A daemon at the far end of a cable, its bans, and the kernel's figures about its process.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,20 +18,20 @@ use crate::netns::Cable;
 use crate::ringfence::{Client, Config, Ringfence};
 use crate::{interrupt, scratch};
 
-/// /// The installed service unit.
+/// The installed service unit.
 const UNIT: &str = include_str!("../../../../packaging/ringfence.service");
-/// /// The jail of the bans.
+/// The jail of the bans.
 const JAIL: &str = "sshd";
-/// /// The first banned address.
+/// The first banned address.
 const FIRST: u32 = 0x0b00_0000;
-/// /// The length of the bans: longer than the measurement.
+/// The length of the bans: longer than the measurement.
 const BAN_SECONDS: u64 = 86_400;
-/// /// The longest time for the store to write all bans.
+/// The longest time for the store to write all bans.
 const STORE_LIMIT: Duration = Duration::from_mins(2);
-/// /// The kernel's name of a mapped table in `smaps`.
+/// The kernel's name of a mapped table in `smaps`.
 const TABLE: &str = "anon_inode:bpf-map";
 
-/// /// A daemon and its environment. Fields are dropped in this order.
+/// A daemon and its environment. Fields are dropped in this order.
 pub(super) struct Site {
     pub(super) ringfence: Ringfence,
     pub(super) directory: TempDir,
@@ -39,8 +39,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// /// Starts a daemon with Wazo's settings and the environment of the service. It reads the logs of
-    /// /// all its jails.
+    /// Starts a daemon with Wazo's settings and the environment of the service. It reads the logs of
+    /// all its jails.
     pub(super) fn start(
         binary: &Path,
         adjust: impl FnOnce(&mut Config, &Path),
@@ -63,7 +63,7 @@ impl Site {
         Ok(Self { ringfence, directory, cable })
     }
 
-    /// /// Bans this many addresses and waits until they are in the store.
+    /// Bans this many addresses and waits until they are in the store.
     pub(super) fn fill(&self, bans: u32) -> anyhow::Result<()> {
         let client = self.ringfence.client();
         let all: Vec<u32> = (FIRST..FIRST + bans).collect();
@@ -87,7 +87,7 @@ impl Site {
     }
 }
 
-/// /// The environment variables that a unit sets.
+/// The environment variables that a unit sets.
 fn environment(unit: &str) -> Vec<(String, String)> {
     let set = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
     let pairs = set.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
@@ -103,7 +103,7 @@ pub(super) fn status(client: &Client) -> anyhow::Result<serde_json::Value> {
     client::ask(client.socket(), &Request::Status)
 }
 
-/// /// CPU time of all threads of a process, including those that have ended.
+/// CPU time of all threads of a process, including those that have ended.
 pub(super) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(process.cast_signed()));
     let time = clock.and_then(clock_gettime).context("ask for the daemon's CPU time")?;
@@ -113,9 +113,9 @@ pub(super) fn cpu_time(process: u32) -> anyhow::Result<Duration> {
 /// Resident memory of a process, in megabytes (10^6 bytes).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Resident {
-    /// /// Tables that the XDP program also uses.
+    /// Tables that the XDP program also uses.
     pub(super) tables: f64,
-    /// /// Everything else.
+    /// Everything else.
     pub(super) own: f64,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn resident(process: u32) -> anyhow::Result<Resident> {
     Ok(resident_in(&smaps))
 }
 
-/// /// Reads `smaps` (proc(5)): for each mapping a line with its name, followed by its figures.
+/// Reads `smaps` (proc(5)): for each mapping a line with its name, followed by its figures.
 fn resident_in(smaps: &str) -> Resident {
     let (mut tables, mut own, mut is_table) = (0_u64, 0_u64, false);
     for line in smaps.lines() {
@@ -144,7 +144,7 @@ fn kibibytes(text: &str) -> Option<u64> {
     text.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
 
-/// /// The additional memory of a process at the peak of `work`, in megabytes.
+/// The additional memory of a process at the peak of `work`, in megabytes.
 pub(super) fn peak_during(
     process: u32,
     work: impl FnOnce() -> anyhow::Result<()>,

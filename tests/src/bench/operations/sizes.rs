@@ -1,4 +1,4 @@
-//! //! Sizes of the binary, and of the package that `cargo xtask deb` made last.
+//! Sizes of the binary, and of the package that `cargo xtask deb` made last.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::report::Row;
 use crate::bench::figures::Spread;
 use crate::bench::float;
 
-/// /// The largest size of the binary in megabytes.
+/// The largest size of the binary in megabytes.
 const BINARY_PROMISED: f64 = 15.0;
 
 pub(super) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {

@@ -1,6 +1,6 @@
-//! //! The time from a start until the daemon reports to the service manager that the host is
-//! //! protected: with the tables of the previous run (a restart), and without them (a boot, when the
-//! //! bans are read from the store).
+//! The time from a start until the daemon reports to the service manager that the host is
+//! protected: with the tables of the previous run (a restart), and without them (a boot, when the
+//! bans are read from the store).
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -16,12 +16,12 @@ use super::site::Site;
 use crate::bench::figures::Spread;
 use crate::interrupt;
 
-/// /// The numbers of bans.
+/// The numbers of bans.
 const BANS: [u32; 2] = [0, 1_000_000];
-/// /// A start with a million bans is measured at most this many times.
+/// A start with a million bans is measured at most this many times.
 const ROUNDS_MAX: u32 = 3;
 const LIMIT: Duration = Duration::from_mins(1);
-/// /// The maximum length of a message to the service manager.
+/// The maximum length of a message to the service manager.
 const MESSAGE_MAX: usize = 4096;
 
 pub(super) fn measure(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
@@ -61,7 +61,7 @@ pub(super) fn measure(binary: &Path, rounds: u32) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// /// The times at which the daemon reported that it is ready.
+/// The times at which the daemon reported that it is ready.
 fn reports(manager: UnixDatagram) -> Receiver<Instant> {
     let (tell, reports) = mpsc::channel();
     thread::spawn(move || {

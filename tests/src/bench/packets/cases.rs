@@ -1,4 +1,4 @@
-//! //! The cases: the frames, their sources, and the expected verdict.
+//! The cases: the frames, their sources, and the expected verdict.
 
 use std::net::IpAddr;
 
@@ -289,7 +289,7 @@ fn ours(at: At, name: &str, what: &str, family: Family, kind: Kind, choice: Choi
 /// 5060.
 fn rival(contender: Contender) -> Case {
     let choice = match contender.set {
-        // // A few numbers share an address with another number; the sets contain the first numbers.
+        // A few numbers share an address with another number; the sets contain the first numbers.
         Set::Addresses(count) => Choice::Among(among(count)),
         Set::Networks => Choice::InNetworks(among(USUAL.networks / 2)),
         Set::Limit | Set::Others => Choice::Strangers(STRANGERS),
@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn strangers_have_other_numbers_than_what_is_banned() {
-        // // In a million, a few numbers share an address with another number.
+        // In a million, a few numbers share an address with another number.
         let most = [MANY, USUAL].into_iter().flat_map(|amount| [amount.v4, amount.v6]).max();
         assert!(most.is_some_and(|most| among(2 * most) < STRANGERS));
     }

@@ -1,4 +1,4 @@
-//! //! How long it takes from the command `ringfence ban` until the program drops.
+//! How long it takes from the command `ringfence ban` until the program drops.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -77,7 +77,7 @@ fn time(
     ban: impl FnOnce(IpAddr) -> anyhow::Result<()>,
 ) -> anyhow::Result<f64> {
     let source = Family::V4.source(Choice::One(number));
-    // // No limit drops a TCP segment without data.
+    // No limit drops a TCP segment without data.
     let frame = Frame::from(source).tcp(5060).payload([]).build();
     if program.run(&frame, 1)? == Action::Drop {
         bail!("{source} is dropped before it is banned");

@@ -1,4 +1,4 @@
-//! //! The floods: sets up their receivers and runs one round after the other.
+//! The floods: sets up their receivers and runs one round after the other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,7 +59,7 @@ struct Hosts {
 struct Host {
     link: Link,
     program: Program,
-    // // Declared before the lane: it must be detached while the lane exists.
+    // Declared before the lane: it must be detached while the lane exists.
     protected: Protected,
     lane: Lane,
 }
@@ -215,7 +215,7 @@ impl Floods {
         let before = flood(drop)?;
         let case = flood(reference.program())?;
         let after = flood(drop)?;
-        // // A reference that does not drop fails its test run.
+        // A reference that does not drop fails its test run.
         Ok(dropped(case, [before, after], 1.0))
     }
 
@@ -237,7 +237,7 @@ impl Floods {
         let case = lane.flood(&entry.sender, self.time)?;
         let counted = contender.dropped(lane)?.saturating_sub(counted);
         let after = bare()?;
-        // // Frames that were lost and sent again are also counted.
+        // Frames that were lost and sent again are also counted.
         let judged = (float(counted) / float(case.received)).min(1.0);
         let round = dropped(case, [before, after], judged);
         Ok(match entry.case.verdict {

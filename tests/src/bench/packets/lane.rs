@@ -1,7 +1,6 @@
-//! //! A virtual cable, and floods over it: how many frames per second arrive at its far end.
+//! A virtual cable, and floods over it: how many frames per second arrive at its far end.
 //!
-//! //! Sender and receiver share one CPU, so that the measured rate includes the full cost of the
-//! receiver.
+//! Sender and receiver share one CPU, so that the measured rate includes the full cost of the receiver.
 
 use std::time::Duration;
 

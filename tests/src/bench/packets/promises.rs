@@ -1,7 +1,6 @@
-//! //! The promised figures in one table, and how they are calculated from rounds.
+//! The promised figures in one table, and how they are calculated from rounds.
 //!
-//! //! Each ratio is of figures of the same round on the same machine, so that it is valid on any
-//! machine.
+//! Each ratio is of figures of the same round on the same machine, so that it is valid on any machine.
 
 use std::collections::BTreeMap;
 
@@ -124,9 +123,8 @@ impl Promise {
             Beside::BareDrop => return None,
             Beside::Case(case, name) => (vec![*measured.get(case)?], name),
             Beside::Best(cases, name) => {
-                // // The fastest of only some of them might be slower than the fastest of all, which
-                // would be a weaker
-                // // promise.
+                // The fastest of only some of them might be slower than the fastest of all, which would
+                // be a weaker promise.
                 let rounds = cases.iter().map(|case| measured.get(case).copied());
                 (rounds.collect::<Option<Vec<_>>>()?, name)
             }
@@ -222,7 +220,7 @@ mod tests {
         measured.push(own);
         let found = row("register-random", &measured).unwrap();
         assert!((ratio(&found) - 2.45).abs() < 1e-9 && found.met == Some(false), "{found:?}");
-        // // Nothing is reported unless all of them were measured.
+        // Nothing is reported unless all of them were measured.
         measured.remove(0);
         assert!(row("register-random", &measured).is_none());
     }

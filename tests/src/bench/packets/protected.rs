@@ -1,4 +1,4 @@
-//! //! Ringfence at the far end of a lane. Its tables are filled as the controller fills them.
+//! Ringfence at the far end of a lane. Its tables are filled as the controller fills them.
 
 use std::fs;
 use std::net::IpAddr;
@@ -40,10 +40,10 @@ pub(super) enum Limits {
 /// The program at a lane's far end. Dropping this detaches the program and removes its maps.
 pub(super) struct Protected {
     kernel: Kernel,
-    // // The kernel's events are registered with it.
+    // The kernel's events are registered with it.
     runtime: Runtime,
     mode: Mode,
-    // // Last, because the directory can only be removed once the kernel has released its lock.
+    // Last, because the directory can only be removed once the kernel has released its lock.
     pins: Pins,
 }
 
@@ -133,7 +133,7 @@ impl Protected {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        // // Drop cannot return an error; the next run removes what this one could not.
+        // Drop cannot return an error; the next run removes what this one could not.
         detach_all(&self.0).ok();
         fs::remove_dir_all(&self.0).ok();
     }

@@ -1,5 +1,5 @@
-//! //! Programs that show the cost of the machine's memory: one that only drops, and one that first loads
-//! //! a random cache line.
+//! Programs that show the cost of the machine's memory: one that only drops, and one that first loads
+//! a random cache line.
 
 use anyhow::Context;
 
@@ -23,7 +23,7 @@ const KEY: u16 = 4_u16.wrapping_neg();
 #[derive(Debug)]
 pub(super) struct Reference {
     program: Program,
-    // // The program's memory exists as long as this.
+    // The program's memory exists as long as this.
     _lines: Lines,
 }
 
@@ -34,8 +34,8 @@ impl Reference {
         let lines = Lines::new(count).context("make the memory of a reference program")?;
         let mut code = Code::new(SOURCE + 4);
         code.load(LOAD_32, R0, R2, SOURCE);
-        // // The same steps as the sender's hash, but applied to its result, so that neighbouring sources
-        // // do not use neighbouring lines.
+        // The same steps as the sender's hash, but applied to its result, so that neighbouring sources
+        // do not use neighbouring lines.
         for (multiply, shift) in V4_MULTIPLY.into_iter().zip(V4_SHIFT) {
             code.op(ALU32_MUL_IMM, R0, 0, multiply);
             code.op(ALU32_MOV, R5, R0, 0);
@@ -51,8 +51,7 @@ impl Reference {
         code.op(ADD_IMM, R2, 0, 4_u32.wrapping_neg());
         code.call(LOOKUP);
         code.drop_if_zero();
-        // // The lines contain zeros. The verdict depends on the value, so that the time includes the
-        // load.
+        // The lines contain zeros. The verdict depends on the value, so that the time includes the load.
         code.load(LOAD_64, R0, R0, 0);
         code.op(ADD_IMM, R0, 0, XDP_DROP);
         let program = Program::load("bench_line", &code.finish())?;

@@ -1,4 +1,4 @@
-//! //! The results, and whether they keep the promises.
+//! The results, and whether they keep the promises.
 
 use std::thread;
 

@@ -1,5 +1,5 @@
-//! //! The alternatives to Ringfence: a set of banned sources in the kernel's own firewall, set up and
-//! //! read with that firewall's own tools at the far end of a separate lane.
+//! The alternatives to Ringfence: a set of banned sources in the kernel's own firewall, set up and
+//! read with that firewall's own tools at the far end of a separate lane.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -193,7 +193,7 @@ impl Contender {
             Family::V4 => ("ipv4_addr", "ip saddr"),
             Family::V6 => ("ipv6_addr", "ip6 saddr"),
         };
-        // // A network may contain another one.
+        // A network may contain another one.
         let flags = match self.set {
             Set::Networks => "flags interval; auto-merge;",
             Set::Addresses(_) | Set::Others | Set::Limit => "",

@@ -1,4 +1,4 @@
-//! //! Rounds of floods, and the rows of the table that they result in.
+//! Rounds of floods, and the rows of the table that they result in.
 
 use super::cases::{At, Case, Verdict};
 use super::promises::{self, Measured};
@@ -47,7 +47,7 @@ pub(super) fn fault(rounds: &[Round]) -> Option<String> {
         Verdict::Dropped => "dropped",
         Verdict::Passed => "passed",
     };
-    // // Without any counted frame it is not a number, which also counts as too few.
+    // Without any counted frame it is not a number, which also counts as too few.
     let enough = worst.judged >= JUDGED_MIN;
     (!enough)
         .then(|| format!("void: only {:.1} % of the frames were {verdict}", worst.judged * 100.0))

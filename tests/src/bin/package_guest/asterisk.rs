@@ -1,5 +1,5 @@
-//! //! A substitute for Wazo's Asterisk with everything that the package uses: its directories, user,
-//! //! command line and manager interface.
+//! A substitute for Wazo's Asterisk with everything that the package uses: its directories, user,
+//! command line and manager interface.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ use crate::system::{must, output};
 use crate::traffic::ATTACKER;
 
 const NOTICE_LOG: &str = "/var/log/asterisk/fail2ban";
-/// /// The commands given on its command line.
+/// The commands given on its command line.
 const TOLD: &str = "/run/package-test-asterisk";
 const AMI_PORT: u16 = 5038;
 const FILES: [(&str, &str); 3] = [
@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 3] = [
     ("/etc/asterisk/asterisk.conf", "[options]\nrunuser = asterisk\n"),
 ];
 
-/// /// Installs it. `asterisk -rx` only records its command.
+/// Installs it. `asterisk -rx` only records its command.
 pub(crate) fn install() -> Result<()> {
     must("groupadd", &["--system", "asterisk"])?;
     must("useradd", &["--system", "--gid", "asterisk", "--no-create-home", "asterisk"])?;
@@ -38,7 +38,7 @@ pub(crate) fn install() -> Result<()> {
     }
     fs::write(NOTICE_LOG, "").context("make the log")?;
     must("chown", &["-R", "asterisk:asterisk", "/var/log/asterisk", "/etc/asterisk"])?;
-    // // Only its user and group have access.
+    // Only its user and group have access.
     must("chmod", &["0750", "/var/log/asterisk"])?;
     must("chmod", &["0640", NOTICE_LOG])?;
     let program = "/usr/sbin/asterisk";
@@ -46,14 +46,14 @@ pub(crate) fn install() -> Result<()> {
     fs::set_permissions(program, Permissions::from_mode(0o755)).context("set its mode")
 }
 
-/// /// Fails unless it was given this command.
+/// Fails unless it was given this command.
 pub(crate) fn was_told(words: &str) -> Result<()> {
     let told = fs::read_to_string(TOLD).unwrap_or_default();
     ensure!(told.contains(words), "Asterisk was told {told:?}, and not {words:?}");
     Ok(())
 }
 
-/// /// Fails unless the package's AMI user exists with a secret that Asterisk can read and others cannot.
+/// Fails unless the package's AMI user exists with a secret that Asterisk can read and others cannot.
 pub(crate) fn has_the_ami_user() -> Result<()> {
     let placed = Path::new("/etc/asterisk/manager.d/ringfence.conf");
     ensure!(placed.exists(), "{} is missing", placed.display());
@@ -64,7 +64,7 @@ pub(crate) fn has_the_ami_user() -> Result<()> {
     was_told("manager reload")
 }
 
-/// /// Serves AMI to any number of clients until this process ends.
+/// Serves AMI to any number of clients until this process ends.
 pub(crate) fn serve_ami() -> Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", AMI_PORT)).context("open AMI's port")?;
     thread::spawn(move || {
@@ -90,7 +90,7 @@ pub(crate) fn serve_ami() -> Result<()> {
     Ok(())
 }
 
-/// /// The response to an action: success, and a challenge if the action asks for one.
+/// The response to an action: success, and a challenge if the action asks for one.
 fn answer(action: &str) -> String {
     let id = action.lines().find(|line| line.starts_with("ActionID: ")).unwrap_or("ActionID: ");
     let challenge = action.contains("Action: Challenge");
@@ -98,7 +98,7 @@ fn answer(action: &str) -> String {
     format!("Response: Success\r\n{id}\r\n{challenge}Message: Done\r\n\r\n")
 }
 
-/// /// Writes the lines that Asterisk logs about wrong passwords.
+/// Writes the lines that Asterisk logs about wrong passwords.
 pub(crate) fn log_failures() -> Result<()> {
     let time = output("date", &["+%F %T.0000"])?;
     let time = time.trim();

@@ -1,4 +1,4 @@
-//! //! The checks in their order: each one continues with the result of the previous one.
+//! The checks in their order: each one continues with the result of the previous one.
 
 use std::env;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::system::{
 };
 use crate::traffic::{ATTACK_RATE, ATTACKER, Inbox, PHONE, WAN, bring_up, lay_cable};
 
-/// /// Files that a purge must remove.
+/// Files that a purge must remove.
 const TRACES: [&str; 7] = [
     "/etc/ringfence",
     "/var/lib/ringfence",
@@ -26,14 +26,13 @@ const TRACES: [&str; 7] = [
     "/etc/asterisk/manager.d/ringfence.conf",
     "/usr/share/wazo-upgrade",
 ];
-/// /// As in `wazo-upgrade`, a failing script of `pre-stop` ends the upgrade; one of another hook does
-/// not.
+/// As in `wazo-upgrade`, a failing script of `pre-stop` ends the upgrade; one of another hook does not.
 const WAZO_UPGRADE: &str = "\
 run() { for script in /usr/share/wazo-upgrade/$1.d/*; do [ -e \"$script\" ] || continue; \
 $script; status=$?; if [ $status -ne 0 ] && [ $1 = pre-stop ]; then exit 1; fi; done; }; run ";
-/// /// The drop-in that made the service run as root before it had its own user.
+/// The drop-in that made the service run as root before it had its own user.
 const AS_ROOT: &str = "/etc/systemd/system/ringfence.service.d/as-root.conf";
-/// /// The time within which nothing unwanted may arrive.
+/// The time within which nothing unwanted may arrive.
 const SILENCE: Duration = Duration::from_secs(2);
 
 fn check(name: &str, work: impl FnOnce() -> Result<()>) {
@@ -44,7 +43,7 @@ fn check(name: &str, work: impl FnOnce() -> Result<()>) {
     }
 }
 
-/// /// All checks before the reboot.
+/// All checks before the reboot.
 pub(crate) fn from_the_start() -> Result<()> {
     let payload = env::current_exe().context("find the payload")?;
     let payload = payload.parent().context("find the payload")?;
@@ -163,7 +162,7 @@ fn while_it_runs(inbox: &Inbox) {
     });
 }
 
-/// /// All checks after the reboot.
+/// All checks after the reboot.
 pub(crate) fn after_the_reboot() {
     let inbox = Inbox::after_the_reboot();
     check("after a reboot no packet of a banned source arrives, from the first on", || {
@@ -198,7 +197,7 @@ fn is_banned(jail: &str) -> Result<bool> {
     Ok(bans.lines().any(|line| line.contains(&ATTACKER.to_string())))
 }
 
-/// /// Makes the installed service run as root, with files that belong to root.
+/// Makes the installed service run as root, with files that belong to root.
 fn run_as_root() -> Result<()> {
     let unit = Path::new(AS_ROOT);
     let directory = unit.parent().context("a drop-in without a directory")?;

@@ -1,9 +1,9 @@
-//! //! `ringfence-package-guest`: the checks that `cargo xtask test-package` runs inside a Debian system
-//! //! after its boot.
+//! `ringfence-package-guest`: the checks that `cargo xtask test-package` runs inside a Debian system
+//! after its boot.
 //!
-//! //! It uses the package as an administrator would, during an attack, and reports each finding as a
-//! //! line on the serial port. `xtask/src/vm/findings.rs` reads these lines. Between two checks it
-//! //! reboots the system and then continues.
+//! It uses the package as an administrator would, during an attack, and reports each finding as a
+//! line on the serial port. `xtask/src/vm/findings.rs` reads these lines. Between two checks it
+//! reboots the system and then continues.
 
 #![expect(clippy::print_stdout, reason = "what it prints is its answer")]
 
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     done
 }
 
-/// /// Reports the result of a check.
+/// Reports the result of a check.
 fn say(word: &str, start: Instant, name: &str, error: Option<&anyhow::Error>) {
     let seconds = start.elapsed().as_secs_f64();
     let why = error.map(|error| format!(": {error:#}")).unwrap_or_default();

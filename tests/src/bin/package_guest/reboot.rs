@@ -1,5 +1,5 @@
-//! //! A reboot. The attacker sends before the interface exists. The network starts after
-//! //! `network-pre.target`, as Debian's does.
+//! A reboot. The attacker sends before the interface exists. The network starts after
+//! `network-pre.target`, as Debian's does.
 
 use std::env;
 use std::fs;
@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 
 use crate::system::must;
 
-/// /// A copy of this program that does not need the second disk.
+/// A copy of this program that does not need the second disk.
 const PROGRAM: &str = "/usr/local/bin/package-test";
-/// /// The message that the system will reboot.
+/// The message that the system will reboot.
 const BEGUN: &str = "/var/lib/package-test-reboot";
-/// /// Prevents the test's unit from switching the machine off.
+/// Prevents the test's unit from switching the machine off.
 const REBOOTS: &str = "/run/package-test-reboots";
 const CABLE: &str = "\
 [Unit]
@@ -50,13 +50,13 @@ ExecStart=/usr/local/bin/package-test uplink
 WantedBy=multi-user.target
 ";
 
-/// /// Whether the system has rebooted.
+/// Whether the system has rebooted.
 pub(crate) fn is_over() -> Result<bool> {
     Ok(Path::new(BEGUN).try_exists().context("look for the mark of the reboot")?
         && !Path::new(REBOOTS).exists())
 }
 
-/// /// Reboots the system.
+/// Reboots the system.
 pub(crate) fn begin() -> Result<()> {
     let own = env::current_exe().context("find this program")?;
     fs::copy(own, PROGRAM).context("copy this program")?;

@@ -1,4 +1,4 @@
-//! //! Runs commands of the system and waits for their effects.
+//! Runs commands of the system and waits for their effects.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// /// A long limit, because everything is slow here.
+/// A long limit, because everything is slow here.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 pub(crate) const POLL: Duration = Duration::from_millis(200);
 
@@ -17,7 +17,7 @@ pub(crate) fn apt(arguments: &[&str]) -> Result<()> {
     must("apt-get", &all)
 }
 
-/// /// Waits until the service is active, which it is once it has reported that it is ready.
+/// Waits until the service is active, which it is once it has reported that it is ready.
 pub(crate) fn service_is_active() -> Result<()> {
     until("the service is active", || run_quietly("systemctl", &["is-active", "ringfence"]))
 }
@@ -28,19 +28,19 @@ pub(crate) fn service_is_up() -> Result<()> {
     until("status --check reports protection", || {
         let mut check = command("ringfence", &["status", "--check"]);
         let status = check.stdout(Stdio::null()).status().context("run ringfence status")?;
-        // // A system that is not a real PBX gets a warning, which is accepted.
+        // A system that is not a real PBX gets a warning, which is accepted.
         Ok(status.code().is_some_and(|code| code < 2))
     })
 }
 
-/// /// Parses the output of a command as JSON.
+/// Parses the output of a command as JSON.
 pub(crate) fn json(line: &str) -> Result<Value> {
     let mut words: Vec<&str> = line.split(' ').collect();
     words.push("--json");
     serde_json::from_str(&output("ringfence", &words)?).with_context(|| format!("read {line}"))
 }
 
-/// /// The number of packets dropped because of a ban.
+/// The number of packets dropped because of a ban.
 pub(crate) fn dropped() -> Result<u64> {
     let status = json("status")?;
     status.pointer("/reasons/banned/packets").and_then(Value::as_u64).context("no such counter")
@@ -58,7 +58,7 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<
     }
 }
 
-/// /// The end of the service's log, for an error message.
+/// The end of the service's log, for an error message.
 fn journal() -> String {
     let log = output("journalctl", &["-u", "ringfence", "-n", "12", "-o", "cat", "--no-pager"]);
     log.map(|log| format!("\n{log}")).unwrap_or_default()
@@ -81,7 +81,7 @@ pub(crate) fn run_quietly(program: &str, arguments: &[&str]) -> Result<bool> {
     Ok(output.status.success())
 }
 
-/// /// The output of a command, whether it succeeds or not.
+/// The output of a command, whether it succeeds or not.
 pub(crate) fn said(program: &str, arguments: &[&str]) -> Result<String> {
     let output = command(program, arguments).output().with_context(|| format!("run {program}"))?;
     let (said, errors) =
@@ -102,7 +102,7 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(said.into_owned())
 }
 
-/// /// Runs `ip` with the arguments in a line.
+/// Runs `ip` with the arguments in a line.
 pub(crate) fn ip(line: &str) -> Result<()> {
     must("ip", &line.split(' ').collect::<Vec<_>>())
 }

@@ -1,8 +1,8 @@
-//! //! Traffic from outside, and counters of what arrives.
+//! Traffic from outside, and counters of what arrives.
 //!
-//! //! The Internet is a namespace on a virtual cable, with a phone and an attacker that send
-//! //! continuously. A file has the number of packets from each source that arrive at the SIP port. The
-//! //! senders and the counter run in another process and start before the network does.
+//! The Internet is a namespace on a virtual cable, with a phone and an attacker that send
+//! continuously. A file has the number of packets from each source that arrive at the SIP port. The
+//! senders and the counter run in another process and start before the network does.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,20 +21,19 @@ pub(crate) const PBX: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const PHONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 8);
 pub(crate) const ATTACKER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
 const SIP: u16 = 5060;
-/// /// Packets per second of the attacker and of the phone.
+/// Packets per second of the attacker and of the phone.
 pub(crate) const ATTACK_RATE: u32 = 1_000;
 const PHONE_RATE: u32 = 5;
-/// /// The namespace of the Internet, and the interface towards it.
+/// The namespace of the Internet, and the interface towards it.
 const OUTSIDE: &str = "outside";
 pub(crate) const WAN: &str = "wan0";
-/// /// A fixed MAC address, which the outside knows, so that packets arrive as soon as the interface is
-/// up.
+/// A fixed MAC address, which the outside knows, so that packets arrive as soon as the interface is up.
 const WAN_MAC: &str = "02:00:00:00:00:01";
 const COUNTS: &str = "/run/package-test-counts";
-/// /// The interval at which the counts are written.
+/// The interval at which the counts are written.
 const WRITTEN: Duration = Duration::from_millis(50);
 
-/// /// Connects a phone and an attacker by a virtual cable. The interface on this side stays down.
+/// Connects a phone and an attacker by a virtual cable. The interface on this side stays down.
 pub(crate) fn lay_cable() -> Result<()> {
     let outside = |arguments: &str| ip(&format!("-n {OUTSIDE} {arguments}"));
     ip(&format!("netns add {OUTSIDE}"))?;
@@ -46,14 +45,14 @@ pub(crate) fn lay_cable() -> Result<()> {
     outside(&format!("neighbour replace {PBX} lladdr {WAN_MAC} dev eth0 nud permanent"))
 }
 
-/// /// Enables the interface, with a default route as on an Internet-facing host.
+/// Enables the interface, with a default route as on an Internet-facing host.
 pub(crate) fn bring_up() -> Result<()> {
     ip(&format!("address add {PBX}/24 dev {WAN}"))?;
     ip(&format!("link set {WAN} up"))?;
     ip(&format!("route add default via {PHONE}"))
 }
 
-/// /// Sends and counts until the process is ended.
+/// Sends and counts until the process is ended.
 pub(crate) fn run() -> Result<()> {
     let inbox = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SIP)).context("bind the SIP port")?;
     inbox.set_read_timeout(Some(WRITTEN)).context("set a timeout")?;
@@ -75,20 +74,20 @@ pub(crate) fn run() -> Result<()> {
     }
 }
 
-/// /// Sends to the PBX until the process is ended.
+/// Sends to the PBX until the process is ended.
 pub(crate) fn send(source: Ipv4Addr, rate: u32) -> Result<()> {
     let socket = UdpSocket::bind((source, 0)).context("bind the source")?;
     let every = Duration::from_secs(1).checked_div(rate).context("the rate is 0")?;
     let mut next = Instant::now();
     loop {
-        // // Sending fails while the interface or the receiver does not exist.
+        // Sending fails while the interface or the receiver does not exist.
         let _may_fail = socket.send_to(b"OPTIONS sip:192.0.2.1 SIP/2.0\r\n", (PBX, SIP));
         next += every;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
 
-/// /// A process that is ended when this is dropped.
+/// A process that is ended when this is dropped.
 pub(crate) struct Sender(Child);
 
 impl Sender {
@@ -108,14 +107,14 @@ impl Drop for Sender {
     }
 }
 
-/// /// The packets that arrive at the PBX.
+/// The packets that arrive at the PBX.
 pub(crate) struct Inbox {
     /// The file with the counts.
     counts: &'static Path,
 }
 
 impl Inbox {
-    /// /// Starts the senders and the counter as a service, so that they are not a child of this process.
+    /// Starts the senders and the counter as a service, so that they are not a child of this process.
     pub(crate) fn open() -> Result<Self> {
         let own = env::current_exe().context("find this program")?;
         let mut run = Command::new("systemd-run");
@@ -130,9 +129,9 @@ impl Inbox {
         Self { counts: Path::new(COUNTS) }
     }
 
-    /// /// The number of packets that have arrived from this source.
+    /// The number of packets that have arrived from this source.
     pub(crate) fn count(&self, source: Ipv4Addr) -> Result<u64> {
-        // // By then, packets that have arrived are written.
+        // By then, packets that have arrived are written.
         thread::sleep(2 * WRITTEN);
         if !self.counts.exists() {
             return Ok(0);
@@ -150,7 +149,7 @@ impl Inbox {
 
     /// Fails if a packet of this source arrives within this time.
     pub(crate) fn hears_nothing_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
-        // // Packets that were on their way when the ban was made.
+        // Packets that were on their way when the ban was made.
         thread::sleep(POLL);
         let before = self.count(source)?;
         thread::sleep(time);
@@ -159,7 +158,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// /// Fails if a packet of the attacker, or none of the phone, arrives meanwhile.
+    /// Fails if a packet of the attacker, or none of the phone, arrives meanwhile.
     pub(crate) fn hears_only_the_phone_during(
         &self,
         work: impl FnOnce() -> Result<()>,
