@@ -38,7 +38,7 @@ pub const BUCKET_ATTEMPTS: usize = 32;
 /// so that a hash can be masked.
 pub const SOURCE_LINES: u32 = 1 << 16;
 
-/// The networks of sources are spread over so many lines, 1 MiB.
+/// The networks of sources are spread over this many lines, 1 MiB.
 pub const PREFIX_LINES: u32 = 1 << 14;
 
 /// Buckets of the bytes of TCP connections of unknown sources, a quarter of a megabyte.
@@ -98,8 +98,8 @@ pub const BANNED_NETWORKS: u32 = 131_072;
 /// The most banned IPv4 addresses, unless configured otherwise.
 pub const BANNED_V4: u32 = 1_000_000;
 
-/// Banned IPv6 addresses, unless configured otherwise: who has one has 2^64, and is banned by the
-/// network.
+/// The default maximum of banned IPv6 addresses. An attacker with one address has 2^64 of them, and is
+/// banned by network.
 pub const BANNED_V6: u32 = 131_072;
 
 /// Bytes of the ring buffer to the controller: 4,096 events of 40 bytes with their headers. A power

@@ -154,10 +154,10 @@ pub struct Decision {
     pub end: usize,
 }
 
-/// Whether a daemon looks after the filter. While none does, nobody follows the host's addresses, and what is
-/// trusted and known may be out of date: the program then makes no new bans, limits no single source or
-/// network, and takes no packet for one in the host's own name. What all unknown sources share still protects
-/// Asterisk.
+/// Whether a daemon is running. While none is, the host's addresses and the trusted and known ones may be
+/// out of date. The program then makes no new bans, does not limit single sources or networks, and treats
+/// no packet as a forgery of the host's own address. The limit that all unknown sources share still
+/// protects Asterisk.
 #[inline(always)]
 fn is_attended<T: Tables + ?Sized>(tables: &T, now: u64) -> bool {
     now < tables.attended_until()

@@ -128,7 +128,8 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         ),
         Ok(Envelope { reply: Reply::Ok(value), .. }) => Ok(value),
         Ok(Envelope { reply: Reply::Error(why), .. }) => bail!(why),
-        // In words alone: a broken pipe to the daemon is not one of our output, which is no failure.
+        // Without the original error: a broken pipe to the daemon must not be taken for one of the
+        // output, which is not a failure.
         Err(error) if is_late(&error) => Err(Late(format!(
             "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
             socket.display(),

@@ -1,5 +1,5 @@
-//! Resolves host names: each name is looked up again when its answer expires, and the last good answer
-//! stays in use while there is no new one.
+//! Resolves host names. Each name is looked up again when its answer expires, and the last good answer is
+//! used until there is a new one.
 //!
 //! A name without an address is looked up as a SIP domain, and stands for the hosts of its SRV records.
 //!

@@ -1,5 +1,5 @@
-//! Chooses the parser for the log of a jail: the filter that it names, with what is known about the log,
-//! or the built-in parser.
+//! Chooses the parser for the log of a jail: the filter that the jail names, adapted to the log, or the
+//! built-in parser.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Reads the lines of one log: with a parser of the crate `detection` or a fail2ban filter.
 //!
-//! Parsers have no state. [`Reader`], which reads the lines of a log in order, remembers what they have
-//! shown.
+//! Parsers have no state. [`Reader`] reads the lines of a log in order and keeps state from earlier
+//! lines.
 
 mod reader;
 

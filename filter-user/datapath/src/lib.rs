@@ -1,18 +1,21 @@
-//! The way into the kernel, and the only user of aya: bans and settings enter, counters and events leave.
+//! Access to the kernel, and the only user of aya: writes bans and settings, reads counters and events.
 //!
 //! It decides nothing.
 //!
 //! | module | does |
 //! |---|---|
-//! | `port` | what the daemon wants of the kernel: the trait [`Datapath`] and what it is asked and answers |
-//! | `kernel` | [`Kernel`]: the maps opened, written and read, the interfaces looked after |
-//! | `reuse` | what an earlier daemon left pinned |
-//! | `settings`, `configure`, `config_map` | the settings, as the program reads them, switched as a whole |
-//! | `bans`, `trust`, `crowds` | one kind of maps each, with `ban_table` and `gates` of the crate `tables` |
+//! | `port` | the daemon's interface to the kernel: the trait [`Datapath`] and its types |
+//! | `kernel` | [`Kernel`]: opens, writes and reads the maps, and monitors the interfaces |
+//! | `reuse` | the pinned maps of an earlier daemon |
+//! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to
+//! them in one step |
+//! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
+//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch that lets
+//! everything pass; the heartbeat |
 //! | `network`, `netlink` | the host's interfaces and routes |
-//! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | whole maps, memory of maps, failed reads, what the program tells, its clocks, what the kernel lacks |
+//! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | reading of whole maps,
+//! mapped maps, failed reads, the program's events, the kernel's clocks, missing requirements |
 
 mod attach;
 mod bans;

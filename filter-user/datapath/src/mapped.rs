@@ -14,7 +14,7 @@ use nix::libc;
 pub(super) struct Memory {
     start: NonNull<AtomicU64>,
     words: usize,
-    // Kept open, although the mapping alone would keep the map too.
+    // Keeps the map open, although the mapping would also do so.
     _map: MapData,
 }
 

@@ -1,10 +1,10 @@
-//! Finds failures that are probably not recognised: what the sources read, when and by which rule,
-//! enters; findings leave.
+//! Finds failures that are probably not recognised. It is told what the sources read, when and by which
+//! rule, and returns findings.
 //!
-//! Every parser becomes outdated: a new version of Asterisk rewords a line, a level is switched off, a log
-//! moves. Nothing fails then, but nobody is banned any more. This module looks for the signs: lines that
-//! look like failures and match no rule, a source or a rule that has been silent for much longer than ever
-//! before, and a source that reports failures that another does not.
+//! A parser can become outdated: a new version of Asterisk rewords a line, a level is switched off, or a
+//! log moves. This causes no error, but attackers are no longer banned. This module looks for the signs:
+//! lines that look like failures and match no rule, a source or a rule that has been silent for much
+//! longer than ever before, and a source that reports failures that another does not report.
 //!
 //! It reads no clock. Its memory is bounded by the number of rules.
 

@@ -1,11 +1,12 @@
 //! Counts an attempt once that several sources report: the NOTICE log, the security log and AMI, or one of
 //! them twice. Attempts and times enter; whether an attempt is reported for the first time leaves.
 //!
-//! Two reports belong to the same packet if they have the same address and Call-ID, come within [`WINDOW`]
-//! of each other, and differ in source, level or class. A source reports a packet once in each class, and
-//! a log with the levels NOTICE and SECURITY once at each level. So an attacker who keeps one Call-ID for
-//! all attempts hides none of them, and one who silences a source still has the reports of the others
-//! counted. Two packets can count as one only if he silences the sources in turn, faster than the window.
+//! Two reports belong to the same packet if they have the same address and Call-ID, come within
+//! [`WINDOW`] of each other, and differ in source, level or class. A source reports a packet once in each
+//! class, and a log with the levels NOTICE and SECURITY once at each level. So an attacker cannot hide
+//! attempts by using one Call-ID for all of them. If an attacker silences one source, the reports of the
+//! others still count. Two packets count as one only if the sources are silenced alternately, faster than
+//! the window.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -29,9 +30,9 @@ const ANNOUNCED: Duration = Duration::from_mins(2);
 /// The most packets of one address and Call-ID with which a new attempt is compared.
 const COMPARED_MAX: usize = 1024;
 
-/// The address and the Call-ID as a keyed hash. Among 65,536 keys the probability that two are equal is one
-/// in ten thousand million, and nobody can choose them. Lines about access lists and logins have no
-/// Call-ID.
+/// The address and the Call-ID as a keyed hash, so that nobody can choose equal ones. Among 65,536 of
+/// them, the probability that two are equal is about 1 in 10^10. Lines about access lists and logins have
+/// no Call-ID.
 type Key = u64;
 
 /// The recent attempts.

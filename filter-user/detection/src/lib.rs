@@ -4,8 +4,8 @@
 //! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ BanDecision ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write
 //! ```
 //!
-//! Everything that reads, waits or writes is in the crates above this one, which pass in what they have read
-//! with the time of reading.
+//! The crates that use this one read, wait and write. They pass in the data with the time at which they
+//! read it.
 
 pub mod ban;
 pub mod challenge;

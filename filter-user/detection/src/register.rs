@@ -71,7 +71,7 @@ pub struct LogSetting {
     pub section: &'static str,
     /// The path, unless it is configured.
     pub default: &'static str,
-    /// What the documentation says of it.
+    /// Its documentation.
     pub doc: &'static str,
 }
 
@@ -80,7 +80,7 @@ pub struct LogSetting {
 pub struct Filter {
     /// Its name.
     pub name: &'static str,
-    /// Of a filter with modes the one that finds what the parser does.
+    /// For a filter with modes, the one that finds the same failures as the parser.
     pub mode: Option<&'static str>,
 }
 

@@ -254,7 +254,7 @@ impl Filter {
     }
 }
 
-/// Whether the match has a source, be it an address or not.
+/// Whether the match has a source, which need not be an address.
 fn has_source(groups: &Groups) -> bool {
     ["ip4", "ip6", "dns", "fid"].iter().any(|name| groups.contains_key(*name))
 }

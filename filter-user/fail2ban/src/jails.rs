@@ -72,7 +72,7 @@ const LEFT_OUT: [(&str, &str); 11] = [
     ("maxlines", "expressions over several lines are not supported"),
 ];
 
-/// How the names of actions begin that report an address to somebody, and close nothing to it.
+/// The prefixes of the names of actions that only report an address and block nothing.
 const REPORTERS: [&str; 12] = [
     "sendmail",
     "mail",

@@ -17,8 +17,7 @@ use serde_json::{Value, json};
 /// The script that queries fail2ban.
 const ORACLE: &str = include_str!("fixtures/fail2ban_filters.py");
 
-/// The filters that are refused, with a word of the reason: all because of expressions over several
-/// lines.
+/// The filters that are refused, with a part of the error. All have expressions over several lines.
 const REFUSED: [(&str, &str); 4] = [
     ("ejabberd-auth", "maxlines"),
     ("guacamole", "maxlines"),

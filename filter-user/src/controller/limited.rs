@@ -91,8 +91,8 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// The network that the kernel has banned for a flood from this source, and its exceptions: the /64 of
-    /// an IPv6 source; for a known peer, which has a limit of its own, only its address.
+    /// The network that the kernel has banned because of a flood from this source, and its exceptions:
+    /// the /64 of an IPv6 source, or only the address of a known peer, which has its own limit.
     fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {
         let prefix = SourcePrefix::ipv6(64);
         let network = prefix.network(prefix.source(source));

@@ -59,7 +59,8 @@ const TIMING: Timing = Timing {
 /// How many bytes are read at a time.
 const READ: usize = 16 * 1024;
 
-/// The most attempts that wait for the controller. Challenges are no longer added from half of it.
+/// The maximum number of attempts that wait for the controller. From half of it on, challenges are no
+/// longer added.
 const QUEUE_MAX: usize = 16 * 1024;
 
 /// Follows the events until the receiver is dropped.

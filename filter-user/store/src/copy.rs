@@ -1,5 +1,5 @@
-//! Copies the file and its log into memory: on a disk that cannot be written, `SQLite` does not read
-//! the log, which alone contains the last bans of a process that was killed.
+//! Copies the file and its log into memory. On a disk that cannot be written, `SQLite` does not read the
+//! log, and only the log contains the last bans of a process that was killed.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;

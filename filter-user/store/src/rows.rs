@@ -50,7 +50,7 @@ impl NetworkBytes {
     }
 }
 
-/// The inverse of [`NetworkBytes`]; `None` if the bytes are no network.
+/// The inverse of [`NetworkBytes`]; `None` if the bytes are not a network.
 pub(super) fn network(bytes: &[u8]) -> Option<IpNet> {
     let (length, rest) = bytes.split_last()?;
     let (family, address) = rest.split_first()?;

@@ -54,7 +54,8 @@ impl Clock {
         let end = if self.is_same_boot(written) {
             written.moment(until)
         } else {
-            // A wall clock that starts anew at boot makes no ban longer than intended.
+            // If the wall clock starts at an early date after a boot, no ban becomes longer than
+            // intended.
             let left = until.saturating_sub(self.now).min(until.saturating_sub(since));
             self.moment(self.now.saturating_add(left))
         };

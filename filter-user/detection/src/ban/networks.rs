@@ -1,10 +1,10 @@
 //! The entries that the kernel's trie needs so that the longest prefix alone gives the combined result
 //! of nested bans and exceptions.
 //!
-//! Bans and exceptions of networks enter; the entries that change leave. An entry closes what its own
-//! network's bans close and what the next entry around it closes; an exception inherits nothing from
-//! around it. The entry with the longest prefix decides for an address, so a change is carried to the
-//! entries inside the network, and to no others.
+//! Given the bans and exceptions of networks, it returns the entries that change. An entry has the scopes
+//! of its own network's bans and those of the next wider entry; an exception inherits nothing. The entry
+//! with the longest prefix decides about an address, so a change affects only the entries inside the
+//! network.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,8 +1,8 @@
 //! The sources that have failed, with their failures by address.
 //!
-//! The names of the accounts are attacker text of any length. They are kept outside the [`Table`], together
-//! with the addresses of a source that has many, in a memory with a bound of its own, for the sources with the
-//! highest ranks.
+//! Attackers choose the names of accounts, which can have any length. The names, and the addresses of a
+//! source with many, are kept outside the [`Table`] in memory with a separate bound, for the sources with
+//! the highest ranks.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;

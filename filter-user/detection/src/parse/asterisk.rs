@@ -9,8 +9,9 @@
 //!
 //! # What a line proves
 //!
-//! Either that Asterisk wrote it, or that somebody made Asterisk write it. Each of the following takes
-//! one datagram from any address (recorded with Asterisk 22.10, `tests/fixtures/asterisk/hostile`):
+//! A line proves only that Asterisk wrote it; an attacker may have chosen its content. Each of the
+//! following needs one datagram from any address (recorded with Asterisk 22.10,
+//! `tests/fixtures/asterisk/hostile`):
 //!
 //! - PJSIP decodes `%0a` in a parameter of the From URI whose value begins with `%22`. Asterisk prints
 //!   the line break, and a complete NOTICE line about any address can follow it.
@@ -32,9 +33,9 @@
 //! | fails an endpoint's ACL | `acl.c: SIP ACL`, `Not match Endpoint ACL` | `acl.c`: for a global ACL it is the only one |
 //! | fails an endpoint's contact ACL | `acl.c: SIP Contact ACL`, `Not match Endpoint Contact ACL` | the second: the first names the Contact header's host |
 //!
-//! A failed login to AMI with an unknown user, or from a forbidden address, is reported twice over TCP,
-//! by the reason and by `failed to authenticate as`, and over HTTP by the reason alone. This parser
-//! counts both; [`Reader`](super::Reader), which reads the lines in order, leaves out the second.
+//! A failed login to AMI with an unknown user, or from a forbidden address, causes two lines over TCP
+//! (the reason, and `failed to authenticate as`), and over HTTP only the reason. This parser counts both
+//! lines. [`Reader`](super::Reader), which reads the lines in order, leaves out the second.
 //!
 //! An unknown user with credentials still causes both `No matching endpoint found` and `Failed to
 //! authenticate`, and a refused packet with credentials causes `Failed to authenticate` besides its ACL

@@ -10,7 +10,7 @@ use crate::config::yaml::{Node, Scalar};
 use crate::config::{HOST_NAMES_MAX, HostName};
 use crate::duration::snippet;
 
-/// Networks and names, with what to do instead of covering every address.
+/// Networks and names, and advice for the error if they cover every address.
 pub(crate) struct Hosts<'a>(
     pub(crate) &'a mut Vec<IpNet>,
     pub(crate) &'a mut Vec<HostName>,

@@ -10,7 +10,7 @@ use crate::config;
 use crate::config::yaml::{Node, Scalar};
 use crate::duration::{self, Compact};
 
-/// A whole number in a range, with what is counted.
+/// A whole number in a range, with the name of the counted things.
 pub(crate) struct Count<'a>(
     pub(crate) &'a mut u32,
     pub(crate) RangeInclusive<u32>,
@@ -142,7 +142,7 @@ impl Kind for TimeOrZero<'_> {
     }
 }
 
-/// A number per time, with what is counted.
+/// A number per time, with the name of the counted things.
 pub(crate) struct Rate<'a>(pub(crate) &'a mut config::Rate, pub(crate) &'static str);
 
 impl Kind for Rate<'_> {

@@ -149,7 +149,7 @@ impl Inbox {
 
     /// Fails if a packet of this source arrives within this time.
     pub(crate) fn hears_nothing_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
-        // Packets that were on their way when the ban was made.
+        // First wait for packets that are still on their way.
         thread::sleep(POLL);
         let before = self.count(source)?;
         thread::sleep(time);
