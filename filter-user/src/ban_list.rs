@@ -28,9 +28,9 @@ pub struct Ban {
     pub scope: Option<String>,
     /// The jail whose ban it is, if the line says it.
     pub jail: Option<String>,
-    /// What is in it, but not banned.
+    /// The exceptions inside it.
     pub except: Vec<IpNet>,
-    /// Why, if the line says it.
+    /// Its reason, if the line has one.
     pub reason: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct Ban {
 pub enum End {
     /// Not by itself.
     Never,
-    /// When it has lasted so long.
+    /// After this time.
     After(Duration),
     /// At this time.
     At(Timestamp),
@@ -49,7 +49,7 @@ pub enum End {
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
+/// A description of the first fault.
 pub fn parse(line: &str) -> Result<Option<Ban>, String> {
     let mut rest = line.trim();
     let mut next = || {

@@ -12,7 +12,7 @@ use crate::report::when_exactly;
 /// How often the daemon beats.
 pub const EVERY: Duration = Duration::from_secs(1);
 
-/// What an unattended filter leaves out.
+/// The functions of the program that are off while it is unattended, as text.
 const LEFT_OUT: &str = "made no bans of its own and had no limits for single sources and networks";
 
 /// The log message when the daemon beats again after a silence, or starts, given the beat before.

@@ -201,7 +201,7 @@ impl Cli {
     }
 }
 
-/// What `panic` takes.
+/// The arguments of `panic`.
 #[derive(Debug, Args)]
 pub struct Panic {
     /// Enforce bans and limits again
@@ -215,7 +215,7 @@ pub struct Panic {
     pub output: Output,
 }
 
-/// What `check-config` takes.
+/// The arguments of `check-config`.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
     /// Print every setting, including the defaults
@@ -229,7 +229,7 @@ pub struct CheckConfig {
     pub output: Output,
 }
 
-/// What `doctor` takes.
+/// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Install the files that solve a problem; ask before each file
@@ -246,14 +246,14 @@ pub struct Doctor {
     pub output: Output,
 }
 
-/// What `import` takes.
+/// The arguments of `import`.
 #[derive(Debug, Subcommand)]
 pub enum Import {
     /// Import fail2ban's jails, filters and bans; fail2ban itself is not changed
     Fail2ban(ImportFail2ban),
 }
 
-/// What `import fail2ban` takes.
+/// The arguments of `import fail2ban`.
 #[derive(Debug, Args)]
 pub struct ImportFail2ban {
     /// fail2ban's configuration directory
@@ -290,7 +290,7 @@ pub struct Output {
     pub json: bool,
 }
 
-/// What `run` takes.
+/// The arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
     /// An interface to protect instead of those in the configuration; may be repeated
@@ -305,7 +305,7 @@ pub struct Run {
     pub dry_run: bool,
 }
 
-/// What `bans` takes.
+/// The arguments of `bans`.
 #[derive(Debug, Args)]
 pub struct Bans {
     /// Only the bans by this jail
@@ -348,7 +348,7 @@ pub enum Sort {
     Address,
 }
 
-/// What `ban` takes.
+/// The arguments of `ban`.
 #[derive(Debug, Args)]
 pub struct Ban {
     /// Which addresses and networks.
@@ -389,7 +389,7 @@ pub struct Listed {
     pub from: Option<PathBuf>,
 }
 
-/// What `allow` takes.
+/// The arguments of `allow`.
 #[derive(Debug, Args)]
 pub struct Allow {
     /// The address or network
@@ -406,7 +406,7 @@ pub struct Allow {
     pub output: Output,
 }
 
-/// What `disallow` takes.
+/// The arguments of `disallow`.
 #[derive(Debug, Args)]
 pub struct Disallow {
     /// The address or network
@@ -417,7 +417,7 @@ pub struct Disallow {
     pub output: Output,
 }
 
-/// What `history` takes.
+/// The arguments of `history`.
 #[derive(Debug, Args)]
 pub struct HistoryOf {
     /// Only what concerns this address or network, something in it, or a network around it
@@ -431,7 +431,7 @@ pub struct HistoryOf {
     pub output: Output,
 }
 
-/// What `set` takes.
+/// The arguments of `set`.
 #[derive(Debug, Args)]
 pub struct Set {
     /// The jail
@@ -457,7 +457,7 @@ pub enum Setting {
     Bantime,
 }
 
-/// What `maintenance` takes.
+/// The arguments of `maintenance`.
 #[derive(Debug, Subcommand)]
 pub enum MaintenanceVerb {
     /// Close SIP to all but trusted networks and known peers
@@ -480,7 +480,7 @@ pub enum MaintenanceVerb {
     Status(Output),
 }
 
-/// What `reload` takes.
+/// The arguments of `reload`.
 #[derive(Debug, Args)]
 pub struct Reload {
     /// Only show what would change
@@ -494,7 +494,7 @@ pub struct Reload {
     pub output: Output,
 }
 
-/// What `unban` takes.
+/// The arguments of `unban`.
 #[derive(Debug, Args)]
 pub struct Unban {
     /// Which bans.
@@ -526,7 +526,7 @@ pub struct Which {
     pub all: bool,
 }
 
-/// What `test-log` takes.
+/// The arguments of `test-log`.
 #[derive(Debug, Args)]
 pub struct TestLog {
     /// The jail, or the path of a fail2ban filter such as

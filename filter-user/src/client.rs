@@ -164,7 +164,7 @@ fn is_late(error: &anyhow::Error) -> bool {
     matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
 }
 
-/// Who asks.
+/// The user who sends the request.
 fn by() -> By {
     By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
 }

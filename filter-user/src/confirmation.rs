@@ -33,15 +33,15 @@ pub enum Confirmation {
 }
 
 impl Confirmation {
-    /// What the file in the state directory `state` says. Without a file it is awaited if this `is_first`, the
-    /// first start on a host.
+    /// Reads the file in the state directory `state`. Without a file, the confirmation is awaited if
+    /// `is_first`, which means the first start on this host.
     pub fn read(state: &Path, is_first: bool) -> Self {
         let awaited = Self::Awaited { until: None };
         match fs::read(file(state)).as_deref().map(<[u8]>::trim_ascii) {
             Ok(b"awaited") => awaited,
             Ok(b"lapsed") => Self::Lapsed,
             Err(_) if is_first => awaited,
-            // A file with other words must not open a host.
+            // A file with any other content must not turn off the protection.
             Ok(_) | Err(_) => Self::Confirmed,
         }
     }

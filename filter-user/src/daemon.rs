@@ -99,7 +99,7 @@ impl Signals {
     }
 }
 
-/// What a signal tells the daemon.
+/// The meaning of a signal to the daemon.
 enum Told {
     /// To end, by the signal of this name.
     End(&'static str),
@@ -117,7 +117,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let config = loaded.config.clone();
     let follows = config.interfaces.is_empty();
     let interfaces = if follows { exposed(&config.paths)? } else { config.interfaces.clone() };
-    // What can fail without the kernel fails before the program is loaded.
+    // Everything that does not need the kernel is done before the program is loaded, so that it fails
+    // first.
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;

@@ -1,4 +1,5 @@
-//! What each built-in source reads on this host, by its row in the register and the configuration.
+//! Determines which log, journal or interface each built-in source reads on this host, from its row in
+//! the register and the configuration.
 
 use std::path::Path;
 
@@ -8,18 +9,18 @@ use crate::register::{Reads, Source};
 /// Where systemd-journald listens if it runs, from `/run`.
 const JOURNAL_SOCKET: &str = "systemd/journal/socket";
 
-/// What a source reads.
+/// The input of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input<'a> {
     /// This log.
     Log(&'a Path),
-    /// What sshd writes to the journal.
+    /// The journal entries of sshd.
     JournalOfSshd,
     /// The events of Asterisk's manager interface.
     Manager(&'a AmiSource),
 }
 
-/// What a source reads, unless it is configured to read nothing. `run` is the host's `/run`.
+/// The input of a source; `None` if the configuration gives it none. `run` is the host's `/run`.
 pub fn of<'a>(source: &Source, config: &'a Config, run: &Path) -> Option<Input<'a>> {
     let asterisk = &config.sources.asterisk;
     let sshd = &config.sources.sshd;

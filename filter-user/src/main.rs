@@ -632,10 +632,10 @@ struct Imported {
     /// The file of the settings, if it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
-    /// What became of the bans, if they were handed over.
+    /// The result of sending the bans to the daemon, if they were sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     bans_handed_over: Option<TakenOver>,
-    /// What failed, if something did.
+    /// The error, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -658,7 +658,7 @@ fn import_fail2ban(cli: &Cli, arguments: &ImportFail2ban) -> Result<()> {
     let mut import = fail2ban::import(&sources, &config, now)?;
     let json = arguments.output.json;
     let say = |text: &str| if json { Ok(()) } else { print(text) };
-    // What would stop the real run from writing also stops the dry run.
+    // An error that would stop the real run also stops the dry run.
     let checked = fail2ban::check_settings(&import.settings, &target, path, arguments.force);
     if let Ok(checked) = &checked {
         import.left_out.extend(checked.overruled.iter().cloned());

@@ -26,7 +26,7 @@ pub struct Rhythms {
     saved_at: Instant,
 }
 
-/// What the file has about one source.
+/// The content of the file about one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
@@ -88,7 +88,7 @@ impl Rhythms {
     }
 }
 
-/// What to save.
+/// The data to save.
 #[derive(Debug)]
 pub struct Keep {
     file: PathBuf,

@@ -52,10 +52,10 @@ pub struct Test<'a> {
     pub matched: bool,
 }
 
-/// What reads the lines.
+/// The parser of the lines.
 struct Lines {
     file: Reader,
-    /// What reads entries of the journal, if it is not the same.
+    /// The parser of journal entries, if it is a different one.
     journal: Option<Reader>,
     is_sshd: bool,
 }

@@ -130,7 +130,7 @@ fn a_scan_that_no_log_shows_is_found_by_its_unanswered_challenges() {
         ("wazo22/svmap", 1),
         ("wazo22/svwar-register", 1),
         ("wazo22/reg-noauth-known", 6),
-        // Of eight requests four are reported as of an unknown account.
+        // Four of the eight requests are reported with an unknown account.
         ("wazo22/invite-unknown", 4),
         ("stock22/reg-unknown-slow", 0),
         ("wazo22/reg-good", 0),

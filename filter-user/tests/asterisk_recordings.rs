@@ -166,8 +166,8 @@ fn undecidable_line_names_nobody() {
     assert_eq!(sources(&lines), Vec::<String>::new());
 }
 
-/// What no reader of lines can tell from the truth, and why nothing read here is proven. Should
-/// Asterisk mend this, or should the parser see through it, these expectations may go.
+/// Forged lines that no parser of lines can distinguish from real ones. This is why nothing read here is
+/// proven. If Asterisk is corrected, or the parser can detect them, remove these expectations.
 #[test]
 fn forged_whole_lines_are_taken_but_never_proven() {
     let broken = lines("hostile/broken-line");

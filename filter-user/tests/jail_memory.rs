@@ -1,4 +1,4 @@
-//! What a million watched sources cost, by every byte that is allocated.
+//! The memory of a million watched sources, from a count of all allocated bytes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
 
-    /// What is large the system moves without a copy: it is never there twice.
+    /// The system moves large allocations without a copy, so both do not count at once.
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size, layout.size());
         // SAFETY: as above.
@@ -48,7 +48,7 @@ static ALLOCATOR: Counting = Counting;
 const SECOND: u64 = 1_000_000_000;
 const MILLION: u32 = 1_000_000;
 
-/// What is aimed at, for each source.
+/// The target in bytes for each source.
 const BYTES: usize = 100;
 
 /// A failure with the longest name that an account can have.
@@ -58,7 +58,7 @@ fn failure(source: u32) -> Attempt {
     Attempt { account, ..Attempt::new(Verdict::Failure, Class::WrongCredential, address) }
 }
 
-/// One test: the count is of the whole process.
+/// The only test in this file, because the count is that of the whole process.
 #[test]
 fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     let settings = Config::default().jails["asterisk-wazo"].clone();
@@ -98,7 +98,7 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     assert_eq!(decision.failures, maxretry as usize);
     assert!(decision.evidence.iter().all(|evidence| evidence.account.is_some()));
 
-    // What a flood took is given back.
+    // The memory used by a flood is freed.
     let mut now = 2000 * SECOND;
     while jail.next_timeout().is_some() {
         jail.handle_timeout(KernelTime(now));

@@ -169,7 +169,7 @@ fn test(mut dice: Dice, linked: bool) {
     while reached() != written.to_string() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(100));
     }
-    // What came by a detour may come after the last line.
+    // Delayed lines may arrive after the last one.
     thread::sleep(Duration::from_secs(3));
     end(&mut last, Signal::SIGTERM);
     let Started { store, kept, news: _news, thread } = open(directory.path());

@@ -262,7 +262,7 @@ fn either_level_is_read_and_believed_as_far_as_its_log() {
     assert_eq!(failures(ASTERISK, &[notice, &*security].concat()), "203.0.113.66 203.0.113.66");
 }
 
-/// What the level ERROR and PJSIP's logger repeat is a packet, whatever lines are in it.
+/// The level ERROR and PJSIP's logger repeat packets. Lines inside them do not count.
 #[test]
 fn a_packet_that_is_repeated_says_nothing() {
     let forged = format!(
@@ -278,7 +278,7 @@ fn a_packet_that_is_repeated_says_nothing() {
          GET / HTTP/1.0\r\n{forged}\n\n-- end of packet.\n{after}"
     );
     assert_eq!(failures(ASTERISK, &error), "203.0.113.66");
-    // One whose end was cut off hides no more than its own length.
+    // A packet whose end is missing hides no more than its own length.
     let cut = error.replace("-- end of packet.\n", "").replace("GET", &"x\n".repeat(2100));
     assert_eq!(failures(ASTERISK, &cut.replace(&*forged, "")), "203.0.113.66");
     let body = format!("MESSAGE sip:1@h SIP/2.0\r\n\r\n{forged}");
@@ -288,7 +288,7 @@ fn a_packet_that_is_repeated_says_nothing() {
         body.len()
     );
     assert_eq!(failures(ASTERISK, &logger), "203.0.113.66");
-    // Whatever it writes itself, nothing of it is proven.
+    // A packet can contain lines that count, but none of them is proven.
     let ended = error.replace("GET", "-- end of packet.\nGET");
     let documents = documents(ASTERISK, ended.as_bytes());
     for document in documents.iter().filter(|document| document["verdict"] == "failure") {

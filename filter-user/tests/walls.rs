@@ -162,7 +162,7 @@ fn no_modules_use_each_other_in_a_circle() {
             uses.values().any(|used| !used.is_empty()),
             "{name}: its imports are not understood"
         );
-        // Those that use no other go, until none is left.
+        // Remove modules that use no other, until none is left.
         loop {
             let done: Vec<&str> = uses
                 .iter()

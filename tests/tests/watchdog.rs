@@ -124,7 +124,7 @@ fn a_filter_without_a_daemon_makes_no_bans_and_keeps_those_it_has() {
     assert!(until(SOON, || connects(fresh)));
     assert!(!connects(flooder) && !reaches(banned));
     assert!(until(SOON, || reaches(briefly)), "a ban ends by itself");
-    // What all share is limited as before.
+    // The limit that all sources share applies as before.
     let arrived = arrive(&hosts, all, "INVITE", 3 * SHARED);
     assert!((SHARED..2 * SHARED).contains(&arrived), "{arrived}");
     let check = run(&ringfence, &["status", "--check"]);

@@ -8,7 +8,7 @@ use crate::setup;
 use crate::step::{succeed, timed};
 use crate::workspace::Workspace;
 
-/// What `build` takes.
+/// The arguments of `build`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Optimised, as it is shipped
@@ -45,8 +45,8 @@ pub(crate) enum Profile {
 
 /// Builds binaries; returns where they are.
 ///
-/// All of them at once, and of both packages together whatever is asked for: cargo builds a crate
-/// again for each set of features that the packages of one command ask for.
+/// Always builds those of both packages in one command, because cargo builds a crate again for each set
+/// of features that the packages of a command need.
 pub(crate) fn binaries_of<const N: usize>(
     workspace: &Workspace,
     profile: Profile,

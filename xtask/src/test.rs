@@ -115,7 +115,7 @@ impl Tests<'_> {
         Ok(summary.totals())
     }
 
-    /// What the tests read from their environment.
+    /// The environment variables of the tests.
     fn environment(&self) -> [(&'static str, OsString); 2] {
         [
             ("RINGFENCE_BIN", self.ringfence.clone()),

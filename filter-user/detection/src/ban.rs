@@ -197,7 +197,7 @@ impl Scopes {
 pub struct AddressEntry {
     /// The address.
     pub address: IpAddr,
-    /// What is closed to it.
+    /// The scopes that are closed to it.
     pub scopes: Scopes,
     /// The origin of the ban that ends last.
     pub origin: Origin,
@@ -224,9 +224,9 @@ pub struct NetworkEntry {
 /// The kernel's entries when the daemon starts.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
-    /// Those of addresses.
+    /// The entries of addresses.
     pub addresses: Vec<AddressEntry>,
-    /// Those of networks.
+    /// The entries of networks.
     pub networks: Vec<NetworkEntry>,
 }
 

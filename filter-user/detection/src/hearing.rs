@@ -58,7 +58,7 @@ const ABSENCE: Duration = Duration::from_mins(10);
 /// How long AMI may be silent while requests pass.
 const UNHEARD: Duration = Duration::from_mins(1);
 
-/// What one source has read.
+/// The record of what one source has read.
 #[derive(Clone, Debug, Default)]
 pub struct Ear {
     /// Since when it has been reading; `None` while it is not.
@@ -84,13 +84,13 @@ pub struct Ear {
 pub struct Rule {
     /// Its name.
     pub name: &'static str,
-    /// What matched it.
+    /// Its matches over time.
     pub hits: Rhythm,
     /// How many lines the source had read at the last hit.
     pub lines_then: u64,
 }
 
-/// What others have reported since a source last reported anything of the kind.
+/// The reports by other sources since a source last made such a report.
 #[derive(Clone, Copy, Debug, Default)]
 struct Missing {
     count: u64,
@@ -109,7 +109,7 @@ impl Missing {
     }
 }
 
-/// What kind of sign a source gives.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Lines that look like failures match no rule.

@@ -37,26 +37,26 @@ const SWEPT_AT_ONCE: usize = 4096;
 /// How many sweeps for expired sources there are in each `findtime`.
 const SWEEPS_PER_FINDTIME: u32 = 16;
 
-/// What a jail has decided: that a source is to be banned.
+/// A jail's decision to ban a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanDecision {
-    /// The source to be banned, by its first address.
+    /// The first address of the source.
     pub address: IpAddr,
     /// The scope to close.
     pub scope: Scope,
-    /// How long.
+    /// The length of the ban.
     pub bantime: Duration,
     /// The number of failures, all within the jail's `findtime`.
     pub failures: usize,
     /// Whether there are enough proven failures on their own.
     pub proven: bool,
-    /// The reason, in words.
+    /// The reason as text.
     pub reason: String,
     /// The last of the failures.
     pub evidence: Vec<Evidence>,
 }
 
-/// What counts against a source.
+/// The failures that count against a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The number of failures.

@@ -29,17 +29,17 @@ pub const ASTERISK_JAIL: &str = "asterisk-wazo";
 pub struct Source {
     /// Its name.
     pub name: &'static str,
-    /// The jail that hears it.
+    /// The jail that gets its attempts.
     pub jail: &'static str,
     /// What it reads.
     pub reads: Reads,
-    /// What understands it.
+    /// Its parser.
     pub parser: Parser,
     /// fail2ban's filters whose failures the parser finds.
     pub filters: &'static [Filter],
     /// Whether the filter that its jail names reads it instead of the parser.
     pub takes_filter: bool,
-    /// What the failures are that a fail2ban filter finds in its log.
+    /// The properties of the failures that a fail2ban filter finds in its log.
     pub by_filter: ByFilter,
     /// Whether a success is a login to this host, so that an administrator can reach it.
     pub is_login: bool,
@@ -87,18 +87,18 @@ pub struct Filter {
 /// How a source is tested.
 #[derive(Clone, Copy, Debug)]
 pub struct Tested {
-    /// What was recorded of it: a file under `filter-user/tests/fixtures`.
+    /// A recording of the source: a file under `filter-user/tests/fixtures`.
     pub recording: &'static str,
-    /// Who fails in the recording.
+    /// The attacker in the recording.
     pub attacker: &'static str,
-    /// How often.
+    /// The number of the attacker's failures.
     pub failures: usize,
-    /// The test under `tests/tests` in which the service itself, or what writes as it does, is attacked: the
-    /// file and the function.
+    /// The test under `tests/tests` with an attack on the service, or on a substitute that writes the
+    /// same log: the file and the function.
     pub attack: (&'static str, &'static str),
 }
 
-/// What understands a source.
+/// The parser of a source.
 #[derive(Clone, Copy, Debug)]
 pub enum Parser {
     /// The parser of Asterisk's logs of any level, which needs the format of their dates.
@@ -109,7 +109,7 @@ pub enum Parser {
     Lines(Function, &'static [&'static str]),
 }
 
-/// What the failures are that a fail2ban filter finds.
+/// The properties of the failures that a fail2ban filter finds.
 #[derive(Clone, Copy, Debug)]
 pub struct ByFilter {
     /// Their class.

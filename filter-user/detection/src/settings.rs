@@ -56,9 +56,9 @@ pub struct JailSettings {
     pub ignoreip: Vec<IpNet>,
     /// Hosts whose current addresses this jail never bans.
     pub ignore_names: Vec<HostName>,
-    /// What a proven ban closes.
+    /// The scope of a proven ban.
     pub scope: Scope,
-    /// What any other ban closes. With `None`, only proven failures count.
+    /// The scope of any other ban. With `None`, only proven failures count.
     pub unproven_scope: Option<Scope>,
     /// How its bans grow for repeated offenders.
     pub increment: Increment,
@@ -66,7 +66,7 @@ pub struct JailSettings {
     pub guessing: GuessingSettings,
     /// The filter that reads its log in place of the built-in parser.
     pub filter: Option<FilterName>,
-    /// What it reads, if it is one of your own jails.
+    /// The logs and the journal entries that it reads, if it is one of your own jails.
     pub own: Option<OwnJail>,
 }
 
@@ -77,12 +77,12 @@ impl JailSettings {
     }
 }
 
-/// What one of your own jails reads with its filter.
+/// The logs and journal entries that one of your own jails reads with its filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnJail {
     /// Its logs.
     pub log: Vec<LogPattern>,
-    /// What it reads from the journal: the entries that match any of these.
+    /// The journal entries that it reads are those that match any of these.
     pub journal: Vec<JournalMatch>,
     /// Whether its failures are proven: the service uses connections, and nobody else can write to the log.
     pub proven: bool,

@@ -10,8 +10,8 @@ use super::render::flow;
 use super::{Config, JailSettings, Loaded};
 
 impl Loaded {
-    /// What differs between this configuration, which runs, and a `new` one, and what runs from then on:
-    /// the new one, with the old values of what needs a restart.
+    /// The differences between this running configuration and a `new` one, and the configuration to run
+    /// after a reload: the new one, but with the old values of settings that need a restart.
     pub fn changes(&self, new: &Self) -> (Vec<ChangedSetting>, Self) {
         let running = Self { config: self.config.without_restart(&new.config), ..new.clone() };
         let [old, wanted, becomes] = [self, new, &running].map(Self::values);
@@ -92,7 +92,7 @@ fn jail_without_restart(
     findtime_max: Duration,
 ) -> JailSettings {
     let mut jail = JailSettings {
-        // What the jail reads, and with what.
+        // The inputs of the jail, and its filter.
         enabled: old.enabled,
         filter: old.filter.clone(),
         own: old.own.clone(),

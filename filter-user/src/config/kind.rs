@@ -30,7 +30,7 @@ pub(super) trait Kind {
     /// The value as `--json` and the effective configuration show it, which a file can have.
     fn value(&self) -> Json;
 
-    /// What the value must be, as an error message says it.
+    /// A description of a correct value, for an error message.
     fn expected(&self) -> String;
 
     /// A possible value for the documentation.
@@ -115,7 +115,7 @@ fn too_many(node: &Node, count: usize, what: &str, most: usize) -> Vec<(Position
     vec![(node.at, Wrong::Value(reason))]
 }
 
-/// What `value` is, for an error message.
+/// A description of `value`, for an error message.
 pub(super) fn found(value: &Value) -> String {
     match value {
         Value::Scalar(scalar) if scalar.is_null() => "empty".into(),

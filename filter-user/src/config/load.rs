@@ -40,7 +40,7 @@ pub struct Loaded {
     pub(super) origins: BTreeMap<String, SetBy>,
 }
 
-/// What set a value.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetBy {
     /// Nobody.
@@ -143,7 +143,7 @@ impl Config {
 }
 
 impl Loaded {
-    /// Who set the setting at `path`, such as `jails.asterisk-wazo.maxretry`.
+    /// The origin of the setting at `path`, such as `jails.asterisk-wazo.maxretry`.
     pub fn origin(&self, path: &str) -> &SetBy {
         self.origins.get(path).unwrap_or(&SetBy::Default)
     }

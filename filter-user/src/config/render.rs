@@ -14,9 +14,9 @@ pub struct Setting {
     pub path: String,
     /// Its value, as a configuration file writes it.
     pub value: Json,
-    /// Who set it.
+    /// Its origin.
     pub origin: SetBy,
-    /// What it is for.
+    /// Its description.
     pub doc: String,
 }
 

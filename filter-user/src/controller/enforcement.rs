@@ -7,7 +7,7 @@ use crate::clock::KernelTime;
 use crate::confirmation::Confirmation;
 use crate::datapath::Datapath;
 
-/// What the daemon knows beyond the configuration.
+/// The state that is not in the configuration.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) is_dry_run: bool,
@@ -38,7 +38,7 @@ impl<D: Datapath> Controller<D> {
         self.enforcement.is_dry_run
     }
 
-    /// What a log line adds during a dry run.
+    /// The addition to a log line while nothing is dropped.
     pub(super) fn dry(&self) -> &'static str {
         match (self.enforcing(), self.is_dry_run()) {
             (true, _) => "",

@@ -65,7 +65,7 @@ impl<D: Datapath> Controller<D> {
         self.bans.ledger().count(origin) as u64
     }
 
-    /// Who is behind the bans of a jail, or of `manual`, as `bans` names it.
+    /// The origin of the bans of a jail, or of another origin such as `manual`, by its name in `bans`.
     pub(super) fn origin(&self, name: &str) -> Result<Origin, String> {
         self.jails.roster.origin(name).ok_or_else(|| {
             let names = self.jails.roster.names().join(", ");

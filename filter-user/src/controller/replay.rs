@@ -1,4 +1,5 @@
-//! What the jails know, across restarts: the attempts they are given are stored and given to them again.
+//! Preserves the state of the jails over a restart: the attempts that they were given are stored and
+//! given to them again.
 
 use std::net::IpAddr;
 

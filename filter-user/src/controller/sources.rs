@@ -118,7 +118,7 @@ pub struct Source {
     pub name: &'static str,
     /// `file`, `journal`, `ami` or `wire`.
     pub kind: &'static str,
-    /// What it reads.
+    /// The file or other place that it reads.
     pub place: String,
     /// `ok`, `waiting` or `failed`, and why.
     pub state: (State, Option<String>),
@@ -132,22 +132,22 @@ pub struct Source {
     pub unseen: u64,
     /// Events or lines that were lost: too long, too many, or gone before they were read.
     pub lost: u64,
-    /// What it leads to that reading costs more than it may, if it does.
+    /// The consequences, if reading it needs more CPU time than its share.
     pub strain: Option<Strain>,
-    /// When the last of them came that meant something.
+    /// When it last read a line or event with a meaning.
     pub last_event: Option<KernelTime>,
-    /// The jail that hears it.
+    /// The jail that gets its attempts.
     pub jail: &'static str,
-    /// What it has heard, to tell whether it hears.
+    /// A record of what it has read, to find out whether failures are recognised.
     pub ear: Ear,
-    /// What feeds it.
+    /// The task that reads it, and its position.
     pub feed: Feed,
     /// When its log disappeared, and so the source.
     pub gone: Option<KernelTime>,
 }
 
 impl Source {
-    /// A source that has not been heard of yet.
+    /// A source that has not read anything yet.
     pub fn new(name: &'static str, kind: &'static str, place: String) -> Self {
         Self {
             name,

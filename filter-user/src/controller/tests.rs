@@ -412,7 +412,7 @@ fn times_are_shown_by_the_wall_clock_as_it_is() {
     let wall = Timestamp::from_second(1_795_339_956).unwrap();
     controller.set_clock(Now { kernel: at(16), wall });
     assert_eq!(until(&mut controller), "2026-11-22T10:32:34Z");
-    // What a source heard is as long ago as it was.
+    // The times at which a source read something move with the clock.
     let heard = controller.on_the_wall(at(14));
     assert_eq!(controller.heard_at(heard, at(20)), "2026-11-22T09:32:34Z");
     // Lines from before an earlier start keep their time.

@@ -142,7 +142,7 @@ impl Tuning {
         Some(settings)
     }
 
-    /// What was changed of a jail.
+    /// The changed settings of a jail.
     pub(super) fn report(&self, jail: &str) -> Vec<Tuned> {
         let Some(configured) = self.configured.get(jail) else { return Vec::new() };
         let changes = self.changes.iter().filter(|((of, _), _)| of == jail);

@@ -145,7 +145,7 @@ async fn history_page(store: &Store, query: &HistoryQuery) -> Reply {
     };
     let is_full = found.len() >= usize::from(HISTORY_PAGE_MAX);
     let next = found.last().map(|past| past.number).filter(|_| is_full);
-    // What this version cannot read is left out.
+    // Entries that this version cannot read are left out.
     let row = |past: Past| {
         let event = serde_json::from_str(&past.what).ok()?;
         let time = Rfc3339(Timestamp::from_second(past.at).ok()?).to_string();

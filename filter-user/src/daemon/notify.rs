@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use log::warn;
 
-/// Of the time that the service manager allows between two signs of life, the part after which one is sent.
+/// How many times a sign of life is sent within the time that the service manager allows between two.
 const BEATS: u32 = 3;
 
 /// The service manager, if there is one.

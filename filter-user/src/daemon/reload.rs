@@ -44,10 +44,10 @@ pub(super) struct How {
     pub(super) force: bool,
 }
 
-/// Who is told how a reload went.
+/// Called with the result of a reload.
 pub(super) type Tell = Box<dyn FnOnce(Result<Reloaded>) + Send>;
 
-/// A configuration that was read, or why not.
+/// A configuration that was read, or the error.
 pub(super) struct Read {
     loaded: Result<Loaded>,
     how: How,

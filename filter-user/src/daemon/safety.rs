@@ -1,5 +1,5 @@
-//! What keeps an administrator from being shut out: the emergency switch, and the confirmation of a first
-//! start.
+//! Prevents the filter from locking out the administrator: the emergency switch, and the confirmation of
+//! a first start.
 
 use std::path::PathBuf;
 

@@ -166,7 +166,8 @@ impl Sources {
         };
         for row in &SOURCES {
             let jail = config.jails.get(row.jail);
-            // Those of Asterisk are compared with each other, whatever is banned for them.
+            // Asterisk's sources are also read if their jail is off, because they are compared with each
+            // other.
             if let Some(jail) = jail.filter(|jail| jail.enabled || is_asterisk(row.name)) {
                 sources.built_in(config, row, jail.findtime, controller);
             }
@@ -519,7 +520,7 @@ impl Sources {
 /// The names of a parser's rules.
 type Rules = &'static [&'static str];
 
-/// Those of a filter, whose expressions have no names.
+/// The rules of a filter, whose expressions have no names.
 const NO_RULES: Rules = &[];
 
 /// The filter that a built-in jail names, if it names one that can be loaded.

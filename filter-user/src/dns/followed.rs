@@ -1,5 +1,5 @@
-//! One name over time: answers enter; its addresses and the time of the next lookup leave. No socket, no
-//! clock.
+//! Follows one name over time: from the answers it computes the addresses and the time of the next
+//! lookup. It uses neither a socket nor a clock.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,12 +1,11 @@
-//! Finds packets that the filter cannot see: the host's network, its Asterisk and the protection enter;
-//! findings leave.
+//! Finds packets that the filter cannot see, from the host's network, its Asterisk and the protection.
 
 pub use api::Exposure;
 
 use super::{Asterisk, Network};
 use crate::config::SipPorts;
 
-/// What is protected.
+/// The protected interfaces and ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection<'a> {
     /// The interfaces that have the program or will have it.

@@ -28,13 +28,13 @@ use crate::failure::{Attempt, Verdict};
 /// text around the packet.
 const PACKET_MAX: usize = 4096;
 
-/// What PJSIP and `chan_sip` write after a packet.
+/// The lines that PJSIP and `chan_sip` write after a packet.
 const PACKET_ENDS: [&[u8]; 2] = [b"-- end of packet.", b"<------------->"];
 
 /// How many refused logins to AMI are remembered until the line that ends each of them.
 const REFUSALS: usize = 16;
 
-/// What one line says.
+/// The meaning of one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// It reports an attempt.
@@ -58,7 +58,7 @@ impl Reader {
         Self { parser, log: AsteriskLog::default() }
     }
 
-    /// What reads each line.
+    /// The parser of each line.
     pub fn parser(&self) -> &Parser {
         &self.parser
     }
@@ -88,7 +88,7 @@ pub const GIVEN_UP: &str = "not matched completely: an expression has too many w
 /// A line that was understood and counts neither way.
 pub const UNDERSTOOD: &str = "understood, but not a failure";
 
-/// What the lines of one of Asterisk's logs have shown so far.
+/// The state from the earlier lines of one of Asterisk's logs.
 #[derive(Clone, Debug, Default)]
 struct AsteriskLog {
     kind: Kind,

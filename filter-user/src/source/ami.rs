@@ -78,7 +78,7 @@ async fn follow_at(login: AmiSource, outlet: Outlet, timing: Timing) {
             Err(End::Failed(why)) => SourceState::Failed(why),
         };
         let worked = std::mem::take(&mut queue.security);
-        // What was received must not wait for the next login.
+        // Attempts that were received must not wait for the next login.
         while queue.attempts.len() > ATTEMPTS_ENOUGH {
             if !outlet.send(queue.drain(SourceState::Ok)).await {
                 return;

@@ -37,12 +37,12 @@ const LENGTHS: usize = 18;
 pub(super) struct Budget {
     /// How much processor time the source may take in each second.
     share: Duration,
-    /// What is left, in nanoseconds; below zero if more was spent.
+    /// The unused time in nanoseconds; negative if too much was used.
     left: i64,
     filled: Instant,
     /// The recent cost of a line of each length, in nanoseconds.
     costs: [u64; LENGTHS],
-    /// What was spent in this turn.
+    /// The time used in this turn.
     spent: Duration,
     /// Whether lines are left out because too much waits.
     passes: bool,
@@ -51,14 +51,14 @@ pub(super) struct Budget {
     strain: Option<(Strain, Instant)>,
 }
 
-/// What has happened since a source began to need more than its share.
+/// The effects since a source began to need more than its share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strain {
     /// How much processor time the source may take in each second.
     pub share: Duration,
     /// Lines that were read.
     pub read: u64,
-    /// What they took.
+    /// The CPU time that they took.
     pub cost: Duration,
     /// Lines that were left out.
     pub left_out: u64,
@@ -213,7 +213,7 @@ fn place(length: usize) -> usize {
     usize::try_from(length.max(1).ilog2()).unwrap_or(LENGTHS).min(LENGTHS - 1)
 }
 
-/// What this thread has taken of a processor so far.
+/// The CPU time that this thread has used so far.
 pub(super) fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
@@ -276,7 +276,7 @@ mod tests {
         for second in 0..60 {
             assert!(run.second(short, long), "late in second {second}");
         }
-        // All short lines, and as many of the others as the share pays for.
+        // All short lines were read, and as many of the others as the share allows.
         assert_eq!(run.read[0], 60 * 20);
         assert!((350..450).contains(&run.read[1]), "{:?}", run.read);
         assert!(run.spent <= Duration::from_millis(100 * 60 + 320), "{:?}", run.spent);

@@ -1,10 +1,11 @@
-//! What feeds a source: the task that reads, the file that a pattern found, and where its position is stored.
+//! The daemon's record of how a source is read: the task, the file that a pattern found, and where the
+//! position is stored.
 
 use std::path::PathBuf;
 
 use tokio::task::AbortHandle;
 
-/// What feeds a source.
+/// How a source is read.
 #[derive(Debug, Default)]
 pub struct Feed {
     /// The key under which its position is stored.

@@ -46,7 +46,7 @@ const LATE_MAX: Duration = Duration::from_mins(1);
 /// How much of the standard error of `journalctl` is kept, in bytes.
 const ERROR_MAX: u64 = 1024;
 
-/// What to follow.
+/// The entries to follow, and how.
 #[derive(Clone, Debug)]
 pub struct Journal {
     /// The program.

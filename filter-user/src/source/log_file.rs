@@ -31,12 +31,12 @@ const WAITING_MAX: u64 = 8 * 1024 * 1024;
 /// How many bytes are read in one turn.
 const TURNS_BYTES: u64 = 256 * 1024;
 
-/// What to follow.
+/// The log to follow, and how.
 #[derive(Clone, Debug)]
 pub struct LogFile {
     /// The log.
     pub path: PathBuf,
-    /// What reads its lines.
+    /// The parser of its lines.
     pub parser: Parser,
     /// The position of an earlier process, from [`Heard::place`]. Without one, existing lines are skipped.
     pub place: Option<String>,
@@ -131,7 +131,7 @@ struct Turns {
     more: bool,
 }
 
-/// What remains to be sent.
+/// The data that has not been sent yet.
 enum Unsent {
     Nothing,
     Heard(Box<Heard>),

@@ -1,4 +1,4 @@
-//! What a jail would have done: attempts enter with their lines, decisions leave.
+//! Determines what a jail would have done with the attempts in some lines.
 //!
 //! It uses the daemon's jail and join. It cannot know what is in no log: whether packets from a source were
 //! seen, and which addresses are known peers.

@@ -262,7 +262,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// What has happened, and to which file.
+    /// A description of the change, with the path of the file.
     pub(super) fn check(&self) -> Result<(), String> {
         let Marks { file, log } = &self.marks;
         let log_path = with(&self.path, "-wal");

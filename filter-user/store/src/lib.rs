@@ -92,13 +92,13 @@ pub struct Kept {
     pub offences: Vec<(Offender, Record)>,
     /// The positions of the sources, by name.
     pub positions: BTreeMap<String, Vec<u8>>,
-    /// What the jails were told in this boot, oldest first.
+    /// The attempts that jails were given in this boot, oldest first.
     pub told: Vec<Told>,
-    /// What was decided manually, by kind and name.
+    /// The manual decisions, by kind and name.
     pub decisions: BTreeMap<DecisionKey, String>,
 }
 
-/// What the store asks of the owner of the bans.
+/// A message from the store to the owner of the bans.
 #[derive(Debug)]
 pub enum News {
     /// The file has become readable.
@@ -119,7 +119,7 @@ pub struct Status {
     pub pending: usize,
 }
 
-/// What is known of an address besides the entries of its bans.
+/// The stored facts about an address, except the entries of its bans.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The evidence of each of its bans that has any, by the names of jail and scope.

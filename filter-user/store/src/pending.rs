@@ -81,13 +81,13 @@ pub(super) struct Batch {
 /// A question about the file.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// What is known of these networks.
+    /// The stored facts about these networks.
     LookUp(BTreeSet<IpNet>, oneshot::Sender<Found>),
     /// A part of the history.
     History(HistoryQuery, oneshot::Sender<Vec<Past>>),
 }
 
-/// What waits.
+/// Everything that waits to be written or read.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     batch: Batch,

@@ -1,6 +1,6 @@
-//! What the jails were told, so that the same can be fed to them again after a restart, which restores
-//! their state. It is written together with the positions of the sources, so everything is either in
-//! this record or read again, and never both.
+//! The attempts that jails were given. After a restart they are given again, which restores the state of
+//! the jails. They are written together with the positions of the sources, so that each attempt is either
+//! in this record or read again, but never both.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(super) fn write<'a>(
     if told.peek().is_none() {
         return Ok(());
     }
-    // One of which it was not sure whether it was written comes again by its number.
+    // A row that may have been written before is replaced, by its number.
     let sql = "INSERT OR REPLACE INTO told (clock, number, at, jail, what)
         VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut put = connection.prepare(sql)?;

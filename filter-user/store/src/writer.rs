@@ -71,8 +71,8 @@ struct Writer {
     /// The data read from a broken file, until it is in a new one.
     salvaged: Option<Contents>,
     failed: Option<String>,
-    /// What happened to the file while it was open, until there is a new one: its contents cannot be
-    /// trusted.
+    /// Why the file's contents cannot be trusted: a change by others while it was open. Set until there
+    /// is a new file.
     distrusted: Option<String>,
     backoff: Duration,
 }

@@ -49,7 +49,8 @@ pub(super) const PACKAGING_TOOLS: [Tool; 3] = [
     Tool { package: "lintian", program: "lintian" },
 ];
 
-/// What builds the packages for arm64 on another machine. Nobody else needs it, so set-up only names it.
+/// The tools that build the packages for arm64 on another machine. Set-up only lists them, because few
+/// developers need them.
 pub(super) const CROSS_TOOLS: [Tool; 2] = [
     Tool { package: "gcc-aarch64-linux-gnu", program: "aarch64-linux-gnu-gcc" },
     Tool { package: "qemu-user", program: "qemu-aarch64" },

@@ -28,13 +28,13 @@ struct Executable {
     name: String,
 }
 
-/// What all of them have in common.
+/// The settings that all of them share.
 pub(super) struct Run<'a> {
     /// How they become root.
     pub(super) root: Root,
     /// Only the tests whose name contains this.
     pub(super) filter: Option<&'a str>,
-    /// What the tests read from their environment.
+    /// The environment variables of the tests.
     pub(super) environment: &'a [(&'static str, OsString)],
     /// Whether the output is coloured.
     pub(super) colour: bool,

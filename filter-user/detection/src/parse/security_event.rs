@@ -1,5 +1,5 @@
-//! What a security event of Asterisk reports, however it was read: names and values enter, an
-//! [`Attempt`] leaves.
+//! Turns the names and values of an Asterisk security event, from any kind of source, into an
+//! [`Attempt`].
 //!
 //! The events are those of `main/security_events.c` as `res_pjsip/security_events.c` and
 //! `main/manager.c` raise them.

@@ -17,7 +17,7 @@ use crate::store::Kept;
 /// The most bans or offenders that are handled in one turn.
 const AT_ONCE: usize = 128;
 
-/// What is left to do.
+/// The remaining work.
 #[derive(Debug, Default)]
 pub(in crate::controller) struct Backlog {
     putting: Option<Putting>,
@@ -31,7 +31,7 @@ enum Putting {
     Bans(Option<Key>),
 }
 
-/// What the store kept and the controller has not taken over yet.
+/// The stored bans that the controller has not taken over yet.
 #[derive(Debug, Default)]
 struct Taking {
     bans: VecDeque<Entry>,

@@ -18,7 +18,7 @@ fn restart(controller: Controller<NoKernel>, told: &mut Vec<Told>) -> Controller
     let bans = controller.bans.ledger().iter().cloned().collect();
     let mut controller = started_again(controller.datapath, bans, |_| {});
     controller.recall(told.clone(), at(20));
-    // What is kept already is not kept again.
+    // Attempts that are stored already are not stored again.
     assert_eq!(controller.store().take_told(), []);
     controller
 }
@@ -164,8 +164,8 @@ proptest! {
 }
 
 proptest! {
-    /// Whatever was not written down when the controller was killed, the bans have their reasons when all
-    /// is read again.
+    /// Even if something was not written when the controller was killed, the bans have their reasons once
+    /// everything has been read again.
     #[test]
     fn bans_that_only_the_kernel_has_are_explained_again(
         steps in proptest::collection::vec((0u8..3, any::<bool>()), 1..60),

@@ -78,7 +78,7 @@ fn a_failure_each_of_fifteen_addresses_bans_their_network() {
             text.contains("ban of 2001:db8:0:1::/64") && text.contains("2001:db8:0:1::5054:8"),
             "{text}"
         );
-        // What was on its way counts no more.
+        // Failures that arrive after the ban no longer count.
         for n in 20..60 {
             controller.hear(&failure(host(1, n), is_proven), 0, JAIL, at(1));
         }
@@ -151,7 +151,8 @@ fn who_is_trusted_ignored_or_known_in_it_is_left_out() {
     }
 }
 
-/// What a phone does is not held against its network, nor what others do against the phone.
+/// A phone's failures do not count against its network, and those of others do not count against the
+/// phone.
 #[test]
 fn a_known_peer_is_a_source_by_itself() {
     let mut controller = controller();
@@ -416,9 +417,9 @@ fn known_peers_are_not_asked_for_at_each_ban() {
     assert_eq!(controller.datapath.asked_for_known.get(), 2);
 }
 
-/// What a jail is told, in whatever order.
+/// Attempts for a jail, in any order.
 fn steps() -> impl Strategy<Value = Vec<(u64, u8, u8, bool, u8)>> {
-    // Seconds later, what, which account, whether it is proven, of which address in the network.
+    // Seconds later, the kind, the account, whether it is proven, the address in the network.
     proptest::collection::vec((0..300_u64, 0..12_u8, 0..4_u8, any::<bool>(), any::<u8>()), 1..200)
 }
 

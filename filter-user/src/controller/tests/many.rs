@@ -116,7 +116,7 @@ fn bans_end_some_at_a_time_and_all_of_them() {
     assert_eq!(controller.ban_count(), 1);
     assert_eq!(controller.datapath.bans.len(), 1);
     assert!((1000 / 128..20).contains(&turns), "{turns}");
-    // What has ended is listed no more, though it has not been struck out yet.
+    // A ban that has ended is no longer listed, although it is not removed yet.
     let mut controller = with_bans(1000);
     controller.handle_timeout(at(3600));
     let listed = controller.answer(every_ban(), at(3600));
@@ -188,7 +188,7 @@ fn what_is_read_late_is_taken_over_some_at_a_time() {
     assert_eq!(controller.ban_count(), 100);
     fail(&mut controller, [203, 0, 113, 7], 15);
     let mut bans: Vec<Entry> = (0..1000).map(|number| ban(number, 3600)).collect();
-    // One has ended, one is trusted now.
+    // One ban has ended, and one is of an address that is now trusted.
     bans.push(ban(2000, 5));
     let trusted = Ban { network: "198.51.100.7/32".parse().unwrap(), ..ban(1, 3600).ban };
     bans.push(Entry::new(trusted, "15"));

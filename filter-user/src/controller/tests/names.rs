@@ -25,7 +25,7 @@ fn an_ignored_name_lets_its_address_in() {
     let jails = ask(&mut controller, Request::Jails);
     let name = &jails["jails"][0]["ignored_names"][0];
     assert_eq!((&name["name"], &name["state"]), (&json!("office.example.org"), &json!("waiting")));
-    // Those that have the name now; one was banned manually, which is another matter.
+    // The bans of the name's addresses are lifted, except the manual one.
     resolved(&mut controller, "office.example.org", &[office, [203, 0, 113, 8], [203, 0, 113, 9]]);
     let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"].as_array().unwrap().len(), 1);

@@ -155,7 +155,7 @@ fn a_wider_network_is_banned_for_more_offenders_and_no_narrower_one_in_it() {
         offend(&mut controller, [203, 0, 3, last]);
     }
     assert_eq!(escalated(&mut controller), banned);
-    // What the kernel has no room for is not listed.
+    // A ban for which the kernel has no room is not listed.
     let held = controller.datapath.bans.len() + controller.datapath.networks.len();
     controller.datapath.room = Some(held + 4);
     for third in 0..4 {

@@ -91,7 +91,7 @@ fn busy() -> Controller<NoKernel> {
     controller
 }
 
-/// What is recorded as it is sent: an answer about a ban says whether the store has it.
+/// The reply as it is sent: it also says whether the store has the ban.
 fn durable(mut reply: Value) -> Value {
     (reply["durable"], reply["why"]) = (true.into(), Value::Null);
     reply

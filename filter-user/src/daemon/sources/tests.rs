@@ -132,7 +132,7 @@ fn a_thousand_logs_that_come_and_go_leave_nothing() {
         assert!(feeds <= 4, "{feeds} sources are known");
         assert!(bench.sources.tasks.len() <= 4, "{} tasks", bench.sources.tasks.len());
         assert!(bench.sources.positions.is_empty());
-        // What is heard of a source that has a number of another now is its own.
+        // A source that now has the number of an earlier one gets its own lines.
         fs::write(bench.path("app-new.log"), "refused 192.0.2.1\n".repeat(3)).unwrap();
         bench.find(&["app-new.log"]);
         bench.hear(|status| logs(status) == [("app-new.log".to_owned(), 3)]).await;

@@ -18,7 +18,7 @@ const BANNER_MAX: usize = 256;
 /// How every banner begins (`main/manager.c`).
 const BANNER: &[u8] = b"Asterisk Call Manager/";
 
-/// What a block is.
+/// The kind of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A security event about an attempt.
@@ -136,7 +136,7 @@ impl Frames {
         self.cut = None;
     }
 
-    /// What `block` is; `None` if only a later block can decide that.
+    /// The kind of `block`; `None` if only a later block can decide this.
     fn message(&mut self, block: Bytes) -> Option<Message> {
         match ami::parse(&block) {
             Block::Security(attempt) => {

@@ -32,7 +32,7 @@ fn journal(directory: &TempDir, script: &str) -> Journal {
     Journal { journalctl, entries: Entries::Sshd, place: None, max_age: Duration::from_mins(10) }
 }
 
-/// What is heard up to the first message in another state than `Ok`, that state, and the place.
+/// The attempts up to the first message with a state other than `Ok`, that state, and the position.
 async fn hear(journal: &Journal) -> (Vec<Attempt>, SourceState, Option<String>) {
     let (outlet, mut heard) = mpsc::channel(8);
     let task = tokio::spawn(follow(

@@ -91,7 +91,7 @@ fn narrow() -> Vec<Case> {
         let world = World::default().byte_limits(limits);
         cases.extend(add(format!("bytes of {name}"), &segment, world, over, NotSip));
     }
-    // All are searched, since there is no limit that this could spare.
+    // Every packet is searched for credentials, because the limit of searches does not apply.
     let searches = World::default().limit(1).search_limit(1).attended(Ago(0));
     let with = Frame::from(ip(V4)).payload(messages::register_with_credentials());
     cases.push(row("credentials behind others", &with, &searches, RegisterCredentials).then(vec![
@@ -168,7 +168,7 @@ fn floods() -> Vec<Case> {
     ]
 }
 
-/// What does not change.
+/// Decisions that do not change.
 fn others() -> Vec<Case> {
     let world = World::default().attended(Ago(0));
     let network = world.clone().ban_network("192.0.2.0/24", SCOPE_ALL, Never);
@@ -190,7 +190,7 @@ fn others() -> Vec<Case> {
     ]
 }
 
-/// Packets in the host's own name: nobody follows its addresses.
+/// Packets with the host's own address as their source. The list of these may be out of date.
 fn own() -> Vec<Case> {
     let world = World::default().limit(2).own(OWN).own(V6);
     let silent = world.clone().attended(Ago(0));
@@ -201,7 +201,7 @@ fn own() -> Vec<Case> {
         row("own", &register(OWN), &silent, Register),
         row("own, ipv6", &register(V6), &silent, Register),
         row("own, another port", &tcp, &silent, Reason::OtherPort),
-        // What nobody has as an address stays forged.
+        // An address that no host can have is still treated as forged.
         row("loopback", &register("127.0.0.1"), &silent, Spoofed),
         row("multicast", &register("ff02::1"), &silent, Spoofed),
         row("unspecified", &register("0.0.0.0"), &silent, Spoofed),

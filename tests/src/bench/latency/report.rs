@@ -1,4 +1,4 @@
-//! What was measured, and whether that is what was promised.
+//! The results, and whether they keep the promises.
 
 use std::fs;
 use std::thread;
@@ -98,7 +98,7 @@ impl Measurement {
         percentile(&times, percent)
     }
 
-    /// What is said when it is done.
+    /// The message at the end.
     pub(super) fn line(&self) -> String {
         let time = |percent, of| self.percentile(percent, of).unwrap_or_default();
         format!(

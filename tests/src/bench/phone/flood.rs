@@ -26,7 +26,7 @@ pub(super) struct Flood {
     thread: Option<JoinHandle<anyhow::Result<Sent>>>,
 }
 
-/// What was sent.
+/// The packets that were sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) frames: u64,

@@ -60,7 +60,7 @@ pub struct Report {
 }
 
 impl Measurement {
-    /// What is said when it is done.
+    /// The message at the end.
     pub(super) fn line(&self) -> String {
         let phone = &self.outcome.phone;
         let time = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.1}"));

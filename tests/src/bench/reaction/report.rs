@@ -125,7 +125,7 @@ pub struct Report {
 }
 
 impl Measurement {
-    /// What is said when it is done.
+    /// The message at the end.
     pub(super) fn line(&self, runs: u32) -> String {
         let time = match self.time_to_ban_ms {
             Some(ms) => format!("banned after {ms} ms"),
