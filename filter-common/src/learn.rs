@@ -1,8 +1,8 @@
 //! Learns known peers from outgoing packets: peers that Asterisk has authenticated, and peers that its
 //! administrator has configured.
 //!
-//! An outgoing frame enters; the address that it makes a known peer leaves, if there is one. The frame
-//! itself is never changed.
+//! From an outgoing frame it determines the address, if any, that becomes a known peer. The frame itself
+//! is never changed.
 //!
 //! Only two things are proof:
 //!

@@ -1,7 +1,7 @@
 //! Frames: from bytes to [`Headers`], over any source of bytes.
 //!
-//! A frame from the Ethernet header on enters; its source and the position of its payload leave. Nothing
-//! here decides about the packet.
+//! Finds the source and the position of the payload in a frame that begins with the Ethernet header.
+//! Nothing here decides about the packet.
 
 use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};

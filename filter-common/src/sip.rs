@@ -1,6 +1,6 @@
 //! SIP: the start of a payload, and whether a message has credentials and which User-Agent.
 //!
-//! A payload enters; a [`Start`] leaves. Reads no more than the decision needs.
+//! Turns a payload into a [`Start`]. Reads no more than the decision needs.
 
 use crate::limits::{
     AGENT_WORDS, IDENTITY_BLOCKS, LEADING_SPACE, STEP_WORDS, WINDOW_BYTES, WINDOW_WORDS,

@@ -1,6 +1,6 @@
 //! Bans as lines of text, which `bans --export` prints and `--from` reads.
 //!
-//! Bytes enter; bans or the errors in lines leave. Nothing here asks the daemon.
+//! Turns bytes into bans, or errors for single lines. Nothing here asks the daemon.
 
 use std::io::{self, BufRead, Read as _};
 use std::time::Duration;

@@ -1,8 +1,7 @@
 //! The configuration, checked before anything else sees it.
 //!
-//! Files enter through [`Config::load`]; a valid [`Config`] leaves, with [`Loaded`] to say which file set
-//! which value. Nothing here looks at the host: the users of a setting find out whether an interface or a
-//! log exists.
+//! [`Config::load`] reads files into a valid [`Config`]; [`Loaded`] also says which file set which value.
+//! Nothing here looks at the host: the users of a setting find out whether an interface or a log exists.
 
 mod changes;
 mod contradictions;

@@ -1,6 +1,6 @@
 //! Routes attempts, events, requests and time to the parts that own the state.
 //!
-//! Everything enters through a call that passes the time; nothing here waits or reads a clock.
+//! Each call passes the time; nothing here waits or reads a clock.
 
 mod allowed;
 mod answers;

@@ -1,5 +1,4 @@
-//! Sources of attempts: bytes enter from files, processes and connections, and attempts leave through a
-//! channel.
+//! Sources of attempts. They read files, processes and connections, and send attempts over a channel.
 //!
 //! Sources do the waiting and the bookkeeping. They must never decide what a failure leads to, and never
 //! end because their input is missing for a while.

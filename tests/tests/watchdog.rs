@@ -1,4 +1,5 @@
-//! The filter without a daemon that beats: what it then leaves out, what stays, and how it comes back.
+//! The filter while no daemon sends heartbeats: which functions it turns off, which remain, and how it
+//! returns to normal.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 

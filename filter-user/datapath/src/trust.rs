@@ -1,8 +1,8 @@
 //! The interfaces on which a network is trusted with `trusted_by_route`: those through which a reply to
 //! it would leave.
 //!
-//! Trusted networks, routes and interfaces enter; a bit for each interface's slot leaves. It never reads
-//! the host itself.
+//! Computes a bit for each interface's slot from the trusted networks, routes and interfaces that it is
+//! given. It never reads the host itself.
 
 use ipnet::IpNet;
 

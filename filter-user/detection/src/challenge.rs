@@ -1,4 +1,4 @@
-//! Counts unanswered challenges: SIP attempts and times enter, failures leave.
+//! Counts unanswered challenges among SIP attempts, and turns them into failures.
 //!
 //! Asterisk challenges every request without credentials, from scanners and phones alike. A phone answers
 //! under the Call-ID of the challenge. A scanner for accounts does not, and on a host set up like Wazo's

@@ -1,8 +1,7 @@
 //! Durations as people write them: `500ms`, `90s`, `10m`, `1h30m`, `7d`.
 //!
-//! Text enters and a [`Duration`] leaves, or the reverse. A bare number is a number of seconds and `w`
-//! is a week, as users of fail2ban expect. Use `#[serde(with = "duration")]`, or [`Compact`] where a
-//! type is needed.
+//! Converts text to a [`Duration`] and back. As users of fail2ban expect, a number without a unit is in
+//! seconds, and `w` is a week. Use `#[serde(with = "duration")]`, or [`Compact`] where a type is needed.
 
 use std::error::Error;
 use std::fmt;

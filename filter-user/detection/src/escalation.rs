@@ -1,7 +1,7 @@
 //! The terms of a jail's ban decision: how long the ban lasts after earlier bans, and which networks
 //! are banned too, because of their offenders.
 //!
-//! History and times enter; the terms of bans leave. It reads no clock and no map, and its only random
+//! Determines the terms of a ban from the history. It reads no clock and no map, and its only random
 //! numbers are those passed in.
 
 mod history;

@@ -1,4 +1,4 @@
-//! A jail: attempts and times enter; ban decisions leave. It has no clock, no socket and no map.
+//! A jail, which turns attempts into ban decisions. It uses no clock, no socket and no map.
 //!
 //! The caller decides which addresses are one source; a jail identifies a source by one address.
 

@@ -1,5 +1,6 @@
-//! Counts an attempt once that several sources report: the NOTICE log, the security log and AMI, or one of
-//! them twice. Attempts and times enter; whether an attempt is reported for the first time leaves.
+//! Ensures that an attempt counts once, although several sources (the NOTICE log, the security log and
+//! AMI) may report it, or one of them twice: determines whether an attempt is reported for the first
+//! time.
 //!
 //! Two reports belong to the same packet if they have the same address and Call-ID, come within
 //! [`WINDOW`] of each other, and differ in source, level or class. A source reports a packet once in each

@@ -1,4 +1,4 @@
-//! Detection, without a clock, a file, a socket or a map: attempts and times enter, bans leave.
+//! Detection: turns attempts into bans, without using a clock, a file, a socket or a map.
 //!
 //! ```text
 //! line or event ─ parse ─▶ Attempt ─ join, challenge ─▶ jail ─▶ BanDecision ─ escalation ─▶ Ban ─ ban::Ledger ─▶ Write

@@ -1,4 +1,4 @@
-//! The parsers: one log line or one event enters; what it reports about one attempt leaves.
+//! The parsers, which turn one log line or one event into an attempt.
 //!
 //! They are pure functions over bytes. They hold no state, open nothing and read no clock. They never
 //! panic, whatever the bytes, and never take an address from text that the attacker chose while the

@@ -1,4 +1,4 @@
-//! A fail2ban filter: its file enters, a parser of lines leaves.
+//! Turns the file of a fail2ban filter into a parser of lines.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! `ringfence import fail2ban`: fail2ban's settings and bans in force enter. Settings in Ringfence's
-//! form, bans to hand over, and a list of everything that is left out, with reasons, leave.
+//! `ringfence import fail2ban`: reads fail2ban's settings and bans in force. Returns settings in
+//! Ringfence's form, bans to send to the daemon, and a list of everything that is left out, with reasons.
 //!
 //! Each setting is checked by the configuration's own reader before it is imported, so that the written
 //! file is valid.

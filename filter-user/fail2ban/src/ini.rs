@@ -1,4 +1,4 @@
-//! One fail2ban file: its text enters, sections with their options leave.
+//! Parses one fail2ban file into sections with their options.
 //!
 //! The rules are those of Python's `configparser` as fail2ban uses it: `#` and `;` begin a comment line,
 //! and ` ;` a comment after a value; a line that is indented deeper than its option continues the value;

@@ -1,5 +1,4 @@
-//! The jails in fail2ban's configuration: `jail.conf` and its overrides enter, the settings of each jail
-//! leave.
+//! Reads the settings of each jail from fail2ban's configuration: `jail.conf` and its overrides.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! fail2ban's own files: an administrator's filters and settings continue to work.
 //!
-//! Its configuration, filters and database enter. Parsers of lines ([`Filter`]), and its settings and
-//! bans in Ringfence's form ([`import()`]), leave. It writes nothing, and knows the daemon's crate above
-//! it only through [`Daemon`].
+//! It turns filters into parsers of lines ([`Filter`]), and the configuration and database into settings
+//! and bans in Ringfence's form ([`import()`]). It writes nothing, and knows the daemon's crate only
+//! through [`Daemon`].
 //!
 //! | module | does |
 //! |---|---|

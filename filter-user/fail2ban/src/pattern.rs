@@ -1,5 +1,5 @@
-//! An expression of a filter: Python's syntax with tags such as `<HOST>` enters, an expression that finds
-//! its groups in a line leaves.
+//! Translates an expression of a filter, in Python's syntax with tags such as `<HOST>`, into one that
+//! finds its groups in a line.
 
 mod python;
 

@@ -1,7 +1,7 @@
 //! The bans in force: each is in the ledger, in the kernel and in the store, or in none of them.
 //!
-//! Entries enter and are written through. This part does not decide who is banned. Only it changes the
-//! ledger, so that no ban is listed without being enforced.
+//! Writes each change to all three. This part does not decide which addresses are banned. Only it changes
+//! the ledger, so that no ban is listed without being enforced.
 
 pub(super) mod backlog;
 mod ends;

@@ -1,8 +1,8 @@
 //! Everything that is never banned: the host's own addresses, the trusted networks, the addresses of
 //! trusted names, and the networks that are allowed at run time.
 //!
-//! Networks and the addresses of names enter; whether a network may be banned leaves. The cost of a
-//! lookup does not depend on the number of networks, because each failure needs a few lookups.
+//! Decides whether a network may be banned. The cost of a lookup does not depend on the number of
+//! networks, because each failure needs a few lookups.
 
 pub(super) mod names;
 

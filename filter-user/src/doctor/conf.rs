@@ -1,5 +1,5 @@
-//! Asterisk's configuration files as Asterisk reads them (`main/config.c`): includes, templates,
-//! comments. A name enters, the settings leave in their order.
+//! Reads the settings in Asterisk's configuration files in their order, as Asterisk reads them
+//! (`main/config.c`): with includes, templates and comments.
 
 use std::fs;
 use std::path::{Path, PathBuf};

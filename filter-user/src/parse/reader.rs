@@ -1,4 +1,4 @@
-//! Reads the lines of a log in order: one line enters; its meaning leaves.
+//! Reads the lines of a log in order, and returns the meaning of each.
 //!
 //! A parser sees a single line. Some of its meaning depends on the lines before it: whether it is part of
 //! a packet that Asterisk repeats, whether the log can contain whole lines of an attacker's text, and

@@ -1,4 +1,4 @@
-//! Limits what reading a log may cost: the cost of each line enters, and whether to read the next leaves.
+//! Limits the cost of reading a log: from the cost of each line it decides whether to read the next.
 //!
 //! A filter can take milliseconds for a line, and an attacker chooses much of its text. So each source has
 //! a share of a processor. Lines of a length that is expensive are read only while plenty is left, and are

@@ -1,4 +1,4 @@
-//! Follows one log file: a path enters; its lines leave, each once and in the order of writing.
+//! Follows one log file, and returns its lines, each once and in the order of writing.
 //!
 //! The file may be missing, rotated by move or by copy and truncate, deleted, or replaced, also by a
 //! symbolic link. A file that loses its name is still read, because its writer keeps it open until told
@@ -10,9 +10,8 @@
 //! ones. So a line that is read from a new file was written after everything that is then read from the
 //! old one.
 //!
-//! The place that has been reached leaves as a [`Position`], from which a later process continues: it
-//! looks for the files by their identity and their beginning, also among those that rotation has made
-//! meanwhile.
+//! A later process continues from a [`Position`]: it looks for the files by their identity and their
+//! beginning, also among those that rotation has made meanwhile.
 //!
 //! Everything except the waiting blocks on the disk, so it belongs on a separate thread; the amount for
 //! each turn is bounded.

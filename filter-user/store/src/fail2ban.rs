@@ -1,4 +1,4 @@
-//! fail2ban's own database: the bans in force leave. It is only read.
+//! Reads the bans in force from fail2ban's own database, without changing it.
 
 use std::net::IpAddr;
 use std::path::Path;

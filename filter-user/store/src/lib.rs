@@ -1,13 +1,13 @@
 //! The store: what outlives the daemon and the host's reboot, in one file of `SQLite`.
 //!
-//! Changes of bans, what the jails were told and positions of sources enter without a wait; the stored
-//! data leaves when a controller starts. It must never hold up the controller: one thread writes
-//! everything that has gathered since its last commit in one transaction, and a caller that needs a
-//! change to be durable waits for it separately. If the disk fails, the changes gather until it works
+//! Callers pass changes of bans, attempts given to jails and positions of sources without waiting; the
+//! controller reads the stored data when it starts. The store must never delay the controller: one thread
+//! writes everything since its last commit in one transaction, and a caller that needs a change to be
+//! durable waits for it separately. If the disk fails, the changes are kept in memory until it works
 //! again.
 //!
-//! Changes that enter while a [`Hold`] exists are written together. So a source's position is written
-//! together with all decisions about the preceding lines, and never before them.
+//! Changes that are passed while a [`Hold`] exists are written together. So a source's position is
+//! written together with all decisions about the preceding lines, and never before them.
 //!
 //! Bans are written with the times of day at which they begin and end, and with the current boot. In
 //! the same boot they are read back exactly by the kernel's clock, after another boot by the wall

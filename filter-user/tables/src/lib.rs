@@ -1,5 +1,5 @@
-//! The writers of the tables that the XDP program reads while they change: the table of banned IPv4
-//! addresses, and the gates. Addresses and networks enter; bits in memory leave.
+//! Writes the tables that the XDP program reads while they change: the table of banned IPv4 addresses,
+//! and the gates.
 //!
 //! The memory may belong to a map or a test. So the packet tests fill their model with the code that
 //! fills the maps, without aya and without the XDP program.

@@ -1,7 +1,7 @@
 //! Builds frames: correct by default, with any false value on request.
 //!
-//! The contents of a frame enter; its bytes, from the Ethernet header on, leave. Lengths, checksums and
-//! header chains are computed unless a method has set them.
+//! Builds the bytes of a frame, from the Ethernet header on. Lengths, checksums and header chains are
+//! computed unless a method has set them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

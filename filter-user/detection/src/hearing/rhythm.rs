@@ -1,4 +1,4 @@
-//! How often events usually come: events and their times enter; whether the next is overdue leaves.
+//! Learns how often events usually come, and tells whether the next one is overdue.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! Finds guessing that is too slow for `findtime` or comes from too many sources for `maxretry`, by counting
 //! failures by source and by account over days.
 //!
-//! Failures enter, each with its source and the hash of its account; suspects leave. For each pair of source
-//! and account, the number of failures in each eighth of the time is kept. A source is a suspect by itself
-//! after a number of failures or on a number of accounts. An account is attacked after a number of failures
-//! from a number of sources; then each of these that has failed on it a few times is a suspect too. A source
+//! Finds suspects among the sources of failures. For each pair of a source and the hash of an account, it
+//! counts the failures in each eighth of the time. A source is a suspect by itself after a number of
+//! failures or on a number of accounts. An account is attacked after a number of failures from a number
+//! of sources; then each of these sources that has failed on it a few times is also a suspect. A source
 //! without failures is never a suspect, and a success clears its source.
 
 mod counts;

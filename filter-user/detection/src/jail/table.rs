@@ -1,4 +1,4 @@
-//! A compact table for what is known about many sources: lists of items by key enter and leave.
+//! A compact table of many sources: for each key it has a list of items.
 //!
 //! A key with one item takes 40 bytes and the item: a record, chained to those with the same hash, and
 //! a node for the item. All links are numbers in [`Slots`]. The keys of each rank form a queue that

@@ -1,5 +1,5 @@
-//! Blocks of Asterisk's manager interface: one block without its final empty line enters; what it
-//! reports about one attempt leaves.
+//! Parses blocks of Asterisk's manager interface: turns one block without its final empty line into a
+//! report about one attempt.
 //!
 //! # What an attacker's text can do
 //!

@@ -1,4 +1,4 @@
-//! Lines of Asterisk's NOTICE log: one line without its newline enters, an [`Attempt`] leaves.
+//! Parses Asterisk's NOTICE log: turns one line without its newline into an [`Attempt`].
 //!
 //! The lines are those that `main/logger.c` writes to a file channel, in Wazo's date format and in
 //! Asterisk's own, and as older versions and syslog write them. They come from

@@ -1,4 +1,4 @@
-//! Dates in Asterisk's logs, in any `dateformat`: text enters, a time leaves.
+//! Parses dates in Asterisk's logs, in any `dateformat`.
 //!
 //! An administrator may set any strftime format in `logger.conf`. The configured format is tried after
 //! the two that nearly every host uses, and common formats last. A line whose date no format reads is a

@@ -1,4 +1,4 @@
-//! Lines of wazo-provd's security log: one line enters, an [`Attempt`] leaves.
+//! Parses wazo-provd's security log: turns one line into an [`Attempt`].
 //!
 //! `wazo_provd/security.py` writes `[DATE] MESSAGE` to a file of its own, and the same message to
 //! wazo-provd's general log after `DATE ZONE [pid N] [tid N] (LEVEL) (wazo_provd.security): `. The

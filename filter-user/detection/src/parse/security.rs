@@ -1,4 +1,4 @@
-//! Lines of Asterisk's `security` log, plain and `[json]`: one line enters, an [`Attempt`] leaves.
+//! Parses Asterisk's `security` log, plain and `[json]`: turns one line into an [`Attempt`].
 //!
 //! A line has `NAME="VALUE"` pairs in the order of `main/security_events.c`, with the same values as
 //! AMI. Account, Call-ID, nonce and digest are the attacker's text, printed unescaped on both sides of

@@ -1,5 +1,5 @@
-//! The log of OpenSSH's server: one line of a syslog file, or one entry of the systemd journal as JSON,
-//! enters; an [`Attempt`] leaves.
+//! Parses the log of OpenSSH's server: turns one line of a syslog file, or one entry of the systemd
+//! journal as JSON, into an [`Attempt`].
 //!
 //! A failure is what fail2ban's filter `sshd` counts in its mode `normal`. The program is `sshd`, since
 //! OpenSSH 9.8 also `sshd-session`, and since 10.0 also `sshd-auth`.

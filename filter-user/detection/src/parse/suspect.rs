@@ -1,4 +1,4 @@
-//! Lines that match no rule: a line enters; whether it looks like a failure leaves.
+//! Decides whether a line that matches no rule looks like a failure.
 //!
 //! This is a cautious guess: a word such as `failed` or `denied`, and an address that can be the source
 //! of a packet. No address is banned because of it. It runs on every line without a rule, so it searches

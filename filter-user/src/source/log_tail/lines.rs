@@ -1,4 +1,4 @@
-//! Chunks of bytes enter, whole lines leave.
+//! Splits chunks of bytes into whole lines.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! The history of one name in a directory: events enter, and the files that left the name leave.
+//! The history of one name in a directory: from events it determines which files lost the name.
 
 use std::ffi::{OsStr, OsString};
 
