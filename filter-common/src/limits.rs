@@ -28,9 +28,9 @@ pub const WINDOW_BYTES: usize = (WINDOW_WORDS - STEP_WORDS - 4) * 8;
 /// Words that one step of the search looks at: the kernel calls a function for each step.
 pub const STEP_WORDS: usize = 4;
 
-/// Attempts to win a bucket from other CPUs; a packet that loses them all passes. Each is lost to a
-/// packet that took its part, and with every CPU on one bucket one in three is: with eight attempts
-/// 3 of 10,000 packets passed beside the limit, with 32 one in 10^15 does.
+/// Attempts to update a bucket that other CPUs change; a packet that loses all of them passes. Each is
+/// lost to a packet that was counted. With every CPU on one bucket, one in three attempts is lost: with
+/// eight attempts, 3 of 10,000 packets passed without being limited; with 32, one in 10^15 does.
 pub const BUCKET_ATTEMPTS: usize = 32;
 
 /// Sources are spread over this many lines of buckets. With 2^16, 4 MiB, an honest source that is

@@ -135,7 +135,7 @@ pub enum Command {
     ///
     /// For an emergency in which the filter may be the cause. It needs no daemon and no valid
     /// configuration. The filter stays attached and counts the packets that it would drop. The file
-    /// `disabled` beside the configuration has the same effect after restarts; if you create or remove
+    /// `disabled` next to the configuration has the same effect after restarts; if you create or remove
     /// that file, a running daemon notices it within five seconds.
     Panic(Panic),
     /// Read the configuration again and apply it, as a whole or not at all
@@ -265,7 +265,7 @@ pub struct ImportFail2ban {
     /// Use the locations of a Wazo host; fail on any other host
     #[arg(long, conflicts_with_all = ["from", "database"])]
     pub from_wazo: bool,
-    /// The file to write [default: conf.d/50-fail2ban.yml beside the configuration file]
+    /// The file to write [default: conf.d/50-fail2ban.yml next to the configuration file]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
     /// Asterisk's configuration directory, which shows what each log contains

@@ -163,7 +163,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// How long the daemon may be silent, unless that is for ever.
+    /// How long the daemon may be silent; `None` if there is no limit.
     pub fn after(self) -> Option<Duration> {
         Some(self.after).filter(|after| !after.is_zero())
     }

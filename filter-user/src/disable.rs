@@ -1,4 +1,4 @@
-//! The emergency switch: a file beside the configuration, and the flag in the kernel. While the file exists,
+//! The emergency switch: a file next to the configuration, and the flag in the kernel. While the file exists,
 //! the filter judges and counts packets but drops none.
 //!
 //! `ringfence panic` needs no daemon: it writes both itself, so it works beside a daemon that hangs. The
@@ -18,7 +18,7 @@ use crate::datapath;
 /// The name of the file.
 const NAME: &str = "disabled";
 
-/// The file, beside the configuration file `config` or the usual one.
+/// The file, in the directory of the configuration file `config` or of the usual one.
 pub fn file(config: Option<&Path>) -> PathBuf {
     config.unwrap_or(Path::new(DEFAULT_PATH)).with_file_name(NAME)
 }

@@ -81,7 +81,7 @@ fn a_million_sources_take_less_than_a_hundred_bytes_each() {
     println!("a million sources with a failure each: {} bytes each", now / MILLION as usize);
     assert!(now <= BYTES * MILLION as usize, "{now} bytes");
 
-    // Others, each of whom fails again and again: it takes no more, whatever they do.
+    // Other sources, each of which fails repeatedly. They must not need more memory.
     for round in 0..3 {
         for source in MILLION..attacker - MILLION / 10 {
             let now = (300 + round * 60) * SECOND;

@@ -26,7 +26,7 @@ failregex = ^\\S+ \\[error\\] user \"<F-USER>[^\"]*</F-USER>\": password mismatc
 ignoreregex = user \"monitor\"
 ";
 
-/// The controller, with a jail `my-web` beside the built-in ones.
+/// The controller, with a jail `my-web` in addition to the built-in ones.
 struct Bench {
     ringfence: Ringfence,
     _echo: Echo,

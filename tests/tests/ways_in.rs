@@ -1,5 +1,5 @@
-//! Attempts to bypass the limits, with a real Asterisk: however REGISTERs are carried, no more of them
-//! arrive than in plain datagrams, and none while SIP is closed.
+//! Attempts to bypass the limits, with a real Asterisk. In whatever form REGISTERs are sent, no more of
+//! them arrive than in plain datagrams, and none while SIP is closed.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 

@@ -68,8 +68,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// The same moment of the kernel's clock, by the wall clock as it is at `later`: it may have been
-    /// set since, or the host may have been suspended.
+    /// The same moment of the kernel's clock, but with the wall clock as it is set at `later`: it may
+    /// have been set since, or the host may have been suspended.
     #[must_use]
     pub fn set_by(self, later: Self) -> Self {
         Self { wall: Moment::from(self.kernel).on_the_wall(later.kernel, later.wall), ..self }

@@ -152,14 +152,14 @@ impl Kind {
     }
 }
 
-/// Something that is probably not heard.
+/// A sign that failures are probably not recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The name of the source.
     pub source: &'static str,
     /// The kind of sign.
     pub kind: Kind,
-    /// The sign, in words.
+    /// The sign as text.
     pub problem: String,
     /// What to do about it.
     pub mend: String,
@@ -167,7 +167,7 @@ pub struct Finding {
     pub key: String,
 }
 
-/// What is needed to judge a source, besides what it has read.
+/// The facts needed to check a source, in addition to its record.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The name of the source.

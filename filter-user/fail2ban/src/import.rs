@@ -57,7 +57,7 @@ pub struct Sources {
     pub directory: PathBuf,
     /// Its database; `None` for the one in its configuration.
     pub database: Option<PathBuf>,
-    /// Whether it must be that of a Wazo host.
+    /// Whether to fail if it is not that of a Wazo host.
     pub wazo: bool,
     /// Asterisk's configuration directory, which shows the levels in its logs.
     pub asterisk: PathBuf,

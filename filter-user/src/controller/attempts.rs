@@ -15,7 +15,7 @@ use crate::register;
 /// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
 
-/// The attempts that were heard lately, and those that did not count.
+/// The recent attempts, and those that did not count.
 #[derive(Default)]
 pub(super) struct Attempts {
     join: Join,

@@ -43,8 +43,8 @@ impl<D: Datapath> Controller<D> {
         objections
     }
 
-    /// Judges by another configuration from now on. It differs from the running one only in what needs no
-    /// restart, and the kernel has it but for the trusted networks.
+    /// Uses another configuration from now on. It differs from the running one only in settings that need
+    /// no restart, and is already in the kernel, except for the trusted networks.
     ///
     /// # Errors
     ///

@@ -197,7 +197,7 @@ fn look_at_host(controller: &mut Controller<Kernel>) {
     }
 }
 
-/// How long until the service manager must hear something.
+/// The time until the next report to the service manager is due.
 fn next_report(notify: &Notify, start: Instant) -> Duration {
     let beat = notify.until_due().unwrap_or(Duration::MAX);
     let waits = SOURCES_WAIT.saturating_sub(start.elapsed());

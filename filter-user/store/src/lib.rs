@@ -270,8 +270,8 @@ impl Store {
         self.shared.ask_history(query)
     }
 
-    /// Until this goes, nothing is written: what enters meanwhile is written together. Must not be
-    /// held over a wait.
+    /// Delays writing until this is dropped; all changes passed meanwhile are written together. The
+    /// caller must not wait while it exists.
     #[must_use]
     pub fn hold(&self) -> Hold {
         self.shared.hold();

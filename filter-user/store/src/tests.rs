@@ -677,7 +677,7 @@ fn a_file_that_another_process_has_open_is_waited_for() {
     assert!(started.kept.is_none());
     let why = started.store.status().failed.unwrap();
     assert!(why.contains("the other process"), "{why}");
-    // Decided meanwhile: one ban is lifted, and one the kernel still had.
+    // Changes meanwhile: one ban is lifted, and one is added that the kernel still had.
     let bans = many(3);
     started.store.remove(bans[0].key());
     started.store.put(&Entry::new(bans[1].ban, detection::ban::ADOPTED), true, None);

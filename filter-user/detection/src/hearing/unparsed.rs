@@ -26,9 +26,9 @@ pub struct Unparsed {
 pub struct Sample {
     /// The latest of them, printable: at most [`SAMPLE_MAX`] characters of it.
     pub text: String,
-    /// How many of them were heard.
+    /// How many of them were read.
     pub lines: u64,
-    /// When the last one was heard.
+    /// When the last one was read.
     pub last: Timestamp,
     shape: u64,
 }
@@ -39,7 +39,7 @@ impl Unparsed {
         self.lines
     }
 
-    /// When the first one was heard.
+    /// When the first one was read.
     pub fn first(&self) -> Option<Timestamp> {
         self.first
     }

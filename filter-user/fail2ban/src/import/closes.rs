@@ -151,7 +151,7 @@ impl<'a> Taking<'a> {
         }
     }
 
-    /// Sets the ports of a name. Those of UDP beside them stay.
+    /// Sets the TCP ports of a name. Its UDP ports remain.
     fn named_ports(&mut self, class: &'a PortClass, ranges: Vec<Range>, section: &mut Section<'_>) {
         let is_closed = |range: &Range| range.is_in(&class.tcp) || range.is_in(&class.udp);
         let mut here = class.tcp.iter().flat_map(|range| range.ports());

@@ -84,7 +84,7 @@ fn failures_that_have_led_to_a_ban_that_only_the_kernel_has_do_not_count_again()
     assert!(controller.bans.ledger().is_empty());
 }
 
-/// As above, but the last line is read no more.
+/// As above, but the last line is not read again.
 #[test]
 fn failures_behind_a_ban_that_nothing_explains_go_with_it() {
     let mut controller = started_with(NoKernel::default(), |_| {});

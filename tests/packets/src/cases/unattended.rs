@@ -104,7 +104,7 @@ fn narrow() -> Vec<Case> {
     cases
 }
 
-/// The budget of all unknown sources, and what is let in beside it.
+/// The limit that all unknown sources share, and the packets to which it does not apply.
 fn shared() -> Vec<Case> {
     let world = World::default().limit(1).shared_limit(Class::Register, 5).attended(Ago(0));
     let grey = world.clone().greylisting();

@@ -106,7 +106,7 @@ fn streams() -> World {
         .trust("192.0.2.128/25")
 }
 
-/// No daemon looks after the filter: of all limits those count that all unknown sources share.
+/// No daemon is running, so that only the limits apply that all unknown sources share.
 fn unattended() -> World {
     let world = World { prefix_lengths: [23, 32], ..floods() }
         .greylisting()

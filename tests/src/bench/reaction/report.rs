@@ -34,7 +34,7 @@ pub struct Measurement {
     pub banned: bool,
     /// The time from its first packet to the last answer, if it was banned.
     pub time_to_ban_ms: Option<u64>,
-    /// The results of the phone beside it.
+    /// The results of the phone in the same run.
     pub phone: PhoneReport,
 }
 
