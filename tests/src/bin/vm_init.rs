@@ -63,7 +63,7 @@ fn run() -> anyhow::Result<()> {
             Ok(count) => println!("vm: verified {count}"),
             Err(error) => say("failed", Instant::now(), "the verifier's count", Some(&error)),
         }
-        check("a manual ban drops its source and nobody else", || world.ban());
+        check("a manual ban drops only its source", || world.ban());
         check("a ban outlives kill -9, and the next start takes it over", || world.outlive());
         check("detach takes it off", || world.detach());
     }
@@ -154,7 +154,7 @@ impl World {
         let world =
             Self { ringfence, inbox, phone, attacker, pbx, mode, _sender: sender, _lan: lan };
         world.expect_mode()?;
-        ensure!(world.attackers_of_round()? == ROUND, "it drops whom nobody banned");
+        ensure!(world.attackers_of_round()? == ROUND, "it drops a source that is not banned");
         Ok(world)
     }
 

@@ -43,16 +43,16 @@ impl Attack {
 pub(super) const PHASES: [Phase; 7] = [
     Phase {
         title: "a phone alone",
-        says: "A phone registers every 0.4 s with the right password. Nobody attacks yet, and the\n\
-               filter passes everything. From here on the phone must not notice anything.",
+        says: "A phone registers every 0.4 s with the right password. There is no attack yet, and the\n\
+               filter passes everything. From now on, no attack may disturb the phone.",
         seconds: 5,
         attacks: &[],
     },
     Phase {
         title: "a password guesser",
-        says: "svcrack tries password after password for the phone's account. Asterisk writes each\n\
-               failure to its log; after 15 ringfence bans the address, and the network interface's\n\
-               XDP program drops the rest before the kernel looks at it.",
+        says: "svcrack tries many passwords for the phone's account. Asterisk writes each failure\n\
+               to its log. After 15 failures, ringfence bans the address, and the XDP program on the\n\
+               interface drops all further packets before the kernel handles them.",
         seconds: 8,
         attacks: &[Attack {
             name: "guesser svcrack",
@@ -65,7 +65,7 @@ pub(super) const PHASES: [Phase; 7] = [
     },
     Phase {
         title: "a steady password guesser",
-        says: "The same at 50 guesses a second from another address, with SIPp.",
+        says: "The same with SIPp: 50 guesses per second from another address.",
         seconds: 7,
         attacks: &[Attack {
             name: "guesser sipp 50/s",
@@ -78,8 +78,8 @@ pub(super) const PHASES: [Phase; 7] = [
     },
     Phase {
         title: "a user scanner",
-        says: "It asks after one account after the other to learn which exist. Asterisk knows none\n\
-               of them and says so in its log.",
+        says: "It tries one account after another to find out which exist. None of them exists, which\n\
+               Asterisk writes to its log.",
         seconds: 7,
         attacks: &[Attack {
             name: "scanner sipp 20/s",
@@ -92,9 +92,9 @@ pub(super) const PHASES: [Phase; 7] = [
     },
     Phase {
         title: "a REGISTER flood",
-        says: "5000 REGISTERs a second without a password. No login fails, so Asterisk's log stays\n\
-               silent and there is nobody to ban: the limit of 10 a second and source, kept in the\n\
-               XDP program itself, has to hold.",
+        says: "5000 REGISTERs per second without a password. No login fails, so Asterisk's log shows\n\
+               nothing and no address is banned for failures. Only the limit of the XDP program\n\
+               protects Asterisk: 10 per second from each source.",
         seconds: 8,
         attacks: &[Attack {
             name: "flooder sipp 5000/s",
@@ -107,7 +107,7 @@ pub(super) const PHASES: [Phase; 7] = [
     },
     Phase {
         title: "all of them together",
-        says: "A guesser at 500 a second, a scanner and a flood at once, from fresh addresses.",
+        says: "A guesser at 500 per second, a scanner and a flood at once, from new addresses.",
         seconds: 12,
         attacks: &[
             Attack {
@@ -138,7 +138,7 @@ pub(super) const PHASES: [Phase; 7] = [
     },
     Phase {
         title: "quiet again",
-        says: "The attackers are gone. Their bans stay for an hour; the phone goes on.",
+        says: "The attacks have ended. The bans last for an hour. The phone continues to register.",
         seconds: 3,
         attacks: &[],
     },

@@ -80,7 +80,7 @@ pub(crate) fn from_the_start() -> Result<()> {
         ensure!(text.contains("protects wan0"), "systemctl shows: {text}");
         Ok(())
     });
-    check("it is confined, and runs as a user of its own", || {
+    check("it is confined, and runs as its own user", || {
         must("systemd-analyze", &["security", "--threshold=20", "--no-pager", "ringfence"])?;
         let process = output("systemctl", &["show", "-P", "MainPID", "ringfence"])?;
         let status = fs::read_to_string(format!("/proc/{}/status", process.trim()))
