@@ -65,7 +65,7 @@ impl std::error::Error for Late {}
 ///
 /// # Errors
 ///
-/// As [`ask`] and [`read`].
+/// The same as of [`ask`] and [`read`].
 pub fn ask_as<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T> {
     read(ask(socket, request)?)
 }
@@ -74,7 +74,7 @@ pub fn ask_as<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T
 ///
 /// # Errors
 ///
-/// When it is in another form, as from a daemon of another version.
+/// If it has another form, for example because the daemon has another version.
 pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
     serde_json::from_value(answer)
         .context("read the daemon's answer; is it another version? `systemctl restart ringfence`")
@@ -85,8 +85,8 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
 ///
 /// # Errors
 ///
-/// When there is none ([`NoDaemon`]), this user may not ask it ([`NotRoot`]), it does not answer in time ([`Late`]),
-/// it replies in another version, or it says no.
+/// If there is no daemon ([`NoDaemon`]), this user may not use it ([`NotRoot`]), it does not answer in
+/// time ([`Late`]), its reply has another version, or it refuses.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).map_err(|error| -> anyhow::Error {
         if error.kind() == io::ErrorKind::PermissionDenied {
@@ -144,7 +144,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
 ///
 /// # Errors
 ///
-/// As [`ask_as`].
+/// The same as of [`ask_as`].
 pub fn bans(socket: &Path, query: &BansQuery, after: Option<BanPlace>) -> Result<BansPage> {
     ask_as(socket, &Request::Bans(BansQuery { after, ..query.clone() }))
 }

@@ -93,7 +93,7 @@ impl<D: Datapath> Controller<D> {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn new(
         datapath: D,
         config: &Config,

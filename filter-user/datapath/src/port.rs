@@ -41,7 +41,7 @@ pub trait Datapath {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     fn unban_network(&mut self, network: IpNet) -> Result<()>;
 
     /// Sets the host's own addresses: packets from them drop.

@@ -48,7 +48,7 @@ impl<D: Datapath> Controller<D> {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the trusted networks; then the controller stays as it was.
+    /// If the kernel refuses the trusted networks; then the controller stays as it was.
     pub fn reconfigure(&mut self, new: &Config) -> Result<()> {
         let protected = self.protected.replaced(new);
         if let Err(why) = self.datapath.trust(&protected.trusted_networks()) {
