@@ -19,7 +19,7 @@ const SOURCES: [&str; 5] = [
 const MACROS: [(&str, Level); 3] =
     [("error!(", Level::Error), ("warn!(", Level::Warn), ("info!(", Level::Info)];
 /// The minimum similarity at which a message gets the explanation of an older one.
-const ALIKE: f64 = 0.6;
+const ALIKE: f64 = 0.5;
 /// Marks a missing explanation in the page.
 const MISSING: &str = "TO BE WRITTEN";
 /// Represents a value.
