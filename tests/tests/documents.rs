@@ -19,7 +19,7 @@ use ringfence_tests::{fail2ban, scratch};
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Programs that would act on the whole system or on another one.
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "apt",
     "asterisk",
     "cargo",
@@ -29,6 +29,7 @@ const OTHERS: [&str; 9] = [
     "scp",
     "ss",
     "systemd-analyze",
+    "usermod",
 ];
 
 /// A wrapper for `ringfence`. `run` would stay in the foreground, and the test runs the daemon itself;
