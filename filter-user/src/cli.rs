@@ -369,7 +369,7 @@ pub struct Ban {
     /// An address or network inside it to exempt; may be repeated
     #[arg(long, value_name = "NET", value_parser = network, conflicts_with = "from")]
     pub except: Vec<IpNet>,
-    /// Ban it even if it is a known peer or your own session comes from it
+    /// Ban it even if it is a known peer, the host depends on it, or your own session comes from it
     #[arg(long)]
     pub force: bool,
     /// How to print.

@@ -44,6 +44,26 @@ pub use detection::settings::{
 /// The configuration file, unless the command line names another.
 pub const DEFAULT_PATH: &str = "/etc/ringfence/config.yml";
 
+/// Which of the addresses that the host depends on no jail may ban.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
+pub struct Protect {
+    /// The gateways of its default routes.
+    pub gateways: bool,
+    /// Its name servers.
+    pub name_servers: bool,
+    /// The trunks that Asterisk registers to, or identifies by address.
+    pub trunks: bool,
+    /// Where its SSH sessions come from.
+    pub ssh_sessions: bool,
+}
+
+impl Default for Protect {
+    fn default() -> Self {
+        Self { gateways: true, name_servers: true, trunks: true, ssh_sessions: true }
+    }
+}
+
 /// A valid configuration. [`Config::default`] suits a Wazo host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -59,6 +79,8 @@ pub struct Config {
     pub trusted_names: Vec<HostName>,
     /// Whether networks are trusted only on the interfaces through which a reply to them would leave.
     pub trusted_by_route: bool,
+    /// Which of the addresses that the host depends on no jail may ban.
+    pub protect: Protect,
     /// The ports that carry SIP.
     pub sip: SipPorts,
     /// Other ports, by name.
@@ -96,6 +118,7 @@ impl Default for Config {
             trusted: Vec::new(),
             trusted_names: Vec::new(),
             trusted_by_route: false,
+            protect: Protect::default(),
             sip: SipPorts {
                 udp: vec![PortRange::single(5060)],
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],

@@ -20,6 +20,7 @@ mod of_source;
 mod orders;
 pub(crate) mod past;
 mod peers;
+mod prevented;
 mod protected;
 mod reload;
 mod replay;
@@ -46,7 +47,9 @@ use self::digest::Digest;
 use self::enforcement::Known;
 use self::jails::Jails;
 use self::limited::LimitedSources;
+pub use self::manual::Asker;
 use self::peers::Peers;
+use self::prevented::Register;
 use self::protected::Protected;
 pub use self::sources::Source;
 use self::sources::Sources;
@@ -71,6 +74,7 @@ pub struct Controller<D> {
     bans: Bans,
     escalation: Escalation,
     protected: Protected,
+    prevented: Register,
     peers: Peers,
     limited: LimitedSources,
     permits: Permits,
@@ -113,6 +117,7 @@ impl<D: Datapath> Controller<D> {
                 fastrand::u32(..)
             }),
             protected: Protected::new(config, own),
+            prevented: Register::default(),
             peers: Peers::default(),
             limited: LimitedSources::new(&config.limits),
             permits: Permits::default(),

@@ -38,13 +38,14 @@ use self::safety::Safety;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::config::{Config, Loaded, Paths, SipPorts};
+use crate::config::{Config, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
 use crate::disable;
 use crate::dns::{self, Following};
+use crate::doctor::Trunks;
 use crate::escalation::Bounds;
-use crate::host::{self, Asterisk, Network, Protection};
+use crate::host::{self, Asterisk, Essential, Network, Protection};
 use crate::report::count;
 use crate::store::{self, Names, Started};
 use crate::{beat, clock};
@@ -57,6 +58,9 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// The number of checks of the host between two searches for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
+
+/// Asterisk's configuration, of which the trunks are read.
+const ASTERISK: &str = "/etc/asterisk";
 
 /// The signals that the daemon listens to.
 pub struct Signals {
@@ -167,6 +171,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let bans = (store.clone(), kept, &bans);
     let mut controller = Controller::new(kernel, &config, roster, own, bans, clock::read())?;
     safety.announce(&mut controller);
+    look_first(&mut controller);
     if controller.ban_count() > 0 {
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
@@ -176,8 +181,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
 
     let sources = Sources::start(&config, positions, &mut controller);
     controller.recall(told, clock::now());
-    let names = Following::start(dns::names(&config), dns::system_resolver);
-    let outlook = Outlook { follows, sip: config.sip.clone(), state: config.paths.state.clone() };
+    let outlook = Outlook::new(&config, follows);
+    let names = Following::start(outlook.names(&config), dns::system_resolver);
     let (tell, seen) = mpsc::channel(1);
     let watch = tokio::spawn(watch_host(safety.switch(), tell));
     let mut parts = Parts {
@@ -243,6 +248,12 @@ fn settings(
     }
 }
 
+/// Tells the controller what the host depends on before the first attempt. The trunks come later.
+fn look_first(controller: &mut Controller<Kernel>) {
+    let essential = Essential::read(&Network::read().unwrap_or_default());
+    controller.set_essentials(&essential, &Trunks::default(), clock::now());
+}
+
 /// How the daemon uses what it learns about the host.
 struct Outlook {
     /// Whether the protected interfaces are those with a default route.
@@ -250,12 +261,33 @@ struct Outlook {
     sip: SipPorts,
     /// The directory of the state.
     state: PathBuf,
+    /// Asterisk's trunks.
+    trunks: Arc<Trunks>,
 }
 
 impl Outlook {
+    fn new(config: &Config, follows: bool) -> Self {
+        let (sip, state) = (config.sip.clone(), config.paths.state.clone());
+        Self { follows, sip, state, trunks: Arc::default() }
+    }
+
+    /// The names to look up: those of a configuration, and those of Asterisk's trunks.
+    fn names(&self, config: &Config) -> BTreeSet<HostName> {
+        let of_trunks = self.trunks.names.iter().filter(|_| config.protect.trunks);
+        dns::names(config).into_iter().chain(of_trunks.cloned()).collect()
+    }
+
+    /// Takes the trunks that a check has found. Returns whether their names are others than before.
+    fn take_trunks(&mut self, seen: &Seen) -> bool {
+        let is_same = self.trunks.names == seen.trunks.names;
+        self.trunks = Arc::clone(&seen.trunks);
+        !is_same
+    }
+
     /// Takes the result of a check of the host.
     fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
-        let Seen { network, asterisk, .. } = seen;
+        let Seen { network, asterisk, essential, trunks, .. } = seen;
+        controller.set_essentials(essential, trunks, clock::now());
         if self.follows {
             follow(controller.datapath_mut(), network);
             last_interfaces::remember(&self.state, &controller.datapath_mut().interfaces());
@@ -330,27 +362,35 @@ fn exposed(paths: &Paths) -> Result<Vec<String>> {
 struct Seen {
     network: Network,
     asterisk: Option<Asterisk>,
+    essential: Essential,
+    trunks: Arc<Trunks>,
     /// Whether the emergency switch is on.
     is_switched: bool,
 }
 
 /// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
 async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
-    let mut asterisk = None;
+    let (mut asterisk, mut trunks) = (None, Arc::default());
     for look in 0u32.. {
         if look.is_multiple_of(LOOKS_PER_ASTERISK) {
-            asterisk = tokio::task::spawn_blocking(Asterisk::find).await.unwrap_or_default();
+            let find = || (Asterisk::find(), Arc::new(Trunks::read(Path::new(ASTERISK))));
+            (asterisk, trunks) = tokio::task::spawn_blocking(find).await.unwrap_or_default();
         }
         let switch = switch.clone();
-        let read = move || (Network::read(), disable::is_set(&switch));
+        let read = move || {
+            let network = Network::read();
+            let essential = network.as_ref().map(Essential::read).unwrap_or_default();
+            (network, essential, disable::is_set(&switch))
+        };
         match tokio::task::spawn_blocking(read).await {
-            Ok((Ok(network), is_switched)) => {
-                let seen = Seen { network, asterisk: asterisk.clone(), is_switched };
+            Ok((Ok(network), essential, is_switched)) => {
+                let (asterisk, trunks) = (asterisk.clone(), Arc::clone(&trunks));
+                let seen = Seen { network, asterisk, essential, trunks, is_switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }
             }
-            Ok((Err(error), _)) => debug!("{error:#}"),
+            Ok((Err(error), ..)) => debug!("{error:#}"),
             Err(error) => debug!("{error}"),
         }
         sleep(HOST_LOOK).await;

@@ -122,6 +122,9 @@ fn happened(HistoryRow { time, network, event }: &HistoryRow) -> String {
     let what = match event {
         HistoryEvent::BanEnded(ended) => ban("ended", ended),
         HistoryEvent::BanLifted(ended) => ban("lifted", ended),
+        HistoryEvent::BanPrevented { jail, is, reason } => {
+            format!("{jail} did not ban it, because it is {is}: {}", shown_text(reason))
+        }
         HistoryEvent::Change { by, action } => {
             format!("{}: {}", shown_text(by), shown_text(action))
         }

@@ -8,10 +8,12 @@ mod conf;
 mod fix;
 mod host;
 mod sshd;
+mod trunks;
 
 use api::{EnforcementState, Source, Status};
 use serde::Serialize;
 
+use crate::client::USER;
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
 use crate::faults::{Fault, faults};
 use crate::hearing::{AMI, mend};
@@ -20,6 +22,7 @@ use crate::report::count;
 pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
+pub(crate) use self::trunks::Trunks;
 
 /// A fault and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -157,6 +160,13 @@ fn mend_of(config: &Config, name: &str, why: &str) -> Option<String> {
         } else {
             Some("see `Troubleshooting` in docs/operations.md".to_owned())
         };
+    }
+    if why.contains("Permission denied") {
+        let group = if name.starts_with("asterisk") { "asterisk" } else { "GROUP" };
+        return Some(format!(
+            "add the service's user to the group that may read it: `usermod -a -G {group} {USER}; \
+             systemctl restart ringfence`"
+        ));
     }
     if why.starts_with("cannot watch the directory") && why.contains("No such file") {
         return Some(

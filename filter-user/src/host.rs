@@ -1,6 +1,7 @@
 //! The state of the host: its addresses, where packets arrive, and where Asterisk listens.
 
 mod asterisk;
+mod essential;
 mod exposure;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 
 pub use self::asterisk::Asterisk;
+pub use self::essential::Essential;
 pub use self::exposure::{Exposure, Protection, exposures, hint};
 pub use datapath::Network;
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use api::{
     Attacked, BanRow, Banned, Bans, ChangedSetting, Confirmed, Durability, Enforcement,
-    EnforcementState, Exposure, Hearing, Interface, JailReport, Jails, Lifted, MaintenanceState,
-    NO_REASON, NamedHost, Peers, ReasonCount, Reloaded, Replaced, Sample, Source, State, Status,
-    StoreState, TakenOver, Tuned, Verdict,
+    EnforcementState, Essential, Exposure, Hearing, Interface, JailReport, Jails, Lifted,
+    MaintenanceState, NO_REASON, NamedHost, Peers, Prevented, ReasonCount, Reloaded, Replaced,
+    Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict,
 };
 
 pub(crate) use self::text::{count, left, line, shown_text, table, when, when_exactly};
@@ -78,6 +78,7 @@ pub fn status(status: &Status) -> String {
         let allowed = counts(status.allowed, "network is", "networks are");
         line(&mut text, &format!("{allowed} allowed at run time: `ringfence allows` lists them"));
     }
+    text += &essential(&status.essential);
     let Peers { known, spared, no_room, .. } = status.peers;
     line(&mut text, &count(known, "known peer"));
     if spared > 0 {
@@ -88,6 +89,18 @@ pub fn status(status: &Status) -> String {
         let times = count(no_room, "time");
         line(&mut text, &format!("there was no room for another known peer: {times}"));
     }
+    text
+}
+
+/// The bans that were not made.
+fn essential(essential: &Essential) -> String {
+    let Some(last) = &essential.last else { return String::new() };
+    let bans = counts(essential.prevented, "ban was", "bans were");
+    let Prevented { address, is, jail, last, .. } = last;
+    let last = when(last);
+    let what = format!("at {last} {jail} did not ban {address}: it is {is}");
+    let mut text = String::new();
+    line(&mut text, &format!("NOT BANNED: {bans} not made; {what}"));
     text
 }
 

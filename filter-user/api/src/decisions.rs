@@ -143,6 +143,15 @@ pub enum HistoryEvent {
     BanEnded(EndedBan),
     /// A ban was lifted.
     BanLifted(EndedBan),
+    /// A jail would have banned an address that it must not ban.
+    BanPrevented {
+        /// The jail, or `flood`.
+        jail: String,
+        /// What the address is, such as `a default gateway` or `trusted`.
+        is: String,
+        /// Why it would have been banned, as text.
+        reason: String,
+    },
     /// A manual change.
     Change {
         /// The user.

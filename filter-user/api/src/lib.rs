@@ -46,8 +46,8 @@ pub use self::request::{
     weight,
 };
 pub use self::status::{
-    Bans, Enforcement, EnforcementState, Escalation, Exposure, Hearing, Interface, JailCount, Log,
-    NamedHost, Peers, ReasonCount, Rule, Sample, Signature, Source, State, Status, Store,
-    StoreState, Unparsed, Verdict,
+    Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, Hearing, Interface,
+    JailCount, Log, NamedHost, Peers, Prevented, ReasonCount, Rule, Sample, Signature, Source,
+    State, Status, Store, StoreState, Unparsed, Verdict,
 };
 pub use self::why::{BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Why};

@@ -42,6 +42,9 @@ pub struct Status {
     /// Networks that are allowed at run time.
     #[serde(default)]
     pub allowed: u64,
+    /// The addresses that the host depends on, and the bans that were not made.
+    #[serde(default)]
+    pub essential: Essential,
     /// The User-Agents of scanners whose packets are dropped.
     pub signatures: Vec<Signature>,
     /// The sources of failures.
@@ -54,6 +57,42 @@ pub struct Status {
     pub escalation: Escalation,
     /// The jails.
     pub jails: Vec<JailCount>,
+}
+
+/// The addresses that the host depends on. No jail bans them, and a manual ban needs `force`; limits apply to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Essential {
+    /// The gateways of the default routes.
+    pub gateways: Vec<IpAddr>,
+    /// The name servers.
+    pub name_servers: Vec<IpAddr>,
+    /// The addresses and networks of trunks.
+    pub trunks: Vec<String>,
+    /// The sources of SSH sessions.
+    pub ssh_sessions: Vec<IpAddr>,
+    /// Bans that were not made since the start, because the address is essential, trusted or the host's own.
+    pub prevented: u64,
+    /// The last of them; null if there is none.
+    pub last: Option<Prevented>,
+}
+
+/// The bans of an address that were not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Prevented {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is, such as `a default gateway` or `trusted`.
+    pub is: String,
+    /// The jail that would have made the last of them, or `flood`.
+    pub jail: String,
+    /// The failures that would have led to the bans.
+    pub failures: u64,
+    /// The number of bans.
+    pub bans: u64,
+    /// When the last of them would have begun.
+    pub last: String,
 }
 
 /// Whether bans and limits are enforced, and until when.

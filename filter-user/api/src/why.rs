@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Allowed;
+use crate::{Allowed, Prevented};
 
 /// What is known about an address: whether its packets are dropped, because of which ban, until when, and
 /// the evidence.
@@ -46,6 +46,12 @@ pub struct Why {
     /// Why it is never dropped: `trusted`, `allowed`, or because it is the host's own address; null if it
     /// can be.
     pub protected: Option<String>,
+    /// What the host needs it for, such as `a default gateway`, so that no jail bans it; null if it does not.
+    #[serde(default)]
+    pub essential: Option<String>,
+    /// The bans of it that were not made; null if none is remembered.
+    #[serde(default)]
+    pub prevented: Option<Prevented>,
     /// The network allowed at run time that contains it; null if there is none.
     #[serde(default)]
     pub allowed: Option<Allowed>,

@@ -136,6 +136,8 @@ pub(crate) struct Route {
     pub(crate) metric: u32,
     /// The interface through which it leaves.
     pub(crate) interface: u32,
+    /// The host that its packets are given to.
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// The XDP program of an interface, if it has one.
@@ -435,8 +437,8 @@ fn parse_route(answer: &[u8]) -> Vec<Route> {
     let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
     let metric = find(attributes, RTA_PRIORITY).and_then(|bytes| u32_at(bytes, 0));
     let (default, metric) = (byte(1) == 0, metric.unwrap_or_default());
-    let hops = next_hops(answer).into_iter().filter(|(_, gateway)| default || *gateway);
-    hops.map(|(interface, _)| Route { default, metric, interface }).collect()
+    let hops = next_hops(answer).into_iter().filter(|(_, gateway)| default || gateway.is_some());
+    hops.map(|(interface, gateway)| Route { default, metric, interface, gateway }).collect()
 }
 
 /// The destination of a route.
@@ -454,8 +456,8 @@ fn network(answer: &[u8]) -> Option<IpNet> {
     IpNet::new(address, byte(1)).ok()
 }
 
-/// The interfaces through which a route leaves, and whether there is a gateway.
-fn next_hops(answer: &[u8]) -> Vec<(u32, bool)> {
+/// The interfaces that a route leads out by, and the gateway of each.
+fn next_hops(answer: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
     let byte = |at: usize| answer.get(NLMSG_HEADER + at).copied().unwrap_or_default();
     let flags = u32_at(answer, NLMSG_HEADER + 8).unwrap_or_default();
     if u16_at(answer, 4) != Some(RTM_NEWROUTE)
@@ -465,23 +467,28 @@ fn next_hops(answer: &[u8]) -> Vec<(u32, bool)> {
         return Vec::new();
     }
     let attributes = answer.get(NLMSG_HEADER + ROUTE_MESSAGE..).unwrap_or_default();
-    let has_gateway = |attributes: &[u8]| {
-        [RTA_GATEWAY, RTA_VIA].iter().any(|kind| find(attributes, *kind).is_some())
-    };
     let mut routes = Vec::new();
-    let mut add = |interface: Option<u32>, gateway: bool| {
+    let mut add = |interface: Option<u32>, gateway: Option<IpAddr>| {
         let interface = interface.filter(|index| *index != 0);
         routes.extend(interface.map(|interface| (interface, gateway)));
     };
     let interface = find(attributes, RTA_OIF).and_then(|bytes| u32_at(bytes, 0));
-    add(interface, has_gateway(attributes));
+    add(interface, gateway(attributes));
     let mut hops = find(attributes, RTA_MULTIPATH).unwrap_or_default();
     while let Some(length) = u16_at(hops, 0).map(usize::from).filter(|length| *length >= NEXT_HOP) {
         let of_hop = hops.get(NEXT_HOP..length).unwrap_or_default();
-        add(u32_at(hops, 4), has_gateway(of_hop));
+        add(u32_at(hops, 4), gateway(of_hop));
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     routes
+}
+
+/// The gateway of a route, which may be of the other family (`RTA_VIA`: the family, and the address).
+fn gateway(attributes: &[u8]) -> Option<IpAddr> {
+    let bytes = find(attributes, RTA_GATEWAY).or_else(|| find(attributes, RTA_VIA)?.get(2..))?;
+    let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    v4().or_else(|_| v6()).ok()
 }
 
 /// The payload of the first attribute of a kind.
@@ -550,14 +557,23 @@ mod tests {
     fn reads_where_routes_lead_out() {
         let word = |kind, word: u32| attribute(kind, &word.to_ne_bytes());
         let one = [word(RTA_OIF, 3), word(RTA_PRIORITY, 100)].concat();
-        let expected = Route { default: true, metric: 100, interface: 3 };
+        let expected = Route { default: true, metric: 100, interface: 3, gateway: None };
         assert_eq!(parse_route(&route(0, RTN_UNICAST, &one)), [expected]);
         // Unreachable; to a connected network; through a gateway.
         assert_eq!(parse_route(&route(0, 7, &one)), []);
         assert_eq!(parse_route(&route(24, RTN_UNICAST, &one)), []);
-        let gateway = [one, word(RTA_GATEWAY, 1)].concat();
-        let expected = Route { default: false, ..expected };
-        assert_eq!(parse_route(&route(32, RTN_UNICAST, &gateway)), [expected]);
+        let v4 = IpAddr::from([192, 0, 2, 1]);
+        let v6: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let via = [&10_u16.to_ne_bytes()[..], &v6.octets()].concat();
+        for (attribute, gateway) in [
+            (attribute(RTA_GATEWAY, &[192, 0, 2, 1]), v4),
+            (attribute(RTA_GATEWAY, &v6.octets()), IpAddr::from(v6)),
+            (attribute(RTA_VIA, &via), IpAddr::from(v6)),
+        ] {
+            let bytes = [one.clone(), attribute].concat();
+            let expected = Route { default: false, gateway: Some(gateway), ..expected };
+            assert_eq!(parse_route(&route(32, RTN_UNICAST, &bytes)), [expected]);
+        }
         let hop = |index: u32| [&[8, 0, 0, 0], &index.to_ne_bytes()[..]].concat();
         let hops = attribute(RTA_MULTIPATH, &[hop(3), hop(4)].concat());
         let bytes = route(0, RTN_UNICAST, &hops);

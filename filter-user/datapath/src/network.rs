@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 
 use anyhow::Result;
 
@@ -62,6 +63,12 @@ impl Network {
             .filter(|link| names.insert(link.index))
             .map(|link| (&*link.name, self.ethernet(link).map(|beneath| &*beneath.name)))
             .collect()
+    }
+
+    /// The gateways of the default routes.
+    pub fn gateways(&self) -> BTreeSet<IpAddr> {
+        let defaults = self.routes.iter().filter(|route| route.default);
+        defaults.filter_map(|route| route.gateway).collect()
     }
 
     /// Whether an interface is a `PPPoE` connection.
@@ -195,6 +202,7 @@ impl Network {
             default: *default,
             metric: *metric,
             interface: index(name),
+            gateway: None,
         });
         let routes = routes.collect();
         Self { links, routes, pppoe: Vec::new() }

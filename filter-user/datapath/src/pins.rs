@@ -58,7 +58,7 @@ impl Pins {
         if !check_place(directory)? {
             mount_usual()?;
         }
-        // Only for root, because every user who can open it could lock it.
+        // For its owner alone, because every user who can open it could lock it.
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

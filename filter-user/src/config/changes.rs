@@ -54,6 +54,7 @@ impl Config {
             trusted: _,
             trusted_names: _,
             trusted_by_route: _,
+            protect: _,
             sip: _,
             limits: _,
             watchdog: _,

@@ -10,8 +10,8 @@ use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
     ByteLimits, Capacity, ClassLimits, Config, Escalation, FilterName, GuessingSettings, Increment,
-    JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, RECIDIVE, Sources, SshdLog,
-    Thresholds, Weights,
+    JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, Protect, RECIDIVE, Sources,
+    SshdLog, Thresholds, Weights,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -41,7 +41,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use kind::{Flag, Hosts, Interfaces, Ports};
     let Config { interfaces, mode, dry_run, trusted, trusted_names, trusted_by_route, sip, .. } =
         config;
-    let Config { ports, ipv6_prefix, capacity, .. } = config;
+    let Config { protect, ports, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, peers, offenders, escalation, signatures, .. } = config;
     let Config { jails, sources, paths, .. } = config;
@@ -76,13 +76,16 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
              any other interface its addresses must be forged.",
             Flag(trusted_by_route),
         ),
+    ];
+    fields.extend(protect_fields(protect));
+    fields.extend([
         field(
             "sip.udp",
             "The UDP ports that carry SIP. Write a range as `\"5060-5070\"`.",
             Ports(&mut sip.udp),
         ),
         field("sip.tcp", "The TCP ports that carry SIP, with or without TLS.", Ports(&mut sip.tcp)),
-    ];
+    ]);
     for class in ports.iter_mut() {
         fields.extend(port_fields(class));
     }
@@ -426,6 +429,36 @@ fn source_fields(sources: &mut Sources) -> Vec<Field<'_>> {
         }
     }
     fields
+}
+
+/// What the host depends on.
+fn protect_fields(protect: &mut Protect) -> [Field<'_>; 4] {
+    [
+        field(
+            "protect.gateways",
+            "Never let a jail ban the gateways of the default routes. Unlike trusted addresses, \
+             what `protect` covers stays subject to the limits.",
+            kind::Flag(&mut protect.gateways),
+        ),
+        field(
+            "protect.name_servers",
+            "Never let a jail ban the name servers in `/etc/resolv.conf` or behind systemd-resolved.",
+            kind::Flag(&mut protect.name_servers),
+        ),
+        field(
+            "protect.trunks",
+            "Never let a jail ban the trunks in Asterisk's `pjsip.conf` and `pjsip_wizard.conf`, or in what \
+             wazo-confgend writes: the hosts that Asterisk registers to, and those that it identifies by \
+             address, networks up to a /20 or, of IPv6, a /48.",
+            kind::Flag(&mut protect.trunks),
+        ),
+        field(
+            "protect.ssh_sessions",
+            "Never let a jail close SSH to an address from which a user has logged in over ssh, until the \
+             session ends.",
+            kind::Flag(&mut protect.ssh_sessions),
+        ),
+    ]
 }
 
 fn port_fields(class: &mut PortClass) -> [Field<'_>; 2] {

@@ -327,7 +327,7 @@ mod tests {
         let later = Now { kernel: at(5), wall: clock.wall + jiff::SignedDuration::from_mins(61) };
         let networks = Permits::load(&kept, later).networks();
         assert_eq!(networks.len(), 1, "{networks:?}");
-        controller.reconfigure(&crate::config::Config::default()).unwrap();
+        controller.reconfigure(&crate::config::Config::default(), at(20)).unwrap();
         assert_eq!(controller.protected.trusted_networks().len(), 2);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{Answer, Attacked, Guessing, HistoryPage, JailReport, Jails, Reply, Request, Unban};
 
 use super::bans::lifting::Ticket;
-use super::manual::Wish;
+use super::manual::{Asker, Wish};
 use super::of_source::is_address;
 use super::{Controller, past, show};
 use crate::ban::Origin;
@@ -39,8 +39,15 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Answers a request, or begins to. The log names `who` as the author of changes.
-    pub fn answer_to(&mut self, request: Request, who: &str, now: KernelTime) -> Answered {
+    /// Answers a request, or begins to. The log says who had it change anything.
+    pub fn answer_to<'a>(
+        &mut self,
+        request: Request,
+        asker: impl Into<Asker<'a>>,
+        now: KernelTime,
+    ) -> Answered {
+        let asker = asker.into();
+        let who = asker.name;
         let actions = past::actions(&request);
         let answer = match request {
             Request::Status => self.status(now).map(|status| Answer::Status(Box::new(status))),
@@ -51,10 +58,10 @@ impl<D: Datapath> Controller<D> {
                 let time = seconds.map(Duration::from_secs);
                 let origin = Origin::Manual;
                 let wish = Wish { network, except, time, scope, reason, force, origin };
-                self.ban_manually(wish, who, now).map(|banned| Answer::Banned(Box::new(banned)))
+                self.ban_manually(wish, asker, now).map(|banned| Answer::Banned(Box::new(banned)))
             }
             Request::BanMany { bans, force } => {
-                self.ban_many(bans, force, who, now).map(Answer::BannedMany)
+                self.ban_many(bans, force, asker, now).map(Answer::BannedMany)
             }
             Request::Allow { network, seconds, comment } => {
                 self.allow(network, (seconds, comment), who, now).map(Answer::AllowChanged)

@@ -74,10 +74,16 @@ impl<D: Datapath> Controller<D> {
             }
             return;
         };
-        if self.protected.reason(address.into()).is_some() {
+        let Some(place) = self.jails.place(jail) else { return };
+        if let Some(is) = self.protected.reason(address.into()) {
+            // One failure that two sources report is one.
+            if attempt.verdict == Verdict::Failure
+                && self.attempts.join.is_first(attempt, address, source, now)
+            {
+                self.failed_though((address, is), place, now);
+            }
             return;
         }
-        let Some(place) = self.jails.place(jail) else { return };
         if attempt.answered {
             self.know(address, now);
         }

@@ -104,11 +104,31 @@ impl<D: Datapath> Controller<D> {
             .map_or((source.into(), Vec::new()), |except| (network, except))
     }
 
+    /// Lifts the ban by the kernel of an address that the host depends on, which stays subject to the limits.
+    /// Returns whether it is such an address.
+    fn let_in_again(&mut self, event: Limited) -> bool {
+        let (source, now) = (event.source, event.at);
+        let Some(kind) = self.protected.essentials().of(source.into(), Scope::Sip) else {
+            return false;
+        };
+        // The kernel bans an IPv6 network, to which an exception is made.
+        if source.is_ipv6() && self.datapath.known(source).is_none() {
+            return false;
+        }
+        if self.bans.ledger().of_network(source.into()).next().is_none()
+            && let Err(why) = self.datapath.unban(source)
+        {
+            warn!("{source} stays banned for a flood, though it is {}: {why:#}", kind.as_str());
+        }
+        self.prevent((source, kind.as_str()), ("flood", 0, "it kept flooding over a limit"), now);
+        true
+    }
+
     /// Takes an event: a source is over a limit, or the program has banned it for that.
     pub fn limit_exceeded(&mut self, event: Limited) {
         // Packets from a trusted address pass even over a limit.
         let passes = self.protected.reason(event.source.into()).is_some();
-        if event.reason == Reason::Flooding && !passes {
+        if event.reason == Reason::Flooding && !passes && !self.let_in_again(event) {
             self.flooding(event.source, event.at, event.at.after(self.limited.limits.flood.ban));
         }
         let (source, reason) = (event.source, event.reason.as_str());

@@ -1,7 +1,7 @@
 //! Manual bans and unbans.
 
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use api::{Banned, Durability, EXCEPT_MAX, Lifted, NO_REASON, Replaced, Unban};
@@ -13,6 +13,7 @@ use super::of_source::is_address;
 use super::{Controller, orders, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
+use crate::config::Scope;
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::Pardon;
@@ -30,6 +31,21 @@ pub(super) const MAPPED: Ipv6Net =
 /// The most bans inside a network that are counted when only the network's own ban is lifted.
 const INSIDE_COUNTED: usize = 1000;
 
+/// An administrator who asks for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// The name to log.
+    pub name: &'a str,
+    /// The address from which the session came, if it came over ssh.
+    pub from: Option<IpAddr>,
+}
+
+impl<'a> From<&'a str> for Asker<'a> {
+    fn from(name: &'a str) -> Self {
+        Self { name, from: None }
+    }
+}
+
 /// A request for a manual ban.
 pub(super) struct Wish {
     pub(super) network: IpNet,
@@ -46,9 +62,10 @@ impl<D: Datapath> Controller<D> {
     pub(super) fn ban_manually(
         &mut self,
         wish: Wish,
-        who: &str,
+        asker: Asker<'_>,
         now: KernelTime,
     ) -> Result<Banned, String> {
+        let who = asker.name;
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
         orders::may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
@@ -62,6 +79,9 @@ impl<D: Datapath> Controller<D> {
                 "{} is a known peer, probably a registered phone; `--force` bans it anyway",
                 show(network)
             ));
+        }
+        if !wish.force {
+            self.is_not_needed(network, &except, scope, asker.from)?;
         }
         let entry = Entry::new(ban, "").with_except(except);
         let replaced = self.bans.ledger().replaced_by(&entry).into_iter().next();
@@ -107,6 +127,36 @@ impl<D: Datapath> Controller<D> {
             known_peers: known as u64,
             durability: Durability::default(),
         })
+    }
+
+    /// Fails if a manual ban of a network would close something that the host, or the session of whoever asks
+    /// for it, depends on.
+    fn is_not_needed(
+        &self,
+        network: IpNet,
+        except: &[IpNet],
+        scope: Scope,
+        session: Option<IpAddr>,
+    ) -> Result<(), String> {
+        let essentials = self.protected.essentials();
+        if let Some(kind) = essentials.of(network, scope) {
+            let is = kind.as_str();
+            return Err(format!("{} is {is}; `--force` bans it anyway", show(network)));
+        }
+        let own = session.map(IpNet::from).filter(|own| network.contains(own));
+        let own = own.filter(|own| {
+            !matches!(scope, Scope::Sip) && !except.iter().any(|part| part.contains(own))
+        });
+        let own = own.map(|own| (own, "the source of your SSH session"));
+        let inside = essentials.inside(network, except, scope);
+        let Some((inside, is)) = own.or(inside.map(|(one, kind)| (one, kind.as_str()))) else {
+            return Ok(());
+        };
+        Err(format!(
+            "{} contains {1}, {is}: `--except {1}` spares it, and `--force` bans it too",
+            show(network),
+            show(inside)
+        ))
     }
 
     fn may_be_banned_manually(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {

@@ -87,7 +87,7 @@ impl<D: Datapath> Controller<D> {
         let jails = self.jails.iter().enumerate();
         let jails = jails.filter(|(place, _)| jail.is_none_or(|jail| jail == *place));
         let jails: Vec<&Jail> = jails.map(|(_, jail)| jail).collect();
-        let sets = self.protected.sets().into_iter();
+        let sets = self.protected.sets();
         let sets: Vec<_> = sets.chain(jails.iter().map(|jail| jail.ignored())).collect();
         let names = jails.iter().map(|jail| &*jail.settings().ignore_names);
         let of_names: NetworkSet = names
@@ -117,22 +117,35 @@ impl<D: Datapath> Controller<D> {
         Ok(except)
     }
 
-    /// Excepts an address from the bans of networks around it that are not manual: it is a known peer now, or
-    /// the jail that passed the ban ignores it.
-    pub(super) fn leave_out(&mut self, address: IpAddr, of: Option<Origin>, now: KernelTime) {
+    /// Excepts an address or network from the bans of networks around it that are not manual: it is a known
+    /// peer now, or essential, or the jail that passed the ban ignores it.
+    pub(super) fn leave_out(
+        &mut self,
+        hole: impl Into<IpNet>,
+        of: Option<Origin>,
+        now: KernelTime,
+    ) {
+        let hole = hole.into();
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
                 && of.is_none_or(|origin| origin == entry.ban.origin);
             let by_itself = matches!(entry.ban.origin, Origin::Escalation | Origin::Flood);
-            !is_address(entry.ban.network) && (by_jail || by_itself)
+            let is_around = entry.ban.network != hole && entry.ban.network.contains(&hole);
+            is_around && !is_address(entry.ban.network) && (by_jail || by_itself)
         };
-        let around: Vec<Entry> =
-            self.bans.ledger().of(address).iter().filter(is_one).map(|e| (*e).clone()).collect();
+        let around: Vec<Entry> = self
+            .bans
+            .ledger()
+            .of(hole.addr())
+            .iter()
+            .filter(is_one)
+            .map(|e| (*e).clone())
+            .collect();
         for entry in around {
             let network = entry.ban.network;
             let by = self.jail_name(entry.ban.origin);
             let mut except = entry.except().to_vec();
-            except.push(address.into());
+            except.push(hole);
             let except = IpNet::aggregate(&except);
             let result = if except.len() > EXCEPT_MAX {
                 info!("{by}: lifted the ban of {network}: it would need too many exceptions");
@@ -143,11 +156,12 @@ impl<D: Datapath> Controller<D> {
                 self.ban_addresses_of(&entry, now);
                 struck
             } else {
-                info!("{by}: the ban of {network} now has the exception {address}");
+                info!("{by}: the ban of {network} now has the exception {}", show(hole));
                 self.enter(&entry.with_except(except), None)
             };
             if let Err(why) = result {
-                error!("{by}: {address} cannot be exempted from the ban of {network}: {why:#}");
+                let hole = show(hole);
+                error!("{by}: {hole} cannot be exempted from the ban of {network}: {why:#}");
             }
         }
     }

@@ -6,7 +6,7 @@ use api::{BannedMany, Durability, Lifted, ORDERS_MAX, Order, Refused, TEXT_MAX, 
 use ipnet::IpNet;
 
 use super::bans::lifting::{self, NAMED};
-use super::manual::Wish;
+use super::manual::{Asker, Wish};
 use super::{Controller, show};
 use crate::ban::Origin;
 use crate::clock::KernelTime;
@@ -19,14 +19,14 @@ impl<D: Datapath> Controller<D> {
         &mut self,
         bans: Vec<Order>,
         force: bool,
-        who: &str,
+        asker: Asker<'_>,
         now: KernelTime,
     ) -> Result<BannedMany, String> {
         may_ask(bans.iter().map(|order| order.network))?;
         let mut done = BannedMany { enforcing: self.enforcing(), ..BannedMany::default() };
         for (place, order) in bans.into_iter().enumerate() {
             let network = show(order.network.trunc());
-            match self.ban_manually(self.wish(order, force), who, now) {
+            match self.ban_manually(self.wish(order, force), asker, now) {
                 Ok(banned) => {
                     done.banned += 1;
                     done.known_peers += banned.known_peers;

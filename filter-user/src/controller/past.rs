@@ -63,7 +63,7 @@ impl<D: Datapath> Controller<D> {
         self.note(network, &event, now);
     }
 
-    fn note(&self, network: Option<IpNet>, event: &HistoryEvent, now: KernelTime) {
+    pub(super) fn note(&self, network: Option<IpNet>, event: &HistoryEvent, now: KernelTime) {
         let is_manual = matches!(event, HistoryEvent::Change { .. });
         if let Ok(what) = serde_json::to_string(event) {
             self.bans.store().happened(Event { at: now.into(), network, is_manual, what });

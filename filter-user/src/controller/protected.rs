@@ -1,9 +1,10 @@
 //! Everything that is never banned: the host's own addresses, the trusted networks, the addresses of
-//! trusted names, and the networks that are allowed at run time.
+//! trusted names, and the networks that are allowed at run time; and the essential addresses, which no jail bans.
 //!
 //! Decides whether a network may be banned. The cost of a lookup does not depend on the number of
 //! networks, because each failure needs a few lookups.
 
+pub(super) mod essential;
 pub(super) mod names;
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use self::essential::Essentials;
 use self::names::Names;
 use crate::config::{Config, HostName};
 use crate::network_set::NetworkSet;
@@ -27,6 +29,7 @@ pub(super) struct Protected {
     configured: NetworkSet,
     /// The same and the allowed networks.
     all_trusted: NetworkSet,
+    essentials: Essentials,
 }
 
 /// The host's addresses.
@@ -46,18 +49,27 @@ impl From<BTreeSet<IpNet>> for Own {
 impl Protected {
     /// For these addresses of the host; names have not been looked up yet.
     pub(super) fn new(config: &Config, own: BTreeSet<IpNet>) -> Self {
-        Self::over(config, own.into(), Names::new(config), BTreeSet::new())
+        Self::over(config, own.into(), (Names::new(config), Essentials::default()), BTreeSet::new())
     }
 
     /// The same host and the known addresses of names, with another configuration.
     pub(super) fn replaced(&self, config: &Config) -> Self {
-        Self::over(config, self.own.clone(), self.names.replaced(config), self.allowed.clone())
+        let names = self.names.replaced(config, self.essentials.trunk_names());
+        let known = (names, self.essentials.clone());
+        Self::over(config, self.own.clone(), known, self.allowed.clone())
     }
 
-    fn over(config: &Config, own: Own, names: Names, allowed: BTreeSet<IpNet>) -> Self {
+    fn over(
+        config: &Config,
+        own: Own,
+        (names, essentials): (Names, Essentials),
+        allowed: BTreeSet<IpNet>,
+    ) -> Self {
         let trusted = config.trusted.clone();
-        let mut protected = Self { own, trusted, names, allowed, ..Self::default() };
+        let mut protected = Self { own, trusted, names, allowed, essentials, ..Self::default() };
         protected.trust_names();
+        protected.essentials.switch(config.protect);
+        protected.find_essentials();
         protected
     }
 
@@ -92,8 +104,13 @@ impl Protected {
     }
 
     /// The networks that a ban of any network must exempt.
-    pub(super) fn sets(&self) -> [&NetworkSet; 2] {
-        [&self.own.set, &self.all_trusted]
+    pub(super) fn sets(&self) -> impl Iterator<Item = &NetworkSet> {
+        [&self.own.set, &self.all_trusted].into_iter().chain(self.essentials.sets())
+    }
+
+    /// The essential addresses.
+    pub(super) fn essentials(&self) -> &Essentials {
+        &self.essentials
     }
 
     fn configured_networks(&self) -> impl Iterator<Item = IpNet> {

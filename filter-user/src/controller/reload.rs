@@ -1,12 +1,13 @@
 //! Replaces the running configuration by a new one.
 
-use ipnet::IpNet;
+use std::net::IpAddr;
 
 use anyhow::Result;
+use ipnet::IpNet;
 
 use super::{Controller, show};
 use crate::clock::KernelTime;
-use crate::config::Config;
+use crate::config::{Config, Scope};
 use crate::datapath::Datapath;
 
 /// The most bans that an objection names.
@@ -18,7 +19,13 @@ const LOOKED_AT: usize = 256;
 impl<D: Datapath> Controller<D> {
     /// Objections to this configuration: the addresses that it would shut out although they are let in
     /// now.
-    pub fn objections(&self, new: &Config, now: KernelTime) -> Vec<String> {
+    /// `session` is where the administrator's SSH session comes from.
+    pub fn objections(
+        &self,
+        new: &Config,
+        session: Option<IpAddr>,
+        now: KernelTime,
+    ) -> Vec<String> {
         let mut objections = Vec::new();
         let protected = self.protected.replaced(new);
         if self.protected.is_trusting() && !protected.is_trusting() {
@@ -40,6 +47,27 @@ impl<D: Datapath> Controller<D> {
                 ));
             }
         }
+        let others = self.protected.essentials().sessions();
+        let others = others.iter().filter(|other| Some(**other) != session);
+        for session in session.iter().chain(others) {
+            let network = IpNet::from(*session);
+            if !self.protected.is_trusted(network) || stays(&network) {
+                continue;
+            }
+            let around = self.bans.ledger().of(*session).into_iter();
+            let mut closing = around.filter(|entry| {
+                entry.ban.in_force(now)
+                    && !matches!(entry.ban.scope, Scope::Sip)
+                    && !entry.except().iter().any(|part| part.contains(session))
+            });
+            if let Some(entry) = closing.next() {
+                objections.push(format!(
+                    "an SSH session comes from {session}, which is no longer trusted, and would be shut out \
+                     by the ban of {}",
+                    show(entry.ban.network)
+                ));
+            }
+        }
         objections
     }
 
@@ -49,7 +77,7 @@ impl<D: Datapath> Controller<D> {
     /// # Errors
     ///
     /// If the kernel refuses the trusted networks; then the controller stays as it was.
-    pub fn reconfigure(&mut self, new: &Config) -> Result<()> {
+    pub fn reconfigure(&mut self, new: &Config, now: KernelTime) -> Result<()> {
         let protected = self.protected.replaced(new);
         if let Err(why) = self.datapath.trust(&protected.trusted_networks()) {
             return Err(match self.datapath.trust(&self.protected.trusted_networks()) {
@@ -58,6 +86,7 @@ impl<D: Datapath> Controller<D> {
             });
         }
         self.protected = protected;
+        self.shelter_all(now);
         self.tuning.reconfigure(new);
         self.apply_tuning();
         self.limited.set_limits(&new.limits);

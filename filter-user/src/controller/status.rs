@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::{
-    Bans, Escalation, Interface, JailCount, Peers, ReasonCount, Signature, Source, Status, Store,
-    StoreState, Verdict,
+    Bans, Escalation, Essential, Interface, JailCount, Peers, ReasonCount, Signature, Source,
+    Status, Store, StoreState, Verdict,
 };
 use filter_common::decision;
 
@@ -20,6 +20,7 @@ impl<D: Datapath> Controller<D> {
         let counters = self.datapath.counters().map_err(|why| format!("{why:#}"))?;
         let learning = self.datapath.learning();
         let signature = |(user_agent, packets)| Signature { user_agent, packets };
+        let (prevented, last) = self.prevented.total(self.started);
         let jails = self.jails.iter().map(|jail| JailCount {
             name: jail.name().to_owned(),
             watched: jail.watched() as u64,
@@ -49,6 +50,7 @@ impl<D: Datapath> Controller<D> {
             log: logging::report(),
             trusted_names: self.protected.names().report_trusted(),
             allowed: self.protected.allowed_count(),
+            essential: Essential { prevented, last, ..self.protected.essentials().report() },
             signatures: self.datapath.signatures().into_iter().map(signature).collect(),
             sources: self.sources.present().map(|source| self.source(source, now)).collect(),
             hearing: self.hearing_findings(now),

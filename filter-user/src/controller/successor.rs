@@ -104,8 +104,14 @@ impl<D: Datapath> Controller<D> {
         if jail.ignored().contains(address.into()) || self.ignores_by_name(place, address) {
             return Err("their jail ignores them");
         }
+        let origin = self.origin_of(&decided.jail);
         // If the jail makes no unproven bans, they close what its other bans close.
         let scope = settings.unproven_scope.unwrap_or(settings.scope);
+        if let Some(kind) = self.protected.essentials().of(address.into(), scope) {
+            let reason = format!("{from} had banned it");
+            self.prevent((address, kind.as_str()), (self.jail_name(origin), 0, &reason), now);
+            return Err("default gateways, name servers, trunks or sources of SSH sessions");
+        }
         if self.is_known(address, now) {
             return Err("known peers, probably phones");
         }
@@ -116,7 +122,6 @@ impl<D: Datapath> Controller<D> {
         };
         let time = decided.seconds.map(|seconds| Duration::from_secs(seconds).min(duration::MAX));
         let until = time.map(|time| now.after(time));
-        let origin = self.origin_of(&decided.jail);
         let ban = Ban { network, scope, origin, since: now.into(), until };
         let entry = Entry::new(ban, format!("imported from {from}")).with_except(except);
         // The remaining time is sent in whole seconds.

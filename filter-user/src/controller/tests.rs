@@ -1,4 +1,5 @@
 mod attempts;
+mod essential;
 mod ipv6;
 mod manual;
 mod many;

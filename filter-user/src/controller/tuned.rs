@@ -274,7 +274,7 @@ mod tests {
         let report = controller.tuning.report(JAIL);
         assert_eq!((report.len(), &*report[0].value, &*report[0].by), (1, "3", "root"));
         // A reload keeps it.
-        controller.reconfigure(&Config::default()).unwrap();
+        controller.reconfigure(&Config::default(), at(20)).unwrap();
         fail(&mut controller, [203, 0, 113, 8], 3);
         assert_eq!(controller.ban_count(), 2);
         controller.answer(set(Tunable::Maxretry, None), at(0));

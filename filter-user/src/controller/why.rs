@@ -9,7 +9,7 @@ use filter_common::decision::Reason;
 use super::{Controller, show};
 use crate::ban::{Entry, last_to_end};
 use crate::clock::{KernelTime, Now};
-use crate::config::{Limit, Limits};
+use crate::config::{Limit, Limits, Scope};
 use crate::datapath::{Datapath, Limited};
 use crate::duration;
 use crate::jail::{Evidence, Jail, Standing};
@@ -52,6 +52,7 @@ impl<D: Datapath> Controller<D> {
         };
         let ignored_by = self.jails.iter().filter(ignores).map(|jail| jail.name().to_owned());
         let first = entry.map(|entry| self.ban_of(entry));
+        let essential = self.protected.essentials().of(address.into(), Scope::All);
         Why {
             address,
             source: show(source),
@@ -70,6 +71,8 @@ impl<D: Datapath> Controller<D> {
             }),
             maintenance_until: closed.map(|closed| self.started.show(closed.until)),
             trusted: protected.is_some(),
+            essential: essential.map(|kind| kind.as_str().to_owned()),
+            prevented: self.prevented.of(address, self.started),
             allowed: self.allowed_around(address.into()),
             protected: protected.map(ToOwned::to_owned),
             ignored_by: ignored_by.collect(),

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::server::Question;
 use crate::clock::Rfc3339;
-use crate::controller::{Answered, Controller, Ticket, show};
+use crate::controller::{Answered, Asker, Controller, Ticket, show};
 use crate::datapath::Kernel;
 use crate::store::{self, Found, Offences, Past, Store};
 
@@ -25,7 +25,7 @@ impl Answers {
     /// Answers a request, now or as soon as the store has everything that the answer reports. A request that
     /// changes nothing is dropped if its client has gone.
     pub(super) fn answer(&mut self, controller: &mut Controller<Kernel>, question: Question) {
-        let Question { request, who, reply } = question;
+        let Question { request, who, from, reply } = question;
         if reply.is_closed() && !request.changes() {
             return;
         }
@@ -46,7 +46,7 @@ impl Answers {
         let clock = crate::clock::read();
         let now = clock.kernel;
         controller.set_clock(clock);
-        let answer = match controller.answer_to(request, &who, now) {
+        let answer = match controller.answer_to(request, Asker { name: &who, from }, now) {
             Answered::Now(answer) => answer,
             Answered::Later(ticket) => {
                 self.0.insert(ticket, reply);

@@ -3,6 +3,7 @@
 //!
 //! The files are read on another thread; only comparing and applying takes a turn of the loop.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::task::spawn_blocking;
 
 use super::server::Question;
 use super::{Outlook, settings};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
@@ -42,6 +43,8 @@ pub(super) struct How {
     pub(super) dry_run: bool,
     /// Apply it despite objections.
     pub(super) force: bool,
+    /// Where the session of whoever asks comes from, if it came over ssh.
+    pub(super) session: Option<IpAddr>,
 }
 
 /// Called with the result of a reload.
@@ -88,7 +91,7 @@ impl Reloads {
     /// The same for a client, if that is the question; other questions come back.
     pub(super) fn begin_for(&self, question: Question) -> Option<Question> {
         let Request::Reload { dry_run, force } = question.request else { return Some(question) };
-        let Question { who, reply, .. } = question;
+        let Question { who, from: session, reply, .. } = question;
         let tell = move |done: Result<Reloaded>| {
             let answer = match &done {
                 Ok(done) => Reply::Ok(Answer::Reloaded(done.clone())),
@@ -98,8 +101,13 @@ impl Reloads {
             drop(reply.send(answer));
             log_outcome(&format!("{who}: reload"), done);
         };
-        self.begin(How { dry_run, force }, Box::new(tell));
+        self.begin(How { dry_run, force, session }, Box::new(tell));
         None
+    }
+
+    /// The running configuration.
+    pub(super) fn running(&self) -> &Config {
+        &self.running.config
     }
 
     /// Waits for a configuration that was read. Can be dropped while it waits.
@@ -127,7 +135,8 @@ impl Reloads {
         disabled: bool,
     ) -> Result<Reloaded> {
         let (changes, next) = self.running.changes(new);
-        let objections = controller.objections(&next.config, crate::clock::now());
+        let now = crate::clock::now();
+        let objections = controller.objections(&next.config, how.session, now);
         if how.dry_run {
             return Ok(Reloaded { changes, objections, applied: false });
         }
@@ -143,7 +152,7 @@ impl Reloads {
         let kernel = controller.datapath_mut();
         let applied = kernel
             .configure(&kernel_settings(&next.config))
-            .and_then(|()| controller.reconfigure(&next.config));
+            .and_then(|()| controller.reconfigure(&next.config, now));
         if let Err(why) = applied {
             let old = kernel_settings(&self.running.config);
             let why = why.context("the kernel refuses the new configuration; the old one stays");
@@ -155,8 +164,8 @@ impl Reloads {
             });
         }
         outlook.sip.clone_from(&next.config.sip);
-        let wanted = dns::names(&next.config);
-        if wanted != dns::names(&self.running.config) {
+        let wanted = outlook.names(&next.config);
+        if wanted != outlook.names(&self.running.config) {
             *names = Following::start(wanted, dns::system_resolver);
         }
         self.running = next;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use api::{By, Envelope, Line, REQUEST_MAX, Reply, Request};
 use log::warn;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::geteuid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -36,16 +38,21 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After this many checks the client is sent a space, which shows that its request is in progress.
 const LOOKS_PER_SIGN: u32 = 40;
 
+/// The reply to a user who may only look.
+const NOT_ROOT: &str = "only root may change anything; the daemon's group may look";
+
 /// A request, and where its reply goes.
 pub(super) struct Question {
     pub(super) request: Request,
     /// The user that sent the request, for the log.
     pub(super) who: String,
+    /// The address from which that user's session came, if it came over ssh.
+    pub(super) from: Option<IpAddr>,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// Listens at `path`, for root only. The caller holds the lock that admits one daemon, so an existing
-/// socket is a leftover.
+/// Listens at `path`, for root, the daemon's user and its group. The caller holds the lock that admits one
+/// daemon, so an existing socket is a leftover.
 pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(
@@ -61,7 +68,7 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .with_context(|| format!("set the permissions of {}", path.display()))?;
     Ok(listener)
 }
@@ -129,8 +136,12 @@ async fn client(
     }
     asked();
     let reply = match serde_json::from_slice(&line) {
+        Ok(Line { request, .. }) if !may(peer, geteuid().as_raw(), &request) => {
+            Reply::Error(NOT_ROOT.to_owned())
+        }
         Ok(Line { request, by }) => {
-            let answer = put(request, who(peer, &by.unwrap_or_default()), ask);
+            let by = by.unwrap_or_default();
+            let answer = put(request, who(peer, &by), by.from, ask);
             match while_there(&mut stream, answer).await? {
                 Some(reply) => reply,
                 None => return Ok(()),
@@ -175,6 +186,11 @@ fn has_left(stream: &UnixStream) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok() && polled.iter().any(hung_up)
 }
 
+/// Whether a user may send a request. The group, which the socket's mode lets in, may only look.
+fn may(peer: Option<u32>, own: u32, request: &Request) -> bool {
+    peer.is_some_and(|peer| peer == 0 || peer == own) || !request.changes()
+}
+
 /// The requester as text: the user of the process according to the kernel, and the details that the
 /// client adds.
 fn who(uid: Option<u32>, by: &By) -> String {
@@ -195,9 +211,14 @@ fn who(uid: Option<u32>, by: &By) -> String {
     }
 }
 
-async fn put(request: Request, who: String, ask: &mpsc::Sender<Question>) -> Reply {
+async fn put(
+    request: Request,
+    who: String,
+    from: Option<IpAddr>,
+    ask: &mpsc::Sender<Question>,
+) -> Reply {
     let (reply, answer) = oneshot::channel();
-    if ask.send(Question { request, who, reply }).await.is_err() {
+    if ask.send(Question { request, who, from, reply }).await.is_err() {
         return Reply::Error("the daemon is stopping".to_owned());
     }
     answer.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".to_owned()))
@@ -220,6 +241,23 @@ mod tests {
         assert_eq!(who(Some(0), &by("alice")), "alice (sudo, root) from 192.0.2.9");
         assert_eq!(who(Some(0), &by("a\nb\u{1b}[0m")), "ab0m (sudo, root) from 192.0.2.9");
         assert!(who(Some(0), &by(&"x".repeat(1000))).len() < 100);
+    }
+
+    #[test]
+    fn root_and_the_daemons_user_change_and_others_look() {
+        let change = Request::Confirm;
+        let table = [
+            (Some(0), 900, true),
+            (Some(900), 900, true),
+            (Some(0), 0, true),
+            (Some(1000), 900, false),
+            (Some(1000), 0, false),
+            (None, 0, false),
+        ];
+        for (peer, own, may_change) in table {
+            assert_eq!(may(peer, own, &change), may_change, "{peer:?} {own}");
+            assert!(may(peer, own, &Request::Status), "{peer:?} {own}");
+        }
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
 use crate::beat;
 use crate::controller::Controller;
 use crate::datapath::{Datapath as _, Events, Interface, Kernel};
-use crate::dns::Following;
+use crate::dns::{self, Following};
 use crate::host;
 use crate::report::count;
 use crate::store::News;
@@ -121,6 +121,10 @@ impl Parts {
                 }
                 Some(seen) = seen.recv() => {
                     self.outlook.take(&seen, controller);
+                    if self.outlook.take_trunks(&seen) {
+                        let wanted = self.outlook.names(reloads.running());
+                        *names = Following::start(wanted, dns::system_resolver);
+                    }
                     self.safety.look(seen.is_switched, controller);
                     Turn::None
                 }

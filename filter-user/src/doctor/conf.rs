@@ -31,6 +31,8 @@ pub(super) struct Conf {
     files: Vec<PathBuf>,
     /// The names in includes.
     included: Vec<PathBuf>,
+    /// The commands whose output Asterisk would read too, which nobody runs here.
+    runs: Vec<String>,
 }
 
 impl Conf {
@@ -39,6 +41,18 @@ impl Conf {
         let mut conf = Self::default();
         conf.read_file(etc, &etc.join(format!("{name}.conf")), &mut String::new(), 0);
         conf
+    }
+
+    /// Reads a text, and the files in `etc` that it includes.
+    pub(super) fn of_text(etc: &Path, text: &str) -> Self {
+        let mut conf = Self::default();
+        conf.read_text(etc, text, &mut String::new(), 0);
+        conf
+    }
+
+    /// The settings of all sections, in their order.
+    pub(super) fn settings(&self) -> &[Setting] {
+        &self.settings
     }
 
     /// The settings of all sections of this name.
@@ -66,6 +80,11 @@ impl Conf {
         &self.files
     }
 
+    /// The commands whose output Asterisk reads (`#exec`).
+    pub(super) fn runs(&self) -> &[String] {
+        &self.runs
+    }
+
     /// Whether a file would be read if it existed.
     pub(super) fn includes(&self, file: &Path) -> bool {
         self.included.iter().any(|included| {
@@ -81,8 +100,12 @@ impl Conf {
         }
         let bytes = fs::read(file).unwrap_or_default();
         self.files.push(file.to_owned());
+        self.read_text(etc, &String::from_utf8_lossy(&bytes), section, depth);
+    }
+
+    fn read_text(&mut self, etc: &Path, text: &str, section: &mut String, depth: usize) {
         let mut in_comment = false;
-        for line in String::from_utf8_lossy(&bytes).lines() {
+        for line in text.lines() {
             let line = line.trim();
             if in_comment || (line.starts_with(";--") && !line.starts_with(";---")) {
                 in_comment = !line.contains("--;");
@@ -100,6 +123,8 @@ impl Conf {
                 for file in found.into_iter().flatten().flatten() {
                     self.read_file(etc, &file, section, depth + 1);
                 }
+            } else if let Some(command) = line.strip_prefix("#exec") {
+                self.runs.push(command.trim().to_owned());
             } else if let Some((key, value)) = line.split_once('=') {
                 let value = value.strip_prefix('>').unwrap_or(value).trim().to_owned();
                 let (section, key) = (section.clone(), key.trim().to_owned());

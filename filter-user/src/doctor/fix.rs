@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, chown};
 use serde::Serialize;
 
+use crate::client::USER;
+
 /// The AMI user.
 const MANAGER: &str = include_str!("../../../packaging/asterisk/manager.d/ringfence.conf");
 
@@ -135,8 +137,11 @@ impl Fix {
             }
             Self::Secret { file } => {
                 write(file, &format!("secret = {}\n", secret()?), 0o640)?;
-                // Without this group, Asterisk runs as root.
-                let group = Group::from_name("asterisk")?;
+                // Without the group asterisk, Asterisk runs as root, and only the service is to read it.
+                let group = match Group::from_name("asterisk")? {
+                    Some(group) => Some(group),
+                    None => Group::from_name(USER)?,
+                };
                 group.map_or(Ok(()), |group| Ok(chown(file, None, Some(group.gid))?))
             }
             Self::Include { file, line } => append(file, line),

@@ -1,6 +1,8 @@
 //! What is known about an address, as text.
 
-use api::{BanOf, Evidence, History, JailHistory, Limit, NO_REASON, Near, NotCounted, Why};
+use api::{
+    BanOf, Evidence, History, JailHistory, Limit, NO_REASON, Near, NotCounted, Prevented, Why,
+};
 
 use super::text::{count, line, shown_text, table, until, when, when_exactly};
 use crate::jail::EVIDENCE_MAX;
@@ -30,6 +32,15 @@ pub fn why(why: &Why) -> String {
     if let Some(until) = &why.known_until {
         let passed = count(why.packets.passed.unwrap_or_default(), "packet");
         line(&mut text, &format!("it is a known peer until {}; {passed} passed", when(until)));
+    }
+    if let Some(Prevented { is, jail, failures, last, .. }) = &why.prevented {
+        let (failures, last) = (count(*failures, "failure"), when(last));
+        line(
+            &mut text,
+            &format!("protected: {is}; {failures}; not banned, last at {last} by {jail}"),
+        );
+    } else if let Some(is) = &why.essential {
+        line(&mut text, &format!("protected: {is}; no jail bans it, and limits apply to it"));
     }
     for jail in &why.ignored_by {
         line(&mut text, &format!("{jail} ignores it (ignoreip)"));
@@ -148,6 +159,7 @@ fn why_not(why: &Why) -> String {
         && why.near.is_empty()
         && why.ignored_by.is_empty()
         && why.protected.is_none()
+        && why.essential.is_none()
         && why.limit.is_none();
     if text.is_empty() && nothing_is_known {
         line(

@@ -282,6 +282,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 },
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
+                protect: Protect { trunks: dry_run, ..Protect::default() },
                 escalation: how.3,
                 signatures: Signatures { user_agents: how.1 },
                 jails: built_in_jails()

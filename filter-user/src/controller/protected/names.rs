@@ -19,18 +19,29 @@ use crate::dns::{self, ADDRESSES_MAX, Addresses, News};
 pub(in crate::controller) struct Names {
     /// By name; `None` for a name that has not been looked up yet.
     addresses: BTreeMap<HostName, Option<Addresses>>,
+    configured: BTreeSet<HostName>,
     trusted: Vec<HostName>,
 }
 
 impl Names {
     pub(in crate::controller) fn new(config: &Config) -> Self {
-        let addresses = dns::names(config).into_iter().map(|name| (name, None)).collect();
-        Self { addresses, trusted: config.trusted_names.clone() }
+        let configured = dns::names(config);
+        let addresses = configured.iter().map(|name| (name.clone(), None)).collect();
+        Self { addresses, configured, trusted: config.trusted_names.clone() }
     }
 
-    /// The names of another configuration, with the addresses that are known of them already.
-    pub(in crate::controller) fn replaced(&self, config: &Config) -> Self {
+    /// Follows these names besides those of the configuration.
+    pub(super) fn follow(&mut self, others: &BTreeSet<HostName>) {
+        let mut addresses = std::mem::take(&mut self.addresses);
+        let wanted = self.configured.iter().chain(others).cloned();
+        self.addresses =
+            wanted.map(|name| (name.clone(), addresses.remove(&name).flatten())).collect();
+    }
+
+    /// The names of another configuration and these others, with the addresses that are known of them already.
+    pub(super) fn replaced(&self, config: &Config, others: &BTreeSet<HostName>) -> Self {
         let mut names = Self::new(config);
+        names.follow(others);
         for (name, addresses) in &mut names.addresses {
             addresses.clone_from(self.addresses.get(name).unwrap_or(&None));
         }
@@ -141,6 +152,9 @@ impl<D: Datapath> Controller<D> {
                 let why = format!("{name}, which {jail_name} ignores");
                 self.welcome(*address, Some(origin), &why, now);
             }
+        }
+        if self.protected.essentials().is_trunk(&name) {
+            self.look_for_trunks(now);
         }
         if self.protected.names.trusted.contains(&name) {
             self.protected.trust_names();

@@ -187,6 +187,11 @@ fn every_reply_is_as_recorded() {
     };
     let history = vec![
         row(HistoryEvent::Change { by, action }),
+        row(HistoryEvent::BanPrevented {
+            jail: "asterisk-wazo".to_owned(),
+            is: "a default gateway".to_owned(),
+            reason: "15 failures within 10m".to_owned(),
+        }),
         row(HistoryEvent::BanLifted(ended.clone())),
         row(HistoryEvent::BanEnded(ended)),
     ];

@@ -1,0 +1,225 @@
+//! What the host depends on: gateways, name servers, trunks and SSH sessions. No jail bans it, and a manual ban
+//! needs `--force`; but unlike what is trusted, it is subject to the limits.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use log::{info, warn};
+
+use super::super::{Controller, Protected, show};
+use crate::ban::{Entry, Origin};
+use crate::clock::KernelTime;
+use crate::config::{HostName, Protect, Scope};
+use crate::datapath::Datapath;
+use crate::doctor::Trunks;
+use crate::host::Essential;
+use crate::network_set::NetworkSet;
+
+/// The most bans inside a network that are lifted because the host depends on it.
+const LIFTED_MAX: usize = 1000;
+
+/// What a host depends on an address for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::controller) enum Kind {
+    Gateway,
+    NameServer,
+    Trunk,
+    SshSession,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Gateway, Self::NameServer, Self::Trunk, Self::SshSession];
+
+    /// What such an address is, in words.
+    pub(in crate::controller) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "a default gateway",
+            Self::NameServer => "a name server",
+            Self::Trunk => "a trunk",
+            Self::SshSession => "the source of an SSH session",
+        }
+    }
+
+    /// Whether a ban of a scope harms it.
+    const fn is_harmed_by(self, scope: Scope) -> bool {
+        match self {
+            Self::Gateway | Self::NameServer | Self::Trunk => true,
+            Self::SshSession => !matches!(scope, Scope::Sip),
+        }
+    }
+}
+
+/// The addresses that the host depends on.
+#[derive(Clone, Debug, Default)]
+pub(in crate::controller) struct Essentials {
+    switches: Protect,
+    found: Essential,
+    trunks: Trunks,
+    /// Of each kind that is protected.
+    sets: [NetworkSet; Kind::ALL.len()],
+}
+
+impl Essentials {
+    pub(super) fn switch(&mut self, switches: Protect) {
+        self.switches = switches;
+    }
+
+    /// The networks of each kind that is protected, given the addresses of the trunks' names.
+    fn networks(&self, of_names: impl Iterator<Item = IpAddr>) -> [BTreeSet<IpNet>; 4] {
+        let Protect { gateways, name_servers, trunks, ssh_sessions } = self.switches;
+        let all = |wanted: bool, addresses: &BTreeSet<IpAddr>| {
+            let wanted = addresses.iter().filter(|_| wanted);
+            wanted.copied().map(IpNet::from).collect::<BTreeSet<_>>()
+        };
+        let mut of_trunks: BTreeSet<IpNet> = of_names.map(IpNet::from).collect();
+        of_trunks.extend(&self.trunks.networks);
+        of_trunks.retain(|_| trunks);
+        [
+            all(gateways, &self.found.gateways),
+            all(name_servers, &self.found.name_servers),
+            of_trunks,
+            all(ssh_sessions, &self.found.sessions),
+        ]
+    }
+
+    pub(super) fn sets(&self) -> impl Iterator<Item = &NetworkSet> {
+        self.sets.iter()
+    }
+
+    /// What the host depends on a network for that a ban of this scope would close.
+    pub(in crate::controller) fn of(&self, network: IpNet, scope: Scope) -> Option<Kind> {
+        let kinds = Kind::ALL.into_iter().zip(&self.sets);
+        let mut harmed = kinds.filter(|(kind, _)| kind.is_harmed_by(scope));
+        harmed.find(|(_, set)| set.contains(network)).map(|(kind, _)| kind)
+    }
+
+    /// The first address or network inside a network, outside its exceptions, that a ban of it would close.
+    pub(in crate::controller) fn inside(
+        &self,
+        network: IpNet,
+        except: &[IpNet],
+        scope: Scope,
+    ) -> Option<(IpNet, Kind)> {
+        let kinds = Kind::ALL.into_iter().zip(&self.sets);
+        let harmed = kinds.filter(|(kind, _)| kind.is_harmed_by(scope));
+        harmed
+            .flat_map(|(kind, set)| set.inside(network).map(move |one| (one, kind)))
+            .find(|(one, _)| !except.iter().any(|part| part.contains(one)))
+    }
+
+    /// The names of the trunks.
+    pub(super) fn trunk_names(&self) -> &BTreeSet<HostName> {
+        &self.trunks.names
+    }
+
+    /// Whether a name is a trunk's.
+    pub(super) fn is_trunk(&self, name: &HostName) -> bool {
+        self.trunks.names.contains(name)
+    }
+
+    /// Where the SSH sessions come from.
+    pub(in crate::controller) fn sessions(&self) -> &BTreeSet<IpAddr> {
+        &self.found.sessions
+    }
+
+    /// What is protected, as `status` tells of it.
+    pub(in crate::controller) fn report(&self) -> api::Essential {
+        let [gateways, name_servers, trunks, sessions] = &self.sets;
+        let addresses = |set| everything(set).map(|network| network.addr()).collect();
+        api::Essential {
+            gateways: addresses(gateways),
+            name_servers: addresses(name_servers),
+            trunks: everything(trunks).map(show).collect(),
+            ssh_sessions: addresses(sessions),
+            ..api::Essential::default()
+        }
+    }
+}
+
+/// All networks of a set.
+fn everything(set: &NetworkSet) -> impl Iterator<Item = IpNet> {
+    [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())]
+        .into_iter()
+        .flat_map(|all| set.inside(all))
+}
+
+impl Protected {
+    /// Puts together what the host depends on. Returns what is new.
+    pub(super) fn find_essentials(&mut self) -> Vec<(IpNet, Kind)> {
+        let names: Vec<HostName> = self.essentials.trunk_names().iter().cloned().collect();
+        let networks = self.essentials.networks(self.names.addresses(&names));
+        let mut new = Vec::new();
+        for ((kind, networks), set) in
+            Kind::ALL.into_iter().zip(networks).zip(&mut self.essentials.sets)
+        {
+            new.extend(networks.iter().filter(|one| !set.contains(**one)).map(|one| (*one, kind)));
+            *set = networks.into_iter().collect();
+        }
+        new
+    }
+
+    fn set_essentials(&mut self, found: &Essential, trunks: &Trunks) -> Vec<(IpNet, Kind)> {
+        if self.essentials.found == *found && self.essentials.trunks == *trunks {
+            return Vec::new();
+        }
+        self.essentials.found.clone_from(found);
+        self.essentials.trunks.clone_from(trunks);
+        self.names.follow(&self.essentials.trunks.names);
+        self.find_essentials()
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Takes what the host depends on now. Bans of it that nobody made manually are lifted.
+    pub(crate) fn set_essentials(&mut self, found: &Essential, trunks: &Trunks, now: KernelTime) {
+        for (network, kind) in self.protected.set_essentials(found, trunks) {
+            self.shelter(network, kind, now);
+        }
+    }
+
+    /// Lifts the bans of all that the host depends on, of which a setting has made more.
+    pub(in crate::controller) fn shelter_all(&mut self, now: KernelTime) {
+        let sets = Kind::ALL.into_iter().zip(&self.protected.essentials.sets);
+        let all = sets.flat_map(|(kind, set)| everything(set).map(move |network| (network, kind)));
+        for (network, kind) in all.collect::<Vec<_>>() {
+            self.shelter(network, kind, now);
+        }
+    }
+
+    /// The same for the addresses of a trunk's name, which have changed.
+    pub(super) fn look_for_trunks(&mut self, now: KernelTime) {
+        for (network, kind) in self.protected.find_essentials() {
+            self.shelter(network, kind, now);
+        }
+    }
+
+    /// Lifts the bans of a network that the host depends on.
+    fn shelter(&mut self, network: IpNet, kind: Kind, now: KernelTime) {
+        let is = kind.as_str();
+        let harms = |entry: &&Entry| {
+            entry.ban.origin != Origin::Manual && kind.is_harmed_by(entry.ban.scope)
+        };
+        let of = self.bans.ledger().of_network(network);
+        let inside = self.bans.ledger().inside(network);
+        let bans: Vec<Entry> = of.chain(inside).filter(harms).take(LIFTED_MAX).cloned().collect();
+        for ban in bans {
+            let (by, banned) = (self.jail_name(ban.ban.origin), show(ban.ban.network));
+            match self.bans.strike(&mut self.datapath, &ban) {
+                Ok(()) => {
+                    self.note_end(&ban, true, now);
+                    warn!("lifted the ban of {banned} by {by}, because it is {is}: {}", ban.reason);
+                    self.count_prevented((ban.ban.network.addr(), is), (by, 0, &*ban.reason), now);
+                }
+                Err(why) => {
+                    warn!("the ban of {banned} cannot be lifted, though it is {is}: {why:#}");
+                }
+            }
+        }
+        self.leave_out(network, None, now);
+        let manual = self.bans.ledger().of(network.addr());
+        if manual.iter().any(|entry| entry.ban.in_force(now)) {
+            info!("{} is {is}, but a manual ban closes it", show(network));
+        }
+    }
+}

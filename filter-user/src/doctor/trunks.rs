@@ -1,0 +1,210 @@
+//! The trunks in Asterisk's configuration of PJSIP: the hosts to which it registers, and those that it
+//! identifies by address.
+//!
+//! Files enter, or what Wazo's wazo-confgend answers, which writes that configuration; networks and host
+//! names leave.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::conf::Conf;
+use crate::config::HostName;
+
+/// The most networks, and the most names. More hosts than these are no trunks.
+const TRUNKS_MAX: usize = 256;
+const NAMES_MAX: usize = 64;
+
+/// The shortest prefixes of a trunk. A wider network identifies nobody, and would keep many from being banned.
+const WIDEST_V4: u8 = 20;
+const WIDEST_V6: u8 = 48;
+
+/// Where wazo-confgend listens.
+const CONFGEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8669);
+
+/// What `wazo-confgen asterisk/pjsip.conf --cached` asks it.
+const QUESTION: &[u8] = b"asterisk/pjsip.conf cached";
+
+/// How long it may be silent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most of its answer that is read, in bytes.
+const ANSWER_MAX: u64 = 16 << 20;
+
+/// The keys that name hosts: of an outbound registration, and of an `identify`; the last one is of
+/// `pjsip_wizard.conf`.
+const KEYS: [&str; 4] = ["server_uri", "outbound_proxy", "match", "remote_hosts"];
+
+/// The trunks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trunks {
+    /// Their addresses and networks.
+    pub(crate) networks: BTreeSet<IpNet>,
+    /// Their host names.
+    pub(crate) names: BTreeSet<HostName>,
+}
+
+impl Trunks {
+    /// Reads the configuration in a directory such as `/etc/asterisk`. What cannot be read has no trunks.
+    pub(crate) fn read(etc: &Path) -> Self {
+        let mut trunks = Self::default();
+        let conf = Conf::read(etc, "pjsip");
+        trunks.take(&conf);
+        trunks.take(&Conf::read(etc, "pjsip_wizard"));
+        if is_generated(&conf)
+            && let Some(text) = generated()
+        {
+            trunks.take(&Conf::of_text(etc, &text));
+        }
+        trunks
+    }
+
+    fn take(&mut self, conf: &Conf) {
+        let named = conf
+            .settings()
+            .iter()
+            .filter(|setting| KEYS.iter().any(|key| setting.key.eq_ignore_ascii_case(key)));
+        for host in named.flat_map(|setting| setting.value.split(',')) {
+            self.add(host.trim());
+        }
+    }
+
+    /// Adds a host as a setting names it: `sip:user@host:port;parameters`, an address, or a network.
+    fn add(&mut self, text: &str) {
+        let text = text.trim_start_matches(['"', '<']).trim_end_matches(['"', '>']);
+        let uri = ["sip:", "sips:"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let host = uri.unwrap_or(text);
+        let host = host.split([';', '?']).next().unwrap_or_default();
+        let host = host.rsplit('@').next().unwrap_or_default();
+        if let Some(network) = network(host) {
+            let widest = if network.addr().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
+            if network.prefix_len() >= widest && self.networks.len() < TRUNKS_MAX {
+                self.networks.insert(network);
+            }
+        } else if let Ok(name) = without_port(host).parse()
+            && self.names.len() < NAMES_MAX
+        {
+            self.names.insert(name);
+        }
+    }
+}
+
+/// An address, perhaps with a port or in brackets, or a network, whose length may be a mask.
+fn network(host: &str) -> Option<IpNet> {
+    if let Some((address, mask)) = host.split_once('/') {
+        let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+        let network = match mask.parse::<IpAddr>() {
+            Ok(mask) => IpNet::with_netmask(address, mask).ok()?,
+            Err(_length) => IpNet::new(address, mask.parse().ok()?).ok()?,
+        };
+        return Some(network.trunc());
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.split_once(']')).map(|(host, _)| host);
+    let address = bare.unwrap_or(host).parse().or_else(|_| without_port(host).parse()).ok()?;
+    Some(IpNet::from(IpAddr::to_canonical(&address)))
+}
+
+fn without_port(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(host, _)| host)
+}
+
+/// Whether wazo-confgend writes the configuration.
+fn is_generated(conf: &Conf) -> bool {
+    conf.runs().iter().any(|command| command.contains("wazo-confgen"))
+}
+
+/// What wazo-confgend would have Asterisk read.
+fn generated() -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&CONFGEND, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(QUESTION).ok()?;
+    let mut text = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> (Vec<String>, Vec<String>) {
+        let mut trunks = Trunks::default();
+        trunks.take(&Conf::of_text(Path::new("/nonexistent"), text));
+        let networks = trunks.networks.iter().map(ToString::to_string).collect();
+        (networks, trunks.names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn trunks_are_read_as_asterisk_has_them() {
+        let (networks, names) = of("\
+[carrier](!)
+type = registration
+server_uri = sip:sip.carrier.example:5080;transport=tcp
+client_uri = sip:me@not.example
+[other]
+type=registration
+server_uri=sips:user@192.0.2.40
+outbound_proxy=sip:[2001:db8::40]:5061\\;lr
+[other]
+type=identify
+match=203.0.113.0/255.255.255.0,198.51.100.7 , peer.example
+match=2001:db8:5::/48
+match_header=X-A: 198.51.100.99
+[wizard]
+remote_hosts = 198.51.100.8:5062,gw.example:5060
+");
+        assert_eq!(
+            networks,
+            [
+                "192.0.2.40/32",
+                "198.51.100.7/32",
+                "198.51.100.8/32",
+                "203.0.113.0/24",
+                "2001:db8:5::/48",
+                "2001:db8::40/128",
+            ]
+        );
+        assert_eq!(names, ["gw.example", "peer.example", "sip.carrier.example"]);
+    }
+
+    #[test]
+    fn what_names_nobody_is_left_out() {
+        for value in [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "::/0",
+            "2001:db8::/32",
+            "",
+            "sip:",
+            "192.0.2.1/x",
+            "bad name",
+            "[",
+        ] {
+            let (networks, names) = of(&format!("[a]\nmatch={value}\n"));
+            assert!(networks.is_empty() && names.is_empty(), "{value}: {networks:?} {names:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let lines = |host: fn(usize) -> String| -> String {
+            (0..2000).map(|n| format!("match={}\n", host(n))).collect()
+        };
+        let (networks, _) = of(&lines(|n| format!("192.0.{}.{}", n / 250, n % 250)));
+        assert_eq!(networks.len(), TRUNKS_MAX);
+        let (_, names) = of(&lines(|n| format!("host{n}.example")));
+        assert_eq!(names.len(), NAMES_MAX);
+    }
+
+    #[test]
+    fn a_generated_configuration_is_recognised() {
+        let conf = |text| Conf::of_text(Path::new("/nonexistent"), text);
+        assert!(is_generated(&conf("#exec /usr/bin/wazo-confgen asterisk/pjsip.conf --cached\n")));
+        assert!(!is_generated(&conf("[a]\n; wazo-confgen\nmatch=192.0.2.1\n")));
+    }
+}
