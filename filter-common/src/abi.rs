@@ -5,13 +5,14 @@
 //! `CLOCK_MONOTONIC`, with the precision of a tick, unless stated otherwise; the program computes them
 //! from `bpf_jiffies64`, which costs next to nothing.
 
+use crate::address::Address;
 use crate::decision::Code;
 use crate::limits::{CONNECTION_BUCKETS, STREAM_PREFIXES, STREAM_SOURCES};
 use crate::rate::Gcra;
 
 /// Increases with every change of this module that an older program or controller would misread. Pinned
 /// maps of another version are not reused.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// The XDP program. Like those of maps, its name has at most 15 bytes, because the kernel truncates it
 /// there.
@@ -77,6 +78,13 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
+    /// Array of blocks as in [`PORTS`]: what a guarded port lets in, a sum of `OPEN_TO_*`. Read only for
+    /// ports with [`PORT_GUARDED`](super::PORT_GUARDED).
+    pub const GUARDS: &str = "GUARDS";
+    /// Hash of a `u64`, when the host last sent something there, by [`asked_key`](super::asked_key): what
+    /// guarded UDP ports have been used for by the host itself. The one that was longest ago used makes
+    /// room.
+    pub const ASKED: &str = "ASKED";
     /// Array of one [`Beat`](super::Beat). Mapped into the controller's memory, its only writer.
     pub const BEAT: &str = "BEAT";
     /// Array of one [`Learning`](super::Learning).
@@ -90,7 +98,7 @@ pub mod maps {
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
-        COUNTERS, EVENTS, LEARNED, BEAT,
+        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, BEAT,
     ];
 }
 
@@ -124,6 +132,25 @@ pub const NAMED_SCOPES: usize = 6;
 /// The scope of a ban of everything.
 pub const SCOPE_ALL: u8 = 0x80;
 
+/// In the place of [`SCOPE_ALL`] among the classes of a port: it is not open to everybody, and
+/// [`maps::GUARDS`] says to whom it is.
+pub const PORT_GUARDED: u8 = SCOPE_ALL;
+
+/// A guarded port is open to trusted sources.
+pub const OPEN_TO_TRUSTED: u8 = 1;
+/// A guarded port is open to known peers.
+pub const OPEN_TO_KNOWN: u8 = 2;
+/// A guarded UDP port is open to addresses that the host has sent something from it to within
+/// [`REPLY_WINDOW`](crate::limits::REPLY_WINDOW).
+pub const OPEN_TO_REPLIES: u8 = 4;
+
+/// The key of [`maps::ASKED`]: the words of the other address, and the host's own port.
+#[inline(always)]
+pub fn asked_key(other: Address, port: u16) -> [u64; 3] {
+    let [first, second] = other.words();
+    [first, second, port as u64]
+}
+
 /// A dry run: judge and count, but drop nothing.
 pub const FLAG_DRY_RUN: u32 = 1;
 /// Maintenance closes SIP to known peers too.
@@ -134,6 +161,11 @@ pub const FLAG_GREYLIST: u32 = 4;
 pub const FLAG_SIGNATURES: u32 = 8;
 /// The same as [`FLAG_DRY_RUN`], but set at run time, and separate from the setting.
 pub const FLAG_DISABLED: u32 = 16;
+
+/// At least one port is guarded.
+pub const FLAG_GUARDED: u32 = 32;
+/// As [`FLAG_DRY_RUN`], but only for guarded ports.
+pub const FLAG_EXPOSURE_DRY_RUN: u32 = 64;
 
 /// The origin of the host's own addresses among the bans: a packet from one of them is
 /// [`Spoofed`](crate::decision::Reason::Spoofed). It is the last number that the controller reserves, and

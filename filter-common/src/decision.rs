@@ -124,6 +124,8 @@ reasons! {
     Spoofed = 34, Drop, "spoofed";
     /// A TCP segment over the limit of bytes of its connection or its source.
     StreamLimit = 35, Drop, "stream-limit";
+    /// To a port that is not open to its source.
+    ClosedPort = 36, Drop, "closed-port";
 }
 
 impl Reason {
@@ -145,9 +147,10 @@ impl Reason {
 pub struct Code(u32);
 
 const FLOOD: u32 = 1 << 16;
+const GUARDED: u32 = 1 << 17;
 
 /// The [bits](Code::bit) of the reasons that drop.
-const DROPS: u64 = 0xffff_0000 | bits(&[Reason::Spoofed, Reason::StreamLimit]);
+const DROPS: u64 = 0xffff_0000 | bits(&[Reason::Spoofed, Reason::StreamLimit, Reason::ClosedPort]);
 
 impl Code {
     /// Undecided: the source is unknown, and its packet goes to SIP.
@@ -156,6 +159,23 @@ impl Code {
     pub const LIMITED: Self = Self(1001);
     /// Undecided: the budget of all unknown sources is exhausted.
     pub const OVERLOAD: Self = Self(1002);
+
+    /// Not decided yet: the port is guarded, and open to this source.
+    pub const OPEN: Self = Self(1003);
+    /// Not decided yet: the port is guarded, and closed to trusted sources too.
+    pub const SHUT: Self = Self(1004);
+
+    /// Not decided yet: the port is guarded. With what holds if it is open to the source.
+    #[inline(always)]
+    pub fn guarded(open: Self) -> Self {
+        Self(open.0 | GUARDED)
+    }
+
+    /// What is in [`guarded`](Self::guarded), if it is that.
+    #[inline(always)]
+    pub fn as_guarded(self) -> Option<Self> {
+        (self.0 & GUARDED != 0).then_some(Self(self.0 & !GUARDED))
+    }
 
     /// Undecided: a source keeps flooding over TCP. Contains the reason of the drop in case the source is
     /// not proven.
@@ -247,6 +267,9 @@ mod tests {
             assert!(!Code::flood(code).drops() && Code::flood(code).reason().is_none());
             assert_eq!(Code::flood(code).as_flood(), Some(code));
             assert_eq!(code.as_flood(), None);
+            assert!(!Code::guarded(code).drops() && Code::guarded(code).reason().is_none());
+            assert_eq!(Code::guarded(code).as_guarded(), Some(code));
+            assert_eq!(code.as_guarded(), None);
         }
         assert_eq!(
             DROPS.count_ones(),

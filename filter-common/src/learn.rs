@@ -26,10 +26,11 @@
 //! return in a quoted name, but accepts no name with a line feed, and leaves `%0d%0a` escaped (tried with
 //! Asterisk 22.10.1).
 
-use crate::abi::{ABI_VERSION, Config, SCOPE_SIP};
+use crate::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_SIP};
 use crate::address::Address;
 use crate::crowd::{self, Crowd};
 use crate::gate;
+use crate::limits::REPLY_REFRESH;
 use crate::packet::{Headers, Layer4, Packet, Payload, Place, Window};
 use crate::sip::{byte_at, word_at};
 
@@ -81,6 +82,10 @@ pub trait Peers {
     fn now(&self, config: &Config) -> u64;
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
+    /// When the host last sent something from this UDP port to this address.
+    fn asked(&self, other: Address, port: u16) -> Option<u64>;
+    /// Remembers that it has at `now`.
+    fn ask(&self, other: Address, port: u16, now: u64);
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
     /// Calls [`read`] for the first `bytes` bytes of that memory, one after the other, until it has seen
@@ -119,6 +124,25 @@ pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
     let configured = |config: &Config| config.abi_version == ABI_VERSION && config.known_for != 0;
     peers.port_classes(leaving.tcp, leaving.port) & SCOPE_SIP != 0
         && peers.config().is_some_and(configured)
+}
+
+/// Remembers where the host sends something from a guarded UDP port, so that the reply gets in.
+#[inline(always)]
+pub fn note_asked(leaving: &Leaving, peers: &(impl Peers + ?Sized)) {
+    let Leaving { destination, tcp: false, port, .. } = *leaving else {
+        return;
+    };
+    if peers.port_classes(false, port) & PORT_GUARDED == 0 {
+        return;
+    }
+    let Some(config) = peers.config() else {
+        return;
+    };
+    let now = peers.now(config);
+    let is_fresh = |asked: u64| now < asked.saturating_add(REPLY_REFRESH);
+    if !peers.asked(destination, port).is_some_and(is_fresh) {
+        peers.ask(destination, port, now);
+    }
 }
 
 /// Makes the destination of a packet a known peer if the payload is proof.

@@ -4,6 +4,7 @@
 //! be dropped: it wins over everything, and costs other packets nothing.
 
 pub mod bans;
+pub mod exposure;
 mod levels;
 pub mod stages;
 pub mod stream;
@@ -12,7 +13,9 @@ pub mod tiers;
 
 pub use self::stages::Stages;
 pub use self::task::Task;
-use crate::abi::{ABI_VERSION, Config, FLAG_SIGNATURES, SCOPE_ALL, SCOPE_SIP};
+use crate::abi::{
+    ABI_VERSION, Config, FLAG_GUARDED, FLAG_SIGNATURES, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP,
+};
 use crate::address::Address;
 use crate::ban_table;
 use crate::decision::{Code, Reason, bits};
@@ -71,6 +74,10 @@ pub trait Tables {
     fn trusted(&self, source: Address) -> bool;
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
+    /// What a guarded port lets in, a sum of `OPEN_TO_*`.
+    fn guards(&self, tcp: bool, port: u16) -> u8;
+    /// When the host last sent something from this UDP port, which is guarded, to this address.
+    fn asked(&self, other: Address, port: u16) -> Option<u64>;
     /// A bucket of a source.
     fn source_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
     /// A bucket of a network of sources.
@@ -177,9 +184,10 @@ const SEEN: u64 = bits(&[
 ///
 /// 1. It is not read, or its headers are not ones that Linux takes.
 /// 2. By its source and port: a forged source, a ban, no SIP port, closed SIP, a known peer (`judge`).
-/// 3. By the limits of unknown sources: bytes over TCP, packets of a class, the greylist (`unknown`).
+/// 3. By whom a guarded port is open to ([`exposure::admit`]).
+/// 4. By the limits of unknown sources: bytes over TCP, packets of a class, the greylist (`unknown`).
 ///
-/// Trust then wins over what would drop.
+/// Trust then wins over what would drop, but for a port that is closed to everybody.
 #[inline(always)]
 pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     let tables = stages.tables();
@@ -198,11 +206,24 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     let headers = Headers::from_words(words);
     // No stage calls another, because the kernel's stack has 512 bytes.
     let mut code = judge(&headers, config, stages);
+    if let Some(open) = code.as_guarded() {
+        code = match stages.admit(words) {
+            Code::OPEN => open,
+            closed => closed,
+        };
+    }
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, stages);
     }
     if code.drops() && spared(code, headers.source, config, stages) {
         code = Reason::Trusted.into();
+        // It may have met a ban before its port.
+        if is_guarded(&headers, config, tables) && stages.admit(words) == Code::SHUT {
+            code = Code::SHUT;
+        }
+    }
+    if code == Code::SHUT {
+        code = Reason::ClosedPort.into();
     }
     if code.bit() & SEEN != 0 {
         tables.saw(headers.source.hash(config.seed), tables.now(config));
@@ -284,17 +305,36 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
     {
         return reason.into();
     }
-    if may_be_sip {
+    let code = if may_be_sip {
         if source.is_unspecified() {
             return Reason::Spoofed.into();
         }
-        return tiers::sip(source, config, tables, now);
-    }
-    match headers.layer4 {
-        Layer4::LaterFragment => Reason::Fragment.into(),
-        Layer4::Other | Layer4::Unknown => Reason::OtherProtocol.into(),
-        Layer4::Udp { .. } | Layer4::Tcp { .. } => Reason::OtherPort.into(),
-    }
+        tiers::sip(source, config, tables, now)
+    } else {
+        match headers.layer4 {
+            Layer4::LaterFragment => return Reason::Fragment.into(),
+            Layer4::Other | Layer4::Unknown => return Reason::OtherProtocol.into(),
+            Layer4::Udp { .. } | Layer4::Tcp { .. } => Reason::OtherPort.into(),
+        }
+    };
+    // Asked again only of a packet that is trusted: here the port has been looked up.
+    let guarded = match headers.layer4 {
+        Layer4::Unknown => config.flags & FLAG_GUARDED != 0,
+        _ => classes & PORT_GUARDED != 0,
+    };
+    if guarded && !code.drops() && !code.is(Reason::Known) { Code::guarded(code) } else { code }
+}
+
+/// Whether a packet goes to a port that is not open to everybody, or may.
+#[inline(always)]
+fn is_guarded<T: Tables + ?Sized>(headers: &Headers, config: &Config, tables: &T) -> bool {
+    let classes = match headers.layer4 {
+        Layer4::Udp { port, .. } => tables.port_classes(false, port),
+        Layer4::Tcp { port, .. } => tables.port_classes(true, port),
+        Layer4::Unknown => return config.flags & FLAG_GUARDED != 0,
+        Layer4::LaterFragment | Layer4::Other => return false,
+    };
+    classes & PORT_GUARDED != 0
 }
 
 /// The classes of a port, and whether it is a SIP port.

@@ -9,12 +9,12 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use filter_common::abi::{ABI_VERSION, Config, SCOPE_NAMED, SCOPE_SIP};
+use filter_common::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_NAMED, SCOPE_SIP};
 use filter_common::address::Address;
 use filter_common::crowd;
 use filter_common::gate;
 use filter_common::learn::{self, Outcome, Peers, REFRESH, Reading};
-use filter_common::limits::{PEERS_OF_48, PEERS_OF_64, WINDOW_BYTES, WINDOW_WORDS};
+use filter_common::limits::{PEERS_OF_48, PEERS_OF_64, REPLY_REFRESH, WINDOW_BYTES, WINDOW_WORDS};
 use filter_common::packet::{self, Packet as _, Place, Window};
 use proptest::prelude::*;
 
@@ -30,6 +30,7 @@ struct Model {
     peers: RefCell<HashMap<Address, u64>>,
     gate: RefCell<HashSet<gate::Place>>,
     crowds: RefCell<HashMap<u32, u64>>,
+    asked: RefCell<Vec<(Address, u16, u64)>>,
     window: RefCell<Window>,
 }
 
@@ -42,6 +43,7 @@ impl Model {
             peers: RefCell::default(),
             gate: RefCell::default(),
             crowds: RefCell::default(),
+            asked: RefCell::default(),
             // The rest of an earlier message.
             window: RefCell::new([u64::from_le_bytes(*b"\r\nVia: x"); WINDOW_WORDS]),
         }
@@ -50,6 +52,7 @@ impl Model {
     fn sees(&self, frame: &[u8]) -> Outcome {
         let Ok(headers) = packet::parse(&frame) else { return Outcome::Nothing };
         let Some(leaving) = learn::leaving(&frame, &headers) else { return Outcome::Nothing };
+        learn::note_asked(&leaving, self);
         if !learn::is_watched(&leaving, self) {
             return Outcome::Nothing;
         }
@@ -71,8 +74,19 @@ impl Peers for Model {
             5060 => SCOPE_SIP,
             5062 => SCOPE_SIP | SCOPE_NAMED,
             5063 => SCOPE_NAMED,
+            123 => PORT_GUARDED,
+            5064 => SCOPE_SIP | PORT_GUARDED,
             _ => 0,
         }
+    }
+
+    fn asked(&self, other: Address, port: u16) -> Option<u64> {
+        let asked = self.asked.borrow();
+        asked.iter().rfind(|(to, from, _)| (*to, *from) == (other, port)).map(|(_, _, when)| *when)
+    }
+
+    fn ask(&self, other: Address, port: u16, now: u64) {
+        self.asked.borrow_mut().push((other, port, now));
     }
 
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
@@ -166,6 +180,31 @@ fn recorded(kind: &str) -> Vec<(String, Vec<u8>)> {
         (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).unwrap())
     };
     fs::read_dir(directory).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+#[test]
+fn what_leaves_guarded_udp_ports_is_remembered() {
+    let model = Model::new();
+    let leaves = |to, tcp, port| {
+        model.sees(&frame(to, tcp, port, b"time?"));
+    };
+    for (tcp, port) in [(false, 124), (true, 123), (false, 5060), (true, 5064)] {
+        leaves(PEER, tcp, port);
+    }
+    assert_eq!(*model.asked.borrow(), []);
+
+    leaves(PEER, false, 123);
+    model.now.set(HOUR + REPLY_REFRESH - 1);
+    leaves(PEER, false, 123);
+    leaves(PEER6, false, 5064);
+    model.now.set(HOUR + REPLY_REFRESH);
+    leaves(PEER, false, 123);
+    let expected = [
+        (PEER.into(), 123, HOUR),
+        (PEER6.into(), 5064, HOUR + REPLY_REFRESH - 1),
+        (PEER.into(), 123, HOUR + REPLY_REFRESH),
+    ];
+    assert_eq!(*model.asked.borrow(), expected);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use aya_ebpf::btf_maps::{PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
-    COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DISABLED, FLAG_DRY_RUN, counter_index,
+    COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN,
+    counter_index,
 };
 use filter_common::decision::{Code, Reason, bits};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND, INTERFACES};
@@ -38,7 +39,10 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     let length = length(ctx, decision.end) as u64;
     let code = decision.code;
     let dropped = code.drops();
-    let drops_nothing = FLAG_DRY_RUN | FLAG_DISABLED;
+    let mut drops_nothing = FLAG_DRY_RUN | FLAG_DISABLED;
+    if code.is(Reason::ClosedPort) {
+        drops_nothing |= FLAG_EXPOSURE_DRY_RUN;
+    }
     let dry_run = dropped && side.config().is_some_and(|config| config.flags & drops_nothing != 0);
     if code.bit() & NOTIFIED != 0 {
         notify(decision, side);

@@ -7,7 +7,7 @@ use aya_ebpf::btf_maps::Array;
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::{btf_map, classifier};
 use aya_ebpf::programs::TcContext;
-use filter_common::abi::{Config, Learning, Peer};
+use filter_common::abi::{Config, Learning, Peer, asked_key};
 use filter_common::address::Address;
 use filter_common::gate;
 use filter_common::learn::{self, Outcome, Peers, Reading};
@@ -17,7 +17,7 @@ use filter_common::policy::{PeerSlot as _, Tables as _};
 use crate::atomic::Word;
 use crate::scratch;
 use crate::skb::SkbPacket;
-use crate::tables::{self, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
+use crate::tables::{self, ASKED, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
 
 #[btf_map]
 static LEARNED: Array<Learning, 1> = Array::new();
@@ -47,6 +47,7 @@ fn watch(ctx: &TcContext) {
         return;
     };
     let side = Side::now();
+    learn::note_asked(&leaving, &KernelPeers::new(side));
     if learn::is_watched(&leaving, &KernelPeers::new(side)) {
         let [first, second] = leaving.destination.words();
         ringfence_learn(ctx.skb.skb, first, second, Place::from(leaving.payload).0, side.word());
@@ -107,6 +108,16 @@ impl Peers for KernelPeers {
     #[inline(always)]
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
         self.0.port_classes(tcp, port)
+    }
+
+    #[inline(always)]
+    fn asked(&self, other: Address, port: u16) -> Option<u64> {
+        self.0.asked(other, port)
+    }
+
+    #[inline(always)]
+    fn ask(&self, other: Address, port: u16, now: u64) {
+        let _full = ASKED.insert(asked_key(other, port), now, 0);
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::address::Address;
 use filter_common::decision::Code;
 use filter_common::packet::{self, Packet, Place, Unparsed, Words};
-use filter_common::policy::{Stages, Tables as _, Task, bans, stream, tiers};
+use filter_common::policy::{Stages, Tables as _, Task, bans, exposure, stream, tiers};
 use filter_common::sip::Fields;
 
 use crate::packet::XdpPacket;
@@ -52,6 +52,11 @@ impl Stages for KernelStages {
     fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
         let [s0, s1] = source.words();
         ringfence_net(s0, s1, reach.into(), now.into()) != 0
+    }
+
+    #[inline(always)]
+    fn admit(&self, [w0, w1, _, w3]: Words) -> Code {
+        Code::from_number(ringfence_port(w0, w1, self.0.side.in_word(w3)))
     }
 
     #[inline(always)]
@@ -141,6 +146,13 @@ pub extern "C" fn ringfence_net(s0: u64, s1: u64, reach: u64, now: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn ringfence_trust(s0: u64, s1: u64) -> u32 {
     u32::from(without_packet(Side::told(0)).trusted(Address::from_words([s0, s1])))
+}
+
+/// [`exposure::admit`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_port(w0: u64, w1: u64, w3: u64) -> u32 {
+    exposure::admit([w0, w1, 0, w3], &without_packet(Side::of_word(w3))).number()
 }
 
 /// [`stream::take`].

@@ -11,16 +11,17 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
     BanEntry, Beat, Buckets, CLASSES, Config, Configs, Flooder, NetworkEntry, PORT_BLOCKS,
-    PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, port_place,
+    PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, asked_key,
+    port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, FLOODERS as FLOODERS_MAX,
-    GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
-    SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES,
+    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES,
+    SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
@@ -104,6 +105,13 @@ static SIGNATURES: LpmTrie<[u64; AGENT_WORDS], Signature, { SIGNATURES_MAX as us
 
 #[btf_map]
 static SEEN: Array<u32, { SEEN_PLACES as usize }> = Array::new();
+
+#[btf_map]
+static GUARDS: Array<[u8; PORTS_PER_BLOCK], { PORT_BLOCKS as usize }> = Array::new();
+
+#[btf_map]
+pub(crate) static ASKED: LruHashMap<[u64; 3], u64, { ASKED_ADDRESSES as usize }> =
+    LruHashMap::new();
 
 #[btf_map]
 static BEAT: Array<Beat, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -454,6 +462,18 @@ impl Tables for KernelTables {
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
         let (block, byte) = port_place(tcp, port);
         PORTS.get(block).and_then(|block| block.get(byte)).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn guards(&self, tcp: bool, port: u16) -> u8 {
+        let (block, byte) = port_place(tcp, port);
+        GUARDS.get(block).and_then(|block| block.get(byte)).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn asked(&self, other: Address, port: u16) -> Option<u64> {
+        // SAFETY: an aligned word is read in one piece; one of a place that is used anew is of another moment.
+        unsafe { ASKED.get(&asked_key(other, port)) }.copied()
     }
 
     #[inline(always)]

@@ -18,7 +18,7 @@ use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
     BanEntry, Beat, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Configs, Counter, Event,
     Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS,
-    SharedBucket, Signature, counter_index, maps, port_place,
+    SharedBucket, Signature, asked_key, counter_index, maps, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Line, entries_for, lines_for};
@@ -239,11 +239,22 @@ impl Kernel {
             let (block, byte) = port_place(tcp, port);
             blocks.entry(block).or_insert([0; PORTS_PER_BLOCK])[byte] |= class;
         }
+        let mut guards: BTreeMap<_, _> =
+            blocks.keys().map(|block| (*block, [0u8; PORTS_PER_BLOCK])).collect();
+        for (tcp, port, open_to) in &world.guards {
+            let (block, byte) = port_place(*tcp, *port);
+            guards.entry(block).or_insert([0; PORTS_PER_BLOCK])[byte] = *open_to;
+        }
         self.ports = blocks.keys().copied().collect();
         let mut map: Array<&mut MapData, [u8; PORTS_PER_BLOCK]> =
             self.map_mut(maps::PORTS)?.try_into()?;
         for (block, classes) in blocks {
             map.set(block, classes, 0)?;
+        }
+        let mut map: Array<&mut MapData, [u8; PORTS_PER_BLOCK]> =
+            self.map_mut(maps::GUARDS)?.try_into()?;
+        for (block, open_to) in guards {
+            map.set(block, open_to, 0)?;
         }
         Ok(())
     }
@@ -315,7 +326,7 @@ impl Kernel {
         }
         self.bans_v4 = lines;
         if self.world.entered().next().is_some() {
-            clear_hash::<BanEntry>(self.map_mut(maps::BANS_V6)?)?;
+            clear_hash::<[u64; 2], BanEntry>(self.map_mut(maps::BANS_V6)?)?;
             clear_trie::<NetworkEntry>(self.map_mut(maps::BAN_NETS)?)?;
         }
         let map = self.map_mut(maps::BANS_V6)?;
@@ -357,8 +368,8 @@ impl Kernel {
     }
 
     fn set_peers(&mut self, world: &World, now: u64) -> Result<()> {
-        clear_hash::<Peer>(self.map_mut(maps::KNOWN)?)?;
-        clear_hash::<Flooder>(self.map_mut(maps::FLOODERS)?)?;
+        clear_hash::<[u64; 2], Peer>(self.map_mut(maps::KNOWN)?)?;
+        clear_hash::<[u64; 2], Flooder>(self.map_mut(maps::FLOODERS)?)?;
         let mut map: HashMap<_, [u64; 2], Peer> = self.map_mut(maps::KNOWN)?.try_into()?;
         for (address, ends) in &world.peers {
             let peer = Peer { until: ends.time(now), ..Peer::default() };
@@ -368,6 +379,11 @@ impl Kernel {
         for (address, ends) in &world.flooders {
             let flooder = Flooder { until: ends.time(now), packets: 0 };
             map.insert(Address::from(*address).network64().words(), flooder, 0)?;
+        }
+        clear_hash::<[u64; 3], u64>(self.map_mut(maps::ASKED)?)?;
+        let mut map: HashMap<_, [u64; 3], u64> = self.map_mut(maps::ASKED)?.try_into()?;
+        for (address, port, when) in &world.asked {
+            map.insert(asked_key(Address::from(*address), *port), when.time(now), 0)?;
         }
         Ok(())
     }
@@ -723,8 +739,8 @@ fn trie_key(network: &ipnet::IpNet) -> Key<[u64; 2]> {
     Key::new(mapped_prefix(network), Address::from(network.network()).words())
 }
 
-fn clear_hash<V: aya::Pod>(map: &mut Map) -> Result<()> {
-    let mut map: HashMap<_, [u64; 2], V> = map.try_into()?;
+fn clear_hash<K: aya::Pod, V: aya::Pod>(map: &mut Map) -> Result<()> {
+    let mut map: HashMap<_, K, V> = map.try_into()?;
     let keys = map.keys().collect::<Result<Vec<_>, _>>()?;
     for key in keys {
         map.remove(&key)?;

@@ -83,7 +83,7 @@ fn check(kernel: &mut Kernel, case: &Case) -> Result<()> {
     }
     let after = kernel.counters()?;
 
-    let dry_run = case.world.dry_run && case.expect.verdict() == Verdict::Drop;
+    let dry_run = case.world.watches(case.expect) && case.expect.verdict() == Verdict::Drop;
     let expected = if dry_run { Verdict::Pass } else { case.expect.verdict() };
     if verdict != expected {
         bail!("{verdict:?}, not {expected:?}; {}", grown(&before, &after));
@@ -189,7 +189,7 @@ fn split_rows(first: usize, behind: usize) -> Result<usize> {
         let reason = model.decide(&frame).code.reason().context("no reason")?;
         let after = kernel.counters()?;
         let bank = |c: &Counters| {
-            if case.world.dry_run && reason.verdict() == Verdict::Drop {
+            if case.world.watches(reason) && reason.verdict() == Verdict::Drop {
                 c.would[reason.as_str()]
             } else {
                 c.done[reason.as_str()]

@@ -11,8 +11,9 @@ use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, EVENT_BYTES, FLOODERS, GREYLIST_LINES,
-    INTERFACES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, EVENT_BYTES, FLOODERS,
+    GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES,
+    TRUSTED_NETWORKS,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -52,6 +53,8 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::GREYLIST, ARRAY, 4, size_of::<greylist::Line>(), GREYLIST_LINES),
         (maps::SIGNATURES, TRIE, 4 + 8 * AGENT_WORDS, size_of::<Signature>(), SIGNATURES),
         (maps::SEEN, ARRAY, 4, 4, SEEN_PLACES),
+        (maps::GUARDS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
+        (maps::ASKED, LRU, 24, 8, ASKED_ADDRESSES),
         (maps::COUNTERS, PERCPU, 4, size_of::<Counter>(), COUNTERS),
         (maps::EVENTS, RING, 0, 0, EVENT_BYTES),
     ]

@@ -3,7 +3,7 @@
 //! In the kernel each is a separate function that the verifier follows once, not once for each path that
 //! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and return plain numbers.
 
-use super::{Tables, Task, bans, stream, tiers};
+use super::{Tables, Task, bans, exposure, stream, tiers};
 use crate::address::Address;
 use crate::decision::Code;
 use crate::packet::{self, Headers, Packet, Place, Unparsed, Words};
@@ -30,6 +30,11 @@ pub trait Stages {
     #[inline(always)]
     fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
         bans::network(source, reach, self.tables(), now)
+    }
+    /// [`exposure::admit`].
+    #[inline(always)]
+    fn admit(&self, words: Words) -> Code {
+        exposure::admit(words, self.tables())
     }
     /// [`stream::take`].
     #[inline(always)]

@@ -5,6 +5,7 @@
 
 pub mod bans;
 pub mod carriers;
+pub mod exposure;
 pub mod floods;
 pub mod frames;
 pub mod generated;
@@ -28,8 +29,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use filter_common::abi::{
-    ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN, FLAG_GREYLIST,
-    FLAG_SIGNATURES, FOREVER, NetworkEntry, ORIGIN_OWN, SCOPE_ALL, SCOPE_SIP, SEARCHES,
+    ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, FOREVER, NetworkEntry,
+    ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP, SEARCHES,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Slot, lines_for};
@@ -186,6 +188,7 @@ impl Case {
             | Reason::Maintenance
             | Reason::Spoofed
             | Reason::StreamLimit
+            | Reason::ClosedPort
             | Reason::Admitted => {}
         }
         if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
@@ -235,6 +238,7 @@ pub fn all() -> Vec<Case> {
         signatures::cases(),
         maintenance::cases(),
         carriers::cases(),
+        exposure::cases(),
         unattended::cases(),
     ]
     .concat()
@@ -253,6 +257,12 @@ pub struct World {
     pub sip_tcp: Vec<u16>,
     /// Ports that bans can close separately.
     pub ports: Vec<Ports>,
+    /// Ports that are not open to everybody: whether over TCP, which, and to whom, a sum of `OPEN_TO_*`.
+    pub guards: Vec<(bool, u16, u8)>,
+    /// Addresses that the host has sent something to, from which UDP port, and when.
+    pub asked: Vec<(IpAddr, u16, Ends)>,
+    /// Whether guarded ports are only watched.
+    pub exposure_dry_run: bool,
     /// The limits of one unknown source, by [`Class`]; the last is the limit of searches for credentials
     /// in REGISTERs over the limit.
     pub source: Limits,
@@ -419,6 +429,9 @@ impl Default for World {
             sip_udp: vec![5060],
             sip_tcp: vec![5060, 5061],
             ports: Vec::new(),
+            guards: Vec::new(),
+            asked: Vec::new(),
+            exposure_dry_run: false,
             source: of_all(Limit::a_second(10, 250)),
             prefix: of_all(Limit::a_second(40, 1000)),
             shared: of_all(Limit::a_second(300, 1000)),
@@ -527,6 +540,20 @@ impl World {
         self
     }
 
+    /// The same with one more port that is not open to everybody.
+    #[must_use]
+    pub fn guard(mut self, tcp: bool, port: u16, open_to: u8) -> Self {
+        self.guards.push((tcp, port, open_to));
+        self
+    }
+
+    /// The same, and the host has sent something from this UDP port to an address.
+    #[must_use]
+    pub fn ask(mut self, address: &str, port: u16, when: Ends) -> Self {
+        self.asked.push((ip(address), port, when));
+        self
+    }
+
     /// With one more User-Agent whose packets are dropped.
     #[must_use]
     pub fn signature(mut self, agent: &'static str) -> Self {
@@ -550,6 +577,11 @@ impl World {
     #[must_use]
     pub fn watching(self) -> Self {
         Self { dry_run: true, ..self }
+    }
+
+    /// Whether packets with this reason, which drops, are only watched.
+    pub fn watches(&self, reason: Reason) -> bool {
+        self.dry_run || self.exposure_dry_run && reason == Reason::ClosedPort
     }
 
     /// With another limit of REGISTERs without credentials of one source.
@@ -624,6 +656,8 @@ impl World {
             (closed_to_known, FLAG_CLOSED_TO_KNOWN),
             (self.greylist, FLAG_GREYLIST),
             (!self.signatures.is_empty(), FLAG_SIGNATURES),
+            (!self.guards.is_empty(), FLAG_GUARDED),
+            (self.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
         ];
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let [v4, v6] = self.prefix_lengths;
@@ -662,7 +696,8 @@ impl World {
             .ports
             .iter()
             .flat_map(|named| named.range.clone().map(|port| (named.tcp, port, named.scope)));
-        udp.chain(tcp).chain(named)
+        let guarded = self.guards.iter().map(|(tcp, port, _)| (*tcp, *port, PORT_GUARDED));
+        udp.chain(tcp).chain(named).chain(guarded)
     }
 
     /// The bans of IPv4 addresses at `now`, as in their table.

@@ -135,6 +135,8 @@ pub struct Model {
     bans_v6: HashMap<Address, Cell<BanEntry>>,
     networks: Vec<(IpNet, Cell<NetworkEntry>)>,
     ports: HashMap<(bool, u16), u8>,
+    guards: HashMap<(bool, u16), u8>,
+    asked: HashMap<(Address, u16), u64>,
     trusted: Vec<IpNet>,
     sources: Lines,
     prefixes: Lines,
@@ -175,6 +177,9 @@ impl Model {
         let flooder = |(address, ends): &(_, crate::cases::Ends)| {
             (Address::from(*address).network64(), Flooder { until: ends.time(now), packets: 0 })
         };
+        let asked = |(address, port, when): &(_, u16, crate::cases::Ends)| {
+            ((Address::from(*address), *port), when.time(now))
+        };
         let networks = world.networks(now).into_iter();
         let signatures = world.signature_keys();
         Self {
@@ -186,6 +191,8 @@ impl Model {
             bans_v6: world.v6_bans(now).map(|(source, ban)| (source, Cell::new(ban))).collect(),
             networks: networks.map(|(network, entry)| (network, Cell::new(entry))).collect(),
             ports,
+            guards: world.guards.iter().map(|(tcp, port, open)| ((*tcp, *port), *open)).collect(),
+            asked: world.asked.iter().map(asked).collect(),
             trusted: world.trusted.clone(),
             sources: Lines::default(),
             prefixes: Lines::default(),
@@ -463,6 +470,14 @@ impl Tables for Model {
 
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
         self.ports.get(&(tcp, port)).copied().unwrap_or(0)
+    }
+
+    fn guards(&self, tcp: bool, port: u16) -> u8 {
+        self.guards.get(&(tcp, port)).copied().unwrap_or(0)
+    }
+
+    fn asked(&self, other: Address, port: u16) -> Option<u64> {
+        self.asked.get(&(other, port)).copied()
     }
 
     fn source_bucket(&self, line: u32, place: usize) -> Option<ModelBucket<'_>> {

@@ -1,6 +1,8 @@
 //! States of the maps that concern the sources of [generated](super::generated) packets.
 
-use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP};
+use filter_common::abi::{
+    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP,
+};
 use filter_common::class::Class;
 
 use super::{Ends, World};
@@ -31,6 +33,7 @@ pub fn all() -> Vec<(&'static str, World)> {
         ("closed until now", known().closed(Ends::Ago(0), true)),
         ("everything at once", everything()),
         ("few bytes over tcp", streams().byte_limits([900, 1500, 0, 0])),
+        ("ports that are not open to everybody", guarded()),
         ("few bytes over tcp for networks and all", streams().byte_limits([0, 0, 1200, 1600])),
         ("unattended", unattended()),
     ]
@@ -104,6 +107,18 @@ fn streams() -> World {
         .own("2001:db8::67")
         .peer("198.51.100.7", Ends::Never)
         .trust("192.0.2.128/25")
+}
+
+/// Ports that are open to trusted sources, to known peers, for replies, and to nobody.
+fn guarded() -> World {
+    known()
+        .trust("192.0.2.128/25")
+        .guard(false, 5060, OPEN_TO_TRUSTED | OPEN_TO_KNOWN)
+        .guard(true, 5060, OPEN_TO_TRUSTED | OPEN_TO_KNOWN)
+        .guard(false, 53, OPEN_TO_TRUSTED | OPEN_TO_REPLIES)
+        .guard(true, 22, 0)
+        .ask("192.0.2.67", 53, Ends::In(3600))
+        .ask("2001:db8::67", 53, Ends::In(3600))
 }
 
 /// No daemon is running, so that only the limits apply that all unknown sources share.

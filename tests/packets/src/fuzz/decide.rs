@@ -9,7 +9,9 @@ use std::iter::Sum;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use filter_common::abi::{ABI_VERSION, SCOPE_ALL, SCOPE_SIP, SEARCHES};
+use filter_common::abi::{
+    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_SIP, SEARCHES,
+};
 use filter_common::address::Address;
 use filter_common::class::Class;
 use filter_common::decision::{Reason, Verdict};
@@ -86,7 +88,16 @@ pub fn check(data: &[u8]) {
         if reason.verdict() == Verdict::Drop {
             assert!(seen.asks_for(reason, &history), "nothing asked for {reason:?}");
             let spoofed = reason == Reason::Spoofed;
-            assert!(spoofed || !is_trusted(world, headers.source), "{reason:?}, though trusted");
+            let shut = reason == Reason::ClosedPort && seen.closed() == Some(Closed::ToAll);
+            let may = spoofed || shut || !is_trusted(world, headers.source);
+            assert!(may, "{reason:?}, though trusted");
+        } else {
+            let open = match seen.closed() {
+                None => true,
+                Some(Closed::ToStrangers) => is_trusted(world, headers.source),
+                Some(Closed::ToAll) => false,
+            };
+            assert!(open, "{reason:?}, though the port is closed");
         }
         assert!(reason != Reason::Trusted || is_trusted(world, headers.source), "not trusted");
         assert!(reason != Reason::Known || seen.is_known(), "not known");
@@ -175,6 +186,9 @@ impl Seen<'_> {
         if reason == Reason::Spoofed {
             return self.is_spoofed();
         }
+        if reason == Reason::ClosedPort {
+            return self.closed().is_some();
+        }
         if !self.is_sip() {
             return false;
         }
@@ -259,6 +273,7 @@ impl Seen<'_> {
             | Reason::Banned
             | Reason::BannedNetwork
             | Reason::Spoofed
+            | Reason::ClosedPort
             | Reason::NotConfigured
             | Reason::NotIp
             | Reason::Malformed
@@ -379,6 +394,34 @@ impl Seen<'_> {
             Layer4::Unknown => true,
             Layer4::LaterFragment | Layer4::Other => false,
         }
+    }
+
+    /// Whether its port is closed to it.
+    fn closed(self) -> Option<Closed> {
+        if self.is_sip() && self.is_known() {
+            return None;
+        }
+        let (tcp, port) = match self.headers.layer4 {
+            Layer4::Udp { port, .. } => (false, port),
+            Layer4::Tcp { port, syn, .. } => syn.then_some((true, port))?,
+            Layer4::Unknown => {
+                return (!self.world.guards.is_empty()).then_some(Closed::ToStrangers);
+            }
+            Layer4::LaterFragment | Layer4::Other => return None,
+        };
+        let is_this = |guard: &&(bool, u16, u8)| (guard.0, guard.1) == (tcp, port);
+        let (_, _, open_to) = self.world.guards.iter().find(is_this)?;
+        let source = self.headers.source;
+        let asked = |(address, from, when): &(IpAddr, u16, crate::cases::Ends)| {
+            (Address::from(*address), *from) == (source, port) && when.is_ahead()
+        };
+        if open_to & OPEN_TO_KNOWN != 0 && self.is_known()
+            || open_to & OPEN_TO_REPLIES != 0 && !tcp && self.world.asked.iter().any(asked)
+        {
+            return None;
+        }
+        let to_trusted = open_to & OPEN_TO_TRUSTED != 0;
+        Some(if to_trusted { Closed::ToStrangers } else { Closed::ToAll })
     }
 
     /// Whether its source is impossible, or impossible for SIP.
@@ -517,6 +560,15 @@ impl Seen<'_> {
             None => agent == folded(signature),
         })
     }
+}
+
+/// To whom a port is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closed {
+    /// To all but trusted sources.
+    ToStrangers,
+    /// To trusted sources too.
+    ToAll,
 }
 
 /// A User-Agent in the form in which it is compared.

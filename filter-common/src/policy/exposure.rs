@@ -1,0 +1,47 @@
+//! Ports that are not open to everybody.
+
+use super::{PeerSlot as _, Tables};
+use crate::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED};
+use crate::decision::{Code, Reason};
+use crate::gate;
+use crate::limits::REPLY_WINDOW;
+use crate::packet::{Headers, Layer4, Words};
+
+/// Whether a guarded port is open to this packet: [`Code::OPEN`], [`Reason::ClosedPort`], which trusted sources
+/// are spared, or [`Code::SHUT`], which spares nobody.
+///
+/// Over TCP only a request for a connection is judged, so that connections that stand go on, and those
+/// that the host itself opens. Over UDP a packet is a reply if the host has sent something from this port
+/// to its source lately.
+#[inline(always)]
+pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
+    let Some(config) = tables.config() else {
+        return Code::OPEN;
+    };
+    let headers = Headers::from_words(words);
+    let source = headers.source;
+    let (tcp, port) = match headers.layer4 {
+        Layer4::Udp { port, .. } => (false, port),
+        Layer4::Tcp { port, syn: true, .. } => (true, port),
+        // It may go to any port, and what hides must not be better off.
+        Layer4::Unknown => return Reason::ClosedPort.into(),
+        Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => return Code::OPEN,
+    };
+    let guards = tables.guards(tcp, port);
+    let now = tables.now(config);
+    if guards & OPEN_TO_KNOWN != 0 {
+        let place = gate::known(source, config.seed);
+        let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
+        let peer = if may_be { tables.peer(source) } else { None };
+        if peer.is_some_and(|peer| now < peer.until()) {
+            return Code::OPEN;
+        }
+    }
+    if !tcp
+        && guards & OPEN_TO_REPLIES != 0
+        && tables.asked(source, port).is_some_and(|asked| now < asked.saturating_add(REPLY_WINDOW))
+    {
+        return Code::OPEN;
+    }
+    if guards & OPEN_TO_TRUSTED != 0 { Reason::ClosedPort.into() } else { Code::SHUT }
+}
