@@ -35,10 +35,10 @@ pub use datapath::settings::{
 use detection::escalation::Bounds;
 use detection::register::{LogSetting, Reads, SOURCES, Source};
 pub use detection::settings::{
-    Escalation, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName, Increment,
-    JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX, Offenders,
-    OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, RECIDIVE, Scope, SipPorts,
-    Thresholds, Weights, built_in_jails, intern,
+    Escalation, Exposure, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName,
+    Increment, JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX,
+    Offenders, OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, RECIDIVE, Scope,
+    Service, SipPorts, Thresholds, Weights, built_in_jails, intern, services,
 };
 
 /// The configuration file, unless the command line names another.
@@ -85,6 +85,8 @@ pub struct Config {
     pub sip: SipPorts,
     /// Other ports, by name.
     pub ports: PortClasses,
+    /// Services that are not open to everybody.
+    pub exposure: Exposure,
     /// The length of the IPv6 networks that the jails treat as one source.
     pub ipv6_prefix: u8,
     /// How much is remembered.
@@ -124,6 +126,7 @@ impl Default for Config {
                 tcp: vec![PortRange::single(5060), PortRange::single(5061)],
             },
             ports: PortClasses::default(),
+            exposure: Exposure::default(),
             ipv6_prefix: 64,
             capacity: Capacity {
                 bans: 1_000_000,

@@ -239,6 +239,8 @@ fn settings(
         trusted_by_route: config.trusted_by_route,
         sip: config.sip.clone(),
         ports: config.ports.clone(),
+        guards: config.exposure.guards(&config.sip),
+        exposure_dry_run: config.exposure.dry_run,
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapData};
-use detection::settings::{PortClasses, PortRange, SipPorts};
+use detection::settings::{PortClasses, PortGuard, PortRange, SipPorts};
 use filter_common::abi::{
-    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_GREYLIST,
-    FLAG_SIGNATURES, PORT_BLOCKS, PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
+    ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, PORT_BLOCKS, PORT_GUARDED,
+    PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
 use filter_common::rate::Gcra;
@@ -30,6 +31,8 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         (settings.dry_run, FLAG_DRY_RUN),
         (settings.disabled, FLAG_DISABLED),
         (settings.limits.greylist, FLAG_GREYLIST),
+        (!settings.guards.is_empty(), FLAG_GUARDED),
+        (settings.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
         (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
     let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = &settings.limits;
@@ -86,21 +89,45 @@ fn mask(length: u32) -> [u64; 2] {
     filter_common::address::words(bits.into())
 }
 
-/// Writes the classes of all ports.
+/// A map with a byte for each port.
+pub(super) type PortMap = Array<MapData, [u8; PORTS_PER_BLOCK]>;
+
+/// A byte for each port, in blocks.
+type Blocks = Vec<[u8; PORTS_PER_BLOCK]>;
+
+fn blocks() -> Blocks {
+    vec![[0; PORTS_PER_BLOCK]; usize::try_from(PORT_BLOCKS).unwrap_or(0)]
+}
+
+fn change(blocks: &mut Blocks, tcp: bool, ranges: &[PortRange], change: impl Fn(&mut u8)) {
+    for port in ranges.iter().flat_map(|range| range.ports()) {
+        let (block, byte) = port_place(tcp, port);
+        let block = usize::try_from(block).ok().and_then(|block| blocks.get_mut(block));
+        if let Some(of_port) = block.and_then(|block| block.get_mut(byte)) {
+            change(of_port);
+        }
+    }
+}
+
+fn write(map: &mut PortMap, blocks: Blocks) -> Result<()> {
+    for (block, bytes) in (0..).zip(blocks) {
+        map.set(block, bytes, 0)?;
+    }
+    Ok(())
+}
+
+/// Writes the classes of all ports, and to whom those are open that are not open to everybody. No packet
+/// finds a port guarded and not yet what it is open to.
 pub(super) fn write_ports(
-    map: &mut Array<MapData, [u8; PORTS_PER_BLOCK]>,
+    ports: &mut PortMap,
+    guards: &mut PortMap,
     sip: &SipPorts,
     named: &PortClasses,
+    guarded: &[PortGuard],
 ) -> Result<()> {
-    let mut blocks = vec![[0u8; PORTS_PER_BLOCK]; usize::try_from(PORT_BLOCKS)?];
-    let mut add = |tcp: bool, ranges: &[PortRange], class: u8| {
-        for port in ranges.iter().flat_map(|range| range.ports()) {
-            let (block, byte) = port_place(tcp, port);
-            let block = usize::try_from(block).ok().and_then(|block| blocks.get_mut(block));
-            if let Some(classes) = block.and_then(|block| block.get_mut(byte)) {
-                *classes |= class;
-            }
-        }
+    let mut classes = blocks();
+    let mut add = |tcp, ranges: &[PortRange], class: u8| {
+        change(&mut classes, tcp, ranges, |of_port| *of_port |= class);
     };
     add(false, &sip.udp, SCOPE_SIP);
     add(true, &sip.tcp, SCOPE_SIP);
@@ -108,10 +135,25 @@ pub(super) fn write_ports(
         add(false, &class.udp, 1 << scope.bit());
         add(true, &class.tcp, 1 << scope.bit());
     }
-    for (block, classes) in (0..).zip(blocks) {
-        map.set(block, classes, 0).context("write the classes of ports")?;
+    let mut open_to = blocks();
+    for PortGuard { tcp, range, open_to: of_guard } in guarded {
+        add(*tcp, &[*range], PORT_GUARDED);
+        change(&mut open_to, *tcp, &[*range], |of_port| *of_port = *of_guard);
     }
-    Ok(())
+    // Those of ports that are no longer guarded stay until the ports say so.
+    let mut before = Vec::with_capacity(open_to.len());
+    for (block, (new, classes)) in (0..).zip(open_to.iter().zip(&classes)) {
+        let mut bytes = guards.get(&block, 0).context("read to whom ports are open")?;
+        for ((byte, new), class) in bytes.iter_mut().zip(new).zip(classes) {
+            if class & PORT_GUARDED != 0 {
+                *byte = *new;
+            }
+        }
+        before.push(bytes);
+    }
+    write(guards, before).context("write to whom ports are open")?;
+    write(ports, classes).context("write the classes of ports")?;
+    write(guards, open_to).context("write to whom ports are open")
 }
 
 /// The map of User-Agents whose packets are dropped.

@@ -66,7 +66,8 @@ pub struct Kernel {
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
     signatures: SignatureMap,
-    ports: Array<MapData, [u8; PORTS_PER_BLOCK]>,
+    ports: configure::PortMap,
+    open_to: configure::PortMap,
     user_agents: Vec<UserAgent>,
     seen: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counter>,
@@ -227,6 +228,7 @@ impl Kernel {
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
             ports: Array::try_from(take(first, maps::PORTS)?)?,
+            open_to: Array::try_from(take(first, maps::GUARDS)?)?,
             user_agents: settings.signatures.user_agents.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
@@ -313,7 +315,13 @@ impl Kernel {
 
     /// Writes the settings that the program reads, the configuration last.
     fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
-        configure::write_ports(&mut self.ports, &settings.sip, &settings.ports)?;
+        configure::write_ports(
+            &mut self.ports,
+            &mut self.open_to,
+            &settings.sip,
+            &settings.ports,
+            &settings.guards,
+        )?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))

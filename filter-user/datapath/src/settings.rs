@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use detection::settings::{PortClasses, SipPorts};
+use detection::settings::{PortClasses, PortGuard, SipPorts};
 use ipnet::IpNet;
 
 pub use self::limits::{ByteLimits, ClassLimits, Flood, Limit, Limits, PrefixLimits, Rate};
@@ -39,6 +39,10 @@ pub struct Settings {
     pub sip: SipPorts,
     /// Other ports that a ban can close.
     pub ports: PortClasses,
+    /// Ports that are not open to everybody; of several for one port the last counts.
+    pub guards: Vec<PortGuard>,
+    /// Whether packets to these are only counted, and still pass.
+    pub exposure_dry_run: bool,
     /// The limits of packets.
     pub limits: Limits,
     /// How long known peers are remembered.

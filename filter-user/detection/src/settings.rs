@@ -2,6 +2,7 @@
 //! they are written.
 
 mod escalation;
+mod exposure;
 mod guessing;
 mod host_name;
 mod increment;
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 use crate::failure::Class;
 
 pub use self::escalation::{Escalation, Thresholds};
+pub use self::exposure::{Exposure, Named, PortGuard, SERVICES, Service, names as services};
 pub use self::guessing::GuessingSettings;
 pub use self::host_name::{HOST_NAMES_MAX, HostName};
 pub use self::increment::{Factor, Increment, MULTIPLIERS_MAX};

@@ -56,6 +56,7 @@ impl Config {
             trusted_by_route: _,
             protect: _,
             sip: _,
+            exposure: _,
             limits: _,
             watchdog: _,
             peers: _,

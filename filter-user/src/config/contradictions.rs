@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Escalation};
+use super::{Config, Escalation, Service};
 
 /// `sun_path` of `unix(7)`, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -15,6 +15,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
                     name the ports that Asterisk listens on";
         found.push(("sip.udp".to_owned(), text.to_owned()));
     }
+    found.extend(closed_to_all(config));
     for (name, jail) in &config.jails {
         for (key, scope) in [("scope", Some(jail.scope)), ("unproven_scope", jail.unproven_scope)] {
             if let Some(Err(why)) = scope.map(|scope| config.ports.scope(config.ports.name(scope)))
@@ -68,6 +69,50 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     }
     found
 }
+
+/// Services that must not be closed to those that need them.
+fn closed_to_all(config: &Config) -> Vec<(String, String)> {
+    let Config { exposure, sip, .. } = config;
+    let is_sip = |tcp: bool, port: u16| {
+        let of_sip = if tcp { &sip.tcp } else { &sip.udp };
+        of_sip.iter().any(|range| range.contains(port))
+    };
+    let has_ssh = |service: &&Service| {
+        service.ports(sip).iter().any(|(tcp, range)| *tcp && range.contains(SSH))
+    };
+    let mut found = Vec::new();
+    for service in &exposure.closed {
+        let mut ports = service.ports(sip).into_iter();
+        if ports.any(|(tcp, range)| range.ports().any(|port| is_sip(tcp, port))) {
+            let text = format!(
+                "`exposure.closed` has `{service}`, which carries SIP; to close SIP for a while, type \
+                 `ringfence maintenance on`"
+            );
+            found.push(("exposure.closed".to_owned(), text));
+        }
+    }
+    if let Some(service) = exposure.closed.iter().find(has_ssh) {
+        let text = format!(
+            "`exposure.closed` has `{service}`, so nobody could log in over SSH; put it under \
+             `exposure.trusted`"
+        );
+        found.push(("exposure.closed".to_owned(), text));
+    }
+    if let Some(service) = exposure.trusted.iter().find(has_ssh)
+        && config.trusted.is_empty()
+        && config.trusted_names.is_empty()
+    {
+        let text = format!(
+            "`exposure.trusted` has `{service}`, and `trusted` is empty, so nobody could log in over \
+             SSH; write your own network under `trusted`"
+        );
+        found.push(("exposure.trusted".to_owned(), text));
+    }
+    found
+}
+
+/// The port of sshd, unless it is configured otherwise.
+const SSH: u16 = 22;
 
 fn byte_length(path: &Path) -> usize {
     path.as_os_str().len()

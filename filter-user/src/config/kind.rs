@@ -11,7 +11,7 @@ mod texts;
 use serde_json::Value as Json;
 
 pub(super) use self::hosts::Hosts;
-pub(super) use self::lists::{Interfaces, Journal, Logs, Multipliers, Ports, UserAgents};
+pub(super) use self::lists::{Interfaces, Journal, Logs, Multipliers, Ports, Services, UserAgents};
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};
 pub(super) use self::texts::{
     Choice, Filter, Flag, OptionalPath, OptionalScope, Path, Scope, Word,

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    ByteLimits, Capacity, ClassLimits, Config, Escalation, FilterName, GuessingSettings, Increment,
-    JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, Protect, RECIDIVE, Sources,
-    SshdLog, Thresholds, Weights,
+    ByteLimits, Capacity, ClassLimits, Config, Escalation, Exposure, FilterName, GuessingSettings,
+    Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, Protect, RECIDIVE,
+    Sources, SshdLog, Thresholds, Weights, services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -41,7 +41,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     use kind::{Flag, Hosts, Interfaces, Ports};
     let Config { interfaces, mode, dry_run, trusted, trusted_names, trusted_by_route, sip, .. } =
         config;
-    let Config { protect, ports, ipv6_prefix, capacity, .. } = config;
+    let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, peers, offenders, escalation, signatures, .. } = config;
     let Config { jails, sources, paths, .. } = config;
@@ -89,6 +89,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     for class in ports.iter_mut() {
         fields.extend(port_fields(class));
     }
+    fields.extend(exposure_fields(exposure));
     fields.extend(capacity_fields(ipv6_prefix, capacity));
     fields.extend(limit_fields(limits));
     fields.extend([
@@ -129,6 +130,35 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     fields.extend(source_fields(sources));
     fields.extend(path_fields(paths));
     fields
+}
+
+fn exposure_fields(exposure: &mut Exposure) -> [Field<'_>; 3] {
+    use kind::{Flag, Services};
+    let names: Vec<&str> = services().collect();
+    [
+        field(
+            "exposure.trusted",
+            &format!(
+                "The services that are open to `trusted` networks only, by name or as `8080/tcp`. New TCP \
+                 connections and UDP packets of all others are dropped; connections that exist, and UDP \
+                 replies to the host, are not. Known peers may still use `sip` and `rtp`. The names are \
+                 {}.",
+                names.join(", ")
+            ),
+            Services(&mut exposure.trusted),
+        ),
+        field(
+            "exposure.closed",
+            "The services that are open to nobody, not even to `trusted` networks. The host's own \
+             connections over loopback are not affected.",
+            Services(&mut exposure.closed),
+        ),
+        field(
+            "exposure.dry_run",
+            "Count the packets that `exposure` would drop, but let them pass.",
+            Flag(&mut exposure.dry_run),
+        ),
+    ]
 }
 
 fn path_fields(paths: &mut Paths) -> [Field<'_>; 3] {

@@ -103,6 +103,7 @@ sip:
   udp: [5060, 5070-5072]
   tcp: []
 ipv6_prefix: 56
+exposure: {trusted: [postgresql, 8080/tcp], closed: [rabbitmq], dry_run: true}
 capacity: {bans: 16, bans_ipv6: 18, watched: 17, offenders: 19}
 limits:
   register: {rate: 600/m, burst: 1}
@@ -150,6 +151,13 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     let udp: Vec<u16> = config.sip.udp.iter().flat_map(|range| range.ports()).collect();
     assert_eq!(udp, [5060, 5070, 5071, 5072]);
     assert!(config.sip.tcp.is_empty());
+    let Exposure { trusted, closed, dry_run } = config.exposure;
+    let names =
+        |services: Vec<Service>| services.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (names(trusted).join(" "), names(closed).join(" "), dry_run),
+        ("postgresql 8080/tcp".into(), "rabbitmq".into(), true)
+    );
     assert_eq!(config.capacity, Capacity { bans: 16, bans_ipv6: 18, watched: 17, offenders: 19 });
     let limits = config.limits;
     let Limits { source, prefix, shared, known, greylist, admitted, flood, .. } = limits;

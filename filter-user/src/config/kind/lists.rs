@@ -8,7 +8,8 @@ use super::numbers::decimal;
 use super::{Kind, Read, Wrong, at_most, is_invisible, many};
 use crate::config::yaml::Node;
 use crate::config::{
-    JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, PortRange, USER_AGENTS_MAX, UserAgent,
+    JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, PortRange, Service, USER_AGENTS_MAX,
+    UserAgent,
 };
 use crate::duration::snippet;
 
@@ -83,6 +84,29 @@ impl Kind for Ports<'_> {
 
     fn unit(&self) -> &'static str {
         "port numbers"
+    }
+}
+
+/// Services, by name or ports.
+pub(crate) struct Services<'a>(pub(crate) &'a mut Vec<Service>);
+
+impl Kind for Services<'_> {
+    fn read(&mut self, node: &Node) -> Read<()> {
+        let services = many(node, |scalar| scalar.text.parse::<Service>())?;
+        *self.0 = once(node, services, ToString::to_string)?;
+        Ok(())
+    }
+
+    fn value(&self) -> Json {
+        self.0.iter().map(|service| Json::from(service.to_string())).collect()
+    }
+
+    fn expected(&self) -> String {
+        "a list of services such as `[postgresql, 8080/tcp]`".into()
+    }
+
+    fn example(&self) -> Json {
+        json!(["postgresql", "8080/tcp"])
     }
 }
 

@@ -223,6 +223,31 @@ fn limits() -> impl Strategy<Value = Limits> {
         )
 }
 
+/// The same, but nothing is closed that carries SIP.
+fn without_sip(mut exposure: Exposure, sip: &SipPorts) -> Exposure {
+    let carries = |(tcp, range): (bool, PortRange)| {
+        let of_sip = if tcp { &sip.tcp } else { &sip.udp };
+        range.ports().any(|port| of_sip.iter().any(|range| range.contains(port)))
+    };
+    exposure.closed.retain(|service| !service.ports(sip).into_iter().any(carries));
+    exposure
+}
+
+/// Services.
+fn exposures() -> impl Strategy<Value = Exposure> {
+    let service = select(vec!["postgresql", "https", "wazo-auth", "7/tcp", "40000-40009/udp"]);
+    let services = || {
+        proptest::collection::btree_set(service.clone(), 0..4).prop_map(|names| {
+            names.into_iter().map(|name| name.parse().unwrap()).collect::<Vec<Service>>()
+        })
+    };
+    (services(), services(), any::<bool>()).prop_map(|(trusted, closed, dry_run)| Exposure {
+        trusted,
+        closed,
+        dry_run,
+    })
+}
+
 fn configs() -> impl Strategy<Value = Config> {
     let defaults = Config::default().jails;
     let interface = prop_oneof![
@@ -251,10 +276,11 @@ fn configs() -> impl Strategy<Value = Config> {
         (limits(), user_agents, remember, escalations()),
         (jail_settings(), proptest::option::of(own_jails())),
         sources(),
-        (paths(), paths(), paths()),
+        (paths(), paths(), paths(), exposures()),
     )
         .prop_map(move |(top, (sizes, ipv6_prefix), how, (jail, own), sources, paths)| {
             let (interfaces, mode, dry_run, (trusted, trusted_names), (udp, tcp, ports)) = top;
+            let sip = SipPorts { udp, tcp };
             Config {
                 interfaces: interfaces.into_iter().collect(),
                 mode,
@@ -262,8 +288,9 @@ fn configs() -> impl Strategy<Value = Config> {
                 trusted_by_route: dry_run,
                 trusted,
                 trusted_names,
-                sip: SipPorts { udp, tcp },
                 ports,
+                exposure: without_sip(paths.3, &sip),
+                sip,
                 // A network that is one source has no several offenders in it.
                 ipv6_prefix: if how.3.ipv6.prefix < ipv6_prefix { ipv6_prefix } else { 128 },
                 capacity: Capacity {

@@ -129,6 +129,10 @@ ports:
   http:
     udp: []  # default
     tcp: [80, 443]  # default
+exposure:
+  trusted: []  # default
+  closed: []  # default
+  dry_run: false  # default
 ipv6_prefix: 64  # default
 capacity:
   bans: 1000000  # default

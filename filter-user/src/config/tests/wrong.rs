@@ -46,7 +46,7 @@ fn unknown_keys_name_the_nearest() {
         assert_eq!(complaint(text), expected, "{text}");
     }
     let long = format!("{}: 1", "k".repeat(900));
-    assert!(complaint(&long).len() < 300, "{}", complaint(&long));
+    assert!(complaint(&long).len() < 350, "{}", complaint(&long));
 }
 
 /// Wrong lines and their errors.
@@ -343,7 +343,7 @@ fn what_is_not_plain_yaml_is_refused() {
         }),
         ("- a", {
             "1:1: the file is a list; expected a section with the keys `interfaces`, `mode`, \
-             `dry_run`, `trusted`, `trusted_by_route`, `sip`, `ports`, `ipv6_prefix`, `capacity`, `limits`, `watchdog`, `peers`, `offenders`, \
+             `dry_run`, `trusted`, `trusted_by_route`, `sip`, `ports`, `exposure`, `ipv6_prefix`, `capacity`, `limits`, `watchdog`, `peers`, `offenders`, \
              `escalation`, `signatures`, \
              `jails`, `sources`, `paths`"
                 .into()
@@ -387,5 +387,34 @@ fn hostile_files_are_answered_soon() {
         let errors = parse(&text).expect_err(what);
         assert!(errors.to_string().len() < 20_000, "{what}");
         assert!(start.elapsed() < Duration::from_secs(10), "{what}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn services_are_not_closed_to_those_that_need_them() {
+    let errors = |text: &str| {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("config.yml");
+        fs::write(&file, text).unwrap();
+        read_hierarchy(&file, true).map_or_else(|errors| errors.to_string(), |_| String::new())
+    };
+    for (text, why) in [
+        ("exposure: {closed: [sip]}", "`ringfence maintenance on`"),
+        ("exposure: {closed: [5060/udp]}", "`ringfence maintenance on`"),
+        ("exposure: {closed: [5000-6000/tcp]}", "`ringfence maintenance on`"),
+        ("exposure: {closed: [ssh]}", "nobody could log in"),
+        ("exposure: {closed: [20-30/tcp]}", "nobody could log in"),
+        ("exposure: {trusted: [ssh]}", "`trusted` is empty"),
+        ("exposure: {trusted: [postgres]}", "is no service"),
+        ("exposure: {trusted: [68/udp]}", "DHCP"),
+    ] {
+        let found = errors(text);
+        assert!(found.contains(why), "{text}: {found}");
+    }
+    for text in [
+        "exposure: {trusted: [postgresql, sip], closed: [22/udp, rabbitmq]}",
+        "{trusted: [192.0.2.0/24], exposure: {trusted: [ssh]}}",
+    ] {
+        assert_eq!(errors(text), "", "{text}");
     }
 }

@@ -1,0 +1,273 @@
+//! Services that are not open to everybody.
+
+use std::fmt;
+use std::str::FromStr;
+
+use filter_common::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED};
+
+use super::ports::{PortRange, SipPorts};
+
+/// Which services are not open to everybody, and to whom they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// Open to trusted sources alone.
+    pub trusted: Vec<Service>,
+    /// Open to nobody.
+    pub closed: Vec<Service>,
+    /// Whether packets to them only count, and still pass.
+    pub dry_run: bool,
+}
+
+/// A service, by its name or its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// One of [`SERVICES`], or `sip`.
+    Named(&'static str),
+    /// Ports of one protocol.
+    Ports {
+        /// Whether of TCP, or of UDP.
+        tcp: bool,
+        /// From which to which.
+        range: PortRange,
+    },
+}
+
+/// The name of the service whose ports are those under `sip`.
+const SIP: &str = "sip";
+/// The name of the service that carries sound and pictures of calls.
+const RTP: &str = "rtp";
+
+/// A service that has a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// The name, as the configuration has it.
+    pub name: &'static str,
+    /// UDP ports.
+    pub udp: &'static [PortRange],
+    /// TCP ports.
+    pub tcp: &'static [PortRange],
+}
+
+const fn tcp(name: &'static str, tcp: &'static [PortRange]) -> Named {
+    Named { name, udp: &[], tcp }
+}
+
+const fn udp(name: &'static str, udp: &'static [PortRange]) -> Named {
+    Named { name, udp, tcp: &[] }
+}
+
+const fn port(port: u16) -> PortRange {
+    PortRange::single(port)
+}
+
+const fn ports(first: u16, last: u16) -> PortRange {
+    PortRange { first, last }
+}
+
+/// The services of a Wazo host that have names, but for `sip`, whose ports are configured
+/// (`uc-doc/contributors/network.md` of Wazo's documentation, and each program's own default).
+pub const SERVICES: &[Named] = &[
+    tcp("ami", &[port(5038)]),
+    tcp("asterisk-http", &[port(5039), port(8088), port(8089)]),
+    tcp("consul", &[ports(8300, 8302), port(8500), port(8600)]),
+    tcp("http", &[port(80)]),
+    tcp("https", &[port(443)]),
+    udp("iax", &[port(4569)]),
+    tcp("monit", &[port(2812)]),
+    tcp("munin", &[port(4949)]),
+    udp("ntp", &[port(123)]),
+    tcp("postgresql", &[port(5432)]),
+    tcp("provisioning", &[port(8666), port(8667), port(18667)]),
+    tcp("rabbitmq", &[port(4369), port(5671), port(5672), port(15672), port(25672)]),
+    udp(RTP, &[ports(10_000, 20_000)]),
+    tcp("sccp", &[port(2000)]),
+    Named { name: "sip-tls", udp: &[], tcp: &[port(5061)] },
+    tcp("smtp", &[port(25)]),
+    tcp("ssh", &[port(22)]),
+    udp("tftp", &[port(69)]),
+    tcp("wazo-agentd", &[port(9493)]),
+    tcp("wazo-amid", &[port(9491)]),
+    tcp("wazo-auth", &[port(9497)]),
+    tcp("wazo-call-logd", &[port(9298)]),
+    tcp("wazo-calld", &[port(9500)]),
+    tcp("wazo-chatd", &[port(9304)]),
+    tcp("wazo-confd", &[port(9486)]),
+    tcp("wazo-confgend", &[port(8669)]),
+    tcp("wazo-dird", &[port(9489)]),
+    tcp("wazo-phoned", &[port(9498), port(9499)]),
+    tcp("wazo-plugind", &[port(9503)]),
+    tcp("wazo-setupd", &[port(9302)]),
+    tcp("wazo-sysconfd", &[port(8668)]),
+    tcp("wazo-webhookd", &[port(9300)]),
+    tcp("wazo-websocketd", &[port(9502)]),
+];
+
+/// UDP ports of DHCP and DHCPv6, which a host needs to have an address.
+const DHCP: [u16; 4] = [67, 68, 546, 547];
+
+/// Ports that are not open to everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortGuard {
+    /// Whether of TCP, or of UDP.
+    pub tcp: bool,
+    /// From which to which.
+    pub range: PortRange,
+    /// To whom they are open, a sum of `OPEN_TO_*` ([`filter_common::abi`]).
+    pub open_to: u8,
+}
+
+impl Exposure {
+    /// The ports that are not open to everybody. Where services share a port, the stricter one counts,
+    /// which comes later.
+    ///
+    /// Known peers are let in to SIP, and to the RTP of their calls, which they may send first.
+    pub fn guards(&self, sip: &SipPorts) -> Vec<PortGuard> {
+        let trusted = self.trusted.iter().flat_map(|service| {
+            let known = matches!(service, Service::Named(SIP | "sip-tls" | RTP));
+            let open_to = OPEN_TO_TRUSTED | if known { OPEN_TO_KNOWN } else { 0 };
+            service.guards(sip, open_to)
+        });
+        let closed = self.closed.iter().flat_map(|service| service.guards(sip, 0));
+        trusted.chain(closed).collect()
+    }
+}
+
+impl Service {
+    /// Its ports: whether of TCP, and from which to which.
+    pub fn ports(self, sip: &SipPorts) -> Vec<(bool, PortRange)> {
+        let both = |udp: &[PortRange], tcp: &[PortRange]| {
+            let udp = udp.iter().map(|range| (false, *range));
+            udp.chain(tcp.iter().map(|range| (true, *range))).collect()
+        };
+        match self {
+            Self::Named(SIP) => both(&sip.udp, &sip.tcp),
+            Self::Named(name) => SERVICES
+                .iter()
+                .find(|service| service.name == name)
+                .map_or_else(Vec::new, |service| both(service.udp, service.tcp)),
+            Self::Ports { tcp, range } => vec![(tcp, range)],
+        }
+    }
+
+    fn guards(self, sip: &SipPorts, open_to: u8) -> Vec<PortGuard> {
+        let guard = |(tcp, range)| {
+            // What answers the host's own question is never lost.
+            let replies = if tcp { 0 } else { OPEN_TO_REPLIES };
+            PortGuard { tcp, range, open_to: open_to | replies }
+        };
+        self.ports(sip).into_iter().map(guard).collect()
+    }
+}
+
+impl FromStr for Service {
+    type Err = String;
+
+    /// `postgresql`, `5432/tcp`, `10000-20000/udp`
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(name) = names().find(|name| *name == text) {
+            return Ok(Self::Named(name));
+        }
+        let (range, protocol) = text.split_once('/').ok_or_else(|| {
+            let known: Vec<&str> = names().collect();
+            format!(
+                "`{text}` is no service; write ports as `5432/tcp`, or one of {}",
+                known.join(", ")
+            )
+        })?;
+        let tcp = match protocol {
+            "tcp" => true,
+            "udp" => false,
+            _ => return Err(format!("`{protocol}` is neither `tcp` nor `udp`")),
+        };
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            let port = if digits { text.parse().ok() } else { None };
+            port.filter(|port| *port != 0).ok_or_else(|| format!("`{text}` is no port"))
+        };
+        let range = PortRange { first: number(first)?, last: number(last)? };
+        if range.first > range.last {
+            return Err(format!("`{first}-{last}` ends before it begins"));
+        }
+        if let Some(dhcp) = DHCP.into_iter().find(|port| !tcp && range.contains(*port)) {
+            return Err(format!("port {dhcp}/udp is DHCP, without which the host has no address"));
+        }
+        Ok(Self::Ports { tcp, range })
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Ports { tcp, range } => {
+                write!(f, "{range}/{}", if *tcp { "tcp" } else { "udp" })
+            }
+        }
+    }
+}
+
+/// The names of services.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    [SIP].into_iter().chain(SERVICES.iter().map(|service| service.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sip() -> SipPorts {
+        SipPorts { udp: vec![PortRange::single(5060)], tcp: vec![PortRange::single(5080)] }
+    }
+
+    #[test]
+    fn services_are_read_as_they_are_written() {
+        for text in ["sip", "postgresql", "5432/tcp", "10000-20000/udp", "65535/udp"] {
+            assert_eq!(text.parse::<Service>().unwrap().to_string(), text);
+        }
+        for name in names() {
+            assert_eq!(name.parse(), Ok(Service::Named(name)));
+            assert!(!Service::Named(name).ports(&sip()).is_empty(), "{name}");
+        }
+        for (text, why) in [
+            ("postgres", "is no service"),
+            ("5432", "is no service"),
+            ("5432/sctp", "neither"),
+            ("0/tcp", "no port"),
+            ("+1/tcp", "no port"),
+            ("65536/tcp", "no port"),
+            ("9-8/tcp", "ends before"),
+            ("68/udp", "DHCP"),
+            ("1-65535/udp", "DHCP"),
+        ] {
+            let error = text.parse::<Service>().unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!("67/tcp".parse::<Service>().is_ok());
+    }
+
+    #[test]
+    fn names_are_in_order_and_close_no_dhcp() {
+        let known: Vec<&str> = SERVICES.iter().map(|service| service.name).collect();
+        assert!(known.is_sorted() && !known.contains(&SIP), "{known:?}");
+        let dhcp = |range: &PortRange| DHCP.into_iter().any(|port| range.contains(port));
+        assert!(!SERVICES.iter().any(|service| service.udp.iter().any(dhcp)));
+    }
+
+    #[test]
+    fn the_stricter_guard_of_a_port_comes_last() {
+        let exposure = Exposure {
+            trusted: vec!["sip".parse().unwrap(), "5432/tcp".parse().unwrap()],
+            closed: vec!["postgresql".parse().unwrap()],
+            dry_run: false,
+        };
+        let guard = |tcp, port, open_to| PortGuard { tcp, range: PortRange::single(port), open_to };
+        let expected = [
+            guard(false, 5060, OPEN_TO_TRUSTED | OPEN_TO_KNOWN | OPEN_TO_REPLIES),
+            guard(true, 5080, OPEN_TO_TRUSTED | OPEN_TO_KNOWN),
+            guard(true, 5432, OPEN_TO_TRUSTED),
+            guard(true, 5432, 0),
+        ];
+        assert_eq!(exposure.guards(&sip()), expected);
+    }
+}
