@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
 use filter_common::abi::{
-    self, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, PORTS_PER_BLOCK, Peer,
-    counter_index, maps,
+    self, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer, counter_index,
+    maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{entries_for, lines_for};

@@ -194,6 +194,8 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
         trusted_by_route: false,
         sip: config.sip,
         ports: config.ports,
+        guards: Vec::new(),
+        exposure_dry_run: false,
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures,
