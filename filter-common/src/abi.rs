@@ -148,7 +148,7 @@ pub const OPEN_TO_REPLIES: u8 = 4;
 #[inline(always)]
 pub fn asked_key(other: Address, port: u16) -> [u64; 3] {
     let [first, second] = other.words();
-    [first, second, port as u64]
+    [first, second, u64::from(port)]
 }
 
 /// A dry run: judge and count, but drop nothing.

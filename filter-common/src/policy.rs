@@ -320,7 +320,9 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
     // Asked again only of a packet that is trusted: here the port has been looked up.
     let guarded = match headers.layer4 {
         Layer4::Unknown => config.flags & FLAG_GUARDED != 0,
-        _ => classes & PORT_GUARDED != 0,
+        Layer4::Udp { .. } | Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => {
+            classes & PORT_GUARDED != 0
+        }
     };
     if guarded && !code.drops() && !code.is(Reason::Known) { Code::guarded(code) } else { code }
 }

@@ -40,6 +40,7 @@ use self::turns::Parts;
 use crate::ban::Roster;
 use crate::config::{Config, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
+use crate::datapath::settings::Guarded;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
 use crate::disable;
 use crate::dns::{self, Following};
@@ -239,8 +240,10 @@ fn settings(
         trusted_by_route: config.trusted_by_route,
         sip: config.sip.clone(),
         ports: config.ports.clone(),
-        guards: config.exposure.guards(&config.sip),
-        exposure_dry_run: config.exposure.dry_run,
+        guarded: Guarded {
+            ports: config.exposure.guards(&config.sip),
+            dry_run: config.exposure.dry_run,
+        },
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),

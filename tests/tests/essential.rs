@@ -9,7 +9,7 @@ use ringfence_tests::world::{ATTACKERS, PBX, World, until};
 use serde_json::Value;
 
 /// How long the daemon may take to see a change of the host.
-const LOOKED: Duration = Duration::from_secs(60);
+const LOOKED: Duration = Duration::from_mins(1);
 
 fn essential(world: &World) -> Value {
     let status: Value = world.ringfence.client().ask(&["status"]).unwrap();

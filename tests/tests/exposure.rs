@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long it is waited for what must not come.
 const SILENCE: Duration = Duration::from_millis(700);
 
-/// PostgreSQL, one of Wazo's daemons, RabbitMQ, and one that stays open.
+/// A database, one of the daemons of Wazo, a broker, and one that stays open.
 const TCP: [u16; 4] = [5432, 9486, 5672, 8000];
 
 const EXPOSURE: &str =

@@ -31,8 +31,8 @@ pub(super) fn config(settings: &Settings, old: &Config, clocks: Clocks, ban_line
         (settings.dry_run, FLAG_DRY_RUN),
         (settings.disabled, FLAG_DISABLED),
         (settings.limits.greylist, FLAG_GREYLIST),
-        (!settings.guards.is_empty(), FLAG_GUARDED),
-        (settings.exposure_dry_run, FLAG_EXPOSURE_DRY_RUN),
+        (!settings.guarded.ports.is_empty(), FLAG_GUARDED),
+        (settings.guarded.dry_run, FLAG_EXPOSURE_DRY_RUN),
         (!settings.signatures.user_agents.is_empty(), FLAG_SIGNATURES),
     ];
     let Limits { source, prefix, shared, tcp_bytes, known, admitted, flood, .. } = &settings.limits;

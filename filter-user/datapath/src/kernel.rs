@@ -197,13 +197,7 @@ impl Kernel {
             bail!("no interface to protect; name one with `-i` or `interfaces:`");
         };
         let mut config = ConfigMap::new(take(first, maps::CONFIG)?)?;
-        let mut old = config.get()?;
-        if old.seed == 0 {
-            // Kept over restarts, because all hashed positions in the maps depend on it.
-            old.seed = random()?;
-            config.set(&old)?;
-        }
-        let seed = old.seed;
+        let seed = seed(&mut config)?;
         let capacity = usize::try_from(settings.bans)?;
         let table = BanTable::new(Memory::of(data(take(first, maps::BANS_V4)?)?)?, seed, capacity);
         let gate = Presence::new(Memory::of(data(take(first, maps::PRESENCE)?)?)?, seed);
@@ -320,7 +314,7 @@ impl Kernel {
             &mut self.open_to,
             &settings.sip,
             &settings.ports,
-            &settings.guards,
+            &settings.guarded.ports,
         )?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
@@ -899,6 +893,16 @@ fn write_trusted(
 }
 
 /// A random number other than zero.
+/// The secret of the hashes. It is kept over restarts, because all hashed positions in the maps depend on it.
+fn seed(config: &mut ConfigMap<MapData>) -> Result<u64> {
+    let mut old = config.get()?;
+    if old.seed == 0 {
+        old.seed = random()?;
+        config.set(&old)?;
+    }
+    Ok(old.seed)
+}
+
 fn random() -> Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).context("get random bytes")?;

@@ -39,10 +39,8 @@ pub struct Settings {
     pub sip: SipPorts,
     /// Other ports that a ban can close.
     pub ports: PortClasses,
-    /// Ports that are not open to everybody; of several for one port the last counts.
-    pub guards: Vec<PortGuard>,
-    /// Whether packets to these are only counted, and still pass.
-    pub exposure_dry_run: bool,
+    /// Ports that are not open to everybody.
+    pub guarded: Guarded,
     /// The limits of packets.
     pub limits: Limits,
     /// How long known peers are remembered.
@@ -55,6 +53,15 @@ pub struct Settings {
     pub bans: u32,
     /// The number of IPv6 addresses that can be banned.
     pub bans_ipv6: u32,
+}
+
+/// Ports that are not open to everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guarded {
+    /// The ports; of several entries for one port the last counts.
+    pub ports: Vec<PortGuard>,
+    /// Whether packets to them are only counted, and still pass.
+    pub dry_run: bool,
 }
 
 /// How the XDP program is attached to an interface.

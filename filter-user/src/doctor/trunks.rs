@@ -193,7 +193,8 @@ remote_hosts = 198.51.100.8:5062,gw.example:5060
     #[test]
     fn there_is_a_bound() {
         let lines = |host: fn(usize) -> String| -> String {
-            (0..2000).map(|n| format!("match={}\n", host(n))).collect()
+            let hosts: Vec<String> = (0..2000).map(host).collect();
+            format!("match={}\n", hosts.join("\nmatch="))
         };
         let (networks, _) = of(&lines(|n| format!("192.0.{}.{}", n / 250, n % 250)));
         assert_eq!(networks.len(), TRUNKS_MAX);

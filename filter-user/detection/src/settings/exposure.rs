@@ -102,7 +102,7 @@ pub const SERVICES: &[Named] = &[
     tcp("wazo-websocketd", &[port(9502)]),
 ];
 
-/// UDP ports of DHCP and DHCPv6, which a host needs to have an address.
+/// UDP ports of DHCP in both families, which a host needs to have an address.
 const DHCP: [u16; 4] = [67, 68, 546, 547];
 
 /// Ports that are not open to everybody.

@@ -12,13 +12,16 @@ use crate::host::Essential;
 
 const ADDRESS: [u8; 4] = [203, 0, 113, 7];
 
+/// Makes an address essential.
+type Surround = fn(&mut Surroundings);
+
 /// How an address comes to be essential, and what it is then.
-const KINDS: [(fn(&mut Surroundings), &str); 5] = [
-    (|host| drop(host.found.gateways.insert(ADDRESS.into())), "a default gateway"),
-    (|host| drop(host.found.name_servers.insert(ADDRESS.into())), "a name server"),
-    (|host| drop(host.trunks.networks.insert("203.0.113.0/29".parse().unwrap())), "a trunk"),
-    (|host| drop(host.trunks.names.insert("carrier.example".parse().unwrap())), "a trunk"),
-    (|host| drop(host.found.sessions.insert(ADDRESS.into())), "the source of an SSH session"),
+const KINDS: [(Surround, &str); 5] = [
+    (|host| assert!(host.found.gateways.insert(ADDRESS.into())), "a default gateway"),
+    (|host| assert!(host.found.name_servers.insert(ADDRESS.into())), "a name server"),
+    (|host| assert!(host.trunks.networks.insert("203.0.113.0/29".parse().unwrap())), "a trunk"),
+    (|host| assert!(host.trunks.names.insert("carrier.example".parse().unwrap())), "a trunk"),
+    (|host| assert!(host.found.sessions.insert(ADDRESS.into())), "the source of an SSH session"),
 ];
 
 #[derive(Default)]
@@ -37,7 +40,7 @@ fn closes_all(config: &mut Config) {
 }
 
 /// Tells a controller of one essential address.
-fn surround(controller: &mut Controller<NoKernel>, how: fn(&mut Surroundings)) {
+fn surround(controller: &mut Controller<NoKernel>, how: Surround) {
     let mut host = Surroundings::default();
     how(&mut host);
     controller.set_essentials(&host.found, &host.trunks, at(1));
@@ -48,7 +51,7 @@ fn surround(controller: &mut Controller<NoKernel>, how: fn(&mut Surroundings)) {
     }
 }
 
-fn surrounded(how: fn(&mut Surroundings)) -> Controller<NoKernel> {
+fn surrounded(how: Surround) -> Controller<NoKernel> {
     let mut controller = started_with(NoKernel::default(), closes_all);
     surround(&mut controller, how);
     controller

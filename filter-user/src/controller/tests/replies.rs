@@ -173,6 +173,18 @@ fn every_reply_is_as_recorded() {
         value: Some("4".to_owned()),
     };
     hold("set", &durable(ask(&mut controller, set)));
+    hold("peers", &ask(&mut controller, Request::Peers { inside: None, after: None }));
+    hold("history", &serde_json::to_value(history()).unwrap());
+    hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
+    let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
+    hold("maintenance", &ask(&mut controller, Request::Maintenance(on)));
+    let off = Request::Maintenance(api::Maintenance::Off);
+    hold("maintenance-off", &ask(&mut controller, off));
+    hold("status-unprotected", &unprotected());
+}
+
+/// A page of the history, with one of each event.
+fn history() -> HistoryPage {
     let ended = EndedBan {
         jail: "asterisk-wazo".to_owned(),
         scope: "sip".to_owned(),
@@ -195,15 +207,7 @@ fn every_reply_is_as_recorded() {
         row(HistoryEvent::BanLifted(ended.clone())),
         row(HistoryEvent::BanEnded(ended)),
     ];
-    let page = HistoryPage { history, next: Some(1) };
-    hold("peers", &ask(&mut controller, Request::Peers { inside: None, after: None }));
-    hold("history", &serde_json::to_value(page).unwrap());
-    hold("unban-many", &durable(ask(&mut controller, Request::Unban(Unban::All))));
-    let on = api::Maintenance::On { seconds: 600, closed_to_known: true };
-    hold("maintenance", &ask(&mut controller, Request::Maintenance(on)));
-    let off = Request::Maintenance(api::Maintenance::Off);
-    hold("maintenance-off", &ask(&mut controller, off));
-    hold("status-unprotected", &unprotected());
+    HistoryPage { history, next: Some(1) }
 }
 
 /// `status` of a dry run on interfaces that have no program, while SIP would be closed.

@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
         .collect()
 }
 
-/// PostgreSQL for trusted networks, RabbitMQ for nobody, NTP for what the host asks, RTP for peers too.
+/// A database for trusted networks, a broker for nobody, NTP for replies, RTP for known peers too.
 fn world() -> World {
     World::default()
         .guard(true, 5432, OPEN_TO_TRUSTED)

@@ -10,6 +10,7 @@ use aya::programs::ProgramInfo;
 use filter_common::decision::Verdict;
 use filter_user::ban::{AddressEntry, Ends, NetworkEntry, Origin, Scopes};
 use filter_user::config::{ClassLimits, Config, Limit, Mode, Scope};
+use filter_user::datapath::settings::Guarded;
 use filter_user::datapath::{Datapath as _, Kernel, Settings, detach_all};
 use filter_user::host;
 use ipnet::IpNet;
@@ -194,8 +195,7 @@ fn settings(directory: &Path, mode: Mode, limits: Limits) -> Result<Settings> {
         trusted_by_route: false,
         sip: config.sip,
         ports: config.ports,
-        guards: Vec::new(),
-        exposure_dry_run: false,
+        guarded: Guarded::default(),
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures,
