@@ -22,6 +22,11 @@ pub(super) struct Copy(PathBuf);
 impl Copy {
     /// Copies the file at `path` and its log into a directory in `memory`.
     pub(super) fn make(path: &Path, memory: &Path) -> Result<Self, Failure> {
+        Self::make_in(path, memory, DIRECTORY)
+    }
+
+    /// The same in a directory of this name, which no other process uses.
+    pub(super) fn make_in(path: &Path, memory: &Path, name: &str) -> Result<Self, Failure> {
         let log = with(path, "-wal");
         let size = fs::metadata(path)?.len().saturating_add(fs::metadata(&log)?.len());
         let room = room(memory)?;
@@ -31,7 +36,7 @@ impl Copy {
                 memory.display()
             )));
         }
-        let directory = memory.join(DIRECTORY);
+        let directory = memory.join(name);
         // Left by a process that was killed.
         drop(fs::remove_dir_all(&directory));
         DirBuilder::new().mode(0o700).create(&directory)?;

@@ -31,6 +31,9 @@ use detection::escalation::{Bounds, Offender, Pardon, Record};
 /// shown.
 const EVIDENCE_SHOWN: usize = 16;
 
+/// The start of the name of a copy's directory.
+const COPY_TO_PEEK: &str = "store-peek";
+
 /// How far the records of attempts may exceed their bound before they are trimmed.
 const TOLD_SURPLUS: usize = 8192;
 
@@ -396,6 +399,26 @@ pub(super) fn salvage(
             }
         }
     }
+}
+
+/// Reads the file without a lock and without a change to it, while nobody writes it.
+///
+/// Returns whether that was everything.
+pub(super) fn peek(
+    path: &Path,
+    now: &Clock,
+    names: &Names,
+    findtime: Duration,
+    memory: &Path,
+) -> Result<(Contents, bool), Failure> {
+    let read = |connection: &Connection| read_all(connection, now, names, findtime);
+    if !with(path, "-wal").exists() {
+        return connect_unwritable(path).map(|connection| read(&connection));
+    }
+    // To read the log is to write it into the file.
+    let name = format!("{COPY_TO_PEEK}-{}", std::process::id());
+    let copy = Copy::make_in(path, memory, &name)?;
+    connect(&copy.path()).map(|connection| read(&connection))
 }
 
 fn read_all(

@@ -41,6 +41,7 @@ use log::info;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
+use self::failure::Failure;
 pub use self::history::{Event, HISTORY_FOR, HISTORY_MAX, HistoryQuery, Past};
 use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
@@ -117,6 +118,8 @@ pub struct Status {
     pub path: PathBuf,
     /// Changes that are not durable yet.
     pub pending: usize,
+    /// What was done with a file that was broken, if the last one was.
+    pub replaced: Option<String>,
 }
 
 /// The stored facts about an address, except the entries of its bans.
@@ -200,6 +203,41 @@ pub fn begin(settings: Settings) -> std::io::Result<Starting> {
 /// The same as for [`begin`].
 pub fn start(settings: Settings) -> std::io::Result<Started> {
     Ok(begin(settings)?.wait())
+}
+
+/// What a file has that is not opened for writing.
+#[derive(Debug)]
+pub struct Peeked {
+    /// The data.
+    pub kept: Kept,
+    /// Whether that is everything that the file should have.
+    pub is_whole: bool,
+}
+
+impl Default for Peeked {
+    fn default() -> Self {
+        Self { kept: Kept::default(), is_whole: true }
+    }
+}
+
+/// Reads the stored data without a lock, while no store runs; `None`: there is no file.
+///
+/// # Errors
+///
+/// If the file cannot be read; the error says why.
+pub fn peek(settings: &Settings) -> Result<Option<Peeked>, String> {
+    let path = file_in(&settings.directory);
+    let Settings { names, findtime, clock, memory, .. } = settings;
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) => return Err(format!("read {}: {error}", path.display())),
+    }
+    match database::peek(&path, &clock(), names, *findtime, memory) {
+        Ok((contents, is_whole)) => Ok(Some(Peeked { kept: contents.kept, is_whole })),
+        Err(Failure::Broken(_)) => Ok(Some(Peeked { is_whole: false, ..Peeked::default() })),
+        Err(Failure::Retry(why)) => Err(format!("read {}: {why}", path.display())),
+    }
 }
 
 impl Store {
@@ -329,6 +367,7 @@ impl Store {
             failed: self.progress.borrow().failed.clone(),
             path: self.shared.path().to_owned(),
             pending: self.shared.pending(),
+            replaced: self.shared.replaced(),
         }
     }
 

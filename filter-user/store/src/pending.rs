@@ -268,11 +268,27 @@ pub(super) struct Shared {
     awake: Condvar,
     path: PathBuf,
     progress: watch::Sender<Progress>,
+    replaced: Mutex<Option<String>>,
 }
 
 impl Shared {
     pub(super) fn new(path: PathBuf, progress: watch::Sender<Progress>) -> Self {
-        Self { pending: Mutex::default(), awake: Condvar::new(), path, progress }
+        Self {
+            pending: Mutex::default(),
+            awake: Condvar::new(),
+            path,
+            progress,
+            replaced: Mutex::default(),
+        }
+    }
+
+    /// Keeps what was done with a broken file.
+    pub(super) fn set_replaced(&self, what: String) {
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    pub(super) fn replaced(&self) -> Option<String> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn path(&self) -> &Path {

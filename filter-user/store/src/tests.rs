@@ -684,7 +684,7 @@ fn a_file_that_another_process_has_open_is_waited_for() {
     drop(other);
     let Some(News::Kept(kept)) = started.news.blocking_recv() else { panic!("nothing was kept") };
     assert_eq!(kept.bans, bans[1..]);
-    wait(&started.store).unwrap_or_else(|why| assert!(why.contains("another process"), "{why}"));
+    wait(&started.store).unwrap_or_else(|why| assert!(why.contains("the other process"), "{why}"));
     until("the store works", || started.store.status().failed.is_none());
     end(started);
     let started = open(&directory, first_boot);
@@ -943,4 +943,44 @@ fn the_history_is_bounded() {
     database.tidy(&bounds, &later).unwrap();
     drop(database);
     assert_eq!(rows(), 0);
+}
+
+#[test]
+fn a_file_is_read_without_a_change_to_it() {
+    let directory = TempDir::new().unwrap();
+    let memory = TempDir::new().unwrap();
+    let settings = Settings {
+        directory: directory.path().to_owned(),
+        memory: memory.path().to_owned(),
+        names: Names::default(),
+        offenders: Bounds { capacity: 100, remember: Duration::from_secs(1000) },
+        findtime: FINDTIME,
+        clock: first_boot,
+    };
+    assert!(peek(&settings).unwrap().is_none());
+    fill(&directory, &[entry("192.0.2.1/32", Origin::Manual, Some(200))]);
+    let files = || {
+        let read = |file: fs::DirEntry| (file.path(), fs::read(file.path()).unwrap());
+        let files = fs::read_dir(directory.path()).unwrap();
+        files.map(|file| read(file.unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let bans = || {
+        let Peeked { kept, is_whole } = peek(&settings).unwrap().unwrap();
+        (kept.bans.len(), is_whole)
+    };
+    let before = files();
+    assert_eq!((bans(), before), ((1, true), files()));
+
+    // With a log, as a process leaves it that is killed, and while another process has it open.
+    let started = open(&directory, first_boot);
+    started.store.put(&entry("192.0.2.2/32", Origin::Manual, Some(200)), true, None);
+    wait(&started.store).unwrap();
+    let before = files();
+    assert!(before.keys().any(|path| path.to_string_lossy().ends_with("-wal")));
+    assert_eq!((bans(), before), ((2, true), files()));
+    end(started);
+    assert_eq!(fs::read_dir(memory.path()).unwrap().count(), 0);
+
+    fs::write(directory.path().join(FILE), "no database\n".repeat(1000)).unwrap();
+    assert_eq!(bans(), (0, false));
 }

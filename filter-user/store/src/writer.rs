@@ -271,11 +271,13 @@ impl Writer {
             _ if self.is_read => "all bans in force".to_owned(),
             bans => format!("{bans} bans that could be read"),
         };
-        error!(
+        let what = format!(
             "the store {} is unusable: {why}; moved it to {} and began a new one with {with}",
             self.path.display(),
             aside.display(),
         );
+        error!("{what}");
+        self.shared.set_replaced(what);
         if self.is_read {
             // For bans of known jails, the data in memory is authoritative.
             contents.offences.retain(|row| row.record(names, &clock).is_none());
