@@ -50,13 +50,43 @@ impl Bans {
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Result<Self> {
+        let bans = Self::of(v4, v6, networks, presence)?;
+        bans.rebuild()?;
+        Ok(bans)
+    }
+
+    /// The bans as another process left them, or has them now; nothing is written.
+    pub(super) fn as_they_are(
+        v4: BanTable<Memory>,
+        v6: HashMap<MapData, [u64; 2], BanEntry>,
+        networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
+        presence: Presence<Memory>,
+    ) -> Result<Self> {
+        let mut bans = Self::of(v4, v6, networks, presence)?;
+        bans.own = bans.entered_own()?;
+        Ok(bans)
+    }
+
+    fn of(
+        v4: BanTable<Memory>,
+        v6: HashMap<MapData, [u64; 2], BanEntry>,
+        networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
+        presence: Presence<Memory>,
+    ) -> Result<Self> {
         let keys: Vec<_> =
             networks.keys().collect::<Result<_, _>>().context("read the banned networks")?;
         let entered = keys.iter().filter_map(network_of).collect();
         let (own, stale, unread) = (BTreeSet::new(), 0, Unread::default());
-        let bans = Self { v4, v6, networks, presence, entered, own, stale, unread };
-        bans.rebuild()?;
-        Ok(bans)
+        Ok(Self { v4, v6, networks, presence, entered, own, stale, unread })
+    }
+
+    /// The host's own addresses as an earlier process has entered them.
+    fn entered_own(&self) -> Result<BTreeSet<IpAddr>> {
+        let v4 = self.v4.iter().filter(|slot| slot.origin == ORIGIN_OWN);
+        let v4 = v4.map(|slot| IpAddr::from(slot.address.to_le_bytes()));
+        let v6 = self.addresses_v6()?.into_iter();
+        let v6 = v6.filter(|(_, ban)| ban.origin == ORIGIN_OWN).map(|(address, _)| address);
+        Ok(v4.chain(v6).collect())
     }
 
     /// Sets the host's own addresses: packets from them drop. They are entries among the bans, because
@@ -68,11 +98,7 @@ impl Bans {
         }
         let mut old: BTreeSet<IpAddr> = std::mem::take(&mut self.own);
         if old.is_empty() {
-            // Those of an earlier process.
-            let v4 = self.v4.iter().filter(|slot| slot.origin == ORIGIN_OWN);
-            old.extend(v4.map(|slot| IpAddr::from(slot.address.to_le_bytes())));
-            let v6 = self.addresses_v6()?.into_iter();
-            old.extend(v6.filter(|(_, ban)| ban.origin == ORIGIN_OWN).map(|(address, _)| address));
+            old = self.entered_own()?;
         }
         for gone in old.difference(addresses) {
             self.unban(*gone)?;

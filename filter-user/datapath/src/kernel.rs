@@ -35,6 +35,7 @@ use super::detach::{detach_all, remove_link};
 use super::disable;
 use super::egress;
 use super::events::Events;
+use super::floods;
 use super::gates::{self, Presence};
 use super::mapped::{Memory, data};
 use super::netlink;
@@ -91,9 +92,6 @@ struct Guard {
     pin: String,
     program: Ebpf,
 }
-
-/// The prefix length of the IPv6 networks that the program bans for floods.
-const FLOODERS_PREFIX: u8 = 64;
 
 /// Every 12th call of [`Kernel::check`] removes known peers that have expired.
 const CHECKS_PER_PRUNING: u32 = 12;
@@ -466,12 +464,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends the program's own ban of a source.
-    fn unban_flooder(&mut self, address: IpAddr) -> Result<()> {
-        let key = Address::from(address).network64().words();
-        Ok(unless_missing(self.flooders.remove(&key))?)
-    }
-
     fn count(&self, slot: u32, would: bool, reason: Reason) -> Result<Count> {
         let values = self.counters.get(&counter_index(slot, would, reason.into()), 0)?;
         Ok(values.iter().fold(Count::default(), |sum, value| {
@@ -487,14 +479,7 @@ impl Datapath for Kernel {
 
     fn unban(&mut self, address: IpAddr) -> Result<()> {
         self.bans.unban(address)?;
-        self.unban_flooder(address)?;
-        let key = Address::from(address).words();
-        if let Some(peer) = if_there(self.known.get(&key, 0)).context("read a known peer")?
-            && peer.blocked_until != 0
-        {
-            self.known.insert(key, Peer { blocked_until: 0, ..peer }, 0)?;
-        }
-        Ok(())
+        floods::forgive(&mut self.flooders, &mut self.known, address)
     }
 
     fn ban_network(&mut self, entry: &NetworkEntry) -> Result<()> {
@@ -503,12 +488,7 @@ impl Datapath for Kernel {
 
     fn unban_network(&mut self, network: IpNet) -> Result<()> {
         self.bans.unban_network(network)?;
-        let address = network.network();
-        let is_one = IpAddr::from(Address::from(address).network64()) == address;
-        if network.prefix_len() == FLOODERS_PREFIX && is_one {
-            self.unban_flooder(address)?;
-        }
-        Ok(())
+        floods::forgive_network(&mut self.flooders, network)
     }
 
     fn own(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {

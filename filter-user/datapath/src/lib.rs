@@ -11,8 +11,13 @@
 //! them in one step |
 //! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
+<<<<<<< HEAD
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch that lets
 //! everything pass; the heartbeat |
+=======
+//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
+//! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
+>>>>>>> 0699f61 (datapath: open the pinned maps without the program)
 //! | `network`, `netlink` | the host's interfaces and routes |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | reading of whole maps,
 //! mapped maps, failed reads, the program's events, the kernel's clocks, missing requirements |
@@ -30,11 +35,13 @@ mod detach;
 mod disable;
 mod egress;
 mod events;
+mod floods;
 mod kernel;
 mod mapped;
 mod netlink;
 mod network;
 mod object;
+mod pinned;
 mod pins;
 mod port;
 mod programs;
@@ -53,7 +60,8 @@ pub use self::events::{Events, Limited};
 pub use self::kernel::{Kernel, Locked, Opened};
 pub use self::network::Network;
 pub use self::object::OBJECT;
-pub use self::pins::{check_place, mount_bpffs, protected};
+pub use self::pinned::{Owned, Pinned, own};
+pub use self::pins::{InUse, check_place, mount_bpffs, protected};
 pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;
 pub use tables::{ban_table, gates};

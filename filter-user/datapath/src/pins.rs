@@ -8,6 +8,7 @@
 //! The BPF file system allows no dot in a name, but names of VLAN interfaces have one (`eth0.20`). The
 //! kernel allows no colon in an interface's name, so a dot is written as a colon.
 
+use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -215,12 +216,25 @@ fn is_bpffs(path: &Path) -> Result<bool> {
     Ok(kind.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Another process is the controller.
+#[derive(Debug)]
+pub struct InUse(String);
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InUse {}
+
 pub(super) fn lock(directory: &Path) -> Result<Flock<File>> {
     let file = File::open(directory).with_context(|| format!("open {}", directory.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err((file, Errno::EWOULDBLOCK)) => {
-            bail!("{} is in use by {}", directory.display(), holder(&file));
+            let (directory, holder) = (directory.display(), holder(&file));
+            Err(InUse(format!("{directory} is in use by {holder}")).into())
         }
         Err((_, error)) => Err(error).with_context(|| format!("lock {}", directory.display())),
     }
