@@ -54,6 +54,8 @@ pub enum Command {
     /// offenders `escalation`.
     ///
     /// `--export` prints the bans as `ban --from` reads them, by address.
+    ///
+    /// While no daemon runs, the bans are those that the kernel enforces, with what the store knows about them.
     Bans(Bans),
     /// Ban addresses and networks manually
     ///
@@ -69,6 +71,9 @@ pub enum Command {
     ///
     /// Earlier bans of the address or network are forgotten too. For an IPv6 address, the bans by jails of its
     /// network (`ipv6_prefix`) are lifted. `--from` reads the same files as `ban --from`.
+    ///
+    /// While no daemon runs, the bans are lifted in the store and in the kernel, so that the next start does not
+    /// enforce them again. If the store cannot be written, nothing is lifted.
     Unban(Unban),
     /// Trust an address or a network while the daemon runs and after restarts
     ///

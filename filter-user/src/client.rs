@@ -165,7 +165,7 @@ fn is_late(error: &anyhow::Error) -> bool {
 }
 
 /// The user who sends the request.
-fn by() -> By {
+pub(crate) fn by() -> By {
     By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
 }
 

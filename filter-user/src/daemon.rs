@@ -35,6 +35,7 @@ use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
 use self::safety::Safety;
+pub(crate) use self::server::who;
 use self::sources::Sources;
 use self::turns::Parts;
 use crate::ban::Roster;

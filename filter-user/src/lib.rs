@@ -47,3 +47,4 @@ pub mod rhythms;
 pub mod source;
 pub mod test_log;
 mod whole_file;
+pub mod without_daemon;

@@ -27,6 +27,7 @@ use filter_user::confirmation::Confirmation;
 use filter_user::logging::{self, say};
 use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
+use filter_user::without_daemon::Asker;
 use filter_user::{
     ban_list, beat, client, clock, daemon, datapath, decided, disable, doctor, fail2ban,
     jail_filter, listed, listing, report,
@@ -80,14 +81,25 @@ fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
     if !error.is::<client::NoDaemon>() && !error.is::<client::Late>() {
         return error;
     }
-    let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
-    let paths = loaded.config.paths;
-    // Another socket is that of another daemon.
-    let is_its = cli.socket.as_ref().is_none_or(|socket| *socket == paths.control_socket());
-    match beat::without_answer(&paths.bpffs, clock::read()).filter(|_| is_its) {
+    let said =
+        of_daemon(cli).and_then(|config| beat::without_answer(&config.paths.bpffs, clock::read()));
+    match said {
         Some(said) => anyhow!("{error:#}; {said}"),
         None => error,
     }
+}
+
+/// The configuration of the daemon that is asked, as far as it is right; `None`: its socket is not the configured
+/// one, so it has another.
+fn of_daemon(cli: &Cli) -> Option<Config> {
+    let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
+    let its = loaded.config.paths.control_socket();
+    cli.socket.as_ref().is_none_or(|socket| *socket == its).then_some(loaded.config)
+}
+
+/// What asks the daemon, or does without one.
+fn asker(cli: &Cli) -> Result<Asker> {
+    Ok(Asker::new(&socket(cli)?, of_daemon(cli)))
 }
 
 /// The text of an error. If only permissions were missing, it names the command to run instead.
@@ -373,7 +385,7 @@ fn agreed(question: &str) -> Result<bool> {
 }
 
 fn list(cli: &Cli, bans: &Bans) -> Result<()> {
-    let socket = socket(cli)?;
+    let mut asker = asker(cli)?;
     let query = BansQuery {
         jail: bans.jail.clone(),
         scope: bans.scope.clone(),
@@ -381,7 +393,8 @@ fn list(cli: &Cli, bans: &Bans) -> Result<()> {
         since_seconds: bans.since.map(|since| since.as_secs()),
         ..BansQuery::default()
     };
-    let page = |after| client::bans(&socket, &query, after);
+    let page =
+        |after| client::read(asker.ask(&Request::Bans(BansQuery { after, ..query.clone() }))?);
     let out = io::BufWriter::new(io::stdout().lock());
     if bans.export {
         return listing::export(page, out);
@@ -580,7 +593,14 @@ fn lift(cli: &Cli, unban: &Unban) -> Result<()> {
         _ if unban.inside => bail!("`--inside` accepts one network at a time"),
         _ => return lift_several(cli, unban),
     };
-    ask(cli, &Request::Unban(which), unban.output.json, report::lifted)
+    let mut asker = asker(cli)?;
+    let answer = asker.ask(&Request::Unban(which))?;
+    asker.end()?;
+    print(&if unban.output.json {
+        format!("{answer:#}\n")
+    } else {
+        report::lifted(&client::read(answer)?)
+    })
 }
 
 fn lift_several(cli: &Cli, unban: &Unban) -> Result<()> {
@@ -596,12 +616,13 @@ fn lift_several(cli: &Cli, unban: &Unban) -> Result<()> {
         })),
         None => Box::new(networks.iter().map(|network| Ok((None, Read::Order(*network))))),
     };
-    let socket = socket(cli)?;
+    let mut asker = asker(cli)?;
     let ask = |networks| {
         let request = Request::Unban(api::Unban::Networks { networks });
-        Ok(client::ask_as::<Lifted>(&socket, &request)?.into())
+        Ok(client::read::<Lifted>(asker.ask(&request)?)?.into())
     };
-    carried_out(orders, from.as_deref(), ("lifted", unban.output.json), ask)
+    let done = carried_out(orders, from.as_deref(), ("lifted", unban.output.json), ask);
+    asker.end().and(done)
 }
 
 fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {

@@ -91,6 +91,15 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    /// Takes over a ban by the program that no event has reported.
+    pub(crate) fn take_flood(&mut self, source: IpAddr, until: KernelTime) {
+        let time = u64::try_from(self.limited.limits.flood.ban.as_nanos()).unwrap_or(u64::MAX);
+        let since = KernelTime(until.0.saturating_sub(time));
+        if self.protected.reason(source.into()).is_none() {
+            self.flooding(source, since, until);
+        }
+    }
+
     /// The network that the kernel has banned because of a flood from this source, and its exceptions:
     /// the /64 of an IPv6 source, or only the address of a known peer, which has its own limit.
     fn flooded_by(&mut self, source: IpAddr, now: KernelTime) -> (IpNet, Vec<IpNet>) {

@@ -193,7 +193,7 @@ fn may(peer: Option<u32>, own: u32, request: &Request) -> bool {
 
 /// The requester as text: the user of the process according to the kernel, and the details that the
 /// client adds.
-fn who(uid: Option<u32>, by: &By) -> String {
+pub(crate) fn who(uid: Option<u32>, by: &By) -> String {
     let mut who = match uid {
         Some(0) => "root".to_owned(),
         Some(uid) => format!("uid {uid}"),
