@@ -3,13 +3,14 @@
 //! Turns bytes into bans, or errors for single lines. Nothing here asks the daemon.
 
 use std::io::{self, BufRead, Read as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::{BanRow, TEXT_MAX};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::{cli, duration};
+use crate::duration;
 
 /// The longest line, in bytes.
 const LINE_MAX: u64 = 8192;
@@ -61,7 +62,7 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
         Some(word)
     };
     let Some(network) = next() else { return Ok(None) };
-    let network = cli::network(network).map_err(|why| format!("`{}`: {why}", shown(network)))?;
+    let network = self::network(network).map_err(|why| format!("`{}`: {why}", shown(network)))?;
     let (end, scope, jail, reason) = (None, None, None, None);
     let mut ban = Ban { network, end, scope, jail, except: Vec::new(), reason };
     while let Some(word) = next() {
@@ -85,7 +86,7 @@ pub fn parse(line: &str) -> Result<Option<Ban>, String> {
             "jail" => ban.jail = Some(value.to_owned()),
             "except" => {
                 for exception in value.split(',') {
-                    let exception = cli::network(exception);
+                    let exception = self::network(exception);
                     ban.except.push(exception.map_err(|why| format!("`{}`: {why}", shown(value)))?);
                 }
             }
@@ -217,6 +218,24 @@ impl<R: BufRead> Iterator for Lines<R> {
             }
         }
     }
+}
+
+/// Reads an address, or a network.
+///
+/// # Errors
+///
+/// If it is neither; why, in words.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.to_canonical().into());
+    }
+    let network: IpNet = text.parse().map_err(|_invalid| {
+        "not an address or network such as `192.0.2.7` or `2001:db8::/64`".to_owned()
+    })?;
+    if network.trunc() != network {
+        return Err(format!("not a network; the network around it is {}", network.trunc()));
+    }
+    Ok(network)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use crate::ban_list::network;
 use crate::config::Mode;
 use crate::{duration, fail2ban};
 
@@ -548,24 +549,6 @@ pub struct TestLog {
     /// List the recognised lines
     #[arg(long, conflicts_with = "json")]
     pub matched: bool,
-}
-
-/// Reads an address, or a network.
-///
-/// # Errors
-///
-/// If it is neither; why, in words.
-pub fn network(text: &str) -> Result<IpNet, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.to_canonical().into());
-    }
-    let network: IpNet = text.parse().map_err(|_invalid| {
-        "not an address or network such as `192.0.2.7` or `2001:db8::/64`".to_owned()
-    })?;
-    if network.trunc() != network {
-        return Err(format!("not a network; the network around it is {}", network.trunc()));
-    }
-    Ok(network)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod ami;
 pub mod asterisk;
+mod date_forms;
 pub mod dates;
 pub mod journal;
 pub mod provd;

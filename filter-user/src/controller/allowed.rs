@@ -9,8 +9,7 @@ use log::{info, warn};
 use serde::{Deserialize, Serialize};
 
 use super::bans::lifting::Which;
-use super::manual::{MAPPED, WIDEST};
-use super::orders::may_be_kept;
+use super::manual::{MAPPED, WIDEST, may_be_kept};
 use super::{Controller, show};
 use crate::clock::{KernelTime, Moment, Now};
 use crate::datapath::Datapath;

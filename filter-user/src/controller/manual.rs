@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use api::{Banned, Durability, EXCEPT_MAX, Lifted, NO_REASON, Replaced, Unban};
+use api::{Banned, Durability, EXCEPT_MAX, Lifted, NO_REASON, Replaced, TEXT_MAX, Unban};
 use ipnet::{IpNet, Ipv6Net};
 use log::info;
 
 use super::bans::lifting::{self, NAMED, Ticket, Which};
 use super::of_source::is_address;
-use super::{Controller, orders, show};
+use super::{Controller, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
 use crate::config::Scope;
@@ -68,7 +68,7 @@ impl<D: Datapath> Controller<D> {
         let who = asker.name;
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
-        orders::may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
+        may_be_kept("reason", wish.reason.as_deref().unwrap_or_default())?;
         let except: Vec<IpNet> = wish.except.iter().map(IpNet::trunc).collect();
         self.may_be_banned_manually(network, &except)?;
         let until = wish.time.map(|time| now.after(time));
@@ -308,4 +308,15 @@ impl<D: Datapath> Controller<D> {
         }
         format!("{name} is not banned; its failures are forgotten")
     }
+}
+
+/// Whether a reason or a comment may be kept.
+pub(super) fn may_be_kept(what: &str, text: &str) -> Result<(), String> {
+    if text.len() > TEXT_MAX {
+        return Err(format!(
+            "the {what} has {} bytes; at most {TEXT_MAX} are possible",
+            text.len()
+        ));
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{BannedMany, Durability, Lifted, ORDERS_MAX, Order, Refused, TEXT_MAX, weight};
+use api::{BannedMany, Durability, Lifted, ORDERS_MAX, Order, Refused, weight};
 use ipnet::IpNet;
 
 use super::bans::lifting::{self, NAMED};
@@ -87,20 +87,9 @@ fn may_ask(networks: impl Iterator<Item = IpNet>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a reason or a comment may be kept.
-pub(super) fn may_be_kept(what: &str, text: &str) -> Result<(), String> {
-    if text.len() > TEXT_MAX {
-        return Err(format!(
-            "the {what} has {} bytes; at most {TEXT_MAX} are possible",
-            text.len()
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use api::{Answer, Reply, Request, Unban};
+    use api::{Answer, Reply, Request, TEXT_MAX, Unban};
 
     use super::super::tests::{NoKernel, at, fail, order, started_with};
     use super::*;

@@ -16,36 +16,33 @@
 //! Everything except the waiting blocks on the disk, so it belongs on a separate thread; the amount for
 //! each turn is bounded.
 
+mod files;
 pub(super) mod lines;
 mod names;
 mod position;
 mod siblings;
+mod watch;
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
+use self::files::{FileId, Followed, Opened, links, open, parent, path_of};
 pub use self::lines::LINE_MAX;
 use self::lines::LineSplitter;
-use self::names::{Event, Names, Place};
 use self::position::Prefix;
 pub use self::position::{FilePosition, Position};
 use self::siblings::Sibling;
 pub use self::siblings::{is_rotated, unrotated};
+use self::watch::{Changed, Dir, Watcher, name_event, watch_file};
 
 /// The most bytes that are read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;
@@ -65,9 +62,6 @@ const UNCHANGED: Duration = Duration::from_secs(2);
 
 /// How long a copy may take until it contains the beginning.
 const COPYING: Duration = Duration::from_secs(10);
-
-/// The most symbolic links on the way to a file: the kernel's limit.
-const LINKS_MAX: usize = 40;
 
 /// The longest path of a file that is kept.
 const PATH_MAX: usize = 1024;
@@ -807,232 +801,6 @@ fn rest_and_anew(wanted: &FilePosition, places: &[PathBuf]) -> (Copy, Option<Ope
 fn file_time() -> SystemTime {
     let coarse = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).ok().map(Duration::from);
     coarse.map_or_else(SystemTime::now, |time| UNIX_EPOCH + time)
-}
-
-/// The identity of a file, independent of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-#[derive(Debug)]
-struct Opened {
-    file: File,
-    id: FileId,
-    size: u64,
-}
-
-/// A file that is read, with its progress.
-#[derive(Debug)]
-struct Followed {
-    file: File,
-    id: FileId,
-    watch: Option<WatchDescriptor>,
-    position: u64,
-    size: u64,
-    /// When it was last written to, at the time of the measurement.
-    written: Option<SystemTime>,
-    lines: LineSplitter,
-    prefix: Prefix,
-    last_read: Instant,
-    /// Its path when it was opened, if that was not the log's name.
-    path: Option<String>,
-}
-
-impl Followed {
-    fn new(opened: Opened, watch: Option<WatchDescriptor>, start: Start) -> Self {
-        let Opened { file, id, size } = opened;
-        let (position, lines) = match start {
-            Start::Beginning => (0, LineSplitter::default()),
-            Start::End if ends_in_mid_line(&file, size) => (size, LineSplitter::in_mid_line()),
-            Start::End => (size, LineSplitter::default()),
-        };
-        let prefix = Prefix::of(&file, size);
-        let last_read = Instant::now();
-        Self {
-            file,
-            id,
-            watch,
-            position,
-            size,
-            written: None,
-            lines,
-            prefix,
-            last_read,
-            path: None,
-        }
-    }
-
-    /// The offset after the last line that was delivered.
-    fn delivered(&self) -> u64 {
-        self.position.saturating_sub(self.lines.held())
-    }
-
-    fn read(&mut self, buffer: &mut [u8], budget: usize) -> io::Result<usize> {
-        let left = usize::try_from(self.size - self.position).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left).min(budget);
-        loop {
-            match self.file.read_at(&mut buffer[..wanted], self.position) {
-                Ok(read) => {
-                    self.position += read as u64;
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn unwatch(&self, inotify: &Inotify) {
-        if let Some(watch) = self.watch {
-            // The watch is already gone if the file is.
-            inotify.rm_watch(watch).ok();
-        }
-    }
-}
-
-fn ends_in_mid_line(file: &File, size: u64) -> bool {
-    let mut last = [b'\n'];
-    size > 0 && file.read_at(&mut last, size - 1).is_ok() && last != [b'\n']
-}
-
-fn open(path: &Path) -> io::Result<Opened> {
-    // O_NONBLOCK: opening a named pipe must not block the daemon.
-    let flags = OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-    Ok(Opened { file, id, size: metadata.len() })
-}
-
-/// `path` and, if that is a symbolic link, its targets up to the first that is not a link.
-fn links(path: &Path) -> Vec<PathBuf> {
-    let mut links = vec![path.to_owned()];
-    while links.len() <= LINKS_MAX
-        && let Some(last) = links.last()
-        && let Ok(target) = last.read_link()
-    {
-        let next = parent(last).join(target);
-        links.push(next);
-    }
-    links
-}
-
-/// The current path of an open file; `None` if it is deleted.
-fn path_of(file: &File) -> Option<PathBuf> {
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())).read_link().ok()?;
-    path.exists().then_some(path)
-}
-
-/// A directory, and when an entry in it was created, renamed or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Changed {
-    id: FileId,
-    at: SystemTime,
-}
-
-impl Changed {
-    fn of(dir: &Path) -> Option<Self> {
-        let metadata = dir.metadata().ok()?;
-        let id = FileId { device: metadata.dev(), inode: metadata.ino() };
-        Some(Self { id, at: metadata.modified().ok()? })
-    }
-}
-
-/// A directory in which one name is followed.
-#[derive(Debug)]
-struct Dir {
-    path: PathBuf,
-    watch: Option<WatchDescriptor>,
-    names: Names,
-}
-
-impl Dir {
-    fn watch(inotify: &Inotify, path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file", path.display()))
-        })?;
-        let dir = parent(path);
-        let watch = Some(watch_dir(inotify, dir)?);
-        Ok(Self { path: dir.to_owned(), watch, names: Names::new(name) })
-    }
-
-    fn followed(&self) -> PathBuf {
-        self.path.join(self.names.name())
-    }
-
-    /// The files that had the name, as far as they can be found.
-    fn open_left(&self) -> Vec<Option<Opened>> {
-        let open_place = |place: &Place| match place {
-            Place::Named(name) => open(&self.path.join(name)).ok(),
-            Place::Moving(_) | Place::Gone => None,
-        };
-        self.names.left().iter().map(open_place).collect()
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    }
-}
-
-fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
-    let mask = AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_MOVED_FROM
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_ONLYDIR;
-    Ok(inotify.add_watch(dir, mask)?)
-}
-
-/// Watches exactly the open file, whatever its current name is.
-fn watch_file(inotify: &Inotify, file: &File) -> Option<WatchDescriptor> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).ok()
-}
-
-fn name_event(event: &InotifyEvent) -> Option<Event<'_>> {
-    let name: &OsStr = event.name.as_deref()?;
-    let is = |flag| event.mask.contains(flag);
-    if is(AddWatchFlags::IN_MOVED_FROM) {
-        Some(Event::MovedFrom(name, event.cookie))
-    } else if is(AddWatchFlags::IN_MOVED_TO) {
-        Some(Event::MovedTo(name, event.cookie))
-    } else if is(AddWatchFlags::IN_CREATE) {
-        Some(Event::Created(name))
-    } else if is(AddWatchFlags::IN_DELETE) {
-        Some(Event::Deleted(name))
-    } else {
-        None
-    }
-}
-
-/// Gives the inotify descriptor to tokio.
-#[derive(Debug)]
-struct Watcher(Inotify);
-
-impl Watcher {
-    fn read(&self) -> io::Result<Vec<InotifyEvent>> {
-        loop {
-            match self.0.read_events() {
-                Ok(events) => return Ok(events),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl AsRawFd for Watcher {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::{Timestamp, civil};
 
-use super::text::{stock_date, wazo_date};
+use super::date_forms::{stock_date, wazo_date};
 use crate::failure::LoggedAt;
 
 /// The longest format that is accepted; Asterisk has the same limit.

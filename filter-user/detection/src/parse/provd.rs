@@ -12,7 +12,8 @@
 
 use memchr::{memchr, memmem};
 
-use super::text::{after_digits, bare_address, wazo_date};
+use super::date_forms::wazo_date;
+use super::text::{after_digits, bare_address};
 use crate::failure::{Attempt, Class, LoggedAt, Verdict, account};
 
 /// The names of the rules for `status`.

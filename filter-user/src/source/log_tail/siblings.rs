@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{FileId, Opened, open, parent};
+use super::files::{FileId, Opened, open, parent};
 
 /// The most of them that are read, the most recently written first.
 const SIBLINGS_MAX: usize = 64;
