@@ -6,22 +6,48 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each crate below this one, and the crates on which it must not depend with any feature.
-const WALLS: [(&str, &[&str]); 6] = [
+const WALLS: [(&str, &[&str]); 7] = [
     (
         "api",
-        &["aya", "datapath", "detection", "fail2ban", "filter-user", "rusqlite", "store", "tokio"],
+        &[
+            "audit",
+            "aya",
+            "datapath",
+            "detection",
+            "fail2ban",
+            "filter-user",
+            "rusqlite",
+            "store",
+            "tokio",
+        ],
     ),
-    ("datapath", &["api", "fail2ban", "filter-user", "rusqlite", "store"]),
+    ("audit", &["aya", "datapath", "fail2ban", "filter-user", "nix", "rusqlite", "store", "tokio"]),
+    ("datapath", &["api", "audit", "fail2ban", "filter-user", "rusqlite", "store"]),
     (
         "detection",
-        &["api", "aya", "datapath", "fail2ban", "filter-user", "nix", "rusqlite", "store", "tokio"],
+        &[
+            "api",
+            "audit",
+            "aya",
+            "datapath",
+            "fail2ban",
+            "filter-user",
+            "nix",
+            "rusqlite",
+            "store",
+            "tokio",
+        ],
     ),
-    ("fail2ban", &["api", "aya", "datapath", "filter-user", "nix", "rusqlite", "store", "tokio"]),
-    ("store", &["api", "aya", "datapath", "fail2ban", "filter-user"]),
+    (
+        "fail2ban",
+        &["api", "audit", "aya", "datapath", "filter-user", "nix", "rusqlite", "store", "tokio"],
+    ),
+    ("store", &["api", "audit", "aya", "datapath", "fail2ban", "filter-user"]),
     (
         "tables",
         &[
             "api",
+            "audit",
             "aya",
             "datapath",
             "detection",
@@ -37,7 +63,7 @@ const WALLS: [(&str, &[&str]); 6] = [
 
 /// Crates whose modules must not import each other in a cycle.
 const LAYERED: [&str; 7] =
-    ["", "../filter-common", "../filter-ebpf", "datapath", "detection", "fail2ban", "store"];
+    ["", "../filter-common", "../filter-ebpf", "audit", "datapath", "detection", "fail2ban", "store"];
 
 /// Modules whose names say all.
 const OFF_THE_MAP: [&str; 2] = ["error", "examples"];

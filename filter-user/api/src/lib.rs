@@ -16,6 +16,7 @@
 //! A field that is added to a reply within a version has `#[serde(default)]`, so that a command can read what an
 //! older daemon sends until it is restarted.
 
+mod audit;
 mod bans;
 mod changes;
 mod decisions;
@@ -28,6 +29,10 @@ mod schema;
 mod status;
 mod why;
 
+pub use self::audit::{
+    Audit, AuditFinding, AuditPart, AuditedAsterisk, AuditedFilter, AuditedInterface, Listener,
+    Reach, RuleSet, Severity, SipTransport, Transport, Unread,
+};
 pub use self::bans::{BanPlace, BanRow, BansPage, NO_REASON};
 pub use self::changes::{
     Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,

@@ -38,6 +38,7 @@ fn the_schemas_are_up_to_date() {
     let schemas = [
         ("request", schema::<Line>(asked)),
         ("status", schema::<Status>(told.clone())),
+        ("audit", schema::<Audit>(told.clone())),
         ("bans", schema::<BansPage>(told.clone())),
         ("jails", schema::<Jails>(told.clone())),
         ("why", schema::<Why>(told.clone())),
@@ -86,6 +87,7 @@ fn recorded_replies_are_of_their_types() {
         let recorded: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         match name.split('-').next().unwrap() {
             "status" => there_and_back::<Status>(&name, &recorded),
+            "audit" => there_and_back::<Audit>(&name, &recorded),
             "bans" => there_and_back::<BansPage>(&name, &recorded),
             "jails" => there_and_back::<Jails>(&name, &recorded),
             "why" => there_and_back::<Why>(&name, &recorded),

@@ -1,0 +1,118 @@
+//! What is known about the host.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use api::{AuditedFilter, SipTransport, Transport, Unread};
+use detection::settings::{PortClasses, SipPorts};
+
+use crate::firewall::Rules;
+
+/// What is known about the host.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The version of Ringfence.
+    pub version: String,
+    /// The name of the host.
+    pub host: String,
+    /// The time, as text.
+    pub time: String,
+    /// Whether this is a Wazo host.
+    pub wazo: bool,
+    /// TCP sockets that listen, and UDP sockets that take packets from anybody.
+    pub sockets: Vec<Socket>,
+    /// The names of users.
+    pub users: BTreeMap<u32, String>,
+    /// The interfaces that are up.
+    pub interfaces: Vec<Interface>,
+    /// The ports that the kernel gives to sockets which ask for none: the first and the last.
+    pub ephemeral: (u16, u16),
+    /// Asterisk, if it is on this host.
+    pub asterisk: Option<Asterisk>,
+    /// The rules of nftables and iptables.
+    pub firewall: Vec<Rules>,
+    /// The SIP ports of the configuration.
+    pub sip: SipPorts,
+    /// Its other ports, by name.
+    pub ports: PortClasses,
+    /// The state of the filter, if it was asked for.
+    pub filter: Option<AuditedFilter>,
+    /// What could not be read.
+    pub unread: Vec<Unread>,
+}
+
+/// A socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its transport.
+    pub transport: Transport,
+    /// The address that it is bound to.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// Whether it is of IPv6 and takes no IPv4.
+    pub v6_only: bool,
+    /// The interface that it is bound to.
+    pub interface: Option<String>,
+    /// The number by which its process is found.
+    pub inode: u32,
+    /// The user that made it.
+    pub uid: u32,
+    /// Its process, if it is known.
+    pub owner: Option<Owner>,
+}
+
+/// The process of a socket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// Its id.
+    pub pid: u32,
+    /// Its name, which any user may have chosen.
+    pub process: String,
+    /// Its unit.
+    pub unit: Option<String>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether what arrives on it passes the filter.
+    pub filtered: bool,
+}
+
+/// Asterisk's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asterisk {
+    /// What told of the transports.
+    pub source: String,
+    /// Its SIP transports.
+    pub transports: Vec<SipTransport>,
+    /// Its ports for media, the first and the last.
+    pub rtp: Option<(u16, u16)>,
+}
+
+impl Default for Facts {
+    /// A host on which nothing listens.
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            host: String::new(),
+            time: String::new(),
+            wazo: false,
+            sockets: Vec::new(),
+            users: BTreeMap::new(),
+            interfaces: Vec::new(),
+            ephemeral: (32_768, 60_999),
+            asterisk: None,
+            firewall: Vec::new(),
+            sip: SipPorts { udp: Vec::new(), tcp: Vec::new() },
+            ports: PortClasses::default(),
+            filter: None,
+            unread: Vec::new(),
+        }
+    }
+}
