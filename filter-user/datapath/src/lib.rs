@@ -18,7 +18,7 @@
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
 >>>>>>> 0699f61 (datapath: open the pinned maps without the program)
-//! | `network`, `netlink` | the host's interfaces and routes |
+//! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | reading of whole maps,
 //! mapped maps, failed reads, the program's events, the kernel's clocks, missing requirements |
 
@@ -48,6 +48,7 @@ mod programs;
 mod requirements;
 mod reuse;
 pub mod settings;
+mod sockets;
 #[cfg(feature = "trace")]
 pub mod trace;
 mod trust;
@@ -64,4 +65,5 @@ pub use self::pinned::{Owned, Pinned, own};
 pub use self::pins::{InUse, check_place, mount_bpffs, protected};
 pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;
+pub use self::sockets::{Socket, listening};
 pub use tables::{ban_table, gates};

@@ -24,13 +24,13 @@ const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
-const NLM_F_REQUEST: u16 = 1;
+pub(crate) const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_ECHO: u16 = 8;
-const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-const NLMSG_HEADER: usize = 16;
+pub(crate) const NLMSG_HEADER: usize = 16;
 const INTERFACE_INFO: usize = 16;
 const ATTRIBUTE_HEADER: usize = 4;
 const IFLA_IFNAME: u16 = 3;
@@ -295,9 +295,14 @@ fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Sends a request that is answered by a list; returns its messages.
+/// Sends a request about interfaces and routes that is answered by a list; returns its messages.
 fn list(request: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let fd = open(SockProtocol::NetlinkRoute)?;
+    list_of(SockProtocol::NetlinkRoute, request)
+}
+
+/// Sends a request that a list answers; its messages.
+pub(crate) fn list_of(protocol: SockProtocol, request: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let fd = open(protocol)?;
     let raw = fd.as_raw_fd();
     sendto(raw, request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     let (mut messages, mut total) = (Vec::new(), 0);
@@ -312,13 +317,21 @@ fn list(request: &[u8]) -> Result<Vec<Vec<u8>>> {
             |message: &Vec<u8>| matches!(u16_at(message, 4), Some(NLMSG_DONE | NLMSG_ERROR));
         let some = split(buffer.get(..length).unwrap_or_default());
         let ended = some.iter().any(is_end);
-        if let Some(last) = some.iter().find(|message| u16_at(message, 4) == Some(NLMSG_ERROR)) {
-            attributes(last, 0)?;
+        if let Some(last) = some.iter().find(|message| is_end(message)) {
+            refusal(last)?;
         }
         messages.extend(some.into_iter().filter(|message| !is_end(message)));
         if ended {
             return Ok(messages);
         }
+    }
+}
+
+/// The error that the end of a list has, if it has one.
+fn refusal(last: &[u8]) -> io::Result<()> {
+    match u32_at(last, NLMSG_HEADER).unwrap_or_default().cast_signed() {
+        code @ ..0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        _ => Ok(()),
     }
 }
 
@@ -334,7 +347,7 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// `struct nlmsghdr`, then `body`.
-fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(NLMSG_HEADER + body.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(NLMSG_HEADER + body.len());
     bytes.extend(length.to_ne_bytes());
@@ -492,7 +505,7 @@ fn gateway(attributes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The payload of the first attribute of a kind.
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16_at(attributes, 0)?);
         let kind = u16_at(attributes, 2)? & NLA_TYPE_MASK;
@@ -509,11 +522,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..)?.first_chunk().copied()?))
 }
 
@@ -608,6 +621,15 @@ mod tests {
         }
         assert_eq!(split(&[&bytes[..], &bytes[..]].concat()).len(), 2);
         assert!(find(&[0; 64], 1).is_none());
+    }
+
+    #[test]
+    fn the_end_of_a_list_may_be_a_refusal() {
+        let end = |code: i32| message(NLMSG_DONE, 0, &code.to_ne_bytes());
+        assert!(refusal(&end(0)).is_ok() && refusal(&end(7)).is_ok());
+        assert!(refusal(&message(NLMSG_DONE, 0, &[])).is_ok());
+        let error = refusal(&end(-nix::libc::ENOENT)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
