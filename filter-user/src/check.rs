@@ -86,6 +86,11 @@ fn sum_of(status: &Status) -> String {
     format!("protects {}, {bans} in force", names.join(" and "))
 }
 
+/// How bad a fault is for whoever watches over many hosts.
+pub(crate) fn level(fault: &Fault<'_>) -> Level {
+    problem(fault).map_or(Level::Ok, |problem| problem.level)
+}
+
 /// A fault as a problem, if it matters for monitoring.
 fn problem(fault: &Fault<'_>) -> Option<Problem> {
     let why = |why: &Option<String>| why.clone().unwrap_or_default();

@@ -167,6 +167,11 @@ pub enum Command {
     /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds
     /// a problem. `--fix` keeps a copy of each file that it changes (`FILE.before-ringfence`).
     Doctor(Doctor),
+    /// Report on the security of the host: what listens, what the doctor finds, and the state of the filter
+    ///
+    /// Each finding has its reason, its evidence, and the line that solves it. The exit status is 0 if there is nothing
+    /// but notes, 1 for warnings and 2 for what is critical. Nothing is changed. Needs no daemon.
+    Audit(Audit),
     /// Detach the filter from its interfaces; the next start enforces the bans again
     ///
     /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
@@ -201,6 +206,10 @@ impl Cli {
             )
             | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
             | Command::CheckConfig(CheckConfig { output, .. })
+            | Command::Audit(
+                Audit { part: Some(AuditPart::Ports(AuditPorts { output, .. })), .. }
+                | Audit { part: None, output, .. },
+            )
             | Command::Doctor(Doctor { output, .. }) => output.json,
             Command::Run(_) | Command::TestLog(_) => false,
         }
@@ -244,6 +253,51 @@ pub struct Doctor {
     /// With `--fix`: do not ask
     #[arg(long, requires = "fix")]
     pub yes: bool,
+    /// Asterisk's configuration directory
+    #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
+    pub asterisk_config: PathBuf,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `audit` takes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Audit {
+    /// One part of the audit.
+    #[command(subcommand)]
+    pub part: Option<AuditPart>,
+    /// Write the report as a page to this file, or to standard output (`-`)
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
+    /// Leave out the findings of an earlier audit, which `--json` or `--write-baseline` wrote to this file
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write this audit to a file, with all findings, for a later `--baseline`
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+    /// Asterisk's configuration directory
+    #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
+    pub asterisk_config: PathBuf,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// A part of the audit.
+#[derive(Debug, Subcommand)]
+pub enum AuditPart {
+    /// List what listens on the host, who can reach it, and what stands before it
+    ///
+    /// It compares what listens on every address or on a public one with the ports that Wazo documents, and Asterisk's
+    /// SIP transports with `sip` in the configuration. Works on any host.
+    Ports(AuditPorts),
+}
+
+/// What `audit ports` takes.
+#[derive(Debug, Args)]
+pub struct AuditPorts {
     /// Asterisk's configuration directory
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
@@ -621,6 +675,19 @@ mod tests {
         assert!(parse("ringfence import fail2ban --from-wazo").is_ok());
         assert!(parse("ringfence import fail2ban --from-wazo --from /x").is_err());
         assert!(parse("ringfence import").is_err());
+    }
+
+    #[test]
+    fn an_audit_is_of_the_whole_or_of_a_part() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for right in ["", " --json", " --html - --baseline x --write-baseline x", " ports --json"] {
+            assert!(parse(&format!("ringfence audit{right}")).is_ok(), "{right}");
+        }
+        for wrong in [" --html", " --html x --json", " --json ports", " ports --html x"] {
+            assert!(parse(&format!("ringfence audit{wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parse("ringfence audit ports --json").unwrap().json());
+        assert!(!parse("ringfence audit").unwrap().json());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Nothing is changed unless [`Fix::apply`] is called, which the command does only with consent.
 
 pub(crate) mod asterisk;
-mod conf;
+pub(crate) mod conf;
 mod fix;
 mod host;
 mod sshd;
@@ -13,6 +13,7 @@ mod trunks;
 use api::{EnforcementState, Source, Status};
 use serde::Serialize;
 
+use crate::check::{self, Level};
 use crate::client::USER;
 use crate::config::{Config, ConfigErrors, Loaded, Mode};
 use crate::faults::{Fault, faults};
@@ -63,19 +64,34 @@ pub fn of_configuration(loaded: &Loaded, wrong: &ConfigErrors) -> Vec<Finding> {
 
 /// Checks everything. `status` is the daemon's answer, or why there is none.
 pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) -> Vec<Finding> {
+    graded(config, status, host).into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// The same, each with how bad it is for those who watch over many hosts; [`Level::Ok`] if it is nothing to them.
+pub(crate) fn graded(
+    config: &Config,
+    status: &Result<Status, String>,
+    host: &Host,
+) -> Vec<(Level, Finding)> {
     let mut findings = match status {
         Ok(status) => told(config, status),
-        Err(why) => vec![Finding::new("daemon", why, "systemctl start ringfence")],
+        Err(why) => {
+            let finding = Finding::new("daemon", why, "systemctl start ringfence");
+            vec![(Level::Critical, finding)]
+        }
     };
-    findings.extend(asterisk::examine(config, host));
-    findings.extend(host::examine(config, host));
-    findings.extend(sshd::examine(config, &host.etc));
+    let others = asterisk::examine(config, host)
+        .into_iter()
+        .chain(host::examine(config, host))
+        .chain(sshd::examine(config, &host.etc));
+    findings.extend(others.map(|finding| (Level::Warning, finding)));
     findings
 }
 
 /// The findings from the daemon's status.
-fn told(config: &Config, status: &Status) -> Vec<Finding> {
-    faults(status).iter().filter_map(|fault| finding(config, fault)).collect()
+fn told(config: &Config, status: &Status) -> Vec<(Level, Finding)> {
+    let graded = |fault: &Fault<'_>| Some((check::level(fault), finding(config, fault)?));
+    faults(status).iter().filter_map(graded).collect()
 }
 
 /// The finding for a fault; `None` if it corrects itself or is intended.

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use api::{
-    BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Lifted, Order, Request, TakenOver,
-    Tunable,
+    AuditPart, BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Lifted, Order, Request,
+    TakenOver, Tunable,
 };
 use clap::Parser as _;
 use filter_user::check::Check;
 use filter_user::cli::{
-    Allow, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor, HistoryOf, Import,
+    Allow, Audit, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor, HistoryOf, Import,
     ImportFail2ban, MaintenanceVerb, Panic, Run, Set, Setting, TestLog, Unban, Which,
 };
 use filter_user::config::{
@@ -29,7 +29,7 @@ use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
-    ban_list, beat, client, clock, daemon, datapath, decided, disable, doctor, fail2ban,
+    audit, ban_list, cli, beat, client, clock, daemon, datapath, decided, disable, doctor, fail2ban,
     jail_filter, listed, listing, report,
 };
 use ipnet::IpNet;
@@ -45,6 +45,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = if let Command::Status { check: true, output } = &cli.command {
         watch(&cli, output.json)
+    } else if let Command::Audit(arguments) = &cli.command {
+        audit(&cli, arguments)
     } else {
         dispatch(&cli).map(|()| ExitCode::SUCCESS)
     };
@@ -182,6 +184,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Import(Import::Fail2ban(arguments)) => import_fail2ban(cli, arguments),
         Command::CheckConfig(arguments) => check(cli, arguments),
         Command::Doctor(arguments) => examine(cli, arguments),
+        // Its exit status says what it finds.
+        Command::Audit(arguments) => audit(cli, arguments).map(drop),
         Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
     }
 }
@@ -350,6 +354,44 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
         1 => Err(Told("there is 1 problem".to_owned()).into()),
         n => Err(Told(format!("there are {n} problems")).into()),
     }
+}
+
+/// Prints the audit, and returns an exit status by what it finds.
+fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
+    if !geteuid().is_root() {
+        bail!("this takes root: the processes of others are not shown to this user");
+    }
+    let Audit { part, html, baseline, write_baseline, asterisk_config, output } = arguments;
+    let (parts, asterisk, json) = match part {
+        Some(cli::AuditPart::Ports(ports)) => {
+            (&[AuditPart::Ports][..], &ports.asterisk_config, ports.output.json)
+        }
+        None => {
+            let all = &[AuditPart::Ports, AuditPart::Doctor, AuditPart::Filter][..];
+            (all, asterisk_config, output.json)
+        }
+    };
+    // It may be the file that is written.
+    let earlier = baseline.as_deref().map(audit::baseline).transpose()?;
+    let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+    let socket = cli.socket.clone().unwrap_or_else(|| loaded.config.paths.control_socket());
+    let status = client::ask_as(&socket, &Request::Status).map_err(|why| format!("{why:#}"));
+    let host = audit::Host { loaded: &loaded, wrong: &wrong, status: &status, asterisk };
+    let mut report = audit::audit(host, parts);
+    if let Some(file) = write_baseline {
+        audit::write(file, &format!("{:#}\n", serde_json::to_value(&report)?))?;
+    }
+    if let Some(earlier) = &earlier {
+        audit::leave_out(&mut report, earlier);
+    }
+    match html.as_deref() {
+        Some(file) if file.as_os_str() == "-" => print(&audit::html::page(&report))?,
+        Some(file) => audit::write(file, &audit::html::page(&report))?,
+        None if json => print_json(&report)?,
+        None if part.is_some() => print(&audit::text::ports(&report))?,
+        None => print(&audit::text::report(&report))?,
+    }
+    Ok(ExitCode::from(audit::exit_status(&report)))
 }
 
 /// Applies the fixes of findings, after asking. Returns how many it applied.

@@ -65,7 +65,7 @@ Every command except `run` takes `--json`. It then prints one JSON document, whi
 command fails; `test-log` prints one document per line. Times in JSON are UTC, times in text are local.
 
 The exit status is 0 on success, 1 on failure with the reason on standard error, and 2 for wrong usage. `doctor`
-exits with 1 if it finds a problem. Every command except `test-log` and `check-config` needs root; those that
+exits with 1 if it finds a problem, `audit` as its findings are. Every command except `test-log` and `check-config` needs root; those that
 change nothing may also be used by members of the group `ringfence`. If the configuration is invalid, the commands that ask a
 running daemon, and `detach`, print a warning and still work.
 
@@ -102,7 +102,7 @@ fn describe(command: &Command, parent: &str, text: &mut String) {
     };
     let inner: Vec<&Command> =
         command.get_subcommands().filter(|inner| inner.get_name() != "help").collect();
-    if inner.is_empty() {
+    if inner.is_empty() || !command.is_subcommand_required_set() {
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").replace("\n       ", "\n");
         let _infallible = write!(text, "\n## {name}\n\n{about}\n\n```text\n{usage}\n```\n");

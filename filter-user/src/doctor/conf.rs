@@ -1,6 +1,7 @@
 //! Reads the settings in Asterisk's configuration files in their order, as Asterisk reads them
 //! (`main/config.c`): with includes, templates and comments.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,29 +16,33 @@ const FILES_MAX: usize = 256;
 
 /// One `key = value` or `key => value`, and its section.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    pub(super) section: String,
-    pub(super) key: String,
-    pub(super) value: String,
+pub(crate) struct Setting {
+    pub(crate) section: String,
+    pub(crate) key: String,
+    pub(crate) value: String,
 }
 
 /// A file with everything that it includes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Conf {
+pub(crate) struct Conf {
     settings: Vec<Setting>,
     /// Sections with the template on which they are based.
     templates: Vec<(String, String)>,
+    /// Sections that are templates for others, and nothing themselves.
+    only_templates: BTreeSet<String>,
     /// The files that were read.
     files: Vec<PathBuf>,
     /// The names in includes.
     included: Vec<PathBuf>,
+    /// Whether a part is what a program prints, which is not run.
+    runs_programs: bool,
     /// The commands whose output Asterisk would read too, which nobody runs here.
     runs: Vec<String>,
 }
 
 impl Conf {
     /// Reads `NAME.conf` in `etc`.
-    pub(super) fn read(etc: &Path, name: &str) -> Self {
+    pub(crate) fn read(etc: &Path, name: &str) -> Self {
         let mut conf = Self::default();
         conf.read_file(etc, &etc.join(format!("{name}.conf")), &mut String::new(), 0);
         conf
@@ -56,12 +61,12 @@ impl Conf {
     }
 
     /// The settings of all sections of this name.
-    pub(super) fn section(&self, name: &str) -> impl Iterator<Item = &Setting> {
+    pub(crate) fn section(&self, name: &str) -> impl Iterator<Item = &Setting> {
         self.settings.iter().filter(move |setting| setting.section == name)
     }
 
     /// The values of a key in a section and in its templates; the last one applies.
-    pub(super) fn values(&self, section: &str, key: &str) -> Vec<&str> {
+    pub(crate) fn values(&self, section: &str, key: &str) -> Vec<&str> {
         let templates = self.templates.iter().filter(|(of, _)| of == section);
         let templates = templates.map(|(_, template)| template.as_str());
         let sections = templates.chain([section]);
@@ -71,12 +76,24 @@ impl Conf {
     }
 
     /// Whether there is a section of this name.
-    pub(super) fn has_section(&self, name: &str) -> bool {
+    pub(crate) fn has_section(&self, name: &str) -> bool {
         self.section(name).next().is_some()
     }
 
+    /// The names of the sections that are no templates, each once.
+    pub(crate) fn sections(&self) -> BTreeSet<&str> {
+        let names = self.settings.iter().map(|setting| &*setting.section);
+        let made = self.templates.iter().map(|(of, _)| &**of);
+        names.chain(made).filter(|name| !self.only_templates.contains(*name)).collect()
+    }
+
+    /// Whether a part is what a program prints (`#exec`), so that it is missing.
+    pub(crate) fn runs_programs(&self) -> bool {
+        self.runs_programs
+    }
+
     /// The files that were read.
-    pub(super) fn files(&self) -> &[PathBuf] {
+    pub(crate) fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
@@ -86,7 +103,7 @@ impl Conf {
     }
 
     /// Whether a file would be read if it existed.
-    pub(super) fn includes(&self, file: &Path) -> bool {
+    pub(crate) fn includes(&self, file: &Path) -> bool {
         self.included.iter().any(|included| {
             let pattern = glob::Pattern::new(&included.to_string_lossy());
             pattern.is_ok_and(|pattern| pattern.matches_path(file))
@@ -123,6 +140,8 @@ impl Conf {
                 for file in found.into_iter().flatten().flatten() {
                     self.read_file(etc, &file, section, depth + 1);
                 }
+            } else if line.starts_with("#exec") {
+                self.runs_programs = true;
             } else if let Some(command) = line.strip_prefix("#exec") {
                 self.runs.push(command.trim().to_owned());
             } else if let Some((key, value)) = line.split_once('=') {
@@ -138,6 +157,9 @@ impl Conf {
         let (name, options) = rest.split_once(']').unwrap_or((rest, ""));
         name.clone_into(section);
         let options = options.trim().trim_start_matches('(').trim_end_matches(')');
+        if options.split(',').any(|option| option.trim() == "!") {
+            self.only_templates.insert(name.to_owned());
+        }
         let templates = options.split(',').map(str::trim).filter(|o| !["", "!", "+"].contains(o));
         self.templates.extend(templates.map(|template| (name.to_owned(), template.to_owned())));
     }
@@ -151,7 +173,7 @@ fn included(line: &str) -> Option<&str> {
 }
 
 /// Whether `word` is in a list such as `notice,warning` or `[json]security`.
-pub(super) fn has(list: &str, word: &str) -> bool {
+pub(crate) fn has(list: &str, word: &str) -> bool {
     let list = list.trim_start();
     let list = list.strip_prefix('[').and_then(|l| l.split_once(']')).map_or(list, |(_, l)| l);
     let items = list.split([',', '|']).map(str::trim);
@@ -193,14 +215,17 @@ mod tests {
         assert!(conf.includes(&etc.path().join("manager.d/new.conf")));
         assert!(!conf.includes(&etc.path().join("manager.d/new.txt")));
         assert_eq!(conf.files().len(), 4);
+        assert_eq!(conf.sections().into_iter().collect::<Vec<_>>(), ["general", "last", "two"]);
+        assert!(!conf.runs_programs());
     }
 
     #[test]
     fn a_template_gives_its_values() {
-        let text = "[t](!)\nread = system\n[u](t)\nwrite = x\n[u](+)\nread = security\n";
+        let text = "[t](!)\nread = system\n[u](t)\nwrite = x\n[u](+)\nread = security\n[v](t)\n";
         let etc = etc(&[("manager.conf", text)]);
         let conf = Conf::read(etc.path(), "manager");
         assert_eq!(conf.values("u", "read"), ["system", "security"]);
+        assert_eq!(conf.sections().into_iter().collect::<Vec<_>>(), ["u", "v"]);
     }
 
     #[test]

@@ -39,6 +39,11 @@ fn look(config: &Config, etc: &TempDir) -> Vec<Finding> {
     examine(config, &Ok(healthy()), &host(etc))
 }
 
+/// What the daemon says of itself, without how bad it is.
+fn told(config: &Config, status: &Status) -> Vec<Finding> {
+    super::told(config, status).into_iter().map(|(_, finding)| finding).collect()
+}
+
 fn problems(config: &Config, etc: &TempDir) -> Vec<String> {
     look(config, etc).into_iter().map(|finding| finding.problem).collect()
 }

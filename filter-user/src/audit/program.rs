@@ -1,0 +1,107 @@
+//! Runs a program of the host for what it prints, for a limited time and length.
+
+use std::io::{self, Read as _};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Where programs are looked for; cron may know fewer places.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a program may take.
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The most that is read of what it prints, in bytes.
+const OUTPUT_MAX: usize = 32 << 20;
+
+/// What a program printed; `None` if it is not installed.
+///
+/// # Errors
+///
+/// If it fails, or takes too long, or prints too much.
+pub(super) fn output(program: &str, arguments: &[&str]) -> Result<Option<String>> {
+    output_within(program, arguments, TIME_MAX, OUTPUT_MAX)
+}
+
+fn output_within(
+    program: &str,
+    arguments: &[&str],
+    time: Duration,
+    length: usize,
+) -> Result<Option<String>> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("PATH", PATH).env("LC_ALL", "C");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("run {program}")),
+    };
+    let until = Instant::now() + time;
+    let printed = child.stdout.take().map(|pipe| read(pipe, length));
+    let said = child.stderr.take().map(|pipe| read(pipe, 4096));
+    let status = loop {
+        if let Some(status) = child.try_wait().with_context(|| format!("wait for {program}"))? {
+            break Some(status);
+        }
+        if Instant::now() > until {
+            break None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let Some(status) = status else {
+        child.kill().and_then(|()| child.wait()).with_context(|| format!("end {program}"))?;
+        bail!("{program} did not end within {} s", time.as_secs());
+    };
+    // What it started may hold the pipe: do not wait for that.
+    let take = |from: Option<mpsc::Receiver<Vec<u8>>>| {
+        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
+        from.and_then(|from| from.recv_timeout(left).ok())
+    };
+    if !status.success() {
+        let said = take(said).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let first = said.lines().next().unwrap_or_default().trim();
+        bail!("{program} failed ({status}): {}", first.escape_debug());
+    }
+    let printed = take(printed).with_context(|| format!("read what {program} printed"))?;
+    ensure!(printed.len() <= length, "{program} printed more than {} MiB", length >> 20);
+    Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
+}
+
+/// Reads a pipe on a thread of its own: one byte more than `length` at most, and the rest to nowhere.
+fn read(mut pipe: impl io::Read + Send + 'static, length: usize) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let most = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
+        // What was read so far is what there is.
+        let _ended = pipe.by_ref().take(most).read_to_end(&mut bytes);
+        let _drained = io::copy(&mut pipe, &mut io::sink());
+        // Nobody waits any more if this fails.
+        sender.send(bytes).ok();
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_program_is_run_within_its_bounds() {
+        let sh = |script: &str, time, length| output_within("sh", &["-c", script], time, length);
+        assert_eq!(sh("echo a; echo b >&2", LONG, 10).unwrap().as_deref(), Some("a\n"));
+        assert_eq!(output("no-such-program", &[]).unwrap(), None);
+        let failed = sh("echo 'no\u{1b}' >&2; exit 3", LONG, 10).unwrap_err().to_string();
+        assert!(failed.contains("exit status: 3") && failed.ends_with("no\\u{1b}"), "{failed}");
+        assert!(sh("echo 12345", LONG, 3).unwrap_err().to_string().contains("printed more"));
+        let late = sh("exec sleep 600", Duration::from_millis(50), 10).unwrap_err().to_string();
+        assert!(late.contains("did not end"), "{late}");
+    }
+}
