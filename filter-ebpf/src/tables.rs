@@ -473,7 +473,7 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn asked(&self, other: Address, port: u16) -> Option<u64> {
         // SAFETY: an aligned word is read in one piece; one of a place that is used anew is of another moment.
-        unsafe { ASKED.get(&asked_key(other, port)) }.copied()
+        unsafe { ASKED.get(asked_key(other, port)) }.copied()
     }
 
     #[inline(always)]

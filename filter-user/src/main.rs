@@ -29,8 +29,8 @@ use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
-    audit, ban_list, cli, beat, client, clock, daemon, datapath, decided, disable, doctor, fail2ban,
-    jail_filter, listed, listing, report,
+    audit, ban_list, beat, cli, client, clock, daemon, datapath, decided, disable, doctor,
+    fail2ban, jail_filter, listed, listing, report,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;

@@ -277,7 +277,7 @@ impl WithoutDaemon {
         let now = clock::read();
         self.controller.set_clock(now);
         let who = self.changing.as_ref().map_or("", |changing| &*changing.who).to_owned();
-        let mut reply = match self.controller.answer_to(request, &who, now.kernel) {
+        let mut reply = match self.controller.answer_to(request, &*who, now.kernel) {
             Answered::Now(reply) => reply,
             Answered::Later(ticket) => self.lift(ticket)?,
         };

@@ -86,7 +86,7 @@ fn dropped(ringfence: &Ringfence) -> u64 {
 }
 
 fn reload(ringfence: &mut Ringfence, more: &str) {
-    ringfence.configure(|config| config.more = more.to_owned()).unwrap();
+    ringfence.configure(|config| more.clone_into(&mut config.more)).unwrap();
     ringfence.client().run(&["reload"], false).unwrap().success("reload").unwrap();
 }
 
@@ -163,7 +163,7 @@ fn nobody_is_locked_out_by_the_configuration() {
     let hosts = Hosts::new().unwrap();
     let mut ringfence = start(&hosts, "");
     for more in ["exposure: {closed: [ssh]}\n", "exposure: {closed: [sip]}\n"] {
-        ringfence.configure(|config| config.more = more.to_owned()).unwrap();
+        ringfence.configure(|config| more.clone_into(&mut config.more)).unwrap();
         let reloaded = ringfence.client().run(&["reload"], false).unwrap();
         assert!(!reloaded.status.success(), "{reloaded:?}");
         assert!(reloaded.stderr.contains("exposure.closed"), "{reloaded:?}");

@@ -11,13 +11,9 @@
 //! them in one step |
 //! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-<<<<<<< HEAD
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch that lets
 //! everything pass; the heartbeat |
-=======
-//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
->>>>>>> 0699f61 (datapath: open the pinned maps without the program)
 //! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
 //! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | reading of whole maps,
 //! mapped maps, failed reads, the program's events, the kernel's clocks, missing requirements |

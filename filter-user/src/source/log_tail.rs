@@ -42,7 +42,7 @@ use self::position::Prefix;
 pub use self::position::{FilePosition, Position};
 use self::siblings::Sibling;
 pub use self::siblings::{is_rotated, unrotated};
-use self::watch::{Changed, Dir, Watcher, name_event, watch_file};
+use self::watch::{Changed, Dir, Watcher, name_event, watch_dir, watch_file};
 
 /// The most bytes that are read before others get their turn.
 const TURN_BYTES: usize = 256 * 1024;

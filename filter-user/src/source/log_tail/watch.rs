@@ -61,7 +61,7 @@ impl Dir {
     }
 }
 
-fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
+pub(super) fn watch_dir(inotify: &Inotify, dir: &Path) -> io::Result<WatchDescriptor> {
     let mask = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVED_FROM
