@@ -216,7 +216,9 @@ fn ringfence_commands(line: &str) -> Vec<Vec<String>> {
         let place = part.iter().position(|word| word == "ringfence")?;
         // Before it there is nothing, or a command that runs it.
         let runs_it = place == 0 || ["sudo", "nsenter"].contains(&&*part[0]);
-        runs_it.then(|| part[place..].to_vec())
+        // Behind a `>` is the file that takes its output.
+        let end = part.iter().position(|word| word == ">").unwrap_or(part.len());
+        runs_it.then(|| part[place..end].to_vec())
     });
     commands.collect()
 }
