@@ -78,8 +78,8 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";
-    /// Array of blocks as in [`PORTS`]: what a guarded port lets in, a sum of `OPEN_TO_*`. Read only for
-    /// ports with [`PORT_GUARDED`](super::PORT_GUARDED).
+    /// Array of blocks as in [`PORTS`]: the sources to which a guarded port is open, a sum of
+    /// `OPEN_TO_*`. Read only for ports with [`PORT_GUARDED`](super::PORT_GUARDED).
     pub const GUARDS: &str = "GUARDS";
     /// Hash of a `u64`, when the host last sent something there, by [`asked_key`](super::asked_key): what
     /// guarded UDP ports have been used for by the host itself. The one that was longest ago used makes
@@ -132,8 +132,8 @@ pub const NAMED_SCOPES: usize = 6;
 /// The scope of a ban of everything.
 pub const SCOPE_ALL: u8 = 0x80;
 
-/// In the place of [`SCOPE_ALL`] among the classes of a port: it is not open to everybody, and
-/// [`maps::GUARDS`] says to whom it is.
+/// The bit of [`SCOPE_ALL`] among the classes of a port: the port is not open to everybody, and
+/// [`maps::GUARDS`] says to which sources it is open.
 pub const PORT_GUARDED: u8 = SCOPE_ALL;
 
 /// A guarded port is open to trusted sources.

@@ -126,7 +126,7 @@ pub fn is_watched(leaving: &Leaving, peers: &(impl Peers + ?Sized)) -> bool {
         && peers.config().is_some_and(configured)
 }
 
-/// Remembers where the host sends something from a guarded UDP port, so that the reply gets in.
+/// Records the addresses to which the host sends from a guarded UDP port, so that their replies pass.
 #[inline(always)]
 pub fn note_asked(leaving: &Leaving, peers: &(impl Peers + ?Sized)) {
     let Leaving { destination, tcp: false, port, .. } = *leaving else {

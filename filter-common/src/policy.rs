@@ -327,7 +327,7 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
     if guarded && !code.drops() && !code.is(Reason::Known) { Code::guarded(code) } else { code }
 }
 
-/// Whether a packet goes to a port that is not open to everybody, or may.
+/// Whether a packet goes, or may go, to a port that is not open to everybody.
 #[inline(always)]
 fn is_guarded<T: Tables + ?Sized>(headers: &Headers, config: &Config, tables: &T) -> bool {
     let classes = match headers.layer4 {

@@ -61,7 +61,7 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 /// The number of checks of the host between two searches for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
 
-/// Asterisk's configuration, of which the trunks are read.
+/// The directory of Asterisk's configuration, which names the trunks.
 const ASTERISK: &str = "/etc/asterisk";
 
 /// The signals that the daemon listens to.
@@ -277,13 +277,13 @@ impl Outlook {
         Self { follows, sip, state, trunks: Arc::default() }
     }
 
-    /// The names to look up: those of a configuration, and those of Asterisk's trunks.
+    /// The names to look up: those in the configuration and those of Asterisk's trunks.
     fn names(&self, config: &Config) -> BTreeSet<HostName> {
         let of_trunks = self.trunks.names.iter().filter(|_| config.protect.trunks);
         dns::names(config).into_iter().chain(of_trunks.cloned()).collect()
     }
 
-    /// Takes the trunks that a check has found. Returns whether their names are others than before.
+    /// Updates the trunks after a check. Returns whether their names have changed.
     fn take_trunks(&mut self, seen: &Seen) -> bool {
         let is_same = self.trunks.names == seen.trunks.names;
         self.trunks = Arc::clone(&seen.trunks);

@@ -1,4 +1,4 @@
-//! A daemon on a host whose ports answer, without Asterisk: for tests of what an administrator types.
+//! A daemon on a host whose ports answer, without Asterisk: for tests of commands.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::world::{Echo, Hosts, OTHER_PORT, SIP_PORT, nothing_is_left, tcp_reach
 pub struct Site {
     /// The daemon.
     pub ringfence: Ringfence,
-    /// What answers on the ports of the PBX.
+    /// The services on the ports of the PBX.
     pub echo: Echo,
     /// The hosts.
     pub hosts: Hosts,
@@ -74,7 +74,7 @@ impl Site {
         bans["bans"].as_array().cloned().context("a list of bans")
     }
 
-    /// What a source reaches on the PBX: SIP over UDP and TCP, and other ports over both.
+    /// Which ports of the PBX a source reaches: SIP over UDP and TCP, and other ports over both.
     ///
     /// # Errors
     ///

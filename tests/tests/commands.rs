@@ -10,7 +10,7 @@ use ringfence_tests::site::Site;
 use ringfence_tests::world::{ATTACKERS, OTHER_PORT, SIP_PORT, udp_reaches, until};
 use serde_json::{Value, json};
 
-/// The networks that a list of bans has, in its order.
+/// The networks in a list of bans, in its order.
 fn networks(site: &Site, line: &str) -> Vec<String> {
     let bans = site.bans(line).unwrap();
     bans.iter().map(|ban| ban["network"].as_str().unwrap().to_owned()).collect()

@@ -23,7 +23,7 @@ pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
     let (tcp, port) = match headers.layer4 {
         Layer4::Udp { port, .. } => (false, port),
         Layer4::Tcp { port, syn: true, .. } => (true, port),
-        // It may go to any port, and what hides must not be better off.
+        // It may go to any port, and hiding the port must not be an advantage.
         Layer4::Unknown => return Reason::ClosedPort.into(),
         Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => return Code::OPEN,
     };

@@ -140,7 +140,7 @@ pub(super) fn write_ports(
         add(*tcp, &[*range], PORT_GUARDED);
         change(&mut open_to, *tcp, &[*range], |of_port| *of_port = *of_guard);
     }
-    // Those of ports that are no longer guarded stay until the ports say so.
+    // The entries of ports that are no longer guarded remain until the ports have changed.
     let mut before = Vec::with_capacity(open_to.len());
     for (block, (new, classes)) in (0..).zip(open_to.iter().zip(&classes)) {
         let mut bytes = guards.get(&block, 0).context("read to whom ports are open")?;

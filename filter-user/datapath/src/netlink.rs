@@ -136,7 +136,7 @@ pub(crate) struct Route {
     pub(crate) metric: u32,
     /// The interface through which it leaves.
     pub(crate) interface: u32,
-    /// The host that its packets are given to.
+    /// The gateway that its packets are sent to.
     pub(crate) gateway: Option<IpAddr>,
 }
 
@@ -496,7 +496,8 @@ fn next_hops(answer: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
     routes
 }
 
-/// The gateway of a route, which may be of the other family (`RTA_VIA`: the family, and the address).
+/// The gateway of a route. With `RTA_VIA` it may be of the other family: the attribute has the family
+/// and the address.
 fn gateway(attributes: &[u8]) -> Option<IpAddr> {
     let bytes = find(attributes, RTA_GATEWAY).or_else(|| find(attributes, RTA_VIA)?.get(2..))?;
     let v4 = || <[u8; 4]>::try_from(bytes).map(IpAddr::from);

@@ -59,7 +59,7 @@ impl Pins {
         if !check_place(directory)? {
             mount_usual()?;
         }
-        // For its owner alone, because every user who can open it could lock it.
+        // Only for its owner, because every user who can open it could lock it.
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

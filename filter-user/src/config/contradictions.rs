@@ -70,7 +70,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
     found
 }
 
-/// Services that must not be closed to those that need them.
+/// Services that must not be closed to the sources that need them.
 fn closed_to_all(config: &Config) -> Vec<(String, String)> {
     let Config { exposure, sip, .. } = config;
     let is_sip = |tcp: bool, port: u16| {

@@ -76,7 +76,7 @@ impl<D: Datapath> Controller<D> {
         };
         let Some(place) = self.jails.place(jail) else { return };
         if let Some(is) = self.protected.reason(address.into()) {
-            // One failure that two sources report is one.
+            // A failure that two sources report counts once.
             if attempt.verdict == Verdict::Failure
                 && self.attempts.join.is_first(attempt, address, source, now)
             {

@@ -72,7 +72,7 @@ impl<D: Datapath> Controller<D> {
         let (network, except) = self.flooded_by(source, since);
         let is_new = self.bans.ledger().of_network(network).all(|e| e.ban.origin != Origin::Flood);
         if is_new && self.bans.ledger().count(Origin::Flood) >= LIMITED_MAX {
-            return; // The ban is in force even though it is not listed.
+            return; // The ban is in force although it is not listed.
         }
         let ban = Ban {
             network,
@@ -113,21 +113,21 @@ impl<D: Datapath> Controller<D> {
             .map_or((source.into(), Vec::new()), |except| (network, except))
     }
 
-    /// Lifts the ban by the kernel of an address that the host depends on, which stays subject to the limits.
-    /// Returns whether it is such an address.
+    /// Lifts the kernel's own ban of an essential address, which remains subject to the limits. Returns
+    /// whether the address is essential.
     fn let_in_again(&mut self, event: Limited) -> bool {
         let (source, now) = (event.source, event.at);
         let Some(kind) = self.protected.essentials().of(source.into(), Scope::Sip) else {
             return false;
         };
-        // The kernel bans an IPv6 network, to which an exception is made.
+        // The kernel bans a whole IPv6 network, so an exception is needed.
         if source.is_ipv6() && self.datapath.known(source).is_none() {
             return false;
         }
         if self.bans.ledger().of_network(source.into()).next().is_none()
             && let Err(why) = self.datapath.unban(source)
         {
-            warn!("{source} stays banned for a flood, though it is {}: {why:#}", kind.as_str());
+            warn!("{source} remains banned for a flood, although it is {}: {why:#}", kind.as_str());
         }
         self.prevent((source, kind.as_str()), ("flood", 0, "it kept flooding over a limit"), now);
         true

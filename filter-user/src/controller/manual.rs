@@ -31,12 +31,12 @@ pub(super) const MAPPED: Ipv6Net =
 /// The most bans inside a network that are counted when only the network's own ban is lifted.
 const INSIDE_COUNTED: usize = 1000;
 
-/// An administrator who asks for something.
+/// The administrator who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker<'a> {
     /// The name to log.
     pub name: &'a str,
-    /// The address from which the session came, if it came over ssh.
+    /// The source of the administrator's session, if it is an SSH session.
     pub from: Option<IpAddr>,
 }
 
@@ -129,8 +129,7 @@ impl<D: Datapath> Controller<D> {
         })
     }
 
-    /// Fails if a manual ban of a network would close something that the host, or the session of whoever asks
-    /// for it, depends on.
+    /// Fails if a manual ban of a network would block an essential address or the administrator's own session.
     fn is_not_needed(
         &self,
         network: IpNet,

@@ -117,8 +117,8 @@ impl<D: Datapath> Controller<D> {
         Ok(except)
     }
 
-    /// Excepts an address or network from the bans of networks around it that are not manual: it is a known
-    /// peer now, or essential, or the jail that passed the ban ignores it.
+    /// Exempts an address or network from bans of wider networks that are not manual, because it is now a
+    /// known peer, essential, or ignored by the jail of the ban.
     pub(super) fn leave_out(
         &mut self,
         hole: impl Into<IpNet>,

@@ -1,6 +1,6 @@
-//! Bans that are not made, because the address is essential, trusted, or the host's own.
+//! Bans that are prevented because the address is essential, trusted or the host's own.
 //!
-//! Each is counted; the log and the history have one line for an address and an hour.
+//! All are counted. The log and the history report each address at most once an hour.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -15,16 +15,16 @@ use crate::clock::{KernelTime, Now};
 use crate::datapath::Datapath;
 use crate::duration;
 
-/// The most addresses that are remembered. The one whose last ban is longest ago is forgotten first.
+/// The maximum number of addresses. The one whose last prevented ban is oldest is removed first.
 const ADDRESSES_MAX: usize = 256;
 
-/// The most addresses in a generation of those whose failures are counted, of which there are two.
+/// The maximum number of addresses in each of the two generations whose failures are counted.
 const GENERATION: usize = 1024;
 
-/// How long an address has no second line.
+/// The time within which an address is reported only once.
 const ONCE: Duration = Duration::from_hours(1);
 
-/// The bans of an address that were not made.
+/// The prevented bans of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sum {
     is: &'static str,
@@ -32,18 +32,18 @@ struct Sum {
     failures: u64,
     bans: u64,
     last: KernelTime,
-    /// When the log and the history were told last.
+    /// When it was last reported in the log and the history.
     told: Option<KernelTime>,
 }
 
-/// The failures of a trusted address for a jail, which does not count them itself.
+/// The failures of a trusted address for a jail. The jail itself does not count them.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: KernelTime,
     failures: u32,
 }
 
-/// By address.
+/// The prevented bans, by address.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     sums: BTreeMap<IpAddr, Sum>,
@@ -54,7 +54,7 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Counts a ban that is not made. Returns whether the log is to tell of it.
+    /// Counts a prevented ban. Returns whether to report it.
     fn note(
         &mut self,
         (address, is): (IpAddr, &'static str),
@@ -79,8 +79,8 @@ impl Register {
         is_due
     }
 
-    /// Counts a failure of a trusted address. Returns whether a jail with this `maxretry` and `findtime` would
-    /// ban another for it; then counting begins again.
+    /// Counts a failure of a trusted address. Returns whether a jail with this `maxretry` and `findtime`
+    /// would have banned another address; then the count starts again at zero.
     fn failed(
         &mut self,
         of: (IpAddr, &'static str),
@@ -119,14 +119,14 @@ impl Register {
         })
     }
 
-    /// How many there were, and the last one.
+    /// The number of prevented bans, and the last one.
     pub(super) fn total(&self, clock: Now) -> (u64, Option<Prevented>) {
         (self.total, self.last.and_then(|address| self.of(address, clock)))
     }
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Notes that a jail does not ban an address for what it `is`.
+    /// Records that a jail does not ban an address because of what it `is`.
     pub(super) fn prevent(
         &mut self,
         (address, is): (IpAddr, &'static str),
@@ -138,7 +138,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// The same without the log. Returns whether it is to have a line.
+    /// The same without the log. Returns whether to report it.
     pub(super) fn count_prevented(
         &mut self,
         (address, is): (IpAddr, &'static str),
@@ -155,8 +155,8 @@ impl<D: Datapath> Controller<D> {
         is_due
     }
 
-    /// Counts a failure of an address that is trusted or the host's own, and says so when a jail would have
-    /// banned another for it.
+    /// Counts a failure of a trusted or own address. Reports it if the jail would have banned another
+    /// address.
     pub(super) fn failed_though(
         &mut self,
         (address, is): (IpAddr, &'static str),

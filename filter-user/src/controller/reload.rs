@@ -19,7 +19,7 @@ const LOOKED_AT: usize = 256;
 impl<D: Datapath> Controller<D> {
     /// Objections to this configuration: the addresses that it would shut out although they are let in
     /// now.
-    /// `session` is where the administrator's SSH session comes from.
+    /// `session` is the source of the administrator's SSH session.
     pub fn objections(
         &self,
         new: &Config,

@@ -43,7 +43,7 @@ pub(super) struct How {
     pub(super) dry_run: bool,
     /// Apply it despite objections.
     pub(super) force: bool,
-    /// Where the session of whoever asks comes from, if it came over ssh.
+    /// The source of the requesting user's session, if it is an SSH session.
     pub(super) session: Option<IpAddr>,
 }
 

@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// After this many checks the client is sent a space, which shows that its request is in progress.
 const LOOKS_PER_SIGN: u32 = 40;
 
-/// The reply to a user who may only look.
+/// The reply to a user who has read access only.
 const NOT_ROOT: &str = "only root may change anything; the daemon's group may look";
 
 /// A request, and where its reply goes.
@@ -46,13 +46,13 @@ pub(super) struct Question {
     pub(super) request: Request,
     /// The user that sent the request, for the log.
     pub(super) who: String,
-    /// The address from which that user's session came, if it came over ssh.
+    /// The source of that user's session, if it is an SSH session.
     pub(super) from: Option<IpAddr>,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
-/// Listens at `path`, for root, the daemon's user and its group. The caller holds the lock that admits one
-/// daemon, so an existing socket is a leftover.
+/// Listens at `path`, for root, the daemon's user and its group. The caller has the lock that only one
+/// daemon can have, so an existing socket is a leftover.
 pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(

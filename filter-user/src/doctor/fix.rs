@@ -137,7 +137,7 @@ impl Fix {
             }
             Self::Secret { file } => {
                 write(file, &format!("secret = {}\n", secret()?), 0o640)?;
-                // Without the group asterisk, Asterisk runs as root, and only the service is to read it.
+                // Without the group `asterisk`, Asterisk runs as root, and only the service needs to read it.
                 let group = match Group::from_name("asterisk")? {
                     Some(group) => Some(group),
                     None => Group::from_name(USER)?,

@@ -1,8 +1,7 @@
-//! The trunks in Asterisk's configuration of PJSIP: the hosts to which it registers, and those that it
-//! identifies by address.
+//! Finds the trunks in Asterisk's PJSIP configuration: the hosts at which it registers, and those that
+//! it identifies by address.
 //!
-//! Files enter, or what Wazo's wazo-confgend answers, which writes that configuration; networks and host
-//! names leave.
+//! Reads the files, or asks Wazo's wazo-confgend, which generates that configuration.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -15,27 +14,28 @@ use ipnet::IpNet;
 use super::conf::Conf;
 use crate::config::HostName;
 
-/// The most networks, and the most names. More hosts than these are no trunks.
+/// The maximum number of networks, and of names. More than these are ignored.
 const TRUNKS_MAX: usize = 256;
 const NAMES_MAX: usize = 64;
 
-/// The shortest prefixes of a trunk. A wider network identifies nobody, and would keep many from being banned.
+/// The shortest prefix lengths of a trunk. A wider network does not identify a host, and too many
+/// addresses in it could not be banned.
 const WIDEST_V4: u8 = 20;
 const WIDEST_V6: u8 = 48;
 
-/// Where wazo-confgend listens.
+/// The address of wazo-confgend.
 const CONFGEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8669);
 
-/// What `wazo-confgen asterisk/pjsip.conf --cached` asks it.
+/// The request that `wazo-confgen asterisk/pjsip.conf --cached` sends.
 const QUESTION: &[u8] = b"asterisk/pjsip.conf cached";
 
-/// How long it may be silent.
+/// How long to wait for each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most of its answer that is read, in bytes.
+/// The maximum number of bytes of the answer.
 const ANSWER_MAX: u64 = 16 << 20;
 
-/// The keys that name hosts: of an outbound registration, and of an `identify`; the last one is of
+/// The keys with host names: two of an outbound registration, one of an `identify`, and one of
 /// `pjsip_wizard.conf`.
 const KEYS: [&str; 4] = ["server_uri", "outbound_proxy", "match", "remote_hosts"];
 
@@ -49,7 +49,8 @@ pub(crate) struct Trunks {
 }
 
 impl Trunks {
-    /// Reads the configuration in a directory such as `/etc/asterisk`. What cannot be read has no trunks.
+    /// Reads the configuration in a directory such as `/etc/asterisk`. Files that cannot be read are
+    /// ignored.
     pub(crate) fn read(etc: &Path) -> Self {
         let mut trunks = Self::default();
         let conf = Conf::read(etc, "pjsip");
@@ -73,7 +74,7 @@ impl Trunks {
         }
     }
 
-    /// Adds a host as a setting names it: `sip:user@host:port;parameters`, an address, or a network.
+    /// Adds a host in the form of a setting: `sip:user@host:port;parameters`, an address, or a network.
     fn add(&mut self, text: &str) {
         let text = text.trim_start_matches(['"', '<']).trim_end_matches(['"', '>']);
         let uri = ["sip:", "sips:"].iter().find_map(|scheme| text.strip_prefix(scheme));
@@ -93,7 +94,7 @@ impl Trunks {
     }
 }
 
-/// An address, perhaps with a port or in brackets, or a network, whose length may be a mask.
+/// Parses an address, with an optional port or brackets, or a network with a prefix length or mask.
 fn network(host: &str) -> Option<IpNet> {
     if let Some((address, mask)) = host.split_once('/') {
         let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
@@ -112,12 +113,12 @@ fn without_port(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(host, _)| host)
 }
 
-/// Whether wazo-confgend writes the configuration.
+/// Whether wazo-confgend generates the configuration.
 fn is_generated(conf: &Conf) -> bool {
     conf.runs().iter().any(|command| command.contains("wazo-confgen"))
 }
 
-/// What wazo-confgend would have Asterisk read.
+/// The configuration that wazo-confgend generates for Asterisk.
 fn generated() -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&CONFGEND, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;

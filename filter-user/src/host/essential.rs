@@ -1,7 +1,7 @@
-//! The addresses that the host depends on: its gateways, its name servers, and those of the SSH sessions of
-//! users who have logged in.
+//! The addresses that the host depends on: its gateways, its name servers, and the sources of its users'
+//! SSH sessions.
 //!
-//! Files and routes enter, addresses leave. What cannot be read has none.
+//! Files that cannot be read are ignored.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,16 +11,16 @@ use std::path::Path;
 
 use super::Network;
 
-/// Where the name servers are: of the C library, and those behind systemd-resolved's own.
+/// The files with name servers: that of the C library, and that of systemd-resolved.
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// Where systemd-logind keeps the sessions, a file each.
+/// The directory in which systemd-logind keeps a file for each session.
 const SESSIONS: &str = "/run/systemd/sessions";
 
-/// The most addresses of a kind.
+/// The maximum number of addresses of each kind.
 const ADDRESSES_MAX: usize = 64;
 
-/// The most files of sessions, and the most bytes of any file.
+/// The maximum number of session files, and the maximum size of any file in bytes.
 const FILES_MAX: usize = 1024;
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -31,7 +31,7 @@ pub struct Essential {
     pub gateways: BTreeSet<IpAddr>,
     /// Its name servers.
     pub name_servers: BTreeSet<IpAddr>,
-    /// Where its SSH sessions come from.
+    /// The sources of its SSH sessions.
     pub sessions: BTreeSet<IpAddr>,
 }
 
@@ -53,7 +53,7 @@ fn read(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The addresses in a `resolv.conf` (`resolv.conf(5)`) that are not the host's own.
+/// The name servers in a `resolv.conf` (`resolv.conf(5)`), except loopback addresses.
 fn name_servers(text: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -64,16 +64,16 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
     text.lines().filter_map(server).collect()
 }
 
-/// The addresses from which users have logged in over ssh.
+/// The sources of the SSH sessions in this directory.
 fn sessions(directory: &Path) -> BTreeSet<IpAddr> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    // Beside the file of a session, there may be a pipe.
+    // The directory may also contain pipes.
     let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
     let texts = files.take(FILES_MAX).filter_map(|file| read(&file.path()));
     texts.filter_map(|text| session(&text)).take(ADDRESSES_MAX).collect()
 }
 
-/// The address of a session over ssh that has not ended.
+/// The source of a session, if it is an SSH session and has not ended.
 fn session(text: &str) -> Option<IpAddr> {
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     let address: IpAddr = value("REMOTE_HOST")?.parse().ok()?;

@@ -11,7 +11,7 @@ pub(super) const WIDTH: usize = 80;
 /// The minimum width of a column with free text; if there is less room, it gets separate lines.
 const FREE_TEXT: usize = 16;
 
-/// A time in a reply, as local time: `19:42`, or with its day if that is another.
+/// A time in a reply, as local time: `19:42`, with the date unless it is today.
 pub(crate) fn when(time: &str) -> String {
     let Ok(time) = time.parse::<Timestamp>() else { return time.to_owned() };
     shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M")
@@ -55,7 +55,7 @@ pub(super) fn roughly(seconds: u64) -> String {
     }
 }
 
-/// When something ends, such as `until 19:42 (42m left)`, or that it does not.
+/// When something ends, such as `until 19:42 (42m left)`, or `until it is lifted`.
 pub(super) fn until(end: Option<&str>) -> String {
     match end {
         Some(until) => format!("until {} ({} left)", when(until), left(until)),
@@ -142,7 +142,7 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// Text in lines, indented.
+/// Wrapped and indented text.
 fn wrapped(text: &str) -> String {
     const INDENT: &str = "    ";
     let mut lines = vec![INDENT.to_owned()];

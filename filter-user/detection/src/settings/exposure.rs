@@ -14,7 +14,7 @@ pub struct Exposure {
     pub trusted: Vec<Service>,
     /// Open to nobody.
     pub closed: Vec<Service>,
-    /// Whether packets to them only count, and still pass.
+    /// Whether packets to them are only counted and still pass.
     pub dry_run: bool,
 }
 
@@ -27,7 +27,7 @@ pub enum Service {
     Ports {
         /// Whether of TCP, or of UDP.
         tcp: bool,
-        /// From which to which.
+        /// The first and the last port.
         range: PortRange,
     },
 }
@@ -110,7 +110,7 @@ const DHCP: [u16; 4] = [67, 68, 546, 547];
 pub struct PortGuard {
     /// Whether of TCP, or of UDP.
     pub tcp: bool,
-    /// From which to which.
+    /// The first and the last port.
     pub range: PortRange,
     /// To whom they are open, a sum of `OPEN_TO_*` ([`filter_common::abi`]).
     pub open_to: u8,
@@ -151,7 +151,7 @@ impl Service {
 
     fn guards(self, sip: &SipPorts, open_to: u8) -> Vec<PortGuard> {
         let guard = |(tcp, range)| {
-            // What answers the host's own question is never lost.
+            // Replies to the host's own requests always pass.
             let replies = if tcp { 0 } else { OPEN_TO_REPLIES };
             PortGuard { tcp, range, open_to: open_to | replies }
         };

@@ -291,7 +291,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 ports,
                 exposure: without_sip(paths.3, &sip),
                 sip,
-                // A network that is one source has no several offenders in it.
+                // A network that is one source cannot contain several offenders.
                 ipv6_prefix: if how.3.ipv6.prefix < ipv6_prefix { ipv6_prefix } else { 128 },
                 capacity: Capacity {
                     bans: sizes[0],

@@ -1,5 +1,5 @@
-//! What the host depends on: gateways, name servers, trunks and SSH sessions. No jail bans it, and a manual ban
-//! needs `--force`; but unlike what is trusted, it is subject to the limits.
+//! Essential addresses: gateways, name servers, trunks and the sources of SSH sessions. No jail bans
+//! them, and a manual ban needs `--force`. Unlike trusted addresses, they are subject to the limits.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use crate::doctor::Trunks;
 use crate::host::Essential;
 use crate::network_set::NetworkSet;
 
-/// The most bans inside a network that are lifted because the host depends on it.
+/// The maximum number of bans inside an essential network that are lifted.
 const LIFTED_MAX: usize = 1000;
 
-/// What a host depends on an address for.
+/// Why an address is essential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::controller) enum Kind {
     Gateway,
@@ -31,7 +31,7 @@ pub(in crate::controller) enum Kind {
 impl Kind {
     const ALL: [Self; 4] = [Self::Gateway, Self::NameServer, Self::Trunk, Self::SshSession];
 
-    /// What such an address is, in words.
+    /// A description of such an address.
     pub(in crate::controller) const fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "a default gateway",
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// Whether a ban of a scope harms it.
+    /// Whether a ban with this scope would do harm.
     const fn is_harmed_by(self, scope: Scope) -> bool {
         match self {
             Self::Gateway | Self::NameServer | Self::Trunk => true,
@@ -50,13 +50,13 @@ impl Kind {
     }
 }
 
-/// The addresses that the host depends on.
+/// The essential addresses.
 #[derive(Clone, Debug, Default)]
 pub(in crate::controller) struct Essentials {
     switches: Protect,
     found: Essential,
     trunks: Trunks,
-    /// Of each kind that is protected.
+    /// The networks of each kind.
     sets: [NetworkSet; Kind::ALL.len()],
 }
 
@@ -65,7 +65,7 @@ impl Essentials {
         self.switches = switches;
     }
 
-    /// The networks of each kind that is protected, given the addresses of the trunks' names.
+    /// The networks of each kind. `of_names` are the addresses of the trunks' names.
     fn networks(&self, of_names: impl Iterator<Item = IpAddr>) -> [BTreeSet<IpNet>; 4] {
         let Protect { gateways, name_servers, trunks, ssh_sessions } = self.switches;
         let all = |wanted: bool, addresses: &BTreeSet<IpAddr>| {
@@ -87,14 +87,15 @@ impl Essentials {
         self.sets.iter()
     }
 
-    /// What the host depends on a network for that a ban of this scope would close.
+    /// Why a network is essential, if a ban with this scope would do harm.
     pub(in crate::controller) fn of(&self, network: IpNet, scope: Scope) -> Option<Kind> {
         let kinds = Kind::ALL.into_iter().zip(&self.sets);
         let mut harmed = kinds.filter(|(kind, _)| kind.is_harmed_by(scope));
         harmed.find(|(_, set)| set.contains(network)).map(|(kind, _)| kind)
     }
 
-    /// The first address or network inside a network, outside its exceptions, that a ban of it would close.
+    /// The first essential address or network inside a network and outside its exceptions to which a ban
+    /// with this scope would do harm.
     pub(in crate::controller) fn inside(
         &self,
         network: IpNet,
@@ -108,22 +109,22 @@ impl Essentials {
             .find(|(one, _)| !except.iter().any(|part| part.contains(one)))
     }
 
-    /// The names of the trunks.
+    /// The trunks' host names.
     pub(super) fn trunk_names(&self) -> &BTreeSet<HostName> {
         &self.trunks.names
     }
 
-    /// Whether a name is a trunk's.
+    /// Whether a host name is that of a trunk.
     pub(super) fn is_trunk(&self, name: &HostName) -> bool {
         self.trunks.names.contains(name)
     }
 
-    /// Where the SSH sessions come from.
+    /// The sources of the SSH sessions.
     pub(in crate::controller) fn sessions(&self) -> &BTreeSet<IpAddr> {
         &self.found.sessions
     }
 
-    /// What is protected, as `status` tells of it.
+    /// The essential addresses in the form of `status`.
     pub(in crate::controller) fn report(&self) -> api::Essential {
         let [gateways, name_servers, trunks, sessions] = &self.sets;
         let addresses = |set| everything(set).map(|network| network.addr()).collect();
@@ -145,7 +146,7 @@ fn everything(set: &NetworkSet) -> impl Iterator<Item = IpNet> {
 }
 
 impl Protected {
-    /// Puts together what the host depends on. Returns what is new.
+    /// Computes the essential networks. Returns those that are new.
     pub(super) fn find_essentials(&mut self) -> Vec<(IpNet, Kind)> {
         let names: Vec<HostName> = self.essentials.trunk_names().iter().cloned().collect();
         let networks = self.essentials.networks(self.names.addresses(&names));
@@ -171,14 +172,14 @@ impl Protected {
 }
 
 impl<D: Datapath> Controller<D> {
-    /// Takes what the host depends on now. Bans of it that nobody made manually are lifted.
+    /// Replaces the essential addresses by those found now, and lifts bans of them, except manual ones.
     pub(crate) fn set_essentials(&mut self, found: &Essential, trunks: &Trunks, now: KernelTime) {
         for (network, kind) in self.protected.set_essentials(found, trunks) {
             self.shelter(network, kind, now);
         }
     }
 
-    /// Lifts the bans of all that the host depends on, of which a setting has made more.
+    /// Lifts the bans of all essential networks after a setting has added some.
     pub(in crate::controller) fn shelter_all(&mut self, now: KernelTime) {
         let sets = Kind::ALL.into_iter().zip(&self.protected.essentials.sets);
         let all = sets.flat_map(|(kind, set)| everything(set).map(move |network| (network, kind)));
@@ -187,14 +188,14 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// The same for the addresses of a trunk's name, which have changed.
+    /// Updates the essential networks after the addresses of a trunk's name have changed.
     pub(super) fn look_for_trunks(&mut self, now: KernelTime) {
         for (network, kind) in self.protected.find_essentials() {
             self.shelter(network, kind, now);
         }
     }
 
-    /// Lifts the bans of a network that the host depends on.
+    /// Lifts the bans of an essential network.
     fn shelter(&mut self, network: IpNet, kind: Kind, now: KernelTime) {
         let is = kind.as_str();
         let harms = |entry: &&Entry| {
@@ -212,7 +213,7 @@ impl<D: Datapath> Controller<D> {
                     self.count_prevented((ban.ban.network.addr(), is), (by, 0, &*ban.reason), now);
                 }
                 Err(why) => {
-                    warn!("the ban of {banned} cannot be lifted, though it is {is}: {why:#}");
+                    warn!("the ban of {banned} cannot be lifted, although it is {is}: {why:#}");
                 }
             }
         }

@@ -30,7 +30,7 @@ impl Names {
         Self { addresses, configured, trusted: config.trusted_names.clone() }
     }
 
-    /// Follows these names besides those of the configuration.
+    /// Looks up these names in addition to those in the configuration.
     pub(super) fn follow(&mut self, others: &BTreeSet<HostName>) {
         let mut addresses = std::mem::take(&mut self.addresses);
         let wanted = self.configured.iter().chain(others).cloned();

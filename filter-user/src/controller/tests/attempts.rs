@@ -32,7 +32,7 @@ fn failures_without_a_packet_one_after_the_other_are_a_finding() {
     assert!(found(&mut controller));
     fail(&mut controller, [203, 0, 113, 13], 1);
     assert!(!found(&mut controller), "it sees again");
-    // Lines that were written long before they are read say nothing.
+    // Lines that were written long before they are read do not count.
     let old = Attempt {
         needs_witness: true,
         logged_at: Some(LoggedAt::Instant(Timestamp::from_second(900).unwrap())),
@@ -76,7 +76,7 @@ fn the_packet_decides_where_the_line_does_not() {
     }
     let bans: Vec<IpAddr> = controller.datapath.bans.keys().copied().collect();
     assert_eq!(bans, [attacker]);
-    // If both have sent packets, neither is named.
+    // If both have sent packets, the failure counts for neither.
     controller.datapath.unseen.clear();
     ask(&mut controller, Request::Unban(Unban::All));
     for n in 0..100 {
@@ -116,7 +116,7 @@ fn known_peers_are_not_banned_for_what_can_be_forged() {
     let forced = Request::Ban { network, seconds, scope, except, reason, force: true };
     ask(&mut controller, forced);
     ask(&mut controller, Request::Unban(Unban::All));
-    // What cannot be forged counts.
+    // Failures that cannot be forged count.
     for n in 0..15 {
         controller.hear(&proven(address), 0, "asterisk-wazo", at(n));
     }
@@ -253,7 +253,7 @@ fn those_who_guess_at_one_account_are_banned_but_for_known_peers() {
     for guesser in &guessers {
         fail(&mut controller, *guesser, 3);
     }
-    // He has mistyped it, and is registered by now.
+    // A user mistyped it, and has registered since.
     let user = [203, 0, 113, 9];
     fail(&mut controller, user, 2);
     controller.datapath.know(user.into(), at(10)).unwrap();

@@ -118,7 +118,7 @@ fn a_network_is_banned_but_for_its_exceptions() {
     let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"][0]["scope"], "ssh");
     assert_eq!(bans["bans"][0]["except"], serde_json::json!(["203.0.113.7", "203.0.113.64/28"]));
-    // The same after a start over.
+    // The same after a restart.
     let mut controller = started_over(controller.datapath);
     assert!(closes(&mut controller, [203, 0, 113, 8], "ssh"));
     for address in [[203, 0, 113, 7], [203, 0, 113, 65]] {
@@ -143,14 +143,14 @@ fn bans_of_one_address_are_each_listed_and_end_each() {
     fail(&mut controller, [203, 0, 113, 7], 15);
     let address = IpAddr::from([203, 0, 113, 7]);
     ask(&mut controller, ban_except("203.0.113.7/32", &[]));
-    // Each with its own end, the kernel has them as of a network of one address.
+    // Because each has its own end, the kernel has them as bans of a network of one address.
     assert!(!controller.datapath.bans.contains_key(&address));
     let closed: Vec<Scope> =
         controller.datapath.networks[&address.into()].ends.iter().map(|(scope, _)| scope).collect();
     assert_eq!(closed, [Scope::Sip, Scope::Ports(1)]);
     let bans = ask(&mut controller, every_ban());
     assert_eq!(bans["bans"].as_array().unwrap().len(), 2);
-    // That of ssh ends after a minute, the jail's after an hour.
+    // The ban for ssh ends after a minute, the jail's after an hour.
     controller.handle_timeout(at(80));
     assert_eq!(controller.datapath.bans[&address].scopes, Scopes::default().and(Scope::Sip));
     assert!(controller.datapath.networks.is_empty());

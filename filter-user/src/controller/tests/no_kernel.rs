@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A datapath that only remembers.
+/// A datapath that only records calls.
 #[derive(Default)]
 pub(crate) struct NoKernel {
     pub(super) bans: BTreeMap<IpAddr, AddressEntry>,
@@ -94,7 +94,7 @@ impl Datapath for NoKernel {
     }
 
     fn learning(&self) -> Learning {
-        // Who is known by now has been learned.
+        // All known peers were learned.
         let known = u64::try_from(self.known.len()).unwrap();
         Learning { learned: 3 + known, refreshed: 2, full: 1 }
     }

@@ -7,7 +7,7 @@ pub(super) fn growing(config: &mut Config) {
     (jail.maxretry, jail.increment.enabled) = (3, true);
 }
 
-/// Has an address banned at this second, and its ban end. How long it lasted, in hours, and why it was.
+/// Bans an address at this second and lets the ban end. Returns its length in hours, and its reason.
 fn banned_for(
     controller: &mut Controller<NoKernel>,
     attempt: &Attempt,
@@ -39,7 +39,7 @@ fn each_proven_ban_is_longer_and_an_unban_forgets_the_earlier_ones() {
     assert_eq!(ban(&mut controller, &proven), (2, format!("{failures}; 2nd ban")));
     assert_eq!(ban(&mut controller, &unproven), (1, format!("{failures}; 3rd ban")));
     assert_eq!(ban(&mut controller, &proven), (4, format!("{failures}; 4th ban")));
-    // Not banned at the moment: it says so, and forgets all the same.
+    // It is not banned at the moment. The reply says so, and the earlier bans are forgotten nevertheless.
     let network = address.into();
     let why = refuse(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
     assert!(why.contains("not banned"), "{why}");
@@ -91,7 +91,7 @@ fn a_ban_that_the_kernel_refuses_is_no_offence() {
     assert!(controller.escalation.history().is_empty());
 }
 
-/// Has a jail ban an address, and the ban end.
+/// Lets a jail ban an address, and the ban end.
 fn ban_by(
     controller: &mut Controller<NoKernel>,
     jail: &str,
@@ -128,7 +128,7 @@ fn the_fifth_proven_ban_in_a_day_is_a_week_for_everything() {
     let [address, victim] = [7, 8].map(|last| IpAddr::from([203, 0, 113, last]));
     for n in 0..5 {
         assert_eq!(recidive(&mut controller), []);
-        // Manual bans, those for floods, and those that can be forged are none.
+        // Manual bans, those for floods, and unproven ones do not count.
         ask(&mut controller, ban("203.0.113.8/32", Some(1)));
         controller.flooding(victim, at(n * 5000), at(n * 5000 + 60));
         ban_by(&mut controller, "asterisk-wazo", victim, false, n * 5000);
@@ -167,7 +167,7 @@ fn bans_that_can_be_forged_lead_to_the_narrow_scope_at_most() {
     for n in 0..4 {
         ban_by(&mut controller, "asterisk-wazo", address, false, n * 5000);
     }
-    // One that is proven late is one ban, and not two.
+    // If a ban becomes proven later, it counts once.
     let second = 20_000;
     for n in 0..3 {
         let session = Some(format!("{n}"));
