@@ -81,9 +81,8 @@ pub mod maps {
     /// Array of blocks as in [`PORTS`]: the sources to which a guarded port is open, a sum of
     /// `OPEN_TO_*`. Read only for ports with [`PORT_GUARDED`](super::PORT_GUARDED).
     pub const GUARDS: &str = "GUARDS";
-    /// Hash of a `u64`, when the host last sent something there, by [`asked_key`](super::asked_key): what
-    /// guarded UDP ports have been used for by the host itself. The one that was longest ago used makes
-    /// room.
+    /// LRU hash: by [`asked_key`](super::asked_key), when the host last sent something from a guarded UDP
+    /// port to another address, as a `u64`. If it is full, the oldest entry is evicted.
     pub const ASKED: &str = "ASKED";
     /// Array of one [`Beat`](super::Beat). Mapped into the controller's memory, its only writer.
     pub const BEAT: &str = "BEAT";

@@ -165,13 +165,13 @@ impl Code {
     /// Not decided yet: the port is guarded, and closed to trusted sources too.
     pub const SHUT: Self = Self(1004);
 
-    /// Not decided yet: the port is guarded. With what holds if it is open to the source.
+    /// Not decided yet: the port is guarded. Contains the code that applies if it is open to the source.
     #[inline(always)]
     pub fn guarded(open: Self) -> Self {
         Self(open.0 | GUARDED)
     }
 
-    /// What is in [`guarded`](Self::guarded), if it is that.
+    /// The code inside [`guarded`](Self::guarded), if this is one.
     #[inline(always)]
     pub fn as_guarded(self) -> Option<Self> {
         (self.0 & GUARDED != 0).then_some(Self(self.0 & !GUARDED))

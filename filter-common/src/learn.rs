@@ -84,7 +84,7 @@ pub trait Peers {
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
     /// When the host last sent something from this UDP port to this address.
     fn asked(&self, other: Address, port: u16) -> Option<u64>;
-    /// Remembers that it has at `now`.
+    /// Records that the host sent something at `now`.
     fn ask(&self, other: Address, port: u16, now: u64);
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;

@@ -102,15 +102,16 @@ pub const BANNED_V4: u32 = 1_000_000;
 /// banned by network.
 pub const BANNED_V6: u32 = 131_072;
 
-/// How many addresses that the host has sent something to from a guarded UDP port are remembered, 1 MiB.
+/// The maximum number of addresses to which the host has sent something from a guarded UDP port, 1 MiB.
 pub const ASKED_ADDRESSES: u32 = 8192;
 
-/// For how long what an address sends to a guarded UDP port is a reply, in nanoseconds. As long as
-/// netfilter takes UDP for a stream (`nf_conntrack_udp_timeout_stream`), and longer than the minute between
-/// two OPTIONS of Asterisk.
+/// How long packets to a guarded UDP port count as replies after the host has sent something, in
+/// nanoseconds: the same as netfilter's timeout of UDP streams (`nf_conntrack_udp_timeout_stream`), and
+/// longer than the minute between two OPTIONS of Asterisk.
 pub const REPLY_WINDOW: u64 = 120 * 1_000_000_000;
 
-/// How often that moment is moved, in nanoseconds: not for every packet of a call.
+/// How often the time of the last packet is updated, in nanoseconds, so that not every packet of a call
+/// writes it.
 pub const REPLY_REFRESH: u64 = 1_000_000_000;
 
 /// Bytes of the ring buffer to the controller: 4,096 events of 40 bytes with their headers. A power

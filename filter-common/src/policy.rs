@@ -74,9 +74,9 @@ pub trait Tables {
     fn trusted(&self, source: Address) -> bool;
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
-    /// What a guarded port lets in, a sum of `OPEN_TO_*`.
+    /// The sources to which a guarded port is open, a sum of `OPEN_TO_*`.
     fn guards(&self, tcp: bool, port: u16) -> u8;
-    /// When the host last sent something from this UDP port, which is guarded, to this address.
+    /// When the host last sent something from this guarded UDP port to this address.
     fn asked(&self, other: Address, port: u16) -> Option<u64>;
     /// A bucket of a source.
     fn source_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
@@ -187,7 +187,8 @@ const SEEN: u64 = bits(&[
 /// 3. By whom a guarded port is open to ([`exposure::admit`]).
 /// 4. By the limits of unknown sources: bytes over TCP, packets of a class, the greylist (`unknown`).
 ///
-/// Trust then wins over what would drop, but for a port that is closed to everybody.
+/// A trusted source passes even if one of these would drop it, except at a port that is closed to
+/// everybody.
 #[inline(always)]
 pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     let tables = stages.tables();
@@ -217,7 +218,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     }
     if code.drops() && spared(code, headers.source, config, stages) {
         code = Reason::Trusted.into();
-        // It may have met a ban before its port.
+        // A ban may have decided before its port was looked up.
         if is_guarded(&headers, config, tables) && stages.admit(words) == Code::SHUT {
             code = Code::SHUT;
         }
@@ -317,7 +318,7 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
             Layer4::Udp { .. } | Layer4::Tcp { .. } => Reason::OtherPort.into(),
         }
     };
-    // Asked again only of a packet that is trusted: here the port has been looked up.
+    // Only repeated for a trusted packet: for others, the port has been looked up here.
     let guarded = match headers.layer4 {
         Layer4::Unknown => config.flags & FLAG_GUARDED != 0,
         Layer4::Udp { .. } | Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => {

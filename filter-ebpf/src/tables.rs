@@ -472,7 +472,8 @@ impl Tables for KernelTables {
 
     #[inline(always)]
     fn asked(&self, other: Address, port: u16) -> Option<u64> {
-        // SAFETY: an aligned word is read in one piece; one of a place that is used anew is of another moment.
+        // SAFETY: an aligned word is read in one access; if the place has been reused meanwhile, the time
+        // is that of another entry.
         unsafe { ASKED.get(asked_key(other, port)) }.copied()
     }
 

@@ -7,12 +7,12 @@ use crate::gate;
 use crate::limits::REPLY_WINDOW;
 use crate::packet::{Headers, Layer4, Words};
 
-/// Whether a guarded port is open to this packet: [`Code::OPEN`], [`Reason::ClosedPort`], which trusted sources
-/// are spared, or [`Code::SHUT`], which spares nobody.
+/// Whether a guarded port is open to this packet: [`Code::OPEN`]; [`Reason::ClosedPort`], which does not
+/// apply to trusted sources; or [`Code::SHUT`], which applies to all.
 ///
-/// Over TCP only a request for a connection is judged, so that connections that stand go on, and those
-/// that the host itself opens. Over UDP a packet is a reply if the host has sent something from this port
-/// to its source lately.
+/// Over TCP, only the first packet of a connection is checked, so that established connections and those
+/// that the host opens continue. Over UDP, a packet is a reply if the host has recently sent something
+/// from this port to its source.
 #[inline(always)]
 pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
     let Some(config) = tables.config() else {

@@ -116,8 +116,8 @@ fn write(map: &mut PortMap, blocks: Blocks) -> Result<()> {
     Ok(())
 }
 
-/// Writes the classes of all ports, and to whom those are open that are not open to everybody. No packet
-/// finds a port guarded and not yet what it is open to.
+/// Writes the classes of all ports, and the sources to which guarded ports are open. The latter are
+/// written first, so that no packet finds a guarded port without them.
 pub(super) fn write_ports(
     ports: &mut PortMap,
     guards: &mut PortMap,
@@ -143,7 +143,8 @@ pub(super) fn write_ports(
     // The entries of ports that are no longer guarded remain until the ports have changed.
     let mut before = Vec::with_capacity(open_to.len());
     for (block, (new, classes)) in (0..).zip(open_to.iter().zip(&classes)) {
-        let mut bytes = guards.get(&block, 0).context("read to whom ports are open")?;
+        let mut bytes =
+            guards.get(&block, 0).context("read the sources to which ports are open")?;
         for ((byte, new), class) in bytes.iter_mut().zip(new).zip(classes) {
             if class & PORT_GUARDED != 0 {
                 *byte = *new;
@@ -151,9 +152,9 @@ pub(super) fn write_ports(
         }
         before.push(bytes);
     }
-    write(guards, before).context("write to whom ports are open")?;
+    write(guards, before).context("write the sources to which ports are open")?;
     write(ports, classes).context("write the classes of ports")?;
-    write(guards, open_to).context("write to whom ports are open")
+    write(guards, open_to).context("write the sources to which ports are open")
 }
 
 /// The map of User-Agents whose packets are dropped.

@@ -85,7 +85,7 @@ fn closed_to_all(config: &Config) -> Vec<(String, String)> {
         let mut ports = service.ports(sip).into_iter();
         if ports.any(|(tcp, range)| range.ports().any(|port| is_sip(tcp, port))) {
             let text = format!(
-                "`exposure.closed` has `{service}`, which carries SIP; to close SIP for a while, type \
+                "`exposure.closed` contains `{service}`, which carries SIP; to close SIP for a while, type \
                  `ringfence maintenance on`"
             );
             found.push(("exposure.closed".to_owned(), text));
@@ -93,7 +93,7 @@ fn closed_to_all(config: &Config) -> Vec<(String, String)> {
     }
     if let Some(service) = exposure.closed.iter().find(has_ssh) {
         let text = format!(
-            "`exposure.closed` has `{service}`, so nobody could log in over SSH; put it under \
+            "`exposure.closed` contains `{service}`, so nobody could log in over SSH; list it under \
              `exposure.trusted`"
         );
         found.push(("exposure.closed".to_owned(), text));
@@ -103,8 +103,8 @@ fn closed_to_all(config: &Config) -> Vec<(String, String)> {
         && config.trusted_names.is_empty()
     {
         let text = format!(
-            "`exposure.trusted` has `{service}`, and `trusted` is empty, so nobody could log in over \
-             SSH; write your own network under `trusted`"
+            "`exposure.trusted` contains `{service}`, but `trusted` is empty, so nobody could log in over \
+             SSH; list your own network under `trusted`"
         );
         found.push(("exposure.trusted".to_owned(), text));
     }

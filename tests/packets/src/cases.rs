@@ -257,7 +257,8 @@ pub struct World {
     pub sip_tcp: Vec<u16>,
     /// Ports that bans can close separately.
     pub ports: Vec<Ports>,
-    /// Ports that are not open to everybody: whether over TCP, which, and to whom, a sum of `OPEN_TO_*`.
+    /// Ports that are not open to everybody: whether they are TCP ports, their range, and the sources to
+    /// which they are open, a sum of `OPEN_TO_*`.
     pub guards: Vec<(bool, u16, u8)>,
     /// Addresses that the host has sent something to, from which UDP port, and when.
     pub asked: Vec<(IpAddr, u16, Ends)>,

@@ -7,7 +7,7 @@ use filter_common::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED};
 
 use super::ports::{PortRange, SipPorts};
 
-/// Which services are not open to everybody, and to whom they are.
+/// The services that are not open to everybody, and the sources to which they are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exposure {
     /// Open to trusted sources alone.
@@ -25,7 +25,7 @@ pub enum Service {
     Named(&'static str),
     /// Ports of one protocol.
     Ports {
-        /// Whether of TCP, or of UDP.
+        /// Whether these are TCP ports; otherwise they are UDP ports.
         tcp: bool,
         /// The first and the last port.
         range: PortRange,
@@ -34,7 +34,7 @@ pub enum Service {
 
 /// The name of the service whose ports are those under `sip`.
 const SIP: &str = "sip";
-/// The name of the service that carries sound and pictures of calls.
+/// The name of the service that carries the audio and video of calls.
 const RTP: &str = "rtp";
 
 /// A service that has a name.
@@ -64,8 +64,8 @@ const fn ports(first: u16, last: u16) -> PortRange {
     PortRange { first, last }
 }
 
-/// The services of a Wazo host that have names, but for `sip`, whose ports are configured
-/// (`uc-doc/contributors/network.md` of Wazo's documentation, and each program's own default).
+/// The named services of a Wazo host, except `sip`, whose ports are configured
+/// (`uc-doc/contributors/network.md` of Wazo's documentation, and each program's default).
 pub const SERVICES: &[Named] = &[
     tcp("ami", &[port(5038)]),
     tcp("asterisk-http", &[port(5039), port(8088), port(8089)]),
@@ -108,19 +108,19 @@ const DHCP: [u16; 4] = [67, 68, 546, 547];
 /// Ports that are not open to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortGuard {
-    /// Whether of TCP, or of UDP.
+    /// Whether these are TCP ports; otherwise they are UDP ports.
     pub tcp: bool,
     /// The first and the last port.
     pub range: PortRange,
-    /// To whom they are open, a sum of `OPEN_TO_*` ([`filter_common::abi`]).
+    /// The sources to which they are open, a sum of `OPEN_TO_*` ([`filter_common::abi`]).
     pub open_to: u8,
 }
 
 impl Exposure {
-    /// The ports that are not open to everybody. Where services share a port, the stricter one counts,
-    /// which comes later.
+    /// The ports that are not open to everybody. If services share a port, the stricter entry comes later
+    /// and applies.
     ///
-    /// Known peers are let in to SIP, and to the RTP of their calls, which they may send first.
+    /// Known peers have access to SIP, and to RTP, of which they may send the first packet of a call.
     pub fn guards(&self, sip: &SipPorts) -> Vec<PortGuard> {
         let trusted = self.trusted.iter().flat_map(|service| {
             let known = matches!(service, Service::Named(SIP | "sip-tls" | RTP));
@@ -133,7 +133,7 @@ impl Exposure {
 }
 
 impl Service {
-    /// Its ports: whether of TCP, and from which to which.
+    /// Its ports: whether they are TCP ports, and the first and last port of each range.
     pub fn ports(self, sip: &SipPorts) -> Vec<(bool, PortRange)> {
         let both = |udp: &[PortRange], tcp: &[PortRange]| {
             let udp = udp.iter().map(|range| (false, *range));
@@ -170,7 +170,7 @@ impl FromStr for Service {
         let (range, protocol) = text.split_once('/').ok_or_else(|| {
             let known: Vec<&str> = names().collect();
             format!(
-                "`{text}` is no service; write ports as `5432/tcp`, or one of {}",
+                "`{text}` is not a known service; write ports as `5432/tcp`, or use one of {}",
                 known.join(", ")
             )
         })?;
@@ -183,7 +183,7 @@ impl FromStr for Service {
         let number = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let port = if digits { text.parse().ok() } else { None };
-            port.filter(|port| *port != 0).ok_or_else(|| format!("`{text}` is no port"))
+            port.filter(|port| *port != 0).ok_or_else(|| format!("`{text}` is not a port"))
         };
         let range = PortRange { first: number(first)?, last: number(last)? };
         if range.first > range.last {
@@ -230,12 +230,12 @@ mod tests {
             assert!(!Service::Named(name).ports(&sip()).is_empty(), "{name}");
         }
         for (text, why) in [
-            ("postgres", "is no service"),
-            ("5432", "is no service"),
+            ("postgres", "is not a known service"),
+            ("5432", "is not a known service"),
             ("5432/sctp", "neither"),
-            ("0/tcp", "no port"),
-            ("+1/tcp", "no port"),
-            ("65536/tcp", "no port"),
+            ("0/tcp", "not a port"),
+            ("+1/tcp", "not a port"),
+            ("65536/tcp", "not a port"),
             ("9-8/tcp", "ends before"),
             ("68/udp", "DHCP"),
             ("1-65535/udp", "DHCP"),

@@ -223,7 +223,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         )
 }
 
-/// The same, but nothing is closed that carries SIP.
+/// The same, but services that carry SIP are not closed.
 fn without_sip(mut exposure: Exposure, sip: &SipPorts) -> Exposure {
     let carries = |(tcp, range): (bool, PortRange)| {
         let of_sip = if tcp { &sip.tcp } else { &sip.udp };

@@ -405,7 +405,7 @@ fn services_are_not_closed_to_those_that_need_them() {
         ("exposure: {closed: [ssh]}", "nobody could log in"),
         ("exposure: {closed: [20-30/tcp]}", "nobody could log in"),
         ("exposure: {trusted: [ssh]}", "`trusted` is empty"),
-        ("exposure: {trusted: [postgres]}", "is no service"),
+        ("exposure: {trusted: [postgres]}", "is not a known service"),
         ("exposure: {trusted: [68/udp]}", "DHCP"),
     ] {
         let found = errors(text);
