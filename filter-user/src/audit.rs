@@ -1,7 +1,7 @@
-//! `ringfence audit`: gathers what is known about the host for the crate `audit`, which judges it. Read only, and
-//! never in the daemon: as root, on the command line.
+//! `ringfence audit`: gathers facts about the host for the crate `audit`, which assesses them. It changes
+//! nothing, and runs only on the command line as root, never in the daemon.
 //!
-//! What cannot be read is a fact too ([`Unread`]), and makes the audit incomplete.
+//! A fact that cannot be read is recorded ([`Unread`]), and makes the audit incomplete.
 
 mod asterisk;
 mod firewall;
@@ -35,7 +35,7 @@ const FILE_MAX: u64 = 16 << 20;
 /// Files that only a Wazo host has.
 const OF_WAZO: [&str; 3] = ["/usr/bin/wazo-service", "/etc/wazo-confd", "/usr/share/wazo-upgrade"];
 
-/// What is audited, and what is known of it already.
+/// The inputs of an audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     /// The configuration.
@@ -81,7 +81,7 @@ pub fn leave_out(audit: &mut Audit, earlier: &Audit) {
     ::audit::baseline::leave_out(audit, earlier);
 }
 
-/// What cannot be read, as it is met.
+/// Collects the facts that cannot be read.
 #[derive(Debug, Default)]
 struct Missing(Vec<Unread>);
 
@@ -126,7 +126,7 @@ fn facts(host: Host<'_>) -> Facts {
     }
 }
 
-/// Every socket that takes packets from anybody, with its process.
+/// Every socket that accepts packets from anybody, with its process.
 fn sockets(missing: &mut Missing) -> Vec<Socket> {
     let names: BTreeMap<u32, String> = if_nameindex()
         .map(|all| {
@@ -153,7 +153,7 @@ fn sockets(missing: &mut Missing) -> Vec<Socket> {
     found.into_iter().map(socket).collect()
 }
 
-/// The interfaces with addresses, and whether what arrives on each passes the filter.
+/// The interfaces with addresses, and whether packets that arrive on each pass the filter.
 fn interfaces(
     config: &Config,
     status: &Result<Status, String>,
@@ -173,7 +173,7 @@ fn interfaces(
         Err(why) => missing.add("the addresses of the host", why),
     }
     let protected = match status {
-        // What only counts stands before nothing.
+        // A filter that only counts does not protect.
         Ok(status) if !status.enforcing => Vec::new(),
         Ok(status) => {
             let protected = status.interfaces.iter().filter(|one| one.protected);
@@ -196,7 +196,7 @@ fn interfaces(
         .collect()
 }
 
-/// The names of the users of this host, as its own file has them: others may be far away, and slow.
+/// The names of the users in the host's own file. A directory service might be slow.
 fn users() -> Result<BTreeMap<u32, String>> {
     let bytes = bounded(Path::new("/etc/passwd"))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -229,7 +229,7 @@ fn bounded(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a report into a file, for root alone: it says what to attack.
+/// Writes a report into a file that only root can read, because it shows what could be attacked.
 ///
 /// # Errors
 ///

@@ -86,7 +86,7 @@ fn sum_of(status: &Status) -> String {
     format!("protects {}, {bans} in force", names.join(" and "))
 }
 
-/// How bad a fault is for whoever watches over many hosts.
+/// The severity of a fault for monitoring.
 pub(crate) fn level(fault: &Fault<'_>) -> Level {
     problem(fault).map_or(Level::Ok, |problem| problem.level)
 }

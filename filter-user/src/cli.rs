@@ -169,8 +169,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Report on the security of the host: what listens, what the doctor finds, and the state of the filter
     ///
-    /// Each finding has its reason, its evidence, and the line that solves it. The exit status is 0 if there is nothing
-    /// but notes, 1 for warnings and 2 for what is critical. Nothing is changed. Needs no daemon.
+    /// Each finding has a reason, evidence, and a line that solves it. The exit status is 0 if there are
+    /// only notes, 1 for warnings and 2 for critical findings. It changes nothing and needs no daemon.
     Audit(Audit),
     /// Detach the filter from its interfaces; the next start enforces the bans again
     ///
@@ -290,8 +290,8 @@ pub struct Audit {
 pub enum AuditPart {
     /// List what listens on the host, who can reach it, and what stands before it
     ///
-    /// It compares what listens on every address or on a public one with the ports that Wazo documents, and Asterisk's
-    /// SIP transports with `sip` in the configuration. Works on any host.
+    /// It compares the sockets that listen on every address or on a public one with the ports that Wazo
+    /// documents, and Asterisk's SIP transports with `sip` in the configuration. It works on any host.
     Ports(AuditPorts),
 }
 

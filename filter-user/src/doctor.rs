@@ -67,7 +67,7 @@ pub fn examine(config: &Config, status: &Result<Status, String>, host: &Host) ->
     graded(config, status, host).into_iter().map(|(_, finding)| finding).collect()
 }
 
-/// The same, each with how bad it is for those who watch over many hosts; [`Level::Ok`] if it is nothing to them.
+/// The same, each with its severity for monitoring; [`Level::Ok`] if monitoring ignores it.
 pub(crate) fn graded(
     config: &Config,
     status: &Result<Status, String>,

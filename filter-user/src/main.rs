@@ -356,7 +356,7 @@ fn examine(cli: &Cli, arguments: &Doctor) -> Result<()> {
     }
 }
 
-/// Prints the audit, and returns an exit status by what it finds.
+/// Prints the audit, and returns the exit status for its findings.
 fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
     if !geteuid().is_root() {
         bail!("this takes root: the processes of others are not shown to this user");

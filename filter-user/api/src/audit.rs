@@ -1,4 +1,4 @@
-//! What `ringfence audit` prints with `--json`, and what `--baseline` reads. The daemon does not answer with it.
+//! The output of `ringfence audit --json`, which `--baseline` reads. It is not an answer of the daemon.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// An audit of the host.
 ///
-/// Names of processes, units and users are text that any user of the host may have chosen: characters that
-/// control a terminal are escaped, and they are shortened.
+/// Any user of the host may have chosen the names of processes, units and users. Control characters in
+/// them are escaped, and long names are shortened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Audit {
@@ -23,11 +23,12 @@ pub struct Audit {
     pub parts: Vec<AuditPart>,
     /// Whether this is a Wazo host.
     pub wazo: bool,
-    /// The worst severity among `findings`; null: there are none.
+    /// The worst severity among `findings`; null if there are none.
     pub worst: Option<Severity>,
     /// What was found, the worst first.
     pub findings: Vec<AuditFinding>,
-    /// How many findings are left out because the baseline has them; null: there was no baseline.
+    /// The number of findings that are left out because they are in the baseline; null if there was no
+    /// baseline.
     pub known: Option<u64>,
     /// What listens.
     pub listeners: Vec<Listener>,
@@ -35,11 +36,11 @@ pub struct Audit {
     pub interfaces: Vec<AuditedInterface>,
     /// The rules of nftables and iptables.
     pub firewall: Vec<RuleSet>,
-    /// Asterisk's SIP transports and RTP range; null: there is no Asterisk.
+    /// Asterisk's SIP transports and RTP range; null if Asterisk is not installed.
     pub asterisk: Option<AuditedAsterisk>,
-    /// The state of the filter; null: it was not asked for.
+    /// The state of the filter; null if it was not requested.
     pub filter: Option<AuditedFilter>,
-    /// What could not be read, so that the audit is incomplete.
+    /// Facts that could not be read, so that the audit is incomplete.
     pub unread: Vec<Unread>,
 }
 
@@ -48,7 +49,7 @@ pub struct Audit {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AuditPart {
-    /// What listens, and who can reach it.
+    /// The listening sockets, and who can reach them.
     Ports,
     /// What the doctor finds.
     Doctor,
@@ -56,7 +57,7 @@ pub enum AuditPart {
     Filter,
 }
 
-/// How bad a finding is. Each finding says why.
+/// The severity of a finding. Each finding has a reason for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -84,20 +85,20 @@ impl Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct AuditFinding {
-    /// What identifies the finding from one audit to the next, such as `exposed/postgresql/tcp/5432`.
+    /// Identifies the finding in later audits, such as `exposed/postgresql/tcp/5432`.
     pub id: String,
     /// How bad it is.
     pub severity: Severity,
     /// The finding in a few words.
     pub title: String,
-    /// Why it is as bad as that.
+    /// The reason for the severity.
     pub reason: String,
     /// What shows it.
     pub evidence: Vec<String>,
     /// What to do about it.
     pub remedy: String,
-    /// The line to paste that does it, into a shell as root or into the file that `remedy` names; null: there is
-    /// none that suits every host.
+    /// A line that solves it, to paste into a root shell or into the file that `remedy` names; null if no
+    /// line suits every host.
     pub line: Option<String>,
     /// The page of Wazo's documentation; null: there is none.
     pub page: Option<String>,
@@ -124,7 +125,7 @@ impl Transport {
     }
 }
 
-/// Who can reach an address, as far as the address says.
+/// Who can reach an address, judging by the address alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -139,17 +140,17 @@ pub enum Reach {
     Private,
     /// Everybody.
     Public,
-    /// Whoever reaches any address of the host: `0.0.0.0` or `::`.
+    /// Anybody who can reach any address of the host: `0.0.0.0` or `::`.
     Any,
 }
 
-/// Something that listens. Sockets of one process at the same address and port are one.
+/// A listener. Sockets of one process with the same address and port count as one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct Listener {
     /// Its transport.
     pub transport: Transport,
-    /// The address. One of IPv4 that is bound as `::ffff:192.0.2.7` is `192.0.2.7`.
+    /// The address. An IPv4 address that is bound as `::ffff:192.0.2.7` is shown as `192.0.2.7`.
     pub address: IpAddr,
     /// The port.
     pub port: u16,
@@ -157,29 +158,29 @@ pub struct Listener {
     pub ipv4: bool,
     /// Whether it takes IPv6.
     pub ipv6: bool,
-    /// The interface that it is bound to; null: none.
+    /// The interface that it is bound to, or null.
     pub interface: Option<String>,
     /// Who can reach it.
     pub reach: Reach,
-    /// The name of its process; null: not known.
+    /// The name of its process; null if unknown.
     pub process: Option<String>,
-    /// The id of its process; null: not known.
+    /// The process ID; null if unknown.
     pub pid: Option<u32>,
-    /// The unit of its process; null: it is in none.
+    /// The systemd unit of its process; null if it has none.
     pub unit: Option<String>,
     /// The user that owns it, by number.
     pub uid: u32,
-    /// The name of that user; null: it has none.
+    /// The name of that user; null if it has none.
     pub user: Option<String>,
     /// How many sockets it has.
     pub sockets: u64,
-    /// What it is, such as `postgresql`; null: not known.
+    /// The service, such as `postgresql`; null if unknown.
     pub service: Option<String>,
     /// Whether the host's firewall closes it to strangers.
     pub closed: bool,
-    /// What stands before it, in words; empty: nothing.
+    /// The protection in front of it as text; empty if there is none.
     pub guards: Vec<String>,
-    /// The finding about it; null: there is none.
+    /// The finding about it; null if there is none.
     pub finding: Option<String>,
 }
 
@@ -201,7 +202,7 @@ pub struct AuditedInterface {
 pub struct RuleSet {
     /// The program that lists them: `nft`, `iptables-save` or `ip6tables-save`.
     pub tool: String,
-    /// Each chain that incoming packets pass, in words.
+    /// A summary of each chain that incoming packets pass.
     pub chains: Vec<String>,
 }
 
@@ -209,13 +210,13 @@ pub struct RuleSet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 pub struct AuditedAsterisk {
-    /// What told of the transports: a command or a file.
+    /// The command or file that the transports were read from.
     pub source: String,
     /// Its SIP transports.
     pub transports: Vec<SipTransport>,
-    /// The first port for media; null: not known.
+    /// The first port for media; null if unknown.
     pub rtp_first: Option<u16>,
-    /// The last port for media; null: not known.
+    /// The last port for media; null if unknown.
     pub rtp_last: Option<u16>,
 }
 
@@ -241,13 +242,13 @@ pub struct AuditedFilter {
     pub daemon: bool,
     /// Why it does not; null if it does.
     pub why: Option<String>,
-    /// Whether packets are dropped; null: not known.
+    /// Whether packets are dropped; null if unknown.
     pub enforcing: Option<bool>,
     /// The interfaces that have the filter.
     pub interfaces: Vec<String>,
-    /// Bans in force; null: not known.
+    /// Bans in force; null if unknown.
     pub bans: Option<u64>,
-    /// Packets dropped since the filter was first attached; null: not known.
+    /// Packets dropped since the filter was first attached; null if unknown.
     pub dropped: Option<u64>,
 }
 

@@ -6,7 +6,7 @@ use api::{Audit, Severity};
 
 use crate::report::grade;
 
-/// Leaves out what the earlier audit has with the same id, unless it is worse now.
+/// Removes findings that the earlier audit has with the same id, unless they are worse now.
 pub fn leave_out(audit: &mut Audit, earlier: &Audit) {
     let known: BTreeMap<&str, Severity> =
         earlier.findings.iter().map(|finding| (&*finding.id, finding.severity)).collect();

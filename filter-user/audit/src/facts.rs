@@ -19,13 +19,13 @@ pub struct Facts {
     pub time: String,
     /// Whether this is a Wazo host.
     pub wazo: bool,
-    /// TCP sockets that listen, and UDP sockets that take packets from anybody.
+    /// Listening TCP sockets, and UDP sockets that accept packets from anybody.
     pub sockets: Vec<Socket>,
     /// The names of users.
     pub users: BTreeMap<u32, String>,
     /// The interfaces that are up.
     pub interfaces: Vec<Interface>,
-    /// The ports that the kernel gives to sockets which ask for none: the first and the last.
+    /// The first and last port that the kernel assigns to sockets that do not request one.
     pub ephemeral: (u16, u16),
     /// Asterisk, if it is on this host.
     pub asterisk: Option<Asterisk>,
@@ -50,11 +50,11 @@ pub struct Socket {
     pub address: IpAddr,
     /// The port.
     pub port: u16,
-    /// Whether it is of IPv6 and takes no IPv4.
+    /// Whether it is an IPv6 socket that does not accept IPv4.
     pub v6_only: bool,
     /// The interface that it is bound to.
     pub interface: Option<String>,
-    /// The number by which its process is found.
+    /// The inode number, by which its process is found.
     pub inode: u32,
     /// The user that made it.
     pub uid: u32,

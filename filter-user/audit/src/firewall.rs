@@ -1,5 +1,5 @@
-//! The rules of nftables and iptables, as far as is needed to prove that they close a port to strangers: those
-//! whose addresses no rule names. What is not understood proves nothing.
+//! The rules of nftables and iptables, as far as is needed to prove that they close a port to strangers,
+//! which are sources that no rule names. A rule that is not understood proves nothing.
 
 mod iptables;
 mod nft;
@@ -59,9 +59,9 @@ pub struct Chain {
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What a packet must be.
+    /// The conditions that a packet must meet.
     pub matches: Vec<Match>,
-    /// What becomes of it then.
+    /// The verdict for it.
     pub verdict: Verdict,
 }
 
@@ -82,16 +82,16 @@ pub enum Match {
     Ports(Option<Transport>, Vec<(u16, u16)>, bool),
 }
 
-/// What becomes of a packet.
+/// The verdict about a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes this chain and what called it.
+    /// It passes this chain and the calling ones.
     Accept,
     /// It is dropped or refused.
     Drop,
     /// The next rule decides.
     Continue,
-    /// The calling chain goes on.
+    /// The calling chain continues.
     Return,
     /// Another chain decides, and the next rule if that does not.
     Jump(String),
@@ -112,7 +112,7 @@ pub struct Packet {
     pub port: u16,
 }
 
-/// What may become of a packet.
+/// The possible outcomes for a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Fates {
     accept: bool,
@@ -157,7 +157,7 @@ fn sees(family: Family, packet: Packet) -> bool {
     }
 }
 
-/// The way of a packet through a chain.
+/// The path of a packet through a chain.
 struct Walk<'a> {
     rules: &'a Rules,
     chain: &'a Chain,

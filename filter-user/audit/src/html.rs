@@ -1,4 +1,5 @@
-//! The report as a page: one file without external parts, which prints well. Every text in it is escaped.
+//! The report as a web page: one file without external parts, suitable for printing. All text in it is
+//! escaped.
 
 use std::net::IpAddr;
 
@@ -161,7 +162,7 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     out
 }
 
-/// Text as it may stand in a page.
+/// Text escaped for a page.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

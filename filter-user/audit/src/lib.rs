@@ -1,5 +1,5 @@
-//! What listens on a host, who can reach it, and what to do about it: facts about the host enter, an
-//! [`api::Audit`] leaves, as a value, text or a page.
+//! Reports what listens on a host, who can reach it, and what to do about it: turns facts about the host
+//! into an [`api::Audit`], as a value, text or a page.
 //!
 //! ```text
 //! Facts ─ listeners ─▶ rows ─ ports ─▶ findings ─ report ─▶ Audit ─▶ text, html

@@ -1,4 +1,5 @@
-//! Sockets as the rows of the report: those of one process at one address and port are one listener.
+//! Turns sockets into the rows of the report: sockets of one process with one address and port are one
+//! listener.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use crate::reach;
 use crate::services::{self, Service};
 use crate::words::shown;
 
-/// A listener, and what is known of it besides.
+/// A listener and further facts about it.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// As the report has it.
@@ -102,7 +103,7 @@ pub fn ways<'a>(facts: &'a Facts, listener: &'a Listener) -> Vec<(&'a str, IpAdd
         .collect()
 }
 
-/// Says what stands before a listener that others can reach.
+/// Sets the protection in front of a listener that others can reach.
 fn guard(facts: &Facts, listener: &mut Listener) {
     if matches!(listener.reach, Reach::Loopback) {
         return;
@@ -167,7 +168,7 @@ pub fn in_words(listener: &Listener) -> String {
     text
 }
 
-/// Whose a listener is, in words.
+/// The owner of a listener as text.
 pub fn owner_in_words(listener: &Listener) -> String {
     let user = listener.user.clone().unwrap_or_else(|| listener.uid.to_string());
     let Some(process) = &listener.process else {

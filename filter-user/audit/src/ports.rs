@@ -1,5 +1,5 @@
-//! Findings about what listens: what Asterisk listens on and the filter does not know, what strangers can reach,
-//! and what the media ports overlap.
+//! Findings about listeners: SIP ports of Asterisk that the filter does not know, listeners that
+//! strangers can reach, and media ports that overlap with others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,8 @@ fn kernel_transport(sip: &SipTransport) -> Transport {
     if sip.protocol == "udp" { Transport::Udp } else { Transport::Tcp }
 }
 
-/// How bad it is by who reaches it, if that is bad at all: private addresses and closed ports are less bad.
+/// The severity by who can reach it; `None` if it is no problem. Private addresses and closed ports
+/// reduce it.
 fn graded(severity: Severity, reach: Reach, closed: bool) -> Option<Severity> {
     let lower = |severity| match severity {
         Severity::Critical => Some(Severity::Warning),
@@ -64,7 +65,7 @@ fn unknown_transports(facts: &Facts, rows: &mut [Row]) -> Vec<AuditFinding> {
             missing.entry(place).or_default().push(sip);
         }
     }
-    // Those that others reach, with how bad that is.
+    // Those that others can reach, with the severity.
     let mut reached = Vec::new();
     for (place, all) in missing {
         let of_place = |row: &&Row| (row.listener.transport, row.listener.port) == place;
@@ -113,7 +114,7 @@ fn transport_in_words(sip: &SipTransport) -> String {
     }
 }
 
-/// The setting `sip` with these ports besides.
+/// The setting `sip` with these ports added.
 fn sip_line(facts: &Facts, more: &[(Transport, u16)]) -> String {
     let list = |of: Transport, ranges: &[PortRange]| {
         let ports = ranges.iter().map(ToString::to_string);
@@ -200,12 +201,12 @@ fn unexplained(facts: &Facts, rows: &mut [Row]) -> Vec<AuditFinding> {
     findings
 }
 
-/// Whether the kernel gives such a port to a socket that asks for none.
+/// Whether the kernel assigns such a port to a socket that does not request one.
 fn is_ephemeral(facts: &Facts, port: u16) -> bool {
     (facts.ephemeral.0..=facts.ephemeral.1).contains(&port)
 }
 
-/// What a finding about exposure is about.
+/// The subject of a finding about exposure.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     /// A service that is known, at a port.
@@ -341,7 +342,7 @@ fn shown_transport(transport: Transport) -> &'static str {
     }
 }
 
-/// Why a service that is known is as bad as it is.
+/// The reason for the severity of a known service.
 fn reason(service: &Service, all: &[&Listener]) -> String {
     let mut text = service.reason.to_owned();
     if service.page.is_some() && service.bind == services::Bind::Local {
@@ -369,7 +370,7 @@ fn remedy(service: &Service) -> (String, Option<String>) {
     }
 }
 
-/// What to do about a program that is not known.
+/// What to do about an unknown program.
 fn for_unknown(all: &[&Listener]) -> (String, Option<String>) {
     let units: BTreeSet<&str> = all.iter().filter_map(|one| one.unit.as_deref()).collect();
     let unit = match units.iter().copied().collect::<Vec<_>>()[..] {
@@ -380,7 +381,7 @@ fn for_unknown(all: &[&Listener]) -> (String, Option<String>) {
     (what.to_owned(), unit.map(|unit| format!("systemctl disable --now {unit}")))
 }
 
-/// Whether the filter stands before all of them.
+/// Whether the filter protects all of them.
 fn is_all_filtered(facts: &Facts, all: &[&Listener]) -> bool {
     let mut ways = all.iter().flat_map(|one| listeners::ways(facts, one)).peekable();
     let is_filtered =
@@ -388,7 +389,7 @@ fn is_all_filtered(facts: &Facts, all: &[&Listener]) -> bool {
     ways.peek().is_some() && ways.all(|(name, _)| is_filtered(name))
 }
 
-/// What shows that these listen, where they can be reached, and what stands before them.
+/// Evidence that these listen, where they can be reached, and how they are protected.
 fn evidence(facts: &Facts, all: &[&Listener]) -> Vec<String> {
     let mut evidence: Vec<String> = all.iter().map(|one| listeners::in_words(one)).collect();
     let ways: BTreeSet<String> = all

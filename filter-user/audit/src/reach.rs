@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::Reach;
 
-/// Who can reach what listens at this address, as far as the address says.
+/// Who can reach a listener with this address, judging by the address alone.
 pub fn of(address: IpAddr) -> Reach {
     match address.to_canonical() {
         address if address.is_unspecified() => Reach::Any,

@@ -1,4 +1,4 @@
-//! The report as a whole: the findings in order, with all that was seen.
+//! The whole report: the sorted findings, and all facts.
 
 use std::collections::BTreeSet;
 

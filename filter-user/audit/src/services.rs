@@ -1,4 +1,5 @@
-//! What listens on a Wazo host by its documentation, and what listens on other hosts: the table of services.
+//! The table of services: those that listen on a Wazo host according to its documentation, and those of
+//! other hosts.
 
 use api::{Severity, Transport};
 
@@ -17,7 +18,7 @@ pub const SECURITY: &str = "https://wazo-platform.org/uc-doc/administration/secu
 pub const PROVISIONING: &str =
     "https://wazo-platform.org/uc-doc/administration/provisioning/http-auth-strategy";
 
-/// Where a service listens by the documentation.
+/// Where a service listens according to the documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
     /// On loopback alone.
@@ -26,7 +27,7 @@ pub enum Bind {
     Any,
 }
 
-/// What solves an exposure, in the configuration of the service first.
+/// The solution of an exposure, preferably in the configuration of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// A file in `conf.d` of a daemon of Wazo with this text; the daemon is the service's.
@@ -48,7 +49,7 @@ pub struct Service {
     pub transports: &'static [Transport],
     /// Where it listens by the documentation.
     pub bind: Bind,
-    /// How bad it is if strangers can reach it.
+    /// The severity if strangers can reach it.
     pub severity: Severity,
     /// Why.
     pub reason: &'static str,
@@ -61,7 +62,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Whether it is what this process or unit is called.
+    /// Whether this process or unit has its name.
     pub fn is_called(&self, name: &str) -> bool {
         name.starts_with(self.name.trim_end_matches("-https"))
     }
@@ -77,7 +78,7 @@ const fn rest(name: &'static str, port: u16) -> Service {
     local(name, port, Warning, REST, REST_CONF)
 }
 
-/// A service of a Wazo host that is to listen on loopback.
+/// A service of a Wazo host that should listen on loopback.
 const fn local(
     name: &'static str,
     port: u16,
@@ -98,7 +99,7 @@ const fn local(
     }
 }
 
-/// A service of a Wazo host that is to listen on every address.
+/// A service of a Wazo host that should listen on every address.
 const fn open(
     name: &'static str,
     port: u16,
@@ -164,7 +165,7 @@ const PROVD: Remedy = Paste(
     "printf 'general: {http_auth_strategy: url_key}\\n' > /etc/wazo-provd/conf.d/00-http-auth-strategy.yml; systemctl restart wazo-provd",
 );
 
-/// Every service that is known, those that Wazo documents first.
+/// All known services, those that Wazo documents first.
 pub const SERVICES: &[Service] = &[
     open(
         "sip",
@@ -499,7 +500,8 @@ pub const SERVICES: &[Service] = &[
     ),
 ];
 
-/// What a listener is: by its port where that is this service's on such a host, or by its port and its name.
+/// Identifies a listener by its port if only this service uses it on such a host, otherwise by its port
+/// and name.
 pub fn find<'a>(
     transport: Transport,
     port: u16,

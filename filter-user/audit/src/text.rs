@@ -54,7 +54,7 @@ pub fn filter_in_words(filter: &AuditedFilter) -> String {
     parts.join("; ")
 }
 
-/// How many findings there are, in a line.
+/// A line with the number of findings.
 pub fn summary(audit: &Audit) -> String {
     let of = |severity: Severity| {
         let number = audit.findings.iter().filter(|one| one.severity == severity).count();
@@ -144,7 +144,7 @@ pub fn families(listener: &Listener) -> &'static str {
     }
 }
 
-/// How bad a listener is, or that it is not.
+/// The severity of a listener, or that there is none.
 pub fn severity_of<'a>(audit: &'a Audit, listener: &Listener) -> &'a str {
     let id = listener.finding.as_deref();
     let finding = audit.findings.iter().find(|finding| Some(&*finding.id) == id);
@@ -183,7 +183,7 @@ fn listeners(audit: &Audit) -> String {
     text
 }
 
-/// What stands before the listeners, and what could not be read.
+/// The protection in front of the listeners, and the facts that could not be read.
 fn rest(audit: &Audit) -> String {
     let mut text = String::from("\n");
     for interface in &audit.interfaces {

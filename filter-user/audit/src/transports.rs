@@ -32,7 +32,7 @@ pub fn rtp_printed(text: &str) -> Option<(u16, u16)> {
     Some((port("Port start:")?, port("Port end:")?))
 }
 
-/// A transport as `pjsip.conf` has it: its name, `protocol` and `bind`. `None` if the address is none.
+/// A transport in `pjsip.conf`, from its name, `protocol` and `bind`. `None` if the address is invalid.
 pub fn transport(name: &str, protocol: &str, bind: &str) -> Option<SipTransport> {
     let protocol = protocol.to_ascii_lowercase();
     let default = if protocol == "tls" { 5061 } else { 5060 };

@@ -1,10 +1,10 @@
-//! Foreign text made fit to be shown, and numbers in words.
+//! Makes foreign text safe to show, and formats numbers with nouns.
 
 /// The most characters of a name that are shown.
 const NAME_MAX: usize = 64;
 
-/// Text that anybody may have chosen, without what controls a terminal or turns the direction of writing, and not
-/// longer than a name.
+/// Text that anybody may have chosen, without characters that control a terminal or reverse the direction
+/// of writing, shortened to the length of a name.
 pub fn shown(text: &str) -> String {
     let escape = |c: char| match c {
         '\'' | '"' => vec![c],
@@ -20,7 +20,7 @@ pub fn shown(text: &str) -> String {
 /// The most characters of a sentence that are shown.
 const SENTENCE_MAX: usize = 1000;
 
-/// A sentence in which there may be foreign text, without what controls a terminal.
+/// A sentence that may contain foreign text, without characters that control a terminal.
 pub fn printable(text: &str) -> String {
     let escape = |c: char| match c {
         '\'' | '"' | '\\' => vec![c],
@@ -38,13 +38,13 @@ pub fn part_of_id(text: &str) -> String {
     text.chars().take(NAME_MAX).map(letter).collect()
 }
 
-/// Whether a name can stand in a command for a shell as it is.
+/// Whether a name can be used in a shell command without quoting.
 pub fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._@:-".contains(c);
     !text.is_empty() && !text.starts_with('-') && text.chars().all(plain)
 }
 
-/// So many of something: `1 rule`, `2 rules`.
+/// A number with a noun: `1 rule`, `2 rules`.
 pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -7,16 +7,19 @@
 //! | `port` | the daemon's interface to the kernel: the trait [`Datapath`] and its types |
 //! | `kernel` | [`Kernel`]: opens, writes and reads the maps, and monitors the interfaces |
 //! | `reuse` | the pinned maps of an earlier daemon |
-//! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to
-//! them in one step |
+//! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to them |
 //! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch that lets
-//! everything pass; the heartbeat |
+//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
+//! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
+=======
+//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch to pass all; the heartbeat |
+//! | `pinned`, `floods` | the pinned maps while no controller runs; lifts the program's own bans |
+>>>>>>> theirs
 //! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
-//! | `batch`, `mapped`, `unread`, `events`, `clock`, `clocks`, `requirements` | reading of whole maps,
-//! mapped maps, failed reads, the program's events, the kernel's clocks, missing requirements |
+//! | `batch`, `mapped`, `unread` | reading of whole maps; maps in memory; failed reads |
+//! | `events`, `clock`, `clocks`, `requirements` | the program's events; the kernel's clocks; missing requirements |
 
 mod attach;
 mod bans;

@@ -300,7 +300,7 @@ fn list(request: &[u8]) -> Result<Vec<Vec<u8>>> {
     list_of(SockProtocol::NetlinkRoute, request)
 }
 
-/// Sends a request that a list answers; its messages.
+/// Sends a request, and returns the messages of the list.
 pub(crate) fn list_of(protocol: SockProtocol, request: &[u8]) -> Result<Vec<Vec<u8>>> {
     let fd = open(protocol)?;
     let raw = fd.as_raw_fd();
@@ -327,7 +327,7 @@ pub(crate) fn list_of(protocol: SockProtocol, request: &[u8]) -> Result<Vec<Vec<
     }
 }
 
-/// The error that the end of a list has, if it has one.
+/// The error at the end of a list, if there is one.
 fn refusal(last: &[u8]) -> io::Result<()> {
     match u32_at(last, NLMSG_HEADER).unwrap_or_default().cast_signed() {
         code @ ..0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),

@@ -1,4 +1,4 @@
-//! The sockets of the network namespace that take packets from anybody, as the kernel lists them
+//! The sockets of the network namespace that accept packets from anybody, as the kernel lists them
 //! (`sock_diag(7)`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,21 +20,21 @@ const TCP_LISTEN: u32 = 10;
 /// Says that the kernel's table changed while it was listed.
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
-/// How often a list is read that changes meanwhile.
+/// How often a list is read again if it changes while it is read.
 const TRIES: usize = 5;
 
 /// A socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Whether it is of TCP, and not of UDP.
+    /// Whether it is a TCP socket; otherwise it is a UDP socket.
     pub is_tcp: bool,
     /// The address that it is bound to.
     pub address: IpAddr,
     /// The port.
     pub port: u16,
-    /// Whether it is of IPv6 and takes no IPv4.
+    /// Whether it is an IPv6 socket that does not accept IPv4.
     pub v6_only: bool,
-    /// The index of the interface that it is bound to; 0: none.
+    /// The index of the interface that it is bound to, or 0.
     pub interface: u32,
     /// The user that made it.
     pub uid: u32,
@@ -42,7 +42,7 @@ pub struct Socket {
     pub inode: u32,
 }
 
-/// TCP sockets that listen, or UDP sockets that are not connected, of both families.
+/// Listening TCP sockets, or unconnected UDP sockets, of both families.
 ///
 /// # Errors
 ///

@@ -13,13 +13,13 @@ use crate::doctor::conf::Conf;
 /// The name of its process.
 pub(super) const PROCESS: &str = "asterisk";
 
-/// Where its configuration is if nobody says otherwise.
+/// The default directory of its configuration.
 const USUAL: &str = "/etc/asterisk";
 
 /// What `rtp.conf` leaves open (`res_rtp_asterisk.c`).
 const RTP: (u16, u16) = (5000, 31_000);
 
-/// What is known of Asterisk; `None` if there is none on this host.
+/// The facts about Asterisk; `None` if it is not installed.
 pub(super) fn read(etc: &Path, runs: bool, missing: &mut Missing) -> Option<Asterisk> {
     if !runs && !etc.is_dir() {
         return None;
@@ -50,7 +50,7 @@ pub(super) fn read(etc: &Path, runs: bool, missing: &mut Missing) -> Option<Aste
     Some(Asterisk { source: etc.join("pjsip.conf").display().to_string(), transports, rtp })
 }
 
-/// What Asterisk prints for a command; `None` if its program is not there.
+/// Asterisk's output for a command; `None` if its program is not installed.
 fn ask(etc: &Path, command: &str) -> Result<Option<String>> {
     let file = etc.join("asterisk.conf");
     let file = file.to_string_lossy();
@@ -62,7 +62,7 @@ fn ask(etc: &Path, command: &str) -> Result<Option<String>> {
     )
 }
 
-/// The transports of `pjsip.conf`, and whether it is whole without the programs that it runs.
+/// The transports in `pjsip.conf`, and whether the file is complete without the output of programs.
 fn of_files(etc: &Path) -> (Vec<SipTransport>, bool) {
     let conf = Conf::read(etc, "pjsip");
     let last = |section: &str, key: &str| {

@@ -4,7 +4,7 @@ use ::audit::firewall::{Family, Rules, parse_iptables, parse_nft};
 
 use super::{Missing, program};
 
-/// The rules that each program lists that is installed.
+/// The rules from each installed program.
 pub(super) fn read(missing: &mut Missing) -> Vec<Rules> {
     let mut all = Vec::new();
     let mut is_installed = false;
@@ -28,7 +28,7 @@ pub(super) fn read(missing: &mut Missing) -> Vec<Rules> {
             Ok(Some(text)) => {
                 is_installed = true;
                 let rules = parse_iptables(tool, family, &text);
-                // Without a table there is nothing to tell.
+                // Without a table there is nothing to report.
                 if !rules.chains.is_empty() {
                     all.push(rules);
                 }

@@ -12,11 +12,11 @@ use super::{Missing, small};
 /// How long to look.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
-/// How many open files of one process are looked at.
+/// The maximum number of open files of one process that are examined.
 const FILES_MAX: usize = 200_000;
 
-/// The owners of these sockets. Of several processes with one socket it is the oldest, but not PID 1, which holds
-/// those that it hands to services.
+/// The owners of these sockets. If several processes have a socket open, it is the oldest, except PID 1,
+/// which keeps sockets that it passes to services.
 pub(super) fn owners(wanted: &BTreeSet<u32>, missing: &mut Missing) -> BTreeMap<u32, Owner> {
     let until = Instant::now() + TIME_MAX;
     let mut of_socket: BTreeMap<u32, u32> = BTreeMap::new();

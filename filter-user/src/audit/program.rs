@@ -1,4 +1,4 @@
-//! Runs a program of the host for what it prints, for a limited time and length.
+//! Runs a program of the host and returns its output, with limits of time and length.
 
 use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Where programs are looked for; cron may know fewer places.
+/// The directories of programs; cron's `PATH` may contain fewer.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long a program may take.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The most that is read of what it prints, in bytes.
+/// The maximum length of its output in bytes.
 const OUTPUT_MAX: usize = 32 << 20;
 
-/// What a program printed; `None` if it is not installed.
+/// The output of a program; `None` if it is not installed.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ fn output_within(
         child.kill().and_then(|()| child.wait()).with_context(|| format!("end {program}"))?;
         bail!("{program} did not end within {} s", time.as_secs());
     };
-    // What it started may hold the pipe: do not wait for that.
+    // A process that it started may keep the pipe open: do not wait for it.
     let take = |from: Option<mpsc::Receiver<Vec<u8>>>| {
         let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
         from.and_then(|from| from.recv_timeout(left).ok())
@@ -72,13 +72,13 @@ fn output_within(
     Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
 }
 
-/// Reads a pipe on a thread of its own: one byte more than `length` at most, and the rest to nowhere.
+/// Reads a pipe on a separate thread: returns at most one byte more than `length`, and discards the rest.
 fn read(mut pipe: impl io::Read + Send + 'static, length: usize) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let most = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
-        // What was read so far is what there is.
+        // The result is what was read so far.
         let _ended = pipe.by_ref().take(most).read_to_end(&mut bytes);
         let _drained = io::copy(&mut pipe, &mut io::sink());
         // Nobody waits any more if this fails.

@@ -39,7 +39,8 @@ pub(super) fn filter(status: &Result<Status, String>, interfaces: &[Interface]) 
     }
 }
 
-/// The doctor's findings: those about the configuration, which keeps the daemon from its next start, and the others.
+/// The doctor's findings: those about the configuration, which would prevent the daemon's next start, and
+/// the others.
 pub(super) fn findings(
     of_configuration: &[Finding],
     graded: &[(Level, Finding)],
@@ -70,7 +71,7 @@ fn finding(level: Level, Finding { subject, problem, mend, .. }: &Finding) -> Au
     }
 }
 
-/// The words of a problem, without numbers: those may change from one audit to the next.
+/// The text of a problem without numbers, which may change from one audit to the next.
 fn words(problem: &str) -> String {
     let letters: String =
         problem.chars().map(|c| if c.is_ascii_alphabetic() { c } else { ' ' }).collect();

@@ -28,15 +28,15 @@ pub(crate) struct Conf {
     settings: Vec<Setting>,
     /// Sections with the template on which they are based.
     templates: Vec<(String, String)>,
-    /// Sections that are templates for others, and nothing themselves.
+    /// Sections that are only templates for others.
     only_templates: BTreeSet<String>,
     /// The files that were read.
     files: Vec<PathBuf>,
     /// The names in includes.
     included: Vec<PathBuf>,
-    /// Whether a part is what a program prints, which is not run.
+    /// Whether a part is the output of a program, which is not run.
     runs_programs: bool,
-    /// The commands whose output Asterisk would read too, which nobody runs here.
+    /// The commands whose output Asterisk would also read. They are not run here.
     runs: Vec<String>,
 }
 
@@ -80,14 +80,14 @@ impl Conf {
         self.section(name).next().is_some()
     }
 
-    /// The names of the sections that are no templates, each once.
+    /// The names of the sections that are not templates, each once.
     pub(crate) fn sections(&self) -> BTreeSet<&str> {
         let names = self.settings.iter().map(|setting| &*setting.section);
         let made = self.templates.iter().map(|(of, _)| &**of);
         names.chain(made).filter(|name| !self.only_templates.contains(*name)).collect()
     }
 
-    /// Whether a part is what a program prints (`#exec`), so that it is missing.
+    /// Whether a part is the output of a program (`#exec`), and therefore missing.
     pub(crate) fn runs_programs(&self) -> bool {
         self.runs_programs
     }

@@ -39,7 +39,7 @@ fn look(config: &Config, etc: &TempDir) -> Vec<Finding> {
     examine(config, &Ok(healthy()), &host(etc))
 }
 
-/// What the daemon says of itself, without how bad it is.
+/// The findings from the daemon's status, without their severity.
 fn told(config: &Config, status: &Status) -> Vec<Finding> {
     super::told(config, status).into_iter().map(|(_, finding)| finding).collect()
 }

@@ -105,7 +105,7 @@ fn of_map(map: &Value) -> Verdict {
     if pairs.iter().any(is_new) { Verdict::Unknown } else { Verdict::Continue }
 }
 
-/// Whether a state of a connection is none that the first packet of a stranger has.
+/// Whether the first packet of a stranger cannot have this connection state.
 fn is_of_known(state: &Value) -> bool {
     state.as_str().is_some_and(|state| ["established", "related", "invalid"].contains(&state))
 }
@@ -158,7 +158,7 @@ fn of_payload(payload: &Value, elements: &[&Value], negated: bool) -> Match {
         "ip" if word(payload, "field") == "protocol" => return transports(elements, negated),
         "ip6" if word(payload, "field") == "nexthdr" => return transports(elements, negated),
         "ip" | "ip6" if word(payload, "field") == "saddr" => {
-            // A stranger is in none of the networks that a rule names, unless they are very wide.
+            // A stranger is not in any network that a rule names, unless it is very wide.
             return match (elements.iter().all(|network| is_narrow(network)), negated) {
                 (true, false) => Match::Never,
                 (true, true) => Match::Always,

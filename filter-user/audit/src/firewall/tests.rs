@@ -125,7 +125,7 @@ fn chains_that_call_each_other_end() {
 }
 
 proptest! {
-    /// Whatever a program prints, reading it ends, and empty rules close nothing.
+    /// Reading ends for any output of a program, and empty rules close nothing.
     #[test]
     fn no_output_is_a_panic(text in any::<String>(), at in 0..NFT.len(), port in any::<u16>()) {
         let rules = parse_iptables("x", Family::V4, &text);

@@ -209,7 +209,7 @@ fn a_firewall_that_closes_a_port_leaves_a_note() {
     let closing = "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\n";
     host.firewall = vec![parse_iptables("iptables-save", Family::V4, closing)];
     let expected = [
-        // It takes IPv6 as well, which the rules do not see.
+        // It also accepts IPv6, which the rules do not cover.
         ("exposed/java/tcp/8080".to_owned(), Warning),
         ("exposed/postgresql/tcp/5432".to_owned(), Note),
         ("exposed/sshd/tcp/22".to_owned(), Note),
@@ -361,7 +361,7 @@ proptest! {
             let listener = audit.listeners.iter().find(same);
             prop_assert!(listener.is_some(), "{:?}", socket);
             let listener = listener.unwrap();
-            // What strangers reach has a finding, whatever it is.
+            // Everything that strangers can reach has a finding.
             if reach::is_exposed(listener.reach) {
                 let finding = listener.finding.as_deref();
                 prop_assert!(audit.findings.iter().any(|one| Some(&*one.id) == finding), "{:?}", listener);
