@@ -56,7 +56,7 @@ pub enum Command {
     ///
     /// `--export` prints the bans as `ban --from` reads them, by address.
     ///
-    /// While no daemon runs, the bans are those that the kernel enforces, with what the store knows about them.
+    /// While no daemon runs, it lists the bans that the kernel enforces, with details from the store.
     Bans(Bans),
     /// Ban addresses and networks manually
     ///

@@ -91,15 +91,15 @@ fn with_last_beat(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// The configuration of the daemon that is asked, as far as it is right; `None`: its socket is not the configured
-/// one, so it has another.
+/// The valid part of the configuration of the daemon at the socket; `None` if the socket is not the
+/// configured one, so that the daemon has another configuration.
 fn of_daemon(cli: &Cli) -> Option<Config> {
     let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
     let its = loaded.config.paths.control_socket();
     cli.socket.as_ref().is_none_or(|socket| *socket == its).then_some(loaded.config)
 }
 
-/// What asks the daemon, or does without one.
+/// Sends requests to the daemon, or answers them without one.
 fn asker(cli: &Cli) -> Result<Asker> {
     Ok(Asker::new(&socket(cli)?, of_daemon(cli)))
 }

@@ -1,8 +1,8 @@
-//! `bans` and `unban` while no daemon runs: a controller over what is pinned and what the store has, so that the
-//! answers are the daemon's.
+//! `bans` and `unban` while no daemon runs. They use a controller over the pinned maps and the store, so
+//! that the answers are the same as the daemon's.
 //!
-//! A change is in the store before it is in the kernel. So what fails leaves both as they were, or is lifted for
-//! good and is in force no longer than until its end.
+//! A change is written to the store before the kernel. So a failure leaves both unchanged, or the ban is
+//! lifted in the store and remains in the kernel until its end.
 
 mod snapshot;
 
@@ -38,7 +38,7 @@ use crate::store::{self, Kept, Names, Peeked, Store};
 /// How long a daemon may take from its start to its first answer. A million bans take a few seconds.
 const STARTING: Duration = Duration::from_secs(20);
 
-/// How often it is asked meanwhile.
+/// How often it is asked during that time.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Changes of the kernel that wait until they are durable.
@@ -47,22 +47,23 @@ const TOGETHER: usize = 4096;
 /// Asks the daemon, or answers without one.
 pub struct Asker {
     socket: PathBuf,
-    /// The configuration of the daemon at that socket, if it is known.
+    /// The configuration of the daemon at this socket, if it is known.
     config: Option<Config>,
     instead: Option<WithoutDaemon>,
 }
 
 impl Asker {
-    /// Asks the daemon at `socket`, which has this configuration; `None`: it may have any, and is not done without.
+    /// For the daemon at `socket` with this configuration. With `None` the configuration is unknown, and
+    /// requests fail if no daemon runs.
     pub fn new(socket: &Path, config: Option<Config>) -> Self {
         Self { socket: socket.to_owned(), config, instead: None }
     }
 
-    /// Asks, and says on standard error if no daemon runs.
+    /// Sends a request, and reports on standard error if no daemon runs.
     ///
     /// # Errors
     ///
-    /// As [`client::ask`], or when what is pinned or the store cannot be read or changed.
+    /// The same as of [`client::ask`], or if the pinned maps or the store cannot be read or changed.
     pub fn ask(&mut self, request: &Request) -> Result<Value> {
         let deadline = Instant::now() + STARTING;
         loop {
@@ -81,7 +82,7 @@ impl Asker {
                     self.instead = Some(instead);
                 }
                 Ok(None) => return Err(why),
-                // A daemon that starts has the lock before it answers.
+                // A starting daemon has the lock before it answers.
                 Err(error) if error.is::<InUse>() && Instant::now() < deadline => {
                     thread::sleep(AGAIN);
                 }
@@ -90,11 +91,11 @@ impl Asker {
         }
     }
 
-    /// Ends the changes, if some were made without a daemon.
+    /// Completes the changes, if any were made without a daemon.
     ///
     /// # Errors
     ///
-    /// When the thread that writes the store has failed.
+    /// If the thread that writes the store has failed.
     pub fn end(self) -> Result<()> {
         self.instead.map_or(Ok(()), WithoutDaemon::end)
     }
@@ -103,7 +104,7 @@ impl Asker {
 /// A controller without a daemon around it.
 struct WithoutDaemon {
     controller: Controller<Snapshot>,
-    /// What it changes; `None`: it only reads.
+    /// Access for changes; `None` if it only reads.
     changing: Option<Changing>,
     /// Whether there are maps.
     is_pinned: bool,
@@ -115,15 +116,16 @@ struct Changing {
     store: Store,
     writes: thread::JoinHandle<()>,
     runtime: Runtime,
-    /// Who changes something, for the history.
+    /// The user who makes the change, for the history.
     who: String,
     /// Changes that were made in the kernel.
     made: usize,
-    /// Whether the store has failed: what waits there must not be written later.
+    /// Whether the store has failed. Its waiting changes must not be written later.
     has_failed: bool,
 }
 
-/// Reads what is in force. Takes no lock, so that it is in nobody's way. `None`: there is nothing to read.
+/// Reads the bans in force, without a lock, so that it does not delay others. `None` if there is nothing
+/// to read.
 fn read(config: &Config) -> Result<Option<WithoutDaemon>> {
     let pinned = Pinned::open(&config.paths.bpffs)?;
     let roster = roster(config);
@@ -153,7 +155,7 @@ fn read(config: &Config) -> Result<Option<WithoutDaemon>> {
     Ok(Some(WithoutDaemon { controller, changing: None, is_pinned }))
 }
 
-/// Takes the right to change bans. `None`: there are none.
+/// Takes the lock for changing bans. `None` if there are no bans.
 fn change(config: &Config) -> Result<Option<WithoutDaemon>> {
     let has_store = config.paths.state.join(store::FILE).exists();
     if !has_store && !config.paths.bpffs.exists() {
@@ -181,7 +183,7 @@ fn change(config: &Config) -> Result<Option<WithoutDaemon>> {
     let told = mem::take(&mut kept.told);
     let is_pinned = pinned.is_some();
     let mut controller = controller(config, roster, pinned, (store.clone(), kept))?;
-    // What is forgotten now must not be counted at the next start.
+    // Failures that are forgotten now must not count at the next start.
     controller.recall(told, clock::now());
     controller.datapath_mut().discard();
     let runtime = tokio::runtime::Builder::new_current_thread().build().context("wait")?;
@@ -220,7 +222,7 @@ fn controller(
     let held = pinned.as_ref().map(Pinned::held).transpose()?.unwrap_or_default();
     let floods = pinned.as_ref().map(|pinned| pinned.floods(now.kernel)).transpose()?;
     let snapshot = Snapshot::new(pinned, now.kernel)?;
-    // Whether packets drop is as the kernel has it.
+    // The kernel has the current state of whether packets are dropped.
     let config = Config { dry_run: false, ..config.clone() };
     let own = host::own_networks()?;
     let mut controller =
@@ -232,16 +234,16 @@ fn controller(
     Ok(controller)
 }
 
-/// Does this, and what threads do that it starts, with the rights of the owner of `directory` where files are
-/// concerned: root must not write through a link that the daemon's user has put there, nor leave files there that
-/// the daemon cannot write.
+/// Runs this, including the threads that it starts, with the file access rights of the owner of
+/// `directory`. Root must not write through a symbolic link that the daemon's user has made there, nor
+/// leave files that the daemon cannot write.
 fn as_owner<T>(directory: &Path, access: impl FnOnce() -> T) -> T {
     let owner = fs::metadata(directory).ok().filter(|owner| owner.uid() != 0);
     let Some(owner) = owner.filter(|_| geteuid().is_root()) else { return access() };
     let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
     let before = (setfsgid(group), setfsuid(user));
     let done = access();
-    // In this order: afterwards it may change both.
+    // The user first, so that the process may then change the group.
     setfsuid(before.1);
     setfsgid(before.0);
     done
@@ -256,7 +258,7 @@ fn make_directory(path: &Path) -> Result<()> {
 }
 
 impl WithoutDaemon {
-    /// What is said before the first answer.
+    /// The message before the first answer.
     fn introduction(&self) -> &'static str {
         match (&self.changing, self.is_pinned) {
             (None, true) => "no daemon runs: these bans are in the kernel, and end by themselves",
@@ -294,7 +296,7 @@ impl WithoutDaemon {
         }
     }
 
-    /// Lifts bans of which there may be many.
+    /// Lifts bans, of which there may be many.
     fn lift(&mut self, ticket: Ticket) -> Result<Reply> {
         loop {
             match self.controller.lift_more(clock::now()) {
@@ -310,7 +312,7 @@ impl WithoutDaemon {
         }
     }
 
-    /// Makes in the kernel what has been decided, once it is durable.
+    /// Makes the changes in the kernel once they are durable.
     fn carry_out(&mut self) -> Result<()> {
         let Some(changing) = &mut self.changing else { return Ok(()) };
         if let Err(why) = changing.runtime.block_on(changing.store.settled()) {

@@ -21,7 +21,7 @@ use ringfence_tests::world::{
 };
 use serde_json::Value;
 
-/// Each of them looks in the end whether anything is left.
+/// Each test finally checks whether anything is left.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// How long something may take on a busy machine.
@@ -62,12 +62,12 @@ impl Setting {
         child::finish("ringfence", &mut command, SOON, OnSignal::Stop).unwrap()
     }
 
-    /// What a command that does what it is told says.
+    /// The output of a command that succeeds.
     fn done(&self, arguments: &[&str]) -> String {
         self.run(arguments).success(&arguments.join(" ")).unwrap().stdout
     }
 
-    /// The bans as they are listed, without what passes with time.
+    /// The listed bans, without values that change with time.
     fn listed(&self, arguments: &[&str]) -> Vec<Value> {
         let said = self.done(&[&["bans", "--json"], arguments].concat());
         let said: Value = serde_json::from_str(&said).unwrap();
@@ -115,7 +115,7 @@ fn bans_are_listed_and_lifted() {
     setting.done(&["ban", &third, "--for", "1h", "--reason", "abuse"]);
     setting.ringfence.kill().unwrap();
 
-    // The same words, in the same form.
+    // The same text in the same form.
     assert_eq!(setting.listed(&[]), all);
     assert_eq!(setting.listed(&["--in", "192.0.2.0/24"]), within);
     assert_eq!(setting.listed(&["--scope", "sip"]).len(), 1);
@@ -128,7 +128,7 @@ fn bans_are_listed_and_lifted() {
     let refused = setting.run(&["bans", "--jail", "none"]);
     assert!(!refused.status.success() && refused.stderr.contains("there is no jail `none`"));
 
-    // To lift one is durable, and leaves the others.
+    // Lifting one ban is durable, and the others remain.
     assert!(!setting.reaches(0) && !setting.reaches(1));
     let said = setting.run(&["unban", &first]);
     assert_eq!(said.stdout, words.replace(&third, &first), "{said:?}");
@@ -243,7 +243,7 @@ fn a_store_that_fails_leaves_all_as_it_was() {
         refuses(&setting, "Read-only");
         umount(&state).unwrap();
 
-        // It is broken: what the kernel has is enough.
+        // It is broken: the bans in the kernel are sufficient.
         let file = state.join(store::FILE);
         fs::remove_file(state.join(format!("{}-wal", store::FILE))).ok();
         fs::write(&file, "no database\n".repeat(1000)).unwrap();
@@ -278,7 +278,7 @@ fn a_daemon_that_starts_meanwhile_does_not_enter_it_again() {
                 thread::sleep(Duration::from_millis(delay));
                 child::finish("ringfence unban", &mut command, SOON, OnSignal::Stop).unwrap()
             });
-            // As systemd does: one that finds the lock taken is started again.
+            // As systemd does: a daemon that fails because of the lock is started again.
             let mut started = setting.ringfence.restart(&setting.hosts.pbx);
             while let Err(why) = &started {
                 assert!(format!("{why:#}").contains("is in use by"), "{why:#}");

@@ -55,7 +55,7 @@ impl Bans {
         Ok(bans)
     }
 
-    /// The bans as another process left them, or has them now; nothing is written.
+    /// The bans that another process has left or has now. Nothing is written.
     pub(super) fn as_they_are(
         v4: BanTable<Memory>,
         v6: HashMap<MapData, [u64; 2], BanEntry>,
@@ -80,7 +80,7 @@ impl Bans {
         Ok(Self { v4, v6, networks, presence, entered, own, stale, unread })
     }
 
-    /// The host's own addresses as an earlier process has entered them.
+    /// The host's own addresses as an earlier process entered them.
     fn entered_own(&self) -> Result<BTreeSet<IpAddr>> {
         let v4 = self.v4.iter().filter(|slot| slot.origin == ORIGIN_OWN);
         let v4 = v4.map(|slot| IpAddr::from(slot.address.to_le_bytes()));

@@ -1,4 +1,4 @@
-//! The program's own bans, lifted.
+//! Lifts the program's own bans.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::bans::{if_there, unless_missing};
 
-/// The length of the IPv6 networks that the program bans for floods.
+/// The prefix length of the IPv6 networks that the program bans for floods.
 const PREFIX: u8 = 64;
 
 /// Lifts the program's own bans of an address: as an unknown source, and as a known peer.
@@ -29,7 +29,7 @@ pub(super) fn forgive(
     Ok(())
 }
 
-/// Lifts the program's own ban of a network, if that is one that it bans.
+/// Lifts the program's own ban of a network, if it is one that the program can ban.
 pub(super) fn forgive_network(
     flooders: &mut HashMap<MapData, [u64; 2], Flooder>,
     network: IpNet,

@@ -1,4 +1,4 @@
-//! The pinned maps without the program around them: what commands read and change while no controller runs.
+//! The pinned maps without the program. Commands read and change them while no controller runs.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ use super::mapped::{Memory, data};
 use super::pins::{self, Pins};
 use super::port::KnownPeer;
 
-/// The maps that are about sources. Whoever changes them must be the only one.
+/// The maps with entries of sources. Only one process may change them.
 pub struct Pinned {
     bans: Bans,
     config: Config,
@@ -31,27 +31,28 @@ pub struct Pinned {
     is_attached: bool,
 }
 
-/// The right to change the pinned maps, which keeps controllers away.
+/// The lock for changing the pinned maps. No controller can start while it exists.
 #[derive(Debug)]
 pub struct Owned {
     _pins: Pins,
 }
 
-/// Waits for nobody: takes the right to change what is pinned in `directory`, which is made where it is missing.
+/// Takes the lock for changing the maps pinned in `directory`, which is created if it is missing. Does
+/// not wait.
 ///
 /// # Errors
 ///
-/// When a controller is at work ([`InUse`](super::InUse)), or there can be no such directory.
+/// If a controller is running ([`InUse`](super::InUse)), or the directory cannot be created.
 pub fn own(directory: &Path) -> Result<Owned> {
     Ok(Owned { _pins: Pins::open(directory)? })
 }
 
 impl Pinned {
-    /// The maps that are pinned in `directory`; `None` if there are none.
+    /// The maps pinned in `directory`; `None` if there are none.
     ///
     /// # Errors
     ///
-    /// When they are of another version, or the kernel refuses.
+    /// If they are of another version, or the kernel refuses.
     pub fn open(directory: &Path) -> Result<Option<Self>> {
         let pin = directory.join(maps::CONFIG);
         if !pin.try_exists().with_context(|| format!("look for {}", pin.display()))? {
@@ -83,16 +84,16 @@ impl Pinned {
         }))
     }
 
-    /// The bans, those that have ended too.
+    /// The bans, including those that have ended.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn held(&self) -> Result<InForce> {
         self.bans.held()
     }
 
-    /// Packets that the entry of exactly this network, or address, has matched.
+    /// The number of packets that the entry of exactly this network or address has matched.
     pub fn packets(&self, network: IpNet) -> u64 {
         self.bans.packets(network)
     }
@@ -102,11 +103,12 @@ impl Pinned {
         self.is_attached && self.config.flags & (FLAG_DRY_RUN | FLAG_DISABLED) == 0
     }
 
-    /// The program's own bans at `now`, each with its end: of IPv6 by the first address of the /64.
+    /// The program's own bans at `now`, each with its end. An IPv6 ban is given by the first address of
+    /// its /64.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn floods(&self, now: KernelTime) -> Result<Vec<(IpAddr, KernelTime)>> {
         let flooders = batch::entries::<[u64; 2], Flooder>(self.flooders.map().fd());
         let flooders = flooders.context("read the bans for floods")?.into_iter();
@@ -121,7 +123,7 @@ impl Pinned {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn known(&self, now: KernelTime) -> Result<Vec<(IpAddr, KnownPeer)>> {
         let known = self.peers()?.into_iter().filter(|(_, peer)| now.0 < peer.until);
         let known = known.map(|(key, peer)| {
@@ -139,7 +141,7 @@ impl Pinned {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn write(&mut self, write: &Write, _owned: &Owned) -> Result<()> {
         match write {
             Write::Address(entry) => self.bans.ban(entry),

@@ -91,7 +91,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Takes over a ban by the program that no event has reported.
+    /// Takes over a ban by the program that was not reported by an event.
     pub(crate) fn take_flood(&mut self, source: IpAddr, until: KernelTime) {
         let time = u64::try_from(self.limited.limits.flood.ban.as_nanos()).unwrap_or(u64::MAX);
         let since = KernelTime(until.0.saturating_sub(time));

@@ -1,4 +1,5 @@
-//! What the kernel has, as the controller knows it. What the controller changes is noted, and made later.
+//! The kernel's state in the form that the controller uses. Changes by the controller are recorded, and
+//! made later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use crate::datapath::{
     ClosedSip, Datapath, Interface, InterfaceCounters, KnownPeer, Owned, Pinned,
 };
 
-/// The pinned maps, if there are some, and what is to be changed in them.
+/// The pinned maps, if any, and the recorded changes.
 pub(super) struct Snapshot {
     pinned: Option<Pinned>,
     known: BTreeMap<IpAddr, KnownPeer>,
@@ -32,12 +33,13 @@ impl Snapshot {
         self.writes.clear();
     }
 
-    /// How many changes are noted.
+    /// The number of recorded changes.
     pub(super) fn waiting(&self) -> usize {
         self.writes.len()
     }
 
-    /// Makes the changes in the maps. Returns how many, and why one was refused; the others are made all the same.
+    /// Makes the changes in the maps. Returns how many were made, and why one was refused; the others are
+    /// still made.
     pub(super) fn carry_out(&mut self, owned: &Owned) -> (usize, Option<Error>) {
         let (mut made, mut refused) = (0, None);
         for write in self.writes.drain(..) {
@@ -93,7 +95,7 @@ impl Datapath for Snapshot {
         Ok(())
     }
 
-    // Only a daemon knows these, and keeps them up to date.
+    // Only a daemon has these and keeps them up to date.
 
     fn own(&mut self, _addresses: &BTreeSet<IpAddr>) -> Result<()> {
         Ok(())

@@ -25,7 +25,7 @@ impl Copy {
         Self::make_in(path, memory, DIRECTORY)
     }
 
-    /// The same in a directory of this name, which no other process uses.
+    /// The same in a directory with this name, which no other process uses.
     pub(super) fn make_in(path: &Path, memory: &Path, name: &str) -> Result<Self, Failure> {
         let log = with(path, "-wal");
         let size = fs::metadata(path)?.len().saturating_add(fs::metadata(&log)?.len());

@@ -371,7 +371,7 @@ impl Database {
 /// Reads as much as possible from a broken file: the bans from both ends up to the place where it is
 /// broken.
 ///
-/// Returns whether that was everything.
+/// Returns whether everything could be read.
 pub(super) fn salvage(
     path: &Path,
     now: &Clock,
@@ -401,9 +401,9 @@ pub(super) fn salvage(
     }
 }
 
-/// Reads the file without a lock and without a change to it, while nobody writes it.
+/// Reads the file without locking or changing it, while no process writes it.
 ///
-/// Returns whether that was everything.
+/// Returns whether everything could be read.
 pub(super) fn peek(
     path: &Path,
     now: &Clock,
@@ -415,7 +415,7 @@ pub(super) fn peek(
     if !with(path, "-wal").exists() {
         return connect_unwritable(path).map(|connection| read(&connection));
     }
-    // To read the log is to write it into the file.
+    // Reading the log would write it into the file.
     let name = format!("{COPY_TO_PEEK}-{}", std::process::id());
     let copy = Copy::make_in(path, memory, &name)?;
     connect(&copy.path()).map(|connection| read(&connection))

@@ -118,7 +118,7 @@ pub struct Status {
     pub path: PathBuf,
     /// Changes that are not durable yet.
     pub pending: usize,
-    /// What was done with a file that was broken, if the last one was.
+    /// What was done with the last file, if it was broken.
     pub replaced: Option<String>,
 }
 
@@ -205,12 +205,12 @@ pub fn start(settings: Settings) -> std::io::Result<Started> {
     Ok(begin(settings)?.wait())
 }
 
-/// What a file has that is not opened for writing.
+/// The data of a file that is not opened for writing.
 #[derive(Debug)]
 pub struct Peeked {
     /// The data.
     pub kept: Kept,
-    /// Whether that is everything that the file should have.
+    /// Whether the data is complete.
     pub is_whole: bool,
 }
 
@@ -220,7 +220,7 @@ impl Default for Peeked {
     }
 }
 
-/// Reads the stored data without a lock, while no store runs; `None`: there is no file.
+/// Reads the stored data without a lock, while no store runs; `None` if there is no file.
 ///
 /// # Errors
 ///

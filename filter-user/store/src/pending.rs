@@ -282,7 +282,7 @@ impl Shared {
         }
     }
 
-    /// Keeps what was done with a broken file.
+    /// Records what was done with a broken file.
     pub(super) fn set_replaced(&self, what: String) {
         *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
     }

@@ -971,7 +971,7 @@ fn a_file_is_read_without_a_change_to_it() {
     let before = files();
     assert_eq!((bans(), before), ((1, true), files()));
 
-    // With a log, as a process leaves it that is killed, and while another process has it open.
+    // With a log, as a killed process leaves it, and while another process has it open.
     let started = open(&directory, first_boot);
     started.store.put(&entry("192.0.2.2/32", Origin::Manual, Some(200)), true, None);
     wait(&started.store).unwrap();

@@ -1,4 +1,4 @@
-//! Dates of a fixed form at the beginning of a text: that which Wazo configures, and that of syslog.
+//! Dates of a fixed form at the beginning of a text: the form that Wazo configures, and that of syslog.
 
 use jiff::civil;
 
@@ -24,7 +24,7 @@ pub(super) fn wazo_date(text: &[u8], point: u8) -> Option<(Option<LoggedAt>, &[u
         }
     }
     let two = |at: usize| number(&date[at..at + 2]);
-    // A date of the right shape that no calendar has makes a line without a time, not a forgery.
+    // An impossible date of the right form makes a line without a time, not a forgery.
     let time = civil::DateTime::new(
         i16::from(two(0)) * 100 + i16::from(two(2)),
         two(5),
