@@ -288,7 +288,7 @@ pub struct Audit {
 /// A part of the audit.
 #[derive(Debug, Subcommand)]
 pub enum AuditPart {
-    /// List what listens on the host, who can reach it, and what stands before it
+    /// List what listens on the host, who can reach it, and what protects it
     ///
     /// It compares the sockets that listen on every address or on a public one with the ports that Wazo
     /// documents, and Asterisk's SIP transports with `sip` in the configuration. It works on any host.

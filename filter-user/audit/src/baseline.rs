@@ -25,6 +25,6 @@ pub fn leave_out(audit: &mut Audit, earlier: &Audit) {
 /// If it is none; why, in words.
 pub fn parse(text: &[u8]) -> Result<Audit, String> {
     serde_json::from_slice(text).map_err(|error| {
-        format!("this is no audit, as `ringfence audit --json` prints it: {error}")
+        format!("this is not an audit as printed by `ringfence audit --json`: {error}")
     })
 }

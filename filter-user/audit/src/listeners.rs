@@ -118,7 +118,7 @@ fn guard(facts: &Facts, listener: &mut Listener) {
         let what = if is_sip(facts, listener.transport, listener.port) {
             "the filter: bans, and limits for SIP"
         } else {
-            "the filter: bans alone"
+            "the filter: bans only"
         };
         let place = if is_all { "" } else { ", on some interfaces" };
         guards.push(format!("{what}{place}"));
@@ -172,7 +172,7 @@ pub fn in_words(listener: &Listener) -> String {
 pub fn owner_in_words(listener: &Listener) -> String {
     let user = listener.user.clone().unwrap_or_else(|| listener.uid.to_string());
     let Some(process) = &listener.process else {
-        return format!("a process that is not known, user {user}");
+        return format!("an unknown process, user {user}");
     };
     let mut text = process.clone();
     if let Some(pid) = listener.pid {

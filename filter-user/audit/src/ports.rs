@@ -142,8 +142,9 @@ fn media(facts: &Facts) -> Option<AuditFinding> {
         id: "rtp-overlaps-sip".to_owned(),
         severity: Severity::Warning,
         title: format!("the ports for media {first}-{last} include a port under `sip`"),
-        reason: "the filter takes media on this port for SIP, and limits it as SIP from a stranger"
-            .to_owned(),
+        reason:
+            "the filter treats media on this port as SIP, and limits it like SIP from a stranger"
+                .to_owned(),
         evidence: vec![
             format!("rtp.conf: rtpstart = {first}, rtpend = {last}"),
             format!("`sip`: UDP {}", overlapping.join(", ")),
@@ -181,7 +182,7 @@ fn unexplained(facts: &Facts, rows: &mut [Row]) -> Vec<AuditFinding> {
             id: id.clone(),
             severity,
             title: format!(
-                "Asterisk listens on {} port {port}, and it is not known for what",
+                "Asterisk listens on {} port {port} for an unknown purpose",
                 transport.as_str().to_uppercase()
             ),
             reason: format!("if it is SIP, {UNKNOWN_SIP}"),
@@ -300,12 +301,10 @@ fn finding(facts: &Facts, subject: &Subject, rows: &[&Row]) -> Option<AuditFindi
             id: format!("exposed/udp/temporary/{}", part_of_id(process)),
             severity: severity_of(Severity::Note)?,
             title: format!(
-                "`{process}` takes UDP packets from anybody, on {}",
+                "`{process}` accepts UDP packets from anybody, on {}",
                 count(all.len(), "port")
             ),
-            reason:
-                "its ports are those that the kernel gives out, so it may only wait for answers"
-                    .to_owned(),
+            reason: "the kernel assigns such ports, so it may only wait for answers".to_owned(),
             evidence,
             remedy: "nothing, if this program is to speak to others; otherwise stop it".to_owned(),
             line: None,
@@ -321,10 +320,9 @@ fn finding(facts: &Facts, subject: &Subject, rows: &[&Row]) -> Option<AuditFindi
                     shown_transport(*transport)
                 ),
                 reason: if facts.wazo {
-                    "Wazo does not document this port, so nobody may have meant to open it"
-                        .to_owned()
+                    "Wazo does not document this port, so it may be open unintentionally".to_owned()
                 } else {
-                    "it is not known what this is, so nobody may have meant to open it".to_owned()
+                    "the service is unknown, so it may be open unintentionally".to_owned()
                 },
                 evidence,
                 remedy,
@@ -346,7 +344,7 @@ fn shown_transport(transport: Transport) -> &'static str {
 fn reason(service: &Service, all: &[&Listener]) -> String {
     let mut text = service.reason.to_owned();
     if service.page.is_some() && service.bind == services::Bind::Local {
-        text += "; by Wazo's documentation it listens on 127.0.0.1 alone";
+        text += "; according to Wazo's documentation it listens on 127.0.0.1 only";
     }
     if all.iter().all(|one| one.closed) {
         text += "; the firewall closes the port to strangers, and without its rules they reach it";
@@ -405,9 +403,9 @@ fn evidence(facts: &Facts, all: &[&Listener]) -> Vec<String> {
         all.iter().flat_map(|one| one.guards.iter().map(String::as_str)).collect();
     let guards: Vec<&str> = guards.into_iter().collect();
     evidence.push(if guards.is_empty() {
-        "nothing stands before it".to_owned()
+        "nothing protects it".to_owned()
     } else {
-        format!("before it: {}", guards.join("; "))
+        format!("protected by: {}", guards.join("; "))
     });
     bounded(evidence)
 }

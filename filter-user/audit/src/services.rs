@@ -172,7 +172,7 @@ pub const SERVICES: &[Service] = &[
         5060,
         &[Tcp, Udp],
         Note,
-        "SIP is meant to be reached; whoever reaches it can guess passwords, so the filter should stand before it",
+        "SIP is meant to be reached, but anybody who reaches it can guess passwords, so the filter should protect it",
         Words("nothing, if the filter protects the interface and `sip` has the port"),
     ),
     open(

@@ -128,7 +128,7 @@ fn one_service_is_one_finding() {
             "tcp 0.0.0.0:5432: postgres (process 7), postgres.service, user 0",
             "tcp [::]:5432 (IPv6 only): postgres (process 7), postgres.service, user 0",
             "addresses: 10.0.0.10 (eth1), 192.0.2.10 (eth0), 2001:db8::10 (eth0), fe80::1 (eth0)",
-            "before it: the filter: bans alone; the filter: bans alone, on some interfaces"
+            "protected by: the filter: bans only; the filter: bans only, on some interfaces"
         ]
     );
     assert!(one.line.as_deref().unwrap().contains("listen_addresses = 'localhost'"));
