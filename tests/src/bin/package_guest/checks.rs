@@ -60,7 +60,7 @@ pub(crate) fn from_the_start() -> Result<()> {
         let status = output("ringfence", &["status", "--json"])?;
         ensure!(status.contains(WAN), "{WAN} is not protected: {status}");
         let doctor = said("ringfence", &["doctor"])?;
-        ensure!(doctor.contains("Asterisk"), "doctor does not mention Asterisk: {doctor}");
+        ensure!(doctor.contains("asterisk-notice"), "doctor does not mention Asterisk: {doctor}");
         Ok(())
     });
     check("when Asterisk appears, dpkg-reconfigure completes it, and AMI is heard", || {
