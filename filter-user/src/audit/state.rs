@@ -7,7 +7,7 @@ use api::{AuditFinding, AuditedFilter, Severity, Status, Verdict};
 use crate::check::Level;
 use crate::doctor::Finding;
 
-/// The page about the doctor's findings.
+/// Why most findings of the doctor matter.
 const LOWER: &str = "it reduces protection";
 
 /// The state of the filter.
@@ -56,7 +56,7 @@ fn finding(level: Level, Finding { subject, problem, mend, .. }: &Finding) -> Au
         Level::Warning => (Severity::Warning, LOWER),
         Level::Critical => (
             Severity::Critical,
-            "packets arrive that nobody judges, or attacks of which nobody hears",
+            "packets may arrive that nobody judges, or attacks of which nobody hears",
         ),
     };
     AuditFinding {

@@ -35,8 +35,9 @@ pub(super) struct Tool {
 }
 
 /// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 4] = [
+pub(super) const TEST_TOOLS: [Tool; 5] = [
     Tool { package: "iproute2", program: "ip" },
+    Tool { package: "nftables", program: "nft" },
     Tool { package: "openssh-client", program: "ssh" },
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
@@ -66,13 +67,12 @@ pub(super) const IMAGE_TOOLS: [Tool; 2] = [
 pub(super) const FUZZ_TOOLS: [Tool; 1] = [Tool { package: "g++", program: "c++" }];
 
 /// The additional programs of the measurements.
-pub(super) const BENCH_TOOLS: [Tool; 5] = [
+pub(super) const BENCH_TOOLS: [Tool; 4] = [
     Tool { package: FAIL2BAN, program: "fail2ban-server" },
     // Without it fail2ban polls the log, which is slower than an installation with the recommended
     // packages. It is a module, so on other systems only fail2ban itself is looked for.
     Tool { package: "python3-pyinotify", program: "fail2ban-server" },
     Tool { package: "iptables", program: "iptables" },
-    Tool { package: "nftables", program: "nft" },
     Tool { package: "ipset", program: "ipset" },
 ];
 
