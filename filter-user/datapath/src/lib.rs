@@ -10,13 +10,8 @@
 //! | `settings`, `configure`, `config_map` | the settings, their form for the program, and the switch to them |
 //! | `bans`, `trust`, `crowds` | the maps of bans, of trusted networks, and of counts of known peers |
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
-//! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its end; the switch that lets everything pass; the sign of life |
-//! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
-//! | `pinned`, `floods` | the pinned maps while no controller runs; the program's own bans lifted |
-=======
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch to pass all; the heartbeat |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; lifts the program's own bans |
->>>>>>> theirs
 //! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
 //! | `batch`, `mapped`, `unread` | reading of whole maps; maps in memory; failed reads |
 //! | `events`, `clock`, `clocks`, `requirements` | the program's events; the kernel's clocks; missing requirements |
