@@ -121,22 +121,23 @@ impl<D: Datapath> Controller<D> {
     /// known peer, essential, or ignored by the jail of the ban.
     pub(super) fn leave_out(
         &mut self,
-        hole: impl Into<IpNet>,
+        exception: impl Into<IpNet>,
         of: Option<Origin>,
         now: KernelTime,
     ) {
-        let hole = hole.into();
+        let exception = exception.into();
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
                 && of.is_none_or(|origin| origin == entry.ban.origin);
             let by_itself = matches!(entry.ban.origin, Origin::Escalation | Origin::Flood);
-            let is_around = entry.ban.network != hole && entry.ban.network.contains(&hole);
+            let is_around =
+                entry.ban.network != exception && entry.ban.network.contains(&exception);
             is_around && !is_address(entry.ban.network) && (by_jail || by_itself)
         };
         let around: Vec<Entry> = self
             .bans
             .ledger()
-            .of(hole.addr())
+            .of(exception.addr())
             .iter()
             .filter(is_one)
             .map(|e| (*e).clone())
@@ -145,7 +146,7 @@ impl<D: Datapath> Controller<D> {
             let network = entry.ban.network;
             let by = self.jail_name(entry.ban.origin);
             let mut except = entry.except().to_vec();
-            except.push(hole);
+            except.push(exception);
             let except = IpNet::aggregate(&except);
             let result = if except.len() > EXCEPT_MAX {
                 info!("{by}: lifted the ban of {network}: it would need too many exceptions");
@@ -156,12 +157,12 @@ impl<D: Datapath> Controller<D> {
                 self.ban_addresses_of(&entry, now);
                 struck
             } else {
-                info!("{by}: the ban of {network} now has the exception {}", show(hole));
+                info!("{by}: the ban of {network} now has the exception {}", show(exception));
                 self.enter(&entry.with_except(except), None)
             };
             if let Err(why) = result {
-                let hole = show(hole);
-                error!("{by}: {hole} cannot be exempted from the ban of {network}: {why:#}");
+                let exception = show(exception);
+                error!("{by}: {exception} cannot be exempted from the ban of {network}: {why:#}");
             }
         }
     }

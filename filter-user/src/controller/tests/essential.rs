@@ -182,7 +182,7 @@ fn a_manual_ban_takes_force() {
             network: network.parse().unwrap(),
             seconds: None,
             scope: "all".to_owned(),
-            except: except.iter().map(|hole| hole.parse().unwrap()).collect(),
+            except: except.iter().map(|exception| exception.parse().unwrap()).collect(),
             reason: None,
             force,
         };
