@@ -1,5 +1,5 @@
-//! `ringfence audit` on a host with twenty listeners, real ones and stand-ins that really listen: it finds each of
-//! them and invents none.
+//! `ringfence audit` on a host with twenty listeners, some real services and some substitutes: it finds
+//! exactly these.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
 
@@ -32,10 +32,11 @@ const AUDIT_LIMIT: Duration = Duration::from_mins(2);
 /// An address of a private network.
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 9, 9));
 
-/// A name that means harm to a page and to a terminal.
+/// A name that would harm an unescaped page or terminal.
 const HOSTILE: &str = "<b>\u{1b}[2J";
 
-/// Stand-ins: the name of the process, the transport, the address, and whether IPv6 takes no IPv4.
+/// Substitutes: the name of the process, the transport, the address, and whether an IPv6 socket does not
+/// accept IPv4.
 const STAND_INS: [(&str, &str, &str, bool); 20] = [
     ("postgres", "tcp", "0.0.0.0:5432", false),
     ("beam.smp", "tcp", "[::]:5672", false),
@@ -62,7 +63,7 @@ const STAND_INS: [(&str, &str, &str, bool); 20] = [
 /// A transport that the configuration of the filter does not have.
 const TRANSPORT: &str = "[extra]\ntype = transport\nprotocol = udp\nbind = 0.0.0.0:5160\n";
 
-/// What is found, apart from what could not be read on this machine.
+/// The findings, except those about facts that could not be read on this machine.
 const FINDINGS: [(&str, &str); 20] = [
     ("critical", "exposed/consul-http/tcp/8500"),
     ("critical", "exposed/consul-serf-lan/udp/8301"),
@@ -87,7 +88,7 @@ const FINDINGS: [(&str, &str); 20] = [
     ("warning", "exposed/wazo-phoned/tcp/9498"),
 ];
 
-/// A socket that is bound, and listens if it is of TCP.
+/// A bound socket, which listens if it is a TCP socket.
 fn bound(transport: &str, at: SocketAddr, v6_only: bool) -> anyhow::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = if transport == "tcp" { SockType::Stream } else { SockType::Datagram };
@@ -103,7 +104,7 @@ fn bound(transport: &str, at: SocketAddr, v6_only: bool) -> anyhow::Result<Owned
     Ok(fd)
 }
 
-/// A process of this name that holds such a socket, and nobody else does.
+/// A process with this name that is the only one with such a socket.
 fn stand_in(
     host: &Netns,
     directory: &Path,
@@ -120,7 +121,7 @@ fn stand_in(
     Running::spawn(name, &mut command).unwrap()
 }
 
-/// The sockets of a namespace by its own tables: how many there are of a transport, a family and a port.
+/// The number of sockets of a namespace by transport, family and port, from its own tables.
 fn tables(host: &Netns) -> BTreeMap<(String, bool, u64), u64> {
     let read = || {
         let mut all = BTreeMap::new();
@@ -145,7 +146,7 @@ fn tables(host: &Netns) -> BTreeMap<(String, bool, u64), u64> {
 fn audited(audit: &Value) -> BTreeMap<(String, bool, u64), u64> {
     let mut all = BTreeMap::new();
     for listener in audit["listeners"].as_array().unwrap() {
-        // A socket of IPv6 that is bound to an address of IPv4 is in the table of IPv6.
+        // An IPv6 socket that is bound to an IPv4 address is in the table of IPv6.
         let is_mapped = listener["port"] == 6379;
         let is_v6 = listener["ipv6"] == true || is_mapped;
         let transport = listener["transport"].as_str().unwrap().to_owned();
@@ -155,7 +156,7 @@ fn audited(audit: &Value) -> BTreeMap<(String, bool, u64), u64> {
     all
 }
 
-/// The findings by severity and id, without the one that says what this machine could not read.
+/// The findings by severity and id, without the one about facts that could not be read on this machine.
 fn findings(audit: &Value) -> Vec<(&str, &str)> {
     let all = audit["findings"].as_array().unwrap().iter();
     let pair = all.map(|one| (one["severity"].as_str().unwrap(), one["id"].as_str().unwrap()));
@@ -164,7 +165,7 @@ fn findings(audit: &Value) -> Vec<(&str, &str)> {
     all
 }
 
-/// The host with all that listens on it. Fields are dropped in this order.
+/// The host with all its listeners. Fields are dropped in this order.
 struct Site {
     ringfence: Ringfence,
     #[expect(dead_code, reason = "they run until they are dropped")]
@@ -183,7 +184,7 @@ impl Site {
         ip.args(["addr", "add", &format!("{PRIVATE}/24"), "dev", "eth0"]);
         child::finish("ip", &mut ip, AUDIT_LIMIT, OnSignal::Stop).unwrap().success("ip").unwrap();
         let mut options = asterisk::Options::default();
-        // Behind its password there is one more section of pjsip.conf.
+        // Its password is followed by one more section of pjsip.conf.
         options.endpoints.push(("1009".to_owned(), format!("unused\n\n{TRANSPORT}")));
         let asterisk = Asterisk::start(&hosts.pbx, &root, &options).unwrap();
         let sshd = Sshd::start(&hosts.pbx, &root, &directory.path().join("auth.log")).unwrap();
@@ -221,7 +222,7 @@ impl Site {
 #[ignore = "requires root: network namespaces, BPF, a real Asterisk, sshd and nginx"]
 fn every_listener_is_found_and_none_is_invented() {
     let site = Site::new();
-    // What is connected waits for nobody.
+    // A connected socket does not accept packets from others.
     let connected = site.hosts.pbx.run_in(|| {
         let socket = UdpSocket::bind((PBX, 7070))?;
         socket.connect((PBX, 9))?;
@@ -269,7 +270,7 @@ fn every_listener_is_found_and_none_is_invented() {
 }
 
 impl Site {
-    /// The whole report, in each form, and what is new in it.
+    /// The whole report in each form, and its new findings.
     fn reports(&self) {
         let page = self.run(&["--html", "-"]).stdout;
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
@@ -290,7 +291,7 @@ impl Site {
         self.firewall();
     }
 
-    /// Rules that close a port leave a note of it.
+    /// If rules close a port, its finding becomes a note.
     fn firewall(&self) {
         let rules = "add table inet t; add chain inet t in { type filter hook input priority 0; policy drop; }; \
                      add rule inet t in iifname lo accept; add rule inet t in ct state established,related accept; \

@@ -133,7 +133,7 @@ mod tests {
             let of_place = |one: &&Socket| (one.address, one.port) == (place.ip(), place.port());
             let found: Vec<&Socket> = all.iter().filter(of_place).collect();
             let [one] = found[..] else { panic!("{place}: {found:?}") };
-            // At an address of IPv6 that is bound, no packet of IPv4 arrives.
+            // No IPv4 packet arrives at a socket that is bound to an IPv6 address.
             let v6_only = place.is_ipv6() && !place.ip().is_unspecified();
             assert_eq!((one.is_tcp, one.interface, one.v6_only), (is_tcp, 0, v6_only));
             assert_eq!(one.uid, nix::unistd::getuid().as_raw());
