@@ -62,6 +62,13 @@ pub trait Tables {
     fn presence(&self, word: u32) -> u64;
     /// A line of the table of banned IPv4 addresses.
     fn ban_line(&self, line: u32) -> Option<Self::Line<'_>>;
+    /// Whether the last packets came from banned IPv4 addresses. Then the next one probably does, and its line
+    /// is looked into without a look at the gate.
+    fn expects_ban(&self) -> bool {
+        false
+    }
+    /// Notes whether a packet came from a banned IPv4 address, for [`expects_ban`](Self::expects_ban).
+    fn note_ban(&self, _banned: bool) {}
     /// The ban of exactly this IPv6 address, whether or not it is in force.
     fn ban_v6(&self, source: Address) -> Option<Self::Ban<'_>>;
     /// The entry of the longest network around this address.

@@ -29,6 +29,7 @@ mod scratch;
 mod skb;
 mod socket;
 mod stages;
+mod streak;
 mod tables;
 
 use aya_ebpf::macros::xdp;

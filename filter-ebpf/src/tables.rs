@@ -31,7 +31,7 @@ use filter_common::sip::{self, Agent, Fields};
 use crate::atomic::Word;
 use crate::hints::masked;
 use crate::interface::{INTERFACE_SLOT, LOOPBACK};
-use crate::{scratch, socket};
+use crate::{scratch, socket, streak};
 
 #[btf_map]
 static CONFIG: Array<Configs, 1> = Array::new();
@@ -427,6 +427,16 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn ban_line(&self, line: u32) -> Option<BanLine> {
         BANS_V4.get_ptr_mut(line).map(BanLine)
+    }
+
+    #[inline(always)]
+    fn expects_ban(&self) -> bool {
+        streak::is_long(self.ctx)
+    }
+
+    #[inline(always)]
+    fn note_ban(&self, banned: bool) {
+        streak::note(self.ctx, banned);
     }
 
     #[inline(always)]

@@ -19,12 +19,20 @@ pub(super) fn banned(
 ) -> Option<Reason> {
     let tables = stages.tables();
     let bit = |place: gate::Place| tables.presence(place.word).wrapping_shr(place.shift) & 1 != 0;
-    let present = bit(gate::presence(source, config.seed));
+    let is_v4 = source.v4_word().is_some();
+    // The gate only saves the lookup: what the lookup finds does not depend on it.
+    let present = is_v4 && tables.expects_ban() || bit(gate::presence(source, config.seed));
     let (reach, now) = (classes | SCOPE_ALL, unit(now));
     if present && let Some(is_own) = address(source, reach, config, tables, now) {
+        if is_v4 {
+            tables.note_ban(true);
+        }
         return Some(if is_own { Reason::Spoofed } else { Reason::Banned });
     }
-    let may_be_network = present || source.v4_word().is_none();
+    if is_v4 {
+        tables.note_ban(false);
+    }
+    let may_be_network = present || !is_v4;
     if may_be_network
         && bit(gate::network_presence(source, config.seed))
         && stages.network_banned(source, reach, now)

@@ -150,6 +150,7 @@ pub struct Model {
     greylist: RefCell<HashMap<u32, greylist::Line>>,
     signatures: Vec<(Agent, u32, Cell<Signature>)>,
     window: RefCell<Window>,
+    expects_ban: Cell<bool>,
 }
 
 /// Ports and destination of a segment.
@@ -206,6 +207,7 @@ impl Model {
             signatures: signatures.map(|(agent, bits)| (agent, bits, Cell::default())).collect(),
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
+            expects_ban: Cell::new(false),
         }
     }
 
@@ -213,6 +215,11 @@ impl Model {
     pub fn decide(&self, packet: &impl Packet) -> Decision {
         self.ends.set(packet::parse(packet).ok().and_then(|headers| ends(packet, &headers)));
         policy::decide(packet, self)
+    }
+
+    /// Whether it takes each packet for one of a flood of banned sources, which must not matter.
+    pub fn expect_bans(&self, expects: bool) {
+        self.expects_ban.set(expects);
     }
 
     /// Advances the time by this many nanoseconds.
@@ -439,6 +446,10 @@ impl Tables for Model {
     fn presence(&self, word: u32) -> u64 {
         let word = usize::try_from(word).ok().and_then(|word| self.gates.presence.get(word));
         word.map_or(u64::MAX, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn expects_ban(&self) -> bool {
+        self.expects_ban.get()
     }
 
     fn ban_line(&self, line: u32) -> Option<ModelLine<'_>> {

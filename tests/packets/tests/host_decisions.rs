@@ -16,8 +16,11 @@ const NOW: u64 = 2_000_000 * 1_000_000_000;
 fn every_row_has_its_reason() {
     let mut wrong = Vec::new();
     let cases = cases::all();
-    for case in &cases {
+    let floods = [false, true];
+    for (case, in_flood) in cases.iter().flat_map(|case| floods.map(|in_flood| (case, in_flood))) {
         let model = Model::new(&case.world, NOW);
+        // Whether packets before were of banned sources must not matter.
+        model.expect_bans(in_flood);
         for earlier in case.earlier() {
             match earlier {
                 Earlier::Frame(frame) => {
