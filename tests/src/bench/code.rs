@@ -33,6 +33,7 @@ pub(super) const ALU32_AND_IMM: u8 = 0x54;
 pub(super) const ALU32_RSH_IMM: u8 = 0x74;
 pub(super) const ALU32_XOR: u8 = 0xac;
 pub(super) const ALU32_MOV: u8 = 0xbc;
+pub(super) const LOAD_16: u8 = 0x69;
 pub(super) const LOAD_32: u8 = 0x61;
 pub(super) const LOAD_64: u8 = 0x79;
 pub(super) const STORE_16: u8 = 0x6b;
@@ -40,6 +41,7 @@ pub(super) const STORE_32: u8 = 0x63;
 pub(super) const STORE_64: u8 = 0x7b;
 const LOAD_WIDE: u8 = 0x18;
 const JUMP_EQUAL_IMM: u8 = 0x15;
+const JUMP_NOT_EQUAL_IMM: u8 = 0x55;
 const JUMP_GREATER: u8 = 0x2d;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
@@ -49,6 +51,7 @@ const MAP: u8 = 1;
 const MAP_VALUE: u8 = 2;
 
 pub(super) const XDP_DROP: u32 = 1;
+pub(super) const XDP_PASS: u32 = 2;
 
 /// A program under construction.
 pub(super) struct Code {
@@ -74,6 +77,12 @@ impl Code {
     pub(super) fn drop_if_zero(&mut self) {
         self.guards.push(self.instructions.len());
         self.write(JUMP_EQUAL_IMM, R0, 0, 0, 0);
+    }
+
+    /// Drops the frame here if a register is not this.
+    pub(super) fn drop_unless(&mut self, register: u8, constant: u32) {
+        self.guards.push(self.instructions.len());
+        self.write(JUMP_NOT_EQUAL_IMM, register, 0, 0, constant);
     }
 
     /// Ends the program: returns R0, or drops at a guard.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::reference::Work;
 use super::report::Group;
 use super::rivals::{Contender, Set};
 use crate::bench::sender::Family;
@@ -38,8 +39,8 @@ pub(super) enum At {
     Full,
     /// As [`At::Usual`], but in generic mode.
     Generic,
-    /// A program that only drops, after a load from an array of this many MiB.
-    Reference(u32),
+    /// A drop with a load from an array of so many MiB.
+    Reference(u32, Work),
     /// Another firewall.
     Rival(Contender),
 }
@@ -50,7 +51,7 @@ impl At {
         match self {
             Self::Empty | Self::Usual | Self::Full => Group::Flood,
             Self::Generic => Group::Generic,
-            Self::Reference(_) => Group::Reference,
+            Self::Reference(..) => Group::Reference,
             Self::Rival(_) => Group::Rival,
         }
     }
@@ -85,6 +86,10 @@ pub(super) struct Run {
 pub(super) const REFERENCE_TABLE: &str = "reference-23m";
 /// The reference that loads a random cache line of the presence bits.
 pub(super) const REFERENCE_PRESENCE: &str = "reference-4m";
+/// What any program needs that drops sources of such a table.
+pub(super) const FLOOR_TABLE: &str = "floor-23m";
+/// What any program needs that looks into such bits.
+pub(super) const FLOOR_PRESENCE: &str = "floor-4m";
 
 /// All floods, in the order of a round: cases that are compared are close to each other.
 pub(super) fn all() -> Vec<Case> {
@@ -104,9 +109,15 @@ fn banned_sources() -> Vec<Case> {
     let million = Choice::Among(among(MANY.v4));
     vec![
         v4(
-            At::Reference(23),
+            At::Reference(23, Work::None),
             REFERENCE_TABLE,
             "bare drop and one load of a random line of 23 MiB",
+            million,
+        ),
+        v4(
+            At::Reference(23, Work::Least),
+            FLOOR_TABLE,
+            "headers read, a random line of 23 MiB, one comparison, drop",
             million,
         ),
         v4(
@@ -131,14 +142,19 @@ fn other_sources() -> Vec<Case> {
     let strangers = Choice::Strangers(STRANGERS);
     let v4 = |at, name, what| ours(at, name, what, Family::V4, Kind::Other, strangers);
     let v6 = |at, name, what| ours(at, name, what, Family::V6, Kind::Other, strangers);
+    let reference = |work, name, what| {
+        ours(At::Reference(4, work), name, what, Family::V4, Kind::Register, strangers)
+    };
     vec![
-        ours(
-            At::Reference(4),
+        reference(
+            Work::None,
             REFERENCE_PRESENCE,
             "bare drop and one load of a random line of 4 MiB",
-            Family::V4,
-            Kind::Register,
-            strangers,
+        ),
+        reference(
+            Work::Least,
+            FLOOR_PRESENCE,
+            "headers read, a random line of 4 MiB, one comparison, drop",
         ),
         v4(At::Full, "not-sip", "random sources that are not banned, not SIP"),
         v6(At::Full, "not-sip6", "random IPv6 sources that are not banned, not SIP"),

@@ -98,7 +98,7 @@ impl Hosts {
             At::Usual => self.usual.as_ref(),
             At::Full => self.full.as_ref(),
             At::Generic => self.generic.as_ref(),
-            At::Reference(_) | At::Rival(_) => None,
+            At::Reference(..) | At::Rival(_) => None,
         }
     }
 }
@@ -141,7 +141,9 @@ impl Floods {
 
     fn entry(&self, case: Case, many: &Banned, usual: &Banned) -> anyhow::Result<Entry> {
         let alone = match case.at {
-            At::Reference(mebibytes) => Some(Alone::Reference(Reference::new(mebibytes)?)),
+            At::Reference(mebibytes, work) => {
+                Some(Alone::Reference(Reference::new(mebibytes, work)?))
+            }
             At::Rival(contender) => {
                 let lane = Lane::new()?;
                 contender
@@ -160,7 +162,7 @@ impl Floods {
         let beside = match (case.at, case.verdict) {
             (At::Generic, _) => Some(sender(&self.bare.lane)?),
             (At::Rival(_), Verdict::Passed) => Some(sender(&self.plain)?),
-            (At::Empty | At::Usual | At::Full | At::Reference(_) | At::Rival(_), _) => None,
+            (At::Empty | At::Usual | At::Full | At::Reference(..) | At::Rival(_), _) => None,
         };
         Ok(Entry { case, sender: own, beside, alone, rounds: Vec::new() })
     }

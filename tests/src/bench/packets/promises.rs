@@ -22,12 +22,14 @@ const PROMISES: &[Promise] = &[
     share("register-one", Beside::BareDrop, 65.0),
     share("banned-random", Beside::Case(cases::REFERENCE_TABLE, "23 MiB reference"), 85.0),
     share("not-sip", Beside::Case(cases::REFERENCE_PRESENCE, "4 MiB reference"), 85.0),
+    compare("banned-random", Beside::Case(cases::FLOOR_TABLE, "23 MiB floor")),
+    compare("not-sip", Beside::Case(cases::FLOOR_PRESENCE, "4 MiB floor")),
     share("usual-not-sip", Beside::Case("empty-not-sip", "no bans"), 95.0),
     Promise {
         case: "register-random",
         beside: Beside::Best(RIVALS, "best rival"),
         measure: Measure::Speed,
-        bound: Bound::AtLeast(2.5),
+        bound: Some(Bound::AtLeast(2.5)),
     },
     time("banned6-one", "banned-one"),
     time("banned6-random", "banned-random"),
@@ -45,7 +47,8 @@ struct Promise {
     case: &'static str,
     beside: Beside,
     measure: Measure,
-    bound: Bound,
+    /// None: it is shown, and nothing is promised.
+    bound: Option<Bound>,
 }
 
 /// What a case is compared with.
@@ -74,7 +77,11 @@ enum Measure {
 pub(super) type Measured<'a> = BTreeMap<&'a str, &'a [Round]>;
 
 const fn share(case: &'static str, beside: Beside, least: f64) -> Promise {
-    Promise { case, beside, measure: Measure::Share, bound: Bound::AtLeast(least) }
+    Promise { case, beside, measure: Measure::Share, bound: Some(Bound::AtLeast(least)) }
+}
+
+const fn compare(case: &'static str, beside: Beside) -> Promise {
+    Promise { case, beside, measure: Measure::Share, bound: None }
 }
 
 /// A promise that IPv6 takes at most 1.5 times as long as IPv4.
@@ -83,7 +90,7 @@ const fn time(case: &'static str, of: &'static str) -> Promise {
         case,
         beside: Beside::Case(of, "IPv4"),
         measure: Measure::Time,
-        bound: Bound::AtMost(1.5),
+        bound: Some(Bound::AtMost(1.5)),
     }
 }
 
@@ -91,7 +98,7 @@ const fn time(case: &'static str, of: &'static str) -> Promise {
 pub(super) fn of_bare_drop(case: &str) -> Option<Bound> {
     let is_it =
         |promise: &&Promise| promise.case == case && matches!(promise.beside, Beside::BareDrop);
-    PROMISES.iter().find(is_it).map(|promise| promise.bound)
+    PROMISES.iter().find(is_it).and_then(|promise| promise.bound)
 }
 
 /// The other cases that must be measured to check the promises about this case.
@@ -152,7 +159,7 @@ impl Promise {
         let rates = pairs.iter().map(|&(own, _)| kilo_a_second(own)).collect();
         let beside = pairs.iter().map(|&(_, other)| kilo_a_second(other));
         let row = Row::new(group, self.case, what, "kpps", rates)?;
-        let row = row.beside(name, beside, ratios, unit).must(Some(self.bound));
+        let row = row.beside(name, beside, ratios, unit).must(self.bound);
         let fault = others.iter().chain([&own]).find_map(|rounds| fault(rounds));
         Some(match fault {
             Some(why) => row.void(why),

@@ -83,7 +83,7 @@ fn of_bare_programs(group: Group, case: &Case, rounds: &[Round]) -> Vec<Row> {
     let net = || rounds.iter().map(|round| round.drop / round.net() * 100.0);
     let bare = match case.at {
         At::Generic => "bare native drop",
-        At::Empty | At::Usual | At::Full | At::Reference(_) | At::Rival(_) => "bare drop",
+        At::Empty | At::Usual | At::Full | At::Reference(..) | At::Rival(_) => "bare drop",
     };
     let bound = promises::of_bare_drop(&case.name);
     let mut rows = Vec::new();
