@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use aya::maps::{Array, Map, MapData};
+use filter_common::abi::{ABI_VERSION, Configs};
 use filter_user::ban::{Ban, Entry, Origin};
 use filter_user::clock::Moment;
 use filter_user::config::{Config as Settings, Scope};
@@ -18,7 +20,9 @@ use filter_user::escalation::Bounds;
 use filter_user::store::{self, Names, Started, Store};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
+use ringfence_tests::bpf::{Action, Program};
 use ringfence_tests::chance::Chance;
+use ringfence_tests::packet_builder::Frame;
 use ringfence_tests::ringfence::{self, Client, Config, Ringfence};
 use ringfence_tests::scratch;
 use ringfence_tests::world::{Hosts, nothing_is_left, until};
@@ -102,6 +106,56 @@ fn what_was_reported_is_there_after_a_kill() {
     ringfence.detach().unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(ringfence.bans().unwrap().is_empty());
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn bans_outlast_pins_of_another_version() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let hosts = Hosts::new().unwrap();
+    let mut ringfence = daemon(&hosts);
+    ban_some(&ringfence, 3);
+    for network in ["198.51.100.128/25", "2001:db8:7::/64"] {
+        ringfence.client().run(&["ban", network], false).unwrap().success("ban").unwrap();
+    }
+    let banned = |ringfence: &Ringfence| -> BTreeSet<String> {
+        ringfence.bans().unwrap().into_iter().map(|ban| ban.network).collect()
+    };
+    let before = banned(&ringfence);
+    assert_eq!(before.len(), 5);
+    let pins = ringfence.pins();
+    let pin = |name: &str| pins.iter().find(|pin| pin.ends_with(name)).unwrap();
+    // Whether it was killed or told to stop, what is pinned stays.
+    ringfence.kill().unwrap();
+    let map = Map::from_map_data(MapData::from_pin(pin("CONFIG")).unwrap()).unwrap();
+    let mut config = Array::<_, Configs>::try_from(map).unwrap();
+    let mut configs = config.get(&0, 0).unwrap();
+    for side in &mut configs.sides {
+        side.abi_version = ABI_VERSION - 1;
+    }
+    config.set(0, configs, 0).unwrap();
+    // Tables of another shape as well.
+    for table in ["BANS_V4", "BANS_V6", "PRESENCE", "BAN_NETS"] {
+        fs::remove_file(pin(table)).unwrap();
+        MapData::from_pin(pin("CONFIG")).unwrap().pin(pin(table)).unwrap();
+    }
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert_eq!(banned(&ringfence), before, "{}", ringfence.log());
+    assert!(ringfence.log().contains("of another version"), "{}", ringfence.log());
+    // And the program that is attached now knows them.
+    let program = Program::from_pin(pin("program-0-eth0")).unwrap();
+    for (source, action) in [
+        ("10.0.0.2", Action::Drop),
+        ("198.51.100.200", Action::Drop),
+        ("2001:db8:7::1", Action::Drop),
+        ("198.51.100.7", Action::Pass),
+    ] {
+        let source: IpAddr = source.parse().unwrap();
+        let frame = Frame::from(source).payload("OPTIONS sip:a SIP/2.0\r\n\r\n").build();
+        assert_eq!(program.run(&frame, 1).unwrap(), action, "{source}\n{}", ringfence.log());
+    }
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
 }
