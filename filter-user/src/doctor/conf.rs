@@ -34,8 +34,6 @@ pub(crate) struct Conf {
     files: Vec<PathBuf>,
     /// The names in includes.
     included: Vec<PathBuf>,
-    /// Whether a part is the output of a program, which is not run.
-    runs_programs: bool,
     /// The commands whose output Asterisk would also read. They are not run here.
     runs: Vec<String>,
 }
@@ -89,7 +87,7 @@ impl Conf {
 
     /// Whether a part is the output of a program (`#exec`), and therefore missing.
     pub(crate) fn runs_programs(&self) -> bool {
-        self.runs_programs
+        !self.runs.is_empty()
     }
 
     /// The files that were read.
@@ -140,8 +138,6 @@ impl Conf {
                 for file in found.into_iter().flatten().flatten() {
                     self.read_file(etc, &file, section, depth + 1);
                 }
-            } else if line.starts_with("#exec") {
-                self.runs_programs = true;
             } else if let Some(command) = line.strip_prefix("#exec") {
                 self.runs.push(command.trim().to_owned());
             } else if let Some((key, value)) = line.split_once('=') {

@@ -166,8 +166,8 @@ remote_hosts = 198.51.100.8:5062,gw.example:5060
                 "198.51.100.7/32",
                 "198.51.100.8/32",
                 "203.0.113.0/24",
-                "2001:db8:5::/48",
                 "2001:db8::40/128",
+                "2001:db8:5::/48",
             ]
         );
         assert_eq!(names, ["gw.example", "peer.example", "sip.carrier.example"]);

@@ -116,6 +116,11 @@ mode: auto  # default
 dry_run: false  # default
 trusted: [192.0.2.1, \"2001:db8::\"]  # config.yml:1
 trusted_by_route: false  # default
+protect:
+  gateways: true  # default
+  name_servers: true  # default
+  trunks: true  # default
+  ssh_sessions: true  # default
 sip:
   udp: [5060, \"5070-5080\"]  # config.yml:6
   tcp: [5060, 5061]  # default
