@@ -17,6 +17,9 @@ const NOTICE_LOG: &str = "/var/log/asterisk/fail2ban";
 /// The commands given on its command line.
 const TOLD: &str = "/run/package-test-asterisk";
 const AMI_PORT: u16 = 5038;
+const OWN_LOGIN: &str = "Event: SuccessfulAuth\r\nPrivilege: security,all\r\nSeverity: Informational\r\n\
+    Service: AMI\r\nEventVersion: 1\r\nAccountID: ringfence\r\nSessionID: 0x7f0000000000\r\n\
+    LocalAddress: IPV4/TCP/127.0.0.1/5038\r\nRemoteAddress: IPV4/TCP/127.0.0.1/40000\r\nUsingPassword: 0\r\n\r\n";
 const FILES: [(&str, &str); 3] = [
     (
         "/etc/asterisk/manager.conf",
@@ -95,7 +98,10 @@ fn answer(action: &str) -> String {
     let id = action.lines().find(|line| line.starts_with("ActionID: ")).unwrap_or("ActionID: ");
     let challenge = action.contains("Action: Challenge");
     let challenge = if challenge { "Challenge: 160512217\r\n" } else { "" };
-    format!("Response: Success\r\n{id}\r\n{challenge}Message: Done\r\n\r\n")
+    // A user who may read security events hears of the own login.
+    let login = action.contains("Action: Login");
+    let event = if login { OWN_LOGIN } else { "" };
+    format!("Response: Success\r\n{id}\r\n{challenge}Message: Done\r\n\r\n{event}")
 }
 
 /// Writes the lines that Asterisk logs about wrong passwords.

@@ -202,8 +202,9 @@ fn run_as_root() -> Result<()> {
     let unit = Path::new(AS_ROOT);
     let directory = unit.parent().context("a drop-in without a directory")?;
     fs::create_dir_all(directory).context("make the drop-in's directory")?;
-    let text = "[Service]\nUser=root\nGroup=root\nSupplementaryGroups=\nAmbientCapabilities=\n\
-                CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE\n";
+    let text = "[Service]\nUser=root\nAmbientCapabilities=\nCapabilityBoundingSet=CAP_DAC_READ_SEARCH\n\
+                ExecStartPre=\nBindPaths=\nBindReadOnlyPaths=\nRuntimeDirectory=\nRuntimeDirectory=ringfence\n\
+                ProtectKernelTunables=no\nReadWritePaths=/sys/fs/bpf\n";
     fs::write(unit, text).context("write the drop-in")?;
     must("systemctl", &["daemon-reload"])?;
     must("systemctl", &["stop", "ringfence"])?;
