@@ -118,7 +118,7 @@ impl Inbox {
     pub(crate) fn open() -> Result<Self> {
         let own = env::current_exe().context("find this program")?;
         let mut run = Command::new("systemd-run");
-        run.args(["--unit=package-test-traffic", "--quiet"]).arg(own).arg("traffic");
+        run.args(["--unit=package-test-senders", "--quiet"]).arg(own).arg("traffic");
         let status = run.status().context("run systemd-run")?;
         ensure!(status.success(), "systemd-run failed ({status})");
         Ok(Self::after_the_reboot())
