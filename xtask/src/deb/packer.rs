@@ -250,7 +250,7 @@ fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Resul
     fs::write(source.join("debian/control"), control).context("write a source package")?;
     let mut shlibdeps = Command::new("dpkg-shlibdeps");
     if !architecture.is_native() {
-        shlibdeps.arg("-l").arg(architecture.cross_libraries());
+        shlibdeps.arg(format!("-l{}", architecture.cross_libraries().display()));
     }
     shlibdeps.env("DEB_HOST_ARCH", architecture.debian());
     let found = output(shlibdeps.arg("-O").arg(binary).current_dir(&source))?;
