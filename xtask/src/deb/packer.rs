@@ -256,8 +256,14 @@ fn dependencies(work: &Path, binary: &Path, architecture: Architecture) -> Resul
     let found = output(shlibdeps.arg("-O").arg(binary).current_dir(&source))?;
     let dependencies = found.trim().strip_prefix("shlibs:Depends=");
     let dependencies = dependencies.with_context(|| format!("dpkg-shlibdeps printed {found}"))?;
-    // To it, the libraries of a cross compiler belong to another architecture.
-    Ok(dependencies.replace(&format!(":{}", architecture.debian()), ""))
+    Ok(of_the_host(dependencies, architecture))
+}
+
+/// Dependencies with the names that packages have on their own architecture. Those of a cross compiler's
+/// libraries are `libc6:arm64` and `libgcc-s1-arm64-cross`.
+fn of_the_host(dependencies: &str, architecture: Architecture) -> String {
+    let debian = architecture.debian();
+    dependencies.replace(&format!(":{debian}"), "").replace(&format!("-{debian}-cross"), "")
 }
 
 /// The build ID, by which a debugger finds the symbols.
@@ -265,4 +271,17 @@ fn build_id(binary: &Path) -> Result<String> {
     let notes = output(Command::new("readelf").args(["--notes", "--wide"]).arg(binary))?;
     let id = notes.split_once("Build ID: ").and_then(|(_, rest)| rest.split_whitespace().next());
     Ok(id.context("the binary has no build ID")?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_depends_on_libraries_of_its_own_architecture() {
+        let cross = "libc6:arm64 (>= 2.36), libgcc-s1-arm64-cross (>= 4.2)";
+        let host = "libc6 (>= 2.36), libgcc-s1 (>= 4.2)";
+        assert_eq!(of_the_host(cross, Architecture::Arm64), host);
+        assert_eq!(of_the_host(host, Architecture::Amd64), host);
+    }
 }
