@@ -229,7 +229,7 @@ mod tests {
         for row in [
             "met     a line of the NOTICE log  one at a time        100  5.30 [5.30-5.30]   \
              6.50 [6.50-6.50]   0.30 [0.30-0.30]   1.50 [1.50-1.50]      2",
-            "met     an event of AMI           in 1000 failures/s   100  5.30 [5.30-5.30]   \
+            "met     an event of AMI           at 1000 failures/s   100  5.30 [5.30-5.30]   \
              6.50 [6.50-6.50]   0.30 [0.30-0.30]   1.50 [1.50-1.50]     20",
         ] {
             assert!(text.contains(row), "{row:?} is not in\n{text}");
