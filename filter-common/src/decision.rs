@@ -160,8 +160,6 @@ impl Code {
     /// Undecided: the budget of all unknown sources is exhausted.
     pub const OVERLOAD: Self = Self(1002);
 
-    /// Not decided yet: the port is guarded, and open to this source.
-    pub const OPEN: Self = Self(1003);
     /// Not decided yet: the port is guarded, and closed to trusted sources too.
     pub const SHUT: Self = Self(1004);
 

@@ -215,10 +215,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     // No stage calls another, because the kernel's stack has 512 bytes.
     let mut code = judge(&headers, config, stages);
     if let Some(open) = code.as_guarded() {
-        code = match stages.admit(words) {
-            Code::OPEN => open,
-            closed => closed,
-        };
+        code = stages.admit(words, open);
     }
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, stages);
@@ -226,7 +223,7 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     if code.drops() && spared(code, headers.source, config, stages) {
         code = Reason::Trusted.into();
         // A ban may have decided before its port was looked up.
-        if is_guarded(&headers, config, tables) && stages.admit(words) == Code::SHUT {
+        if stages.admit(words, code) == Code::SHUT {
             code = Code::SHUT;
         }
     }
@@ -333,18 +330,6 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
         }
     };
     if guarded && !code.drops() && !code.is(Reason::Known) { Code::guarded(code) } else { code }
-}
-
-/// Whether a packet goes, or may go, to a port that is not open to everybody.
-#[inline(always)]
-fn is_guarded<T: Tables + ?Sized>(headers: &Headers, config: &Config, tables: &T) -> bool {
-    let classes = match headers.layer4 {
-        Layer4::Udp { port, .. } => tables.port_classes(false, port),
-        Layer4::Tcp { port, .. } => tables.port_classes(true, port),
-        Layer4::Unknown => return config.flags & FLAG_GUARDED != 0,
-        Layer4::LaterFragment | Layer4::Other => return false,
-    };
-    classes & PORT_GUARDED != 0
 }
 
 /// The classes of a port, and whether it is a SIP port.

@@ -55,8 +55,9 @@ impl Stages for KernelStages {
     }
 
     #[inline(always)]
-    fn admit(&self, [w0, w1, _, w3]: Words) -> Code {
-        Code::from_number(ringfence_port(w0, w1, self.0.side.in_word(w3)))
+    fn admit(&self, [w0, w1, _, w3]: Words, open: Code) -> Code {
+        let open = open.number().into();
+        Code::from_number(ringfence_port(w0, w1, self.0.side.in_word(w3), open))
     }
 
     #[inline(always)]
@@ -151,8 +152,9 @@ pub extern "C" fn ringfence_trust(s0: u64, s1: u64) -> u32 {
 /// [`exposure::admit`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn ringfence_port(w0: u64, w1: u64, w3: u64) -> u32 {
-    exposure::admit([w0, w1, 0, w3], &without_packet(Side::of_word(w3))).number()
+pub extern "C" fn ringfence_port(w0: u64, w1: u64, w3: u64, open: u64) -> u32 {
+    let open = Code::from_number(open as u32);
+    exposure::admit([w0, w1, 0, w3], open, &without_packet(Side::of_word(w3))).number()
 }
 
 /// [`stream::take`].

@@ -1,22 +1,23 @@
 //! Ports that are not open to everybody.
 
 use super::{PeerSlot as _, Tables};
-use crate::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED};
+use crate::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, PORT_GUARDED};
 use crate::decision::{Code, Reason};
 use crate::gate;
 use crate::limits::REPLY_WINDOW;
 use crate::packet::{Headers, Layer4, Words};
 
-/// Whether a guarded port is open to this packet: [`Code::OPEN`]; [`Reason::ClosedPort`], which does not
+/// Whether the packet's port is open to it: `open`, also if the port is not guarded; [`Reason::ClosedPort`], which does not
 /// apply to trusted sources; or [`Code::SHUT`], which applies to all.
 ///
 /// Over TCP, only the first packet of a connection is checked, so that established connections and those
 /// that the host opens continue. Over UDP, a packet is a reply if the host has recently sent something
-/// from this port to its source.
+/// from this port to its source. What the host sends to itself over a protected loopback interface is not
+/// checked.
 #[inline(always)]
-pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
+pub fn admit<T: Tables + ?Sized>(words: Words, open: Code, tables: &T) -> Code {
     let Some(config) = tables.config() else {
-        return Code::OPEN;
+        return open;
     };
     let headers = Headers::from_words(words);
     let source = headers.source;
@@ -25,8 +26,11 @@ pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
         Layer4::Tcp { port, syn: true, .. } => (true, port),
         // It may go to any port, and hiding the port must not be an advantage.
         Layer4::Unknown => return Reason::ClosedPort.into(),
-        Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => return Code::OPEN,
+        Layer4::Tcp { .. } | Layer4::LaterFragment | Layer4::Other => return open,
     };
+    if tables.port_classes(tcp, port) & PORT_GUARDED == 0 || tables.is_loopback() {
+        return open;
+    }
     let guards = tables.guards(tcp, port);
     let now = tables.now(config);
     if guards & OPEN_TO_KNOWN != 0 {
@@ -34,14 +38,14 @@ pub fn admit<T: Tables + ?Sized>(words: Words, tables: &T) -> Code {
         let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
         let peer = if may_be { tables.peer(source) } else { None };
         if peer.is_some_and(|peer| now < peer.until()) {
-            return Code::OPEN;
+            return open;
         }
     }
     if !tcp
         && guards & OPEN_TO_REPLIES != 0
         && tables.asked(source, port).is_some_and(|asked| now < asked.saturating_add(REPLY_WINDOW))
     {
-        return Code::OPEN;
+        return open;
     }
     if guards & OPEN_TO_TRUSTED != 0 { Reason::ClosedPort.into() } else { Code::SHUT }
 }

@@ -33,8 +33,8 @@ pub trait Stages {
     }
     /// [`exposure::admit`].
     #[inline(always)]
-    fn admit(&self, words: Words) -> Code {
-        exposure::admit(words, self.tables())
+    fn admit(&self, words: Words, open: Code) -> Code {
+        exposure::admit(words, open, self.tables())
     }
     /// [`stream::take`].
     #[inline(always)]
