@@ -1,6 +1,6 @@
 //! The object that the library embeds matches `abi`, and the kernel accepts it.
 
-use aya_obj::generated::{BPF_F_MMAPABLE, bpf_map_type};
+use aya_obj::generated::{BPF_F_MMAPABLE, bpf_insn, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
     self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
@@ -129,6 +129,57 @@ fn it_has_the_programs_of_the_abi() {
         );
         assert_eq!(program.license.to_bytes(), b"Dual MIT/GPL");
     }
+}
+
+/// Linux 6.1 rounds the stack of each function up to 32 bytes, and allows 512 to a chain of calls
+/// (`check_max_stack_depth` in kernel/bpf/verifier.c): the program, one of its stages, and a function without a
+/// frame of its own, which counts as 32. Newer kernels round up to less, and would not notice.
+#[test]
+fn its_calls_fit_into_the_stack_of_old_kernels() {
+    let object = object();
+    let mut stages = 0;
+    for function in object.functions.values() {
+        let most = match function.name.as_str() {
+            abi::PROGRAM => 160,
+            name if name.starts_with("ringfence_") => 320,
+            _ => continue,
+        };
+        let depth = stack_depth(&function.instructions).next_multiple_of(32);
+        assert!(depth <= most, "{}: {depth} bytes of stack, at most {most}", function.name);
+        stages += 1;
+    }
+    assert!(stages > 10, "only {stages} functions");
+}
+
+/// How far below the frame pointer a function writes and reads, in bytes.
+fn stack_depth(instructions: &[bpf_insn]) -> usize {
+    const FRAME: u8 = 10;
+    // BPF_ALU64 with BPF_MOV | BPF_X, and with BPF_ADD | BPF_K.
+    const MOVE: u8 = 0xbf;
+    const ADD: u8 = 0x07;
+    let mut copies = 0u16;
+    let mut deepest = 0;
+    for instruction in instructions {
+        let (to, from) = (instruction.dst_reg(), instruction.src_reg());
+        let offset = match instruction.code {
+            MOVE => {
+                let bit = 1 << to;
+                copies = if from == FRAME { copies | bit } else { copies & !bit };
+                0
+            }
+            ADD if copies & 1 << to != 0 => {
+                copies &= !(1 << to);
+                instruction.imm
+            }
+            // Loads by the source, stores by the destination.
+            code if code & 7 == 1 && from == FRAME || matches!(code & 7, 2 | 3) && to == FRAME => {
+                instruction.off.into()
+            }
+            _ => 0,
+        };
+        deepest = deepest.min(offset);
+    }
+    deepest.unsigned_abs().try_into().unwrap_or(usize::MAX)
 }
 
 #[test]
