@@ -7,8 +7,8 @@ use crate::gate;
 use crate::limits::REPLY_WINDOW;
 use crate::packet::{Headers, Layer4, Words};
 
-/// Whether the packet's port is open to it: `open`, also if the port is not guarded; [`Reason::ClosedPort`], which does not
-/// apply to trusted sources; or [`Code::SHUT`], which applies to all.
+/// Whether the packet's port is open to it: `open`, also if the port is not guarded;
+/// [`Reason::ClosedPort`], which does not apply to trusted sources; or [`Code::SHUT`], which applies to all.
 ///
 /// Over TCP, only the first packet of a connection is checked, so that established connections and those
 /// that the host opens continue. Over UDP, a packet is a reply if the host has recently sent something
