@@ -90,9 +90,26 @@ fn build() -> Result<(), String> {
     // A copy for this build, because another one may have other features.
     let built = target_dir.join(TARGET).join(PROFILE).join(OBJECT);
     let object = out.join(OBJECT);
-    fs::copy(&built, &object).map_err(|e| format!("copy {}: {e}", built.display()))?;
+    strip(Path::new(setting("RUSTC")?), &built, &object)?;
     println!("cargo::rustc-env=RINGFENCE_EBPF_OBJECT={}", object.display());
     Ok(())
+}
+
+/// Copies the object without DWARF: the kernel and aya read only BTF, and DWARF would be most of it.
+fn strip(rustc: &Path, built: &Path, object: &Path) -> Result<(), String> {
+    let host = variable("HOST")?;
+    let sysroot = rustc.ancestors().nth(2).unwrap_or(rustc);
+    let objcopy = sysroot.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    let status = Command::new(&objcopy)
+        .arg("--strip-debug")
+        .args([built, object])
+        .status()
+        .map_err(|e| format!("{}: {e}; run `cargo xtask setup` again", objcopy.display()))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} cannot strip {} ({status})", objcopy.display(), built.display()))
+    }
 }
 
 /// Flags by which the object has the same bytes wherever it is built. The workspace becomes `.`, where the
