@@ -109,9 +109,16 @@ fn change(blocks: &mut Blocks, tcp: bool, ranges: &[PortRange], change: impl Fn(
     }
 }
 
-fn write(map: &mut PortMap, blocks: Blocks) -> Result<()> {
-    for (block, bytes) in (0..).zip(blocks) {
-        map.set(block, bytes, 0)?;
+fn read(map: &PortMap) -> Result<Blocks> {
+    Ok((0..PORT_BLOCKS).map(|block| map.get(&block, 0)).collect::<Result<_, _>>()?)
+}
+
+/// Writes the blocks that differ from those in the map, which most do not.
+fn write(map: &mut PortMap, blocks: &Blocks, there: &Blocks) -> Result<()> {
+    for ((block, bytes), there) in (0..).zip(blocks).zip(there) {
+        if bytes != there {
+            map.set(block, bytes, 0)?;
+        }
     }
     Ok(())
 }
@@ -140,21 +147,22 @@ pub(super) fn write_ports(
         add(*tcp, &[*range], PORT_GUARDED);
         change(&mut open_to, *tcp, &[*range], |of_port| *of_port = *of_guard);
     }
+    let (old_open_to, old_classes) = read(guards)
+        .and_then(|guards| Ok((guards, read(ports)?)))
+        .context("read the classes of ports")?;
     // The entries of ports that are no longer guarded remain until the ports have changed.
-    let mut before = Vec::with_capacity(open_to.len());
-    for (block, (new, classes)) in (0..).zip(open_to.iter().zip(&classes)) {
-        let mut bytes =
-            guards.get(&block, 0).context("read the sources to which ports are open")?;
-        for ((byte, new), class) in bytes.iter_mut().zip(new).zip(classes) {
+    let mut both = old_open_to.clone();
+    for ((both, new), classes) in both.iter_mut().zip(&open_to).zip(&classes) {
+        for ((byte, new), class) in both.iter_mut().zip(new).zip(classes) {
             if class & PORT_GUARDED != 0 {
                 *byte = *new;
             }
         }
-        before.push(bytes);
     }
-    write(guards, before).context("write the sources to which ports are open")?;
-    write(ports, classes).context("write the classes of ports")?;
-    write(guards, open_to).context("write the sources to which ports are open")
+    let guards_failed = "write the sources to which ports are open";
+    write(guards, &both, &old_open_to).context(guards_failed)?;
+    write(ports, &classes, &old_classes).context("write the classes of ports")?;
+    write(guards, &open_to, &both).context(guards_failed)
 }
 
 /// The map of User-Agents whose packets are dropped.
