@@ -1,9 +1,8 @@
 //! Ports that are not open to everybody.
 
-use super::{PeerSlot as _, Tables};
+use super::{Tables, tiers};
 use crate::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, PORT_GUARDED};
 use crate::decision::{Code, Reason};
-use crate::gate;
 use crate::limits::REPLY_WINDOW;
 use crate::packet::{Headers, Layer4, Words};
 
@@ -33,13 +32,8 @@ pub fn admit<T: Tables + ?Sized>(words: Words, open: Code, tables: &T) -> Code {
     }
     let guards = tables.guards(tcp, port);
     let now = tables.now(config);
-    if guards & OPEN_TO_KNOWN != 0 {
-        let place = gate::known(source, config.seed);
-        let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
-        let peer = if may_be { tables.peer(source) } else { None };
-        if peer.is_some_and(|peer| now < peer.until()) {
-            return open;
-        }
+    if guards & OPEN_TO_KNOWN != 0 && tiers::known_peer(source, config, tables, now).is_some() {
+        return open;
     }
     if !tcp
         && guards & OPEN_TO_REPLIES != 0

@@ -17,6 +17,20 @@ use crate::packet::{Headers, Layer4, Packet, Payload, Place, Words};
 use crate::rate::Gcra;
 use crate::sip::{self, Fields, Start};
 
+/// The known peer with this address. The gate saves the lookup of most unknown sources.
+#[inline(always)]
+pub(super) fn known_peer<'a, T: Tables + ?Sized>(
+    source: Address,
+    config: &Config,
+    tables: &'a T,
+    now: u64,
+) -> Option<T::Peer<'a>> {
+    let place = gate::known(source, config.seed);
+    let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
+    let peer = if may_be { tables.peer(source) } else { None };
+    peer.filter(|peer| now < peer.until())
+}
+
 /// Why a packet to a SIP port passes or drops, or [`Code::UNKNOWN`].
 #[inline(always)]
 pub(super) fn sip<T: Tables + ?Sized>(
@@ -25,10 +39,7 @@ pub(super) fn sip<T: Tables + ?Sized>(
     tables: &T,
     now: u64,
 ) -> Code {
-    let place = gate::known(source, config.seed);
-    let may_be = tables.known_gate(place.word).wrapping_shr(place.shift) & 1 != 0;
-    let peer = if may_be { tables.peer(source) } else { None };
-    let peer = peer.filter(|peer| now < peer.until());
+    let peer = known_peer(source, config, tables, now);
     if now < config.maintenance_until
         && (peer.is_none() || config.flags & FLAG_CLOSED_TO_KNOWN != 0)
     {
