@@ -12,7 +12,7 @@ use crate::rate::Gcra;
 
 /// Increases with every change of this module that an older program or controller would misread. Pinned
 /// maps of another version are not reused.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// The XDP program. Like those of maps, its name has at most 15 bytes, because the kernel truncates it
 /// there.
@@ -69,6 +69,17 @@ pub mod maps {
     pub const FLOODERS: &str = "FLOODERS";
     /// Array of [`greylist::Line`](crate::greylist::Line).
     pub const GREYLIST: &str = "GREYLIST";
+    /// LRU hash of [`Challenged`](super::Challenged) by address: the addresses to which the host has sent a
+    /// challenge. If it is full, the address that was unused for longest is forgotten.
+    pub const CHALLENGED: &str = "CHALLENGED";
+    /// Array of [`greylist::Line`](crate::greylist::Line), by the hash of the request: requests that were
+    /// dropped because their source is throttled or over a limit.
+    pub const RETRIES: &str = "RETRIES";
+    /// Array of buckets, one `u64` each, by the hash of the source: the retransmissions that were admitted
+    /// because of [`RETRIES`].
+    pub const RETRY_RATE: &str = "RETRY_RATE";
+    /// Ring buffer of [`WireEvent`](super::WireEvent).
+    pub const WIRE: &str = "WIRE";
     /// Longest-prefix trie of [`Signature`](super::Signature) by the folded start of a User-Agent.
     pub const SIGNATURES: &str = "SIGNATURES";
     /// Array of the times at which a source last sent a packet that passed to a SIP port, one `u32` each,
@@ -90,14 +101,16 @@ pub mod maps {
     pub const LEARNED: &str = "LEARNED";
     /// Per-CPU scratch memory of the program, not for the controller and not pinned.
     pub const SCRATCH: &str = "SCRATCH";
-    /// Per-CPU bucket that limits events, not for the controller and not pinned.
+    /// Per-CPU buckets that limit events, not for the controller and not pinned.
     pub const EVENT_RATE: &str = "EVENT_RATE";
+    /// The same for [`WIRE`].
+    pub const WIRE_RATE: &str = "WIRE_RATE";
 
     /// The maps that outlive the controller and are shared by all interfaces.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
-        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, BEAT,
+        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, BEAT, CHALLENGED, RETRIES, RETRY_RATE, WIRE,
     ];
 }
 
@@ -127,7 +140,10 @@ pub const SCOPE_SIP: u8 = 1;
 /// the value of the previous one.
 pub const SCOPE_NAMED: u8 = 2;
 /// The number of classes of ports with a name in the configuration.
-pub const NAMED_SCOPES: usize = 6;
+pub const NAMED_SCOPES: usize = 5;
+/// The SIP ports over UDP, besides [`SCOPE_SIP`], as the scope of a throttle. Over TCP a source is not forged,
+/// so its failures are proven and lead to a ban.
+pub const SCOPE_THROTTLE: u8 = 0x40;
 /// The scope of a ban of everything.
 pub const SCOPE_ALL: u8 = 0x80;
 
@@ -347,6 +363,90 @@ pub struct Beat {
     pub last: u64,
 }
 
+/// The nonces of an address that are remembered: those of a phone's last challenges, or of several phones
+/// behind one address that are registering just now.
+pub const NONCES: usize = 8;
+
+/// The requests of an address whose replies are awaited.
+pub const AWAITED: usize = 8;
+
+/// An address to which the host has sent a challenge (RFC 3261 section 22). The counts wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Challenged {
+    /// When a request with one of its nonces last arrived from it, which proves that it is not forged; zero
+    /// if none has.
+    pub proven_at: u64,
+    /// The bucket of requests with one of its nonces that pass although its source is over a limit or
+    /// throttled.
+    pub bucket: u64,
+    /// The bucket of requests that are searched for a nonce for that purpose.
+    pub searches: u64,
+    /// Keyed hashes of the last nonces that were sent to it; zero if there is none.
+    pub nonces: [u32; NONCES],
+    /// Keyed hashes of the Call-IDs of requests with one of these nonces that have no final reply yet.
+    pub awaited: [u32; AWAITED],
+    /// Where the next nonce is written.
+    pub next_nonce: u32,
+    /// Where the next awaited request is written.
+    pub next_awaited: u32,
+    /// Challenges that were sent to it.
+    pub challenges: u32,
+    /// Requests from it with one of its nonces, without retransmissions.
+    pub answered: u32,
+    /// How many of these were refused.
+    pub refused: u32,
+    /// How many of these were accepted.
+    pub accepted: u32,
+    /// A keyed hash of the request that was challenged last.
+    pub last: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An event about a response to an address, for the controller. The counts are those of
+/// [`Challenged`], so that a lost event loses no count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct WireEvent {
+    /// The time.
+    pub time: u64,
+    /// The address: [`Address::words`](crate::address::Address::words).
+    pub address: [u64; 2],
+    /// One of `WIRE_*`.
+    pub kind: u32,
+    /// The status code of the response (RFC 3261 section 21).
+    pub status: u32,
+    /// Not zero over TCP.
+    pub tcp: u32,
+    /// [`Challenged::challenges`].
+    pub challenges: u32,
+    /// [`Challenged::answered`].
+    pub answered: u32,
+    /// [`Challenged::refused`].
+    pub refused: u32,
+    /// [`Challenged::accepted`].
+    pub accepted: u32,
+    /// The lengths of `session` and `account` in bytes, the latter in the upper half.
+    pub lengths: u32,
+    /// The beginning of the Call-ID, which the client chose.
+    pub session: [u64; SESSION_WORDS],
+    /// What follows `sip:` in the From, which the client chose.
+    pub account: [u64; ACCOUNT_WORDS],
+}
+
+/// Words of a Call-ID in an event.
+pub const SESSION_WORDS: usize = 16;
+/// Words of an account in an event.
+pub const ACCOUNT_WORDS: usize = 8;
+
+/// A challenge was sent.
+pub const WIRE_CHALLENGED: u32 = 1;
+/// The answer to a challenge was refused.
+pub const WIRE_REFUSED: u32 = 2;
+/// A REGISTER that answered a challenge was accepted.
+pub const WIRE_ACCEPTED: u32 = 3;
+
 /// Counts of what [`EGRESS_PROGRAM`] has changed in [`maps::KNOWN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -417,6 +517,8 @@ const _: () = assert!(size_of::<BanEntry>() == 24);
 const _: () = assert!(size_of::<NetworkEntry>() == 48);
 const _: () = assert!(size_of::<SharedBucket>() == 64);
 const _: () = assert!(size_of::<Peer>() == 48);
+const _: () = assert!(size_of::<Challenged>() == 120);
+const _: () = assert!(size_of::<WireEvent>() == 248);
 const _: () = assert!(size_of::<Beat>() == 16);
 const _: () = assert!(size_of::<Learning>() == 24);
 const _: () = assert!(size_of::<Counter>() == 16);
@@ -439,14 +541,16 @@ pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        BanEntry, Beat, Config, Configs, Counter, Flooder, Learning, NetworkEntry, Peer,
-        SharedBucket, Signature,
+        BanEntry, Beat, Challenged, Config, Configs, Counter, Flooder, Learning, NetworkEntry,
+        Peer, SharedBucket, Signature,
     };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Configs {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Challenged {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BanEntry {}
     // SAFETY: as above.

@@ -118,7 +118,7 @@ reasons! {
     Maintenance = 31, Drop, "maintenance";
     /// From a known peer, within its limit.
     Known = 32, Pass, "known";
-    /// Over the limit that all unknown sources share, but retransmitted.
+    /// A throttle or a limit would have dropped it, but it is a retransmission.
     Admitted = 33, Pass, "admitted";
     /// Its source is impossible for a packet from a wire: the host's own address, loopback, multicast.
     Spoofed = 34, Drop, "spoofed";
@@ -126,6 +126,10 @@ reasons! {
     StreamLimit = 35, Drop, "stream-limit";
     /// To a port that is not open to its source.
     ClosedPort = 36, Drop, "closed-port";
+    /// Its source is throttled because of failures that are not proven.
+    Throttled = 37, Drop, "throttled";
+    /// A limit or a throttle would have dropped it, but it answers a challenge that was sent to its source.
+    Answered = 38, Pass, "answered";
 }
 
 impl Reason {
@@ -150,7 +154,8 @@ const FLOOD: u32 = 1 << 16;
 const GUARDED: u32 = 1 << 17;
 
 /// The [bits](Code::bit) of the reasons that drop.
-const DROPS: u64 = 0xffff_0000 | bits(&[Reason::Spoofed, Reason::StreamLimit, Reason::ClosedPort]);
+const DROPS: u64 = 0xffff_0000
+    | bits(&[Reason::Spoofed, Reason::StreamLimit, Reason::ClosedPort, Reason::Throttled]);
 
 impl Code {
     /// Undecided: the source is unknown, and its packet goes to SIP.

@@ -139,6 +139,20 @@ pub fn ask(line: &impl Cells, source: u64, request: u64, now: u64) -> Told {
     Told::New
 }
 
+/// Whether a request was recorded before, and long enough ago for a retransmission. Records it, so that of
+/// many copies only a few pass.
+#[inline(always)]
+pub fn is_repeated(line: &impl Cells, request: u64, now: u64) -> bool {
+    let (tag, now) = (tag(request, false), now_unit(now));
+    let age = if has_one(line, tag, tag) { age(line, tag, now) } else { u32::MAX };
+    if age < SOONEST {
+        return false;
+    }
+    let repeated = age <= LATEST;
+    enter(line, tag, now, if repeated { 0 } else { NOTED });
+    repeated
+}
+
 /// Records that a source was admitted, unless this was recorded a moment ago.
 #[inline(always)]
 pub fn admit(line: &impl Cells, source: u64, now: u64) {

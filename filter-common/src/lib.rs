@@ -37,3 +37,4 @@ pub mod packet;
 pub mod policy;
 pub mod rate;
 pub mod sip;
+pub mod wire;

@@ -73,6 +73,24 @@ pub const FLOODERS: u32 = 4096;
 /// Lines of the greylist, 2 MiB: what 500,000 sources send in a second.
 pub const GREYLIST_LINES: u32 = 1 << 15;
 
+/// Addresses to which the host has sent a challenge, 3 MiB: those of a minute if forged sources exhaust the
+/// budget that unknown sources share.
+pub const CHALLENGED_ADDRESSES: u32 = 1 << 14;
+
+/// Lines of requests that were dropped and may be retransmitted, 512 KiB: what arrives in half a second at
+/// 100,000 packets/s.
+pub const RETRY_LINES: u32 = 1 << 13;
+
+/// Buckets of retransmissions, by the hash of their source, 128 KiB.
+pub const RETRY_BUCKETS: u32 = 1 << 14;
+
+/// Bytes of the ring buffer of responses: 1,000 events.
+pub const WIRE_BYTES: u32 = 256 * 1024;
+
+/// Events about responses a second that one CPU sends to the daemon, as many as Asterisk sends challenges to
+/// a busy site.
+pub const WIRE_EVENTS_PER_SECOND: u64 = 1000;
+
 /// Blocks of 64 bytes of a REGISTER that tell it from others, for the greylist.
 pub const IDENTITY_BLOCKS: usize = 8;
 

@@ -3,6 +3,7 @@
 //! The cheapest and most decisive lookups come first. Trust comes last, and only for a packet that would
 //! be dropped: it wins over everything, and costs other packets nothing.
 
+pub mod answers;
 pub mod bans;
 pub mod exposure;
 mod levels;
@@ -24,6 +25,7 @@ use crate::greylist::Cells;
 use crate::packet::{self, Headers, Layer4, Packet, Unparsed, Window, Words};
 use crate::rate::Bucket;
 use crate::sip::{Agent, Fields};
+use crate::wire::{Message, Record};
 
 /// The state besides the packet: the BPF maps in the kernel, a model of them on the host.
 pub trait Tables {
@@ -49,6 +51,11 @@ pub trait Tables {
         Self: 'a;
     /// A line of the greylist.
     type Cells<'a>: Cells
+    where
+        Self: 'a;
+
+    /// An address to which the host has sent a challenge.
+    type Challenged<'a>: Record
     where
         Self: 'a;
 
@@ -110,6 +117,14 @@ pub trait Tables {
     fn signature(&self, agent: &Agent) -> bool;
     /// Records that a packet of a source passes to SIP at `now`. Only the daemon reads this.
     fn saw(&self, _hash: u64, _now: u64) {}
+    /// What is known about an address to which the host has sent a challenge.
+    fn challenged(&self, source: Address) -> Option<Self::Challenged<'_>>;
+    /// A line of requests that may be retransmitted.
+    fn retries(&self, line: u32) -> Option<Self::Cells<'_>>;
+    /// The bucket of a source's retransmissions.
+    fn retry_bucket(&self, place: u32) -> Option<Self::Bucket<'_>>;
+    /// Reads the first `bytes` bytes of the memory of [`with_window`](Self::with_window).
+    fn read_message(&self, bytes: usize, seed: u64) -> Message;
     /// Memory for [`Packet::copy`].
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
     /// Does this many steps of [`sip::search`](crate::sip::search) over that memory. The kernel runs the loop:
@@ -185,6 +200,7 @@ const SEEN: u64 = bits(&[
     Reason::NotSip,
     Reason::Known,
     Reason::Admitted,
+    Reason::Answered,
 ]);
 
 /// Decides about a packet: the first of these that applies.
@@ -193,6 +209,8 @@ const SEEN: u64 = bits(&[
 /// 2. By its source and port: a forged source, a ban, no SIP port, closed SIP, a known peer (`judge`).
 /// 3. By whom a guarded port is open to ([`exposure::admit`]).
 /// 4. By the limits of unknown sources: bytes over TCP, packets of a class, the greylist (`unknown`).
+/// 5. A packet over a limit of its source, or from a throttled one, passes if it answers a challenge that
+///    was sent there, or is retransmitted ([`answers::admit`]).
 ///
 /// A trusted source passes even if one of these would drop it, except at a port that is closed to
 /// everybody.
@@ -219,6 +237,9 @@ pub fn decide<S: Stages>(packet: &impl Packet, stages: &S) -> Decision {
     }
     if code == Code::UNKNOWN {
         code = unknown(packet, words, config, stages);
+    }
+    if code.bit() & answers::WATCHED != 0 {
+        code = stages.answered(packet, words, code);
     }
     if code.drops() && spared(code, headers.source, config, stages) {
         code = Reason::Trusted.into();
@@ -305,16 +326,20 @@ fn judge(headers: &Headers, config: &Config, stages: &impl Stages) -> Code {
         return Reason::Spoofed.into();
     }
     let now = tables.now(config);
-    if let Some(reason) = bans::banned(source, classes, config, stages, now)
-        && (!matches!(reason, Reason::Spoofed) || is_attended(tables, now))
-    {
-        return reason.into();
+    let mut throttled = false;
+    if let Some(reason) = bans::banned(source, classes, config, stages, now) {
+        if matches!(reason, Reason::Throttled) {
+            throttled = true;
+        } else if !matches!(reason, Reason::Spoofed) || is_attended(tables, now) {
+            return reason.into();
+        }
     }
     let code = if may_be_sip {
         if source.is_unspecified() {
             return Reason::Spoofed.into();
         }
-        tiers::sip(source, config, tables, now)
+        let code = tiers::sip(source, config, tables, now);
+        if throttled && code == Code::UNKNOWN { Reason::Throttled.into() } else { code }
     } else {
         match headers.layer4 {
             Layer4::LaterFragment => return Reason::Fragment.into(),

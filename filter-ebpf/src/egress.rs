@@ -3,21 +3,26 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_NOEXIST, TC_ACT_UNSPEC};
-use aya_ebpf::btf_maps::Array;
+use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::{btf_map, classifier};
 use aya_ebpf::programs::TcContext;
-use filter_common::abi::{Config, Learning, Peer, asked_key};
+use filter_common::abi::{Challenged, Config, Learning, Peer, WireEvent, asked_key};
 use filter_common::address::Address;
 use filter_common::gate;
 use filter_common::learn::{self, Outcome, Peers, Reading};
+use filter_common::limits::{WIRE_BYTES, WIRE_EVENTS_PER_SECOND};
 use filter_common::packet::{self, Place, Window};
 use filter_common::policy::{PeerSlot as _, Tables as _};
+use filter_common::rate::Gcra;
+use filter_common::wire::{self, Heard, Message, Replies};
 
 use crate::atomic::Word;
 use crate::scratch;
 use crate::skb::SkbPacket;
-use crate::tables::{self, ASKED, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Side};
+use crate::tables::{
+    self, ASKED, CHALLENGED, CROWDS, KNOWN, KNOWN_GATE, KernelTables, Record, Side,
+};
 
 #[btf_map]
 static LEARNED: Array<Learning, 1> = Array::new();
@@ -50,7 +55,112 @@ fn watch(ctx: &TcContext) {
     learn::note_asked(&leaving, &KernelPeers::new(side));
     if learn::is_watched(&leaving, &KernelPeers::new(side)) {
         let [first, second] = leaving.destination.words();
-        ringfence_learn(ctx.skb.skb, first, second, Place::from(leaving.payload).0, side.word());
+        let message = Place::from(leaving.payload).0;
+        ringfence_learn(ctx.skb.skb, first, second, message, side.word());
+        ringfence_hear(
+            ctx.skb.skb,
+            first,
+            second,
+            message,
+            side.word() | u64::from(leaving.tcp) << 1,
+        );
+    }
+}
+
+#[btf_map]
+static WIRE: RingBuf<(), { WIRE_BYTES as usize }> = RingBuf::new();
+
+#[btf_map]
+static WIRE_RATE: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// The limit of events: more would only describe the same scan, and the next event has the counts.
+const WIRE_LIMIT: Gcra =
+    Gcra { interval: 1_000_000_000 / WIRE_EVENTS_PER_SECOND, tolerance: 1_000_000_000 };
+
+/// Calls [`wire::hear`]. The last argument has the side, and twice one over TCP. The verifier follows this
+/// function separately.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_hear(
+    ctx: *mut __sk_buff,
+    first: u64,
+    second: u64,
+    message: u64,
+    side: u64,
+) -> u32 {
+    let ctx = TcContext::new(ctx);
+    let address = Address::from_words([first, second]);
+    let peers = KernelPeers::new(Side::told(side & 1));
+    wire::hear(&SkbPacket::new(&ctx), address, Place(message), side & 2 != 0, &peers);
+    0
+}
+
+impl Replies for KernelPeers {
+    type Record<'a> = Record;
+
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        self.0.config()
+    }
+
+    #[inline(always)]
+    fn now(&self, config: &Config) -> u64 {
+        tables::now(config)
+    }
+
+    #[inline(always)]
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
+        self.0.with_window(fill)
+    }
+
+    #[inline(always)]
+    fn read_message(&self, bytes: usize, seed: u64) -> Message {
+        self.0.read_message(bytes, seed)
+    }
+
+    #[inline(always)]
+    fn challenged(&self, address: Address) -> Option<Record> {
+        self.0.challenged(address)
+    }
+
+    #[inline(always)]
+    fn challenge(&self, address: Address) -> Option<Record> {
+        // SAFETY: this CPU's own memory, which nothing writes.
+        let record: &Challenged = unsafe { &*scratch::unchallenged()? };
+        // Another CPU may have made it meanwhile.
+        let _there = CHALLENGED.insert(address.words(), record, u64::from(BPF_NOEXIST));
+        self.0.challenged(address)
+    }
+
+    #[inline(always)]
+    fn tell(&self, heard: &Heard, message: &Message, record: &Record) {
+        let (Some(bucket), Some(event), Some(window)) =
+            (WIRE_RATE.get_ptr_mut(0), scratch::event(), scratch::window())
+        else {
+            return;
+        };
+        // SAFETY: this CPU's own slot, aligned to eight bytes.
+        let bucket = unsafe { Word::new(bucket) };
+        if !WIRE_LIMIT.take(&bucket, heard.time) {
+            return;
+        }
+        // SAFETY: this CPU's own memory, and a lookup's result.
+        unsafe {
+            let record = record.value();
+            (*event).time = heard.time;
+            (*event).address = heard.address.words();
+            (*event).kind = heard.kind;
+            (*event).status = heard.status;
+            (*event).tcp = u32::from(heard.tcp);
+            (*event).challenges = (*record).challenges;
+            (*event).answered = (*record).answered;
+            (*event).refused = (*record).refused;
+            (*event).accepted = (*record).accepted;
+            (*event).lengths = wire::lengths(message);
+            wire::text(&*window, message.session_at as usize, &mut (*event).session);
+            wire::text(&*window, message.account_at as usize, &mut (*event).account);
+            let _full = WIRE.output_untyped::<WireEvent>(&*event, 0);
+        }
     }
 }
 

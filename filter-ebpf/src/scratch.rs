@@ -2,8 +2,10 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
+use filter_common::abi::{Challenged, WireEvent};
 use filter_common::learn::Reading;
 use filter_common::packet::{Window, Words};
+use filter_common::wire;
 
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -13,6 +15,10 @@ struct Scratch {
     window: Window,
     words: Words,
     reading: Reading,
+    message: wire::Reading,
+    event: WireEvent,
+    /// Always zero.
+    unchallenged: Challenged,
     edge: Edge,
 }
 
@@ -41,6 +47,30 @@ pub(crate) fn reading() -> Option<*mut Reading> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: a map's value.
     Some(unsafe { &raw mut (*scratch).reading })
+}
+
+/// The state of reading a message in either direction.
+#[inline(always)]
+pub(crate) fn message() -> Option<*mut wire::Reading> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).message })
+}
+
+/// The record of an address that has not been challenged, which is too large for the stack.
+#[inline(always)]
+pub(crate) fn unchallenged() -> Option<*const Challenged> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw const (*scratch).unchallenged })
+}
+
+/// An event that is being made.
+#[inline(always)]
+pub(crate) fn event() -> Option<*mut WireEvent> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).event })
 }
 
 /// The headers of a packet.

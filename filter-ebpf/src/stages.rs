@@ -10,7 +10,8 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::address::Address;
 use filter_common::decision::Code;
 use filter_common::packet::{self, Packet, Place, Unparsed, Words};
-use filter_common::policy::{Stages, Tables as _, Task, bans, exposure, stream, tiers};
+use filter_common::policy::bans::InNetwork;
+use filter_common::policy::{Stages, Tables as _, Task, answers, bans, exposure, stream, tiers};
 use filter_common::sip::Fields;
 
 use crate::packet::XdpPacket;
@@ -49,9 +50,9 @@ impl Stages for KernelStages {
     }
 
     #[inline(always)]
-    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> InNetwork {
         let [s0, s1] = source.words();
-        ringfence_net(s0, s1, reach.into(), now.into()) != 0
+        InNetwork::from_number(ringfence_net(s0, s1, reach.into(), now.into()))
     }
 
     #[inline(always)]
@@ -63,6 +64,13 @@ impl Stages for KernelStages {
     #[inline(always)]
     fn stream(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words) -> Code {
         Code::from_number(ringfence_stream(self.0.ctx, w0, w1, w2, self.0.side.in_word(w3)))
+    }
+
+    #[inline(always)]
+    fn answered(&self, _packet: &impl Packet, [w0, w1, w2, w3]: Words, code: Code) -> Code {
+        let number = u64::from(code.number()) << CODE_SHIFT;
+        let w3 = self.0.side.in_word(w3) & WITHOUT_CODE | number;
+        Code::from_number(ringfence_answer(self.0.ctx, w0, w1, w2, w3))
     }
 
     #[inline(always)]
@@ -139,7 +147,7 @@ pub extern "C" fn ringfence_parse(ctx: *mut xdp_md) -> u32 {
 #[inline(never)]
 pub extern "C" fn ringfence_net(s0: u64, s1: u64, reach: u64, now: u64) -> u32 {
     let source = Address::from_words([s0, s1]);
-    u32::from(bans::network(source, reach as u8, &without_packet(Side::told(0)), now as u32))
+    bans::network(source, reach as u8, &without_packet(Side::told(0)), now as u32) as u32
 }
 
 /// Whether the address with these words is in a network that is trusted on this interface.
@@ -176,6 +184,20 @@ pub extern "C" fn ringfence_class(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w
     let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
     tiers::classify(&packet, [w0, w1, w2, w3], &tables).to_word()
 }
+
+/// [`answers::admit`]. The code is in the place of the last word's port and TCP header, which are not read.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn ringfence_answer(ctx: *mut xdp_md, w0: u64, w1: u64, w2: u64, w3: u64) -> u32 {
+    let ctx = XdpContext::new(ctx);
+    let side = Side::of_word(w3);
+    let (packet, tables) = (XdpPacket::new(&ctx), KernelTables { ctx: ctx.ctx, side });
+    let code = Code::from_number((w3 >> CODE_SHIFT) as u32);
+    answers::admit(&packet, [w0, w1, w2, w3 & WITHOUT_CODE], code, &tables).number()
+}
+
+const CODE_SHIFT: u32 = 32;
+const WITHOUT_CODE: u64 = 0xffff_ffff;
 
 /// [`tiers::limit`].
 #[unsafe(no_mangle)]

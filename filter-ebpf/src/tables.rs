@@ -10,23 +10,24 @@ use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_loop};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
-    BanEntry, Beat, Buckets, CLASSES, Config, Configs, Flooder, NetworkEntry, PORT_BLOCKS,
-    PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket, Signature, asked_key,
-    port_place,
+    AWAITED, BanEntry, Beat, Buckets, CLASSES, Challenged, Config, Configs, Flooder, NONCES,
+    NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
+    Signature, asked_key, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES,
-    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES,
-    SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
+    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
+    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, RETRY_BUCKETS,
+    RETRY_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::seen_unit;
 use filter_common::sip::{self, Agent, Fields};
+use filter_common::wire::{self, Count, Message, Reading};
 
 use crate::atomic::Word;
 use crate::hints::masked;
@@ -112,6 +113,16 @@ static GUARDS: Array<[u8; PORTS_PER_BLOCK], { PORT_BLOCKS as usize }> = Array::n
 #[btf_map]
 pub(crate) static ASKED: LruHashMap<[u64; 3], u64, { ASKED_ADDRESSES as usize }> =
     LruHashMap::new();
+
+#[btf_map]
+pub(crate) static CHALLENGED: LruHashMap<[u64; 2], Challenged, { CHALLENGED_ADDRESSES as usize }> =
+    LruHashMap::new();
+
+#[btf_map]
+static RETRIES: Array<greylist::Line, { RETRY_LINES as usize }> = Array::new();
+
+#[btf_map]
+static RETRY_RATE: Array<u64, { RETRY_BUCKETS as usize }> = Array::new();
 
 #[btf_map]
 static BEAT: Array<Beat, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -363,6 +374,125 @@ impl greylist::Cells for Cells {
     }
 }
 
+/// An address to which a challenge was sent.
+pub(crate) struct Record(*mut Challenged);
+
+impl Record {
+    #[inline(always)]
+    pub(crate) fn value(&self) -> *const Challenged {
+        self.0
+    }
+
+    /// Puts a value where the next one goes.
+    ///
+    /// # Safety
+    ///
+    /// `values` and `next` are fields of the record, and there are `SIZE` values.
+    #[inline(always)]
+    unsafe fn add<const LAST: usize>(values: *mut u32, next: *mut u32, value: u32) {
+        // SAFETY: the mask keeps it among the values; aligned words are written in one access. CPUs may
+        // write the same place; then one of two values is lost.
+        unsafe {
+            let place = next.read_volatile();
+            next.write_volatile(place.wrapping_add(1));
+            values.add(masked::<LAST>(place as usize)).write_volatile(value);
+        }
+    }
+}
+
+impl wire::Record for Record {
+    type Bucket = Word;
+
+    #[inline(always)]
+    fn nonce(&self, place: usize) -> u32 {
+        // SAFETY: a lookup's result stays readable while the program runs (RCU); masked.
+        unsafe {
+            let nonces = (&raw const (*self.0).nonces).cast::<u32>();
+            nonces.add(masked::<{ NONCES - 1 }>(place)).read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    fn add_nonce(&self, nonce: u32) {
+        // SAFETY: fields of the record.
+        unsafe {
+            let nonces = (&raw mut (*self.0).nonces).cast();
+            Self::add::<{ NONCES - 1 }>(nonces, &raw mut (*self.0).next_nonce, nonce);
+        }
+    }
+
+    #[inline(always)]
+    fn awaited(&self, place: usize) -> u32 {
+        // SAFETY: as for `nonce`.
+        unsafe {
+            let awaited = (&raw const (*self.0).awaited).cast::<u32>();
+            awaited.add(masked::<{ AWAITED - 1 }>(place)).read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    fn set_awaited(&self, place: usize, request: u32) {
+        // SAFETY: as for `nonce`.
+        unsafe {
+            let awaited = (&raw mut (*self.0).awaited).cast::<u32>();
+            awaited.add(masked::<{ AWAITED - 1 }>(place)).write_volatile(request);
+        }
+    }
+
+    #[inline(always)]
+    fn add_awaited(&self, request: u32) {
+        // SAFETY: fields of the record.
+        unsafe {
+            let awaited = (&raw mut (*self.0).awaited).cast();
+            Self::add::<{ AWAITED - 1 }>(awaited, &raw mut (*self.0).next_awaited, request);
+        }
+    }
+
+    #[inline(always)]
+    fn last(&self) -> u32 {
+        // SAFETY: a lookup's result stays readable while the program runs (RCU).
+        unsafe { (&raw const (*self.0).last).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set_last(&self, request: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.0).last).write_volatile(request) }
+    }
+
+    #[inline(always)]
+    fn prove(&self, now: u64) {
+        // SAFETY: as above; aligned.
+        unsafe { (&raw mut (*self.0).proven_at).write_volatile(now) }
+    }
+
+    #[inline(always)]
+    fn count(&self, count: Count) {
+        // SAFETY: as above. CPUs that count at once may lose a count.
+        unsafe {
+            let count = match count {
+                Count::Challenges => &raw mut (*self.0).challenges,
+                Count::Answered => &raw mut (*self.0).answered,
+                Count::Refused => &raw mut (*self.0).refused,
+                Count::Accepted => &raw mut (*self.0).accepted,
+            };
+            count.write_volatile(count.read_volatile().wrapping_add(1));
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self) -> Word {
+        // SAFETY: as above; aligned to eight bytes.
+        unsafe { Word::new(&raw mut (*self.0).bucket) }
+    }
+
+    #[inline(always)]
+    fn searches(&self) -> Word {
+        // SAFETY: as above; aligned to eight bytes.
+        unsafe { Word::new(&raw mut (*self.0).searches) }
+    }
+}
+
 /// A bucket of a line of buckets.
 ///
 /// # Safety
@@ -397,6 +527,10 @@ impl Tables for KernelTables {
         Self: 'a;
     type Cells<'a>
         = Cells
+    where
+        Self: 'a;
+    type Challenged<'a>
+        = Record
     where
         Self: 'a;
 
@@ -555,6 +689,42 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn challenged(&self, source: Address) -> Option<Record> {
+        CHALLENGED.get_ptr_mut(source.words()).map(Record)
+    }
+
+    #[inline(always)]
+    fn retries(&self, line: u32) -> Option<Cells> {
+        RETRIES.get_ptr_mut(line).map(Cells)
+    }
+
+    #[inline(always)]
+    fn retry_bucket(&self, place: u32) -> Option<Word> {
+        let bucket = RETRY_RATE.get_ptr_mut(place)?;
+        // SAFETY: an array's value lives as long as the map and is aligned to eight bytes.
+        Some(unsafe { Word::new(bucket) })
+    }
+
+    #[inline(always)]
+    fn read_message(&self, bytes: usize, seed: u64) -> Message {
+        let (Some(window), Some(reading)) = (scratch::window(), scratch::message()) else {
+            return Message::default();
+        };
+        // In a map for the reason in `egress::KernelPeers::read_all`. SAFETY: this CPU's own memory; no
+        // other packet is handled meanwhile.
+        let reading = unsafe { &mut *reading };
+        *reading = Reading::begin(seed);
+        let mut context = ReadMessage { window, reading };
+        let step: unsafe extern "C" fn(u64, *mut ReadMessage) -> i64 = message_step;
+        // SAFETY: the callback has the signature that `bpf_loop` requires, and `context` outlives the
+        // call.
+        unsafe {
+            bpf_loop(bytes as u32, step as *mut c_void, (&raw mut context).cast(), 0);
+        }
+        reading.message()
+    }
+
+    #[inline(always)]
     fn signature(&self, agent: &Agent) -> bool {
         let Some(entry) = SIGNATURES.get(&Key::new(size_of::<Agent>() as u32 * 8, *agent)) else {
             return false;
@@ -605,6 +775,21 @@ impl Tables for KernelTables {
         // SAFETY: this CPU's own memory, which nothing writes now.
         scratch::window().map(|window| sip::agent(unsafe { &*window }, at as usize))
     }
+}
+
+/// The context of [`message_step`].
+#[repr(C)]
+struct ReadMessage {
+    window: *const Window,
+    reading: *mut Reading,
+}
+
+/// One byte of a message, called by `bpf_loop`. Returns whether to stop.
+#[inline(never)]
+unsafe extern "C" fn message_step(at: u64, message: *mut ReadMessage) -> i64 {
+    // SAFETY: `KernelTables::read_message` passed both, which are this CPU's own.
+    let (window, reading) = unsafe { (&*(*message).window, &mut *(*message).reading) };
+    i64::from(wire::read(window, at as usize, reading))
 }
 
 /// The context of [`search_step`].

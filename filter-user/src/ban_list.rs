@@ -250,6 +250,7 @@ mod tests {
             except: vec!["192.0.2.8".to_owned(), "192.0.2.16/28".to_owned()],
             jail: "asterisk-wazo".to_owned(),
             scope: "sip".to_owned(),
+            kind: api::BanKind::Ban,
             since: String::new(),
             since_ms: 0,
             until: Some("2026-11-29T04:40:05Z".to_owned()),

@@ -63,6 +63,7 @@ use crate::escalation::{Bounds, Escalation};
 use crate::host;
 use crate::jail::Jail;
 pub(crate) use crate::prefix::show;
+use crate::register::ASTERISK_JAIL;
 use crate::store::{Kept, Store};
 
 /// The controller over a datapath.
@@ -132,6 +133,7 @@ impl<D: Datapath> Controller<D> {
         };
         controller.datapath.own(&host::addresses(controller.protected.own()))?;
         let Kept { bans, ended, offences, decisions, .. } = kept.unwrap_or_default();
+        controller.attempts.set_patience(config.jails.get(ASTERISK_JAIL));
         controller.permits = Permits::load(&decisions, now);
         controller.protected.set_allowed(controller.permits.networks());
         controller.datapath.trust(&controller.protected.trusted_networks())?;

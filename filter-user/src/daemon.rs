@@ -147,7 +147,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     .context("start the store's thread")?;
     // Without a control socket the daemon must not attach to the interfaces.
     let socket = server::bind(&config.paths.control_socket())?;
-    let Opened { kernel, events, bans, silence, notes } = locked.open(&settings)?;
+    let Opened { kernel, events, responses, bans, silence, notes } = locked.open(&settings)?;
     if let Some(note) = silence.and_then(|before| beat::after_silence(before, clock::read())) {
         warn!("{note}");
     }
@@ -181,7 +181,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let server = tokio::spawn(server::serve(socket, ask));
 
-    let sources = Sources::start(&config, positions, &mut controller);
+    let mut sources = Sources::start(&config, positions, &mut controller);
+    sources.wire(responses, &mut controller);
     controller.recall(told, clock::now());
     let outlook = Outlook::new(&config, follows);
     let names = Following::start(outlook.names(&config), dns::system_resolver);

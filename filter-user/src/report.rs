@@ -632,6 +632,7 @@ mod tests {
                     except: vec!["192.0.2.9".to_owned()],
                     jail: jail.to_owned(),
                     scope: "provisioning".to_owned(),
+                    kind: api::BanKind::Ban,
                     since: String::new(),
                     since_ms: 0,
                     until: Some("2031-01-02T00:00:00Z".to_owned()),

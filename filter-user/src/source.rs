@@ -11,6 +11,7 @@ pub mod lane;
 pub mod log_file;
 pub mod log_patterns;
 pub mod log_tail;
+pub mod wire;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 

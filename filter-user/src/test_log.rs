@@ -482,7 +482,10 @@ mod tests {
             text("asterisk-wazo", config, log.as_bytes(), (false, false, true))
         };
         let said = of(&config, &log);
-        assert!(said.contains("  banned 192.0.2.66 for 1h after line 15, scope sip: "), "{said}");
+        assert!(
+            said.contains("  throttled 192.0.2.66 for 1h after line 15, scope throttle: "),
+            "{said}"
+        );
         assert!(said.contains("only if packets from these sources were seen"), "{said}");
         assert!(said.contains("  1: failure (wrong-credential) of 192.0.2.66: [2026"), "{said}");
         // Over an hour there are too few at a time.

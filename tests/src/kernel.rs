@@ -16,17 +16,21 @@ use aya::programs::{ProgramInfo, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use filter_common::abi::{
-    BanEntry, Beat, Buckets, CLASSES, CLOCK_PROGRAM, Clocks, Config, Configs, Counter, Event,
-    Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS,
+    BanEntry, Beat, Buckets, CLASSES, CLOCK_PROGRAM, Challenged, Clocks, Config, Configs, Counter,
+    Event, Flooder, INTERFACE_SLOT, NetworkEntry, PORTS_PER_BLOCK, PROGRAM, Peer, SHARED_BUCKETS,
     SharedBucket, Signature, asked_key, counter_index, maps, port_place,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Line, entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
 use filter_common::greylist;
-use filter_common::limits::{AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, SEEN_PLACES, SOURCE_LINES};
+use filter_common::limits::{
+    AGENT_WORDS, GREYLIST_LINES, PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES,
+    SOURCE_LINES,
+};
 use filter_common::packet::{self, Layer4, Packet as _};
 use filter_common::policy::stream;
+use filter_common::sip;
 use filter_user::datapath::OBJECT;
 use filter_user::datapath::ban_table::BanTable;
 use filter_user::datapath::config_map::ConfigMap;
@@ -72,6 +76,8 @@ pub struct Kernel {
     used_prefixes: BTreeSet<u32>,
     used_streams: BTreeSet<u32>,
     used_greylist: BTreeSet<u32>,
+    used_retries: BTreeSet<u32>,
+    used_retry_rate: BTreeSet<u32>,
     connections: Vec<Connection>,
     /// The contents of the maps; searching empty ones takes long.
     world: World,
@@ -106,6 +112,8 @@ impl Kernel {
             used_prefixes: BTreeSet::new(),
             used_streams: BTreeSet::new(),
             used_greylist: BTreeSet::new(),
+            used_retries: BTreeSet::new(),
+            used_retry_rate: BTreeSet::new(),
             connections: Vec::new(),
             world,
         })
@@ -304,6 +312,17 @@ impl Kernel {
         for line in greylist {
             map.set(line, greylist::Line::default(), 0)?;
         }
+        let retries = std::mem::take(&mut self.used_retries);
+        let mut map: Array<&mut MapData, greylist::Line> =
+            self.map_mut(maps::RETRIES)?.try_into()?;
+        for line in retries {
+            map.set(line, greylist::Line::default(), 0)?;
+        }
+        let rates = std::mem::take(&mut self.used_retry_rate);
+        let mut map: Array<&mut MapData, u64> = self.map_mut(maps::RETRY_RATE)?.try_into()?;
+        for bucket in rates {
+            map.set(bucket, 0, 0)?;
+        }
         Ok(())
     }
 
@@ -380,6 +399,12 @@ impl Kernel {
             let flooder = Flooder { until: ends.time(now), packets: 0 };
             map.insert(Address::from(*address).network64().words(), flooder, 0)?;
         }
+        clear_hash::<[u64; 2], Challenged>(self.map_mut(maps::CHALLENGED)?)?;
+        let mut map: HashMap<_, [u64; 2], Challenged> =
+            self.map_mut(maps::CHALLENGED)?.try_into()?;
+        for (address, record) in world.challenges() {
+            map.insert(address.words(), record, 0)?;
+        }
         clear_hash::<[u64; 3], u64>(self.map_mut(maps::ASKED)?)?;
         let mut map: HashMap<_, [u64; 3], u64> = self.map_mut(maps::ASKED)?.try_into()?;
         for (address, port, when) in &world.asked {
@@ -444,6 +469,11 @@ impl Kernel {
             let source = headers.source;
             self.used_sources.insert(line(source, SOURCE_LINES));
             self.used_greylist.insert(line(source, GREYLIST_LINES));
+            self.used_retry_rate.insert(line(source, RETRY_BUCKETS));
+            if let Layer4::Udp { payload, .. } = headers.layer4 {
+                let identity = sip::identity(&frame, payload, source.hash(World::SEED));
+                self.used_retries.insert(low(identity) & (RETRY_LINES - 1));
+            }
             self.used_prefixes.insert(line(source, PREFIX_LINES));
             let masks = if source.v4_word().is_some() {
                 self.config.prefix_v4
@@ -718,6 +748,12 @@ fn nanoseconds(time: nix::sys::time::TimeSpec) -> Result<u64> {
 #[expect(clippy::cast_possible_truncation, reason = "masked")]
 fn line(source: Address, lines: u32) -> u32 {
     source.hash(World::SEED) as u32 & (lines - 1)
+}
+
+/// The lower half.
+#[expect(clippy::cast_possible_truncation, reason = "the half")]
+fn low(word: u64) -> u32 {
+    word as u32
 }
 
 /// Writes only the words of an array that have changed.

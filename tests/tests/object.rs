@@ -3,17 +3,17 @@
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_insn, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Configs, Counter, Flooder, Learning,
-    NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
-    Signature, maps,
+    self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Challenged, Configs, Counter, Flooder,
+    Learning, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS,
+    SharedBucket, Signature, maps,
 };
 use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CROWD_PLACES, EVENT_BYTES, FLOODERS,
-    GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES,
-    TRUSTED_NETWORKS,
+    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
+    EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES, RETRY_BUCKETS,
+    RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS, WIRE_BYTES,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -51,6 +51,10 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::CROWDS, ARRAY, 4, 8, CROWD_PLACES),
         (maps::FLOODERS, LRU, 16, size_of::<Flooder>(), FLOODERS),
         (maps::GREYLIST, ARRAY, 4, size_of::<greylist::Line>(), GREYLIST_LINES),
+        (maps::CHALLENGED, LRU, 16, size_of::<Challenged>(), CHALLENGED_ADDRESSES),
+        (maps::RETRIES, ARRAY, 4, size_of::<greylist::Line>(), RETRY_LINES),
+        (maps::RETRY_RATE, ARRAY, 4, 8, RETRY_BUCKETS),
+        (maps::WIRE, RING, 0, 0, WIRE_BYTES),
         (maps::SIGNATURES, TRIE, 4 + 8 * AGENT_WORDS, size_of::<Signature>(), SIGNATURES),
         (maps::SEEN, ARRAY, 4, 4, SEEN_PLACES),
         (maps::GUARDS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
@@ -61,7 +65,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
 };
 
 /// Maps that only the program uses; only their names are agreed.
-const PRIVATE: [&str; 2] = [maps::SCRATCH, maps::EVENT_RATE];
+const PRIVATE: [&str; 3] = [maps::SCRATCH, maps::EVENT_RATE, maps::WIRE_RATE];
 
 /// The most instructions that a kernel's verifier may follow: half of its limit
 /// (`BPF_COMPLEXITY_LIMIT_INSNS`), because another compiler spills differently, and another kernel knows

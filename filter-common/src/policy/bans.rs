@@ -1,14 +1,15 @@
 //! Checks whether a packet's source is banned from the port to which it goes.
 
 use super::{BanSlot as _, NetworkSlot as _, Stages, Tables};
-use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL};
+use crate::abi::{Config, ORIGIN_OWN, SCOPE_ALL, SCOPE_THROTTLE};
 use crate::address::Address;
 use crate::ban_table::{self, ELSEWHERE_SHIFT, Place, Shared as _};
 use crate::decision::Reason;
 use crate::gate;
 use crate::rate::unit;
 
-/// Why the packet drops, if its source is banned from one of these `classes` of ports.
+/// Why the packet drops, if its source is banned from one of these `classes` of ports. A throttle has always
+/// the entry of a network, if need be of one address, so that the table of addresses only has bans.
 #[inline(always)]
 pub(super) fn banned(
     source: Address,
@@ -33,11 +34,12 @@ pub(super) fn banned(
         tables.note_ban(false);
     }
     let may_be_network = present || !is_v4;
-    if may_be_network
-        && bit(gate::network_presence(source, config.seed))
-        && stages.network_banned(source, reach, now)
-    {
-        return Some(Reason::BannedNetwork);
+    if may_be_network && bit(gate::network_presence(source, config.seed)) {
+        return match stages.network_banned(source, reach, now) {
+            InNetwork::Banned => Some(Reason::BannedNetwork),
+            InNetwork::Throttled => Some(Reason::Throttled),
+            InNetwork::No => None,
+        };
     }
     None
 }
@@ -91,18 +93,54 @@ fn address<T: Tables + ?Sized>(
     Some(ban_table::is_own(head))
 }
 
+/// Whether the source is in a banned or throttled network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum InNetwork {
+    /// Neither.
+    No = 0,
+    /// It is banned.
+    Banned = 1,
+    /// It is throttled.
+    Throttled = 2,
+}
+
+impl InNetwork {
+    /// The inverse of the conversion to a number.
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Banned,
+            2 => Self::Throttled,
+            _ => Self::No,
+        }
+    }
+}
+
 /// Whether a source is banned from a sum of `SCOPE_*` at `now`, in units, by the entry of the longest
 /// network around it.
 #[inline(always)]
-pub fn network<T: Tables + ?Sized>(source: Address, reach: u8, tables: &T, now: u32) -> bool {
+pub fn network<T: Tables + ?Sized>(source: Address, reach: u8, tables: &T, now: u32) -> InNetwork {
     let Some(network) = tables.network(source) else {
-        return false;
+        return InNetwork::No;
     };
-    for (bit, scope) in (0..8usize).zip([1u8, 2, 4, 8, 16, 32, 64, 128]) {
+    for (bit, scope, found) in SCOPES {
         if reach & scope != 0 && ban_table::in_force(network.end(bit), now) {
             network.hit();
-            return true;
+            return found;
         }
     }
-    false
+    InNetwork::No
 }
+
+/// The bits of the scopes in the order of their weight.
+const SCOPES: [(usize, u8, InNetwork); 8] = [
+    (0, 1, InNetwork::Banned),
+    (1, 2, InNetwork::Banned),
+    (2, 4, InNetwork::Banned),
+    (3, 8, InNetwork::Banned),
+    (4, 16, InNetwork::Banned),
+    (5, 32, InNetwork::Banned),
+    (7, SCOPE_ALL, InNetwork::Banned),
+    (6, SCOPE_THROTTLE, InNetwork::Throttled),
+];

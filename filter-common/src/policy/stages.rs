@@ -3,7 +3,8 @@
 //! In the kernel each is a separate function that the verifier follows once, not once for each path that
 //! leads to it (`btf_prepare_func_args` in kernel/bpf/btf.c). They take and return plain numbers.
 
-use super::{Tables, Task, bans, exposure, stream, tiers};
+use super::bans::InNetwork;
+use super::{Tables, Task, answers, bans, exposure, stream, tiers};
 use crate::address::Address;
 use crate::decision::Code;
 use crate::packet::{self, Headers, Packet, Place, Unparsed, Words};
@@ -28,7 +29,7 @@ pub trait Stages {
     }
     /// [`bans::network`].
     #[inline(always)]
-    fn network_banned(&self, source: Address, reach: u8, now: u32) -> bool {
+    fn network_banned(&self, source: Address, reach: u8, now: u32) -> InNetwork {
         bans::network(source, reach, self.tables(), now)
     }
     /// [`exposure::admit`].
@@ -65,6 +66,11 @@ pub trait Stages {
     #[inline(always)]
     fn greylisted(&self, packet: &impl Packet, words: Words) -> Code {
         tiers::greylisted(packet, words, self.tables())
+    }
+    /// [`answers::admit`].
+    #[inline(always)]
+    fn answered(&self, packet: &impl Packet, words: Words, code: Code) -> Code {
+        answers::admit(packet, words, code, self.tables())
     }
     /// [`tiers::flood`].
     #[inline(always)]

@@ -33,6 +33,9 @@ pub struct BanRow {
     pub jail: String,
     /// The name of the scope: the ports that it closes.
     pub scope: String,
+    /// What it does.
+    #[serde(default)]
+    pub kind: BanKind,
     /// When it began, with a precision of one second.
     pub since: String,
     /// The same in milliseconds since 1970.
@@ -43,6 +46,19 @@ pub struct BanRow {
     pub packets: u64,
     /// The reason, as text.
     pub reason: String,
+}
+
+/// What a ban does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(JsonSchema))]
+pub enum BanKind {
+    /// It closes its ports.
+    #[default]
+    Ban,
+    /// It closes SIP over UDP, except to requests that answer a challenge or are retransmitted, because the
+    /// failures are not proven to be those of its source.
+    Throttle,
 }
 
 /// The position of a ban in the list of all, which is sorted by network. Only the daemon interprets its

@@ -33,7 +33,7 @@ pub use self::audit::{
     Audit, AuditFinding, AuditPart, AuditedAsterisk, AuditedFilter, AuditedInterface, Listener,
     Reach, RuleSet, Severity, SipTransport, Transport, Unread,
 };
-pub use self::bans::{BanPlace, BanRow, BansPage, NO_REASON};
+pub use self::bans::{BanKind, BanPlace, BanRow, BansPage, NO_REASON};
 pub use self::changes::{
     Banned, BannedMany, ChangedSetting, Confirmed, Durability, Lifted, MaintenanceState, Refused,
     Reloaded, Replaced, TakenOver,

@@ -9,7 +9,7 @@ use detection::settings::{PortClasses, PortGuard, PortRange, SipPorts};
 use filter_common::abi::{
     ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN,
     FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, PORT_BLOCKS, PORT_GUARDED,
-    PORTS_PER_BLOCK, SCOPE_SIP, SEARCHES, Signature, port_place,
+    PORTS_PER_BLOCK, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
 use filter_common::rate::Gcra;
@@ -136,7 +136,7 @@ pub(super) fn write_ports(
     let mut add = |tcp, ranges: &[PortRange], class: u8| {
         change(&mut classes, tcp, ranges, |of_port| *of_port |= class);
     };
-    add(false, &sip.udp, SCOPE_SIP);
+    add(false, &sip.udp, SCOPE_SIP | SCOPE_THROTTLE);
     add(true, &sip.tcp, SCOPE_SIP);
     for (scope, class) in named.iter() {
         add(false, &class.udp, 1 << scope.bit());

@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
 use filter_common::abi::{
-    self, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer, counter_index,
-    maps,
+    self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer,
+    counter_index, maps,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{entries_for, lines_for};
@@ -34,7 +34,7 @@ use super::crowds::{self, Counted};
 use super::detach::{detach_all, remove_link};
 use super::disable;
 use super::egress;
-use super::events::Events;
+use super::events::{Events, Responses};
 use super::floods;
 use super::gates::{self, Presence};
 use super::mapped::{Memory, data};
@@ -66,6 +66,7 @@ pub struct Kernel {
     crowds: Memory,
     learned: Array<MapData, Learning>,
     flooders: HashMap<MapData, [u64; 2], Flooder>,
+    challenged: HashMap<MapData, [u64; 2], Challenged>,
     signatures: SignatureMap,
     ports: configure::PortMap,
     open_to: configure::PortMap,
@@ -102,6 +103,8 @@ pub struct Opened {
     pub kernel: Kernel,
     /// The program's events.
     pub events: Events,
+    /// The responses that leave.
+    pub responses: Responses,
     /// The bans in the pinned maps, which may include ended ones.
     pub bans: InForce,
     /// The last heartbeat of an earlier controller, if the filter has been without a controller
@@ -218,6 +221,7 @@ impl Kernel {
             crowds: Memory::of(data(take(first, maps::CROWDS)?)?)?,
             learned: Array::try_from(take(first, maps::LEARNED)?)?,
             flooders: HashMap::try_from(take(first, maps::FLOODERS)?)?,
+            challenged: HashMap::try_from(take(first, maps::CHALLENGED)?)?,
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
             ports: Array::try_from(take(first, maps::PORTS)?)?,
             open_to: Array::try_from(take(first, maps::GUARDS)?)?,
@@ -234,6 +238,7 @@ impl Kernel {
             pins,
         };
         let events = Events::new(take(first, maps::EVENTS)?)?;
+        let responses = Responses::new(take(first, maps::WIRE)?)?;
         let clocks = clocks::measure(first)?;
 
         for entry in &saved {
@@ -279,7 +284,7 @@ impl Kernel {
             notes.push(format!("detached the program from `{name}`, which is now unprotected"));
         }
         let silence = kernel.beat(clock::now());
-        Ok(Opened { kernel, events, bans, silence, notes })
+        Ok(Opened { kernel, events, responses, bans, silence, notes })
     }
 
     /// Writes a heartbeat for the program. Returns the previous one if the filter has been without a
@@ -580,6 +585,12 @@ impl Datapath for Kernel {
         let place = u32::try_from(hash & u64::from(SEEN_PLACES - 1)).unwrap_or(0);
         let seen = self.unread.or_note("when a source was seen", self.seen.get(&place, 0));
         seen.is_some_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
+    }
+
+    fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool {
+        let record = if_there(self.challenged.get(&Address::from(address).words(), 0));
+        let record = self.unread.or_note("read the challenges of an address", record).flatten();
+        record.is_some_and(|record| record.proven_at != 0 && record.proven_at >= since.0)
     }
 
     fn packets(&self, network: IpNet) -> u64 {

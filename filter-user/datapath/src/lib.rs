@@ -51,7 +51,7 @@ mod unread;
 pub use self::beat::{LastBeat, last_beat};
 pub use self::detach::detach_all;
 pub use self::disable::disable;
-pub use self::events::{Events, Limited};
+pub use self::events::{Events, Limited, Responses};
 pub use self::kernel::{Kernel, Locked, Opened};
 pub use self::network::Network;
 pub use self::object::OBJECT;

@@ -103,6 +103,9 @@ pub trait Datapath {
     /// once in a hundred thousand times.)
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool;
 
+    /// Whether this address has answered a challenge since then, by what the kernel has seen.
+    fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool;
+
     /// Packets that matched the entry of exactly this network or address.
     fn packets(&self, network: IpNet) -> u64;
 

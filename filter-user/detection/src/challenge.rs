@@ -18,6 +18,10 @@ use crate::join::{self, Join};
 /// 17.1.2.2).
 pub const PATIENCE: Duration = Duration::from_secs(32);
 
+/// The same if failures that are not proven only throttle: three retransmissions (timer E). A client that
+/// answers later still can.
+pub const PATIENCE_OF_THROTTLE: Duration = Duration::from_secs(4);
+
 /// The most challenges that wait for an answer. When there are more, the oldest are forgotten and do not
 /// count.
 pub const WAITING_MAX: usize = 65_536;
@@ -26,8 +30,10 @@ pub const WAITING_MAX: usize = 65_536;
 const EXPECTED_MAX: usize = 1024;
 
 /// The challenges that wait for an answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Challenges {
+    /// How long a client may take to answer.
+    patience: Duration,
     /// In the order in which they were sent.
     waiting: VecDeque<Waiting>,
     /// By address and Call-ID, the numbers of those that are neither answered nor reported as failures.
@@ -56,7 +62,25 @@ pub struct Reporter {
     pub jail: usize,
 }
 
+impl Default for Challenges {
+    fn default() -> Self {
+        Self {
+            patience: PATIENCE,
+            waiting: VecDeque::new(),
+            open: HashMap::new(),
+            expected: VecDeque::new(),
+            join: Join::default(),
+            next: 0,
+        }
+    }
+}
+
 impl Challenges {
+    /// Sets how long a client may take to answer.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// Takes an attempt: a failure once, a challenge from every source that reports it.
     pub fn hear(&mut self, attempt: &Attempt, reporter: Reporter, now: KernelTime) {
         let session = attempt.session.as_deref().unwrap_or_default();
@@ -96,16 +120,16 @@ impl Challenges {
 
     /// When [`unanswered`](Self::unanswered) next returns a challenge.
     pub fn next_timeout(&self) -> Option<KernelTime> {
-        self.waiting.front().map(|first| first.since.after(PATIENCE))
+        self.waiting.front().map(|first| first.since.after(self.patience))
     }
 
-    /// A challenge that has waited too long, with the source that reported it.
-    pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Reporter)> {
+    /// A challenge that has waited too long, with the source that reported it and the time since when.
+    pub fn unanswered(&mut self, now: KernelTime) -> Option<(Attempt, Reporter, KernelTime)> {
         while self.next_timeout().is_some_and(|time| time <= now) {
             let waiting = self.waiting.pop_front()?;
             if self.take(&waiting) {
                 let attempt = Attempt { verdict: Verdict::Failure, ..waiting.attempt };
-                return Some((attempt, waiting.reporter));
+                return Some((attempt, waiting.reporter, waiting.since));
             }
         }
         None
@@ -186,9 +210,9 @@ mod tests {
         }
         assert_eq!(challenges.next_timeout(), Some(at(32_000)));
         assert_eq!(unanswered(&mut challenges, 31_999), 0);
-        let (failure, reporter) = challenges.unanswered(at(32_000)).unwrap();
+        let (failure, reporter, since) = challenges.unanswered(at(32_000)).unwrap();
         assert_eq!((failure.verdict, failure.class), (Verdict::Failure, Class::Challenge));
-        assert_eq!(reporter, REPORTER);
+        assert_eq!((reporter, since), (REPORTER, at(0)));
         assert_eq!(unanswered(&mut challenges, 100_000), 9);
         assert!(challenges.open.is_empty() && challenges.next_timeout().is_none());
     }

@@ -192,7 +192,7 @@ impl Jail {
         if !self.settings.enabled || self.ignored.contains(attempt.address.into()) {
             return None;
         }
-        if !attempt.proven && self.settings.unproven_scope.is_none() {
+        if !attempt.proven && self.settings.unproven_closes().is_none() {
             return None;
         }
         if self.settings.weight(attempt.class) == 0 {
@@ -268,7 +268,8 @@ impl Jail {
     /// another.
     fn judge(&mut self, address: IpAddr, now: KernelTime) -> Option<BanDecision> {
         let Self { settings, failures, accounts, .. } = self;
-        let JailSettings { scope, unproven_scope, findtime, .. } = *settings;
+        let JailSettings { scope, findtime, .. } = *settings;
+        let unproven_scope = settings.unproven_closes();
         let mut tally = |counts: fn(&&Failure) -> bool| {
             Tally::of(failures.iter().filter(counts), settings, accounts)
         };
@@ -302,7 +303,8 @@ impl Jail {
         now: KernelTime,
     ) -> Option<BanDecision> {
         self.decided_on_others.clear(); // Nobody has fetched them.
-        let JailSettings { scope, unproven_scope, bantime, guessing, .. } = self.settings;
+        let JailSettings { scope, bantime, guessing, .. } = self.settings;
+        let unproven_scope = self.settings.unproven_closes();
         let mut own = decided;
         for suspect in std::mem::take(&mut self.suspects) {
             let Suspect { source, failures, proven, reason } = suspect;

@@ -21,3 +21,4 @@ pub mod parse;
 pub mod prefix;
 pub mod register;
 pub mod settings;
+pub mod wire;

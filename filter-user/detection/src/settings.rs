@@ -62,6 +62,8 @@ pub struct JailSettings {
     pub scope: Scope,
     /// The scope of any other ban. With `None`, only proven failures count.
     pub unproven_scope: Option<Scope>,
+    /// What becomes of a ban of the SIP ports whose failures are not proven.
+    pub unproven: Unproven,
     /// How its bans grow for repeated offenders.
     pub increment: Increment,
     /// The limits for guessing over days.
@@ -72,7 +74,38 @@ pub struct JailSettings {
     pub own: Option<OwnJail>,
 }
 
+/// What becomes of a ban of the SIP ports whose failures are not proven, so that anybody may have failed in the
+/// name of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unproven {
+    /// It only throttles: a phone at the address can still register.
+    Throttle,
+    /// It is in force, as in fail2ban.
+    Ban,
+}
+
+impl Unproven {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Throttle, Self::Ban];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Throttle => "throttle",
+            Self::Ban => "ban",
+        }
+    }
+}
+
 impl JailSettings {
+    /// The scope of a ban whose failures are not proven.
+    pub fn unproven_closes(&self) -> Option<Scope> {
+        match (self.unproven_scope, self.unproven) {
+            (Some(Scope::Sip), Unproven::Throttle) => Some(Scope::Throttle),
+            (scope, _) => scope,
+        }
+    }
+
     /// The weight of a failure of this class.
     pub fn weight(&self, class: Class) -> u32 {
         self.weights.as_ref().map_or(1, |weights| weights.of(class))

@@ -11,7 +11,7 @@ use super::yaml::{Node, Problem};
 use super::{
     ByteLimits, Capacity, ClassLimits, Config, Escalation, Exposure, FilterName, GuessingSettings,
     Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, Protect, RECIDIVE,
-    Sources, SshdLog, Thresholds, Weights, services,
+    Sources, SshdLog, Thresholds, Unproven, Weights, services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -546,6 +546,14 @@ fn jail_fields<'a>(
             "What a ban closes if fewer than `maxretry` of the failures are proven, so that the \
              source may be forged. With `none`, only proven failures count.",
             kind::OptionalScope(&mut jail.unproven_scope, Rc::clone(classes)),
+        ),
+        at.field(
+            "unproven",
+            "What becomes of a ban with `unproven_scope: sip`. With `throttle`, the source can still \
+             register over UDP: requests that answer a challenge pass, and retransmissions. With \
+             `ban`, nothing passes, as in fail2ban; then forged packets can shut out a phone that is \
+             not known.",
+            kind::Choice(&mut jail.unproven, &Unproven::ALL, Unproven::as_str),
         ),
     ];
     fields.extend(increment_fields(name, &mut jail.increment));

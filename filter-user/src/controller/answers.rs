@@ -149,7 +149,9 @@ impl<D: Datapath> Controller<D> {
             bantime: duration::format(settings.bantime),
             increment: settings.increment.enabled,
             scope: self.ports.name(settings.scope).to_owned(),
-            unproven_scope: settings.unproven_scope.map(|scope| self.ports.name(scope).to_owned()),
+            unproven_scope: settings
+                .unproven_closes()
+                .map(|scope| self.ports.name(scope).to_owned()),
             ignoreip: settings.ignoreip.iter().map(|ip| show(*ip)).collect(),
             ignored_names: self.protected.names().report(&settings.ignore_names),
             tuned: self.tuning.report(jail.name()),

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use super::Controller;
 use super::uncounted::{Because, Uncounted, UncountedFailures};
-use crate::challenge::{Challenges, Reporter};
+use crate::challenge::{self, Challenges, Reporter};
 use crate::clock::KernelTime;
+use crate::config::{JailSettings, Scope};
 use crate::datapath::Datapath;
 use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::join::Join;
@@ -28,6 +29,14 @@ impl Attempts {
     /// Hears an attempt again after a restart, so that it is not counted when another source reports it.
     pub(super) fn recall(&mut self, attempt: &Attempt, source: usize, now: KernelTime) {
         self.join.is_first(attempt, attempt.address, source, now);
+    }
+
+    /// Sets how long a client may take to answer a challenge, by the settings of Asterisk's jail.
+    pub(super) fn set_patience(&mut self, jail: Option<&JailSettings>) {
+        let throttles = jail.is_some_and(|j| j.unproven_closes() == Some(Scope::Throttle));
+        let patience =
+            if throttles { challenge::PATIENCE_OF_THROTTLE } else { challenge::PATIENCE };
+        self.challenges.set_patience(patience);
     }
 
     /// When the next challenge counts as unanswered.
@@ -128,14 +137,18 @@ impl<D: Datapath> Controller<D> {
     fn ignores(&self, attempt: &Attempt, place: usize) -> bool {
         attempt.verdict == Verdict::Failure
             && !attempt.proven
-            && self.jails.get(place).is_some_and(|j| j.settings().unproven_scope.is_none())
+            && self.jails.get(place).is_some_and(|j| j.settings().unproven_closes().is_none())
     }
 
     /// Judges a few of the challenges that were not answered in time.
     pub(super) fn judge_unanswered(&mut self, now: KernelTime) {
         for _ in 0..UNANSWERED_AT_ONCE {
             let unanswered = self.attempts.challenges.unanswered(now);
-            let Some((attempt, Reporter { source, jail })) = unanswered else { return };
+            let Some((attempt, Reporter { source, jail }, since)) = unanswered else { return };
+            // Over the wire, the answer itself is seen, and not only its result.
+            if self.datapath.answered_since(attempt.address, since) {
+                continue;
+            }
             let Some(report) = self.sources.get_mut(source) else { continue };
             report.failures = report.failures.saturating_add(1);
             let name = report.name;

@@ -9,7 +9,7 @@ use super::of_source::is_address;
 use super::{Controller, show};
 use crate::ban::{Ban, Entry, Origin};
 use crate::clock::KernelTime;
-use crate::config::RECIDIVE;
+use crate::config::{RECIDIVE, Scope};
 use crate::datapath::Datapath;
 use crate::duration;
 use crate::escalation::{Case, Offender};
@@ -80,7 +80,8 @@ impl<D: Datapath> Controller<D> {
         }
         let (shown, time) = (show(network), duration::format(time));
         let (left_out, dry) = (left_out(&except), self.dry());
-        let says = format!("{name}: banned {shown} for {time}: {reason}{left_out}{dry}");
+        let did = if scope == Scope::Throttle { "throttled" } else { "banned" };
+        let says = format!("{name}: {did} {shown} for {time}: {reason}{left_out}{dry}");
         let entry = Entry::new(ban, reason).with_evidence(evidence).with_except(except);
         if let Err(why) = self.enter(&entry, Some(says)) {
             if self.digest.has_line(Topic::Exception, name, now) {
@@ -117,7 +118,7 @@ impl<D: Datapath> Controller<D> {
         };
         let origin = self.origin_of(RECIDIVE);
         let Some(jail) = self.jails.get_mut(place) else { return };
-        let (scope, unproven_scope) = (jail.settings().scope, jail.settings().unproven_scope);
+        let (scope, unproven_scope) = (jail.settings().scope, jail.settings().unproven_closes());
         let closes = if proven { Some(scope) } else { unproven_scope };
         let stands = |ban: Ban| {
             ban.origin == origin

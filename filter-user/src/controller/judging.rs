@@ -33,7 +33,7 @@ impl<D: Datapath> Controller<D> {
         let Some(jail) = self.jails.get_mut(place) else { return false };
         // Failures that were on their way when the ban began do not count.
         let settings = jail.settings();
-        let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_scope };
+        let scope = if attempt.proven { Some(settings.scope) } else { settings.unproven_closes() };
         let stands = |ban: Ban| {
             ban.in_force(now)
                 && (ban.origin == Origin::Manual

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{BANS_MAX, BanPlace, BanRow, BansPage, BansQuery};
+use api::{BANS_MAX, BanKind, BanPlace, BanRow, BansPage, BansQuery};
 
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
@@ -59,6 +59,7 @@ impl<D: Datapath> Controller<D> {
             except: entry.except().iter().map(|part| show(*part)).collect(),
             jail: self.jail_name(ban.origin).to_owned(),
             scope: self.ports.name(ban.scope).to_owned(),
+            kind: kind(ban.scope),
             since: self.started.show(ban.since),
             since_ms: self.started.show_milliseconds(ban.since),
             until: ban.until.map(|until| self.started.show(until)),
@@ -66,6 +67,11 @@ impl<D: Datapath> Controller<D> {
             reason: entry.reason.to_string(),
         }
     }
+}
+
+/// What a ban of this scope does.
+fn kind(scope: Scope) -> BanKind {
+    if scope == Scope::Throttle { BanKind::Throttle } else { BanKind::Ban }
 }
 
 /// A moment this long ago.

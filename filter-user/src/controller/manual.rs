@@ -143,9 +143,8 @@ impl<D: Datapath> Controller<D> {
             return Err(format!("{} is {is}; `--force` bans it anyway", show(network)));
         }
         let own = session.map(IpNet::from).filter(|own| network.contains(own));
-        let own = own.filter(|own| {
-            !matches!(scope, Scope::Sip) && !except.iter().any(|part| part.contains(own))
-        });
+        let own =
+            own.filter(|own| !scope.is_sip() && !except.iter().any(|part| part.contains(own)));
         let own = own.map(|own| (own, "the source of your SSH session"));
         let inside = essentials.inside(network, except, scope);
         let Some((inside, is)) = own.or(inside.map(|(one, kind)| (one, kind.as_str()))) else {

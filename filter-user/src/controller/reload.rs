@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Controller, show};
 use crate::clock::KernelTime;
-use crate::config::{Config, Scope};
+use crate::config::Config;
 use crate::datapath::Datapath;
 
 /// The most bans that an objection names.
@@ -57,7 +57,7 @@ impl<D: Datapath> Controller<D> {
             let around = self.bans.ledger().of(*session).into_iter();
             let mut closing = around.filter(|entry| {
                 entry.ban.in_force(now)
-                    && !matches!(entry.ban.scope, Scope::Sip)
+                    && !entry.ban.scope.is_sip()
                     && !entry.except().iter().any(|part| part.contains(session))
             });
             if let Some(entry) = closing.next() {

@@ -9,6 +9,7 @@ mod no_kernel;
 mod offenders;
 mod replies;
 mod successor;
+mod throttle;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use self::offenders::{growing, recidive};
 use super::limited::LIMITED_MAX;
 use super::*;
 use crate::ban::{AddressEntry, Ban, Entry, NetworkEntry, Origin, Scopes};
+use crate::config::Unproven;
 use crate::datapath::{ClosedSip, Count, Interface, InterfaceCounters, KnownPeer, Limited, Mode};
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict};
 use crate::parse::{self, asterisk};
@@ -74,6 +76,8 @@ pub(super) fn started_again(
     let started = Now { kernel: at(0), wall: Timestamp::from_second(1000).unwrap() };
     let trusted = vec!["198.51.100.0/24".parse().unwrap()];
     let mut config = Config { trusted, ..Config::default() };
+    // `throttle` has the tests of throttles.
+    config.jails.values_mut().for_each(|jail| jail.unproven = Unproven::Ban);
     adjust(&mut config);
     let own = BTreeSet::from(["192.0.2.10/32".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
     let held = datapath.held();

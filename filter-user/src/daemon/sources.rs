@@ -19,7 +19,7 @@ use super::own_logs::{self, FILES_MAX, Slots};
 
 use crate::config::{Config, JailSettings, LogPattern, OwnJail, intern};
 use crate::controller::{Controller, Source};
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Responses};
 use crate::fail2ban::{self, LogType};
 use crate::inputs::{self, Input};
 use crate::jail_filter;
@@ -31,7 +31,7 @@ use crate::source::lane::Lane;
 use crate::source::log_file::{self, LogFile};
 use crate::source::log_patterns;
 use crate::source::log_tail::is_rotated;
-use crate::source::{Feed, FoundFile, Heard, Outlet, SourceState, ami};
+use crate::source::{Feed, FoundFile, Heard, Outlet, SourceState, ami, wire};
 
 /// The most batches of attempts that wait for the controller. When there are more, the source waits.
 const HEARD_WAITING: usize = 64;
@@ -179,6 +179,18 @@ impl Sources {
         }
         sources.positions.clear();
         sources
+    }
+
+    /// Starts to read the responses that leave.
+    pub(super) fn wire<D: Datapath>(
+        &mut self,
+        responses: Responses,
+        controller: &mut Controller<D>,
+    ) {
+        let report = Source::new(wire::NAME, wire::NAME, wire::PLACE.to_owned());
+        let report = report.heard_by(ASTERISK_JAIL, detection::wire::RULES);
+        let (_, outlet) = self.add(controller, report, wire::NAME);
+        self.spawn(wire::follow(responses, outlet));
     }
 
     /// Starts the sources of one of your own jails.

@@ -78,6 +78,7 @@ fn verdict(why: &Why) -> String {
     } else if let Some(network) = &why.network {
         let what = match why.scope.as_deref().unwrap_or_default() {
             "sip" => "its SIP".to_owned(),
+            "throttle" => "its SIP over UDP, except answers and retransmissions".to_owned(),
             "all" => "all of it".to_owned(),
             ports => format!("its {ports}"),
         };

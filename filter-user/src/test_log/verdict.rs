@@ -10,7 +10,7 @@ use anyhow::Result;
 use jiff::tz::TimeZone;
 
 use crate::clock::KernelTime;
-use crate::config::{Config, intern};
+use crate::config::{Config, Scope, intern};
 use crate::duration;
 use crate::failure::{Attempt, Verdict};
 use crate::jail::{BanDecision, Jail};
@@ -74,7 +74,7 @@ impl<'a> Court<'a> {
                 self.spared += u64::from(is_failure);
                 continue;
             }
-            if is_failure && !attempt.proven && self.jail.settings().unproven_scope.is_none() {
+            if is_failure && !attempt.proven && self.jail.settings().unproven_closes().is_none() {
                 self.forgeable += 1;
                 continue;
             }
@@ -153,10 +153,11 @@ impl<'a> Court<'a> {
         }
         for (number, decision) in &self.decided {
             let BanDecision { address, scope, bantime, reason, .. } = decision;
+            let did = if *scope == Scope::Throttle { "throttled" } else { "banned" };
             let (scope, time) = (self.config.ports.name(*scope), duration::format(*bantime));
             writeln!(
                 out,
-                "  banned {address} for {time} after line {number}, scope {scope}: {reason}"
+                "  {did} {address} for {time} after line {number}, scope {scope}: {reason}"
             )?;
         }
         if self.untold > 0 {

@@ -145,6 +145,10 @@ impl Datapath for Snapshot {
         false
     }
 
+    fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
+        false
+    }
+
     fn packets(&self, network: IpNet) -> u64 {
         self.pinned.as_ref().map_or(0, |pinned| pinned.packets(network))
     }

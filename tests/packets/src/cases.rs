@@ -3,6 +3,7 @@
 //! The same rows run on the host over a [`Model`](crate::model::Model) and in the kernel over the real
 //! maps, so that the two cannot drift apart.
 
+pub mod answers;
 pub mod bans;
 pub mod carriers;
 pub mod exposure;
@@ -29,17 +30,19 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use filter_common::abi::{
-    ABI_VERSION, BanEntry, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
+    ABI_VERSION, BanEntry, CLASSES, Challenged, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DRY_RUN,
     FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, FOREVER, NetworkEntry,
-    ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP, SEARCHES,
+    ORIGIN_OWN, PORT_GUARDED, SCOPE_ALL, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{Slot, lines_for};
 use filter_common::class::Class;
 use filter_common::decision::Reason;
-use filter_common::packet;
+use filter_common::limits::WINDOW_WORDS;
+use filter_common::packet::{self, Packet as _};
 use filter_common::rate::{Gcra, unit};
 use filter_common::sip::{Agent, agent_of};
+use filter_common::wire::{self, Reading};
 use ipnet::IpNet;
 
 use crate::model::{Tally, mapped_prefix};
@@ -147,16 +150,22 @@ impl Case {
         }
         let is_peer = !self.world.peers.is_empty();
         let mut expected = before;
+        if self.world.bans.iter().any(|ban| ban.scopes & SCOPE_THROTTLE != 0) {
+            // Its entry also counts a packet that passes all the same.
+            expected.bans = after.bans;
+        }
         if self.is_own() && !self.world.attended.is_ahead() {
             // Its entry counts it, and does not drop it.
             expected.bans += 1;
         }
         match self.expect {
-            Reason::Banned | Reason::BannedNetwork => expected.bans += 1,
+            Reason::Banned | Reason::BannedNetwork | Reason::Throttled => {
+                expected.bans = expected.bans.max(before.bans + 1);
+            }
             Reason::Spoofed if self.is_own() => expected.bans += 1,
             Reason::Known => expected.peers_passed += 1,
             Reason::KnownLimit => expected.peers_dropped += 1,
-            Reason::Flooding if is_peer => expected.peers_dropped += 1,
+            Reason::Flooding | Reason::Answered if is_peer => expected.peers_dropped += 1,
             Reason::Flooding => expected.flooders += 1,
             Reason::Signature => expected.signatures += 1,
             Reason::DryRun => return Err("no packet has it".to_owned()),
@@ -189,6 +198,7 @@ impl Case {
             | Reason::Spoofed
             | Reason::StreamLimit
             | Reason::ClosedPort
+            | Reason::Answered
             | Reason::Admitted => {}
         }
         if self.expect == Reason::Flooding && !is_peer && after.flooders == 1 {
@@ -235,6 +245,7 @@ pub fn all() -> Vec<Case> {
         peers::cases(),
         floods::cases(),
         greylist::cases(),
+        answers::cases(),
         signatures::cases(),
         maintenance::cases(),
         carriers::cases(),
@@ -262,6 +273,8 @@ pub struct World {
     pub guards: Vec<(bool, u16, u8)>,
     /// Addresses that the host has sent something to, from which UDP port, and when.
     pub asked: Vec<(IpAddr, u16, Ends)>,
+    /// Addresses to which the host has sent a challenge with this nonce.
+    pub challenged: Vec<(IpAddr, &'static str)>,
     /// Whether guarded ports are only watched.
     pub exposure_dry_run: bool,
     /// The limits of one unknown source, by [`Class`]; the last is the limit of searches for credentials
@@ -432,6 +445,7 @@ impl Default for World {
             ports: Vec::new(),
             guards: Vec::new(),
             asked: Vec::new(),
+            challenged: Vec::new(),
             exposure_dry_run: false,
             source: of_all(Limit::a_second(10, 250)),
             prefix: of_all(Limit::a_second(40, 1000)),
@@ -553,6 +567,35 @@ impl World {
     pub fn ask(mut self, address: &str, port: u16, when: Ends) -> Self {
         self.asked.push((ip(address), port, when));
         self
+    }
+
+    /// With a network of one address, which closes these scopes.
+    #[must_use]
+    pub fn throttle(self, address: &str, scopes: u8, ends: Ends) -> Self {
+        let network = IpNet::from(ip(address)).to_string();
+        self.ban_network(&network, scopes, ends)
+    }
+
+    /// The same, and the host has sent an address a challenge with this nonce.
+    #[must_use]
+    pub fn challenge(mut self, address: &str, nonce: &'static str) -> Self {
+        self.challenged.push((ip(address), nonce));
+        self
+    }
+
+    /// The records of the addresses to which it has sent challenges.
+    pub fn challenges(&self) -> impl Iterator<Item = (Address, Challenged)> {
+        self.challenged.iter().map(|(address, nonce)| {
+            let field = format!("\r\nAuthorization: Digest nonce=\"{nonce}\"\r\n\r\n");
+            let mut window = [0; WINDOW_WORDS];
+            let len = field.as_bytes().copy(0, &mut window);
+            let mut reading = Reading::begin(Self::SEED);
+            // The first empty line does not end it.
+            let _enough = (1..len).any(|at| wire::read(&window, at, &mut reading));
+            let mut challenged = Challenged::default();
+            challenged.nonces[3] = reading.message().nonces[0];
+            (Address::from(*address), challenged)
+        })
     }
 
     /// With one more User-Agent whose packets are dropped.
@@ -691,7 +734,7 @@ impl World {
 
     /// Each port that belongs to a class: whether it is over TCP, its number, and the class.
     pub fn port_classes(&self) -> impl Iterator<Item = (bool, u16, u8)> {
-        let udp = self.sip_udp.iter().map(|port| (false, *port, SCOPE_SIP));
+        let udp = self.sip_udp.iter().map(|port| (false, *port, SCOPE_SIP | SCOPE_THROTTLE));
         let tcp = self.sip_tcp.iter().map(|port| (true, *port, SCOPE_SIP));
         let named = self
             .ports

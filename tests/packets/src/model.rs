@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use filter_common::abi::{
-    BanEntry, Buckets, Config, Flooder, NetworkEntry, Peer, SHARED_BUCKETS, Signature,
+    AWAITED, BanEntry, Buckets, Challenged, Config, Flooder, NONCES, NetworkEntry, Peer,
+    SHARED_BUCKETS, Signature,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, lines_for};
@@ -18,6 +19,7 @@ use filter_common::packet::{self, Headers, Layer4, Packet, Window};
 use filter_common::policy::{self, BanSlot, Decision, NetworkSlot, PeerSlot, Tables};
 use filter_common::rate::Bucket;
 use filter_common::sip::{self, Agent, Fields};
+use filter_common::wire::{self, Count, Message, Reading, Record};
 use ipnet::IpNet;
 use tables::ban_table::{BanTable, memory};
 use tables::gates::{self, Presence};
@@ -148,6 +150,9 @@ pub struct Model {
     /// The connection of the current packet, as it claims.
     ends: Cell<Option<Ends>>,
     greylist: RefCell<HashMap<u32, greylist::Line>>,
+    challenged: HashMap<Address, Cell<Challenged>>,
+    retries: RefCell<HashMap<u32, greylist::Line>>,
+    retry_rate: RefCell<HashMap<u32, u64>>,
     signatures: Vec<(Agent, u32, Cell<Signature>)>,
     window: RefCell<Window>,
     expects_ban: Cell<bool>,
@@ -204,6 +209,9 @@ impl Model {
             connected: world.connected.iter().map(|source| Address::from(*source)).collect(),
             ends: Cell::default(),
             greylist: RefCell::default(),
+            challenged: world.challenges().map(|(of, record)| (of, Cell::new(record))).collect(),
+            retries: RefCell::default(),
+            retry_rate: RefCell::default(),
             signatures: signatures.map(|(agent, bits)| (agent, bits, Cell::default())).collect(),
             // As in the kernel, it may contain anything.
             window: RefCell::new([u64::from_le_bytes(*b"\nAuthori"); WINDOW_WORDS]),
@@ -340,6 +348,91 @@ impl<'a> PeerSlot for Entry<'a, Peer> {
     }
 }
 
+impl<'a> Record for Entry<'a, Challenged> {
+    type Bucket = RecordBucket<'a>;
+
+    fn nonce(&self, place: usize) -> u32 {
+        self.0.get().nonces[place % NONCES]
+    }
+
+    fn add_nonce(&self, nonce: u32) {
+        self.change(|record| {
+            record.nonces[record.next_nonce as usize % NONCES] = nonce;
+            record.next_nonce += 1;
+        });
+    }
+
+    fn awaited(&self, place: usize) -> u32 {
+        self.0.get().awaited[place % AWAITED]
+    }
+
+    fn set_awaited(&self, place: usize, request: u32) {
+        self.change(|record| record.awaited[place % AWAITED] = request);
+    }
+
+    fn add_awaited(&self, request: u32) {
+        self.change(|record| {
+            record.awaited[record.next_awaited as usize % AWAITED] = request;
+            record.next_awaited += 1;
+        });
+    }
+
+    fn last(&self) -> u32 {
+        self.0.get().last
+    }
+
+    fn set_last(&self, request: u32) {
+        self.change(|record| record.last = request);
+    }
+
+    fn prove(&self, now: u64) {
+        self.change(|record| record.proven_at = now);
+    }
+
+    fn count(&self, count: Count) {
+        self.change(|record| {
+            *match count {
+                Count::Challenges => &mut record.challenges,
+                Count::Answered => &mut record.answered,
+                Count::Refused => &mut record.refused,
+                Count::Accepted => &mut record.accepted,
+            } += 1;
+        });
+    }
+
+    fn bucket(&self) -> RecordBucket<'a> {
+        RecordBucket { record: self.0, searches: false }
+    }
+
+    fn searches(&self) -> RecordBucket<'a> {
+        RecordBucket { record: self.0, searches: true }
+    }
+}
+
+/// A bucket of an address to which a challenge was sent.
+#[derive(Debug)]
+pub struct RecordBucket<'a> {
+    record: &'a Cell<Challenged>,
+    searches: bool,
+}
+
+impl Bucket for RecordBucket<'_> {
+    fn load(&self) -> u64 {
+        let record = self.record.get();
+        if self.searches { record.searches } else { record.bucket }
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        let same = self.load() == current;
+        if same {
+            Entry(self.record).change(|record| {
+                *if self.searches { &mut record.searches } else { &mut record.bucket } = new;
+            });
+        }
+        same
+    }
+}
+
 /// A bucket of a known peer.
 #[derive(Debug)]
 pub struct PeerBucket<'a> {
@@ -430,6 +523,7 @@ impl Tables for Model {
     type Bucket<'a> = ModelBucket<'a>;
     type Peer<'a> = Entry<'a, Peer>;
     type Cells<'a> = ModelCells<'a>;
+    type Challenged<'a> = Entry<'a, Challenged>;
 
     fn config(&self) -> Option<&Config> {
         Some(&self.config)
@@ -541,6 +635,24 @@ impl Tables for Model {
 
     fn cells(&self, line: u32) -> Option<ModelCells<'_>> {
         Some(ModelCells { lines: &self.greylist, line })
+    }
+
+    fn challenged(&self, source: Address) -> Option<Entry<'_, Challenged>> {
+        self.challenged.get(&source).map(Entry)
+    }
+
+    fn retries(&self, line: u32) -> Option<ModelCells<'_>> {
+        Some(ModelCells { lines: &self.retries, line })
+    }
+
+    fn retry_bucket(&self, place: u32) -> Option<ModelBucket<'_>> {
+        Some(ModelBucket::Stream(&self.retry_rate, place))
+    }
+
+    fn read_message(&self, bytes: usize, seed: u64) -> Message {
+        let (window, mut reading) = (self.window.borrow(), Reading::begin(seed));
+        let _enough = (0..bytes).any(|at| wire::read(&window, at, &mut reading));
+        reading.message()
     }
 
     fn signature(&self, agent: &Agent) -> bool {

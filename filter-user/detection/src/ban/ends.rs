@@ -129,7 +129,10 @@ mod tests {
         assert_eq!(said, [(Scope::Sip, nine), (Scope::All, None)]);
         assert_eq!(ends.words(), [9, 0, 0, 0, 0, 0, 0, u64::MAX]);
         assert_eq!(Ends::from_words(ends.words()), ends);
-        assert_eq!(Ends::from_words([0, 0, 0, 0, 0, 0, 7, 0]), Ends::NONE);
+        assert_eq!(
+            Ends::from_words([0, 0, 0, 0, 0, 0, 7, 0]),
+            Ends::NONE.and(Scope::Throttle, Some(KernelTime(7)))
+        );
         assert_eq!(ends.beyond(Ends::NONE.and(Scope::All, None)), Ends::NONE.and(Scope::Sip, nine));
     }
 }

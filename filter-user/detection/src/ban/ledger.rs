@@ -93,7 +93,7 @@ impl Ledger {
 
     /// The bans of exactly this network.
     pub fn of_network(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
-        let first = (network, Origin::Manual, Scope::Sip);
+        let first = (network, Origin::Manual, Scope::FIRST);
         let range = (Bound::Included(first), Bound::Unbounded);
         let range = self.entries.range(range).take_while(move |((other, ..), _)| *other == network);
         range.map(|(_, entry)| entry)
@@ -103,7 +103,7 @@ impl Ledger {
     pub fn inside(&self, network: IpNet) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
         // In the order of keys, a network comes directly before the networks and addresses in it.
-        let range = (Bound::Included((network, Origin::Manual, Scope::Sip)), Bound::Unbounded);
+        let range = (Bound::Included((network, Origin::Manual, Scope::FIRST)), Bound::Unbounded);
         let range = self.entries.range(range);
         let range = range.take_while(move |((other, ..), _)| network.contains(&other.addr()));
         range.map(|(_, entry)| entry).filter(move |entry| entry.ban.network != network)
@@ -145,7 +145,7 @@ impl Ledger {
         count: usize,
     ) -> impl Iterator<Item = &Entry> {
         let network = network.trunc();
-        let first = Bound::Included((network, Origin::Manual, Scope::Sip));
+        let first = Bound::Included((network, Origin::Manual, Scope::FIRST));
         let start = behind.map_or(first, Bound::Excluded);
         let range = self.entries.range((start, Bound::Unbounded)).take(count);
         range.take_while(move |((other, ..), _)| network.contains(other)).map(|(_, entry)| entry)
@@ -278,14 +278,23 @@ impl Ledger {
             .map_or(Write::NoAddress(address), Write::Address)
     }
 
-    /// Whether bans of this address close scopes that open at different times. The kernel's entry of an
-    /// address has one end, so such an address is entered as a network of one address.
+    /// Whether this address is entered as a network of one address: because its bans close scopes that open
+    /// at different times, and the kernel's entry of an address has one end; or because it is throttled, and
+    /// the kernel's table of addresses only has bans.
     fn is_split(&self, network: IpNet) -> bool {
+        if !is_address(network) {
+            return false;
+        }
         let mut bans = self.of_network(network).map(|entry| entry.ban);
-        let (Some(first), Some(second)) = (bans.next(), bans.next()) else { return false };
-        let rest = [first, second].into_iter().chain(bans);
-        let ends = rest.fold(Ends::NONE, |ends, ban| ends.and(ban.scope, ban.until));
-        is_address(network) && !ends.have_one_end()
+        let Some(first) = bans.next() else { return false };
+        let Some(second) = bans.next() else { return first.scope == Scope::Throttle };
+        let mut rest = [first, second].into_iter().chain(bans);
+        let mut throttles = false;
+        let ends = rest.by_ref().fold(Ends::NONE, |ends, ban| {
+            throttles |= ban.scope == Scope::Throttle;
+            ends.and(ban.scope, ban.until)
+        });
+        throttles || !ends.have_one_end()
     }
 
     fn write_of(&self, change: Change) -> Write {

@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{GuessingSettings, Increment, Weights};
+use crate::settings::{GuessingSettings, Increment, Unproven, Weights};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -19,6 +19,7 @@ fn settings(maxretry: u32, findtime: u64) -> JailSettings {
         ignore_names: Vec::new(),
         scope: Scope::Sip,
         unproven_scope: Some(Scope::Sip),
+        unproven: Unproven::Ban,
         increment: Increment::OFF,
         guessing: GuessingSettings::OFF,
         filter: None,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Weights};
+use super::{
+    GuessingSettings, Increment, JailSettings, OwnJail, PortClasses, Scope, Unproven, Weights,
+};
 use crate::duration::snippet;
 
 /// A built-in jail, which exists without being configured.
@@ -50,6 +52,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             ignore_names: Vec::new(),
             scope: Scope::Sip,
             unproven_scope: Some(Scope::Sip),
+            unproven: Unproven::Throttle,
             increment: Increment::OFF,
             guessing: GuessingSettings::ACCOUNTS,
             filter: None,
@@ -70,6 +73,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             ignore_names: Vec::new(),
             scope: PortClasses::SSH,
             unproven_scope: Some(PortClasses::SSH),
+            unproven: Unproven::Throttle,
             increment: Increment::OFF,
             guessing: GuessingSettings::ACCOUNTS,
             filter: None,
@@ -90,6 +94,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             ignore_names: Vec::new(),
             scope: PortClasses::PROVISIONING,
             unproven_scope: Some(PortClasses::PROVISIONING),
+            unproven: Unproven::Throttle,
             increment: Increment::OFF,
             guessing: GuessingSettings::OFF,
             filter: None,
@@ -110,6 +115,7 @@ static BUILT_IN: [BuiltIn; 4] = [
             ignore_names: Vec::new(),
             scope: Scope::All,
             unproven_scope: None,
+            unproven: Unproven::Throttle,
             increment: Increment::OFF,
             guessing: GuessingSettings::OFF,
             filter: None,
@@ -147,6 +153,7 @@ impl JailSettings {
             ignore_names: Vec::new(),
             scope: Scope::All,
             unproven_scope: Some(Scope::Sip),
+            unproven: Unproven::Throttle,
             increment: Increment::OFF,
             weights: None,
             maxaccounts: 0,

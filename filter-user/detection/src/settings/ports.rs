@@ -10,8 +10,14 @@ pub const PORT_CLASSES_MAX: usize = 5;
 /// The longest name, in bytes.
 const NAME_MAX: usize = 32;
 
+/// The name of the scope that throttles.
+const THROTTLE: &str = "throttle";
+
 /// The name in the configuration for no scope at all.
 pub const NONE: &str = "none";
+
+/// The bit of [`Scope::Throttle`].
+const THROTTLE_BIT: u8 = 6;
 
 /// The bit of [`Scope::All`].
 const ALL_BIT: u8 = 7;
@@ -19,6 +25,8 @@ const ALL_BIT: u8 = 7;
 /// The ports that a ban closes to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
+    /// The SIP ports over UDP, except to requests that answer a challenge or are retransmitted: a throttle.
+    Throttle,
     /// The SIP ports.
     Sip,
     /// The ports of one of [`PortClasses`], by its number, from 1 to [`PORT_CLASSES_MAX`].
@@ -28,13 +36,22 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The first of them in their order.
+    pub const FIRST: Self = Self::Throttle;
+
     /// Its bit in the kernel's masks, from 0 to 7.
     pub fn bit(self) -> u8 {
         match self {
             Self::Sip => 0,
             Self::Ports(number) => number,
+            Self::Throttle => THROTTLE_BIT,
             Self::All => ALL_BIT,
         }
+    }
+
+    /// Whether it closes nothing but SIP.
+    pub const fn is_sip(self) -> bool {
+        matches!(self, Self::Sip | Self::Throttle)
     }
 
     /// The inverse of [`bit`](Self::bit); `None` for a bit without a scope.
@@ -42,6 +59,7 @@ impl Scope {
         match bit {
             0 => Some(Self::Sip),
             ALL_BIT => Some(Self::All),
+            THROTTLE_BIT => Some(Self::Throttle),
             bit if usize::from(bit) <= PORT_CLASSES_MAX => Some(Self::Ports(bit)),
             _ => None,
         }
@@ -166,6 +184,7 @@ impl PortClasses {
         match scope {
             Scope::Sip => "sip",
             Scope::All => "all",
+            Scope::Throttle => THROTTLE,
             // A ban may outlive the configuration that named its ports.
             Scope::Ports(_) => self.class(scope).map_or("unnamed", |class| &class.name),
         }
@@ -196,7 +215,7 @@ impl PortClasses {
             return Ok(());
         }
         let shown = snippet(name);
-        if ["sip", "all", NONE].contains(&name) {
+        if ["sip", "all", THROTTLE, NONE].contains(&name) {
             return Err(format!("`{name}` is taken; give these ports another name"));
         }
         let letters = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
@@ -228,6 +247,7 @@ pub fn named(name: &str, classes: &[String]) -> Option<Scope> {
     match name {
         "sip" => Some(Scope::Sip),
         "all" => Some(Scope::All),
+        THROTTLE => Some(Scope::Throttle),
         name => {
             (1..).zip(classes).find_map(|(n, class)| (class == name).then_some(Scope::Ports(n)))
         }
@@ -237,7 +257,7 @@ pub fn named(name: &str, classes: &[String]) -> Option<Scope> {
 /// The names of all scopes, as a phrase.
 pub fn choice(classes: &[String]) -> String {
     let names: Vec<String> = classes.iter().map(|name| format!("`{name}`")).collect();
-    format!("`sip`, {} or `all`", names.join(", "))
+    format!("`sip`, {}, `{THROTTLE}` or `all`", names.join(", "))
 }
 
 #[cfg(test)]
@@ -247,10 +267,10 @@ mod tests {
     #[test]
     fn scopes_have_bits() {
         let ports = (1..).take(PORT_CLASSES_MAX).map(Scope::Ports);
-        for scope in ports.chain([Scope::Sip, Scope::All]) {
+        for scope in ports.chain([Scope::Sip, Scope::Throttle, Scope::All]) {
             assert_eq!(Scope::from_bit(scope.bit()), Some(scope));
         }
-        assert_eq!((Scope::from_bit(6), Scope::from_bit(8)), (None, None));
+        assert_eq!(Scope::from_bit(8), None);
     }
 
     #[test]
@@ -263,7 +283,7 @@ mod tests {
         assert_eq!(ports.scope("provisioning"), Ok(PortClasses::PROVISIONING));
         assert_eq!(
             ports.scope("shh").unwrap_err(),
-            "there is no scope `shh`; use `sip`, `ssh`, `provisioning`, `http` or `all`"
+            "there is no scope `shh`; use `sip`, `ssh`, `provisioning`, `http`, `throttle` or `all`"
         );
         assert_eq!(ports.name(Scope::Ports(5)), "unnamed");
     }

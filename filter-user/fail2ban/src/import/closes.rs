@@ -140,7 +140,7 @@ impl<'a> Taking<'a> {
             .and_then(|source| settings::defaults().remove(source.jail))
             .map_or(Scope::All, |jail| jail.scope);
         match scope {
-            Scope::Sip => self.sip_ports(&ranges, &ports, section),
+            Scope::Sip | Scope::Throttle => self.sip_ports(&ranges, &ports, section),
             Scope::Ports(_) => {
                 let mut classes = self.existing.ports.iter();
                 if let Some((_, class)) = classes.find(|(of, _)| *of == scope) {

@@ -244,6 +244,7 @@ fn scope_name(scope: config::Scope, classes: &[String]) -> String {
     match scope {
         config::Scope::Sip => "sip".to_owned(),
         config::Scope::All => "all".to_owned(),
+        config::Scope::Throttle => "throttle".to_owned(),
         config::Scope::Ports(number) => name(number).cloned().unwrap_or_default(),
     }
 }

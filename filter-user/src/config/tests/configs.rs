@@ -149,6 +149,7 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
                 ignore_names,
                 scope,
                 unproven_scope: unproven,
+                unproven: if enabled { Unproven::Throttle } else { Unproven::Ban },
                 increment,
                 guessing: GuessingSettings {
                     findtime: findtime.max(Duration::from_hours(1)),

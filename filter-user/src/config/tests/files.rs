@@ -269,6 +269,7 @@ jails:
     ignoreip: []  # default
     scope: sip  # default
     unproven_scope: sip  # default
+    unproven: throttle  # default
     bantime.increment: false  # default
     bantime.factor: 1  # default
     bantime.maxtime: 3650d  # default
@@ -300,6 +301,7 @@ jails:
     ignoreip: []  # default
     scope: all  # default
     unproven_scope: none  # default
+    unproven: throttle  # default
     bantime.increment: false  # default
     bantime.factor: 1  # default
     bantime.maxtime: 3650d  # default
@@ -322,6 +324,7 @@ jails:
     ignoreip: []  # default
     scope: ssh  # default
     unproven_scope: ssh  # default
+    unproven: throttle  # default
     bantime.increment: false  # default
     bantime.factor: 1  # default
     bantime.maxtime: 3650d  # default
@@ -345,6 +348,7 @@ jails:
     ignoreip: []  # default
     scope: provisioning  # default
     unproven_scope: provisioning  # default
+    unproven: throttle  # default
     bantime.increment: false  # default
     bantime.factor: 1  # default
     bantime.maxtime: 3650d  # default

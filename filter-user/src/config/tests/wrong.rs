@@ -28,7 +28,7 @@ fn unknown_keys_name_the_nearest() {
         (
             "jails: {sshd: {factor: 2}}",
             "1:16: unknown key `jails.sshd.factor`; known here: `enabled`, `maxretry`, `findtime`, \
-             `bantime`, `ignoreip`, `scope`, `unproven_scope`, `bantime.increment`, \
+             `bantime`, `ignoreip`, `scope`, `unproven_scope`, `unproven`, `bantime.increment`, \
              `bantime.factor`, `bantime.maxtime`, `bantime.rndtime`, `bantime.multipliers`, \
              `bantime.overalljails`, `bantime.unproven`, `maxaccounts`, `guessing`, `filter`",
         ),
@@ -212,8 +212,8 @@ const WRONG_VALUES: &[(&str, &str)] = &[
     ),
     (
         "jails: {asterisk-wazo: {scope: udp}}",
-        "`jails.asterisk-wazo.scope` is `udp`; expected `sip`, `ssh`, `provisioning`, `http` or \
-             `all`",
+        "`jails.asterisk-wazo.scope` is `udp`; expected `sip`, `ssh`, `provisioning`, `http`, \
+             `throttle` or `all`",
     ),
     (
         "jails: {sshd: {bantime.factor: 0}}",

@@ -45,7 +45,7 @@ impl Kind {
     const fn is_harmed_by(self, scope: Scope) -> bool {
         match self {
             Self::Gateway | Self::NameServer | Self::Trunk => true,
-            Self::SshSession => !matches!(scope, Scope::Sip),
+            Self::SshSession => !scope.is_sip(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct NoKernel {
     /// How often it was asked for known peers.
     pub(super) asked_for_known: Cell<u64>,
     pub(super) bare: Option<String>,
+    /// The addresses that have answered a challenge.
+    pub(super) answered: BTreeSet<IpAddr>,
 }
 
 impl NoKernel {
@@ -115,6 +117,10 @@ impl Datapath for NoKernel {
 
     fn seen(&self, address: IpAddr, _now: KernelTime) -> bool {
         !self.unseen.contains(&address)
+    }
+
+    fn answered_since(&self, address: IpAddr, _since: KernelTime) -> bool {
+        self.answered.contains(&address)
     }
 
     fn packets(&self, _network: IpNet) -> u64 {

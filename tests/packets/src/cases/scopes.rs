@@ -14,7 +14,7 @@ const V6: &str = "2001:db8::66";
 
 const SSH: u8 = SCOPE_NAMED;
 const PROVISIONING: u8 = SCOPE_NAMED << 1;
-const HIGH: u8 = SCOPE_NAMED << 5;
+const HIGH: u8 = SCOPE_NAMED << 4;
 
 /// The rows.
 pub fn cases() -> Vec<Case> {

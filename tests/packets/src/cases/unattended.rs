@@ -149,6 +149,7 @@ fn floods() -> Vec<Case> {
     let silent = proven.clone().attended(Ago(0));
     let peer = World::default().known_limit(2).flood_after(4).peer(V4, In(600));
     let banned = World::default().flooder(V4, In(60)).attended(Ago(0));
+    let compact = Frame::from(ip(V4)).payload(messages::register_compact()).build();
     vec![
         row("a flood over tcp, attended", &tcp(V4), &proven, Flooding).after(20),
         row("a flood over tcp", &tcp(V4), &silent, Register).after(50),
@@ -160,7 +161,7 @@ fn floods() -> Vec<Case> {
         row("a flooder, until its end", &tcp(V4), &banned, Flooding).then_wait(59_000),
         row("a flooder, after its end", &tcp(V4), &banned, Register).then_wait(61_000),
         row("a peer that was banned before", &register(V4), &peer.attended(In(30)), Flooding)
-            .after(20)
+            .after_other(20, compact)
             .then_wait(31_000),
         row("a flooder that was banned before", &tcp(V4), &proven.attended(In(30)), Flooding)
             .after(20)

@@ -1,7 +1,8 @@
 //! States of the maps that concern the sources of [generated](super::generated) packets.
 
 use filter_common::abi::{
-    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_NAMED, SCOPE_SIP,
+    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_NAMED,
+    SCOPE_SIP, SCOPE_THROTTLE,
 };
 use filter_common::class::Class;
 
@@ -36,6 +37,7 @@ pub fn all() -> Vec<(&'static str, World)> {
         ("ports that are not open to everybody", guarded()),
         ("few bytes over tcp for networks and all", streams().byte_limits([0, 0, 1200, 1600])),
         ("unattended", unattended()),
+        ("throttled sources, and challenges", throttled()),
     ]
 }
 
@@ -56,6 +58,18 @@ fn strict() -> World {
         .trust("192.0.2.128/25")
 }
 
+/// Throttled addresses and networks, some of which have been challenged, and a limit of two.
+fn throttled() -> World {
+    limited(2)
+        .throttle("192.0.2.66", SCOPE_THROTTLE, Ends::Never)
+        .throttle("192.0.2.67", SCOPE_THROTTLE | SCOPE_SIP, Ends::In(60))
+        .throttle("2001:db8::66", SCOPE_THROTTLE, Ends::In(3600))
+        .ban_network("198.51.100.0/24", SCOPE_THROTTLE, Ends::Never)
+        .challenge("192.0.2.66", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
+        .challenge("198.51.100.7", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
+        .challenge("203.0.113.7", "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60")
+}
+
 /// Some of the sources are known, one no longer; scanners, and bans of named ports.
 fn known() -> World {
     limited(3)
@@ -67,11 +81,11 @@ fn known() -> World {
         .signature("sip*")
         .signature("iWar")
         .named(SCOPE_NAMED, true, 22..=22)
-        .named(SCOPE_NAMED << 5, false, 53..=60)
+        .named(SCOPE_NAMED << 4, false, 53..=60)
         .ban("192.0.2.67", SCOPE_NAMED, Ends::In(3600))
-        .ban("2001:db8::67", SCOPE_NAMED << 5 | SCOPE_SIP, Ends::Never)
+        .ban("2001:db8::67", SCOPE_NAMED << 4 | SCOPE_SIP, Ends::Never)
         .ban_network("192.0.2.0/24", SCOPE_NAMED, Ends::In(3600))
-        .ban_network("192.0.2.128/25", SCOPE_NAMED << 5, Ends::In(3600))
+        .ban_network("192.0.2.128/25", SCOPE_NAMED << 4, Ends::In(3600))
         .exception("192.0.2.66/31")
 }
 

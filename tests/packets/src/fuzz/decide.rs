@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use filter_common::abi::{
-    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_SIP, SEARCHES,
+    ABI_VERSION, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL, SCOPE_SIP,
+    SCOPE_THROTTLE, SEARCHES,
 };
 use filter_common::address::Address;
 use filter_common::class::Class;
@@ -101,7 +102,10 @@ pub fn check(data: &[u8]) {
         }
         assert!(reason != Reason::Trusted || is_trusted(world, headers.source), "not trusted");
         assert!(reason != Reason::Known || seen.is_known(), "not known");
-        assert!(reason != Reason::Admitted || world.greylist, "let in without a greylist");
+        let may_be_again = world.greylist || history.is_over;
+        assert!(reason != Reason::Admitted || may_be_again, "let in without a greylist");
+        let challenged = world.challenges().any(|(address, _)| address == headers.source);
+        assert!(reason != Reason::Answered || challenged, "no challenge was sent there");
         seen.remember(reason, &mut history);
         model.wait(step);
         history.elapsed += step;
@@ -120,7 +124,9 @@ pub fn check(data: &[u8]) {
     };
     let tally = model.tally();
     let banned = packets(Reason::Banned) + packets(Reason::BannedNetwork);
-    is("bans", tally.bans, banned + history.own);
+    let least = banned + history.own;
+    let most = least + history.throttled + packets(Reason::Trusted);
+    assert!((least..=most).contains(&tally.bans), "bans counted {}, not {least}", tally.bans);
     is("signatures", tally.signatures, packets(Reason::Signature));
     assert_eq!(tally.peers_passed, packets(Reason::Known));
     let flooding = packets(Reason::KnownLimit) + packets(Reason::Flooding);
@@ -149,6 +155,10 @@ struct History {
     own: u64,
     /// REGISTERs that were admitted.
     admitted: u64,
+    /// Whether a frame has been dropped.
+    is_over: bool,
+    /// Frames from throttled sources that passed or were dropped by a limit.
+    throttled: u64,
     /// Frames from a known peer.
     known: HashMap<Address, u64>,
 }
@@ -185,6 +195,9 @@ impl Seen<'_> {
         }
         if reason == Reason::Spoofed {
             return self.is_spoofed();
+        }
+        if reason == Reason::Throttled {
+            return self.is_throttled() && !self.is_tcp() && !self.is_known();
         }
         if reason == Reason::ClosedPort {
             return self.closed().is_some();
@@ -272,8 +285,10 @@ impl Seen<'_> {
             | Reason::Maintenance
             | Reason::Banned
             | Reason::BannedNetwork
+            | Reason::Throttled
             | Reason::Spoofed
             | Reason::ClosedPort
+            | Reason::Answered
             | Reason::NotConfigured
             | Reason::NotIp
             | Reason::Malformed
@@ -308,6 +323,10 @@ impl Seen<'_> {
 
     /// Counts it for every limit that it may have consumed.
     fn remember(self, reason: Reason, history: &mut History) {
+        history.is_over |= reason.verdict() == Verdict::Drop;
+        if self.is_throttled() && !matches!(reason, Reason::Banned | Reason::BannedNetwork) {
+            history.throttled += 1;
+        }
         if self.is_own() && (reason == Reason::Spoofed || !self.is_ahead(self.world.attended)) {
             history.own += 1;
         }
@@ -350,7 +369,16 @@ impl Seen<'_> {
 
     /// Whether a ban in force, of the address or of a network, covers it.
     fn is_banned(self, of_address: bool) -> bool {
-        let reach = self.classes() | SCOPE_ALL;
+        self.is_closed(of_address, (self.classes() | SCOPE_ALL) & !SCOPE_THROTTLE)
+    }
+
+    /// Whether a throttle in force covers it, of the address or of a network.
+    fn is_throttled(self) -> bool {
+        [true, false].into_iter().any(|of_address| self.is_closed(of_address, SCOPE_THROTTLE))
+    }
+
+    /// Whether an entry in force, of the address or of a network, closes one of these scopes to it.
+    fn is_closed(self, of_address: bool, reach: u8) -> bool {
         if self.is_own() {
             return false;
         }

@@ -93,6 +93,10 @@ impl Datapath for NoKernel {
         true
     }
 
+    fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
+        false
+    }
+
     fn packets(&self, _network: IpNet) -> u64 {
         0
     }

@@ -1,0 +1,117 @@
+//! What still passes from a source that is throttled or over a limit: an answer to a challenge that was sent
+//! to it, and a retransmission. Records both, so that failures are known to be proven.
+//!
+//! Anybody can flood in the name of an address, but only the address itself receives the challenges. So the
+//! flood exhausts what new requests may use, and not what answers may use.
+
+use super::Tables;
+use crate::abi::ADMITTED;
+use crate::decision::{Code, Reason, bits};
+use crate::greylist;
+use crate::limits::{RETRY_BUCKETS, RETRY_LINES};
+use crate::packet::{Headers, Layer4, Packet, Payload, Words};
+use crate::rate::Gcra;
+use crate::sip;
+use crate::wire::{self, Record as _};
+
+/// Packets that are dropped because of their source, which over UDP may be forged.
+const OVER: u64 = bits(&[
+    Reason::RegisterLimit,
+    Reason::CredentialsLimit,
+    Reason::InviteLimit,
+    Reason::OptionsLimit,
+    Reason::SubscribeLimit,
+    Reason::OtherLimit,
+    Reason::PrefixLimit,
+    Reason::KnownLimit,
+    Reason::Flooding,
+    Reason::Throttled,
+]);
+
+/// Packets that may be answers.
+pub(super) const WATCHED: u64 =
+    OVER | bits(&[Reason::RegisterCredentials, Reason::Request, Reason::Known, Reason::Admitted]);
+
+const SECOND: u64 = 1_000_000_000;
+
+/// Requests with a nonce that pass: several phones behind one address that register at once.
+const ANSWERS: Gcra = Gcra { interval: SECOND / 20, tolerance: 2 * SECOND };
+
+/// Searches for a nonce in packets that would be dropped: a few microseconds each.
+const SEARCHES: Gcra = Gcra { interval: SECOND / 1000, tolerance: SECOND };
+
+/// Retransmissions of one source that pass. A flood of requests that are all sent twice also uses it.
+const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
+
+/// Records that a packet is an answer. Returns `code`, or the reason for which it passes all the same.
+#[inline(always)]
+pub fn admit<T: Tables + ?Sized>(
+    packet: &impl Packet,
+    words: Words,
+    code: Code,
+    tables: &T,
+) -> Code {
+    let dropped = code.bit() & OVER != 0;
+    passes(packet, words, dropped, tables).map_or(code, Code::from)
+}
+
+#[inline(always)]
+fn passes<T: Tables + ?Sized>(
+    packet: &impl Packet,
+    words: Words,
+    dropped: bool,
+    tables: &T,
+) -> Option<Reason> {
+    let config = tables.config()?;
+    let Headers { source, layer4, .. } = Headers::from_words(words);
+    let (tcp, payload) = match layer4 {
+        Layer4::Udp { payload, .. } => (false, payload),
+        Layer4::Tcp { payload, .. } => (true, payload),
+        Layer4::LaterFragment | Layer4::Other | Layer4::Unknown => return None,
+    };
+    // A TCP connection cannot be forged, so its limits are the source's own.
+    if dropped && tcp || !wire::is_request(packet.array(payload.start)?) {
+        return None;
+    }
+    let now = tables.now(config);
+    if let Some(record) = tables.challenged(source)
+        && (!dropped || SEARCHES.take(&record.searches(), now))
+    {
+        let len = tables.with_window(|window| {
+            let copied = packet.copy(payload.start, window);
+            copied.min(payload.end.saturating_sub(payload.start))
+        })?;
+        let message = tables.read_message(len, config.seed);
+        if wire::proves(&record, &message) {
+            record.prove(now);
+            wire::await_reply(&record, message.request);
+            let passes = dropped && ANSWERS.take(&record.bucket(), now);
+            return passes.then_some(Reason::Answered);
+        }
+    }
+    if dropped { retried(packet, payload, source.hash(config.seed), tables) } else { None }
+}
+
+/// Whether a request that would be dropped passes because it was sent before.
+#[inline(always)]
+fn retried<T: Tables + ?Sized>(
+    packet: &impl Packet,
+    payload: Payload,
+    hash: u64,
+    tables: &T,
+) -> Option<Reason> {
+    let config = tables.config()?;
+    let now = tables.now(config);
+    let identity = sip::identity(packet, payload, hash);
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let (line, place) = (identity as u32 & (RETRY_LINES - 1), hash as u32 & (RETRY_BUCKETS - 1));
+    if !greylist::is_repeated(&tables.retries(line)?, identity, now) {
+        return None;
+    }
+    let own = tables.retry_bucket(place)?;
+    let shared = tables.shared_bucket(ADMITTED)?;
+    let passes = RETRIES.has_room(&own, now)
+        && config.admitted.take(&shared, now)
+        && RETRIES.take(&own, now);
+    passes.then_some(Reason::Admitted)
+}

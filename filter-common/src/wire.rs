@@ -1,0 +1,839 @@
+//! Reads SIP messages on their way in and out: challenges that leave, requests that answer them, and the
+//! replies to those.
+//!
+//! A nonce that left towards an address and comes back from it proves that the address is not forged, because
+//! nobody else has seen it (RFC 3261 section 22). A refusal of such a request is a failure of that address,
+//! whatever Asterisk logs. Nonces and Call-IDs are kept as keyed hashes.
+//!
+//! What a client chooses can only mislead about itself: it counts only together with a nonce that was sent
+//! to its own address.
+
+use crate::abi::{
+    ABI_VERSION, ACCOUNT_WORDS, AWAITED, Config, NONCES, SESSION_WORDS, WIRE_ACCEPTED,
+    WIRE_CHALLENGED, WIRE_REFUSED,
+};
+use crate::address::Address;
+use crate::packet::{Packet, Payload, Place, Window};
+use crate::rate::Bucket;
+use crate::sip::{byte_at, word_at};
+
+/// An address to which the host has sent a challenge, in its table
+/// ([`Challenged`](crate::abi::Challenged)).
+pub trait Record {
+    /// A bucket in the record.
+    type Bucket: Bucket;
+    /// A nonce of [`NONCES`]. An index beyond wraps.
+    fn nonce(&self, place: usize) -> u32;
+    /// Replaces the oldest nonce.
+    fn add_nonce(&self, nonce: u32);
+    /// A request of [`AWAITED`]. An index beyond wraps.
+    fn awaited(&self, place: usize) -> u32;
+    /// Replaces a request.
+    fn set_awaited(&self, place: usize, request: u32);
+    /// Replaces the oldest request.
+    fn add_awaited(&self, request: u32);
+    /// The request of the last challenge.
+    fn last(&self) -> u32;
+    /// Replaces it.
+    fn set_last(&self, request: u32);
+    /// Records that the address has proved itself.
+    fn prove(&self, now: u64);
+    /// Adds one to a count.
+    fn count(&self, count: Count);
+    /// The bucket of requests that pass because of a nonce.
+    fn bucket(&self) -> Self::Bucket;
+    /// The bucket of searches for a nonce.
+    fn searches(&self) -> Self::Bucket;
+}
+
+/// A count in a [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Challenges that were sent.
+    Challenges,
+    /// Requests with a nonce.
+    Answered,
+    /// Answers that were refused.
+    Refused,
+    /// Answers that were accepted.
+    Accepted,
+}
+
+/// Whether one of the nonces of a message was sent to this address.
+#[inline(always)]
+pub fn proves(record: &impl Record, message: &Message) -> bool {
+    let [first, second] = message.nonces;
+    let mut found = false;
+    for place in 0..NONCES {
+        let nonce = record.nonce(place);
+        found |= nonce != 0 && (nonce == first || nonce == second);
+    }
+    found
+}
+
+/// Records that the reply to a request is awaited, unless it is already.
+#[inline(always)]
+pub fn await_reply(record: &impl Record, request: u32) {
+    let mut found = false;
+    for place in 0..AWAITED {
+        found |= record.awaited(place) == request;
+    }
+    if !found {
+        record.add_awaited(request);
+        record.count(Count::Answered);
+    }
+}
+
+/// Whether the reply to this request was awaited; it no longer is.
+#[inline(always)]
+fn take_awaited(record: &impl Record, request: u32) -> bool {
+    let mut found = false;
+    for place in 0..AWAITED {
+        if record.awaited(place) == request {
+            record.set_awaited(place, 0);
+            found = true;
+        }
+    }
+    found
+}
+
+/// The state besides an outgoing packet: the BPF maps in the kernel, a model of them on the host.
+pub trait Replies {
+    /// An address to which a challenge was sent.
+    type Record<'a>: Record
+    where
+        Self: 'a;
+
+    /// The configuration.
+    fn config(&self) -> Option<&Config>;
+    /// The current time, as in [`Tables`](crate::policy::Tables::now).
+    fn now(&self, config: &Config) -> u64;
+    /// Memory for [`Packet::copy`].
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
+    /// Calls [`read`] for the first `bytes` bytes of that memory until it has seen enough.
+    fn read_message(&self, bytes: usize, seed: u64) -> Message;
+    /// The record of an address.
+    fn challenged(&self, address: Address) -> Option<Self::Record<'_>>;
+    /// Creates a record, and returns it.
+    fn challenge(&self, address: Address) -> Option<Self::Record<'_>>;
+    /// Sends an event about the message in the memory of [`with_window`](Self::with_window).
+    fn tell(&self, heard: &Heard, message: &Message, record: &Self::Record<'_>);
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The time.
+    pub time: u64,
+    /// The recipient of the response.
+    pub address: Address,
+    /// One of `WIRE_*`.
+    pub kind: u32,
+    /// The status code.
+    pub status: u32,
+    /// Whether it was sent over TCP.
+    pub tcp: bool,
+}
+
+/// The most bytes of an account in an event.
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+const ACCOUNT_BYTES: u32 = ACCOUNT_WORDS as u32 * 8;
+
+/// The most bytes of a Call-ID in an event.
+const SESSION_BYTES: u64 = SESSION_WORDS as u64 * 8;
+
+/// The lengths of an event's texts: see [`WireEvent::lengths`](crate::abi::WireEvent::lengths).
+#[inline(always)]
+pub fn lengths(message: &Message) -> u32 {
+    let account = if message.account_at == 0 { 0 } else { ACCOUNT_BYTES };
+    message.session_len | account << 16
+}
+
+/// Copies bytes of a window from `at` on.
+#[inline(always)]
+pub fn text<const WORDS: usize>(window: &Window, at: usize, text: &mut [u64; WORDS]) {
+    for (word, place) in text.iter_mut().zip(0usize..) {
+        let index = (at >> 3).wrapping_add(place);
+        let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
+        #[expect(clippy::cast_possible_truncation, reason = "at most 56")]
+        let shift = ((at & 7) as u32).wrapping_mul(8);
+        // Two shifts, because a shift by 64 does nothing.
+        *word = low.wrapping_shr(shift) | (high << 1).wrapping_shl(63u32.wrapping_sub(shift));
+    }
+}
+
+/// Reads an outgoing message: remembers the nonce of a challenge, and finds the reply to a request that
+/// answered one.
+#[inline(always)]
+pub fn hear<R: Replies + ?Sized>(
+    packet: &impl Packet,
+    address: Address,
+    message: Place,
+    tcp: bool,
+    replies: &R,
+) {
+    let Some(config) = replies.config().filter(|config| config.abi_version == ABI_VERSION) else {
+        return;
+    };
+    let message = Payload::from(message);
+    let begun = replies.with_window(|window| {
+        let copied = packet.copy(message.start, window);
+        let len = copied.min(message.end.saturating_sub(message.start));
+        (len, status(window, len))
+    });
+    let Some((len, status)) = begun else {
+        return;
+    };
+    let challenge = status == 401 || status == 407;
+    let accepted = status.wrapping_sub(200) < 100;
+    if !challenge && !accepted && !matches!(status, 403 | 404 | 484 | 488 | 603) {
+        return;
+    }
+    // Only a challenge makes a record, so most replies end here.
+    let known = replies.challenged(address);
+    if known.is_none() && !challenge {
+        return;
+    }
+    let message = replies.read_message(len, config.seed);
+    let request = message.request;
+    let time = replies.now(config);
+    let Some(record) = (if known.is_some() { known } else { replies.challenge(address) }) else {
+        return;
+    };
+    let answers = request != 0 && take_awaited(&record, request);
+    let heard = |kind| Heard { time, address, kind, status, tcp };
+    if accepted {
+        if answers {
+            record.count(Count::Accepted);
+            if message.registers() {
+                replies.tell(&heard(WIRE_ACCEPTED), &message, &record);
+            }
+        }
+        return;
+    }
+    if challenge {
+        let [nonce, _] = message.nonces;
+        let mut sent = nonce == 0;
+        for place in 0..NONCES {
+            sent |= record.nonce(place) == nonce;
+        }
+        if !sent {
+            record.add_nonce(nonce);
+        }
+        if !answers {
+            // A response is repeated for a repeated request, and a stale nonce is nobody's failure.
+            let is_new = !sent || record.last() != request;
+            if is_new && !message.is_stale() {
+                record.set_last(request);
+                record.count(Count::Challenges);
+                replies.tell(&heard(WIRE_CHALLENGED), &message, &record);
+            }
+            return;
+        }
+        record.set_last(request);
+    }
+    if answers && !message.is_stale() {
+        record.count(Count::Refused);
+        replies.tell(&heard(WIRE_REFUSED), &message, &record);
+    }
+}
+
+/// The status code of a response, as PJSIP writes it; zero for anything else.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "three digits")]
+fn status(window: &Window, len: usize) -> u32 {
+    if len < SHORTEST || word_at(window, 0) != u64::from_le_bytes(*b"SIP/2.0 ") {
+        return 0;
+    }
+    let code = word_at(window, 1);
+    let digit = |at: u32| (code.wrapping_shr(at) as u32 & 0xff).wrapping_sub(u32::from(b'0'));
+    let (first, second, third) = (digit(0), digit(8), digit(16));
+    if first > 9 || second > 9 || third > 9 || code >> 24 & 0xff != u64::from(b' ') {
+        return 0;
+    }
+    first.wrapping_mul(100).wrapping_add(second.wrapping_mul(10)).wrapping_add(third)
+}
+
+/// The fewest bytes of a message that is read.
+const SHORTEST: usize = 16;
+
+/// Whether a payload begins like a request: with a letter, and not like a response.
+#[inline(always)]
+pub fn is_request(first: [u8; 8]) -> bool {
+    let [letter, ..] = first;
+    letter.is_ascii_alphabetic() && first != *b"SIP/2.0 "
+}
+
+/// The relevant parts of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The first two nonces, as keyed hashes; zero where there is none.
+    pub nonces: [u32; 2],
+    /// A keyed hash of the Call-ID and the number of the `CSeq`, by which a reply finds its request (RFC 3261
+    /// section 8.2.6.2); zero without a Call-ID.
+    pub request: u32,
+    /// The place of the Call-ID in the window, for [`text`].
+    pub session_at: u32,
+    /// Its length.
+    pub session_len: u32,
+    /// The place of the account in the window; zero if there is none.
+    pub account_at: u32,
+    seen: u32,
+}
+
+impl Message {
+    /// Whether the challenge says that the password was right.
+    #[inline(always)]
+    pub fn is_stale(&self) -> bool {
+        u64::from(self.seen) & STALE != 0
+    }
+
+    /// Whether the `CSeq` says REGISTER.
+    #[inline(always)]
+    pub fn registers(&self) -> bool {
+        u64::from(self.seen) & REGISTERS != 0
+    }
+}
+
+/// The state of reading a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Reading {
+    seed: u64,
+    /// The last sixteen bytes of the current field's name in lower case, the last one lowest.
+    name: [u64; 2],
+    /// The length of that name.
+    name_len: u64,
+    /// The kind of the current line, and that of the one before it.
+    line: u64,
+    before: u64,
+    /// The last eight bytes in lower case, the last one lowest.
+    last: u64,
+    /// The hash of the nonce that is being read; zero outside one.
+    nonce: u64,
+    /// The first two nonces, as hashes.
+    nonces: [u64; 2],
+    /// The hash of the Call-ID.
+    session: u64,
+    /// Its place in the window, and its length.
+    session_at: u64,
+    session_len: u64,
+    /// The number in the `CSeq`.
+    number: u64,
+    /// The place in the window after the last `sip:` in the From; zero if there is none.
+    account_at: u64,
+    /// Sum of [`STALE`] and [`REGISTERS`].
+    seen: u64,
+}
+
+/// In the name of a field. The first line has zero, which is no kind.
+const NAME: u64 = 1;
+/// In a field that does not matter.
+const OTHER: u64 = 2;
+/// In the Call-ID.
+const CALL_ID: u64 = 3;
+/// In the `CSeq`.
+const CSEQ: u64 = 4;
+/// In credentials or a challenge.
+const AUTHENTICATION: u64 = 5;
+/// In the From.
+const FROM: u64 = 6;
+
+/// The challenge says that the nonce was too old and the password right (RFC 7616 section 3.3).
+const STALE: u64 = 1;
+/// The `CSeq` says REGISTER.
+const REGISTERS: u64 = 2;
+
+/// A name of at most sixteen bytes, or its last sixteen, as in [`Reading::name`].
+const fn name(text: &[u8]) -> [u64; 2] {
+    let (mut older, mut newer, mut rest) = (0u64, 0u64, text);
+    while let [byte, more @ ..] = rest {
+        older = older << 8 | newer >> 56;
+        newer = newer << 8 | *byte as u64;
+        rest = more;
+    }
+    [older, newer]
+}
+
+/// The fields that matter: name, length, kind of line.
+const FIELDS: [([u64; 2], u64, u64); 9] = [
+    (name(b"call-id"), 7, CALL_ID),
+    (name(b"i"), 1, CALL_ID),
+    (name(b"cseq"), 4, CSEQ),
+    (name(b"from"), 4, FROM),
+    (name(b"f"), 1, FROM),
+    (name(b"authorization"), 13, AUTHENTICATION),
+    (name(b"proxy-authorization"), 19, AUTHENTICATION),
+    (name(b"www-authenticate"), 16, AUTHENTICATION),
+    (name(b"proxy-authenticate"), 18, AUTHENTICATION),
+];
+
+/// Mixes a byte into a keyed hash.
+#[inline(always)]
+fn mix(hash: u64, byte: u8) -> u64 {
+    let mixed = (hash ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
+}
+
+/// A hash of 32 bits that is not zero.
+#[inline(always)]
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32 | 1
+}
+
+impl Reading {
+    /// Starts to read a message; `seed` is the secret of its hashes.
+    #[inline(always)]
+    pub fn begin(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// What was read so far.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "places in a window, and flags")]
+    pub fn message(&self) -> Message {
+        let [first, second] = self.nonces;
+        let of = |nonce| if nonce == 0 { 0 } else { short(nonce) };
+        let hash = self.session.wrapping_add(self.number).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Message {
+            nonces: [of(first), of(second)],
+            request: if self.session == 0 { 0 } else { short(hash) },
+            session_at: self.session_at as u32,
+            session_len: self.session_len as u32,
+            account_at: self.account_at as u32,
+            seen: self.seen as u32,
+        }
+    }
+
+    /// Whether the last bytes are these, at most eight.
+    #[inline(always)]
+    fn ends_with(&self, [_, text]: [u64; 2], len: u32) -> bool {
+        let mask = u64::MAX >> 64u32.wrapping_sub(len.wrapping_mul(8));
+        self.last & mask == text
+    }
+}
+
+/// Reads the byte at `at` of a message in `window`. Returns whether that was enough.
+///
+/// One byte at a time: the kernel calls a function for each, which the verifier follows once.
+#[inline(always)]
+pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
+    let byte = byte_at(window, at);
+    let lower = byte.to_ascii_lowercase();
+    let previous = reading.last & 0xff;
+    reading.last = reading.last << 8 | u64::from(lower);
+    if byte == b'\r' || byte == b'\n' {
+        return newline(reading, byte == b'\n' && previous == u64::from(b'\r'));
+    }
+    match reading.line {
+        NAME => named(reading, lower),
+        CALL_ID => session(reading, byte, at as u64),
+        CSEQ => {
+            let digit = u64::from(byte.wrapping_sub(b'0'));
+            if digit < 10 {
+                reading.number = reading.number.wrapping_mul(10).wrapping_add(digit) & 0xffff_ffff;
+            }
+            if reading.ends_with(name(b"register"), 8) {
+                reading.seen |= REGISTERS;
+            }
+        }
+        AUTHENTICATION => authentication(reading, byte),
+        FROM if reading.ends_with(name(b"sip:"), 4) => {
+            reading.account_at = (at as u64).wrapping_add(1);
+        }
+        _ => {}
+    }
+    false
+}
+
+/// Handles the end of a line: CRLF, LF or CR, as PJSIP accepts them. Returns whether it ends the header.
+#[inline(always)]
+fn newline(reading: &mut Reading, continues: bool) -> bool {
+    if continues {
+        return false;
+    }
+    if reading.line == NAME && reading.name_len == 0 {
+        return true;
+    }
+    reading.nonce = 0;
+    reading.before = reading.line;
+    reading.line = NAME;
+    reading.name = [0; 2];
+    reading.name_len = 0;
+    false
+}
+
+/// Handles a byte of a field's name.
+#[inline(always)]
+fn named(reading: &mut Reading, byte: u8) {
+    match byte {
+        b':' => {
+            let mut line = OTHER;
+            for (name, len, kind) in FIELDS {
+                if reading.name_len == len && reading.name == name {
+                    line = kind;
+                }
+            }
+            // The first one applies.
+            if line == CALL_ID && reading.session != 0 {
+                line = OTHER;
+            }
+            reading.line = line;
+        }
+        b' ' | b'\t' => {
+            // A folded line continues the one before it (RFC 3261 section 7.3.1).
+            if reading.name_len == 0 {
+                reading.line = reading.before;
+            }
+        }
+        _ => {
+            let [older, newer] = reading.name;
+            reading.name = [older << 8 | newer >> 56, newer << 8 | u64::from(byte)];
+            reading.name_len = reading.name_len.wrapping_add(1);
+        }
+    }
+}
+
+/// Handles a byte of the Call-ID.
+#[inline(always)]
+fn session(reading: &mut Reading, byte: u8, at: u64) {
+    if byte == b' ' || byte == b'\t' {
+        return;
+    }
+    if reading.session == 0 {
+        reading.session = reading.seed | 1;
+        reading.session_at = at;
+        reading.session_len = 0;
+    }
+    reading.session = mix(reading.session, byte) | 1;
+    if reading.session_len < SESSION_BYTES {
+        reading.session_len = reading.session_len.wrapping_add(1);
+    }
+}
+
+/// Handles a byte of credentials or a challenge.
+#[inline(always)]
+fn authentication(reading: &mut Reading, byte: u8) {
+    if reading.nonce != 0 {
+        if byte != b'"' {
+            reading.nonce = mix(reading.nonce, byte) | 1;
+            return;
+        }
+        let [first, second] = reading.nonces;
+        if first == 0 {
+            reading.nonces = [reading.nonce, 0];
+        } else if second == 0 {
+            reading.nonces = [first, reading.nonce];
+        }
+        reading.nonce = 0;
+        return;
+    }
+    if byte == b'"' {
+        // Not `cnonce`.
+        if reading.ends_with(name(b" nonce=\""), 8) || reading.ends_with(name(b",nonce=\""), 8) {
+            reading.nonce = !reading.seed | 1;
+        }
+    } else if byte == b'e' || byte == b'E' {
+        // The end of `stale=true`; no other parameter ends like it.
+        if reading.ends_with(name(b"ale=true"), 8) {
+            reading.seen |= STALE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::cell::Cell;
+    use std::format;
+    use std::string::String;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::WINDOW_WORDS;
+
+    const SEED: u64 = 0x1234_5678_9abc_def0;
+
+    fn reading(message: &[u8]) -> (Message, Window) {
+        let mut window = [0x4141_4141_4141_4141; WINDOW_WORDS];
+        let len = message.copy(0, &mut window);
+        let mut reading = Reading::begin(SEED);
+        let _enough = (0..len).any(|at| read(&window, at, &mut reading));
+        (reading.message(), window)
+    }
+
+    fn bytes<const N: usize>(window: &Window, at: usize, len: usize) -> std::vec::Vec<u8> {
+        let mut words = [0; N];
+        text(window, at, &mut words);
+        words.iter().flat_map(|word| word.to_le_bytes()).take(len).collect()
+    }
+
+    fn request(nonce: &str) -> String {
+        format!(
+            "REGISTER sip:192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.66;branch=z9hG4bK1\r\n\
+             From: \"<sip:9@x>\" <sip:1001@192.0.2.1>;tag=1\r\nTo: <sip:1001@192.0.2.1>\r\n\
+             Call-ID: abc@192.0.2.66\r\nCSeq: 7 REGISTER\r\n\
+             Authorization: Digest username=\"1001\", realm=\"asterisk\", nonce=\"{nonce}\", \
+             cnonce=\"other\", uri=\"sip:192.0.2.1\", response=\"00\"\r\n\r\nnonce=\"body\""
+        )
+    }
+
+    #[test]
+    fn a_request_is_read() {
+        let (read, window) = reading(request("n1").as_bytes());
+        assert!(read.registers() && !read.is_stale());
+        assert_eq!(
+            bytes::<SESSION_WORDS>(&window, read.session_at as usize, 14),
+            b"abc@192.0.2.66"
+        );
+        assert_eq!(lengths(&read), 0x40_000e);
+        assert_eq!(bytes::<ACCOUNT_WORDS>(&window, read.account_at as usize, 5), b"1001@");
+        let [nonce, other] = read.nonces;
+        assert!(nonce != 0 && other == 0);
+        assert_ne!(reading(request("n2").as_bytes()).0.nonces[0], nonce);
+    }
+
+    #[test]
+    fn request_and_reply_have_the_same_nonce_and_the_same_name() {
+        let (request, _) = reading(request("1767225600/abcdef").as_bytes());
+        for (field, end) in [("WWW-Authenticate", "\r\n"), ("proxy-authenticate ", "\n")] {
+            let reply = format!(
+                "SIP/2.0 401 Unauthorized{end}i:abc@192.0.2.66{end}CSeq:  007 register{end}{field}: \
+                 Digest realm=\"asterisk\",nonce=\"1767225600/abcdef\",stale=true{end}{end}"
+            );
+            let (reply, _) = reading(reply.as_bytes());
+            assert_eq!(reply.nonces, request.nonces, "{field}");
+            assert_eq!(reply.request, request.request);
+            assert!(reply.is_stale());
+        }
+    }
+
+    #[test]
+    fn another_number_is_another_request() {
+        let (first, _) = reading(request("n").as_bytes());
+        let (second, _) = reading(request("n").replace("CSeq: 7", "CSeq: 8").as_bytes());
+        let (third, _) = reading(request("n").replace("abc@", "abd@").as_bytes());
+        assert_ne!(first.request, second.request);
+        assert_ne!(first.request, third.request);
+        assert_eq!(reading(b"OPTIONS sip:a SIP/2.0\r\n\r\n").0.request, 0);
+    }
+
+    #[test]
+    fn what_is_no_nonce_is_none() {
+        for line in [
+            "Authorization: Digest cnonce=\"a\"",
+            "Authorization: Digest nonce=a",
+            "Subject: Digest x, nonce=\"a\"",
+            "X-Authorization: Digest x, nonce=\"a\"",
+            "Authorization: Digest nonce=\"a",
+        ] {
+            let message = format!("REGISTER sip:a SIP/2.0\r\n{line}\r\nTo: \"a\"\r\n\r\n");
+            assert_eq!(reading(message.as_bytes()).0.nonces, [0; 2], "{line}");
+        }
+        let folded = "REGISTER sip:a SIP/2.0\r\nAuthorization: Digest x,\r\n nonce=\"a\"\r\n\r\n";
+        assert_ne!(reading(folded.as_bytes()).0.nonces, [0; 2]);
+    }
+
+    #[test]
+    fn the_status_is_three_digits() {
+        let of = |text: &[u8]| {
+            let (_, window) = reading(text);
+            status(&window, text.len())
+        };
+        assert_eq!(of(b"SIP/2.0 401 Unauthorized\r\n"), 401);
+        assert_eq!(of(b"SIP/2.0 4011 nauthorized\r\n"), 0);
+        assert_eq!(of(b"SIP/2.0 4x1 Unauthorized\r\n"), 0);
+        assert_eq!(of(b"SIP/2.0 200"), 0);
+        assert_eq!(of(b"REGISTER sip:a SIP/2.0\r\n"), 0);
+    }
+
+    #[test]
+    fn requests_begin_with_a_letter() {
+        assert!(is_request(*b"REGISTER") && is_request(*b"ack sip:"));
+        assert!(!is_request(*b"SIP/2.0 ") && !is_request(*b"\r\n\r\n\0\0\0\0"));
+    }
+
+    /// A record in memory.
+    #[derive(Default)]
+    pub(crate) struct Memory {
+        nonces: [Cell<u32>; NONCES],
+        awaited: [Cell<u32>; AWAITED],
+        next: [Cell<usize>; 2],
+        last: Cell<u32>,
+        counts: [Cell<u32>; 4],
+    }
+
+    impl Record for &Memory {
+        type Bucket = core::sync::atomic::AtomicU64;
+        fn nonce(&self, place: usize) -> u32 {
+            self.nonces[place].get()
+        }
+        fn add_nonce(&self, nonce: u32) {
+            let [next, _] = &self.next;
+            self.nonces[next.get() % NONCES].set(nonce);
+            next.set(next.get() + 1);
+        }
+        fn awaited(&self, place: usize) -> u32 {
+            self.awaited[place].get()
+        }
+        fn set_awaited(&self, place: usize, request: u32) {
+            self.awaited[place].set(request);
+        }
+        fn add_awaited(&self, request: u32) {
+            let [_, next] = &self.next;
+            self.awaited[next.get() % AWAITED].set(request);
+            next.set(next.get() + 1);
+        }
+        fn last(&self) -> u32 {
+            self.last.get()
+        }
+        fn set_last(&self, request: u32) {
+            self.last.set(request);
+        }
+        fn prove(&self, _now: u64) {}
+        fn count(&self, count: Count) {
+            let count = &self.counts[count as usize];
+            count.set(count.get() + 1);
+        }
+        fn bucket(&self) -> core::sync::atomic::AtomicU64 {
+            core::sync::atomic::AtomicU64::new(0)
+        }
+        fn searches(&self) -> core::sync::atomic::AtomicU64 {
+            core::sync::atomic::AtomicU64::new(0)
+        }
+    }
+
+    struct Host {
+        config: Config,
+        record: Memory,
+        exists: Cell<bool>,
+        window: core::cell::RefCell<Window>,
+        told: core::cell::RefCell<std::vec::Vec<u32>>,
+    }
+
+    impl Replies for Host {
+        type Record<'a> = &'a Memory;
+        fn config(&self) -> Option<&Config> {
+            Some(&self.config)
+        }
+        fn now(&self, _config: &Config) -> u64 {
+            1
+        }
+        fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
+            Some(fill(&mut self.window.borrow_mut()))
+        }
+        fn read_message(&self, bytes: usize, seed: u64) -> Message {
+            let (window, mut reading) = (self.window.borrow(), Reading::begin(seed));
+            let _enough = (0..bytes).any(|at| read(&window, at, &mut reading));
+            reading.message()
+        }
+        fn challenged(&self, _address: Address) -> Option<&Memory> {
+            self.exists.get().then_some(&self.record)
+        }
+        fn challenge(&self, _address: Address) -> Option<&Memory> {
+            self.exists.set(true);
+            Some(&self.record)
+        }
+        fn tell(&self, heard: &Heard, _message: &Message, _record: &&Memory) {
+            self.told.borrow_mut().push(heard.kind);
+        }
+    }
+
+    fn host() -> Host {
+        Host {
+            config: Config { abi_version: ABI_VERSION, seed: SEED, ..Config::default() },
+            record: Memory::default(),
+            exists: Cell::new(false),
+            window: core::cell::RefCell::new([0; WINDOW_WORDS]),
+            told: core::cell::RefCell::default(),
+        }
+    }
+
+    fn send(host: &Host, response: &str) {
+        let bytes = response.as_bytes();
+        let whole = Payload { start: 0, end: bytes.len(), fragmented: false };
+        hear(&bytes, Address::v4([192, 0, 2, 66]), Place::from(whole), false, host);
+    }
+
+    fn arrive(host: &Host, message: &str) -> bool {
+        let record = &host.record;
+        let (read, _) = reading(message.as_bytes());
+        let proven = proves(&record, &read);
+        if proven {
+            await_reply(&record, read.request);
+        }
+        proven
+    }
+
+    fn challenge(nonce: &str, cseq: u32) -> String {
+        format!(
+            "SIP/2.0 401 Unauthorized\r\nCall-ID: abc@192.0.2.66\r\nCSeq: {cseq} REGISTER\r\n\
+             WWW-Authenticate: Digest realm=\"a\",nonce=\"{nonce}\"\r\n\r\n"
+        )
+    }
+
+    fn counts(host: &Host) -> [u32; 4] {
+        host.record.counts.each_ref().map(Cell::get)
+    }
+
+    #[test]
+    fn a_guess_is_a_challenge_and_a_refusal() {
+        let host = host();
+        send(&host, &challenge("n1", 6));
+        send(&host, &challenge("n1", 6));
+        assert!(!arrive(&host, &request("stolen")));
+        assert!(arrive(&host, &request("n1")));
+        assert!(arrive(&host, &request("n1")));
+        send(&host, &challenge("n2", 7));
+        send(&host, &challenge("n2", 7));
+        assert_eq!(counts(&host), [1, 1, 1, 0]);
+        assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_REFUSED]);
+    }
+
+    #[test]
+    fn a_registration_is_accepted_and_a_stale_nonce_is_no_failure() {
+        let host = host();
+        send(&host, "SIP/2.0 200 OK\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 7 REGISTER\r\n\r\n");
+        send(&host, &challenge("n1", 6));
+        assert!(arrive(&host, &request("n1")));
+        send(&host, &challenge("n2", 7).replace("nonce=\"n2\"", "nonce=\"n2\",stale=true"));
+        assert!(arrive(&host, &request("n2").replace("CSeq: 7", "CSeq: 8")));
+        send(&host, "SIP/2.0 200 OK\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 8 REGISTER\r\n\r\n");
+        assert_eq!(counts(&host), [1, 2, 0, 1]);
+        assert_eq!(*host.told.borrow(), [WIRE_CHALLENGED, WIRE_ACCEPTED]);
+    }
+
+    #[test]
+    fn a_scan_is_one_challenge_for_each_request() {
+        let host = host();
+        for cseq in 0..20 {
+            send(&host, &challenge("same", cseq));
+        }
+        assert_eq!(counts(&host), [20, 0, 0, 0]);
+        send(&host, "SIP/2.0 404 Not Found\r\nCall-ID: abc@192.0.2.66\r\nCSeq: 7 INVITE\r\n\r\n");
+        assert_eq!(host.told.borrow().len(), 20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(message in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _read = reading(&message);
+        }
+
+        #[test]
+        fn a_nonce_comes_back_whatever_surrounds_it(
+            nonce in "[!#-~]{1,60}",
+            padding in "[ -!#-~]{0,80}",
+            crlf in prop_oneof![Just("\r\n"), Just("\n"), Just("\r")],
+        ) {
+            let sent = reading(challenge(&nonce, 1).as_bytes()).0.nonces;
+            let request = format!(
+                "INVITE sip:a SIP/2.0{crlf}Subject: {padding}{crlf}Authorization: Digest realm=\"{padding}\", \
+                 nonce=\"{nonce}\"{crlf}{crlf}"
+            );
+            prop_assert_eq!(reading(request.as_bytes()).0.nonces, sent);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Turns the responses that the kernel has seen leave into attempts.
+//!
+//! An answer to a challenge proves its source, and what Asterisk sends cannot be silenced by an attacker. The
+//! counts of an address are absolute, so that responses that were not reported count with the next one.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::failure::{Attempt, Class, TIMES_MAX, Transport, Verdict, account, session};
+
+/// The names of the rules for `status`.
+pub const RULES: &[&str] = &[CHALLENGED, REFUSED, ACCEPTED];
+
+const CHALLENGED: &str = "challenge";
+const REFUSED: &str = "refusal";
+const ACCEPTED: &str = "registration";
+
+/// The most addresses whose counts are remembered, as many as the kernel has.
+pub const ADDRESSES_MAX: usize = 16_384;
+
+/// What a response says about the request before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It had no credentials, or ones for another nonce.
+    Challenged,
+    /// Its credentials were for a nonce that had been sent to its source, and are wrong.
+    Refused,
+    /// It was a REGISTER, and its credentials are right.
+    Accepted,
+}
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Its recipient.
+    pub address: IpAddr,
+    /// What it says.
+    pub kind: Kind,
+    /// Its status code.
+    pub status: u32,
+    /// UDP or TCP.
+    pub transport: Transport,
+    /// How many requests of each kind the address has sent, modulo 2^32.
+    pub counts: Counts,
+    /// The beginning of the Call-ID.
+    pub session: Box<[u8]>,
+    /// The beginning of what follows `sip:` in the From.
+    pub account: Box<[u8]>,
+}
+
+/// The counts of an address, modulo 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Challenges that were sent to it.
+    pub challenged: u32,
+    /// Answers to challenges that were refused.
+    pub refused: u32,
+}
+
+/// The counts that have been turned into attempts.
+#[derive(Debug, Default)]
+pub struct Responses {
+    counts: HashMap<IpAddr, Counts>,
+    /// The addresses in the order in which they came.
+    order: VecDeque<IpAddr>,
+}
+
+impl Responses {
+    /// The attempt that a response reports. Refusals that say nothing of a credential, such as `404 Not
+    /// Found`, are none.
+    pub fn attempt(&mut self, response: &Response) -> Option<Attempt> {
+        let Response { address, kind, status, transport, counts, .. } = *response;
+        let before = self.remember(address, counts);
+        let more = |now: u32, then: Option<u32>| match then {
+            // A record that was forgotten and made again counts from zero.
+            Some(then) if now > then => (now - then).min(TIMES_MAX),
+            Some(_) | None => 1,
+        };
+        let (verdict, class, rule, times) = match kind {
+            Kind::Challenged => {
+                let times = more(counts.challenged, before.map(|before| before.challenged));
+                (Verdict::Ignored, Class::Challenge, CHALLENGED, times)
+            }
+            Kind::Refused if !matches!(status, 401 | 403 | 407) => return None,
+            Kind::Refused => {
+                let times = more(counts.refused, before.map(|before| before.refused));
+                (Verdict::Failure, Class::WrongCredential, REFUSED, times)
+            }
+            Kind::Accepted => (Verdict::Success, Class::Challenge, ACCEPTED, 1),
+        };
+        let account_end = response.account.iter().position(|byte| b"@>;:, \r\n".contains(byte));
+        // Without its end it is not known.
+        let named = account_end.map(|end| &response.account[..end]).filter(|name| !name.is_empty());
+        Some(Attempt {
+            account: named.map(account),
+            session: (!response.session.is_empty()).then(|| session(&response.session)),
+            transport: Some(transport),
+            proven: kind != Kind::Challenged || transport.proves_source(),
+            times,
+            rule,
+            ..Attempt::new(verdict, class, address)
+        })
+    }
+
+    /// Replaces the counts of an address, and returns the old ones.
+    fn remember(&mut self, address: IpAddr, counts: Counts) -> Option<Counts> {
+        let before = self.counts.insert(address, counts);
+        if before.is_none() {
+            self.order.push_back(address);
+            if self.order.len() > ADDRESSES_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.counts.remove(&oldest);
+            }
+        }
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(kind: Kind, challenged: u32, refused: u32) -> Response {
+        Response {
+            address: [192, 0, 2, 66].into(),
+            kind,
+            status: 401,
+            transport: Transport::Udp,
+            counts: Counts { challenged, refused },
+            session: (*b"abc@192.0.2.66").into(),
+            account: (*b"1001@192.0.2.1>;tag=1").into(),
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_a_proven_failure_and_a_challenge_none_yet() {
+        let mut responses = Responses::default();
+        let refused = responses.attempt(&response(Kind::Refused, 1, 1)).unwrap();
+        assert_eq!((refused.verdict, refused.class), (Verdict::Failure, Class::WrongCredential));
+        assert!(refused.proven && !refused.answered && !refused.needs_witness);
+        assert_eq!(refused.account.as_deref(), Some("1001"));
+        assert_eq!(refused.session.as_deref(), Some("abc@192.0.2.66"));
+        let challenged = responses.attempt(&response(Kind::Challenged, 2, 1)).unwrap();
+        assert_eq!((challenged.verdict, challenged.proven), (Verdict::Ignored, false));
+        let accepted = responses.attempt(&response(Kind::Accepted, 2, 1)).unwrap();
+        assert_eq!((accepted.verdict, accepted.class), (Verdict::Success, Class::Challenge));
+        let not_found = Response { status: 404, ..response(Kind::Refused, 2, 2) };
+        assert_eq!(responses.attempt(&not_found), None);
+    }
+
+    #[test]
+    fn what_was_not_reported_counts_with_the_next() {
+        let mut responses = Responses::default();
+        let mut times = |refused| {
+            responses.attempt(&response(Kind::Refused, 0, refused)).map(|attempt| attempt.times)
+        };
+        assert_eq!([times(7), times(8), times(12)], [Some(1), Some(1), Some(4)]);
+        // Forgotten by the kernel, and counted from zero.
+        assert_eq!([times(1), times(1000)], [Some(1), Some(TIMES_MAX)]);
+    }
+
+    #[test]
+    fn an_account_without_an_end_is_unknown() {
+        let mut responses = Responses::default();
+        for (text, expected) in [
+            ("1001@h", Some("1001")),
+            ("1001>", Some("1001")),
+            ("1001;a=b@h", Some("1001")),
+            ("@h", None),
+            ("1001", None),
+            ("", None),
+        ] {
+            let of = Response { account: text.as_bytes().into(), ..response(Kind::Refused, 0, 1) };
+            assert_eq!(responses.attempt(&of).unwrap().account.as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut responses = Responses::default();
+        for n in 0..40_000_u32 {
+            let address = IpAddr::from(n.to_be_bytes());
+            responses.attempt(&Response { address, ..response(Kind::Challenged, 1, 0) });
+        }
+        assert_eq!((responses.counts.len(), responses.order.len()), (ADDRESSES_MAX, ADDRESSES_MAX));
+    }
+}

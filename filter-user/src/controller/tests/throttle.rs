@@ -1,0 +1,89 @@
+//! Failures that are not proven throttle.
+
+use super::*;
+use crate::config::Unproven;
+
+const JAIL: &str = "asterisk-wazo";
+const SOURCE: [u8; 4] = [203, 0, 113, 5];
+
+fn throttling() -> Controller<NoKernel> {
+    started_with(NoKernel::default(), |config| {
+        config.jails.get_mut(JAIL).unwrap().unproven = Unproven::Throttle;
+    })
+}
+
+/// Failures that the kernel has seen, each with its own Call-ID.
+fn proven(controller: &mut Controller<NoKernel>, times: u64, from: u64) {
+    for n in 0..times {
+        let attempt = Attempt {
+            proven: true,
+            session: Some(format!("proven-{}", from + n)),
+            ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+        };
+        controller.hear(&attempt, 1, JAIL, at(from + n));
+    }
+}
+
+fn scopes(controller: &Controller<NoKernel>) -> Vec<Scope> {
+    controller.bans.ledger().iter().map(|entry| entry.ban.scope).collect()
+}
+
+#[test]
+fn fifteen_unproven_failures_throttle_and_fifteen_proven_ones_ban() {
+    let mut controller = throttling();
+    fail(&mut controller, SOURCE, 15);
+    assert_eq!(scopes(&controller), [Scope::Throttle]);
+    let entry = controller.datapath.networks.values().next().unwrap();
+    let closed: Vec<_> = entry.ends.iter().map(|(scope, _)| scope).collect();
+    assert_eq!((closed, controller.datapath.bans.len()), (vec![Scope::Throttle], 0));
+    let bans = ask(&mut controller, bans_of(JAIL));
+    assert_eq!(
+        (&bans["bans"][0]["kind"], &bans["bans"][0]["scope"]),
+        (&"throttle".into(), &"throttle".into())
+    );
+    fail(&mut controller, SOURCE, 15);
+    assert_eq!(scopes(&controller), [Scope::Throttle], "more of the same change nothing");
+    controller.add_source(ami(), at(20));
+    proven(&mut controller, 14, 20);
+    assert_eq!(scopes(&controller), [Scope::Throttle]);
+    proven(&mut controller, 1, 40);
+    assert_eq!(scopes(&controller), [Scope::Throttle, Scope::Sip]);
+    let network = IpNet::from(IpAddr::from(SOURCE));
+    let entry = &controller.datapath.networks[&network];
+    assert_eq!(entry.ends.iter().count(), 2, "both are in the entry of the network");
+    ask(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
+    assert!(controller.datapath.networks.is_empty() && scopes(&controller).is_empty());
+}
+
+#[test]
+fn a_throttle_outlives_a_restart() {
+    let mut controller = throttling();
+    fail(&mut controller, SOURCE, 15);
+    let kept: Vec<Entry> = controller.bans.ledger().iter().cloned().collect();
+    let datapath = controller.datapath;
+    let again = started_again(datapath, kept, |_same| ());
+    assert_eq!(scopes(&again), [Scope::Throttle]);
+    assert_eq!((again.datapath.networks.len(), again.datapath.bans.len()), (1, 0));
+}
+
+#[test]
+fn a_challenge_that_was_answered_is_no_failure() {
+    for answers in [true, false] {
+        let mut controller = throttling();
+        if answers {
+            controller.datapath.answered.insert(SOURCE.into());
+        }
+        for n in 0..20 {
+            let attempt = Attempt {
+                session: Some(n.to_string()),
+                ..Attempt::new(Verdict::Ignored, Class::Challenge, SOURCE.into())
+            };
+            controller.hear(&attempt, 0, JAIL, at(n));
+        }
+        controller.handle_timeout(at(17));
+        assert!(scopes(&controller).is_empty(), "fourteen are four seconds old");
+        controller.handle_timeout(at(18));
+        let expected: &[Scope] = if answers { &[] } else { &[Scope::Throttle] };
+        assert_eq!(scopes(&controller), expected);
+    }
+}

@@ -1,0 +1,193 @@
+//! Rows about throttled sources and sources over a limit: what answers a challenge or is retransmitted
+//! passes.
+
+use filter_common::abi::{SCOPE_ALL, SCOPE_SIP, SCOPE_THROTTLE};
+use filter_common::class::Class;
+use filter_common::decision::Reason::{
+    self, Admitted, Answered, Banned, BannedNetwork, Fragment, InviteLimit, Known, KnownLimit,
+    Maintenance, OtherPort, PrefixLimit, Register, RegisterCredentials, RegisterLimit, Request,
+    TcpControl, Throttled, Trusted,
+};
+
+use super::Ends::{Ago, In};
+use super::{Case, World, ip, messages};
+use crate::packet_builder::{Extension, Frame};
+
+const V4: &str = "192.0.2.66";
+const V6: &str = "2001:db8::66";
+
+/// The nonce in [`messages::register_with_credentials`].
+const NONCE: &str = "1792570402/5bb7bd5c9d0a7e4b8a5d3e1c7f2b9a60";
+
+/// The rows.
+pub fn cases() -> Vec<Case> {
+    [throttled(), nonces(), limits(), retransmissions()].concat()
+}
+
+fn row(name: impl AsRef<str>, frame: &Frame, world: &World, expect: Reason) -> Case {
+    Case::new(format!("answers: {}", name.as_ref()), frame.build(), expect).within(world.clone())
+}
+
+fn throttle(source: &str) -> World {
+    World::default().throttle(source, SCOPE_THROTTLE, In(600))
+}
+
+fn register(source: &str) -> Frame {
+    Frame::from(ip(source)).payload(messages::register())
+}
+
+fn credentials(source: &str) -> Frame {
+    Frame::from(ip(source)).payload(messages::register_with_credentials())
+}
+
+fn throttled() -> Vec<Case> {
+    let (v4, v6) = (throttle(V4), throttle(V6));
+    let network = World::default().ban_network("192.0.2.0/24", SCOPE_THROTTLE, In(600));
+    let inside = network.clone().throttle(V4, SCOPE_THROTTLE, In(600));
+    vec![
+        row("throttled", &register(V4), &v4, Throttled),
+        row("throttled, ipv6", &register(V6), &v6, Throttled),
+        row("another source", &register("192.0.2.67"), &v4, Register),
+        row("credentials", &credentials(V4), &v4, Throttled),
+        row(
+            "an option",
+            &Frame::from(ip(V4)).payload(messages::request("OPTIONS")),
+            &v4,
+            Throttled,
+        ),
+        row("in a throttled network", &register(V4), &network, Throttled),
+        row("in a throttled network, itself too", &register(V4), &inside, Throttled),
+        row(
+            "in a banned network",
+            &register(V4),
+            &network.clone().ban_network("192.0.2.0/24", SCOPE_SIP, In(600)),
+            BannedNetwork,
+        ),
+        row("banned too", &register(V4), &v4.clone().ban(V4, SCOPE_SIP, In(600)), Banned),
+        row(
+            "banned from everything too",
+            &register(V4),
+            &World::default().throttle(V4, SCOPE_THROTTLE | SCOPE_ALL, In(600)),
+            BannedNetwork,
+        ),
+        row(
+            "a throttle that has ended",
+            &register(V4),
+            &World::default().throttle(V4, SCOPE_THROTTLE, Ago(5)),
+            Register,
+        ),
+        row("another port", &register(V4).udp(4000), &v4, OtherPort),
+        row("over tcp", &register(V4).tcp(5060), &v4, Register),
+        row("a connection", &Frame::from(ip(V4)).tcp(5060).tcp_flags(2), &v4, TcpControl),
+        row("a later fragment", &register(V4).fragment(185, false), &v4, Fragment),
+        row(
+            "behind headers that are not followed",
+            &(0..7).fold(register(V6), |frame, _| frame.extension(Extension::destination(1))),
+            &v6,
+            Throttled,
+        ),
+        row("known", &register(V4), &v4.clone().peer(V4, In(60)), Known),
+        row("trusted", &register(V4), &v4.clone().trust("192.0.2.0/24"), Trusted),
+        row("in maintenance", &register(V4), &v4.clone().closed(In(60), false), Maintenance),
+        row("in a dry run", &register(V4), &v4.watching(), Throttled),
+    ]
+}
+
+fn nonces() -> Vec<Case> {
+    let (v4, v6) = (throttle(V4).challenge(V4, NONCE), throttle(V6).challenge(V6, NONCE));
+    let fragment = credentials(V4).fragment(0, true);
+    let invite = String::from_utf8(messages::register_with_credentials())
+        .expect("text")
+        .replace("REGISTER", "INVITE");
+    let proxy = invite.replace("Authorization:", "Proxy-Authorization:");
+    vec![
+        row("a nonce that was sent there", &credentials(V4), &v4, Answered),
+        row("a nonce that was sent there, ipv6", &credentials(V6), &v6, Answered),
+        row("the same without a nonce", &register(V4), &v4, Throttled),
+        row("another nonce", &credentials(V4), &throttle(V4).challenge(V4, "x"), Throttled),
+        row(
+            "a nonce that was sent to a neighbour",
+            &credentials(V4),
+            &throttle(V4).challenge("192.0.2.67", NONCE),
+            Throttled,
+        ),
+        row("an invite", &Frame::from(ip(V4)).payload(invite), &v4, Answered),
+        row("an invite to a proxy", &Frame::from(ip(V4)).payload(proxy), &v4, Answered),
+        row("a first fragment", &fragment, &v4, Answered),
+        row("40 answers", &credentials(V4), &v4, Answered).after(40),
+        row("41 answers", &credentials(V4), &v4, Throttled).after(41),
+        row("answers have room again", &credentials(V4), &v4, Answered).after(41).then_wait(100),
+        row(
+            "not throttled",
+            &credentials(V4),
+            &World::default().challenge(V4, NONCE),
+            RegisterCredentials,
+        ),
+    ]
+}
+
+fn limits() -> Vec<Case> {
+    let own = World::default().limit(2).source_limit(Class::Credentials, 2).challenge(V4, NONCE);
+    let invites = World::default().source_limit(Class::Invite, 2).challenge(V4, NONCE);
+    let invite = Frame::from(ip(V4)).payload(messages::request("INVITE"));
+    let known = World::default().challenge(V4, NONCE).peer(V4, In(60)).known_limit(2);
+    let network = World::default().prefix_limit(Class::Register, 2).challenge(V4, NONCE);
+    let many = |source: &str, count| vec![register(source).build(); count];
+    vec![
+        row("over its limit", &register(V4), &own, RegisterLimit).after(2),
+        row("an answer over its limit", &credentials(V4), &own, Answered)
+            .then(many(V4, 3))
+            .then_same(2),
+        row("over its limit, tcp", &register(V4).tcp(5060), &own, RegisterLimit).after(2),
+        row("over the limit of invites", &invite, &invites, InviteLimit).after(2),
+        row("a known peer over its limit", &register(V4), &known, KnownLimit).after(2),
+        row("an answer of a known peer over its limit", &credentials(V4), &known, Answered)
+            .then(many(V4, 3)),
+        row("over the limit of its network", &register(V4), &network, PrefixLimit)
+            .then(many("192.0.2.67", 3)),
+        row("an invite within the limit", &invite, &invites, Request).after(1),
+    ]
+}
+
+fn retransmissions() -> Vec<Case> {
+    let world = throttle(V4);
+    let (again, few) = (row("again", &register(V4), &world, Admitted), 150);
+    let busy = |count: u16| {
+        (0..count).map(|n| {
+            let text = String::from_utf8(messages::register()).expect("text");
+            let text = text.replacen("a84b4c76e66710", &format!("a84b4c76{n:06}"), 1);
+            register(V4).payload(text).build()
+        })
+    };
+    vec![
+        again.then_same(1).then_wait(500),
+        row("again, ipv6", &register(V6), &throttle(V6), Admitted).then_same(1).then_wait(500),
+        row("again at once", &register(V4), &world, Throttled).then_same(1),
+        row("again at once after it passed", &register(V4), &world, Throttled)
+            .then_same(1)
+            .then_wait(500)
+            .then_same(1),
+        row("again after 40 s", &register(V4), &world, Throttled).then_same(1).then_wait(40_000),
+        row("another request", &credentials(V4), &world, Throttled)
+            .then([register(V4).build()])
+            .then_wait(500),
+        row("again among others", &register(V4), &world, Admitted)
+            .then(busy(few))
+            .then_same(1)
+            .then(busy(few))
+            .then_wait(500),
+        row("again over its limit", &register(V4), &World::default().limit(2), Admitted)
+            .then_same(3)
+            .then_wait(500),
+        row(
+            "again over what all may use",
+            &register(V4),
+            &world.clone().admitted_limit(1),
+            Throttled,
+        )
+        .then_same(1)
+        .then_wait(500)
+        .then_same(1)
+        .then_wait(500),
+    ]
+}
