@@ -1,7 +1,7 @@
 //! Loads the program and its maps, or takes them over, and then reads and writes them.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
+use detection::settings::PortRange;
 use filter_common::abi::{
     self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer,
     counter_index, maps,
@@ -46,8 +47,12 @@ use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
 use super::settings::{Mode as Wanted, Settings, UserAgent};
+use super::sockets;
 use super::trust;
 use super::unread::Unread;
+
+/// How many of the host's own addresses and of its SIP ports are looked at for a connection.
+const LOCAL_ENDS: usize = 8;
 
 /// The program attached to its interfaces, and its maps.
 pub struct Kernel {
@@ -71,6 +76,7 @@ pub struct Kernel {
     ports: configure::PortMap,
     open_to: configure::PortMap,
     user_agents: Vec<UserAgent>,
+    sip_tcp: Vec<PortRange>,
     seen: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counter>,
     capacity: u32,
@@ -226,6 +232,7 @@ impl Kernel {
             ports: Array::try_from(take(first, maps::PORTS)?)?,
             open_to: Array::try_from(take(first, maps::GUARDS)?)?,
             user_agents: settings.signatures.user_agents.clone(),
+            sip_tcp: settings.sip.tcp.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
@@ -319,6 +326,7 @@ impl Kernel {
             &settings.ports,
             &settings.guarded.ports,
         )?;
+        self.sip_tcp.clone_from(&settings.sip.tcp);
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
@@ -585,6 +593,17 @@ impl Datapath for Kernel {
         let place = u32::try_from(hash & u64::from(SEEN_PLACES - 1)).unwrap_or(0);
         let seen = self.unread.or_note("when a source was seen", self.seen.get(&place, 0));
         seen.is_some_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
+    }
+
+    fn has_connection(&self, address: IpAddr, port: u16) -> bool {
+        let remote = SocketAddr::new(address, port);
+        let own = self.bans.own_addresses().filter(|own| own.is_ipv4() == address.is_ipv4());
+        let ports = || self.sip_tcp.iter().flat_map(|range| range.ports()).take(LOCAL_ENDS);
+        let mut ends = own.take(LOCAL_ENDS).flat_map(|own| ports().map(move |port| (own, port)));
+        ends.any(|(own, port)| {
+            let found = sockets::is_connected(SocketAddr::new(own, port), remote);
+            self.unread.or_note("look for a connection", found).unwrap_or(false)
+        })
     }
 
     fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool {

@@ -19,6 +19,8 @@ pub(crate) struct NoKernel {
     pub(super) bare: Option<String>,
     /// The addresses that have answered a challenge.
     pub(super) answered: BTreeSet<IpAddr>,
+    /// The TCP connections to SIP ports.
+    pub(super) connections: BTreeSet<(IpAddr, u16)>,
 }
 
 impl NoKernel {
@@ -117,6 +119,10 @@ impl Datapath for NoKernel {
 
     fn seen(&self, address: IpAddr, _now: KernelTime) -> bool {
         !self.unseen.contains(&address)
+    }
+
+    fn has_connection(&self, address: IpAddr, port: u16) -> bool {
+        self.connections.contains(&(address, port))
     }
 
     fn answered_since(&self, address: IpAddr, _since: KernelTime) -> bool {
