@@ -43,7 +43,7 @@ pub use self::decisions::{
     HistoryPage, HistoryRow, Tunable, TuneChanged, Tuned,
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
-pub use self::jails::{Attacked, Guessing, JailReport, Jails};
+pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::request::{
     BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX, Maintenance,

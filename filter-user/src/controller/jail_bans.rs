@@ -27,6 +27,7 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) {
         if self.explain(jail, &decision, now) {
+            self.count_ban(name, now);
             return;
         }
         let network = self.jails.prefix.network(decision.address);
@@ -92,6 +93,9 @@ impl<D: Datapath> Controller<D> {
                 error!("{name}: {shown} is not banned: {why:#}");
             }
             return;
+        }
+        if !case.again {
+            self.count_ban(name, now);
         }
         self.remember(name, case, now, until);
     }
