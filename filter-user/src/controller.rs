@@ -143,6 +143,7 @@ impl<D: Datapath> Controller<D> {
         controller.datapath.trust(&controller.protected.trusted_networks())?;
         controller.take_tuning(&decisions);
         controller.totals.load(totals);
+        controller.take_switch(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
         for (who, record) in controller.escalation.load(offences, now.kernel) {

@@ -371,8 +371,8 @@ struct Seen {
     asterisk: Option<Asterisk>,
     essential: Essential,
     trunks: Arc<Trunks>,
-    /// Whether the emergency switch is on.
-    is_switched: bool,
+    /// The file of the emergency switch, if it exists.
+    switched: Option<disable::Note>,
 }
 
 /// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
@@ -387,12 +387,12 @@ async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
         let read = move || {
             let network = Network::read();
             let essential = network.as_ref().map(Essential::read).unwrap_or_default();
-            (network, essential, disable::is_set(&switch))
+            (network, essential, disable::read(&switch))
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok((Ok(network), essential, is_switched)) => {
+            Ok((Ok(network), essential, switched)) => {
                 let (asterisk, trunks) = (asterisk.clone(), Arc::clone(&trunks));
-                let seen = Seen { network, asterisk, essential, trunks, is_switched };
+                let seen = Seen { network, asterisk, essential, trunks, switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }

@@ -620,7 +620,7 @@ fn panic(cli: &Cli, Panic { off, reason, output }: &Panic) -> Result<()> {
     let has_filter = if *off {
         disable::enable(&file, &bpffs)?
     } else {
-        disable::disable(&file, &bpffs, &client::note(reason.as_deref()))?
+        disable::disable(&file, &bpffs, &disable::note(reason.as_deref()))?
     };
     let disabled = disable::Disabled { disabled: !off, has_filter, file };
     if output.json { print_json(&disabled) } else { print(&report::disabled(&disabled)) }

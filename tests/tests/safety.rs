@@ -30,6 +30,15 @@ fn state(ringfence: &Ringfence) -> String {
     status["enforcement"]["state"].as_str().unwrap().to_owned()
 }
 
+/// The manual changes in the history with their authors, the newest first.
+fn changes(ringfence: &Ringfence) -> Vec<(String, String)> {
+    let history: Value = ringfence.client().ask(&["history"]).unwrap();
+    let rows = history["history"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let changes = rows.filter(|row| row["event"] == "change");
+    changes.map(|row| (text(&row["by"]), text(&row["action"]))).collect()
+}
+
 /// Runs a command that takes the daemon's paths from its configuration.
 fn run(ringfence: &Ringfence, arguments: &[&str]) -> String {
     let file = ringfence.config_file().to_str().unwrap();
@@ -78,10 +87,20 @@ fn the_emergency_switch_needs_no_daemon() {
     run(&ringfence, &["panic", "--off"]);
     assert!(!reaches() && !file.exists());
     assert!(until(SOON, || state(&ringfence) == "enforcing"));
+    let noted = || changes(&ringfence).into_iter().map(|(_, action)| action).collect::<Vec<_>>();
+    let ends = |noted: &[String]| noted.iter().filter(|it| it.starts_with("end the panic")).count();
+    assert!(until(SOON, || ends(&noted()) == 1), "{:?}", noted());
+    let panics = |noted: &[String]| {
+        noted.iter().filter(|it| *it == "panic, no packet is dropped: test\\n").count()
+    };
+    assert_eq!(panics(&noted()), 1, "once, although the daemon was restarted: {:?}", noted());
     fs::write(&file, "").unwrap();
     assert!(until(SOON, reaches));
     fs::remove_file(&file).unwrap();
     assert!(until(SOON, || !reaches()));
+
+    let last = || changes(&ringfence).first().map_or_else(String::new, |(_, it)| it.clone());
+    assert!(until(SOON, || last().starts_with("end the panic by removing /")), "{}", last());
 
     // Neither a broken configuration nor a missing daemon prevents it.
     ringfence.stop().unwrap();
@@ -117,6 +136,8 @@ fn a_first_start_is_to_be_confirmed() {
     assert!(run(&ringfence, &["confirm"]).contains("confirmed"));
     assert!(!reaches() && state(&ringfence) == "enforcing");
     assert!(run(&ringfence, &["confirm"]).contains("nothing to confirm"));
+    let confirms = |(_, action): &&(String, String)| action == "confirm the first start";
+    assert_eq!(changes(&ringfence).iter().filter(confirms).count(), 1);
     ringfence.stop().unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(!reaches() && state(&ringfence) == "enforcing");

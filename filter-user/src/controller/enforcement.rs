@@ -14,11 +14,14 @@ pub(super) struct Known {
     confirmation: Confirmation,
     /// Logins over ssh that succeeded since the start.
     logins: u64,
+    /// Whether the history has it last that the emergency switch is on.
+    pub(super) is_noted_as_switched: bool,
 }
 
 impl Known {
     pub(super) fn new(is_dry_run: bool) -> Self {
-        Self { is_dry_run, confirmation: Confirmation::Confirmed, logins: 0 }
+        let confirmation = Confirmation::Confirmed;
+        Self { is_dry_run, confirmation, logins: 0, is_noted_as_switched: false }
     }
 
     /// Counts a login over ssh that succeeded.

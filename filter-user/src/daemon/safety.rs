@@ -11,15 +11,19 @@ use crate::clock::KernelTime;
 use crate::confirmation::{Confirmation, WITHIN};
 use crate::controller::Controller;
 use crate::datapath::{Datapath, Kernel};
-use crate::disable;
+use crate::disable::{self, Note};
 use crate::duration;
 use crate::log_budget::MANUAL;
+
+/// The confirmation in the history.
+const CONFIRM: &str = "confirm the first start";
 
 /// The switch and the confirmation, as they are now.
 pub(super) struct Safety {
     /// The file of the emergency switch.
     switch: PathBuf,
-    is_switched: bool,
+    /// Why nothing is dropped, if it is on.
+    switched: Option<Note>,
     /// The state directory.
     state: PathBuf,
     confirmation: Confirmation,
@@ -28,9 +32,9 @@ pub(super) struct Safety {
 impl Safety {
     /// Reads both. `is_first` says whether no daemon has run on this host before.
     pub(super) fn new(switch: PathBuf, state: PathBuf, is_first: bool) -> Self {
-        let is_switched = disable::is_set(&switch);
+        let switched = disable::read(&switch);
         let confirmation = Confirmation::read(&state, is_first);
-        let this = Self { switch, is_switched, state, confirmation };
+        let this = Self { switch, switched, state, confirmation };
         if is_first {
             this.keep();
         }
@@ -44,14 +48,15 @@ impl Safety {
 
     /// Whether nothing is to be dropped.
     pub(super) fn is_disabled(&self) -> bool {
-        self.is_switched || self.confirmation == Confirmation::Lapsed
+        self.switched.is_some() || self.confirmation == Confirmation::Lapsed
     }
 
     /// Logs at the start if packets are not dropped as usual.
     pub(super) fn announce(&self, controller: &mut Controller<Kernel>) {
         controller.set_confirmation(self.confirmation);
+        self.note_switch(controller);
         let file = self.switch.display();
-        if self.is_switched {
+        if self.switched.is_some() {
             warn!(
                 "no packet is dropped because {file} exists (`ringfence panic --off` removes it)"
             );
@@ -63,8 +68,8 @@ impl Safety {
     }
 
     /// Takes the result of a look for the file.
-    pub(super) fn look(&mut self, is_switched: bool, controller: &mut Controller<Kernel>) {
-        if is_switched == self.is_switched {
+    pub(super) fn look(&mut self, switched: Option<Note>, controller: &mut Controller<Kernel>) {
+        if switched.is_some() == self.switched.is_some() {
             // `panic --off` and then the file again, between two checks. The reverse needs no action:
             // `panic` could not write the file.
             if self.is_disabled() && !controller.datapath_mut().is_disabled() {
@@ -72,9 +77,10 @@ impl Safety {
             }
             return;
         }
-        self.is_switched = is_switched;
+        self.switched = switched;
+        self.note_switch(controller);
         let file = self.switch.display();
-        if is_switched {
+        if self.switched.is_some() {
             warn!(target: MANUAL, "{file} exists now: no packet is dropped");
         } else {
             info!(target: MANUAL, "{file} has been removed: bans and limits are enforced again");
@@ -87,9 +93,11 @@ impl Safety {
         let old = self.confirmation;
         if matches!(old, Confirmation::Awaited { .. }) && controller.logins() > 0 {
             info!("a login over ssh has succeeded, which confirms the first start");
+            controller.note_change(None, "a login over ssh", CONFIRM.to_owned(), now);
             self.confirmation = Confirmation::Confirmed;
         } else {
-            self.confirmation = old.at(now, !controller.is_dry_run() && !self.is_switched);
+            let is_enforced = !controller.is_dry_run() && self.switched.is_none();
+            self.confirmation = old.at(now, is_enforced);
         }
         if self.confirmation == old {
             return;
@@ -100,10 +108,13 @@ impl Safety {
                 (a new login over ssh confirms it too)",
                 duration::format(WITHIN)
             ),
-            Confirmation::Lapsed => warn!(
-                "the first start was not confirmed, so no packet is dropped from now on: \
-                 `ringfence confirm`"
-            ),
+            Confirmation::Lapsed => {
+                warn!(
+                    "the first start was not confirmed, so no packet is dropped from now on: \
+                     `ringfence confirm`"
+                );
+                controller.note_lapse(now);
+            }
             Confirmation::Awaited { until: None } | Confirmation::Confirmed => {}
         }
         self.keep();
@@ -124,12 +135,26 @@ impl Safety {
         if was_awaited {
             self.confirmation = Confirmation::Confirmed;
             info!(target: MANUAL, "{who} confirmed the first start");
+            controller.note_change(None, &who, CONFIRM.to_owned(), crate::clock::now());
             self.keep();
             self.apply(controller);
         }
         // The client may have gone.
         drop(reply.send(Reply::Ok(Answer::Confirmed(Confirmed { was_awaited }))));
         None
+    }
+
+    /// Records in the history whether the switch is on.
+    fn note_switch(&self, controller: &mut Controller<Kernel>) {
+        let file = self.switch.display();
+        let (who, action) = match &self.switched {
+            Some(Note { by, reason }) => {
+                let reason = reason.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+                (&**by, format!("panic, no packet is dropped{reason}"))
+            }
+            None => ("an unknown user", format!("end the panic by removing {file}")),
+        };
+        controller.note_switch(self.switched.is_some(), who, action, crate::clock::now());
     }
 
     fn apply(&self, controller: &mut Controller<Kernel>) {

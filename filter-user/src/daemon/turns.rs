@@ -125,7 +125,7 @@ impl Parts {
                         let wanted = self.outlook.names(reloads.running());
                         *names = Following::start(wanted, dns::system_resolver);
                     }
-                    self.safety.look(seen.is_switched, controller);
+                    self.safety.look(seen.switched, controller);
                     Turn::None
                 }
                 // The loop beats before each turn, so that one that hangs does not.

@@ -108,6 +108,7 @@ impl<D: Datapath> Controller<D> {
         self.put_permits();
         self.put_tuning();
         self.put_totals();
+        self.put_switch();
         self.bans.put_all();
     }
 
@@ -116,6 +117,7 @@ impl<D: Datapath> Controller<D> {
         let Kept { bans, ended, offences, decisions, totals, .. } = kept;
         self.take_permits(&decisions);
         self.take_tuning(&decisions);
+        self.take_switch(&decisions);
         self.totals.load(totals);
         self.put_totals();
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
