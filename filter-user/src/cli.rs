@@ -135,7 +135,7 @@ pub enum Command {
     /// Confirm that the host can still be reached after the first start
     ///
     /// On its first start on a host the daemon enforces bans and limits, but stops dropping packets after
-    /// five minutes unless you confirm. A new login over ssh confirms it too.
+    /// five minutes (`confirm.within`) unless you confirm. A new login over ssh confirms it too.
     Confirm(Output),
     /// Let every packet pass at once, or enforce bans and limits again with `--off`
     ///

@@ -95,6 +95,8 @@ pub struct Config {
     pub limits: Limits,
     /// When the filter counts as unattended.
     pub watchdog: Watchdog,
+    /// How the first start on a host is confirmed.
+    pub confirm: Confirm,
     /// Peers that have proven themselves.
     pub peers: Peers,
     /// Sources that were banned before.
@@ -136,6 +138,7 @@ impl Default for Config {
             },
             limits: Limits::default(),
             watchdog: Watchdog { after: Duration::from_mins(2) },
+            confirm: Confirm { within: Duration::from_mins(5) },
             peers: Peers { remember: Duration::from_hours(2) },
             offenders: Offenders { remember: Duration::from_hours(30 * 24) },
             escalation: Escalation::default(),
@@ -192,6 +195,20 @@ impl Watchdog {
     /// How long the daemon may be silent; `None` if there is no limit.
     pub fn after(self) -> Option<Duration> {
         Some(self.after).filter(|after| !after.is_zero())
+    }
+}
+
+/// How the first start on a host is confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// How long an administrator has for it; zero: it needs no confirmation.
+    pub within: Duration,
+}
+
+impl Confirm {
+    /// How long an administrator has to confirm; `None` if that is not necessary.
+    pub fn within(self) -> Option<Duration> {
+        Some(self.within).filter(|within| !within.is_zero())
     }
 }
 

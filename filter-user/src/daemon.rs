@@ -128,9 +128,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    let state = config.paths.state.clone();
-    let is_first = !state.join(store::FILE).exists();
-    let safety = Safety::new(switch, state, is_first);
+    let is_first = !config.paths.state.join(store::FILE).exists();
+    let safety = Safety::new(switch, &config, is_first);
     let settings = settings(&config, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;

@@ -2,13 +2,15 @@
 //! a first start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api::{Answer, Confirmed, Reply, Request};
 use log::{info, warn};
 
 use super::server::Question;
 use crate::clock::KernelTime;
-use crate::confirmation::{Confirmation, WITHIN};
+use crate::config::Config;
+use crate::confirmation::Confirmation;
 use crate::controller::Controller;
 use crate::datapath::{Datapath, Kernel};
 use crate::disable::{self, Note};
@@ -27,14 +29,17 @@ pub(super) struct Safety {
     /// The state directory.
     state: PathBuf,
     confirmation: Confirmation,
+    /// How long an administrator has to confirm; `None` if that is not necessary.
+    within: Option<Duration>,
 }
 
 impl Safety {
     /// Reads both. `is_first` says whether no daemon has run on this host before.
-    pub(super) fn new(switch: PathBuf, state: PathBuf, is_first: bool) -> Self {
+    pub(super) fn new(switch: PathBuf, config: &Config, is_first: bool) -> Self {
+        let (state, within) = (config.paths.state.clone(), config.confirm.within());
         let switched = disable::read(&switch);
         let confirmation = Confirmation::read(&state, is_first);
-        let this = Self { switch, switched, state, confirmation };
+        let this = Self { switch, switched, state, confirmation, within };
         if is_first {
             this.keep();
         }
@@ -53,7 +58,7 @@ impl Safety {
 
     /// Logs at the start if packets are not dropped as usual.
     pub(super) fn announce(&self, controller: &mut Controller<Kernel>) {
-        controller.set_confirmation(self.confirmation);
+        self.show(controller);
         self.note_switch(controller);
         let file = self.switch.display();
         if self.switched.is_some() {
@@ -89,7 +94,16 @@ impl Safety {
     }
 
     /// Lets time pass.
-    pub(super) fn tick(&mut self, controller: &mut Controller<Kernel>, now: KernelTime) {
+    pub(super) fn tick(
+        &mut self,
+        controller: &mut Controller<Kernel>,
+        config: &Config,
+        now: KernelTime,
+    ) {
+        if self.within != config.confirm.within() {
+            self.within = config.confirm.within();
+            self.show(controller);
+        }
         let old = self.confirmation;
         if matches!(old, Confirmation::Awaited { .. }) && controller.logins() > 0 {
             info!("a login over ssh has succeeded, which confirms the first start");
@@ -97,16 +111,16 @@ impl Safety {
             self.confirmation = Confirmation::Confirmed;
         } else {
             let is_enforced = !controller.is_dry_run() && self.switched.is_none();
-            self.confirmation = old.at(now, is_enforced);
+            self.confirmation = old.at(now, is_enforced, self.within);
         }
         if self.confirmation == old {
             return;
         }
         match self.confirmation {
-            Confirmation::Awaited { until: Some(_) } => warn!(
+            Confirmation::Awaited { since: Some(_) } => warn!(
                 "first start on this host: type `ringfence confirm` within {}, or no packet will be dropped \
                 (a new login over ssh confirms it too)",
-                duration::format(WITHIN)
+                duration::format(self.within.unwrap_or_default())
             ),
             Confirmation::Lapsed => {
                 warn!(
@@ -115,7 +129,7 @@ impl Safety {
                 );
                 controller.note_lapse(now);
             }
-            Confirmation::Awaited { until: None } | Confirmation::Confirmed => {}
+            Confirmation::Awaited { since: None } | Confirmation::Confirmed => {}
         }
         self.keep();
         self.apply(controller);
@@ -144,6 +158,11 @@ impl Safety {
         None
     }
 
+    /// Has `status` show the confirmation.
+    fn show(&self, controller: &mut Controller<Kernel>) {
+        controller.set_confirmation(self.confirmation, self.confirmation.until(self.within));
+    }
+
     /// Records in the history whether the switch is on.
     fn note_switch(&self, controller: &mut Controller<Kernel>) {
         let file = self.switch.display();
@@ -158,7 +177,7 @@ impl Safety {
     }
 
     fn apply(&self, controller: &mut Controller<Kernel>) {
-        controller.set_confirmation(self.confirmation);
+        self.show(controller);
         if let Err(error) = controller.datapath_mut().disable(self.is_disabled()) {
             warn!("cannot switch the filter: {error:#}");
         }

@@ -133,7 +133,7 @@ impl Parts {
                 _ = host_look.tick() => {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
-                    self.safety.tick(controller, crate::clock::now());
+                    self.safety.tick(controller, reloads.running(), crate::clock::now());
                     controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);
                     self.notify.status(summary(controller));
