@@ -17,6 +17,9 @@ use serde_json::Value;
 /// The time limit for noticing the file; the daemon looks every five seconds.
 const SOON: Duration = Duration::from_secs(20);
 
+/// The time limit for a confirmation that is awaited for a minute.
+const LAPSES: Duration = Duration::from_mins(2);
+
 fn config() -> Config {
     Config::new(Path::new("/nonexistent/fail2ban"))
 }
@@ -119,17 +122,21 @@ fn the_emergency_switch_needs_no_daemon() {
 fn a_first_start_is_to_be_confirmed() {
     let hosts = Hosts::new().unwrap();
     let _echo = Echo::start(&hosts.pbx).unwrap();
-    let mut ringfence = start(&hosts, &Config { confirmation: None, ..config() });
+    let more = "confirm: {within: 1m}\n".to_owned();
+    let mut ringfence = start(&hosts, &Config { confirmation: None, more, ..config() });
     let reaches = || udp_reaches(&hosts.attacker, ATTACKERS[0], SIP_PORT).unwrap();
     run(&ringfence, &["ban", &ATTACKERS[0].to_string()]);
     assert!(!reaches());
     let confirmation = ringfence.config_file().with_file_name("state").join("confirmation");
     assert!(until(SOON, || state(&ringfence) == "unconfirmed"));
-    assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 5m")));
+    assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 1m")));
 
-    // Too late, as read by a daemon that has been restarted.
+    // It is too late, also for a daemon that is restarted.
+    assert!(until(LAPSES, || state(&ringfence) == "lapsed"));
+    assert!(reaches());
+    let history: Value = ringfence.client().ask(&["history"]).unwrap();
+    assert_eq!(history["history"][0]["event"], "lapsed", "{history}");
     ringfence.stop().unwrap();
-    fs::write(&confirmation, "lapsed\n").unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(reaches() && state(&ringfence) == "lapsed");
 
