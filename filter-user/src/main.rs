@@ -428,12 +428,13 @@ fn agreed(question: &str) -> Result<bool> {
 
 fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     let mut asker = asker(cli)?;
+    let how = listing::How { sort: bans.sort, limit: bans.limit };
     let query = BansQuery {
         jail: bans.jail.clone(),
         scope: bans.scope.clone(),
         inside: bans.inside,
         since_seconds: bans.since.map(|since| since.as_secs()),
-        ..BansQuery::default()
+        ..how.narrowed()
     };
     let page =
         |after| client::read(asker.ask(&Request::Bans(BansQuery { after, ..query.clone() }))?);
@@ -441,7 +442,6 @@ fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     if bans.export {
         return listing::export(page, out);
     }
-    let how = listing::How { sort: bans.sort, limit: bans.limit };
     listing::list(page, how, bans.output.json, out)
 }
 
