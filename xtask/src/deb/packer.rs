@@ -19,7 +19,8 @@ const NAME: &str = "ringfence";
 /// The maximum size of the shipped binary in bytes.
 const BINARY_MAX: u64 = 15_000_000;
 /// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
-/// tools.
+/// tools. The project has no address of its own: vulnerabilities are reported through its repository.
+/// Nobody else can own this one (RFC 2606).
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
@@ -239,6 +240,11 @@ fn maintainer() -> String {
         |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let (name, address) = MAINTAINER;
     format!("{} <{}>", variable("DEBFULLNAME", name), variable("DEBEMAIL", address))
+}
+
+/// The address in the packages to which nobody can write, if it is that.
+pub(crate) fn placeholder() -> Option<&'static str> {
+    env::var_os("DEBEMAIL").is_none().then_some(MAINTAINER.1)
 }
 
 /// The Debian libraries that the binary needs, as `dpkg-shlibdeps` reports them.
