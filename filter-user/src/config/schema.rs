@@ -494,9 +494,9 @@ fn protect_fields(protect: &mut Protect) -> [Field<'_>; 4] {
         ),
         field(
             "protect.trunks",
-            "Never let a jail ban the trunks in Asterisk's `pjsip.conf` and `pjsip_wizard.conf`, or in what \
-             wazo-confgend writes: the hosts that Asterisk registers to, and those that it identifies by \
-             address, networks up to a /20 or, of IPv6, a /48.",
+            "Never let a jail ban the trunks in Asterisk's `pjsip.conf`, `pjsip_wizard.conf` and \
+             `iax.conf`, or in what wazo-confgend writes: the hosts that Asterisk registers to, identifies \
+             by address or sends calls to, networks up to a /20 or, of IPv6, a /48.",
             kind::Flag(&mut protect.trunks),
         ),
         field(
