@@ -167,7 +167,8 @@ pub enum Command {
     /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds
     /// a problem. `--fix` keeps a copy of each file that it changes (`FILE.before-ringfence`).
     Doctor(Doctor),
-    /// Report on the security of the host: what listens, what the doctor finds, and the state of the filter
+    /// Report on the security of the host: what listens, weak passwords, what the doctor finds, and the state of the
+    /// filter
     ///
     /// Each finding has a reason, evidence, and a line that solves it. The exit status is 0 if there are
     /// only notes, 1 for warnings and 2 for critical findings. It changes nothing and needs no daemon.
@@ -207,7 +208,14 @@ impl Cli {
             | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
             | Command::CheckConfig(CheckConfig { output, .. })
             | Command::Audit(
-                Audit { part: Some(AuditPart::Ports(AuditPorts { output, .. })), .. }
+                Audit {
+                    part:
+                        Some(
+                            AuditPart::Ports(OfAsterisk { output, .. })
+                            | AuditPart::Accounts(OfAsterisk { output, .. }),
+                        ),
+                    ..
+                }
                 | Audit { part: None, output, .. },
             )
             | Command::Doctor(Doctor { output, .. }) => output.json,
@@ -292,12 +300,17 @@ pub enum AuditPart {
     ///
     /// It compares the sockets that listen on every address or on a public one with the ports that Wazo
     /// documents, and Asterisk's SIP transports with `sip` in the configuration. It works on any host.
-    Ports(AuditPorts),
+    Ports(OfAsterisk),
+    /// List the SIP accounts whose passwords a guesser tries first, and those under attack
+    ///
+    /// It reads pjsip.conf with what it includes, and asks Asterisk for the accounts that it has from elsewhere. It
+    /// names the accounts, and never shows a password. The daemon says which accounts are under attack.
+    Accounts(OfAsterisk),
 }
 
-/// What `audit ports` takes.
+/// The arguments of a part of the audit that concerns Asterisk.
 #[derive(Debug, Args)]
-pub struct AuditPorts {
+pub struct OfAsterisk {
     /// Asterisk's configuration directory
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,

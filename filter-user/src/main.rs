@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use api::{
-    AuditPart, BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Lifted, Order, Request,
-    TakenOver, Tunable,
+    AuditPart, BannedMany, BansQuery, Confirmed, Failure, HistoryQuery, Jails, Lifted, Order,
+    Request, TakenOver, Tunable,
 };
 use clap::Parser as _;
 use filter_user::check::Check;
@@ -363,20 +363,24 @@ fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
     }
     let Audit { part, html, baseline, write_baseline, asterisk_config, output } = arguments;
     let (parts, asterisk, json) = match part {
-        Some(cli::AuditPart::Ports(ports)) => {
-            (&[AuditPart::Ports][..], &ports.asterisk_config, ports.output.json)
+        Some(cli::AuditPart::Ports(of)) => {
+            (&[AuditPart::Ports][..], &of.asterisk_config, of.output.json)
         }
-        None => {
-            let all = &[AuditPart::Ports, AuditPart::Doctor, AuditPart::Filter][..];
-            (all, asterisk_config, output.json)
+        Some(cli::AuditPart::Accounts(of)) => {
+            (&[AuditPart::Accounts][..], &of.asterisk_config, of.output.json)
         }
+        None => (&audit::WHOLE[..], asterisk_config, output.json),
     };
     // It may be the file that is written.
     let earlier = baseline.as_deref().map(audit::baseline).transpose()?;
     let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
     let socket = cli.socket.clone().unwrap_or_else(|| loaded.config.paths.control_socket());
     let status = client::ask_as(&socket, &Request::Status).map_err(|why| format!("{why:#}"));
-    let host = audit::Host { loaded: &loaded, wrong: &wrong, status: &status, asterisk };
+    // Without a daemon, nobody knows which accounts are under attack.
+    let jails = client::ask_as::<Jails>(&socket, &Request::Jails)
+        .map_or_else(|_no_daemon| Vec::new(), |all| all.jails);
+    let host =
+        audit::Host { loaded: &loaded, wrong: &wrong, status: &status, jails: &jails, asterisk };
     let mut report = audit::audit(host, parts);
     if let Some(file) = write_baseline {
         audit::write(file, &format!("{:#}\n", serde_json::to_value(&report)?))?;
@@ -388,7 +392,8 @@ fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
         Some(file) if file.as_os_str() == "-" => print(&audit::html::page(&report))?,
         Some(file) => audit::write(file, &audit::html::page(&report))?,
         None if json => print_json(&report)?,
-        None if part.is_some() => print(&audit::text::ports(&report))?,
+        None if parts == [AuditPart::Ports] => print(&audit::text::ports(&report))?,
+        None if part.is_some() => print(&audit::text::findings_alone(&report))?,
         None => print(&audit::text::report(&report))?,
     }
     Ok(ExitCode::from(audit::exit_status(&report)))
