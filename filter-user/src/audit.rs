@@ -5,9 +5,12 @@
 
 mod accounts;
 mod asterisk;
+mod curl;
+pub mod devices;
 mod firewall;
 mod processes;
 mod program;
+mod provd;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +56,8 @@ pub struct Host<'a> {
     pub jails: &'a [JailReport],
     /// Asterisk's directory of configuration.
     pub asterisk: &'a Path,
+    /// The findings about telephones, or why there are none; `None` if they are not a part of the audit.
+    pub devices: Option<&'a Result<Vec<AuditFinding>>>,
 }
 
 /// The audit of these parts of the host.
@@ -71,6 +76,14 @@ pub fn audit(host: Host<'_>, parts: &[AuditPart]) -> Audit {
             host.jails.iter().flat_map(|jail| jail.attacked.iter().cloned()).collect();
         findings.extend(::audit::accounts::findings(&accounts, &attacked));
         facts.unread.append(&mut missing.0);
+    }
+    match host.devices {
+        Some(Ok(found)) => findings.extend(found.iter().cloned()),
+        Some(Err(why)) => {
+            let (what, why) = ("the telephones of wazo-provd".to_owned(), format!("{why:#}"));
+            facts.unread.push(Unread { what, why });
+        }
+        None => {}
     }
     if parts.contains(&AuditPart::Doctor) {
         let graded = doctor::graded(config, host.status, &doctor::Host::new(host.asterisk));
@@ -127,7 +140,9 @@ fn facts(host: Host<'_>, parts: &[AuditPart]) -> Facts {
     };
     if !parts.contains(&AuditPart::Ports) {
         // They show whether Asterisk runs.
-        return Facts { sockets: sockets(&mut missing), ..facts };
+        let is_needed = parts.contains(&AuditPart::Accounts);
+        let sockets = if is_needed { sockets(&mut missing) } else { Vec::new() };
+        return Facts { sockets, ..facts };
     }
     let interfaces = interfaces(config, host.status, &mut missing);
     let sockets = sockets(&mut missing);

@@ -212,7 +212,8 @@ impl Cli {
                     part:
                         Some(
                             AuditPart::Ports(OfAsterisk { output, .. })
-                            | AuditPart::Accounts(OfAsterisk { output, .. }),
+                            | AuditPart::Accounts(OfAsterisk { output, .. })
+                            | AuditPart::Devices(AuditDevices { output, .. }),
                         ),
                     ..
                 }
@@ -306,6 +307,60 @@ pub enum AuditPart {
     /// It reads pjsip.conf with what it includes, and asks Asterisk for the accounts that it has from elsewhere. It
     /// names the accounts, and never shows a password. The daemon says which accounts are under attack.
     Accounts(OfAsterisk),
+    /// List the weak, missing and shared passwords of the telephones that wazo-provd configures
+    ///
+    /// It also lists telephones with public addresses, and whether a telephone needs a key to fetch its configuration.
+    /// It never shows a password. It asks wazo-provd, with the key of the service that the package registers, with a
+    /// user, or with a token, which `RINGFENCE_WAZO_TOKEN` may contain. It needs curl.
+    ///
+    /// `--fix` replaces passwords in wazo-provd. The telephones get the new ones with `--synchronize`; until then,
+    /// `--undo` restores the old ones, which `/var/lib/misc/ringfence.devices` contains for root only.
+    Devices(AuditDevices),
+}
+
+/// What `audit devices` takes.
+#[derive(Debug, Args)]
+pub struct AuditDevices {
+    /// The address of another Wazo host, such as `https://wazo.example` [default: the daemons of this host]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Log in to wazo-auth as this user; asks for the password
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    pub username: Option<String>,
+    /// Use the token of wazo-auth in this file; `-` asks for it
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+    /// Trust the authorities in this file, in PEM, instead of those of the host
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate, and http: anybody on the way can read the passwords
+    #[arg(long, requires = "url", conflicts_with = "ca")]
+    pub insecure: bool,
+    /// What to change.
+    #[command(flatten)]
+    pub change: ChangeDevices,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `audit devices` changes.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false, conflicts_with = "json")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option, and the group allows one")]
+pub struct ChangeDevices {
+    /// Replace weak and missing passwords with random ones; ask for each
+    #[arg(long)]
+    pub fix: bool,
+    /// Restore the passwords that `--fix` replaced
+    #[arg(long)]
+    pub undo: bool,
+    /// Have the telephones fetch the passwords that `--fix` set, and forget the old ones; ask first
+    #[arg(long)]
+    pub synchronize: bool,
+    /// Forget the old passwords, because the telephones were synchronised in another way
+    #[arg(long)]
+    pub forget: bool,
 }
 
 /// The arguments of a part of the audit that concerns Asterisk.
@@ -700,6 +755,14 @@ mod tests {
             assert!(parse(&format!("ringfence audit{wrong}")).is_err(), "{wrong}");
         }
         assert!(parse("ringfence audit ports --json").unwrap().json());
+        for right in
+            ["", " --json", " --fix", " --url https://a --ca x --undo", " --token - --forget"]
+        {
+            assert!(parse(&format!("ringfence audit devices{right}")).is_ok(), "{right}");
+        }
+        for wrong in [" --fix --json", " --fix --undo", " --insecure", " --token x --username y"] {
+            assert!(parse(&format!("ringfence audit devices{wrong}")).is_err(), "{wrong}");
+        }
         assert!(!parse("ringfence audit").unwrap().json());
     }
 

@@ -27,6 +27,7 @@ pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::Setting;
+pub(crate) use self::yaml::has_value;
 
 pub use datapath::settings::{
     ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,

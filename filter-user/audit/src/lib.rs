@@ -19,6 +19,7 @@ macro_rules! add {
 
 pub mod accounts;
 pub mod baseline;
+pub mod devices;
 pub mod facts;
 pub mod firewall;
 pub mod html;

@@ -43,12 +43,12 @@ impl Weakness {
         }
     }
 
-    /// What is wrong, after `its password`.
+    /// What is wrong, after `the password`.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Empty => "is empty",
-            Self::Name => "is its name",
-            Self::NameAndMore => "is its name with little change",
+            Self::Name => "is the user name",
+            Self::NameAndMore => "is the user name with little change",
             Self::Common => "is in the lists that guessers use",
             Self::Sequence => "is a sequence or a repetition",
             Self::Digits => "is a few digits",

@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 /// The directories of programs; cron's `PATH` may contain fewer.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The variable that may contain a token. Programs do not inherit it.
+pub const TOKEN_VARIABLE: &str = "RINGFENCE_WAZO_TOKEN";
+
 /// How long a program may take.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -60,6 +63,7 @@ pub(super) fn run(
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", PATH).env("LC_ALL", "C");
+    command.env_remove(TOKEN_VARIABLE);
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {

@@ -24,7 +24,7 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
@@ -37,6 +37,7 @@ const FILES: [(&str, &str); 7] = [
         "usr/share/ringfence/asterisk/logger.d/ringfence.conf",
     ),
     ("packaging/logrotate.d/ringfence", "usr/share/ringfence/logrotate.d/ringfence"),
+    ("packaging/wazo-auth-keys/ringfence.yml", "usr/share/ringfence/wazo-auth-keys/ringfence.yml"),
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
