@@ -56,6 +56,8 @@ pub struct Fix {
     pub why: String,
     /// The number of devices that have it.
     pub devices: usize,
+    /// Whether a device accepts only digits.
+    pub only_digits: bool,
 }
 
 /// What is wrong, and what can be replaced.
@@ -73,7 +75,7 @@ impl Examined {
     fn propose(&mut self, config: &str, field: Field, why: &str, devices: usize) {
         if self.proposed.insert((config.to_owned(), field)) {
             let (config, why) = (config.to_owned(), why.to_owned());
-            self.fixes.push(Fix { config, field, why, devices });
+            self.fixes.push(Fix { config, field, why, devices, only_digits: false });
         }
     }
 }
@@ -87,10 +89,15 @@ pub fn examine(inventory: &Inventory, http_auth: &HttpAuth, own: &[IpNet]) -> Ex
         of_missing(inventory, &places, &mut examined);
         inherited(&places, &mut examined);
     }
+    ignored(inventory, &mut examined);
     shared(inventory, &mut examined);
     let public = public(inventory, own, &mut examined);
     unconfigured(inventory, &mut examined);
     unauthenticated(http_auth, public, &mut examined);
+    let only_digits = inventory.concerned(vendors::is_only_digits);
+    for fix in &mut examined.fixes {
+        fix.only_digits = fix.field == Field::Admin && only_digits.contains_key(&*fix.config);
+    }
     examined
 }
 
@@ -272,6 +279,41 @@ fn inherited(places: &Places<'_>, examined: &mut Examined) {
     });
 }
 
+/// Passwords that the plugin replaces with the vendor's default.
+fn ignored(inventory: &Inventory, examined: &mut Examined) {
+    let mut ignoring: BTreeMap<&str, Vec<&Device>> = BTreeMap::new();
+    for device in inventory.devices.iter().filter(|device| vendors::is_only_digits(device)) {
+        let found = device.config.as_deref().and_then(|id| inventory.password(id, Field::Admin));
+        if let Some((config, secret)) = found
+            && !secret.expose().chars().all(|c| c.is_ascii_digit())
+        {
+            ignoring.entry(&config.id).or_default().push(device);
+        }
+    }
+    let mut found = Vec::new();
+    for (id, devices) in ignoring {
+        let Some(config) = inventory.config(id) else { continue };
+        let title = format!("{}: telephones ignore the admin password", named(config));
+        examined.propose(id, Field::Admin, &title, devices.len());
+        found.push(AuditFinding {
+            id: format!("device-password/admin/ignored/{}", part_of_id(id)),
+            severity: Severity::Critical,
+            title,
+            reason: format!(
+                "the plugin {} accepts only digits, and sets the vendor's default instead of any other password",
+                vendors::ONLY_DIGITS
+            ),
+            evidence: vec![in_words(&devices)],
+            remedy: "replace it with random digits, for all telephones of this template, or give these another \
+                     template; then synchronise the telephones:"
+                .to_owned(),
+            line: Some(FIX.to_owned()),
+            page: Some(SECURITY.to_owned()),
+        });
+    }
+    push(found, "device-password/admin/ignored", examined);
+}
+
 /// Equal passwords in several configurations.
 fn shared(inventory: &Inventory, examined: &mut Examined) {
     let all: Vec<(&Config, Field, &Secret)> = inventory
@@ -285,7 +327,7 @@ fn shared(inventory: &Inventory, examined: &mut Examined) {
         // An empty one has a finding of its own.
         .filter(|(.., secret)| !secret.expose().is_empty())
         .collect();
-    let concerned = inventory.concerned();
+    let concerned = inventory.concerned(|_all| true);
     let mut found = Vec::new();
     for group in equal(all.iter().map(|(.., secret)| *secret)) {
         let group: Vec<&(&Config, Field, &Secret)> =

@@ -134,10 +134,11 @@ impl Inventory {
         template.map_or(id, |config| &*config.id)
     }
 
-    /// How many devices a change of each configuration concerns.
-    pub(super) fn concerned(&self) -> BTreeMap<&str, usize> {
+    /// How many of these devices a change of each configuration concerns.
+    pub(super) fn concerned(&self, which: fn(&Device) -> bool) -> BTreeMap<&str, usize> {
         let mut concerned: BTreeMap<&str, usize> = BTreeMap::new();
-        for id in self.devices.iter().filter_map(|device| device.config.as_deref()) {
+        let devices = self.devices.iter().filter(|device| which(device));
+        for id in devices.filter_map(|device| device.config.as_deref()) {
             for config in self.line(id) {
                 *concerned.entry(&config.id).or_default() += 1;
             }

@@ -85,6 +85,29 @@ fn a_fresh_wazo_has_only_notes() {
 }
 
 #[test]
+fn a_plugin_that_accepts_only_digits() {
+    let configs = |password: &str| {
+        let template = json!({"id": "t", "X_type": "device", "parent_ids": [],
+                              "raw_config": {"admin_password": password, "user_password": "Rr7-xPq2LmZ"}});
+        json!({"configs": [template, config("d", &["t"], &json!({}))]}).to_string()
+    };
+    let device = Device {
+        config: Some("d".to_owned()),
+        plugin: Some("wazo-alcatel-2.01.20".to_owned()),
+        ..Device::default()
+    };
+    let examined = |password: &str| {
+        let answer = configs(password);
+        let inventory = Inventory::new(answer.as_bytes(), vec![device.clone()]).unwrap();
+        examine(&inventory, &HttpAuth::Unknown, &[])
+    };
+    let found = examined("Vq3wXk81LmZr07Tb");
+    assert_eq!(said(&found), [("device-password/admin/ignored/t", Critical)]);
+    assert!(found.fixes[0].only_digits && found.fixes.len() == 1);
+    assert!(said(&examined("8392017455120391")).is_empty());
+}
+
+#[test]
 fn networks_of_ones_own_are_not_public() {
     let own = ["203.0.113.0/24".parse().unwrap()];
     let examined = examine(&inventory(), &HttpAuth::Unknown, &own);

@@ -50,6 +50,15 @@ pub(super) fn fallback(device: &Device, field: Field) -> Fallback {
     }
 }
 
+/// A plugin that accepts only digits, and sets the vendor's default instead of any other password of the
+/// administrator.
+pub(super) const ONLY_DIGITS: &str = "alcatel-2.01.20";
+
+/// Whether this device accepts only digits as the password of the administrator.
+pub(super) fn is_only_digits(device: &Device) -> bool {
+    device.plugin.as_deref().is_some_and(|plugin| plugin.contains(ONLY_DIGITS))
+}
+
 /// Passwords that a vendor or a plugin sets, in small letters. None of them is ever shown.
 pub(super) const DEFAULTS: [&str; 34] = [
     "0000",

@@ -35,16 +35,18 @@ pub trait Talk {
     fn say(&mut self, text: &str) -> Result<()>;
 }
 
-/// A random password.
-fn random() -> Result<Secret> {
+/// A random password, of digits alone if a telephone accepts nothing else.
+fn random(only_digits: bool) -> Result<Secret> {
+    let letters = if only_digits { &LETTERS[52..] } else { &LETTERS[..] };
+    // A multiple of the number of letters, so that each is equally likely.
+    let limit = u8::MAX - u8::MAX % u8::try_from(letters.len())?;
     let mut text = Zeroizing::new(String::with_capacity(LENGTH));
     let mut bytes = Zeroizing::new([0_u8; 64]);
     while text.len() < LENGTH {
         getrandom::fill(&mut *bytes).context("get random numbers")?;
-        // 248 is the largest multiple of 62 in a byte: each letter is equally likely.
-        let letters = bytes.iter().filter(|byte| **byte < 248);
-        let letters = letters.filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
-        for letter in letters.take(LENGTH - text.len()) {
+        let bytes = bytes.iter().filter(|byte| **byte < limit);
+        let chosen = bytes.filter_map(|byte| letters.get(usize::from(*byte) % letters.len()));
+        for letter in chosen.take(LENGTH - text.len()) {
             text.push(char::from(*letter));
         }
     }
@@ -85,9 +87,9 @@ pub(super) fn fix_with(visit: &Visit, talk: &mut impl Talk, file: &Path) -> Resu
 }
 
 fn replace(visit: &Visit, fix: &Fix, changes: &mut Changes) -> Result<()> {
-    let Fix { config, field, .. } = fix;
+    let Fix { config, field, only_digits, .. } = fix;
     let mut document = visit.session.config(config)?;
-    let new = random()?;
+    let new = random(*only_digits)?;
     // First of all: if this process is killed, the change can be undone.
     changes.add(Change::new(config, *field, document.password(*field), &new)?)?;
     document.set_password(*field, Some(&new))?;
@@ -228,12 +230,18 @@ mod tests {
 
     #[test]
     fn passwords_are_random() {
-        let (one, other) = (random().unwrap(), random().unwrap());
-        assert_ne!(one.expose(), other.expose());
-        for password in [one, other] {
-            assert_eq!(password.expose().len(), LENGTH);
-            assert!(password.expose().bytes().all(|byte| LETTERS.contains(&byte)));
-            assert!(::audit::passwords::weakness(&password, &["admin"]).is_none());
+        for only_digits in [false, true] {
+            let random = || random(only_digits).unwrap();
+            let all: Vec<Secret> = (0..1000).map(|_| random()).collect();
+            let distinct: BTreeSet<&str> = all.iter().map(Secret::expose).collect();
+            assert_eq!(distinct.len(), all.len());
+            let letters: BTreeSet<u8> = all.iter().flat_map(|one| one.expose().bytes()).collect();
+            let expected = if only_digits { &LETTERS[52..] } else { &LETTERS[..] };
+            assert_eq!(letters, expected.iter().copied().collect());
+            for password in all {
+                assert_eq!(password.expose().len(), LENGTH);
+                assert!(::audit::passwords::weakness(&password, &["admin"]).is_none());
+            }
         }
     }
 }
