@@ -12,7 +12,7 @@ use ::audit::secret::Secret;
 use anyhow::{Result, bail, ensure};
 use zeroize::Zeroizing;
 
-use super::program;
+use super::program::{self, Output};
 
 /// The name of the program.
 const CURL: &str = "curl";
@@ -71,7 +71,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The header `Location`.
     pub(super) location: Option<String>,
-    pub(super) body: Zeroizing<Vec<u8>>,
+    pub(super) body: Output,
 }
 
 impl Curl {
@@ -91,11 +91,7 @@ impl Curl {
             ANSWER_MAX,
         );
         let Some(mut body) = output? else { bail!("curl is not installed: `apt install curl`") };
-        let Some(end) = body.iter().rposition(|byte| *byte == b'\n') else {
-            bail!("curl printed no status");
-        };
-        let trailer = String::from_utf8_lossy(body.get(end + 1..).unwrap_or_default()).into_owned();
-        body.truncate(end);
+        let Some(trailer) = body.pop_line() else { bail!("curl printed no status") };
         let (status, location) = trailer.split_once(' ').unwrap_or((&trailer, ""));
         let Ok(status) = status.parse() else { bail!("curl printed no status") };
         let location = location.starts_with(['/', 'h']).then(|| location.to_owned());

@@ -1,13 +1,15 @@
 //! Runs a program of the host and returns its output, with limits of time and length.
 
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::ops::Deref;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The directories of programs; cron's `PATH` may contain fewer.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -20,6 +22,40 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The maximum length of its output in bytes.
 const OUTPUT_MAX: usize = 32 << 20;
+
+/// The output of a program, which may contain passwords: it is overwritten when it is dropped.
+pub(super) struct Output(Vec<u8>);
+
+impl Output {
+    /// Removes the last line, without its line break, and returns it.
+    pub(super) fn pop_line(&mut self) -> Option<String> {
+        let end = self.0.iter().rposition(|byte| *byte == b'\n')?;
+        let line = String::from_utf8_lossy(self.0.get(end + 1..).unwrap_or_default()).into_owned();
+        self.0.truncate(end);
+        Some(line)
+    }
+}
+
+impl Deref for Output {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Output")
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Not the whole capacity, which is mostly memory that was never used.
+        self.0.as_mut_slice().zeroize();
+    }
+}
 
 /// The output of a program; `None` if it is not installed.
 ///
@@ -60,7 +96,7 @@ pub(super) fn run(
     input: &[u8],
     time: Duration,
     length: usize,
-) -> Result<Option<Zeroizing<Vec<u8>>>> {
+) -> Result<Option<Output>> {
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", PATH).env("LC_ALL", "C");
     command.env_remove(TOKEN_VARIABLE);
@@ -95,13 +131,13 @@ pub(super) fn run(
         bail!("{program} did not end within {} s", time.as_secs());
     };
     // A process that it started may keep the pipe open: do not wait for it.
-    let take = |from: Option<mpsc::Receiver<Zeroizing<Vec<u8>>>>| {
+    let take = |from: Option<mpsc::Receiver<Output>>| {
         let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(500);
         from.and_then(|from| from.recv_timeout(left).ok())
     };
     if !status.success() {
-        let said = take(said).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
+        let said = take(said);
+        let said = String::from_utf8_lossy(said.as_deref().unwrap_or_default());
         let first = said.lines().next().unwrap_or_default().trim();
         bail!("{program} failed ({status}): {}", first.escape_debug());
     }
@@ -111,17 +147,14 @@ pub(super) fn run(
 }
 
 /// Reads a pipe on a separate thread: returns at most one byte more than `length`, and discards the rest.
-fn read(
-    mut pipe: impl io::Read + Send + 'static,
-    length: usize,
-) -> mpsc::Receiver<Zeroizing<Vec<u8>>> {
+fn read(mut pipe: impl io::Read + Send + 'static, length: usize) -> mpsc::Receiver<Output> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         // All of the memory at once: a vector that grows leaves copies of passwords behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
+        let mut bytes = Output(Vec::with_capacity(length + 1));
         let most = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
         // The result is what was read so far.
-        let _ended = pipe.by_ref().take(most).read_to_end(&mut bytes);
+        let _ended = pipe.by_ref().take(most).read_to_end(&mut bytes.0);
         let _drained = io::copy(&mut pipe, &mut io::sink());
         // Nobody waits any more if this fails.
         sender.send(bytes).ok();

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::curl::{Answer, Curl, Identity, Request};
+use super::program::Output;
 
 /// The media type of its documents.
 const MEDIA_TYPE: &str = "application/vnd.proformatique.provd+json";
@@ -256,7 +257,7 @@ impl Session {
         Ok(())
     }
 
-    fn get(&self, path: &str, right: &str) -> Result<Zeroizing<Vec<u8>>> {
+    fn get(&self, path: &str, right: &str) -> Result<Output> {
         let answer = self.call("GET", &format!("{}{path}", self.place.provd), None)?;
         expect(&answer, 200, right)?;
         Ok(answer.body)
