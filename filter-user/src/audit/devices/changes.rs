@@ -32,7 +32,8 @@ pub(super) struct Change {
     /// The old password; `None` if there was none.
     pub(super) old: Option<Secret>,
     salt: String,
-    check: String,
+    /// Hashes of the new password. There are several if it was replaced again: wazo-provd may have refused the last.
+    checks: Vec<String>,
 }
 
 impl Change {
@@ -47,7 +48,7 @@ impl Change {
         getrandom::fill(&mut salt).context("get random numbers")?;
         let salt = hex(&salt);
         let (config, key) = (config.to_owned(), field.key().to_owned());
-        Ok(Self { config, key, old, check: check(&salt, new), salt })
+        Ok(Self { config, key, old, checks: vec![check(&salt, new)], salt })
     }
 
     /// Which password it is.
@@ -57,7 +58,7 @@ impl Change {
 
     /// Whether this is the new password.
     pub(super) fn is_new(&self, password: &Secret) -> bool {
-        check(&self.salt, password) == self.check
+        self.checks.contains(&check(&self.salt, password))
     }
 }
 
@@ -95,13 +96,19 @@ impl Changes {
         Ok(changes)
     }
 
-    /// Adds a change. If the same password was replaced before, the oldest one is kept.
-    pub(super) fn add(&mut self, mut change: Change) -> Result<()> {
-        let is_it = |one: &Change| one.config == change.config && one.key == change.key;
-        if let Some(at) = self.all.iter().position(is_it) {
-            change.old = self.all.remove(at).old;
+    /// Adds a change that is about to be made. Of the old passwords, the first one is kept.
+    pub(super) fn add(
+        &mut self,
+        config: &str,
+        field: Field,
+        old: Option<Secret>,
+        new: &Secret,
+    ) -> Result<()> {
+        let is_it = |one: &&mut Change| one.config == config && one.key == field.key();
+        match self.all.iter_mut().find(is_it) {
+            Some(earlier) => earlier.checks.push(check(&earlier.salt, new)),
+            None => self.all.push(Change::new(config, field, old, new)?),
         }
-        self.all.push(change);
         self.write()
     }
 
@@ -123,6 +130,8 @@ impl Changes {
         text.push_str(",\"all\":[");
         for (number, one) in self.all.iter().enumerate() {
             text.push_str(if number == 0 { "\n" } else { ",\n" });
+            // They are hexadecimal.
+            let checks = Zeroizing::new(format!("[\"{}\"]", one.checks.join("\",\"")));
             let old = one.old.as_ref();
             let old =
                 old.map_or_else(|| Zeroizing::new("null".to_owned()), |old| quoted(old.expose()));
@@ -130,7 +139,7 @@ impl Changes {
                 ("{\"config\":", &quoted(&one.config)),
                 (",\"key\":", &quoted(&one.key)),
                 (",\"salt\":", &quoted(&one.salt)),
-                (",\"check\":", &quoted(&one.check)),
+                (",\"checks\":", &checks),
                 (",\"old\":", &old),
             ] {
                 text.push_str(head);
@@ -195,8 +204,8 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
-    fn change(config: &str, old: &str, new: &str) -> Change {
-        Change::new(config, Field::Admin, Some(secret(old)), &secret(new)).unwrap()
+    fn add(changes: &mut Changes, config: &str, old: &str, new: &str) {
+        changes.add(config, Field::Admin, Some(secret(old)), &secret(new)).unwrap();
     }
 
     #[test]
@@ -204,11 +213,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ringfence.devices");
         let mut changes = Changes::read(&file, "here").unwrap();
-        changes.add(change("a\"b", "old\\\u{e9}1", "new1")).unwrap();
-        changes.add(change("c", "old2", "new2")).unwrap();
-        changes.add(change("a\"b", "new1", "new3")).unwrap();
-        changes.all.push(Change::new("d", Field::User, None, &secret("new4")).unwrap());
-        changes.write().unwrap();
+        add(&mut changes, "a\"b", "old\\\u{e9}1", "new1");
+        add(&mut changes, "c", "old2", "new2");
+        add(&mut changes, "a\"b", "new1", "new3");
+        changes.add("d", Field::User, None, &secret("new4")).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&file).unwrap();
         assert!(!text.contains("new"), "{text}");
@@ -216,9 +224,10 @@ mod tests {
         let old = |at: usize| read.all[at].old.as_ref().map(Secret::expose);
         assert_eq!(
             (old(0), old(1), old(2), read.all[2].field()),
-            (Some("old2"), Some("old\\\u{e9}1"), None, Some(Field::User))
+            (Some("old\\\u{e9}1"), Some("old2"), None, Some(Field::User))
         );
-        assert!(read.all[1].is_new(&secret("new3")) && !read.all[1].is_new(&secret("new1")));
+        let is_new = |password: &str| read.all[0].is_new(&secret(password));
+        assert_eq!(["new1", "new3", "new2"].map(is_new), [true, true, false]);
         assert!(Changes::read(&file, "there").unwrap_err().to_string().contains("at here"));
         let mut changes = read;
         changes.all.clear();
@@ -231,7 +240,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         let mut changes = Changes::read(&file, "here").unwrap();
-        changes.add(change("a", "hunter2", "new")).unwrap();
+        add(&mut changes, "a", "hunter2", "new");
         symlink(&file, &link).unwrap();
         Changes::read(&link, "here").unwrap_err();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();

@@ -77,10 +77,12 @@ pub(super) fn fix_with(visit: &Visit, talk: &mut impl Talk, file: &Path) -> Resu
         }
     }
     if done > 0 {
+        let number =
+            if done == 1 { "1 password is".to_owned() } else { format!("{done} passwords are") };
         talk.say(&format!(
-            "{} in wazo-provd. The telephones have the old ones until they are synchronised: `ringfence audit devices --synchronize`. Until then, `ringfence audit devices --undo` \
-             restores the old ones.\n",
-            if done == 1 { "1 password is replaced".to_owned() } else { format!("{done} passwords are replaced") },
+            "{number} replaced in wazo-provd. The telephones have the old ones until they are synchronised: \
+             `ringfence audit devices --synchronize`. Until then, `ringfence audit devices --undo` restores \
+             the old ones.\n"
         ))?;
     }
     Ok(done)
@@ -91,7 +93,7 @@ fn replace(visit: &Visit, fix: &Fix, changes: &mut Changes) -> Result<()> {
     let mut document = visit.session.config(config)?;
     let new = random(*only_digits)?;
     // First of all: if this process is killed, the change can be undone.
-    changes.add(Change::new(config, *field, document.password(*field), &new)?)?;
+    changes.add(config, *field, document.password(*field), &new)?;
     document.set_password(*field, Some(&new))?;
     visit.session.replace(config, &document)?;
     let now = visit.session.config(config)?.password(*field);

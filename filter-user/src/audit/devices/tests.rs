@@ -39,6 +39,8 @@ enum Mood {
     Right,
     /// With this status, and a body that repeats a password.
     Status(u16),
+    /// The same, but only to changes.
+    Refuse(u16),
     /// With this text and the right status.
     Text(&'static str),
     /// With fewer bytes than it announced.
@@ -148,7 +150,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     };
     let mood = if path.starts_with(moody) { mood } else { Mood::Right };
     let (status, location, answer) = match mood {
-        Mood::Right | Mood::Short => answer(method, path, &head, &body, &mut state.lock().unwrap()),
+        Mood::Refuse(status) if method == "PUT" => (status, "", "hunter2".to_owned()),
+        Mood::Right | Mood::Short | Mood::Refuse(_) => {
+            answer(method, path, &head, &body, &mut state.lock().unwrap())
+        }
         Mood::Status(status) => (status, "", "hunter2".to_owned()),
         Mood::Text(text) => (200, "", text.to_owned()),
         Mood::Huge => {
@@ -450,6 +455,10 @@ fn a_failure_leaves_something_to_undo() {
     let why = format!("{:#}", fix_with(&visit, &mut script, &file).unwrap_err());
     assert!(why.contains("replace the admin password of lobby: wazo-provd answers 500"), "{why}");
     without_secrets(&format!("{why}{}", script.said), &[]);
+    // A second replacement that wazo-provd refuses does not make the first one permanent.
+    server.mood(Mood::Refuse(500), "/api/provd");
+    fix_with(&visit, &mut script, &file).unwrap_err();
+    assert_ne!(server.password("lobby", "admin_password"), json!("admin"));
     server.mood(Mood::Right, "/");
     assert_eq!(undo_with(&visit, &mut script, &file).unwrap(), 2);
     assert_eq!(server.password("lobby", "admin_password"), json!("admin"));
