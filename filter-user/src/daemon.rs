@@ -61,6 +61,9 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 /// The number of checks of the host between two searches for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
 
+/// The number of checks of the host between two lists of what listens.
+const LOOKS_PER_LIST: u32 = 6;
+
 /// The directory of Asterisk's configuration, which names the trunks.
 const ASTERISK: &str = "/etc/asterisk";
 
@@ -293,11 +296,16 @@ impl Outlook {
 
     /// Takes the result of a check of the host.
     fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
-        let Seen { network, asterisk, essential, trunks, .. } = seen;
+        let Seen { network, asterisk, essential, trunks, listening, .. } = seen;
         controller.set_essentials(essential, trunks, clock::now());
         if self.follows {
             follow(controller.datapath_mut(), network);
             last_interfaces::remember(&self.state, &controller.datapath_mut().interfaces());
+        }
+        if let Some(listening) = listening
+            && let Err(error) = controller.datapath_mut().record_visits(listening)
+        {
+            warn!("which networks use which ports is not recorded: {error:#}");
         }
         let names = controller.interface_names();
         let protection = Protection { interfaces: &names, sip: &self.sip };
@@ -371,6 +379,8 @@ struct Seen {
     asterisk: Option<Asterisk>,
     essential: Essential,
     trunks: Arc<Trunks>,
+    /// The ports of services, if they have just been read.
+    listening: Option<BTreeSet<(bool, u16)>>,
     /// Whether the emergency switch is on.
     is_switched: bool,
 }
@@ -383,16 +393,22 @@ async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
             let find = || (Asterisk::find(), Arc::new(Trunks::read(Path::new(ASTERISK))));
             (asterisk, trunks) = tokio::task::spawn_blocking(find).await.unwrap_or_default();
         }
-        let switch = switch.clone();
+        let (switch, lists) = (switch.clone(), look.is_multiple_of(LOOKS_PER_LIST));
         let read = move || {
             let network = Network::read();
             let essential = network.as_ref().map(Essential::read).unwrap_or_default();
-            (network, essential, disable::is_set(&switch))
+            let listening = lists.then(|| {
+                host::listening().unwrap_or_else(|error| {
+                    debug!("{error:#}");
+                    BTreeSet::new()
+                })
+            });
+            (network, essential, disable::is_set(&switch), listening)
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok((Ok(network), essential, is_switched)) => {
+            Ok((Ok(network), essential, is_switched, listening)) => {
                 let (asterisk, trunks) = (asterisk.clone(), Arc::clone(&trunks));
-                let seen = Seen { network, asterisk, essential, trunks, is_switched };
+                let seen = Seen { network, asterisk, essential, trunks, listening, is_switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }

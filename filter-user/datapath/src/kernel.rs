@@ -10,6 +10,7 @@ use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
+use detection::settings::{PortClasses, SipPorts};
 use filter_common::abi::{
     self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer,
     counter_index, maps,
@@ -45,9 +46,10 @@ use super::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, Know
 use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
-use super::settings::{Mode as Wanted, Settings, UserAgent};
+use super::settings::{Guarded, Mode as Wanted, Settings, UserAgent};
 use super::trust;
 use super::unread::Unread;
+use super::visits::Visits;
 
 /// The program attached to its interfaces, and its maps.
 pub struct Kernel {
@@ -70,6 +72,8 @@ pub struct Kernel {
     signatures: SignatureMap,
     ports: configure::PortMap,
     open_to: configure::PortMap,
+    port_settings: (SipPorts, PortClasses, Guarded),
+    visits: Visits,
     user_agents: Vec<UserAgent>,
     seen: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counter>,
@@ -225,6 +229,8 @@ impl Kernel {
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
             ports: Array::try_from(take(first, maps::PORTS)?)?,
             open_to: Array::try_from(take(first, maps::GUARDS)?)?,
+            port_settings: (settings.sip.clone(), settings.ports.clone(), Guarded::default()),
+            visits: Visits::new(take(first, maps::VISITED)?)?,
             user_agents: settings.signatures.user_agents.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
@@ -312,16 +318,41 @@ impl Kernel {
 
     /// Writes the settings that the program reads, the configuration last.
     fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
-        configure::write_ports(
-            &mut self.ports,
-            &mut self.open_to,
-            &settings.sip,
-            &settings.ports,
-            &settings.guarded.ports,
-        )?;
+        self.port_settings =
+            (settings.sip.clone(), settings.ports.clone(), settings.guarded.clone());
+        self.write_ports()?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
+    }
+
+    fn write_ports(&mut self) -> Result<()> {
+        let (sip, named, guarded) = &self.port_settings;
+        let recorded = self.visits.ports();
+        configure::write_ports(&mut self.ports, &mut self.open_to, sip, named, guarded, recorded)
+    }
+
+    /// Records from now on which networks use these ports, and those that were recorded before if there
+    /// is room. `tcp` is the first of each pair.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn record_visits(&mut self, listening: &BTreeSet<(bool, u16)>) -> Result<()> {
+        // A program of an earlier version would take these ports for closed ones.
+        let has_older = |guard: &Guard| guard.is_bare() && guard.has_ours(&self.pins);
+        let changed = if self.guards.iter().any(has_older) {
+            self.visits.pause()
+        } else {
+            let (SipPorts { udp, tcp }, ..) = &self.port_settings;
+            let is_sip = |of_tcp: bool, port: u16| {
+                let ranges = if of_tcp { tcp } else { udp };
+                ranges.iter().any(|range| range.contains(port))
+            };
+            let wanted = listening.iter().filter(|(of_tcp, port)| !is_sip(*of_tcp, *port));
+            self.visits.record(&wanted.copied().collect(), clock::now())?
+        };
+        if changed { self.write_ports() } else { Ok(()) }
     }
 
     /// Attaches programs again where they were lost, and to interfaces that have appeared. Returns
