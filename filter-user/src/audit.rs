@@ -4,6 +4,7 @@
 //! A fact that cannot be read is recorded ([`Unread`]), and makes the audit incomplete.
 
 mod asterisk;
+mod exposure;
 mod firewall;
 mod processes;
 mod program;
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use ::audit::facts::{Facts, Interface, Socket};
 use anyhow::{Context as _, Result};
-use api::{Audit, AuditFinding, AuditPart, Status, Transport, Unread};
+use api::{Audit, AuditFinding, AuditPart, ExposureSuggestion, Status, Transport, Unread};
 use jiff::Timestamp;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
@@ -27,7 +28,7 @@ use crate::datapath::{self, Network};
 use crate::doctor;
 
 pub use ::audit::report::exit_status;
-pub use ::audit::{html, text};
+pub use ::audit::{html, suggest, text};
 
 /// The longest file that is read, in bytes: a baseline, or the list of users.
 const FILE_MAX: u64 = 16 << 20;
@@ -62,6 +63,11 @@ pub fn audit(host: Host<'_>, parts: &[AuditPart]) -> Audit {
             .extend(state::findings(&doctor::of_configuration(host.loaded, host.wrong), &graded));
     }
     ::audit::report::report(facts, parts, findings)
+}
+
+/// Suggests which services to close.
+pub fn suggest(host: Host<'_>) -> ExposureSuggestion {
+    ::audit::suggest::suggest(&facts(host))
 }
 
 /// Reads an earlier audit.
@@ -109,6 +115,10 @@ fn facts(host: Host<'_>) -> Facts {
     };
     let runs = sockets.iter().any(is_asterisk);
     Facts {
+        closed: exposure::closed(&config.paths.bpffs, &sockets, &mut missing),
+        visits: exposure::visits(&config.paths.bpffs, &mut missing),
+        exposure: config.exposure.clone(),
+        trusted: config.trusted.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: small(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned(),
         time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),

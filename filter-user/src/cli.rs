@@ -172,6 +172,9 @@ pub enum Command {
     /// Each finding has a reason, evidence, and a line that solves it. The exit status is 0 if there are
     /// only notes, 1 for warnings and 2 for critical findings. It changes nothing and needs no daemon.
     Audit(Audit),
+    /// Close services that strangers need not reach
+    #[command(subcommand)]
+    Exposure(ExposureVerb),
     /// Detach the filter from its interfaces; the next start enforces the bans again
     ///
     /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
@@ -210,6 +213,7 @@ impl Cli {
                 Audit { part: Some(AuditPart::Ports(AuditPorts { output, .. })), .. }
                 | Audit { part: None, output, .. },
             )
+            | Command::Exposure(ExposureVerb::Suggest(AuditPorts { output, .. }))
             | Command::Doctor(Doctor { output, .. }) => output.json,
             Command::Run(_) | Command::TestLog(_) => false,
         }
@@ -259,6 +263,16 @@ pub struct Doctor {
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What `exposure` takes.
+#[derive(Debug, Subcommand)]
+pub enum ExposureVerb {
+    /// Suggest which services to close, from what listens and from the networks that use it
+    ///
+    /// It prints configuration to paste, and changes nothing. The filter records for each port that
+    /// listens which networks use it; a suggestion is certain once it has done so for a week.
+    Suggest(AuditPorts),
 }
 
 /// What `audit` takes.

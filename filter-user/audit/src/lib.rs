@@ -26,6 +26,7 @@ pub mod ports;
 pub mod reach;
 pub mod report;
 pub mod services;
+pub mod suggest;
 pub mod text;
 pub mod transports;
 pub mod words;

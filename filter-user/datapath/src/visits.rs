@@ -1,18 +1,23 @@
-//! Which networks use which ports: chooses the ports of which the program records it, and reads what it
+//! Which networks use which ports, and which ports are closed: chooses the ports of which the program records it, and reads what it
 //! has recorded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, IterableMap as _, Map, MapData};
 use detection::clock::KernelTime;
-use filter_common::abi::{self, Visitor, maps, visited_key, visitor_of};
+use filter_common::abi::{
+    self, ABI_VERSION, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN, OPEN_TO_ALL,
+    OPEN_TO_TRUSTED, PORT_GUARDED, Visitor, maps, port_place, visited_key, visitor_of,
+};
 use filter_common::limits::VISITED_PORTS;
 use ipnet::IpNet;
 
 use super::bans::unless_missing;
 use super::batch;
+use super::config_map::ConfigMap;
+use super::configure::PortMap;
 
 /// The most ports.
 const PORTS_MAX: usize = VISITED_PORTS as usize;
@@ -118,15 +123,9 @@ pub struct Uses {
 ///
 /// If the kernel refuses.
 pub fn visits(directory: &Path) -> Result<Option<Vec<PortVisits>>> {
-    let open = |name: &str| -> Result<Option<Map>> {
-        let pin = directory.join(name);
-        if !pin.try_exists().with_context(|| format!("look for {}", pin.display()))? {
-            return Ok(None);
-        }
-        let map = MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))?;
-        Ok(Some(Map::from_map_data(map)?))
-    };
-    let (Some(ports), Some(visitors)) = (open(maps::VISITED)?, open(maps::VISITORS)?) else {
+    let (Some(ports), Some(visitors)) =
+        (open(directory, maps::VISITED)?, open(directory, maps::VISITORS)?)
+    else {
         return Ok(None);
     };
     let ports: HashMap<MapData, u32, abi::Visits> = HashMap::try_from(ports)?;
@@ -137,6 +136,56 @@ pub fn visits(directory: &Path) -> Result<Option<Vec<PortVisits>>> {
     let ports = batch::entries::<u32, abi::Visits>(ports.map().fd());
     let ports = ports.context("read the recorded ports")?.into_iter();
     Ok(Some(ports.map(|(key, visits)| port_visits(key, visits, &networks)).collect()))
+}
+
+/// The ports among these that the program closes to strangers, by the maps that are pinned in `directory`,
+/// and whether each is open to trusted sources.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn closed(
+    directory: &Path,
+    ports: &BTreeSet<(bool, u16)>,
+) -> Result<BTreeMap<(bool, u16), bool>> {
+    let (Some(config), Some(classes), Some(guards)) = (
+        open(directory, maps::CONFIG)?,
+        open(directory, maps::PORTS)?,
+        open(directory, maps::GUARDS)?,
+    ) else {
+        return Ok(BTreeMap::new());
+    };
+    let config = ConfigMap::new(config)?.get()?;
+    let drops = config.flags & (FLAG_DRY_RUN | FLAG_DISABLED | FLAG_EXPOSURE_DRY_RUN) == 0;
+    if config.abi_version != ABI_VERSION || !drops {
+        return Ok(BTreeMap::new());
+    }
+    let (classes, guards) = (PortMap::try_from(classes)?, PortMap::try_from(guards)?);
+    let mut found = BTreeMap::new();
+    for (tcp, port) in ports {
+        let (block, byte) = port_place(*tcp, *port);
+        let of = |map: &PortMap| -> Result<u8> {
+            let block = map.get(&block, 0).context("read the classes of ports")?;
+            Ok(block.get(byte).copied().unwrap_or(0))
+        };
+        if of(&classes)? & PORT_GUARDED == 0 {
+            continue;
+        }
+        let open_to = of(&guards)?;
+        if open_to & OPEN_TO_ALL == 0 {
+            found.insert((*tcp, *port), open_to & OPEN_TO_TRUSTED != 0);
+        }
+    }
+    Ok(found)
+}
+
+fn open(directory: &Path, name: &str) -> Result<Option<Map>> {
+    let pin = directory.join(name);
+    if !pin.try_exists().with_context(|| format!("look for {}", pin.display()))? {
+        return Ok(None);
+    }
+    let map = MapData::from_pin(&pin).with_context(|| format!("open {}", pin.display()))?;
+    Ok(Some(Map::from_map_data(map)?))
 }
 
 fn port_visits(key: u32, visits: abi::Visits, visitors: &[([u64; 2], Visitor)]) -> PortVisits {
