@@ -132,10 +132,11 @@ pub enum Command {
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(MaintenanceVerb),
-    /// Confirm that the host can still be reached after the first start
+    /// Confirm that the host can still be reached after the first start, or after `exposure` closes more
     ///
     /// On its first start on a host the daemon enforces bans and limits, but stops dropping packets after
-    /// five minutes unless you confirm. A new login over ssh confirms it too.
+    /// five minutes unless you confirm. After a reload that closes more services, these open again. A new
+    /// login over ssh confirms it too.
     Confirm(Output),
     /// Let every packet pass at once, or enforce bans and limits again with `--off`
     ///

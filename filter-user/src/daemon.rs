@@ -12,6 +12,7 @@ mod reload;
 mod safety;
 mod server;
 mod sources;
+mod trial;
 mod turns;
 
 use std::collections::BTreeSet;
@@ -37,9 +38,10 @@ use self::reload::Reloads;
 use self::safety::Safety;
 pub(crate) use self::server::who;
 use self::sources::Sources;
+use self::trial::Trial;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::config::{Config, HostName, Loaded, Paths, SipPorts};
+use crate::config::{Config, Exposure, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::settings::Guarded;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
@@ -134,7 +136,10 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let state = config.paths.state.clone();
     let is_first = !state.join(store::FILE).exists();
     let safety = Safety::new(switch, state, is_first);
-    let settings = settings(&config, interfaces, &own, safety.is_disabled());
+    let mut trial = Trial::read(&config.paths.state, &config.exposure);
+    trial.begin(&config.exposure, &config.sip, 0, clock::now());
+    let exposure = trial.in_force(&config.exposure);
+    let settings = settings(&config, exposure, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
@@ -201,7 +206,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         seen,
         outlook,
         answers: Answers::default(),
-        reloads: Reloads::new(loaded, load),
+        reloads: Reloads::new(loaded, load, trial),
         safety,
         notify: Notify::of_environment(),
     };
@@ -230,6 +235,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
 /// The part of the configuration and of the host's state that the kernel needs.
 fn settings(
     config: &Config,
+    exposure: &Exposure,
     interfaces: Vec<String>,
     own: &BTreeSet<IpNet>,
     disabled: bool,
@@ -245,10 +251,7 @@ fn settings(
         trusted_by_route: config.trusted_by_route,
         sip: config.sip.clone(),
         ports: config.ports.clone(),
-        guarded: Guarded {
-            ports: config.exposure.guards(&config.sip),
-            dry_run: config.exposure.dry_run,
-        },
+        guarded: Guarded { ports: exposure.guards(&config.sip), dry_run: exposure.dry_run },
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),

@@ -233,6 +233,42 @@ fn what_is_used_by_whom_is_recorded() {
     nothing_is_left().unwrap();
 }
 
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_a_reload_closes_awaits_a_confirmation() {
+    let hosts = Hosts::new().unwrap();
+    serve(&hosts.pbx);
+    let mut ringfence = start(&hosts, "");
+    let reload = |ringfence: &mut Ringfence, more: &str| {
+        ringfence.configure(|config| more.clone_into(&mut config.more)).unwrap();
+        let done = ringfence.client().run(&["reload"], false).unwrap();
+        done.success("reload").unwrap().stdout
+    };
+    let confirm = |ringfence: &Ringfence| {
+        ringfence.client().run(&["confirm"], false).unwrap().success("confirm").unwrap().stdout
+    };
+    // The test's own start is the first one on this host.
+    let _first = confirm(&ringfence);
+    assert!(
+        !reload(&mut ringfence, "exposure: {dry_run: true, closed: [rabbitmq]}\n")
+            .contains("confirm")
+    );
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    assert!(
+        reload(&mut ringfence, "exposure: {closed: [rabbitmq]}\n").contains("ringfence confirm")
+    );
+    assert!(!connects(&hosts, ATTACKERS[1], 5672));
+    assert!(confirm(&ringfence).starts_with("confirmed"));
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    // What was confirmed needs no confirmation after a restart, and opening needs none.
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    assert!(!reload(&mut ringfence, "").contains("confirm"));
+    assert!(connects(&hosts, ATTACKERS[1], 5672));
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
 /// The network of an address as it is recorded.
 fn network(address: IpAddr) -> String {
     let length = if address.is_ipv4() { 24 } else { 48 };

@@ -61,6 +61,6 @@ pub use self::pinned::{Owned, Pinned, own};
 pub use self::pins::{InUse, check_place, mount_bpffs, protected};
 pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;
-pub use self::sockets::{Socket, listening};
+pub use self::sockets::{Connection, Socket, connections, listening};
 pub use self::visits::{PortVisits, Uses, closed, visits};
 pub use tables::{ban_table, gates};

@@ -15,6 +15,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCKET_ID: usize = 48;
 const SOCKET_MESSAGE: usize = 72;
 const INET_DIAG_SKV6ONLY: u16 = 11;
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 /// Says that the kernel's table changed while it was listed.
@@ -61,6 +62,45 @@ pub fn listening(is_tcp: bool) -> Result<Vec<Socket>> {
         sockets.extend(all.iter().filter_map(|one| parse(one, is_tcp)));
     }
     Ok(sockets)
+}
+
+/// A TCP connection of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The port of this host.
+    pub port: u16,
+    /// The other address.
+    pub peer: IpAddr,
+    /// The number of the socket in `/proc/PID/fd`.
+    pub inode: u32,
+}
+
+/// The TCP connections of both families.
+///
+/// # Errors
+///
+/// If the kernel does not list them.
+pub fn connections() -> Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
+        let protocol = u8::try_from(nix::libc::IPPROTO_TCP)?;
+        let request = request(u8::try_from(family)?, protocol, TCP_ESTABLISHED);
+        let all = whole_list(&request).context("ask the kernel for the TCP connections")?;
+        found.extend(all.iter().filter_map(|one| connection(one)));
+    }
+    Ok(found)
+}
+
+/// The connection in a `struct inet_diag_msg`.
+fn connection(answer: &[u8]) -> Option<Connection> {
+    let Socket { port, inode, address, .. } = parse(answer, true)?;
+    let peer = answer.get(NLMSG_HEADER..)?.get(24..)?;
+    let peer = if address.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::from(peer.first_chunk::<4>().copied()?))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(peer.first_chunk::<16>().copied()?)).to_canonical()
+    };
+    Some(Connection { port, peer, inode })
 }
 
 /// The list that answers a request, read again while it changes.
@@ -149,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_listed_with_the_other_address() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let here = listener.local_addr().unwrap();
+            let _there = std::net::TcpStream::connect(here).unwrap();
+            let all = connections().unwrap();
+            let found: Vec<_> = all.iter().filter(|one| one.port == here.port()).collect();
+            assert!(matches!(found[..], [one] if one.peer == here.ip()), "{address}: {found:?}");
+        }
+    }
+
+    #[test]
     fn cut_answers_are_no_panic() {
         let mut body = vec![0; SOCKET_MESSAGE];
         body[0] = 2;
@@ -161,6 +213,7 @@ mod tests {
         assert!(socket.v6_only);
         for length in 0..bytes.len() {
             let _any = parse(&bytes[..length], true);
+            let _any = connection(&bytes[..length]);
         }
         let other = message(3, 0, &body);
         assert_eq!(parse(&other, true), None);
