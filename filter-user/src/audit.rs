@@ -3,11 +3,15 @@
 //!
 //! A fact that cannot be read is recorded ([`Unread`]), and makes the audit incomplete.
 
+mod accounts;
 mod asterisk;
+mod curl;
+pub mod devices;
 mod exposure;
 mod firewall;
 mod processes;
 mod program;
+mod provd;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +22,10 @@ use std::path::Path;
 
 use ::audit::facts::{Facts, Interface, Socket};
 use anyhow::{Context as _, Result};
-use api::{Audit, AuditFinding, AuditPart, ExposureSuggestion, Status, Transport, Unread};
+use api::{
+    Attacked, Audit, AuditFinding, AuditPart, ExposureSuggestion, JailReport, Status, Transport,
+    Unread,
+};
 use jiff::Timestamp;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
@@ -36,6 +43,10 @@ const FILE_MAX: u64 = 16 << 20;
 /// Files that only a Wazo host has.
 const OF_WAZO: [&str; 3] = ["/usr/bin/wazo-service", "/etc/wazo-confd", "/usr/share/wazo-upgrade"];
 
+/// The parts of a whole audit.
+pub const WHOLE: [AuditPart; 4] =
+    [AuditPart::Ports, AuditPart::Accounts, AuditPart::Doctor, AuditPart::Filter];
+
 /// The inputs of an audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
@@ -45,17 +56,38 @@ pub struct Host<'a> {
     pub wrong: &'a ConfigErrors,
     /// The daemon's answer to `status`, or why there is none.
     pub status: &'a Result<Status, String>,
+    /// Its answer to `jails`; empty if there is none.
+    pub jails: &'a [JailReport],
     /// Asterisk's directory of configuration.
     pub asterisk: &'a Path,
+    /// The findings about telephones, or why there are none; `None` if they are not a part of the audit.
+    pub devices: Option<&'a Result<Vec<AuditFinding>>>,
 }
 
 /// The audit of these parts of the host.
 pub fn audit(host: Host<'_>, parts: &[AuditPart]) -> Audit {
-    let mut facts = facts(host);
+    let mut facts = facts(host, parts);
     let mut findings: Vec<AuditFinding> = Vec::new();
     let config = &host.loaded.config;
     if parts.contains(&AuditPart::Filter) {
         facts.filter = Some(state::filter(host.status, &facts.interfaces));
+    }
+    if parts.contains(&AuditPart::Accounts) {
+        let runs = facts.sockets.iter().any(is_asterisk);
+        let mut missing = Missing::default();
+        let accounts = accounts::read(host.asterisk, runs, &mut missing);
+        let attacked: Vec<Attacked> =
+            host.jails.iter().flat_map(|jail| jail.attacked.iter().cloned()).collect();
+        findings.extend(::audit::accounts::findings(&accounts, &attacked));
+        facts.unread.append(&mut missing.0);
+    }
+    match host.devices {
+        Some(Ok(found)) => findings.extend(found.iter().cloned()),
+        Some(Err(why)) => {
+            let (what, why) = ("the telephones of wazo-provd".to_owned(), format!("{why:#}"));
+            facts.unread.push(Unread { what, why });
+        }
+        None => {}
     }
     if parts.contains(&AuditPart::Doctor) {
         let graded = doctor::graded(config, host.status, &doctor::Host::new(host.asterisk));
@@ -67,7 +99,7 @@ pub fn audit(host: Host<'_>, parts: &[AuditPart]) -> Audit {
 
 /// Suggests which services to close.
 pub fn suggest(host: Host<'_>) -> ExposureSuggestion {
-    ::audit::suggest::suggest(&facts(host))
+    ::audit::suggest::suggest(&facts(host, &[AuditPart::Ports]))
 }
 
 /// Reads an earlier audit.
@@ -105,24 +137,30 @@ impl Missing {
     }
 }
 
-fn facts(host: Host<'_>) -> Facts {
+fn facts(host: Host<'_>, parts: &[AuditPart]) -> Facts {
     let config = &host.loaded.config;
     let mut missing = Missing::default();
+    let facts = Facts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: small(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned(),
+        time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        wazo: OF_WAZO.iter().any(|file| Path::new(file).exists()),
+        ..Facts::default()
+    };
+    if !parts.contains(&AuditPart::Ports) {
+        // They show whether Asterisk runs.
+        let is_needed = parts.contains(&AuditPart::Accounts);
+        let sockets = if is_needed { sockets(&mut missing) } else { Vec::new() };
+        return Facts { sockets, ..facts };
+    }
     let interfaces = interfaces(config, host.status, &mut missing);
     let sockets = sockets(&mut missing);
-    let is_asterisk = |socket: &Socket| {
-        socket.owner.as_ref().is_some_and(|owner| owner.process == asterisk::PROCESS)
-    };
     let runs = sockets.iter().any(is_asterisk);
     Facts {
         closed: exposure::closed(&config.paths.bpffs, &sockets, &mut missing),
         visits: exposure::visits(&config.paths.bpffs, &mut missing),
         exposure: config.exposure.clone(),
         trusted: config.trusted.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: small(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default().trim().to_owned(),
-        time: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        wazo: OF_WAZO.iter().any(|file| Path::new(file).exists()),
         users: missing.or_default("/etc/passwd", users()),
         ephemeral: ephemeral().unwrap_or((32_768, 60_999)),
         asterisk: asterisk::read(host.asterisk, runs, &mut missing),
@@ -133,7 +171,13 @@ fn facts(host: Host<'_>) -> Facts {
         interfaces,
         sockets,
         unread: missing.0,
+        ..facts
     }
+}
+
+/// Whether a socket is Asterisk's.
+fn is_asterisk(socket: &Socket) -> bool {
+    socket.owner.as_ref().is_some_and(|owner| owner.process == asterisk::PROCESS)
 }
 
 /// Every socket that accepts packets from anybody, with its process.

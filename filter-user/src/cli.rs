@@ -135,8 +135,8 @@ pub enum Command {
     /// Confirm that the host can still be reached after the first start, or after `exposure` closes more
     ///
     /// On its first start on a host the daemon enforces bans and limits, but stops dropping packets after
-    /// five minutes unless you confirm. After a reload that closes more services, these open again. A new
-    /// login over ssh confirms it too.
+    /// five minutes (`confirm.within`) unless you confirm. After a reload that closes more services, these
+    /// open again. A new login over ssh confirms it too.
     Confirm(Output),
     /// Let every packet pass at once, or enforce bans and limits again with `--off`
     ///
@@ -168,7 +168,8 @@ pub enum Command {
     /// manager.conf, the rotation of logs, sshd's ports, fail2ban's jails and the service. It exits with 1 if it finds
     /// a problem. `--fix` keeps a copy of each file that it changes (`FILE.before-ringfence`).
     Doctor(Doctor),
-    /// Report on the security of the host: what listens, what the doctor finds, and the state of the filter
+    /// Report on the security of the host: what listens, weak passwords, what the doctor finds, and the state of the
+    /// filter
     ///
     /// Each finding has a reason, evidence, and a line that solves it. The exit status is 0 if there are
     /// only notes, 1 for warnings and 2 for critical findings. It changes nothing and needs no daemon.
@@ -211,10 +212,18 @@ impl Cli {
             | Command::Import(Import::Fail2ban(ImportFail2ban { output, .. }))
             | Command::CheckConfig(CheckConfig { output, .. })
             | Command::Audit(
-                Audit { part: Some(AuditPart::Ports(AuditPorts { output, .. })), .. }
+                Audit {
+                    part:
+                        Some(
+                            AuditPart::Ports(OfAsterisk { output, .. })
+                            | AuditPart::Accounts(OfAsterisk { output, .. })
+                            | AuditPart::Devices(AuditDevices { output, .. }),
+                        ),
+                    ..
+                }
                 | Audit { part: None, output, .. },
             )
-            | Command::Exposure(ExposureVerb::Suggest(AuditPorts { output, .. }))
+            | Command::Exposure(ExposureVerb::Suggest(OfAsterisk { output, .. }))
             | Command::Doctor(Doctor { output, .. }) => output.json,
             Command::Run(_) | Command::TestLog(_) => false,
         }
@@ -273,7 +282,7 @@ pub enum ExposureVerb {
     ///
     /// It prints configuration to paste, and changes nothing. The filter records for each port that
     /// listens which networks use it; a suggestion is certain once it has done so for a week.
-    Suggest(AuditPorts),
+    Suggest(OfAsterisk),
 }
 
 /// What `audit` takes.
@@ -307,12 +316,71 @@ pub enum AuditPart {
     ///
     /// It compares the sockets that listen on every address or on a public one with the ports that Wazo
     /// documents, and Asterisk's SIP transports with `sip` in the configuration. It works on any host.
-    Ports(AuditPorts),
+    Ports(OfAsterisk),
+    /// List the SIP accounts whose passwords a guesser tries first, and those under attack
+    ///
+    /// It reads pjsip.conf with what it includes, and asks Asterisk for the accounts that it has from elsewhere. It
+    /// names the accounts, and never shows a password. The daemon says which accounts are under attack.
+    Accounts(OfAsterisk),
+    /// List the weak, missing and shared passwords of the telephones that wazo-provd configures
+    ///
+    /// It also lists telephones with public addresses, and whether a telephone needs a key to fetch its configuration.
+    /// It never shows a password. It asks wazo-provd, with the key of the service that the package registers, with a
+    /// user, or with a token, which `RINGFENCE_WAZO_TOKEN` may contain. It needs curl.
+    ///
+    /// `--fix` replaces passwords in wazo-provd. The telephones get the new ones with `--synchronize`; until then,
+    /// `--undo` restores the old ones, which `/var/lib/misc/ringfence.devices` contains for root only.
+    Devices(AuditDevices),
 }
 
-/// What `audit ports` takes.
+/// What `audit devices` takes.
 #[derive(Debug, Args)]
-pub struct AuditPorts {
+pub struct AuditDevices {
+    /// The address of another Wazo host, such as `https://wazo.example` [default: the daemons of this host]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Log in to wazo-auth as this user; asks for the password
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    pub username: Option<String>,
+    /// Use the token of wazo-auth in this file; `-` asks for it
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
+    /// Trust the authorities in this file, in PEM, instead of those of the host
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca: Option<PathBuf>,
+    /// Accept any certificate, and http: anybody on the way can read the passwords
+    #[arg(long, requires = "url", conflicts_with = "ca")]
+    pub insecure: bool,
+    /// What to change.
+    #[command(flatten)]
+    pub change: ChangeDevices,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `audit devices` changes.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false, conflicts_with = "json")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option, and the group allows one")]
+pub struct ChangeDevices {
+    /// Replace weak and missing passwords with random ones; ask for each
+    #[arg(long)]
+    pub fix: bool,
+    /// Restore the passwords that `--fix` replaced
+    #[arg(long)]
+    pub undo: bool,
+    /// Have the telephones fetch the passwords that `--fix` set, and forget the old ones; ask first
+    #[arg(long)]
+    pub synchronize: bool,
+    /// Forget the old passwords, because the telephones were synchronised in another way
+    #[arg(long)]
+    pub forget: bool,
+}
+
+/// The arguments of a part of the audit that concerns Asterisk.
+#[derive(Debug, Args)]
+pub struct OfAsterisk {
     /// Asterisk's configuration directory
     #[arg(long, value_name = "DIR", default_value = "/etc/asterisk")]
     pub asterisk_config: PathBuf,
@@ -702,6 +770,14 @@ mod tests {
             assert!(parse(&format!("ringfence audit{wrong}")).is_err(), "{wrong}");
         }
         assert!(parse("ringfence audit ports --json").unwrap().json());
+        for right in
+            ["", " --json", " --fix", " --url https://a --ca x --undo", " --token - --forget"]
+        {
+            assert!(parse(&format!("ringfence audit devices{right}")).is_ok(), "{right}");
+        }
+        for wrong in [" --fix --json", " --fix --undo", " --insecure", " --token x --username y"] {
+            assert!(parse(&format!("ringfence audit devices{wrong}")).is_err(), "{wrong}");
+        }
         assert!(!parse("ringfence audit").unwrap().json());
     }
 

@@ -10,7 +10,6 @@ use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
-use jiff::Timestamp;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{User, getuid};
 use serde::de::DeserializeOwned;
@@ -171,16 +170,6 @@ pub(crate) fn by() -> By {
     let connection = connection();
     let from = connection.map(|one| one.peer).or_else(session);
     By { sudo_user: env::var("SUDO_USER").ok(), from, ssh_port: connection.map(|one| one.port) }
-}
-
-/// A line for others that records the user, the time and the reason.
-pub fn note(reason: Option<&str>) -> String {
-    let By { sudo_user, from, .. } = by();
-    let user = sudo_user.unwrap_or_else(|| "root".to_owned());
-    let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
-    let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-    format!("disabled by {user}{from}, {now}{reason}\n")
 }
 
 /// How many processes above this one are looked at.

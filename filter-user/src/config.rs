@@ -27,6 +27,7 @@ pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::Setting;
+pub(crate) use self::yaml::has_value;
 
 pub use datapath::settings::{
     ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,
@@ -95,6 +96,8 @@ pub struct Config {
     pub limits: Limits,
     /// When the filter counts as unattended.
     pub watchdog: Watchdog,
+    /// How the first start on a host is confirmed.
+    pub confirm: Confirm,
     /// Peers that have proven themselves.
     pub peers: Peers,
     /// Sources that were banned before.
@@ -136,6 +139,7 @@ impl Default for Config {
             },
             limits: Limits::default(),
             watchdog: Watchdog { after: Duration::from_mins(2) },
+            confirm: Confirm { within: Duration::from_mins(5) },
             peers: Peers { remember: Duration::from_hours(2) },
             offenders: Offenders { remember: Duration::from_hours(30 * 24) },
             escalation: Escalation::default(),
@@ -192,6 +196,20 @@ impl Watchdog {
     /// How long the daemon may be silent; `None` if there is no limit.
     pub fn after(self) -> Option<Duration> {
         Some(self.after).filter(|after| !after.is_zero())
+    }
+}
+
+/// How the first start on a host is confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirm {
+    /// How long an administrator has for it; zero: it needs no confirmation.
+    pub within: Duration,
+}
+
+impl Confirm {
+    /// How long an administrator has to confirm; `None` if that is not necessary.
+    pub fn within(self) -> Option<Duration> {
+        Some(self.within).filter(|within| !within.is_zero())
     }
 }
 

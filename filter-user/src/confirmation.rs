@@ -12,9 +12,6 @@ use anyhow::Result;
 use crate::clock::KernelTime;
 use crate::whole_file;
 
-/// How long an administrator has to confirm.
-pub const WITHIN: Duration = Duration::from_mins(5);
-
 /// The name of the file.
 const NAME: &str = "confirmation";
 
@@ -23,8 +20,8 @@ const NAME: &str = "confirmation";
 pub enum Confirmation {
     /// Not yet. The time starts when the filter enforces.
     Awaited {
-        /// When it is too late; `None` while nothing is enforced.
-        until: Option<KernelTime>,
+        /// Since when the filter enforces; `None` while it does not.
+        since: Option<KernelTime>,
     },
     /// It is too late: nothing is dropped.
     Lapsed,
@@ -36,7 +33,7 @@ impl Confirmation {
     /// Reads the file in the state directory `state`. Without a file, the confirmation is awaited if
     /// `is_first`, which means the first start on this host.
     pub fn read(state: &Path, is_first: bool) -> Self {
-        let awaited = Self::Awaited { until: None };
+        let awaited = Self::Awaited { since: None };
         match fs::read(file(state)).as_deref().map(<[u8]>::trim_ascii) {
             Ok(b"awaited") => awaited,
             Ok(b"lapsed") => Self::Lapsed,
@@ -60,14 +57,26 @@ impl Confirmation {
         Ok(whole_file::replace(&file(state), word.as_bytes())?)
     }
 
-    /// The same at the time `now`, given whether anything is enforced.
+    /// The same at the time `now`, given whether anything is enforced. `within` is the time to confirm;
+    /// `None` if that is not necessary.
     #[must_use]
-    pub fn at(self, now: KernelTime, is_enforced: bool) -> Self {
+    pub fn at(self, now: KernelTime, is_enforced: bool, within: Option<Duration>) -> Self {
         match self {
-            Self::Awaited { .. } if !is_enforced => Self::Awaited { until: None },
-            Self::Awaited { until: None } => Self::Awaited { until: Some(now.after(WITHIN)) },
-            Self::Awaited { until: Some(until) } if until <= now => Self::Lapsed,
+            Self::Awaited { .. } if within.is_none() => Self::Confirmed,
+            Self::Awaited { .. } if !is_enforced => Self::Awaited { since: None },
+            Self::Awaited { since: None } => Self::Awaited { since: Some(now) },
+            Self::Awaited { .. } if self.until(within).is_some_and(|until| until <= now) => {
+                Self::Lapsed
+            }
             Self::Awaited { .. } | Self::Lapsed | Self::Confirmed => self,
+        }
+    }
+
+    /// When it is too late, if it ever is.
+    pub fn until(self, within: Option<Duration>) -> Option<KernelTime> {
+        match self {
+            Self::Awaited { since } => Some(since?.after(within?)),
+            Self::Lapsed | Self::Confirmed => None,
         }
     }
 }
@@ -88,7 +97,7 @@ mod tests {
     fn the_file_outlives_the_daemon() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path();
-        let awaited = Confirmation::Awaited { until: None };
+        let awaited = Confirmation::Awaited { since: None };
         assert_eq!(Confirmation::read(state, true), awaited);
         assert_eq!(Confirmation::read(state, false), Confirmation::Confirmed);
         for kept in [awaited, Confirmation::Lapsed, Confirmation::Confirmed] {
@@ -103,15 +112,26 @@ mod tests {
 
     #[test]
     fn the_time_runs_while_the_filter_enforces() {
-        let none = Confirmation::Awaited { until: None };
-        let until = |second| Confirmation::Awaited { until: Some(at(second)) };
-        assert_eq!(none.at(at(10), false), none);
-        assert_eq!(none.at(at(10), true), until(310));
-        assert_eq!(until(310).at(at(309), true), until(310));
-        assert_eq!(until(310).at(at(310), true), Confirmation::Lapsed);
-        assert_eq!(until(310).at(at(400), false), none);
+        let within = Some(Duration::from_mins(5));
+        let none = Confirmation::Awaited { since: None };
+        let since = |second| Confirmation::Awaited { since: Some(at(second)) };
+        assert_eq!(none.at(at(10), false, within), none);
+        assert_eq!(none.at(at(10), true, within), since(10));
+        assert_eq!(since(10).at(at(309), true, within), since(10));
+        assert_eq!(since(10).at(at(310), true, within), Confirmation::Lapsed);
+        assert_eq!(since(10).at(at(400), false, within), none);
+        assert_eq!(since(10).until(within), Some(at(310)));
         for kept in [Confirmation::Lapsed, Confirmation::Confirmed] {
-            assert_eq!(kept.at(at(999), true), kept);
+            for within in [within, None] {
+                assert_eq!(kept.at(at(999), true, within), kept);
+                assert_eq!(kept.until(within), None);
+            }
+        }
+        // A reload may change the time.
+        let longer = Some(Duration::from_hours(1));
+        assert_eq!(since(10).at(at(400), true, longer), since(10));
+        for waits in [none, since(10)] {
+            assert_eq!(waits.at(at(11), true, None), Confirmation::Confirmed);
         }
     }
 }

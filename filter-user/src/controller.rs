@@ -27,6 +27,7 @@ mod replay;
 mod sources;
 mod status;
 mod successor;
+mod totals;
 mod tuned;
 mod uncounted;
 mod why;
@@ -54,6 +55,7 @@ use self::protected::Protected;
 pub use self::sources::Source;
 use self::sources::Sources;
 use self::successor::ToTell;
+use self::totals::Totals;
 use self::tuned::Tuning;
 use crate::ban::{InForce, Roster};
 use crate::clock::{KernelTime, Now};
@@ -80,6 +82,7 @@ pub struct Controller<D> {
     limited: LimitedSources,
     permits: Permits,
     tuning: Tuning,
+    totals: Totals,
     enforcement: Known,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
@@ -123,6 +126,7 @@ impl<D: Datapath> Controller<D> {
             limited: LimitedSources::new(&config.limits),
             permits: Permits::default(),
             tuning: Tuning::new(config),
+            totals: Totals::default(),
             enforcement: Known::new(config.dry_run),
             digest: Digest::default(),
             imported: ToTell::default(),
@@ -132,12 +136,14 @@ impl<D: Datapath> Controller<D> {
             begun: now,
         };
         controller.datapath.own(&host::addresses(controller.protected.own()))?;
-        let Kept { bans, ended, offences, decisions, .. } = kept.unwrap_or_default();
+        let Kept { bans, ended, offences, decisions, totals, .. } = kept.unwrap_or_default();
         controller.attempts.set_patience(config.jails.get(ASTERISK_JAIL));
         controller.permits = Permits::load(&decisions, now);
         controller.protected.set_allowed(controller.permits.networks());
         controller.datapath.trust(&controller.protected.trusted_networks())?;
         controller.take_tuning(&decisions);
+        controller.totals.load(totals);
+        controller.take_switch(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
         for (who, record) in controller.escalation.load(offences, now.kernel) {

@@ -133,9 +133,8 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let own = host::own_networks()?;
     make_directory(&config.paths.state)?;
     make_directory(&config.paths.runtime)?;
-    let state = config.paths.state.clone();
-    let is_first = !state.join(store::FILE).exists();
-    let safety = Safety::new(switch, state, is_first);
+    let is_first = !config.paths.state.join(store::FILE).exists();
+    let safety = Safety::new(switch, &config, is_first);
     let mut trial = Trial::read(&config.paths.state, &config.exposure);
     trial.begin(&config.exposure, &config.sip, 0, clock::now());
     let exposure = trial.in_force(&config.exposure);
@@ -384,8 +383,8 @@ struct Seen {
     trunks: Arc<Trunks>,
     /// The ports of services, if they have just been read.
     listening: Option<BTreeSet<(bool, u16)>>,
-    /// Whether the emergency switch is on.
-    is_switched: bool,
+    /// The file of the emergency switch, if it exists.
+    switched: Option<disable::Note>,
 }
 
 /// Checks the host repeatedly, outside the loop: it may have many interfaces, routes and processes.
@@ -406,12 +405,12 @@ async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
                     BTreeSet::new()
                 })
             });
-            (network, essential, disable::is_set(&switch), listening)
+            (network, essential, disable::read(&switch), listening)
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok((Ok(network), essential, is_switched, listening)) => {
+            Ok((Ok(network), essential, switched, listening)) => {
                 let (asterisk, trunks) = (asterisk.clone(), Arc::clone(&trunks));
-                let seen = Seen { network, asterisk, essential, trunks, listening, is_switched };
+                let seen = Seen { network, asterisk, essential, trunks, listening, switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }

@@ -125,6 +125,9 @@ fn happened(HistoryRow { time, network, event }: &HistoryRow) -> String {
         HistoryEvent::BanPrevented { jail, is, reason } => {
             format!("{jail} did not ban it, because it is {is}: {}", shown_text(reason))
         }
+        HistoryEvent::Lapsed => {
+            "the first start was not confirmed, so packets were no longer dropped".to_owned()
+        }
         HistoryEvent::Change { by, action } => {
             format!("{}: {}", shown_text(by), shown_text(action))
         }

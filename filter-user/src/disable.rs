@@ -5,15 +5,22 @@
 //! daemon looks for the file at its start and every few seconds.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use api::By;
+use jiff::Timestamp;
+use nix::libc::O_NONBLOCK;
 use serde::Serialize;
 
+use crate::client;
 use crate::config::DEFAULT_PATH;
 use crate::datapath;
+
+/// How `panic` begins the line in the file.
+const BY: &str = "disabled by ";
 
 /// The name of the file.
 const NAME: &str = "disabled";
@@ -26,6 +33,53 @@ pub fn file(config: Option<&Path>) -> PathBuf {
 /// Whether the file exists. A file that cannot be looked for does not.
 pub fn is_set(file: &Path) -> bool {
     file.symlink_metadata().is_ok()
+}
+
+/// The most bytes of the file that are read.
+const NOTE_MAX: u64 = 512;
+
+/// The text of the file: the user, the time and the reason.
+pub fn note(reason: Option<&str>) -> String {
+    let By { sudo_user, from, .. } = client::by();
+    let user = sudo_user.unwrap_or_else(|| "root".to_owned());
+    let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+    let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("{BY}{user}{from}, {now}{reason}\n")
+}
+
+/// Who has created the file, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The user that `panic` has written down, or the owner of the file.
+    pub by: String,
+    /// The reason, if one was given.
+    pub reason: Option<String>,
+}
+
+/// Reads the file; `None` if it does not exist.
+pub fn read(file: &Path) -> Option<Note> {
+    if !is_set(file) {
+        return None;
+    }
+    let mut text = Vec::new();
+    if let Ok(opened) = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(file) {
+        // What was read before an error is worth showing.
+        drop(opened.take(NOTE_MAX).read_to_end(&mut text));
+    }
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or_default();
+    let note = line.strip_prefix(BY).and_then(|rest| rest.split_once(", "));
+    let Some((by, rest)) = note else {
+        let by = match fs::symlink_metadata(file).map(|file| file.uid()) {
+            Ok(0) => "root".to_owned(),
+            Ok(uid) => format!("uid {uid}"),
+            Err(_gone) => "an unknown user".to_owned(),
+        };
+        return Some(Note { by, reason: None });
+    };
+    let reason = rest.split_once(": ").map(|(_, reason)| reason.to_owned());
+    Some(Note { by: by.to_owned(), reason })
 }
 
 /// What `panic` did, and `panic --json` prints.
@@ -90,6 +144,30 @@ mod tests {
         assert_eq!(file(None), Path::new("/etc/ringfence/disabled"));
         assert_eq!(file(Some(Path::new("/tmp/a/b.yml"))), Path::new("/tmp/a/disabled"));
         assert_eq!(file(Some(Path::new("b.yml"))), Path::new("disabled"));
+    }
+
+    #[test]
+    fn the_file_says_by_whom() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disabled");
+        assert_eq!(read(&file), None);
+        let note = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            let Note { by, reason } = read(&file).unwrap();
+            (by, reason)
+        };
+        let owner = match nix::unistd::geteuid().as_raw() {
+            0 => "root".to_owned(),
+            uid => format!("uid {uid}"),
+        };
+        for text in [b"".as_slice(), b"\xff", b"disabled by \n", &[b'x'; 10_000]] {
+            assert_eq!(note(text), (owner.clone(), None), "{text:?}");
+        }
+        let written = super::note(Some("nobody: can\ncall"));
+        let (by, reason) = note(written.as_bytes());
+        assert_eq!(reason.as_deref(), Some("nobody: can\\ncall"));
+        assert!(written.starts_with(&format!("disabled by {by}")), "{written}");
+        assert_eq!(note(super::note(None).as_bytes()).1, None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use api::{
     StoreState,
 };
 
-use crate::register::ASTERISK_JAIL;
+use crate::register::{ASTERISK_JAIL, WIRE};
 
 /// The percentage of the room for bans from which it counts as nearly full.
 const NEARLY_FULL: u64 = 90;
@@ -70,7 +70,9 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
     }
     let fallback = status.interfaces.iter().filter(|interface| interface.fallback.is_some());
     faults.extend(fallback.map(Fault::Fallback));
-    let of_asterisk = || status.sources.iter().filter(|source| source.jail == ASTERISK_JAIL);
+    // The filter does not see what is encrypted, so it replaces no log.
+    let is_asterisk = |source: &&Source| source.jail == ASTERISK_JAIL && source.name != WIRE;
+    let of_asterisk = || status.sources.iter().filter(is_asterisk);
     let none_is_read = of_asterisk().all(|source| source.state != State::Ok);
     for source in &status.sources {
         match (source.state, &source.why) {
@@ -79,7 +81,7 @@ pub(crate) fn faults(status: &Status) -> Vec<Fault<'_>> {
                 faults.push(Fault::Unread { source, is_deaf });
             }
             (State::Ok, why) => {
-                if source.events == 0 && status.uptime_seconds >= SILENT {
+                if source.events == 0 && source.name != WIRE && status.uptime_seconds >= SILENT {
                     faults.push(Fault::Silent(source));
                 }
                 faults.extend(why.as_deref().map(|why| Fault::Strained(source, why)));

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
-use api::{JailReport, Jails, Peer, PeersPage, Rule, Source, State, Status};
+use api::{JailCounts, JailReport, JailTotal, Jails, Peer, PeersPage, Rule, Source, State, Status};
 use serde::Serialize;
 
-use crate::report::{count, left, line, shown_text, when};
+use crate::report::{count, left, line, shown_text, when, when_exactly};
 
 /// A jail with its sources.
 #[derive(Clone, Debug, Serialize)]
@@ -60,6 +60,20 @@ pub fn jail(Jail { report: jail, sources, enforcing }: &Jail) -> String {
         for ignored in &jail.ignoreip {
             say(format!("  {ignored}"));
         }
+    }
+    let JailCounts { failures, bans } = jail.since_start;
+    say(format!(
+        "since the daemon's start: {}, {}",
+        count(failures, "failure"),
+        count(bans, "ban")
+    ));
+    if let JailTotal { failures, bans, since: Some(since) } = &jail.total {
+        say(format!(
+            "since {}: {}, {}",
+            when_exactly(since),
+            count(*failures, "failure"),
+            count(*bans, "ban")
+        ));
     }
     if jail.forgotten > 0 {
         say(format!("{} forgotten early", count(jail.forgotten, "source")));

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::io::Write;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use anyhow::{Context as _, Result, bail};
-use api::{BanPlace, BanRow, BansPage};
+use api::{BANS_MAX, BanOrder, BanPlace, BanRow, BansPage, BansQuery};
 use ipnet::IpNet;
 
 use crate::cli::Sort;
@@ -22,6 +23,20 @@ pub struct How {
     pub sort: Option<Sort>,
     /// The most bans.
     pub limit: Option<u16>,
+}
+
+impl How {
+    /// The query for the pages. If the list is short, the daemon leaves out what cannot be in it.
+    pub fn narrowed(self) -> BansQuery {
+        let order = match self.sort {
+            None | Some(Sort::Newest) => Some(BanOrder::Newest),
+            Some(Sort::End) => Some(BanOrder::End),
+            Some(Sort::Packets) => Some(BanOrder::Packets),
+            Some(Sort::Address) => None,
+        };
+        let limit = self.limit.filter(|limit| *limit <= BANS_MAX).and_then(NonZeroU16::new);
+        BansQuery { limit, first: order.filter(|_| limit.is_some()), ..BansQuery::default() }
+    }
 }
 
 /// Writes the bans that `page` returns, as text or as JSON. `page` is called with the place after which

@@ -185,7 +185,7 @@ impl Site {
         child::finish("ip", &mut ip, AUDIT_LIMIT, OnSignal::Stop).unwrap().success("ip").unwrap();
         let mut options = asterisk::Options::default();
         // Its password is followed by one more section of pjsip.conf.
-        options.endpoints.push(("1009".to_owned(), format!("unused\n\n{TRANSPORT}")));
+        options.endpoints.push(("1009".to_owned(), format!("1009\n\n{TRANSPORT}")));
         let asterisk = Asterisk::start(&hosts.pbx, &root, &options).unwrap();
         let sshd = Sshd::start(&hosts.pbx, &root, &directory.path().join("auth.log")).unwrap();
         let nginx = Nginx::start(&hosts.pbx, &root, PBX).unwrap();
@@ -277,6 +277,9 @@ impl Site {
         assert!(page.contains("&lt;b&gt;") && !page.contains("<b>"), "{page}");
         let file = self.directory.path().join("baseline.json");
         let file = file.to_str().unwrap();
+        let (accounts, status) = self.json(&["accounts"]);
+        assert_eq!(findings(&accounts), [("critical", "sip-password/name/1009")], "{accounts:#}");
+        assert_eq!((status, &accounts["listeners"]), (Some(2), &json!([])));
         let (all, status) = self.json(&["--write-baseline", file]);
         assert_eq!((status, &all["worst"]), (Some(2), &json!("critical")));
         assert_eq!(all["filter"]["interfaces"], json!(["eth0"]));

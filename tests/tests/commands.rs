@@ -74,7 +74,7 @@ fn what_is_decided_while_it_runs_is_kept() {
     let history = site.json("history").unwrap();
     let events = history["history"].as_array().unwrap();
     let of = |event: &str| events.iter().filter(|row| row["event"] == event).count();
-    assert_eq!((of("ban-lifted"), of("ban-ended"), of("change")), (1, 0, 7), "{history}");
+    assert_eq!((of("ban-lifted"), of("ban-ended"), of("change")), (1, 0, 8), "{history}");
     assert!(events.iter().all(|row| row["event"] != "change" || row["by"] == "root"), "{history}");
     let of_one = site.json(&format!("history --since 1h {one}")).unwrap();
     // The ban, its end, the ban of the network around it, allow and disallow.

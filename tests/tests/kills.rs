@@ -95,6 +95,15 @@ fn every_failure_counts_once_over_kills_and_rotation() {
     let now = banned(&ringfence);
     let lost: Vec<_> = innocent.difference(&now).collect();
     assert!(all, "failures of {lost:?} were lost");
+    // Nothing is counted twice or lost in the totals either.
+    let total = || -> Value {
+        let jails: Value = ringfence.client().ask(&["jails"]).unwrap();
+        let mut jails = jails["jails"].as_array().unwrap().iter();
+        jails.find(|jail| jail["name"] == "sshd").unwrap()["total"].clone()
+    };
+    let counted = [("failures", written), ("bans", guilty.len() + innocent.len())];
+    let is_all = || counted.iter().all(|(key, count)| total()[key] == *count);
+    assert!(until(Duration::from_secs(20), is_all), "{counted:?}, but {}", total());
     println!(
         "kills: {written} lines, {kills} ends, {} bans, {} sources with one failure less",
         guilty.len(),

@@ -102,6 +102,23 @@ fn takes_effect_whole_or_not_at_all() {
     let again: Value = ringfence.client().ask(&["reload"]).unwrap();
     assert_eq!((&again["applied"], &again["changes"]), (&true.into(), &Value::Array(Vec::new())));
 
+    // The history has what was applied and what it changed.
+    let history: Value = ringfence.client().ask(&["history"]).unwrap();
+    let rows = history["history"].as_array().unwrap().iter();
+    let reloads = rows.filter_map(|row| row["action"].as_str()?.strip_prefix("reload the "));
+    let reloads: Vec<&str> = reloads.collect();
+    let wanted = [
+        "configuration, which has not changed",
+        "configuration: trusted: ",
+        "configuration: jails.asterisk-wazo.maxretry: 3 -> 15; ",
+        "configuration: capacity.bans: 1000000 -> 1000 (after a restart); ",
+        "configuration: jails.asterisk-wazo.maxretry: 15 -> 8",
+    ];
+    assert!(reloads.len() == 5 || reloads.len() == 6, "{reloads:?}");
+    for (is, wanted) in reloads.iter().zip(wanted) {
+        assert!(is.starts_with(wanted), "{is} {reloads:?}");
+    }
+
     // A dry run begins and ends.
     ringfence.client().run(&["ban", &banned], false).unwrap().success("ban").unwrap();
     ringfence

@@ -17,6 +17,9 @@ use serde_json::Value;
 /// The time limit for noticing the file; the daemon looks every five seconds.
 const SOON: Duration = Duration::from_secs(20);
 
+/// The time limit for a confirmation that is awaited for a minute.
+const LAPSES: Duration = Duration::from_mins(2);
+
 fn config() -> Config {
     Config::new(Path::new("/nonexistent/fail2ban"))
 }
@@ -28,6 +31,15 @@ fn start(hosts: &Hosts, config: &Config) -> Ringfence {
 fn state(ringfence: &Ringfence) -> String {
     let status: Value = ringfence.client().ask(&["status"]).unwrap();
     status["enforcement"]["state"].as_str().unwrap().to_owned()
+}
+
+/// The manual changes in the history with their authors, the newest first.
+fn changes(ringfence: &Ringfence) -> Vec<(String, String)> {
+    let history: Value = ringfence.client().ask(&["history"]).unwrap();
+    let rows = history["history"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let changes = rows.filter(|row| row["event"] == "change");
+    changes.map(|row| (text(&row["by"]), text(&row["action"]))).collect()
 }
 
 /// Runs a command that takes the daemon's paths from its configuration.
@@ -78,10 +90,20 @@ fn the_emergency_switch_needs_no_daemon() {
     run(&ringfence, &["panic", "--off"]);
     assert!(!reaches() && !file.exists());
     assert!(until(SOON, || state(&ringfence) == "enforcing"));
+    let noted = || changes(&ringfence).into_iter().map(|(_, action)| action).collect::<Vec<_>>();
+    let ends = |noted: &[String]| noted.iter().filter(|it| it.starts_with("end the panic")).count();
+    assert!(until(SOON, || ends(&noted()) == 1), "{:?}", noted());
+    let panics = |noted: &[String]| {
+        noted.iter().filter(|it| *it == "panic, no packet is dropped: test\\n").count()
+    };
+    assert_eq!(panics(&noted()), 1, "once, although the daemon was restarted: {:?}", noted());
     fs::write(&file, "").unwrap();
     assert!(until(SOON, reaches));
     fs::remove_file(&file).unwrap();
     assert!(until(SOON, || !reaches()));
+
+    let last = || changes(&ringfence).first().map_or_else(String::new, |(_, it)| it.clone());
+    assert!(until(SOON, || last().starts_with("end the panic by removing /")), "{}", last());
 
     // Neither a broken configuration nor a missing daemon prevents it.
     ringfence.stop().unwrap();
@@ -100,23 +122,29 @@ fn the_emergency_switch_needs_no_daemon() {
 fn a_first_start_is_to_be_confirmed() {
     let hosts = Hosts::new().unwrap();
     let _echo = Echo::start(&hosts.pbx).unwrap();
-    let mut ringfence = start(&hosts, &Config { confirmation: None, ..config() });
+    let more = "confirm: {within: 1m}\n".to_owned();
+    let mut ringfence = start(&hosts, &Config { confirmation: None, more, ..config() });
     let reaches = || udp_reaches(&hosts.attacker, ATTACKERS[0], SIP_PORT).unwrap();
     run(&ringfence, &["ban", &ATTACKERS[0].to_string()]);
     assert!(!reaches());
     let confirmation = ringfence.config_file().with_file_name("state").join("confirmation");
     assert!(until(SOON, || state(&ringfence) == "unconfirmed"));
-    assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 5m")));
+    assert!(until(SOON, || ringfence.log().contains("type `ringfence confirm` within 1m")));
 
-    // Too late, as read by a daemon that has been restarted.
+    // It is too late, also for a daemon that is restarted.
+    assert!(until(LAPSES, || state(&ringfence) == "lapsed"));
+    assert!(reaches());
+    let history: Value = ringfence.client().ask(&["history"]).unwrap();
+    assert_eq!(history["history"][0]["event"], "lapsed", "{history}");
     ringfence.stop().unwrap();
-    fs::write(&confirmation, "lapsed\n").unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(reaches() && state(&ringfence) == "lapsed");
 
     assert!(run(&ringfence, &["confirm"]).contains("confirmed"));
     assert!(!reaches() && state(&ringfence) == "enforcing");
     assert!(run(&ringfence, &["confirm"]).contains("nothing to confirm"));
+    let confirms = |(_, action): &&(String, String)| action == "confirm the first start";
+    assert_eq!(changes(&ringfence).iter().filter(confirms).count(), 1);
     ringfence.stop().unwrap();
     ringfence.restart(&hosts.pbx).unwrap();
     assert!(!reaches() && state(&ringfence) == "enforcing");

@@ -162,6 +162,7 @@ fn world_with(websocket: bool, interfaces: &[&str]) -> World {
         // No jail may end the attack, and no carrier may exhaust the budget of another.
         config.security_log = None;
         config.register_burst = BURST;
+        config.maxretry = 10_000;
         config.more = String::from(
             "limits:\n  prefix: {register: {rate: 10000/s, burst: 100000}}\n  \
              shared: {register: {rate: 10000/s, burst: 100000}}\n",

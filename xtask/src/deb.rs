@@ -9,6 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+pub(crate) use self::packer::placeholder;
 use self::packer::{Built, Packer};
 pub(crate) use self::tree::remove;
 use crate::setup::{self, For};

@@ -59,6 +59,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "xtask: the changelog has no section {VERSION}; the notes are those of {heading}"
         );
     }
+    if let Some(address) = deb::placeholder() {
+        eprintln!(
+            "xtask: nobody can write to the packages' maintainer, {address}; to publish them, set \
+             DEBFULLNAME and DEBEMAIL"
+        );
+    }
     fs::write(&notes, format!("# Ringfence {VERSION}\n\n{text}\n")).context("write the notes")?;
     let mut files: Vec<String> = Vec::new();
     for entry in fs::read_dir(&dist).context("list what was made")? {

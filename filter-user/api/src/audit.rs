@@ -51,6 +51,10 @@ pub struct Audit {
 pub enum AuditPart {
     /// The listening sockets, and who can reach them.
     Ports,
+    /// The passwords of SIP accounts.
+    Accounts,
+    /// The telephones that wazo-provd configures.
+    Devices,
     /// What the doctor finds.
     Doctor,
     /// The state of the filter.

@@ -152,6 +152,8 @@ pub enum HistoryEvent {
         /// Why it would have been banned, as text.
         reason: String,
     },
+    /// The first start was not confirmed in time, so that packets were no longer dropped.
+    Lapsed,
     /// A manual change.
     Change {
         /// The user.

@@ -61,6 +61,34 @@ pub struct JailReport {
     pub forgotten: u64,
     /// Its bans in force.
     pub banned: u64,
+    /// What it has counted since the daemon's start.
+    #[serde(default)]
+    pub since_start: JailCounts,
+    /// What it has counted in all, over restarts.
+    #[serde(default)]
+    pub total: JailTotal,
+}
+
+/// What a jail has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct JailCounts {
+    /// The failures that it took.
+    pub failures: u64,
+    /// The bans that it decided on.
+    pub bans: u64,
+}
+
+/// What a jail has counted in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct JailTotal {
+    /// The failures that it took.
+    pub failures: u64,
+    /// The bans that it decided on.
+    pub bans: u64,
+    /// When the first of them was counted; null if there is none.
+    pub since: Option<String>,
 }
 
 /// The limits of a jail for slow guessing.

@@ -45,12 +45,12 @@ pub use self::decisions::{
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
-pub use self::jails::{Attacked, Guessing, JailReport, Jails};
+pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::request::{
-    BANS_MAX, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX, Maintenance,
-    NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX, Unban,
-    weight,
+    BANS_MAX, BanOrder, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX,
+    Maintenance, NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX,
+    Unban, weight,
 };
 pub use self::status::{
     Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, Hearing, Interface,

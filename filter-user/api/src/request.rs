@@ -235,6 +235,23 @@ pub struct BansQuery {
     /// fewer, or even none, although others follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<NonZeroU16>,
+    /// Which bans are wanted; null for all, by network. With an order, a page has only the first `limit` of
+    /// the part of the list that it covers. So the first of all bans are among those of all pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<BanOrder>,
+}
+
+/// An order of bans. Bans of equal rank are in the order of their networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum BanOrder {
+    /// The newest first, by `since_ms`.
+    Newest,
+    /// The one that ends first, by `until`.
+    End,
+    /// The one with the most packets first.
+    Packets,
 }
 
 /// The part of the history to list.
@@ -370,6 +387,11 @@ mod tests {
                 since_seconds: Some(3600),
                 ..BansQuery::default()
             }),
+            Request::Bans(BansQuery {
+                limit: NonZeroU16::new(20),
+                first: Some(BanOrder::Newest),
+                ..BansQuery::default()
+            }),
             Request::Why { address: IpAddr::from([192, 0, 2, 1]) },
             Request::Ban {
                 network: "2001:db8::/64".parse().unwrap(),
@@ -457,6 +479,7 @@ mod tests {
                 r#"{"after":null,"command":"bans","jail":"asterisk-wazo"}"#,
                 r#"{"after":{"network":"2001:db8::/64","origin":255,"scope":7},"command":"bans","jail":null,"limit":256}"#,
                 r#"{"after":null,"command":"bans","inside":"192.0.2.0/24","jail":null,"scope":"ssh","since_seconds":3600}"#,
+                r#"{"after":null,"command":"bans","first":"newest","jail":null,"limit":20}"#,
                 r#"{"address":"192.0.2.1","command":"why"}"#,
                 &format!(
                     r#"{{{by},"command":"ban","except":["2001:db8::7/128"],"force":true,"network":"2001:db8::/64","reason":null,"scope":"ssh","seconds":60}}"#

@@ -17,14 +17,18 @@ macro_rules! add {
     }};
 }
 
+pub mod accounts;
 pub mod baseline;
+pub mod devices;
 pub mod facts;
 pub mod firewall;
 pub mod html;
 pub mod listeners;
+pub mod passwords;
 pub mod ports;
 pub mod reach;
 pub mod report;
+pub mod secret;
 pub mod services;
 pub mod suggest;
 pub mod text;

@@ -18,7 +18,8 @@ pub fn report(mut facts: Facts, parts: &[AuditPart], more: Vec<AuditFinding>) ->
     for Unread { what, why } in &mut facts.unread {
         (*what, *why) = (printable(what), printable(why));
     }
-    let (mut findings, listeners) = ports::examine(&facts);
+    let (mut findings, listeners) =
+        if parts.contains(&AuditPart::Ports) { ports::examine(&facts) } else { Default::default() };
     findings.extend(unread(&facts));
     findings.extend(more);
     let mut seen = BTreeSet::new();

@@ -36,6 +36,14 @@ pub fn ports(audit: &Audit) -> String {
     text
 }
 
+/// What `audit accounts` and `audit devices` print.
+pub fn findings_alone(audit: &Audit) -> String {
+    let mut text = summary(audit);
+    text += &findings(audit);
+    text += &unread(audit);
+    text
+}
+
 /// The state of the filter in words.
 pub fn filter_in_words(filter: &AuditedFilter) -> String {
     let mut parts = Vec::new();
@@ -214,8 +222,12 @@ fn rest(audit: &Audit) -> String {
             add!(text, "media: UDP {first}-{last}\n");
         }
     }
-    for unread in &audit.unread {
-        add!(text, "could not read {}: {}\n", unread.what, unread.why);
-    }
+    text += &unread(audit);
     text
+}
+
+/// The facts that could not be read.
+fn unread(audit: &Audit) -> String {
+    let line = |one: &api::Unread| format!("could not read {}: {}\n", one.what, one.why);
+    audit.unread.iter().map(line).collect()
 }

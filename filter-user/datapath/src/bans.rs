@@ -55,6 +55,11 @@ impl Bans {
         Ok(bans)
     }
 
+    /// The host's own addresses.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.own.iter().copied()
+    }
+
     /// The bans that another process has left or has now. Nothing is written.
     pub(super) fn as_they_are(
         v4: BanTable<Memory>,

@@ -1,7 +1,7 @@
 //! Loads the program and its maps, or takes them over, and then reads and writes them.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -47,9 +47,13 @@ use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
 use super::settings::{Guarded, Mode as Wanted, Settings, UserAgent};
+use super::sockets;
 use super::trust;
 use super::unread::Unread;
 use super::visits::Visits;
+
+/// How many of the host's own addresses and of its SIP ports are looked at for a connection.
+const LOCAL_ENDS: usize = 8;
 
 /// The program attached to its interfaces, and its maps.
 pub struct Kernel {
@@ -616,6 +620,18 @@ impl Datapath for Kernel {
         let place = u32::try_from(hash & u64::from(SEEN_PLACES - 1)).unwrap_or(0);
         let seen = self.unread.or_note("when a source was seen", self.seen.get(&place, 0));
         seen.is_some_and(|seen| seen_ago(seen, now.0) <= WITNESS_UNITS)
+    }
+
+    fn has_connection(&self, address: IpAddr, port: u16) -> bool {
+        let remote = SocketAddr::new(address, port);
+        let own = self.bans.own_addresses().filter(|own| own.is_ipv4() == address.is_ipv4());
+        let ports =
+            || self.port_settings.0.tcp.iter().flat_map(|range| range.ports()).take(LOCAL_ENDS);
+        let mut ends = own.take(LOCAL_ENDS).flat_map(|own| ports().map(move |port| (own, port)));
+        ends.any(|(own, port)| {
+            let found = sockets::is_connected(SocketAddr::new(own, port), remote);
+            self.unread.or_note("look for a connection", found).unwrap_or(false)
+        })
     }
 
     fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool {

@@ -285,7 +285,7 @@ fn open(protocol: SockProtocol) -> io::Result<std::os::fd::OwnedFd> {
 
 /// Sends a request with a single answer, and returns the answer. Where there may be nothing to report,
 /// the request must ask for an acknowledgement.
-fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn ask(protocol: SockProtocol, request: &[u8]) -> Result<Vec<u8>> {
     let fd = open(protocol)?;
     let raw = fd.as_raw_fd();
     sendto(raw, request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;

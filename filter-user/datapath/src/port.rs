@@ -103,6 +103,10 @@ pub trait Datapath {
     /// once in a hundred thousand times.)
     fn seen(&self, address: IpAddr, now: KernelTime) -> bool;
 
+    /// Whether the host has a TCP connection from this port of an address to one of its SIP ports. Nobody can
+    /// forge one.
+    fn has_connection(&self, address: IpAddr, port: u16) -> bool;
+
     /// Whether this address has answered a challenge since then, by what the kernel has seen.
     fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool;
 

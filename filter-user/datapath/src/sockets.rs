@@ -1,13 +1,13 @@
 //! The sockets of the network namespace that accept packets from anybody, as the kernel lists them
 //! (`sock_diag(7)`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::SockProtocol;
 
 use super::netlink::{
-    NLM_F_DUMP, NLM_F_REQUEST, NLMSG_HEADER, find, list_of, message, u16_at, u32_at,
+    NLM_F_DUMP, NLM_F_REQUEST, NLMSG_HEADER, ask, find, list_of, message, u16_at, u32_at,
 };
 
 // include/uapi/linux/sock_diag.h, inet_diag.h, tcp_states.h
@@ -15,7 +15,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCKET_ID: usize = 48;
 const SOCKET_MESSAGE: usize = 72;
 const INET_DIAG_SKV6ONLY: u16 = 11;
-const TCP_ESTABLISHED: u32 = 1;
+const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u32 = 10;
 /// Says that the kernel's table changed while it was listed.
@@ -84,7 +84,7 @@ pub fn connections() -> Result<Vec<Connection>> {
     let mut found = Vec::new();
     for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
         let protocol = u8::try_from(nix::libc::IPPROTO_TCP)?;
-        let request = request(u8::try_from(family)?, protocol, TCP_ESTABLISHED);
+        let request = request(u8::try_from(family)?, protocol, TCP_ESTABLISHED.into());
         let all = whole_list(&request).context("ask the kernel for the TCP connections")?;
         found.extend(all.iter().filter_map(|one| connection(one)));
     }
@@ -101,6 +101,44 @@ fn connection(answer: &[u8]) -> Option<Connection> {
         IpAddr::V6(Ipv6Addr::from(peer.first_chunk::<16>().copied()?)).to_canonical()
     };
     Some(Connection { port, peer, inode })
+}
+
+/// Whether the host has a TCP connection with these ends, which no packet with a forged source can open.
+///
+/// # Errors
+///
+/// If the kernel does not say.
+pub(super) fn is_connected(local: SocketAddr, remote: SocketAddr) -> Result<bool> {
+    let family = if local.is_ipv4() { nix::libc::AF_INET } else { nix::libc::AF_INET6 };
+    let mut body = vec![u8::try_from(family)?, u8::try_from(nix::libc::IPPROTO_TCP)?, 0, 0];
+    body.extend((1u32 << TCP_ESTABLISHED).to_ne_bytes());
+    // `struct inet_diag_sockid`: ports and addresses as on the wire, any interface, no cookie.
+    body.extend(local.port().to_be_bytes());
+    body.extend(remote.port().to_be_bytes());
+    for address in [local.ip(), remote.ip()] {
+        match address {
+            IpAddr::V4(v4) => body.extend(v4.octets().into_iter().chain([0; 12])),
+            IpAddr::V6(v6) => body.extend(v6.octets()),
+        }
+    }
+    body.extend([0; 4]);
+    body.extend([u8::MAX; 8]);
+    let request = message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, &body);
+    let answer = match ask(SockProtocol::NetlinkSockDiag, &request) {
+        Ok(answer) => answer,
+        Err(error) if is_missing(&error) => return Ok(false),
+        Err(error) => return Err(error.context("ask the kernel for a connection")),
+    };
+    // Without a connection the kernel finds the socket that listens.
+    let state = answer.get(NLMSG_HEADER + 1).copied();
+    Ok(u16_at(&answer, 4) == Some(SOCK_DIAG_BY_FAMILY) && state == Some(TCP_ESTABLISHED))
+}
+
+/// Whether the kernel has no such socket.
+fn is_missing(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The list that answers a request, read again while it changes.
@@ -197,6 +235,22 @@ mod tests {
             let all = connections().unwrap();
             let found: Vec<_> = all.iter().filter(|one| one.port == here.port()).collect();
             assert!(matches!(found[..], [one] if one.peer == here.ip()), "{address}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_one_with_both_ends() {
+        for (any, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")]
+        {
+            let listener = TcpListener::bind(any).unwrap();
+            let local = SocketAddr::new(to.parse().unwrap(), listener.local_addr().unwrap().port());
+            let stream = std::net::TcpStream::connect(local).unwrap();
+            let remote = stream.local_addr().unwrap();
+            assert!(is_connected(local, remote).unwrap(), "{local} {remote}");
+            let other = SocketAddr::new(remote.ip(), remote.port() ^ 1);
+            assert!(!is_connected(local, other).unwrap(), "{local} {other}");
+            drop((stream, listener));
+            assert!(!is_connected(local, remote).unwrap(), "{local} {remote}");
         }
     }
 

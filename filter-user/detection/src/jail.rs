@@ -137,6 +137,16 @@ impl Jail {
         self.settings = JailSettings { guessing: self.settings.guessing, ..settings };
     }
 
+    /// Whether an attempt is a failure that counts.
+    pub fn counts(&self, attempt: &Attempt) -> bool {
+        let Self { settings, ignored, .. } = self;
+        attempt.verdict == Verdict::Failure
+            && settings.enabled
+            && (attempt.proven || settings.unproven_closes().is_some())
+            && settings.weight(attempt.class) > 0
+            && !ignored.contains(attempt.address.into())
+    }
+
     /// How many sources have failures on record.
     pub fn watched(&self) -> usize {
         self.watched.len()
@@ -189,13 +199,7 @@ impl Jail {
             }
             Verdict::Failure => {}
         }
-        if !self.settings.enabled || self.ignored.contains(attempt.address.into()) {
-            return None;
-        }
-        if !attempt.proven && self.settings.unproven_closes().is_none() {
-            return None;
-        }
-        if self.settings.weight(attempt.class) == 0 {
+        if !self.counts(attempt) {
             return None;
         }
         self.take(address, now);

@@ -21,6 +21,9 @@ pub const SSHD: &str = "sshd";
 /// The source that reads the log of wazo-provd.
 pub const PROVD: &str = "wazo-provd";
 
+/// The source that is the filter itself: the SIP replies that it sees leave.
+pub const WIRE: &str = "wire";
+
 /// The jail for Asterisk's attempts.
 pub const ASTERISK_JAIL: &str = "asterisk-wazo";
 

@@ -6,6 +6,7 @@ use ::audit::facts::Asterisk;
 use ::audit::transports::{self, printed, rtp_printed};
 use anyhow::Result;
 use api::SipTransport;
+use zeroize::Zeroizing;
 
 use super::{Missing, program};
 use crate::doctor::conf::Conf;
@@ -51,15 +52,21 @@ pub(super) fn read(etc: &Path, runs: bool, missing: &mut Missing) -> Option<Aste
 }
 
 /// Asterisk's output for a command; `None` if its program is not installed.
-fn ask(etc: &Path, command: &str) -> Result<Option<String>> {
+pub(super) fn ask(etc: &Path, command: &str) -> Result<Option<String>> {
+    with_arguments(etc, command, |arguments| program::output(PROCESS, arguments))
+}
+
+/// The same for a command that shows passwords.
+pub(super) fn ask_secret(etc: &Path, command: &str) -> Result<Option<Zeroizing<String>>> {
+    with_arguments(etc, command, |arguments| program::secret_output(PROCESS, arguments))
+}
+
+fn with_arguments<T>(etc: &Path, command: &str, run: impl FnOnce(&[&str]) -> T) -> T {
     let file = etc.join("asterisk.conf");
     let file = file.to_string_lossy();
     let arguments = ["-C", &*file, "-rx", command];
     let usual = etc == Path::new(USUAL);
-    program::output(
-        PROCESS,
-        if usual { arguments.get(2..).unwrap_or_default() } else { &arguments },
-    )
+    run(if usual { arguments.get(2..).unwrap_or_default() } else { &arguments })
 }
 
 /// The transports in `pjsip.conf`, and whether the file is complete without the output of programs.

@@ -59,6 +59,7 @@ impl Config {
             exposure: _,
             limits: _,
             watchdog: _,
+            confirm: _,
             peers: _,
             signatures: _,
             jails: _,

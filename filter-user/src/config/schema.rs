@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    ByteLimits, Capacity, ClassLimits, Config, Escalation, Exposure, FilterName, GuessingSettings,
-    Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass, Protect, RECIDIVE,
-    Sources, SshdLog, Thresholds, Unproven, Weights, services,
+    ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, FilterName,
+    GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass,
+    Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights, services,
 };
 use crate::duration;
 use crate::register::{self, LogSetting, Reads};
@@ -43,7 +43,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
         config;
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
-    let Config { limits, watchdog, peers, offenders, escalation, signatures, .. } = config;
+    let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
     let Config { jails, sources, paths, .. } = config;
     let mut fields = vec![
         field(
@@ -92,20 +92,8 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     fields.extend(exposure_fields(exposure));
     fields.extend(capacity_fields(ipv6_prefix, capacity));
     fields.extend(limit_fields(limits));
+    fields.extend(safety_fields(watchdog, confirm));
     fields.extend([
-        field(
-            "watchdog.after",
-            "How long the daemon may be silent before the filter counts as unattended. Until the \
-             next heartbeat, the filter then makes no new bans of its own and has no limits for \
-             single sources and networks, because its trusted and known addresses may be out of \
-             date. Bans in force end on time, and `limits.shared` still protects Asterisk. The \
-             default leaves time for systemd to restart a daemon that hangs (30 s), for an upgrade, \
-             and for a busy host. 0 means never.",
-            kind::TimeOrZero(kind::Time(
-                &mut watchdog.after,
-                Duration::from_secs(10)..=Duration::from_hours(24),
-            )),
-        ),
         field(
             "peers.remember",
             "How long a peer remains known after it last proved itself.",
@@ -212,6 +200,35 @@ fn capacity_fields<'a>(ipv6_prefix: &'a mut u8, capacity: &'a mut Capacity) -> [
             "The most addresses whose earlier bans are counted, for each jail. Those with proven \
              bans are evicted last.",
             Count(&mut capacity.offenders, 1..=10_000_000, "addresses"),
+        ),
+    ]
+}
+
+fn safety_fields<'a>(watchdog: &'a mut Watchdog, confirm: &'a mut Confirm) -> [Field<'a>; 2] {
+    [
+        field(
+            "watchdog.after",
+            "How long the daemon may be silent before the filter counts as unattended. Until the \
+             next heartbeat, the filter then makes no new bans of its own and has no limits for \
+             single sources and networks, because its trusted and known addresses may be out of \
+             date. Bans in force end on time, and `limits.shared` still protects Asterisk. The \
+             default leaves time for systemd to restart a daemon that hangs (30 s), for an upgrade, \
+             and for a busy host. 0 means never.",
+            kind::TimeOrZero(kind::Time(
+                &mut watchdog.after,
+                Duration::from_secs(10)..=Duration::from_hours(24),
+            )),
+        ),
+        field(
+            "confirm.within",
+            "How long after the first start on a host an administrator has to type `ringfence \
+             confirm` or to log in again over ssh. After that time no packet is dropped until \
+             somebody confirms. Set 0 before the first start if it needs no confirmation, for \
+             example on a host with a console or an installation without an administrator.",
+            kind::TimeOrZero(kind::Time(
+                &mut confirm.within,
+                Duration::from_mins(1)..=Duration::from_hours(1),
+            )),
         ),
     ]
 }
@@ -477,9 +494,9 @@ fn protect_fields(protect: &mut Protect) -> [Field<'_>; 4] {
         ),
         field(
             "protect.trunks",
-            "Never let a jail ban the trunks in Asterisk's `pjsip.conf` and `pjsip_wizard.conf`, or in what \
-             wazo-confgend writes: the hosts that Asterisk registers to, and those that it identifies by \
-             address, networks up to a /20 or, of IPv6, a /48.",
+            "Never let a jail ban the trunks in Asterisk's `pjsip.conf`, `pjsip_wizard.conf` and \
+             `iax.conf`, or in what wazo-confgend writes: the hosts that Asterisk registers to, identifies \
+             by address or sends calls to, networks up to a /20 or, of IPv6, a /48.",
             kind::Flag(&mut protect.trunks),
         ),
         field(

@@ -116,6 +116,7 @@ limits:
   admitted: {burst: 5}
   flood: {after: {burst: 6}, ban: 2m}
 watchdog: {after: 90}
+confirm: {within: 10m}
 peers: {remember: 30m}
 offenders: {remember: 1d}
 escalation: {enabled: true, findtime: 2d, bantime: 3d, scope: all, ipv4: {prefix: 28, offenders: 2},
@@ -168,6 +169,7 @@ paths: {state: /tmp/s, runtime: /tmp/r, bpffs: /tmp/b}
     assert_eq!((known.burst, greylist, admitted.burst), (4, false, 5));
     assert_eq!((flood.after.burst, flood.ban), (6, Duration::from_mins(2)));
     assert_eq!(config.watchdog.after(), Some(Duration::from_secs(90)));
+    assert_eq!(config.confirm.within(), Some(Duration::from_mins(10)));
     assert_eq!(config.peers.remember, Duration::from_mins(30));
     let user_agents: Vec<(String, bool)> = config
         .signatures
@@ -224,6 +226,20 @@ fn the_watchdog_has_a_least_time_or_none() {
     }
     let said = after("9s").unwrap_err();
     assert!(said.contains("a duration from 10s to 1d, such as `10m`, or `0`"), "{said}");
+}
+
+#[test]
+fn the_time_to_confirm_has_a_range_or_is_none() {
+    let within = |text: &str| {
+        let loaded = parse(&format!("confirm: {{within: {text}}}"));
+        loaded.map(|loaded| loaded.config.confirm.within()).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(within("0"), Ok(None));
+    assert_eq!(within("1m"), Ok(Some(Duration::from_mins(1))));
+    assert_eq!(within("1h"), Ok(Some(Duration::from_hours(1))));
+    for wrong in ["59s", "61m", "never", "-1"] {
+        assert!(within(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

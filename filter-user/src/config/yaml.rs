@@ -95,6 +95,23 @@ pub(super) fn parse(text: &str) -> Result<Document, Problem> {
     Ok(Document { root, problems: builder.problems })
 }
 
+/// Whether a foreign file has a value at this path, and not null; `None` if it has nothing there.
+///
+/// # Errors
+///
+/// If the file cannot be parsed.
+pub(crate) fn has_value(text: &str, path: &[&str]) -> Result<Option<bool>, String> {
+    let document = parse(text).map_err(|Problem { at, text }| {
+        format!("line {}, column {}: {text}", at.line, at.column)
+    })?;
+    let mut node = document.root;
+    for name in path {
+        let Some(Value::Map(entries)) = node.map(|node| node.value) else { return Ok(None) };
+        node = entries.into_iter().find(|entry| entry.key == *name).map(|entry| entry.node);
+    }
+    Ok(node.map(|node| !node.value.is_null()))
+}
+
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     nodes: usize,

@@ -131,6 +131,7 @@ impl<D: Datapath> Controller<D> {
         let named = |weights: &Weights| {
             weights.iter().map(|(class, weight)| (class.as_str().to_owned(), weight)).collect()
         };
+        let (since_start, total) = self.totals.report(jail.name(), self.started);
         JailReport {
             name: jail.name().to_owned(),
             enabled: settings.enabled,
@@ -158,6 +159,8 @@ impl<D: Datapath> Controller<D> {
             watched: jail.watched() as u64,
             forgotten: jail.forgotten(),
             banned: self.banned_by(self.origin_of(jail.name())),
+            since_start,
+            total,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{JailSettings, Scope};
 use crate::datapath::Datapath;
 use crate::failure::{Attempt, Class, Transport, Verdict};
 use crate::join::Join;
-use crate::register;
+use crate::register::{self, ASTERISK_JAIL};
 
 /// The most unanswered challenges that are judged in one turn.
 const UNANSWERED_AT_ONCE: usize = 64;
@@ -96,6 +96,9 @@ impl<D: Datapath> Controller<D> {
         if attempt.answered {
             self.know(address, now);
         }
+        let connected = self.is_connected(attempt, address, jail);
+        let proven = connected.then(|| Attempt { proven: true, ..attempt.clone() });
+        let attempt = proven.as_ref().unwrap_or(attempt);
         // This precedes the join, because another source may prove the failure.
         if self.spare(attempt, address, now) {
             return;
@@ -120,6 +123,17 @@ impl<D: Datapath> Controller<D> {
         if !self.judge(attempt, name, place, now) {
             self.attempts.join.set_aside(attempt, address, now);
         }
+    }
+
+    /// Whether a failure in Asterisk's log is that of a TCP connection which the host has. The log does not name
+    /// the transport, but the source port.
+    fn is_connected(&self, attempt: &Attempt, address: IpAddr, jail: &str) -> bool {
+        let may_be = attempt.verdict == Verdict::Failure
+            && !attempt.proven
+            && attempt.transport != Some(Transport::Udp)
+            && attempt.address == address
+            && jail == ASTERISK_JAIL;
+        may_be && attempt.port.is_some_and(|port| self.datapath.has_connection(address, port))
     }
 
     /// Whether a failure is spared: over UDP anybody can fail in the name of a registered phone.

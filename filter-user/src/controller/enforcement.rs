@@ -12,13 +12,24 @@ use crate::datapath::Datapath;
 pub(super) struct Known {
     pub(super) is_dry_run: bool,
     confirmation: Confirmation,
+    /// When it is too late to confirm.
+    confirm_until: Option<KernelTime>,
     /// Logins over ssh that succeeded since the start.
     logins: u64,
+    /// Whether the history has it last that the emergency switch is on.
+    pub(super) is_noted_as_switched: bool,
 }
 
 impl Known {
     pub(super) fn new(is_dry_run: bool) -> Self {
-        Self { is_dry_run, confirmation: Confirmation::Confirmed, logins: 0 }
+        let confirmation = Confirmation::Confirmed;
+        Self {
+            is_dry_run,
+            confirmation,
+            confirm_until: None,
+            logins: 0,
+            is_noted_as_switched: false,
+        }
     }
 
     /// Counts a login over ssh that succeeded.
@@ -47,9 +58,9 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    /// Sets what `status` says about the confirmation.
-    pub fn set_confirmation(&mut self, confirmation: Confirmation) {
-        self.enforcement.confirmation = confirmation;
+    /// Sets what `status` says about the confirmation, and about when it is too late.
+    pub fn set_confirmation(&mut self, confirmation: Confirmation, until: Option<KernelTime>) {
+        (self.enforcement.confirmation, self.enforcement.confirm_until) = (confirmation, until);
     }
 
     /// How many logins over ssh have succeeded since the start.
@@ -59,12 +70,12 @@ impl<D: Datapath> Controller<D> {
 
     /// The enforcement, as in `status`.
     pub(super) fn enforcement(&self) -> Enforcement {
-        let until = |until: KernelTime| self.started.show(until);
+        let until = self.enforcement.confirm_until.map(|until| self.started.show(until));
         let (state, confirm_until) =
             match (self.enforcement.confirmation, self.datapath.is_disabled()) {
                 (_, false) if self.enforcement.is_dry_run => (EnforcementState::DryRun, None),
-                (Confirmation::Awaited { until: Some(end) }, false) => {
-                    (EnforcementState::Unconfirmed, Some(until(end)))
+                (Confirmation::Awaited { since: Some(_) }, false) => {
+                    (EnforcementState::Unconfirmed, until)
                 }
                 (_, false) => (EnforcementState::Enforcing, None),
                 (Confirmation::Lapsed, true) => (EnforcementState::Lapsed, None),

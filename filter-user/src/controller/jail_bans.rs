@@ -27,6 +27,7 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) {
         if self.explain(jail, &decision, now) {
+            self.count_ban(name, now);
             return;
         }
         let network = self.jails.prefix.network(decision.address);
@@ -58,15 +59,19 @@ impl<D: Datapath> Controller<D> {
         decision: BanDecision,
         now: KernelTime,
     ) {
-        let BanDecision { address, scope, .. } = decision;
+        let BanDecision { address, mut scope, mut proven, .. } = decision;
         let origin = self.origin_of(name);
         let Origin::Jail(number) = origin else { return };
         if let Some(kind) = self.protected.essentials().of(network, scope) {
             let why = (name, decision.failures, &*decision.reason);
             self.prevent((address, kind.as_str()), why, now);
-            return;
+            // Anybody can make up failures that are not proven, also in the name of a trunk.
+            if !proven || !scope.covers(Scope::Throttle) {
+                return;
+            }
+            (scope, proven) = (Scope::Throttle, false);
         }
-        let BanDecision { bantime, proven, mut reason, evidence, .. } = decision;
+        let BanDecision { bantime, mut reason, evidence, .. } = decision;
         let Some(settings) = self.jails.get(jail).map(Jail::settings) else { return };
         // A jail takes no failures of a source that it has banned, only the proof of earlier ones.
         let stands = |ban: Ban| ban.origin == origin && ban.in_force(now);
@@ -88,6 +93,9 @@ impl<D: Datapath> Controller<D> {
                 error!("{name}: {shown} is not banned: {why:#}");
             }
             return;
+        }
+        if !case.again {
+            self.count_ban(name, now);
         }
         self.remember(name, case, now, until);
     }

@@ -38,7 +38,7 @@ impl<D: Datapath> Controller<D> {
             ban.in_force(now)
                 && (ban.origin == Origin::Manual
                     || ban.scope == Scope::All
-                    || Some(ban.scope) == scope)
+                    || scope.is_some_and(|scope| ban.scope.covers(scope)))
         };
         let keeps = |entry: &Entry| stands(entry.ban) && !self.is_unexplained(entry, place);
         if self.bans_of(address, now).any(keeps) {
@@ -68,7 +68,7 @@ impl<D: Datapath> Controller<D> {
         let BanDecision { address, scope, proven, .. } = *decision;
         let network = self.jails.prefix.network(address);
         let stands = |ban: Ban| {
-            let covers = ban.scope == Scope::All || ban.scope == scope;
+            let covers = ban.scope.covers(scope);
             ban.in_force(now) && (ban.origin == Origin::Manual || covers)
         };
         self.protected.reason(network).is_none()

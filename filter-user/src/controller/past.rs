@@ -1,8 +1,12 @@
 //! Entries for the history: bans that end, and manual changes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Answer, EndedBan, HistoryEvent, Maintenance, Order, Refused, Reply, Request, Unban};
+use api::{
+    Answer, ChangedSetting, EndedBan, HistoryEvent, Maintenance, Order, Refused, Reply, Request,
+    Unban,
+};
 use ipnet::IpNet;
 
 use super::Controller;
@@ -10,7 +14,17 @@ use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::duration;
-use crate::store::Event;
+use crate::report;
+use crate::store::{DecisionKey, Event};
+
+/// The most changed settings that a reload's entry lists.
+const CHANGES_MAX: usize = 16;
+
+/// The most characters of each of them.
+const CHANGE_MAX: usize = 200;
+
+/// The kind of the record in the store that the emergency switch is on.
+const SWITCH: &str = "switch";
 
 /// The action of a request, as text, and its network.
 pub(super) type Action = (Option<IpNet>, String);
@@ -63,8 +77,40 @@ impl<D: Datapath> Controller<D> {
         self.note(network, &event, now);
     }
 
+    /// Records a reload that was applied, with the settings that it changed.
+    pub fn note_reload(&self, changes: &[ChangedSetting], who: &str, now: KernelTime) {
+        self.note_change(None, who, reload(changes), now);
+    }
+
+    /// Records that the first start was not confirmed in time.
+    pub fn note_lapse(&self, now: KernelTime) {
+        self.note(None, &HistoryEvent::Lapsed, now);
+    }
+
+    /// Records that the emergency switch is on or off, if that differs from what was recorded last. It may
+    /// have been changed while no daemon ran.
+    pub fn note_switch(&mut self, is_on: bool, who: &str, action: String, now: KernelTime) {
+        if self.enforcement.is_noted_as_switched != is_on {
+            self.enforcement.is_noted_as_switched = is_on;
+            self.put_switch();
+            self.note_change(None, who, action, now);
+        }
+    }
+
+    /// Loads what was recorded last about the emergency switch.
+    pub(super) fn take_switch(&mut self, kept: &BTreeMap<DecisionKey, String>) {
+        let is_on = kept.keys().any(|(kind, _)| kind == SWITCH);
+        self.enforcement.is_noted_as_switched |= is_on;
+    }
+
+    /// Saves what was recorded last about the emergency switch.
+    pub(super) fn put_switch(&self) {
+        let is_on = self.enforcement.is_noted_as_switched;
+        self.bans.store().decide(SWITCH, "", is_on.then(|| "true".to_owned()));
+    }
+
     pub(super) fn note(&self, network: Option<IpNet>, event: &HistoryEvent, now: KernelTime) {
-        let is_manual = matches!(event, HistoryEvent::Change { .. });
+        let is_manual = matches!(event, HistoryEvent::Change { .. } | HistoryEvent::Lapsed);
         if let Ok(what) = serde_json::to_string(event) {
             self.bans.store().happened(Event { at: now.into(), network, is_manual, what });
         }
@@ -118,10 +164,10 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
             let value = value.as_deref().unwrap_or("default");
             all(format!("set {jail} {} {value}", setting.as_str()))
         }
-        Request::Reload { dry_run: false, .. } => all("reload the configuration".to_owned()),
-        Request::Confirm => all("confirm".to_owned()),
-        Request::Maintenance(Maintenance::Status)
-        | Request::Reload { dry_run: true, .. }
+        // The daemon's loop carries out the first two, and records what came of them.
+        Request::Reload { .. }
+        | Request::Confirm
+        | Request::Maintenance(Maintenance::Status)
         | Request::Status
         | Request::Bans(_)
         | Request::Jails
@@ -129,6 +175,27 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Allows
         | Request::Peers { .. }
         | Request::History(_) => Vec::new(),
+    }
+}
+
+/// A reload, as text.
+fn reload(changes: &[ChangedSetting]) -> String {
+    let show = |change: &ChangedSetting| {
+        let mut text = report::change(change);
+        if let Some((end, _)) = text.char_indices().nth(CHANGE_MAX) {
+            text.truncate(end);
+            text.push_str("...");
+        }
+        let later = if change.needs_restart { " (after a restart)" } else { "" };
+        text + later
+    };
+    let mut shown: Vec<String> = changes.iter().take(CHANGES_MAX).map(show).collect();
+    if changes.len() > CHANGES_MAX {
+        shown.push(format!("{} more settings", changes.len() - CHANGES_MAX));
+    }
+    match &shown[..] {
+        [] => "reload the configuration, which has not changed".to_owned(),
+        shown => format!("reload the configuration: {}", shown.join("; ")),
     }
 }
 
@@ -173,6 +240,53 @@ mod tests {
         assert_eq!(change.1, HistoryEvent::Change { by, action });
         assert_eq!(change.0.as_deref(), Some("203.0.113.7"));
         assert!(matches!(&ended.1, HistoryEvent::BanEnded(ban) if ban.scope == "sip"), "{ended:?}");
+    }
+
+    #[test]
+    fn a_reload_is_noted_with_what_changed() {
+        let change = |number: usize, needs_restart| ChangedSetting {
+            setting: format!("a{number}"),
+            old: None,
+            new: Some("x".repeat(if number == 0 { 1 } else { 1000 })),
+            needs_restart,
+        };
+        let controller = started_with(NoKernel::default(), |_default| {});
+        controller.note_reload(&[], "root", at(0));
+        controller.note_reload(&[change(0, false), change(0, true)], "root", at(0));
+        let many: Vec<ChangedSetting> = (1..100).map(|number| change(number, false)).collect();
+        controller.note_reload(&many, "root", at(0));
+        let actions: Vec<String> = told(&controller)
+            .into_iter()
+            .map(|(_, event)| {
+                let HistoryEvent::Change { action, .. } = event else { panic!("{event:?}") };
+                action
+            })
+            .collect();
+        assert!(actions[0].ends_with("has not changed"), "{actions:?}");
+        assert_eq!(
+            actions[1],
+            "reload the configuration: a0: unset -> x; a0: unset -> x (after a restart)"
+        );
+        assert!(actions[2].ends_with("; 83 more settings"), "{actions:?}");
+        assert!(actions[2].len() < 4000);
+    }
+
+    #[test]
+    fn the_emergency_switch_is_noted_once_for_each_change() {
+        let mut controller = started_with(NoKernel::default(), |_default| {});
+        let mut note = |is_on| controller.note_switch(is_on, "root", String::new(), at(0));
+        for is_on in [false, true, true, false, true] {
+            note(is_on);
+        }
+        assert_eq!(told(&controller).len(), 3);
+        // A restart knows what was noted.
+        let mut again = started_with(NoKernel::default(), |_default| {});
+        let kept = [((SWITCH.to_owned(), String::new()), "true".to_owned())];
+        again.take_switch(&BTreeMap::from(kept));
+        again.note_switch(true, "root", String::new(), at(0));
+        assert!(told(&again).is_empty());
+        again.note_switch(false, "root", String::new(), at(0));
+        assert_eq!(told(&again).len(), 1);
     }
 
     #[test]

@@ -30,12 +30,15 @@ impl<D: Datapath> Controller<D> {
     ) -> Option<BanDecision> {
         let of = self.source_of(attempt.address, now).addr();
         let jail = self.jails.get_mut(place)?;
-        let (name, watched) = (jail.name(), jail.watched());
+        let (name, watched, counts) = (jail.name(), jail.watched(), jail.counts(attempt));
         let decision = jail.hear_of(of, attempt, source, now);
         // A success of a source without failures is nothing to be remembered.
         if attempt.verdict == Verdict::Failure || jail.watched() != watched {
             let what = What::Attempt { source: source.into(), attempt: attempt.clone() };
             self.keep_told(name, what, now);
+        }
+        if counts {
+            self.count_failure(name, now);
         }
         decision
     }

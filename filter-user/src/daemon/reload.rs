@@ -18,9 +18,9 @@ use tokio::task::spawn_blocking;
 
 use super::server::Question;
 use super::trial::Trial;
+use super::trial::WITHIN;
 use super::{Outlook, settings};
 use crate::config::{Config, Loaded};
-use crate::confirmation::WITHIN;
 use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
@@ -42,8 +42,10 @@ const SETTLES: Duration = Duration::from_millis(100);
 const READINGS_MAX: usize = 20;
 
 /// How a reload is to go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct How {
+    /// The user that asked for it, or the signal.
+    pub(super) who: String,
     /// Compare only.
     pub(super) dry_run: bool,
     /// Apply it despite objections.
@@ -93,13 +95,21 @@ impl Reloads {
     /// The same for SIGHUP: the log says how it went.
     pub(super) fn begin_for_signal(&self) {
         info!(target: MANUAL, "SIGHUP: reads the configuration again");
-        self.begin(How::default(), Box::new(|done| log_outcome("SIGHUP", done)));
+        let how = How {
+            who: "SIGHUP".to_owned(),
+            dry_run: false,
+            force: false,
+            session: None,
+            ssh_port: None,
+        };
+        self.begin(how, Box::new(|done| log_outcome("SIGHUP", done)));
     }
 
     /// The same for a client, if that is the question; other questions come back.
     pub(super) fn begin_for(&self, question: Question) -> Option<Question> {
         let Request::Reload { dry_run, force } = question.request else { return Some(question) };
         let Question { who, from: session, ssh_port, reply, .. } = question;
+        let how = How { who: who.clone(), dry_run, force, session, ssh_port };
         let tell = move |done: Result<Reloaded>| {
             let answer = match &done {
                 Ok(done) => Reply::Ok(Answer::Reloaded(done.clone())),
@@ -109,7 +119,7 @@ impl Reloads {
             drop(reply.send(answer));
             log_outcome(&format!("{who}: reload"), done);
         };
-        self.begin(How { dry_run, force, session, ssh_port }, Box::new(tell));
+        self.begin(how, Box::new(tell));
         None
     }
 
@@ -131,13 +141,17 @@ impl Reloads {
         followers: (&mut Outlook, &mut Following),
         disabled: bool,
     ) {
-        tell(loaded.and_then(|new| self.apply(&new, how, controller, followers, disabled)));
+        let done = loaded.and_then(|new| self.apply(&new, &how, controller, followers, disabled));
+        if let Ok(Reloaded { changes, applied: true, .. }) = &done {
+            controller.note_reload(changes, &how.who, crate::clock::now());
+        }
+        tell(done);
     }
 
     fn apply(
         &mut self,
         new: &Loaded,
-        how: How,
+        how: &How,
         controller: &mut Controller<Kernel>,
         (outlook, names): (&mut Outlook, &mut Following),
         disabled: bool,

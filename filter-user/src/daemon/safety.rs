@@ -2,6 +2,7 @@
 //! a first start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api::{Answer, Confirmed, Reply, Request};
 use log::{info, warn};
@@ -9,29 +10,37 @@ use log::{info, warn};
 use super::reload::Reloads;
 use super::server::Question;
 use crate::clock::KernelTime;
-use crate::confirmation::{Confirmation, WITHIN};
+use crate::config::Config;
+use crate::confirmation::Confirmation;
 use crate::controller::Controller;
 use crate::datapath::{Datapath, Kernel};
-use crate::disable;
+use crate::disable::{self, Note};
 use crate::duration;
 use crate::log_budget::MANUAL;
+
+/// The confirmation in the history.
+const CONFIRM: &str = "confirm the first start";
 
 /// The switch and the confirmation, as they are now.
 pub(super) struct Safety {
     /// The file of the emergency switch.
     switch: PathBuf,
-    is_switched: bool,
+    /// Why nothing is dropped, if it is on.
+    switched: Option<Note>,
     /// The state directory.
     state: PathBuf,
     confirmation: Confirmation,
+    /// How long an administrator has to confirm; `None` if that is not necessary.
+    within: Option<Duration>,
 }
 
 impl Safety {
     /// Reads both. `is_first` says whether no daemon has run on this host before.
-    pub(super) fn new(switch: PathBuf, state: PathBuf, is_first: bool) -> Self {
-        let is_switched = disable::is_set(&switch);
+    pub(super) fn new(switch: PathBuf, config: &Config, is_first: bool) -> Self {
+        let (state, within) = (config.paths.state.clone(), config.confirm.within());
+        let switched = disable::read(&switch);
         let confirmation = Confirmation::read(&state, is_first);
-        let this = Self { switch, is_switched, state, confirmation };
+        let this = Self { switch, switched, state, confirmation, within };
         if is_first {
             this.keep();
         }
@@ -45,14 +54,15 @@ impl Safety {
 
     /// Whether nothing is to be dropped.
     pub(super) fn is_disabled(&self) -> bool {
-        self.is_switched || self.confirmation == Confirmation::Lapsed
+        self.switched.is_some() || self.confirmation == Confirmation::Lapsed
     }
 
     /// Logs at the start if packets are not dropped as usual.
     pub(super) fn announce(&self, controller: &mut Controller<Kernel>) {
-        controller.set_confirmation(self.confirmation);
+        self.show(controller);
+        self.note_switch(controller);
         let file = self.switch.display();
-        if self.is_switched {
+        if self.switched.is_some() {
             warn!(
                 "no packet is dropped because {file} exists (`ringfence panic --off` removes it)"
             );
@@ -64,8 +74,8 @@ impl Safety {
     }
 
     /// Takes the result of a look for the file.
-    pub(super) fn look(&mut self, is_switched: bool, controller: &mut Controller<Kernel>) {
-        if is_switched == self.is_switched {
+    pub(super) fn look(&mut self, switched: Option<Note>, controller: &mut Controller<Kernel>) {
+        if switched.is_some() == self.switched.is_some() {
             // `panic --off` and then the file again, between two checks. The reverse needs no action:
             // `panic` could not write the file.
             if self.is_disabled() && !controller.datapath_mut().is_disabled() {
@@ -73,9 +83,10 @@ impl Safety {
             }
             return;
         }
-        self.is_switched = is_switched;
+        self.switched = switched;
+        self.note_switch(controller);
         let file = self.switch.display();
-        if is_switched {
+        if self.switched.is_some() {
             warn!(target: MANUAL, "{file} exists now: no packet is dropped");
         } else {
             info!(target: MANUAL, "{file} has been removed: bans and limits are enforced again");
@@ -84,28 +95,42 @@ impl Safety {
     }
 
     /// Lets time pass.
-    pub(super) fn tick(&mut self, controller: &mut Controller<Kernel>, now: KernelTime) {
+    pub(super) fn tick(
+        &mut self,
+        controller: &mut Controller<Kernel>,
+        config: &Config,
+        now: KernelTime,
+    ) {
+        if self.within != config.confirm.within() {
+            self.within = config.confirm.within();
+            self.show(controller);
+        }
         let old = self.confirmation;
         if matches!(old, Confirmation::Awaited { .. }) && controller.logins() > 0 {
             info!("a login over ssh has succeeded, which confirms the first start");
+            controller.note_change(None, "a login over ssh", CONFIRM.to_owned(), now);
             self.confirmation = Confirmation::Confirmed;
         } else {
-            self.confirmation = old.at(now, !controller.is_dry_run() && !self.is_switched);
+            let is_enforced = !controller.is_dry_run() && self.switched.is_none();
+            self.confirmation = old.at(now, is_enforced, self.within);
         }
         if self.confirmation == old {
             return;
         }
         match self.confirmation {
-            Confirmation::Awaited { until: Some(_) } => warn!(
+            Confirmation::Awaited { since: Some(_) } => warn!(
                 "first start on this host: type `ringfence confirm` within {}, or no packet will be dropped \
                 (a new login over ssh confirms it too)",
-                duration::format(WITHIN)
+                duration::format(self.within.unwrap_or_default())
             ),
-            Confirmation::Lapsed => warn!(
-                "the first start was not confirmed, so no packet is dropped from now on: \
-                 `ringfence confirm`"
-            ),
-            Confirmation::Awaited { until: None } | Confirmation::Confirmed => {}
+            Confirmation::Lapsed => {
+                warn!(
+                    "the first start was not confirmed, so no packet is dropped from now on: \
+                     `ringfence confirm`"
+                );
+                controller.note_lapse(now);
+            }
+            Confirmation::Awaited { since: None } | Confirmation::Confirmed => {}
         }
         self.keep();
         self.apply(controller);
@@ -131,6 +156,7 @@ impl Safety {
         if is_first {
             self.confirmation = Confirmation::Confirmed;
             info!(target: MANUAL, "{who} confirmed the first start");
+            controller.note_change(None, &who, CONFIRM.to_owned(), crate::clock::now());
             self.keep();
             self.apply(controller);
         }
@@ -139,8 +165,26 @@ impl Safety {
         None
     }
 
+    /// Has `status` show the confirmation.
+    fn show(&self, controller: &mut Controller<Kernel>) {
+        controller.set_confirmation(self.confirmation, self.confirmation.until(self.within));
+    }
+
+    /// Records in the history whether the switch is on.
+    fn note_switch(&self, controller: &mut Controller<Kernel>) {
+        let file = self.switch.display();
+        let (who, action) = match &self.switched {
+            Some(Note { by, reason }) => {
+                let reason = reason.as_deref().map_or_else(String::new, |why| format!(": {why}"));
+                (&**by, format!("panic, no packet is dropped{reason}"))
+            }
+            None => ("an unknown user", format!("end the panic by removing {file}")),
+        };
+        controller.note_switch(self.switched.is_some(), who, action, crate::clock::now());
+    }
+
     fn apply(&self, controller: &mut Controller<Kernel>) {
-        controller.set_confirmation(self.confirmation);
+        self.show(controller);
         if let Err(error) = controller.datapath_mut().disable(self.is_disabled()) {
             warn!("cannot switch the filter: {error:#}");
         }

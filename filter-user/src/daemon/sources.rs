@@ -24,7 +24,7 @@ use crate::fail2ban::{self, LogType};
 use crate::inputs::{self, Input};
 use crate::jail_filter;
 use crate::parse::Parser;
-use crate::register::{self, ASTERISK_JAIL, SOURCES, is_asterisk};
+use crate::register::{self, ASTERISK_JAIL, SOURCES, WIRE, is_asterisk};
 use crate::rhythms::Rhythms;
 use crate::source::journal::{self, Entries, Journal};
 use crate::source::lane::Lane;
@@ -187,9 +187,9 @@ impl Sources {
         responses: Responses,
         controller: &mut Controller<D>,
     ) {
-        let report = Source::new(wire::NAME, wire::NAME, wire::PLACE.to_owned());
+        let report = Source::new(WIRE, WIRE, wire::PLACE.to_owned());
         let report = report.heard_by(ASTERISK_JAIL, detection::wire::RULES);
-        let (_, outlet) = self.add(controller, report, wire::NAME);
+        let (_, outlet) = self.add(controller, report, WIRE);
         self.spawn(wire::follow(responses, outlet));
     }
 

@@ -5,13 +5,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::{info, warn};
 
 use crate::clock::KernelTime;
 use crate::config::{Exposure, PortGuard, Service, SipPorts};
-use crate::confirmation::WITHIN;
 use crate::whole_file;
+
+/// How long an administrator has to confirm.
+pub(super) const WITHIN: Duration = Duration::from_mins(5);
 
 /// The name of the file.
 const NAME: &str = "exposure";

@@ -125,7 +125,7 @@ impl Parts {
                         let wanted = self.outlook.names(reloads.running());
                         *names = Following::start(wanted, dns::system_resolver);
                     }
-                    self.safety.look(seen.is_switched, controller);
+                    self.safety.look(seen.switched, controller);
                     Turn::None
                 }
                 // The loop beats before each turn, so that one that hangs does not.
@@ -133,7 +133,7 @@ impl Parts {
                 _ = host_look.tick() => {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
-                    self.safety.tick(controller, crate::clock::now());
+                    self.safety.tick(controller, reloads.running(), crate::clock::now());
                     reloads.tick(controller, self.safety.is_disabled());
                     controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);

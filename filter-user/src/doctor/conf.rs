@@ -1,9 +1,12 @@
 //! Reads the settings in Asterisk's configuration files in their order, as Asterisk reads them
 //! (`main/config.c`): with includes, templates and comments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The most bytes of one file that are read.
 const FILE_MAX: u64 = 1 << 20;
@@ -14,13 +17,51 @@ const DEPTH_MAX: usize = 10;
 /// The most files that are read.
 const FILES_MAX: usize = 256;
 
+/// The most settings that a block takes from its templates.
+const INHERITED_MAX: usize = 1024;
+
 /// One `key = value` or `key => value`, and its section.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
     pub(crate) section: String,
     pub(crate) key: String,
+    /// May be a password, so it is overwritten when it is dropped.
     pub(crate) value: String,
+    /// The number of its block. `res_pjsip` has several objects in blocks with the same name.
+    block: usize,
 }
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.section, self.key)
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        self.value.zeroize();
+    }
+}
+
+/// A section where it is written, such as one object of `pjsip.conf`.
+#[derive(Clone, Debug)]
+pub(crate) struct Block<'a> {
+    /// The name of the section.
+    pub(crate) name: &'a str,
+    /// The settings of its templates, then its own.
+    settings: Vec<&'a Setting>,
+}
+
+impl Block<'_> {
+    /// The value of a key that applies: the last one.
+    pub(crate) fn last(&self, key: &str) -> Option<&str> {
+        let of_key = |setting: &&&Setting| setting.key.eq_ignore_ascii_case(key);
+        self.settings.iter().rev().find(of_key).map(|setting| &*setting.value)
+    }
+}
+
+/// Returns the output of a command (`#exec`) that may be run, and `None` for any other.
+pub(crate) type Run = fn(&str) -> Option<Zeroizing<String>>;
 
 /// A file with everything that it includes.
 #[derive(Clone, Debug, Default)]
@@ -30,18 +71,31 @@ pub(crate) struct Conf {
     templates: Vec<(String, String)>,
     /// Sections that are only templates for others.
     only_templates: BTreeSet<String>,
+    /// The blocks: the name of each, and the templates on which it is based.
+    blocks: Vec<(String, Vec<String>)>,
+    /// The number of the block that is being read.
+    block: usize,
     /// The files that were read.
     files: Vec<PathBuf>,
     /// The names in includes.
     included: Vec<PathBuf>,
-    /// The commands whose output Asterisk would also read. They are not run here.
+    /// The commands whose output Asterisk would also read, except for those that `run` answered.
     runs: Vec<String>,
+    /// Returns the output of a command that may be run.
+    run: Option<Run>,
 }
 
 impl Conf {
     /// Reads `NAME.conf` in `etc`.
     pub(crate) fn read(etc: &Path, name: &str) -> Self {
         let mut conf = Self::default();
+        conf.read_file(etc, &etc.join(format!("{name}.conf")), &mut String::new(), 0);
+        conf
+    }
+
+    /// Reads `NAME.conf` in `etc`, with the output of the commands that `run` answers.
+    pub(crate) fn read_with(etc: &Path, name: &str, run: Run) -> Self {
+        let mut conf = Self { run: Some(run), ..Self::default() };
         conf.read_file(etc, &etc.join(format!("{name}.conf")), &mut String::new(), 0);
         conf
     }
@@ -85,6 +139,32 @@ impl Conf {
         names.chain(made).filter(|name| !self.only_templates.contains(*name)).collect()
     }
 
+    /// The blocks that are not templates, in their order.
+    pub(crate) fn blocks(&self) -> Vec<Block<'_>> {
+        let mut settings: Vec<Vec<&Setting>> = vec![Vec::new(); self.blocks.len()];
+        for setting in &self.settings {
+            if let Some(own) = settings.get_mut(setting.block) {
+                own.push(setting);
+            }
+        }
+        let mut of_name: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, (name, templates)) in self.blocks.iter().enumerate() {
+            // A template is written before it is used.
+            let of_templates = templates.iter().filter_map(|one| of_name.get(&**one));
+            let mut all: Vec<&Setting> =
+                of_templates.filter_map(|at| settings.get(*at)).flatten().copied().collect();
+            all.truncate(INHERITED_MAX);
+            if let Some(own) = settings.get_mut(number) {
+                all.append(own);
+                *own = all;
+            }
+            of_name.insert(name, number);
+        }
+        let blocks = self.blocks.iter().zip(settings);
+        let blocks = blocks.map(|((name, _), settings)| Block { name, settings });
+        blocks.filter(|block| !self.only_templates.contains(block.name)).collect()
+    }
+
     /// Whether a part is the output of a program (`#exec`), and therefore missing.
     pub(crate) fn runs_programs(&self) -> bool {
         !self.runs.is_empty()
@@ -113,7 +193,7 @@ impl Conf {
         if !small || depth > DEPTH_MAX || self.files.len() >= FILES_MAX {
             return;
         }
-        let bytes = fs::read(file).unwrap_or_default();
+        let bytes = Zeroizing::new(fs::read(file).unwrap_or_default());
         self.files.push(file.to_owned());
         self.read_text(etc, &String::from_utf8_lossy(&bytes), section, depth);
     }
@@ -126,7 +206,8 @@ impl Conf {
                 in_comment = !line.contains("--;");
                 continue;
             }
-            let line = line.split(';').next().unwrap_or_default().trim();
+            let line = without_comment(line);
+            let line = line.trim();
             if let Some(rest) = line.strip_prefix('[') {
                 self.begin_section(rest, section);
             } else if let Some(included) = included(line) {
@@ -139,11 +220,16 @@ impl Conf {
                     self.read_file(etc, &file, section, depth + 1);
                 }
             } else if let Some(command) = line.strip_prefix("#exec") {
-                self.runs.push(command.trim().to_owned());
+                let command = command.trim().trim_matches(['"', '<', '>']);
+                match self.run.filter(|_| depth < DEPTH_MAX).and_then(|run| run(command)) {
+                    Some(text) => self.read_text(etc, &text, section, depth + 1),
+                    None => self.runs.push(command.to_owned()),
+                }
             } else if let Some((key, value)) = line.split_once('=') {
                 let value = value.strip_prefix('>').unwrap_or(value).trim().to_owned();
                 let (section, key) = (section.clone(), key.trim().to_owned());
-                self.settings.push(Setting { section, key, value });
+                let block = self.block;
+                self.settings.push(Setting { section, key, value, block });
             }
         }
     }
@@ -157,8 +243,33 @@ impl Conf {
             self.only_templates.insert(name.to_owned());
         }
         let templates = options.split(',').map(str::trim).filter(|o| !["", "!", "+"].contains(o));
-        self.templates.extend(templates.map(|template| (name.to_owned(), template.to_owned())));
+        let templates: Vec<String> = templates.map(str::to_owned).collect();
+        self.templates.extend(templates.iter().map(|of| (name.to_owned(), of.clone())));
+        // `(+)` adds to the block that is there.
+        let adds = options.split(',').any(|option| option.trim() == "+");
+        let earlier =
+            if adds { self.blocks.iter().rposition(|(other, _)| other == name) } else { None };
+        self.block = earlier.unwrap_or(self.blocks.len());
+        if earlier.is_none() {
+            self.blocks.push((name.to_owned(), templates));
+        }
     }
+}
+
+/// The line up to a semicolon without a backslash. `\;` is a semicolon.
+fn without_comment(line: &str) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(line.len()));
+    for c in line.chars() {
+        match c {
+            ';' if text.ends_with('\\') => {
+                text.pop();
+                text.push(';');
+            }
+            ';' => break,
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// `FILE` of `#include FILE`, `#include "FILE"` or `#tryinclude FILE`.
@@ -222,6 +333,23 @@ mod tests {
         let conf = Conf::read(etc.path(), "manager");
         assert_eq!(conf.values("u", "read"), ["system", "security"]);
         assert_eq!(conf.sections().into_iter().collect::<Vec<_>>(), ["u", "v"]);
+    }
+
+    #[test]
+    fn objects_of_the_same_name_are_apart() {
+        let text = "[t](!)\ntype = auth\nusername = x\n[a]\ntype=endpoint\nauth=a\n[a](t)\nusername=a ; it\n\
+                    password = b\\;c ; secret\n[u](!,t)\n[b](u)\n[a](+)\nrealm=r\n[b](+)\n\
+                    password=d\n";
+        let etc = etc(&[("pjsip.conf", text)]);
+        let conf = Conf::read(etc.path(), "pjsip");
+        let blocks = conf.blocks();
+        let said = |key| blocks.iter().map(|block| block.last(key)).collect::<Vec<_>>();
+        assert_eq!(blocks.iter().map(|block| block.name).collect::<Vec<_>>(), ["a", "a", "b"]);
+        assert_eq!(said("type"), [Some("endpoint"), Some("auth"), Some("auth")]);
+        assert_eq!(said("username"), [None, Some("a"), Some("x")]);
+        assert_eq!(said("password"), [None, Some("b;c"), Some("d")]);
+        assert_eq!(said("realm"), [None, Some("r"), None]);
+        assert!(!format!("{conf:?}").contains("b;c"));
     }
 
     #[test]

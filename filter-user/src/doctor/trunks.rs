@@ -1,7 +1,10 @@
-//! Finds the trunks in Asterisk's PJSIP configuration: the hosts at which it registers, and those that
-//! it identifies by address.
+//! Finds the trunks in Asterisk's configuration of PJSIP and IAX2: the hosts at which it registers, those
+//! that it identifies by address, and those to which it sends calls.
 //!
-//! Reads the files, or asks Wazo's wazo-confgend, which generates that configuration.
+//! Reads the files, or asks Wazo's wazo-confgend, which generates them. Asterisk itself is not asked: only
+//! its own user may write to its control socket, the AMI actions that list registrations need a permission
+//! that can also end them, and an AMI event about a registration could be forged by text in the `Key` of a
+//! request over HTTP.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -26,18 +29,32 @@ const WIDEST_V6: u8 = 48;
 /// The address of wazo-confgend.
 const CONFGEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8669);
 
-/// The request that `wazo-confgen asterisk/pjsip.conf --cached` sends.
-const QUESTION: &[u8] = b"asterisk/pjsip.conf cached";
+/// The files that name trunks, without `.conf`, and their keys with host names. Those of PJSIP are of an
+/// outbound registration, an `identify` and an `aor`, of which phones have no permanent contacts.
+const FILES: [(&str, &[&str]); 3] = [
+    ("pjsip", &["server_uri", "outbound_proxy", "match", "contact"]),
+    (
+        "pjsip_wizard",
+        &[
+            "remote_hosts",
+            "outbound_proxy",
+            "registration/server_uri",
+            "registration/outbound_proxy",
+            "identify/match",
+            "aor/contact",
+        ],
+    ),
+    ("iax", &["host", "register"]),
+];
+
+/// The `host` of a phone that registers over IAX2.
+const DYNAMIC: &str = "dynamic";
 
 /// How long to wait for each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of bytes of the answer.
 const ANSWER_MAX: u64 = 16 << 20;
-
-/// The keys with host names: two of an outbound registration, one of an `identify`, and one of
-/// `pjsip_wizard.conf`.
-const KEYS: [&str; 4] = ["server_uri", "outbound_proxy", "match", "remote_hosts"];
 
 /// The trunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,22 +70,23 @@ impl Trunks {
     /// ignored.
     pub(crate) fn read(etc: &Path) -> Self {
         let mut trunks = Self::default();
-        let conf = Conf::read(etc, "pjsip");
-        trunks.take(&conf);
-        trunks.take(&Conf::read(etc, "pjsip_wizard"));
-        if is_generated(&conf)
-            && let Some(text) = generated()
-        {
-            trunks.take(&Conf::of_text(etc, &text));
+        for (name, keys) in FILES {
+            let conf = Conf::read(etc, name);
+            trunks.take(&conf, keys);
+            if is_generated(&conf)
+                && let Some(text) = generated(name)
+            {
+                trunks.take(&Conf::of_text(etc, &text), keys);
+            }
         }
         trunks
     }
 
-    fn take(&mut self, conf: &Conf) {
+    fn take(&mut self, conf: &Conf, keys: &[&str]) {
         let named = conf
             .settings()
             .iter()
-            .filter(|setting| KEYS.iter().any(|key| setting.key.eq_ignore_ascii_case(key)));
+            .filter(|setting| keys.iter().any(|key| setting.key.eq_ignore_ascii_case(key)));
         for host in named.flat_map(|setting| setting.value.split(',')) {
             self.add(host.trim());
         }
@@ -86,7 +104,8 @@ impl Trunks {
             if network.prefix_len() >= widest && self.networks.len() < TRUNKS_MAX {
                 self.networks.insert(network);
             }
-        } else if let Ok(name) = without_port(host).parse()
+        } else if host != DYNAMIC
+            && let Ok(name) = without_port(host).parse()
             && self.names.len() < NAMES_MAX
         {
             self.names.insert(name);
@@ -118,12 +137,13 @@ fn is_generated(conf: &Conf) -> bool {
     conf.runs().iter().any(|command| command.contains("wazo-confgen"))
 }
 
-/// The configuration that wazo-confgend generates for Asterisk.
-fn generated() -> Option<String> {
+/// The file of this name that wazo-confgend generates for Asterisk, as `wazo-confgen asterisk/NAME.conf
+/// --cached` asks for it.
+fn generated(name: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&CONFGEND, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(QUESTION).ok()?;
+    stream.write_all(format!("asterisk/{name}.conf cached").as_bytes()).ok()?;
     let mut text = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut text).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
@@ -134,8 +154,13 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> (Vec<String>, Vec<String>) {
-        let mut trunks = Trunks::default();
-        trunks.take(&Conf::of_text(Path::new("/nonexistent"), text));
+        of_file("pjsip", text)
+    }
+
+    fn of_file(name: &str, text: &str) -> (Vec<String>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(format!("{name}.conf")), text).unwrap();
+        let trunks = Trunks::read(directory.path());
         let networks = trunks.networks.iter().map(ToString::to_string).collect();
         (networks, trunks.names.iter().map(ToString::to_string).collect())
     }
@@ -156,8 +181,12 @@ type=identify
 match=203.0.113.0/255.255.255.0,198.51.100.7 , peer.example
 match=2001:db8:5::/48
 match_header=X-A: 198.51.100.99
-[wizard]
-remote_hosts = 198.51.100.8:5062,gw.example:5060
+[gateway]
+type=aor
+contact=sip:gw@198.51.100.8:5062,sip:gw.example
+[phone]
+type=aor
+max_contacts=1
 ");
         assert_eq!(
             networks,
@@ -171,6 +200,25 @@ remote_hosts = 198.51.100.8:5062,gw.example:5060
             ]
         );
         assert_eq!(names, ["gw.example", "peer.example", "sip.carrier.example"]);
+    }
+
+    #[test]
+    fn trunks_of_the_wizard_and_of_iax2_are_read() {
+        let (networks, names) = of_file(
+            "pjsip_wizard",
+            "[a]\nremote_hosts = 198.51.100.8:5062,gw.example:5060\n\
+             registration/server_uri = sip:reg.example\nidentify/match = 198.51.100.9\n\
+             aor/contact = sip:198.51.100.10\n",
+        );
+        assert_eq!(networks, ["198.51.100.8/32", "198.51.100.9/32", "198.51.100.10/32"]);
+        assert_eq!(names, ["gw.example", "reg.example"]);
+        let (networks, names) = of_file(
+            "iax",
+            "[general]\nregister => me:secret@iax.example:4569\nregister => me@198.51.100.7\n\
+             [peer]\nhost=198.51.100.8\n[phone]\nhost=dynamic\n",
+        );
+        assert_eq!(networks, ["198.51.100.7/32", "198.51.100.8/32"]);
+        assert_eq!(names, ["iax.example"]);
     }
 
     #[test]

@@ -6,9 +6,7 @@ use log::error;
 use super::{ATTEMPTS_ENOUGH, Heard, Outlet, SourceState};
 use crate::datapath::Responses;
 use crate::failure::Attempt;
-
-/// The name of the source, and its kind.
-pub const NAME: &str = "wire";
+use crate::register::WIRE;
 
 /// What it reads.
 pub const PLACE: &str = "SIP responses";
@@ -26,7 +24,7 @@ pub async fn follow(mut responses: Responses, outlet: Outlet) {
             heard.attempts.extend(counted.attempt(&response).into_iter().flat_map(Attempt::each));
         });
         if let Err(why) = read.await {
-            error!("{NAME}: {PLACE} are no longer read: {why}");
+            error!("{WIRE}: {PLACE} are no longer read: {why}");
             outlet.send(Heard::state(SourceState::Failed(why.to_string()))).await;
             return;
         }

@@ -145,6 +145,10 @@ impl Datapath for Snapshot {
         false
     }
 
+    fn has_connection(&self, _address: IpAddr, _port: u16) -> bool {
+        false
+    }
+
     fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
         false
     }

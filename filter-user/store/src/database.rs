@@ -22,7 +22,7 @@ use super::history::{self, HistoryQuery, Past};
 use super::pending::{Batch, Change};
 use super::rows::{self, KeptEvidence, KeyColumns, NetworkBytes, Offences};
 use super::times::Clock;
-use super::{Found, Kept, Names, decisions, positions, schema, told};
+use super::{Found, Kept, Names, decisions, positions, schema, told, totals};
 use detection::ban::{Ban, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Bounds, Offender, Pardon, Record};
@@ -188,6 +188,7 @@ impl Database {
         contents.kept.positions = positions::read(&self.connection)?;
         contents.kept.told = told::read(&self.connection, &now, self.findtime)?;
         contents.kept.decisions = decisions::read(&self.connection)?;
+        contents.kept.totals = totals::read(&self.connection, &now)?;
         read_offences(&self.connection, &mut contents.offences)?;
         let known = contents.offences.iter().filter_map(|row| row.record(names, &now));
         contents.kept.offences = known.collect();
@@ -241,6 +242,7 @@ impl Database {
         positions::write(&transaction, &batch.positions).map_err(sure)?;
         let decided = batch.decisions.iter().map(|(key, value)| (key, value.as_ref()));
         decisions::write(&transaction, decided).map_err(sure)?;
+        totals::write(&transaction, &batch.totals, clock).map_err(sure)?;
         history::write(&transaction, &batch.history, clock).map_err(sure)?;
         let happened = self.happened.saturating_add(batch.history.len());
         if happened > TOLD_SURPLUS {
@@ -293,6 +295,7 @@ impl Database {
             contents.kept.told =
                 told::read(&self.connection, now, self.findtime).unwrap_or_default();
             contents.kept.decisions = decisions::read(&self.connection).unwrap_or_default();
+            contents.kept.totals = totals::read(&self.connection, now).unwrap_or_default();
         }
         contents
     }
@@ -325,6 +328,7 @@ impl Database {
         positions::write(&transaction, &contents.kept.positions)?;
         let decided = contents.kept.decisions.iter().map(|(key, value)| (key, Some(value)));
         decisions::write(&transaction, decided)?;
+        totals::write(&transaction, &contents.kept.totals, &self.clock)?;
         let told = &contents.kept.told;
         let told = told.iter().enumerate().map(|(place, told)| {
             let number = Moment::from(told.at).0.saturating_add(i64::try_from(place).unwrap_or(0));
@@ -441,6 +445,7 @@ fn read_all(
     let positions = positions::read(connection);
     let told = told::read(connection, now, findtime);
     let decisions = decisions::read(connection);
+    let totals = totals::read(connection, now);
     let offences = read_offences(connection, &mut contents.offences);
     let complete = bans.is_ok() && positions.is_ok() && told.is_ok() && offences.is_ok();
     contents.kept.offences =
@@ -449,6 +454,7 @@ fn read_all(
     contents.kept.told = told.unwrap_or_default();
     // A file of an earlier version has none.
     contents.kept.decisions = decisions.unwrap_or_default();
+    contents.kept.totals = totals.unwrap_or_default();
     (contents, complete)
 }
 

@@ -26,6 +26,7 @@ mod rows;
 mod schema;
 mod times;
 mod told;
+mod totals;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ use self::pending::Shared;
 pub use self::rows::{KeptEvidence, Offences};
 pub use self::times::Clock;
 pub use self::told::{TOLD_MAX, Told, What};
+pub use self::totals::{TOTALS_MAX, Total};
 use detection::ban::{Entry, Key, Origin, Roster};
 use detection::escalation::{Bounds, Offender, Pardon, Record};
 use detection::settings::PortClasses;
@@ -97,6 +99,8 @@ pub struct Kept {
     pub told: Vec<Told>,
     /// The manual decisions, by kind and name.
     pub decisions: BTreeMap<DecisionKey, String>,
+    /// What each jail has counted, by its name.
+    pub totals: BTreeMap<String, Total>,
 }
 
 /// A message from the store to the owner of the bans.
@@ -325,6 +329,12 @@ impl Store {
     /// are kept, until they are older than [`Settings::findtime`].
     pub fn tell(&self, told: Told) {
         self.shared.note(|pending| pending.tell(told));
+    }
+
+    /// Stores what a jail has counted in all, within a second. At most [`TOTALS_MAX`] jails are kept. A
+    /// count never decreases.
+    pub fn set_total(&self, jail: &str, total: Total) {
+        self.shared.note(|pending| pending.set_total(jail, total));
     }
 
     /// Waits until all changes before this call are durable.

@@ -15,7 +15,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::decisions::{DECISION_MAX, DECISIONS_MAX, DecisionKey};
 use super::history::{Event, HistoryQuery, MANUAL_MAX, Past, WAITING_MAX};
-use super::{Found, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, Told};
+use super::{
+    Found, MANUAL, POSITION_KEY_MAX, POSITIONS_MAX, Progress, TOLD_MAX, TOTALS_MAX, Told, Total,
+};
 use detection::ban::{ADOPTED, Entry, Key, Origin};
 use detection::clock::Moment;
 use detection::escalation::{Offender, Pardon, Record};
@@ -74,6 +76,7 @@ pub(super) struct Batch {
     /// Manual decisions; without a value they are revoked.
     pub(super) decisions: BTreeMap<DecisionKey, Option<String>>,
     pub(super) history: VecDeque<Event>,
+    pub(super) totals: BTreeMap<String, Total>,
     /// The number of the last change in it.
     pub(super) number: u64,
 }
@@ -184,6 +187,15 @@ impl Pending {
         }
     }
 
+    pub(super) fn set_total(&mut self, jail: &str, total: Total) {
+        let totals = &mut self.batch.totals;
+        if let Some(old) = totals.get_mut(jail) {
+            *old = total;
+        } else if totals.len() < TOTALS_MAX {
+            totals.insert(jail.to_owned(), total);
+        }
+    }
+
     pub(super) fn tell(&mut self, told: Told) {
         // Greater than any other of this boot, without reading the file.
         self.last_told = Moment::from(told.at).0.max(self.last_told.saturating_add(1));
@@ -241,6 +253,9 @@ impl Pending {
         self.batch.pardons.extend(newer);
         for (name, position) in batch.positions {
             self.batch.positions.entry(name).or_insert(position);
+        }
+        for (jail, total) in batch.totals {
+            self.batch.totals.entry(jail).or_insert(total);
         }
         for (key, value) in batch.decisions {
             self.batch.decisions.entry(key).or_insert(value);
@@ -371,6 +386,7 @@ impl Shared {
         let something = !pending.batch.bans.is_empty()
             || !pending.batch.positions.is_empty()
             || !pending.batch.told.is_empty()
+            || !pending.batch.totals.is_empty()
             || pending.batch.number > pending.taken;
         something.then_some(Work::Write)
     }

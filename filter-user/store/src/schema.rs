@@ -12,7 +12,7 @@ const APPLICATION: i32 = 0x5269_6e67;
 ///
 /// Times are nanoseconds of UTC since 1970. A network is a byte 4 or 6, its address, its length: in
 /// that order networks are sorted as the ledger sorts them.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
     -- The boots in which rows were written: how far UTC was ahead of CLOCK_MONOTONIC.
     CREATE TABLE clocks (
@@ -94,6 +94,15 @@ const STEPS: [&str; 5] = [
         network BLOB,
         what TEXT NOT NULL          -- JSON
     ) STRICT;
+    ",
+    "
+    -- What each jail has counted since the first time.
+    CREATE TABLE totals (
+        jail TEXT PRIMARY KEY,
+        failures INTEGER NOT NULL,
+        bans INTEGER NOT NULL,
+        since INTEGER NOT NULL      -- when the first of them was counted
+    ) STRICT, WITHOUT ROWID;
     ",
 ];
 

@@ -984,3 +984,44 @@ fn a_file_is_read_without_a_change_to_it() {
     fs::write(directory.path().join(FILE), "no database\n".repeat(1000)).unwrap();
     assert_eq!(bans(), (0, false));
 }
+
+#[test]
+fn the_totals_of_the_jails_are_kept_and_never_decrease() {
+    let directory = TempDir::new().unwrap();
+    let started = open(&directory, first_boot);
+    let total = |failures, bans, second: i64| {
+        let since = Moment(second * i64::try_from(SECOND).unwrap());
+        Total { failures, bans, since }
+    };
+    started.store.set_total("sshd", total(1, 0, 90));
+    started.store.set_total("sshd", total(5, 1, 90));
+    started.store.set_total("gone", total(u64::MAX, 0, 95));
+    end(started);
+    let started = open(&directory, second_boot);
+    let kept = &started.kept.as_ref().unwrap().totals;
+    // 70 s ago.
+    assert_eq!(kept["sshd"], total(5, 1, -60));
+    assert_eq!(kept["gone"].failures, u64::try_from(i64::MAX).unwrap());
+    // Counted before the file could be read.
+    started.store.set_total("sshd", total(2, 3, 5));
+    for number in 0..2 * TOTALS_MAX {
+        started.store.set_total(&number.to_string(), total(1, 1, 5));
+    }
+    end(started);
+    let started = open(&directory, second_boot);
+    let kept = &started.kept.as_ref().unwrap().totals;
+    assert_eq!((kept["sshd"], kept.len()), (total(5, 3, -60), TOTALS_MAX));
+    end(started);
+
+    // They survive a file that is broken elsewhere.
+    let file = Connection::open(directory.path().join(FILE)).unwrap();
+    file.pragma_update(None, "user_version", 1000).unwrap();
+    drop(file);
+    let started = open(&directory, second_boot);
+    assert_eq!(started.kept.as_ref().unwrap().totals["sshd"], total(5, 3, -60));
+    assert_eq!(aside(&directory).len(), 1);
+    end(started);
+    let started = open(&directory, second_boot);
+    assert_eq!(started.kept.as_ref().unwrap().totals["sshd"], total(5, 3, -60));
+    end(started);
+}

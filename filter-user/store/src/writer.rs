@@ -290,8 +290,9 @@ impl Writer {
         } else {
             let (positions, told) = (contents.kept.positions.clone(), contents.kept.told.clone());
             let decisions = contents.kept.decisions.clone();
+            let totals = contents.kept.totals.clone();
             let kept = std::mem::take(&mut contents.kept);
-            contents.kept = Kept { positions, told, decisions, ..Kept::default() };
+            contents.kept = Kept { positions, told, decisions, totals, ..Kept::default() };
             self.tell(kept);
         }
         self.salvaged = Some(contents);

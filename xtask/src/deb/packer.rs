@@ -19,11 +19,12 @@ const NAME: &str = "ringfence";
 /// The maximum size of the shipped binary in bytes.
 const BINARY_MAX: u64 = 15_000_000;
 /// The maintainer of the packages, unless `DEBFULLNAME` and `DEBEMAIL` name another, as for Debian's
-/// tools.
+/// tools. The project has no address of its own: vulnerabilities are reported through its repository.
+/// Nobody else can own this one (RFC 2606).
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
@@ -36,6 +37,7 @@ const FILES: [(&str, &str); 7] = [
         "usr/share/ringfence/asterisk/logger.d/ringfence.conf",
     ),
     ("packaging/logrotate.d/ringfence", "usr/share/ringfence/logrotate.d/ringfence"),
+    ("packaging/wazo-auth-keys/ringfence.yml", "usr/share/ringfence/wazo-auth-keys/ringfence.yml"),
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
 ];
 
@@ -239,6 +241,11 @@ fn maintainer() -> String {
         |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let (name, address) = MAINTAINER;
     format!("{} <{}>", variable("DEBFULLNAME", name), variable("DEBEMAIL", address))
+}
+
+/// The address in the packages to which nobody can write, if it is that.
+pub(crate) fn placeholder() -> Option<&'static str> {
+    env::var_os("DEBEMAIL").is_none().then_some(MAINTAINER.1)
 }
 
 /// The Debian libraries that the binary needs, as `dpkg-shlibdeps` reports them.

@@ -35,10 +35,12 @@ pub(super) struct Tool {
 }
 
 /// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 5] = [
+pub(super) const TEST_TOOLS: [Tool; 7] = [
+    Tool { package: "curl", program: "curl" },
     Tool { package: "iproute2", program: "ip" },
     Tool { package: "nftables", program: "nft" },
     Tool { package: "openssh-client", program: "ssh" },
+    Tool { package: "openssl", program: "openssl" },
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
 ];

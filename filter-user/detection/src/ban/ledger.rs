@@ -43,8 +43,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Enters a ban, in place of one with the same origin, network and scope. A manual ban replaces any other
-    /// manual ban of the network.
+    /// Enters a ban, in place of one with the same origin, network and scope, and of a throttle that it covers. A
+    /// manual ban replaces any other manual ban of the network.
     pub fn insert(&mut self, entry: Entry) -> Vec<Write> {
         let mut touched = Vec::new();
         let key = entry.key();
@@ -72,7 +72,12 @@ impl Ledger {
         let ban = entry.ban;
         self.of_network(ban.network)
             .filter(|old| old.ban.origin == ban.origin)
-            .filter(|old| ban.origin == Origin::Manual || old.ban.scope == ban.scope)
+            .filter(|old| {
+                let is_throttle = old.ban.scope == Scope::Throttle;
+                ban.origin == Origin::Manual
+                    || old.ban.scope == ban.scope
+                    || is_throttle && ban.scope.covers(Scope::Throttle)
+            })
             .cloned()
             .collect()
     }

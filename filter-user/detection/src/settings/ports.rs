@@ -49,6 +49,11 @@ impl Scope {
         }
     }
 
+    /// Whether a ban of this scope closes everything that one of the other closes.
+    pub fn covers(self, other: Self) -> bool {
+        self == other || self == Self::All || self == Self::Sip && other == Self::Throttle
+    }
+
     /// Whether it closes nothing but SIP.
     pub const fn is_sip(self) -> bool {
         matches!(self, Self::Sip | Self::Throttle)

@@ -104,7 +104,8 @@ impl Kind for Time<'_> {
     }
 
     fn example(&self) -> Json {
-        Json::from("2h")
+        let usual = Duration::from_hours(2);
+        Json::from(duration::format(usual.clamp(*self.1.start(), *self.1.end())))
     }
 
     fn unit(&self) -> &'static str {

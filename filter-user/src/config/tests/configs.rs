@@ -308,6 +308,9 @@ fn configs() -> impl Strategy<Value = Config> {
                         how.2.min(Duration::from_hours(24))
                     },
                 },
+                confirm: Confirm {
+                    within: if dry_run { Duration::ZERO } else { Duration::from_mins(7) },
+                },
                 peers: Peers { remember: how.2 },
                 offenders: Offenders { remember: how.2 },
                 protect: Protect { trunks: dry_run, ..Protect::default() },

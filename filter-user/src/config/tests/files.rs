@@ -239,6 +239,8 @@ limits:
     ban: 1m  # default
 watchdog:
   after: 2m  # default
+confirm:
+  within: 5m  # default
 peers:
   remember: 2h  # default
 offenders:

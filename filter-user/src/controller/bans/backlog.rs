@@ -107,14 +107,19 @@ impl<D: Datapath> Controller<D> {
     pub fn put_all(&mut self) {
         self.put_permits();
         self.put_tuning();
+        self.put_totals();
+        self.put_switch();
         self.bans.put_all();
     }
 
     /// Starts taking over what could be read only now.
     pub fn take_kept(&mut self, kept: Kept) {
-        let Kept { bans, ended, offences, decisions, .. } = kept;
+        let Kept { bans, ended, offences, decisions, totals, .. } = kept;
         self.take_permits(&decisions);
         self.take_tuning(&decisions);
+        self.take_switch(&decisions);
+        self.totals.load(totals);
+        self.put_totals();
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
         self.bans.backlog.taking = Some(Taking { bans, ended, offences, refused: 0 });
     }

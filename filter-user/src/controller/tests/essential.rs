@@ -306,3 +306,26 @@ fn a_reload_that_shuts_a_session_out_is_objected_to() {
         assert_eq!(controller.objections(&same, asks, at(1)), [""; 0]);
     }
 }
+
+#[test]
+fn proven_failures_throttle_it_and_lengthen_nothing() {
+    for (how, is) in KINDS {
+        let mut controller = surrounded(how);
+        for n in 0..15 {
+            let attempt = Attempt {
+                proven: true,
+                session: Some(n.to_string()),
+                ..Attempt::new(Verdict::Failure, Class::WrongCredential, ADDRESS.into())
+            };
+            controller.hear(&attempt, 0, "asterisk-wazo", at(n));
+        }
+        let bans = controller.bans.ledger().iter();
+        let scopes: Vec<Scope> = bans.map(|entry| entry.ban.scope).collect();
+        assert_eq!(scopes, [Scope::Throttle], "{is}");
+        assert!(controller.datapath.bans.is_empty(), "{is}");
+        let status = ask(&mut controller, Request::Status);
+        assert_eq!(status["essential"]["prevented"], 1, "{is}");
+        let why = ask(&mut controller, Request::Why { address: ADDRESS.into() });
+        assert_eq!(why["history"], Value::Null, "{is}: no earlier ban is remembered");
+    }
+}

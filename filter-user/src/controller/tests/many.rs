@@ -1,8 +1,9 @@
 //! Many bans are listed, lifted and ended some at a time.
 
+use std::cmp::Reverse;
 use std::num::NonZeroU16;
 
-use api::{BANS_MAX, BanPlace, BansPage};
+use api::{BANS_MAX, BanOrder, BanPlace, BansPage};
 
 use super::*;
 use crate::ban::ADOPTED;
@@ -262,4 +263,89 @@ fn bans_are_listed_by_scope_network_and_age() {
     }
     let why = refuse(&mut controller, Request::Bans(scope("sap")));
     assert!(why.contains("no scope `sap`"), "{why}");
+}
+
+#[test]
+fn the_first_bans_in_an_order_are_among_those_of_the_pages() {
+    const BANS: u32 = 10_000;
+    let ban = |number: u32| {
+        let address = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+        let mixed = u64::from(number.wrapping_mul(2_654_435_761) % 3000);
+        // Many are equal in the precision that is shown.
+        let since = Moment::from(KernelTime(mixed * 300_000));
+        let until =
+            (mixed % 7 > 0).then(|| KernelTime((3600 + mixed / 100) * 1_000_000_000 + mixed));
+        let ban = Ban {
+            network: address.into(),
+            scope: Scope::Sip,
+            origin: Origin::Jail(0),
+            since,
+            until,
+        };
+        Entry::new(ban, "15")
+    };
+    let mut controller =
+        started_again(NoKernel::default(), (0..BANS).map(ban).collect(), |_default| {});
+    let mut list = |query: &BansQuery| {
+        let (mut rows, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let query = BansQuery { after, ..query.clone() };
+            let page: BansPage = read(&ask(&mut controller, Request::Bans(query)));
+            rows.extend(page.bans);
+            (after, pages) = (page.next, pages + 1);
+            if after.is_none() {
+                return (rows, pages);
+            }
+        }
+    };
+    let (all, _) = list(&BansQuery::default());
+    assert_eq!(all.len(), BANS as usize);
+    for (order, most_pages) in [(BanOrder::Newest, 3), (BanOrder::End, 3), (BanOrder::Packets, 10)]
+    {
+        for limit in [1, 20, BANS_MAX] {
+            let query = BansQuery {
+                limit: NonZeroU16::new(limit),
+                first: Some(order),
+                ..BansQuery::default()
+            };
+            let (mut first, pages) = list(&query);
+            assert!(pages <= most_pages, "{order:?}: {pages} pages");
+            let sort = |rows: &mut [api::BanRow]| match order {
+                BanOrder::Newest => rows.sort_by_key(|row| Reverse(row.since_ms)),
+                BanOrder::End => rows.sort_by_key(|row| (row.until.is_none(), row.until.clone())),
+                BanOrder::Packets => rows.sort_by_key(|row| Reverse(row.packets)),
+            };
+            let mut expected = all.clone();
+            for rows in [&mut first, &mut expected] {
+                sort(rows);
+                rows.truncate(limit.into());
+            }
+            assert_eq!(first, expected, "{order:?} {limit}");
+        }
+    }
+    let none = BansQuery {
+        jail: Some("sshd".to_owned()),
+        first: Some(BanOrder::End),
+        ..BansQuery::default()
+    };
+    assert_eq!(list(&none).0, []);
+}
+
+#[test]
+fn a_page_of_the_first_bans_is_short_too() {
+    let mut controller = with_bans(0);
+    for number in 0..200_u8 {
+        let except: Vec<String> = (0..64).map(|n| format!("10.{number}.{n}.0/24")).collect();
+        let except = except.iter().map(|exception| exception.parse().unwrap()).collect();
+        let network = format!("10.{number}.0.0/16").parse().unwrap();
+        let (scope, reason) = ("sip".to_owned(), Some("x".repeat(api::TEXT_MAX)));
+        ask(
+            &mut controller,
+            Request::Ban { network, seconds: None, scope, except, reason, force: false },
+        );
+    }
+    let query = BansQuery { first: Some(BanOrder::Newest), ..BansQuery::default() };
+    let page: BansPage = read(&ask(&mut controller, Request::Bans(query)));
+    let length = serde_json::to_string(&page).unwrap().len();
+    assert!(page.next.is_some() && length < 110_000, "{length}");
 }

@@ -19,6 +19,8 @@ pub(crate) struct NoKernel {
     pub(super) bare: Option<String>,
     /// The addresses that have answered a challenge.
     pub(super) answered: BTreeSet<IpAddr>,
+    /// The TCP connections to SIP ports.
+    pub(super) connections: BTreeSet<(IpAddr, u16)>,
 }
 
 impl NoKernel {
@@ -119,12 +121,19 @@ impl Datapath for NoKernel {
         !self.unseen.contains(&address)
     }
 
+    fn has_connection(&self, address: IpAddr, port: u16) -> bool {
+        self.connections.contains(&(address, port))
+    }
+
     fn answered_since(&self, address: IpAddr, _since: KernelTime) -> bool {
         self.answered.contains(&address)
     }
 
-    fn packets(&self, _network: IpNet) -> u64 {
-        7
+    fn packets(&self, network: IpNet) -> u64 {
+        match network.addr() {
+            IpAddr::V4(address) if address.octets()[0] == 11 => u64::from(address.octets()[3] % 50),
+            IpAddr::V4(_) | IpAddr::V6(_) => 7,
+        }
     }
 
     fn interfaces(&self) -> Vec<Interface> {

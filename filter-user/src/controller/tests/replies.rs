@@ -197,7 +197,9 @@ fn history() -> HistoryPage {
         network: Some("203.0.113.7".to_owned()),
         event,
     };
+    let lapsed = HistoryRow { network: None, ..row(HistoryEvent::Lapsed) };
     let history = vec![
+        lapsed,
         row(HistoryEvent::Change { by, action }),
         row(HistoryEvent::BanPrevented {
             jail: "asterisk-wazo".to_owned(),

@@ -47,12 +47,10 @@ fn fifteen_unproven_failures_throttle_and_fifteen_proven_ones_ban() {
     proven(&mut controller, 14, 20);
     assert_eq!(scopes(&controller), [Scope::Throttle]);
     proven(&mut controller, 1, 40);
-    assert_eq!(scopes(&controller), [Scope::Throttle, Scope::Sip]);
+    assert_eq!(scopes(&controller), [Scope::Sip], "a ban replaces the throttle");
     let network = IpNet::from(IpAddr::from(SOURCE));
-    let entry = &controller.datapath.networks[&network];
-    assert_eq!(entry.ends.iter().count(), 2, "both are in the entry of the network");
     ask(&mut controller, Request::Unban(Unban::Network { network, inside: false }));
-    assert!(controller.datapath.networks.is_empty() && scopes(&controller).is_empty());
+    assert!(controller.datapath.networks.is_empty() && controller.datapath.bans.is_empty());
 }
 
 #[test]
@@ -84,6 +82,24 @@ fn a_challenge_that_was_answered_is_no_failure() {
         assert!(scopes(&controller).is_empty(), "fourteen are four seconds old");
         controller.handle_timeout(at(18));
         let expected: &[Scope] = if answers { &[] } else { &[Scope::Throttle] };
+        assert_eq!(scopes(&controller), expected);
+    }
+}
+
+#[test]
+fn a_failure_on_a_connection_of_the_host_is_proven() {
+    let mut controller = throttling();
+    controller.datapath.connections.insert((SOURCE.into(), 40_000));
+    for port in [40_001, 40_000] {
+        for n in 0..15 {
+            let attempt = Attempt {
+                port: Some(port),
+                session: Some(format!("{port}-{n}")),
+                ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+            };
+            controller.hear(&attempt, 0, JAIL, at(n));
+        }
+        let expected: &[Scope] = if port == 40_001 { &[Scope::Throttle] } else { &[Scope::Sip] };
         assert_eq!(scopes(&controller), expected);
     }
 }

@@ -93,6 +93,10 @@ impl Datapath for NoKernel {
         true
     }
 
+    fn has_connection(&self, _address: IpAddr, _port: u16) -> bool {
+        false
+    }
+
     fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
         false
     }

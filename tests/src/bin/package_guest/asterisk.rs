@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
@@ -11,7 +11,6 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 
 use crate::system::{must, output};
-use crate::traffic::ATTACKER;
 
 const NOTICE_LOG: &str = "/var/log/asterisk/fail2ban";
 /// The commands given on its command line.
@@ -104,13 +103,13 @@ fn answer(action: &str) -> String {
     format!("Response: Success\r\n{id}\r\n{challenge}Message: Done\r\n\r\n{event}")
 }
 
-/// Writes the lines that Asterisk logs about wrong passwords.
-pub(crate) fn log_failures() -> Result<()> {
+/// Writes the lines that Asterisk logs about wrong passwords from this address.
+pub(crate) fn log_failures_of(address: Ipv4Addr) -> Result<()> {
     let time = output("date", &["+%F %T.0000"])?;
     let time = time.trim();
     let line = format!(
         "[{time}] NOTICE[1234] res_pjsip/pjsip_distributor.c: Request 'REGISTER' from \
-         '\"1\" <sip:1@192.0.2.1>' failed for '{ATTACKER}:5060' (callid: abc) - Failed to authenticate\n"
+         '\"1\" <sip:1@192.0.2.1>' failed for '{address}:5060' (callid: abc) - Failed to authenticate\n"
     );
     let mut log = OpenOptions::new().append(true).open(NOTICE_LOG).context("open the log")?;
     log.write_all(line.repeat(5).as_bytes()).context("write the log")

@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::asterisk;
 use crate::say;
 use crate::system::{
-    apt, dropped, ip, json, must, output, run_quietly, said, service_is_active, service_is_up,
-    until,
+    apt, command, dropped, ip, json, must, output, run_quietly, said, service_is_active,
+    service_is_up, until,
 };
-use crate::traffic::{ATTACK_RATE, ATTACKER, Inbox, PHONE, WAN, bring_up, lay_cable};
+use crate::traffic::{ATTACK_RATE, ATTACKER, Inbox, PBX, PHONE, WAN, bring_up, lay_cable};
 
 /// Files that a purge must remove.
 const TRACES: [&str; 7] = [
@@ -69,11 +69,7 @@ pub(crate) fn from_the_start() -> Result<()> {
         must("dpkg-reconfigure", &["ringfence"])?;
         asterisk::has_the_ami_user()?;
         service_is_up()?;
-        until("AMI is heard", || {
-            let status = json("status")?;
-            let sources = status["sources"].as_array().context("status has no sources")?;
-            Ok(sources.iter().any(|s| s["name"] == "asterisk-ami" && s["state"] == "ok"))
-        })
+        ami_is_heard()
     });
     check("the service manager knows what it does", || {
         let text = output("systemctl", &["show", "-P", "StatusText", "ringfence"])?;
@@ -92,7 +88,7 @@ pub(crate) fn from_the_start() -> Result<()> {
     });
     check("failures that Asterisk logs ban their source", || {
         until("the attacker is banned", || {
-            asterisk::log_failures()?;
+            asterisk::log_failures_of(ATTACKER)?;
             is_banned("asterisk-wazo")
         })?;
         inbox.hears_nothing_of(ATTACKER, SILENCE)?;
@@ -153,6 +149,7 @@ fn while_it_runs(inbox: &Inbox) {
             service_is_up()
         })
     });
+    shut_out(inbox);
     check("it starts while Wazo is disabled", || {
         fs::create_dir_all("/var/lib/wazo").context("make /var/lib/wazo")?;
         fs::write("/var/lib/wazo/disabled", "").context("disable Wazo")?;
@@ -160,6 +157,67 @@ fn while_it_runs(inbox: &Inbox) {
         service_is_up()?;
         fs::remove_dir_all("/var/lib/wazo").context("enable Wazo")
     });
+}
+
+/// What would shut out the host's network or its administrator.
+fn shut_out(inbox: &Inbox) {
+    check("a ban that would shut out the gateway, the host or a session is refused", || {
+        let said = refused(&["ban", &PHONE.to_string()])?;
+        ensure!(said.contains("is a default gateway"), "it said: {said}");
+        inbox.hears_only_the_phone_during(|| {
+            for network in [&*PBX.to_string(), "192.0.2.0/24", "127.0.0.1", "0.0.0.0/0"] {
+                refused(&["ban", network])?;
+            }
+            let words = ["ban", "198.51.100.0/24"];
+            let session = "198.51.100.7 50000 192.0.2.1 22";
+            let mut ban = command("ringfence", &words);
+            let ban = ban.env("SSH_CONNECTION", session).output().context("run ringfence")?;
+            let said = String::from_utf8_lossy(&ban.stderr).into_owned();
+            ensure!(!ban.status.success() && said.contains("198.51.100.7"), "it said: {said}");
+            Ok(())
+        })
+    });
+    check("failures in the name of the gateway do not ban it", || {
+        until("a ban is prevented", || {
+            asterisk::log_failures_of(PHONE)?;
+            let status = json("status")?;
+            let prevented = status.pointer("/essential/prevented").and_then(Value::as_u64);
+            Ok(prevented.is_some_and(|prevented| prevented > 0))
+        })?;
+        inbox.hears(PHONE, "after the failures")
+    });
+    check("a reload that would leave no trusted network is refused", || {
+        let trusted = Path::new("/etc/ringfence/conf.d/trusted.yml");
+        fs::write(trusted, "trusted: [198.51.100.7]\n").context("write a configuration")?;
+        must("systemctl", &["reload", "ringfence"])?;
+        fs::remove_file(trusted).context("remove a configuration")?;
+        let said = refused(&["reload"])?;
+        ensure!(said.contains("no trusted network would be left"), "it said: {said}");
+        must("ringfence", &["reload", "--force"])
+    });
+    check("in a panic every packet passes, and no banned one after it", || {
+        must("ringfence", &["panic", "--reason", "test"])?;
+        inbox.hears(ATTACKER, "in a panic")?;
+        must("ringfence", &["panic", "--off"])?;
+        inbox.hears_nothing_of(ATTACKER, SILENCE)?;
+        inbox.hears(PHONE, "after the panic")
+    });
+}
+
+/// What the command says, which must fail.
+fn refused(words: &[&str]) -> Result<String> {
+    let output = command("ringfence", words).output().context("run ringfence")?;
+    ensure!(!output.status.success(), "ringfence {} succeeded", words.join(" "));
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Waits until AMI is heard.
+fn ami_is_heard() -> Result<()> {
+    until("AMI is heard", || {
+        let status = json("status")?;
+        let sources = status["sources"].as_array().context("status has no sources")?;
+        Ok(sources.iter().any(|s| s["name"] == "asterisk-ami" && s["state"] == "ok"))
+    })
 }
 
 /// All checks after the reboot.
@@ -178,17 +236,40 @@ pub(crate) fn after_the_reboot() {
         apt(&["remove", "ringfence"])?;
         inbox.hears(ATTACKER, "after the removal")
     });
-    check("a purge leaves nothing", || {
-        apt(&["purge", "ringfence"])?;
-        let left: Vec<_> = TRACES.into_iter().filter(|path| Path::new(path).exists()).collect();
-        ensure!(left.is_empty(), "these are left: {left:?}");
-        let named = output("find", &["/etc", "/usr", "/var/lib", "/run", "-name", "*ringfence*"])?;
-        ensure!(named.is_empty(), "these are left: {named}");
-        let link = output("ip", &["link", "show", WAN])?;
-        ensure!(!link.contains("xdp"), "the program is still attached: {link}");
-        asterisk::was_told("manager reload")?;
-        ip("link show")
+    check("a purge leaves nothing", purge);
+    check("where Asterisk is set up, one command is enough", || {
+        let package = env::current_exe().context("find the payload")?.with_file_name("new.deb");
+        asterisk::serve_ami()?;
+        apt(&["install", &package.display().to_string()])?;
+        service_is_up()?;
+        asterisk::has_the_ami_user()?;
+        ami_is_heard()?;
+        let doctor = said("ringfence", &["doctor"])?;
+        ensure!(!doctor.contains("asterisk-"), "doctor finds: {doctor}");
+        until("the attacker is banned", || {
+            asterisk::log_failures_of(ATTACKER)?;
+            is_banned("asterisk-wazo")
+        })?;
+        inbox.hears_nothing_of(ATTACKER, SILENCE)?;
+        inbox.hears(PHONE, "meanwhile")
     });
+    check("a purge of a running service leaves nothing", || {
+        purge()?;
+        inbox.hears(ATTACKER, "after the purge")
+    });
+}
+
+/// Purges the package, and fails if something is left.
+fn purge() -> Result<()> {
+    apt(&["purge", "ringfence"])?;
+    let left: Vec<_> = TRACES.into_iter().filter(|path| Path::new(path).exists()).collect();
+    ensure!(left.is_empty(), "these are left: {left:?}");
+    let named = output("find", &["/etc", "/usr", "/var/lib", "/run", "-name", "*ringfence*"])?;
+    ensure!(named.is_empty(), "these are left: {named}");
+    let link = output("ip", &["link", "show", WAN])?;
+    ensure!(!link.contains("xdp"), "the program is still attached: {link}");
+    asterisk::was_told("manager reload")?;
+    ip("link show")
 }
 
 /// Whether this jail has banned the attacker.
