@@ -95,6 +95,12 @@ pub mod maps {
     /// LRU hash: by [`asked_key`](super::asked_key), when the host last sent something from a guarded UDP
     /// port to another address, as a `u64`. If it is full, the oldest entry is evicted.
     pub const ASKED: &str = "ASKED";
+    /// Hash of [`Visits`](super::Visits) by [`visited_key`](super::visited_key): the ports of which the
+    /// program records the sources that use them.
+    pub const VISITED: &str = "VISITED";
+    /// LRU hash of [`Visitor`](super::Visitor) by [`visitor_key`](super::visitor_key): the networks that
+    /// use such a port. If it is full, the entry that was unused for longest is evicted.
+    pub const VISITORS: &str = "VISITORS";
     /// Array of one [`Beat`](super::Beat). Mapped into the controller's memory, its only writer.
     pub const BEAT: &str = "BEAT";
     /// Array of one [`Learning`](super::Learning).
@@ -110,7 +116,8 @@ pub mod maps {
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
-        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, BEAT, CHALLENGED, RETRIES, RETRY_RATE, WIRE,
+        COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, VISITED, VISITORS, BEAT, CHALLENGED, RETRIES,
+        RETRY_RATE, WIRE,
     ];
 }
 
@@ -158,6 +165,46 @@ pub const OPEN_TO_KNOWN: u8 = 2;
 /// A guarded UDP port is open to addresses that the host has sent something from it to within
 /// [`REPLY_WINDOW`](crate::limits::REPLY_WINDOW).
 pub const OPEN_TO_REPLIES: u8 = 4;
+
+/// A port with [`PORT_GUARDED`] is open to everybody all the same.
+///
+/// The controller sets this and [`RECORDED`] only when no older program is attached, which would take such
+/// a port for a closed one.
+pub const OPEN_TO_ALL: u8 = 8;
+/// The program records in [`maps::VISITORS`] which networks use this port.
+pub const RECORDED: u8 = 16;
+
+/// The key of [`maps::VISITED`]: the port, and 2^16 if it is a TCP port.
+#[inline(always)]
+pub fn visited_key(tcp: bool, port: u16) -> u32 {
+    u32::from(port) | u32::from(tcp) << 16
+}
+
+/// The key of [`maps::VISITORS`]: the network of an address, a /24 or a /48, and the key of the port. The
+/// network of an IPv4 address is in the upper half of the second word, as in
+/// [`Address::words`].
+#[inline(always)]
+pub fn visitor_key(source: Address, port: u32) -> [u64; 2] {
+    let [first, second] = source.words();
+    let network = match source.v4_word() {
+        Some(_) => second & 0x00ff_ffff << 32 | VISITOR_V4,
+        None => 0,
+    };
+    [first & 0x0000_ffff_ffff_ffff, network | u64::from(port)]
+}
+
+/// The bit of IPv4 in a [`visitor_key`].
+pub const VISITOR_V4: u64 = 1 << 24;
+
+/// The address, the prefix length, and the key of the port of a [`visitor_key`].
+pub fn visitor_of([first, second]: [u64; 2]) -> (Address, u8, u32) {
+    let (port, word) = ((second & 0x1_ffff) as u32, (second >> 32) as u32);
+    if second & VISITOR_V4 != 0 {
+        (Address::v4(word.to_le_bytes()), 24, port)
+    } else {
+        (Address::from_words([first, 0]), 48, port)
+    }
+}
 
 /// The key of [`maps::ASKED`]: the words of the other address, and the host's own port.
 #[inline(always)]
@@ -469,6 +516,35 @@ pub struct Flooder {
     pub packets: u64,
 }
 
+/// The uses of a port: the first packets of TCP connections, or UDP packets that are no replies. The
+/// first of each pair is about private addresses
+/// ([`is_private`](crate::address::Address::is_private)), the second about all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Visits {
+    /// Since when they are recorded. Written by the controller.
+    pub since: u64,
+    /// The bucket of new networks.
+    pub bucket: u64,
+    /// The number of networks that were entered in [`maps::VISITORS`]. One that was evicted and entered
+    /// again counts twice.
+    pub networks: [u64; 2],
+    /// The time of the last use.
+    pub last: [u64; 2],
+    /// Packets of networks that were not entered, because too many came at once.
+    pub missed: [u64; 2],
+}
+
+/// A network that uses a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Visitor {
+    /// The time of the first use.
+    pub first: u64,
+    /// The time of the last use, which is updated at most once in [`VISIT_REFRESH`](crate::limits::VISIT_REFRESH).
+    pub last: u64,
+}
+
 /// A User-Agent whose packets are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -521,6 +597,8 @@ const _: () = assert!(size_of::<Challenged>() == 120);
 const _: () = assert!(size_of::<WireEvent>() == 248);
 const _: () = assert!(size_of::<Beat>() == 16);
 const _: () = assert!(size_of::<Learning>() == 24);
+const _: () = assert!(size_of::<Visits>() == 64);
+const _: () = assert!(size_of::<Visitor>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16);
 const _: () = assert!(size_of::<Event>() == 32);
 
@@ -542,7 +620,7 @@ pub fn counter_index(slot: u32, would: bool, code: Code) -> u32 {
 mod pod {
     use super::{
         BanEntry, Beat, Challenged, Config, Configs, Counter, Flooder, Learning, NetworkEntry,
-        Peer, SharedBucket, Signature,
+        Peer, SharedBucket, Signature, Visitor, Visits,
     };
 
     // SAFETY: repr(C), no padding (the sizes above are the sums of the fields), any bits valid.
@@ -568,6 +646,10 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Signature {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for Visits {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Visitor {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
 }
 
@@ -591,6 +673,25 @@ mod tests {
         assert_eq!(port_place(true, 0), (PORT_BLOCKS / 2, 0));
         assert_eq!(port_place(true, 5061), (PORT_BLOCKS / 2 + 79, 5));
         assert_eq!([63, 64].map(|port| port_place(false, port)), [(0, 63), (1, 0)]);
+    }
+
+    #[test]
+    fn a_visitor_is_a_network_and_a_port() {
+        let shown = |text: &str, tcp, port| {
+            let source = Address::from(text.parse::<core::net::IpAddr>().unwrap());
+            let (network, length, port) = visitor_of(visitor_key(source, visited_key(tcp, port)));
+            (core::net::IpAddr::from(network), length, port)
+        };
+        for (text, tcp, port, network, length) in [
+            ("192.0.2.66", true, 5432, "192.0.2.0", 24),
+            ("255.255.255.255", false, u16::MAX, "255.255.255.0", 24),
+            ("0.0.0.1", true, u16::MAX, "0.0.0.0", 24),
+            ("2001:db8:1:2:3::4", true, 22, "2001:db8:1::", 48),
+            ("::1", false, 69, "::", 48),
+        ] {
+            let key = u32::from(port) + if tcp { 0x1_0000 } else { 0 };
+            assert_eq!(shown(text, tcp, port), (network.parse().unwrap(), length, key), "{text}");
+        }
     }
 
     #[test]

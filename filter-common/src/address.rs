@@ -75,6 +75,21 @@ impl Address {
         word & FIRST_OCTET == 127 || word & 0xf0 == 0xe0 || word == u32::MAX
     }
 
+    /// Whether it is in a network that is not routed on the Internet (RFC 1918, RFC 6598, RFC 4193,
+    /// RFC 3927), or link-local.
+    #[inline(always)]
+    pub fn is_private(self) -> bool {
+        let Some(word) = self.v4_word() else {
+            let [first, _] = self.0;
+            return first & 0xfe == 0xfc || first & 0xc0ff == 0x80fe;
+        };
+        word & FIRST_OCTET == 10
+            || word & 0xf0ff == 0x10ac
+            || word & 0xffff == 0xa8c0
+            || word & 0xc0ff == 0x4064
+            || word & 0xffff == 0xfea9
+    }
+
     /// The first address of its /64, from which one host can choose its addresses; the address itself if
     /// it is IPv4, or if one /64 has many hosts.
     #[inline(always)]
@@ -186,6 +201,35 @@ mod tests {
             ("1::", false),
         ] {
             assert_eq!(at(text).is_unspecified(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_internet_does_not_route_is_private() {
+        for (text, expected) in [
+            ("10.0.0.1", true),
+            ("11.0.0.1", false),
+            ("172.15.0.1", false),
+            ("172.16.0.1", true),
+            ("172.31.255.255", true),
+            ("172.32.0.1", false),
+            ("192.168.255.1", true),
+            ("192.169.0.1", false),
+            ("100.63.0.1", false),
+            ("100.64.0.1", true),
+            ("100.127.0.1", true),
+            ("100.128.0.1", false),
+            ("169.254.1.1", true),
+            ("192.0.2.1", false),
+            ("fc00::1", true),
+            ("fdff::1", true),
+            ("fe00::1", false),
+            ("fe80::1", true),
+            ("febf::1", true),
+            ("fec0::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(at(text).is_private(), expected, "{text}");
         }
     }
 

@@ -132,6 +132,22 @@ pub const REPLY_WINDOW: u64 = 120 * 1_000_000_000;
 /// writes it.
 pub const REPLY_REFRESH: u64 = 1_000_000_000;
 
+/// The maximum number of ports of which it is recorded which networks use them.
+pub const VISITED_PORTS: u32 = 256;
+
+/// The maximum number of networks that are recorded as users of such ports, 1 MiB.
+pub const VISITORS: u32 = 8192;
+
+/// How often the time of a network's last use of a port is updated, in nanoseconds.
+pub const VISIT_REFRESH: u64 = 10 * 1_000_000_000;
+
+/// How often a new network is recorded for a port after [`NEW_VISITORS`], in nanoseconds. So a flood from
+/// forged addresses needs hours to replace the networks that were recorded, and costs little.
+pub const NEW_VISITOR_EVERY: u64 = 1_000_000_000;
+
+/// How many new networks are recorded for a port at once.
+pub const NEW_VISITORS: u64 = 256;
+
 /// Bytes of the ring buffer to the controller: 4,096 events of 40 bytes with their headers. A power
 /// of two and a multiple of the page size.
 pub const EVENT_BYTES: u32 = 256 * 1024;

@@ -92,6 +92,9 @@ pub trait Tables {
     fn guards(&self, tcp: bool, port: u16) -> u8;
     /// When the host last sent something from this guarded UDP port to this address.
     fn asked(&self, other: Address, port: u16) -> Option<u64>;
+    /// Records that a source uses this port, if the port has [`RECORDED`](crate::abi::RECORDED). Only the
+    /// controller reads this.
+    fn visited(&self, _source: Address, _tcp: bool, _port: u16, _now: u64) {}
     /// A bucket of a source.
     fn source_bucket(&self, line: u32, place: usize) -> Option<Self::Bucket<'_>>;
     /// A bucket of a network of sources.

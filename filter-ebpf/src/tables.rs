@@ -12,7 +12,7 @@ use aya_ebpf::programs::XdpContext;
 use filter_common::abi::{
     AWAITED, BanEntry, Beat, Buckets, CLASSES, Challenged, Config, Configs, Flooder, NONCES,
     NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS, SharedBucket,
-    Signature, asked_key, port_place,
+    Signature, Visitor, Visits, asked_key, port_place, visited_key, visitor_key,
 };
 use filter_common::address::Address;
 use filter_common::ban_table::{self, Line};
@@ -20,12 +20,13 @@ use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
     AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
-    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, PREFIX_LINES, RETRY_BUCKETS,
-    RETRY_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX, SOURCE_LINES, TRUSTED_NETWORKS,
+    FLOODERS as FLOODERS_MAX, GREYLIST_LINES, KNOWN_PEERS, NEW_VISITOR_EVERY, NEW_VISITORS,
+    PREFIX_LINES, RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES, SIGNATURES as SIGNATURES_MAX,
+    SOURCE_LINES, TRUSTED_NETWORKS, VISIT_REFRESH, VISITED_PORTS, VISITORS as VISITORS_MAX,
 };
 use filter_common::packet::{Headers, SPARE_BIT, Window};
 use filter_common::policy::{BanSlot, NetworkSlot, PeerSlot, Tables};
-use filter_common::rate::seen_unit;
+use filter_common::rate::{Gcra, seen_unit};
 use filter_common::sip::{self, Agent, Fields};
 use filter_common::wire::{self, Count, Message, Reading};
 
@@ -123,6 +124,12 @@ static RETRIES: Array<greylist::Line, { RETRY_LINES as usize }> = Array::new();
 
 #[btf_map]
 static RETRY_RATE: Array<u64, { RETRY_BUCKETS as usize }> = Array::new();
+
+#[btf_map]
+static VISITED: HashMap<u32, Visits, { VISITED_PORTS as usize }> = HashMap::new();
+
+#[btf_map]
+static VISITORS: LruHashMap<[u64; 2], Visitor, { VISITORS_MAX as usize }> = LruHashMap::new();
 
 #[btf_map]
 static BEAT: Array<Beat, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -504,6 +511,21 @@ unsafe fn bucket(line: *mut Buckets, place: usize) -> Word {
     unsafe { Word::new(line.cast::<u64>().add(masked::<{ CLASSES - 1 }>(place))) }
 }
 
+/// The limit of new networks that use a port.
+const NEW_NETWORKS: Gcra =
+    Gcra { interval: NEW_VISITOR_EVERY, tolerance: NEW_VISITOR_EVERY * (NEW_VISITORS - 1) };
+
+/// One of a pair of words.
+///
+/// # Safety
+///
+/// `pair` is in a map's value.
+#[inline(always)]
+unsafe fn of_pair(pair: *mut [u64; 2], place: usize) -> *mut u64 {
+    // SAFETY: the mask keeps it inside.
+    unsafe { pair.cast::<u64>().add(masked::<1>(place)) }
+}
+
 impl Tables for KernelTables {
     type Line<'a>
         = BanLine
@@ -619,6 +641,45 @@ impl Tables for KernelTables {
         // SAFETY: an aligned word is read in one access; if the place has been reused meanwhile, the time
         // is that of another entry.
         unsafe { ASKED.get(asked_key(other, port)) }.copied()
+    }
+
+    #[inline(always)]
+    fn visited(&self, source: Address, tcp: bool, port: u16, now: u64) {
+        let port = visited_key(tcp, port);
+        let Some(visits) = VISITED.get_ptr_mut(port) else {
+            return;
+        };
+        let kind = usize::from(!source.is_private());
+        // SAFETY: a lookup's result stays readable while the program runs (RCU). The time is written only if it changes, so that CPUs do not compete for the
+        // cache line in a flood.
+        unsafe {
+            let last = of_pair(&raw mut (*visits).last, kind);
+            if last.read_volatile() != now {
+                last.write_volatile(now);
+            }
+        }
+        let key = visitor_key(source, port);
+        if let Some(visitor) = VISITORS.get_ptr_mut(key) {
+            // SAFETY: as above.
+            unsafe {
+                let last = &raw mut (*visitor).last;
+                if now.wrapping_sub(last.read_volatile()) > VISIT_REFRESH {
+                    last.write_volatile(now);
+                }
+            }
+            return;
+        }
+        // SAFETY: as above.
+        let bucket = unsafe { Word::new(&raw mut (*visits).bucket) };
+        let is_entered = NEW_NETWORKS.take(&bucket, now)
+            && VISITORS.insert(key, Visitor { first: now, last: now }, 0).is_ok();
+        // SAFETY: as above; each field is aligned to eight bytes.
+        let counter = unsafe {
+            let pair =
+                if is_entered { &raw mut (*visits).networks } else { &raw mut (*visits).missed };
+            Word::new(of_pair(pair, kind))
+        };
+        counter.add(1);
     }
 
     #[inline(always)]

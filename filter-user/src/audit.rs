@@ -7,6 +7,7 @@ mod accounts;
 mod asterisk;
 mod curl;
 pub mod devices;
+mod exposure;
 mod firewall;
 mod processes;
 mod program;
@@ -21,7 +22,10 @@ use std::path::Path;
 
 use ::audit::facts::{Facts, Interface, Socket};
 use anyhow::{Context as _, Result};
-use api::{Attacked, Audit, AuditFinding, AuditPart, JailReport, Status, Transport, Unread};
+use api::{
+    Attacked, Audit, AuditFinding, AuditPart, ExposureSuggestion, JailReport, Status, Transport,
+    Unread,
+};
 use jiff::Timestamp;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nameindex;
@@ -31,7 +35,7 @@ use crate::datapath::{self, Network};
 use crate::doctor;
 
 pub use ::audit::report::exit_status;
-pub use ::audit::{html, text};
+pub use ::audit::{html, suggest, text};
 
 /// The longest file that is read, in bytes: a baseline, or the list of users.
 const FILE_MAX: u64 = 16 << 20;
@@ -93,6 +97,11 @@ pub fn audit(host: Host<'_>, parts: &[AuditPart]) -> Audit {
     ::audit::report::report(facts, parts, findings)
 }
 
+/// Suggests which services to close.
+pub fn suggest(host: Host<'_>) -> ExposureSuggestion {
+    ::audit::suggest::suggest(&facts(host, &[AuditPart::Ports]))
+}
+
 /// Reads an earlier audit.
 ///
 /// # Errors
@@ -148,6 +157,10 @@ fn facts(host: Host<'_>, parts: &[AuditPart]) -> Facts {
     let sockets = sockets(&mut missing);
     let runs = sockets.iter().any(is_asterisk);
     Facts {
+        closed: exposure::closed(&config.paths.bpffs, &sockets, &mut missing),
+        visits: exposure::visits(&config.paths.bpffs, &mut missing),
+        exposure: config.exposure.clone(),
+        trusted: config.trusted.clone(),
         users: missing.or_default("/etc/passwd", users()),
         ephemeral: ephemeral().unwrap_or((32_768, 60_999)),
         asterisk: asterisk::read(host.asterisk, runs, &mut missing),

@@ -132,10 +132,11 @@ pub enum Command {
     /// SIP opens again by itself when the time is up, even if no daemon runs.
     #[command(subcommand)]
     Maintenance(MaintenanceVerb),
-    /// Confirm that the host can still be reached after the first start
+    /// Confirm that the host can still be reached after the first start, or after `exposure` closes more
     ///
     /// On its first start on a host the daemon enforces bans and limits, but stops dropping packets after
-    /// five minutes (`confirm.within`) unless you confirm. A new login over ssh confirms it too.
+    /// five minutes (`confirm.within`) unless you confirm. After a reload that closes more services, these
+    /// open again. A new login over ssh confirms it too.
     Confirm(Output),
     /// Let every packet pass at once, or enforce bans and limits again with `--off`
     ///
@@ -173,6 +174,9 @@ pub enum Command {
     /// Each finding has a reason, evidence, and a line that solves it. The exit status is 0 if there are
     /// only notes, 1 for warnings and 2 for critical findings. It changes nothing and needs no daemon.
     Audit(Audit),
+    /// Close services that strangers need not reach
+    #[command(subcommand)]
+    Exposure(ExposureVerb),
     /// Detach the filter from its interfaces; the next start enforces the bans again
     ///
     /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
@@ -219,6 +223,7 @@ impl Cli {
                 }
                 | Audit { part: None, output, .. },
             )
+            | Command::Exposure(ExposureVerb::Suggest(OfAsterisk { output, .. }))
             | Command::Doctor(Doctor { output, .. }) => output.json,
             Command::Run(_) | Command::TestLog(_) => false,
         }
@@ -268,6 +273,16 @@ pub struct Doctor {
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What `exposure` takes.
+#[derive(Debug, Subcommand)]
+pub enum ExposureVerb {
+    /// Suggest which services to close, from what listens and from the networks that use it
+    ///
+    /// It prints configuration to paste, and changes nothing. The filter records for each port that
+    /// listens which networks use it; a suggestion is certain once it has done so for a week.
+    Suggest(OfAsterisk),
 }
 
 /// What `audit` takes.

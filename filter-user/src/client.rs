@@ -15,6 +15,8 @@ use nix::unistd::{User, getuid};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::datapath::{Connection, connections};
+
 /// The user that the service runs as (`packaging/ringfence.service`).
 pub const USER: &str = "ringfence";
 
@@ -165,26 +167,54 @@ fn is_late(error: &anyhow::Error) -> bool {
 
 /// The user who sends the request.
 pub(crate) fn by() -> By {
-    By { sudo_user: env::var("SUDO_USER").ok(), from: session() }
+    let connection = connection();
+    let from = connection.map(|one| one.peer).or_else(session);
+    By { sudo_user: env::var("SUDO_USER").ok(), from, ssh_port: connection.map(|one| one.port) }
 }
+
+/// How many processes above this one are looked at.
+const ANCESTORS: usize = 16;
 
 /// Where this session comes from, if it came over ssh. `sudo` takes the variable away, so the
 /// environments of the processes above are asked too.
 pub fn session() -> Option<IpAddr> {
-    const ANCESTORS: usize = 16;
-    let mut process = std::process::id().to_string();
-    for _ in 0..ANCESTORS {
+    ancestors().find_map(|process| {
         let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
         let mut variables = environment.split(|byte| *byte == 0);
-        let connection = variables.find_map(|v| v.strip_prefix(b"SSH_CONNECTION="));
-        if let Some(from) = connection.and_then(|c| c.split(|byte| *byte == b' ').next()) {
-            return std::str::from_utf8(from).ok()?.parse().ok();
-        }
+        let connection = variables.find_map(|v| v.strip_prefix(b"SSH_CONNECTION="))?;
+        let from = connection.split(|byte| *byte == b' ').next()?;
+        std::str::from_utf8(from).ok()?.parse().ok()
+    })
+}
+
+/// The connection of this session: that of the sshd above this process. Nothing that a user can set is
+/// asked for it, but only root sees the sockets of other users.
+fn connection() -> Option<Connection> {
+    let is_sshd = |process: &String| {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        name.starts_with("sshd")
+    };
+    let mut all = None;
+    ancestors().filter(is_sshd).find_map(|process| {
+        let files = fs::read_dir(format!("/proc/{process}/fd")).ok()?.flatten();
+        let inode = |file: fs::DirEntry| -> Option<u32> {
+            let target = fs::read_link(file.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        };
+        let inodes: Vec<u32> = files.filter_map(inode).collect();
+        let all: &Vec<Connection> = all.get_or_insert_with(|| connections().unwrap_or_default());
+        all.iter().find(|one| inodes.contains(&one.inode)).copied()
+    })
+}
+
+/// This process and those above it.
+fn ancestors() -> impl Iterator<Item = String> {
+    let parent = |process: &String| {
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-        parent.trim().clone_into(&mut process);
-    }
-    None
+        Some(parent.trim().to_owned())
+    };
+    std::iter::successors(Some(std::process::id().to_string()), parent).take(ANCESTORS)
 }
 
 #[cfg(test)]

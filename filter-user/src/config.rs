@@ -38,8 +38,8 @@ use detection::register::{LogSetting, Reads, SOURCES, Source};
 pub use detection::settings::{
     Escalation, Exposure, Factor, FilterName, GuessingSettings, HOST_NAMES_MAX, HostName,
     Increment, JailSettings, JournalMatch, LOGS_MAX, LogPattern, MULTIPLIERS_MAX, OWN_JAILS_MAX,
-    Offenders, OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortRange, RECIDIVE, Scope,
-    Service, SipPorts, Thresholds, Unproven, Weights, built_in_jails, intern, services,
+    Offenders, OwnJail, PORT_CLASSES_MAX, PortClass, PortClasses, PortGuard, PortRange, RECIDIVE,
+    Scope, Service, SipPorts, Thresholds, Unproven, Weights, built_in_jails, intern, services,
 };
 
 /// The configuration file, unless the command line names another.

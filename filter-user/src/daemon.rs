@@ -12,6 +12,7 @@ mod reload;
 mod safety;
 mod server;
 mod sources;
+mod trial;
 mod turns;
 
 use std::collections::BTreeSet;
@@ -37,9 +38,10 @@ use self::reload::Reloads;
 use self::safety::Safety;
 pub(crate) use self::server::who;
 use self::sources::Sources;
+use self::trial::Trial;
 use self::turns::Parts;
 use crate::ban::Roster;
-use crate::config::{Config, HostName, Loaded, Paths, SipPorts};
+use crate::config::{Config, Exposure, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::settings::Guarded;
 use crate::datapath::{self, Datapath as _, Interface, Kernel, Opened, Settings};
@@ -60,6 +62,9 @@ const HOST_LOOK: Duration = Duration::from_secs(5);
 
 /// The number of checks of the host between two searches for Asterisk.
 const LOOKS_PER_ASTERISK: u32 = 12;
+
+/// The number of checks of the host between two lists of what listens.
+const LOOKS_PER_LIST: u32 = 6;
 
 /// The directory of Asterisk's configuration, which names the trunks.
 const ASTERISK: &str = "/etc/asterisk";
@@ -130,7 +135,10 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     make_directory(&config.paths.runtime)?;
     let is_first = !config.paths.state.join(store::FILE).exists();
     let safety = Safety::new(switch, &config, is_first);
-    let settings = settings(&config, interfaces, &own, safety.is_disabled());
+    let mut trial = Trial::read(&config.paths.state, &config.exposure);
+    trial.begin(&config.exposure, &config.sip, 0, clock::now());
+    let exposure = trial.in_force(&config.exposure);
+    let settings = settings(&config, exposure, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;
     let roster = Arc::new(Roster::new(config.jails.keys().copied()));
@@ -197,7 +205,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         seen,
         outlook,
         answers: Answers::default(),
-        reloads: Reloads::new(loaded, load),
+        reloads: Reloads::new(loaded, load, trial),
         safety,
         notify: Notify::of_environment(),
     };
@@ -226,6 +234,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
 /// The part of the configuration and of the host's state that the kernel needs.
 fn settings(
     config: &Config,
+    exposure: &Exposure,
     interfaces: Vec<String>,
     own: &BTreeSet<IpNet>,
     disabled: bool,
@@ -241,10 +250,7 @@ fn settings(
         trusted_by_route: config.trusted_by_route,
         sip: config.sip.clone(),
         ports: config.ports.clone(),
-        guarded: Guarded {
-            ports: config.exposure.guards(&config.sip),
-            dry_run: config.exposure.dry_run,
-        },
+        guarded: Guarded { ports: exposure.guards(&config.sip), dry_run: exposure.dry_run },
         limits: config.limits,
         peers: config.peers,
         signatures: config.signatures.clone(),
@@ -292,11 +298,16 @@ impl Outlook {
 
     /// Takes the result of a check of the host.
     fn take(&self, seen: &Seen, controller: &mut Controller<Kernel>) {
-        let Seen { network, asterisk, essential, trunks, .. } = seen;
+        let Seen { network, asterisk, essential, trunks, listening, .. } = seen;
         controller.set_essentials(essential, trunks, clock::now());
         if self.follows {
             follow(controller.datapath_mut(), network);
             last_interfaces::remember(&self.state, &controller.datapath_mut().interfaces());
+        }
+        if let Some(listening) = listening
+            && let Err(error) = controller.datapath_mut().record_visits(listening)
+        {
+            warn!("which networks use which ports is not recorded: {error:#}");
         }
         let names = controller.interface_names();
         let protection = Protection { interfaces: &names, sip: &self.sip };
@@ -370,6 +381,8 @@ struct Seen {
     asterisk: Option<Asterisk>,
     essential: Essential,
     trunks: Arc<Trunks>,
+    /// The ports of services, if they have just been read.
+    listening: Option<BTreeSet<(bool, u16)>>,
     /// The file of the emergency switch, if it exists.
     switched: Option<disable::Note>,
 }
@@ -382,16 +395,22 @@ async fn watch_host(switch: PathBuf, tell: mpsc::Sender<Seen>) {
             let find = || (Asterisk::find(), Arc::new(Trunks::read(Path::new(ASTERISK))));
             (asterisk, trunks) = tokio::task::spawn_blocking(find).await.unwrap_or_default();
         }
-        let switch = switch.clone();
+        let (switch, lists) = (switch.clone(), look.is_multiple_of(LOOKS_PER_LIST));
         let read = move || {
             let network = Network::read();
             let essential = network.as_ref().map(Essential::read).unwrap_or_default();
-            (network, essential, disable::read(&switch))
+            let listening = lists.then(|| {
+                host::listening().unwrap_or_else(|error| {
+                    debug!("{error:#}");
+                    BTreeSet::new()
+                })
+            });
+            (network, essential, disable::read(&switch), listening)
         };
         match tokio::task::spawn_blocking(read).await {
-            Ok((Ok(network), essential, switched)) => {
+            Ok((Ok(network), essential, switched, listening)) => {
                 let (asterisk, trunks) = (asterisk.clone(), Arc::clone(&trunks));
-                let seen = Seen { network, asterisk, essential, trunks, switched };
+                let seen = Seen { network, asterisk, essential, trunks, listening, switched };
                 if tell.send(seen).await.is_err() {
                     return;
                 }

@@ -40,7 +40,7 @@ const NOTE_MAX: u64 = 512;
 
 /// The text of the file: the user, the time and the reason.
 pub fn note(reason: Option<&str>) -> String {
-    let By { sudo_user, from } = client::by();
+    let By { sudo_user, from, .. } = client::by();
     let user = sudo_user.unwrap_or_else(|| "root".to_owned());
     let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
     let reason = reason.map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod asterisk;
 mod essential;
 mod exposure;
+mod listening;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use nix::ifaddrs::getifaddrs;
 pub use self::asterisk::Asterisk;
 pub use self::essential::Essential;
 pub use self::exposure::{Exposure, Protection, exposures, hint};
+pub use self::listening::listening;
 pub use datapath::Network;
 
 /// The host's own addresses and the loopback networks, which are never banned.

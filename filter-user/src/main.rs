@@ -18,8 +18,9 @@ use clap::Parser as _;
 use filter_user::audit::devices::{Access, Credentials, Place, Secret, Talk};
 use filter_user::check::Check;
 use filter_user::cli::{
-    Allow, Audit, AuditDevices, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor, HistoryOf,
-    Import, ImportFail2ban, MaintenanceVerb, Panic, Run, Set, Setting, TestLog, Unban, Which,
+    Allow, Audit, AuditDevices, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor,
+    ExposureVerb, HistoryOf, Import, ImportFail2ban, MaintenanceVerb, OfAsterisk, Panic, Run, Set,
+    Setting, TestLog, Unban, Which,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
@@ -187,6 +188,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Doctor(arguments) => examine(cli, arguments),
         // Its exit status says what it finds.
         Command::Audit(arguments) => audit(cli, arguments).map(drop),
+        Command::Exposure(ExposureVerb::Suggest(suggest)) => suggest_exposure(cli, suggest),
         Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
     }
 }
@@ -408,6 +410,31 @@ fn audit(cli: &Cli, arguments: &Audit) -> Result<ExitCode> {
         None => print(&audit::text::report(&report))?,
     }
     Ok(ExitCode::from(audit::exit_status(&report)))
+}
+
+/// Prints what could be closed.
+fn suggest_exposure(cli: &Cli, suggest: &OfAsterisk) -> Result<()> {
+    if !geteuid().is_root() {
+        bail!("this takes root: the processes of others are not shown to this user");
+    }
+    let (loaded, wrong) = Config::load_what_is_right(cli.config.as_deref());
+    let socket = cli.socket.clone().unwrap_or_else(|| loaded.config.paths.control_socket());
+    let status = client::ask_as(&socket, &Request::Status).map_err(|why| format!("{why:#}"));
+    let asterisk = &suggest.asterisk_config;
+    let host = audit::Host {
+        loaded: &loaded,
+        wrong: &wrong,
+        status: &status,
+        jails: &[],
+        asterisk,
+        devices: None,
+    };
+    let suggestion = audit::suggest(host);
+    if suggest.output.json {
+        print_json(&suggestion)
+    } else {
+        print(&audit::suggest::in_words(&suggestion))
+    }
 }
 
 /// Examines the telephones of wazo-provd, or changes their passwords.

@@ -220,7 +220,7 @@ pub fn maintenance(state: &MaintenanceState) -> String {
 
 /// `reload`.
 pub fn reloaded(reloaded: &Reloaded) -> String {
-    let Reloaded { applied, changes, objections } = reloaded;
+    let Reloaded { applied, changes, objections, confirm_within_seconds } = reloaded;
     let mut text = match (changes.is_empty(), *applied) {
         (true, _) => "the configuration has not changed\n".to_owned(),
         (false, true) => format!("{} changed:\n", count(changes.len(), "setting")),
@@ -235,6 +235,11 @@ pub fn reloaded(reloaded: &Reloaded) -> String {
     for objection in objections {
         let force = if *applied { "" } else { "; this needs `--force`" };
         line(&mut text, &format!("{objection}{force}"));
+    }
+    if let Some(seconds) = confirm_within_seconds {
+        let time = duration::format(Duration::from_secs(*seconds));
+        let then = "the services that `exposure` closes open again";
+        line(&mut text, &format!("type `ringfence confirm` within {time} of a reload, or {then}"));
     }
     text
 }

@@ -174,7 +174,8 @@ enum Outcome {
 impl UserAgent {
     fn new(socket: UdpSocket, account: Account, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let local = socket.local_addr().context("the phone's address")?;
-        let call_id = format!("phone-{}-{}", std::process::id(), local.port());
+        let address = local.ip().to_string().replace(':', "-");
+        let call_id = format!("phone-{}-{address}-{}", std::process::id(), local.port());
         Ok(Self { socket, local, account, shared, call_id, cseq: 0 })
     }
 

@@ -8,10 +8,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use ringfence_tests::child::{self, OnSignal};
 use ringfence_tests::guesser;
 use ringfence_tests::netns::Netns;
 use ringfence_tests::ringfence::{self, Config, Ringfence};
 use ringfence_tests::world::{ATTACKERS, ATTACKERS6, Hosts, PBX, PBX6, nothing_is_left, until};
+use serde_json::Value;
 
 /// How long something may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -155,6 +157,122 @@ fn what_a_closed_host_asks_for_is_answered() {
     assert!(dropped(&ringfence) > 0);
     drop((ringfence, hosts));
     nothing_is_left().unwrap();
+}
+
+/// What `exposure suggest` says about a port.
+fn suggested(ringfence: &Ringfence, hosts: &Hosts, port: u16) -> Option<Value> {
+    let mut command = hosts.pbx.command(ringfence::built().unwrap());
+    command.arg("-c").arg(ringfence.config_file()).arg("--socket").arg(ringfence.client().socket());
+    command.args(["exposure", "suggest", "--json"]);
+    let done = child::finish("suggest", &mut command, SOON * 4, OnSignal::Stop).unwrap();
+    let all: Value = serde_json::from_str(&done.success("suggest").unwrap().stdout).unwrap();
+    let ports = all["ports"].as_array().unwrap();
+    ports.iter().find(|one| one["port"] == port).cloned()
+}
+
+/// The networks that have used a port.
+fn users(port: &Value) -> Vec<&str> {
+    let all = port["networks"].as_array().unwrap().iter();
+    let mut all: Vec<&str> = all.map(|one| one["network"].as_str().unwrap()).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_is_used_by_whom_is_recorded() {
+    let hosts = Hosts::new().unwrap();
+    serve(&hosts.pbx);
+    let [tftp, ntp] = [69, 123].map(|port| socket(&hosts.pbx, PBX, port));
+    let mut ringfence = start(&hosts, "");
+    let is_recorded = |ringfence: &Ringfence, port| {
+        suggested(ringfence, &hosts, port).is_some_and(|one| one["since"].is_string())
+    };
+    assert!(until(SOON * 4, || is_recorded(&ringfence, 5432)));
+    for port in TCP {
+        let one = suggested(&ringfence, &hosts, port).unwrap();
+        assert!(users(&one).is_empty(), "{one:#}");
+    }
+    assert_eq!(suggested(&ringfence, &hosts, 5432).unwrap()["suggested"], "nobody");
+
+    // A database for a trusted network and a stranger, over both families, and a name of a phone.
+    let strangers = [ATTACKERS[1], ATTACKERS6[1]];
+    assert!(connects(&hosts, ATTACKERS[0], 5432) && connects(&hosts, ATTACKERS6[0], 5432));
+    assert!(strangers.into_iter().all(|stranger| connects(&hosts, stranger, 8000)));
+    let [client, server] = [69, 123].map(|port| socket(&hosts.attacker, ATTACKERS[1], port));
+    assert!(arrives(&client, &tftp));
+    // The host asks for the time: the reply is no use of its own service.
+    assert!(arrives(&ntp, &server) && arrives(&server, &ntp));
+    let one = suggested(&ringfence, &hosts, 5432).unwrap();
+    let mut expected = [ATTACKERS[0], ATTACKERS6[0]].map(network);
+    expected.sort_unstable();
+    assert_eq!(users(&one), expected, "{one:#}");
+    let one = suggested(&ringfence, &hosts, 8000).unwrap();
+    assert_eq!(one["public"]["networks"], 2, "{one:#}");
+    assert_eq!(one["suggested"], "everybody", "{one:#}");
+    assert_eq!(users(&suggested(&ringfence, &hosts, 69).unwrap()), [network(ATTACKERS[1])]);
+    let one = suggested(&ringfence, &hosts, 123).unwrap();
+    assert!(users(&one).is_empty() && one["since"].is_string(), "{one:#}");
+    assert_eq!(dropped(&ringfence), 0);
+
+    // A restart and a dry run forget nothing, and a closed port records no more.
+    let since = suggested(&ringfence, &hosts, 8000).unwrap()["since"].clone();
+    ringfence.restart(&hosts.pbx).unwrap();
+    reload(&mut ringfence, "exposure: {dry_run: true, closed: [rabbitmq]}\n");
+    assert!(until(SOON * 4, || {
+        assert!(connects(&hosts, ATTACKERS[1], 5672));
+        !users(&suggested(&ringfence, &hosts, 5672).unwrap()).is_empty()
+    }));
+    let one = suggested(&ringfence, &hosts, 8000).unwrap();
+    assert_eq!((&one["since"], users(&one).len()), (&since, 2), "{one:#}");
+    reload(&mut ringfence, "exposure: {closed: [rabbitmq]}\n");
+    assert!(!connects(&hosts, ATTACKERS6[1], 5672));
+    let one = suggested(&ringfence, &hosts, 5672).unwrap();
+    assert_eq!((&one["now"], users(&one)), (&"nobody".into(), vec![&*network(ATTACKERS[1])]));
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF"]
+fn what_a_reload_closes_awaits_a_confirmation() {
+    let hosts = Hosts::new().unwrap();
+    serve(&hosts.pbx);
+    let mut ringfence = start(&hosts, "");
+    let reload = |ringfence: &mut Ringfence, more: &str| {
+        ringfence.configure(|config| more.clone_into(&mut config.more)).unwrap();
+        let done = ringfence.client().run(&["reload"], false).unwrap();
+        done.success("reload").unwrap().stdout
+    };
+    let confirm = |ringfence: &Ringfence| {
+        ringfence.client().run(&["confirm"], false).unwrap().success("confirm").unwrap().stdout
+    };
+    // The test's own start is the first one on this host.
+    let _first = confirm(&ringfence);
+    assert!(
+        !reload(&mut ringfence, "exposure: {dry_run: true, closed: [rabbitmq]}\n")
+            .contains("confirm")
+    );
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    assert!(
+        reload(&mut ringfence, "exposure: {closed: [rabbitmq]}\n").contains("ringfence confirm")
+    );
+    assert!(!connects(&hosts, ATTACKERS[1], 5672));
+    assert!(confirm(&ringfence).starts_with("confirmed"));
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    // What was confirmed needs no confirmation after a restart, and opening needs none.
+    ringfence.restart(&hosts.pbx).unwrap();
+    assert!(confirm(&ringfence).contains("nothing to confirm"));
+    assert!(!reload(&mut ringfence, "").contains("confirm"));
+    assert!(connects(&hosts, ATTACKERS[1], 5672));
+    drop((ringfence, hosts));
+    nothing_is_left().unwrap();
+}
+
+/// The network of an address as it is recorded.
+fn network(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 24 } else { 48 };
+    ipnet::IpNet::new(address, length).unwrap().trunc().to_string()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
     self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Challenged, Configs, Counter, Flooder,
     Learning, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS,
-    SharedBucket, Signature, maps,
+    SharedBucket, Signature, Visitor, Visits, maps,
 };
 use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
@@ -13,7 +13,8 @@ use filter_common::greylist;
 use filter_common::limits::{
     AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
     EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES, RETRY_BUCKETS,
-    RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS, WIRE_BYTES,
+    RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS, VISITED_PORTS, VISITORS,
+    WIRE_BYTES,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -59,6 +60,8 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::SEEN, ARRAY, 4, 4, SEEN_PLACES),
         (maps::GUARDS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
         (maps::ASKED, LRU, 24, 8, ASKED_ADDRESSES),
+        (maps::VISITED, HASH, 4, size_of::<Visits>(), VISITED_PORTS),
+        (maps::VISITORS, LRU, 16, size_of::<Visitor>(), VISITORS),
         (maps::COUNTERS, PERCPU, 4, size_of::<Counter>(), COUNTERS),
         (maps::EVENTS, RING, 0, 0, EVENT_BYTES),
     ]

@@ -1,7 +1,9 @@
-//! Ports that are not open to everybody.
+//! Ports that are not open to everybody, and ports whose users are recorded.
 
 use super::{Tables, tiers};
-use crate::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, PORT_GUARDED};
+use crate::abi::{
+    OPEN_TO_ALL, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, PORT_GUARDED, RECORDED,
+};
 use crate::decision::{Code, Reason};
 use crate::limits::REPLY_WINDOW;
 use crate::packet::{Headers, Layer4, Words};
@@ -32,13 +34,19 @@ pub fn admit<T: Tables + ?Sized>(words: Words, open: Code, tables: &T) -> Code {
     }
     let guards = tables.guards(tcp, port);
     let now = tables.now(config);
-    if guards & OPEN_TO_KNOWN != 0 && tiers::known_peer(source, config, tables, now).is_some() {
+    let is_reply = !tcp
+        && guards & OPEN_TO_REPLIES != 0
+        && tables.asked(source, port).is_some_and(|asked| now < asked.saturating_add(REPLY_WINDOW));
+    if is_reply {
         return open;
     }
-    if !tcp
-        && guards & OPEN_TO_REPLIES != 0
-        && tables.asked(source, port).is_some_and(|asked| now < asked.saturating_add(REPLY_WINDOW))
-    {
+    if guards & RECORDED != 0 {
+        tables.visited(source, tcp, port, now);
+    }
+    if guards & OPEN_TO_ALL != 0 {
+        return open;
+    }
+    if guards & OPEN_TO_KNOWN != 0 && tiers::known_peer(source, config, tables, now).is_some() {
         return open;
     }
     if guards & OPEN_TO_TRUSTED != 0 { Reason::ClosedPort.into() } else { Code::SHUT }

@@ -180,7 +180,7 @@ pub struct Listener {
     pub sockets: u64,
     /// The service, such as `postgresql`; null if unknown.
     pub service: Option<String>,
-    /// Whether the host's firewall closes it to strangers.
+    /// Whether the host's firewall or `exposure` closes it to strangers.
     pub closed: bool,
     /// The protection in front of it as text; empty if there is none.
     pub guards: Vec<String>,

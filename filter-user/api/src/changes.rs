@@ -142,6 +142,9 @@ pub struct Reloaded {
     /// The objections: addresses or networks that the configuration shuts out. It is then applied only
     /// with `force`.
     pub objections: Vec<String>,
+    /// Within how many seconds `ringfence confirm` or a new login over ssh must follow, because `exposure`
+    /// closes more; null if nothing needs to.
+    pub confirm_within_seconds: Option<u64>,
 }
 
 /// A setting that a reload changes.

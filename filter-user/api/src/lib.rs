@@ -21,6 +21,7 @@ mod bans;
 mod changes;
 mod decisions;
 mod envelope;
+mod exposure;
 mod jails;
 mod peers;
 mod request;
@@ -43,6 +44,7 @@ pub use self::decisions::{
     HistoryPage, HistoryRow, Tunable, TuneChanged, Tuned,
 };
 pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
+pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::request::{

@@ -66,6 +66,9 @@ pub struct By {
     /// The address from which the ssh session came, if there is one.
     #[serde(default)]
     pub from: Option<IpAddr>,
+    /// The port of the host to which that session is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_port: Option<u16>,
 }
 
 /// A request to the daemon.
@@ -446,7 +449,11 @@ mod tests {
 
     #[test]
     fn requests_there_and_back() {
-        let by = By { sudo_user: Some("alice".to_owned()), from: Some([192, 0, 2, 9].into()) };
+        let by = By {
+            sudo_user: Some("alice".to_owned()),
+            from: Some([192, 0, 2, 9].into()),
+            ssh_port: Some(2222),
+        };
         for request in requests() {
             let line = Line::new(request, by.clone());
             let text = serde_json::to_string(&line).unwrap();
@@ -519,7 +526,11 @@ mod tests {
         };
         let bans = vec![longest; TAKE_OVER_MAX];
         let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last: false };
-        let by = By { sudo_user: Some("x".repeat(64)), from: Some("2001:db8::1".parse().unwrap()) };
+        let by = By {
+            sudo_user: Some("x".repeat(64)),
+            from: Some("2001:db8::1".parse().unwrap()),
+            ssh_port: Some(u16::MAX),
+        };
         let length = serde_json::to_string(&Line::new(request, by)).unwrap().len();
         assert!((length as u64) < REQUEST_MAX, "{length}");
     }

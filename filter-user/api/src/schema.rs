@@ -39,6 +39,7 @@ fn the_schemas_are_up_to_date() {
         ("request", schema::<Line>(asked)),
         ("status", schema::<Status>(told.clone())),
         ("audit", schema::<Audit>(told.clone())),
+        ("exposure-suggest", schema::<ExposureSuggestion>(told.clone())),
         ("bans", schema::<BansPage>(told.clone())),
         ("jails", schema::<Jails>(told.clone())),
         ("why", schema::<Why>(told.clone())),

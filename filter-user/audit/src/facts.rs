@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use api::{AuditedFilter, SipTransport, Transport, Unread};
-use detection::settings::{PortClasses, SipPorts};
+use api::{AuditedFilter, OpenTo, SipTransport, Transport, Unread};
+use detection::settings::{Exposure, PortClasses, SipPorts};
+use ipnet::IpNet;
 
 use crate::firewall::Rules;
 
@@ -31,6 +33,14 @@ pub struct Facts {
     pub asterisk: Option<Asterisk>,
     /// The rules of nftables and iptables.
     pub firewall: Vec<Rules>,
+    /// The ports that the filter closes now, on the interfaces that have it.
+    pub closed: BTreeMap<(Transport, u16), OpenTo>,
+    /// Who used which port; `None` if nothing is recorded.
+    pub visits: Option<Vec<Visits>>,
+    /// The services that the configuration closes.
+    pub exposure: Exposure,
+    /// The trusted networks of the configuration.
+    pub trusted: Vec<IpNet>,
     /// The SIP ports of the configuration.
     pub sip: SipPorts,
     /// Its other ports, by name.
@@ -39,6 +49,43 @@ pub struct Facts {
     pub filter: Option<AuditedFilter>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+}
+
+/// The uses of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visits {
+    /// Its transport.
+    pub transport: Transport,
+    /// The port.
+    pub port: u16,
+    /// Since when they are recorded.
+    pub since: Time,
+    /// By private addresses.
+    pub private: Uses,
+    /// By all other addresses.
+    pub public: Uses,
+    /// The networks that used it, each with its last use, the latest first. Some may be missing.
+    pub networks: Vec<(IpNet, Time)>,
+}
+
+/// The uses of a port by addresses of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// The number of networks; one may count twice.
+    pub networks: u64,
+    /// Packets of networks that were not recorded.
+    pub missed: u64,
+    /// The last use.
+    pub last: Option<Time>,
+}
+
+/// A time in the past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// How long ago it was.
+    pub ago: Duration,
+    /// The time as text.
+    pub text: String,
 }
 
 /// A socket.
@@ -109,6 +156,10 @@ impl Default for Facts {
             ephemeral: (32_768, 60_999),
             asterisk: None,
             firewall: Vec::new(),
+            closed: BTreeMap::new(),
+            visits: None,
+            exposure: Exposure::default(),
+            trusted: Vec::new(),
             sip: SipPorts { udp: Vec::new(), tcp: Vec::new() },
             ports: PortClasses::default(),
             filter: None,

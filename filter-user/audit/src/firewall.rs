@@ -144,6 +144,36 @@ pub fn closes(rules: &Rules, packet: Packet) -> bool {
     })
 }
 
+/// Whether a rule accepts packets to this port by its number.
+pub fn accepts_port(rules: &Rules, packet: Packet) -> bool {
+    let names_port = |condition: &Match| match condition {
+        Match::Ports(of, ranges, false) => {
+            of.is_none_or(|of| of == packet.transport)
+                && ranges.iter().any(|(first, last)| (*first..=*last).contains(&packet.port))
+        }
+        Match::Ports(..)
+        | Match::Always
+        | Match::Never
+        | Match::Maybe
+        | Match::OfFamily(_)
+        | Match::Transports(..) => false,
+    };
+    let is_other = |condition: &Match| match condition {
+        Match::OfFamily(family) => !sees(*family, packet),
+        Match::Transports(all, negated) => all.contains(&packet.transport) == *negated,
+        Match::Always | Match::Never | Match::Maybe | Match::Ports(..) => false,
+    };
+    let accepts = |rule: &Rule| {
+        rule.verdict == Verdict::Accept
+            && rule.matches.iter().any(names_port)
+            && !rule.matches.iter().any(is_other)
+    };
+    let chains = rules.chains.iter().map(|chain| (chain.family, &chain.rules));
+    let called = rules.called.iter().map(|((family, ..), rules)| (*family, rules));
+    let mut seen = chains.chain(called).filter(|(family, _)| sees(*family, packet));
+    seen.any(|(_, rules)| rules.iter().any(accepts))
+}
+
 /// Whether the rules do anything to packets that arrive.
 pub fn has_rules(rules: &Rules) -> bool {
     rules.chains.iter().any(|chain| chain.drops || !chain.rules.is_empty())

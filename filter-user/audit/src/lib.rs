@@ -30,6 +30,7 @@ pub mod reach;
 pub mod report;
 pub mod secret;
 pub mod services;
+pub mod suggest;
 pub mod text;
 pub mod transports;
 pub mod words;

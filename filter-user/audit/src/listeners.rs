@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::{Listener, Reach, Transport};
+use api::{Listener, OpenTo, Reach, Transport};
 
 use crate::facts::{Facts, Owner, Socket};
 use crate::firewall::{self, Packet};
@@ -122,6 +122,16 @@ fn guard(facts: &Facts, listener: &mut Listener) {
         };
         let place = if is_all { "" } else { ", on some interfaces" };
         guards.push(format!("{what}{place}"));
+    }
+    let place = (listener.transport, listener.port);
+    if let Some(open_to) = facts.closed.get(&place).filter(|_| is_all) {
+        listener.closed = true;
+        guards.push(match open_to {
+            OpenTo::Nobody => "`exposure` closes it".to_owned(),
+            OpenTo::Trusted | OpenTo::Everybody => {
+                "`exposure` closes it, except to trusted networks".to_owned()
+            }
+        });
     }
     let families = [(listener.ipv4, false), (listener.ipv6, true)];
     let mut taken = families.iter().filter(|(takes, _)| *takes).peekable();

@@ -10,6 +10,7 @@ use crate::facts::Facts;
 use crate::listeners::{self, Row};
 use crate::reach;
 use crate::services::{self, Remedy, Service};
+use crate::suggest;
 use crate::transports::has_socket;
 use crate::words::{count, is_plain, part_of_id, shown};
 
@@ -281,7 +282,7 @@ fn finding(facts: &Facts, subject: &Subject, rows: &[&Row]) -> Option<AuditFindi
             } else {
                 service.severity
             };
-            let (remedy, line) = remedy(service);
+            let (remedy, line) = remedy(facts, service, (*transport, *port), &all);
             Some(AuditFinding {
                 id: format!("exposed/{name}/{}/{port}", transport.as_str()),
                 severity: severity_of(base)?,
@@ -311,7 +312,7 @@ fn finding(facts: &Facts, subject: &Subject, rows: &[&Row]) -> Option<AuditFindi
             page: None,
         }),
         (Subject::Unknown(transport, port, process), _) => {
-            let (remedy, line) = for_unknown(&all);
+            let (remedy, line) = for_unknown(facts, (*transport, *port), &all);
             Some(AuditFinding {
                 id: format!("exposed/{}/{}/{port}", part_of_id(process), transport.as_str()),
                 severity: severity_of(Severity::Warning)?,
@@ -347,14 +348,20 @@ fn reason(service: &Service, all: &[&Listener]) -> String {
         text += "; according to Wazo's documentation it listens on 127.0.0.1 only";
     }
     if all.iter().all(|one| one.closed) {
-        text += "; the firewall closes the port to strangers, and without its rules they reach it";
+        text += "; strangers cannot reach it now, but could without the rules that close the port";
     } else if all.iter().all(|one| one.reach == Reach::Private) {
         text += "; its address is private, so strangers reach it only through other hosts";
     }
     text
 }
 
-fn remedy(service: &Service) -> (String, Option<String>) {
+/// What to do about a service: in its own configuration if that can do it, and otherwise with `exposure`.
+fn remedy(
+    facts: &Facts,
+    service: &Service,
+    place: (Transport, u16),
+    all: &[&Listener],
+) -> (String, Option<String>) {
     match service.remedy {
         Remedy::Conf(setting) => {
             let daemon = service.name;
@@ -364,19 +371,48 @@ fn remedy(service: &Service) -> (String, Option<String>) {
             ("listen on loopback; the first file of conf.d wins".to_owned(), Some(line))
         }
         Remedy::Paste(what, line) => (what.to_owned(), Some(line.to_owned())),
-        Remedy::Words(what) => (what.to_owned(), None),
+        Remedy::Words(what) => match exposure(facts, place, all) {
+            Some(line) if service.severity > Severity::Note => {
+                (format!("{what}; or {BY_EXPOSURE}"), Some(line))
+            }
+            _ => (what.to_owned(), None),
+        },
     }
 }
 
 /// What to do about an unknown program.
-fn for_unknown(all: &[&Listener]) -> (String, Option<String>) {
+fn for_unknown(
+    facts: &Facts,
+    place: (Transport, u16),
+    all: &[&Listener],
+) -> (String, Option<String>) {
     let units: BTreeSet<&str> = all.iter().filter_map(|one| one.unit.as_deref()).collect();
     let unit = match units.iter().copied().collect::<Vec<_>>()[..] {
         [unit] if unit.ends_with(".service") && is_plain(unit) => Some(unit),
         _ => None,
     };
     let what = "let it listen on 127.0.0.1, in its own configuration; if nobody needs it, stop it";
-    (what.to_owned(), unit.map(|unit| format!("systemctl disable --now {unit}")))
+    if let Some(unit) = unit {
+        return (what.to_owned(), Some(format!("systemctl disable --now {unit}")));
+    }
+    match exposure(facts, place, all) {
+        Some(line) => (format!("{what}; or {BY_EXPOSURE}"), Some(line)),
+        None => (what.to_owned(), None),
+    }
+}
+
+/// The remedy that every service has.
+const BY_EXPOSURE: &str = "open it to trusted networks only, in the configuration of Ringfence, then \
+                           `ringfence reload`";
+
+/// The line for [`BY_EXPOSURE`], if the filter has all ways to the service and does not close it yet.
+fn exposure(
+    facts: &Facts,
+    place @ (transport, port): (Transport, u16),
+    all: &[&Listener],
+) -> Option<String> {
+    let is_useful = is_all_filtered(facts, all) && !facts.closed.contains_key(&place);
+    suggest::line(facts, transport, port).filter(|_| is_useful)
 }
 
 /// Whether the filter protects all of them.

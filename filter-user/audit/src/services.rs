@@ -71,7 +71,8 @@ impl Service {
 const REST: &str = "its REST API takes requests with a token, and nginx passes them on from port 443: nobody needs this port";
 const REST_CONF: Remedy = Conf("rest_api: {listen: 127.0.0.1}");
 const OPEN_REST: &str = "it asks for no password";
-const NO_BIND: &str = "admit only the networks of the phones to this port in the host's firewall";
+const NO_BIND: &str =
+    "admit only the networks of the phones to this port: list them under `trusted`";
 
 /// A daemon of Wazo whose REST API nginx passes on.
 const fn rest(name: &'static str, port: u16) -> Service {

@@ -1,5 +1,6 @@
 //! Translates the settings into the form that the program reads.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,15 +9,16 @@ use aya::maps::{Array, MapData};
 use detection::settings::{PortClasses, PortGuard, PortRange, SipPorts};
 use filter_common::abi::{
     ABI_VERSION, CLASSES, Config, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, FLAG_DRY_RUN,
-    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, PORT_BLOCKS, PORT_GUARDED,
-    PORTS_PER_BLOCK, SCOPE_SIP, SCOPE_THROTTLE, SEARCHES, Signature, port_place,
+    FLAG_EXPOSURE_DRY_RUN, FLAG_GREYLIST, FLAG_GUARDED, FLAG_SIGNATURES, OPEN_TO_ALL,
+    OPEN_TO_REPLIES, PORT_BLOCKS, PORT_GUARDED, PORTS_PER_BLOCK, RECORDED, SCOPE_SIP,
+    SCOPE_THROTTLE, SEARCHES, Signature, port_place,
 };
 use filter_common::limits::AGENT_WORDS;
 use filter_common::rate::Gcra;
 use filter_common::sip::agent_of;
 
 use super::clocks::Clocks;
-use super::settings::{ClassLimits, Limit, Limits, Settings, UserAgent};
+use super::settings::{ClassLimits, Guarded, Limit, Limits, Settings, UserAgent};
 
 /// Flags of the configuration that belong to maintenance, not to the settings.
 const MAINTENANCE_FLAGS: u32 = FLAG_CLOSED_TO_KNOWN;
@@ -123,6 +125,31 @@ fn write(map: &mut PortMap, blocks: &Blocks, there: &Blocks) -> Result<()> {
     Ok(())
 }
 
+/// Marks the ports whose users are to be recorded, except those that are closed and those of SIP.
+fn record(
+    classes: &mut Blocks,
+    open_to: &mut Blocks,
+    guarded: &Guarded,
+    recorded: &BTreeSet<(bool, u16)>,
+) {
+    for (tcp, port) in recorded {
+        let (block, byte) = port_place(*tcp, *port);
+        let Ok(block) = usize::try_from(block) else { continue };
+        let of_port = |blocks: &mut Blocks| blocks.get(block)?.get(byte).copied();
+        let Some(class) = of_port(classes).filter(|class| class & SCOPE_SIP == 0) else { continue };
+        let more = if class & PORT_GUARDED == 0 {
+            OPEN_TO_ALL | if *tcp { 0 } else { OPEN_TO_REPLIES }
+        } else if guarded.dry_run {
+            0
+        } else {
+            continue;
+        };
+        let range = [PortRange::single(*port)];
+        change(classes, *tcp, &range, |of_port| *of_port |= PORT_GUARDED);
+        change(open_to, *tcp, &range, |of_port| *of_port |= RECORDED | more);
+    }
+}
+
 /// Writes the classes of all ports, and the sources to which guarded ports are open. The latter are
 /// written first, so that no packet finds a guarded port without them.
 pub(super) fn write_ports(
@@ -130,7 +157,8 @@ pub(super) fn write_ports(
     guards: &mut PortMap,
     sip: &SipPorts,
     named: &PortClasses,
-    guarded: &[PortGuard],
+    guarded: &Guarded,
+    recorded: &BTreeSet<(bool, u16)>,
 ) -> Result<()> {
     let mut classes = blocks();
     let mut add = |tcp, ranges: &[PortRange], class: u8| {
@@ -143,10 +171,11 @@ pub(super) fn write_ports(
         add(true, &class.tcp, 1 << scope.bit());
     }
     let mut open_to = blocks();
-    for PortGuard { tcp, range, open_to: of_guard } in guarded {
+    for PortGuard { tcp, range, open_to: of_guard } in &guarded.ports {
         add(*tcp, &[*range], PORT_GUARDED);
         change(&mut open_to, *tcp, &[*range], |of_port| *of_port = *of_guard);
     }
+    record(&mut classes, &mut open_to, guarded, recorded);
     let (old_open_to, old_classes) = read(guards)
         .and_then(|guards| Ok((guards, read(ports)?)))
         .context("read the classes of ports")?;
@@ -210,6 +239,32 @@ mod tests {
         assert_eq!(masked("192.0.2.66", 128), "192.0.2.66");
         assert_eq!(masked("2001:db8:1:2:3::4", 64), "2001:db8:1:2::");
         assert_eq!(masked("2001:db8:1:2:3::4", 0), "::");
+    }
+
+    #[test]
+    fn ports_that_are_closed_or_carry_sip_are_not_recorded() {
+        let guard = |port| PortGuard { tcp: true, range: PortRange::single(port), open_to: 1 };
+        let recorded = [(true, 22), (true, 80), (true, 5060), (false, 69)].into();
+        let marked = |dry_run| {
+            let guarded = Guarded { ports: vec![guard(22)], dry_run };
+            let (mut classes, mut open_to) = (blocks(), blocks());
+            let one = |port| [PortRange::single(port)];
+            change(&mut classes, true, &one(5060), |of_port| *of_port = SCOPE_SIP);
+            change(&mut classes, true, &one(22), |of_port| *of_port = PORT_GUARDED);
+            change(&mut open_to, true, &one(22), |of_port| *of_port = 1);
+            record(&mut classes, &mut open_to, &guarded, &recorded);
+            [(true, 22), (true, 80), (true, 5060), (false, 69), (false, 70)].map(|(tcp, port)| {
+                let (block, byte) = port_place(tcp, port);
+                let of_port = |blocks: &Blocks| blocks[block as usize][byte];
+                (of_port(&classes), of_port(&open_to))
+            })
+        };
+        let all = RECORDED | OPEN_TO_ALL;
+        let others =
+            [(PORT_GUARDED, all), (SCOPE_SIP, 0), (PORT_GUARDED, all | OPEN_TO_REPLIES), (0, 0)];
+        let [closed, rest @ ..] = marked(false);
+        assert_eq!((closed, rest), ((PORT_GUARDED, 1), others));
+        assert_eq!(marked(true)[0], (PORT_GUARDED, 1 | RECORDED));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use detection::ban::{AddressEntry, InForce, NetworkEntry};
 use detection::clock::KernelTime;
-use detection::settings::PortRange;
+use detection::settings::{PortClasses, SipPorts};
 use filter_common::abi::{
     self, Challenged, Counter, FLAG_CLOSED_TO_KNOWN, FLAG_DISABLED, Flooder, Learning, Peer,
     counter_index, maps,
@@ -46,10 +46,11 @@ use super::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, Know
 use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
-use super::settings::{Mode as Wanted, Settings, UserAgent};
+use super::settings::{Guarded, Mode as Wanted, Settings, UserAgent};
 use super::sockets;
 use super::trust;
 use super::unread::Unread;
+use super::visits::Visits;
 
 /// How many of the host's own addresses and of its SIP ports are looked at for a connection.
 const LOCAL_ENDS: usize = 8;
@@ -75,8 +76,9 @@ pub struct Kernel {
     signatures: SignatureMap,
     ports: configure::PortMap,
     open_to: configure::PortMap,
+    port_settings: (SipPorts, PortClasses, Guarded),
+    visits: Visits,
     user_agents: Vec<UserAgent>,
-    sip_tcp: Vec<PortRange>,
     seen: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counter>,
     capacity: u32,
@@ -231,8 +233,9 @@ impl Kernel {
             signatures: SignatureMap::try_from(take(first, maps::SIGNATURES)?)?,
             ports: Array::try_from(take(first, maps::PORTS)?)?,
             open_to: Array::try_from(take(first, maps::GUARDS)?)?,
+            port_settings: (settings.sip.clone(), settings.ports.clone(), Guarded::default()),
+            visits: Visits::new(take(first, maps::VISITED)?)?,
             user_agents: settings.signatures.user_agents.clone(),
-            sip_tcp: settings.sip.tcp.clone(),
             seen: Array::try_from(take(first, maps::SEEN)?)?,
             counters: PerCpuArray::try_from(take(first, maps::COUNTERS)?)?,
             capacity: settings.bans,
@@ -319,17 +322,41 @@ impl Kernel {
 
     /// Writes the settings that the program reads, the configuration last.
     fn write(&mut self, settings: &Settings, clocks: Clocks) -> Result<()> {
-        configure::write_ports(
-            &mut self.ports,
-            &mut self.open_to,
-            &settings.sip,
-            &settings.ports,
-            &settings.guarded.ports,
-        )?;
-        self.sip_tcp.clone_from(&settings.sip.tcp);
+        self.port_settings =
+            (settings.sip.clone(), settings.ports.clone(), settings.guarded.clone());
+        self.write_ports()?;
         configure::write_signatures(&mut self.signatures, &settings.signatures.user_agents)?;
         let old = self.config.get()?;
         self.config.set(&configure::config(settings, &old, clocks, self.bans.lines()))
+    }
+
+    fn write_ports(&mut self) -> Result<()> {
+        let (sip, named, guarded) = &self.port_settings;
+        let recorded = self.visits.ports();
+        configure::write_ports(&mut self.ports, &mut self.open_to, sip, named, guarded, recorded)
+    }
+
+    /// Records from now on which networks use these ports, and those that were recorded before if there
+    /// is room. `tcp` is the first of each pair.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn record_visits(&mut self, listening: &BTreeSet<(bool, u16)>) -> Result<()> {
+        // A program of an earlier version would take these ports for closed ones.
+        let has_older = |guard: &Guard| guard.is_bare() && guard.has_ours(&self.pins);
+        let changed = if self.guards.iter().any(has_older) {
+            self.visits.pause()
+        } else {
+            let (SipPorts { udp, tcp }, ..) = &self.port_settings;
+            let is_sip = |of_tcp: bool, port: u16| {
+                let ranges = if of_tcp { tcp } else { udp };
+                ranges.iter().any(|range| range.contains(port))
+            };
+            let wanted = listening.iter().filter(|(of_tcp, port)| !is_sip(*of_tcp, *port));
+            self.visits.record(&wanted.copied().collect(), clock::now())?
+        };
+        if changed { self.write_ports() } else { Ok(()) }
     }
 
     /// Attaches programs again where they were lost, and to interfaces that have appeared. Returns
@@ -598,7 +625,8 @@ impl Datapath for Kernel {
     fn has_connection(&self, address: IpAddr, port: u16) -> bool {
         let remote = SocketAddr::new(address, port);
         let own = self.bans.own_addresses().filter(|own| own.is_ipv4() == address.is_ipv4());
-        let ports = || self.sip_tcp.iter().flat_map(|range| range.ports()).take(LOCAL_ENDS);
+        let ports =
+            || self.port_settings.0.tcp.iter().flat_map(|range| range.ports()).take(LOCAL_ENDS);
         let mut ends = own.take(LOCAL_ENDS).flat_map(|own| ports().map(move |port| (own, port)));
         ends.any(|(own, port)| {
             let found = sockets::is_connected(SocketAddr::new(own, port), remote);

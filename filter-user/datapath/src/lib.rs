@@ -12,6 +12,7 @@
 //! | `attach`, `egress`, `programs` | the XDP program and the classifier on an interface |
 //! | `pins`, `detach`, `disable`, `beat` | the directory of pins, and its removal; the switch to pass all; the heartbeat |
 //! | `pinned`, `floods` | the pinned maps while no controller runs; lifts the program's own bans |
+//! | `visits` | which networks use which ports |
 //! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
 //! | `batch`, `mapped`, `unread` | reading of whole maps; maps in memory; failed reads |
 //! | `events`, `clock`, `clocks`, `requirements` | the program's events; the kernel's clocks; missing requirements |
@@ -47,6 +48,7 @@ mod sockets;
 pub mod trace;
 mod trust;
 mod unread;
+mod visits;
 
 pub use self::beat::{LastBeat, last_beat};
 pub use self::detach::detach_all;
@@ -59,5 +61,6 @@ pub use self::pinned::{Owned, Pinned, own};
 pub use self::pins::{InUse, check_place, mount_bpffs, protected};
 pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
 pub use self::settings::Settings;
-pub use self::sockets::{Socket, listening};
+pub use self::sockets::{Connection, Socket, connections, listening};
+pub use self::visits::{PortVisits, Uses, closed, visits};
 pub use tables::{ban_table, gates};

@@ -64,6 +64,45 @@ pub fn listening(is_tcp: bool) -> Result<Vec<Socket>> {
     Ok(sockets)
 }
 
+/// A TCP connection of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The port of this host.
+    pub port: u16,
+    /// The other address.
+    pub peer: IpAddr,
+    /// The number of the socket in `/proc/PID/fd`.
+    pub inode: u32,
+}
+
+/// The TCP connections of both families.
+///
+/// # Errors
+///
+/// If the kernel does not list them.
+pub fn connections() -> Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
+        let protocol = u8::try_from(nix::libc::IPPROTO_TCP)?;
+        let request = request(u8::try_from(family)?, protocol, TCP_ESTABLISHED.into());
+        let all = whole_list(&request).context("ask the kernel for the TCP connections")?;
+        found.extend(all.iter().filter_map(|one| connection(one)));
+    }
+    Ok(found)
+}
+
+/// The connection in a `struct inet_diag_msg`.
+fn connection(answer: &[u8]) -> Option<Connection> {
+    let Socket { port, inode, address, .. } = parse(answer, true)?;
+    let peer = answer.get(NLMSG_HEADER..)?.get(24..)?;
+    let peer = if address.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::from(peer.first_chunk::<4>().copied()?))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(peer.first_chunk::<16>().copied()?)).to_canonical()
+    };
+    Some(Connection { port, peer, inode })
+}
+
 /// Whether the host has a TCP connection with these ends, which no packet with a forged source can open.
 ///
 /// # Errors
@@ -188,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_listed_with_the_other_address() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let here = listener.local_addr().unwrap();
+            let _there = std::net::TcpStream::connect(here).unwrap();
+            let all = connections().unwrap();
+            let found: Vec<_> = all.iter().filter(|one| one.port == here.port()).collect();
+            assert!(matches!(found[..], [one] if one.peer == here.ip()), "{address}: {found:?}");
+        }
+    }
+
+    #[test]
     fn a_connection_is_one_with_both_ends() {
         for (any, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")]
         {
@@ -216,6 +267,7 @@ mod tests {
         assert!(socket.v6_only);
         for length in 0..bytes.len() {
             let _any = parse(&bytes[..length], true);
+            let _any = connection(&bytes[..length]);
         }
         let other = message(3, 0, &body);
         assert_eq!(parse(&other, true), None);

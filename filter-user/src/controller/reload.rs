@@ -1,13 +1,15 @@
 //! Replaces the running configuration by a new one.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use filter_common::abi::OPEN_TO_TRUSTED;
 use ipnet::IpNet;
 
 use super::{Controller, show};
 use crate::clock::KernelTime;
-use crate::config::Config;
+use crate::config::{Config, Exposure, SipPorts};
 use crate::datapath::Datapath;
 
 /// The most bans that an objection names.
@@ -66,6 +68,49 @@ impl<D: Datapath> Controller<D> {
                      by the ban of {}",
                     show(entry.ban.network)
                 ));
+            }
+        }
+        objections
+    }
+
+    /// Objections to the services that this configuration closes, where `old` ones are closed now: ports of
+    /// sshd that would be closed to everybody, or to the sources of SSH sessions.
+    pub fn ssh_objections(
+        &self,
+        new: &Config,
+        old: &Exposure,
+        ports: &BTreeSet<u16>,
+        session: Option<IpAddr>,
+    ) -> Vec<String> {
+        let protected = self.protected.replaced(new);
+        let mut sessions = self.protected.essentials().sessions().clone();
+        sessions.extend(session);
+        let mut objections = Vec::new();
+        for port in ports {
+            let open_to = |exposure: &Exposure, sip: &SipPorts| {
+                let guards = if exposure.dry_run { Vec::new() } else { exposure.guards(sip) };
+                let last = guards.iter().rev().find(|one| one.tcp && one.range.contains(*port));
+                last.map(|guard| guard.open_to)
+            };
+            let Some(open) = open_to(&new.exposure, &new.sip) else { continue };
+            if open & OPEN_TO_TRUSTED == 0 {
+                if open_to(old, &new.sip) != Some(open) {
+                    objections.push(format!(
+                        "`exposure.closed` closes port {port}, on which sshd listens"
+                    ));
+                }
+                continue;
+            }
+            let is_trusted = |session: &&IpAddr| protected.is_trusted(IpNet::from(**session));
+            for session in sessions.iter().filter(|session| !is_trusted(session)).take(NAMED) {
+                let was_open = open_to(old, &new.sip).is_none()
+                    || self.protected.is_trusted(IpNet::from(*session));
+                if was_open {
+                    objections.push(format!(
+                        "an SSH session comes from {session}, which is not trusted and could not log in \
+                         again on port {port}"
+                    ));
+                }
             }
         }
         objections

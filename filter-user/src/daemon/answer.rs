@@ -25,7 +25,7 @@ impl Answers {
     /// Answers a request, now or as soon as the store has everything that the answer reports. A request that
     /// changes nothing is dropped if its client has gone.
     pub(super) fn answer(&mut self, controller: &mut Controller<Kernel>, question: Question) {
-        let Question { request, who, from, reply } = question;
+        let Question { request, who, from, reply, .. } = question;
         if reply.is_closed() && !request.changes() {
             return;
         }

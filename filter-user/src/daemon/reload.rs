@@ -3,7 +3,9 @@
 //!
 //! The files are read on another thread; only comparing and applying takes a turn of the loop.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,11 +17,14 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::server::Question;
+use super::trial::Trial;
+use super::trial::WITHIN;
 use super::{Outlook, settings};
 use crate::config::{Config, Loaded};
 use crate::controller::Controller;
 use crate::datapath::Kernel;
 use crate::dns::{self, Following};
+use crate::doctor;
 use crate::host;
 use crate::log_budget::MANUAL;
 use crate::report;
@@ -47,6 +52,8 @@ pub(super) struct How {
     pub(super) force: bool,
     /// The source of the requesting user's session, if it is an SSH session.
     pub(super) session: Option<IpAddr>,
+    /// The port to which that session is connected.
+    pub(super) ssh_port: Option<u16>,
 }
 
 /// Called with the result of a reload.
@@ -63,14 +70,15 @@ pub(super) struct Read {
 pub(super) struct Reloads {
     load: Load,
     running: Loaded,
+    trial: Trial,
     read: mpsc::Sender<Read>,
     waiting: mpsc::Receiver<Read>,
 }
 
 impl Reloads {
-    pub(super) fn new(running: Loaded, load: Load) -> Self {
+    pub(super) fn new(running: Loaded, load: Load, trial: Trial) -> Self {
         let (read, waiting) = mpsc::channel(WAITING);
-        Self { load, running, read, waiting }
+        Self { load, running, trial, read, waiting }
     }
 
     /// Begins a reload: reads the files on another thread, repeatedly until they do not change any more.
@@ -87,15 +95,21 @@ impl Reloads {
     /// The same for SIGHUP: the log says how it went.
     pub(super) fn begin_for_signal(&self) {
         info!(target: MANUAL, "SIGHUP: reads the configuration again");
-        let how = How { who: "SIGHUP".to_owned(), dry_run: false, force: false, session: None };
+        let how = How {
+            who: "SIGHUP".to_owned(),
+            dry_run: false,
+            force: false,
+            session: None,
+            ssh_port: None,
+        };
         self.begin(how, Box::new(|done| log_outcome("SIGHUP", done)));
     }
 
     /// The same for a client, if that is the question; other questions come back.
     pub(super) fn begin_for(&self, question: Question) -> Option<Question> {
         let Request::Reload { dry_run, force } = question.request else { return Some(question) };
-        let Question { who, from: session, reply, .. } = question;
-        let how = How { who: who.clone(), dry_run, force, session };
+        let Question { who, from: session, ssh_port, reply, .. } = question;
+        let how = How { who: who.clone(), dry_run, force, session, ssh_port };
         let tell = move |done: Result<Reloaded>| {
             let answer = match &done {
                 Ok(done) => Reply::Ok(Answer::Reloaded(done.clone())),
@@ -144,25 +158,41 @@ impl Reloads {
     ) -> Result<Reloaded> {
         let (changes, next) = self.running.changes(new);
         let now = crate::clock::now();
-        let objections = controller.objections(&next.config, how.session, now);
+        let mut objections = controller.objections(&next.config, how.session, now);
+        let exposure = &next.config.exposure;
+        let ssh = doctor::ssh_ports(Path::new("/etc")).unwrap_or_default();
+        let ssh: BTreeSet<u16> = ssh.into_iter().chain(how.ssh_port).collect();
+        let in_force = self.trial.in_force(&self.running.config.exposure).clone();
+        objections.extend(controller.ssh_objections(&next.config, &in_force, &ssh, how.session));
+        let awaits = self.trial.would_await(exposure, &next.config.sip)
+            && *exposure != self.running.config.exposure;
+        let confirm_within_seconds = awaits.then_some(WITHIN.as_secs());
         if how.dry_run {
-            return Ok(Reloaded { changes, objections, applied: false });
+            return Ok(Reloaded { changes, objections, applied: false, confirm_within_seconds });
         }
         if !objections.is_empty() && !how.force {
             bail!("nothing is changed: {}; `--force` applies it", objections.join("; "));
         }
         if changes.iter().all(|change| change.needs_restart) {
-            return Ok(Reloaded { changes, objections, applied: true });
+            return Ok(Reloaded {
+                changes,
+                objections,
+                applied: true,
+                confirm_within_seconds: None,
+            });
         }
         let own = host::own_networks().context("read the host's addresses")?;
         let interfaces = controller.interface_names();
-        let kernel_settings = |config| settings(config, interfaces.clone(), &own, disabled);
+        let kernel_settings =
+            |config, exposure| settings(config, exposure, interfaces.clone(), &own, disabled);
         let kernel = controller.datapath_mut();
+        let is_same = *exposure == self.running.config.exposure;
+        let new_exposure = if is_same { self.trial.in_force(exposure) } else { exposure };
         let applied = kernel
-            .configure(&kernel_settings(&next.config))
+            .configure(&kernel_settings(&next.config, new_exposure))
             .and_then(|()| controller.reconfigure(&next.config, now));
         if let Err(why) = applied {
-            let old = kernel_settings(&self.running.config);
+            let old = kernel_settings(&self.running.config, &in_force);
             let why = why.context("the kernel refuses the new configuration; the old one stays");
             return Err(match controller.datapath_mut().configure(&old) {
                 Ok(()) => why,
@@ -176,8 +206,43 @@ impl Reloads {
         if wanted != outlook.names(&self.running.config) {
             *names = Following::start(wanted, dns::system_resolver);
         }
+        if !is_same {
+            self.trial.begin(exposure, &next.config.sip, controller.logins(), now);
+        }
         self.running = next;
-        Ok(Reloaded { changes, objections, applied: true })
+        Ok(Reloaded { changes, objections, applied: true, confirm_within_seconds })
+    }
+
+    /// Lets time pass: services that were not confirmed in time open again.
+    pub(super) fn tick(&mut self, controller: &mut Controller<Kernel>, disabled: bool) {
+        let is_enforced = !controller.is_dry_run() && !disabled;
+        let (logins, now) = (controller.logins(), crate::clock::now());
+        if self.trial.tick(&self.running.config.exposure, logins, is_enforced, now) {
+            self.apply_exposure(controller, disabled);
+        }
+    }
+
+    /// Confirms the services that are configured. Returns whether that was awaited or overdue.
+    pub(super) fn confirm(&mut self, controller: &mut Controller<Kernel>, disabled: bool) -> bool {
+        let was_awaited = self.trial.confirm(&self.running.config.exposure);
+        if was_awaited {
+            self.apply_exposure(controller, disabled);
+        }
+        was_awaited
+    }
+
+    /// Closes the services that are in force now.
+    fn apply_exposure(&self, controller: &mut Controller<Kernel>, disabled: bool) {
+        let config = &self.running.config;
+        let exposure = self.trial.in_force(&config.exposure);
+        let interfaces = controller.interface_names();
+        let applied = host::own_networks().and_then(|own| {
+            let settings = settings(config, exposure, interfaces, &own, disabled);
+            controller.datapath_mut().configure(&settings)
+        });
+        if let Err(why) = applied {
+            error!("cannot change which services are closed: {why:#}");
+        }
     }
 }
 
@@ -198,7 +263,7 @@ fn load_settled(load: &Load) -> Result<Loaded> {
 
 /// Logs how a reload went that `who` asked for.
 pub(super) fn log_outcome(who: &str, done: Result<Reloaded>) {
-    let Reloaded { changes, objections, applied } = match done {
+    let Reloaded { changes, objections, applied, .. } = match done {
         Ok(done) => done,
         Err(why) => {
             error!(target: MANUAL, "{who}: the configuration is not reloaded: {why:#}");

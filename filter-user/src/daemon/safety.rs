@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::{Answer, Confirmed, Reply, Request};
 use log::{info, warn};
 
+use super::reload::Reloads;
 use super::server::Question;
 use crate::clock::KernelTime;
 use crate::config::Config;
@@ -139,14 +140,20 @@ impl Safety {
     pub(super) fn confirm_for(
         &mut self,
         question: Question,
+        reloads: &mut Reloads,
         controller: &mut Controller<Kernel>,
     ) -> Option<Question> {
         if !matches!(question.request, Request::Confirm) {
             return Some(question);
         }
         let Question { who, reply, .. } = question;
-        let was_awaited = self.confirmation != Confirmation::Confirmed;
-        if was_awaited {
+        let is_trial = reloads.confirm(controller, self.is_disabled());
+        if is_trial {
+            info!(target: MANUAL, "{who} confirmed `exposure`");
+        }
+        let is_first = self.confirmation != Confirmation::Confirmed;
+        let was_awaited = is_first || is_trial;
+        if is_first {
             self.confirmation = Confirmation::Confirmed;
             info!(target: MANUAL, "{who} confirmed the first start");
             controller.note_change(None, &who, CONFIRM.to_owned(), crate::clock::now());

@@ -48,6 +48,8 @@ pub(super) struct Question {
     pub(super) who: String,
     /// The source of that user's session, if it is an SSH session.
     pub(super) from: Option<IpAddr>,
+    /// The port to which that session is connected.
+    pub(super) ssh_port: Option<u16>,
     pub(super) reply: oneshot::Sender<Reply>,
 }
 
@@ -141,7 +143,7 @@ async fn client(
         }
         Ok(Line { request, by }) => {
             let by = by.unwrap_or_default();
-            let answer = put(request, who(peer, &by), by.from, ask);
+            let answer = put(request, who(peer, &by), (by.from, by.ssh_port), ask);
             match while_there(&mut stream, answer).await? {
                 Some(reply) => reply,
                 None => return Ok(()),
@@ -214,11 +216,11 @@ pub(crate) fn who(uid: Option<u32>, by: &By) -> String {
 async fn put(
     request: Request,
     who: String,
-    from: Option<IpAddr>,
+    (from, ssh_port): (Option<IpAddr>, Option<u16>),
     ask: &mpsc::Sender<Question>,
 ) -> Reply {
     let (reply, answer) = oneshot::channel();
-    if ask.send(Question { request, who, from, reply }).await.is_err() {
+    if ask.send(Question { request, who, from, ssh_port, reply }).await.is_err() {
         return Reply::Error("the daemon is stopping".to_owned());
     }
     answer.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".to_owned()))
@@ -235,6 +237,7 @@ mod tests {
         let by = |sudo_user: &str| By {
             sudo_user: Some(sudo_user.to_owned()),
             from: Some([192, 0, 2, 9].into()),
+            ssh_port: None,
         };
         assert_eq!(who(Some(0), &By::default()), "root");
         assert_eq!(who(Some(1000), &By::default()), "uid 1000");

@@ -85,7 +85,7 @@ impl Parts {
                 Some(question) = questions.recv(), if second => {
                     let safety = &mut self.safety;
                     let other = reloads.begin_for(question);
-                    if let Some(question) = other.and_then(|q| safety.confirm_for(q, controller)) {
+                    if let Some(question) = other.and_then(|q| safety.confirm_for(q, reloads, controller)) {
                         self.answers.answer(controller, question);
                     }
                     Turn::Questions
@@ -134,6 +134,7 @@ impl Parts {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
                     self.safety.tick(controller, reloads.running(), crate::clock::now());
+                    reloads.tick(controller, self.safety.is_disabled());
                     controller.look_at_hearing(crate::clock::now());
                     sources.remember(controller, false);
                     self.notify.status(summary(controller));

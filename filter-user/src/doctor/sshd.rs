@@ -30,7 +30,7 @@ pub(super) fn examine(config: &Config, etc: &Path) -> Option<Finding> {
 }
 
 /// The ports on which sshd listens (`sshd_config(5)`); `None` if there is none on this host.
-fn ports(etc: &Path) -> Option<Vec<u16>> {
+pub(crate) fn ports(etc: &Path) -> Option<Vec<u16>> {
     let main = fs::read_to_string(etc.join("sshd_config")).ok()?;
     let drop_ins = fs::read_dir(etc.join("sshd_config.d")).into_iter().flatten().flatten();
     let mut drop_ins: Vec<PathBuf> = drop_ins.map(|entry| entry.path()).collect();

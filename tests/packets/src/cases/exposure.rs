@@ -1,6 +1,8 @@
 //! Rows about ports that are not open to everybody.
 
-use filter_common::abi::{OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, SCOPE_ALL};
+use filter_common::abi::{
+    OPEN_TO_ALL, OPEN_TO_KNOWN, OPEN_TO_REPLIES, OPEN_TO_TRUSTED, RECORDED, SCOPE_ALL,
+};
 use filter_common::decision::Reason::{
     self, Banned, ClosedPort, Fragment, Known, NotSip, OtherPort, OtherProtocol, Register, Spoofed,
     TcpControl, Trusted,
@@ -28,6 +30,9 @@ fn world() -> World {
     World::default()
         .guard(true, 5432, OPEN_TO_TRUSTED)
         .guard(true, 5672, 0)
+        .guard(true, 80, OPEN_TO_ALL | RECORDED)
+        .guard(true, 5434, OPEN_TO_TRUSTED | RECORDED)
+        .guard(false, 514, OPEN_TO_ALL | OPEN_TO_REPLIES | RECORDED)
         .guard(false, 123, OPEN_TO_TRUSTED | OPEN_TO_REPLIES)
         .guard(false, 69, OPEN_TO_TRUSTED)
         .guard(false, 10_000, OPEN_TO_TRUSTED | OPEN_TO_KNOWN | OPEN_TO_REPLIES)
@@ -71,6 +76,10 @@ fn tcp([stranger, network]: &[&str; 2]) -> Vec<Case> {
             world().peer(stranger, In(60)),
             ClosedPort,
         ),
+        row("a recorded port", &open(80), world(), OtherPort),
+        row("data with the first packet to it", &open(80).payload(*b"x"), world(), OtherPort),
+        row("a recorded port in a dry run", &open(5434), world(), ClosedPort),
+        row("a recorded port in a dry run, trusted", &open(5434), world().trust(network), Trusted),
         row("a ban first", &open(5432), world().ban(stranger, SCOPE_ALL, In(60)), Banned),
     ]
 }
@@ -81,6 +90,8 @@ fn udp([stranger, network]: &[&str; 2]) -> Vec<Case> {
     vec![
         row("a datagram", &to(69), world(), ClosedPort),
         row("a datagram of a trusted source", &to(69), world().trust(network), Trusted),
+        row("a datagram to a recorded port", &to(514), world(), OtherPort),
+        row("a reply to a recorded port", &to(514), world().ask(stranger, 514, Ago(1)), OtherPort),
         row("nobody asked", &to(123), world(), ClosedPort),
         row("a reply", &to(123), asked(Ago(1)), OtherPort),
         row("the last moment for a reply", &to(123), asked(Ago(119)), OtherPort),
