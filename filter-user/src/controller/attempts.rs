@@ -136,10 +136,12 @@ impl<D: Datapath> Controller<D> {
         may_be && attempt.port.is_some_and(|port| self.datapath.has_connection(address, port))
     }
 
-    /// Whether a failure is spared: over UDP anybody can fail in the name of a registered phone.
+    /// Whether a failure is spared because it was sent over UDP by, or in the name of, a registered phone.
     fn spare(&mut self, attempt: &Attempt, address: IpAddr, now: KernelTime) -> bool {
-        let spared =
-            attempt.verdict == Verdict::Failure && !attempt.proven && self.is_known(address, now);
+        // Several phones may be behind the address. One with an old password must not shut out the others, and
+        // over UDP the filter proves its failures too.
+        let by_phone = !attempt.proven || attempt.transport == Some(Transport::Udp);
+        let spared = attempt.verdict == Verdict::Failure && by_phone && self.is_known(address, now);
         if spared {
             self.attempts.spared = self.attempts.spared.saturating_add(1);
             self.attempts.uncounted.note(address, Because::Known, now);

@@ -103,3 +103,21 @@ fn a_failure_on_a_connection_of_the_host_is_proven() {
         assert_eq!(scopes(&controller), expected);
     }
 }
+
+#[test]
+fn a_known_peer_is_not_banned_for_failures_over_udp() {
+    for (transport, banned) in [(Transport::Udp, false), (Transport::Tcp, true)] {
+        let mut controller = throttling();
+        controller.datapath.know(SOURCE.into(), at(0)).unwrap();
+        for n in 0..20 {
+            let attempt = Attempt {
+                proven: true,
+                transport: Some(transport),
+                session: Some(n.to_string()),
+                ..Attempt::new(Verdict::Failure, Class::WrongCredential, SOURCE.into())
+            };
+            controller.hear(&attempt, 0, JAIL, at(n));
+        }
+        assert_eq!(!scopes(&controller).is_empty(), banned, "{transport:?}");
+    }
+}
