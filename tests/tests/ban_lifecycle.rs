@@ -132,6 +132,12 @@ fn guessers_over_tcp_and_ipv6_are_banned() {
     assert_eq!(tcp6.guess().unwrap(), Some(401));
     assert!(until(SOON, || world.is_banned(seven).unwrap()), "{:?}", world.ringfence.bans());
     assert_eq!(udp6.guess().unwrap(), None);
+    let why = world.ringfence.why(six).unwrap();
+    let failed = |address: IpAddr| {
+        let of = address.to_string();
+        why["evidence"].as_array().unwrap().iter().any(|failure| failure["address"] == of)
+    };
+    assert!(failed(six) && failed(seven), "{why}");
     // Only eight of the failures are proven, so it is throttled, which leaves TCP open.
     for number in 8..15 {
         assert_eq!(tcp6.guess().unwrap(), Some(401), "guess {number} over tcp");
@@ -140,11 +146,7 @@ fn guessers_over_tcp_and_ipv6_are_banned() {
     assert!(until(SOON, || !is_served()), "its connection is still served");
     let why = world.ringfence.why(six).unwrap();
     assert_eq!((&why["dropped"], &why["network"]), (&true.into(), &"2001:db8::/64".into()));
-    let failed = |address: IpAddr| {
-        let of = address.to_string();
-        why["evidence"].as_array().unwrap().iter().any(|failure| failure["address"] == of)
-    };
-    assert!(failed(six) && failed(seven), "{why}");
+    assert_eq!(why["scope"], "sip", "{why}");
     let attacks = [attack, world.attack(Method::Guess, six, 20, length).unwrap()];
     let banned = || world.is_banned(tcp).unwrap();
     assert!(until(Duration::from_secs(10), banned), "{:?}", world.reported(tcp));

@@ -18,9 +18,9 @@ pub(super) struct NoKernel {
 }
 
 impl NoKernel {
-    /// The number of banned addresses.
+    /// The number of banned addresses, and of networks, which throttles are.
     pub(super) fn banned(&self) -> usize {
-        self.addresses.len()
+        self.addresses.len() + self.networks.len()
     }
 }
 
