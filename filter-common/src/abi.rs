@@ -363,9 +363,9 @@ pub struct SharedBucket {
     pub reserved: [u64; 7],
 }
 
-/// The number of shared buckets: one for each class, one for admitted packets, and two for bytes over
-/// TCP.
-pub const SHARED_BUCKETS: u32 = 10;
+/// The number of shared buckets: one for each class, one for admitted packets, two for bytes over TCP, and
+/// one for searches for a nonce.
+pub const SHARED_BUCKETS: u32 = 11;
 
 /// The index of the shared bucket of bytes on TCP connections that the host has.
 pub const CONNECTED_BYTES: usize = CLASSES;
@@ -374,10 +374,13 @@ pub const CONNECTED_BYTES: usize = CLASSES;
 /// from real ones.
 pub const UNCONNECTED_BYTES: usize = CLASSES + 1;
 
+/// The index of the shared bucket of searches for a nonce in packets that would be dropped.
+pub const NONCE_SEARCHES: usize = CLASSES + 2;
+
 /// The number of buckets in [`maps::STREAMS`].
 pub const STREAM_BUCKETS: u32 = CONNECTION_BUCKETS + STREAM_SOURCES + STREAM_PREFIXES;
 
-const _: () = assert!(SHARED_BUCKETS as usize == CLASSES + 2);
+const _: () = assert!(SHARED_BUCKETS as usize == CLASSES + 3);
 
 /// The index of the shared bucket of packets that the greylist admits.
 pub const ADMITTED: usize = CLASSES - 1;

@@ -5,14 +5,14 @@
 //! flood exhausts what new requests may use, and not what answers may use.
 
 use super::Tables;
-use crate::abi::ADMITTED;
+use crate::abi::{ADMITTED, NONCE_SEARCHES};
 use crate::decision::{Code, Reason, bits};
 use crate::greylist;
 use crate::limits::{RETRY_BUCKETS, RETRY_LINES};
 use crate::packet::{Headers, Layer4, Packet, Payload, Words};
 use crate::rate::Gcra;
 use crate::sip;
-use crate::wire::{self, Record as _};
+use crate::wire::{self, Record};
 
 /// Packets that are dropped because of their source, which over UDP may be forged.
 const OVER: u64 = bits(&[
@@ -37,8 +37,12 @@ const SECOND: u64 = 1_000_000_000;
 /// Requests with a nonce that pass: several phones behind one address that register at once.
 const ANSWERS: Gcra = Gcra { interval: SECOND / 20, tolerance: 2 * SECOND };
 
-/// Searches for a nonce in packets that would be dropped: a few microseconds each.
-const SEARCHES: Gcra = Gcra { interval: SECOND / 1000, tolerance: SECOND };
+/// Searches of one source for a nonce in packets that would be dropped. Each takes about six microseconds.
+const SEARCHES: Gcra = Gcra { interval: SECOND / 200, tolerance: 2 * SECOND };
+
+/// The same of all sources, so that a flood in the names of many costs a few percent of one CPU. Beyond it,
+/// retransmissions still pass.
+const ALL_SEARCHES: Gcra = Gcra { interval: SECOND / 5000, tolerance: SECOND };
 
 /// Retransmissions of one source that pass. A flood of requests that are all sent twice also uses it.
 const RETRIES: Gcra = Gcra { interval: SECOND / 10, tolerance: 2 * SECOND };
@@ -75,7 +79,7 @@ fn passes<T: Tables + ?Sized>(
     }
     let now = tables.now(config);
     if let Some(record) = tables.challenged(source)
-        && (!dropped || SEARCHES.take(&record.searches(), now))
+        && (!dropped || may_search(&record, tables, now))
     {
         let len = tables.with_window(|window| {
             let copied = packet.copy(payload.start, window);
@@ -90,6 +94,15 @@ fn passes<T: Tables + ?Sized>(
         }
     }
     if dropped { retried(packet, payload, source.hash(config.seed), tables) } else { None }
+}
+
+/// Whether a packet that would be dropped may be searched for a nonce.
+#[inline(always)]
+fn may_search<T: Tables + ?Sized>(record: &impl Record, tables: &T, now: u64) -> bool {
+    let own = record.searches();
+    SEARCHES.has_room(&own, now)
+        && tables.shared_bucket(NONCE_SEARCHES).is_some_and(|all| ALL_SEARCHES.take(&all, now))
+        && SEARCHES.take(&own, now)
 }
 
 /// Whether a request that would be dropped passes because it was sent before.

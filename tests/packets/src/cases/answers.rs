@@ -99,6 +99,11 @@ fn nonces() -> Vec<Case> {
     let invite = String::from_utf8(messages::register_with_credentials())
         .expect("text")
         .replace("REGISTER", "INVITE");
+    let stolen = |count| {
+        let text = String::from_utf8(messages::register_with_credentials()).expect("text");
+        let text = text.replace(NONCE, "1792570402/00000000000000000000000000000000");
+        vec![Frame::from(ip(V4)).payload(text).build(); count]
+    };
     let proxy = invite.replace("Authorization:", "Proxy-Authorization:");
     vec![
         row("a nonce that was sent there", &credentials(V4), &v4, Answered),
@@ -114,6 +119,8 @@ fn nonces() -> Vec<Case> {
         row("an invite", &Frame::from(ip(V4)).payload(invite), &v4, Answered),
         row("an invite to a proxy", &Frame::from(ip(V4)).payload(proxy), &v4, Answered),
         row("a first fragment", &fragment, &v4, Answered),
+        row("an answer among stolen nonces", &credentials(V4), &v4, Answered).then(stolen(400)),
+        row("an answer among too many", &credentials(V4), &v4, Throttled).then(stolen(401)),
         row("40 answers", &credentials(V4), &v4, Answered).after(40),
         row("41 answers", &credentials(V4), &v4, Throttled).after(41),
         row("answers have room again", &credentials(V4), &v4, Answered).after(41).then_wait(100),
