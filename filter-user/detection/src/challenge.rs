@@ -106,9 +106,15 @@ impl Challenges {
                 self.waiting.push_back(Waiting { number, since: now, reporter, attempt });
             }
             // The failure was reported before its challenge.
-            (Verdict::Failure, Class::WrongCredential) => self.close(attempt.address, session),
-            // Asterisk reports these failures first and still sends a challenge.
+            (Verdict::Failure, Class::WrongCredential) => {
+                self.close(attempt.address, session);
+            }
+            // Asterisk reports these failures first and still sends a challenge, which the wire may report
+            // before the log.
             (Verdict::Failure, Class::UnknownAccount | Class::Acl) => {
+                if self.close(attempt.address, session) {
+                    return;
+                }
                 if self.expected.len() >= EXPECTED_MAX {
                     self.expected.pop_front();
                 }
@@ -146,16 +152,18 @@ impl Challenges {
         found.is_some_and(|place| self.expected.remove(place).is_some())
     }
 
-    fn close(&mut self, address: IpAddr, session: &str) {
-        let Some(sessions) = self.open.get_mut(&address) else { return };
-        let Some(numbers) = sessions.get_mut(session) else { return };
-        numbers.pop_back();
+    /// Closes the last challenge of a session. Returns whether there was one.
+    fn close(&mut self, address: IpAddr, session: &str) -> bool {
+        let Some(sessions) = self.open.get_mut(&address) else { return false };
+        let Some(numbers) = sessions.get_mut(session) else { return false };
+        let closed = numbers.pop_back().is_some();
         if numbers.is_empty() {
             sessions.remove(session);
         }
         if sessions.is_empty() {
             self.open.remove(&address);
         }
+        closed
     }
 
     /// Closes this challenge. Returns whether it was open.
@@ -252,6 +260,22 @@ mod tests {
             challenges.hear(&challenge("a"), Reporter { source, jail: 0 }, at(0));
         }
         assert_eq!(unanswered(&mut challenges, 60_000), 1);
+    }
+
+    #[test]
+    fn an_unknown_account_fails_once_in_either_order() {
+        let unknown = attempt(Verdict::Failure, Class::UnknownAccount, "a");
+        for first in [true, false] {
+            let mut challenges = Challenges::default();
+            if first {
+                challenges.hear(&unknown, REPORTER, at(0));
+            }
+            challenges.hear(&challenge("a"), REPORTER, at(5));
+            if !first {
+                challenges.hear(&unknown, REPORTER, at(9));
+            }
+            assert_eq!(unanswered(&mut challenges, 60_000), 0, "{first}");
+        }
     }
 
     #[test]
