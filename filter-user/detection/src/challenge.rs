@@ -106,12 +106,9 @@ impl Challenges {
                 self.waiting.push_back(Waiting { number, since: now, reporter, attempt });
             }
             // The failure was reported before its challenge.
-            (Verdict::Failure, Class::WrongCredential) => {
-                self.close(attempt.address, session);
-            }
-            // Asterisk reports these failures first and still sends a challenge, which the wire may report
-            // before the log.
-            (Verdict::Failure, Class::UnknownAccount | Class::Acl) => {
+            // The failure may be reported before or after the challenge: Asterisk sends one for a wrong nonce and
+            // an unknown account too.
+            (Verdict::Failure, Class::WrongCredential | Class::UnknownAccount | Class::Acl) => {
                 if self.close(attempt.address, session) {
                     return;
                 }
@@ -263,9 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_account_fails_once_in_either_order() {
-        let unknown = attempt(Verdict::Failure, Class::UnknownAccount, "a");
-        for first in [true, false] {
+    fn a_failure_and_its_challenge_count_once_in_either_order() {
+        let classes = [Class::UnknownAccount, Class::WrongCredential, Class::Acl];
+        for (class, first) in classes.into_iter().flat_map(|of| [(of, true), (of, false)]) {
+            let unknown = attempt(Verdict::Failure, class, "a");
             let mut challenges = Challenges::default();
             if first {
                 challenges.hear(&unknown, REPORTER, at(0));
@@ -274,7 +272,7 @@ mod tests {
             if !first {
                 challenges.hear(&unknown, REPORTER, at(9));
             }
-            assert_eq!(unanswered(&mut challenges, 60_000), 0, "{first}");
+            assert_eq!(unanswered(&mut challenges, 60_000), 0, "{class} {first}");
         }
     }
 

@@ -274,7 +274,11 @@ impl Seen<'_> {
                 } else {
                     over_all(class)
                 };
+                // A frame that ends before its packet, which Linux drops, may be read as no request.
+                let is_cut = matches!(headers.layer4, Layer4::Udp { payload, .. }
+                    if payload.end > self.frame.len());
                 used_up
+                    || is_cut && over_all(Class::Other)
                     || self.is_over_bytes(3, history)
                     || self.is_tcp() && self.floods_on(headers.source, history)
             }
@@ -334,6 +338,8 @@ impl Seen<'_> {
             return;
         }
         if self.is_known() {
+            // Over its limit, but retransmitted.
+            history.admitted += u64::from(reason == Reason::Admitted);
             count(&mut history.known, self.headers.source);
             return;
         }
