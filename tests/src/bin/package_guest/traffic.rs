@@ -79,12 +79,17 @@ pub(crate) fn send(source: Ipv4Addr, rate: u32) -> Result<()> {
     let socket = UdpSocket::bind((source, 0)).context("bind the source")?;
     let every = Duration::from_secs(1).checked_div(rate).context("the rate is 0")?;
     let mut next = Instant::now();
-    loop {
+    for number in 0u64.. {
+        // Each is another request: a throttled source may retransmit one.
+        let request = format!(
+            "OPTIONS sip:{number:020}@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {source};branch=z9hG4bK{number:020}\r\n"
+        );
         // Sending fails while the interface or the receiver does not exist.
-        let _may_fail = socket.send_to(b"OPTIONS sip:192.0.2.1 SIP/2.0\r\n", (PBX, SIP));
+        let _may_fail = socket.send_to(request.as_bytes(), (PBX, SIP));
         next += every;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
+    Ok(())
 }
 
 /// A process that is ended when this is dropped.
