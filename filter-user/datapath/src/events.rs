@@ -35,12 +35,7 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(map: Map) -> Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe, and the ring owns its descriptor"
-        )]
-        let ring = AsyncFd::new(RingBuf::try_from(map)?).context("watch the events")?;
-        Ok(Self { ring })
+        Ok(Self { ring: watch(map).context("watch the events")? })
     }
 
     /// Waits for events, and passes the available ones to `each`. If it is cancelled, no event is lost.
@@ -61,6 +56,11 @@ impl Events {
     }
 }
 
+#[expect(deprecated, reason = "its replacement is unsafe, and the ring owns its descriptor")]
+fn watch(map: Map) -> Result<AsyncFd<RingBuf<MapData>>> {
+    Ok(AsyncFd::new(RingBuf::try_from(map)?)?)
+}
+
 /// A reader of the responses that leave for addresses that were challenged.
 pub struct Responses {
     ring: AsyncFd<RingBuf<MapData>>,
@@ -68,12 +68,7 @@ pub struct Responses {
 
 impl Responses {
     pub(super) fn new(map: Map) -> Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe, and the ring owns its descriptor"
-        )]
-        let ring = AsyncFd::new(RingBuf::try_from(map)?).context("watch the responses")?;
-        Ok(Self { ring })
+        Ok(Self { ring: watch(map).context("watch the responses")? })
     }
 
     /// Waits for responses, and passes at most `most` of the available ones to `each`. If it is cancelled, none
