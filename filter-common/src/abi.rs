@@ -107,7 +107,7 @@ pub mod maps {
     pub const LEARNED: &str = "LEARNED";
     /// Per-CPU scratch memory of the program, not for the controller and not pinned.
     pub const SCRATCH: &str = "SCRATCH";
-    /// Per-CPU buckets that limit events, not for the controller and not pinned.
+    /// Per-CPU bucket that limits events, not for the controller and not pinned.
     pub const EVENT_RATE: &str = "EVENT_RATE";
     /// The same for [`WIRE`].
     pub const WIRE_RATE: &str = "WIRE_RATE";

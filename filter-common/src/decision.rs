@@ -237,6 +237,17 @@ impl From<Reason> for Code {
     }
 }
 
+/// The [bits](Code::bit) of the reasons of packets over their source's limit of a class, without TCP
+/// connection requests.
+pub const OVER_SOURCE: u64 = bits(&[
+    Reason::RegisterLimit,
+    Reason::CredentialsLimit,
+    Reason::InviteLimit,
+    Reason::OptionsLimit,
+    Reason::SubscribeLimit,
+    Reason::OtherLimit,
+]);
+
 /// The [bits](Code::bit) of some reasons.
 pub const fn bits(reasons: &[Reason]) -> u64 {
     let (mut bits, mut rest) = (0, reasons);

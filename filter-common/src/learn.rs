@@ -74,20 +74,24 @@ pub fn leaving(packet: &impl Packet, headers: &Headers) -> Option<Leaving> {
 /// RFC 768.
 const UDP_HEADER: usize = 8;
 
-/// The state besides the packet: the BPF maps in the kernel, a model of them on the host.
-pub trait Peers {
+/// What every reader of outgoing packets needs besides the packet.
+pub trait Outgoing {
     /// The configuration.
     fn config(&self) -> Option<&Config>;
     /// The current time, in nanoseconds of `CLOCK_MONOTONIC` with the precision of a tick.
     fn now(&self, config: &Config) -> u64;
+    /// Memory for [`Packet::copy`].
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
+}
+
+/// The state besides the packet: the BPF maps in the kernel, a model of them on the host.
+pub trait Peers: Outgoing {
     /// The classes of a port, a sum of `SCOPE_*`.
     fn port_classes(&self, tcp: bool, port: u16) -> u8;
     /// When the host last sent something from this UDP port to this address.
     fn asked(&self, other: Address, port: u16) -> Option<u64>;
     /// Records that the host sent something at `now`.
     fn ask(&self, other: Address, port: u16, now: u64);
-    /// Memory for [`Packet::copy`].
-    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
     /// Calls [`read`] for the first `bytes` bytes of that memory, one after the other, until it has seen
     /// enough.
     fn read_all(&self, bytes: usize, reading: Reading) -> Reading;

@@ -218,11 +218,7 @@ pub fn agent(window: &Window, at: usize) -> Agent {
     let mut agent = [0; AGENT_WORDS];
     let mut open = u64::MAX;
     for (word, place) in agent.iter_mut().zip(0usize..) {
-        let index = (at >> 3).wrapping_add(place);
-        let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
-        // Two shifts, because a shift by 64 does nothing.
-        let bytes =
-            low.wrapping_shr(bit(at)) | (high << 1).wrapping_shl(63u32.wrapping_sub(bit(at)));
+        let bytes = bytes_at(window, (at >> 3).wrapping_add(place), bit(at));
         let ends = equal(bytes, CR) | equal(bytes, LF) | equal(bytes, 0);
         // The bytes before the first end; all bytes if there is none.
         let before = ((ends & ends.wrapping_neg()) >> 7).wrapping_sub(1);
@@ -409,6 +405,14 @@ fn word_mut(window: &mut Window, index: usize) -> &mut u64 {
     &mut window[index & (WINDOW_WORDS - 1)]
 }
 
+/// The eight bytes that begin this many bits into the word at `index`, which wraps as in [`word_at`].
+#[inline(always)]
+pub(crate) fn bytes_at(window: &Window, index: usize, shift: u32) -> u64 {
+    let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
+    // Two shifts, because a shift by 64 does nothing.
+    low.wrapping_shr(shift) | (high << 1).wrapping_shl(63u32.wrapping_sub(shift))
+}
+
 /// The byte at `at`, which wraps as in [`word_at`].
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a byte of the word")]
@@ -419,7 +423,7 @@ pub(crate) fn byte_at(window: &Window, at: usize) -> u8 {
 /// The position of byte `at` in its word.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "at most 56")]
-fn bit(at: usize) -> u32 {
+pub(crate) fn bit(at: usize) -> u32 {
     ((at & 7) as u32).wrapping_mul(8)
 }
 

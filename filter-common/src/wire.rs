@@ -9,13 +9,14 @@
 //! to its own address.
 
 use crate::abi::{
-    ABI_VERSION, ACCOUNT_WORDS, AWAITED, Config, NONCES, SESSION_WORDS, WIRE_ACCEPTED,
-    WIRE_CHALLENGED, WIRE_REFUSED,
+    ABI_VERSION, ACCOUNT_WORDS, AWAITED, NONCES, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED,
+    WIRE_REFUSED,
 };
 use crate::address::Address;
+use crate::learn::Outgoing;
 use crate::packet::{Packet, Payload, Place, Window};
 use crate::rate::Bucket;
-use crate::sip::{byte_at, word_at};
+use crate::sip::{bit, byte_at, bytes_at, word_at};
 
 /// An address to which the host has sent a challenge, in its table
 /// ([`Challenged`](crate::abi::Challenged)).
@@ -98,25 +99,19 @@ fn take_awaited(record: &impl Record, request: u32) -> bool {
 }
 
 /// The state besides an outgoing packet: the BPF maps in the kernel, a model of them on the host.
-pub trait Replies {
+pub trait Replies: Outgoing {
     /// An address to which a challenge was sent.
     type Record<'a>: Record
     where
         Self: 'a;
 
-    /// The configuration.
-    fn config(&self) -> Option<&Config>;
-    /// The current time, as in [`Tables`](crate::policy::Tables::now).
-    fn now(&self, config: &Config) -> u64;
-    /// Memory for [`Packet::copy`].
-    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R>;
-    /// Calls [`read`] for the first `bytes` bytes of that memory until it has seen enough.
+    /// Calls [`read`] for the first `bytes` bytes of the memory of [`with_window`](Outgoing::with_window) until it has seen enough.
     fn read_message(&self, bytes: usize, seed: u64) -> Message;
     /// The record of an address.
     fn challenged(&self, address: Address) -> Option<Self::Record<'_>>;
     /// Creates a record, and returns it.
     fn challenge(&self, address: Address) -> Option<Self::Record<'_>>;
-    /// Sends an event about the message in the memory of [`with_window`](Self::with_window).
+    /// Sends an event about the message in the memory of [`with_window`](Outgoing::with_window).
     fn tell(&self, heard: &Heard, message: &Message, record: &Self::Record<'_>);
 }
 
@@ -153,12 +148,7 @@ pub fn lengths(message: &Message) -> u32 {
 #[inline(always)]
 pub fn text<const WORDS: usize>(window: &Window, at: usize, text: &mut [u64; WORDS]) {
     for (word, place) in text.iter_mut().zip(0usize..) {
-        let index = (at >> 3).wrapping_add(place);
-        let (low, high) = (word_at(window, index), word_at(window, index.wrapping_add(1)));
-        #[expect(clippy::cast_possible_truncation, reason = "at most 56")]
-        let shift = ((at & 7) as u32).wrapping_mul(8);
-        // Two shifts, because a shift by 64 does nothing.
-        *word = low.wrapping_shr(shift) | (high << 1).wrapping_shl(63u32.wrapping_sub(shift));
+        *word = bytes_at(window, (at >> 3).wrapping_add(place), bit(at));
     }
 }
 
@@ -552,6 +542,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::abi::Config;
     use crate::limits::WINDOW_WORDS;
 
     const SEED: u64 = 0x1234_5678_9abc_def0;
@@ -713,8 +704,7 @@ mod tests {
         told: core::cell::RefCell<std::vec::Vec<u32>>,
     }
 
-    impl Replies for Host {
-        type Record<'a> = &'a Memory;
+    impl Outgoing for Host {
         fn config(&self) -> Option<&Config> {
             Some(&self.config)
         }
@@ -724,6 +714,10 @@ mod tests {
         fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
             Some(fill(&mut self.window.borrow_mut()))
         }
+    }
+
+    impl Replies for Host {
+        type Record<'a> = &'a Memory;
         fn read_message(&self, bytes: usize, seed: u64) -> Message {
             let (window, mut reading) = (self.window.borrow(), Reading::begin(seed));
             let _enough = (0..bytes).any(|at| read(&window, at, &mut reading));

@@ -13,7 +13,7 @@ use filter_common::abi::{ABI_VERSION, Config, PORT_GUARDED, SCOPE_NAMED, SCOPE_S
 use filter_common::address::Address;
 use filter_common::crowd;
 use filter_common::gate;
-use filter_common::learn::{self, Outcome, Peers, REFRESH, Reading};
+use filter_common::learn::{self, Outcome, Outgoing, Peers, REFRESH, Reading};
 use filter_common::limits::{PEERS_OF_48, PEERS_OF_64, REPLY_REFRESH, WINDOW_BYTES, WINDOW_WORDS};
 use filter_common::packet::{self, Packet as _, Place, Window};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ impl Model {
     }
 }
 
-impl Peers for Model {
+impl Outgoing for Model {
     fn config(&self) -> Option<&Config> {
         Some(&self.config)
     }
@@ -69,6 +69,12 @@ impl Peers for Model {
         self.now.get()
     }
 
+    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
+        Some(fill(&mut self.window.borrow_mut()))
+    }
+}
+
+impl Peers for Model {
     fn port_classes(&self, _tcp: bool, port: u16) -> u8 {
         match port {
             5060 => SCOPE_SIP,
@@ -87,10 +93,6 @@ impl Peers for Model {
 
     fn ask(&self, other: Address, port: u16, now: u64) {
         self.asked.borrow_mut().push((other, port, now));
-    }
-
-    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
-        Some(fill(&mut self.window.borrow_mut()))
     }
 
     fn read_all(&self, bytes: usize, mut reading: Reading) -> Reading {

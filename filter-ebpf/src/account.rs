@@ -9,7 +9,7 @@ use filter_common::abi::{
     COUNTERS_PER_INTERFACE, Counter, Event, FLAG_DISABLED, FLAG_DRY_RUN, FLAG_EXPOSURE_DRY_RUN,
     counter_index,
 };
-use filter_common::decision::{Code, Reason, bits};
+use filter_common::decision::{Code, OVER_SOURCE, Reason, bits};
 use filter_common::limits::{EVENT_BYTES, EVENTS_PER_SECOND, INTERFACES};
 use filter_common::packet::Packet as _;
 use filter_common::policy::Decision;
@@ -86,18 +86,8 @@ fn count(code: Code, would: bool, length: u64) {
 /// Reasons about which the controller is notified: the source is over its own limit, or the program has
 /// banned it. The controller knows the bans that it has decided itself, and counts them in their entries;
 /// a limit that sources share is not the fault of any one of them.
-const NOTIFIED: u64 = bits(&[
-    Reason::RegisterLimit,
-    Reason::CredentialsLimit,
-    Reason::InviteLimit,
-    Reason::OptionsLimit,
-    Reason::SubscribeLimit,
-    Reason::OtherLimit,
-    Reason::SynLimit,
-    Reason::KnownLimit,
-    Reason::Flooding,
-    Reason::Signature,
-]);
+const NOTIFIED: u64 = OVER_SOURCE
+    | bits(&[Reason::SynLimit, Reason::KnownLimit, Reason::Flooding, Reason::Signature]);
 
 /// Sends an event, but not one for each packet of a flood.
 #[inline(always)]

@@ -10,7 +10,7 @@ use aya_ebpf::programs::TcContext;
 use filter_common::abi::{Challenged, Config, Learning, Peer, WireEvent, asked_key};
 use filter_common::address::Address;
 use filter_common::gate;
-use filter_common::learn::{self, Outcome, Peers, Reading};
+use filter_common::learn::{self, Outcome, Outgoing, Peers, Reading};
 use filter_common::limits::{WIRE_BYTES, WIRE_EVENTS_PER_SECOND};
 use filter_common::packet::{self, Place, Window};
 use filter_common::policy::{PeerSlot as _, Tables as _};
@@ -95,9 +95,7 @@ pub extern "C" fn ringfence_hear(
     0
 }
 
-impl Replies for KernelPeers {
-    type Record<'a> = Record;
-
+impl Outgoing for KernelPeers {
     #[inline(always)]
     fn config(&self) -> Option<&Config> {
         self.0.config()
@@ -112,6 +110,10 @@ impl Replies for KernelPeers {
     fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
         self.0.with_window(fill)
     }
+}
+
+impl Replies for KernelPeers {
+    type Record<'a> = Record;
 
     #[inline(always)]
     fn read_message(&self, bytes: usize, seed: u64) -> Message {
@@ -206,16 +208,6 @@ impl KernelPeers {
 
 impl Peers for KernelPeers {
     #[inline(always)]
-    fn config(&self) -> Option<&Config> {
-        self.0.config()
-    }
-
-    #[inline(always)]
-    fn now(&self, config: &Config) -> u64 {
-        tables::now(config)
-    }
-
-    #[inline(always)]
     fn port_classes(&self, tcp: bool, port: u16) -> u8 {
         self.0.port_classes(tcp, port)
     }
@@ -228,11 +220,6 @@ impl Peers for KernelPeers {
     #[inline(always)]
     fn ask(&self, other: Address, port: u16, now: u64) {
         let _full = ASKED.insert(asked_key(other, port), now, 0);
-    }
-
-    #[inline(always)]
-    fn with_window<R>(&self, fill: impl FnOnce(&mut Window) -> R) -> Option<R> {
-        self.0.with_window(fill)
     }
 
     #[inline(always)]

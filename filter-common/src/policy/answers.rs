@@ -6,7 +6,7 @@
 
 use super::Tables;
 use crate::abi::{ADMITTED, NONCE_SEARCHES};
-use crate::decision::{Code, Reason, bits};
+use crate::decision::{Code, OVER_SOURCE, Reason, bits};
 use crate::greylist;
 use crate::limits::{RETRY_BUCKETS, RETRY_LINES};
 use crate::packet::{Headers, Layer4, Packet, Payload, Words};
@@ -15,18 +15,8 @@ use crate::sip;
 use crate::wire::{self, Record};
 
 /// Packets that are dropped because of their source, which over UDP may be forged.
-const OVER: u64 = bits(&[
-    Reason::RegisterLimit,
-    Reason::CredentialsLimit,
-    Reason::InviteLimit,
-    Reason::OptionsLimit,
-    Reason::SubscribeLimit,
-    Reason::OtherLimit,
-    Reason::PrefixLimit,
-    Reason::KnownLimit,
-    Reason::Flooding,
-    Reason::Throttled,
-]);
+const OVER: u64 = OVER_SOURCE
+    | bits(&[Reason::PrefixLimit, Reason::KnownLimit, Reason::Flooding, Reason::Throttled]);
 
 /// Packets that may be answers.
 pub(super) const WATCHED: u64 =
