@@ -86,14 +86,7 @@ pub(crate) fn from_the_start() -> Result<()> {
         ensure!(status.lines().any(|line| line == expected), "it runs as another: {status}");
         Ok(())
     });
-    check("failures that Asterisk logs ban their source", || {
-        until("the attacker is banned", || {
-            asterisk::log_failures_of(ATTACKER)?;
-            is_banned("asterisk-wazo")
-        })?;
-        inbox.hears_nothing_of(ATTACKER, SILENCE)?;
-        inbox.hears(PHONE, "meanwhile")
-    });
+    check("failures that Asterisk logs ban their source", || failures_ban(&inbox));
     check("an upgrade from a service that ran as root lets no packet through", || {
         inbox.hears_only_the_phone_during(|| {
             run_as_root()?;
@@ -246,17 +239,22 @@ pub(crate) fn after_the_reboot() {
         ami_is_heard()?;
         let doctor = said("ringfence", &["doctor"])?;
         ensure!(!doctor.contains("asterisk-"), "doctor finds: {doctor}");
-        until("the attacker is banned", || {
-            asterisk::log_failures_of(ATTACKER)?;
-            is_banned("asterisk-wazo")
-        })?;
-        inbox.hears_nothing_of(ATTACKER, SILENCE)?;
-        inbox.hears(PHONE, "meanwhile")
+        failures_ban(&inbox)
     });
     check("a purge of a running service leaves nothing", || {
         purge()?;
         inbox.hears(ATTACKER, "after the purge")
     });
+}
+
+/// Fails if Asterisk's log of an attack leads to no ban, or the phone is not heard meanwhile.
+fn failures_ban(inbox: &Inbox) -> Result<()> {
+    until("the attacker is banned", || {
+        asterisk::log_failures_of(ATTACKER)?;
+        is_banned("asterisk-wazo")
+    })?;
+    inbox.hears_nothing_of(ATTACKER, SILENCE)?;
+    inbox.hears(PHONE, "meanwhile")
 }
 
 /// Purges the package, and fails if something is left.
