@@ -103,6 +103,11 @@ pub mod maps {
     pub const VISITORS: &str = "VISITORS";
     /// Array of one [`Beat`](super::Beat). Mapped into the controller's memory, its only writer.
     pub const BEAT: &str = "BEAT";
+    /// Array of one [`Capture`](super::Capture): which packets are captured. Mapped into the memory of the
+    /// command that captures.
+    pub const CAPTURE: &str = "CAPTURE";
+    /// Ring buffer of [`Captured`](super::Captured).
+    pub const CAPTURED: &str = "CAPTURED";
     /// Array of one [`Learning`](super::Learning).
     pub const LEARNED: &str = "LEARNED";
     /// Per-CPU scratch memory of the program, not for the controller and not pinned.
@@ -111,13 +116,15 @@ pub mod maps {
     pub const EVENT_RATE: &str = "EVENT_RATE";
     /// The same for [`WIRE`].
     pub const WIRE_RATE: &str = "WIRE_RATE";
+    /// The same for [`CAPTURED`].
+    pub const CAPTURE_RATE: &str = "CAPTURE_RATE";
 
     /// The maps that outlive the controller and are shared by all interfaces.
     pub const PINNED: &[&str] = &[
         CONFIG, PORTS, BANS_V4, BANS_V6, BAN_NETS, PRESENCE, TRUSTED, TRUST_GATE, SOURCES,
         PREFIXES, SHARED, STREAMS, KNOWN, KNOWN_GATE, CROWDS, FLOODERS, GREYLIST, SIGNATURES, SEEN,
         COUNTERS, EVENTS, LEARNED, GUARDS, ASKED, VISITED, VISITORS, BEAT, CHALLENGED, RETRIES,
-        RETRY_RATE, WIRE,
+        RETRY_RATE, WIRE, CAPTURE, CAPTURED,
     ];
 }
 
@@ -496,6 +503,47 @@ pub const WIRE_CHALLENGED: u32 = 1;
 pub const WIRE_REFUSED: u32 = 2;
 /// A REGISTER that answered a challenge was accepted.
 pub const WIRE_ACCEPTED: u32 = 3;
+
+/// Which packets are captured. All zero for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Capture {
+    /// Their reasons: a sum of [`Code::bit`](crate::decision::Code::bit).
+    pub reasons: u64,
+    /// Until when, in nanoseconds of `CLOCK_MONOTONIC`: a capture that is killed ends by itself.
+    pub until: u64,
+    /// The network of their sources: [`Address::words`](crate::address::Address::words).
+    pub network: [u64; 2],
+    /// Its mask; zero for any source, and packets without one.
+    pub mask: [u64; 2],
+    /// How many packets were to be captured. The program adds to it.
+    pub matched: u64,
+}
+
+/// The beginning of a packet, for `ringfence capture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Captured {
+    /// When it was judged, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// The index of its interface.
+    pub interface: u32,
+    /// [`Code::number`](crate::decision::Code::number) of its reason.
+    pub reason: u32,
+    /// Its length in bytes.
+    pub length: u32,
+    /// How many bytes of it follow.
+    pub head_len: u32,
+    /// Whether it was dropped: 1, or 0.
+    pub dropped: u32,
+    /// Always zero.
+    pub padding: u32,
+    /// The frame from its Ethernet header on.
+    pub head: [u8; CAPTURED_BYTES],
+}
+
+/// The most bytes of a packet in [`Captured`].
+pub const CAPTURED_BYTES: usize = 512;
 
 /// Counts of what [`EGRESS_PROGRAM`] has changed in [`maps::KNOWN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -91,6 +91,12 @@ pub const WIRE_BYTES: u32 = 256 * 1024;
 /// a busy site.
 pub const WIRE_EVENTS_PER_SECOND: u64 = 1000;
 
+/// Bytes of the ring buffer of captured packets: 1,900 of them.
+pub const CAPTURE_BYTES: u32 = 1024 * 1024;
+
+/// Captured packets a second of one CPU: a sample, with which a flood costs a few percent of it.
+pub const CAPTURED_PER_SECOND: u64 = 1000;
+
 /// Blocks of 64 bytes of a REGISTER that tell it from others, for the greylist.
 pub const IDENTITY_BLOCKS: usize = 8;
 

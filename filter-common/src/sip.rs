@@ -242,6 +242,16 @@ pub fn agent_of(text: &[u8]) -> (Agent, usize) {
     (agent, text.len().min(AGENT_WORDS * 8))
 }
 
+/// Whether [`identity`] tells a message from others: one shorter than a block does not contribute to it. The
+/// shortest valid request is longer (RFC 3261 section 8.1.1).
+#[inline(always)]
+pub fn is_identified(message: Payload) -> bool {
+    message.end.wrapping_sub(message.start) >= IDENTITY_BLOCK && message.start <= message.end
+}
+
+/// Bytes of a block of [`identity`].
+const IDENTITY_BLOCK: usize = 64;
+
 /// A hash that identifies a request. Retransmissions are identical (RFC 3261 section 17.1.2.2), and the
 /// hash covers the first whole blocks of 64 bytes, at most eight: the request line, Via, From, To and
 /// Call-ID of all but the longest requests.
@@ -252,7 +262,7 @@ pub fn identity(packet: &impl Packet, message: Payload, seed: u64) -> u64 {
     let [mut a, mut b, mut c, mut d] = [seed, !seed, seed.rotate_left(32), K];
     let mut start = message.start;
     for _ in 0..IDENTITY_BLOCKS {
-        let next = start.wrapping_add(64);
+        let next = start.wrapping_add(IDENTITY_BLOCK);
         if next > message.end {
             break;
         }
@@ -496,6 +506,11 @@ mod tests {
             let payload = Payload { start: 0, end: message.len(), fragmented: false };
             identity(&message, payload, 7)
         };
+        for (len, is) in [(0, false), (63, false), (64, true), (1500, true)] {
+            let message = Payload { start: 42, end: 42 + len, fragmented: false };
+            assert_eq!(is_identified(message), is, "{len}");
+        }
+        assert!(!is_identified(Payload { start: 43, end: 42, fragmented: false }));
         let message = [b'a'; 400];
         let mut other = message;
         other[383] = b'b';

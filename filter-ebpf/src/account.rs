@@ -16,6 +16,7 @@ use filter_common::policy::Decision;
 use filter_common::rate::Gcra;
 
 use crate::atomic::Word;
+use crate::capture::capture;
 use crate::interface::INTERFACE_SLOT;
 use crate::packet::XdpPacket;
 use crate::tables::{Side, now};
@@ -47,6 +48,7 @@ pub(crate) fn account(ctx: &XdpContext, decision: Decision, side: Side) -> u32 {
     if code.bit() & NOTIFIED != 0 {
         notify(decision, side);
     }
+    capture(ctx, decision, dropped && !dry_run);
     if dry_run {
         count(code, true, length);
         count(Reason::DryRun.into(), false, length);

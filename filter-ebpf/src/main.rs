@@ -20,6 +20,7 @@
 
 mod account;
 mod atomic;
+mod capture;
 mod clock;
 mod egress;
 mod hints;

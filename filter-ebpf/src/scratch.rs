@@ -2,7 +2,7 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
-use filter_common::abi::{Challenged, WireEvent};
+use filter_common::abi::{Captured, Challenged, WireEvent};
 use filter_common::learn::Reading;
 use filter_common::packet::{Window, Words};
 use filter_common::wire;
@@ -20,6 +20,7 @@ struct Scratch {
     /// Always zero.
     unchallenged: Challenged,
     edge: Edge,
+    captured: Captured,
 }
 
 /// Bytes that are read outside the packet's first buffer.
@@ -71,6 +72,14 @@ pub(crate) fn event() -> Option<*mut WireEvent> {
     let scratch = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: a map's value.
     Some(unsafe { &raw mut (*scratch).event })
+}
+
+/// A packet that is being captured.
+#[inline(always)]
+pub(crate) fn captured() -> Option<*mut Captured> {
+    let scratch = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: a map's value.
+    Some(unsafe { &raw mut (*scratch).captured })
 }
 
 /// The headers of a packet.

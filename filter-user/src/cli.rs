@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use filter_common::decision::Reason;
 use ipnet::IpNet;
 
 use crate::ban_list::network;
 use crate::config::Mode;
-use crate::{duration, fail2ban};
+use crate::{capture, duration, fail2ban};
 
 /// Keeps SIP attackers out of an Asterisk or Wazo host.
 ///
@@ -177,6 +178,12 @@ pub enum Command {
     /// Close services that strangers need not reach
     #[command(subcommand)]
     Exposure(ExposureVerb),
+    /// Show packets as the filter judges them, or write them to a file for Wireshark
+    ///
+    /// Unlike tcpdump, it also sees the packets that the filter drops. It keeps the first 512 bytes of
+    /// each, of at most 1,000 packets a second and CPU. In the file, each has its verdict and reason as a comment.
+    /// It needs no daemon.
+    Capture(Capture),
     /// Detach the filter from its interfaces; the next start enforces the bans again
     ///
     /// This works only while no daemon runs. To lift the bans too, use `ringfence unban --all` before you stop the
@@ -225,7 +232,7 @@ impl Cli {
             )
             | Command::Exposure(ExposureVerb::Suggest(OfAsterisk { output, .. }))
             | Command::Doctor(Doctor { output, .. }) => output.json,
-            Command::Run(_) | Command::TestLog(_) => false,
+            Command::Run(_) | Command::TestLog(_) | Command::Capture(_) => false,
         }
     }
 }
@@ -242,6 +249,32 @@ pub struct Panic {
     /// How to print.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// The arguments of `capture`.
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// Only packets from this address or network
+    #[arg(value_name = "NET", value_parser = network)]
+    pub inside: Option<IpNet>,
+    /// Only packets with this reason, as `status` shows it; may be repeated [default: those that are dropped]
+    #[arg(long, value_name = "REASON", value_parser = capture::reason)]
+    pub reason: Vec<Reason>,
+    /// Packets that pass too
+    #[arg(long, conflicts_with = "reason")]
+    pub all: bool,
+    /// Write the packets to this file as pcapng, or to standard output (`-`)
+    #[arg(short, long, value_name = "FILE", conflicts_with = "json")]
+    pub write: Option<PathBuf>,
+    /// Stop after this many packets
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub count: u64,
+    /// Stop after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, default_value = "10m")]
+    pub time: Duration,
+    /// Print a JSON document for each packet, on a line of its own
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The arguments of `check-config`.

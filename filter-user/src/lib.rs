@@ -17,6 +17,7 @@ pub use store;
 pub mod audit;
 pub mod ban_list;
 pub mod beat;
+pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod client;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,10 +15,11 @@ use api::{
     Request, TakenOver, Tunable,
 };
 use clap::Parser as _;
+use filter_common::decision::Reason;
 use filter_user::audit::devices::{Access, Credentials, Place, Secret, Talk};
 use filter_user::check::Check;
 use filter_user::cli::{
-    Allow, Audit, AuditDevices, Ban, Bans, CheckConfig, Cli, Command, Disallow, Doctor,
+    Allow, Audit, AuditDevices, Ban, Bans, Capture, CheckConfig, Cli, Command, Disallow, Doctor,
     ExposureVerb, HistoryOf, Import, ImportFail2ban, MaintenanceVerb, OfAsterisk, Panic, Run, Set,
     Setting, TestLog, Unban, Which,
 };
@@ -31,7 +32,7 @@ use filter_user::orders::{self, Ask, Read, RefusedOrder};
 use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
-    audit, ban_list, beat, cli, client, clock, daemon, datapath, decided, disable, doctor,
+    audit, ban_list, beat, capture, cli, client, clock, daemon, datapath, decided, disable, doctor,
     fail2ban, jail_filter, listed, listing, report,
 };
 use ipnet::IpNet;
@@ -189,6 +190,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         // Its exit status says what it finds.
         Command::Audit(arguments) => audit(cli, arguments).map(drop),
         Command::Exposure(ExposureVerb::Suggest(suggest)) => suggest_exposure(cli, suggest),
+        Command::Capture(arguments) => take_packets(cli, arguments),
         Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
     }
 }
@@ -569,7 +571,7 @@ fn list(cli: &Cli, bans: &Bans) -> Result<()> {
     };
     let page =
         |after| client::read(asker.ask(&Request::Bans(BansQuery { after, ..query.clone() }))?);
-    let out = io::BufWriter::new(io::stdout().lock());
+    let out = BufWriter::new(io::stdout().lock());
     if bans.export {
         return listing::export(page, out);
     }
@@ -587,7 +589,7 @@ fn jail(cli: &Cli, name: &str, json: bool) -> Result<()> {
 fn peers(cli: &Cli, inside: Option<IpNet>, json: bool) -> Result<()> {
     let socket = socket(cli)?;
     let page = |after| client::ask_as(&socket, &Request::Peers { inside, after });
-    listed::peers(page, json, io::BufWriter::new(io::stdout().lock()))
+    listed::peers(page, json, BufWriter::new(io::stdout().lock()))
 }
 
 fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {
@@ -598,7 +600,7 @@ fn history(cli: &Cli, arguments: &HistoryOf) -> Result<()> {
         let query = HistoryQuery { network: *network, since_seconds, before };
         client::ask_as(&socket, &Request::History(query))
     };
-    decided::history(page, output.json, io::BufWriter::new(io::stdout().lock()))
+    decided::history(page, output.json, BufWriter::new(io::stdout().lock()))
 }
 
 fn ban(cli: &Cli, ban: &Ban) -> Result<()> {
@@ -799,7 +801,7 @@ fn lift_several(cli: &Cli, unban: &Unban) -> Result<()> {
 }
 
 fn test(cli: &Cli, arguments: &TestLog) -> Result<()> {
-    let out = io::BufWriter::new(io::stdout().lock());
+    let out = BufWriter::new(io::stdout().lock());
     let &TestLog { ref jail, ref file, json, all, matched } = arguments;
     let config = if test_log::is_filter(jail) {
         Config::default()
@@ -894,6 +896,37 @@ fn hand_over(cli: &Cli, bans: &[fail2ban::Ban], now: Timestamp) -> Result<TakenO
 struct Detached {
     /// The interfaces that had the program.
     detached: Vec<String>,
+}
+
+fn take_packets(cli: &Cli, arguments: &Capture) -> Result<()> {
+    let form = match &arguments.write {
+        None if arguments.json => capture::Form::Json,
+        None => capture::Form::Text,
+        Some(_) => capture::Form::Pcapng,
+    };
+    let reasons = match &*arguments.reason {
+        [] if arguments.all => Reason::ALL.to_vec(),
+        [] => capture::dropping(),
+        reasons => reasons.to_vec(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("start the runtime")?;
+    let _entered = runtime.enter();
+    let wanted = datapath::capture::Wanted { reasons, network: arguments.inside };
+    let Some(capture) = datapath::capture::Capture::begin(&paths(cli)?.bpffs, &wanted)? else {
+        bail!("there is no filter on this host; start the daemon first");
+    };
+    let out: Box<dyn Write> = match &arguments.write {
+        Some(file) if file != Path::new("-") => {
+            let file = File::create(file).with_context(|| format!("create {}", file.display()))?;
+            Box::new(file)
+        }
+        _ => Box::new(io::stdout().lock()),
+    };
+    let bounds = capture::Bounds { packets: arguments.count, time: arguments.time };
+    let taken = runtime.block_on(capture::run(capture, form, bounds, BufWriter::new(out)))?;
+    say(Level::Info, &taken.to_string());
+    Ok(())
 }
 
 fn detach(bpffs: &Path, json: bool) -> Result<()> {

@@ -3,18 +3,18 @@
 use aya_obj::generated::{BPF_F_MMAPABLE, bpf_insn, bpf_map_type};
 use aya_obj::{Object, ProgramSection};
 use filter_common::abi::{
-    self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Challenged, Configs, Counter, Flooder,
-    Learning, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS, STREAM_BUCKETS,
-    SharedBucket, Signature, Visitor, Visits, maps,
+    self, BanEntry, Beat, Buckets, COUNTERS_PER_INTERFACE, Capture, Challenged, Configs, Counter,
+    Flooder, Learning, NetworkEntry, PORT_BLOCKS, PORTS_PER_BLOCK, Peer, SHARED_BUCKETS,
+    STREAM_BUCKETS, SharedBucket, Signature, Visitor, Visits, maps,
 };
 use filter_common::ban_table::Line;
 use filter_common::gate::{KNOWN_WORDS, PRESENCE_WORDS, TRUST_WORDS};
 use filter_common::greylist;
 use filter_common::limits::{
-    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CHALLENGED_ADDRESSES, CROWD_PLACES,
-    EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES, RETRY_BUCKETS,
-    RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS, VISITED_PORTS, VISITORS,
-    WIRE_BYTES,
+    AGENT_WORDS, ASKED_ADDRESSES, BANNED_NETWORKS, BANNED_V6, CAPTURE_BYTES, CHALLENGED_ADDRESSES,
+    CROWD_PLACES, EVENT_BYTES, FLOODERS, GREYLIST_LINES, INTERFACES, KNOWN_PEERS, PREFIX_LINES,
+    RETRY_BUCKETS, RETRY_LINES, SEEN_PLACES, SIGNATURES, SOURCE_LINES, TRUSTED_NETWORKS,
+    VISITED_PORTS, VISITORS, WIRE_BYTES,
 };
 use filter_user::datapath::OBJECT;
 use ringfence_tests::kernel::{Kernel, memory};
@@ -56,6 +56,8 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
         (maps::RETRIES, ARRAY, 4, size_of::<greylist::Line>(), RETRY_LINES),
         (maps::RETRY_RATE, ARRAY, 4, 8, RETRY_BUCKETS),
         (maps::WIRE, RING, 0, 0, WIRE_BYTES),
+        (maps::CAPTURE, ARRAY, 4, size_of::<Capture>(), 1),
+        (maps::CAPTURED, RING, 0, 0, CAPTURE_BYTES),
         (maps::SIGNATURES, TRIE, 4 + 8 * AGENT_WORDS, size_of::<Signature>(), SIGNATURES),
         (maps::SEEN, ARRAY, 4, 4, SEEN_PLACES),
         (maps::GUARDS, ARRAY, 4, PORTS_PER_BLOCK, PORT_BLOCKS),
@@ -68,7 +70,7 @@ const MAPS: &[(&str, bpf_map_type, usize, usize, u32)] = {
 };
 
 /// Maps that only the program uses; only their names are agreed.
-const PRIVATE: [&str; 3] = [maps::SCRATCH, maps::EVENT_RATE, maps::WIRE_RATE];
+const PRIVATE: [&str; 4] = [maps::SCRATCH, maps::EVENT_RATE, maps::WIRE_RATE, maps::CAPTURE_RATE];
 
 /// The most instructions that a kernel's verifier may follow: half of its limit
 /// (`BPF_COMPLEXITY_LIMIT_INSNS`), because another compiler spills differently, and another kernel knows

@@ -33,7 +33,7 @@ const SHOWN: usize = 40;
 const SOURCES: [&str; 2] = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
 /// The packages of a system, in addition to those that apt needs.
 const PACKAGES: &str =
-    "systemd-sysv,udev,dbus,iproute2,linux-image-cloud-amd64,initramfs-tools,zstd";
+    "systemd-sysv,udev,dbus,iproute2,passwd,linux-image-cloud-amd64,initramfs-tools,zstd";
 const UNNEEDED: [&str; 4] =
     ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/lib/udev/hwdb.d/*"];
 const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw systemd.show_status=0";

@@ -103,6 +103,9 @@ fn retried<T: Tables + ?Sized>(
     hash: u64,
     tables: &T,
 ) -> Option<Reason> {
+    if !sip::is_identified(payload) {
+        return None;
+    }
     let config = tables.config()?;
     let now = tables.now(config);
     let identity = sip::identity(packet, payload, hash);

@@ -314,6 +314,10 @@ pub fn greylisted<T: Tables + ?Sized>(packet: &impl Packet, words: Words, tables
     let (Layer4::Udp { payload, .. } | Layer4::Tcp { payload, .. }) = layer4 else {
         return Reason::SharedLimit.into();
     };
+    // TCP may cut a message anywhere, and its sources are not forged.
+    if matches!(layer4, Layer4::Udp { .. }) && !sip::is_identified(payload) {
+        return Reason::Greylist.into();
+    }
     let now = tables.now(config);
     let hash = source.hash(config.seed);
     let Some(line) = greylist_line(hash, tables) else {

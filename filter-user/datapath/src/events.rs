@@ -57,7 +57,7 @@ impl Events {
 }
 
 #[expect(deprecated, reason = "its replacement is unsafe, and the ring owns its descriptor")]
-fn watch(map: Map) -> Result<AsyncFd<RingBuf<MapData>>> {
+pub(super) fn watch(map: Map) -> Result<AsyncFd<RingBuf<MapData>>> {
     Ok(AsyncFd::new(RingBuf::try_from(map)?)?)
 }
 

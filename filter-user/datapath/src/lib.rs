@@ -15,12 +15,14 @@
 //! | `visits` | which networks use which ports |
 //! | `network`, `netlink`, `sockets` | the host's interfaces, routes and listening sockets |
 //! | `batch`, `mapped`, `unread` | reading of whole maps; maps in memory; failed reads |
+//! | `capture` | packets that the program has judged |
 //! | `events`, `clock`, `clocks`, `requirements` | the program's events; the kernel's clocks; missing requirements |
 
 mod attach;
 mod bans;
 pub mod batch;
 mod beat;
+pub mod capture;
 pub mod clock;
 pub mod clocks;
 pub mod config_map;

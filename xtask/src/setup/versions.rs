@@ -35,7 +35,7 @@ pub(super) struct Tool {
 }
 
 /// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 7] = [
+pub(super) const TEST_TOOLS: [Tool; 8] = [
     Tool { package: "curl", program: "curl" },
     Tool { package: "iproute2", program: "ip" },
     Tool { package: "nftables", program: "nft" },
@@ -43,6 +43,7 @@ pub(super) const TEST_TOOLS: [Tool; 7] = [
     Tool { package: "openssl", program: "openssl" },
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
+    Tool { package: "tcpdump", program: "tcpdump" },
 ];
 
 /// The programs that build and check the packages.

@@ -166,8 +166,12 @@ fn retransmissions() -> Vec<Case> {
             register(V4).payload(text).build()
         })
     };
+    // Too short to be told from others.
+    let short =
+        register(V4).payload("OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\r\n");
     vec![
         again.then_same(1).then_wait(500),
+        row("61 bytes again", &short, &world, Throttled).then_same(1).then_wait(500),
         row("again, ipv6", &register(V6), &throttle(V6), Admitted).then_same(1).then_wait(500),
         row("again at once", &register(V4), &world, Throttled).then_same(1),
         row("again at once after it passed", &register(V4), &world, Throttled)

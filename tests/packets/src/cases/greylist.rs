@@ -51,7 +51,11 @@ fn admitted(name: &str, frame: &Frame, expect: Reason) -> Case {
 }
 
 fn retransmissions() -> Vec<Case> {
+    let short = messages::register()[..63].to_vec();
+    let (udp, tcp) = (from(V4).payload(short.clone()), from(V4).tcp(5060).payload(short));
     let mut cases = vec![
+        flooded("63 bytes again", &udp, Greylist).then_same(1).then_wait(500),
+        flooded("63 bytes again, tcp", &tcp, Admitted).then_same(1).then_wait(500),
         flooded("the first", &from(V4), Greylist),
         flooded("the first, ipv6", &from(V6), Greylist),
         flooded("the same at once", &from(V4), Greylist).then_same(1),

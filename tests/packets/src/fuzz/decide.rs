@@ -125,7 +125,7 @@ pub fn check(data: &[u8]) {
     let tally = model.tally();
     let banned = packets(Reason::Banned) + packets(Reason::BannedNetwork);
     let least = banned + history.own;
-    let most = least + history.throttled + packets(Reason::Trusted);
+    let most = least + history.throttled + history.shut + packets(Reason::Trusted);
     assert!((least..=most).contains(&tally.bans), "bans counted {}, not {least}", tally.bans);
     is("signatures", tally.signatures, packets(Reason::Signature));
     assert_eq!(tally.peers_passed, packets(Reason::Known));
@@ -159,6 +159,8 @@ struct History {
     is_over: bool,
     /// Frames from throttled sources that passed or were dropped by a limit.
     throttled: u64,
+    /// Frames from trusted sources to a closed port, which a ban may have matched first.
+    shut: u64,
     /// Frames from a known peer.
     known: HashMap<Address, u64>,
 }
@@ -330,6 +332,9 @@ impl Seen<'_> {
         history.is_over |= reason.verdict() == Verdict::Drop;
         if self.is_throttled() && !matches!(reason, Reason::Banned | Reason::BannedNetwork) {
             history.throttled += 1;
+        }
+        if reason == Reason::ClosedPort && is_trusted(self.world, self.headers.source) {
+            history.shut += 1;
         }
         if self.is_own() && (reason == Reason::Spoofed || !self.is_ahead(self.world.attended)) {
             history.own += 1;

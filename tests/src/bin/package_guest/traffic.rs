@@ -163,6 +163,18 @@ impl Inbox {
         Ok(())
     }
 
+    /// Fails if more than one in a thousand packets of the attacker arrives within this time: of different
+    /// requests, few are taken for a retransmission.
+    pub(crate) fn hears_a_trickle_of(&self, source: Ipv4Addr, time: Duration) -> Result<()> {
+        thread::sleep(POLL);
+        let before = self.count(source)?;
+        thread::sleep(time);
+        let passed = self.count(source)? - before;
+        let sent = u64::from(ATTACK_RATE) * time.as_secs();
+        ensure!(passed <= sent / 1000, "{passed} packets of {source} arrived");
+        Ok(())
+    }
+
     /// Fails if a packet of the attacker, or none of the phone, arrives meanwhile.
     pub(crate) fn hears_only_the_phone_during(
         &self,
