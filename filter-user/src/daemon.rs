@@ -136,7 +136,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let is_first = !config.paths.state.join(store::FILE).exists();
     let safety = Safety::new(switch, &config, is_first);
     let mut trial = Trial::read(&config.paths.state, &config.exposure);
-    trial.begin(&config.exposure, &config.sip, 0, clock::now());
+    trial.begin(&config, 0, clock::now());
     let exposure = trial.in_force(&config.exposure);
     let settings = settings(&config, exposure, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.

@@ -307,7 +307,11 @@ pub fn carried_out(verb: &str, outcome: &Outcome) -> String {
 /// A line that says whether anything is dropped and what an administrator must do, if this is not the
 /// normal state.
 fn enforcement(enforcement: &Enforcement) -> String {
-    match enforcement.state {
+    let trial = enforcement.exposure_confirm_until.as_deref().map(when);
+    let trial = trial.map(|until| {
+        format!("ON TRIAL: type `ringfence confirm`, or what `exposure` closes opens again after {until}\n")
+    });
+    let state = match enforcement.state {
         EnforcementState::Enforcing | EnforcementState::DryRun => String::new(),
         EnforcementState::Unconfirmed => format!(
             "FIRST START: type `ringfence confirm`, or nothing is dropped after {}\n",
@@ -321,7 +325,8 @@ fn enforcement(enforcement: &Enforcement) -> String {
             "DISABLED: nothing is dropped; `ringfence panic --off` enforces bans and limits\n"
                 .to_owned()
         }
-    }
+    };
+    state + &trial.unwrap_or_default()
 }
 
 /// `confirm`.

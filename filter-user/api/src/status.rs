@@ -103,6 +103,10 @@ pub struct Enforcement {
     pub state: EnforcementState,
     /// When enforcement stops unless an administrator confirms; null if the state is permanent.
     pub confirm_until: Option<String>,
+    /// When the services that `exposure` closes open again unless an administrator confirms; null if no
+    /// confirmation is awaited.
+    #[serde(default)]
+    pub exposure_confirm_until: Option<String>,
 }
 
 /// Whether bans and limits are enforced.

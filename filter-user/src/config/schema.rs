@@ -223,7 +223,7 @@ fn safety_fields<'a>(watchdog: &'a mut Watchdog, confirm: &'a mut Confirm) -> [F
             "confirm.within",
             "How long after the first start on a host an administrator has to type `ringfence \
              confirm` or to log in again over ssh. After that time no packet is dropped until \
-             somebody confirms. Set 0 before the first start if it needs no confirmation, for \
+             somebody confirms. The same time applies to services that `exposure` closes. Set 0 before the first start if it needs no confirmation, for \
              example on a host with a console or an installation without an administrator.",
             kind::TimeOrZero(kind::Time(
                 &mut confirm.within,

@@ -14,6 +14,8 @@ pub(super) struct Known {
     confirmation: Confirmation,
     /// When it is too late to confirm.
     confirm_until: Option<KernelTime>,
+    /// When it is too late to confirm the services that `exposure` closes.
+    trial_until: Option<KernelTime>,
     /// Logins over ssh that succeeded since the start.
     logins: u64,
     /// Whether the history has it last that the emergency switch is on.
@@ -27,6 +29,7 @@ impl Known {
             is_dry_run,
             confirmation,
             confirm_until: None,
+            trial_until: None,
             logins: 0,
             is_noted_as_switched: false,
         }
@@ -63,6 +66,11 @@ impl<D: Datapath> Controller<D> {
         (self.enforcement.confirmation, self.enforcement.confirm_until) = (confirmation, until);
     }
 
+    /// Sets until when a confirmation of the services that `exposure` closes is awaited.
+    pub fn set_trial(&mut self, until: Option<KernelTime>) {
+        self.enforcement.trial_until = until;
+    }
+
     /// How many logins over ssh have succeeded since the start.
     pub fn logins(&self) -> u64 {
         self.enforcement.logins
@@ -81,6 +89,7 @@ impl<D: Datapath> Controller<D> {
                 (Confirmation::Lapsed, true) => (EnforcementState::Lapsed, None),
                 (_, true) => (EnforcementState::Disabled, None),
             };
-        Enforcement { state, confirm_until }
+        let trial = self.enforcement.trial_until.map(|until| self.started.show(until));
+        Enforcement { state, confirm_until, exposure_confirm_until: trial }
     }
 }

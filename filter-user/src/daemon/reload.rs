@@ -18,7 +18,6 @@ use tokio::task::spawn_blocking;
 
 use super::server::Question;
 use super::trial::Trial;
-use super::trial::WITHIN;
 use super::{Outlook, settings};
 use crate::config::{Config, Loaded};
 use crate::controller::Controller;
@@ -166,7 +165,8 @@ impl Reloads {
         objections.extend(controller.ssh_objections(&next.config, &in_force, &ssh, how.session));
         let awaits = self.trial.would_await(exposure, &next.config.sip)
             && *exposure != self.running.config.exposure;
-        let confirm_within_seconds = awaits.then_some(WITHIN.as_secs());
+        let within = next.config.confirm.within().filter(|_| awaits);
+        let confirm_within_seconds = within.map(|within| within.as_secs());
         if how.dry_run {
             return Ok(Reloaded { changes, objections, applied: false, confirm_within_seconds });
         }
@@ -207,7 +207,7 @@ impl Reloads {
             *names = Following::start(wanted, dns::system_resolver);
         }
         if !is_same {
-            self.trial.begin(exposure, &next.config.sip, controller.logins(), now);
+            self.trial.begin(&next.config, controller.logins(), now);
         }
         self.running = next;
         Ok(Reloaded { changes, objections, applied: true, confirm_within_seconds })
@@ -217,9 +217,10 @@ impl Reloads {
     pub(super) fn tick(&mut self, controller: &mut Controller<Kernel>, disabled: bool) {
         let is_enforced = !controller.is_dry_run() && !disabled;
         let (logins, now) = (controller.logins(), crate::clock::now());
-        if self.trial.tick(&self.running.config.exposure, logins, is_enforced, now) {
+        if self.trial.tick(&self.running.config, logins, is_enforced, now) {
             self.apply_exposure(controller, disabled);
         }
+        controller.set_trial(self.trial.until(self.running.config.confirm.within()));
     }
 
     /// Confirms the services that are configured. Returns whether that was awaited or overdue.
@@ -228,6 +229,7 @@ impl Reloads {
         if was_awaited {
             self.apply_exposure(controller, disabled);
         }
+        controller.set_trial(None);
         was_awaited
     }
 

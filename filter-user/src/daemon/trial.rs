@@ -10,11 +10,8 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::clock::KernelTime;
-use crate::config::{Exposure, PortGuard, Service, SipPorts};
-use crate::whole_file;
-
-/// How long an administrator has to confirm.
-pub(super) const WITHIN: Duration = Duration::from_mins(5);
+use crate::config::{Config, Exposure, PortGuard, Service, SipPorts};
+use crate::{duration, whole_file};
 
 /// The name of the file.
 const NAME: &str = "exposure";
@@ -32,8 +29,8 @@ pub(super) struct Trial {
 enum State {
     /// They are confirmed.
     Confirmed,
-    /// They are closed until then; `logins` is the number of logins when that began.
-    Awaited { until: KernelTime, logins: u64 },
+    /// They are closed on trial since then; `logins` is the number of logins when that began.
+    Awaited { since: KernelTime, logins: u64 },
     /// They were not confirmed in time.
     Lapsed(Exposure),
 }
@@ -70,22 +67,27 @@ impl Trial {
             && !matches!(&self.state, State::Lapsed(lapsed) if lapsed == configured)
     }
 
-    /// Takes services that are configured from now on.
-    pub(super) fn begin(
-        &mut self,
-        configured: &Exposure,
-        sip: &SipPorts,
-        logins: u64,
-        now: KernelTime,
-    ) {
-        if !closes_more(configured, &self.confirmed, sip) {
+    /// Until when a confirmation is awaited; `within` is the time for it, `None` if none is necessary.
+    pub(super) fn until(&self, within: Option<Duration>) -> Option<KernelTime> {
+        match &self.state {
+            State::Awaited { since, .. } => Some(since.after(within?)),
+            State::Confirmed | State::Lapsed(_) => None,
+        }
+    }
+
+    /// Takes the services of this configuration from now on.
+    pub(super) fn begin(&mut self, config: &Config, logins: u64, now: KernelTime) {
+        let (configured, sip) = (&config.exposure, &config.sip);
+        let within = config.confirm.within();
+        if within.is_none() || !closes_more(configured, &self.confirmed, sip) {
             self.confirmed = configured.clone();
             self.state = State::Confirmed;
             self.keep();
         } else if self.would_await(configured, sip) {
-            self.state = State::Awaited { until: now.after(WITHIN), logins };
+            self.state = State::Awaited { since: now, logins };
+            let within = duration::format(within.unwrap_or_default());
             warn!(
-                "`exposure` closes more services now: type `ringfence confirm` within 5 minutes, or they open \
+                "`exposure` closes more services now: type `ringfence confirm` within {within}, or they open \
                  again (a new login over ssh confirms it too)"
             );
         } else {
@@ -95,25 +97,30 @@ impl Trial {
         }
     }
 
-    /// Lets time pass while these services are configured. Returns whether other ones are in force now.
+    /// Lets time pass with this configuration. Returns whether other services are in force now.
     pub(super) fn tick(
         &mut self,
-        configured: &Exposure,
+        config: &Config,
         logins: u64,
         is_enforced: bool,
         now: KernelTime,
     ) -> bool {
-        let State::Awaited { until, logins: before } = &mut self.state else { return false };
+        let configured = &config.exposure;
+        let State::Awaited { since, logins: before } = &mut self.state else { return false };
+        let Some(within) = config.confirm.within() else {
+            self.confirm(configured);
+            return false;
+        };
         if logins > *before {
             info!("a login over ssh has succeeded, which confirms `exposure`");
             self.confirm(configured);
             return false;
         }
         if !is_enforced {
-            *until = now.after(WITHIN);
+            *since = now;
             return false;
         }
-        if now < *until {
+        if now < since.after(within) {
             return false;
         }
         warn!(
@@ -192,7 +199,11 @@ fn parse(text: &str, word: &str) -> Exposure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::Confirm;
+
+    fn config(exposure: &Exposure) -> Config {
+        Config { exposure: exposure.clone(), ..Config::default() }
+    }
 
     fn exposure(trusted: &[&str], closed: &[&str], dry_run: bool) -> Exposure {
         let all = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
@@ -226,47 +237,64 @@ mod tests {
     #[test]
     fn what_nobody_confirms_goes_back_and_stays_so() {
         let directory = tempfile::tempdir().unwrap();
-        let sip = Config::default().sip;
         let old = exposure(&["ssh"], &[], false);
         let new = exposure(&["ssh", "https"], &["monit"], false);
         let mut trial = Trial::read(directory.path(), &old);
-        trial.begin(&old, &sip, 7, at(0));
+        trial.begin(&config(&old), 7, at(0));
         assert_eq!(trial.in_force(&old), &old);
         assert!(!trial.confirm(&old), "there is nothing to confirm");
-        trial.begin(&new, &sip, 7, at(0));
-        assert!(!trial.tick(&new, 7, true, at(299)));
+        trial.begin(&config(&new), 7, at(0));
+        assert!(!trial.tick(&config(&new), 7, true, at(299)));
         assert_eq!(trial.in_force(&new), &new);
-        assert!(trial.tick(&new, 7, true, at(300)));
+        assert!(trial.tick(&config(&new), 7, true, at(300)));
         assert_eq!(trial.in_force(&new), &old);
         // Neither a restart nor a reload of the same tries it again.
         let mut trial = Trial::read(directory.path(), &new);
-        trial.begin(&new, &sip, 0, at(0));
+        trial.begin(&config(&new), 0, at(0));
         assert_eq!(trial.in_force(&new), &old);
         assert!(trial.confirm(&new));
         assert_eq!(trial.in_force(&new), &new);
         let mut trial = Trial::read(directory.path(), &new);
-        trial.begin(&new, &sip, 0, at(0));
-        assert!(!trial.tick(&new, 0, true, at(9999)));
+        trial.begin(&config(&new), 0, at(0));
+        assert!(!trial.tick(&config(&new), 0, true, at(9999)));
         assert_eq!(trial.in_force(&new), &new);
+    }
+
+    #[test]
+    fn the_time_to_confirm_is_a_setting() {
+        let directory = tempfile::tempdir().unwrap();
+        let new = config(&exposure(&["ssh"], &[], false));
+        let within = |within| Config { confirm: Confirm { within }, ..new.clone() };
+        let longer = within(Duration::from_mins(20));
+        let mut trial = Trial::read(directory.path(), &Exposure::default());
+        trial.begin(&longer, 0, at(0));
+        assert_eq!(trial.until(longer.confirm.within()), Some(at(1200)));
+        assert!(!trial.tick(&longer, 0, true, at(1199)));
+        assert!(trial.tick(&longer, 0, true, at(1200)));
+        let none = within(Duration::ZERO);
+        let mut trial = Trial::read(directory.path(), &Exposure::default());
+        assert_eq!(trial.in_force(&none.exposure), &Exposure::default(), "it has lapsed");
+        trial.begin(&none, 0, at(0));
+        assert!(!trial.tick(&none, 0, true, at(9999)));
+        assert_eq!(trial.in_force(&none.exposure), &none.exposure);
     }
 
     #[test]
     fn a_login_confirms_it_and_time_runs_only_while_it_is_enforced() {
         let directory = tempfile::tempdir().unwrap();
-        let sip = Config::default().sip;
         let new = exposure(&["ssh"], &[], false);
         let mut trial = Trial::read(directory.path(), &Exposure::default());
-        trial.begin(&new, &sip, 3, at(0));
-        assert!(!trial.tick(&new, 3, false, at(1000)));
-        assert!(!trial.tick(&new, 3, true, at(1299)));
-        assert!(!trial.tick(&new, 4, true, at(1299)));
-        assert!(!trial.tick(&new, 4, true, at(9999)));
+        trial.begin(&config(&new), 3, at(0));
+        assert!(!trial.tick(&config(&new), 3, false, at(1000)));
+        assert!(!trial.tick(&config(&new), 3, true, at(1299)));
+        assert!(!trial.tick(&config(&new), 4, true, at(1299)));
+        assert!(!trial.tick(&config(&new), 4, true, at(9999)));
         assert_eq!(trial.in_force(&new), &new);
         // A restart before that begins it anew.
         fs::write(directory.path().join(NAME), "confirmed trusted \u{0}\nlapsed x\n").unwrap();
         let mut trial = Trial::read(directory.path(), &new);
-        trial.begin(&new, &sip, 0, at(0));
-        assert!(trial.tick(&new, 0, true, at(300)));
+        trial.begin(&config(&new), 0, at(0));
+        assert!(trial.tick(&config(&new), 0, true, at(300)));
         assert_eq!(trial.in_force(&new), &Exposure::default());
     }
 }
