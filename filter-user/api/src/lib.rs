@@ -57,4 +57,6 @@ pub use self::status::{
     JailCount, Log, NamedHost, Peers, Prevented, ReasonCount, Rule, Sample, Signature, Source,
     State, Status, Store, StoreState, Unparsed, Verdict,
 };
-pub use self::why::{BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Why};
+pub use self::why::{
+    BanOf, Evidence, History, JailHistory, Limit, Near, NotCounted, Packets, Tier, Why, Wire,
+};

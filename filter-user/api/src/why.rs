@@ -59,6 +59,16 @@ pub struct Why {
     pub ignored_by: Vec<String>,
     /// Every ban that applies to it.
     pub bans: Vec<BanOf>,
+    /// Whether it is known that its address is not forged.
+    #[serde(default)]
+    pub proven: bool,
+    /// How the filter treats its SIP now.
+    #[serde(default)]
+    pub tier: Tier,
+    /// The challenges that were sent to it and its answers, as the filter has seen them; null if none is
+    /// remembered.
+    #[serde(default)]
+    pub wire: Option<Wire>,
     /// Whether it is a known peer.
     pub known: bool,
     /// When it stops being a known peer unless it is seen again; null if it is not one.
@@ -71,6 +81,40 @@ pub struct Why {
     pub packets: Packets,
     /// Its earlier bans by jails; null if there are none, or the store cannot be read.
     pub history: Option<History>,
+}
+
+/// How the filter treats the SIP of an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// It is never dropped.
+    Trusted,
+    /// A ban closes SIP to it.
+    Banned,
+    /// Over UDP, only answers to challenges and retransmissions pass.
+    Throttled,
+    /// It is a known peer, with limits of its own.
+    Known,
+    /// The limits of unknown sources apply to it.
+    #[default]
+    Unknown,
+}
+
+/// The challenges that were sent to an address, and its answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+pub struct Wire {
+    /// Challenges (401 and 407) that were sent to it.
+    pub challenged: u64,
+    /// Requests from it with a nonce that had been sent to it, without retransmissions.
+    pub answered: u64,
+    /// How many of these were refused.
+    pub refused: u64,
+    /// How many of these were accepted.
+    pub accepted: u64,
+    /// When it last sent such a request; null if it never did.
+    pub proven_at: Option<String>,
 }
 
 /// How close a jail is to a ban of an address.

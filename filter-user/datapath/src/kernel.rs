@@ -42,7 +42,9 @@ use super::mapped::{Memory, data};
 use super::netlink;
 use super::object::OBJECT;
 use super::pins::{self, PinnedLink, Pins};
-use super::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
+use super::port::{
+    ClosedSip, Count, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer, Mode,
+};
 use super::programs::Place;
 use super::requirements;
 use super::reuse::reuse;
@@ -634,10 +636,16 @@ impl Datapath for Kernel {
         })
     }
 
-    fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool {
+    fn exchange(&self, address: IpAddr) -> Option<Exchange> {
         let record = if_there(self.challenged.get(&Address::from(address).words(), 0));
-        let record = self.unread.or_note("read the challenges of an address", record).flatten();
-        record.is_some_and(|record| record.proven_at != 0 && record.proven_at >= since.0)
+        let record = self.unread.or_note("read the challenges of an address", record).flatten()?;
+        Some(Exchange {
+            challenges: record.challenges,
+            answered: record.answered,
+            refused: record.refused,
+            accepted: record.accepted,
+            proven_at: (record.proven_at != 0).then_some(KernelTime(record.proven_at)),
+        })
     }
 
     fn packets(&self, network: IpNet) -> u64 {

@@ -61,7 +61,9 @@ pub use self::network::Network;
 pub use self::object::OBJECT;
 pub use self::pinned::{Owned, Pinned, own};
 pub use self::pins::{InUse, check_place, mount_bpffs, protected};
-pub use self::port::{ClosedSip, Count, Datapath, Interface, InterfaceCounters, KnownPeer, Mode};
+pub use self::port::{
+    ClosedSip, Count, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer, Mode,
+};
 pub use self::settings::Settings;
 pub use self::sockets::{Connection, Socket, connections, listening};
 pub use self::visits::{PortVisits, Uses, closed, visits};

@@ -107,8 +107,9 @@ pub trait Datapath {
     /// forge one.
     fn has_connection(&self, address: IpAddr, port: u16) -> bool;
 
-    /// Whether this address has answered a challenge since then, by what the kernel has seen.
-    fn answered_since(&self, address: IpAddr, since: KernelTime) -> bool;
+    /// The challenges that were sent to an address and its answers, as the kernel has seen them; `None` if
+    /// none was sent, or it is forgotten.
+    fn exchange(&self, address: IpAddr) -> Option<Exchange>;
 
     /// Packets that matched the entry of exactly this network or address.
     fn packets(&self, network: IpNet) -> u64;
@@ -129,6 +130,21 @@ pub trait Datapath {
 
     /// The number of IPv4 addresses that can be banned.
     fn capacity(&self) -> u64;
+}
+
+/// The challenges that were sent to an address, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Challenges.
+    pub challenges: u32,
+    /// Requests with a nonce that had been sent to it, without retransmissions.
+    pub answered: u32,
+    /// How many of these were refused.
+    pub refused: u32,
+    /// How many of these were accepted.
+    pub accepted: u32,
+    /// When it last sent such a request, which proves that its address is not forged.
+    pub proven_at: Option<KernelTime>,
 }
 
 /// SIP is closed to everybody except trusted networks, and perhaps known peers.

@@ -162,7 +162,8 @@ impl<D: Datapath> Controller<D> {
             let unanswered = self.attempts.challenges.unanswered(now);
             let Some((attempt, Reporter { source, jail }, since)) = unanswered else { return };
             // Over the wire, the answer itself is seen, and not only its result.
-            if self.datapath.answered_since(attempt.address, since) {
+            let exchange = self.datapath.exchange(attempt.address);
+            if exchange.and_then(|exchange| exchange.proven_at).is_some_and(|at| at >= since) {
                 continue;
             }
             let Some(report) = self.sources.get_mut(source) else { continue };

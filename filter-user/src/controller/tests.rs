@@ -29,7 +29,9 @@ use super::limited::LIMITED_MAX;
 use super::*;
 use crate::ban::{AddressEntry, Ban, Entry, NetworkEntry, Origin, Scopes};
 use crate::config::Unproven;
-use crate::datapath::{ClosedSip, Count, Interface, InterfaceCounters, KnownPeer, Limited, Mode};
+use crate::datapath::{
+    ClosedSip, Count, Exchange, Interface, InterfaceCounters, KnownPeer, Limited, Mode,
+};
 use crate::failure::{Attempt, Class, LoggedAt, Transport, Verdict};
 use crate::parse::{self, asterisk};
 

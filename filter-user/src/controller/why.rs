@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use api::{BanOf, Near, NotCounted, Packets, Why};
+use api::{BanOf, Near, NotCounted, Packets, Tier, Why, Wire};
 use filter_common::decision::Reason;
 
 use super::{Controller, show};
@@ -51,6 +51,9 @@ impl<D: Datapath> Controller<D> {
                 || self.protected.is_named(&jail.settings().ignore_names, address)
         };
         let ignored_by = self.jails.iter().filter(ignores).map(|jail| jail.name().to_owned());
+        let evidence = self.evidence(&bans, source.addr());
+        let exchange = self.datapath.exchange(address);
+        let proven_at = exchange.and_then(|exchange| exchange.proven_at);
         let first = entry.map(|entry| self.ban_of(entry));
         let essential = self.protected.essentials().of(address.into(), Scope::All);
         Why {
@@ -77,10 +80,21 @@ impl<D: Datapath> Controller<D> {
             protected: protected.map(ToOwned::to_owned),
             ignored_by: ignored_by.collect(),
             bans: bans.iter().map(|entry| self.ban_of(entry)).collect(),
+            proven: proven_at.is_some()
+                || known.is_some()
+                || evidence.iter().any(|failure| failure.proven),
+            tier: tier(protected.is_some(), &bans, known.is_some()),
+            wire: exchange.map(|exchange| Wire {
+                challenged: exchange.challenges.into(),
+                answered: exchange.answered.into(),
+                refused: exchange.refused.into(),
+                accepted: exchange.accepted.into(),
+                proven_at: proven_at.map(|at| self.started.show(at)),
+            }),
             known: known.is_some(),
             known_until: known.map(|peer| self.started.show(peer.until)),
             limit: limited.map(|last| self.limit(last)),
-            evidence: self.evidence(&bans, source.addr()),
+            evidence,
             packets: Packets {
                 // Only those of known peers are counted one by one.
                 passed: known.map(|peer| peer.passed),
@@ -163,6 +177,26 @@ impl<D: Datapath> Controller<D> {
         ];
         let limit = limits.into_iter().find(|(of, ..)| *of == reason);
         limit.map(|(_, setting, limit)| (setting, limit))
+    }
+}
+
+/// How the filter treats the SIP of an address with these bans.
+fn tier(is_protected: bool, bans: &[&Entry], is_known: bool) -> Tier {
+    // Bans of networks exempt known peers, and so do throttles.
+    let closes = |scope: Scope| matches!(scope, Scope::Sip | Scope::All);
+    let of_itself =
+        |entry: &&&Entry| entry.ban.network.prefix_len() == entry.ban.network.max_prefix_len();
+    let mut closing = bans.iter().filter(|entry| closes(entry.ban.scope));
+    if is_protected {
+        Tier::Trusted
+    } else if closing.any(|entry| !is_known || of_itself(&entry)) {
+        Tier::Banned
+    } else if is_known {
+        Tier::Known
+    } else if bans.iter().any(|entry| entry.ban.scope == Scope::Throttle) {
+        Tier::Throttled
+    } else {
+        Tier::Unknown
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is known about an address, as text.
 
 use api::{
-    BanOf, Evidence, History, JailHistory, Limit, NO_REASON, Near, NotCounted, Prevented, Why,
+    BanOf, Evidence, History, JailHistory, Limit, NO_REASON, Near, NotCounted, Prevented, Why, Wire,
 };
 
 use super::text::{count, line, shown_text, table, until, when, when_exactly};
@@ -29,6 +29,7 @@ pub fn why(why: &Why) -> String {
         line(&mut text, &format!("also: {decided}, scope {}, {until}", ban.scope));
     }
     text += &why_not(why);
+    text += &wire(why);
     if let Some(until) = &why.known_until {
         let passed = count(why.packets.passed.unwrap_or_default(), "packet");
         line(&mut text, &format!("it is a known peer until {}; {passed} passed", when(until)));
@@ -102,8 +103,28 @@ fn verdict(why: &Why) -> String {
         }
         let packets = count(why.packets.dropped, "packet");
         line(&mut text, &format!("  {packets} so far"));
+        line(&mut text, &format!("  to lift it: ringfence unban {network}"));
     } else {
         line(&mut text, &format!("{address} is not banned"));
+    }
+    text
+}
+
+/// What the filter has seen of the challenges to an address, and what that proves.
+fn wire(why: &Why) -> String {
+    let mut text = String::new();
+    let Some(Wire { challenged, answered, refused, accepted, proven_at }) = &why.wire else {
+        return text;
+    };
+    let challenges = count(*challenged, "challenge");
+    let answers = match answered {
+        0 => "it answered none".to_owned(),
+        _ => format!("{} ({refused} refused, {accepted} accepted)", count(*answered, "answer")),
+    };
+    line(&mut text, &format!("{challenges} sent to it; {answers}"));
+    if let Some(at) = proven_at {
+        let at = when(at);
+        line(&mut text, &format!("its address is proven: it answered a challenge at {at}"));
     }
     text
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::ban::{AddressEntry, Ban, Ends, InForce, NetworkEntry, Scopes, Write};
 use crate::clock::KernelTime;
 use crate::datapath::{
-    ClosedSip, Datapath, Interface, InterfaceCounters, KnownPeer, Owned, Pinned,
+    ClosedSip, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer, Owned, Pinned,
 };
 
 /// The pinned maps, if any, and the recorded changes.
@@ -149,8 +149,8 @@ impl Datapath for Snapshot {
         false
     }
 
-    fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
-        false
+    fn exchange(&self, _address: IpAddr) -> Option<Exchange> {
+        None
     }
 
     fn packets(&self, network: IpNet) -> u64 {

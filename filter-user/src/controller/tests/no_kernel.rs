@@ -17,8 +17,8 @@ pub(crate) struct NoKernel {
     /// How often it was asked for known peers.
     pub(super) asked_for_known: Cell<u64>,
     pub(super) bare: Option<String>,
-    /// The addresses that have answered a challenge.
-    pub(super) answered: BTreeSet<IpAddr>,
+    /// The addresses that were challenged.
+    pub(super) answered: BTreeMap<IpAddr, Exchange>,
     /// The TCP connections to SIP ports.
     pub(super) connections: BTreeSet<(IpAddr, u16)>,
 }
@@ -125,8 +125,8 @@ impl Datapath for NoKernel {
         self.connections.contains(&(address, port))
     }
 
-    fn answered_since(&self, address: IpAddr, _since: KernelTime) -> bool {
-        self.answered.contains(&address)
+    fn exchange(&self, address: IpAddr) -> Option<Exchange> {
+        self.answered.get(&address).copied()
     }
 
     fn packets(&self, network: IpNet) -> u64 {

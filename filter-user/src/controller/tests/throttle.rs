@@ -69,7 +69,8 @@ fn a_challenge_that_was_answered_is_no_failure() {
     for answers in [true, false] {
         let mut controller = throttling();
         if answers {
-            controller.datapath.answered.insert(SOURCE.into());
+            let exchange = Exchange { proven_at: Some(at(2000)), ..Exchange::default() };
+            controller.datapath.answered.insert(SOURCE.into(), exchange);
         }
         for n in 0..20 {
             let attempt = Attempt {
@@ -120,4 +121,47 @@ fn a_known_peer_is_not_banned_for_failures_over_udp() {
         }
         assert_eq!(!scopes(&controller).is_empty(), banned, "{transport:?}");
     }
+}
+
+#[test]
+fn why_tells_what_proves_an_address_and_how_it_is_treated() {
+    let mut controller = throttling();
+    let address = IpAddr::from(SOURCE);
+    let why = |controller: &mut Controller<NoKernel>| {
+        let why = ask(controller, Request::Why { address });
+        let text = crate::report::why(&read(&why));
+        (why["tier"].as_str().unwrap().to_owned(), why["proven"] == true, text)
+    };
+    let (tier, proven, text) = why(&mut controller);
+    assert_eq!((&*tier, proven), ("unknown", false));
+    assert!(!text.contains("challenge"), "{text}");
+    // Challenged without an answer, it stays unproven, and is throttled.
+    let mut exchange = Exchange { challenges: 1, ..Exchange::default() };
+    controller.datapath.answered.insert(address, exchange);
+    fail(&mut controller, SOURCE, 15);
+    let (tier, proven, text) = why(&mut controller);
+    assert_eq!((&*tier, proven), ("throttled", false), "{text}");
+    assert!(text.contains("1 challenge sent to it; it answered none\n"), "{text}");
+    assert!(text.contains(&format!("to lift it: ringfence unban {address}\n")), "{text}");
+    // An answer proves it.
+    exchange =
+        Exchange { challenges: 3, answered: 3, refused: 2, accepted: 1, proven_at: Some(at(2)) };
+    controller.datapath.answered.insert(address, exchange);
+    let (tier, proven, text) = why(&mut controller);
+    assert_eq!((&*tier, proven), ("throttled", true), "{text}");
+    assert!(
+        text.contains("3 challenges sent to it; 3 answers (2 refused, 1 accepted)\n"),
+        "{text}"
+    );
+    assert!(text.contains("its address is proven: it answered a challenge at "), "{text}");
+    // A known peer is not throttled, but may be banned itself.
+    controller.datapath.known = vec![address];
+    assert_eq!(why(&mut controller).0, "known");
+    let Request::Ban { network, seconds, scope, except, reason, .. } =
+        ban(&format!("{address}/32"), Some(60))
+    else {
+        unreachable!("it is a ban");
+    };
+    ask(&mut controller, Request::Ban { network, seconds, scope, except, reason, force: true });
+    assert_eq!(why(&mut controller).0, "banned");
 }

@@ -7,7 +7,9 @@ use anyhow::Result;
 use filter_common::abi::Learning;
 use filter_user::ban::{AddressEntry, NetworkEntry};
 use filter_user::clock::KernelTime;
-use filter_user::datapath::{ClosedSip, Datapath, Interface, InterfaceCounters, KnownPeer};
+use filter_user::datapath::{
+    ClosedSip, Datapath, Exchange, Interface, InterfaceCounters, KnownPeer,
+};
 use ipnet::IpNet;
 
 /// The bans that are in force.
@@ -97,8 +99,8 @@ impl Datapath for NoKernel {
         false
     }
 
-    fn answered_since(&self, _address: IpAddr, _since: KernelTime) -> bool {
-        false
+    fn exchange(&self, _address: IpAddr) -> Option<Exchange> {
+        None
     }
 
     fn packets(&self, _network: IpNet) -> u64 {
