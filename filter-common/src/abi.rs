@@ -12,7 +12,7 @@ use crate::rate::Gcra;
 
 /// Increases with every change of this module that an older program or controller would misread. Pinned
 /// maps of another version are not reused.
-pub const ABI_VERSION: u32 = 7;
+pub const ABI_VERSION: u32 = 8;
 
 /// The XDP program. Like those of maps, its name has at most 15 bytes, because the kernel truncates it
 /// there.
@@ -474,8 +474,8 @@ pub struct WireEvent {
     pub kind: u32,
     /// The status code of the response (RFC 3261 section 21).
     pub status: u32,
-    /// Not zero over TCP.
-    pub tcp: u32,
+    /// Sum of [`WIRE_TCP`] and [`WIRE_INVITE`].
+    pub flags: u32,
     /// [`Challenged::challenges`].
     pub challenges: u32,
     /// [`Challenged::answered`].
@@ -496,6 +496,11 @@ pub struct WireEvent {
 pub const SESSION_WORDS: usize = 16;
 /// Words of an account in an event.
 pub const ACCOUNT_WORDS: usize = 8;
+
+/// The response was sent over TCP.
+pub const WIRE_TCP: u32 = 1;
+/// The request was an INVITE.
+pub const WIRE_INVITE: u32 = 2;
 
 /// A challenge was sent.
 pub const WIRE_CHALLENGED: u32 = 1;

@@ -10,7 +10,7 @@
 
 use crate::abi::{
     ABI_VERSION, ACCOUNT_WORDS, AWAITED, NONCES, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED,
-    WIRE_REFUSED,
+    WIRE_INVITE, WIRE_REFUSED, WIRE_TCP,
 };
 use crate::address::Address;
 use crate::learn::Outgoing;
@@ -128,6 +128,13 @@ pub struct Heard {
     pub status: u32,
     /// Whether it was sent over TCP.
     pub tcp: bool,
+}
+
+/// The flags of an event: see [`WireEvent::flags`](crate::abi::WireEvent::flags).
+#[inline(always)]
+pub fn flags(heard: &Heard, message: &Message) -> u32 {
+    let tcp = if heard.tcp { WIRE_TCP } else { 0 };
+    tcp | if message.invites() { WIRE_INVITE } else { 0 }
 }
 
 /// The most bytes of an account in an event.
@@ -283,6 +290,12 @@ impl Message {
     pub fn registers(&self) -> bool {
         u64::from(self.seen) & REGISTERS != 0
     }
+
+    /// Whether the `CSeq` says INVITE.
+    #[inline(always)]
+    pub fn invites(&self) -> bool {
+        u64::from(self.seen) & INVITES != 0
+    }
 }
 
 /// The state of reading a message.
@@ -312,7 +325,7 @@ pub struct Reading {
     number: u64,
     /// The place in the window after the last `sip:` in the From; zero if there is none.
     account_at: u64,
-    /// Sum of [`STALE`] and [`REGISTERS`].
+    /// Sum of [`STALE`], [`REGISTERS`] and [`INVITES`].
     seen: u64,
 }
 
@@ -333,6 +346,8 @@ const FROM: u64 = 6;
 const STALE: u64 = 1;
 /// The `CSeq` says REGISTER.
 const REGISTERS: u64 = 2;
+/// It says INVITE.
+const INVITES: u64 = 4;
 
 /// A name of at most sixteen bytes, or its last sixteen, as in [`Reading::name`].
 const fn name(text: &[u8]) -> [u64; 2] {
@@ -425,6 +440,9 @@ pub fn read(window: &Window, at: usize, reading: &mut Reading) -> bool {
             }
             if reading.ends_with(name(b"register"), 8) {
                 reading.seen |= REGISTERS;
+            }
+            if reading.ends_with(name(b" invite"), 7) {
+                reading.seen |= INVITES;
             }
         }
         AUTHENTICATION => authentication(reading, byte),
@@ -574,7 +592,12 @@ mod tests {
     #[test]
     fn a_request_is_read() {
         let (read, window) = reading(request("n1").as_bytes());
-        assert!(read.registers() && !read.is_stale());
+        assert!(read.registers() && !read.invites() && !read.is_stale());
+        let invite = request("n1").replace("7 REGISTER", "7 INVITE");
+        let (invite, _) = reading(invite.as_bytes());
+        assert!(invite.invites() && !invite.registers());
+        let (other, _) = reading(request("n1").replace("7 REGISTER", "7 REINVITE").as_bytes());
+        assert!(!other.invites());
         assert_eq!(
             bytes::<SESSION_WORDS>(&window, read.session_at as usize, 14),
             b"abc@192.0.2.66"

@@ -153,7 +153,7 @@ impl Replies for KernelPeers {
             (*event).address = heard.address.words();
             (*event).kind = heard.kind;
             (*event).status = heard.status;
-            (*event).tcp = u32::from(heard.tcp);
+            (*event).flags = wire::flags(heard, message);
             (*event).challenges = (*record).challenges;
             (*event).answered = (*record).answered;
             (*event).refused = (*record).refused;

@@ -12,6 +12,7 @@ use ringfence_tests::asterisk;
 use ringfence_tests::attack::Method;
 use ringfence_tests::guesser::Guesser;
 use ringfence_tests::phone::{Account, Phone};
+use ringfence_tests::sip::{self, Answer, Challenge, Start};
 use ringfence_tests::world::{ATTACKERS, ATTACKERS6, PBX, PBX6, SIP_PORT, World, until};
 use serde_json::Value;
 
@@ -171,5 +172,70 @@ fn a_scan_that_no_log_shows_is_throttled() {
     assert_eq!(kind_of(&world, source).as_deref(), Some("throttle"), "{ban:?} {answered}");
     // Those that wait for an answer when the last one counts.
     assert!(answered <= 15 + 8 + 2, "{answered} {ban:?}");
+    world.end().unwrap();
+}
+
+/// A call with the right password; returns the status of the final response.
+fn call(socket: &UdpSocket, source: IpAddr, number: u32) -> Option<u16> {
+    let (name, password) = asterisk::Options::default().endpoints.into_iter().nth(1).unwrap();
+    let uri = format!("sip:9{number}@{PBX}");
+    let send = |method: &str, sequence: u32, to_tag: &str, more: &str| {
+        let request = format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {source};rport;branch=z9hG4bKc{number}x{sequence}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{name}@{PBX}>;tag={number}\r\nTo: <{uri}>{to_tag}\r\n\
+             Call-ID: call-{number}\r\nCSeq: {sequence} {method}\r\nContact: <sip:{name}@{source}>\r\n{more}\
+             Content-Length: 0\r\n\r\n"
+        );
+        socket.send_to(request.as_bytes(), (PBX, SIP_PORT)).unwrap();
+    };
+    let mut credentials = String::new();
+    for sequence in 1..3 {
+        send("INVITE", sequence, "", &credentials);
+        let mut buffer = [0; 8192];
+        let status = loop {
+            let length = socket.recv(&mut buffer).ok()?;
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            // Asterisk may still repeat the response to the last call, or ask whether the phone is there.
+            let is_of_this = text.contains(&format!("call-{number}\r\n"))
+                && text.contains(&format!("CSeq: {sequence} INVITE"));
+            let message = sip::parse(&buffer[..length])?;
+            match message.start {
+                Start::Response(status) if is_of_this && status >= 200 => break (status, text),
+                Start::Response(_) | Start::Request(_) => {}
+            }
+        };
+        let (status, text) = status;
+        let header = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let to = header("To: ").unwrap();
+        let tag = to.find(";tag=").map_or("", |at| &to[at..]);
+        send("ACK", sequence, tag, "");
+        let Some(challenge) = header("WWW-Authenticate: ") else { return Some(status) };
+        let challenge = Challenge::parse(challenge.as_bytes()).unwrap();
+        let (username, password, cnonce) = (&*name, &*password, "c");
+        let answer = Answer { username, password, method: "INVITE", uri: &uri, cnonce };
+        credentials = format!("Authorization: {}\r\n", answer.header(&challenge));
+    }
+    None
+}
+
+#[test]
+#[ignore = "requires root: network namespaces, BPF, a real Asterisk"]
+fn trying_numbers_with_a_stolen_password_bans() {
+    let world = World::new(|config| config.maxretry = 5).unwrap();
+    let source = ATTACKERS[3];
+    let socket = world.hosts.attacker.run_in(|| Ok(UdpSocket::bind((source, 0))?)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let refused = (0..40).take_while(|number| call(&socket, source, *number) == Some(404)).count();
+    let banned = || kind_of(&world, source).as_deref() == Some("ban");
+    assert!(until(Duration::from_secs(10), banned), "{refused} {:?}", world.ringfence.why(source));
+    // Three count as one failure.
+    assert!((15..=18).contains(&refused), "{refused}");
+    let why = world.ringfence.why(source).unwrap();
+    let evidence = why["evidence"].as_array().unwrap();
+    let is_call =
+        |failure: &Value| failure["class"] == "call-rejected" && failure["proven"] == true;
+    assert!(!evidence.is_empty() && evidence.iter().all(is_call), "{why}");
+    assert_eq!((&why["proven"], &why["tier"]), (&true.into(), &"banned".into()));
+    assert!(why["wire"]["refused"].as_u64() >= Some(15), "{why}");
     world.end().unwrap();
 }

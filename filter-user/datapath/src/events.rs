@@ -9,7 +9,8 @@ use aya::maps::{Map, MapData, RingBuf};
 use detection::failure::Transport;
 use detection::wire::{Counts, Kind, Response};
 use filter_common::abi::{
-    ACCOUNT_WORDS, Event, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED, WIRE_REFUSED, WireEvent,
+    ACCOUNT_WORDS, Event, SESSION_WORDS, WIRE_ACCEPTED, WIRE_CHALLENGED, WIRE_INVITE, WIRE_REFUSED,
+    WIRE_TCP, WireEvent,
 };
 use filter_common::address::Address;
 use filter_common::decision::Reason;
@@ -116,12 +117,13 @@ fn read_response(bytes: &[u8]) -> Option<Response> {
     };
     let address = offset_of!(WireEvent, address);
     let lengths = half(offset_of!(WireEvent, lengths))?;
-    let tcp = half(offset_of!(WireEvent, tcp))? != 0;
+    let flags = half(offset_of!(WireEvent, flags))?;
     Some(Response {
         address: IpAddr::from(Address::from_words([word(address)?, word(address + 8)?])),
         kind,
         status: half(offset_of!(WireEvent, status))?,
-        transport: if tcp { Transport::Tcp } else { Transport::Udp },
+        transport: if flags & WIRE_TCP != 0 { Transport::Tcp } else { Transport::Udp },
+        is_call: flags & WIRE_INVITE != 0,
         counts: Counts {
             challenged: half(offset_of!(WireEvent, challenges))?,
             refused: half(offset_of!(WireEvent, refused))?,

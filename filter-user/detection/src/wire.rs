@@ -9,11 +9,17 @@ use std::net::IpAddr;
 use crate::failure::{Attempt, Class, TIMES_MAX, Transport, Verdict, account, session};
 
 /// The names of the rules for `status`.
-pub const RULES: &[&str] = &[CHALLENGED, REFUSED, ACCEPTED];
+pub const RULES: &[&str] = &[CHALLENGED, REFUSED, NO_NUMBER, ACCEPTED];
 
 const CHALLENGED: &str = "challenge";
 const REFUSED: &str = "refusal";
+const NO_NUMBER: &str = "no-number";
 const ACCEPTED: &str = "registration";
+
+/// How many calls to numbers that do not exist count as one failure. People misdial now and then; with the
+/// default `maxretry`, only 45 such calls in ten minutes are too many. With a stolen password, toll fraud
+/// begins by trying prefixes.
+pub const MISDIALLED: u8 = 3;
 
 /// The most addresses whose counts are remembered, as many as the kernel has.
 pub const ADDRESSES_MAX: usize = 16_384;
@@ -40,6 +46,8 @@ pub struct Response {
     pub status: u32,
     /// UDP or TCP.
     pub transport: Transport,
+    /// Whether the request was an INVITE.
+    pub is_call: bool,
     /// How many requests of each kind the address has sent, modulo 2^32.
     pub counts: Counts,
     /// The beginning of the Call-ID.
@@ -57,20 +65,25 @@ pub struct Counts {
     pub refused: u32,
 }
 
+/// Calls to numbers that do not exist since the last failure that they were counted as.
+type Misdialled = u8;
+
 /// The counts that have been turned into attempts.
 #[derive(Debug, Default)]
 pub struct Responses {
-    counts: HashMap<IpAddr, Counts>,
+    counts: HashMap<IpAddr, (Counts, Misdialled)>,
     /// The addresses in the order in which they came.
     order: VecDeque<IpAddr>,
 }
 
 impl Responses {
-    /// The attempt that a response reports. Refusals that say nothing of a credential, such as `404 Not
-    /// Found`, are none.
+    /// The attempt that a response reports. A refusal that says nothing of a credential is none, except for
+    /// every third call to a number that does not exist.
     pub fn attempt(&mut self, response: &Response) -> Option<Attempt> {
         let Response { address, kind, status, transport, counts, .. } = *response;
-        let before = self.remember(address, counts);
+        // Not found, and address incomplete (RFC 3261 sections 21.4.5 and 21.4.22).
+        let misdials = kind == Kind::Refused && response.is_call && matches!(status, 404 | 484);
+        let (before, is_too_many) = self.remember(address, counts, misdials);
         let more = |now: u32, then: Option<u32>| match then {
             // A record that was forgotten and made again counts from zero.
             Some(then) if now > then => (now - then).min(TIMES_MAX),
@@ -81,6 +94,7 @@ impl Responses {
                 let times = more(counts.challenged, before.map(|before| before.challenged));
                 (Verdict::Ignored, Class::Challenge, CHALLENGED, times)
             }
+            Kind::Refused if is_too_many => (Verdict::Failure, Class::CallRejected, NO_NUMBER, 1),
             Kind::Refused if !matches!(status, 401 | 403 | 407) => return None,
             Kind::Refused => {
                 let times = more(counts.refused, before.map(|before| before.refused));
@@ -102,9 +116,18 @@ impl Responses {
         })
     }
 
-    /// Replaces the counts of an address, and returns the old ones.
-    fn remember(&mut self, address: IpAddr, counts: Counts) -> Option<Counts> {
-        let before = self.counts.insert(address, counts);
+    /// Replaces the counts of an address. Returns the old ones, and whether its misdialled calls count as a
+    /// failure.
+    fn remember(
+        &mut self,
+        address: IpAddr,
+        counts: Counts,
+        misdials: bool,
+    ) -> (Option<Counts>, bool) {
+        let before = self.counts.get(&address).copied();
+        let misdialled = before.map_or(0, |(_, misdialled)| misdialled) + u8::from(misdials);
+        let is_too_many = misdialled >= MISDIALLED;
+        self.counts.insert(address, (counts, if is_too_many { 0 } else { misdialled }));
         if before.is_none() {
             self.order.push_back(address);
             if self.order.len() > ADDRESSES_MAX
@@ -113,7 +136,7 @@ impl Responses {
                 self.counts.remove(&oldest);
             }
         }
-        before
+        (before.map(|(counts, _)| counts), is_too_many)
     }
 }
 
@@ -127,6 +150,7 @@ mod tests {
             kind,
             status: 401,
             transport: Transport::Udp,
+            is_call: false,
             counts: Counts { challenged, refused },
             session: (*b"abc@192.0.2.66").into(),
             account: (*b"1001@192.0.2.1>;tag=1").into(),
@@ -147,6 +171,25 @@ mod tests {
         assert_eq!((accepted.verdict, accepted.class), (Verdict::Success, Class::Challenge));
         let not_found = Response { status: 404, ..response(Kind::Refused, 2, 2) };
         assert_eq!(responses.attempt(&not_found), None);
+    }
+
+    #[test]
+    fn every_third_call_to_no_number_is_a_failure() {
+        let mut responses = Responses::default();
+        let mut refused = |status, is_call| {
+            let of = Response { status, is_call, ..response(Kind::Refused, 0, 1) };
+            responses.attempt(&of).map(|attempt| (attempt.class, attempt.times, attempt.proven))
+        };
+        let failure = Some((Class::CallRejected, 1, true));
+        for _ in 0..5 {
+            assert_eq!([refused(404, true), refused(484, true)], [None, None]);
+            // Lamps of a phone that watch numbers that do not exist; codecs; declined calls.
+            for (status, is_call) in [(404, false), (488, true), (603, true), (486, true)] {
+                assert_eq!(refused(status, is_call), None);
+            }
+            assert_eq!(refused(404, true), failure);
+        }
+        assert_eq!(refused(401, true), Some((Class::WrongCredential, 1, true)));
     }
 
     #[test]
