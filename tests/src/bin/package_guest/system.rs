@@ -43,7 +43,14 @@ pub(crate) fn json(line: &str) -> Result<Value> {
 /// The number of packets dropped because of a ban.
 pub(crate) fn dropped() -> Result<u64> {
     let status = json("status")?;
-    status.pointer("/reasons/banned/packets").and_then(Value::as_u64).context("no such counter")
+    // An address with a ban and a throttle is a network of one address.
+    ["/reasons/banned/packets", "/reasons/banned-network/packets"].into_iter().try_fold(
+        0,
+        |sum, reason| {
+            let packets = status.pointer(reason).and_then(Value::as_u64);
+            Ok(sum + packets.context("no such counter")?)
+        },
+    )
 }
 
 pub(crate) fn until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
