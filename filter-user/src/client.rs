@@ -1,18 +1,19 @@
 //! The other end of the control socket.
 
-use std::fmt;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown};
+use std::fmt::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail};
-use api::{BanPlace, BansPage, BansQuery, By, Envelope, Line, Reply, Request};
+use anyhow::{Context as _, Result, anyhow, bail};
+use api::{BanPlace, BansPage, BansQuery, By, Call, ErrorId, Request, WANTS_SIGNS};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{User, getuid};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::Value;
 
 use crate::datapath::{Connection, connections};
@@ -24,7 +25,10 @@ pub const USER: &str = "ringfence";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest reply that is read, in bytes.
-const REPLY_MAX: u64 = 16 << 20;
+const REPLY_MAX: usize = 16 << 20;
+
+/// The longest head of a reply, in bytes.
+const HEAD_MAX: usize = 16 << 10;
 
 /// The socket exists, but this user may not use it.
 #[derive(Debug)]
@@ -109,36 +113,151 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
             socket.display()
         );
     }
-    let mut reply = || -> Result<Envelope<Value>> {
+    let reply = || -> Result<Reply> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut text = serde_json::to_vec(&Line::new(request.clone(), by()))?;
-        text.push(b'\n');
-        stream.write_all(&text)?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut line = Vec::new();
-        BufReader::new((&stream).take(REPLY_MAX)).read_until(b'\n', &mut line)?;
-        Ok(serde_json::from_slice(&line)?)
+        let call = Call::of(request)?;
+        let by = if request.changes() { by() } else { By::default() };
+        // The daemon may reply without reading, so the reply counts even if the request cannot be sent.
+        let sent = send(&mut stream, &call, &by);
+        let reply = receive(&mut stream)?;
+        if matches!(reply, Reply::Nothing) {
+            sent?;
+        }
+        Ok(reply)
     };
-    match reply() {
-        Ok(Envelope { api, .. }) if api != api::VERSION => bail!(
-            "the daemon at {} replies in version {api} of its protocol, but this command knows \
-             version {}; type `systemctl restart ringfence`",
-            socket.display(),
-            api::VERSION
+    let at = socket.display();
+    match { reply }() {
+        Ok(Reply::Http { status: 200..300, body }) => serde_json::from_slice(&body)
+            .map_err(|why| anyhow!("the daemon at {at} gave no answer: {why}")),
+        Ok(Reply::Http { status, body }) => match serde_json::from_slice(&body) {
+            Ok(Said { error_id: Some(ErrorId::NoSuchEndpoint | ErrorId::MethodNotAllowed), .. }) => {
+                bail!(
+                    "the daemon at {at} has another version than this command and does not know its \
+                     request; type `systemctl restart ringfence`"
+                )
+            }
+            Ok(Said { message, .. }) => bail!(message),
+            Err(_) => bail!("the daemon at {at} gave no answer: it replied with status {status}"),
+        },
+        Ok(Reply::Old) => bail!(
+            "the daemon at {at} is of an earlier version, which this command does not understand; type \
+             `systemctl restart ringfence`"
         ),
-        Ok(Envelope { reply: Reply::Ok(value), .. }) => Ok(value),
-        Ok(Envelope { reply: Reply::Error(why), .. }) => bail!(why),
+        Ok(Reply::Nothing) => bail!("the daemon at {at} gave no answer: it closed the connection"),
         // Without the original error: a broken pipe to the daemon must not be taken for one of the
         // output, which is not a failure.
         Err(error) if is_late(&error) => Err(Late(format!(
-            "the daemon at {} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
-            socket.display(),
+            "the daemon at {at} gave no answer within {} s; its log may say why: `journalctl -u ringfence`",
             PATIENCE.as_secs()
         ))
         .into()),
-        Err(error) => bail!("the daemon at {} gave no answer: {error:#}", socket.display()),
+        Err(error) => bail!("the daemon at {at} gave no answer: {error:#}"),
     }
+}
+
+/// The parts of a [`Problem`](api::Problem) that matter here.
+#[derive(Deserialize)]
+struct Said {
+    /// `None` for a kind that only another version knows.
+    #[serde(deserialize_with = "if_known")]
+    error_id: Option<ErrorId>,
+    message: String,
+}
+
+fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ErrorId>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
+}
+
+/// What came back.
+enum Reply {
+    /// A reply in HTTP.
+    Http { status: u16, body: Vec<u8> },
+    /// A reply of a daemon that knows no HTTP.
+    Old,
+    /// Nothing.
+    Nothing,
+}
+
+/// Sends a call, and asks for signs that the daemon works on it.
+fn send(stream: &mut UnixStream, call: &Call, by: &By) -> Result<()> {
+    let mut text = format!(
+        "{} {} HTTP/1.1\r\nhost: ringfence\r\naccept: application/json\r\nconnection: close\r\n\
+         prefer: {WANTS_SIGNS}\r\n",
+        call.method, call.target
+    );
+    for (name, value) in by.headers() {
+        write!(text, "{name}: {value}\r\n")?;
+    }
+    match &call.body {
+        Some(body) => {
+            let length = body.len();
+            write!(
+                text,
+                "content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            )?;
+        }
+        None => text.push_str("\r\n"),
+    }
+    Ok(stream.write_all(text.as_bytes())?)
+}
+
+/// Receives the reply, and drops the signs before it.
+fn receive(stream: &mut UnixStream) -> Result<Reply> {
+    let mut bytes = Vec::new();
+    let (status, body_at, length) = loop {
+        if bytes.first().is_some_and(|first| b"{ ".contains(first)) {
+            return Ok(Reply::Old);
+        }
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut head = httparse::Response::new(&mut headers);
+        match head.parse(&bytes)? {
+            httparse::Status::Complete(end) => match head.code.unwrap_or_default() {
+                100..200 => {
+                    bytes.drain(..end);
+                    continue;
+                }
+                status => break (status, end, length(&head)?),
+            },
+            httparse::Status::Partial if bytes.len() > HEAD_MAX => bail!("its reply is too long"),
+            httparse::Status::Partial => {}
+        }
+        if read_more(stream, &mut bytes)? == 0 {
+            return Ok(Reply::Nothing);
+        }
+    };
+    let mut body = bytes.split_off(body_at);
+    while body.len() < length {
+        if read_more(stream, &mut body)? == 0 {
+            bail!("its reply ended too early");
+        }
+    }
+    body.truncate(length);
+    Ok(Reply::Http { status, body })
+}
+
+/// The length of the body of a reply. The daemon always says it.
+fn length(head: &httparse::Response<'_, '_>) -> Result<usize> {
+    let mut headers = head.headers.iter();
+    let length = headers.find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| str::from_utf8(header.value).ok()?.parse().ok());
+    match length {
+        Some(length) if length <= REPLY_MAX => Ok(length),
+        Some(_) => bail!("its reply is too long"),
+        None => bail!("its reply does not say how long it is"),
+    }
+}
+
+fn read_more(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut more = [0; 16 << 10];
+    let length = loop {
+        match stream.read(&mut more) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => break done?,
+        }
+    };
+    bytes.extend_from_slice(&more[..length]);
+    Ok(length)
 }
 
 /// A page of the bans in force, those behind `after`.
@@ -265,30 +384,53 @@ mod tests {
         let listener = UnixListener::bind(&socket).unwrap();
         let state =
             r#"{"on":false,"enforcing":true,"until":null,"closed_to_known":false,"more":1}"#;
-        // The first is as daemons sent it that had no version.
+        let http = |status: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let problem = |id: &str| {
+            format!(
+                r#"{{"error_id":"{id}","message":"no","resource":null,"resource_id":null,"timestamp":1.5,"details":{{}}}}"#
+            )
+        };
+        let signs = "HTTP/1.1 102 Processing\r\n\r\n".repeat(3);
         let replies = [
-            format!(r#"{{"ok":{state}}}"#),
-            format!(r#"{{"api":1,"ok":{state}}}"#),
-            format!(r#"{{"api":2,"ok":{state}}}"#),
-            r#"{"api":1,"ok":{"on":"yes"}}"#.to_owned(),
+            (http("200 OK", state), Ok(false)),
+            (format!("{signs}{}", http("200 OK", state)), Ok(false)),
+            // What daemons sent before they knew HTTP.
+            (r#"  {"api":1,"error":"unknown request"}"#.to_owned(), Err("earlier version")),
+            (http("404 Not Found", &problem("no-such-endpoint")), Err("systemctl restart")),
+            (http("400 Bad Request", &problem("refused")), Err("no")),
+            (http("400 Bad Request", &problem("of-tomorrow")), Err("no")),
+            (http("400 Bad Request", ""), Err("status 400")),
+            (http("200 OK", r#"{"on":"yes"}"#), Err("another version?")),
+            (http("200 OK", "{"), Err("gave no answer")),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}".to_owned(), Err("too early")),
+            ("HTTP/1.1 200 OK\r\n\r\n{}".to_owned(), Err("how long")),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n".to_owned(), Err("too long")),
+            (format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * HEAD_MAX)), Err("too long")),
+            ("SSH-2.0-OpenSSH".to_owned(), Err("gave no answer")),
+            (String::new(), Err("closed the connection")),
         ];
-        let sent = replies.clone();
+        let sent: Vec<String> = replies.iter().map(|(reply, _)| reply.clone()).collect();
         let serves = thread::spawn(move || {
             for reply in sent {
                 let (mut stream, _) = listener.accept().unwrap();
-                let mut request = String::new();
-                stream.read_to_string(&mut request).unwrap();
-                stream.write_all(format!("  {reply}\n").as_bytes()).unwrap();
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).unwrap();
+                assert!(request[..length].starts_with(b"GET /1.0/maintenance HTTP/1.1\r\n"));
+                stream.write_all(reply.as_bytes()).unwrap();
             }
         });
-        let answers = replies.map(|_reply| {
+        for (reply, expected) in replies {
             let request = Request::Maintenance(api::Maintenance::Status);
-            ask_as::<api::MaintenanceState>(&socket, &request).map_err(|why| format!("{why:#}"))
-        });
+            let answer = ask_as::<api::MaintenanceState>(&socket, &request);
+            match (answer.map_err(|why| format!("{why:#}")), expected) {
+                (Ok(state), Ok(on)) => assert_eq!(state.on, on),
+                (Err(why), Err(expected)) => assert!(why.contains(expected), "{reply}: {why}"),
+                (answer, _) => panic!("{reply}: {answer:?}"),
+            }
+        }
         serves.join().unwrap();
-        let [unversioned, same, newer, other] = answers;
-        assert_eq!((unversioned.unwrap().on, same.unwrap().on), (false, false));
-        assert!(newer.unwrap_err().contains("in version 2 of its protocol"));
-        assert!(other.unwrap_err().contains("another version?"));
     }
 }

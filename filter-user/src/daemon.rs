@@ -5,6 +5,7 @@
 //! every turn is short. Everything else runs on the threads of the runtime.
 
 mod answer;
+pub mod http;
 mod last_interfaces;
 mod notify;
 mod own_logs;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use api::{Durability, Envelope, Reply, Request};
+use api::{Durability, Reply, Request};
 use log::Level;
 use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
 use serde_json::Value;
@@ -289,10 +289,9 @@ impl WithoutDaemon {
         {
             *durability = Durability { durable: true, why: None };
         }
-        let envelope = serde_json::to_value(Envelope::from(reply)).context("write the answer")?;
-        match serde_json::from_value(envelope).context("read the answer")? {
-            Envelope { reply: Reply::Ok(value), .. } => Ok(value),
-            Envelope { reply: Reply::Error(why), .. } => bail!(why),
+        match reply {
+            Reply::Ok(answer) => serde_json::to_value(answer).context("write the answer"),
+            Reply::Error(why) => bail!(why.message),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Checks the properties of each target with the lines that libFuzzer has found (`cargo xtask fuzz`). The
+//! Checks the properties of each target with the inputs that libFuzzer has found (`cargo xtask fuzz`). The
 //! frames are in `tests/packets/tests/corpus.rs`.
 
-use ringfence_tests::fuzz::{asterisk, corpus};
+use ringfence_tests::fuzz::{asterisk, corpus, http};
 
 #[test]
 fn every_line_has_its_properties() {
@@ -9,5 +9,13 @@ fn every_line_has_its_properties() {
         // Shown only if the check panics.
         println!("{}", path.display());
         asterisk::check(&input);
+    }
+}
+
+#[test]
+fn every_request_has_its_properties() {
+    for (path, input) in corpus("http") {
+        println!("{}", path.display());
+        http::check(&input);
     }
 }

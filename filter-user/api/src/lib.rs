@@ -1,10 +1,11 @@
 //! Requests to the daemon and its replies as types, for the command line, `doctor` and the daemon alike.
 //!
 //! ```text
-//! Line (a Request, and By) ─▶ daemon ─▶ Envelope (a Reply: the Answer or an error)
+//! Request ─ Route ─▶ HTTP ─▶ daemon ─▶ Answer, or Problem
 //! ```
 //!
-//! Only values: nothing here connects, decides or reads a clock, and the dependencies contain no runtime.
+//! Only values: nothing here connects, decides or reads a clock, and the dependencies contain no runtime. `route`
+//! has the method and path of each request.
 //! `docs/api` has the JSON schema of each type, and examples; tests check both. `docs/api.md` describes
 //! the socket.
 //!
@@ -20,11 +21,13 @@ mod audit;
 mod bans;
 mod changes;
 mod decisions;
-mod envelope;
 mod exposure;
 mod jails;
 mod peers;
+mod problem;
+mod reply;
 mod request;
+mod route;
 #[cfg(test)]
 mod schema;
 mod status;
@@ -43,15 +46,17 @@ pub use self::decisions::{
     ALLOWED_MAX, AllowChanged, Allowed, Allows, EndedBan, HISTORY_PAGE_MAX, HistoryEvent,
     HistoryPage, HistoryRow, Tunable, TuneChanged, Tuned,
 };
-pub use self::envelope::{Answer, Envelope, Failure, Reply, VERSION};
 pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
+pub use self::problem::{ErrorId, Problem, Refusal};
+pub use self::reply::{Answer, Failure, Reply};
 pub use self::request::{
-    BANS_MAX, BanOrder, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, Line, MAINTENANCE_MAX,
+    BANS_MAX, BanOrder, BansQuery, By, Decided, EXCEPT_MAX, HistoryQuery, MAINTENANCE_MAX,
     Maintenance, NETWORK_WEIGHT, ORDERS_MAX, Order, REQUEST_MAX, Request, TAKE_OVER_MAX, TEXT_MAX,
     Unban, weight,
 };
+pub use self::route::{Call, Method, ROUTES, Route, WANTS_SIGNS, find, methods, resource};
 pub use self::status::{
     Bans, Enforcement, EnforcementState, Escalation, Essential, Exposure, Hearing, Interface,
     JailCount, Log, NamedHost, Peers, Prevented, ReasonCount, Rule, Sample, Signature, Source,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BanPlace, Tunable};
 
-/// The longest request, in bytes.
+/// The longest body of a request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
 
 /// The maximum length of a page of bans.
@@ -36,39 +36,50 @@ pub const TEXT_MAX: usize = 256;
 /// The longest maintenance, so that SIP does not stay closed if it is forgotten.
 pub const MAINTENANCE_MAX: Duration = Duration::from_hours(24);
 
-/// A request with its author: a line of JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-pub struct Line {
-    /// The request.
-    #[serde(flatten)]
-    pub request: Request,
-    /// The author, for the log of changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<By>,
-}
-
-impl Line {
-    /// A request, with its author if it is logged.
-    pub fn new(request: Request, by: By) -> Self {
-        let by = request.changes().then_some(by);
-        Self { request, by }
-    }
-}
-
-/// What only the client knows about its author.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
+/// What only the client knows about the author of a change, for the log. Each value has a header of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct By {
     /// The user who called `sudo`.
-    #[serde(default)]
     pub sudo_user: Option<String>,
     /// The address from which the ssh session came, if there is one.
-    #[serde(default)]
     pub from: Option<IpAddr>,
     /// The port of the host to which that session is connected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_port: Option<u16>,
+}
+
+impl By {
+    /// The header with the user who called `sudo`.
+    pub const SUDO_USER: &str = "ringfence-sudo-user";
+
+    /// The header with the address from which the ssh session came.
+    pub const FROM: &str = "ringfence-from";
+
+    /// The header with the port to which that session is connected.
+    pub const SSH_PORT: &str = "ringfence-ssh-port";
+
+    /// The headers that have a value.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let user = self
+            .sudo_user
+            .as_deref()
+            .map(|name| name.chars().filter(char::is_ascii_graphic).collect());
+        [
+            (Self::SUDO_USER, user),
+            (Self::FROM, self.from.map(|from| from.to_string())),
+            (Self::SSH_PORT, self.ssh_port.map(|port| port.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Reads the headers. What cannot be read is left out, because it is only for the log.
+    pub fn of_headers<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Self {
+        Self {
+            sudo_user: header(Self::SUDO_USER).map(str::to_owned),
+            from: header(Self::FROM).and_then(|text| text.parse().ok()),
+            ssh_port: header(Self::SSH_PORT).and_then(|text| text.parse().ok()),
+        }
+    }
 }
 
 /// A request to the daemon.
@@ -314,7 +325,7 @@ pub struct Decided {
 /// An action on SIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
-#[serde(tag = "maintenance", rename_all = "kebab-case")]
+#[serde(tag = "maintenance", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Maintenance {
     /// Closes it to everybody except trusted networks and known peers.
     On {
@@ -333,7 +344,7 @@ pub enum Maintenance {
 /// The bans to lift.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
-#[serde(tag = "which", rename_all = "kebab-case")]
+#[serde(tag = "which", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Unban {
     /// The ban of this address or network.
     Network {
@@ -362,6 +373,7 @@ pub enum Unban {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Call, Method, ROUTES, find};
 
     fn requests() -> Vec<Request> {
         vec![
@@ -444,77 +456,34 @@ mod tests {
                 network: Some("192.0.2.0/24".parse().unwrap()),
                 ..HistoryQuery::default()
             }),
+            Request::Confirm,
+            Request::Reload { dry_run: false, force: true },
         ]
     }
 
+    /// Each request with its method, its path and its body.
     #[test]
     fn requests_there_and_back() {
-        let by = By {
-            sudo_user: Some("alice".to_owned()),
-            from: Some([192, 0, 2, 9].into()),
-            ssh_port: Some(2222),
-        };
-        for request in requests() {
-            let line = Line::new(request, by.clone());
-            let text = serde_json::to_string(&line).unwrap();
-            assert_eq!(line.by.is_some(), line.request.changes(), "{text}");
-            assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
-        }
-    }
-
-    #[test]
-    fn requests_are_as_they_were() {
-        let texts: Vec<String> = requests()
+        let expected = include_str!("request/calls.txt");
+        let calls: Vec<String> = requests()
             .into_iter()
             .map(|request| {
-                serde_json::to_value(Line::new(request, By::default())).unwrap().to_string()
+                let call = Call::of(&request).unwrap();
+                let body = call.body.clone().unwrap_or_default();
+                let (route, found) =
+                    find(call.method.as_str(), &call.target, body.as_bytes()).unwrap();
+                assert_eq!(found, request, "{call:?}");
+                assert_eq!(route, request.route());
+                assert!(ROUTES.contains(&route), "{route:?}");
+                assert_eq!(call.method == Method::Get, !request.changes(), "{call:?}");
+                format!("{} {} {body}", call.method, call.target).trim_end().to_owned()
             })
             .collect();
-        let by = r#""by":{"from":null,"sudo_user":null}"#;
-        assert_eq!(
-            texts,
-            [
-                r#"{"command":"status"}"#,
-                r#"{"command":"jails"}"#,
-                r#"{"after":null,"command":"bans","jail":"asterisk-wazo"}"#,
-                r#"{"after":{"network":"2001:db8::/64","origin":255,"scope":7},"command":"bans","jail":null,"limit":256}"#,
-                r#"{"after":null,"command":"bans","inside":"192.0.2.0/24","jail":null,"scope":"ssh","since_seconds":3600}"#,
-                r#"{"after":null,"command":"bans","first":"newest","jail":null,"limit":20}"#,
-                r#"{"address":"192.0.2.1","command":"why"}"#,
-                &format!(
-                    r#"{{{by},"command":"ban","except":["2001:db8::7/128"],"force":true,"network":"2001:db8::/64","reason":null,"scope":"ssh","seconds":60}}"#
-                ),
-                &format!(
-                    r#"{{"bans":[{{"jail":"sshd","network":"192.0.2.1/32","reason":"abuse","scope":"sip","seconds":null}}],{by},"command":"ban-many","force":false}}"#
-                ),
-                &format!(
-                    r#"{{"bans":[{{"address":"192.0.2.1","jail":"sshd","seconds":null}}],{by},"command":"take-over","from":"fail2ban","last":true}}"#
-                ),
-                &format!(
-                    r#"{{{by},"closed_to_known":true,"command":"maintenance","maintenance":"on","seconds":600}}"#
-                ),
-                &format!(r#"{{{by},"command":"maintenance","maintenance":"off"}}"#),
-                r#"{"command":"maintenance","maintenance":"status"}"#,
-                &format!(
-                    r#"{{{by},"command":"unban","inside":true,"network":"192.0.2.1/32","which":"network"}}"#
-                ),
-                &format!(
-                    r#"{{{by},"command":"unban","networks":["192.0.2.1/32"],"which":"networks"}}"#
-                ),
-                &format!(r#"{{{by},"command":"unban","jail":"sshd","which":"jail"}}"#),
-                &format!(r#"{{{by},"command":"unban","which":"all"}}"#),
-                &format!(
-                    r#"{{{by},"command":"allow","comment":null,"network":"192.0.2.0/24","seconds":60}}"#
-                ),
-                &format!(r#"{{{by},"command":"disallow","network":"192.0.2.0/24"}}"#),
-                r#"{"command":"allows"}"#,
-                r#"{"after":"192.0.2.1","command":"peers","inside":null}"#,
-                &format!(
-                    r#"{{{by},"command":"set","jail":"sshd","setting":"maxretry","value":null}}"#
-                ),
-                r#"{"before":null,"command":"history","network":"192.0.2.0/24","since_seconds":null}"#,
-            ]
-        );
+        assert_eq!(calls, expected.lines().collect::<Vec<_>>());
+        for route in ROUTES {
+            let has = requests().iter().any(|request| request.route() == route);
+            assert!(has, "no request of {} {}", route.method, route.path);
+        }
     }
 
     #[test]
@@ -526,30 +495,26 @@ mod tests {
         };
         let bans = vec![longest; TAKE_OVER_MAX];
         let request = Request::TakeOver { bans, from: "fail2ban".to_owned(), last: false };
-        let by = By {
-            sudo_user: Some("x".repeat(64)),
-            from: Some("2001:db8::1".parse().unwrap()),
-            ssh_port: Some(u16::MAX),
-        };
-        let length = serde_json::to_string(&Line::new(request, by)).unwrap().len();
+        let length = Call::of(&request).unwrap().body.unwrap().len();
         assert!((length as u64) < REQUEST_MAX, "{length}");
     }
 
     #[test]
-    fn nonsense_is_refused() {
-        for text in [
-            "",
-            "{}",
-            "[]",
-            r#"{"command":"reboot"}"#,
-            r#"{"command":"why"}"#,
-            r#"{"command":"why","address":"192.0.2.1","adress":"192.0.2.2"}"#,
-            r#"{"command":"bans","jail":null,"limit":0}"#,
-            r#"{"command":"bans","limit":70000}"#,
-            r#"{"command":"bans","jial":"sshd"}"#,
-            r#"{"command":"unban","which":"most"}"#,
-        ] {
-            assert!(serde_json::from_str::<Line>(text).is_err(), "{text}");
-        }
+    fn the_author_of_a_change_is_in_headers() {
+        let by = By {
+            sudo_user: Some("alice".to_owned()),
+            from: Some([192, 0, 2, 9].into()),
+            ssh_port: Some(2222),
+        };
+        let headers: Vec<_> = by.headers().collect();
+        let header = |name: &str| {
+            headers.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
+        };
+        assert_eq!(By::of_headers(header), by);
+        assert_eq!(By::default().headers().count(), 0);
+        let crooked = By { sudo_user: Some("a\r\nb: c".to_owned()), ..By::default() };
+        assert_eq!(crooked.headers().next().unwrap().1, "ab:c");
+        let nonsense = By::of_headers(|_| Some("x"));
+        assert_eq!((nonsense.from, nonsense.ssh_port), (None, None));
     }
 }

@@ -14,62 +14,69 @@ use serde_json::Value;
 
 use super::*;
 
+mod openapi;
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/api")
 }
 
-fn schema<T: JsonSchema>(contract: Contract) -> String {
+fn root<T: JsonSchema>(contract: Contract, definitions: &'static str) -> Schema {
     // A comment is wrapped as in the source; its lines are joined.
     let join_lines = |schema: &mut Schema| {
         if let Some(Value::String(text)) = schema.get_mut("description") {
             *text = text.replace('\n', " ");
         }
     };
-    let settings = SchemaSettings::draft2020_12()
-        .with(|settings| settings.contract = contract)
-        .with_transform(RecursiveTransform(join_lines));
-    let schema = settings.into_generator().into_root_schema_for::<T>();
-    format!("{:#}\n", schema.to_value())
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.contract = contract;
+        settings.definitions_path = definitions.into();
+    });
+    let settings = settings.with_transform(RecursiveTransform(join_lines));
+    settings.into_generator().into_root_schema_for::<T>()
+}
+
+fn schema<T: JsonSchema>() -> String {
+    format!("{:#}\n", root::<T>(Contract::Serialize, "/$defs").to_value())
+}
+
+fn is_up_to_date(file: &str, expected: &str) {
+    let path = directory().join(file);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, expected).unwrap();
+        return;
+    }
+    let is = fs::read_to_string(&path).unwrap_or_default();
+    assert!(is == expected, "{} is out of date: UPDATE_DOCS=1 cargo test -p api", path.display());
 }
 
 #[test]
 fn the_schemas_are_up_to_date() {
-    let (asked, told) = (Contract::Deserialize, Contract::Serialize);
     let schemas = [
-        ("request", schema::<Line>(asked)),
-        ("status", schema::<Status>(told.clone())),
-        ("audit", schema::<Audit>(told.clone())),
-        ("exposure-suggest", schema::<ExposureSuggestion>(told.clone())),
-        ("bans", schema::<BansPage>(told.clone())),
-        ("jails", schema::<Jails>(told.clone())),
-        ("why", schema::<Why>(told.clone())),
-        ("ban", schema::<Banned>(told.clone())),
-        ("allow", schema::<AllowChanged>(told.clone())),
-        ("allows", schema::<Allows>(told.clone())),
-        ("set", schema::<TuneChanged>(told.clone())),
-        ("peers", schema::<PeersPage>(told.clone())),
-        ("history", schema::<HistoryPage>(told.clone())),
-        ("ban-many", schema::<BannedMany>(told.clone())),
-        ("unban", schema::<Lifted>(told.clone())),
-        ("take-over", schema::<TakenOver>(told.clone())),
-        ("confirm", schema::<Confirmed>(told.clone())),
-        ("reload", schema::<Reloaded>(told.clone())),
-        ("maintenance", schema::<MaintenanceState>(told.clone())),
-        ("error", schema::<Failure>(told)),
+        ("status", schema::<Status>()),
+        ("audit", schema::<Audit>()),
+        ("exposure-suggest", schema::<ExposureSuggestion>()),
+        ("bans", schema::<BansPage>()),
+        ("jails", schema::<Jails>()),
+        ("why", schema::<Why>()),
+        ("ban", schema::<Banned>()),
+        ("allow", schema::<AllowChanged>()),
+        ("allows", schema::<Allows>()),
+        ("set", schema::<TuneChanged>()),
+        ("peers", schema::<PeersPage>()),
+        ("history", schema::<HistoryPage>()),
+        ("ban-many", schema::<BannedMany>()),
+        ("unban", schema::<Lifted>()),
+        ("take-over", schema::<TakenOver>()),
+        ("confirm", schema::<Confirmed>()),
+        ("reload", schema::<Reloaded>()),
+        ("maintenance", schema::<MaintenanceState>()),
+        ("problem", schema::<Problem>()),
+        ("error", schema::<Failure>()),
     ];
     for (name, expected) in schemas {
-        let path = directory().join(format!("{name}.json"));
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            fs::write(&path, expected).unwrap();
-            continue;
-        }
-        let is = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            is == expected,
-            "{} is out of date: UPDATE_DOCS=1 cargo test -p api",
-            path.display()
-        );
+        is_up_to_date(&format!("{name}.json"), &expected);
     }
+    is_up_to_date("api.yml", &openapi::document());
 }
 
 /// Checks that no field of a recorded reply is lost in its type, and none is added.
@@ -111,23 +118,28 @@ fn recorded_replies_are_of_their_types() {
     assert!(found > 10, "{found}");
 }
 
-/// The JSON in the page about the socket is valid.
+/// The page about the socket has every path, and the requests in it are valid.
 #[test]
-fn the_page_shows_requests_and_replies_that_are_valid() {
+fn the_page_has_every_request() {
     let page = fs::read_to_string(directory().with_extension("md")).unwrap();
-    let blocks = page.split("```json\n").skip(1);
-    let lines = blocks.flat_map(|block| block.split("```").next().unwrap().lines());
-    let (mut requests, mut replies) = (0, 0);
-    for line in lines {
-        if line.contains("\"command\"") {
-            serde_json::from_str::<Line>(line).unwrap_or_else(|why| panic!("{line}: {why}"));
-            requests += 1;
-        } else {
-            let reply: Envelope<MaintenanceState> =
-                serde_json::from_str(line).unwrap_or_else(|why| panic!("{line}: {why}"));
-            assert_eq!(reply.api, VERSION, "{line}");
-            replies += 1;
-        }
+    for route in ROUTES {
+        let row = format!("`{} {}", route.method, route.path);
+        assert!(page.contains(&row), "{row}");
     }
-    assert!(requests >= 4 && replies >= 2, "{requests} {replies}");
+    let mut requests = 0;
+    for line in page.lines().filter(|line| line.contains("http://ringfence/")) {
+        let (before, behind) = line.split_once("http://ringfence").unwrap();
+        let target: String = behind.chars().take_while(|c| !"' \"".contains(*c)).collect();
+        let method = before.split_once("-X ").map_or("GET", |(_, m)| m.split(' ').next().unwrap());
+        let body = line.split_once("-d '").map_or("", |(_, body)| body.split('\'').next().unwrap());
+        if OTHERS.contains(&&*target) {
+            continue;
+        }
+        find(method, &target, body.as_bytes()).unwrap_or_else(|why| panic!("{line}: {why}"));
+        requests += 1;
+    }
+    assert!(requests >= 4, "{requests}");
 }
+
+/// Paths that are no requests.
+const OTHERS: [&str; 1] = ["/1.0/api/api.yml"];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use api::{ALLOWED_MAX, AllowChanged, Allowed, Allows, Durability};
+use api::{ALLOWED_MAX, AllowChanged, Allowed, Allows, Durability, ErrorId, Refusal};
 use ipnet::IpNet;
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
@@ -178,14 +178,15 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// Ends the trust in a network.
-    pub(super) fn disallow(&mut self, network: IpNet, who: &str) -> Result<AllowChanged, String> {
+    pub(super) fn disallow(&mut self, network: IpNet, who: &str) -> Result<AllowChanged, Refusal> {
         let network = network.trunc();
         let Some(changed) = self.allow_changed(network, 0) else {
             let others = match self.allowed_around(network) {
                 Some(around) => format!("it is part of {}", around.network),
                 None => "`ringfence allows` lists what is".to_owned(),
             };
-            return Err(format!("{} is not allowed: {others}", show(network)));
+            let why = format!("{} is not allowed: {others}", show(network));
+            return Err(Refusal::new(ErrorId::NotFound, why));
         };
         self.revoke(network)?;
         info!(target: MANUAL, "{who} disallowed {}", show(network));
@@ -334,7 +335,7 @@ mod tests {
     fn what_cannot_be_allowed_says_why() {
         let mut controller = started();
         let mut refused = |request: Request| match controller.answer(request, at(20)) {
-            Reply::Error(why) => why,
+            Reply::Error(why) => why.message,
             Reply::Ok(answer) => panic!("{answer:?}"),
         };
         assert!(refused(allow("0.0.0.0/0", None)).contains("too wide"));
@@ -345,7 +346,7 @@ mod tests {
         assert!(refused(long).contains("comment"));
         assert!(refused(Request::Disallow { network }).contains("not allowed"));
         done(&mut controller, allow("203.0.113.0/24", None));
-        let why = controller.disallow(network, "root").unwrap_err();
+        let why = controller.disallow(network, "root").unwrap_err().message;
         assert!(why.contains("part of 203.0.113.0/24"), "{why}");
         for last in 0..ALLOWED_MAX - 1 {
             done(&mut controller, allow(&format!("192.0.{}.{}/32", last / 200, last % 200), None));

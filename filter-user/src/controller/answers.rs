@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use api::{Answer, Attacked, Guessing, HistoryPage, JailReport, Jails, Reply, Request, Unban};
+use api::{
+    Answer, Attacked, ErrorId, Guessing, HistoryPage, JailReport, Jails, Refusal, Reply, Request,
+    Unban,
+};
 
 use super::bans::lifting::Ticket;
 use super::manual::{Asker, Wish};
@@ -50,7 +53,10 @@ impl<D: Datapath> Controller<D> {
         let who = asker.name;
         let actions = past::actions(&request);
         let answer = match request {
-            Request::Status => self.status(now).map(|status| Answer::Status(Box::new(status))),
+            Request::Status => self
+                .status(now)
+                .map(|status| Answer::Status(Box::new(status)))
+                .map_err(|why| Refusal::new(ErrorId::Failed, why)),
             Request::Bans(query) => self.bans_page(&query, now).map(Answer::Bans),
             Request::Jails => Ok(Answer::Jails(self.jails_report())),
             Request::Why { address } => Ok(Answer::Why(Box::new(self.why(address, now)))),
@@ -61,10 +67,12 @@ impl<D: Datapath> Controller<D> {
                 self.ban_manually(wish, asker, now).map(|banned| Answer::Banned(Box::new(banned)))
             }
             Request::BanMany { bans, force } => {
-                self.ban_many(bans, force, asker, now).map(Answer::BannedMany)
+                let many = self.ban_many(bans, force, asker, now);
+                many.map(Answer::BannedMany).map_err(Refusal::from)
             }
             Request::Allow { network, seconds, comment } => {
-                self.allow(network, (seconds, comment), who, now).map(Answer::AllowChanged)
+                let changed = self.allow(network, (seconds, comment), who, now);
+                changed.map(Answer::AllowChanged).map_err(Refusal::from)
             }
             Request::Disallow { network } => self.disallow(network, who).map(Answer::AllowChanged),
             Request::Allows => Ok(Answer::Allows(self.allows())),
@@ -77,13 +85,16 @@ impl<D: Datapath> Controller<D> {
             // The store answers this.
             Request::History(_) => Ok(Answer::History(HistoryPage::default())),
             Request::TakeOver { bans, from, last } => {
-                self.take_over_bans(&bans, &from, last, who, now).map(Answer::TakenOver)
+                let taken = self.take_over_bans(&bans, &from, last, who, now);
+                taken.map(Answer::TakenOver).map_err(Refusal::from)
             }
-            Request::Maintenance(what) => self.maintain(what, who, now).map(Answer::Maintenance),
+            Request::Maintenance(what) => {
+                self.maintain(what, who, now).map(Answer::Maintenance).map_err(Refusal::from)
+            }
             // This needs the files, which the daemon's loop reads.
-            Request::Reload { .. } => Err("there is no configuration to reload here".to_owned()),
+            Request::Reload { .. } => Err("there is no configuration to reload here".into()),
             // The daemon's loop confirms it.
-            Request::Confirm => Err("there is nothing to confirm here".to_owned()),
+            Request::Confirm => Err("there is nothing to confirm here".into()),
             // An address contains no networks.
             Request::Unban(Unban::Network { network, inside })
                 if !inside || is_address(network) =>
@@ -91,7 +102,7 @@ impl<D: Datapath> Controller<D> {
                 self.unban(network, who, now).map(Answer::Lifted)
             }
             Request::Unban(Unban::Networks { networks }) => {
-                self.unban_several(&networks, who, now).map(Answer::Lifted)
+                self.unban_several(&networks, who, now).map(Answer::Lifted).map_err(Refusal::from)
             }
             Request::Unban(which) => match self.unban_many(which, who, now) {
                 Ok(ticket) => {

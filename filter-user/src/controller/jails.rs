@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use api::{ErrorId, Refusal};
+
 use super::Controller;
 use crate::ban::{Origin, RESERVED, Roster};
 use crate::config::Config;
@@ -66,10 +68,12 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The origin of the bans of a jail, or of another origin such as `manual`, by its name in `bans`.
-    pub(super) fn origin(&self, name: &str) -> Result<Origin, String> {
+    pub(super) fn origin(&self, name: &str) -> Result<Origin, Refusal> {
         self.jails.roster.origin(name).ok_or_else(|| {
             let names = self.jails.roster.names().join(", ");
-            format!("there is no jail `{name}`; there are {names}, {}", RESERVED.join(", "))
+            let others = RESERVED.join(", ");
+            let why = format!("there is no jail `{name}`; there are {names}, {others}");
+            Refusal::new(ErrorId::NotFound, why)
         })
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use api::{BANS_MAX, BanKind, BanOrder, BanPlace, BanRow, BansPage, BansQuery};
+use api::{BANS_MAX, BanKind, BanOrder, BanPlace, BanRow, BansPage, BansQuery, Refusal};
 
 use super::{Controller, show};
 use crate::ban::{Entry, Key, Origin};
@@ -30,7 +30,11 @@ const NETWORK_LENGTH: usize = 46;
 
 impl<D: Datapath> Controller<D> {
     /// A page of the bans.
-    pub(super) fn bans_page(&self, query: &BansQuery, now: KernelTime) -> Result<BansPage, String> {
+    pub(super) fn bans_page(
+        &self,
+        query: &BansQuery,
+        now: KernelTime,
+    ) -> Result<BansPage, Refusal> {
         let wanted = Wanted {
             origin: query.jail.as_deref().map(|name| self.origin(name)).transpose()?,
             scope: query.scope.as_deref().map(|name| self.ports.scope(name)).transpose()?,

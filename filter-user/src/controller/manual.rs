@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use api::{Banned, Durability, EXCEPT_MAX, Lifted, NO_REASON, Replaced, TEXT_MAX, Unban};
+use api::{
+    Banned, Durability, EXCEPT_MAX, ErrorId, Lifted, NO_REASON, Refusal, Replaced, TEXT_MAX, Unban,
+};
 use ipnet::{IpNet, Ipv6Net};
 use log::info;
 
@@ -64,7 +66,7 @@ impl<D: Datapath> Controller<D> {
         wish: Wish,
         asker: Asker<'_>,
         now: KernelTime,
-    ) -> Result<Banned, String> {
+    ) -> Result<Banned, Refusal> {
         let who = asker.name;
         let network = wish.network.trunc();
         let scope = self.ports.scope(&wish.scope)?;
@@ -75,10 +77,8 @@ impl<D: Datapath> Controller<D> {
         let ban = Ban { network, scope, origin: wish.origin, since: now.into(), until };
         let known = self.known_inside(network, &except, now);
         if known > 0 && ban.address().is_some() && !wish.force {
-            return Err(format!(
-                "{} is a known peer, probably a registered phone; `--force` bans it anyway",
-                show(network)
-            ));
+            let is = "a known peer, probably a registered phone";
+            return Err(conflict(format!("{} is {is}; `--force` bans it anyway", show(network))));
         }
         if !wish.force {
             self.is_not_needed(network, &except, scope, asker.from)?;
@@ -107,7 +107,7 @@ impl<D: Datapath> Controller<D> {
             self.dry()
         );
         let entry = Entry::new(ban, &*reason).with_except(entry.except().to_vec());
-        self.enter(&entry, Some(says)).map_err(|why| format!("{why:#}"))?;
+        self.enter(&entry, Some(says)).map_err(|why| failed(&why))?;
         let longer =
             |old: &Entry| (old.ban.until.is_none(), old.ban.until) > (until.is_none(), until);
         let shortened = replaced.as_ref().is_some_and(longer);
@@ -136,11 +136,11 @@ impl<D: Datapath> Controller<D> {
         except: &[IpNet],
         scope: Scope,
         session: Option<IpAddr>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Refusal> {
         let essentials = self.protected.essentials();
         if let Some(kind) = essentials.of(network, scope) {
             let is = kind.as_str();
-            return Err(format!("{} is {is}; `--force` bans it anyway", show(network)));
+            return Err(conflict(format!("{} is {is}; `--force` bans it anyway", show(network))));
         }
         let own = session.map(IpNet::from).filter(|own| network.contains(own));
         let own =
@@ -150,34 +150,35 @@ impl<D: Datapath> Controller<D> {
         let Some((inside, is)) = own.or(inside.map(|(one, kind)| (one, kind.as_str()))) else {
             return Ok(());
         };
-        Err(format!(
+        Err(conflict(format!(
             "{} contains {1}, {is}: `--except {1}` spares it, and `--force` bans it too",
             show(network),
             show(inside)
-        ))
+        )))
     }
 
-    fn may_be_banned_manually(&self, network: IpNet, except: &[IpNet]) -> Result<(), String> {
+    fn may_be_banned_manually(&self, network: IpNet, except: &[IpNet]) -> Result<(), Refusal> {
         if let Some(who) = self.protected.reason(network) {
-            return Err(format!("{} is never banned: it is {who}", show(network)));
+            return Err(conflict(format!("{} is never banned: it is {who}", show(network))));
         }
         if network.prefix_len() < WIDEST
             || IpNet::V6(MAPPED).contains(&network)
             || network.contains(&IpNet::V6(MAPPED))
         {
-            return Err(format!(
-                "{network} is too wide; the widest network that can be banned is a /{WIDEST}"
-            ));
+            let why = "is too wide; the widest network that can be banned is a";
+            return Err(format!("{network} {why} /{WIDEST}").into());
         }
         if let Some(outside) = except.iter().find(|e| !network.contains(*e) || **e == network) {
-            return Err(format!(
+            let why = format!(
                 "{} is not inside {}; `--except` takes addresses and networks inside it",
                 show(*outside),
                 show(network)
-            ));
+            );
+            return Err(why.into());
         }
         if except.len() > EXCEPT_MAX {
-            return Err(format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len()));
+            let why = format!("{} exceptions; at most {EXCEPT_MAX} are possible", except.len());
+            return Err(why.into());
         }
         Ok(())
     }
@@ -188,18 +189,18 @@ impl<D: Datapath> Controller<D> {
         network: IpNet,
         origin: Option<Origin>,
         now: KernelTime,
-    ) -> Result<usize, String> {
+    ) -> Result<usize, Refusal> {
         self.forget(network, now);
         let wanted = |entry: &&Entry| origin.is_none_or(|origin| entry.ban.origin == origin);
         let bans: Vec<Entry> =
             self.bans.ledger().of_network(network).filter(wanted).cloned().collect();
         for ban in &bans {
-            self.bans.strike(&mut self.datapath, ban).map_err(|why| format!("{why:#}"))?;
+            self.bans.strike(&mut self.datapath, ban).map_err(|why| failed(&why))?;
             self.note_end(ban, true, now);
         }
         if bans.is_empty() && network.prefix_len() == network.max_prefix_len() {
             // The kernel may have banned it for a flood without an event.
-            self.datapath.unban(network.addr()).map_err(|why| format!("{why:#}"))?;
+            self.datapath.unban(network.addr()).map_err(|why| failed(&why))?;
         }
         Ok(bans.len())
     }
@@ -210,7 +211,7 @@ impl<D: Datapath> Controller<D> {
         which: Unban,
         who: &str,
         now: KernelTime,
-    ) -> Result<Ticket, String> {
+    ) -> Result<Ticket, Refusal> {
         let (which, pardon) = match which {
             Unban::All => (Which::All, Some(Pardon { network: None, jail: None })),
             Unban::Jail { jail } => {
@@ -221,7 +222,7 @@ impl<D: Datapath> Controller<D> {
                 };
                 (Which::Of(origin, jail), pardon)
             }
-            Unban::Networks { .. } => return Err("they are not that many".to_owned()),
+            Unban::Networks { .. } => return Err("they are not that many".into()),
             Unban::Network { network, .. } => {
                 let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
                 self.forget(network, now);
@@ -252,7 +253,7 @@ impl<D: Datapath> Controller<D> {
         network: IpNet,
         who: &str,
         now: KernelTime,
-    ) -> Result<Lifted, String> {
+    ) -> Result<Lifted, Refusal> {
         let around = if is_address(network) {
             self.by_jails_around(network.addr(), now)
         } else {
@@ -288,7 +289,11 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The explanation if nothing was lifted.
-    pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
+    pub(super) fn not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> Refusal {
+        Refusal::new(ErrorId::NotFound, self.why_not_banned(network, bans, inside))
+    }
+
+    fn why_not_banned(&self, network: IpNet, bans: usize, inside: &[String]) -> String {
         let name = show(network);
         let around = self.bans.ledger().of(network.addr());
         let around =
@@ -306,6 +311,16 @@ impl<D: Datapath> Controller<D> {
         }
         format!("{name} is not banned; its failures are forgotten")
     }
+}
+
+/// A refusal because of what an address is.
+fn conflict(why: String) -> Refusal {
+    Refusal::new(ErrorId::Conflict, why)
+}
+
+/// The kernel has refused.
+fn failed(why: &anyhow::Error) -> Refusal {
+    Refusal::new(ErrorId::Failed, format!("{why:#}"))
 }
 
 /// Whether a reason or a comment may be kept.

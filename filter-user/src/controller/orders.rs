@@ -31,7 +31,10 @@ impl<D: Datapath> Controller<D> {
                     done.banned += 1;
                     done.known_peers += banned.known_peers;
                 }
-                Err(error) => done.refused.push(Refused { place: place as u64, network, error }),
+                Err(why) => {
+                    let (place, error) = (place as u64, why.message);
+                    done.refused.push(Refused { place, network, error });
+                }
             }
         }
         Ok(done)
@@ -63,8 +66,8 @@ impl<D: Datapath> Controller<D> {
                     bans += lifted.lifted;
                     names.extend(lifted.networks);
                 }
-                Err(error) => {
-                    let network = show(network.trunc());
+                Err(why) => {
+                    let (network, error) = (show(network.trunc()), why.message);
                     refused.push(Refused { place: place as u64, network, error });
                 }
             }

@@ -142,7 +142,7 @@ fn read<T: serde::de::DeserializeOwned>(answer: &Value) -> T {
 fn refuse(controller: &mut Controller<NoKernel>, request: Request) -> String {
     match controller.answer(request, at(20)) {
         Reply::Ok(answer) => panic!("{answer:?}"),
-        Reply::Error(why) => why,
+        Reply::Error(why) => why.message,
     }
 }
 

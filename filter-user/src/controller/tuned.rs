@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Durability, Tunable, TuneChanged, Tuned};
+use api::{Durability, ErrorId, Refusal, Tunable, TuneChanged, Tuned};
 use log::info;
 use serde::{Deserialize, Serialize};
 
@@ -198,11 +198,12 @@ impl<D: Datapath> Controller<D> {
         (jail, setting, value): (String, Tunable, Option<String>),
         who: &str,
         now: KernelTime,
-    ) -> Result<TuneChanged, String> {
+    ) -> Result<TuneChanged, Refusal> {
         let Some(old) = self.tuning.settings(&jail) else {
             let names: Vec<&str> = self.tuning.configured.keys().copied().collect();
             let jail = shown_text(&jail);
-            return Err(format!("there is no jail `{jail}`; there are {}", names.join(", ")));
+            let why = format!("there is no jail `{jail}`; there are {}", names.join(", "));
+            return Err(Refusal::new(ErrorId::NotFound, why));
         };
         let name = format!("{jail} {}", setting.as_str());
         let key = (jail.clone(), setting);
@@ -302,7 +303,7 @@ mod tests {
         let mut controller = started();
         let mut refused = |setting, value| match controller.answer(set(setting, Some(value)), at(0))
         {
-            Reply::Error(why) => why,
+            Reply::Error(why) => why.message,
             Reply::Ok(answer) => panic!("{answer:?}"),
         };
         for value in ["0", "-1", "x", "10001", ""] {
@@ -315,6 +316,9 @@ mod tests {
         let jail = "n\u{1b}o".to_owned();
         let request = Request::Set { jail, setting: Tunable::Maxretry, value: None };
         let answer = controller.answer(request, at(0));
-        assert!(matches!(&answer, Reply::Error(why) if !why.contains('\u{1b}')), "{answer:?}");
+        assert!(
+            matches!(&answer, Reply::Error(why) if !why.message.contains('\u{1b}')),
+            "{answer:?}"
+        );
     }
 }

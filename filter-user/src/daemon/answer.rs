@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use api::{
-    Answer, Evidence, HISTORY_PAGE_MAX, History, HistoryPage, HistoryQuery, HistoryRow,
-    JailHistory, Reply, Request, Why,
+    Answer, ErrorId, Evidence, HISTORY_PAGE_MAX, History, HistoryPage, HistoryQuery, HistoryRow,
+    JailHistory, Refusal, Reply, Request, Why,
 };
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -141,7 +141,7 @@ async fn history_page(store: &Store, query: &HistoryQuery) -> Reply {
     };
     let Ok(found) = store.history(query).await else {
         let why = "the store cannot be read now; `ringfence status` says why";
-        return Reply::Error(why.to_owned());
+        return Reply::Error(Refusal::new(ErrorId::Failed, why));
     };
     let is_full = found.len() >= usize::from(HISTORY_PAGE_MAX);
     let next = found.last().map(|past| past.number).filter(|_| is_full);

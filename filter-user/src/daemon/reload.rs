@@ -112,7 +112,7 @@ impl Reloads {
         let tell = move |done: Result<Reloaded>| {
             let answer = match &done {
                 Ok(done) => Reply::Ok(Answer::Reloaded(done.clone())),
-                Err(why) => Reply::Error(format!("{why:#}")),
+                Err(why) => Reply::Error(format!("{why:#}").into()),
             };
             // The client may have gone.
             drop(reply.send(answer));

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use api::{Answer, Durability, Lifted, Reply};
+use api::{Answer, Durability, ErrorId, Lifted, Refusal, Reply};
 use ipnet::IpNet;
 use log::{info, warn};
 
@@ -173,7 +173,8 @@ impl Wanted {
         match failed {
             None => Reply::Ok(Answer::Lifted(answer(lifted, named))),
             Some(why) => {
-                Reply::Error(format!("{} lifted, but not all: {why}", count(lifted, "ban")))
+                let why = format!("{} lifted, but not all: {why}", count(lifted, "ban"));
+                Reply::Error(Refusal::new(ErrorId::Failed, why))
             }
         }
     }

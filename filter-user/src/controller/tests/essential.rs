@@ -205,7 +205,7 @@ fn the_session_of_whoever_asks_is_not_shut_out() {
         }
     };
     let Reply::Error(why) = asked(ban("203.0.113.0/24", None)) else { panic!("it is refused") };
-    assert!(why.contains("your SSH session"), "{why}");
+    assert!(why.message.contains("your SSH session"), "{why}");
     let sip = |network: &str| Request::BanMany { bans: vec![order(network)], force: false };
     let Reply::Ok(Answer::BannedMany(done)) = asked(sip("203.0.113.0/24")) else { panic!() };
     assert_eq!(done.banned, 1, "SSH stays open: {done:?}");

@@ -1,45 +1,19 @@
-//! The envelope of a reply.
+//! The result of a request.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability, HistoryPage, Jails,
-    Lifted, MaintenanceState, PeersPage, Reloaded, Status, TakenOver, TuneChanged, Why,
+    Lifted, MaintenanceState, PeersPage, Refusal, Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
-/// The version of requests and replies. Within a version, fields and requests are only added, so a
-/// program must ignore fields that it does not know.
-pub const VERSION: u32 = 1;
-
-/// A reply with its envelope: a line of JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Envelope<T = Answer> {
-    /// The version of the reply; a reply without it is of version 1.
-    #[serde(default = "first")]
-    pub api: u32,
-    /// The reply.
-    #[serde(flatten)]
-    pub reply: Reply<T>,
-}
-
-fn first() -> u32 {
-    1
-}
-
-impl<T> From<Reply<T>> for Envelope<T> {
-    fn from(reply: Reply<T>) -> Self {
-        Self { api: VERSION, reply }
-    }
-}
-
 /// The result of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply<T = Answer> {
     /// The request was successful.
     Ok(T),
-    /// The reason for a refusal and the remedy, as text.
-    Error(String),
+    /// The reason for a refusal and the remedy.
+    Error(Refusal),
 }
 
 /// The document that the command line prints with `--json` if a command fails.
@@ -108,36 +82,6 @@ impl Answer {
             | Self::Maintenance(_)
             | Self::Confirmed(_)
             | Self::Reloaded(_) => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_beside_the_answer() {
-        let taken = Answer::TakenOver(TakenOver::default());
-        let text = serde_json::to_string(&Envelope::from(Reply::Ok(taken))).unwrap();
-        assert_eq!(
-            text,
-            r#"{"api":1,"ok":{"entered":0,"refused":{},"enforcing":false,"durable":false,"why":null}}"#
-        );
-        let no = Envelope::<Answer>::from(Reply::Error("no".to_owned()));
-        assert_eq!(serde_json::to_string(&no).unwrap(), r#"{"api":1,"error":"no"}"#);
-    }
-
-    #[test]
-    fn a_reply_is_read_with_its_version_or_without() {
-        let read = |text| serde_json::from_str::<Envelope<u8>>(text);
-        let expected = |api, reply| Envelope { api, reply };
-        assert_eq!(read(r#"{"ok":7}"#).unwrap(), expected(1, Reply::Ok(7)));
-        assert_eq!(read(r#"{"ok":7,"api":2}"#).unwrap(), expected(2, Reply::Ok(7)));
-        let no = Reply::Error("no".to_owned());
-        assert_eq!(read(r#"{"api":1,"error":"no","more":1}"#).unwrap(), expected(1, no));
-        for text in ["{}", r#"{"api":1}"#, r#"{"ok":"x"}"#, "[]"] {
-            assert!(read(text).is_err(), "{text}");
         }
     }
 }
