@@ -49,6 +49,15 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Print the metrics for Prometheus
+    ///
+    /// Prometheus cannot read a Unix socket. `--textfile` writes a file for the textfile collector of Prometheus's node
+    /// exporter. It leaves out the metrics of the process, because the exporter has its own of these names.
+    Metrics {
+        /// Replace this file instead of printing
+        #[arg(long, value_name = "FILE")]
+        textfile: Option<PathBuf>,
+    },
     /// List the bans in force
     ///
     /// The newest ban comes first. More than 10,000 bans are listed by address instead, as they arrive from the
@@ -232,7 +241,10 @@ impl Cli {
             )
             | Command::Exposure(ExposureVerb::Suggest(OfAsterisk { output, .. }))
             | Command::Doctor(Doctor { output, .. }) => output.json,
-            Command::Run(_) | Command::TestLog(_) | Command::Capture(_) => false,
+            Command::Run(_)
+            | Command::TestLog(_)
+            | Command::Capture(_)
+            | Command::Metrics { .. } => false,
         }
     }
 }

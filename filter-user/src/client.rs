@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use api::{BanPlace, BansPage, BansQuery, By, Call, ErrorId, Request, WANTS_SIGNS};
+use api::{BanPlace, BansPage, BansQuery, By, Call, ErrorId, Method, Request, WANTS_SIGNS};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{User, getuid};
 use serde::Deserialize;
@@ -93,33 +93,31 @@ pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T> {
 /// If there is no daemon ([`NoDaemon`]), this user may not use it ([`NotRoot`]), it does not answer in
 /// time ([`Late`]), its reply has another version, or it refuses.
 pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| -> anyhow::Error {
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            return NotRoot(format!("connect to {}: {error}", socket.display())).into();
-        }
-        NoDaemon(format!(
-            "no daemon answers at {} ({error}); is `ringfence run` running? `--socket` sets \
-             another path",
-            socket.display()
-        ))
-        .into()
-    })?;
-    let credentials = getsockopt(&stream, sockopt::PeerCredentials)
-        .with_context(|| format!("find out which process listens at {}", socket.display()))?;
-    if !may_answer(credentials.uid(), getuid().as_raw(), daemon_user()) {
-        bail!(
-            "the user {} listens at {}, neither root nor `{USER}`, so it is not Ringfence's daemon",
-            credentials.uid(),
-            socket.display()
-        );
-    }
+    let by = if request.changes() { by() } else { By::default() };
+    let body = call(socket, &Call::of(request)?, &by)?;
+    serde_json::from_slice(&body)
+        .map_err(|why| anyhow!("the daemon at {} gave no answer: {why}", socket.display()))
+}
+
+/// The page of metrics, in the text format of Prometheus.
+///
+/// # Errors
+///
+/// The same as of [`ask`].
+pub fn metrics(socket: &Path) -> Result<String> {
+    let get = Call { method: Method::Get, target: "/metrics".to_owned(), body: None };
+    let page = call(socket, &get, &By::default())?;
+    String::from_utf8(page).context("read the metrics")
+}
+
+/// Sends a call. Returns the body of a successful reply.
+fn call(socket: &Path, call: &Call, by: &By) -> Result<Vec<u8>> {
+    let mut stream = connect(socket)?;
     let reply = || -> Result<Reply> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let call = Call::of(request)?;
-        let by = if request.changes() { by() } else { By::default() };
         // The daemon may reply without reading, so the reply counts even if the request cannot be sent.
-        let sent = send(&mut stream, &call, &by);
+        let sent = send(&mut stream, call, by);
         let reply = receive(&mut stream)?;
         if matches!(reply, Reply::Nothing) {
             sent?;
@@ -128,8 +126,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
     };
     let at = socket.display();
     match { reply }() {
-        Ok(Reply::Http { status: 200..300, body }) => serde_json::from_slice(&body)
-            .map_err(|why| anyhow!("the daemon at {at} gave no answer: {why}")),
+        Ok(Reply::Http { status: 200..300, body }) => Ok(body),
         Ok(Reply::Http { status, body }) => match serde_json::from_slice(&body) {
             Ok(Said { error_id: Some(ErrorId::NoSuchEndpoint | ErrorId::MethodNotAllowed), .. }) => {
                 bail!(
@@ -154,6 +151,31 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value> {
         .into()),
         Err(error) => bail!("the daemon at {at} gave no answer: {error:#}"),
     }
+}
+
+/// Connects to the daemon.
+fn connect(socket: &Path) -> Result<UnixStream> {
+    let stream = UnixStream::connect(socket).map_err(|error| -> anyhow::Error {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return NotRoot(format!("connect to {}: {error}", socket.display())).into();
+        }
+        NoDaemon(format!(
+            "no daemon answers at {} ({error}); is `ringfence run` running? `--socket` sets \
+             another path",
+            socket.display()
+        ))
+        .into()
+    })?;
+    let credentials = getsockopt(&stream, sockopt::PeerCredentials)
+        .with_context(|| format!("find out which process listens at {}", socket.display()))?;
+    if !may_answer(credentials.uid(), getuid().as_raw(), daemon_user()) {
+        bail!(
+            "the user {} listens at {}, neither root nor `{USER}`, so it is not Ringfence's daemon",
+            credentials.uid(),
+            socket.display()
+        );
+    }
+    Ok(stream)
 }
 
 /// The parts of a [`Problem`](api::Problem) that matter here.

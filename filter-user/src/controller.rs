@@ -15,6 +15,7 @@ mod limited;
 mod listing;
 mod maintenance;
 mod manual;
+mod metrics;
 mod networks;
 mod of_source;
 mod orders;
@@ -49,6 +50,7 @@ use self::enforcement::Known;
 use self::jails::Jails;
 use self::limited::LimitedSources;
 pub use self::manual::Asker;
+use self::metrics::Meters;
 use self::peers::Peers;
 use self::prevented::Register;
 use self::protected::Protected;
@@ -83,6 +85,7 @@ pub struct Controller<D> {
     permits: Permits,
     tuning: Tuning,
     totals: Totals,
+    meters: Meters,
     enforcement: Known,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
@@ -127,6 +130,7 @@ impl<D: Datapath> Controller<D> {
             permits: Permits::default(),
             tuning: Tuning::new(config),
             totals: Totals::default(),
+            meters: Meters::default(),
             enforcement: Known::new(config.dry_run),
             digest: Digest::default(),
             imported: ToTell::default(),

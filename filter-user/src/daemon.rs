@@ -37,6 +37,7 @@ use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
 use self::safety::Safety;
+use self::server::Inbox;
 pub(crate) use self::server::who;
 use self::sources::Sources;
 use self::trial::Trial;
@@ -54,9 +55,6 @@ use crate::host::{self, Asterisk, Essential, Network, Protection};
 use crate::report::count;
 use crate::store::{self, Names, Started};
 use crate::{beat, clock};
-
-/// The most requests that wait for the controller. When there are more, the client waits.
-const QUESTIONS_WAITING: usize = 16;
 
 /// How often the host's addresses, its interfaces and the sources are checked.
 const HOST_LOOK: Duration = Duration::from_secs(5);
@@ -186,8 +184,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
-    let server = tokio::spawn(server::serve(socket, ask));
+    let (server, Inbox { questions, scrapes }) = server::start(socket);
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);
@@ -201,6 +198,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         sources,
         events,
         questions,
+        scrapes,
         names,
         store_news,
         seen,

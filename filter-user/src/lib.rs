@@ -42,6 +42,7 @@ pub mod listing;
 pub mod log_budget;
 mod log_queue;
 pub mod logging;
+pub mod metrics;
 pub mod orders;
 pub mod parse;
 pub mod report;

@@ -33,7 +33,7 @@ use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
     audit, ban_list, beat, capture, cli, client, clock, daemon, datapath, decided, disable, doctor,
-    fail2ban, jail_filter, listed, listing, report,
+    fail2ban, jail_filter, listed, listing, metrics, report,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -143,6 +143,13 @@ fn dispatch(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Run(run) => start(cli.config.as_deref(), run),
         Command::Status { output, .. } => ask(cli, &Request::Status, output.json, report::status),
+        Command::Metrics { textfile } => {
+            let page = client::metrics(&socket(cli)?)?;
+            match textfile {
+                Some(file) => metrics::write_textfile(file, &page).map_err(Into::into),
+                None => print(&page),
+            }
+        }
         Command::Bans(bans) => list(cli, bans),
         Command::Jails { name: None, output } => {
             ask(cli, &Request::Jails, output.json, report::jails)

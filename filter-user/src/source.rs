@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 pub use self::budget::Strain;
 pub use self::feed::{Feed, FoundFile};
+use crate::clock::{self, KernelTime};
 use crate::failure::Attempt;
 use crate::hearing::Unparsed;
 
@@ -41,6 +42,8 @@ pub struct Heard {
     pub state: SourceState,
     /// The position reached, from which to continue after a restart.
     pub place: Option<String>,
+    /// When the last of them was read.
+    pub read: KernelTime,
 }
 
 /// The state of a source.
@@ -65,6 +68,7 @@ impl Heard {
             strain: None,
             state,
             place: None,
+            read: clock::now(),
         }
     }
 }

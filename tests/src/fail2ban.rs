@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::attack;
 use crate::child::{self, OnSignal, Running};
+use crate::debian;
 use crate::interrupt;
 use crate::netns::Netns;
 use crate::scratch;
@@ -24,7 +25,6 @@ const SHIPPED: &str = "/etc/fail2ban";
 const SERVICES: &str = "/etc/services";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const ASK_LIMIT: Duration = Duration::from_secs(10);
-const DOWNLOAD_LIMIT: Duration = Duration::from_mins(2);
 
 /// The programs that fail2ban needs, with their Debian packages.
 const TOOLS: [(&str, &str); 3] =
@@ -208,34 +208,13 @@ pub fn version() -> anyhow::Result<String> {
     Ok(said.success("fail2ban-server -V")?.stdout.trim().to_owned())
 }
 
-/// Debian's package unpacked below `cache`, with fail2ban's own tests; downloaded from the machine's
-/// mirror on first use. Nothing is installed.
+/// Debian's package unpacked below `cache`, with fail2ban's own tests.
 ///
 /// # Errors
 ///
 /// If it cannot be downloaded.
 pub fn unpacked(cache: &Path) -> anyhow::Result<PathBuf> {
-    let root = cache.join("fail2ban");
-    if root.is_dir() {
-        return Ok(root);
-    }
-    fs::create_dir_all(cache).with_context(|| format!("make {}", cache.display()))?;
-    let download = scratch::directory("fail2ban-package")?;
-    let mut get = Command::new("apt-get");
-    // The user `_apt` may not write there.
-    get.args(["-q", "-oAPT::Sandbox::User=root", "download", "fail2ban"]);
-    get.current_dir(download.path());
-    child::finish("apt-get download", &mut get, DOWNLOAD_LIMIT, OnSignal::Stop)?
-        .success("apt-get download fail2ban")
-        .context("check that `apt-get update` works on this machine, then run this again")?;
-    let entries = fs::read_dir(download.path()).context("read what was downloaded")?;
-    let package = entries.flatten().map(|entry| entry.path()).next();
-    let partial = cache.join("fail2ban.partial");
-    let mut unpack = Command::new("dpkg-deb");
-    unpack.arg("-x").arg(package.context("apt-get downloaded nothing")?).arg(&partial);
-    child::finish("dpkg-deb", &mut unpack, DOWNLOAD_LIMIT, OnSignal::Stop)?.success("dpkg-deb")?;
-    fs::rename(&partial, &root).with_context(|| format!("rename to {}", root.display()))?;
-    Ok(root)
+    debian::unpacked(cache, "fail2ban")
 }
 
 /// Copies the files `*.conf` of one directory, without its subdirectories.

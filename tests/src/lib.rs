@@ -10,6 +10,7 @@ pub mod bench;
 pub mod bpf;
 pub mod chance;
 pub mod child;
+pub mod debian;
 pub mod fail2ban;
 pub mod foreign;
 pub mod fuzz;

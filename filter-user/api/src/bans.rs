@@ -61,6 +61,16 @@ pub enum BanKind {
     Throttle,
 }
 
+impl BanKind {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ban => "ban",
+            Self::Throttle => "throttle",
+        }
+    }
+}
+
 /// The position of a ban in the list of all, which is sorted by network. Only the daemon interprets its
 /// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

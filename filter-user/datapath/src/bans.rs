@@ -32,6 +32,8 @@ pub(super) struct Bans {
     entered: BTreeSet<IpNet>,
     /// The host's own addresses, which cannot be the source of an arriving packet.
     own: BTreeSet<IpAddr>,
+    /// The IPv6 addresses that have entries, as far as this process has written them.
+    v6_entries: usize,
     /// The number of bits in the gate that may be obsolete.
     stale: usize,
     /// Failed reads.
@@ -50,8 +52,9 @@ impl Bans {
         networks: LpmTrie<MapData, [u64; 2], abi::NetworkEntry>,
         presence: Presence<Memory>,
     ) -> Result<Self> {
-        let bans = Self::of(v4, v6, networks, presence)?;
+        let mut bans = Self::of(v4, v6, networks, presence)?;
         bans.rebuild()?;
+        bans.v6_entries = bans.addresses_v6()?.len();
         Ok(bans)
     }
 
@@ -81,8 +84,8 @@ impl Bans {
         let keys: Vec<_> =
             networks.keys().collect::<Result<_, _>>().context("read the banned networks")?;
         let entered = keys.iter().filter_map(network_of).collect();
-        let (own, stale, unread) = (BTreeSet::new(), 0, Unread::default());
-        Ok(Self { v4, v6, networks, presence, entered, own, stale, unread })
+        let (own, v6_entries, stale, unread) = (BTreeSet::new(), 0, 0, Unread::default());
+        Ok(Self { v4, v6, networks, presence, entered, own, v6_entries, stale, unread })
     }
 
     /// The host's own addresses as an earlier process entered them.
@@ -125,6 +128,11 @@ impl Bans {
         Ok(())
     }
 
+    /// The entries of IPv4 addresses, IPv6 addresses and networks.
+    pub(super) fn entries(&self) -> [usize; 3] {
+        [self.v4.len(), self.v6_entries, self.entered.len()]
+    }
+
     /// The number of lines in the table of IPv4 addresses.
     pub(super) fn lines(&self) -> u32 {
         self.v4.lines()
@@ -152,8 +160,10 @@ impl Bans {
             IpAddr::V6(v6) => {
                 let key = words(v6);
                 let old = self.unread.or_note("read a ban", if_there(self.v6.get(&key, 0)));
-                let packets = old.flatten().map_or(0, |old| old.packets);
+                let old = old.flatten();
+                let packets = old.map_or(0, |old| old.packets);
                 let written = self.v6.insert(key, BanEntry { packets, ..new_entry(entry) }, 0);
+                self.v6_entries += usize::from(old.is_none() && written.is_ok());
                 written.context("is the table full? `capacity: {bans_ipv6: N}` makes it larger")
             }
         }
@@ -169,8 +179,9 @@ impl Bans {
                 self.v4.remove(v4_word(v4));
             }
             IpAddr::V6(v6) => {
-                unless_missing(self.v6.remove(&words(v6)))
-                    .with_context(|| format!("lift the ban of {address}"))?;
+                let removed = self.v6.remove(&words(v6));
+                self.v6_entries = self.v6_entries.saturating_sub(usize::from(removed.is_ok()));
+                unless_missing(removed).with_context(|| format!("lift the ban of {address}"))?;
             }
         }
         self.note_stale();

@@ -18,7 +18,9 @@ use filter_common::abi::{
 use filter_common::address::Address;
 use filter_common::ban_table::{entries_for, lines_for};
 use filter_common::decision::{Reason, Verdict};
-use filter_common::limits::{INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS};
+use filter_common::limits::{
+    BANNED_NETWORKS, INTERFACES, SEEN_PLACES, TRUSTED_NETWORKS, WITNESS_UNITS,
+};
 use filter_common::rate::seen_ago;
 use ipnet::IpNet;
 
@@ -683,6 +685,16 @@ impl Datapath for Kernel {
 
     fn capacity(&self) -> u64 {
         self.capacity.into()
+    }
+
+    fn map_use(&self) -> Vec<(&'static str, u64, u64)> {
+        let [v4, v6, networks] = self.bans.entries().map(|entries| entries as u64);
+        vec![
+            ("bans", v4, self.capacity.into()),
+            ("bans_ipv6", v6, self.bans_ipv6.into()),
+            ("banned_networks", networks, BANNED_NETWORKS.into()),
+            ("trusted", self.trusted_networks.len() as u64, TRUSTED_NETWORKS.into()),
+        ]
     }
 }
 

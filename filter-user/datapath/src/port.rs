@@ -130,6 +130,12 @@ pub trait Datapath {
 
     /// The number of IPv4 addresses that can be banned.
     fn capacity(&self) -> u64;
+
+    /// How full the maps are of which this is known without reading them: their names, their entries and their
+    /// capacity.
+    fn map_use(&self) -> Vec<(&'static str, u64, u64)> {
+        Vec::new()
+    }
 }
 
 /// The challenges that were sent to an address, and what became of them.

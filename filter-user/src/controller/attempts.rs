@@ -75,11 +75,13 @@ impl<D: Datapath> Controller<D> {
         let name = report.name;
         if attempt.verdict == Verdict::Failure {
             report.failures = report.failures.saturating_add(1);
+            self.meters.failed(name, attempt.class, attempt.proven);
         }
         let Some(address) = witness else {
             if self.protected.reason(attempt.address.into()).is_none() {
                 self.attempts.uncounted.note(attempt.address, Because::Unwitnessed, now);
                 report.unwitnessed = report.unwitnessed.saturating_add(1);
+                self.meters.unwitnessed();
             }
             return;
         };
@@ -169,6 +171,7 @@ impl<D: Datapath> Controller<D> {
             let Some(report) = self.sources.get_mut(source) else { continue };
             report.failures = report.failures.saturating_add(1);
             let name = report.name;
+            self.meters.failed(name, attempt.class, attempt.proven);
             if !self.spare(&attempt, attempt.address, now) && !self.ignores(&attempt, jail) {
                 self.judge(&attempt, name, jail, now);
             }

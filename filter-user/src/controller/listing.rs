@@ -159,7 +159,7 @@ impl<D: Datapath> Controller<D> {
 }
 
 /// What a ban of this scope does.
-fn kind(scope: Scope) -> BanKind {
+pub(super) fn kind(scope: Scope) -> BanKind {
     if scope == Scope::Throttle { BanKind::Throttle } else { BanKind::Ban }
 }
 

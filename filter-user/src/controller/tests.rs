@@ -3,6 +3,7 @@ mod essential;
 mod ipv6;
 mod manual;
 mod many;
+mod metrics;
 mod names;
 mod networks;
 mod no_kernel;

@@ -56,6 +56,11 @@ impl Totals {
         self.0.get_mut(jail)
     }
 
+    /// The bans that all jails have decided on since the start.
+    pub(super) fn bans_made(&self) -> u64 {
+        self.0.values().map(|counted| counted.since_start.bans).sum()
+    }
+
     /// What the jail has counted since the start, and in all.
     pub(super) fn report(&self, jail: &str, clock: Now) -> (JailCounts, JailTotal) {
         let Some(counted) = self.0.get(jail) else { return Default::default() };

@@ -19,16 +19,18 @@ use api::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep, timeout};
+
+use crate::metrics::Format;
 
 /// How long a client may take to send its request, and how long it may take nothing of the reply.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,19 +60,24 @@ const API: &str = include_str!("../../../docs/api/api.yml");
 /// A reply before it is written.
 type Written = Response<Full<Bytes>>;
 
-/// Serves a connection. `answer` answers requests, and `asked` is called when a request has arrived.
+/// What stands behind a connection.
+pub trait Backend {
+    /// Called when a request has arrived.
+    fn arrived(&self);
+
+    /// Answers a request.
+    fn answer(&self, request: api::Request, by: By) -> impl Future<Output = Reply> + Send;
+
+    /// The page of metrics.
+    fn metrics(&self, format: Format) -> impl Future<Output = Result<String, Refusal>> + Send;
+}
+
+/// Serves a connection.
 ///
 /// # Errors
 ///
 /// If the client is too slow, sends no HTTP or disconnects.
-pub async fn serve<F>(
-    stream: UnixStream,
-    asked: impl Fn(),
-    answer: impl Fn(api::Request, By) -> F,
-) -> io::Result<()>
-where
-    F: Future<Output = Reply>,
-{
+pub async fn serve(stream: UnixStream, backend: impl Backend) -> io::Result<()> {
     match timeout(PATIENCE, first_byte(&stream)).await?? {
         // The client only checked whether a daemon runs.
         None => return Ok(()),
@@ -82,27 +89,33 @@ where
     let io = Socket::new(Arc::clone(&stream), Arc::clone(&has_request));
     let service = service_fn(|request: Request<Incoming>| {
         let (stream, has_request) = (Arc::clone(&stream), Arc::clone(&has_request));
-        let (asked, answer) = (&asked, &answer);
+        let backend = &backend;
         async move {
             let (head, body) = request.into_parts();
             let body = collected(body).await;
             has_request.store(true, Ordering::Relaxed);
-            asked();
-            let target = head.uri.path_and_query().map_or("", |target| target.as_str()).to_owned();
-            if (&head.method, &*target) == (&Method::GET, "/1.0/api/api.yml") {
-                return Ok::<_, Infallible>(written(StatusCode::OK, "application/yaml", API));
-            }
-            let found = body.and_then(|body| find(head.method.as_str(), &target, &body));
-            let reply = match found {
-                Err(refusal) => Reply::Error(refusal),
-                Ok((_, request)) => {
-                    let answer = answer(request, by(&head.headers));
-                    while_there(&stream, wants_signs(&head.headers), answer).await
+            backend.arrived();
+            let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+            Ok::<_, Infallible>(match (head.method.as_str(), target) {
+                ("GET", "/1.0/api/api.yml") => written(StatusCode::OK, "application/yaml", API),
+                ("GET", "/metrics") => {
+                    let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+                    let format = Format::accepted(accept);
+                    match backend.metrics(format).await {
+                        Ok(page) => written(StatusCode::OK, format.media_type(), page),
+                        Err(refusal) => of_refusal(&refusal, target),
+                    }
                 }
-            };
-            Ok(match reply {
-                Reply::Ok(answer) => of_answer(&answer, &target),
-                Reply::Error(refusal) => of_refusal(&refusal, &target),
+                (method, target) => match body.and_then(|body| find(method, target, &body)) {
+                    Err(refusal) => of_refusal(&refusal, target),
+                    Ok((_, request)) => {
+                        let answer = backend.answer(request, by(&head.headers));
+                        match while_there(&stream, wants_signs(&head.headers), answer).await {
+                            Reply::Ok(answer) => of_answer(&answer, target),
+                            Reply::Error(refusal) => of_refusal(&refusal, target),
+                        }
+                    }
+                },
             })
         }
     });

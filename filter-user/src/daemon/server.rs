@@ -14,13 +14,17 @@ use log::{debug, warn};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
-use super::http::{self, PATIENCE};
+use super::http::{self, Backend, PATIENCE};
+use crate::metrics::{self, Format, Process, Snapshot};
 
 /// The most clients at a time: of root and the daemon's user, and again of the others, so that these cannot
 /// lock out root. When there are more, those that have not sent a request are dropped first.
 const CLIENTS: usize = 64;
+
+/// The most requests that wait for the loop. When there are more, the client waits.
+const QUESTIONS_WAITING: usize = 16;
 
 /// The longest user name that is logged.
 const NAME_MAX: usize = 64;
@@ -95,24 +99,11 @@ impl Clients {
     }
 
     /// Serves a client.
-    fn serve(
-        &self,
-        number: u64,
-        stream: UnixStream,
-        peer: Option<u32>,
-        ask: &mpsc::Sender<Question>,
-    ) {
-        let (ask, clients) = (ask.clone(), self.clone());
+    fn serve(&self, number: u64, stream: UnixStream, peer: Option<u32>, asks: &Asks) {
+        let client = Asking { asks: asks.clone(), peer, number, clients: self.clone() };
+        let clients = self.clone();
         let serve = async move {
-            let asked = || {
-                clients.with(|clients| {
-                    if let Some(client) = clients.get_mut(&number) {
-                        client.has_asked = true;
-                    }
-                });
-            };
-            let answer = |request, by| put(request, by, peer, &ask);
-            if let Err(error) = http::serve(stream, asked, answer).await {
+            if let Err(error) = http::serve(stream, client).await {
                 debug!("control socket: {error}");
             }
             clients.with(|clients| drop(clients.remove(&number)));
@@ -125,8 +116,64 @@ impl Clients {
     }
 }
 
+/// The ways to the loop.
+#[derive(Clone)]
+struct Asks {
+    questions: mpsc::Sender<Question>,
+    scrapes: mpsc::Sender<Scrape>,
+}
+
+/// Where the counts for the metrics go.
+pub(super) type Scrape = oneshot::Sender<Result<Snapshot, String>>;
+
+/// A client of the loop.
+struct Asking {
+    asks: Asks,
+    peer: Option<u32>,
+    number: u64,
+    clients: Clients,
+}
+
+impl Backend for Asking {
+    fn arrived(&self) {
+        self.clients.with(|clients| {
+            if let Some(client) = clients.get_mut(&self.number) {
+                client.has_asked = true;
+            }
+        });
+    }
+
+    async fn answer(&self, request: Request, by: By) -> Reply {
+        put(request, by, self.peer, &self.asks.questions).await
+    }
+
+    async fn metrics(&self, format: Format) -> Result<String, Refusal> {
+        let (tell, counts) = oneshot::channel();
+        let stopping = || Refusal::new(ErrorId::Unavailable, STOPPING);
+        self.asks.scrapes.send(tell).await.map_err(|_closed| stopping())?;
+        let counts = counts.await.map_err(|_closed| stopping())?;
+        let failed = |why: String| Refusal::new(ErrorId::Failed, why);
+        let counts = counts.map_err(failed)?;
+        metrics::page(counts, Process::read(), format).map_err(|why| failed(why.to_string()))
+    }
+}
+
+/// What the loop receives from clients.
+pub(super) struct Inbox {
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) scrapes: mpsc::Receiver<Scrape>,
+}
+
+/// Serves clients on a task of its own.
+pub(super) fn start(listener: UnixListener) -> (JoinHandle<()>, Inbox) {
+    let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
+    let (scrape, scrapes) = mpsc::channel(1);
+    let asks = Asks { questions: ask, scrapes: scrape };
+    (tokio::spawn(serve(listener, asks)), Inbox { questions, scrapes })
+}
+
 /// Serves clients until it is aborted.
-pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
+async fn serve(listener: UnixListener, asks: Asks) {
     let (own, others) = (Clients::default(), Clients::default());
     for number in 0_u64.. {
         match listener.accept().await {
@@ -134,7 +181,7 @@ pub(super) async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
                 let peer = stream.peer_cred().ok().map(|peer| peer.uid());
                 let clients = if is_trusted(peer, geteuid().as_raw()) { &own } else { &others };
                 if clients.make_room() {
-                    clients.serve(number, stream, peer, &ask);
+                    clients.serve(number, stream, peer, &asks);
                 } else if let Err(error) = stream.try_write(http::refused().as_bytes()) {
                     debug!("control socket: {error}");
                 }

@@ -382,8 +382,13 @@ impl Sources {
         controller.set_clock(clock);
         let Some(jail) = controller.source_mut(source).map(|source| source.jail) else { return };
         let _together = controller.store().hold();
+        let made = controller.bans_made();
         for attempt in &news.attempts {
             controller.hear(attempt, source, jail, now);
+        }
+        let made = controller.bans_made().saturating_sub(made);
+        if made > 0 {
+            controller.note_reaction(crate::clock::now().since(news.read), made);
         }
         controller.source_reads(source, news.state == SourceState::Ok, now);
         controller.take_note(source, &mut news, now);

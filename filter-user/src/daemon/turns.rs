@@ -13,7 +13,7 @@ use super::answer::Answers;
 use super::notify::Notify;
 use super::reload::Reloads;
 use super::safety::Safety;
-use super::server::Question;
+use super::server::{Question, Scrape};
 use super::sources::Sources;
 use super::{HOST_LOOK, Outlook, Seen, Signals, Told};
 use crate::beat;
@@ -37,6 +37,7 @@ pub(super) struct Parts {
     pub(super) sources: Sources,
     pub(super) events: Events,
     pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) scrapes: mpsc::Receiver<Scrape>,
     pub(super) names: Following,
     pub(super) store_news: mpsc::Receiver<News>,
     pub(super) seen: mpsc::Receiver<Seen>,
@@ -60,6 +61,7 @@ impl Parts {
             self.tell_manager(start);
             let Self { controller, sources, events, questions, names, reloads, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
+            let scrapes = &mut self.scrapes;
             let alarm = alarm(controller).min(next_report(&self.notify, start));
             let pause = pause(controller);
             let has_more = controller.has_more_to_do() || controller.is_lifting();
@@ -88,6 +90,11 @@ impl Parts {
                     if let Some(question) = other.and_then(|q| safety.confirm_for(q, reloads, controller)) {
                         self.answers.answer(controller, question);
                     }
+                    Turn::Questions
+                }
+                Some(scrape) = scrapes.recv(), if second => {
+                    // The client may have gone.
+                    drop(scrape.send(controller.metrics(crate::clock::now())));
                     Turn::Questions
                 }
                 Some(news) = names.next(), if second => {

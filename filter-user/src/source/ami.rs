@@ -396,7 +396,8 @@ impl Queue {
         let enough = self.attempts.len().min(ATTEMPTS_ENOUGH);
         let attempts = self.attempts.drain(..enough).collect();
         let unparsed = std::mem::take(&mut self.unparsed);
-        Heard { attempts, lines, unparsed, lost, strain: None, state, place: None }
+        let read = crate::clock::now();
+        Heard { attempts, lines, unparsed, lost, strain: None, state, place: None, read }
     }
 }
 

@@ -307,7 +307,8 @@ impl Reading {
         }
         let (lines, lost, state) = (split.lines, lost + split.skipped, SourceState::Ok);
         let strain = budget.as_ref().and_then(Budget::strain);
-        Some(Heard { attempts, lines, unparsed, lost, strain, state, place })
+        let read = crate::clock::now();
+        Some(Heard { attempts, lines, unparsed, lost, strain, state, place, read })
     }
 
     fn rest(&mut self) -> Option<Duration> {

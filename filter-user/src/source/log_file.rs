@@ -223,7 +223,8 @@ impl Following {
         self.told = told;
         let reached = self.tail.position();
         let place = Some(reached.to_text());
-        let heard = Heard { attempts, lines, unparsed, lost, strain, state, place };
+        let read = crate::clock::now();
+        let heard = Heard { attempts, lines, unparsed, lost, strain, state, place, read };
         Ok(Turn { heard: Some((heard, reached)), more })
     }
 

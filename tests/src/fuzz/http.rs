@@ -1,10 +1,10 @@
 //! Any bytes that a client sends to the control socket.
 
-use std::future::ready;
 use std::time::Duration;
 
-use filter_user::control::{Call, ErrorId, Refusal, Reply, find};
-use filter_user::daemon::http;
+use filter_user::control::{By, Call, ErrorId, Refusal, Reply, Request, find};
+use filter_user::daemon::http::{self, Backend};
+use filter_user::metrics::Format;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
@@ -34,10 +34,6 @@ pub fn check(data: &[u8]) {
 /// What a client gets that sends these bytes and then closes its side.
 async fn reply(data: &[u8]) -> Vec<u8> {
     let (mut client, server) = UnixStream::pair().expect("a pair of sockets");
-    let answer = |request, _| {
-        assert!(find_again(&request), "{request:?}");
-        ready(Reply::Error(Refusal::new(ErrorId::Refused, "no")))
-    };
     let asks = async {
         // The server may close its side before it has read everything.
         drop(client.write_all(data).await);
@@ -46,8 +42,24 @@ async fn reply(data: &[u8]) -> Vec<u8> {
         drop(client.read_to_end(&mut reply).await);
         reply
     };
-    let (_served, reply) = tokio::join!(http::serve(server, || {}, answer), asks);
+    let (_served, reply) = tokio::join!(http::serve(server, Refusing), asks);
     reply
+}
+
+/// A daemon that answers nothing.
+struct Refusing;
+
+impl Backend for Refusing {
+    fn arrived(&self) {}
+
+    async fn answer(&self, request: Request, _: By) -> Reply {
+        assert!(find_again(&request), "{request:?}");
+        Reply::Error(Refusal::new(ErrorId::Refused, "no"))
+    }
+
+    async fn metrics(&self, _: Format) -> Result<String, Refusal> {
+        Err(Refusal::new(ErrorId::Failed, "no"))
+    }
 }
 
 /// The input as a request line and a body.
@@ -63,7 +75,7 @@ fn understood(data: &[u8]) {
 }
 
 /// Whether a request is found again in the call that is made of it.
-fn find_again(request: &filter_user::control::Request) -> bool {
+fn find_again(request: &Request) -> bool {
     let Ok(Call { method, target, body }) = Call::of(request) else { return false };
     let body = body.unwrap_or_default();
     find(method.as_str(), &target, body.as_bytes()).is_ok_and(|(_, found)| found == *request)

@@ -24,7 +24,7 @@ const BINARY_MAX: u64 = 15_000_000;
 const MAINTAINER: (&str, &str) = ("The Ringfence developers", "developers@ringfence.example");
 
 /// Files that are installed unchanged from the repository.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("packaging/config.yml", "etc/ringfence/config.yml"),
     ("packaging/ringfence.service", "usr/lib/systemd/system/ringfence.service"),
     ("packaging/sysusers.d/ringfence.conf", "usr/lib/sysusers.d/ringfence.conf"),
@@ -39,6 +39,19 @@ const FILES: [(&str, &str); 8] = [
     ("packaging/logrotate.d/ringfence", "usr/share/ringfence/logrotate.d/ringfence"),
     ("packaging/wazo-auth-keys/ringfence.yml", "usr/share/ringfence/wazo-auth-keys/ringfence.yml"),
     ("packaging/debian/copyright", "usr/share/doc/ringfence/copyright"),
+    (
+        "packaging/prometheus/ringfence.rules.yml",
+        "usr/share/doc/ringfence/examples/prometheus/ringfence.rules.yml",
+    ),
+    (
+        "packaging/prometheus/ringfence-metrics.service",
+        "usr/share/doc/ringfence/examples/prometheus/ringfence-metrics.service",
+    ),
+    (
+        "packaging/prometheus/ringfence-metrics.timer",
+        "usr/share/doc/ringfence/examples/prometheus/ringfence-metrics.timer",
+    ),
+    ("packaging/grafana/ringfence.json", "usr/share/doc/ringfence/examples/grafana/ringfence.json"),
 ];
 
 /// Programs that are installed unchanged from the repository.

@@ -44,8 +44,14 @@ pub(super) fn document() -> String {
 }
 
 /// The paths that are answered without a request: their type and description.
-const OTHERS: [(&str, &str, &str); 1] =
-    [("/1.0/api/api.yml", "application/yaml", "This document.")];
+const OTHERS: [(&str, &str, &str); 2] = [
+    ("/1.0/api/api.yml", "application/yaml", "This document."),
+    (
+        "/metrics",
+        "text/plain",
+        "The metrics, for Prometheus; in the format of OpenMetrics if it is accepted.",
+    ),
+];
 
 fn other(kind: &str, what: &str) -> Value {
     json!({"get": {

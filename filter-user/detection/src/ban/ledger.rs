@@ -38,8 +38,8 @@ pub struct Ledger {
     networks: PrefixTree,
     /// The exceptions of bans, each with the number of bans that have it.
     exceptions: BTreeMap<IpNet, usize>,
-    /// How many bans each origin has.
-    by_origin: HashMap<Origin, usize>,
+    /// How many bans each origin has in each scope.
+    counts: HashMap<(Origin, Scope), usize>,
 }
 
 impl Ledger {
@@ -61,7 +61,7 @@ impl Ledger {
             self.ends.insert((until, key));
         }
         let network = entry.ban.network;
-        *self.by_origin.entry(entry.ban.origin).or_default() += 1;
+        *self.counts.entry((entry.ban.origin, entry.ban.scope)).or_default() += 1;
         self.entries.insert(key, entry);
         touched.push(network);
         self.writes(&touched)
@@ -175,7 +175,12 @@ impl Ledger {
 
     /// The number of bans with this origin.
     pub fn count(&self, origin: Origin) -> usize {
-        self.by_origin.get(&origin).copied().unwrap_or(0)
+        self.counts().filter(|((of, _), _)| *of == origin).map(|(_, count)| count).sum()
+    }
+
+    /// How many bans each origin has in each scope.
+    pub fn counts(&self) -> impl Iterator<Item = ((Origin, Scope), usize)> {
+        self.counts.iter().map(|(of, count)| (*of, *count))
     }
 
     /// Whether there are none.
@@ -195,8 +200,8 @@ impl Ledger {
             let ends = entries.iter().filter_map(|entry| Some((entry.ban.until?, entry.key())));
             self.ends = ends.collect();
             self.entries = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
-            for (_, origin, _) in self.entries.keys() {
-                *self.by_origin.entry(*origin).or_default() += 1;
+            for (_, origin, scope) in self.entries.keys() {
+                *self.counts.entry((*origin, *scope)).or_default() += 1;
             }
             let networks = self.entries.keys().map(|(network, ..)| *network);
             let apart = |network: &IpNet| !is_address(*network) || self.is_split(*network);
@@ -223,7 +228,7 @@ impl Ledger {
 
     fn strike_out(&mut self, key: Key) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
-        if let Some(count) = self.by_origin.get_mut(&entry.ban.origin) {
+        if let Some(count) = self.counts.get_mut(&(entry.ban.origin, entry.ban.scope)) {
             *count = count.saturating_sub(1);
         }
         if let Some(until) = entry.ban.until {

@@ -6,7 +6,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
@@ -18,6 +17,7 @@ const SOON: Duration = Duration::from_mins(1);
 struct Served {
     directory: TempDir,
     questions: mpsc::Receiver<Question>,
+    scrapes: mpsc::Receiver<Scrape>,
     serving: JoinHandle<()>,
 }
 
@@ -25,8 +25,10 @@ impl Served {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (ask, questions) = mpsc::channel(1);
+        let (scrape, scrapes) = mpsc::channel(1);
+        let asks = Asks { questions: ask, scrapes: scrape };
         let listener = bind(&directory.path().join("control.sock")).unwrap();
-        Self { directory, questions, serving: tokio::spawn(serve(listener, ask)) }
+        Self { directory, questions, scrapes, serving: tokio::spawn(serve(listener, asks)) }
     }
 
     async fn connect(&self) -> UnixStream {
@@ -40,9 +42,15 @@ impl Served {
     /// Answers every question with its own text.
     fn answer_all(mut self) -> (TempDir, JoinHandle<()>) {
         let answering = tokio::spawn(async move {
-            while let Some(Question { request, who, reply, .. }) = self.questions.recv().await {
-                let refused = [(format!("{request:?} by {who}"), 1)].into();
-                reply.send(Reply::Ok(taken(refused))).ok();
+            loop {
+                tokio::select! {
+                    Some(Question { request, who, reply, .. }) = self.questions.recv() => {
+                        let refused = [(format!("{request:?} by {who}"), 1)].into();
+                        reply.send(Reply::Ok(taken(refused))).ok();
+                    }
+                    Some(scrape) = self.scrapes.recv() => drop(scrape.send(Ok(Snapshot::default()))),
+                    else => break,
+                }
             }
             self.serving.abort();
         });
@@ -138,6 +146,16 @@ async fn curl_gets_answers_and_errors() {
     assert!(body.contains("Confirm by alice (sudo, "), "{body}");
     let (status, body) = curl(&directory, &["http://ringfence/1.0/api/api.yml"]).await;
     assert_eq!((status, &*body), (200, include_str!("../../../../docs/api/api.yml")));
+
+    let accept = "Accept: application/openmetrics-text; version=1.0.0";
+    let scrape = ["-i", "-H", accept, "http://ringfence/metrics"];
+    let (status, page) = curl(&directory, &scrape).await;
+    assert_eq!(status, 200);
+    assert!(page.contains("content-type: application/openmetrics-text"), "{page}");
+    assert!(page.contains("\nringfence_build_info{version="), "{page}");
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let (_, page) = curl(&directory, &["http://ringfence/metrics"]).await;
+    assert!(page.contains("# TYPE ringfence_unwitnessed_total counter"), "{page}");
 
     let long = format!("{{\"network\":\"{}\"}}", "x".repeat(20_000));
     let far = format!("http://ringfence/1.0/{}", "x".repeat(20_000));

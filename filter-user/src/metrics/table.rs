@@ -1,0 +1,277 @@
+//! The table of metrics: name, description, kind, and the samples of each.
+
+use super::{Packets, Page};
+
+/// What a metric may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It only grows. Its name gets the suffix `_total`.
+    Counter,
+    /// It may also fall.
+    Gauge,
+}
+
+/// A metric.
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: Kind,
+    pub(super) samples: fn(&Page) -> Vec<Sample>,
+}
+
+/// A value with its labels.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) labels: Vec<(&'static str, String)>,
+    pub(super) value: f64,
+}
+
+/// All but the histogram.
+pub(super) const TABLE: &[Metric] = &[
+    Metric {
+        name: "ringfence_packets",
+        help: "Packets since the filter was first attached to the interface, by verdict and reason",
+        kind: Kind::Counter,
+        samples: |page| by_reason(&page.snapshot.packets, |of| of.count),
+    },
+    Metric {
+        name: "ringfence_bytes",
+        help: "The length of these packets, in bytes",
+        kind: Kind::Counter,
+        samples: |page| by_reason(&page.snapshot.packets, |of| of.bytes),
+    },
+    Metric {
+        name: "ringfence_would_drop_packets",
+        help: "Packets that a dry run would have dropped, by reason",
+        kind: Kind::Counter,
+        samples: |page| by_reason(&page.snapshot.would_drop, |of| of.count),
+    },
+    Metric {
+        name: "ringfence_bans",
+        help: "Bans in force, by jail, scope and kind (ban or throttle)",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let bans = page.snapshot.bans.iter();
+            bans.map(|((jail, scope, kind), count)| {
+                let labels = [("jail", &**jail), ("scope", &**scope), ("kind", *kind)];
+                sample(labels, number(*count))
+            })
+            .collect()
+        },
+    },
+    Metric {
+        name: "ringfence_bans_made",
+        help: "Bans that a jail has decided on since the start of the daemon",
+        kind: Kind::Counter,
+        samples: |page| {
+            let made = page.snapshot.bans_made.iter();
+            made.map(|(jail, count)| sample([("jail", jail)], number(*count))).collect()
+        },
+    },
+    Metric {
+        name: "ringfence_bans_prevented",
+        help: "Bans that were not made because the address is trusted, essential or the host's own",
+        kind: Kind::Counter,
+        samples: |page| one(number(page.snapshot.prevented)),
+    },
+    Metric {
+        name: "ringfence_failures",
+        help: "Failures that a source has read since the start of the daemon, by class, and whether the source itself proves them",
+        kind: Kind::Counter,
+        samples: |page| {
+            let failures = page.snapshot.failures.iter();
+            failures
+                .map(|((source, class, proven), count)| {
+                    let proven = if *proven { "true" } else { "false" };
+                    let labels = [("source", *source), ("class", *class), ("proven", proven)];
+                    sample(labels, number(*count))
+                })
+                .collect()
+        },
+    },
+    Metric {
+        name: "ringfence_unwitnessed",
+        help: "Failures without a witness, which did not count",
+        kind: Kind::Counter,
+        samples: |page| one(number(page.snapshot.unwitnessed)),
+    },
+    Metric {
+        name: "ringfence_source_up",
+        help: "Whether a source of failures is read",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let sources = page.snapshot.sources.iter();
+            sources.map(|(name, (up, _))| sample([("source", *name)], truth(*up))).collect()
+        },
+    },
+    Metric {
+        name: "ringfence_source_last_event_timestamp_seconds",
+        help: "When a source last read an attempt, in seconds since 1970; absent until it does",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let sources = page.snapshot.sources.iter();
+            sources
+                .filter_map(|(name, (_, last))| Some(sample([("source", *name)], (*last)?)))
+                .collect()
+        },
+    },
+    Metric {
+        name: "ringfence_protected",
+        help: "Whether the packets of an interface are filtered, by the mode of the program (native or generic)",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let interfaces = page.snapshot.interfaces.iter();
+            interfaces
+                .map(|(name, mode, protected)| {
+                    sample([("interface", &**name), ("mode", *mode)], truth(*protected))
+                })
+                .collect()
+        },
+    },
+    Metric {
+        name: "ringfence_blind",
+        help: "Signs that failures are not recognised, and kinds of traffic that the filter does not see",
+        kind: Kind::Gauge,
+        samples: |page| one(number(page.snapshot.blind)),
+    },
+    Metric {
+        name: "ringfence_known_peers",
+        help: "Known peers",
+        kind: Kind::Gauge,
+        samples: |page| one(number(page.snapshot.known_peers)),
+    },
+    Metric {
+        name: "ringfence_peers_spared",
+        help: "Unproven failures of known peers, which did not count",
+        kind: Kind::Counter,
+        samples: |page| one(number(page.snapshot.spared)),
+    },
+    Metric {
+        name: "ringfence_map_entries",
+        help: "Entries in a map of the kernel",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let maps = page.snapshot.maps.iter();
+            maps.map(|(name, entries, _)| sample([("map", *name)], number(*entries))).collect()
+        },
+    },
+    Metric {
+        name: "ringfence_map_capacity",
+        help: "The entries for which a map of the kernel has room",
+        kind: Kind::Gauge,
+        samples: |page| {
+            let maps = page.snapshot.maps.iter();
+            maps.map(|(name, _, room)| sample([("map", *name)], number(*room))).collect()
+        },
+    },
+    Metric {
+        name: "ringfence_store_pending",
+        help: "Changes that the store has not written yet",
+        kind: Kind::Gauge,
+        samples: |page| one(number(page.snapshot.store_pending)),
+    },
+    Metric {
+        name: "ringfence_store_up",
+        help: "Whether the store can be written",
+        kind: Kind::Gauge,
+        samples: |page| one(truth(page.snapshot.store_up)),
+    },
+    Metric {
+        name: "ringfence_enforcing",
+        help: "Whether bans and limits drop packets",
+        kind: Kind::Gauge,
+        samples: |page| one(truth(page.snapshot.enforcing)),
+    },
+    Metric {
+        name: "ringfence_dry_run",
+        help: "Whether the configuration asks for a dry run",
+        kind: Kind::Gauge,
+        samples: |page| one(truth(page.snapshot.dry_run)),
+    },
+    Metric {
+        name: "ringfence_maintenance",
+        help: "Whether SIP is closed for maintenance",
+        kind: Kind::Gauge,
+        samples: |page| one(truth(page.snapshot.maintenance)),
+    },
+    Metric {
+        name: "ringfence_log_lost",
+        help: "Lines of the daemon's log that were lost because its reader was too slow",
+        kind: Kind::Counter,
+        samples: |page| one(number(page.snapshot.log_lost)),
+    },
+    Metric {
+        name: "ringfence_build_info",
+        help: "Always 1; the version of the daemon",
+        kind: Kind::Gauge,
+        samples: |_page| vec![sample([("version", env!("CARGO_PKG_VERSION"))], 1.0)],
+    },
+    Metric {
+        name: "process_cpu_seconds",
+        help: "CPU time of the daemon",
+        kind: Kind::Counter,
+        samples: |page| some(page.process.cpu_seconds),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        help: "Resident memory of the daemon",
+        kind: Kind::Gauge,
+        samples: |page| some(page.process.resident_bytes),
+    },
+    Metric {
+        name: "process_virtual_memory_bytes",
+        help: "Virtual memory of the daemon",
+        kind: Kind::Gauge,
+        samples: |page| some(page.process.virtual_bytes),
+    },
+    Metric {
+        name: "process_open_fds",
+        help: "Open file descriptors of the daemon",
+        kind: Kind::Gauge,
+        samples: |page| some(page.process.open_files),
+    },
+    Metric {
+        name: "process_max_fds",
+        help: "The most file descriptors that the daemon may open",
+        kind: Kind::Gauge,
+        samples: |page| some(page.process.most_files),
+    },
+    Metric {
+        name: "process_start_time_seconds",
+        help: "When the daemon was started, in seconds since 1970",
+        kind: Kind::Gauge,
+        samples: |page| some(page.process.started),
+    },
+];
+
+fn by_reason(packets: &[Packets], value: fn(&Packets) -> u64) -> Vec<Sample> {
+    let sample_of = |of: &Packets| {
+        let labels =
+            [("interface", &*of.interface), ("verdict", of.verdict), ("reason", of.reason)];
+        sample(labels, number(value(of)))
+    };
+    packets.iter().map(sample_of).collect()
+}
+
+fn sample<const N: usize, T: AsRef<str>>(labels: [(&'static str, T); N], value: f64) -> Sample {
+    let labels = labels.into_iter().map(|(name, value)| (name, value.as_ref().to_owned()));
+    Sample { labels: labels.collect(), value }
+}
+
+fn one(value: f64) -> Vec<Sample> {
+    vec![Sample { labels: Vec::new(), value }]
+}
+
+/// A value that could be read.
+fn some(value: Option<f64>) -> Vec<Sample> {
+    value.map(one).unwrap_or_default()
+}
+
+fn truth(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the formats have only floating-point numbers")]
+fn number(value: u64) -> f64 {
+    value as f64
+}
