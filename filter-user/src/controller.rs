@@ -8,6 +8,7 @@ mod attempts;
 mod bans;
 mod digest;
 mod enforcement;
+mod happened;
 mod jail_bans;
 mod jails;
 mod judging;
@@ -47,6 +48,7 @@ use self::bans::Bans;
 pub use self::bans::lifting::Ticket;
 use self::digest::Digest;
 use self::enforcement::Known;
+use self::happened::Told;
 use self::jails::Jails;
 use self::limited::LimitedSources;
 pub use self::manual::Asker;
@@ -86,6 +88,7 @@ pub struct Controller<D> {
     tuning: Tuning,
     totals: Totals,
     meters: Meters,
+    told: Told,
     enforcement: Known,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
@@ -131,6 +134,7 @@ impl<D: Datapath> Controller<D> {
             tuning: Tuning::new(config),
             totals: Totals::default(),
             meters: Meters::default(),
+            told: Told::default(),
             enforcement: Known::new(config.dry_run),
             digest: Digest::default(),
             imported: ToTell::default(),

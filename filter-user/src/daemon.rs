@@ -184,7 +184,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         info!("still in force from before this start: {}", count(controller.ban_count(), "ban"));
     }
 
-    let (server, Inbox { questions, scrapes }) = server::start(socket);
+    let (server, Inbox { questions, scrapes }) = server::start(socket, controller.events().clone());
 
     let mut sources = Sources::start(&config, positions, &mut controller);
     sources.wire(responses, &mut controller);

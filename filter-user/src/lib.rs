@@ -30,6 +30,7 @@ pub mod decided;
 pub mod disable;
 pub mod dns;
 pub mod doctor;
+pub mod events;
 #[cfg(test)]
 mod examples;
 pub mod fail2ban;

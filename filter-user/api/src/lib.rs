@@ -21,6 +21,7 @@ mod audit;
 mod bans;
 mod changes;
 mod decisions;
+mod events;
 mod exposure;
 mod jails;
 mod peers;
@@ -46,6 +47,7 @@ pub use self::decisions::{
     ALLOWED_MAX, AllowChanged, Allowed, Allows, EndedBan, HISTORY_PAGE_MAX, HistoryEvent,
     HistoryPage, HistoryRow, Tunable, TuneChanged, Tuned,
 };
+pub use self::events::Event;
 pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};

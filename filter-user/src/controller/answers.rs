@@ -89,7 +89,9 @@ impl<D: Datapath> Controller<D> {
                 taken.map(Answer::TakenOver).map_err(Refusal::from)
             }
             Request::Maintenance(what) => {
-                self.maintain(what, who, now).map(Answer::Maintenance).map_err(Refusal::from)
+                let state = self.maintain(what, who, now);
+                self.tell_changes(now);
+                state.map(Answer::Maintenance).map_err(Refusal::from)
             }
             // This needs the files, which the daemon's loop reads.
             Request::Reload { .. } => Err("there is no configuration to reload here".into()),

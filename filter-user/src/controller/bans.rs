@@ -179,6 +179,7 @@ impl<D: Datapath> Controller<D> {
         let has_line = |digest: &mut Digest| digest.has_line(Topic::Ban, by, now);
         let says = says.filter(|_| origin == Origin::Manual || has_line(&mut self.digest));
         self.bans.keep(entry, &replaced, says);
+        self.tell_ban(entry);
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ pub(super) type Action = (Option<IpNet>, String);
 impl<D: Datapath> Controller<D> {
     /// Records that a ban has ended or was lifted.
     pub(super) fn note_end(&self, entry: &Entry, is_lifted: bool, now: KernelTime) {
+        self.tell_end(entry, is_lifted);
         // Bans for floods are short, and would fill the history.
         if entry.ban.origin == Origin::Flood {
             return;

@@ -18,7 +18,7 @@ use api::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::metrics::Format;
@@ -54,11 +55,44 @@ const SIGN: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 const TO_OLD_COMMAND: &[u8] = b"{\"api\":1,\"error\":\"the daemon has another version than this \
     command, which is probably in an old package; type the command again\"}\n";
 
+/// The media type of server-sent events.
+const EVENTS: &str = "text/event-stream";
+
 /// The description of the API.
 const API: &str = include_str!("../../../docs/api/api.yml");
 
 /// A reply before it is written.
-type Written = Response<Full<Bytes>>;
+type Written = Response<Sent>;
+
+/// The body of a reply.
+enum Sent {
+    Whole(Full<Bytes>),
+    Events(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(text) => Pin::new(text).poll_frame(context),
+            Self::Events(events) => {
+                events.poll_recv(context).map(|event| Some(Ok(Frame::data(event?))))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(text) => text.size_hint(),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// What stands behind a connection.
 pub trait Backend {
@@ -67,6 +101,13 @@ pub trait Backend {
 
     /// Answers a request.
     fn answer(&self, request: api::Request, by: By) -> impl Future<Output = Reply> + Send;
+
+    /// Listens to events.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many listeners.
+    fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal>;
 
     /// The page of metrics.
     fn metrics(&self, format: Format) -> impl Future<Output = Result<String, Refusal>> + Send;
@@ -106,6 +147,10 @@ pub async fn serve(stream: UnixStream, backend: impl Backend) -> io::Result<()> 
                         Err(refusal) => of_refusal(&refusal, target),
                     }
                 }
+                ("GET", "/1.0/events") => match backend.listen() {
+                    Ok(events) => of_body(StatusCode::OK, EVENTS, Sent::Events(events)),
+                    Err(refusal) => of_refusal(&refusal, target),
+                },
                 (method, target) => match body.and_then(|body| find(method, target, &body)) {
                     Err(refusal) => of_refusal(&refusal, target),
                     Ok((_, request)) => {
@@ -245,7 +290,11 @@ fn json(status: StatusCode, text: String) -> Written {
 }
 
 fn written(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Written {
-    let mut reply = Response::new(Full::new(text.into()));
+    of_body(status, kind, Sent::Whole(Full::new(text.into())))
+}
+
+fn of_body(status: StatusCode, kind: &'static str, body: Sent) -> Written {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     reply

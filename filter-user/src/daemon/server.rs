@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use api::{By, ErrorId, Refusal, Reply, Request};
+use bytes::Bytes;
 use log::{debug, warn};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
@@ -17,11 +18,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::http::{self, Backend, PATIENCE};
+use crate::events::Hub;
 use crate::metrics::{self, Format, Process, Snapshot};
 
 /// The most clients at a time: of root and the daemon's user, and again of the others, so that these cannot
 /// lock out root. When there are more, those that have not sent a request are dropped first.
 const CLIENTS: usize = 64;
+
+/// The most listeners to events, and the most of them when another one is neither root nor the daemon's user.
+const LISTENERS: usize = 128;
+const LISTENERS_OF_OTHERS: usize = 64;
 
 /// The most requests that wait for the loop. When there are more, the client waits.
 const QUESTIONS_WAITING: usize = 16;
@@ -121,6 +127,7 @@ impl Clients {
 struct Asks {
     questions: mpsc::Sender<Question>,
     scrapes: mpsc::Sender<Scrape>,
+    events: Hub,
 }
 
 /// Where the counts for the metrics go.
@@ -147,6 +154,16 @@ impl Backend for Asking {
         put(request, by, self.peer, &self.asks.questions).await
     }
 
+    fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        let is_trusted = is_trusted(self.peer, geteuid().as_raw());
+        let most = if is_trusted { LISTENERS } else { LISTENERS_OF_OTHERS };
+        let refused = || Refusal::new(ErrorId::Unavailable, "too many clients listen to events");
+        let listener = self.asks.events.listen(most).ok_or_else(refused)?;
+        // It has a place among the listeners instead.
+        self.clients.with(|clients| drop(clients.remove(&self.number)));
+        Ok(listener)
+    }
+
     async fn metrics(&self, format: Format) -> Result<String, Refusal> {
         let (tell, counts) = oneshot::channel();
         let stopping = || Refusal::new(ErrorId::Unavailable, STOPPING);
@@ -165,10 +182,10 @@ pub(super) struct Inbox {
 }
 
 /// Serves clients on a task of its own.
-pub(super) fn start(listener: UnixListener) -> (JoinHandle<()>, Inbox) {
+pub(super) fn start(listener: UnixListener, events: Hub) -> (JoinHandle<()>, Inbox) {
     let (ask, questions) = mpsc::channel(QUESTIONS_WAITING);
     let (scrape, scrapes) = mpsc::channel(1);
-    let asks = Asks { questions: ask, scrapes: scrape };
+    let asks = Asks { questions: ask, scrapes: scrape, events };
     (tokio::spawn(serve(listener, asks)), Inbox { questions, scrapes })
 }
 

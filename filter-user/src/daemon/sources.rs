@@ -392,7 +392,7 @@ impl Sources {
         }
         controller.source_reads(source, news.state == SourceState::Ok, now);
         controller.take_note(source, &mut news, now);
-        let store = controller.store().clone();
+        let (store, events) = (controller.store().clone(), controller.events().clone());
         let Some(report) = controller.source_mut(source) else { return };
         report.events = report.events.saturating_add(news.lines);
         let lost = report.lost.saturating_add(news.lost);
@@ -427,6 +427,12 @@ impl Sources {
                 None => info!("{}: reading {}", report.name, report.place),
                 Some(why) => warn!("{}: {why}", report.name),
             }
+            let event = || api::Event::Source {
+                source: report.name.to_owned(),
+                state: state.0,
+                why: state.1.clone(),
+            };
+            events.tell(event);
             report.state = state;
         }
     }

@@ -140,6 +140,7 @@ impl Parts {
                 _ = host_look.tick() => {
                     controller.set_clock(crate::clock::read());
                     look_at_host(controller);
+                    controller.tell_changes(crate::clock::now());
                     self.safety.tick(controller, reloads.running(), crate::clock::now());
                     reloads.tick(controller, self.safety.is_disabled());
                     controller.look_at_hearing(crate::clock::now());

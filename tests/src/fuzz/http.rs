@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use filter_user::control::{By, Call, ErrorId, Refusal, Reply, Request, find};
 use filter_user::daemon::http::{self, Backend};
 use filter_user::metrics::Format;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// Longer than the server waits for a client.
@@ -55,6 +57,10 @@ impl Backend for Refusing {
     async fn answer(&self, request: Request, _: By) -> Reply {
         assert!(find_again(&request), "{request:?}");
         Reply::Error(Refusal::new(ErrorId::Refused, "no"))
+    }
+
+    fn listen(&self) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+        Err(Refusal::new(ErrorId::Unavailable, "no"))
     }
 
     async fn metrics(&self, _: Format) -> Result<String, Refusal> {

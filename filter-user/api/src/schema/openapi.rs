@@ -44,8 +44,13 @@ pub(super) fn document() -> String {
 }
 
 /// The paths that are answered without a request: their type and description.
-const OTHERS: [(&str, &str, &str); 2] = [
+const OTHERS: [(&str, &str, &str); 3] = [
     ("/1.0/api/api.yml", "application/yaml", "This document."),
+    (
+        "/1.0/events",
+        "text/event-stream",
+        "What happens from now on, as server-sent events. The data of each has the schema `event`.",
+    ),
     (
         "/metrics",
         "text/plain",
@@ -89,7 +94,7 @@ fn answers(components: &mut Map<String, Value>) {
         "ban-many": BannedMany, "take-over": TakenOver, "unban": Lifted, "allow": AllowChanged,
         "allows": Allows, "set": TuneChanged, "peers": PeersPage, "history": HistoryPage,
         "maintenance": MaintenanceState, "confirm": Confirmed, "reload": Reloaded,
-        "problem": Problem,
+        "problem": Problem, "event": Event,
     );
 }
 

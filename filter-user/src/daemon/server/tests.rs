@@ -18,6 +18,7 @@ struct Served {
     directory: TempDir,
     questions: mpsc::Receiver<Question>,
     scrapes: mpsc::Receiver<Scrape>,
+    events: Hub,
     serving: JoinHandle<()>,
 }
 
@@ -26,9 +27,10 @@ impl Served {
         let directory = tempfile::tempdir().unwrap();
         let (ask, questions) = mpsc::channel(1);
         let (scrape, scrapes) = mpsc::channel(1);
-        let asks = Asks { questions: ask, scrapes: scrape };
+        let events = Hub::default();
+        let asks = Asks { questions: ask, scrapes: scrape, events: events.clone() };
         let listener = bind(&directory.path().join("control.sock")).unwrap();
-        Self { directory, questions, scrapes, serving: tokio::spawn(serve(listener, asks)) }
+        Self { directory, questions, scrapes, events, serving: tokio::spawn(serve(listener, asks)) }
     }
 
     async fn connect(&self) -> UnixStream {
@@ -318,4 +320,58 @@ async fn nonsense_is_refused_and_the_next_client_served() {
     let (status, _) = curl(&directory, &["http://ringfence/1.0/status"]).await;
     assert_eq!(status, 200);
     answering.abort();
+}
+
+#[tokio::test]
+async fn curl_hears_events() {
+    let served = Served::start();
+    let mut curl = Command::new("curl")
+        .args(["--silent", "--no-buffer", "--include", "--max-time", "60", "--unix-socket"])
+        .arg(served.directory.path().join("control.sock"))
+        .arg("http://ringfence/1.0/events")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut output = curl.stdout.take().unwrap();
+    let mut said = String::new();
+    let hears = async {
+        while !said
+            .contains("event: enforcing\ndata: {\"event\":\"enforcing\",\"enforcing\":false}\n\n")
+        {
+            let mut bytes = [0; 4096];
+            // Until it listens, nobody is told.
+            served.events.tell(|| api::Event::Enforcing { enforcing: false });
+            let length = output.read(&mut bytes).await.unwrap();
+            said.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+    };
+    timeout(SOON, hears).await.unwrap();
+    assert!(said.contains("content-type: text/event-stream"), "{said}");
+    served.serving.abort();
+}
+
+/// A listener that reads nothing is disconnected, and leaves its place.
+#[tokio::test]
+async fn a_listener_that_reads_nothing_is_dropped() {
+    let served = Served::start();
+    let mut deaf = served.connect().await;
+    deaf.write_all(b"GET /1.0/events HTTP/1.1\r\n\r\n").await.unwrap();
+    let place_is_free = async {
+        while served.events.listeners() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        while served.events.listeners() > 0 {
+            let reason = "x".repeat(4096);
+            served.events.tell(|| api::Event::Source {
+                source: reason,
+                state: api::State::Ok,
+                why: None,
+            });
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, place_is_free).await.unwrap();
+    drop(deaf);
+    served.serving.abort();
 }

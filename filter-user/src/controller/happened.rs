@@ -1,0 +1,77 @@
+//! Tells the listeners of events about bans, and about what has changed since the last look.
+
+use std::collections::BTreeMap;
+
+use api::Event;
+
+use super::listing::kind;
+use super::{Controller, show};
+use crate::ban::Entry;
+use crate::clock::KernelTime;
+use crate::datapath::Datapath;
+use crate::events::Hub;
+
+/// The state at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) hub: Hub,
+    /// The interfaces, and why each is not protected; `None` before the first look.
+    before: Option<(BTreeMap<String, Option<String>>, bool, bool)>,
+}
+
+impl<D: Datapath> Controller<D> {
+    /// Where listeners learn what happens.
+    pub fn events(&self) -> &Hub {
+        &self.told.hub
+    }
+
+    /// Tells that a ban is in force.
+    pub(super) fn tell_ban(&self, entry: &Entry) {
+        self.told.hub.tell(|| Event::Ban {
+            network: show(entry.ban.network),
+            jail: self.jail_name(entry.ban.origin).to_owned(),
+            scope: self.ports.name(entry.ban.scope).to_owned(),
+            kind: kind(entry.ban.scope),
+            until: entry.ban.until.map(|until| self.started.show(until)),
+            reason: entry.reason.to_string(),
+        });
+    }
+
+    /// Tells that a ban is no longer in force.
+    pub(super) fn tell_end(&self, entry: &Entry, lifted: bool) {
+        self.told.hub.tell(|| Event::BanEnd {
+            network: show(entry.ban.network),
+            jail: self.jail_name(entry.ban.origin).to_owned(),
+            scope: self.ports.name(entry.ban.scope).to_owned(),
+            lifted,
+        });
+    }
+
+    /// Tells what has changed since the last look: the protection of interfaces, enforcement and maintenance.
+    pub fn tell_changes(&mut self, now: KernelTime) {
+        let interfaces = self.datapath.interfaces().into_iter();
+        let interfaces: BTreeMap<_, _> =
+            interfaces.map(|interface| (interface.name, interface.unprotected)).collect();
+        let (enforcing, maintenance) = (self.enforcing(), self.maintenance(now));
+        let after = (interfaces, enforcing, maintenance.on);
+        let Some(before) = self.told.before.replace(after) else { return };
+        let Some((interfaces, ..)) = &self.told.before else { return };
+        for (name, why) in interfaces {
+            let was_protected = before.0.get(name).map(Option::is_none);
+            if was_protected != Some(why.is_none()) {
+                self.told.hub.tell(|| Event::Protected {
+                    interface: name.clone(),
+                    protected: why.is_none(),
+                    why: why.clone(),
+                });
+            }
+        }
+        if before.1 != enforcing {
+            self.told.hub.tell(|| Event::Enforcing { enforcing });
+        }
+        if before.2 != maintenance.on {
+            let (on, until) = (maintenance.on, maintenance.until);
+            self.told.hub.tell(|| Event::Maintenance { on, until });
+        }
+    }
+}
