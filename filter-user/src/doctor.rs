@@ -24,7 +24,7 @@ pub(crate) use self::asterisk::dateformat;
 pub use self::fix::Fix;
 pub use self::host::Host;
 pub(crate) use self::sshd::ports as ssh_ports;
-pub(crate) use self::trunks::Trunks;
+pub use self::trunks::Trunks;
 
 /// A fault and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,7 +10,7 @@ pub use api as control;
 pub use datapath;
 pub use detection::{
     ban, challenge, duration, escalation, failure, hearing, jail, join, network_set, prefix,
-    register,
+    register, wire,
 };
 pub use store;
 

@@ -14,6 +14,7 @@ mod sender;
 mod sources;
 mod stopwatch;
 pub mod watched;
+pub mod week;
 
 use std::path::Path;
 

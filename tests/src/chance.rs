@@ -13,6 +13,11 @@ impl Chance {
         Self(now.as_secs() << 30 | u64::from(now.subsec_nanos()))
     }
 
+    /// The same numbers each time.
+    pub fn with_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         // Knuth's constants for a linear congruential generator.

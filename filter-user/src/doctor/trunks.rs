@@ -58,11 +58,11 @@ const ANSWER_MAX: u64 = 16 << 20;
 
 /// The trunks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Trunks {
+pub struct Trunks {
     /// Their addresses and networks.
-    pub(crate) networks: BTreeSet<IpNet>,
+    pub networks: BTreeSet<IpNet>,
     /// Their host names.
-    pub(crate) names: BTreeSet<HostName>,
+    pub names: BTreeSet<HostName>,
 }
 
 impl Trunks {

@@ -27,6 +27,8 @@ use tables::gates::{self, Presence};
 use crate::cases::{BANS, Who, World};
 use crate::packet_builder::{SOURCE_PORT, TARGET_V4, TARGET_V6};
 
+pub mod live;
+
 /// The counts in the entries of a [`World`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
 use ringfence_tests::bench::{
-    busy, hearing, latency, operations, packets, phone, watched, write_json,
+    busy, hearing, latency, operations, packets, phone, watched, week, write_json,
 };
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
@@ -40,6 +40,8 @@ enum Benchmark {
     Busy(Busy),
     /// The memory of a jail for each of a million watched sources
     Watched(Watched),
+    /// Who is shut out and which attacker is seen in a simulated week
+    Week(Week),
     /// Packets that pass during a reload or an upgrade, starts, memory, commands, sizes
     Operations(Operations),
     /// A part of `hearing`: a process that reads one log
@@ -76,6 +78,33 @@ struct Operations {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Week {
+    /// Not used here: this program contains ringfence's code
+    #[arg(long, value_name = "PATH", hide = true)]
+    ringfence: Option<PathBuf>,
+    /// Not used here: where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", hide = true)]
+    cache: Option<PathBuf>,
+    /// The number of phones
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(20..=5000))]
+    phones: u32,
+    /// The number of days
+    #[arg(long, value_name = "N", default_value_t = 7,
+          value_parser = clap::value_parser!(u32).range(2..=60))]
+    days: u32,
+    /// What the daemon hears; may be repeated
+    #[arg(long, value_name = "WHAT", default_values = ["log", "wire", "all"])]
+    hears: Vec<week::Hears>,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if somebody good was shut out, or an attacker was not seen
     #[arg(long)]
     check: bool,
 }
@@ -268,6 +297,7 @@ fn main() -> ExitCode {
         Benchmark::Latency(arguments) => latency(arguments),
         Benchmark::Busy(arguments) => busy(arguments),
         Benchmark::Watched(arguments) => watched(&arguments),
+        Benchmark::Week(arguments) => week(arguments),
         Benchmark::Operations(arguments) => operations(arguments),
         Benchmark::Watch { case } => watch(case),
         Benchmark::Listen(order) => listen(&order),
@@ -372,6 +402,18 @@ fn operations(arguments: Operations) -> anyhow::Result<bool> {
         parts: arguments.parts,
     };
     let report = operations::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    let met = report.targets_met();
+    conclude(&report, met, arguments.json.as_deref(), arguments.check)
+}
+
+fn week(arguments: Week) -> anyhow::Result<bool> {
+    interrupt::install()?;
+    let mut screen = Screen::new();
+    screen.say(&screen.paint().bold("A simulated week"))?;
+    let Week { phones, days, hears, .. } = arguments;
+    let settings = week::Settings { phones, days, hears, ..week::Settings::default() };
+    let report = week::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
     let met = report.targets_met();
     conclude(&report, met, arguments.json.as_deref(), arguments.check)

@@ -173,7 +173,7 @@ impl Protected {
 
 impl<D: Datapath> Controller<D> {
     /// Replaces the essential addresses by those found now, and lifts bans of them, except manual ones.
-    pub(crate) fn set_essentials(&mut self, found: &Essential, trunks: &Trunks, now: KernelTime) {
+    pub fn set_essentials(&mut self, found: &Essential, trunks: &Trunks, now: KernelTime) {
         for (network, kind) in self.protected.set_essentials(found, trunks) {
             self.shelter(network, kind, now);
         }
