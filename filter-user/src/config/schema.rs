@@ -623,7 +623,8 @@ fn guessing_fields<'a>(name: &str, guessing: &'a mut GuessingSettings) -> [Field
         ),
         at.field(
             "maxaccounts",
-            "Failures on this many different accounts ban a source; 0 disables this.",
+            "Failures on this many different accounts ban a source, and then on each tenth as many more; 0 \
+             disables this.",
             kind::Count(&mut guessing.maxaccounts, 0..=200, "accounts"),
         ),
     ]

@@ -5,7 +5,8 @@
 //! counts the failures in each eighth of the time. A source is a suspect by itself after a number of
 //! failures or on a number of accounts. An account is attacked after a number of failures from a number
 //! of sources; then each of these sources that has failed on it a few times is also a suspect. A source
-//! without failures is never a suspect, and a success clears its source.
+//! without failures is never a suspect, and a success clears its source. A suspect because of its accounts remains
+//! on record: a tenth as many further accounts make it one again.
 
 mod counts;
 
@@ -59,6 +60,9 @@ struct Pair {
     counts: Counts,
     /// How many failures have not yet led to a ban decision.
     open: u8,
+    /// Whether the account was one of those that made the source a suspect, and if so, whether all of these were
+    /// proven.
+    decided: Option<bool>,
 }
 
 impl Dated for Pair {
@@ -222,7 +226,7 @@ impl Guessing {
     fn count(&mut self, other: Key, proven: bool, slot: Slot, now: KernelTime) {
         let known = self.pairs.iter().position(|pair| pair.other == other);
         let mut pair = known.map_or_else(
-            || Pair { other, last: now.into(), counts: Counts::new(slot), open: 0 },
+            || Pair { other, last: now.into(), counts: Counts::new(slot), open: 0, decided: None },
             |known| self.pairs.remove(known),
         );
         if known.is_none() && self.pairs.len() >= PAIRS_OF_ONE_MAX {
@@ -252,34 +256,50 @@ impl Guessing {
 
     /// Whether the source whose accounts were taken is a suspect; if not, its accounts are put back.
     fn judge_source(&mut self, source: IpAddr) -> Option<Suspect> {
-        let GuessingSettings { findtime, maxretry, maxaccounts, .. } = self.settings;
-        let tally = |counts: fn(&Counts) -> u32| {
-            let counted = self.pairs.iter().map(|pair| (pair.other, counts(&pair.counts)));
-            counted.fold((0_u32, 0_u32), |(failures, accounts), (account, count)| {
-                let is_account = account != OTHERS && count > 0;
-                (failures.saturating_add(count), accounts + u32::from(is_account))
-            })
-        };
-        let reaches = |count: u32, most: u32| most > 0 && count >= most;
-        let enough =
-            |(failures, accounts)| reaches(failures, maxretry) || reaches(accounts, maxaccounts);
-        let (all, proven) = (tally(Counts::all), tally(Counts::proven));
-        if !enough(all) {
-            let rank = nearness(all.0, maxretry).max(nearness(all.1, maxaccounts));
-            self.put(Side::Sources, key(source), rank);
+        let GuessingSettings { findtime, maxretry, .. } = self.settings;
+        let (all, proven) = (self.tally(false), self.tally(true));
+        let is_proven = proven.is_enough();
+        if !all.is_enough() && !is_proven {
+            let rank = nearness(all.failures, maxretry);
+            self.put(Side::Sources, key(source), rank.max(nearness(all.accounts, all.most)));
             return None;
         }
-        self.pairs.iter_mut().for_each(|pair| pair.counts.clear());
+        let tally = if is_proven { proven } else { all };
+        let Tally { failures, accounts, most, .. } = tally;
+        let again = if tally.was_suspect { " more" } else { "" };
+        let on_accounts = reaches(accounts, most);
+        for pair in &mut self.pairs {
+            let count = if is_proven { pair.counts.proven() } else { pair.failures() };
+            if on_accounts && pair.other != OTHERS && count > 0 {
+                pair.decided = Some(is_proven || pair.decided == Some(true));
+            }
+            // Failures that made it a suspect by their accounts may still be proven.
+            if reaches(failures, maxretry) {
+                pair.counts.clear();
+            }
+        }
         self.put(Side::Sources, key(source), 0);
-        let is_proven = enough(proven);
-        let (failures, accounts) = if is_proven { proven } else { all };
-        let on = if reaches(accounts, maxaccounts) {
-            format!(" on {accounts} accounts")
-        } else {
-            String::new()
-        };
+        let on =
+            if on_accounts { format!(" on {accounts}{again} accounts") } else { String::new() };
         let reason = format!("{failures} failures{on} within {}", duration::format(findtime));
         Some(Suspect { source, failures, proven: is_proven, reason })
+    }
+
+    /// Sums up the failures on the accounts that were taken: all, or the proven ones.
+    fn tally(&self, proven: bool) -> Tally {
+        let GuessingSettings { maxretry, maxaccounts, .. } = self.settings;
+        // Failures that may be forged must not make a few proven ones suspect.
+        let has_led = |pair: &Pair| pair.decided.is_some_and(|was| was || !proven);
+        let was_suspect = self.pairs.iter().any(has_led);
+        let most = if was_suspect { maxaccounts.div_ceil(10) } else { maxaccounts };
+        let mut tally = Tally { failures: 0, accounts: 0, was_suspect, maxretry, most };
+        for pair in &self.pairs {
+            let count = if proven { pair.counts.proven() } else { pair.counts.all() };
+            let is_new = pair.other != OTHERS && count > 0 && !has_led(pair);
+            tally.failures = tally.failures.saturating_add(count);
+            tally.accounts += u32::from(is_new);
+        }
+        tally
     }
 
     /// Adds the suspects among the sources of an account, which were taken, and puts the sources back.
@@ -324,6 +344,29 @@ impl Guessing {
         }
         self.attacked.push(attacked);
     }
+}
+
+/// Failures of a source.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    failures: u32,
+    /// The accounts that have not made it a suspect before.
+    accounts: u32,
+    /// Whether others have.
+    was_suspect: bool,
+    maxretry: u32,
+    /// How many accounts are too many.
+    most: u32,
+}
+
+impl Tally {
+    fn is_enough(&self) -> bool {
+        reaches(self.failures, self.maxretry) || reaches(self.accounts, self.most)
+    }
+}
+
+fn reaches(count: u32, most: u32) -> bool {
+    most > 0 && count >= most
 }
 
 #[derive(Clone, Copy, Debug)]

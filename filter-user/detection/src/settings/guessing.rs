@@ -14,7 +14,8 @@ pub struct GuessingSettings {
     pub sources: u32,
     /// Of these sources, one is banned after this many failures of its own on the account.
     pub each: u32,
-    /// How many accounts with failures of one source are too many; 0 disables this.
+    /// How many accounts with failures of one source are too many, and a tenth of them afterwards; 0 disables
+    /// this.
     pub maxaccounts: u32,
 }
 
@@ -28,6 +29,9 @@ impl GuessingSettings {
         maxaccounts: 0,
     };
 
-    /// Thresholds far beyond any peer that ever succeeds.
-    pub const ACCOUNTS: Self = Self { maxaccounts: 100, ..Self::OFF };
+    /// For SIP: a phone has a few accounts, and the first success of any phone clears its address.
+    pub const SIP: Self = Self { maxaccounts: 20, ..Self::OFF };
+
+    /// For logins: far beyond any host that ever succeeds.
+    pub const LOGINS: Self = Self { maxaccounts: 100, ..Self::OFF };
 }

@@ -153,7 +153,7 @@ fn jail_settings() -> impl Strategy<Value = JailSettings> {
                 increment,
                 guessing: GuessingSettings {
                     findtime: findtime.max(Duration::from_hours(1)),
-                    ..GuessingSettings::ACCOUNTS
+                    ..GuessingSettings::SIP
                 },
                 filter: None,
                 own: None,

@@ -285,7 +285,7 @@ jails:
       maxretry: 0  # default
       sources: 5  # default
       each: 3  # default
-      maxaccounts: 100  # default
+      maxaccounts: 20  # default
     weights:
       wrong-credential: 1  # default
       unknown-account: 1  # default

@@ -116,7 +116,7 @@ impl Attack {
     /// Returns whether the request was answered in full.
     fn attack(&self, source: IpAddr, network: &mut Network<'_>) -> bool {
         let number = self.sent;
-        let of_many = 1001 + number % 900;
+        let of_many = 1001 + number % 997;
         let (method, user) = match self.method {
             Method::Scan | Method::ScanTwice => ("REGISTER", format!("x{number}")),
             Method::ScanOfAccounts | Method::Spray => ("REGISTER", of_many.to_string()),

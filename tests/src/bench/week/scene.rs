@@ -26,7 +26,7 @@ const ON: u64 = u64::MAX;
 /// An address that is alone in its /24.
 fn alone(number: u32) -> IpAddr {
     let [_, b, c, d] = number.wrapping_mul(7).to_be_bytes();
-    IpAddr::from([20 + d % 150, c ^ d, b ^ d.wrapping_mul(31), 1 + d % 250])
+    IpAddr::from([130 + d % 30, c ^ d, b ^ d.wrapping_mul(31), 1 + d % 250])
 }
 
 fn shared(place: u8) -> IpAddr {

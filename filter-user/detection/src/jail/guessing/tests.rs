@@ -55,6 +55,25 @@ fn a_source_that_tries_each_account_once_is_found() {
 }
 
 #[test]
+fn a_suspect_is_found_again_after_a_tenth_as_many_accounts() {
+    let mut guessing = Guessing::new(settings(0, 5, 3, 20));
+    let found = |guessing: &mut Guessing, account, proven, hour| {
+        let guess = Guess { proven, ..guess(1, account) };
+        let suspects = hear(guessing, guess, hour * HOUR);
+        suspects.into_iter().next().map(|suspect| (suspect.failures, suspect.proven))
+    };
+    let scan: Vec<_> = (1..=24).filter_map(|n| found(&mut guessing, n, false, 1)).collect();
+    assert_eq!(scan, [(20, false), (22, false), (24, false)]);
+    // The same accounts do not count again.
+    assert_eq!((1..=24).find_map(|n| found(&mut guessing, n, false, 2)), None);
+    // Proven failures do, but a forger cannot make a few of them too many.
+    let proven: Vec<_> = (1..=22).filter_map(|n| found(&mut guessing, n, true, 3)).collect();
+    assert_eq!(proven, [(20, true), (22, true)]);
+    guessing.forget(source(1));
+    assert_eq!((1..=19).find_map(|n| found(&mut guessing, n, false, 4)), None);
+}
+
+#[test]
 fn many_sources_that_try_one_account_are_found_except_those_with_a_typo() {
     let mut guessing = Guessing::new(settings(30, 8, 3, 0));
     let user = 200;
@@ -166,6 +185,8 @@ proptest! {
         let mut by_source: HashMap<u8, Vec<(u64, u32)>> = HashMap::new();
         let mut by_account: HashMap<u32, Vec<(u64, u8)>> = HashMap::new();
         let mut open: HashMap<(u32, u8), u32> = HashMap::new();
+        // The accounts that have made a source a suspect, with the time of the last failure on each.
+        let mut led: HashMap<u8, HashMap<u32, u64>> = HashMap::new();
         let mut now = 0;
         for (gap, n, account, success) in steps {
             now += gap * 600;
@@ -177,6 +198,7 @@ proptest! {
                 }
                 open.retain(|(_, who), _| *who != n);
                 by_source.remove(&n);
+                led.remove(&n);
                 continue;
             }
             let counts = |time: u64| now / part - time / part < 8;
@@ -184,13 +206,22 @@ proptest! {
             let own = by_source.entry(n).or_default();
             own.push((now, account));
             own.retain(|(time, _)| counts(*time));
+            let led = led.entry(n).or_default();
+            led.retain(|_, last| now - *last < 7 * 24 * HOUR);
+            led.entry(account).and_modify(|last| *last = now);
             let accounts: HashSet<u32> =
                 own.iter().map(|(_, account)| *account).filter(|account| *account > 0).collect();
-            if (maxretry > 0 && own.len() >= maxretry as usize)
-                || (maxaccounts > 0 && accounts.len() >= maxaccounts as usize)
-            {
+            let fresh = accounts.iter().filter(|account| !led.contains_key(account)).count();
+            let most = if led.is_empty() { maxaccounts } else { maxaccounts.div_ceil(10) };
+            let on_accounts = maxaccounts > 0 && fresh >= most as usize;
+            if (maxretry > 0 && own.len() >= maxretry as usize) || on_accounts {
                 expected.insert(n);
-                own.clear();
+                if on_accounts {
+                    led.extend(own.iter().filter(|(_, account)| *account > 0).map(|(at, of)| (*of, *at)));
+                }
+                if maxretry > 0 && own.len() >= maxretry as usize {
+                    own.clear();
+                }
             }
             if maxretry > 0 && account > 0 {
                 let failures = by_account.entry(account).or_default();
