@@ -2,6 +2,7 @@
 
 pub mod busy;
 mod code;
+pub mod detection;
 pub(crate) mod figures;
 pub mod hearing;
 pub mod latency;

@@ -30,6 +30,15 @@ const ASK_LIMIT: Duration = Duration::from_secs(10);
 const TOOLS: [(&str, &str); 3] =
     [("fail2ban-server", "fail2ban"), ("fail2ban-client", "fail2ban"), ("iptables", "iptables")];
 
+/// The filter and the jail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// Wazo's.
+    Wazo,
+    /// Those that fail2ban ships for Asterisk.
+    Shipped,
+}
+
 /// A running fail2ban, killed when dropped. Its rules disappear with the namespace.
 #[derive(Debug)]
 pub struct Fail2ban {
@@ -55,8 +64,17 @@ impl Fail2ban {
     ///
     /// If it does not start; the error contains its output.
     pub fn start(host: &Netns, notice_log: &Path) -> anyhow::Result<Self> {
+        Self::start_with(host, notice_log, Rules::Wazo)
+    }
+
+    /// The same with the log and the rules of another host.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn start_with(host: &Netns, log: &Path, rules: Rules) -> anyhow::Result<Self> {
         let directory = scratch::directory("fail2ban")?;
-        let files = Files::write(directory.path(), notice_log)?;
+        let files = Files::write(directory.path(), log, rules)?;
         let output = fs::File::create(&files.output).context("create fail2ban's output file")?;
         let mut command = host.command("fail2ban-server");
         files
@@ -147,14 +165,18 @@ impl Fail2ban {
 impl Files {
     /// Writes a configuration under `directory`: that of the distribution, without the enabled jails and
     /// without this machine's local changes.
-    fn write(directory: &Path, notice_log: &Path) -> anyhow::Result<Self> {
+    fn write(directory: &Path, log: &Path, rules: Rules) -> anyhow::Result<Self> {
         let config = directory.join("config");
-        for (from, to) in [("", ""), ("action.d", "action.d")] {
+        for (from, to) in [("", ""), ("action.d", "action.d"), ("filter.d", "filter.d")] {
             copy_conf(&Path::new(SHIPPED).join(from), &config.join(to))?;
         }
-        let (dir, log) = (directory.display().to_string(), notice_log.display().to_string());
+        let (dir, log) = (directory.display().to_string(), log.display().to_string());
         let settings = include_str!("../lab/fail2ban/fail2ban.local.in").replace("@DIR@", &dir);
-        let jail = include_str!("../lab/fail2ban/jail.conf.in").replace("@LOG@", &log);
+        let jail = match rules {
+            Rules::Wazo => include_str!("../lab/fail2ban/jail.conf.in"),
+            Rules::Shipped => include_str!("../lab/fail2ban/shipped.conf.in"),
+        };
+        let jail = jail.replace("@LOG@", &log);
         let filter = include_str!("../lab/fail2ban/asterisk-wazo.conf");
         for (name, text) in [
             ("fail2ban.local", settings.as_str()),

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use ringfence_tests::bench::reaction::{self, Contender};
 use ringfence_tests::bench::{
-    busy, hearing, latency, operations, packets, phone, watched, week, write_json,
+    busy, detection, hearing, latency, operations, packets, phone, watched, week, write_json,
 };
 use ringfence_tests::interrupt::{self, Interrupted};
 use ringfence_tests::screen::{self, Screen};
@@ -40,6 +40,8 @@ enum Benchmark {
     Busy(Busy),
     /// The memory of a jail for each of a million watched sources
     Watched(Watched),
+    /// Which attacks are seen, after how many attempts, and whom forgeries hurt, with ringfence and fail2ban
+    Detection(Detection),
     /// Who is shut out and which attacker is seen in a simulated week
     Week(Week),
     /// Packets that pass during a reload or an upgrade, starts, memory, commands, sizes
@@ -78,6 +80,29 @@ struct Operations {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Fail when ringfence misses a target
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct Detection {
+    /// The ringfence binary to measure
+    #[arg(long, value_name = "PATH")]
+    ringfence: Option<PathBuf>,
+    /// Where Asterisk is kept between runs
+    #[arg(long, value_name = "DIR", default_value = "target/lab")]
+    cache: PathBuf,
+    /// The contender; may be repeated
+    #[arg(long = "contender", value_name = "NAME",
+          default_values = ["ringfence-wire", "ringfence", "ringfence-all", "fail2ban", "fail2ban-wazo"])]
+    contenders: Vec<detection::Contender>,
+    /// Write the tables to FILE as a page of the documentation
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// Write every figure to FILE as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fail if ringfence has hurt somebody
     #[arg(long)]
     check: bool,
 }
@@ -297,6 +322,7 @@ fn main() -> ExitCode {
         Benchmark::Latency(arguments) => latency(arguments),
         Benchmark::Busy(arguments) => busy(arguments),
         Benchmark::Watched(arguments) => watched(&arguments),
+        Benchmark::Detection(arguments) => detection(arguments),
         Benchmark::Week(arguments) => week(arguments),
         Benchmark::Operations(arguments) => operations(arguments),
         Benchmark::Watch { case } => watch(case),
@@ -405,6 +431,21 @@ fn operations(arguments: Operations) -> anyhow::Result<bool> {
     screen.say(&report.text(screen.paint()))?;
     let met = report.targets_met();
     conclude(&report, met, arguments.json.as_deref(), arguments.check)
+}
+
+fn detection(arguments: Detection) -> anyhow::Result<bool> {
+    let mut screen = prepare()?;
+    screen.say(&screen.paint().bold("Which attacks are seen"))?;
+    let Detection { contenders, ringfence, cache, page, json, check } = arguments;
+    let settings = detection::Settings { contenders, ringfence, cache };
+    let report = detection::run(&settings, &mut screen)?;
+    screen.say(&report.text(screen.paint()))?;
+    if let Some(page) = page {
+        std::fs::write(&page, report.page())
+            .with_context(|| format!("write {}", page.display()))?;
+    }
+    let met = report.targets_met();
+    conclude(&report, met, json.as_deref(), check)
 }
 
 fn week(arguments: Week) -> anyhow::Result<bool> {
