@@ -9,6 +9,15 @@ use crate::route::{Kind, Parameter};
 
 /// The document, as YAML.
 pub(super) fn document() -> String {
+    let document = values();
+    let mut text = String::new();
+    for key in ["openapi", "info", "servers", "paths", "components"] {
+        yaml(&json!({key: document[key]}), 0, &mut text);
+    }
+    text
+}
+
+fn values() -> Value {
     let mut components = Map::new();
     let mut requests = part::<Request>(Contract::Deserialize, &mut components);
     let variants = requests["oneOf"].take();
@@ -23,7 +32,7 @@ pub(super) fn document() -> String {
         paths.insert(path.to_owned(), other(kind, what));
     }
     answers(&mut components);
-    let document = json!({
+    json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Ringfence",
@@ -35,12 +44,39 @@ pub(super) fn document() -> String {
         "servers": [{"url": "/", "description": "The Unix socket /run/ringfence/control.sock"}],
         "paths": paths,
         "components": {"schemas": components},
-    });
-    let mut text = String::new();
-    for key in ["openapi", "info", "servers", "paths", "components"] {
-        yaml(&json!({key: document[key]}), 0, &mut text);
+    })
+}
+
+/// The official schema of the format, under the Apache License 2.0, has no objection.
+#[test]
+fn the_document_is_valid() {
+    const SCHEMA: &str = "openapi-3.1.json";
+    let schema = serde_json::from_str(include_str!("openapi-3.1.json")).unwrap();
+    let mut compiler = boon::Compiler::new();
+    compiler.add_resource(SCHEMA, schema).unwrap();
+    let mut schemas = boon::Schemas::new();
+    let schema = compiler.compile(SCHEMA, &mut schemas).unwrap();
+    let mut document = values();
+    schemas.validate(&document, schema).unwrap_or_else(|why| panic!("{why:#}"));
+    let mut refers = vec![&document];
+    let mut references = 0;
+    while let Some(value) = refers.pop() {
+        match value {
+            Value::Object(entries) => {
+                if let Some(Value::String(to)) = entries.get("$ref") {
+                    let to = to.strip_prefix('#').unwrap();
+                    assert!(document.pointer(to).is_some(), "{to} is not there");
+                    references += 1;
+                }
+                refers.extend(entries.values());
+            }
+            Value::Array(items) => refers.extend(items),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
     }
-    text
+    assert!(references > 50, "{references}");
+    document["paths"]["/1.0/status"]["get"]["responses"] = json!(7);
+    assert!(schemas.validate(&document, schema).is_err(), "an error is found");
 }
 
 /// The paths that are answered without a request: their type and description.
