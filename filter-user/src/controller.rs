@@ -2,6 +2,7 @@
 //!
 //! Each call passes the time; nothing here waits or reads a clock.
 
+mod active;
 mod allowed;
 mod answers;
 mod attempts;
@@ -41,6 +42,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 use log::warn;
 
+use self::active::ActiveSources;
 use self::allowed::Permits;
 pub use self::answers::Answered;
 use self::attempts::Attempts;
@@ -77,6 +79,7 @@ pub struct Controller<D> {
     datapath: D,
     sources: Sources,
     attempts: Attempts,
+    active: ActiveSources,
     jails: Jails,
     bans: Bans,
     escalation: Escalation,
@@ -121,6 +124,7 @@ impl<D: Datapath> Controller<D> {
             datapath,
             sources: Sources::default(),
             attempts: Attempts::default(),
+            active: ActiveSources::default(),
             jails: Jails::new(config, roster),
             bans: Bans::new(store),
             escalation: Escalation::new(Bounds::from(config), config.escalation.clone(), || {

@@ -17,6 +17,7 @@
 //! A field that is added to a reply within a version has `#[serde(default)]`, so that a command can read what an
 //! older daemon sends until it is restarted.
 
+mod active;
 mod audit;
 mod bans;
 mod changes;
@@ -34,6 +35,9 @@ mod schema;
 mod status;
 mod why;
 
+pub use self::active::{
+    ACTIVE_MAX, ActiveAccount, ActivePage, ActiveQuery, ActiveSource, PACKETS_MAX,
+};
 pub use self::audit::{
     Audit, AuditFinding, AuditPart, AuditedAsterisk, AuditedFilter, AuditedInterface, Listener,
     Reach, RuleSet, Severity, SipTransport, Transport, Unread,

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability, HistoryPage, Jails,
-    Lifted, MaintenanceState, PeersPage, Refusal, Reloaded, Status, TakenOver, TuneChanged, Why,
+    ActivePage, AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability,
+    HistoryPage, Jails, Lifted, MaintenanceState, PeersPage, Refusal, Reloaded, Status, TakenOver,
+    TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -32,6 +33,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// The answer to `bans`.
     Bans(BansPage),
+    /// The answer to `active`.
+    Active(ActivePage),
     /// The answer to `jails`.
     Jails(Jails),
     /// The answer to `why`.
@@ -74,6 +77,7 @@ impl Answer {
             Self::Lifted(lifted) => Some(&mut lifted.durability),
             Self::Status(_)
             | Self::Bans(_)
+            | Self::Active(_)
             | Self::Allows(_)
             | Self::History(_)
             | Self::Peers(_)

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BanPlace, Tunable};
+use crate::{ActiveQuery, BanPlace, Tunable};
 
 /// The longest body of a request, in bytes.
 pub const REQUEST_MAX: u64 = 16 * 1024;
@@ -91,6 +91,8 @@ pub enum Request {
     Status,
     /// Lists a page of the bans in force. The answer is `BansPage`.
     Bans(BansQuery),
+    /// Lists the sources that attack now. The answer is `ActivePage`.
+    Active(ActiveQuery),
     /// Lists the settings of each jail, and how many sources it watches and has banned. The answer is
     /// `Jails`.
     Jails,
@@ -212,6 +214,7 @@ impl Request {
             Self::Reload { dry_run, .. } => !dry_run,
             Self::Status
             | Self::Bans(_)
+            | Self::Active(_)
             | Self::Jails
             | Self::Allows
             | Self::Peers { .. }
@@ -403,6 +406,10 @@ mod tests {
                 limit: NonZeroU16::new(20),
                 first: Some(BanOrder::Newest),
                 ..BansQuery::default()
+            }),
+            Request::Active(ActiveQuery {
+                limit: NonZeroU16::new(20),
+                packets: vec!["192.0.2.1/32".parse().unwrap()],
             }),
             Request::Why { address: IpAddr::from([192, 0, 2, 1]) },
             Request::Ban {

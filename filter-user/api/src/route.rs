@@ -68,6 +68,8 @@ pub enum Kind {
     Text,
     /// An address, or a network in CIDR notation. At the end of a path its slash need not be escaped.
     Network,
+    /// Several of these, between commas.
+    Networks,
     /// A whole number.
     Number,
     /// `true` or `false`.
@@ -145,6 +147,10 @@ static BANS: Route = Route {
     ],
     ..Route::new(Method::Get, "/1.0/bans", "bans", "bans")
 };
+static ACTIVE: Route = Route {
+    in_query: &[parameter("limit", Kind::Number), parameter("packets", Kind::Networks)],
+    ..Route::new(Method::Get, "/1.0/attackers", "active", "active")
+};
 static BAN: Route = Route::new(Method::Post, "/1.0/bans", "ban", "ban");
 static BAN_MANY: Route = Route::new(Method::Post, "/1.0/bans/batch", "ban-many", "ban-many");
 static TAKE_OVER: Route = Route::new(Method::Post, "/1.0/bans/import", "take-over", "take-over");
@@ -214,8 +220,9 @@ static CONFIRM: Route = Route::new(Method::Post, "/1.0/confirm", "confirm", "con
 static RELOAD: Route = Route::new(Method::Post, "/1.0/reload", "reload", "reload");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 22] = [
+pub static ROUTES: [&Route; 23] = [
     &STATUS,
+    &ACTIVE,
     &BANS,
     &BAN,
     &UNBAN_ALL,
@@ -245,6 +252,7 @@ impl Request {
         match self {
             Self::Status => &STATUS,
             Self::Bans(_) => &BANS,
+            Self::Active(_) => &ACTIVE,
             Self::Jails => &JAILS,
             Self::Why { .. } => &WHY,
             Self::Ban { .. } => &BAN,
@@ -332,7 +340,8 @@ fn text(value: &Value) -> String {
             let part = |key: &str| place.get(key).map(text).unwrap_or_default();
             [part("network"), part("origin"), part("scope")].join(",")
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+        Value::Array(several) => several.iter().map(text).collect::<Vec<_>>().join(","),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
 
@@ -443,6 +452,10 @@ fn value(parameter: Parameter, text: &str) -> Result<Value, Refusal> {
         Kind::Network => Value::from(network(text).ok_or_else(|| {
             wrong("an address or a network, such as 192.0.2.66 or 2001:db8::/64")
         })?),
+        Kind::Networks => {
+            let several: Option<Vec<String>> = text.split(',').map(network).collect();
+            Value::from(several.ok_or_else(|| wrong("addresses and networks, between commas"))?)
+        }
         Kind::Number => match (text.parse::<u64>(), text.parse::<i64>()) {
             (Ok(number), _) => Value::from(number),
             (_, Ok(number)) => Value::from(number),

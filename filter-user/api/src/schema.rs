@@ -56,6 +56,7 @@ fn the_schemas_are_up_to_date() {
         ("audit", schema::<Audit>()),
         ("exposure-suggest", schema::<ExposureSuggestion>()),
         ("bans", schema::<BansPage>()),
+        ("active", schema::<ActivePage>()),
         ("jails", schema::<Jails>()),
         ("why", schema::<Why>()),
         ("ban", schema::<Banned>()),
@@ -97,6 +98,7 @@ fn recorded_replies_are_of_their_types() {
         match name.split('-').next().unwrap() {
             "status" => there_and_back::<Status>(&name, &recorded),
             "audit" => there_and_back::<Audit>(&name, &recorded),
+            "active" => there_and_back::<ActivePage>(&name, &recorded),
             "bans" => there_and_back::<BansPage>(&name, &recorded),
             "jails" => there_and_back::<Jails>(&name, &recorded),
             "why" => there_and_back::<Why>(&name, &recorded),

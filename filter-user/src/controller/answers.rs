@@ -58,6 +58,7 @@ impl<D: Datapath> Controller<D> {
                 .map(|status| Answer::Status(Box::new(status)))
                 .map_err(|why| Refusal::new(ErrorId::Failed, why)),
             Request::Bans(query) => self.bans_page(&query, now).map(Answer::Bans),
+            Request::Active(query) => self.active_page(&query, now).map(Answer::Active),
             Request::Jails => Ok(Answer::Jails(self.jails_report())),
             Request::Why { address } => Ok(Answer::Why(Box::new(self.why(address, now)))),
             Request::Ban { network, seconds, scope, except, reason, force } => {

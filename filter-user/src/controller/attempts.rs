@@ -121,6 +121,7 @@ impl<D: Datapath> Controller<D> {
         let of_a_rival =
             (attempt.address != address).then(|| Attempt { address, ..attempt.clone() });
         let attempt = of_a_rival.as_ref().unwrap_or(attempt);
+        self.note_failure(attempt, now);
         self.attempts.challenges.hear(attempt, Reporter { source, jail: place }, now);
         if !self.judge(attempt, name, place, now) {
             self.attempts.join.set_aside(attempt, address, now);
@@ -173,6 +174,7 @@ impl<D: Datapath> Controller<D> {
             let name = report.name;
             self.meters.failed(name, attempt.class, attempt.proven);
             if !self.spare(&attempt, attempt.address, now) && !self.ignores(&attempt, jail) {
+                self.note_failure(&attempt, now);
                 self.judge(&attempt, name, jail, now);
             }
         }

@@ -141,6 +141,9 @@ impl<D: Datapath> Controller<D> {
             self.flooding(event.source, event.at, event.at.after(self.limited.limits.flood.ban));
         }
         let (source, reason) = (event.source, event.reason.as_str());
+        if !passes {
+            self.note_limited(event);
+        }
         if self.limited.note(event) && self.digest.has_line(Topic::Limit, reason, event.at) {
             info!("{source} is over a limit: {reason}{}", self.dry());
         }

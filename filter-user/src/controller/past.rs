@@ -171,6 +171,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Maintenance(Maintenance::Status)
         | Request::Status
         | Request::Bans(_)
+        | Request::Active(_)
         | Request::Jails
         | Request::Why { .. }
         | Request::Allows

@@ -109,7 +109,7 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
-    fn ban_of(&self, entry: &Entry) -> BanOf {
+    pub(super) fn ban_of(&self, entry: &Entry) -> BanOf {
         BanOf {
             network: show(entry.ban.network),
             jail: self.jail_name(entry.ban.origin).to_owned(),
@@ -134,7 +134,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// How near each jail is to banning an address.
-    fn near(&self, source: IpAddr, now: KernelTime) -> Vec<Near> {
+    pub(super) fn near(&self, source: IpAddr, now: KernelTime) -> Vec<Near> {
         let near = self.jails.iter().filter_map(|jail| {
             let Standing { failures, points, accounts } = jail.standing(source, now)?;
             let settings = jail.settings();
@@ -151,7 +151,7 @@ impl<D: Datapath> Controller<D> {
         near.collect()
     }
 
-    fn limit(&self, last: Limited) -> api::Limit {
+    pub(super) fn limit(&self, last: Limited) -> api::Limit {
         let (setting, limit) = self.limit_of(last.reason).unzip();
         api::Limit {
             reason: last.reason.as_str().to_owned(),

@@ -226,6 +226,10 @@ fn described(parameter: Parameter, place: &str, of: &Value) -> Value {
             text.push_str(" Its three values are written between commas: `network,origin,scope`.");
             of = json!({"type": "string"});
         }
+        Kind::Networks => {
+            text.push_str(" They are written between commas.");
+            of = json!({"type": "string"});
+        }
         Kind::Network => text = text.replace(", with its prefix length: `192.0.2.66/32`", ""),
         Kind::Text | Kind::Number | Kind::Switch => {}
     }

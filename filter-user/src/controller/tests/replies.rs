@@ -7,7 +7,7 @@ use std::path::Path;
 use api::Exposure;
 
 use super::*;
-use api::{EndedBan, HistoryEvent, HistoryPage, HistoryRow};
+use api::{ActiveQuery, EndedBan, HistoryEvent, HistoryPage, HistoryRow};
 
 use crate::dns::{Addresses, News};
 use crate::source::{Heard, SourceState, Strain};
@@ -104,6 +104,7 @@ fn every_reply_is_as_recorded() {
     status["version"] = "0.1.0".into();
     hold("status", &status);
     hold("bans", &ask(&mut controller, every_ban()));
+    hold("active", &ask(&mut controller, Request::Active(ActiveQuery::default())));
     hold("jails", &ask(&mut controller, Request::Jails));
     let mut why = |last| {
         let address = IpAddr::from([203, 0, 113, last]);
