@@ -104,6 +104,14 @@ pub enum Command {
     /// The value applies from the next failure on, and takes precedence over the configuration until it
     /// is set to `default`. `ringfence jails` shows it.
     Set(Set),
+    /// Show live what passes, what is dropped, who attacks and whether all is well
+    ///
+    /// Keys: `1` to `5` choose what is shown, `w` explains the selected address, `b`, `u` and `a` ban, unban and
+    /// allow (root only), `/` filters, `s` sorts, `p` pauses, `?` lists all keys, `q` quits.
+    ///
+    /// `--plain` is for screen readers: lines of text about what has changed. Colours are off with `--no-colour`, or
+    /// if `NO_COLOR` is set.
+    Top(Top),
     /// Say whether packets from an address are dropped, and explain why or why not
     ///
     /// For a banned address, it shows the ban, its end and the evidence. For any other, it shows how close each
@@ -244,9 +252,24 @@ impl Cli {
             Command::Run(_)
             | Command::TestLog(_)
             | Command::Capture(_)
-            | Command::Metrics { .. } => false,
+            | Command::Metrics { .. }
+            | Command::Top(_) => false,
         }
     }
+}
+
+/// The arguments of `top`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Top {
+    /// Print lines of text about what has changed, without moving the cursor
+    #[arg(long)]
+    pub plain: bool,
+    /// Use no colours
+    #[arg(long, alias = "no-color")]
+    pub no_colour: bool,
+    /// How often to ask the daemon, such as `5s` [default: 1s, with --plain 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub interval: Option<Duration>,
 }
 
 /// The arguments of `panic`.

@@ -50,5 +50,6 @@ pub mod report;
 pub mod rhythms;
 pub mod source;
 pub mod test_log;
+pub mod top;
 mod whole_file;
 pub mod without_daemon;

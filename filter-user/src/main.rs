@@ -21,7 +21,7 @@ use filter_user::check::Check;
 use filter_user::cli::{
     Allow, Audit, AuditDevices, Ban, Bans, Capture, CheckConfig, Cli, Command, Disallow, Doctor,
     ExposureVerb, HistoryOf, Import, ImportFail2ban, MaintenanceVerb, OfAsterisk, Panic, Run, Set,
-    Setting, TestLog, Unban, Which,
+    Setting, TestLog, Top, Unban, Which,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
@@ -33,7 +33,7 @@ use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
     audit, ban_list, beat, capture, cli, client, clock, daemon, datapath, decided, disable, doctor,
-    fail2ban, jail_filter, listed, listing, metrics, report,
+    fail2ban, jail_filter, listed, listing, metrics, report, top,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -159,6 +159,11 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Why { address, output } => {
             let address = address.to_canonical();
             ask(cli, &Request::Why { address }, output.json, report::why)
+        }
+        Command::Top(Top { plain, no_colour, interval }) => {
+            let interval = interval.map(|interval| interval.max(top::FASTEST));
+            let options = top::Options { plain: *plain, no_colour: *no_colour, interval };
+            top::run(&socket(cli)?, options)
         }
         Command::Ban(arguments) => ban(cli, arguments),
         Command::Unban(unban) => lift(cli, unban),

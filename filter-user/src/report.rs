@@ -13,7 +13,9 @@ use api::{
     Sample, Source, State, Status, StoreState, TakenOver, Tuned, Verdict,
 };
 
-pub(crate) use self::text::{count, left, line, shown_text, table, when, when_exactly};
+pub(crate) use self::text::{
+    count, left, line, roughly, shown as shown_time, shown_text, table, when, when_exactly,
+};
 use self::text::{counts, until};
 pub use self::why::why;
 use crate::disable::Disabled;

@@ -30,6 +30,7 @@ pub mod sip;
 pub mod site;
 pub mod sshd;
 pub mod tap;
+pub mod tmux;
 pub mod wire;
 pub mod world;
 

@@ -23,7 +23,7 @@ pub(crate) fn when_exactly(time: &str) -> String {
     shown(time, Timestamp::now(), &TimeZone::system(), "%H:%M:%S")
 }
 
-pub(super) fn shown(time: Timestamp, now: Timestamp, zone: &TimeZone, clock: &str) -> String {
+pub(crate) fn shown(time: Timestamp, now: Timestamp, zone: &TimeZone, clock: &str) -> String {
     let (time, now) = (time.to_zoned(zone.clone()), now.to_zoned(zone.clone()));
     let day = if time.date() == now.date() {
         ""
@@ -43,7 +43,7 @@ pub(crate) fn left(time: &str) -> String {
 }
 
 /// A duration in one unit, or in two adjacent ones: `42m`, `3h10m`, `6d`.
-pub(super) fn roughly(seconds: u64) -> String {
+pub(crate) fn roughly(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

@@ -35,7 +35,7 @@ pub(super) struct Tool {
 }
 
 /// The programs that the tests and the lab start.
-pub(super) const TEST_TOOLS: [Tool; 8] = [
+pub(super) const TEST_TOOLS: [Tool; 9] = [
     Tool { package: "curl", program: "curl" },
     Tool { package: "iproute2", program: "ip" },
     Tool { package: "nftables", program: "nft" },
@@ -44,6 +44,7 @@ pub(super) const TEST_TOOLS: [Tool; 8] = [
     Tool { package: "sip-tester", program: "sipp" },
     Tool { package: "sipvicious", program: "svcrack" },
     Tool { package: "tcpdump", program: "tcpdump" },
+    Tool { package: "tmux", program: "tmux" },
 ];
 
 /// The programs that build and check the packages.
