@@ -20,7 +20,8 @@ use crate::phone::{Account, Phone, PhoneReport};
 use crate::ringfence::{self, Config, Ringfence};
 use crate::screen::Screen;
 use crate::tap::Tap;
-use crate::{interrupt, screen};
+use crate::tmux::Tmux;
+use crate::{interrupt, picture, screen};
 
 use self::filter::FilterWatch;
 use self::plan::{AttackHost, PHASES, Phase};
@@ -32,6 +33,9 @@ const PBX: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
 const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 20));
 const PHONE_INTERVAL: Duration = Duration::from_millis(400);
 const SIP_PORT: u16 = 5060;
+
+/// The columns and lines of the picture.
+const PICTURE: (u16, u16) = (100, 28);
 
 const TICK: Duration = Duration::from_millis(50);
 const REDRAW_LIVE: Duration = Duration::from_millis(250);
@@ -48,6 +52,8 @@ pub struct Settings {
     pub cache: PathBuf,
     /// How long the demonstration takes, without the set-up.
     pub seconds: u32,
+    /// The file for a picture of `ringfence top`, if one is wanted.
+    pub picture: Option<PathBuf>,
 }
 
 /// The default duration.
@@ -81,6 +87,7 @@ struct Lab {
     phone: Option<Phone>,
     last_phone: PhoneReport,
     watch: Option<FilterWatch>,
+    view: Option<Tmux>,
     ringfence: Option<Ringfence>,
     limits: Limits,
     notices: Notices,
@@ -136,11 +143,18 @@ impl Lab {
             None
         };
         let watch = ringfence.as_ref().map(|ringfence| FilterWatch::start(ringfence.client()));
+        let view = ringfence.as_ref().filter(|_running| settings.picture.is_some());
+        let view = view.map(|ringfence| {
+            let client = ringfence.client();
+            let (binary, socket) = (client.binary().display(), client.socket().display());
+            Tmux::start(PICTURE.0, PICTURE.1, &format!("{binary} --socket {socket} top"))
+        });
         Ok(Self {
             attacks: Vec::new(),
             phone: Some(start_phone(&hosts.phone, &options)?),
             last_phone: PhoneReport::default(),
             watch: watch.transpose()?,
+            view: view.transpose()?,
             ringfence,
             limits: Limits {
                 maxretry: config.maxretry.into(),
@@ -168,7 +182,14 @@ impl Lab {
             for what in phase.attacks {
                 self.attack(what, scale)?;
             }
-            self.watch_until(self.started + planned, number, phase, screen)?;
+            let end = self.started + planned;
+            if number + 1 == PHASES.len() - 1 {
+                // All of its attacks go on at this time.
+                let during = planned.saturating_sub(length * 7 / 12);
+                self.watch_until(self.started + during, number, phase, screen)?;
+                self.take_picture(settings)?;
+            }
+            self.watch_until(end, number, phase, screen)?;
             for attack in &mut self.attacks {
                 attack.end();
             }
@@ -192,6 +213,14 @@ impl Lab {
         let attacker = Some(Attacker::start(host, &plan)?);
         self.attacks.push(Attack { what, source: plan.source, attacker, said: String::new() });
         Ok(())
+    }
+
+    /// Writes the picture, if one is wanted.
+    fn take_picture(&self, settings: &Settings) -> anyhow::Result<()> {
+        let (Some(view), Some(file)) = (&self.view, &settings.picture) else { return Ok(()) };
+        let title = "ringfence top while three attackers work at once";
+        let svg = picture::svg(&view.coloured()?, title);
+        std::fs::write(file, svg).with_context(|| format!("write {}", file.display()))
     }
 
     fn watch_until(

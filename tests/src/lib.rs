@@ -23,6 +23,7 @@ pub mod nginx;
 pub mod notice;
 pub mod old_kernel;
 pub mod phone;
+pub mod picture;
 pub mod ringfence;
 pub mod scratch;
 pub mod screen;

@@ -293,6 +293,11 @@ impl Client {
         self.ask(&["why", &address.to_string()])
     }
 
+    /// The program.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Its control socket.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -25,8 +25,11 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = lab::default_seconds(),
           value_parser = clap::value_parser!(u32).range(25..=100))]
     seconds: u32,
+    /// Show the attacks with `ringfence top` too, and write a picture of it to FILE as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Run without a filter
-    #[arg(long, conflicts_with = "ringfence")]
+    #[arg(long, conflicts_with_all = ["ringfence", "picture"])]
     no_filter: bool,
 }
 
@@ -54,6 +57,7 @@ fn try_main(arguments: Arguments) -> anyhow::Result<bool> {
         ringfence: arguments.ringfence,
         cache: arguments.cache,
         seconds: arguments.seconds,
+        picture: arguments.picture,
     };
     let report = lab::run(&settings, &mut screen)?;
     screen.say(&report.text(screen.paint()))?;
