@@ -94,6 +94,9 @@ impl Architecture {
     }
 }
 
+/// Saves 0.7 MB: relocations as a bitmap, which glibc reads since 2.36, that of Debian 12.
+const PACKED_RELOCATIONS: &str = "-Clink-arg=-Wl,-z,pack-relative-relocs";
+
 /// Builds the binary below `target` and returns its path. `root` is the workspace or a copy of it.
 pub(crate) fn build(
     root: &Path,
@@ -107,13 +110,15 @@ pub(crate) fn build(
     let flags = |option: &str| -> Vec<String> {
         paths.iter().map(|(from, to)| format!("{option}={}={to}", from.display())).collect()
     };
+    let mut rustflags = flags("--remap-path-prefix");
+    rustflags.push(PACKED_RELOCATIONS.to_owned());
     let mut command = Command::new(cargo());
     command
         .args(["build", "--locked", "--profile", "shipped", "--target", &triple])
         .args(["--package", "filter-user", "--bin", "ringfence"])
         .current_dir(root)
         .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix").join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"))
         // For the C code of SQLite.
         .env(format!("CFLAGS_{}", triple.replace('-', "_")), flags("-ffile-prefix-map").join(" "))
         .env("SOURCE_DATE_EPOCH", epoch);
