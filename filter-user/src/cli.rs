@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::feeds::Form;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use filter_common::decision::Reason;
 use ipnet::IpNet;
@@ -134,6 +135,11 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// List the feeds, with the state of their lists and the packets that their bans matched
+    ///
+    /// A feed is a list of addresses that somebody else publishes. `PROBLEM` says what is wrong with one, and what to
+    /// do.
+    Feeds(FeedsOf),
     /// List the known peers, such as registered phones
     ///
     /// `LEFT` is how long a peer stays known unless it registers again.
@@ -213,6 +219,17 @@ impl Cli {
     pub fn json(&self) -> bool {
         match &self.command {
             Command::Jails { output, .. }
+            | Command::Feeds(
+                FeedsOf {
+                    verb:
+                        Some(
+                            FeedsVerb::Test(FeedsTest { output, .. })
+                            | FeedsVerb::Confirm { output, .. },
+                        ),
+                    ..
+                }
+                | FeedsOf { verb: None, output },
+            )
             | Command::Peers { output, .. }
             | Command::Status { output, .. }
             | Command::Detach(output)
@@ -351,6 +368,55 @@ pub enum ExposureVerb {
     /// It prints configuration to paste, and changes nothing. The filter records for each port that
     /// listens which networks use it; a suggestion is certain once it has done so for a week.
     Suggest(OfAsterisk),
+}
+
+/// What `feeds` takes.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct FeedsOf {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Option<FeedsVerb>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `feeds` does besides listing them.
+#[derive(Debug, Subcommand)]
+pub enum FeedsVerb {
+    /// Fetch a list once and show what a feed would ban
+    ///
+    /// Nothing is kept or banned. It needs no daemon.
+    Test(FeedsTest),
+    /// Use a list that was refused, or ban again what a feed lists
+    ///
+    /// A list is refused if it has shrunk by half or covers more addresses than a /8 has. The bans of a feed stay
+    /// lifted after `unban --all` or `unban --jail feed:NAME`.
+    Confirm {
+        /// The name of the feed
+        name: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// The arguments of `feeds test`.
+#[derive(Debug, Args)]
+pub struct FeedsTest {
+    /// The URL of the list, or a file
+    #[arg(value_name = "URL|FILE")]
+    pub place: String,
+    /// The form of the list, as `format` in the configuration
+    #[arg(long, value_name = "FORMAT", default_value = "plain")]
+    pub format: Form,
+    /// A file with the key that the server asks for
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What `audit` takes.

@@ -7,6 +7,7 @@ mod changes;
 mod contradictions;
 mod document;
 mod error;
+mod feeds;
 mod kind;
 mod load;
 mod render;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+pub use self::feeds::{Feed, Place};
 pub use self::kind::LIST_MAX;
 pub use self::load::{FILE_MAX, Loaded, Overrides, SetBy};
 pub use self::render::Setting;
@@ -33,6 +35,7 @@ pub use datapath::settings::{
     ByteLimits, ClassLimits, Flood, Limit, Limits, Mode, Peers, PrefixLimits, Rate, Signatures,
     USER_AGENT_MAX, USER_AGENTS_MAX, UserAgent,
 };
+use detection::ban::Roster;
 use detection::escalation::Bounds;
 use detection::register::{LogSetting, Reads, SOURCES, Source};
 pub use detection::settings::{
@@ -108,6 +111,8 @@ pub struct Config {
     pub signatures: Signatures,
     /// The jails by name, enabled or not: the built-in ones and your own.
     pub jails: BTreeMap<&'static str, JailSettings>,
+    /// Lists of addresses that somebody else publishes, by name.
+    pub feeds: BTreeMap<String, Feed>,
     /// Where failures are read from.
     pub sources: Sources,
     /// Where the daemon keeps its files.
@@ -145,6 +150,7 @@ impl Default for Config {
             escalation: Escalation::default(),
             signatures: Signatures::default(),
             jails: detection::settings::defaults(),
+            feeds: BTreeMap::new(),
             sources: Sources {
                 asterisk: AsteriskSource {
                     notice_log: "/var/log/asterisk/fail2ban".into(),
@@ -172,6 +178,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The names of all jails and feeds, with the numbers of their bans.
+    pub fn roster(&self) -> Roster {
+        Roster::new(self.jails.keys().copied()).with_feeds(self.feeds.keys().map(String::as_str))
+    }
+
     /// How long failures are stored: as long as the jail counts them that counts them longest.
     pub fn findtime_max(&self) -> Duration {
         self.jails.values().map(|jail| jail.findtime).max().unwrap_or_default()

@@ -9,6 +9,7 @@ mod attempts;
 mod bans;
 mod digest;
 mod enforcement;
+mod feeds;
 mod happened;
 mod jail_bans;
 mod jails;
@@ -50,6 +51,8 @@ use self::bans::Bans;
 pub use self::bans::lifting::Ticket;
 use self::digest::Digest;
 use self::enforcement::Known;
+use self::feeds::Feeds;
+pub use self::feeds::{FeedCounts, FeedUpdate};
 use self::happened::Told;
 use self::jails::Jails;
 use self::limited::LimitedSources;
@@ -93,6 +96,7 @@ pub struct Controller<D> {
     meters: Meters,
     told: Told,
     enforcement: Known,
+    feeds: Feeds,
     digest: Digest,
     /// Imported bans that the log has not reported yet.
     imported: ToTell,
@@ -140,6 +144,7 @@ impl<D: Datapath> Controller<D> {
             meters: Meters::default(),
             told: Told::default(),
             enforcement: Known::new(config.dry_run),
+            feeds: Feeds::new(config),
             digest: Digest::default(),
             imported: ToTell::default(),
             ports: config.ports.clone(),
@@ -158,6 +163,8 @@ impl<D: Datapath> Controller<D> {
         controller.take_switch(&decisions);
         let Self { bans: of, datapath, protected, .. } = &mut controller;
         of.restore(datapath, protected, (bans, ended), held, now.kernel);
+        controller.load_feeds(&decisions);
+        controller.find_left_over_feeds();
         for (who, record) in controller.escalation.load(offences, now.kernel) {
             controller.store().set_offences(who, record);
         }

@@ -5,6 +5,7 @@
 //! every turn is short. Everything else runs on the threads of the runtime.
 
 mod answer;
+mod feeds;
 pub mod http;
 mod last_interfaces;
 mod notify;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use self::answer::Answers;
+use self::feeds::Feeds;
 use self::notify::Notify;
 pub use self::reload::Load;
 use self::reload::Reloads;
@@ -42,7 +44,6 @@ pub(crate) use self::server::who;
 use self::sources::Sources;
 use self::trial::Trial;
 use self::turns::Parts;
-use crate::ban::Roster;
 use crate::config::{Config, Exposure, HostName, Loaded, Paths, SipPorts};
 use crate::controller::Controller;
 use crate::datapath::settings::Guarded;
@@ -140,7 +141,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
     let settings = settings(&config, exposure, interfaces, &own, safety.is_disabled());
     // Check first whether another daemon runs.
     let locked = Kernel::lock(&settings)?;
-    let roster = Arc::new(Roster::new(config.jails.keys().copied()));
+    let roster = Arc::new(config.roster());
     // Reading a million bans takes longer than loading the program, so they run in parallel.
     let starting = store::begin(store::Settings {
         directory: config.paths.state.clone(),
@@ -200,6 +201,7 @@ pub async fn run(loaded: Loaded, load: Load, switch: PathBuf, signals: Signals) 
         questions,
         scrapes,
         names,
+        feeds: Feeds::start(&config),
         store_news,
         seen,
         outlook,

@@ -35,6 +35,7 @@ pub mod events;
 mod examples;
 pub mod fail2ban;
 mod faults;
+pub mod feeds;
 pub mod host;
 pub mod inputs;
 pub mod jail_filter;

@@ -20,8 +20,8 @@ use filter_user::audit::devices::{Access, Credentials, Place, Secret, Talk};
 use filter_user::check::Check;
 use filter_user::cli::{
     Allow, Audit, AuditDevices, Ban, Bans, Capture, CheckConfig, Cli, Command, Disallow, Doctor,
-    ExposureVerb, HistoryOf, Import, ImportFail2ban, MaintenanceVerb, OfAsterisk, Panic, Run, Set,
-    Setting, TestLog, Top, Unban, Which,
+    ExposureVerb, FeedsOf, FeedsTest, FeedsVerb, HistoryOf, Import, ImportFail2ban,
+    MaintenanceVerb, OfAsterisk, Panic, Run, Set, Setting, TestLog, Top, Unban, Which,
 };
 use filter_user::config::{
     Config, ConfigError, ConfigErrors, DEFAULT_PATH, Loaded, Overrides, Paths,
@@ -33,7 +33,7 @@ use filter_user::test_log::{self, Test};
 use filter_user::without_daemon::Asker;
 use filter_user::{
     audit, ban_list, beat, capture, cli, client, clock, daemon, datapath, decided, disable, doctor,
-    fail2ban, jail_filter, listed, listing, metrics, report, top,
+    fail2ban, feeds, jail_filter, listed, listing, metrics, report, top,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -155,6 +155,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
             ask(cli, &Request::Jails, output.json, report::jails)
         }
         Command::Jails { name: Some(name), output } => jail(cli, name, output.json),
+        Command::Feeds(feeds) => of_feeds(cli, feeds),
         Command::Peers { inside, output } => peers(cli, *inside, output.json),
         Command::Why { address, output } => {
             let address = address.to_canonical();
@@ -204,6 +205,23 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Exposure(ExposureVerb::Suggest(suggest)) => suggest_exposure(cli, suggest),
         Command::Capture(arguments) => take_packets(cli, arguments),
         Command::Detach(output) => detach(&paths(cli)?.bpffs, output.json),
+    }
+}
+
+fn of_feeds(cli: &Cli, arguments: &FeedsOf) -> Result<()> {
+    match &arguments.verb {
+        None => ask(cli, &Request::Feeds, arguments.output.json, feeds::text::listed),
+        Some(FeedsVerb::Confirm { name, output }) => {
+            let request = Request::FeedsConfirm { name: name.clone() };
+            ask(cli, &request, output.json, feeds::text::confirmed)
+        }
+        Some(FeedsVerb::Test(FeedsTest { place, format, key_file, output })) => {
+            let (loaded, _) = Config::load_what_is_right(cli.config.as_deref());
+            let (place, format) = (place.clone(), format.clone());
+            let (key_file, trusted) = (key_file.clone(), loaded.config.trusted);
+            let test = feeds::test(feeds::Once { place, format, key_file, trusted })?;
+            if output.json { print_json(&test) } else { print(&feeds::text::tested(&test)) }
+        }
     }
 }
 

@@ -195,7 +195,7 @@ fn change(config: &Config) -> Result<Option<WithoutDaemon>> {
 }
 
 fn roster(config: &Config) -> Arc<Roster> {
-    Arc::new(Roster::new(config.jails.keys().copied()))
+    Arc::new(config.roster())
 }
 
 fn store_settings(config: &Config, roster: &Arc<Roster>) -> store::Settings {

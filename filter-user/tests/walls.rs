@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each crate below this one, and the crates on which it must not depend with any feature.
-const WALLS: [(&str, &[&str]); 7] = [
+const WALLS: [(&str, &[&str]); 8] = [
     (
         "api",
         &[
@@ -42,6 +42,22 @@ const WALLS: [(&str, &[&str]); 7] = [
         "fail2ban",
         &["api", "audit", "aya", "datapath", "filter-user", "nix", "rusqlite", "store", "tokio"],
     ),
+    (
+        "feeds",
+        &[
+            "api",
+            "audit",
+            "aya",
+            "datapath",
+            "detection",
+            "fail2ban",
+            "filter-user",
+            "nix",
+            "rusqlite",
+            "store",
+            "tokio",
+        ],
+    ),
     ("store", &["api", "audit", "aya", "datapath", "fail2ban", "filter-user"]),
     (
         "tables",
@@ -62,7 +78,7 @@ const WALLS: [(&str, &[&str]); 7] = [
 ];
 
 /// Crates whose modules must not import each other in a cycle.
-const LAYERED: [&str; 8] = [
+const LAYERED: [&str; 9] = [
     "",
     "../filter-common",
     "../filter-ebpf",
@@ -70,6 +86,7 @@ const LAYERED: [&str; 8] = [
     "datapath",
     "detection",
     "fail2ban",
+    "feeds",
     "store",
 ];
 

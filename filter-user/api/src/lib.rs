@@ -24,6 +24,7 @@ mod changes;
 mod decisions;
 mod events;
 mod exposure;
+mod feeds;
 mod jails;
 mod peers;
 mod problem;
@@ -53,6 +54,7 @@ pub use self::decisions::{
 };
 pub use self::events::Event;
 pub use self::exposure::{ExposureSuggestion, OpenTo, PortUse, PortUser, SuggestedPort};
+pub use self::feeds::{FeedConfirmed, FeedRow, FeedState, FeedTest, Feeds};
 pub use self::jails::{Attacked, Guessing, JailCounts, JailReport, JailTotal, Jails};
 pub use self::peers::{PEERS_MAX, Peer, PeersPage};
 pub use self::problem::{ErrorId, Problem, Refusal};

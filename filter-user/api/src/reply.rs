@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActivePage, AllowChanged, Allows, Banned, BannedMany, BansPage, Confirmed, Durability,
-    HistoryPage, Jails, Lifted, MaintenanceState, PeersPage, Refusal, Reloaded, Status, TakenOver,
-    TuneChanged, Why,
+    FeedConfirmed, Feeds, HistoryPage, Jails, Lifted, MaintenanceState, PeersPage, Refusal,
+    Reloaded, Status, TakenOver, TuneChanged, Why,
 };
 
 /// The result of a request.
@@ -49,6 +49,10 @@ pub enum Answer {
     Allows(Allows),
     /// The answer to `set`.
     TuneChanged(TuneChanged),
+    /// The answer to `feeds`.
+    Feeds(Feeds),
+    /// The answer to `feeds-confirm`.
+    FeedConfirmed(FeedConfirmed),
     /// The answer to `peers`.
     Peers(PeersPage),
     /// The answer to `history`.
@@ -79,6 +83,8 @@ impl Answer {
             | Self::Bans(_)
             | Self::Active(_)
             | Self::Allows(_)
+            | Self::Feeds(_)
+            | Self::FeedConfirmed(_)
             | Self::History(_)
             | Self::Peers(_)
             | Self::Jails(_)

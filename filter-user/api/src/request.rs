@@ -175,6 +175,14 @@ pub enum Request {
         /// Its value, as in the configuration; null for the configured value.
         value: Option<String>,
     },
+    /// Lists the feeds. The answer is `Feeds`.
+    Feeds,
+    /// Uses a list that was refused because it has changed so much, or bans again what a feed lists after its bans
+    /// were lifted. The answer is `FeedConfirmed`.
+    FeedsConfirm {
+        /// The feed.
+        name: String,
+    },
     /// Lists a page of the known peers. The answer is `PeersPage`.
     Peers {
         /// Only those in this network; null for all.
@@ -209,6 +217,7 @@ impl Request {
             | Self::Allow { .. }
             | Self::Disallow { .. }
             | Self::Set { .. }
+            | Self::FeedsConfirm { .. }
             | Self::Confirm => true,
             Self::Maintenance(what) => *what != Maintenance::Status,
             Self::Reload { dry_run, .. } => !dry_run,
@@ -217,6 +226,7 @@ impl Request {
             | Self::Active(_)
             | Self::Jails
             | Self::Allows
+            | Self::Feeds
             | Self::Peers { .. }
             | Self::History(_)
             | Self::Why { .. } => false,
@@ -457,6 +467,8 @@ mod tests {
             },
             Request::Disallow { network: "192.0.2.0/24".parse().unwrap() },
             Request::Allows,
+            Request::Feeds,
+            Request::FeedsConfirm { name: "drop".to_owned() },
             Request::Peers { inside: None, after: Some([192, 0, 2, 1].into()) },
             Request::Set { jail: "sshd".to_owned(), setting: Tunable::Maxretry, value: None },
             Request::History(HistoryQuery {

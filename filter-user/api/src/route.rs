@@ -183,6 +183,11 @@ static SET: Route = Route {
     in_path: &[parameter("jail", Kind::Text), parameter("setting", Kind::Text)],
     ..Route::new(Method::Put, "/1.0/jails/{jail}/settings/{setting}", "set", "set")
 };
+static FEEDS: Route = Route::new(Method::Get, "/1.0/feeds", "feeds", "feeds");
+static FEEDS_CONFIRM: Route = Route {
+    in_path: &[parameter("name", Kind::Text)],
+    ..Route::new(Method::Post, "/1.0/feeds/{name}/confirm", "feeds-confirm", "feeds-confirm")
+};
 static PEERS: Route = Route {
     in_query: &[parameter("inside", Kind::Network), parameter("after", Kind::Text)],
     ..Route::new(Method::Get, "/1.0/peers", "peers", "peers")
@@ -220,7 +225,7 @@ static CONFIRM: Route = Route::new(Method::Post, "/1.0/confirm", "confirm", "con
 static RELOAD: Route = Route::new(Method::Post, "/1.0/reload", "reload", "reload");
 
 /// All routes, by path.
-pub static ROUTES: [&Route; 23] = [
+pub static ROUTES: [&Route; 25] = [
     &STATUS,
     &ACTIVE,
     &BANS,
@@ -234,6 +239,8 @@ pub static ROUTES: [&Route; 23] = [
     &JAILS,
     &UNBAN_JAIL,
     &SET,
+    &FEEDS,
+    &FEEDS_CONFIRM,
     &PEERS,
     &HISTORY,
     &MAINTENANCE,
@@ -270,6 +277,8 @@ impl Request {
             Self::Disallow { .. } => &DISALLOW,
             Self::Allows => &ALLOWS,
             Self::Set { .. } => &SET,
+            Self::Feeds => &FEEDS,
+            Self::FeedsConfirm { .. } => &FEEDS_CONFIRM,
             Self::Peers { .. } => &PEERS,
             Self::History(_) => &HISTORY,
             Self::Reload { .. } => &RELOAD,

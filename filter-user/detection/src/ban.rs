@@ -19,7 +19,7 @@ pub use self::ends::Ends;
 pub use self::ledger::last_to_end;
 pub use self::ledger::{Ledger, Reconciled, Write};
 pub use self::roster::Roster;
-pub use crate::settings::RESERVED;
+pub use crate::settings::{FEEDS_MAX, RESERVED};
 
 /// The origin of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,8 @@ pub enum Origin {
     Escalation,
     /// The kernel, because of a flood.
     Flood,
+    /// A list that others have published, by its number in the [`Roster`].
+    Feed(u8),
 }
 
 impl Origin {
@@ -40,6 +42,7 @@ impl Origin {
         match self {
             Self::Manual => 0,
             Self::Jail(place) => place.saturating_add(1).min(Self::ESCALATION - 1),
+            Self::Feed(place) => Self::FEEDS + place.min(FEEDS_LAST),
             Self::Escalation => Self::ESCALATION,
             Self::Flood => Self::FLOOD,
         }
@@ -51,6 +54,7 @@ impl Origin {
             0 => Self::Manual,
             Self::FLOOD => Self::Flood,
             Self::ESCALATION => Self::Escalation,
+            number @ Self::FEEDS..=Self::LAST_FEED => Self::Feed(number - Self::FEEDS),
             number => Self::Jail(number - 1),
         }
     }
@@ -60,7 +64,13 @@ impl Origin {
 
     const FLOOD: u8 = u8::MAX;
     const ESCALATION: u8 = Self::FLOOD - 1;
+    const LAST_FEED: u8 = Self::ESCALATION - 2;
+    const FEEDS: u8 = Self::LAST_FEED - FEEDS_LAST;
 }
+
+/// The last place of a feed.
+#[expect(clippy::cast_possible_truncation, reason = "it is 15")]
+const FEEDS_LAST: u8 = FEEDS_MAX as u8 - 1;
 
 /// A ban: one decision about one address or network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,15 +242,25 @@ pub struct InForce {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn origins_have_numbers() {
         for origin in
             [Origin::Manual, Origin::Jail(0), Origin::Jail(7), Origin::Escalation, Origin::Flood]
+                .into_iter()
+                .chain([Origin::Jail(235), Origin::UNKNOWN, Origin::Feed(0), Origin::Feed(15)])
         {
             assert_eq!(Origin::from_number(origin.number()), origin);
         }
+        let numbers: BTreeSet<u8> = (0..=15)
+            .map(Origin::Feed)
+            .chain([Origin::UNKNOWN, Origin::Jail(235)])
+            .map(Origin::number)
+            .collect();
+        assert_eq!(numbers.len(), 18, "{numbers:?}");
     }
 
     #[test]

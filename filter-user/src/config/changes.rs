@@ -48,6 +48,8 @@ impl Config {
             escalation,
             // Each source is a task that was started with these.
             sources,
+            // The same.
+            feeds,
             paths,
             // The rest takes effect at once.
             dry_run: _,
@@ -83,6 +85,7 @@ impl Config {
             sources,
             paths,
             jails: jails.collect(),
+            feeds,
             ..new.clone()
         }
     }

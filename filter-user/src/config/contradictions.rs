@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ::feeds::Form;
+
 use super::{Config, Escalation, Service};
 
 /// `sun_path` of `unix(7)`, without the final NUL.
@@ -22,6 +24,20 @@ pub(super) fn contradictions(config: &Config) -> Vec<(String, String)> {
             {
                 found.push((format!("jails.{name}.{key}"), why));
             }
+        }
+    }
+    for (name, feed) in &config.feeds {
+        let at = |key: &str| format!("feeds.{name}.{key}");
+        if let Err(why) = config.ports.scope(config.ports.name(feed.scope)) {
+            found.push((at("scope"), why));
+        }
+        if feed.url.is_none() {
+            found.push((at("url"), format!("the feed `{name}` has no list; set its `url`")));
+        }
+        let has_key = feed.key_file.is_some();
+        if matches!(feed.format, Form::Apiban | Form::Crowdsec) && !has_key {
+            let text = format!("the feed `{name}` needs a key; set its `key_file`");
+            found.push((at("format"), text));
         }
     }
     let Escalation { enabled, scope, ipv4, ipv6, .. } = &config.escalation;

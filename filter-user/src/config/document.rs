@@ -9,7 +9,7 @@ use super::render::flow;
 use super::schema::{self, Field};
 use detection::settings;
 
-use super::Config;
+use super::{Config, Feed};
 
 /// The placeholder for a jail of your own.
 const OWN: &str = "my-jail";
@@ -92,6 +92,8 @@ impl Config {
         // One of your own jails, for the keys that only such a jail has.
         let added = settings::add(&mut config.jails, OWN);
         debug_assert_eq!(added, Ok(()), "the name is a valid one");
+        // And a feed.
+        config.feeds.insert("NAME".to_owned(), Feed::default());
         let fields = schema::fields(&mut config);
         let mut text = HEAD.to_owned();
         let mut sections: Vec<&str> = Vec::new();

@@ -3,6 +3,7 @@
 //! A setting is a row of `schema` that names a kind. Values are compared in the form in which they are
 //! shown.
 
+mod feeds;
 mod hosts;
 mod lists;
 mod numbers;
@@ -10,6 +11,7 @@ mod texts;
 
 use serde_json::Value as Json;
 
+pub(super) use self::feeds::{Format, Place};
 pub(super) use self::hosts::Hosts;
 pub(super) use self::lists::{Interfaces, Journal, Logs, Multipliers, Ports, Services, UserAgents};
 pub(super) use self::numbers::{Count, Factor, Length, Port, Rate, Time, TimeOrZero};

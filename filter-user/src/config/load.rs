@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::contradictions::contradictions;
 use super::error::{ConfigError, ConfigErrors, ERRORS_MAX};
+use super::feeds::{self, Feed};
 use super::kind;
 use super::schema::{self, Field};
 use super::suggest::{children, join, unknown_key};
@@ -328,6 +329,7 @@ fn merge(sources: Vec<Result<Source, ConfigError>>) -> (Loaded, ConfigErrors) {
     let refused = Refused {
         ports: name_ports(&mut config.ports, sources.iter().flatten()),
         jails: name_jails(&mut config.jails, sources.iter().flatten()),
+        feeds: name_feeds(&mut config.feeds, sources.iter().flatten()),
     };
     let mut fields = schema::fields(&mut config);
     let mut files = Vec::new();
@@ -374,6 +376,7 @@ impl From<Source> for Parsed {
 struct Refused {
     ports: BTreeMap<String, String>,
     jails: BTreeMap<String, String>,
+    feeds: BTreeMap<String, String>,
 }
 
 impl Refused {
@@ -381,6 +384,7 @@ impl Refused {
         let section = match section {
             PORTS => &self.ports,
             JAILS => &self.jails,
+            FEEDS => &self.feeds,
             _ => return None,
         };
         section.get(key).map(String::as_str)
@@ -412,6 +416,16 @@ fn name_jails<'a>(
     names.into_iter().filter_map(add).collect()
 }
 
+/// The same for the names of feeds.
+fn name_feeds<'a>(
+    feeds: &mut BTreeMap<String, Feed>,
+    sources: impl Iterator<Item = &'a Parsed>,
+) -> BTreeMap<String, String> {
+    let names: BTreeSet<&str> = named(FEEDS, sources).map(|entry| &*entry.key).collect();
+    let add = |name: &str| feeds::add(feeds, name).err().map(|why| (name.to_owned(), why));
+    names.into_iter().filter_map(add).collect()
+}
+
 /// The names in a section of all files.
 fn named<'a>(
     section: &'a str,
@@ -434,6 +448,9 @@ const PORTS: &str = "ports";
 
 /// The section of jails, whose keys the administrator may choose.
 const JAILS: &str = "jails";
+
+/// The section of feeds, whose keys the administrator chooses.
+const FEEDS: &str = "feeds";
 
 /// The setting that each of your own jails must have.
 const FILTER: &str = "filter";
@@ -529,7 +546,8 @@ impl Overlay<'_, '_> {
             return;
         }
         let paths: Vec<&str> = self.fields.iter().map(|field| &*field.path).collect();
-        if is_key && children(section, &paths).contains(&&*entry.key) {
+        // Without a feed, no setting is in this section.
+        if is_key && (path == FEEDS || children(section, &paths).contains(&&*entry.key)) {
             self.section(&path, &entry.node, problems);
         } else {
             let text = match self.refused.reason(section, &entry.key) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::kind::{self, Kind, Wrong};
 use super::yaml::{Node, Problem};
 use super::{
-    ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, FilterName,
+    ByteLimits, Capacity, ClassLimits, Config, Confirm, Escalation, Exposure, Feed, FilterName,
     GuessingSettings, Increment, JailSettings, Limit, Limits, Mode, OwnJail, Paths, PortClass,
     Protect, RECIDIVE, Sources, SshdLog, Thresholds, Unproven, Watchdog, Weights, services,
 };
@@ -44,7 +44,7 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     let Config { protect, ports, exposure, ipv6_prefix, capacity, .. } = config;
     let names: Rc<[String]> = ports.names().into();
     let Config { limits, watchdog, confirm, peers, offenders, escalation, signatures, .. } = config;
-    let Config { jails, sources, paths, .. } = config;
+    let Config { jails, feeds, sources, paths, .. } = config;
     let mut fields = vec![
         field(
             "interfaces",
@@ -114,6 +114,9 @@ pub(super) fn fields(config: &mut Config) -> Vec<Field<'_>> {
     )]);
     for (name, jail) in jails {
         fields.extend(jail_fields(name, jail, &names));
+    }
+    for (name, feed) in feeds {
+        fields.extend(feed_fields(name, feed, &names));
     }
     fields.extend(source_fields(sources));
     fields.extend(path_fields(paths));
@@ -630,6 +633,51 @@ fn guessing_fields<'a>(name: &str, guessing: &'a mut GuessingSettings) -> [Field
     ]
 }
 
+fn feed_fields<'a>(name: &str, feed: &'a mut Feed, classes: &Rc<[String]>) -> [Field<'a>; 7] {
+    let at = Section(format!("feeds.{name}"));
+    let Feed { url, format, key_file, scope, interval, expiry, dry_run } = feed;
+    [
+        at.field(
+            "url",
+            "Where the list is: a file, or a URL with `https`. `http` is possible for a server on this \
+             host only.",
+            kind::Place(url),
+        ),
+        at.field(
+            "format",
+            "The form of the list. With `plain`, each line begins with an address or a network; `csv:2` \
+             reads the second column; `json:/data#/ip` reads the array at the JSON pointer `/data`, and \
+             in each of its members the text at `/ip`; `drop` is Spamhaus DROP, as text or JSON. `apiban` \
+             and `crowdsec` are the protocols of these services.",
+            kind::Format(format),
+        ),
+        at.field(
+            "key_file",
+            "A file whose first line is the key. APIBAN and CrowdSec get it in their own ways, any other \
+             server as `Authorization: Bearer KEY`. A line with a colon is sent as the header that it is.",
+            kind::OptionalPath(key_file),
+        ),
+        at.field(
+            "scope",
+            "What a ban of an entry closes: `sip`, a name under `ports`, or `all`.",
+            kind::Scope(scope, Rc::clone(classes)),
+        ),
+        at.field(
+            "interval",
+            "How often the list is fetched. After a failure it is fetched sooner, and then less and less \
+             often.",
+            kind::Time(interval, Duration::from_secs(2)..=Duration::from_hours(7 * 24)),
+        ),
+        at.field(
+            "expiry",
+            "How long the entries stay banned after the list was last fetched. An entry that says itself \
+             when it ends does not stay longer.",
+            kind::Time(expiry, Duration::from_mins(1)..=Duration::from_hours(90 * 24)),
+        ),
+        at.field("dry_run", "Fetch and check the list, but ban nothing.", kind::Flag(dry_run)),
+    ]
+}
+
 fn log_fields<'a>(
     name: &str,
     filter: &'a mut Option<FilterName>,
@@ -765,6 +813,7 @@ mod tests {
         let mut config = Config::default();
         settings::add(&mut config.jails, "own").unwrap();
         config.ports.add("http").unwrap();
+        config.feeds.insert("own".to_owned(), Feed::default());
         for mut field in fields(&mut config) {
             for shown in [field.kind.example(), field.kind.value()] {
                 let wrong = field.read(&node(&flow(&shown)));

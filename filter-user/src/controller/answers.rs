@@ -96,6 +96,8 @@ impl<D: Datapath> Controller<D> {
             }
             // This needs the files, which the daemon's loop reads.
             Request::Reload { .. } => Err("there is no configuration to reload here".into()),
+            // The daemon's loop knows what was fetched.
+            Request::Feeds | Request::FeedsConfirm { .. } => Err("there are no feeds here".into()),
             // The daemon's loop confirms it.
             Request::Confirm => Err("there is nothing to confirm here".into()),
             // An address contains no networks.

@@ -43,7 +43,7 @@ impl Known {
 
 impl<D: Datapath> Controller<D> {
     /// Whether packets are dropped.
-    pub(super) fn enforcing(&self) -> bool {
+    pub fn enforcing(&self) -> bool {
         !self.enforcement.is_dry_run && !self.datapath.is_disabled()
     }
 

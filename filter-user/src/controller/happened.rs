@@ -6,7 +6,7 @@ use api::Event;
 
 use super::listing::kind;
 use super::{Controller, show};
-use crate::ban::Entry;
+use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::events::Hub;
@@ -25,8 +25,11 @@ impl<D: Datapath> Controller<D> {
         &self.told.hub
     }
 
-    /// Tells that a ban is in force.
+    /// Tells that a ban is in force. Those of feeds are left out: a list has up to a million entries.
     pub(super) fn tell_ban(&self, entry: &Entry) {
+        if matches!(entry.ban.origin, Origin::Feed(_)) {
+            return;
+        }
         self.told.hub.tell(|| Event::Ban {
             network: show(entry.ban.network),
             jail: self.jail_name(entry.ban.origin).to_owned(),
@@ -37,8 +40,11 @@ impl<D: Datapath> Controller<D> {
         });
     }
 
-    /// Tells that a ban is no longer in force.
+    /// Tells that a ban is no longer in force, if it told that it was.
     pub(super) fn tell_end(&self, entry: &Entry, lifted: bool) {
+        if matches!(entry.ban.origin, Origin::Feed(_)) {
+            return;
+        }
         self.told.hub.tell(|| Event::BanEnd {
             network: show(entry.ban.network),
             jail: self.jail_name(entry.ban.origin).to_owned(),

@@ -108,6 +108,7 @@ impl<D: Datapath> Controller<D> {
         );
         let entry = Entry::new(ban, &*reason).with_except(entry.except().to_vec());
         self.enter(&entry, Some(says)).map_err(|why| failed(&why))?;
+        self.forget_lifted(network);
         let longer =
             |old: &Entry| (old.ban.until.is_none(), old.ban.until) > (until.is_none(), until);
         let shortened = replaced.as_ref().is_some_and(longer);
@@ -213,19 +214,26 @@ impl<D: Datapath> Controller<D> {
         now: KernelTime,
     ) -> Result<Ticket, Refusal> {
         let (which, pardon) = match which {
-            Unban::All => (Which::All, Some(Pardon { network: None, jail: None })),
+            Unban::All => {
+                self.pause_feeds(None);
+                (Which::All, Some(Pardon { network: None, jail: None }))
+            }
             Unban::Jail { jail } => {
                 let origin = self.origin(&jail)?;
                 let pardon = match origin {
                     Origin::Jail(number) => Some(Pardon { network: None, jail: Some(number) }),
-                    Origin::Manual | Origin::Escalation | Origin::Flood => None,
+                    Origin::Manual | Origin::Escalation | Origin::Flood | Origin::Feed(_) => None,
                 };
+                if let Origin::Feed(place) = origin {
+                    self.pause_feeds(Some(place));
+                }
                 (Which::Of(origin, jail), pardon)
             }
             Unban::Networks { .. } => return Err("they are not that many".into()),
             Unban::Network { network, .. } => {
                 let pardon = Pardon { network: Some(self.pardoned(network, now)), jail: None };
                 self.forget(network, now);
+                self.keep_lifted(network);
                 (Which::Inside(network.trunc()), Some(pardon))
             }
         };
@@ -260,6 +268,7 @@ impl<D: Datapath> Controller<D> {
             Vec::new()
         };
         self.pardon(Pardon { network: Some(self.pardoned(network, now)), jail: None });
+        self.keep_lifted(network);
         let mut lifted = 0;
         let mut names: Vec<String> = Vec::new();
         let around_it = around.iter().map(|entry| (entry.ban.network, Some(entry.ban.origin)));

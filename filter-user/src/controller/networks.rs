@@ -84,6 +84,21 @@ impl<D: Datapath> Controller<D> {
         jail: Option<usize>,
         now: KernelTime,
     ) -> Result<Vec<IpNet>, String> {
+        let known = match network {
+            // There may be many such bans, since each costs an attacker 15 packets.
+            IpNet::V6(_) => self.peers.inside_ipv6(network, &self.datapath, now),
+            IpNet::V4(_) => self.datapath.known_in(network, now),
+        };
+        self.exceptions_with(network, jail, known)
+    }
+
+    /// The same, where the known peers in the network are known.
+    pub(super) fn exceptions_with(
+        &self,
+        network: IpNet,
+        jail: Option<usize>,
+        known: Vec<IpAddr>,
+    ) -> Result<Vec<IpNet>, String> {
         let jails = self.jails.iter().enumerate();
         let jails = jails.filter(|(place, _)| jail.is_none_or(|jail| jail == *place));
         let jails: Vec<&Jail> = jails.map(|(_, jail)| jail).collect();
@@ -101,11 +116,6 @@ impl<D: Datapath> Controller<D> {
             }
             never.extend(set.inside(network));
         }
-        let known = match network {
-            // There may be many such bans, since each costs an attacker 15 packets.
-            IpNet::V6(_) => self.peers.inside_ipv6(network, &self.datapath, now),
-            IpNet::V4(_) => self.datapath.known_in(network, now),
-        };
         never.extend(known.into_iter().map(IpNet::from));
         let except = IpNet::aggregate(&never);
         if except.len() > EXCEPT_MAX {
@@ -129,7 +139,8 @@ impl<D: Datapath> Controller<D> {
         let is_one = |entry: &&&Entry| {
             let by_jail = matches!(entry.ban.origin, Origin::Jail(_))
                 && of.is_none_or(|origin| origin == entry.ban.origin);
-            let by_itself = matches!(entry.ban.origin, Origin::Escalation | Origin::Flood);
+            let by_itself =
+                matches!(entry.ban.origin, Origin::Escalation | Origin::Flood | Origin::Feed(_));
             let is_around =
                 entry.ban.network != exception && entry.ban.network.contains(&exception);
             is_around && !is_address(entry.ban.network) && (by_jail || by_itself)

@@ -33,8 +33,8 @@ impl<D: Datapath> Controller<D> {
     /// Records that a ban has ended or was lifted.
     pub(super) fn note_end(&self, entry: &Entry, is_lifted: bool, now: KernelTime) {
         self.tell_end(entry, is_lifted);
-        // Bans for floods are short, and would fill the history.
-        if entry.ban.origin == Origin::Flood {
+        // Bans for floods are short, and those of feeds many: they would fill the history.
+        if matches!(entry.ban.origin, Origin::Flood | Origin::Feed(_)) {
             return;
         }
         let ended = EndedBan {
@@ -165,6 +165,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
             let value = value.as_deref().unwrap_or("default");
             all(format!("set {jail} {} {value}", setting.as_str()))
         }
+        Request::FeedsConfirm { name } => all(format!("confirm the feed {name}")),
         // The daemon's loop carries out the first two, and records what came of them.
         Request::Reload { .. }
         | Request::Confirm
@@ -175,6 +176,7 @@ pub(super) fn actions(request: &Request) -> Vec<Action> {
         | Request::Jails
         | Request::Why { .. }
         | Request::Allows
+        | Request::Feeds
         | Request::Peers { .. }
         | Request::History(_) => Vec::new(),
     }

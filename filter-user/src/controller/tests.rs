@@ -1,5 +1,6 @@
 mod attempts;
 mod essential;
+mod feeds;
 mod happened;
 mod ipv6;
 mod manual;

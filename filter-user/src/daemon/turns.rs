@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::answer::Answers;
+use super::feeds::Feeds;
 use super::notify::Notify;
 use super::reload::Reloads;
 use super::safety::Safety;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) questions: mpsc::Receiver<Question>,
     pub(super) scrapes: mpsc::Receiver<Scrape>,
     pub(super) names: Following,
+    pub(super) feeds: Feeds,
     pub(super) store_news: mpsc::Receiver<News>,
     pub(super) seen: mpsc::Receiver<Seen>,
     pub(super) outlook: Outlook,
@@ -62,6 +64,7 @@ impl Parts {
             let Self { controller, sources, events, questions, names, reloads, .. } = self;
             let (store_news, seen) = (&mut self.store_news, &mut self.seen);
             let scrapes = &mut self.scrapes;
+            let (feeds, takes_feeds) = (&mut self.feeds, controller.takes_feeds());
             let alarm = alarm(controller).min(next_report(&self.notify, start));
             let pause = pause(controller);
             let has_more = controller.has_more_to_do() || controller.is_lifting();
@@ -85,11 +88,8 @@ impl Parts {
                     Turn::Questions
                 }
                 Some(question) = questions.recv(), if second => {
-                    let safety = &mut self.safety;
-                    let other = reloads.begin_for(question);
-                    if let Some(question) = other.and_then(|q| safety.confirm_for(q, reloads, controller)) {
-                        self.answers.answer(controller, question);
-                    }
+                    let parts = (reloads, feeds, &mut self.safety, &mut self.answers);
+                    answer(question, controller, parts);
                     Turn::Questions
                 }
                 Some(scrape) = scrapes.recv(), if second => {
@@ -126,12 +126,12 @@ impl Parts {
                     self.go_on();
                     Turn::None
                 }
+                Some(news) = feeds.next(), if takes_feeds => {
+                    feeds.take(controller, news);
+                    Turn::None
+                }
                 Some(seen) = seen.recv() => {
-                    self.outlook.take(&seen, controller);
-                    if self.outlook.take_trunks(&seen) {
-                        let wanted = self.outlook.names(reloads.running());
-                        *names = Following::start(wanted, dns::system_resolver);
-                    }
+                    take_look(&seen, controller, (&mut self.outlook, names, reloads));
                     self.safety.look(seen.switched, controller);
                     Turn::None
                 }
@@ -144,6 +144,7 @@ impl Parts {
                     self.safety.tick(controller, reloads.running(), crate::clock::now());
                     reloads.tick(controller, self.safety.is_disabled());
                     controller.look_at_hearing(crate::clock::now());
+                    controller.count_feeds(crate::clock::now());
                     sources.remember(controller, false);
                     self.notify.status(summary(controller));
                     Turn::None
@@ -180,6 +181,31 @@ impl Parts {
         if let Some(done) = self.controller.lift_more(now) {
             self.answers.done(self.controller.store(), done);
         }
+    }
+}
+
+/// Takes what was seen of the host.
+fn take_look(
+    seen: &Seen,
+    controller: &mut Controller<Kernel>,
+    (outlook, names, reloads): (&mut Outlook, &mut Following, &Reloads),
+) {
+    outlook.take(seen, controller);
+    if outlook.take_trunks(seen) {
+        *names = Following::start(outlook.names(reloads.running()), dns::system_resolver);
+    }
+}
+
+/// Has the part answer a question that it is for.
+fn answer(
+    question: Question,
+    controller: &mut Controller<Kernel>,
+    (reloads, feeds, safety, answers): (&mut Reloads, &mut Feeds, &mut Safety, &mut Answers),
+) {
+    let other = reloads.begin_for(question);
+    let other = other.and_then(|question| feeds.answer_for(question, controller));
+    if let Some(question) = other.and_then(|q| safety.confirm_for(q, reloads, controller)) {
+        answers.answer(controller, question);
     }
 }
 

@@ -349,6 +349,8 @@ impl Model {
             | Request::History(_)
             | Request::Maintenance(_)
             | Request::Confirm
+            | Request::Feeds
+            | Request::FeedsConfirm { .. }
             | Request::Reload { .. } => {}
         }
         Ok(())

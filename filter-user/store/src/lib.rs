@@ -244,6 +244,11 @@ pub fn peek(settings: &Settings) -> Result<Option<Peeked>, String> {
     }
 }
 
+/// Whether bans of this origin are not stored: the kernel has those for floods, and lists those of feeds.
+fn is_kept_elsewhere(origin: Origin) -> bool {
+    matches!(origin, Origin::Flood | Origin::Feed(_))
+}
+
 impl Store {
     /// A store that gathers and never writes.
     pub fn nowhere() -> Self {
@@ -264,7 +269,7 @@ impl Store {
     /// Stores a ban, in place of one with the same key. `is_new` means that the ledger had no ban with
     /// this key; `says` is logged as soon as the ban is durable, or cannot become so.
     pub fn put(&self, entry: &Entry, is_new: bool, says: Option<String>) {
-        if entry.ban.origin == Origin::Flood {
+        if is_kept_elsewhere(entry.ban.origin) {
             if let Some(says) = says {
                 info!("{says}");
             }
@@ -275,7 +280,7 @@ impl Store {
 
     /// Deletes a ban.
     pub fn remove(&self, key: Key) {
-        if key.1 != Origin::Flood {
+        if !is_kept_elsewhere(key.1) {
             self.shared.change(|pending| pending.remove(key));
         }
     }

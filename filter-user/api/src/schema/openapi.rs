@@ -128,7 +128,8 @@ fn answers(components: &mut Map<String, Value>) {
     answers!(
         "status": Status, "bans": BansPage, "jails": Jails, "why": Why, "ban": Banned,
         "ban-many": BannedMany, "take-over": TakenOver, "unban": Lifted, "allow": AllowChanged,
-        "allows": Allows, "set": TuneChanged, "peers": PeersPage, "history": HistoryPage,
+        "allows": Allows, "set": TuneChanged, "feeds": Feeds, "feeds-confirm": FeedConfirmed,
+        "active": ActivePage, "peers": PeersPage, "history": HistoryPage,
         "maintenance": MaintenanceState, "confirm": Confirmed, "reload": Reloaded,
         "problem": Problem, "event": Event,
     );

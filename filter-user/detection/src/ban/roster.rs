@@ -3,7 +3,9 @@
 use std::sync::{PoisonError, RwLock};
 
 use super::Origin;
-use crate::settings::{ESCALATION, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern};
+use crate::settings::{
+    ESCALATION, FEED, FEEDS_MAX, FLOOD, MANUAL, UNKNOWN, built_in_jails, intern,
+};
 
 /// The number of the first jail that is not built in.
 const OWN: u8 = 16;
@@ -16,12 +18,13 @@ const OWN: u8 = 16;
 #[derive(Debug)]
 pub struct Roster {
     own: RwLock<Vec<&'static str>>,
+    feeds: Vec<&'static str>,
 }
 
 impl Roster {
     /// The roster with the jails of a configuration.
     pub fn new<'a>(configured: impl IntoIterator<Item = &'a str>) -> Self {
-        let roster = Self { own: RwLock::default() };
+        let roster = Self { own: RwLock::default(), feeds: Vec::new() };
         let mut names: Vec<&str> = configured.into_iter().collect();
         names.sort_unstable();
         for name in names {
@@ -30,12 +33,21 @@ impl Roster {
         roster
     }
 
+    /// The same with the feeds of a configuration, at most [`FEEDS_MAX`].
+    #[must_use]
+    pub fn with_feeds<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter().map(|name| intern(&format!("{FEED}{name}")));
+        self.feeds = names.take(FEEDS_MAX).collect();
+        self
+    }
+
     /// The name that `bans` shows.
     pub fn name(&self, origin: Origin) -> &'static str {
         let number = match origin {
             Origin::Manual => return MANUAL,
             Origin::Escalation => return ESCALATION,
             Origin::Flood => return FLOOD,
+            Origin::Feed(place) => return self.feeds.get(usize::from(place)).unwrap_or(&UNKNOWN),
             Origin::Jail(number) => number,
         };
         if let Some((_, name)) = built_in_jails().find(|(built_in, _)| *built_in == number) {
@@ -54,6 +66,10 @@ impl Roster {
             UNKNOWN => return Some(Origin::UNKNOWN),
             _ => {}
         }
+        if name.starts_with(FEED) {
+            let mut feeds = (0..).zip(&self.feeds);
+            return feeds.find_map(|(n, feed)| (*feed == name).then_some(Origin::Feed(n)));
+        }
         if let Some((number, _)) = built_in_jails().find(|(_, built_in)| *built_in == name) {
             return Some(Origin::Jail(number));
         }
@@ -68,7 +84,7 @@ impl Roster {
         }
         let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
         match u8::try_from(own.len()).ok().and_then(|place| place.checked_add(OWN)) {
-            Some(number) if Origin::Jail(number) < Origin::UNKNOWN => {
+            Some(number) if Origin::Jail(number).number() < Origin::Feed(0).number() => {
                 own.push(intern(name));
                 Origin::Jail(number)
             }
@@ -79,7 +95,8 @@ impl Roster {
     /// Every name, those of the built-in jails first.
     pub fn names(&self) -> Vec<&'static str> {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
-        built_in_jails().map(|(_, name)| name).chain(own.iter().copied()).collect()
+        let jails = built_in_jails().map(|(_, name)| name).chain(own.iter().copied());
+        jails.chain(self.feeds.iter().copied()).collect()
     }
 }
 
@@ -109,10 +126,20 @@ mod tests {
         assert_eq!(number("apache"), Some(17));
         assert_eq!(number("web"), Some(18));
         assert_eq!((number("escalation"), number("flood")), (Some(254), Some(255)));
-        assert_eq!(number("other"), None);
+        assert_eq!((number("other"), number("feed:other")), (None, None));
         for name in roster.names() {
             assert_eq!(roster.name(roster.origin(name).unwrap()), name);
         }
+    }
+
+    #[test]
+    fn feeds_have_numbers_of_their_own() {
+        let roster = Roster::new(["web"]).with_feeds(["apiban", "drop"]);
+        assert_eq!(roster.origin("feed:drop"), Some(Origin::Feed(1)));
+        assert_eq!(roster.name(Origin::Feed(1)), "feed:drop");
+        assert_eq!(roster.name(Origin::Feed(2)), "unknown");
+        assert_eq!((roster.origin("drop"), roster.origin("feed:x")), (None, None));
+        assert_eq!(Origin::from_number(Origin::Feed(15).number()), Origin::Feed(15));
     }
 
     #[test]
@@ -128,7 +155,7 @@ mod tests {
     fn numbers_can_run_out() {
         let roster = Roster::default();
         let origins: Vec<Origin> = (0..300).map(|n| roster.enlist(&format!("jail-{n}"))).collect();
-        assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 236);
+        assert_eq!(origins.iter().filter(|origin| **origin != Origin::UNKNOWN).count(), 220);
         assert_eq!(roster.name(origins[299]), "unknown");
         assert_eq!(roster.name(Origin::Jail(4)), "unknown");
         for origin in origins {

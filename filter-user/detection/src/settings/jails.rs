@@ -32,6 +32,12 @@ pub(crate) const FLOOD: &str = "flood";
 /// The name for bans of unknown origin.
 pub(crate) const UNKNOWN: &str = "unknown";
 
+/// What the name of a feed begins with where jails are named; no jail's name contains a colon.
+pub const FEED: &str = "feed:";
+
+/// The most feeds.
+pub const FEEDS_MAX: usize = 16;
+
 /// Names that a jail cannot have.
 pub const RESERVED: [&str; 4] = [MANUAL, ESCALATION, FLOOD, UNKNOWN];
 

@@ -104,6 +104,22 @@ fn escalations() -> impl Strategy<Value = Escalation> {
     )
 }
 
+/// A feed whose settings follow from others.
+fn feeds(time: Duration, path: &Path) -> BTreeMap<String, Feed> {
+    let is_file = time.as_secs().is_multiple_of(2);
+    let url = if is_file { "https://lists.example/a" } else { "/var/lib/list" };
+    let feed = Feed {
+        url: url.parse().ok(),
+        format: if is_file { "json:/a~1b#/c" } else { "apiban" }.parse().unwrap(),
+        key_file: Some(path.to_owned()),
+        scope: if is_file { Scope::Sip } else { Scope::All },
+        interval: time,
+        expiry: time,
+        dry_run: is_file,
+    };
+    BTreeMap::from([("a-feed".to_owned(), feed)])
+}
+
 fn increments() -> impl Strategy<Value = Increment> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
     let factor = (1..=1_000_000_u32).prop_map(|n| Factor::from_thousandths(n).unwrap());
@@ -324,6 +340,7 @@ fn configs() -> impl Strategy<Value = Config> {
                     })
                     .chain(own.map(|own| ("of-my-own", own_jail(&jail, own))))
                     .collect(),
+                feeds: feeds(how.2, &paths.0),
                 sources,
                 paths: Paths { state: paths.0, runtime: paths.1, bpffs: paths.2 },
             }

@@ -8,7 +8,7 @@ use log::{error, info, warn};
 use super::super::Controller;
 use super::super::protected::Protected;
 use super::{Bans, show};
-use crate::ban::{ADOPTED, Entry, Key, Origin};
+use crate::ban::{ADOPTED, Entry, Key};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 use crate::escalation::{History, Offender, Record};
@@ -62,9 +62,7 @@ impl Bans {
                 let mut last = None;
                 for entry in self.ledger.after(behind, AT_ONCE) {
                     last = Some(entry.key());
-                    if entry.ban.origin != Origin::Flood {
-                        self.store.put(entry, false, None);
-                    }
+                    self.store.put(entry, false, None);
                 }
                 last.map(|last| Putting::Bans(Some(last)))
             }
@@ -109,6 +107,7 @@ impl<D: Datapath> Controller<D> {
         self.put_tuning();
         self.put_totals();
         self.put_switch();
+        self.put_feeds();
         self.bans.put_all();
     }
 
@@ -118,6 +117,7 @@ impl<D: Datapath> Controller<D> {
         self.take_permits(&decisions);
         self.take_tuning(&decisions);
         self.take_switch(&decisions);
+        self.load_feeds(&decisions);
         self.totals.load(totals);
         self.put_totals();
         let (bans, ended, offences) = (bans.into(), ended.into(), offences.into());
@@ -126,7 +126,9 @@ impl<D: Datapath> Controller<D> {
 
     /// Whether [`go_on`](Self::go_on) has something to do.
     pub fn has_more_to_do(&self) -> bool {
-        self.bans.backlog.putting.is_some() || self.bans.backlog.taking.is_some()
+        self.bans.backlog.putting.is_some()
+            || self.bans.backlog.taking.is_some()
+            || self.feeds.is_busy()
     }
 
     /// Does a little of the work.
@@ -135,6 +137,7 @@ impl<D: Datapath> Controller<D> {
         if self.bans.backlog.taking.is_none() && self.bans.store.has_room() {
             self.bans.put_some(self.escalation.history());
         }
+        self.feed_some(now);
     }
 
     fn take_some(&mut self, now: KernelTime) {

@@ -7,7 +7,7 @@ use log::{info, warn};
 use super::super::Controller;
 use super::super::digest::Topic;
 use super::{Bans, show, write};
-use crate::ban::Entry;
+use crate::ban::{Entry, Origin};
 use crate::clock::KernelTime;
 use crate::datapath::Datapath;
 
@@ -54,6 +54,9 @@ impl<D: Datapath> Controller<D> {
         }
         for _ in 0..AT_ONCE {
             let Some(entry) = self.bans.end_one(&mut self.datapath, now) else { return };
+            if matches!(entry.ban.origin, Origin::Feed(_)) {
+                continue;
+            }
             self.note_end(&entry, false, now);
             self.forget_unexplained(&entry, now);
             let by = self.jails.roster.name(entry.ban.origin);

@@ -1,0 +1,634 @@
+//! The bans of what feeds list: enters and removes them a few at a time, and knows what is spared, what an
+//! administrator has lifted, and how many packets the bans of each feed matched.
+//!
+//! A feed never touches what no jail may ban. Its bans do not count as earlier bans, and other bans of the same
+//! address stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::feeds::Listed;
+use ipnet::IpNet;
+use log::{info, warn};
+
+use super::manual::{MAPPED, WIDEST};
+use super::of_source::is_address;
+use super::{Controller, show};
+use crate::ban::{ADOPTED, Ban, Entry, FEEDS_MAX, Key, Origin};
+use crate::clock::KernelTime;
+use crate::config::{Config, Scope};
+use crate::datapath::Datapath;
+use crate::log_budget::MANUAL;
+use crate::network_set::NetworkSet;
+use crate::store::DecisionKey;
+
+/// How much is done in one turn, where an address counts as 1.
+const AT_ONCE: usize = 128;
+
+/// What a network counts as, because the known peers in it become exceptions.
+const NETWORK: usize = 16;
+
+/// The most bans that are only examined in one turn.
+const EXAMINED: usize = 512;
+
+/// The most entries of a feed that are spared and tried again at the next fetch.
+const SPARED_MAX: usize = 10_000;
+
+/// The most networks whose bans by feeds stay lifted.
+const LIFTED_MAX: usize = 1000;
+
+/// How often packets are counted, and if there are many bans.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
+const COUNT_MANY_EVERY: Duration = Duration::from_mins(10);
+
+/// From how many bans they are many.
+const MANY: usize = 100_000;
+
+/// The kinds of decisions in the store: a network whose bans by feeds stay lifted, and a feed that is paused.
+const LIFTED: &str = "feed-lifted";
+const PAUSED: &str = "feed-paused";
+
+/// What a feed lists now.
+#[derive(Clone, Debug)]
+pub struct FeedUpdate {
+    /// The place of the feed in the configuration.
+    pub feed: u8,
+    /// Entries to ban, in the order of their networks.
+    pub entries: Vec<Listed>,
+    /// Networks that it no longer lists.
+    pub removed: Vec<IpNet>,
+    /// Whether the entries are all that it lists.
+    pub is_whole: bool,
+    /// When the bans of entries end that do not say it.
+    pub until: KernelTime,
+    /// The same moment on the kernel's clock and in seconds since 1970.
+    pub clocks: (KernelTime, u64),
+}
+
+/// What the controller knows about a feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedCounts {
+    /// Its bans in force.
+    pub banned: u64,
+    /// Entries that are not banned, by reason.
+    pub spared: BTreeMap<String, u64>,
+    /// Packets that its bans matched.
+    pub packets: u64,
+    /// Whether its bans stay lifted until it is confirmed.
+    pub is_paused: bool,
+    /// Whether an update of it is in progress.
+    pub is_busy: bool,
+}
+
+/// Why an entry is not banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Spared {
+    Own,
+    Trusted,
+    Essential(&'static str),
+    Ignored,
+    Known,
+    Lifted,
+    NoRoom,
+    TooWide,
+}
+
+impl Spared {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Trusted => "trusted",
+            Self::Essential(_) => "essential",
+            Self::Ignored => "ignored",
+            Self::Known => "known",
+            Self::Lifted => "lifted",
+            Self::NoRoom => "no-room",
+            Self::TooWide => "too-wide",
+        }
+    }
+}
+
+/// A feed.
+#[derive(Debug)]
+struct Feed {
+    name: String,
+    scope: Scope,
+    /// The reason of its bans, which they share.
+    reason: Arc<str>,
+    /// With the end that the entry has of its own.
+    spared: BTreeMap<IpNet, (Spared, u32)>,
+    /// Spared entries that are not remembered.
+    more_spared: u64,
+    is_paused: bool,
+    /// Packets of bans that were removed.
+    packets_before: u64,
+    /// Packets of the bans in force at the last count.
+    packets: u64,
+}
+
+/// The feeds.
+#[derive(Debug, Default)]
+pub(super) struct Feeds {
+    all: Vec<Feed>,
+    work: Option<Work>,
+    counting: Option<Counting>,
+    /// When the last count began.
+    counted: Option<KernelTime>,
+    /// Places of feeds that are no longer configured and still have bans.
+    left_over: Vec<u8>,
+    lifted: BTreeSet<IpNet>,
+    lifted_set: NetworkSet,
+}
+
+/// An update in progress.
+#[derive(Debug)]
+struct Work {
+    update: FeedUpdate,
+    /// How many entries are done.
+    done: usize,
+    /// The last ban that was examined for what is no longer listed.
+    behind: Option<Key>,
+    is_refused: bool,
+}
+
+/// A count of packets in progress.
+#[derive(Debug)]
+struct Counting {
+    behind: Option<Key>,
+    sums: Vec<u64>,
+}
+
+impl Feeds {
+    pub(super) fn new(config: &Config) -> Self {
+        let feed = |(name, feed): (&String, &crate::config::Feed)| Feed {
+            name: name.clone(),
+            scope: feed.scope,
+            reason: format!("listed by the feed {name}").into(),
+            spared: BTreeMap::new(),
+            more_spared: 0,
+            is_paused: false,
+            packets_before: 0,
+            packets: 0,
+        };
+        Self { all: config.feeds.iter().map(feed).collect(), ..Self::default() }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.work.is_some() || self.counting.is_some() || !self.left_over.is_empty()
+    }
+
+    fn at(&mut self, place: u8) -> Option<&mut Feed> {
+        self.all.get_mut(usize::from(place))
+    }
+
+    fn spare(&mut self, place: u8, Listed { network, until }: Listed, why: Spared) {
+        let Some(feed) = self.at(place) else { return };
+        if feed.spared.len() < SPARED_MAX || feed.spared.contains_key(&network) {
+            feed.spared.insert(network, (why, until));
+        } else {
+            feed.more_spared += 1;
+        }
+    }
+
+    fn find_lifted(&mut self) {
+        self.lifted_set = self.lifted.iter().copied().collect();
+    }
+}
+
+impl Work {
+    fn new(update: FeedUpdate) -> Self {
+        Self { update, done: 0, behind: None, is_refused: false }
+    }
+
+    /// Whether this network is among the entries.
+    fn lists(&self, network: IpNet) -> bool {
+        self.update.entries.binary_search_by_key(&network, |entry| entry.network).is_ok()
+    }
+}
+
+/// The known peers, read at most once in a turn.
+type KnownPeers = Option<BTreeSet<IpAddr>>;
+
+impl<D: Datapath> Controller<D> {
+    /// Whether [`take_feed`](Self::take_feed) can be called.
+    pub fn takes_feeds(&self) -> bool {
+        self.feeds.work.is_none()
+    }
+
+    /// Begins an update of the bans of a feed.
+    pub fn take_feed(&mut self, mut update: FeedUpdate) {
+        let Some(feed) = self.feeds.at(update.feed) else { return };
+        if feed.is_paused {
+            update = FeedUpdate { entries: Vec::new(), is_whole: true, ..update };
+        }
+        if update.is_whole {
+            feed.spared.clear();
+            feed.more_spared = 0;
+        } else {
+            // What was spared may be banned by now.
+            let mut again = std::mem::take(&mut feed.spared);
+            for network in &update.removed {
+                again.remove(network);
+            }
+            for entry in &update.entries {
+                again.remove(&entry.network);
+            }
+            let again = again.into_iter().map(|(network, (_, until))| Listed { network, until });
+            update.entries.extend(again);
+        }
+        self.feeds.work = Some(Work::new(update));
+    }
+
+    /// Finds the feeds that are no longer configured but still have bans, which are then removed.
+    pub(super) fn find_left_over_feeds(&mut self) {
+        let places = self.feeds.all.len()..FEEDS_MAX;
+        let places = places.filter_map(|place| u8::try_from(place).ok());
+        self.feeds.left_over =
+            places.filter(|place| self.banned_by(Origin::Feed(*place)) > 0).collect();
+    }
+
+    /// Does a little of an update or of a count.
+    pub(super) fn feed_some(&mut self, now: KernelTime) {
+        if let Some(mut work) = self.feeds.work.take() {
+            if !self.go_on_with(&mut work, now) {
+                self.feeds.work = Some(work);
+            }
+        } else if let Some(feed) = self.feeds.left_over.pop() {
+            let (entries, removed, clocks) = (Vec::new(), Vec::new(), (now, 0));
+            let update = FeedUpdate { feed, entries, removed, is_whole: true, until: now, clocks };
+            self.feeds.work = Some(Work::new(update));
+        } else {
+            self.count_some();
+        }
+    }
+
+    /// Returns whether the update is done.
+    fn go_on_with(&mut self, work: &mut Work, now: KernelTime) -> bool {
+        let place = work.update.feed;
+        let mut known: KnownPeers = None;
+        let mut budget = AT_ONCE;
+        while let Some(listed) = work.update.entries.get(work.done).copied() {
+            let cost = if is_address(listed.network) { 1 } else { NETWORK };
+            if budget < cost {
+                return false;
+            }
+            budget -= cost;
+            work.done += 1;
+            match self.list(&work.update, listed, &mut known, now) {
+                Ok(()) => {}
+                Err(Refusal::Spared(why)) => self.spare_listed(place, listed, why, now),
+                Err(Refusal::Kernel(why)) => {
+                    if !work.is_refused {
+                        work.is_refused = true;
+                        let by = self.jail_name(Origin::Feed(place));
+                        warn!("{by}: {} is not banned: {why:#}", show(listed.network));
+                    }
+                    self.feeds.spare(place, listed, Spared::NoRoom);
+                }
+            }
+        }
+        while budget > 0
+            && let Some(network) = work.update.removed.pop()
+        {
+            budget -= 1;
+            self.unlist(place, network);
+            self.forget_if_unlisted(network);
+        }
+        if !work.update.removed.is_empty() {
+            return false;
+        }
+        !work.update.is_whole || (budget > 0 && self.sweep(work))
+    }
+
+    /// Removes bans of the feed that are not among its entries. Returns whether all were examined.
+    fn sweep(&mut self, work: &mut Work) -> bool {
+        let place = work.update.feed;
+        let feed = self.feeds.all.get(usize::from(place));
+        let mut examined = 0;
+        let mut gone = Vec::new();
+        for entry in self.bans.ledger().after(work.behind, EXAMINED) {
+            examined += 1;
+            work.behind = Some(entry.key());
+            let network = entry.ban.network;
+            let stays = feed.is_some_and(|feed| {
+                entry.ban.scope == feed.scope
+                    && work.lists(network)
+                    && !feed.spared.contains_key(&network)
+            });
+            if entry.ban.origin == Origin::Feed(place) && !stays {
+                gone.push(entry.clone());
+            }
+            if gone.len() >= AT_ONCE {
+                break;
+            }
+        }
+        let is_last = examined < EXAMINED && gone.len() < AT_ONCE;
+        for entry in gone {
+            self.strike_listed(place, &entry);
+        }
+        is_last
+    }
+
+    /// Bans an entry, unless it is banned already or must be spared.
+    fn list(
+        &mut self,
+        update: &FeedUpdate,
+        listed: Listed,
+        known: &mut KnownPeers,
+        now: KernelTime,
+    ) -> Result<(), Refusal> {
+        let network = listed.network;
+        let origin = Origin::Feed(update.feed);
+        let Some(feed) = self.feeds.all.get(usize::from(update.feed)) else { return Ok(()) };
+        let (scope, reason) = (feed.scope, Arc::clone(&feed.reason));
+        let (kernel, wall) = update.clocks;
+        let own_end = u64::from(listed.until);
+        let until = match own_end {
+            0 => update.until,
+            end => kernel.after(Duration::from_secs(end.saturating_sub(wall))).min(update.until),
+        };
+        if until <= now {
+            return Ok(());
+        }
+        let except = self.spared(network, scope, known, now).map_err(Refusal::Spared)?;
+        let is_its = |old: &&Entry| old.ban.origin == origin && old.ban.scope == scope;
+        let old = self.bans.ledger().of_network(network).find(is_its);
+        let nearly = |end: KernelTime| end.after(Duration::from_secs(2)) >= until;
+        if let Some(old) = old
+            && old.ban.until.is_some_and(nearly)
+            && old.except() == except
+            && &*old.reason != ADOPTED
+        {
+            return Ok(());
+        }
+        let (is_new, since) = (old.is_none(), old.map_or(now.into(), |old| old.ban.since));
+        if is_new && self.is_full(network) {
+            return Err(Refusal::Spared(Spared::NoRoom));
+        }
+        let ban = Ban { network, scope, origin, since, until: Some(until) };
+        self.enter(&Entry::new(ban, reason).with_except(except), None).map_err(Refusal::Kernel)
+    }
+
+    /// Whether the rest of the table is for the bans of this host.
+    fn is_full(&self, network: IpNet) -> bool {
+        let capacity = match network {
+            IpNet::V4(_) if is_address(network) => self.datapath.capacity(),
+            IpNet::V4(_) | IpNet::V6(_) => return false,
+        };
+        self.bans.ledger().len() as u64 >= capacity.saturating_sub(capacity / 10)
+    }
+
+    /// The exceptions that a ban of an entry needs, or why there can be none.
+    fn spared(
+        &mut self,
+        network: IpNet,
+        scope: Scope,
+        known: &mut KnownPeers,
+        now: KernelTime,
+    ) -> Result<Vec<IpNet>, Spared> {
+        let has_mapped =
+            network.contains(&IpNet::V6(MAPPED)) || IpNet::V6(MAPPED).contains(&network);
+        if network.prefix_len() < WIDEST || has_mapped {
+            return Err(Spared::TooWide);
+        }
+        if self.feeds.lifted_set.contains(network) {
+            return Err(Spared::Lifted);
+        }
+        if self.protected.reason(network).is_some() {
+            let is_own = !self.protected.is_trusted(network);
+            return Err(if is_own { Spared::Own } else { Spared::Trusted });
+        }
+        if let Some(kind) = self.protected.essentials().of(network, scope) {
+            return Err(Spared::Essential(kind.as_str()));
+        }
+        if is_address(network) {
+            let address = network.addr();
+            let mut jails = 0..self.jails.len();
+            let ignored = self.jails.iter().any(|jail| jail.ignored().contains(network));
+            if ignored || jails.any(|place| self.ignores_by_name(place, address)) {
+                return Err(Spared::Ignored);
+            }
+            return if self.is_known(address, now) { Err(Spared::Known) } else { Ok(Vec::new()) };
+        }
+        let known = known.get_or_insert_with(|| {
+            let all = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
+            let all = all.into_iter().filter_map(|address| IpNet::new(address, 0).ok());
+            all.flat_map(|all| self.datapath.known_in(all, now)).collect()
+        });
+        let inside = known.range(network.network()..=network.broadcast()).copied().collect();
+        self.exceptions_with(network, None, inside).map_err(|_why| Spared::Ignored)
+    }
+
+    /// Records that an entry is spared. What it is for the host is worth a line, once an hour.
+    fn spare_listed(&mut self, place: u8, listed: Listed, why: Spared, now: KernelTime) {
+        let network = listed.network;
+        let by = self.jail_name(Origin::Feed(place));
+        let is = match why {
+            Spared::Own => Some("the host's own address"),
+            Spared::Trusted => Some("trusted"),
+            Spared::Essential(is) => Some(is),
+            Spared::Ignored | Spared::Known | Spared::Lifted | Spared::NoRoom | Spared::TooWide => {
+                None
+            }
+        };
+        if let Some(is) = is {
+            self.prevent((network.addr(), is), (by, 0, "its list contains it"), now);
+        }
+        self.unlist(place, network);
+        self.feeds.spare(place, listed, why);
+    }
+
+    /// Removes the ban of a network that a feed no longer lists.
+    fn unlist(&mut self, place: u8, network: IpNet) {
+        let of = self.bans.ledger().of_network(network);
+        let entries: Vec<Entry> =
+            of.filter(|entry| entry.ban.origin == Origin::Feed(place)).cloned().collect();
+        for entry in entries {
+            self.strike_listed(place, &entry);
+        }
+    }
+
+    fn strike_listed(&mut self, place: u8, entry: &Entry) {
+        let packets = self.datapath.packets(entry.ban.network);
+        if let Some(feed) = self.feeds.at(place) {
+            feed.packets_before = feed.packets_before.saturating_add(packets);
+        }
+        if let Err(why) = self.bans.strike(&mut self.datapath, entry) {
+            warn!("{why:#}");
+        }
+    }
+
+    /// Begins to count the packets of each feed, if it is time.
+    pub fn count_feeds(&mut self, now: KernelTime) {
+        let total: usize = self.places().map(|n| self.bans.ledger().count(Origin::Feed(n))).sum();
+        let every = if total > MANY { COUNT_MANY_EVERY } else { COUNT_EVERY };
+        let is_due = self.feeds.counted.is_none_or(|last| now.since(last) >= every);
+        if is_due && total > 0 && self.feeds.counting.is_none() {
+            self.feeds.counted = Some(now);
+            let sums = vec![0; self.feeds.all.len()];
+            self.feeds.counting = Some(Counting { behind: None, sums });
+        }
+    }
+
+    fn count_some(&mut self) {
+        let Some(mut counting) = self.feeds.counting.take() else { return };
+        let (mut examined, mut counted) = (0, 0);
+        for entry in self.bans.ledger().after(counting.behind, EXAMINED) {
+            examined += 1;
+            counting.behind = Some(entry.key());
+            if let Origin::Feed(place) = entry.ban.origin
+                && let Some(sum) = counting.sums.get_mut(usize::from(place))
+            {
+                *sum += self.datapath.packets(entry.ban.network);
+                counted += 1;
+            }
+            if counted >= AT_ONCE {
+                break;
+            }
+        }
+        if examined == EXAMINED || counted >= AT_ONCE {
+            self.feeds.counting = Some(counting);
+            return;
+        }
+        for (feed, packets) in self.feeds.all.iter_mut().zip(counting.sums) {
+            feed.packets = packets;
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = u8> + use<D> {
+        0..u8::try_from(self.feeds.all.len()).unwrap_or(u8::MAX)
+    }
+
+    /// What is known about a feed.
+    pub fn feed_counts(&self, place: u8) -> FeedCounts {
+        let Some(feed) = self.feeds.all.get(usize::from(place)) else {
+            return FeedCounts::default();
+        };
+        let mut spared: BTreeMap<String, u64> = BTreeMap::new();
+        for (why, _) in feed.spared.values() {
+            *spared.entry(why.as_str().to_owned()).or_default() += 1;
+        }
+        if feed.more_spared > 0 {
+            *spared.entry(Spared::NoRoom.as_str().to_owned()).or_default() += feed.more_spared;
+        }
+        FeedCounts {
+            banned: self.banned_by(Origin::Feed(place)),
+            spared,
+            packets: feed.packets_before.saturating_add(feed.packets),
+            is_paused: feed.is_paused,
+            is_busy: self.feeds.work.as_ref().is_some_and(|work| work.update.feed == place),
+        }
+    }
+
+    /// Bans again what a feed lists, after its bans were lifted. The next update must be a whole one. Returns whether
+    /// it was paused.
+    pub fn resume_feed(&mut self, place: u8) -> bool {
+        let Some(feed) = self.feeds.at(place) else { return false };
+        let was_paused = std::mem::take(&mut feed.is_paused);
+        let name = feed.name.clone();
+        if was_paused {
+            self.bans.store().decide(PAUSED, &name, None);
+        }
+        was_paused
+    }
+
+    /// Remembers that the bans of this network are lifted, so that no feed bans it again.
+    pub(super) fn keep_lifted(&mut self, network: IpNet) {
+        let network = network.trunc();
+        if self.feeds.all.is_empty() || !self.is_listed(network) {
+            return;
+        }
+        if self.feeds.lifted.len() >= LIFTED_MAX && !self.feeds.lifted.contains(&network) {
+            warn!(
+                target: MANUAL,
+                "the feeds that list {} will ban it again: {LIFTED_MAX} others stay lifted; `ringfence allow` it",
+                show(network)
+            );
+            return;
+        }
+        self.feeds.lifted.insert(network);
+        self.feeds.find_lifted();
+        self.bans.store().decide(LIFTED, &network.to_string(), Some("true".to_owned()));
+        info!(target: MANUAL, "no feed bans {} again until somebody bans it by hand", show(network));
+    }
+
+    /// Whether a feed bans this network, or something inside it.
+    fn is_listed(&self, network: IpNet) -> bool {
+        let is_listed = |entry: &Entry| matches!(entry.ban.origin, Origin::Feed(_));
+        let ledger = self.bans.ledger();
+        ledger.of_network(network).any(is_listed)
+            || ledger.inside(network).take(MANY).any(is_listed)
+    }
+
+    /// Forgets that the bans of a network are lifted, because somebody bans it.
+    pub(super) fn forget_lifted(&mut self, network: IpNet) {
+        if self.feeds.lifted.remove(&network) {
+            self.feeds.find_lifted();
+            self.bans.store().decide(LIFTED, &network.to_string(), None);
+        }
+    }
+
+    /// The same, because the last feed that lists the network lists it no longer.
+    fn forget_if_unlisted(&mut self, network: IpNet) {
+        if self.feeds.lifted.contains(&network)
+            && !self.feeds.all.iter().any(|feed| feed.spared.contains_key(&network))
+        {
+            self.forget_lifted(network);
+        }
+    }
+
+    /// Pauses feeds whose bans are lifted: one, or all.
+    pub(super) fn pause_feeds(&mut self, which: Option<u8>) {
+        let places: Vec<u8> = self.places().filter(|n| which.is_none_or(|one| one == *n)).collect();
+        for place in places {
+            let has_bans = self.banned_by(Origin::Feed(place)) > 0;
+            let Some(feed) = self.feeds.at(place) else { continue };
+            if feed.is_paused || (which.is_none() && !has_bans) {
+                continue;
+            }
+            feed.is_paused = true;
+            let name = feed.name.clone();
+            self.bans.store().decide(PAUSED, &name, Some("true".to_owned()));
+            info!(target: MANUAL, "feed:{name}: bans nothing until `ringfence feeds confirm {name}`");
+            // An update in progress would ban the rest.
+            if self.feeds.work.as_ref().is_some_and(|work| work.update.feed == place) {
+                self.feeds.work = None;
+            }
+        }
+    }
+
+    /// Loads what was lifted and paused.
+    pub(super) fn load_feeds(&mut self, kept: &BTreeMap<DecisionKey, String>) {
+        for (kind, name) in kept.keys() {
+            match &**kind {
+                LIFTED => self.feeds.lifted.extend(name.parse::<IpNet>()),
+                PAUSED => {
+                    for feed in self.feeds.all.iter_mut().filter(|feed| feed.name == *name) {
+                        feed.is_paused = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.feeds.find_lifted();
+    }
+
+    /// Saves it again.
+    pub(super) fn put_feeds(&self) {
+        for network in &self.feeds.lifted {
+            self.bans.store().decide(LIFTED, &network.to_string(), Some("true".to_owned()));
+        }
+        for feed in self.feeds.all.iter().filter(|feed| feed.is_paused) {
+            self.bans.store().decide(PAUSED, &feed.name, Some("true".to_owned()));
+        }
+    }
+}
+
+/// Why an entry is not banned.
+enum Refusal {
+    Spared(Spared),
+    /// The kernel refuses.
+    Kernel(anyhow::Error),
+}

@@ -1,0 +1,135 @@
+//! Fetches the lists of feeds, keeps them under `paths.state`, and says what changes. Each feed is a task of its
+//! own; nothing here decides what is banned, and the loop never waits for a list.
+
+mod fetch;
+mod keep;
+mod once;
+pub mod text;
+mod worker;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use api::{FeedConfirmed, FeedRow, FeedState};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::once::{Once, test};
+use crate::config::{Config, Feed};
+use crate::controller::FeedUpdate;
+
+/// The part of the tables for networks and single IPv6 addresses that feeds may fill, in quarters.
+const SHARE: u32 = 3;
+
+/// News of a feed.
+#[derive(Debug)]
+pub struct News {
+    /// The place of the feed in the configuration.
+    pub feed: u8,
+    /// Its state.
+    pub report: Report,
+    /// What to ban and what not to, if that has changed.
+    pub update: Option<FeedUpdate>,
+}
+
+/// What is known about a list without the bans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub(crate) state: FeedState,
+    pub(crate) problem: Option<String>,
+    pub(crate) entries: u64,
+    pub(crate) left_out: u64,
+    pub(crate) unread: u64,
+    /// Seconds since 1970; 0: never.
+    pub(crate) fetched: u64,
+    pub(crate) next: u64,
+    pub(crate) until: u64,
+}
+
+/// A request to use a list that was refused, or all that a feed lists.
+#[derive(Debug)]
+pub struct Confirm {
+    /// Whether the bans of the feed had been lifted.
+    pub was_paused: bool,
+    /// Gets the result.
+    pub reply: oneshot::Sender<Result<FeedConfirmed, String>>,
+}
+
+/// The running feeds.
+#[derive(Debug)]
+pub struct Running {
+    /// By their places.
+    pub feeds: Vec<Handle>,
+    /// News of them.
+    pub news: mpsc::Receiver<News>,
+}
+
+/// A running feed.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its row, without its bans.
+    pub row: FeedRow,
+    /// Its task takes requests here.
+    pub confirm: mpsc::Sender<Confirm>,
+}
+
+/// Starts the feeds of a configuration.
+pub fn start(config: &Config) -> Running {
+    let (tell, news) = mpsc::channel(1);
+    let count = u32::try_from(config.feeds.len()).unwrap_or(u32::MAX).max(1);
+    let share = |all: u32| usize::try_from(all / 4 * SHARE / count).unwrap_or(usize::MAX);
+    let networks = filter_common::limits::BANNED_NETWORKS;
+    let room = (share(networks), share(config.capacity.bans_ipv6));
+    let feeds = (0..).zip(&config.feeds).map(|(place, (name, feed))| {
+        let (confirm, asked) = mpsc::channel(1);
+        let directory = config.paths.state.join(DIRECTORY);
+        tokio::spawn(worker::run(worker::Settings {
+            place,
+            name: name.clone(),
+            feed: feed.clone(),
+            directory,
+            room,
+            tell: tell.clone(),
+            asked,
+        }));
+        Handle { row: row(config, name, feed), confirm }
+    });
+    Running { feeds: feeds.collect(), news }
+}
+
+/// The directory of lists below `paths.state`.
+const DIRECTORY: &str = "feeds";
+
+fn row(config: &Config, name: &str, feed: &Feed) -> FeedRow {
+    FeedRow {
+        name: name.to_owned(),
+        url: feed.url.as_ref().map(ToString::to_string).unwrap_or_default(),
+        format: feed.format.to_string(),
+        scope: config.ports.name(feed.scope).to_owned(),
+        dry_run: feed.dry_run,
+        ..FeedRow::default()
+    }
+}
+
+/// The time in seconds since 1970.
+fn wall() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// The key in a file: its first line, which must not appear in any message.
+fn key(file: &PathBuf) -> Result<zeroize::Zeroizing<String>, String> {
+    use std::io::Read as _;
+
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(KEY_MAX + 1));
+    let most = u64::try_from(KEY_MAX).unwrap_or(u64::MAX);
+    let read = std::fs::File::open(file).and_then(|open| open.take(most).read_to_string(&mut text));
+    read.map_err(|error| format!("its key cannot be read: {}: {error}", file.display()))?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    if line.is_empty() || !line.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        return Err(format!("the first line of {} is no key", file.display()));
+    }
+    Ok(zeroize::Zeroizing::new(line.to_owned()))
+}
+
+/// The longest file with a key.
+const KEY_MAX: usize = 4096;
